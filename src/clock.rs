@@ -1,0 +1,257 @@
+//! The only reader of time.
+//!
+//! Two kinds that never mix: [`WallTime`] is written into records, [`BootTime`] is waited on. The wall clock of a
+//! gateway without a battery jumps; the boot-time clock counts suspend and never jumps (`clock_gettime(2)`).
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A UTC instant with millisecond precision, as records keep it (both databases return exactly what was written).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WallTime(i64);
+
+impl WallTime {
+    /// From milliseconds since 1970-01-01T00:00:00Z.
+    ///
+    /// Clamped to the years 1970 to 9999, the range that RFC 3339 and both databases can write.
+    pub const fn from_millis(millis: i64) -> Self {
+        const LAST: i64 = 253_402_300_799_999;
+        Self(if millis < 0 {
+            0
+        } else if millis > LAST {
+            LAST
+        } else {
+            millis
+        })
+    }
+
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub const fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// As a chrono instant.
+    pub fn utc(self) -> DateTime<Utc> {
+        Utc.timestamp_millis_opt(self.0).single().expect("WallTime is clamped to chrono's range")
+    }
+
+    /// How long after `earlier` this is; zero when it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+
+    /// The distance between two instants, whichever comes first.
+    pub fn distance(self, other: Self) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
+    }
+
+    /// This much later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self::from_millis(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// This much earlier.
+    #[must_use]
+    pub fn minus(self, span: Duration) -> Self {
+        Self::from_millis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
+    pub fn to_rfc3339_millis(self) -> String {
+        self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
+    }
+
+    /// `YYYY-MM-DDTHH:MM:SSZ`, as the API writes times (fractions are cut, not rounded).
+    pub fn to_rfc3339_seconds(self) -> String {
+        self.utc().to_rfc3339_opts(SecondsFormat::Secs, true)
+    }
+}
+
+impl From<DateTime<Utc>> for WallTime {
+    fn from(at: DateTime<Utc>) -> Self {
+        Self::from_millis(at.timestamp_millis())
+    }
+}
+
+impl fmt::Display for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_rfc3339_millis())
+    }
+}
+
+impl fmt::Debug for WallTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for WallTime {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for WallTime {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        DateTime::<Utc>::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// Time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// From the time since boot.
+    pub const fn from_duration(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
+    /// How long after `earlier` this is; zero when it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This much later.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(span))
+    }
+}
+
+/// One reading of both clocks, taken together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// For records.
+    pub wall: WallTime,
+    /// For waiting and measuring.
+    pub boot: BootTime,
+}
+
+/// Reads the time; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    System,
+    /// Both clocks run `rate` times faster from `from` on; the wall clock began at `wall`.
+    Accelerated {
+        from: Duration,
+        wall: WallTime,
+        rate: u32,
+    },
+    Manual(Mutex<Now>),
+}
+
+impl Clock {
+    /// The machine's clocks.
+    pub fn system() -> Self {
+        Self(Arc::new(Kind::System))
+    }
+
+    /// Clocks that start at `wall` and run `rate` times faster than the machine's: the demo's day in a minute.
+    pub fn accelerated(wall: WallTime, rate: u32) -> Self {
+        Self(Arc::new(Kind::Accelerated { from: boot_clock(), wall, rate }))
+    }
+
+    /// Clocks that stand still until they are moved, for tests and for replays on virtual time.
+    pub fn manual(start: Now) -> Self {
+        Self(Arc::new(Kind::Manual(Mutex::new(start))))
+    }
+
+    /// Reads both clocks.
+    pub fn now(&self) -> Now {
+        match &*self.0 {
+            Kind::System => Now { wall: wall_clock(), boot: BootTime(boot_clock()) },
+            Kind::Accelerated { from, wall, rate } => {
+                let run = boot_clock().saturating_sub(*from).saturating_mul(*rate);
+                Now { wall: wall.plus(run), boot: BootTime(from.saturating_add(run)) }
+            }
+            Kind::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// How long a waiter must really sleep for `span` of this clock to pass.
+    pub fn real(&self, span: Duration) -> Duration {
+        match &*self.0 {
+            Kind::System | Kind::Manual(_) => span,
+            Kind::Accelerated { rate, .. } => span / (*rate).max(1),
+        }
+    }
+
+    /// Moves a manual clock; both clocks advance by `span`. Nothing happens to the other kinds.
+    pub fn advance(&self, span: Duration) {
+        if let Kind::Manual(now) = &*self.0 {
+            let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
+            *now = Now { wall: now.wall.plus(span), boot: now.boot.plus(span) };
+        }
+    }
+
+    /// Steps only the wall time of a manual clock, as `date -s` would. Nothing happens to the other kinds.
+    pub fn step_wall(&self, wall: WallTime) {
+        if let Kind::Manual(now) = &*self.0 {
+            now.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is the sanctioned reader of time")]
+fn wall_clock() -> WallTime {
+    WallTime::from(Utc::now())
+}
+
+fn boot_clock() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> WallTime {
+        WallTime::from(text.parse::<DateTime<Utc>>().expect("a time in the test"))
+    }
+
+    #[test]
+    fn times_are_kept_to_the_millisecond_and_print_at_fixed_width() {
+        let time = at("2026-03-01T09:05:00.1239Z");
+        assert_eq!(time.to_rfc3339_millis(), "2026-03-01T09:05:00.123Z");
+        assert_eq!(time.to_rfc3339_seconds(), "2026-03-01T09:05:00Z");
+        assert_eq!(serde_json::to_string(&time).expect("json"), "\"2026-03-01T09:05:00.123Z\"");
+    }
+
+    #[test]
+    fn spans_do_not_go_below_zero() {
+        let (early, late) = (at("2026-03-01T09:00:00Z"), at("2026-03-01T09:00:05Z"));
+        assert_eq!(late.since(early), Duration::from_secs(5));
+        assert_eq!(early.since(late), Duration::ZERO);
+        assert_eq!(early.distance(late), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_wall_step_leaves_the_boot_clock_alone() {
+        let clock = Clock::manual(Now { wall: at("2026-03-01T09:00:00Z"), boot: BootTime(Duration::from_secs(100)) });
+        clock.step_wall(at("2026-03-11T09:00:00Z"));
+        clock.advance(Duration::from_secs(1));
+        let now = clock.now();
+        assert_eq!(now.wall, at("2026-03-11T09:00:01Z"));
+        assert_eq!(now.boot, BootTime(Duration::from_secs(101)));
+    }
+
+    #[test]
+    fn both_system_clocks_move_forward() {
+        let clock = Clock::system();
+        let first = clock.now();
+        let second = clock.now();
+        assert!(second.boot >= first.boot);
+    }
+}

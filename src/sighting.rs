@@ -1,0 +1,308 @@
+//! PURE. The normalised claim "this credential, here, then, in this direction", whatever said it.
+//!
+//! Sources make sightings; they never decide what one means. Deciding is the engine's.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::{Now, WallTime},
+    mac::MacAddr,
+};
+
+/// The identity of a sighting: unique in the database, so that a redelivered message changes nothing.
+///
+/// Sources build it: `<source>/<event id>/<event time>` where the controller numbers its events, else a digest of what
+/// the message said and when (`reference` to the recipe: `source::mqtt::mapping`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SightingKey(pub String);
+
+impl fmt::Display for SightingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a door controller, or the network, says happened; ready for the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// Unique in the database.
+    pub key: SightingKey,
+    /// The `[[source]]` name, or the capture's interface.
+    pub source: Arc<str>,
+    /// When it happened: the controller's time inside its trust window, else the arrival.
+    pub event_at: WallTime,
+    /// Whose clock `event_at` is.
+    pub time_quality: TimeQuality,
+    /// When it reached us.
+    pub arrived: Now,
+    /// What happened.
+    pub event: DoorEvent,
+}
+
+/// Whose clock an event time was read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeQuality {
+    /// The controller's own clock, inside the source's trust window.
+    Device,
+    /// The controller's clock after the source's configured correction.
+    Corrected,
+    /// Ours: the message carried no time, or one outside the trust window.
+    Arrival,
+}
+
+/// One event at a door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorEvent {
+    /// What kind of event.
+    pub kind: DoorEventKind,
+    /// The source's key of the door, as `[[door]] match` names it (for example `405419896:4`).
+    pub door: DoorKey,
+    /// Which way through the door.
+    pub direction: Direction,
+    /// What was presented; absent for buttons, contacts and the like.
+    pub credential: Option<Credential>,
+    /// The controller's reason for a refusal.
+    pub refusal: Option<Refusal>,
+}
+
+/// The source's own key of a door.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DoorKey(pub String);
+
+impl fmt::Display for DoorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a controller can report (`reference/doors.md` 6.1 lists who reports which).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DoorEventKind {
+    /// The controller let the credential in.
+    Granted,
+    /// A reader that does not decide saw the credential.
+    Read,
+    /// The controller refused a credential that it knows.
+    Denied,
+    /// The controller does not know the credential.
+    UnknownCredential,
+    /// A duress code was used; the controller says whether it opened.
+    Duress,
+    /// Exit button or request to exit: names nobody.
+    Exit,
+    /// Opened by command.
+    RemoteOpen,
+    /// The door leaf opened.
+    DoorOpen,
+    /// The door leaf closed.
+    DoorClosed,
+    /// Held open too long.
+    Held,
+    /// Opened without a grant.
+    Forced,
+    /// The controller or reader was tampered with.
+    Tamper,
+    /// Somebody rang.
+    Bell,
+    /// The controller came online.
+    Online,
+    /// The controller went offline.
+    Offline,
+    /// The controller says that it is alive.
+    Heartbeat,
+}
+
+impl DoorEventKind {
+    /// Does an event of this kind say who was at the door?
+    pub const fn names_somebody(self) -> bool {
+        match self {
+            Self::Granted | Self::Read | Self::Denied | Self::UnknownCredential | Self::Duress => true,
+            Self::Exit
+            | Self::RemoteOpen
+            | Self::DoorOpen
+            | Self::DoorClosed
+            | Self::Held
+            | Self::Forced
+            | Self::Tamper
+            | Self::Bell
+            | Self::Online
+            | Self::Offline
+            | Self::Heartbeat => false,
+        }
+    }
+
+    /// The word that the sighting log stores.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Read => "read",
+            Self::Denied => "denied",
+            Self::UnknownCredential => "unknown_credential",
+            Self::Duress => "duress",
+            Self::Exit => "exit",
+            Self::RemoteOpen => "remote_open",
+            Self::DoorOpen => "door_open",
+            Self::DoorClosed => "door_closed",
+            Self::Held => "held",
+            Self::Forced => "forced",
+            Self::Tamper => "tamper",
+            Self::Bell => "bell",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Heartbeat => "heartbeat",
+        }
+    }
+}
+
+/// Which way through a door, as the controller saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Into the building.
+    In,
+    /// Out of the building.
+    Out,
+    /// The controller does not say; handled as [`Direction::In`], because a door with one reader has it outside.
+    Unknown,
+}
+
+/// What was presented at a reader.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Credential {
+    /// Card, PIN, slot, user or name.
+    pub kind: CredentialKind,
+    /// The source or lock inside which the value means something; absent when it is meaningful everywhere (cards).
+    pub scope: Option<String>,
+    /// The text as the controller sent it, trimmed.
+    pub value: String,
+    /// The other spellings of the same credential, in the order in which they are tried (`reference/doors.md` 1.11).
+    pub spellings: Vec<String>,
+}
+
+impl Credential {
+    /// For logs: enough to tell two cards apart, too little to clone one. PINs and names show nothing.
+    pub fn masked(&self) -> String {
+        match self.kind {
+            CredentialKind::Card => masked(&self.value),
+            CredentialKind::Pin => "PIN ****".to_owned(),
+            CredentialKind::Slot => format!("slot {}", self.value),
+            CredentialKind::User => "user ****".to_owned(),
+            CredentialKind::Name => "name ****".to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential({})", self.masked())
+    }
+}
+
+/// The last three characters of a card number behind dots.
+pub fn masked(value: &str) -> String {
+    let tail: String = value.chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
+    if value.chars().count() <= 3 { "…".to_owned() } else { format!("…{tail}") }
+}
+
+/// What sort of thing was presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialKind {
+    /// A card or fob number.
+    Card,
+    /// A personal number typed at a keypad; never logged, never stored in clear.
+    Pin,
+    /// A numbered slot of a lock.
+    Slot,
+    /// A user id of the controller.
+    User,
+    /// A name that the controller keeps; matched only when the operator asks for it.
+    Name,
+}
+
+/// Why the controller refused, in our words. `Other` when it gives no reason that we know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// No rights at this door.
+    NoRights,
+    /// Not at this time of day.
+    OutsideHours,
+    /// The credential has expired at the controller.
+    Expired,
+    /// The credential is disabled or banned at the controller.
+    Disabled,
+    /// A wrong PIN.
+    WrongPin,
+    /// Anti-passback: in twice, or out twice.
+    AntiPassback,
+    /// Another door is open.
+    Interlock,
+    /// The door needs more cards, or a first card.
+    MoreCards,
+    /// The controller gives no reason that we know.
+    Other,
+}
+
+impl Refusal {
+    /// The word that mappings and the sighting log use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NoRights => "no_rights",
+            Self::OutsideHours => "outside_hours",
+            Self::Expired => "expired",
+            Self::Disabled => "disabled",
+            Self::WrongPin => "wrong_pin",
+            Self::AntiPassback => "anti_passback",
+            Self::Interlock => "interlock",
+            Self::MoreCards => "more_cards",
+            Self::Other => "denied",
+        }
+    }
+
+    /// Every refusal, for mappings to be checked against.
+    pub const ALL: [Self; 9] = [
+        Self::NoRights,
+        Self::OutsideHours,
+        Self::Expired,
+        Self::Disabled,
+        Self::WrongPin,
+        Self::AntiPassback,
+        Self::Interlock,
+        Self::MoreCards,
+        Self::Other,
+    ];
+
+    /// The refusal that a mapping names.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|refusal| refusal.word() == word)
+    }
+}
+
+/// One device's frames since its last presence was handed over, merged: first seen, last seen, how strong.
+///
+/// This is all that leaves the capture; no frame is kept (`design` rule 5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The capture's interface.
+    pub interface: Arc<str>,
+    /// The device.
+    pub mac: MacAddr,
+    /// Start of the unbroken presence that this is part of: the first strong evidence after a silence longer than the
+    /// silence limit. Equal to `first_at` for a device that has just appeared.
+    pub since: WallTime,
+    /// The first evidence merged here.
+    pub first_at: WallTime,
+    /// The last evidence merged here, strong or weak.
+    pub last_at: WallTime,
+    /// The last strong evidence merged here; none when all of it was weak.
+    pub last_strong_at: Option<WallTime>,
+    /// How many frames were merged.
+    pub frames: u32,
+    /// When it was handed over.
+    pub arrived: Now,
+}

@@ -1,0 +1,3 @@
+//! The broker session.
+
+pub mod mapping;

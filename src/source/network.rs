@@ -1,0 +1,1 @@
+//! One capture per interface: what the mirror port shows, as coalesced presences.

@@ -1,0 +1,3 @@
+//! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
+
+mod support;
