@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -117,6 +118,10 @@ pub struct Checkin {
     pub from: WallTime,
     /// Out; none while it is open.
     pub to: Option<WallTime>,
+    /// `from` on the business's wall clock.
+    pub from_local: Option<NaiveDateTime>,
+    /// `to` on the business's wall clock.
+    pub to_local: Option<NaiveDateTime>,
     /// Copied from the pass used.
     pub counts_towards_plan_limits: bool,
     /// The pass used.
@@ -127,12 +132,16 @@ pub struct Checkin {
     pub last_activity: Option<WallTime>,
     /// The devices seen during it.
     pub macs: BTreeSet<MacAddr>,
+    /// `ValidateCheckinJobId`: only ever what an API caller wrote.
+    pub validate_checkin_job: Option<String>,
     /// When the row was written.
     pub created_on: WallTime,
     /// When it was last changed.
     pub updated_on: WallTime,
     /// Who changed it last: an API user's name, or `checkind`.
     pub updated_by: String,
+    /// Free text of API callers.
+    pub system_id: Option<String>,
 }
 
 /// A row of `failed_checkins`, as the API serves it.
@@ -152,18 +161,22 @@ pub struct FailedCheckin {
     pub business_name: Option<String>,
     /// When it was attempted.
     pub attempt_at: WallTime,
+    /// `attempt_at` on the business's wall clock.
+    pub attempt_local: Option<NaiveDateTime>,
     /// How it was attempted.
     pub source: CheckinSource,
     /// The device, for attempts by network.
     pub macs: BTreeSet<MacAddr>,
-    /// `code: sentence`.
-    pub description: String,
+    /// `code: sentence`; none only in a record that an API caller made.
+    pub description: Option<String>,
     /// When the row was written.
     pub created_on: WallTime,
     /// When it was last changed.
     pub updated_on: WallTime,
     /// Who changed it last.
     pub updated_by: String,
+    /// Free text of API callers.
+    pub system_id: Option<String>,
 }
 
 /// `MacAddresses` as records write it: lower case, colons, joined by `,`; none when there is no device.

@@ -1,0 +1,41 @@
+//! The few questions and commands that the rest of the program has for the database.
+//!
+//! One interface, one SQL text where the two databases allow it, one contract suite that runs on both. The database has
+//! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
+
+mod checkins;
+mod sql;
+
+pub use sql::StoreError;
+
+use crate::settings::Database;
+
+/// An open database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    sql: sql::Sql,
+}
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it does not answer now, [`StoreError::Unusable`] when it never will.
+    pub async fn open(database: &Database) -> Result<Self, StoreError> {
+        let sql = match database {
+            Database::Sqlite { path } => sql::Sql::open_sqlite(path).await?,
+            Database::Postgres { url, password } => sql::Sql::open_postgres(url, password.as_ref()).await?,
+        };
+        Ok(Self { sql })
+    }
+
+    /// Does the database answer, and would it let us write?
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        self.sql.probe().await
+    }
+
+    /// Ends the connections in good order.
+    pub async fn close(&self) {
+        self.sql.close().await;
+    }
+}

@@ -1,0 +1,84 @@
+//! `checkins` and `failed_checkins`, as the API reads them.
+
+use super::{
+    Store, StoreError,
+    sql::{Arg, Row, Statement, statement},
+};
+use crate::record::{
+    BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot, split_macs,
+};
+
+const CHECKIN: Statement = statement!("SELECT * FROM checkins WHERE id = $1");
+const FAILED_CHECKIN: Statement = statement!("SELECT * FROM failed_checkins WHERE id = $1");
+const OPEN: Statement = statement!("SELECT * FROM checkins WHERE to_time IS NULL ORDER BY from_time, id");
+
+impl Store {
+    /// One check-in.
+    pub async fn checkin(&self, id: CheckinId) -> Result<Option<Checkin>, StoreError> {
+        self.sql.read(CHECKIN, &[Arg::Int(id.0)]).await?.first().map(checkin).transpose()
+    }
+
+    /// One failed check-in.
+    pub async fn failed_checkin(&self, id: FailedCheckinId) -> Result<Option<FailedCheckin>, StoreError> {
+        self.sql.read(FAILED_CHECKIN, &[Arg::Int(id.0)]).await?.first().map(failed_checkin).transpose()
+    }
+
+    /// Who is in, at every business, earliest first.
+    pub async fn open_checkins(&self) -> Result<Vec<Checkin>, StoreError> {
+        self.sql.read(OPEN, &[]).await?.iter().map(checkin).collect()
+    }
+}
+
+pub(super) fn checkin(row: &Row) -> Result<Checkin, StoreError> {
+    Ok(Checkin {
+        id: CheckinId(row.int("id")?),
+        unique_id: row.uuid("unique_id")?,
+        coworker: row.opt_int("coworker_id")?.map(CoworkerId),
+        then: Snapshot {
+            full_name: row.opt_text("coworker_full_name")?,
+            teams: row.opt_text("teams_at_the_time_of_checkin")?,
+            tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
+        },
+        business: BusinessId(row.int("business_id")?),
+        business_name: row.opt_text("business_name")?,
+        source: CheckinSource::from_number(row.int("source")?).unwrap_or(CheckinSource::None),
+        from: row.time("from_time")?,
+        to: row.opt_time("to_time")?,
+        from_local: row.opt_local("from_time_local")?,
+        to_local: row.opt_local("to_time_local")?,
+        counts_towards_plan_limits: row.bool("counts_towards_plan_limits")?,
+        coworker_time_pass: row.opt_uuid("coworker_time_pass_guid")?,
+        auto_checkout: row.bool("auto_checkout")?,
+        last_activity: row.opt_time("last_activity")?,
+        macs: split_macs(row.opt_text("mac_addresses")?.as_deref()),
+        validate_checkin_job: row.opt_text("validate_checkin_job_id")?,
+        created_on: row.time("created_on")?,
+        updated_on: row.time("updated_on")?,
+        updated_by: row.text("updated_by")?,
+        system_id: row.opt_text("system_id")?,
+    })
+}
+
+fn failed_checkin(row: &Row) -> Result<FailedCheckin, StoreError> {
+    Ok(FailedCheckin {
+        id: FailedCheckinId(row.int("id")?),
+        unique_id: row.uuid("unique_id")?,
+        coworker: row.opt_int("coworker_id")?.map(CoworkerId),
+        then: Snapshot {
+            full_name: row.opt_text("coworker_full_name")?,
+            teams: row.opt_text("teams_at_the_time_of_checkin")?,
+            tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
+        },
+        business: BusinessId(row.int("business_id")?),
+        business_name: row.opt_text("business_name")?,
+        attempt_at: row.time("checkin_attempt_time")?,
+        attempt_local: row.opt_local("checkin_attempt_time_local")?,
+        source: CheckinSource::from_number(row.int("source")?).unwrap_or(CheckinSource::None),
+        macs: split_macs(row.opt_text("mac_addresses")?.as_deref()),
+        description: row.opt_text("description")?,
+        created_on: row.time("created_on")?,
+        updated_on: row.time("updated_on")?,
+        updated_by: row.text("updated_by")?,
+        system_id: row.opt_text("system_id")?,
+    })
+}

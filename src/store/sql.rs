@@ -1,0 +1,438 @@
+//! One way to talk to two databases: a statement with its arguments in, rows out.
+//!
+//! SQL text is shared wherever the two agree; [`statement!`] writes the one part that differs, turning a JSON array
+//! into rows, so that a batch of any size is one round trip. Nothing here knows what a check-in is.
+
+use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ColumnIndex, ConnectOptions, Connection, Decode, Row as _, Type,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
+    sqlite::{
+        Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+        SqliteSynchronous,
+    },
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use uuid::Uuid;
+
+use crate::clock::WallTime;
+
+/// How long SQLite waits for another process's lock before a statement fails, so that a copy or an import that holds
+/// it for a moment is no outage. Longer locks are a condition, and the work is tried again.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
+const READERS: u32 = 4;
+
+/// Connections to PostgreSQL, per gateway: one writes, the others serve reads. Fifty gateways stay below the server's
+/// default of 100 only with a small number.
+const POSTGRES_CONNECTIONS: u32 = 4;
+
+/// How long a connection may take to come, in either database, before the work counts as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What goes wrong in a database, by what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, is locked, full, or failed to write. Nothing was committed; try again later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// Somebody else was faster. Nothing was committed; load again and decide again, at once.
+    #[error("another writer changed the same records")]
+    Conflict,
+    /// It answers, and trying again cannot help: a schema that is not ours, a damaged file, a refused login.
+    #[error("the database cannot be used: {what}")]
+    Unusable {
+        /// What is wrong, with the way out.
+        what: String,
+        /// What the database said.
+        #[source]
+        source: Option<sqlx::Error>,
+    },
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|said| said.code().map(|code| code.into_owned()));
+        match code.as_deref() {
+            // PostgreSQL: serialization failure, deadlock, unique violation. SQLite: unique index, primary key.
+            Some("40001" | "40P01" | "23505" | "2067" | "1555") => Self::Conflict,
+            // SQLite: damaged file, not a database.
+            Some("11" | "26") => Self::Unusable {
+                what: "the file is damaged; restore a backup".to_owned(),
+                source: Some(error),
+            },
+            // PostgreSQL class 42 (syntax, missing table or column, privilege), 28 (login), 3D (no such database).
+            Some(code) if ["42", "28", "3D"].iter().any(|class| code.starts_with(class)) && code.len() == 5 => {
+                Self::Unusable { what: "the server refuses what we ask for".to_owned(), source: Some(error) }
+            }
+            Some("1") => Self::Unusable { what: "a statement does not fit the schema".to_owned(), source: Some(error) },
+            Some(_) | None => match error {
+                sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::ColumnNotFound(_)
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::TypeNotFound { .. } => {
+                    Self::Unusable { what: "a column does not hold what it should".to_owned(), source: Some(error) }
+                }
+                other => Self::Unavailable(other),
+            },
+        }
+    }
+}
+
+/// One statement, in the text of each database.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Statement {
+    pub(crate) sqlite: &'static str,
+    pub(crate) postgres: &'static str,
+}
+
+/// Builds a [`Statement`]. With `rows(name type, …)` the text may select from `r`, the rows of the JSON array in `$1`;
+/// types are PostgreSQL's. SQLite's `->>` yields integers, text and 0/1, which its columns take as they are.
+macro_rules! statement {
+    (rows($($column:ident $kind:ident),+ $(,)?) $body:expr) => {
+        $crate::store::sql::Statement {
+            sqlite: concat!(
+                "WITH r AS (SELECT key AS ord" $(, ", value->>'$.", stringify!($column), "' AS ", stringify!($column))+,
+                " FROM json_each($1)) ", $body
+            ),
+            postgres: concat!(
+                "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(ord bigint"
+                $(, ", ", stringify!($column), " ", stringify!($kind))+,
+                ")) ", $body
+            ),
+        }
+    };
+    ($body:expr) => {
+        $crate::store::sql::Statement { sqlite: $body, postgres: $body }
+    };
+}
+pub(crate) use statement;
+
+/// One argument of a statement.
+#[derive(Clone, Debug)]
+pub(crate) enum Arg {
+    Int(i64),
+    Bool(bool),
+    Text(String),
+    OptText(Option<String>),
+    Time(WallTime),
+    /// A JSON array for [`statement!`]'s `rows`.
+    Rows(String),
+}
+
+impl Arg {
+    /// The rows of a batch as one argument.
+    pub(crate) fn rows<T: serde::Serialize>(rows: &[T]) -> Self {
+        Self::Rows(serde_json::to_string(rows).expect("rows are plain data"))
+    }
+}
+
+/// One row, of either database.
+pub(crate) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl fmt::Debug for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Row")
+    }
+}
+
+impl Row {
+    fn get<'r, T>(&'r self, column: &'static str) -> Result<T, StoreError>
+    where
+        T: Decode<'r, Sqlite> + Type<Sqlite> + Decode<'r, sqlx::Postgres> + Type<sqlx::Postgres>,
+        &'static str: ColumnIndex<SqliteRow> + ColumnIndex<PgRow>,
+    {
+        Ok(match self {
+            Self::Sqlite(row) => row.try_get(column)?,
+            Self::Postgres(row) => row.try_get(column)?,
+        })
+    }
+
+    pub(crate) fn int(&self, column: &'static str) -> Result<i64, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn opt_int(&self, column: &'static str) -> Result<Option<i64>, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn bool(&self, column: &'static str) -> Result<bool, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn text(&self, column: &'static str) -> Result<String, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn opt_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn time(&self, column: &'static str) -> Result<WallTime, StoreError> {
+        self.get::<DateTime<Utc>>(column).map(WallTime::from)
+    }
+
+    pub(crate) fn opt_time(&self, column: &'static str) -> Result<Option<WallTime>, StoreError> {
+        Ok(self.get::<Option<DateTime<Utc>>>(column)?.map(WallTime::from))
+    }
+
+    /// A local time, which both databases keep as text.
+    pub(crate) fn opt_local(&self, column: &'static str) -> Result<Option<NaiveDateTime>, StoreError> {
+        Ok(self.opt_text(column)?.and_then(|text| NaiveDateTime::parse_from_str(&text, LOCAL).ok()))
+    }
+
+    /// SQLite keeps UUIDs as text, PostgreSQL as its own type.
+    pub(crate) fn opt_uuid(&self, column: &'static str) -> Result<Option<Uuid>, StoreError> {
+        match self {
+            Self::Sqlite(row) => {
+                let text: Option<String> = row.try_get(column)?;
+                Ok(text.and_then(|text| Uuid::from_str(&text).ok()))
+            }
+            Self::Postgres(row) => Ok(row.try_get(column)?),
+        }
+    }
+
+    pub(crate) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
+        self.opt_uuid(column)?.ok_or_else(|| StoreError::Unusable {
+            what: format!("column {column} holds no UUID"),
+            source: None,
+        })
+    }
+}
+
+/// How both databases keep a local time.
+pub(crate) const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
+
+macro_rules! bound {
+    ($sql:expr, $args:expr, $time:expr) => {{
+        let mut query = sqlx::query($sql);
+        for arg in $args {
+            query = match arg {
+                Arg::Int(value) => query.bind(*value),
+                Arg::Bool(value) => query.bind(*value),
+                Arg::Text(value) | Arg::Rows(value) => query.bind(value.as_str()),
+                Arg::OptText(value) => query.bind(value.as_deref()),
+                Arg::Time(value) => query.bind($time(*value)),
+            };
+        }
+        query
+    }};
+}
+
+/// An open database.
+#[derive(Clone, Debug)]
+pub(crate) enum Sql {
+    Sqlite(SqliteFile),
+    Postgres(PgPool),
+}
+
+/// A SQLite file: one connection that writes, a few that read.
+///
+/// The writer begins every transaction with `BEGIN IMMEDIATE` and is thrown away after any failure, because a
+/// connection whose transaction failed on a full disk or an I/O error may report commits that never happened.
+#[derive(Clone)]
+pub(crate) struct SqliteFile {
+    options: SqliteConnectOptions,
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
+    readers: SqlitePool,
+}
+
+impl fmt::Debug for SqliteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SqliteFile({})", self.options.get_filename().display())
+    }
+}
+
+impl Sql {
+    /// Opens or creates the file; brings its schema up to date.
+    pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+            .log_statements(tracing::log::LevelFilter::Off);
+        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration)?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(PATIENCE)
+            .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
+        Ok(Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers }))
+    }
+
+    /// Connects; brings the schema up to date.
+    pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
+        let mut options = PgConnectOptions::from_str(url)
+            .map_err(|error| StoreError::Unusable { what: "database.url is no PostgreSQL URL".to_owned(), source: Some(error) })?
+            .application_name("checkind")
+            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+            .log_statements(tracing::log::LevelFilter::Off);
+        if let Some(password) = password {
+            options = options.password(password.expose_secret());
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(POSTGRES_CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        // No advisory lock: an engine that only speaks PostgreSQL's protocol may not have them. Two gateways that
+        // migrate at once collide on the schema, and the later one finds the work done when it tries again.
+        let mut migrations = sqlx::migrate!("src/store/migrations/postgres");
+        migrations.set_locking(false);
+        migrations.run(&pool).await.map_err(migration)?;
+        Ok(Self::Postgres(pool))
+    }
+
+    /// Rows of one statement outside a transaction.
+    pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite(file) => {
+                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
+                Ok(query.fetch_all(&file.readers).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(pool) => {
+                let query = bound!(statement.postgres, args, WallTime::utc);
+                Ok(query.fetch_all(pool).await?.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// One statement as a transaction of its own; how many rows it changed.
+    pub(crate) async fn change(&self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        let changed = transaction.change(statement, args).await?;
+        transaction.commit().await?;
+        Ok(changed)
+    }
+
+    /// Begins a transaction that will write. Dropped without [`Transaction::commit`], nothing of it remains.
+    pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        match self {
+            Self::Sqlite(file) => {
+                let mut writer = Arc::clone(&file.writer).lock_owned().await;
+                let mut connection = match writer.take() {
+                    Some(connection) => connection,
+                    None => file.options.connect().await?,
+                };
+                sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+                Ok(Transaction::Sqlite { slot: writer, connection })
+            }
+            Self::Postgres(pool) => Ok(Transaction::Postgres(pool.begin().await?)),
+        }
+    }
+
+    /// Does the database answer, and would it let us write?
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        self.begin().await?.commit().await
+    }
+
+    /// Ends the connections in good order; SQLite's log is folded into the file.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Sqlite(file) => {
+                file.readers.close().await;
+                let writer = file.writer.lock().await.take();
+                if let Some(writer) = writer
+                    && let Err(error) = writer.close().await
+                {
+                    tracing::warn!(%error, "closing the database");
+                }
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+/// A transaction that writes.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the writer's stack")]
+pub(crate) enum Transaction {
+    /// `slot` gets the connection back only after a commit that succeeded.
+    Sqlite { slot: OwnedMutexGuard<Option<SqliteConnection>>, connection: SqliteConnection },
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transaction")
+    }
+}
+
+impl Transaction {
+    /// Rows of one statement.
+    pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        match self {
+            Self::Sqlite { connection, .. } => {
+                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
+                Ok(query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(transaction) => {
+                let query = bound!(statement.postgres, args, WallTime::utc);
+                Ok(query.fetch_all(&mut **transaction).await?.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// Runs one statement; how many rows it changed.
+    pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
+        match self {
+            Self::Sqlite { connection, .. } => {
+                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
+                Ok(query.execute(connection).await?.rows_affected())
+            }
+            Self::Postgres(transaction) => {
+                let query = bound!(statement.postgres, args, WallTime::utc);
+                Ok(query.execute(&mut **transaction).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Makes it durable.
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite { mut slot, mut connection } => {
+                sqlx::query("COMMIT").execute(&mut connection).await?;
+                *slot = Some(connection);
+                Ok(())
+            }
+            Self::Postgres(transaction) => Ok(transaction.commit().await?),
+        }
+    }
+}
+
+fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        // SQLITE_CANTOPEN: nothing that waiting mends.
+        StoreError::Unavailable(error) if database_code(&error).as_deref() == Some("14") => StoreError::Unusable {
+            what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
+            source: Some(error),
+        },
+        other => other,
+    }
+}
+
+fn database_code(error: &sqlx::Error) -> Option<String> {
+    error.as_database_error().and_then(|said| said.code().map(|code| code.into_owned()))
+}
+
+fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
+    use sqlx::migrate::MigrateError;
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::VersionMissing(version) => StoreError::Unusable {
+            what: format!("its schema (version {version}) is newer than this program; install a newer checkind"),
+            source: None,
+        },
+        other => StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None },
+    }
+}
