@@ -18,5 +18,6 @@ pub mod settings;
 pub mod sighting;
 pub mod source;
 
+pub mod engine;
 pub mod health;
 pub mod record;

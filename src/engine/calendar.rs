@@ -1,0 +1,160 @@
+//! PURE. Pass days: from cut-off to cut-off on the business's wall clock, across both edges of daylight saving time.
+
+use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
+use chrono_tz::Tz;
+
+use crate::clock::WallTime;
+
+/// A business's wall clock and the local time at which its pass days end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    /// The IANA zone.
+    pub zone: Tz,
+    /// Local time of the daily cut-off.
+    pub cut_off: NaiveTime,
+}
+
+/// One pass day: `start` belongs to it, `end` (the next cut-off) does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PassDay {
+    /// The cut-off that began it.
+    pub start: WallTime,
+    /// The cut-off that ends it.
+    pub end: WallTime,
+}
+
+impl PassDay {
+    /// Is this instant inside the day?
+    pub fn contains(&self, at: WallTime) -> bool {
+        self.start <= at && at < self.end
+    }
+}
+
+impl Calendar {
+    /// The business's wall clock at this instant.
+    pub fn local(&self, at: WallTime) -> NaiveDateTime {
+        self.zone.from_utc_datetime(&at.utc().naive_utc()).naive_local()
+    }
+
+    /// The pass day that an instant belongs to: 23 to 25 hours long where the clocks change.
+    pub fn pass_day(&self, at: WallTime) -> PassDay {
+        let date = self.local(at).date();
+        let today = self.cut_off_on(date);
+        if at < today {
+            PassDay { start: self.cut_off_on(day_before(date)), end: today }
+        } else {
+            PassDay { start: today, end: self.cut_off_on(day_after(date)) }
+        }
+    }
+
+    /// The instant of the cut-off on a date. A local time that the clocks skip is the first instant after the gap; one
+    /// that happens twice is its first occurrence, so that a cut-off never happens twice.
+    fn cut_off_on(&self, date: NaiveDate) -> WallTime {
+        let local = date.and_time(self.cut_off);
+        match self.zone.from_local_datetime(&local).earliest() {
+            Some(instant) => WallTime::from(instant.to_utc()),
+            None => self.after_the_gap(local),
+        }
+    }
+
+    /// Gaps of daylight saving time are whole quarters of an hour and end within a day (the longest, where a date was
+    /// skipped by moving across the date line, lasts 24 hours).
+    fn after_the_gap(&self, local: NaiveDateTime) -> WallTime {
+        let quarter = chrono::TimeDelta::minutes(15);
+        let floor = local.date().and_time(NaiveTime::MIN);
+        let mut at = floor;
+        while at <= local {
+            at += quarter;
+        }
+        for _ in 0..=96 {
+            if let Some(instant) = self.zone.from_local_datetime(&at).earliest() {
+                return WallTime::from(instant.to_utc());
+            }
+            at += quarter;
+        }
+        WallTime::from(local.and_utc())
+    }
+}
+
+fn day_before(date: NaiveDate) -> NaiveDate {
+    date.checked_sub_days(Days::new(1)).unwrap_or(date)
+}
+
+fn day_after(date: NaiveDate) -> NaiveDate {
+    date.checked_add_days(Days::new(1)).unwrap_or(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn at(text: &str) -> WallTime {
+        WallTime::from(text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time in the test"))
+    }
+
+    fn calendar(zone: Tz, hour: u32, minute: u32) -> Calendar {
+        Calendar { zone, cut_off: NaiveTime::from_hms_opt(hour, minute, 0).expect("a time of day") }
+    }
+
+    #[test]
+    fn an_ordinary_day_runs_from_cut_off_to_cut_off() {
+        let london = calendar(Tz::Europe__London, 3, 0);
+        let day = PassDay { start: at("2026-01-10T03:00:00Z"), end: at("2026-01-11T03:00:00Z") };
+        for inside in ["2026-01-10T03:00:00Z", "2026-01-10T12:00:00Z", "2026-01-11T02:59:59Z"] {
+            assert_eq!(london.pass_day(at(inside)), day, "{inside}");
+        }
+    }
+
+    #[test]
+    fn the_day_on_which_clocks_go_forward_has_23_hours() {
+        let london = calendar(Tz::Europe__London, 0, 0);
+        let day = london.pass_day(at("2026-03-29T12:00:00Z"));
+        assert_eq!(day, PassDay { start: at("2026-03-29T00:00:00Z"), end: at("2026-03-29T23:00:00Z") });
+    }
+
+    #[test]
+    fn the_day_on_which_clocks_go_back_has_25_hours() {
+        let london = calendar(Tz::Europe__London, 0, 0);
+        let day = london.pass_day(at("2026-10-25T12:00:00Z"));
+        assert_eq!(day, PassDay { start: at("2026-10-24T23:00:00Z"), end: at("2026-10-26T00:00:00Z") });
+    }
+
+    #[test]
+    fn a_cut_off_that_the_clocks_skip_is_the_first_instant_after_the_gap() {
+        let london = calendar(Tz::Europe__London, 1, 30);
+        assert_eq!(london.pass_day(at("2026-03-29T12:00:00Z")).start, at("2026-03-29T01:00:00Z"));
+    }
+
+    #[test]
+    fn a_cut_off_that_happens_twice_is_its_first_occurrence() {
+        let london = calendar(Tz::Europe__London, 1, 30);
+        let day = london.pass_day(at("2026-10-25T12:00:00Z"));
+        assert_eq!(day.start, at("2026-10-25T00:30:00Z"));
+        assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two half past ones");
+    }
+
+    #[test]
+    fn midnight_that_the_clocks_skip_is_found_too() {
+        let santiago = calendar(Tz::America__Santiago, 0, 0);
+        assert_eq!(santiago.pass_day(at("2026-09-06T12:00:00Z")).start, at("2026-09-06T04:00:00Z"));
+    }
+
+    proptest! {
+        #[test]
+        fn days_follow_each_other_without_gap_or_overlap(
+            millis in 1_000_000_000_000i64..2_000_000_000_000,
+            zone in prop::sample::select(vec![Tz::Europe__London, Tz::America__Santiago, Tz::Asia__Kolkata, Tz::Australia__Lord_Howe, Tz::Pacific__Apia, Tz::UTC]),
+            minute in 0u32..1440,
+        ) {
+            let calendar = calendar(zone, minute / 60, minute % 60);
+            let instant = WallTime::from_millis(millis);
+            let day = calendar.pass_day(instant);
+            prop_assert!(day.contains(instant));
+            prop_assert_eq!(calendar.pass_day(day.start), day);
+            prop_assert_eq!(calendar.pass_day(day.end).start, day.end);
+            prop_assert_eq!(calendar.pass_day(day.start.minus(Duration::from_millis(1))).end, day.start);
+        }
+    }
+}
