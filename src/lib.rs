@@ -10,14 +10,17 @@
 //! ```
 
 pub mod cli;
-pub mod clock;
-pub mod mac;
-pub mod random;
 pub mod settings;
+pub mod clock;
+pub mod random;
+pub mod mac;
 
-pub mod sighting;
 pub mod source;
+pub mod sighting;
 
+pub mod directory;
 pub mod engine;
-pub mod health;
 pub mod record;
+pub mod store;
+
+pub mod health;

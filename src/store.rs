@@ -3,9 +3,12 @@
 //! One interface, one SQL text where the two databases allow it, one contract suite that runs on both. The database has
 //! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
 
+mod batch;
 mod checkins;
+mod directory;
 mod sql;
 
+pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
 pub use sql::StoreError;
 
 use crate::settings::Database;
@@ -39,3 +42,6 @@ impl Store {
         self.sql.close().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

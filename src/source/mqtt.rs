@@ -1,3 +1,4 @@
 //! The broker session.
 
+pub mod credential;
 pub mod mapping;

@@ -11,7 +11,9 @@ CREATE TABLE directory (
 -- One row; an import counts it up, a running daemon that sees it change loads the directory again.
 CREATE TABLE directory_version (
     only_row BIGINT PRIMARY KEY CHECK (only_row = 1),
-    version BIGINT NOT NULL
+    version BIGINT NOT NULL,
+    -- Drawn at the first import; PINs are kept as digests made with it.
+    pin_key TEXT NOT NULL DEFAULT ''
 );
 INSERT INTO directory_version (only_row, version) VALUES (1, 0);
 

@@ -1,0 +1,101 @@
+//! The directory's documents: imported as a whole, loaded as a whole.
+
+use serde::Serialize;
+
+use super::{
+    Store, StoreError,
+    sql::{Arg, Statement, statement},
+};
+use crate::{
+    clock::WallTime,
+    directory::{Directory, entity::EntityKind, import::Document},
+};
+
+/// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
+const CHUNK: usize = 1000;
+
+const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
+const ALL: Statement =
+    statement!("SELECT kind, document FROM directory WHERE archived = FALSE OR kind = 'coworker' ORDER BY kind, id");
+const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
+const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1");
+const PUT: Statement = statement!(
+    rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz)
+    "INSERT INTO directory (kind, id, document, archived, updated_on)
+     SELECT kind, id, document, archived, updated_on FROM r WHERE true
+     ON CONFLICT (kind, id) DO UPDATE SET
+       document = excluded.document, archived = excluded.archived, updated_on = excluded.updated_on"
+);
+
+#[derive(Serialize)]
+struct DocumentRow<'a> {
+    kind: &'a str,
+    id: i64,
+    document: String,
+    archived: bool,
+    updated_on: WallTime,
+}
+
+impl Store {
+    /// The number that every import counts up.
+    pub async fn directory_version(&self) -> Result<i64, StoreError> {
+        self.sql.read(VERSION, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))
+    }
+
+    /// The key that PINs are digested with, drawn by the first caller.
+    pub async fn pin_key(&self) -> Result<String, StoreError> {
+        let drawn = crate::random::uuid().simple().to_string();
+        self.sql.change(DRAW_PIN_KEY, &[Arg::Text(drawn)]).await?;
+        self.sql.read(VERSION, &[]).await?.first().map_or(Ok(String::new()), |row| row.text("pin_key"))
+    }
+
+    /// Builds the snapshot. A document that no longer reads (written by another version) is left out with a warning.
+    pub async fn load_directory(&self) -> Result<Directory, StoreError> {
+        let head = self.sql.read(VERSION, &[]).await?;
+        let (version, pin_key) = match head.first() {
+            Some(row) => (row.int("version")?, row.text("pin_key")?),
+            None => (0, String::new()),
+        };
+        let mut entities = Vec::new();
+        for row in self.sql.read(ALL, &[]).await? {
+            let (kind, document) = (row.text("kind")?, row.text("document")?);
+            let entity = EntityKind::from_word(&kind)
+                .and_then(|kind| serde_json::from_str(&document).ok().and_then(|body| kind.read(body).ok()));
+            match entity {
+                Some(entity) => entities.push(entity),
+                None => tracing::warn!(kind, "an entity of the directory cannot be read; import it again"),
+            }
+        }
+        Ok(Directory::build(version, entities, &pin_key))
+    }
+
+    /// Stores the documents of an import, all or none; a running daemon sees the new version. `progress` is told how
+    /// many are done.
+    pub async fn import(
+        &self,
+        documents: &[Document],
+        now: WallTime,
+        mut progress: impl FnMut(usize),
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        let mut done = 0;
+        for chunk in documents.chunks(CHUNK) {
+            let rows: Vec<DocumentRow<'_>> = chunk.iter().map(|document| row(document, now)).collect();
+            transaction.change(PUT, &[Arg::rows(&rows)]).await?;
+            done += chunk.len();
+            progress(done);
+        }
+        transaction.change(COUNT_UP, &[]).await?;
+        transaction.commit().await
+    }
+}
+
+fn row(document: &Document, now: WallTime) -> DocumentRow<'_> {
+    DocumentRow {
+        kind: document.kind.word(),
+        id: document.id,
+        document: document.body.to_string(),
+        archived: document.archived,
+        updated_on: now,
+    }
+}

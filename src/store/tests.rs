@@ -1,0 +1,345 @@
+//! The contract: the same suite on a SQLite file and on a real PostgreSQL, every statement executed.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use chrono::NaiveTime;
+use chrono_tz::Tz;
+use sqlx::{Connection, Executor};
+use uuid::Uuid;
+
+use super::{Heard, LogLine, NewFailure, Store, StoreError};
+use crate::{
+    clock::WallTime,
+    directory::import,
+    engine::{Visit, calendar::Calendar, decision::Reason},
+    mac::MacAddr,
+    record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot},
+    settings::Database,
+    sighting::SightingKey,
+};
+
+/// Each test of the contract, once for each database.
+macro_rules! contract {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $name() { super::$name(super::Fresh::sqlite().await).await; })+
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $name() { super::$name(super::Fresh::postgres().await).await; })+
+        }
+    };
+}
+
+contract!(
+    a_visit_comes_back_as_it_was_written,
+    the_api_reads_what_the_engine_wrote,
+    there_is_at_most_one_open_visit_per_coworker_and_business,
+    somebody_may_leave_and_come_back_within_one_batch,
+    what_is_not_committed_never_happened,
+    a_door_sighting_is_decided_once,
+    a_network_line_grows,
+    a_repeated_failure_is_written_once,
+    standings_hold_the_open_visit_however_old,
+    heard_stretches_grow_and_are_forgotten,
+    failed_devices_are_found_again,
+    an_import_is_loaded_and_counted,
+    two_writers_do_not_both_open,
+    a_second_opening_finds_the_schema_in_place,
+);
+
+async fn a_visit_comes_back_as_it_was_written(fresh: Fresh) {
+    let written = Visit {
+        to: Some(at(5000)),
+        auto_checkout: true,
+        macs: BTreeSet::from([MacAddr::new([2, 0, 0, 0, 0, 1]), MacAddr::new([2, 0, 0, 0, 0, 2])]),
+        door_in_at: Some(at(1001)),
+        strong_at: Some(at(1002)),
+        lingered_at: Some(at(5003)),
+        ..visit(1, 1000)
+    };
+    fresh.put(&[&written]).await.expect("written");
+    assert_eq!(fresh.standing(1).await, vec![written]);
+}
+
+async fn the_api_reads_what_the_engine_wrote(fresh: Fresh) {
+    let visit = visit(1, 1_767_225_600_123);
+    fresh.put(&[&visit]).await.expect("written");
+    let open = fresh.store.open_checkins().await.expect("read");
+    assert_eq!(open.len(), 1);
+    let row = fresh.store.checkin(open[0].id).await.expect("read").expect("is there");
+    assert_eq!(row, open[0]);
+    assert_eq!((row.unique_id, row.coworker, row.from), (visit.unique_id, Some(CoworkerId(1)), visit.from));
+    assert_eq!(row.then.full_name.as_deref(), Some("Coworker 1"));
+    assert_eq!(row.from_local.map(|local| local.to_string()).as_deref(), Some("2026-01-01 00:00:00"));
+    assert_eq!((row.updated_by.as_str(), row.to), ("checkind", None));
+    assert_eq!(fresh.store.checkin(CheckinId(999)).await.expect("read"), None);
+    assert_eq!(fresh.store.failed_checkin(FailedCheckinId(999)).await.expect("read"), None);
+}
+
+async fn there_is_at_most_one_open_visit_per_coworker_and_business(fresh: Fresh) {
+    fresh.put(&[&visit(1, 1000)]).await.expect("the first");
+    let second = fresh.put(&[&visit(1, 2000)]).await;
+    assert!(matches!(second, Err(StoreError::Conflict)), "{second:?}");
+    fresh.put(&[&visit(2, 2000)]).await.expect("another coworker");
+    fresh.put(&[&Visit { business: BusinessId(2), ..visit(1, 3000) }]).await.expect("another business");
+}
+
+async fn somebody_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
+    let first = visit(1, 1000);
+    fresh.put(&[&first]).await.expect("the first");
+    let left = Visit { to: Some(at(2000)), ..first };
+    let back = visit(1, 3000);
+    fresh.put(&[&back, &left]).await.expect("both");
+    assert_eq!(fresh.standing(1).await, vec![left, back]);
+}
+
+async fn what_is_not_committed_never_happened(fresh: Fresh) {
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_visits(vec![&visit(1, 1000)], &calendar(), at(0)).await.expect("written");
+    drop(batch);
+    assert_eq!(fresh.standing(1).await, vec![]);
+    fresh.put(&[&visit(1, 1000)]).await.expect("the writer is well");
+}
+
+async fn a_door_sighting_is_decided_once(fresh: Fresh) {
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let (one, two) = (SightingKey("front/1".to_owned()), SightingKey("front/2".to_owned()));
+    assert_eq!(batch.decided(&[one.clone(), two.clone()]).await.expect("asked"), BTreeSet::new());
+    batch.put_log(&[line("front/1", "granted")]).await.expect("written");
+    batch.commit().await.expect("committed");
+
+    let mut batch = fresh.store.batch().await.expect("begins");
+    assert_eq!(batch.decided(&[one.clone(), two]).await.expect("asked"), BTreeSet::from([one]));
+    let again = batch.put_log(&[line("front/1", "granted")]).await;
+    assert!(matches!(again, Err(StoreError::Conflict)), "another gateway was faster: {again:?}");
+}
+
+async fn a_network_line_grows(fresh: Fresh) {
+    for last in [1000, 2000] {
+        let mut batch = fresh.store.batch().await.expect("begins");
+        let line = LogLine { last_at: at(last), frames: 2, ..line("net/eth1/x", "network") };
+        batch.put_log(&[line]).await.expect("written");
+        batch.commit().await.expect("committed");
+    }
+    let row = fresh.one("SELECT last_at, frames, event_at FROM sightings").await;
+    assert_eq!((row.time("last_at").expect("time"), row.int("frames").expect("number")), (at(2000), 4));
+    assert_eq!(row.time("event_at").expect("time"), at(1000));
+}
+
+async fn a_repeated_failure_is_written_once(fresh: Fresh) {
+    let failure = failure("day/mac");
+    let other = NewFailure { unique_id: uuid(), once_key: None, ..failure.clone() };
+    let again = NewFailure { unique_id: uuid(), ..failure.clone() };
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let written = batch.put_failures(&[failure.clone(), other.clone()], &calendar(), at(9)).await.expect("written");
+    assert_eq!(written, BTreeSet::from([failure.unique_id, other.unique_id]));
+    let written = batch.put_failures(&[again], &calendar(), at(9)).await.expect("written");
+    assert_eq!(written, BTreeSet::new());
+    batch.commit().await.expect("committed");
+    let id = fresh.one("SELECT id FROM failed_checkins ORDER BY id LIMIT 1").await.int("id").expect("id");
+    let row = fresh.store.failed_checkin(FailedCheckinId(id)).await.expect("read").expect("is there");
+    assert_eq!(row.description.as_deref(), Some("unrecognised_device: no coworker has a device with this MAC address"));
+    assert_eq!((row.unique_id, row.coworker, row.attempt_at), (failure.unique_id, None, at(1000)));
+}
+
+async fn standings_hold_the_open_visit_however_old(fresh: Fresh) {
+    let old = Visit { to: Some(at(1500)), ..visit(1, 1000) };
+    let open = visit(1, 2000);
+    let new = Visit { to: Some(at(9000)), ..visit(2, 8000) };
+    fresh.put(&[&old, &open, &new]).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let both = BTreeSet::from([CoworkerId(1), CoworkerId(2), CoworkerId(3)]);
+    let standings = batch.standings(&both, BusinessId(1), at(7000)).await.expect("asked");
+    assert_eq!(standings[&CoworkerId(1)].visits(), [open.clone()]);
+    assert_eq!(standings[&CoworkerId(2)].visits(), [new]);
+    assert!(standings[&CoworkerId(3)].visits().is_empty());
+    drop(batch);
+    assert_eq!(fresh.store.open_visits(BusinessId(1)).await.expect("asked"), vec![open]);
+}
+
+async fn heard_stretches_grow_and_are_forgotten(fresh: Fresh) {
+    let (id, business) = (uuid(), BusinessId(1));
+    fresh.store.put_heard(id, business, Heard { from: at(1000), to: at(2000) }).await.expect("written");
+    fresh.store.put_heard(id, business, Heard { from: at(1000), to: at(3000) }).await.expect("written");
+    fresh.store.put_heard(uuid(), business, Heard { from: at(5000), to: at(6000) }).await.expect("written");
+    let all = fresh.store.heard(business, at(0)).await.expect("asked");
+    assert_eq!(all, [Heard { from: at(1000), to: at(3000) }, Heard { from: at(5000), to: at(6000) }]);
+    assert_eq!(fresh.store.heard(business, at(4000)).await.expect("asked").len(), 1);
+    assert_eq!(fresh.store.heard(business, at(0)).await.expect("asked").len(), 1, "the older one is forgotten");
+}
+
+async fn failed_devices_are_found_again(fresh: Fresh) {
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
+    batch.commit().await.expect("committed");
+    let ask = |since| fresh.store.failed_devices(BusinessId(1), since, Reason::UnrecognisedDevice, 10);
+    assert_eq!(ask(at(1000)).await.expect("asked"), BTreeSet::from([MacAddr::new([2, 0, 0, 0, 0, 9])]));
+    assert!(ask(at(1001)).await.expect("asked").is_empty());
+}
+
+async fn an_import_is_loaded_and_counted(fresh: Fresh) {
+    let key = fresh.store.pin_key().await.expect("drawn");
+    assert_eq!(fresh.store.pin_key().await.expect("kept"), key);
+    let text = r#"{"Businesses": [{"Id": 1, "Name": "Hub One"}],
+        "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "8165538", "AccessPincode": "4711"}]}"#;
+    let documents = import::read_json(text, &key).expect("reads").documents;
+    let before = fresh.store.directory_version().await.expect("asked");
+    let mut seen = 0;
+    fresh.store.import(&documents, at(1), |done| seen = done).await.expect("imported");
+    fresh.store.import(&documents, at(2), |_| {}).await.expect("again");
+    assert_eq!(seen, 2);
+    let directory = fresh.store.load_directory().await.expect("loaded");
+    assert_eq!((directory.version, directory.coworkers()), (before + 2, 1));
+    assert_eq!(directory.business(BusinessId(1)), Some("Hub One"));
+}
+
+async fn two_writers_do_not_both_open(fresh: Fresh) {
+    let other = Store::open(&fresh.database).await.expect("a second gateway");
+    let open = |store: Store, from| async move {
+        let mut batch = store.batch().await?;
+        batch.put_visits(vec![&visit(1, from)], &calendar(), at(0)).await?;
+        batch.commit().await
+    };
+    let (one, two) = tokio::join!(open(fresh.store.clone(), 1000), open(other, 2000));
+    assert!(one.is_ok() != two.is_ok(), "{one:?} {two:?}");
+    assert_eq!(fresh.standing(1).await.len(), 1);
+}
+
+async fn a_second_opening_finds_the_schema_in_place(fresh: Fresh) {
+    fresh.put(&[&visit(1, 1000)]).await.expect("written");
+    fresh.store.close().await;
+    let again = Store::open(&fresh.database).await.expect("opens");
+    again.probe().await.expect("would let us write");
+    assert_eq!(again.open_checkins().await.expect("read").len(), 1);
+}
+
+#[tokio::test]
+async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
+    let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
+    assert_eq!(
+        error.to_string(),
+        "the database cannot be used: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
+    );
+}
+
+fn at(millis: i64) -> WallTime {
+    WallTime::from_millis(millis)
+}
+
+fn uuid() -> Uuid {
+    crate::random::uuid()
+}
+
+fn calendar() -> Calendar {
+    Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN }
+}
+
+fn visit(coworker: i64, from: i64) -> Visit {
+    Visit {
+        unique_id: uuid(),
+        coworker: CoworkerId(coworker),
+        business: BusinessId(1),
+        business_name: Some("Hub One".to_owned()),
+        then: Snapshot {
+            full_name: Some(format!("Coworker {coworker}")),
+            teams: None,
+            tariff: Some("Full time".to_owned()),
+        },
+        source: CheckinSource::DoorAccess,
+        from: at(from),
+        to: None,
+        auto_checkout: false,
+        last_activity: at(from),
+        macs: BTreeSet::new(),
+        door_in_at: None,
+        strong_at: None,
+        lingered_at: None,
+    }
+}
+
+fn failure(once: &str) -> NewFailure {
+    NewFailure {
+        unique_id: uuid(),
+        coworker: None,
+        then: Snapshot::default(),
+        business: BusinessId(1),
+        business_name: None,
+        attempt_at: at(1000),
+        source: CheckinSource::NetworkActivity,
+        mac: Some(MacAddr::new([2, 0, 0, 0, 0, 9])),
+        reason: Reason::UnrecognisedDevice,
+        once_key: Some(once.to_owned()),
+    }
+}
+
+fn line(key: &str, kind: &'static str) -> LogLine {
+    LogLine {
+        key: SightingKey(key.to_owned()),
+        business_id: BusinessId(1),
+        source: "front".to_owned(),
+        door: None,
+        kind,
+        direction: None,
+        credential: None,
+        mac: None,
+        coworker_id: None,
+        event_at: at(1000),
+        last_at: at(1000),
+        strong_at: None,
+        time_quality: "arrival",
+        received_at: at(1000),
+        decision: "recorded",
+        reason: None,
+        checkin: None,
+        frames: 0,
+    }
+}
+
+/// A database of its own for one test.
+struct Fresh {
+    store: Store,
+    database: Database,
+    _folder: tempfile::TempDir,
+}
+
+impl Fresh {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::open(Database::Sqlite { path: folder.path().join("checkind.db") }, folder).await
+    }
+
+    /// A new database on the server that `tests/run` started and named in `CHECKIND_TEST_POSTGRES`.
+    #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests where its server is")]
+    async fn postgres() -> Self {
+        let server = std::env::var("CHECKIND_TEST_POSTGRES")
+            .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");
+        let name = format!("contract_{}", uuid().simple());
+        let mut admin = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("the server answers");
+        admin.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a new database");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::open(Database::Postgres { url: format!("{server}/{name}"), password: None }, folder).await
+    }
+
+    async fn open(database: Database, folder: tempfile::TempDir) -> Self {
+        let store = Store::open(&database).await.expect("opens");
+        Self { store, database, _folder: folder }
+    }
+
+    async fn put(&self, visits: &[&Visit]) -> Result<(), StoreError> {
+        let mut batch = self.store.batch().await?;
+        batch.put_visits(visits.to_vec(), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
+        batch.commit().await
+    }
+
+    async fn standing(&self, coworker: i64) -> Vec<Visit> {
+        let mut batch = self.store.batch().await.expect("begins");
+        let who = BTreeSet::from([CoworkerId(coworker)]);
+        let standings = batch.standings(&who, BusinessId(1), at(0)).await.expect("asked");
+        standings[&CoworkerId(coworker)].visits().to_vec()
+    }
+
+    async fn one(&self, sql: &'static str) -> super::sql::Row {
+        let statement = super::sql::Statement { sqlite: sql, postgres: sql };
+        self.store.sql.read(statement, &[]).await.expect("read").pop().expect("a row")
+    }
+}
