@@ -18,5 +18,8 @@ pub mod settings;
 pub mod sighting;
 pub mod source;
 
+pub mod capture_file;
+pub mod replay;
+
 pub mod health;
 pub mod record;
