@@ -23,4 +23,7 @@ pub mod engine;
 pub mod record;
 pub mod store;
 
+pub mod capture_file;
+pub mod replay;
+
 pub mod health;

@@ -1,1 +1,393 @@
 //! One capture per interface: what the mirror port shows, as coalesced presences.
+//!
+//! A capture is one thread. Frames come from the ring (or the portable channel), [`frame`] says what each
+//! proves, [`coalesce`] merges that per device, and presences leave through the bounded queue of the pipeline. Here is
+//! only the shell around those: waiting, following the link, counting, handing over.
+//! Never here: what a presence means for a check-in. Nothing is ever sent on a captured interface.
+
+use std::{
+    fmt, io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    coalesce::{Coalescer, KnownMacs, Outcome},
+    frame::WhyNot,
+    hearing::{Ear, Hearing},
+    lease::LeaseWatch,
+    link::{Link, LinkIndex, Place},
+    portable::Portable,
+    ring::Ring,
+    tap::{Tap, TapError, Wake},
+};
+use crate::{
+    clock::{BootTime, Clock, Now},
+    health::{ConditionKind, Health},
+    settings::{Capture, CaptureBackend},
+    source::Presences,
+};
+
+pub mod coalesce;
+pub mod filter;
+pub mod frame;
+pub mod hearing;
+pub mod lease;
+pub mod link;
+mod portable;
+mod ring;
+mod tap;
+
+/// The longest wait for frames: two wake-ups a second when nothing happens, a stop within half a second, and a link
+/// that is looked at often enough to be heard again within a second.
+const WAIT: Duration = Duration::from_millis(500);
+
+/// What a capture needs from the daemon.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The site's silence limit.
+    pub idle_limit: Duration,
+    /// The time.
+    pub clock: Clock,
+    /// The queue to the pipeline; when it is full, presences go on merging here.
+    pub presences: mpsc::Sender<Presences>,
+    /// The addresses that belong to people.
+    pub known: watch::Receiver<KnownMacs>,
+    /// Where blindness is reported.
+    pub health: Health,
+    /// When the site could hear.
+    pub hearing: Hearing,
+    /// Ends the capture.
+    pub stop: CancellationToken,
+}
+
+/// What one capture has counted since it was opened.
+#[derive(Debug, Default)]
+pub struct CaptureCounters {
+    /// Frames that the kernel's filter let through.
+    pub frames: AtomicU64,
+    /// Frames that were strong evidence.
+    pub strong: AtomicU64,
+    /// Frames that were weak evidence.
+    pub weak: AtomicU64,
+    /// ARP, DHCP and neighbour discovery that is no evidence.
+    pub no_evidence: AtomicU64,
+    /// Those of them that speak for an address that they were not sent from.
+    pub suspicious: AtomicU64,
+    /// Those of them that their protocol forbids.
+    pub malformed: AtomicU64,
+    /// Frames of other VLANs, of this machine and of listed infrastructure.
+    pub out_of_scope: AtomicU64,
+    /// Strong evidence of unknown devices for which there was no room.
+    pub left_out: AtomicU64,
+    /// Frames that the kernel dropped because the ring was full.
+    pub kernel_drops: AtomicU64,
+    /// How often the ring was full.
+    pub freezes: AtomicU64,
+}
+
+impl CaptureCounters {
+    fn count(&self, outcome: Outcome) {
+        let counter = match outcome {
+            Outcome::Strong => &self.strong,
+            Outcome::Weak => &self.weak,
+            Outcome::OutOfScope => &self.out_of_scope,
+            Outcome::LeftOut => &self.left_out,
+            Outcome::Nothing(why) => {
+                if why.is_suspicious() {
+                    add(&self.suspicious, 1);
+                }
+                if why == WhyNot::Malformed {
+                    add(&self.malformed, 1);
+                }
+                &self.no_evidence
+            }
+        };
+        add(counter, 1);
+    }
+}
+
+/// One writer per counter, and readers that do not mind being a frame late.
+fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// A capture cannot start, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The process may not capture.
+    #[error(
+        "capturing on {0} is not permitted: give the process CAP_NET_RAW \
+         (in a systemd unit: AmbientCapabilities=CAP_NET_RAW)"
+    )]
+    NotPermitted(Arc<str>),
+    /// The system cannot capture.
+    #[error("capturing on {interface} failed")]
+    Failed {
+        /// The interface.
+        interface: Arc<str>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pipeline has gone.
+    #[error("nobody takes the presences of {0} any more")]
+    NobodyListens(Arc<str>),
+}
+
+/// An open capture that is not running yet.
+///
+/// Opening needs `CAP_NET_RAW`; with the ring nothing later does, so that the daemon can drop every capability between
+/// [`CaptureTask::open`] and [`CaptureTask::start`]. The portable backend needs it again for every new link.
+pub struct CaptureTask {
+    interface: Arc<str>,
+    tap: Box<dyn Tap>,
+    with: Surroundings,
+    counters: Arc<CaptureCounters>,
+    ear: Ear,
+    coalescer: Coalescer,
+    leases: LeaseWatch,
+    state: Listening,
+    last_look: Option<BootTime>,
+}
+
+impl fmt::Debug for CaptureTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaptureTask")
+            .field("interface", &self.interface)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the capture listens to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Listening {
+    /// Nothing; the last interface, if there was one.
+    No(Option<LinkIndex>),
+    /// This interface, under this name.
+    To(LinkIndex, String),
+}
+
+impl Listening {
+    fn index(&self) -> Option<LinkIndex> {
+        match self {
+            Self::No(index) => *index,
+            Self::To(index, _) => Some(*index),
+        }
+    }
+}
+
+impl CaptureTask {
+    /// Opens the capture, whether or not its interface exists yet.
+    pub fn open(capture: &Capture, with: Surroundings) -> Result<Self, CaptureError> {
+        let interface = Arc::clone(&capture.interface);
+        let tap: Box<dyn Tap> = match capture.backend {
+            CaptureBackend::Ring => Box::new(Ring::open().map_err(|fault| refused(&interface, fault))?),
+            CaptureBackend::Portable => Box::new(Portable::new(WAIT)),
+        };
+        let mut coalescer = Coalescer::new(capture, with.idle_limit);
+        coalescer.set_known(Arc::clone(&with.known.borrow()));
+        Ok(Self {
+            tap,
+            counters: Arc::default(),
+            ear: with.hearing.ear(),
+            coalescer,
+            leases: LeaseWatch::default(),
+            state: Listening::No(None),
+            last_look: None,
+            interface,
+            with,
+        })
+    }
+
+    /// The counters, for the metrics.
+    pub fn counters(&self) -> Arc<CaptureCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The interface that was asked for.
+    pub fn interface(&self) -> &Arc<str> {
+        &self.interface
+    }
+
+    /// Runs the capture on a thread of its own.
+    pub fn start(self) -> Result<thread::JoinHandle<Result<(), CaptureError>>, CaptureError> {
+        let interface = Arc::clone(&self.interface);
+        // The kernel keeps fifteen characters of a thread's name, as it does of an interface's.
+        thread::Builder::new()
+            .name(interface.chars().take(15).collect())
+            .spawn(move || self.run())
+            .map_err(|source| CaptureError::Failed { interface, source })
+    }
+
+    /// Runs the capture on this thread, until it is stopped. Ends at most half a second after that.
+    pub fn run(mut self) -> Result<(), CaptureError> {
+        self.look_at_link(self.with.clock.now())?;
+        while !self.with.stop.is_cancelled() {
+            let woken = self.tap.wait(WAIT);
+            let now = self.with.clock.now();
+            let look = match woken {
+                Wake::Frames => {
+                    self.read(now);
+                    false
+                }
+                Wake::Nothing => true,
+                Wake::Fault(fault) => {
+                    tracing::debug!(interface = %self.interface, "the capture woke up with an error: {fault}");
+                    true
+                }
+            };
+            if look || self.last_look.is_none_or(|last| now.boot.since(last) >= WAIT) {
+                self.look_at_link(now)?;
+                self.look_at_the_rest(now);
+            }
+            self.hand_over(now)?;
+        }
+        let now = self.with.clock.now();
+        self.ear.is_deaf(now.boot);
+        self.coalescer.finish(now);
+        self.hand_over(now)
+    }
+
+    fn read(&mut self, now: Now) {
+        let Self { tap, coalescer, counters, leases, .. } = self;
+        tap.frames(&mut |frame, tag| {
+            add(&counters.frames, 1);
+            let Some(seen) = frame::observe(frame, tag) else { return };
+            counters.count(coalescer.merge(&seen, now));
+            if let Some(lease) = seen.lease {
+                leases.granted(lease, now.boot);
+            }
+        });
+    }
+
+    /// Follows the interface: down and up, deleted and made again, renamed.
+    fn look_at_link(&mut self, now: Now) -> Result<(), CaptureError> {
+        self.last_look = Some(now.boot);
+        let links = link::links();
+        self.coalescer.set_own(link::own_addresses(&links));
+        let name = Arc::clone(&self.interface);
+        match link::find(links, &name, self.state.index()) {
+            Place::Here(link) => self.listen_to(link, now),
+            Place::Down(link) => {
+                // Bound although it is down: the kernel hands over frames from the moment it is up.
+                self.bind(link.index, now)?;
+                self.go_deaf(Some(link.index), now, &format!("{} is down or has no carrier; plug it in", link.name));
+                Ok(())
+            }
+            Place::Gone => {
+                self.go_deaf(None, now, &format!("there is no interface {name}; check the name in [[capture]]"));
+                Ok(())
+            }
+        }
+    }
+
+    fn listen_to(&mut self, link: Link, now: Now) -> Result<(), CaptureError> {
+        if !self.bind(link.index, now)? {
+            return Ok(());
+        }
+        self.ear.hears(now.boot);
+        let next = Listening::To(link.index, link.name);
+        if self.state == next {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.state, next);
+        let Listening::To(_, name) = &self.state else { return Ok(()) };
+        self.with.health.clear(ConditionKind::CaptureBlind, &self.interface);
+        match before {
+            Listening::No(_) => tracing::info!(interface = %self.interface, "listening on {name}"),
+            Listening::To(old, _) if old != link.index => {
+                tracing::info!(interface = %self.interface, "{name} was made anew; listening on it again");
+            }
+            Listening::To(_, old) => {
+                tracing::info!(interface = %self.interface, "{old} is now called {name}; still listening");
+            }
+        }
+        Ok(())
+    }
+
+    /// False when the interface cannot be listened to now.
+    fn bind(&mut self, index: LinkIndex, now: Now) -> Result<bool, CaptureError> {
+        let why = match self.tap.bind(index) {
+            Ok(()) => return Ok(true),
+            Err(TapError::Io(fault)) if fault.kind() == io::ErrorKind::PermissionDenied => {
+                self.ear.is_deaf(now.boot);
+                return Err(CaptureError::NotPermitted(Arc::clone(&self.interface)));
+            }
+            Err(TapError::Io(fault)) => format!("{} cannot be listened to: {fault}", self.interface),
+            Err(not_ethernet @ TapError::NotEthernet(_)) => {
+                format!("{}: {not_ethernet}; name a wired interface in [[capture]]", self.interface)
+            }
+        };
+        self.go_deaf(None, now, &why);
+        Ok(false)
+    }
+
+    fn go_deaf(&mut self, last: Option<LinkIndex>, now: Now, why: &str) {
+        self.ear.is_deaf(now.boot);
+        self.state = Listening::No(last);
+        self.with.health.raise(ConditionKind::CaptureBlind, &self.interface, why);
+    }
+
+    /// What need not be done for every block: losses, changed addresses, lease times, forgetting.
+    fn look_at_the_rest(&mut self, now: Now) {
+        let losses = self.tap.losses();
+        add(&self.counters.kernel_drops, losses.drops);
+        add(&self.counters.freezes, losses.freezes);
+        if self.with.known.has_changed().unwrap_or(false) {
+            let known = Arc::clone(&self.with.known.borrow_and_update());
+            self.coalescer.set_known(known);
+        }
+        match self.leases.check(self.with.idle_limit, now.boot) {
+            Some(short) => self.with.health.raise(
+                ConditionKind::IdleLimitShort,
+                &self.interface,
+                format_args!(
+                    "DHCP leases of {} are granted here, and an awake device is heard only every half of one; \
+                     set idle_limit to {} or more, or shorten the leases",
+                    humantime::format_duration(short.lease),
+                    humantime::format_duration(short.needed),
+                ),
+            ),
+            None => self.with.health.clear(ConditionKind::IdleLimitShort, &self.interface),
+        }
+        self.coalescer.sweep(now);
+    }
+
+    fn hand_over(&mut self, now: Now) -> Result<(), CaptureError> {
+        while self.coalescer.has_due(now) {
+            match self.with.presences.try_reserve() {
+                Ok(room) => {
+                    let due = self.coalescer.take_due(now);
+                    if due.is_empty() {
+                        return Ok(());
+                    }
+                    room.send(due);
+                }
+                Err(TrySendError::Full(())) => return Ok(()),
+                Err(TrySendError::Closed(())) if self.with.stop.is_cancelled() => return Ok(()),
+                Err(TrySendError::Closed(())) => return Err(CaptureError::NobodyListens(Arc::clone(&self.interface))),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn refused(interface: &Arc<str>, source: io::Error) -> CaptureError {
+    let interface = Arc::clone(interface);
+    if source.kind() == io::ErrorKind::PermissionDenied {
+        CaptureError::NotPermitted(interface)
+    } else {
+        CaptureError::Failed { interface, source }
+    }
+}

@@ -1,0 +1,359 @@
+//! Reads capture files: classic pcap (microseconds or nanoseconds, either byte order) and pcapng.
+//!
+//! A stream is read record by record into one bounded buffer; a file of any size costs the same memory.
+//! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng. Never here: what a frame means.
+
+use std::{
+    fmt,
+    io::{self, Read},
+};
+
+use crate::clock::WallTime;
+
+/// The longest record that is read, in octets: the largest snapshot length that libpcap allows, and room for the fields
+/// and options of a pcapng block. A longer one that is no packet is skipped; a longer packet ends the reading.
+const LONGEST: usize = 262_144 + 4096;
+
+/// The most interfaces of one pcapng section. A file that claims more is refused: no capture has them.
+const INTERFACES: usize = 1024;
+
+/// The link layer of a frame, by its number in the registry of capture files (LINKTYPE_*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkType(pub u16);
+
+impl LinkType {
+    /// Ethernet.
+    pub const ETHERNET: Self = Self(1);
+    /// IEEE 802.11.
+    pub const IEEE_802_11: Self = Self(105);
+    /// Linux cooked capture, version 1.
+    pub const LINUX_COOKED: Self = Self(113);
+    /// IEEE 802.11 behind a radiotap header.
+    pub const RADIOTAP: Self = Self(127);
+    /// ARCNET as Linux shows it.
+    pub const ARCNET_LINUX: Self = Self(129);
+    /// Linux cooked capture, version 2.
+    pub const LINUX_COOKED_2: Self = Self(276);
+}
+
+/// One captured frame.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When it was captured; the file's simple packets carry no time and have 1970.
+    pub at: WallTime,
+    /// What `bytes` begins with.
+    pub link: LinkType,
+    /// The frame as far as it was captured.
+    pub bytes: &'a [u8],
+}
+
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Record({}, {:?}, {} octets)", self.at, self.link, self.bytes.len())
+    }
+}
+
+/// A capture file could not be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureFileError {
+    /// Not a capture file, or not of a version that exists.
+    #[error("this is neither a pcap nor a pcapng file")]
+    Unknown,
+    /// The file ends inside a record, as it does when the capturing program was killed. All records before it were read.
+    #[error("the file was cut short in the middle of a frame")]
+    CutShort,
+    /// A length or reference in the file cannot be right.
+    #[error("the file is damaged: {0}")]
+    Damaged(&'static str),
+    /// The file could not be read.
+    #[error("reading failed")]
+    Io(#[from] io::Error),
+}
+
+/// A capture file that is being read.
+pub struct CaptureFile<R> {
+    input: R,
+    format: Format,
+    buffer: Vec<u8>,
+}
+
+enum Format {
+    Classic { order: Order, per_second: u64, link: LinkType },
+    Blocks { order: Order, interfaces: Vec<Interface> },
+}
+
+#[derive(Clone, Copy)]
+enum Order {
+    Big,
+    Little,
+}
+
+/// An interface of a pcapng section.
+#[derive(Clone, Copy)]
+struct Interface {
+    link: LinkType,
+    per_second: u64,
+    /// Seconds to add to every time stamp.
+    offset: i64,
+}
+
+impl<R> fmt::Debug for CaptureFile<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CaptureFile")
+    }
+}
+
+const SECTION: u32 = 0x0a0d_0d0a;
+const INTERFACE: u32 = 1;
+const OLD_PACKET: u32 = 2;
+const SIMPLE_PACKET: u32 = 3;
+const PACKET: u32 = 6;
+
+impl<R: Read> CaptureFile<R> {
+    /// Reads the beginning of the file and finds out its format. Give a buffered reader.
+    pub fn open(mut input: R) -> Result<Self, CaptureFileError> {
+        let mut magic = [0; 4];
+        input.read_exact(&mut magic).map_err(|fault| ended(fault, CaptureFileError::Unknown))?;
+        let (order, per_second) = match magic {
+            [0x0a, 0x0d, 0x0d, 0x0a] => {
+                let mut file = Self {
+                    input,
+                    format: Format::Blocks { order: Order::Little, interfaces: Vec::new() },
+                    buffer: Vec::new(),
+                };
+                file.section().map_err(|fault| match fault {
+                    CaptureFileError::CutShort => CaptureFileError::Unknown,
+                    other @ (CaptureFileError::Unknown | CaptureFileError::Damaged(_) | CaptureFileError::Io(_)) => {
+                        other
+                    }
+                })?;
+                return Ok(file);
+            }
+            [0xa1, 0xb2, 0xc3, 0xd4] => (Order::Big, 1_000_000),
+            [0xd4, 0xc3, 0xb2, 0xa1] => (Order::Little, 1_000_000),
+            [0xa1, 0xb2, 0x3c, 0x4d] => (Order::Big, 1_000_000_000),
+            [0x4d, 0x3c, 0xb2, 0xa1] => (Order::Little, 1_000_000_000),
+            _ => return Err(CaptureFileError::Unknown),
+        };
+        let mut header = [0; 20];
+        input.read_exact(&mut header).map_err(|fault| ended(fault, CaptureFileError::Unknown))?;
+        // The upper half of the last field says how long the frame check sequence is.
+        let link = LinkType(low_half(order.u32(&header, 16)?));
+        Ok(Self { input, format: Format::Classic { order, per_second, link }, buffer: Vec::new() })
+    }
+
+    /// The next frame; none at the end of the file.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureFileError> {
+        match self.format {
+            Format::Classic { order, per_second, link } => self.next_classic(order, per_second, link),
+            Format::Blocks { .. } => self.next_block(),
+        }
+    }
+
+    fn next_classic(
+        &mut self,
+        order: Order,
+        per_second: u64,
+        link: LinkType,
+    ) -> Result<Option<Record<'_>>, CaptureFileError> {
+        let mut header = [0; 16];
+        if !fill_or_end(&mut self.input, &mut header)? {
+            return Ok(None);
+        }
+        let length = as_size(order.u32(&header, 8)?);
+        if length > LONGEST {
+            return Err(CaptureFileError::Damaged("a frame is longer than any capture program writes"));
+        }
+        self.fill(length)?;
+        let ticks = u64::from(order.u32(&header, 0)?) * per_second + u64::from(order.u32(&header, 4)?);
+        Ok(Some(Record { at: time(ticks, per_second, 0), link, bytes: &self.buffer }))
+    }
+
+    fn next_block(&mut self) -> Result<Option<Record<'_>>, CaptureFileError> {
+        loop {
+            let mut kind = [0; 4];
+            if !fill_or_end(&mut self.input, &mut kind)? {
+                return Ok(None);
+            }
+            let Format::Blocks { order, .. } = &self.format else { return Ok(None) };
+            let order = *order;
+            // Reads the same in either byte order, on purpose.
+            if u32::from_be_bytes(kind) == SECTION {
+                self.section()?;
+                continue;
+            }
+            let kind = order.u32(&kind, 0)?;
+            let length = self.block_length(order)?;
+            if length > LONGEST && !matches!(kind, PACKET | SIMPLE_PACKET | OLD_PACKET | INTERFACE) {
+                self.skip(length + 4)?;
+                continue;
+            }
+            if length > LONGEST {
+                return Err(CaptureFileError::Damaged("a block is longer than any capture program writes"));
+            }
+            self.fill(length)?;
+            self.skip(4)?;
+            match kind {
+                INTERFACE => self.interface(order)?,
+                PACKET | SIMPLE_PACKET | OLD_PACKET => return self.packet(order, kind).map(Some),
+                _ => {}
+            }
+        }
+    }
+
+    /// The octets between a block's two lengths, after the kind was read.
+    fn block_length(&mut self, order: Order) -> Result<usize, CaptureFileError> {
+        let mut total = [0; 4];
+        self.input.read_exact(&mut total).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
+        let total = as_size(order.u32(&total, 0)?);
+        if total < 12 || !total.is_multiple_of(4) {
+            return Err(CaptureFileError::Damaged("a block has an impossible length"));
+        }
+        Ok(total - 12)
+    }
+
+    /// A section header, after its kind was read: byte order and interfaces begin anew.
+    fn section(&mut self) -> Result<(), CaptureFileError> {
+        let mut begin = [0; 8];
+        self.input.read_exact(&mut begin).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
+        let order = match begin[4..] {
+            [0x1a, 0x2b, 0x3c, 0x4d] => Order::Big,
+            [0x4d, 0x3c, 0x2b, 0x1a] => Order::Little,
+            _ => return Err(CaptureFileError::Unknown),
+        };
+        let total = as_size(order.u32(&begin, 0)?);
+        if total < 28 || !total.is_multiple_of(4) {
+            return Err(CaptureFileError::Damaged("a section header has an impossible length"));
+        }
+        self.skip(total - 12)?;
+        self.format = Format::Blocks { order, interfaces: Vec::new() };
+        Ok(())
+    }
+
+    fn interface(&mut self, order: Order) -> Result<(), CaptureFileError> {
+        const RESOLUTION: u16 = 9;
+        const OFFSET: u16 = 14;
+        let mut new = Interface { link: LinkType(order.u16(&self.buffer, 0)?), per_second: 1_000_000, offset: 0 };
+        let mut rest = self.buffer.get(8..).unwrap_or_default();
+        while rest.len() >= 4 {
+            let (code, length) = (order.u16(rest, 0)?, usize::from(order.u16(rest, 2)?));
+            let value = rest.get(4..4 + length).ok_or(CaptureFileError::Damaged("an option runs past its block"))?;
+            match (code, value) {
+                (RESOLUTION, [exponent]) => new.per_second = resolution(*exponent)?,
+                (OFFSET, [_, _, _, _, _, _, _, _]) => new.offset = order.i64(value)?,
+                _ => {}
+            }
+            rest = rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        let Format::Blocks { interfaces, .. } = &mut self.format else { return Ok(()) };
+        if interfaces.len() == INTERFACES {
+            return Err(CaptureFileError::Damaged("a section has more interfaces than any machine"));
+        }
+        interfaces.push(new);
+        Ok(())
+    }
+
+    fn packet(&self, order: Order, kind: u32) -> Result<Record<'_>, CaptureFileError> {
+        let Format::Blocks { interfaces, .. } = &self.format else { return Err(CaptureFileError::Unknown) };
+        let block = self.buffer.as_slice();
+        let (number, header) = match kind {
+            PACKET => (as_size(order.u32(block, 0)?), 20),
+            OLD_PACKET => (usize::from(order.u16(block, 0)?), 20),
+            _ => (0, 4),
+        };
+        let interface = interfaces.get(number).ok_or(CaptureFileError::Damaged("a frame names no interface"))?;
+        let (ticks, length) = if header == 4 {
+            (None, as_size(order.u32(block, 0)?).min(block.len().saturating_sub(4)))
+        } else {
+            let ticks = u64::from(order.u32(block, 4)?) << 32 | u64::from(order.u32(block, 8)?);
+            (Some(ticks), as_size(order.u32(block, 12)?))
+        };
+        let bytes = block
+            .get(header..)
+            .and_then(|rest| rest.get(..length))
+            .ok_or(CaptureFileError::Damaged("a frame runs past its block"))?;
+        let at = ticks.map_or(WallTime::from_millis(0), |ticks| time(ticks, interface.per_second, interface.offset));
+        Ok(Record { at, link: interface.link, bytes })
+    }
+
+    fn fill(&mut self, length: usize) -> Result<(), CaptureFileError> {
+        self.buffer.resize(length, 0);
+        self.input.read_exact(&mut self.buffer).map_err(|fault| ended(fault, CaptureFileError::CutShort))
+    }
+
+    fn skip(&mut self, length: usize) -> Result<(), CaptureFileError> {
+        let length = u64::try_from(length).unwrap_or(u64::MAX);
+        let skipped = io::copy(&mut self.input.by_ref().take(length), &mut io::sink())?;
+        if skipped == length { Ok(()) } else { Err(CaptureFileError::CutShort) }
+    }
+}
+
+impl Order {
+    fn u16(self, bytes: &[u8], at: usize) -> Result<u16, CaptureFileError> {
+        let two = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(TOO_SHORT)?;
+        Ok(match self {
+            Self::Big => u16::from_be_bytes(*two),
+            Self::Little => u16::from_le_bytes(*two),
+        })
+    }
+
+    fn u32(self, bytes: &[u8], at: usize) -> Result<u32, CaptureFileError> {
+        let four = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(TOO_SHORT)?;
+        Ok(match self {
+            Self::Big => u32::from_be_bytes(*four),
+            Self::Little => u32::from_le_bytes(*four),
+        })
+    }
+
+    fn i64(self, bytes: &[u8]) -> Result<i64, CaptureFileError> {
+        let eight = bytes.first_chunk().ok_or(TOO_SHORT)?;
+        Ok(match self {
+            Self::Big => i64::from_be_bytes(*eight),
+            Self::Little => i64::from_le_bytes(*eight),
+        })
+    }
+}
+
+const TOO_SHORT: CaptureFileError = CaptureFileError::Damaged("a block is shorter than its fields");
+
+/// Ticks per second of `if_tsresol`: a power of two when the top bit is set, else of ten.
+fn resolution(exponent: u8) -> Result<u64, CaptureFileError> {
+    let base: u64 = if exponent & 0x80 == 0 { 10 } else { 2 };
+    base.checked_pow(u32::from(exponent & 0x7f))
+        .ok_or(CaptureFileError::Damaged("a clock is finer than time stamps can hold"))
+}
+
+fn time(ticks: u64, per_second: u64, offset: i64) -> WallTime {
+    let (whole, part) = (ticks / per_second, ticks % per_second);
+    let millis = u128::from(whole) * 1000 + u128::from(part) * 1000 / u128::from(per_second);
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    WallTime::from_millis(millis.saturating_add(offset.saturating_mul(1000)))
+}
+
+/// False at the end of the file, before the first octet; an end after it is a cut.
+fn fill_or_end(input: &mut impl Read, into: &mut [u8]) -> Result<bool, CaptureFileError> {
+    let (first, rest) = into.split_at_mut(1);
+    loop {
+        match input.read(first) {
+            Ok(0) => return Ok(false),
+            Ok(_) => break,
+            Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+    input.read_exact(rest).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
+    Ok(true)
+}
+
+fn ended(fault: io::Error, at_the_end: CaptureFileError) -> CaptureFileError {
+    if fault.kind() == io::ErrorKind::UnexpectedEof { at_the_end } else { fault.into() }
+}
+
+fn as_size(length: u32) -> usize {
+    usize::try_from(length).unwrap_or(usize::MAX)
+}
+
+fn low_half(word: u32) -> u16 {
+    let [.., a, b] = word.to_be_bytes();
+    u16::from_be_bytes([a, b])
+}

@@ -1,0 +1,540 @@
+//! PURE. Merges what frames say into one presence per device (`design` 4.2, structural rules 5 and 6).
+//!
+//! However many frames arrive, a device is handed over when it appears and then once per refresh, and memory is bounded.
+//! Never here: whether a presence opens or refreshes a check-in. That is the engine's.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::frame::{Evidence, Observation, VlanId, WhyNot};
+use crate::{
+    clock::{BootTime, Now, WallTime},
+    mac::MacAddr,
+    settings::{Capture, MacPattern},
+    sighting::Presence,
+    source::Presences,
+};
+
+/// The addresses that belong to people; replaced as a whole when the directory changes.
+pub type KnownMacs = Arc<BTreeSet<MacAddr>>;
+
+/// Unknown devices that are remembered at once, per capture. Ten times the visitors of a large site in a day; 1 MiB at
+/// most. Strong evidence of one more is counted as left out and forgotten.
+pub const UNKNOWN_DEVICES: usize = 8192;
+
+/// Devices in one hand-over: as many as the pipeline writes in one batch. The rest go with the next.
+pub const HANDED_OVER: usize = 512;
+
+/// The longest time between two hand-overs of a device that goes on speaking, unless the silence limit is short.
+const LONGEST_REFRESH: Duration = Duration::from_secs(60);
+
+/// The table is looked through at most this often: one pass over a full one costs a fifth of a millisecond.
+const BETWEEN_SCANS: Duration = Duration::from_secs(1);
+
+/// Silent devices are forgotten this often.
+const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
+
+/// What became of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Merged as strong evidence.
+    Strong,
+    /// Merged as weak evidence, or nothing to refresh.
+    Weak,
+    /// No evidence.
+    Nothing(WhyNot),
+    /// Of a VLAN that is not listened to, our own, or of listed infrastructure.
+    OutOfScope,
+    /// An unknown device for which there is no room.
+    LeftOut,
+}
+
+/// The devices that one capture has seen lately.
+#[derive(Debug)]
+pub struct Coalescer {
+    interface: Arc<str>,
+    vlans: BTreeSet<VlanId>,
+    ignore: Vec<MacPattern>,
+    own: BTreeSet<MacAddr>,
+    known: KnownMacs,
+    idle_limit: Duration,
+    refresh: Duration,
+    devices: BTreeMap<MacAddr, Device>,
+    /// How many of `devices` are not in `known`.
+    unknown: usize,
+    /// Devices that have just appeared, in that order; no longer than `devices`.
+    appeared: VecDeque<MacAddr>,
+    next_scan: Option<BootTime>,
+    next_sweep: Option<BootTime>,
+}
+
+#[derive(Debug)]
+struct Device {
+    known: bool,
+    /// Start of the unbroken presence; none while all evidence was weak.
+    since: Option<WallTime>,
+    last_strong: Option<BootTime>,
+    /// The last evidence that counts against silence.
+    last_alive: BootTime,
+    handed_over: Option<BootTime>,
+    announced: Announced,
+    pending: Option<Pending>,
+}
+
+/// Has the start of this presence been handed over?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Announced {
+    No,
+    /// Its address is in the queue of those that appeared.
+    Queued,
+    Yes,
+}
+
+/// Evidence that was not handed over yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    first_at: WallTime,
+    last_at: WallTime,
+    last_strong_at: Option<WallTime>,
+    frames: u32,
+}
+
+impl Coalescer {
+    /// Knows nobody and has seen nothing.
+    pub fn new(capture: &Capture, idle_limit: Duration) -> Self {
+        Self {
+            interface: Arc::clone(&capture.interface),
+            vlans: capture.vlans.iter().copied().map(VlanId::from_tci).collect(),
+            ignore: capture.ignore.clone(),
+            own: BTreeSet::new(),
+            known: KnownMacs::default(),
+            idle_limit,
+            refresh: LONGEST_REFRESH.min(idle_limit / 4),
+            devices: BTreeMap::new(),
+            unknown: 0,
+            appeared: VecDeque::new(),
+            next_scan: None,
+            next_sweep: None,
+        }
+    }
+
+    /// Replaces the addresses that belong to people. A device that has become known is handed over with its next frame.
+    pub fn set_known(&mut self, known: KnownMacs) {
+        self.known = known;
+        for (mac, device) in &mut self.devices {
+            let is_known = self.known.contains(mac);
+            if is_known && !device.known && device.announced == Announced::Yes {
+                device.announced = Announced::No;
+            }
+            device.known = is_known;
+        }
+        self.unknown = self.devices.values().filter(|device| !device.known).count();
+    }
+
+    /// Replaces the addresses of this machine, which are never evidence.
+    pub fn set_own(&mut self, own: BTreeSet<MacAddr>) {
+        self.own = own;
+    }
+
+    /// Merges one observation.
+    pub fn merge(&mut self, seen: &Observation, now: Now) -> Outcome {
+        if !self.vlans.is_empty() && !seen.vlans.outermost().is_some_and(|id| self.vlans.contains(&id)) {
+            return Outcome::OutOfScope;
+        }
+        let strong = match seen.evidence {
+            Evidence::None(why) => return Outcome::Nothing(why),
+            Evidence::Strong => true,
+            Evidence::Weak => false,
+        };
+        let Some(mac) = seen.mac else { return Outcome::Nothing(WhyNot::NoAddress) };
+        if self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac)) {
+            return Outcome::OutOfScope;
+        }
+        let Some(device) = self.device(mac, strong, now) else {
+            return if strong { Outcome::LeftOut } else { Outcome::Weak };
+        };
+        device.take(strong, now);
+        if strong {
+            self.strong(mac, now);
+        } else {
+            self.weak(mac, now);
+        }
+        if strong { Outcome::Strong } else { Outcome::Weak }
+    }
+
+    /// The device's entry; a new one when it may have one.
+    fn device(&mut self, mac: MacAddr, strong: bool, now: Now) -> Option<&mut Device> {
+        use std::collections::btree_map::Entry;
+        match self.devices.entry(mac) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => {
+                let known = self.known.contains(&mac);
+                if !known && (!strong || self.unknown >= UNKNOWN_DEVICES) {
+                    return None;
+                }
+                self.unknown += usize::from(!known);
+                Some(entry.insert(Device::new(known, now)))
+            }
+        }
+    }
+
+    fn strong(&mut self, mac: MacAddr, now: Now) {
+        let Some(device) = self.devices.get_mut(&mac) else { return };
+        device.hears_strong(self.idle_limit, now);
+        if device.announced == Announced::No {
+            device.announced = Announced::Queued;
+            self.appeared.push_back(mac);
+        }
+        let due = device.due_at(self.refresh, now);
+        self.scan_by(due);
+    }
+
+    fn weak(&mut self, mac: MacAddr, now: Now) {
+        let Some(device) = self.devices.get_mut(&mac) else { return };
+        device.hears_weak(self.idle_limit, now);
+        if device.known {
+            let due = device.due_at(self.refresh, now);
+            self.scan_by(due);
+        }
+    }
+
+    fn scan_by(&mut self, due: BootTime) {
+        self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
+    }
+
+    /// Is there anything to hand over?
+    pub fn has_due(&self, now: Now) -> bool {
+        !self.appeared.is_empty() || self.next_scan.is_some_and(|next| next <= now.boot)
+    }
+
+    /// Takes the devices that are due, at most [`HANDED_OVER`]: those that appeared first. Call it again while
+    /// [`Coalescer::has_due`].
+    pub fn take_due(&mut self, now: Now) -> Presences {
+        let mut due = Vec::new();
+        while due.len() < HANDED_OVER {
+            let Some(mac) = self.appeared.pop_front() else { break };
+            if let Some(device) = self.devices.get_mut(&mac) {
+                device.announced = Announced::Yes;
+                due.extend(device.hand_over(&self.interface, mac, now));
+            }
+        }
+        if self.next_scan.is_some_and(|next| next <= now.boot) && due.len() < HANDED_OVER {
+            self.scan(&mut due, now);
+        }
+        due
+    }
+
+    fn scan(&mut self, due: &mut Presences, now: Now) {
+        let mut next: Option<BootTime> = None;
+        for (&mac, device) in &mut self.devices {
+            if !device.has_news() {
+                continue;
+            }
+            let at = device.due_at(self.refresh, now);
+            if at <= now.boot && due.len() < HANDED_OVER {
+                due.extend(device.hand_over(&self.interface, mac, now));
+            } else {
+                next = Some(next.map_or(at, |soonest| soonest.min(at)));
+            }
+        }
+        let full = due.len() >= HANDED_OVER;
+        self.next_scan = next.map(|at| if full { at } else { at.max(now.boot.plus(BETWEEN_SCANS.min(self.refresh))) });
+    }
+
+    /// Forgets devices that have been silent for longer than the silence limit, and whose evidence was handed over.
+    pub fn sweep(&mut self, now: Now) {
+        if self.next_sweep.is_some_and(|next| now.boot < next) {
+            return;
+        }
+        self.next_sweep = Some(now.boot.plus(BETWEEN_SWEEPS.min(self.idle_limit)));
+        let idle_limit = self.idle_limit;
+        self.devices.retain(|_, device| device.has_news() || now.boot.since(device.last_alive) <= idle_limit);
+        self.unknown = self.devices.values().filter(|device| !device.known).count();
+    }
+
+    /// Makes everything due that was not handed over: the capture ends.
+    pub fn finish(&mut self, now: Now) {
+        self.refresh = Duration::ZERO;
+        self.next_scan = Some(now.boot);
+    }
+
+    /// How many devices are remembered.
+    pub fn remembered(&self) -> usize {
+        self.devices.len()
+    }
+}
+
+impl Device {
+    fn new(known: bool, now: Now) -> Self {
+        Self {
+            known,
+            since: None,
+            last_strong: None,
+            last_alive: now.boot,
+            handed_over: None,
+            announced: Announced::No,
+            pending: None,
+        }
+    }
+
+    fn take(&mut self, strong: bool, now: Now) {
+        let pending = self.pending.get_or_insert(Pending {
+            first_at: now.wall,
+            last_at: now.wall,
+            last_strong_at: None,
+            frames: 0,
+        });
+        pending.first_at = pending.first_at.min(now.wall);
+        pending.last_at = now.wall;
+        pending.frames = pending.frames.saturating_add(1);
+        if strong {
+            pending.last_strong_at = Some(now.wall);
+        }
+    }
+
+    /// A presence begins with strong evidence after a silence, unless an earlier one still waits for room in the queue:
+    /// then the two become one.
+    fn hears_strong(&mut self, idle_limit: Duration, now: Now) {
+        let silent = now.boot.since(self.last_alive) > idle_limit;
+        let waiting = self.announced == Announced::Queued;
+        if self.since.is_none() || (silent && !waiting) {
+            self.since = Some(now.wall);
+            self.announced = Announced::No;
+        }
+        self.last_strong = Some(now.boot);
+        self.last_alive = now.boot;
+    }
+
+    /// Weak evidence holds off silence for two silence limits: a switched-off computer's network card answers all night.
+    fn hears_weak(&mut self, idle_limit: Duration, now: Now) {
+        if self.last_strong.is_some_and(|strong| now.boot.since(strong) <= idle_limit.saturating_mul(2)) {
+            self.last_alive = now.boot;
+        }
+    }
+
+    /// Weak evidence alone opens nothing, so nobody wants to hear it of a device that belongs to nobody.
+    fn has_news(&self) -> bool {
+        self.pending.is_some_and(|pending| self.known || pending.last_strong_at.is_some())
+    }
+
+    fn due_at(&self, refresh: Duration, now: Now) -> BootTime {
+        self.handed_over.map_or(now.boot, |at| at.plus(refresh))
+    }
+
+    fn hand_over(&mut self, interface: &Arc<str>, mac: MacAddr, now: Now) -> Option<Presence> {
+        let pending = self.pending.take()?;
+        self.handed_over = Some(now.boot);
+        Some(Presence {
+            interface: Arc::clone(interface),
+            mac,
+            since: self.since.unwrap_or(pending.first_at),
+            first_at: pending.first_at,
+            last_at: pending.last_at,
+            last_strong_at: pending.last_strong_at,
+            frames: pending.frames,
+            arrived: now,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::network::frame::{Kind, Vlans};
+    use proptest::prelude::*;
+
+    const LIMIT: Duration = Duration::from_secs(45 * 60);
+
+    fn coalescer() -> Coalescer {
+        Coalescer::new(&capture(), LIMIT)
+    }
+
+    fn capture() -> Capture {
+        Capture {
+            interface: "eth1".into(),
+            vlans: Vec::new(),
+            ignore: vec![MacPattern { prefix: vec![0x00, 0x50, 0x56] }],
+            backend: crate::settings::CaptureBackend::Ring,
+        }
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            wall: WallTime::from_millis(1_700_000_000_000).plus(Duration::from_secs(seconds)),
+            boot: BootTime::from_duration(Duration::from_secs(seconds)),
+        }
+    }
+
+    fn mac(number: u32) -> MacAddr {
+        let [a, b, c, d] = number.to_be_bytes();
+        MacAddr::new([0x3c, 0x22, a, b, c, d])
+    }
+
+    fn seen(number: u32, evidence: Evidence) -> Observation {
+        Observation { kind: Kind::ArpRequest, vlans: Vlans::default(), mac: Some(mac(number)), evidence, lease: None }
+    }
+
+    fn knowing(number: u32) -> KnownMacs {
+        Arc::new(BTreeSet::from([mac(number)]))
+    }
+
+    #[test]
+    fn a_device_is_handed_over_when_it_appears_and_then_once_a_minute_while_it_speaks() {
+        let mut coalescer = coalescer();
+        let mut handed = Vec::new();
+        for second in 0..=150 {
+            coalescer.merge(&seen(1, Evidence::Strong), at(second));
+            while coalescer.has_due(at(second)) {
+                let due = coalescer.take_due(at(second));
+                if due.is_empty() {
+                    break;
+                }
+                handed.extend(due.into_iter().map(|presence| (second, presence.frames)));
+            }
+        }
+        assert_eq!(handed, [(0, 1), (60, 60), (120, 60)]);
+    }
+
+    #[test]
+    fn a_silent_device_is_not_handed_over_again() {
+        let mut coalescer = coalescer();
+        coalescer.merge(&seen(1, Evidence::Strong), at(0));
+        assert_eq!(coalescer.take_due(at(0)).len(), 1);
+        assert!((1..600).all(|second| !coalescer.has_due(at(second)) || coalescer.take_due(at(second)).is_empty()));
+    }
+
+    #[test]
+    fn a_presence_begins_anew_only_after_a_silence_longer_than_the_limit() {
+        for (gap, begins_at) in [(45 * 60, 0), (45 * 60 + 1, 45 * 60 + 1)] {
+            let mut coalescer = coalescer();
+            coalescer.merge(&seen(1, Evidence::Strong), at(0));
+            coalescer.take_due(at(0));
+            coalescer.merge(&seen(1, Evidence::Strong), at(gap));
+            let due = coalescer.take_due(at(gap));
+            assert_eq!(due[0].since, at(begins_at).wall, "gap {gap}");
+            assert_eq!(due[0].first_at, at(gap).wall);
+        }
+    }
+
+    #[test]
+    fn weak_evidence_bridges_a_silence_for_two_limits_and_no_longer() {
+        let minutes = |count: u64| at(count * 60);
+        for (last_weak, strong_again, begins_at) in [(80, 120, 0), (95, 120, 120)] {
+            let mut coalescer = coalescer();
+            coalescer.set_known(knowing(1));
+            coalescer.merge(&seen(1, Evidence::Strong), minutes(0));
+            for minute in (10..=last_weak).step_by(5).filter(|minute| last_weak == 80 || *minute > 90) {
+                coalescer.merge(&seen(1, Evidence::Weak), minutes(minute));
+                coalescer.take_due(minutes(minute));
+            }
+            coalescer.merge(&seen(1, Evidence::Strong), minutes(strong_again));
+            let due = coalescer.take_due(minutes(strong_again));
+            assert_eq!(due.last().map(|presence| presence.since), Some(minutes(begins_at).wall), "weak to {last_weak}");
+        }
+    }
+
+    #[test]
+    fn weak_evidence_alone_is_handed_over_for_known_devices_only() {
+        let mut coalescer = coalescer();
+        coalescer.set_known(knowing(1));
+        coalescer.merge(&seen(1, Evidence::Weak), at(0));
+        coalescer.merge(&seen(2, Evidence::Weak), at(0));
+        let due = coalescer.take_due(at(0));
+        assert_eq!(
+            due.iter().map(|presence| (presence.mac, presence.last_strong_at)).collect::<Vec<_>>(),
+            [(mac(1), None)]
+        );
+        assert_eq!(coalescer.remembered(), 1);
+        coalescer.merge(&seen(1, Evidence::Strong), at(1));
+        assert_eq!(coalescer.take_due(at(1)).len(), 1, "the first strong evidence does not wait for the refresh");
+    }
+
+    #[test]
+    fn a_device_that_has_become_known_is_handed_over_with_its_next_frame() {
+        let mut coalescer = coalescer();
+        coalescer.merge(&seen(1, Evidence::Strong), at(0));
+        coalescer.take_due(at(0));
+        coalescer.set_known(knowing(1));
+        coalescer.merge(&seen(1, Evidence::Strong), at(2));
+        assert_eq!(coalescer.take_due(at(2)).len(), 1);
+    }
+
+    #[test]
+    fn our_own_addresses_infrastructure_and_other_vlans_are_out_of_scope() {
+        let mut coalescer = Coalescer::new(&Capture { vlans: vec![10], ..capture() }, LIMIT);
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
+        let mut coalescer = super::tests::coalescer();
+        coalescer.set_own(BTreeSet::from([mac(1)]));
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
+        let listed = Observation { mac: Some(MacAddr::new([0, 0x50, 0x56, 1, 2, 3])), ..seen(1, Evidence::Strong) };
+        assert_eq!(coalescer.merge(&listed, at(0)), Outcome::OutOfScope);
+        assert_eq!(coalescer.remembered(), 0);
+    }
+
+    #[test]
+    fn a_million_forged_addresses_fill_one_table_and_known_devices_still_come_through() {
+        let mut coalescer = coalescer();
+        coalescer.set_known(knowing(5_000_000));
+        let mut left_out = 0;
+        let mut handed = 0;
+        for number in 0..1_000_000 {
+            left_out += u32::from(coalescer.merge(&seen(number, Evidence::Strong), at(0)) == Outcome::LeftOut);
+        }
+        assert_eq!(left_out as usize, 1_000_000 - UNKNOWN_DEVICES);
+        assert_eq!(coalescer.merge(&seen(5_000_000, Evidence::Strong), at(0)), Outcome::Strong);
+        assert_eq!(coalescer.remembered(), UNKNOWN_DEVICES + 1);
+        while coalescer.has_due(at(0)) {
+            let due = coalescer.take_due(at(0));
+            assert!(due.len() <= HANDED_OVER);
+            handed += due.len();
+        }
+        assert_eq!(handed, UNKNOWN_DEVICES + 1);
+        coalescer.sweep(at(46 * 60));
+        assert_eq!(coalescer.remembered(), 0);
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(46 * 60)), Outcome::Strong);
+    }
+
+    #[test]
+    fn what_is_waiting_goes_out_when_the_capture_ends() {
+        let mut coalescer = coalescer();
+        coalescer.merge(&seen(1, Evidence::Strong), at(0));
+        coalescer.take_due(at(0));
+        coalescer.merge(&seen(1, Evidence::Strong), at(5));
+        assert!(!coalescer.has_due(at(5)));
+        coalescer.finish(at(5));
+        assert_eq!(coalescer.take_due(at(5)).len(), 1);
+    }
+
+    proptest! {
+        /// However the queue stalls, every frame of evidence is in exactly one hand-over, and times are in order.
+        #[test]
+        fn nothing_but_repetition_is_lost(
+            steps in proptest::collection::vec((0u32..20, any::<bool>(), 0u64..1200, any::<bool>()), 1..200),
+        ) {
+            let mut coalescer = coalescer();
+            coalescer.set_known(Arc::new((0..20).map(mac).collect()));
+            let (mut clock, mut merged, mut handed) = (0, 0u32, 0u32);
+            for (number, strong, pause, room) in steps {
+                clock += pause;
+                let evidence = if strong { Evidence::Strong } else { Evidence::Weak };
+                coalescer.merge(&seen(number, evidence), at(clock));
+                merged += 1;
+                coalescer.sweep(at(clock));
+                if room {
+                    for presence in coalescer.take_due(at(clock)) {
+                        prop_assert!(presence.first_at <= presence.last_at);
+                        prop_assert!(presence.since <= presence.last_at);
+                        prop_assert!(presence.last_strong_at.is_none_or(|last| presence.first_at <= last));
+                        handed += presence.frames;
+                    }
+                }
+            }
+            coalescer.finish(at(clock));
+            handed += coalescer.take_due(at(clock)).iter().map(|presence| presence.frames).sum::<u32>();
+            prop_assert_eq!(merged, handed);
+        }
+    }
+}

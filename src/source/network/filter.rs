@@ -1,0 +1,192 @@
+//! PURE. The filter that the kernel runs on every mirrored frame, as classic BPF (`bpf(4)`, Linux `filter.rst`).
+//!
+//! It lets through whatever [`frame::observe`](super::frame::observe) could take as evidence, and little else; it
+//! decides nothing. The kernel has taken one VLAN tag off before it runs, so up to two more are followed here.
+
+/// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip when a jump's condition holds.
+    pub jump_true: u8,
+    /// Instructions to skip when it does not.
+    pub jump_false: u8,
+    /// Operand.
+    pub operand: u32,
+}
+
+/// Octets of a frame that are kept. A DHCP message that fills an Ethernet frame under three tags fits; a jumbo frame is
+/// cut, and what is read of it stands in its first few hundred octets.
+pub const KEPT: u32 = 2048;
+
+/// The program, from the first instruction to the last.
+pub fn program() -> Vec<Instruction> {
+    assemble(&source())
+}
+
+const LOAD_WORD_X: u16 = 0x40;
+const LOAD_HALF: u16 = 0x28;
+const LOAD_HALF_X: u16 = 0x48;
+const LOAD_BYTE_X: u16 = 0x50;
+const SET_X: u16 = 0x01;
+const X_TO_A: u16 = 0x87;
+const A_TO_X: u16 = 0x07;
+const AND: u16 = 0x54;
+const SHIFT_LEFT: u16 = 0x64;
+const ADD: u16 = 0x04;
+const ADD_X: u16 = 0x0c;
+const IF_EQUAL: u16 = 0x15;
+const IF_GREATER: u16 = 0x25;
+const IF_AT_LEAST: u16 = 0x35;
+const IF_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+
+/// Where a jump goes. In the order in which the marks stand in the program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    /// The next instruction.
+    Next,
+    FirstTag,
+    SecondTag,
+    Typed,
+    EtherType,
+    Ipv4,
+    Ipv6,
+    Discovery,
+    OverIpv6,
+    Udp,
+    Keep,
+    Drop,
+}
+
+#[derive(Clone, Copy)]
+enum Line {
+    Do(u16, u32),
+    If(u16, u32, Mark, Mark),
+    Here(Mark),
+}
+
+/// X holds how far the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
+fn source() -> Vec<Line> {
+    use Line::{Do, Here, If};
+    use Mark::{Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, Typed, Udp};
+    vec![
+        Do(SET_X, 0),
+        Do(LOAD_HALF, 12),
+        If(IF_EQUAL, 0x8100, FirstTag, Next),
+        If(IF_EQUAL, 0x88a8, FirstTag, Next),
+        If(IF_EQUAL, 0x9100, FirstTag, Typed),
+        Here(FirstTag),
+        Do(SET_X, 4),
+        Do(LOAD_HALF, 16),
+        If(IF_EQUAL, 0x8100, SecondTag, Next),
+        If(IF_EQUAL, 0x88a8, SecondTag, Next),
+        If(IF_EQUAL, 0x9100, SecondTag, Typed),
+        Here(SecondTag),
+        Do(SET_X, 8),
+        Do(LOAD_HALF, 20),
+        Here(Typed),
+        If(IF_GREATER, 1500, EtherType, Next),
+        // IEEE 802.3: the same protocols behind LLC and SNAP.
+        Do(LOAD_WORD_X, 14),
+        If(IF_EQUAL, 0xaaaa_0300, Next, Drop),
+        Do(LOAD_HALF_X, 18),
+        If(IF_EQUAL, 0, Next, Drop),
+        Do(X_TO_A, 0),
+        Do(ADD, 8),
+        Do(A_TO_X, 0),
+        Do(LOAD_HALF_X, 12),
+        Here(EtherType),
+        If(IF_EQUAL, 0x0806, Keep, Next),
+        If(IF_EQUAL, 0x0800, Ipv4, Next),
+        If(IF_EQUAL, 0x86dd, Ipv6, Drop),
+        Here(Ipv4),
+        Do(LOAD_BYTE_X, 23),
+        If(IF_EQUAL, 17, Next, Drop),
+        Do(LOAD_HALF_X, 20),
+        If(IF_ANY_BIT, 0x1fff, Drop, Next),
+        Do(LOAD_BYTE_X, 14),
+        Do(AND, 0x0f),
+        Do(SHIFT_LEFT, 2),
+        Do(ADD_X, 0),
+        Do(A_TO_X, 0),
+        If(IF_AT_LEAST, 0, Udp, Udp),
+        Here(Ipv6),
+        Do(LOAD_BYTE_X, 20),
+        If(IF_EQUAL, 17, OverIpv6, Next),
+        If(IF_EQUAL, 58, Discovery, Drop),
+        Here(Discovery),
+        Do(LOAD_BYTE_X, 54),
+        If(IF_AT_LEAST, 133, Next, Drop),
+        If(IF_GREATER, 136, Drop, Keep),
+        Here(OverIpv6),
+        Do(X_TO_A, 0),
+        Do(ADD, 40),
+        Do(A_TO_X, 0),
+        Here(Udp),
+        Do(LOAD_HALF_X, 14),
+        If(IF_EQUAL, 67, Keep, Next),
+        If(IF_EQUAL, 68, Keep, Next),
+        If(IF_EQUAL, 546, Keep, Next),
+        If(IF_EQUAL, 547, Keep, Next),
+        Do(LOAD_HALF_X, 16),
+        If(IF_EQUAL, 67, Keep, Next),
+        If(IF_EQUAL, 68, Keep, Next),
+        If(IF_EQUAL, 546, Keep, Next),
+        If(IF_EQUAL, 547, Keep, Drop),
+        Here(Keep),
+        Do(RETURN, KEPT),
+        Here(Drop),
+        Do(RETURN, 0),
+    ]
+}
+
+fn assemble(lines: &[Line]) -> Vec<Instruction> {
+    let mut marks = Vec::new();
+    let mut count = 0usize;
+    for line in lines {
+        match line {
+            Line::Here(mark) => marks.push((*mark, count)),
+            Line::Do(..) | Line::If(..) => count += 1,
+        }
+    }
+    let skip = |from: usize, to: Mark| {
+        let target = marks.iter().find(|(mark, _)| *mark == to).map_or(from + 1, |(_, at)| *at);
+        u8::try_from(target - from - 1).expect("the program is shorter than a jump reaches")
+    };
+    let mut program = Vec::with_capacity(count);
+    for line in lines {
+        let at = program.len();
+        match *line {
+            Line::Do(code, operand) => program.push(Instruction { code, jump_true: 0, jump_false: 0, operand }),
+            Line::If(code, operand, yes, no) => {
+                program.push(Instruction { code, jump_true: skip(at, yes), jump_false: skip(at, no), operand });
+            }
+            Line::Here(_) => {}
+        }
+    }
+    program
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_jump_lands_inside_and_the_program_ends_with_a_return() {
+        let program = program();
+        for (at, instruction) in program.iter().enumerate() {
+            if instruction.code & 0x07 == 0x05 {
+                let furthest = usize::from(instruction.jump_true.max(instruction.jump_false));
+                assert!(at + 1 + furthest < program.len(), "instruction {at}");
+            }
+        }
+        assert_eq!(program.last().map(|last| last.code), Some(RETURN));
+    }
+
+    #[test]
+    fn the_filter_stays_small_because_it_runs_on_every_mirrored_frame() {
+        assert!(program().len() <= 64, "{} instructions", program().len());
+    }
+}

@@ -1,0 +1,84 @@
+//! pnet's channel, for systems where the ring cannot be used.
+//!
+//! It reads every frame of the mirror port one by one, loses the outermost VLAN tag, has no drop counter, and needs its
+//! privilege again whenever the interface comes back. After an error its receiver fails for ever and at once, so a
+//! failed channel is closed and opened anew only when the link has been looked at.
+
+use std::{io, time::Duration};
+
+use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
+
+use super::{
+    frame::VlanId,
+    link::LinkIndex,
+    tap::{Losses, Tap, TapError, Wake},
+};
+
+/// The largest part of a frame that is kept, in octets; the same as the filter of the ring keeps.
+const KEPT: usize = super::filter::KEPT as usize;
+
+/// A channel that is closed until it is bound.
+pub(super) struct Portable {
+    channel: Option<Open>,
+    frame: Vec<u8>,
+    limit: Duration,
+}
+
+struct Open {
+    index: LinkIndex,
+    receiver: Box<dyn DataLinkReceiver>,
+    /// Shares the socket with the receiver; nothing is ever sent.
+    _sender: Box<dyn DataLinkSender>,
+}
+
+impl Portable {
+    /// `limit` is the longest wait that will be asked for: the channel takes it when it is opened.
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { channel: None, frame: Vec::with_capacity(KEPT), limit }
+    }
+}
+
+impl Tap for Portable {
+    fn bind(&mut self, index: LinkIndex) -> Result<(), TapError> {
+        if self.channel.as_ref().is_some_and(|open| open.index == index) {
+            return Ok(());
+        }
+        self.channel = None;
+        let interface = datalink::interfaces()
+            .into_iter()
+            .find(|interface| interface.index == index.0)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let config = Config { read_timeout: Some(self.limit), ..Config::default() };
+        if let Channel::Ethernet(sender, receiver) = datalink::channel(&interface, config)? {
+            self.channel = Some(Open { index, receiver, _sender: sender });
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, limit: Duration) -> Wake {
+        let Some(open) = &mut self.channel else {
+            std::thread::sleep(limit);
+            return Wake::Nothing;
+        };
+        self.frame.clear();
+        match open.receiver.next() {
+            Ok(frame) => {
+                self.frame.extend_from_slice(&frame[..frame.len().min(KEPT)]);
+                Wake::Frames
+            }
+            Err(fault) if matches!(fault.kind(), io::ErrorKind::TimedOut | io::ErrorKind::Interrupted) => Wake::Nothing,
+            Err(fault) => {
+                self.channel = None;
+                Wake::Fault(fault)
+            }
+        }
+    }
+
+    fn frames(&mut self, each: &mut dyn FnMut(&[u8], Option<VlanId>)) {
+        each(&self.frame, None);
+    }
+
+    fn losses(&mut self) -> Losses {
+        Losses::default()
+    }
+}
