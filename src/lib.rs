@@ -20,3 +20,8 @@ pub mod source;
 
 pub mod health;
 pub mod record;
+pub mod store;
+
+pub mod access;
+pub mod api;
+pub mod metrics;

@@ -3,9 +3,11 @@
 //! One interface, one SQL text where the two databases allow it, one contract suite that runs on both. The database has
 //! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
 
+mod access;
 mod checkins;
 mod sql;
 
+pub use access::TokenPair;
 pub use sql::StoreError;
 
 use crate::settings::Database;

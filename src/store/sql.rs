@@ -61,10 +61,9 @@ impl From<sqlx::Error> for StoreError {
             // PostgreSQL: serialization failure, deadlock, unique violation. SQLite: unique index, primary key.
             Some("40001" | "40P01" | "23505" | "2067" | "1555") => Self::Conflict,
             // SQLite: damaged file, not a database.
-            Some("11" | "26") => Self::Unusable {
-                what: "the file is damaged; restore a backup".to_owned(),
-                source: Some(error),
-            },
+            Some("11" | "26") => {
+                Self::Unusable { what: "the file is damaged; restore a backup".to_owned(), source: Some(error) }
+            }
             // PostgreSQL class 42 (syntax, missing table or column, privilege), 28 (login), 3D (no such database).
             Some(code) if ["42", "28", "3D"].iter().any(|class| code.starts_with(class)) && code.len() == 5 => {
                 Self::Unusable { what: "the server refuses what we ask for".to_owned(), source: Some(error) }
@@ -200,10 +199,8 @@ impl Row {
     }
 
     pub(crate) fn uuid(&self, column: &'static str) -> Result<Uuid, StoreError> {
-        self.opt_uuid(column)?.ok_or_else(|| StoreError::Unusable {
-            what: format!("column {column} holds no UUID"),
-            source: None,
-        })
+        self.opt_uuid(column)?
+            .ok_or_else(|| StoreError::Unusable { what: format!("column {column} holds no UUID"), source: None })
     }
 }
 
@@ -274,7 +271,10 @@ impl Sql {
     /// Connects; brings the schema up to date.
     pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
         let mut options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unusable { what: "database.url is no PostgreSQL URL".to_owned(), source: Some(error) })?
+            .map_err(|error| StoreError::Unusable {
+                what: "database.url is no PostgreSQL URL".to_owned(),
+                source: Some(error),
+            })?
             .application_name("checkind")
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(tracing::log::LevelFilter::Off);
@@ -358,7 +358,10 @@ impl Sql {
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the writer's stack")]
 pub(crate) enum Transaction {
     /// `slot` gets the connection back only after a commit that succeeded.
-    Sqlite { slot: OwnedMutexGuard<Option<SqliteConnection>>, connection: SqliteConnection },
+    Sqlite {
+        slot: OwnedMutexGuard<Option<SqliteConnection>>,
+        connection: SqliteConnection,
+    },
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
@@ -433,6 +436,8 @@ fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
             what: format!("its schema (version {version}) is newer than this program; install a newer checkind"),
             source: None,
         },
-        other => StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None },
+        other => {
+            StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None }
+        }
     }
 }
