@@ -401,7 +401,8 @@ mod tests {
     fn everything_is_there_at_zero_under_our_prefix() {
         let text = metrics().0.text();
         for line in text.lines().filter(|line| *line != "# EOF") {
-            let name = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE ")).unwrap_or(line);
+            let name =
+                ["# HELP ", "# TYPE ", "# UNIT "].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
             assert!(name.starts_with("checkind_"), "{line}");
         }
         for series in [
