@@ -36,6 +36,21 @@ pub enum ConditionKind {
 }
 
 impl ConditionKind {
+    /// Every kind, so that each gauge is present at zero.
+    pub const ALL: [Self; 11] = [
+        Self::DatabaseUnavailable,
+        Self::BrokerUnavailable,
+        Self::SubscriptionRefused,
+        Self::SessionLost,
+        Self::SessionTakenOver,
+        Self::CaptureBlind,
+        Self::IdleLimitShort,
+        Self::UnrecognisedFlood,
+        Self::SettingsRefused,
+        Self::DirectoryStale,
+        Self::ClockStepped,
+    ];
+
     /// The name that `/readyz` and the log use.
     pub const fn name(self) -> &'static str {
         match self {

@@ -23,7 +23,11 @@ pub mod engine;
 pub mod record;
 pub mod store;
 
+pub mod access;
+pub mod api;
+
 pub mod capture_file;
 pub mod replay;
 
 pub mod health;
+pub mod metrics;

@@ -4,11 +4,13 @@
 //! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
 
 mod batch;
+mod access;
 mod checkins;
 mod directory;
 mod sql;
 
 pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
+pub use access::TokenPair;
 pub use sql::StoreError;
 
 use crate::settings::Database;

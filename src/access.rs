@@ -1,0 +1,394 @@
+//! Who may call the API: users, roles, passwords, tokens. No HTTP and no SQL live here.
+//!
+//! Roles are the platform's (`Checkin-Read` and its kin). Passwords are kept as argon2id, tokens as SHA-256, so that a
+//! copy of the database lets nobody in.
+
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
+
+use argon2::{
+    Algorithm, Argon2, Params, Version,
+    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest as _, Sha256};
+
+use crate::{clock::WallTime, random};
+
+/// How long an access token is good for. The platform says `expires_in: 604799`, seven days less a second, and so do we.
+pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);
+
+/// How long a refresh token is good for: a client that calls at least once a month never needs the password again.
+pub const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The shortest password that is taken, in characters; the system draws no other rules (NIST SP 800-63B 3.1.1.2).
+pub const PASSWORD_CHARACTERS: usize = 12;
+
+/// The longest password, in bytes: a phrase fits, and hashing it costs nothing beside the argon2 itself.
+pub const PASSWORD_BYTES: usize = 1024;
+
+/// The longest user name, in bytes: the longest e-mail address (RFC 5321 4.5.3.1.3) is 254.
+const NAME_BYTES: usize = 254;
+
+/// Memory of one argon2id hash, in KiB. With one lane and two passes this is the first choice of the OWASP Password
+/// Storage Cheat Sheet (m=19456, t=2, p=1).
+const ARGON2_KIB: u32 = 19_456;
+
+/// Passes of argon2id over its memory.
+const ARGON2_PASSES: u32 = 2;
+
+/// A hash of the form and cost of a real one that no password has; an unknown user is checked against it, so that the
+/// answer takes as long as for a wrong password.
+const NOBODYS_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyBpdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The name of an API user, often an e-mail address; records carry it in `UpdatedBy`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UserName(String);
+
+/// Why a text is no [`UserName`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a user name has 1 to {NAME_BYTES} bytes, no colon, no control characters and no space at its ends")]
+pub struct BadUserName;
+
+impl UserName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for UserName {
+    type Err = BadUserName;
+
+    /// A colon would end the name in HTTP Basic (RFC 7617 2); control characters would forge log lines.
+    fn from_str(text: &str) -> Result<Self, BadUserName> {
+        let fits = !text.is_empty() && text.len() <= NAME_BYTES && text.trim() == text;
+        if !fits || text.contains(|c: char| c == ':' || c.is_control()) {
+            return Err(BadUserName);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for UserName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One right, by the platform's name. A closed list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `Checkin-List`.
+    CheckinList,
+    /// `Checkin-Read`.
+    CheckinRead,
+    /// `Checkin-Create`.
+    CheckinCreate,
+    /// `Checkin-Edit`.
+    CheckinEdit,
+    /// `Checkin-Delete`.
+    CheckinDelete,
+    /// `FailedCheckin-List`.
+    FailedCheckinList,
+    /// `FailedCheckin-Read`.
+    FailedCheckinRead,
+    /// `FailedCheckin-Create`.
+    FailedCheckinCreate,
+    /// `FailedCheckin-Edit`.
+    FailedCheckinEdit,
+    /// `FailedCheckin-Delete`.
+    FailedCheckinDelete,
+}
+
+/// A text that names no [`Role`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no role {0:?}; the roles are Checkin-, FailedCheckin- with List, Read, Create, Edit, Delete")]
+pub struct UnknownRole(pub String);
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 10] = [
+        Self::CheckinList,
+        Self::CheckinRead,
+        Self::CheckinCreate,
+        Self::CheckinEdit,
+        Self::CheckinDelete,
+        Self::FailedCheckinList,
+        Self::FailedCheckinRead,
+        Self::FailedCheckinCreate,
+        Self::FailedCheckinEdit,
+        Self::FailedCheckinDelete,
+    ];
+
+    /// The platform's name of the role.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CheckinList => "Checkin-List",
+            Self::CheckinRead => "Checkin-Read",
+            Self::CheckinCreate => "Checkin-Create",
+            Self::CheckinEdit => "Checkin-Edit",
+            Self::CheckinDelete => "Checkin-Delete",
+            Self::FailedCheckinList => "FailedCheckin-List",
+            Self::FailedCheckinRead => "FailedCheckin-Read",
+            Self::FailedCheckinCreate => "FailedCheckin-Create",
+            Self::FailedCheckinEdit => "FailedCheckin-Edit",
+            Self::FailedCheckinDelete => "FailedCheckin-Delete",
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = UnknownRole;
+
+    /// Case does not count; role names are typed by people.
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        Self::ALL
+            .into_iter()
+            .find(|role| role.name().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownRole(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a user may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// Everything: the platform's full unrestricted administrator.
+    Administrator,
+    /// What these roles allow, and nothing else.
+    Roles(BTreeSet<Role>),
+}
+
+impl Rights {
+    /// Do these rights include the role?
+    pub fn allow(&self, role: Role) -> bool {
+        match self {
+            Self::Administrator => true,
+            Self::Roles(roles) => roles.contains(&role),
+        }
+    }
+}
+
+/// An API user, without the password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name to sign in with.
+    pub name: UserName,
+    /// What the user may do.
+    pub rights: Rights,
+    /// When the user was added.
+    pub created_on: WallTime,
+    /// When the rights or the password were last changed.
+    pub updated_on: WallTime,
+}
+
+/// A password as it is kept: an argon2id PHC string. Its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredPassword(String);
+
+/// Why a password is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPassword {
+    /// Fewer than [`PASSWORD_CHARACTERS`].
+    #[error("the password is too short; it needs at least {PASSWORD_CHARACTERS} characters")]
+    Short,
+    /// More than [`PASSWORD_BYTES`].
+    #[error("the password is too long; at most {PASSWORD_BYTES} bytes are taken")]
+    Long,
+    /// It holds a control character, which no client can send.
+    #[error("the password holds a control character")]
+    Control,
+}
+
+impl StoredPassword {
+    /// Hashes a password: about 20 ms and 19 MiB. Blocks; not for the runtime's own threads.
+    pub fn new(password: &SecretString) -> Result<Self, BadPassword> {
+        let password = password.expose_secret();
+        if password.chars().count() < PASSWORD_CHARACTERS {
+            return Err(BadPassword::Short);
+        }
+        if password.len() > PASSWORD_BYTES {
+            return Err(BadPassword::Long);
+        }
+        if password.contains(char::is_control) {
+            return Err(BadPassword::Control);
+        }
+        let hash = argon2()
+            .hash_password_with_salt(password.as_bytes(), &random::secret()[..16])
+            .expect("argon2 takes any password of this length with a 16-byte salt");
+        Ok(Self(hash.to_string()))
+    }
+
+    /// As the database keeps it.
+    pub fn from_phc(text: String) -> Self {
+        Self(text)
+    }
+
+    /// For the database.
+    pub fn as_phc(&self) -> &str {
+        &self.0
+    }
+
+    /// Is this the password? As slow as [`StoredPassword::new`]; blocks. A damaged hash is nobody's.
+    pub fn is(&self, password: &SecretString) -> bool {
+        PasswordHash::new(&self.0)
+            .is_ok_and(|hash| argon2().verify_password(password.expose_secret().as_bytes(), &hash).is_ok())
+    }
+
+    /// What an unknown user's password is compared with, at the same cost; nothing matches it.
+    pub fn nobodys() -> Self {
+        Self(NOBODYS_HASH.to_owned())
+    }
+}
+
+impl fmt::Debug for StoredPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredPassword")
+    }
+}
+
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(ARGON2_KIB, ARGON2_PASSES, 1, None).expect("constants inside argon2's limits");
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TokenKind {
+    /// Calls the API.
+    Access,
+    /// Buys a new pair, once.
+    Refresh,
+}
+
+impl TokenKind {
+    /// The word that the database keeps.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// How long a token of this kind is good for.
+    pub const fn lifetime(self) -> Duration {
+        match self {
+            Self::Access => ACCESS_LIFETIME,
+            Self::Refresh => REFRESH_LIFETIME,
+        }
+    }
+}
+
+/// A fresh token: 256 random bits as base64url, 43 characters. Handed out once, never kept.
+pub fn fresh_token() -> SecretString {
+    SecretString::from(URL_SAFE_NO_PAD.encode(random::secret()))
+}
+
+/// All that is kept of a token: its SHA-256 in hexadecimal. 256 random bits need no salt and no slow hash.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TokenDigest(String);
+
+impl TokenDigest {
+    /// The digest of a token as a client sent it.
+    pub fn of(token: &str) -> Self {
+        use fmt::Write as _;
+        let mut hex = String::with_capacity(64);
+        for byte in Sha256::digest(token.as_bytes()) {
+            write!(hex, "{byte:02x}").expect("a String takes everything");
+        }
+        Self(hex)
+    }
+
+    /// For the database.
+    pub fn as_hex(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text)
+    }
+
+    #[test]
+    fn a_password_is_kept_as_argon2id_with_the_stated_cost_and_is_recognised() {
+        let kept = StoredPassword::new(&secret("correct horse battery")).expect("a good password");
+        assert!(kept.as_phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", kept.as_phc());
+        assert!(kept.is(&secret("correct horse battery")));
+        assert!(!kept.is(&secret("correct horse batterz")));
+        assert_ne!(kept, StoredPassword::new(&secret("correct horse battery")).expect("a good password"), "salted");
+        assert!(!format!("{kept:?}").contains("argon2"));
+    }
+
+    #[test]
+    fn nobodys_hash_is_parsed_and_costs_as_much_as_a_real_one() {
+        let hash = PasswordHash::new(NOBODYS_HASH).expect("a PHC string");
+        assert_eq!(Params::try_from(&hash).expect("params").m_cost(), ARGON2_KIB);
+        assert_eq!(Params::try_from(&hash).expect("params").t_cost(), ARGON2_PASSES);
+        assert!(!StoredPassword::nobodys().is(&secret("")));
+        assert!(!StoredPassword::from_phc("damaged".to_owned()).is(&secret("")));
+    }
+
+    #[test]
+    fn passwords_outside_the_bounds_are_refused() {
+        for (password, why) in [
+            ("elevenchars".to_owned(), BadPassword::Short),
+            ("äöü".to_owned(), BadPassword::Short),
+            ("x".repeat(PASSWORD_BYTES + 1), BadPassword::Long),
+            ("twelve chars\u{3}".to_owned(), BadPassword::Control),
+        ] {
+            assert_eq!(StoredPassword::new(&secret(&password)), Err(why), "{password}");
+        }
+    }
+
+    #[test]
+    fn user_names_fit_basic_authentication_and_one_log_line() {
+        for good in ["ada@example.com", "front desk", "a"] {
+            assert_eq!(good.parse::<UserName>().expect("a name").as_str(), good);
+        }
+        for bad in ["", " ada", "ada ", "a:b", "a\nb", &"x".repeat(255)] {
+            assert_eq!(bad.parse::<UserName>(), Err(BadUserName), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn role_names_are_read_back_whatever_their_case() {
+        for role in Role::ALL {
+            assert_eq!(role.name().parse(), Ok(role));
+            assert_eq!(role.name().to_lowercase().parse(), Ok(role));
+        }
+        assert_eq!("Checkin-Fly".parse::<Role>(), Err(UnknownRole("Checkin-Fly".to_owned())));
+    }
+
+    #[test]
+    fn rights_allow_their_roles_only_and_an_administrator_everything() {
+        let reader = Rights::Roles(BTreeSet::from([Role::CheckinRead]));
+        assert!(reader.allow(Role::CheckinRead));
+        assert!(!reader.allow(Role::FailedCheckinRead));
+        assert!(Role::ALL.into_iter().all(|role| Rights::Administrator.allow(role)));
+    }
+
+    #[test]
+    fn tokens_are_long_and_only_their_digest_is_kept() {
+        let token = fresh_token();
+        assert_eq!(token.expose_secret().len(), 43);
+        assert_ne!(token.expose_secret(), fresh_token().expose_secret());
+        assert_eq!(TokenDigest::of("abc").as_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+}

@@ -1,0 +1,217 @@
+//! The HTTP API: records in the platform's shape, tokens, health, metrics.
+//!
+//! Every answer, errors included, is JSON (metrics are OpenMetrics text) and is never cached. What the records look
+//! like is in [`shape`], who may read them in `auth`; nothing here decides about check-ins.
+
+mod auth;
+mod health;
+mod records;
+mod reply;
+pub mod shape;
+mod token;
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{clock::Clock, health::Health, metrics::Metrics, store::Store};
+use reply::Problem;
+
+/// Connections at the same time. A page and a few integrations need ten; 128 times hyper's buffers is some 50 MiB at
+/// worst. Further ones wait in the kernel's backlog until one ends.
+const CONNECTIONS: usize = 128;
+
+/// The largest request body, in bytes. A record is one KiB; larger bodies are refused with 413.
+const BODY: usize = 64 * 1024;
+
+/// How long a request may take from its last header to its answer, body and database included; then 503.
+const REQUEST: Duration = Duration::from_secs(10);
+
+/// How long a client may take to send the headers of its next request, also between two requests; then the connection
+/// is closed, so that silent clients cannot hold all of them.
+const HEADERS: Duration = Duration::from_secs(30);
+
+/// How long requests that have begun may take after the daemon was told to stop.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The pause after the system has refused to accept (out of descriptors): trying again at once only burns the core.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the API answers from; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct ApiState {
+    store: Store,
+    health: Health,
+    metrics: Metrics,
+    clock: Clock,
+    ready: Ready,
+    guard: Arc<auth::Guard>,
+    probe: Arc<health::Probe>,
+}
+
+impl ApiState {
+    /// An API that answers from this store and says `starting` until [`Ready::started`] is called.
+    pub fn new(store: Store, health: Health, metrics: Metrics, clock: Clock) -> Self {
+        let ready = Ready::default();
+        Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
+    }
+
+    /// The handle by which the supervisor says that start-up has finished.
+    pub fn ready(&self) -> Ready {
+        self.ready.clone()
+    }
+}
+
+/// Has start-up finished? Until then `/readyz` answers 503; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Ready(Arc<AtomicBool>);
+
+impl Ready {
+    /// Start-up has finished.
+    pub fn started(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Has it?
+    pub fn is_started(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+/// Serves until `stop` is cancelled, then lets requests that have begun finish for five seconds.
+///
+/// # Errors
+/// When the listener is no listening socket. A connection that fails concerns nobody else.
+pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "the API listens");
+    let routes = routes(state);
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut open = JoinSet::new();
+    while let Some((stream, peer, place)) = next_connection(&listener, &room, &stop).await {
+        let routes = routes.clone().layer(Extension(Peer(peer)));
+        let stop = stop.clone();
+        open.spawn(async move {
+            connection(stream, routes, stop).await;
+            drop(place);
+        });
+        while open.try_join_next().is_some() {}
+    }
+    drop(listener);
+    while open.join_next().await.is_some() {}
+    tracing::info!(%address, "the API has stopped");
+    Ok(())
+}
+
+/// The next connection with its place among [`CONNECTIONS`]; none once `stop` is cancelled.
+async fn next_connection(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
+    stop.run_until_cancelled(async {
+        let place = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, place),
+                Err(error) if of_one_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "the API cannot accept connections, trying again in a second");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// `accept(2)` also reports what had happened to the connection before it was accepted.
+fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+    )
+}
+
+async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "an API connection keeps Nagle's delay");
+    }
+    let mut serving = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
+    );
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            match timeout(FAREWELL, serving).await {
+                Ok(served) => served,
+                Err(_) => return tracing::warn!("an API request was cut off by the stop"),
+            }
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an API connection ended early");
+    }
+}
+
+fn routes(state: ApiState) -> Router {
+    Router::new()
+        .route("/api/spaces/checkins/{id}", get(records::checkin))
+        .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
+        .route("/api/token", post(token::grant))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .fallback(|| async { Problem::NoSuchPath })
+        .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(within_bounds))
+        .with_state(state)
+}
+
+/// A time limit around, and the headers of, every answer.
+async fn within_bounds(request: Request, next: Next) -> Response {
+    let mut response = match timeout(REQUEST, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::TooSlow.into_response(),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,338 @@
+//! Who is calling, and may they? Bearer tokens and HTTP Basic, answered from the database at every request, so that a
+//! removal, a new password or other rights count from the next request on.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{ApiState, Peer, reply::Problem};
+use crate::{
+    access::{Role, StoredPassword, TokenDigest, User, UserName},
+    clock::BootTime,
+    metrics::SignIn,
+    random,
+};
+
+/// Passwords hashed at the same time. Each takes 19 MiB and a core for some 20 ms; a flood of sign-ins then costs
+/// 38 MiB and the rest of it waits.
+const HASHES: usize = 2;
+
+/// How long a sign-in waits for its turn to be hashed; then 503.
+const HASH_TURN: Duration = Duration::from_secs(5);
+
+/// How long a password that was right is remembered for Basic, so that a client that sends it with every request does
+/// not cost a hash each time.
+const REMEMBERED: Duration = Duration::from_secs(300);
+
+/// How many right passwords are remembered. At this many the one that expires first is forgotten, and costs a hash again.
+const REMEMBERED_MOST: usize = 256;
+
+/// What a request shows of who sent it.
+#[derive(Debug)]
+pub(super) struct Shown {
+    credential: Credential,
+    peer: Option<Peer>,
+}
+
+/// The `Authorization` header, taken apart. Its `Debug` shows no secret.
+#[derive(Debug)]
+enum Credential {
+    None,
+    Bearer(TokenDigest),
+    /// The whole header as the key of the memory, the user name and the password.
+    Basic {
+        key: MemoryKey,
+        name: String,
+        password: SecretString,
+    },
+    /// Another scheme, several headers, or broken ones.
+    Unreadable,
+}
+
+impl FromRequestParts<ApiState> for Shown {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Infallible> {
+        let credential = credential(&parts.headers, &api.guard);
+        let peer = Extension::<Peer>::from_request_parts(parts, api).await.ok().map(|peer| peer.0);
+        Ok(Self { credential, peer })
+    }
+}
+
+/// The user who sent the request, if they have the role or are an administrator.
+pub(super) async fn require(api: &ApiState, shown: &Shown, role: Role) -> Result<User, Problem> {
+    let user = identify(api, shown).await?;
+    if user.rights.allow(role) {
+        return Ok(user);
+    }
+    tracing::warn!(user = %user.name, peer = %shown, role = role.name(), "API access refused: the user lacks the role");
+    Err(Problem::Forbidden(role))
+}
+
+async fn identify(api: &ApiState, shown: &Shown) -> Result<User, Problem> {
+    let user = match &shown.credential {
+        Credential::None => return Err(Problem::NoCredentials),
+        Credential::Unreadable => None,
+        Credential::Bearer(token) => api.store.token_holder(token, api.clock.now().wall).await?,
+        Credential::Basic { key, name, password } => basic(api, shown, key, name, password).await?,
+    };
+    match user {
+        Some(user) => {
+            tracing::debug!(user = %user.name, peer = %shown, "API request accepted");
+            Ok(user)
+        }
+        None => {
+            refused(api, shown, shown.credential.kind());
+            Err(Problem::BadCredentials)
+        }
+    }
+}
+
+/// The log line and the count of a credential that was not good. It names no user: what was typed may be a password.
+pub(super) fn refused(api: &ApiState, shown: &Shown, kind: &'static str) {
+    api.metrics.signed_in(SignIn::Refused);
+    tracing::warn!(peer = %shown, kind, "API credential refused");
+}
+
+/// The log line and the count of a password or refresh token that was good. API users are integrations and staff, not
+/// members, and who signed in is what an audit asks (OWASP ASVS 5.0, 16.3.1).
+pub(super) fn accepted(api: &ApiState, shown: &Shown, name: &UserName, kind: &'static str) {
+    api.metrics.signed_in(SignIn::Accepted);
+    tracing::info!(user = %name, peer = %shown, kind, "API user signed in");
+}
+
+/// Is this the user's password? An unknown user takes as long as a wrong password.
+pub(super) async fn check_password(
+    api: &ApiState,
+    name: &str,
+    password: SecretString,
+) -> Result<Option<(User, StoredPassword)>, Problem> {
+    let found = match name.parse::<UserName>() {
+        Ok(name) => api.store.user(&name).await?,
+        Err(_) => None,
+    };
+    let stored = found.as_ref().map_or_else(StoredPassword::nobodys, |(_, stored)| stored.clone());
+    let turn = timeout(HASH_TURN, Arc::clone(&api.guard.hashes).acquire_owned()).await.map_err(|_| Problem::Busy)?;
+    let hashing = tokio::task::spawn_blocking(move || {
+        // The turn ends with the hash, also when the client has gone and nobody waits for the answer.
+        let _turn = turn;
+        stored.is(&password)
+    });
+    let right = hashing.await.map_err(|_| Problem::Broken)?;
+    Ok(found.filter(|_| right))
+}
+
+async fn basic(
+    api: &ApiState,
+    shown: &Shown,
+    key: &MemoryKey,
+    name: &str,
+    password: &SecretString,
+) -> Result<Option<User>, Problem> {
+    let now = api.clock.now().boot;
+    if let Some(known) = api.guard.memory.find(key, now)
+        && let Some((user, stored)) = api.store.user(&known.name).await?
+        && stored == known.password
+    {
+        return Ok(Some(user));
+    }
+    let Some((user, stored)) = check_password(api, name, password.clone()).await? else { return Ok(None) };
+    api.guard.memory.remember(
+        key,
+        Known { name: user.name.clone(), password: stored, until: now.plus(REMEMBERED) },
+        now,
+    );
+    accepted(api, shown, &user.name, "basic");
+    Ok(Some(user))
+}
+
+fn credential(headers: &HeaderMap, guard: &Guard) -> Credential {
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (all.next(), all.next()) else {
+        let none = headers.get(header::AUTHORIZATION).is_none();
+        return if none { Credential::None } else { Credential::Unreadable };
+    };
+    let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
+        return Credential::Unreadable;
+    };
+    if scheme.eq_ignore_ascii_case("Bearer") {
+        return Credential::Bearer(TokenDigest::of(rest.trim()));
+    }
+    if scheme.eq_ignore_ascii_case("Basic") {
+        return basic_credential(rest.trim(), guard).unwrap_or(Credential::Unreadable);
+    }
+    Credential::Unreadable
+}
+
+/// RFC 7617 2: base64 of `name:password` in UTF-8; the first colon ends the name.
+fn basic_credential(encoded: &str, guard: &Guard) -> Option<Credential> {
+    let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let (name, password) = text.split_once(':')?;
+    Some(Credential::Basic {
+        key: guard.memory.key(encoded),
+        name: name.to_owned(),
+        password: SecretString::from(password),
+    })
+}
+
+impl Credential {
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer(_) => "bearer",
+            Self::Basic { .. } => "basic",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl fmt::Display for Shown {
+    /// Where the request came from, for the log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peer {
+            Some(Peer(address)) => fmt::Display::fmt(&address.ip(), f),
+            None => f.write_str("unknown"),
+        }
+    }
+}
+
+/// What bounds the cost of passwords.
+#[derive(Debug)]
+pub(super) struct Guard {
+    hashes: Arc<Semaphore>,
+    memory: Memory,
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self { hashes: Arc::new(Semaphore::new(HASHES)), memory: Memory::new(random::secret()) }
+    }
+}
+
+/// SHA-256 of the memory's salt and a Basic credential.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct MemoryKey([u8; 32]);
+
+impl fmt::Debug for MemoryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemoryKey")
+    }
+}
+
+/// A Basic credential that was right, as long as the user's kept password is still this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Known {
+    name: UserName,
+    password: StoredPassword,
+    until: BootTime,
+}
+
+/// Right passwords of the last minutes. The salt is drawn at start, so that the keys are of no use elsewhere.
+#[derive(Debug)]
+struct Memory {
+    salt: [u8; 32],
+    known: Mutex<BTreeMap<MemoryKey, Known>>,
+}
+
+impl Memory {
+    fn new(salt: [u8; 32]) -> Self {
+        Self { salt, known: Mutex::default() }
+    }
+
+    fn key(&self, credential: &str) -> MemoryKey {
+        MemoryKey(Sha256::new().chain_update(self.salt).chain_update(credential).finalize().into())
+    }
+
+    fn find(&self, key: &MemoryKey, now: BootTime) -> Option<Known> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(key).filter(|known| known.until > now).cloned()
+    }
+
+    fn remember(&self, key: &MemoryKey, new: Known, now: BootTime) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.until > now);
+        if known.len() >= REMEMBERED_MOST
+            && let Some(first) = known.iter().min_by_key(|(_, known)| known.until).map(|(key, _)| *key)
+        {
+            known.remove(&first);
+        }
+        known.insert(*key, new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn at(seconds: u64) -> BootTime {
+        BootTime::from_duration(Duration::from_secs(seconds))
+    }
+
+    fn known(until: u64) -> Known {
+        let name = "ada".parse().expect("a name");
+        Known { name, password: StoredPassword::nobodys(), until: at(until) }
+    }
+
+    #[test]
+    fn the_header_is_taken_apart_and_shows_no_secret() {
+        let guard = Guard::default();
+        for (values, expected) in [
+            (vec![], "none"),
+            (vec!["Bearer abc"], "bearer"),
+            (vec!["bearer  abc "], "bearer"),
+            (vec!["Basic YWRhOnBhc3M6d29yZA=="], "basic"),
+            (vec!["Basic YWRh"], "unreadable"),
+            (vec!["Basic !!"], "unreadable"),
+            (vec!["Bearer"], "unreadable"),
+            (vec!["Digest x"], "unreadable"),
+            (vec!["Bearer abc", "Bearer abd"], "unreadable"),
+            (vec!["Bearer ä"], "unreadable"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &values {
+                headers.append(header::AUTHORIZATION, HeaderValue::from_str(value).expect("a header"));
+            }
+            let credential = credential(&headers, &guard);
+            assert_eq!(credential.kind(), expected, "{values:?}");
+            assert!(!format!("{credential:?}").contains("pass:word"), "{credential:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_colon_ends_the_name() {
+        use secrecy::ExposeSecret;
+        let credential = basic_credential("YWRhOnBhc3M6d29yZA==", &Guard::default());
+        let Some(Credential::Basic { name, password, .. }) = credential else { panic!("{credential:?}") };
+        assert_eq!((name.as_str(), password.expose_secret()), ("ada", "pass:word"));
+    }
+
+    #[test]
+    fn right_passwords_are_forgotten_in_time_and_never_more_than_the_bound() {
+        let memory = Memory::new([7; 32]);
+        let first = memory.key("first");
+        memory.remember(&first, known(10), at(0));
+        assert_eq!(memory.find(&first, at(9)), Some(known(10)));
+        assert_eq!(memory.find(&first, at(10)), None);
+        assert_eq!(memory.find(&memory.key("other"), at(0)), None);
+        for number in 0..REMEMBERED_MOST {
+            memory.remember(&memory.key(&number.to_string()), known(20), at(0));
+        }
+        assert_eq!(memory.known.lock().expect("not poisoned").len(), REMEMBERED_MOST);
+        assert_eq!(memory.find(&first, at(0)), None, "the one that expires first makes room");
+    }
+}

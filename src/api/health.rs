@@ -1,0 +1,112 @@
+//! `/healthz`, `/readyz` and `/metrics`: for machines that watch. They hold no personal data and need no token.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use tokio::{sync::Mutex, time::timeout};
+
+use super::{ApiState, reply::json};
+use crate::{
+    clock::{BootTime, WallTime},
+    health::{Condition, ConditionKind},
+    metrics,
+};
+
+/// How long the database may take to answer before it counts as unavailable here.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// How long one answer of the database serves every caller, so that `/readyz` cannot be used to keep it busy.
+const PROBE_VALID: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    status: &'static str,
+    conditions: Vec<Named>,
+}
+
+/// A condition as `/readyz` lists it; a `blocking` one is why the answer is 503, the others are warnings.
+#[derive(Serialize)]
+struct Named {
+    name: &'static str,
+    subject: String,
+    detail: String,
+    since: String,
+    blocking: bool,
+}
+
+impl From<Condition> for Named {
+    fn from(condition: Condition) -> Self {
+        Self {
+            name: condition.kind.name(),
+            subject: condition.subject,
+            detail: condition.detail,
+            since: condition.since.to_rfc3339_seconds(),
+            blocking: condition.kind.blocks_readiness(),
+        }
+    }
+}
+
+/// 200 while the process can answer at all; asks nobody, so that a broken database gets no process restarted.
+pub(super) async fn healthz() -> Response {
+    json(StatusCode::OK, &Health { status: "ok" })
+}
+
+/// 200 once start-up has finished and nothing blocks, else 503; with every condition.
+pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
+    let mut conditions = api.health.conditions();
+    let known = conditions.iter().any(|condition| condition.kind == ConditionKind::DatabaseUnavailable);
+    if !known && let Some(condition) = api.probe.database(&api).await {
+        conditions.insert(0, condition);
+    }
+    let blocked = conditions.iter().any(|condition| condition.kind.blocks_readiness());
+    let (code, status) = match (api.ready.is_started(), blocked) {
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+        (true, true) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
+        (true, false) => (StatusCode::OK, "ready"),
+    };
+    json(code, &Readiness { status, conditions: conditions.into_iter().map(Named::from).collect() })
+}
+
+pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], api.metrics.text()).into_response()
+}
+
+/// The last answer of the database. An instance that only serves records has nobody else who would notice its absence.
+#[derive(Debug, Default)]
+pub(super) struct Probe(Mutex<Option<Answer>>);
+
+#[derive(Debug)]
+struct Answer {
+    at: BootTime,
+    /// Since when the database has not answered, and what it said; none while it answers.
+    failing: Option<(WallTime, String)>,
+}
+
+impl Probe {
+    async fn database(&self, api: &ApiState) -> Option<Condition> {
+        let mut last = self.0.lock().await;
+        let now = api.clock.now();
+        let fresh = last.as_ref().is_some_and(|answer| now.boot.since(answer.at) < PROBE_VALID);
+        if !fresh {
+            let since = last.take().and_then(|answer| answer.failing).map_or(now.wall, |(since, _)| since);
+            let failing = match timeout(PROBE, api.store.probe()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some((since, error.to_string())),
+                Err(_) => Some((since, format!("the database did not answer within {} s", PROBE.as_secs()))),
+            };
+            *last = Some(Answer { at: now.boot, failing });
+        }
+        let (since, detail) = last.as_ref()?.failing.clone()?;
+        Some(Condition { kind: ConditionKind::DatabaseUnavailable, subject: String::new(), detail, since })
+    }
+}

@@ -1,0 +1,42 @@
+//! `GET /api/spaces/checkins/{id}` and `/api/spaces/failedcheckins/{id}`.
+//!
+//! An id that is no number is answered like one that no record has, with 404: to a client both mean "no such record".
+
+use axum::{
+    extract::{Path, State, rejection::PathRejection},
+    http::StatusCode,
+    response::Response,
+};
+
+use super::{
+    ApiState,
+    auth::{Shown, require},
+    reply::{Problem, json},
+    shape::{CheckinEntity, FailedCheckinEntity},
+};
+use crate::{
+    access::Role,
+    record::{CheckinId, FailedCheckinId},
+};
+
+type Id = Result<Path<String>, PathRejection>;
+
+pub(super) async fn checkin(State(api): State<ApiState>, shown: Shown, id: Id) -> Result<Response, Problem> {
+    require(&api, &shown, Role::CheckinRead).await?;
+    let missing = Problem::NoSuchRecord("Checkin");
+    let id = number(id).map(CheckinId).ok_or(missing)?;
+    let checkin = api.store.checkin(id).await?.ok_or(missing)?;
+    Ok(json(StatusCode::OK, &CheckinEntity::from(&checkin)))
+}
+
+pub(super) async fn failed_checkin(State(api): State<ApiState>, shown: Shown, id: Id) -> Result<Response, Problem> {
+    require(&api, &shown, Role::FailedCheckinRead).await?;
+    let missing = Problem::NoSuchRecord("FailedCheckin");
+    let id = number(id).map(FailedCheckinId).ok_or(missing)?;
+    let failed = api.store.failed_checkin(id).await?.ok_or(missing)?;
+    Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
+}
+
+fn number(id: Id) -> Option<i64> {
+    id.ok()?.0.parse().ok()
+}

@@ -1,0 +1,142 @@
+//! How answers are written: JSON with its charset, and problems in the platform's envelope.
+
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::{access::Role, store::StoreError};
+
+/// The content type of everything but metrics.
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+
+/// Seconds after which a client may try again, for `Retry-After`: a database that is started anew needs about that long.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+
+/// An answer with a JSON body.
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("bodies are plain data");
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// Why a request gets no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    /// Nothing lives at this path.
+    NoSuchPath,
+    /// The path is right, the entity (named here) has no record with this id.
+    NoSuchRecord(&'static str),
+    /// The path does not take this method.
+    MethodNotAllowed,
+    /// The body is larger than the API takes.
+    TooLarge,
+    /// No `Authorization` header.
+    NoCredentials,
+    /// A credential that is wrong, unknown, revoked or expired; which of them is nobody's business.
+    BadCredentials,
+    /// A good credential of somebody without this role.
+    Forbidden(Role),
+    /// The database does not answer.
+    Unavailable,
+    /// Too many passwords are being checked.
+    Busy,
+    /// It took too long.
+    TooSlow,
+    /// Something is wrong that trying again does not mend.
+    Broken,
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Conflict => {
+                tracing::debug!(%error, "an API request found no database");
+                Self::Unavailable
+            }
+            StoreError::Unusable { .. } => {
+                tracing::error!(%error, "an API request cannot be answered from this database");
+                Self::Broken
+            }
+        }
+    }
+}
+
+/// The platform's command envelope for what went wrong (`Status`, `Message`, `Value`, `Errors`, `WasSuccessful`), so
+/// that a client that reads `Message` after a failed command reads it here too.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Envelope<'a> {
+    status: u16,
+    message: &'a str,
+    value: Option<()>,
+    errors: Option<()>,
+    was_successful: bool,
+}
+
+impl Problem {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::NoSuchPath | Self::NoSuchRecord(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoCredentials | Self::BadCredentials => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Unavailable | Self::Busy | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn message(self) -> String {
+        match self {
+            Self::NoSuchPath => "There is nothing at this path.".to_owned(),
+            Self::NoSuchRecord(entity) => format!("There is no {entity} with this id."),
+            Self::MethodNotAllowed => "This path does not take this method.".to_owned(),
+            Self::TooLarge => "The request body is too large.".to_owned(),
+            Self::NoCredentials => "Sign in: the request carries no bearer token and no user name.".to_owned(),
+            Self::BadCredentials => "The bearer token or the password is not valid, or no longer.".to_owned(),
+            Self::Forbidden(role) => format!("This user is no administrator and lacks the role {role}."),
+            Self::Unavailable => "The database does not answer now; try again later.".to_owned(),
+            Self::Busy => "Too many sign-ins at the same time; try again later.".to_owned(),
+            Self::TooSlow => "The request took too long; try again later.".to_owned(),
+            Self::Broken => "The request cannot be answered; the daemon's log says why.".to_owned(),
+        }
+    }
+
+    /// What a client may offer instead (RFC 6750 3, RFC 7617 2). A request without credentials gets no error code.
+    fn challenges(self) -> Vec<String> {
+        let basic = "Basic realm=\"checkind\", charset=\"UTF-8\"".to_owned();
+        match self {
+            Self::NoCredentials => vec!["Bearer realm=\"checkind\"".to_owned(), basic],
+            Self::BadCredentials => vec!["Bearer realm=\"checkind\", error=\"invalid_token\"".to_owned(), basic],
+            Self::Forbidden(role) => {
+                vec![format!("Bearer realm=\"checkind\", error=\"insufficient_scope\", scope=\"{role}\"")]
+            }
+            Self::NoSuchPath
+            | Self::NoSuchRecord(_)
+            | Self::MethodNotAllowed
+            | Self::TooLarge
+            | Self::Unavailable
+            | Self::Busy
+            | Self::TooSlow
+            | Self::Broken => Vec::new(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, message) = (self.status(), self.message());
+        let envelope =
+            Envelope { status: status.as_u16(), message: &message, value: None, errors: None, was_successful: false };
+        let mut response = json(status, &envelope);
+        for challenge in self.challenges() {
+            let value = HeaderValue::from_str(&challenge).expect("role names are visible ASCII");
+            response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
+    }
+}

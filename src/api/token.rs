@@ -1,0 +1,173 @@
+//! `POST /api/token`: a name and a password, or a refresh token, for a pair of tokens (RFC 6749 4.3, 5, 6).
+
+use axum::{
+    Form,
+    extract::{State, rejection::FormRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ApiState,
+    auth::{Shown, accepted, check_password, refused},
+    reply::{Problem, json},
+};
+use crate::{
+    access::{ACCESS_LIFETIME, TokenDigest, UserName, fresh_token},
+    store::TokenPair,
+};
+
+/// The form's fields; others, like the platform's `totp`, are passed over.
+#[derive(Deserialize)]
+pub(super) struct Asked {
+    #[serde(default)]
+    grant_type: String,
+    username: Option<String>,
+    password: Option<String>,
+    refresh_token: Option<String>,
+}
+
+/// Why no tokens are handed out: the error codes of RFC 6749 5.2 that can occur here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fault {
+    InvalidRequest,
+    InvalidGrant,
+    UnsupportedGrantType,
+}
+
+impl Fault {
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "a field that this grant needs is missing, or is there twice",
+            Self::InvalidGrant => "the user name, the password or the refresh token is not valid",
+            Self::UnsupportedGrantType => "send a form with grant_type=password or grant_type=refresh_token",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    error: Fault,
+    error_description: &'static str,
+}
+
+#[derive(Serialize)]
+struct Granted<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    refresh_token: &'a str,
+}
+
+/// Either kind of "no": one in the words of OAuth, or one that every request can get.
+pub(super) enum No {
+    Fault(Fault),
+    Problem(Problem),
+}
+
+impl<P: Into<Problem>> From<P> for No {
+    fn from(problem: P) -> Self {
+        Self::Problem(problem.into())
+    }
+}
+
+impl IntoResponse for No {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Fault(error) => {
+                json(StatusCode::BAD_REQUEST, &Refusal { error, error_description: error.sentence() })
+            }
+            Self::Problem(problem) => problem.into_response(),
+        }
+    }
+}
+
+pub(super) async fn grant(
+    State(api): State<ApiState>,
+    shown: Shown,
+    form: Result<Form<Asked>, FormRejection>,
+) -> Result<Response, No> {
+    let asked = match form {
+        Ok(Form(asked)) => asked,
+        Err(rejection) => return Err(unreadable(&rejection)),
+    };
+    let missing = No::Fault(Fault::InvalidRequest);
+    match asked.grant_type.as_str() {
+        "password" => match (asked.username, asked.password) {
+            (Some(name), Some(password)) => by_password(&api, &shown, &name, SecretString::from(password)).await,
+            (None | Some(_), None) | (None, Some(_)) => Err(missing),
+        },
+        "refresh_token" => match asked.refresh_token {
+            Some(token) => by_refresh_token(&api, &shown, &SecretString::from(token)).await,
+            None => Err(missing),
+        },
+        _ => Err(No::Fault(Fault::UnsupportedGrantType)),
+    }
+}
+
+async fn by_password(api: &ApiState, shown: &Shown, name: &str, password: SecretString) -> Result<Response, No> {
+    let Some((user, stored)) = check_password(api, name, password).await? else {
+        refused(api, shown, "password");
+        return Err(No::Fault(Fault::InvalidGrant));
+    };
+    let fresh = Fresh::draw();
+    if !api.store.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
+        refused(api, shown, "password");
+        return Err(No::Fault(Fault::InvalidGrant));
+    }
+    Ok(fresh.hand_out(api, shown, &user.name, "password"))
+}
+
+async fn by_refresh_token(api: &ApiState, shown: &Shown, token: &SecretString) -> Result<Response, No> {
+    let fresh = Fresh::draw();
+    let old = TokenDigest::of(token.expose_secret());
+    let Some(name) = api.store.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
+        refused(api, shown, "refresh_token");
+        return Err(No::Fault(Fault::InvalidGrant));
+    };
+    Ok(fresh.hand_out(api, shown, &name, "refresh_token"))
+}
+
+/// A body that is no form, above all JSON, is to the platform a grant of no known type.
+fn unreadable(rejection: &FormRejection) -> No {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return No::Problem(Problem::TooLarge);
+    }
+    if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return No::Fault(Fault::UnsupportedGrantType);
+    }
+    No::Fault(Fault::InvalidRequest)
+}
+
+/// A new pair of tokens, before only its digests are left.
+struct Fresh {
+    access: SecretString,
+    refresh: SecretString,
+}
+
+impl Fresh {
+    fn draw() -> Self {
+        Self { access: fresh_token(), refresh: fresh_token() }
+    }
+
+    fn digests(&self) -> TokenPair {
+        TokenPair {
+            access: TokenDigest::of(self.access.expose_secret()),
+            refresh: TokenDigest::of(self.refresh.expose_secret()),
+        }
+    }
+
+    fn hand_out(&self, api: &ApiState, shown: &Shown, name: &UserName, kind: &'static str) -> Response {
+        accepted(api, shown, name, kind);
+        let granted = Granted {
+            access_token: self.access.expose_secret(),
+            token_type: "bearer",
+            expires_in: ACCESS_LIFETIME.as_secs(),
+            refresh_token: self.refresh.expose_secret(),
+        };
+        json(StatusCode::OK, &granted)
+    }
+}

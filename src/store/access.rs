@@ -1,0 +1,214 @@
+//! `users` and `tokens`: who may call the API.
+//!
+//! Whatever takes a right away (a removal, a new password) takes the tokens with it, in the same transaction.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Store, StoreError,
+    sql::{Arg, Row, Statement, Transaction, statement},
+};
+use crate::{
+    access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
+    clock::WallTime,
+};
+
+/// Tokens of one kind that a user may hold. A client that asks for a new token at every call loses its oldest ones
+/// instead of filling the disk; sixteen integrations under one name, each signed in twice, still fit.
+const TOKENS_PER_USER: i64 = 32;
+
+const USERS: Statement = statement!("SELECT * FROM users ORDER BY name");
+const USER: Statement = statement!("SELECT * FROM users WHERE name = $1");
+const ADD_USER: Statement = statement!(
+    "INSERT INTO users (name, password_hash, administrator, roles, created_on, updated_on) \
+     VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO NOTHING"
+);
+const SET_PASSWORD: Statement = statement!("UPDATE users SET password_hash = $2, updated_on = $3 WHERE name = $1");
+const SET_RIGHTS: Statement =
+    statement!("UPDATE users SET administrator = $2, roles = $3, updated_on = $4 WHERE name = $1");
+const REMOVE_USER: Statement = statement!("DELETE FROM users WHERE name = $1");
+const REVOKE: Statement = statement!("DELETE FROM tokens WHERE user_name = $1");
+const PURGE: Statement = statement!("DELETE FROM tokens WHERE expires_at <= $1");
+const PUT_TOKEN: Statement =
+    statement!("INSERT INTO tokens (hash, user_name, kind, expires_at) VALUES ($1, $2, $3, $4)");
+const KEEP_NEWEST: Statement = statement!(
+    "DELETE FROM tokens WHERE user_name = $1 AND kind = $2 AND hash NOT IN \
+     (SELECT hash FROM tokens WHERE user_name = $1 AND kind = $2 ORDER BY expires_at DESC, hash LIMIT $3)"
+);
+const TAKE_TOKEN: Statement =
+    statement!("DELETE FROM tokens WHERE hash = $1 AND kind = $2 AND expires_at > $3 RETURNING user_name");
+// These two change nothing; they hold the user's row until the commit, so that on PostgreSQL a new password waits for
+// the tokens of the old one and then revokes them.
+const HOLD_USER: Statement =
+    statement!("UPDATE users SET updated_on = updated_on WHERE name = $1 AND password_hash = $2");
+const HOLD_HOLDER: Statement =
+    statement!("UPDATE users SET updated_on = updated_on WHERE name IN (SELECT user_name FROM tokens WHERE hash = $1)");
+const HOLDER: Statement = statement!(
+    "SELECT users.* FROM tokens JOIN users ON users.name = tokens.user_name \
+     WHERE tokens.hash = $1 AND tokens.kind = $2 AND tokens.expires_at > $3"
+);
+
+/// The digests of an access and a refresh token that are handed out together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenPair {
+    /// Calls the API.
+    pub access: TokenDigest,
+    /// Buys the next pair.
+    pub refresh: TokenDigest,
+}
+
+impl Store {
+    /// Adds an API user; false when the name is taken, and then nothing changes.
+    pub async fn add_user(
+        &self,
+        name: &UserName,
+        password: &StoredPassword,
+        rights: &Rights,
+        now: WallTime,
+    ) -> Result<bool, StoreError> {
+        let (administrator, roles) = rights_columns(rights);
+        let password = Arg::Text(password.as_phc().to_owned());
+        let args = [name_arg(name), password, administrator, roles, Arg::Time(now)];
+        Ok(self.sql.change(ADD_USER, &args).await? == 1)
+    }
+
+    /// Every API user, by name.
+    pub async fn users(&self) -> Result<Vec<User>, StoreError> {
+        self.sql.read(USERS, &[]).await?.iter().map(user).collect()
+    }
+
+    /// One API user with the kept password.
+    pub async fn user(&self, name: &UserName) -> Result<Option<(User, StoredPassword)>, StoreError> {
+        let rows = self.sql.read(USER, &[name_arg(name)]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some((user(row)?, StoredPassword::from_phc(row.text("password_hash")?))))
+    }
+
+    /// Replaces the password and revokes every token; false when there is no such user.
+    pub async fn set_password(
+        &self,
+        name: &UserName,
+        password: &StoredPassword,
+        now: WallTime,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        let password = Arg::Text(password.as_phc().to_owned());
+        let changed = transaction.change(SET_PASSWORD, &[name_arg(name), password, Arg::Time(now)]).await?;
+        transaction.change(REVOKE, &[name_arg(name)]).await?;
+        transaction.commit().await?;
+        Ok(changed == 1)
+    }
+
+    /// Replaces the rights, from the next request on; false when there is no such user.
+    pub async fn set_rights(&self, name: &UserName, rights: &Rights, now: WallTime) -> Result<bool, StoreError> {
+        let (administrator, roles) = rights_columns(rights);
+        Ok(self.sql.change(SET_RIGHTS, &[name_arg(name), administrator, roles, Arg::Time(now)]).await? == 1)
+    }
+
+    /// Removes a user with every token; false when there is no such user.
+    pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        transaction.change(REVOKE, &[name_arg(name)]).await?;
+        let removed = transaction.change(REMOVE_USER, &[name_arg(name)]).await?;
+        transaction.commit().await?;
+        Ok(removed == 1)
+    }
+
+    /// Keeps a pair of tokens for a user whose password was right; false when the password was replaced, or the user
+    /// removed, since `password` was read.
+    ///
+    /// Expired tokens of everybody, and this user's oldest ones over the bound, go at the same time.
+    pub async fn put_tokens(
+        &self,
+        name: &UserName,
+        password: &StoredPassword,
+        pair: &TokenPair,
+        now: WallTime,
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        let args = [name_arg(name), Arg::Text(password.as_phc().to_owned())];
+        if transaction.change(HOLD_USER, &args).await? == 0 {
+            return Ok(false);
+        }
+        put_pair(&mut transaction, name.as_str(), pair, now).await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Gives up a refresh token for a new pair; whose it was, or none when it is unknown, expired or used before.
+    pub async fn rotate_tokens(
+        &self,
+        refresh: &TokenDigest,
+        pair: &TokenPair,
+        now: WallTime,
+    ) -> Result<Option<UserName>, StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        transaction.change(HOLD_HOLDER, &[digest_arg(refresh)]).await?;
+        let args = [digest_arg(refresh), kind_arg(TokenKind::Refresh), Arg::Time(now)];
+        let rows = transaction.rows(TAKE_TOKEN, &args).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let name = name(row, "user_name")?;
+        put_pair(&mut transaction, name.as_str(), pair, now).await?;
+        transaction.commit().await?;
+        Ok(Some(name))
+    }
+
+    /// The user who holds this access token; none when it is unknown or expired.
+    pub async fn token_holder(&self, access: &TokenDigest, now: WallTime) -> Result<Option<User>, StoreError> {
+        let args = [digest_arg(access), kind_arg(TokenKind::Access), Arg::Time(now)];
+        self.sql.read(HOLDER, &args).await?.first().map(user).transpose()
+    }
+}
+
+async fn put_pair(
+    transaction: &mut Transaction,
+    name: &str,
+    pair: &TokenPair,
+    now: WallTime,
+) -> Result<(), StoreError> {
+    transaction.change(PURGE, &[Arg::Time(now)]).await?;
+    for (kind, digest) in [(TokenKind::Access, &pair.access), (TokenKind::Refresh, &pair.refresh)] {
+        let name = Arg::Text(name.to_owned());
+        let expires = Arg::Time(now.plus(kind.lifetime()));
+        transaction.change(PUT_TOKEN, &[digest_arg(digest), name.clone(), kind_arg(kind), expires]).await?;
+        transaction.change(KEEP_NEWEST, &[name, kind_arg(kind), Arg::Int(TOKENS_PER_USER)]).await?;
+    }
+    Ok(())
+}
+
+fn user(row: &Row) -> Result<User, StoreError> {
+    // A role that a newer program granted gives no right here.
+    let roles = row.text("roles")?.split(',').filter_map(|role| role.parse::<Role>().ok()).collect();
+    Ok(User {
+        name: name(row, "name")?,
+        rights: if row.bool("administrator")? { Rights::Administrator } else { Rights::Roles(roles) },
+        created_on: row.time("created_on")?,
+        updated_on: row.time("updated_on")?,
+    })
+}
+
+fn name(row: &Row, column: &'static str) -> Result<UserName, StoreError> {
+    row.text(column)?
+        .parse()
+        .map_err(|_| StoreError::Unusable { what: format!("column {column} holds no user name"), source: None })
+}
+
+fn rights_columns(rights: &Rights) -> (Arg, Arg) {
+    let join = |roles: &BTreeSet<Role>| roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+    match rights {
+        Rights::Administrator => (Arg::Bool(true), Arg::Text(String::new())),
+        Rights::Roles(roles) => (Arg::Bool(false), Arg::Text(join(roles))),
+    }
+}
+
+fn name_arg(name: &UserName) -> Arg {
+    Arg::Text(name.as_str().to_owned())
+}
+
+fn digest_arg(digest: &TokenDigest) -> Arg {
+    Arg::Text(digest.as_hex().to_owned())
+}
+
+fn kind_arg(kind: TokenKind) -> Arg {
+    Arg::Text(kind.word().to_owned())
+}
