@@ -106,7 +106,8 @@ pub fn load(
     let main = main_file.unwrap_or(Path::new(MAIN_FILE));
     let folder = main.parent().unwrap_or(Path::new("")).to_owned();
     let mut reading = Reading::default();
-    if main_file.is_some() || main.exists() {
+    // A file that may not even be looked for is read, for the fault to say why.
+    if main_file.is_some() || !matches!(main.try_exists(), Ok(false)) {
         reading.file(main);
     }
     reading.drop_ins(&folder.join(DROP_INS));
@@ -186,14 +187,17 @@ impl Reading {
     }
 }
 
-/// The `*.toml` of a folder, without hidden ones (an editor's copies).
+/// The `*.toml` of a folder, without hidden ones (an editor's copies); one more than are read when there are too many.
 fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder)?.take(DROP_INS_READ * 16) {
+    for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
             paths.push(path);
+        }
+        if paths.len() > DROP_INS_READ {
+            break;
         }
     }
     Ok(paths)
@@ -464,27 +468,19 @@ pub struct MacPattern {
 
 /// The text is neither an address nor the beginning of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MacPatternError {
-    /// Without `*`, and not an address.
-    #[error(transparent)]
-    Address(MacParseError),
-    /// With `*`, and not one to five octets before it.
-    #[error("\"{0}\" is not the beginning of a MAC address; write it as 00:50:56:*")]
-    Prefix(String),
-}
+#[error("\"{0}\" is neither a MAC address nor the beginning of one; write 3c:22:fb:01:02:03 or 00:50:56:*")]
+pub struct MacPatternError(String);
 
 impl FromStr for MacPattern {
     type Err = MacPatternError;
 
     /// A whole address in any usual spelling, or one to five octets, joined by `:` or `-`, with `*` for the rest.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || MacPatternError(text.chars().take(40).collect());
         if !text.contains('*') {
-            return text
-                .parse()
-                .map(|mac: MacAddr| Self { prefix: mac.octets().to_vec() })
-                .map_err(MacPatternError::Address);
+            let mac: MacAddr = text.parse().map_err(|_: MacParseError| refuse())?;
+            return Ok(Self { prefix: mac.octets().to_vec() });
         }
-        let refuse = || MacPatternError::Prefix(text.chars().take(40).collect());
         let mut parts: Vec<&str> = text.trim().split([':', '-']).collect();
         while parts.last() == Some(&"*") {
             parts.pop();
@@ -523,4 +519,58 @@ pub struct Retention {
     pub failed_checkins: Option<Duration>,
     /// `unrecognised`: failed check-ins of unknown devices; then the address is erased.
     pub unrecognised: Option<Duration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mac_pattern_is_an_address_or_the_beginning_of_one() {
+        let mac = MacAddr::new([0x00, 0x50, 0x56, 0xab, 0xcd, 0xef]);
+        for (text, fits) in [
+            ("00:50:56:*", true),
+            ("00-50-56-*", true),
+            ("00:50:56:AB:*:*", true),
+            ("0050.56ab.cdef", true),
+            ("00:50:57:*", false),
+            ("00:50:56:ab:cd:ee", false),
+        ] {
+            let pattern: MacPattern = text.parse().expect("a pattern");
+            assert_eq!(pattern.matches(mac), fits, "{text}");
+        }
+        for text in ["", "*", "00:50:56", "00:50:5*", "00:*:56", "00:50:56:ab:cd:ef:*", "+0:50:*", "é*"] {
+            assert!(text.parse::<MacPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_door_pattern_fits_with_any_text_for_its_stars() {
+        let door = |pattern: &str| Door {
+            pattern: pattern.to_owned(),
+            name: String::new(),
+            on_in: DoorAction::Record,
+            on_out: DoorAction::Record,
+        };
+        for (pattern, key, fits) in [
+            ("405419896:4", "405419896:4", true),
+            ("405419896:4", "405419896:40", false),
+            ("405419896:*", "405419896:4", true),
+            ("405419896:*", "405419896:", true),
+            ("*:4", "405419896:4", true),
+            ("*:4", "405419896:44:4", true),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b*", "xxbxxaxx", false),
+            ("ab*ba", "aba", false),
+            ("*", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(door(pattern).matches(key), fits, "{pattern} {key}");
+        }
+    }
+
+    #[test]
+    fn the_environment_of_this_process_is_read() {
+        assert!(environment().any(|(name, _)| name == "PATH"));
+    }
 }

@@ -48,6 +48,8 @@ pub(super) struct Fragment {
 #[derive(Debug)]
 pub(super) struct SourceWritten {
     pub(super) place: Place,
+    /// Where its name stands.
+    pub(super) name: Place,
     /// Absent when it has faults.
     pub(super) mapping: Option<Arc<Mapping>>,
 }
@@ -100,7 +102,8 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
     findings.extend(errors.iter().take(SYNTAX_FAULTS).map(|error| {
         let span = error.span().unwrap_or_default();
         let place = Place { origin, start: span.start, end: span.end };
-        Finding { place, show: Show::Line, key: String::new(), message: error.message().replace('\n', "; ") }
+        let key = if error.message() == "duplicate key" { text.get(span).unwrap_or_default() } else { "" };
+        Finding { place, show: Show::Line, key: key.to_owned(), message: error.message().replace('\n', "; ") }
     }));
     reader.fragment
 }
@@ -182,7 +185,8 @@ impl Reader {
             let place = self.place(&item.span());
             if name == "source" {
                 let mapping = self.source(item, place);
-                self.fragment.sources.push(SourceWritten { place, mapping });
+                let name = locate(item, &["name".to_owned()]).map_or(place, |span| self.place(&span));
+                self.fragment.sources.push(SourceWritten { place, name, mapping });
                 continue;
             }
             let value = self.value(self.at(&item.span(), &item.span()), item.get_ref());
@@ -198,38 +202,20 @@ impl Reader {
 
     /// Compiles a `[[source]]`; its faults are put at the keys that they name.
     fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Place) -> Option<Arc<Mapping>> {
-        let fragment = self.mapping(item)?;
+        let mut faults = Vec::new();
+        let fragment: Option<MappingFragment> = form(item, &mut faults);
+        for Misformed { span, path, message } in faults {
+            let show = if message.starts_with("unknown key") { Show::Start } else { Show::Line };
+            self.fault(self.place(&span), show, &key_of(&path), message);
+        }
+        let fragment = fragment?;
         let faults = match Mapping::compile(&fragment) {
             Ok(mapping) => return Some(Arc::new(mapping)),
             Err(faults) => faults,
         };
         for MappingFault { path, message } in faults {
             let place = locate(item, &path).map_or(place, |span| self.place(&span));
-            let key = if path.is_empty() { "[[source]]".to_owned() } else { path.join(".") };
-            self.fault(place, Show::Line, &key, message);
-        }
-        None
-    }
-
-    /// The form of a `[[source]]`. The deserializer stops at the first fault; what it complains of is taken out and the
-    /// rest read again, until nothing is left to complain of.
-    fn mapping(&mut self, item: &Spanned<DeValue<'_>>) -> Option<MappingFragment> {
-        let mut rest = item.clone();
-        let mut taken: Vec<String> = Vec::new();
-        for _ in 0..SOURCE_FAULTS {
-            let error = match MappingFragment::deserialize(rest.clone().into_deserializer()) {
-                Ok(fragment) => return taken.is_empty().then_some(fragment),
-                Err(error) => error,
-            };
-            let echo = taken.iter().any(|key| error.message() == format!("missing field `{key}`"));
-            if echo {
-                return None;
-            }
-            let span = error.span().unwrap_or_else(|| item.span());
-            let found = take_out(&mut rest, &span);
-            let key = found.clone().unwrap_or_else(|| "[[source]]".to_owned());
-            self.fault(self.place(&span), Show::Line, &key, reworded(error.message()));
-            taken.push(found?);
+            self.fault(place, Show::Line, &key_of(&path), message);
         }
         None
     }
@@ -277,6 +263,51 @@ impl Reader {
     }
 }
 
+/// The keys inside a `[[source]]`, for people.
+fn key_of(path: &[String]) -> String {
+    if path.is_empty() { "[[source]]".to_owned() } else { path.join(".") }
+}
+
+/// A fault that the deserializer found.
+#[derive(Debug, PartialEq, Eq)]
+struct Misformed {
+    span: Range<usize>,
+    /// The keys that lead to it; none for the whole `[[source]]`.
+    path: Vec<String>,
+    message: String,
+}
+
+/// Reads a `[[source]]` into its type. The deserializer stops at the first fault; what it complains of is taken out and
+/// the rest read again, until nothing is left to complain of.
+fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: &mut Vec<Misformed>) -> Option<T> {
+    let mut rest = item.clone();
+    for _ in 0..SOURCE_FAULTS {
+        let error = match T::deserialize(rest.clone().into_deserializer()) {
+            Ok(read) => return faults.is_empty().then_some(read),
+            Err(error) => error,
+        };
+        let span = error.span().unwrap_or_else(|| item.span());
+        let missing = |fault: &&Misformed| {
+            fault.path.last().is_some_and(|key| error.message() == format!("missing field `{key}`"))
+        };
+        if let Some(fault) = faults.iter().find(missing) {
+            // Missing only because it was taken out: then what it belongs to goes, or text takes its place.
+            let gone = take_out(&mut rest, &span).is_some() || stand_in(&mut rest, &fault.path);
+            if gone {
+                continue;
+            }
+            return None;
+        }
+        let path = take_out(&mut rest, &span).unwrap_or_default();
+        let stuck = path.is_empty();
+        faults.push(Misformed { span, path, message: reworded(error.message()) });
+        if stuck {
+            return None;
+        }
+    }
+    None
+}
+
 /// Where the value at the end of `path` stands, or the deepest table on the way to it.
 fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Range<usize>> {
     let (step, rest) = path.split_first()?;
@@ -293,29 +324,37 @@ fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Range<usize>> 
     }
 }
 
-/// Removes the entry of which `span` is the key or the value, and names its key.
-fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<String> {
+/// Removes the entry of which `span` is the key or the value, and tells the keys that led to it.
+fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<String>> {
+    let led = |step: String, rest: Vec<String>| std::iter::once(step).chain(rest).collect();
     match value.get_mut() {
         DeValue::Table(table) => {
             let found = table.iter().find(|(key, value)| key.span() == *span || value.span() == *span);
             if let Some(key) = found.map(|(key, _)| key.get_ref().to_string()) {
                 table.remove(key.as_str());
-                return Some(key);
+                return Some(vec![key]);
             }
-            table.iter_mut().find_map(|(_, value)| take_out(value, span))
+            table.iter_mut().find_map(|(key, value)| Some(led(key.get_ref().to_string(), take_out(value, span)?)))
         }
         DeValue::Array(items) => {
             if let Some(at) = items.iter().position(|item| item.span() == *span) {
                 let kept = items.clone().into_iter().enumerate().filter(|(other, _)| *other != at);
                 *items = kept.map(|(_, item)| item).collect();
-                return Some((at + 1).to_string());
+                return Some(vec![at.to_string()]);
             }
-            items.iter_mut().find_map(|item| take_out(item, span))
+            items.iter_mut().enumerate().find_map(|(at, item)| Some(led(at.to_string(), take_out(item, span)?)))
         }
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
             None
         }
     }
+}
+
+/// Puts text where a required value was taken out, once.
+fn stand_in(value: &mut Spanned<DeValue<'_>>, path: &[String]) -> bool {
+    let (DeValue::Table(table), [key]) = (value.get_mut(), path) else { return false };
+    let text = Spanned::new(0..0, DeValue::String("-".into()));
+    table.insert(Spanned::new(0..0, key.clone().into()), text).is_none()
 }
 
 /// The deserializer's words in those of the other faults: an unknown field gets its nearest known key.
@@ -366,4 +405,84 @@ fn lines_around(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.as_bytes()[..span.start.min(text.len())].iter().rposition(|byte| *byte == b'\n');
     let end = text.as_bytes()[span.end.min(text.len())..].iter().position(|byte| *byte == b'\n');
     start.map_or(0, |at| at + 1)..end.map_or(text.len() + 1, |at| span.end + at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its form is tested")]
+    struct Outer {
+        name: String,
+        number: Option<u8>,
+        topics: Option<Vec<String>>,
+        #[serde(default)]
+        inner: Option<Inner>,
+        #[serde(default)]
+        rule: Vec<Inner>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "only its form is tested")]
+    struct Inner {
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Exit,
+        Ignore,
+    }
+
+    /// Each fault as `text it points to: key: message`.
+    fn faults_of(text: &str) -> Vec<String> {
+        let document = DeTable::parse(text).expect("the test's text is TOML");
+        let Some(DeValue::Array(items)) = document.get_ref().get("source").map(Spanned::get_ref) else {
+            panic!("the test's text has a [[source]]")
+        };
+        let mut faults = Vec::new();
+        let read: Option<Outer> = form(&items[0], &mut faults);
+        assert_eq!(read.is_none(), !faults.is_empty());
+        faults.sort_by_key(|fault| fault.span.start);
+        faults
+            .iter()
+            .map(|fault| format!("{}: {}: {}", &text[fault.span.clone()], key_of(&fault.path), fault.message))
+            .collect()
+    }
+
+    #[test]
+    fn every_fault_in_the_form_of_a_source_is_found() {
+        let text = "[[source]]\nname = 1\nnumbr = 2\ntopics = [\"a\", 2]\n[source.inner]\nkind = \"exti\"\n\
+                    [[source.rule]]\nkind = \"exit\"\n[[source.rule]]\nkind = \"ignore\"\nwen = 1\n";
+        assert_eq!(
+            faults_of(text),
+            [
+                "1: name: invalid type: integer `1`, expected a string",
+                "numbr: numbr: unknown key; did you mean number?",
+                "2: topics.1: invalid type: integer `2`, expected a string",
+                "\"exti\": inner.kind: \"exti\" is not one of exit, ignore",
+                "wen: rule.1.wen: unknown key; known are kind",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_source_without_its_name_says_so() {
+        assert_eq!(faults_of("[[source]]\nnumber = 2\n"), ["[[source]]: [[source]]: name is missing"]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "(?s)(\\[\\[?(site|source|door|capture|mqtt)\\]\\]?|[a-z_]+ ?= ?|[\\[\\]{}\"'.,#=\n 0-9:]|\\PC){0,60}") {
+            let mut origins = Origins::default();
+            let origin = origins.add_file("a.toml".into(), text);
+            let _fragment = file(&origins, origin, &mut Vec::new());
+        }
+    }
 }

@@ -140,7 +140,7 @@ pub(super) struct Finding {
 pub(super) enum Show {
     /// All of it.
     Line,
-    /// Up to the end of the place: the value of an unknown key may be a password.
+    /// Up to the end of the place, unless it is a section's header: the value of an unknown key may be a password.
     Start,
     /// Nothing: the value holds a secret, or there is no line.
     Nothing,
@@ -207,7 +207,8 @@ impl Spot {
         let through = text.get(self.line_start..end).unwrap_or_default().chars().count();
         let skipped = if self.before < LINE_SHOWN * 2 / 3 { 0 } else { self.before - LINE_SHOWN / 3 };
         let mut shown: String = line.chars().skip(skipped).take(LINE_SHOWN).map(printable).collect();
-        if show == Show::Start && through < line.chars().count() {
+        let after: String = line.chars().skip(through).collect();
+        if show == Show::Start && !after.is_empty() && !after.starts_with(']') {
             shown = format!("{} …", shown.chars().take(through - skipped).collect::<String>());
         }
         let width =

@@ -136,7 +136,7 @@ impl Check<'_> {
             self.warn(place, "network_opens", message);
         }
         if let (Given::Good(false, place), false) = (&site.network_checkins, captures.is_empty()) {
-            self.warn(*place, "network_checkins", "false: the [[capture]] will not check anybody in");
+            self.warn(*place, "network_checkins", "is false: no [[capture]] will check anybody in");
         }
         let toggles = doors.iter().any(|door| {
             [&door.on_in, &door.on_out].iter().any(|action| matches!(action, Given::Good(DoorAction::Toggle, _)))
@@ -260,7 +260,7 @@ impl Check<'_> {
     fn sources(&mut self, written: Vec<SourceWritten>) -> Vec<Arc<Mapping>> {
         let mut seen: BTreeMap<Arc<str>, Place> = BTreeMap::new();
         let mut sources = Vec::new();
-        for SourceWritten { place, mapping } in written {
+        for SourceWritten { name: place, mapping, .. } in written {
             let Some(mapping) = mapping else { continue };
             if mapping.name.trim().is_empty() {
                 self.fault(place, "name", "is empty; a source is known by its name");

@@ -9,7 +9,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 
 use super::{
-    CaptureBackend, DoorAction, MacPattern, NetworkOpens, UnrecognisedDevices,
+    CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, UnrecognisedDevices,
     fragment::{At, did_you_mean, nearest},
     report::{Finding, Place, Show},
 };
@@ -346,13 +346,16 @@ fn refused_unseen<T>(message: impl Into<String>) -> Result<T, Refused> {
 }
 
 fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, Refused> {
+    if let Some(text) = from_variable(value) {
+        return refused(format!("expected {wanted}, found \"{}\"", short(text)));
+    }
     let found = match &value.kind {
         ValueKind::Nil => "a date or a time without quotes",
         ValueKind::Boolean(_) => "true or false",
         ValueKind::I64(_) | ValueKind::U64(_) => "a number",
         ValueKind::I128(_) | ValueKind::U128(_) => "a number out of range",
         ValueKind::Float(_) => "a fraction",
-        ValueKind::String(_) => "text",
+        ValueKind::String(_) => "text in quotes",
         ValueKind::Table(_) => "a table",
         ValueKind::Array(_) => "a list",
     };
@@ -390,7 +393,7 @@ fn boolean(value: &Value) -> Result<bool, Refused> {
         (ValueKind::Boolean(yes), _) => Ok(*yes),
         (_, Some("true")) => Ok(true),
         (_, Some("false")) => Ok(false),
-        _ => wrong_type("true or false, without quotes", value),
+        _ => wrong_type("true or false", value),
     }
 }
 
@@ -480,7 +483,7 @@ fn list<T>(value: &Value, item: impl Fn(&Value) -> Result<T, Refused>) -> Result
 }
 
 fn vlan(value: &Value) -> Result<u16, Refused> {
-    let number = integer(value, "a VLAN number without quotes")?;
+    let number = integer(value, "a VLAN number")?;
     match u16::try_from(number) {
         Ok(vlan @ 1..=4094) => Ok(vlan),
         _ => refused(format!("{number} is not a VLAN number; they are 1 to 4094")),
@@ -489,7 +492,7 @@ fn vlan(value: &Value) -> Result<u16, Refused> {
 
 fn mac_pattern(value: &Value) -> Result<MacPattern, Refused> {
     let text = string(value, "an address in quotes, for example \"00:50:56:*\"")?;
-    text.parse().or_else(|fault: super::MacPatternError| refused(fault.to_string()))
+    text.parse().or_else(|fault: MacPatternError| refused(fault.to_string()))
 }
 
 /// Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name).
