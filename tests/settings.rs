@@ -376,6 +376,22 @@ fn what_a_reload_cannot_change_is_named() {
     );
 }
 
+/// The largest files that are read must not keep the daemon from starting, or from saying why it does not.
+#[test]
+fn files_of_another_kind_are_refused_in_a_screenful() {
+    for piece in ["[site]\n", "= \"\n", "[[door]]\nmatch = \"*\"\n", "[[source]]\n", "[", "\u{1f6aa}"] {
+        let faults = Folder::new(piece.repeat(1024 * 1024 / piece.len())).faults(&[]);
+        assert!(faults.lines().count() <= 301, "{piece}: {} lines", faults.lines().count());
+    }
+    for section in ["", "[site]\n"] {
+        let keys: String = (0..50_000).fold(String::new(), |text, key| text + &format!("k{key} = 1\n"));
+        let faults = Folder::new(section.to_owned() + &keys).faults(&[]);
+        assert!(faults.ends_with(" more"), "{}", faults.len());
+    }
+    let faults = Folder::new(vec![b'#'; 1024 * 1024 + 1]).faults(&[]);
+    assert_eq!(faults, "checkind.toml: cannot be read: larger than 1048576 bytes");
+}
+
 /// Anything, and text that looks like a configuration more often than chance would have it.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![

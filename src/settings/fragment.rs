@@ -13,7 +13,7 @@ use toml::{
 };
 
 use super::{
-    report::{Finding, Origins, Place, Show},
+    report::{FAULTS_SHOWN, Finding, Origins, Place, Show},
     written::{CaptureWritten, DoorWritten, Table, Written},
 };
 use crate::source::mqtt::mapping::{Mapping, MappingFault, MappingFragment};
@@ -23,9 +23,6 @@ pub(super) const SECTIONS: [&str; 5] = ["database", "site", "mqtt", "api", "rete
 
 /// The sections that are lists, `[[section]]`; the lists of all files are put one after the other.
 pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];
-
-/// How many faults of one text are kept; the rest of a file of another format says nothing new.
-const SYNTAX_FAULTS: usize = 100;
 
 /// How many faults one `[[source]]` can have in its form; each costs a pass over the table.
 const SOURCE_FAULTS: usize = 20;
@@ -93,13 +90,12 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
         reader.section(key, value);
     }
     reader.fragment.torn = !errors.is_empty();
-    let torn: Vec<Range<usize>> =
-        errors.iter().map(|error| lines_around(text, &error.span().unwrap_or_default())).collect();
     // What stands on a torn line was guessed by the parser; its faults are echoes.
-    findings.extend(
-        reader.findings.into_iter().filter(|finding| !torn.iter().any(|lines| lines.contains(&finding.place.start))),
-    );
-    findings.extend(errors.iter().take(SYNTAX_FAULTS).map(|error| {
+    let torn: Vec<Range<usize>> =
+        errors.iter().take(FAULTS_SHOWN).map(|error| lines_around(text, &error.span().unwrap_or_default())).collect();
+    let echo = |finding: &Finding| torn.iter().any(|lines| lines.contains(&finding.place.start));
+    findings.extend(reader.findings.into_iter().filter(|finding| !echo(finding)));
+    findings.extend(errors.iter().take(FAULTS_SHOWN).map(|error| {
         let span = error.span().unwrap_or_default();
         let place = Place { origin, start: span.start, end: span.end };
         let key = if error.message() == "duplicate key" { text.get(span).unwrap_or_default() } else { "" };
@@ -151,10 +147,7 @@ impl Reader {
             return self.list(name, place, value);
         }
         if !SECTIONS.contains(&name) {
-            let known = SECTIONS.iter().chain(&LISTS).copied();
-            let advice = did_you_mean(name, known, |known| {
-                if LISTS.contains(&known) { format!("[[{known}]]") } else { format!("[{known}]") }
-            });
+            let advice = if self.findings.len() < FAULTS_SHOWN { advice_on_section(name) } else { String::new() };
             return self.fault(place, Show::Start, name, format!("unknown section; {advice}"));
         }
         let DeValue::Table(_) = value.get_ref() else {
@@ -370,6 +363,17 @@ fn reworded(message: &str) -> String {
         Some((missing, _)) if message.starts_with("missing field") => format!("{missing} is missing"),
         _ => message.replace('\n', "; "),
     }
+}
+
+fn advice_on_section(name: &str) -> String {
+    let known = SECTIONS.iter().chain(&LISTS).copied();
+    did_you_mean(
+        name,
+        known,
+        |known| {
+            if LISTS.contains(&known) { format!("[[{known}]]") } else { format!("[{known}]") }
+        },
+    )
 }
 
 /// `did you mean X?`, or all that is known when nothing is near.

@@ -6,7 +6,7 @@ use std::{fmt, path::PathBuf};
 
 /// How many faults are kept and printed; the rest are only counted. More than anybody mends in one go, few enough for a
 /// file of another format, named by mistake, not to fill the journal.
-const FAULTS_SHOWN: usize = 100;
+pub(super) const FAULTS_SHOWN: usize = 100;
 
 /// How many characters of a source line are printed around the fault, so that a fault and its line fit a terminal.
 const LINE_SHOWN: usize = 110;
@@ -147,22 +147,19 @@ pub(super) enum Show {
 }
 
 /// Puts faults in order, each once, in words. None when there are none.
-pub(super) fn faults(origins: &Origins, findings: Vec<Finding>) -> Option<SettingsFaults> {
-    let mut faults = in_words(origins, findings, "");
-    let left_out = faults.len().saturating_sub(FAULTS_SHOWN);
-    faults.truncate(FAULTS_SHOWN);
+pub(super) fn faults(origins: &Origins, mut findings: Vec<Finding>) -> Option<SettingsFaults> {
+    findings.sort();
+    findings.dedup();
+    let left_out = findings.len().saturating_sub(FAULTS_SHOWN);
+    let faults: Vec<Fault> = findings.iter().take(FAULTS_SHOWN).map(|finding| render(origins, finding, "")).collect();
     (!faults.is_empty()).then_some(SettingsFaults { faults, left_out })
 }
 
 /// Puts warnings in order, each once, in words.
-pub(super) fn warnings(origins: &Origins, findings: Vec<Finding>) -> Vec<Fault> {
-    in_words(origins, findings, "warning: ")
-}
-
-fn in_words(origins: &Origins, mut findings: Vec<Finding>, mark: &str) -> Vec<Fault> {
+pub(super) fn warnings(origins: &Origins, mut findings: Vec<Finding>) -> Vec<Fault> {
     findings.sort();
     findings.dedup();
-    findings.into_iter().map(|finding| render(origins, &finding, mark)).collect()
+    findings.iter().take(FAULTS_SHOWN).map(|finding| render(origins, finding, "warning: ")).collect()
 }
 
 fn render(origins: &Origins, finding: &Finding, mark: &str) -> Fault {
@@ -250,6 +247,21 @@ mod tests {
             shown("[site]\n\tname = \"é\"  # x\n", "\"é\"", Show::Line),
             "a.toml:2:9: key: is wrong\n    2 |  name = \"é\"  # x\n      |         ^^^"
         );
+    }
+
+    #[test]
+    fn what_is_too_much_to_print_is_counted() {
+        let mut origins = Origins::default();
+        let origin = origins.add_file(PathBuf::from("a.toml"), "x\n".repeat(500));
+        let finding = |line: usize| Finding {
+            place: Place { origin, start: line * 2, end: line * 2 + 1 },
+            show: Show::Line,
+            key: String::new(),
+            message: "is wrong".to_owned(),
+        };
+        let faults = faults(&origins, (0..500).chain(0..500).map(finding).collect()).expect("faults");
+        assert_eq!(faults.faults().len(), FAULTS_SHOWN);
+        assert!(faults.to_string().ends_with("\nand 400 more"), "{faults}");
     }
 
     #[test]

@@ -32,6 +32,10 @@ use crate::source::mqtt::mapping::Mapping;
 /// fault.
 const LARGEST_SECRET: u64 = 1024 * 1024;
 
+/// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be; more is a fault. Ten times the largest site: doors are
+/// looked through for every tap.
+const LISTED: usize = 1000;
+
 /// Where the files with secrets are.
 #[derive(Debug)]
 pub(super) struct Secrets {
@@ -59,6 +63,13 @@ pub(super) fn validate(
 ) -> Option<Settings> {
     let Merged { written, headers, sources, doors, captures, torn } = merged;
     let mut check = Check { secrets, origins, findings, warnings, headers: &headers, torn };
+    for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
+        if count > LISTED {
+            let message = format!("there are {count} of [[{list}]]; {LISTED} is the most");
+            check.findings.push(Finding { place: Place::SHIPPED, show: Show::Nothing, key: String::new(), message });
+            return None;
+        }
+    }
     check.needs(&sources, &doors, &captures);
     check.hardly_meant(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);

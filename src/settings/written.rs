@@ -11,7 +11,7 @@ use config::{Map, Value, ValueKind};
 use super::{
     CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, UnrecognisedDevices,
     fragment::{At, did_you_mean, nearest},
-    report::{Finding, Place, Show},
+    report::{FAULTS_SHOWN, Finding, Place, Show},
 };
 use crate::record::BusinessId;
 
@@ -307,19 +307,22 @@ impl<'t> Table<'t> {
     }
 
     fn close(self) {
-        for (key, value) in self.entries.into_iter().flatten() {
-            if self.asked.contains(&key.as_str()) {
-                continue;
-            }
-            let At { key: place, variable, .. } = At::of(value);
+        let mut unknown: Vec<(At, &String)> = self
+            .entries
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| !self.asked.contains(&key.as_str()))
+            .map(|(key, value)| (At::of(value), key))
+            .collect();
+        unknown.sort_by_key(|(at, _)| at.key);
+        for (count, (At { key: place, variable, .. }, key)) in unknown.into_iter().enumerate() {
+            let section = self.label.trim_matches(['[', ']']);
             let spell = |known: &str| {
-                if variable {
-                    format!("CHECKIND__{}__{known}", self.label.trim_matches(['[', ']'])).to_uppercase()
-                } else {
-                    known.to_owned()
-                }
+                if variable { format!("CHECKIND__{section}__{known}").to_uppercase() } else { known.to_owned() }
             };
-            let advice = did_you_mean(key, self.asked.iter().copied(), spell);
+            // What is not printed needs no advice: looking for near names is the dear part.
+            let printed = count < FAULTS_SHOWN;
+            let advice = if printed { did_you_mean(key, self.asked.iter().copied(), spell) } else { String::new() };
             let message = format!("unknown key of {}; {advice}", self.label);
             self.findings.push(Finding { place, show: Show::Start, key: key.clone(), message });
         }
