@@ -2,4 +2,5 @@
 
 mod frames;
 mod api;
+mod settings;
 mod support;

@@ -1,0 +1,118 @@
+//! PURE. All layers put together: shipped defaults, the main file, the drop-ins, the environment.
+//!
+//! Never here: faults of single values (`settings::written` finds them in every layer, also where a later one wins).
+
+use std::collections::BTreeMap;
+
+use config::{Config, ConfigError, Map, Source, Value, ValueKind};
+
+use super::{
+    fragment::{Fragment, SourceWritten},
+    report::Place,
+    written::{CaptureWritten, DoorWritten, Written},
+};
+
+/// The shipped defaults, as they would be written. `config/checkind.toml` shows the same values with their reasons.
+const DEFAULTS: [(&str, &str, Default); 16] = [
+    ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
+    ("site", "cut_off", Default::Text("00:00")),
+    ("site", "idle_limit", Default::Text("45m")),
+    ("site", "record_every_visit", Default::Boolean(false)),
+    ("site", "minimum_dwell", Default::Text("0s")),
+    ("site", "linger", Default::Text("10m")),
+    ("site", "network_opens", Default::Text("always")),
+    ("site", "unrecognised_devices", Default::Text("all")),
+    ("site", "network_checkins", Default::Boolean(true)),
+    ("site", "debounce", Default::Text("5s")),
+    ("site", "toggle_minimum_stay", Default::Text("60s")),
+    ("api", "listen", Default::Text("127.0.0.1:8080")),
+    ("retention", "sightings", Default::Text("30d")),
+    ("retention", "checkins", Default::Text("0d")),
+    ("retention", "failed_checkins", Default::Text("400d")),
+    ("retention", "unrecognised", Default::Text("7d")),
+];
+
+#[derive(Clone, Copy)]
+enum Default {
+    Text(&'static str),
+    Boolean(bool),
+}
+
+/// All layers together.
+#[derive(Debug)]
+pub(super) struct Merged {
+    pub(super) written: Written,
+    /// Where each section begins, in the first layer that has it.
+    pub(super) headers: BTreeMap<String, Place>,
+    pub(super) sources: Vec<SourceWritten>,
+    pub(super) doors: Vec<DoorWritten>,
+    pub(super) captures: Vec<CaptureWritten>,
+    /// Part of some text could not be read: what seems to be missing may stand there.
+    pub(super) torn: bool,
+}
+
+/// Later layers win key by key; lists are put one after the other.
+pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
+    let mut layers = vec![Layer(defaults())];
+    let mut merged = Merged {
+        written: Written::default(),
+        headers: BTreeMap::new(),
+        sources: Vec::new(),
+        doors: Vec::new(),
+        captures: Vec::new(),
+        torn: false,
+    };
+    for fragment in fragments {
+        let Fragment { sections, headers, sources, doors, captures, torn } = fragment;
+        layers.push(Layer(sections));
+        for (section, place) in headers {
+            merged.headers.entry(section).or_insert(place);
+        }
+        merged.sources.extend(sources);
+        merged.doors.extend(doors);
+        merged.captures.extend(captures);
+        merged.torn |= torn;
+    }
+    // The faults of single values were found when their fragments were read, also of those that lose here.
+    merged.written = Written::read(&winners(layers), &mut Vec::new());
+    merged
+}
+
+fn winners(layers: Vec<Layer>) -> Map<String, Value> {
+    let mut builder = Config::builder();
+    for layer in layers {
+        builder = builder.add_source(layer);
+    }
+    let config = builder.build().expect("layers in memory cannot fail to be collected");
+    config.collect().expect("what was built from tables is a table")
+}
+
+fn defaults() -> Map<String, Value> {
+    let mut sections = Map::new();
+    for (section, key, value) in DEFAULTS {
+        let kind = match value {
+            Default::Text(text) => ValueKind::String(text.to_owned()),
+            Default::Boolean(yes) => ValueKind::Boolean(yes),
+        };
+        let table =
+            sections.entry(section.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));
+        if let ValueKind::Table(entries) = &mut table.kind {
+            entries.insert(key.to_owned(), Value::new(None, kind));
+        }
+    }
+    sections
+}
+
+/// One layer, as the `config` crate takes it.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}

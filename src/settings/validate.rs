@@ -1,0 +1,438 @@
+//! From all layers together to [`Settings`]: what is required, what excludes what, and what is allowed but hardly meant.
+//!
+//! The one place where files other than the configuration are opened: secrets are read, certificates looked at. Never
+//! here: the form of single values (`settings::written`).
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use secrecy::SecretString;
+
+use super::{
+    Api, Capture, CaptureBackend, Database, Door, DoorAction, Mqtt, NetworkOpens, Retention, Settings, Site, Tls,
+    fragment::SourceWritten,
+    merge::Merged,
+    read_bounded,
+    report::{Finding, Origins, Place, Show},
+    written::{
+        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, MqttWritten,
+        RetentionWritten, SiteWritten,
+    },
+};
+use crate::source::mqtt::mapping::Mapping;
+
+/// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
+/// fault.
+const LARGEST_SECRET: u64 = 1024 * 1024;
+
+/// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be; more is a fault. Ten times the largest site: doors are
+/// looked through for every tap.
+const LISTED: usize = 1000;
+
+/// Where the files with secrets are.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub(super) credentials: Option<PathBuf>,
+    /// The folder of the main file.
+    pub(super) folder: PathBuf,
+}
+
+impl Secrets {
+    /// A file of the credentials directory if it is there, else of the configuration's folder.
+    fn resolve(&self, path: &Path) -> PathBuf {
+        let credential = self.credentials.as_ref().map(|folder| folder.join(path));
+        credential.filter(|path| path.exists()).unwrap_or_else(|| self.folder.join(path))
+    }
+}
+
+/// The settings; none when there is a fault, be it one that was found before.
+pub(super) fn validate(
+    merged: Merged,
+    secrets: &Secrets,
+    origins: &Origins,
+    findings: &mut Vec<Finding>,
+    warnings: &mut Vec<Finding>,
+) -> Option<Settings> {
+    let Merged { written, headers, sources, doors, captures, torn } = merged;
+    let mut check = Check { secrets, origins, findings, warnings, headers: &headers, torn };
+    for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
+        if count > LISTED {
+            let message = format!("there are {count} of [[{list}]]; {LISTED} is the most");
+            check.findings.push(Finding { place: Place::SHIPPED, show: Show::Nothing, key: String::new(), message });
+            return None;
+        }
+    }
+    check.needs(&sources, &doors, &captures);
+    check.hardly_meant(&written.site, &sources, &doors, &captures);
+    let database = check.database(written.database);
+    let site = check.site(written.site);
+    let mqtt = check.mqtt(written.mqtt, site.as_ref());
+    let sources = check.sources(sources);
+    let doors = check.doors(doors);
+    let captures = check.captures(captures);
+    let api = check.api(&written.api);
+    let retention = retention(written.retention);
+    if !check.findings.is_empty() {
+        return None;
+    }
+    Some(Settings { database: database?, site, mqtt, sources, doors, captures, api, retention: retention? })
+}
+
+fn retention(written: RetentionWritten) -> Option<Retention> {
+    let span = |given: Given<Duration>| given.good().map(|span| (!span.is_zero()).then_some(span));
+    Some(Retention {
+        sightings: span(written.sightings)?,
+        checkins: span(written.checkins)?,
+        failed_checkins: span(written.failed_checkins)?,
+        unrecognised: span(written.unrecognised)?,
+    })
+}
+
+struct Check<'c> {
+    secrets: &'c Secrets,
+    origins: &'c Origins,
+    findings: &'c mut Vec<Finding>,
+    warnings: &'c mut Vec<Finding>,
+    headers: &'c BTreeMap<String, Place>,
+    torn: bool,
+}
+
+impl Check<'_> {
+    /// Sections that make no sense without another one.
+    fn needs(&mut self, sources: &[SourceWritten], doors: &[DoorWritten], captures: &[CaptureWritten]) {
+        let (mqtt, site) = (self.headers.contains_key("mqtt"), self.headers.contains_key("site"));
+        let firsts = [
+            ("[[source]]", sources.first().map(|source| source.place)),
+            ("[[capture]]", captures.first().map(|capture| capture.place)),
+        ];
+        for (section, first) in firsts {
+            let Some(place) = first else { continue };
+            if !site {
+                self.missing(
+                    place,
+                    section,
+                    "needs a [site] with business, name and time_zone: whose check-ins are these?",
+                );
+            }
+            if section == "[[source]]" && !mqtt {
+                self.missing(place, section, "needs [mqtt] with the url of the broker");
+            }
+        }
+        if let (true, Some(door)) = (sources.is_empty(), doors.first()) {
+            let message = "is never used: there is no [[source]] whose doors it could name";
+            self.warn(door.place, "[[door]]", message);
+        }
+    }
+
+    /// What is allowed and hardly meant.
+    fn hardly_meant(
+        &mut self,
+        site: &SiteWritten,
+        sources: &[SourceWritten],
+        doors: &[DoorWritten],
+        captures: &[CaptureWritten],
+    ) {
+        if let Given::Good(NetworkOpens::AfterDoor, place) = site.network_opens
+            && sources.is_empty()
+        {
+            let message = "\"after-door\" without a [[source]]: the network will never open a check-in";
+            self.warn(place, "network_opens", message);
+        }
+        if let (Given::Good(false, place), false) = (&site.network_checkins, captures.is_empty()) {
+            self.warn(*place, "network_checkins", "is false: no [[capture]] will check anybody in");
+        }
+        let toggles = doors.iter().any(|door| {
+            [&door.on_in, &door.on_out].iter().any(|action| matches!(action, Given::Good(DoorAction::Toggle, _)))
+        });
+        if let (Some(place), false) = (site.toggle_minimum_stay.place(), toggles) {
+            self.warn(place, "toggle_minimum_stay", "is never used: no [[door]] toggles");
+        }
+    }
+
+    fn database(&mut self, written: DatabaseWritten) -> Option<Database> {
+        let DatabaseWritten { url, password_file } = written;
+        let url_place = url.place();
+        match url.good()? {
+            DatabaseUrl::Sqlite(path) => {
+                if let Some(place) = password_file.place() {
+                    self.fault(place, "password_file", "is for PostgreSQL; SQLite has no password");
+                }
+                if let (Some(place), true) = (url_place, path.is_relative()) {
+                    self.warn(place, "url", "is relative to wherever the daemon is started; write the whole path");
+                }
+                Some(Database::Sqlite { path })
+            }
+            DatabaseUrl::Postgres(url) => {
+                let password = self.secret("password_file", password_file);
+                Some(Database::Postgres { url, password })
+            }
+        }
+    }
+
+    fn site(&mut self, written: SiteWritten) -> Option<Site> {
+        let place = self.headers.get("site").copied()?;
+        let business = self.required(place, "[site]", "business", written.business);
+        let name = self.required(place, "[site]", "name", written.name);
+        let time_zone = self.required(place, "[site]", "time_zone", written.time_zone);
+        Some(Site {
+            business: business?,
+            name: name?,
+            time_zone: time_zone?,
+            cut_off: written.cut_off.good()?,
+            idle_limit: written.idle_limit.good()?,
+            record_every_visit: written.record_every_visit.good()?,
+            minimum_dwell: written.minimum_dwell.good()?,
+            linger: written.linger.good()?,
+            network_opens: written.network_opens.good()?,
+            unrecognised_devices: written.unrecognised_devices.good()?,
+            network_checkins: written.network_checkins.good()?,
+            debounce: written.debounce.good()?,
+            toggle_minimum_stay: written.toggle_minimum_stay.good()?,
+        })
+    }
+
+    fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {
+        let place = self.headers.get("mqtt").copied()?;
+        let MqttWritten { url, client_id, username, password_file, ca_file, cert_file, key_file } = written;
+        let url_place = url.place();
+        let url = self.required(place, "[mqtt]", "url", url);
+        let encrypted = url.as_ref().is_none_or(|url| url.tls);
+        let client_id = self.client_id(place, client_id, site);
+        if let (Some(user), Some(url)) = (username.place(), &url)
+            && !url.tls
+            && !is_loopback(&url.host)
+        {
+            self.warn(
+                url_place.unwrap_or(user),
+                "url",
+                "the password travels in clear; use mqtts:// if the broker can",
+            );
+        }
+        let login = self.login(username, password_file);
+        let tls = self.tls(encrypted, ca_file, cert_file, key_file);
+        let BrokerUrl { host, port, tls: encrypted } = url?;
+        Some(Mqtt { host, port, client_id: client_id?, login, tls: encrypted.then_some(tls) })
+    }
+
+    /// Brokers keep what they queue for us under this name: it must stay the same, and be no one else's.
+    fn client_id(&mut self, section: Place, written: Given<String>, site: Option<&Site>) -> Option<String> {
+        match (&written, site) {
+            (Given::Absent, Some(site)) => Some(format!("checkind-{}", site.business)),
+            (Given::Absent, None) if self.headers.contains_key("site") => None,
+            (Given::Absent, None) | (Given::Faulty | Given::Good(..), _) => {
+                self.required(section, "[mqtt]", "client_id", written)
+            }
+        }
+    }
+
+    fn login(&mut self, username: Given<String>, password_file: Given<PathBuf>) -> Option<(String, SecretString)> {
+        if let (Some(place), true) = (password_file.place(), username.is_absent()) {
+            self.fault(place, "password_file", "needs username beside it");
+        }
+        if let (Some(place), true) = (username.place(), password_file.is_absent()) {
+            self.missing(place, "username", "needs password_file beside it, the name of a file with the password");
+        }
+        let password = self.secret("password_file", password_file);
+        Some((username.good()?, password?))
+    }
+
+    fn tls(
+        &mut self,
+        encrypted: bool,
+        ca_file: Given<PathBuf>,
+        cert_file: Given<PathBuf>,
+        key_file: Given<PathBuf>,
+    ) -> Tls {
+        for (key, file) in [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)] {
+            if let (Some(place), false) = (file.place(), encrypted) {
+                self.fault(place, key, "is for TLS, and url has none; write url = \"mqtts://…\"");
+            }
+        }
+        if let (Some(place), true) = (cert_file.place(), key_file.is_absent()) {
+            self.missing(place, "cert_file", "needs key_file beside it, the certificate's private key");
+        }
+        if let (Some(place), true) = (key_file.place(), cert_file.is_absent()) {
+            self.missing(place, "key_file", "needs cert_file beside it, the key's certificate");
+        }
+        let ca_file = self.pem("ca_file", ca_file, Readers::Anybody);
+        let cert = self.pem("cert_file", cert_file, Readers::Anybody);
+        let key = self.pem("key_file", key_file, Readers::Owner);
+        Tls { ca_file, client: cert.zip(key) }
+    }
+
+    fn sources(&mut self, written: Vec<SourceWritten>) -> Vec<Arc<Mapping>> {
+        let mut seen: BTreeMap<Arc<str>, Place> = BTreeMap::new();
+        let mut sources = Vec::new();
+        for SourceWritten { name: place, mapping, .. } in written {
+            let Some(mapping) = mapping else { continue };
+            if mapping.name.trim().is_empty() {
+                self.fault(place, "name", "is empty; a source is known by its name");
+            } else if let Some(first) = seen.insert(mapping.name.clone(), place) {
+                let message =
+                    format!("there is a source \"{}\" already, at {}", mapping.name, self.origins.describe(first));
+                self.fault(place, "name", message);
+            }
+            sources.push(mapping);
+        }
+        sources
+    }
+
+    fn doors(&mut self, written: Vec<DoorWritten>) -> Vec<Door> {
+        let mut doors: Vec<(Door, Place)> = Vec::new();
+        for DoorWritten { place, pattern, name, on_in, on_out } in written {
+            let at = pattern.place().unwrap_or(place);
+            let Some(pattern) = self.required(place, "[[door]]", "match", pattern) else { continue };
+            // A pattern's own `*` is fitted only by another `*`, so this finds every key that the earlier one takes away.
+            if let Some((_, earlier)) = doors.iter().find(|(door, _)| door.matches(&pattern)) {
+                let message = format!(
+                    "is never reached: the first door that fits counts, and {} fits all of these",
+                    self.origins.describe(*earlier)
+                );
+                self.fault(at, "match", message);
+            }
+            let door = Door {
+                name: name.good().unwrap_or_else(|| pattern.clone()),
+                pattern,
+                on_in: on_in.good().unwrap_or(DoorAction::CheckIn),
+                on_out: on_out.good().unwrap_or(DoorAction::CheckOut),
+            };
+            doors.push((door, at));
+        }
+        doors.into_iter().map(|(door, _)| door).collect()
+    }
+
+    fn captures(&mut self, written: Vec<CaptureWritten>) -> Vec<Capture> {
+        let mut seen: BTreeMap<String, Place> = BTreeMap::new();
+        let mut captures = Vec::new();
+        for CaptureWritten { place, interface, vlans, ignore, backend } in written {
+            let at = interface.place().unwrap_or(place);
+            let Some(interface) = self.required(place, "[[capture]]", "interface", interface) else { continue };
+            if let Some(first) = seen.insert(interface.clone(), at) {
+                let message = format!(
+                    "\"{interface}\" is captured already, at {}; put its vlans into one list",
+                    self.origins.describe(first)
+                );
+                self.fault(at, "interface", message);
+            }
+            captures.push(Capture {
+                interface: interface.into(),
+                vlans: vlans.good().unwrap_or_default(),
+                ignore: ignore.good().unwrap_or_default(),
+                backend: backend.good().unwrap_or(CaptureBackend::Ring),
+            });
+        }
+        captures
+    }
+
+    fn api(&mut self, written: &ApiWritten) -> Option<Api> {
+        let Given::Good(listen, place) = written.listen else { return None };
+        let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
+        if listen.is_none() && idle {
+            self.warn(place, "listen", "\"off\" without a [site]: nothing is left to do");
+        }
+        listen.map(|listen| Api { listen })
+    }
+
+    /// The content of a secret file, without the line break at its end.
+    fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
+        let Given::Good(written, place) = file else { return None };
+        let (path, bytes) = self.read(key, &written, place, Readers::Owner)?;
+        let refuse = |message| format!("{} {message}", path.display());
+        let Ok(text) = String::from_utf8(bytes) else {
+            self.fault(place, key, refuse("is not UTF-8 text"));
+            return None;
+        };
+        let secret = text.trim_end_matches(['\r', '\n']);
+        if secret.trim().is_empty() {
+            self.fault(place, key, refuse("is empty"));
+            return None;
+        }
+        if secret.contains('\n') {
+            self.fault(place, key, refuse("has more than one line; a password is one"));
+            return None;
+        }
+        Some(SecretString::from(secret))
+    }
+
+    /// A file that is read anew whenever it is used; here only whether that will succeed.
+    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, readers: Readers) -> Option<PathBuf> {
+        let Given::Good(written, place) = file else { return None };
+        let (path, bytes) = self.read(key, &written, place, readers)?;
+        let wanted: &[u8] = if key == "key_file" { b"PRIVATE KEY-----" } else { b"-----BEGIN CERTIFICATE-----" };
+        if !bytes.windows(wanted.len()).any(|window| window == wanted) {
+            let what = if key == "key_file" { "private key" } else { "certificate" };
+            self.fault(place, key, format!("{} holds no {what} in PEM form", path.display()));
+        }
+        Some(path)
+    }
+
+    fn read(&mut self, key: &str, written: &Path, place: Place, readers: Readers) -> Option<(PathBuf, Vec<u8>)> {
+        let path = self.secrets.resolve(written);
+        let bytes = match read_bounded(&path, LARGEST_SECRET) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.fault(place, key, unreadable(&path, &error, self.secrets));
+                return None;
+            }
+        };
+        let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
+        if readers == Readers::Owner && mode & 0o004 != 0 {
+            let message = format!("{} can be read by every user of this machine; chmod o-r", path.display());
+            self.warn(place, key, message);
+        }
+        Some((path, bytes))
+    }
+
+    fn required<T>(&mut self, section: Place, label: &str, key: &str, given: Given<T>) -> Option<T> {
+        if given.is_absent() {
+            self.missing(section, label, format!("{key} is missing"));
+        }
+        given.good()
+    }
+
+    /// Something is not there. Says nothing while part of the text could not be read, since it may stand there.
+    fn missing(&mut self, place: Place, key: &str, message: impl Into<String>) {
+        if !self.torn {
+            self.fault(place, key, message);
+        }
+    }
+
+    fn fault(&mut self, place: Place, key: &str, message: impl Into<String>) {
+        self.findings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
+    }
+
+    fn warn(&mut self, place: Place, key: &str, message: impl Into<String>) {
+        self.warnings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
+    }
+}
+
+/// Who should be able to read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Readers {
+    /// It holds no secret.
+    Anybody,
+    /// The daemon, and a group at most.
+    Owner,
+}
+
+fn unreadable(path: &Path, error: &io::Error, secrets: &Secrets) -> String {
+    let also = match &secrets.credentials {
+        Some(folder) if !path.starts_with(folder) && error.kind() == io::ErrorKind::NotFound => {
+            format!(", nor is it in {}", folder.display())
+        }
+        Some(_) | None => String::new(),
+    };
+    format!("{} cannot be read: {error}{also}", path.display())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
