@@ -2,3 +2,5 @@
 
 pub mod credential;
 pub mod mapping;
+pub mod presets;
+pub mod topic;

@@ -146,7 +146,7 @@ fn forms_by_steps(text: &str, steps: &[Step]) -> Option<Vec<String>> {
     let mut forms = Vec::new();
     for step in steps {
         match step {
-            Step::Trim => text = text.trim().to_owned(),
+            Step::Trim => text = String::from(text.trim()),
             Step::Upper => text = text.to_uppercase(),
             Step::Strip(chars) => text.retain(|c| !chars.contains(&c)),
             Step::Dec => bits = Some(Bits::of(decimal(&text)?)),
