@@ -4,6 +4,7 @@
 //! rules of the site; it changes the visits and says what it did. The database has the last word: what is changed here
 //! is written conditionally, and a conflict is decided again on fresh visits.
 
+pub mod admission;
 pub mod calendar;
 pub mod decision;
 pub mod life;

@@ -25,6 +25,7 @@ use prometheus_client::{
 };
 
 use crate::{
+    engine::decision::Outcome,
     health::{ConditionKind, Health},
     source::RejectReason,
 };
@@ -39,44 +40,6 @@ const BATCH_BUCKETS: (f64, f64, u16) = (1.0, 4.0, 7);
 const SECONDS_BUCKETS: (f64, f64, u16) = (0.001, 2.0, 14);
 
 type Label = [(&'static str, &'static str); 1];
-
-/// What the pipeline did with a sighting. A closed list: it labels a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Outcome {
-    /// A check-in was opened.
-    Opened,
-    /// A check-in's last activity moved on.
-    Refreshed,
-    /// A check-in was closed.
-    Closed,
-    /// A failed check-in was written.
-    Failed,
-    /// Nothing but the sighting log.
-    Recorded,
-    /// It was known already.
-    Duplicate,
-    /// It could not be mapped.
-    Rejected,
-}
-
-impl Outcome {
-    /// Every outcome, so that each counter is present at zero.
-    pub const ALL: [Self; 7] =
-        [Self::Opened, Self::Refreshed, Self::Closed, Self::Failed, Self::Recorded, Self::Duplicate, Self::Rejected];
-
-    /// The label's value.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Refreshed => "refreshed",
-            Self::Closed => "closed",
-            Self::Failed => "failed",
-            Self::Recorded => "recorded",
-            Self::Duplicate => "duplicate",
-            Self::Rejected => "rejected",
-        }
-    }
-}
 
 /// A queue between two parts of the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

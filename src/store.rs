@@ -9,8 +9,8 @@ mod checkins;
 mod directory;
 mod sql;
 
-pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
 pub use access::TokenPair;
+pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
 pub use sql::StoreError;
 
 use crate::settings::Database;

@@ -15,7 +15,8 @@ use checkind::{
     api::{self, ApiState, Ready},
     clock::{BootTime, Clock, Now, WallTime},
     health::{ConditionKind, Health},
-    metrics::{Metrics, Outcome},
+    engine::decision::Outcome,
+    metrics::Metrics,
     settings::Database,
     store::Store,
 };

@@ -1,0 +1,248 @@
+//! PURE. Who is it, and may this sighting open a check-in? (`design` 4.3, in its order; the first check that fails is the reason.)
+
+use super::{
+    DoorClaim, Standing,
+    calendar::Calendar,
+    decision::{Note, Reason},
+    life::Admission,
+};
+use crate::{
+    clock::WallTime,
+    directory::{Coworker, Directory, Match},
+    mac::MacAddr,
+    record::BusinessId,
+    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    sighting::{Direction, DoorEvent, DoorEventKind, Presence, Refusal},
+};
+
+/// What a door event amounts to, before anybody's check-ins are looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DoorVerdict<'a> {
+    /// Somebody known did something that their check-ins depend on.
+    Claim {
+        /// Who.
+        coworker: &'a Coworker,
+        /// What.
+        action: DoorClaim,
+        /// May it open a check-in?
+        admission: Admission,
+    },
+    /// A failed check-in, of a person if one is known.
+    Fail(Reason, Option<&'a Coworker>),
+    /// Only the sighting log.
+    Record(Note, Option<&'a Coworker>),
+}
+
+/// Judges a door event.
+pub fn judge_door<'a>(
+    event: &DoorEvent,
+    directory: &'a Directory,
+    doors: &[Door],
+    business: BusinessId,
+) -> DoorVerdict<'a> {
+    if !event.kind.names_somebody() {
+        return DoorVerdict::Record(Note::NamesNobody, None);
+    }
+    let Some(credential) = &event.credential else {
+        return DoorVerdict::Record(Note::NamesNobody, None);
+    };
+    let found = directory.by_credential(credential);
+    let known = match found {
+        Match::One(coworker) => Some(coworker),
+        Match::Nobody | Match::Several => None,
+    };
+    match event.kind {
+        DoorEventKind::Denied => {
+            return DoorVerdict::Fail(Reason::RefusedByController(event.refusal.unwrap_or(Refusal::Other)), known);
+        }
+        DoorEventKind::UnknownCredential => {
+            let reason =
+                if known.is_some() { Reason::RefusedByController(Refusal::Other) } else { Reason::UnrecognisedCard };
+            return DoorVerdict::Fail(reason, known);
+        }
+        DoorEventKind::Duress => return DoorVerdict::Fail(Reason::Duress, known),
+        DoorEventKind::Granted
+        | DoorEventKind::Read
+        | DoorEventKind::Exit
+        | DoorEventKind::RemoteOpen
+        | DoorEventKind::DoorOpen
+        | DoorEventKind::DoorClosed
+        | DoorEventKind::Held
+        | DoorEventKind::Forced
+        | DoorEventKind::Tamper
+        | DoorEventKind::Bell
+        | DoorEventKind::Online
+        | DoorEventKind::Offline
+        | DoorEventKind::Heartbeat => {}
+    }
+    let coworker = match found {
+        Match::One(coworker) => coworker,
+        Match::Nobody => return DoorVerdict::Fail(Reason::UnrecognisedCard, None),
+        Match::Several => return DoorVerdict::Fail(Reason::AmbiguousCard, None),
+    };
+    let Some(door) = doors.iter().find(|door| door_matches(&door.pattern, &event.door.0)) else {
+        return DoorVerdict::Fail(Reason::DoorNotConfigured, Some(coworker));
+    };
+    let action = match event.direction {
+        Direction::In | Direction::Unknown => door.on_in,
+        Direction::Out => door.on_out,
+    };
+    let action = match action {
+        DoorAction::CheckIn => DoorClaim::Entry,
+        DoorAction::CheckOut => DoorClaim::Exit,
+        DoorAction::Toggle => DoorClaim::Toggle,
+        DoorAction::Activity => DoorClaim::Activity,
+        DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly, Some(coworker)),
+    };
+    DoorVerdict::Claim { coworker, action, admission: admit(coworker, business) }
+}
+
+/// What a presence amounts to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PresenceVerdict<'a> {
+    /// A device of somebody known.
+    Claim {
+        /// Who.
+        coworker: &'a Coworker,
+        /// May it open a check-in?
+        admission: Admission,
+    },
+    /// A failed check-in, once per pass day.
+    Fail(Reason),
+    /// Nothing: a device for which the site wants no record.
+    Nothing,
+}
+
+/// Judges a presence; `standing` finds where its owner stands.
+pub fn judge_presence<'a, 's>(
+    presence: &Presence,
+    directory: &'a Directory,
+    site: &Site,
+    calendar: &Calendar,
+    standing: impl FnOnce(&Coworker) -> Option<&'s Standing>,
+) -> PresenceVerdict<'a> {
+    match directory.by_mac(presence.mac) {
+        Match::Nobody if wants_record(site, presence.mac) => PresenceVerdict::Fail(Reason::UnrecognisedDevice),
+        Match::Nobody => PresenceVerdict::Nothing,
+        Match::Several if presence.last_strong_at.is_some() => PresenceVerdict::Fail(Reason::AmbiguousDevice),
+        Match::Several => PresenceVerdict::Nothing,
+        Match::One(coworker) => {
+            let admission = admit_by_network(coworker, presence, site, calendar, standing(coworker));
+            PresenceVerdict::Claim { coworker, admission }
+        }
+    }
+}
+
+fn admit_by_network(
+    coworker: &Coworker,
+    presence: &Presence,
+    site: &Site,
+    calendar: &Calendar,
+    standing: Option<&Standing>,
+) -> Admission {
+    let at = presence.last_at;
+    match admit(coworker, site.business) {
+        Admission::Admitted => {}
+        not @ (Admission::Refused(_) | Admission::Held(_)) => return not,
+    }
+    if !coworker.allow_network_checkin {
+        return Admission::Refused(Reason::NetworkNotAllowed);
+    }
+    let may_open = site.network_checkins
+        && match site.network_opens {
+            NetworkOpens::Always => true,
+            NetworkOpens::AfterDoor => standing.is_some_and(|standing| standing.let_in_by_door(calendar, at)),
+            NetworkOpens::Never => false,
+        };
+    if !may_open {
+        return Admission::Held(Note::NetworkMayNotOpen);
+    }
+    let evidence: WallTime = presence.last_strong_at.unwrap_or(at);
+    if evidence.since(presence.since) < site.minimum_dwell {
+        return Admission::Held(Note::DwellNotReached);
+    }
+    Admission::Admitted
+}
+
+/// Known and unambiguous is settled; then active, not archived, of this business.
+fn admit(coworker: &Coworker, business: BusinessId) -> Admission {
+    if coworker.archived {
+        Admission::Refused(Reason::CoworkerArchived)
+    } else if !coworker.active {
+        Admission::Refused(Reason::CoworkerInactive)
+    } else if !coworker.belongs_to(business) {
+        Admission::Refused(Reason::OtherBusiness)
+    } else {
+        Admission::Admitted
+    }
+}
+
+fn wants_record(site: &Site, mac: MacAddr) -> bool {
+    match site.unrecognised_devices {
+        UnrecognisedDevices::All => true,
+        UnrecognisedDevices::GlobalOnly => !mac.is_local(),
+        UnrecognisedDevices::Off => false,
+    }
+}
+
+/// Does a `[[door]] match` name this door? `*` stands for any text, also for none.
+pub fn door_matches(pattern: &str, door: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = door.strip_prefix(first) else {
+        return false;
+    };
+    let mut open_end = false;
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        open_end = part.is_empty();
+        if parts.peek().is_none() {
+            return open_end || rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    open_end || rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_pattern_names_doors_by_the_text_around_its_stars() {
+        for (pattern, door, expected) in [
+            ("405419896:4", "405419896:4", true),
+            ("405419896:4", "405419896:41", false),
+            ("405419896:*", "405419896:4", true),
+            ("405419896:*", "405419897:4", false),
+            ("*:4", "405419896:4", true),
+            ("*:4", "405419896:3", false),
+            ("*", "", true),
+            ("a*b*c", "a--b--c", true),
+            ("a*b*c", "a--c--b", false),
+            ("a*a", "a", false),
+            ("", "", true),
+            ("", "x", false),
+        ] {
+            assert_eq!(door_matches(pattern, door), expected, "{pattern} {door}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn stars_agree_with_a_simple_matcher(pattern in "[ab*]{0,6}", door in "[ab]{0,8}") {
+            fn simple(pattern: &[u8], door: &[u8]) -> bool {
+                match pattern.split_first() {
+                    None => door.is_empty(),
+                    Some((b'*', rest)) => (0..=door.len()).any(|at| simple(rest, &door[at..])),
+                    Some((byte, rest)) => door.split_first().is_some_and(|(first, more)| first == byte && simple(rest, more)),
+                }
+            }
+            prop_assert_eq!(door_matches(&pattern, &door), simple(pattern.as_bytes(), door.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! PURE. What the pipeline remembers between batches: timers of open check-ins, recent taps, devices already reported.
+//!
+//! All of it can be lost: the database has the last word, and a restart builds it again from there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::{BootTime, Now, WallTime},
+    engine::{Timeout, Visit, calendar::PassDay},
+    mac::MacAddr,
+    record::CoworkerId,
+    sighting::{Credential, DoorKey, Sighting, TimeQuality},
+};
+
+/// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a
+/// few hundred strangers' phones a day; what comes beyond is counted and named as a condition, not written.
+pub const UNRECOGNISED_A_DAY: usize = 1000;
+
+/// Taps remembered for the debounce: a turnstile lets through about one person a second, and taps are forgotten after
+/// the debounce time. When it is full the oldest goes, so that at worst a repeated tap counts as a second one.
+const RECENT_TAPS: usize = 4096;
+
+/// A presence is handed over at most this long after its last evidence; how late one is, is not believed beyond this,
+/// because it is a difference of wall times.
+const LATEST_HAND_OVER: Duration = Duration::from_secs(120);
+
+/// An open check-in and its two timers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OpenVisit {
+    visit: Uuid,
+    tracked: bool,
+    last_activity: WallTime,
+    /// Silence counted before `mark`.
+    quiet: Duration,
+    /// The hearing clock from which on silence is counted.
+    mark: Duration,
+    /// When its pass day ends, on the clock that never jumps.
+    cut_off: BootTime,
+}
+
+/// The pipeline's memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    open: BTreeMap<CoworkerId, OpenVisit>,
+    taps: VecDeque<Tap>,
+    unrecognised: BTreeSet<MacAddr>,
+    unrecognised_day: Option<PassDay>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tap {
+    credential: Credential,
+    door: DoorKey,
+    event_at: WallTime,
+    time_quality: TimeQuality,
+    arrived: BootTime,
+}
+
+/// A timer that is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Due {
+    /// Whose.
+    pub coworker: CoworkerId,
+    /// Which check-in it was about.
+    pub visit: Uuid,
+    /// Its last activity as we knew it; when the database knows a later one, the timer starts anew.
+    pub last_activity: WallTime,
+    /// Which timer.
+    pub timeout: Timeout,
+}
+
+impl Memory {
+    /// Remembers nothing yet.
+    pub fn new() -> Self {
+        Self { open: BTreeMap::new(), taps: VecDeque::new(), unrecognised: BTreeSet::new(), unrecognised_day: None }
+    }
+
+    /// How many check-ins are open here.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Takes over a visit as it stands in the database now. `heard` is the hearing clock, `day_end` the end of the
+    /// visit's pass day. Silence is counted from its last activity, which for a presence lies a moment back.
+    pub fn settle(&mut self, visit: &Visit, day_end: WallTime, heard: Duration, now: Now) {
+        if !visit.is_open() {
+            if self.open.get(&visit.coworker).is_some_and(|open| open.visit == visit.unique_id) {
+                self.open.remove(&visit.coworker);
+            }
+            return;
+        }
+        let known = self.open.get(&visit.coworker).filter(|open| open.visit == visit.unique_id);
+        let (quiet, mark) = match known {
+            Some(open) if visit.last_activity <= open.last_activity => (open.quiet, open.mark),
+            Some(_) | None => {
+                let late = now.wall.since(visit.last_activity).min(LATEST_HAND_OVER);
+                (Duration::ZERO, heard.saturating_sub(late))
+            }
+        };
+        let cut_off = known.map_or_else(|| now.boot.plus(day_end.since(now.wall)), |open| open.cut_off);
+        self.open.insert(
+            visit.coworker,
+            OpenVisit {
+                visit: visit.unique_id,
+                tracked: visit.is_tracked(),
+                last_activity: visit.last_activity,
+                quiet,
+                mark,
+                cut_off,
+            },
+        );
+    }
+
+    /// Gives a visit found at start the silence that was heard before.
+    pub fn quiet_before(&mut self, coworker: CoworkerId, quiet: Duration, heard: Duration) {
+        if let Some(open) = self.open.get_mut(&coworker) {
+            open.quiet = quiet;
+            open.mark = heard;
+        }
+    }
+
+    /// The timers that are due, at most `limit`; the rest come next time.
+    pub fn due(&self, idle_limit: Duration, heard: Duration, now: BootTime, limit: usize) -> Vec<Due> {
+        let timer = |(coworker, open): (&CoworkerId, &OpenVisit)| {
+            let timeout = if now >= open.cut_off {
+                Timeout::CutOff
+            } else if open.tracked && open.quiet + heard.saturating_sub(open.mark) > idle_limit {
+                Timeout::Silence
+            } else {
+                return None;
+            };
+            Some(Due { coworker: *coworker, visit: open.visit, last_activity: open.last_activity, timeout })
+        };
+        self.open.iter().filter_map(timer).take(limit).collect()
+    }
+
+    /// Forgets an open visit that the database does not have any more.
+    pub fn gone(&mut self, coworker: CoworkerId) {
+        self.open.remove(&coworker);
+    }
+
+    /// Is this the same credential at the same door again within `debounce`? Arrival times are compared on the
+    /// boot-time clock; a controller's own times with each other, because a backlog arrives all at once.
+    pub fn is_repeated(&self, sighting: &Sighting, debounce: Duration) -> bool {
+        let Some(credential) = &sighting.event.credential else {
+            return false;
+        };
+        self.taps.iter().rev().any(|tap| {
+            let near = match (tap.time_quality, sighting.time_quality) {
+                (TimeQuality::Arrival, _) | (_, TimeQuality::Arrival) => {
+                    sighting.arrived.boot.since(tap.arrived) < debounce
+                }
+                (TimeQuality::Device | TimeQuality::Corrected, TimeQuality::Device | TimeQuality::Corrected) => {
+                    tap.event_at.distance(sighting.event_at) < debounce
+                }
+            };
+            near && tap.door == sighting.event.door && tap.credential == *credential
+        })
+    }
+
+    /// Remembers a tap.
+    pub fn tapped(&mut self, sighting: &Sighting) {
+        let Some(credential) = &sighting.event.credential else {
+            return;
+        };
+        if self.taps.len() >= RECENT_TAPS {
+            self.taps.pop_front();
+        }
+        self.taps.push_back(Tap {
+            credential: credential.clone(),
+            door: sighting.event.door.clone(),
+            event_at: sighting.event_at,
+            time_quality: sighting.time_quality,
+            arrived: sighting.arrived.boot,
+        });
+    }
+
+    /// Forgets taps that arrived longer ago than `debounce`, so that the list is short whenever nothing is going on.
+    pub fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
+        while self.taps.front().is_some_and(|tap| now.since(tap.arrived) > debounce) {
+            self.taps.pop_front();
+        }
+    }
+
+    /// Begins a pass day with the devices that were reported in it before.
+    pub fn begin_day(&mut self, day: PassDay, reported: BTreeSet<MacAddr>) {
+        self.unrecognised = reported;
+        self.unrecognised_day = Some(day);
+    }
+
+    /// May a failed check-in be written for this unrecognised device at this instant?
+    pub fn unrecognised(&self, mac: MacAddr, day: PassDay) -> Unrecognised {
+        if self.unrecognised_day != Some(day) {
+            return Unrecognised::New;
+        }
+        if self.unrecognised.contains(&mac) {
+            Unrecognised::Reported
+        } else if self.unrecognised.len() >= UNRECOGNISED_A_DAY {
+            Unrecognised::LeftOut
+        } else {
+            Unrecognised::New
+        }
+    }
+
+    /// How many unrecognised devices were reported on a pass day.
+    pub fn unrecognised_on(&self, day: PassDay) -> usize {
+        if self.unrecognised_day == Some(day) { self.unrecognised.len() } else { 0 }
+    }
+
+    /// Takes over the taps of a committed batch.
+    pub fn take_taps(&mut self, other: &mut Self) {
+        self.taps.append(&mut other.taps);
+        while self.taps.len() > RECENT_TAPS {
+            self.taps.pop_front();
+        }
+    }
+
+    /// Remembers that a failed check-in was written for this device. A later day starts a new list; an older day (a
+    /// presence from before the cut-off) is left to the database's unique key.
+    pub fn reported(&mut self, mac: MacAddr, day: PassDay) {
+        match self.unrecognised_day {
+            Some(known) if known == day => {}
+            Some(known) if known > day => return,
+            Some(_) | None => self.begin_day(day, BTreeSet::new()),
+        }
+        if self.unrecognised.len() < UNRECOGNISED_A_DAY {
+            self.unrecognised.insert(mac);
+        }
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What is known of an unrecognised device on a pass day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrecognised {
+    /// Not reported yet.
+    New,
+    /// Reported already.
+    Reported,
+    /// The day's bound is reached.
+    LeftOut,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{BusinessId, CheckinSource, Snapshot},
+        sighting::{CredentialKind, Direction, DoorEvent, DoorEventKind, SightingKey},
+    };
+
+    const IDLE: Duration = Duration::from_mins(45);
+
+    #[test]
+    fn silence_is_counted_on_the_hearing_clock_only() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000));
+        assert!(memory.due(IDLE, secs(100) + IDLE, boot(9000), 10).is_empty(), "not longer than the limit");
+        let due = memory.due(IDLE, secs(101) + IDLE, boot(9000), 10);
+        assert_eq!(due.iter().map(|due| due.timeout).collect::<Vec<_>>(), [Timeout::Silence]);
+    }
+
+    #[test]
+    fn a_visit_that_the_network_never_saw_has_no_silence() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, false), wall(86_400), secs(0), now(1000, 1000));
+        assert!(memory.due(IDLE, secs(100_000), boot(9000), 10).is_empty());
+    }
+
+    #[test]
+    fn the_cut_off_comes_on_the_boot_clock_whatever_the_wall_clock_does() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, false), wall(1600), secs(0), now(1000, 50));
+        memory.settle(&visit(1, false), wall(1600), secs(0), now(999_999, 60));
+        assert!(memory.due(IDLE, secs(0), boot(649), 10).is_empty());
+        let due = memory.due(IDLE, secs(0), boot(650), 10);
+        assert_eq!(due.iter().map(|due| due.timeout).collect::<Vec<_>>(), [Timeout::CutOff]);
+    }
+
+    #[test]
+    fn a_refresh_without_newer_activity_does_not_restart_the_silence() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000));
+        memory.settle(&visit(1, true), wall(86_400), secs(2000), now(2900, 2900));
+        assert_eq!(memory.due(IDLE, secs(101) + IDLE, boot(9000), 10).len(), 1);
+    }
+
+    #[test]
+    fn a_closed_visit_has_no_timers() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, true), wall(86_400), secs(0), now(1000, 1000));
+        memory.settle(&Visit { to: Some(wall(1500)), ..visit(1, true) }, wall(86_400), secs(0), now(1500, 1500));
+        assert_eq!(memory.open(), 0);
+    }
+
+    #[test]
+    fn taps_are_compared_on_the_clock_that_timed_them() {
+        let mut memory = Memory::new();
+        memory.tapped(&tap("A", 100, 100, TimeQuality::Arrival));
+        let five = Duration::from_secs(5);
+        assert!(memory.is_repeated(&tap("A", 999_999, 104, TimeQuality::Arrival), five), "the wall clock was stepped");
+        assert!(!memory.is_repeated(&tap("A", 105, 105, TimeQuality::Arrival), five));
+        assert!(!memory.is_repeated(&tap("B", 101, 101, TimeQuality::Arrival), five));
+
+        let mut memory = Memory::new();
+        memory.tapped(&tap("A", 3600, 100, TimeQuality::Device));
+        assert!(!memory.is_repeated(&tap("A", 7200, 100, TimeQuality::Device), five), "a backlog arrives at once");
+        assert!(memory.is_repeated(&tap("A", 3598, 101, TimeQuality::Device), five));
+    }
+
+    #[test]
+    fn unrecognised_devices_are_bounded_per_day() {
+        let mut memory = Memory::new();
+        let (today, tomorrow) = (day(0), day(86_400));
+        for number in 0..UNRECOGNISED_A_DAY {
+            assert_eq!(memory.unrecognised(mac(number), today), Unrecognised::New);
+            memory.reported(mac(number), today);
+        }
+        assert_eq!(memory.unrecognised(mac(5), today), Unrecognised::Reported);
+        assert_eq!(memory.unrecognised(mac(UNRECOGNISED_A_DAY), today), Unrecognised::LeftOut);
+        assert_eq!(memory.unrecognised(mac(5), tomorrow), Unrecognised::New);
+        memory.reported(mac(5), tomorrow);
+        assert_eq!(memory.unrecognised(mac(6), tomorrow), Unrecognised::New);
+    }
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn wall(seconds: i64) -> WallTime {
+        WallTime::from_millis(seconds * 1000)
+    }
+
+    fn boot(seconds: u64) -> BootTime {
+        BootTime::from_duration(secs(seconds))
+    }
+
+    fn now(wall_seconds: i64, boot_seconds: u64) -> Now {
+        Now { wall: wall(wall_seconds), boot: boot(boot_seconds) }
+    }
+
+    fn day(start: i64) -> PassDay {
+        PassDay { start: wall(start), end: wall(start + 86_400) }
+    }
+
+    fn mac(number: usize) -> MacAddr {
+        let bytes = u32::try_from(number).expect("small").to_be_bytes();
+        MacAddr::new([2, 0, bytes[0], bytes[1], bytes[2], bytes[3]])
+    }
+
+    fn visit(coworker: i64, tracked: bool) -> Visit {
+        Visit {
+            unique_id: Uuid::from_u128(1),
+            coworker: CoworkerId(coworker),
+            business: BusinessId(1),
+            business_name: None,
+            then: Snapshot::default(),
+            source: CheckinSource::DoorAccess,
+            from: wall(1000),
+            to: None,
+            auto_checkout: false,
+            last_activity: wall(1000),
+            macs: BTreeSet::new(),
+            door_in_at: None,
+            strong_at: tracked.then(|| wall(1000)),
+            lingered_at: None,
+        }
+    }
+
+    fn tap(card: &str, event: i64, arrived: u64, time_quality: TimeQuality) -> Sighting {
+        Sighting {
+            key: SightingKey(String::new()),
+            source: "front".into(),
+            event_at: wall(event),
+            time_quality,
+            arrived: now(event, arrived),
+            event: DoorEvent {
+                kind: DoorEventKind::Granted,
+                door: DoorKey("d".to_owned()),
+                direction: Direction::In,
+                credential: Some(Credential {
+                    kind: CredentialKind::Card,
+                    scope: None,
+                    value: card.to_owned(),
+                    spellings: Vec::new(),
+                }),
+                refusal: None,
+            },
+        }
+    }
+}
