@@ -1,0 +1,406 @@
+//! PURE. One card, many spellings: how the text of a reader becomes forms that can be compared.
+//!
+//! Two sides meet here, and neither guesses. A *source* says with its `card.steps` how its text is to be read, and gets
+//! one form. A *stored* card was written by a person who did not say how, so [`spellings_of_card`] gives every reading
+//! that its text allows. They match when the exact texts are equal, or when the source's form is among the stored
+//! card's. A stored text with two readings may so meet two people: the directory answers that with "ambiguous".
+//!
+//! Forms are texts with a mark that no card list uses:
+//!
+//! | form | means |
+//! |---|---|
+//! | `#85ccc7` | a number, in hexadecimal without leading zeros |
+//! | `u:f3c624` | bytes in hexadecimal, each without its leading zero: what old esp-rfid firmware prints (`reference/doors.md` 1.2) |
+//! | `BOB-1` | the text in upper case |
+//!
+//! Never here: who owns a card (`directory`).
+
+use std::{fmt::Write as _, str::FromStr};
+
+use crate::sighting::{Credential, CredentialKind};
+
+/// The longest credential text, in characters: twice the 64 hexadecimal digits of a 256-bit token. A longer one is
+/// refused as a bad field.
+pub const LONGEST_CREDENTIAL: usize = 128;
+
+/// The longest hexadecimal number that is compared as a number, in digits: a triple-size UID has 20.
+const LONGEST_HEX: usize = 32;
+
+/// One step of `card.steps`: how a source's text is read (`reference/doors.md` 6.4).
+///
+/// Steps before the first reading step work on the text, those after it on the number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `trim`: white space at both ends goes (it always does; the step documents it).
+    Trim,
+    /// `upper`: the text in upper case; makes [`spellings_of_card`]'s third form comparable.
+    Upper,
+    /// `strip:CHARS`: each of these characters goes, wherever it stands.
+    Strip(Vec<char>),
+    /// `dec`: read as a decimal number.
+    Dec,
+    /// `hex`: read as a hexadecimal number; `0x` in front, `h` behind and the separators `-`, `:`, `.` and blank are allowed.
+    Hex,
+    /// `dec_bytes`: read as decimal octets, `0-133-204-199`, `[13, 70, 0]`, or a JSON array.
+    DecBytes,
+    /// `unpadded`: hexadecimal octets without leading zeros. The text cannot be read back, so it is only compared with
+    /// what a stored card would look like when printed in the same way; read as `hex` too.
+    Unpadded,
+    /// `pad_bytes:N`: the number is N octets wide, which matters to `reverse_bytes`.
+    PadBytes(usize),
+    /// `reverse_bytes`: the octets in the other order.
+    ReverseBytes,
+    /// `drop_parity:N`: of N bits, the first and the last are parity and go (`drop_parity` alone: 26).
+    DropParity(u32),
+    /// `low_bits:N`: only the lowest N bits.
+    LowBits(u32),
+    /// `w26_fc100000`: the number is facility code × 100000 + card number, as UHPPOTE boards print it; becomes the 24 card bits.
+    W26FromFc100000,
+    /// `to_w26_fc100000`: the 24 card bits become facility code × 100000 + card number.
+    W26ToFc100000,
+    /// `w26_split`: read as `133,52423` (also with `:` or `-`): facility code, card number.
+    W26Split,
+}
+
+/// The text is not a step.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is not a step; there are trim, upper, strip:CHARS, dec, hex, dec_bytes, unpadded, pad_bytes:N (1 to 16), \
+     reverse_bytes, drop_parity:N (3 to 64), low_bits:N (1 to 64), w26_fc100000, to_w26_fc100000 and w26_split"
+)]
+pub struct NotAStep(String);
+
+impl FromStr for Step {
+    type Err = NotAStep;
+
+    fn from_str(text: &str) -> Result<Self, NotAStep> {
+        let not_a_step = || NotAStep(text.chars().take(40).collect());
+        let (name, argument) = match text.split_once(':') {
+            Some((name, argument)) => (name, Some(argument)),
+            None => (text, None),
+        };
+        let number = |from: u32, to: u32| {
+            let number = argument.and_then(|text| text.parse().ok()).filter(|n| (from..=to).contains(n));
+            number.ok_or_else(not_a_step)
+        };
+        match (name, argument) {
+            ("trim", None) => Ok(Self::Trim),
+            ("upper", None) => Ok(Self::Upper),
+            ("strip", Some(chars)) if !chars.is_empty() => Ok(Self::Strip(chars.chars().collect())),
+            ("dec", None) => Ok(Self::Dec),
+            ("hex", None) => Ok(Self::Hex),
+            ("dec_bytes", None) => Ok(Self::DecBytes),
+            ("unpadded", None) => Ok(Self::Unpadded),
+            ("pad_bytes", Some(_)) => Ok(Self::PadBytes(number(1, 16)? as usize)),
+            ("reverse_bytes", None) => Ok(Self::ReverseBytes),
+            ("drop_parity", None) => Ok(Self::DropParity(26)),
+            ("drop_parity", Some(_)) => Ok(Self::DropParity(number(3, 64)?)),
+            ("low_bits", Some(_)) => Ok(Self::LowBits(number(1, 64)?)),
+            ("w26_fc100000", None) => Ok(Self::W26FromFc100000),
+            ("to_w26_fc100000", None) => Ok(Self::W26ToFc100000),
+            ("w26_split", None) => Ok(Self::W26Split),
+            _ => Err(not_a_step()),
+        }
+    }
+}
+
+/// A number on its way through the steps.
+#[derive(Clone, Copy)]
+struct Bits {
+    value: u128,
+    /// How many octets it is wide.
+    octets: usize,
+}
+
+impl Bits {
+    fn of(value: u128) -> Self {
+        let used = usize::try_from(u128::BITS - value.leading_zeros()).unwrap_or(128);
+        Self { value, octets: used.div_ceil(8).max(1) }
+    }
+
+    fn form(self) -> String {
+        format!("#{:x}", self.value)
+    }
+}
+
+/// Builds the credential that a source's text stands for.
+///
+/// A step that does not fit the text (decimal digits expected, letters found) leaves the exact text as the only way to
+/// match: no form is better than a wrong one.
+pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[Step]) -> Credential {
+    let value = text.trim().to_owned();
+    let mut spellings = Vec::new();
+    if let Some(forms) = forms_by_steps(&value, steps) {
+        for form in forms {
+            if form != value && !spellings.contains(&form) {
+                spellings.push(form);
+            }
+        }
+    }
+    Credential { kind, scope, value, spellings }
+}
+
+fn forms_by_steps(text: &str, steps: &[Step]) -> Option<Vec<String>> {
+    let mut text = text.to_owned();
+    let mut bits: Option<Bits> = None;
+    let mut forms = Vec::new();
+    for step in steps {
+        match step {
+            Step::Trim => text = String::from(text.trim()),
+            Step::Upper => text = text.to_uppercase(),
+            Step::Strip(chars) => text.retain(|c| !chars.contains(&c)),
+            Step::Dec => bits = Some(Bits::of(decimal(&text)?)),
+            Step::Hex => bits = Some(hexadecimal(&text)?),
+            Step::DecBytes => bits = Some(octets(&text)?),
+            Step::Unpadded => {
+                bits = Some(hexadecimal(&text)?);
+                forms.push(format!("u:{}", text.to_ascii_lowercase()));
+            }
+            Step::PadBytes(octets) => bits = Some(Bits { octets: *octets, ..number(bits, &text)? }),
+            Step::ReverseBytes => bits = Some(reversed(number(bits, &text)?)),
+            Step::DropParity(width) => bits = Some(low_bits(number(bits, &text)?.value >> 1, *width - 2)),
+            Step::LowBits(width) => bits = Some(low_bits(number(bits, &text)?.value, *width)),
+            Step::W26FromFc100000 => bits = Some(w26_bits_of_fc100000(number(bits, &text)?.value)?),
+            Step::W26ToFc100000 => bits = Some(fc100000_of_w26_bits(number(bits, &text)?.value)?),
+            Step::W26Split => bits = Some(w26_split(&text)?),
+        }
+    }
+    match bits {
+        Some(bits) => forms.insert(0, bits.form()),
+        None => forms.push(text),
+    }
+    Some(forms)
+}
+
+/// The forms under which a stored card can be found, besides its exact text: what the directory puts into its index.
+///
+/// Every reading of the text that a source may mean: hexadecimal (with or without separators, `0x`, `h`), decimal,
+/// facility code and card number with a comma as printed on EM4100 cards, dashed decimal octets, the unpadded form of
+/// hexadecimal octets, and the text in upper case. At most six; no form is given twice.
+///
+/// Facility code × 100000 + card number is not a reading of its own, because any eight digits would have it: a source
+/// that meets such a list says so with the step `to_w26_fc100000`.
+pub fn spellings_of_card(value: &str) -> Vec<String> {
+    let text = value.trim();
+    if text.is_empty() || text.chars().count() > LONGEST_CREDENTIAL {
+        return Vec::new();
+    }
+    let readings = [hexadecimal(text), decimal(text).map(Bits::of), comma_split(text), dashed_octets(text)];
+    let mut forms: Vec<String> = readings.into_iter().flatten().map(Bits::form).collect();
+    forms.extend(unpadded(text));
+    forms.push(text.to_uppercase());
+    let mut seen = Vec::new();
+    for form in forms {
+        if form != text && !seen.contains(&form) {
+            seen.push(form);
+        }
+    }
+    seen
+}
+
+/// What a numeric step works on: the number read so far, or else the text as a decimal number.
+fn number(bits: Option<Bits>, text: &str) -> Option<Bits> {
+    bits.or_else(|| decimal(text).map(Bits::of))
+}
+
+fn decimal(text: &str) -> Option<u128> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
+}
+
+fn hexadecimal(text: &str) -> Option<Bits> {
+    let digits = hex_digits(text)?;
+    let value = u128::from_str_radix(&digits, 16).ok()?;
+    Some(Bits { value, octets: digits.len().div_ceil(2) })
+}
+
+fn hex_digits(text: &str) -> Option<String> {
+    let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+    let text = text.strip_suffix(['h', 'H']).unwrap_or(text);
+    let digits: String = text.chars().filter(|c| !matches!(c, '-' | ':' | '.' | ' ')).collect();
+    let fits = !digits.is_empty() && digits.len() <= LONGEST_HEX;
+    (fits && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
+}
+
+fn octets(text: &str) -> Option<Bits> {
+    let text = text.trim().trim_start_matches('[').trim_end_matches(']');
+    let mut bits = Bits { value: 0, octets: 0 };
+    for part in text.split(['-', ',', ':']) {
+        let octet: u8 = part.trim().parse().ok()?;
+        bits = Bits { value: bits.value << 8 | u128::from(octet), octets: bits.octets + 1 };
+    }
+    (bits.octets <= 16).then_some(bits)
+}
+
+/// Dashed decimal octets, unless every part has two digits: that is dashed hexadecimal.
+fn dashed_octets(text: &str) -> Option<Bits> {
+    let dashed = text.contains('-') && text.split('-').any(|part| part.len() != 2);
+    dashed.then(|| octets(text)).flatten()
+}
+
+fn comma_split(text: &str) -> Option<Bits> {
+    text.contains(',').then(|| w26_split(text)).flatten()
+}
+
+fn w26_split(text: &str) -> Option<Bits> {
+    let (facility, card) = text.split_once([',', ':', '-'])?;
+    let (facility, card): (u8, u16) = (facility.trim().parse().ok()?, card.trim().parse().ok()?);
+    Some(Bits { value: u128::from(facility) << 16 | u128::from(card), octets: 3 })
+}
+
+fn w26_bits_of_fc100000(number: u128) -> Option<Bits> {
+    let facility = u8::try_from(number / 100_000).ok()?;
+    let card = u16::try_from(number % 100_000).ok()?;
+    Some(Bits { value: u128::from(facility) << 16 | u128::from(card), octets: 3 })
+}
+
+fn fc100000_of_w26_bits(bits: u128) -> Option<Bits> {
+    (bits <= 0x00FF_FFFF).then(|| Bits::of((bits >> 16) * 100_000 + (bits & 0xFFFF)))
+}
+
+fn low_bits(value: u128, width: u32) -> Bits {
+    Bits { value: value & ((1 << width) - 1), octets: (width as usize).div_ceil(8) }
+}
+
+fn reversed(bits: Bits) -> Bits {
+    let octets = bits.octets.clamp(1, 16);
+    let value = bits.value.to_le_bytes().iter().take(octets).fold(0, |value, octet| value << 8 | u128::from(*octet));
+    Bits { value, octets }
+}
+
+/// Hexadecimal octets printed without leading zeros; none when that changes nothing.
+fn unpadded(text: &str) -> Option<String> {
+    let digits = hex_digits(text)?;
+    if digits.len() % 2 != 0 || digits.len() < 4 {
+        return None;
+    }
+    let mut printed = String::from("u:");
+    for pair in digits.as_bytes().chunks(2) {
+        let octet = pair.iter().fold(0, |value, digit| value << 4 | char::from(*digit).to_digit(16).unwrap_or(0));
+        write!(printed, "{octet:x}").expect("writing to a String cannot fail");
+    }
+    (printed.len() < digits.len() + 2).then_some(printed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn steps(words: &[&str]) -> Vec<Step> {
+        words.iter().map(|word| word.parse().expect("a step")).collect()
+    }
+
+    fn matches(stored: &str, sent: &str, words: &[&str]) -> bool {
+        let credential = read(CredentialKind::Card, None, sent, &steps(words));
+        let index: Vec<String> = std::iter::once(stored.to_owned()).chain(spellings_of_card(stored)).collect();
+        std::iter::once(&credential.value).chain(&credential.spellings).any(|form| index.contains(form))
+    }
+
+    /// The spellings of the 24 card bits 85CCC7 and of the UID f30c6204, `reference/doors.md` 1.11.
+    #[test]
+    fn every_known_spelling_of_a_card_meets_the_stored_one() {
+        let by_source: [(&str, &[&str]); 14] = [
+            ("85CCC7", &["hex"]),
+            ("85ccc7", &["hex"]),
+            ("85CCC7h", &["hex"]),
+            ("0085CCC7", &["hex"]),
+            ("8768711", &["dec"]),
+            ("0008768711", &["dec"]),
+            ("133,52423", &["w26_split"]),
+            ("13352423", &["w26_fc100000"]),
+            ("13094021", &["dec", "reverse_bytes"]),
+            ("3352069376", &["dec", "pad_bytes:4", "reverse_bytes"]),
+            ("51091854", &["dec", "drop_parity:26"]),
+            ("00-85-CC-C7", &["strip:-", "hex"]),
+            ("0-133-204-199", &["dec_bytes"]),
+            ("[0, 133, 204, 199]", &["dec_bytes"]),
+        ];
+        for stored in
+            ["85CCC7", "85ccc7", "0085CCC7", "8768711", "0008768711", "133,52423", "00-85-CC-C7", "0-133-204-199"]
+        {
+            for (sent, words) in by_source {
+                assert!(matches(stored, sent, words), "stored {stored}, sent {sent} with {words:?}");
+            }
+        }
+        for (sent, words) in [("F3-0C-62-04", &["hex"][..]), ("4077675012", &["dec"]), ("f3c624", &["unpadded"])] {
+            assert!(matches("f30c6204", sent, words), "{sent}");
+        }
+        assert!(matches("f30c6204", "73534707", &["dec", "pad_bytes:4", "reverse_bytes"]));
+    }
+
+    #[test]
+    fn a_list_copied_from_uhppote_boards_is_met_by_bits_when_the_source_says_so() {
+        assert!(matches("13352423", "85CCC7", &["hex", "to_w26_fc100000"]));
+        assert!(!matches("13352423", "85CCC7", &["hex"]));
+    }
+
+    #[test]
+    fn without_steps_only_the_exact_text_matches() {
+        assert!(matches("85CCC7", "85CCC7", &[]));
+        assert!(!matches("85CCC7", "8768711", &[]));
+        assert!(!matches("85CCC7", "0085CCC7", &[]));
+        assert!(matches("bob-1", "Bob-1", &["upper"]));
+    }
+
+    #[test]
+    fn a_step_that_does_not_fit_leaves_the_exact_text() {
+        for (sent, words) in [
+            ("bob", &["dec"][..]),
+            ("8165538", &["w26_fc100000"]),
+            ("12-345", &["hex", "to_w26_fc100000", "w26_fc100000", "w26_split"]),
+        ] {
+            let credential = read(CredentialKind::Card, None, sent, &steps(words));
+            assert!(credential.spellings.is_empty() || sent == "12-345", "{credential:?} {:?}", credential.spellings);
+            assert_eq!(credential.value, sent);
+        }
+    }
+
+    #[test]
+    fn an_unpadded_text_is_never_read_back() {
+        assert!(matches("f30c6204", "f3c624", &["unpadded"]));
+        assert!(!matches("f30c6204", "f3c624", &["hex"]));
+        assert!(matches("f3ec6234", "f3ec6234", &["unpadded"]));
+    }
+
+    #[test]
+    fn steps_are_checked() {
+        for bad in [
+            "",
+            "decimal",
+            "strip",
+            "strip:",
+            "pad_bytes",
+            "pad_bytes:0",
+            "pad_bytes:17",
+            "low_bits:65",
+            "drop_parity:2",
+            "dec:1",
+        ] {
+            assert!(bad.parse::<Step>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn reversing_twice_changes_nothing(value: u32) {
+            let bits = Bits { value: u128::from(value), octets: 4 };
+            prop_assert_eq!(reversed(reversed(bits)).value, bits.value);
+        }
+
+        #[test]
+        fn facility_form_and_bits_go_both_ways(facility: u8, card: u16) {
+            let bits = u128::from(facility) << 16 | u128::from(card);
+            let printed = fc100000_of_w26_bits(bits).expect("24 bits").value;
+            prop_assert_eq!(w26_bits_of_fc100000(printed).expect("in range").value, bits);
+        }
+
+        #[test]
+        fn no_text_panics(text in ".{0,200}") {
+            prop_assert!(spellings_of_card(&text).len() <= 6);
+            for words in [&["hex", "reverse_bytes"][..], &["dec", "low_bits:64"], &["dec_bytes"], &["w26_split", "drop_parity:64"], &["unpadded"]] {
+                let _credential = read(CredentialKind::Card, None, &text, &steps(words));
+            }
+        }
+    }
+}

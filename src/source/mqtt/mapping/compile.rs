@@ -1,0 +1,420 @@
+//! PURE. From a fragment as written to a mapping that cannot fail: presets, and every fault with its path.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono_tz::Tz;
+use regex::RegexBuilder;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value::Error as WordError},
+};
+use serde_json::Value;
+
+use super::{
+    CardFragment, CardPlan, Choice, Condition, DEBOUNCE, Format, KeyFragment, Mapping, MappingFault, MappingFragment,
+    Part, Place, Pointers, Retained, Rule, RuleFragment, Template, Test, TimeFragment, TimePlan,
+    time::{TimeFormat, Trust, parse_offset},
+};
+use crate::{
+    sighting::{CredentialKind, Direction, DoorEventKind, Refusal},
+    source::mqtt::{
+        credential::Step,
+        presets,
+        topic::{TopicPattern, is_name},
+    },
+};
+
+/// How much memory one compiled pattern may take, in bytes. The engine is linear in the payload, whatever the pattern;
+/// a larger pattern is a fault of the configuration.
+const LARGEST_REGEX: usize = 64 * 1024;
+
+const KINDS: &str = "granted, read, denied, unknown_credential, duress, exit, remote_open, door_open, door_closed, held, \
+                     forced, tamper, bell, online, offline, heartbeat or ignore";
+
+pub(super) fn compile(fragment: &MappingFragment) -> Result<Mapping, Vec<MappingFault>> {
+    let mut faults = Faults::default();
+    let merged = match fragment.preset.as_deref().map(presets::find) {
+        None => fragment.clone(),
+        Some(Some(preset)) => put_on(fragment, preset),
+        Some(None) => {
+            let known = presets::NAMES.join(", ");
+            faults.add(&["preset"], format!("there is no such preset; there are {known}"));
+            fragment.clone()
+        }
+    };
+    let mapping = faults.mapping(&merged);
+    if faults.0.is_empty() { Ok(mapping) } else { Err(faults.0) }
+}
+
+/// The fragment's values before the preset's; its rules are tried first.
+fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
+    let mut field = preset.field;
+    field.extend(own.field.clone());
+    MappingFragment {
+        name: own.name.clone(),
+        preset: own.preset.clone(),
+        topics: own.topics.clone().or(preset.topics),
+        format: own.format.clone().or(preset.format),
+        base: own.base.clone().or(preset.base),
+        each: own.each.clone().or(preset.each),
+        zip: own.zip.clone().or(preset.zip),
+        retained: own.retained.clone().or(preset.retained),
+        field,
+        key: KeyFragment { door: own.key.door.clone().or(preset.key.door), id: own.key.id.clone().or(preset.key.id) },
+        time: TimeFragment {
+            parse: own.time.parse.clone().or(preset.time.parse),
+            zone: own.time.zone.clone().or(preset.time.zone),
+            offset: own.time.offset.clone().or(preset.time.offset),
+            trust: own.time.trust.clone().or(preset.time.trust),
+        },
+        card: CardFragment {
+            kind: own.card.kind.clone().or(preset.card.kind),
+            steps: own.card.steps.clone().or(preset.card.steps),
+            empty: own.card.empty.clone().or(preset.card.empty),
+            scope: own.card.scope.clone().or(preset.card.scope),
+        },
+        rule: own.rule.iter().cloned().chain(preset.rule).collect(),
+    }
+}
+
+#[derive(Default)]
+struct Faults(Vec<MappingFault>);
+
+impl Faults {
+    fn add(&mut self, path: &[&str], message: impl Into<String>) {
+        let path = path.iter().map(|key| (*key).to_owned()).collect();
+        self.0.push(MappingFault { path, message: message.into() });
+    }
+
+    fn mapping(&mut self, merged: &MappingFragment) -> Mapping {
+        if !is_name(&merged.name) {
+            self.add(&["name"], "a source needs a name of letters, digits, - and _");
+        }
+        let topics = self.topics(merged);
+        let names = self.names(merged, &topics);
+        let id = self.template(&["key", "id"], merged.key.id.as_deref(), &names);
+        Mapping {
+            name: Arc::from(merged.name.as_str()),
+            format: self.format(merged.format.as_deref()),
+            base: self.pointer(&["base"], merged.base.as_deref()).unwrap_or_default(),
+            each: self.pointer(&["each"], merged.each.as_deref()),
+            zip: self.zip(merged.zip.as_deref().unwrap_or_default()),
+            retained: self.retained(merged.retained.as_deref(), id.is_some()),
+            fields: self.fields(&merged.field),
+            door: self.template(&["key", "door"], merged.key.door.as_deref(), &names),
+            id,
+            time: self.time(merged),
+            card: self.card(&merged.card, &names),
+            rules: self.rules(&merged.rule, &names),
+            debounce: DEBOUNCE,
+            topics,
+        }
+    }
+
+    fn topics(&mut self, merged: &MappingFragment) -> Vec<TopicPattern> {
+        let written = merged.topics.as_deref().unwrap_or_default();
+        if written.is_empty() {
+            self.add(&["topics"], "a source needs the topics on which its controllers publish");
+        }
+        let mut topics = Vec::new();
+        for (at, text) in written.iter().enumerate() {
+            match text.parse() {
+                Ok(topic) => topics.push(topic),
+                Err(wrong) => self.add(&["topics", &at.to_string()], format!("\"{text}\": {wrong}")),
+            }
+        }
+        topics
+    }
+
+    /// Every name that a template or a condition may use.
+    fn names(&mut self, merged: &MappingFragment, topics: &[TopicPattern]) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for name in topics.iter().flat_map(TopicPattern::names) {
+            if merged.field.contains_key(name) {
+                self.add(&["field", name], "this name is already that of a topic level");
+            }
+            names.push(name.to_owned());
+        }
+        names.extend(merged.field.keys().cloned());
+        names
+    }
+
+    fn fields(&mut self, written: &BTreeMap<String, Pointers>) -> BTreeMap<String, Vec<String>> {
+        let mut fields = BTreeMap::new();
+        for (name, pointers) in written {
+            if !is_name(name) {
+                self.add(&["field", name], "a field's name has letters, digits, - and _");
+            }
+            let pointers = match pointers {
+                Pointers::One(pointer) => std::slice::from_ref(pointer),
+                Pointers::FirstOf(pointers) => pointers.as_slice(),
+            };
+            if pointers.is_empty() {
+                self.add(&["field", name], "a field needs a pointer");
+            }
+            let pointers = pointers.iter().filter_map(|pointer| self.pointer(&["field", name], Some(pointer)));
+            let pointers = pointers.collect();
+            fields.insert(name.clone(), pointers);
+        }
+        fields
+    }
+
+    fn pointer(&mut self, path: &[&str], written: Option<&str>) -> Option<String> {
+        let pointer = written?;
+        if pointer.is_empty() || pointer.starts_with('/') {
+            return Some(pointer.to_owned());
+        }
+        self.add(path, format!("\"{pointer}\" is not a JSON pointer; it begins with /, or is empty for the whole"));
+        None
+    }
+
+    fn zip(&mut self, written: &[String]) -> Vec<String> {
+        let pointers = written.iter().enumerate();
+        pointers.filter_map(|(at, pointer)| self.pointer(&["zip", &at.to_string()], Some(pointer))).collect()
+    }
+
+    fn format(&mut self, written: Option<&str>) -> Format {
+        match written {
+            None | Some("json") => Format::Json,
+            Some("text") => Format::Text,
+            Some("csv") => Format::Csv,
+            Some(other) => {
+                self.add(&["format"], format!("\"{other}\" is not a format; write json, text or csv"));
+                Format::Json
+            }
+        }
+    }
+
+    fn retained(&mut self, written: Option<&str>, has_id: bool) -> Retained {
+        match written {
+            None | Some("ignore") => Retained::Ignore,
+            Some("if_new_id") if has_id => Retained::IfNewId,
+            Some("if_new_id") => {
+                self.add(
+                    &["retained"],
+                    "if_new_id needs key.id; without one an old copy cannot be told from a new event",
+                );
+                Retained::Ignore
+            }
+            Some("if_fresh") => Retained::IfFresh,
+            Some("accept") => Retained::Accept,
+            Some(other) => {
+                let message = format!("\"{other}\" is not a policy; write ignore, if_new_id, if_fresh or accept");
+                self.add(&["retained"], message);
+                Retained::Ignore
+            }
+        }
+    }
+
+    fn time(&mut self, merged: &MappingFragment) -> TimePlan {
+        let written = &merged.time;
+        let mut plan = TimePlan::default();
+        for (at, word) in written.parse.iter().flatten().enumerate() {
+            match TimeFormat::parse(word) {
+                Ok(format) => plan.parse.push(format),
+                Err(wrong) => self.add(&["time", "parse", &at.to_string()], wrong),
+            }
+        }
+        if merged.field.contains_key("time") && plan.parse.is_empty() {
+            self.add(&["time", "parse"], "the field time needs time.parse, which says how to read it");
+        }
+        if let Some(zone) = &written.zone {
+            match zone.parse::<Tz>() {
+                Ok(zone) => plan.zone = Some(zone),
+                Err(_) => self.add(&["time", "zone"], format!("\"{zone}\" is not an IANA zone such as Europe/London")),
+            }
+        }
+        if let Some(offset) = &written.offset {
+            match parse_offset(offset) {
+                Ok(offset) => plan.offset = offset,
+                Err(wrong) => self.add(&["time", "offset"], wrong),
+            }
+        }
+        if let Some(trust) = &written.trust {
+            match Trust::parse(trust) {
+                Ok(trust) => plan.trust = trust,
+                Err(wrong) => self.add(&["time", "trust"], wrong),
+            }
+        }
+        plan
+    }
+
+    fn card(&mut self, written: &CardFragment, names: &[String]) -> CardPlan {
+        let kind = match written.kind.as_deref().map(word::<CredentialKind>) {
+            None => CredentialKind::Card,
+            Some(Some(kind)) => kind,
+            Some(None) => {
+                self.add(&["card", "type"], "write card, pin, slot, user or name");
+                CredentialKind::Card
+            }
+        };
+        let mut steps = Vec::new();
+        for (at, text) in written.steps.iter().flatten().enumerate() {
+            match text.parse::<Step>() {
+                Ok(step) => steps.push(step),
+                Err(wrong) => self.add(&["card", "steps", &at.to_string()], wrong.to_string()),
+            }
+        }
+        let mut empty: Vec<String> = written.empty.iter().flatten().map(|text| text.trim().to_owned()).collect();
+        empty.push(String::new());
+        CardPlan { kind, steps, empty, scope: self.template(&["card", "scope"], written.scope.as_deref(), names) }
+    }
+
+    fn template(&mut self, path: &[&str], written: Option<&str>, names: &[String]) -> Option<Template> {
+        match template(written?, names) {
+            Ok(template) => Some(template),
+            Err(wrong) => {
+                self.add(path, wrong);
+                None
+            }
+        }
+    }
+
+    fn rules(&mut self, written: &[RuleFragment], names: &[String]) -> Vec<Rule> {
+        if written.is_empty() {
+            self.add(&["rule"], "a source without a preset needs at least one rule");
+        }
+        written.iter().enumerate().map(|(at, rule)| self.rule(&at.to_string(), rule, names)).collect()
+    }
+
+    fn rule(&mut self, at: &str, written: &RuleFragment, names: &[String]) -> Rule {
+        let kind = match written.kind.as_str() {
+            "ignore" => None,
+            text => {
+                let kind = word::<DoorEventKind>(text);
+                if kind.is_none() {
+                    self.add(&["rule", at, "kind"], format!("\"{text}\" is not a kind; write {KINDS}"));
+                }
+                kind
+            }
+        };
+        let when = written.when.iter().filter_map(|(place, test)| self.condition(at, place, test, names)).collect();
+        let from = written.direction_from.as_deref();
+        let direction = self.choice(at, "direction", written.direction.as_ref(), from, names, word::<Direction>);
+        let from = written.reason_from.as_deref();
+        let refusal = self.choice(at, "reason", written.reason.as_ref(), from, names, Refusal::from_word);
+        Rule { when, kind, direction: direction.unwrap_or(Choice::Always(Direction::Unknown)), refusal }
+    }
+
+    fn place(&mut self, path: &[&str], written: &str, names: &[String]) -> Option<Place> {
+        if written.is_empty() || written.starts_with('/') {
+            return Some(Place::Pointer(written.to_owned()));
+        }
+        if names.iter().any(|name| name == written) {
+            return Some(Place::Name(written.to_owned()));
+        }
+        self.add(path, format!("\"{written}\" is neither a pointer (which begins with /) nor a field or topic level"));
+        None
+    }
+
+    fn condition(&mut self, at: &str, place: &str, written: &Value, names: &[String]) -> Option<Condition> {
+        let path = ["rule", at, "when", place];
+        let found = self.place(&path, place, names);
+        let tests = match written {
+            Value::Object(tests) => {
+                if tests.is_empty() {
+                    self.add(&path, "a condition needs a test: is, not, text, exists, empty or regex");
+                }
+                tests.iter().filter_map(|(name, wanted)| self.test(&path, name, wanted)).collect()
+            }
+            Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Null => {
+                vec![Test::Is(one_or_many(written))]
+            }
+        };
+        Some(Condition { place: found?, tests })
+    }
+
+    fn test(&mut self, path: &[&str], name: &str, wanted: &Value) -> Option<Test> {
+        let test = match (name, wanted) {
+            ("is", _) => Some(Test::Is(one_or_many(wanted))),
+            ("not", _) => Some(Test::Not(one_or_many(wanted))),
+            ("text", _) => one_or_many(wanted)
+                .iter()
+                .map(|text| text.as_str().map(str::to_owned))
+                .collect::<Option<_>>()
+                .map(Test::Text),
+            ("exists", Value::Bool(wanted)) => Some(Test::Exists(*wanted)),
+            ("empty", Value::Bool(wanted)) => Some(Test::Empty(*wanted)),
+            ("regex", Value::String(pattern)) => {
+                RegexBuilder::new(pattern).size_limit(LARGEST_REGEX).build().ok().map(Test::Regex)
+            }
+            _ => None,
+        };
+        if test.is_none() {
+            let path: Vec<&str> = path.iter().copied().chain([name]).collect();
+            self.add(&path, "the tests are is, not, text = \"…\", exists = true, empty = true and regex = \"…\"");
+        }
+        test
+    }
+
+    fn choice<T>(
+        &mut self,
+        at: &str,
+        key: &str,
+        written: Option<&Value>,
+        from: Option<&str>,
+        names: &[String],
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Choice<T>> {
+        let from_key = format!("{key}_from");
+        let place = from.and_then(|from| self.place(&["rule", at, &from_key], from, names));
+        match (written?, place) {
+            (Value::String(text), _) => match read(text) {
+                Some(chosen) => Some(Choice::Always(chosen)),
+                None => {
+                    self.add(&["rule", at, key], format!("\"{text}\" is not a {key}"));
+                    None
+                }
+            },
+            (Value::Object(table), Some(place)) => {
+                let mut words = BTreeMap::new();
+                for (said, text) in table {
+                    match text.as_str().and_then(&read) {
+                        Some(chosen) => drop(words.insert(said.clone(), chosen)),
+                        None => self.add(&["rule", at, key, said], format!("{text} is not a {key}")),
+                    }
+                }
+                let other = words.remove("*");
+                Some(Choice::By { place, words, other })
+            }
+            (Value::Object(_), None) => {
+                self.add(&["rule", at, key], format!("a table needs {from_key}, which says what is looked up in it"));
+                None
+            }
+            (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_), _) => {
+                self.add(&["rule", at, key], format!("a {key} is a word, or a table of words with {from_key}"));
+                None
+            }
+        }
+    }
+}
+
+fn one_or_many(written: &Value) -> Vec<Value> {
+    written.as_array().cloned().unwrap_or_else(|| vec![written.clone()])
+}
+
+/// The variant that a word names, by the spelling that records use.
+fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    let reader: serde::de::value::StrDeserializer<'_, WordError> = text.into_deserializer();
+    T::deserialize(reader).ok()
+}
+
+fn template(written: &str, names: &[String]) -> Result<Template, String> {
+    let mut parts = Vec::new();
+    let mut rest = written;
+    while let Some((text, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').ok_or_else(|| format!("\"{written}\" has a {{ without a }}"))?;
+        if !names.iter().any(|known| known == name) {
+            return Err(format!("\"{name}\" is neither a field nor a topic level; there are {}", names.join(", ")));
+        }
+        if !text.is_empty() {
+            parts.push(Part::Text(text.to_owned()));
+        }
+        parts.push(Part::Name(name.to_owned()));
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(Part::Text(rest.to_owned()));
+    }
+    if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Template(parts)) }
+}
