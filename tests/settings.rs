@@ -384,6 +384,8 @@ fn what_is_hardly_meant_is_a_warning() {
     .write("secret", "x");
     fs::set_permissions(folder.path("secret"), fs::Permissions::from_mode(0o644)).expect("made readable");
     insta::assert_snapshot!(folder.warnings());
+    let loaded = folder.load(&[]).expect("the configuration is right");
+    assert!(loaded.warnings.iter().all(|warning| warning.head().lines().count() == 1));
     assert_eq!(Folder::new(format!("{SITE}{MQTT}")).warnings(), "");
 }
 
