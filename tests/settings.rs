@@ -8,12 +8,22 @@ use std::{
     time::Duration,
 };
 
-use checkind::settings::{self, Database, DoorAction, Loaded, NetworkOpens, Settings, SettingsFaults};
+use checkind::{
+    clock::{BootTime, Now, WallTime},
+    settings::{self, Database, DoorAction, Loaded, NetworkOpens, Settings, SettingsFaults},
+    source::{Content, mqtt::mapping::Meta},
+};
+use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
 const MQTT: &str = "[mqtt]\nurl = \"mqtt://127.0.0.1\"\n";
+
+/// A `[[source]]` with that name.
+fn source(name: &str) -> String {
+    format!("[[source]]\nname = \"{name}\"\npreset = \"uhppoted\"\ntopics = [\"{name}/events\"]\n")
+}
 
 /// A folder with a configuration, removed when it is dropped.
 struct Folder(TempDir);
@@ -100,11 +110,11 @@ fn the_shipped_file_shows_every_key_with_its_default() {
         .filter(|line| {
             !["password_file", "cert_file", "key_file", "ca_file", "username"].iter().any(|key| line.starts_with(key))
         })
-        .filter(|line| !line.starts_with("preset") && !line.starts_with("topics"))
         .fold(String::new(), |text, line| text + line + "\n");
     let required = format!(
         "{SITE}[mqtt]\nurl = \"mqtts://broker.example\"\nclient_id = \"checkind-hub-one\"\n\
-         [[source]]\nname = \"front\"\n\
+         [[source]]\nname = \"front\"\npreset = \"uhppoted\"\n\
+         topics = [\"uhppoted/gateway/events\", \"uhppoted/gateway/events/live\"]\n\
          [[door]]\nmatch = \"405419896:4\"\nname = \"Main entrance\"\n\
          [[capture]]\ninterface = \"eth1\"\nvlans = [10, 20]\nignore = [\"02:00:5e:00:00:01\", \"00:50:56:*\"]\n"
     );
@@ -152,8 +162,8 @@ fn the_later_layer_wins_key_by_key() {
 
 #[test]
 fn lists_of_several_files_are_put_one_after_the_other() {
-    let folder = Folder::new(format!("{SITE}{MQTT}[[source]]\nname = \"a\"\n[[door]]\nmatch = \"1\"\n"))
-        .write("conf.d/10.toml", "[[door]]\nmatch = \"2*\"\non_in = \"toggle\"\n[[source]]\nname = \"b\"\n")
+    let folder = Folder::new(format!("{SITE}{MQTT}{}[[door]]\nmatch = \"1\"\n", source("a")))
+        .write("conf.d/10.toml", format!("[[door]]\nmatch = \"2*\"\non_in = \"toggle\"\n{}", source("b")))
         .write("conf.d/20.toml", "[[door]]\nmatch = \"*\"\n");
     let settings = folder.settings(&[]);
     let doors: Vec<&str> = settings.doors.iter().map(|door| door.pattern.as_str()).collect();
@@ -162,6 +172,22 @@ fn lists_of_several_files_are_put_one_after_the_other() {
     assert_eq!(sources, ["a", "b"]);
     assert_eq!((settings.doors[1].on_in, settings.doors[1].on_out), (DoorAction::Toggle, DoorAction::CheckOut));
     assert!(settings.doors[1].matches("23") && !settings.doors[1].matches("32"));
+}
+
+#[test]
+fn a_source_takes_the_zone_of_its_site() {
+    let main = format!(
+        "{SITE}{MQTT}[[source]]\nname = \"a\"\npreset = \"generic-json\"\ntopics = [\"a\"]\n\
+         [source.time]\nparse = [\"%Y-%m-%d %H:%M:%S\"]\n"
+    );
+    let settings = Folder::new(main).settings(&[("CHECKIND__SITE__TIME_ZONE", "Europe/Paris")]);
+    let wall = WallTime::from("2026-07-01T08:00:10Z".parse::<DateTime<Utc>>().expect("a time"));
+    let now = Now { wall, boot: BootTime::from_duration(Duration::from_secs(100)) };
+    let payload = br#"{"door": "1", "card": "85CCC7", "result": "granted", "time": "2026-07-01 10:00:00"}"#;
+    let Content::Sightings(sightings) = settings.sources[0].map("a", payload, Meta::default(), now) else {
+        panic!("the message is understood")
+    };
+    assert_eq!(sightings[0].event_at.to_rfc3339_seconds(), "2026-07-01T08:00:00Z");
 }
 
 #[test]
@@ -231,7 +257,10 @@ const BROKEN: &[(&str, &str)] = &[
         "certificates without TLS",
         "[mqtt]\nurl = \"mqtt://broker\"\nclient_id = \"c\"\nusername = \"u\"\nca_file = \"nowhere.pem\"\n",
     ),
-    ("sources and captures of no site", "[[source]]\nname = \"a\"\n[[capture]]\ninterface = \"eth1\"\n"),
+    (
+        "sources and captures of no site",
+        "[[source]]\nname = \"a\"\npreset = \"uhppoted\"\ntopics = [\"t\"]\n[[capture]]\ninterface = \"eth1\"\n",
+    ),
     (
         "doors",
         "[[door]]\nname = \"nameless\"\n[[door]]\nmatch = \"1:*\"\non_in = \"open\"\n[[door]]\nmatch = \"1:4\"\n",
@@ -242,7 +271,17 @@ const BROKEN: &[(&str, &str)] = &[
     ),
     (
         "sources",
-        "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[mqtt]\nurl = \"mqtt://127.0.0.1\"\n[[source]]\nname = \"a\"\n[[source]]\nname = \"a\"\n[[source]]\nname = 3\nnaem = \"a\"\n",
+        "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[mqtt]\nurl = \"mqtt://127.0.0.1\"\n\
+         [[source]]\nname = \"a\"\npreset = \"uhppoted\"\ntopics = [\"a\"]\n\
+         [[source]]\nname = \"a\"\npreset = \"uhppoted\"\ntopics = [\"b\"]\n\
+         [[source]]\nname = \"c\"\npreset = \"uhpoted\"\ntopics = [\"c\"]\n\
+         [[source]]\nname = \"d\"\n\
+         [[source]]\nname = 3\nnaem = \"a\"\ntopics = [\"d\", 5]\nretained = true\n\
+         [source.field]\ncard = 7\n[source.time]\nzone = \"Europe/London\"\nprase = [\"unix\"]\n\
+         [[source.rule]]\nkind = 1\n[[source.rule]]\nkidn = \"granted\"\n\
+         [[source]]\nname = \"e\"\ntopics = [\"e/#/f\"]\nformat = \"xml\"\n\
+         [source.time]\nzone = \"Mars/Olympus\"\nparse = [\"epoch\"]\n[source.card]\nsteps = [\"hexx\"]\n\
+         [[source.rule]]\nkind = \"exit\"\n[[source.rule]]\nkind = \"grantd\"\n",
     ),
     ("the api", "[api]\nlisten = \"localhost:8080\"\n[retention]\nsightings = \"forever\"\ncheckin = \"0d\"\n"),
 ];
@@ -345,6 +384,8 @@ fn what_is_hardly_meant_is_a_warning() {
     .write("secret", "x");
     fs::set_permissions(folder.path("secret"), fs::Permissions::from_mode(0o644)).expect("made readable");
     insta::assert_snapshot!(folder.warnings());
+    let loaded = folder.load(&[]).expect("the configuration is right");
+    assert!(loaded.warnings.iter().all(|warning| warning.head().lines().count() == 1));
     assert_eq!(Folder::new(format!("{SITE}{MQTT}")).warnings(), "");
 }
 
@@ -352,8 +393,9 @@ fn what_is_hardly_meant_is_a_warning() {
 fn the_summary_tells_what_will_run_and_no_secret() {
     let folder = Folder::new(format!(
         "{SITE}[mqtt]\nurl = \"mqtts://[::1]:8884\"\nusername = \"u\"\npassword_file = \"secret\"\n\
-         [[source]]\nname = \"front\"\n[[door]]\nmatch = \"1\"\nname = \"Main entrance\"\n[[door]]\nmatch = \"2\"\n\
-         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n"
+         {}[[door]]\nmatch = \"1\"\nname = \"Main entrance\"\n[[door]]\nmatch = \"2\"\n\
+         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n",
+        source("front")
     ))
     .write("secret", "hunter2");
     let summary = settings::summary(&folder.settings(&[]));

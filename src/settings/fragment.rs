@@ -3,7 +3,7 @@
 //! Never here: which layer wins (`settings::merge`), or what the values of different keys mean together
 //! (`settings::validate`).
 
-use std::{collections::BTreeMap, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range};
 
 use config::{Map, Value, ValueKind};
 use serde::{Deserialize, de::IntoDeserializer};
@@ -48,7 +48,7 @@ pub(super) struct SourceWritten {
     /// Where its name stands.
     pub(super) name: Place,
     /// Absent when it has faults.
-    pub(super) mapping: Option<Arc<Mapping>>,
+    pub(super) mapping: Option<Mapping>,
 }
 
 /// Where a key and its value stand; travels through the layers as the origin of a [`Value`].
@@ -194,7 +194,7 @@ impl Reader {
     }
 
     /// Compiles a `[[source]]`; its faults are put at the keys that they name.
-    fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Place) -> Option<Arc<Mapping>> {
+    fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Place) -> Option<Mapping> {
         let mut faults = Vec::new();
         let fragment: Option<MappingFragment> = form(item, &mut faults);
         for Misformed { span, path, message } in faults {
@@ -203,7 +203,7 @@ impl Reader {
         }
         let fragment = fragment?;
         let faults = match Mapping::compile(&fragment) {
-            Ok(mapping) => return Some(Arc::new(mapping)),
+            Ok(mapping) => return Some(mapping),
             Err(faults) => faults,
         };
         for MappingFault { path, message } in faults {
@@ -361,7 +361,18 @@ fn reworded(message: &str) -> String {
             format!("\"{unknown}\" is not one of {}", known.join(", "))
         }
         Some((missing, _)) if message.starts_with("missing field") => format!("{missing} is missing"),
-        _ => message.replace('\n', "; "),
+        _ => wrong_kind(message),
+    }
+}
+
+/// `invalid type: integer `1`, expected a string`, the other way round.
+fn wrong_kind(message: &str) -> String {
+    if message.starts_with("data did not match any variant") {
+        return "is of a kind that this key does not take".to_owned();
+    }
+    match message.split_once(": ").and_then(|(_, rest)| rest.split_once(", expected ")) {
+        Some((found, expected)) if message.starts_with("invalid ") => format!("expected {expected}, found {found}"),
+        Some(_) | None => message.replace('\n', "; "),
     }
 }
 
@@ -467,9 +478,9 @@ mod tests {
         assert_eq!(
             faults_of(text),
             [
-                "1: name: invalid type: integer `1`, expected a string",
+                "1: name: expected a string, found integer `1`",
                 "numbr: numbr: unknown key; did you mean number?",
-                "2: topics.1: invalid type: integer `2`, expected a string",
+                "2: topics.1: expected a string, found integer `2`",
                 "\"exti\": inner.kind: \"exti\" is not one of exit, ignore",
                 "wen: rule.1.wen: unknown key; known are kind",
             ]

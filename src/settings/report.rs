@@ -45,6 +45,13 @@ pub struct Fault {
     excerpt: Option<Excerpt>,
 }
 
+impl Fault {
+    /// Without the line and the caret, for a log.
+    pub fn head(&self) -> &str {
+        &self.head
+    }
+}
+
 impl fmt::Display for Fault {
     /// `FILE:LINE:COLUMN: key: message`, then the line and a caret; `VARIABLE: message` for the environment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -75,7 +75,7 @@ pub(super) fn validate(
     let database = check.database(written.database);
     let site = check.site(written.site);
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
-    let sources = check.sources(sources);
+    let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
     let captures = check.captures(captures);
     let api = check.api(&written.api);
@@ -268,7 +268,7 @@ impl Check<'_> {
         Tls { ca_file, client: cert.zip(key) }
     }
 
-    fn sources(&mut self, written: Vec<SourceWritten>) -> Vec<Arc<Mapping>> {
+    fn sources(&mut self, written: Vec<SourceWritten>, site: Option<&Site>) -> Vec<Arc<Mapping>> {
         let mut seen: BTreeMap<Arc<str>, Place> = BTreeMap::new();
         let mut sources = Vec::new();
         for SourceWritten { name: place, mapping, .. } in written {
@@ -280,7 +280,10 @@ impl Check<'_> {
                     format!("there is a source \"{}\" already, at {}", mapping.name, self.origins.describe(first));
                 self.fault(place, "name", message);
             }
-            sources.push(mapping);
+            sources.push(Arc::new(match site {
+                Some(site) => mapping.at_site(site.time_zone, site.debounce),
+                None => mapping,
+            }));
         }
         sources
     }
