@@ -291,7 +291,7 @@ pub fn decide(standing: &mut Standing, mut claim: Claim, rules: &Rules, now: Wal
 }
 
 /// A tracked visit after too long a silence, or any visit after its cut-off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timeout {
     /// Nothing was heard for longer than the silence limit, while we could hear.
     Silence,

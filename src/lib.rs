@@ -18,6 +18,7 @@ pub mod mac;
 pub mod source;
 pub mod sighting;
 
+pub mod pipeline;
 pub mod directory;
 pub mod engine;
 pub mod record;

@@ -72,7 +72,6 @@ pub(super) struct Plan<'a> {
     memory: &'a Memory,
     now: Now,
     standings: BTreeMap<CoworkerId, Standing>,
-    touched: BTreeSet<(CoworkerId, Uuid)>,
     before: BTreeMap<CoworkerId, Vec<Visit>>,
     failures: Vec<NewFailure>,
     log: BTreeMap<SightingKey, LogLine>,
@@ -80,7 +79,7 @@ pub(super) struct Plan<'a> {
     failing: BTreeMap<Uuid, SightingKey>,
     /// New in memory once it is committed.
     taps: Memory,
-    reports: Vec<(MacAddr, Uuid)>,
+    reports: BTreeSet<MacAddr>,
     outcomes: Vec<(Outcome, Option<Reason>, Option<Uuid>)>,
     left_out: u64,
 }
@@ -101,13 +100,12 @@ impl<'a> Plan<'a> {
             memory,
             now,
             standings,
-            touched: BTreeSet::new(),
             before,
             failures: Vec::new(),
             log: BTreeMap::new(),
             failing: BTreeMap::new(),
             taps: Memory::new(),
-            reports: Vec::new(),
+            reports: BTreeSet::new(),
             outcomes: Vec::new(),
             left_out: 0,
         }
@@ -225,7 +223,14 @@ impl<'a> Plan<'a> {
                 };
                 let decision = self.claim(coworker, kind, admission, id);
                 let once = decision.reason.map(|reason| {
-                    self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, Some(coworker), Some(presence.mac), id)
+                    self.fail(
+                        presence.last_at,
+                        CheckinSource::NetworkActivity,
+                        reason,
+                        Some(coworker),
+                        Some(presence.mac),
+                        id,
+                    )
                 });
                 self.finish_presence(presence, &decision, Some(coworker.id), once.map(|()| id));
             }
@@ -236,15 +241,16 @@ impl<'a> Plan<'a> {
     fn unclaimed(&mut self, presence: &Presence, reason: Reason, id: Uuid) {
         let day = self.rules.calendar.pass_day(presence.last_at);
         let known = self.memory.unrecognised(presence.mac, day);
-        let here = self.reports.iter().filter(|(mac, _)| *mac != presence.mac).count();
+        let full = self.memory.unrecognised_on(day) + self.reports.len() >= super::memory::UNRECOGNISED_A_DAY;
         match known {
             Unrecognised::Reported => self.outcomes.push((Outcome::Recorded, None, None)),
-            Unrecognised::LeftOut => self.leave_out(),
-            Unrecognised::New if self.memory.unrecognised_on(day) + here >= super::memory::UNRECOGNISED_A_DAY => {
-                self.leave_out();
+            Unrecognised::New if self.reports.contains(&presence.mac) => {
+                self.outcomes.push((Outcome::Recorded, None, None));
             }
+            Unrecognised::LeftOut => self.leave_out(),
+            Unrecognised::New if full => self.leave_out(),
             Unrecognised::New => {
-                self.reports.push((presence.mac, id));
+                self.reports.insert(presence.mac);
                 self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, None, Some(presence.mac), id);
                 self.finish_presence(presence, &Decision::failed(reason), None, Some(id));
             }
@@ -291,7 +297,13 @@ impl<'a> Plan<'a> {
         self.log.insert(key, line);
     }
 
-    fn claim(&mut self, coworker: &Coworker, kind: ClaimKind, admission: engine::life::Admission, id: Uuid) -> Decision {
+    fn claim(
+        &mut self,
+        coworker: &Coworker,
+        kind: ClaimKind,
+        admission: engine::life::Admission,
+        id: Uuid,
+    ) -> Decision {
         let site = &self.book.site;
         let claim = Claim {
             coworker: coworker.id,
@@ -303,11 +315,7 @@ impl<'a> Plan<'a> {
             business_name: Some(self.directory.business(site.business).unwrap_or(&site.name).to_owned()),
         };
         let standing = self.standings.entry(coworker.id).or_default();
-        let decision = engine::decide(standing, claim, &self.rules, self.now.wall);
-        if let Some(visit) = decision.visit {
-            self.touched.insert((coworker.id, visit));
-        }
-        decision
+        engine::decide(standing, claim, &self.rules, self.now.wall)
     }
 
     fn fail(
@@ -367,10 +375,9 @@ impl<'a> Plan<'a> {
             let unchanged = standing
                 .open()
                 .is_some_and(|open| open.unique_id == due.visit && open.last_activity <= due.last_activity);
-            if (unchanged || due.timeout == engine::Timeout::CutOff)
-                && let Some(visit) = engine::time_out(standing, due.timeout, &self.rules)
-            {
-                self.touched.insert((due.coworker, visit));
+            let same = standing.open().is_some_and(|open| open.unique_id == due.visit);
+            if unchanged || (same && due.timeout == engine::Timeout::CutOff) {
+                engine::time_out(standing, due.timeout, &self.rules);
             }
         }
     }
@@ -417,7 +424,8 @@ impl<'a> Plan<'a> {
             .map(|(coworker, standing)| (coworker, standing.visits().iter().rev().take(4).cloned().collect()))
             .collect();
         let reports = self.failures.iter().filter(|failure| failure.coworker.is_none());
-        let reports = reports.filter_map(|failure| Some((failure.mac?, calendar.pass_day(failure.attempt_at)))).collect();
+        let reports =
+            reports.filter_map(|failure| Some((failure.mac?, calendar.pass_day(failure.attempt_at)))).collect();
         Done { outcomes: outcomes.collect(), taps: self.taps, settled, reports, left_out: self.left_out }
     }
 }

@@ -1,0 +1,517 @@
+//! The one task that decides: receive, load, decide, commit, acknowledge.
+//!
+//! Whatever has queued up becomes one batch and one transaction with a fixed number of statements. Receipts are spent
+//! in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
+//! queues, and so the broker keeps what we have not acknowledged.
+
+mod memory;
+mod plan;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    clock::{BootTime, Clock, Now, WallTime},
+    directory::Directory,
+    engine::Timeout,
+    health::{ConditionKind, Health},
+    metrics::{Metrics, Queue},
+    random,
+    record::{BusinessId, CoworkerId},
+    sighting::{Presence, Sighting},
+    source::{Content, Delivery, Presences, network::hearing::Hearing},
+    store::{Heard, Store, StoreError},
+};
+use memory::{Due, Memory};
+pub use plan::Rulebook;
+use plan::{Done, Plan};
+
+pub use memory::UNRECOGNISED_A_DAY;
+
+/// Messages in one batch, at most. A thousand rows are a few hundred kilobytes and some ten milliseconds; more would
+/// make the first of them wait for the last without saving round trips worth naming.
+const BATCH: usize = 1000;
+
+/// Timers that fire in one transaction, at most; the rest fire in the next.
+const TIMERS: usize = 1000;
+
+/// How often timers are looked at when nothing arrives. A check-out is at most this late.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How often it is written down that we could hear, and so how much heard silence a crash can forget.
+const HEARD_EVERY: Duration = Duration::from_secs(30);
+
+/// How far back the visits of a batch's coworkers are loaded beyond its oldest event: the whole pass day before.
+const LOOK_BACK: Duration = Duration::from_hours(50);
+
+/// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause: when the database is back we notice within this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Rejected messages that get a line in the sighting log, per minute; the rest are counted. Enough to see what a
+/// controller sends, too little to fill a disk.
+const REJECTIONS_A_MINUTE: u32 = 30;
+
+/// A difference between the wall clock's progress and the boot clock's that is a step, not a slew.
+const STEP: Duration = Duration::from_secs(2);
+
+/// How long a step stays a condition.
+const STEP_REMEMBERED: Duration = Duration::from_mins(10);
+
+/// Why the pipeline ended.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The database cannot be used at all.
+    #[error("the pipeline cannot go on")]
+    Store(#[from] StoreError),
+    /// The deadline of the shutdown came while the database was away; what was not committed was not acknowledged.
+    #[error("stopped before the last batch was committed; the broker will deliver it again")]
+    GaveUp,
+}
+
+/// What the pipeline needs from the daemon.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// The time.
+    pub clock: Clock,
+    /// Where everything is written.
+    pub store: Store,
+    /// What the site decides by; a reload replaces it.
+    pub book: watch::Receiver<Arc<Rulebook>>,
+    /// Who is who; an import replaces it.
+    pub directory: watch::Receiver<Arc<Directory>>,
+    /// When the captures could hear.
+    pub hearing: Hearing,
+    /// Conditions.
+    pub health: Health,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Stamped at every turn of the loop, so that a supervisor sees that it turns.
+    pub alive: watch::Sender<Option<BootTime>>,
+}
+
+/// The queues that the pipeline reads.
+#[derive(Debug)]
+pub struct Inlets {
+    /// From the broker session.
+    pub deliveries: mpsc::Receiver<Delivery>,
+    /// From the captures.
+    pub presences: mpsc::Receiver<Presences>,
+}
+
+/// The pipeline; see the module.
+#[derive(Debug)]
+pub struct Pipeline {
+    with: Surroundings,
+    memory: Memory,
+    stretch: Option<Stretch>,
+    rejections: Allowance,
+    clock_was: Option<Now>,
+    stepped_at: Option<BootTime>,
+    left_out: u64,
+}
+
+/// The stretch of hearing that is being written down.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    id: Uuid,
+    from: Now,
+    heard_from: Duration,
+    written: BootTime,
+}
+
+/// So many lines a minute.
+#[derive(Clone, Copy, Debug, Default)]
+struct Allowance {
+    minute: Option<BootTime>,
+    used: u32,
+}
+
+impl Allowance {
+    fn take(&mut self, now: BootTime) -> bool {
+        if self.minute.is_none_or(|minute| now.since(minute) >= Duration::from_mins(1)) {
+            *self = Self { minute: Some(now), used: 0 };
+        }
+        self.used += 1;
+        self.used <= REJECTIONS_A_MINUTE
+    }
+}
+
+impl Pipeline {
+    /// A pipeline that has not started.
+    pub fn new(with: Surroundings) -> Self {
+        Self {
+            with,
+            memory: Memory::new(),
+            stretch: None,
+            rejections: Allowance::default(),
+            clock_was: None,
+            stepped_at: None,
+            left_out: 0,
+        }
+    }
+
+    /// Runs until both queues are closed and empty, or `stop` says to close them; gives up at `deadline`.
+    ///
+    /// # Errors
+    /// [`PipelineError::Store`] when the database can never be used, [`PipelineError::GaveUp`] at the deadline.
+    pub async fn run(
+        mut self,
+        mut inlets: Inlets,
+        stop: CancellationToken,
+        deadline: CancellationToken,
+    ) -> Result<(), PipelineError> {
+        self.patiently(&deadline, async |pipeline: &mut Self| pipeline.recover().await).await?;
+        let tick = self.with.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
+        let mut deliveries = Vec::with_capacity(BATCH);
+        let mut stopping = false;
+        loop {
+            let mut presences = Vec::new();
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    inlets.deliveries.close();
+                    inlets.presences.close();
+                }
+                taken = inlets.deliveries.recv_many(&mut deliveries, BATCH) => {
+                    if taken == 0 {
+                        // Closed and drained; the presences may not be.
+                        while let Some(more) = inlets.presences.recv().await {
+                            self.settle(&mut Vec::new(), more, &deadline).await?;
+                        }
+                        break;
+                    }
+                }
+                Some(more) = inlets.presences.recv() => presences = more,
+                () = time::sleep(tick) => {}
+            }
+            while presences.len() < BATCH
+                && let Ok(more) = inlets.presences.try_recv()
+            {
+                presences.extend(more);
+            }
+            self.gauge(&inlets);
+            if !deliveries.is_empty() || !presences.is_empty() {
+                self.settle(&mut deliveries, presences, &deadline).await?;
+            }
+            self.turn(&deadline).await?;
+        }
+        self.patiently(&deadline, async |pipeline: &mut Self| pipeline.write_heard(true).await).await
+    }
+
+    fn gauge(&self, inlets: &Inlets) {
+        let metrics = &self.with.metrics;
+        metrics.queue_depth(Queue::Deliveries, i64::try_from(inlets.deliveries.len()).unwrap_or(i64::MAX));
+        metrics.queue_depth(Queue::Presences, i64::try_from(inlets.presences.len()).unwrap_or(i64::MAX));
+        self.with.alive.send_replace(Some(self.with.clock.now().boot));
+    }
+
+    /// What is due besides what arrived: timers, the hearing record, a look at the clock.
+    async fn turn(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let now = self.with.clock.now();
+        self.watch_clock(now);
+        let book = Arc::clone(&self.with.book.borrow());
+        self.memory.forget_taps(book.site.debounce, now.boot);
+        loop {
+            let heard = self.with.hearing.heard(now.boot);
+            let due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
+            if due.is_empty() {
+                break;
+            }
+            self.patiently(deadline, async |pipeline: &mut Self| pipeline.fire(&due).await).await?;
+        }
+        self.patiently(deadline, async |pipeline: &mut Self| pipeline.write_heard(false).await).await
+    }
+
+    /// Reads from the database what a restart must know: open check-ins with the silence heard so far, devices already
+    /// reported today. Check-ins whose pass day ended while we were away are closed by their timers at once.
+    async fn recover(&mut self) -> Result<(), StoreError> {
+        let now = self.with.clock.now();
+        let book = Arc::clone(&self.with.book.borrow());
+        let calendar = book.rules().calendar;
+        let business = book.site.business;
+        let visits = self.with.store.open_visits(business).await?;
+        let oldest = visits.iter().map(|visit| visit.last_activity).min().unwrap_or(now.wall);
+        let stretches = self.with.store.heard(business, oldest.min(now.wall)).await?;
+        let heard = self.with.hearing.heard(now.boot);
+        self.memory = Memory::new();
+        for visit in &visits {
+            self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now);
+            self.memory.quiet_before(visit.coworker, heard_since(&stretches, visit.last_activity), heard);
+        }
+        let day = calendar.pass_day(now.wall);
+        let reason = crate::engine::decision::Reason::UnrecognisedDevice;
+        let reported = self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY).await?;
+        self.memory.begin_day(day, reported);
+        self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
+        tracing::info!(open = self.memory.open(), business = business.0, "open check-ins found");
+        Ok(())
+    }
+
+    /// Decides and commits one batch, then spends its receipts.
+    async fn settle(
+        &mut self,
+        deliveries: &mut Vec<Delivery>,
+        presences: Presences,
+        deadline: &CancellationToken,
+    ) -> Result<(), PipelineError> {
+        let began = self.with.clock.now().boot;
+        let written_rejections = self.rejections_to_write(deliveries, began);
+        let batch = Batch { deliveries, presences: &presences, written_rejections: &written_rejections };
+        let done = self.patiently(deadline, async |pipeline: &mut Self| pipeline.attempt(&batch).await).await?;
+        let sightings = batch.sightings().count() + presences.len();
+        self.remember(done, presences.len());
+        for delivery in deliveries.drain(..) {
+            delivery.receipt.spend();
+        }
+        let took = self.with.clock.now().boot.since(began);
+        self.with.metrics.batch(u32::try_from(sightings).unwrap_or(u32::MAX), took);
+        Ok(())
+    }
+
+    /// Which of the rejected messages get a line in the log; decided once, so that a retry decides the same.
+    fn rejections_to_write(&mut self, deliveries: &[Delivery], now: BootTime) -> Vec<bool> {
+        let mut written = Vec::new();
+        for delivery in deliveries {
+            let Content::Rejected(rejection) = &delivery.content else { continue };
+            self.with.metrics.rejected(rejection.why);
+            let write = self.rejections.take(now);
+            if write {
+                let (why, topic, sample) = (rejection.why.word(), &rejection.topic, &rejection.sample);
+                tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
+            }
+            written.push(write);
+        }
+        written
+    }
+
+    /// One try: a fixed number of statements, whatever the size of the batch.
+    async fn attempt(&self, batch: &Batch<'_>) -> Result<Done, StoreError> {
+        let now = self.with.clock.now();
+        let book = Arc::clone(&self.with.book.borrow());
+        let directory = Arc::clone(&self.with.directory.borrow());
+        let sightings: Vec<&Sighting> = batch.sightings().collect();
+        let presences: Vec<&Presence> = batch.presences.iter().collect();
+        let coworkers = plan::who(&sightings, &presences, &directory);
+        let oldest = sightings
+            .iter()
+            .map(|sighting| sighting.event_at)
+            .chain(presences.iter().map(|presence| presence.first_at))
+            .min()
+            .unwrap_or(now.wall);
+        let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
+
+        let mut transaction = self.with.store.batch().await?;
+        let decided = transaction.decided(&keys).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, oldest.minus(LOOK_BACK)).await?;
+        let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
+        plan.decide(&sightings, &presences, &decided, random::uuid);
+        for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
+            plan.reject(source, rejection, *written, random::uuid());
+        }
+        Self::write(plan, transaction, &book, now.wall).await
+    }
+
+    async fn write(
+        mut plan: Plan<'_>,
+        mut transaction: crate::store::Batch,
+        book: &Rulebook,
+        now: WallTime,
+    ) -> Result<Done, StoreError> {
+        let calendar = book.rules().calendar;
+        transaction.put_visits(plan.visits(), &calendar, now).await?;
+        let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
+        transaction.put_log(&plan.log(&written)).await?;
+        transaction.commit().await?;
+        Ok(plan.done(&written))
+    }
+
+    /// After the commit: timers, taps, figures.
+    fn remember(&mut self, mut done: Done, presences: usize) {
+        let now = self.with.clock.now();
+        let book = Arc::clone(&self.with.book.borrow());
+        self.settle_visits(&done, &book, now);
+        self.memory.take_taps(&mut done.taps);
+        for (mac, day) in done.reports {
+            self.memory.reported(mac, day);
+        }
+        let metrics = &self.with.metrics;
+        metrics.received((done.outcomes.len().saturating_sub(presences)) as u64);
+        metrics.presences(presences as u64);
+        for (outcome, reason) in done.outcomes {
+            metrics.decided(outcome);
+            if let Some(reason) = reason {
+                metrics.failed(reason.code());
+            }
+        }
+        if done.left_out > 0 {
+            self.left_out += done.left_out;
+            metrics.left_out(done.left_out);
+            let detail = format!(
+                "more than {UNRECOGNISED_A_DAY} unrecognised devices today; {} sightings of more were not recorded. \
+                 If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
+                self.left_out
+            );
+            self.with.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
+        }
+    }
+
+    fn settle_visits(&mut self, done: &Done, book: &Rulebook, now: Now) {
+        let calendar = book.rules().calendar;
+        let heard = self.with.hearing.heard(now.boot);
+        for (coworker, visits) in &done.settled {
+            if !visits.iter().any(crate::engine::Visit::is_open) {
+                self.memory.gone(*coworker);
+            }
+            for visit in visits.iter().filter(|visit| visit.is_open()) {
+                self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now);
+            }
+        }
+        self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
+    }
+
+    /// Closes the check-ins whose timers are due.
+    async fn fire(&mut self, due: &[Due]) -> Result<(), StoreError> {
+        let now = self.with.clock.now();
+        let book = Arc::clone(&self.with.book.borrow());
+        let directory = Arc::clone(&self.with.directory.borrow());
+        let coworkers: BTreeSet<CoworkerId> = due.iter().map(|due| due.coworker).collect();
+        let mut transaction = self.with.store.batch().await?;
+        let standings = transaction.standings(&coworkers, book.site.business, now.wall.minus(LOOK_BACK)).await?;
+        let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
+        plan.time_out(due);
+        let closed = plan.visits().len();
+        let done = Self::write(plan, transaction, &book, now.wall).await?;
+        self.settle_visits(&done, &book, now);
+        let silent = due.iter().filter(|due| due.timeout == Timeout::Silence).count();
+        tracing::info!(closed, silent, at_cut_off = due.len() - silent, "checked out automatically");
+        Ok(())
+    }
+
+    /// Writes down that we could hear until now.
+    async fn write_heard(&mut self, last: bool) -> Result<(), StoreError> {
+        let now = self.with.clock.now();
+        let heard = self.with.hearing.heard(now.boot);
+        let business = self.with.book.borrow().site.business;
+        let unbroken = self.stretch.is_some_and(|stretch| {
+            let heard = heard.saturating_sub(stretch.heard_from);
+            let passed = now.boot.since(stretch.from.boot);
+            passed.saturating_sub(heard) < STEP && now.wall.since(stretch.from.wall).abs_diff(passed) < STEP
+        });
+        let Some(stretch) = self.stretch.filter(|_| unbroken) else {
+            let hearing = self.with.hearing.is_hearing();
+            self.stretch =
+                hearing.then(|| Stretch { id: random::uuid(), from: now, heard_from: heard, written: now.boot });
+            return Ok(());
+        };
+        if last || now.boot.since(stretch.written) >= HEARD_EVERY {
+            self.put_stretch(stretch, business, now).await?;
+            self.stretch = Some(Stretch { written: now.boot, ..stretch });
+        }
+        Ok(())
+    }
+
+    async fn put_stretch(&self, stretch: Stretch, business: BusinessId, now: Now) -> Result<(), StoreError> {
+        let heard = Heard { from: stretch.from.wall, to: now.wall.max(stretch.from.wall) };
+        self.with.store.put_heard(stretch.id, business, heard).await
+    }
+
+    /// Names a step of the wall clock; nothing is decided differently because of it.
+    fn watch_clock(&mut self, now: Now) {
+        if let Some(was) = self.clock_was {
+            let passed = now.boot.since(was.boot);
+            let expected = was.wall.plus(passed);
+            if now.wall.distance(expected) > STEP {
+                let by = now.wall.millis().saturating_sub(expected.millis()) / 1000;
+                let detail = format!(
+                    "the wall clock was stepped by {by} seconds; timers are not affected, times in records are"
+                );
+                self.with.health.raise(ConditionKind::ClockStepped, "", detail);
+                self.stepped_at = Some(now.boot);
+            }
+        }
+        if self.stepped_at.is_some_and(|at| now.boot.since(at) > STEP_REMEMBERED) {
+            self.with.health.clear(ConditionKind::ClockStepped, "");
+            self.stepped_at = None;
+        }
+        self.clock_was = Some(now);
+    }
+
+    /// Does something with the database until it succeeds: at once again after a conflict, after a growing pause while
+    /// it is unavailable.
+    async fn patiently<T>(
+        &mut self,
+        deadline: &CancellationToken,
+        mut work: impl AsyncFnMut(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, PipelineError> {
+        let mut pause = FIRST_PAUSE;
+        let mut conflicts = 0u32;
+        loop {
+            let error = match work(self).await {
+                Ok(value) => {
+                    self.with.health.clear(ConditionKind::DatabaseUnavailable, "");
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            self.with.metrics.commit_failed();
+            self.with.alive.send_replace(Some(self.with.clock.now().boot));
+            match error {
+                StoreError::Conflict if conflicts < 10 => {
+                    conflicts += 1;
+                    continue;
+                }
+                StoreError::Conflict => {}
+                StoreError::Unavailable(source) => {
+                    let detail = format!(
+                        "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
+                    );
+                    self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                }
+                unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
+            }
+            tokio::select! {
+                () = deadline.cancelled() => return Err(PipelineError::GaveUp),
+                () = time::sleep(random::jittered(pause)) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// One batch as it was received.
+struct Batch<'a> {
+    deliveries: &'a [Delivery],
+    presences: &'a [Presence],
+    written_rejections: &'a [bool],
+}
+
+impl<'a> Batch<'a> {
+    fn sightings(&self) -> impl Iterator<Item = &'a Sighting> {
+        self.deliveries.iter().flat_map(|delivery| match &delivery.content {
+            Content::Sightings(sightings) => sightings.as_slice(),
+            Content::Ignored | Content::Rejected(_) => &[],
+        })
+    }
+
+    fn rejections(&self) -> impl Iterator<Item = (&'a str, &'a crate::source::Rejection)> {
+        self.deliveries.iter().filter_map(|delivery| match &delivery.content {
+            Content::Rejected(rejection) => Some((&*delivery.source, rejection)),
+            Content::Sightings(_) | Content::Ignored => None,
+        })
+    }
+}
+
+/// How much of the time since `since` the stretches cover.
+fn heard_since(stretches: &[Heard], since: WallTime) -> Duration {
+    stretches.iter().map(|heard| heard.to.since(heard.from.max(since))).sum()
+}
