@@ -123,9 +123,8 @@ pub fn judge_presence<'a, 's>(
 ) -> PresenceVerdict<'a> {
     match directory.by_mac(presence.mac) {
         Match::Nobody if wants_record(site, presence.mac) => PresenceVerdict::Fail(Reason::UnrecognisedDevice),
-        Match::Nobody => PresenceVerdict::Nothing,
         Match::Several if presence.last_strong_at.is_some() => PresenceVerdict::Fail(Reason::AmbiguousDevice),
-        Match::Several => PresenceVerdict::Nothing,
+        Match::Nobody | Match::Several => PresenceVerdict::Nothing,
         Match::One(coworker) => {
             let admission = admit_by_network(coworker, presence, site, calendar, standing(coworker));
             PresenceVerdict::Claim { coworker, admission }

@@ -45,7 +45,7 @@ struct OpenVisit {
 
 /// The pipeline's memory.
 #[derive(Clone, Debug)]
-pub struct Memory {
+pub(super) struct Memory {
     open: BTreeMap<CoworkerId, OpenVisit>,
     taps: VecDeque<Tap>,
     unrecognised: BTreeSet<MacAddr>,
@@ -63,31 +63,31 @@ struct Tap {
 
 /// A timer that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Due {
+pub(super) struct Due {
     /// Whose.
-    pub coworker: CoworkerId,
+    pub(super) coworker: CoworkerId,
     /// Which check-in it was about.
-    pub visit: Uuid,
+    pub(super) visit: Uuid,
     /// Its last activity as we knew it; when the database knows a later one, the timer starts anew.
-    pub last_activity: WallTime,
+    pub(super) last_activity: WallTime,
     /// Which timer.
-    pub timeout: Timeout,
+    pub(super) timeout: Timeout,
 }
 
 impl Memory {
     /// Remembers nothing yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { open: BTreeMap::new(), taps: VecDeque::new(), unrecognised: BTreeSet::new(), unrecognised_day: None }
     }
 
     /// How many check-ins are open here.
-    pub fn open(&self) -> usize {
+    pub(super) fn open(&self) -> usize {
         self.open.len()
     }
 
     /// Takes over a visit as it stands in the database now. `heard` is the hearing clock, `day_end` the end of the
     /// visit's pass day. Silence is counted from its last activity, which for a presence lies a moment back.
-    pub fn settle(&mut self, visit: &Visit, day_end: WallTime, heard: Duration, now: Now) {
+    pub(super) fn settle(&mut self, visit: &Visit, day_end: WallTime, heard: Duration, now: Now) {
         if !visit.is_open() {
             if self.open.get(&visit.coworker).is_some_and(|open| open.visit == visit.unique_id) {
                 self.open.remove(&visit.coworker);
@@ -117,7 +117,7 @@ impl Memory {
     }
 
     /// Gives a visit found at start the silence that was heard before.
-    pub fn quiet_before(&mut self, coworker: CoworkerId, quiet: Duration, heard: Duration) {
+    pub(super) fn quiet_before(&mut self, coworker: CoworkerId, quiet: Duration, heard: Duration) {
         if let Some(open) = self.open.get_mut(&coworker) {
             open.quiet = quiet;
             open.mark = heard;
@@ -125,7 +125,7 @@ impl Memory {
     }
 
     /// The timers that are due, at most `limit`; the rest come next time.
-    pub fn due(&self, idle_limit: Duration, heard: Duration, now: BootTime, limit: usize) -> Vec<Due> {
+    pub(super) fn due(&self, idle_limit: Duration, heard: Duration, now: BootTime, limit: usize) -> Vec<Due> {
         let timer = |(coworker, open): (&CoworkerId, &OpenVisit)| {
             let timeout = if now >= open.cut_off {
                 Timeout::CutOff
@@ -140,13 +140,13 @@ impl Memory {
     }
 
     /// Forgets an open visit that the database does not have any more.
-    pub fn gone(&mut self, coworker: CoworkerId) {
+    pub(super) fn gone(&mut self, coworker: CoworkerId) {
         self.open.remove(&coworker);
     }
 
     /// Is this the same credential at the same door again within `debounce`? Arrival times are compared on the
     /// boot-time clock; a controller's own times with each other, because a backlog arrives all at once.
-    pub fn is_repeated(&self, sighting: &Sighting, debounce: Duration) -> bool {
+    pub(super) fn is_repeated(&self, sighting: &Sighting, debounce: Duration) -> bool {
         let Some(credential) = &sighting.event.credential else {
             return false;
         };
@@ -164,7 +164,7 @@ impl Memory {
     }
 
     /// Remembers a tap.
-    pub fn tapped(&mut self, sighting: &Sighting) {
+    pub(super) fn tapped(&mut self, sighting: &Sighting) {
         let Some(credential) = &sighting.event.credential else {
             return;
         };
@@ -181,20 +181,20 @@ impl Memory {
     }
 
     /// Forgets taps that arrived longer ago than `debounce`, so that the list is short whenever nothing is going on.
-    pub fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
+    pub(super) fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
         while self.taps.front().is_some_and(|tap| now.since(tap.arrived) > debounce) {
             self.taps.pop_front();
         }
     }
 
     /// Begins a pass day with the devices that were reported in it before.
-    pub fn begin_day(&mut self, day: PassDay, reported: BTreeSet<MacAddr>) {
+    pub(super) fn begin_day(&mut self, day: PassDay, reported: BTreeSet<MacAddr>) {
         self.unrecognised = reported;
         self.unrecognised_day = Some(day);
     }
 
     /// May a failed check-in be written for this unrecognised device at this instant?
-    pub fn unrecognised(&self, mac: MacAddr, day: PassDay) -> Unrecognised {
+    pub(super) fn unrecognised(&self, mac: MacAddr, day: PassDay) -> Unrecognised {
         if self.unrecognised_day != Some(day) {
             return Unrecognised::New;
         }
@@ -208,12 +208,12 @@ impl Memory {
     }
 
     /// How many unrecognised devices were reported on a pass day.
-    pub fn unrecognised_on(&self, day: PassDay) -> usize {
+    pub(super) fn unrecognised_on(&self, day: PassDay) -> usize {
         if self.unrecognised_day == Some(day) { self.unrecognised.len() } else { 0 }
     }
 
     /// Takes over the taps of a committed batch.
-    pub fn take_taps(&mut self, other: &mut Self) {
+    pub(super) fn take_taps(&mut self, other: &mut Self) {
         self.taps.append(&mut other.taps);
         while self.taps.len() > RECENT_TAPS {
             self.taps.pop_front();
@@ -222,7 +222,7 @@ impl Memory {
 
     /// Remembers that a failed check-in was written for this device. A later day starts a new list; an older day (a
     /// presence from before the cut-off) is left to the database's unique key.
-    pub fn reported(&mut self, mac: MacAddr, day: PassDay) {
+    pub(super) fn reported(&mut self, mac: MacAddr, day: PassDay) {
         match self.unrecognised_day {
             Some(known) if known == day => {}
             Some(known) if known > day => return,
@@ -242,7 +242,7 @@ impl Default for Memory {
 
 /// What is known of an unrecognised device on a pass day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unrecognised {
+pub(super) enum Unrecognised {
     /// Not reported yet.
     New,
     /// Reported already.

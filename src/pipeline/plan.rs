@@ -230,7 +230,7 @@ impl<'a> Plan<'a> {
                         Some(coworker),
                         Some(presence.mac),
                         id,
-                    )
+                    );
                 });
                 self.finish_presence(presence, &decision, Some(coworker.id), once.map(|()| id));
             }

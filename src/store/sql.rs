@@ -55,8 +55,9 @@ pub enum StoreError {
 }
 
 impl From<sqlx::Error> for StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
     fn from(error: sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|said| said.code().map(|code| code.into_owned()));
+        let code = error.as_database_error().and_then(|said| said.code().map(std::borrow::Cow::into_owned));
         match code.as_deref() {
             // PostgreSQL: serialization failure, deadlock, unique violation. SQLite: unique index, primary key.
             Some("40001" | "40P01" | "23505" | "2067" | "1555") => Self::Conflict,
@@ -117,7 +118,6 @@ pub(crate) enum Arg {
     Int(i64),
     Bool(bool),
     Text(String),
-    OptText(Option<String>),
     Time(WallTime),
     /// A JSON array for [`statement!`]'s `rows`.
     Rows(String),
@@ -215,7 +215,6 @@ macro_rules! bound {
                 Arg::Int(value) => query.bind(*value),
                 Arg::Bool(value) => query.bind(*value),
                 Arg::Text(value) | Arg::Rows(value) => query.bind(value.as_str()),
-                Arg::OptText(value) => query.bind(value.as_deref()),
                 Arg::Time(value) => query.bind($time(*value)),
             };
         }
@@ -225,6 +224,7 @@ macro_rules! bound {
 
 /// An open database.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for the whole process")]
 pub(crate) enum Sql {
     Sqlite(SqliteFile),
     Postgres(PgPool),
@@ -355,7 +355,6 @@ impl Sql {
 }
 
 /// A transaction that writes.
-#[expect(clippy::large_enum_variant, reason = "one at a time, on the writer's stack")]
 pub(crate) enum Transaction {
     /// `slot` gets the connection back only after a commit that succeeded.
     Sqlite {
@@ -420,14 +419,15 @@ fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
             what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
             source: Some(error),
         },
-        other => other,
+        other @ (StoreError::Unavailable(_) | StoreError::Conflict | StoreError::Unusable { .. }) => other,
     }
 }
 
 fn database_code(error: &sqlx::Error) -> Option<String> {
-    error.as_database_error().and_then(|said| said.code().map(|code| code.into_owned()))
+    error.as_database_error().and_then(|said| said.code().map(std::borrow::Cow::into_owned))
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
 fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
     use sqlx::migrate::MigrateError;
     match error {

@@ -150,7 +150,7 @@ async fn standings_hold_the_open_visit_however_old(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
     let both = BTreeSet::from([CoworkerId(1), CoworkerId(2), CoworkerId(3)]);
     let standings = batch.standings(&both, BusinessId(1), at(7000)).await.expect("asked");
-    assert_eq!(standings[&CoworkerId(1)].visits(), [open.clone()]);
+    assert_eq!(standings[&CoworkerId(1)].visits(), std::slice::from_ref(&open));
     assert_eq!(standings[&CoworkerId(2)].visits(), [new]);
     assert!(standings[&CoworkerId(3)].visits().is_empty());
     drop(batch);
