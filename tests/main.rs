@@ -1,4 +1,5 @@
 //! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
 
+mod capture;
 mod frames;
 mod support;
