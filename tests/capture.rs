@@ -27,7 +27,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    lan::{Namespace, Office, Tag, Wire, arp, arp_request, ethernet},
+    frame::{Tag, arp, arp_request, ethernet},
+    lan::{Namespace, Office, Wire},
     wait_for,
 };
 

@@ -12,7 +12,6 @@ use std::{
     thread,
 };
 
-use checkind::mac::MacAddr;
 use pnet::datalink::{self, Channel, Config};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -246,37 +245,4 @@ fn remove_leftovers() {
             let _status = Command::new("ip").args(["netns", "del", name]).stderr(Stdio::null()).status();
         }
     }
-}
-
-/// A tag: its type and its VLAN.
-pub(crate) type Tag = (u16, u16);
-
-/// An Ethernet frame to everybody, padded to the shortest that a wire carries.
-pub(crate) fn ethernet(source: MacAddr, tags: &[Tag], ether_type: u16, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0xff; 6];
-    frame.extend(source.octets());
-    for (kind, vlan) in tags {
-        frame.extend(kind.to_be_bytes());
-        frame.extend(vlan.to_be_bytes());
-    }
-    frame.extend(ether_type.to_be_bytes());
-    frame.extend(payload);
-    frame.resize(frame.len().max(60), 0);
-    frame
-}
-
-/// ARP for IPv4 over Ethernet.
-pub(crate) fn arp(operation: u16, sender: MacAddr, from: [u8; 4], to: [u8; 4]) -> Vec<u8> {
-    let mut body = vec![0, 1, 0x08, 0, 6, 4];
-    body.extend(operation.to_be_bytes());
-    body.extend(sender.octets());
-    body.extend(from);
-    body.extend([0; 6]);
-    body.extend(to);
-    body
-}
-
-/// An untagged ARP request from this device.
-pub(crate) fn arp_request(mac: MacAddr) -> Vec<u8> {
-    ethernet(mac, &[], 0x0806, &arp(1, mac, [10, 20, 0, 2], [10, 20, 0, 1]))
 }
