@@ -412,3 +412,38 @@ fn the_portable_backend_hears_too_and_does_not_spin_when_the_link_is_down() {
     wire.send(&[arp_request(device(2))]);
     listener.wait_for(device(2));
 }
+
+/// Prints what the capture costs; `tests/bench/capture.sh` makes the traffic and says what is in it.
+#[test]
+#[ignore = "a measurement, not a check: run tests/bench/capture.sh"]
+fn what_the_capture_costs() {
+    let traffic = concat!(env!("CARGO_TARGET_TMPDIR"), "/span.pcap");
+    assert!(std::path::Path::new(traffic).exists(), "run tests/bench/capture.sh, which makes {traffic}");
+    for speed in ["--mbps=1000", "--topspeed"] {
+        let wire = Wire::new();
+        let mut listener = Listener::at(&wire);
+        let beside =
+            wire.mirror.start("tcpdump", &["-i", "s1", "-w", "/dev/null", "arp or udp port 67 or udp port 68"]);
+        let (before, start) = (listener.processor_time(), listener.clock.now().boot);
+        wire.sender.run("tcpreplay", &["-q", "--preload-pcap", speed, "-i", "s0", traffic]);
+        let took = listener.clock.now().boot.since(start);
+        let mut devices = BTreeSet::new();
+        let mut last = 0;
+        wait_for("the capture to have read everything", SOON, || {
+            while let Ok(list) = listener.presences.try_recv() {
+                devices.extend(list.into_iter().map(|presence| presence.mac));
+            }
+            let frames = listener.counters.frames.load(Relaxed);
+            let settled = frames > 0 && std::mem::replace(&mut last, frames) == frames && listener.presences.is_empty();
+            thread::sleep(Duration::from_millis(300));
+            if settled { Ok(()) } else { Err(format!("{frames} frames")) }
+        });
+        println!(
+            "{speed}: {took:?}, capture {:?} of processor time, {} devices handed over, {:?}",
+            listener.processor_time().saturating_sub(before),
+            devices.len(),
+            listener.counters
+        );
+        drop(beside);
+    }
+}

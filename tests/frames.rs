@@ -293,3 +293,17 @@ fn both_byte_orders_and_both_resolutions_of_pcap_are_read() {
         }
     }
 }
+
+#[path = "fuzz/checks/frame.rs"]
+mod fuzz_check;
+
+#[test]
+fn the_corpus_of_the_fuzzer_keeps_every_promise() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/frame");
+    let mut count = 0;
+    for entry in fs::read_dir(corpus).expect("the corpus") {
+        fuzz_check::check(&fs::read(entry.expect("an entry").path()).expect("a file"));
+        count += 1;
+    }
+    assert!(count >= 20, "{count} files");
+}
