@@ -429,33 +429,65 @@ fn the_portable_backend_hears_too_and_does_not_spin_when_the_link_is_down_or_gon
 #[test]
 #[ignore = "a measurement, not a check: run tests/bench/capture.sh"]
 fn what_the_capture_costs() {
-    let traffic = concat!(env!("CARGO_TARGET_TMPDIR"), "/span.pcap");
-    assert!(std::path::Path::new(traffic).exists(), "run tests/bench/capture.sh, which makes {traffic}");
-    for speed in ["--mbps=1000", "--topspeed"] {
-        let wire = Wire::new();
-        let mut listener = Listener::at(&wire);
-        let beside =
-            wire.mirror.start("tcpdump", &["-i", "s1", "-w", "/dev/null", "arp or udp port 67 or udp port 68"]);
-        let (before, start) = (listener.processor_time(), listener.clock.now().boot);
-        wire.sender.run("tcpreplay", &["-q", "--preload-pcap", speed, "-i", "s0", traffic]);
-        let took = listener.clock.now().boot.since(start);
-        let mut devices = BTreeSet::new();
-        let mut last = 0;
-        wait_for("the capture to have read everything", SOON, || {
-            while let Ok(list) = listener.presences.try_recv() {
-                devices.extend(list.into_iter().map(|presence| presence.mac));
-            }
-            let frames = listener.counters.frames.load(Relaxed);
-            let settled = frames > 0 && std::mem::replace(&mut last, frames) == frames && listener.presences.is_empty();
-            thread::sleep(Duration::from_millis(300));
-            if settled { Ok(()) } else { Err(format!("{frames} frames")) }
-        });
-        println!(
-            "{speed}: {took:?}, capture {:?} of processor time, {} devices handed over, {:?}",
-            listener.processor_time().saturating_sub(before),
-            devices.len(),
-            listener.counters
-        );
-        drop(beside);
+    println!("idle for 5 s: {}", idle());
+    println!("from frame to hand-over, 50 devices: {}", latency());
+    for (file, speed) in [("span", "--mbps=1000"), ("span", "--topspeed"), ("storm", "--topspeed")] {
+        let traffic = format!("{}/{file}.pcap", env!("CARGO_TARGET_TMPDIR"));
+        assert!(std::path::Path::new(&traffic).exists(), "run tests/bench/capture.sh, which makes {traffic}");
+        println!("{file} {speed}: {}", under_load(&traffic, speed));
     }
+}
+
+fn idle() -> String {
+    let wire = Wire::new();
+    let listener = Listener::at(&wire);
+    let wakes = || {
+        let path = format!("/proc/self/task/{}/status", listener.thread);
+        let text = std::fs::read_to_string(path).expect("the thread runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a line");
+        line.trim().parse::<u64>().expect("a number")
+    };
+    let (used, woken, from) = (listener.processor_time(), wakes(), listener.clock.now().boot);
+    wait_for("five seconds", SOON, || {
+        if listener.clock.now().boot.since(from) >= Duration::from_secs(5) { Ok(()) } else { Err(String::new()) }
+    });
+    format!("{:?} of processor time, {} wake-ups", listener.processor_time().saturating_sub(used), wakes() - woken)
+}
+
+fn latency() -> String {
+    let wire = Wire::new();
+    let mut listener = Listener::at(&wire);
+    let mut all: Vec<Duration> = (0..50)
+        .map(|number| {
+            wire.send(&[arp_request(device(number))]);
+            let sent = listener.clock.now().wall;
+            listener.wait_for(device(number)).arrived.wall.since(sent)
+        })
+        .collect();
+    all.sort();
+    format!("median {:?}, longest {:?}", all[25], all[49])
+}
+
+fn under_load(traffic: &str, speed: &str) -> String {
+    let wire = Wire::new();
+    let mut listener = Listener::at(&wire);
+    let beside = wire.mirror.start("tcpdump", &["-i", "s1", "-w", "/dev/null", "arp or udp port 67 or udp port 68"]);
+    let (before, start) = (listener.processor_time(), listener.clock.now().boot);
+    wire.sender.run("tcpreplay", &["-q", "--preload-pcap", speed, "-i", "s0", traffic]);
+    let took = listener.clock.now().boot.since(start);
+    let mut devices = BTreeSet::new();
+    let (mut last, mut quiet_since) = (u64::MAX, start);
+    wait_for("the capture to have read everything", SOON, || {
+        while let Ok(list) = listener.presences.try_recv() {
+            devices.extend(list.into_iter().map(|presence| presence.mac));
+        }
+        let (frames, now) = (listener.counters.frames.load(Relaxed), listener.clock.now().boot);
+        if std::mem::replace(&mut last, frames) != frames {
+            quiet_since = now;
+        }
+        if now.since(quiet_since) > Duration::from_secs(1) { Ok(()) } else { Err(format!("{frames} frames")) }
+    });
+    drop(beside);
+    let used = listener.processor_time().saturating_sub(before);
+    format!("{took:?}, {used:?} of processor time, {} devices handed over, {:?}", devices.len(), listener.counters)
 }

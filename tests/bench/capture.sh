@@ -7,4 +7,5 @@ cd "$(dirname "$0")/../.."
 mkdir -p target/tmp
 [ -f target/tmp/span.pcap ] || python3 tests/bench/gen_span.py target/tmp/span.pcap "${1:-500000}" > target/tmp/span.json
 cat target/tmp/span.json
+[ -f target/tmp/storm.pcap ] || python3 tests/bench/gen_arpstorm.py target/tmp/storm.pcap
 exec cargo test --release --test outside -- --ignored --nocapture --exact capture::what_the_capture_costs
