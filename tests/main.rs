@@ -1,5 +1,6 @@
 //! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
 
+mod capture;
 mod frames;
 mod api;
 mod settings;

@@ -280,8 +280,6 @@ impl CaptureTask {
         match link::find(links, &name, self.state.index()) {
             Place::Here(link) => self.listen_to(link, now),
             Place::Down(link) => {
-                // Bound although it is down: the kernel hands over frames from the moment it is up.
-                self.bind(link.index, now)?;
                 self.go_deaf(Some(link.index), now, &format!("{} is down or has no carrier; plug it in", link.name));
                 Ok(())
             }

@@ -1,6 +1,9 @@
 //! What the tests from outside share: private servers, networks made of namespaces, and waiting for a state.
 
 pub(crate) mod http;
+pub(crate) mod bpf;
+pub(crate) mod frame;
+pub(crate) mod lan;
 
 use std::time::{Duration, Instant};
 

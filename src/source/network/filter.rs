@@ -1,7 +1,8 @@
 //! PURE. The filter that the kernel runs on every mirrored frame, as classic BPF (`bpf(4)`, Linux `filter.rst`).
 //!
 //! It lets through whatever [`frame::observe`](super::frame::observe) could take as evidence, and little else; it
-//! decides nothing. The kernel has taken one VLAN tag off before it runs, so up to two more are followed here.
+//! decides nothing. The kernel takes one VLAN tag off before it runs, but only one of 802.1Q or 802.1ad: under the old
+//! type 0x9100 all three stand in the frame, so three are followed here.
 
 /// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +50,7 @@ enum Mark {
     Next,
     FirstTag,
     SecondTag,
+    ThirdTag,
     Typed,
     EtherType,
     Ipv4,
@@ -70,7 +72,9 @@ enum Line {
 /// X holds how far the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
 fn source() -> Vec<Line> {
     use Line::{Do, Here, If};
-    use Mark::{Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, Typed, Udp};
+    use Mark::{
+        Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, ThirdTag, Typed, Udp,
+    };
     vec![
         Do(SET_X, 0),
         Do(LOAD_HALF, 12),
@@ -86,6 +90,12 @@ fn source() -> Vec<Line> {
         Here(SecondTag),
         Do(SET_X, 8),
         Do(LOAD_HALF, 20),
+        If(IF_EQUAL, 0x8100, ThirdTag, Next),
+        If(IF_EQUAL, 0x88a8, ThirdTag, Next),
+        If(IF_EQUAL, 0x9100, ThirdTag, Typed),
+        Here(ThirdTag),
+        Do(SET_X, 12),
+        Do(LOAD_HALF, 24),
         Here(Typed),
         If(IF_GREATER, 1500, EtherType, Next),
         // IEEE 802.3: the same protocols behind LLC and SNAP.

@@ -1,0 +1,20 @@
+//! What must hold for any bytes that are taken for a frame.
+
+use checkind::source::network::frame::{Evidence, Kind, VlanId, observe};
+
+/// Panics when the parser breaks a promise.
+pub(crate) fn check(bytes: &[u8]) {
+    for stripped in [None, Some(VlanId::from_tci(0x200a))] {
+        let Some(seen) = observe(bytes, stripped) else { continue };
+        match seen.evidence {
+            Evidence::Strong | Evidence::Weak => {
+                let mac = seen.mac.expect("evidence is about a device");
+                assert!(mac.is_station(), "{seen:?}");
+                assert!(!matches!(seen.kind, Kind::Tunnelled | Kind::OtherLinkLayer | Kind::ArpOther), "{seen:?}");
+            }
+            Evidence::None(_) => assert_eq!(seen.lease, None, "{seen:?}"),
+        }
+        assert_eq!(seen.vlans.outermost(), stripped.or(seen.vlans.outermost()));
+        assert!(!seen.kind.to_string().is_empty() && !seen.vlans.to_string().is_empty());
+    }
+}
