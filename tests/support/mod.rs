@@ -1,5 +1,7 @@
 //! What the tests from outside share: private servers, networks made of namespaces, and waiting for a state.
 
+pub(crate) mod broker;
+
 use std::time::{Duration, Instant};
 
 /// Asks `probe` until it answers `Ok`, or panics with the last thing it said once `limit` has passed.
