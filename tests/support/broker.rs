@@ -21,12 +21,22 @@ pub(crate) struct BrokerOptions {
     pub(crate) persistence: bool,
     /// Log in as `daemon` with `daemonpw` or as `door` with `doorpw`; anonymous clients are refused.
     pub(crate) passwords: bool,
-    /// TLS with a certificate for `localhost` and 127.0.0.1 of a private authority.
-    pub(crate) tls: bool,
-    /// TLS clients need a certificate of the same authority.
-    pub(crate) client_certificates: bool,
+    /// TLS?
+    pub(crate) tls: BrokerTls,
     /// More lines of configuration.
     pub(crate) lines: Vec<String>,
+}
+
+/// How the broker encrypts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BrokerTls {
+    /// Not at all.
+    #[default]
+    Off,
+    /// With a certificate for `localhost` and 127.0.0.1 of a private authority.
+    Server,
+    /// And clients need a certificate of the same authority.
+    Mutual,
 }
 
 /// A running broker; ends with the value.
@@ -59,7 +69,7 @@ impl Broker {
     /// Starts one on a port that the test knows beforehand.
     pub(crate) fn start_on(port: u16, options: BrokerOptions) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        if options.tls {
+        if options.tls != BrokerTls::Off {
             authority(dir.path(), "ca");
             certificate(dir.path(), "ca", "server", "localhost");
             certificate(dir.path(), "ca", "client", "daemon");
@@ -125,11 +135,11 @@ impl Broker {
         if options.passwords {
             writeln!(text, "password_file {dir}/passwd").expect("writing to a String");
         }
-        if options.tls {
+        if options.tls != BrokerTls::Off {
             write!(text, "cafile {dir}/ca.crt\ncertfile {dir}/server.crt\nkeyfile {dir}/server.key\n")
                 .expect("writing to a String");
         }
-        if options.client_certificates {
+        if options.tls == BrokerTls::Mutual {
             text.push_str("require_certificate true\n");
         }
         for line in &options.lines {
@@ -144,10 +154,10 @@ impl Broker {
         if self.options.passwords {
             command.args(["-u", "door", "-P", "doorpw"]);
         }
-        if self.options.tls {
+        if self.options.tls != BrokerTls::Off {
             command.arg("--cafile").arg(self.file("ca.crt"));
         }
-        if self.options.client_certificates {
+        if self.options.tls == BrokerTls::Mutual {
             command.arg("--cert").arg(self.file("client.crt")).arg("--key").arg(self.file("client.key"));
         }
         command

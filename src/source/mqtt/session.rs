@@ -99,6 +99,9 @@ const SLOW_BACKOFF: (Duration, Duration) = (Duration::from_secs(30), Duration::f
 /// id do not throw each other out all the time.
 const TAKEN_OVER: Duration = Duration::from_secs(60);
 
+/// So many young connections in a row, closed by the broker without a reason, are taken for a fight over our id.
+const FIGHT: u32 = 3;
+
 /// A connection that lasted this long is a good one: the next failure is the first again.
 const STABLE: Duration = Duration::from_secs(60);
 
@@ -148,6 +151,7 @@ impl Session {
             drained: self.drained,
             had_session: false,
             failures: 0,
+            cut_short: 0,
         };
         loop {
             let end = worker.connection().await;
@@ -173,8 +177,10 @@ enum End {
     Setup(SetupError),
     /// The broker does not accept our login or id.
     Refused(ConnectReturnCode),
-    /// Another client connected with our id.
+    /// Another client connected with our id, says the broker.
     TakenOver,
+    /// The broker closed a young connection without saying why; mosquitto 2.0 does so when our id is taken over.
+    CutShort(String),
     /// Everything that may be better in a moment.
     Lost(String),
     /// A receipt was dropped unspent: its message has to be fetched again.
@@ -226,6 +232,8 @@ struct Worker {
     had_session: bool,
     /// Attempts in a row that did not lead to a stable connection.
     failures: u32,
+    /// Young connections in a row that the broker closed without a reason.
+    cut_short: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -236,7 +244,7 @@ enum Phase {
     Open,
     /// Intake has ended, acknowledgements go out.
     Stopping,
-    /// DISCONNECT is on its way.
+    /// DISCONNECT is on its way, behind the last acknowledgements.
     Leaving,
 }
 
@@ -250,6 +258,8 @@ struct Link {
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
     settle: Pin<Box<Sleep>>,
     settled: bool,
+    /// Why we leave.
+    farewell: End,
 }
 
 impl Worker {
@@ -272,6 +282,7 @@ impl Worker {
             shedding: false,
             settle: Box::pin(tokio::time::sleep(STABLE)),
             settled: false,
+            farewell: End::Finished,
         };
         loop {
             match self.next(&mut eventloop, &mut link).await {
@@ -279,7 +290,7 @@ impl Worker {
                 Err(end) => return end,
             }
             if self.has_caught_up(&link) {
-                return End::Shed;
+                link.leave(End::Shed);
             }
         }
     }
@@ -304,17 +315,12 @@ impl Worker {
                     }
                     link.phase = Phase::Stopping;
                 }
-                () = self.drained.cancelled(), if link.phase == Phase::Stopping => {
-                    link.phase = Phase::Leaving;
-                    if link.client.try_disconnect_with_timeout(LEAVE).is_err() {
-                        return Err(End::Finished);
-                    }
-                }
-                () = link.window.abandoned().cancelled(), if link.has_intake() => return Err(End::Abandoned),
+                () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
+                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open => link.leave(End::Abandoned),
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
-                        return Err(End::Shed);
+                        link.leave(End::Shed);
                     }
                 }
                 event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
@@ -433,6 +439,7 @@ impl Worker {
     /// The connection has lasted.
     fn settle(&mut self, link: &mut Link) {
         self.failures = 0;
+        self.cut_short = 0;
         self.health.clear(ConditionKind::SessionTakenOver, "");
         if link.settled {
             self.health.clear(ConditionKind::SessionLost, "");
@@ -464,6 +471,20 @@ impl Worker {
                 unavailable(detail);
                 TAKEN_OVER
             }
+            End::CutShort(fault) if self.cut_short + 1 < FIGHT => {
+                unavailable(format!("the broker at {host} closed the connection: {fault}"));
+                backoff(BACKOFF, self.failures)
+            }
+            End::CutShort(_) => {
+                let id = &self.settings.client_id;
+                let detail = format!(
+                    "the broker closes our connections without a reason, which it does when another client uses the \
+                     client id \"{id}\"; every gateway needs one of its own"
+                );
+                self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
+                unavailable(detail);
+                TAKEN_OVER
+            }
             End::Lost(fault) => {
                 unavailable(format!("no connection to the broker at {host}: {fault}"));
                 backoff(BACKOFF, self.failures)
@@ -479,6 +500,12 @@ impl Worker {
             End::Finished => Duration::ZERO,
         };
         self.failures = self.failures.saturating_add(1);
+        match end {
+            End::CutShort(_) => self.cut_short = self.cut_short.saturating_add(1),
+            // Where nobody listens, nobody fights for our id: the broker itself was away.
+            End::Lost(_) => self.cut_short = 0,
+            End::Finished | End::Setup(_) | End::Refused(_) | End::TakenOver | End::Abandoned | End::Shed => {}
+        }
         random::jittered(pause)
     }
 
@@ -591,11 +618,21 @@ impl Link {
     fn has_intake(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open)
     }
+
+    /// Sends the acknowledgements that are due, then DISCONNECT. From here on nothing that comes in is read.
+    fn leave(&mut self, farewell: End) {
+        self.phase = Phase::Leaving;
+        self.farewell = farewell;
+        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
+        if let Err(fault) = self.client.try_disconnect_with_timeout(LEAVE) {
+            tracing::warn!(%fault, "cannot take leave of the broker");
+        }
+    }
 }
 
-fn end_of(fault: &ConnectionError, link: &Link) -> End {
-    if link.phase == Phase::Leaving || matches!(fault, ConnectionError::RequestsDone) {
-        return End::Finished;
+fn end_of(fault: &ConnectionError, link: &mut Link) -> End {
+    if link.phase == Phase::Leaving {
+        return std::mem::replace(&mut link.farewell, End::Finished);
     }
     if let ConnectionError::ConnectionRefused(code) = fault {
         return if needs_a_person(*code) { End::Refused(*code) } else { End::Lost(format!("refused: {code:?}")) };
@@ -604,6 +641,12 @@ fn end_of(fault: &ConnectionError, link: &Link) -> End {
         && *reason_code == DisconnectReasonCode::SessionTakenOver
     {
         return End::TakenOver;
+    }
+    if let ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)) = fault
+        && link.phase == Phase::Open
+        && !link.settled
+    {
+        return End::CutShort(fault.to_string());
     }
     End::Lost(fault.to_string())
 }
