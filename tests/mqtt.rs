@@ -29,6 +29,9 @@ use crate::support::{
     wait_for,
 };
 
+#[path = "fuzz/checks/mapping.rs"]
+mod mapping_check;
+
 /// How long anything that must happen may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -572,4 +575,24 @@ fn a_flood_fills_bounded_memory_and_what_the_broker_keeps_comes_later() {
         delivery.receipt.spend();
     }
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "one new connection fetched them");
+}
+
+#[test]
+fn the_mapping_keeps_its_promises_over_the_corpus_and_every_cut_of_it() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz/corpus/mapping");
+    let files: Vec<_> = fs::read_dir(corpus).expect("the corpus").map(|file| file.expect("a file").path()).collect();
+    assert!(files.len() >= 10, "the corpus is incomplete: {files:?}");
+    for file in files {
+        let bytes = fs::read(&file).expect("a file of the corpus");
+        for end in 0..=bytes.len() {
+            mapping_check::check(&bytes[..end]);
+        }
+        for at in 1..bytes.len() {
+            let mut bent = bytes.clone();
+            for flip in [0x01, 0x20, 0x80] {
+                bent[at] = bytes[at] ^ flip;
+                mapping_check::check(&bent);
+            }
+        }
+    }
 }
