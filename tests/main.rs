@@ -4,4 +4,5 @@ mod capture;
 mod frames;
 mod api;
 mod settings;
+mod mqtt;
 mod support;

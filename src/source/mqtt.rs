@@ -1,6 +1,11 @@
-//! The broker session.
+//! Doors: the broker session, and the mapping of what controllers say.
+//!
+//! [`session`] speaks MQTT and is the only module that names the client library; [`mapping`] and what it uses is pure.
 
+pub mod counters;
 pub mod credential;
 pub mod mapping;
 pub mod presets;
+pub mod session;
 pub mod topic;
+mod window;

@@ -4,6 +4,7 @@ pub(crate) mod http;
 pub(crate) mod bpf;
 pub(crate) mod frame;
 pub(crate) mod lan;
+pub(crate) mod broker;
 
 use std::time::{Duration, Instant};
 

@@ -75,7 +75,9 @@ pub struct MappingFragment {
     /// Pointer, from the base, to an array of events. Pointers then start in the element, and in the base where the
     /// element has nothing there.
     pub each: Option<String>,
-    /// Pointers to arrays that are read side by side, one event for each position; values that are no arrays stay.
+    /// Pointers to arrays that are read side by side, one event for each position; values that are no arrays stay. It is
+    /// one tap that several relays answer, so where one of them lets in, those that do not are left out. Not together
+    /// with `each`.
     pub zip: Option<Vec<String>>,
     /// What a retained copy is worth: `ignore` (default), `if_new_id` (only with an id and a trusted time), `if_fresh`
     /// (only with a trusted time of the last two minutes), `accept`.
@@ -321,6 +323,10 @@ impl Mapping {
                 Ok(Some(_) | None) => {}
                 Err(why) => first_fault = first_fault.or(Some(why)),
             }
+        }
+        let lets_in = |sighting: &Sighting| sighting.event.kind == DoorEventKind::Granted;
+        if !self.zip.is_empty() && sightings.iter().any(lets_in) {
+            sightings.retain(|sighting| sighting.event.kind != DoorEventKind::Denied);
         }
         match first_fault {
             Some(why) if sightings.is_empty() => Err(why),

@@ -98,7 +98,7 @@ impl Faults {
             format: self.format(merged.format.as_deref()),
             base: self.pointer(&["base"], merged.base.as_deref()).unwrap_or_default(),
             each: self.pointer(&["each"], merged.each.as_deref()),
-            zip: self.zip(merged.zip.as_deref().unwrap_or_default()),
+            zip: self.zip(merged.zip.as_deref().unwrap_or_default(), merged.each.is_some()),
             retained: self.retained(merged.retained.as_deref(), id.is_some()),
             fields: self.fields(&merged.field),
             door: self.template(&["key", "door"], merged.key.door.as_deref(), &names),
@@ -168,7 +168,10 @@ impl Faults {
         None
     }
 
-    fn zip(&mut self, written: &[String]) -> Vec<String> {
+    fn zip(&mut self, written: &[String], has_each: bool) -> Vec<String> {
+        if has_each && !written.is_empty() {
+            self.add(&["zip"], "zip and each cannot be used together");
+        }
         let pointers = written.iter().enumerate();
         pointers.filter_map(|(at, pointer)| self.pointer(&["zip", &at.to_string()], Some(pointer))).collect()
     }

@@ -1,0 +1,69 @@
+//! What the broker session counts; metrics and readiness read it.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::source::{Content, RejectReason};
+
+/// Counters of the broker session since the start of the process; plain atomics, each true by itself.
+#[derive(Debug, Default)]
+pub struct MqttCounters {
+    /// Is there a connection that the broker has accepted?
+    pub connected: AtomicBool,
+    /// Topic filters that we want.
+    pub topics: AtomicU64,
+    /// Topic filters that the broker granted on this connection.
+    pub subscribed: AtomicU64,
+    /// Connections that the broker accepted.
+    pub connects: AtomicU64,
+    /// Attempts that failed, and connections that ended without our wish.
+    pub failures: AtomicU64,
+    /// Messages.
+    pub received: AtomicU64,
+    /// Bytes of their payloads.
+    pub bytes: AtomicU64,
+    /// Messages with the DUP flag: delivered before, and not acknowledged.
+    pub redelivered: AtomicU64,
+    /// Sightings in them.
+    pub sightings: AtomicU64,
+    /// Messages that were understood and say nothing to decide.
+    pub ignored: AtomicU64,
+    rejected: [AtomicU64; RejectReason::ALL.len()],
+    /// Messages of QoS 0 that were dropped because nothing more could be held.
+    pub dropped: AtomicU64,
+    /// Messages of QoS 1 that were left to the broker because nothing more could be held.
+    pub shed: AtomicU64,
+    /// Messages that wait for room in the queue to the pipeline, now.
+    pub held: AtomicU64,
+    /// Acknowledgements handed to the connection that the message came on.
+    pub acknowledged: AtomicU64,
+    /// Receipts that were spent after their connection had ended: the broker delivers those messages again.
+    pub stale: AtomicU64,
+}
+
+impl MqttCounters {
+    /// Has the broker granted every subscription of this connection?
+    pub fn is_ready(&self) -> bool {
+        self.connected.load(Relaxed) && self.subscribed.load(Relaxed) == self.topics.load(Relaxed)
+    }
+
+    /// Messages rejected for this reason.
+    pub fn rejected(&self, why: RejectReason) -> u64 {
+        self.rejected[slot(why)].load(Relaxed)
+    }
+
+    pub(super) fn count(&self, content: &Content) {
+        match content {
+            Content::Sightings(sightings) => add(&self.sightings, sightings.len()),
+            Content::Ignored => add(&self.ignored, 1),
+            Content::Rejected(rejection) => add(&self.rejected[slot(rejection.why)], 1),
+        }
+    }
+}
+
+pub(super) fn add(counter: &AtomicU64, more: usize) {
+    counter.fetch_add(more as u64, Relaxed);
+}
+
+fn slot(why: RejectReason) -> usize {
+    RejectReason::ALL.into_iter().position(|reason| reason == why).unwrap_or(0)
+}

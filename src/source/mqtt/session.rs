@@ -1,0 +1,775 @@
+//! The broker session: the only module that names the MQTT client library.
+//!
+//! One task polls the connection and never waits for the application. What it receives goes through the mapping into the
+//! bounded queue to the pipeline; what commits comes back as a spent receipt and becomes an acknowledgement.
+//!
+//! **What is promised.** A message of QoS 1 is acknowledged after its receipt was spent and not before, in the order of
+//! arrival, on the connection that it came on. Everything else is delivered again by the broker: at the next connection,
+//! because the protocol has no other way. The session is persistent ([`SESSION_EXPIRY`]), so messages of QoS 1 queue at
+//! the broker while we are away. QoS 0 stays QoS 0: what was sent while nobody listened is gone.
+//!
+//! **When the pipeline is slow.** The queue fills, then up to [`MOST_HELD`] sightings are held here, and meanwhile the
+//! connection is read, so that acknowledgements and pings go out: nothing here ever waits for something that waits for
+//! us. The broker stops by itself once its window of unacknowledged messages is full. A broker that ignores its window
+//! (mosquitto 2.0 does) runs into the limit: from then on messages of QoS 1 are left with the broker, unread and
+//! unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are dropped and counted.
+//!
+//! **Each connection is made anew**: a fresh client with fresh certificates, and with it a fresh window of receipts, so
+//! that nothing of an old connection can leak into a new one.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    io,
+    path::{Path, PathBuf},
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use rumqttc::{
+    AckMode, AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop,
+    Incoming, ManualAck, MqttOptions, PersistedAckMode, PersistedSession, Publish, QoS, RetainForwardRule,
+    SessionStore, SessionStoreError, SessionStoreKey, StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
+    TlsConfiguration, Transport,
+};
+use rustls::{
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    sign::{CertifiedKey, SingleCertAndKey},
+};
+use secrecy::ExposeSecret;
+use tokio::{
+    sync::mpsc::{self, error::TrySendError},
+    time::Sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    counters::{MqttCounters, add},
+    mapping::{LARGEST_PAYLOAD, Mapping, Meta, reject, route},
+    window::Window,
+};
+use crate::{
+    clock::Clock,
+    health::{ConditionKind, Health},
+    random,
+    settings::{self, Tls},
+    source::{Content, Delivery, Receipt, RejectReason},
+};
+
+/// The source of messages that no `[[source]]` claims.
+pub const UNCLAIMED: &str = "mqtt";
+
+/// How long the broker keeps our session and its queue while we are away. A long weekend with a dead gateway must not
+/// lose events; after a week a person looks anyway. Brokers may lower it, which is logged.
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How many sightings are held for the queue to the pipeline: four times the queue, at most some 20 MB. Beyond it messages
+/// are left with the broker (QoS 1) or dropped (QoS 0).
+pub const MOST_HELD: usize = 16_384;
+
+/// How many unacknowledged messages the broker may send, the size of a large batch. mosquitto overruns it.
+const RECEIVE_MAXIMUM: u16 = 1024;
+
+/// The largest packet that the broker may send, in bytes: the largest payload with a long topic and properties. The
+/// broker drops larger ones instead of sending them (MQTT 5, 3.1.2.11.4).
+#[expect(clippy::cast_possible_truncation, reason = "a constant far below the limit")]
+const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
+
+/// How often the connection is checked while nothing is sent; a dead one is noticed after at most two of it.
+const KEEP_ALIVE_SECONDS: u16 = 20;
+
+/// How long connecting may take, TLS and login included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests waiting for the connection. An acknowledgement answers a packet id that the broker cannot use again before,
+/// so there are never more of them than packet ids: the queue cannot be full.
+const REQUESTS: usize = 65_535 + 16;
+
+/// How long a disconnect may take before the connection is simply closed.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// Between two attempts: doubled from the first to the last, with jitter.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The same after a refused login or an unreadable certificate, which only a person can mend; brokers lock clients out
+/// that try too often.
+const SLOW_BACKOFF: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+
+/// Pause after another client took over our id: with jitter at most two attempts a minute, so that two gateways with one
+/// id do not throw each other out all the time.
+const TAKEN_OVER: Duration = Duration::from_secs(60);
+
+/// So many young connections in a row, closed by the broker without a reason, are taken for a fight over our id.
+const FIGHT: u32 = 3;
+
+/// A connection that lasted this long is a good one: the next failure is the first again.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// How long a lost session stays a condition, so that a person sees it.
+const LOST_SHOWN: Duration = Duration::from_secs(3600);
+
+/// The broker session and what it works with.
+///
+/// Ends in two steps. When `stop` is cancelled, intake ends at once: the queue to the pipeline is closed (what was not
+/// handed over stays with the broker), and only acknowledgements go out. When `drained` is cancelled too, because no
+/// receipt will be spent any more, the last acknowledgements are sent, then DISCONNECT, and [`Session::run`] returns.
+#[derive(Debug)]
+pub struct Session {
+    /// `[mqtt]`.
+    pub settings: settings::Mqtt,
+    /// `[[source]]`, in order.
+    pub sources: Vec<Arc<Mapping>>,
+    /// For arrival times.
+    pub clock: Clock,
+    /// The queue to the pipeline, of [`crate::source::DELIVERIES`] messages.
+    pub deliveries: mpsc::Sender<Delivery>,
+    /// Where conditions are raised.
+    pub health: Health,
+    /// Where everything is counted; [`MqttCounters::is_ready`] says whether all subscriptions are granted.
+    pub counters: Arc<MqttCounters>,
+    /// Ends intake.
+    pub stop: CancellationToken,
+    /// Ends the connection.
+    pub drained: CancellationToken,
+}
+
+impl Session {
+    /// Connects, and connects again whenever that ends, until it is told to stop. Never fails: what goes wrong is a
+    /// condition and is tried again.
+    pub async fn run(self) {
+        let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
+        self.counters.topics.store(filters.len() as u64, Relaxed);
+        let mut worker = Worker {
+            filters: filters.into_iter().collect(),
+            handover: Handover::new(self.deliveries, Arc::clone(&self.counters)),
+            settings: self.settings,
+            sources: self.sources,
+            clock: self.clock,
+            health: self.health,
+            counters: self.counters,
+            stop: self.stop,
+            drained: self.drained,
+            had_session: false,
+            failures: 0,
+            cut_short: 0,
+        };
+        loop {
+            let end = worker.connection().await;
+            worker.counters.connected.store(false, Relaxed);
+            worker.counters.subscribed.store(0, Relaxed);
+            if worker.stop.is_cancelled() || matches!(end, End::Finished) {
+                return;
+            }
+            let pause = worker.account(&end);
+            if worker.pause(pause).await.is_stopped() {
+                return;
+            }
+        }
+    }
+}
+
+/// Why a connection ended, as far as the next attempt cares.
+#[derive(Debug)]
+enum End {
+    /// We left, or were told to stop before there was anything to leave.
+    Finished,
+    /// The certificates or options cannot be used.
+    Setup(SetupError),
+    /// The broker does not accept our login or id.
+    Refused(ConnectReturnCode),
+    /// Another client connected with our id, says the broker.
+    TakenOver,
+    /// The broker closed a young connection without saying why; mosquitto 2.0 does so when our id is taken over.
+    CutShort(String),
+    /// Everything that may be better in a moment.
+    Lost(String),
+    /// A receipt was dropped unspent: its message has to be fetched again.
+    Abandoned,
+    /// Messages were left with the broker and there is room for them now.
+    Shed,
+}
+
+/// The connection cannot even be tried.
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error("cannot read {path}: {fault}")]
+    File { path: PathBuf, fault: io::Error },
+    #[error("{path} holds no usable PEM: {fault}")]
+    Pem { path: PathBuf, fault: rustls::pki_types::pem::Error },
+    #[error("the client certificate cannot be used: {0}")]
+    Certificate(rustls::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(rumqttc::TlsError),
+    #[error("the client cannot be set up: {0}")]
+    Client(String),
+}
+
+/// Did a wait end because we were told to stop?
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waited {
+    Whole,
+    Stopped,
+}
+
+impl Waited {
+    fn is_stopped(self) -> bool {
+        self == Self::Stopped
+    }
+}
+
+/// What lives as long as the process.
+struct Worker {
+    settings: settings::Mqtt,
+    sources: Vec<Arc<Mapping>>,
+    filters: Vec<String>,
+    clock: Clock,
+    handover: Handover,
+    health: Health,
+    counters: Arc<MqttCounters>,
+    stop: CancellationToken,
+    drained: CancellationToken,
+    /// The broker has kept a session for us since the process started.
+    had_session: bool,
+    /// Attempts in a row that did not lead to a stable connection.
+    failures: u32,
+    /// Young connections in a row that the broker closed without a reason.
+    cut_short: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Not accepted yet.
+    Connecting,
+    /// Messages come in.
+    Open,
+    /// Intake has ended, acknowledgements go out.
+    Stopping,
+    /// DISCONNECT is on its way, behind the last acknowledgements.
+    Leaving,
+}
+
+/// What lives as long as one connection.
+struct Link {
+    client: AsyncClient,
+    window: Arc<Window<ManualAck>>,
+    phase: Phase,
+    /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
+    shedding: bool,
+    /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
+    settle: Pin<Box<Sleep>>,
+    settled: bool,
+    /// Why we leave.
+    farewell: End,
+}
+
+impl Worker {
+    /// One connection from setup to end.
+    async fn connection(&mut self) -> End {
+        let (client, mut eventloop) = match client(&self.settings).await {
+            Ok(made) => made,
+            Err(fault) => return End::Setup(fault),
+        };
+        let (sender, counters) = (client.clone(), Arc::clone(&self.counters));
+        let window = Window::new(move |acknowledgement| {
+            // Fails only when the connection is gone; the broker delivers the message again.
+            let sent = sender.try_manual_ack(acknowledgement).is_ok();
+            add(if sent { &counters.acknowledged } else { &counters.stale }, 1);
+        });
+        let mut link = Link {
+            client,
+            window,
+            phase: Phase::Connecting,
+            shedding: false,
+            settle: Box::pin(tokio::time::sleep(STABLE)),
+            settled: false,
+            farewell: End::Finished,
+        };
+        loop {
+            match self.next(&mut eventloop, &mut link).await {
+                Ok(event) => self.handle(event, &mut link),
+                Err(end) => return end,
+            }
+            if self.has_caught_up(&link) {
+                link.leave(End::Shed);
+            }
+        }
+    }
+
+    /// Were messages left with the broker, and is everything before them committed and acknowledged?
+    fn has_caught_up(&self, link: &Link) -> bool {
+        link.shedding && link.phase == Phase::Open && self.handover.held.is_empty() && link.window.is_settled()
+    }
+
+    /// The next event of the connection. Meanwhile held messages are handed over, and the wishes to stop are heard.
+    ///
+    /// The poll is never dropped before it is done, unless the connection ends with it.
+    async fn next(&mut self, eventloop: &mut EventLoop, link: &mut Link) -> Result<Event, End> {
+        let mut poll = pin!(eventloop.poll());
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled(), if link.has_intake() => {
+                    self.handover.close();
+                    if link.phase == Phase::Connecting {
+                        return Err(End::Finished);
+                    }
+                    link.phase = Phase::Stopping;
+                }
+                () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
+                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open => link.leave(End::Abandoned),
+                () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
+                () = self.handover.forward(), if !self.handover.held.is_empty() => {
+                    if self.has_caught_up(link) {
+                        link.leave(End::Shed);
+                    }
+                }
+                event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
+            }
+        }
+    }
+
+    fn handle(&mut self, event: Event, link: &mut Link) {
+        let Event::Incoming(packet) = event else {
+            return;
+        };
+        if let Incoming::Publish(publish) = packet {
+            self.received(&publish, link);
+        } else if let Incoming::ConnAck(answer) = packet {
+            self.connected(&answer, link);
+        } else if let Incoming::SubAck(answer) = packet {
+            self.subscribed(&answer);
+        }
+    }
+
+    fn connected(&mut self, answer: &ConnAck, link: &mut Link) {
+        link.phase = Phase::Open;
+        link.settle.set(tokio::time::sleep(STABLE));
+        self.counters.connected.store(true, Relaxed);
+        add(&self.counters.connects, 1);
+        self.health.clear(ConditionKind::BrokerUnavailable, "");
+        let resumed = answer.session_present;
+        tracing::info!(host = self.settings.host, port = self.settings.port, resumed, "connected to the broker");
+        if resumed {
+            self.health.clear(ConditionKind::SessionLost, "");
+        } else if self.had_session {
+            let detail = "the broker had forgotten our session, door events sent meanwhile are lost; give the broker \
+                          persistence, and let no other client use our client id";
+            self.health.raise(ConditionKind::SessionLost, "", detail);
+        }
+        let granted = answer.properties.as_ref().and_then(|properties| properties.session_expiry_interval);
+        if let Some(seconds) = granted.filter(|seconds| u64::from(*seconds) < SESSION_EXPIRY.as_secs()) {
+            tracing::warn!(seconds, "the broker keeps our session for a shorter time than asked");
+        }
+        if self.filters.is_empty() {
+            return;
+        }
+        // Again on every connection, in one packet: it costs nothing when the session has them, and mends a session that
+        // has lost them or was made with other settings. Only a subscription that is new brings retained messages.
+        let filters = self.filters.iter().map(|path| SubscribeFilter {
+            path: path.clone(),
+            qos: QoS::AtLeastOnce,
+            nolocal: false,
+            preserve_retain: false,
+            retain_forward_rule: RetainForwardRule::OnNewSubscribe,
+        });
+        if let Err(fault) = link.client.try_subscribe_many(filters) {
+            self.health.raise(ConditionKind::SubscriptionRefused, "", fault);
+        }
+    }
+
+    fn subscribed(&mut self, answer: &SubAck) {
+        let mut granted = 0;
+        for (filter, code) in self.filters.iter().zip(&answer.return_codes) {
+            let SubscribeReasonCode::Success(qos) = code else {
+                let detail = format!("the broker refuses the topic {filter}: {code:?}; check its access rules");
+                self.health.raise(ConditionKind::SubscriptionRefused, filter, detail);
+                continue;
+            };
+            granted += 1;
+            self.health.clear(ConditionKind::SubscriptionRefused, filter);
+            if *qos == QoS::AtMostOnce {
+                tracing::warn!(
+                    topic = filter,
+                    "the broker grants only QoS 0: it keeps nothing for us while we are away"
+                );
+            }
+        }
+        self.had_session = true;
+        self.counters.subscribed.store(granted, Relaxed);
+        tracing::info!(granted, wanted = self.filters.len(), "subscribed to the topics of the doors");
+    }
+
+    fn received(&mut self, publish: &Publish, link: &mut Link) {
+        // Without intake nothing is acknowledged, so the broker keeps it.
+        if link.phase != Phase::Open {
+            return;
+        }
+        add(&self.counters.received, 1);
+        add(&self.counters.bytes, publish.payload.len());
+        add(&self.counters.redelivered, usize::from(publish.dup));
+        let acknowledgement = link.client.prepare_ack(publish);
+        if link.shedding && acknowledgement.is_some() {
+            add(&self.counters.shed, 1);
+            return;
+        }
+        if self.handover.is_full() {
+            link.shedding |= self.handover.overflow(acknowledgement.is_some());
+            return;
+        }
+        let (source, content) = self.content(publish);
+        self.counters.count(&content);
+        let receipt = acknowledgement.map_or_else(Receipt::none, |packet| link.window.receipt(packet));
+        self.handover.offer(Delivery { source, content, receipt });
+    }
+
+    fn content(&self, publish: &Publish) -> (Arc<str>, Content) {
+        let topic = String::from_utf8_lossy(&publish.topic);
+        match route(&self.sources, &topic) {
+            Some(mapping) => {
+                let meta = Meta { retained: publish.retain };
+                (Arc::clone(&mapping.name), mapping.map(&topic, &publish.payload, meta, self.clock.now()))
+            }
+            None => {
+                let rejection = reject(RejectReason::UnknownTopic, &topic, &publish.payload);
+                (Arc::from(UNCLAIMED), Content::Rejected(rejection))
+            }
+        }
+    }
+
+    /// The connection has lasted.
+    fn settle(&mut self, link: &mut Link) {
+        self.failures = 0;
+        self.cut_short = 0;
+        self.health.clear(ConditionKind::SessionTakenOver, "");
+        if link.settled {
+            self.health.clear(ConditionKind::SessionLost, "");
+        }
+        link.settled = true;
+        link.settle.set(tokio::time::sleep(LOST_SHOWN));
+    }
+
+    /// Says what ended the connection; gives the pause before the next attempt.
+    fn account(&mut self, end: &End) -> Duration {
+        add(&self.counters.failures, 1);
+        let host = format!("{}:{}", self.settings.host, self.settings.port);
+        let unavailable = |detail: String| self.health.raise(ConditionKind::BrokerUnavailable, "", detail);
+        let pause = match end {
+            End::Setup(fault) => {
+                unavailable(fault.to_string());
+                backoff(SLOW_BACKOFF, self.failures)
+            }
+            End::Refused(code) => {
+                unavailable(format!(
+                    "the broker at {host} refuses us: {code:?}; check client_id, username and password"
+                ));
+                backoff(SLOW_BACKOFF, self.failures)
+            }
+            End::TakenOver => {
+                let id = &self.settings.client_id;
+                let detail = format!("another client uses the client id \"{id}\"; every gateway needs one of its own");
+                self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
+                unavailable(detail);
+                TAKEN_OVER
+            }
+            End::CutShort(fault) if self.cut_short + 1 < FIGHT => {
+                unavailable(format!("the broker at {host} closed the connection: {fault}"));
+                backoff(BACKOFF, self.failures)
+            }
+            End::CutShort(_) => {
+                let id = &self.settings.client_id;
+                let detail = format!(
+                    "the broker closes our connections without a reason, which it does when another client uses the \
+                     client id \"{id}\"; every gateway needs one of its own"
+                );
+                self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
+                unavailable(detail);
+                TAKEN_OVER
+            }
+            End::Lost(fault) => {
+                unavailable(format!("no connection to the broker at {host}: {fault}"));
+                backoff(BACKOFF, self.failures)
+            }
+            End::Abandoned => {
+                tracing::info!("door messages were given back unread; connecting anew to fetch them");
+                backoff(BACKOFF, self.failures)
+            }
+            End::Shed => {
+                tracing::info!("the backlog is gone; connecting anew to fetch what was left with the broker");
+                return Duration::ZERO;
+            }
+            End::Finished => Duration::ZERO,
+        };
+        self.failures = self.failures.saturating_add(1);
+        match end {
+            End::CutShort(_) => self.cut_short = self.cut_short.saturating_add(1),
+            // Where nobody listens, nobody fights for our id: the broker itself was away.
+            End::Lost(_) => self.cut_short = 0,
+            End::Finished | End::Setup(_) | End::Refused(_) | End::TakenOver | End::Abandoned | End::Shed => {}
+        }
+        random::jittered(pause)
+    }
+
+    /// Waits, and meanwhile hands over what is held.
+    async fn pause(&mut self, span: Duration) -> Waited {
+        let mut sleep = pin!(tokio::time::sleep(span));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Waited::Stopped,
+                () = self.handover.forward(), if !self.handover.held.is_empty() => {}
+                () = &mut sleep => return Waited::Whole,
+            }
+        }
+    }
+}
+
+/// The way to the pipeline: the bounded queue, and what waits for room in it.
+struct Handover {
+    /// None once intake has ended.
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    held: VecDeque<Delivery>,
+    /// Sightings in `held`, each message at least one.
+    weight: usize,
+    /// Since when messages are left out has been said, and how many were.
+    left_out: Option<u64>,
+    counters: Arc<MqttCounters>,
+}
+
+impl Handover {
+    fn new(deliveries: mpsc::Sender<Delivery>, counters: Arc<MqttCounters>) -> Self {
+        Self { deliveries: Some(deliveries), held: VecDeque::new(), weight: 0, left_out: None, counters }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.weight >= MOST_HELD
+    }
+
+    /// Hands over, or holds until there is room.
+    fn offer(&mut self, delivery: Delivery) {
+        let Some(queue) = &self.deliveries else {
+            return;
+        };
+        let refused = if self.held.is_empty() { queue.try_send(delivery) } else { Err(TrySendError::Full(delivery)) };
+        match refused {
+            Ok(()) => {}
+            Err(TrySendError::Full(delivery)) => {
+                self.weight += weight(&delivery);
+                self.held.push_back(delivery);
+                self.counters.held.store(self.held.len() as u64, Relaxed);
+            }
+            Err(TrySendError::Closed(_)) => self.close(),
+        }
+    }
+
+    /// Waits for room and hands over the oldest. Nothing is taken before there is room, so this may be dropped.
+    async fn forward(&mut self) {
+        let Some(queue) = &self.deliveries else {
+            return self.held.clear();
+        };
+        let Ok(room) = queue.reserve().await else {
+            return self.close();
+        };
+        if let Some(delivery) = self.held.pop_front() {
+            self.weight = self.weight.saturating_sub(weight(&delivery));
+            self.counters.held.store(self.held.len() as u64, Relaxed);
+            room.send(delivery);
+        }
+        if self.held.is_empty()
+            && let Some(left_out) = self.left_out.take()
+        {
+            tracing::info!(left_out, "door messages are read again");
+        }
+    }
+
+    /// A message for which there is no room. Answers whether the broker keeps it.
+    fn overflow(&mut self, broker_keeps_it: bool) -> bool {
+        if self.left_out.is_none() {
+            tracing::warn!(
+                held = self.held.len(),
+                "too many door messages wait for the database; leaving out the next"
+            );
+        }
+        *self.left_out.get_or_insert(0) += 1;
+        add(if broker_keeps_it { &self.counters.shed } else { &self.counters.dropped }, 1);
+        broker_keeps_it
+    }
+
+    /// Ends intake; the pipeline sees the end of the queue once it has read what is in it.
+    fn close(&mut self) {
+        self.deliveries = None;
+        self.held.clear();
+        self.weight = 0;
+        self.counters.held.store(0, Relaxed);
+    }
+}
+
+fn weight(delivery: &Delivery) -> usize {
+    match &delivery.content {
+        Content::Sightings(sightings) => sightings.len().max(1),
+        Content::Ignored | Content::Rejected(_) => 1,
+    }
+}
+
+fn backoff((first, last): (Duration, Duration), failures: u32) -> Duration {
+    first.saturating_mul(1 << failures.min(16)).min(last)
+}
+
+impl Link {
+    fn has_intake(&self) -> bool {
+        matches!(self.phase, Phase::Connecting | Phase::Open)
+    }
+
+    /// Sends the acknowledgements that are due, then DISCONNECT. From here on nothing that comes in is read.
+    fn leave(&mut self, farewell: End) {
+        self.phase = Phase::Leaving;
+        self.farewell = farewell;
+        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
+        if let Err(fault) = self.client.try_disconnect_with_timeout(LEAVE) {
+            tracing::warn!(%fault, "cannot take leave of the broker");
+        }
+    }
+}
+
+fn end_of(fault: &ConnectionError, link: &mut Link) -> End {
+    if link.phase == Phase::Leaving {
+        return std::mem::replace(&mut link.farewell, End::Finished);
+    }
+    if let ConnectionError::ConnectionRefused(code) = fault {
+        return if needs_a_person(*code) { End::Refused(*code) } else { End::Lost(format!("refused: {code:?}")) };
+    }
+    if let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = fault
+        && *reason_code == DisconnectReasonCode::SessionTakenOver
+    {
+        return End::TakenOver;
+    }
+    if let ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)) = fault
+        && link.phase == Phase::Open
+        && !link.settled
+    {
+        return End::CutShort(fault.to_string());
+    }
+    End::Lost(fault.to_string())
+}
+
+fn needs_a_person(code: ConnectReturnCode) -> bool {
+    matches!(
+        code,
+        ConnectReturnCode::BadUserNamePassword
+            | ConnectReturnCode::NotAuthorized
+            | ConnectReturnCode::Banned
+            | ConnectReturnCode::BadAuthenticationMethod
+            | ConnectReturnCode::BadClientId
+            | ConnectReturnCode::ClientIdentifierNotValid
+            | ConnectReturnCode::RefusedProtocolVersion
+            | ConnectReturnCode::UnsupportedProtocolVersion
+    )
+}
+
+/// A client that has not connected yet.
+async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, EventLoop), SetupError> {
+    let address = (settings.host.clone(), settings.port);
+    let mut options = MqttOptions::new(settings.client_id.clone(), address);
+    options
+        .set_keep_alive(KEEP_ALIVE_SECONDS)
+        .set_connect_timeout(CONNECT_TIMEOUT)
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(u32::try_from(SESSION_EXPIRY.as_secs()).unwrap_or(u32::MAX)))
+        .set_receive_maximum(Some(RECEIVE_MAXIMUM))
+        .set_max_packet_size(Some(LARGEST_PACKET))
+        .set_ack_mode(AckMode::Manual)
+        .set_outgoing_inflight_upper_limit(OUTGOING)
+        .set_session_store(NothingOutgoing);
+    if let Some((username, password)) = &settings.login {
+        options.set_credentials(username.clone(), password.expose_secret().to_owned());
+    }
+    if let Some(tls) = &settings.tls {
+        options.set_transport(transport(tls).await?);
+    }
+    let built = AsyncClient::builder(options).capacity(REQUESTS).try_build();
+    built.map_err(|fault| SetupError::Client(fault.to_string()))
+}
+
+/// Reads the certificates, at each connection: renewed ones are picked up without a restart.
+async fn transport(tls: &Tls) -> Result<Transport, SetupError> {
+    let client = match &tls.client {
+        Some((certificate, key)) => Some((read(certificate).await?, read(key).await?)),
+        None => None,
+    };
+    if let Some(path) = &tls.ca_file {
+        let ca = read(path).await?;
+        if let Err(fault) = CertificateDer::from_pem_slice(&ca) {
+            return Err(SetupError::Pem { path: path.clone(), fault });
+        }
+        return Ok(Transport::tls(ca, client, None));
+    }
+    let configuration = TlsConfiguration::try_default_rustls().map_err(SetupError::Tls)?;
+    match (configuration, client, &tls.client) {
+        (TlsConfiguration::Rustls(config), Some((chain, key)), Some((chain_path, key_path))) => {
+            let pem = |path: &Path, fault| SetupError::Pem { path: path.to_owned(), fault };
+            let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>();
+            let chain = chain.map_err(|fault| pem(chain_path, fault))?;
+            let key = PrivateKeyDer::from_pem_slice(&key).map_err(|fault| pem(key_path, fault))?;
+            let mut config = (*config).clone();
+            let certified =
+                CertifiedKey::from_der(chain, key, config.crypto_provider()).map_err(SetupError::Certificate)?;
+            config.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+            Ok(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))))
+        }
+        (configuration, _, _) => Ok(Transport::tls_with_config(configuration)),
+    }
+}
+
+async fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
+    tokio::fs::read(path).await.map_err(|fault| SetupError::File { path: path.to_owned(), fault })
+}
+
+/// How many messages of ours may be under way: we publish none here, and the library makes its tables of this size.
+const OUTGOING: u16 = 4;
+
+/// Tells the client library that this side of the session has nothing under way.
+///
+/// A broker that has kept our session while we were restarted is right to resume it. The library refuses that, or
+/// refuses every later SUBSCRIBE, unless it is shown the client's half of the session (MQTT 5, 3.2.2-4). Ours is always
+/// empty: we publish nothing, and unacknowledged receives of QoS 1 are the broker's half.
+#[derive(Debug)]
+struct NothingOutgoing;
+
+impl SessionStore for NothingOutgoing {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Stored<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: None,
+            outgoing_inflight_upper_limit: Some(OUTGOING),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(Some(session))))
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Stored<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Stored<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_its_limit() {
+        let seconds = |failures| backoff(BACKOFF, failures).as_secs();
+        assert_eq!([0, 1, 2, 3, 5, 6, 7, 40].map(seconds), [1, 2, 4, 8, 32, 60, 60, 60]);
+        assert_eq!(backoff(SLOW_BACKOFF, 9), Duration::from_secs(300));
+    }
+}

@@ -1,0 +1,148 @@
+//! The unacknowledged messages of one connection: acknowledgements leave in the order in which messages came.
+//!
+//! The protocol asks for that order (MQTT 5, 4.6.0-2), and a batch may commit behind a later one. A window lives as long
+//! as its connection: a receipt that is spent afterwards finds the connection gone and changes nothing, because packet
+//! ids of an old connection mean other messages on a new one.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::source::Receipt;
+
+/// Sends one acknowledgement, or drops it when the connection is gone. Must not block.
+type Sender<T> = Box<dyn Fn(T) + Send + Sync>;
+
+/// What one connection still owes the broker.
+pub(super) struct Window<T> {
+    send: Sender<T>,
+    owed: Mutex<Owed<T>>,
+    abandoned: CancellationToken,
+}
+
+struct Owed<T> {
+    /// The number of the first of `waiting`, counted from the start of the connection.
+    first: u64,
+    waiting: VecDeque<Waiting<T>>,
+}
+
+struct Waiting<T> {
+    acknowledgement: T,
+    spent: bool,
+}
+
+impl<T: Send + 'static> Window<T> {
+    pub(super) fn new(send: impl Fn(T) + Send + Sync + 'static) -> Arc<Self> {
+        let owed = Mutex::new(Owed { first: 0, waiting: VecDeque::new() });
+        Arc::new(Self { send: Box::new(send), owed, abandoned: CancellationToken::new() })
+    }
+
+    /// The right to acknowledge the message that came just now.
+    pub(super) fn receipt(self: &Arc<Self>, acknowledgement: T) -> Receipt {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let nth = owed.first + owed.waiting.len() as u64;
+        owed.waiting.push_back(Waiting { acknowledgement, spent: false });
+        drop(owed);
+        let ticket = Ticket { window: Arc::clone(self), nth, spent: false };
+        Receipt::new(move || ticket.spend())
+    }
+
+    /// Cancelled when a receipt was dropped unspent. The broker delivers again only on a new connection (MQTT 5,
+    /// 4.4.0-1), and nothing behind that message can be acknowledged on this one.
+    pub(super) const fn abandoned(&self) -> &CancellationToken {
+        &self.abandoned
+    }
+
+    /// Is nothing owed?
+    pub(super) fn is_settled(&self) -> bool {
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).waiting.is_empty()
+    }
+
+    fn spend(&self, nth: u64) {
+        let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = nth.checked_sub(owed.first).and_then(|place| usize::try_from(place).ok());
+        if let Some(waiting) = place.and_then(|place| owed.waiting.get_mut(place)) {
+            waiting.spent = true;
+        }
+        // Sent under the lock, so that two threads cannot overtake each other.
+        while owed.waiting.front().is_some_and(|waiting| waiting.spent) {
+            if let Some(waiting) = owed.waiting.pop_front() {
+                owed.first += 1;
+                (self.send)(waiting.acknowledgement);
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Window<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Window")
+    }
+}
+
+struct Ticket<T: Send + 'static> {
+    window: Arc<Window<T>>,
+    nth: u64,
+    spent: bool,
+}
+
+impl<T: Send + 'static> Ticket<T> {
+    fn spend(mut self) {
+        self.spent = true;
+        self.window.spend(self.nth);
+    }
+}
+
+impl<T: Send + 'static> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        if !self.spent {
+            self.window.abandoned.cancel();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn recording() -> (Arc<Window<u16>>, Arc<Mutex<Vec<u16>>>) {
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&sent);
+        let window = Window::new(move |packet| {
+            log.lock().expect("the log").push(packet);
+        });
+        (window, sent)
+    }
+
+    #[test]
+    fn a_dropped_receipt_is_noticed_and_holds_back_what_came_after() {
+        let (window, sent) = recording();
+        let (first, second, third) = (window.receipt(1), window.receipt(2), window.receipt(3));
+        third.spend();
+        first.spend();
+        assert!(!window.abandoned().is_cancelled());
+        drop(second);
+        assert!(window.abandoned().is_cancelled());
+        assert_eq!(*sent.lock().expect("the log"), [1]);
+    }
+
+    proptest! {
+        #[test]
+        fn acknowledgements_leave_in_order_of_arrival_whatever_commits_first(order in Just((0u16..40).collect::<Vec<_>>()).prop_shuffle()) {
+            let (window, sent) = recording();
+            let mut receipts: Vec<Option<Receipt>> = (0..40).map(|packet| Some(window.receipt(packet))).collect();
+            for at in order {
+                receipts[usize::from(at)].take().expect("spent once").spend();
+                let sent = sent.lock().expect("the log");
+                prop_assert!(sent.iter().copied().eq(0..u16::try_from(sent.len()).expect("few")));
+            }
+            prop_assert_eq!(sent.lock().expect("the log").len(), 40);
+            prop_assert!(!window.abandoned().is_cancelled());
+        }
+    }
+}

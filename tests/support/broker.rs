@@ -1,0 +1,237 @@
+//! A private mosquitto on a free loopback port: plain, with passwords, with TLS; restarted and killed at will.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::Write as _,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::wait_for;
+
+/// What the broker should be like.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct BrokerOptions {
+    /// Sessions and queues survive a restart.
+    pub(crate) persistence: bool,
+    /// Log in as `daemon` with `daemonpw` or as `door` with `doorpw`; anonymous clients are refused.
+    pub(crate) passwords: bool,
+    /// TLS?
+    pub(crate) tls: BrokerTls,
+    /// More lines of configuration.
+    pub(crate) lines: Vec<String>,
+}
+
+/// How the broker encrypts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum BrokerTls {
+    /// Not at all.
+    #[default]
+    Off,
+    /// With a certificate for `localhost` and 127.0.0.1 of a private authority.
+    Server,
+    /// And clients need a certificate of the same authority.
+    Mutual,
+}
+
+/// A running broker; ends with the value.
+#[derive(Debug)]
+pub(crate) struct Broker {
+    dir: TempDir,
+    options: BrokerOptions,
+    /// On 127.0.0.1.
+    pub(crate) port: u16,
+    child: Option<Child>,
+}
+
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
+    listener.local_addr().expect("its address").port()
+}
+
+impl Broker {
+    /// A plain broker that forgets everything when it ends.
+    pub(crate) fn plain() -> Self {
+        Self::start(BrokerOptions::default())
+    }
+
+    /// Starts one on a free port.
+    pub(crate) fn start(options: BrokerOptions) -> Self {
+        Self::start_on(free_port(), options)
+    }
+
+    /// Starts one on a port that the test knows beforehand.
+    pub(crate) fn start_on(port: u16, options: BrokerOptions) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        if options.tls != BrokerTls::Off {
+            authority(dir.path(), "ca");
+            certificate(dir.path(), "ca", "server", "localhost");
+            certificate(dir.path(), "ca", "client", "daemon");
+            authority(dir.path(), "other");
+        }
+        if options.passwords {
+            fs::write(dir.path().join("passwd"), "").expect("the password file");
+            for (user, password) in [("daemon", "daemonpw"), ("door", "doorpw")] {
+                run(Command::new("mosquitto_passwd").arg("-b").arg(dir.path().join("passwd")).args([user, password]));
+            }
+        }
+        let mut broker = Self { dir, options, port, child: None };
+        fs::write(broker.file("mosquitto.conf"), broker.configuration()).expect("the configuration");
+        broker.resume();
+        broker
+    }
+
+    /// A file of the broker's: `ca.crt`, `other.crt` (another authority), `client.crt`, `client.key`, `log`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.file("log")).unwrap_or_default()
+    }
+
+    /// Starts it again, on the same port, with what it kept.
+    pub(crate) fn resume(&mut self) {
+        assert!(self.child.is_none(), "the broker runs already");
+        let child = Command::new("mosquitto")
+            .arg("-c")
+            .arg(self.file("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto does not start; install it with: apt-get install mosquitto mosquitto-clients");
+        self.child = Some(child);
+        wait_for("mosquitto to listen", Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", self.port)).map(drop).map_err(|fault| format!("{fault}; {}", self.log()))
+        });
+    }
+
+    /// Ends it as `systemctl stop` would; it writes its database if it has one.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            run(Command::new("kill").arg(child.id().to_string()));
+            child.wait().expect("the broker's exit");
+        }
+    }
+
+    fn configuration(&self) -> String {
+        let (dir, options) = (self.dir.path().display(), &self.options);
+        // mosquitto, started by root, would become a user who cannot read the test's directory.
+        let mut text = format!(
+            "listener {} 127.0.0.1\nuser root\nset_tcp_nodelay true\nallow_anonymous {}\nlog_dest file {dir}/log\n\
+             log_timestamp false\nmax_queued_messages 0\npid_file {dir}/pid\n",
+            self.port, !options.passwords,
+        );
+        if options.persistence {
+            write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String");
+        }
+        if options.passwords {
+            writeln!(text, "password_file {dir}/passwd").expect("writing to a String");
+        }
+        if options.tls != BrokerTls::Off {
+            write!(text, "cafile {dir}/ca.crt\ncertfile {dir}/server.crt\nkeyfile {dir}/server.key\n")
+                .expect("writing to a String");
+        }
+        if options.tls == BrokerTls::Mutual {
+            text.push_str("require_certificate true\n");
+        }
+        for line in &options.lines {
+            writeln!(text, "{line}").expect("writing to a String");
+        }
+        text
+    }
+
+    fn publisher(&self) -> Command {
+        let mut command = Command::new("mosquitto_pub");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]);
+        if self.options.passwords {
+            command.args(["-u", "door", "-P", "doorpw"]);
+        }
+        if self.options.tls != BrokerTls::Off {
+            command.arg("--cafile").arg(self.file("ca.crt"));
+        }
+        if self.options.tls == BrokerTls::Mutual {
+            command.arg("--cert").arg(self.file("client.crt")).arg("--key").arg(self.file("client.key"));
+        }
+        command
+    }
+
+    /// Publishes one message, with any bytes.
+    pub(crate) fn publish(&self, topic: &str, payload: &[u8], qos: u8) {
+        self.publish_with(topic, payload, qos, &[]);
+    }
+
+    /// Publishes one message that the broker keeps for later subscribers.
+    pub(crate) fn publish_retained(&self, topic: &str, payload: &[u8]) {
+        self.publish_with(topic, payload, 1, &["-r"]);
+    }
+
+    fn publish_with(&self, topic: &str, payload: &[u8], qos: u8, more: &[&str]) {
+        let mut command = self.publisher();
+        command.args(["-t", topic, "-q", &qos.to_string()]).args(more);
+        // mosquitto_pub has its own word for a message without bytes.
+        command.arg(if payload.is_empty() { "-n" } else { "-s" });
+        feed(command, payload);
+    }
+
+    /// Publishes each line as a message, in order, over one connection.
+    pub(crate) fn publish_lines(&self, topic: &str, lines: impl IntoIterator<Item = String>, qos: u8) {
+        let mut command = self.publisher();
+        command.args(["-t", topic, "-q", &qos.to_string(), "-l"]);
+        let text: String = lines.into_iter().map(|line| line + "\n").collect();
+        feed(command, text.as_bytes());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = child.kill();
+            let _gone = child.wait();
+        }
+    }
+}
+
+fn feed(mut command: Command, input: &[u8]) {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("mosquitto_pub does not start; install it with: apt-get install mosquitto-clients");
+    child.stdin.take().expect("its input").write_all(input).expect("its input takes the payload");
+    assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|fault| panic!("{command:?} does not start: {fault}; install it"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// `NAME.crt` and `NAME.key` of a certificate authority.
+fn authority(dir: &Path, name: &str) {
+    run(Command::new("openssl")
+        .current_dir(dir)
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30"])
+        .args(["-subj", &format!("/CN={name}"), "-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]));
+}
+
+/// `NAME.crt` and `NAME.key`, signed by the authority, for `localhost` and 127.0.0.1.
+fn certificate(dir: &Path, authority: &str, name: &str, subject: &str) {
+    fs::write(dir.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1").expect("the extension file");
+    run(Command::new("openssl")
+        .current_dir(dir)
+        .args(["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", &format!("/CN={subject}"), "-keyout", &format!("{name}.key"), "-out", &format!("{name}.csr")]));
+    run(Command::new("openssl")
+        .current_dir(dir)
+        .args(["x509", "-req", "-days", "30", "-CAcreateserial", "-extfile", "san"])
+        .args(["-in", &format!("{name}.csr"), "-out", &format!("{name}.crt")])
+        .args(["-CA", &format!("{authority}.crt"), "-CAkey", &format!("{authority}.key")]));
+}
