@@ -600,6 +600,8 @@ impl Site {
                 .with_max_level(tracing::Level::TRACE)
                 .with_writer(move || writer.clone())
                 .finish();
+            // While there is only one subscriber, the log points that other threads meet first stay off for this one too.
+            let second = tracing::Dispatch::new(tracing_subscriber::registry());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tracing::subscriber::with_default(subscriber, || {
                 runtime.block_on(async {
@@ -607,6 +609,7 @@ impl Site {
                     api::serve(listener, state, stop).await.expect("a listener");
                 });
             });
+            drop(second);
         });
         (address, log)
     }
