@@ -44,9 +44,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{clock::Clock, health::Health, metrics::Metrics, store::Store};
 use reply::Problem;
 
-/// Connections at the same time. A page and a few integrations need ten; 128 times hyper's buffers is some 50 MiB at
-/// worst. Further ones wait in the kernel's backlog until one ends.
+/// Connections at the same time. A page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at worst.
+/// Further ones wait in the kernel's backlog until one ends.
 const CONNECTIONS: usize = 128;
+
+/// The read buffer of a connection, in bytes. All headers of a request must fit; hyper answers larger ones with 431.
+const BUFFER: usize = 32 * 1024;
 
 /// The largest request body, in bytes. A record is one KiB; larger bodies are refused with 413.
 const BODY: usize = 64 * 1024;
@@ -172,6 +175,7 @@ async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) 
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADERS)
+            .max_buf_size(BUFFER)
             .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
     );
     let served = tokio::select! {

@@ -1,1 +1,5 @@
 //! The command line.
+
+mod table;
+pub mod user;
+pub mod who;

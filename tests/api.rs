@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::PathBuf,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -448,6 +449,43 @@ fn metrics_are_ours_and_name_nobody() {
 }
 
 #[test]
+fn the_log_says_who_signed_in_and_who_was_refused_and_holds_no_secret() {
+    let site = Site::start();
+    site.add("nothing", &Rights::Roles(BTreeSet::new()));
+    let (address, log) = site.serve_logged();
+    let path = "/api/spaces/checkins/87654321";
+    let sign_in = |name: &str, password: &str| {
+        send(
+            address,
+            "POST",
+            "/api/token",
+            &[FORM],
+            &format!("grant_type=password&username={name}&password={password}"),
+        )
+    };
+    let tokens = sign_in("nothing", &PASSWORD.replace(' ', "+")).json();
+    let token = text(&tokens, "access_token");
+    assert_eq!(sign_in("typed+into+the+wrong+field", "another-secret").status, 400);
+    assert_eq!(send(address, "GET", path, &[("Authorization", &format!("Bearer {token}"))], "").status, 403);
+    assert_eq!(send(address, "GET", path, &[("Authorization", &admin())], "").status, 200);
+    assert_eq!(send(address, "GET", path, &[("Authorization", "Bearer nonsense")], "").status, 401);
+    let log = String::from_utf8(log.0.lock().expect("not poisoned").clone()).expect("UTF-8");
+    for line in [
+        "API user signed in user=nothing peer=127.0.0.1 kind=\"password\"",
+        "API credential refused peer=127.0.0.1 kind=\"password\"",
+        "the user lacks the role user=nothing peer=127.0.0.1 role=\"Checkin-Read\"",
+        "API user signed in user=admin@example.com peer=127.0.0.1 kind=\"basic\"",
+        "API credential refused peer=127.0.0.1 kind=\"bearer\"",
+    ] {
+        assert!(log.contains(line), "{line} in\n{log}");
+    }
+    let secrets = [PASSWORD, "another-secret", "wrong+field", "nonsense", token, text(&tokens, "refresh_token")];
+    for secret in secrets.iter().chain(&["Lovelace", "3c:22:fb", &STANDARD.encode(PASSWORD)[4..20]]) {
+        assert!(!log.contains(secret), "{secret} in\n{log}");
+    }
+}
+
+#[test]
 fn a_flood_of_sign_ins_leaves_the_rest_answering() {
     let site = Site::start();
     let bearer = site.bearer("admin@example.com");
@@ -465,6 +503,21 @@ fn a_flood_of_sign_ins_leaves_the_rest_answering() {
             assert!(status == 400 || status == 503, "{status}");
         }
     });
+}
+
+#[test]
+fn connections_over_the_bound_wait_for_a_place() {
+    let site = Site::start();
+    let mut silent: Vec<_> = (0..128).map(|_| TcpStream::connect(site.address).expect("a place")).collect();
+    let mut late = TcpStream::connect(site.address).expect("a place in the backlog");
+    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request goes out");
+    late.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket takes a time-out");
+    assert!(late.read(&mut [0]).is_err(), "answered although every place is taken");
+    silent.pop();
+    late.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).expect("an answer");
+    assert_eq!(parse(&answer).status, 200);
 }
 
 #[test]
@@ -534,6 +587,34 @@ impl Site {
         site
     }
 
+    /// The same site on a second port, served by one thread whose log can be read.
+    fn serve_logged(&self) -> (SocketAddr, Log) {
+        let state = ApiState::new(self.store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket for the runtime");
+        let address = listener.local_addr().expect("its address");
+        let (log, stop) = (Log::default(), self.stop.clone());
+        let writer = log.clone();
+        std::thread::spawn(move || {
+            let subscriber = tracing_subscriber::fmt()
+                .with_ansi(false)
+                .with_max_level(tracing::Level::TRACE)
+                .with_writer(move || writer.clone())
+                .finish();
+            // While there is only one subscriber, the log points that other threads meet first stay off for this one too.
+            let second = tracing::Dispatch::new(tracing_subscriber::registry());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            tracing::subscriber::with_default(subscriber, || {
+                runtime.block_on(async {
+                    let listener = TcpListener::from_std(listener).expect("a listener");
+                    api::serve(listener, state, stop).await.expect("a listener");
+                });
+            });
+            drop(second);
+        });
+        (address, log)
+    }
+
     fn fill(&self) {
         self.add("admin@example.com", &Rights::Administrator);
         let mut connection = self.connect();
@@ -581,6 +662,20 @@ impl Site {
 
     fn ready(&self) -> Answer {
         send(self.address, "GET", "/readyz", &[], "")
+    }
+}
+
+/// A log that a test reads.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

@@ -313,6 +313,26 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_name_and_password_come_through_basic(name in "[^:]*", password: String) {
+            use secrecy::ExposeSecret;
+            let encoded = STANDARD.encode(format!("{name}:{password}"));
+            let Some(Credential::Basic { name: read, password: shown, .. }) = basic_credential(&encoded, &Guard::default())
+            else { panic!("{name}:{password}") };
+            assert_eq!((read.as_str(), shown.expose_secret()), (name.as_str(), password.as_str()));
+        }
+
+        #[test]
+        fn no_header_panics(bytes: Vec<u8>) {
+            let mut headers = HeaderMap::new();
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                headers.insert(header::AUTHORIZATION, value);
+            }
+            credential(&headers, &Guard::default());
+        }
+    }
+
     #[test]
     fn the_first_colon_ends_the_name() {
         use secrecy::ExposeSecret;

@@ -1,0 +1,299 @@
+//! `checkind user`: API users, their roles and passwords. Each command returns what it prints.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead, IsTerminal, Read, Write},
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::table::table;
+use crate::{
+    access::{BadPassword, PASSWORD_BYTES, Rights, Role, StoredPassword, User, UserName},
+    clock::WallTime,
+    store::{Store, StoreError},
+};
+
+/// Why a `user` command does nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// A mistake on the command line: exit code 64.
+    #[error("a user needs --admin or at least one --role, and not both")]
+    Rights,
+    /// `add` with a name that is taken: exit code 64.
+    #[error("there is a user {0} already; `checkind user password` gives a new password")]
+    Exists(UserName),
+    /// A name that nobody has: exit code 64.
+    #[error("there is no user {0}; `checkind user list` shows all")]
+    Unknown(UserName),
+    /// The password is not taken: exit code 64.
+    #[error(transparent)]
+    Password(#[from] BadPassword),
+    /// Typed twice, and differently: exit code 64.
+    #[error("the two passwords differ")]
+    Differ,
+    /// The terminal or standard input failed, or ended without a line: exit code 74.
+    #[error("no password could be read")]
+    Input(#[from] io::Error),
+    /// Exit code 69.
+    #[error("the users cannot be read or changed")]
+    Store(#[from] StoreError),
+}
+
+/// The rights that `--admin` and `--role …` ask for.
+pub fn rights(administrator: bool, roles: &[Role]) -> Result<Rights, UserError> {
+    match (administrator, roles) {
+        (true, []) => Ok(Rights::Administrator),
+        (false, [_, ..]) => Ok(Rights::Roles(roles.iter().copied().collect::<BTreeSet<_>>())),
+        (true, [_, ..]) | (false, []) => Err(UserError::Rights),
+    }
+}
+
+/// Asks for a password at the terminal, twice and without echo, or takes the first line of standard input where that
+/// is no terminal; hashes it. Blocks.
+pub fn ask_password() -> Result<StoredPassword, UserError> {
+    let input = io::stdin();
+    if !input.is_terminal() {
+        return Ok(StoredPassword::new(&first_line(&mut input.lock())?)?);
+    }
+    let silent = Silent::new(input.as_fd())?;
+    let password = prompted("Password: ", &mut input.lock())?;
+    let kept = StoredPassword::new(&password)?;
+    let again = prompted("The same again: ", &mut input.lock())?;
+    drop(silent);
+    if password.expose_secret() != again.expose_secret() {
+        return Err(UserError::Differ);
+    }
+    Ok(kept)
+}
+
+/// `user add`.
+pub async fn add(
+    store: &Store,
+    name: &UserName,
+    rights: &Rights,
+    password: &StoredPassword,
+    now: WallTime,
+) -> Result<String, UserError> {
+    if !store.add_user(name, password, rights, now).await? {
+        return Err(UserError::Exists(name.clone()));
+    }
+    Ok(format!("User {name} may sign in: {}.\n", described(rights)))
+}
+
+/// `user list`: every user with their rights, as a table or as a JSON array.
+pub async fn list(store: &Store, json: bool) -> Result<String, UserError> {
+    let users = store.users().await?;
+    if json {
+        let listed: Vec<_> = users.iter().map(Listed::from).collect();
+        let text = serde_json::to_string_pretty(&listed).expect("users are plain data");
+        return Ok(text + "\n");
+    }
+    if users.is_empty() {
+        return Ok("There are no users; `checkind user add` makes one.\n".to_owned());
+    }
+    let row = |user: User| [user.name.to_string(), described(&user.rights), user.updated_on.to_rfc3339_seconds()];
+    Ok(table(["NAME", "MAY", "LAST CHANGED"], users.into_iter().map(row).collect()))
+}
+
+/// `user password`: a new password, which ends every session.
+pub async fn set_password(
+    store: &Store,
+    name: &UserName,
+    password: &StoredPassword,
+    now: WallTime,
+) -> Result<String, UserError> {
+    if !store.set_password(name, password, now).await? {
+        return Err(UserError::Unknown(name.clone()));
+    }
+    Ok(format!("User {name} has a new password; all tokens are revoked.\n"))
+}
+
+/// `user role`: other rights, from the next request on.
+pub async fn set_rights(store: &Store, name: &UserName, rights: &Rights, now: WallTime) -> Result<String, UserError> {
+    if !store.set_rights(name, rights, now).await? {
+        return Err(UserError::Unknown(name.clone()));
+    }
+    Ok(format!("User {name} has other rights: {}.\n", described(rights)))
+}
+
+/// `user remove`.
+pub async fn remove(store: &Store, name: &UserName) -> Result<String, UserError> {
+    if !store.remove_user(name).await? {
+        return Err(UserError::Unknown(name.clone()));
+    }
+    Ok(format!("User {name} is removed; all tokens are revoked.\n"))
+}
+
+/// A user as `user list --json` prints them, with keys in the style of the API.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Listed<'a> {
+    name: &'a str,
+    administrator: bool,
+    roles: Vec<&'static str>,
+    created_on: String,
+    updated_on: String,
+}
+
+impl<'a> From<&'a User> for Listed<'a> {
+    fn from(user: &'a User) -> Self {
+        let (administrator, roles) = match &user.rights {
+            Rights::Administrator => (true, Vec::new()),
+            Rights::Roles(roles) => (false, roles.iter().map(|role| role.name()).collect()),
+        };
+        Self {
+            name: user.name.as_str(),
+            administrator,
+            roles,
+            created_on: user.created_on.to_rfc3339_seconds(),
+            updated_on: user.updated_on.to_rfc3339_seconds(),
+        }
+    }
+}
+
+fn described(rights: &Rights) -> String {
+    match rights {
+        Rights::Administrator => "administrator".to_owned(),
+        Rights::Roles(roles) if roles.is_empty() => "nothing".to_owned(),
+        Rights::Roles(roles) => roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn prompted(prompt: &str, input: &mut impl BufRead) -> Result<SecretString, UserError> {
+    let mut terminal = io::stderr();
+    terminal.write_all(prompt.as_bytes())?;
+    terminal.flush()?;
+    let line = first_line(input);
+    // The end of the line was not echoed either.
+    terminal.write_all(b"\n")?;
+    line
+}
+
+/// A line without its end. More bytes than a password may have are not read; it is refused for its length then.
+fn first_line(input: &mut impl BufRead) -> Result<SecretString, UserError> {
+    const MOST: u64 = PASSWORD_BYTES as u64 + 2;
+    let mut line = String::new();
+    if input.take(MOST).read_line(&mut line)? == 0 {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    if line.ends_with('\n') {
+        line.pop();
+    }
+    if line.ends_with('\r') {
+        line.pop();
+    }
+    Ok(SecretString::from(line))
+}
+
+/// The terminal without echo until this is dropped.
+///
+/// Signals from the keyboard are off as well, as in getpass(3): an interrupt would end the program and leave the
+/// terminal silent. Ctrl-C becomes a character that no password may have.
+struct Silent<'a> {
+    terminal: BorrowedFd<'a>,
+    before: Termios,
+}
+
+impl<'a> Silent<'a> {
+    fn new(terminal: BorrowedFd<'a>) -> Result<Self, UserError> {
+        let before = tcgetattr(terminal).map_err(io::Error::from)?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(terminal, OptionalActions::Flush, &silent).map_err(io::Error::from)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for Silent<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = tcsetattr(self.terminal, OptionalActions::Flush, &self.before) {
+            tracing::warn!(%error, "the terminal keeps its echo off; `stty echo` turns it on");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Database;
+
+    #[test]
+    fn a_user_gets_either_everything_or_roles() {
+        assert!(matches!(rights(true, &[]), Ok(Rights::Administrator)));
+        assert!(
+            matches!(rights(false, &[Role::CheckinRead, Role::CheckinRead]), Ok(Rights::Roles(roles)) if roles.len() == 1)
+        );
+        assert!(matches!(rights(false, &[]), Err(UserError::Rights)));
+        assert!(matches!(rights(true, &[Role::CheckinRead]), Err(UserError::Rights)));
+    }
+
+    #[test]
+    fn the_first_line_is_the_password() {
+        for (input, expected) in [
+            ("correct horse battery\nnext", Some("correct horse battery")),
+            ("correct horse battery\r\n", Some("correct horse battery")),
+            (" no end ", Some(" no end ")),
+            ("\n", Some("")),
+            ("", None),
+        ] {
+            let line = first_line(&mut input.as_bytes()).ok();
+            assert_eq!(line.as_ref().map(ExposeSecret::expose_secret), expected, "{input:?}");
+        }
+        let long = first_line(&mut "x".repeat(1 << 20).as_bytes()).expect("a line");
+        assert!(matches!(StoredPassword::new(&long), Err(BadPassword::Long)));
+    }
+
+    #[tokio::test]
+    async fn users_are_added_listed_changed_and_removed() {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let path = folder.path().join("checkind.db");
+        let store = Store::open(&Database::Sqlite { path }).await.expect("a new database");
+        let now = WallTime::from_millis(1_772_442_000_000);
+        let password = StoredPassword::new(&SecretString::from("correct horse battery")).expect("a good password");
+        let (ada, bot): (UserName, UserName) = ("ada@example.com".parse().expect("ok"), "bot".parse().expect("ok"));
+        let reader = rights(false, &[Role::FailedCheckinRead, Role::CheckinRead]).expect("rights");
+        assert!(list(&store, false).await.expect("a list").starts_with("There are no users"));
+        add(&store, &ada, &Rights::Administrator, &password, now).await.expect("new");
+        let said = add(&store, &bot, &reader, &password, now).await.expect("new");
+        assert_eq!(said, "User bot may sign in: Checkin-Read, FailedCheckin-Read.\n");
+        insta::assert_snapshot!(list(&store, false).await.expect("a list"), @r"
+        NAME             MAY                               LAST CHANGED
+        ada@example.com  administrator                     2026-03-02T09:00:00Z
+        bot              Checkin-Read, FailedCheckin-Read  2026-03-02T09:00:00Z
+");
+        insta::assert_snapshot!(list(&store, true).await.expect("a list"), @r#"
+        [
+          {
+            "Name": "ada@example.com",
+            "Administrator": true,
+            "Roles": [],
+            "CreatedOn": "2026-03-02T09:00:00Z",
+            "UpdatedOn": "2026-03-02T09:00:00Z"
+          },
+          {
+            "Name": "bot",
+            "Administrator": false,
+            "Roles": [
+              "Checkin-Read",
+              "FailedCheckin-Read"
+            ],
+            "CreatedOn": "2026-03-02T09:00:00Z",
+            "UpdatedOn": "2026-03-02T09:00:00Z"
+          }
+        ]
+"#);
+        let taken = add(&store, &bot, &Rights::Administrator, &password, now).await;
+        assert!(matches!(taken, Err(UserError::Exists(name)) if name == bot));
+        set_password(&store, &bot, &password, now).await.expect("known");
+        set_rights(&store, &bot, &Rights::Administrator, now).await.expect("known");
+        assert_eq!(store.user(&bot).await.expect("a database").expect("known").0.rights, Rights::Administrator);
+        remove(&store, &bot).await.expect("known");
+        assert!(matches!(remove(&store, &bot).await, Err(UserError::Unknown(name)) if name == bot));
+        assert!(matches!(set_rights(&store, &bot, &reader, now).await, Err(UserError::Unknown(_))));
+        assert!(matches!(set_password(&store, &bot, &password, now).await, Err(UserError::Unknown(_))));
+    }
+}

@@ -1,0 +1,196 @@
+//! PURE. `checkind who`: who is in now, since when, and why they still are.
+
+use std::time::Duration;
+
+use chrono::{NaiveDateTime, TimeDelta};
+
+use super::table::table;
+use crate::{
+    api::shape::CheckinEntity,
+    clock::WallTime,
+    record::{Checkin, CheckinSource},
+    settings::Site,
+};
+
+/// Open check-ins as a table, in the order given. Times are the business's wall clock. `site` gives the limits of this
+/// gateway's own business; of another one only the gateway there knows them.
+pub fn text(open: &[Checkin], site: Option<&Site>, now: WallTime) -> String {
+    if open.is_empty() {
+        return "Nobody is checked in.\n".to_owned();
+    }
+    let rows = open.iter().map(|checkin| row(checkin, site.filter(|site| site.business == checkin.business), now));
+    table(["NAME", "AT", "SINCE", "LAST ACTIVITY", "BY", "STILL IN BECAUSE"], rows.collect())
+}
+
+/// Open check-ins as a JSON array in the API's shape.
+pub fn json(open: &[Checkin]) -> String {
+    let entities: Vec<_> = open.iter().map(CheckinEntity::from).collect();
+    let mut text = serde_json::to_string_pretty(&entities).expect("records are plain data");
+    text.push('\n');
+    text
+}
+
+fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
+    let when = |at| clock_face(local(checkin, site, at), local(checkin, site, now));
+    [
+        checkin.then.full_name.clone().unwrap_or_else(|| "(nobody named)".to_owned()),
+        checkin.business_name.clone().unwrap_or_else(|| format!("business {}", checkin.business)),
+        when(checkin.from),
+        checkin.last_activity.map_or_else(|| "-".to_owned(), when),
+        by(checkin.source).to_owned(),
+        because(checkin, site, now),
+    ]
+}
+
+/// The rules of `design` 4.4 in words: a tracked check-in ends by silence, any other by an exit or the cut-off.
+fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
+    if checkin.macs.is_empty() {
+        let until = site.map_or_else(String::new, |site| format!(" at {}", site.cut_off.format("%H:%M")));
+        return format!("no device seen: in until an exit or the cut-off{until}");
+    }
+    let silent = now.since(checkin.last_activity.unwrap_or(checkin.from));
+    let silence = span(silent);
+    match site.map(|site| site.idle_limit) {
+        None => format!("device seen {silence} ago"),
+        Some(limit) if silent <= limit => {
+            format!("device seen {silence} ago; out after {} of silence", span(limit))
+        }
+        Some(limit) => format!("device seen {silence} ago; out after {} of silence that we could hear", span(limit)),
+    }
+}
+
+/// An instant on the business's wall clock. Another business's zone is not in the settings here; its offset at the
+/// start of the check-in is in the record, and serves until the clocks change.
+fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime {
+    if let Some(site) = site {
+        return at.utc().with_timezone(&site.time_zone).naive_local();
+    }
+    let from = checkin.from_local.unwrap_or_else(|| checkin.from.utc().naive_utc());
+    from.checked_add_signed(TimeDelta::milliseconds(at.millis() - checkin.from.millis())).unwrap_or(from)
+}
+
+/// `09:05` today, with the date on other days.
+fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
+    let today = at.date() == now.date();
+    at.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
+}
+
+/// `5 min` or `3 h 05 min`; seconds are cut.
+fn span(span: Duration) -> String {
+    let minutes = span.as_secs() / 60;
+    match minutes {
+        0 => "under 1 min".to_owned(),
+        1..60 => format!("{minutes} min"),
+        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
+    }
+}
+
+fn by(source: CheckinSource) -> &'static str {
+    match source {
+        CheckinSource::None => "unknown",
+        CheckinSource::Manual => "hand",
+        CheckinSource::DoorAccess => "door",
+        CheckinSource::NetworkActivity => "network",
+        CheckinSource::Tile => "tile",
+        CheckinSource::Sensor => "sensor",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{BusinessId, CheckinId, CoworkerId, Snapshot},
+        settings::{NetworkOpens, UnrecognisedDevices},
+    };
+    use chrono::{DateTime, NaiveTime, Utc};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_says_who_is_in_since_when_and_why() {
+        let tracked = Checkin {
+            source: CheckinSource::NetworkActivity,
+            last_activity: Some(at("2026-07-01T10:48:00Z")),
+            macs: BTreeSet::from(["3c:22:fb:00:00:01".parse().expect("an address")]),
+            ..checkin("Ada Lovelace", "2026-06-30T22:30:00Z")
+        };
+        let unheard = Checkin { last_activity: Some(at("2026-07-01T09:00:00Z")), ..tracked.clone() };
+        let elsewhere = Checkin { business: BusinessId(2), business_name: None, ..tracked.clone() };
+        let open = [tracked, unheard, checkin("Zoë Ångström", "2026-07-01T08:05:59Z"), elsewhere];
+        insta::assert_snapshot!(text(&open, Some(&site()), at("2026-07-01T11:00:00Z")), @r"
+        NAME          AT          SINCE             LAST ACTIVITY  BY       STILL IN BECAUSE
+        Ada Lovelace  Hub One     2026-06-30 23:30  11:48          network  device seen 12 min ago; out after 45 min of silence
+        Ada Lovelace  Hub One     2026-06-30 23:30  10:00          network  device seen 2 h 00 min ago; out after 45 min of silence that we could hear
+        Zoë Ångström  Hub One     09:05             -              door     no device seen: in until an exit or the cut-off at 00:00
+        Ada Lovelace  business 2  2026-06-30 23:30  11:48          network  device seen 12 min ago
+");
+        assert_eq!(text(&[], Some(&site()), at("2026-07-01T11:00:00Z")), "Nobody is checked in.\n");
+    }
+
+    #[test]
+    fn json_is_the_apis_shape() {
+        let text = json(&[checkin("Ada Lovelace", "2026-07-01T08:05:59Z")]);
+        let value: serde_json::Value = serde_json::from_str(&text).expect("json");
+        assert_eq!(value[0]["CoworkerFullName"], "Ada Lovelace");
+        assert_eq!(value[0]["FromTime"], "2026-07-01T08:05:59Z");
+        assert_eq!(json(&[]), "[]\n");
+    }
+
+    #[test]
+    fn spans_are_read_at_a_glance() {
+        for (seconds, expected) in
+            [(0, "under 1 min"), (59, "under 1 min"), (60, "1 min"), (3599, "59 min"), (11_100, "3 h 05 min")]
+        {
+            assert_eq!(span(Duration::from_secs(seconds)), expected);
+        }
+    }
+
+    fn checkin(name: &str, from: &str) -> Checkin {
+        let from = at(from);
+        Checkin {
+            id: CheckinId(1),
+            unique_id: uuid::Uuid::nil(),
+            coworker: Some(CoworkerId(1)),
+            then: Snapshot { full_name: Some(name.to_owned()), teams: None, tariff: None },
+            business: BusinessId(1),
+            business_name: Some("Hub One".to_owned()),
+            source: CheckinSource::DoorAccess,
+            from,
+            to: None,
+            from_local: Some(from.utc().with_timezone(&chrono_tz::Europe::London).naive_local()),
+            to_local: None,
+            counts_towards_plan_limits: false,
+            coworker_time_pass: None,
+            auto_checkout: false,
+            last_activity: None,
+            macs: BTreeSet::new(),
+            validate_checkin_job: None,
+            created_on: from,
+            updated_on: from,
+            updated_by: "checkind".to_owned(),
+            system_id: None,
+        }
+    }
+
+    fn site() -> Site {
+        Site {
+            business: BusinessId(1),
+            name: "Hub One".to_owned(),
+            time_zone: chrono_tz::Europe::London,
+            cut_off: NaiveTime::MIN,
+            idle_limit: Duration::from_secs(45 * 60),
+            record_every_visit: false,
+            minimum_dwell: Duration::ZERO,
+            linger: Duration::from_secs(600),
+            network_opens: NetworkOpens::Always,
+            unrecognised_devices: UnrecognisedDevices::All,
+            network_checkins: true,
+            debounce: Duration::from_secs(5),
+            toggle_minimum_stay: Duration::from_secs(60),
+        }
+    }
+
+    fn at(text: &str) -> WallTime {
+        WallTime::from(text.parse::<DateTime<Utc>>().expect("a time"))
+    }
+}
