@@ -7,8 +7,9 @@ use chrono_tz::Tz;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{Heard, LogLine, NewFailure, Store, StoreError};
+use super::{Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
 use crate::{
+    access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
     directory::import,
     engine::{Visit, calendar::Calendar, decision::Reason},
@@ -45,6 +46,9 @@ contract!(
     an_import_is_loaded_and_counted,
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
+    a_token_is_held_until_it_ends_or_its_user_goes,
+    a_refresh_token_is_taken_once,
+    a_new_password_leaves_no_token_of_the_old_one,
 );
 
 async fn a_visit_comes_back_as_it_was_written(fresh: Fresh) {
@@ -213,6 +217,61 @@ async fn a_second_opening_finds_the_schema_in_place(fresh: Fresh) {
     assert_eq!(again.open_checkins().await.expect("read").len(), 1);
 }
 
+async fn a_token_is_held_until_it_ends_or_its_user_goes(fresh: Fresh) {
+    let (ada, pair) = (user("ada"), pair("first"));
+    let rights = Rights::Roles(BTreeSet::from([Role::CheckinRead, Role::FailedCheckinList]));
+    assert!(fresh.store.add_user(&ada, &password("old"), &rights, at(1)).await.expect("written"));
+    assert!(!fresh.store.add_user(&ada, &password("new"), &Rights::Administrator, at(2)).await.expect("asked"));
+    assert!(!fresh.store.put_tokens(&ada, &password("new"), &pair, at(3)).await.expect("asked"), "not this password");
+    assert!(fresh.store.put_tokens(&ada, &password("old"), &pair, at(3)).await.expect("written"));
+    let end = at(3).plus(TokenKind::Access.lifetime());
+    let holder = fresh.store.token_holder(&pair.access, end.minus(Duration::from_millis(1))).await.expect("asked");
+    assert_eq!(holder, Some(User { name: ada.clone(), rights, created_on: at(1), updated_on: at(1) }));
+    assert_eq!(fresh.store.token_holder(&pair.access, end).await.expect("asked"), None);
+    assert!(fresh.store.set_rights(&ada, &Rights::Administrator, at(4)).await.expect("written"));
+    let holder = fresh.store.token_holder(&pair.access, at(4)).await.expect("asked").expect("still held");
+    assert_eq!((holder.rights, holder.updated_on), (Rights::Administrator, at(4)));
+    assert!(fresh.store.remove_user(&ada).await.expect("written"));
+    assert_eq!(fresh.store.token_holder(&pair.access, at(5)).await.expect("asked"), None);
+    assert!(!fresh.store.remove_user(&ada).await.expect("asked"));
+    assert_eq!(fresh.store.users().await.expect("asked"), vec![]);
+}
+
+async fn a_refresh_token_is_taken_once(fresh: Fresh) {
+    let (ada, first, next) = (user("ada"), pair("first"), ["a", "b", "c", "d"].map(pair));
+    assert!(fresh.store.add_user(&ada, &password("old"), &Rights::Administrator, at(1)).await.expect("written"));
+    assert!(fresh.store.put_tokens(&ada, &password("old"), &first, at(1)).await.expect("written"));
+    let take = |next| fresh.store.rotate_tokens(&first.refresh, next, at(2));
+    let (a, b, c, d) = tokio::join!(take(&next[0]), take(&next[1]), take(&next[2]), take(&next[3]));
+    let taken = [a, b, c, d].map(|taken| taken.expect("asked"));
+    assert_eq!(taken.iter().flatten().collect::<Vec<_>>(), [&ada], "once");
+    assert_eq!(
+        fresh.store.rotate_tokens(&first.access, &pair("e"), at(2)).await.expect("asked"),
+        None,
+        "not a refresh"
+    );
+}
+
+async fn a_new_password_leaves_no_token_of_the_old_one(fresh: Fresh) {
+    let ada = user("ada");
+    assert!(fresh.store.add_user(&ada, &password("old"), &Rights::Administrator, at(1)).await.expect("written"));
+    let before = pair("before");
+    assert!(fresh.store.put_tokens(&ada, &password("old"), &before, at(1)).await.expect("written"));
+    for round in 0..8 {
+        let (old, new) = (password(&format!("{round}")), password(&format!("{}", round + 1)));
+        assert!(fresh.store.set_password(&ada, &old, at(2)).await.expect("written"));
+        let racing = pair(&format!("racing {round}"));
+        let (put, set) = tokio::join!(
+            fresh.store.put_tokens(&ada, &old, &racing, at(2)),
+            fresh.store.set_password(&ada, &new, at(2)),
+        );
+        put.expect("before the new password, or refused");
+        assert!(set.expect("written"));
+        assert_eq!(fresh.store.token_holder(&racing.access, at(2)).await.expect("asked"), None, "round {round}");
+    }
+    assert_eq!(fresh.store.token_holder(&before.access, at(2)).await.expect("asked"), None);
+}
+
 #[tokio::test]
 async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
@@ -269,6 +328,22 @@ fn failure(once: &str) -> NewFailure {
         mac: Some(MacAddr::new([2, 0, 0, 0, 0, 9])),
         reason: Reason::UnrecognisedDevice,
         once_key: Some(once.to_owned()),
+    }
+}
+
+fn user(name: &str) -> UserName {
+    name.parse().expect("a user name")
+}
+
+/// The store compares kept passwords and never hashes, so that any text serves.
+fn password(text: &str) -> StoredPassword {
+    StoredPassword::from_phc(text.to_owned())
+}
+
+fn pair(seed: &str) -> TokenPair {
+    TokenPair {
+        access: TokenDigest::of(&format!("access {seed}")),
+        refresh: TokenDigest::of(&format!("refresh {seed}")),
     }
 }
 
