@@ -1,5 +1,350 @@
-//! The command line.
+//! The command line: arguments to library calls to exit codes (sysexits.h: 64 usage, 69 unavailable, 77 permission,
+//! 78 configuration).
 
 mod table;
 pub mod user;
 pub mod who;
+
+use std::{
+    ffi::OsString,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::{Role, UserName},
+    clock::Clock,
+    directory::import,
+    replay,
+    settings::{self, Loaded, Settings, SettingsFaults},
+    source::network::CaptureError,
+    store::{Store, StoreError},
+    supervisor::{Groundwork, Origin, Supervisor},
+};
+
+/// Worker threads of the runtime: one for the pipeline, one for everybody who asks.
+const WORKERS: usize = 2;
+
+/// Turns what a coworking site's doors and network already say into check-ins.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file; `conf.d/*.toml` beside it is read too [default: /etc/checkind/checkind.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run,
+    //DEMO1
+    /// Check the configuration: every fault at once, with file, line and caret
+    CheckConfig,
+    /// Import people, credentials, teams, plans and passes; importing again updates by Id
+    Import {
+        /// JSON in the API's entity shape
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Who is in now, since when, last activity, why still in
+    Who {
+        /// Print the open check-ins in the API's shape
+        #[arg(long)]
+        json: bool,
+    },
+    /// What captured frames mean
+    Replay(Replay),
+    /// API users, their roles and passwords
+    #[command(subcommand)]
+    User(UserCommand),
+}
+
+#[derive(Debug, Args)]
+struct Replay {
+    /// Print what each frame meant, one line a frame
+    #[arg(long, required = true)]
+    frames: bool,
+    /// pcap or pcapng files
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add a user; the password is read from the terminal or standard input
+    Add {
+        /// The name, for example an e-mail address
+        name: UserName,
+        #[command(flatten)]
+        rights: RightsArguments,
+    },
+    /// List users and their roles
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give a user a new password; their tokens end
+    Password {
+        /// The name
+        name: UserName,
+    },
+    /// Give a user other roles
+    Role {
+        /// The name
+        name: UserName,
+        #[command(flatten)]
+        rights: RightsArguments,
+    },
+    /// Remove a user; their tokens end
+    Remove {
+        /// The name
+        name: UserName,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RightsArguments {
+    /// A role, for example Checkin-Read; may be given several times
+    #[arg(long, value_name = "ROLE")]
+    role: Vec<Role>,
+    /// A full administrator
+    #[arg(long)]
+    admin: bool,
+}
+
+/// What ends the program, by exit code.
+#[derive(Debug)]
+enum Failure {
+    /// 78.
+    Settings(SettingsFaults),
+    /// Any other code, and why.
+    Other(u8, anyhow::Error),
+}
+
+const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const UNAVAILABLE: u8 = 69;
+const SOFTWARE: u8 = 70;
+const INPUT: u8 = 74;
+const PERMISSION: u8 = 77;
+const CONFIGURATION: u8 = 78;
+
+/// Runs the program with these arguments; the first is its own name.
+pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(said) => {
+            let code = if said.use_stderr() { USAGE } else { 0 };
+            return said.print().map_or(ExitCode::from(INPUT), |()| ExitCode::from(code));
+        }
+    };
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Settings(faults)) => {
+            complain(&faults.to_string());
+            ExitCode::from(CONFIGURATION)
+        }
+        Err(Failure::Other(_, error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(Failure::Other(code, error)) => {
+            complain(&format!("checkind: {error:#}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = arguments.config;
+    match arguments.command {
+        Command::Run => daemon(config),
+        //DEMO2
+        Command::CheckConfig => check_config(config.as_deref()),
+        Command::Import { files } => import_files(config.as_deref(), &files),
+        Command::Who { json } => who_is_in(config.as_deref(), json),
+        Command::Replay(Replay { files, frames: _ }) => {
+            replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
+        }
+        Command::User(command) => users(config.as_deref(), command),
+    }
+}
+
+fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
+    let Loaded { settings, warnings } =
+        settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
+    log_to_stderr("info,sqlx=warn");
+    for warning in &warnings {
+        tracing::warn!("{}", warning.head());
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(version, "checkind starts");
+    let ground = Groundwork::lay(&settings, Clock::system()).map_err(|error| match error {
+        CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
+        CaptureError::Failed { .. } | CaptureError::NobodyListens(_) => Failure::Other(UNAVAILABLE, error.into()),
+    })?;
+    let supervisor = Supervisor::new(settings, Origin::File(config), &ground);
+    let stop = CancellationToken::new();
+    runtime()?.block_on(Box::pin(supervisor.run(ground, stop, |_| {}))).map_err(|error| {
+        tracing::error!("{error:#}");
+        let unavailable = error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<io::Error>());
+        Failure::Other(if unavailable { UNAVAILABLE } else { SOFTWARE }, error)
+    })
+}
+
+fn check_config(config: Option<&Path>) -> Result<(), Failure> {
+    let Loaded { settings, warnings } = settings::load(config, settings::environment()).map_err(Failure::Settings)?;
+    for warning in &warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    say(&settings::summary(&settings))
+}
+
+fn import_files(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let work = async {
+        let store = open(&settings).await?;
+        let key = store.pin_key().await.map_err(unavailable)?;
+        let mut documents = Vec::new();
+        for file in files {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("{} cannot be read", file.display()))
+                .map_err(|error| Failure::Other(INPUT, error))?;
+            let read = import::read_json(&text, &key).map_err(|faults| {
+                let listed: Vec<String> = faults.0.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
+                Failure::Other(DATA, anyhow::anyhow!("nothing was imported\n{}", listed.join("\n")))
+            })?;
+            for warning in &read.warnings {
+                complain(&format!("warning: {}: {warning}", file.display()));
+            }
+            documents.extend(read.documents);
+        }
+        let all = documents.len();
+        let terminal = io::stderr().is_terminal();
+        let progress = |done| {
+            if terminal && done < all {
+                // A progress line that cannot be written is not worth stopping for.
+                drop(write!(io::stderr(), "\r{done} of {all} imported"));
+            }
+        };
+        store.import(&documents, Clock::system().now().wall, progress).await.map_err(unavailable)?;
+        store.close().await;
+        let clear = if terminal { "\r\x1b[K" } else { "" };
+        drop(write!(io::stderr(), "{clear}"));
+        say(&format!("{all} entities imported; a running daemon uses them within two seconds\n"))
+    };
+    runtime()?.block_on(work)
+}
+
+fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let text = runtime()?.block_on(async {
+        let store = open(&settings).await?;
+        let open = store.open_checkins().await.map_err(unavailable)?;
+        store.close().await;
+        let now = Clock::system().now().wall;
+        Ok(if json { who::json(&open) } else { who::text(&open, settings.site.as_ref(), now) })
+    })?;
+    say(&text)
+}
+
+fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let text = runtime()?.block_on(async {
+        let store = open(&settings).await?;
+        let now = Clock::system().now().wall;
+        let done = match command {
+            UserCommand::Add { name, rights } => {
+                let asked = user::rights(rights.admin, &rights.role)
+                    .and_then(|rights| user::ask_password().map(|password| (rights, password)));
+                match asked {
+                    Ok((rights, password)) => user::add(&store, &name, &rights, &password, now).await,
+                    Err(error) => Err(error),
+                }
+            }
+            UserCommand::List { json } => user::list(&store, json).await,
+            UserCommand::Password { name } => match user::ask_password() {
+                Ok(password) => user::set_password(&store, &name, &password, now).await,
+                Err(error) => Err(error),
+            },
+            UserCommand::Role { name, rights } => match user::rights(rights.admin, &rights.role) {
+                Ok(rights) => user::set_rights(&store, &name, &rights, now).await,
+                Err(error) => Err(error),
+            },
+            UserCommand::Remove { name } => user::remove(&store, &name).await,
+        };
+        store.close().await;
+        done.map_err(|error| Failure::Other(user_code(&error), error.into()))
+    })?;
+    say(&text)
+}
+
+fn user_code(error: &user::UserError) -> u8 {
+    match error {
+        user::UserError::Rights
+        | user::UserError::Exists(_)
+        | user::UserError::Unknown(_)
+        | user::UserError::Password(_)
+        | user::UserError::Differ => USAGE,
+        user::UserError::Input(_) => INPUT,
+        user::UserError::Store(_) => UNAVAILABLE,
+    }
+}
+
+fn load(config: Option<&Path>) -> Result<Settings, Failure> {
+    settings::load(config, settings::environment()).map(|loaded| loaded.settings).map_err(Failure::Settings)
+}
+
+async fn open(settings: &Settings) -> Result<Store, Failure> {
+    Store::open(&settings.database).await.map_err(unavailable)
+}
+
+fn unavailable(error: StoreError) -> Failure {
+    Failure::Other(UNAVAILABLE, error.into())
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("the runtime cannot start")
+        .map_err(|error| Failure::Other(SOFTWARE, error))
+}
+
+/// Logs to standard error; `RUST_LOG` says what. Under systemd the journal stamps the time itself.
+pub(crate) fn log_to_stderr(default: &str) {
+    let environment: Vec<(String, String)> = settings::environment().collect();
+    let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+    let filter = tracing_subscriber::EnvFilter::new(variable("RUST_LOG").unwrap_or(default));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    if variable("JOURNAL_STREAM").is_some() {
+        lines.without_time().with_ansi(false).init();
+    } else {
+        lines.with_ansi(io::stderr().is_terminal()).init();
+    }
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::Other(INPUT, error.into()))
+}
+
+fn complain(text: &str) {
+    // When standard error is closed there is nobody left to tell.
+    drop(writeln!(io::stderr(), "{text}"));
+}
+
+/// `checkind … | head` is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .any(|cause| cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe))
+}

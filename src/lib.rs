@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod settings;
+pub mod supervisor;
 pub mod clock;
 pub mod random;
 pub mod mac;
@@ -23,6 +24,7 @@ pub mod directory;
 pub mod engine;
 pub mod record;
 pub mod store;
+pub mod retention;
 
 pub mod access;
 pub mod api;

@@ -1,3 +1,7 @@
 //! Arguments to library to exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    checkind::cli::main(std::env::args_os())
+}

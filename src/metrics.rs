@@ -188,6 +188,11 @@ impl Metrics {
         self.open_checkins.set(now);
     }
 
+    /// How many check-ins are open at this gateway's business, as last told.
+    pub fn open_now(&self) -> i64 {
+        self.open_checkins.get()
+    }
+
     /// So many entries wait in a queue.
     pub fn queue_depth(&self, queue: Queue, now: i64) {
         self.queue_depth.get_or_create(&[("queue", queue.word())]).set(now);

@@ -56,6 +56,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause: when the database is back we notice within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Conflicts in a row that are tried again without a pause: each means that another gateway got on with its work.
+const CONFLICTS: u32 = 10;
+
 /// Rejected messages that get a line in the sighting log, per minute; the rest are counted. Enough to see what a
 /// controller sends, too little to fill a disk.
 const REJECTIONS_A_MINUTE: u32 = 30;
@@ -145,6 +148,22 @@ impl Allowance {
     }
 }
 
+/// Does something with the database until it succeeds, see [`Pipeline::again`].
+macro_rules! patiently {
+    ($pipeline:ident, $deadline:expr, $work:expr) => {{
+        let mut patience = Patience::new();
+        loop {
+            match $work.await {
+                Ok(value) => {
+                    $pipeline.with.health.clear(ConditionKind::DatabaseUnavailable, "");
+                    break value;
+                }
+                Err(error) => $pipeline.again(&mut patience, error, $deadline).await?,
+            }
+        }
+    }};
+}
+
 impl Pipeline {
     /// A pipeline that has not started.
     pub fn new(with: Surroundings) -> Self {
@@ -169,7 +188,7 @@ impl Pipeline {
         stop: CancellationToken,
         deadline: CancellationToken,
     ) -> Result<(), PipelineError> {
-        self.patiently(&deadline, async |pipeline: &mut Self| pipeline.recover().await).await?;
+        patiently!(self, &deadline, self.recover());
         let tick = self.with.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
         let mut stopping = false;
@@ -205,7 +224,8 @@ impl Pipeline {
             }
             self.turn(&deadline).await?;
         }
-        self.patiently(&deadline, async |pipeline: &mut Self| pipeline.write_heard(true).await).await
+        patiently!(self, &deadline, self.write_heard(true));
+        Ok(())
     }
 
     fn gauge(&self, inlets: &Inlets) {
@@ -227,9 +247,10 @@ impl Pipeline {
             if due.is_empty() {
                 break;
             }
-            self.patiently(deadline, async |pipeline: &mut Self| pipeline.fire(&due).await).await?;
+            patiently!(self, deadline, self.fire(&due));
         }
-        self.patiently(deadline, async |pipeline: &mut Self| pipeline.write_heard(false).await).await
+        patiently!(self, deadline, self.write_heard(false));
+        Ok(())
     }
 
     /// Reads from the database what a restart must know: open check-ins with the silence heard so far, devices already
@@ -267,7 +288,7 @@ impl Pipeline {
         let began = self.with.clock.now().boot;
         let written_rejections = self.rejections_to_write(deliveries, began);
         let batch = Batch { deliveries, presences: &presences, written_rejections: &written_rejections };
-        let done = self.patiently(deadline, async |pipeline: &mut Self| pipeline.attempt(&batch).await).await?;
+        let done = patiently!(self, deadline, self.attempt(&batch));
         let sightings = batch.sightings().count() + presences.len();
         self.remember(done, presences.len());
         for delivery in deliveries.drain(..) {
@@ -446,45 +467,49 @@ impl Pipeline {
         self.clock_was = Some(now);
     }
 
-    /// Does something with the database until it succeeds: at once again after a conflict, after a growing pause while
-    /// it is unavailable.
-    async fn patiently<T>(
-        &mut self,
+    /// After a failure: whether and when to try again. At once after a conflict, after a growing pause while the database
+    /// is unavailable.
+    async fn again(
+        &self,
+        patience: &mut Patience,
+        error: StoreError,
         deadline: &CancellationToken,
-        mut work: impl AsyncFnMut(&mut Self) -> Result<T, StoreError>,
-    ) -> Result<T, PipelineError> {
-        let mut pause = FIRST_PAUSE;
-        let mut conflicts = 0u32;
-        loop {
-            let error = match work(self).await {
-                Ok(value) => {
-                    self.with.health.clear(ConditionKind::DatabaseUnavailable, "");
-                    return Ok(value);
-                }
-                Err(error) => error,
-            };
-            self.with.metrics.commit_failed();
-            self.with.alive.send_replace(Some(self.with.clock.now().boot));
-            match error {
-                StoreError::Conflict if conflicts < 10 => {
-                    conflicts += 1;
-                    continue;
-                }
-                StoreError::Conflict => {}
-                StoreError::Unavailable(source) => {
-                    let detail = format!(
-                        "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
-                    );
-                    self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
-                }
-                unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
+    ) -> Result<(), PipelineError> {
+        self.with.metrics.commit_failed();
+        self.with.alive.send_replace(Some(self.with.clock.now().boot));
+        match error {
+            StoreError::Conflict if patience.conflicts < CONFLICTS => {
+                patience.conflicts += 1;
+                return Ok(());
             }
-            tokio::select! {
-                () = deadline.cancelled() => return Err(PipelineError::GaveUp),
-                () = time::sleep(random::jittered(pause)) => {}
+            StoreError::Conflict => {}
+            StoreError::Unavailable(source) => {
+                let detail = format!(
+                    "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
+                );
+                self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
         }
+        tokio::select! {
+            () = deadline.cancelled() => return Err(PipelineError::GaveUp),
+            () = time::sleep(random::jittered(patience.pause)) => {}
+        }
+        patience.pause = (patience.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+}
+
+/// How often one piece of work was tried.
+#[derive(Debug)]
+struct Patience {
+    pause: Duration,
+    conflicts: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { pause: FIRST_PAUSE, conflicts: 0 }
     }
 }
 

@@ -102,11 +102,11 @@ pub type Presences = Vec<Presence>;
 /// The right to acknowledge one delivery, spent once, after the commit of its decision.
 ///
 /// Dropped unspent, the broker delivers again.
-pub struct Receipt(Option<Box<dyn FnOnce() + Send>>);
+pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 impl Receipt {
     /// A receipt that does `acknowledge` when it is spent. `acknowledge` must not block.
-    pub fn new(acknowledge: impl FnOnce() + Send + 'static) -> Self {
+    pub fn new(acknowledge: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(acknowledge)))
     }
 

@@ -7,10 +7,12 @@ mod batch;
 mod access;
 mod checkins;
 mod directory;
+mod retention;
 mod sql;
 
 pub use access::TokenPair;
 pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
+pub use retention::Expired;
 pub use sql::StoreError;
 
 use crate::settings::Database;

@@ -261,6 +261,7 @@ impl Sql {
             .log_statements(tracing::log::LevelFilter::Off);
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration)?;
+        give_to_folder_owner(path);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
@@ -408,6 +409,27 @@ impl Transaction {
                 Ok(())
             }
             Self::Postgres(transaction) => Ok(transaction.commit().await?),
+        }
+    }
+}
+
+/// A command that root runs must not leave files that the daemon's own user cannot open: they go to whoever owns the
+/// folder. Where that fails, opening fails later, and says so.
+fn give_to_folder_owner(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(owner) = std::fs::metadata(folder) else { return };
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return;
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        if let Err(error) = std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid()))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a database file could not be given to the owner of its folder");
         }
     }
 }

@@ -1,0 +1,62 @@
+//! Forgets what the policy says to forget: a reconciler, idempotent, by time.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::Clock,
+    settings::Retention,
+    store::{Expired, Store},
+};
+
+/// How often it looks. Retention is counted in days, so an hour late is nothing.
+const EVERY: Duration = Duration::from_hours(1);
+
+/// The pause between two portions, so that a large clean-up never holds up a batch for longer than one of them.
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// Deletes expired rows until it is stopped. A database that is away is tried again an hour later.
+pub async fn run(retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
+    let policy = [
+        (Expired::Sightings, retention.sightings),
+        (Expired::Checkins, retention.checkins),
+        (Expired::FailedCheckins, retention.failed_checkins),
+        (Expired::UnrecognisedDevices, retention.unrecognised),
+    ];
+    loop {
+        for (what, keep) in policy {
+            if let Some(keep) = keep {
+                forget(what, keep, &store, &clock, &stop).await;
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(clock.real(EVERY))).await.is_none() {
+            return;
+        }
+    }
+}
+
+async fn forget(what: Expired, keep: Duration, store: &Store, clock: &Clock, stop: &CancellationToken) {
+    let mut forgotten = 0;
+    while !stop.is_cancelled() {
+        let before = clock.now().wall.minus(keep);
+        match store.forget(what, before).await {
+            Ok(0) => break,
+            Ok(more) => forgotten += more,
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    what = what.word(),
+                    "retention could not delete"
+                );
+                return;
+            }
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(BETWEEN)).await.is_none() {
+            break;
+        }
+    }
+    if forgotten > 0 {
+        tracing::info!(what = what.word(), rows = forgotten, "forgotten, as the retention policy says");
+    }
+}

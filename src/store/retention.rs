@@ -1,0 +1,68 @@
+//! Deletes what is older than the policy allows, a portion at a time.
+
+use super::{
+    Store, StoreError,
+    sql::{Arg, Statement, statement},
+};
+use crate::{clock::WallTime, engine::decision::Reason};
+
+/// Rows deleted in one transaction: some milliseconds of the writer's time.
+const PORTION: i64 = 2000;
+
+const SIGHTINGS: Statement = statement!(
+    "DELETE FROM sightings WHERE key IN (SELECT key FROM sightings WHERE event_at < $1 ORDER BY event_at LIMIT $2)"
+);
+const CHECKINS: Statement = statement!(
+    "DELETE FROM checkins WHERE id IN
+       (SELECT id FROM checkins WHERE from_time < $1 AND to_time IS NOT NULL ORDER BY from_time LIMIT $2)"
+);
+const FAILED: Statement = statement!(
+    "DELETE FROM failed_checkins WHERE id IN
+       (SELECT id FROM failed_checkins WHERE checkin_attempt_time < $1 ORDER BY checkin_attempt_time LIMIT $2)"
+);
+const UNRECOGNISED: Statement = statement!(
+    "DELETE FROM failed_checkins WHERE id IN
+       (SELECT id FROM failed_checkins WHERE checkin_attempt_time < $1 AND code = $3 LIMIT $2)"
+);
+
+/// What a retention period is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// The sighting log.
+    Sightings,
+    /// Closed check-ins.
+    Checkins,
+    /// Failed check-ins of any reason.
+    FailedCheckins,
+    /// Failed check-ins of devices that nobody has registered; the address goes with them.
+    UnrecognisedDevices,
+}
+
+impl Expired {
+    /// For the log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Sightings => "sightings",
+            Self::Checkins => "checkins",
+            Self::FailedCheckins => "failed_checkins",
+            Self::UnrecognisedDevices => "unrecognised",
+        }
+    }
+}
+
+impl Store {
+    /// Deletes one portion of what is older than `before`; how many rows that was.
+    pub async fn forget(&self, what: Expired, before: WallTime) -> Result<u64, StoreError> {
+        let mut args = vec![Arg::Time(before), Arg::Int(PORTION)];
+        let statement = match what {
+            Expired::Sightings => SIGHTINGS,
+            Expired::Checkins => CHECKINS,
+            Expired::FailedCheckins => FAILED,
+            Expired::UnrecognisedDevices => {
+                args.push(Arg::Text(Reason::UnrecognisedDevice.code().to_owned()));
+                UNRECOGNISED
+            }
+        };
+        self.sql.change(statement, &args).await
+    }
+}

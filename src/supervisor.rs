@@ -1,0 +1,706 @@
+//! Starts everything, notices when something ends, and stops everything in good order.
+//!
+//! Stopping has two stages. First the intake ends: captures and the broker session take nothing new, the pipeline drains
+//! what they handed over, then the session acknowledges the last commits and leaves. Whoever is not done by the deadline
+//! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
+//! a part that ends without being told to ends the process with an error.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use futures_util::StreamExt;
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, ApiState, Ready},
+    clock::{BootTime, Clock},
+    directory::Directory,
+    engine::decision::Reason,
+    health::{ConditionKind, Health},
+    metrics::{Figure, FigureValue, Metrics},
+    pipeline::{self, Inlets, Pipeline, Rulebook},
+    random, retention,
+    settings::{self, Settings},
+    source::{
+        DELIVERIES, Delivery, PRESENCES, Presences,
+        mqtt::{counters::MqttCounters, session::Session},
+        network::{self, CaptureCounters, CaptureError, CaptureTask, coalesce::KnownMacs, hearing::Hearing},
+    },
+    store::{Store, StoreError},
+};
+
+/// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often the directory's version is looked at: an import is in force within this.
+const DIRECTORY_EVERY: Duration = Duration::from_secs(2);
+
+/// A pipeline that has not turned for this long is stuck; the watchdog is no longer fed.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How often `STATUS=` and the watchdog are looked at when systemd asks for no watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How long start-up waits for the broker and the captures before `/readyz` says what they are waiting for.
+const START_UP: Duration = Duration::from_secs(10);
+
+/// What is made before the runtime starts, while the process may still capture.
+#[derive(Debug)]
+pub struct Groundwork {
+    clock: Clock,
+    health: Health,
+    hearing: Hearing,
+    intake: CancellationToken,
+    known: watch::Sender<KnownMacs>,
+    presences: mpsc::Receiver<Presences>,
+    captures: Vec<CaptureTask>,
+}
+
+impl Groundwork {
+    /// Opens every capture.
+    ///
+    /// # Errors
+    /// [`CaptureError::NotPermitted`] without `CAP_NET_RAW`.
+    pub fn lay(settings: &Settings, clock: Clock) -> Result<Self, CaptureError> {
+        let health = Health::new(clock.clone());
+        let hearing = Hearing::new();
+        let intake = CancellationToken::new();
+        let (known, known_reader) = watch::channel(KnownMacs::default());
+        let (sender, presences) = mpsc::channel(PRESENCES);
+        let idle_limit = settings.site.as_ref().map_or(Duration::ZERO, |site| site.idle_limit);
+        let open = |capture| {
+            CaptureTask::open(
+                capture,
+                network::Surroundings {
+                    idle_limit,
+                    clock: clock.clone(),
+                    presences: sender.clone(),
+                    known: known_reader.clone(),
+                    health: health.clone(),
+                    hearing: hearing.clone(),
+                    stop: intake.clone(),
+                },
+            )
+        };
+        let captures = settings.captures.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { clock, health, hearing, intake, known, presences, captures })
+    }
+}
+
+/// Where the settings came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This main file (none: the default one) and what stands beside it; a reload reads them again.
+    File(Option<PathBuf>),
+    /// Nowhere; there is nothing to reload.
+    Made,
+}
+
+/// Where the daemon can be found, once it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// The API's address; none when it is off.
+    pub api: Option<std::net::SocketAddr>,
+}
+
+/// The parts whose end is noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Capture,
+    Session,
+    Pipeline,
+    Directory,
+    Retention,
+    Api,
+    Notify,
+}
+
+impl Part {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Capture => "a capture",
+            Self::Session => "the broker session",
+            Self::Pipeline => "the pipeline",
+            Self::Directory => "the directory reader",
+            Self::Retention => "the retention",
+            Self::Api => "the API",
+            Self::Notify => "the reports to systemd",
+        }
+    }
+}
+
+type Ended = (Part, anyhow::Result<()>);
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Supervisor {
+    settings: Settings,
+    origin: Origin,
+    clock: Clock,
+    health: Health,
+    metrics: Metrics,
+    ready: Option<Ready>,
+    parts: JoinSet<Ended>,
+    /// Ends the intake: captures and session.
+    intake: CancellationToken,
+    /// Ends the session's intake alone, for a reload.
+    session: Option<Connection>,
+    deliveries: Option<mpsc::Sender<Delivery>>,
+    /// Tells the pipeline to drain.
+    drain: CancellationToken,
+    /// Ends everything that neither takes in nor decides.
+    rest: CancellationToken,
+    deadline: CancellationToken,
+    book: Option<watch::Sender<Arc<Rulebook>>>,
+    counters: Arc<MqttCounters>,
+    /// The parts that have not ended.
+    going: Vec<Part>,
+}
+
+/// The tokens of one broker session.
+#[derive(Clone, Debug)]
+struct Connection {
+    stop: CancellationToken,
+    drained: CancellationToken,
+}
+
+impl Supervisor {
+    /// A daemon with these settings.
+    pub fn new(settings: Settings, origin: Origin, ground: &Groundwork) -> Self {
+        let codes: Vec<&'static str> = Reason::all().map(Reason::code).collect();
+        Self {
+            settings,
+            origin,
+            clock: ground.clock.clone(),
+            health: ground.health.clone(),
+            metrics: Metrics::new(ground.health.clone(), &codes),
+            ready: None,
+            parts: JoinSet::new(),
+            intake: ground.intake.clone(),
+            session: None,
+            deliveries: None,
+            drain: CancellationToken::new(),
+            rest: CancellationToken::new(),
+            deadline: CancellationToken::new(),
+            book: None,
+            counters: Arc::default(),
+            going: Vec::new(),
+        }
+    }
+
+    /// Runs until a signal, or `stop`, ends it; tells `running` when everything has been started.
+    ///
+    /// # Errors
+    /// When a part cannot start, or ended without being told to.
+    pub async fn run(
+        mut self,
+        ground: Groundwork,
+        stop: CancellationToken,
+        running: impl FnOnce(&Running),
+    ) -> anyhow::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
+        notify(&[NotifyState::Status("opening the database")]);
+        let Some(store) = self.open_store(&mut signals, &stop).await? else {
+            return Ok(());
+        };
+        let place = self.start(ground, &store).await?;
+        running(&place);
+        notify(&[NotifyState::Ready]);
+        let outcome = self.watch(&mut signals, &stop).await;
+        notify(&[NotifyState::Stopping]);
+        tracing::info!("stopping: taking nothing in any more");
+        let orderly = time::timeout(DEADLINE, self.wind_down(&mut signals)).await;
+        let late = self.leave_behind(orderly.is_err()).await;
+        store.close().await;
+        match (outcome, late) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(late)) => Err(anyhow!("{late} did not end in time")),
+            (Ok(()), None) => {
+                tracing::info!("stopped");
+                Ok(())
+            }
+        }
+    }
+
+    /// Opens the database, however long it takes; none when it was told to stop meanwhile.
+    async fn open_store(&self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            match Store::open(&self.settings.database).await {
+                Ok(store) => {
+                    self.health.clear(ConditionKind::DatabaseUnavailable, "");
+                    return Ok(Some(store));
+                }
+                Err(StoreError::Conflict) => {}
+                Err(StoreError::Unavailable(error)) => {
+                    let detail = format!("the database does not answer ({error}); waiting for it");
+                    self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                }
+                Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
+            }
+            let extend = u32::try_from((pause * 10).as_micros()).unwrap_or(u32::MAX);
+            notify(&[NotifyState::Status("waiting for the database"), NotifyState::ExtendTimeoutUsec(extend)]);
+            tokio::select! {
+                () = time::sleep(random::jittered(pause)) => {}
+                () = stop.cancelled() => return Ok(None),
+                Some(signal) = signals.next() => {
+                    if signal != SIGHUP {
+                        return Ok(None);
+                    }
+                }
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    async fn start(&mut self, ground: Groundwork, store: &Store) -> anyhow::Result<Running> {
+        let mut place = Running::default();
+        let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        self.ready = Some(state.ready());
+        if let Some(api) = &self.settings.api {
+            let listener = TcpListener::bind(api.listen).await.with_context(|| {
+                format!("the API cannot listen on {}; change api.listen or free the port", api.listen)
+            })?;
+            place.api = Some(listener.local_addr()?);
+            let rest = self.rest.clone();
+            self.spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
+        }
+        let (alive, alive_reader) = watch::channel(None);
+        if let Some(site) = self.settings.site.clone() {
+            self.start_site(ground, store, Rulebook { site, doors: self.settings.doors.clone() }, alive).await?;
+        }
+        let (store, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
+        let policy = self.settings.retention.clone();
+        self.spawn(Part::Retention, async move {
+            retention::run(policy, store, clock, stop).await;
+            Ok(())
+        });
+        self.start_reports(alive_reader);
+        Ok(place)
+    }
+
+    async fn start_site(
+        &mut self,
+        ground: Groundwork,
+        store: &Store,
+        book: Rulebook,
+        alive: watch::Sender<Option<BootTime>>,
+    ) -> anyhow::Result<()> {
+        let directory = Arc::new(store.load_directory().await.context("the directory cannot be loaded")?);
+        tracing::info!(coworkers = directory.coworkers(), "directory loaded");
+        ground.known.send_replace(known(&directory));
+        let (directory_sender, directory) = watch::channel(directory);
+        let (book_sender, book) = watch::channel(Arc::new(book));
+        let (deliveries_sender, deliveries) = mpsc::channel(DELIVERIES);
+        let pipeline = Pipeline::new(pipeline::Surroundings {
+            clock: self.clock.clone(),
+            store: store.clone(),
+            book,
+            directory,
+            hearing: ground.hearing.clone(),
+            health: self.health.clone(),
+            metrics: self.metrics.clone(),
+            alive,
+        });
+        let inlets = Inlets { deliveries, presences: ground.presences };
+        let (drain, deadline) = (self.drain.clone(), self.deadline.clone());
+        self.spawn(
+            Part::Pipeline,
+            async move { pipeline.run(inlets, drain, deadline).await.map_err(anyhow::Error::from) },
+        );
+        let watcher = watch_directory(
+            store.clone(),
+            directory_sender,
+            ground.known,
+            self.health.clone(),
+            self.clock.clone(),
+            self.rest.clone(),
+        );
+        self.spawn(Part::Directory, async move {
+            watcher.await;
+            Ok(())
+        });
+        for capture in ground.captures {
+            let counters = capture.counters();
+            self.metrics.watch("interface", &capture.interface().clone(), Arc::new(move || capture_figures(&counters)));
+            self.going.push(Part::Capture);
+            self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
+        }
+        self.book = Some(book_sender);
+        self.deliveries = Some(deliveries_sender);
+        let counters = Arc::clone(&self.counters);
+        self.metrics.watch("session", "broker", Arc::new(move || session_figures(&counters)));
+        self.start_session();
+        Ok(())
+    }
+
+    fn start_session(&mut self) {
+        let (Some(mqtt), Some(deliveries)) = (self.settings.mqtt.clone(), self.deliveries.clone()) else {
+            return;
+        };
+        let connection = Connection { stop: self.intake.child_token(), drained: CancellationToken::new() };
+        let session = Session {
+            settings: mqtt,
+            sources: self.settings.sources.clone(),
+            clock: self.clock.clone(),
+            deliveries,
+            health: self.health.clone(),
+            counters: Arc::clone(&self.counters),
+            stop: connection.stop.clone(),
+            drained: connection.drained.clone(),
+        };
+        self.session = Some(connection);
+        self.spawn(Part::Session, async move {
+            session.run().await;
+            Ok(())
+        });
+    }
+
+    /// Feeds the watchdog while the pipeline turns, says in `STATUS=` how things are, and lets `/readyz` judge once the
+    /// broker and the captures have had their first chance.
+    fn start_reports(&mut self, alive: watch::Receiver<Option<BootTime>>) {
+        let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.counters));
+        let (metrics_open, ready, stop) = (self.metrics.clone(), self.ready.clone(), self.rest.clone());
+        let waits_for_broker = self.session.is_some();
+        let watchdog = sd_notify::watchdog_enabled();
+        self.spawn(Part::Notify, async move {
+            let every = watchdog.map_or(STATUS_EVERY, |period| period / 3).min(STATUS_EVERY);
+            let began = clock.now().boot;
+            let mut said = String::new();
+            loop {
+                let now = clock.now().boot;
+                let broker_known = !waits_for_broker
+                    || counters.is_ready()
+                    || health.is_raised(ConditionKind::BrokerUnavailable, "")
+                    || now.since(began) > START_UP;
+                if broker_known && let Some(ready) = &ready {
+                    ready.started();
+                }
+                if watchdog.is_some() && alive.borrow().is_none_or(|turned| now.since(turned) < STUCK) {
+                    notify(&[NotifyState::Watchdog]);
+                }
+                let status = status(&health, metrics_open.open_now());
+                if status != said {
+                    notify(&[NotifyState::Status(&status)]);
+                    said = status;
+                }
+                let pause = if broker_known { every } else { Duration::from_millis(100) };
+                if stop.run_until_cancelled(time::sleep(pause)).await.is_none() {
+                    return Ok(());
+                }
+            }
+        });
+    }
+
+    /// Waits for a reason to stop: a signal, the caller, or a part that ended.
+    async fn watch(&mut self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                Some(signal) = signals.next() => match signal {
+                    SIGHUP => self.reload().await,
+                    _ => {
+                        // From now on a second signal ends the process, even if the runtime is stuck.
+                        tracing::info!(signal, "signal received; a second one ends the process at once");
+                        return Ok(());
+                    }
+                },
+                Some(ended) = self.parts.join_next() => {
+                    let (part, result) = ended.context("a part of the daemon panicked")?;
+                    self.ended(part);
+                    let ended = anyhow!("{} ended without being told to", part.name());
+                    return Err(result.err().map_or(ended, |error| error.context(format!("{} failed", part.name()))));
+                }
+            }
+        }
+    }
+
+    /// Reads the settings again. A bad file keeps the old ones; what cannot change while running is named.
+    async fn reload(&mut self) {
+        let file = match &self.origin {
+            Origin::File(file) => file.clone(),
+            Origin::Made => return,
+        };
+        tracing::info!("reading the settings again");
+        reloading();
+        match settings::load(file.as_deref(), settings::environment()) {
+            Err(faults) => {
+                for fault in faults.faults() {
+                    tracing::error!("{}", fault.head());
+                }
+                let detail = format!(
+                    "the changed settings were refused ({} faults, the first: {}); the old ones stay in force. \
+                     Run checkind check-config",
+                    faults.faults().len(),
+                    faults.faults().first().map(|fault| fault.head().to_string()).unwrap_or_default()
+                );
+                self.health.raise(ConditionKind::SettingsRefused, "", detail);
+            }
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{}", warning.head());
+                }
+                self.apply(loaded.settings).await;
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    async fn apply(&mut self, new: Settings) {
+        let restart: Vec<&str> = settings::changes_needing_restart(&self.settings, &new)
+            .into_iter()
+            .filter(|section| *section != "mqtt")
+            .collect();
+        if restart.is_empty() {
+            self.health.clear(ConditionKind::SettingsRefused, "");
+        } else {
+            let detail = format!("{} changed; that takes effect with a restart of checkind", restart.join(", "));
+            self.health.raise(ConditionKind::SettingsRefused, "", detail);
+        }
+        if let (Some(book), Some(site)) = (&self.book, &new.site)
+            && !restart.contains(&"site.business")
+        {
+            book.send_replace(Arc::new(Rulebook { site: site.clone(), doors: new.doors.clone() }));
+        }
+        let old = std::mem::replace(&mut self.settings, new);
+        self.settings.database = old.database;
+        self.settings.api = old.api;
+        self.settings.captures = old.captures;
+        // The broker keeps our session while we change over to the new subscriptions.
+        if let Some(session) = self.session.take() {
+            session.stop.cancel();
+            session.drained.cancel();
+            self.await_session().await;
+        }
+        self.start_session();
+        tracing::info!("the new settings are in force");
+    }
+
+    /// Waits until the session that was told to stop has ended, so that two never share a client id. Whatever else ends
+    /// meanwhile is noticed afterwards, as it would have been without the reload.
+    async fn await_session(&mut self) {
+        let mut others = Vec::new();
+        while self.going.contains(&Part::Session) {
+            match self.parts.join_next().await {
+                Some(Ok((Part::Session, _))) => self.ended(Part::Session),
+                Some(Ok(other)) => others.push(other),
+                Some(Err(panicked)) => others.push((Part::Session, Err(panicked.into()))),
+                None => break,
+            }
+        }
+        for other in others {
+            self.parts.spawn(async move { other });
+        }
+    }
+
+    fn spawn(&mut self, part: Part, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        self.going.push(part);
+        self.parts.spawn(async move { (part, work.await) });
+    }
+
+    fn ended(&mut self, part: Part) {
+        if let Some(at) = self.going.iter().position(|going| *going == part) {
+            self.going.remove(at);
+        }
+    }
+
+    /// Ends whoever is left; names them when they were given their time.
+    async fn leave_behind(&mut self, late: bool) -> Option<String> {
+        if !late {
+            return None;
+        }
+        let late = names(&self.going);
+        tracing::error!("still running at the deadline and left behind: {late}");
+        self.deadline.cancel();
+        self.rest.cancel();
+        let last_words = async { while self.parts.join_next().await.is_some() {} };
+        if time::timeout(Duration::from_secs(1), last_words).await.is_err() {
+            self.parts.abort_all();
+        }
+        Some(late)
+    }
+
+    /// The orderly end; see the module.
+    async fn wind_down(&mut self, signals: &mut Signals) {
+        self.intake.cancel();
+        self.deliveries = None;
+        let mut stage = 0;
+        loop {
+            // Captures hand over what they have merged before the pipeline is told to drain.
+            if stage == 0 && !self.going.contains(&Part::Capture) {
+                self.drain.cancel();
+                stage = 1;
+            }
+            if stage == 1 && !self.going.contains(&Part::Pipeline) {
+                if let Some(session) = &self.session {
+                    session.drained.cancel();
+                }
+                self.rest.cancel();
+                stage = 2;
+            }
+            tokio::select! {
+                Some(signal) = signals.next() => {
+                    if signal != SIGHUP {
+                        tracing::warn!(signal, "a second signal: ending at once");
+                        std::process::exit(1);
+                    }
+                }
+                ended = self.parts.join_next() => match ended {
+                    None => return,
+                    Some(Ok((part, Ok(())))) => self.ended(part),
+                    Some(Ok((part, Err(error)))) => {
+                        tracing::error!("{} failed while stopping: {error:#}", part.name());
+                        self.ended(part);
+                    }
+                    Some(Err(error)) => tracing::error!("a part of the daemon panicked while stopping: {error}"),
+                }
+            }
+        }
+    }
+}
+
+/// Who is in which part, in words for the log.
+fn names(parts: &[Part]) -> String {
+    parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ")
+}
+
+fn known(directory: &Directory) -> KnownMacs {
+    Arc::new(directory.known_macs().collect())
+}
+
+/// A reconciler: whenever the directory's version is another than ours, loads it and publishes the snapshot. While it
+/// cannot be read the last snapshot stays in force, so that a half-failed import checks nobody out.
+async fn watch_directory(
+    store: Store,
+    directory: watch::Sender<Arc<Directory>>,
+    known_macs: watch::Sender<KnownMacs>,
+    health: Health,
+    clock: Clock,
+    stop: CancellationToken,
+) {
+    while stop
+        .run_until_cancelled(time::sleep(clock.real(DIRECTORY_EVERY).max(Duration::from_millis(100))))
+        .await
+        .is_some()
+    {
+        let ours = directory.borrow().version;
+        let newer = async {
+            if store.directory_version().await? == ours {
+                return Ok(None);
+            }
+            store.load_directory().await.map(Some)
+        };
+        match newer.await {
+            Ok(None) => {}
+            Ok(Some(newer)) => {
+                tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
+                known_macs.send_replace(known(&newer));
+                directory.send_replace(Arc::new(newer));
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                health.raise(ConditionKind::DirectoryStale, "", format!("{error}; the last one stays in force"));
+                continue;
+            }
+        }
+        health.clear(ConditionKind::DirectoryStale, "");
+    }
+}
+
+/// `STATUS=`: how many are in, and what is wrong.
+fn status(health: &Health, open: i64) -> String {
+    let conditions = health.conditions();
+    let people = if open == 1 { "1 check-in open".to_owned() } else { format!("{open} check-ins open") };
+    if conditions.is_empty() {
+        return people;
+    }
+    let wrong: Vec<String> = conditions
+        .iter()
+        .map(|condition| match condition.subject.as_str() {
+            "" => condition.kind.name().to_owned(),
+            subject => format!("{} {subject}", condition.kind.name()),
+        })
+        .collect();
+    format!("{people}; {}", wrong.join(", "))
+}
+
+fn capture_figures(counters: &CaptureCounters) -> Vec<Figure> {
+    let counter = |name, help, value: &AtomicU64| Figure {
+        name,
+        help,
+        value: FigureValue::Counter(value.load(Ordering::Relaxed)),
+    };
+    vec![
+        counter("capture_frames", "Frames that the kernel's filter let through", &counters.frames),
+        counter("capture_strong", "Frames that were strong evidence", &counters.strong),
+        counter("capture_weak", "Frames that were weak evidence", &counters.weak),
+        counter("capture_no_evidence", "Frames of our protocols that were no evidence", &counters.no_evidence),
+        counter("capture_suspicious", "Frames that speak for another address than their own", &counters.suspicious),
+        counter("capture_malformed", "Frames that their protocol forbids", &counters.malformed),
+        counter("capture_out_of_scope", "Frames of other VLANs, of ours and of infrastructure", &counters.out_of_scope),
+        counter("capture_left_out", "Evidence of unknown devices for which there was no room", &counters.left_out),
+        counter(
+            "capture_kernel_drops",
+            "Frames that the kernel dropped because the ring was full",
+            &counters.kernel_drops,
+        ),
+        counter("capture_freezes", "How often the ring was full", &counters.freezes),
+    ]
+}
+
+fn session_figures(counters: &MqttCounters) -> Vec<Figure> {
+    let counter = |name, help, value: &AtomicU64| Figure {
+        name,
+        help,
+        value: FigureValue::Counter(value.load(Ordering::Relaxed)),
+    };
+    let gauge = |name, help, value: i64| Figure { name, help, value: FigureValue::Gauge(value) };
+    let number = |value: &AtomicU64| i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+    vec![
+        gauge("mqtt_connected", "1 while there is a connection", i64::from(counters.connected.load(Ordering::Relaxed))),
+        gauge("mqtt_topics", "Topics that are subscribed to", number(&counters.topics)),
+        gauge("mqtt_subscribed", "Topics that the broker granted", number(&counters.subscribed)),
+        counter("mqtt_connects", "Connections that the broker accepted", &counters.connects),
+        counter("mqtt_failures", "Connections that failed or ended", &counters.failures),
+        counter("mqtt_messages", "Messages received", &counters.received),
+        counter("mqtt_payload_bytes", "Bytes of payload received", &counters.bytes),
+        counter("mqtt_redelivered", "Messages that the broker marked as delivered before", &counters.redelivered),
+        counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
+        counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
+        counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
+        counter("mqtt_dropped", "Messages not taken over because we were stopping", &counters.dropped),
+        counter("mqtt_shed", "QoS 0 messages dropped because the queue was full", &counters.shed),
+        gauge("mqtt_held", "Messages held back because the queue is full", number(&counters.held)),
+    ]
+}
+
+/// `RELOADING=1` needs the monotonic time in the same message.
+fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the time of the reload is not known"),
+    }
+}
+
+fn notify(states: &[NotifyState<'_>]) {
+    // Without systemd there is nobody to tell; a failing socket is no reason to stop.
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}
