@@ -5,4 +5,7 @@ mod frames;
 mod api;
 mod settings;
 mod mqtt;
+mod lifecycle;
+mod faults;
+mod network;
 mod support;

@@ -38,7 +38,7 @@ pub(crate) fn now() -> WallTime {
 }
 
 /// A daily cut-off in UTC that comes six hours from now, so that no test meets it by chance.
-pub(crate) fn far_cut_off() -> String {
+fn far_cut_off() -> String {
     now().plus(Duration::from_hours(6)).utc().format("%H:%M").to_string()
 }
 
@@ -342,7 +342,12 @@ impl Drop for Daemon {
 
 /// `[site]` 1 in UTC, with a cut-off that does not come during the test; `more` are keys of it.
 pub(crate) fn site(more: &str) -> String {
-    format!("[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"UTC\"\ncut_off = \"{}\"\n{more}\n", far_cut_off())
+    site_until(&far_cut_off(), more)
+}
+
+/// `[site]` 1 in UTC with this cut-off.
+pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
+    format!("[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"UTC\"\ncut_off = \"{cut_off}\"\n{more}\n")
 }
 
 /// A broker with two kinds of controllers: uhppoted boards on `board/events`, flat JSON on `flat/events`.
