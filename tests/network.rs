@@ -66,6 +66,19 @@ fn wait_for_checkin(home: &Home, daemon: &Daemon, what: &str, want: impl Fn(&[St
 }
 
 #[test]
+fn the_daemon_is_not_ready_before_it_hears() {
+    let namespace = Namespace::new("deaf");
+    let home = Home::new(&listening("s1", ""));
+    let daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
+    wait_for("the capture to be blind", LIMIT, || {
+        let answer = daemon.get("/readyz");
+        assert_ne!(answer.status, 200, "{}", answer.body);
+        if answer.body.contains("capture_blind") { Ok(()) } else { Err(answer.body) }
+    });
+    daemon.stop();
+}
+
+#[test]
 fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silent() {
     let office = Office::new("2h");
     let home = Home::new(&listening("eth0", "idle_limit = \"6s\""));

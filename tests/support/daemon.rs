@@ -200,6 +200,15 @@ impl Daemon {
         self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
+    /// The lines of its log that an operator would look at.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.log()
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// Waits for a line of its log.
     pub(crate) fn wait_for_line(&self, text: &str) {
         wait_for(text, LIMIT, || if self.lines(text).is_empty() { Err(self.log()) } else { Ok(()) });
@@ -429,7 +438,7 @@ impl Systemd {
         self.path.to_str().expect("a path of ours")
     }
 
-    /// Waits for a message with this text that came after the last one asked for; the whole message.
+    /// Waits for a message with this text, and takes it; the whole message.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         wait_for(text, LIMIT, || {
             let mut buffer = [0; 4096];
@@ -439,7 +448,7 @@ impl Systemd {
             let Some(at) = self.heard.iter().position(|message| message.contains(text)) else {
                 return Err(format!("{:?}", self.heard));
             };
-            Ok(self.heard.drain(..=at).next_back().expect("one was found"))
+            Ok(self.heard.remove(at))
         })
     }
 }
