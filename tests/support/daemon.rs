@@ -140,16 +140,7 @@ impl Home {
 
     /// The same, started by another program, with variables of the environment.
     pub(crate) fn start_by(&self, starter: &[&str], environment: &[(&str, &str)]) -> Daemon {
-        let mut daemon = self.spawn_by(starter, environment);
-        let address = wait_for("the API to listen", LIMIT, || {
-            daemon.still_runs()?;
-            let log = daemon.log();
-            let line = log.lines().find(|line| line.contains("the API listens"));
-            let address = line.and_then(|line| line.split("address=").nth(1)).map(str::trim);
-            address.and_then(|address| address.parse().ok()).ok_or(log)
-        });
-        daemon.api = Some(address);
-        daemon
+        self.spawn_by(starter, environment).listening()
     }
 
     /// Starts the daemon and waits for nothing.
@@ -180,6 +171,19 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Waits until its API listens.
+    pub(crate) fn listening(mut self) -> Self {
+        let address = wait_for("the API to listen", LIMIT, || {
+            self.still_runs();
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("the API listens"));
+            let address = line.and_then(|line| line.split("address=").nth(1)).map(str::trim);
+            address.and_then(|address| address.parse().ok()).ok_or(log)
+        });
+        self.api = Some(address);
+        self
+    }
+
     /// Its API is asked from inside this network namespace.
     pub(crate) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
@@ -245,7 +249,7 @@ impl Daemon {
     /// Waits until it says that it is ready.
     pub(crate) fn wait_until_ready(&mut self) {
         wait_for("the daemon to be ready", LIMIT, || {
-            self.still_runs()?;
+            self.still_runs();
             let answer = self.get("/readyz");
             if answer.status == 200 { Ok(()) } else { Err(format!("{}\n{}", answer.body, self.log())) }
         });
@@ -333,11 +337,10 @@ impl Daemon {
         log
     }
 
-    /// An error with its log when it has ended.
-    pub(crate) fn still_runs(&mut self) -> Result<(), String> {
-        match self.child.try_wait().expect("it is ours") {
-            None => Ok(()),
-            Some(status) => panic!("the daemon has ended, {status}:\n{}", self.log()),
+    /// Panics with its log when it has ended.
+    pub(crate) fn still_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("it is ours") {
+            panic!("the daemon has ended, {status}:\n{}", self.log());
         }
     }
 }
