@@ -89,8 +89,10 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
                     broker.publish_lines(if board { "board/events" } else { "flat/events" }, lines, 1);
                 });
             }
-            // Each kill at another point: before the first commit of this process up to nearly the end of the slice.
+            // Each kill at another point of the slice, and of the batch that is under way: rows are seen when one has
+            // just been committed.
             wait_for_rows(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
+            thread::sleep(Duration::from_millis(u64::from(kill * 7 % 31)));
             daemon.kill();
         });
     }
