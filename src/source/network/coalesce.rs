@@ -205,7 +205,8 @@ impl Coalescer {
         } else {
             device.hears_weak(self.idle_limit, now);
         }
-        if device.has_news() {
+        // Those in the queue need no scan.
+        if device.announced != Announced::Queued && device.has_news() {
             let due = device.due_at(self.refresh, now);
             self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
         }
