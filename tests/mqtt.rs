@@ -439,6 +439,20 @@ fn tls_believes_only_its_own_authority_and_reads_it_anew_at_each_connection() {
 }
 
 #[test]
+fn without_a_file_the_system_decides_whom_to_believe() {
+    let broker = Broker::start(BrokerOptions { tls: BrokerTls::Mutual, ..BrokerOptions::default() });
+    let files = (broker.file("client.crt"), broker.file("client.key"));
+    for client in [None, Some(files)] {
+        let mut settings = settings(&broker);
+        settings.tls = Some(Tls { ca_file: None, client });
+        let gateway = Gateway::start(settings);
+        gateway.wait_for_condition(ConditionKind::BrokerUnavailable);
+        let detail = gateway.health.conditions()[0].detail.clone();
+        assert!(detail.contains("UnknownIssuer"), "{detail}");
+    }
+}
+
+#[test]
 fn an_unreadable_certificate_is_named() {
     let gateway = Gateway::start(tls(settings_for(1), std::path::Path::new("/nonexistent/ca.pem"), None));
     gateway.wait_for_condition(ConditionKind::BrokerUnavailable);
