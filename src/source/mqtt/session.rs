@@ -395,6 +395,7 @@ impl Worker {
             }
         }
         self.had_session = true;
+        self.health.clear(ConditionKind::SubscriptionRefused, "");
         self.counters.subscribed.store(granted, Relaxed);
         tracing::info!(granted, wanted = self.filters.len(), "subscribed to the topics of the doors");
     }
@@ -408,12 +409,10 @@ impl Worker {
         add(&self.counters.bytes, publish.payload.len());
         add(&self.counters.redelivered, usize::from(publish.dup));
         let acknowledgement = link.client.prepare_ack(publish);
-        if link.shedding && acknowledgement.is_some() {
-            add(&self.counters.shed, 1);
-            return;
-        }
-        if self.handover.is_full() {
-            link.shedding |= self.handover.overflow(acknowledgement.is_some());
+        let broker_keeps_it = acknowledgement.is_some();
+        if self.handover.is_full() || (link.shedding && broker_keeps_it) {
+            link.shedding |= broker_keeps_it;
+            self.handover.leave_out(broker_keeps_it);
             return;
         }
         let (source, content) = self.content(publish);
@@ -530,7 +529,7 @@ struct Handover {
     held: VecDeque<Delivery>,
     /// Sightings in `held`, each message at least one.
     weight: usize,
-    /// Since when messages are left out has been said, and how many were.
+    /// How many messages were left out since that was logged; none while there is room.
     left_out: Option<u64>,
     counters: Arc<MqttCounters>,
 }
@@ -581,8 +580,8 @@ impl Handover {
         }
     }
 
-    /// A message for which there is no room. Answers whether the broker keeps it.
-    fn overflow(&mut self, broker_keeps_it: bool) -> bool {
+    /// A message for which there is no room.
+    fn leave_out(&mut self, broker_keeps_it: bool) {
         if self.left_out.is_none() {
             tracing::warn!(
                 held = self.held.len(),
@@ -591,7 +590,6 @@ impl Handover {
         }
         *self.left_out.get_or_insert(0) += 1;
         add(if broker_keeps_it { &self.counters.shed } else { &self.counters.dropped }, 1);
-        broker_keeps_it
     }
 
     /// Ends intake; the pipeline sees the end of the queue once it has read what is in it.
