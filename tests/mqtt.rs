@@ -531,6 +531,20 @@ fn stopping_ends_intake_at_once_and_still_acknowledges_what_commits() {
 }
 
 #[test]
+fn without_a_pipeline_messages_stay_with_the_broker() {
+    let broker = Broker::plain();
+    let mut gateway = Gateway::start(settings(&broker)).ready();
+    gateway.deliveries.close();
+    broker.publish_lines("doors/front", (0..3).map(tap), 1);
+    gateway.wait("a message", |gateway| gateway.counters.received.load(Relaxed) >= 1);
+    let counters = Arc::clone(&gateway.counters);
+    gateway.shutdown();
+    assert_eq!((counters.connects.load(Relaxed), counters.acknowledged.load(Relaxed)), (1, 0), "no fight for nothing");
+    let mut next = Gateway::start(settings(&broker));
+    assert_eq!(next.take(3), numbers(0..3));
+}
+
+#[test]
 fn stopping_while_no_broker_answers_takes_no_time() {
     let gateway = Gateway::start(settings_for(free_port()));
     gateway.wait("a failure", |gateway| gateway.counters.failures.load(Relaxed) >= 1);

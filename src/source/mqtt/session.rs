@@ -135,7 +135,8 @@ pub struct Session {
 
 impl Session {
     /// Connects, and connects again whenever that ends, until it is told to stop. Never fails: what goes wrong is a
-    /// condition and is tried again.
+    /// condition and is tried again. When the pipeline drops its end of the queue, messages are left with the broker, and
+    /// this returns at the next end of the connection.
     pub async fn run(self) {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
@@ -157,7 +158,7 @@ impl Session {
             let end = worker.connection().await;
             worker.counters.connected.store(false, Relaxed);
             worker.counters.subscribed.store(0, Relaxed);
-            if worker.stop.is_cancelled() || matches!(end, End::Finished) {
+            if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
                 return;
             }
             let pause = worker.account(&end);
@@ -292,6 +293,10 @@ impl Worker {
             if self.has_caught_up(&link) {
                 link.leave(End::Shed);
             }
+            if self.handover.is_closed() && link.phase == Phase::Open {
+                tracing::error!("nobody reads the door messages any more; leaving them with the broker");
+                link.phase = Phase::Stopping;
+            }
         }
     }
 
@@ -316,7 +321,9 @@ impl Worker {
                     link.phase = Phase::Stopping;
                 }
                 () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
-                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open => link.leave(End::Abandoned),
+                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
+                    link.leave(End::Abandoned);
+                }
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
@@ -537,6 +544,11 @@ struct Handover {
 impl Handover {
     fn new(deliveries: mpsc::Sender<Delivery>, counters: Arc<MqttCounters>) -> Self {
         Self { deliveries: Some(deliveries), held: VecDeque::new(), weight: 0, left_out: None, counters }
+    }
+
+    /// Has intake ended, by our wish or because the pipeline is gone?
+    const fn is_closed(&self) -> bool {
+        self.deliveries.is_none()
     }
 
     const fn is_full(&self) -> bool {
