@@ -6,6 +6,7 @@ pub mod user;
 pub mod who;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -226,6 +227,10 @@ fn import_files(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure>
             }
             documents.extend(read.documents);
         }
+        // The same entity in two files: the later one counts, as it would in two imports.
+        let latest: BTreeMap<_, _> =
+            documents.into_iter().map(|document| ((document.kind, document.id), document)).collect();
+        let documents: Vec<_> = latest.into_values().collect();
         let all = documents.len();
         let terminal = io::stderr().is_terminal();
         let progress = |done| {

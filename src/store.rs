@@ -11,7 +11,7 @@ mod retention;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
+pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
 pub use retention::Expired;
 pub use sql::StoreError;
 

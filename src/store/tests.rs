@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
+use super::{Changes, Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
@@ -39,6 +39,9 @@ contract!(
     what_is_not_committed_never_happened,
     a_door_sighting_is_decided_once,
     a_network_line_grows,
+    a_nul_character_stops_nothing,
+    a_refresh_uses_up_no_number,
+    what_has_expired_is_forgotten_for_one_business_only,
     a_repeated_failure_is_written_once,
     standings_hold_the_open_visit_however_old,
     heard_stretches_grow_and_are_forgotten,
@@ -93,13 +96,16 @@ async fn somebody_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
     fresh.put(&[&first]).await.expect("the first");
     let left = Visit { to: Some(at(2000)), ..first };
     let back = visit(1, 3000);
-    fresh.put(&[&back, &left]).await.expect("both");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let changes = Changes { new: vec![&back], changed: vec![&left] };
+    batch.put_visits(&changes, &calendar(), at(9)).await.expect("both");
+    batch.commit().await.expect("committed");
     assert_eq!(fresh.standing(1).await, vec![left, back]);
 }
 
 async fn what_is_not_committed_never_happened(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
-    batch.put_visits(vec![&visit(1, 1000)], &calendar(), at(0)).await.expect("written");
+    batch.put_visits(&new(&[&visit(1, 1000)]), &calendar(), at(0)).await.expect("written");
     drop(batch);
     assert_eq!(fresh.standing(1).await, vec![]);
     fresh.put(&[&visit(1, 1000)]).await.expect("the writer is well");
@@ -108,12 +114,14 @@ async fn what_is_not_committed_never_happened(fresh: Fresh) {
 async fn a_door_sighting_is_decided_once(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
     let (one, two) = (SightingKey("front/1".to_owned()), SightingKey("front/2".to_owned()));
-    assert_eq!(batch.decided(&[one.clone(), two.clone()]).await.expect("asked"), BTreeSet::new());
+    assert_eq!(batch.decided(&[one.clone(), two.clone()], BusinessId(1)).await.expect("asked"), BTreeSet::new());
     batch.put_log(&[line("front/1", "granted")]).await.expect("written");
     batch.commit().await.expect("committed");
 
     let mut batch = fresh.store.batch().await.expect("begins");
-    assert_eq!(batch.decided(&[one.clone(), two]).await.expect("asked"), BTreeSet::from([one]));
+    assert_eq!(batch.decided(&[one.clone(), two], BusinessId(1)).await.expect("asked"), BTreeSet::from([one.clone()]));
+    let elsewhere = batch.decided(&[one], BusinessId(2)).await.expect("asked");
+    assert!(elsewhere.is_empty(), "another business may use the same names");
     let again = batch.put_log(&[line("front/1", "granted")]).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "another gateway was faster: {again:?}");
 }
@@ -128,6 +136,53 @@ async fn a_network_line_grows(fresh: Fresh) {
     let row = fresh.one("SELECT last_at, frames, event_at FROM sightings").await;
     assert_eq!((row.time("last_at").expect("time"), row.int("frames").expect("number")), (at(2000), 4));
     assert_eq!(row.time("event_at").expect("time"), at(1000));
+}
+
+async fn a_nul_character_stops_nothing(fresh: Fresh) {
+    let line = LogLine { credential: Some("12\u{0}34".to_owned()), ..line("front/nul", "granted") };
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_log(&[line]).await.expect("written");
+    batch.commit().await.expect("committed");
+    let row = fresh.one("SELECT credential FROM sightings").await;
+    assert_eq!(row.text("credential").expect("text"), "12\u{fffd}34");
+}
+
+async fn a_refresh_uses_up_no_number(fresh: Fresh) {
+    let first = visit(1, 1000);
+    fresh.put(&[&first]).await.expect("written");
+    for later in 2000..2010 {
+        let refreshed = Visit { last_activity: at(later), ..first.clone() };
+        let mut batch = fresh.store.batch().await.expect("begins");
+        let changes = Changes { new: Vec::new(), changed: vec![&refreshed] };
+        batch.put_visits(&changes, &calendar(), at(later)).await.expect("changed");
+        batch.commit().await.expect("committed");
+    }
+    fresh.put(&[&visit(2, 3000)]).await.expect("written");
+    assert_eq!(fresh.one("SELECT max(id) AS id FROM checkins").await.int("id").expect("a number"), 2);
+}
+
+async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
+    use super::Expired;
+    let here = Visit { to: Some(at(2000)), ..visit(1, 1000) };
+    let open = visit(2, 1000);
+    let there = Visit { to: Some(at(2000)), business: BusinessId(2), ..visit(1, 1000) };
+    fresh.put(&[&here, &open, &there]).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let stranger = LogLine { reason: Some("unrecognised_device"), ..line("network/x", "network") };
+    batch.put_log(&[line("front/1", "granted"), stranger]).await.expect("written");
+    batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
+    batch.commit().await.expect("committed");
+    for (what, rows) in [
+        (Expired::Checkins, 1),
+        (Expired::UnrecognisedSightings, 1),
+        (Expired::Sightings, 1),
+        (Expired::UnrecognisedDevices, 1),
+        (Expired::FailedCheckins, 0),
+        (Expired::Heard, 0),
+    ] {
+        assert_eq!(fresh.store.forget(what, BusinessId(1), at(5000)).await.expect("asked"), rows, "{what:?}");
+    }
+    assert_eq!(fresh.one("SELECT count(*) AS n FROM checkins").await.int("n").expect("a number"), 2);
 }
 
 async fn a_repeated_failure_is_written_once(fresh: Fresh) {
@@ -201,7 +256,7 @@ async fn two_writers_do_not_both_open(fresh: Fresh) {
     let other = Store::open(&fresh.database).await.expect("a second gateway");
     let open = |store: Store, from| async move {
         let mut batch = store.batch().await?;
-        batch.put_visits(vec![&visit(1, from)], &calendar(), at(0)).await?;
+        batch.put_visits(&new(&[&visit(1, from)]), &calendar(), at(0)).await?;
         batch.commit().await
     };
     let (one, two) = tokio::join!(open(fresh.store.clone(), 1000), open(other, 2000));
@@ -368,6 +423,10 @@ fn pair(seed: &str) -> TokenPair {
     }
 }
 
+fn new<'a>(visits: &[&'a Visit]) -> Changes<'a> {
+    Changes { new: visits.to_vec(), changed: Vec::new() }
+}
+
 fn line(key: &str, kind: &'static str) -> LogLine {
     LogLine {
         key: SightingKey(key.to_owned()),
@@ -423,7 +482,7 @@ impl Fresh {
 
     async fn put(&self, visits: &[&Visit]) -> Result<(), StoreError> {
         let mut batch = self.store.batch().await?;
-        batch.put_visits(visits.to_vec(), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
+        batch.put_visits(&new(visits), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
         batch.commit().await
     }
 

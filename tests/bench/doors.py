@@ -31,9 +31,17 @@ def until(what, probe, seconds=300):
 
 
 def config(folder, port, database):
+    secret = ""
+    if "@" in database and ":" in database.split("@")[0].split("//")[1]:
+        login, rest = database.split("//")[1].split("@")
+        name, word = login.split(":")
+        (folder / "db-password").write_text(word)
+        os.chmod(folder / "db-password", 0o600)
+        database, secret = f"postgres://{name}@{rest}", 'password_file = "db-password"'
     (folder / "checkind.toml").write_text(f"""
 [database]
 url = "{database}"
+{secret}
 [site]
 business = 1
 name = "Bench"
