@@ -19,7 +19,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -88,20 +88,35 @@ pub struct Options {
 /// When a part of it cannot start, when the daemon fails, or when nobody reads the output any more.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be handled")?;
-    let stop = CancellationToken::new();
+    let ends = Ends::default();
     let asked_to_stop = async {
-        while signals.next().await.is_some() {
-            stop.cancel();
+        while let Some(signal) = signals.next().await {
+            ends.day.cancel();
+            // The daemon takes these itself once it runs; a token beside the signal would make it look like a second one.
+            if signal == SIGHUP || !ends.handed_over.load(Ordering::Acquire) {
+                ends.daemon.cancel();
+            }
         }
     };
     tokio::select! {
-        outcome = Box::pin(site(options, &stop)) => outcome,
+        outcome = Box::pin(site(options, &ends)) => outcome,
         () = asked_to_stop => bail!("signals are not delivered any more"),
     }
 }
 
+/// What ends early.
+#[derive(Default)]
+struct Ends {
+    /// Nothing more happens and nothing more is shown.
+    day: CancellationToken,
+    /// The daemon is told to stop.
+    daemon: CancellationToken,
+    /// The daemon handles SIGINT and SIGTERM.
+    handed_over: AtomicBool,
+}
+
 /// Sets everything up, lives the day, takes everything down.
-async fn site(options: Options, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     let folder = Folder::make()?;
     let broker = Broker::start().await?;
     let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
@@ -121,7 +136,7 @@ async fn site(options: Options, stop: &CancellationToken) -> anyhow::Result<()> 
             lay(&settings, clock())?
         }
     };
-    if stop.is_cancelled() {
+    if ends.day.is_cancelled() {
         return Ok(());
     }
     let (direct, frames, read) = match &way {
@@ -139,13 +154,17 @@ async fn site(options: Options, stop: &CancellationToken) -> anyhow::Result<()> 
     let supervisor = Supervisor::new(settings, Origin::Made, &ground);
     let daemon = async {
         let started = |running: &Running| drop(found.send(running.clone()));
-        let outcome = Box::pin(supervisor.run(ground, stop.clone(), started)).await;
-        stop.cancel();
+        ends.handed_over.store(true, Ordering::Release);
+        let outcome = Box::pin(supervisor.run(ground, ends.daemon.clone(), started)).await;
+        ends.day.cancel();
         outcome
     };
     let day = async {
-        let lived = stop.run_until_cancelled(Box::pin(site.live(database, place, connections, direct))).await;
-        stop.cancel();
+        let lived = ends.day.run_until_cancelled(Box::pin(site.live(database, place, connections, direct))).await;
+        // Whoever ended the day also told the daemon.
+        if lived.is_some() {
+            ends.daemon.cancel();
+        }
         lived.unwrap_or(Ok(()))
     };
     let (served, lived) = tokio::join!(daemon, day);

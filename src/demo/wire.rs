@@ -3,7 +3,6 @@
 
 use std::{
     fs::File,
-    io,
     os::fd::AsFd as _,
     path::Path,
     process::{Command, Stdio},
@@ -26,7 +25,7 @@ use tokio::{
 use super::hub;
 use crate::{
     settings::{Capture, CaptureBackend, MacPattern},
-    source::network::{Surroundings, coalesce::Coalescer, frame},
+    source::network::{Surroundings, coalesce::Coalescer, frame, link},
 };
 
 /// Frames on their way to the wire. When it is full, the day waits.
@@ -34,6 +33,9 @@ const WAITING: usize = 256;
 
 /// The devices' end of the wire, inside the namespace.
 const FAR_END: &str = "devices";
+
+/// How long the kernel may take to notice that both ends are up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often frames that reach the daemon directly are handed over to the pipeline.
 const TURN: Duration = Duration::from_millis(20);
@@ -78,6 +80,7 @@ impl Wire {
         wire.sender = Some(sender.context("a thread cannot be started")?);
         wire.frames = Some(frames);
         ready.await.context("the sender ended")??;
+        time::timeout(PATIENCE, has_carrier(&wire.interface)).await.context("the wire carries nothing")?;
         Ok(wire)
     }
 
@@ -154,11 +157,15 @@ fn open(namespace: &str) -> anyhow::Result<Box<dyn DataLinkSender>> {
     }
 }
 
+async fn has_carrier(interface: &str) {
+    while !link::links().iter().any(|link| link.name == interface && link.running) {
+        time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 fn ip(args: &[&str]) -> anyhow::Result<()> {
-    let done = Command::new("ip").args(args).stdin(Stdio::null()).output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => anyhow!("`ip` is missing (package iproute2)"),
-        _ => anyhow!("`ip` cannot be run: {error}"),
-    })?;
+    let done = Command::new("ip").args(args).stdin(Stdio::null()).output();
+    let done = done.map_err(|error| anyhow!("`ip` (package iproute2) cannot be run: {error}"))?;
     if done.status.success() {
         return Ok(());
     }
@@ -190,10 +197,10 @@ impl Direct {
         (Self { coalescer, with, frames, read: Arc::clone(&read) }, sender, read)
     }
 
-    /// Runs until the daemon takes nothing in any more.
+    /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
         let ear = self.with.hearing.ear();
-        while !self.with.stop.is_cancelled() {
+        loop {
             let arrived = time::timeout(TURN, self.frames.recv()).await;
             let now = self.with.clock.now();
             ear.hears(now.boot);
