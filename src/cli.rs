@@ -10,7 +10,6 @@ use std::{
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -225,7 +224,7 @@ fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure>
     log_to_stderr("off,checkind=warn");
     let minutes = arguments.minutes.unwrap_or(1);
     let options = crate::demo::Options {
-        length: Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
+        length: std::time::Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
         stay: arguments.stay || io::stdout().is_terminal(),
     };
     runtime()?.block_on(Box::pin(crate::demo::run(options))).map_err(|error| Failure::Other(UNAVAILABLE, error))

@@ -39,7 +39,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Rights, Role, StoredPassword, UserName},
+    access::{PASSWORD_CHARACTERS, Rights, Role, StoredPassword, UserName},
     clock::Clock,
     directory::import,
     random,
@@ -120,7 +120,9 @@ async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     let folder = Folder::make()?;
     let broker = Broker::start().await?;
     let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
-    let password = SecretString::from(random::uuid().simple().to_string());
+    // Short enough to type, and too long to guess in the life of a demo on loopback.
+    let password: String = random::uuid().simple().to_string().chars().take(PASSWORD_CHARACTERS).collect();
+    let password = SecretString::from(password);
     let mut settings = settings(&folder, &broker, &way)?;
     prepare(&settings, &password).await?;
 
