@@ -10,6 +10,8 @@
 //! ```
 
 pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod settings;
 pub mod supervisor;
 pub mod clock;

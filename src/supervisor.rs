@@ -41,7 +41,11 @@ use crate::{
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
         mqtt::{counters::MqttCounters, session::Session},
-        network::{self, CaptureCounters, CaptureError, CaptureTask, coalesce::KnownMacs, hearing::Hearing},
+        network::{
+            self, CaptureCounters, CaptureError, CaptureTask,
+            coalesce::KnownMacs,
+            hearing::{Hearing, LONGEST_GAP},
+        },
     },
     store::{Store, StoreError},
 };
@@ -77,6 +81,7 @@ pub struct Groundwork {
     known: watch::Sender<KnownMacs>,
     presences: mpsc::Receiver<Presences>,
     captures: Vec<CaptureTask>,
+    surroundings: network::Surroundings,
 }
 
 impl Groundwork {
@@ -86,27 +91,28 @@ impl Groundwork {
     /// [`CaptureError::NotPermitted`] without `CAP_NET_RAW`.
     pub fn lay(settings: &Settings, clock: Clock) -> Result<Self, CaptureError> {
         let health = Health::new(clock.clone());
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(clock.passing_in(LONGEST_GAP));
         let intake = CancellationToken::new();
         let (known, known_reader) = watch::channel(KnownMacs::default());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let idle_limit = settings.site.as_ref().map_or(Duration::ZERO, |site| site.idle_limit);
-        let open = |capture| {
-            CaptureTask::open(
-                capture,
-                network::Surroundings {
-                    idle_limit,
-                    clock: clock.clone(),
-                    presences: sender.clone(),
-                    known: known_reader.clone(),
-                    health: health.clone(),
-                    hearing: hearing.clone(),
-                    stop: intake.clone(),
-                },
-            )
+        let surroundings = network::Surroundings {
+            idle_limit,
+            clock: clock.clone(),
+            presences: sender,
+            known: known_reader,
+            health: health.clone(),
+            hearing: hearing.clone(),
+            stop: intake.clone(),
         };
+        let open = |capture| CaptureTask::open(capture, surroundings.clone());
         let captures = settings.captures.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { clock, health, hearing, intake, known, presences, captures })
+        Ok(Self { clock, health, hearing, intake, known, presences, captures, surroundings })
+    }
+
+    /// What the captures were opened with, for frames that reach the daemon otherwise than through an interface.
+    pub fn surroundings(&self) -> network::Surroundings {
+        self.surroundings.clone()
     }
 }
 
@@ -397,7 +403,7 @@ impl Supervisor {
                 let broker_known = !waits_for_broker
                     || counters.is_ready()
                     || health.is_raised(ConditionKind::BrokerUnavailable, "")
-                    || now.since(began) > START_UP;
+                    || clock.real(now.since(began)) > START_UP;
                 if broker_known && let Some(ready) = &ready {
                     ready.started();
                 }

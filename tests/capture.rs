@@ -18,7 +18,7 @@ use checkind::{
         network::{
             CaptureCounters, CaptureError, CaptureTask, Surroundings,
             coalesce::{KnownMacs, UNKNOWN_DEVICES},
-            hearing::Hearing,
+            hearing::{Hearing, LONGEST_GAP},
         },
     },
 };
@@ -61,7 +61,7 @@ enum Capabilities {
 impl Listener {
     fn on(namespace: &Namespace, capture: Capture, capabilities: Capabilities) -> Self {
         let clock = Clock::system();
-        let (health, hearing, stop) = (Health::new(clock.clone()), Hearing::new(), CancellationToken::new());
+        let (health, hearing, stop) = (Health::new(clock.clone()), Hearing::new(LONGEST_GAP), CancellationToken::new());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let (known, known_here) = watch::channel(KnownMacs::default());
         let with = Surroundings {
@@ -392,7 +392,7 @@ fn without_the_capability_opening_says_what_is_missing() {
             clock,
             presences: sender,
             known: watch::channel(KnownMacs::default()).1,
-            hearing: Hearing::new(),
+            hearing: Hearing::new(LONGEST_GAP),
             stop: CancellationToken::new(),
         };
         CaptureTask::open(&capture("s1"), with)

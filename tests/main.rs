@@ -5,4 +5,6 @@ mod frames;
 mod api;
 mod settings;
 mod mqtt;
+#[cfg(feature = "demo")]
+mod demo;
 mod support;

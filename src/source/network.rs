@@ -52,6 +52,9 @@ mod tap;
 /// that is looked at often enough to be heard again within a second.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// The shortest, in the machine's time, when the clock runs faster than the machine's.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+
 /// What a capture needs from the daemon.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -258,7 +261,7 @@ impl CaptureTask {
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.look_at_link(self.with.clock.now())?;
         while !self.with.stop.is_cancelled() {
-            let woken = self.tap.wait(WAIT);
+            let woken = self.tap.wait(self.with.clock.real(WAIT).max(SHORTEST_WAIT));
             let now = self.with.clock.now();
             let look = match woken {
                 Wake::Frames => {

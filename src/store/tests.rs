@@ -16,7 +16,7 @@ use crate::{
     mac::MacAddr,
     record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot},
     settings::Database,
-    sighting::SightingKey,
+    sighting::{DoorKey, SightingKey},
 };
 
 /// Each test of the contract, once for each database.
@@ -34,6 +34,7 @@ macro_rules! contract {
 contract!(
     a_visit_comes_back_as_it_was_written,
     the_api_reads_what_the_engine_wrote,
+    a_stretch_of_time_holds_what_began_in_it,
     there_is_at_most_one_open_visit_per_coworker_and_business,
     somebody_may_leave_and_come_back_within_one_batch,
     what_is_not_committed_never_happened,
@@ -109,6 +110,40 @@ async fn what_is_not_committed_never_happened(fresh: Fresh) {
     drop(batch);
     assert_eq!(fresh.standing(1).await, vec![]);
     fresh.put(&[&visit(1, 1000)]).await.expect("the writer is well");
+}
+
+async fn a_stretch_of_time_holds_what_began_in_it(fresh: Fresh) {
+    let visits = [visit(1, 999), visit(2, 1000), visit(3, 1999), visit(4, 2000)];
+    fresh.put(&visits.iter().collect::<Vec<_>>()).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let failures = [999, 1000, 2000].map(|millis| NewFailure {
+        unique_id: uuid(),
+        attempt_at: at(millis),
+        once_key: None,
+        ..failure("")
+    });
+    batch.put_failures(&failures, &calendar(), at(3000)).await.expect("written");
+    let door = Some("405419896:1".to_owned());
+    let lines = [("a", 999), ("b", 1000), ("c", 2000)].map(|(key, millis)| LogLine {
+        event_at: at(millis),
+        door: door.clone(),
+        credential: Some("8165538".to_owned()),
+        coworker_id: Some(CoworkerId(7)),
+        ..line(key, "granted")
+    });
+    batch.put_log(&lines).await.expect("written");
+    batch.commit().await.expect("committed");
+
+    let (here, from, to) = (BusinessId(1), at(1000), at(2000));
+    let began = fresh.store.checkins_between(here, from, to).await.expect("read");
+    assert_eq!(began.iter().map(|visit| visit.from).collect::<Vec<_>>(), [at(1000), at(1999)]);
+    let failed = fresh.store.failed_checkins_between(here, from, to).await.expect("read");
+    assert_eq!(failed.iter().map(|failed| failed.attempt_at).collect::<Vec<_>>(), [at(1000)]);
+    let logged = fresh.store.sightings(here, from, to).await.expect("read");
+    assert_eq!(logged.len(), 1);
+    assert_eq!((&logged[0].door, logged[0].event_at), (&door.map(DoorKey), at(1000)));
+    assert_eq!((logged[0].credential.as_deref(), logged[0].coworker), (Some("8165538"), Some(CoworkerId(7))));
+    assert_eq!(fresh.store.checkins_between(BusinessId(2), from, to).await.expect("read"), []);
 }
 
 async fn a_door_sighting_is_decided_once(fresh: Fresh) {

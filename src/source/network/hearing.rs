@@ -9,16 +9,17 @@ use std::{
 use crate::clock::BootTime;
 
 /// A capture says that it hears at least this often. A longer gap was spent suspended or starved, and is not counted.
-const LONGEST_GAP: Duration = Duration::from_secs(2);
+pub const LONGEST_GAP: Duration = Duration::from_secs(2);
 
 /// The hearing of all captures of the site together; cheap to clone.
 ///
 /// While any capture hears, the site hears: a device may be heard on any of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Hearing(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    longest_gap: Duration,
     next_ear: u32,
     /// The captures that hear now.
     open: BTreeSet<u32>,
@@ -31,9 +32,17 @@ struct State {
 }
 
 impl Hearing {
-    /// Deaf, until an ear opens.
-    pub fn new() -> Self {
-        Self::default()
+    /// Deaf, until an ear opens. `longest_gap` is [`LONGEST_GAP`] on the clock that the captures are timed by.
+    pub fn new(longest_gap: Duration) -> Self {
+        let (open, zero) = (BTreeSet::new(), Duration::ZERO);
+        Self(Arc::new(Mutex::new(State {
+            longest_gap,
+            next_ear: 0,
+            open,
+            confirmed: None,
+            total: zero,
+            answered: zero,
+        })))
     }
 
     /// One capture's part in it; deaf at first.
@@ -65,7 +74,7 @@ impl Hearing {
 
 impl State {
     fn gap(&self, now: BootTime) -> Duration {
-        self.confirmed.map_or(Duration::ZERO, |at| now.since(at)).min(LONGEST_GAP)
+        self.confirmed.map_or(Duration::ZERO, |at| now.since(at)).min(self.longest_gap)
     }
 
     fn settle(&mut self, now: BootTime) {
@@ -123,7 +132,7 @@ mod tests {
 
     #[test]
     fn time_is_heard_only_between_two_confirmations() {
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(LONGEST_GAP);
         let ear = hearing.ear();
         assert!(!hearing.is_hearing());
         assert_eq!(hearing.heard(at(100)), Duration::ZERO);
@@ -138,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_night_of_suspension_is_not_heard() {
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(LONGEST_GAP);
         let ear = hearing.ear();
         hears_through(&ear, 0..=10);
         assert_eq!(hearing.heard(at(8 * 3600)), Duration::from_secs(12));
@@ -148,7 +157,7 @@ mod tests {
 
     #[test]
     fn one_hearing_capture_is_enough_and_two_do_not_count_twice() {
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(LONGEST_GAP);
         let (left, right) = (hearing.ear(), hearing.ear());
         for second in 0..=10 {
             left.hears(at(second));
