@@ -198,7 +198,9 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let Loaded { settings, warnings } =
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
-    log_to_stderr("info,sqlx=warn");
+    // What the database library warns of (a lost connection, a statement that waited for a lock) is told once, as the
+    // condition that it leads to.
+    log_to_stderr("info,sqlx=error");
     for warning in &warnings {
         tracing::warn!("{}", warning.head());
     }

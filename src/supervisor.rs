@@ -351,7 +351,9 @@ impl Supervisor {
             watcher.await;
             Ok(())
         });
-        for capture in ground.captures {
+        for mut capture in ground.captures {
+            // Before anything can be asked whether we are ready.
+            capture.look()?;
             let counters = capture.counters();
             self.metrics.watch("interface", &capture.interface().clone(), Arc::new(move || capture_figures(&counters)));
             let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
@@ -388,7 +390,7 @@ impl Supervisor {
     }
 
     /// Feeds the watchdog while the pipeline turns, says in `STATUS=` how things are, and lets `/readyz` judge once the
-    /// broker and the captures have had their first chance.
+    /// broker has had its first chance; the captures have had theirs.
     fn start_reports(&mut self, alive: watch::Receiver<Option<BootTime>>) {
         let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.counters));
         let (metrics_open, ready, stop) = (self.metrics.clone(), self.ready.clone(), self.rest.clone());

@@ -7,4 +7,7 @@ mod settings;
 mod mqtt;
 #[cfg(feature = "demo")]
 mod demo;
+mod lifecycle;
+mod faults;
+mod network;
 mod support;

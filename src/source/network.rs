@@ -247,6 +247,12 @@ impl CaptureTask {
         &self.interface
     }
 
+    /// Looks for the interface: when this is done the capture listens to it, or [`ConditionKind::CaptureBlind`] says why
+    /// not. [`CaptureTask::run`] does so too; doing it before lets a caller know where it stands.
+    pub fn look(&mut self) -> Result<(), CaptureError> {
+        self.look_at_link(self.with.clock.now())
+    }
+
     /// Runs the capture on a thread of its own.
     pub fn start(self) -> Result<thread::JoinHandle<Result<(), CaptureError>>, CaptureError> {
         let interface = Arc::clone(&self.interface);

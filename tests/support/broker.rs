@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::wait_for;
@@ -171,6 +172,19 @@ impl Broker {
     /// Publishes one message that the broker keeps for later subscribers.
     pub(crate) fn publish_retained(&self, topic: &str, payload: &[u8]) {
         self.publish_with(topic, payload, 1, &["-r"]);
+    }
+
+    /// Publishes a file as one message of QoS 1, whatever its size.
+    pub(crate) fn publish_file(&self, topic: &str, file: &Path) {
+        let mut command = self.publisher();
+        command.args(["-t", topic, "-q", "1", "-f"]).arg(file);
+        feed(command, b"");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        kill_process(Pid::from_child(child), signal).expect("it runs");
     }
 
     fn publish_with(&self, topic: &str, payload: &[u8], qos: u8, more: &[&str]) {

@@ -5,6 +5,9 @@ pub(crate) mod bpf;
 pub(crate) mod frame;
 pub(crate) mod lan;
 pub(crate) mod broker;
+pub(crate) mod daemon;
+pub(crate) mod ledger;
+pub(crate) mod postgres;
 
 use std::time::{Duration, Instant};
 

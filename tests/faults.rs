@@ -1,0 +1,484 @@
+//! What happens when things break: killed processes, brokers and databases that go away, full disks, and input that is
+//! none. Nothing that was acknowledged is lost, nobody is checked out because of it, and each change of state is one line.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
+
+use checkind::clock::{Clock, WallTime};
+use rustix::process::Signal;
+
+use crate::support::{
+    broker::{Broker, BrokerOptions},
+    daemon::{BINARY, Daemon, Home, LIMIT, Way, board_event, card, doors, flat_event, now, people, site},
+    postgres::Postgres,
+    wait_for,
+};
+
+/// People on the boards' doors; as many more are on the other door.
+const PEOPLE: u32 = 20;
+
+/// A broker that keeps its queue over a restart, at the latest a second after it changed.
+fn keeping() -> BrokerOptions {
+    BrokerOptions {
+        persistence: true,
+        lines: vec!["autosave_interval 1".to_owned(), "autosave_on_changes true".to_owned()],
+        ..BrokerOptions::default()
+    }
+}
+
+/// Event number `number` of a stream in which [`PEOPLE`] people walk in and out in turn, a second apart; one event in
+/// ten is a card that nobody has. `first` is the first of these people, `from` the time of event 0.
+fn walk(number: u32, first: u32, from: WallTime) -> (u32, Way, WallTime) {
+    let at = from.plus(Duration::from_secs(number.into()));
+    if number % 10 == 9 {
+        return (900_000 + number, Way::In, at);
+    }
+    let step = number - number / 10;
+    let way = if (step / PEOPLE).is_multiple_of(2) { Way::In } else { Way::Out };
+    (card(first + step % PEOPLE), way, at)
+}
+
+/// What a stream of `events` events of [`walk`] must leave: visits, and failed check-ins.
+fn expected(events: u32) -> (i64, i64) {
+    let unknown = events / 10;
+    let steps = events - unknown;
+    let rounds = steps / PEOPLE;
+    let visits = (0..rounds).filter(|round| round % 2 == 0).count();
+    let last = if rounds.is_multiple_of(2) { steps % PEOPLE } else { 0 };
+    (i64::try_from(visits).expect("few") * i64::from(PEOPLE) + i64::from(last), i64::from(unknown))
+}
+
+fn wait_for_rows(home: &Home, daemon: &mut Daemon, rows: i64) {
+    wait_for(&format!("{rows} sightings"), LIMIT, || {
+        daemon.still_runs();
+        match home.ledger().try_number("SELECT count(*) FROM sightings")? {
+            now if now >= rows => Ok(()),
+            now => Err(format!("{now}\n{}", daemon.log())),
+        }
+    });
+}
+
+/// Ten kills while two streams of [`walk`] run, `events` events in each.
+fn kills(home: &Home, broker: &Broker, events: u32) {
+    const KILLS: u32 = 10;
+    home.import(&people(2 * PEOPLE + 1, &[]));
+    // Events of the last hours, so that nothing is older than a controller's clock may be.
+    let from = now().minus(Duration::from_secs(u64::from(events) + 60));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    daemon.kill();
+    let slice = events / KILLS;
+    for kill in 0..KILLS {
+        let range = kill * slice..(kill + 1) * slice;
+        let mut daemon = home.start();
+        thread::scope(|scope| {
+            for board in [true, false] {
+                let range = range.clone();
+                scope.spawn(move || {
+                    let lines = range.map(|number| {
+                        let (card, way, at) = walk(number, if board { 1 } else { 1 + PEOPLE }, from);
+                        if board { board_event(number, card, way, at) } else { flat_event(number, card, way, at) }
+                    });
+                    broker.publish_lines(if board { "board/events" } else { "flat/events" }, lines, 1);
+                });
+            }
+            // Each kill at another point of the slice, and of the batch that is under way: rows are seen when one has
+            // just been committed.
+            wait_for_rows(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
+            thread::sleep(Duration::from_millis(u64::from(kill * 7 % 31)));
+            daemon.kill();
+        });
+    }
+    let mut daemon = home.start();
+    wait_for_rows(home, &mut daemon, i64::from(2 * events));
+    // One more of a person of its own: when it is decided, everything before it has been.
+    broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
+    wait_for_rows(home, &mut daemon, i64::from(2 * events) + 1);
+    adds_up(&daemon);
+    check_streams(home, events);
+    daemon.stop();
+}
+
+/// Every message of this process ended in exactly one outcome, and was acknowledged.
+fn adds_up(daemon: &Daemon) {
+    let received = daemon.metric("checkind_mqtt_messages_total", "");
+    daemon.wait_for_metric("checkind_decisions_total", "", received);
+    // A receipt of a connection that is gone acknowledges nothing; its message came again.
+    wait_for("every message to be acknowledged", LIMIT, || {
+        let stale = daemon.metric("checkind_mqtt_stale_receipts_total", "");
+        let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
+        let said = format!("{acknowledged} acknowledged, {stale} stale of {received}\n{}", daemon.log());
+        if acknowledged + stale == received { Ok(()) } else { Err(said) }
+    });
+}
+
+/// The database after two streams of `events` events each, and one event of one more person.
+fn check_streams(home: &Home, events: u32) {
+    let ledger = home.ledger();
+    let (visits, failures) = expected(events);
+    assert_eq!(ledger.count("sightings"), i64::from(2 * events) + 1, "one decision for each message");
+    let boards = ledger.number("SELECT count(DISTINCT key) FROM sightings WHERE source = 'board'");
+    assert_eq!(boards, i64::from(events));
+    let decisions: BTreeMap<String, i64> = ledger
+        .texts("SELECT decision, CAST(count(*) AS TEXT) FROM sightings GROUP BY decision")
+        .into_iter()
+        .map(|row| (row[0].clone(), row[1].parse().expect("a number")))
+        .collect();
+    assert_eq!(decisions.get("opened"), Some(&(2 * visits + 1)), "{decisions:?}");
+    assert_eq!(decisions.get("failed"), Some(&(2 * failures)), "{decisions:?}");
+    assert_eq!(ledger.count("checkins"), 2 * visits + 1, "{decisions:?}");
+    assert_eq!(ledger.count("failed_checkins"), 2 * failures);
+    let doubled = "checkins a JOIN checkins b ON a.coworker_id = b.coworker_id AND a.id < b.id \
+                   WHERE a.from_time = b.from_time OR (a.to_time IS NULL AND b.to_time IS NULL) \
+                   OR (a.from_time < b.from_time AND (a.to_time IS NULL OR a.to_time > b.from_time)) \
+                   OR (b.from_time < a.from_time AND (b.to_time IS NULL OR b.to_time > a.from_time))";
+    assert_eq!(ledger.count(doubled), 0, "no visit overlaps another of the same person");
+}
+
+#[test]
+fn ten_kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
+    let broker = Broker::plain();
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    kills(&home, &broker, 5000);
+    let integrity = home.ledger().texts("PRAGMA integrity_check");
+    assert_eq!(integrity, [["ok"]]);
+}
+
+#[test]
+fn ten_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() {
+    let server = Postgres::start();
+    let broker = Broker::plain();
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    kills(&home, &broker, 5000);
+}
+
+/// A site on SQLite with one person in, by card.
+fn one_person_in(broker_port: u16, broker: &Broker) -> (Home, Daemon) {
+    let home = Home::new(&(site("") + &doors(broker_port)));
+    home.import(&people(PEOPLE, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    broker.publish("flat/events", tap(0).as_bytes(), 1);
+    wait_for_rows(&home, &mut daemon, 1);
+    (home, daemon)
+}
+
+/// An entry of somebody at the other door; the first of them opens the check-in, the others keep them in.
+fn tap(number: u32) -> String {
+    flat_event(number, card(1 + number % PEOPLE), Way::In, now())
+}
+
+/// Nobody has been checked out, each of these many messages is one row, and each was acknowledged.
+fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
+    wait_for_rows(home, daemon, i64::from(messages));
+    assert_eq!(home.ledger().count("sightings"), i64::from(messages));
+    assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
+    assert_eq!(home.ledger().count("checkins"), i64::from(messages.min(PEOPLE)));
+    adds_up(daemon);
+}
+
+#[test]
+fn a_broker_that_restarts_with_its_queue_loses_nothing() {
+    let mut broker = Broker::start(keeping());
+    let (home, mut daemon) = one_person_in(broker.port, &broker);
+    broker.stop();
+    daemon.wait_for_condition("broker_unavailable");
+    assert_eq!(daemon.get("/readyz").status, 503);
+    broker.resume();
+    broker.publish_lines("flat/events", (1..200).map(tap), 1);
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 200);
+    assert_eq!(daemon.changes_of("broker_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.changes_of("session_lost"), (0, 0), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_broker_that_forgets_us_is_named_and_used_again() {
+    let mut broker = Broker::plain();
+    let (home, mut daemon) = one_person_in(broker.port, &broker);
+    broker.stop();
+    daemon.wait_for_condition("broker_unavailable");
+    broker.resume();
+    daemon.wait_until_ready();
+    let detail = daemon.wait_for_condition("session_lost");
+    assert!(detail.contains("persistence"), "{detail}");
+    broker.publish_lines("flat/events", (1..200).map(tap), 1);
+    intact(&home, &mut daemon, 200);
+    assert_eq!(daemon.changes_of("broker_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.changes_of("session_lost"), (1, 0), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
+    let broker = Broker::plain();
+    let (home, mut daemon) = one_person_in(broker.port, &broker);
+    thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("flat/events", (1..2000).map(tap), 1));
+        wait_for_rows(&home, &mut daemon, 2);
+        broker.signal(Signal::STOP);
+        // Not a wait for a state: this is how long the broker hangs.
+        thread::sleep(Duration::from_secs(3));
+        broker.signal(Signal::CONT);
+    });
+    intact(&home, &mut daemon, 2000);
+    assert_eq!(daemon.changes_of("broker_unavailable"), (0, 0), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// A road to the broker on which connections can be reset.
+struct Road {
+    port: u16,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Road {
+    fn to(broker: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+        let port = listener.local_addr().expect("its address").port();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let list = Arc::clone(&open);
+        // Ends with the process, as tests run in one of their own.
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                let both = [client.try_clone().expect("a handle"), server.try_clone().expect("a handle")];
+                list.lock().expect("no panic").extend(both);
+                for (from, to) in [(client.try_clone(), server.try_clone()), (Ok(server), Ok(client))] {
+                    let (from, to) = (from.expect("a handle"), to.expect("a handle"));
+                    thread::spawn(move || copy(from, to));
+                }
+            }
+        });
+        Self { port, open }
+    }
+
+    /// Ends every connection with a TCP reset, at both ends.
+    fn reset(&self) {
+        for stream in self.open.lock().expect("no panic").drain(..) {
+            rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket option");
+            // The copying threads hold handles too: a shutdown would be polite, so they are woken by the reset alone.
+            let _gone = stream.shutdown(std::net::Shutdown::Read);
+        }
+    }
+}
+
+fn copy(mut from: TcpStream, mut to: TcpStream) {
+    let mut buffer = [0; 16_384];
+    while let Ok(length @ 1..) = from.read(&mut buffer) {
+        if to.write_all(&buffer[..length]).is_err() {
+            break;
+        }
+    }
+    // Both directions end together, and the last handle that closes sends the reset.
+    let _gone = (from.shutdown(std::net::Shutdown::Read), to.shutdown(std::net::Shutdown::Read));
+}
+
+#[test]
+fn a_reset_connection_in_the_middle_of_a_stream_loses_nothing() {
+    let broker = Broker::plain();
+    let road = Road::to(broker.port);
+    let (home, mut daemon) = one_person_in(road.port, &broker);
+    thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("flat/events", (1..4000).map(tap), 1));
+        wait_for_rows(&home, &mut daemon, 2);
+        road.reset();
+        daemon.wait_for_line("condition=\"broker_unavailable\"");
+    });
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 4000);
+    assert_eq!(daemon.changes_of("broker_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_locked_database_holds_the_doors_up_and_loses_nothing() {
+    let broker = Broker::plain();
+    let (home, mut daemon) = one_person_in(broker.port, &broker);
+    let lock = home.ledger().lock();
+    let clock = Clock::system();
+    let locked = clock.now().boot;
+    broker.publish_lines("flat/events", (1..200).map(tap), 1);
+    daemon.wait_for_line("condition=\"database_unavailable\"");
+    let detail = daemon.wait_for_condition("database_unavailable");
+    assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
+    assert_eq!(daemon.get("/readyz").status, 503);
+    assert_eq!(daemon.get("/healthz").status, 200, "a restart would mend nothing");
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
+    // Longer than SQLite itself waits for a lock.
+    wait_for("eight seconds", LIMIT, || {
+        if clock.now().boot.since(locked) >= Duration::from_secs(8) { Ok(()) } else { Err(String::new()) }
+    });
+    assert_eq!(home.ledger().count("sightings"), 1);
+    drop(lock);
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 200);
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_start_without_the_database_server_waits_for_it() {
+    let mut server = Postgres::start();
+    server.crash();
+    let broker = Broker::plain();
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    let daemon = home.spawn_by(&[BINARY], &[]);
+    daemon.wait_for_line("condition=\"database_unavailable\"");
+    server.resume();
+    let mut daemon = daemon.listening();
+    daemon.wait_until_ready();
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_database_server_that_crashes_in_mid_stream_loses_nothing() {
+    let mut server = Postgres::start();
+    let broker = Broker::plain();
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    home.import(&people(PEOPLE, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("flat/events", (0..4000).map(tap), 1));
+        wait_for_rows(&home, &mut daemon, 1);
+        server.crash();
+        daemon.wait_for_condition("database_unavailable");
+        assert_eq!(daemon.get("/readyz").status, 503);
+    });
+    server.resume();
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 4000);
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() {
+    const TAPS: u32 = 12_000;
+    let broker = Broker::plain();
+    let disk = tempfile::tempdir().expect("a mount point");
+    let place = disk.path().to_str().expect("a path of ours").to_owned();
+    let home = Home::on(&format!("sqlite:{place}/checkind.db"), &(site("") + &doors(broker.port)));
+    // The small disk is seen by the daemon alone, and goes with it.
+    let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
+    let starter = ["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY];
+    let mut daemon = home.start_by(&starter, &[]);
+    daemon.wait_until_ready();
+    let inside = |program: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--target", &daemon.pid().to_string()]).args(program);
+        let output = command.output().expect("nsenter of util-linux");
+        assert!(output.status.success(), "{program:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let rows = || -> u64 {
+        let query = "import sqlite3, sys; print(sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)\
+                     .execute('SELECT count(*) FROM sightings').fetchone()[0])";
+        inside(&["python3", "-c", query, &format!("{place}/checkind.db")]).trim().parse().expect("a number")
+    };
+    broker.publish_lines("flat/events", (0..TAPS).map(tap), 1);
+    let detail = daemon.wait_for_condition("database_unavailable");
+    assert!(detail.contains("full"), "{detail}");
+    let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
+    assert!(acknowledged < u64::from(TAPS), "the disk is not small enough for this test");
+    assert_eq!(rows(), acknowledged, "what was acknowledged is on the disk");
+    inside(&["mount", "-o", "remount,size=64m", &place]);
+    wait_for("all taps", LIMIT, || match rows() {
+        now if now == u64::from(TAPS) => Ok(()),
+        now => Err(format!("{now} of {TAPS}\n{}", daemon.log())),
+    });
+    adds_up(&daemon);
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
+    let broker = Broker::plain();
+    let (home, mut daemon) = one_person_in(broker.port, &broker);
+    let endless = format!("{{\"door\":\"side\",\"card\":\"{}\"", "7".repeat(20 * 1024));
+    let deep = format!("{{\"card\":{}", "[".repeat(100_000));
+    let larger = "x".repeat(256 * 1024 + 1);
+    let largest = "x".repeat(300 * 1024);
+    let bad: [(&[u8], &str); 7] = [
+        (endless.as_bytes(), "not_in_format"),
+        (larger.as_bytes(), "oversize"),
+        (b"\xff\xfe\xfd", "not_utf8"),
+        (b"", "empty"),
+        (br#"{"door":"side","card":{"number":4711},"result":"granted"}"#, "bad_field"),
+        (deep.as_bytes(), "not_in_format"),
+        (br#"{"door":"side","card":"4711","result":"dancing"}"#, "no_rule"),
+    ];
+    let mut sent = BTreeMap::<&str, u64>::new();
+    for number in 0..25 {
+        let (payload, why) = bad[number % bad.len()];
+        // Arguments of a command are short and have no zero bytes; the file has neither limit.
+        home.write_bytes("payload", payload);
+        broker.publish_file("flat/events", &home.path("payload"));
+        *sent.entry(why).or_default() += 1;
+    }
+    // Larger than we let the broker send: it drops the message instead of ending the connection.
+    home.write_bytes("payload", largest.as_bytes());
+    broker.publish_file("flat/events", &home.path("payload"));
+    broker.publish_lines("flat/events", (1..=10).map(tap), 1);
+    wait_for("the good ten", LIMIT, || {
+        daemon.still_runs();
+        match home.ledger().count("sightings WHERE decision = 'opened'") {
+            11 => Ok(()),
+            now => Err(format!("{now}\n{}", daemon.log())),
+        }
+    });
+    for (why, count) in &sent {
+        let counted = daemon.metric("checkind_rejected_messages_total", &format!("\"{why}\""));
+        assert_eq!(counted, *count, "{why}");
+    }
+    adds_up(&daemon);
+    let log = daemon.log();
+    assert_eq!(daemon.lines("a message was not understood").len(), 25, "{log}");
+    assert!(!log.contains("4711"), "samples are masked: {log}");
+    assert_eq!(home.ledger().count("sightings WHERE decision = 'rejected'"), 25);
+    assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0);
+    assert_eq!(daemon.changes_of("broker_unavailable"), (0, 0), "{log}");
+    daemon.stop();
+}
+
+#[test]
+fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
+    let broker = Broker::plain();
+    let home = Home::new(
+        &(site("")
+            + &doors(broker.port)
+            + "[[source]]\nname = \"old\"\npreset = \"generic-json\"\ntopics = [\"old/#\"]\n"),
+    );
+    home.import(&people(PEOPLE, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    daemon.stop();
+    // The broker still has the subscription, and delivers what came meanwhile.
+    home.configure(&(site("") + &doors(broker.port)));
+    broker.publish_lines("old/events", (0..5).map(tap), 1);
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    broker.publish("flat/events", tap(6).as_bytes(), 1);
+    wait_for_rows(&home, &mut daemon, 6);
+    assert_eq!(daemon.metric("checkind_rejected_messages_total", "unknown_topic"), 5);
+    assert_eq!(home.ledger().count("checkins"), 1);
+    adds_up(&daemon);
+    daemon.stop();
+}

@@ -1,0 +1,266 @@
+//! The daemon on a mirror port: real clients on a real wire become check-ins that are refreshed and closed by themselves,
+//! and neither a dead wire nor a flood of forged addresses does any harm.
+
+use std::time::Duration;
+
+use checkind::{
+    clock::{Clock, WallTime},
+    mac::MacAddr,
+    pipeline::UNRECOGNISED_A_DAY,
+};
+use serde_json::json;
+
+use crate::support::{
+    daemon::{BINARY, Daemon, Home, LIMIT, now, people, site, site_until},
+    frame::arp_request,
+    lan::{Namespace, Office, Wire},
+    wait_for,
+};
+
+/// Starts the daemon in a namespace; its API is asked there.
+fn start_in(home: &Home, namespace: &Namespace) -> Daemon {
+    let mut daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
+    daemon.wait_until_ready();
+    daemon
+}
+
+/// A site whose only ear is this interface.
+fn listening(interface: &str, more: &str) -> String {
+    format!("{}[[capture]]\ninterface = \"{interface}\"\n", site(more))
+}
+
+/// Somebody with this device.
+fn owner(mac: &str) -> serde_json::Value {
+    people(0, &[json!({ "Id": 7, "FullName": "Ada Lovelace", "MacAddresses": mac })])
+}
+
+/// Device number `number` of many; none of them is anybody's.
+fn device(number: u32) -> MacAddr {
+    let [a, b, c, d] = number.to_be_bytes();
+    MacAddr::new([0x02, 0xf0, a, b, c, d])
+}
+
+/// The member's device on a plain wire.
+const MEMBER: &str = "02:aa:00:00:00:01";
+
+fn member() -> MacAddr {
+    MEMBER.parse().expect("an address")
+}
+
+/// The only check-in: source, addresses, from, last activity, to, automatic.
+fn checkin(home: &Home) -> Option<[String; 6]> {
+    let rows = home.ledger().texts(
+        "SELECT CAST(source AS TEXT), mac_addresses, from_time, last_activity, to_time, CAST(auto_checkout AS TEXT) \
+         FROM checkins",
+    );
+    assert!(rows.len() < 2, "one visit is one check-in: {rows:?}");
+    rows.into_iter().next().map(|row| row.try_into().expect("six columns"))
+}
+
+/// Waits until the only check-in is as wanted.
+fn wait_for_checkin(home: &Home, daemon: &Daemon, what: &str, want: impl Fn(&[String; 6]) -> bool) -> [String; 6] {
+    wait_for(what, LIMIT, || match checkin(home) {
+        Some(found) if want(&found) => Ok(found),
+        other => Err(format!("{other:?}\n{}", daemon.log())),
+    })
+}
+
+#[test]
+fn the_daemon_is_not_ready_before_it_hears() {
+    let namespace = Namespace::new("deaf");
+    let home = Home::new(&listening("s1", ""));
+    let daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
+    wait_for("the capture to be blind", LIMIT, || {
+        let answer = daemon.get("/readyz");
+        assert_ne!(answer.status, 200, "{}", answer.body);
+        if answer.body.contains("capture_blind") { Ok(()) } else { Err(answer.body) }
+    });
+    daemon.stop();
+}
+
+#[test]
+fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silent() {
+    let office = Office::new("2h");
+    let home = Home::new(&listening("eth0", "idle_limit = \"6s\""));
+    home.import(&owner(Office::CLIENT));
+    let daemon = start_in(&home, &office.mirror);
+    office.ask_for_address();
+    let [source, macs, from, ..] = wait_for_checkin(&home, &daemon, "a check-in by network", |_| true);
+    assert_eq!((source.as_str(), macs.as_str()), ("3", Office::CLIENT), "{}", office.describe());
+
+    let file = |name: &str| home.path(name).display().to_string();
+    let (leases, pid) = (file("leases"), file("pid"));
+    let client = office.client.start("dhclient", &["-d", "-sf", "/bin/true", "-lf", &leases, "-pf", &pid, "eth0"]);
+    let [_, _, _, refreshed, to, _] =
+        wait_for_checkin(&home, &daemon, "a refresh", |[_, _, _, last, to, _]| *last > from || !to.is_empty());
+    assert!(refreshed > from && to.is_empty(), "{refreshed} {to}");
+
+    let [_, _, began, last, to, automatic] =
+        wait_for_checkin(&home, &daemon, "the check-out", |[_, _, _, _, to, _]| !to.is_empty());
+    assert_eq!((began, to, automatic.as_str()), (from, last, "1"), "it ends at the last activity");
+    assert_eq!(daemon.lines("checked out automatically").len(), 1, "{}", daemon.log());
+    drop(client);
+    daemon.stop();
+}
+
+#[test]
+fn what_we_could_not_hear_checks_nobody_out() {
+    const IDLE: Duration = Duration::from_secs(5);
+    let wire = Wire::new();
+    let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
+    home.import(&owner(MEMBER));
+    let daemon = start_in(&home, &wire.mirror);
+    wire.send(&[arp_request(member())]);
+    wait_for_checkin(&home, &daemon, "a check-in", |_| true);
+    let clock = Clock::system();
+    // The wire itself may have come up a moment after the daemon.
+    let (mut begun, mut over) = daemon.changes_of("capture_blind");
+    for deaf in [Deaf::Down, Deaf::Deleted] {
+        match deaf {
+            Deaf::Down => drop(wire.sender.ip(&["link", "set", "s0", "down"])),
+            Deaf::Deleted => wire.unplug(),
+        }
+        daemon.wait_for_condition("capture_blind");
+        let since = clock.now().boot;
+        wait_for("a silence longer than the limit", LIMIT, || {
+            let passed = clock.now().boot.since(since);
+            if passed > IDLE + Duration::from_secs(2) { Ok(()) } else { Err(format!("{passed:?}")) }
+        });
+        let [_, _, _, before, to, _] = checkin(&home).expect("a check-in");
+        assert_eq!(to, "", "{}", daemon.log());
+        assert_eq!(daemon.get("/readyz").status, 503);
+        match deaf {
+            Deaf::Down => drop(wire.sender.ip(&["link", "set", "s0", "up"])),
+            Deaf::Deleted => wire.plug(),
+        }
+        // The wire carries frames a moment after it is up; each try is a frame of the device.
+        wait_for("a refresh", LIMIT, || {
+            wire.send(&[arp_request(member())]);
+            match checkin(&home).expect("a check-in") {
+                [_, _, _, last, to, _] if last > before && to.is_empty() => Ok(()),
+                other => Err(format!("{other:?}\n{}", daemon.log())),
+            }
+        });
+        daemon.wait_until_over("capture_blind");
+        (begun, over) = (begun + 1, over + 1);
+        assert_eq!(daemon.changes_of("capture_blind"), (begun, over), "{}", daemon.log());
+    }
+    assert!(daemon.lines("checked out").is_empty(), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// Why nothing is heard.
+#[derive(Clone, Copy)]
+enum Deaf {
+    Down,
+    Deleted,
+}
+
+#[test]
+fn a_time_in_which_the_daemon_was_stopped_checks_nobody_out() {
+    const IDLE: Duration = Duration::from_secs(5);
+    let wire = Wire::new();
+    let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
+    home.import(&owner(MEMBER));
+    let daemon = start_in(&home, &wire.mirror);
+    wire.send(&[arp_request(member())]);
+    wait_for_checkin(&home, &daemon, "a check-in", |_| true);
+    daemon.kill();
+    let clock = Clock::system();
+    let since = clock.now().boot;
+    wait_for("a silence longer than the limit", LIMIT, || {
+        let passed = clock.now().boot.since(since);
+        if passed > IDLE + Duration::from_secs(1) { Ok(()) } else { Err(format!("{passed:?}")) }
+    });
+    let [_, _, _, before, to, _] = checkin(&home).expect("a check-in");
+    assert_eq!(to, "");
+    let daemon = start_in(&home, &wire.mirror);
+    wire.send(&[arp_request(member())]);
+    let [_, _, _, _, to, _] =
+        wait_for_checkin(&home, &daemon, "a refresh", |[_, _, _, last, to, _]| *last > before || !to.is_empty());
+    assert_eq!(to, "", "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn an_unknown_device_is_one_failed_checkin_a_day() {
+    let wire = Wire::new();
+    let home = Home::new(&listening("s1", "idle_limit = \"4s\""));
+    home.import(&owner(MEMBER));
+    for round in 0..2 {
+        let daemon = start_in(&home, &wire.mirror);
+        wait_for("its frames to be heard", LIMIT, || {
+            wire.send(&[arp_request(device(1))]);
+            match daemon.metric("checkind_presences_total", "") {
+                0..3 => Err(daemon.log()),
+                _ => Ok(()),
+            }
+        });
+        let failed = home.ledger().texts("SELECT description, mac_addresses FROM failed_checkins");
+        assert_eq!(failed.len(), 1, "in round {round}: {failed:?}");
+        assert!(failed[0][0].starts_with("unrecognised_device: "), "{failed:?}");
+        assert_eq!(failed[0][1], device(1).to_string());
+        assert!(!daemon.log().contains(&device(1).to_string()), "no address in the log");
+        daemon.stop();
+    }
+    assert_eq!(home.ledger().count("checkins"), 0);
+}
+
+#[test]
+fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
+    const FORGED: u32 = 1_000_000;
+    const AT_ONCE: u32 = 50_000;
+    /// KiB.
+    const GROWTH: u64 = 32 * 1024;
+    let wire = Wire::new();
+    let home = Home::new(&listening("s1", ""));
+    home.import(&owner(MEMBER));
+    let daemon = start_in(&home, &wire.mirror);
+    let before = daemon.peak_memory();
+    for first in (0..FORGED).step_by(AT_ONCE as usize) {
+        let frames: Vec<Vec<u8>> = (first..first + AT_ONCE).map(|number| arp_request(device(number))).collect();
+        wire.send(&frames);
+    }
+    wait_for("the flood to be over", LIMIT, || {
+        let all = daemon.metric("checkind_capture_frames_total", "")
+            + daemon.metric("checkind_capture_kernel_drops_total", "");
+        if all >= u64::from(FORGED) { Ok(()) } else { Err(format!("{all}\n{}", daemon.log())) }
+    });
+    daemon.wait_for_condition("unrecognised_flood");
+    wire.send(&[arp_request(member())]);
+    wait_for_checkin(&home, &daemon, "the member", |_| true);
+    assert_eq!(home.ledger().count("failed_checkins"), i64::try_from(UNRECOGNISED_A_DAY).expect("small"));
+    let grown = daemon.peak_memory() - before;
+    assert!(grown < GROWTH, "grown by {grown} KiB from {before}");
+    assert_eq!(daemon.changes_of("unrecognised_flood"), (1, 0), "{}", daemon.log());
+    assert_eq!(daemon.get("/readyz").status, 200, "a flood is a warning");
+    daemon.stop();
+}
+
+#[test]
+fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
+    // The last cut-off was eighteen hours ago; both came the day before it.
+    let minute = now().plus(Duration::from_hours(6)).utc().timestamp().div_euclid(60);
+    let cut_off = WallTime::from_millis(minute * 60_000).minus(Duration::from_hours(24));
+    let home = Home::new(&site_until(&cut_off.utc().format("%H:%M").to_string(), ""));
+    home.import(&people(2, &[]));
+    let (came, spoke) = (cut_off.minus(Duration::from_hours(3)), cut_off.minus(Duration::from_hours(2)));
+    for (person, mac, strong) in [(1, "NULL", "NULL".to_owned()), (2, "'02:aa:00:00:00:02'", format!("'{spoke}'"))] {
+        home.ledger().execute(&format!(
+            "INSERT INTO checkins (unique_id, coworker_id, business_id, source, from_time, last_activity, mac_addresses, \
+             strong_at, from_time_local, created_on, updated_on, updated_by) VALUES \
+             ('00000000-0000-4000-8000-00000000000{person}', {person}, 1, 2, '{came}', '{spoke}', {mac}, {strong}, \
+             '{}', '{came}', '{came}', 'test')",
+            came.utc().format("%Y-%m-%dT%H:%M:%S"),
+        ));
+    }
+    let daemon = home.start();
+    wait_for("both to be checked out", LIMIT, || match home.ledger().count("checkins WHERE to_time IS NULL") {
+        0 => Ok(()),
+        open => Err(format!("{open}\n{}", daemon.log())),
+    });
+    let ended = home.ledger().texts("SELECT to_time, CAST(auto_checkout AS TEXT) FROM checkins ORDER BY coworker_id");
+    let automatic = |at: WallTime| vec![at.to_rfc3339_millis(), "1".to_owned()];
+    assert_eq!(ended, [automatic(cut_off), automatic(spoke)], "the cut-off for a card, the last activity for a device");
+    daemon.stop();
+}

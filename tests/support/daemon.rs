@@ -1,0 +1,457 @@
+//! The real binary as a process: a folder with its configuration and database, the commands on it, the running daemon
+//! with its log, its API and its signals, and a socket that listens as systemd does.
+//!
+//! A daemon ends with its value, also when the test fails.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs::{self, File},
+    io::Write as _,
+    net::SocketAddr,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use checkind::clock::{Clock, WallTime};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{
+    http::{self, Answer},
+    ledger::Ledger,
+    wait_for,
+};
+
+/// How long anything that must happen may take on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_checkind");
+
+/// The time now.
+pub(crate) fn now() -> WallTime {
+    Clock::system().now().wall
+}
+
+/// A daily cut-off in UTC that comes six hours from now, so that no test meets it by chance.
+fn far_cut_off() -> String {
+    now().plus(Duration::from_hours(6)).utc().format("%H:%M").to_string()
+}
+
+/// A folder with the configuration of one gateway, and what it writes.
+#[derive(Debug)]
+pub(crate) struct Home {
+    dir: TempDir,
+    database: String,
+}
+
+impl Home {
+    /// A site on a SQLite file of its own; `more` is the rest of its configuration.
+    pub(crate) fn new(more: &str) -> Self {
+        let home = Self { dir: tempfile::tempdir().expect("a temporary directory"), database: String::new() };
+        let database = format!("sqlite:{}", home.path("checkind.db").display());
+        Self { database, ..home }.with(more)
+    }
+
+    /// The same on a database elsewhere.
+    pub(crate) fn on(database: &str, more: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        Self { dir, database: database.to_owned() }.with(more)
+    }
+
+    fn with(self, more: &str) -> Self {
+        self.configure(more);
+        self
+    }
+
+    /// Writes the configuration anew: the database, an API on a free port, and `more`.
+    pub(crate) fn configure(&self, more: &str) {
+        let text = format!("[database]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{more}", self.database);
+        self.write("checkind.toml", &text);
+    }
+
+    /// A file of this folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a file.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        self.write_bytes(name, text.as_bytes());
+    }
+
+    /// Writes a file that is no text.
+    pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.path(name), bytes).expect("the folder takes a file");
+    }
+
+    /// What the daemon wrote.
+    pub(crate) fn ledger(&self) -> Ledger {
+        Ledger::of(&self.database)
+    }
+
+    /// One of the program's commands on this configuration, in an environment without settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_of(&[BINARY], arguments)
+    }
+
+    /// The same, started by another program.
+    pub(crate) fn command_of(&self, starter: &[&str], arguments: &[&str]) -> Command {
+        let mut command = Command::new(starter[0]);
+        command.args(&starter[1..]).args(arguments).arg("--config").arg(self.path("checkind.toml"));
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary starts")
+    }
+
+    /// Runs a command that must succeed; what it printed.
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
+        succeeded(&self.run(arguments))
+    }
+
+    /// Runs a command that reads a line from its standard input.
+    pub(crate) fn tell(&self, arguments: &[&str], line: &str) -> String {
+        let mut command = self.command(arguments);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        child.stdin.take().expect("its input").write_all(line.as_bytes()).expect("its input takes a line");
+        succeeded(&child.wait_with_output().expect("it ends"))
+    }
+
+    /// Imports a document.
+    pub(crate) fn import(&self, document: &serde_json::Value) {
+        self.write("site.json", &document.to_string());
+        self.ask(&["import", self.path("site.json").to_str().expect("a path of ours")]);
+    }
+
+    /// Starts the daemon and waits until its API listens.
+    pub(crate) fn start(&self) -> Daemon {
+        self.start_by(&[BINARY], &[])
+    }
+
+    /// The same, started by another program, with variables of the environment.
+    pub(crate) fn start_by(&self, starter: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        self.spawn_by(starter, environment).listening()
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub(crate) fn spawn_by(&self, starter: &[&str], environment: &[(&str, &str)]) -> Daemon {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let log = self.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        let mut command = self.command_of(starter, &["run"]);
+        command.envs(environment.iter().copied()).stdout(Stdio::null());
+        command.stderr(File::create(&log).expect("a log file"));
+        let child = command.spawn().unwrap_or_else(|fault| panic!("{starter:?} does not start: {fault}; install it"));
+        Daemon { child, log, api: None, namespace: None }
+    }
+}
+
+fn succeeded(output: &Output) -> String {
+    assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).expect("output is UTF-8")
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    child: Child,
+    log: PathBuf,
+    api: Option<SocketAddr>,
+    /// The network namespace in which its API listens.
+    namespace: Option<String>,
+}
+
+impl Daemon {
+    /// Waits until its API listens.
+    pub(crate) fn listening(mut self) -> Self {
+        let address = wait_for("the API to listen", LIMIT, || {
+            self.still_runs();
+            let log = self.log();
+            let line = log.lines().find(|line| line.contains("the API listens"));
+            let address = line.and_then(|line| line.split("address=").nth(1)).map(str::trim);
+            address.and_then(|address| address.parse().ok()).ok_or(log)
+        });
+        self.api = Some(address);
+        self
+    }
+
+    /// Its API is asked from inside this network namespace.
+    pub(crate) fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything that it has logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// The lines of its log with this text.
+    pub(crate) fn lines(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// The lines of its log that an operator would look at.
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        self.log()
+            .lines()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) fn wait_for_line(&self, text: &str) {
+        wait_for(text, LIMIT, || if self.lines(text).is_empty() { Err(self.log()) } else { Ok(()) });
+    }
+
+    /// What its API answers.
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        let api = self.api.expect("its API listens");
+        let Some(namespace) = &self.namespace else { return http::send(api, "GET", path, &[], "") };
+        std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                super::lan::Namespace::enter(namespace);
+                http::send(api, "GET", path, &[], "")
+            });
+            asking.join().expect("an answer")
+        })
+    }
+
+    /// The names of its conditions now, with their details; each has its beginning.
+    pub(crate) fn conditions(&self) -> BTreeMap<String, String> {
+        let answer = self.get("/readyz").json();
+        let conditions = answer["conditions"].as_array().expect("a list").iter();
+        let text = |condition: &serde_json::Value, key: &str| {
+            condition[key].as_str().unwrap_or_else(|| panic!("{key} in {condition}")).to_owned()
+        };
+        let named = conditions.map(|condition| {
+            let since = text(condition, "since");
+            assert!(since.len() == 20 && since.ends_with('Z'), "{condition}");
+            (text(condition, "name"), text(condition, "detail"))
+        });
+        named.collect()
+    }
+
+    /// Waits until it says that it is ready.
+    pub(crate) fn wait_until_ready(&mut self) {
+        wait_for("the daemon to be ready", LIMIT, || {
+            self.still_runs();
+            let answer = self.get("/readyz");
+            if answer.status == 200 { Ok(()) } else { Err(format!("{}\n{}", answer.body, self.log())) }
+        });
+    }
+
+    /// Waits for a condition; what it says.
+    pub(crate) fn wait_for_condition(&self, name: &str) -> String {
+        wait_for(name, LIMIT, || {
+            let mut conditions = self.conditions();
+            conditions.remove(name).ok_or_else(|| format!("{conditions:?}\n{}", self.log()))
+        })
+    }
+
+    /// Waits until a condition is over.
+    pub(crate) fn wait_until_over(&self, name: &str) {
+        wait_for(&format!("the end of {name}"), LIMIT, || {
+            let conditions = self.conditions();
+            if conditions.contains_key(name) { Err(format!("{conditions:?}\n{}", self.log())) } else { Ok(()) }
+        });
+    }
+
+    /// How often a condition began and ended, by its log: one line for each change of its state.
+    pub(crate) fn changes_of(&self, name: &str) -> (usize, usize) {
+        let lines = self.lines(&format!("condition=\"{name}\""));
+        let over = lines.iter().filter(|line| line.contains("is over")).count();
+        (lines.len() - over, over)
+    }
+
+    /// The sum of a metric's samples whose labels contain this text.
+    pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
+        let text = self.get("/metrics").body;
+        let mut found = None;
+        for line in text.lines().filter(|line| !line.starts_with('#') && line.contains(label)) {
+            let Some((sample, value)) = line.rsplit_once(' ') else { continue };
+            if sample.split('{').next() == Some(name) {
+                let value: f64 = value.parse().expect("a number");
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+                let value = value as u64;
+                found = Some(found.unwrap_or(0) + value);
+            }
+        }
+        found.unwrap_or_else(|| panic!("no metric {name} with {label} in\n{text}"))
+    }
+
+    /// Waits until a metric has this value.
+    pub(crate) fn wait_for_metric(&self, name: &str, label: &str, value: u64) {
+        wait_for(&format!("{name} {label} to be {value}"), LIMIT, || match self.metric(name, label) {
+            now if now == value => Ok(()),
+            now => Err(format!("{now}\n{}", self.log())),
+        });
+    }
+
+    /// The most memory that it has had resident, in KiB (`VmHWM` of proc(5)).
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("kilobytes")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// Ends it as a power failure would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits for its end; how it ended and what it had logged.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = wait_for("the daemon to end", LIMIT, || match self.child.try_wait().expect("it is ours") {
+            Some(status) => Ok(status),
+            None => Err(self.log()),
+        });
+        (status, self.log())
+    }
+
+    /// Ends it as `systemctl stop` would; it must end well.
+    pub(crate) fn stop(self) -> String {
+        self.signal(Signal::TERM);
+        let (status, log) = self.wait();
+        assert!(status.success(), "{status}: {log}");
+        log
+    }
+
+    /// Panics with its log when it has ended.
+    pub(crate) fn still_runs(&mut self) {
+        if let Some(status) = self.child.try_wait().expect("it is ours") {
+            panic!("the daemon has ended, {status}:\n{}", self.log());
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// `[site]` 1 in UTC, with a cut-off that does not come during the test; `more` are keys of it.
+pub(crate) fn site(more: &str) -> String {
+    site_until(&far_cut_off(), more)
+}
+
+/// `[site]` 1 in UTC with this cut-off.
+pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
+    format!("[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"UTC\"\ncut_off = \"{cut_off}\"\n{more}\n")
+}
+
+/// A broker with two kinds of controllers: uhppoted boards on `board/events`, flat JSON on `flat/events`.
+pub(crate) fn doors(port: u16) -> String {
+    let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nclient_id = \"checkind-test\"\n");
+    for (name, preset) in [("board", "uhppoted"), ("flat", "generic-json")] {
+        writeln!(text, "[[source]]\nname = \"{name}\"\npreset = \"{preset}\"\ntopics = [\"{name}/events\"]")
+            .expect("writing to a String");
+    }
+    for pattern in ["405419896:*", "side"] {
+        writeln!(text, "[[door]]\nmatch = \"{pattern}\"\non_in = \"check_in\"\non_out = \"check_out\"")
+            .expect("writing to a String");
+    }
+    text
+}
+
+/// The card of a person. Its number is too large for Wiegand 26, so that every controller spells it alike.
+pub(crate) const fn card(person: u32) -> u32 {
+    8_165_600 + person
+}
+
+/// People 1 to `number`, each with a card, and what else is in `Coworkers`.
+pub(crate) fn people(number: u32, more: &[serde_json::Value]) -> serde_json::Value {
+    let people = (1..=number).map(
+        |id| serde_json::json!({ "Id": id, "FullName": format!("Member {id}"), "AccessCardId": card(id).to_string() }),
+    );
+    let coworkers: Vec<serde_json::Value> = people.chain(more.iter().cloned()).collect();
+    serde_json::json!({ "Businesses": [{ "Id": 1, "Name": "Hub One" }], "Coworkers": coworkers })
+}
+
+/// A swipe at a uhppoted board: which way, whose card, the board's event number and time.
+pub(crate) fn board_event(number: u32, card: u32, way: Way, at: WallTime) -> String {
+    let direction = match way {
+        Way::In => 1,
+        Way::Out => 2,
+    };
+    let at = at.utc().format("%Y-%m-%d %H:%M:%S UTC");
+    format!(
+        r#"{{"message":{{"event":{{"event":{{"device-id":405419896,"event-id":{number},"event-type":1,"access-granted":true,"door-id":4,"direction":{direction},"card-number":{card},"timestamp":"{at}","event-reason":1}}}}}}}}"#
+    )
+}
+
+/// The same as flat JSON.
+pub(crate) fn flat_event(number: u32, card: u32, way: Way, at: WallTime) -> String {
+    let direction = match way {
+        Way::In => "in",
+        Way::Out => "out",
+    };
+    let at = at.to_rfc3339_seconds();
+    format!(
+        r#"{{"id":"{number}","door":"side","card":"{card}","result":"granted","direction":"{direction}","time":"{at}"}}"#
+    )
+}
+
+/// Which way somebody goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    In,
+    Out,
+}
+
+/// Listens on `NOTIFY_SOCKET` as systemd does.
+#[derive(Debug)]
+pub(crate) struct Systemd {
+    socket: UnixDatagram,
+    path: PathBuf,
+    heard: Vec<String>,
+}
+
+impl Systemd {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let path = folder.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket.set_nonblocking(true).expect("a socket that does not block");
+        Self { socket, path, heard: Vec::new() }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.path.to_str().expect("a path of ours")
+    }
+
+    /// Waits for a message with this text, and takes it; the whole message.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        wait_for(text, LIMIT, || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = self.socket.recv(&mut buffer) {
+                self.heard.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+            let Some(at) = self.heard.iter().position(|message| message.contains(text)) else {
+                return Err(format!("{:?}", self.heard));
+            };
+            Ok(self.heard.remove(at))
+        })
+    }
+}

@@ -1,0 +1,100 @@
+//! A private PostgreSQL on a free loopback port; stopped and started at will, gone with the value.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{broker::free_port, ledger::Ledger, wait_for};
+
+/// How long the server may take to start or to stop on a busy machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Postgres {
+    dir: TempDir,
+    programs: PathBuf,
+    port: u16,
+    child: Option<Child>,
+}
+
+impl Postgres {
+    /// Makes a cluster of its own and starts it.
+    pub(crate) fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let programs = programs();
+        let mut server = Self { dir, programs, port: free_port(), child: None };
+        run(Command::new("chown").arg("postgres").arg(server.dir.path()));
+        run(server
+            .program("initdb")
+            .args(["-A", "trust", "-U", "checkind", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+            .arg(server.dir.path().join("data")));
+        server.resume();
+        server
+    }
+
+    /// The URL for `[database]`.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://checkind@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Starts it again, on the same port, with what it kept.
+    pub(crate) fn resume(&mut self) {
+        assert!(self.child.is_none(), "the server runs already");
+        let folder = self.dir.path().display().to_string();
+        let mut command = self.program("postgres");
+        command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
+        command.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("unix_socket_directories={folder}")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(self.dir.path().join("log")).expect("a log file"));
+        self.child = Some(command.spawn().expect("PostgreSQL starts"));
+        wait_for("PostgreSQL to answer", LIMIT, || {
+            let answer = Ledger::of(&self.url()).try_number("SELECT 1");
+            answer.map(drop).map_err(|fault| {
+                format!("{fault}; {}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default())
+            })
+        });
+    }
+
+    /// Ends it without a word to anybody, as `pg_ctl stop -m immediate` does.
+    pub(crate) fn crash(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _gone = kill_process(Pid::from_child(&child), Signal::QUIT);
+            child.wait().expect("its end");
+        }
+    }
+
+    /// The server refuses to be root.
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--"]);
+        command.arg(self.programs.join(name)).current_dir(self.dir.path());
+        command
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+/// Where Debian puts the programs of the newest version.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
+    let newest = versions
+        .max_by_key(|path| path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok()));
+    let newest = newest.map(|path| path.join("bin")).filter(|path| Path::new(path).join("initdb").exists());
+    newest.expect("PostgreSQL is missing; install it with: apt-get install postgresql")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|fault| panic!("{command:?} does not start: {fault}; install it"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
