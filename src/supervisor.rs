@@ -46,7 +46,7 @@ use crate::{
 };
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How often the directory's version is looked at: an import is in force within this.
 const DIRECTORY_EVERY: Duration = Duration::from_secs(2);

@@ -5,4 +5,6 @@ mod frames;
 mod api;
 mod settings;
 mod mqtt;
+mod packaging;
+mod tidy;
 mod support;
