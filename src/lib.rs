@@ -34,3 +34,5 @@ pub mod replay;
 
 pub mod health;
 pub mod metrics;
+
+pub mod docs;
