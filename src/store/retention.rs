@@ -24,6 +24,11 @@ const UNRECOGNISED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
        (SELECT id FROM failed_checkins WHERE checkin_attempt_time < $1 AND code = $3 LIMIT $2)"
 );
+/// The log holds the address too.
+const UNRECOGNISED_LINES: Statement = statement!(
+    "DELETE FROM sightings WHERE key IN
+       (SELECT key FROM sightings WHERE event_at < $1 AND reason = $3 LIMIT $2)"
+);
 
 /// What a retention period is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +39,8 @@ pub enum Expired {
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of devices that nobody has registered; the address goes with them.
+    /// Failed check-ins of devices that nobody has registered, and their lines in the sighting log: the address is then
+    /// nowhere any more.
     UnrecognisedDevices,
 }
 
@@ -51,18 +57,22 @@ impl Expired {
 }
 
 impl Store {
-    /// Deletes one portion of what is older than `before`; how many rows that was.
+    /// Deletes one portion, of each table that holds it, of what is older than `before`; how many rows that was.
     pub async fn forget(&self, what: Expired, before: WallTime) -> Result<u64, StoreError> {
         let mut args = vec![Arg::Time(before), Arg::Int(PORTION)];
-        let statement = match what {
-            Expired::Sightings => SIGHTINGS,
-            Expired::Checkins => CHECKINS,
-            Expired::FailedCheckins => FAILED,
+        let statements: &[Statement] = match what {
+            Expired::Sightings => &[SIGHTINGS],
+            Expired::Checkins => &[CHECKINS],
+            Expired::FailedCheckins => &[FAILED],
             Expired::UnrecognisedDevices => {
                 args.push(Arg::Text(Reason::UnrecognisedDevice.code().to_owned()));
-                UNRECOGNISED
+                &[UNRECOGNISED, UNRECOGNISED_LINES]
             }
         };
-        self.sql.change(statement, &args).await
+        let mut rows = 0;
+        for statement in statements {
+            rows += self.sql.change(*statement, &args).await?;
+        }
+        Ok(rows)
     }
 }
