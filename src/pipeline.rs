@@ -47,9 +47,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often it is written down that we could hear, and so how much heard silence a crash can forget.
 const HEARD_EVERY: Duration = Duration::from_secs(30);
 
-/// How far back the visits of a batch's coworkers are loaded beyond its oldest event: the whole pass day before.
-const LOOK_BACK: Duration = Duration::from_hours(50);
-
 /// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -333,7 +330,7 @@ impl Pipeline {
 
         let mut transaction = self.with.store.batch().await?;
         let decided = transaction.decided(&keys).await?;
-        let standings = transaction.standings(&coworkers, book.site.business, oldest.minus(LOOK_BACK)).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, look_back(oldest, &book)).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
         plan.decide(&sightings, &presences, &decided, random::uuid);
         for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
@@ -407,7 +404,7 @@ impl Pipeline {
         let directory = Arc::clone(&self.with.directory.borrow());
         let coworkers: BTreeSet<CoworkerId> = due.iter().map(|due| due.coworker).collect();
         let mut transaction = self.with.store.batch().await?;
-        let standings = transaction.standings(&coworkers, book.site.business, now.wall.minus(LOOK_BACK)).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, now.wall).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
         plan.time_out(due);
         let closed = plan.visits().len();
@@ -534,6 +531,12 @@ impl<'a> Batch<'a> {
             Content::Sightings(_) | Content::Ignored => None,
         })
     }
+}
+
+/// The visits that an event can concern: those of its pass day, and one that ended so shortly before that its phone may
+/// still linger.
+fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
+    book.rules().calendar.pass_day(oldest).start.minus(Duration::from_hours(24))
 }
 
 /// How much of the time since `since` the stretches cover.

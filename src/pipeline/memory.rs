@@ -47,15 +47,15 @@ struct OpenVisit {
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     open: BTreeMap<CoworkerId, OpenVisit>,
-    taps: VecDeque<Tap>,
+    /// The last tap of each credential at each door, and the order in which they came.
+    taps: BTreeMap<(DoorKey, Credential), Tap>,
+    tap_order: VecDeque<(BootTime, DoorKey, Credential)>,
     unrecognised: BTreeSet<MacAddr>,
     unrecognised_day: Option<PassDay>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tap {
-    credential: Credential,
-    door: DoorKey,
     event_at: WallTime,
     time_quality: TimeQuality,
     arrived: BootTime,
@@ -77,7 +77,13 @@ pub(super) struct Due {
 impl Memory {
     /// Remembers nothing yet.
     pub(super) fn new() -> Self {
-        Self { open: BTreeMap::new(), taps: VecDeque::new(), unrecognised: BTreeSet::new(), unrecognised_day: None }
+        Self {
+            open: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            tap_order: VecDeque::new(),
+            unrecognised: BTreeSet::new(),
+            unrecognised_day: None,
+        }
     }
 
     /// How many check-ins are open here.
@@ -150,16 +156,14 @@ impl Memory {
         let Some(credential) = &sighting.event.credential else {
             return false;
         };
-        self.taps.iter().rev().any(|tap| {
-            let near = match (tap.time_quality, sighting.time_quality) {
-                (TimeQuality::Arrival, _) | (_, TimeQuality::Arrival) => {
-                    sighting.arrived.boot.since(tap.arrived) < debounce
-                }
-                (TimeQuality::Device | TimeQuality::Corrected, TimeQuality::Device | TimeQuality::Corrected) => {
-                    tap.event_at.distance(sighting.event_at) < debounce
-                }
-            };
-            near && tap.door == sighting.event.door && tap.credential == *credential
+        let key = (sighting.event.door.clone(), credential.clone());
+        self.taps.get(&key).is_some_and(|tap| match (tap.time_quality, sighting.time_quality) {
+            (TimeQuality::Arrival, _) | (_, TimeQuality::Arrival) => {
+                sighting.arrived.boot.since(tap.arrived) < debounce
+            }
+            (TimeQuality::Device | TimeQuality::Corrected, TimeQuality::Device | TimeQuality::Corrected) => {
+                tap.event_at.distance(sighting.event_at) < debounce
+            }
         })
     }
 
@@ -168,22 +172,34 @@ impl Memory {
         let Some(credential) = &sighting.event.credential else {
             return;
         };
-        if self.taps.len() >= RECENT_TAPS {
-            self.taps.pop_front();
+        let (door, credential) = (sighting.event.door.clone(), credential.clone());
+        let tap =
+            Tap { event_at: sighting.event_at, time_quality: sighting.time_quality, arrived: sighting.arrived.boot };
+        self.remember_tap(door, credential, tap);
+    }
+
+    fn remember_tap(&mut self, door: DoorKey, credential: Credential, tap: Tap) {
+        if self.tap_order.len() >= RECENT_TAPS {
+            self.forget_oldest_tap();
         }
-        self.taps.push_back(Tap {
-            credential: credential.clone(),
-            door: sighting.event.door.clone(),
-            event_at: sighting.event_at,
-            time_quality: sighting.time_quality,
-            arrived: sighting.arrived.boot,
-        });
+        self.tap_order.push_back((tap.arrived, door.clone(), credential.clone()));
+        self.taps.insert((door, credential), tap);
+    }
+
+    fn forget_oldest_tap(&mut self) {
+        let Some((arrived, door, credential)) = self.tap_order.pop_front() else {
+            return;
+        };
+        let key = (door, credential);
+        if self.taps.get(&key).is_some_and(|tap| tap.arrived <= arrived) {
+            self.taps.remove(&key);
+        }
     }
 
     /// Forgets taps that arrived longer ago than `debounce`, so that the list is short whenever nothing is going on.
     pub(super) fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
-        while self.taps.front().is_some_and(|tap| now.since(tap.arrived) > debounce) {
-            self.taps.pop_front();
+        while self.tap_order.front().is_some_and(|(arrived, ..)| now.since(*arrived) > debounce) {
+            self.forget_oldest_tap();
         }
     }
 
@@ -214,9 +230,11 @@ impl Memory {
 
     /// Takes over the taps of a committed batch.
     pub(super) fn take_taps(&mut self, other: &mut Self) {
-        self.taps.append(&mut other.taps);
-        while self.taps.len() > RECENT_TAPS {
-            self.taps.pop_front();
+        for (_, door, credential) in std::mem::take(&mut other.tap_order) {
+            let key = (door, credential);
+            if let Some(tap) = other.taps.remove(&key) {
+                self.remember_tap(key.0, key.1, tap);
+            }
         }
     }
 

@@ -19,19 +19,26 @@ use crate::{
 
 const DECIDED: Statement = statement!(rows(key text) "SELECT s.key FROM sightings s JOIN r ON s.key = r.key");
 
-/// Locked where another gateway may write at the same time; SQLite's writer is alone anyway.
+/// Two ways in, so that each finds its index: the open visit however old, and the recent ones. A recent open visit is
+/// found twice. `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the
+/// rows, because another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
     const TEXT: Statement = statement!(
         rows(coworker_id bigint)
-        "SELECT c.* FROM r JOIN checkins c
-           ON (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL)
-           OR (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3)"
+        "SELECT c.* FROM r CROSS JOIN checkins c
+           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
+         UNION ALL
+         SELECT c.* FROM r CROSS JOIN checkins c
+           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3"
     );
     const LOCKED: Statement = statement!(
         rows(coworker_id bigint)
-        "SELECT c.* FROM r JOIN checkins c
-           ON (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL)
-           OR (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3)
+        "SELECT c.* FROM checkins c WHERE c.id IN (
+           SELECT o.id FROM r JOIN checkins o
+             ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
+           UNION ALL
+           SELECT n.id FROM r JOIN checkins n
+             ON n.business_id = $2 AND n.coworker_id = r.coworker_id AND n.from_time >= $3)
          ORDER BY c.id FOR UPDATE OF c"
     );
     Statement { sqlite: TEXT.sqlite, postgres: LOCKED.postgres }
@@ -237,12 +244,13 @@ impl Batch {
         }
         let rows: Vec<CoworkerRow> = coworkers.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect();
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
-        let mut visits: BTreeMap<CoworkerId, Vec<Visit>> = coworkers.iter().map(|&id| (id, Vec::new())).collect();
+        let mut visits: BTreeMap<CoworkerId, BTreeMap<Uuid, Visit>> =
+            coworkers.iter().map(|&id| (id, BTreeMap::new())).collect();
         for row in self.transaction.rows(STANDINGS, &args).await? {
             let visit = visit(&row)?;
-            visits.entry(visit.coworker).or_default().push(visit);
+            visits.entry(visit.coworker).or_default().insert(visit.unique_id, visit);
         }
-        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
+        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits.into_values().collect()))).collect())
     }
 
     /// Writes visits, new and changed. Closed ones go first, so that whoever left and came back within the batch never
@@ -400,6 +408,12 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
         code: failure.reason.code(),
         once_key: failure.once_key.as_deref(),
     }
+}
+
+/// The questions of a batch, with the number of their arguments.
+#[cfg(test)]
+pub(super) fn questions() -> [(Statement, usize); 4] {
+    [(DECIDED, 1), (STANDINGS, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {

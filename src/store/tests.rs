@@ -302,6 +302,27 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     );
 }
 
+/// What every batch asks must find its rows by an index, however many there are.
+#[tokio::test]
+async fn no_question_of_a_batch_walks_a_table() {
+    let fresh = Fresh::sqlite().await;
+    for (question, arguments) in super::batch::questions() {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question.sqlite));
+        let Database::Sqlite { path } = &fresh.database else { unreachable!("a SQLite test") };
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
+        let mut query = sqlx::query(explain);
+        for _ in 0..arguments {
+            query = query.bind("[]");
+        }
+        for row in query.fetch_all(&mut connection).await.expect("explains") {
+            let step: String = sqlx::Row::get(&row, "detail");
+            let small = step.starts_with("SCAN r") || step.starts_with("SCAN json_each");
+            assert!(small || !step.starts_with("SCAN"), "{step}: {}", question.sqlite);
+        }
+    }
+}
+
 fn at(millis: i64) -> WallTime {
     WallTime::from_millis(millis)
 }
