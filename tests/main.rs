@@ -1,10 +1,10 @@
 //! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
 
+mod packaging;
+mod tidy;
 mod capture;
 mod frames;
 mod api;
 mod settings;
 mod mqtt;
-mod packaging;
-mod tidy;
 mod support;
