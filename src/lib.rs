@@ -36,3 +36,5 @@ pub mod replay;
 
 pub mod health;
 pub mod metrics;
+
+pub mod docs;

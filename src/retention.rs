@@ -27,7 +27,6 @@ pub async fn run(business: BusinessId, retention: Retention, store: Store, clock
         (Expired::Checkins, retention.checkins),
         (Expired::FailedCheckins, retention.failed_checkins),
         (Expired::UnrecognisedDevices, retention.unrecognised),
-        (Expired::UnrecognisedSightings, retention.unrecognised),
         (Expired::Heard, Some(HEARD)),
     ];
     loop {

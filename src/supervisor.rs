@@ -51,7 +51,7 @@ use crate::{
 };
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the last batch out of an empty queue may take to its commit, in the usual case.
 const LAST_COMMIT: Duration = Duration::from_millis(200);

@@ -43,10 +43,9 @@ pub enum Expired {
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of devices that nobody has registered; the address goes with them.
+    /// Failed check-ins of devices that nobody has registered, and their lines in the sighting log: the address is then
+    /// nowhere any more.
     UnrecognisedDevices,
-    /// The sighting log's lines about such devices.
-    UnrecognisedSightings,
     /// The stretches during which the captures could hear.
     Heard,
 }
@@ -59,26 +58,29 @@ impl Expired {
             Self::Checkins => "checkins",
             Self::FailedCheckins => "failed_checkins",
             Self::UnrecognisedDevices => "unrecognised",
-            Self::UnrecognisedSightings => "sightings of unrecognised devices",
             Self::Heard => "heard stretches",
         }
     }
 }
 
 impl Store {
-    /// Deletes one portion of what a business has that is older than `before`; how many rows that was.
+    /// Deletes one portion, of each table that holds it, of what a business has that is older than `before`; how many rows that was.
     pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
         let mut args = vec![Arg::Time(before), Arg::Int(PORTION), Arg::Int(business.0)];
-        let statement = match what {
-            Expired::Sightings => SIGHTINGS,
-            Expired::Checkins => CHECKINS,
-            Expired::FailedCheckins => FAILED,
-            Expired::Heard => HEARD,
-            Expired::UnrecognisedDevices | Expired::UnrecognisedSightings => {
+        let statements: &[Statement] = match what {
+            Expired::Sightings => &[SIGHTINGS],
+            Expired::Checkins => &[CHECKINS],
+            Expired::FailedCheckins => &[FAILED],
+            Expired::Heard => &[HEARD],
+            Expired::UnrecognisedDevices => {
                 args.push(Arg::Text(Reason::UnrecognisedDevice.code().to_owned()));
-                if what == Expired::UnrecognisedDevices { UNRECOGNISED } else { UNRECOGNISED_SIGHTINGS }
+                &[UNRECOGNISED, UNRECOGNISED_SIGHTINGS]
             }
         };
-        self.sql.change(statement, &args).await
+        let mut rows = 0;
+        for statement in statements {
+            rows += self.sql.change(*statement, &args).await?;
+        }
+        Ok(rows)
     }
 }

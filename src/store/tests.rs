@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{Changes, Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
+use super::{Changes, Expired, Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
@@ -47,6 +47,7 @@ contract!(
     standings_hold_the_open_visit_however_old,
     heard_stretches_grow_and_are_forgotten,
     failed_devices_are_found_again,
+    an_unrecognised_device_is_forgotten_with_its_line_of_the_log,
     an_import_is_loaded_and_counted,
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
@@ -197,7 +198,6 @@ async fn a_refresh_uses_up_no_number(fresh: Fresh) {
 }
 
 async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
-    use super::Expired;
     let here = Visit { to: Some(at(2000)), ..visit(1, 1000) };
     let open = visit(2, 1000);
     let there = Visit { to: Some(at(2000)), business: BusinessId(2), ..visit(1, 1000) };
@@ -209,9 +209,8 @@ async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
     batch.commit().await.expect("committed");
     for (what, rows) in [
         (Expired::Checkins, 1),
-        (Expired::UnrecognisedSightings, 1),
+        (Expired::UnrecognisedDevices, 2),
         (Expired::Sightings, 1),
-        (Expired::UnrecognisedDevices, 1),
         (Expired::FailedCheckins, 0),
         (Expired::Heard, 0),
     ] {
@@ -269,6 +268,26 @@ async fn failed_devices_are_found_again(fresh: Fresh) {
     let ask = |since| fresh.store.failed_devices(BusinessId(1), since, Reason::UnrecognisedDevice, 10);
     assert_eq!(ask(at(1000)).await.expect("asked"), BTreeSet::from([MacAddr::new([2, 0, 0, 0, 0, 9])]));
     assert!(ask(at(1001)).await.expect("asked").is_empty());
+}
+
+async fn an_unrecognised_device_is_forgotten_with_its_line_of_the_log(fresh: Fresh) {
+    let mac = Some(MacAddr::new([2, 0, 0, 0, 0, 9]));
+    let stranger = Reason::UnrecognisedDevice.code();
+    let lines = [
+        LogLine { mac, reason: Some(stranger), ..line("net/eth1/stranger", "network") },
+        LogLine { mac, coworker_id: Some(CoworkerId(1)), ..line("net/eth1/member", "network") },
+    ];
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
+    batch.put_log(&lines).await.expect("written");
+    batch.commit().await.expect("committed");
+
+    let forget = |before| fresh.store.forget(Expired::UnrecognisedDevices, BusinessId(1), before);
+    assert_eq!(forget(at(1000)).await.expect("asked"), 0, "it is not older than that");
+    assert_eq!(forget(at(1001)).await.expect("asked"), 2);
+    let left = fresh.one("SELECT COUNT(*) AS n, MAX(key) AS key FROM sightings").await;
+    assert_eq!((left.int("n").expect("number"), left.text("key").expect("text")), (1, "net/eth1/member".to_owned()));
+    assert_eq!(fresh.one("SELECT COUNT(*) AS n FROM failed_checkins").await.int("n").expect("number"), 0);
 }
 
 async fn an_import_is_loaded_and_counted(fresh: Fresh) {
