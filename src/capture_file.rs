@@ -357,3 +357,89 @@ fn low_half(word: u32) -> u16 {
     let [.., a, b] = word.to_be_bytes();
     u16::from_be_bytes([a, b])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pcapng block in little-endian order.
+    fn block(kind: u32, body: &[u8]) -> Vec<u8> {
+        let padded = body.len().next_multiple_of(4);
+        let total = u32::try_from(12 + padded).expect("short").to_le_bytes();
+        let mut block = [&kind.to_le_bytes()[..], &total, body].concat();
+        block.resize(8 + padded, 0);
+        block.extend(total);
+        block
+    }
+
+    fn section() -> Vec<u8> {
+        block(SECTION, &[&[0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0][..], &[0xff; 8]].concat())
+    }
+
+    fn interface(link: u8, options: &[u8]) -> Vec<u8> {
+        block(INTERFACE, &[&[link, 0, 0, 0, 0, 0, 4, 0][..], options].concat())
+    }
+
+    fn packet(interface: u8, ticks: u64, bytes: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(bytes.len()).expect("short").to_le_bytes();
+        let (high, low) = ((ticks >> 32) as u32, (ticks & 0xffff_ffff) as u32);
+        let times = [high.to_le_bytes(), low.to_le_bytes()].concat();
+        block(PACKET, &[&[interface, 0, 0, 0][..], &times, &length, &length, bytes].concat())
+    }
+
+    fn all(bytes: &[u8]) -> Result<Vec<(i64, u16, Vec<u8>)>, CaptureFileError> {
+        let mut file = CaptureFile::open(bytes)?;
+        let mut all = Vec::new();
+        while let Some(record) = file.next_record()? {
+            all.push((record.at.millis(), record.link.0, record.bytes.to_vec()));
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn each_interface_of_a_section_has_its_own_link_and_clock() {
+        let bytes = [
+            section(),
+            interface(1, &[]),
+            interface(113, &[9, 0, 1, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+            interface(1, &[9, 0, 1, 0, 0x8a, 0, 0, 0, 14, 0, 8, 0, 100, 0, 0, 0, 0, 0, 0, 0]),
+            packet(0, 1_700_000_000_123_456, &[1, 2, 3]),
+            block(5, &[0; 40]),
+            packet(1, 1_700_000_000_123_456_789, &[4]),
+            packet(2, 5 * 1024 + 512, &[5, 6]),
+            block(SIMPLE_PACKET, &[2, 0, 0, 0, 7, 8]),
+            section(),
+            interface(127, &[]),
+            packet(0, 1_000_000, &[9]),
+        ];
+        let want = [
+            (1_700_000_000_123, 1, vec![1, 2, 3]),
+            (1_700_000_000_123, 113, vec![4]),
+            (105_500, 1, vec![5, 6]),
+            (0, 1, vec![7, 8]),
+            (1000, 127, vec![9]),
+        ];
+        assert_eq!(all(&bytes.concat()).expect("a capture"), want);
+    }
+
+    #[test]
+    fn what_cannot_be_right_is_refused() {
+        let start = [section(), interface(1, &[])].concat();
+        let with = |more: Vec<u8>| all(&[start.clone(), more].concat());
+        assert!(matches!(all(b"a letter"), Err(CaptureFileError::Unknown)));
+        assert!(matches!(all(b""), Err(CaptureFileError::Unknown)));
+        assert!(matches!(with(packet(1, 0, &[1])), Err(CaptureFileError::Damaged(_))), "no such interface");
+        assert!(matches!(with(vec![6, 0, 0, 0, 13, 0, 0, 0]), Err(CaptureFileError::Damaged(_))), "odd length");
+        assert!(matches!(with(vec![6, 0, 0, 0, 0, 0, 0, 0x10]), Err(CaptureFileError::Damaged(_))), "huge packet");
+        assert!(matches!(with(packet(0, 0, &[1, 2, 3])[..20].to_vec()), Err(CaptureFileError::CutShort)));
+        let mut runs_over = packet(0, 0, &[1, 2, 3]);
+        runs_over[20] = 200;
+        assert!(matches!(with(runs_over), Err(CaptureFileError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_large_block_that_is_no_packet_is_skipped_without_being_held() {
+        let bytes = [section(), interface(1, &[]), block(10, &vec![0; LONGEST * 2]), packet(0, 0, &[1])].concat();
+        assert_eq!(all(&bytes).expect("a capture").len(), 1);
+    }
+}

@@ -6,6 +6,7 @@ pub mod user;
 pub mod who;
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -46,7 +47,9 @@ struct Arguments {
 enum Command {
     /// Run the daemon
     Run,
-    //DEMO1
+    /// A whole site on this machine with nothing installed: a broker, door controllers, phones, the daemon; a day in a minute
+    #[cfg(feature = "demo")]
+    Demo(DemoArguments),
     /// Check the configuration: every fault at once, with file, line and caret
     CheckConfig,
     /// Import people, credentials, teams, plans and passes; importing again updates by Id
@@ -76,6 +79,20 @@ struct Replay {
     /// pcap or pcapng files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, Args)]
+struct DemoArguments {
+    /// How many minutes the day takes [default: 1]
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=120))]
+    minutes: Option<u64>,
+    /// How many seconds the day takes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=7200))]
+    seconds: Option<u64>,
+    /// Go on serving after the day, until Ctrl-C; so it is anyway when the output is a terminal
+    #[arg(long)]
+    stay: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -166,7 +183,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = arguments.config;
     match arguments.command {
         Command::Run => daemon(config),
-        //DEMO2
+        #[cfg(feature = "demo")]
+        Command::Demo(arguments) => demo(config.as_deref(), &arguments),
         Command::CheckConfig => check_config(config.as_deref()),
         Command::Import { files } => import_files(config.as_deref(), &files),
         Command::Who { json } => who_is_in(config.as_deref(), json),
@@ -201,6 +219,20 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     })
 }
 
+#[cfg(feature = "demo")]
+fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure> {
+    if config.is_some() {
+        return Err(Failure::Other(USAGE, anyhow::anyhow!("the demo makes its own configuration; leave --config out")));
+    }
+    log_to_stderr("off,checkind=warn");
+    let minutes = arguments.minutes.unwrap_or(1);
+    let options = crate::demo::Options {
+        length: std::time::Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
+        stay: arguments.stay || io::stdout().is_terminal(),
+    };
+    runtime()?.block_on(Box::pin(crate::demo::run(options))).map_err(|error| Failure::Other(UNAVAILABLE, error))
+}
+
 fn check_config(config: Option<&Path>) -> Result<(), Failure> {
     let Loaded { settings, warnings } = settings::load(config, settings::environment()).map_err(Failure::Settings)?;
     for warning in &warnings {
@@ -228,6 +260,10 @@ fn import_files(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure>
             }
             documents.extend(read.documents);
         }
+        // The same entity in two files: the later one counts, as it would in two imports.
+        let latest: BTreeMap<_, _> =
+            documents.into_iter().map(|document| ((document.kind, document.id), document)).collect();
+        let documents: Vec<_> = latest.into_values().collect();
         let all = documents.len();
         let terminal = io::stderr().is_terminal();
         let progress = |done| {

@@ -142,11 +142,13 @@ pub struct Clock(Arc<Kind>);
 #[derive(Debug)]
 enum Kind {
     System,
-    /// Both clocks run `rate` times faster from `from` on; the wall clock began at `wall`.
+    /// Both clocks run `rate` times faster from `from` on, for `lead` of the machine's time, then as the machine's do;
+    /// the wall clock began at `wall`.
     Accelerated {
         from: Duration,
         wall: WallTime,
         rate: u32,
+        lead: Duration,
     },
     Manual(Mutex<Now>),
 }
@@ -157,9 +159,11 @@ impl Clock {
         Self(Arc::new(Kind::System))
     }
 
-    /// Clocks that start at `wall` and run `rate` times faster than the machine's: the demo's day in a minute.
-    pub fn accelerated(wall: WallTime, rate: u32) -> Self {
-        Self(Arc::new(Kind::Accelerated { from: boot_clock(), wall, rate }))
+    /// Clocks that start at `wall`, run `rate` times faster than the machine's until `span` of their own time has passed
+    /// (the demo's day in a minute), and then go on at the machine's pace.
+    pub fn accelerated(wall: WallTime, rate: u32, span: Duration) -> Self {
+        let rate = rate.max(1);
+        Self(Arc::new(Kind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
     }
 
     /// Clocks that stand still until they are moved, for tests and for replays on virtual time.
@@ -171,8 +175,10 @@ impl Clock {
     pub fn now(&self) -> Now {
         match &*self.0 {
             Kind::System => Now { wall: wall_clock(), boot: BootTime(boot_clock()) },
-            Kind::Accelerated { from, wall, rate } => {
-                let run = boot_clock().saturating_sub(*from).saturating_mul(*rate);
+            Kind::Accelerated { from, wall, rate, lead } => {
+                let run = boot_clock().saturating_sub(*from);
+                let fast = run.min(*lead);
+                let run = fast.saturating_mul(*rate).saturating_add(run.saturating_sub(fast));
                 Now { wall: wall.plus(run), boot: BootTime(from.saturating_add(run)) }
             }
             Kind::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
@@ -183,7 +189,21 @@ impl Clock {
     pub fn real(&self, span: Duration) -> Duration {
         match &*self.0 {
             Kind::System | Kind::Manual(_) => span,
-            Kind::Accelerated { rate, .. } => span / (*rate).max(1),
+            Kind::Accelerated { from, rate, lead, .. } => {
+                if boot_clock().saturating_sub(*from) < *lead {
+                    span / *rate
+                } else {
+                    span
+                }
+            }
+        }
+    }
+
+    /// How much of this clock passes, at most, while `span` of the machine's time does.
+    pub fn passing_in(&self, span: Duration) -> Duration {
+        match &*self.0 {
+            Kind::System | Kind::Manual(_) => span,
+            Kind::Accelerated { rate, .. } => span.saturating_mul(*rate),
         }
     }
 
@@ -245,6 +265,17 @@ mod tests {
         let now = clock.now();
         assert_eq!(now.wall, at("2026-03-11T09:00:01Z"));
         assert_eq!(now.boot, BootTime(Duration::from_secs(101)));
+    }
+
+    #[test]
+    fn an_accelerated_clock_falls_back_to_the_machines_pace_when_its_span_is_over() {
+        let start = at("2026-03-01T07:30:00Z");
+        let running = Clock::accelerated(start, 1000, Duration::from_secs(1_000_000));
+        assert_eq!(running.real(Duration::from_secs(5)), Duration::from_millis(5));
+        assert_eq!(running.passing_in(Duration::from_millis(5)), Duration::from_secs(5));
+        let over = Clock::accelerated(start, 1000, Duration::ZERO);
+        assert_eq!(over.real(Duration::from_secs(5)), Duration::from_secs(5));
+        assert!(over.now().wall.since(start) < Duration::from_secs(60));
     }
 
     #[test]

@@ -335,9 +335,20 @@ fn phase(standing: &Standing, kind: &ClaimKind, rules: &Rules) -> (Phase, Option
         let phase = match (visit.is_open(), visit.is_tracked()) {
             (true, true) => Phase::Tracked,
             (true, false) => Phase::In,
+            (false, _) if visit.auto_checkout => Phase::Lapsed,
             (false, _) => Phase::Covered,
         };
         return (phase, Some(index));
+    }
+    if let Some(index) = previous
+        && let Some(visit) = standing.visits.get(index)
+    {
+        if lingers(visit, kind, rules) {
+            return (Phase::Left, Some(index));
+        }
+        if lapsed_before(visit, kind, rules) {
+            return (Phase::Lapsed, Some(index));
+        }
     }
     let next = previous.map_or(0, |index| index + 1);
     if let Some(later) = standing.visits.get(next)
@@ -345,13 +356,19 @@ fn phase(standing: &Standing, kind: &ClaimKind, rules: &Rules) -> (Phase, Option
     {
         return (Phase::Before, Some(next));
     }
-    if let Some(index) = previous
-        && let Some(visit) = standing.visits.get(index)
-        && lingers(visit, kind, rules)
-    {
-        return (Phase::Left, Some(index));
-    }
     (Phase::Out, previous)
+}
+
+/// Is this the exit of a visit that we closed at its last activity, because we had not heard of the exit yet? Had it
+/// come in time, the visit would have lasted until then.
+fn lapsed_before(visit: &Visit, kind: &ClaimKind, rules: &Rules) -> bool {
+    let ClaimKind::Door { action: DoorClaim::Exit, at } = *kind else {
+        return false;
+    };
+    visit.auto_checkout
+        && visit.is_tracked()
+        && at <= visit.last_activity.plus(rules.idle_limit)
+        && rules.calendar.pass_day(visit.from).contains(at)
 }
 
 /// Is this network evidence only the phone in the pocket of somebody who is leaving?
@@ -375,7 +392,9 @@ fn untoggled(standing: &Standing, kind: ClaimKind, phase: Phase, index: Option<u
     let action = match (phase, entered) {
         (Phase::In | Phase::Tracked, Some(entered)) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
         (Phase::In | Phase::Tracked, Some(_)) => DoorClaim::Activity,
-        (Phase::In | Phase::Tracked | Phase::Out | Phase::Left | Phase::Covered | Phase::Before, _) => DoorClaim::Entry,
+        (Phase::In | Phase::Tracked | Phase::Out | Phase::Left | Phase::Covered | Phase::Lapsed | Phase::Before, _) => {
+            DoorClaim::Entry
+        }
     };
     ClaimKind::Door { action, at }
 }
@@ -428,7 +447,7 @@ fn open(standing: &mut Standing, claim: Claim, rules: &Rules, now: WallTime) -> 
     // A visit whose day is over, because its claim came late, is closed at once.
     let end = rules.calendar.pass_day(visit.from).end;
     let next = standing.visits.get(standing.before(at).map_or(0, |index| index + 1));
-    if end <= now || next.is_some_and(|later| end <= later.from) {
+    if end <= now || next.is_some_and(|later| later.is_open() && end <= later.from) {
         visit.close(CloseBy::CutOff, end);
     }
     Decision::of(Outcome::Opened, standing.insert(visit))

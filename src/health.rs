@@ -134,6 +134,13 @@ impl Health {
         }
     }
 
+    /// Says that every condition of a kind is over.
+    pub fn clear_kind(&self, kind: ConditionKind) {
+        for over in self.conditions().into_iter().filter(|condition| condition.kind == kind) {
+            self.clear(kind, &over.subject);
+        }
+    }
+
     /// Is this condition raised?
     pub fn is_raised(&self, kind: ConditionKind, subject: &str) -> bool {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&(kind, subject.to_owned()))

@@ -10,6 +10,8 @@
 //! ```
 
 pub mod cli;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod settings;
 pub mod supervisor;
 pub mod clock;
@@ -34,3 +36,5 @@ pub mod replay;
 
 pub mod health;
 pub mod metrics;
+
+pub mod docs;

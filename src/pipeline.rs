@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     clock::{BootTime, Clock, Now, WallTime},
     directory::Directory,
-    engine::Timeout,
+    engine::{Timeout, calendar::PassDay},
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     random,
@@ -47,14 +47,15 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often it is written down that we could hear, and so how much heard silence a crash can forget.
 const HEARD_EVERY: Duration = Duration::from_secs(30);
 
-/// How far back the visits of a batch's coworkers are loaded beyond its oldest event: the whole pass day before.
-const LOOK_BACK: Duration = Duration::from_hours(50);
-
 /// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause: when the database is back we notice within this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long one try may take: a server that has gone away without a word would hold it for ever. Ten times the longest
+/// batch that was ever seen on a slow disk, and below the time after which the watchdog calls the pipeline stuck.
+const LONGEST_TRY: Duration = Duration::from_secs(30);
 
 /// Conflicts in a row that are tried again without a pause: each means that another gateway got on with its work.
 const CONFLICTS: u32 = 10;
@@ -117,6 +118,9 @@ pub struct Pipeline {
     memory: Memory,
     stretch: Option<Stretch>,
     rejections: Allowance,
+    /// The hearing clock when the database began to refuse; none while it takes what we write.
+    refused_since: Option<Duration>,
+    flood_day: Option<PassDay>,
     clock_was: Option<Now>,
     stepped_at: Option<BootTime>,
     left_out: u64,
@@ -153,9 +157,10 @@ macro_rules! patiently {
     ($pipeline:ident, $deadline:expr, $work:expr) => {{
         let mut patience = Patience::new();
         loop {
-            match $work.await {
+            let tried = time::timeout(LONGEST_TRY, $work).await;
+            match tried.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
                 Ok(value) => {
-                    $pipeline.with.health.clear(ConditionKind::DatabaseUnavailable, "");
+                    $pipeline.taken();
                     break value;
                 }
                 Err(error) => $pipeline.again(&mut patience, error, $deadline).await?,
@@ -172,6 +177,8 @@ impl Pipeline {
             memory: Memory::new(),
             stretch: None,
             rejections: Allowance::default(),
+            refused_since: None,
+            flood_day: None,
             clock_was: None,
             stepped_at: None,
             left_out: 0,
@@ -188,6 +195,7 @@ impl Pipeline {
         stop: CancellationToken,
         deadline: CancellationToken,
     ) -> Result<(), PipelineError> {
+        self.with.alive.send_replace(Some(self.with.clock.now().boot));
         patiently!(self, &deadline, self.recover());
         let tick = self.with.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
@@ -222,9 +230,13 @@ impl Pipeline {
             if !deliveries.is_empty() || !presences.is_empty() {
                 self.settle(&mut deliveries, presences, &deadline).await?;
             }
-            self.turn(&deadline).await?;
+            let behind = !inlets.presences.is_empty();
+            self.turn(behind, &deadline).await?;
         }
-        patiently!(self, &deadline, self.write_heard(true));
+        // Best effort: at worst half a minute of heard silence is forgotten.
+        if let Ok(Err(error)) = time::timeout(LONGEST_PAUSE, self.write_heard(true)).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the last stretch of hearing was not written");
+        }
         Ok(())
     }
 
@@ -236,14 +248,18 @@ impl Pipeline {
     }
 
     /// What is due besides what arrived: timers, the hearing record, a look at the clock.
-    async fn turn(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+    ///
+    /// While presences are waiting, nobody is found silent: theirs may be among them.
+    async fn turn(&mut self, behind: bool, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.with.clock.now();
         self.watch_clock(now);
+        self.watch_book(now);
         let book = Arc::clone(&self.with.book.borrow());
         self.memory.forget_taps(book.site.debounce, now.boot);
         loop {
             let heard = self.with.hearing.heard(now.boot);
-            let due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
+            let mut due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
+            due.retain(|due| !behind || due.timeout == Timeout::CutOff);
             if due.is_empty() {
                 break;
             }
@@ -266,7 +282,7 @@ impl Pipeline {
         let heard = self.with.hearing.heard(now.boot);
         self.memory = Memory::new();
         for visit in &visits {
-            self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now);
+            self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
             self.memory.quiet_before(visit.coworker, heard_since(&stretches, visit.last_activity), heard);
         }
         let day = calendar.pass_day(now.wall);
@@ -307,7 +323,8 @@ impl Pipeline {
             self.with.metrics.rejected(rejection.why);
             let write = self.rejections.take(now);
             if write {
-                let (why, topic, sample) = (rejection.why.word(), &rejection.topic, &rejection.sample);
+                let (why, sample) = (rejection.why.word(), &rejection.sample);
+                let topic = plan::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
             }
             written.push(write);
@@ -332,8 +349,8 @@ impl Pipeline {
         let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
 
         let mut transaction = self.with.store.batch().await?;
-        let decided = transaction.decided(&keys).await?;
-        let standings = transaction.standings(&coworkers, book.site.business, oldest.minus(LOOK_BACK)).await?;
+        let decided = transaction.decided(&keys, book.site.business).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, look_back(oldest, &book)).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
         plan.decide(&sightings, &presences, &decided, random::uuid);
         for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
@@ -349,7 +366,7 @@ impl Pipeline {
         now: WallTime,
     ) -> Result<Done, StoreError> {
         let calendar = book.rules().calendar;
-        transaction.put_visits(plan.visits(), &calendar, now).await?;
+        transaction.put_visits(&plan.visits(), &calendar, now).await?;
         let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
         transaction.put_log(&plan.log(&written)).await?;
         transaction.commit().await?;
@@ -383,6 +400,11 @@ impl Pipeline {
                 self.left_out
             );
             self.with.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
+            self.flood_day = Some(book.rules().calendar.pass_day(now.wall));
+        } else if self.flood_day.is_some_and(|day| !day.contains(now.wall)) {
+            self.with.health.clear(ConditionKind::UnrecognisedFlood, "");
+            self.flood_day = None;
+            self.left_out = 0;
         }
     }
 
@@ -394,7 +416,8 @@ impl Pipeline {
                 self.memory.gone(*coworker);
             }
             for visit in visits.iter().filter(|visit| visit.is_open()) {
-                self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now);
+                let heard_now = done.heard.contains(coworker);
+                self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, heard_now);
             }
         }
         self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
@@ -407,10 +430,10 @@ impl Pipeline {
         let directory = Arc::clone(&self.with.directory.borrow());
         let coworkers: BTreeSet<CoworkerId> = due.iter().map(|due| due.coworker).collect();
         let mut transaction = self.with.store.batch().await?;
-        let standings = transaction.standings(&coworkers, book.site.business, now.wall.minus(LOOK_BACK)).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, now.wall).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
         plan.time_out(due);
-        let closed = plan.visits().len();
+        let closed = plan.visits().changed.len();
         let done = Self::write(plan, transaction, &book, now.wall).await?;
         self.settle_visits(&done, &book, now);
         let silent = due.iter().filter(|due| due.timeout == Timeout::Silence).count();
@@ -446,6 +469,25 @@ impl Pipeline {
         self.with.store.put_heard(stretch.id, business, heard).await
     }
 
+    /// The database takes what we write. What the captures heard while it did not could not be written, so nobody's
+    /// silence in that time is known.
+    fn taken(&mut self) {
+        self.with.health.clear(ConditionKind::DatabaseUnavailable, "");
+        if let Some(before) = self.refused_since.take() {
+            let heard = self.with.hearing.heard(self.with.clock.now().boot);
+            self.memory.forgive(heard.saturating_sub(before));
+            self.stretch = None;
+        }
+    }
+
+    /// A reload may have moved the cut-off.
+    fn watch_book(&mut self, now: Now) {
+        if self.with.book.has_changed().unwrap_or(false) {
+            let calendar = self.with.book.borrow_and_update().rules().calendar;
+            self.memory.reset_cut_offs(|from| calendar.pass_day(from).end, now);
+        }
+    }
+
     /// Names a step of the wall clock; nothing is decided differently because of it.
     fn watch_clock(&mut self, now: Now) {
         if let Some(was) = self.clock_was {
@@ -470,19 +512,25 @@ impl Pipeline {
     /// After a failure: whether and when to try again. At once after a conflict, after a growing pause while the database
     /// is unavailable.
     async fn again(
-        &self,
+        &mut self,
         patience: &mut Patience,
         error: StoreError,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         self.with.metrics.commit_failed();
+        let heard = self.with.hearing.heard(self.with.clock.now().boot);
+        self.refused_since.get_or_insert(heard);
         self.with.alive.send_replace(Some(self.with.clock.now().boot));
         match error {
             StoreError::Conflict if patience.conflicts < CONFLICTS => {
                 patience.conflicts += 1;
                 return Ok(());
             }
-            StoreError::Conflict => {}
+            StoreError::Conflict => {
+                let detail =
+                    "another writer keeps changing the same records; are two gateways of one business running?";
+                self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+            }
             StoreError::Unavailable(source) => {
                 let detail = format!(
                     "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
@@ -534,6 +582,12 @@ impl<'a> Batch<'a> {
             Content::Sightings(_) | Content::Ignored => None,
         })
     }
+}
+
+/// The visits that an event can concern: those of its pass day, and one that ended so shortly before that its phone may
+/// still linger.
+fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
+    book.rules().calendar.pass_day(oldest).start.minus(Duration::from_hours(24))
 }
 
 /// How much of the time since `since` the stretches cover.

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
+    record::BusinessId,
     settings::Retention,
     store::{Expired, Store},
 };
@@ -13,21 +14,25 @@ use crate::{
 /// How often it looks. Retention is counted in days, so an hour late is nothing.
 const EVERY: Duration = Duration::from_hours(1);
 
+/// Heard stretches are asked for only as far back as the oldest open check-in, which a cut-off ends within a day.
+const HEARD: Duration = Duration::from_hours(72);
+
 /// The pause between two portions, so that a large clean-up never holds up a batch for longer than one of them.
 const BETWEEN: Duration = Duration::from_millis(50);
 
-/// Deletes expired rows until it is stopped. A database that is away is tried again an hour later.
-pub async fn run(retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
+/// Deletes this business's expired rows until it is stopped. A database that is away is tried again an hour later.
+pub async fn run(business: BusinessId, retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
     let policy = [
         (Expired::Sightings, retention.sightings),
         (Expired::Checkins, retention.checkins),
         (Expired::FailedCheckins, retention.failed_checkins),
         (Expired::UnrecognisedDevices, retention.unrecognised),
+        (Expired::Heard, Some(HEARD)),
     ];
     loop {
         for (what, keep) in policy {
             if let Some(keep) = keep {
-                forget(what, keep, &store, &clock, &stop).await;
+                forget(what, business, keep, &store, &clock, &stop).await;
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(clock.real(EVERY))).await.is_none() {
@@ -36,11 +41,18 @@ pub async fn run(retention: Retention, store: Store, clock: Clock, stop: Cancell
     }
 }
 
-async fn forget(what: Expired, keep: Duration, store: &Store, clock: &Clock, stop: &CancellationToken) {
+async fn forget(
+    what: Expired,
+    business: BusinessId,
+    keep: Duration,
+    store: &Store,
+    clock: &Clock,
+    stop: &CancellationToken,
+) {
     let mut forgotten = 0;
     while !stop.is_cancelled() {
         let before = clock.now().wall.minus(keep);
-        match store.forget(what, before).await {
+        match store.forget(what, business, before).await {
             Ok(0) => break,
             Ok(more) => forgotten += more,
             Err(error) => {

@@ -257,15 +257,19 @@ fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
 }
 
 /// The sections whose change a running daemon cannot take over, so that it has to be started again: the database, whose
-/// pool and schema everything holds; the business, whose check-ins are open; the addresses and sockets that are opened,
-/// or need a right that is given up, after the start. Everything else follows a reload.
+/// pool and schema everything holds; the business, whose check-ins are open; the silence limit that running captures
+/// pace their hand-overs by; the retention; the addresses and sockets that are opened, or need a right that is given up,
+/// after the start. Everything else follows a reload.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
+    let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
         ("site.business", business(old) != business(new)),
         ("mqtt", !same_broker(old.mqtt.as_ref(), new.mqtt.as_ref())),
+        ("site.idle_limit", !new.captures.is_empty() && idle_limit(old) != idle_limit(new)),
         ("capture", old.captures != new.captures),
+        ("retention", old.retention != new.retention),
         ("api.listen", old.api != new.api),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()

@@ -8,11 +8,13 @@ mod access;
 mod checkins;
 mod directory;
 mod retention;
+mod sightings;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Heard, LogLine, NewFailure};
+pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
 pub use retention::Expired;
+pub use sightings::LoggedSighting;
 pub use sql::StoreError;
 
 use crate::settings::Database;

@@ -6,6 +6,7 @@
 //! a part that ends without being told to ends the process with an error.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc,
@@ -22,7 +23,7 @@ use signal_hook_tokio::Signals;
 use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
-    task::JoinSet,
+    task::{self, JoinError, JoinSet},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -40,13 +41,23 @@ use crate::{
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
         mqtt::{counters::MqttCounters, session::Session},
-        network::{self, CaptureCounters, CaptureError, CaptureTask, coalesce::KnownMacs, hearing::Hearing},
+        network::{
+            self, CaptureCounters, CaptureError, CaptureTask,
+            coalesce::KnownMacs,
+            hearing::{Hearing, LONGEST_GAP},
+        },
     },
     store::{Store, StoreError},
 };
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the last batch out of an empty queue may take to its commit, in the usual case.
+const LAST_COMMIT: Duration = Duration::from_millis(200);
+
+/// How long closing the database may take; what is committed is safe without it.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// How often the directory's version is looked at: an import is in force within this.
 const DIRECTORY_EVERY: Duration = Duration::from_secs(2);
@@ -70,6 +81,7 @@ pub struct Groundwork {
     known: watch::Sender<KnownMacs>,
     presences: mpsc::Receiver<Presences>,
     captures: Vec<CaptureTask>,
+    surroundings: network::Surroundings,
 }
 
 impl Groundwork {
@@ -79,27 +91,28 @@ impl Groundwork {
     /// [`CaptureError::NotPermitted`] without `CAP_NET_RAW`.
     pub fn lay(settings: &Settings, clock: Clock) -> Result<Self, CaptureError> {
         let health = Health::new(clock.clone());
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(clock.passing_in(LONGEST_GAP));
         let intake = CancellationToken::new();
         let (known, known_reader) = watch::channel(KnownMacs::default());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let idle_limit = settings.site.as_ref().map_or(Duration::ZERO, |site| site.idle_limit);
-        let open = |capture| {
-            CaptureTask::open(
-                capture,
-                network::Surroundings {
-                    idle_limit,
-                    clock: clock.clone(),
-                    presences: sender.clone(),
-                    known: known_reader.clone(),
-                    health: health.clone(),
-                    hearing: hearing.clone(),
-                    stop: intake.clone(),
-                },
-            )
+        let surroundings = network::Surroundings {
+            idle_limit,
+            clock: clock.clone(),
+            presences: sender,
+            known: known_reader,
+            health: health.clone(),
+            hearing: hearing.clone(),
+            stop: intake.clone(),
         };
+        let open = |capture| CaptureTask::open(capture, surroundings.clone());
         let captures = settings.captures.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { clock, health, hearing, intake, known, presences, captures })
+        Ok(Self { clock, health, hearing, intake, known, presences, captures, surroundings })
+    }
+
+    /// What the captures were opened with, for frames that reach the daemon otherwise than through an interface.
+    pub fn surroundings(&self) -> network::Surroundings {
+        self.surroundings.clone()
     }
 }
 
@@ -170,7 +183,7 @@ pub struct Supervisor {
     book: Option<watch::Sender<Arc<Rulebook>>>,
     counters: Arc<MqttCounters>,
     /// The parts that have not ended.
-    going: Vec<Part>,
+    going: BTreeMap<task::Id, Part>,
 }
 
 /// The tokens of one broker session.
@@ -200,7 +213,7 @@ impl Supervisor {
             deadline: CancellationToken::new(),
             book: None,
             counters: Arc::default(),
-            going: Vec::new(),
+            going: BTreeMap::new(),
         }
     }
 
@@ -227,7 +240,9 @@ impl Supervisor {
         tracing::info!("stopping: taking nothing in any more");
         let orderly = time::timeout(DEADLINE, self.wind_down(&mut signals)).await;
         let late = self.leave_behind(orderly.is_err()).await;
-        store.close().await;
+        if time::timeout(CLOSING, store.close()).await.is_err() {
+            tracing::warn!("the database did not close in time");
+        }
         match (outcome, late) {
             (Err(error), _) => Err(error),
             (Ok(()), Some(late)) => Err(anyhow!("{late} did not end in time")),
@@ -285,12 +300,6 @@ impl Supervisor {
         if let Some(site) = self.settings.site.clone() {
             self.start_site(ground, store, Rulebook { site, doors: self.settings.doors.clone() }, alive).await?;
         }
-        let (store, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
-        let policy = self.settings.retention.clone();
-        self.spawn(Part::Retention, async move {
-            retention::run(policy, store, clock, stop).await;
-            Ok(())
-        });
         self.start_reports(alive_reader);
         Ok(place)
     }
@@ -302,6 +311,12 @@ impl Supervisor {
         book: Rulebook,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
+        let (business, policy) = (book.site.business, self.settings.retention.clone());
+        let (rows, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
+        self.spawn(Part::Retention, async move {
+            retention::run(business, policy, rows, clock, stop).await;
+            Ok(())
+        });
         let directory = Arc::new(store.load_directory().await.context("the directory cannot be loaded")?);
         tracing::info!(coworkers = directory.coworkers(), "directory loaded");
         ground.known.send_replace(known(&directory));
@@ -341,8 +356,8 @@ impl Supervisor {
             capture.look()?;
             let counters = capture.counters();
             self.metrics.watch("interface", &capture.interface().clone(), Arc::new(move || capture_figures(&counters)));
-            self.going.push(Part::Capture);
-            self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
+            let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
+            self.going.insert(going.id(), Part::Capture);
         }
         self.book = Some(book_sender);
         self.deliveries = Some(deliveries_sender);
@@ -390,7 +405,7 @@ impl Supervisor {
                 let broker_known = !waits_for_broker
                     || counters.is_ready()
                     || health.is_raised(ConditionKind::BrokerUnavailable, "")
-                    || now.since(began) > START_UP;
+                    || clock.real(now.since(began)) > START_UP;
                 if broker_known && let Some(ready) = &ready {
                     ready.started();
                 }
@@ -423,9 +438,7 @@ impl Supervisor {
                         return Ok(());
                     }
                 },
-                Some(ended) = self.parts.join_next() => {
-                    let (part, result) = ended.context("a part of the daemon panicked")?;
-                    self.ended(part);
+                Some((part, result)) = self.next_end() => {
                     let ended = anyhow!("{} ended without being told to", part.name());
                     return Err(result.err().map_or(ended, |error| error.context(format!("{} failed", part.name()))));
                 }
@@ -481,45 +494,75 @@ impl Supervisor {
             book.send_replace(Arc::new(Rulebook { site: site.clone(), doors: new.doors.clone() }));
         }
         let old = std::mem::replace(&mut self.settings, new);
+        if restart.contains(&"site.business") {
+            self.settings.site = old.site;
+        }
         self.settings.database = old.database;
         self.settings.api = old.api;
         self.settings.captures = old.captures;
         // The broker keeps our session while we change over to the new subscriptions.
         if let Some(session) = self.session.take() {
             session.stop.cancel();
+            self.await_commits().await;
             session.drained.cancel();
             self.await_session().await;
+            // Whatever the old session complained of concerns the new one only if it happens again.
+            self.health.clear_kind(ConditionKind::SubscriptionRefused);
+            self.health.clear_kind(ConditionKind::BrokerUnavailable);
         }
         self.start_session();
         tracing::info!("the new settings are in force");
+    }
+
+    /// Gives the pipeline a moment to commit what the session has handed over, so that it is acknowledged before the
+    /// connection ends; what is not, the broker delivers again.
+    async fn await_commits(&self) {
+        let Some(deliveries) = &self.deliveries else { return };
+        let empty = async {
+            while deliveries.capacity() < deliveries.max_capacity() {
+                time::sleep(Duration::from_millis(10)).await;
+            }
+            time::sleep(LAST_COMMIT).await;
+        };
+        if time::timeout(DEADLINE, empty).await.is_err() {
+            tracing::warn!("the queue did not empty before the reload; the broker delivers the rest again");
+        }
     }
 
     /// Waits until the session that was told to stop has ended, so that two never share a client id. Whatever else ends
     /// meanwhile is noticed afterwards, as it would have been without the reload.
     async fn await_session(&mut self) {
         let mut others = Vec::new();
-        while self.going.contains(&Part::Session) {
-            match self.parts.join_next().await {
-                Some(Ok((Part::Session, _))) => self.ended(Part::Session),
-                Some(Ok(other)) => others.push(other),
-                Some(Err(panicked)) => others.push((Part::Session, Err(panicked.into()))),
+        while self.is_going(Part::Session) {
+            match self.next_end().await {
+                Some((Part::Session, _)) => {}
+                Some(other) => others.push(other),
                 None => break,
             }
         }
-        for other in others {
-            self.parts.spawn(async move { other });
+        for (part, result) in others {
+            self.spawn(part, async move { result });
         }
     }
 
     fn spawn(&mut self, part: Part, work: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.going.push(part);
-        self.parts.spawn(async move { (part, work.await) });
+        let going = self.parts.spawn(async move { (part, work.await) });
+        self.going.insert(going.id(), part);
     }
 
-    fn ended(&mut self, part: Part) {
-        if let Some(at) = self.going.iter().position(|going| *going == part) {
-            self.going.remove(at);
-        }
+    fn is_going(&self, part: Part) -> bool {
+        self.going.values().any(|going| *going == part)
+    }
+
+    /// Waits for the next part to end; none when all have. A part that panicked has failed.
+    async fn next_end(&mut self) -> Option<Ended> {
+        let ended = self.parts.join_next_with_id().await?;
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let part = self.going.remove(&id).unwrap_or(Part::Notify);
+        Some(match ended {
+            Ok((_, ended)) => ended,
+            Err(error) => (part, Err(anyhow::Error::from(error))),
+        })
     }
 
     /// Ends whoever is left; names them when they were given their time.
@@ -527,7 +570,7 @@ impl Supervisor {
         if !late {
             return None;
         }
-        let late = names(&self.going);
+        let late = names(self.going.values().copied());
         tracing::error!("still running at the deadline and left behind: {late}");
         self.deadline.cancel();
         self.rest.cancel();
@@ -545,11 +588,11 @@ impl Supervisor {
         let mut stage = 0;
         loop {
             // Captures hand over what they have merged before the pipeline is told to drain.
-            if stage == 0 && !self.going.contains(&Part::Capture) {
+            if stage == 0 && !self.is_going(Part::Capture) {
                 self.drain.cancel();
                 stage = 1;
             }
-            if stage == 1 && !self.going.contains(&Part::Pipeline) {
+            if stage == 1 && !self.is_going(Part::Pipeline) {
                 if let Some(session) = &self.session {
                     session.drained.cancel();
                 }
@@ -563,14 +606,10 @@ impl Supervisor {
                         std::process::exit(1);
                     }
                 }
-                ended = self.parts.join_next() => match ended {
+                ended = self.next_end() => match ended {
                     None => return,
-                    Some(Ok((part, Ok(())))) => self.ended(part),
-                    Some(Ok((part, Err(error)))) => {
-                        tracing::error!("{} failed while stopping: {error:#}", part.name());
-                        self.ended(part);
-                    }
-                    Some(Err(error)) => tracing::error!("a part of the daemon panicked while stopping: {error}"),
+                    Some((_, Ok(()))) => {}
+                    Some((part, Err(error))) => tracing::error!("{} failed while stopping: {error:#}", part.name()),
                 }
             }
         }
@@ -578,8 +617,8 @@ impl Supervisor {
 }
 
 /// Who is in which part, in words for the log.
-fn names(parts: &[Part]) -> String {
-    parts.iter().map(|part| part.name()).collect::<Vec<_>>().join(", ")
+fn names(parts: impl Iterator<Item = Part>) -> String {
+    parts.map(Part::name).collect::<Vec<_>>().join(", ")
 }
 
 fn known(directory: &Directory) -> KnownMacs {

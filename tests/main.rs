@@ -1,10 +1,14 @@
 //! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
 
+mod packaging;
+mod tidy;
 mod capture;
 mod frames;
 mod api;
 mod settings;
 mod mqtt;
+#[cfg(feature = "demo")]
+mod demo;
 mod lifecycle;
 mod faults;
 mod network;

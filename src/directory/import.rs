@@ -106,6 +106,9 @@ impl Reading {
                 return;
             }
         };
+        if has_nul(entity) {
+            self.faults.push(format!("{path}: a text holds a NUL character, which no database can keep"));
+        }
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
             self.faults.push(format!("{path}.Id: {id} is not a positive number"));
@@ -182,6 +185,15 @@ fn without_pins(fields: &Map<String, Value>, pin_key: &str) -> Map<String, Value
         .collect();
     fields.insert("AccessPincode".to_owned(), Value::String(digests.join(",")));
     fields
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
 }
 
 fn kind_of(value: &Value) -> &'static str {

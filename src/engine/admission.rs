@@ -75,13 +75,8 @@ pub fn judge_door<'a>(
         | DoorEventKind::Offline
         | DoorEventKind::Heartbeat => {}
     }
-    let coworker = match found {
-        Match::One(coworker) => coworker,
-        Match::Nobody => return DoorVerdict::Fail(Reason::UnrecognisedCard, None),
-        Match::Several => return DoorVerdict::Fail(Reason::AmbiguousCard, None),
-    };
     let Some(door) = doors.iter().find(|door| door.matches(&event.door.0)) else {
-        return DoorVerdict::Fail(Reason::DoorNotConfigured, Some(coworker));
+        return DoorVerdict::Fail(Reason::DoorNotConfigured, known);
     };
     let action = match event.direction {
         Direction::In | Direction::Unknown => door.on_in,
@@ -92,7 +87,12 @@ pub fn judge_door<'a>(
         DoorAction::CheckOut => DoorClaim::Exit,
         DoorAction::Toggle => DoorClaim::Toggle,
         DoorAction::Activity => DoorClaim::Activity,
-        DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly, Some(coworker)),
+        DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly, known),
+    };
+    let coworker = match found {
+        Match::One(coworker) => coworker,
+        Match::Nobody => return DoorVerdict::Fail(Reason::UnrecognisedCard, None),
+        Match::Several => return DoorVerdict::Fail(Reason::AmbiguousCard, None),
     };
     DoorVerdict::Claim { coworker, action, admission: admit(coworker, business) }
 }
@@ -150,7 +150,9 @@ fn admit_by_network(
     let may_open = site.network_checkins
         && match site.network_opens {
             NetworkOpens::Always => true,
-            NetworkOpens::AfterDoor => standing.is_some_and(|standing| standing.let_in_by_door(calendar, at)),
+            NetworkOpens::AfterDoor => {
+                standing.is_some_and(|standing| standing.let_in_by_door(calendar, presence.first_at))
+            }
             NetworkOpens::Never => false,
         };
     if !may_open {

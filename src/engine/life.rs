@@ -7,6 +7,7 @@
 //!  In         refresh    close           refresh         refresh    weak         weak         –        close
 //!  Tracked    refresh    close           refresh         refresh    refresh      weak         close    close
 //!  Covered    late       late            late            late       late         late         –        –
+//!  Lapsed     late       close           late            late       late         late         –        –
 //!  Before     move back  not_checked_in  not_checked_in  move back  late         late         –        –
 //! ```
 //!
@@ -26,8 +27,10 @@ pub enum Phase {
     In,
     /// Checked in; the network has seen a device of theirs during it, so that silence means something.
     Tracked,
-    /// Inside a check-in that is already closed.
+    /// Inside a check-in that an exit has closed.
     Covered,
+    /// In a check-in that we closed ourselves, without having heard of this exit: inside it, or soon after its end.
+    Lapsed,
     /// Not checked in then, but a check-in began later on that pass day.
     Before,
 }
@@ -110,11 +113,11 @@ pub fn step(phase: Phase, input: Input, admission: Admission) -> Step {
         Input::Weak { fresh } => weak(phase, fresh),
         Input::Silence => match phase {
             Phase::Tracked => Step::Close(CloseBy::Silence),
-            Phase::Out | Phase::Left | Phase::In | Phase::Covered | Phase::Before => Step::Nothing,
+            Phase::Out | Phase::Left | Phase::In | Phase::Covered | Phase::Lapsed | Phase::Before => Step::Nothing,
         },
         Input::CutOff => match phase {
             Phase::In | Phase::Tracked => Step::Close(CloseBy::CutOff),
-            Phase::Out | Phase::Left | Phase::Covered | Phase::Before => Step::Nothing,
+            Phase::Out | Phase::Left | Phase::Covered | Phase::Lapsed | Phase::Before => Step::Nothing,
         },
     }
 }
@@ -124,14 +127,14 @@ fn entry(phase: Phase, admission: Admission) -> Step {
         Phase::Out | Phase::Left => admitted(admission, Step::Open),
         Phase::Before => admitted(admission, Step::MoveBack),
         Phase::In | Phase::Tracked => Step::Refresh,
-        Phase::Covered => Step::Record(Note::Late),
+        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
     }
 }
 
 fn exit(phase: Phase, overtaken: bool) -> Step {
     match phase {
-        Phase::In | Phase::Tracked if overtaken => Step::Record(Note::Late),
-        Phase::In | Phase::Tracked => Step::Close(CloseBy::Exit),
+        Phase::In | Phase::Tracked | Phase::Lapsed if overtaken => Step::Record(Note::Late),
+        Phase::In | Phase::Tracked | Phase::Lapsed => Step::Close(CloseBy::Exit),
         Phase::Out | Phase::Left | Phase::Before => Step::Record(Note::NotCheckedIn),
         Phase::Covered => Step::Record(Note::Late),
     }
@@ -141,7 +144,7 @@ fn activity(phase: Phase) -> Step {
     match phase {
         Phase::In | Phase::Tracked => Step::Refresh,
         Phase::Out | Phase::Left | Phase::Before => Step::Record(Note::NotCheckedIn),
-        Phase::Covered => Step::Record(Note::Late),
+        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
     }
 }
 
@@ -150,7 +153,7 @@ fn strong(phase: Phase, admission: Admission) -> Step {
         Phase::Out => admitted(admission, Step::Open),
         Phase::Left => Step::Linger,
         Phase::In | Phase::Tracked => Step::Refresh,
-        Phase::Covered => Step::Record(Note::Late),
+        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
         Phase::Before => admitted(admission, Step::MoveBack),
     }
 }
@@ -160,7 +163,7 @@ fn weak(phase: Phase, fresh: bool) -> Step {
         Phase::Tracked if fresh => Step::Refresh,
         Phase::Left => Step::Linger,
         Phase::Out | Phase::In | Phase::Tracked => Step::Record(Note::WeakEvidence),
-        Phase::Covered | Phase::Before => Step::Record(Note::Late),
+        Phase::Covered | Phase::Lapsed | Phase::Before => Step::Record(Note::Late),
     }
 }
 
@@ -176,7 +179,8 @@ fn admitted(admission: Admission, then: Step) -> Step {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 6] = [Phase::Out, Phase::Left, Phase::In, Phase::Tracked, Phase::Covered, Phase::Before];
+    const PHASES: [Phase; 7] =
+        [Phase::Out, Phase::Left, Phase::In, Phase::Tracked, Phase::Covered, Phase::Lapsed, Phase::Before];
 
     /// The table of the module's page, a row per input, a column per phase.
     #[test]
@@ -185,17 +189,23 @@ mod tests {
         let out = Record(Note::NotCheckedIn);
         let late = Record(Note::Late);
         let weak = Record(Note::WeakEvidence);
-        let table: [(Input, [Step; 6]); 9] = [
-            //                                    Out      Left     In                      Tracked                  Covered  Before
-            (Input::Entry, [Open, Open, Refresh, Refresh, late, MoveBack]),
-            (Input::Exit { overtaken: false }, [out, out, Close(CloseBy::Exit), Close(CloseBy::Exit), late, out]),
-            (Input::Exit { overtaken: true }, [out, out, late, late, late, out]),
-            (Input::Activity, [out, out, Refresh, Refresh, late, out]),
-            (Input::Strong, [Open, Linger, Refresh, Refresh, late, MoveBack]),
-            (Input::Weak { fresh: true }, [weak, Linger, weak, Refresh, late, late]),
-            (Input::Weak { fresh: false }, [weak, Linger, weak, weak, late, late]),
-            (Input::Silence, [Nothing, Nothing, Nothing, Close(CloseBy::Silence), Nothing, Nothing]),
-            (Input::CutOff, [Nothing, Nothing, Close(CloseBy::CutOff), Close(CloseBy::CutOff), Nothing, Nothing]),
+        let table: [(Input, [Step; 7]); 9] = [
+            //                                    Out      Left     In                      Tracked                  Covered  Lapsed  Before
+            (Input::Entry, [Open, Open, Refresh, Refresh, late, late, MoveBack]),
+            (
+                Input::Exit { overtaken: false },
+                [out, out, Close(CloseBy::Exit), Close(CloseBy::Exit), late, Close(CloseBy::Exit), out],
+            ),
+            (Input::Exit { overtaken: true }, [out, out, late, late, late, late, out]),
+            (Input::Activity, [out, out, Refresh, Refresh, late, late, out]),
+            (Input::Strong, [Open, Linger, Refresh, Refresh, late, late, MoveBack]),
+            (Input::Weak { fresh: true }, [weak, Linger, weak, Refresh, late, late, late]),
+            (Input::Weak { fresh: false }, [weak, Linger, weak, weak, late, late, late]),
+            (Input::Silence, [Nothing, Nothing, Nothing, Close(CloseBy::Silence), Nothing, Nothing, Nothing]),
+            (
+                Input::CutOff,
+                [Nothing, Nothing, Close(CloseBy::CutOff), Close(CloseBy::CutOff), Nothing, Nothing, Nothing],
+            ),
         ];
         for (input, row) in table {
             for (phase, expected) in PHASES.into_iter().zip(row) {

@@ -14,7 +14,7 @@ use crate::{
     engine::{Timeout, Visit, calendar::PassDay},
     mac::MacAddr,
     record::CoworkerId,
-    sighting::{Credential, DoorKey, Sighting, TimeQuality},
+    sighting::{Credential, Direction, DoorEventKind, DoorKey, Sighting, TimeQuality},
 };
 
 /// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a
@@ -34,6 +34,7 @@ const LATEST_HAND_OVER: Duration = Duration::from_secs(120);
 struct OpenVisit {
     visit: Uuid,
     tracked: bool,
+    from: WallTime,
     last_activity: WallTime,
     /// Silence counted before `mark`.
     quiet: Duration,
@@ -47,15 +48,37 @@ struct OpenVisit {
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     open: BTreeMap<CoworkerId, OpenVisit>,
-    taps: VecDeque<Tap>,
+    /// The last tap of each credential at each door, and the order in which they came.
+    taps: BTreeMap<TapKey, Tap>,
+    tap_order: VecDeque<(BootTime, TapKey)>,
     unrecognised: BTreeSet<MacAddr>,
     unrecognised_day: Option<PassDay>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Tap {
-    credential: Credential,
+/// What must be the same for a tap to be a repetition: a grant is none of the refusal before it, and a way out none of
+/// the way in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct TapKey {
     door: DoorKey,
+    direction: Direction,
+    let_in: bool,
+    credential: Credential,
+}
+
+impl TapKey {
+    fn of(sighting: &Sighting) -> Option<Self> {
+        let event = &sighting.event;
+        Some(Self {
+            door: event.door.clone(),
+            direction: event.direction,
+            let_in: matches!(event.kind, DoorEventKind::Granted | DoorEventKind::Read),
+            credential: event.credential.clone()?,
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tap {
     event_at: WallTime,
     time_quality: TimeQuality,
     arrived: BootTime,
@@ -77,7 +100,13 @@ pub(super) struct Due {
 impl Memory {
     /// Remembers nothing yet.
     pub(super) fn new() -> Self {
-        Self { open: BTreeMap::new(), taps: VecDeque::new(), unrecognised: BTreeSet::new(), unrecognised_day: None }
+        Self {
+            open: BTreeMap::new(),
+            taps: BTreeMap::new(),
+            tap_order: VecDeque::new(),
+            unrecognised: BTreeSet::new(),
+            unrecognised_day: None,
+        }
     }
 
     /// How many check-ins are open here.
@@ -86,8 +115,9 @@ impl Memory {
     }
 
     /// Takes over a visit as it stands in the database now. `heard` is the hearing clock, `day_end` the end of the
-    /// visit's pass day. Silence is counted from its last activity, which for a presence lies a moment back.
-    pub(super) fn settle(&mut self, visit: &Visit, day_end: WallTime, heard: Duration, now: Now) {
+    /// visit's pass day. Silence is counted from its last activity, which for a presence lies a moment back; `heard_now`
+    /// says that the network has just seen a device of theirs, whatever the wall clock makes of it.
+    pub(super) fn settle(&mut self, visit: &Visit, day_end: WallTime, heard: Duration, now: Now, heard_now: bool) {
         if !visit.is_open() {
             if self.open.get(&visit.coworker).is_some_and(|open| open.visit == visit.unique_id) {
                 self.open.remove(&visit.coworker);
@@ -96,7 +126,7 @@ impl Memory {
         }
         let known = self.open.get(&visit.coworker).filter(|open| open.visit == visit.unique_id);
         let (quiet, mark) = match known {
-            Some(open) if visit.last_activity <= open.last_activity => (open.quiet, open.mark),
+            Some(open) if visit.last_activity <= open.last_activity && !heard_now => (open.quiet, open.mark),
             Some(_) | None => {
                 let late = now.wall.since(visit.last_activity).min(LATEST_HAND_OVER);
                 (Duration::ZERO, heard.saturating_sub(late))
@@ -108,6 +138,7 @@ impl Memory {
             OpenVisit {
                 visit: visit.unique_id,
                 tracked: visit.is_tracked(),
+                from: visit.from,
                 last_activity: visit.last_activity,
                 quiet,
                 mark,
@@ -121,6 +152,20 @@ impl Memory {
         if let Some(open) = self.open.get_mut(&coworker) {
             open.quiet = quiet;
             open.mark = heard;
+        }
+    }
+
+    /// Silence of which nothing could be learnt, because what was heard could not be written, does not count.
+    pub(super) fn forgive(&mut self, unheard: Duration) {
+        for open in self.open.values_mut() {
+            open.mark += unheard;
+        }
+    }
+
+    /// The site's pass days have changed: every timer is set anew.
+    pub(super) fn reset_cut_offs(&mut self, day_end: impl Fn(WallTime) -> WallTime, now: Now) {
+        for open in self.open.values_mut() {
+            open.cut_off = now.boot.plus(day_end(open.from).since(now.wall));
         }
     }
 
@@ -147,43 +192,50 @@ impl Memory {
     /// Is this the same credential at the same door again within `debounce`? Arrival times are compared on the
     /// boot-time clock; a controller's own times with each other, because a backlog arrives all at once.
     pub(super) fn is_repeated(&self, sighting: &Sighting, debounce: Duration) -> bool {
-        let Some(credential) = &sighting.event.credential else {
+        let Some(key) = TapKey::of(sighting) else {
             return false;
         };
-        self.taps.iter().rev().any(|tap| {
-            let near = match (tap.time_quality, sighting.time_quality) {
-                (TimeQuality::Arrival, _) | (_, TimeQuality::Arrival) => {
-                    sighting.arrived.boot.since(tap.arrived) < debounce
-                }
-                (TimeQuality::Device | TimeQuality::Corrected, TimeQuality::Device | TimeQuality::Corrected) => {
-                    tap.event_at.distance(sighting.event_at) < debounce
-                }
-            };
-            near && tap.door == sighting.event.door && tap.credential == *credential
+        self.taps.get(&key).is_some_and(|tap| match (tap.time_quality, sighting.time_quality) {
+            (TimeQuality::Arrival, _) | (_, TimeQuality::Arrival) => {
+                sighting.arrived.boot.since(tap.arrived) < debounce
+            }
+            (TimeQuality::Device | TimeQuality::Corrected, TimeQuality::Device | TimeQuality::Corrected) => {
+                tap.event_at.distance(sighting.event_at) < debounce
+            }
         })
     }
 
     /// Remembers a tap.
     pub(super) fn tapped(&mut self, sighting: &Sighting) {
-        let Some(credential) = &sighting.event.credential else {
+        let Some(key) = TapKey::of(sighting) else {
             return;
         };
-        if self.taps.len() >= RECENT_TAPS {
-            self.taps.pop_front();
+        let tap =
+            Tap { event_at: sighting.event_at, time_quality: sighting.time_quality, arrived: sighting.arrived.boot };
+        self.remember_tap(key, tap);
+    }
+
+    fn remember_tap(&mut self, key: TapKey, tap: Tap) {
+        if self.tap_order.len() >= RECENT_TAPS {
+            self.forget_oldest_tap();
         }
-        self.taps.push_back(Tap {
-            credential: credential.clone(),
-            door: sighting.event.door.clone(),
-            event_at: sighting.event_at,
-            time_quality: sighting.time_quality,
-            arrived: sighting.arrived.boot,
-        });
+        self.tap_order.push_back((tap.arrived, key.clone()));
+        self.taps.insert(key, tap);
+    }
+
+    fn forget_oldest_tap(&mut self) {
+        let Some((arrived, key)) = self.tap_order.pop_front() else {
+            return;
+        };
+        if self.taps.get(&key).is_some_and(|tap| tap.arrived <= arrived) {
+            self.taps.remove(&key);
+        }
     }
 
     /// Forgets taps that arrived longer ago than `debounce`, so that the list is short whenever nothing is going on.
     pub(super) fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
-        while self.taps.front().is_some_and(|tap| now.since(tap.arrived) > debounce) {
-            self.taps.pop_front();
+        while self.tap_order.front().is_some_and(|(arrived, _)| now.since(*arrived) > debounce) {
+            self.forget_oldest_tap();
         }
     }
 
@@ -214,9 +266,10 @@ impl Memory {
 
     /// Takes over the taps of a committed batch.
     pub(super) fn take_taps(&mut self, other: &mut Self) {
-        self.taps.append(&mut other.taps);
-        while self.taps.len() > RECENT_TAPS {
-            self.taps.pop_front();
+        for (_, key) in std::mem::take(&mut other.tap_order) {
+            if let Some(tap) = other.taps.remove(&key) {
+                self.remember_tap(key, tap);
+            }
         }
     }
 
@@ -264,7 +317,7 @@ mod tests {
     #[test]
     fn silence_is_counted_on_the_hearing_clock_only() {
         let mut memory = Memory::new();
-        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000));
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000), false);
         assert!(memory.due(IDLE, secs(100) + IDLE, boot(9000), 10).is_empty(), "not longer than the limit");
         let due = memory.due(IDLE, secs(101) + IDLE, boot(9000), 10);
         assert_eq!(due.iter().map(|due| due.timeout).collect::<Vec<_>>(), [Timeout::Silence]);
@@ -273,15 +326,15 @@ mod tests {
     #[test]
     fn a_visit_that_the_network_never_saw_has_no_silence() {
         let mut memory = Memory::new();
-        memory.settle(&visit(1, false), wall(86_400), secs(0), now(1000, 1000));
+        memory.settle(&visit(1, false), wall(86_400), secs(0), now(1000, 1000), false);
         assert!(memory.due(IDLE, secs(100_000), boot(9000), 10).is_empty());
     }
 
     #[test]
     fn the_cut_off_comes_on_the_boot_clock_whatever_the_wall_clock_does() {
         let mut memory = Memory::new();
-        memory.settle(&visit(1, false), wall(1600), secs(0), now(1000, 50));
-        memory.settle(&visit(1, false), wall(1600), secs(0), now(999_999, 60));
+        memory.settle(&visit(1, false), wall(1600), secs(0), now(1000, 50), false);
+        memory.settle(&visit(1, false), wall(1600), secs(0), now(999_999, 60), false);
         assert!(memory.due(IDLE, secs(0), boot(649), 10).is_empty());
         let due = memory.due(IDLE, secs(0), boot(650), 10);
         assert_eq!(due.iter().map(|due| due.timeout).collect::<Vec<_>>(), [Timeout::CutOff]);
@@ -290,16 +343,33 @@ mod tests {
     #[test]
     fn a_refresh_without_newer_activity_does_not_restart_the_silence() {
         let mut memory = Memory::new();
-        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000));
-        memory.settle(&visit(1, true), wall(86_400), secs(2000), now(2900, 2900));
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000), false);
+        memory.settle(&visit(1, true), wall(86_400), secs(2000), now(2900, 2900), false);
         assert_eq!(memory.due(IDLE, secs(101) + IDLE, boot(9000), 10).len(), 1);
+    }
+
+    #[test]
+    fn evidence_restarts_the_silence_even_when_the_wall_clock_went_back() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000), false);
+        memory.settle(&visit(1, true), wall(86_400), secs(2000), now(10, 2900), true);
+        assert!(memory.due(IDLE, secs(2000) + IDLE, boot(9000), 10).is_empty());
+    }
+
+    #[test]
+    fn silence_during_which_nothing_could_be_written_is_forgiven() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, true), wall(86_400), secs(100), now(1000, 1000), false);
+        memory.forgive(secs(600));
+        assert!(memory.due(IDLE, secs(700) + IDLE, boot(9000), 10).is_empty());
+        assert_eq!(memory.due(IDLE, secs(701) + IDLE, boot(9000), 10).len(), 1);
     }
 
     #[test]
     fn a_closed_visit_has_no_timers() {
         let mut memory = Memory::new();
-        memory.settle(&visit(1, true), wall(86_400), secs(0), now(1000, 1000));
-        memory.settle(&Visit { to: Some(wall(1500)), ..visit(1, true) }, wall(86_400), secs(0), now(1500, 1500));
+        memory.settle(&visit(1, true), wall(86_400), secs(0), now(1000, 1000), false);
+        memory.settle(&Visit { to: Some(wall(1500)), ..visit(1, true) }, wall(86_400), secs(0), now(1500, 1500), false);
         assert_eq!(memory.open(), 0);
     }
 

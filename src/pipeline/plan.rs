@@ -24,7 +24,7 @@ use crate::{
     settings::{Door, Site},
     sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
-    store::{LogLine, NewFailure},
+    store::{Changes, LogLine, NewFailure},
 };
 
 /// Network presences of one device and outcome are one line of the log per this span, so that a laptop that speaks
@@ -81,6 +81,8 @@ pub(super) struct Plan<'a> {
     taps: Memory,
     reports: BTreeSet<MacAddr>,
     outcomes: Vec<(Outcome, Option<Reason>, Option<Uuid>)>,
+    /// Whose open check-in the network has just refreshed.
+    heard: BTreeSet<CoworkerId>,
     left_out: u64,
 }
 
@@ -107,6 +109,7 @@ impl<'a> Plan<'a> {
             taps: Memory::new(),
             reports: BTreeSet::new(),
             outcomes: Vec::new(),
+            heard: BTreeSet::new(),
             left_out: 0,
         }
     }
@@ -147,7 +150,7 @@ impl<'a> Plan<'a> {
         }
         let key = SightingKey(format!("rejected/{source}/{id}"));
         let line = LogLine {
-            door: Some(rejection.topic.clone()),
+            door: Some(without_numbers(&rejection.topic)),
             reason: Some(rejection.why.word()),
             ..self.line(key.clone(), source, "rejected", self.now.wall, Outcome::Rejected)
         };
@@ -222,6 +225,9 @@ impl<'a> Plan<'a> {
                     strong_at: presence.last_strong_at,
                 };
                 let decision = self.claim(coworker, kind, admission, id);
+                if matches!(decision.outcome, Outcome::Opened | Outcome::Refreshed) {
+                    self.heard.insert(coworker.id);
+                }
                 let once = decision.reason.map(|reason| {
                     self.fail(
                         presence.last_at,
@@ -239,6 +245,11 @@ impl<'a> Plan<'a> {
 
     /// A device that nobody, or more than one person, has registered: one failed check-in per pass day, and a bound.
     fn unclaimed(&mut self, presence: &Presence, reason: Reason, id: Uuid) {
+        if reason != Reason::UnrecognisedDevice {
+            self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, None, Some(presence.mac), id);
+            self.finish_presence(presence, &Decision::failed(reason), None, Some(id));
+            return;
+        }
         let day = self.rules.calendar.pass_day(presence.last_at);
         let known = self.memory.unrecognised(presence.mac, day);
         let full = self.memory.unrecognised_on(day) + self.reports.len() >= super::memory::UNRECOGNISED_A_DAY;
@@ -382,15 +393,20 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The visits to be written: those that differ from what the database said.
-    pub(super) fn visits(&self) -> Vec<&Visit> {
-        let changed = |coworker: &CoworkerId, visit: &Visit| {
-            self.before.get(coworker).is_none_or(|before| !before.contains(visit))
-        };
-        self.standings
-            .iter()
-            .flat_map(|(coworker, standing)| standing.visits().iter().filter(move |visit| changed(coworker, visit)))
-            .collect()
+    /// The visits to be written: those that the database does not have yet, and those that differ from what it said.
+    pub(super) fn visits(&self) -> Changes<'_> {
+        let mut changes = Changes::default();
+        for (coworker, standing) in &self.standings {
+            let before = self.before.get(coworker).map_or(&[][..], Vec::as_slice);
+            for visit in standing.visits() {
+                match before.iter().find(|before| before.unique_id == visit.unique_id) {
+                    None => changes.new.push(visit),
+                    Some(before) if before != visit => changes.changed.push(visit),
+                    Some(_) => {}
+                }
+            }
+        }
+        changes
     }
 
     pub(super) fn failures(&self) -> &[NewFailure] {
@@ -399,8 +415,10 @@ impl<'a> Plan<'a> {
 
     /// The lines of the log, once it is known which failures were written and which only repeated.
     pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<LogLine> {
-        for (failure, key) in &self.failing {
-            if !written.contains(failure)
+        let new: BTreeSet<&SightingKey> =
+            self.failing.iter().filter(|(failure, _)| written.contains(failure)).map(|(_, key)| key).collect();
+        for key in self.failing.values() {
+            if !new.contains(key)
                 && let Some(line) = self.log.get_mut(key)
                 && line.decision == Outcome::Failed.word()
             {
@@ -423,10 +441,17 @@ impl<'a> Plan<'a> {
             .into_iter()
             .map(|(coworker, standing)| (coworker, standing.visits().iter().rev().take(4).cloned().collect()))
             .collect();
-        let reports = self.failures.iter().filter(|failure| failure.coworker.is_none());
+        let reports = self.failures.iter().filter(|failure| failure.reason == Reason::UnrecognisedDevice);
         let reports =
             reports.filter_map(|failure| Some((failure.mac?, calendar.pass_day(failure.attempt_at)))).collect();
-        Done { outcomes: outcomes.collect(), taps: self.taps, settled, reports, left_out: self.left_out }
+        Done {
+            outcomes: outcomes.collect(),
+            taps: self.taps,
+            settled,
+            heard: self.heard,
+            reports,
+            left_out: self.left_out,
+        }
     }
 }
 
@@ -437,6 +462,8 @@ pub(super) struct Done {
     pub(super) taps: Memory,
     /// Where everybody in the batch stands now: the latest visits of each.
     pub(super) settled: Vec<(CoworkerId, Vec<Visit>)>,
+    /// Whose open check-in the network has just refreshed.
+    pub(super) heard: BTreeSet<CoworkerId>,
     pub(super) reports: Vec<(MacAddr, engine::calendar::PassDay)>,
     pub(super) left_out: u64,
 }
@@ -457,10 +484,25 @@ fn quality(quality: TimeQuality) -> &'static str {
     }
 }
 
+/// Long numbers in a topic are card numbers or telephone numbers as often as device ids.
+pub(super) fn without_numbers(topic: &str) -> String {
+    let long = |level: &str| level.chars().filter(char::is_ascii_digit).count() > LONGEST_PIN;
+    let masked = |level: &str| if long(level) { "…".to_owned() } else { level.to_owned() };
+    topic.split('/').map(masked).collect::<Vec<_>>().join("/")
+}
+
+/// The most digits of a PIN, and of a number that may be one: some keypads send the PIN where the card number stands.
+const LONGEST_PIN: usize = 6;
+
+fn may_be_pin(value: &str) -> bool {
+    value.len() <= LONGEST_PIN && !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Card numbers are kept, so that an unknown card can be given to somebody in one step; PINs never are.
 fn logged_credential(event: &DoorEvent) -> Option<String> {
     event.credential.as_ref().map(|credential| match credential.kind {
         CredentialKind::Pin => "PIN".to_owned(),
+        CredentialKind::Card if may_be_pin(&credential.value) => "PIN or short number".to_owned(),
         CredentialKind::Card | CredentialKind::Slot | CredentialKind::User | CredentialKind::Name => {
             credential.value.clone()
         }

@@ -52,6 +52,9 @@ mod tap;
 /// that is looked at often enough to be heard again within a second.
 const WAIT: Duration = Duration::from_millis(500);
 
+/// The shortest, in the machine's time, when the clock runs faster than the machine's.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+
 /// What a capture needs from the daemon.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
@@ -96,30 +99,54 @@ pub struct CaptureCounters {
     pub freezes: AtomicU64,
 }
 
-impl CaptureCounters {
-    fn count(&self, outcome: Outcome) {
-        let counter = match outcome {
-            Outcome::Strong => &self.strong,
-            Outcome::Weak => &self.weak,
-            Outcome::OutOfScope => &self.out_of_scope,
-            Outcome::LeftOut => &self.left_out,
+/// What one block of frames adds to the counters: a storm would spend a tenth of its time on shared counters.
+#[derive(Debug, Default)]
+struct Tally {
+    frames: u64,
+    strong: u64,
+    weak: u64,
+    no_evidence: u64,
+    suspicious: u64,
+    malformed: u64,
+    out_of_scope: u64,
+    left_out: u64,
+}
+
+impl Tally {
+    fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Strong => self.strong += 1,
+            Outcome::Weak => self.weak += 1,
+            Outcome::OutOfScope => self.out_of_scope += 1,
+            Outcome::LeftOut => self.left_out += 1,
             Outcome::Nothing(why) => {
-                if why.is_suspicious() {
-                    add(&self.suspicious, 1);
-                }
-                if why == WhyNot::Malformed {
-                    add(&self.malformed, 1);
-                }
-                &self.no_evidence
+                self.no_evidence += 1;
+                self.suspicious += u64::from(why.is_suspicious());
+                self.malformed += u64::from(why == WhyNot::Malformed);
             }
-        };
-        add(counter, 1);
+        }
     }
 }
 
-/// One writer per counter, and readers that do not mind being a frame late.
+impl CaptureCounters {
+    /// `frames` goes last: whoever has seen it has seen what the frames were.
+    fn add(&self, tally: &Tally) {
+        add(&self.strong, tally.strong);
+        add(&self.weak, tally.weak);
+        add(&self.no_evidence, tally.no_evidence);
+        add(&self.suspicious, tally.suspicious);
+        add(&self.malformed, tally.malformed);
+        add(&self.out_of_scope, tally.out_of_scope);
+        add(&self.left_out, tally.left_out);
+        self.frames.fetch_add(tally.frames, Ordering::Release);
+    }
+}
+
+/// One writer per counter, and readers that do not mind being a block late.
 fn add(counter: &AtomicU64, more: u64) {
-    counter.fetch_add(more, Ordering::Relaxed);
+    if more > 0 {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
 }
 
 /// A capture cannot start, or not go on.
@@ -240,7 +267,7 @@ impl CaptureTask {
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.look_at_link(self.with.clock.now())?;
         while !self.with.stop.is_cancelled() {
-            let woken = self.tap.wait(WAIT);
+            let woken = self.tap.wait(self.with.clock.real(WAIT).max(SHORTEST_WAIT));
             let now = self.with.clock.now();
             let look = match woken {
                 Wake::Frames => {
@@ -267,14 +294,16 @@ impl CaptureTask {
 
     fn read(&mut self, now: Now) {
         let Self { tap, coalescer, counters, leases, .. } = self;
+        let mut tally = Tally::default();
         tap.frames(&mut |frame, tag| {
-            add(&counters.frames, 1);
+            tally.frames += 1;
             let Some(seen) = frame::observe(frame, tag) else { return };
-            counters.count(coalescer.merge(&seen, now));
+            tally.count(coalescer.merge(&seen, now));
             if let Some(lease) = seen.lease {
                 leases.granted(lease, now.boot);
             }
         });
+        counters.add(&tally);
     }
 
     /// Follows the interface: down and up, deleted and made again, renamed.

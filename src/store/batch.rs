@@ -17,21 +17,31 @@ use crate::{
     sighting::SightingKey,
 };
 
-const DECIDED: Statement = statement!(rows(key text) "SELECT s.key FROM sightings s JOIN r ON s.key = r.key");
+const DECIDED: Statement = statement!(
+    rows(key text)
+    "SELECT s.key FROM r CROSS JOIN sightings s WHERE s.business_id = $2 AND s.key = r.key"
+);
 
-/// Locked where another gateway may write at the same time; SQLite's writer is alone anyway.
+/// Two ways in, so that each finds its index: the open visit however old, and the recent ones. A recent open visit is
+/// found twice. `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the
+/// rows, because another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
     const TEXT: Statement = statement!(
         rows(coworker_id bigint)
-        "SELECT c.* FROM r JOIN checkins c
-           ON (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL)
-           OR (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3)"
+        "SELECT c.* FROM r CROSS JOIN checkins c
+           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
+         UNION ALL
+         SELECT c.* FROM r CROSS JOIN checkins c
+           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3"
     );
     const LOCKED: Statement = statement!(
         rows(coworker_id bigint)
-        "SELECT c.* FROM r JOIN checkins c
-           ON (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL)
-           OR (c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3)
+        "SELECT c.* FROM checkins c WHERE c.id IN (
+           SELECT o.id FROM r JOIN checkins o
+             ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
+           UNION ALL
+           SELECT n.id FROM r JOIN checkins n
+             ON n.business_id = $2 AND n.coworker_id = r.coworker_id AND n.from_time >= $3)
          ORDER BY c.id FOR UPDATE OF c"
     );
     Statement { sqlite: TEXT.sqlite, postgres: LOCKED.postgres }
@@ -40,6 +50,21 @@ const STANDINGS: Statement = {
 const OPEN_HERE: Statement =
     statement!("SELECT * FROM checkins WHERE business_id = $1 AND to_time IS NULL AND coworker_id IS NOT NULL");
 
+const CHANGE_VISITS: Statement = statement!(
+    rows(
+        unique_id uuid, source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean,
+        last_activity timestamptz, mac_addresses text, from_time_local text, to_time_local text, now timestamptz,
+        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz
+    )
+    "UPDATE checkins SET
+       source = r.source, from_time = r.from_time, to_time = r.to_time, auto_checkout = r.auto_checkout,
+       last_activity = r.last_activity, mac_addresses = r.mac_addresses, from_time_local = r.from_time_local,
+       to_time_local = r.to_time_local, updated_on = r.now, updated_by = 'checkind',
+       door_in_at = r.door_in_at, strong_at = r.strong_at, lingered_at = r.lingered_at
+     FROM r WHERE checkins.unique_id = r.unique_id"
+);
+
+/// Only what is new: an insert that turns into an update would use up a number of PostgreSQL's sequence each time.
 const PUT_VISITS: Statement = statement!(
     rows(
         unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
@@ -54,13 +79,7 @@ const PUT_VISITS: Statement = statement!(
      SELECT unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams, tariff,
        from_time_local, to_time_local, now, now, 'checkind', door_in_at, strong_at, lingered_at
-     FROM r WHERE true
-     ON CONFLICT (unique_id) DO UPDATE SET
-       source = excluded.source, from_time = excluded.from_time, to_time = excluded.to_time,
-       auto_checkout = excluded.auto_checkout, last_activity = excluded.last_activity,
-       mac_addresses = excluded.mac_addresses, from_time_local = excluded.from_time_local,
-       to_time_local = excluded.to_time_local, updated_on = excluded.updated_on, updated_by = excluded.updated_by,
-       door_in_at = excluded.door_in_at, strong_at = excluded.strong_at, lingered_at = excluded.lingered_at"
+     FROM r"
 );
 
 const PUT_FAILED: Statement = statement!(
@@ -75,7 +94,7 @@ const PUT_FAILED: Statement = statement!(
        checkin_attempt_time_local, created_on, updated_on, updated_by, code, once_key)
      SELECT unique_id, coworker_id, coworker_full_name, business_id, business_name, attempt_at, source,
        mac_addresses, teams, tariff, description, attempt_local, now, now, 'checkind', code, once_key
-     FROM r WHERE true
+     FROM r WHERE r.once_key IS NULL OR NOT EXISTS (SELECT 1 FROM failed_checkins f WHERE f.once_key = r.once_key)
      ON CONFLICT DO NOTHING RETURNING unique_id"
 );
 
@@ -91,8 +110,9 @@ const PUT_SIGHTINGS: Statement = statement!(
      SELECT key, business_id, source, door, kind, direction, credential, mac, coworker_id, event_at, last_at, strong_at,
        time_quality, received_at, decision, reason, checkin, frames
      FROM r WHERE true
-     ON CONFLICT (key) DO UPDATE SET
-       last_at = excluded.last_at, strong_at = coalesce(excluded.strong_at, sightings.strong_at),
+     ON CONFLICT (business_id, key) DO UPDATE SET
+       last_at = CASE WHEN excluded.last_at > sightings.last_at THEN excluded.last_at ELSE sightings.last_at END,
+       strong_at = coalesce(excluded.strong_at, sightings.strong_at),
        received_at = excluded.received_at, frames = sightings.frames + excluded.frames
      WHERE sightings.kind = 'network'"
 );
@@ -109,6 +129,15 @@ const UNRECOGNISED: Statement = statement!(
     "SELECT mac_addresses FROM failed_checkins
      WHERE business_id = $1 AND checkin_attempt_time >= $2 AND code = $3 AND mac_addresses IS NOT NULL LIMIT $4"
 );
+
+/// The visits of a batch that are to be written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changes<'a> {
+    /// Not in the database yet.
+    pub(crate) new: Vec<&'a Visit>,
+    /// There, and different now.
+    pub(crate) changed: Vec<&'a Visit>,
+}
 
 /// A failed check-in to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,7 +237,11 @@ impl Store {
 
 impl Batch {
     /// Which of these sightings have been decided before?
-    pub(crate) async fn decided(&mut self, keys: &[SightingKey]) -> Result<BTreeSet<SightingKey>, StoreError> {
+    pub(crate) async fn decided(
+        &mut self,
+        keys: &[SightingKey],
+        business: BusinessId,
+    ) -> Result<BTreeSet<SightingKey>, StoreError> {
         #[derive(Serialize)]
         struct KeyRow<'a> {
             key: &'a SightingKey,
@@ -217,7 +250,7 @@ impl Batch {
             return Ok(BTreeSet::new());
         }
         let rows: Vec<KeyRow<'_>> = keys.iter().map(|key| KeyRow { key }).collect();
-        let rows = self.transaction.rows(DECIDED, &[Arg::rows(&rows)]).await?;
+        let rows = self.transaction.rows(DECIDED, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
         rows.iter().map(|row| row.text("key").map(SightingKey)).collect()
     }
 
@@ -237,28 +270,32 @@ impl Batch {
         }
         let rows: Vec<CoworkerRow> = coworkers.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect();
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
-        let mut visits: BTreeMap<CoworkerId, Vec<Visit>> = coworkers.iter().map(|&id| (id, Vec::new())).collect();
+        let mut visits: BTreeMap<CoworkerId, BTreeMap<Uuid, Visit>> =
+            coworkers.iter().map(|&id| (id, BTreeMap::new())).collect();
         for row in self.transaction.rows(STANDINGS, &args).await? {
             let visit = visit(&row)?;
-            visits.entry(visit.coworker).or_default().push(visit);
+            visits.entry(visit.coworker).or_default().insert(visit.unique_id, visit);
         }
-        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
+        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits.into_values().collect()))).collect())
     }
 
-    /// Writes visits, new and changed. Closed ones go first, so that whoever left and came back within the batch never
-    /// has two open rows.
+    /// Writes visits. Changed ones go first, so that whoever left and came back within the batch never has two open rows.
     pub(crate) async fn put_visits(
         &mut self,
-        mut visits: Vec<&Visit>,
+        visits: &Changes<'_>,
         calendar: &Calendar,
         now: WallTime,
     ) -> Result<(), StoreError> {
-        if visits.is_empty() {
-            return Ok(());
+        let rows = |visits: &[&Visit]| {
+            Arg::rows(&visits.iter().map(|visit| visit_row(visit, calendar, now)).collect::<Vec<_>>())
+        };
+        if !visits.changed.is_empty() {
+            self.transaction.change(CHANGE_VISITS, &[rows(&visits.changed)]).await?;
         }
-        visits.sort_by_key(|visit| (visit.is_open(), visit.unique_id));
-        let rows: Vec<VisitRow<'_>> = visits.into_iter().map(|visit| visit_row(visit, calendar, now)).collect();
-        self.transaction.change(PUT_VISITS, &[Arg::rows(&rows)]).await.map(drop)
+        if !visits.new.is_empty() {
+            self.transaction.change(PUT_VISITS, &[rows(&visits.new)]).await?;
+        }
+        Ok(())
     }
 
     /// Writes failed check-ins; says which were written, and not merely repeated.
@@ -400,6 +437,12 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
         code: failure.reason.code(),
         once_key: failure.once_key.as_deref(),
     }
+}
+
+/// The questions of a batch, with the number of their arguments.
+#[cfg(test)]
+pub(super) fn questions() -> [(Statement, usize); 4] {
+    [(DECIDED, 2), (STANDINGS, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {

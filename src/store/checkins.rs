@@ -4,13 +4,27 @@ use super::{
     Store, StoreError,
     sql::{Arg, Row, Statement, statement},
 };
-use crate::record::{
-    BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot, split_macs,
+use crate::{
+    clock::WallTime,
+    record::{
+        BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot, split_macs,
+    },
 };
+
+/// Records that one question for a stretch of time returns, at most: the first ones. A large site has some hundreds a day.
+const RETURNED: i64 = 10_000;
 
 const CHECKIN: Statement = statement!("SELECT * FROM checkins WHERE id = $1");
 const FAILED_CHECKIN: Statement = statement!("SELECT * FROM failed_checkins WHERE id = $1");
 const OPEN: Statement = statement!("SELECT * FROM checkins WHERE to_time IS NULL ORDER BY from_time, id");
+const BETWEEN: Statement = statement!(
+    "SELECT * FROM checkins WHERE business_id = $1 AND from_time >= $2 AND from_time < $3 ORDER BY from_time, id LIMIT $4"
+);
+const FAILED_BETWEEN: Statement = statement!(
+    "SELECT * FROM failed_checkins
+     WHERE business_id = $1 AND checkin_attempt_time >= $2 AND checkin_attempt_time < $3
+     ORDER BY checkin_attempt_time, id LIMIT $4"
+);
 
 impl Store {
     /// One check-in.
@@ -26,6 +40,28 @@ impl Store {
     /// Who is in, at every business, earliest first.
     pub async fn open_checkins(&self) -> Result<Vec<Checkin>, StoreError> {
         self.sql.read(OPEN, &[]).await?.iter().map(checkin).collect()
+    }
+
+    /// The check-ins of a business that began from one instant up to another, earliest first, at most 10,000.
+    pub async fn checkins_between(
+        &self,
+        business: BusinessId,
+        from: WallTime,
+        to: WallTime,
+    ) -> Result<Vec<Checkin>, StoreError> {
+        let args = [Arg::Int(business.0), Arg::Time(from), Arg::Time(to), Arg::Int(RETURNED)];
+        self.sql.read(BETWEEN, &args).await?.iter().map(checkin).collect()
+    }
+
+    /// The failed check-ins of a business from one instant up to another, earliest first, at most 10,000.
+    pub async fn failed_checkins_between(
+        &self,
+        business: BusinessId,
+        from: WallTime,
+        to: WallTime,
+    ) -> Result<Vec<FailedCheckin>, StoreError> {
+        let args = [Arg::Int(business.0), Arg::Time(from), Arg::Time(to), Arg::Int(RETURNED)];
+        self.sql.read(FAILED_BETWEEN, &args).await?.iter().map(failed_checkin).collect()
     }
 }
 

@@ -4,26 +4,35 @@ use super::{
     Store, StoreError,
     sql::{Arg, Statement, statement},
 };
-use crate::{clock::WallTime, engine::decision::Reason};
+use crate::{clock::WallTime, engine::decision::Reason, record::BusinessId};
 
 /// Rows deleted in one transaction: some milliseconds of the writer's time.
 const PORTION: i64 = 2000;
 
 const SIGHTINGS: Statement = statement!(
-    "DELETE FROM sightings WHERE key IN (SELECT key FROM sightings WHERE event_at < $1 ORDER BY event_at LIMIT $2)"
+    "DELETE FROM sightings WHERE key IN (SELECT key FROM sightings WHERE business_id = $3 AND event_at < $1
+       ORDER BY event_at LIMIT $2) AND business_id = $3"
 );
 const CHECKINS: Statement = statement!(
     "DELETE FROM checkins WHERE id IN
-       (SELECT id FROM checkins WHERE from_time < $1 AND to_time IS NOT NULL ORDER BY from_time LIMIT $2)"
+       (SELECT id FROM checkins WHERE business_id = $3 AND from_time < $1 AND to_time IS NOT NULL
+        ORDER BY from_time LIMIT $2)"
 );
 const FAILED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
-       (SELECT id FROM failed_checkins WHERE checkin_attempt_time < $1 ORDER BY checkin_attempt_time LIMIT $2)"
+       (SELECT id FROM failed_checkins WHERE business_id = $3 AND checkin_attempt_time < $1
+        ORDER BY checkin_attempt_time LIMIT $2)"
 );
 const UNRECOGNISED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
-       (SELECT id FROM failed_checkins WHERE checkin_attempt_time < $1 AND code = $3 LIMIT $2)"
+       (SELECT id FROM failed_checkins WHERE business_id = $3 AND code = $4 AND checkin_attempt_time < $1 LIMIT $2)"
 );
+const UNRECOGNISED_SIGHTINGS: Statement = statement!(
+    "DELETE FROM sightings WHERE business_id = $3 AND key IN
+       (SELECT key FROM sightings WHERE business_id = $3 AND event_at < $1 AND kind = 'network' AND reason = $4 LIMIT $2)"
+);
+const HEARD: Statement =
+    statement!("DELETE FROM heard WHERE id IN (SELECT id FROM heard WHERE business_id = $3 AND to_time < $1 LIMIT $2)");
 
 /// What a retention period is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +43,11 @@ pub enum Expired {
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of devices that nobody has registered; the address goes with them.
+    /// Failed check-ins of devices that nobody has registered, and their lines in the sighting log: the address is then
+    /// nowhere any more.
     UnrecognisedDevices,
+    /// The stretches during which the captures could hear.
+    Heard,
 }
 
 impl Expired {
@@ -46,23 +58,29 @@ impl Expired {
             Self::Checkins => "checkins",
             Self::FailedCheckins => "failed_checkins",
             Self::UnrecognisedDevices => "unrecognised",
+            Self::Heard => "heard stretches",
         }
     }
 }
 
 impl Store {
-    /// Deletes one portion of what is older than `before`; how many rows that was.
-    pub async fn forget(&self, what: Expired, before: WallTime) -> Result<u64, StoreError> {
-        let mut args = vec![Arg::Time(before), Arg::Int(PORTION)];
-        let statement = match what {
-            Expired::Sightings => SIGHTINGS,
-            Expired::Checkins => CHECKINS,
-            Expired::FailedCheckins => FAILED,
+    /// Deletes one portion, of each table that holds it, of what a business has that is older than `before`; how many rows that was.
+    pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
+        let mut args = vec![Arg::Time(before), Arg::Int(PORTION), Arg::Int(business.0)];
+        let statements: &[Statement] = match what {
+            Expired::Sightings => &[SIGHTINGS],
+            Expired::Checkins => &[CHECKINS],
+            Expired::FailedCheckins => &[FAILED],
+            Expired::Heard => &[HEARD],
             Expired::UnrecognisedDevices => {
                 args.push(Arg::Text(Reason::UnrecognisedDevice.code().to_owned()));
-                UNRECOGNISED
+                &[UNRECOGNISED, UNRECOGNISED_SIGHTINGS]
             }
         };
-        self.sql.change(statement, &args).await
+        let mut rows = 0;
+        for statement in statements {
+            rows += self.sql.change(*statement, &args).await?;
+        }
+        Ok(rows)
     }
 }

@@ -124,9 +124,11 @@ pub(crate) enum Arg {
 }
 
 impl Arg {
-    /// The rows of a batch as one argument.
+    /// The rows of a batch as one argument. PostgreSQL's text cannot hold a NUL character, and one that came in with a
+    /// message must not stop the batch for ever: it becomes U+FFFD, in both databases.
     pub(crate) fn rows<T: serde::Serialize>(rows: &[T]) -> Self {
-        Self::Rows(serde_json::to_string(rows).expect("rows are plain data"))
+        let text = serde_json::to_string(rows).expect("rows are plain data");
+        Self::Rows(if text.contains("\\u0000") { text.replace("\\u0000", "\\ufffd") } else { text })
     }
 }
 
@@ -453,7 +455,13 @@ fn database_code(error: &sqlx::Error) -> Option<String> {
 fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
     use sqlx::migrate::MigrateError;
     match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            match database_code(&error).as_deref() {
+                // Another gateway is creating the same tables at this moment.
+                Some("42P07" | "42710" | "42701") => StoreError::Conflict,
+                Some(_) | None => error.into(),
+            }
+        }
         MigrateError::VersionMissing(version) => StoreError::Unusable {
             what: format!("its schema (version {version}) is newer than this program; install a newer checkind"),
             source: None,

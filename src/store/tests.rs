@@ -7,7 +7,7 @@ use chrono_tz::Tz;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
+use super::{Changes, Expired, Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
@@ -16,7 +16,7 @@ use crate::{
     mac::MacAddr,
     record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot},
     settings::Database,
-    sighting::SightingKey,
+    sighting::{DoorKey, SightingKey},
 };
 
 /// Each test of the contract, once for each database.
@@ -34,15 +34,20 @@ macro_rules! contract {
 contract!(
     a_visit_comes_back_as_it_was_written,
     the_api_reads_what_the_engine_wrote,
+    a_stretch_of_time_holds_what_began_in_it,
     there_is_at_most_one_open_visit_per_coworker_and_business,
     somebody_may_leave_and_come_back_within_one_batch,
     what_is_not_committed_never_happened,
     a_door_sighting_is_decided_once,
     a_network_line_grows,
+    a_nul_character_stops_nothing,
+    a_refresh_uses_up_no_number,
+    what_has_expired_is_forgotten_for_one_business_only,
     a_repeated_failure_is_written_once,
     standings_hold_the_open_visit_however_old,
     heard_stretches_grow_and_are_forgotten,
     failed_devices_are_found_again,
+    an_unrecognised_device_is_forgotten_with_its_line_of_the_log,
     an_import_is_loaded_and_counted,
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
@@ -93,27 +98,66 @@ async fn somebody_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
     fresh.put(&[&first]).await.expect("the first");
     let left = Visit { to: Some(at(2000)), ..first };
     let back = visit(1, 3000);
-    fresh.put(&[&back, &left]).await.expect("both");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let changes = Changes { new: vec![&back], changed: vec![&left] };
+    batch.put_visits(&changes, &calendar(), at(9)).await.expect("both");
+    batch.commit().await.expect("committed");
     assert_eq!(fresh.standing(1).await, vec![left, back]);
 }
 
 async fn what_is_not_committed_never_happened(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
-    batch.put_visits(vec![&visit(1, 1000)], &calendar(), at(0)).await.expect("written");
+    batch.put_visits(&new(&[&visit(1, 1000)]), &calendar(), at(0)).await.expect("written");
     drop(batch);
     assert_eq!(fresh.standing(1).await, vec![]);
     fresh.put(&[&visit(1, 1000)]).await.expect("the writer is well");
 }
 
+async fn a_stretch_of_time_holds_what_began_in_it(fresh: Fresh) {
+    let visits = [visit(1, 999), visit(2, 1000), visit(3, 1999), visit(4, 2000)];
+    fresh.put(&visits.iter().collect::<Vec<_>>()).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let failures = [999, 1000, 2000].map(|millis| NewFailure {
+        unique_id: uuid(),
+        attempt_at: at(millis),
+        once_key: None,
+        ..failure("")
+    });
+    batch.put_failures(&failures, &calendar(), at(3000)).await.expect("written");
+    let door = Some("405419896:1".to_owned());
+    let lines = [("a", 999), ("b", 1000), ("c", 2000)].map(|(key, millis)| LogLine {
+        event_at: at(millis),
+        door: door.clone(),
+        credential: Some("8165538".to_owned()),
+        coworker_id: Some(CoworkerId(7)),
+        ..line(key, "granted")
+    });
+    batch.put_log(&lines).await.expect("written");
+    batch.commit().await.expect("committed");
+
+    let (here, from, to) = (BusinessId(1), at(1000), at(2000));
+    let began = fresh.store.checkins_between(here, from, to).await.expect("read");
+    assert_eq!(began.iter().map(|visit| visit.from).collect::<Vec<_>>(), [at(1000), at(1999)]);
+    let failed = fresh.store.failed_checkins_between(here, from, to).await.expect("read");
+    assert_eq!(failed.iter().map(|failed| failed.attempt_at).collect::<Vec<_>>(), [at(1000)]);
+    let logged = fresh.store.sightings(here, from, to).await.expect("read");
+    assert_eq!(logged.len(), 1);
+    assert_eq!((&logged[0].door, logged[0].event_at), (&door.map(DoorKey), at(1000)));
+    assert_eq!((logged[0].credential.as_deref(), logged[0].coworker), (Some("8165538"), Some(CoworkerId(7))));
+    assert_eq!(fresh.store.checkins_between(BusinessId(2), from, to).await.expect("read"), []);
+}
+
 async fn a_door_sighting_is_decided_once(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
     let (one, two) = (SightingKey("front/1".to_owned()), SightingKey("front/2".to_owned()));
-    assert_eq!(batch.decided(&[one.clone(), two.clone()]).await.expect("asked"), BTreeSet::new());
+    assert_eq!(batch.decided(&[one.clone(), two.clone()], BusinessId(1)).await.expect("asked"), BTreeSet::new());
     batch.put_log(&[line("front/1", "granted")]).await.expect("written");
     batch.commit().await.expect("committed");
 
     let mut batch = fresh.store.batch().await.expect("begins");
-    assert_eq!(batch.decided(&[one.clone(), two]).await.expect("asked"), BTreeSet::from([one]));
+    assert_eq!(batch.decided(&[one.clone(), two], BusinessId(1)).await.expect("asked"), BTreeSet::from([one.clone()]));
+    let elsewhere = batch.decided(&[one], BusinessId(2)).await.expect("asked");
+    assert!(elsewhere.is_empty(), "another business may use the same names");
     let again = batch.put_log(&[line("front/1", "granted")]).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "another gateway was faster: {again:?}");
 }
@@ -128,6 +172,51 @@ async fn a_network_line_grows(fresh: Fresh) {
     let row = fresh.one("SELECT last_at, frames, event_at FROM sightings").await;
     assert_eq!((row.time("last_at").expect("time"), row.int("frames").expect("number")), (at(2000), 4));
     assert_eq!(row.time("event_at").expect("time"), at(1000));
+}
+
+async fn a_nul_character_stops_nothing(fresh: Fresh) {
+    let line = LogLine { credential: Some("12\u{0}34".to_owned()), ..line("front/nul", "granted") };
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_log(&[line]).await.expect("written");
+    batch.commit().await.expect("committed");
+    let row = fresh.one("SELECT credential FROM sightings").await;
+    assert_eq!(row.text("credential").expect("text"), "12\u{fffd}34");
+}
+
+async fn a_refresh_uses_up_no_number(fresh: Fresh) {
+    let first = visit(1, 1000);
+    fresh.put(&[&first]).await.expect("written");
+    for later in 2000..2010 {
+        let refreshed = Visit { last_activity: at(later), ..first.clone() };
+        let mut batch = fresh.store.batch().await.expect("begins");
+        let changes = Changes { new: Vec::new(), changed: vec![&refreshed] };
+        batch.put_visits(&changes, &calendar(), at(later)).await.expect("changed");
+        batch.commit().await.expect("committed");
+    }
+    fresh.put(&[&visit(2, 3000)]).await.expect("written");
+    assert_eq!(fresh.one("SELECT max(id) AS id FROM checkins").await.int("id").expect("a number"), 2);
+}
+
+async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
+    let here = Visit { to: Some(at(2000)), ..visit(1, 1000) };
+    let open = visit(2, 1000);
+    let there = Visit { to: Some(at(2000)), business: BusinessId(2), ..visit(1, 1000) };
+    fresh.put(&[&here, &open, &there]).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    let stranger = LogLine { reason: Some("unrecognised_device"), ..line("network/x", "network") };
+    batch.put_log(&[line("front/1", "granted"), stranger]).await.expect("written");
+    batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
+    batch.commit().await.expect("committed");
+    for (what, rows) in [
+        (Expired::Checkins, 1),
+        (Expired::UnrecognisedDevices, 2),
+        (Expired::Sightings, 1),
+        (Expired::FailedCheckins, 0),
+        (Expired::Heard, 0),
+    ] {
+        assert_eq!(fresh.store.forget(what, BusinessId(1), at(5000)).await.expect("asked"), rows, "{what:?}");
+    }
+    assert_eq!(fresh.one("SELECT count(*) AS n FROM checkins").await.int("n").expect("a number"), 2);
 }
 
 async fn a_repeated_failure_is_written_once(fresh: Fresh) {
@@ -181,6 +270,26 @@ async fn failed_devices_are_found_again(fresh: Fresh) {
     assert!(ask(at(1001)).await.expect("asked").is_empty());
 }
 
+async fn an_unrecognised_device_is_forgotten_with_its_line_of_the_log(fresh: Fresh) {
+    let mac = Some(MacAddr::new([2, 0, 0, 0, 0, 9]));
+    let stranger = Reason::UnrecognisedDevice.code();
+    let lines = [
+        LogLine { mac, reason: Some(stranger), ..line("net/eth1/stranger", "network") },
+        LogLine { mac, coworker_id: Some(CoworkerId(1)), ..line("net/eth1/member", "network") },
+    ];
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
+    batch.put_log(&lines).await.expect("written");
+    batch.commit().await.expect("committed");
+
+    let forget = |before| fresh.store.forget(Expired::UnrecognisedDevices, BusinessId(1), before);
+    assert_eq!(forget(at(1000)).await.expect("asked"), 0, "it is not older than that");
+    assert_eq!(forget(at(1001)).await.expect("asked"), 2);
+    let left = fresh.one("SELECT COUNT(*) AS n, MAX(key) AS key FROM sightings").await;
+    assert_eq!((left.int("n").expect("number"), left.text("key").expect("text")), (1, "net/eth1/member".to_owned()));
+    assert_eq!(fresh.one("SELECT COUNT(*) AS n FROM failed_checkins").await.int("n").expect("number"), 0);
+}
+
 async fn an_import_is_loaded_and_counted(fresh: Fresh) {
     let key = fresh.store.pin_key().await.expect("drawn");
     assert_eq!(fresh.store.pin_key().await.expect("kept"), key);
@@ -201,7 +310,7 @@ async fn two_writers_do_not_both_open(fresh: Fresh) {
     let other = Store::open(&fresh.database).await.expect("a second gateway");
     let open = |store: Store, from| async move {
         let mut batch = store.batch().await?;
-        batch.put_visits(vec![&visit(1, from)], &calendar(), at(0)).await?;
+        batch.put_visits(&new(&[&visit(1, from)]), &calendar(), at(0)).await?;
         batch.commit().await
     };
     let (one, two) = tokio::join!(open(fresh.store.clone(), 1000), open(other, 2000));
@@ -281,6 +390,27 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     );
 }
 
+/// What every batch asks must find its rows by an index, however many there are.
+#[tokio::test]
+async fn no_question_of_a_batch_walks_a_table() {
+    let fresh = Fresh::sqlite().await;
+    for (question, arguments) in super::batch::questions() {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question.sqlite));
+        let Database::Sqlite { path } = &fresh.database else { unreachable!("a SQLite test") };
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
+        let mut query = sqlx::query(explain);
+        for _ in 0..arguments {
+            query = query.bind("[]");
+        }
+        for row in query.fetch_all(&mut connection).await.expect("explains") {
+            let step: String = sqlx::Row::get(&row, "detail");
+            let small = step.starts_with("SCAN r") || step.starts_with("SCAN json_each");
+            assert!(small || !step.starts_with("SCAN"), "{step}: {}", question.sqlite);
+        }
+    }
+}
+
 fn at(millis: i64) -> WallTime {
     WallTime::from_millis(millis)
 }
@@ -347,6 +477,10 @@ fn pair(seed: &str) -> TokenPair {
     }
 }
 
+fn new<'a>(visits: &[&'a Visit]) -> Changes<'a> {
+    Changes { new: visits.to_vec(), changed: Vec::new() }
+}
+
 fn line(key: &str, kind: &'static str) -> LogLine {
     LogLine {
         key: SightingKey(key.to_owned()),
@@ -402,7 +536,7 @@ impl Fresh {
 
     async fn put(&self, visits: &[&Visit]) -> Result<(), StoreError> {
         let mut batch = self.store.batch().await?;
-        batch.put_visits(visits.to_vec(), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
+        batch.put_visits(&new(visits), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
         batch.commit().await
     }
 

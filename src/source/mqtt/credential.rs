@@ -175,8 +175,9 @@ fn forms_by_steps(text: &str, steps: &[Step]) -> Option<Vec<String>> {
 /// The forms under which a stored card can be found, besides its exact text: what the directory puts into its index.
 ///
 /// Every reading of the text that a source may mean: hexadecimal (with or without separators, `0x`, `h`), decimal,
-/// facility code and card number with a comma as printed on EM4100 cards, dashed decimal octets, the unpadded form of
-/// hexadecimal octets, and the text in upper case. At most six; no form is given twice.
+/// facility code and card number as printed on EM4100 cards (`133,52423`; where a comma separates cards, `133:52423`),
+/// dashed decimal octets, the unpadded form of hexadecimal octets, and the text in upper case. At most six; no form is
+/// given twice.
 ///
 /// Facility code × 100000 + card number is not a reading of its own, because any eight digits would have it: a source
 /// that meets such a list says so with the step `to_w26_fc100000`.
@@ -185,7 +186,7 @@ pub fn spellings_of_card(value: &str) -> Vec<String> {
     if text.is_empty() || text.chars().count() > LONGEST_CREDENTIAL {
         return Vec::new();
     }
-    let readings = [hexadecimal(text), decimal(text).map(Bits::of), comma_split(text), dashed_octets(text)];
+    let readings = [hexadecimal(text), decimal(text).map(Bits::of), printed_split(text), dashed_octets(text)];
     let mut forms: Vec<String> = readings.into_iter().flatten().map(Bits::form).collect();
     forms.extend(unpadded(text));
     forms.push(text.to_uppercase());
@@ -238,8 +239,10 @@ fn dashed_octets(text: &str) -> Option<Bits> {
     dashed.then(|| octets(text)).flatten()
 }
 
-fn comma_split(text: &str) -> Option<Bits> {
-    text.contains(',').then(|| w26_split(text)).flatten()
+/// Facility code and card number with a comma or colon; two digits behind a colon are hexadecimal octets.
+fn printed_split(text: &str) -> Option<Bits> {
+    let printed = text.contains(',') || text.split_once(':').is_some_and(|(_, card)| card.len() > 2);
+    printed.then(|| w26_split(text)).flatten()
 }
 
 fn w26_split(text: &str) -> Option<Bits> {
@@ -316,9 +319,17 @@ mod tests {
             ("0-133-204-199", &["dec_bytes"]),
             ("[0, 133, 204, 199]", &["dec_bytes"]),
         ];
-        for stored in
-            ["85CCC7", "85ccc7", "0085CCC7", "8768711", "0008768711", "133,52423", "00-85-CC-C7", "0-133-204-199"]
-        {
+        for stored in [
+            "85CCC7",
+            "85ccc7",
+            "0085CCC7",
+            "8768711",
+            "0008768711",
+            "133,52423",
+            "133:52423",
+            "00-85-CC-C7",
+            "0-133-204-199",
+        ] {
             for (sent, words) in by_source {
                 assert!(matches(stored, sent, words), "stored {stored}, sent {sent} with {words:?}");
             }

@@ -598,12 +598,10 @@ fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
     octets.map(|octets| Some(octets.join("-"))).ok_or(RejectReason::BadField)
 }
 
+/// No text of a controller is this long, and none has a control character inside.
 fn bounded(text: String) -> Result<String, RejectReason> {
-    if text.len() > LONGEST_TEXT && text.chars().count() > LONGEST_TEXT {
-        Err(RejectReason::BadField)
-    } else {
-        Ok(text)
-    }
+    let long = text.len() > LONGEST_TEXT && text.chars().count() > LONGEST_TEXT;
+    if long || text.trim().chars().any(char::is_control) { Err(RejectReason::BadField) } else { Ok(text) }
 }
 
 impl Template {

@@ -135,7 +135,8 @@ pub struct Session {
 
 impl Session {
     /// Connects, and connects again whenever that ends, until it is told to stop. Never fails: what goes wrong is a
-    /// condition and is tried again.
+    /// condition and is tried again. When the pipeline drops its end of the queue, messages are left with the broker, and
+    /// this returns at the next end of the connection.
     pub async fn run(self) {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
@@ -157,7 +158,7 @@ impl Session {
             let end = worker.connection().await;
             worker.counters.connected.store(false, Relaxed);
             worker.counters.subscribed.store(0, Relaxed);
-            if worker.stop.is_cancelled() || matches!(end, End::Finished) {
+            if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
                 return;
             }
             let pause = worker.account(&end);
@@ -292,6 +293,10 @@ impl Worker {
             if self.has_caught_up(&link) {
                 link.leave(End::Shed);
             }
+            if self.handover.is_closed() && link.phase == Phase::Open {
+                tracing::error!("nobody reads the door messages any more; leaving them with the broker");
+                link.phase = Phase::Stopping;
+            }
         }
     }
 
@@ -316,7 +321,9 @@ impl Worker {
                     link.phase = Phase::Stopping;
                 }
                 () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
-                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open => link.leave(End::Abandoned),
+                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
+                    link.leave(End::Abandoned);
+                }
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
@@ -395,6 +402,7 @@ impl Worker {
             }
         }
         self.had_session = true;
+        self.health.clear(ConditionKind::SubscriptionRefused, "");
         self.counters.subscribed.store(granted, Relaxed);
         tracing::info!(granted, wanted = self.filters.len(), "subscribed to the topics of the doors");
     }
@@ -408,12 +416,10 @@ impl Worker {
         add(&self.counters.bytes, publish.payload.len());
         add(&self.counters.redelivered, usize::from(publish.dup));
         let acknowledgement = link.client.prepare_ack(publish);
-        if link.shedding && acknowledgement.is_some() {
-            add(&self.counters.shed, 1);
-            return;
-        }
-        if self.handover.is_full() {
-            link.shedding |= self.handover.overflow(acknowledgement.is_some());
+        let broker_keeps_it = acknowledgement.is_some();
+        if self.handover.is_full() || (link.shedding && broker_keeps_it) {
+            link.shedding |= broker_keeps_it;
+            self.handover.leave_out(broker_keeps_it);
             return;
         }
         let (source, content) = self.content(publish);
@@ -530,7 +536,7 @@ struct Handover {
     held: VecDeque<Delivery>,
     /// Sightings in `held`, each message at least one.
     weight: usize,
-    /// Since when messages are left out has been said, and how many were.
+    /// How many messages were left out since that was logged; none while there is room.
     left_out: Option<u64>,
     counters: Arc<MqttCounters>,
 }
@@ -538,6 +544,11 @@ struct Handover {
 impl Handover {
     fn new(deliveries: mpsc::Sender<Delivery>, counters: Arc<MqttCounters>) -> Self {
         Self { deliveries: Some(deliveries), held: VecDeque::new(), weight: 0, left_out: None, counters }
+    }
+
+    /// Has intake ended, by our wish or because the pipeline is gone?
+    const fn is_closed(&self) -> bool {
+        self.deliveries.is_none()
     }
 
     const fn is_full(&self) -> bool {
@@ -581,8 +592,8 @@ impl Handover {
         }
     }
 
-    /// A message for which there is no room. Answers whether the broker keeps it.
-    fn overflow(&mut self, broker_keeps_it: bool) -> bool {
+    /// A message for which there is no room.
+    fn leave_out(&mut self, broker_keeps_it: bool) {
         if self.left_out.is_none() {
             tracing::warn!(
                 held = self.held.len(),
@@ -591,7 +602,6 @@ impl Handover {
         }
         *self.left_out.get_or_insert(0) += 1;
         add(if broker_keeps_it { &self.counters.shed } else { &self.counters.dropped }, 1);
-        broker_keeps_it
     }
 
     /// Ends intake; the pipeline sees the end of the queue once it has read what is in it.

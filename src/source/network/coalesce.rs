@@ -58,17 +58,36 @@ pub struct Coalescer {
     interface: Arc<str>,
     vlans: BTreeSet<VlanId>,
     ignore: Vec<MacPattern>,
-    own: BTreeSet<MacAddr>,
+    /// A handful: looked through faster than a tree.
+    own: Vec<MacAddr>,
     known: KnownMacs,
     idle_limit: Duration,
     refresh: Duration,
-    devices: BTreeMap<MacAddr, Device>,
+    devices: BTreeMap<Key, Device>,
     /// How many of `devices` are not in `known`.
     unknown: usize,
     /// Devices that have just appeared, in that order; no longer than `devices`.
     appeared: VecDeque<MacAddr>,
     next_scan: Option<BootTime>,
     next_sweep: Option<BootTime>,
+}
+
+/// An address as a number: a storm is mostly looking up, and numbers compare in one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(u64);
+
+impl From<MacAddr> for Key {
+    fn from(mac: MacAddr) -> Self {
+        let [a, b, c, d, e, f] = mac.octets();
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+}
+
+impl From<Key> for MacAddr {
+    fn from(key: Key) -> Self {
+        let [_, _, octets @ ..] = key.0.to_be_bytes();
+        Self::new(octets)
+    }
 }
 
 #[derive(Debug)]
@@ -109,7 +128,7 @@ impl Coalescer {
             interface: Arc::clone(&capture.interface),
             vlans: capture.vlans.iter().copied().map(VlanId::from_tci).collect(),
             ignore: capture.ignore.clone(),
-            own: BTreeSet::new(),
+            own: Vec::new(),
             known: KnownMacs::default(),
             idle_limit,
             refresh: LONGEST_REFRESH.min(idle_limit / 4),
@@ -124,8 +143,8 @@ impl Coalescer {
     /// Replaces the addresses that belong to people. A device that has become known is handed over with its next frame.
     pub fn set_known(&mut self, known: KnownMacs) {
         self.known = known;
-        for (mac, device) in &mut self.devices {
-            let is_known = self.known.contains(mac);
+        for (key, device) in &mut self.devices {
+            let is_known = self.known.contains(&MacAddr::from(*key));
             if is_known && !device.known && device.announced == Announced::Yes {
                 device.announced = Announced::No;
             }
@@ -135,7 +154,7 @@ impl Coalescer {
     }
 
     /// Replaces the addresses of this machine, which are never evidence.
-    pub fn set_own(&mut self, own: BTreeSet<MacAddr>) {
+    pub fn set_own(&mut self, own: Vec<MacAddr>) {
         self.own = own;
     }
 
@@ -153,56 +172,45 @@ impl Coalescer {
         if self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac)) {
             return Outcome::OutOfScope;
         }
-        let Some(device) = self.device(mac, strong, now) else {
-            return if strong { Outcome::LeftOut } else { Outcome::Weak };
-        };
-        device.take(strong, now);
-        if strong {
-            self.strong(mac, now);
+        if self.keep(mac, strong, now) {
+            if strong { Outcome::Strong } else { Outcome::Weak }
+        } else if strong {
+            Outcome::LeftOut
         } else {
-            self.weak(mac, now);
+            Outcome::Weak
         }
-        if strong { Outcome::Strong } else { Outcome::Weak }
     }
 
-    /// The device's entry; a new one when it may have one.
-    fn device(&mut self, mac: MacAddr, strong: bool, now: Now) -> Option<&mut Device> {
+    /// False when the device is not remembered: there is no room, or it is unknown and the evidence weak.
+    fn keep(&mut self, mac: MacAddr, strong: bool, now: Now) -> bool {
         use std::collections::btree_map::Entry;
-        match self.devices.entry(mac) {
-            Entry::Occupied(entry) => Some(entry.into_mut()),
+        let device = match self.devices.entry(mac.into()) {
+            Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let known = self.known.contains(&mac);
                 if !known && (!strong || self.unknown >= UNKNOWN_DEVICES) {
-                    return None;
+                    return false;
                 }
                 self.unknown += usize::from(!known);
-                Some(entry.insert(Device::new(known, now)))
+                entry.insert(Device::new(known, now))
             }
+        };
+        device.take(strong, now);
+        if strong {
+            device.hears_strong(self.idle_limit, now);
+            if device.announced == Announced::No {
+                device.announced = Announced::Queued;
+                self.appeared.push_back(mac);
+            }
+        } else {
+            device.hears_weak(self.idle_limit, now);
         }
-    }
-
-    fn strong(&mut self, mac: MacAddr, now: Now) {
-        let Some(device) = self.devices.get_mut(&mac) else { return };
-        device.hears_strong(self.idle_limit, now);
-        if device.announced == Announced::No {
-            device.announced = Announced::Queued;
-            self.appeared.push_back(mac);
-        }
-        let due = device.due_at(self.refresh, now);
-        self.scan_by(due);
-    }
-
-    fn weak(&mut self, mac: MacAddr, now: Now) {
-        let Some(device) = self.devices.get_mut(&mac) else { return };
-        device.hears_weak(self.idle_limit, now);
-        if device.known {
+        // Those in the queue need no scan.
+        if device.announced != Announced::Queued && device.has_news() {
             let due = device.due_at(self.refresh, now);
-            self.scan_by(due);
+            self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
         }
-    }
-
-    fn scan_by(&mut self, due: BootTime) {
-        self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
+        true
     }
 
     /// Is there anything to hand over?
@@ -216,7 +224,7 @@ impl Coalescer {
         let mut due = Vec::new();
         while due.len() < HANDED_OVER {
             let Some(mac) = self.appeared.pop_front() else { break };
-            if let Some(device) = self.devices.get_mut(&mac) {
+            if let Some(device) = self.devices.get_mut(&mac.into()) {
                 device.announced = Announced::Yes;
                 due.extend(device.hand_over(&self.interface, mac, now));
             }
@@ -229,13 +237,13 @@ impl Coalescer {
 
     fn scan(&mut self, due: &mut Presences, now: Now) {
         let mut next: Option<BootTime> = None;
-        for (&mac, device) in &mut self.devices {
+        for (&key, device) in &mut self.devices {
             if !device.has_news() {
                 continue;
             }
             let at = device.due_at(self.refresh, now);
             if at <= now.boot && due.len() < HANDED_OVER {
-                due.extend(device.hand_over(&self.interface, mac, now));
+                due.extend(device.hand_over(&self.interface, key.into(), now));
             } else {
                 next = Some(next.map_or(at, |soonest| soonest.min(at)));
             }
@@ -467,7 +475,7 @@ mod tests {
         let mut coalescer = Coalescer::new(&Capture { vlans: vec![10], ..capture() }, LIMIT);
         assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
         let mut coalescer = super::tests::coalescer();
-        coalescer.set_own(BTreeSet::from([mac(1)]));
+        coalescer.set_own(vec![mac(1)]);
         assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
         let listed = Observation { mac: Some(MacAddr::new([0, 0x50, 0x56, 1, 2, 3])), ..seen(1, Evidence::Strong) };
         assert_eq!(coalescer.merge(&listed, at(0)), Outcome::OutOfScope);

@@ -9,18 +9,21 @@ use std::{
 use crate::clock::BootTime;
 
 /// A capture says that it hears at least this often. A longer gap was spent suspended or starved, and is not counted.
-const LONGEST_GAP: Duration = Duration::from_secs(2);
+pub const LONGEST_GAP: Duration = Duration::from_secs(2);
 
 /// The hearing of all captures of the site together; cheap to clone.
 ///
-/// While any capture hears, the site hears: a device may be heard on any of them.
-#[derive(Clone, Debug, Default)]
+/// The site hears while every capture of it does: nobody knows on which of them a device would have spoken, and a
+/// check-out that comes late costs less than one that is wrong.
+#[derive(Clone, Debug)]
 pub struct Hearing(Arc<Mutex<State>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    next_ear: u32,
-    /// The captures that hear now.
+    longest_gap: Duration,
+    /// How many captures there are.
+    ears: u32,
+    /// Those that hear now.
     open: BTreeSet<u32>,
     /// The last time one of them said so.
     confirmed: Option<BootTime>,
@@ -31,21 +34,22 @@ struct State {
 }
 
 impl Hearing {
-    /// Deaf, until an ear opens.
-    pub fn new() -> Self {
-        Self::default()
+    /// Deaf, until an ear opens. `longest_gap` is [`LONGEST_GAP`] on the clock that the captures are timed by.
+    pub fn new(longest_gap: Duration) -> Self {
+        let (open, zero) = (BTreeSet::new(), Duration::ZERO);
+        Self(Arc::new(Mutex::new(State { longest_gap, ears: 0, open, confirmed: None, total: zero, answered: zero })))
     }
 
     /// One capture's part in it; deaf at first.
     pub fn ear(&self) -> Ear {
         let mut state = self.state();
-        state.next_ear += 1;
-        Ear { hearing: self.clone(), number: state.next_ear }
+        state.ears += 1;
+        Ear { hearing: self.clone(), number: state.ears }
     }
 
-    /// Does any capture hear now?
+    /// Do all captures hear now? Never where there are none.
     pub fn is_hearing(&self) -> bool {
-        !self.state().open.is_empty()
+        self.state().hears()
     }
 
     /// How long the site has heard, in all, since it was made. Never goes back; stands still while the site is deaf.
@@ -53,7 +57,7 @@ impl Hearing {
     /// The silence of a device is the difference between two answers.
     pub fn heard(&self, now: BootTime) -> Duration {
         let mut state = self.state();
-        let running = if state.open.is_empty() { Duration::ZERO } else { state.gap(now) };
+        let running = if state.hears() { state.gap(now) } else { Duration::ZERO };
         state.answered = state.answered.max(state.total + running);
         state.answered
     }
@@ -64,12 +68,16 @@ impl Hearing {
 }
 
 impl State {
+    fn hears(&self) -> bool {
+        self.ears > 0 && self.open.len() == self.ears as usize
+    }
+
     fn gap(&self, now: BootTime) -> Duration {
-        self.confirmed.map_or(Duration::ZERO, |at| now.since(at)).min(LONGEST_GAP)
+        self.confirmed.map_or(Duration::ZERO, |at| now.since(at)).min(self.longest_gap)
     }
 
     fn settle(&mut self, now: BootTime) {
-        if !self.open.is_empty() {
+        if self.hears() {
             self.total += self.gap(now);
         }
         self.confirmed = Some(self.confirmed.map_or(now, |at| at.max(now)));
@@ -123,7 +131,7 @@ mod tests {
 
     #[test]
     fn time_is_heard_only_between_two_confirmations() {
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(LONGEST_GAP);
         let ear = hearing.ear();
         assert!(!hearing.is_hearing());
         assert_eq!(hearing.heard(at(100)), Duration::ZERO);
@@ -138,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_night_of_suspension_is_not_heard() {
-        let hearing = Hearing::new();
+        let hearing = Hearing::new(LONGEST_GAP);
         let ear = hearing.ear();
         hears_through(&ear, 0..=10);
         assert_eq!(hearing.heard(at(8 * 3600)), Duration::from_secs(12));
@@ -147,16 +155,20 @@ mod tests {
     }
 
     #[test]
-    fn one_hearing_capture_is_enough_and_two_do_not_count_twice() {
-        let hearing = Hearing::new();
+    fn one_deaf_capture_makes_the_site_deaf_and_two_do_not_count_twice() {
+        let hearing = Hearing::new(LONGEST_GAP);
         let (left, right) = (hearing.ear(), hearing.ear());
         for second in 0..=10 {
             left.hears(at(second));
             right.hears(at(second));
         }
+        assert_eq!(hearing.heard(at(10)), Duration::from_secs(10));
         left.is_deaf(at(10));
         hears_through(&right, 11..=20);
-        assert_eq!(hearing.heard(at(20)), Duration::from_secs(20));
+        assert_eq!(hearing.heard(at(20)), Duration::from_secs(10), "a phone may have spoken where nobody heard it");
+        left.hears(at(20));
+        hears_through(&right, 20..=21);
+        assert_eq!(hearing.heard(at(21)), Duration::from_secs(11));
         drop(right);
         assert!(!hearing.is_hearing());
     }

@@ -1,7 +1,5 @@
 //! What became of the interface that a capture listens to: there, down, gone, back under another number, renamed.
 
-use std::collections::BTreeSet;
-
 use crate::mac::MacAddr;
 
 /// The number of an interface (`if_nametoindex(3)`); never used again by the kernel while the machine runs.
@@ -57,7 +55,7 @@ pub fn find(links: Vec<Link>, name: &str, bound: Option<LinkIndex>) -> Place {
 }
 
 /// The addresses of this machine.
-pub fn own_addresses(links: &[Link]) -> BTreeSet<MacAddr> {
+pub fn own_addresses(links: &[Link]) -> Vec<MacAddr> {
     links.iter().filter_map(|link| link.mac).collect()
 }
 

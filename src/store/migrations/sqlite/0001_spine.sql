@@ -50,7 +50,7 @@ CREATE TABLE checkins (
 -- The database has the last word: at most one open check-in per coworker and business.
 CREATE UNIQUE INDEX checkins_one_open ON checkins (business_id, coworker_id) WHERE to_time IS NULL;
 CREATE INDEX checkins_by_coworker ON checkins (business_id, coworker_id, from_time);
-CREATE INDEX checkins_by_time ON checkins (from_time);
+CREATE INDEX checkins_by_time ON checkins (business_id, from_time);
 
 CREATE TABLE failed_checkins (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -75,11 +75,11 @@ CREATE TABLE failed_checkins (
     once_key TEXT UNIQUE
 );
 CREATE INDEX failed_checkins_by_time ON failed_checkins (business_id, checkin_attempt_time);
-CREATE INDEX failed_checkins_by_code ON failed_checkins (code, checkin_attempt_time);
+CREATE INDEX failed_checkins_by_code ON failed_checkins (business_id, code, checkin_attempt_time);
 
 -- Every door sighting, and every coalesced network presence, with what was decided and why.
 CREATE TABLE sightings (
-    key TEXT PRIMARY KEY,
+    key TEXT NOT NULL,
     business_id INTEGER NOT NULL,
     source TEXT NOT NULL,
     door TEXT,
@@ -96,11 +96,13 @@ CREATE TABLE sightings (
     decision TEXT NOT NULL,
     reason TEXT,
     checkin TEXT,
-    frames INTEGER NOT NULL DEFAULT 0
+    frames INTEGER NOT NULL DEFAULT 0,
+    -- Two sites may name a source alike.
+    PRIMARY KEY (business_id, key)
 ) WITHOUT ROWID;
 CREATE INDEX sightings_by_coworker ON sightings (coworker_id, event_at) WHERE coworker_id IS NOT NULL;
 CREATE INDEX sightings_by_mac ON sightings (mac, event_at) WHERE mac IS NOT NULL;
-CREATE INDEX sightings_by_time ON sightings (event_at);
+CREATE INDEX sightings_by_time ON sightings (business_id, event_at);
 
 -- Stretches during which the captures of a business could hear: silence is counted only inside them.
 CREATE TABLE heard (

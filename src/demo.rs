@@ -1,0 +1,401 @@
+//! `checkind demo`: a whole site on this machine with nothing installed, and a day of it in a minute.
+//!
+//! Real are the daemon (the same [`Supervisor`] as `checkind run`, on a clock that runs faster), the broker that the
+//! simulated door controllers publish to, the wire that the frames of the simulated phones and laptops travel on (where
+//! this process may make one), the database and the API. Invented are the people.
+
+mod broker;
+mod controllers;
+mod day;
+mod folder;
+mod frames;
+mod hub;
+mod show;
+mod wire;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use chrono::NaiveDate;
+use futures_util::StreamExt;
+use secrecy::{ExposeSecret, SecretString};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::{mpsc, oneshot},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    access::{PASSWORD_CHARACTERS, Rights, Role, StoredPassword, UserName},
+    clock::Clock,
+    directory::import,
+    random,
+    record::BusinessId,
+    settings::{self, Api, Database, Door, Settings},
+    store::Store,
+    supervisor::{Groundwork, Origin, Running, Supervisor},
+};
+use broker::Broker;
+use controllers::{Connections, Controllers};
+use day::{Act, Scene};
+use folder::Folder;
+use show::{Watcher, clock_face, say};
+use wire::{Direct, Way, Wire};
+
+/// The API's usual port, tried first.
+const API_PORT: u16 = 8080;
+
+/// The API user of the demo.
+const API_USER: &str = "demo";
+
+/// How often the records are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How long the daemon may take until it hears the doors.
+const START_UP: Duration = Duration::from_secs(15);
+
+/// How long one question to the daemon's own API may take.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// The largest answer of it that is read, in bytes.
+const ANSWER: u64 = 1024 * 1024;
+
+/// How long, and what then.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long the day takes.
+    pub length: Duration,
+    /// Go on serving after the day, until a signal.
+    pub stay: bool,
+}
+
+/// Runs the demo: until the day is over, or with `stay` until SIGINT, SIGTERM or SIGHUP.
+///
+/// # Errors
+/// When a part of it cannot start, when the daemon fails, or when nobody reads the output any more.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be handled")?;
+    let ends = Ends::default();
+    let asked_to_stop = async {
+        while let Some(signal) = signals.next().await {
+            ends.day.cancel();
+            // The daemon takes these itself once it runs; a token beside the signal would make it look like a second one.
+            if signal == SIGHUP || !ends.handed_over.load(Ordering::Acquire) {
+                ends.daemon.cancel();
+            }
+        }
+    };
+    tokio::select! {
+        outcome = Box::pin(site(options, &ends)) => outcome,
+        () = asked_to_stop => bail!("signals are not delivered any more"),
+    }
+}
+
+/// What ends early.
+#[derive(Default)]
+struct Ends {
+    /// Nothing more happens and nothing more is shown.
+    day: CancellationToken,
+    /// The daemon is told to stop.
+    daemon: CancellationToken,
+    /// The daemon handles SIGINT and SIGTERM.
+    handed_over: AtomicBool,
+}
+
+/// Sets everything up, lives the day, takes everything down.
+async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
+    let folder = Folder::make()?;
+    let broker = Broker::start().await?;
+    let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
+    // Short enough to type, and too long to guess in the life of a demo on loopback.
+    let password: String = random::uuid().simple().to_string().chars().take(PASSWORD_CHARACTERS).collect();
+    let password = SecretString::from(password);
+    let mut settings = settings(&folder, &broker, &way)?;
+    prepare(&settings, &password).await?;
+
+    let date = Clock::system().now().wall.utc().with_timezone(&hub::ZONE).date_naive();
+    let span = Duration::from_secs((day::ENDS - day::BEGINS).into());
+    let rate = u32::try_from(span.as_millis() / options.length.as_millis().max(1)).unwrap_or(1).max(1);
+    let clock = || Clock::accelerated(day::instant(date, day::BEGINS), rate, span);
+    let (ground, clock) = match lay(&settings, clock()) {
+        Ok(laid) => laid,
+        Err(error) => {
+            way = Way::Direct(format!("{error:#}"));
+            settings.captures.clear();
+            lay(&settings, clock())?
+        }
+    };
+    if ends.day.is_cancelled() {
+        return Ok(());
+    }
+    let (direct, frames, read) = match &way {
+        Way::Wire(wire) => (None, wire.frames().context("the wire is cut")?, None),
+        Way::Direct(_) => {
+            let (direct, frames, read) = Direct::new(ground.surroundings());
+            (Some(direct), frames, Some(read))
+        }
+    };
+    let (controllers, connections) = controllers::controllers(&broker)?;
+    let (found, place) = oneshot::channel();
+    let site =
+        Site { options, way: &way, read, password, clock, date, doors: settings.doors.clone(), controllers, frames };
+    let database = settings.database.clone();
+    let supervisor = Supervisor::new(settings, Origin::Made, &ground);
+    let daemon = async {
+        let started = |running: &Running| drop(found.send(running.clone()));
+        ends.handed_over.store(true, Ordering::Release);
+        let outcome = Box::pin(supervisor.run(ground, ends.daemon.clone(), started)).await;
+        ends.day.cancel();
+        outcome
+    };
+    let day = async {
+        let lived = ends.day.run_until_cancelled(Box::pin(site.live(database, place, connections, direct))).await;
+        // Whoever ended the day also told the daemon.
+        if lived.is_some() {
+            ends.daemon.cancel();
+        }
+        lived.unwrap_or(Ok(()))
+    };
+    let (served, lived) = tokio::join!(daemon, day);
+    served.context("the daemon failed")?;
+    lived?;
+    drop(way);
+    drop(folder);
+    say("Everything of the demo is removed.")?;
+    Ok(())
+}
+
+fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Groundwork, Clock)> {
+    Ok((Groundwork::lay(settings, clock.clone())?, clock))
+}
+
+/// The settings, by way of a configuration file.
+fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Settings> {
+    let interface = match way {
+        Way::Wire(wire) => Some(wire.interface()),
+        Way::Direct(_) => None,
+    };
+    folder.write("mqtt-password", broker.password.expose_secret())?;
+    let file = folder.write("checkind.toml", &hub::configuration(broker.port, interface))?;
+    let mut settings = settings::load(Some(&file), std::iter::empty())?.settings;
+    settings.database = Database::Sqlite { path: folder.file("checkind.db") };
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).is_ok();
+    settings.api = Some(Api { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 })) });
+    Ok(settings)
+}
+
+/// Imports the directory and adds the API user, as an operator would before the first start.
+async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result<()> {
+    let store = Store::open(&settings.database).await?;
+    let now = Clock::system().now().wall;
+    let import = import::read_json(&hub::directory(), &store.pin_key().await?)?;
+    store.import(&import.documents, now, |_| {}).await?;
+    let name: UserName = API_USER.parse().context("the name of the API user")?;
+    let rights = Rights::Roles([Role::CheckinRead, Role::FailedCheckinRead].into());
+    store.add_user(&name, &StoredPassword::new(password)?, &rights, now).await?;
+    store.close().await;
+    Ok(())
+}
+
+/// The living site.
+struct Site<'a> {
+    options: Options,
+    way: &'a Way,
+    /// Frames read directly.
+    read: Option<Arc<AtomicU64>>,
+    password: SecretString,
+    clock: Clock,
+    date: NaiveDate,
+    doors: Vec<Door>,
+    controllers: Controllers,
+    frames: mpsc::Sender<Vec<u8>>,
+}
+
+impl Site<'_> {
+    async fn live(
+        self,
+        database: Database,
+        place: oneshot::Receiver<Running>,
+        connections: Connections,
+        direct: Option<Direct>,
+    ) -> anyhow::Result<()> {
+        let Ok(running) = place.await else { return Ok(()) };
+        let api = running.api.context("the API is off")?;
+        let store = Store::open(&database).await?;
+        let background = async {
+            let direct = async {
+                match direct {
+                    Some(direct) => direct.run().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(connections.drive(), direct);
+        };
+        tokio::select! {
+            outcome = Box::pin(self.day(&store, api)) => outcome,
+            () = background => bail!("the simulated devices ended"),
+        }
+    }
+
+    async fn day(&self, store: &Store, api: SocketAddr) -> anyhow::Result<()> {
+        time::timeout(START_UP, ready(api)).await.context("the daemon did not subscribe in time")??;
+        self.introduce(api)?;
+        let scenes = day::scenes(self.date);
+        let mut watcher = Watcher::new(store.clone(), BusinessId(1), self.doors.clone(), self.date);
+        {
+            let mut played = pin!(self.play(&scenes));
+            loop {
+                tokio::select! {
+                    outcome = &mut played => break outcome?,
+                    () = time::sleep(LOOK_EVERY) => watcher.look().await?,
+                }
+            }
+        }
+        watcher.look().await?;
+        self.conclude(&watcher, api).await?;
+        if self.options.stay {
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    }
+
+    /// Lets everything happen at its time, until the end of the day.
+    async fn play(&self, scenes: &[Scene]) -> anyhow::Result<()> {
+        let end = day::instant(self.date, day::ENDS);
+        for scene in scenes.iter().take_while(|scene| scene.at < end) {
+            time::sleep(self.clock.real(scene.at.since(self.clock.now().wall))).await;
+            match &scene.act {
+                Act::Publish(from, topics, payload) => self.controllers.publish(*from, topics, payload).await?,
+                Act::Send(frame) => self.frames.send(frame.clone()).await.context("the wire is cut")?,
+            }
+        }
+        time::sleep(self.clock.real(end.since(self.clock.now().wall))).await;
+        Ok(())
+    }
+
+    fn introduce(&self, api: SocketAddr) -> io::Result<()> {
+        let wire = match self.way {
+            Way::Wire(wire) => format!(
+                "through a real wire: a veth pair,\n            from a network namespace to {}, which the daemon captures",
+                wire.interface()
+            ),
+            Way::Direct(why) => format!(
+                "directly through the frame decoder, because\n            this process cannot make a wire ({why}); root can"
+            ),
+        };
+        say(format_args!(
+            "A day at Harbour Hub, a small coworking site, in about {}. Everybody here is invented.\n\n\
+             Doors       a UHPPOTE board behind uhppoted-mqtt and an esp-rfid, publishing by MQTT 5 to an embedded broker\n\
+             Network     ARP and DHCP frames of phones and laptops, {wire}\n\
+             API         http://{api}, user {API_USER}, password {password}\n\
+             Try         curl -s -u {API_USER}:{password} http://{api}/api/spaces/checkins/1\n",
+            humantime::format_duration(self.options.length),
+            password = self.password.expose_secret(),
+        ))
+    }
+
+    async fn conclude(&self, watcher: &Watcher, api: SocketAddr) -> anyhow::Result<()> {
+        let figures = Figures(get(api, "/metrics").await?);
+        let now = clock_face(self.clock.now().wall);
+        say(format_args!("\n{now}  The day is over.\n\n{}", watcher.summary().await?))?;
+        say(format_args!(
+            "  door messages     {} received, {} acknowledged, {} said twice, {} not understood",
+            figures.sum("checkind_mqtt_messages_total", ""),
+            figures.sum("checkind_mqtt_acknowledged_total", ""),
+            figures.sum("checkind_decisions_total", "duplicate"),
+            figures.sum("checkind_decisions_total", "rejected"),
+        ))?;
+        let frames = match &self.read {
+            Some(read) => format!("{} read directly", read.load(Ordering::Relaxed)),
+            None => format!(
+                "{} captured, {} strong and {} weak evidence, {} suspicious, {} lost",
+                figures.sum("checkind_capture_frames_total", ""),
+                figures.sum("checkind_capture_strong_total", ""),
+                figures.sum("checkind_capture_weak_total", ""),
+                figures.sum("checkind_capture_suspicious_total", ""),
+                figures.sum("checkind_capture_kernel_drops_total", ""),
+            ),
+        };
+        let presences = figures.sum("checkind_presences_total", "");
+        say(format_args!("  frames            {frames}; merged into {presences} presences\n"))?;
+        let password = self.password.expose_secret();
+        if self.options.stay {
+            say(format_args!(
+                "The daemon goes on, at the usual pace, until Ctrl-C. Look around:\n\
+                 \x20 curl -s -u {API_USER}:{password} http://{api}/api/spaces/checkins/1\n\
+                 \x20 curl -s -u {API_USER}:{password} http://{api}/api/spaces/failedcheckins/1\n\
+                 \x20 curl -s http://{api}/readyz\n\
+                 \x20 curl -s http://{api}/metrics"
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the daemon has subscribed: what controllers say before goes nowhere.
+async fn ready(api: SocketAddr) -> anyhow::Result<()> {
+    loop {
+        let figures = Figures(get(api, "/metrics").await?);
+        let (wanted, granted) = (figures.sum("checkind_mqtt_topics", ""), figures.sum("checkind_mqtt_subscribed", ""));
+        if wanted > 0 && granted == wanted {
+            return Ok(());
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The body that the daemon's API answers.
+async fn get(api: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let asking = async {
+        let mut stream = TcpStream::connect(api).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.take(ANSWER).read_to_string(&mut answer).await?;
+        io::Result::Ok(answer)
+    };
+    let answer = time::timeout(ASKING, asking).await.context("the API does not answer")??;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.context("the API's answer has no end of headers")
+}
+
+/// The metrics page.
+struct Figures(String);
+
+impl Figures {
+    /// The sum of a family's values whose labels contain this text.
+    fn sum(&self, family: &str, label: &str) -> u64 {
+        let of_family = |line: &&str| {
+            line.strip_prefix(family).is_some_and(|rest| rest.starts_with(['{', ' ']) && rest.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next()?.parse::<u64>().ok();
+        self.0.lines().filter(of_family).filter_map(value).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_summed_by_family_and_label() {
+        let figures = Figures("# HELP a A\na{x=\"one\"} 2\na{x=\"two\"} 3\na_total 7\nb 1\n".to_owned());
+        assert_eq!(figures.sum("a", ""), 5);
+        assert_eq!(figures.sum("a", "two"), 3);
+        assert_eq!(figures.sum("b", ""), 1);
+        assert_eq!(figures.sum("c", ""), 0);
+    }
+}

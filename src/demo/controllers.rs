@@ -1,0 +1,75 @@
+//! The simulated door controllers: each a real MQTT 5 client of its own, QoS 1.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use anyhow::Context;
+use rumqttc::{AsyncClient, EventLoop, MqttOptions, PublishOptions, QoS};
+use secrecy::ExposeSecret;
+use tokio::time;
+
+use super::{
+    broker::{self, Broker},
+    day::Controller,
+};
+
+/// Messages waiting for the connection; more than the day has in its busiest minute. When it is full, the day waits.
+const WAITING: usize = 256;
+
+/// The pause before a controller connects again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// All controllers of the site.
+pub(super) struct Controllers {
+    bridge: AsyncClient,
+    garden: AsyncClient,
+}
+
+/// Their connections, which somebody has to drive.
+pub(super) struct Connections {
+    bridge: EventLoop,
+    garden: EventLoop,
+}
+
+/// Makes the controllers; they connect when they are driven.
+pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, Connections)> {
+    let (bridge, bridge_loop) = client(broker, "uhppoted-gateway")?;
+    let (garden, garden_loop) = client(broker, "esp-garden")?;
+    Ok((Controllers { bridge, garden }, Connections { bridge: bridge_loop, garden: garden_loop }))
+}
+
+fn client(broker: &Broker, id: &str) -> anyhow::Result<(AsyncClient, EventLoop)> {
+    let mut options = MqttOptions::new(id, (Ipv4Addr::LOCALHOST.to_string(), broker.port));
+    options.set_keep_alive(20).set_credentials(broker::USER, broker.password.expose_secret().to_owned());
+    AsyncClient::builder(options).capacity(WAITING).try_build().context("an MQTT client cannot be made")
+}
+
+impl Controllers {
+    /// Publishes one payload on each of the topics.
+    pub(super) async fn publish(&self, from: Controller, topics: &[&str], payload: &str) -> anyhow::Result<()> {
+        let client = match from {
+            Controller::Bridge => &self.bridge,
+            Controller::Garden => &self.garden,
+        };
+        for topic in topics {
+            let options = PublishOptions::new(QoS::AtLeastOnce);
+            client.publish(*topic, payload.to_owned(), options).await.context("a controller cannot publish")?;
+        }
+        Ok(())
+    }
+}
+
+impl Connections {
+    /// Keeps every controller connected; never ends.
+    pub(super) async fn drive(self) {
+        tokio::join!(keep(self.bridge), keep(self.garden));
+    }
+}
+
+async fn keep(mut connection: EventLoop) {
+    loop {
+        if let Err(error) = connection.poll().await {
+            tracing::debug!(%error, "a simulated controller lost its connection");
+            time::sleep(PAUSE).await;
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! The rules of the tree that no compiler and no lint can hold: what is pure, what is documented, what lies where.
+//!
+//! The tables of `src/docs/reference.md` are made from the code. When one of these tests says that a table is old,
+//! run `UPDATE_DOCS=1 tests/run tidy` and commit what it wrote.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use checkind::{
+    access::Role,
+    clock::{BootTime, Clock, Now, WallTime},
+    engine::decision::Reason,
+    health::{ConditionKind, Health},
+    metrics::Metrics,
+};
+use regex::Regex;
+
+/// All that the top level may hold; `target` and what version control keeps beside it are nobody's product.
+const TOP_LEVEL: [&str; 14] = [
+    ".ci",
+    ".git",
+    ".gitignore",
+    ".rustfmt.toml",
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "README.md",
+    "clippy.toml",
+    "config",
+    "deny.toml",
+    "src",
+    "systemd",
+    "tests",
+];
+
+/// What a pure module has no business with: other machines, files, the system, time, chance, tasks, the log.
+const IMPURE: [&str; 28] = [
+    "tokio",
+    "tokio_util",
+    "futures_util",
+    "sqlx",
+    "rumqttc",
+    "rumqttd",
+    "pnet",
+    "axum",
+    "hyper",
+    "hyper_util",
+    "libc",
+    "rustix",
+    "signal_hook",
+    "sd_notify",
+    "tracing",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::os",
+    "std::process",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "crate::random",
+    "crate::clock::Clock",
+];
+
+/// Modules that decide, parse or map, and must never stop being pure.
+const ALWAYS_PURE: [&str; 11] = [
+    "src/directory.rs",
+    "src/engine.rs",
+    "src/engine/admission.rs",
+    "src/engine/calendar.rs",
+    "src/engine/life.rs",
+    "src/pipeline/plan.rs",
+    "src/sighting.rs",
+    "src/source/mqtt/mapping.rs",
+    "src/source/network/coalesce.rs",
+    "src/source/network/filter.rs",
+    "src/source/network/frame.rs",
+];
+
+/// The one module that may contain unsafe code, as `Cargo.toml` promises.
+const UNSAFE: &str = "src/source/network/ring.rs";
+
+const REFERENCE: &str = "src/docs/reference.md";
+
+#[test]
+fn the_top_level_holds_nothing_else() {
+    let found: BTreeSet<String> = fs::read_dir(root())
+        .expect("the top level")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .filter(|name| name != "target")
+        .collect();
+    let allowed: BTreeSet<String> = TOP_LEVEL.map(str::to_owned).into();
+    let stray: Vec<&String> = found.difference(&allowed).collect();
+    assert!(stray.is_empty(), "not in the list of the top level: {stray:?}");
+    let missing: Vec<&String> = allowed.difference(&found).collect();
+    assert!(missing.is_empty(), "in the list of the top level, but not there: {missing:?}");
+}
+
+#[test]
+fn pure_modules_import_nothing_impure() {
+    let pure: Vec<Source> = sources("src").into_iter().filter(|source| source.text.starts_with("//! PURE")).collect();
+    let names: BTreeSet<&str> = pure.iter().map(|source| source.name.as_str()).collect();
+    for must in ALWAYS_PURE {
+        assert!(names.contains(must), "{must} does not begin with \"//! PURE\"");
+    }
+    let mut found = Vec::new();
+    for source in &pure {
+        for (number, line) in source.code() {
+            for word in IMPURE.iter().filter(|word| mentions(line, word)) {
+                found.push(format!("{}:{number} uses {word}: {}", source.name, line.trim()));
+            }
+        }
+        // `use std::{fs, …}` and `use crate::{clock::{Clock, …}}` say the same in another form.
+        for path in source.imports() {
+            for word in IMPURE.iter().filter(|word| path == **word || path.starts_with(&format!("{word}::"))) {
+                found.push(format!("{} imports {path}, part of {word}", source.name));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn imports_are_taken_apart() {
+    let source = Source {
+        name: String::new(),
+        text: "use std::{\n    fs::{self, File},\n    time::Duration,\n};\npub use crate::mac::MacAddr;\n".to_owned(),
+    };
+    assert_eq!(source.imports(), ["std::fs", "std::fs::File", "std::time::Duration", "crate::mac::MacAddr"]);
+}
+
+#[test]
+fn unsafe_code_is_in_one_module() {
+    let word = Regex::new(r"\bunsafe\b").expect("a pattern");
+    for source in sources("src") {
+        let has = source.code().any(|(_, line)| word.is_match(line) && !line.contains("deny(unsafe"));
+        assert_eq!(has, source.name == UNSAFE, "{}", source.name);
+    }
+}
+
+#[test]
+fn only_the_pipeline_writes_records() {
+    let put = Regex::new(r"\.put_(visits|failures|log)\(").expect("a pattern");
+    let writers: Vec<String> = sources("src")
+        .into_iter()
+        .filter(|source| source.code().any(|(_, line)| put.is_match(line)))
+        .map(|source| source.name)
+        .filter(|name| !name.starts_with("src/store"))
+        .collect();
+    assert_eq!(writers, ["src/pipeline.rs"]);
+}
+
+#[test]
+fn every_file_says_what_lives_in_it() {
+    for source in sources("src") {
+        let first = source.text.lines().next().unwrap_or_default();
+        let part = source.name.ends_with("/tests.rs");
+        assert!(first.starts_with("//! ") || part, "{} does not begin with what lives in it", source.name);
+    }
+}
+
+#[test]
+fn no_file_names_a_place_of_one_machine() {
+    let places = Regex::new(r"/home/[a-z]|/root/|/Users/|/work/").expect("a pattern");
+    for folder in ["src", "tests", "config", "systemd", ".ci"] {
+        for source in files(folder) {
+            for (number, line) in source.text.lines().enumerate() {
+                let ours = source.name == "tests/tidy.rs" && line.contains("Regex::new");
+                assert!(ours || !places.is_match(line), "{}:{}: {line}", source.name, number + 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_preset_that_is_shipped_can_be_named() {
+    let mut shipped: Vec<String> = files("config/presets").into_iter().map(|file| file.name).collect();
+    let mut named: Vec<String> =
+        checkind::source::mqtt::presets::NAMES.iter().map(|name| format!("config/presets/{name}.toml")).collect();
+    shipped.sort();
+    named.sort();
+    assert_eq!(shipped, named);
+}
+
+#[test]
+fn the_table_of_reasons_is_the_codes() {
+    let mut table = "| code | sentence |\n|---|---|\n".to_owned();
+    for reason in Reason::all() {
+        // Double brackets would be a link in the documentation.
+        let sentence = reason.sentence().replace("[[door]]", "`[[door]]`");
+        writeln!(table, "| `{}` | {sentence} |", reason.code()).expect("a String takes everything");
+    }
+    holds(REFERENCE, "reasons", &table);
+}
+
+#[test]
+fn the_table_of_conditions_is_the_codes() {
+    let source = read("src/health.rs");
+    let mut table = "| condition | `/readyz` | means |\n|---|---|---|\n".to_owned();
+    for kind in ConditionKind::ALL {
+        let means = Regex::new(&format!(r"/// ([^\n]*)\n\s*{kind:?},")).expect("a pattern");
+        let means = &means.captures(&source).unwrap_or_else(|| panic!("{kind:?} has no comment of one line"))[1];
+        let answer = if kind.blocks_readiness() { "503" } else { "warns" };
+        writeln!(table, "| `{}` | {answer} | {means} |", kind.name()).expect("a String takes everything");
+    }
+    holds(REFERENCE, "conditions", &table);
+}
+
+#[test]
+fn the_table_of_roles_is_the_codes() {
+    let roles: Vec<String> = Role::ALL.iter().map(|role| format!("`{}`", role.name())).collect();
+    holds(REFERENCE, "roles", &format!("{}\n", roles.join(", ")));
+}
+
+#[test]
+fn the_table_of_metrics_is_the_codes() {
+    let mut metrics = registered_metrics();
+    metrics.extend(watched_figures());
+    let mut table = "| metric | what it counts or shows |\n|---|---|\n".to_owned();
+    for (name, help) in metrics {
+        writeln!(table, "| `{name}` | {help} |").expect("a String takes everything");
+    }
+    holds(REFERENCE, "metrics", &table);
+}
+
+/// A row of the table of bounds names the constant that holds it; the row's first number is the constant's.
+#[test]
+fn the_bounds_of_the_documentation_are_those_of_the_code() {
+    let row = Regex::new(r"(?m)^\| [^|]* \| ([^|]*) \| [^|]* \| `(src/[^`]*) ([A-Z_]+)` \|$").expect("a pattern");
+    let number = Regex::new(r"[0-9][0-9_]*").expect("a pattern");
+    let page = read("README.md");
+    let mut rows = 0;
+    for found in row.captures_iter(&page) {
+        rows += 1;
+        let (bound, file, name) = (&found[1], &found[2], &found[3]);
+        let constant = Regex::new(&format!(r"const {name}: [^=]* = ([^;]*);")).expect("a pattern");
+        let text = read(file);
+        let value = &constant.captures(&text).unwrap_or_else(|| panic!("{file} has no constant {name}"))[1];
+        let written = number.find(value).unwrap_or_else(|| panic!("{name} has no number: {value}")).as_str();
+        let said: String = bound.chars().filter(|c| *c != ',').take_while(|c| *c != ' ').collect();
+        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, the README says {bound}");
+    }
+    assert!(rows >= 15, "the table of bounds has only {rows} rows that can be read");
+}
+
+/// The documents name the tests that prove what they say: `proof: area::name`.
+#[test]
+fn every_proof_that_the_documents_name_exists() {
+    let mut known = BTreeSet::new();
+    let function = Regex::new(r"\bfn ([a-z_0-9]+)").expect("a pattern");
+    for source in sources("src").into_iter().chain(sources("tests")) {
+        known.extend(function.captures_iter(&source.text).map(|found| found[1].to_owned()));
+    }
+    let proof = Regex::new(r"`proof: ([a-z_0-9]+)`").expect("a pattern");
+    let mut named = 0;
+    for page in files("src/docs") {
+        for found in proof.captures_iter(&page.text) {
+            named += 1;
+            assert!(known.contains(&found[1]), "{} names the test {}, which does not exist", page.name, &found[1]);
+        }
+    }
+    assert!(named >= 30, "only {named} proofs are named");
+}
+
+/// Name and help of everything that `Metrics` registers by itself, from its own text.
+fn registered_metrics() -> BTreeMap<String, String> {
+    let start = Now { wall: WallTime::from_millis(0), boot: BootTime::from_duration(Duration::ZERO) };
+    let codes: Vec<&str> = Reason::all().map(Reason::code).collect();
+    let text = Metrics::new(Health::new(Clock::manual(start)), &codes).text();
+    let help = Regex::new(r"(?m)^# HELP (\S+) (.*?)\.?$").expect("a pattern");
+    let kind = |name: &str| {
+        let line = format!("# TYPE {name} ");
+        text.lines().find_map(|text| text.strip_prefix(&line)).expect("every metric has a type").to_owned()
+    };
+    help.captures_iter(&text)
+        .map(|found| {
+            let suffix = match kind(&found[1]).as_str() {
+                "counter" => "_total",
+                "info" => "_info",
+                _ => "",
+            };
+            (format!("{}{suffix}", &found[1]), found[2].to_owned())
+        })
+        .collect()
+}
+
+/// Name and help of the figures that are read at scrape, from the source of the supervisor that names them.
+fn watched_figures() -> Vec<(String, String)> {
+    let figure = Regex::new(r#"\b(counter|gauge)\(\s*"([a-z_]+)",\s*"([^"]+)""#).expect("a pattern");
+    let source = read("src/supervisor.rs");
+    let found: Vec<_> = figure
+        .captures_iter(&source)
+        .map(|found| {
+            let suffix = if &found[1] == "counter" { "_total" } else { "" };
+            (format!("checkind_{}{suffix}", &found[2]), found[3].to_owned())
+        })
+        .collect();
+    assert!(found.len() >= 20, "the figures of captures and session are named in another form now");
+    found
+}
+
+/// Compares what stands between the markers of a page with what the code says; with `UPDATE_DOCS` it writes it there.
+#[expect(clippy::disallowed_methods, reason = "whoever changes a table asks for it by a variable")]
+fn holds(page: &str, name: &str, table: &str) {
+    // Tests of one page must not overwrite each other's tables.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = read(page);
+    let (begin, end) = (format!("<!-- {name}: made from the code -->\n"), format!("<!-- end of {name} -->"));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?)));
+    let (before, (now, after)) = parts.unwrap_or_else(|| panic!("{page} has no markers of {name}"));
+    if now.trim() == table.trim() {
+        return;
+    }
+    assert!(
+        std::env::var_os("UPDATE_DOCS").is_some(),
+        "{page}: {name} is not what the code says; run UPDATE_DOCS=1 tests/run tidy\n{table}"
+    );
+    let text = format!("{before}{begin}\n{table}\n{end}{after}");
+    fs::write(root().join(page), text).expect("the page");
+}
+
+/// One file of the tree.
+struct Source {
+    /// Below the top level, with slashes.
+    name: String,
+    text: String,
+}
+
+impl Source {
+    /// The numbered lines of code: no comments, and no tests, which stand last.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.text
+            .lines()
+            .enumerate()
+            .map(|(at, line)| (at + 1, line))
+            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+    }
+
+    /// Every path that is imported, each on its own: `use a::{b, c::d}` is `a::b` and `a::c::d`.
+    fn imports(&self) -> Vec<String> {
+        let code: String = self.code().map(|(_, line)| line).collect::<Vec<_>>().join(" ");
+        let statement = Regex::new(r"\buse ((?:[A-Za-z_0-9]+::|\{)[^;]*);").expect("a pattern");
+        statement.captures_iter(&code).flat_map(|found| spread("", &found[1])).collect()
+    }
+}
+
+/// Takes a tree of imports apart.
+fn spread(prefix: &str, tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((head, inner)) = tree.split_once('{') else {
+        return match tree.split(" as ").next().unwrap_or_default().trim() {
+            "" => Vec::new(),
+            "self" => vec![prefix.trim_end_matches("::").to_owned()],
+            path => vec![format!("{prefix}{path}")],
+        };
+    };
+    let inner = inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
+    let prefix = format!("{prefix}{}", head.trim());
+    branches(inner).iter().flat_map(|branch| spread(&prefix, branch)).collect()
+}
+
+/// The parts between the commas that stand in no inner braces.
+fn branches(inner: &str) -> Vec<String> {
+    let (mut depth, mut parts) = (0, vec![String::new()]);
+    for c in inner.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(last) = parts.last_mut() {
+            last.push(c);
+        }
+    }
+    parts
+}
+
+/// Does the line use this path or crate, as a word of its own?
+fn mentions(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let alone = before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '"');
+        alone && line[at + word.len()..].starts_with("::")
+    })
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    files(folder)
+        .into_iter()
+        .filter(|file| Path::new(&file.name).extension().is_some_and(|kind| kind == "rs"))
+        .collect()
+}
+
+/// Every file below a folder that is text, sorted by name.
+fn files(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                // Build results of the fuzz targets, and inputs that are no text.
+                let skipped = path.ends_with("target") || path.ends_with("corpus");
+                folders.extend((!skipped).then_some(path));
+            } else if let Ok(text) = fs::read_to_string(&path) {
+                let name = path.strip_prefix(root()).expect("it lies below").to_str().expect("UTF-8").to_owned();
+                found.push(Source { name, text });
+            }
+        }
+    }
+    found.sort_by(|left, right| left.name.cmp(&right.name));
+    assert!(!found.is_empty(), "nothing in {folder}");
+    found
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
+}
