@@ -408,7 +408,14 @@ fn what_a_reload_cannot_change_is_named() {
     let folder = |text: &str| Folder::new(text).write("secret", "x").settings(&[]);
     let before = folder(SITE);
     let needing = |text: &str| settings::changes_needing_restart(&before, &folder(text));
-    assert_eq!(needing(&format!("{SITE}linger = \"1m\"\n[retention]\nsightings = \"1d\"\n")), Vec::<&str>::new());
+    assert_eq!(needing(&format!("{SITE}linger = \"1m\"\n")), Vec::<&str>::new());
+    assert_eq!(
+        needing(
+            "[retention]\nsightings = \"1d\"\n[site]\nbusiness = 2\nname = \"Hub\"\ntime_zone = \"Europe/London\"\n"
+        )
+        .last(),
+        Some(&"retention")
+    );
     assert_eq!(needing(&SITE.replace("= 1", "= 2")), ["site.business"]);
     assert_eq!(
         needing(&format!(
