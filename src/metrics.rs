@@ -4,6 +4,8 @@
 //! (interfaces, sources); no person, card or address is ever one. Figures that live elsewhere as atomics are read at
 //! scrape, see [`Metrics::watch`].
 
+pub mod figures;
+
 use std::{
     collections::BTreeMap,
     fmt,

@@ -5,15 +5,7 @@
 //! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
 //! a part that ends without being told to ends the process with an error.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
@@ -34,7 +26,7 @@ use crate::{
     directory::Directory,
     engine::decision::Reason,
     health::{ConditionKind, Health},
-    metrics::{Figure, FigureValue, Metrics},
+    metrics::{Metrics, figures},
     pipeline::{self, Inlets, Pipeline, Rulebook},
     random, retention,
     settings::{self, Settings},
@@ -42,7 +34,7 @@ use crate::{
         DELIVERIES, Delivery, PRESENCES, Presences,
         mqtt::{counters::MqttCounters, session::Session},
         network::{
-            self, CaptureCounters, CaptureError, CaptureTask,
+            self, CaptureError, CaptureTask,
             coalesce::KnownMacs,
             hearing::{Hearing, LONGEST_GAP},
         },
@@ -355,14 +347,18 @@ impl Supervisor {
             // Before anything can be asked whether we are ready.
             capture.look()?;
             let counters = capture.counters();
-            self.metrics.watch("interface", &capture.interface().clone(), Arc::new(move || capture_figures(&counters)));
+            self.metrics.watch(
+                "interface",
+                &capture.interface().clone(),
+                Arc::new(move || figures::capture(&counters)),
+            );
             let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
             self.going.insert(going.id(), Part::Capture);
         }
         self.book = Some(book_sender);
         self.deliveries = Some(deliveries_sender);
         let counters = Arc::clone(&self.counters);
-        self.metrics.watch("session", "broker", Arc::new(move || session_figures(&counters)));
+        self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         self.start_session();
         Ok(())
     }
@@ -679,56 +675,6 @@ fn status(health: &Health, open: i64) -> String {
         })
         .collect();
     format!("{people}; {}", wrong.join(", "))
-}
-
-fn capture_figures(counters: &CaptureCounters) -> Vec<Figure> {
-    let counter = |name, help, value: &AtomicU64| Figure {
-        name,
-        help,
-        value: FigureValue::Counter(value.load(Ordering::Relaxed)),
-    };
-    vec![
-        counter("capture_frames", "Frames that the kernel's filter let through", &counters.frames),
-        counter("capture_strong", "Frames that were strong evidence", &counters.strong),
-        counter("capture_weak", "Frames that were weak evidence", &counters.weak),
-        counter("capture_no_evidence", "Frames of our protocols that were no evidence", &counters.no_evidence),
-        counter("capture_suspicious", "Frames that speak for another address than their own", &counters.suspicious),
-        counter("capture_malformed", "Frames that their protocol forbids", &counters.malformed),
-        counter("capture_out_of_scope", "Frames of other VLANs, of ours and of infrastructure", &counters.out_of_scope),
-        counter("capture_left_out", "Evidence of unknown devices for which there was no room", &counters.left_out),
-        counter(
-            "capture_kernel_drops",
-            "Frames that the kernel dropped because the ring was full",
-            &counters.kernel_drops,
-        ),
-        counter("capture_freezes", "How often the ring was full", &counters.freezes),
-    ]
-}
-
-fn session_figures(counters: &MqttCounters) -> Vec<Figure> {
-    let counter = |name, help, value: &AtomicU64| Figure {
-        name,
-        help,
-        value: FigureValue::Counter(value.load(Ordering::Relaxed)),
-    };
-    let gauge = |name, help, value: i64| Figure { name, help, value: FigureValue::Gauge(value) };
-    let number = |value: &AtomicU64| i64::try_from(value.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
-    vec![
-        gauge("mqtt_connected", "1 while there is a connection", i64::from(counters.connected.load(Ordering::Relaxed))),
-        gauge("mqtt_topics", "Topics that are subscribed to", number(&counters.topics)),
-        gauge("mqtt_subscribed", "Topics that the broker granted", number(&counters.subscribed)),
-        counter("mqtt_connects", "Connections that the broker accepted", &counters.connects),
-        counter("mqtt_failures", "Connections that failed or ended", &counters.failures),
-        counter("mqtt_messages", "Messages received", &counters.received),
-        counter("mqtt_payload_bytes", "Bytes of payload received", &counters.bytes),
-        counter("mqtt_redelivered", "Messages that the broker marked as delivered before", &counters.redelivered),
-        counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
-        counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
-        counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
-        counter("mqtt_dropped", "Messages not taken over because we were stopping", &counters.dropped),
-        counter("mqtt_shed", "QoS 0 messages dropped because the queue was full", &counters.shed),
-        gauge("mqtt_held", "Messages held back because the queue is full", number(&counters.held)),
-    ]
 }
 
 /// `RELOADING=1` needs the monotonic time in the same message.

@@ -1,0 +1,59 @@
+//! What the captures and the broker session count, as figures that are read at scrape.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Figure, FigureValue};
+use crate::source::{mqtt::counters::MqttCounters, network::CaptureCounters};
+
+/// The figures of one capture.
+pub fn capture(counters: &CaptureCounters) -> Vec<Figure> {
+    vec![
+        counter("capture_frames", "Frames that the kernel's filter let through", &counters.frames),
+        counter("capture_strong", "Frames that were strong evidence", &counters.strong),
+        counter("capture_weak", "Frames that were weak evidence", &counters.weak),
+        counter("capture_no_evidence", "Frames of our protocols that were no evidence", &counters.no_evidence),
+        counter("capture_suspicious", "Frames that speak for another address than their own", &counters.suspicious),
+        counter("capture_malformed", "Frames that their protocol forbids", &counters.malformed),
+        counter("capture_out_of_scope", "Frames of other VLANs, of ours and of infrastructure", &counters.out_of_scope),
+        counter("capture_left_out", "Evidence of unknown devices for which there was no room", &counters.left_out),
+        counter(
+            "capture_kernel_drops",
+            "Frames that the kernel dropped because the ring was full",
+            &counters.kernel_drops,
+        ),
+        counter("capture_freezes", "How often the ring was full", &counters.freezes),
+    ]
+}
+
+/// The figures of the broker session.
+pub fn session(counters: &MqttCounters) -> Vec<Figure> {
+    let connected = u64::from(counters.connected.load(Ordering::Relaxed));
+    vec![
+        gauge("mqtt_connected", "1 while there is a connection", connected),
+        gauge("mqtt_topics", "Topics that are subscribed to", read(&counters.topics)),
+        gauge("mqtt_subscribed", "Topics that the broker granted", read(&counters.subscribed)),
+        counter("mqtt_connects", "Connections that the broker accepted", &counters.connects),
+        counter("mqtt_failures", "Connections that failed or ended", &counters.failures),
+        counter("mqtt_messages", "Messages received", &counters.received),
+        counter("mqtt_payload_bytes", "Bytes of payload received", &counters.bytes),
+        counter("mqtt_redelivered", "Messages that the broker marked as delivered before", &counters.redelivered),
+        counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
+        counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
+        counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
+        counter("mqtt_dropped", "Messages not taken over because we were stopping", &counters.dropped),
+        counter("mqtt_shed", "QoS 0 messages dropped because the queue was full", &counters.shed),
+        gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
+    ]
+}
+
+fn counter(name: &'static str, help: &'static str, value: &AtomicU64) -> Figure {
+    Figure { name, help, value: FigureValue::Counter(read(value)) }
+}
+
+fn gauge(name: &'static str, help: &'static str, value: u64) -> Figure {
+    Figure { name, help, value: FigureValue::Gauge(i64::try_from(value).unwrap_or(i64::MAX)) }
+}
+
+fn read(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
