@@ -17,7 +17,8 @@ use checkind::{
     clock::{BootTime, Clock, Now, WallTime},
     engine::decision::Reason,
     health::{ConditionKind, Health},
-    metrics::Metrics,
+    metrics::{Figure, FigureValue, Metrics, figures},
+    source::{mqtt::counters::MqttCounters, network::CaptureCounters},
 };
 use regex::Regex;
 
@@ -293,19 +294,18 @@ fn registered_metrics() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Name and help of the figures that are read at scrape, from the source of the supervisor that names them.
+/// Name and help of the figures that are read at scrape.
 fn watched_figures() -> Vec<(String, String)> {
-    let figure = Regex::new(r#"\b(counter|gauge)\(\s*"([a-z_]+)",\s*"([^"]+)""#).expect("a pattern");
-    let source = read("src/supervisor.rs");
-    let found: Vec<_> = figure
-        .captures_iter(&source)
-        .map(|found| {
-            let suffix = if &found[1] == "counter" { "_total" } else { "" };
-            (format!("checkind_{}{suffix}", &found[2]), found[3].to_owned())
-        })
-        .collect();
-    assert!(found.len() >= 20, "the figures of captures and session are named in another form now");
-    found
+    let all =
+        figures::capture(&CaptureCounters::default()).into_iter().chain(figures::session(&MqttCounters::default()));
+    let named = |figure: Figure| {
+        let suffix = match figure.value {
+            FigureValue::Counter(_) => "_total",
+            FigureValue::Gauge(_) => "",
+        };
+        (format!("checkind_{}{suffix}", figure.name), figure.help.to_owned())
+    };
+    all.map(named).collect()
 }
 
 /// Compares what stands between the markers of a page with what the code says; with `UPDATE_DOCS` it writes it there.
