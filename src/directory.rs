@@ -289,7 +289,7 @@ mod tests {
 
     fn directory(json: &str) -> Directory {
         let import = import::read_json(json, "key").expect("imports");
-        let read = |document: import::Document| document.kind.read(document.body).expect("reads");
+        let read = |document: import::Document| document.kind.read_text(&document.body).expect("reads");
         Directory::build(1, import.documents.into_iter().map(read), "key")
     }
 
