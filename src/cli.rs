@@ -76,7 +76,7 @@ CoworkerTimePasses, in the API's shape. An entity replaces what is stored under 
 
 A name that ends in .csv is a table of people. It changes only the columns that it has; an empty field empties.
   id,full_name,email,active,tariff,teams,cards,macs
-  7,Ada Example,ada@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03;3c:22:fb:01:02:04";
+  7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03";
 
 #[derive(Debug, Args)]
 struct ImportArguments {
