@@ -1,12 +1,12 @@
 //! The command line: arguments to library calls to exit codes (sysexits.h: 64 usage, 69 unavailable, 77 permission,
 //! 78 configuration).
 
+pub mod import;
 mod table;
 pub mod user;
 pub mod who;
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
@@ -21,7 +21,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Role, UserName},
     clock::Clock,
-    directory::import,
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
@@ -53,11 +52,8 @@ enum Command {
     /// Check the configuration: every fault at once, with file, line and caret
     CheckConfig,
     /// Import people, credentials, teams, plans and passes; importing again updates by Id
-    Import {
-        /// JSON in the API's entity shape
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-    },
+    #[command(after_help = IMPORT_HELP)]
+    Import(ImportArguments),
     /// Who is in now, since when, last activity, why still in
     Who {
         /// Print the open check-ins in the API's shape
@@ -69,6 +65,33 @@ enum Command {
     /// API users, their roles and passwords
     #[command(subcommand)]
     User(UserCommand),
+}
+
+const IMPORT_HELP: &str = "\
+All files are one import: either everything is written or nothing, and every fault is listed with its place.
+
+JSON is one object of lists, all optional: Businesses, Teams, Tariffs, TimePasses, Coworkers,
+CoworkerTimePasses, in the API's shape. An entity replaces what is stored under its Id.
+  {\"Coworkers\": [{\"Id\": 7, \"FullName\": \"Ada Example\", \"AccessCardId\": \"8165538\"}]}
+
+A name that ends in .csv is a table of people. It changes only the columns that it has; an empty field empties.
+  id,full_name,email,active,tariff,teams,cards,macs
+  7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03";
+
+#[derive(Debug, Args)]
+struct ImportArguments {
+    /// Say what would change, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Also archive what the files no longer hold, of those lists of which they hold anything
+    #[arg(long)]
+    replace: bool,
+    /// Print what changed as JSON
+    #[arg(long)]
+    json: bool,
+    /// JSON in the API's entity shape, or a CSV table of people (*.csv)
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -186,7 +209,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(arguments) => demo(config.as_deref(), &arguments),
         Command::CheckConfig => check_config(config.as_deref()),
-        Command::Import { files } => import_files(config.as_deref(), &files),
+        Command::Import(arguments) => import_files(config.as_deref(), &arguments),
         Command::Who { json } => who_is_in(config.as_deref(), json),
         Command::Replay(Replay { files, frames: _ }) => {
             replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
@@ -241,44 +264,28 @@ fn check_config(config: Option<&Path>) -> Result<(), Failure> {
     say(&settings::summary(&settings))
 }
 
-fn import_files(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure> {
+fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<(), Failure> {
     let settings = load(config)?;
-    let work = async {
+    let ImportArguments { files, dry_run, replace, json } = arguments;
+    let options = import::Options { files, dry_run: *dry_run, replace: *replace };
+    let changes = runtime()?.block_on(async {
         let store = open(&settings).await?;
-        let key = store.pin_key().await.map_err(unavailable)?;
-        let mut documents = Vec::new();
-        for file in files {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("{} cannot be read", file.display()))
-                .map_err(|error| Failure::Other(INPUT, error))?;
-            let read = import::read_json(&text, &key).map_err(|faults| {
-                let listed: Vec<String> = faults.0.iter().map(|fault| format!("{}: {fault}", file.display())).collect();
-                Failure::Other(DATA, anyhow::anyhow!("nothing was imported\n{}", listed.join("\n")))
-            })?;
-            for warning in &read.warnings {
-                complain(&format!("warning: {}: {warning}", file.display()));
-            }
-            documents.extend(read.documents);
-        }
-        // The same entity in two files: the later one counts, as it would in two imports.
-        let latest: BTreeMap<_, _> =
-            documents.into_iter().map(|document| ((document.kind, document.id), document)).collect();
-        let documents: Vec<_> = latest.into_values().collect();
-        let all = documents.len();
-        let terminal = io::stderr().is_terminal();
-        let progress = |done| {
-            if terminal && done < all {
-                // A progress line that cannot be written is not worth stopping for.
-                drop(write!(io::stderr(), "\r{done} of {all} imported"));
-            }
-        };
-        store.import(&documents, Clock::system().now().wall, progress).await.map_err(unavailable)?;
+        let done = import::import(&store, &options, Clock::system().now().wall).await;
         store.close().await;
-        let clear = if terminal { "\r\x1b[K" } else { "" };
-        drop(write!(io::stderr(), "{clear}"));
-        say(&format!("{all} entities imported; a running daemon uses them within two seconds\n"))
-    };
-    runtime()?.block_on(work)
+        done.map_err(|error| Failure::Other(import_code(&error), error.into()))
+    })?;
+    for warning in &changes.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    say(&if *json { import::json(&changes, *dry_run) } else { import::text(&changes, *dry_run) })
+}
+
+fn import_code(error: &import::ImportError) -> u8 {
+    match error {
+        import::ImportError::Input(..) => INPUT,
+        import::ImportError::Faults(_) => DATA,
+        import::ImportError::Overtaken | import::ImportError::Store(_) => UNAVAILABLE,
+    }
 }
 
 fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {

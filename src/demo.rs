@@ -202,7 +202,7 @@ async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result
     let store = Store::open(&settings.database).await?;
     let now = Clock::system().now().wall;
     let import = import::read_json(&hub::directory(), &store.pin_key().await?)?;
-    store.import(&import.documents, now, |_| {}).await?;
+    store.import(&import.documents, store.directory_version().await?, now, |_| {}).await?;
     let name: UserName = API_USER.parse().context("the name of the API user")?;
     let rights = Rights::Roles([Role::CheckinRead, Role::FailedCheckinRead].into());
     store.add_user(&name, &StoredPassword::new(password)?, &rights, now).await?;

@@ -120,14 +120,37 @@ impl Directory {
                 members.entry(CoworkerId(*member)).or_default().push(&team.name);
             }
         }
-        for person in people {
+        // Whoever is archived keeps a credential only until somebody else has it: cards and devices are handed on.
+        let (archived, present): (Vec<_>, Vec<_>) = people.into_iter().partition(|person| person.archived);
+        let mut former = Self { pin_key: pin_key.into(), ..Self::default() };
+        for person in present {
             directory.add(person, &tariffs, &teams, &members, pin_key);
         }
+        for person in archived {
+            former.add(person, &tariffs, &teams, &members, pin_key);
+        }
+        directory.take_in(former);
         directory.coworkers.sort_by_key(|coworker| coworker.id);
         directory.macs.sort_unstable();
         directory.macs.dedup();
         directory.macs.shrink_to_fit();
         directory
+    }
+
+    /// Adds people whose claims give way to those that are there.
+    fn take_in(&mut self, former: Self) {
+        self.macs.sort_unstable();
+        let free = |mac: MacAddr| self.macs.binary_search_by_key(&mac, |(known, _)| *known).is_err();
+        let macs: Vec<_> = former.macs.into_iter().filter(|(mac, _)| free(*mac)).collect();
+        self.macs.extend(macs);
+        self.coworkers.extend(former.coworkers);
+        for (index, claims) in
+            [(&mut self.cards, former.cards), (&mut self.spellings, former.spellings), (&mut self.pins, former.pins)]
+        {
+            for (text, claim) in claims {
+                index.entry(text).or_insert(claim);
+            }
+        }
     }
 
     fn add(
@@ -266,7 +289,7 @@ mod tests {
 
     fn directory(json: &str) -> Directory {
         let import = import::read_json(json, "key").expect("imports");
-        let read = |document: import::Document| document.kind.read(document.body).expect("reads");
+        let read = |document: import::Document| document.kind.read_text(&document.body).expect("reads");
         Directory::build(1, import.documents.into_iter().map(read), "key")
     }
 
@@ -316,6 +339,24 @@ mod tests {
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "several");
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:01".parse().expect("mac"))), "Ada");
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:03".parse().expect("mac"))), "nobody");
+    }
+
+    #[test]
+    fn what_an_archived_person_had_belongs_to_whoever_has_it_now() {
+        let site = directory(
+            r#"{"Coworkers": [
+            {"Id": 1, "FullName": "Ada", "Archived": true, "AccessCardId": "7,85CCC7", "AccessPincode": "4711",
+             "MacAddresses": "3c:22:fb:00:00:01,3c:22:fb:00:00:02"},
+            {"Id": 2, "FullName": "Bob", "AccessCardId": "7,8768711", "AccessPincode": "4711",
+             "MacAddresses": "3c:22:fb:00:00:01"}
+        ]}"#,
+        );
+        assert_eq!(name(site.by_credential(&card("7", &[]))), "Bob");
+        assert_eq!(name(site.by_credential(&card("x", &["#85ccc7"]))), "Bob");
+        assert_eq!(name(site.by_credential(&Credential { kind: CredentialKind::Pin, ..card("4711", &[]) })), "Bob");
+        assert_eq!(name(site.by_mac("3c:22:fb:00:00:01".parse().expect("mac"))), "Bob");
+        assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "Ada");
+        assert_eq!(name(site.by_credential(&card("85ccc7", &[]))), "Ada", "written exactly so");
     }
 
     #[test]

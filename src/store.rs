@@ -13,6 +13,7 @@ mod sql;
 
 pub use access::TokenPair;
 pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
+pub use directory::Stored;
 pub use retention::Expired;
 pub use sightings::LoggedSighting;
 pub use sql::StoreError;

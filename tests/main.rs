@@ -10,6 +10,7 @@ mod mqtt;
 #[cfg(feature = "demo")]
 mod demo;
 mod lifecycle;
+mod import;
 mod faults;
 mod network;
 mod support;

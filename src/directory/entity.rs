@@ -87,6 +87,26 @@ impl EntityKind {
             Self::CoworkerTimePass => Entity::CoworkerTimePass(serde_json::from_value(document)?),
         })
     }
+
+    /// Reads the text of a document of this kind.
+    ///
+    /// # Errors
+    /// No JSON, or which field is missing or has a wrong type.
+    pub fn read_text(self, document: &str) -> Result<Entity, serde_json::Error> {
+        self.read(serde_json::from_str(document)?)
+    }
+
+    /// One entity of it, for people: `coworker`.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Business => "business",
+            Self::Team => "team",
+            Self::Tariff => "plan",
+            Self::TimePass => "kind of pass",
+            Self::Coworker => "coworker",
+            Self::CoworkerTimePass => "pass",
+        }
+    }
 }
 
 /// A location.

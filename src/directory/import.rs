@@ -1,10 +1,13 @@
 //! PURE. An import file to entities, every fault at once; nothing is imported from a file with a fault.
+//!
+//! What several files and the stored directory mean together is `import::draft`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+pub mod draft;
+mod people;
 
+use std::{collections::BTreeSet, fmt};
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::{
@@ -18,12 +21,10 @@ use crate::mac::MacAddr;
 pub struct Import {
     /// The documents, in the order of the file.
     pub documents: Vec<Document>,
-    /// What is odd but no fault: an address that two people claim, a randomised address.
-    pub warnings: Vec<String>,
 }
 
 /// One entity as it is stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// Which kind.
     pub kind: EntityKind,
@@ -31,12 +32,25 @@ pub struct Document {
     pub id: i64,
     /// `Archived`.
     pub archived: bool,
-    /// The whole document, its PINs replaced by digests.
-    pub body: Value,
+    /// The whole document as JSON, its PINs replaced by digests: as text, because a hundred thousand trees are large.
+    pub body: String,
+    /// Where it stands.
+    pub place: Place,
 }
 
-/// Why a file cannot be imported: every fault, with its path into the file.
-#[derive(Debug, PartialEq, Eq)]
+/// Where an entity stands, inside its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The index in its list.
+    Item(usize),
+    /// The line of a table, from 1.
+    Line(u64),
+    /// In the database.
+    Stored,
+}
+
+/// Why files cannot be imported: every fault, with its path into the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportFaults(pub Vec<String>);
 
 impl fmt::Display for ImportFaults {
@@ -47,132 +61,236 @@ impl fmt::Display for ImportFaults {
 
 impl std::error::Error for ImportFaults {}
 
-/// Faults reported at most: a file in a wrong shape has one per entity, and the first hundred tell as much.
-const FAULTS: usize = 100;
+/// Faults or warnings reported at most, each: a file in a wrong shape has one per entity, and the first hundred tell as
+/// much. The rest are counted.
+const LINES: usize = 100;
 
 /// The mark of a PIN that is stored as a digest.
 pub(crate) const DIGEST_MARK: &str = "sha256:";
 
-/// Reads the JSON of an import: one object of arrays, all optional (`design` section 7).
+/// Reads the JSON of an import: one object of arrays, all optional (`design` section 7). Entity by entity, so that only
+/// their texts are held.
 ///
 /// # Errors
 /// Every fault of the file, up to a hundred.
 pub fn read_json(text: &str, pin_key: &str) -> Result<Import, ImportFaults> {
-    let file: Value = serde_json::from_str(text).map_err(|error| {
-        ImportFaults(vec![format!("line {}, column {}: not JSON: {error}", error.line(), error.column())])
-    })?;
-    let Value::Object(arrays) = file else {
-        return Err(ImportFaults(vec![format!("the file holds {}; an object of arrays is needed", kind_of(&file))]));
-    };
-    let mut reading =
-        Reading { faults: Vec::new(), import: Import::default(), seen: BTreeSet::new(), macs: BTreeMap::new() };
-    for name in arrays.keys() {
-        if !EntityKind::ALL.iter().any(|kind| kind.array() == name) {
-            let known: Vec<&str> = EntityKind::ALL.iter().map(|kind| kind.array()).collect();
-            reading.faults.push(format!("{name}: no such list; there are {}", known.join(", ")));
-        }
+    let mut reading = Reading { pin_key, faults: Lines::default(), import: Import::default(), seen: BTreeSet::new() };
+    let mut json = serde_json::Deserializer::from_str(text.trim_start_matches(BYTE_ORDER_MARK));
+    let read = json.deserialize_any(File(&mut reading)).and_then(|()| json.end());
+    if let Err(error) = read {
+        let (line, column) = (error.line(), error.column());
+        reading.faults.push(|| format!("line {line}, column {column}: not JSON: {error}"));
     }
-    for kind in EntityKind::ALL {
-        match arrays.get(kind.array()) {
-            None | Some(Value::Null) => {}
-            Some(Value::Array(entities)) => {
-                for (at, entity) in entities.iter().enumerate() {
-                    reading.entity(kind, &format!("{}[{at}]", kind.array()), entity, pin_key);
-                }
-            }
-            Some(other) => reading.faults.push(format!("{}: {} where a list is needed", kind.array(), kind_of(other))),
-        }
-    }
-    reading.finish()
+    if reading.faults.is_empty() { Ok(reading.import) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-struct Reading {
-    faults: Vec<String>,
+/// What some programs put before the first character of a UTF-8 file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// The first lines of a report, and how many more there were.
+#[derive(Debug, Default)]
+struct Lines {
+    first: Vec<String>,
+    all: usize,
+}
+
+impl Lines {
+    fn push(&mut self, line: impl FnOnce() -> String) {
+        if self.first.len() < LINES {
+            self.first.push(line());
+        }
+        self.all += 1;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.all == 0
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        let more = self.all - self.first.len();
+        if more > 0 {
+            self.first.push(format!("and {more} more"));
+        }
+        self.first
+    }
+}
+
+struct Reading<'a> {
+    pin_key: &'a str,
+    faults: Lines,
     import: Import,
     seen: BTreeSet<(EntityKind, i64)>,
-    macs: BTreeMap<MacAddr, String>,
 }
 
-impl Reading {
-    fn entity(&mut self, kind: EntityKind, path: &str, entity: &Value, pin_key: &str) {
-        let Value::Object(fields) = entity else {
-            self.faults.push(format!("{path}: {} where an object is needed", kind_of(entity)));
+/// The whole file.
+struct File<'r, 'a>(&'r mut Reading<'a>);
+
+/// One of its lists.
+struct List<'r, 'a>(&'r mut Reading<'a>, EntityKind);
+
+/// Values that are neither of the two shapes that are asked for.
+macro_rules! other_shapes {
+    ($refuse:ident) => {
+        fn visit_bool<E>(self, value: bool) -> Result<(), E> {
+            self.$refuse(&Value::from(value));
+            Ok(())
+        }
+        fn visit_i64<E>(self, value: i64) -> Result<(), E> {
+            self.$refuse(&Value::from(value));
+            Ok(())
+        }
+        fn visit_u64<E>(self, value: u64) -> Result<(), E> {
+            self.$refuse(&Value::from(value));
+            Ok(())
+        }
+        fn visit_f64<E>(self, value: f64) -> Result<(), E> {
+            self.$refuse(&Value::from(value));
+            Ok(())
+        }
+        fn visit_str<E>(self, value: &str) -> Result<(), E> {
+            self.$refuse(&Value::from(value));
+            Ok(())
+        }
+    };
+}
+
+impl File<'_, '_> {
+    fn refuse(self, found: &Value) {
+        self.0.faults.push(|| format!("the file holds {}; an object of arrays is needed", kind_of(found)));
+    }
+}
+
+impl<'de> Visitor<'de> for File<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of arrays")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            if let Some(kind) = EntityKind::ALL.into_iter().find(|kind| kind.array() == name) {
+                map.next_value_seed(List(self.0, kind))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+                let known = EntityKind::ALL.map(EntityKind::array).join(", ");
+                self.0.faults.push(|| format!("{name}: no such list; there are {known}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        self.refuse(&Value::Array(Vec::new()));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.refuse(&Value::Null);
+        Ok(())
+    }
+
+    other_shapes!(refuse);
+}
+
+impl List<'_, '_> {
+    fn refuse(self, found: &Value) {
+        let array = self.1.array();
+        self.0.faults.push(|| format!("{array}: {} where a list is needed", kind_of(found)));
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for List<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for List<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let mut at = 0;
+        while let Some(entity) = list.next_element::<Value>()? {
+            self.0.entity(self.1, at, entity);
+            at += 1;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        self.refuse(&Value::Object(Map::new()));
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    other_shapes!(refuse);
+}
+
+impl Reading<'_> {
+    fn entity(&mut self, kind: EntityKind, at: usize, entity: Value) {
+        let path = || format!("{}[{at}]", kind.array());
+        if has_nul(&entity) {
+            self.faults.push(|| format!("{}: a text holds a NUL character, which no database can keep", path()));
+        }
+        let Value::Object(mut fields) = entity else {
+            self.faults.push(|| format!("{}: {} where an object is needed", path(), kind_of(&entity)));
             return;
         };
-        let read = match kind.read(entity.clone()) {
+        let read = match kind.read(Value::Object(fields.clone())) {
             Ok(read) => read,
             Err(error) => {
-                self.faults.push(format!("{path}: {error}"));
+                self.faults.push(|| format!("{}: {error}", path()));
                 return;
             }
         };
-        if has_nul(entity) {
-            self.faults.push(format!("{path}: a text holds a NUL character, which no database can keep"));
-        }
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
-            self.faults.push(format!("{path}.Id: {id} is not a positive number"));
+            self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
         }
         if !self.seen.insert((kind, id)) {
-            self.faults.push(format!("{path}.Id: {id} stands in this list twice"));
+            self.faults.push(|| format!("{}.Id: {id} stands in this list twice", path()));
         }
         if let Entity::Coworker(coworker) = &read {
-            self.devices(path, coworker);
+            for text in entity::listed(coworker.mac_addresses.as_deref()) {
+                if let Err(fault) = device(text) {
+                    self.faults.push(|| format!("{}.MacAddresses: {fault}", path()));
+                }
+            }
         }
-        let body = Value::Object(without_pins(fields, pin_key));
+        hide_pins(&mut fields, self.pin_key);
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        self.import.documents.push(Document { kind, id, archived, body });
+        let body = Value::Object(fields).to_string();
+        self.import.documents.push(Document { kind, id, archived, body, place: Place::Item(at) });
     }
+}
 
-    fn devices(&mut self, path: &str, coworker: &entity::Coworker) {
-        for text in entity::listed(coworker.mac_addresses.as_deref()) {
-            let mac = match text.parse::<MacAddr>() {
-                Ok(mac) if mac.is_station() => mac,
-                Ok(mac) => {
-                    self.faults.push(format!("{path}.MacAddresses: {mac} cannot be the address of one device"));
-                    continue;
-                }
-                Err(error) => {
-                    self.faults.push(format!("{path}.MacAddresses: {error}"));
-                    continue;
-                }
-            };
-            if mac.is_local() {
-                self.import.warnings.push(format!(
-                    "{path}.MacAddresses: {mac} is a randomised (locally administered) address; it may change, ask for the \
-                     device's fixed address on this network"
-                ));
-            }
-            if let Some(other) = self.macs.insert(mac, path.to_owned())
-                && other != path
-            {
-                self.import.warnings.push(format!(
-                    "{path}.MacAddresses: {mac} is also claimed by {other}; it will check nobody in until only one has it"
-                ));
-            }
-        }
-    }
-
-    fn finish(mut self) -> Result<Import, ImportFaults> {
-        if self.faults.is_empty() {
-            return Ok(self.import);
-        }
-        let more = self.faults.len().saturating_sub(FAULTS);
-        self.faults.truncate(FAULTS);
-        if more > 0 {
-            self.faults.push(format!("and {more} more"));
-        }
-        Err(ImportFaults(self.faults))
+/// The address of one device, or why it is none.
+fn device(text: &str) -> Result<MacAddr, String> {
+    match text.parse::<MacAddr>() {
+        Ok(mac) if mac.is_station() => Ok(mac),
+        Ok(mac) => Err(format!("{mac} cannot be the address of one device")),
+        Err(error) => Err(error.to_string()),
     }
 }
 
 /// PINs are kept as digests only, so that a reader of the database does not learn them.
-fn without_pins(fields: &Map<String, Value>, pin_key: &str) -> Map<String, Value> {
-    let mut fields = fields.clone();
+fn hide_pins(fields: &mut Map<String, Value>, pin_key: &str) {
     let text = match fields.get("AccessPincode") {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => return fields,
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => return,
     };
     let digests: Vec<String> = entity::listed(Some(&text))
         .map(|pin| {
@@ -184,7 +302,6 @@ fn without_pins(fields: &Map<String, Value>, pin_key: &str) -> Map<String, Value
         })
         .collect();
     fields.insert("AccessPincode".to_owned(), Value::String(digests.join(",")));
-    fields
 }
 
 fn has_nul(value: &Value) -> bool {
@@ -227,36 +344,23 @@ mod tests {
         assert_eq!(
             faults,
             [
-                "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
-                "Tariffs: an object where a list is needed",
                 "Coworkers[0].MacAddresses: \"nonsense\" is not a MAC address; write it as 3c:22:fb:01:02:03, \
                  3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203",
                 "Coworkers[1].Id: 1 stands in this list twice",
                 "Coworkers[2]: invalid type: string \"x\", expected i64",
                 "Coworkers[3]: missing field `FullName`",
                 "Coworkers[4]: a number where an object is needed",
+                "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
+                "Tariffs: an object where a list is needed",
             ]
         );
-    }
-
-    #[test]
-    fn an_address_that_two_people_claim_is_reported() {
-        let text = r#"{"Coworkers": [
-            {"Id": 1, "FullName": "Ada", "MacAddresses": "3C-22-FB-00-00-01"},
-            {"Id": 2, "FullName": "Bob", "MacAddresses": "3c:22:fb:00:00:01, 02:00:00:00:00:05"}
-        ]}"#;
-        let import = read_json(text, "key").expect("imports");
-        assert_eq!(import.documents.len(), 2);
-        assert_eq!(import.warnings.len(), 2, "{:?}", import.warnings);
-        assert!(import.warnings.iter().any(|warning| warning.contains("also claimed by Coworkers[0]")));
-        assert!(import.warnings.iter().any(|warning| warning.contains("randomised")));
     }
 
     #[test]
     fn pins_are_not_stored_in_clear_and_unknown_fields_are_kept() {
         let text = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "AccessPincode": 12345, "Nickname": "A"}]}"#;
         let import = read_json(text, "key").expect("imports");
-        let body = import.documents[0].body.to_string();
+        let body = &import.documents[0].body;
         assert!(!body.contains("12345"), "{body}");
         assert!(body.contains("Nickname"));
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Store, StoreError,
-    sql::{Arg, Statement, statement},
+    sql::{Arg, Row, Statement, statement},
 };
 use crate::{
     clock::WallTime,
@@ -14,11 +14,24 @@ use crate::{
 /// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
 const CHUNK: usize = 1000;
 
+/// One entity as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id, unique among its kind.
+    pub id: i64,
+    /// No longer in use.
+    pub archived: bool,
+    /// The document as JSON.
+    pub document: String,
+}
+
 const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
 const ALL: Statement =
     statement!("SELECT kind, document FROM directory WHERE archived = FALSE OR kind = 'coworker' ORDER BY kind, id");
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
-const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1");
+const PAGE: Statement =
+    statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
+const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
 const PUT: Statement = statement!(
     rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz)
     "INSERT INTO directory (kind, id, document, archived, updated_on)
@@ -31,7 +44,7 @@ const PUT: Statement = statement!(
 struct DocumentRow<'a> {
     kind: &'a str,
     id: i64,
-    document: String,
+    document: &'a str,
     archived: bool,
     updated_on: WallTime,
 }
@@ -40,6 +53,21 @@ impl Store {
     /// The number that every import counts up.
     pub async fn directory_version(&self) -> Result<i64, StoreError> {
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))
+    }
+
+    /// The stored entities of a kind, by id: the first thousand after this one. None when there are no more.
+    pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<Stored>, StoreError> {
+        let rows = self.sql.read(PAGE, &[Arg::Text(kind.word().to_owned()), Arg::Int(after)]).await?;
+        let stored = |row: Row| {
+            Ok(Stored { id: row.int("id")?, archived: row.bool("archived")?, document: row.text("document")? })
+        };
+        rows.into_iter().map(stored).collect()
+    }
+
+    /// The key that PINs are digested with; nothing when none has been drawn.
+    pub async fn drawn_pin_key(&self) -> Result<Option<String>, StoreError> {
+        let key = self.sql.read(VERSION, &[]).await?.first().map(|row| row.text("pin_key")).transpose()?;
+        Ok(key.filter(|key| !key.is_empty()))
     }
 
     /// The key that PINs are digested with, drawn by the first caller.
@@ -69,15 +97,23 @@ impl Store {
         Ok(Directory::build(version, entities, &pin_key))
     }
 
-    /// Stores the documents of an import, all or none; a running daemon sees the new version. `progress` is told how
-    /// many are done.
+    /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that
+    /// they were compared with. `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when somebody else has imported meanwhile.
     pub async fn import(
         &self,
         documents: &[Document],
+        over: i64,
         now: WallTime,
         mut progress: impl FnMut(usize),
     ) -> Result<(), StoreError> {
         let mut transaction = self.sql.begin().await?;
+        // First, so that a second import waits here on PostgreSQL, and then finds another version.
+        if transaction.change(COUNT_UP, &[Arg::Int(over)]).await? == 0 {
+            return Err(StoreError::Conflict);
+        }
         let mut done = 0;
         for chunk in documents.chunks(CHUNK) {
             let rows: Vec<DocumentRow<'_>> = chunk.iter().map(|document| row(document, now)).collect();
@@ -85,7 +121,6 @@ impl Store {
             done += chunk.len();
             progress(done);
         }
-        transaction.change(COUNT_UP, &[]).await?;
         transaction.commit().await
     }
 }
@@ -94,7 +129,7 @@ fn row(document: &Document, now: WallTime) -> DocumentRow<'_> {
     DocumentRow {
         kind: document.kind.word(),
         id: document.id,
-        document: document.body.to_string(),
+        document: &document.body,
         archived: document.archived,
         updated_on: now,
     }

@@ -11,7 +11,10 @@ use super::{Changes, Expired, Heard, LogLine, NewFailure, Store, StoreError, Tok
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
-    directory::import,
+    directory::{
+        entity::EntityKind,
+        import::{self, Document, Place},
+    },
     engine::{Visit, calendar::Calendar, decision::Reason},
     mac::MacAddr,
     record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot},
@@ -49,6 +52,7 @@ contract!(
     failed_devices_are_found_again,
     an_unrecognised_device_is_forgotten_with_its_line_of_the_log,
     an_import_is_loaded_and_counted,
+    a_directory_of_many_is_read_in_pages,
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
     a_token_is_held_until_it_ends_or_its_user_goes,
@@ -298,12 +302,44 @@ async fn an_import_is_loaded_and_counted(fresh: Fresh) {
     let documents = import::read_json(text, &key).expect("reads").documents;
     let before = fresh.store.directory_version().await.expect("asked");
     let mut seen = 0;
-    fresh.store.import(&documents, at(1), |done| seen = done).await.expect("imported");
-    fresh.store.import(&documents, at(2), |_| {}).await.expect("again");
+    fresh.store.import(&documents, before, at(1), |done| seen = done).await.expect("imported");
+    let late = fresh.store.import(&documents, before, at(2), |_| {}).await;
+    assert!(matches!(late, Err(StoreError::Conflict)), "compared with a version that is gone: {late:?}");
+    fresh.store.import(&documents, before + 1, at(2), |_| {}).await.expect("again");
     assert_eq!(seen, 2);
     let directory = fresh.store.load_directory().await.expect("loaded");
     assert_eq!((directory.version, directory.coworkers()), (before + 2, 1));
     assert_eq!(directory.business(BusinessId(1)), Some("Hub One"));
+    let page = fresh.store.directory_page(EntityKind::Coworker, 0).await.expect("a page");
+    assert_eq!(page.iter().map(|stored| (stored.id, stored.archived)).collect::<Vec<_>>(), [(7, false)]);
+    assert!(page[0].document.contains("8165538") && !page[0].document.contains("4711"), "{page:?}");
+    assert_eq!(fresh.store.directory_page(EntityKind::Coworker, 7).await.expect("a page"), []);
+    assert_eq!(fresh.store.drawn_pin_key().await.expect("asked"), Some(key));
+}
+
+async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
+    let document = |id| Document {
+        kind: EntityKind::Coworker,
+        id,
+        archived: id % 2 == 0,
+        body: format!("{{\"Id\":{id},\"FullName\":\"Member\"}}"),
+        place: Place::Stored,
+    };
+    let documents: Vec<Document> = (1..=2500).map(document).collect();
+    assert_eq!(fresh.store.drawn_pin_key().await.expect("asked"), None);
+    let before = fresh.store.directory_version().await.expect("asked");
+    fresh.store.import(&documents, before, at(1), |_| {}).await.expect("imported");
+    let mut ids = Vec::new();
+    loop {
+        let page = fresh.store.directory_page(EntityKind::Coworker, ids.last().copied().unwrap_or(0)).await;
+        let page = page.expect("a page");
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.iter().all(|stored| stored.archived == (stored.id % 2 == 0)));
+        ids.extend(page.iter().map(|stored| stored.id));
+    }
+    assert_eq!(ids, (1..=2500).collect::<Vec<_>>());
 }
 
 async fn two_writers_do_not_both_open(fresh: Fresh) {

@@ -1,0 +1,202 @@
+//! `checkind import`: files and the stored directory to one plan, the plan to the database, and what it was to people.
+
+use std::{
+    fmt::Write as _,
+    io::{self, IsTerminal, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use crate::{
+    clock::WallTime,
+    directory::{
+        entity::EntityKind,
+        import::{
+            ImportFaults,
+            draft::{Change, Changes, Draft},
+        },
+    },
+    store::{Store, StoreError},
+};
+
+/// Entities listed at most, of each of added, changed and archived: more than that nobody reads; `--json` has them all.
+const LISTED: usize = 50;
+
+/// One file, in octets: some hundred thousand people with all that the platform exports of them. A larger one is refused
+/// before it fills the memory.
+const LARGEST_FILE: u64 = 1 << 30;
+
+/// Why nothing was imported.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// A file cannot be opened or read.
+    #[error("{0} cannot be read")]
+    Input(String, #[source] io::Error),
+    /// The files cannot be used; every fault, one a line.
+    #[error("nothing was imported\n{0}")]
+    Faults(ImportFaults),
+    /// Somebody else imported at the same moment.
+    #[error("nothing was imported: another import came in between; start again")]
+    Overtaken,
+    /// The database failed.
+    #[error("nothing was imported")]
+    Store(#[source] StoreError),
+}
+
+impl From<StoreError> for ImportError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Conflict => Self::Overtaken,
+            StoreError::Unavailable(_) | StoreError::Unusable { .. } => Self::Store(error),
+        }
+    }
+}
+
+/// What to import and how.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// JSON, or CSV where the name ends so.
+    pub files: &'a [PathBuf],
+    /// Say what would change and write nothing.
+    pub dry_run: bool,
+    /// Archive what the files no longer hold.
+    pub replace: bool,
+}
+
+/// Imports; what has changed.
+///
+/// # Errors
+/// [`ImportError`]; then nothing has changed.
+pub async fn import(store: &Store, options: &Options<'_>, now: WallTime) -> Result<Changes, ImportError> {
+    // A dry run draws no key; nothing is stored then that its digests could be compared with.
+    let key = if options.dry_run { store.drawn_pin_key().await?.unwrap_or_default() } else { store.pin_key().await? };
+    let progress = Progress::new();
+    let version = store.directory_version().await?;
+    let mut draft = Draft::new(options.replace, key);
+    for file in options.files {
+        progress.say(|| format!("reading {}", file.display()));
+        take_in(&mut draft, file)?;
+    }
+    let mut draft = draft.read().map_err(ImportError::Faults)?;
+    let mut compared = 0;
+    for kind in EntityKind::ALL {
+        let mut after = 0;
+        loop {
+            let page = store.directory_page(kind, after).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for stored in &page {
+                draft.stored(kind, stored.id, stored.archived, &stored.document);
+            }
+            compared += page.len();
+            progress.say(|| format!("{compared} stored entities compared"));
+        }
+    }
+    let changes = draft.finish().map_err(ImportError::Faults)?;
+    if !options.dry_run && !changes.documents.is_empty() {
+        let all = changes.documents.len();
+        store
+            .import(&changes.documents, version, now, |done| progress.say(|| format!("{done} of {all} written")))
+            .await?;
+    }
+    Ok(changes)
+}
+
+fn take_in(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
+    let name = file.display().to_string();
+    let unread = |error| ImportError::Input(name.clone(), error);
+    let size = std::fs::metadata(file).map_err(unread)?.len();
+    if size > LARGEST_FILE {
+        draft.unreadable(&name, &format!("{size} octets are more than one file may have; split it"));
+        return Ok(());
+    }
+    let Ok(text) = String::from_utf8(std::fs::read(file).map_err(unread)?) else {
+        draft.unreadable(&name, "not UTF-8; save it as \"CSV UTF-8\" or JSON in UTF-8");
+        return Ok(());
+    };
+    if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+        draft.csv(&name, &text);
+    } else {
+        draft.json(&name, &text);
+    }
+    Ok(())
+}
+
+/// One line on the terminal that is written over and over, and gone at the end.
+struct Progress {
+    terminal: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { terminal: io::stderr().is_terminal() }
+    }
+
+    fn say(&self, line: impl FnOnce() -> String) {
+        if self.terminal {
+            // A progress line that cannot be written is not worth stopping for.
+            drop(write!(io::stderr(), "\r\x1b[K{}", line()));
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.terminal {
+            drop(write!(io::stderr(), "\r\x1b[K"));
+        }
+    }
+}
+
+/// What has changed, for programs.
+pub fn json(changes: &Changes, dry_run: bool) -> String {
+    let mut value = serde_json::to_value(changes).expect("changes are plain data");
+    if let Value::Object(fields) = &mut value {
+        fields.insert("DryRun".to_owned(), dry_run.into());
+    }
+    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+}
+
+/// What has changed, for people. An import that happened is only counted; a dry run names what would change.
+pub fn text(changes: &Changes, dry_run: bool) -> String {
+    let Changes { documents: _, added, changed, archived, unchanged, warnings: _ } = changes;
+    let mut text = String::new();
+    if dry_run {
+        for (sign, list) in [("add", added), ("change", changed), ("archive", archived)] {
+            for change in list.iter().take(LISTED) {
+                text.push_str(&line(sign, change));
+            }
+            if list.len() > LISTED {
+                writeln!(text, "{sign:8}and {} more; --json lists them all", list.len() - LISTED)
+                    .expect("writing to a String");
+            }
+        }
+    }
+    let would = if dry_run { "would be " } else { "" };
+    write!(
+        text,
+        "{} {would}added, {} {would}changed, {} {would}archived, {unchanged} unchanged",
+        added.len(),
+        changed.len(),
+        archived.len()
+    )
+    .expect("writing to a String");
+    text.push_str(match (dry_run, changes.documents.is_empty()) {
+        (true, _) => "; nothing was written\n",
+        (false, true) => "\n",
+        (false, false) => "; a running daemon uses it within two seconds\n",
+    });
+    text
+}
+
+fn line(sign: &str, change: &Change) -> String {
+    let name: String = change.name.iter().flat_map(|name| name.chars()).filter(|c| !c.is_control()).collect();
+    let mut line = format!("{sign:8}{} {}", change.kind.noun(), change.id);
+    for (before, part) in [(" ", name), (": ", change.fields.join(", "))] {
+        if !part.is_empty() {
+            line = line + before + &part;
+        }
+    }
+    line + "\n"
+}

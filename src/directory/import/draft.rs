@@ -1,0 +1,732 @@
+//! PURE. Several import files and the stored directory to what changes: one plan, made before anything is written.
+//!
+//! Files come first ([`Draft::json`], [`Draft::csv`]), then every stored entity, kind by kind in the order of
+//! [`EntityKind::ALL`] ([`Draft::stored`]), so that plans and teams are known by name before the people who have them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+};
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Document, ImportFaults, Lines, Place, device,
+    people::{self, Person},
+    read_json,
+};
+use crate::{
+    directory::entity::{self, Entity, EntityKind},
+    mac::MacAddr,
+};
+
+/// An import in the making.
+#[derive(Debug, Default)]
+pub struct Draft {
+    replace: bool,
+    pin_key: String,
+    files: Vec<String>,
+    /// What the files say, by entity; of the same entity in two files the later counts, lines of tables come on top.
+    entries: BTreeMap<(EntityKind, i64), Entry>,
+    /// The kinds of which the files hold anything.
+    listed: BTreeSet<EntityKind>,
+    /// Everything that is defined, in the files or in the database.
+    known: BTreeSet<(EntityKind, i64)>,
+    /// Plans and teams by their lower-cased names.
+    names: BTreeMap<(EntityKind, String), Vec<i64>>,
+    claims: BTreeMap<Claim, (i64, Spot, &'static str)>,
+    references: Vec<Reference>,
+    faults: Lines,
+    warnings: Lines,
+    changes: Changes,
+}
+
+/// What an import does to the directory.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Changes {
+    /// What is to be written.
+    #[serde(skip)]
+    pub documents: Vec<Document>,
+    /// Entities that were not there.
+    pub added: Vec<Change>,
+    /// Entities with another value in some field.
+    pub changed: Vec<Change>,
+    /// Entities that the files no longer hold.
+    pub archived: Vec<Change>,
+    /// How many entities of the files are stored as they are.
+    pub unchanged: usize,
+    /// What is odd but no fault, with its path.
+    pub warnings: Vec<String>,
+}
+
+/// One entity that is not as it was. No value of it but the name: its credentials are nobody's business.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Change {
+    /// The list that it belongs to.
+    #[serde(serialize_with = "array")]
+    pub kind: EntityKind,
+    /// Its `Id`.
+    pub id: i64,
+    /// `FullName` or `Name`.
+    pub name: Option<String>,
+    /// The names of the fields that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn array<S: serde::Serializer>(kind: &EntityKind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.array())
+}
+
+#[derive(Debug)]
+struct Entry {
+    spot: Spot,
+    /// The document of a JSON file.
+    document: Option<Document>,
+    /// Lines of tables, in their order.
+    lines: Vec<Person>,
+}
+
+/// Which file, and where in it.
+#[derive(Debug, Clone, Copy)]
+struct Spot {
+    file: usize,
+    place: Place,
+}
+
+/// A credential that only one person can have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Mac(MacAddr),
+    Card(Box<str>),
+    Pin(Box<str>),
+}
+
+/// An entity that another one names.
+#[derive(Debug)]
+struct Reference {
+    from: EntityKind,
+    spot: Spot,
+    field: &'static str,
+    to: (EntityKind, i64),
+    lack: Lack,
+}
+
+/// What it means that the entity is defined nowhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lack {
+    /// Always a fault.
+    Fault,
+    /// A fault where entities of that kind are known at all: exports of people alone are legitimate.
+    FaultAmongOthers,
+    /// Exports name people of other locations.
+    Warning,
+}
+
+impl Draft {
+    /// An empty import. `replace` archives what the files no longer hold, of the kinds that they hold.
+    pub fn new(replace: bool, pin_key: String) -> Self {
+        Self { replace, pin_key, ..Self::default() }
+    }
+
+    /// Takes in a file in the shape of the API; `name` is how messages call it.
+    pub fn json(&mut self, name: &str, text: &str) {
+        let file = self.file(name);
+        match read_json(text, &self.pin_key) {
+            Ok(read) => {
+                for document in read.documents {
+                    let key = (document.kind, document.id);
+                    let spot = Spot { file, place: document.place };
+                    self.list(key);
+                    self.entries.insert(key, Entry { spot, document: Some(document), lines: Vec::new() });
+                }
+            }
+            Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
+        }
+    }
+
+    /// Takes in a table of people.
+    pub fn csv(&mut self, name: &str, text: &str) {
+        let file = self.file(name);
+        match people::read_csv(text) {
+            Ok(people) => {
+                for person in people {
+                    let key = (EntityKind::Coworker, person.id);
+                    let spot = Spot { file, place: Place::Line(person.line) };
+                    self.list(key);
+                    let entry = self.entries.entry(key).or_insert(Entry { spot, document: None, lines: Vec::new() });
+                    entry.spot = spot;
+                    entry.lines.push(person);
+                }
+            }
+            Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}:{fault}"))),
+        }
+    }
+
+    /// Takes in a file that is no text, and why.
+    pub fn unreadable(&mut self, name: &str, why: &str) {
+        self.refuse([format!("{name}: {why}")]);
+    }
+
+    /// The files are all there; their plans and teams are known by name from here on.
+    ///
+    /// # Errors
+    /// Every fault of every file.
+    pub fn read(mut self) -> Result<Self, ImportFaults> {
+        if !self.faults.is_empty() {
+            return Err(ImportFaults(self.faults.finish()));
+        }
+        let mut names = Vec::new();
+        for kind in [EntityKind::Team, EntityKind::Tariff] {
+            for ((_, id), entry) in self.entries.range((kind, i64::MIN)..=(kind, i64::MAX)) {
+                let name = entry.document.as_ref().and_then(|document| name_of(&object(&document.body)));
+                names.extend(name.map(|name| (kind, *id, name)));
+            }
+        }
+        for (kind, id, name) in names {
+            self.name(kind, id, &name);
+        }
+        Ok(self)
+    }
+
+    /// Compares with one stored entity.
+    pub fn stored(&mut self, kind: EntityKind, id: i64, archived: bool, document: &str) {
+        self.known.insert((kind, id));
+        if let Some(entry) = self.entries.remove(&(kind, id)) {
+            self.weigh(kind, id, &entry, Some(document));
+            return;
+        }
+        if archived {
+            return;
+        }
+        let body = object(document);
+        if self.replace && self.listed.contains(&kind) {
+            self.archive(kind, id, body);
+            return;
+        }
+        if let Some(name) = name_of(&body) {
+            self.name(kind, id, &name);
+        }
+        if let Ok(Entity::Coworker(coworker)) = kind.read(Value::Object(body)) {
+            self.claim(&coworker, Spot { file: 0, place: Place::Stored });
+        }
+    }
+
+    /// Everything stored has been compared: what is left is new.
+    ///
+    /// # Errors
+    /// What the files name and nothing defines, with its path.
+    pub fn finish(mut self) -> Result<Changes, ImportFaults> {
+        for ((kind, id), entry) in mem::take(&mut self.entries) {
+            self.weigh(kind, id, &entry, None);
+        }
+        self.check_references();
+        if !self.faults.is_empty() {
+            return Err(ImportFaults(self.faults.finish()));
+        }
+        self.changes.warnings = self.warnings.finish();
+        Ok(self.changes)
+    }
+
+    fn file(&mut self, name: &str) -> usize {
+        self.files.push(name.to_owned());
+        self.files.len() - 1
+    }
+
+    fn list(&mut self, key: (EntityKind, i64)) {
+        self.listed.insert(key.0);
+        self.known.insert(key);
+    }
+
+    fn refuse(&mut self, faults: impl IntoIterator<Item = String>) {
+        for fault in faults {
+            self.faults.push(|| fault);
+        }
+    }
+
+    fn name(&mut self, kind: EntityKind, id: i64, name: &str) {
+        if matches!(kind, EntityKind::Team | EntityKind::Tariff) {
+            let ids = self.names.entry((kind, name.trim().to_lowercase())).or_default();
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+
+    /// One entity of the files against what is stored of it.
+    fn weigh(&mut self, kind: EntityKind, id: i64, entry: &Entry, stored: Option<&str>) {
+        let before = stored.map(object).unwrap_or_default();
+        let mut body = entry.document.as_ref().map_or_else(|| before.clone(), |document| object(&document.body));
+        for line in &entry.lines {
+            self.apply(line, entry.spot, &mut body);
+        }
+        let change = Change { kind, id, name: name_of(&body), fields: differences(&before, &body) };
+        let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
+        let text = Value::Object(body.clone()).to_string();
+        match kind.read(Value::Object(body)) {
+            Ok(entity) => self.look(&entity, entry.spot),
+            Err(error) => {
+                let path = self.path(kind, entry.spot, "FullName");
+                let fault = match stored {
+                    None => format!("{path}: needed, because nobody with the id {id} is known"),
+                    Some(_) => format!("{path}: what is stored of {id} cannot be read ({error}); import it as JSON"),
+                };
+                self.refuse([fault]);
+            }
+        }
+        let there = stored.is_some();
+        if there && change.fields.is_empty() {
+            self.changes.unchanged += 1;
+            return;
+        }
+        self.changes.documents.push(Document { kind, id, archived, body: text, place: entry.spot.place });
+        if there {
+            self.changes.changed.push(change);
+        } else {
+            self.changes.added.push(Change { fields: Vec::new(), ..change });
+        }
+    }
+
+    /// What a line of a table says, onto the document of its person; whoever is named is no longer archived.
+    fn apply(&mut self, line: &Person, spot: Spot, body: &mut Map<String, Value>) {
+        let spot = Spot { place: Place::Line(line.line), ..spot };
+        body.insert("Id".to_owned(), line.id.into());
+        if body.get("Archived") == Some(&Value::Bool(true)) {
+            body.insert("Archived".to_owned(), false.into());
+        }
+        if let Some(name) = &line.full_name {
+            body.insert("FullName".to_owned(), name.as_str().into());
+        }
+        if let Some(email) = &line.email {
+            body.insert("Email".to_owned(), text_or_null(email));
+        }
+        if let Some(active) = line.active
+            && body.get("Active").and_then(Value::as_bool).unwrap_or(true) != active
+        {
+            body.insert("Active".to_owned(), active.into());
+        }
+        if let Some(cards) = &line.cards {
+            set_list(body, "AccessCardId", cards, str::to_owned);
+        }
+        if let Some(macs) = &line.macs {
+            let spelled = |mac: &str| device(mac).map_or_else(|_| mac.to_owned(), |mac| mac.to_string());
+            set_list(body, "MacAddresses", macs, spelled);
+        }
+        if let Some(tariff) = &line.tariff {
+            self.set_tariff(tariff, spot, body);
+        }
+        if let Some(teams) = &line.teams {
+            self.set_teams(teams, spot, body);
+        }
+    }
+
+    fn set_tariff(&mut self, tariff: &str, spot: Spot, body: &mut Map<String, Value>) {
+        let id = if tariff.is_empty() { None } else { self.called(EntityKind::Tariff, tariff, spot, "TariffId") };
+        let same = body.get("TariffId").and_then(Value::as_i64) == id;
+        let named = body.get("TariffName").and_then(Value::as_str).unwrap_or_default();
+        if same && (id.is_some() || named == tariff) {
+            return;
+        }
+        body.insert("TariffId".to_owned(), id.map_or(Value::Null, Value::from));
+        body.insert("TariffName".to_owned(), text_or_null(tariff));
+    }
+
+    fn set_teams(&mut self, teams: &[String], spot: Spot, body: &mut Map<String, Value>) {
+        let ids: BTreeSet<i64> =
+            teams.iter().filter_map(|team| self.called(EntityKind::Team, team, spot, "Teams")).collect();
+        let before = body.get("Teams").and_then(|teams| serde_json::from_value::<entity::Ids>(teams.clone()).ok());
+        if before.unwrap_or_default().0.into_iter().collect::<BTreeSet<i64>>() != ids {
+            body.insert("Teams".to_owned(), ids.iter().copied().collect());
+        }
+        let names: BTreeSet<&str> = teams.iter().map(String::as_str).collect();
+        let before: BTreeSet<&str> = entity::listed(body.get("TeamNames").and_then(Value::as_str)).collect();
+        // Where teams are known, their own names are what a record keeps; a name beside them would outlive a renaming.
+        let names = if ids.is_empty() { names } else { BTreeSet::new() };
+        if before != names {
+            let names: Vec<&str> = names.into_iter().collect();
+            body.insert("TeamNames".to_owned(), text_or_null(&names.join(",")));
+        }
+    }
+
+    /// The plan or team of this name. Where none of its kind is known at all, the name alone is kept.
+    fn called(&mut self, kind: EntityKind, name: &str, spot: Spot, field: &'static str) -> Option<i64> {
+        if !self.any(kind) {
+            return None;
+        }
+        let found = self.names.get(&(kind, name.to_lowercase())).map_or(&[][..], Vec::as_slice);
+        if let [only] = found {
+            return Some(*only);
+        }
+        let fault = if found.is_empty() {
+            let near = self.nearest(kind, name).map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
+            format!("no {} is called \"{name}\"{near}", kind.noun())
+        } else {
+            format!("{} {}s are called \"{name}\"; import this person as JSON, with its id", found.len(), kind.noun())
+        };
+        let path = self.path(EntityKind::Coworker, spot, field);
+        self.refuse([format!("{path}: {fault}")]);
+        None
+    }
+
+    fn nearest(&self, kind: EntityKind, name: &str) -> Option<&str> {
+        let name = name.to_lowercase();
+        let known = self.names.keys().filter(|(of, _)| *of == kind).map(|(_, known)| known.as_str());
+        let steps = known.map(|known| (strsim::damerau_levenshtein(&name, known), known));
+        steps.filter(|(steps, _)| *steps <= 3).min().map(|(_, known)| known)
+    }
+
+    fn any(&self, kind: EntityKind) -> bool {
+        self.known.range((kind, i64::MIN)..=(kind, i64::MAX)).next().is_some()
+    }
+
+    fn archive(&mut self, kind: EntityKind, id: i64, mut body: Map<String, Value>) {
+        body.insert("Archived".to_owned(), true.into());
+        self.changes.archived.push(Change { kind, id, name: name_of(&body), fields: Vec::new() });
+        let body = Value::Object(body).to_string();
+        self.changes.documents.push(Document { kind, id, archived: true, body, place: Place::Stored });
+    }
+
+    /// What an entity of the files claims and refers to.
+    fn look(&mut self, entity: &Entity, spot: Spot) {
+        match entity {
+            Entity::Business(_) | Entity::Tariff(_) | Entity::TimePass(_) => {}
+            Entity::Team(team) => {
+                let from = EntityKind::Team;
+                for member in &team.team_members.0 {
+                    let to = (EntityKind::Coworker, *member);
+                    self.references.push(Reference { from, spot, field: "TeamMembers", to, lack: Lack::Warning });
+                }
+            }
+            Entity::CoworkerTimePass(pass) => {
+                let (from, lack) = (EntityKind::CoworkerTimePass, Lack::Fault);
+                let to = (EntityKind::Coworker, pass.coworker_id);
+                self.references.push(Reference { from, spot, field: "CoworkerId", to, lack });
+                let to = (EntityKind::TimePass, pass.time_pass_id);
+                self.references.push(Reference { from, spot, field: "TimePassId", to, lack });
+            }
+            Entity::Coworker(coworker) => {
+                let (from, lack) = (EntityKind::Coworker, Lack::FaultAmongOthers);
+                let tariff = coworker.tariff_id.map(|id| ("TariffId", (EntityKind::Tariff, id)));
+                let teams = coworker.teams.0.iter().map(|id| ("Teams", (EntityKind::Team, *id)));
+                let businesses = coworker.businesses.0.iter().map(|id| ("Businesses", (EntityKind::Business, *id)));
+                let home = coworker.invoicing_business_id.map(|id| ("InvoicingBusinessId", (EntityKind::Business, id)));
+                for (field, to) in tariff.into_iter().chain(teams).chain(businesses).chain(home) {
+                    self.references.push(Reference { from, spot, field, to, lack });
+                }
+                self.claim(coworker, spot);
+            }
+        }
+    }
+
+    /// Whose credentials these are; whoever is archived gives way (`directory`).
+    fn claim(&mut self, coworker: &entity::Coworker, spot: Spot) {
+        if coworker.archived {
+            return;
+        }
+        for (at, text) in entity::listed(coworker.mac_addresses.as_deref()).enumerate() {
+            let Ok(mac) = device(text) else { continue };
+            if mac.is_local() && spot.place != Place::Stored {
+                let path = self.path(EntityKind::Coworker, spot, "MacAddresses");
+                let which = ordinal(at);
+                self.warnings.push(|| {
+                    format!(
+                        "{path}: {which} is a randomised (locally administered) address; it may change, ask for the \
+                         device's fixed address on this network"
+                    )
+                });
+            }
+            self.claim_one(Claim::Mac(mac), coworker.id, spot, "MacAddresses", at);
+        }
+        for (field, cards) in [("AccessCardId", &coworker.access_card_id), ("KeyFobNumber", &coworker.key_fob_number)] {
+            for (at, card) in entity::listed(cards.as_deref()).enumerate() {
+                self.claim_one(Claim::Card(card.to_lowercase().into()), coworker.id, spot, field, at);
+            }
+        }
+        for (at, pin) in entity::listed(coworker.access_pincode.as_deref()).enumerate() {
+            self.claim_one(Claim::Pin(pin.into()), coworker.id, spot, "AccessPincode", at);
+        }
+    }
+
+    fn claim_one(&mut self, claim: Claim, id: i64, spot: Spot, field: &'static str, at: usize) {
+        let Some(&(other, elsewhere, its_field)) = self.claims.get(&claim) else {
+            self.claims.insert(claim, (id, spot, field));
+            return;
+        };
+        // Two stored people were reported when they were imported.
+        if other == id || (spot.place == Place::Stored && elsewhere.place == Place::Stored) {
+            return;
+        }
+        let path = |id, spot: Spot, field| match spot.place {
+            Place::Stored => format!("coworker {id}, who is stored"),
+            Place::Item(_) | Place::Line(_) => self.path(EntityKind::Coworker, spot, field),
+        };
+        let (here, there) = (path(id, spot, field), path(other, elsewhere, its_field));
+        let (first, which, second) = match spot.place {
+            // Counting is done in the file that the reader has.
+            Place::Stored => (there, "one value".to_owned(), here),
+            Place::Item(_) | Place::Line(_) => (here, ordinal(at), there),
+        };
+        self.warnings.push(|| {
+            format!("{first}: {which} is also claimed by {second}; it checks nobody in until only one has it")
+        });
+    }
+
+    fn check_references(&mut self) {
+        // Of a kind of which nothing is known at all, one line says as much as thousands.
+        let mut without: BTreeMap<(EntityKind, &'static str, EntityKind), (usize, Spot)> = BTreeMap::new();
+        for Reference { from, spot, field, to, lack } in mem::take(&mut self.references) {
+            if self.known.contains(&to) {
+                continue;
+            }
+            let path = self.path(from, spot, field);
+            let (noun, list, id) = (to.0.noun(), to.0.array(), to.1);
+            match (lack, self.any(to.0)) {
+                (Lack::Fault, _) | (Lack::FaultAmongOthers, true) => {
+                    self.refuse([format!("{path}: there is no {noun} {id} in {list}")]);
+                }
+                (Lack::Warning, true) => self.warnings.push(|| format!("{path}: there is no {noun} {id} in {list}")),
+                (Lack::FaultAmongOthers | Lack::Warning, false) => {
+                    without.entry((from, field, to.0)).or_insert((0, spot)).0 += 1;
+                }
+            }
+        }
+        for ((from, field, to), (count, spot)) in without {
+            let path = self.path(from, spot, field);
+            let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
+            self.warnings
+                .push(|| format!("{path}{more}: no {} are known at all, so that it means nothing", to.array()));
+        }
+    }
+
+    /// `site.json: Coworkers[3].MacAddresses`, `people.csv:17: macs`.
+    fn path(&self, kind: EntityKind, spot: Spot, field: &str) -> String {
+        let file = self.files.get(spot.file).map_or("", String::as_str);
+        match spot.place {
+            Place::Item(at) => format!("{file}: {}[{at}].{field}", kind.array()),
+            Place::Line(line) => format!("{file}:{line}: {}", column(field)),
+            Place::Stored => "stored".to_owned(),
+        }
+    }
+}
+
+/// A table's column for a field; fields without one keep their names.
+fn column(field: &str) -> &str {
+    match field {
+        "FullName" => "full_name",
+        "TariffId" => "tariff",
+        "Teams" => "teams",
+        "AccessCardId" => "cards",
+        "MacAddresses" => "macs",
+        _ => field,
+    }
+}
+
+/// Counted, not shown: a credential in a message is one more copy of it.
+fn ordinal(at: usize) -> String {
+    if at == 0 { "the first value".to_owned() } else { format!("value {}", at + 1) }
+}
+
+fn text_or_null(text: &str) -> Value {
+    if text.is_empty() { Value::Null } else { text.into() }
+}
+
+fn object(document: &str) -> Map<String, Value> {
+    serde_json::from_str(document).unwrap_or_default()
+}
+
+fn name_of(body: &Map<String, Value>) -> Option<String> {
+    let name = body.get("FullName").or_else(|| body.get("Name")).or_else(|| body.get("TimePassName"));
+    name.and_then(Value::as_str).map(str::to_owned)
+}
+
+/// The names of the fields that differ; null is as good as none.
+fn differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {
+    fn value<'a>(of: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+        of.get(name).filter(|value| !value.is_null())
+    }
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names.into_iter().filter(|name| value(before, name) != value(after, name)).cloned().collect()
+}
+
+/// Sets a `,`-separated field, unless it holds the same values already, perhaps spelled otherwise.
+fn set_list(body: &mut Map<String, Value>, field: &str, values: &[String], spelled: impl Fn(&str) -> String) {
+    let before = match body.get(field) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => String::new(),
+    };
+    if !entity::listed(Some(&before)).map(&spelled).eq(values.iter().map(|value| spelled(value))) {
+        body.insert(field.to_owned(), text_or_null(&values.join(",")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORED: &str = r#"{
+        "Businesses": [{"Id": 1, "Name": "Hub One"}],
+        "Tariffs": [{"Id": 5, "Name": "Full time"}, {"Id": 6, "Name": "Part time"}],
+        "Teams": [{"Id": 8, "Name": "Rocket"}],
+        "Coworkers": [
+            {"Id": 1, "FullName": "Ada", "AccessCardId": 77, "MacAddresses": "3C-22-FB-00-00-01", "Nickname": "A",
+             "AccessPincode": "4711", "TariffId": 5, "Teams": [{"Id": 8}]},
+            {"Id": 2, "FullName": "Bob", "Archived": true, "AccessCardId": "88"},
+            {"Id": 3, "FullName": "Eve", "AccessCardId": "99"}
+        ]
+    }"#;
+
+    #[test]
+    fn a_table_changes_what_it_has_columns_for() {
+        let changed =
+            told(false, &[("people.csv", "id,cards,macs,tariff,teams\n1,77,3c22fb000001,full TIME,Rocket\n")]);
+        insta::assert_snapshot!(changed, @"unchanged 1");
+        let changed = told(
+            false,
+            &[(
+                "people.csv",
+                "id,full_name,email,tariff,cards\n1,Ada,a@example.com,Part time,\n2,Bob,,,88\n9,Zoe,,,5;6\n",
+            )],
+        );
+        insta::assert_snapshot!(changed, @r#"
+        added Coworkers 9 Zoe
+        changed Coworkers 1 Ada: AccessCardId, Email, TariffId, TariffName
+        changed Coworkers 2 Bob: Archived
+        unchanged 0
+        1: {"AccessCardId":null,"AccessPincode":"sha256:…","Email":"a@example.com","FullName":"Ada","Id":1,"MacAddresses":"3C-22-FB-00-00-01","Nickname":"A","TariffId":6,"TariffName":"Part time","Teams":[{"Id":8}]}
+        2: {"AccessCardId":"88","Archived":false,"Email":null,"FullName":"Bob","Id":2}
+        9: {"AccessCardId":"5,6","Email":null,"FullName":"Zoe","Id":9}
+        "#);
+    }
+
+    #[test]
+    fn a_later_file_comes_on_top_of_an_earlier_one() {
+        let json = r#"{"Tariffs": [{"Id": 7, "Name": "Night"}], "Coworkers": [{"Id": 9, "FullName": "Zoe", "KeyFobNumber": "4"}]}"#;
+        let changed = told(false, &[("site.json", json), ("people.csv", "id,tariff,active\n9,Night,no\n")]);
+        insta::assert_snapshot!(changed, @r#"
+        added Tariffs 7 Night
+        added Coworkers 9 Zoe
+        unchanged 0
+        7: {"Id":7,"Name":"Night"}
+        9: {"Active":false,"FullName":"Zoe","Id":9,"KeyFobNumber":"4","TariffId":7,"TariffName":"Night"}
+        "#);
+    }
+
+    #[test]
+    fn what_is_missing_is_archived_of_the_kinds_that_the_files_hold() {
+        let json = r#"{"Teams": [], "Coworkers": [{"Id": 3, "FullName": "Eve", "AccessCardId": "99"}]}"#;
+        insta::assert_snapshot!(told(true, &[("site.json", json)]), @r#"
+        archived Coworkers 1 Ada
+        unchanged 1
+        1: {"AccessCardId":77,"AccessPincode":"sha256:…","Archived":true,"FullName":"Ada","Id":1,"MacAddresses":"3C-22-FB-00-00-01","Nickname":"A","TariffId":5,"Teams":[{"Id":8}]}
+        "#);
+        insta::assert_snapshot!(told(false, &[("site.json", json)]), @"unchanged 1");
+    }
+
+    #[test]
+    fn what_nothing_defines_is_a_fault_with_its_path() {
+        let json = r#"{
+            "Teams": [{"Id": 9, "Name": "rocket", "TeamMembers": [1, 44]}],
+            "Coworkers": [
+                {"Id": 4, "FullName": "Dan", "TariffId": 50, "Teams": [8, 80], "Businesses": [{"Id": 1}, {"Id": 2}]},
+                {"Id": 5, "FullName": "Fay", "InvoicingBusinessId": 3}
+            ],
+            "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}, {"Id": 2, "CoworkerId": 45, "TimePassId": 1}]
+        }"#;
+        let table = "id,full_name,tariff,teams\n6,Gus,Ful time,\n1,Ada,,Rocket\n";
+        insta::assert_snapshot!(told(false, &[("site.json", json), ("people.csv", table), ("more.csv", "id,cards\n7,5\n")]), @r#"
+        people.csv:3: teams: 2 teams are called "Rocket"; import this person as JSON, with its id
+        people.csv:2: tariff: no plan is called "Ful time"; did you mean "full time"?
+        more.csv:2: full_name: needed, because nobody with the id 7 is known
+        site.json: Coworkers[0].TariffId: there is no plan 50 in Tariffs
+        site.json: Coworkers[0].Teams: there is no team 80 in Teams
+        site.json: Coworkers[0].Businesses: there is no business 2 in Businesses
+        site.json: Coworkers[1].InvoicingBusinessId: there is no business 3 in Businesses
+        site.json: CoworkerTimePasses[0].TimePassId: there is no kind of pass 1 in TimePasses
+        site.json: CoworkerTimePasses[1].CoworkerId: there is no coworker 45 in Coworkers
+        site.json: CoworkerTimePasses[1].TimePassId: there is no kind of pass 1 in TimePasses
+        "#);
+    }
+
+    #[test]
+    fn people_alone_are_an_import_and_what_they_name_is_kept() {
+        let json = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "TariffId": 5}, {"Id": 2, "FullName": "Bob", "TariffId": 6}]}"#;
+        let table = "id,full_name,tariff,teams\n3,Eve,Full time,Rocket;Anvil\n";
+        insta::assert_snapshot!(over("{}", false, &[("site.json", json), ("people.csv", table)]), @r#"
+        added Coworkers 1 Ada
+        added Coworkers 2 Bob
+        added Coworkers 3 Eve
+        unchanged 0
+        1: {"FullName":"Ada","Id":1,"TariffId":5}
+        2: {"FullName":"Bob","Id":2,"TariffId":6}
+        3: {"FullName":"Eve","Id":3,"TariffId":null,"TariffName":"Full time","TeamNames":"Anvil,Rocket"}
+        warning: site.json: Coworkers[0].TariffId (and 1 more): no Tariffs are known at all, so that it means nothing
+        "#);
+        let team = r#"{"Teams": [{"Id": 9, "Name": "Anvil", "TeamMembers": [1, 44]}]}"#;
+        insta::assert_snapshot!(told(false, &[("site.json", team)]), @r#"
+        added Teams 9 Anvil
+        unchanged 0
+        9: {"Id":9,"Name":"Anvil","TeamMembers":[1,44]}
+        warning: site.json: Teams[0].TeamMembers: there is no coworker 44 in Coworkers
+        "#);
+    }
+
+    #[test]
+    fn a_credential_that_two_people_claim_is_reported_without_its_value() {
+        let json = r#"{"Coworkers": [
+            {"Id": 4, "FullName": "Dan", "AccessCardId": "12,AB", "MacAddresses": "3c:22:fb:00:00:01"},
+            {"Id": 5, "FullName": "Fay", "KeyFobNumber": "ab,88", "AccessPincode": "4711", "MacAddresses": "02:00:00:00:00:05"}
+        ]}"#;
+        let told = told(false, &[("site.json", json), ("people.csv", "id,cards\n3,7;12\n")]);
+        let warnings: Vec<&str> = told.lines().filter(|line| line.starts_with("warning")).collect();
+        insta::assert_snapshot!(warnings.join("\n"), @r"
+        warning: site.json: Coworkers[0].MacAddresses: the first value is also claimed by coworker 1, who is stored; it checks nobody in until only one has it
+        warning: site.json: Coworkers[0].AccessCardId: the first value is also claimed by people.csv:2: cards; it checks nobody in until only one has it
+        warning: site.json: Coworkers[1].MacAddresses: the first value is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
+        warning: site.json: Coworkers[1].KeyFobNumber: the first value is also claimed by site.json: Coworkers[0].AccessCardId; it checks nobody in until only one has it
+        warning: site.json: Coworkers[1].AccessPincode: the first value is also claimed by coworker 1, who is stored; it checks nobody in until only one has it
+        ");
+    }
+
+    /// What an import over [`STORED`] says.
+    fn told(replace: bool, files: &[(&str, &str)]) -> String {
+        over(STORED, replace, files)
+    }
+
+    fn over(stored: &str, replace: bool, files: &[(&str, &str)]) -> String {
+        let mut draft = Draft::new(replace, "key".to_owned());
+        for (name, text) in files {
+            if name.ends_with("csv") { draft.csv(name, text) } else { draft.json(name, text) }
+        }
+        let changes = draft.read().and_then(|mut draft| {
+            let mut there = read_json(stored, "key").expect("reads").documents;
+            there.sort_by_key(|document| (document.kind, document.id));
+            for Document { kind, id, archived, body, place: _ } in &there {
+                draft.stored(*kind, *id, *archived, body);
+            }
+            draft.finish()
+        });
+        let changes = match changes {
+            Ok(changes) => changes,
+            Err(faults) => return faults.to_string(),
+        };
+        let mut lines = Vec::new();
+        for (word, list) in [("added", &changes.added), ("changed", &changes.changed), ("archived", &changes.archived)]
+        {
+            for Change { kind, id, name, fields } in list {
+                let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
+                lines.push(format!("{word} {} {id} {}{fields}", kind.array(), name.as_deref().unwrap_or("?")));
+            }
+        }
+        lines.push(format!("unchanged {}", changes.unchanged));
+        let digest = regex::Regex::new("sha256:[0-9a-f]+").expect("a pattern");
+        let body = |document: &Document| digest.replace_all(&document.body, "sha256:…").into_owned();
+        lines.extend(changes.documents.iter().map(|document| format!("{}: {}", document.id, body(document))));
+        lines.extend(changes.warnings.iter().map(|warning| format!("warning: {warning}")));
+        lines.join("\n")
+    }
+}
