@@ -40,7 +40,7 @@ use crate::{
     settings::{self, Settings},
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
-        mqtt::{counters::MqttCounters, session::Session},
+        mqtt::{counters::MqttCounters, recollection::Recollection, session::Session},
         network::{
             self, CaptureCounters, CaptureError, CaptureTask,
             coalesce::KnownMacs,
@@ -182,6 +182,8 @@ pub struct Supervisor {
     deadline: CancellationToken,
     book: Option<watch::Sender<Arc<Rulebook>>>,
     counters: Arc<MqttCounters>,
+    /// Outlives a reload, as the broker's half of the session does.
+    recollection: Recollection,
     /// The parts that have not ended.
     going: BTreeMap<task::Id, Part>,
 }
@@ -213,6 +215,7 @@ impl Supervisor {
             deadline: CancellationToken::new(),
             book: None,
             counters: Arc::default(),
+            recollection: Recollection::default(),
             going: BTreeMap::new(),
         }
     }
@@ -379,6 +382,7 @@ impl Supervisor {
             deliveries,
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
+            recollection: self.recollection.clone(),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
         };

@@ -12,11 +12,13 @@ use checkind::{
     clock::Clock,
     health::{ConditionKind, Health},
     settings::{Mqtt, Tls},
+    sighting::Sighting,
     source::{
         Content, DELIVERIES, Delivery, RejectReason,
         mqtt::{
             counters::MqttCounters,
             mapping::{Mapping, MappingFragment},
+            recollection::Recollection,
             session::{MOST_HELD, Session},
         },
     },
@@ -105,6 +107,7 @@ impl Gateway {
             deliveries: sender,
             health: health.clone(),
             counters: Arc::clone(&counters),
+            recollection: Recollection::default(),
             stop: stop.clone(),
             drained: drained.clone(),
         };
@@ -384,6 +387,48 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     broker.publish("doors/front", tap(6).as_bytes(), 1);
     assert_eq!(gateway.take(1), ["6"]);
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
+}
+
+/// A source whose messages carry neither id nor time, so that a message that comes a millisecond later is another one.
+fn readers() -> Arc<Mapping> {
+    let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
+    let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
+    let mapping = Mapping::compile(&fragment).expect("a mapping without faults");
+    Arc::new(mapping.at_site(chrono_tz::Tz::UTC, Duration::from_millis(1)))
+}
+
+fn sightings(delivery: &Delivery) -> &[Sighting] {
+    match &delivery.content {
+        Content::Sightings(sightings) => sightings,
+        Content::Ignored | Content::Rejected(_) => panic!("{delivery:?}"),
+    }
+}
+
+#[test]
+fn a_message_without_id_and_time_is_the_same_sighting_when_it_comes_again() {
+    const TAP: &[u8] =
+        br#"{"type":"access","isKnown":"true","access":"Always","username":"A","uid":"04a1b2c3","hostname":"reader"}"#;
+    let mut broker = Broker::start(BrokerOptions { persistence: true, ..BrokerOptions::default() });
+    let mut gateway = Gateway::start_with(settings(&broker), vec![readers()], 16).ready();
+    broker.publish("readers/send", TAP, 1);
+    broker.publish("readers/send", TAP, 1);
+    let first: Vec<Delivery> = (0..2).map(|_| gateway.next()).collect();
+    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps of one card");
+    broker.stop();
+    gateway.wait("the loss to be noticed", |gateway| !gateway.counters.connected.load(Relaxed));
+    broker.resume();
+    let mut gateway = gateway.ready();
+    for before in first {
+        let again = gateway.next();
+        assert_eq!(sightings(&again), sightings(&before));
+        before.receipt.spend();
+        again.receipt.spend();
+    }
+    gateway.wait("acknowledgements", |gateway| gateway.counters.acknowledged.load(Relaxed) == 2);
+    assert_eq!((gateway.counters.redelivered.load(Relaxed), gateway.counters.stale.load(Relaxed)), (2, 2));
+    broker.publish("readers/send", TAP, 1);
+    gateway.next().receipt.spend();
+    gateway.nothing_comes();
 }
 
 #[test]
