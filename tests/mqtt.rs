@@ -93,6 +93,10 @@ impl Gateway {
     }
 
     fn start_with(settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
+        Self::start_knowing(Recollection::default(), settings, sources, queue)
+    }
+
+    fn start_knowing(recollection: Recollection, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (sender, deliveries) = mpsc::channel(queue);
@@ -107,7 +111,7 @@ impl Gateway {
             deliveries: sender,
             health: health.clone(),
             counters: Arc::clone(&counters),
-            recollection: Recollection::default(),
+            recollection,
             stop: stop.clone(),
             drained: drained.clone(),
         };
@@ -322,6 +326,28 @@ fn a_topic_that_no_source_claims_any_more_is_rejected_not_kept() {
     broker.publish("doors/front", tap(1).as_bytes(), 1);
     let delivery = gateway.next();
     assert_eq!((number(&delivery).as_str(), &*delivery.source), ("unknown_topic", "mqtt"));
+}
+
+#[test]
+fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
+    let broker = Broker::start(BrokerOptions { lines: vec!["log_type all".to_owned()], ..BrokerOptions::default() });
+    let bells = || source("name = \"bells\"\ntopics = [\"bells/+\"]\nrule = [{ kind = \"bell\" }]");
+    let recollection = Recollection::default();
+    let start = |sources| Gateway::start_knowing(recollection.clone(), settings(&broker), sources, 16).ready();
+    start(vec![doors(), bells()]).shutdown();
+    broker.publish("doors/front", tap(1).as_bytes(), 1);
+    let mut gateway = start(vec![bells()]);
+    let delivery = gateway.next();
+    assert_eq!(number(&delivery), "unknown_topic", "what had been sent before is not lost silently");
+    delivery.receipt.spend();
+    broker.publish("doors/front", tap(2).as_bytes(), 1);
+    gateway.nothing_comes();
+    broker.publish("bells/front", b"{}", 1);
+    gateway.next().receipt.spend();
+    gateway.shutdown();
+    start(vec![bells(), doors()]).shutdown();
+    let unsubscribed = broker.log().matches("Received UNSUBSCRIBE").count();
+    assert_eq!(unsubscribed, 1, "once, not on every connection");
 }
 
 #[test]
@@ -572,6 +598,31 @@ fn stopping_ends_intake_at_once_and_still_acknowledges_what_commits() {
     gateway.shutdown();
     let mut next = Gateway::start(settings(&broker)).ready();
     assert_eq!(next.take(1), ["3"], "three were acknowledged, the fourth waited");
+    next.nothing_comes();
+}
+
+#[test]
+fn in_the_middle_of_a_flood_everything_committed_is_acknowledged_before_we_leave() {
+    const FLOOD: usize = 30_000;
+    const COMMITTED: usize = 3000;
+    let broker = Broker::plain();
+    let mut gateway = Gateway::start(settings(&broker)).ready();
+    let mut committed = BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("doors/front", (0..FLOOD).map(tap), 1));
+        committed.extend(gateway.take(COMMITTED));
+        gateway.stop.cancel();
+        while let Some(delivery) = gateway.runtime.block_on(gateway.deliveries.recv()) {
+            committed.insert(number(&delivery));
+            delivery.receipt.spend();
+        }
+        gateway.shutdown();
+    });
+    let mut next = Gateway::start(settings(&broker)).ready();
+    let rest: BTreeSet<String> = next.take(FLOOD - committed.len()).into_iter().collect();
+    let again: Vec<_> = rest.intersection(&committed).collect();
+    assert!(again.is_empty(), "{} of {} came again: {again:?}", again.len(), committed.len());
+    assert_eq!(rest.len() + committed.len(), FLOOD);
     next.nothing_comes();
 }
 

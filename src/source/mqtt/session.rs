@@ -86,7 +86,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// so there are never more of them than packet ids: the queue cannot be full.
 const REQUESTS: usize = 65_535 + 16;
 
-/// How long a disconnect may take before the connection is simply closed.
+/// How long taking leave may take before the connection is simply closed, below [`crate::supervisor::DEADLINE`].
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Between two attempts: doubled from the first to the last, with jitter.
@@ -252,7 +252,7 @@ enum Phase {
     Open,
     /// Intake has ended, acknowledgements go out.
     Stopping,
-    /// DISCONNECT is on its way, behind the last acknowledgements.
+    /// The last acknowledgements are on their way, then DISCONNECT.
     Leaving,
 }
 
@@ -307,7 +307,7 @@ impl Worker {
                 Err(end) => return end,
             }
             if self.has_caught_up(&link) {
-                link.leave(End::Shed);
+                self.leave(&mut link, End::Shed);
             }
             if self.handover.is_closed() && link.phase == Phase::Open {
                 tracing::error!("nobody reads the door messages any more; leaving them with the broker");
@@ -336,14 +336,14 @@ impl Worker {
                     }
                     link.phase = Phase::Stopping;
                 }
-                () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
+                () = self.drained.cancelled(), if link.phase == Phase::Stopping => self.leave(link, End::Finished),
                 () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
-                    link.leave(End::Abandoned);
+                    self.leave(link, End::Abandoned);
                 }
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
-                        link.leave(End::Shed);
+                        self.leave(link, End::Shed);
                     }
                 }
                 event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
@@ -392,6 +392,21 @@ impl Worker {
         // Again on every connection: it costs nothing when the session has them, and mends a session that has lost them
         // or was made with other settings.
         self.subscribe(link);
+    }
+
+    /// Sends the acknowledgements that are due, then DISCONNECT. From here on what comes in is thrown away.
+    ///
+    /// Between the two goes SUBSCRIBE once more. Its answer, for which the library waits before it disconnects, says that
+    /// the broker has read the acknowledgements: while messages come in, closing the connection resets it, and a
+    /// broker that sees that first drops what it has not read.
+    fn leave(&self, link: &mut Link, farewell: End) {
+        link.phase = Phase::Leaving;
+        link.farewell = farewell;
+        self.subscribe(link);
+        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
+        if let Err(fault) = link.client.try_disconnect_with_timeout(LEAVE) {
+            tracing::warn!(%fault, "cannot take leave of the broker");
+        }
     }
 
     /// Subscribes to everything, in one packet. Only a subscription that is new brings retained messages.
@@ -688,16 +703,6 @@ fn backoff((first, last): (Duration, Duration), failures: u32) -> Duration {
 impl Link {
     fn has_intake(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open)
-    }
-
-    /// Sends the acknowledgements that are due, then DISCONNECT. From here on nothing that comes in is read.
-    fn leave(&mut self, farewell: End) {
-        self.phase = Phase::Leaving;
-        self.farewell = farewell;
-        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
-        if let Err(fault) = self.client.try_disconnect_with_timeout(LEAVE) {
-            tracing::warn!(%fault, "cannot take leave of the broker");
-        }
     }
 }
 
