@@ -15,7 +15,7 @@
 //! unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are dropped and counted.
 //!
 //! **Each connection is made anew**: a fresh client with fresh certificates, and with it a fresh window of receipts, so
-//! that nothing of an old connection can leak into a new one.
+//! that nothing of an old connection can leak into a new one. What has to outlast them is a [`Recollection`].
 
 use std::{
     collections::{BTreeSet, VecDeque},
