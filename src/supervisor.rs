@@ -32,7 +32,7 @@ use crate::{
     settings::{self, Settings},
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
-        mqtt::{counters::MqttCounters, session::Session},
+        mqtt::{counters::MqttCounters, recollection::Recollection, session::Session},
         network::{
             self, CaptureError, CaptureTask,
             coalesce::KnownMacs,
@@ -174,6 +174,8 @@ pub struct Supervisor {
     deadline: CancellationToken,
     book: Option<watch::Sender<Arc<Rulebook>>>,
     counters: Arc<MqttCounters>,
+    /// Outlives a reload, as the broker's half of the session does.
+    recollection: Recollection,
     /// The parts that have not ended.
     going: BTreeMap<task::Id, Part>,
 }
@@ -205,6 +207,7 @@ impl Supervisor {
             deadline: CancellationToken::new(),
             book: None,
             counters: Arc::default(),
+            recollection: Recollection::default(),
             going: BTreeMap::new(),
         }
     }
@@ -375,6 +378,7 @@ impl Supervisor {
             deliveries,
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
+            recollection: self.recollection.clone(),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
         };

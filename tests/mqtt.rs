@@ -12,11 +12,13 @@ use checkind::{
     clock::Clock,
     health::{ConditionKind, Health},
     settings::{Mqtt, Tls},
+    sighting::Sighting,
     source::{
         Content, DELIVERIES, Delivery, RejectReason,
         mqtt::{
             counters::MqttCounters,
             mapping::{Mapping, MappingFragment},
+            recollection::Recollection,
             session::{MOST_HELD, Session},
         },
     },
@@ -91,6 +93,10 @@ impl Gateway {
     }
 
     fn start_with(settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
+        Self::start_knowing(Recollection::default(), settings, sources, queue)
+    }
+
+    fn start_knowing(recollection: Recollection, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (sender, deliveries) = mpsc::channel(queue);
@@ -105,6 +111,7 @@ impl Gateway {
             deliveries: sender,
             health: health.clone(),
             counters: Arc::clone(&counters),
+            recollection,
             stop: stop.clone(),
             drained: drained.clone(),
         };
@@ -322,6 +329,28 @@ fn a_topic_that_no_source_claims_any_more_is_rejected_not_kept() {
 }
 
 #[test]
+fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
+    let broker = Broker::start(BrokerOptions { lines: vec!["log_type all".to_owned()], ..BrokerOptions::default() });
+    let bells = || source("name = \"bells\"\ntopics = [\"bells/+\"]\nrule = [{ kind = \"bell\" }]");
+    let recollection = Recollection::default();
+    let start = |sources| Gateway::start_knowing(recollection.clone(), settings(&broker), sources, 16).ready();
+    start(vec![doors(), bells()]).shutdown();
+    broker.publish("doors/front", tap(1).as_bytes(), 1);
+    let mut gateway = start(vec![bells()]);
+    let delivery = gateway.next();
+    assert_eq!(number(&delivery), "unknown_topic", "what had been sent before is not lost silently");
+    delivery.receipt.spend();
+    broker.publish("doors/front", tap(2).as_bytes(), 1);
+    gateway.nothing_comes();
+    broker.publish("bells/front", b"{}", 1);
+    gateway.next().receipt.spend();
+    gateway.shutdown();
+    start(vec![bells(), doors()]).shutdown();
+    let unsubscribed = broker.log().matches("Received UNSUBSCRIBE").count();
+    assert_eq!(unsubscribed, 1, "once, not on every connection");
+}
+
+#[test]
 fn what_was_not_acknowledged_comes_again_to_the_next_process() {
     let broker = Broker::plain();
     let mut first = Gateway::start(settings(&broker)).ready();
@@ -384,6 +413,48 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     broker.publish("doors/front", tap(6).as_bytes(), 1);
     assert_eq!(gateway.take(1), ["6"]);
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
+}
+
+/// A source whose messages carry neither id nor time, so that a message that comes a millisecond later is another one.
+fn readers() -> Arc<Mapping> {
+    let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
+    let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
+    let mapping = Mapping::compile(&fragment).expect("a mapping without faults");
+    Arc::new(mapping.at_site(chrono_tz::Tz::UTC, Duration::from_millis(1)))
+}
+
+fn sightings(delivery: &Delivery) -> &[Sighting] {
+    match &delivery.content {
+        Content::Sightings(sightings) => sightings,
+        Content::Ignored | Content::Rejected(_) => panic!("{delivery:?}"),
+    }
+}
+
+#[test]
+fn a_message_without_id_and_time_is_the_same_sighting_when_it_comes_again() {
+    const TAP: &[u8] =
+        br#"{"type":"access","isKnown":"true","access":"Always","username":"A","uid":"04a1b2c3","hostname":"reader"}"#;
+    let mut broker = Broker::start(BrokerOptions { persistence: true, ..BrokerOptions::default() });
+    let mut gateway = Gateway::start_with(settings(&broker), vec![readers()], 16).ready();
+    broker.publish("readers/send", TAP, 1);
+    broker.publish("readers/send", TAP, 1);
+    let first: Vec<Delivery> = (0..2).map(|_| gateway.next()).collect();
+    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps of one card");
+    broker.stop();
+    gateway.wait("the loss to be noticed", |gateway| !gateway.counters.connected.load(Relaxed));
+    broker.resume();
+    let mut gateway = gateway.ready();
+    for before in first {
+        let again = gateway.next();
+        assert_eq!(sightings(&again), sightings(&before));
+        before.receipt.spend();
+        again.receipt.spend();
+    }
+    gateway.wait("acknowledgements", |gateway| gateway.counters.acknowledged.load(Relaxed) == 2);
+    assert_eq!((gateway.counters.redelivered.load(Relaxed), gateway.counters.stale.load(Relaxed)), (2, 2));
+    broker.publish("readers/send", TAP, 1);
+    gateway.next().receipt.spend();
+    gateway.nothing_comes();
 }
 
 #[test]
@@ -527,6 +598,31 @@ fn stopping_ends_intake_at_once_and_still_acknowledges_what_commits() {
     gateway.shutdown();
     let mut next = Gateway::start(settings(&broker)).ready();
     assert_eq!(next.take(1), ["3"], "three were acknowledged, the fourth waited");
+    next.nothing_comes();
+}
+
+#[test]
+fn in_the_middle_of_a_flood_everything_committed_is_acknowledged_before_we_leave() {
+    const FLOOD: usize = 30_000;
+    const COMMITTED: usize = 3000;
+    let broker = Broker::plain();
+    let mut gateway = Gateway::start(settings(&broker)).ready();
+    let mut committed = BTreeSet::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("doors/front", (0..FLOOD).map(tap), 1));
+        committed.extend(gateway.take(COMMITTED));
+        gateway.stop.cancel();
+        while let Some(delivery) = gateway.runtime.block_on(gateway.deliveries.recv()) {
+            committed.insert(number(&delivery));
+            delivery.receipt.spend();
+        }
+        gateway.shutdown();
+    });
+    let mut next = Gateway::start(settings(&broker)).ready();
+    let rest: BTreeSet<String> = next.take(FLOOD - committed.len()).into_iter().collect();
+    let again: Vec<_> = rest.intersection(&committed).collect();
+    assert!(again.is_empty(), "{} of {} came again: {again:?}", again.len(), committed.len());
+    assert_eq!(rest.len() + committed.len(), FLOOD);
     next.nothing_comes();
 }
 

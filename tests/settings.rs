@@ -17,6 +17,9 @@ use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+#[path = "fuzz/checks/settings.rs"]
+mod fuzz_check;
+
 const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
 const MQTT: &str = "[mqtt]\nurl = \"mqtt://127.0.0.1\"\n";
 
@@ -462,4 +465,20 @@ proptest! {
             prop_assert!(!faults.to_string().contains(char::from(27)));
         }
     }
+}
+
+#[test]
+fn the_settings_keep_their_promises_over_the_corpus_and_cuts_of_it() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/settings");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("checkind.toml");
+    let mut files = 0;
+    for entry in fs::read_dir(corpus).expect("the corpus") {
+        let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
+        for end in (0..bytes.len()).step_by(7).chain([bytes.len()]) {
+            fuzz_check::check(&bytes[..end], &file);
+        }
+        files += 1;
+    }
+    assert!(files >= 7, "the corpus is incomplete: {files}");
 }

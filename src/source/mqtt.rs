@@ -6,6 +6,7 @@ pub mod counters;
 pub mod credential;
 pub mod mapping;
 pub mod presets;
+pub mod recollection;
 pub mod session;
 pub mod topic;
 mod window;

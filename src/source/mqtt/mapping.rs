@@ -7,8 +7,9 @@
 //! **Keys.** `<source>/<id>` where `key.id` names fields that the message has (operators put the event time in as well
 //! where the controller may restart its numbers). Else `<source>/` and a SHA-256 digest of topic, credential, door,
 //! kind and event time, when that time is the controller's own. Else the arrival, rounded to the debounce window, takes
-//! the place of the event time: such a message may count twice if it is delivered again after the window, which
-//! happens only when the daemon dies between commit and acknowledgement. Sources with ids or clocks are better.
+//! the place of the event time. The session gives a copy the arrival of the first ([`super::recollection`]), so such a
+//! message counts twice only if the daemon dies between commit and acknowledgement and the copy comes after the window.
+//! Sources with ids or clocks are better.
 //!
 //! Never here: what a sighting means for a check-in (`engine`), who owns a credential (`directory`).
 

@@ -15,7 +15,7 @@
 //! unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are dropped and counted.
 //!
 //! **Each connection is made anew**: a fresh client with fresh certificates, and with it a fresh window of receipts, so
-//! that nothing of an old connection can leak into a new one.
+//! that nothing of an old connection can leak into a new one. What has to outlast them is a [`Recollection`].
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -30,7 +30,7 @@ use rumqttc::{
     AckMode, AsyncClient, ConnAck, ConnectReturnCode, ConnectionError, DisconnectReasonCode, Event, EventLoop,
     Incoming, ManualAck, MqttOptions, PersistedAckMode, PersistedSession, Publish, QoS, RetainForwardRule,
     SessionStore, SessionStoreError, SessionStoreKey, StateError, SubAck, SubscribeFilter, SubscribeReasonCode,
-    TlsConfiguration, Transport,
+    TlsConfiguration, Transport, UnsubAck, UnsubAckReason,
 };
 use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
@@ -46,10 +46,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     counters::{MqttCounters, add},
     mapping::{LARGEST_PAYLOAD, Mapping, Meta, reject, route},
+    recollection::{Recollection, Said},
     window::Window,
 };
 use crate::{
-    clock::Clock,
+    clock::{Clock, Now},
     health::{ConditionKind, Health},
     random,
     settings::{self, Tls},
@@ -85,7 +86,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// so there are never more of them than packet ids: the queue cannot be full.
 const REQUESTS: usize = 65_535 + 16;
 
-/// How long a disconnect may take before the connection is simply closed.
+/// How long taking leave may take before the connection is simply closed, below [`crate::supervisor::DEADLINE`].
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Between two attempts: doubled from the first to the last, with jitter.
@@ -127,6 +128,8 @@ pub struct Session {
     pub health: Health,
     /// Where everything is counted; [`MqttCounters::is_ready`] says whether all subscriptions are granted.
     pub counters: Arc<MqttCounters>,
+    /// What earlier sessions of this process left to know; give the next one the same.
+    pub recollection: Recollection,
     /// Ends intake.
     pub stop: CancellationToken,
     /// Ends the connection.
@@ -140,6 +143,7 @@ impl Session {
     pub async fn run(self) {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
+        self.recollection.concerns(&self.settings);
         let mut worker = Worker {
             filters: filters.into_iter().collect(),
             handover: Handover::new(self.deliveries, Arc::clone(&self.counters)),
@@ -148,6 +152,7 @@ impl Session {
             clock: self.clock,
             health: self.health,
             counters: self.counters,
+            recollection: self.recollection,
             stop: self.stop,
             drained: self.drained,
             had_session: false,
@@ -158,6 +163,7 @@ impl Session {
             let end = worker.connection().await;
             worker.counters.connected.store(false, Relaxed);
             worker.counters.subscribed.store(0, Relaxed);
+            worker.recollection.disconnected(worker.clock.now().boot);
             if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
                 return;
             }
@@ -227,6 +233,7 @@ struct Worker {
     handover: Handover,
     health: Health,
     counters: Arc<MqttCounters>,
+    recollection: Recollection,
     stop: CancellationToken,
     drained: CancellationToken,
     /// The broker has kept a session for us since the process started.
@@ -245,20 +252,23 @@ enum Phase {
     Open,
     /// Intake has ended, acknowledgements go out.
     Stopping,
-    /// DISCONNECT is on its way, behind the last acknowledgements.
+    /// The last acknowledgements are on their way, then DISCONNECT.
     Leaving,
 }
 
 /// What lives as long as one connection.
 struct Link {
     client: AsyncClient,
-    window: Arc<Window<ManualAck>>,
+    /// Acknowledgements with their packet ids.
+    window: Arc<Window<(u16, ManualAck)>>,
     phase: Phase,
     /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
     shedding: bool,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
     settle: Pin<Box<Sleep>>,
     settled: bool,
+    /// What the broker was asked to unsubscribe, in the order of its answer.
+    unwanted: Vec<String>,
     /// Why we leave.
     farewell: End,
 }
@@ -271,10 +281,15 @@ impl Worker {
             Err(fault) => return End::Setup(fault),
         };
         let (sender, counters) = (client.clone(), Arc::clone(&self.counters));
-        let window = Window::new(move |acknowledgement| {
+        let (recollection, clock) = (self.recollection.clone(), self.clock.clone());
+        let window = Window::new(move |(packet, acknowledgement)| {
             // Fails only when the connection is gone; the broker delivers the message again.
-            let sent = sender.try_manual_ack(acknowledgement).is_ok();
-            add(if sent { &counters.acknowledged } else { &counters.stale }, 1);
+            if sender.try_manual_ack(acknowledgement).is_ok() {
+                recollection.acknowledged(packet, clock.now().boot);
+                add(&counters.acknowledged, 1);
+            } else {
+                add(&counters.stale, 1);
+            }
         });
         let mut link = Link {
             client,
@@ -283,6 +298,7 @@ impl Worker {
             shedding: false,
             settle: Box::pin(tokio::time::sleep(STABLE)),
             settled: false,
+            unwanted: Vec::new(),
             farewell: End::Finished,
         };
         loop {
@@ -291,7 +307,7 @@ impl Worker {
                 Err(end) => return end,
             }
             if self.has_caught_up(&link) {
-                link.leave(End::Shed);
+                self.leave(&mut link, End::Shed);
             }
             if self.handover.is_closed() && link.phase == Phase::Open {
                 tracing::error!("nobody reads the door messages any more; leaving them with the broker");
@@ -320,14 +336,14 @@ impl Worker {
                     }
                     link.phase = Phase::Stopping;
                 }
-                () = self.drained.cancelled(), if link.phase == Phase::Stopping => link.leave(End::Finished),
+                () = self.drained.cancelled(), if link.phase == Phase::Stopping => self.leave(link, End::Finished),
                 () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
-                    link.leave(End::Abandoned);
+                    self.leave(link, End::Abandoned);
                 }
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
-                        link.leave(End::Shed);
+                        self.leave(link, End::Shed);
                     }
                 }
                 event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
@@ -336,15 +352,12 @@ impl Worker {
     }
 
     fn handle(&mut self, event: Event, link: &mut Link) {
-        let Event::Incoming(packet) = event else {
-            return;
-        };
-        if let Incoming::Publish(publish) = packet {
-            self.received(&publish, link);
-        } else if let Incoming::ConnAck(answer) = packet {
-            self.connected(&answer, link);
-        } else if let Incoming::SubAck(answer) = packet {
-            self.subscribed(&answer);
+        match event {
+            Event::Incoming(Incoming::Publish(publish)) => self.received(&publish, link),
+            Event::Incoming(Incoming::ConnAck(answer)) => self.connected(&answer, link),
+            Event::Incoming(Incoming::SubAck(answer)) => self.subscribed(&answer, link),
+            Event::Incoming(Incoming::UnsubAck(answer)) => self.unsubscribed(&answer, link),
+            Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_) => {}
         }
     }
 
@@ -356,6 +369,9 @@ impl Worker {
         self.health.clear(ConditionKind::BrokerUnavailable, "");
         let resumed = answer.session_present;
         tracing::info!(host = self.settings.host, port = self.settings.port, resumed, "connected to the broker");
+        if !resumed {
+            self.recollection.session_is_new();
+        }
         if resumed {
             self.health.clear(ConditionKind::SessionLost, "");
         } else if self.had_session {
@@ -367,11 +383,37 @@ impl Worker {
         if let Some(seconds) = granted.filter(|seconds| u64::from(*seconds) < SESSION_EXPIRY.as_secs()) {
             tracing::warn!(seconds, "the broker keeps our session for a shorter time than asked");
         }
+        link.unwanted = self.recollection.unwanted(&self.filters);
+        if !link.unwanted.is_empty()
+            && let Err(fault) = link.client.try_unsubscribe_many(link.unwanted.iter().cloned())
+        {
+            tracing::warn!(%fault, "topics that are not wanted any more stay subscribed");
+        }
+        // Again on every connection: it costs nothing when the session has them, and mends a session that has lost them
+        // or was made with other settings.
+        self.subscribe(link);
+    }
+
+    /// Sends the acknowledgements that are due, then DISCONNECT. From here on what comes in is thrown away.
+    ///
+    /// Between the two goes SUBSCRIBE once more. Its answer, for which the library waits before it disconnects, says that
+    /// the broker has read the acknowledgements: while messages come in, closing the connection resets it, and a
+    /// broker that sees that first drops what it has not read.
+    fn leave(&self, link: &mut Link, farewell: End) {
+        link.phase = Phase::Leaving;
+        link.farewell = farewell;
+        self.subscribe(link);
+        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
+        if let Err(fault) = link.client.try_disconnect_with_timeout(LEAVE) {
+            tracing::warn!(%fault, "cannot take leave of the broker");
+        }
+    }
+
+    /// Subscribes to everything, in one packet. Only a subscription that is new brings retained messages.
+    fn subscribe(&self, link: &Link) {
         if self.filters.is_empty() {
             return;
         }
-        // Again on every connection, in one packet: it costs nothing when the session has them, and mends a session that
-        // has lost them or was made with other settings. Only a subscription that is new brings retained messages.
         let filters = self.filters.iter().map(|path| SubscribeFilter {
             path: path.clone(),
             qos: QoS::AtLeastOnce,
@@ -384,7 +426,10 @@ impl Worker {
         }
     }
 
-    fn subscribed(&mut self, answer: &SubAck) {
+    fn subscribed(&mut self, answer: &SubAck, link: &Link) {
+        if link.phase == Phase::Leaving {
+            return;
+        }
         let mut granted = 0;
         for (filter, code) in self.filters.iter().zip(&answer.return_codes) {
             let SubscribeReasonCode::Success(qos) = code else {
@@ -402,9 +447,34 @@ impl Worker {
             }
         }
         self.had_session = true;
+        self.recollection.subscribed(&self.filters);
         self.health.clear(ConditionKind::SubscriptionRefused, "");
         self.counters.subscribed.store(granted, Relaxed);
         tracing::info!(granted, wanted = self.filters.len(), "subscribed to the topics of the doors");
+    }
+
+    fn unsubscribed(&self, answer: &UnsubAck, link: &mut Link) {
+        let unwanted = std::mem::take(&mut link.unwanted);
+        for (filter, reason) in unwanted.iter().zip(&answer.reasons) {
+            match reason {
+                UnsubAckReason::Success | UnsubAckReason::NoSubscriptionExisted => {
+                    tracing::info!(topic = filter, "unsubscribed from a topic that is not wanted any more");
+                }
+                UnsubAckReason::UnspecifiedError
+                | UnsubAckReason::ImplementationSpecificError
+                | UnsubAckReason::NotAuthorized
+                | UnsubAckReason::TopicFilterInvalid
+                | UnsubAckReason::PacketIdentifierInUse => {
+                    tracing::warn!(
+                        topic = filter,
+                        ?reason,
+                        "the broker keeps a subscription that is not wanted any more"
+                    );
+                }
+            }
+        }
+        // Not asked again where it was refused: the answer would be the same.
+        self.recollection.unsubscribed(&unwanted);
     }
 
     fn received(&mut self, publish: &Publish, link: &mut Link) {
@@ -417,23 +487,29 @@ impl Worker {
         add(&self.counters.redelivered, usize::from(publish.dup));
         let acknowledgement = link.client.prepare_ack(publish);
         let broker_keeps_it = acknowledgement.is_some();
+        let mut arrived = self.clock.now();
+        if broker_keeps_it {
+            let said = Said::new(&publish.topic, &publish.payload);
+            arrived = self.recollection.arrival(publish.pkid, publish.dup, said, arrived);
+        }
         if self.handover.is_full() || (link.shedding && broker_keeps_it) {
             link.shedding |= broker_keeps_it;
             self.handover.leave_out(broker_keeps_it);
             return;
         }
-        let (source, content) = self.content(publish);
+        let (source, content) = self.content(publish, arrived);
         self.counters.count(&content);
-        let receipt = acknowledgement.map_or_else(Receipt::none, |packet| link.window.receipt(packet));
+        let receipt = acknowledgement
+            .map_or_else(Receipt::none, |acknowledgement| link.window.receipt((publish.pkid, acknowledgement)));
         self.handover.offer(Delivery { source, content, receipt });
     }
 
-    fn content(&self, publish: &Publish) -> (Arc<str>, Content) {
+    fn content(&self, publish: &Publish, arrived: Now) -> (Arc<str>, Content) {
         let topic = String::from_utf8_lossy(&publish.topic);
         match route(&self.sources, &topic) {
             Some(mapping) => {
                 let meta = Meta { retained: publish.retain };
-                (Arc::clone(&mapping.name), mapping.map(&topic, &publish.payload, meta, self.clock.now()))
+                (Arc::clone(&mapping.name), mapping.map(&topic, &publish.payload, meta, arrived))
             }
             None => {
                 let rejection = reject(RejectReason::UnknownTopic, &topic, &publish.payload);
@@ -627,16 +703,6 @@ fn backoff((first, last): (Duration, Duration), failures: u32) -> Duration {
 impl Link {
     fn has_intake(&self) -> bool {
         matches!(self.phase, Phase::Connecting | Phase::Open)
-    }
-
-    /// Sends the acknowledgements that are due, then DISCONNECT. From here on nothing that comes in is read.
-    fn leave(&mut self, farewell: End) {
-        self.phase = Phase::Leaving;
-        self.farewell = farewell;
-        // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
-        if let Err(fault) = self.client.try_disconnect_with_timeout(LEAVE) {
-            tracing::warn!(%fault, "cannot take leave of the broker");
-        }
     }
 }
 

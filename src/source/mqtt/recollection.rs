@@ -1,0 +1,189 @@
+//! PURE. What the process remembers of its session at the broker, from one connection to the next and over reloads.
+//!
+//! **Arrivals.** A message without an id and a time of its own takes its key and its time from its arrival
+//! ([`super::mapping`]). When the broker delivers it again it must get the same key, or it would be decided twice, so the
+//! first arrival counts. A copy is known by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with what
+//! it says. Nothing of this outlives the process.
+//!
+//! **Filters.** What an earlier session of this process subscribed to and the present settings do not want any more.
+//!
+//! Never here: anything that has to be true for the records to be right; what is forgotten here costs at most a duplicate.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::{
+    clock::{BootTime, Now},
+    settings,
+};
+
+/// How long before the end of a connection an acknowledgement may have been lost with it. A dead connection is noticed
+/// after two keep-alives, 40 s. What was acknowledged earlier is forgotten when the connection ends, because the broker
+/// may have used its packet id again, even for a message that says the same.
+const UNSURE: Duration = Duration::from_secs(60);
+
+/// What the process remembers of its session at the broker; cheap to clone, all clones are one.
+///
+/// Holds at most one arrival for each of the 65,535 packet ids, some 5 MB: a new message under an old id takes its place.
+#[derive(Clone, Debug, Default)]
+pub struct Recollection(Arc<Mutex<Remembered>>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    /// Host, port and client id: whose session this is about.
+    session: Option<(String, u16, String)>,
+    arrivals: BTreeMap<u16, Arrival>,
+    filters: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    said: Said,
+    at: Now,
+    /// When its acknowledgement was handed to the connection that is there now; none too where it may have been lost.
+    acknowledged: Option<BootTime>,
+}
+
+/// A digest of topic and payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Said([u8; 16]);
+
+impl Said {
+    pub(super) fn new(topic: &[u8], payload: &[u8]) -> Self {
+        let mut digest = Sha256::new();
+        digest.update((topic.len() as u64).to_be_bytes());
+        digest.update(topic);
+        digest.update(payload);
+        let mut said = [0; 16];
+        said.copy_from_slice(&digest.finalize()[..16]);
+        Self(said)
+    }
+}
+
+impl Recollection {
+    /// Forgets everything if it is about another session than the one that these settings mean.
+    pub(super) fn concerns(&self, settings: &settings::Mqtt) {
+        let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
+        let mut remembered = self.remembered();
+        if remembered.session != session {
+            *remembered = Remembered { session, ..Remembered::default() };
+        }
+    }
+
+    /// When a message arrived for the first time: now, unless it is a copy of one that is remembered.
+    pub(super) fn arrival(&self, packet: u16, copy: bool, said: Said, now: Now) -> Now {
+        let mut remembered = self.remembered();
+        let known = remembered.arrivals.get(&packet).filter(|arrival| copy && arrival.said == said);
+        let at = known.map_or(now, |arrival| arrival.at);
+        remembered.arrivals.insert(packet, Arrival { said, at, acknowledged: None });
+        at
+    }
+
+    /// The acknowledgement was handed to the connection, which does not mean that it reached the broker.
+    pub(super) fn acknowledged(&self, packet: u16, now: BootTime) {
+        if let Some(arrival) = self.remembered().arrivals.get_mut(&packet) {
+            arrival.acknowledged = Some(now);
+        }
+    }
+
+    /// The connection is gone.
+    pub(super) fn disconnected(&self, now: BootTime) {
+        self.remembered().arrivals.retain(|_, arrival| {
+            let acknowledged = arrival.acknowledged.take();
+            acknowledged.is_none_or(|at| now.since(at) <= UNSURE)
+        });
+    }
+
+    /// The broker has no session for us: no copies will come, no filters stand.
+    pub(super) fn session_is_new(&self) {
+        let mut remembered = self.remembered();
+        remembered.arrivals.clear();
+        remembered.filters.clear();
+    }
+
+    /// What is subscribed to and not wanted any more.
+    pub(super) fn unwanted(&self, wanted: &[String]) -> Vec<String> {
+        self.remembered().filters.iter().filter(|filter| !wanted.contains(filter)).cloned().collect()
+    }
+
+    /// The broker has answered: these are the session's filters, apart from those that are still unwanted.
+    pub(super) fn subscribed(&self, filters: &[String]) {
+        self.remembered().filters.extend(filters.iter().cloned());
+    }
+
+    /// The broker has answered: these are gone.
+    pub(super) fn unsubscribed(&self, filters: &[String]) {
+        self.remembered().filters.retain(|filter| !filters.contains(filter));
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::WallTime;
+
+    fn at(seconds: u64) -> Now {
+        let wall = WallTime::from_millis(1_772_442_000_000).plus(Duration::from_secs(seconds));
+        Now { wall, boot: BootTime::from_duration(Duration::from_secs(seconds)) }
+    }
+
+    fn said(text: &str) -> Said {
+        Said::new(b"doors/front", text.as_bytes())
+    }
+
+    #[test]
+    fn only_a_copy_under_the_same_packet_id_has_arrived_before() {
+        let recollection = Recollection::default();
+        assert_eq!(recollection.arrival(7, false, said("A"), at(1)), at(1));
+        recollection.disconnected(at(2).boot);
+        assert_eq!(recollection.arrival(7, true, said("A"), at(30)), at(1));
+        assert_eq!(recollection.arrival(7, true, said("A"), at(60)), at(1), "as often as it comes");
+        assert_eq!(recollection.arrival(8, true, said("A"), at(60)), at(60), "another tap of the same card");
+        assert_eq!(recollection.arrival(8, true, said("B"), at(61)), at(61), "another message under a used id");
+        assert_eq!(recollection.arrival(7, false, said("A"), at(62)), at(62), "the same card again, not a copy");
+    }
+
+    #[test]
+    fn a_copy_after_an_acknowledgement_that_was_surely_received_is_another_message() {
+        let recollection = Recollection::default();
+        for packet in [1, 2] {
+            recollection.arrival(packet, false, said("A"), at(0));
+        }
+        recollection.acknowledged(1, at(10).boot);
+        recollection.acknowledged(2, at(90).boot);
+        recollection.disconnected(at(100).boot);
+        assert_eq!(recollection.arrival(1, true, said("A"), at(110)), at(110));
+        recollection.disconnected(at(500).boot);
+        assert_eq!(recollection.arrival(2, true, said("A"), at(510)), at(0), "however long it takes to connect");
+    }
+
+    #[test]
+    fn topic_and_payload_are_told_apart() {
+        assert_ne!(Said::new(b"ab", b"c"), Said::new(b"a", b"bc"));
+    }
+
+    #[test]
+    fn another_session_knows_nothing() {
+        let recollection = Recollection::default();
+        let mut settings =
+            settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
+        recollection.concerns(&settings);
+        recollection.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
+        recollection.arrival(1, false, said("A"), at(0));
+        recollection.concerns(&settings);
+        assert_eq!(recollection.unwanted(&["doors/+".to_owned()]), ["bells/+"]);
+        settings.client_id = "y".to_owned();
+        recollection.concerns(&settings);
+        assert_eq!(recollection.unwanted(&[]), [""; 0]);
+        assert_eq!(recollection.arrival(1, true, said("A"), at(5)), at(5));
+    }
+}

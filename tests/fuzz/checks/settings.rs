@@ -1,0 +1,27 @@
+//! What must hold for any bytes that are taken for the settings file.
+
+use std::{fs, iter, path::Path};
+
+use checkind::settings::{self, changes_needing_restart};
+
+/// How long what is said about a file may be, in bytes, for each fault.
+const A_SCREENFUL: usize = 8 * 1024;
+
+/// Panics when the settings break a promise. `file` is overwritten; its folder holds nothing else.
+pub(crate) fn check(bytes: &[u8], file: &Path) {
+    fs::write(file, bytes).expect("a file for the settings");
+    match settings::load(Some(file), iter::empty()) {
+        Ok(loaded) => {
+            assert!(!settings::summary(&loaded.settings).is_empty());
+            let again = settings::load(Some(file), iter::empty()).expect("what was good is good");
+            assert_eq!(changes_needing_restart(&loaded.settings, &again.settings), [""; 0]);
+        }
+        Err(faults) => {
+            assert!(!faults.faults().is_empty());
+            for fault in faults.faults() {
+                assert!(!fault.head().is_empty() && !fault.head().contains('\n'), "{fault}");
+                assert!(fault.to_string().len() <= A_SCREENFUL, "{fault}");
+            }
+        }
+    }
+}
