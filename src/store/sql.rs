@@ -97,7 +97,7 @@ macro_rules! statement {
         $crate::store::sql::Statement {
             sqlite: concat!(
                 "WITH r AS (SELECT key AS ord" $(, ", value->>'$.", stringify!($column), "' AS ", stringify!($column))+,
-                " FROM json_each($1)) ", $body
+                " FROM jsonb_each($1)) ", $body
             ),
             postgres: concat!(
                 "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(ord bigint"
