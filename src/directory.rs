@@ -6,7 +6,10 @@
 pub mod entity;
 pub mod import;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -92,53 +95,95 @@ pub enum Match<'a> {
     Several,
 }
 
-impl Directory {
-    /// Builds the snapshot; `pin_key` is the database's own key, so that PINs are kept as digests only.
-    pub fn build(version: i64, entities: impl IntoIterator<Item = Entity>, pin_key: &str) -> Self {
-        let mut people = Vec::new();
-        let mut directory = Self { version, pin_key: pin_key.into(), ..Self::default() };
-        let mut tariffs: BTreeMap<TariffId, Arc<str>> = BTreeMap::new();
-        let mut teams: BTreeMap<TeamId, entity::Team> = BTreeMap::new();
-        for entity in entities {
-            match entity {
-                Entity::Business(business) => {
-                    directory.businesses.insert(BusinessId(business.id), business.name.into());
-                }
-                Entity::Team(team) => {
-                    teams.insert(TeamId(team.id), team);
-                }
-                Entity::Tariff(tariff) => {
-                    tariffs.insert(TariffId(tariff.id), tariff.name.into());
-                }
-                Entity::Coworker(coworker) => people.push(coworker),
-                Entity::TimePass(_) | Entity::CoworkerTimePass(_) => {}
+/// A snapshot in the making: one entity after the other, so that the documents of a large directory need not stand in
+/// memory together. Plans and teams come before the people who refer to them.
+#[derive(Debug, Default)]
+pub struct Builder {
+    directory: Directory,
+    tariffs: BTreeMap<TariffId, Arc<str>>,
+    teams: BTreeMap<TeamId, Arc<str>>,
+    members: BTreeMap<CoworkerId, Vec<Arc<str>>>,
+    /// Texts that many people share.
+    shared: BTreeSet<Arc<str>>,
+}
+
+impl Builder {
+    /// Nobody yet; `pin_key` is the database's own key, so that PINs are kept as digests only.
+    pub fn new(version: i64, pin_key: &str) -> Self {
+        Self { directory: Directory { version, pin_key: pin_key.into(), ..Directory::default() }, ..Self::default() }
+    }
+
+    /// Takes in one entity.
+    pub fn add(&mut self, entity: Entity) {
+        match entity {
+            Entity::Business(business) => {
+                self.directory.businesses.insert(BusinessId(business.id), business.name.into());
             }
-        }
-        let mut members: BTreeMap<CoworkerId, Vec<&str>> = BTreeMap::new();
-        for team in teams.values() {
-            for member in &team.team_members.0 {
-                members.entry(CoworkerId(*member)).or_default().push(&team.name);
+            Entity::Team(team) => self.add_team(team),
+            Entity::Tariff(tariff) => {
+                self.tariffs.insert(TariffId(tariff.id), tariff.name.into());
             }
+            Entity::Coworker(coworker) => self.add_coworker(coworker),
+            Entity::TimePass(_) | Entity::CoworkerTimePass(_) => {}
         }
-        for person in people {
-            directory.add(person, &tariffs, &teams, &members, pin_key);
+    }
+
+    fn add_team(&mut self, team: entity::Team) {
+        let name: Arc<str> = team.name.into();
+        for member in team.team_members.0 {
+            self.members.entry(CoworkerId(member)).or_default().push(Arc::clone(&name));
         }
+        self.teams.insert(TeamId(team.id), name);
+    }
+
+    fn add_coworker(&mut self, person: entity::Coworker) {
+        let id = CoworkerId(person.id);
+        self.directory.add_credentials(&person, id);
+        let teams = team_names(&person, &self.teams, self.members.get(&id).map_or(&[], Vec::as_slice));
+        let teams = teams.map(|names| self.share(names));
+        let tariff = match person.tariff_id.and_then(|tariff| self.tariffs.get(&TariffId(tariff))) {
+            Some(name) => Some(Arc::clone(name)),
+            None => person.tariff_name.map(|name| self.share(name)),
+        };
+        let mut businesses: Vec<BusinessId> = person.businesses.0.iter().copied().map(BusinessId).collect();
+        businesses.extend(person.invoicing_business_id.map(BusinessId));
+        businesses.sort_unstable();
+        businesses.dedup();
+        self.directory.coworkers.push(Coworker {
+            id,
+            full_name: person.full_name.into(),
+            active: person.active,
+            archived: person.archived,
+            allow_network_checkin: person.allow_network_checkin,
+            teams,
+            tariff,
+            businesses: businesses.into(),
+        });
+    }
+
+    fn share(&mut self, text: String) -> Arc<str> {
+        if let Some(known) = self.shared.get(text.as_str()) {
+            return Arc::clone(known);
+        }
+        let text: Arc<str> = text.into();
+        self.shared.insert(Arc::clone(&text));
+        text
+    }
+
+    /// The snapshot.
+    pub fn build(self) -> Directory {
+        let mut directory = self.directory;
         directory.coworkers.sort_by_key(|coworker| coworker.id);
+        directory.coworkers.shrink_to_fit();
         directory.macs.sort_unstable();
         directory.macs.dedup();
         directory.macs.shrink_to_fit();
         directory
     }
+}
 
-    fn add(
-        &mut self,
-        person: entity::Coworker,
-        tariffs: &BTreeMap<TariffId, Arc<str>>,
-        teams: &BTreeMap<TeamId, entity::Team>,
-        members: &BTreeMap<CoworkerId, Vec<&str>>,
-        pin_key: &str,
-    ) {
-        let id = CoworkerId(person.id);
+impl Directory {
+    fn add_credentials(&mut self, person: &entity::Coworker, id: CoworkerId) {
         for mac in entity::listed(person.mac_addresses.as_deref()).filter_map(|mac| mac.parse().ok()) {
             self.macs.push((mac, id));
         }
@@ -152,28 +197,9 @@ impl Directory {
         }
         for pin in entity::listed(person.access_pincode.as_deref()) {
             let digest =
-                pin.strip_prefix(import::DIGEST_MARK).map_or_else(|| pin_digest(pin, pin_key), ToOwned::to_owned);
+                pin.strip_prefix(import::DIGEST_MARK).map_or_else(|| pin_digest(pin, &self.pin_key), ToOwned::to_owned);
             claim(&mut self.pins, digest, id);
         }
-        let joined = team_names(&person, teams, members.get(&id).map_or(&[], Vec::as_slice));
-        let tariff = person
-            .tariff_id
-            .and_then(|tariff| tariffs.get(&TariffId(tariff)).cloned())
-            .or_else(|| person.tariff_name.clone().map(Arc::from));
-        let mut businesses: Vec<BusinessId> = person.businesses.0.iter().copied().map(BusinessId).collect();
-        businesses.extend(person.invoicing_business_id.map(BusinessId));
-        businesses.sort_unstable();
-        businesses.dedup();
-        self.coworkers.push(Coworker {
-            id,
-            full_name: person.full_name.into(),
-            active: person.active,
-            archived: person.archived,
-            allow_network_checkin: person.allow_network_checkin,
-            teams: joined.map(Arc::from),
-            tariff,
-            businesses: businesses.into(),
-        });
     }
 
     /// The name of a business.
@@ -243,10 +269,10 @@ fn claim(index: &mut Index, text: impl Into<Box<str>>, id: CoworkerId) {
 
 /// Team names as the coworker's own record lists them, with those teams that list the coworker; each once, in the
 /// alphabet's order.
-fn team_names(person: &entity::Coworker, teams: &BTreeMap<TeamId, entity::Team>, member_of: &[&str]) -> Option<String> {
+fn team_names(person: &entity::Coworker, teams: &BTreeMap<TeamId, Arc<str>>, member_of: &[Arc<str>]) -> Option<String> {
     let mut names: Vec<&str> = entity::listed(person.team_names.as_deref()).collect();
-    names.extend(person.teams.0.iter().filter_map(|team| teams.get(&TeamId(*team))).map(|team| team.name.as_str()));
-    names.extend(member_of);
+    names.extend(person.teams.0.iter().filter_map(|team| teams.get(&TeamId(*team))).map(AsRef::as_ref));
+    names.extend(member_of.iter().map(AsRef::as_ref));
     names.sort_unstable();
     names.dedup();
     (!names.is_empty()).then(|| names.join(","))
@@ -266,8 +292,11 @@ mod tests {
 
     fn directory(json: &str) -> Directory {
         let import = import::read_json(json, "key").expect("imports");
-        let read = |document: import::Document| document.kind.read(document.body).expect("reads");
-        Directory::build(1, import.documents.into_iter().map(read), "key")
+        let mut builder = Builder::new(1, "key");
+        for document in import.documents {
+            builder.add(document.kind.read(document.body).expect("reads"));
+        }
+        builder.build()
     }
 
     fn card(value: &str, spellings: &[&str]) -> Credential {

@@ -6,6 +6,7 @@
 use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ColumnIndex, ConnectOptions, Connection, Decode, Row as _, Type,
@@ -309,6 +310,29 @@ impl Sql {
                 Ok(query.fetch_all(pool).await?.into_iter().map(Row::Postgres).collect())
             }
         }
+    }
+
+    /// Hands over the rows of a statement without arguments one by one, so that they never stand in memory together.
+    pub(crate) async fn read_each(
+        &self,
+        statement: Statement,
+        mut each: impl FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(file) => {
+                let mut rows = sqlx::query(statement.sqlite).fetch(&file.readers);
+                while let Some(row) = rows.try_next().await? {
+                    each(&Row::Sqlite(row))?;
+                }
+            }
+            Self::Postgres(pool) => {
+                let mut rows = sqlx::query(statement.postgres).fetch(pool);
+                while let Some(row) = rows.try_next().await? {
+                    each(&Row::Postgres(row))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// One statement as a transaction of its own; how many rows it changed.
