@@ -595,3 +595,6 @@ fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
 fn heard_since(stretches: &[Heard], since: WallTime) -> Duration {
     stretches.iter().map(|heard| heard.to.since(heard.from.max(since))).sum()
 }
+
+#[cfg(test)]
+mod tests;

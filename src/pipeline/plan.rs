@@ -433,7 +433,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The lines of the log, once it is known which failures were written and which only repeated.
-    pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<LogLine> {
+    pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<&LogLine> {
         let new: BTreeSet<&SightingKey> =
             self.failing.iter().filter(|(failure, _)| written.contains(failure)).map(|(_, key)| key).collect();
         for key in self.failing.values() {
@@ -445,7 +445,7 @@ impl<'a> Plan<'a> {
                 line.reason = Some(Note::FailedBefore.word());
             }
         }
-        self.log.values().cloned().collect()
+        self.log.values().collect()
     }
 
     /// What is left to do once it is committed.

@@ -1,6 +1,9 @@
 //! What the pipeline asks and writes: a fixed number of statements per batch, whatever its size.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -337,7 +340,7 @@ impl Batch {
 
     /// Writes the sighting log; keys must differ. A network line whose key is there grows. A door line whose key is
     /// there was decided by another gateway since [`Batch::decided`] was asked: that is a conflict.
-    pub(crate) async fn put_log(&mut self, lines: &[LogLine]) -> Result<(), StoreError> {
+    pub(crate) async fn put_log(&mut self, lines: &[impl Borrow<LogLine> + Serialize]) -> Result<(), StoreError> {
         if lines.is_empty() {
             return Ok(());
         }

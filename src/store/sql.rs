@@ -225,6 +225,17 @@ macro_rules! bound {
     }};
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What this thread has said to databases inside transactions, begin and commit included.
+    pub(crate) static SAID: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+fn said() {
+    #[cfg(test)]
+    SAID.with(|said| said.set(said.get() + 1));
+}
+
 /// An open database.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one for the whole process")]
@@ -345,6 +356,7 @@ impl Sql {
 
     /// Begins a transaction that will write. Dropped without [`Transaction::commit`], nothing of it remains.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        said();
         match self {
             Self::Sqlite(file) => {
                 let mut writer = Arc::clone(&file.writer).lock_owned().await;
@@ -400,6 +412,7 @@ impl fmt::Debug for Transaction {
 impl Transaction {
     /// Rows of one statement.
     pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        said();
         match self {
             Self::Sqlite { connection, .. } => {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
@@ -414,6 +427,7 @@ impl Transaction {
 
     /// Runs one statement; how many rows it changed.
     pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
+        said();
         match self {
             Self::Sqlite { connection, .. } => {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
@@ -428,6 +442,7 @@ impl Transaction {
 
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        said();
         match self {
             Self::Sqlite { mut slot, mut connection } => {
                 sqlx::query("COMMIT").execute(&mut connection).await?;

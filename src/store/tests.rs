@@ -523,21 +523,22 @@ fn line(key: &str, kind: &'static str) -> LogLine {
 }
 
 /// A database of its own for one test.
-struct Fresh {
-    store: Store,
+/// An empty database of a test's own.
+pub(crate) struct Fresh {
+    pub(crate) store: Store,
     database: Database,
     _folder: tempfile::TempDir,
 }
 
 impl Fresh {
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::open(Database::Sqlite { path: folder.path().join("checkind.db") }, folder).await
     }
 
     /// A new database on the server that `tests/run` started and named in `CHECKIND_TEST_POSTGRES`.
     #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests where its server is")]
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let server = std::env::var("CHECKIND_TEST_POSTGRES")
             .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");
         let name = format!("contract_{}", uuid().simple());
