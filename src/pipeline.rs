@@ -7,7 +7,7 @@
 mod memory;
 mod plan;
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -23,7 +23,7 @@ use crate::{
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     random,
-    record::{BusinessId, CoworkerId},
+    record::BusinessId,
     sighting::{Presence, Sighting},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
     store::{Heard, Store, StoreError},
@@ -339,18 +339,19 @@ impl Pipeline {
         let directory = Arc::clone(&self.with.directory.borrow());
         let sightings: Vec<&Sighting> = batch.sightings().collect();
         let presences: Vec<&Presence> = batch.presences.iter().collect();
-        let coworkers = plan::who(&sightings, &presences, &directory);
         let oldest = sightings
             .iter()
             .map(|sighting| sighting.event_at)
             .chain(presences.iter().map(|presence| presence.first_at))
             .min()
             .unwrap_or(now.wall);
+        let since = look_back(oldest, &book);
+        let coworkers = plan::who(&sightings, &presences, &directory, book.site.network_opens, since);
         let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
 
         let mut transaction = self.with.store.batch().await?;
         let decided = transaction.decided(&keys, book.site.business).await?;
-        let standings = transaction.standings(&coworkers, book.site.business, look_back(oldest, &book)).await?;
+        let standings = transaction.standings(&coworkers, book.site.business, since).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
         plan.decide(&sightings, &presences, &decided, random::uuid);
         for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
@@ -428,7 +429,7 @@ impl Pipeline {
         let now = self.with.clock.now();
         let book = Arc::clone(&self.with.book.borrow());
         let directory = Arc::clone(&self.with.directory.borrow());
-        let coworkers: BTreeSet<CoworkerId> = due.iter().map(|due| due.coworker).collect();
+        let coworkers: BTreeMap<_, _> = due.iter().map(|due| (due.coworker, now.wall)).collect();
         let mut transaction = self.with.store.batch().await?;
         let standings = transaction.standings(&coworkers, book.site.business, now.wall).await?;
         let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
@@ -594,3 +595,6 @@ fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
 fn heard_since(stretches: &[Heard], since: WallTime) -> Duration {
     stretches.iter().map(|heard| heard.to.since(heard.from.max(since))).sum()
 }
+
+#[cfg(test)]
+mod tests;

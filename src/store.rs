@@ -51,4 +51,6 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) use sql::SAID;
+#[cfg(test)]
+pub(crate) mod tests;

@@ -73,18 +73,18 @@ impl EntityKind {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// Reads a document of this kind.
+    /// Reads a document of this kind, from a value or from text.
     ///
     /// # Errors
     /// Says which field is missing or has a wrong type.
-    pub fn read(self, document: serde_json::Value) -> Result<Entity, serde_json::Error> {
+    pub fn read<'de, D: Deserializer<'de>>(self, document: D) -> Result<Entity, D::Error> {
         Ok(match self {
-            Self::Business => Entity::Business(serde_json::from_value(document)?),
-            Self::Team => Entity::Team(serde_json::from_value(document)?),
-            Self::Tariff => Entity::Tariff(serde_json::from_value(document)?),
-            Self::TimePass => Entity::TimePass(serde_json::from_value(document)?),
-            Self::Coworker => Entity::Coworker(serde_json::from_value(document)?),
-            Self::CoworkerTimePass => Entity::CoworkerTimePass(serde_json::from_value(document)?),
+            Self::Business => Entity::Business(Business::deserialize(document)?),
+            Self::Team => Entity::Team(Team::deserialize(document)?),
+            Self::Tariff => Entity::Tariff(Tariff::deserialize(document)?),
+            Self::TimePass => Entity::TimePass(TimePass::deserialize(document)?),
+            Self::Coworker => Entity::Coworker(Coworker::deserialize(document)?),
+            Self::CoworkerTimePass => Entity::CoworkerTimePass(CoworkerTimePass::deserialize(document)?),
         })
     }
 
@@ -93,7 +93,10 @@ impl EntityKind {
     /// # Errors
     /// No JSON, or which field is missing or has a wrong type.
     pub fn read_text(self, document: &str) -> Result<Entity, serde_json::Error> {
-        self.read(serde_json::from_str(document)?)
+        let mut text = serde_json::Deserializer::from_str(document);
+        let entity = self.read(&mut text)?;
+        text.end()?;
+        Ok(entity)
     }
 
     /// One entity of it, for people: `coworker`.

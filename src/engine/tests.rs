@@ -312,6 +312,44 @@ proptest! {
         }
     }
 
+    /// What the database is asked for decides as everything would: the open visit, and those from the last one that began
+    /// up to the earliest claim on.
+    #[test]
+    fn visits_before_the_one_before_the_earliest_claim_decide_nothing(
+        history in prop::collection::vec((0u8..6, 0i64..2 * 1440, 0i64..90), 1..40),
+        batch in prop::collection::vec((0u8..6, 0i64..2 * 1440, 0i64..90), 1..6),
+    ) {
+        let kind = |(kind, minute, length): (u8, i64, i64)| {
+            let (first_at, last_at) = (minutes(minute), minutes(minute + length));
+            let network = |strong_at| ClaimKind::Network { mac: PHONE, since: first_at, first_at, last_at, strong_at };
+            let door = |action| ClaimKind::Door { action, at: first_at };
+            match kind {
+                0 => door(DoorClaim::Entry),
+                1 => door(DoorClaim::Exit),
+                2 => door(DoorClaim::Toggle),
+                3 => door(DoorClaim::Activity),
+                4 => network(Some(last_at)),
+                _ => network(None),
+            }
+        };
+        let mut whole = Site::new();
+        for claim in history {
+            whole.claim(kind(claim));
+        }
+        let earliest = minutes(batch.iter().map(|(_, minute, _)| *minute).min().expect("one"));
+        let visits = whole.standing.visits();
+        let anchor = visits.iter().map(|visit| visit.from).filter(|from| *from <= earliest).max();
+        let asked = visits.iter().filter(|visit| visit.is_open() || anchor.is_none_or(|anchor| visit.from >= anchor));
+        let standing = Standing::new(asked.cloned().collect());
+        let mut narrow = Site { standing, next: whole.next, now: whole.now, ..Site::new() };
+        for claim in batch {
+            prop_assert_eq!(whole.claim(kind(claim)), narrow.claim(kind(claim)));
+        }
+        let others = whole.standing.visits().iter().filter(|visit| !narrow.standing.visits().iter().any(|known| known.unique_id == visit.unique_id));
+        prop_assert!(others.clone().all(|visit| anchor.is_some_and(|anchor| visit.from < anchor)));
+        prop_assert!(narrow.standing.visits().iter().all(|visit| whole.standing.visits().contains(visit)));
+    }
+
     /// The same claim a second time opens and closes nothing.
     #[test]
     fn a_claim_twice_is_a_claim_once(minute in 0i64..1440, kind in 0u8..3) {

@@ -21,7 +21,7 @@ use crate::{
     },
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
-    settings::{Door, Site},
+    settings::{Door, NetworkOpens, Site},
     sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
     store::{Changes, LogLine, NewFailure},
@@ -52,16 +52,35 @@ impl Rulebook {
     }
 }
 
-/// Whose standing a batch needs.
-pub(super) fn who(sightings: &[&Sighting], presences: &[&Presence], directory: &Directory) -> BTreeSet<CoworkerId> {
+/// Whose standing a batch needs, and from when on: the earliest that it claims of each. Where the network opens only
+/// after a door, a door that let somebody in counts for the whole day, so all visits since `since` are needed.
+pub(super) fn who(
+    sightings: &[&Sighting],
+    presences: &[&Presence],
+    directory: &Directory,
+    opens: NetworkOpens,
+    since: WallTime,
+) -> BTreeMap<CoworkerId, WallTime> {
     let one = |found: Match<'_>| match found {
         Match::One(coworker) => Some(coworker.id),
         Match::Nobody | Match::Several => None,
     };
-    let by_door = sightings.iter().filter_map(|sighting| sighting.event.credential.as_ref());
-    let by_door = by_door.filter_map(|credential| one(directory.by_credential(credential)));
-    let by_network = presences.iter().filter_map(|presence| one(directory.by_mac(presence.mac)));
-    by_door.chain(by_network).collect()
+    let by_door = sightings.iter().filter_map(|sighting| {
+        let credential = sighting.event.credential.as_ref()?;
+        Some((one(directory.by_credential(credential))?, sighting.event_at))
+    });
+    let by_network = presences.iter().filter_map(|presence| {
+        let from = match opens {
+            NetworkOpens::AfterDoor => since,
+            NetworkOpens::Always | NetworkOpens::Never => presence.first_at.min(presence.last_at),
+        };
+        Some((one(directory.by_mac(presence.mac))?, from))
+    });
+    let mut earliest = BTreeMap::new();
+    for (coworker, at) in by_door.chain(by_network) {
+        earliest.entry(coworker).and_modify(|known: &mut WallTime| *known = at.min(*known)).or_insert(at);
+    }
+    earliest
 }
 
 /// What a batch writes, and what it will have meant.
@@ -414,7 +433,7 @@ impl<'a> Plan<'a> {
     }
 
     /// The lines of the log, once it is known which failures were written and which only repeated.
-    pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<LogLine> {
+    pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<&LogLine> {
         let new: BTreeSet<&SightingKey> =
             self.failing.iter().filter(|(failure, _)| written.contains(failure)).map(|(_, key)| key).collect();
         for key in self.failing.values() {
@@ -426,7 +445,7 @@ impl<'a> Plan<'a> {
                 line.reason = Some(Note::FailedBefore.word());
             }
         }
-        self.log.values().cloned().collect()
+        self.log.values().collect()
     }
 
     /// What is left to do once it is committed.

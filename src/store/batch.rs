@@ -1,6 +1,9 @@
 //! What the pipeline asks and writes: a fixed number of statements per batch, whatever its size.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Borrow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -22,27 +25,46 @@ const DECIDED: Statement = statement!(
     "SELECT s.key FROM r CROSS JOIN sightings s WHERE s.business_id = $2 AND s.key = r.key"
 );
 
-/// Two ways in, so that each finds its index: the open visit however old, and the recent ones. A recent open visit is
-/// found twice. `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the
-/// rows, because another gateway may write at the same time, while SQLite's writer is alone anyway.
+/// The columns of a visit: all that the engine knows of it, and no more, because a batch reads thousands of them.
+macro_rules! visit_columns {
+    () => {
+        "c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
+         c.to_time, c.auto_checkout, c.last_activity, c.mac_addresses, c.teams_at_the_time_of_checkin,
+         c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at"
+    };
+}
+
+/// Two ways in, so that each finds its index: the open visit however old, and those from the one before the coworker's
+/// earliest claim on, so that a long day costs no more than a short one. A recent open visit is found twice.
+/// `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the rows, because
+/// another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
     const TEXT: Statement = statement!(
-        rows(coworker_id bigint)
-        "SELECT c.* FROM r CROSS JOIN checkins c
-           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
-         UNION ALL
-         SELECT c.* FROM r CROSS JOIN checkins c
-           WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= $3"
+        rows(coworker_id bigint, earliest timestamptz)
+        concat!(
+            "SELECT ", visit_columns!(), " FROM r CROSS JOIN checkins c
+               WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
+             UNION ALL
+             SELECT ", visit_columns!(), " FROM r CROSS JOIN checkins c
+               WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= coalesce(
+                 (SELECT max(p.from_time) FROM checkins p WHERE p.business_id = $2 AND p.coworker_id = r.coworker_id
+                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3)"
+        )
     );
     const LOCKED: Statement = statement!(
-        rows(coworker_id bigint)
-        "SELECT c.* FROM checkins c WHERE c.id IN (
-           SELECT o.id FROM r JOIN checkins o
-             ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
-           UNION ALL
-           SELECT n.id FROM r JOIN checkins n
-             ON n.business_id = $2 AND n.coworker_id = r.coworker_id AND n.from_time >= $3)
-         ORDER BY c.id FOR UPDATE OF c"
+        rows(coworker_id bigint, earliest timestamptz)
+        concat!(
+            "SELECT ", visit_columns!(), " FROM checkins c WHERE c.id IN (
+               SELECT o.id FROM r JOIN checkins o
+                 ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
+               UNION ALL
+               SELECT n.id FROM r CROSS JOIN LATERAL (
+                   SELECT max(p.from_time) AS at FROM checkins p WHERE p.business_id = $2
+                     AND p.coworker_id = r.coworker_id AND p.from_time >= $3 AND p.from_time <= r.earliest) before
+                 JOIN checkins n ON n.business_id = $2 AND n.coworker_id = r.coworker_id
+                   AND n.from_time >= coalesce(before.at, $3))
+             ORDER BY c.id FOR UPDATE OF c"
+        )
     );
     Statement { sqlite: TEXT.sqlite, postgres: LOCKED.postgres }
 };
@@ -254,24 +276,27 @@ impl Batch {
         rows.iter().map(|row| row.text("key").map(SightingKey)).collect()
     }
 
-    /// Where these coworkers stand: their open visit, and all that began at or after `since`.
+    /// Where these coworkers stand: their open visit, and of those that began at or after `since` the last one that began
+    /// up to the instant given for the coworker (the earliest that anything is claimed of them), and all later ones.
     pub(crate) async fn standings(
         &mut self,
-        coworkers: &BTreeSet<CoworkerId>,
+        coworkers: &BTreeMap<CoworkerId, WallTime>,
         business: BusinessId,
         since: WallTime,
     ) -> Result<BTreeMap<CoworkerId, Standing>, StoreError> {
         #[derive(Serialize)]
         struct CoworkerRow {
             coworker_id: CoworkerId,
+            earliest: WallTime,
         }
         if coworkers.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows: Vec<CoworkerRow> = coworkers.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect();
+        let row = |(&coworker_id, &earliest): (&CoworkerId, &WallTime)| CoworkerRow { coworker_id, earliest };
+        let rows: Vec<CoworkerRow> = coworkers.iter().map(row).collect();
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
         let mut visits: BTreeMap<CoworkerId, BTreeMap<Uuid, Visit>> =
-            coworkers.iter().map(|&id| (id, BTreeMap::new())).collect();
+            coworkers.keys().map(|&id| (id, BTreeMap::new())).collect();
         for row in self.transaction.rows(STANDINGS, &args).await? {
             let visit = visit(&row)?;
             visits.entry(visit.coworker).or_default().insert(visit.unique_id, visit);
@@ -315,7 +340,7 @@ impl Batch {
 
     /// Writes the sighting log; keys must differ. A network line whose key is there grows. A door line whose key is
     /// there was decided by another gateway since [`Batch::decided`] was asked: that is a conflict.
-    pub(crate) async fn put_log(&mut self, lines: &[LogLine]) -> Result<(), StoreError> {
+    pub(crate) async fn put_log(&mut self, lines: &[impl Borrow<LogLine> + Serialize]) -> Result<(), StoreError> {
         if lines.is_empty() {
             return Ok(());
         }

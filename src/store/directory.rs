@@ -1,6 +1,7 @@
 //! The directory's documents: imported as a whole, loaded as a whole.
 
 use serde::Serialize;
+use serde_json::Deserializer;
 
 use super::{
     Store, StoreError,
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     clock::WallTime,
-    directory::{Directory, entity::EntityKind, import::Document},
+    directory::{Builder, Directory, entity::EntityKind, import::Document},
 };
 
 /// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
@@ -26,8 +27,11 @@ pub struct Stored {
 }
 
 const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
-const ALL: Statement =
-    statement!("SELECT kind, document FROM directory WHERE archived = FALSE OR kind = 'coworker' ORDER BY kind, id");
+/// What people refer to; then the people, in the order of the primary key, so that nothing is sorted.
+const REFERRED_TO: Statement = statement!(
+    "SELECT kind, document FROM directory WHERE archived = FALSE AND kind IN ('business', 'tariff', 'team') ORDER BY kind, id"
+);
+const PEOPLE: Statement = statement!("SELECT kind, document FROM directory WHERE kind = 'coworker' ORDER BY kind, id");
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
@@ -84,17 +88,21 @@ impl Store {
             Some(row) => (row.int("version")?, row.text("pin_key")?),
             None => (0, String::new()),
         };
-        let mut entities = Vec::new();
-        for row in self.sql.read(ALL, &[]).await? {
-            let (kind, document) = (row.text("kind")?, row.text("document")?);
-            let entity = EntityKind::from_word(&kind)
-                .and_then(|kind| serde_json::from_str(&document).ok().and_then(|body| kind.read(body).ok()));
-            match entity {
-                Some(entity) => entities.push(entity),
-                None => tracing::warn!(kind, "an entity of the directory cannot be read; import it again"),
-            }
+        let mut builder = Builder::new(version, &pin_key);
+        for statement in [REFERRED_TO, PEOPLE] {
+            let each = |row: &Row| {
+                let (kind, document) = (row.text("kind")?, row.text("document")?);
+                match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
+                    Some(Ok(entity)) => builder.add(entity),
+                    Some(Err(_)) | None => {
+                        tracing::warn!(kind, "an entity of the directory cannot be read; import it again");
+                    }
+                }
+                Ok(())
+            };
+            self.sql.read_each(statement, each).await?;
         }
-        Ok(Directory::build(version, entities, &pin_key))
+        Ok(builder.build())
     }
 
     /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that

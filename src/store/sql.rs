@@ -6,6 +6,7 @@
 use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
+use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ColumnIndex, ConnectOptions, Connection, Decode, Row as _, Type,
@@ -92,12 +93,13 @@ pub(crate) struct Statement {
 
 /// Builds a [`Statement`]. With `rows(name type, …)` the text may select from `r`, the rows of the JSON array in `$1`;
 /// types are PostgreSQL's. SQLite's `->>` yields integers, text and 0/1, which its columns take as they are.
+/// `jsonb_each` (SQLite 3.51; ours is built in) hands out each row parsed, so that a column costs no parsing of its own.
 macro_rules! statement {
     (rows($($column:ident $kind:ident),+ $(,)?) $body:expr) => {
         $crate::store::sql::Statement {
             sqlite: concat!(
                 "WITH r AS (SELECT key AS ord" $(, ", value->>'$.", stringify!($column), "' AS ", stringify!($column))+,
-                " FROM json_each($1)) ", $body
+                " FROM jsonb_each($1)) ", $body
             ),
             postgres: concat!(
                 "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(ord bigint"
@@ -224,6 +226,17 @@ macro_rules! bound {
     }};
 }
 
+#[cfg(test)]
+thread_local! {
+    /// What this thread has said to databases inside transactions, begin and commit included.
+    pub(crate) static SAID: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+}
+
+fn said() {
+    #[cfg(test)]
+    SAID.with(|said| said.set(said.get() + 1));
+}
+
 /// An open database.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "one for the whole process")]
@@ -311,6 +324,29 @@ impl Sql {
         }
     }
 
+    /// Hands over the rows of a statement without arguments one by one, so that they never stand in memory together.
+    pub(crate) async fn read_each(
+        &self,
+        statement: Statement,
+        mut each: impl FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(file) => {
+                let mut rows = sqlx::query(statement.sqlite).fetch(&file.readers);
+                while let Some(row) = rows.try_next().await? {
+                    each(&Row::Sqlite(row))?;
+                }
+            }
+            Self::Postgres(pool) => {
+                let mut rows = sqlx::query(statement.postgres).fetch(pool);
+                while let Some(row) = rows.try_next().await? {
+                    each(&Row::Postgres(row))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// One statement as a transaction of its own; how many rows it changed.
     pub(crate) async fn change(&self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
@@ -321,6 +357,7 @@ impl Sql {
 
     /// Begins a transaction that will write. Dropped without [`Transaction::commit`], nothing of it remains.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        said();
         match self {
             Self::Sqlite(file) => {
                 let mut writer = Arc::clone(&file.writer).lock_owned().await;
@@ -376,6 +413,7 @@ impl fmt::Debug for Transaction {
 impl Transaction {
     /// Rows of one statement.
     pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        said();
         match self {
             Self::Sqlite { connection, .. } => {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
@@ -390,6 +428,7 @@ impl Transaction {
 
     /// Runs one statement; how many rows it changed.
     pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
+        said();
         match self {
             Self::Sqlite { connection, .. } => {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
@@ -404,6 +443,7 @@ impl Transaction {
 
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        said();
         match self {
             Self::Sqlite { mut slot, mut connection } => {
                 sqlx::query("COMMIT").execute(&mut connection).await?;

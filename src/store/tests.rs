@@ -1,6 +1,9 @@
 //! The contract: the same suite on a SQLite file and on a real PostgreSQL, every statement executed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::NaiveTime;
 use chrono_tz::Tz;
@@ -48,6 +51,7 @@ contract!(
     what_has_expired_is_forgotten_for_one_business_only,
     a_repeated_failure_is_written_once,
     standings_hold_the_open_visit_however_old,
+    standings_begin_with_the_visit_before_the_earliest_claim,
     heard_stretches_grow_and_are_forgotten,
     failed_devices_are_found_again,
     an_unrecognised_device_is_forgotten_with_its_line_of_the_log,
@@ -245,13 +249,27 @@ async fn standings_hold_the_open_visit_however_old(fresh: Fresh) {
     let new = Visit { to: Some(at(9000)), ..visit(2, 8000) };
     fresh.put(&[&old, &open, &new]).await.expect("written");
     let mut batch = fresh.store.batch().await.expect("begins");
-    let both = BTreeSet::from([CoworkerId(1), CoworkerId(2), CoworkerId(3)]);
-    let standings = batch.standings(&both, BusinessId(1), at(7000)).await.expect("asked");
+    let claimed = BTreeMap::from([1, 2, 3].map(|id| (CoworkerId(id), at(9000))));
+    let standings = batch.standings(&claimed, BusinessId(1), at(7000)).await.expect("asked");
     assert_eq!(standings[&CoworkerId(1)].visits(), std::slice::from_ref(&open));
     assert_eq!(standings[&CoworkerId(2)].visits(), [new]);
     assert!(standings[&CoworkerId(3)].visits().is_empty());
     drop(batch);
     assert_eq!(fresh.store.open_visits(BusinessId(1)).await.expect("asked"), vec![open]);
+}
+
+async fn standings_begin_with_the_visit_before_the_earliest_claim(fresh: Fresh) {
+    let day: Vec<Visit> =
+        (1..=4).map(|hour| Visit { to: Some(at(hour * 1000 + 500)), ..visit(1, hour * 1000) }).collect();
+    fresh.put(&day.iter().collect::<Vec<_>>()).await.expect("written");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    for (earliest, since, first) in
+        [(9000, 0, 4), (3000, 0, 3), (2999, 0, 2), (500, 0, 1), (3999, 2500, 3), (2600, 2500, 3)]
+    {
+        let claimed = BTreeMap::from([(CoworkerId(1), at(earliest))]);
+        let standings = batch.standings(&claimed, BusinessId(1), at(since)).await.expect("asked");
+        assert_eq!(standings[&CoworkerId(1)].visits(), &day[first - 1..], "{earliest} {since}");
+    }
 }
 
 async fn heard_stretches_grow_and_are_forgotten(fresh: Fresh) {
@@ -441,7 +459,7 @@ async fn no_question_of_a_batch_walks_a_table() {
         }
         for row in query.fetch_all(&mut connection).await.expect("explains") {
             let step: String = sqlx::Row::get(&row, "detail");
-            let small = step.starts_with("SCAN r") || step.starts_with("SCAN json_each");
+            let small = step.starts_with("SCAN r") || step.starts_with("SCAN jsonb_each");
             assert!(small || !step.starts_with("SCAN"), "{step}: {}", question.sqlite);
         }
     }
@@ -541,21 +559,22 @@ fn line(key: &str, kind: &'static str) -> LogLine {
 }
 
 /// A database of its own for one test.
-struct Fresh {
-    store: Store,
+/// An empty database of a test's own.
+pub(crate) struct Fresh {
+    pub(crate) store: Store,
     database: Database,
     _folder: tempfile::TempDir,
 }
 
 impl Fresh {
-    async fn sqlite() -> Self {
+    pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::open(Database::Sqlite { path: folder.path().join("checkind.db") }, folder).await
     }
 
     /// A new database on the server that `tests/run` started and named in `CHECKIND_TEST_POSTGRES`.
     #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests where its server is")]
-    async fn postgres() -> Self {
+    pub(crate) async fn postgres() -> Self {
         let server = std::env::var("CHECKIND_TEST_POSTGRES")
             .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");
         let name = format!("contract_{}", uuid().simple());
@@ -578,7 +597,7 @@ impl Fresh {
 
     async fn standing(&self, coworker: i64) -> Vec<Visit> {
         let mut batch = self.store.batch().await.expect("begins");
-        let who = BTreeSet::from([CoworkerId(coworker)]);
+        let who = BTreeMap::from([(CoworkerId(coworker), at(0))]);
         let standings = batch.standings(&who, BusinessId(1), at(0)).await.expect("asked");
         standings[&CoworkerId(coworker)].visits().to_vec()
     }
