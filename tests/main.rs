@@ -3,6 +3,7 @@
 mod packaging;
 mod tidy;
 mod capture;
+mod clock;
 mod frames;
 mod api;
 mod settings;
