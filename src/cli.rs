@@ -25,7 +25,7 @@ use crate::{
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
-    store::{Store, StoreError},
+    store::{BackupError, Store, StoreError},
     supervisor::{Groundwork, Origin, Supervisor},
 };
 
@@ -57,6 +57,12 @@ enum Command {
         /// JSON in the API's entity shape
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+    },
+    /// Copy the SQLite database into a new file while the daemon runs
+    Backup {
+        /// The new file; nothing is overwritten
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
     /// Who is in now, since when, last activity, why still in
     Who {
@@ -187,6 +193,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Demo(arguments) => demo(config.as_deref(), &arguments),
         Command::CheckConfig => check_config(config.as_deref()),
         Command::Import { files } => import_files(config.as_deref(), &files),
+        Command::Backup { file } => backup(config.as_deref(), &file),
         Command::Who { json } => who_is_in(config.as_deref(), json),
         Command::Replay(Replay { files, frames: _ }) => {
             replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
@@ -279,6 +286,19 @@ fn import_files(config: Option<&Path>, files: &[PathBuf]) -> Result<(), Failure>
         say(&format!("{all} entities imported; a running daemon uses them within two seconds\n"))
     };
     runtime()?.block_on(work)
+}
+
+fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let bytes = runtime()?.block_on(Store::backup(&settings.database, file)).map_err(|error| {
+        let code = match &error {
+            BackupError::Postgres | BackupError::Exists(_) => USAGE,
+            BackupError::Write { .. } => INPUT,
+            BackupError::Read(_) => UNAVAILABLE,
+        };
+        Failure::Other(code, error.into())
+    })?;
+    say(&format!("{bytes} bytes written to {}\n", file.display()))
 }
 
 fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {

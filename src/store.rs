@@ -8,12 +8,14 @@ mod access;
 mod checkins;
 mod directory;
 mod retention;
+mod safety;
 mod sightings;
 mod sql;
 
 pub use access::TokenPair;
 pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
 pub use retention::Expired;
+pub use safety::BackupError;
 pub use sightings::LoggedSighting;
 pub use sql::StoreError;
 

@@ -2,6 +2,7 @@
 
 mod packaging;
 mod tidy;
+mod backup;
 mod capture;
 mod clock;
 mod frames;
