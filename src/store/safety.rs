@@ -20,7 +20,7 @@ use super::{Store, StoreError};
 use crate::settings::Database;
 
 /// How long the look at the file may take; what it has not read by then goes unchecked, and a warning says so. A hundred
-/// megabytes take about a second and a half, so this is two gigabytes; and well below the 90 s that systemd gives a start.
+/// megabytes take about a second, so this is some gigabytes; and well below the 90 s that systemd gives a start.
 const LONGEST_LOOK: Duration = Duration::from_secs(30);
 
 /// How many steps of SQLite's machine pass between two questions whether the time is up: some milliseconds.
