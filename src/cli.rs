@@ -24,7 +24,7 @@ use crate::{
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
-    store::{Store, StoreError},
+    store::{BackupError, Store, StoreError},
     supervisor::{Groundwork, Origin, Supervisor},
 };
 
@@ -54,6 +54,12 @@ enum Command {
     /// Import people, credentials, teams, plans and passes; importing again updates by Id
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArguments),
+    /// Copy the SQLite database into a new file while the daemon runs
+    Backup {
+        /// The new file; nothing is overwritten
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Who is in now, since when, last activity, why still in
     Who {
         /// Print the open check-ins in the API's shape
@@ -210,6 +216,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Demo(arguments) => demo(config.as_deref(), &arguments),
         Command::CheckConfig => check_config(config.as_deref()),
         Command::Import(arguments) => import_files(config.as_deref(), &arguments),
+        Command::Backup { file } => backup(config.as_deref(), &file),
         Command::Who { json } => who_is_in(config.as_deref(), json),
         Command::Replay(Replay { files, frames: _ }) => {
             replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
@@ -286,6 +293,19 @@ fn import_code(error: &import::ImportError) -> u8 {
         import::ImportError::Faults(_) => DATA,
         import::ImportError::Overtaken | import::ImportError::Store(_) => UNAVAILABLE,
     }
+}
+
+fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let bytes = runtime()?.block_on(Store::backup(&settings.database, file)).map_err(|error| {
+        let code = match &error {
+            BackupError::Postgres | BackupError::Exists(_) => USAGE,
+            BackupError::Write { .. } => INPUT,
+            BackupError::Read(_) => UNAVAILABLE,
+        };
+        Failure::Other(code, error.into())
+    })?;
+    say(&format!("{bytes} bytes written to {}\n", file.display()))
 }
 
 fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {

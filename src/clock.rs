@@ -1,7 +1,10 @@
 //! The only reader of time.
 //!
 //! Two kinds that never mix: [`WallTime`] is written into records, [`BootTime`] is waited on. The wall clock of a
-//! gateway without a battery jumps; the boot-time clock counts suspend and never jumps (`clock_gettime(2)`).
+//! gateway without a battery jumps; the boot-time clock counts suspend and never jumps (`clock_gettime(2)`). So a step of
+//! the wall clock is believed only after it has lasted, see [`CONFIRMED_AFTER`].
+
+mod steady;
 
 use std::{
     fmt,
@@ -11,6 +14,9 @@ use std::{
 
 use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
 use serde::{Deserialize, Serialize};
+
+use steady::Steady;
+pub use steady::{CONFIRMED_AFTER, EARLIEST, FIRST_SYNC, STEP};
 
 /// A UTC instant with millisecond precision, as records keep it (both databases return exactly what was written).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +67,12 @@ impl WallTime {
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {
         Self::from_millis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Moved by this many milliseconds, to either side.
+    #[must_use]
+    pub const fn moved(self, millis: i64) -> Self {
+        Self::from_millis(self.0.saturating_add(millis))
     }
 
     /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
@@ -141,7 +153,7 @@ pub struct Clock(Arc<Kind>);
 
 #[derive(Debug)]
 enum Kind {
-    System,
+    System(Mutex<Steady>),
     /// Both clocks run `rate` times faster from `from` on, for `lead` of the machine's time, then as the machine's do;
     /// the wall clock began at `wall`.
     Accelerated {
@@ -150,13 +162,13 @@ enum Kind {
         rate: u32,
         lead: Duration,
     },
-    Manual(Mutex<Now>),
+    Manual(Mutex<(Now, Steady)>),
 }
 
 impl Clock {
     /// The machine's clocks.
     pub fn system() -> Self {
-        Self(Arc::new(Kind::System))
+        Self(Arc::new(Kind::System(Mutex::default())))
     }
 
     /// Clocks that start at `wall`, run `rate` times faster than the machine's until `span` of their own time has passed
@@ -168,27 +180,44 @@ impl Clock {
 
     /// Clocks that stand still until they are moved, for tests and for replays on virtual time.
     pub fn manual(start: Now) -> Self {
-        Self(Arc::new(Kind::Manual(Mutex::new(start))))
+        Self(Arc::new(Kind::Manual(Mutex::new((start, Steady::new(start))))))
     }
 
-    /// Reads both clocks.
+    /// Reads both clocks; the wall time is the one in force.
     pub fn now(&self) -> Now {
         match &*self.0 {
-            Kind::System => Now { wall: wall_clock(), boot: BootTime(boot_clock()) },
+            Kind::System(steady) => {
+                let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
+                let machine = Now { wall: wall_clock(), boot: BootTime(boot_clock()) };
+                Now { wall: steady.look(machine), ..machine }
+            }
             Kind::Accelerated { from, wall, rate, lead } => {
                 let run = boot_clock().saturating_sub(*from);
                 let fast = run.min(*lead);
                 let run = fast.saturating_mul(*rate).saturating_add(run.saturating_sub(fast));
                 Now { wall: wall.plus(run), boot: BootTime(from.saturating_add(run)) }
             }
-            Kind::Manual(now) => *now.lock().unwrap_or_else(PoisonError::into_inner),
+            Kind::Manual(hands) => {
+                let (machine, steady) = &mut *hands.lock().unwrap_or_else(PoisonError::into_inner);
+                Now { wall: steady.look(*machine), ..*machine }
+            }
+        }
+    }
+
+    /// By how many milliseconds the machine's wall clock differs from the time in force, because it was stepped and the
+    /// step is not believed yet.
+    pub fn doubt(&self) -> Option<i64> {
+        match &*self.0 {
+            Kind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
+            Kind::Accelerated { .. } => None,
+            Kind::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).1.doubt(),
         }
     }
 
     /// How long a waiter must really sleep for `span` of this clock to pass.
     pub fn real(&self, span: Duration) -> Duration {
         match &*self.0 {
-            Kind::System | Kind::Manual(_) => span,
+            Kind::System(_) | Kind::Manual(_) => span,
             Kind::Accelerated { from, rate, lead, .. } => {
                 if boot_clock().saturating_sub(*from) < *lead {
                     span / *rate
@@ -202,23 +231,23 @@ impl Clock {
     /// How much of this clock passes, at most, while `span` of the machine's time does.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
-            Kind::System | Kind::Manual(_) => span,
+            Kind::System(_) | Kind::Manual(_) => span,
             Kind::Accelerated { rate, .. } => span.saturating_mul(*rate),
         }
     }
 
     /// Moves a manual clock; both clocks advance by `span`. Nothing happens to the other kinds.
     pub fn advance(&self, span: Duration) {
-        if let Kind::Manual(now) = &*self.0 {
-            let mut now = now.lock().unwrap_or_else(PoisonError::into_inner);
-            *now = Now { wall: now.wall.plus(span), boot: now.boot.plus(span) };
+        if let Kind::Manual(hands) = &*self.0 {
+            let machine = &mut hands.lock().unwrap_or_else(PoisonError::into_inner).0;
+            *machine = Now { wall: machine.wall.plus(span), boot: machine.boot.plus(span) };
         }
     }
 
     /// Steps only the wall time of a manual clock, as `date -s` would. Nothing happens to the other kinds.
     pub fn step_wall(&self, wall: WallTime) {
-        if let Kind::Manual(now) = &*self.0 {
-            now.lock().unwrap_or_else(PoisonError::into_inner).wall = wall;
+        if let Kind::Manual(hands) = &*self.0 {
+            hands.lock().unwrap_or_else(PoisonError::into_inner).0.wall = wall;
         }
     }
 }
@@ -258,13 +287,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_step_leaves_the_boot_clock_alone() {
-        let clock = Clock::manual(Now { wall: at("2026-03-01T09:00:00Z"), boot: BootTime(Duration::from_secs(100)) });
+    fn a_wall_step_leaves_the_boot_clock_alone_and_is_doubted() {
+        let start = at("2026-03-01T09:00:00Z");
+        let clock = Clock::manual(Now { wall: start, boot: BootTime(Duration::from_secs(5000)) });
         clock.step_wall(at("2026-03-11T09:00:00Z"));
         clock.advance(Duration::from_secs(1));
         let now = clock.now();
-        assert_eq!(now.wall, at("2026-03-11T09:00:01Z"));
-        assert_eq!(now.boot, BootTime(Duration::from_secs(101)));
+        assert_eq!(now, Now { wall: at("2026-03-01T09:00:01Z"), boot: BootTime(Duration::from_secs(5001)) });
+        assert_eq!(clock.doubt(), Some(10 * 86_400_000));
+        clock.advance(CONFIRMED_AFTER);
+        assert_eq!(clock.now().wall, at("2026-03-11T10:00:01Z"));
+        assert_eq!(clock.doubt(), None);
     }
 
     #[test]

@@ -79,6 +79,21 @@ impl Visit {
         self.strong_at.is_some()
     }
 
+    /// The same visit after a step of the clock that wrote it, by so many milliseconds.
+    #[must_use]
+    pub fn moved(&self, by: i64) -> Self {
+        let moved = |at: Option<WallTime>| at.map(|at| at.moved(by));
+        Self {
+            from: self.from.moved(by),
+            to: moved(self.to),
+            last_activity: self.last_activity.moved(by),
+            door_in_at: moved(self.door_in_at),
+            strong_at: moved(self.strong_at),
+            lingered_at: moved(self.lingered_at),
+            ..self.clone()
+        }
+    }
+
     fn covers(&self, at: WallTime) -> bool {
         self.from <= at && self.to.is_none_or(|to| at <= to)
     }

@@ -33,11 +33,13 @@ pub enum ConditionKind {
     DirectoryStale,
     /// The wall clock was stepped.
     ClockStepped,
+    /// The wall clock was not set since the machine started: it is before this program existed.
+    ClockNotSet,
 }
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
@@ -49,6 +51,7 @@ impl ConditionKind {
         Self::SettingsRefused,
         Self::DirectoryStale,
         Self::ClockStepped,
+        Self::ClockNotSet,
     ];
 
     /// The name that `/readyz` and the log use.
@@ -65,15 +68,18 @@ impl ConditionKind {
             Self::SettingsRefused => "settings_refused",
             Self::DirectoryStale => "directory_stale",
             Self::ClockStepped => "clock_stepped",
+            Self::ClockNotSet => "clock_not_set",
         }
     }
 
     /// Does `/readyz` answer 503 while this lasts? Otherwise it is a warning.
     pub const fn blocks_readiness(self) -> bool {
         match self {
-            Self::DatabaseUnavailable | Self::BrokerUnavailable | Self::SubscriptionRefused | Self::CaptureBlind => {
-                true
-            }
+            Self::DatabaseUnavailable
+            | Self::BrokerUnavailable
+            | Self::SubscriptionRefused
+            | Self::CaptureBlind
+            | Self::ClockNotSet => true,
             Self::SessionLost
             | Self::SessionTakenOver
             | Self::IdleLimitShort

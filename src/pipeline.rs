@@ -17,16 +17,16 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, Clock, Now, WallTime},
+    clock::{BootTime, Clock, EARLIEST, FIRST_SYNC, Now, STEP, WallTime},
     directory::Directory,
-    engine::{Timeout, calendar::PassDay},
+    engine::{self, Timeout, calendar::PassDay},
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     random,
-    record::BusinessId,
-    sighting::{Presence, Sighting},
+    record::{BusinessId, CoworkerId},
+    sighting::{Presence, Sighting, TimeQuality},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
-    store::{Heard, Store, StoreError},
+    store::{Changes, Heard, Store, StoreError},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
@@ -64,10 +64,7 @@ const CONFLICTS: u32 = 10;
 /// controller sends, too little to fill a disk.
 const REJECTIONS_A_MINUTE: u32 = 30;
 
-/// A difference between the wall clock's progress and the boot clock's that is a step, not a slew.
-const STEP: Duration = Duration::from_secs(2);
-
-/// How long a step stays a condition.
+/// How long a step that was believed stays a condition.
 const STEP_REMEMBERED: Duration = Duration::from_mins(10);
 
 /// Why the pipeline ended.
@@ -121,6 +118,7 @@ pub struct Pipeline {
     /// The hearing clock when the database began to refuse; none while it takes what we write.
     refused_since: Option<Duration>,
     flood_day: Option<PassDay>,
+    /// The clocks at the last turn: open check-ins are written in this time, until a step has been taken over.
     clock_was: Option<Now>,
     stepped_at: Option<BootTime>,
     left_out: u64,
@@ -196,6 +194,9 @@ impl Pipeline {
         deadline: CancellationToken,
     ) -> Result<(), PipelineError> {
         self.with.alive.send_replace(Some(self.with.clock.now().boot));
+        if !self.clock_set(&stop).await {
+            return Ok(());
+        }
         patiently!(self, &deadline, self.recover());
         let tick = self.with.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
@@ -227,6 +228,7 @@ impl Pipeline {
                 presences.extend(more);
             }
             self.gauge(&inlets);
+            self.watch_clock(&deadline).await?;
             if !deliveries.is_empty() || !presences.is_empty() {
                 self.settle(&mut deliveries, presences, &deadline).await?;
             }
@@ -251,8 +253,7 @@ impl Pipeline {
     ///
     /// While presences are waiting, nobody is found silent: theirs may be among them.
     async fn turn(&mut self, behind: bool, deadline: &CancellationToken) -> Result<(), PipelineError> {
-        let now = self.with.clock.now();
-        self.watch_clock(now);
+        let now = self.now();
         self.watch_book(now);
         let book = Arc::clone(&self.with.book.borrow());
         self.memory.forget_taps(book.site.debounce, now.boot);
@@ -272,13 +273,15 @@ impl Pipeline {
     /// Reads from the database what a restart must know: open check-ins with the silence heard so far, devices already
     /// reported today. Check-ins whose pass day ended while we were away are closed by their timers at once.
     async fn recover(&mut self) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
+        let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         let calendar = book.rules().calendar;
         let business = book.site.business;
         let visits = self.with.store.open_visits(business).await?;
         let oldest = visits.iter().map(|visit| visit.last_activity).min().unwrap_or(now.wall);
-        let stretches = self.with.store.heard(business, oldest.min(now.wall)).await?;
+        let mut stretches = self.with.store.heard(business, oldest.min(now.wall)).await?;
+        // Written in a time that was not right.
+        stretches.retain(|heard| heard.to <= now.wall.plus(STEP));
         let heard = self.with.hearing.heard(now.boot);
         self.memory = Memory::new();
         for visit in &visits {
@@ -286,7 +289,7 @@ impl Pipeline {
             self.memory.quiet_before(visit.coworker, heard_since(&stretches, visit.last_activity), heard);
         }
         let day = calendar.pass_day(now.wall);
-        let reason = crate::engine::decision::Reason::UnrecognisedDevice;
+        let reason = engine::decision::Reason::UnrecognisedDevice;
         let reported = self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY).await?;
         self.memory.begin_day(day, reported);
         self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
@@ -303,6 +306,11 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         let began = self.with.clock.now().boot;
         let written_rejections = self.rejections_to_write(deliveries, began);
+        let now = self.now();
+        let presences: Presences = presences.into_iter().map(|presence| retimed_presence(presence, now)).collect();
+        for delivery in deliveries.iter_mut() {
+            retime(delivery, now);
+        }
         let batch = Batch { deliveries, presences: &presences, written_rejections: &written_rejections };
         let done = patiently!(self, deadline, self.attempt(&batch));
         let sightings = batch.sightings().count() + presences.len();
@@ -334,7 +342,7 @@ impl Pipeline {
 
     /// One try: a fixed number of statements, whatever the size of the batch.
     async fn attempt(&self, batch: &Batch<'_>) -> Result<Done, StoreError> {
-        let now = self.with.clock.now();
+        let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         let directory = Arc::clone(&self.with.directory.borrow());
         let sightings: Vec<&Sighting> = batch.sightings().collect();
@@ -376,7 +384,7 @@ impl Pipeline {
 
     /// After the commit: timers, taps, figures.
     fn remember(&mut self, mut done: Done, presences: usize) {
-        let now = self.with.clock.now();
+        let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         self.settle_visits(&done, &book, now);
         self.memory.take_taps(&mut done.taps);
@@ -413,7 +421,7 @@ impl Pipeline {
         let calendar = book.rules().calendar;
         let heard = self.with.hearing.heard(now.boot);
         for (coworker, visits) in &done.settled {
-            if !visits.iter().any(crate::engine::Visit::is_open) {
+            if !visits.iter().any(engine::Visit::is_open) {
                 self.memory.gone(*coworker);
             }
             for visit in visits.iter().filter(|visit| visit.is_open()) {
@@ -426,7 +434,7 @@ impl Pipeline {
 
     /// Closes the check-ins whose timers are due.
     async fn fire(&mut self, due: &[Due]) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
+        let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         let directory = Arc::clone(&self.with.directory.borrow());
         let coworkers: BTreeMap<_, _> = due.iter().map(|due| (due.coworker, now.wall)).collect();
@@ -444,7 +452,7 @@ impl Pipeline {
 
     /// Writes down that we could hear until now.
     async fn write_heard(&mut self, last: bool) -> Result<(), StoreError> {
-        let now = self.with.clock.now();
+        let now = self.now();
         let heard = self.with.hearing.heard(now.boot);
         let business = self.with.book.borrow().site.business;
         let unbroken = self.stretch.is_some_and(|stretch| {
@@ -489,25 +497,90 @@ impl Pipeline {
         }
     }
 
-    /// Names a step of the wall clock; nothing is decided differently because of it.
-    fn watch_clock(&mut self, now: Now) {
-        if let Some(was) = self.clock_was {
-            let passed = now.boot.since(was.boot);
-            let expected = was.wall.plus(passed);
-            if now.wall.distance(expected) > STEP {
-                let by = now.wall.millis().saturating_sub(expected.millis()) / 1000;
-                let detail = format!(
-                    "the wall clock was stepped by {by} seconds; timers are not affected, times in records are"
-                );
-                self.with.health.raise(ConditionKind::ClockStepped, "", detail);
-                self.stepped_at = Some(now.boot);
+    /// The time that open check-ins are written in: the one in force, until a step that it took is taken over from the
+    /// one before.
+    fn now(&self) -> Now {
+        let now = self.with.clock.now();
+        match self.clock_was.and_then(|was| stepped(was, now)) {
+            Some(by) => Now { wall: now.wall.moved(-by), ..now },
+            None => now,
+        }
+    }
+
+    /// Waits while the wall clock says a time before this program existed; false when the daemon stops meanwhile.
+    ///
+    /// Nothing is taken in: the broker keeps the door messages, the captures merge what they hear.
+    async fn clock_set(&mut self, stop: &CancellationToken) -> bool {
+        loop {
+            let now = self.with.clock.now();
+            self.with.alive.send_replace(Some(now.boot));
+            if now.wall >= EARLIEST {
+                self.with.health.clear(ConditionKind::ClockNotSet, "");
+                return true;
+            }
+            let detail = "the wall clock was not set since the machine started; door messages wait at the broker until \
+                          it is. Set it, or give this machine a time server that it can reach";
+            self.with.health.raise(ConditionKind::ClockNotSet, "", detail);
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = time::sleep(TICK) => {}
             }
         }
-        if self.stepped_at.is_some_and(|at| now.boot.since(at) > STEP_REMEMBERED) {
+    }
+
+    /// Names a step of the wall clock. Once it is believed, open check-ins move with it, so that on the clock that never
+    /// jumps nothing happens to them: nobody goes out because of it, and how long they have been in stays right.
+    async fn watch_clock(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let now = self.with.clock.now();
+        if let Some(by) = self.clock_was.and_then(|was| stepped(was, now)) {
+            patiently!(self, deadline, self.move_visits(by));
+            let detail =
+                format!("the wall clock was stepped by {} seconds; open check-ins were moved with it", by / 1000);
+            self.with.health.raise(ConditionKind::ClockStepped, "", detail);
+            self.stepped_at = Some(now.boot);
+        } else if let Some(by) = self.with.clock.doubt() {
+            let detail = format!(
+                "the wall clock was stepped by {} seconds. Records keep the time before the step until it has lasted an \
+                 hour; if the clock is right now, restart checkind",
+                by / 1000
+            );
+            self.with.health.raise(ConditionKind::ClockStepped, "", detail);
+            self.stepped_at = Some(now.boot);
+        } else if self.stepped_at.is_some_and(|at| now.boot.since(at) > STEP_REMEMBERED) {
             self.with.health.clear(ConditionKind::ClockStepped, "");
             self.stepped_at = None;
         }
         self.clock_was = Some(now);
+        Ok(())
+    }
+
+    /// Moves the open check-ins by so many milliseconds, and sets their cut-offs anew.
+    ///
+    /// At the first synchronisation after the machine's start, those that were open before it keep their times: another,
+    /// right clock may have written them.
+    async fn move_visits(&mut self, by: i64) -> Result<(), StoreError> {
+        let now = self.with.clock.now();
+        let first = now.boot < BootTime::from_duration(FIRST_SYNC);
+        let book = Arc::clone(&self.with.book.borrow());
+        let calendar = book.rules().calendar;
+        let moving = self.memory.stamped_before_step(by, first, now);
+        let coworkers: BTreeMap<CoworkerId, WallTime> = moving.values().map(|&coworker| (coworker, now.wall)).collect();
+        let mut transaction = self.with.store.batch().await?;
+        let only_open = WallTime::from_millis(i64::MAX);
+        let standings = transaction.standings(&coworkers, book.site.business, only_open).await?;
+        let open = standings.values().filter_map(engine::Standing::open);
+        let moved: Vec<engine::Visit> =
+            open.filter(|visit| moving.contains_key(&visit.unique_id)).map(|visit| visit.moved(by)).collect();
+        let changes = Changes { new: Vec::new(), changed: moved.iter().collect() };
+        transaction.put_visits(&changes, &calendar, now.wall).await?;
+        transaction.commit().await?;
+        self.memory.step(&moving, by, |from| calendar.pass_day(from).end, now);
+        tracing::warn!(
+            seconds = by / 1000,
+            moved = moved.len(),
+            "the wall clock was stepped; open check-ins moved with it"
+        );
+        Ok(())
     }
 
     /// After a failure: whether and when to try again. At once after a conflict, after a growing pause while the database
@@ -585,6 +658,39 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// By how many milliseconds the wall clock was stepped between two looks.
+fn stepped(was: Now, now: Now) -> Option<i64> {
+    let expected = was.wall.plus(now.boot.since(was.boot));
+    (now.wall.distance(expected) > STEP).then(|| now.wall.millis().saturating_sub(expected.millis()))
+}
+
+/// A message that arrived before a step, or before the clock was set, gets the time that it would have now.
+fn retime(delivery: &mut Delivery, now: Now) {
+    let Content::Sightings(sightings) = &mut delivery.content else { return };
+    for sighting in sightings {
+        let Some(by) = stepped(sighting.arrived, now) else { continue };
+        sighting.arrived.wall = sighting.arrived.wall.moved(by);
+        match sighting.time_quality {
+            TimeQuality::Arrival => sighting.event_at = sighting.event_at.moved(by),
+            TimeQuality::Device | TimeQuality::Corrected => {}
+        }
+    }
+}
+
+/// The same for what a capture heard; and what it merged across a step is put in order.
+fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
+    let by = stepped(presence.arrived, now).unwrap_or(0);
+    let last = presence.last_at.min(presence.arrived.wall);
+    presence.last_at = last.moved(by);
+    presence.last_strong_at = presence.last_strong_at.map(|at| at.min(last).moved(by));
+    let first = if presence.first_at < EARLIEST && last >= EARLIEST { last } else { presence.first_at.min(last) };
+    presence.first_at = first.moved(by);
+    let since = if presence.since < EARLIEST && first >= EARLIEST { first } else { presence.since.min(first) };
+    presence.since = since.moved(by);
+    presence.arrived.wall = presence.arrived.wall.moved(by);
+    presence
+}
+
 /// The visits that an event can concern: those of its pass day, and one that ended so shortly before that its phone may
 /// still linger.
 fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
@@ -596,5 +702,7 @@ fn heard_since(stretches: &[Heard], since: WallTime) -> Duration {
     stretches.iter().map(|heard| heard.to.since(heard.from.max(since))).sum()
 }
 
+#[cfg(test)]
+mod constant_work;
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ mod access;
 mod checkins;
 mod directory;
 mod retention;
+mod safety;
 mod sightings;
 mod sql;
 
@@ -15,6 +16,7 @@ pub use access::TokenPair;
 pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
 pub use directory::Stored;
 pub use retention::Expired;
+pub use safety::BackupError;
 pub use sightings::LoggedSighting;
 pub use sql::StoreError;
 

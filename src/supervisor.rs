@@ -252,7 +252,11 @@ impl Supervisor {
     async fn open_store(&self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
         let mut pause = Duration::from_millis(200);
         loop {
-            match Store::open(&self.settings.database).await {
+            let opened = match Store::look_after_crash(&self.settings.database).await {
+                Ok(()) => Store::open(&self.settings.database).await,
+                Err(error) => Err(error),
+            };
+            match opened {
                 Ok(store) => {
                     self.health.clear(ConditionKind::DatabaseUnavailable, "");
                     return Ok(Some(store));

@@ -2,7 +2,9 @@
 
 mod packaging;
 mod tidy;
+mod backup;
 mod capture;
+mod clock;
 mod frames;
 mod api;
 mod settings;

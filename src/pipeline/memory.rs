@@ -29,6 +29,10 @@ const RECENT_TAPS: usize = 4096;
 /// because it is a difference of wall times.
 const LATEST_HAND_OVER: Duration = Duration::from_secs(120);
 
+/// No cut-off is further away than this: the longest pass day, 25 hours, and one more. A visit that was written by a
+/// clock ahead of ours is not in for ever.
+const LONGEST_DAY: Duration = Duration::from_hours(26);
+
 /// An open check-in and its two timers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct OpenVisit {
@@ -42,6 +46,8 @@ struct OpenVisit {
     mark: Duration,
     /// When its pass day ends, on the clock that never jumps.
     cut_off: BootTime,
+    /// When it was first seen here; none for one that was found at start.
+    seen: Option<BootTime>,
 }
 
 /// The pipeline's memory.
@@ -132,7 +138,8 @@ impl Memory {
                 (Duration::ZERO, heard.saturating_sub(late))
             }
         };
-        let cut_off = known.map_or_else(|| now.boot.plus(day_end.since(now.wall)), |open| open.cut_off);
+        let cut_off = known.map_or_else(|| cut_off(day_end, now), |open| open.cut_off);
+        let seen = known.map_or(Some(now.boot), |open| open.seen);
         self.open.insert(
             visit.coworker,
             OpenVisit {
@@ -143,6 +150,7 @@ impl Memory {
                 quiet,
                 mark,
                 cut_off,
+                seen,
             },
         );
     }
@@ -152,6 +160,7 @@ impl Memory {
         if let Some(open) = self.open.get_mut(&coworker) {
             open.quiet = quiet;
             open.mark = heard;
+            open.seen = None;
         }
     }
 
@@ -165,8 +174,37 @@ impl Memory {
     /// The site's pass days have changed: every timer is set anew.
     pub(super) fn reset_cut_offs(&mut self, day_end: impl Fn(WallTime) -> WallTime, now: Now) {
         for open in self.open.values_mut() {
-            open.cut_off = now.boot.plus(day_end(open.from).since(now.wall));
+            open.cut_off = cut_off(day_end(open.from), now);
         }
+    }
+
+    /// The check-ins whose times were written by our clock before it was stepped by so many milliseconds: those whose
+    /// moved beginning fits better to how long we have known them (a controller's own clock may have been right all the
+    /// time). Of those found at start, all, or none when this is the `first` synchronisation.
+    pub(super) fn stamped_before_step(&self, by: i64, first: bool, now: Now) -> BTreeMap<Uuid, CoworkerId> {
+        let ours = |open: &OpenVisit| match open.seen {
+            None => !first,
+            Some(seen) => {
+                let began = now.wall.minus(now.boot.since(seen));
+                open.from.moved(by).distance(began) < open.from.distance(began)
+            }
+        };
+        self.open.iter().filter(|(_, open)| ours(open)).map(|(coworker, open)| (open.visit, *coworker)).collect()
+    }
+
+    /// The wall clock was stepped by so many milliseconds, and these check-ins moved with it: every cut-off is set anew.
+    pub(super) fn step(
+        &mut self,
+        moved: &BTreeMap<Uuid, CoworkerId>,
+        by: i64,
+        day_end: impl Fn(WallTime) -> WallTime,
+        now: Now,
+    ) {
+        for open in self.open.values_mut().filter(|open| moved.contains_key(&open.visit)) {
+            open.from = open.from.moved(by);
+            open.last_activity = open.last_activity.moved(by);
+        }
+        self.reset_cut_offs(day_end, now);
     }
 
     /// The timers that are due, at most `limit`; the rest come next time.
@@ -287,6 +325,10 @@ impl Memory {
     }
 }
 
+fn cut_off(day_end: WallTime, now: Now) -> BootTime {
+    now.boot.plus(day_end.since(now.wall).min(LONGEST_DAY))
+}
+
 impl Default for Memory {
     fn default() -> Self {
         Self::new()
@@ -338,6 +380,14 @@ mod tests {
         assert!(memory.due(IDLE, secs(0), boot(649), 10).is_empty());
         let due = memory.due(IDLE, secs(0), boot(650), 10);
         assert_eq!(due.iter().map(|due| due.timeout).collect::<Vec<_>>(), [Timeout::CutOff]);
+    }
+
+    #[test]
+    fn a_visit_from_a_clock_ahead_of_ours_is_not_in_for_ever() {
+        let mut memory = Memory::new();
+        memory.settle(&visit(1, false), wall(1_000_000_000), secs(0), now(1000, 50), false);
+        assert!(memory.due(IDLE, secs(0), boot(24 * 3600), 10).is_empty());
+        assert_eq!(memory.due(IDLE, secs(0), boot(26 * 3600 + 50), 10).len(), 1);
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! How much a batch asks of the database.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::NaiveTime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Delivery, Pipeline, Rulebook, Surroundings};
+use crate::{
+    clock::Clock,
+    directory::{
+        Builder,
+        entity::{Entity, EntityKind},
+    },
+    health::Health,
+    metrics::Metrics,
+    record::BusinessId,
+    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    sighting::{
+        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey, TimeQuality,
+    },
+    source::{
+        Content, Receipt,
+        network::hearing::{Hearing, LONGEST_GAP},
+    },
+    store::{SAID, tests::Fresh},
+};
+
+#[tokio::test]
+async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one() {
+    for fresh in [Fresh::sqlite().await, Fresh::postgres().await] {
+        let mut pipeline = pipeline(&fresh);
+        let mut said = Vec::new();
+        for people in [1..=1, 2..=1001] {
+            for (direction, offset) in [(Direction::In, 0), (Direction::Out, 0), (Direction::In, 1_000_000)] {
+                let mut deliveries: Vec<Delivery> =
+                    people.clone().map(|number| tap(&pipeline.with.clock, number + offset, direction)).collect();
+                let before = SAID.get();
+                pipeline
+                    .settle(&mut deliveries, Vec::new(), &CancellationToken::new())
+                    .await
+                    .expect("the database takes it");
+                said.push(SAID.get() - before);
+            }
+        }
+        assert_eq!(said[..3], said[3..], "in, out, and nobody's card; for one, for a thousand");
+        assert!(said.iter().all(|said| (5..=7).contains(said)), "{said:?}");
+        assert_eq!(fresh.store.checkins_between(BusinessId(1), at(0), at(i64::MAX)).await.expect("read").len(), 1001);
+    }
+}
+
+fn at(millis: i64) -> crate::clock::WallTime {
+    crate::clock::WallTime::from_millis(millis.min(4_000_000_000_000))
+}
+
+fn tap(clock: &Clock, number: u64, direction: Direction) -> Delivery {
+    let now = clock.now();
+    let later = if direction == Direction::Out { Duration::from_secs(1) } else { Duration::ZERO };
+    let event = DoorEvent {
+        kind: DoorEventKind::Granted,
+        door: DoorKey("1:1".to_owned()),
+        direction,
+        credential: Some(Credential {
+            kind: CredentialKind::Card,
+            scope: None,
+            value: (1_000_000 + number).to_string(),
+            spellings: Vec::new(),
+        }),
+        refusal: None,
+    };
+    let sighting = Sighting {
+        key: SightingKey(format!("test/{number}/{direction:?}")),
+        source: Arc::from("test"),
+        event_at: now.wall.plus(later),
+        time_quality: TimeQuality::Device,
+        arrived: now,
+        event,
+    };
+    Delivery { source: Arc::from("test"), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+}
+
+fn pipeline(fresh: &Fresh) -> Pipeline {
+    let mut people = Builder::new(1, "key");
+    for id in 1..=1001 {
+        let document = serde_json::json!({"Id": id, "FullName": "Ada", "AccessCardId": (1_000_000 + id).to_string()});
+        let person: Entity = EntityKind::Coworker.read(document).expect("a person");
+        people.add(person);
+    }
+    let clock = Clock::system();
+    let health = Health::new(clock.clone());
+    let any = Door {
+        pattern: "*".to_owned(),
+        name: "Any".to_owned(),
+        on_in: DoorAction::CheckIn,
+        on_out: DoorAction::CheckOut,
+    };
+    Pipeline::new(Surroundings {
+        clock,
+        store: fresh.store.clone(),
+        book: watch::channel(Arc::new(Rulebook { site: site(), doors: vec![any] })).1,
+        directory: watch::channel(Arc::new(people.build())).1,
+        hearing: Hearing::new(LONGEST_GAP),
+        metrics: Metrics::new(health.clone(), &[]),
+        health,
+        alive: watch::channel(None).0,
+    })
+}
+
+fn site() -> Site {
+    Site {
+        business: BusinessId(1),
+        name: "Hub One".to_owned(),
+        time_zone: chrono_tz::UTC,
+        cut_off: NaiveTime::MIN,
+        idle_limit: Duration::from_mins(45),
+        record_every_visit: false,
+        minimum_dwell: Duration::ZERO,
+        linger: Duration::from_mins(10),
+        network_opens: NetworkOpens::Always,
+        unrecognised_devices: UnrecognisedDevices::All,
+        network_checkins: true,
+        debounce: Duration::from_secs(5),
+        toggle_minimum_stay: Duration::from_mins(1),
+    }
+}

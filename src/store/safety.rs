@@ -1,0 +1,158 @@
+//! The SQLite file's safety: a copy while the daemon runs, and a look at the file after an end that was none.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
+use tokio::time;
+
+use super::{Store, StoreError};
+use crate::settings::Database;
+
+/// How long the look at the file may take; what it has not read by then goes unchecked, and a warning says so. A hundred
+/// megabytes take about a second, so this is some gigabytes; and well below the 90 s that systemd gives a start.
+const LONGEST_LOOK: Duration = Duration::from_secs(30);
+
+/// How many steps of SQLite's machine pass between two questions whether the time is up: some milliseconds.
+const STEPS: i32 = 100_000;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// PostgreSQL has its own means.
+    #[error("the database is a PostgreSQL; back it up with pg_dump")]
+    Postgres,
+    /// Nothing is ever overwritten.
+    #[error("{} exists; a backup overwrites nothing", .0.display())]
+    Exists(PathBuf),
+    /// The copy could not be written.
+    #[error("{} cannot be written", path.display())]
+    Write {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database could not be read to its end.
+    #[error("the database cannot be copied")]
+    Read(#[source] sqlx::Error),
+}
+
+impl Store {
+    /// Copies a SQLite database, as it is at this moment, into a new file that only its owner can read; bytes written.
+    ///
+    /// The daemon goes on meanwhile: it is read like by anybody else. `to` appears when the copy is whole and on the disk.
+    pub async fn backup(database: &Database, to: &Path) -> Result<u64, BackupError> {
+        let Database::Sqlite { path } = database else { return Err(BackupError::Postgres) };
+        if to.symlink_metadata().is_ok() {
+            return Err(BackupError::Exists(to.to_owned()));
+        }
+        let mut name = to.as_os_str().to_owned();
+        name.push(format!(".partial-{}", std::process::id()));
+        let partial = PathBuf::from(name);
+        let written = copy(path, &partial).await.and_then(|()| publish(&partial, to));
+        if written.is_err()
+            && let Err(error) = fs::remove_file(&partial)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "an unfinished backup could not be removed");
+        }
+        written
+    }
+
+    /// Looks at a SQLite file after a daemon that did not end in good order, at most for [`LONGEST_LOOK`].
+    ///
+    /// The mark of a good end is SQLite's own: the last to close the file folds its log into it and removes the log. A
+    /// start after that, and PostgreSQL, cost nothing here.
+    ///
+    /// # Errors
+    /// [`StoreError::Unusable`] when the file is damaged, [`StoreError::Unavailable`] when it cannot be read now.
+    pub async fn look_after_crash(database: &Database) -> Result<(), StoreError> {
+        let Database::Sqlite { path } = database else { return Ok(()) };
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        if !fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0) {
+            return Ok(());
+        }
+        let mut connection = connect(path).await?;
+        let late = Arc::new(AtomicBool::new(false));
+        let in_time = {
+            let late = Arc::clone(&late);
+            move || !late.load(Ordering::Relaxed)
+        };
+        connection.lock_handle().await?.set_progress_handler(STEPS, in_time);
+        let look = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection);
+        let found = {
+            let mut look = std::pin::pin!(look);
+            match time::timeout(LONGEST_LOOK, &mut look).await {
+                Ok(found) => found,
+                Err(_) => {
+                    late.store(true, Ordering::Relaxed);
+                    look.await
+                }
+            }
+        };
+        let said = match found {
+            Ok(row) => row.try_get::<String, _>(0)?,
+            Err(_) if late.load(Ordering::Relaxed) => {
+                let seconds = LONGEST_LOOK.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "the last run did not end in good order, and not all of the database was checked"
+                );
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if said != "ok" {
+            return Err(StoreError::Unusable {
+                what: format!("the file is damaged ({said}); restore a backup that `checkind backup` made"),
+                source: None,
+            });
+        }
+        tracing::info!("the last run did not end in good order; the database was checked and is sound");
+        connection.close().await.map_err(StoreError::from)
+    }
+}
+
+/// A connection of its own that never writes.
+async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
+    options.log_statements(tracing::log::LevelFilter::Off).connect().await
+}
+
+async fn copy(path: &Path, partial: &Path) -> Result<(), BackupError> {
+    let unwritable = |source| BackupError::Write { path: partial.to_owned(), source };
+    // SQLite writes into an empty file as into none; made here, it is never anybody else's to read.
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(unwritable)?;
+    let mut connection = connect(path).await.map_err(BackupError::Read)?;
+    let name = partial.to_str().ok_or_else(|| unwritable(io::Error::other("its name is no text")))?;
+    sqlx::query("VACUUM INTO ?").bind(name).execute(&mut connection).await.map_err(BackupError::Read)?;
+    connection.close().await.map_err(BackupError::Read)
+}
+
+/// Gives the copy its name once it is on the disk.
+fn publish(partial: &Path, to: &Path) -> Result<u64, BackupError> {
+    let unwritable = |source| BackupError::Write { path: to.to_owned(), source };
+    let file = File::open(partial).map_err(unwritable)?;
+    file.sync_all().map_err(unwritable)?;
+    let bytes = file.metadata().map_err(unwritable)?.len();
+    match renameat_with(CWD, partial, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::EXIST) => return Err(BackupError::Exists(to.to_owned())),
+        Err(errno) => return Err(unwritable(errno.into())),
+    }
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(unwritable)?;
+    Ok(bytes)
+}

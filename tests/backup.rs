@@ -1,0 +1,114 @@
+//! `checkind backup`, and what a start after a crash says of the SQLite file.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{FileExt, PermissionsExt},
+};
+
+use crate::support::{
+    broker::Broker,
+    daemon::{Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    ledger::Ledger,
+    wait_for,
+};
+
+#[test]
+fn a_backup_during_a_stream_of_taps_is_whole_and_a_daemon_starts_on_it() {
+    const TAPS: u32 = 5000;
+    let broker = Broker::plain();
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    home.import(&people(20, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    let at = now();
+    let copy = home.path("copy.db");
+    let taps = (0..TAPS).map(|number| flat_event(number, card(1 + number % 20), Way::In, at));
+    let (before, after) = std::thread::scope(|scope| {
+        scope.spawn(|| broker.publish_lines("flat/events", taps, 1));
+        wait_for("the first taps", LIMIT, || match home.ledger().count("sightings") {
+            0 => Err(daemon.log()),
+            _ => Ok(()),
+        });
+        let before = home.ledger().count("sightings");
+        home.ask(&["backup", copy.to_str().expect("a path of ours")]);
+        (before, home.ledger().count("sightings"))
+    });
+    wait_for("all taps", LIMIT, || match home.ledger().count("sightings") {
+        now if now == i64::from(TAPS) => Ok(()),
+        now => Err(format!("{now}\n{}", daemon.log())),
+    });
+    assert!(daemon.complaints().is_empty(), "{:?}", daemon.complaints());
+    assert_eq!(fs::metadata(&copy).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let ledger = Ledger::of(&format!("sqlite:{}", copy.display()));
+    let kept = ledger.count("sightings");
+    assert!((before..=after).contains(&kept), "{before} to {after}, the copy has {kept}");
+    assert_eq!(ledger.texts("PRAGMA integrity_check"), [["ok"]]);
+    daemon.stop();
+
+    let restored = Home::new(&(site("") + &doors(broker.port)));
+    fs::copy(&copy, restored.path("checkind.db")).expect("copied");
+    let mut daemon = restored.start();
+    daemon.wait_until_ready();
+    assert_eq!(restored.ledger().count("sightings"), kept);
+    daemon.stop();
+}
+
+#[test]
+fn a_backup_overwrites_nothing_and_leaves_nothing_behind() {
+    let home = Home::new(&site(""));
+    home.import(&people(1, &[]));
+    home.write("old.db", "precious");
+    let old = home.path("old.db");
+    let refused = home.run(&["backup", old.to_str().expect("a path of ours")]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("overwrites nothing"));
+    assert_eq!(fs::read_to_string(&old).expect("it is there"), "precious");
+    assert_eq!(home.run(&["backup", "/proc/nowhere/copy.db"]).status.code(), Some(74));
+    // A full disk, as far as SQLite can tell: no file may grow beyond 8 KiB.
+    let copy = home.path("copy.db");
+    let limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"", crate::support::daemon::BINARY];
+    let failed = home.command_of(&limited, &["backup", copy.to_str().expect("a path of ours")]).output().expect("runs");
+    assert_eq!(failed.status.code(), Some(69), "{}", String::from_utf8_lossy(&failed.stderr));
+    let names = fs::read_dir(home.path(".")).expect("a folder").flatten().map(|entry| entry.file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains("copy.db")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn postgresql_is_backed_up_with_pg_dump() {
+    let home = Home::on("postgres://checkind@127.0.0.1:1/checkind", &site(""));
+    let refused = home.run(&["backup", "copy.db"]);
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("pg_dump"));
+}
+
+#[test]
+fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
+    const CHECKED: &str = "the database was checked and is sound";
+    let home = Home::new(&site(""));
+    home.import(&people(2000, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    daemon.stop();
+
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    assert!(daemon.lines(CHECKED).is_empty(), "the last end was good");
+    home.import(&people(10, &[]));
+    daemon.kill();
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    assert_eq!(daemon.lines(CHECKED).len(), 1, "{}", daemon.log());
+    home.import(&people(10, &[]));
+    daemon.kill();
+
+    let file = File::options().write(true).open(home.path("checkind.db")).expect("it is there");
+    let length = file.metadata().expect("it has a length").len();
+    for page in 20..length / 4096 {
+        file.write_all_at(&[0xa5; 2048], page * 4096).expect("written");
+    }
+    drop(file);
+    let (status, log) = home.spawn_by(&[crate::support::daemon::BINARY], &[]).wait();
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains("the file is damaged") && log.contains("checkind backup"), "{log}");
+}

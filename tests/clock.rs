@@ -1,0 +1,148 @@
+//! The machine's wall clock under the real daemon: stepped while it runs, and not set when it starts (libfaketime).
+
+use std::fs;
+
+use checkind::clock::WallTime;
+
+use crate::support::{
+    broker::Broker,
+    daemon::{BINARY, Daemon, Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    wait_for,
+};
+
+const TEN_DAYS: i64 = 864_000;
+
+/// A daemon whose wall clock the test holds; its boot-time clock is the machine's.
+struct Stage {
+    broker: Broker,
+    home: Home,
+    daemon: Daemon,
+}
+
+impl Stage {
+    /// Starts with a wall clock that is so many seconds off.
+    fn new(off: i64) -> Self {
+        let broker = Broker::plain();
+        let home = Home::new(&(site("") + &doors(broker.port)));
+        home.import(&people(3, &[]));
+        home.write("clock", &offset(off));
+        let library = library();
+        let file = home.path("clock");
+        let environment = [
+            ("LD_PRELOAD", library.as_str()),
+            ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path of ours")),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ];
+        let daemon = home.start_by(&[BINARY], &environment);
+        Self { broker, home, daemon }
+    }
+
+    /// Sets the wall clock so many seconds off. In one step: a file that is being written reads as no offset.
+    fn set(&self, off: i64) {
+        self.home.write("clock.new", &offset(off));
+        fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the folder takes a file");
+    }
+
+    /// A tap at a controller that sends no time.
+    fn tap(&self, number: u32, person: u32, way: Way) {
+        let at = now();
+        let time = format!(r#","time":"{}""#, at.to_rfc3339_seconds());
+        let event = flat_event(number, card(person), way, at).replace(&time, "");
+        assert!(!event.contains("time"), "{event}");
+        self.broker.publish("flat/events", event.as_bytes(), 1);
+    }
+
+    fn wait_for_rows(&mut self, rows: i64) {
+        let Self { home, daemon, .. } = self;
+        wait_for(&format!("{rows} sightings"), LIMIT, || {
+            daemon.still_runs();
+            match home.ledger().count("sightings") {
+                now if now == rows => Ok(()),
+                now => Err(format!("{now}\n{}", daemon.log())),
+            }
+        });
+    }
+
+    /// How many times of the records are outside this span.
+    fn absurd(&self, from: WallTime, to: WallTime) -> i64 {
+        let span = format!("NOT BETWEEN '{from}' AND '{to}'");
+        [
+            "checkins WHERE from_time",
+            "checkins WHERE last_activity",
+            "checkins WHERE to_time",
+            "sightings WHERE event_at",
+        ]
+        .iter()
+        .map(|column| self.home.ledger().count(&format!("{column} {span}")))
+        .sum()
+    }
+}
+
+/// An offset in the words of libfaketime.
+fn offset(seconds: i64) -> String {
+    format!("{seconds:+}\n")
+}
+
+fn library() -> String {
+    let folders = fs::read_dir("/usr/lib").expect("a Debian machine").flatten();
+    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
+    let file = files.find(|file| file.exists()).expect("no libfaketime; install the Debian package faketime");
+    file.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
+    let mut stage = Stage::new(0);
+    stage.daemon.wait_until_ready();
+    let began = now();
+    stage.tap(1, 1, Way::In);
+    stage.wait_for_rows(1);
+    for (number, off, person) in [(2, TEN_DAYS, 2), (3, -TEN_DAYS, 3), (4, TEN_DAYS, 1)] {
+        stage.set(off);
+        let by = format!("stepped by {off} seconds");
+        wait_for(&by, LIMIT, || {
+            let detail = stage.daemon.conditions().remove("clock_stepped").unwrap_or_default();
+            // A step is measured to the second.
+            let near = (off - 1..=off + 1).any(|off| detail.contains(&format!("stepped by {off} seconds")));
+            if near { Ok(()) } else { Err(format!("{detail}\n{}", stage.daemon.log())) }
+        });
+        stage.tap(number, person, Way::In);
+        stage.wait_for_rows(number.into());
+    }
+    let ledger = stage.home.ledger();
+    assert_eq!((ledger.count("checkins"), ledger.count("checkins WHERE to_time IS NULL")), (3, 3));
+    stage.set(0);
+    stage.tap(5, 1, Way::Out);
+    stage.wait_for_rows(5);
+    assert_eq!((ledger.count("checkins"), ledger.count("checkins WHERE to_time IS NULL")), (3, 2));
+    assert_eq!(ledger.count("checkins WHERE auto_checkout"), 0);
+    assert_eq!(stage.absurd(began, now()), 0, "{:?}", ledger.texts("SELECT from_time, last_activity FROM checkins"));
+    stage.daemon.stop();
+}
+
+#[test]
+fn a_start_in_1970_waits_until_the_clock_is_set_and_then_knows_when_people_came() {
+    let mut stage = Stage::new(20 - now().millis() / 1000);
+    stage.daemon.wait_for_condition("clock_not_set");
+    assert_eq!(stage.daemon.get("/readyz").status, 503);
+    let began = now();
+    stage.tap(1, 1, Way::In);
+    stage.broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
+    stage.daemon.wait_for_metric("checkind_mqtt_messages_total", "", 2);
+    let received = now();
+    assert_eq!(stage.home.ledger().count("sightings"), 0, "decided without knowing when");
+    stage.set(0);
+    stage.daemon.wait_until_over("clock_not_set");
+    stage.wait_for_rows(2);
+    assert_eq!(stage.home.ledger().count("checkins WHERE to_time IS NULL"), 2);
+    let second = std::time::Duration::from_secs(1);
+    assert_eq!(
+        stage.absurd(began.minus(second), received.plus(second)),
+        0,
+        "{:?}",
+        stage.home.ledger().texts("SELECT from_time, last_activity FROM checkins")
+    );
+    stage.daemon.wait_until_ready();
+    stage.daemon.stop();
+}
