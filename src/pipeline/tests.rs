@@ -275,7 +275,9 @@ fn people() -> Vec<Entity> {
 
 fn directory() -> Directory {
     let mut builder = Builder::new(1, "key");
-    people().into_iter().for_each(|person| builder.add(person));
+    for person in people() {
+        builder.add(person);
+    }
     builder.build()
 }
 
