@@ -70,7 +70,7 @@ impl Store {
         written
     }
 
-    /// Looks at a SQLite file after a daemon that did not end in good order, at most for [`LONGEST_LOOK`].
+    /// Looks at a SQLite file after a daemon that did not end in good order, at most for half a minute.
     ///
     /// The mark of a good end is SQLite's own: the last to close the file folds its log into it and removes the log. A
     /// start after that, and PostgreSQL, cost nothing here.
