@@ -94,12 +94,12 @@ fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
     let mut daemon = home.start();
     daemon.wait_until_ready();
     assert!(daemon.lines(CHECKED).is_empty(), "the last end was good");
-    home.import(&people(10, &[]));
+    home.import(&people(2010, &[]));
     daemon.kill();
     let mut daemon = home.start();
     daemon.wait_until_ready();
     assert_eq!(daemon.lines(CHECKED).len(), 1, "{}", daemon.log());
-    home.import(&people(10, &[]));
+    home.import(&people(2020, &[]));
     daemon.kill();
 
     let file = File::options().write(true).open(home.path("checkind.db")).expect("it is there");
