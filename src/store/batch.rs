@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Store, StoreError,
+    checkins::snapshot,
     sql::{self, Arg, Row, Statement, statement},
 };
 use crate::{
@@ -408,11 +409,7 @@ fn visit(row: &Row) -> Result<Visit, StoreError> {
         coworker: CoworkerId(row.int("coworker_id")?),
         business: BusinessId(row.int("business_id")?),
         business_name: row.opt_text("business_name")?,
-        then: Snapshot {
-            full_name: row.opt_text("coworker_full_name")?,
-            teams: row.opt_text("teams_at_the_time_of_checkin")?,
-            tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
-        },
+        then: snapshot(row)?,
         source: CheckinSource::from_number(row.int("source")?).unwrap_or(CheckinSource::None),
         from,
         to: row.opt_time("to_time")?,

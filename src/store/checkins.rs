@@ -70,11 +70,7 @@ pub(super) fn checkin(row: &Row) -> Result<Checkin, StoreError> {
         id: CheckinId(row.int("id")?),
         unique_id: row.uuid("unique_id")?,
         coworker: row.opt_int("coworker_id")?.map(CoworkerId),
-        then: Snapshot {
-            full_name: row.opt_text("coworker_full_name")?,
-            teams: row.opt_text("teams_at_the_time_of_checkin")?,
-            tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
-        },
+        then: snapshot(row)?,
         business: BusinessId(row.int("business_id")?),
         business_name: row.opt_text("business_name")?,
         source: CheckinSource::from_number(row.int("source")?).unwrap_or(CheckinSource::None),
@@ -100,11 +96,7 @@ fn failed_checkin(row: &Row) -> Result<FailedCheckin, StoreError> {
         id: FailedCheckinId(row.int("id")?),
         unique_id: row.uuid("unique_id")?,
         coworker: row.opt_int("coworker_id")?.map(CoworkerId),
-        then: Snapshot {
-            full_name: row.opt_text("coworker_full_name")?,
-            teams: row.opt_text("teams_at_the_time_of_checkin")?,
-            tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
-        },
+        then: snapshot(row)?,
         business: BusinessId(row.int("business_id")?),
         business_name: row.opt_text("business_name")?,
         attempt_at: row.time("checkin_attempt_time")?,
@@ -116,5 +108,14 @@ fn failed_checkin(row: &Row) -> Result<FailedCheckin, StoreError> {
         updated_on: row.time("updated_on")?,
         updated_by: row.text("updated_by")?,
         system_id: row.opt_text("system_id")?,
+    })
+}
+
+/// What was true of the coworker then; every kind of record keeps it in the same columns.
+pub(super) fn snapshot(row: &Row) -> Result<Snapshot, StoreError> {
+    Ok(Snapshot {
+        full_name: row.opt_text("coworker_full_name")?,
+        teams: row.opt_text("teams_at_the_time_of_checkin")?,
+        tariff: row.opt_text("tariff_at_the_time_of_checkin")?,
     })
 }
