@@ -293,6 +293,7 @@ impl CaptureTask {
     }
 
     fn read(&mut self, now: Now) {
+        self.take_over_known();
         let Self { tap, coalescer, counters, leases, .. } = self;
         let mut tally = Tally::default();
         tap.frames(&mut |frame, tag| {
@@ -304,6 +305,14 @@ impl CaptureTask {
             }
         });
         counters.add(&tally);
+    }
+
+    /// Before every block, so that whoever has just been imported is not left out by a storm that fills the table.
+    fn take_over_known(&mut self) {
+        if self.with.known.has_changed().unwrap_or(false) {
+            let known = Arc::clone(&self.with.known.borrow_and_update());
+            self.coalescer.set_known(known);
+        }
     }
 
     /// Follows the interface: down and up, deleted and made again, renamed.
@@ -372,15 +381,11 @@ impl CaptureTask {
         self.with.health.raise(ConditionKind::CaptureBlind, &self.interface, why);
     }
 
-    /// What need not be done for every block: losses, changed addresses, lease times, forgetting.
+    /// What need not be done for every block: losses, lease times, forgetting.
     fn look_at_the_rest(&mut self, now: Now) {
         let losses = self.tap.losses();
         add(&self.counters.kernel_drops, losses.drops);
         add(&self.counters.freezes, losses.freezes);
-        if self.with.known.has_changed().unwrap_or(false) {
-            let known = Arc::clone(&self.with.known.borrow_and_update());
-            self.coalescer.set_known(known);
-        }
         match self.leases.check(self.with.idle_limit, now.boot) {
             Some(short) => self.with.health.raise(
                 ConditionKind::IdleLimitShort,
