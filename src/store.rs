@@ -13,7 +13,7 @@ mod sightings;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
+pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure, Past};
 pub use directory::Stored;
 pub use retention::Expired;
 pub use safety::BackupError;
