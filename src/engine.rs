@@ -8,6 +8,7 @@ pub mod admission;
 pub mod calendar;
 pub mod decision;
 pub mod life;
+pub mod passes;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -93,7 +93,7 @@ impl Store {
             let each = |row: &Row| {
                 let (kind, document) = (row.text("kind")?, row.text("document")?);
                 match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
-                    Some(Ok(entity)) => builder.add(entity),
+                    Some(Ok(entity)) => builder.add(entity, WallTime::from_millis(0)),
                     Some(Err(_)) | None => {
                         tracing::warn!(kind, "an entity of the directory cannot be read; import it again");
                     }
