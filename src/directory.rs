@@ -145,8 +145,13 @@ impl Builder {
         Self { directory: nobody(version), former: nobody(version), ..Self::default() }
     }
 
+    /// Takes in one entity. Whatever a pass has left was said before its first use.
+    pub fn add(&mut self, entity: Entity) {
+        self.add_as_of(entity, WallTime::from_millis(0));
+    }
+
     /// Takes in one entity; `basis_at` is when it was said how much of a pass was left.
-    pub fn add(&mut self, entity: Entity, basis_at: WallTime) {
+    pub fn add_as_of(&mut self, entity: Entity, basis_at: WallTime) {
         match entity {
             Entity::Business(business) => {
                 let root = business.root_location_id.map(BusinessId);
@@ -532,7 +537,7 @@ mod tests {
         let import = import::read_json(json, "key").expect("imports");
         let mut builder = Builder::new(1, "key");
         for document in import.documents {
-            builder.add(document.kind.read_text(&document.body).expect("reads"), WallTime::from_millis(0));
+            builder.add(document.kind.read_text(&document.body).expect("reads"));
         }
         builder.build()
     }

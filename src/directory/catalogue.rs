@@ -177,6 +177,7 @@ pub struct Slot {
 
 /// A kind of pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's kind of pass has these switches")]
 pub struct TimePass {
     /// Its number.
     pub id: TimePassId,

@@ -182,6 +182,7 @@ pub struct Tariff {
 /// A kind of pass.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's kind of pass has these switches")]
 pub struct TimePass {
     /// `Id`.
     pub id: i64,
@@ -259,6 +260,7 @@ pub struct TimeOfDay {
 /// A pass that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's pass has these switches")]
 pub struct CoworkerTimePass {
     /// `Id`.
     pub id: i64,

@@ -217,6 +217,23 @@ pub struct Usage {
     pub passes: BTreeMap<Uuid, Vec<Used>>,
     /// By person: their pass days that count towards the limits of their plan.
     pub people: BTreeMap<CoworkerId, Vec<Counted>>,
+    /// By person and the beginning of the pass day: what this business charged for visits without a pass.
+    pub charges: BTreeMap<(CoworkerId, WallTime), payg::Charged>,
+}
+
+impl Usage {
+    /// Adds what somebody used of a pass, to what is known of the same pass day.
+    pub fn add_used(&mut self, pass: Uuid, more: Used) {
+        let days = self.passes.entry(pass).or_default();
+        match days.iter_mut().find(|used| used.coworker == more.coworker && used.day == more.day) {
+            Some(used) => {
+                used.first = used.first.min(more.first);
+                used.seconds += more.seconds;
+                used.open = used.open.max(more.open);
+            }
+            None => days.push(more),
+        }
+    }
 }
 
 /// What one person used of a pass on one pass day.
