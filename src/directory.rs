@@ -3,6 +3,7 @@
 //! Built from entity documents in the API's shape ([`Entity`]); how they come in and out of the database is
 //! `directory::import` and `store`.
 
+pub mod catalogue;
 pub mod entity;
 pub mod import;
 
@@ -12,13 +13,16 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::{
+    clock::WallTime,
     mac::MacAddr,
-    record::{BusinessId, CoworkerId, Snapshot, TariffId, TeamId},
+    record::{BusinessId, CoworkerId, CoworkerTimePassId, Snapshot, TariffId, TeamId, TimePassId},
     sighting::{Credential, CredentialKind},
     source::mqtt::credential,
 };
+use catalogue::{Business, Cycle, HeldPass, Limits, Moment, NEVER, Places, Slot, Tariff, TimePass};
 use entity::Entity;
 
 /// Everything that recognises people, as it was when it was loaded.
@@ -26,8 +30,15 @@ use entity::Entity;
 pub struct Directory {
     /// Counts up with every import; a daemon that sees another number loads again.
     pub version: i64,
-    businesses: BTreeMap<BusinessId, Arc<str>>,
+    businesses: BTreeMap<BusinessId, Business>,
+    tariffs: BTreeMap<TariffId, Tariff>,
+    time_passes: BTreeMap<TimePassId, Arc<TimePass>>,
     coworkers: Vec<Coworker>,
+    /// Sorted by holder and number.
+    held: Box<[HeldPass]>,
+    /// The teams whose members share their passes: by member, and by team.
+    sharing: Box<[(CoworkerId, TeamId)]>,
+    sharers: Box<[(TeamId, CoworkerId)]>,
     /// Sorted by address; an address that two people claim stands here twice.
     macs: Vec<(MacAddr, CoworkerId)>,
     /// Lower-cased card and fob numbers as the operator wrote them.
@@ -64,6 +75,10 @@ pub struct Coworker {
     pub teams: Option<Arc<str>>,
     /// Plan name.
     pub tariff: Option<Arc<str>>,
+    /// Plan.
+    pub tariff_id: Option<TariffId>,
+    /// A day on which a billing cycle of theirs begins.
+    pub renews: Option<Moment>,
     /// The businesses they belong to; empty for the whole network.
     pub businesses: Box<[BusinessId]>,
 }
@@ -76,6 +91,16 @@ impl Coworker {
             teams: self.teams.as_deref().map(ToOwned::to_owned),
             tariff: self.tariff.as_deref().map(ToOwned::to_owned),
         }
+    }
+
+    /// Have they a plan? Else they are a contact.
+    pub fn is_member(&self) -> bool {
+        self.tariff_id.is_some() || self.tariff.is_some()
+    }
+
+    /// May they use the space at all?
+    pub fn is_customer(&self) -> bool {
+        self.active && !self.archived
     }
 
     /// Do they belong to this business, or to the whole network?
@@ -96,15 +121,18 @@ pub enum Match<'a> {
 }
 
 /// A snapshot in the making: one entity after the other, so that the documents of a large directory need not stand in
-/// memory together. Plans and teams come before the people who refer to them.
+/// memory together. What is referred to comes first: businesses, plans and teams, then kinds of passes, people, passes.
 #[derive(Debug, Default)]
 pub struct Builder {
     directory: Directory,
     /// The credentials of archived people: whoever is archived keeps one only until somebody else has it, because cards
     /// and devices are handed on.
     former: Directory,
-    tariffs: BTreeMap<TariffId, Arc<str>>,
     teams: BTreeMap<TeamId, Arc<str>>,
+    held: Vec<HeldPass>,
+    /// The teams that share passes, and who is in them.
+    sharing: BTreeSet<TeamId>,
+    sharers: BTreeSet<(TeamId, CoworkerId)>,
     members: BTreeMap<CoworkerId, Vec<Arc<str>>>,
     /// Texts that many people share.
     shared: BTreeSet<Arc<str>>,
@@ -117,27 +145,43 @@ impl Builder {
         Self { directory: nobody(version), former: nobody(version), ..Self::default() }
     }
 
-    /// Takes in one entity.
+    /// Takes in one entity. Whatever a pass has left was said before its first use.
     pub fn add(&mut self, entity: Entity) {
+        self.add_as_of(entity, WallTime::from_millis(0));
+    }
+
+    /// Takes in one entity; `basis_at` is when it was said how much of a pass was left.
+    pub fn add_as_of(&mut self, entity: Entity, basis_at: WallTime) {
         match entity {
             Entity::Business(business) => {
-                self.directory.businesses.insert(BusinessId(business.id), business.name.into());
+                let root = business.root_location_id.map(BusinessId);
+                let named = Business { name: business.name.into(), root };
+                self.directory.businesses.insert(BusinessId(business.id), named);
             }
             Entity::Team(team) => self.add_team(team),
             Entity::Tariff(tariff) => {
-                self.tariffs.insert(TariffId(tariff.id), tariff.name.into());
+                self.directory.tariffs.insert(TariffId(tariff.id), plan(tariff));
+            }
+            Entity::TimePass(pass) => {
+                let pass = self.kind_of_pass(pass);
+                self.directory.time_passes.insert(pass.id, Arc::new(pass));
             }
             Entity::Coworker(coworker) => self.add_coworker(coworker),
-            Entity::TimePass(_) | Entity::CoworkerTimePass(_) => {}
+            Entity::CoworkerTimePass(pass) => self.add_held(&pass, basis_at),
         }
     }
 
     fn add_team(&mut self, team: entity::Team) {
         let name: Arc<str> = team.name.into();
+        let id = TeamId(team.id);
+        if team.share_time_passes {
+            self.sharing.insert(id);
+            self.sharers.extend(team.team_members.0.iter().map(|member| (id, CoworkerId(*member))));
+        }
         for member in team.team_members.0 {
             self.members.entry(CoworkerId(member)).or_default().push(Arc::clone(&name));
         }
-        self.teams.insert(TeamId(team.id), name);
+        self.teams.insert(id, name);
     }
 
     fn add_coworker(&mut self, person: entity::Coworker) {
@@ -146,8 +190,11 @@ impl Builder {
         claims.add_credentials(&person, id);
         let teams = team_names(&person, &self.teams, self.members.get(&id).map_or(&[], Vec::as_slice));
         let teams = teams.map(|names| self.share(names));
-        let tariff = match person.tariff_id.and_then(|tariff| self.tariffs.get(&TariffId(tariff))) {
-            Some(name) => Some(Arc::clone(name)),
+        let shares = person.teams.0.iter().copied().map(TeamId).filter(|team| self.sharing.contains(team));
+        self.sharers.extend(shares.map(|team| (team, id)));
+        let tariff_id = person.tariff_id.map(TariffId);
+        let tariff = match tariff_id.and_then(|tariff| self.directory.tariffs.get(&tariff)) {
+            Some(tariff) => Some(Arc::clone(&tariff.name)),
             None => person.tariff_name.map(|name| self.share(name)),
         };
         let mut businesses: Vec<BusinessId> = person.businesses.0.iter().copied().map(BusinessId).collect();
@@ -162,7 +209,77 @@ impl Builder {
             allow_network_checkin: person.allow_network_checkin,
             teams,
             tariff,
+            tariff_id,
+            renews: person.renewal_date.or(person.registration_date),
             businesses: businesses.into(),
+        });
+    }
+
+    fn kind_of_pass(&self, pass: entity::TimePass) -> TimePass {
+        TimePass {
+            id: TimePassId(pass.id),
+            archived: pass.archived,
+            minutes: pass.minutes_included,
+            price: pass.price.unwrap_or_default(),
+            currency: pass.currency_code,
+            priority: pass.use_priority,
+            counts_towards_plan_limits: pass.counts_towards_plan_limits,
+            allow_network_checkin: pass.allow_network_checkin,
+            only_for_members: pass.only_for_members,
+            only_for_contacts: pass.only_for_contacts,
+            tariffs: pass.tariffs.0.iter().copied().map(TariffId).collect(),
+            places: self.places(&pass),
+            slots: pass.time_slots.iter().map(slot).collect(),
+            pay_as_you_go_for_members: pass.use_as_pay_as_you_go_for_members,
+            pay_as_you_go_for_contacts: pass.use_as_pay_as_you_go_for_contacts,
+            name: pass.name.into(),
+        }
+    }
+
+    /// Where it is good: the listed businesses, else where its owner is, and where that one is the head of the network.
+    fn places(&self, pass: &entity::TimePass) -> Places {
+        let mut list: Vec<BusinessId> = pass.businesses.0.iter().copied().map(BusinessId).collect();
+        if list.is_empty() {
+            let Some(owner) = pass.business_id.map(BusinessId) else { return Places::Everywhere };
+            let below = self.directory.businesses.iter().filter(|(_, business)| business.root == Some(owner));
+            list = below.map(|(id, _)| *id).chain([owner]).collect();
+        }
+        list.sort_unstable();
+        list.dedup();
+        Places::Only(list.into())
+    }
+
+    fn add_held(&mut self, pass: &entity::CoworkerTimePass, basis_at: WallTime) {
+        let Some(kind) = self.directory.time_passes.get(&TimePassId(pass.time_pass_id)) else { return };
+        // What the platform charged for a visit is no pass for another one.
+        if pass.is_pay_as_you_go {
+            return;
+        }
+        let granted_by =
+            [&pass.tariff_time_pass_unique_id, &pass.coworker_product_unique_id, &pass.coworker_contract_unique_id];
+        let (expires, expires_on_date) = match pass.expire_date {
+            None => (NEVER, false),
+            Some(Moment::Instant(at)) => (at.millis(), false),
+            Some(Moment::Date(date)) => (i64::from(chrono::Datelike::num_days_from_ce(&date)), true),
+        };
+        let used_at = match pass.used_date {
+            None => NEVER,
+            Some(Moment::Instant(at)) => at.millis(),
+            // Any hour of the day names its pass day; at noon no cut-off is near.
+            Some(Moment::Date(date)) => date.and_time(NOON).and_utc().timestamp_millis(),
+        };
+        self.held.push(HeldPass {
+            id: CoworkerTimePassId(pass.id),
+            guid: pass.unique_id.unwrap_or_else(|| made_of(pass.id)),
+            holder: CoworkerId(pass.coworker_id),
+            price: if pass.free { catalogue::Price(0) } else { pass.price.unwrap_or(kind.price) },
+            left: left(pass, kind.minutes),
+            kind: Arc::clone(kind),
+            basis_at,
+            expires,
+            used_at,
+            expires_on_date,
+            granted: pass.is_from_tariff || granted_by.into_iter().flatten().any(|id| !id.is_empty()),
         });
     }
 
@@ -176,7 +293,7 @@ impl Builder {
     }
 
     /// The snapshot.
-    pub fn build(self) -> Directory {
+    pub fn build(mut self) -> Directory {
         let mut directory = self.directory;
         directory.take_in(self.former);
         directory.coworkers.sort_by_key(|coworker| coworker.id);
@@ -184,8 +301,69 @@ impl Builder {
         directory.macs.sort_unstable();
         directory.macs.dedup();
         directory.macs.shrink_to_fit();
+        self.held.sort_unstable_by_key(|pass| (pass.holder, pass.id));
+        directory.held = self.held.into();
+        let mut sharing: Vec<(CoworkerId, TeamId)> =
+            self.sharers.iter().map(|(team, member)| (*member, *team)).collect();
+        sharing.sort_unstable();
+        directory.sharing = sharing.into();
+        directory.sharers = self.sharers.into_iter().collect();
         directory
     }
+}
+
+const NOON: chrono::NaiveTime = match chrono::NaiveTime::from_hms_opt(12, 0, 0) {
+    Some(noon) => noon,
+    None => chrono::NaiveTime::MIN,
+};
+
+/// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is good for a day.
+fn left(pass: &entity::CoworkerTimePass, minutes: Option<u32>) -> u32 {
+    let whole = |whole: u32| if pass.used { 0 } else { whole };
+    match minutes {
+        None => pass.remaining_uses.unwrap_or_else(|| whole(pass.total_uses.unwrap_or(1))),
+        Some(minutes) => {
+            let counted = pass.remaining_uses.filter(|_| pass.total_uses != Some(1));
+            pass.remaining_minutes.or(counted).unwrap_or_else(|| whole(minutes))
+        }
+    }
+}
+
+/// The identity of a pass that was imported without one: the same after every import.
+fn made_of(id: i64) -> Uuid {
+    let bytes = Uuid::from_u64_pair(0x6368_6563_6b69_6e64, id.cast_unsigned()).into_bytes();
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
+}
+
+fn plan(tariff: entity::Tariff) -> Tariff {
+    let limit = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
+    let cycle = match (limit(tariff.invoice_every_weeks), limit(tariff.invoice_every)) {
+        (Some(weeks), _) => Cycle::Weeks(weeks),
+        (None, months) => Cycle::Months(months.unwrap_or(1)),
+    };
+    Tariff {
+        days: Limits {
+            week: limit(tariff.checkin_week_limit),
+            month: limit(tariff.checkin_month_limit),
+            cycle: limit(tariff.checkin_price_plan_limit),
+        },
+        hours: Limits {
+            week: limit(tariff.hours_week_limit),
+            month: limit(tariff.hours_month_limit),
+            cycle: limit(tariff.hours_price_plan_limit),
+        },
+        cycle,
+        name: tariff.name.into(),
+    }
+}
+
+fn slot(slot: &entity::TimeSlot) -> Slot {
+    const DAY: u16 = 1440;
+    let from = slot.from_time.minutes;
+    // A minute before midnight is how forms write the end of the day.
+    let to = if slot.to_time.minutes == DAY - 1 { DAY } else { slot.to_time.minutes };
+    let to = if to <= from { to + DAY } else { to };
+    Slot { weekday: slot.day_of_week, from, to, utc: slot.from_time.utc }
 }
 
 impl Directory {
@@ -225,7 +403,44 @@ impl Directory {
 
     /// The name of a business.
     pub fn business(&self, id: BusinessId) -> Option<&str> {
-        self.businesses.get(&id).map(AsRef::as_ref)
+        self.businesses.get(&id).map(|business| business.name.as_ref())
+    }
+
+    /// A plan.
+    pub fn tariff(&self, id: TariffId) -> Option<&Tariff> {
+        self.tariffs.get(&id)
+    }
+
+    /// A kind of pass.
+    pub fn time_pass(&self, id: TimePassId) -> Option<&TimePass> {
+        self.time_passes.get(&id).map(AsRef::as_ref)
+    }
+
+    /// Every kind of pass, by number.
+    pub fn time_passes(&self) -> impl Iterator<Item = &TimePass> {
+        self.time_passes.values().map(AsRef::as_ref)
+    }
+
+    /// Is there any kind of pass, be it an archived one?
+    pub fn knows_passes(&self) -> bool {
+        !self.time_passes.is_empty()
+    }
+
+    /// How many passes people hold.
+    pub fn held_passes(&self) -> usize {
+        self.held.len()
+    }
+
+    /// The passes that somebody may use: their own, then those of people who are customers and share a team with them
+    /// that shares passes.
+    pub fn usable(&self, coworker: CoworkerId) -> impl Iterator<Item = &HeldPass> {
+        let others: BTreeSet<CoworkerId> = run(&self.sharing, |(member, _)| member.cmp(&coworker))
+            .iter()
+            .flat_map(|(_, team)| run(&self.sharers, |(of, _)| of.cmp(team)))
+            .map(|(_, member)| *member)
+            .filter(|member| *member != coworker && self.coworker(*member).is_some_and(Coworker::is_customer))
+            .collect();
+        [coworker].into_iter().chain(others).flat_map(|holder| run(&self.held, |pass| pass.holder.cmp(&holder)))
     }
 
     /// One person.
@@ -275,6 +490,13 @@ impl Directory {
             Some(Claim::One(id)) => self.coworker(*id).map_or(Match::Nobody, Match::One),
         }
     }
+}
+
+/// The part of a sorted list that compares as equal.
+fn run<T>(sorted: &[T], compare: impl Fn(&T) -> std::cmp::Ordering) -> &[T] {
+    let from = sorted.partition_point(|item| compare(item).is_lt());
+    let rest = sorted.get(from..).unwrap_or_default();
+    rest.get(..rest.partition_point(|item| compare(item).is_eq())).unwrap_or_default()
 }
 
 fn claim(index: &mut Index, text: impl Into<Box<str>>, id: CoworkerId) {

@@ -9,6 +9,7 @@ pub mod calendar;
 pub mod decision;
 pub mod heard;
 pub mod life;
+pub mod passes;
 
 use std::{collections::BTreeSet, time::Duration};
 

@@ -21,6 +21,7 @@ use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
+    engine::passes::PassPolicy,
     mac::{MacAddr, MacParseError},
     record::BusinessId,
     source::mqtt::mapping::Mapping,
@@ -350,6 +351,8 @@ pub struct Site {
     pub debounce: Duration,
     /// `toggle_minimum_stay`: a second tap at a toggle door counts as an exit only after this long.
     pub toggle_minimum_stay: Duration,
+    /// `passes`, `week_starts_on` and `[pay_as_you_go]`.
+    pub passes: PassPolicy,
 }
 
 /// `network_opens`.

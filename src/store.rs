@@ -7,6 +7,7 @@ mod batch;
 mod access;
 mod checkins;
 mod directory;
+mod passes;
 mod retention;
 mod safety;
 mod sightings;
@@ -15,6 +16,9 @@ mod sql;
 pub use access::TokenPair;
 pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure, Past};
 pub use directory::Stored;
+#[cfg(test)]
+pub(crate) use passes::NewCharge;
+pub(crate) use passes::UsageQuery;
 pub use retention::Expired;
 pub use safety::BackupError;
 pub use sightings::LoggedSighting;

@@ -187,6 +187,7 @@ mod tests {
             network_checkins: true,
             debounce: Duration::from_secs(5),
             toggle_minimum_stay: Duration::from_secs(60),
+            passes: crate::engine::passes::PassPolicy::default(),
         }
     }
 

@@ -2,11 +2,15 @@
 //!
 //! Only the fields that we use are named; the document is stored whole, so that nothing of it is lost.
 
-use serde::{Deserialize, Deserializer};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc, Weekday};
+use serde::{Deserialize, Deserializer, de::Error};
+use uuid::Uuid;
+
+use super::catalogue::{Currency, Moment, Price, Priority};
+use crate::clock::WallTime;
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are coworkers, the largest")]
 pub enum Entity {
     /// `Businesses`.
     Business(Business),
@@ -14,11 +18,11 @@ pub enum Entity {
     Team(Team),
     /// `Tariffs`.
     Tariff(Tariff),
-    /// `TimePasses`; stored, their rules come with admission by passes.
+    /// `TimePasses`.
     TimePass(TimePass),
     /// `Coworkers`.
     Coworker(Coworker),
-    /// `CoworkerTimePasses`; stored, their rules come with admission by passes.
+    /// `CoworkerTimePasses`.
     CoworkerTimePass(CoworkerTimePass),
 }
 
@@ -120,6 +124,9 @@ pub struct Business {
     pub id: i64,
     /// `Name`.
     pub name: String,
+    /// `RootLocationId`: the location at the head of the network; what that one owns is good at all of them.
+    #[serde(default)]
+    pub root_location_id: Option<i64>,
 }
 
 /// A team of coworkers.
@@ -133,9 +140,12 @@ pub struct Team {
     /// `TeamMembers`: ids of coworkers, or objects that have one.
     #[serde(default)]
     pub team_members: Ids,
+    /// `ShareTimePasses`: its members may use each other's passes.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub share_time_passes: bool,
 }
 
-/// A plan.
+/// A plan. Limits that are 0 or absent are none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Tariff {
@@ -143,28 +153,163 @@ pub struct Tariff {
     pub id: i64,
     /// `Name`.
     pub name: String,
+    /// `CheckinWeekLimit`: days of access in a week.
+    #[serde(default, deserialize_with = "count")]
+    pub checkin_week_limit: Option<u32>,
+    /// `CheckinMonthLimit`: days of access in a calendar month.
+    #[serde(default, deserialize_with = "count")]
+    pub checkin_month_limit: Option<u32>,
+    /// `CheckinPricePlanLimit`: days of access in a billing cycle.
+    #[serde(default, deserialize_with = "count")]
+    pub checkin_price_plan_limit: Option<u32>,
+    /// `HoursWeekLimit`.
+    #[serde(default, deserialize_with = "count")]
+    pub hours_week_limit: Option<u32>,
+    /// `HoursMonthLimit`.
+    #[serde(default, deserialize_with = "count")]
+    pub hours_month_limit: Option<u32>,
+    /// `HoursPricePlanLimit`: hours in a billing cycle.
+    #[serde(default, deserialize_with = "count")]
+    pub hours_price_plan_limit: Option<u32>,
+    /// `InvoiceEvery`: months of a billing cycle; 1 when absent.
+    #[serde(default, deserialize_with = "count")]
+    pub invoice_every: Option<u32>,
+    /// `InvoiceEveryWeeks`: weeks of a billing cycle, instead of months.
+    #[serde(default, deserialize_with = "count")]
+    pub invoice_every_weeks: Option<u32>,
 }
 
 /// A kind of pass.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's kind of pass has these switches")]
 pub struct TimePass {
     /// `Id`.
     pub id: i64,
     /// `Name`.
     pub name: String,
+    /// `BusinessId`: who owns it; every business when absent.
+    #[serde(default)]
+    pub business_id: Option<i64>,
+    /// `Businesses`: where it is good; empty for where its owner is.
+    #[serde(default)]
+    pub businesses: Ids,
+    /// `Price`.
+    #[serde(default, deserialize_with = "price")]
+    pub price: Option<Price>,
+    /// `CurrencyCode`: ISO 4217.
+    #[serde(default, deserialize_with = "currency")]
+    pub currency_code: Option<Currency>,
+    /// `MinutesIncluded`: absent for a day pass.
+    #[serde(default, deserialize_with = "minutes")]
+    pub minutes_included: Option<u32>,
+    /// `CountsTowardsPlanLimits`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub counts_towards_plan_limits: bool,
+    /// `UseAsPayAsYouGoForMembers`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub use_as_pay_as_you_go_for_members: bool,
+    /// `UseAsPayAsYouGoForContacts`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub use_as_pay_as_you_go_for_contacts: bool,
+    /// `UsePriority`: `High`, `Normal`, `Low`, or 1, 2, 3; normal when absent.
+    #[serde(default, deserialize_with = "priority")]
+    pub use_priority: Priority,
+    /// `AllowNetworkCheckin`, which the platform also spells `AllowNetworkCheckIn`; true when absent.
+    #[serde(default = "yes", alias = "AllowNetworkCheckIn", deserialize_with = "null_is_yes")]
+    pub allow_network_checkin: bool,
+    /// `OnlyForMembers`: people with a plan.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub only_for_members: bool,
+    /// `OnlyForContacts`: people without a plan.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub only_for_contacts: bool,
+    /// `Tariffs`: the plans whose people may use it; empty for all.
+    #[serde(default)]
+    pub tariffs: Ids,
+    /// `TimeSlots`: when it is good; empty for always.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub time_slots: Vec<TimeSlot>,
+    /// `Archived`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub archived: bool,
+}
+
+/// A stretch of a weekday in which a kind of pass is good.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TimeSlot {
+    /// `DayOfWeek`: 0 (Sunday) to 6 (Saturday), or its English name.
+    #[serde(deserialize_with = "weekday")]
+    pub day_of_week: Weekday,
+    /// `FromTime`: `09:00` on the business's wall clock, or an instant as the platform writes it.
+    pub from_time: TimeOfDay,
+    /// `ToTime`: not after `FromTime`, it is a time of the next day; `23:59` is the end of the day.
+    pub to_time: TimeOfDay,
+}
+
+/// A time of day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeOfDay {
+    /// Minutes from midnight.
+    pub minutes: u16,
+    /// Of UTC, not of the business's wall clock.
+    pub utc: bool,
 }
 
 /// A pass that somebody holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's pass has these switches")]
 pub struct CoworkerTimePass {
     /// `Id`.
     pub id: i64,
+    /// `UniqueId`; made of the `Id` when absent.
+    #[serde(default)]
+    pub unique_id: Option<Uuid>,
     /// `CoworkerId`.
     pub coworker_id: i64,
     /// `TimePassId`.
     pub time_pass_id: i64,
+    /// `Used`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub used: bool,
+    /// `UsedDate`.
+    #[serde(default, deserialize_with = "moment")]
+    pub used_date: Option<Moment>,
+    /// `RemainingUses`: days of a day pass, minutes of a time pass, except where `TotalUses` is 1: then it counts the pass.
+    #[serde(default, deserialize_with = "count")]
+    pub remaining_uses: Option<u32>,
+    /// `TotalUses`.
+    #[serde(default, deserialize_with = "count")]
+    pub total_uses: Option<u32>,
+    /// `RemainingMinutes` (our addition): of a time pass.
+    #[serde(default, deserialize_with = "count")]
+    pub remaining_minutes: Option<u32>,
+    /// `Free`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub free: bool,
+    /// `Price`; that of its kind when absent.
+    #[serde(default, deserialize_with = "price")]
+    pub price: Option<Price>,
+    /// `ExpireDate`: an instant, or a date that is the last day.
+    #[serde(default, deserialize_with = "moment")]
+    pub expire_date: Option<Moment>,
+    /// `IsFromTariff`.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub is_from_tariff: bool,
+    /// `IsPayAsYouGo`: the trace of a charge of the platform, never used again.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub is_pay_as_you_go: bool,
+    /// `TariffTimePassUniqueId`.
+    #[serde(default)]
+    pub tariff_time_pass_unique_id: Option<String>,
+    /// `CoworkerProductUniqueId`.
+    #[serde(default)]
+    pub coworker_product_unique_id: Option<String>,
+    /// `CoworkerContractUniqueId`.
+    #[serde(default)]
+    pub coworker_contract_unique_id: Option<String>,
 }
 
 /// A person.
@@ -214,6 +359,12 @@ pub struct Coworker {
     /// `InvoicingBusinessId`.
     #[serde(default)]
     pub invoicing_business_id: Option<i64>,
+    /// `RenewalDate`: a day on which a billing cycle begins.
+    #[serde(default, deserialize_with = "moment")]
+    pub renewal_date: Option<Moment>,
+    /// `RegistrationDate`: the same, where there is no `RenewalDate`.
+    #[serde(default, deserialize_with = "moment")]
+    pub registration_date: Option<Moment>,
 }
 
 /// A list of references: `[1, 2]`, `[{"Id": 1}]` or null.
@@ -252,7 +403,7 @@ fn null_is_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Er
     Option::deserialize(deserializer).map(|value| value.unwrap_or(true))
 }
 
-fn null_is_default<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
@@ -269,4 +420,111 @@ fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<S
         Either::Number(number) => number.to_string(),
     };
     Ok(Option::<Either>::deserialize(deserializer)?.map(text))
+}
+
+/// A number that counts something; none for null.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
+    // Some exports write whole numbers with a fraction of zero.
+    let text = number.to_string();
+    let whole = text.strip_suffix(".0").unwrap_or(&text);
+    whole
+        .parse()
+        .map(Some)
+        .map_err(|_| D::Error::custom(format!("{number} is not a whole number from 0 to {}", u32::MAX)))
+}
+
+/// A pass for no minutes could be meant as one for days, or for nothing.
+fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match count(deserializer)? {
+        Some(0) => Err(D::Error::custom("0 minutes are of no use; leave it out for a day pass")),
+        minutes => Ok(minutes),
+    }
+}
+
+fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Price>, D::Error> {
+    let Some(text) = text_or_number(deserializer)? else { return Ok(None) };
+    read_price(&text)
+        .map(Some)
+        .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; write for example 12.5")))
+}
+
+/// Digits, and up to four after a point; up to eleven before it, so that no sum of prices overflows.
+fn read_price(text: &str) -> Option<Price> {
+    let (units, parts) = text.split_once('.').unwrap_or((text, ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if units.is_empty() || units.len() > 11 || parts.len() > 4 || !digits(units) || !digits(parts) {
+        return None;
+    }
+    let units: i64 = units.parse().ok()?;
+    let parts: i64 = format!("{parts:0<4}").parse().ok()?;
+    Some(Price(units * Price::UNIT + parts))
+}
+
+fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Currency>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    text.parse()
+        .map(Some)
+        .map_err(|()| D::Error::custom(format!("\"{text}\" is not a currency; write for example GBP")))
+}
+
+fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
+    match text_or_number(deserializer)?.as_deref() {
+        None | Some("0" | "2" | "Normal") => Ok(Priority::Normal),
+        Some("1" | "High") => Ok(Priority::High),
+        Some("3" | "Low") => Ok(Priority::Low),
+        Some(text) => Err(D::Error::custom(format!("\"{text}\" is not one of High, Normal, Low, 1, 2, 3"))),
+    }
+}
+
+fn weekday<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Weekday, D::Error> {
+    const DAYS: [(&str, &str, Weekday); 7] = [
+        ("0", "Sunday", Weekday::Sun),
+        ("1", "Monday", Weekday::Mon),
+        ("2", "Tuesday", Weekday::Tue),
+        ("3", "Wednesday", Weekday::Wed),
+        ("4", "Thursday", Weekday::Thu),
+        ("5", "Friday", Weekday::Fri),
+        ("6", "Saturday", Weekday::Sat),
+    ];
+    let text = text_or_number(deserializer)?.unwrap_or_default();
+    let found = DAYS.into_iter().find(|(number, name, _)| *number == text || *name == text);
+    found.map(|(.., day)| day).ok_or_else(|| {
+        D::Error::custom(format!("\"{text}\" is not a weekday; write 0 (Sunday) to 6 (Saturday), or its English name"))
+    })
+}
+
+impl<'de> Deserialize<'de> for TimeOfDay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let minutes = |time: NaiveTime| u16::try_from(time.num_seconds_from_midnight() / 60).unwrap_or(0);
+        let local = ["%H:%M", "%H:%M:%S"].iter().find_map(|form| NaiveTime::parse_from_str(&text, form).ok());
+        if let Some(time) = local {
+            return Ok(Self { minutes: minutes(time), utc: false });
+        }
+        match read_moment(&text) {
+            Some(Moment::Instant(at)) => Ok(Self { minutes: minutes(at.utc().time()), utc: true }),
+            Some(Moment::Date(_)) | None => {
+                Err(D::Error::custom(format!("\"{text}\" is not a time of day; write for example 09:00")))
+            }
+        }
+    }
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Moment>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+    read_moment(&text).map(Some).ok_or_else(|| {
+        let example = "2026-01-31 or 2026-01-31T18:00:00Z";
+        D::Error::custom(format!("\"{text}\" is not a date; write for example {example}"))
+    })
+}
+
+/// A date, an instant, or a date with a time that has no zone: that is UTC, as everything of the platform.
+fn read_moment(text: &str) -> Option<Moment> {
+    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+        return Some(Moment::Date(date));
+    }
+    let zoned = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
+    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|at| at.and_utc());
+    zoned.or_else(plain).map(|at: DateTime<Utc>| Moment::Instant(WallTime::from(at)))
 }

@@ -34,6 +34,8 @@ pub struct Document {
     pub archived: bool,
     /// The whole document as JSON, its PINs replaced by digests: as text, because a hundred thousand trees are large.
     pub body: String,
+    /// Of a pass: what it says is left, as text; what was used since it last said something else is taken off.
+    pub basis: Option<String>,
     /// Where it stands.
     pub place: Place,
 }
@@ -271,9 +273,19 @@ impl Reading<'_> {
         }
         hide_pins(&mut fields, self.pin_key);
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
+        let basis = basis(kind, &fields);
         let body = Value::Object(fields).to_string();
-        self.import.documents.push(Document { kind, id, archived, body, place: Place::Item(at) });
+        self.import.documents.push(Document { kind, id, archived, body, basis, place: Place::Item(at) });
     }
+}
+
+/// What a pass says is left of it, in a form that is the same whenever it says the same.
+fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
+    const SAID: [&str; 5] = ["RemainingMinutes", "RemainingUses", "TotalUses", "Used", "UsedDate"];
+    let said =
+        |name: &str| fields.get(name).filter(|value| !value.is_null()).map(|value| (name.to_owned(), value.clone()));
+    (kind == EntityKind::CoworkerTimePass)
+        .then(|| Value::Object(SAID.into_iter().filter_map(said).collect()).to_string())
 }
 
 /// The address of one device, or why it is none.

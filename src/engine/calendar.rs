@@ -1,5 +1,7 @@
 //! PURE. Pass days: from cut-off to cut-off on the business's wall clock, across both edges of daylight saving time.
 
+use std::time::Duration;
+
 use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 
@@ -47,10 +49,20 @@ impl Calendar {
         }
     }
 
-    /// The instant of the cut-off on a date. A local time that the clocks skip is the first instant after the gap; one
-    /// that happens twice is its first occurrence, so that a cut-off never happens twice.
+    /// The date that a pass day is called by: that of its middle, so that the day of a business in another time zone
+    /// has the date that it has there.
+    pub fn date_of(&self, day: WallTime) -> NaiveDate {
+        self.local(day.plus(Duration::from_hours(12))).date()
+    }
+
+    /// The instant of the cut-off on a date.
     fn cut_off_on(&self, date: NaiveDate) -> WallTime {
-        let local = date.and_time(self.cut_off);
+        self.instant(date.and_time(self.cut_off))
+    }
+
+    /// When the business's wall clock shows this. A local time that the clocks skip is the first instant after the gap;
+    /// one that happens twice is its first occurrence, so that a cut-off never happens twice.
+    pub fn instant(&self, local: NaiveDateTime) -> WallTime {
         match self.zone.from_local_datetime(&local).earliest() {
             Some(instant) => WallTime::from(instant.to_utc()),
             None => self.after_the_gap(local),
@@ -88,7 +100,6 @@ fn day_after(date: NaiveDate) -> NaiveDate {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::time::Duration;
 
     fn at(text: &str) -> WallTime {
         WallTime::from(text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time in the test"))

@@ -68,6 +68,57 @@ pub enum Reason {
     Duress,
     /// No `[[door]]` matches the door.
     DoorNotConfigured,
+    /// A limit of the plan is reached.
+    PlanLimit(PlanLimit),
+    /// Nothing that they hold is of any use here, and there is no pay-as-you-go.
+    NoValidPass,
+    /// The pass was withdrawn.
+    PassArchived,
+    /// The pass is for another kind of customer, or for other plans.
+    PassNotForCustomer,
+    /// The pass is for other businesses.
+    PassOtherBusiness,
+    /// The pass has expired.
+    PassExpired,
+    /// The uses or minutes of the pass are used up.
+    PassUsedUp,
+    /// The pass does not cover this weekday and time.
+    PassOutsideHours,
+    /// The pass does not allow check-ins by network.
+    PassNoNetwork,
+    /// The minutes of the pass are being used by another check-in.
+    PassInUse,
+}
+
+/// A limit of a plan: what is counted, and in which stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PlanLimit {
+    /// Days of access in a week.
+    DaysWeek,
+    /// Days of access in a calendar month.
+    DaysMonth,
+    /// Days of access in a billing cycle.
+    DaysCycle,
+    /// Hours in a week.
+    HoursWeek,
+    /// Hours in a calendar month.
+    HoursMonth,
+    /// Hours in a billing cycle.
+    HoursCycle,
+}
+
+impl PlanLimit {
+    /// Every limit, in the order in which they are looked at.
+    pub const ALL: [Self; 6] =
+        [Self::DaysWeek, Self::DaysMonth, Self::DaysCycle, Self::HoursWeek, Self::HoursMonth, Self::HoursCycle];
+
+    /// Are hours counted, and not days?
+    pub const fn is_hours(self) -> bool {
+        match self {
+            Self::DaysWeek | Self::DaysMonth | Self::DaysCycle => false,
+            Self::HoursWeek | Self::HoursMonth | Self::HoursCycle => true,
+        }
+    }
 }
 
 impl Reason {
@@ -86,6 +137,18 @@ impl Reason {
             Self::DoorNotConfigured,
         ]
         .into_iter()
+        .chain(PlanLimit::ALL.into_iter().map(Self::PlanLimit))
+        .chain([
+            Self::NoValidPass,
+            Self::PassArchived,
+            Self::PassNotForCustomer,
+            Self::PassOtherBusiness,
+            Self::PassExpired,
+            Self::PassUsedUp,
+            Self::PassOutsideHours,
+            Self::PassNoNetwork,
+            Self::PassInUse,
+        ])
         .chain(Refusal::ALL.into_iter().map(Self::RefusedByController))
     }
 
@@ -118,6 +181,23 @@ impl Reason {
             },
             Self::Duress => "duress",
             Self::DoorNotConfigured => "door_not_configured",
+            Self::PlanLimit(limit) => match limit {
+                PlanLimit::DaysWeek => "plan_limit_days_week",
+                PlanLimit::DaysMonth => "plan_limit_days_month",
+                PlanLimit::DaysCycle => "plan_limit_days_cycle",
+                PlanLimit::HoursWeek => "plan_limit_hours_week",
+                PlanLimit::HoursMonth => "plan_limit_hours_month",
+                PlanLimit::HoursCycle => "plan_limit_hours_cycle",
+            },
+            Self::NoValidPass => "no_valid_pass",
+            Self::PassArchived => "pass_archived",
+            Self::PassNotForCustomer => "pass_not_for_customer",
+            Self::PassOtherBusiness => "pass_other_business",
+            Self::PassExpired => "pass_expired",
+            Self::PassUsedUp => "pass_used_up",
+            Self::PassOutsideHours => "pass_outside_hours",
+            Self::PassNoNetwork => "pass_no_network",
+            Self::PassInUse => "pass_in_use",
         }
     }
 
@@ -147,12 +227,34 @@ impl Reason {
             },
             Self::Duress => "a duress code was used and the door stayed shut",
             Self::DoorNotConfigured => "no [[door]] in the settings matches this door; add one",
+            Self::PlanLimit(limit) => match limit {
+                PlanLimit::DaysWeek => "the plan's days of access for this week are used up",
+                PlanLimit::DaysMonth => "the plan's days of access for this month are used up",
+                PlanLimit::DaysCycle => "the plan's days of access for this billing cycle are used up",
+                PlanLimit::HoursWeek => "the plan's hours for this week are used up",
+                PlanLimit::HoursMonth => "the plan's hours for this month are used up",
+                PlanLimit::HoursCycle => "the plan's hours for this billing cycle are used up",
+            },
+            Self::NoValidPass => "the coworker holds no pass and no pay-as-you-go pass fits; sell or grant one",
+            Self::PassArchived => "the coworker's pass is of a kind that was withdrawn; give them another",
+            Self::PassNotForCustomer => "the coworker's pass is not for customers of this kind or plan",
+            Self::PassOtherBusiness => "the coworker's pass is for other businesses",
+            Self::PassExpired => "the coworker's pass has expired",
+            Self::PassUsedUp => "the coworker's pass is used up",
+            Self::PassOutsideHours => "the coworker's pass does not cover this weekday and time",
+            Self::PassNoNetwork => "the coworker's pass does not allow check-ins by network; they can use a door",
+            Self::PassInUse => "the coworker's pass is in use by another check-in; check that one out",
         }
     }
 
     /// `code: sentence`, as `Description` holds it.
     pub fn description(self) -> String {
         format!("{}: {}", self.code(), self.sentence())
+    }
+
+    /// `code: sentence (detail)`, where something is known that the front desk needs.
+    pub fn description_with(self, detail: Option<&str>) -> String {
+        detail.map_or_else(|| self.description(), |detail| format!("{} ({detail})", self.description()))
     }
 }
 

@@ -122,5 +122,6 @@ fn site() -> Site {
         network_checkins: true,
         debounce: Duration::from_secs(5),
         toggle_minimum_stay: Duration::from_mins(1),
+        passes: crate::engine::passes::PassPolicy::default(),
     }
 }

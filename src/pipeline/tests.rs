@@ -322,5 +322,6 @@ pub(super) fn site(time_zone: Tz) -> Site {
         network_checkins: true,
         debounce: Duration::from_secs(5),
         toggle_minimum_stay: Duration::from_secs(60),
+        passes: crate::engine::passes::PassPolicy::default(),
     }
 }

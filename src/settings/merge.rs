@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The shipped defaults, as they would be written. `config/checkind.toml` shows the same values with their reasons.
-const DEFAULTS: [(&str, &str, Default); 16] = [
+const DEFAULTS: [(&str, &str, Default); 23] = [
     ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
     ("site", "cut_off", Default::Text("00:00")),
     ("site", "idle_limit", Default::Text("45m")),
@@ -25,6 +25,13 @@ const DEFAULTS: [(&str, &str, Default); 16] = [
     ("site", "network_checkins", Default::Boolean(true)),
     ("site", "debounce", Default::Text("5s")),
     ("site", "toggle_minimum_stay", Default::Text("60s")),
+    ("site", "passes", Default::Text("if-any")),
+    ("site", "week_starts_on", Default::Text("monday")),
+    ("pay_as_you_go", "enabled", Default::Boolean(true)),
+    ("pay_as_you_go", "currency", Default::Text("GBP")),
+    ("pay_as_you_go", "minimum", Default::Number(0)),
+    ("pay_as_you_go", "maximum", Default::Number(0)),
+    ("pay_as_you_go", "step", Default::Text("15m")),
     ("api", "listen", Default::Text("127.0.0.1:8080")),
     ("retention", "sightings", Default::Text("30d")),
     ("retention", "checkins", Default::Text("0d")),
@@ -36,6 +43,7 @@ const DEFAULTS: [(&str, &str, Default); 16] = [
 enum Default {
     Text(&'static str),
     Boolean(bool),
+    Number(i64),
 }
 
 /// All layers together.
@@ -93,6 +101,7 @@ fn defaults() -> Map<String, Value> {
         let kind = match value {
             Default::Text(text) => ValueKind::String(text.to_owned()),
             Default::Boolean(yes) => ValueKind::Boolean(yes),
+            Default::Number(number) => ValueKind::I64(number),
         };
         let table =
             sections.entry(section.to_owned()).or_insert_with(|| Value::new(None, ValueKind::Table(Map::new())));

@@ -23,10 +23,13 @@ use super::{
     report::{Finding, Origins, Place, Show},
     written::{
         ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, MqttWritten,
-        RetentionWritten, SiteWritten,
+        PayAsYouGoWritten, RetentionWritten, SiteWritten,
     },
 };
-use crate::source::mqtt::mapping::Mapping;
+use crate::{
+    engine::passes::{PassPolicy, PayAsYouGo},
+    source::mqtt::mapping::Mapping,
+};
 
 /// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
 /// fault.
@@ -73,7 +76,7 @@ pub(super) fn validate(
     check.needs(&sources, &doors, &captures);
     check.hardly_meant(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);
-    let site = check.site(written.site);
+    let site = check.site(written.site, written.pay_as_you_go);
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
@@ -146,6 +149,9 @@ impl Check<'_> {
             let message = "\"after-door\" without a [[source]]: the network will never open a check-in";
             self.warn(place, "network_opens", message);
         }
+        if let (Some(place), false) = (self.headers.get("pay_as_you_go"), self.headers.contains_key("site")) {
+            self.warn(*place, "pay_as_you_go", "is never used: there is no [site]");
+        }
         if let (Given::Good(false, place), false) = (&site.network_checkins, captures.is_empty()) {
             self.warn(*place, "network_checkins", "is false: no [[capture]] will check anybody in");
         }
@@ -177,7 +183,8 @@ impl Check<'_> {
         }
     }
 
-    fn site(&mut self, written: SiteWritten) -> Option<Site> {
+    fn site(&mut self, written: SiteWritten, pay_as_you_go: PayAsYouGoWritten) -> Option<Site> {
+        let pay_as_you_go = self.pay_as_you_go(pay_as_you_go);
         let place = self.headers.get("site").copied()?;
         let business = self.required(place, "[site]", "business", written.business);
         let name = self.required(place, "[site]", "name", written.name);
@@ -196,7 +203,31 @@ impl Check<'_> {
             network_checkins: written.network_checkins.good()?,
             debounce: written.debounce.good()?,
             toggle_minimum_stay: written.toggle_minimum_stay.good()?,
+            passes: PassPolicy {
+                asked: written.passes.good()?,
+                week_starts_on: written.week_starts_on.good()?,
+                pay_as_you_go: pay_as_you_go?,
+            },
         })
+    }
+
+    /// Inside: none where it is switched off.
+    #[expect(clippy::option_option, reason = "the outer one says whether the keys are good, as everywhere here")]
+    fn pay_as_you_go(&mut self, written: PayAsYouGoWritten) -> Option<Option<PayAsYouGo>> {
+        let place = written.maximum.place().or(written.minimum.place());
+        let rules = PayAsYouGo {
+            currency: written.currency.good()?,
+            minimum: written.minimum.good()?,
+            maximum: written.maximum.good().map(|maximum| (maximum > 0).then_some(maximum))?,
+            step: written.step.good()?,
+        };
+        if let (Some(maximum), Some(place)) = (rules.maximum, place)
+            && maximum < rules.minimum
+        {
+            let message = format!("is less than minimum, {}; write 0 for no maximum", rules.minimum);
+            self.fault(place, "maximum", message);
+        }
+        Some(written.enabled.good()?.then_some(rules))
     }
 
     fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use chrono::NaiveTime;
+use chrono::{NaiveTime, Weekday};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 
@@ -13,17 +13,25 @@ use super::{
     fragment::{At, did_you_mean, nearest},
     report::{FAULTS_SHOWN, Finding, Place, Show},
 };
-use crate::record::BusinessId;
+use crate::{directory::catalogue::Currency, engine::passes::PassesAsked, record::BusinessId};
 
 /// The longest span that can be configured, in days: a hundred years. Longer ones are slips, and would carry the
 /// calendar's arithmetic out of its range.
 const LONGEST_DAYS: u64 = 36_525;
+
+/// The longest step of pay-as-you-go: a visit does not outlast its pass day.
+const LONGEST_STEP: Duration = Duration::from_hours(24);
+
+/// The largest amount of money that can be configured, in minor units: far above the price of any day, and far below
+/// where sums of them would overflow.
+const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
 
 /// The sections as written; of a fragment, or of all layers together.
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) database: DatabaseWritten,
     pub(super) site: SiteWritten,
+    pub(super) pay_as_you_go: PayAsYouGoWritten,
     pub(super) mqtt: MqttWritten,
     pub(super) api: ApiWritten,
     pub(super) retention: RetentionWritten,
@@ -40,6 +48,10 @@ impl Written {
                     written.database = DatabaseWritten::read(Table::open("[database]", place, value, findings));
                 }
                 "site" => written.site = SiteWritten::read(Table::open("[site]", place, value, findings)),
+                "pay_as_you_go" => {
+                    written.pay_as_you_go =
+                        PayAsYouGoWritten::read(Table::open("[pay_as_you_go]", place, value, findings));
+                }
                 "mqtt" => written.mqtt = MqttWritten::read(Table::open("[mqtt]", place, value, findings)),
                 "api" => written.api = ApiWritten::read(Table::open("[api]", place, value, findings)),
                 "retention" => {
@@ -84,6 +96,8 @@ pub(super) struct SiteWritten {
     pub(super) network_checkins: Given<bool>,
     pub(super) debounce: Given<Duration>,
     pub(super) toggle_minimum_stay: Given<Duration>,
+    pub(super) passes: Given<PassesAsked>,
+    pub(super) week_starts_on: Given<Weekday>,
 }
 
 impl SiteWritten {
@@ -102,6 +116,8 @@ impl SiteWritten {
             network_checkins: table.take("network_checkins", boolean),
             debounce: table.take("debounce", span),
             toggle_minimum_stay: table.take("toggle_minimum_stay", span),
+            passes: table.take("passes", |value| word(value, &PASSES)),
+            week_starts_on: table.take("week_starts_on", |value| word(value, &WEEKDAYS)),
         };
         table.close();
         read
@@ -116,6 +132,44 @@ const UNRECOGNISED_DEVICES: [(&str, UnrecognisedDevices); 3] = [
     ("global-only", UnrecognisedDevices::GlobalOnly),
     ("off", UnrecognisedDevices::Off),
 ];
+
+const PASSES: [(&str, PassesAsked); 3] =
+    [("if-any", PassesAsked::IfAny), ("required", PassesAsked::Required), ("off", PassesAsked::Off)];
+
+const WEEKDAYS: [(&str, Weekday); 7] = [
+    ("monday", Weekday::Mon),
+    ("tuesday", Weekday::Tue),
+    ("wednesday", Weekday::Wed),
+    ("thursday", Weekday::Thu),
+    ("friday", Weekday::Fri),
+    ("saturday", Weekday::Sat),
+    ("sunday", Weekday::Sun),
+];
+
+/// `[pay_as_you_go]`.
+#[derive(Debug, Default)]
+pub(super) struct PayAsYouGoWritten {
+    pub(super) enabled: Given<bool>,
+    pub(super) currency: Given<Currency>,
+    pub(super) minimum: Given<i64>,
+    /// 0 for none.
+    pub(super) maximum: Given<i64>,
+    pub(super) step: Given<Duration>,
+}
+
+impl PayAsYouGoWritten {
+    fn read(mut table: Table<'_>) -> Self {
+        let read = Self {
+            enabled: table.take("enabled", boolean),
+            currency: table.take("currency", currency),
+            minimum: table.take("minimum", amount),
+            maximum: table.take("maximum", amount),
+            step: table.take("step", whole_minutes),
+        };
+        table.close();
+        read
+    }
+}
 
 /// `[mqtt]`.
 #[derive(Debug, Default)]
@@ -438,6 +492,33 @@ fn span_or_none(value: &Value) -> Result<Duration, Refused> {
         return refused(format!("\"{}\" is longer than a hundred years", short(text)));
     }
     Ok(span)
+}
+
+/// What is charged by the minute goes by whole ones.
+fn whole_minutes(value: &Value) -> Result<Duration, Refused> {
+    let span = span(value)?;
+    if !span.as_secs().is_multiple_of(60) || span.subsec_nanos() > 0 {
+        return refused("must be whole minutes, for example \"15m\"");
+    }
+    if span > LONGEST_STEP {
+        return refused("is longer than a day");
+    }
+    Ok(span)
+}
+
+fn currency(value: &Value) -> Result<Currency, Refused> {
+    let text = string(value, "a currency in quotes, for example \"GBP\"")?;
+    text.parse().or_else(|()| {
+        refused(format!("\"{}\" is not a currency; write its three capital letters, for example \"GBP\"", short(text)))
+    })
+}
+
+/// Minor units.
+fn amount(value: &Value) -> Result<i64, Refused> {
+    match integer(value, "an amount in minor units, for example 1250 for 12.50")? {
+        amount @ 0..=LARGEST_AMOUNT => Ok(amount),
+        amount => refused(format!("{amount} is not an amount from 0 to {LARGEST_AMOUNT}")),
+    }
 }
 
 fn time_of_day(value: &Value) -> Result<NaiveTime, Refused> {

@@ -283,7 +283,7 @@ pub(crate) struct Heard {
 /// One batch's transaction.
 #[derive(Debug)]
 pub(crate) struct Batch {
-    transaction: sql::Transaction,
+    pub(super) transaction: sql::Transaction,
 }
 
 impl Store {

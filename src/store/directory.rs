@@ -27,21 +27,32 @@ pub struct Stored {
 }
 
 const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
-/// What people refer to; then the people, in the order of the primary key, so that nothing is sorted.
+/// What people refer to; then the people, then what they hold, in the order of the primary key, so that nothing is
+/// sorted. Of an archived plan the limits hold, and of archived kinds of passes it must be known that they are.
 const REFERRED_TO: Statement = statement!(
-    "SELECT kind, document FROM directory WHERE archived = FALSE AND kind IN ('business', 'tariff', 'team') ORDER BY kind, id"
+    "SELECT kind, document, updated_on AS said_on FROM directory
+     WHERE kind IN ('business', 'tariff', 'team', 'time_pass') AND (archived = FALSE OR kind IN ('tariff', 'time_pass'))
+     ORDER BY kind, id"
 );
-const PEOPLE: Statement = statement!("SELECT kind, document FROM directory WHERE kind = 'coworker' ORDER BY kind, id");
+const PEOPLE: Statement =
+    statement!("SELECT kind, document, updated_on AS said_on FROM directory WHERE kind = 'coworker' ORDER BY kind, id");
+const HELD: Statement = statement!(
+    "SELECT kind, document, coalesce(basis_at, updated_on) AS said_on FROM directory
+     WHERE kind = 'coworker_time_pass' AND archived = FALSE ORDER BY kind, id"
+);
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
 const PUT: Statement = statement!(
-    rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz)
-    "INSERT INTO directory (kind, id, document, archived, updated_on)
-     SELECT kind, id, document, archived, updated_on FROM r WHERE true
+    rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz, basis text)
+    "INSERT INTO directory (kind, id, document, archived, updated_on, basis, basis_at)
+     SELECT kind, id, document, archived, updated_on, basis, updated_on FROM r WHERE true
      ON CONFLICT (kind, id) DO UPDATE SET
-       document = excluded.document, archived = excluded.archived, updated_on = excluded.updated_on"
+       document = excluded.document, archived = excluded.archived, updated_on = excluded.updated_on,
+       basis = excluded.basis,
+       basis_at = CASE WHEN directory.basis IS DISTINCT FROM excluded.basis THEN excluded.basis_at
+                       ELSE directory.basis_at END"
 );
 
 #[derive(Serialize)]
@@ -51,6 +62,7 @@ struct DocumentRow<'a> {
     document: &'a str,
     archived: bool,
     updated_on: WallTime,
+    basis: Option<&'a str>,
 }
 
 impl Store {
@@ -89,11 +101,11 @@ impl Store {
             None => (0, String::new()),
         };
         let mut builder = Builder::new(version, &pin_key);
-        for statement in [REFERRED_TO, PEOPLE] {
+        for statement in [REFERRED_TO, PEOPLE, HELD] {
             let each = |row: &Row| {
-                let (kind, document) = (row.text("kind")?, row.text("document")?);
+                let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);
                 match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
-                    Some(Ok(entity)) => builder.add(entity),
+                    Some(Ok(entity)) => builder.add_as_of(entity, said_on),
                     Some(Err(_)) | None => {
                         tracing::warn!(kind, "an entity of the directory cannot be read; import it again");
                     }
@@ -123,7 +135,10 @@ impl Store {
             return Err(StoreError::Conflict);
         }
         let mut done = 0;
-        for chunk in documents.chunks(CHUNK) {
+        // In the order in which a batch locks them, so that the two wait for each other and nothing worse.
+        let mut ordered: Vec<&Document> = documents.iter().collect();
+        ordered.sort_by_key(|document| (document.kind.word(), document.id));
+        for chunk in ordered.chunks(CHUNK) {
             let rows: Vec<DocumentRow<'_>> = chunk.iter().map(|document| row(document, now)).collect();
             transaction.change(PUT, &[Arg::rows(&rows)]).await?;
             done += chunk.len();
@@ -140,5 +155,6 @@ fn row(document: &Document, now: WallTime) -> DocumentRow<'_> {
         document: &document.body,
         archived: document.archived,
         updated_on: now,
+        basis: document.basis.as_deref(),
     }
 }

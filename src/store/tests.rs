@@ -10,17 +10,26 @@ use chrono_tz::Tz;
 use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
-use super::{Changes, Expired, Heard, LogLine, NewFailure, Store, StoreError, TokenPair};
+use super::{
+    Changes, Expired, Heard, LogLine, NewCharge, NewFailure, Store, StoreError, TokenPair, UsageQuery,
+    sql::{Arg, Statement, statement},
+};
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
+    directory::Directory,
     directory::{
         entity::EntityKind,
         import::{self, Document, Place},
     },
-    engine::{Visit, calendar::Calendar, decision::Reason},
+    engine::{
+        Visit,
+        calendar::Calendar,
+        decision::Reason,
+        passes::{Counted, PassPolicy, Usage, Used, payg},
+    },
     mac::MacAddr,
-    record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot},
+    record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot, TimePassId},
     settings::Database,
     sighting::{DoorKey, SightingKey},
 };
@@ -59,6 +68,11 @@ contract!(
     a_directory_of_many_is_read_in_pages,
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
+    usage_is_summed_by_pass_person_and_pass_day,
+    visits_that_are_decided_now_are_in_no_usage,
+    charges_are_replaced_and_taken_back,
+    what_is_left_of_a_pass_counts_from_the_import_that_said_it,
+    two_gateways_that_spend_one_pass_wait_for_each_other,
     a_token_is_held_until_it_ends_or_its_user_goes,
     a_refresh_token_is_taken_once,
     a_new_password_leaves_no_token_of_the_old_one,
@@ -341,6 +355,7 @@ async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
         id,
         archived: id % 2 == 0,
         body: format!("{{\"Id\":{id},\"FullName\":\"Member\"}}"),
+        basis: None,
         place: Place::Stored,
     };
     let documents: Vec<Document> = (1..=2500).map(document).collect();
@@ -435,6 +450,149 @@ async fn a_new_password_leaves_no_token_of_the_old_one(fresh: Fresh) {
     assert_eq!(fresh.store.token_holder(&before.access, at(2)).await.expect("asked"), None);
 }
 
+/// Ada (1) and Bob (2) share a team's passes; Ada holds 51 and Bob 52, both with limits.
+const PASSES: &str = r#"{
+    "Tariffs": [{"Id": 5, "Name": "Part time", "CheckinMonthLimit": 8}],
+    "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1, 2], "ShareTimePasses": true}],
+    "TimePasses": [{"Id": 3, "Name": "10 hours", "MinutesIncluded": 600}],
+    "Coworkers": [{"Id": 1, "FullName": "Ada", "TariffId": 5}, {"Id": 2, "FullName": "Bob", "TariffId": 5}],
+    "CoworkerTimePasses": [
+        {"Id": 51, "UniqueId": "00000000-0000-8000-8000-000000000051", "CoworkerId": 1, "TimePassId": 3},
+        {"Id": 52, "UniqueId": "00000000-0000-8000-8000-000000000052", "CoworkerId": 2, "TimePassId": 3}
+    ]
+}"#;
+
+const ADAS: Uuid = Uuid::from_u128(0x8000_8000_0000_0000_0051);
+
+const HOUR: i64 = 3_600_000;
+
+async fn usage_is_summed_by_pass_person_and_pass_day(fresh: Fresh) {
+    // What was left was said at 40 o'clock, counted from the epoch: within the second day.
+    let directory = fresh.imports(PASSES, 40 * HOUR).await;
+    for (coworker, from, to) in
+        [(1, 30, Some(31)), (1, 39, Some(41)), (1, 42, Some(44)), (2, 43, None), (1, 50, Some(51)), (9, 45, Some(46))]
+    {
+        fresh.with_pass(coworker, 2, from, to).await;
+    }
+    let used = |coworker, day: i64, first: i64, hours: u64, open: Option<i64>| Used {
+        coworker: CoworkerId(coworker),
+        day: at(day * HOUR),
+        first: at(first * HOUR),
+        seconds: hours * 3600,
+        open: open.map(|open| at(open * HOUR)),
+    };
+    let mut usage = fresh.usage(&directory, &[(1, 60)]).await;
+    let mut rows = usage.passes.remove(&ADAS).expect("Ada's pass is used");
+    rows.sort_by_key(|used| (used.coworker, used.day));
+    // The visit that ended before the import is in what it said; the one that was under way is not.
+    let expected =
+        [used(1, 24, 30, 4, None), used(1, 48, 50, 1, None), used(2, 24, 43, 0, Some(43)), used(9, 24, 45, 1, None)];
+    assert_eq!(rows, expected);
+    let counted = |day: i64, hours: u64| Counted { day: at(day * HOUR), seconds: hours * 3600, open: None };
+    let mut days = usage.people.remove(&CoworkerId(1)).expect("Ada has a limit");
+    days.sort_by_key(|counted| counted.day);
+    assert_eq!(days, [counted(24, 5), counted(48, 1)]);
+    assert_eq!(usage, Usage::default(), "nothing of anybody else");
+}
+
+async fn visits_that_are_decided_now_are_in_no_usage(fresh: Fresh) {
+    let directory = fresh.imports(PASSES, 0).await;
+    for (coworker, business, from) in [(1, 1, 30), (1, 1, 32), (1, 2, 34), (2, 1, 36), (2, 1, 40)] {
+        fresh.with_pass(coworker, business, from, Some(from + 1)).await;
+    }
+    let hours = |usage: &Usage| {
+        let of = |id| usage.passes.get(&ADAS).into_iter().flatten().filter(move |used| used.coworker == CoworkerId(id));
+        [1, 2].map(|id| of(id).map(|used| used.seconds / 3600).sum::<u64>())
+    };
+    for (asked, expected, counted) in [
+        (&[(1, 50)][..], [3, 2], 3),
+        (&[(1, 32)], [2, 2], 2),
+        (&[(1, 30)], [1, 2], 1),
+        (&[(1, 33), (2, 40)], [3, 1], 3),
+        (&[(1, 31), (2, 35)], [2, 0], 2),
+    ] {
+        let usage = fresh.usage(&directory, asked).await;
+        assert_eq!(hours(&usage), expected, "{asked:?}");
+        let days = usage.people.get(&CoworkerId(1)).into_iter().flatten();
+        assert_eq!(days.map(|day| day.seconds / 3600).sum::<u64>(), counted, "{asked:?}");
+    }
+}
+
+async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
+    let directory = fresh.imports(PASSES, 0).await;
+    let charge = |checkin, from: i64, to: Option<i64>, amount| NewCharge {
+        checkin: Uuid::from_u128(checkin),
+        coworker: CoworkerId(1),
+        business: BusinessId(1),
+        time_pass: TimePassId(3),
+        pass_day: at(24 * HOUR),
+        from: at(from * HOUR),
+        to: to.map(|to| at(to * HOUR)),
+        charge: payg::Charge {
+            minutes: 15,
+            unbounded: amount + 1,
+            amount,
+            currency: "EUR".parse().expect("a currency"),
+        },
+    };
+    let put = async |charges: &[NewCharge]| {
+        let mut batch = fresh.store.batch().await.expect("begins");
+        batch.put_charges(charges, at(9)).await.expect("written");
+        batch.commit().await.expect("committed");
+    };
+    put(&[charge(1, 30, None, 100), charge(2, 34, Some(35), 200)]).await;
+    put(&[charge(1, 30, Some(33), 700)]).await;
+    let row = fresh.one("SELECT amount, minutes, currency, final FROM payg_charges ORDER BY from_time LIMIT 1").await;
+    assert_eq!((row.int("amount").expect("a number"), row.text("currency").expect("text")), (700, "EUR".to_owned()));
+    assert!(row.bool("final").expect("a truth"));
+    let day = (CoworkerId(1), at(24 * HOUR));
+    for (earliest, sum) in [(40, Some((902, 900))), (34, Some((701, 700))), (30, None)] {
+        let usage = fresh.usage(&directory, &[(1, earliest)]).await;
+        let charged = usage.charges.get(&day).map(|charged| (charged.unbounded, charged.amount));
+        assert_eq!(charged, sum, "{earliest}");
+    }
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.delete_charges(&[Uuid::from_u128(1), Uuid::from_u128(9)]).await.expect("deleted");
+    batch.commit().await.expect("committed");
+    assert_eq!(fresh.one("SELECT count(*) AS n FROM payg_charges").await.int("n").expect("a number"), 1);
+}
+
+async fn what_is_left_of_a_pass_counts_from_the_import_that_said_it(fresh: Fresh) {
+    let pass = |name: &str, left: u32| {
+        format!(
+            r#"{{"TimePasses": [{{"Id": 3, "Name": "10 hours", "MinutesIncluded": 600}}],
+                "Coworkers": [{{"Id": 1, "FullName": "Ada"}}],
+                "CoworkerTimePasses": [{{"Id": 51, "CoworkerId": 1, "TimePassId": 3, "RemainingUses": {left},
+                                         "TimePassName": "{name}"}}]}}"#
+        )
+    };
+    for (said, now, since) in
+        [(pass("10 hours", 600), 1, 1), (pass("Ten hours", 600), 2, 1), (pass("Ten hours", 540), 3, 3)]
+    {
+        let directory = fresh.imports(&said, now).await;
+        let basis: Vec<WallTime> = directory.usable(CoworkerId(1)).map(|held| held.basis_at).collect();
+        assert_eq!(basis, [at(since)], "{said}");
+    }
+}
+
+async fn two_gateways_that_spend_one_pass_wait_for_each_other(fresh: Fresh) {
+    let directory = fresh.imports(PASSES, 0).await;
+    let policy = PassPolicy::default();
+    let mut first = fresh.store.batch().await.expect("begins");
+    first.lock_passes(&directory, &policy, [CoworkerId(1)]).await.expect("locked");
+    let second = async {
+        let mut second = fresh.store.batch().await.expect("begins");
+        // Bob may use Ada's pass, because they share a team.
+        second.lock_passes(&directory, &policy, [CoworkerId(2)]).await.expect("locked");
+        second.commit().await.expect("committed");
+    };
+    tokio::pin!(second);
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+    assert!(early.is_err(), "the second did not wait");
+    first.commit().await.expect("committed");
+    second.await;
+}
+
 #[tokio::test]
 async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
@@ -448,7 +606,7 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
 #[tokio::test]
 async fn no_question_of_a_batch_walks_a_table() {
     let fresh = Fresh::sqlite().await;
-    for (question, arguments) in super::batch::questions() {
+    for (question, arguments) in super::batch::questions().into_iter().chain(super::passes::questions()) {
         let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question.sqlite));
         let Database::Sqlite { path } = &fresh.database else { unreachable!("a SQLite test") };
         let mut connection =
@@ -596,6 +754,45 @@ impl Fresh {
         let mut batch = self.store.batch().await?;
         batch.put_visits(&new(visits), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
         batch.commit().await
+    }
+
+    /// Imports a site as if at this time.
+    async fn imports(&self, site: &str, now: i64) -> Directory {
+        let key = self.store.pin_key().await.expect("drawn");
+        let documents = import::read_json(site, &key).expect("reads").documents;
+        let version = self.store.directory_version().await.expect("asked");
+        self.store.import(&documents, version, at(now), |_| {}).await.expect("imported");
+        self.store.load_directory().await.expect("loaded")
+    }
+
+    /// A visit with Ada's pass that counts, from one hour to another.
+    async fn with_pass(&self, coworker: i64, business: i64, from: i64, to: Option<i64>) {
+        const MARK: Statement = statement!(
+            rows(id uuid, guid uuid, pass_day timestamptz, seconds bigint)
+            "UPDATE checkins SET coworker_time_pass_guid = r.guid, counts_towards_plan_limits = TRUE,
+               pass_day = r.pass_day, seconds = r.seconds FROM r WHERE unique_id = r.id"
+        );
+        let to = to.map(|to| at(to * HOUR));
+        let visit = Visit { business: BusinessId(business), to, ..visit(coworker, from * HOUR) };
+        self.put(&[&visit]).await.expect("written");
+        let seconds = to.map(|to| to.since(visit.from).as_secs());
+        let day = at(from / 24 * 24 * HOUR);
+        let row = serde_json::json!({"id": visit.unique_id, "guid": ADAS, "pass_day": day, "seconds": seconds});
+        self.store.sql.change(MARK, &[Arg::rows(&[row])]).await.expect("marked");
+    }
+
+    /// What business 1 is told of people whose visits from an hour on are decided now, on UTC's days.
+    async fn usage(&self, directory: &Directory, people: &[(i64, i64)]) -> Usage {
+        let people = people.iter().map(|(id, from)| (CoworkerId(*id), at(from * HOUR))).collect();
+        let calendar = Calendar { zone: Tz::UTC, cut_off: NaiveTime::MIN };
+        let policy = PassPolicy::default();
+        let query =
+            UsageQuery { directory, policy: &policy, calendar: &calendar, business: BusinessId(1), people: &people };
+        let mut batch = self.store.batch().await.expect("begins");
+        let usage = batch.usage(&query).await.expect("asked");
+        drop(batch);
+        assert_eq!(self.store.usage(&query).await.expect("asked"), usage, "outside a transaction");
+        usage
     }
 
     async fn standing(&self, coworker: i64) -> Vec<Visit> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{
-    Document, ImportFaults, Lines, Place, device,
+    Document, ImportFaults, Lines, Place, basis, device,
     people::{self, Person},
     read_json,
 };
@@ -266,7 +266,7 @@ impl Draft {
         }
         let change = Change { kind, id, name: name_of(&body), fields: differences(&before, &body) };
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        let text = Value::Object(body.clone()).to_string();
+        let (basis, text) = (basis(kind, &body), Value::Object(body.clone()).to_string());
         match kind.read(Value::Object(body)) {
             Ok(entity) => self.look(&entity, entry.spot),
             Err(error) => {
@@ -283,7 +283,7 @@ impl Draft {
             self.changes.unchanged += 1;
             return;
         }
-        self.changes.documents.push(Document { kind, id, archived, body: text, place: entry.spot.place });
+        self.changes.documents.push(Document { kind, id, archived, body: text, basis, place: entry.spot.place });
         if there {
             self.changes.changed.push(change);
         } else {
@@ -386,8 +386,9 @@ impl Draft {
     fn archive(&mut self, kind: EntityKind, id: i64, mut body: Map<String, Value>) {
         body.insert("Archived".to_owned(), true.into());
         self.changes.archived.push(Change { kind, id, name: name_of(&body), fields: Vec::new() });
+        let basis = basis(kind, &body);
         let body = Value::Object(body).to_string();
-        self.changes.documents.push(Document { kind, id, archived: true, body, place: Place::Stored });
+        self.changes.documents.push(Document { kind, id, archived: true, body, basis, place: Place::Stored });
     }
 
     /// What an entity of the files claims and refers to.
@@ -705,7 +706,7 @@ mod tests {
         let changes = draft.read().and_then(|mut draft| {
             let mut there = read_json(stored, "key").expect("reads").documents;
             there.sort_by_key(|document| (document.kind, document.id));
-            for Document { kind, id, archived, body, place: _ } in &there {
+            for Document { kind, id, archived, body, .. } in &there {
                 draft.stored(*kind, *id, *archived, body);
             }
             draft.finish()

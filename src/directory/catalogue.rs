@@ -1,0 +1,262 @@
+//! PURE. What entitles people: kinds of passes, the passes that they hold, plans with their limits; resolved from the
+//! entities so that a question needs no further reading.
+//!
+//! Never here: whether a pass is valid now (`engine::passes`).
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use chrono::{NaiveDate, Weekday};
+use uuid::Uuid;
+
+use crate::{
+    clock::WallTime,
+    record::{BusinessId, CoworkerId, CoworkerTimePassId, TariffId, TimePassId},
+};
+
+/// An amount of money as an import writes it, in ten-thousandths of the currency's unit: no currency has a smaller coin,
+/// and how many of them a minor unit has depends on the currency.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Price(pub i64);
+
+impl Price {
+    /// Ten-thousandths in a unit.
+    pub const UNIT: i64 = 10_000;
+}
+
+/// A currency by its ISO 4217 code.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    /// Pounds sterling.
+    pub const GBP: Self = Self(*b"GBP");
+
+    /// How many minor units a unit has (ISO 4217; a hundred for all but a few).
+    pub fn minor_units(self) -> i64 {
+        match &self.0 {
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF" | b"UGX"
+            | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 1,
+            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 1000,
+            b"CLF" | b"UYW" => 10_000,
+            _ => 100,
+        }
+    }
+}
+
+impl FromStr for Currency {
+    type Err = ();
+
+    /// Three capital letters.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let code: [u8; 3] = text.as_bytes().try_into().map_err(|_| ())?;
+        if code.iter().all(u8::is_ascii_uppercase) { Ok(Self(code)) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A date, or an instant: what the platform writes for the beginning or end of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// A day of the business's wall clock.
+    Date(NaiveDate),
+    /// An instant.
+    Instant(WallTime),
+}
+
+/// A location.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Business {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The location at the head of its network.
+    pub root: Option<BusinessId>,
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tariff {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Days of access; none without a limit.
+    pub days: Limits,
+    /// Hours; none without a limit.
+    pub hours: Limits,
+    /// How long a billing cycle is.
+    pub cycle: Cycle,
+}
+
+impl Tariff {
+    /// Is anything limited?
+    pub fn has_limits(&self) -> bool {
+        self.days != Limits::default() || self.hours != Limits::default()
+    }
+}
+
+/// How much a plan allows per stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Per week.
+    pub week: Option<u32>,
+    /// Per calendar month.
+    pub month: Option<u32>,
+    /// Per billing cycle.
+    pub cycle: Option<u32>,
+}
+
+/// The length of a billing cycle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cycle {
+    /// So many months.
+    Months(u32),
+    /// So many weeks.
+    Weeks(u32),
+}
+
+/// Which passes are used up first, on the operator's word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// Before others.
+    High,
+    /// As usual.
+    #[default]
+    Normal,
+    /// After others.
+    Low,
+}
+
+/// Where a kind of pass is good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Places {
+    /// At every business.
+    Everywhere,
+    /// At these; sorted.
+    Only(Box<[BusinessId]>),
+}
+
+impl Places {
+    /// Is it good there?
+    pub fn cover(&self, business: BusinessId) -> bool {
+        match self {
+            Self::Everywhere => true,
+            Self::Only(list) => list.binary_search(&business).is_ok(),
+        }
+    }
+
+    /// At how many it is good, for comparing.
+    pub fn number(&self) -> usize {
+        match self {
+            Self::Everywhere => usize::MAX,
+            Self::Only(list) => list.len(),
+        }
+    }
+}
+
+/// A stretch of a weekday in which a kind of pass is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The day on which it begins, on the business's wall clock.
+    pub weekday: Weekday,
+    /// Minutes from midnight.
+    pub from: u16,
+    /// Minutes from the same midnight, more than `from`; beyond 1440 it ends on the next day.
+    pub to: u16,
+    /// The minutes are UTC, as the platform writes them; the weekday is local all the same.
+    pub utc: bool,
+}
+
+/// A kind of pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the platform's kind of pass has these switches")]
+pub struct TimePass {
+    /// Its number.
+    pub id: TimePassId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Withdrawn: no pass of this kind is good any more.
+    pub archived: bool,
+    /// A time pass has so many minutes; a day pass has none.
+    pub minutes: Option<u32>,
+    /// What it costs.
+    pub price: Price,
+    /// In which currency, where the import says.
+    pub currency: Option<Currency>,
+    /// Which is used first.
+    pub priority: Priority,
+    /// Do visits with it count towards the limits of the plan?
+    pub counts_towards_plan_limits: bool,
+    /// May the network check people in with it?
+    pub allow_network_checkin: bool,
+    /// Only for people with a plan.
+    pub only_for_members: bool,
+    /// Only for people without.
+    pub only_for_contacts: bool,
+    /// Only for people with one of these plans; empty for all.
+    pub tariffs: Box<[TariffId]>,
+    /// Where it is good.
+    pub places: Places,
+    /// When it is good; empty for always.
+    pub slots: Box<[Slot]>,
+    /// May be assigned and charged to people with a plan.
+    pub pay_as_you_go_for_members: bool,
+    /// May be assigned and charged to people without.
+    pub pay_as_you_go_for_contacts: bool,
+}
+
+/// A pass that somebody holds. Packed, because a large network holds hundreds of thousands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldPass {
+    /// Its number.
+    pub id: CoworkerTimePassId,
+    /// What check-ins name it by.
+    pub guid: Uuid,
+    /// Whose it is.
+    pub holder: CoworkerId,
+    /// Of which kind.
+    pub kind: Arc<TimePass>,
+    /// What it cost.
+    pub price: Price,
+    /// When [`left`](Self::left) was said.
+    pub basis_at: WallTime,
+    /// Milliseconds, or days from the common era where `expires_on_date`; [`NEVER`] without an end.
+    pub(super) expires: i64,
+    /// Milliseconds; [`NEVER`] when it was not used.
+    pub(super) used_at: i64,
+    /// Days of a day pass, minutes of a time pass, that were left at `basis_at`.
+    pub left: u32,
+    pub(super) expires_on_date: bool,
+    /// Granted by a plan or a product, not added by hand.
+    pub granted: bool,
+}
+
+pub(super) const NEVER: i64 = i64::MAX;
+
+impl HeldPass {
+    /// When it stops to be good; on a date it is good to the end of it.
+    pub fn expires(&self) -> Option<Moment> {
+        if self.expires == NEVER {
+            return None;
+        }
+        Some(if self.expires_on_date {
+            let days = i32::try_from(self.expires).unwrap_or(i32::MAX);
+            Moment::Date(NaiveDate::from_num_days_from_ce_opt(days).unwrap_or(NaiveDate::MAX))
+        } else {
+            Moment::Instant(WallTime::from_millis(self.expires))
+        })
+    }
+
+    /// When it was last used, as far as the import knows.
+    pub fn used_at(&self) -> Option<WallTime> {
+        (self.used_at != NEVER).then(|| WallTime::from_millis(self.used_at))
+    }
+}

@@ -1,0 +1,379 @@
+//! PURE. May this person be let in by what they hold: limits of the plan, then their passes, then pay-as-you-go
+//! (`design` 4.3).
+//!
+//! What was used before is handed in: [`Usage`] from the database, [`Spent`] for visits that are being decided now. Never
+//! here: who it is and whether they belong here (`engine::admission`), and the life of the check-in (`engine`).
+
+mod choice;
+mod limits;
+pub mod payg;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chrono::Weekday;
+use uuid::Uuid;
+
+use super::{
+    calendar::{Calendar, PassDay},
+    decision::Reason,
+};
+use crate::{
+    clock::WallTime,
+    directory::{
+        Coworker, Directory,
+        catalogue::{Currency, Moment, TimePass},
+    },
+    record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
+};
+
+/// The rules of a site about passes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassPolicy {
+    /// `[site] passes`.
+    pub asked: PassesAsked,
+    /// `[site] week_starts_on`.
+    pub week_starts_on: Weekday,
+    /// `[pay_as_you_go]`; none where it is off.
+    pub pay_as_you_go: Option<PayAsYouGo>,
+}
+
+impl Default for PassPolicy {
+    fn default() -> Self {
+        Self {
+            asked: PassesAsked::IfAny,
+            week_starts_on: Weekday::Mon,
+            pay_as_you_go: Some(PayAsYouGo {
+                currency: Currency::GBP,
+                minimum: 0,
+                maximum: None,
+                step: Duration::from_mins(15),
+            }),
+        }
+    }
+}
+
+impl PassPolicy {
+    /// Is a pass asked for? Kinds of passes that were archived count: archiving the last must not open the doors.
+    pub fn asks(&self, directory: &Directory) -> bool {
+        match self.asked {
+            PassesAsked::IfAny => directory.knows_passes(),
+            PassesAsked::Required => true,
+            PassesAsked::Off => false,
+        }
+    }
+}
+
+/// `passes`: when a valid pass is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassesAsked {
+    /// As soon as the directory has any kind of pass.
+    IfAny,
+    /// Always.
+    Required,
+    /// Never.
+    Off,
+}
+
+/// `[pay_as_you_go]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PayAsYouGo {
+    /// `currency`.
+    pub currency: Currency,
+    /// `minimum`: what a pass day costs at least, in minor units.
+    pub minimum: i64,
+    /// `maximum`: what a pass day costs at most, in minor units.
+    pub maximum: Option<i64>,
+    /// `step`: stays are charged in steps of this length, the last one whole.
+    pub step: Duration,
+}
+
+/// Who asks to be let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Who.
+    pub coworker: &'a Coworker,
+    /// Where.
+    pub business: BusinessId,
+    /// By door or network.
+    pub by: CheckinSource,
+    /// When.
+    pub at: WallTime,
+}
+
+/// Why somebody may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entitlement {
+    /// Passes are not asked for at this site.
+    Unchecked,
+    /// By this pass.
+    Pass(PassUse),
+}
+
+/// The pass that a visit uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassUse {
+    /// `CoworkerTimePass.UniqueId`; none for pay-as-you-go, where nobody holds a pass: the caller makes one of the visit's
+    /// own identity.
+    pub guid: Option<Uuid>,
+    /// The kind of pass.
+    pub time_pass: TimePassId,
+    /// How it is used.
+    pub kind: PassKind,
+    /// Does the visit count towards the limits of the plan?
+    pub counts_towards_plan_limits: bool,
+    /// When and why it stops covering the visit, if that is before the pass day ends.
+    pub ends: Option<(WallTime, PassEnd)>,
+}
+
+/// How a pass is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PassKind {
+    /// The day is paid, from cut-off to cut-off.
+    Day,
+    /// Minutes are used while the visit lasts.
+    Time,
+    /// The visit is charged: [`payg::charge`].
+    PayAsYouGo,
+}
+
+impl PassKind {
+    /// The word that the database stores.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Time => "time",
+            Self::PayAsYouGo => "pay_as_you_go",
+        }
+    }
+
+    /// From the database's word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Day, Self::Time, Self::PayAsYouGo].into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// Why a pass stops covering a visit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PassEnd {
+    /// Its minutes are used up.
+    MinutesUsedUp,
+    /// The weekday's slot ends.
+    SlotEnds,
+    /// It expires.
+    Expires,
+    /// A limit of the plan is reached.
+    LimitReached,
+}
+
+impl PassEnd {
+    /// The word that the database stores.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::MinutesUsedUp => "minutes_used_up",
+            Self::SlotEnds => "slot_ends",
+            Self::Expires => "expires",
+            Self::LimitReached => "limit_reached",
+        }
+    }
+
+    /// From the database's word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::MinutesUsedUp, Self::SlotEnds, Self::Expires, Self::LimitReached]
+            .into_iter()
+            .find(|end| end.word() == word)
+    }
+}
+
+/// Why somebody may not come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The code and sentence.
+    pub reason: Reason,
+    /// What the front desk needs besides: which pass expired when, which limit was reached.
+    pub detail: Option<Arc<str>>,
+}
+
+/// A visit that [`Usage`] does not hold yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spent {
+    /// Whose.
+    pub coworker: CoworkerId,
+    /// The pass that it uses.
+    pub pass: Option<Uuid>,
+    /// Does it count towards the limits of the plan?
+    pub counts: bool,
+    /// In.
+    pub from: WallTime,
+    /// Out; none while open.
+    pub to: Option<WallTime>,
+    /// Its pass day.
+    pub day: PassDay,
+}
+
+/// What the database says was used before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// By pass: each person's pass days with it.
+    pub passes: BTreeMap<Uuid, Vec<Used>>,
+    /// By person: their pass days that count towards the limits of their plan.
+    pub people: BTreeMap<CoworkerId, Vec<Counted>>,
+    /// By person and the beginning of the pass day: what this business charged for visits without a pass.
+    pub charges: BTreeMap<(CoworkerId, WallTime), payg::Charged>,
+}
+
+impl Usage {
+    /// Adds what somebody used of a pass, to what is known of the same pass day.
+    pub fn add_used(&mut self, pass: Uuid, more: Used) {
+        let days = self.passes.entry(pass).or_default();
+        match days.iter_mut().find(|used| used.coworker == more.coworker && used.day == more.day) {
+            Some(used) => {
+                used.first = used.first.min(more.first);
+                used.seconds += more.seconds;
+                used.open = used.open.max(more.open);
+            }
+            None => days.push(more),
+        }
+    }
+}
+
+/// What one person used of a pass on one pass day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Who.
+    pub coworker: CoworkerId,
+    /// The beginning of the pass day.
+    pub day: WallTime,
+    /// When the first visit of the day with it began.
+    pub first: WallTime,
+    /// Whole seconds of the visits that ended after the import said what was left of it.
+    pub seconds: u64,
+    /// Since when a visit with it is open.
+    pub open: Option<WallTime>,
+}
+
+/// What one person has of their plan's limits on one pass day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The beginning of the pass day.
+    pub day: WallTime,
+    /// Whole seconds of visits that are over.
+    pub seconds: u64,
+    /// Since when a visit is open.
+    pub open: Option<WallTime>,
+}
+
+/// May they come in, and by which pass?
+///
+/// The limits of the plan come first and are hard, also for whoever holds spare passes; then what they hold, in the
+/// order of [`choice`]; then pay-as-you-go.
+///
+/// # Errors
+/// Why not. Where several passes fail, the reason is that of the nearest miss.
+pub fn entitle(
+    directory: &Directory,
+    policy: &PassPolicy,
+    calendar: &Calendar,
+    ask: &Ask<'_>,
+    usage: &Usage,
+    also: &[Spent],
+) -> Result<Entitlement, Refused> {
+    if !policy.asks(directory) {
+        return Ok(Entitlement::Unchecked);
+    }
+    let case = Case { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
+    let rest = limits::check(&case, policy)?;
+    let missed = match choice::choose(&case) {
+        Ok(mut found) => {
+            found.end_within(&case, rest);
+            return Ok(Entitlement::Pass(found));
+        }
+        Err(missed) => missed,
+    };
+    let missed = match policy.pay_as_you_go.as_ref().map(|rules| payg::cheapest(&case, rules)) {
+        Some(Ok(mut found)) => {
+            found.end_within(&case, rest);
+            return Ok(Entitlement::Pass(found));
+        }
+        Some(Err(also_missed)) => missed.or(also_missed),
+        None => missed,
+    };
+    Err(missed.unwrap_or(Refused { reason: Reason::NoValidPass, detail: None }))
+}
+
+/// From when on the pass days of somebody matter to the limits of their plan, for a visit at `at` or later; none where
+/// nothing is limited.
+pub fn limits_look_back(
+    directory: &Directory,
+    policy: &PassPolicy,
+    calendar: &Calendar,
+    coworker: &Coworker,
+    at: WallTime,
+) -> Option<WallTime> {
+    limits::look_back(directory, policy, calendar, coworker, at)
+}
+
+/// All that one question is about.
+struct Case<'a> {
+    directory: &'a Directory,
+    calendar: &'a Calendar,
+    ask: &'a Ask<'a>,
+    day: PassDay,
+    usage: &'a Usage,
+    also: &'a [Spent],
+}
+
+impl Case<'_> {
+    /// Is this kind of pass of any use to this customer here, whenever it may be?
+    fn fits(&self, kind: &TimePass) -> Result<(), Reason> {
+        let coworker = self.ask.coworker;
+        let member = coworker.is_member();
+        let plan = || coworker.tariff_id.is_some_and(|tariff| kind.tariffs.contains(&tariff));
+        if kind.archived {
+            Err(Reason::PassArchived)
+        } else if kind.only_for_members && !member
+            || kind.only_for_contacts && member
+            || !kind.tariffs.is_empty() && !plan()
+        {
+            Err(Reason::PassNotForCustomer)
+        } else if !kind.places.cover(self.ask.business) {
+            Err(Reason::PassOtherBusiness)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Is it of use now, and until when?
+    fn fits_now(&self, kind: &TimePass) -> Result<Option<WallTime>, Reason> {
+        let until = choice::slot_end(kind, self.calendar, self.ask.at, self.day.end)?;
+        if self.ask.by == CheckinSource::NetworkActivity && !kind.allow_network_checkin {
+            return Err(Reason::PassNoNetwork);
+        }
+        Ok(until)
+    }
+
+    /// An instant on the wall clock, for people.
+    fn face(&self, at: WallTime) -> String {
+        self.calendar.local(at).format("%Y-%m-%d %H:%M").to_string()
+    }
+
+    /// When something that was imported ends; a date ends with it.
+    fn end_of(&self, moment: Moment) -> WallTime {
+        match moment {
+            Moment::Instant(at) => at,
+            Moment::Date(date) => {
+                self.calendar.instant(date.succ_opt().unwrap_or(date).and_time(chrono::NaiveTime::MIN))
+            }
+        }
+    }
+}
+
+impl PassUse {
+    /// Ends it where the plan's hours end, if it counts towards them, and forgets an end that the cut-off comes before.
+    fn end_within(&mut self, case: &Case<'_>, rest: Option<u64>) {
+        if let Some(rest) = rest.filter(|_| self.counts_towards_plan_limits) {
+            let end = (case.ask.at.plus(Duration::from_secs(rest)), PassEnd::LimitReached);
+            self.ends = Some(self.ends.map_or(end, |known| known.min(end)));
+        }
+        self.ends = self.ends.filter(|(at, _)| *at < case.day.end);
+    }
+}

@@ -1,0 +1,265 @@
+//! PURE. Which of the passes that somebody may use is used, and what is wrong with the others.
+//!
+//! The order, each rule deciding only where those before it see no difference: a day pass that this person has begun
+//! today (the day is paid); priority high, normal, low; day passes before time passes; the cheaper one; granted by a plan or
+//! product before added by hand; good at fewer businesses before more; more left of it; own before shared by a team; the
+//! smaller number.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BTreeSet,
+    time::Duration,
+};
+
+use chrono::{Datelike, Days, NaiveTime};
+
+use super::{Case, PassEnd, PassKind, PassUse, Refused};
+use crate::{
+    clock::WallTime,
+    directory::catalogue::{HeldPass, Price, Priority, Slot, TimePass},
+    engine::{calendar::Calendar, decision::Reason},
+    record::{CoworkerId, CoworkerTimePassId},
+};
+
+/// A pass that would do.
+struct Candidate<'a> {
+    pass: &'a HeldPass,
+    begun: bool,
+    /// Days of a day pass, seconds of a time pass.
+    left: u64,
+    ends: Option<(WallTime, PassEnd)>,
+}
+
+/// What the best pass has less of than all others.
+type Rank = (bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
+
+/// The pass to use.
+///
+/// # Errors
+/// The nearest miss; none for whoever has no pass at all.
+pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Option<Refused>> {
+    let mut best: Option<(Rank, Candidate<'_>)> = None;
+    let mut nearest: Option<(&HeldPass, Reason)> = None;
+    for pass in case.directory.usable(case.ask.coworker.id) {
+        match judge(case, pass) {
+            Ok(candidate) => {
+                let rank = rank(case, &candidate);
+                if best.as_ref().is_none_or(|(known, _)| rank < *known) {
+                    best = Some((rank, candidate));
+                }
+            }
+            Err(reason) => {
+                if nearest.is_none_or(|known| nearer(case, (pass, reason), known).is_gt()) {
+                    nearest = Some((pass, reason));
+                }
+            }
+        }
+    }
+    let Some((_, Candidate { pass, ends, .. })) = best else {
+        return Err(nearest.map(|(pass, reason)| refused(case, pass, reason)));
+    };
+    Ok(PassUse {
+        guid: Some(pass.guid),
+        time_pass: pass.kind.id,
+        kind: if pass.kind.minutes.is_some() { PassKind::Time } else { PassKind::Day },
+        counts_towards_plan_limits: pass.kind.counts_towards_plan_limits,
+        ends,
+    })
+}
+
+/// Until when the slots of a kind of pass cover an instant without a gap, but no further than `limit`; no end when it has
+/// no slots.
+///
+/// # Errors
+/// [`Reason::PassOutsideHours`] when none covers it.
+pub(super) fn slot_end(
+    kind: &TimePass,
+    calendar: &Calendar,
+    at: WallTime,
+    limit: WallTime,
+) -> Result<Option<WallTime>, Reason> {
+    if kind.slots.is_empty() {
+        return Ok(None);
+    }
+    let mut end = at;
+    // Each turn goes through a slot that ends later; a pass day has only so many.
+    while end < limit {
+        let later = kind.slots.iter().filter_map(|slot| covered_until(*slot, calendar, end)).max();
+        match later {
+            Some(later) if later > end => end = later,
+            Some(_) | None => break,
+        }
+    }
+    if end > at { Ok(Some(end)) } else { Err(Reason::PassOutsideHours) }
+}
+
+/// The end of the slot, where it covers the instant.
+fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTime> {
+    let today = calendar.local(at).date();
+    let from = if slot.utc { local_minute(slot.from, calendar, today.year()) } else { slot.from };
+    let on = |days_ago: u64| {
+        let date = today.checked_sub_days(Days::new(days_ago))?;
+        if date.weekday() != slot.weekday {
+            return None;
+        }
+        let midnight = date.and_time(NaiveTime::MIN);
+        let instant = |minutes: u16| calendar.instant(midnight + Duration::from_secs(u64::from(minutes) * 60));
+        let (begin, end) = (instant(from), instant(from + (slot.to - slot.from)));
+        (begin <= at && at < end).then_some(end)
+    };
+    // One that began yesterday may end today, one of UTC even a day later.
+    [on(0), on(1), on(2)].into_iter().flatten().max()
+}
+
+/// The platform writes times of day as instants of January 1976, made from the wall clock's offset: the minute on that
+/// clock again. The offset is that of the January of this year, because zones have moved since.
+fn local_minute(utc: u16, calendar: &Calendar, year: i32) -> u16 {
+    let january = chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
+    let minutes = i64::from(utc) + (calendar.local(WallTime::from(january.and_utc())) - january).num_minutes();
+    u16::try_from(minutes.rem_euclid(1440)).unwrap_or(0)
+}
+
+/// From what nothing will mend to what a moment or another way in mends, so that the first is told only of a pass that has
+/// no fault before it, and of several passes the one that is nearest.
+const NEARNESS: [Reason; 8] = [
+    Reason::PassArchived,
+    Reason::PassNotForCustomer,
+    Reason::PassOtherBusiness,
+    Reason::PassExpired,
+    Reason::PassUsedUp,
+    Reason::PassOutsideHours,
+    Reason::PassNoNetwork,
+    Reason::PassInUse,
+];
+
+fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reason> {
+    let at = case.ask.at;
+    case.fits(&pass.kind)?;
+    let expires = pass.expires().map(|moment| case.end_of(moment));
+    if expires.is_some_and(|expires| expires <= at) {
+        return Err(Reason::PassExpired);
+    }
+    let begun = pass.kind.minutes.is_none() && begun(case, pass);
+    let left = if pass.kind.minutes.is_some() { seconds_left(case, pass) } else { days_left(case, pass) };
+    if left == 0 && !begun {
+        return Err(Reason::PassUsedUp);
+    }
+    let until = case.fits_now(&pass.kind)?;
+    if pass.kind.minutes.is_some() && in_use_since(case, pass).is_some() {
+        return Err(Reason::PassInUse);
+    }
+    let used_up = pass.kind.minutes.map(|_| (at.plus(Duration::from_secs(left)), PassEnd::MinutesUsedUp));
+    let ends = [used_up, until.map(|until| (until, PassEnd::SlotEnds)), expires.map(|at| (at, PassEnd::Expires))];
+    Ok(Candidate { pass, begun, left, ends: ends.into_iter().flatten().min() })
+}
+
+fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
+    let Candidate { pass, begun, left, ends: _ } = candidate;
+    (
+        !begun,
+        pass.kind.priority,
+        pass.kind.minutes.is_some(),
+        pass.price,
+        !pass.granted,
+        pass.kind.places.number(),
+        Reverse(*left),
+        pass.holder != case.ask.coworker.id,
+        pass.id,
+    )
+}
+
+/// Has this person begun this pass day with it?
+fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
+    let (id, day) = (case.ask.coworker.id, case.day);
+    let here = used(case, pass).any(|used| used == (id, day.start));
+    let elsewhere = pass.holder == id && pass.used_at().is_some_and(|at| day.contains(at));
+    here || elsewhere
+}
+
+/// Whose pass days were begun with it.
+fn used(case: &Case<'_>, pass: &HeldPass) -> impl Iterator<Item = (CoworkerId, WallTime)> {
+    let before = case.usage.passes.get(&pass.guid).into_iter().flatten().map(|used| (used.coworker, used.day));
+    let guid = pass.guid;
+    let now = case.also.iter().filter(move |visit| visit.pass == Some(guid));
+    before.chain(now.map(|visit| (visit.coworker, visit.day.start)))
+}
+
+/// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
+/// said what was left.
+fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
+    let known = case.usage.passes.get(&pass.guid).map_or(&[][..], Vec::as_slice);
+    let (mut deducted, mut days) = (BTreeSet::new(), BTreeSet::new());
+    for used in known {
+        days.insert((used.coworker, used.day));
+        if used.first >= pass.basis_at {
+            deducted.insert((used.coworker, used.day));
+        }
+    }
+    for visit in case.also.iter().filter(|visit| visit.pass == Some(pass.guid)) {
+        let key = (visit.coworker, visit.day.start);
+        if days.insert(key) && visit.from >= pass.basis_at {
+            deducted.insert(key);
+        }
+    }
+    u64::from(pass.left).saturating_sub(deducted.len() as u64)
+}
+
+/// The seconds that are left of a time pass. A visit that ended before the import is in what the import said.
+fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
+    let known: u64 = case.usage.passes.get(&pass.guid).into_iter().flatten().map(|used| used.seconds).sum();
+    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
+    let now = now.filter_map(|visit| Some((visit.from, visit.to.filter(|to| *to >= pass.basis_at)?)));
+    let now: u64 = now.map(|(from, to)| to.since(from).as_secs()).sum();
+    (u64::from(pass.left) * 60).saturating_sub(known + now)
+}
+
+/// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
+/// import, and would lock people out until the next one; it is not looked at.
+fn in_use_since(case: &Case<'_>, pass: &HeldPass) -> Option<WallTime> {
+    let at = case.ask.at;
+    let known = case.usage.passes.get(&pass.guid).into_iter().flatten().filter_map(|used| used.open);
+    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid) && visit.to.is_none_or(|to| at < to));
+    known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
+}
+
+/// Of two misses the one that the front desk is told: the nearer by [`NEARNESS`], of two that have expired the later, own
+/// before shared, the smaller number.
+fn nearer(case: &Case<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
+    let key = |(pass, reason): (&HeldPass, Reason)| {
+        let near = NEARNESS.iter().position(|known| *known == reason);
+        let expired = pass.expires().filter(|_| reason == Reason::PassExpired).map(|moment| case.end_of(moment));
+        (near, expired, pass.holder == case.ask.coworker.id, Reverse(pass.id))
+    };
+    key(one).cmp(&key(other))
+}
+
+fn refused(case: &Case<'_>, pass: &HeldPass, reason: Reason) -> Refused {
+    let name = &pass.kind.name;
+    let whose = case.directory.coworker(pass.holder).filter(|holder| holder.id != case.ask.coworker.id);
+    let whose = whose.map_or_else(String::new, |holder| format!(" of {}", holder.full_name));
+    let expires = pass.expires().filter(|_| reason == Reason::PassExpired);
+    let since = in_use_since(case, pass).filter(|_| reason == Reason::PassInUse);
+    let more = if let Some(expires) = expires {
+        format!(" expired on {}", case.face(case.end_of(expires)))
+    } else if let Some(since) = since {
+        format!(" is in use since {}", case.face(since))
+    } else if reason == Reason::PassOutsideHours {
+        format!(" is good {}", hours(&pass.kind, case))
+    } else {
+        String::new()
+    };
+    Refused { reason, detail: Some(format!("\"{name}\"{whose}{more}").into()) }
+}
+
+/// `Mon 09:00-13:00, Tue 22:00-02:00`.
+pub(super) fn hours(kind: &TimePass, case: &Case<'_>) -> String {
+    let year = case.calendar.local(case.ask.at).year();
+    let mut slots: Vec<Slot> = kind.slots.to_vec();
+    slots.sort_by_key(|slot| (slot.weekday.num_days_from_monday(), slot.from));
+    let text = |slot: &Slot| {
+        let from = if slot.utc { local_minute(slot.from, case.calendar, year) } else { slot.from };
+        let face = |minutes: u16| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
+        format!("{} {}-{}", slot.weekday, face(from), face(from + (slot.to - slot.from)))
+    };
+    slots.iter().map(text).collect::<Vec<_>>().join(", ")
+}

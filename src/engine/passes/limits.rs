@@ -1,0 +1,166 @@
+//! PURE. How much of their plan somebody has left: days and hours, in the week, the month and the billing cycle.
+//!
+//! A day is a pass day, however often somebody comes; the weeks, months and cycles are made of whole pass days, by the
+//! dates of the business's wall clock. Only visits that count towards the limits count, at all businesses. A day that
+//! was begun is good to its end.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
+
+use super::{Case, PassPolicy, Refused};
+use crate::{
+    clock::WallTime,
+    directory::{
+        Coworker, Directory,
+        catalogue::{Cycle, Limits, Moment, Tariff},
+    },
+    engine::{
+        calendar::Calendar,
+        decision::{PlanLimit, Reason},
+    },
+};
+
+/// A stretch of pass days: the first, and the first after it.
+type Window = (NaiveDate, NaiveDate);
+
+/// The seconds that are left of the plan's hours; none without a limit.
+///
+/// # Errors
+/// The limit that is reached.
+pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>, Refused> {
+    let coworker = case.ask.coworker;
+    let tariff = coworker.tariff_id.and_then(|tariff| case.directory.tariff(tariff));
+    let Some(tariff) = tariff.filter(|tariff| tariff.has_limits()) else { return Ok(None) };
+    let today = case.calendar.date_of(case.day.start);
+    let days = counted(case);
+    let windows = Windows::around(today, tariff.cycle, anchor(coworker, case.calendar), policy.week_starts_on);
+    let mut rest = None;
+    for limit in PlanLimit::ALL {
+        let Some((allowed, (first, end))) = windows.of(limit, tariff) else { continue };
+        let within = || days.range(first..end);
+        let left = if limit.is_hours() {
+            let used: u64 = within().map(|(_, seconds)| seconds).sum();
+            let left = (u64::from(allowed) * 3600).saturating_sub(used);
+            rest = Some(rest.map_or(left, |rest: u64| rest.min(left)));
+            left > 0
+        } else {
+            days.contains_key(&today) || within().count() < usize::try_from(allowed).unwrap_or(usize::MAX)
+        };
+        if !left {
+            return Err(reached(limit, tariff, allowed, first, end));
+        }
+    }
+    Ok(rest)
+}
+
+/// See [`limits_look_back`](super::limits_look_back).
+pub(super) fn look_back(
+    directory: &Directory,
+    policy: &PassPolicy,
+    calendar: &Calendar,
+    coworker: &Coworker,
+    at: WallTime,
+) -> Option<WallTime> {
+    let tariff = coworker.tariff_id.and_then(|tariff| directory.tariff(tariff))?;
+    let today = calendar.date_of(calendar.pass_day(at).start);
+    let windows = Windows::around(today, tariff.cycle, anchor(coworker, calendar), policy.week_starts_on);
+    let first = PlanLimit::ALL.into_iter().filter_map(|limit| windows.of(limit, tariff)).map(|(_, (first, _))| first);
+    // Two days cover every cut-off and every time zone of another business.
+    let first = first.min()?.checked_sub_signed(TimeDelta::days(2))?;
+    Some(calendar.instant(first.and_time(chrono::NaiveTime::MIN)))
+}
+
+/// The pass days that count, with their seconds so far.
+fn counted(case: &Case<'_>) -> BTreeMap<NaiveDate, u64> {
+    let (id, at) = (case.ask.coworker.id, case.ask.at);
+    let mut days = BTreeMap::new();
+    let mut add = |day: WallTime, seconds: u64| *days.entry(case.calendar.date_of(day)).or_default() += seconds;
+    for before in case.usage.people.get(&id).map_or(&[][..], Vec::as_slice) {
+        add(before.day, before.seconds + before.open.map_or(0, |from| at.since(from).as_secs()));
+    }
+    for visit in case.also.iter().filter(|visit| visit.coworker == id && visit.counts) {
+        add(visit.day.start, visit.to.unwrap_or(at).since(visit.from).as_secs());
+    }
+    days
+}
+
+fn reached(limit: PlanLimit, tariff: &Tariff, allowed: u32, first: NaiveDate, end: NaiveDate) -> Refused {
+    let what = if limit.is_hours() { "hours" } else { "days" };
+    let last = end.pred_opt().unwrap_or(end);
+    let detail: Arc<str> = format!("\"{}\": {allowed} {what} from {first} to {last}", tariff.name).into();
+    Refused { reason: Reason::PlanLimit(limit), detail: Some(detail) }
+}
+
+/// The day that billing cycles are counted from.
+fn anchor(coworker: &Coworker, calendar: &Calendar) -> Option<NaiveDate> {
+    coworker.renews.map(|moment| match moment {
+        Moment::Date(date) => date,
+        Moment::Instant(at) => calendar.local(at).date(),
+    })
+}
+
+struct Windows {
+    week: Window,
+    month: Window,
+    cycle: Window,
+}
+
+impl Windows {
+    fn around(today: NaiveDate, cycle: Cycle, anchor: Option<NaiveDate>, week_starts_on: Weekday) -> Self {
+        let week = today.week(week_starts_on).first_day();
+        let month = today.with_day(1).unwrap_or(today);
+        Self {
+            week: (week, days_after(week, 7)),
+            month: (month, months_after(month, 1)),
+            cycle: match cycle {
+                Cycle::Weeks(weeks) => in_weeks(today, anchor.unwrap_or(week), i64::from(weeks.max(1))),
+                // Whoever has no day of their own pays from the first of a month on, from January on.
+                Cycle::Months(months) => {
+                    let january = today.with_ordinal(1).unwrap_or(today);
+                    in_months(today, anchor.unwrap_or(january), i32::try_from(months.max(1)).unwrap_or(i32::MAX))
+                }
+            },
+        }
+    }
+
+    /// How much the plan allows, and in which window.
+    fn of(&self, limit: PlanLimit, tariff: &Tariff) -> Option<(u32, Window)> {
+        let Limits { week, month, cycle } = if limit.is_hours() { tariff.hours } else { tariff.days };
+        let (allowed, window) = match limit {
+            PlanLimit::DaysWeek | PlanLimit::HoursWeek => (week, self.week),
+            PlanLimit::DaysMonth | PlanLimit::HoursMonth => (month, self.month),
+            PlanLimit::DaysCycle | PlanLimit::HoursCycle => (cycle, self.cycle),
+        };
+        allowed.map(|allowed| (allowed, window))
+    }
+}
+
+fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> Window {
+    let length = weeks.saturating_mul(7);
+    let first = days_after(anchor, (today - anchor).num_days().div_euclid(length) * length);
+    (first, days_after(first, length))
+}
+
+/// Every beginning is counted from the anchor, so that the 31st is the 31st again after a short month.
+fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> Window {
+    let between = (today.year() - anchor.year()).saturating_mul(12) + month_number(today) - month_number(anchor);
+    let begin = |cycles: i32| months_after(anchor, cycles.saturating_mul(months));
+    let cycles = between.div_euclid(months);
+    let cycles = if begin(cycles) > today { cycles - 1 } else { cycles };
+    (begin(cycles), begin(cycles + 1))
+}
+
+fn month_number(date: NaiveDate) -> i32 {
+    i32::try_from(date.month()).unwrap_or(1)
+}
+
+fn months_after(date: NaiveDate, months: i32) -> NaiveDate {
+    let by = Months::new(months.unsigned_abs());
+    let moved = if months < 0 { date.checked_sub_months(by) } else { date.checked_add_months(by) };
+    moved.unwrap_or(if months < 0 { NaiveDate::MIN } else { NaiveDate::MAX })
+}
+
+fn days_after(date: NaiveDate, days: i64) -> NaiveDate {
+    TimeDelta::try_days(days).and_then(|days| date.checked_add_signed(days)).unwrap_or(NaiveDate::MAX)
+}

@@ -1,0 +1,124 @@
+//! PURE. Pay-as-you-go: which kind of pass is assigned to somebody without a pass, and what their visit costs.
+//!
+//! Whole minor units and whole seconds; nothing here is a fraction.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{Case, PassEnd, PassKind, PassUse, PayAsYouGo, Refused, choice};
+use crate::{
+    clock::WallTime,
+    directory::catalogue::{Currency, Price, TimePass},
+    engine::decision::Reason,
+    record::TimePassId,
+};
+
+/// Minutes of a day pass, for comparing it with others.
+const DAY: u32 = 1440;
+
+/// What a visit costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Minutes that are charged: whole steps.
+    pub minutes: u32,
+    /// What they cost before the bounds of the day, in minor units.
+    pub unbounded: i64,
+    /// What is charged, in minor units: with what was charged before, the day stays within its bounds.
+    pub amount: i64,
+    /// Of this currency.
+    pub currency: Currency,
+}
+
+/// What was charged for earlier visits of a pass day.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Charged {
+    /// The sum before the bounds of the day.
+    pub unbounded: i64,
+    /// The sum that was charged.
+    pub amount: i64,
+    /// The kinds of pass: a day pass is paid once a day.
+    pub kinds: BTreeSet<TimePassId>,
+}
+
+impl Charged {
+    /// Adds another visit's charge.
+    pub fn add(&mut self, kind: TimePassId, unbounded: i64, amount: i64) {
+        self.unbounded = self.unbounded.saturating_add(unbounded);
+        self.amount = self.amount.saturating_add(amount);
+        self.kinds.insert(kind);
+    }
+}
+
+/// What a visit costs with this kind of pass; one that is open costs its first step.
+///
+/// A time pass costs its price for its minutes, step by step, rounded up to a minor unit; a day pass costs its price, once
+/// a day. The sum of the day is kept between `minimum` and `maximum`, and what was charged before is taken off.
+pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<WallTime>, already: &Charged) -> Charge {
+    let minutes = charged_minutes(rules.step, to.map_or(Duration::ZERO, |to| to.since(from)));
+    let unbounded = match kind.minutes {
+        Some(included) => cost(kind.price, rules.currency, minutes, included),
+        None if already.kinds.contains(&kind.id) => 0,
+        None => cost(kind.price, rules.currency, 1, 1),
+    };
+    let sum = already.unbounded.saturating_add(unbounded).max(rules.minimum);
+    let sum = rules.maximum.map_or(sum, |maximum| sum.min(maximum));
+    let amount = sum.saturating_sub(already.amount).max(0);
+    Charge { minutes, unbounded, amount, currency: rules.currency }
+}
+
+/// The cheapest per minute of the kinds that would be assigned here and now; of equals the one with the smaller number.
+///
+/// # Errors
+/// What keeps them away, if there are any; none otherwise.
+pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
+    let member = case.ask.coworker.is_member();
+    let offered = |kind: &&TimePass| {
+        let flag = if member { kind.pay_as_you_go_for_members } else { kind.pay_as_you_go_for_contacts };
+        flag && kind.currency.is_none_or(|currency| currency == rules.currency) && case.fits(kind).is_ok()
+    };
+    let mut best: Option<(&TimePass, Option<WallTime>)> = None;
+    let mut missed = None;
+    for kind in case.directory.time_passes().filter(offered) {
+        match case.fits_now(kind) {
+            Ok(until) => {
+                if best.is_none_or(|(known, _)| cheaper(kind, known)) {
+                    best = Some((kind, until));
+                }
+            }
+            Err(reason) => {
+                let detail = if reason == Reason::PassOutsideHours {
+                    format!("pay-as-you-go \"{}\" is good {}", kind.name, choice::hours(kind, case))
+                } else {
+                    format!("pay-as-you-go \"{}\"", kind.name)
+                };
+                missed = missed.or(Some(Refused { reason, detail: Some(detail.into()) }));
+            }
+        }
+    }
+    let Some((kind, until)) = best else { return Err(missed) };
+    Ok(PassUse {
+        guid: None,
+        time_pass: kind.id,
+        kind: PassKind::PayAsYouGo,
+        counts_towards_plan_limits: kind.counts_towards_plan_limits,
+        ends: until.map(|until| (until, PassEnd::SlotEnds)),
+    })
+}
+
+fn cheaper(one: &TimePass, other: &TimePass) -> bool {
+    let weighed = |price: Price, minutes: Option<u32>| i128::from(price.0) * i128::from(minutes.unwrap_or(DAY).max(1));
+    weighed(one.price, other.minutes) < weighed(other.price, one.minutes)
+}
+
+/// Whole steps, at least one.
+fn charged_minutes(step: Duration, stayed: Duration) -> u32 {
+    let step = (step.as_secs() / 60).max(1);
+    let steps = stayed.as_secs().div_ceil(step * 60).max(1);
+    u32::try_from(steps.saturating_mul(step)).unwrap_or(u32::MAX)
+}
+
+/// The price of so many of the included minutes, in minor units, rounded up.
+fn cost(price: Price, currency: Currency, minutes: u32, included: u32) -> i64 {
+    let exact = i128::from(price.0) * i128::from(currency.minor_units()) * i128::from(minutes);
+    let per = i128::from(Price::UNIT) * i128::from(included.max(1));
+    i64::try_from((exact + per - 1) / per).unwrap_or(i64::MAX)
+}
