@@ -11,7 +11,7 @@ pub mod heard;
 pub mod life;
 pub mod passes;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ use calendar::Calendar;
 use decision::{Note, Outcome, Reason};
 use heard::HeardTimes;
 use life::{CloseBy, Input, Phase, Step};
+use passes::{PassEnd, PassKind, PassUse, Refused, Spent};
 
 /// The rules of a site that the life of a check-in depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct Rules {
     pub linger: Duration,
     /// How long somebody must have been in before a toggle door lets them out.
     pub toggle_minimum_stay: Duration,
+    /// Every visit is a record of its own, also with a day pass.
+    pub record_every_visit: bool,
 }
 
 /// One check-in, as the engine knows it.
@@ -69,6 +72,8 @@ pub struct Visit {
     pub strong_at: Option<WallTime>,
     /// The last network evidence after the exit that was only the phone leaving.
     pub lingered_at: Option<WallTime>,
+    /// The pass that covers it; none where passes are not asked for.
+    pub pass: Option<PassUse>,
 }
 
 impl Visit {
@@ -93,8 +98,32 @@ impl Visit {
             door_in_at: moved(self.door_in_at),
             strong_at: moved(self.strong_at),
             lingered_at: moved(self.lingered_at),
+            pass: self.pass.clone().map(|pass| PassUse {
+                ends: pass.ends.map(|(at, why)| match why {
+                    PassEnd::MinutesUsedUp | PassEnd::LimitReached => (at.moved(by), why),
+                    PassEnd::SlotEnds | PassEnd::Expires => (at, why),
+                }),
+                ..pass
+            }),
             ..self.clone()
         }
+    }
+
+    /// What it uses of passes and limits.
+    pub fn spent(&self, calendar: &Calendar) -> Spent {
+        Spent {
+            coworker: self.coworker,
+            pass: self.pass.as_ref().and_then(|pass| pass.guid),
+            counts: self.pass.as_ref().is_some_and(|pass| pass.counts_towards_plan_limits),
+            from: self.from,
+            to: self.to,
+            day: calendar.pass_day(self.from),
+        }
+    }
+
+    /// When its pass stops covering it, if that is before the pass day ends.
+    pub fn pass_ends(&self) -> Option<WallTime> {
+        self.pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at.max(self.from))
     }
 
     fn left_by_exit(&self) -> bool {
@@ -258,21 +287,23 @@ impl Claim {
 }
 
 /// A claim, with what was against its coworker when it arrived.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
     /// The claim.
     pub claim: Claim,
     /// Why it may open nothing, whatever the coworker's visits and passes are: archived, another business, and the like.
     pub barrier: Option<Reason>,
+    /// What an earlier directory answered, when the claim was first decided: records are not changed by later edits.
+    pub answered: Option<Admission>,
 }
 
 /// May a claim open a check-in?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes.
-    Admitted,
+    /// Yes; by this pass, where one is asked for.
+    Admitted(Option<PassUse>),
     /// No, and that is a failed check-in.
-    Refused(Reason),
+    Refused(Refused),
     /// No, and that is nobody's fault (too short a stay, a site where the network opens nothing).
     Held(Note),
 }
@@ -281,15 +312,21 @@ pub enum Admission {
 pub trait Gate: std::fmt::Debug {
     /// May this claim open a check-in, for somebody who stands there?
     fn admission(&self, told: &Told, standing: &Standing) -> Admission;
+
+    /// May somebody whose pass ends at this instant stay? No claim is made: nobody has said that they are still there, nor
+    /// that they left.
+    fn stay(&self, at: WallTime, source: CheckinSource, standing: &Standing) -> Admission;
 }
 
 /// What was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
     /// What became of the claim.
     pub outcome: Outcome,
     /// Why a check-in failed.
     pub reason: Option<Reason>,
+    /// What the front desk needs to know besides.
+    pub detail: Option<Arc<str>>,
     /// Why nothing was written.
     pub note: Option<Note>,
     /// The visit that was opened, refreshed or closed, or whose phone lingers.
@@ -299,16 +336,20 @@ pub struct Decision {
 impl Decision {
     /// Only the sighting log is written.
     pub const fn recorded(note: Note) -> Self {
-        Self { outcome: Outcome::Recorded, reason: None, note: Some(note), visit: None }
+        Self { outcome: Outcome::Recorded, reason: None, detail: None, note: Some(note), visit: None }
     }
 
     /// A failed check-in is written.
     pub const fn failed(reason: Reason) -> Self {
-        Self { outcome: Outcome::Failed, reason: Some(reason), note: None, visit: None }
+        Self { outcome: Outcome::Failed, reason: Some(reason), detail: None, note: None, visit: None }
+    }
+
+    fn refused(refused: Refused) -> Self {
+        Self { detail: refused.detail, ..Self::failed(refused.reason) }
     }
 
     const fn of(outcome: Outcome, visit: Uuid) -> Self {
-        Self { outcome, reason: None, note: None, visit: Some(visit) }
+        Self { outcome, reason: None, detail: None, note: None, visit: Some(visit) }
     }
 
     /// The word that explains it in the sighting log; none where the outcome says it all.
@@ -324,10 +365,12 @@ pub enum Timeout {
     Silence,
     /// The pass day ended.
     CutOff,
+    /// The pass no longer covers the visit.
+    PassEnd,
 }
 
 /// A visit that a timer has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Which.
     pub visit: Uuid,
@@ -335,29 +378,55 @@ pub struct Ended {
     pub at: WallTime,
     /// Which timer.
     pub by: CloseBy,
+    /// What followed, where a pass ended under somebody of whom nothing was heard either way.
+    pub then: Option<Stay>,
+}
+
+/// What becomes of somebody whose pass ends while they are in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stay {
+    /// Another pass covers them: a visit of its own.
+    On(Uuid),
+    /// None does: a failed check-in.
+    Refused(Refused),
 }
 
 /// One coworker at one business in the order of time; see the module.
-#[derive(Debug)]
 pub struct Timeline<'a> {
     person: &'a Person,
     rules: &'a Rules,
     heard: &'a HeardTimes,
     gate: &'a dyn Gate,
+    new_id: &'a mut dyn FnMut() -> Uuid,
     standing: Standing,
     ended: Vec<Ended>,
 }
 
+impl fmt::Debug for Timeline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Timeline")
+            .field("person", self.person)
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<'a> Timeline<'a> {
-    /// Begins where they stood before the first claim.
+    /// Begins where they stood before the first claim; `new_id` makes the identities of new records.
     pub fn new(
         person: &'a Person,
         rules: &'a Rules,
         heard: &'a HeardTimes,
         gate: &'a dyn Gate,
+        new_id: &'a mut dyn FnMut() -> Uuid,
         standing: Standing,
     ) -> Self {
-        Self { person, rules, heard, gate, standing, ended: Vec::new() }
+        Self { person, rules, heard, gate, new_id, standing, ended: Vec::new() }
+    }
+
+    /// The identity of a new record.
+    pub fn new_id(&mut self) -> Uuid {
+        (self.new_id)()
     }
 
     /// Where they stand now.
@@ -375,16 +444,16 @@ impl<'a> Timeline<'a> {
         std::mem::take(&mut self.ended)
     }
 
-    /// Decides the next claim; `new_visit` is the identity of the visit that it may open.
-    pub fn decide(&mut self, told: &Told, new_visit: Uuid) -> Decision {
+    /// Decides the next claim.
+    pub fn decide(&mut self, told: &Told) -> Decision {
         self.run_out(told.claim.heard_at(), told.claim.at());
         let (phase, index) = self.phase(&told.claim);
         let claim = self.untoggled(told.claim, phase, index);
-        let told = Told { claim, ..*told };
+        let told = Told { claim, ..told.clone() };
         match life::step(phase, self.input(&claim, index)) {
             Step::Ask => match self.gate.admission(&told, &self.standing) {
-                Admission::Admitted => self.open(&claim, new_visit),
-                Admission::Refused(reason) => Decision::failed(reason),
+                Admission::Admitted(pass) => self.open(&claim, pass),
+                Admission::Refused(refused) => Decision::refused(refused),
                 Admission::Held(note) => Decision::recorded(note),
             },
             Step::Refresh => self.refresh(&told, index),
@@ -409,13 +478,15 @@ impl<'a> Timeline<'a> {
         while let Some(open) = self.standing.open() {
             let day_end = self.rules.calendar.pass_day(open.from).end;
             let cut_off = (day_end <= day_until).then_some((day_end, CloseBy::CutOff));
+            let pass_end = open.pass_ends().filter(|at| *at <= day_until).map(|at| (at, CloseBy::PassEnd));
             let silence = open
                 .is_tracked()
                 .then(|| self.heard.run_out(open.last_activity, self.rules.idle_limit))
                 .flatten()
                 .filter(|at| *at < quiet_until)
                 .map(|at| (at, CloseBy::Silence));
-            let Some((at, by)) = [silence, cut_off].into_iter().flatten().min_by_key(|(at, _)| *at) else { return };
+            let first = [silence, cut_off, pass_end].into_iter().flatten().min_by_key(|(at, _)| *at);
+            let Some((at, by)) = first else { return };
             self.end(by, at);
         }
     }
@@ -426,6 +497,7 @@ impl<'a> Timeline<'a> {
         let input = match timeout {
             Timeout::Silence => Input::Silence,
             Timeout::CutOff => Input::CutOff,
+            Timeout::PassEnd => Input::PassEnd,
         };
         let Step::Close(by) = life::step(phase, input) else { return None };
         self.end(by, at)
@@ -434,9 +506,36 @@ impl<'a> Timeline<'a> {
     fn end(&mut self, by: CloseBy, at: WallTime) -> Option<Uuid> {
         let visit = self.standing.open_mut()?;
         visit.close(by, at);
-        let visit = visit.unique_id;
-        self.ended.push(Ended { visit, at, by });
-        Some(visit)
+        let (unique_id, unheard) = (visit.unique_id, !visit.is_tracked());
+        let then = (by == CloseBy::PassEnd && unheard).then(|| self.stay(unique_id, at)).flatten();
+        self.ended.push(Ended { visit: unique_id, at, by, then });
+        Some(unique_id)
+    }
+
+    /// The pass of somebody has ended whom only doors know: nobody has said that they left. Another pass takes over where
+    /// there is one; else the front desk is told. Of whom the network hears, it will say whether they are still there.
+    fn stay(&mut self, ended: Uuid, at: WallTime) -> Option<Stay> {
+        let visit = self.standing.visits.iter().find(|visit| visit.unique_id == ended)?.clone();
+        match self.gate.stay(at, visit.source, &self.standing) {
+            Admission::Admitted(pass) => {
+                let unique_id = self.new_id();
+                let next = Visit {
+                    unique_id,
+                    from: at,
+                    to: None,
+                    auto_checkout: false,
+                    last_activity: at,
+                    macs: BTreeSet::new(),
+                    strong_at: None,
+                    lingered_at: None,
+                    pass,
+                    ..visit
+                };
+                Some(Stay::On(self.standing.insert(next)))
+            }
+            Admission::Refused(refused) => Some(Stay::Refused(refused)),
+            Admission::Held(_) => None,
+        }
     }
 
     fn at(&mut self, index: Option<usize>) -> Option<&mut Visit> {
@@ -501,9 +600,16 @@ impl<'a> Timeline<'a> {
         }
     }
 
-    fn open(&mut self, claim: &Claim, unique_id: Uuid) -> Decision {
+    fn open(&mut self, claim: &Claim, pass: Option<PassUse>) -> Decision {
+        if let Some(index) = self.same_block(claim, pass.as_ref())
+            && let Some(visit) = self.standing.visits.get_mut(index)
+        {
+            (visit.to, visit.auto_checkout, visit.lingered_at, visit.pass) = (None, false, None, pass);
+            freshen(visit, claim);
+            return Decision::of(Outcome::Opened, visit.unique_id);
+        }
         let mut visit = Visit {
-            unique_id,
+            unique_id: self.new_id(),
             coworker: self.person.coworker,
             business: self.person.business,
             business_name: self.person.business_name.clone(),
@@ -517,9 +623,20 @@ impl<'a> Timeline<'a> {
             door_in_at: None,
             strong_at: None,
             lingered_at: None,
+            pass,
         };
         freshen(&mut visit, claim);
         Decision::of(Outcome::Opened, self.standing.insert(visit))
+    }
+
+    /// With a day pass the day is one block, from first in to last out: the visit of that day with that pass, if a return
+    /// opens it again.
+    fn same_block(&self, claim: &Claim, pass: Option<&PassUse>) -> Option<usize> {
+        let pass = pass.filter(|pass| pass.kind == PassKind::Day && !self.rules.record_every_visit)?;
+        let index = self.standing.before(claim.at())?;
+        let visit = self.standing.visits.get(index)?;
+        let same = visit.pass.as_ref().is_some_and(|known| known.kind == PassKind::Day && known.guid == pass.guid);
+        (same && self.rules.calendar.pass_day(visit.from).contains(claim.at())).then_some(index)
     }
 
     /// When somebody whom a claim brings in was first there: for the network the start of the unbroken presence, but not
@@ -571,7 +688,7 @@ impl<'a> Timeline<'a> {
             return None;
         }
         match self.gate.admission(told, &self.standing) {
-            Admission::Admitted => Some(first_at),
+            Admission::Admitted(_) => Some(first_at),
             Admission::Refused(_) | Admission::Held(_) => None,
         }
     }

@@ -4,6 +4,7 @@
 //! in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
 //! queues, and so the broker keeps what we have not acknowledged.
 
+mod charges;
 mod logged;
 mod memory;
 mod plan;
@@ -25,14 +26,18 @@ use uuid::Uuid;
 use crate::{
     clock::{BootTime, Clock, EARLIEST, FIRST_SYNC, Now, STEP, WallTime},
     directory::Directory,
-    engine::{self, Timeout, calendar::PassDay, heard::HeardTimes},
+    engine::{
+        self, Timeout,
+        calendar::{Calendar, PassDay},
+        heard::HeardTimes,
+    },
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     random,
     record::{BusinessId, CoworkerId},
     sighting::{Presence, Sighting, TimeQuality},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
-    store::{Changes, Heard, Store, StoreError},
+    store::{Changes, Heard, Store, StoreError, UsageQuery},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
@@ -137,6 +142,8 @@ pub struct Pipeline {
     clock_was: Option<Now>,
     stepped_at: Option<BootTime>,
     left_out: u64,
+    /// The directory by which those who are in were last looked at.
+    reviewed: Option<i64>,
 }
 
 /// The stretch of hearing that is being written down.
@@ -196,6 +203,7 @@ impl Pipeline {
             clock_was: None,
             stepped_at: None,
             left_out: 0,
+            reviewed: None,
         }
     }
 
@@ -273,6 +281,10 @@ impl Pipeline {
         self.watch_book(now);
         let book = Arc::clone(&self.with.book.borrow());
         self.memory.forget_taps(book.site.debounce, now.boot);
+        let directory = Arc::clone(&self.with.directory.borrow());
+        if self.reviewed != Some(directory.version) {
+            patiently!(self, deadline, self.review(&directory));
+        }
         loop {
             let heard = self.with.hearing.heard(now.boot);
             let mut due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
@@ -369,7 +381,10 @@ impl Pipeline {
         let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
         let business = book.site.business;
 
+        let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
+        let everybody = plan::who(&sightings, &presences, &directory, &book.site);
+        transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         let new: Vec<&Sighting> =
             sightings.iter().copied().filter(|sighting| !decided.contains(&sighting.key)).collect();
@@ -378,10 +393,14 @@ impl Pipeline {
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
         let questions = Questions::new(&spoken, &frontiers, &book, now.wall);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
-        let standings = transaction.standings(&questions.standings, business, look_back(oldest, &book)).await?;
+        let since = look_back(oldest, &book);
+        let standings = transaction.standings(&questions.standings, business, since).await?;
         let mut pasts = transaction.pasts(&questions.again, business, horizon).await?;
+        let decided_from = plan::decided_from(&standings, &questions.again, since);
+        let calendar = book.rules().calendar;
+        let usage = transaction.usage(&usage_query(&directory, &book, &calendar, &decided_from)).await?;
         let again = questions.again.into_iter().filter_map(|(id, from)| Some((id, (from, pasts.remove(&id)?))));
-        let found = Found { standings, frontiers, pasts: again.collect() };
+        let found = Found { standings, frontiers, pasts: again.collect(), decided_from, usage };
         let heard = self.heard_times(now);
         let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
         plan.decide(&sightings, &presences, &decided, random::uuid);
@@ -401,6 +420,9 @@ impl Pipeline {
         let (failures, lines) = plan.taken_back();
         transaction.take_back(failures, lines, book.site.business).await?;
         transaction.put_visits(&plan.visits(), &calendar, now).await?;
+        let (charges, taken_back) = plan.charges();
+        transaction.delete_charges(&taken_back).await?;
+        transaction.put_charges(&charges, now).await?;
         let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
         transaction.put_log(&plan.log(&written)).await?;
         transaction.commit().await?;
@@ -465,16 +487,50 @@ impl Pipeline {
         let directory = Arc::clone(&self.with.directory.borrow());
         let coworkers: BTreeMap<_, _> = due.iter().map(|due| (due.coworker, now.wall)).collect();
         let mut transaction = self.with.store.batch().await?;
-        let standings = transaction.standings(&coworkers, book.site.business, now.wall).await?;
+        let found = Self::found_open(&mut transaction, &directory, &book, &coworkers, now.wall).await?;
         let heard = self.heard_times(now);
-        let found = Found { standings, ..Found::default() };
         let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
-        plan.time_out(due);
+        plan.time_out(due, random::uuid);
         let closed = plan.visits().changed.len();
         let done = Self::write(plan, transaction, &book, now.wall).await?;
         self.settle_visits(&done, &book, now);
         let silent = due.iter().filter(|due| due.timeout == Timeout::Silence).count();
         tracing::info!(closed, silent, at_cut_off = due.len() - silent, "checked out automatically");
+        Ok(())
+    }
+
+    /// What the database says of people who are in, for decisions that no sighting asks for.
+    async fn found_open(
+        transaction: &mut crate::store::Batch,
+        directory: &Directory,
+        book: &Rulebook,
+        coworkers: &BTreeMap<CoworkerId, WallTime>,
+        now: WallTime,
+    ) -> Result<Found, StoreError> {
+        transaction.lock_passes(directory, &book.site.passes, coworkers.keys().copied()).await?;
+        let standings = transaction.standings(coworkers, book.site.business, now).await?;
+        let began = |standing: &engine::Standing| standing.open().map_or(now, |open| open.from);
+        let decided_from = standings.iter().map(|(coworker, standing)| (*coworker, began(standing))).collect();
+        let usage = transaction.usage(&usage_query(directory, book, &book.rules().calendar, &decided_from)).await?;
+        Ok(Found { standings, decided_from, usage, ..Found::default() })
+    }
+
+    /// After an import: those who may no longer be in are out, and passes last as long as they do now.
+    async fn review(&mut self, directory: &Arc<Directory>) -> Result<(), StoreError> {
+        let now = self.now();
+        let book = Arc::clone(&self.with.book.borrow());
+        let coworkers: Vec<CoworkerId> = self.memory.people().collect();
+        for portion in coworkers.chunks(TIMERS) {
+            let asked = portion.iter().map(|coworker| (*coworker, now.wall)).collect();
+            let mut transaction = self.with.store.batch().await?;
+            let found = Self::found_open(&mut transaction, directory, &book, &asked, now.wall).await?;
+            let heard = self.heard_times(now);
+            let mut plan = Plan::new(directory, &book, &self.memory, &heard, found, now);
+            plan.review(portion, random::uuid);
+            let done = Self::write(plan, transaction, &book, now.wall).await?;
+            self.settle_visits(&done, &book, now);
+        }
+        self.reviewed = Some(directory.version);
         Ok(())
     }
 
@@ -737,6 +793,16 @@ fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
     presence.since = since.moved(by);
     presence.arrived.wall = presence.arrived.wall.moved(by);
     presence
+}
+
+fn usage_query<'a>(
+    directory: &'a Directory,
+    book: &'a Rulebook,
+    calendar: &'a Calendar,
+    people: &'a BTreeMap<CoworkerId, WallTime>,
+) -> UsageQuery<'a> {
+    let policy = &book.site.passes;
+    UsageQuery { directory, policy, calendar, business: book.site.business, people }
 }
 
 /// The visits that an event can concern: those of its pass day, and one that ended so shortly before that its phone may

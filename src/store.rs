@@ -16,9 +16,7 @@ mod sql;
 pub use access::TokenPair;
 pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure, Past};
 pub use directory::Stored;
-#[cfg(test)]
-pub(crate) use passes::NewCharge;
-pub(crate) use passes::UsageQuery;
+pub(crate) use passes::{NewCharge, UsageQuery};
 pub use retention::Expired;
 pub use safety::BackupError;
 pub use sightings::LoggedSighting;

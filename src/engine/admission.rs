@@ -1,15 +1,16 @@
 //! PURE. Who is it, and may this sighting open a check-in? (`design` 4.3, in its order; the first check that fails is the reason.)
 
 use super::{
-    Admission, Claim, DoorClaim, Gate, Standing, Told,
+    Admission, Claim, DoorClaim, Gate, Standing, Told, Visit,
     calendar::Calendar,
     decision::{Note, Reason},
+    passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Spent, Usage},
 };
 use crate::{
     clock::WallTime,
     directory::{Coworker, Directory, Match},
     mac::MacAddr,
-    record::BusinessId,
+    record::{BusinessId, CheckinSource},
     settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
     sighting::{Direction, DoorEvent, DoorEventKind, Presence, Refusal},
 };
@@ -123,30 +124,88 @@ pub fn judge_presence<'a>(presence: &Presence, directory: &'a Directory, site: &
     }
 }
 
-/// The gate of a site: what is against a coworker, then what the site lets the network do.
+/// The gate of a site for one coworker: what is against them, then what the site lets the network do, then limits and
+/// passes.
 #[derive(Clone, Copy, Debug)]
 pub struct Doorkeeper<'a> {
     /// The site.
     pub site: &'a Site,
     /// Its pass days.
     pub calendar: Calendar,
+    /// People, passes and plans.
+    pub directory: &'a Directory,
+    /// Who; none when the directory has lost them.
+    pub coworker: Option<&'a Coworker>,
+    /// What was used of passes and limits, but for the visits that begin at or after `decided_from`.
+    pub usage: &'a Usage,
+    /// From when on the visits themselves say what they use.
+    pub decided_from: WallTime,
 }
 
 impl Gate for Doorkeeper<'_> {
     fn admission(&self, told: &Told, standing: &Standing) -> Admission {
+        if let Some(answered) = &told.answered {
+            return answered.clone();
+        }
         if let Some(reason) = told.barrier {
-            return Admission::Refused(reason);
+            return Admission::Refused(Refused { reason, detail: None });
         }
         if let Claim::Network { since, first_at, last_at, strong_at, .. } = told.claim
             && let Some(note) = self.held(since, first_at, strong_at.unwrap_or(last_at), standing)
         {
             return Admission::Held(note);
         }
-        Admission::Admitted
+        self.entitled(told.claim.at(), told.claim.source(), standing)
+    }
+
+    fn stay(&self, at: WallTime, source: CheckinSource, standing: &Standing) -> Admission {
+        let against = self.coworker.map_or(Some(Reason::CoworkerArchived), |known| barrier(known, self.site.business));
+        match against {
+            Some(reason) => Admission::Refused(Refused { reason, detail: None }),
+            None => self.entitled(at, source, standing),
+        }
     }
 }
 
 impl Doorkeeper<'_> {
+    fn entitled(&self, at: WallTime, by: CheckinSource, standing: &Standing) -> Admission {
+        let Some(coworker) = self.coworker else {
+            return Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
+        };
+        let ask = Ask { coworker, business: self.site.business, by, at };
+        let decided = standing.visits().iter().filter(|visit| visit.from >= self.decided_from);
+        let also: Vec<Spent> = decided.map(|visit| visit.spent(&self.calendar)).collect();
+        match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &also) {
+            Ok(Entitlement::Unchecked) => Admission::Admitted(None),
+            Ok(Entitlement::Pass(pass)) => Admission::Admitted(Some(pass)),
+            Err(refused) => Admission::Refused(refused),
+        }
+    }
+
+    /// The pass of an open visit, with the end that it has by this directory, if that is another; nothing where no pass
+    /// covers the visit. A pass that is gone, or was refused to its holder since, ends now.
+    pub fn lasts(&self, open: &Visit, now: WallTime) -> Option<PassUse> {
+        let pass = open.pass.as_ref()?;
+        let coworker = self.coworker?;
+        let ask = Ask { coworker, business: self.site.business, by: open.source, at: open.from };
+        let entitled = passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &[]);
+        let ends = match entitled {
+            Ok(Entitlement::Unchecked) => None,
+            Ok(Entitlement::Pass(same)) if (same.guid, same.time_pass) == (pass.guid, pass.time_pass) => same.ends,
+            Ok(Entitlement::Pass(_)) if self.is_held(pass, coworker) => pass.ends,
+            Ok(Entitlement::Pass(_)) | Err(_) => Some((now, PassEnd::Expires)),
+        };
+        let ends = ends.map(|(at, why)| (at.max(now), why));
+        (ends != pass.ends).then(|| PassUse { ends, ..pass.clone() })
+    }
+
+    fn is_held(&self, pass: &PassUse, coworker: &Coworker) -> bool {
+        match pass.guid {
+            None => self.directory.time_pass(pass.time_pass).is_some_and(|kind| !kind.archived),
+            Some(guid) => self.directory.usable(coworker.id).any(|held| held.guid == guid && !held.kind.archived),
+        }
+    }
+
     /// What keeps the network from opening a check-in, without anybody being refused.
     fn held(&self, since: WallTime, first_at: WallTime, evidence: WallTime, standing: &Standing) -> Option<Note> {
         let may_open = self.site.network_checkins

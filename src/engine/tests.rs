@@ -30,7 +30,7 @@ fn a_second_entry_refreshes_and_an_exit_of_somebody_who_is_out_does_nothing() {
 #[test]
 fn a_refused_entry_fails_with_its_reason_and_opens_nothing() {
     let mut site = Site::new();
-    site.admission = Admission::Refused(Reason::CoworkerInactive);
+    site.admission = Admission::Refused(Refused { reason: Reason::CoworkerInactive, detail: None });
     let decision = site.door(DoorClaim::Entry, "09:00");
     assert_eq!((decision.outcome, decision.reason), (Outcome::Failed, Some(Reason::CoworkerInactive)));
     assert!(site.visits().is_empty());
@@ -268,6 +268,8 @@ proptest! {
         let mut narrow = Site { standing, next: whole.next, heard: always(), ..Site::new() };
         for claim in batch {
             prop_assert_eq!(whole.claim(*claim), narrow.claim(*claim));
+            whole.next = whole.next.max(narrow.next);
+            narrow.next = whole.next;
         }
         let kept = narrow.standing.visits();
         let others = whole.standing.visits().iter().filter(|visit| !kept.iter().any(|known| known.unique_id == visit.unique_id));
@@ -328,6 +330,10 @@ impl Gate for Always {
     fn admission(&self, _: &Told, _: &Standing) -> Admission {
         self.0.clone()
     }
+
+    fn stay(&self, _: WallTime, _: CheckinSource, _: &Standing) -> Admission {
+        self.0.clone()
+    }
 }
 
 struct Site {
@@ -348,9 +354,10 @@ impl Site {
                 idle_limit: Duration::from_mins(45),
                 linger: Duration::from_mins(10),
                 toggle_minimum_stay: Duration::from_secs(60),
+                record_every_visit: false,
             },
             heard: HeardTimes::default(),
-            admission: Admission::Admitted,
+            admission: Admission::Admitted(None),
             next: 0,
         }
     }
@@ -374,9 +381,7 @@ impl Site {
     }
 
     fn claim(&mut self, claim: Claim) -> Decision {
-        self.next += 1;
-        let new_visit = Uuid::from_u128(self.next);
-        self.walk(|timeline| timeline.decide(&Told { claim, barrier: None }, new_visit))
+        self.walk(|timeline| timeline.decide(&Told { claim, barrier: None, answered: None }))
     }
 
     fn time_out(&mut self, timeout: Timeout) -> Option<Uuid> {
@@ -391,7 +396,11 @@ impl Site {
             Person { coworker: CoworkerId(7), then: Snapshot::default(), business: BusinessId(1), business_name: None };
         let gate = Always(self.admission.clone());
         let standing = std::mem::take(&mut self.standing);
-        let mut timeline = Timeline::new(&person, &self.rules, &self.heard, &gate, standing);
+        let mut new_id = || {
+            self.next += 1;
+            Uuid::from_u128(self.next)
+        };
+        let mut timeline = Timeline::new(&person, &self.rules, &self.heard, &gate, &mut new_id, standing);
         let done = step(&mut timeline);
         self.standing = timeline.into_standing();
         done

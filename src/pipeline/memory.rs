@@ -46,6 +46,8 @@ struct OpenVisit {
     mark: Duration,
     /// When its pass day ends, on the clock that never jumps.
     cut_off: BootTime,
+    /// When its pass ends, as it is written, and on the clock that never jumps.
+    pass_end: Option<(WallTime, BootTime)>,
     /// When it was first seen here; none for one that was found at start.
     seen: Option<BootTime>,
 }
@@ -115,6 +117,11 @@ impl Memory {
         }
     }
 
+    /// Who is in here.
+    pub(super) fn people(&self) -> impl Iterator<Item = CoworkerId> {
+        self.open.keys().copied()
+    }
+
     /// How many check-ins are open here.
     pub(super) fn open(&self) -> usize {
         self.open.len()
@@ -139,6 +146,8 @@ impl Memory {
             }
         };
         let cut_off = known.map_or_else(|| cut_off(day_end, now), |open| open.cut_off);
+        let same = |at: &WallTime| known.and_then(|open| open.pass_end).filter(|(known, _)| known == at);
+        let pass_end = visit.pass_ends().map(|at| same(&at).unwrap_or_else(|| (at, self::cut_off(at, now))));
         let seen = known.map_or(Some(now.boot), |open| open.seen);
         self.open.insert(
             visit.coworker,
@@ -150,6 +159,7 @@ impl Memory {
                 quiet,
                 mark,
                 cut_off,
+                pass_end,
                 seen,
             },
         );
@@ -212,6 +222,8 @@ impl Memory {
         let timer = |(coworker, open): (&CoworkerId, &OpenVisit)| {
             let timeout = if now >= open.cut_off {
                 Timeout::CutOff
+            } else if open.pass_end.is_some_and(|(_, at)| now >= at) {
+                Timeout::PassEnd
             } else if open.tracked && open.quiet + heard.saturating_sub(open.mark) > idle_limit {
                 Timeout::Silence
             } else {
@@ -494,6 +506,7 @@ mod tests {
             door_in_at: None,
             strong_at: tracked.then(|| wall(1000)),
             lingered_at: None,
+            pass: None,
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use super::{
+    charges::{self, Till},
     logged::{self, Point},
     memory::{Memory, Unrecognised},
     walk::{self, Difference, Entry, Span, Walk, Walked},
@@ -24,13 +25,14 @@ use crate::{
         admission::{self, Doorkeeper, PresenceVerdict, Said},
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
+        passes::Usage,
     },
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
     settings::{Door, NetworkOpens, Site},
     sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
-    store::{Changes, LogLine, NewFailure, Past},
+    store::{Changes, LogLine, NewCharge, NewFailure, Past},
 };
 
 /// What a site decides by.
@@ -50,6 +52,7 @@ impl Rulebook {
             idle_limit: self.site.idle_limit,
             linger: self.site.linger,
             toggle_minimum_stay: self.site.toggle_minimum_stay,
+            record_every_visit: self.site.record_every_visit,
         }
     }
 }
@@ -156,6 +159,8 @@ pub(super) struct Plan<'a> {
     before: BTreeMap<CoworkerId, Standing>,
     frontiers: BTreeMap<CoworkerId, WallTime>,
     pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    decided_from: BTreeMap<CoworkerId, WallTime>,
+    usage: Usage,
     /// As they are after the batch.
     after: BTreeMap<CoworkerId, Standing>,
     failures: Vec<NewFailure>,
@@ -180,6 +185,27 @@ pub(super) struct Found {
     pub(super) frontiers: BTreeMap<CoworkerId, WallTime>,
     /// Everything since an instant, of those of whom something came late.
     pub(super) pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    /// From when on the visits of each say themselves what they use.
+    pub(super) decided_from: BTreeMap<CoworkerId, WallTime>,
+    /// What was used before.
+    pub(super) usage: Usage,
+}
+
+/// From when on all visits of each are in `standings`, so that they say themselves what they use of passes; `since` is
+/// where the database began to look.
+pub(super) fn decided_from(
+    standings: &BTreeMap<CoworkerId, Standing>,
+    again: &BTreeMap<CoworkerId, WallTime>,
+    since: WallTime,
+) -> BTreeMap<CoworkerId, WallTime> {
+    let earliest = |standing: &Standing| standing.visits().iter().map(|visit| visit.from).find(|from| *from >= since);
+    standings
+        .iter()
+        .map(|(coworker, standing)| {
+            let from = again.get(coworker).copied().or_else(|| earliest(standing)).unwrap_or(since);
+            (*coworker, from)
+        })
+        .collect()
 }
 
 impl<'a> Plan<'a> {
@@ -201,6 +227,8 @@ impl<'a> Plan<'a> {
             before: found.standings,
             frontiers: found.frontiers,
             pasts: found.pasts,
+            decided_from: found.decided_from,
+            usage: found.usage,
             after: BTreeMap::new(),
             failures: Vec::new(),
             log: BTreeMap::new(),
@@ -291,7 +319,7 @@ impl<'a> Plan<'a> {
     /// Decides what is new of a coworker; all since then, when something came late.
     fn walk(&mut self, coworker: &Coworker, mut entries: Vec<Entry>, new_id: &mut dyn FnMut() -> Uuid) {
         let person = self.person(coworker);
-        let doorkeeper = self.doorkeeper();
+        let doorkeeper = self.doorkeeper(coworker.id);
         let blank = self.blank();
         let walk = self.walk_of(&person, &doorkeeper, &blank);
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
@@ -299,7 +327,9 @@ impl<'a> Plan<'a> {
         if let Some((from, past)) = self.pasts.get(&coworker.id) {
             let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
             let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
-            let kept = if walk::is_complete(&walked_before, past) { Entry::again(&past.lines) } else { None };
+            let version = self.directory.version;
+            let again = || Entry::again(&past.lines, &walked_before, version);
+            let kept = walk::is_complete(&walked_before, past).then(again).flatten();
             if let Some(kept) = kept {
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, new_id);
@@ -341,8 +371,15 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn doorkeeper(&self) -> Doorkeeper<'a> {
-        Doorkeeper { site: &self.book.site, calendar: self.rules.calendar }
+    fn doorkeeper(&self, coworker: CoworkerId) -> Doorkeeper<'_> {
+        Doorkeeper {
+            site: &self.book.site,
+            calendar: self.rules.calendar,
+            directory: self.directory,
+            coworker: self.directory.coworker(coworker),
+            usage: &self.usage,
+            decided_from: self.decided_from.get(&coworker).copied().unwrap_or(self.now.wall),
+        }
     }
 
     fn walk_of<'w>(&'w self, person: &'w Person, gate: &'w dyn Gate, blank: &'w LogLine) -> Walk<'w> {
@@ -449,6 +486,7 @@ impl<'a> Plan<'a> {
             source,
             mac,
             reason,
+            detail: None,
             once_key: mac.map(|mac| format!("{}/{day}/{}/{mac}", site.business, reason.code())),
         });
     }
@@ -508,19 +546,20 @@ impl<'a> Plan<'a> {
     }
 
     /// Closes visits whose timers are due, unless the database knows better.
-    pub(super) fn time_out(&mut self, due: &[super::memory::Due]) {
+    pub(super) fn time_out(&mut self, due: &[super::memory::Due], mut new_id: impl FnMut() -> Uuid) {
         for due in due {
             let Some(standing) = self.before.get(&due.coworker) else {
                 continue;
             };
             let open = standing.open().filter(|open| open.unique_id == due.visit);
             let Some(open) =
-                open.filter(|open| open.last_activity <= due.last_activity || due.timeout == engine::Timeout::CutOff)
+                open.filter(|open| open.last_activity <= due.last_activity || due.timeout != engine::Timeout::Silence)
             else {
                 continue;
             };
             let at = match due.timeout {
                 engine::Timeout::CutOff => self.rules.calendar.pass_day(open.from).end,
+                engine::Timeout::PassEnd => open.pass_ends().unwrap_or(self.now.wall),
                 engine::Timeout::Silence => self
                     .heard
                     .run_out(open.last_activity, self.rules.idle_limit)
@@ -532,9 +571,9 @@ impl<'a> Plan<'a> {
                 business: open.business,
                 business_name: open.business_name.clone(),
             };
-            let (doorkeeper, blank) = (self.doorkeeper(), self.blank());
+            let (doorkeeper, blank) = (self.doorkeeper(due.coworker), self.blank());
             let walk = self.walk_of(&person, &doorkeeper, &blank);
-            let walked = walk.time_out(standing.clone(), due.timeout, at);
+            let walked = walk.time_out(standing.clone(), due.timeout, at, &mut new_id);
             self.take(due.coworker, walked);
         }
     }
@@ -554,6 +593,60 @@ impl<'a> Plan<'a> {
             }
         }
         changes
+    }
+
+    /// The charges to be written, and the check-ins whose charges are taken back.
+    pub(super) fn charges(&self) -> (Vec<NewCharge>, Vec<Uuid>) {
+        let mut taken_back = self.gone.gone_visits.clone();
+        let mut charges = Vec::new();
+        for (coworker, standing) in &self.after {
+            let before = self.before.get(coworker).map_or(&[][..], Standing::visits);
+            let paid = |visit: &&Visit| charges::assigned(visit).is_some();
+            let now = |id: Uuid| standing.visits().iter().filter(paid).any(|visit| visit.unique_id == id);
+            taken_back.extend(before.iter().filter(paid).map(|visit| visit.unique_id).filter(|id| !now(*id)));
+            let Some(rules) = &self.book.site.passes.pay_as_you_go else { continue };
+            let calendar = &self.rules.calendar;
+            let till = Till { directory: self.directory, rules, calendar, usage: &self.usage };
+            let from = self.decided_from.get(coworker).copied().unwrap_or(self.now.wall);
+            let first = standing.visits().partition_point(|visit| visit.from < from);
+            charges.extend(till.charges(standing.visits().get(first..).unwrap_or_default(), before));
+        }
+        (charges, taken_back)
+    }
+
+    /// Takes out those whom the directory no longer lets be in, and looks anew at how long the passes of the others last.
+    pub(super) fn review(&mut self, coworkers: &[CoworkerId], mut new_id: impl FnMut() -> Uuid) {
+        for id in coworkers {
+            let Some(standing) = self.before.get(id).cloned() else { continue };
+            let Some(open) = standing.open().cloned() else { continue };
+            let coworker = self.directory.coworker(*id);
+            let (doorkeeper, blank) = (self.doorkeeper(*id), self.blank());
+            if coworker.is_none_or(|known| admission::barrier(known, self.book.site.business).is_some()) {
+                let person = Person {
+                    coworker: *id,
+                    then: open.then.clone(),
+                    business: open.business,
+                    business_name: open.business_name.clone(),
+                };
+                let line = LogLine {
+                    key: SightingKey(format!("{}/{id}/{}", walk::DIRECTORY, self.now.wall)),
+                    source: walk::DIRECTORY.to_owned(),
+                    kind: Cow::Borrowed(walk::DIRECTORY),
+                    coworker_id: Some(*id),
+                    claim: Some(Cow::Borrowed("withdrawn")),
+                    ..self.blank()
+                };
+                let walk = self.walk_of(&person, &doorkeeper, &blank);
+                let walked = walk.walk(standing, vec![Entry::withdrawn(line)], Span::New, &mut new_id);
+                self.take(*id, walked);
+            } else if let Some(pass) = doorkeeper.lasts(&open, self.now.wall) {
+                let visits = standing.into_visits().into_iter();
+                let changed = visits.map(|visit| {
+                    if visit.unique_id == open.unique_id { Visit { pass: Some(pass.clone()), ..visit } } else { visit }
+                });
+                self.after.insert(*id, Standing::new(changed.collect()));
+            }
+        }
     }
 
     /// The failed check-ins to be written.

@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -13,10 +14,11 @@ use super::logged::{self, Point};
 use crate::{
     clock::WallTime,
     engine::{
-        Claim, Decision, Ended, Gate, Person, Rules, Standing, Timeline, Timeout, Told, Visit,
+        Admission, Claim, Decision, Ended, Gate, Person, Rules, Standing, Stay, Timeline, Timeout, Told, Visit,
         admission::Said,
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
+        passes::Refused,
     },
     mac::MacAddr,
     record::CheckinSource,
@@ -31,6 +33,9 @@ const LOG_SPAN: Duration = Duration::from_mins(15);
 /// The kind of a line that a timer wrote.
 pub(super) const TIMER: &str = "timer";
 
+/// The kind of a line that an import wrote: somebody who was in may no longer be.
+pub(super) const DIRECTORY: &str = "directory";
+
 /// The kind of a line that the network wrote.
 pub(super) const NETWORK: &str = "network";
 
@@ -44,10 +49,13 @@ pub(super) struct Entry {
     line: LogLine,
     /// Arrived with this batch, not read from the log.
     new: bool,
+    /// What another directory than ours answered when it was decided first.
+    answered: Option<Admission>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
+    Directory,
     Network,
     Door,
 }
@@ -56,19 +64,29 @@ enum Rank {
 enum What {
     Door(Said),
     Network { mac: MacAddr, barrier: Option<Reason>, point: Point },
+    Withdrawn,
 }
 
 impl Entry {
     /// A door event that has just arrived.
     pub(super) fn door(line: LogLine, said: Said) -> Self {
-        Self { order: (line.event_at, Rank::Door, line.key.0.clone()), what: What::Door(said), line, new: true }
+        Self::new((line.event_at, Rank::Door, line.key.0.clone()), What::Door(said), line)
+    }
+
+    /// The directory says that the coworker may no longer be in.
+    pub(super) fn withdrawn(line: LogLine) -> Self {
+        Self::new((line.event_at, Rank::Directory, line.key.0.clone()), What::Withdrawn, line)
+    }
+
+    fn new(order: (WallTime, Rank, String), what: What, line: LogLine) -> Self {
+        Self { order, what, line, new: true, answered: None }
     }
 
     /// A presence that has just arrived.
     pub(super) fn network(line: LogLine, mac: MacAddr, barrier: Option<Reason>, point: Point) -> Self {
         let tie = format!("{mac}/{}/{}/{}", line.source, point.first_at, point.strong_at.is_some());
         let order = (point.last_at, Rank::Network, tie);
-        Self { order, what: What::Network { mac, barrier, point }, line, new: true }
+        Self::new(order, What::Network { mac, barrier, point }, line)
     }
 
     /// When it happened.
@@ -77,18 +95,23 @@ impl Entry {
     }
 
     /// What the log has kept, or none when a line cannot be decided again. Lines of timers are left out: their timers
-    /// run out again.
-    pub(super) fn again(lines: &[LogLine]) -> Option<Vec<Self>> {
+    /// run out again. What another directory than `version` has answered stands: `before` are the visits that it opened.
+    pub(super) fn again(lines: &[LogLine], before: &[Visit], version: i64) -> Option<Vec<Self>> {
         let mut entries = Vec::with_capacity(lines.len());
         for line in lines.iter().filter(|line| line.kind != TIMER) {
             let claim = line.claim.as_deref()?;
+            let other = line.directory_version.is_some_and(|decided_by| decided_by != version);
+            let answered = other.then(|| answered(line, before)).flatten();
+            let kept = |entry: Self| Self { new: false, answered: answered.clone(), ..entry };
             if line.kind == NETWORK {
                 let (mac, barrier) = (line.mac?, logged::network_barrier(claim)?);
                 for point in logged::points(line)? {
-                    entries.push(Self { new: false, ..Self::network(line.clone(), mac, barrier, point) });
+                    entries.push(kept(Self::network(line.clone(), mac, barrier, point)));
                 }
+            } else if line.kind == DIRECTORY {
+                entries.push(kept(Self::withdrawn(line.clone())));
             } else {
-                entries.push(Self { new: false, ..Self::door(line.clone(), logged::said(claim)?) });
+                entries.push(kept(Self::door(line.clone(), logged::said(claim)?)));
             }
         }
         Some(entries)
@@ -99,6 +122,15 @@ impl Entry {
         let let_in = self.line.kind == DoorEventKind::Granted.word() || self.line.kind == DoorEventKind::Read.word();
         (self.line.door.as_deref(), self.line.direction.as_deref(), self.line.credential.as_deref(), let_in)
     }
+}
+
+fn answered(line: &LogLine, before: &[Visit]) -> Option<Admission> {
+    if line.decision == Outcome::Opened.word() {
+        let visit = before.iter().find(|visit| Some(visit.unique_id) == line.checkin)?;
+        return Some(Admission::Admitted(visit.pass.clone()));
+    }
+    let reason = line.reason.as_deref().filter(|_| line.decision == Outcome::Failed.word())?;
+    Some(Admission::Refused(Refused { reason: Reason::from_code(reason)?, detail: None }))
 }
 
 /// What the decisions of one coworker depend on.
@@ -148,7 +180,7 @@ impl Walk<'_> {
         new_id: &mut dyn FnMut() -> Uuid,
     ) -> Walked {
         entries.sort_by(|one, other| one.order.cmp(&other.order));
-        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, standing);
+        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, new_id, standing);
         let mut walked = Walked::default();
         let mut taps: BTreeMap<(Option<&str>, Option<&str>, Option<&str>, bool), WallTime> = BTreeMap::new();
         let mut failed = BTreeSet::new();
@@ -161,30 +193,41 @@ impl Walk<'_> {
                         Decision::recorded(Note::RepeatedTap)
                     } else {
                         taps.insert(tap, entry.at());
-                        self.door(&mut timeline, said, entry.at(), new_id())
+                        door(&mut timeline, said, entry)
                     }
                 }
                 What::Network { mac, barrier, point } => {
-                    timeline.decide(&Told { claim: point.claim(mac), barrier }, new_id())
+                    timeline.decide(&Told { claim: point.claim(mac), barrier, answered: entry.answered.clone() })
+                }
+                What::Withdrawn => {
+                    let claim = Claim::Withdrawn { at: entry.at() };
+                    timeline.decide(&Told { claim, barrier: None, answered: None })
                 }
             };
-            self.note_ended(&timeline.take_ended(), &mut walked);
-            self.note(entry, decision, span, &mut failed, new_id, &mut walked);
+            self.note_ended(&mut timeline, &mut walked);
+            self.note(entry, &decision, span, &mut failed, timeline.new_id(), &mut walked);
         }
         let quiet_until = if span == Span::Again { self.now } else { WallTime::from_millis(0) };
         timeline.run_out(quiet_until, self.now);
-        self.note_ended(&timeline.take_ended(), &mut walked);
+        self.note_ended(&mut timeline, &mut walked);
         walked.heard &= timeline.standing().open().is_some();
         walked.standing = timeline.into_standing();
         walked
     }
 
     /// Ends the open visit on a timer that ran out at `at`.
-    pub(super) fn time_out(&self, standing: Standing, timeout: Timeout, at: WallTime) -> Walked {
-        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, standing);
+    pub(super) fn time_out(
+        &self,
+        standing: Standing,
+        timeout: Timeout,
+        at: WallTime,
+        new_id: &mut dyn FnMut() -> Uuid,
+    ) -> Walked {
+        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, new_id, standing);
         let mut walked = Walked::default();
         timeline.time_out(timeout, at);
-        self.note_ended(&timeline.take_ended(), &mut walked);
+        timeline.run_out(WallTime::from_millis(0), self.now);
+        self.note_ended(&mut timeline, &mut walked);
         walked.standing = timeline.into_standing();
         walked
     }
@@ -195,7 +238,7 @@ impl Walk<'_> {
         for entry in entries {
             walked.outcomes.push((decision.outcome, None, None));
             match entry.what {
-                What::Door(_) => {
+                What::Door(_) | What::Withdrawn => {
                     let line = decided(entry.line, &decision);
                     walked.lines.insert(line.key.clone(), line);
                 }
@@ -206,94 +249,127 @@ impl Walk<'_> {
         }
     }
 
-    fn door(&self, timeline: &mut Timeline<'_>, said: Said, at: WallTime, new_visit: Uuid) -> Decision {
-        match said {
-            Said::Claim { action, barrier } => {
-                timeline.decide(&Told { claim: Claim::Door { action, at }, barrier }, new_visit)
-            }
-            Said::Fail(reason) => Decision::failed(reason),
-            Said::Record(note) => Decision::recorded(note),
-        }
-    }
-
     /// Writes down what became of an entry.
     fn note(
         &self,
         entry: &Entry,
-        decision: Decision,
+        decision: &Decision,
         span: Span,
         failed: &mut BTreeSet<String>,
-        new_id: &mut dyn FnMut() -> Uuid,
+        failure: Uuid,
         walked: &mut Walked,
     ) {
-        let failure = decision.reason.map(|reason| self.failure(entry, reason, new_id()));
+        let failure = decision.reason.map(|reason| self.failure(entry, reason, decision.detail.clone(), failure));
         let first = failure.as_ref().and_then(|failure| failure.once_key.clone()).is_none_or(|key| failed.insert(key));
         // In the order of time the first attempt is the record, and here that is known; the database tells the others.
-        let decision = if first || span == Span::New { decision } else { Decision::recorded(Note::FailedBefore) };
+        let before = Decision::recorded(Note::FailedBefore);
+        let decision = if first || span == Span::New { decision } else { &before };
         let failure = failure.filter(|_| decision.reason.is_some());
         let key = match entry.what {
-            What::Door(_) => {
+            What::Door(_) | What::Withdrawn => {
                 let key = entry.line.key.clone();
-                walked.lines.insert(key.clone(), decided(entry.line.clone(), &decision));
+                walked.lines.insert(key.clone(), decided(entry.line.clone(), decision));
                 key
             }
             What::Network { mac, barrier, point } => {
                 walked.heard |= entry.new && matches!(decision.outcome, Outcome::Opened | Outcome::Refreshed);
-                note_presence(walked, entry, &decision, mac, barrier, point)
+                note_presence(walked, entry, decision, mac, barrier, point)
             }
         };
         let unsure = failure.as_ref().filter(|failure| span == Span::New && failure.mac.is_some());
         if let Some(failure) = unsure {
             walked.failing.insert(failure.unique_id, key);
         }
-        if entry.new {
+        if entry.new && !matches!(entry.what, What::Withdrawn) {
             walked.outcomes.push((decision.outcome, decision.reason, unsure.map(|failure| failure.unique_id)));
         }
         walked.failures.extend(failure);
     }
 
-    fn failure(&self, entry: &Entry, reason: Reason, unique_id: Uuid) -> NewFailure {
+    fn failure(&self, entry: &Entry, reason: Reason, detail: Option<Arc<str>>, unique_id: Uuid) -> NewFailure {
         let business = self.person.business;
         let (source, mac, once_key) = match entry.what {
-            What::Door(_) => (CheckinSource::DoorAccess, None, format!("door/{business}/{}", entry.line.key)),
+            What::Door(_) | What::Withdrawn => {
+                (CheckinSource::DoorAccess, None, format!("door/{business}/{}", entry.line.key))
+            }
             What::Network { mac, .. } => {
                 let day = self.rules.calendar.pass_day(entry.at()).start;
                 let once_key = format!("{business}/{day}/{}/{mac}", reason.code());
                 (CheckinSource::NetworkActivity, Some(mac), once_key)
             }
         };
+        let attempt = (entry.at(), source, mac);
+        self.new_failure(unique_id, attempt, Refused { reason, detail }, once_key)
+    }
+
+    fn new_failure(
+        &self,
+        unique_id: Uuid,
+        (attempt_at, source, mac): (WallTime, CheckinSource, Option<MacAddr>),
+        refused: Refused,
+        once_key: String,
+    ) -> NewFailure {
         NewFailure {
             unique_id,
             coworker: Some(self.person.coworker),
             then: self.person.then.clone(),
-            business,
+            business: self.person.business,
             business_name: self.person.business_name.clone(),
-            attempt_at: entry.at(),
+            attempt_at,
             source,
             mac,
-            reason,
+            reason: refused.reason,
+            detail: refused.detail,
             once_key: Some(once_key),
         }
     }
 
     /// Check-outs by timers are lines of the log too: they say why somebody is out, and that later was decided already.
-    fn note_ended(&self, ended: &[Ended], walked: &mut Walked) {
-        for ended in ended {
-            let key = SightingKey(format!("{TIMER}/{}/{}/{}", self.person.coworker, ended.at, ended.by.word()));
-            let line = LogLine {
-                key: key.clone(),
-                source: TIMER.to_owned(),
-                kind: Cow::Borrowed(TIMER),
-                coworker_id: Some(self.person.coworker),
-                event_at: ended.at,
-                last_at: ended.at,
-                decision: Cow::Borrowed(Outcome::Closed.word()),
-                reason: Some(Cow::Borrowed(ended.by.word())),
-                checkin: Some(ended.visit),
-                ..self.blank.clone()
-            };
-            walked.lines.insert(key, line);
+    fn note_ended(&self, timeline: &mut Timeline<'_>, walked: &mut Walked) {
+        for ended in timeline.take_ended() {
+            self.timer_line(walked, &ended, Outcome::Closed, Some(ended.visit), ended.by.word());
+            match &ended.then {
+                Some(Stay::On(visit)) => {
+                    self.timer_line(walked, &ended, Outcome::Opened, Some(*visit), "stays_on");
+                }
+                Some(Stay::Refused(refused)) => {
+                    self.timer_line(walked, &ended, Outcome::Failed, None, refused.reason.code());
+                    let once_key = format!("stay/{}/{}/{}", self.person.business, self.person.coworker, ended.at);
+                    let attempt = (ended.at, CheckinSource::DoorAccess, None);
+                    let failure = self.new_failure(timeline.new_id(), attempt, refused.clone(), once_key);
+                    walked.failures.push(failure);
+                }
+                None => {}
+            }
         }
+    }
+
+    fn timer_line(&self, walked: &mut Walked, ended: &Ended, outcome: Outcome, visit: Option<Uuid>, why: &'static str) {
+        let key = SightingKey(format!("{TIMER}/{}/{}/{why}", self.person.coworker, ended.at));
+        let line = LogLine {
+            key: key.clone(),
+            source: TIMER.to_owned(),
+            kind: Cow::Borrowed(TIMER),
+            coworker_id: Some(self.person.coworker),
+            event_at: ended.at,
+            last_at: ended.at,
+            decision: Cow::Borrowed(outcome.word()),
+            reason: Some(Cow::Borrowed(why)),
+            checkin: visit,
+            ..self.blank.clone()
+        };
+        walked.lines.insert(key, line);
+    }
+}
+
+fn door(timeline: &mut Timeline<'_>, said: Said, entry: &Entry) -> Decision {
+    match said {
+        Said::Claim { action, barrier } => {
+            let claim = Claim::Door { action, at: entry.at() };
+            timeline.decide(&Told { claim, barrier, answered: entry.answered.clone() })
+        }
+        Said::Fail(reason) => Decision::failed(reason),
+        Said::Record(note) => Decision::recorded(note),
     }
 }
 

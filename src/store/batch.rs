@@ -3,6 +3,7 @@
 use std::{
     borrow::{Borrow, Cow},
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
 
 use serde::Serialize;
@@ -15,9 +16,14 @@ use super::{
 };
 use crate::{
     clock::WallTime,
-    engine::{Standing, Visit, calendar::Calendar, decision::Reason},
+    engine::{
+        Standing, Visit,
+        calendar::Calendar,
+        decision::Reason,
+        passes::{PassEnd, PassKind, PassUse},
+    },
     mac::MacAddr,
-    record::{BusinessId, CheckinSource, CoworkerId, Snapshot, join_macs, split_macs},
+    record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId, join_macs, split_macs},
     sighting::SightingKey,
 };
 
@@ -31,7 +37,8 @@ macro_rules! visit_columns {
     () => {
         "c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
          c.to_time, c.auto_checkout, c.last_activity, c.mac_addresses, c.teams_at_the_time_of_checkin,
-         c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at"
+         c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at, c.coworker_time_pass_guid,
+         c.counts_towards_plan_limits, c.time_pass_id, c.pass_kind, c.pass_ends, c.pass_end"
     };
 }
 
@@ -77,13 +84,17 @@ const CHANGE_VISITS: Statement = statement!(
     rows(
         unique_id uuid, source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean,
         last_activity timestamptz, mac_addresses text, from_time_local text, to_time_local text, now timestamptz,
-        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz
+        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz, pass_guid uuid, counts boolean,
+        time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
     )
     "UPDATE checkins SET
        source = r.source, from_time = r.from_time, to_time = r.to_time, auto_checkout = r.auto_checkout,
        last_activity = r.last_activity, mac_addresses = r.mac_addresses, from_time_local = r.from_time_local,
        to_time_local = r.to_time_local, updated_on = r.now, updated_by = 'checkind',
-       door_in_at = r.door_in_at, strong_at = r.strong_at, lingered_at = r.lingered_at
+       door_in_at = r.door_in_at, strong_at = r.strong_at, lingered_at = r.lingered_at,
+       coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id,
+       pass_kind = r.pass_kind, pass_ends = r.pass_ends, pass_end = r.pass_end, pass_day = r.pass_day,
+       seconds = r.seconds
      FROM r WHERE checkins.unique_id = r.unique_id"
 );
 
@@ -93,15 +104,19 @@ const PUT_VISITS: Statement = statement!(
         unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
         source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean, last_activity timestamptz,
         mac_addresses text, teams text, tariff text, from_time_local text, to_time_local text, now timestamptz,
-        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz
+        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz, pass_guid uuid, counts boolean,
+        time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
     )
     "INSERT INTO checkins (
        unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin,
-       from_time_local, to_time_local, created_on, updated_on, updated_by, door_in_at, strong_at, lingered_at)
+       from_time_local, to_time_local, created_on, updated_on, updated_by, door_in_at, strong_at, lingered_at,
+       coworker_time_pass_guid, counts_towards_plan_limits, time_pass_id, pass_kind, pass_ends, pass_end, pass_day,
+       seconds)
      SELECT unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams, tariff,
-       from_time_local, to_time_local, now, now, 'checkind', door_in_at, strong_at, lingered_at
+       from_time_local, to_time_local, now, now, 'checkind', door_in_at, strong_at, lingered_at,
+       pass_guid, counts, time_pass_id, pass_kind, pass_ends, pass_end, pass_day, seconds
      FROM r"
 );
 
@@ -240,6 +255,8 @@ pub(crate) struct NewFailure {
     pub(crate) source: CheckinSource,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) reason: Reason,
+    /// What the front desk needs to know besides.
+    pub(crate) detail: Option<Arc<str>>,
     /// What makes a repetition the same attempt; none where every attempt is a record.
     pub(crate) once_key: Option<String>,
 }
@@ -589,9 +606,18 @@ struct VisitRow<'a> {
     door_in_at: Option<WallTime>,
     strong_at: Option<WallTime>,
     lingered_at: Option<WallTime>,
+    pass_guid: Option<Uuid>,
+    counts: bool,
+    time_pass_id: Option<TimePassId>,
+    pass_kind: Option<&'static str>,
+    pass_ends: Option<WallTime>,
+    pass_end: Option<&'static str>,
+    pass_day: WallTime,
+    seconds: Option<u64>,
 }
 
 fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitRow<'a> {
+    let pass = visit.pass.as_ref();
     VisitRow {
         unique_id: visit.unique_id,
         coworker_id: visit.coworker,
@@ -612,7 +638,30 @@ fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitR
         door_in_at: visit.door_in_at,
         strong_at: visit.strong_at,
         lingered_at: visit.lingered_at,
+        // Nobody holds a pass that is assigned on the spot: it is known by the check-in that it was assigned to.
+        pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
+        counts: pass.is_some_and(|pass| pass.counts_towards_plan_limits),
+        time_pass_id: pass.map(|pass| pass.time_pass),
+        pass_kind: pass.map(|pass| pass.kind.word()),
+        pass_ends: pass.and_then(|pass| pass.ends).map(|(at, _)| at),
+        pass_end: pass.and_then(|pass| pass.ends).map(|(_, why)| why.word()),
+        pass_day: calendar.pass_day(visit.from).start,
+        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
     }
+}
+
+/// None for a kind or an end that no version of this program wrote.
+fn pass(row: &Row) -> Result<Option<PassUse>, StoreError> {
+    let kind = row.opt_text("pass_kind")?.as_deref().and_then(PassKind::from_word);
+    let Some((kind, time_pass)) = kind.zip(row.opt_int("time_pass_id")?) else { return Ok(None) };
+    let end = row.opt_text("pass_end")?.as_deref().and_then(PassEnd::from_word);
+    Ok(Some(PassUse {
+        guid: row.opt_uuid("coworker_time_pass_guid")?.filter(|_| kind != PassKind::PayAsYouGo),
+        time_pass: TimePassId(time_pass),
+        kind,
+        counts_towards_plan_limits: row.bool("counts_towards_plan_limits")?,
+        ends: row.opt_time("pass_ends")?.zip(end),
+    }))
 }
 
 fn visit(row: &Row) -> Result<Visit, StoreError> {
@@ -632,6 +681,7 @@ fn visit(row: &Row) -> Result<Visit, StoreError> {
         door_in_at: row.opt_time("door_in_at")?,
         strong_at: row.opt_time("strong_at")?,
         lingered_at: row.opt_time("lingered_at")?,
+        pass: pass(row)?,
     })
 }
 
@@ -666,7 +716,7 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
         mac_addresses: failure.mac,
         teams: failure.then.teams.as_deref(),
         tariff: failure.then.tariff.as_deref(),
-        description: failure.reason.description(),
+        description: failure.reason.description_with(failure.detail.as_deref()),
         attempt_local: local(failure.attempt_at, calendar),
         now,
         code: failure.reason.code(),

@@ -128,7 +128,6 @@ impl Store {
 impl Batch {
     /// Waits for other gateways that are spending the passes of the same people, and keeps them waiting until the commit.
     /// SQLite has one writer anyway. Ask before anything else is read.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not decide by passes yet"))]
     pub(crate) async fn lock_passes(
         &mut self,
         directory: &Directory,
@@ -157,7 +156,6 @@ impl Batch {
     }
 
     /// What was used before, inside the batch's transaction.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not decide by passes yet"))]
     pub(crate) async fn usage(&mut self, query: &UsageQuery<'_>) -> Result<Usage, StoreError> {
         let mut usage = Usage::default();
         let Some(questions) = Questions::of(query) else { return Ok(usage) };
@@ -169,7 +167,6 @@ impl Batch {
     }
 
     /// Writes charges; one of a check-in that has one replaces it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not decide by passes yet"))]
     pub(crate) async fn put_charges(&mut self, charges: &[NewCharge], now: WallTime) -> Result<(), StoreError> {
         if charges.is_empty() {
             return Ok(());
@@ -179,7 +176,6 @@ impl Batch {
     }
 
     /// Takes back the charges of these check-ins.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the pipeline does not decide by passes yet"))]
     pub(crate) async fn delete_charges(&mut self, checkins: &[Uuid]) -> Result<(), StoreError> {
         #[derive(Serialize)]
         struct KeyRow {

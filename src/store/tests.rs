@@ -655,6 +655,7 @@ fn visit(coworker: i64, from: i64) -> Visit {
         door_in_at: None,
         strong_at: None,
         lingered_at: None,
+        pass: None,
     }
 }
 
@@ -669,6 +670,7 @@ fn failure(once: &str) -> NewFailure {
         source: CheckinSource::NetworkActivity,
         mac: Some(MacAddr::new([2, 0, 0, 0, 0, 9])),
         reason: Reason::UnrecognisedDevice,
+        detail: None,
         once_key: Some(once.to_owned()),
     }
 }
