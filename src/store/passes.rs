@@ -125,6 +125,33 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// The charges of one person, earliest first.
+    pub(crate) async fn charges(&self, coworker: CoworkerId) -> Result<Vec<NewCharge>, StoreError> {
+        const CHARGES: Statement = statement!("SELECT * FROM payg_charges WHERE coworker_id = $1 ORDER BY from_time");
+        let rows = self.sql.read(CHARGES, &[Arg::Int(coworker.0)]).await?;
+        let charge = |row: &Row| {
+            Ok(NewCharge {
+                checkin: row.uuid("checkin")?,
+                coworker,
+                business: BusinessId(row.int("business_id")?),
+                time_pass: TimePassId(row.int("time_pass_id")?),
+                pass_day: row.time("pass_day")?,
+                from: row.time("from_time")?,
+                to: row.opt_time("to_time")?,
+                charge: Charge {
+                    minutes: u32::try_from(row.int("minutes")?).unwrap_or(u32::MAX),
+                    unbounded: row.int("unbounded")?,
+                    amount: row.int("amount")?,
+                    currency: row.text("currency")?.parse().expect("a currency"),
+                },
+            })
+        };
+        rows.iter().map(charge).collect()
+    }
+}
+
 impl Batch {
     /// Waits for other gateways that are spending the passes of the same people, and keeps them waiting until the commit.
     /// SQLite has one writer anyway. Ask before anything else is read.
