@@ -1,12 +1,13 @@
-//! PURE. Decides what a claim does to a coworker's check-ins. No I/O, no clock, no randomness: `now` and ids are handed in.
+//! PURE. Decides what claims do to a coworker's check-ins. No I/O, no clock, no randomness: `now` and ids are handed in.
 //!
-//! [`decide`] takes where one coworker stands (their visits around the time of the claim), what is claimed, and the
-//! rules of the site; it changes the visits and says what it did. The database has the last word: what is changed here
-//! is written conditionally, and a conflict is decided again on fresh visits.
+//! A [`Timeline`] is one coworker at one business, walked in the order of time: claims, and between them the timers that
+//! ran out (silence, cut-off, end of the pass). A claim that arrives after later ones is no case of its own: the
+//! timeline is walked again from before it, over what the sighting log has kept. So no order of arrival makes a difference.
 
 pub mod admission;
 pub mod calendar;
 pub mod decision;
+pub mod heard;
 pub mod life;
 pub mod passes;
 
@@ -21,7 +22,8 @@ use crate::{
 };
 use calendar::Calendar;
 use decision::{Note, Outcome, Reason};
-use life::{Admission, CloseBy, Input, Phase, Step};
+use heard::HeardTimes;
+use life::{CloseBy, Input, Phase, Step};
 
 /// The rules of a site that the life of a check-in depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,6 @@ impl Visit {
         }
     }
 
-    fn covers(&self, at: WallTime) -> bool {
-        self.from <= at && self.to.is_none_or(|to| at <= to)
-    }
-
     fn left_by_exit(&self) -> bool {
         self.to.is_some() && !self.auto_checkout
     }
@@ -111,13 +109,13 @@ impl Visit {
     fn close(&mut self, by: CloseBy, at: WallTime) {
         let to = match by {
             CloseBy::Silence => self.last_activity,
-            CloseBy::CutOff if self.is_tracked() => self.last_activity.min(at),
-            CloseBy::Exit | CloseBy::CutOff => at,
+            CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn if self.is_tracked() => self.last_activity.min(at),
+            CloseBy::Exit | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn => at,
         };
         self.to = Some(to.max(self.from));
         self.auto_checkout = match by {
             CloseBy::Exit => false,
-            CloseBy::Silence | CloseBy::CutOff => true,
+            CloseBy::Silence | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn => true,
         };
         if by == CloseBy::Exit {
             self.lingered_at = (self.last_activity > at).then_some(self.last_activity);
@@ -144,6 +142,11 @@ impl Standing {
         &self.visits
     }
 
+    /// The visits alone.
+    pub fn into_visits(self) -> Vec<Visit> {
+        self.visits
+    }
+
     /// The open visit.
     pub fn open(&self) -> Option<&Visit> {
         self.visits.iter().find(|visit| visit.is_open())
@@ -155,8 +158,13 @@ impl Standing {
         self.visits.iter().filter_map(|visit| visit.door_in_at).any(|entry| day.contains(entry) && entry <= at)
     }
 
+    /// The last visit that had begun by then.
     fn before(&self, at: WallTime) -> Option<usize> {
         self.visits.iter().rposition(|visit| visit.from <= at)
+    }
+
+    fn open_mut(&mut self) -> Option<&mut Visit> {
+        self.visits.iter_mut().find(|visit| visit.is_open())
     }
 
     fn insert(&mut self, visit: Visit) -> Uuid {
@@ -167,28 +175,22 @@ impl Standing {
     }
 }
 
-/// What is claimed about a coworker.
+/// Whose timeline it is, and what is true of them now: a visit that is opened keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
+pub struct Person {
     /// Who.
     pub coworker: CoworkerId,
-    /// What.
-    pub kind: ClaimKind,
-    /// May it open a check-in?
-    pub admission: Admission,
-    /// The identity of the check-in that it may open.
-    pub new_visit: Uuid,
-    /// What is true of the coworker now.
+    /// Name, teams and plan.
     pub then: Snapshot,
     /// Where.
     pub business: BusinessId,
-    /// The location's name now.
+    /// The location's name.
     pub business_name: Option<String>,
 }
 
-/// What a claim says.
+/// What is claimed about a coworker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimKind {
+pub enum Claim {
     /// A door said something at this instant.
     Door {
         /// What the door's configuration makes of it.
@@ -209,6 +211,11 @@ pub enum ClaimKind {
         /// Last strong evidence of this hand-over.
         strong_at: Option<WallTime>,
     },
+    /// The directory says that they may no longer be in.
+    Withdrawn {
+        /// When that became known here.
+        at: WallTime,
+    },
 }
 
 /// What a door's configuration makes of a grant.
@@ -224,21 +231,56 @@ pub enum DoorClaim {
     Activity,
 }
 
-impl ClaimKind {
-    /// The instant that the claim is decided at.
-    pub fn at(self) -> WallTime {
+impl Claim {
+    /// The instant that the claim is decided at, and so its place in the order.
+    pub const fn at(self) -> WallTime {
         match self {
-            Self::Door { at, .. } => at,
+            Self::Door { at, .. } | Self::Withdrawn { at } => at,
             Self::Network { last_at, .. } => last_at,
         }
     }
 
-    fn source(self) -> CheckinSource {
+    /// What a record of it says that it came from.
+    pub const fn source(self) -> CheckinSource {
         match self {
-            Self::Door { .. } => CheckinSource::DoorAccess,
+            Self::Door { .. } | Self::Withdrawn { .. } => CheckinSource::DoorAccess,
             Self::Network { .. } => CheckinSource::NetworkActivity,
         }
     }
+
+    /// Silence ends with the first evidence, although the claim is decided at the last.
+    const fn heard_at(self) -> WallTime {
+        match self {
+            Self::Door { at, .. } | Self::Withdrawn { at } => at,
+            Self::Network { first_at, .. } => first_at,
+        }
+    }
+}
+
+/// A claim, with what was against its coworker when it arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The claim.
+    pub claim: Claim,
+    /// Why it may open nothing, whatever the coworker's visits and passes are: archived, another business, and the like.
+    pub barrier: Option<Reason>,
+}
+
+/// May a claim open a check-in?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Yes.
+    Admitted,
+    /// No, and that is a failed check-in.
+    Refused(Reason),
+    /// No, and that is nobody's fault (too short a stay, a site where the network opens nothing).
+    Held(Note),
+}
+
+/// Who says whether a claim may open a check-in: asked only where one would be opened.
+pub trait Gate: std::fmt::Debug {
+    /// May this claim open a check-in, for somebody who stands there?
+    fn admission(&self, told: &Told, standing: &Standing) -> Admission;
 }
 
 /// What was decided.
@@ -275,38 +317,7 @@ impl Decision {
     }
 }
 
-/// Decides one claim. Visits that it changed, besides the one in the decision, are those whose pass day it ended.
-pub fn decide(standing: &mut Standing, mut claim: Claim, rules: &Rules, now: WallTime) -> Decision {
-    let at = claim.kind.at();
-    end_pass_day(standing, rules, at);
-    let (phase, index) = phase(standing, &claim.kind, rules);
-    claim.kind = untoggled(standing, claim.kind, phase, index, rules);
-    let input = input(standing, &claim.kind, index, rules);
-    match life::step(phase, input, claim.admission) {
-        Step::Open => open(standing, claim, rules, now),
-        Step::Refresh => refresh(standing, &claim, index, rules),
-        Step::MoveBack => move_back(standing, &claim, index, rules),
-        Step::Close(by) => {
-            let Some(visit) = index.and_then(|index| standing.visits.get_mut(index)) else {
-                return Decision::recorded(Note::NotCheckedIn);
-            };
-            visit.close(by, at);
-            Decision::of(Outcome::Closed, visit.unique_id)
-        }
-        Step::Linger => {
-            let Some(visit) = index.and_then(|index| standing.visits.get_mut(index)) else {
-                return Decision::recorded(Note::Lingering);
-            };
-            visit.lingered_at = visit.lingered_at.max(Some(at));
-            Decision { visit: Some(visit.unique_id), ..Decision::recorded(Note::Lingering) }
-        }
-        Step::Fail(reason) => Decision::failed(reason),
-        Step::Record(note) => Decision::recorded(note),
-        Step::Nothing => Decision::recorded(Note::Late),
-    }
-}
-
-/// A tracked visit after too long a silence, or any visit after its cut-off.
+/// What ends a visit by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Timeout {
     /// Nothing was heard for longer than the silence limit, while we could hear.
@@ -315,225 +326,266 @@ pub enum Timeout {
     CutOff,
 }
 
-/// Closes the open visit on a timer; says which visit, or none where the timer no longer applies.
-pub fn time_out(standing: &mut Standing, timeout: Timeout, rules: &Rules) -> Option<Uuid> {
-    let visit = standing.visits.iter_mut().find(|visit| visit.is_open())?;
-    let phase = if visit.is_tracked() { Phase::Tracked } else { Phase::In };
-    let input = match timeout {
-        Timeout::Silence => Input::Silence,
-        Timeout::CutOff => Input::CutOff,
-    };
-    let Step::Close(by) = life::step(phase, input, Admission::Admitted) else {
-        return None;
-    };
-    visit.close(by, rules.calendar.pass_day(visit.from).end);
-    Some(visit.unique_id)
+/// A visit that a timer has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Which.
+    pub visit: Uuid,
+    /// When the timer ran out, which for silence is later than the visit's end.
+    pub at: WallTime,
+    /// Which timer.
+    pub by: CloseBy,
 }
 
-/// A claim from after the cut-off ends the day of a visit whose timer has not fired yet.
-fn end_pass_day(standing: &mut Standing, rules: &Rules, at: WallTime) {
-    for visit in standing.visits.iter_mut().filter(|visit| visit.is_open()) {
-        let end = rules.calendar.pass_day(visit.from).end;
-        if end <= at {
-            visit.close(CloseBy::CutOff, end);
-        }
+/// One coworker at one business in the order of time; see the module.
+#[derive(Debug)]
+pub struct Timeline<'a> {
+    person: &'a Person,
+    rules: &'a Rules,
+    heard: &'a HeardTimes,
+    gate: &'a dyn Gate,
+    standing: Standing,
+    ended: Vec<Ended>,
+}
+
+impl<'a> Timeline<'a> {
+    /// Begins where they stood before the first claim.
+    pub fn new(
+        person: &'a Person,
+        rules: &'a Rules,
+        heard: &'a HeardTimes,
+        gate: &'a dyn Gate,
+        standing: Standing,
+    ) -> Self {
+        Self { person, rules, heard, gate, standing, ended: Vec::new() }
     }
-}
 
-/// Where the coworker stood at the time of the claim, and the visit that this is about.
-fn phase(standing: &Standing, kind: &ClaimKind, rules: &Rules) -> (Phase, Option<usize>) {
-    let at = kind.at();
-    let previous = standing.before(at);
-    if let Some(index) = previous
-        && let Some(visit) = standing.visits.get(index)
-        && visit.covers(at)
-    {
-        let phase = match (visit.is_open(), visit.is_tracked()) {
-            (true, true) => Phase::Tracked,
-            (true, false) => Phase::In,
-            (false, _) if visit.auto_checkout => Phase::Lapsed,
-            (false, _) => Phase::Covered,
-        };
-        return (phase, Some(index));
+    /// Where they stand now.
+    pub fn standing(&self) -> &Standing {
+        &self.standing
     }
-    if let Some(index) = previous
-        && let Some(visit) = standing.visits.get(index)
-    {
-        if lingers(visit, kind, rules) {
-            return (Phase::Left, Some(index));
-        }
-        if lapsed_before(visit, kind, rules) {
-            return (Phase::Lapsed, Some(index));
-        }
+
+    /// Where they stand now, for good.
+    pub fn into_standing(self) -> Standing {
+        self.standing
     }
-    let next = previous.map_or(0, |index| index + 1);
-    if let Some(later) = standing.visits.get(next)
-        && rules.calendar.pass_day(at).contains(later.from)
-    {
-        return (Phase::Before, Some(next));
+
+    /// The visits that timers have ended since this was last asked.
+    pub fn take_ended(&mut self) -> Vec<Ended> {
+        std::mem::take(&mut self.ended)
     }
-    (Phase::Out, previous)
-}
 
-/// Is this the exit of a visit that we closed at its last activity, because we had not heard of the exit yet? Had it
-/// come in time, the visit would have lasted until then.
-fn lapsed_before(visit: &Visit, kind: &ClaimKind, rules: &Rules) -> bool {
-    let ClaimKind::Door { action: DoorClaim::Exit, at } = *kind else {
-        return false;
-    };
-    visit.auto_checkout
-        && visit.is_tracked()
-        && at <= visit.last_activity.plus(rules.idle_limit)
-        && rules.calendar.pass_day(visit.from).contains(at)
-}
-
-/// Is this network evidence only the phone in the pocket of somebody who is leaving?
-fn lingers(visit: &Visit, kind: &ClaimKind, rules: &Rules) -> bool {
-    let ClaimKind::Network { first_at, last_at, .. } = *kind else {
-        return false;
-    };
-    let Some(to) = visit.to.filter(|_| visit.left_by_exit()) else {
-        return false;
-    };
-    first_at <= visit.followed_until(rules) && last_at <= to.plus(rules.idle_limit)
-}
-
-/// What a tap at a toggle door means where the coworker stands: toggles flip what *doors* have said, so the first tap
-/// during a visit that the network opened is an entry, and a tap within the minimum stay is neither.
-fn untoggled(standing: &Standing, kind: ClaimKind, phase: Phase, index: Option<usize>, rules: &Rules) -> ClaimKind {
-    let ClaimKind::Door { action: DoorClaim::Toggle, at } = kind else {
-        return kind;
-    };
-    let entered = index.and_then(|index| standing.visits.get(index)).and_then(|visit| visit.door_in_at);
-    let action = match (phase, entered) {
-        (Phase::In | Phase::Tracked, Some(entered)) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
-        (Phase::In | Phase::Tracked, Some(_)) => DoorClaim::Activity,
-        (Phase::In | Phase::Tracked | Phase::Out | Phase::Left | Phase::Covered | Phase::Lapsed | Phase::Before, _) => {
-            DoorClaim::Entry
-        }
-    };
-    ClaimKind::Door { action, at }
-}
-
-fn input(standing: &Standing, kind: &ClaimKind, index: Option<usize>, rules: &Rules) -> Input {
-    let visit = index.and_then(|index| standing.visits.get(index));
-    match *kind {
-        ClaimKind::Door { action, at } => match action {
-            DoorClaim::Entry | DoorClaim::Toggle => Input::Entry,
-            DoorClaim::Exit => exit_input(visit, at, rules),
-            DoorClaim::Activity => Input::Activity,
-        },
-        ClaimKind::Network { strong_at: Some(_), .. } => Input::Strong,
-        ClaimKind::Network { strong_at: None, last_at, .. } => Input::Weak {
-            fresh: visit
-                .and_then(|visit| visit.strong_at)
-                .is_some_and(|strong| last_at <= strong.plus(rules.idle_limit.saturating_mul(2))),
-        },
-    }
-}
-
-/// An exit is overtaken when they are known to have come in, or to have been there, after it. Signs of life within the
-/// linger time are the phone leaving with its owner.
-fn exit_input(visit: Option<&Visit>, at: WallTime, rules: &Rules) -> Input {
-    let overtaken = visit.is_some_and(|visit| {
-        visit.door_in_at.is_some_and(|entered| entered > at) || visit.last_activity > at.plus(rules.linger)
-    });
-    Input::Exit { overtaken }
-}
-
-fn open(standing: &mut Standing, claim: Claim, rules: &Rules, now: WallTime) -> Decision {
-    let at = claim.kind.at();
-    let mut visit = Visit {
-        unique_id: claim.new_visit,
-        coworker: claim.coworker,
-        business: claim.business,
-        business_name: claim.business_name,
-        then: claim.then,
-        source: claim.kind.source(),
-        from: began(standing, &claim.kind, rules),
-        to: None,
-        auto_checkout: false,
-        last_activity: at,
-        macs: BTreeSet::new(),
-        door_in_at: None,
-        strong_at: None,
-        lingered_at: None,
-    };
-    freshen(&mut visit, &claim.kind);
-    // A visit whose day is over, because its claim came late, is closed at once.
-    let end = rules.calendar.pass_day(visit.from).end;
-    let next = standing.visits.get(standing.before(at).map_or(0, |index| index + 1));
-    if end <= now || next.is_some_and(|later| later.is_open() && end <= later.from) {
-        visit.close(CloseBy::CutOff, end);
-    }
-    Decision::of(Outcome::Opened, standing.insert(visit))
-}
-
-/// When somebody whom a claim brings in was first there: for the network the start of the unbroken presence, but not
-/// before what is known about the previous visit, and not before the pass day.
-fn began(standing: &Standing, kind: &ClaimKind, rules: &Rules) -> WallTime {
-    match *kind {
-        ClaimKind::Door { at, .. } => at,
-        ClaimKind::Network { since, first_at, last_at, strong_at, .. } => {
-            let evidence = strong_at.unwrap_or(last_at);
-            let previous = standing.before(last_at).and_then(|index| standing.visits.get(index));
-            if previous.is_some_and(|visit| visit.left_by_exit() && first_at <= visit.followed_until(rules)) {
-                return evidence;
+    /// Decides the next claim; `new_visit` is the identity of the visit that it may open.
+    pub fn decide(&mut self, told: &Told, new_visit: Uuid) -> Decision {
+        self.run_out(told.claim.heard_at(), told.claim.at());
+        let (phase, index) = self.phase(&told.claim);
+        let claim = self.untoggled(told.claim, phase, index);
+        let told = Told { claim, ..*told };
+        match life::step(phase, self.input(&claim, index)) {
+            Step::Ask => match self.gate.admission(&told, &self.standing) {
+                Admission::Admitted => self.open(&claim, new_visit),
+                Admission::Refused(reason) => Decision::failed(reason),
+                Admission::Held(note) => Decision::recorded(note),
+            },
+            Step::Refresh => self.refresh(&told, index),
+            Step::Close(by) => {
+                let Some(visit) = self.at(index) else { return Decision::recorded(Note::NotCheckedIn) };
+                visit.close(by, claim.at());
+                Decision::of(Outcome::Closed, visit.unique_id)
             }
-            let day = rules.calendar.pass_day(last_at).start;
-            let left = previous.and_then(|visit| visit.to.max(visit.lingered_at));
-            let after = |at: &WallTime| *at >= day && left.is_none_or(|left| *at > left);
-            [since, first_at].into_iter().find(after).unwrap_or(evidence)
+            Step::Linger => {
+                let Some(visit) = self.at(index) else { return Decision::recorded(Note::Lingering) };
+                visit.lingered_at = visit.lingered_at.max(Some(claim.at()));
+                Decision { visit: Some(visit.unique_id), ..Decision::recorded(Note::Lingering) }
+            }
+            Step::Record(note) => Decision::recorded(note),
+            Step::Nothing => Decision::recorded(Note::Late),
         }
     }
-}
 
-fn refresh(standing: &mut Standing, claim: &Claim, index: Option<usize>, rules: &Rules) -> Decision {
-    let earlier = index.is_some_and(|index| earlier_on_the_network(standing, claim, index, rules));
-    let Some(visit) = index.and_then(|index| standing.visits.get_mut(index)) else {
-        return Decision::recorded(Note::NotCheckedIn);
-    };
-    if earlier && let ClaimKind::Network { first_at, .. } = claim.kind {
-        visit.from = first_at;
-        visit.source = claim.kind.source();
+    /// Ends what runs out by itself: silence that was longer than the limit before `quiet_until`, and days and passes that
+    /// ended by `day_until`.
+    pub fn run_out(&mut self, quiet_until: WallTime, day_until: WallTime) {
+        while let Some(open) = self.standing.open() {
+            let day_end = self.rules.calendar.pass_day(open.from).end;
+            let cut_off = (day_end <= day_until).then_some((day_end, CloseBy::CutOff));
+            let silence = open
+                .is_tracked()
+                .then(|| self.heard.run_out(open.last_activity, self.rules.idle_limit))
+                .flatten()
+                .filter(|at| *at < quiet_until)
+                .map(|at| (at, CloseBy::Silence));
+            let Some((at, by)) = [silence, cut_off].into_iter().flatten().min_by_key(|(at, _)| *at) else { return };
+            self.end(by, at);
+        }
     }
-    freshen(visit, &claim.kind);
-    Decision::of(Outcome::Refreshed, visit.unique_id)
-}
 
-/// Was the device seen, with the right to open, before the door opened this first visit of the day?
-fn earlier_on_the_network(standing: &Standing, claim: &Claim, index: usize, rules: &Rules) -> bool {
-    let ClaimKind::Network { first_at, strong_at: Some(_), .. } = claim.kind else {
-        return false;
-    };
-    let day = standing.visits.get(index).map(|visit| (rules.calendar.pass_day(visit.from), visit.from));
-    let first_of_day = index == 0
-        || standing.visits.get(index - 1).zip(day).is_some_and(|(previous, (day, _))| !day.contains(previous.from));
-    claim.admission == Admission::Admitted
-        && first_of_day
-        && day.is_some_and(|(day, from)| day.contains(first_at) && first_at < from)
-}
+    /// Ends the open visit on a timer that ran out at `at`; says which visit, or none where it no longer applies.
+    pub fn time_out(&mut self, timeout: Timeout, at: WallTime) -> Option<Uuid> {
+        let phase = if self.standing.open()?.is_tracked() { Phase::Tracked } else { Phase::In };
+        let input = match timeout {
+            Timeout::Silence => Input::Silence,
+            Timeout::CutOff => Input::CutOff,
+        };
+        let Step::Close(by) = life::step(phase, input) else { return None };
+        self.end(by, at)
+    }
 
-fn move_back(standing: &mut Standing, claim: &Claim, index: Option<usize>, rules: &Rules) -> Decision {
-    let from = began(standing, &claim.kind, rules);
-    let Some(visit) = index.and_then(|index| standing.visits.get_mut(index)) else {
-        return Decision::recorded(Note::Late);
-    };
-    visit.from = visit.from.min(from);
-    visit.source = claim.kind.source();
-    freshen(visit, &claim.kind);
-    Decision::of(Outcome::Refreshed, visit.unique_id)
+    fn end(&mut self, by: CloseBy, at: WallTime) -> Option<Uuid> {
+        let visit = self.standing.open_mut()?;
+        visit.close(by, at);
+        let visit = visit.unique_id;
+        self.ended.push(Ended { visit, at, by });
+        Some(visit)
+    }
+
+    fn at(&mut self, index: Option<usize>) -> Option<&mut Visit> {
+        index.and_then(|index| self.standing.visits.get_mut(index))
+    }
+
+    /// Where the coworker stands, and the visit that this is about.
+    fn phase(&self, claim: &Claim) -> (Phase, Option<usize>) {
+        if let Some(index) = self.standing.visits.iter().position(Visit::is_open) {
+            let tracked = self.standing.visits.get(index).is_some_and(Visit::is_tracked);
+            return (if tracked { Phase::Tracked } else { Phase::In }, Some(index));
+        }
+        let previous = self.standing.before(claim.at());
+        let left =
+            previous.and_then(|index| self.standing.visits.get(index)).is_some_and(|visit| self.lingers(visit, claim));
+        (if left { Phase::Left } else { Phase::Out }, previous)
+    }
+
+    /// Is this network evidence only the phone in the pocket of somebody who is leaving?
+    fn lingers(&self, visit: &Visit, claim: &Claim) -> bool {
+        let Claim::Network { first_at, last_at, .. } = *claim else {
+            return false;
+        };
+        let Some(to) = visit.to.filter(|_| visit.left_by_exit()) else {
+            return false;
+        };
+        first_at <= visit.followed_until(self.rules) && last_at <= to.plus(self.rules.idle_limit)
+    }
+
+    /// What a tap at a toggle door means where the coworker stands: toggles flip what *doors* have said, so the first tap
+    /// during a visit that the network opened is an entry, and a tap within the minimum stay is neither.
+    fn untoggled(&self, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
+        let Claim::Door { action: DoorClaim::Toggle, at } = claim else {
+            return claim;
+        };
+        let entered = index.and_then(|index| self.standing.visits.get(index)).and_then(|visit| visit.door_in_at);
+        let action = match (phase, entered) {
+            (Phase::In | Phase::Tracked, Some(entered)) if at >= entered.plus(self.rules.toggle_minimum_stay) => {
+                DoorClaim::Exit
+            }
+            (Phase::In | Phase::Tracked, Some(_)) => DoorClaim::Activity,
+            (Phase::In | Phase::Tracked | Phase::Out | Phase::Left, _) => DoorClaim::Entry,
+        };
+        Claim::Door { action, at }
+    }
+
+    fn input(&self, claim: &Claim, index: Option<usize>) -> Input {
+        match *claim {
+            Claim::Door { action, .. } => match action {
+                DoorClaim::Entry | DoorClaim::Toggle => Input::Entry,
+                DoorClaim::Exit => Input::Exit,
+                DoorClaim::Activity => Input::Activity,
+            },
+            Claim::Network { strong_at: Some(_), .. } => Input::Strong,
+            Claim::Network { strong_at: None, last_at, .. } => Input::Weak {
+                fresh: index
+                    .and_then(|index| self.standing.visits.get(index))
+                    .and_then(|visit| visit.strong_at)
+                    .is_some_and(|strong| last_at <= strong.plus(self.rules.idle_limit.saturating_mul(2))),
+            },
+            Claim::Withdrawn { .. } => Input::Withdrawn,
+        }
+    }
+
+    fn open(&mut self, claim: &Claim, unique_id: Uuid) -> Decision {
+        let mut visit = Visit {
+            unique_id,
+            coworker: self.person.coworker,
+            business: self.person.business,
+            business_name: self.person.business_name.clone(),
+            then: self.person.then.clone(),
+            source: claim.source(),
+            from: self.began(claim),
+            to: None,
+            auto_checkout: false,
+            last_activity: claim.at(),
+            macs: BTreeSet::new(),
+            door_in_at: None,
+            strong_at: None,
+            lingered_at: None,
+        };
+        freshen(&mut visit, claim);
+        Decision::of(Outcome::Opened, self.standing.insert(visit))
+    }
+
+    /// When somebody whom a claim brings in was first there: for the network the start of the unbroken presence, but not
+    /// before what is known about the previous visit, and not before the pass day.
+    fn began(&self, claim: &Claim) -> WallTime {
+        match *claim {
+            Claim::Door { at, .. } | Claim::Withdrawn { at } => at,
+            Claim::Network { since, first_at, last_at, strong_at, .. } => {
+                let evidence = strong_at.unwrap_or(last_at);
+                let previous = self.standing.before(last_at).and_then(|index| self.standing.visits.get(index));
+                if previous.is_some_and(|visit| visit.left_by_exit() && first_at <= visit.followed_until(self.rules)) {
+                    return evidence;
+                }
+                let day = self.rules.calendar.pass_day(last_at).start;
+                let left = previous.and_then(|visit| visit.to.max(visit.lingered_at));
+                let after = |at: &WallTime| *at >= day && left.is_none_or(|left| *at > left);
+                [since, first_at].into_iter().find(after).unwrap_or(evidence)
+            }
+        }
+    }
+
+    fn refresh(&mut self, told: &Told, index: Option<usize>) -> Decision {
+        let claim = &told.claim;
+        let from = index.and_then(|index| self.earlier_beginning(told, index));
+        let Some(visit) = self.at(index) else { return Decision::recorded(Note::NotCheckedIn) };
+        if let Some(from) = from {
+            visit.from = from;
+            visit.source = claim.source();
+        }
+        freshen(visit, claim);
+        Decision::of(Outcome::Refreshed, visit.unique_id)
+    }
+
+    /// When somebody who is in was there before: a device that was seen, with the right to open, before the door opened
+    /// this first visit of the day, or anything before a visit that a wrong clock began.
+    fn earlier_beginning(&self, told: &Told, index: usize) -> Option<WallTime> {
+        let claim = &told.claim;
+        let visit = self.standing.visits.get(index)?;
+        if claim.at() < visit.from {
+            return Some(claim.at());
+        }
+        let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
+        let day = self.rules.calendar.pass_day(visit.from);
+        let first_of_day = index
+            .checked_sub(1)
+            .and_then(|previous| self.standing.visits.get(previous))
+            .is_none_or(|previous| !day.contains(previous.from));
+        if !first_of_day || !day.contains(first_at) || first_at >= visit.from {
+            return None;
+        }
+        match self.gate.admission(told, &self.standing) {
+            Admission::Admitted => Some(first_at),
+            Admission::Refused(_) | Admission::Held(_) => None,
+        }
+    }
 }
 
 /// Brings a visit up to date with a claim; nothing in it ever moves backwards.
-fn freshen(visit: &mut Visit, kind: &ClaimKind) {
-    visit.last_activity = visit.last_activity.max(kind.at());
-    match *kind {
-        ClaimKind::Door { action: DoorClaim::Entry | DoorClaim::Toggle, at } => {
+fn freshen(visit: &mut Visit, claim: &Claim) {
+    visit.last_activity = visit.last_activity.max(claim.at());
+    match *claim {
+        Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, at } => {
             visit.door_in_at = visit.door_in_at.max(Some(at));
         }
-        ClaimKind::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } => {}
-        ClaimKind::Network { mac, strong_at, .. } => {
+        Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } | Claim::Withdrawn { .. } => {}
+        Claim::Network { mac, strong_at, .. } => {
             visit.macs.insert(mac);
             visit.strong_at = visit.strong_at.max(strong_at);
         }

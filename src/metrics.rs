@@ -102,6 +102,7 @@ pub struct Metrics {
     batch_duration: Histogram,
     commit_failures: Counter,
     left_out: Counter,
+    decided_again: Counter,
     open_checkins: Gauge,
     queue_depth: Family<Label, Gauge>,
     signins: Family<Label, Counter>,
@@ -123,6 +124,7 @@ impl Metrics {
             batch_duration: Histogram::new(buckets(SECONDS_BUCKETS)),
             commit_failures: Counter::default(),
             left_out: Counter::default(),
+            decided_again: Counter::default(),
             open_checkins: Gauge::default(),
             queue_depth: at_zero("queue", Queue::ALL.map(Queue::word)),
             signins: at_zero("result", SignIn::ALL.map(SignIn::word)),
@@ -185,6 +187,11 @@ impl Metrics {
         self.left_out.inc_by(devices);
     }
 
+    /// So many people's sightings were decided again, because something of theirs came late.
+    pub fn decided_again(&self, people: u64) {
+        self.decided_again.inc_by(people);
+    }
+
     /// So many check-ins are open at this gateway's business.
     pub fn open_checkins(&self, now: i64) {
         self.open_checkins.set(now);
@@ -227,6 +234,8 @@ impl Metrics {
         );
         let left_out = "Unrecognised devices left out of the failed check-ins, the day's bound being reached";
         all.register("unrecognised_left_out", left_out, self.left_out.clone());
+        let again = "People whose sightings were decided again, because something of theirs came late";
+        all.register("decided_again", again, self.decided_again.clone());
         all.register("open_checkins", "Check-ins open at this gateway's business", self.open_checkins.clone());
         all.register("queue_depth", "Entries waiting in a queue", self.queue_depth.clone());
         all.register(
@@ -385,6 +394,7 @@ mod tests {
             "checkind_batch_duration_seconds_count",
             "checkind_commit_failures_total",
             "checkind_unrecognised_left_out_total",
+            "checkind_decided_again_total",
             "checkind_open_checkins",
             "checkind_queue_depth{queue=\"deliveries\"}",
             "checkind_api_signins_total{result=\"refused\"}",

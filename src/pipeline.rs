@@ -4,10 +4,16 @@
 //! in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
 //! queues, and so the broker keeps what we have not acknowledged.
 
+mod logged;
 mod memory;
 mod plan;
+mod walk;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::{mpsc, watch},
@@ -19,7 +25,7 @@ use uuid::Uuid;
 use crate::{
     clock::{BootTime, Clock, EARLIEST, FIRST_SYNC, Now, STEP, WallTime},
     directory::Directory,
-    engine::{self, Timeout, calendar::PassDay},
+    engine::{self, Timeout, calendar::PassDay, heard::HeardTimes},
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     random,
@@ -30,7 +36,7 @@ use crate::{
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
-use plan::{Done, Plan};
+use plan::{Done, Found, Plan, Questions};
 
 pub use memory::UNRECOGNISED_A_DAY;
 
@@ -46,6 +52,13 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How often it is written down that we could hear, and so how much heard silence a crash can forget.
 const HEARD_EVERY: Duration = Duration::from_secs(30);
+
+/// How far back it is remembered when we could hear: as far back as anything is decided again.
+const HEARD_KEPT: Duration = Duration::from_hours(9 * 24);
+
+/// Stretches of hearing that are remembered, at most: one ends with every blindness. Of more the oldest are forgotten,
+/// so that silence in their time is not counted.
+const STRETCHES: usize = 10_000;
 
 /// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -114,6 +127,8 @@ pub struct Pipeline {
     with: Surroundings,
     memory: Memory,
     stretch: Option<Stretch>,
+    /// The stretches of hearing that are written down, the oldest first; the last may be the one that goes on.
+    heard: VecDeque<(Uuid, Heard)>,
     rejections: Allowance,
     /// The hearing clock when the database began to refuse; none while it takes what we write.
     refused_since: Option<Duration>,
@@ -174,6 +189,7 @@ impl Pipeline {
             with,
             memory: Memory::new(),
             stretch: None,
+            heard: VecDeque::new(),
             rejections: Allowance::default(),
             refused_since: None,
             flood_day: None,
@@ -279,14 +295,17 @@ impl Pipeline {
         let business = book.site.business;
         let visits = self.with.store.open_visits(business).await?;
         let oldest = visits.iter().map(|visit| visit.last_activity).min().unwrap_or(now.wall);
-        let mut stretches = self.with.store.heard(business, oldest.min(now.wall)).await?;
+        let since = oldest.min(now.wall.minus(HEARD_KEPT));
+        let mut stretches = self.with.store.heard(business, since).await?;
         // Written in a time that was not right.
         stretches.retain(|heard| heard.to <= now.wall.plus(STEP));
+        self.heard = stretches.iter().rev().take(STRETCHES).rev().map(|heard| (Uuid::nil(), *heard)).collect();
+        let past = HeardTimes::new(stretches.iter().map(|heard| (heard.from, heard.to)));
         let heard = self.with.hearing.heard(now.boot);
         self.memory = Memory::new();
         for visit in &visits {
             self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
-            self.memory.quiet_before(visit.coworker, heard_since(&stretches, visit.last_activity), heard);
+            self.memory.quiet_before(visit.coworker, past.since(visit.last_activity), heard);
         }
         let day = calendar.pass_day(now.wall);
         let reason = engine::decision::Reason::UnrecognisedDevice;
@@ -347,20 +366,24 @@ impl Pipeline {
         let directory = Arc::clone(&self.with.directory.borrow());
         let sightings: Vec<&Sighting> = batch.sightings().collect();
         let presences: Vec<&Presence> = batch.presences.iter().collect();
-        let oldest = sightings
-            .iter()
-            .map(|sighting| sighting.event_at)
-            .chain(presences.iter().map(|presence| presence.first_at))
-            .min()
-            .unwrap_or(now.wall);
-        let since = look_back(oldest, &book);
-        let coworkers = plan::who(&sightings, &presences, &directory, book.site.network_opens, since);
         let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
+        let business = book.site.business;
 
         let mut transaction = self.with.store.batch().await?;
-        let decided = transaction.decided(&keys, book.site.business).await?;
-        let standings = transaction.standings(&coworkers, book.site.business, since).await?;
-        let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
+        let decided = transaction.decided(&keys, business).await?;
+        let new: Vec<&Sighting> =
+            sightings.iter().copied().filter(|sighting| !decided.contains(&sighting.key)).collect();
+        let spoken = plan::who(&new, &presences, &directory, &book.site);
+        let horizon = plan::horizon(now.wall);
+        let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
+        let questions = Questions::new(&spoken, &frontiers, &book, now.wall);
+        let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
+        let standings = transaction.standings(&questions.standings, business, look_back(oldest, &book)).await?;
+        let mut pasts = transaction.pasts(&questions.again, business, horizon).await?;
+        let again = questions.again.into_iter().filter_map(|(id, from)| Some((id, (from, pasts.remove(&id)?))));
+        let found = Found { standings, frontiers, pasts: again.collect() };
+        let heard = self.heard_times(now);
+        let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
         plan.decide(&sightings, &presences, &decided, random::uuid);
         for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
             plan.reject(source, rejection, *written, random::uuid());
@@ -375,6 +398,8 @@ impl Pipeline {
         now: WallTime,
     ) -> Result<Done, StoreError> {
         let calendar = book.rules().calendar;
+        let (failures, lines) = plan.taken_back();
+        transaction.take_back(failures, lines, book.site.business).await?;
         transaction.put_visits(&plan.visits(), &calendar, now).await?;
         let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
         transaction.put_log(&plan.log(&written)).await?;
@@ -400,6 +425,7 @@ impl Pipeline {
                 metrics.failed(reason.code());
             }
         }
+        metrics.decided_again(done.decided_again);
         if done.left_out > 0 {
             self.left_out += done.left_out;
             metrics.left_out(done.left_out);
@@ -440,7 +466,9 @@ impl Pipeline {
         let coworkers: BTreeMap<_, _> = due.iter().map(|due| (due.coworker, now.wall)).collect();
         let mut transaction = self.with.store.batch().await?;
         let standings = transaction.standings(&coworkers, book.site.business, now.wall).await?;
-        let mut plan = Plan::new(&directory, &book, &self.memory, standings, now);
+        let heard = self.heard_times(now);
+        let found = Found { standings, ..Found::default() };
+        let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
         plan.time_out(due);
         let closed = plan.visits().changed.len();
         let done = Self::write(plan, transaction, &book, now.wall).await?;
@@ -455,12 +483,7 @@ impl Pipeline {
         let now = self.now();
         let heard = self.with.hearing.heard(now.boot);
         let business = self.with.book.borrow().site.business;
-        let unbroken = self.stretch.is_some_and(|stretch| {
-            let heard = heard.saturating_sub(stretch.heard_from);
-            let passed = now.boot.since(stretch.from.boot);
-            passed.saturating_sub(heard) < STEP && now.wall.since(stretch.from.wall).abs_diff(passed) < STEP
-        });
-        let Some(stretch) = self.stretch.filter(|_| unbroken) else {
+        let Some(stretch) = self.stretch.filter(|stretch| self.is_unbroken(stretch, now)) else {
             let hearing = self.with.hearing.is_hearing();
             self.stretch =
                 hearing.then(|| Stretch { id: random::uuid(), from: now, heard_from: heard, written: now.boot });
@@ -473,9 +496,32 @@ impl Pipeline {
         Ok(())
     }
 
-    async fn put_stretch(&self, stretch: Stretch, business: BusinessId, now: Now) -> Result<(), StoreError> {
+    async fn put_stretch(&mut self, stretch: Stretch, business: BusinessId, now: Now) -> Result<(), StoreError> {
         let heard = Heard { from: stretch.from.wall, to: now.wall.max(stretch.from.wall) };
-        self.with.store.put_heard(stretch.id, business, heard).await
+        self.with.store.put_heard(stretch.id, business, heard).await?;
+        match self.heard.back_mut().filter(|(id, _)| *id == stretch.id) {
+            Some((_, known)) => *known = heard,
+            None => self.heard.push_back((stretch.id, heard)),
+        }
+        let oldest = now.wall.minus(HEARD_KEPT);
+        while self.heard.len() > STRETCHES || self.heard.front().is_some_and(|(_, heard)| heard.to < oldest) {
+            self.heard.pop_front();
+        }
+        Ok(())
+    }
+
+    /// When we could hear. What the captures hear while the database refuses what we write does not count before it is
+    /// written.
+    fn heard_times(&self, now: Now) -> HeardTimes {
+        let written = self.heard.iter().map(|(_, heard)| (heard.from, heard.to));
+        let going_on = self.stretch.filter(|stretch| self.refused_since.is_none() && self.is_unbroken(stretch, now));
+        HeardTimes::new(written.chain(going_on.map(|stretch| (stretch.from.wall, now.wall))))
+    }
+
+    fn is_unbroken(&self, stretch: &Stretch, now: Now) -> bool {
+        let heard = self.with.hearing.heard(now.boot).saturating_sub(stretch.heard_from);
+        let passed = now.boot.since(stretch.from.boot);
+        passed.saturating_sub(heard) < STEP && now.wall.since(stretch.from.wall).abs_diff(passed) < STEP
     }
 
     /// The database takes what we write. What the captures heard while it did not could not be written, so nobody's
@@ -571,8 +617,10 @@ impl Pipeline {
         let open = standings.values().filter_map(engine::Standing::open);
         let moved: Vec<engine::Visit> =
             open.filter(|visit| moving.contains_key(&visit.unique_id)).map(|visit| visit.moved(by)).collect();
-        let changes = Changes { new: Vec::new(), changed: moved.iter().collect() };
+        let changes = Changes { changed: moved.iter().collect(), ..Changes::default() };
         transaction.put_visits(&changes, &calendar, now.wall).await?;
+        let stale = moved.iter().map(|visit| (visit.coworker, visit.from.moved(-by).min(visit.from)));
+        transaction.spoil(&stale.collect(), book.site.business).await?;
         transaction.commit().await?;
         self.memory.step(&moving, by, |from| calendar.pass_day(from).end, now);
         tracing::warn!(
@@ -697,12 +745,9 @@ fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
     book.rules().calendar.pass_day(oldest).start.minus(Duration::from_hours(24))
 }
 
-/// How much of the time since `since` the stretches cover.
-fn heard_since(stretches: &[Heard], since: WallTime) -> Duration {
-    stretches.iter().map(|heard| heard.to.since(heard.from.max(since))).sum()
-}
-
 #[cfg(test)]
 mod constant_work;
+#[cfg(test)]
+mod order;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ mod sightings;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure};
+pub(crate) use batch::{Batch, Changes, Heard, LogLine, NewFailure, Past};
 pub use directory::Stored;
 #[cfg(test)]
 pub(crate) use passes::NewCharge;

@@ -1,10 +1,9 @@
 //! PURE. Who is it, and may this sighting open a check-in? (`design` 4.3, in its order; the first check that fails is the reason.)
 
 use super::{
-    DoorClaim, Standing,
+    Admission, Claim, DoorClaim, Gate, Standing, Told,
     calendar::Calendar,
     decision::{Note, Reason},
-    life::Admission,
 };
 use crate::{
     clock::WallTime,
@@ -15,22 +14,20 @@ use crate::{
     sighting::{Direction, DoorEvent, DoorEventKind, Presence, Refusal},
 };
 
-/// What a door event amounts to, before anybody's check-ins are looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DoorVerdict<'a> {
+/// What a door event says, before anybody's check-ins are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
     /// Somebody known did something that their check-ins depend on.
     Claim {
-        /// Who.
-        coworker: &'a Coworker,
         /// What.
         action: DoorClaim,
-        /// May it open a check-in?
-        admission: Admission,
+        /// What was against their opening a check-in.
+        barrier: Option<Reason>,
     },
     /// A failed check-in, of a person if one is known.
-    Fail(Reason, Option<&'a Coworker>),
+    Fail(Reason),
     /// Only the sighting log.
-    Record(Note, Option<&'a Coworker>),
+    Record(Note),
 }
 
 /// Judges a door event.
@@ -39,12 +36,12 @@ pub fn judge_door<'a>(
     directory: &'a Directory,
     doors: &[Door],
     business: BusinessId,
-) -> DoorVerdict<'a> {
+) -> (Said, Option<&'a Coworker>) {
     if !event.kind.names_somebody() {
-        return DoorVerdict::Record(Note::NamesNobody, None);
+        return (Said::Record(Note::NamesNobody), None);
     }
     let Some(credential) = &event.credential else {
-        return DoorVerdict::Record(Note::NamesNobody, None);
+        return (Said::Record(Note::NamesNobody), None);
     };
     let found = directory.by_credential(credential);
     let known = match found {
@@ -53,14 +50,14 @@ pub fn judge_door<'a>(
     };
     match event.kind {
         DoorEventKind::Denied => {
-            return DoorVerdict::Fail(Reason::RefusedByController(event.refusal.unwrap_or(Refusal::Other)), known);
+            return (Said::Fail(Reason::RefusedByController(event.refusal.unwrap_or(Refusal::Other))), known);
         }
         DoorEventKind::UnknownCredential => {
             let reason =
                 if known.is_some() { Reason::RefusedByController(Refusal::Other) } else { Reason::UnrecognisedCard };
-            return DoorVerdict::Fail(reason, known);
+            return (Said::Fail(reason), known);
         }
-        DoorEventKind::Duress => return DoorVerdict::Fail(Reason::Duress, known),
+        DoorEventKind::Duress => return (Said::Fail(Reason::Duress), known),
         DoorEventKind::Granted
         | DoorEventKind::Read
         | DoorEventKind::Exit
@@ -76,7 +73,7 @@ pub fn judge_door<'a>(
         | DoorEventKind::Heartbeat => {}
     }
     let Some(door) = doors.iter().find(|door| door.matches(&event.door.0)) else {
-        return DoorVerdict::Fail(Reason::DoorNotConfigured, known);
+        return (Said::Fail(Reason::DoorNotConfigured), known);
     };
     let action = match event.direction {
         Direction::In | Direction::Unknown => door.on_in,
@@ -87,25 +84,25 @@ pub fn judge_door<'a>(
         DoorAction::CheckOut => DoorClaim::Exit,
         DoorAction::Toggle => DoorClaim::Toggle,
         DoorAction::Activity => DoorClaim::Activity,
-        DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly, known),
+        DoorAction::Record => return (Said::Record(Note::RecordOnly), known),
     };
     let coworker = match found {
         Match::One(coworker) => coworker,
-        Match::Nobody => return DoorVerdict::Fail(Reason::UnrecognisedCard, None),
-        Match::Several => return DoorVerdict::Fail(Reason::AmbiguousCard, None),
+        Match::Nobody => return (Said::Fail(Reason::UnrecognisedCard), None),
+        Match::Several => return (Said::Fail(Reason::AmbiguousCard), None),
     };
-    DoorVerdict::Claim { coworker, action, admission: admit(coworker, business) }
+    (Said::Claim { action, barrier: barrier(coworker, business) }, Some(coworker))
 }
 
 /// What a presence amounts to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PresenceVerdict<'a> {
     /// A device of somebody known.
     Claim {
         /// Who.
         coworker: &'a Coworker,
-        /// May it open a check-in?
-        admission: Admission,
+        /// What was against their opening a check-in.
+        barrier: Option<Reason>,
     },
     /// A failed check-in, once per pass day.
     Fail(Reason),
@@ -113,68 +110,71 @@ pub enum PresenceVerdict<'a> {
     Nothing,
 }
 
-/// Judges a presence; `standing` finds where its owner stands.
-pub fn judge_presence<'a, 's>(
-    presence: &Presence,
-    directory: &'a Directory,
-    site: &Site,
-    calendar: &Calendar,
-    standing: impl FnOnce(&Coworker) -> Option<&'s Standing>,
-) -> PresenceVerdict<'a> {
+/// Judges a presence.
+pub fn judge_presence<'a>(presence: &Presence, directory: &'a Directory, site: &Site) -> PresenceVerdict<'a> {
     match directory.by_mac(presence.mac) {
         Match::Nobody if wants_record(site, presence.mac) => PresenceVerdict::Fail(Reason::UnrecognisedDevice),
         Match::Several if presence.last_strong_at.is_some() => PresenceVerdict::Fail(Reason::AmbiguousDevice),
         Match::Nobody | Match::Several => PresenceVerdict::Nothing,
         Match::One(coworker) => {
-            let admission = admit_by_network(coworker, presence, site, calendar, standing(coworker));
-            PresenceVerdict::Claim { coworker, admission }
+            let not_by_network = (!coworker.allow_network_checkin).then_some(Reason::NetworkNotAllowed);
+            PresenceVerdict::Claim { coworker, barrier: barrier(coworker, site.business).or(not_by_network) }
         }
     }
 }
 
-fn admit_by_network(
-    coworker: &Coworker,
-    presence: &Presence,
-    site: &Site,
-    calendar: &Calendar,
-    standing: Option<&Standing>,
-) -> Admission {
-    let at = presence.last_at;
-    match admit(coworker, site.business) {
-        Admission::Admitted => {}
-        not @ (Admission::Refused(_) | Admission::Held(_)) => return not,
+/// The gate of a site: what is against a coworker, then what the site lets the network do.
+#[derive(Clone, Copy, Debug)]
+pub struct Doorkeeper<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// Its pass days.
+    pub calendar: Calendar,
+}
+
+impl Gate for Doorkeeper<'_> {
+    fn admission(&self, told: &Told, standing: &Standing) -> Admission {
+        if let Some(reason) = told.barrier {
+            return Admission::Refused(reason);
+        }
+        if let Claim::Network { since, first_at, last_at, strong_at, .. } = told.claim
+            && let Some(note) = self.held(since, first_at, strong_at.unwrap_or(last_at), standing)
+        {
+            return Admission::Held(note);
+        }
+        Admission::Admitted
     }
-    if !coworker.allow_network_checkin {
-        return Admission::Refused(Reason::NetworkNotAllowed);
+}
+
+impl Doorkeeper<'_> {
+    /// What keeps the network from opening a check-in, without anybody being refused.
+    fn held(&self, since: WallTime, first_at: WallTime, evidence: WallTime, standing: &Standing) -> Option<Note> {
+        let may_open = self.site.network_checkins
+            && match self.site.network_opens {
+                NetworkOpens::Always => true,
+                NetworkOpens::AfterDoor => standing.let_in_by_door(&self.calendar, first_at),
+                NetworkOpens::Never => false,
+            };
+        if !may_open {
+            Some(Note::NetworkMayNotOpen)
+        } else if evidence.since(since) < self.site.minimum_dwell {
+            Some(Note::DwellNotReached)
+        } else {
+            None
+        }
     }
-    let may_open = site.network_checkins
-        && match site.network_opens {
-            NetworkOpens::Always => true,
-            NetworkOpens::AfterDoor => {
-                standing.is_some_and(|standing| standing.let_in_by_door(calendar, presence.first_at))
-            }
-            NetworkOpens::Never => false,
-        };
-    if !may_open {
-        return Admission::Held(Note::NetworkMayNotOpen);
-    }
-    let evidence: WallTime = presence.last_strong_at.unwrap_or(at);
-    if evidence.since(presence.since) < site.minimum_dwell {
-        return Admission::Held(Note::DwellNotReached);
-    }
-    Admission::Admitted
 }
 
 /// Known and unambiguous is settled; then active, not archived, of this business.
-fn admit(coworker: &Coworker, business: BusinessId) -> Admission {
+pub fn barrier(coworker: &Coworker, business: BusinessId) -> Option<Reason> {
     if coworker.archived {
-        Admission::Refused(Reason::CoworkerArchived)
+        Some(Reason::CoworkerArchived)
     } else if !coworker.active {
-        Admission::Refused(Reason::CoworkerInactive)
+        Some(Reason::CoworkerInactive)
     } else if !coworker.belongs_to(business) {
-        Admission::Refused(Reason::OtherBusiness)
+        Some(Reason::OtherBusiness)
     } else {
-        Admission::Admitted
+        None
     }
 }
 

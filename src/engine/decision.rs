@@ -152,6 +152,11 @@ impl Reason {
         .chain(Refusal::ALL.into_iter().map(Self::RefusedByController))
     }
 
+    /// The reason with this code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::all().find(|reason| reason.code() == code)
+    }
+
     /// The code: stable, part of the API.
     pub const fn code(self) -> &'static str {
         match self {

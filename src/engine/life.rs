@@ -1,25 +1,23 @@
 //! PURE. The life of a check-in: which step a claim takes, given where the coworker stands.
 //!
 //! ```text
-//!             entry      exit            activity        strong     weak, fresh  weak, stale  silence  cut-off
-//!  Out        open       not_checked_in  not_checked_in  open       weak         weak         –        –
-//!  Left       open       not_checked_in  not_checked_in  linger     linger       linger       –        –
-//!  In         refresh    close           refresh         refresh    weak         weak         –        close
-//!  Tracked    refresh    close           refresh         refresh    refresh      weak         close    close
-//!  Covered    late       late            late            late       late         late         –        –
-//!  Lapsed     late       close           late            late       late         late         –        –
-//!  Before     move back  not_checked_in  not_checked_in  move back  late         late         –        –
+//!             entry      exit            activity        strong   weak, fresh  weak, stale  withdrawn  silence  cut-off, pass end
+//!  Out        ask        not_checked_in  not_checked_in  ask      weak         weak         late       –        –
+//!  Left       ask        not_checked_in  not_checked_in  linger   linger       linger       late       –        –
+//!  In         refresh    close           refresh         refresh  weak         weak         close      –        close
+//!  Tracked    refresh    close           refresh         refresh  refresh      weak         close      close    close
 //! ```
 //!
-//! *open* and *move back* need admission: refused they fail, held they are only recorded. An exit that later entries or
-//! later signs of life have overtaken (*stale*) is `late` wherever it would close. Every cell is walked by a test.
+//! *ask* opens if the coworker is admitted; refused it fails, held it is only recorded. Claims come in the order of their
+//! time, so there is no row for what comes late: [`super::Timeline`] is walked again from before it. Every cell is walked
+//! by a test.
 
-use super::decision::{Note, Reason};
+use super::decision::Note;
 
 /// Where a coworker stood at the time of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Not checked in, and no later check-in on that pass day.
+    /// Not checked in.
     Out,
     /// Out by an exit, so recently that the phone may still be in range. Only network evidence meets this phase.
     Left,
@@ -27,12 +25,6 @@ pub enum Phase {
     In,
     /// Checked in; the network has seen a device of theirs during it, so that silence means something.
     Tracked,
-    /// Inside a check-in that an exit has closed.
-    Covered,
-    /// In a check-in that we closed ourselves, without having heard of this exit: inside it, or soon after its end.
-    Lapsed,
-    /// Not checked in then, but a check-in began later on that pass day.
-    Before,
 }
 
 /// What a claim says, seen from the life cycle.
@@ -40,11 +32,8 @@ pub enum Phase {
 pub enum Input {
     /// Somebody came in.
     Entry,
-    /// Somebody went out; `overtaken` when later events have shown them inside again.
-    Exit {
-        /// A later entry, or signs of life long after it, are already known.
-        overtaken: bool,
-    },
+    /// Somebody went out.
+    Exit,
     /// Somebody is there, by a door that only refreshes.
     Activity,
     /// The device itself sent something.
@@ -54,21 +43,14 @@ pub enum Input {
         /// Within two silence limits of the last strong evidence.
         fresh: bool,
     },
+    /// The directory says that they may no longer be in.
+    Withdrawn,
     /// Nothing was heard for longer than the silence limit.
     Silence,
     /// The pass day ended.
     CutOff,
-}
-
-/// May this claim open a check-in?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// Yes.
-    Admitted,
-    /// No, and that is a failed check-in.
-    Refused(Reason),
-    /// No, and that is nobody's fault (too short a stay, a site where the network opens nothing).
-    Held(Note),
+    /// Their pass no longer covers the visit.
+    PassEnd,
 }
 
 /// What closed a check-in.
@@ -76,27 +58,40 @@ pub enum Admission {
 pub enum CloseBy {
     /// An exit: `AutoCheckout` false.
     Exit,
+    /// The directory: they may no longer be in.
+    Withdrawn,
     /// Silence: closed at the last activity.
     Silence,
     /// The daily cut-off.
     CutOff,
+    /// The end of what the pass covers.
+    PassEnd,
+}
+
+impl CloseBy {
+    /// The word for the sighting log.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Withdrawn => "withdrawn",
+            Self::Silence => "silence",
+            Self::CutOff => "cut_off",
+            Self::PassEnd => "pass_end",
+        }
+    }
 }
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A new check-in.
-    Open,
+    /// A check-in, if they are admitted.
+    Ask,
     /// `LastActivity`, devices and the like are brought up to date.
     Refresh,
     /// The check-in ends.
     Close(CloseBy),
-    /// The next check-in of that day began earlier than we thought.
-    MoveBack,
     /// Remembered with the check-in that was left, so that lingering can go on.
     Linger,
-    /// A failed check-in.
-    Fail(Reason),
     /// Only the sighting log.
     Record(Note),
     /// A timer that no longer applies.
@@ -104,74 +99,48 @@ pub enum Step {
 }
 
 /// The table above.
-pub fn step(phase: Phase, input: Input, admission: Admission) -> Step {
+pub fn step(phase: Phase, input: Input) -> Step {
     match input {
-        Input::Entry => entry(phase, admission),
-        Input::Exit { overtaken } => exit(phase, overtaken),
-        Input::Activity => activity(phase),
-        Input::Strong => strong(phase, admission),
-        Input::Weak { fresh } => weak(phase, fresh),
+        Input::Entry => match phase {
+            Phase::Out | Phase::Left => Step::Ask,
+            Phase::In | Phase::Tracked => Step::Refresh,
+        },
+        Input::Exit => leave(phase, CloseBy::Exit, Note::NotCheckedIn),
+        Input::Activity => match phase {
+            Phase::In | Phase::Tracked => Step::Refresh,
+            Phase::Out | Phase::Left => Step::Record(Note::NotCheckedIn),
+        },
+        Input::Strong => match phase {
+            Phase::Out => Step::Ask,
+            Phase::Left => Step::Linger,
+            Phase::In | Phase::Tracked => Step::Refresh,
+        },
+        Input::Weak { fresh } => match phase {
+            Phase::Tracked if fresh => Step::Refresh,
+            Phase::Left => Step::Linger,
+            Phase::Out | Phase::In | Phase::Tracked => Step::Record(Note::WeakEvidence),
+        },
+        Input::Withdrawn => leave(phase, CloseBy::Withdrawn, Note::Late),
         Input::Silence => match phase {
             Phase::Tracked => Step::Close(CloseBy::Silence),
-            Phase::Out | Phase::Left | Phase::In | Phase::Covered | Phase::Lapsed | Phase::Before => Step::Nothing,
+            Phase::Out | Phase::Left | Phase::In => Step::Nothing,
         },
-        Input::CutOff => match phase {
-            Phase::In | Phase::Tracked => Step::Close(CloseBy::CutOff),
-            Phase::Out | Phase::Left | Phase::Covered | Phase::Lapsed | Phase::Before => Step::Nothing,
-        },
+        Input::CutOff => end(phase, CloseBy::CutOff),
+        Input::PassEnd => end(phase, CloseBy::PassEnd),
     }
 }
 
-fn entry(phase: Phase, admission: Admission) -> Step {
+fn leave(phase: Phase, by: CloseBy, out: Note) -> Step {
     match phase {
-        Phase::Out | Phase::Left => admitted(admission, Step::Open),
-        Phase::Before => admitted(admission, Step::MoveBack),
-        Phase::In | Phase::Tracked => Step::Refresh,
-        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
+        Phase::In | Phase::Tracked => Step::Close(by),
+        Phase::Out | Phase::Left => Step::Record(out),
     }
 }
 
-fn exit(phase: Phase, overtaken: bool) -> Step {
+fn end(phase: Phase, by: CloseBy) -> Step {
     match phase {
-        Phase::In | Phase::Tracked | Phase::Lapsed if overtaken => Step::Record(Note::Late),
-        Phase::In | Phase::Tracked | Phase::Lapsed => Step::Close(CloseBy::Exit),
-        Phase::Out | Phase::Left | Phase::Before => Step::Record(Note::NotCheckedIn),
-        Phase::Covered => Step::Record(Note::Late),
-    }
-}
-
-fn activity(phase: Phase) -> Step {
-    match phase {
-        Phase::In | Phase::Tracked => Step::Refresh,
-        Phase::Out | Phase::Left | Phase::Before => Step::Record(Note::NotCheckedIn),
-        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
-    }
-}
-
-fn strong(phase: Phase, admission: Admission) -> Step {
-    match phase {
-        Phase::Out => admitted(admission, Step::Open),
-        Phase::Left => Step::Linger,
-        Phase::In | Phase::Tracked => Step::Refresh,
-        Phase::Covered | Phase::Lapsed => Step::Record(Note::Late),
-        Phase::Before => admitted(admission, Step::MoveBack),
-    }
-}
-
-fn weak(phase: Phase, fresh: bool) -> Step {
-    match phase {
-        Phase::Tracked if fresh => Step::Refresh,
-        Phase::Left => Step::Linger,
-        Phase::Out | Phase::In | Phase::Tracked => Step::Record(Note::WeakEvidence),
-        Phase::Covered | Phase::Lapsed | Phase::Before => Step::Record(Note::Late),
-    }
-}
-
-fn admitted(admission: Admission, then: Step) -> Step {
-    match admission {
-        Admission::Admitted => then,
-        Admission::Refused(reason) => Step::Fail(reason),
-        Admission::Held(note) => Step::Record(note),
+        Phase::In | Phase::Tracked => Step::Close(by),
+        Phase::Out | Phase::Left => Step::Nothing,
     }
 }
 
@@ -179,45 +148,32 @@ fn admitted(admission: Admission, then: Step) -> Step {
 mod tests {
     use super::*;
 
-    const PHASES: [Phase; 7] =
-        [Phase::Out, Phase::Left, Phase::In, Phase::Tracked, Phase::Covered, Phase::Lapsed, Phase::Before];
+    const PHASES: [Phase; 4] = [Phase::Out, Phase::Left, Phase::In, Phase::Tracked];
 
     /// The table of the module's page, a row per input, a column per phase.
     #[test]
     fn every_cell_of_the_table_is_as_drawn() {
-        use Step::{Close, Linger, MoveBack, Nothing, Open, Record, Refresh};
+        use Step::{Ask, Close, Linger, Nothing, Record, Refresh};
         let out = Record(Note::NotCheckedIn);
         let late = Record(Note::Late);
         let weak = Record(Note::WeakEvidence);
-        let table: [(Input, [Step; 7]); 9] = [
-            //                                    Out      Left     In                      Tracked                  Covered  Lapsed  Before
-            (Input::Entry, [Open, Open, Refresh, Refresh, late, late, MoveBack]),
-            (
-                Input::Exit { overtaken: false },
-                [out, out, Close(CloseBy::Exit), Close(CloseBy::Exit), late, Close(CloseBy::Exit), out],
-            ),
-            (Input::Exit { overtaken: true }, [out, out, late, late, late, late, out]),
-            (Input::Activity, [out, out, Refresh, Refresh, late, late, out]),
-            (Input::Strong, [Open, Linger, Refresh, Refresh, late, late, MoveBack]),
-            (Input::Weak { fresh: true }, [weak, Linger, weak, Refresh, late, late, late]),
-            (Input::Weak { fresh: false }, [weak, Linger, weak, weak, late, late, late]),
-            (Input::Silence, [Nothing, Nothing, Nothing, Close(CloseBy::Silence), Nothing, Nothing, Nothing]),
-            (
-                Input::CutOff,
-                [Nothing, Nothing, Close(CloseBy::CutOff), Close(CloseBy::CutOff), Nothing, Nothing, Nothing],
-            ),
+        let close = |by| [Close(by), Close(by)];
+        let table: [(Input, [Step; 2], [Step; 2]); 10] = [
+            //                             Out      Left      In       Tracked
+            (Input::Entry, [Ask, Ask], [Refresh, Refresh]),
+            (Input::Exit, [out, out], close(CloseBy::Exit)),
+            (Input::Activity, [out, out], [Refresh, Refresh]),
+            (Input::Strong, [Ask, Linger], [Refresh, Refresh]),
+            (Input::Weak { fresh: true }, [weak, Linger], [weak, Refresh]),
+            (Input::Weak { fresh: false }, [weak, Linger], [weak, weak]),
+            (Input::Withdrawn, [late, late], close(CloseBy::Withdrawn)),
+            (Input::Silence, [Nothing, Nothing], [Nothing, Close(CloseBy::Silence)]),
+            (Input::CutOff, [Nothing, Nothing], close(CloseBy::CutOff)),
+            (Input::PassEnd, [Nothing, Nothing], close(CloseBy::PassEnd)),
         ];
-        for (input, row) in table {
-            for (phase, expected) in PHASES.into_iter().zip(row) {
-                assert_eq!(step(phase, input, Admission::Admitted), expected, "{phase:?} × {input:?}");
-                let refused = step(phase, input, Admission::Refused(Reason::CoworkerInactive));
-                let held = step(phase, input, Admission::Held(Note::DwellNotReached));
-                if matches!(expected, Open | MoveBack) {
-                    assert_eq!(refused, Step::Fail(Reason::CoworkerInactive), "{phase:?} × {input:?}, refused");
-                    assert_eq!(held, Record(Note::DwellNotReached), "{phase:?} × {input:?}, held");
-                } else {
-                    assert_eq!((refused, held), (expected, expected), "{phase:?} × {input:?} asks for no admission");
-                }
+        for (input, away, there) in table {
+            for (phase, expected) in PHASES.into_iter().zip(away.into_iter().chain(there)) {
+                assert_eq!(step(phase, input), expected, "{phase:?} × {input:?}");
             }
         }
     }

@@ -4,32 +4,34 @@
 //! reach the pipeline's memory.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use uuid::Uuid;
 
-use super::memory::{Memory, Unrecognised};
+use super::{
+    logged::{self, Point},
+    memory::{Memory, Unrecognised},
+    walk::{self, Difference, Entry, Span, Walk, Walked},
+};
 use crate::{
     clock::{Now, WallTime},
     directory::{Coworker, Directory, Match},
     engine::{
-        self, Claim, ClaimKind, Decision, Rules, Standing, Visit,
-        admission::{self, DoorVerdict, PresenceVerdict},
+        self, Decision, Gate, Person, Rules, Standing, Visit,
+        admission::{self, Doorkeeper, PresenceVerdict, Said},
         decision::{Note, Outcome, Reason},
+        heard::HeardTimes,
     },
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
     settings::{Door, NetworkOpens, Site},
     sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
-    store::{Changes, LogLine, NewFailure},
+    store::{Changes, LogLine, NewFailure, Past},
 };
-
-/// Network presences of one device and outcome are one line of the log per this span, so that a laptop that speaks
-/// every minute fills four lines an hour.
-const LOG_SPAN: Duration = Duration::from_mins(15);
 
 /// What a site decides by.
 #[derive(Clone, Debug)]
@@ -52,35 +54,94 @@ impl Rulebook {
     }
 }
 
-/// Whose standing a batch needs, and from when on: the earliest that it claims of each. Where the network opens only
-/// after a door, a door that let somebody in counts for the whole day, so all visits since `since` are needed.
+/// How far ahead of ours a controller's clock may be: what the log holds from later than that was written by a clock that
+/// was wrong, and decides nothing before its time has come.
+const AHEAD: Duration = Duration::from_mins(5);
+
+/// What came later than this is only recorded. Controllers are believed for two days unless a source says otherwise.
+const DECIDED_AGAIN: Duration = Duration::from_hours(8 * 24);
+
+/// When a coworker of a batch is first and last spoken of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Spoken {
+    /// The first evidence.
+    earliest: WallTime,
+    /// The first instant at which anything is decided.
+    first_at: WallTime,
+}
+
+/// Whom a batch speaks of. A tap is compared with those just before it, so it is decided again when there are any.
 pub(super) fn who(
     sightings: &[&Sighting],
     presences: &[&Presence],
     directory: &Directory,
-    opens: NetworkOpens,
-    since: WallTime,
-) -> BTreeMap<CoworkerId, WallTime> {
+    site: &Site,
+) -> BTreeMap<CoworkerId, Spoken> {
     let one = |found: Match<'_>| match found {
         Match::One(coworker) => Some(coworker.id),
         Match::Nobody | Match::Several => None,
     };
     let by_door = sightings.iter().filter_map(|sighting| {
         let credential = sighting.event.credential.as_ref()?;
-        Some((one(directory.by_credential(credential))?, sighting.event_at))
+        let first_at = sighting.event_at.minus(site.debounce);
+        Some((one(directory.by_credential(credential))?, Spoken { earliest: sighting.event_at, first_at }))
     });
     let by_network = presences.iter().filter_map(|presence| {
-        let from = match opens {
-            NetworkOpens::AfterDoor => since,
-            NetworkOpens::Always | NetworkOpens::Never => presence.first_at.min(presence.last_at),
-        };
-        Some((one(directory.by_mac(presence.mac))?, from))
+        let earliest = presence.first_at.min(presence.last_at);
+        Some((one(directory.by_mac(presence.mac))?, Spoken { earliest, first_at: presence.last_at }))
     });
-    let mut earliest = BTreeMap::new();
-    for (coworker, at) in by_door.chain(by_network) {
-        earliest.entry(coworker).and_modify(|known: &mut WallTime| *known = at.min(*known)).or_insert(at);
+    let mut all = BTreeMap::new();
+    for (coworker, spoken) in by_door.chain(by_network) {
+        let sooner = |known: &mut Spoken| {
+            known.earliest = known.earliest.min(spoken.earliest);
+            known.first_at = known.first_at.min(spoken.first_at);
+        };
+        all.entry(coworker).and_modify(sooner).or_insert(spoken);
     }
-    earliest
+    all
+}
+
+/// The latest instant of which the log is believed.
+pub(super) fn horizon(now: WallTime) -> WallTime {
+    now.plus(AHEAD)
+}
+
+/// What a batch asks the database of its people.
+#[derive(Debug)]
+pub(super) struct Questions {
+    /// The earliest instant that visits of each are needed of.
+    pub(super) standings: BTreeMap<CoworkerId, WallTime>,
+    /// From when on those are decided again of whom something came late: the beginning of that pass day.
+    pub(super) again: BTreeMap<CoworkerId, WallTime>,
+}
+
+impl Questions {
+    /// `frontiers` are the last things that the log knows of each.
+    pub(super) fn new(
+        spoken: &BTreeMap<CoworkerId, Spoken>,
+        frontiers: &BTreeMap<CoworkerId, WallTime>,
+        book: &Rulebook,
+        now: WallTime,
+    ) -> Self {
+        let calendar = book.rules().calendar;
+        let oldest = now.minus(DECIDED_AGAIN);
+        let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
+            let late = frontiers.get(coworker).is_some_and(|frontier| spoken.first_at <= *frontier);
+            (late && spoken.first_at >= oldest).then(|| (*coworker, calendar.pass_day(spoken.first_at).start))
+        };
+        let again: BTreeMap<CoworkerId, WallTime> = spoken.iter().filter_map(late).collect();
+        let standings = spoken.iter().map(|(coworker, spoken)| {
+            let day = || calendar.pass_day(spoken.earliest).start;
+            let earliest = match (again.get(coworker), book.site.network_opens) {
+                (Some(from), _) => *from,
+                // A door that let somebody in counts for the whole day.
+                (None, NetworkOpens::AfterDoor) => day(),
+                (None, NetworkOpens::Always | NetworkOpens::Never) => spoken.earliest,
+            };
+            (*coworker, earliest)
+        });
+        Self { standings: standings.collect(), again }
+    }
 }
 
 /// What a batch writes, and what it will have meant.
@@ -89,20 +150,36 @@ pub(super) struct Plan<'a> {
     book: &'a Rulebook,
     rules: Rules,
     memory: &'a Memory,
+    heard: &'a HeardTimes,
     now: Now,
-    standings: BTreeMap<CoworkerId, Standing>,
-    before: BTreeMap<CoworkerId, Vec<Visit>>,
+    /// As the database has them.
+    before: BTreeMap<CoworkerId, Standing>,
+    frontiers: BTreeMap<CoworkerId, WallTime>,
+    pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    /// As they are after the batch.
+    after: BTreeMap<CoworkerId, Standing>,
     failures: Vec<NewFailure>,
     log: BTreeMap<SightingKey, LogLine>,
     /// What each log line means if its failure turns out to be a repetition.
     failing: BTreeMap<Uuid, SightingKey>,
+    gone: Difference,
     /// New in memory once it is committed.
     taps: Memory,
     reports: BTreeSet<MacAddr>,
     outcomes: Vec<(Outcome, Option<Reason>, Option<Uuid>)>,
     /// Whose open check-in the network has just refreshed.
-    heard: BTreeSet<CoworkerId>,
+    heard_now: BTreeSet<CoworkerId>,
+    decided_again: u64,
     left_out: u64,
+}
+
+/// What the database said about the people of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) standings: BTreeMap<CoworkerId, Standing>,
+    pub(super) frontiers: BTreeMap<CoworkerId, WallTime>,
+    /// Everything since an instant, of those of whom something came late.
+    pub(super) pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
 }
 
 impl<'a> Plan<'a> {
@@ -110,25 +187,30 @@ impl<'a> Plan<'a> {
         directory: &'a Directory,
         book: &'a Rulebook,
         memory: &'a Memory,
-        standings: BTreeMap<CoworkerId, Standing>,
+        heard: &'a HeardTimes,
+        found: Found,
         now: Now,
     ) -> Self {
-        let before = standings.iter().map(|(id, standing)| (*id, standing.visits().to_vec())).collect();
         Self {
             directory,
             book,
             rules: book.rules(),
             memory,
+            heard,
             now,
-            standings,
-            before,
+            before: found.standings,
+            frontiers: found.frontiers,
+            pasts: found.pasts,
+            after: BTreeMap::new(),
             failures: Vec::new(),
             log: BTreeMap::new(),
             failing: BTreeMap::new(),
+            gone: Difference::default(),
             taps: Memory::new(),
             reports: BTreeSet::new(),
             outcomes: Vec::new(),
-            heard: BTreeSet::new(),
+            heard_now: BTreeSet::new(),
+            decided_again: 0,
             left_out: 0,
         }
     }
@@ -142,21 +224,47 @@ impl<'a> Plan<'a> {
         decided: &BTreeSet<SightingKey>,
         mut new_id: impl FnMut() -> Uuid,
     ) {
-        enum Item<'i> {
-            Door(&'i Sighting),
-            Network(&'i Presence),
-        }
-        let doors = sightings.iter().map(|sighting| (sighting.event_at, Item::Door(sighting)));
-        let network = presences.iter().map(|presence| (presence.last_at, Item::Network(presence)));
-        let mut items: Vec<(WallTime, Item<'_>)> = doors.chain(network).collect();
-        items.sort_by_key(|(at, _)| *at);
-        for (_, item) in items {
-            match item {
-                Item::Door(sighting) if decided.contains(&sighting.key) || self.log.contains_key(&sighting.key) => {
-                    self.outcomes.push((Outcome::Duplicate, None, None));
+        let mut people: BTreeMap<CoworkerId, Vec<Entry>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for sighting in sightings {
+            if decided.contains(&sighting.key) || !seen.insert(&sighting.key) {
+                self.outcomes.push((Outcome::Duplicate, None, None));
+                continue;
+            }
+            let site = &self.book.site;
+            let (said, coworker) =
+                admission::judge_door(&sighting.event, self.directory, &self.book.doors, site.business);
+            match coworker {
+                Some(coworker) => {
+                    let line = LogLine {
+                        coworker_id: Some(coworker.id),
+                        claim: Some(logged::said_text(&said)),
+                        ..self.door_line(sighting)
+                    };
+                    people.entry(coworker.id).or_default().push(Entry::door(line, said));
                 }
-                Item::Door(sighting) => self.door(sighting, new_id()),
-                Item::Network(presence) => self.presence(presence, new_id()),
+                None => self.stranger(sighting, said, new_id()),
+            }
+        }
+        for presence in presences {
+            match admission::judge_presence(presence, self.directory, &self.book.site) {
+                PresenceVerdict::Nothing => self.outcomes.push((Outcome::Recorded, None, None)),
+                PresenceVerdict::Fail(reason) => self.unclaimed(presence, reason, new_id()),
+                PresenceVerdict::Claim { coworker, barrier } => {
+                    let line = LogLine {
+                        mac: Some(presence.mac),
+                        coworker_id: Some(coworker.id),
+                        claim: Some(logged::network_text(barrier)),
+                        ..self.network_line(presence)
+                    };
+                    let entry = Entry::network(line, presence.mac, barrier, Point::of(presence));
+                    people.entry(coworker.id).or_default().push(entry);
+                }
+            }
+        }
+        for (coworker, entries) in people {
+            if let Some(coworker) = self.directory.coworker(coworker) {
+                self.walk(coworker, entries, &mut new_id);
             }
         }
     }
@@ -169,104 +277,117 @@ impl<'a> Plan<'a> {
         }
         let key = SightingKey(format!("rejected/{source}/{id}"));
         let line = LogLine {
+            key: key.clone(),
+            source: source.to_owned(),
+            kind: Cow::Borrowed("rejected"),
             door: Some(without_numbers(&rejection.topic)),
-            reason: Some(rejection.why.word()),
-            ..self.line(key.clone(), source, "rejected", self.now.wall, Outcome::Rejected)
+            decision: Cow::Borrowed(Outcome::Rejected.word()),
+            reason: Some(Cow::Borrowed(rejection.why.word())),
+            ..self.blank()
         };
         self.log.insert(key, line);
     }
 
-    fn door(&mut self, sighting: &Sighting, id: Uuid) {
-        let repeated = self.memory.is_repeated(sighting, self.book.site.debounce)
-            || self.taps.is_repeated(sighting, self.book.site.debounce);
-        let verdict = if repeated && sighting.event.kind.names_somebody() {
-            DoorVerdict::Record(Note::RepeatedTap, None)
-        } else {
-            admission::judge_door(&sighting.event, self.directory, &self.book.doors, self.book.site.business)
-        };
-        if !repeated && sighting.event.kind.names_somebody() {
+    /// Decides what is new of a coworker; all since then, when something came late.
+    fn walk(&mut self, coworker: &Coworker, mut entries: Vec<Entry>, new_id: &mut dyn FnMut() -> Uuid) {
+        let person = self.person(coworker);
+        let doorkeeper = self.doorkeeper();
+        let blank = self.blank();
+        let walk = self.walk_of(&person, &doorkeeper, &blank);
+        let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
+        let horizon = horizon(self.now.wall);
+        if let Some((from, past)) = self.pasts.get(&coworker.id) {
+            let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
+            let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
+            let kept = if walk::is_complete(&walked_before, past) { Entry::again(&past.lines) } else { None };
+            if let Some(kept) = kept {
+                entries.extend(kept);
+                let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, new_id);
+                let difference = walked.compare(&walked_before, &base, past);
+                self.decided_again += 1;
+                self.gone.gone_visits.extend(difference.gone_visits);
+                self.gone.gone_failures.extend(difference.gone_failures);
+                self.gone.gone_lines.extend(difference.gone_lines);
+                self.take(coworker.id, walked);
+                return;
+            }
+        }
+        let frontier = self.frontiers.get(&coworker.id).copied();
+        let (late, entries): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| frontier.is_some_and(|frontier| entry.at() < frontier));
+        let mut walked = walk.walk(standing, entries, Span::New, new_id);
+        walk.note_late(late, &mut walked);
+        self.take(coworker.id, walked);
+    }
+
+    fn take(&mut self, coworker: CoworkerId, walked: Walked) {
+        self.after.insert(coworker, walked.standing);
+        self.log.extend(walked.lines);
+        self.failures.extend(walked.failures);
+        self.failing.extend(walked.failing);
+        self.outcomes.extend(walked.outcomes);
+        if walked.heard {
+            self.heard_now.insert(coworker);
+        }
+    }
+
+    fn person(&self, coworker: &Coworker) -> Person {
+        let site = &self.book.site;
+        Person {
+            coworker: coworker.id,
+            then: coworker.snapshot(),
+            business: site.business,
+            business_name: Some(self.directory.business(site.business).unwrap_or(&site.name).to_owned()),
+        }
+    }
+
+    fn doorkeeper(&self) -> Doorkeeper<'a> {
+        Doorkeeper { site: &self.book.site, calendar: self.rules.calendar }
+    }
+
+    fn walk_of<'w>(&'w self, person: &'w Person, gate: &'w dyn Gate, blank: &'w LogLine) -> Walk<'w> {
+        Walk {
+            person,
+            rules: &self.rules,
+            heard: self.heard,
+            gate,
+            debounce: self.book.site.debounce,
+            now: self.now.wall,
+            blank,
+        }
+    }
+
+    /// A door event that names nobody whom we know.
+    fn stranger(&mut self, sighting: &Sighting, said: Said, id: Uuid) {
+        let names = sighting.event.kind.names_somebody();
+        let repeated = names
+            && (self.memory.is_repeated(sighting, self.book.site.debounce)
+                || self.taps.is_repeated(sighting, self.book.site.debounce));
+        if names && !repeated {
             self.taps.tapped(sighting);
         }
-        let (decision, coworker) = match verdict {
-            DoorVerdict::Record(note, coworker) => (Decision::recorded(note), coworker.map(|coworker| coworker.id)),
-            DoorVerdict::Fail(reason, coworker) => {
-                self.fail(sighting.event_at, CheckinSource::DoorAccess, reason, coworker, None, id);
-                (Decision::failed(reason), coworker.map(|coworker| coworker.id))
+        let decision = match said {
+            Said::Claim { .. } | Said::Fail(_) | Said::Record(_) if repeated => Decision::recorded(Note::RepeatedTap),
+            Said::Fail(reason) => {
+                self.fail(sighting.event_at, CheckinSource::DoorAccess, reason, None, id);
+                Decision::failed(reason)
             }
-            DoorVerdict::Claim { coworker, action, admission } => {
-                let kind = ClaimKind::Door { action, at: sighting.event_at };
-                let decision = self.claim(coworker, kind, admission, id);
-                if let Some(reason) = decision.reason {
-                    self.fail(sighting.event_at, CheckinSource::DoorAccess, reason, Some(coworker), None, id);
-                }
-                (decision, Some(coworker.id))
-            }
+            Said::Record(note) => Decision::recorded(note),
+            Said::Claim { .. } => Decision::recorded(Note::NamesNobody),
         };
-        self.finish_door(sighting, &decision, coworker);
-    }
-
-    fn finish_door(&mut self, sighting: &Sighting, decision: &Decision, coworker: Option<CoworkerId>) {
         self.outcomes.push((decision.outcome, decision.reason, None));
-        let event = &sighting.event;
-        let key = sighting.key.clone();
         let line = LogLine {
-            door: Some(event.door.0.clone()),
-            direction: Some(direction(event.direction)),
-            credential: logged_credential(event),
-            coworker_id: coworker,
-            time_quality: quality(sighting.time_quality),
-            received_at: sighting.arrived.wall,
-            reason: decision.word(),
-            checkin: decision.visit,
-            ..self.line(key.clone(), &sighting.source, event.kind.word(), sighting.event_at, decision.outcome)
+            decision: Cow::Borrowed(decision.outcome.word()),
+            reason: decision.word().map(Cow::Borrowed),
+            ..self.door_line(sighting)
         };
-        self.log.insert(key, line);
-    }
-
-    fn presence(&mut self, presence: &Presence, id: Uuid) {
-        let standings = &self.standings;
-        let verdict = admission::judge_presence(
-            presence,
-            self.directory,
-            &self.book.site,
-            &self.rules.calendar,
-            |coworker: &Coworker| standings.get(&coworker.id),
-        );
-        match verdict {
-            PresenceVerdict::Nothing => self.outcomes.push((Outcome::Recorded, None, None)),
-            PresenceVerdict::Fail(reason) => self.unclaimed(presence, reason, id),
-            PresenceVerdict::Claim { coworker, admission } => {
-                let kind = ClaimKind::Network {
-                    mac: presence.mac,
-                    since: presence.since,
-                    first_at: presence.first_at,
-                    last_at: presence.last_at,
-                    strong_at: presence.last_strong_at,
-                };
-                let decision = self.claim(coworker, kind, admission, id);
-                if matches!(decision.outcome, Outcome::Opened | Outcome::Refreshed) {
-                    self.heard.insert(coworker.id);
-                }
-                let once = decision.reason.map(|reason| {
-                    self.fail(
-                        presence.last_at,
-                        CheckinSource::NetworkActivity,
-                        reason,
-                        Some(coworker),
-                        Some(presence.mac),
-                        id,
-                    );
-                });
-                self.finish_presence(presence, &decision, Some(coworker.id), once.map(|()| id));
-            }
-        }
+        self.log.insert(line.key.clone(), line);
     }
 
     /// A device that nobody, or more than one person, has registered: one failed check-in per pass day, and a bound.
     fn unclaimed(&mut self, presence: &Presence, reason: Reason, id: Uuid) {
         if reason != Reason::UnrecognisedDevice {
-            self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, None, Some(presence.mac), id);
-            self.finish_presence(presence, &Decision::failed(reason), None, Some(id));
+            self.fail_device(presence, reason, id);
             return;
         }
         let day = self.rules.calendar.pass_day(presence.last_at);
@@ -281,8 +402,7 @@ impl<'a> Plan<'a> {
             Unrecognised::New if full => self.leave_out(),
             Unrecognised::New => {
                 self.reports.insert(presence.mac);
-                self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, None, Some(presence.mac), id);
-                self.finish_presence(presence, &Decision::failed(reason), None, Some(id));
+                self.fail_device(presence, reason, id);
             }
         }
     }
@@ -292,21 +412,12 @@ impl<'a> Plan<'a> {
         self.outcomes.push((Outcome::Recorded, None, None));
     }
 
-    fn finish_presence(
-        &mut self,
-        presence: &Presence,
-        decision: &Decision,
-        coworker: Option<CoworkerId>,
-        failure: Option<Uuid>,
-    ) {
-        self.outcomes.push((decision.outcome, decision.reason, failure));
-        let word = decision.word().unwrap_or(decision.outcome.word());
-        let span = i64::try_from(LOG_SPAN.as_millis()).unwrap_or(i64::MAX);
-        let bucket = WallTime::from_millis(presence.last_at.millis() / span * span);
-        let key = SightingKey(format!("network/{}/{}/{bucket}/{word}", presence.interface, presence.mac));
-        if let Some(failure) = failure {
-            self.failing.insert(failure, key.clone());
-        }
+    fn fail_device(&mut self, presence: &Presence, reason: Reason, id: Uuid) {
+        self.fail(presence.last_at, CheckinSource::NetworkActivity, reason, Some(presence.mac), id);
+        self.outcomes.push((Outcome::Failed, Some(reason), Some(id)));
+        let day = self.rules.calendar.pass_day(presence.last_at).start;
+        let key = SightingKey(format!("network/{}/{}/{day}/{}", presence.interface, presence.mac, reason.code()));
+        self.failing.insert(id, key.clone());
         if let Some(known) = self.log.get_mut(&key) {
             known.last_at = known.last_at.max(presence.last_at);
             known.strong_at = known.strong_at.max(presence.last_strong_at);
@@ -314,55 +425,24 @@ impl<'a> Plan<'a> {
             return;
         }
         let line = LogLine {
+            key: key.clone(),
             mac: Some(presence.mac),
-            coworker_id: coworker,
-            last_at: presence.last_at,
+            decision: Cow::Borrowed(Outcome::Failed.word()),
+            reason: Some(Cow::Borrowed(reason.code())),
             strong_at: presence.last_strong_at,
-            reason: decision.word(),
-            checkin: decision.visit,
             frames: presence.frames,
-            received_at: presence.arrived.wall,
-            ..self.line(key.clone(), &presence.interface, "network", presence.first_at, decision.outcome)
+            ..self.network_line(presence)
         };
         self.log.insert(key, line);
     }
 
-    fn claim(
-        &mut self,
-        coworker: &Coworker,
-        kind: ClaimKind,
-        admission: engine::life::Admission,
-        id: Uuid,
-    ) -> Decision {
-        let site = &self.book.site;
-        let claim = Claim {
-            coworker: coworker.id,
-            kind,
-            admission,
-            new_visit: id,
-            then: coworker.snapshot(),
-            business: site.business,
-            business_name: Some(self.directory.business(site.business).unwrap_or(&site.name).to_owned()),
-        };
-        let standing = self.standings.entry(coworker.id).or_default();
-        engine::decide(standing, claim, &self.rules, self.now.wall)
-    }
-
-    fn fail(
-        &mut self,
-        attempt_at: WallTime,
-        source: CheckinSource,
-        reason: Reason,
-        coworker: Option<&Coworker>,
-        mac: Option<MacAddr>,
-        id: Uuid,
-    ) {
+    fn fail(&mut self, attempt_at: WallTime, source: CheckinSource, reason: Reason, mac: Option<MacAddr>, id: Uuid) {
         let site = &self.book.site;
         let day = self.rules.calendar.pass_day(attempt_at).start;
         self.failures.push(NewFailure {
             unique_id: id,
-            coworker: coworker.map(|coworker| coworker.id),
-            then: coworker.map_or_else(Snapshot::default, Coworker::snapshot),
+            coworker: None,
+            then: Snapshot::default(),
             business: site.business,
             business_name: Some(self.directory.business(site.business).unwrap_or(&site.name).to_owned()),
             attempt_at,
@@ -373,50 +453,98 @@ impl<'a> Plan<'a> {
         });
     }
 
-    fn line(&self, key: SightingKey, source: &str, kind: &'static str, at: WallTime, outcome: Outcome) -> LogLine {
+    fn door_line(&self, sighting: &Sighting) -> LogLine {
+        let event = &sighting.event;
         LogLine {
-            key,
+            key: sighting.key.clone(),
+            source: sighting.source.to_string(),
+            kind: Cow::Borrowed(event.kind.word()),
+            door: Some(event.door.0.clone()),
+            direction: Some(Cow::Borrowed(direction(event.direction))),
+            credential: logged_credential(event),
+            event_at: sighting.event_at,
+            last_at: sighting.event_at,
+            time_quality: Cow::Borrowed(quality(sighting.time_quality)),
+            received_at: sighting.arrived.wall,
+            ..self.blank()
+        }
+    }
+
+    fn network_line(&self, presence: &Presence) -> LogLine {
+        LogLine {
+            source: presence.interface.to_string(),
+            kind: Cow::Borrowed(walk::NETWORK),
+            event_at: presence.first_at,
+            last_at: presence.last_at,
+            received_at: presence.arrived.wall,
+            ..self.blank()
+        }
+    }
+
+    fn blank(&self) -> LogLine {
+        LogLine {
+            key: SightingKey(String::new()),
             business_id: self.book.site.business,
-            source: source.to_owned(),
+            source: String::new(),
             door: None,
-            kind,
+            kind: Cow::Borrowed(""),
             direction: None,
             credential: None,
             mac: None,
             coworker_id: None,
-            event_at: at,
-            last_at: at,
+            event_at: self.now.wall,
+            last_at: self.now.wall,
             strong_at: None,
-            time_quality: quality(TimeQuality::Arrival),
+            time_quality: Cow::Borrowed(quality(TimeQuality::Arrival)),
             received_at: self.now.wall,
-            decision: outcome.word(),
+            decision: Cow::Borrowed(Outcome::Recorded.word()),
             reason: None,
             checkin: None,
             frames: 0,
+            claim: None,
+            points: None,
+            directory_version: Some(self.directory.version),
         }
     }
 
     /// Closes visits whose timers are due, unless the database knows better.
     pub(super) fn time_out(&mut self, due: &[super::memory::Due]) {
         for due in due {
-            let Some(standing) = self.standings.get_mut(&due.coworker) else {
+            let Some(standing) = self.before.get(&due.coworker) else {
                 continue;
             };
-            let unchanged = standing
-                .open()
-                .is_some_and(|open| open.unique_id == due.visit && open.last_activity <= due.last_activity);
-            let same = standing.open().is_some_and(|open| open.unique_id == due.visit);
-            if unchanged || (same && due.timeout == engine::Timeout::CutOff) {
-                engine::time_out(standing, due.timeout, &self.rules);
-            }
+            let open = standing.open().filter(|open| open.unique_id == due.visit);
+            let Some(open) =
+                open.filter(|open| open.last_activity <= due.last_activity || due.timeout == engine::Timeout::CutOff)
+            else {
+                continue;
+            };
+            let at = match due.timeout {
+                engine::Timeout::CutOff => self.rules.calendar.pass_day(open.from).end,
+                engine::Timeout::Silence => self
+                    .heard
+                    .run_out(open.last_activity, self.rules.idle_limit)
+                    .map_or(self.now.wall, |at| at.min(self.now.wall)),
+            };
+            let person = Person {
+                coworker: due.coworker,
+                then: open.then.clone(),
+                business: open.business,
+                business_name: open.business_name.clone(),
+            };
+            let (doorkeeper, blank) = (self.doorkeeper(), self.blank());
+            let walk = self.walk_of(&person, &doorkeeper, &blank);
+            let walked = walk.time_out(standing.clone(), due.timeout, at);
+            self.take(due.coworker, walked);
         }
     }
 
-    /// The visits to be written: those that the database does not have yet, and those that differ from what it said.
+    /// The visits to be written: those that the database does not have yet, those that differ from what it said, and
+    /// those that never were.
     pub(super) fn visits(&self) -> Changes<'_> {
-        let mut changes = Changes::default();
-        for (coworker, standing) in &self.standings {
-            let before = self.before.get(coworker).map_or(&[][..], Vec::as_slice);
+        let mut changes = Changes { gone: self.gone.gone_visits.clone(), ..Changes::default() };
+        for (coworker, standing) in &self.after {
+            let before = self.before.get(coworker).map_or(&[][..], Standing::visits);
             for visit in standing.visits() {
                 match before.iter().find(|before| before.unique_id == visit.unique_id) {
                     None => changes.new.push(visit),
@@ -428,8 +556,14 @@ impl<'a> Plan<'a> {
         changes
     }
 
+    /// The failed check-ins to be written.
     pub(super) fn failures(&self) -> &[NewFailure] {
         &self.failures
+    }
+
+    /// The failed check-ins that never were, and the lines of the log that are written anew.
+    pub(super) fn taken_back(&self) -> (&[Uuid], &[SightingKey]) {
+        (&self.gone.gone_failures, &self.gone.gone_lines)
     }
 
     /// The lines of the log, once it is known which failures were written and which only repeated.
@@ -441,8 +575,8 @@ impl<'a> Plan<'a> {
                 && let Some(line) = self.log.get_mut(key)
                 && line.decision == Outcome::Failed.word()
             {
-                line.decision = Outcome::Recorded.word();
-                line.reason = Some(Note::FailedBefore.word());
+                line.decision = Cow::Borrowed(Outcome::Recorded.word());
+                line.reason = Some(Cow::Borrowed(Note::FailedBefore.word()));
             }
         }
         self.log.values().collect()
@@ -456,9 +590,9 @@ impl<'a> Plan<'a> {
         });
         let calendar = self.rules.calendar;
         let settled = self
-            .standings
+            .after
             .into_iter()
-            .map(|(coworker, standing)| (coworker, standing.visits().iter().rev().take(4).cloned().collect()))
+            .map(|(coworker, standing)| (coworker, standing.into_visits().into_iter().rev().take(4).collect()))
             .collect();
         let reports = self.failures.iter().filter(|failure| failure.reason == Reason::UnrecognisedDevice);
         let reports =
@@ -467,8 +601,9 @@ impl<'a> Plan<'a> {
             outcomes: outcomes.collect(),
             taps: self.taps,
             settled,
-            heard: self.heard,
+            heard: self.heard_now,
             reports,
+            decided_again: self.decided_again,
             left_out: self.left_out,
         }
     }
@@ -484,6 +619,8 @@ pub(super) struct Done {
     /// Whose open check-in the network has just refreshed.
     pub(super) heard: BTreeSet<CoworkerId>,
     pub(super) reports: Vec<(MacAddr, engine::calendar::PassDay)>,
+    /// How many people were decided again, because something of theirs came late.
+    pub(super) decided_again: u64,
     pub(super) left_out: u64,
 }
 

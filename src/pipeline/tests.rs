@@ -112,10 +112,10 @@ async fn the_cut_off_comes_once_where_the_clocks_change() {
 }
 
 /// A gateway with people 1 and 3, who have cards, and 2, who has a phone.
-struct Gateway {
-    pipeline: Pipeline,
-    clock: Clock,
-    ear: Ear,
+pub(super) struct Gateway {
+    pub(super) pipeline: Pipeline,
+    pub(super) clock: Clock,
+    pub(super) ear: Ear,
     taps: u32,
     _ends: (watch::Sender<Arc<Rulebook>>, watch::Sender<Arc<Directory>>),
     _folder: tempfile::TempDir,
@@ -133,14 +133,25 @@ impl Gateway {
 
     async fn in_zone(start: &str, up: Duration, zone: Tz) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let now = Now { wall: at(start), boot: BootTime::from_duration(up) };
+        Self::with(folder, now, directory(), vec![door()], site(zone)).await
+    }
+
+    pub(super) async fn with(
+        folder: tempfile::TempDir,
+        now: Now,
+        directory: Directory,
+        doors: Vec<Door>,
+        site: Site,
+    ) -> Self {
         let database = Database::Sqlite { path: folder.path().join("checkind.db") };
-        let clock = Clock::manual(Now { wall: at(start), boot: BootTime::from_duration(up) });
+        let clock = Clock::manual(now);
         let health = Health::new(clock.clone());
         let hearing = Hearing::new(Duration::from_hours(1));
         let ear = hearing.ear();
         ear.hears(clock.now().boot);
-        let (book_sender, book) = watch::channel(Arc::new(Rulebook { site: site(zone), doors: vec![door()] }));
-        let (directory_sender, directory) = watch::channel(Arc::new(directory()));
+        let (book_sender, book) = watch::channel(Arc::new(Rulebook { site, doors }));
+        let (directory_sender, directory) = watch::channel(Arc::new(directory));
         let pipeline = Pipeline::new(Surroundings {
             clock: clock.clone(),
             store: Store::open(&database).await.expect("opens"),
@@ -154,8 +165,14 @@ impl Gateway {
         Self { pipeline, clock, ear, taps: 0, _ends: (book_sender, directory_sender), _folder: folder }
     }
 
+    /// The daemon stops and starts again.
+    pub(super) async fn restart(&mut self) {
+        self.pipeline = Pipeline::new(self.pipeline.with.clone());
+        self.pipeline.recover().await.expect("reads");
+    }
+
     /// One turn of the pipeline's loop.
-    async fn settle(&mut self, mut deliveries: Vec<Delivery>, presences: Presences) {
+    pub(super) async fn settle(&mut self, mut deliveries: Vec<Delivery>, presences: Presences) {
         let never = CancellationToken::new();
         self.pipeline.watch_clock(&never).await.expect("looks");
         self.pipeline.settle(&mut deliveries, presences, &never).await.expect("settles");
@@ -257,7 +274,7 @@ impl Gateway {
     }
 }
 
-fn at(text: &str) -> WallTime {
+pub(super) fn at(text: &str) -> WallTime {
     WallTime::from(text.parse::<DateTime<Utc>>().expect("a time in the test"))
 }
 
@@ -290,7 +307,7 @@ fn door() -> Door {
     }
 }
 
-fn site(time_zone: Tz) -> Site {
+pub(super) fn site(time_zone: Tz) -> Site {
     Site {
         business: BusinessId(1),
         name: "Hub One".to_owned(),

@@ -1,7 +1,7 @@
 //! What the pipeline asks and writes: a fixed number of statements per batch, whatever its size.
 
 use std::{
-    borrow::Borrow,
+    borrow::{Borrow, Cow},
     collections::{BTreeMap, BTreeSet},
 };
 
@@ -125,20 +125,66 @@ const PUT_SIGHTINGS: Statement = statement!(
     rows(
         key text, business_id bigint, source text, door text, kind text, direction text, credential text, mac text,
         coworker_id bigint, event_at timestamptz, last_at timestamptz, strong_at timestamptz, time_quality text,
-        received_at timestamptz, decision text, reason text, checkin uuid, frames bigint
+        received_at timestamptz, decision text, reason text, checkin uuid, frames bigint, claim text, points text,
+        directory_version bigint
     )
     "INSERT INTO sightings (
        key, business_id, source, door, kind, direction, credential, mac, coworker_id, event_at, last_at, strong_at,
-       time_quality, received_at, decision, reason, checkin, frames)
+       time_quality, received_at, decision, reason, checkin, frames, claim, points, directory_version)
      SELECT key, business_id, source, door, kind, direction, credential, mac, coworker_id, event_at, last_at, strong_at,
-       time_quality, received_at, decision, reason, checkin, frames
+       time_quality, received_at, decision, reason, checkin, frames, claim, points, directory_version
      FROM r WHERE true
      ON CONFLICT (business_id, key) DO UPDATE SET
+       event_at = CASE WHEN excluded.event_at < sightings.event_at THEN excluded.event_at ELSE sightings.event_at END,
        last_at = CASE WHEN excluded.last_at > sightings.last_at THEN excluded.last_at ELSE sightings.last_at END,
-       strong_at = coalesce(excluded.strong_at, sightings.strong_at),
-       received_at = excluded.received_at, frames = sightings.frames + excluded.frames
+       strong_at = CASE WHEN excluded.strong_at > sightings.strong_at OR sightings.strong_at IS NULL
+         THEN excluded.strong_at ELSE sightings.strong_at END,
+       received_at = excluded.received_at, frames = sightings.frames + excluded.frames,
+       points = CASE WHEN length(sightings.points) < 16384 THEN sightings.points || excluded.points
+         ELSE sightings.points END
      WHERE sightings.kind = 'network'"
 );
+
+/// The last thing that the log knows of each, up to an instant that no right clock has reached yet.
+const FRONTIERS: Statement = statement!(
+    rows(coworker_id bigint)
+    "SELECT r.coworker_id, (SELECT max(s.last_at) FROM sightings s
+       WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3) AS frontier
+     FROM r"
+);
+
+const LOGGED: Statement = statement!(
+    rows(coworker_id bigint, since timestamptz)
+    "SELECT s.* FROM r CROSS JOIN sightings s
+     WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3 LIMIT $4"
+);
+
+const FAILED_OF: Statement = statement!(
+    rows(coworker_id bigint, since timestamptz)
+    "SELECT f.unique_id, f.coworker_id, f.checkin_attempt_time, f.once_key, f.code FROM r CROSS JOIN failed_checkins f
+     WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id AND f.checkin_attempt_time >= r.since
+       AND f.checkin_attempt_time <= $3"
+);
+
+const DROP_VISITS: Statement =
+    statement!(rows(unique_id uuid) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
+
+const DROP_FAILED: Statement =
+    statement!(rows(unique_id uuid) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
+
+const DROP_LINES: Statement =
+    statement!(rows(key text) "DELETE FROM sightings WHERE business_id = $2 AND key IN (SELECT key FROM r)");
+
+/// Lines whose times a step of the clock has made wrong are not decided by again.
+const SPOIL_LINES: Statement = statement!(
+    rows(coworker_id bigint, since timestamptz)
+    "UPDATE sightings SET claim = NULL FROM r
+     WHERE sightings.business_id = $2 AND sightings.coworker_id = r.coworker_id AND sightings.last_at >= r.since"
+);
+
+/// Lines that are read to decide one batch again, at most: a day of a thousand people. Beyond that nothing is decided
+/// again, and what came late is only recorded.
+const LOGGED_LINES: i64 = 100_000;
 
 const PUT_HEARD: Statement = statement!(
     "INSERT INTO heard (id, business_id, from_time, to_time) VALUES ($1, $2, $3, $4)
@@ -160,6 +206,26 @@ pub(crate) struct Changes<'a> {
     pub(crate) new: Vec<&'a Visit>,
     /// There, and different now.
     pub(crate) changed: Vec<&'a Visit>,
+    /// There, and never were: what arrived late has shown it.
+    pub(crate) gone: Vec<Uuid>,
+}
+
+/// What the database holds of a coworker since an instant, to be decided again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    /// Their lines of the log.
+    pub(crate) lines: Vec<LogLine>,
+    /// Their failed check-ins.
+    pub(crate) failures: Vec<PastFailure>,
+}
+
+/// A failed check-in that is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PastFailure {
+    pub(crate) unique_id: Uuid,
+    pub(crate) attempt_at: WallTime,
+    pub(crate) once_key: Option<String>,
+    pub(crate) code: String,
 }
 
 /// A failed check-in to be written.
@@ -185,20 +251,26 @@ pub(crate) struct LogLine {
     pub(crate) business_id: BusinessId,
     pub(crate) source: String,
     pub(crate) door: Option<String>,
-    pub(crate) kind: &'static str,
-    pub(crate) direction: Option<&'static str>,
+    pub(crate) kind: Cow<'static, str>,
+    pub(crate) direction: Option<Cow<'static, str>>,
     pub(crate) credential: Option<String>,
     pub(crate) mac: Option<MacAddr>,
     pub(crate) coworker_id: Option<CoworkerId>,
     pub(crate) event_at: WallTime,
     pub(crate) last_at: WallTime,
     pub(crate) strong_at: Option<WallTime>,
-    pub(crate) time_quality: &'static str,
+    pub(crate) time_quality: Cow<'static, str>,
     pub(crate) received_at: WallTime,
-    pub(crate) decision: &'static str,
-    pub(crate) reason: Option<&'static str>,
+    pub(crate) decision: Cow<'static, str>,
+    pub(crate) reason: Option<Cow<'static, str>>,
     pub(crate) checkin: Option<Uuid>,
     pub(crate) frames: u32,
+    /// What it said of its coworker, whatever their check-ins were.
+    pub(crate) claim: Option<Cow<'static, str>>,
+    /// The presences that were merged into it.
+    pub(crate) points: Option<String>,
+    /// The directory that it was decided by.
+    pub(crate) directory_version: Option<i64>,
 }
 
 /// A stretch of time during which a business's captures could hear.
@@ -305,7 +377,97 @@ impl Batch {
         Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits.into_values().collect()))).collect())
     }
 
-    /// Writes visits. Changed ones go first, so that whoever left and came back within the batch never has two open rows.
+    /// The last instant up to `horizon` that the log knows anything of each of these coworkers.
+    pub(crate) async fn frontiers(
+        &mut self,
+        coworkers: impl Iterator<Item = CoworkerId>,
+        business: BusinessId,
+        horizon: WallTime,
+    ) -> Result<BTreeMap<CoworkerId, WallTime>, StoreError> {
+        #[derive(Serialize)]
+        struct CoworkerRow {
+            coworker_id: CoworkerId,
+        }
+        let rows: Vec<CoworkerRow> = coworkers.map(|coworker_id| CoworkerRow { coworker_id }).collect();
+        if rows.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(horizon)];
+        let rows = self.transaction.rows(FRONTIERS, &args).await?;
+        let frontier = |row: &Row| Ok(row.opt_time("frontier")?.zip(Some(CoworkerId(row.int("coworker_id")?))));
+        let found: Vec<Option<(WallTime, CoworkerId)>> =
+            rows.iter().map(frontier).collect::<Result<_, StoreError>>()?;
+        Ok(found.into_iter().flatten().map(|(at, coworker)| (coworker, at)).collect())
+    }
+
+    /// What is there of these coworkers, each from an instant of their own up to `horizon`; nothing of anybody when it is
+    /// more than can be decided again in one batch.
+    pub(crate) async fn pasts(
+        &mut self,
+        since: &BTreeMap<CoworkerId, WallTime>,
+        business: BusinessId,
+        horizon: WallTime,
+    ) -> Result<BTreeMap<CoworkerId, Past>, StoreError> {
+        if since.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let rows = since_rows(since);
+        let args = [rows.clone(), Arg::Int(business.0), Arg::Time(horizon), Arg::Int(LOGGED_LINES)];
+        let lines = self.transaction.rows(LOGGED, &args).await?;
+        let failures = self.transaction.rows(FAILED_OF, &args[..3]).await?;
+        if i64::try_from(lines.len()).is_ok_and(|lines| lines >= LOGGED_LINES) {
+            return Ok(BTreeMap::new());
+        }
+        let mut pasts: BTreeMap<CoworkerId, Past> = since.keys().map(|&id| (id, Past::default())).collect();
+        for row in &lines {
+            let line = log_line(row)?;
+            let coworker = line.coworker_id.unwrap_or(CoworkerId(0));
+            pasts.entry(coworker).or_default().lines.push(line);
+        }
+        for row in &failures {
+            let failure = PastFailure {
+                unique_id: row.uuid("unique_id")?,
+                attempt_at: row.time("checkin_attempt_time")?,
+                once_key: row.opt_text("once_key")?,
+                code: row.opt_text("code")?.unwrap_or_default(),
+            };
+            pasts.entry(CoworkerId(row.int("coworker_id")?)).or_default().failures.push(failure);
+        }
+        Ok(pasts)
+    }
+
+    /// The lines of these coworkers since then are not decided by again: a step of the clock has made their times wrong.
+    pub(crate) async fn spoil(
+        &mut self,
+        since: &BTreeMap<CoworkerId, WallTime>,
+        business: BusinessId,
+    ) -> Result<(), StoreError> {
+        self.transaction.change(SPOIL_LINES, &[since_rows(since), Arg::Int(business.0)]).await.map(drop)
+    }
+
+    /// Takes back failed check-ins that never were, and lines that are written anew.
+    pub(crate) async fn take_back(
+        &mut self,
+        failures: &[Uuid],
+        lines: &[SightingKey],
+        business: BusinessId,
+    ) -> Result<(), StoreError> {
+        #[derive(Serialize)]
+        struct KeyRow<'a> {
+            key: &'a SightingKey,
+        }
+        if !failures.is_empty() {
+            self.transaction.change(DROP_FAILED, &[unique_ids(failures)]).await?;
+        }
+        if !lines.is_empty() {
+            let rows: Vec<KeyRow<'_>> = lines.iter().map(|key| KeyRow { key }).collect();
+            self.transaction.change(DROP_LINES, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes visits. Those that never were go first, then those that are closed, so that whoever left and came back within
+    /// the batch never has two open rows.
     pub(crate) async fn put_visits(
         &mut self,
         visits: &Changes<'_>,
@@ -315,8 +477,14 @@ impl Batch {
         let rows = |visits: &[&Visit]| {
             Arg::rows(&visits.iter().map(|visit| visit_row(visit, calendar, now)).collect::<Vec<_>>())
         };
-        if !visits.changed.is_empty() {
-            self.transaction.change(CHANGE_VISITS, &[rows(&visits.changed)]).await?;
+        if !visits.gone.is_empty() {
+            self.transaction.change(DROP_VISITS, &[unique_ids(&visits.gone)]).await?;
+        }
+        let (open, closed): (Vec<&Visit>, Vec<&Visit>) = visits.changed.iter().partition(|visit| visit.is_open());
+        for changed in [closed, open] {
+            if !changed.is_empty() {
+                self.transaction.change(CHANGE_VISITS, &[rows(&changed)]).await?;
+            }
         }
         if !visits.new.is_empty() {
             self.transaction.change(PUT_VISITS, &[rows(&visits.new)]).await?;
@@ -353,6 +521,51 @@ impl Batch {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await
     }
+}
+
+fn since_rows(since: &BTreeMap<CoworkerId, WallTime>) -> Arg {
+    #[derive(Serialize)]
+    struct SinceRow {
+        coworker_id: CoworkerId,
+        since: WallTime,
+    }
+    let rows: Vec<SinceRow> = since.iter().map(|(&coworker_id, &since)| SinceRow { coworker_id, since }).collect();
+    Arg::rows(&rows)
+}
+
+fn unique_ids(ids: &[Uuid]) -> Arg {
+    #[derive(Serialize)]
+    struct IdRow {
+        unique_id: Uuid,
+    }
+    Arg::rows(&ids.iter().map(|&unique_id| IdRow { unique_id }).collect::<Vec<_>>())
+}
+
+fn log_line(row: &Row) -> Result<LogLine, StoreError> {
+    let word = |column| Ok::<_, StoreError>(row.opt_text(column)?.map(Cow::Owned));
+    Ok(LogLine {
+        key: SightingKey(row.text("key")?),
+        business_id: BusinessId(row.int("business_id")?),
+        source: row.text("source")?,
+        door: row.opt_text("door")?,
+        kind: Cow::Owned(row.text("kind")?),
+        direction: word("direction")?,
+        credential: row.opt_text("credential")?,
+        mac: row.opt_text("mac")?.and_then(|mac| mac.parse().ok()),
+        coworker_id: row.opt_int("coworker_id")?.map(CoworkerId),
+        event_at: row.time("event_at")?,
+        last_at: row.time("last_at")?,
+        strong_at: row.opt_time("strong_at")?,
+        time_quality: Cow::Owned(row.text("time_quality")?),
+        received_at: row.time("received_at")?,
+        decision: Cow::Owned(row.text("decision")?),
+        reason: word("reason")?,
+        checkin: row.opt_uuid("checkin")?,
+        frames: u32::try_from(row.int("frames")?).unwrap_or(u32::MAX),
+        claim: word("claim")?,
+        points: row.opt_text("points")?,
+        directory_version: row.opt_int("directory_version")?,
+    })
 }
 
 #[derive(Serialize)]
@@ -463,8 +676,8 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
 
 /// The questions of a batch, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn questions() -> [(Statement, usize); 4] {
-    [(DECIDED, 2), (STANDINGS, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
+pub(super) fn questions() -> [(Statement, usize); 7] {
+    [(DECIDED, 2), (FRONTIERS, 3), (STANDINGS, 3), (LOGGED, 4), (FAILED_OF, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {

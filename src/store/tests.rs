@@ -121,7 +121,7 @@ async fn somebody_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
     let left = Visit { to: Some(at(2000)), ..first };
     let back = visit(1, 3000);
     let mut batch = fresh.store.batch().await.expect("begins");
-    let changes = Changes { new: vec![&back], changed: vec![&left] };
+    let changes = Changes { new: vec![&back], changed: vec![&left], ..Changes::default() };
     batch.put_visits(&changes, &calendar(), at(9)).await.expect("both");
     batch.commit().await.expect("committed");
     assert_eq!(fresh.standing(1).await, vec![left, back]);
@@ -211,7 +211,7 @@ async fn a_refresh_uses_up_no_number(fresh: Fresh) {
     for later in 2000..2010 {
         let refreshed = Visit { last_activity: at(later), ..first.clone() };
         let mut batch = fresh.store.batch().await.expect("begins");
-        let changes = Changes { new: Vec::new(), changed: vec![&refreshed] };
+        let changes = Changes { new: Vec::new(), changed: vec![&refreshed], ..Changes::default() };
         batch.put_visits(&changes, &calendar(), at(later)).await.expect("changed");
         batch.commit().await.expect("committed");
     }
@@ -225,7 +225,7 @@ async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
     let there = Visit { to: Some(at(2000)), business: BusinessId(2), ..visit(1, 1000) };
     fresh.put(&[&here, &open, &there]).await.expect("written");
     let mut batch = fresh.store.batch().await.expect("begins");
-    let stranger = LogLine { reason: Some("unrecognised_device"), ..line("network/x", "network") };
+    let stranger = LogLine { reason: Some("unrecognised_device".into()), ..line("network/x", "network") };
     batch.put_log(&[line("front/1", "granted"), stranger]).await.expect("written");
     batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
     batch.commit().await.expect("committed");
@@ -310,7 +310,7 @@ async fn an_unrecognised_device_is_forgotten_with_its_line_of_the_log(fresh: Fre
     let mac = Some(MacAddr::new([2, 0, 0, 0, 0, 9]));
     let stranger = Reason::UnrecognisedDevice.code();
     let lines = [
-        LogLine { mac, reason: Some(stranger), ..line("net/eth1/stranger", "network") },
+        LogLine { mac, reason: Some(stranger.into()), ..line("net/eth1/stranger", "network") },
         LogLine { mac, coworker_id: Some(CoworkerId(1)), ..line("net/eth1/member", "network") },
     ];
     let mut batch = fresh.store.batch().await.expect("begins");
@@ -690,7 +690,7 @@ fn pair(seed: &str) -> TokenPair {
 }
 
 fn new<'a>(visits: &[&'a Visit]) -> Changes<'a> {
-    Changes { new: visits.to_vec(), changed: Vec::new() }
+    Changes { new: visits.to_vec(), ..Changes::default() }
 }
 
 fn line(key: &str, kind: &'static str) -> LogLine {
@@ -699,7 +699,7 @@ fn line(key: &str, kind: &'static str) -> LogLine {
         business_id: BusinessId(1),
         source: "front".to_owned(),
         door: None,
-        kind,
+        kind: kind.into(),
         direction: None,
         credential: None,
         mac: None,
@@ -707,9 +707,12 @@ fn line(key: &str, kind: &'static str) -> LogLine {
         event_at: at(1000),
         last_at: at(1000),
         strong_at: None,
-        time_quality: "arrival",
+        time_quality: "arrival".into(),
         received_at: at(1000),
-        decision: "recorded",
+        decision: "recorded".into(),
+        claim: None,
+        points: None,
+        directory_version: None,
         reason: None,
         checkin: None,
         frames: 0,

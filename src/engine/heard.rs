@@ -1,0 +1,73 @@
+//! PURE. When the captures of a business could hear: silence is counted only then.
+
+use std::time::Duration;
+
+use crate::clock::WallTime;
+
+/// Stretches of hearing, earliest first, that neither overlap nor touch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeardTimes(Vec<(WallTime, WallTime)>);
+
+impl HeardTimes {
+    /// From stretches in any order; those that overlap or touch become one.
+    pub fn new(stretches: impl IntoIterator<Item = (WallTime, WallTime)>) -> Self {
+        let mut sorted: Vec<_> = stretches.into_iter().filter(|(from, to)| from < to).collect();
+        sorted.sort_unstable();
+        let mut merged: Vec<(WallTime, WallTime)> = Vec::with_capacity(sorted.len());
+        for (from, to) in sorted {
+            match merged.last_mut() {
+                Some(last) if from <= last.1 => last.1 = last.1.max(to),
+                Some(_) | None => merged.push((from, to)),
+            }
+        }
+        Self(merged)
+    }
+
+    /// How much of the time since `since` they cover.
+    pub fn since(&self, since: WallTime) -> Duration {
+        self.0.iter().map(|&(from, to)| to.since(from.max(since))).sum()
+    }
+
+    /// The instant from which on more than `limit` of hearing has passed since `since`; none while it has not.
+    pub fn run_out(&self, since: WallTime, limit: Duration) -> Option<WallTime> {
+        let first = self.0.partition_point(|&(_, to)| to <= since);
+        let mut left = limit;
+        for &(from, to) in self.0.iter().skip(first) {
+            let from = from.max(since);
+            let heard = to.since(from);
+            if heard > left {
+                return Some(from.plus(left));
+            }
+            left = left.saturating_sub(heard);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> WallTime {
+        WallTime::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn only_time_inside_a_stretch_counts() {
+        let heard = HeardTimes::new([(at(300), at(400)), (at(0), at(100)), (at(90), at(120))]);
+        let secs = Duration::from_secs;
+        assert_eq!(heard.since(at(50)), secs(170));
+        for (since, limit, expected) in [
+            (0, 119, Some(119)),
+            (0, 120, Some(300)),
+            (50, 70, Some(300)),
+            (50, 71, Some(301)),
+            (110, 20, Some(310)),
+            (200, 99, Some(399)),
+            (200, 100, None),
+            (500, 1, None),
+        ] {
+            assert_eq!(heard.run_out(at(since), secs(limit)), expected.map(at), "{limit} s since {since}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Order does not matter: any permutation, repetition, batching, delay and restart against a model of a few dozen lines,
+//! which sorts by time and folds.
+
+use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
+
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
+use tokio::runtime::Runtime;
+
+use super::tests::{Gateway, at, site};
+use crate::{
+    clock::{BootTime, Now, WallTime},
+    directory::{
+        Builder, Directory,
+        entity::{Entity, EntityKind},
+    },
+    mac::MacAddr,
+    record::{BusinessId, CoworkerId},
+    settings::{Door, DoorAction},
+    sighting::{
+        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
+        SightingKey, TimeQuality,
+    },
+    source::{Content, Delivery, Receipt},
+};
+
+/// Two days of London's winter, in seconds: the property's events lie in them, and it is decided after them.
+const START: &str = "2026-01-10T00:00:00Z";
+const END: i64 = 2 * DAY + 1800;
+const DAY: i64 = 86_400;
+
+const IDLE: i64 = 45 * 60;
+const LINGER: i64 = 10 * 60;
+
+/// People in the directory: each case takes the next, and shrinking takes many.
+const PEOPLE: i64 = 20_000;
+
+/// What a person does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Act {
+    /// The phone or the laptop, from so many seconds before on.
+    Heard {
+        laptop: bool,
+        before: i64,
+        strong: bool,
+    },
+    In,
+    Out,
+    Toggle,
+    Desk,
+    Denied,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Event {
+    at: i64,
+    act: Act,
+}
+
+/// A record, in seconds: `(from, to, auto)`, or a failed check-in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Row {
+    Visit { from: i64, to: Option<i64>, auto: bool, source: i64, last: i64 },
+    Failed { at: i64, code: String },
+}
+
+/// The reference: sort, then fold.
+fn model(events: &BTreeSet<Event>) -> Vec<Row> {
+    struct Visit {
+        from: i64,
+        to: Option<i64>,
+        auto: bool,
+        network: bool,
+        last: i64,
+        door: Option<i64>,
+        strong: Option<i64>,
+        lingered: i64,
+    }
+    let mut visits: Vec<Visit> = Vec::new();
+    let mut rows = Vec::new();
+    let mut taps: Vec<(Act, i64)> = Vec::new();
+    let day = |at: i64| at.div_euclid(DAY);
+    let run_out = |visits: &mut Vec<Visit>, quiet: i64, until: i64| {
+        let Some(visit) = visits.last_mut().filter(|visit| visit.to.is_none()) else { return };
+        let cut = (day(visit.from) + 1) * DAY;
+        let silent = visit.strong.is_some() && visit.last + IDLE < quiet;
+        if silent && visit.last + IDLE <= cut {
+            (visit.to, visit.auto) = (Some(visit.last.max(visit.from)), true);
+        } else if cut <= until {
+            let to = if visit.strong.is_some() { visit.last.min(cut) } else { cut };
+            (visit.to, visit.auto) = (Some(to.max(visit.from)), true);
+        }
+    };
+    for &Event { at, act } in events {
+        if !matches!(act, Act::Heard { .. }) {
+            if taps.iter().any(|(known, before)| *known == act && at - before < 5) {
+                continue;
+            }
+            taps.push((act, at));
+        }
+        let first = if let Act::Heard { before, .. } = act { at + before } else { at };
+        run_out(&mut visits, first, at);
+        let open = visits.last().is_some_and(|visit| visit.to.is_none());
+        let entered = visits.last().filter(|_| open).and_then(|visit| visit.door);
+        let act = match (act, entered) {
+            (Act::Toggle, Some(entered)) if at - entered >= 60 => Act::Out,
+            (Act::Toggle, Some(_)) => Act::Desk,
+            (Act::Toggle, None) => Act::In,
+            (other, _) => other,
+        };
+        let first_today = visits.iter().filter(|visit| day(visit.from) == day(at)).count() <= 1;
+        let begin = |network: bool, from: i64| Visit {
+            from,
+            to: None,
+            auto: false,
+            network,
+            last: at,
+            door: (!network).then_some(at),
+            strong: network.then_some(at),
+            lingered: i64::MIN,
+        };
+        match (act, visits.last_mut().filter(|_| open)) {
+            (Act::Denied, _) => rows.push(Row::Failed { at, code: "refused_no_rights".to_owned() }),
+            (Act::In | Act::Toggle, None) => visits.push(begin(false, at)),
+            (Act::In | Act::Toggle, Some(visit)) => (visit.last, visit.door) = (at, Some(at)),
+            (Act::Desk, Some(visit)) => visit.last = at,
+            (Act::Out, Some(visit)) => {
+                visit.lingered = if visit.last > at { visit.last } else { i64::MIN };
+                (visit.to, visit.last) = (Some(at), visit.last.max(at));
+            }
+            (Act::Desk | Act::Out, None) => {}
+            (Act::Heard { strong: true, .. }, Some(visit)) => {
+                if first_today && first < visit.from && day(first) == day(visit.from) {
+                    (visit.from, visit.network) = (first, true);
+                }
+                (visit.last, visit.strong) = (visit.last.max(at), Some(at));
+            }
+            (Act::Heard { strong: false, .. }, Some(visit)) => {
+                if visit.strong.is_some_and(|strong| at <= strong + 2 * IDLE) {
+                    visit.last = visit.last.max(at);
+                }
+            }
+            (Act::Heard { strong, .. }, None) => {
+                let previous = visits.last_mut();
+                let followed = previous.as_ref().map(|visit| visit.to.unwrap_or(visit.from).max(visit.lingered));
+                let left = previous.as_ref().is_some_and(|visit| !visit.auto);
+                let near = left && followed.is_some_and(|followed| first <= followed + LINGER);
+                if let Some(visit) = previous.filter(|visit| near && at <= visit.to.unwrap_or(0) + IDLE) {
+                    visit.lingered = visit.lingered.max(at);
+                } else if strong {
+                    let clear = !near && day(first) == day(at) && followed.is_none_or(|followed| first > followed);
+                    visits.push(begin(true, if clear { first } else { at }));
+                }
+            }
+        }
+    }
+    run_out(&mut visits, END, END);
+    rows.extend(visits.into_iter().map(|visit| {
+        let source = if visit.network { 3 } else { 2 };
+        Row::Visit { from: visit.from, to: visit.to, auto: visit.auto, source, last: visit.last }
+    }));
+    rows.sort();
+    rows
+}
+
+/// How it arrives.
+#[derive(Clone, Debug)]
+struct Arrival {
+    /// Indices of the events, some twice, in the order of arrival.
+    order: Vec<usize>,
+    /// After which of them a batch ends, and after which of those the daemon starts again.
+    batches: Vec<(bool, bool)>,
+}
+
+fn acts() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => (any::<bool>(), -60i64..=0, prop::bool::weighted(0.8)).prop_map(|(laptop, before, strong)| Act::Heard { laptop, before, strong }),
+        3 => Just(Act::In),
+        3 => Just(Act::Out),
+        3 => Just(Act::Toggle),
+        1 => Just(Act::Desk),
+        1 => Just(Act::Denied),
+    ]
+}
+
+/// Instants that lie close together, and near the edges: cut-off, silence, linger, debounce.
+fn instants() -> impl Strategy<Value = i64> {
+    let hours = prop::sample::select(vec![0i64, 8, 9, 17, 23, 24, 33, 47]);
+    let minutes = prop_oneof![0i64..60, Just(0), Just(10), Just(45)];
+    let seconds = prop::sample::select(vec![0i64, 1, 3, 5, 30, 59]);
+    (hours, minutes, seconds).prop_map(|(hour, minute, second)| hour * 3600 + minute * 60 + second)
+}
+
+fn histories() -> impl Strategy<Value = (Vec<Event>, Arrival)> {
+    let event = (instants(), acts()).prop_map(|(at, act)| Event { at, act });
+    prop::collection::btree_set(event, 1..14).prop_flat_map(|events| {
+        let events: Vec<Event> = events.into_iter().collect();
+        let doors: Vec<usize> =
+            (0..events.len()).filter(|&index| !matches!(events[index].act, Act::Heard { .. })).collect();
+        let again =
+            prop::collection::vec(prop::sample::select(if doors.is_empty() { vec![0] } else { doors.clone() }), 0..3);
+        let all = again.prop_map({
+            let events = events.len();
+            move |again| {
+                let mut order: Vec<usize> = (0..events).collect();
+                order.extend(again.into_iter().filter(|index| doors.contains(index)));
+                order
+            }
+        });
+        let order = all.prop_flat_map(|order| Just(order).prop_shuffle());
+        let batches = prop::collection::vec((prop::bool::weighted(0.5), prop::bool::weighted(0.1)), events.len() + 3);
+        (Just(events), (order, batches).prop_map(|(order, batches)| Arrival { order, batches }))
+    })
+}
+
+/// One gateway for all cases; each case is another person.
+struct Lab {
+    runtime: Runtime,
+    gateway: Gateway,
+    next: i64,
+}
+
+thread_local! {
+    static LAB: RefCell<Option<Lab>> = const { RefCell::new(None) };
+}
+
+impl Lab {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let memory = std::path::Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        let gateway = runtime.block_on(async {
+            let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
+            let mut site = site(chrono_tz::Tz::UTC);
+            site.time_zone = chrono_tz::Tz::Europe__London;
+            let folder = folder.expect("a temporary folder");
+            let mut gateway = Gateway::with(folder, now, everybody(), doors(), site).await;
+            // Heard without a gap until the end.
+            gateway.settle(Vec::new(), Vec::new()).await;
+            for _ in 0..(END / 1800 + 1) {
+                gateway.clock.advance(Duration::from_mins(30));
+                gateway.ear.hears(gateway.clock.now().boot);
+                gateway.settle(Vec::new(), Vec::new()).await;
+            }
+            gateway
+        });
+        Self { runtime, gateway, next: 0 }
+    }
+
+    fn play(&mut self, events: &[Event], arrival: &Arrival) -> Vec<Row> {
+        self.next += 1;
+        assert!(self.next <= PEOPLE, "more cases than people");
+        let person = self.next;
+        let gateway = &mut self.gateway;
+        self.runtime.block_on(async {
+            let (mut deliveries, mut presences) = (Vec::new(), Vec::new());
+            let last = arrival.order.len() - 1;
+            for (place, &index) in arrival.order.iter().enumerate() {
+                match message(person, index, events[index], gateway.clock.now()) {
+                    Message::Door(delivery) => deliveries.push(delivery),
+                    Message::Network(presence) => presences.push(presence),
+                }
+                let (ends, restarts) = arrival.batches[place % arrival.batches.len()];
+                if ends || place == last {
+                    gateway.settle(std::mem::take(&mut deliveries), std::mem::take(&mut presences)).await;
+                    if restarts {
+                        gateway.restart().await;
+                    }
+                }
+            }
+            gateway.rows(CoworkerId(person)).await
+        })
+    }
+}
+
+impl Gateway {
+    async fn rows(&self, person: CoworkerId) -> Vec<Row> {
+        let seconds = |at: WallTime| (at.millis() - self::at(START).millis()) / 1000;
+        let (long_ago, far) = (WallTime::from_millis(0), WallTime::from_millis(i64::MAX));
+        let store = &self.pipeline.with.store;
+        let mut batch = store.batch().await.expect("begins");
+        let asked = [(person, long_ago)].into();
+        let standings = batch.standings(&asked, BusinessId(1), long_ago).await.expect("read");
+        let pasts = batch.pasts(&asked, BusinessId(1), far).await.expect("read");
+        drop(batch);
+        let visits = standings.values().flat_map(|standing| standing.visits());
+        let mut rows: Vec<Row> = visits
+            .map(|visit| Row::Visit {
+                from: seconds(visit.from),
+                to: visit.to.map(seconds),
+                auto: visit.auto_checkout,
+                source: visit.source.number(),
+                last: seconds(visit.last_activity),
+            })
+            .collect();
+        let failures = pasts.values().flat_map(|past| &past.failures);
+        rows.extend(
+            failures.map(|failure| Row::Failed { at: seconds(failure.attempt_at), code: failure.code.clone() }),
+        );
+        rows.sort();
+        rows
+    }
+}
+
+enum Message {
+    Door(Delivery),
+    Network(Presence),
+}
+
+fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
+    let wall = |seconds: i64| at(START).moved(seconds * 1000);
+    let (door, direction, kind) = match event.act {
+        Act::Heard { laptop, before, strong } => {
+            return Message::Network(Presence {
+                interface: "eth1".into(),
+                mac: device(person, laptop),
+                since: wall(event.at + before),
+                first_at: wall(event.at + before),
+                last_at: wall(event.at),
+                last_strong_at: strong.then(|| wall(event.at)),
+                frames: 1,
+                arrived,
+            });
+        }
+        Act::In => ("main", Direction::In, DoorEventKind::Granted),
+        Act::Out => ("main", Direction::Out, DoorEventKind::Granted),
+        Act::Toggle => ("side", Direction::In, DoorEventKind::Granted),
+        Act::Desk => ("desk", Direction::In, DoorEventKind::Granted),
+        Act::Denied => ("main", Direction::In, DoorEventKind::Denied),
+    };
+    let credential = Credential {
+        kind: CredentialKind::Card,
+        scope: None,
+        value: (8_000_000 + person).to_string(),
+        spellings: Vec::new(),
+    };
+    let sighting = Sighting {
+        key: SightingKey(format!("front/{person}/{index:03}")),
+        source: Arc::from("front"),
+        event_at: wall(event.at),
+        time_quality: TimeQuality::Device,
+        arrived,
+        event: DoorEvent {
+            kind,
+            door: DoorKey(door.to_owned()),
+            direction,
+            credential: Some(credential),
+            refusal: (kind == DoorEventKind::Denied).then_some(Refusal::NoRights),
+        },
+    };
+    Message::Door(Delivery {
+        source: "front".into(),
+        content: Content::Sightings(vec![sighting]),
+        receipt: Receipt::none(),
+    })
+}
+
+fn device(person: i64, laptop: bool) -> MacAddr {
+    let [.., a, b, c, d] = person.to_be_bytes();
+    MacAddr::new([0x3c, u8::from(laptop), a, b, c, d])
+}
+
+fn everybody() -> Directory {
+    let mut builder = Builder::new(1, "key");
+    for id in 1..=PEOPLE {
+        let devices = format!("{},{}", device(id, true), device(id, false));
+        let person = serde_json::json!({
+            "Id": id, "FullName": "Ada", "AccessCardId": (8_000_000 + id).to_string(), "MacAddresses": devices,
+        });
+        let person: Entity = EntityKind::Coworker.read(person).expect("a person");
+        builder.add(person);
+    }
+    builder.build()
+}
+
+fn doors() -> Vec<Door> {
+    [("main", DoorAction::CheckIn), ("side", DoorAction::Toggle), ("desk", DoorAction::Activity)]
+        .map(|(name, on_in)| Door {
+            pattern: name.to_owned(),
+            name: name.to_owned(),
+            on_in,
+            on_out: DoorAction::CheckOut,
+        })
+        .into()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 8,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/order.txt"))),
+        max_shrink_time: 60_000,
+        ..ProptestConfig::default()
+    })]
+
+    /// However the sightings of two days arrive, the records are those of the model.
+    #[test]
+    fn any_order_gives_the_same_records((events, arrival) in histories()) {
+        let expected = model(&events.iter().copied().collect());
+        let rows = LAB.with_borrow_mut(|lab| lab.get_or_insert_with(Lab::new).play(&events, &arrival));
+        prop_assert_eq!(rows, expected);
+    }
+}

@@ -1,0 +1,436 @@
+//! PURE. One coworker's sightings in the order of their time, decided one after the other; those that the log has kept
+//! among them, when one arrived late.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::logged::{self, Point};
+use crate::{
+    clock::WallTime,
+    engine::{
+        Claim, Decision, Ended, Gate, Person, Rules, Standing, Timeline, Timeout, Told, Visit,
+        admission::Said,
+        decision::{Note, Outcome, Reason},
+        heard::HeardTimes,
+    },
+    mac::MacAddr,
+    record::CheckinSource,
+    sighting::{DoorEventKind, SightingKey},
+    store::{LogLine, NewFailure, Past},
+};
+
+/// Network presences of one device and outcome are one line of the log per this span, so that a laptop that speaks
+/// every minute fills four lines an hour.
+const LOG_SPAN: Duration = Duration::from_mins(15);
+
+/// The kind of a line that a timer wrote.
+pub(super) const TIMER: &str = "timer";
+
+/// The kind of a line that the network wrote.
+pub(super) const NETWORK: &str = "network";
+
+/// One sighting of a coworker that is to be decided.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Its place in the order. Those of one instant stand in an order of their own, so that none of arrival is left.
+    order: (WallTime, Rank, String),
+    what: What,
+    /// Its line; of the network, what all presences of the line have in common.
+    line: LogLine,
+    /// Arrived with this batch, not read from the log.
+    new: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Network,
+    Door,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Door(Said),
+    Network { mac: MacAddr, barrier: Option<Reason>, point: Point },
+}
+
+impl Entry {
+    /// A door event that has just arrived.
+    pub(super) fn door(line: LogLine, said: Said) -> Self {
+        Self { order: (line.event_at, Rank::Door, line.key.0.clone()), what: What::Door(said), line, new: true }
+    }
+
+    /// A presence that has just arrived.
+    pub(super) fn network(line: LogLine, mac: MacAddr, barrier: Option<Reason>, point: Point) -> Self {
+        let tie = format!("{mac}/{}/{}/{}", line.source, point.first_at, point.strong_at.is_some());
+        let order = (point.last_at, Rank::Network, tie);
+        Self { order, what: What::Network { mac, barrier, point }, line, new: true }
+    }
+
+    /// When it happened.
+    pub(super) fn at(&self) -> WallTime {
+        self.order.0
+    }
+
+    /// What the log has kept, or none when a line cannot be decided again. Lines of timers are left out: their timers
+    /// run out again.
+    pub(super) fn again(lines: &[LogLine]) -> Option<Vec<Self>> {
+        let mut entries = Vec::with_capacity(lines.len());
+        for line in lines.iter().filter(|line| line.kind != TIMER) {
+            let claim = line.claim.as_deref()?;
+            if line.kind == NETWORK {
+                let (mac, barrier) = (line.mac?, logged::network_barrier(claim)?);
+                for point in logged::points(line)? {
+                    entries.push(Self { new: false, ..Self::network(line.clone(), mac, barrier, point) });
+                }
+            } else {
+                entries.push(Self { new: false, ..Self::door(line.clone(), logged::said(claim)?) });
+            }
+        }
+        Some(entries)
+    }
+
+    /// What makes a tap the same as another: the door, the way, what was shown, and whether it was let in.
+    fn tap(&self) -> (Option<&str>, Option<&str>, Option<&str>, bool) {
+        let let_in = self.line.kind == DoorEventKind::Granted.word() || self.line.kind == DoorEventKind::Read.word();
+        (self.line.door.as_deref(), self.line.direction.as_deref(), self.line.credential.as_deref(), let_in)
+    }
+}
+
+/// What the decisions of one coworker depend on.
+#[derive(Clone, Copy)]
+pub(super) struct Walk<'a> {
+    pub(super) person: &'a Person,
+    pub(super) rules: &'a Rules,
+    pub(super) heard: &'a HeardTimes,
+    pub(super) gate: &'a dyn Gate,
+    pub(super) debounce: Duration,
+    pub(super) now: WallTime,
+    /// A line with nothing in it but where and when it is written.
+    pub(super) blank: &'a LogLine,
+}
+
+/// Is everything since the beginning of the walk in it, or only what is new?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Span {
+    /// Only what is new: all of it is later than what was decided before.
+    New,
+    /// All of it, because something came late.
+    Again,
+}
+
+/// What a walk has come to.
+#[derive(Debug, Default)]
+pub(super) struct Walked {
+    pub(super) standing: Standing,
+    /// The lines of everything that was walked.
+    pub(super) lines: BTreeMap<SightingKey, LogLine>,
+    pub(super) failures: Vec<NewFailure>,
+    /// What each new sighting came to, with the failed check-in that it may have written.
+    pub(super) outcomes: Vec<(Outcome, Option<Reason>, Option<Uuid>)>,
+    /// The line of each failed check-in that may turn out to be a repetition.
+    pub(super) failing: BTreeMap<Uuid, SightingKey>,
+    /// Their check-in was opened or refreshed by the network just now.
+    pub(super) heard: bool,
+}
+
+impl Walk<'_> {
+    /// Decides the entries, from where the coworker stood before the first of them.
+    pub(super) fn walk(
+        &self,
+        standing: Standing,
+        mut entries: Vec<Entry>,
+        span: Span,
+        new_id: &mut dyn FnMut() -> Uuid,
+    ) -> Walked {
+        entries.sort_by(|one, other| one.order.cmp(&other.order));
+        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, standing);
+        let mut walked = Walked::default();
+        let mut taps: BTreeMap<(Option<&str>, Option<&str>, Option<&str>, bool), WallTime> = BTreeMap::new();
+        let mut failed = BTreeSet::new();
+        for entry in &entries {
+            let decision = match entry.what {
+                What::Door(said) => {
+                    let tap = entry.tap();
+                    let repeated = taps.get(&tap).is_some_and(|last| entry.at().since(*last) < self.debounce);
+                    if repeated {
+                        Decision::recorded(Note::RepeatedTap)
+                    } else {
+                        taps.insert(tap, entry.at());
+                        self.door(&mut timeline, said, entry.at(), new_id())
+                    }
+                }
+                What::Network { mac, barrier, point } => {
+                    timeline.decide(&Told { claim: point.claim(mac), barrier }, new_id())
+                }
+            };
+            self.note_ended(&timeline.take_ended(), &mut walked);
+            self.note(entry, decision, span, &mut failed, new_id, &mut walked);
+        }
+        let quiet_until = if span == Span::Again { self.now } else { WallTime::from_millis(0) };
+        timeline.run_out(quiet_until, self.now);
+        self.note_ended(&timeline.take_ended(), &mut walked);
+        walked.heard &= timeline.standing().open().is_some();
+        walked.standing = timeline.into_standing();
+        walked
+    }
+
+    /// Ends the open visit on a timer that ran out at `at`.
+    pub(super) fn time_out(&self, standing: Standing, timeout: Timeout, at: WallTime) -> Walked {
+        let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, standing);
+        let mut walked = Walked::default();
+        timeline.time_out(timeout, at);
+        self.note_ended(&timeline.take_ended(), &mut walked);
+        walked.standing = timeline.into_standing();
+        walked
+    }
+
+    /// What came late, and cannot be decided among what was before.
+    pub(super) fn note_late(&self, entries: Vec<Entry>, walked: &mut Walked) {
+        let decision = Decision::recorded(Note::Late);
+        for entry in entries {
+            walked.outcomes.push((decision.outcome, None, None));
+            match entry.what {
+                What::Door(_) => {
+                    let line = decided(entry.line, &decision);
+                    walked.lines.insert(line.key.clone(), line);
+                }
+                What::Network { mac, barrier, point } => {
+                    note_presence(walked, &entry, &decision, mac, barrier, point);
+                }
+            }
+        }
+    }
+
+    fn door(&self, timeline: &mut Timeline<'_>, said: Said, at: WallTime, new_visit: Uuid) -> Decision {
+        match said {
+            Said::Claim { action, barrier } => {
+                timeline.decide(&Told { claim: Claim::Door { action, at }, barrier }, new_visit)
+            }
+            Said::Fail(reason) => Decision::failed(reason),
+            Said::Record(note) => Decision::recorded(note),
+        }
+    }
+
+    /// Writes down what became of an entry.
+    fn note(
+        &self,
+        entry: &Entry,
+        decision: Decision,
+        span: Span,
+        failed: &mut BTreeSet<String>,
+        new_id: &mut dyn FnMut() -> Uuid,
+        walked: &mut Walked,
+    ) {
+        let failure = decision.reason.map(|reason| self.failure(entry, reason, new_id()));
+        let first = failure.as_ref().and_then(|failure| failure.once_key.clone()).is_none_or(|key| failed.insert(key));
+        // In the order of time the first attempt is the record, and here that is known; the database tells the others.
+        let decision = if first || span == Span::New { decision } else { Decision::recorded(Note::FailedBefore) };
+        let failure = failure.filter(|_| decision.reason.is_some());
+        let key = match entry.what {
+            What::Door(_) => {
+                let key = entry.line.key.clone();
+                walked.lines.insert(key.clone(), decided(entry.line.clone(), &decision));
+                key
+            }
+            What::Network { mac, barrier, point } => {
+                walked.heard |= entry.new && matches!(decision.outcome, Outcome::Opened | Outcome::Refreshed);
+                note_presence(walked, entry, &decision, mac, barrier, point)
+            }
+        };
+        let unsure = failure.as_ref().filter(|failure| span == Span::New && failure.mac.is_some());
+        if let Some(failure) = unsure {
+            walked.failing.insert(failure.unique_id, key);
+        }
+        if entry.new {
+            walked.outcomes.push((decision.outcome, decision.reason, unsure.map(|failure| failure.unique_id)));
+        }
+        walked.failures.extend(failure);
+    }
+
+    fn failure(&self, entry: &Entry, reason: Reason, unique_id: Uuid) -> NewFailure {
+        let business = self.person.business;
+        let (source, mac, once_key) = match entry.what {
+            What::Door(_) => (CheckinSource::DoorAccess, None, format!("door/{business}/{}", entry.line.key)),
+            What::Network { mac, .. } => {
+                let day = self.rules.calendar.pass_day(entry.at()).start;
+                let once_key = format!("{business}/{day}/{}/{mac}", reason.code());
+                (CheckinSource::NetworkActivity, Some(mac), once_key)
+            }
+        };
+        NewFailure {
+            unique_id,
+            coworker: Some(self.person.coworker),
+            then: self.person.then.clone(),
+            business,
+            business_name: self.person.business_name.clone(),
+            attempt_at: entry.at(),
+            source,
+            mac,
+            reason,
+            once_key: Some(once_key),
+        }
+    }
+
+    /// Check-outs by timers are lines of the log too: they say why somebody is out, and that later was decided already.
+    fn note_ended(&self, ended: &[Ended], walked: &mut Walked) {
+        for ended in ended {
+            let key = SightingKey(format!("{TIMER}/{}/{}/{}", self.person.coworker, ended.at, ended.by.word()));
+            let line = LogLine {
+                key: key.clone(),
+                source: TIMER.to_owned(),
+                kind: Cow::Borrowed(TIMER),
+                coworker_id: Some(self.person.coworker),
+                event_at: ended.at,
+                last_at: ended.at,
+                decision: Cow::Borrowed(Outcome::Closed.word()),
+                reason: Some(Cow::Borrowed(ended.by.word())),
+                checkin: Some(ended.visit),
+                ..self.blank.clone()
+            };
+            walked.lines.insert(key, line);
+        }
+    }
+}
+
+fn note_presence(
+    walked: &mut Walked,
+    entry: &Entry,
+    decision: &Decision,
+    mac: MacAddr,
+    barrier: Option<Reason>,
+    point: Point,
+) -> SightingKey {
+    let word = decision.word().unwrap_or(decision.outcome.word());
+    let span = i64::try_from(LOG_SPAN.as_millis()).unwrap_or(i64::MAX);
+    let bucket = WallTime::from_millis(point.last_at.millis() / span * span);
+    let against = barrier.map(|reason| format!("/{}", reason.code())).unwrap_or_default();
+    let key = SightingKey(format!("{NETWORK}/{}/{mac}/{bucket}/{word}{against}", entry.line.source));
+    let line = walked.lines.entry(key.clone()).or_insert_with(|| LogLine {
+        key: key.clone(),
+        event_at: point.first_at,
+        last_at: point.last_at,
+        strong_at: None,
+        frames: 0,
+        points: None,
+        ..decided(entry.line.clone(), decision)
+    });
+    logged::merge(line, point);
+    line.received_at = line.received_at.max(entry.line.received_at);
+    key
+}
+
+fn decided(line: LogLine, decision: &Decision) -> LogLine {
+    LogLine {
+        decision: Cow::Borrowed(decision.outcome.word()),
+        reason: decision.word().map(Cow::Borrowed),
+        checkin: decision.visit,
+        ..line
+    }
+}
+
+/// What a walk over everything since `from` changes in the database.
+#[derive(Debug, Default)]
+pub(super) struct Difference {
+    pub(super) gone_visits: Vec<Uuid>,
+    pub(super) gone_failures: Vec<Uuid>,
+    pub(super) gone_lines: Vec<SightingKey>,
+}
+
+impl Walked {
+    /// Gives the visits the identities of those that they were `before` (those of `base` were not walked), and leaves in the lines and failures only what is
+    /// new or different.
+    pub(super) fn compare(&mut self, before: &[Visit], base: &[Visit], past: &Past) -> Difference {
+        let names = self.names(before, base, past);
+        self.rename(&names, before);
+        let mut difference = Difference::default();
+        let kept: BTreeSet<Uuid> = names.values().copied().collect();
+        difference.gone_visits = before.iter().map(|visit| visit.unique_id).filter(|id| !kept.contains(id)).collect();
+        let mut there: BTreeMap<(Option<String>, WallTime), Uuid> = past
+            .failures
+            .iter()
+            .map(|failure| ((failure.once_key.clone(), failure.attempt_at), failure.unique_id))
+            .collect();
+        self.failures.retain(|failure| there.remove(&(failure.once_key.clone(), failure.attempt_at)).is_none());
+        difference.gone_failures = there.into_values().collect();
+        for line in &past.lines {
+            if self.lines.get(&line.key).is_some_and(|again| same(again, line)) {
+                self.lines.remove(&line.key);
+            } else {
+                difference.gone_lines.push(line.key.clone());
+            }
+        }
+        difference
+    }
+
+    /// Which visit of before each visit is: the one that the same sighting opened, else the first that was there at the
+    /// same time.
+    fn names(&self, before: &[Visit], base: &[Visit], past: &Past) -> BTreeMap<Uuid, Uuid> {
+        let opened = |line: &&LogLine| line.decision == Outcome::Opened.word();
+        let first_at = |line: &LogLine| (line.event_at, line.source.clone(), line.mac, line.door.clone());
+        let was: BTreeMap<_, Uuid> =
+            past.lines.iter().filter(opened).filter_map(|line| Some((first_at(line), line.checkin?))).collect();
+        let mut free: Vec<&Visit> = before.iter().collect();
+        let mut names = BTreeMap::new();
+        for line in self.lines.values().filter(opened) {
+            let Some((visit, old)) = line.checkin.zip(was.get(&first_at(line))) else { continue };
+            if let Some(at) = free.iter().position(|visit| visit.unique_id == *old) {
+                names.insert(visit, free.remove(at).unique_id);
+            }
+        }
+        for visit in self.standing.visits() {
+            if names.contains_key(&visit.unique_id) || base.iter().any(|base| base.unique_id == visit.unique_id) {
+                continue;
+            }
+            let there =
+                |old: &&Visit| old.to.is_none_or(|to| to >= visit.from) && visit.to.is_none_or(|to| to >= old.from);
+            if let Some(at) = free.iter().position(|old| there(&old)) {
+                names.insert(visit.unique_id, free.remove(at).unique_id);
+            }
+        }
+        names
+    }
+
+    fn rename(&mut self, names: &BTreeMap<Uuid, Uuid>, before: &[Visit]) {
+        let visits = std::mem::take(&mut self.standing).into_visits();
+        let named = visits.into_iter().map(|visit| {
+            let Some(old) = names.get(&visit.unique_id) else { return visit };
+            let kept = before.iter().find(|before| before.unique_id == *old);
+            let (then, business_name) = kept.map_or((visit.then.clone(), visit.business_name.clone()), |old| {
+                (old.then.clone(), old.business_name.clone())
+            });
+            Visit { unique_id: *old, then, business_name, ..visit }
+        });
+        self.standing = Standing::new(named.collect());
+        for line in self.lines.values_mut() {
+            if let Some(old) = line.checkin.and_then(|visit| names.get(&visit)) {
+                line.checkin = Some(*old);
+            }
+        }
+    }
+}
+
+/// The same but for when it was written and by which directory.
+fn same(one: &LogLine, other: &LogLine) -> bool {
+    one.decision == other.decision
+        && one.reason == other.reason
+        && one.checkin == other.checkin
+        && one.points == other.points
+        && one.event_at == other.event_at
+        && one.last_at == other.last_at
+}
+
+/// Can these visits be decided again from these lines? Only if every one of them was opened by one of the lines.
+pub(super) fn is_complete(before: &[Visit], past: &Past) -> bool {
+    let opened: BTreeSet<Uuid> = past
+        .lines
+        .iter()
+        .filter(|line| line.decision == Outcome::Opened.word())
+        .filter_map(|line| line.checkin)
+        .collect();
+    before.iter().all(|visit| opened.contains(&visit.unique_id))
+}
