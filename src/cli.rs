@@ -1,6 +1,7 @@
 //! The command line: arguments to library calls to exit codes (sysexits.h: 64 usage, 69 unavailable, 77 permission,
 //! 78 configuration).
 
+pub mod admit;
 pub mod import;
 mod table;
 pub mod user;
@@ -66,6 +67,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Would this person be let in, by which pass until when, or why not; nothing is written
+    Admit(AdmitArguments),
     /// What captured frames mean
     Replay(Replay),
     /// API users, their roles and passwords
@@ -98,6 +101,19 @@ struct ImportArguments {
     /// JSON in the API's entity shape, or a CSV table of people (*.csv)
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct AdmitArguments {
+    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
+    #[arg(value_name = "CARD|MAC|COWORKER")]
+    who: String,
+    /// When: 10:30 today, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z [default: now]
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -218,6 +234,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Import(arguments) => import_files(config.as_deref(), &arguments),
         Command::Backup { file } => backup(config.as_deref(), &file),
         Command::Who { json } => who_is_in(config.as_deref(), json),
+        Command::Admit(arguments) => would_be_admitted(config.as_deref(), &arguments),
         Command::Replay(Replay { files, frames: _ }) => {
             replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
         }
@@ -318,6 +335,27 @@ fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {
         Ok(if json { who::json(&open) } else { who::text(&open, settings.site.as_ref(), now) })
     })?;
     say(&text)
+}
+
+fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let AdmitArguments { who, at, json } = arguments;
+    let Some(site) = &settings.site else {
+        let why = anyhow::anyhow!("whom a site lets in depends on its [site]; this configuration has none");
+        return Err(Failure::Other(CONFIGURATION, why));
+    };
+    let now = Clock::system().now().wall;
+    let at = match at {
+        None => now,
+        Some(text) => admit::time(text, site, now).map_err(|error| Failure::Other(USAGE, error.into()))?,
+    };
+    let answer = runtime()?.block_on(async {
+        let store = open(&settings).await?;
+        let answer = admit::admit(&store, site, who, at).await.map_err(unavailable)?;
+        store.close().await;
+        Ok(answer)
+    })?;
+    say(&if *json { admit::json(&answer) } else { admit::text(&answer) })
 }
 
 fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {

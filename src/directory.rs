@@ -449,6 +449,17 @@ impl Directory {
         self.coworkers.get(at)
     }
 
+    /// Who has this name, whatever its capitals.
+    pub fn by_name(&self, name: &str) -> Match<'_> {
+        let name = name.to_lowercase();
+        let mut found = self.coworkers.iter().filter(|coworker| coworker.full_name.to_lowercase() == name);
+        match (found.next(), found.next()) {
+            (Some(coworker), None) => Match::One(coworker),
+            (Some(_), Some(_)) => Match::Several,
+            (None, _) => Match::Nobody,
+        }
+    }
+
     /// How many people there are.
     pub fn coworkers(&self) -> usize {
         self.coworkers.len()

@@ -7,6 +7,9 @@ pub mod promises {}
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
 
+#[doc = include_str!("docs/passes.md")]
+pub mod passes {}
+
 #[doc = include_str!("docs/data.md")]
 pub mod data {}
 

@@ -2,6 +2,7 @@
 
 mod packaging;
 mod tidy;
+mod admit;
 mod backup;
 mod capture;
 mod clock;

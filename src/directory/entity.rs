@@ -103,6 +103,15 @@ impl EntityKind {
         Ok(entity)
     }
 
+    /// The fields that it cannot be read without.
+    pub const fn needed(self) -> &'static [&'static str] {
+        match self {
+            Self::Business | Self::Team | Self::Tariff | Self::TimePass => &["Id", "Name"],
+            Self::Coworker => &["Id", "FullName"],
+            Self::CoworkerTimePass => &["Id", "CoworkerId", "TimePassId"],
+        }
+    }
+
     /// One entity of it, for people: `coworker`.
     pub const fn noun(self) -> &'static str {
         match self {

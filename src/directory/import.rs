@@ -253,7 +253,13 @@ impl Reading<'_> {
         let read = match kind.read(Value::Object(fields.clone())) {
             Ok(read) => read,
             Err(error) => {
-                self.faults.push(|| format!("{}: {error}", path()));
+                let mut found = faulty_fields(kind, &fields);
+                if found.is_empty() {
+                    found.push(format!(": {error}"));
+                }
+                for fault in found {
+                    self.faults.push(|| format!("{}{fault}", path()));
+                }
                 return;
             }
         };
@@ -276,6 +282,54 @@ impl Reading<'_> {
         let basis = basis(kind, &fields);
         let body = Value::Object(fields).to_string();
         self.import.documents.push(Document { kind, id, archived, body, basis, place: Place::Item(at) });
+    }
+}
+
+/// What keeps an entity from being read: the deserializer stops at its first fault and does not name the field, so that
+/// each field is read alone, among those that are needed. Each fault follows the path of the entity.
+fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
+    let missing = kind.needed().iter().filter(|name| !fields.contains_key(**name));
+    let mut found: Vec<String> = missing.map(|name| format!(": missing field `{name}`")).collect();
+    for (name, value) in fields {
+        let mut alone: Map<String, Value> =
+            kind.needed().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
+        alone.insert(name.clone(), value.clone());
+        let Err(error) = kind.read(Value::Object(alone)) else { continue };
+        match value {
+            Value::Array(slots) if kind == EntityKind::TimePass && name == "TimeSlots" => {
+                let slots = slots.iter().enumerate();
+                found.extend(slots.flat_map(|(at, slot)| {
+                    faulty_slot(slot).into_iter().map(move |fault| format!(".TimeSlots[{at}]{fault}"))
+                }));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                found.push(format!(".{name}: {error}"));
+            }
+        }
+    }
+    found
+}
+
+fn faulty_slot(slot: &Value) -> Vec<String> {
+    const NEEDED: [&str; 3] = ["DayOfWeek", "FromTime", "ToTime"];
+    let Value::Object(fields) = slot else { return vec![format!(": {} where an object is needed", kind_of(slot))] };
+    let missing = NEEDED.into_iter().filter(|name| !fields.contains_key(*name));
+    let mut found: Vec<String> = missing.map(|name| format!(": missing field `{name}`")).collect();
+    for name in NEEDED.into_iter().filter(|name| fields.contains_key(*name)) {
+        let mut alone: Map<String, Value> = NEEDED.into_iter().map(|name| (name.to_owned(), sample(name))).collect();
+        alone.insert(name.to_owned(), fields.get(name).cloned().unwrap_or_default());
+        let read: Result<entity::TimeSlot, _> = serde_json::from_value(Value::Object(alone));
+        found.extend(read.err().map(|error| format!(".{name}: {error}")));
+    }
+    found
+}
+
+/// A good value of a field that is needed.
+fn sample(name: &str) -> Value {
+    match name {
+        "Name" | "FullName" => "-".into(),
+        "FromTime" | "ToTime" => "00:00".into(),
+        _ => 1.into(),
     }
 }
 
@@ -359,13 +413,50 @@ mod tests {
                 "Coworkers[0].MacAddresses: \"nonsense\" is not a MAC address; write it as 3c:22:fb:01:02:03, \
                  3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203",
                 "Coworkers[1].Id: 1 stands in this list twice",
-                "Coworkers[2]: invalid type: string \"x\", expected i64",
+                "Coworkers[2].Id: invalid type: string \"x\", expected i64",
                 "Coworkers[3]: missing field `FullName`",
                 "Coworkers[4]: a number where an object is needed",
                 "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
                 "Tariffs: an object where a list is needed",
             ]
         );
+    }
+
+    #[test]
+    fn every_fault_of_passes_and_plans_is_named_with_its_path() {
+        let text = r#"{
+            "Tariffs": [{"Id": 5, "Name": "Part time", "CheckinWeekLimit": -1, "HoursMonthLimit": 2.5, "InvoiceEvery": 1.0}],
+            "TimePasses": [
+                {"Id": 1, "Name": "Day", "Price": "1,50", "UsePriority": "Top", "MinutesIncluded": 0, "CurrencyCode": "gbp"},
+                {"Id": 2, "Price": 12.34567, "Businesses": 3, "TimeSlots": {}},
+                {"Id": 3, "Name": "Mornings", "TimeSlots": [
+                    {"DayOfWeek": 1, "FromTime": "9 o'clock", "ToTime": "13:00"}, {"DayOfWeek": 7, "FromTime": "09:00"}, 4]}
+            ],
+            "Coworkers": [{"Id": 1, "FullName": "Ada", "RenewalDate": "soon"}],
+            "CoworkerTimePasses": [
+                {"Id": 1, "CoworkerId": 1, "TimePassId": 1, "ExpireDate": "31.12.2026", "RemainingUses": "3", "UniqueId": "x"}]
+        }"#;
+        let ImportFaults(faults) = read_json(text, "key").expect_err("faults");
+        insta::assert_snapshot!(faults.join("\n"), @r#"
+        Tariffs[0].CheckinWeekLimit: -1 is not a whole number from 0 to 4294967295
+        Tariffs[0].HoursMonthLimit: 2.5 is not a whole number from 0 to 4294967295
+        TimePasses[0].CurrencyCode: "gbp" is not a currency; write for example GBP
+        TimePasses[0].MinutesIncluded: 0 minutes are of no use; leave it out for a day pass
+        TimePasses[0].Price: "1,50" is not a price; write for example 12.5
+        TimePasses[0].UsePriority: "Top" is not one of High, Normal, Low, 1, 2, 3
+        TimePasses[1]: missing field `Name`
+        TimePasses[1].Businesses: invalid type: integer `3`, expected a sequence
+        TimePasses[1].Price: "12.34567" is not a price; write for example 12.5
+        TimePasses[1].TimeSlots: invalid type: map, expected a sequence
+        TimePasses[2].TimeSlots[0].FromTime: "9 o'clock" is not a time of day; write for example 09:00
+        TimePasses[2].TimeSlots[1]: missing field `ToTime`
+        TimePasses[2].TimeSlots[1].DayOfWeek: "7" is not a weekday; write 0 (Sunday) to 6 (Saturday), or its English name
+        TimePasses[2].TimeSlots[2]: a number where an object is needed
+        Coworkers[0].RenewalDate: "soon" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
+        CoworkerTimePasses[0].ExpireDate: "31.12.2026" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
+        CoworkerTimePasses[0].RemainingUses: invalid type: string "3", expected a JSON number
+        CoworkerTimePasses[0].UniqueId: UUID parsing failed: invalid character: found `x` at 0
+        "#);
     }
 
     #[test]

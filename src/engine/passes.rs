@@ -377,3 +377,6 @@ impl PassUse {
         self.ends = self.ends.filter(|(at, _)| *at < case.day.end);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use std::{
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     Document, ImportFaults, Lines, Place, basis, device,
@@ -36,6 +37,8 @@ pub struct Draft {
     /// Plans and teams by their lower-cased names.
     names: BTreeMap<(EntityKind, String), Vec<i64>>,
     claims: BTreeMap<Claim, (i64, Spot, &'static str)>,
+    /// The passes of the files by their identity.
+    guids: BTreeMap<Uuid, (i64, Spot)>,
     references: Vec<Reference>,
     faults: Lines,
     warnings: Lines,
@@ -394,7 +397,24 @@ impl Draft {
     /// What an entity of the files claims and refers to.
     fn look(&mut self, entity: &Entity, spot: Spot) {
         match entity {
-            Entity::Business(_) | Entity::Tariff(_) | Entity::TimePass(_) => {}
+            Entity::Tariff(_) => {}
+            Entity::Business(business) => {
+                let from = EntityKind::Business;
+                let root = business.root_location_id.map(|id| (EntityKind::Business, id));
+                self.references.extend(root.map(|to| {
+                    // Exports of one location name a head that is not among them.
+                    Reference { from, spot, field: "RootLocationId", to, lack: Lack::Warning }
+                }));
+            }
+            Entity::TimePass(pass) => {
+                let (from, lack) = (EntityKind::TimePass, Lack::FaultAmongOthers);
+                let owner = pass.business_id.map(|id| ("BusinessId", (EntityKind::Business, id)));
+                let businesses = pass.businesses.0.iter().map(|id| ("Businesses", (EntityKind::Business, *id)));
+                let tariffs = pass.tariffs.0.iter().map(|id| ("Tariffs", (EntityKind::Tariff, *id)));
+                for (field, to) in owner.into_iter().chain(businesses).chain(tariffs) {
+                    self.references.push(Reference { from, spot, field, to, lack });
+                }
+            }
             Entity::Team(team) => {
                 let from = EntityKind::Team;
                 for member in &team.team_members.0 {
@@ -403,6 +423,7 @@ impl Draft {
                 }
             }
             Entity::CoworkerTimePass(pass) => {
+                self.identify(pass, spot);
                 let (from, lack) = (EntityKind::CoworkerTimePass, Lack::Fault);
                 let to = (EntityKind::Coworker, pass.coworker_id);
                 self.references.push(Reference { from, spot, field: "CoworkerId", to, lack });
@@ -420,6 +441,18 @@ impl Draft {
                 }
                 self.claim(coworker, spot);
             }
+        }
+    }
+
+    /// Two passes of one identity would use up each other.
+    fn identify(&mut self, pass: &entity::CoworkerTimePass, spot: Spot) {
+        let Some(guid) = pass.unique_id else { return };
+        if let Some((other, elsewhere)) = self.guids.insert(guid, (pass.id, spot))
+            && other != pass.id
+        {
+            let path = |spot| self.path(EntityKind::CoworkerTimePass, spot, "UniqueId");
+            let fault = format!("{}: {guid} is also that of {}", path(spot), path(elsewhere));
+            self.refuse([fault]);
         }
     }
 
@@ -650,6 +683,27 @@ mod tests {
         site.json: CoworkerTimePasses[0].TimePassId: there is no kind of pass 1 in TimePasses
         site.json: CoworkerTimePasses[1].CoworkerId: there is no coworker 45 in Coworkers
         site.json: CoworkerTimePasses[1].TimePassId: there is no kind of pass 1 in TimePasses
+        "#);
+    }
+
+    #[test]
+    fn passes_name_businesses_plans_and_each_other() {
+        let json = r#"{
+            "Businesses": [{"Id": 2, "Name": "Hub Two", "RootLocationId": 9}],
+            "TimePasses": [
+                {"Id": 1, "Name": "Day", "BusinessId": 1, "Businesses": [2, 3], "Tariffs": [5, 50]},
+                {"Id": 2, "Name": "Week", "BusinessId": 4}
+            ],
+            "CoworkerTimePasses": [
+                {"Id": 1, "CoworkerId": 1, "TimePassId": 1, "UniqueId": "5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21"},
+                {"Id": 2, "CoworkerId": 3, "TimePassId": 2, "UniqueId": "5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21"}
+            ]
+        }"#;
+        insta::assert_snapshot!(told(false, &[("site.json", json)]), @r#"
+        site.json: CoworkerTimePasses[1].UniqueId: 5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21 is also that of site.json: CoworkerTimePasses[0].UniqueId
+        site.json: TimePasses[0].Businesses: there is no business 3 in Businesses
+        site.json: TimePasses[0].Tariffs: there is no plan 50 in Tariffs
+        site.json: TimePasses[1].BusinessId: there is no business 4 in Businesses
         "#);
     }
 

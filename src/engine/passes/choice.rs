@@ -16,9 +16,9 @@ use chrono::{Datelike, Days, NaiveTime};
 use super::{Case, PassEnd, PassKind, PassUse, Refused};
 use crate::{
     clock::WallTime,
-    directory::catalogue::{HeldPass, Price, Priority, Slot, TimePass},
+    directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
     engine::{calendar::Calendar, decision::Reason},
-    record::{CoworkerId, CoworkerTimePassId},
+    record::{BusinessId, CoworkerId, CoworkerTimePassId},
 };
 
 /// A pass that would do.
@@ -29,6 +29,9 @@ struct Candidate<'a> {
     left: u64,
     ends: Option<(WallTime, PassEnd)>,
 }
+
+/// Businesses that are named in a sentence, at most; the others are counted.
+const PLACES: usize = 3;
 
 /// What the best pass has less of than all others.
 type Rank = (bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
@@ -240,15 +243,30 @@ fn refused(case: &Case<'_>, pass: &HeldPass, reason: Reason) -> Refused {
     let expires = pass.expires().filter(|_| reason == Reason::PassExpired);
     let since = in_use_since(case, pass).filter(|_| reason == Reason::PassInUse);
     let more = if let Some(expires) = expires {
-        format!(" expired on {}", case.face(case.end_of(expires)))
+        match expires {
+            Moment::Date(date) => format!(" was good to {date}"),
+            Moment::Instant(at) => format!(" expired on {}", case.face(at)),
+        }
     } else if let Some(since) = since {
         format!(" is in use since {}", case.face(since))
     } else if reason == Reason::PassOutsideHours {
         format!(" is good {}", hours(&pass.kind, case))
+    } else if reason == Reason::PassOtherBusiness {
+        format!(" is good at {}", places(&pass.kind, case))
     } else {
         String::new()
     };
     Refused { reason, detail: Some(format!("\"{name}\"{whose}{more}").into()) }
+}
+
+/// The names of the first few businesses where it is good.
+fn places(kind: &TimePass, case: &Case<'_>) -> String {
+    let Places::Only(list) = &kind.places else { return "every business".to_owned() };
+    let name = |id: &BusinessId| {
+        case.directory.business(*id).map_or_else(|| format!("business {id}"), |name| format!("\"{name}\""))
+    };
+    let more = if list.len() > PLACES { format!(" and {} more", list.len() - PLACES) } else { String::new() };
+    list.iter().take(PLACES).map(name).collect::<Vec<_>>().join(", ") + &more
 }
 
 /// `Mon 09:00-13:00, Tue 22:00-02:00`.

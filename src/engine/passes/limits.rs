@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A stretch of pass days: the first, and the first after it.
-type Window = (NaiveDate, NaiveDate);
+pub(super) type Window = (NaiveDate, NaiveDate);
 
 /// The seconds that are left of the plan's hours; none without a limit.
 ///
@@ -136,14 +136,14 @@ impl Windows {
     }
 }
 
-fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> Window {
+pub(super) fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> Window {
     let length = weeks.saturating_mul(7);
     let first = days_after(anchor, (today - anchor).num_days().div_euclid(length) * length);
     (first, days_after(first, length))
 }
 
 /// Every beginning is counted from the anchor, so that the 31st is the 31st again after a short month.
-fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> Window {
+pub(super) fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> Window {
     let between = (today.year() - anchor.year()).saturating_mul(12) + month_number(today) - month_number(anchor);
     let begin = |cycles: i32| months_after(anchor, cycles.saturating_mul(months));
     let cycles = between.div_euclid(months);

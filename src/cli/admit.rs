@@ -1,0 +1,267 @@
+//! `checkind admit`: would this person be let in, by which pass until when, or why not. Nothing is written.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    clock::WallTime,
+    directory::{Coworker, Directory, Match},
+    engine::{
+        admission,
+        calendar::Calendar,
+        decision::Reason,
+        passes::{Ask, Entitlement, PassEnd, PassKind, PassUse, Refused, Usage, entitle, payg},
+    },
+    mac::MacAddr,
+    record::{BusinessId, Checkin, CheckinSource, CoworkerId},
+    settings::{NetworkOpens, Site},
+    sighting::{Credential, CredentialKind},
+    source::mqtt::credential::spellings_of_card,
+    store::{Store, StoreError, UsageQuery},
+};
+
+/// The text is no time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
+pub struct TimeError(String);
+
+/// What would happen.
+#[derive(Debug)]
+pub struct Answer {
+    site: Site,
+    at: WallTime,
+    by: CheckinSource,
+    coworker: Option<(CoworkerId, String)>,
+    verdict: Verdict,
+}
+
+#[derive(Debug)]
+enum Verdict {
+    /// They are in already, and nothing is asked of whoever is in.
+    In(WallTime),
+    Admitted(Option<Pass>),
+    Refused(Refused),
+    /// The settings keep the network from opening this check-in.
+    NotByNetwork(&'static str),
+}
+
+/// A pass that would be used.
+#[derive(Debug)]
+struct Pass {
+    name: String,
+    used: PassUse,
+    first_charge: Option<payg::Charge>,
+}
+
+/// The time that `--at` names; a time of day is today's.
+///
+/// # Errors
+/// It is no time.
+pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeError> {
+    let calendar = calendar(site);
+    if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(text) {
+        return Ok(WallTime::from(instant.to_utc()));
+    }
+    let on = |date: NaiveDate, time: NaiveTime| calendar.instant(date.and_time(time));
+    if let Ok(time) = NaiveTime::parse_from_str(text, "%H:%M") {
+        return Ok(on(calendar.local(now).date(), time));
+    }
+    let local = ["%Y-%m-%d %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"];
+    let local = local.into_iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    local.map(|local| calendar.instant(local)).ok_or_else(|| TimeError(text.chars().take(40).collect()))
+}
+
+/// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
+pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, StoreError> {
+    let directory = store.load_directory().await?;
+    let (by, found) = find(&directory, who);
+    let answer = |coworker: Option<&Coworker>, verdict| Answer {
+        site: site.clone(),
+        at,
+        by,
+        coworker: coworker.map(|coworker| (coworker.id, coworker.full_name.to_string())),
+        verdict,
+    };
+    let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
+    let coworker = match (found, by) {
+        (Match::One(coworker), _) => coworker,
+        (Match::Nobody, CheckinSource::NetworkActivity) => {
+            return Ok(answer(None, refused(Reason::UnrecognisedDevice)));
+        }
+        (Match::Several, CheckinSource::NetworkActivity) => return Ok(answer(None, refused(Reason::AmbiguousDevice))),
+        (Match::Nobody, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
+        (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
+    };
+    let here =
+        |open: &&Checkin| open.coworker == Some(coworker.id) && open.business == site.business && open.from <= at;
+    if let Some(open) = store.open_checkins().await?.iter().find(here) {
+        return Ok(answer(Some(coworker), Verdict::In(open.from)));
+    }
+    if let Some(verdict) = before_passes(coworker, site, by) {
+        return Ok(answer(Some(coworker), verdict));
+    }
+    let (calendar, people) = (calendar(site), BTreeMap::from([(coworker.id, at)]));
+    let (policy, business) = (&site.passes, site.business);
+    let query = UsageQuery { directory: &directory, policy, calendar: &calendar, business, people: &people };
+    let usage = store.usage(&query).await?;
+    let ask = Ask { coworker, business, by, at };
+    let verdict = match entitle(&directory, policy, &calendar, &ask, &usage, &[]) {
+        Ok(Entitlement::Unchecked) => Verdict::Admitted(None),
+        Ok(Entitlement::Pass(used)) => Verdict::Admitted(Some(pass(&directory, site, &usage, &ask, used))),
+        Err(refused) => Verdict::Refused(refused),
+    };
+    Ok(answer(Some(coworker), verdict))
+}
+
+/// Whoever this names, and what would notice them.
+fn find<'d>(directory: &'d Directory, who: &str) -> (CheckinSource, Match<'d>) {
+    let card = Credential {
+        kind: CredentialKind::Card,
+        scope: None,
+        value: who.trim().to_owned(),
+        spellings: spellings_of_card(who),
+    };
+    let by_card = directory.by_credential(&card);
+    if by_card != Match::Nobody {
+        return (CheckinSource::DoorAccess, by_card);
+    }
+    if let Ok(mac) = who.parse::<MacAddr>() {
+        return (CheckinSource::NetworkActivity, directory.by_mac(mac));
+    }
+    let numbered = who.trim().parse().ok().and_then(|id| directory.coworker(CoworkerId(id)));
+    let found = numbered.map_or_else(|| directory.by_name(who.trim()), Match::One);
+    (CheckinSource::DoorAccess, found)
+}
+
+/// What is settled before any pass is looked at.
+fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
+    let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
+    if let Some(reason) = admission::barrier(coworker, site.business) {
+        return Some(refused(reason));
+    }
+    if by != CheckinSource::NetworkActivity {
+        return None;
+    }
+    if !coworker.allow_network_checkin {
+        return Some(refused(Reason::NetworkNotAllowed));
+    }
+    let opens = site.network_checkins && site.network_opens != NetworkOpens::Never;
+    (!opens).then_some(Verdict::NotByNetwork("the settings let the network open no check-ins at this site"))
+}
+
+fn pass(directory: &Directory, site: &Site, usage: &Usage, ask: &Ask<'_>, used: PassUse) -> Pass {
+    let kind = directory.time_pass(used.time_pass);
+    let rules = site.passes.pay_as_you_go.as_ref().filter(|_| used.kind == PassKind::PayAsYouGo);
+    let day = calendar(site).pass_day(ask.at).start;
+    let already = usage.charges.get(&(ask.coworker.id, day)).cloned().unwrap_or_default();
+    let first_charge = kind.zip(rules).map(|(kind, rules)| payg::charge(kind, rules, ask.at, None, &already));
+    Pass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
+}
+
+/// For people.
+pub fn text(answer: &Answer) -> String {
+    let Answer { site, at, by, coworker, verdict } = answer;
+    let face = |at: WallTime| calendar(site).local(at).format("%Y-%m-%d %H:%M").to_string();
+    let mut text = String::new();
+    if let Some((id, name)) = coworker {
+        let name: String = name.chars().filter(|c| !c.is_control()).collect();
+        text = format!("{name} (coworker {id}), by {}, at {} on {}\n", word(*by), site.name, face(*at));
+    }
+    let said = match verdict {
+        Verdict::In(since) => format!("in already, since {}: nothing more is asked", face(*since)),
+        Verdict::Admitted(None) => "let in; passes are not asked for here".to_owned(),
+        Verdict::Admitted(Some(pass)) => format!("let in with {}", with(pass, &face)),
+        Verdict::Refused(Refused { reason, detail }) => {
+            format!("refused, {}", reason.description_with(detail.as_deref()))
+        }
+        Verdict::NotByNetwork(why) => format!("nothing happens: {why}"),
+    };
+    let door = *by == CheckinSource::NetworkActivity
+        && site.network_opens == NetworkOpens::AfterDoor
+        && matches!(verdict, Verdict::Admitted(_));
+    writeln!(text, "{said}{}", if door { ", once a door has let them in that day" } else { "" })
+        .expect("a String takes everything");
+    text
+}
+
+fn with(pass: &Pass, face: &impl Fn(WallTime) -> String) -> String {
+    let name: String = pass.name.chars().filter(|c| !c.is_control()).collect();
+    let mut said = match (pass.used.kind, &pass.first_charge) {
+        (PassKind::Day, _) => format!("the day pass \"{name}\""),
+        (PassKind::Time, _) => format!("the time pass \"{name}\""),
+        (PassKind::PayAsYouGo, None) => format!("pay-as-you-go \"{name}\""),
+        (PassKind::PayAsYouGo, Some(charge)) => {
+            let (units, parts) =
+                (charge.amount / charge.currency.minor_units(), charge.amount % charge.currency.minor_units());
+            let digits = charge.currency.minor_units().ilog10() as usize;
+            let parts = if digits > 0 { format!(".{parts:0digits$}") } else { String::new() };
+            format!(
+                "pay-as-you-go \"{name}\", {units}{parts} {} for the first {} minutes",
+                charge.currency, charge.minutes
+            )
+        }
+    };
+    if let Some((at, why)) = pass.used.ends {
+        let why = match why {
+            PassEnd::MinutesUsedUp => "when its minutes are used up",
+            PassEnd::SlotEnds => "when its hours end",
+            PassEnd::Expires => "when it expires",
+            PassEnd::LimitReached => "when the hours of the plan are used up",
+        };
+        said = format!("{said}, until {} {why}", face(at));
+    }
+    said
+}
+
+/// For programs.
+pub fn json(answer: &Answer) -> String {
+    let Answer { site, at, by, coworker, verdict } = answer;
+    let time = |at: WallTime| at.to_rfc3339_seconds();
+    let mut value = json!({
+        "CoworkerId": coworker.as_ref().map(|(id, _)| id),
+        "CoworkerFullName": coworker.as_ref().map(|(_, name)| name),
+        "BusinessId": BusinessId(site.business.0),
+        "At": time(*at),
+        "Source": by.number(),
+        "Admitted": matches!(verdict, Verdict::In(_) | Verdict::Admitted(_)),
+        "InSince": null, "Code": null, "Description": null, "Pass": null,
+    });
+    match verdict {
+        Verdict::In(since) => value["InSince"] = time(*since).into(),
+        Verdict::Admitted(None) => {}
+        Verdict::Admitted(Some(pass)) => value["Pass"] = pass_json(pass, &time),
+        Verdict::Refused(Refused { reason, detail }) => {
+            value["Code"] = reason.code().into();
+            value["Description"] = reason.description_with(detail.as_deref()).into();
+        }
+        Verdict::NotByNetwork(why) => value["Description"] = (*why).into(),
+    }
+    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+}
+
+fn pass_json(pass: &Pass, time: &impl Fn(WallTime) -> String) -> Value {
+    let PassUse { guid, time_pass, kind, counts_towards_plan_limits, ends } = &pass.used;
+    json!({
+        "CoworkerTimePassGuid": guid.as_ref().map(Uuid::to_string),
+        "TimePassId": time_pass,
+        "TimePassName": pass.name,
+        "Kind": kind.word(),
+        "CountsTowardsPlanLimits": counts_towards_plan_limits,
+        "Ends": ends.map(|(at, _)| time(at)),
+        "EndsBecause": ends.map(|(_, why)| why.word()),
+        "FirstCharge": pass.first_charge.map(|charge| json!({
+            "Minutes": charge.minutes, "Amount": charge.amount, "Currency": charge.currency.to_string(),
+        })),
+    })
+}
+
+fn word(by: CheckinSource) -> &'static str {
+    if by == CheckinSource::NetworkActivity { "network" } else { "door" }
+}
+
+fn calendar(site: &Site) -> Calendar {
+    Calendar { zone: site.time_zone, cut_off: site.cut_off }
+}

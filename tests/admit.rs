@@ -1,0 +1,159 @@
+//! `checkind admit` as a process: who would be let in, with which pass until when, and why not.
+
+use crate::support::daemon::Home;
+
+const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
+
+const PEOPLE: &str = r#"{
+    "Businesses": [{"Id": 1, "Name": "Hub One"}, {"Id": 2, "Name": "Hub Two"}],
+    "Tariffs": [{"Id": 5, "Name": "Part time", "HoursWeekLimit": 20}],
+    "TimePasses": [
+        {"Id": 1, "Name": "Day", "Price": 20, "AllowNetworkCheckIn": false},
+        {"Id": 2, "Name": "10 hours", "Price": 60, "MinutesIncluded": 600, "CountsTowardsPlanLimits": true},
+        {"Id": 3, "Name": "Mornings", "TimeSlots": [{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "13:00"}]},
+        {"Id": 4, "Name": "Hot desk", "Price": "6.50", "MinutesIncluded": 60, "UseAsPayAsYouGoForContacts": true, "Businesses": [1]}
+    ],
+    "Coworkers": [
+        {"Id": 11, "FullName": "Ada Example", "AccessCardId": "8165538", "MacAddresses": "3c:22:fb:00:00:01", "TariffId": 5},
+        {"Id": 12, "FullName": "Bob Example", "AccessCardId": "8165539"},
+        {"Id": 13, "FullName": "Eve Example", "AccessCardId": "8165540", "TariffId": 5, "Active": false},
+        {"Id": 14, "FullName": "Dan Example", "AccessCardId": "8165541", "TariffId": 5},
+        {"Id": 15, "FullName": "Fay Example", "AccessCardId": "8165542", "TariffId": 5}
+    ],
+    "CoworkerTimePasses": [
+        {"Id": 21, "CoworkerId": 11, "TimePassId": 2, "RemainingMinutes": 90, "UniqueId": "5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21"},
+        {"Id": 22, "CoworkerId": 14, "TimePassId": 1, "ExpireDate": "2026-01-31"},
+        {"Id": 23, "CoworkerId": 15, "TimePassId": 3}
+    ]
+}"#;
+
+fn home() -> Home {
+    let home = Home::new(SITE);
+    home.import(&serde_json::from_str(PEOPLE).expect("JSON"));
+    home
+}
+
+fn asked(home: &Home, who: &str, at: &str) -> String {
+    home.ask(&["admit", who, "--at", at])
+}
+
+#[test]
+fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
+    let home = home();
+    let asked = |who: &str, at: &str| asked(&home, who, at);
+    let told = [
+        asked("8165538", "2026-02-04 10:00"),
+        asked("3C-22-FB-00-00-01", "2026-02-04T10:00:00Z"),
+        asked("11", "2026-07-01T10:00:00Z"),
+        asked("bob example", "2026-02-04 10:00"),
+        asked("8165540", "2026-02-04 10:00"),
+        asked("8165541", "2026-01-31 23:30"),
+        asked("8165541", "2026-02-01 00:00"),
+        asked("15", "2026-02-02 09:30"),
+        asked("15", "2026-02-03 09:30"),
+        asked("1234567", "2026-02-04 10:00"),
+        asked("3c:22:fb:00:00:09", "2026-02-04 10:00"),
+    ];
+    insta::assert_snapshot!(told.concat(), @r#"
+    Ada Example (coworker 11), by door, at Hub One on 2026-02-04 10:00
+    let in with the time pass "10 hours", until 2026-02-04 11:30 when its minutes are used up
+    Ada Example (coworker 11), by network, at Hub One on 2026-02-04 10:00
+    let in with the time pass "10 hours", until 2026-02-04 11:30 when its minutes are used up
+    Ada Example (coworker 11), by door, at Hub One on 2026-07-01 11:00
+    let in with the time pass "10 hours", until 2026-07-01 12:30 when its minutes are used up
+    Bob Example (coworker 12), by door, at Hub One on 2026-02-04 10:00
+    let in with pay-as-you-go "Hot desk", 1.63 GBP for the first 15 minutes
+    Eve Example (coworker 13), by door, at Hub One on 2026-02-04 10:00
+    refused, coworker_inactive: the coworker is not active
+    Dan Example (coworker 14), by door, at Hub One on 2026-01-31 23:30
+    let in with the day pass "Day"
+    Dan Example (coworker 14), by door, at Hub One on 2026-02-01 00:00
+    refused, pass_expired: the coworker's pass has expired ("Day" was good to 2026-01-31)
+    Fay Example (coworker 15), by door, at Hub One on 2026-02-02 09:30
+    let in with the day pass "Mornings", until 2026-02-02 13:00 when its hours end
+    Fay Example (coworker 15), by door, at Hub One on 2026-02-03 09:30
+    refused, pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is good Mon 09:00-13:00)
+    refused, unrecognised_card: no coworker has this card, fob or PIN
+    refused, unrecognised_device: no coworker has a device with this MAC address
+    "#);
+}
+
+#[test]
+fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
+    let home = home();
+    let ledger = home.ledger();
+    home.ask(&["admit", "11"]);
+    let visit = |id: u32, from: &str, to: &str, seconds: &str| {
+        ledger.execute(&format!(
+            "INSERT INTO checkins (unique_id, coworker_id, business_id, source, from_time, to_time, from_time_local,
+               created_on, updated_on, updated_by, pass_day, seconds, coworker_time_pass_guid, counts_towards_plan_limits)
+             VALUES ('00000000-0000-4000-8000-00000000000{id}', 11, {id}, 2, '{from}', {to}, '', '{from}', '{from}', 'x',
+               '2099-02-02T00:00:00.000Z', {seconds}, '5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21', 1)"
+        ));
+    };
+    visit(1, "2099-02-02T09:00:00.000Z", "'2099-02-02T10:00:00.000Z'", "3600");
+    let told = asked(&home, "11", "2099-02-04 10:00");
+    assert!(told.contains("\"10 hours\", until 2099-02-04 10:30 when its minutes are used up"), "{told}");
+    visit(2, "2099-02-02T12:00:00.000Z", "NULL", "NULL");
+    let told = asked(&home, "11", "2099-02-02 13:00");
+    assert!(told.contains("refused, pass_in_use: ") && told.contains("since 2099-02-02 12:00"), "{told}");
+    ledger.execute("UPDATE checkins SET business_id = 1 WHERE to_time IS NULL");
+    let told = asked(&home, "11", "2099-02-02 13:00");
+    assert!(told.contains("in already, since 2099-02-02 12:00"), "{told}");
+}
+
+#[test]
+fn programs_are_told_in_json() {
+    let home = home();
+    insta::assert_snapshot!(home.ask(&["admit", "8165538", "--at", "2026-02-04 10:00", "--json"]), @r#"
+    {
+      "Admitted": true,
+      "At": "2026-02-04T10:00:00Z",
+      "BusinessId": 1,
+      "Code": null,
+      "CoworkerFullName": "Ada Example",
+      "CoworkerId": 11,
+      "Description": null,
+      "InSince": null,
+      "Pass": {
+        "CountsTowardsPlanLimits": true,
+        "CoworkerTimePassGuid": "5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21",
+        "Ends": "2026-02-04T11:30:00Z",
+        "EndsBecause": "minutes_used_up",
+        "FirstCharge": null,
+        "Kind": "time",
+        "TimePassId": 2,
+        "TimePassName": "10 hours"
+      },
+      "Source": 2
+    }
+    "#);
+    insta::assert_snapshot!(home.ask(&["admit", "8165541", "--at", "2026-02-04 10:00", "--json"]), @r#"
+    {
+      "Admitted": false,
+      "At": "2026-02-04T10:00:00Z",
+      "BusinessId": 1,
+      "Code": "pass_expired",
+      "CoworkerFullName": "Dan Example",
+      "CoworkerId": 14,
+      "Description": "pass_expired: the coworker's pass has expired (\"Day\" was good to 2026-01-31)",
+      "InSince": null,
+      "Pass": null,
+      "Source": 2
+    }
+    "#);
+}
+
+#[test]
+fn a_site_that_knows_no_passes_asks_for_none_and_faults_say_what_to_write() {
+    let home = Home::new(SITE);
+    home.import(&serde_json::json!({"Coworkers": [{"Id": 1, "FullName": "Ada"}]}));
+    assert!(home.ask(&["admit", "1"]).ends_with("\nlet in; passes are not asked for here\n"));
+    let refused = home.run(&["admit", "1", "--at", "noon"]);
+    assert_eq!(refused.status.code(), Some(64));
+    insta::assert_snapshot!(String::from_utf8_lossy(&refused.stderr), @r#"
+      checkind: "noon" is not a time; write 10:30, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z
+      "#);
+    let records_only = Home::new("");
+    assert_eq!(records_only.run(&["admit", "1"]).status.code(), Some(78));
+}
