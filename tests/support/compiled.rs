@@ -1,10 +1,20 @@
 //! Small C programs and libraries of `tests/support/c`, compiled when a test needs them.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Compiles `NAME.c` to a program at `to`.
 pub(crate) fn program(name: &str, to: &Path) {
     compile(name, to, &[]);
+}
+
+/// Compiles `NAME.c` to a library for `LD_PRELOAD` in this folder.
+pub(crate) fn library(name: &str, folder: &Path) -> PathBuf {
+    let to = folder.join(format!("{name}.so"));
+    compile(name, &to, &["-shared", "-fPIC", "-ldl", "-lpthread"]);
+    to
 }
 
 fn compile(name: &str, to: &Path, more: &[&str]) {
