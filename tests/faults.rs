@@ -107,22 +107,9 @@ fn kills(home: &Home, broker: &Broker, kills: u32, events: u32) {
     // One more of a person of its own: when it is decided, everything before it has been.
     broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for_rows(home, &mut daemon, i64::from(2 * events) + 1);
-    adds_up(&daemon);
+    daemon.adds_up();
     check_streams(home, events);
     daemon.stop();
-}
-
-/// Every message of this process ended in exactly one outcome, and was acknowledged.
-fn adds_up(daemon: &Daemon) {
-    let received = daemon.metric("checkind_mqtt_messages_total", "");
-    daemon.wait_for_metric("checkind_decisions_total", "", received);
-    // A receipt of a connection that is gone acknowledges nothing; its message came again.
-    wait_for("every message to be acknowledged", LIMIT, || {
-        let stale = daemon.metric("checkind_mqtt_stale_receipts_total", "");
-        let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
-        let said = format!("{acknowledged} acknowledged, {stale} stale of {received}\n{}", daemon.log());
-        if acknowledged + stale == received { Ok(()) } else { Err(said) }
-    });
 }
 
 /// The database after two streams of `events` events each, and one event of one more person.
@@ -200,7 +187,7 @@ fn lost_in_power_cuts(power: &PowerCut, cuts: u32) -> i64 {
         let last = format!("SELECT count(*) FROM checkins WHERE coworker_id = {}", PEOPLE + 1);
         if home.ledger().try_number(&last)? == 1 { Ok(()) } else { Err(daemon.log()) }
     });
-    adds_up(&daemon);
+    daemon.adds_up();
     daemon.stop();
     assert_eq!(home.ledger().texts("PRAGMA integrity_check"), [["ok"]]);
     i64::from(cuts * SLICE) + 1 - home.ledger().count("sightings")
@@ -244,7 +231,7 @@ fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     assert_eq!(home.ledger().count("sightings"), i64::from(messages));
     assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
     assert_eq!(home.ledger().count("checkins"), i64::from(messages.min(PEOPLE)));
-    adds_up(daemon);
+    daemon.adds_up();
 }
 
 #[test]
@@ -465,7 +452,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
         now if now == u64::from(TAPS) => Ok(()),
         now => Err(format!("{now} of {TAPS}\n{}", daemon.log())),
     });
-    adds_up(&daemon);
+    daemon.adds_up();
     assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
     assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
     daemon.stop();
@@ -511,7 +498,7 @@ fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
         let counted = daemon.metric("checkind_rejected_messages_total", &format!("\"{why}\""));
         assert_eq!(counted, *count, "{why}");
     }
-    adds_up(&daemon);
+    daemon.adds_up();
     let log = daemon.log();
     assert_eq!(daemon.lines("a message was not understood").len(), 25, "{log}");
     assert!(!log.contains("4711"), "samples are masked: {log}");
@@ -542,6 +529,6 @@ fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
     wait_for_rows(&home, &mut daemon, 6);
     assert_eq!(daemon.metric("checkind_rejected_messages_total", "unknown_topic"), 5);
     assert_eq!(home.ledger().count("checkins"), 1);
-    adds_up(&daemon);
+    daemon.adds_up();
     daemon.stop();
 }
