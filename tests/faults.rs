@@ -6,7 +6,10 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -17,6 +20,7 @@ use rustix::process::Signal;
 use crate::support::{
     broker::{Broker, BrokerOptions},
     daemon::{BINARY, Daemon, Home, LIMIT, Way, board_event, card, doors, flat_event, now, people, site},
+    disk::Disk,
     postgres::Postgres,
     powercut::{PowerCut, Unsynced},
     wait_for,
@@ -56,14 +60,18 @@ fn expected(events: u32) -> (i64, i64) {
     (i64::try_from(visits).expect("few") * i64::from(PEOPLE) + i64::from(last), i64::from(unknown))
 }
 
+/// Waits for so many decisions, as long as there is progress.
 fn wait_for_rows(home: &Home, daemon: &mut Daemon, rows: i64) {
-    wait_for(&format!("{rows} sightings"), LIMIT, || {
-        daemon.still_runs();
-        match home.ledger().try_number("SELECT count(*) FROM sightings")? {
-            now if now >= rows => Ok(()),
-            now => Err(format!("{now}\n{}", daemon.log())),
-        }
-    });
+    let mut seen = -1;
+    while seen < rows {
+        seen = wait_for(&format!("more than {seen} of {rows} sightings"), LIMIT, || {
+            daemon.still_runs();
+            match home.ledger().try_number("SELECT count(*) FROM sightings")? {
+                now if now > seen => Ok(now),
+                _ => Err(format!("{}\n{}", daemon.log(), daemon.get("/metrics").body)),
+            }
+        });
+    }
 }
 
 /// How often a test of kills kills; more by hand: `CHECKIND_TEST_KILLS=50`.
@@ -285,9 +293,10 @@ fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
     daemon.stop();
 }
 
-/// A road to the broker on which connections can be reset.
+/// A road to the broker on which connections can be reset, and which can be closed.
 struct Road {
     port: u16,
+    closed: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -296,10 +305,14 @@ impl Road {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let list = Arc::clone(&open);
+        let closed = Arc::<AtomicBool>::default();
+        let (list, is_closed) = (Arc::clone(&open), Arc::clone(&closed));
         // Ends with the process, as tests run in one of their own.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if is_closed.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
                 let both = [client.try_clone().expect("a handle"), server.try_clone().expect("a handle")];
                 list.lock().expect("no panic").extend(both);
@@ -309,7 +322,7 @@ impl Road {
                 }
             }
         });
-        Self { port, open }
+        Self { port, closed, open }
     }
 
     /// Ends every connection with a TCP reset, at both ends.
@@ -348,6 +361,86 @@ fn a_reset_connection_in_the_middle_of_a_stream_loses_nothing() {
     intact(&home, &mut daemon, 4000);
     assert_eq!(daemon.changes_of("broker_unavailable"), (1, 1), "{}", daemon.log());
     assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_session_that_somebody_wiped_is_named_and_the_doors_go_on() {
+    let broker = Broker::plain();
+    let road = Road::to(broker.port);
+    let (home, mut daemon) = one_person_in(road.port, &broker);
+    road.closed.store(true, Ordering::SeqCst);
+    road.reset();
+    daemon.wait_for_condition("broker_unavailable");
+    broker.wipe_session("checkind-test");
+    road.closed.store(false, Ordering::SeqCst);
+    let detail = daemon.wait_for_condition("session_lost");
+    assert!(detail.contains("lost"), "{detail}");
+    daemon.wait_until_ready();
+    broker.publish_lines("flat/events", (1..200).map(tap), 1);
+    intact(&home, &mut daemon, 200);
+    assert_eq!(daemon.changes_of("session_lost"), (1, 0), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// A site on SQLite whose daemon writes to this disk, with one person in.
+fn one_person_in_on(disk: &Disk, broker: &Broker) -> (Home, Daemon) {
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    home.import(&people(PEOPLE, &[]));
+    let mut daemon = home.start_by(&[BINARY], &disk.environment());
+    daemon.wait_until_ready();
+    broker.publish("flat/events", tap(0).as_bytes(), 1);
+    wait_for_rows(&home, &mut daemon, 1);
+    (home, daemon)
+}
+
+#[test]
+fn a_disk_that_cannot_sync_acknowledges_nothing_and_everything_arrives_once_it_can() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let disk = Disk::new(folder.path());
+    let broker = Broker::plain();
+    let (home, mut daemon) = one_person_in_on(&disk, &broker);
+    broker.publish_lines("flat/events", (1..1000).map(tap), 1);
+    wait_for_rows(&home, &mut daemon, 1000);
+    daemon.adds_up();
+    disk.is("fail");
+    broker.publish_lines("flat/events", (1000..3000).map(tap), 1);
+    let detail = daemon.wait_for_condition("database_unavailable");
+    assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
+    // Several tries, each on a connection of its own.
+    wait_for("more failures", LIMIT, || match daemon.metric("checkind_commit_failures_total", "") {
+        now if now >= 5 => Ok(()),
+        now => Err(now.to_string()),
+    });
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1000);
+    assert_eq!(daemon.get("/readyz").status, 503);
+    assert_eq!(daemon.get("/healthz").status, 200, "a restart would mend nothing");
+    disk.is("ok");
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 3000);
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_burst_against_a_disk_that_hangs_is_bounded_and_drains() {
+    const BURST: u32 = 100_000;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let disk = Disk::new(folder.path());
+    let lines = vec!["max_inflight_messages 1000".to_owned()];
+    let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
+    let (home, mut daemon) = one_person_in_on(&disk, &broker);
+    disk.is("hang");
+    broker.publish_lines("flat/events", (1..BURST).map(tap), 1);
+    // The broker holds what we do not read, and we hold no more than our limits.
+    let taken = daemon.metric("checkind_mqtt_messages_total", "") - daemon.metric("checkind_mqtt_shed_total", "");
+    assert!((20..25_000).contains(&taken), "{taken} messages are held");
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
+    assert_eq!(daemon.get("/healthz").status, 200);
+    disk.is("slow 4000");
+    intact(&home, &mut daemon, BURST);
+    let peak = daemon.peak_memory();
+    assert!(peak < 250 * 1024, "{peak} KiB");
     daemon.stop();
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod frame;
 pub(crate) mod lan;
 pub(crate) mod machine;
 pub(crate) mod compiled;
+pub(crate) mod disk;
 pub(crate) mod powercut;
 pub(crate) mod broker;
 pub(crate) mod daemon;

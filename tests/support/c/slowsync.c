@@ -1,7 +1,8 @@
 // LD_PRELOAD library: a slow or broken disk, at fsync and fdatasync.
 //
 // The file SLOWSYNC_ORDERS is read at every sync, so that a test changes the disk while the program runs: "ok",
-// "slow MICROSECONDS" (sleeps, then syncs), or "fail" (EIO). Without the file the disk is well.
+// "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), or "fail" (EIO). Without the file the disk
+// is well.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -11,25 +12,32 @@
 #include <time.h>
 #include <unistd.h>
 
+static void pause_for(long microseconds) {
+    struct timespec time = { microseconds / 1000000, microseconds % 1000000 * 1000 };
+    nanosleep(&time, NULL);
+}
+
+static void read_order(char *order, size_t size) {
+    const char *path = getenv("SLOWSYNC_ORDERS");
+    int orders = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    ssize_t length = orders >= 0 ? read(orders, order, size - 1) : 0;
+    order[length > 0 ? length : 0] = 0;
+    if (orders >= 0) close(orders);
+}
+
 static int synced(const char *name, int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
-    const char *path = getenv("SLOWSYNC_ORDERS");
-    char order[64] = "";
-    int orders = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    if (orders >= 0) {
-        ssize_t length = read(orders, order, sizeof order - 1);
-        order[length > 0 ? length : 0] = 0;
-        close(orders);
+    char order[64];
+    read_order(order, sizeof order);
+    while (!strncmp(order, "hang", 4)) {
+        pause_for(10000);
+        read_order(order, sizeof order);
     }
     if (!strncmp(order, "fail", 4)) {
         errno = EIO;
         return -1;
     }
-    if (!strncmp(order, "slow ", 5)) {
-        long pause = atol(order + 5);
-        struct timespec time = { pause / 1000000, pause % 1000000 * 1000 };
-        nanosleep(&time, NULL);
-    }
+    if (!strncmp(order, "slow ", 5)) pause_for(atol(order + 5));
     return real(file);
 }
 
