@@ -74,22 +74,19 @@ fn wait_for_rows(home: &Home, daemon: &mut Daemon, rows: i64) {
     }
 }
 
-/// How often a test of kills kills; more by hand: `CHECKIND_TEST_KILLS=50`.
-#[expect(clippy::disallowed_methods, reason = "a switch of the tests, none of the product")]
-fn how_many_kills() -> u32 {
-    std::env::var("CHECKIND_TEST_KILLS").map_or(10, |number| number.parse().expect("a number of kills"))
-}
+/// How often a test of kills kills.
+const KILLS: u32 = 50;
 
-/// So many kills while two streams of [`walk`] run, `events` events in each.
-fn kills(home: &Home, broker: &Broker, kills: u32, events: u32) {
+/// [`KILLS`] kills while two streams of [`walk`] run, `events` events in each.
+fn kills(home: &Home, broker: &Broker, events: u32) {
     home.import(&people(2 * PEOPLE + 1, &[]));
     // Events of the last hours, so that nothing is older than a controller's clock may be.
     let from = now().minus(Duration::from_secs(u64::from(events) + 60));
     let mut daemon = home.start();
     daemon.wait_until_ready();
     daemon.kill();
-    let slice = events / kills;
-    for kill in 0..kills {
+    let slice = events / KILLS;
+    for kill in 0..KILLS {
         let range = kill * slice..(kill + 1) * slice;
         let mut daemon = home.start();
         thread::scope(|scope| {
@@ -105,7 +102,7 @@ fn kills(home: &Home, broker: &Broker, kills: u32, events: u32) {
             }
             // Each kill at another point of the slice, and of the batch that is under way: rows are seen when one has
             // just been committed.
-            wait_for_rows(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / kills));
+            wait_for_rows(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
             thread::sleep(Duration::from_millis(u64::from(kill * 7 % 31)));
             daemon.kill();
         });
@@ -144,20 +141,20 @@ fn check_streams(home: &Home, events: u32) {
 }
 
 #[test]
-fn kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
+fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
-    kills(&home, &broker, how_many_kills(), 5000);
+    kills(&home, &broker, 5000);
     let integrity = home.ledger().texts("PRAGMA integrity_check");
     assert_eq!(integrity, [["ok"]]);
 }
 
 #[test]
-fn kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() {
+fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() {
     let server = Postgres::start();
     let broker = Broker::plain();
     let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
-    kills(&home, &broker, how_many_kills(), 5000);
+    kills(&home, &broker, 5000);
 }
 
 /// Cuts the power so many times in the middle of a stream of taps; how many taps the broker was told are safe, and are
