@@ -57,4 +57,6 @@ impl Store {
 #[cfg(test)]
 pub(crate) use sql::SAID;
 #[cfg(test)]
+mod false_commits;
+#[cfg(test)]
 pub(crate) mod tests;

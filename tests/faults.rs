@@ -6,7 +6,10 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::Command,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -17,7 +20,9 @@ use rustix::process::Signal;
 use crate::support::{
     broker::{Broker, BrokerOptions},
     daemon::{BINARY, Daemon, Home, LIMIT, Way, board_event, card, doors, flat_event, now, people, site},
+    disk::Disk,
     postgres::Postgres,
+    powercut::{PowerCut, Unsynced},
     wait_for,
 };
 
@@ -55,19 +60,25 @@ fn expected(events: u32) -> (i64, i64) {
     (i64::try_from(visits).expect("few") * i64::from(PEOPLE) + i64::from(last), i64::from(unknown))
 }
 
+/// Waits for so many decisions, as long as there is progress.
 fn wait_for_rows(home: &Home, daemon: &mut Daemon, rows: i64) {
-    wait_for(&format!("{rows} sightings"), LIMIT, || {
-        daemon.still_runs();
-        match home.ledger().try_number("SELECT count(*) FROM sightings")? {
-            now if now >= rows => Ok(()),
-            now => Err(format!("{now}\n{}", daemon.log())),
-        }
-    });
+    let mut seen = -1;
+    while seen < rows {
+        seen = wait_for(&format!("more than {seen} of {rows} sightings"), LIMIT, || {
+            daemon.still_runs();
+            match home.ledger().try_number("SELECT count(*) FROM sightings")? {
+                now if now > seen => Ok(now),
+                _ => Err(format!("{}\n{}", daemon.log(), daemon.get("/metrics").body)),
+            }
+        });
+    }
 }
 
-/// Ten kills while two streams of [`walk`] run, `events` events in each.
+/// How often a test of kills kills.
+const KILLS: u32 = 50;
+
+/// [`KILLS`] kills while two streams of [`walk`] run, `events` events in each.
 fn kills(home: &Home, broker: &Broker, events: u32) {
-    const KILLS: u32 = 10;
     home.import(&people(2 * PEOPLE + 1, &[]));
     // Events of the last hours, so that nothing is older than a controller's clock may be.
     let from = now().minus(Duration::from_secs(u64::from(events) + 60));
@@ -101,22 +112,9 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
     // One more of a person of its own: when it is decided, everything before it has been.
     broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for_rows(home, &mut daemon, i64::from(2 * events) + 1);
-    adds_up(&daemon);
+    daemon.adds_up();
     check_streams(home, events);
     daemon.stop();
-}
-
-/// Every message of this process ended in exactly one outcome, and was acknowledged.
-fn adds_up(daemon: &Daemon) {
-    let received = daemon.metric("checkind_mqtt_messages_total", "");
-    daemon.wait_for_metric("checkind_decisions_total", "", received);
-    // A receipt of a connection that is gone acknowledges nothing; its message came again.
-    wait_for("every message to be acknowledged", LIMIT, || {
-        let stale = daemon.metric("checkind_mqtt_stale_receipts_total", "");
-        let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
-        let said = format!("{acknowledged} acknowledged, {stale} stale of {received}\n{}", daemon.log());
-        if acknowledged + stale == received { Ok(()) } else { Err(said) }
-    });
 }
 
 /// The database after two streams of `events` events each, and one event of one more person.
@@ -143,7 +141,7 @@ fn check_streams(home: &Home, events: u32) {
 }
 
 #[test]
-fn ten_kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
+fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     kills(&home, &broker, 5000);
@@ -152,11 +150,68 @@ fn ten_kills_during_ten_thousand_taps_lose_and_double_nothing_on_sqlite() {
 }
 
 #[test]
-fn ten_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() {
+fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() {
     let server = Postgres::start();
     let broker = Broker::plain();
     let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
     kills(&home, &broker, 5000);
+}
+
+/// Cuts the power so many times in the middle of a stream of taps; how many taps the broker was told are safe, and are
+/// not in the database.
+fn lost_in_power_cuts(power: &PowerCut, cuts: u32) -> i64 {
+    const SLICE: u32 = 300;
+    let broker = Broker::plain();
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    home.import(&people(PEOPLE + 1, &[]));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    daemon.stop();
+    for cut in 0..cuts {
+        let mut daemon = home.start_by(&[BINARY], &power.environment());
+        daemon.wait_until_ready();
+        thread::scope(|scope| {
+            let taps = (cut * SLICE..(cut + 1) * SLICE).map(tap);
+            scope.spawn(|| broker.publish_lines("flat/events", taps, 1));
+            let enough = u64::from(SLICE / 10 * (1 + cut % 8));
+            wait_for("acknowledged taps", LIMIT, || match daemon.metric("checkind_mqtt_acknowledged_total", "") {
+                now if now >= enough => Ok(()),
+                now => Err(format!("{now} of {enough}\n{}", daemon.log())),
+            });
+            // Each cut at another point of the batch that is under way.
+            thread::sleep(Duration::from_millis(u64::from(cut * 7 % 31)));
+            daemon.kill();
+        });
+        power.cut(if cut % 2 == 0 { Unsynced::Lost } else { Unsynced::Some(cut as usize / 2) });
+    }
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    // The last one comes after everything that the broker still had.
+    broker.publish("flat/events", flat_event(cuts * SLICE, card(PEOPLE + 1), Way::In, now()).as_bytes(), 1);
+    wait_for("the last tap", LIMIT, || {
+        let last = format!("SELECT count(*) FROM checkins WHERE coworker_id = {}", PEOPLE + 1);
+        if home.ledger().try_number(&last)? == 1 { Ok(()) } else { Err(daemon.log()) }
+    });
+    daemon.adds_up();
+    daemon.stop();
+    assert_eq!(home.ledger().texts("PRAGMA integrity_check"), [["ok"]]);
+    i64::from(cuts * SLICE) + 1 - home.ledger().count("sightings")
+}
+
+#[test]
+fn twenty_power_cuts_take_away_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    assert_eq!(lost_in_power_cuts(&PowerCut::new(folder.path()), 20), 0);
+}
+
+/// The same with commits that are not synced, as with `synchronous=NORMAL`, which the product does not offer: the
+/// library passes the program off as having synced, except before checkpoints. A power cut that takes nothing away then
+/// would prove nothing above.
+#[test]
+fn power_cuts_take_away_what_was_acknowledged_if_commits_were_not_synced() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let lost = lost_in_power_cuts(&PowerCut::new(folder.path()).without_synced_commits(), 4);
+    assert!(lost > 0, "nothing was lost");
 }
 
 /// A site on SQLite with one person in, by card.
@@ -181,7 +236,7 @@ fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     assert_eq!(home.ledger().count("sightings"), i64::from(messages));
     assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
     assert_eq!(home.ledger().count("checkins"), i64::from(messages.min(PEOPLE)));
-    adds_up(daemon);
+    daemon.adds_up();
 }
 
 #[test]
@@ -235,9 +290,10 @@ fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
     daemon.stop();
 }
 
-/// A road to the broker on which connections can be reset.
+/// A road to the broker on which connections can be reset, and which can be closed.
 struct Road {
     port: u16,
+    closed: Arc<AtomicBool>,
     open: Arc<Mutex<Vec<TcpStream>>>,
 }
 
@@ -246,10 +302,14 @@ impl Road {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
-        let list = Arc::clone(&open);
+        let closed = Arc::<AtomicBool>::default();
+        let (list, is_closed) = (Arc::clone(&open), Arc::clone(&closed));
         // Ends with the process, as tests run in one of their own.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if is_closed.load(Ordering::SeqCst) {
+                    continue;
+                }
                 let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
                 let both = [client.try_clone().expect("a handle"), server.try_clone().expect("a handle")];
                 list.lock().expect("no panic").extend(both);
@@ -259,7 +319,7 @@ impl Road {
                 }
             }
         });
-        Self { port, open }
+        Self { port, closed, open }
     }
 
     /// Ends every connection with a TCP reset, at both ends.
@@ -298,6 +358,86 @@ fn a_reset_connection_in_the_middle_of_a_stream_loses_nothing() {
     intact(&home, &mut daemon, 4000);
     assert_eq!(daemon.changes_of("broker_unavailable"), (1, 1), "{}", daemon.log());
     assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_session_that_somebody_wiped_is_named_and_the_doors_go_on() {
+    let broker = Broker::plain();
+    let road = Road::to(broker.port);
+    let (home, mut daemon) = one_person_in(road.port, &broker);
+    road.closed.store(true, Ordering::SeqCst);
+    road.reset();
+    daemon.wait_for_condition("broker_unavailable");
+    broker.wipe_session("checkind-test");
+    road.closed.store(false, Ordering::SeqCst);
+    let detail = daemon.wait_for_condition("session_lost");
+    assert!(detail.contains("lost"), "{detail}");
+    daemon.wait_until_ready();
+    broker.publish_lines("flat/events", (1..200).map(tap), 1);
+    intact(&home, &mut daemon, 200);
+    assert_eq!(daemon.changes_of("session_lost"), (1, 0), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// A site on SQLite whose daemon writes to this disk, with one person in.
+fn one_person_in_on(disk: &Disk, broker: &Broker) -> (Home, Daemon) {
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    home.import(&people(PEOPLE, &[]));
+    let mut daemon = home.start_by(&[BINARY], &disk.environment());
+    daemon.wait_until_ready();
+    broker.publish("flat/events", tap(0).as_bytes(), 1);
+    wait_for_rows(&home, &mut daemon, 1);
+    (home, daemon)
+}
+
+#[test]
+fn a_disk_that_cannot_sync_acknowledges_nothing_and_everything_arrives_once_it_can() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let disk = Disk::new(folder.path());
+    let broker = Broker::plain();
+    let (home, mut daemon) = one_person_in_on(&disk, &broker);
+    broker.publish_lines("flat/events", (1..1000).map(tap), 1);
+    wait_for_rows(&home, &mut daemon, 1000);
+    daemon.adds_up();
+    disk.is("fail");
+    broker.publish_lines("flat/events", (1000..3000).map(tap), 1);
+    let detail = daemon.wait_for_condition("database_unavailable");
+    assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
+    // Several tries, each on a connection of its own.
+    wait_for("more failures", LIMIT, || match daemon.metric("checkind_commit_failures_total", "") {
+        now if now >= 5 => Ok(()),
+        now => Err(now.to_string()),
+    });
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1000);
+    assert_eq!(daemon.get("/readyz").status, 503);
+    assert_eq!(daemon.get("/healthz").status, 200, "a restart would mend nothing");
+    disk.is("ok");
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, 3000);
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_burst_against_a_disk_that_hangs_is_bounded_and_drains() {
+    const BURST: u32 = 100_000;
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let disk = Disk::new(folder.path());
+    let lines = vec!["max_inflight_messages 1000".to_owned()];
+    let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
+    let (home, mut daemon) = one_person_in_on(&disk, &broker);
+    disk.is("hang");
+    broker.publish_lines("flat/events", (1..BURST).map(tap), 1);
+    // The broker holds what we do not read, and we hold no more than our limits.
+    let taken = daemon.metric("checkind_mqtt_messages_total", "") - daemon.metric("checkind_mqtt_shed_total", "");
+    assert!((20..25_000).contains(&taken), "{taken} messages are held");
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
+    assert_eq!(daemon.get("/healthz").status, 200);
+    disk.is("slow 4000");
+    intact(&home, &mut daemon, BURST);
+    let peak = daemon.peak_memory();
+    assert!(peak < 250 * 1024, "{peak} KiB");
     daemon.stop();
 }
 
@@ -402,7 +542,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
         now if now == u64::from(TAPS) => Ok(()),
         now => Err(format!("{now} of {TAPS}\n{}", daemon.log())),
     });
-    adds_up(&daemon);
+    daemon.adds_up();
     assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
     assert_eq!(daemon.complaints().len(), 1, "{}", daemon.log());
     daemon.stop();
@@ -448,7 +588,7 @@ fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
         let counted = daemon.metric("checkind_rejected_messages_total", &format!("\"{why}\""));
         assert_eq!(counted, *count, "{why}");
     }
-    adds_up(&daemon);
+    daemon.adds_up();
     let log = daemon.log();
     assert_eq!(daemon.lines("a message was not understood").len(), 25, "{log}");
     assert!(!log.contains("4711"), "samples are masked: {log}");
@@ -479,6 +619,6 @@ fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
     wait_for_rows(&home, &mut daemon, 6);
     assert_eq!(daemon.metric("checkind_rejected_messages_total", "unknown_topic"), 5);
     assert_eq!(home.ledger().count("checkins"), 1);
-    adds_up(&daemon);
+    daemon.adds_up();
     daemon.stop();
 }

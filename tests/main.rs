@@ -1,6 +1,7 @@
 //! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
 
 mod packaging;
+mod unit;
 mod tidy;
 mod admit;
 mod backup;

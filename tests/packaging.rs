@@ -6,7 +6,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
-    thread,
     time::Duration,
 };
 
@@ -14,7 +13,6 @@ use checkind::supervisor;
 
 use crate::support::{
     frame::arp_request,
-    http,
     lan::{Namespace, Wire},
     wait_for,
 };
@@ -155,13 +153,7 @@ impl<'a> Daemon<'a> {
 
     /// A page of the API when it answers 200, else what it or the log says.
     fn get(&self, page: &str) -> Result<String, String> {
-        let answer = thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                Namespace::enter(self.namespace.name());
-                std::net::TcpStream::connect(Self::API).ok().map(|_| http::send(Self::API, "GET", page, &[], ""))
-            });
-            asking.join().expect("asking")
-        });
+        let answer = self.namespace.http(Self::API, page);
         match answer {
             Some(answer) if answer.status == 200 => Ok(answer.body),
             Some(answer) => Err(answer.body),

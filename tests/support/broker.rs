@@ -187,6 +187,13 @@ impl Broker {
         kill_process(Pid::from_child(child), signal).expect("it runs");
     }
 
+    /// Takes a client's session, and throws it away with all that was queued in it, as anybody can who may log in.
+    pub(crate) fn wipe_session(&self, client: &str) {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-i", client, "-t", "x", "-E"]);
+        run(&mut command);
+    }
+
     fn publish_with(&self, topic: &str, payload: &[u8], qos: u8, more: &[&str]) {
         let mut command = self.publisher();
         command.args(["-t", topic, "-q", &qos.to_string()]).args(more);
@@ -195,12 +202,16 @@ impl Broker {
         feed(command, payload);
     }
 
-    /// Publishes each line as a message, in order, over one connection.
+    /// Publishes each line as a message, in order.
     pub(crate) fn publish_lines(&self, topic: &str, lines: impl IntoIterator<Item = String>, qos: u8) {
-        let mut command = self.publisher();
-        command.args(["-t", topic, "-q", &qos.to_string(), "-l"]);
-        let text: String = lines.into_iter().map(|line| line + "\n").collect();
-        feed(command, text.as_bytes());
+        // mosquitto_pub leaves early, without a word, when more messages are under way than there are packet ids.
+        const AT_ONCE: usize = 50_000;
+        let lines: Vec<String> = lines.into_iter().map(|line| line + "\n").collect();
+        for part in lines.chunks(AT_ONCE) {
+            let mut command = self.publisher();
+            command.args(["-t", topic, "-q", &qos.to_string(), "-l"]);
+            feed(command, part.concat().as_bytes());
+        }
     }
 }
 

@@ -302,6 +302,33 @@ impl Daemon {
         });
     }
 
+    /// Waits until every event that this process received has ended in exactly one outcome, and every message was
+    /// acknowledged, or left to the broker, or came on a connection that is gone. For sites whose messages are all of
+    /// QoS 1, at a moment when nobody publishes.
+    pub(crate) fn adds_up(&self) {
+        wait_for("the counters to add up", LIMIT, || {
+            let total = |name: &str| self.metric(&format!("checkind_{name}_total"), "");
+            // The outcomes first: what is received after they were read is no fault.
+            let decided = total("decisions");
+            let events = total("mqtt_events") + total("presences");
+            let settled = total("mqtt_acknowledged") + total("mqtt_stale_receipts") + total("mqtt_shed");
+            let messages = total("mqtt_messages");
+            if events == decided && messages == settled {
+                return Ok(());
+            }
+            Err(format!(
+                "{events} events received, {decided} decided; {messages} messages received, {settled} done with\n{}\n{}",
+                self.get("/metrics").body,
+                self.log()
+            ))
+        });
+        for outcome in ["opened", "refreshed", "closed", "failed", "recorded", "duplicate", "rejected"] {
+            self.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
+        }
+        let outcomes = self.get("/metrics").body.matches("checkind_decisions_total{").count();
+        assert_eq!(outcomes, 7, "an outcome that the promise does not name");
+    }
+
     /// The most memory that it has had resident, in KiB (`VmHWM` of proc(5)).
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");

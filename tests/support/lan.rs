@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    net::{SocketAddr, TcpStream},
     os::fd::AsFd,
     path::Path,
     process::{Child, Command, Stdio},
@@ -15,20 +16,33 @@ use std::{
 use pnet::datalink::{self, Channel, Config};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::http::{self, Answer};
+
 /// A network namespace of its own.
 pub(crate) struct Namespace(String);
 
 impl Namespace {
     pub(crate) fn new(role: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
         remove_leftovers();
-        let name = format!("ckd-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = Self::next_name(role);
         ip(&["netns", "add", &name]);
         let made = Self(name);
         // A namespace that talks IPv6 by itself would be heard by the test.
         made.run("sysctl", &["-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
         made.ip(&["link", "set", "lo", "up"]);
         made
+    }
+
+    /// The one that a process is in; the name goes with the value, the network with the process.
+    pub(crate) fn of_process(process: u32) -> Self {
+        let name = Self::next_name("process");
+        ip(&["netns", "attach", &name, &process.to_string()]);
+        Self(name)
+    }
+
+    fn next_name(role: &str) -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("ckd-{}-{}-{role}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -47,6 +61,17 @@ impl Namespace {
 
     pub(crate) fn run(&self, program: &str, args: &[&str]) -> String {
         ip(&[&["netns", "exec", &self.0, program], args].concat())
+    }
+
+    /// What an HTTP server in the namespace answers; none while nobody listens.
+    pub(crate) fn http(&self, server: SocketAddr, path: &str) -> Option<Answer> {
+        thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                Self::enter(&self.0);
+                TcpStream::connect(server).ok().map(|_| http::send(server, "GET", path, &[], ""))
+            });
+            asking.join().expect("asking")
+        })
     }
 
     /// A process in the namespace, ended with the guard.

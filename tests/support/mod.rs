@@ -4,6 +4,10 @@ pub(crate) mod http;
 pub(crate) mod bpf;
 pub(crate) mod frame;
 pub(crate) mod lan;
+pub(crate) mod machine;
+pub(crate) mod compiled;
+pub(crate) mod disk;
+pub(crate) mod powercut;
 pub(crate) mod broker;
 pub(crate) mod daemon;
 pub(crate) mod ledger;
@@ -22,4 +26,12 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
+}
+
+/// Says that a test proves nothing on this machine, past the capture of test output; `tests/run` repeats it at the end.
+pub(crate) fn skipped(what: &str, why: &str) {
+    use std::io::Write as _;
+
+    // One call, so that lines of tests that run at the same time do not mix.
+    let _unseen = std::io::stderr().write_all(format!("\nSKIPPED: {what}: {why}\n").as_bytes());
 }

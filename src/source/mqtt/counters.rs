@@ -51,6 +51,11 @@ impl MqttCounters {
         self.rejected[slot(why)].load(Relaxed)
     }
 
+    /// Everything received that must end in one outcome: sightings, and messages that could not be mapped.
+    pub fn events(&self) -> u64 {
+        self.sightings.load(Relaxed) + RejectReason::ALL.map(|why| self.rejected(why)).iter().sum::<u64>()
+    }
+
     pub(super) fn count(&self, content: &Content) {
         match content {
             Content::Sightings(sightings) => add(&self.sightings, sightings.len()),

@@ -1,0 +1,379 @@
+#!/usr/bin/env python3
+"""checkind beside the scripts that a technician would write, in one run: durable door messages, latency, memory.
+
+usage: tests/bench/peers.py [--only rate,latency,memory] [--repeat 3] [--million 1000000]
+
+* rate: door messages that queued up at the broker while nobody was there, per second, from the first to the last
+  durable one. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
+* latency: from the publisher to durable, at 50 and at 1,000 messages a second.
+* memory: resident after a million messages, published as fast as they are taken.
+
+Each on the disk as it is, and with 4 ms more for every fsync (tests/support/c/slowsync.c), as SD cards have. Prints a
+table and, for each bar, whether it was met; the exit code is 1 when one was missed. Figures of different runs are not
+comparable, and those of a busy machine are worth little.
+
+Needs the release build (cargo build --release --no-default-features), gcc, mosquitto, python3 with venv, node and npm.
+The scripts' libraries are fetched once, into target/bench.
+"""
+import argparse, json, os, pathlib, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, time
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BINARY = ROOT / "target/release/checkind"
+CACHE = ROOT / "target/bench"
+PYTHON = CACHE / "venv/bin/python"
+PEOPLE = 1000
+SLOW = 4000  # microseconds for each fsync
+# mosquitto_pub leaves early when more messages are under way than there are packet ids.
+AT_ONCE = 50_000
+
+PUBLISHER = '''
+import json, sys, time, paho.mqtt.client as mqtt
+port, rate, count, people = map(int, sys.argv[1:5])
+sent = []
+client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="door")
+client.max_inflight_messages_set(0)
+client.connect("127.0.0.1", port)
+client.loop_start()
+stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
+began = time.monotonic()
+for number in range(count):
+    pause = began + number / rate - time.monotonic()
+    if pause > 0:
+        time.sleep(pause)
+    at = time.time_ns()
+    way = "in" if number // people % 2 == 0 else "out"
+    client.publish("flat/events", json.dumps({"id": f"n{number}", "door": "side", "card": str(1_000_000 + number % people),
+        "result": "granted", "direction": way, "time": stamp, "sent": at}), qos=1)
+    sent.append(at)
+time.sleep(2)
+json.dump(sent, open(sys.argv[5], "w"))
+'''
+
+
+def event(number, at):
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at + number // 1000))
+    way = "in" if number // PEOPLE % 2 == 0 else "out"
+    return (f'{{"id":"n{number}","door":"side","card":"{1_000_000 + number % PEOPLE}","result":"granted",'
+            f'"direction":"{way}","time":"{stamp}"}}')
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until(what, probe, seconds=600, every=0.01):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        got = probe()
+        if got:
+            return got
+        time.sleep(every)
+    sys.exit(f"waited {seconds} s for {what}")
+
+
+class Place:
+    """A broker, a folder, and a disk that may be slow; everything started here ends with it."""
+
+    def __init__(self, slow):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="checkind-bench-"))
+        self.port, self.api, self.started = free_port(), free_port(), []
+        (self.folder / "m.conf").write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+        self.environment = dict(os.environ)
+        if slow:
+            library = self.folder / "slowsync.so"
+            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, ROOT / "tests/support/c/slowsync.c", "-ldl"], check=True)
+            (self.folder / "orders").write_text(f"slow {SLOW}")
+            self.environment |= {"LD_PRELOAD": str(library), "SLOWSYNC_ORDERS": str(self.folder / "orders")}
+
+    def __enter__(self):
+        self.start(["mosquitto", "-c", self.folder / "m.conf"], dict(os.environ))
+        until("the broker", lambda: socket.socket().connect_ex(("127.0.0.1", self.port)) == 0, 10)
+        return self
+
+    def __exit__(self, *_):
+        for process in reversed(self.started):
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        subprocess.run(["rm", "-rf", self.folder], check=True)
+
+    def start(self, command, environment=None, out=None):
+        log = open(self.folder / "log", "a")
+        process = subprocess.Popen(command, env=environment or self.environment, stdout=out or log, stderr=log, text=True)
+        self.started.append(process)
+        return process
+
+    def publish(self, first, count):
+        at = time.time() - 7200
+        for begin in range(first, first + count, AT_ONCE):
+            lines = "\n".join(event(n, at) for n in range(begin, min(begin + AT_ONCE, first + count))) + "\n"
+            subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", "flat/events", "-l"], input=lines, text=True, check=True)
+
+
+class Checkind:
+    name = "checkind"
+
+    def __init__(self, place):
+        self.place, self.path = place, place.folder / "checkind.db"
+        (place.folder / "checkind.toml").write_text(f"""
+[database]
+url = "sqlite:{self.path}"
+[site]
+business = 1
+name = "Bench"
+time_zone = "UTC"
+cut_off = "{time.strftime("%H:%M", time.gmtime(time.time() + 6 * 3600))}"
+[mqtt]
+url = "mqtt://127.0.0.1:{place.port}"
+client_id = "peer"
+[[source]]
+name = "flat"
+preset = "generic-json"
+topics = ["flat/events"]
+[[door]]
+match = "*"
+on_in = "check_in"
+on_out = "check_out"
+[api]
+listen = "127.0.0.1:{place.api}"
+""")
+        people = [{"Id": n + 1, "FullName": f"Coworker {n}", "AccessCardId": str(1_000_000 + n)} for n in range(PEOPLE)]
+        (place.folder / "site.json").write_text(json.dumps({"Businesses": [{"Id": 1, "Name": "Bench"}], "Coworkers": people}))
+        self.run("import", str(place.folder / "site.json"))
+
+    def run(self, *arguments):
+        subprocess.run([BINARY, *arguments, "--config", self.place.folder / "checkind.toml"], check=True, stdout=subprocess.DEVNULL)
+
+    def start(self, wanted):
+        self.process = self.place.start([BINARY, "run", "--config", self.place.folder / "checkind.toml"])
+
+    def ready(self):
+        until("the subscription", lambda: self.metric("checkind_mqtt_subscribed") == 1, 30)
+
+    def leave(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+
+    def metric(self, name):
+        try:
+            text = urllib.request.urlopen(f"http://127.0.0.1:{self.place.api}/metrics", timeout=5).read().decode()
+        except OSError:
+            return None
+        values = [float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.split("{")[0].split(" ")[0] == name]
+        return sum(values) if values else None
+
+    def rate(self, wanted):
+        # Counted after the commit.
+        decided = lambda: self.metric("checkind_decisions_total") or 0
+        before = until("the first commit", decided, 60)
+        began = time.monotonic()
+        until("the last commit", lambda: decided() >= wanted, 600, 0.02)
+        took = time.monotonic() - began
+        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30) as db:
+            stored = db.execute("SELECT count(*) FROM sightings").fetchone()[0]
+        assert stored == wanted, f"{stored} of {wanted}"
+        return (wanted - before) / took
+
+    def ways(self, sent_file, count, publisher):
+        """When each message is seen by another connection, which waits for the next one all the time."""
+        durable = []
+        db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
+        key = until("the first message", lambda: db.execute("SELECT key FROM sightings LIMIT 1").fetchone(), 30)[0]
+        assert "n0" in key, key
+        pattern, deadline = key.replace("n0", "n%d"), time.monotonic() + 120
+        while len(durable) < count and time.monotonic() < deadline:
+            ahead = [pattern % n for n in range(len(durable), min(len(durable) + 50, count))]
+            seen = db.execute(f"SELECT count(*) FROM sightings WHERE business_id = 1 AND key IN ({','.join('?' * len(ahead))})", ahead).fetchone()[0]
+            durable += [time.time_ns()] * seen
+            if not seen:
+                time.sleep(0.0003)
+        publisher.wait()
+        sent = json.loads(sent_file.read_text())
+        ways = sorted((seen - at) / 1e6 for seen, at in zip(durable, sent))
+        return {"committed": len(ways), "p50": ways[len(ways) // 2], "p99": ways[int(len(ways) * 0.99) - 1]}
+
+
+class Script:
+    def __init__(self, place, name, command):
+        self.place, self.name, self.command = place, name, command
+
+    def start(self, wanted):
+        command = [*self.command[:2], str(self.place.port), str(self.place.folder / "peer.db"), str(wanted), *self.command[2:]]
+        environment = self.place.environment | {"NODE_PATH": str(CACHE / "node/node_modules")}
+        self.process = self.place.start(command, environment, subprocess.PIPE)
+
+    def ready(self):
+        while (line := self.process.stdout.readline()) != "ready\n":
+            assert line, (self.place.folder / "log").read_text()
+
+    def leave(self):
+        self.process.kill()
+        self.process.wait()
+
+    def outcome(self):
+        said = [line for line in self.process.stdout if line.startswith("{")]
+        assert said, (self.place.folder / "log").read_text()
+        return json.loads(said[-1])
+
+    def rate(self, wanted):
+        outcome = self.outcome()
+        assert outcome["committed"] == wanted, outcome
+        return outcome["rate"]
+
+    def ways(self, sent_file, count, publisher):
+        return self.outcome()
+
+
+def systems():
+    """Name, maker, messages for the rate on the raw and on the slow disk."""
+    paho, node = [str(PYTHON), str(HERE / "peer_paho.py")], ["node", str(HERE / "peer_node.js")]
+    found = [("checkind", Checkind, 100_000, 100_000)]
+    if has_paho():
+        found += [("paho-mqtt + sqlite3", lambda place: Script(place, "paho", paho), 8_000, 400),
+                  ("paho-mqtt + sqlite3, WAL", lambda place: Script(place, "paho", [*paho, "wal"]), 20_000, 1_500)]
+    if has_node():
+        found += [("mqtt.js + better-sqlite3", lambda place: Script(place, "node", node), 8_000, 400),
+                  ("mqtt.js + better-sqlite3, WAL", lambda place: Script(place, "node", [*node, "wal"]), 30_000, 1_500)]
+    return found
+
+
+def fetched(what, probe, *commands):
+    works = lambda: subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CACHE).returncode == 0
+    CACHE.mkdir(parents=True, exist_ok=True)
+    try:
+        if works():
+            return True
+        print(f"fetching {what} into {CACHE}", file=sys.stderr)
+        for command in commands:
+            subprocess.run(command, check=True, cwd=CACHE, stdout=subprocess.DEVNULL, timeout=600)
+        return works()
+    except (OSError, subprocess.SubprocessError) as fault:
+        print(f"\n!! SKIPPED: {what}: {fault}\n", file=sys.stderr)
+        return False
+
+
+def has_paho():
+    return fetched("paho-mqtt", [PYTHON, "-c", "import paho.mqtt.client"], [sys.executable, "-m", "venv", "venv"],
+                   [PYTHON, "-m", "pip", "install", "--quiet", "paho-mqtt==2.1.0"])
+
+
+def has_node():
+    probe = ["node", "-e", "module.paths.push(process.cwd() + '/node/node_modules'); require('mqtt'); new (require('better-sqlite3'))(':memory:')"]
+    # nodedir: the headers of Debian's node, where those of nodejs.org cannot be fetched.
+    return fetched("mqtt.js and better-sqlite3", probe, ["mkdir", "-p", "node"],
+                   ["env", "npm_config_nodedir=/usr", "npm", "--prefix", "node", "install", "--silent", "mqtt@5", "better-sqlite3@12"])
+
+
+def rate(make, wanted, slow):
+    with Place(slow) as place:
+        system = make(place)
+        system.start(wanted)
+        system.ready()
+        system.leave()
+        place.publish(0, wanted)
+        system.start(wanted)
+        return system.rate(wanted)
+
+
+def latency(make, per_second, count, slow):
+    with Place(slow) as place:
+        system = make(place)
+        system.start(count)
+        system.ready()
+        sent = place.folder / "sent.json"
+        publisher = place.start([str(PYTHON), "-c", PUBLISHER, str(place.port), str(per_second), str(count), str(PEOPLE), str(sent)], dict(os.environ))
+        ways = system.ways(sent, count, publisher)
+        return ways if ways["committed"] == count else {"p50": None, "p99": None}
+
+
+def sync(slow):
+    """One fdatasync of a page, in milliseconds: median and 99th of 100."""
+    with Place(slow) as place:
+        code = ("import os, time\nfile = os.open('f', os.O_CREAT | os.O_RDWR)\ntook = []\nfor n in range(300):\n"
+                "    os.pwrite(file, b'x' * 4096, 4096 * n)\n    at = time.monotonic()\n    os.fdatasync(file)\n"
+                "    took.append(1e3 * (time.monotonic() - at))\ntook.sort()\nprint(took[150], took[296])")
+        said = subprocess.run([sys.executable, "-c", code], cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
+        return [float(word) for word in said.stdout.split()]
+
+
+def resident(pid, key):
+    for line in open(f"/proc/{pid}/status"):
+        if line.startswith(key + ":"):
+            return int(line.split()[1]) / 1024
+
+
+def memory(messages):
+    with Place(False) as place:
+        daemon = Checkind(place)
+        daemon.start(messages)
+        daemon.ready()
+        idle = resident(daemon.process.pid, "VmRSS")
+        done = 0
+        while done < messages:
+            place.publish(done, min(AT_ONCE, messages - done))
+            done += min(AT_ONCE, messages - done)
+            until("the decisions", lambda: (daemon.metric("checkind_decisions_total") or 0) >= done - AT_ONCE / 2)
+        until("the last decision", lambda: (daemon.metric("checkind_decisions_total") or 0) >= messages)
+        return idle, resident(daemon.process.pid, "VmRSS"), resident(daemon.process.pid, "VmHWM")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="rate,latency,memory")
+    parser.add_argument("--repeat", type=int, default=3, help="of each rate; the median counts")
+    parser.add_argument("--million", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    if not BINARY.exists():
+        sys.exit("build first: cargo build --release --no-default-features")
+    only, bars, row = arguments.only.split(","), [], lambda *cells: print("| " + " | ".join(cells) + " |", flush=True)
+    head = lambda first, *cells: (print(), row(first, *cells), row("---", *["---:"] * len(cells)))
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    syncs = {slow: sync(slow) for slow in (False, True)}
+    for slow, (middle, high) in syncs.items():
+        print(f"fdatasync of a page{' with 4 ms more' if slow else ''}: median {middle:.2f} ms, 99th of 100 {high:.2f} ms")
+    found = systems()
+    if "rate" in only:
+        head("durable messages/s", "disk as it is", "4 ms per fsync")
+        rates = {}
+        for name, make, raw, few in found:
+            for slow, wanted in ((False, raw), (True, few)):
+                rates[name, slow] = statistics.median(rate(make, wanted, slow) for _ in range(arguments.repeat))
+            row(name, f"{rates[name, False]:,.0f}", f"{rates[name, True]:,.0f}")
+        for peer, slow, times in (("paho-mqtt + sqlite3", False, 10), ("paho-mqtt + sqlite3", True, 100), ("mqtt.js + better-sqlite3", False, 2),
+                                  ("mqtt.js + better-sqlite3, WAL", False, 2), ("mqtt.js + better-sqlite3, WAL", True, 2)):
+            if (peer, slow) in rates:
+                ratio = rates["checkind", slow] / rates[peer, slow]
+                bars.append((f"{times} times {peer}{', 4 ms per fsync' if slow else ''}", f"{ratio:.1f} times", ratio >= times))
+    if "latency" in only and has_paho():
+        head("milliseconds to durable", "50/s median", "50/s p99", "1,000/s median", "1,000/s p99")
+        for slow in (False, True):
+            for name, make, *_ in found:
+                if name.endswith("WAL"):
+                    continue
+                cells, sets = [], ((50, 1000), (1000, 15_000))
+                for per_second, count in sets:
+                    # A script that does not keep up would be waited for until it has: minutes.
+                    hopeless = per_second == 1000 and slow and name != "checkind"
+                    ways = {"p50": None, "p99": None} if hopeless else latency(make, per_second, count, slow)
+                    cells += [f"{ways[key]:.2f}" if ways[key] else "does not keep up" for key in ("p50", "p99")]
+                    if name == "checkind":
+                        most = 25 if per_second == 1000 else syncs[slow][0] + 3
+                        if slow or per_second == 50:
+                            bars.append((f"p99 at {per_second}/s{', 4 ms per fsync' if slow else ''} at most {most:.1f} ms", f"{ways['p99']:.2f} ms", ways["p99"] <= most))
+                row(name + (", 4 ms per fsync" if slow else ""), *cells)
+    if "memory" in only:
+        idle, after, peak = memory(arguments.million)
+        print(f"\ncheckind, resident: {idle:.1f} MiB idle, {after:.1f} MiB after {arguments.million:,} messages, {peak:.1f} MiB at most")
+        bars.append((f"at most 40 MiB after {arguments.million:,} messages", f"{after:.1f} MiB", after <= 40))
+    head("bar", "measured", "met")
+    for bar, measured, met in bars:
+        row(bar, measured, "yes" if met else "**no**")
+    print(f"load {os.getloadavg()[0]:.1f}")
+    sys.exit(0 if all(met for *_, met in bars) else 1)
+
+
+main()

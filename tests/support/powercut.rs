@@ -1,0 +1,122 @@
+//! A power cut: takes back from the files of a killed process what no sync had made durable (`c/powercut.c`).
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::compiled;
+
+/// The library, and where it writes.
+#[derive(Debug)]
+pub(crate) struct PowerCut {
+    library: PathBuf,
+    log: PathBuf,
+    /// Syncs of a commit are only pretended, as with SQLite's `synchronous=NORMAL`.
+    normal: bool,
+}
+
+/// What a disk with a cache does with writes that nobody has synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unsynced {
+    /// It forgets them all.
+    Lost,
+    /// It has written every other one of them, in whatever order: each whose number differs from the parity of this.
+    Some(usize),
+}
+
+#[derive(Debug)]
+struct Write {
+    offset: u64,
+    size: u64,
+    old: Vec<u8>,
+    /// None: a truncation to `offset`.
+    new: Option<Vec<u8>>,
+}
+
+impl PowerCut {
+    /// Compiles the library into this folder.
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { library: compiled::library("powercut", folder), log: folder.join("powercut"), normal: false }
+    }
+
+    /// The same for a program that commits without a sync.
+    pub(crate) fn without_synced_commits(self) -> Self {
+        Self { normal: true, ..self }
+    }
+
+    /// The environment of the program.
+    pub(crate) fn environment(&self) -> Vec<(&str, &str)> {
+        let mut environment = vec![
+            ("LD_PRELOAD", self.library.to_str().expect("a path of ours")),
+            ("POWERCUT_LOG", self.log.to_str().expect("a path of ours")),
+        ];
+        if self.normal {
+            environment.push(("POWERCUT_NORMAL", "1"));
+        }
+        environment
+    }
+
+    /// The power goes, after the program was killed; how many writes were lost.
+    pub(crate) fn cut(&self, unsynced: Unsynced) -> usize {
+        let log = fs::read(&self.log).expect("the program has written");
+        fs::remove_file(&self.log).expect("the log is ours");
+        let mut lost = 0;
+        for (path, writes) in pending(&log) {
+            let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
+            for write in writes.iter().rev() {
+                file.write_all_at(&write.old, write.offset).expect("the file takes it");
+                file.set_len(write.size).expect("the file takes it");
+            }
+            for (number, write) in writes.iter().enumerate() {
+                match (unsynced, &write.new) {
+                    (Unsynced::Some(parity), Some(new)) if number % 2 != parity % 2 => {
+                        file.write_all_at(new, write.offset).expect("the file takes it");
+                    }
+                    (Unsynced::Some(parity), None) if number % 2 != parity % 2 => {
+                        file.set_len(write.offset).expect("the file takes it");
+                    }
+                    (Unsynced::Lost | Unsynced::Some(_), _) => lost += 1,
+                }
+            }
+            // Memory, in truth.
+            if let Some(database) = path.strip_suffix("-wal") {
+                let _gone = fs::remove_file(format!("{database}-shm"));
+            }
+        }
+        lost
+    }
+}
+
+/// The writes to each file since its last sync.
+fn pending(mut log: &[u8]) -> BTreeMap<String, Vec<Write>> {
+    let mut pending = BTreeMap::<String, Vec<Write>>::new();
+    // The last record may be half written: its write then never began.
+    while let Some((kind, path, write, rest)) = record(log) {
+        let writes = pending.entry(path).or_default();
+        match kind {
+            2 => writes.clear(),
+            _ => writes.push(write),
+        }
+        log = rest;
+    }
+    pending
+}
+
+fn record(log: &[u8]) -> Option<(u8, String, Write, &[u8])> {
+    let (head, rest) = log.split_at_checked(27)?;
+    let number = |from: usize, to: usize| {
+        let mut bytes = [0; 8];
+        bytes[..to - from].copy_from_slice(&head[from..to]);
+        u64::from_le_bytes(bytes)
+    };
+    let length = |from: usize, to: usize| usize::try_from(number(from, to)).expect("a length");
+    let (path, rest) = rest.split_at_checked(length(1, 3))?;
+    let (old, rest) = rest.split_at_checked(length(19, 23))?;
+    let (new, rest) = rest.split_at_checked(length(23, 27))?;
+    let new = (head[0] == 0).then(|| new.to_vec());
+    let write = Write { offset: number(3, 11), size: number(11, 19), old: old.to_vec(), new };
+    Some((head[0], String::from_utf8(path.to_vec()).expect("a path of ours"), write, rest))
+}
