@@ -218,6 +218,13 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         }
         let first = if let Act::Heard { before, .. } = act { at + before } else { at };
         run_out(holds, &mut visits, first, at, &mut rows);
+        if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
+            let weak = matches!(act, Act::Heard { strong: false, .. });
+            let known = !weak && act != Act::Denied && visit.last + IDLE >= first && day(at) == day(visit.from);
+            if known && visit.ends <= at && visit.to.is_some_and(|to| to < visit.ends) {
+                visit.to = Some(visit.ends);
+            }
+        }
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
         let entered = visits.last().filter(|_| is_in).and_then(|visit| visit.door);
         let act = match (act, entered) {
@@ -227,7 +234,8 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             (other, _) => other,
         };
         let first_today = visits.iter().filter(|visit| day(visit.from) == day(at)).count() <= 1;
-        let may = entitled(holds, &visits, at).is_ok();
+        let others = visits.len().saturating_sub(usize::from(is_in));
+        let may = entitled(holds, &visits[..others], at).is_ok();
         match (act, visits.last_mut().filter(|_| is_in)) {
             (Act::Denied, _) => rows.push(Row::Failed { at, code: "refused_no_rights".to_owned() }),
             (Act::In | Act::Toggle, None) => open(holds, &mut visits, at, at, false, "", &mut rows),
@@ -240,6 +248,7 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             (Act::Desk | Act::Out, None) => {}
             (Act::Heard { strong: true, .. }, Some(visit)) => {
                 if first_today && may && first < visit.from && day(first) == day(visit.from) {
+                    visit.ends -= visit.from - first;
                     (visit.from, visit.network) = (first, true);
                 }
                 (visit.last, visit.strong) = (visit.last.max(at), Some(at));
