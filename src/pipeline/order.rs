@@ -13,7 +13,10 @@ use crate::{
         Builder, Directory,
         entity::{Entity, EntityKind},
     },
-    engine::passes::{PassKind, PayAsYouGo},
+    engine::{
+        Standing,
+        passes::{PassKind, PayAsYouGo},
+    },
     mac::MacAddr,
     record::{BusinessId, CoworkerId},
     settings::{Door, DoorAction},
@@ -116,7 +119,7 @@ fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'sta
         Pass::Minutes if left <= 0 => Ok((Pass::PayAsYouGo, i64::MAX)),
         Pass::Hours if left <= 0 => Err("plan_limit_hours_week"),
         Pass::Day if visits.iter().any(|visit| day(visit.from) != day(at)) => Err("pass_used_up"),
-        pass => Ok((pass, at + left)),
+        Pass::Plenty | Pass::Minutes | Pass::Day | Pass::Hours | Pass::PayAsYouGo => Ok((holds, at + left)),
     }
 }
 
@@ -359,7 +362,7 @@ impl Lab {
             let mut gateway = Gateway::with(folder, now, everybody(), doors(), site).await;
             // Heard without a gap until the end.
             gateway.settle(Vec::new(), Vec::new()).await;
-            for _ in 0..(END / 1800 + 1) {
+            for _ in 0..=END / 1800 {
                 gateway.clock.advance(Duration::from_mins(30));
                 gateway.ear.hears(gateway.clock.now().boot);
                 gateway.settle(Vec::new(), Vec::new()).await;
@@ -406,7 +409,7 @@ impl Gateway {
         let standings = batch.standings(&asked, BusinessId(1), long_ago).await.expect("read");
         let pasts = batch.pasts(&asked, BusinessId(1), far).await.expect("read");
         drop(batch);
-        let visits = standings.values().flat_map(|standing| standing.visits());
+        let visits = standings.values().flat_map(Standing::visits);
         let mut rows: Vec<Row> = visits
             .map(|visit| Row::Visit {
                 from: seconds(visit.from),
