@@ -389,6 +389,22 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
 }
 
 #[test]
+fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
+    let site = Site::of(json!({
+        "TimePasses": [{"Id": 1, "Name": "Day"}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
+    }));
+    for (day, expected) in
+        [("2026-01-14T03:00:00Z", true), ("2026-01-13T19:00:00Z", true), ("2026-01-13T03:00:00Z", false)]
+    {
+        let mut usage = Usage::default();
+        let (day, first) = (at(day), at(day).plus(Duration::from_hours(4)));
+        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first, seconds: 60, open: None });
+        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day}");
+    }
+}
+
+#[test]
 fn what_was_used_before_the_import_is_in_what_it_said() {
     let text = json!({
         "TimePasses": [{"Id": 1, "Name": "Day"}, {"Id": 2, "Name": "Hour", "MinutesIncluded": 60}],
