@@ -110,8 +110,8 @@ fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTi
         let (begin, end) = (instant(from), instant(from + (slot.to - slot.from)));
         (begin <= at && at < end).then_some(end)
     };
-    // One that began yesterday may end today, one of UTC even a day later.
-    [on(0), on(1), on(2)].into_iter().flatten().max()
+    // One that began yesterday may end today.
+    [on(0), on(1)].into_iter().flatten().max()
 }
 
 /// The platform writes times of day as instants of January 1976, made from the wall clock's offset: the minute on that
@@ -178,7 +178,11 @@ fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
     let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
     let mut used = before.chain(now.map(|visit| (visit.coworker, visit.day.start)));
     let by_us = used.any(|(who, day)| who == id && case.calendar.date_of(day) == today);
-    by_us || pass.holder == id && pass.used_at().is_some_and(|at| case.day.contains(at))
+    let imported = pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
+        Moment::Date(date) => date == today,
+        Moment::Instant(at) => case.day.contains(at),
+    });
+    by_us || imported
 }
 
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
