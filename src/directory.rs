@@ -22,7 +22,7 @@ use crate::{
     sighting::{Credential, CredentialKind},
     source::mqtt::credential,
 };
-use catalogue::{Business, Cycle, HeldPass, Limits, Moment, NEVER, Places, Slot, Tariff, TimePass};
+use catalogue::{Business, Cycle, HeldPass, Limits, Moment, Packed, Places, Slot, Tariff, TimePass};
 use entity::Entity;
 
 /// Everything that recognises people, as it was when it was loaded.
@@ -257,17 +257,8 @@ impl Builder {
         }
         let granted_by =
             [&pass.tariff_time_pass_unique_id, &pass.coworker_product_unique_id, &pass.coworker_contract_unique_id];
-        let (expires, expires_on_date) = match pass.expire_date {
-            None => (NEVER, false),
-            Some(Moment::Instant(at)) => (at.millis(), false),
-            Some(Moment::Date(date)) => (i64::from(chrono::Datelike::num_days_from_ce(&date)), true),
-        };
-        let used_at = match pass.used_date {
-            None => NEVER,
-            Some(Moment::Instant(at)) => at.millis(),
-            // Any hour of the day names its pass day; at noon no cut-off is near.
-            Some(Moment::Date(date)) => date.and_time(NOON).and_utc().timestamp_millis(),
-        };
+        let (expires, expires_on_date) = Packed::pack(pass.expire_date);
+        let (used, used_on_date) = Packed::pack(pass.used_date);
         self.held.push(HeldPass {
             id: CoworkerTimePassId(pass.id),
             guid: pass.unique_id.unwrap_or_else(|| made_of(pass.id)),
@@ -277,8 +268,9 @@ impl Builder {
             kind: Arc::clone(kind),
             basis_at,
             expires,
-            used_at,
+            used,
             expires_on_date,
+            used_on_date,
             granted: pass.is_from_tariff || granted_by.into_iter().flatten().any(|id| !id.is_empty()),
         });
     }
@@ -311,11 +303,6 @@ impl Builder {
         directory
     }
 }
-
-const NOON: chrono::NaiveTime = match chrono::NaiveTime::from_hms_opt(12, 0, 0) {
-    Some(noon) => noon,
-    None => chrono::NaiveTime::MIN,
-};
 
 /// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is good for a day.
 fn left(pass: &entity::CoworkerTimePass, minutes: Option<u32>) -> u32 {

@@ -10,6 +10,7 @@ use std::{
 
 use checkind::{
     clock::{BootTime, Now, WallTime},
+    engine::passes::{PassPolicy, PassesAsked, PayAsYouGo},
     settings::{self, Database, DoorAction, Loaded, NetworkOpens, Settings, SettingsFaults},
     source::{Content, mqtt::mapping::Meta},
 };
@@ -191,6 +192,51 @@ fn a_source_takes_the_zone_of_its_site() {
         panic!("the message is understood")
     };
     assert_eq!(sightings[0].event_at.to_rfc3339_seconds(), "2026-07-01T08:00:00Z");
+}
+
+#[test]
+fn passes_and_pay_as_you_go_are_rules_of_the_site() {
+    let defaults = Folder::new(SITE).settings(&[]).site.expect("a site").passes;
+    assert_eq!(defaults, PassPolicy::default());
+    let more = "passes = \"required\"\nweek_starts_on = \"sunday\"\n[pay_as_you_go]\ncurrency = \"JPY\"\nminimum = 100\n\
+                maximum = 900\nstep = \"1h\"\n";
+    let set = Folder::new(format!("{SITE}{more}")).settings(&[]).site.expect("a site").passes;
+    let currency = "JPY".parse().expect("a currency");
+    let rules = PayAsYouGo { currency, minimum: 100, maximum: Some(900), step: Duration::from_hours(1) };
+    let (asked, week_starts_on) = (PassesAsked::Required, chrono::Weekday::Sun);
+    assert_eq!(set, PassPolicy { asked, week_starts_on, pay_as_you_go: Some(rules) });
+    let off = Folder::new(SITE).settings(&[("CHECKIND__PAY_AS_YOU_GO__ENABLED", "false")]).site.expect("a site");
+    assert_eq!(off.passes.pay_as_you_go, None);
+    let wrong = "passes = \"maybe\"\nweek_starts_on = \"Mon\"\n[pay_as_you_go]\ncurrency = \"pounds\"\nminimum = -1\n\
+                 step = \"90s\"\n";
+    insta::assert_snapshot!(Folder::new(format!("{SITE}{wrong}")).faults(&[]), @r#"
+    checkind.toml:5:10: passes: "maybe" is not one of "if-any", "required", "off"
+        5 | passes = "maybe"
+          |          ^^^^^^^
+    checkind.toml:6:18: week_starts_on: "Mon" is not one of "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"
+        6 | week_starts_on = "Mon"
+          |                  ^^^^^
+    checkind.toml:8:12: currency: "pounds" is not a currency; write its three capital letters, for example "GBP"
+        8 | currency = "pounds"
+          |            ^^^^^^^^
+    checkind.toml:9:11: minimum: -1 is not an amount from 0 to 1000000000000
+        9 | minimum = -1
+          |           ^^
+    checkind.toml:10:8: step: must be whole minutes, for example "15m"
+       10 | step = "90s"
+          |        ^^^^^
+    "#);
+    let crossed = format!("{SITE}[pay_as_you_go]\nminimum = 100\nmaximum = 99\n");
+    insta::assert_snapshot!(Folder::new(crossed).faults(&[]), @r"
+    checkind.toml:7:11: maximum: is less than minimum, 100; write 0 for no maximum
+        7 | maximum = 99
+          |           ^^
+    ");
+    insta::assert_snapshot!(Folder::new("[pay_as_you_go]\nminimum = 1\n").warnings(), @r"
+    checkind.toml:1:2: warning: pay_as_you_go: is never used: there is no [site]
+        1 | [pay_as_you_go]
+          |  ^^^^^^^^^^^^^
+    ");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use chrono::{NaiveDate, Weekday};
+use chrono::{Datelike, NaiveDate, Weekday};
 use uuid::Uuid;
 
 use crate::{
@@ -228,35 +228,50 @@ pub struct HeldPass {
     pub price: Price,
     /// When [`left`](Self::left) was said.
     pub basis_at: WallTime,
-    /// Milliseconds, or days from the common era where `expires_on_date`; [`NEVER`] without an end.
-    pub(super) expires: i64,
-    /// Milliseconds; [`NEVER`] when it was not used.
-    pub(super) used_at: i64,
+    pub(super) expires: Packed,
+    pub(super) used: Packed,
     /// Days of a day pass, minutes of a time pass, that were left at `basis_at`.
     pub left: u32,
     pub(super) expires_on_date: bool,
+    pub(super) used_on_date: bool,
     /// Granted by a plan or a product, not added by hand.
     pub granted: bool,
 }
 
-pub(super) const NEVER: i64 = i64::MAX;
-
 impl HeldPass {
     /// When it stops to be good; on a date it is good to the end of it.
     pub fn expires(&self) -> Option<Moment> {
-        if self.expires == NEVER {
-            return None;
-        }
-        Some(if self.expires_on_date {
-            let days = i32::try_from(self.expires).unwrap_or(i32::MAX);
-            Moment::Date(NaiveDate::from_num_days_from_ce_opt(days).unwrap_or(NaiveDate::MAX))
-        } else {
-            Moment::Instant(WallTime::from_millis(self.expires))
-        })
+        self.expires.moment(self.expires_on_date)
     }
 
     /// When it was last used, as far as the import knows.
-    pub fn used_at(&self) -> Option<WallTime> {
-        (self.used_at != NEVER).then(|| WallTime::from_millis(self.used_at))
+    pub fn used(&self) -> Option<Moment> {
+        self.used.moment(self.used_on_date)
+    }
+}
+
+/// A moment, or none, in eight octets: milliseconds, or days of the common era where a flag beside it says that it is a
+/// date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packed(i64);
+
+impl Packed {
+    const NEVER: i64 = i64::MAX;
+
+    /// With its flag.
+    pub(super) fn pack(moment: Option<Moment>) -> (Self, bool) {
+        match moment {
+            None => (Self(Self::NEVER), false),
+            Some(Moment::Instant(at)) => (Self(at.millis()), false),
+            Some(Moment::Date(date)) => (Self(i64::from(date.num_days_from_ce())), true),
+        }
+    }
+
+    fn moment(self, on_date: bool) -> Option<Moment> {
+        match (self.0, on_date) {
+            (Self::NEVER, _) => None,
+            (millis, false) => Some(Moment::Instant(WallTime::from_millis(millis))),
+            (days, true) => i32::try_from(days).ok().and_then(NaiveDate::from_num_days_from_ce_opt).map(Moment::Date),
+        }
     }
 }

@@ -287,6 +287,8 @@ pub fn entitle(
             found.end_within(&case, rest);
             return Ok(Entitlement::Pass(found));
         }
+        // A pass that is good at the door is no reason to charge whoever carries a phone past it.
+        Err(Some(missed)) if missed.reason == Reason::PassNoNetwork => return Err(missed),
         Err(missed) => missed,
     };
     let missed = match policy.pay_as_you_go.as_ref().map(|rules| payg::cheapest(&case, rules)) {

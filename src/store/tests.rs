@@ -607,19 +607,21 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
 async fn no_question_of_a_batch_walks_a_table() {
     let fresh = Fresh::sqlite().await;
     for (question, arguments) in super::batch::questions().into_iter().chain(super::passes::questions()) {
-        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question.sqlite));
-        let Database::Sqlite { path } = &fresh.database else { unreachable!("a SQLite test") };
-        let mut connection =
-            sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
-        let mut query = sqlx::query(explain);
-        for _ in 0..arguments {
-            query = query.bind("[]");
-        }
-        for row in query.fetch_all(&mut connection).await.expect("explains") {
-            let step: String = sqlx::Row::get(&row, "detail");
+        for step in fresh.plan(question, arguments).await.lines() {
             let small = step.starts_with("SCAN r") || step.starts_with("SCAN jsonb_each");
             assert!(small || !step.starts_with("SCAN"), "{step}: {}", question.sqlite);
         }
+    }
+}
+
+/// The indexes that the questions about passes are made for.
+#[tokio::test]
+async fn what_passes_ask_is_found_by_its_index() {
+    let fresh = Fresh::sqlite().await;
+    let indexes = ["checkins_by_pass", "checkins_by_limit", "payg_charges_by_coworker"];
+    for ((question, arguments), index) in super::passes::questions().into_iter().zip(indexes) {
+        let plan = fresh.plan(question, arguments).await;
+        assert!(plan.contains(&format!("USING INDEX {index} ")), "{index}: {plan}");
     }
 }
 
@@ -756,6 +758,20 @@ impl Fresh {
         let mut batch = self.store.batch().await?;
         batch.put_visits(&new(visits), &calendar(), at(0).plus(Duration::from_secs(1))).await?;
         batch.commit().await
+    }
+
+    /// How SQLite goes about a question, a step a line.
+    async fn plan(&self, question: Statement, arguments: usize) -> String {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", question.sqlite));
+        let Database::Sqlite { path } = &self.database else { unreachable!("a SQLite test") };
+        let mut connection =
+            sqlx::SqliteConnection::connect(&format!("sqlite:{}", path.display())).await.expect("opens");
+        let mut query = sqlx::query(explain);
+        for _ in 0..arguments {
+            query = query.bind("[]");
+        }
+        let steps = query.fetch_all(&mut connection).await.expect("explains");
+        steps.iter().map(|step| sqlx::Row::get::<String, _>(step, "detail") + "\n").collect()
     }
 
     /// Imports a site as if at this time.

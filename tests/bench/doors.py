@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Door messages from a real broker to the committed decision, and memory with many known devices.
 
-usage: tests/bench/doors.py [--messages 50000] [--coworkers 1000] [--postgres postgres://…] [--devices 100000]
+usage: tests/bench/doors.py [--messages 50000] [--coworkers 1000] [--postgres postgres://…] [--devices 100000] [--passes 0]
 
 Starts a private mosquitto on loopback (and uses the PostgreSQL that it is given), queues the messages for the daemon's
 session while it is away, starts the release build and times it from its first commit to the last: the burst after an
@@ -83,6 +83,24 @@ def cpu(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def site(coworkers, passes):
+    """People with cards; each holds so many passes, half of them for days and half for minutes, that no run uses up, and has
+    a plan whose limits are asked for and not reached."""
+    people = [{"Id": n + 1, "FullName": f"Coworker {n}", "AccessCardId": str(1_000_000 + n)} for n in range(coworkers)]
+    document = {"Businesses": [{"Id": 1, "Name": "Bench"}], "Coworkers": people}
+    if passes:
+        for person in people:
+            person["TariffId"] = 1
+        document["Tariffs"] = [{"Id": 1, "Name": "Bench", "CheckinWeekLimit": 7, "HoursMonthLimit": 1000}]
+        document["TimePasses"] = [
+            {"Id": n + 1, "Name": f"Pass {n}", "Price": 10 + n, "MinutesIncluded": 600 if n % 2 else None,
+             "CountsTowardsPlanLimits": True} for n in range(10)]
+        document["CoworkerTimePasses"] = [
+            {"Id": n * passes + k + 1, "CoworkerId": n + 1, "TimePassId": (n + k) % 10 + 1, "RemainingUses": 1_000_000}
+            for n in range(coworkers) for k in range(passes)]
+    return document
+
+
 class Rows:
     def __init__(self, folder, postgres):
         self.path, self.postgres = folder / "checkind.db", postgres
@@ -114,8 +132,7 @@ def run(name, arguments, postgres):
     daemon = None
     try:
         until("the broker", lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 10)
-        people = [{"Id": n + 1, "FullName": f"Coworker {n}", "AccessCardId": str(1_000_000 + n)} for n in range(arguments.coworkers)]
-        (folder / "site.json").write_text(json.dumps({"Businesses": [{"Id": 1, "Name": "Bench"}], "Coworkers": people}))
+        (folder / "site.json").write_text(json.dumps(site(arguments.coworkers, arguments.passes)))
         subprocess.run([*checkind, "import", folder / "site.json"], check=True, stdout=subprocess.DEVNULL)
 
         def start():
@@ -181,6 +198,8 @@ def main():
     parser.add_argument("--messages", type=int, default=50_000)
     parser.add_argument("--coworkers", type=int, default=1000)
     parser.add_argument("--devices", type=int, default=100_000)
+    parser.add_argument("--passes", type=int, default=0, help="that each coworker holds; for the figure with passes: "
+                        "--coworkers 100000 --passes 3")
     parser.add_argument("--postgres", help="an empty database")
     parser.add_argument("--only-postgres", action="store_true")
     arguments = parser.parse_args()

@@ -18,7 +18,7 @@ use crate::{
     clock::WallTime,
     directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
     engine::{calendar::Calendar, decision::Reason},
-    record::{BusinessId, CoworkerId, CoworkerTimePassId},
+    record::{BusinessId, CoworkerTimePassId},
 };
 
 /// A pass that would do.
@@ -110,8 +110,8 @@ fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTi
         let (begin, end) = (instant(from), instant(from + (slot.to - slot.from)));
         (begin <= at && at < end).then_some(end)
     };
-    // One that began yesterday may end today, one of UTC even a day later.
-    [on(0), on(1), on(2)].into_iter().flatten().max()
+    // One that began yesterday may end today.
+    [on(0), on(1)].into_iter().flatten().max()
 }
 
 /// The platform writes times of day as instants of January 1976, made from the wall clock's offset: the minute on that
@@ -173,33 +173,33 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 
 /// Has this person begun this pass day with it?
 fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
-    let (id, day) = (case.ask.coworker.id, case.day);
-    let here = used(case, pass).any(|used| used == (id, day.start));
-    let elsewhere = pass.holder == id && pass.used_at().is_some_and(|at| day.contains(at));
-    here || elsewhere
-}
-
-/// Whose pass days were begun with it.
-fn used(case: &Case<'_>, pass: &HeldPass) -> impl Iterator<Item = (CoworkerId, WallTime)> {
+    let (id, today) = (case.ask.coworker.id, case.calendar.date_of(case.day.start));
     let before = case.usage.passes.get(&pass.guid).into_iter().flatten().map(|used| (used.coworker, used.day));
-    let guid = pass.guid;
-    let now = case.also.iter().filter(move |visit| visit.pass == Some(guid));
-    before.chain(now.map(|visit| (visit.coworker, visit.day.start)))
+    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
+    let mut used = before.chain(now.map(|visit| (visit.coworker, visit.day.start)));
+    let by_us = used.any(|(who, day)| who == id && case.calendar.date_of(day) == today);
+    let imported = pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
+        Moment::Date(date) => date == today,
+        Moment::Instant(at) => case.day.contains(at),
+    });
+    by_us || imported
 }
 
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
-/// said what was left.
+/// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
+/// same day.
 fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
     let known = case.usage.passes.get(&pass.guid).map_or(&[][..], Vec::as_slice);
     let (mut deducted, mut days) = (BTreeSet::new(), BTreeSet::new());
     for used in known {
-        days.insert((used.coworker, used.day));
+        let key = (used.coworker, case.calendar.date_of(used.day));
+        days.insert(key);
         if used.first >= pass.basis_at {
-            deducted.insert((used.coworker, used.day));
+            deducted.insert(key);
         }
     }
     for visit in case.also.iter().filter(|visit| visit.pass == Some(pass.guid)) {
-        let key = (visit.coworker, visit.day.start);
+        let key = (visit.coworker, case.calendar.date_of(visit.day.start));
         if days.insert(key) && visit.from >= pass.basis_at {
             deducted.insert(key);
         }

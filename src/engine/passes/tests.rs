@@ -368,6 +368,7 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
         (json!({"Used": true, "UsedDate": "2026-01-14T07:00:00Z"}), 1, monday, true),
         (json!({"Used": true, "UsedDate": "2026-01-14"}), 1, monday, true),
         (json!({"Used": true, "UsedDate": "2026-01-13T07:00:00Z"}), 1, monday, false),
+        (json!({"Used": true, "UsedDate": "2026-01-13"}), 1, monday, false),
     ] {
         let site = site(pass.clone());
         let guid = site.guid(1);
@@ -385,6 +386,22 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
         usage.add_used(guid, Used { coworker, day, first, seconds: 3600, open: None });
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{pass} {who} {visit:?} in the database");
         assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} in both");
+    }
+}
+
+#[test]
+fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
+    let site = Site::of(json!({
+        "TimePasses": [{"Id": 1, "Name": "Day"}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
+    }));
+    for (day, expected) in
+        [("2026-01-14T03:00:00Z", true), ("2026-01-13T19:00:00Z", true), ("2026-01-13T03:00:00Z", false)]
+    {
+        let mut usage = Usage::default();
+        let (day, first) = (at(day), at(day).plus(Duration::from_hours(4)));
+        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first, seconds: 60, open: None });
+        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day}");
     }
 }
 
@@ -659,6 +676,21 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
     let ask = Ask { coworker: site.coworker(1), business: BusinessId(1), by: CheckinSource::DoorAccess, at: at(NOW) };
     let refused = entitle(&site.directory, &off, &site.calendar, &ask, &Usage::default(), &[]).expect_err("off");
     assert_eq!(refused.reason, Reason::NoValidPass);
+}
+
+#[test]
+fn whoever_holds_a_pass_for_the_door_is_not_charged_because_the_network_saw_them() {
+    let site = Site::of(json!({
+        "TimePasses": [{"Id": 1, "Name": "Day", "AllowNetworkCheckIn": false},
+                       {"Id": 2, "Name": "Hot desk", "Price": 6, "MinutesIncluded": 60, "UseAsPayAsYouGoForContacts": true}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1, "ExpireDate": "2026-01-14"}],
+    }));
+    let by = |by, now| site.ask_by(by, now, &Usage::default(), &[]);
+    let refused = by(CheckinSource::NetworkActivity, NOW).expect_err("not charged");
+    assert_eq!(refused.reason, Reason::PassNoNetwork);
+    assert_eq!(by(CheckinSource::DoorAccess, NOW).expect("the day pass").kind, PassKind::Day);
+    let tomorrow = by(CheckinSource::NetworkActivity, "2026-01-15T10:00:00Z").expect("charged");
+    assert_eq!(tomorrow.kind, PassKind::PayAsYouGo);
 }
 
 fn merged_field(base: &Value, key: &str, value: Value) -> Value {
