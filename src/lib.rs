@@ -20,6 +20,7 @@ pub mod mac;
 
 pub mod source;
 pub mod sighting;
+pub mod spool;
 
 pub mod pipeline;
 pub mod directory;

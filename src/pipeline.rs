@@ -74,7 +74,7 @@ pub enum PipelineError {
     #[error("the pipeline cannot go on")]
     Store(#[from] StoreError),
     /// The deadline of the shutdown came while the database was away; what was not committed was not acknowledged.
-    #[error("stopped before the last batch was committed; the broker will deliver it again")]
+    #[error("stopped before the last batch was committed; it will come again, from the spool or the broker")]
     GaveUp,
 }
 
@@ -606,9 +606,13 @@ impl Pipeline {
                 self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             StoreError::Unavailable(source) => {
-                let detail = format!(
-                    "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
-                );
+                let meanwhile = if self.with.store.is_shared() {
+                    "door messages are kept in the spool meanwhile"
+                } else {
+                    "nothing is acknowledged meanwhile"
+                };
+                let detail =
+                    format!("the database does not take what we write ({source}); {meanwhile}, nothing is lost");
                 self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
@@ -658,8 +662,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// By how many milliseconds the wall clock was stepped between two looks.
+/// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
+/// machine has the time that it had.
 fn stepped(was: Now, now: Now) -> Option<i64> {
+    if was.boot.is_earlier() {
+        return None;
+    }
     let expected = was.wall.plus(now.boot.since(was.boot));
     (now.wall.distance(expected) > STEP).then(|| now.wall.millis().saturating_sub(expected.millis()))
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::sighting::{Presence, Sighting};
 
 pub mod mqtt;
@@ -30,7 +32,8 @@ pub struct Delivery {
 }
 
 /// What the mapping made of a message.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Content {
     /// One or more events.
     Sightings(Vec<Sighting>),
@@ -41,7 +44,7 @@ pub enum Content {
 }
 
 /// A message that could not become a sighting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Why.
     pub why: RejectReason,
@@ -52,7 +55,8 @@ pub struct Rejection {
 }
 
 /// Why a message could not become a sighting. A closed list: it labels a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// Larger than the packet limit.
     Oversize,

@@ -10,6 +10,7 @@ mod directory;
 mod retention;
 mod safety;
 mod sightings;
+mod spool;
 mod sql;
 
 pub use access::TokenPair;
@@ -18,6 +19,7 @@ pub use directory::Stored;
 pub use retention::Expired;
 pub use safety::BackupError;
 pub use sightings::LoggedSighting;
+pub(crate) use spool::{SpoolFile, Spooled};
 pub use sql::StoreError;
 
 use crate::settings::Database;
@@ -44,6 +46,11 @@ impl Store {
     /// Does the database answer, and would it let us write?
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.sql.probe().await
+    }
+
+    /// Is it shared with other gateways, and elsewhere, so that door messages wait in a spool for it?
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.sql, sql::Sql::Postgres(_))
     }
 
     /// Ends the connections in good order.

@@ -1,5 +1,7 @@
 //! Starts everything, notices when something ends, and stops everything in good order.
 //!
+//! With a spool, the broker session begins before the database answers: what it brings is kept here meanwhile.
+//!
 //! Stopping has two stages. First the intake ends: captures and the broker session take nothing new, the pipeline drains
 //! what they handed over, then the session acknowledges the last commits and leaves. Whoever is not done by the deadline
 //! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
@@ -39,6 +41,7 @@ use crate::{
             hearing::{Hearing, LONGEST_GAP},
         },
     },
+    spool::{self, Spool, SpoolCounters},
     store::{Store, StoreError},
 };
 
@@ -129,6 +132,7 @@ pub struct Running {
 enum Part {
     Capture,
     Session,
+    Spool,
     Pipeline,
     Directory,
     Retention,
@@ -141,6 +145,7 @@ impl Part {
         match self {
             Self::Capture => "a capture",
             Self::Session => "the broker session",
+            Self::Spool => "the spool",
             Self::Pipeline => "the pipeline",
             Self::Directory => "the directory reader",
             Self::Retention => "the retention",
@@ -167,6 +172,11 @@ pub struct Supervisor {
     /// Ends the session's intake alone, for a reload.
     session: Option<Connection>,
     deliveries: Option<mpsc::Sender<Delivery>>,
+    /// The pipeline's end of the spool, until the pipeline starts.
+    spooled: Option<mpsc::Receiver<Delivery>>,
+    /// Cancelled when the spool acknowledges nothing more; none without a spool.
+    taken: Option<CancellationToken>,
+    spool_counters: Arc<SpoolCounters>,
     /// Tells the pipeline to drain.
     drain: CancellationToken,
     /// Ends everything that neither takes in nor decides.
@@ -202,6 +212,9 @@ impl Supervisor {
             intake: ground.intake.clone(),
             session: None,
             deliveries: None,
+            spooled: None,
+            taken: None,
+            spool_counters: Arc::default(),
             drain: CancellationToken::new(),
             rest: CancellationToken::new(),
             deadline: CancellationToken::new(),
@@ -223,19 +236,31 @@ impl Supervisor {
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
+        if let Some(settings) = self.settings.spool.clone() {
+            let Some(spool) = self.open_spool(&settings, &mut signals, &stop).await? else {
+                return Ok(());
+            };
+            self.start_spool(spool);
+            self.start_session();
+        }
         notify(&[NotifyState::Status("opening the database")]);
-        let Some(store) = self.open_store(&mut signals, &stop).await? else {
-            return Ok(());
+        let (store, outcome) = match self.open_store(&mut signals, &stop).await {
+            Ok(Some(store)) => {
+                let place = self.start(ground, &store).await?;
+                running(&place);
+                notify(&[NotifyState::Ready]);
+                (Some(store), self.watch(&mut signals, &stop).await)
+            }
+            Ok(None) => (None, Ok(())),
+            Err(error) => (None, Err(error)),
         };
-        let place = self.start(ground, &store).await?;
-        running(&place);
-        notify(&[NotifyState::Ready]);
-        let outcome = self.watch(&mut signals, &stop).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("stopping: taking nothing in any more");
         let orderly = time::timeout(DEADLINE, self.wind_down(&mut signals)).await;
         let late = self.leave_behind(orderly.is_err()).await;
-        if time::timeout(CLOSING, store.close()).await.is_err() {
+        if let Some(store) = store
+            && time::timeout(CLOSING, store.close()).await.is_err()
+        {
             tracing::warn!("the database did not close in time");
         }
         match (outcome, late) {
@@ -249,30 +274,60 @@ impl Supervisor {
     }
 
     /// Opens the database, however long it takes; none when it was told to stop meanwhile.
-    async fn open_store(&self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+    async fn open_store(&mut self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+        let database = self.settings.database.clone();
+        let open = async || {
+            Store::look_after_crash(&database).await?;
+            Store::open(&database).await
+        };
+        self.patiently(ConditionKind::DatabaseUnavailable, "the database", open, signals, stop).await
+    }
+
+    /// The same for the spool.
+    async fn open_spool(
+        &mut self,
+        settings: &settings::Spool,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Spool>> {
+        let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
+        let open = async || {
+            Store::look_after_crash(&settings::Database::Sqlite { path: settings.path.clone() }).await?;
+            Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
+        };
+        let spool = self.patiently(ConditionKind::SpoolUnavailable, "the spool", open, signals, stop).await;
+        spool.context("the spool cannot be used")
+    }
+
+    /// Opens something, however long it takes; none when it was told to stop meanwhile.
+    async fn patiently<T>(
+        &mut self,
+        kind: ConditionKind,
+        what: &str,
+        open: impl AsyncFn() -> Result<T, StoreError>,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<T>> {
         let mut pause = Duration::from_millis(200);
         loop {
-            let opened = match Store::look_after_crash(&self.settings.database).await {
-                Ok(()) => Store::open(&self.settings.database).await,
-                Err(error) => Err(error),
-            };
-            match opened {
-                Ok(store) => {
-                    self.health.clear(ConditionKind::DatabaseUnavailable, "");
-                    return Ok(Some(store));
+            match open().await {
+                Ok(opened) => {
+                    self.health.clear(kind, "");
+                    return Ok(Some(opened));
                 }
                 Err(StoreError::Conflict) => {}
                 Err(StoreError::Unavailable(error)) => {
-                    let detail = format!("the database does not answer ({error}); waiting for it");
-                    self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                    self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
             }
             let extend = u32::try_from((pause * 10).as_micros()).unwrap_or(u32::MAX);
-            notify(&[NotifyState::Status("waiting for the database"), NotifyState::ExtendTimeoutUsec(extend)]);
+            let status = format!("waiting for {what}");
+            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
             tokio::select! {
                 () = time::sleep(random::jittered(pause)) => {}
                 () = stop.cancelled() => return Ok(None),
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
                 Some(signal) = signals.next() => {
                     if signal != SIGHUP {
                         return Ok(None);
@@ -321,7 +376,7 @@ impl Supervisor {
         ground.known.send_replace(known(&directory));
         let (directory_sender, directory) = watch::channel(directory);
         let (book_sender, book) = watch::channel(Arc::new(book));
-        let (deliveries_sender, deliveries) = mpsc::channel(DELIVERIES);
+        let deliveries = self.deliveries_of_pipeline();
         let pipeline = Pipeline::new(pipeline::Surroundings {
             clock: self.clock.clone(),
             store: store.clone(),
@@ -363,11 +418,35 @@ impl Supervisor {
             self.going.insert(going.id(), Part::Capture);
         }
         self.book = Some(book_sender);
-        self.deliveries = Some(deliveries_sender);
         let counters = Arc::clone(&self.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
-        self.start_session();
+        let counters = Arc::clone(&self.spool_counters);
+        self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
+        if self.session.is_none() {
+            self.start_session();
+        }
         Ok(())
+    }
+
+    /// Where the pipeline reads: behind the spool, or right behind the session.
+    fn deliveries_of_pipeline(&mut self) -> mpsc::Receiver<Delivery> {
+        if let Some(spooled) = self.spooled.take() {
+            return spooled;
+        }
+        let (sender, deliveries) = mpsc::channel(DELIVERIES);
+        self.deliveries = Some(sender);
+        deliveries
+    }
+
+    fn start_spool(&mut self, spool: Spool) {
+        let (sender, input) = mpsc::channel(DELIVERIES);
+        let (output, spooled) = mpsc::channel(DELIVERIES);
+        let taken = CancellationToken::new();
+        let ends = spool::Ends { input, output, taken: taken.clone(), stop: self.rest.clone() };
+        self.deliveries = Some(sender);
+        self.spooled = Some(spooled);
+        self.taken = Some(taken);
+        self.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
     }
 
     fn start_session(&mut self) {
@@ -442,10 +521,7 @@ impl Supervisor {
                         return Ok(());
                     }
                 },
-                Some((part, result)) = self.next_end() => {
-                    let ended = anyhow!("{} ended without being told to", part.name());
-                    return Err(result.err().map_or(ended, |error| error.context(format!("{} failed", part.name()))));
-                }
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
             }
         }
     }
@@ -589,6 +665,15 @@ impl Supervisor {
     async fn wind_down(&mut self, signals: &mut Signals) {
         self.intake.cancel();
         self.deliveries = None;
+        if self.taken.is_some() && self.health.is_raised(ConditionKind::DatabaseUnavailable, "") {
+            // Everything is in the spool; there is nothing to wait for.
+            self.deadline.cancel();
+        }
+        let taken = self.taken.clone().unwrap_or_else(|| {
+            let nothing = CancellationToken::new();
+            nothing.cancel();
+            nothing
+        });
         let mut stage = 0;
         loop {
             // Captures hand over what they have merged before the pipeline is told to drain.
@@ -596,7 +681,8 @@ impl Supervisor {
                 self.drain.cancel();
                 stage = 1;
             }
-            if stage == 1 && !self.is_going(Part::Pipeline) {
+            let taken_in = taken.is_cancelled() || !self.is_going(Part::Spool);
+            if stage == 1 && !self.is_going(Part::Pipeline) && taken_in {
                 if let Some(session) = &self.session {
                     session.drained.cancel();
                 }
@@ -610,6 +696,7 @@ impl Supervisor {
                         std::process::exit(1);
                     }
                 }
+                () = taken.cancelled(), if stage == 1 && !taken.is_cancelled() => {}
                 ended = self.next_end() => match ended {
                     None => return,
                     Some((_, Ok(()))) => {}
@@ -618,6 +705,12 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// A part that ended without being told to.
+fn ended(part: Part, result: anyhow::Result<()>) -> anyhow::Error {
+    let ended = anyhow!("{} ended without being told to", part.name());
+    result.err().map_or(ended, |error| error.context(format!("{} failed", part.name())))
 }
 
 /// Who is in which part, in words for the log.

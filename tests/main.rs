@@ -14,5 +14,6 @@ mod demo;
 mod lifecycle;
 mod import;
 mod faults;
+mod spool;
 mod network;
 mod support;

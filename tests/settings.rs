@@ -131,7 +131,7 @@ fn the_shipped_file_shows_every_key_that_there_is() {
         everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     shown.retain(|key| !key.starts_with('#'));
     // An unknown key is answered with all that are known.
-    for section in ["[database]", "[site]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"] {
+    for section in ["[database]", "[spool]", "[site]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"] {
         let faults = Folder::new(format!("{section}\nxxxxxxxxxx = 1\n")).faults(&[]);
         let known = faults.lines().find_map(|line| line.split_once("known are ")).expect("the known keys are told").1;
         for key in known.split(", ") {

@@ -1,9 +1,12 @@
-//! What the captures and the broker session count, as figures that are read at scrape.
+//! What the captures, the broker session and the spool count, as figures that are read at scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Figure, FigureValue};
-use crate::source::{mqtt::counters::MqttCounters, network::CaptureCounters};
+use crate::{
+    source::{mqtt::counters::MqttCounters, network::CaptureCounters},
+    spool::SpoolCounters,
+};
 
 /// The figures of one capture.
 pub fn capture(counters: &CaptureCounters) -> Vec<Figure> {
@@ -43,6 +46,19 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
         counter("mqtt_dropped", "Messages not taken over because we were stopping", &counters.dropped),
         counter("mqtt_shed", "QoS 0 messages dropped because the queue was full", &counters.shed),
         gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
+    ]
+}
+
+/// The figures of the spool; all zero where there is none.
+pub fn spool(counters: &SpoolCounters) -> Vec<Figure> {
+    vec![
+        gauge("spool_depth", "Messages acknowledged and not yet in the shared database", read(&counters.depth)),
+        gauge("spool_bytes", "Bytes of the spool in use", read(&counters.bytes)),
+        gauge("spool_limit_bytes", "Bytes of the spool that may be in use", read(&counters.limit)),
+        gauge("spool_oldest_seconds", "Age of the oldest message in the spool", read(&counters.oldest)),
+        counter("spool_written", "Messages written to the spool", &counters.written),
+        counter("spool_replayed", "Messages of an earlier run handed over again", &counters.replayed),
+        counter("spool_failures", "Writes and reads of the spool that failed and were tried again", &counters.failures),
     ]
 }
 

@@ -16,14 +16,15 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Door, DoorAction, Mqtt, NetworkOpens, Retention, Settings, Site, Tls,
+    Api, Capture, CaptureBackend, Database, Door, DoorAction, Mqtt, NetworkOpens, Retention, Settings, Site, Spool,
+    Tls,
     fragment::SourceWritten,
     merge::Merged,
     read_bounded,
     report::{Finding, Origins, Place, Show},
     written::{
         ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, MqttWritten,
-        RetentionWritten, SiteWritten,
+        RetentionWritten, SiteWritten, SpoolWritten,
     },
 };
 use crate::source::mqtt::mapping::Mapping;
@@ -74,6 +75,7 @@ pub(super) fn validate(
     check.hardly_meant(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);
     let site = check.site(written.site);
+    let spool = check.spool(written.spool, database.as_ref(), site.is_some());
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
@@ -83,7 +85,8 @@ pub(super) fn validate(
     if !check.findings.is_empty() {
         return None;
     }
-    Some(Settings { database: database?, site, mqtt, sources, doors, captures, api, retention: retention? })
+    let retention = retention?;
+    Some(Settings { database: database?, spool, site, mqtt, sources, doors, captures, api, retention })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
@@ -173,6 +176,24 @@ impl Check<'_> {
             DatabaseUrl::Postgres(url) => {
                 let password = self.secret("password_file", password_file);
                 Some(Database::Postgres { url, password })
+            }
+        }
+    }
+
+    /// Where there is one to keep.
+    fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<Spool> {
+        let SpoolWritten { path, limit } = written;
+        let places = [("path", path.place()), ("limit", limit.place())];
+        match (database?, site) {
+            (Database::Postgres { .. }, true) => Some(Spool { path: path.good()?, limit: limit.good()? }),
+            (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
+                for (key, place) in places {
+                    if let Some(place) = place {
+                        let message = "is never used: only a site on a shared PostgreSQL keeps a spool";
+                        self.warn(place, key, message);
+                    }
+                }
+                None
             }
         }
     }

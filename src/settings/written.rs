@@ -23,6 +23,7 @@ const LONGEST_DAYS: u64 = 36_525;
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) database: DatabaseWritten,
+    pub(super) spool: SpoolWritten,
     pub(super) site: SiteWritten,
     pub(super) mqtt: MqttWritten,
     pub(super) api: ApiWritten,
@@ -39,6 +40,7 @@ impl Written {
                 "database" => {
                     written.database = DatabaseWritten::read(Table::open("[database]", place, value, findings));
                 }
+                "spool" => written.spool = SpoolWritten::read(Table::open("[spool]", place, value, findings)),
                 "site" => written.site = SiteWritten::read(Table::open("[site]", place, value, findings)),
                 "mqtt" => written.mqtt = MqttWritten::read(Table::open("[mqtt]", place, value, findings)),
                 "api" => written.api = ApiWritten::read(Table::open("[api]", place, value, findings)),
@@ -63,6 +65,22 @@ pub(super) struct DatabaseWritten {
 impl DatabaseWritten {
     fn read(mut table: Table<'_>) -> Self {
         let read = Self { url: table.take("url", database_url), password_file: table.take("password_file", path) };
+        table.close();
+        read
+    }
+}
+
+/// `[spool]`.
+#[derive(Debug, Default)]
+pub(super) struct SpoolWritten {
+    pub(super) path: Given<PathBuf>,
+    /// Bytes.
+    pub(super) limit: Given<u64>,
+}
+
+impl SpoolWritten {
+    fn read(mut table: Table<'_>) -> Self {
+        let read = Self { path: table.take("path", path), limit: table.take("limit", size) };
         table.close();
         read
     }
@@ -438,6 +456,19 @@ fn span_or_none(value: &Value) -> Result<Duration, Refused> {
         return refused(format!("\"{}\" is longer than a hundred years", short(text)));
     }
     Ok(span)
+}
+
+/// A size on a disk, in bytes, from a megabyte up.
+fn size(value: &Value) -> Result<u64, Refused> {
+    const UNITS: [(&str, u64); 3] = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
+    let text = string(value, "a size in quotes, for example \"1GB\"")?;
+    let unit = UNITS.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?.trim(), bytes)));
+    let bytes = unit.and_then(|(number, bytes)| number.parse::<u32>().ok().map(|number| u64::from(number) * bytes));
+    match bytes {
+        Some(bytes @ 1..) => Ok(bytes),
+        Some(0) => refused("must be at least \"1MB\""),
+        None => refused(format!("\"{}\" is not a size; write for example \"500MB\" or \"1GB\"", short(text))),
+    }
 }
 
 fn time_of_day(value: &Value) -> Result<NaiveTime, Refused> {

@@ -9,4 +9,4 @@ pub mod presets;
 pub mod recollection;
 pub mod session;
 pub mod topic;
-mod window;
+pub(crate) mod window;

@@ -263,25 +263,29 @@ impl fmt::Debug for SqliteFile {
 }
 
 impl Sql {
-    /// Opens or creates the file; brings its schema up to date.
+    /// Opens or creates the file of the records; brings its schema up to date.
     pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
-            .log_statements(tracing::log::LevelFilter::Off);
+        let options = durable(path);
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration)?;
+        Ok(Self::file(path, options, writer))
+    }
+
+    /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
+    pub(crate) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
+        let options = durable(path).pragma("secure_delete", "ON");
+        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        sqlx::query(schema).execute(&mut writer).await?;
+        Ok(Self::file(path, options, writer))
+    }
+
+    fn file(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
         give_to_folder_owner(path);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
-        Ok(Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers }))
+        Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 
     /// Connects; brings the schema up to date.
@@ -392,6 +396,19 @@ impl Sql {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// How every SQLite file of ours is opened: what was committed is on the disk.
+fn durable(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+        .log_statements(tracing::log::LevelFilter::Off)
 }
 
 /// A transaction that writes.

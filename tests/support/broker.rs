@@ -24,6 +24,8 @@ pub(crate) struct BrokerOptions {
     pub(crate) passwords: bool,
     /// TLS?
     pub(crate) tls: BrokerTls,
+    /// Keep only so many messages for an absent client as mosquitto does by default, 1,000; else all of them.
+    pub(crate) short_queue: bool,
     /// More lines of configuration.
     pub(crate) lines: Vec<String>,
 }
@@ -127,9 +129,12 @@ impl Broker {
         // mosquitto, started by root, would become a user who cannot read the test's directory.
         let mut text = format!(
             "listener {} 127.0.0.1\nuser root\nset_tcp_nodelay true\nallow_anonymous {}\nlog_dest file {dir}/log\n\
-             log_timestamp false\nmax_queued_messages 0\npid_file {dir}/pid\n",
+             log_timestamp false\npid_file {dir}/pid\n",
             self.port, !options.passwords,
         );
+        if !options.short_queue {
+            text.push_str("max_queued_messages 0\n");
+        }
         if options.persistence {
             write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String");
         }
@@ -193,6 +198,34 @@ impl Broker {
         // mosquitto_pub has its own word for a message without bytes.
         command.arg(if payload.is_empty() { "-n" } else { "-s" });
         feed(command, payload);
+    }
+
+    /// Publishes lines as messages over one connection, in portions: between two of them `pause` passes.
+    pub(crate) fn publish_portions(
+        &self,
+        topic: &str,
+        portions: impl IntoIterator<Item = Vec<String>>,
+        pause: Duration,
+    ) {
+        let mut command = self.publisher();
+        command.args(["-t", topic, "-q", "1", "-l"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("mosquitto_pub starts");
+        let mut input = child.stdin.take().expect("its input");
+        for portion in portions {
+            let text: String = portion.into_iter().map(|line| line + "\n").collect();
+            input.write_all(text.as_bytes()).expect("its input takes the payload");
+            // Not a wait for a state: this is the pace of the stream.
+            std::thread::sleep(pause);
+        }
+        drop(input);
+        assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
+    }
+
+    /// A subscriber with a session that is kept, which writes each message as a line; for comparison with ours.
+    pub(crate) fn subscriber(&self, topic: &str, output: fs::File) -> Child {
+        let mut command = Command::new("mosquitto_sub");
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-t", topic, "-q", "1", "-i", "compared", "-c"]);
+        command.stdin(Stdio::null()).stdout(output).spawn().expect("mosquitto_sub starts")
     }
 
     /// Publishes each line as a message, in order, over one connection.

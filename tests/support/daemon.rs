@@ -70,7 +70,12 @@ impl Home {
 
     /// Writes the configuration anew: the database, an API on a free port, and `more`.
     pub(crate) fn configure(&self, more: &str) {
-        let text = format!("[database]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{more}", self.database);
+        let spool = if self.database.starts_with("postgres") && !more.contains("[spool]") {
+            format!("[spool]\npath = \"{}\"\n", self.path("spool.db").display())
+        } else {
+            String::new()
+        };
+        let text = format!("[database]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{spool}{more}", self.database);
         self.write("checkind.toml", &text);
     }
 
