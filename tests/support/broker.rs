@@ -222,10 +222,28 @@ impl Broker {
     }
 
     /// A subscriber with a session that is kept, which writes each message as a line; for comparison with ours.
-    pub(crate) fn subscriber(&self, topic: &str, output: fs::File) -> Child {
-        let mut command = Command::new("mosquitto_sub");
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-t", topic, "-q", "1", "-i", "compared", "-c"]);
-        command.stdin(Stdio::null()).stdout(output).spawn().expect("mosquitto_sub starts")
+    pub(crate) fn subscriber(&self, topic: &str, output: fs::File) -> Subscriber {
+        let command = || {
+            let mut command = Command::new("mosquitto_sub");
+            command.args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-t",
+                topic,
+                "-q",
+                "1",
+                "-i",
+                "other",
+                "-c",
+            ]);
+            command.stdin(Stdio::null());
+            command
+        };
+        // Once only to subscribe: from now on the broker keeps messages for it.
+        run(command().arg("-E"));
+        Subscriber(command().stdout(output).spawn().expect("mosquitto_sub starts"))
     }
 
     /// Publishes each line as a message, in order, over one connection.
@@ -234,6 +252,23 @@ impl Broker {
         command.args(["-t", topic, "-q", &qos.to_string(), "-l"]);
         let text: String = lines.into_iter().map(|line| line + "\n").collect();
         feed(command, text.as_bytes());
+    }
+}
+
+/// Another client of the broker; ends with the value.
+#[derive(Debug)]
+pub(crate) struct Subscriber(Child);
+
+impl Subscriber {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 
