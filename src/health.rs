@@ -41,11 +41,15 @@ pub enum ConditionKind {
     SpoolFull,
     /// The spool's disk takes nothing: door messages stay with the broker, unacknowledged.
     SpoolUnavailable,
+    /// Door messages wait and nothing is acknowledged, though the database works.
+    AcknowledgementsStalled,
+    /// The disk of the database or the spool is nearly full.
+    DiskLow,
 }
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
@@ -61,6 +65,8 @@ impl ConditionKind {
         Self::SpoolFilling,
         Self::SpoolFull,
         Self::SpoolUnavailable,
+        Self::AcknowledgementsStalled,
+        Self::DiskLow,
     ];
 
     /// The name that `/readyz` and the log use.
@@ -81,6 +87,8 @@ impl ConditionKind {
             Self::SpoolFilling => "spool_filling",
             Self::SpoolFull => "spool_full",
             Self::SpoolUnavailable => "spool_unavailable",
+            Self::AcknowledgementsStalled => "acknowledgements_stalled",
+            Self::DiskLow => "disk_low",
         }
     }
 
@@ -93,7 +101,8 @@ impl ConditionKind {
             | Self::CaptureBlind
             | Self::ClockNotSet
             | Self::SpoolFull
-            | Self::SpoolUnavailable => true,
+            | Self::SpoolUnavailable
+            | Self::AcknowledgementsStalled => true,
             Self::SessionLost
             | Self::SessionTakenOver
             | Self::IdleLimitShort
@@ -101,7 +110,8 @@ impl ConditionKind {
             | Self::SettingsRefused
             | Self::DirectoryStale
             | Self::ClockStepped
-            | Self::SpoolFilling => false,
+            | Self::SpoolFilling
+            | Self::DiskLow => false,
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod capture_file;
 pub mod replay;
 
 pub mod health;
+pub mod disk;
 pub mod metrics;
 
 pub mod docs;

@@ -315,7 +315,13 @@ impl Pipeline {
         let done = patiently!(self, deadline, self.attempt(&batch));
         let sightings = batch.sightings().count() + presences.len();
         self.remember(done, presences.len());
+        let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
+            if let Content::Sightings(sightings) = &delivery.content
+                && let Some(sighting) = sightings.first().filter(|sighting| !sighting.arrived.boot.is_earlier())
+            {
+                self.with.metrics.lag(committed.since(sighting.arrived.boot));
+            }
             delivery.receipt.spend();
         }
         let took = self.with.clock.now().boot.since(began);

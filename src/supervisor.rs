@@ -26,9 +26,10 @@ use crate::{
     api::{self, ApiState, Ready},
     clock::{BootTime, Clock},
     directory::Directory,
+    disk::{self, DiskFigures},
     engine::decision::Reason,
     health::{ConditionKind, Health},
-    metrics::{Metrics, figures},
+    metrics::{self, Metrics},
     pipeline::{self, Inlets, Pipeline, Rulebook},
     random, retention,
     settings::{self, Settings},
@@ -44,6 +45,9 @@ use crate::{
     spool::{self, Spool, SpoolCounters},
     store::{Store, StoreError},
 };
+
+/// The file in which the next process finds that the broker has a session for us, in the folder of the database or spool.
+const KEEPSAKE: &str = "broker-session.json";
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -136,6 +140,7 @@ enum Part {
     Pipeline,
     Directory,
     Retention,
+    Disk,
     Api,
     Notify,
 }
@@ -149,6 +154,7 @@ impl Part {
             Self::Pipeline => "the pipeline",
             Self::Directory => "the directory reader",
             Self::Retention => "the retention",
+            Self::Disk => "the watch over the disk",
             Self::Api => "the API",
             Self::Notify => "the reports to systemd",
         }
@@ -365,6 +371,7 @@ impl Supervisor {
         book: Rulebook,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
+        self.start_watch_over_disk();
         let (business, policy) = (book.site.business, self.settings.retention.clone());
         let (rows, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
         self.spawn(Part::Retention, async move {
@@ -412,20 +419,41 @@ impl Supervisor {
             self.metrics.watch(
                 "interface",
                 &capture.interface().clone(),
-                Arc::new(move || figures::capture(&counters)),
+                Arc::new(move || metrics::figures::capture(&counters)),
             );
             let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
             self.going.insert(going.id(), Part::Capture);
         }
         self.book = Some(book_sender);
         let counters = Arc::clone(&self.counters);
-        self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
+        self.metrics.watch("session", "broker", Arc::new(move || metrics::figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
-        self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
+        self.metrics.watch("spool", "local", Arc::new(move || metrics::figures::spool(&counters)));
         if self.session.is_none() {
             self.start_session();
         }
         Ok(())
+    }
+
+    fn start_watch_over_disk(&mut self) {
+        let (folder, health, stop) = (self.folder(), self.health.clone(), self.rest.clone());
+        let figures = Arc::new(DiskFigures::default());
+        let shown = Arc::clone(&figures);
+        self.metrics.watch("disk", "local", Arc::new(move || metrics::figures::disk(&shown)));
+        self.spawn(Part::Disk, async move {
+            disk::run(folder, figures, health, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Where this machine keeps what must not be lost.
+    fn folder(&self) -> PathBuf {
+        let file = match (&self.settings.spool, &self.settings.database) {
+            (Some(spool), _) => Some(&spool.path),
+            (None, settings::Database::Sqlite { path }) => Some(path),
+            (None, settings::Database::Postgres { .. }) => None,
+        };
+        file.and_then(|file| file.parent()).unwrap_or(std::path::Path::new("")).to_owned()
     }
 
     /// Where the pipeline reads: behind the spool, or right behind the session.
@@ -462,6 +490,7 @@ impl Supervisor {
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
             recollection: self.recollection.clone(),
+            keepsake: Some(self.folder().join(KEEPSAKE)),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
         };

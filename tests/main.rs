@@ -15,5 +15,6 @@ mod lifecycle;
 mod import;
 mod faults;
 mod spool;
+mod session;
 mod network;
 mod support;

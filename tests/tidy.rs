@@ -15,6 +15,7 @@ use std::{
 use checkind::{
     access::Role,
     clock::{BootTime, Clock, Now, WallTime},
+    disk::DiskFigures,
     engine::decision::Reason,
     health::{ConditionKind, Health},
     metrics::{Figure, FigureValue, Metrics, figures},
@@ -301,7 +302,8 @@ fn watched_figures() -> Vec<(String, String)> {
     let all = figures::capture(&CaptureCounters::default())
         .into_iter()
         .chain(figures::session(&MqttCounters::default()))
-        .chain(figures::spool(&SpoolCounters::default()));
+        .chain(figures::spool(&SpoolCounters::default()))
+        .chain(figures::disk(&DiskFigures::default()));
     let named = |figure: Figure| {
         let suffix = match figure.value {
             FigureValue::Counter(_) => "_total",

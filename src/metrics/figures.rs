@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Figure, FigureValue};
 use crate::{
+    disk::DiskFigures,
     source::{mqtt::counters::MqttCounters, network::CaptureCounters},
     spool::SpoolCounters,
 };
@@ -42,11 +43,18 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
         counter("mqtt_redelivered", "Messages that the broker marked as delivered before", &counters.redelivered),
         counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
         counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
+        gauge("mqtt_unacknowledged", "Messages received and not acknowledged yet", read(&counters.unacknowledged)),
+        gauge("mqtt_oldest_unacknowledged_seconds", "Since the oldest of them came", read(&counters.oldest)),
         counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
         counter("mqtt_dropped", "Messages not taken over because we were stopping", &counters.dropped),
         counter("mqtt_shed", "QoS 0 messages dropped because the queue was full", &counters.shed),
         gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
     ]
+}
+
+/// The figures of the disk.
+pub fn disk(figures: &DiskFigures) -> Vec<Figure> {
+    vec![gauge("disk_free_bytes", "Room on the disk of the database, or of the spool", read(&figures.free))]
 }
 
 /// The figures of the spool; all zero where there is none.

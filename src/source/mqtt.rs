@@ -4,6 +4,7 @@
 
 pub mod counters;
 pub mod credential;
+mod keepsake;
 pub mod mapping;
 pub mod presets;
 pub mod recollection;

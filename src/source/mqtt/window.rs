@@ -59,7 +59,13 @@ impl<T: Send + 'static> Window<T> {
 
     /// Is nothing owed?
     pub(crate) fn is_settled(&self) -> bool {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).waiting.is_empty()
+        self.owed(|count, _| count == 0)
+    }
+
+    /// Looks at how many acknowledgements are owed, and at the oldest of them.
+    pub(crate) fn owed<R>(&self, look: impl FnOnce(usize, Option<&T>) -> R) -> R {
+        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        look(owed.waiting.len(), owed.waiting.front().map(|waiting| &waiting.acknowledgement))
     }
 
     fn spend(&self, nth: u64) {
