@@ -45,11 +45,13 @@ pub enum ConditionKind {
     AcknowledgementsStalled,
     /// The disk of the database or the spool is nearly full.
     DiskLow,
+    /// Another gateway of this site holds the lease; this one waits to take over.
+    Standby,
 }
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
@@ -67,6 +69,7 @@ impl ConditionKind {
         Self::SpoolUnavailable,
         Self::AcknowledgementsStalled,
         Self::DiskLow,
+        Self::Standby,
     ];
 
     /// The name that `/readyz` and the log use.
@@ -89,6 +92,7 @@ impl ConditionKind {
             Self::SpoolUnavailable => "spool_unavailable",
             Self::AcknowledgementsStalled => "acknowledgements_stalled",
             Self::DiskLow => "disk_low",
+            Self::Standby => "standby",
         }
     }
 
@@ -111,7 +115,8 @@ impl ConditionKind {
             | Self::DirectoryStale
             | Self::ClockStepped
             | Self::SpoolFilling
-            | Self::DiskLow => false,
+            | Self::DiskLow
+            | Self::Standby => false,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod mac;
 pub mod source;
 pub mod sighting;
 pub mod spool;
+pub mod lease;
 
 pub mod pipeline;
 pub mod directory;

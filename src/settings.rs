@@ -72,6 +72,8 @@ pub struct Settings {
     pub captures: Vec<Capture>,
     /// `[spool]`; absent with SQLite, whose file is as near, and on an instance that only serves records.
     pub spool: Option<Spool>,
+    /// `[lease]`; absent where a site has one gateway.
+    pub lease: Option<Lease>,
     /// `[api]`; absent when the API is switched off.
     pub api: Option<Api>,
     /// `[retention]`.
@@ -240,6 +242,9 @@ pub fn summary(settings: &Settings) -> String {
             format!("{name} (business {business}), {time_zone}, pass day ends at {}", cut_off.format("%H:%M"))
         }),
     );
+    if let Some(Lease { holder }) = &settings.lease {
+        line("lease", format!("works or stands by, as {holder}"));
+    }
     line(
         "broker",
         settings.mqtt.as_ref().map_or("none".to_owned(), |mqtt| {
@@ -271,6 +276,7 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
         ("spool", old.spool != new.spool),
+        ("lease", old.lease != new.lease),
         ("site.business", business(old) != business(new)),
         ("mqtt", !same_broker(old.mqtt.as_ref(), new.mqtt.as_ref())),
         ("site.idle_limit", !new.captures.is_empty() && idle_limit(old) != idle_limit(new)),
@@ -518,6 +524,13 @@ pub struct Spool {
     pub path: PathBuf,
     /// `limit`: the bytes that may be in use.
     pub limit: u64,
+}
+
+/// `[lease]`: this gateway works only while it holds the lease of its site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// `holder`: what this gateway is called.
+    pub holder: String,
 }
 
 /// `[api]`.

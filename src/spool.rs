@@ -171,6 +171,11 @@ impl Spool {
         })
     }
 
+    /// Is there nothing of an earlier process in it?
+    pub const fn is_empty(&self) -> bool {
+        self.handed == self.written
+    }
+
     /// Works until it is told to stop, or until the session has ended and the pipeline has everything.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod batch;
 mod access;
 mod checkins;
 mod directory;
+mod leases;
 mod retention;
 mod safety;
 mod sightings;
@@ -28,6 +29,8 @@ use crate::settings::Database;
 #[derive(Clone, Debug)]
 pub struct Store {
     sql: sql::Sql,
+    /// Batches are committed only while a lease is ours.
+    fence: Option<leases::Fence>,
 }
 
 impl Store {
@@ -40,7 +43,7 @@ impl Store {
             Database::Sqlite { path } => sql::Sql::open_sqlite(path).await?,
             Database::Postgres { url, password } => sql::Sql::open_postgres(url, password.as_ref()).await?,
         };
-        Ok(Self { sql })
+        Ok(Self { sql, fence: None })
     }
 
     /// Does the database answer, and would it let us write?

@@ -1,6 +1,7 @@
 //! Starts everything, notices when something ends, and stops everything in good order.
 //!
-//! With a spool, the broker session begins before the database answers: what it brings is kept here meanwhile.
+//! With a spool, the broker session begins before the database answers: what it brings is kept here meanwhile. With a
+//! lease, the site begins when the lease is ours; until then the API answers, and what the captures hear is forgotten.
 //!
 //! Stopping has two stages. First the intake ends: captures and the broker session take nothing new, the pipeline drains
 //! what they handed over, then the session acknowledges the last commits and leaves. Whoever is not done by the deadline
@@ -29,6 +30,7 @@ use crate::{
     disk::{self, DiskFigures},
     engine::decision::Reason,
     health::{ConditionKind, Health},
+    lease::Lease,
     metrics::{self, Metrics},
     pipeline::{self, Inlets, Pipeline, Rulebook},
     random, retention,
@@ -140,6 +142,7 @@ enum Part {
     Pipeline,
     Directory,
     Retention,
+    Lease,
     Disk,
     Api,
     Notify,
@@ -154,6 +157,7 @@ impl Part {
             Self::Pipeline => "the pipeline",
             Self::Directory => "the directory reader",
             Self::Retention => "the retention",
+            Self::Lease => "the lease",
             Self::Disk => "the watch over the disk",
             Self::Api => "the API",
             Self::Notify => "the reports to systemd",
@@ -183,6 +187,8 @@ pub struct Supervisor {
     /// Cancelled when the spool acknowledges nothing more; none without a spool.
     taken: Option<CancellationToken>,
     spool_counters: Arc<SpoolCounters>,
+    /// Held while the site runs; none where a site has one gateway.
+    lease: Option<Arc<Lease>>,
     /// Tells the pipeline to drain.
     drain: CancellationToken,
     /// Ends everything that neither takes in nor decides.
@@ -221,6 +227,7 @@ impl Supervisor {
             spooled: None,
             taken: None,
             spool_counters: Arc::default(),
+            lease: None,
             drain: CancellationToken::new(),
             rest: CancellationToken::new(),
             deadline: CancellationToken::new(),
@@ -242,7 +249,7 @@ impl Supervisor {
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
-        if let Some(settings) = self.settings.spool.clone() {
+        if let (Some(settings), None) = (self.settings.spool.clone(), &self.settings.lease) {
             let Some(spool) = self.open_spool(&settings, &mut signals, &stop).await? else {
                 return Ok(());
             };
@@ -252,10 +259,8 @@ impl Supervisor {
         notify(&[NotifyState::Status("opening the database")]);
         let (store, outcome) = match self.open_store(&mut signals, &stop).await {
             Ok(Some(store)) => {
-                let place = self.start(ground, &store).await?;
-                running(&place);
-                notify(&[NotifyState::Ready]);
-                (Some(store), self.watch(&mut signals, &stop).await)
+                let outcome = Box::pin(self.serve(ground, &store, &mut signals, &stop, running)).await;
+                (Some(store), outcome)
             }
             Ok(None) => (None, Ok(())),
             Err(error) => (None, Err(error)),
@@ -264,6 +269,9 @@ impl Supervisor {
         tracing::info!("stopping: taking nothing in any more");
         let orderly = time::timeout(DEADLINE, self.wind_down(&mut signals)).await;
         let late = self.leave_behind(orderly.is_err()).await;
+        if let Some(lease) = &self.lease {
+            lease.release().await;
+        }
         if let Some(store) = store
             && time::timeout(CLOSING, store.close()).await.is_err()
         {
@@ -344,7 +352,136 @@ impl Supervisor {
         }
     }
 
-    async fn start(&mut self, ground: Groundwork, store: &Store) -> anyhow::Result<Running> {
+    /// Starts what there is to start, and runs until there is a reason to stop.
+    async fn serve(
+        &mut self,
+        mut ground: Groundwork,
+        store: &Store,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+        running: impl FnOnce(&Running),
+    ) -> anyhow::Result<()> {
+        let place = self.start_api(store).await?;
+        let (alive, alive_reader) = watch::channel(None);
+        let book = self.settings.site.clone().map(|site| Rulebook { site, doors: self.settings.doors.clone() });
+        match (book, self.settings.lease.clone()) {
+            (Some(book), Some(settings)) => {
+                self.start_captures(std::mem::take(&mut ground.captures))?;
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+                let (clock, health) = (self.clock.clone(), self.health.clone());
+                let lease = Lease::new(store.clone(), book.site.business, settings.holder, clock, health);
+                let leased = store.fenced(book.site.business, lease.instance());
+                if !self.stand_by(Arc::new(lease), &book, &mut ground, store, signals, stop).await? {
+                    return Ok(());
+                }
+                self.start_site(ground, &leased, book, alive).await?;
+            }
+            (Some(book), None) => {
+                self.start_site(ground, store, book, alive).await?;
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+            }
+            (None, _) => {
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+            }
+        }
+        self.watch(signals, stop).await
+    }
+
+    /// Waits for the lease; false when it was told to stop meanwhile. What an earlier life has left in the spool is handed
+    /// over first: nobody else has it, and it may have been ours to decide when it came.
+    async fn stand_by(
+        &mut self,
+        lease: Arc<Lease>,
+        book: &Rulebook,
+        ground: &mut Groundwork,
+        store: &Store,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<bool> {
+        let mut spool = None;
+        if let Some(settings) = self.settings.spool.clone() {
+            let Some(left) = self.open_spool(&settings, signals, stop).await? else { return Ok(false) };
+            if left.is_empty() {
+                spool = Some(left);
+            } else {
+                let handing_over = Box::pin(self.hand_over(left, book.clone(), store.clone()));
+                if !unless_stopped(handing_over, signals, stop).await? {
+                    return Ok(false);
+                }
+                spool = self.open_spool(&settings, signals, stop).await?;
+                if spool.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        let mut acquiring = Box::pin(lease.acquire());
+        loop {
+            tokio::select! {
+                acquired = &mut acquiring => {
+                    acquired?;
+                    break;
+                }
+                // Devices that were here while we stood by are seen again when they speak again.
+                Some(_) = ground.presences.recv() => {}
+                () = stop.cancelled() => return Ok(false),
+                Some(signal) = signals.next() => match signal {
+                    SIGHUP => self.reload().await,
+                    _ => return Ok(false),
+                },
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
+            }
+        }
+        drop(acquiring);
+        let (keeper, rest) = (Arc::clone(&lease), self.rest.clone());
+        self.spawn(Part::Lease, async move { keeper.keep(&rest).await.map_err(anyhow::Error::from) });
+        self.lease = Some(lease);
+        if let Some(spool) = spool {
+            self.start_spool(spool);
+        }
+        Ok(true)
+    }
+
+    /// Hands over to a pipeline of its own what an earlier process has left in the spool.
+    fn hand_over(
+        &self,
+        spool: Spool,
+        book: Rulebook,
+        store: Store,
+    ) -> impl Future<Output = anyhow::Result<()>> + 'static {
+        let (output, deliveries) = mpsc::channel(DELIVERIES);
+        let (_, presences) = mpsc::channel(1);
+        let (_, input) = mpsc::channel(1);
+        let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
+        let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
+        async move {
+            let (_imports, directory) = watch::channel(Arc::new(store.load_directory().await?));
+            let (_reloads, book) = watch::channel(Arc::new(book));
+            let pipeline = Pipeline::new(pipeline::Surroundings {
+                hearing: Hearing::new(clock.passing_in(LONGEST_GAP)),
+                alive: watch::channel(None).0,
+                clock,
+                store,
+                book,
+                directory,
+                health,
+                metrics,
+            });
+            let inlets = Inlets { deliveries, presences };
+            let deciding = pipeline.run(inlets, CancellationToken::new(), CancellationToken::new());
+            let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
+            spooled?;
+            decided?;
+            Ok(())
+        }
+    }
+
+    async fn start_api(&mut self, store: &Store) -> anyhow::Result<Running> {
         let mut place = Running::default();
         let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         self.ready = Some(state.ready());
@@ -356,12 +493,27 @@ impl Supervisor {
             let rest = self.rest.clone();
             self.spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        let (alive, alive_reader) = watch::channel(None);
-        if let Some(site) = self.settings.site.clone() {
-            self.start_site(ground, store, Rulebook { site, doors: self.settings.doors.clone() }, alive).await?;
-        }
-        self.start_reports(alive_reader);
+        let counters = Arc::clone(&self.counters);
+        self.metrics.watch("session", "broker", Arc::new(move || metrics::figures::session(&counters)));
+        let counters = Arc::clone(&self.spool_counters);
+        self.metrics.watch("spool", "local", Arc::new(move || metrics::figures::spool(&counters)));
         Ok(place)
+    }
+
+    fn start_captures(&mut self, captures: Vec<CaptureTask>) -> anyhow::Result<()> {
+        for mut capture in captures {
+            // Before anything can be asked whether we are ready.
+            capture.look()?;
+            let counters = capture.counters();
+            self.metrics.watch(
+                "interface",
+                &capture.interface().clone(),
+                Arc::new(move || metrics::figures::capture(&counters)),
+            );
+            let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
+            self.going.insert(going.id(), Part::Capture);
+        }
+        Ok(())
     }
 
     async fn start_site(
@@ -412,23 +564,8 @@ impl Supervisor {
             watcher.await;
             Ok(())
         });
-        for mut capture in ground.captures {
-            // Before anything can be asked whether we are ready.
-            capture.look()?;
-            let counters = capture.counters();
-            self.metrics.watch(
-                "interface",
-                &capture.interface().clone(),
-                Arc::new(move || metrics::figures::capture(&counters)),
-            );
-            let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
-            self.going.insert(going.id(), Part::Capture);
-        }
+        self.start_captures(ground.captures)?;
         self.book = Some(book_sender);
-        let counters = Arc::clone(&self.counters);
-        self.metrics.watch("session", "broker", Arc::new(move || metrics::figures::session(&counters)));
-        let counters = Arc::clone(&self.spool_counters);
-        self.metrics.watch("spool", "local", Arc::new(move || metrics::figures::spool(&counters)));
         if self.session.is_none() {
             self.start_session();
         }
@@ -491,6 +628,7 @@ impl Supervisor {
             counters: Arc::clone(&self.counters),
             recollection: self.recollection.clone(),
             keepsake: Some(self.folder().join(KEEPSAKE)),
+            permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
         };
@@ -730,6 +868,26 @@ impl Supervisor {
                     None => return,
                     Some((_, Ok(()))) => {}
                     Some((part, Err(error))) => tracing::error!("{} failed while stopping: {error:#}", part.name()),
+                }
+            }
+        }
+    }
+}
+
+/// Does some work to its end; false when it was told to stop meanwhile, and the work was dropped.
+async fn unless_stopped(
+    work: impl Future<Output = anyhow::Result<()>> + Unpin,
+    signals: &mut Signals,
+    stop: &CancellationToken,
+) -> anyhow::Result<bool> {
+    let mut work = work;
+    loop {
+        tokio::select! {
+            done = &mut work => return done.map(|()| true),
+            () = stop.cancelled() => return Ok(false),
+            Some(signal) = signals.next() => {
+                if signal != SIGHUP {
+                    return Ok(false);
                 }
             }
         }

@@ -16,5 +16,6 @@ mod import;
 mod faults;
 mod spool;
 mod session;
+mod lease;
 mod network;
 mod support;

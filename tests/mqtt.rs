@@ -122,6 +122,7 @@ impl Gateway {
             counters: Arc::clone(&counters),
             recollection,
             keepsake: None,
+            permit: None,
             stop: stop.clone(),
             drained: drained.clone(),
         };

@@ -19,7 +19,7 @@ use super::{
 use crate::source::mqtt::mapping::{Mapping, MappingFault, MappingFragment};
 
 /// The sections that are written once, `[section]`; later layers override their keys one by one.
-pub(super) const SECTIONS: [&str; 6] = ["database", "spool", "site", "mqtt", "api", "retention"];
+pub(super) const SECTIONS: [&str; 7] = ["database", "spool", "site", "lease", "mqtt", "api", "retention"];
 
 /// The sections that are lists, `[[section]]`; the lists of all files are put one after the other.
 pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];

@@ -16,15 +16,15 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Door, DoorAction, Mqtt, NetworkOpens, Retention, Settings, Site, Spool,
-    Tls,
+    Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Retention, Settings, Site,
+    Spool, Tls,
     fragment::SourceWritten,
     merge::Merged,
     read_bounded,
     report::{Finding, Origins, Place, Show},
     written::{
-        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, MqttWritten,
-        RetentionWritten, SiteWritten, SpoolWritten,
+        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
+        MqttWritten, RetentionWritten, SiteWritten, SpoolWritten,
     },
 };
 use crate::source::mqtt::mapping::Mapping;
@@ -76,6 +76,7 @@ pub(super) fn validate(
     let database = check.database(written.database);
     let site = check.site(written.site);
     let spool = check.spool(written.spool, database.as_ref(), site.is_some());
+    let lease = check.lease(written.lease);
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
@@ -86,7 +87,7 @@ pub(super) fn validate(
         return None;
     }
     let retention = retention?;
-    Some(Settings { database: database?, spool, site, mqtt, sources, doors, captures, api, retention })
+    Some(Settings { database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
@@ -218,6 +219,14 @@ impl Check<'_> {
             debounce: written.debounce.good()?,
             toggle_minimum_stay: written.toggle_minimum_stay.good()?,
         })
+    }
+
+    fn lease(&mut self, written: LeaseWritten) -> Option<Lease> {
+        let place = self.headers.get("lease").copied()?;
+        if !self.headers.contains_key("site") {
+            self.missing(place, "[lease]", "needs a [site]: who works there, and who stands by?");
+        }
+        self.required(place, "[lease]", "holder", written.holder).map(|holder| Lease { holder })
     }
 
     fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {

@@ -25,6 +25,7 @@ pub(super) struct Written {
     pub(super) database: DatabaseWritten,
     pub(super) spool: SpoolWritten,
     pub(super) site: SiteWritten,
+    pub(super) lease: LeaseWritten,
     pub(super) mqtt: MqttWritten,
     pub(super) api: ApiWritten,
     pub(super) retention: RetentionWritten,
@@ -42,6 +43,7 @@ impl Written {
                 }
                 "spool" => written.spool = SpoolWritten::read(Table::open("[spool]", place, value, findings)),
                 "site" => written.site = SiteWritten::read(Table::open("[site]", place, value, findings)),
+                "lease" => written.lease = LeaseWritten::read(Table::open("[lease]", place, value, findings)),
                 "mqtt" => written.mqtt = MqttWritten::read(Table::open("[mqtt]", place, value, findings)),
                 "api" => written.api = ApiWritten::read(Table::open("[api]", place, value, findings)),
                 "retention" => {
@@ -134,6 +136,20 @@ const UNRECOGNISED_DEVICES: [(&str, UnrecognisedDevices); 3] = [
     ("global-only", UnrecognisedDevices::GlobalOnly),
     ("off", UnrecognisedDevices::Off),
 ];
+
+/// `[lease]`.
+#[derive(Debug, Default)]
+pub(super) struct LeaseWritten {
+    pub(super) holder: Given<String>,
+}
+
+impl LeaseWritten {
+    fn read(mut table: Table<'_>) -> Self {
+        let read = Self { holder: table.take("holder", text) };
+        table.close();
+        read
+    }
+}
 
 /// `[mqtt]`.
 #[derive(Debug, Default)]

@@ -32,6 +32,10 @@ const READERS: u32 = 4;
 /// default of 100 only with a small number.
 const POSTGRES_CONNECTIONS: u32 = 4;
 
+/// A gateway that stops in the middle of a transaction, frozen or cut off, holds the rows of its batch for so long; then
+/// the server ends it. Below the time after which another gateway of the site takes over.
+const IDLE_IN_TRANSACTION: &str = "8s";
+
 /// How long a connection may take to come, in either database, before the work counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -296,6 +300,7 @@ impl Sql {
                 source: Some(error),
             })?
             .application_name("checkind")
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(tracing::log::LevelFilter::Off);
         if let Some(password) = password {

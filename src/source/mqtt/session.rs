@@ -53,6 +53,7 @@ use super::{
 use crate::{
     clock::{BootTime, Clock, Now},
     health::{ConditionKind, Health},
+    lease::Permit,
     random,
     settings::{self, Tls},
     source::{Content, Delivery, Receipt, RejectReason},
@@ -140,6 +141,8 @@ pub struct Session {
     pub recollection: Recollection,
     /// The file in which the next process finds that there was a session; none to do without.
     pub keepsake: Option<PathBuf>,
+    /// Where a site has two gateways, only the one that works connects; none where there is one.
+    pub permit: Option<Permit>,
     /// Ends intake.
     pub stop: CancellationToken,
     /// Ends the connection.
@@ -175,10 +178,16 @@ impl Session {
             had_session: kept.is_some(),
             keepsake: self.keepsake,
             kept,
+            permit: self.permit,
             failures: 0,
             cut_short: 0,
         };
         loop {
+            while !worker.may_connect() {
+                if worker.pause(LOOK).await.is_stopped() {
+                    return;
+                }
+            }
             let end = worker.connection().await;
             worker.counters.connected.store(false, Relaxed);
             worker.counters.subscribed.store(0, Relaxed);
@@ -267,6 +276,7 @@ struct Worker {
     drained: CancellationToken,
     /// The broker has kept a session for us, in this process or an earlier one.
     had_session: bool,
+    permit: Option<Permit>,
     keepsake: Option<PathBuf>,
     /// What stands in that file.
     kept: Option<Keepsake>,
@@ -351,6 +361,11 @@ impl Worker {
                 link.phase = Phase::Stopping;
             }
         }
+    }
+
+    fn may_connect(&self) -> bool {
+        let now = self.clock.now().boot;
+        self.permit.as_ref().is_none_or(|permit| permit.holds(now))
     }
 
     /// Were messages left with the broker, and is everything before them committed and acknowledged?
