@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Role, UserName},
     clock::Clock,
+    lease::LeaseError,
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
@@ -261,7 +262,8 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     runtime()?.block_on(Box::pin(supervisor.run(ground, stop, |_| {}))).map_err(|error| {
         tracing::error!("{error:#}");
-        let unavailable = error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<io::Error>());
+        let unavailable =
+            error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<io::Error>() || cause.is::<LeaseError>());
         Failure::Other(if unavailable { UNAVAILABLE } else { SOFTWARE }, error)
     })
 }

@@ -117,13 +117,29 @@ impl<'de> Deserialize<'de> for WallTime {
 }
 
 /// Time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// What was kept on the disk from an earlier start of the machine has a place before it ([`BootTime::earlier`]), so that
+/// its spans are right among themselves and long ago to everything that is waited for now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootTime(Duration);
+
+/// The start of the machine: after every wall time, which take the place before it.
+const START: Duration = Duration::from_secs(253_402_300_800);
 
 impl BootTime {
     /// From the time since boot.
     pub const fn from_duration(since_boot: Duration) -> Self {
-        Self(since_boot)
+        Self(START.saturating_add(since_boot))
+    }
+
+    /// An instant of an earlier start of the machine, of which only the wall time still means anything.
+    pub fn earlier(wall: WallTime) -> Self {
+        Self(Duration::from_millis(wall.millis().unsigned_abs()))
+    }
+
+    /// Does it lie before the machine's start?
+    pub fn is_earlier(self) -> bool {
+        self.0 < START
     }
 
     /// How long after `earlier` this is; zero when it is not after.
@@ -139,7 +155,7 @@ impl BootTime {
 }
 
 /// One reading of both clocks, taken together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// For records.
     pub wall: WallTime,
@@ -188,14 +204,14 @@ impl Clock {
         match &*self.0 {
             Kind::System(steady) => {
                 let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
-                let machine = Now { wall: wall_clock(), boot: BootTime(boot_clock()) };
+                let machine = Now { wall: wall_clock(), boot: BootTime::from_duration(boot_clock()) };
                 Now { wall: steady.look(machine), ..machine }
             }
             Kind::Accelerated { from, wall, rate, lead } => {
                 let run = boot_clock().saturating_sub(*from);
                 let fast = run.min(*lead);
                 let run = fast.saturating_mul(*rate).saturating_add(run.saturating_sub(fast));
-                Now { wall: wall.plus(run), boot: BootTime(from.saturating_add(run)) }
+                Now { wall: wall.plus(run), boot: BootTime::from_duration(from.saturating_add(run)) }
             }
             Kind::Manual(hands) => {
                 let (machine, steady) = &mut *hands.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,13 +303,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_before_the_machines_start_keeps_its_spans_and_is_long_ago() {
+        let (early, late) = (at("2026-03-01T09:00:00Z"), at("2026-03-01T09:00:05Z"));
+        assert_eq!(BootTime::earlier(late).since(BootTime::earlier(early)), Duration::from_secs(5));
+        let start = BootTime::from_duration(Duration::ZERO);
+        assert!(BootTime::earlier(late).is_earlier() && !start.is_earlier());
+        assert!(BootTime::earlier(WallTime::from_millis(i64::MAX)) < start);
+        assert!(start.since(BootTime::earlier(late)) > Duration::from_secs(86_400 * 365));
+    }
+
+    #[test]
     fn a_wall_step_leaves_the_boot_clock_alone_and_is_doubted() {
         let start = at("2026-03-01T09:00:00Z");
-        let clock = Clock::manual(Now { wall: start, boot: BootTime(Duration::from_secs(5000)) });
+        let clock = Clock::manual(Now { wall: start, boot: BootTime::from_duration(Duration::from_secs(5000)) });
         clock.step_wall(at("2026-03-11T09:00:00Z"));
         clock.advance(Duration::from_secs(1));
         let now = clock.now();
-        assert_eq!(now, Now { wall: at("2026-03-01T09:00:01Z"), boot: BootTime(Duration::from_secs(5001)) });
+        assert_eq!(
+            now,
+            Now { wall: at("2026-03-01T09:00:01Z"), boot: BootTime::from_duration(Duration::from_secs(5001)) }
+        );
         assert_eq!(clock.doubt(), Some(10 * 86_400_000));
         clock.advance(CONFIRMED_AFTER);
         assert_eq!(clock.now().wall, at("2026-03-11T10:00:01Z"));

@@ -35,11 +35,23 @@ pub enum ConditionKind {
     ClockStepped,
     /// The wall clock was not set since the machine started: it is before this program existed.
     ClockNotSet,
+    /// A tenth of the spool is in use: door messages come in and the shared database does not take them.
+    SpoolFilling,
+    /// The spool has reached its limit: door messages stay with the broker, unacknowledged.
+    SpoolFull,
+    /// The spool's disk takes nothing: door messages stay with the broker, unacknowledged.
+    SpoolUnavailable,
+    /// Door messages wait and nothing is acknowledged, though the database works.
+    AcknowledgementsStalled,
+    /// The disk of the database or the spool is nearly full.
+    DiskLow,
+    /// Another gateway of this site holds the lease; this one waits to take over.
+    Standby,
 }
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
@@ -52,6 +64,12 @@ impl ConditionKind {
         Self::DirectoryStale,
         Self::ClockStepped,
         Self::ClockNotSet,
+        Self::SpoolFilling,
+        Self::SpoolFull,
+        Self::SpoolUnavailable,
+        Self::AcknowledgementsStalled,
+        Self::DiskLow,
+        Self::Standby,
     ];
 
     /// The name that `/readyz` and the log use.
@@ -69,6 +87,12 @@ impl ConditionKind {
             Self::DirectoryStale => "directory_stale",
             Self::ClockStepped => "clock_stepped",
             Self::ClockNotSet => "clock_not_set",
+            Self::SpoolFilling => "spool_filling",
+            Self::SpoolFull => "spool_full",
+            Self::SpoolUnavailable => "spool_unavailable",
+            Self::AcknowledgementsStalled => "acknowledgements_stalled",
+            Self::DiskLow => "disk_low",
+            Self::Standby => "standby",
         }
     }
 
@@ -79,14 +103,20 @@ impl ConditionKind {
             | Self::BrokerUnavailable
             | Self::SubscriptionRefused
             | Self::CaptureBlind
-            | Self::ClockNotSet => true,
+            | Self::ClockNotSet
+            | Self::SpoolFull
+            | Self::SpoolUnavailable
+            | Self::AcknowledgementsStalled => true,
             Self::SessionLost
             | Self::SessionTakenOver
             | Self::IdleLimitShort
             | Self::UnrecognisedFlood
             | Self::SettingsRefused
             | Self::DirectoryStale
-            | Self::ClockStepped => false,
+            | Self::ClockStepped
+            | Self::SpoolFilling
+            | Self::DiskLow
+            | Self::Standby => false,
         }
     }
 }

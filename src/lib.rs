@@ -20,6 +20,8 @@ pub mod mac;
 
 pub mod source;
 pub mod sighting;
+pub mod spool;
+pub mod lease;
 
 pub mod pipeline;
 pub mod directory;
@@ -35,6 +37,7 @@ pub mod capture_file;
 pub mod replay;
 
 pub mod health;
+pub mod disk;
 pub mod metrics;
 
 pub mod docs;

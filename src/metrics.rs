@@ -41,6 +41,9 @@ const BATCH_BUCKETS: (f64, f64, u16) = (1.0, 4.0, 7);
 /// Upper ends of the batch durations in seconds: 1 ms to 8 s, doubling; a batch on a good disk takes some 10 ms.
 const SECONDS_BUCKETS: (f64, f64, u16) = (0.001, 2.0, 14);
 
+/// Upper ends of the lag in seconds: 1 ms to 73 hours, times four; a database may be away for a day.
+const LAG_BUCKETS: (f64, f64, u16) = (0.001, 4.0, 15);
+
 type Label = [(&'static str, &'static str); 1];
 
 /// A queue between two parts of the program.
@@ -100,6 +103,7 @@ pub struct Metrics {
     rejected_messages: Family<Label, Counter>,
     batch_sightings: Histogram,
     batch_duration: Histogram,
+    lag: Histogram,
     commit_failures: Counter,
     left_out: Counter,
     decided_again: Counter,
@@ -122,6 +126,7 @@ impl Metrics {
             rejected_messages: at_zero("reason", RejectReason::ALL.map(RejectReason::word)),
             batch_sightings: Histogram::new(buckets(BATCH_BUCKETS)),
             batch_duration: Histogram::new(buckets(SECONDS_BUCKETS)),
+            lag: Histogram::new(buckets(LAG_BUCKETS)),
             commit_failures: Counter::default(),
             left_out: Counter::default(),
             decided_again: Counter::default(),
@@ -177,6 +182,11 @@ impl Metrics {
         self.batch_duration.observe(took.as_secs_f64());
     }
 
+    /// The decision on a door message was committed, so long after the message came.
+    pub fn lag(&self, lag: Duration) {
+        self.lag.observe(lag.as_secs_f64());
+    }
+
     /// A batch was not committed, and is tried again.
     pub fn commit_failed(&self) {
         self.commit_failures.inc();
@@ -227,6 +237,8 @@ impl Metrics {
         all.register("batch_sightings", "Sightings per committed batch", self.batch_sightings.clone());
         let duration = self.batch_duration.clone();
         all.register_with_unit("batch_duration", "From the start of a batch to its commit", Unit::Seconds, duration);
+        let lag = "From the arrival of a door message to the commit of its decision";
+        all.register_with_unit("lag", lag, Unit::Seconds, self.lag.clone());
         all.register(
             "commit_failures",
             "Batches that were not committed and are tried again",

@@ -92,7 +92,7 @@ pub enum PipelineError {
     #[error("the pipeline cannot go on")]
     Store(#[from] StoreError),
     /// The deadline of the shutdown came while the database was away; what was not committed was not acknowledged.
-    #[error("stopped before the last batch was committed; the broker will deliver it again")]
+    #[error("stopped before the last batch was committed; it will come again, from the spool or the broker")]
     GaveUp,
 }
 
@@ -346,7 +346,13 @@ impl Pipeline {
         let done = patiently!(self, deadline, self.attempt(&batch));
         let sightings = batch.sightings().count() + presences.len();
         self.remember(done, presences.len());
+        let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
+            if let Content::Sightings(sightings) = &delivery.content
+                && let Some(sighting) = sightings.first().filter(|sighting| !sighting.arrived.boot.is_earlier())
+            {
+                self.with.metrics.lag(committed.since(sighting.arrived.boot));
+            }
             delivery.receipt.spend();
         }
         let took = self.with.clock.now().boot.since(began);
@@ -710,9 +716,13 @@ impl Pipeline {
                 self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             StoreError::Unavailable(source) => {
-                let detail = format!(
-                    "the database does not take what we write ({source}); nothing is acknowledged meanwhile, nothing is lost"
-                );
+                let meanwhile = if self.with.store.is_shared() {
+                    "door messages are kept in the spool meanwhile"
+                } else {
+                    "nothing is acknowledged meanwhile"
+                };
+                let detail =
+                    format!("the database does not take what we write ({source}); {meanwhile}, nothing is lost");
                 self.with.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
@@ -762,8 +772,12 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// By how many milliseconds the wall clock was stepped between two looks.
+/// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
+/// machine has the time that it had.
 fn stepped(was: Now, now: Now) -> Option<i64> {
+    if was.boot.is_earlier() {
+        return None;
+    }
     let expected = was.wall.plus(now.boot.since(was.boot));
     (now.wall.distance(expected) > STEP).then(|| now.wall.millis().saturating_sub(expected.millis()))
 }

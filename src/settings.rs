@@ -71,6 +71,10 @@ pub struct Settings {
     pub doors: Vec<Door>,
     /// `[[capture]]`.
     pub captures: Vec<Capture>,
+    /// `[spool]`; absent with SQLite, whose file is as near, and on an instance that only serves records.
+    pub spool: Option<Spool>,
+    /// `[lease]`; absent where a site has one gateway.
+    pub lease: Option<Lease>,
     /// `[api]`; absent when the API is switched off.
     pub api: Option<Api>,
     /// `[retention]`.
@@ -229,6 +233,9 @@ pub fn summary(settings: &Settings) -> String {
             }
         },
     );
+    if let Some(Spool { path, limit }) = &settings.spool {
+        line("spool", format!("{}, {} MB at most", path.display(), limit / 1_000_000));
+    }
     line(
         "site",
         settings.site.as_ref().map_or("none: serves the records of all businesses".to_owned(), |site| {
@@ -236,6 +243,9 @@ pub fn summary(settings: &Settings) -> String {
             format!("{name} (business {business}), {time_zone}, pass day ends at {}", cut_off.format("%H:%M"))
         }),
     );
+    if let Some(Lease { holder }) = &settings.lease {
+        line("lease", format!("works or stands by, as {holder}"));
+    }
     line(
         "broker",
         settings.mqtt.as_ref().map_or("none".to_owned(), |mqtt| {
@@ -266,6 +276,8 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
+        ("spool", old.spool != new.spool),
+        ("lease", old.lease != new.lease),
         ("site.business", business(old) != business(new)),
         ("mqtt", !same_broker(old.mqtt.as_ref(), new.mqtt.as_ref())),
         ("site.idle_limit", !new.captures.is_empty() && idle_limit(old) != idle_limit(new)),
@@ -506,6 +518,22 @@ impl MacPattern {
     pub fn matches(&self, mac: MacAddr) -> bool {
         mac.octets().starts_with(&self.prefix)
     }
+}
+
+/// `[spool]`: where door messages wait for a shared database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spool {
+    /// `path`: a SQLite file; its folder must exist and be writable.
+    pub path: PathBuf,
+    /// `limit`: the bytes that may be in use.
+    pub limit: u64,
+}
+
+/// `[lease]`: this gateway works only while it holds the lease of its site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// `holder`: what this gateway is called.
+    pub holder: String,
 }
 
 /// `[api]`.

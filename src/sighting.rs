@@ -25,7 +25,7 @@ impl fmt::Display for SightingKey {
 }
 
 /// What a door controller, or the network, says happened; ready for the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Unique in the database.
     pub key: SightingKey,
@@ -54,7 +54,7 @@ pub enum TimeQuality {
 }
 
 /// One event at a door.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoorEvent {
     /// What kind of event.
     pub kind: DoorEventKind,

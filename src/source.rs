@@ -2,6 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::sighting::{Presence, Sighting};
 
 pub mod mqtt;
@@ -30,7 +32,8 @@ pub struct Delivery {
 }
 
 /// What the mapping made of a message.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Content {
     /// One or more events.
     Sightings(Vec<Sighting>),
@@ -40,8 +43,19 @@ pub enum Content {
     Rejected(Rejection),
 }
 
+impl Content {
+    /// How many events it is that each end in one outcome.
+    pub fn events(&self) -> u64 {
+        match self {
+            Self::Sightings(sightings) => sightings.len() as u64,
+            Self::Ignored => 0,
+            Self::Rejected(_) => 1,
+        }
+    }
+}
+
 /// A message that could not become a sighting.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     /// Why.
     pub why: RejectReason,
@@ -52,7 +66,8 @@ pub struct Rejection {
 }
 
 /// Why a message could not become a sighting. A closed list: it labels a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RejectReason {
     /// Larger than the packet limit.
     Oversize,

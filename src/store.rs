@@ -8,9 +8,11 @@ mod access;
 mod checkins;
 mod directory;
 mod passes;
+mod leases;
 mod retention;
 mod safety;
 mod sightings;
+mod spool;
 mod sql;
 
 pub use access::TokenPair;
@@ -20,6 +22,7 @@ pub(crate) use passes::{NewCharge, UsageQuery};
 pub use retention::Expired;
 pub use safety::BackupError;
 pub use sightings::LoggedSighting;
+pub(crate) use spool::{SpoolFile, Spooled};
 pub use sql::StoreError;
 
 use crate::settings::Database;
@@ -28,6 +31,8 @@ use crate::settings::Database;
 #[derive(Clone, Debug)]
 pub struct Store {
     sql: sql::Sql,
+    /// Batches are committed only while a lease is ours.
+    fence: Option<leases::Fence>,
 }
 
 impl Store {
@@ -40,12 +45,17 @@ impl Store {
             Database::Sqlite { path } => sql::Sql::open_sqlite(path).await?,
             Database::Postgres { url, password } => sql::Sql::open_postgres(url, password.as_ref()).await?,
         };
-        Ok(Self { sql })
+        Ok(Self { sql, fence: None })
     }
 
     /// Does the database answer, and would it let us write?
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.sql.probe().await
+    }
+
+    /// Is it shared with other gateways, and elsewhere, so that door messages wait in a spool for it?
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.sql, sql::Sql::Postgres(_))
     }
 
     /// Ends the connections in good order.

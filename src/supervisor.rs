@@ -1,5 +1,8 @@
 //! Starts everything, notices when something ends, and stops everything in good order.
 //!
+//! With a spool, the broker session begins before the database answers: what it brings is kept here meanwhile. With a
+//! lease, the site begins when the lease is ours; until then the API answers, and what the captures hear is forgotten.
+//!
 //! Stopping has two stages. First the intake ends: captures and the broker session take nothing new, the pipeline drains
 //! what they handed over, then the session acknowledges the last commits and leaves. Whoever is not done by the deadline
 //! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
@@ -24,9 +27,11 @@ use crate::{
     api::{self, ApiState, Ready},
     clock::{BootTime, Clock},
     directory::Directory,
+    disk::{self, DiskFigures},
     engine::decision::Reason,
     health::{ConditionKind, Health},
-    metrics::{Metrics, figures},
+    lease::Lease,
+    metrics::{self, Metrics},
     pipeline::{self, Inlets, Pipeline, Rulebook},
     random, retention,
     settings::{self, Settings},
@@ -39,8 +44,12 @@ use crate::{
             hearing::{Hearing, LONGEST_GAP},
         },
     },
+    spool::{self, Spool, SpoolCounters},
     store::{Store, StoreError},
 };
+
+/// The file in which the next process finds that the broker has a session for us, in the folder of the database or spool.
+const KEEPSAKE: &str = "broker-session.json";
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -129,9 +138,12 @@ pub struct Running {
 enum Part {
     Capture,
     Session,
+    Spool,
     Pipeline,
     Directory,
     Retention,
+    Lease,
+    Disk,
     Api,
     Notify,
 }
@@ -141,9 +153,12 @@ impl Part {
         match self {
             Self::Capture => "a capture",
             Self::Session => "the broker session",
+            Self::Spool => "the spool",
             Self::Pipeline => "the pipeline",
             Self::Directory => "the directory reader",
             Self::Retention => "the retention",
+            Self::Lease => "the lease",
+            Self::Disk => "the watch over the disk",
             Self::Api => "the API",
             Self::Notify => "the reports to systemd",
         }
@@ -167,6 +182,13 @@ pub struct Supervisor {
     /// Ends the session's intake alone, for a reload.
     session: Option<Connection>,
     deliveries: Option<mpsc::Sender<Delivery>>,
+    /// The pipeline's end of the spool, until the pipeline starts.
+    spooled: Option<mpsc::Receiver<Delivery>>,
+    /// Cancelled when the spool acknowledges nothing more; none without a spool.
+    taken: Option<CancellationToken>,
+    spool_counters: Arc<SpoolCounters>,
+    /// Held while the site runs; none where a site has one gateway.
+    lease: Option<Arc<Lease>>,
     /// Tells the pipeline to drain.
     drain: CancellationToken,
     /// Ends everything that neither takes in nor decides.
@@ -202,6 +224,10 @@ impl Supervisor {
             intake: ground.intake.clone(),
             session: None,
             deliveries: None,
+            spooled: None,
+            taken: None,
+            spool_counters: Arc::default(),
+            lease: None,
             drain: CancellationToken::new(),
             rest: CancellationToken::new(),
             deadline: CancellationToken::new(),
@@ -223,19 +249,32 @@ impl Supervisor {
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("signals cannot be handled")?;
+        if let (Some(settings), None) = (self.settings.spool.clone(), &self.settings.lease) {
+            let Some(spool) = self.open_spool(&settings, &mut signals, &stop).await? else {
+                return Ok(());
+            };
+            self.start_spool(spool);
+            self.start_session();
+        }
         notify(&[NotifyState::Status("opening the database")]);
-        let Some(store) = self.open_store(&mut signals, &stop).await? else {
-            return Ok(());
+        let (store, outcome) = match self.open_store(&mut signals, &stop).await {
+            Ok(Some(store)) => {
+                let outcome = Box::pin(self.serve(ground, &store, &mut signals, &stop, running)).await;
+                (Some(store), outcome)
+            }
+            Ok(None) => (None, Ok(())),
+            Err(error) => (None, Err(error)),
         };
-        let place = self.start(ground, &store).await?;
-        running(&place);
-        notify(&[NotifyState::Ready]);
-        let outcome = self.watch(&mut signals, &stop).await;
         notify(&[NotifyState::Stopping]);
         tracing::info!("stopping: taking nothing in any more");
         let orderly = time::timeout(DEADLINE, self.wind_down(&mut signals)).await;
         let late = self.leave_behind(orderly.is_err()).await;
-        if time::timeout(CLOSING, store.close()).await.is_err() {
+        if let Some(lease) = &self.lease {
+            lease.release().await;
+        }
+        if let Some(store) = store
+            && time::timeout(CLOSING, store.close()).await.is_err()
+        {
             tracing::warn!("the database did not close in time");
         }
         match (outcome, late) {
@@ -249,30 +288,60 @@ impl Supervisor {
     }
 
     /// Opens the database, however long it takes; none when it was told to stop meanwhile.
-    async fn open_store(&self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+    async fn open_store(&mut self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
+        let database = self.settings.database.clone();
+        let open = async || {
+            Store::look_after_crash(&database).await?;
+            Store::open(&database).await
+        };
+        self.patiently(ConditionKind::DatabaseUnavailable, "the database", open, signals, stop).await
+    }
+
+    /// The same for the spool.
+    async fn open_spool(
+        &mut self,
+        settings: &settings::Spool,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Spool>> {
+        let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
+        let open = async || {
+            Store::look_after_crash(&settings::Database::Sqlite { path: settings.path.clone() }).await?;
+            Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
+        };
+        let spool = self.patiently(ConditionKind::SpoolUnavailable, "the spool", open, signals, stop).await;
+        spool.context("the spool cannot be used")
+    }
+
+    /// Opens something, however long it takes; none when it was told to stop meanwhile.
+    async fn patiently<T>(
+        &mut self,
+        kind: ConditionKind,
+        what: &str,
+        open: impl AsyncFn() -> Result<T, StoreError>,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<T>> {
         let mut pause = Duration::from_millis(200);
         loop {
-            let opened = match Store::look_after_crash(&self.settings.database).await {
-                Ok(()) => Store::open(&self.settings.database).await,
-                Err(error) => Err(error),
-            };
-            match opened {
-                Ok(store) => {
-                    self.health.clear(ConditionKind::DatabaseUnavailable, "");
-                    return Ok(Some(store));
+            match open().await {
+                Ok(opened) => {
+                    self.health.clear(kind, "");
+                    return Ok(Some(opened));
                 }
                 Err(StoreError::Conflict) => {}
                 Err(StoreError::Unavailable(error)) => {
-                    let detail = format!("the database does not answer ({error}); waiting for it");
-                    self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                    self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
             }
             let extend = u32::try_from((pause * 10).as_micros()).unwrap_or(u32::MAX);
-            notify(&[NotifyState::Status("waiting for the database"), NotifyState::ExtendTimeoutUsec(extend)]);
+            let status = format!("waiting for {what}");
+            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
             tokio::select! {
                 () = time::sleep(random::jittered(pause)) => {}
                 () = stop.cancelled() => return Ok(None),
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
                 Some(signal) = signals.next() => {
                     if signal != SIGHUP {
                         return Ok(None);
@@ -283,7 +352,136 @@ impl Supervisor {
         }
     }
 
-    async fn start(&mut self, ground: Groundwork, store: &Store) -> anyhow::Result<Running> {
+    /// Starts what there is to start, and runs until there is a reason to stop.
+    async fn serve(
+        &mut self,
+        mut ground: Groundwork,
+        store: &Store,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+        running: impl FnOnce(&Running),
+    ) -> anyhow::Result<()> {
+        let place = self.start_api(store).await?;
+        let (alive, alive_reader) = watch::channel(None);
+        let book = self.settings.site.clone().map(|site| Rulebook { site, doors: self.settings.doors.clone() });
+        match (book, self.settings.lease.clone()) {
+            (Some(book), Some(settings)) => {
+                self.start_captures(std::mem::take(&mut ground.captures))?;
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+                let (clock, health) = (self.clock.clone(), self.health.clone());
+                let lease = Lease::new(store.clone(), book.site.business, settings.holder, clock, health);
+                let leased = store.fenced(book.site.business, lease.instance());
+                if !self.stand_by(Arc::new(lease), &book, &mut ground, store, signals, stop).await? {
+                    return Ok(());
+                }
+                self.start_site(ground, &leased, book, alive).await?;
+            }
+            (Some(book), None) => {
+                self.start_site(ground, store, book, alive).await?;
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+            }
+            (None, _) => {
+                self.start_reports(alive_reader);
+                running(&place);
+                notify(&[NotifyState::Ready]);
+            }
+        }
+        self.watch(signals, stop).await
+    }
+
+    /// Waits for the lease; false when it was told to stop meanwhile. What an earlier life has left in the spool is handed
+    /// over first: nobody else has it, and it may have been ours to decide when it came.
+    async fn stand_by(
+        &mut self,
+        lease: Arc<Lease>,
+        book: &Rulebook,
+        ground: &mut Groundwork,
+        store: &Store,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<bool> {
+        let mut spool = None;
+        if let Some(settings) = self.settings.spool.clone() {
+            let Some(left) = self.open_spool(&settings, signals, stop).await? else { return Ok(false) };
+            if left.is_empty() {
+                spool = Some(left);
+            } else {
+                let handing_over = Box::pin(self.hand_over(left, book.clone(), store.clone()));
+                if !unless_stopped(handing_over, signals, stop).await? {
+                    return Ok(false);
+                }
+                spool = self.open_spool(&settings, signals, stop).await?;
+                if spool.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        let mut acquiring = Box::pin(lease.acquire());
+        loop {
+            tokio::select! {
+                acquired = &mut acquiring => {
+                    acquired?;
+                    break;
+                }
+                // Devices that were here while we stood by are seen again when they speak again.
+                Some(_) = ground.presences.recv() => {}
+                () = stop.cancelled() => return Ok(false),
+                Some(signal) = signals.next() => match signal {
+                    SIGHUP => self.reload().await,
+                    _ => return Ok(false),
+                },
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
+            }
+        }
+        drop(acquiring);
+        let (keeper, rest) = (Arc::clone(&lease), self.rest.clone());
+        self.spawn(Part::Lease, async move { keeper.keep(&rest).await.map_err(anyhow::Error::from) });
+        self.lease = Some(lease);
+        if let Some(spool) = spool {
+            self.start_spool(spool);
+        }
+        Ok(true)
+    }
+
+    /// Hands over to a pipeline of its own what an earlier process has left in the spool.
+    fn hand_over(
+        &self,
+        spool: Spool,
+        book: Rulebook,
+        store: Store,
+    ) -> impl Future<Output = anyhow::Result<()>> + 'static {
+        let (output, deliveries) = mpsc::channel(DELIVERIES);
+        let (_, presences) = mpsc::channel(1);
+        let (_, input) = mpsc::channel(1);
+        let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
+        let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
+        async move {
+            let (_imports, directory) = watch::channel(Arc::new(store.load_directory().await?));
+            let (_reloads, book) = watch::channel(Arc::new(book));
+            let pipeline = Pipeline::new(pipeline::Surroundings {
+                hearing: Hearing::new(clock.passing_in(LONGEST_GAP)),
+                alive: watch::channel(None).0,
+                clock,
+                store,
+                book,
+                directory,
+                health,
+                metrics,
+            });
+            let inlets = Inlets { deliveries, presences };
+            let deciding = pipeline.run(inlets, CancellationToken::new(), CancellationToken::new());
+            let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
+            spooled?;
+            decided?;
+            Ok(())
+        }
+    }
+
+    async fn start_api(&mut self, store: &Store) -> anyhow::Result<Running> {
         let mut place = Running::default();
         let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         self.ready = Some(state.ready());
@@ -295,12 +493,27 @@ impl Supervisor {
             let rest = self.rest.clone();
             self.spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        let (alive, alive_reader) = watch::channel(None);
-        if let Some(site) = self.settings.site.clone() {
-            self.start_site(ground, store, Rulebook { site, doors: self.settings.doors.clone() }, alive).await?;
-        }
-        self.start_reports(alive_reader);
+        let counters = Arc::clone(&self.counters);
+        self.metrics.watch("session", "broker", Arc::new(move || metrics::figures::session(&counters)));
+        let counters = Arc::clone(&self.spool_counters);
+        self.metrics.watch("spool", "local", Arc::new(move || metrics::figures::spool(&counters)));
         Ok(place)
+    }
+
+    fn start_captures(&mut self, captures: Vec<CaptureTask>) -> anyhow::Result<()> {
+        for mut capture in captures {
+            // Before anything can be asked whether we are ready.
+            capture.look()?;
+            let counters = capture.counters();
+            self.metrics.watch(
+                "interface",
+                &capture.interface().clone(),
+                Arc::new(move || metrics::figures::capture(&counters)),
+            );
+            let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
+            self.going.insert(going.id(), Part::Capture);
+        }
+        Ok(())
     }
 
     async fn start_site(
@@ -310,6 +523,7 @@ impl Supervisor {
         book: Rulebook,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
+        self.start_watch_over_disk();
         let (business, policy) = (book.site.business, self.settings.retention.clone());
         let (rows, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
         self.spawn(Part::Retention, async move {
@@ -321,7 +535,7 @@ impl Supervisor {
         ground.known.send_replace(known(&directory));
         let (directory_sender, directory) = watch::channel(directory);
         let (book_sender, book) = watch::channel(Arc::new(book));
-        let (deliveries_sender, deliveries) = mpsc::channel(DELIVERIES);
+        let deliveries = self.deliveries_of_pipeline();
         let pipeline = Pipeline::new(pipeline::Surroundings {
             clock: self.clock.clone(),
             store: store.clone(),
@@ -350,24 +564,54 @@ impl Supervisor {
             watcher.await;
             Ok(())
         });
-        for mut capture in ground.captures {
-            // Before anything can be asked whether we are ready.
-            capture.look()?;
-            let counters = capture.counters();
-            self.metrics.watch(
-                "interface",
-                &capture.interface().clone(),
-                Arc::new(move || figures::capture(&counters)),
-            );
-            let going = self.parts.spawn_blocking(move || (Part::Capture, capture.run().map_err(anyhow::Error::from)));
-            self.going.insert(going.id(), Part::Capture);
-        }
+        self.start_captures(ground.captures)?;
         self.book = Some(book_sender);
-        self.deliveries = Some(deliveries_sender);
-        let counters = Arc::clone(&self.counters);
-        self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
-        self.start_session();
+        if self.session.is_none() {
+            self.start_session();
+        }
         Ok(())
+    }
+
+    fn start_watch_over_disk(&mut self) {
+        let (folder, health, stop) = (self.folder(), self.health.clone(), self.rest.clone());
+        let figures = Arc::new(DiskFigures::default());
+        let shown = Arc::clone(&figures);
+        self.metrics.watch("disk", "local", Arc::new(move || metrics::figures::disk(&shown)));
+        self.spawn(Part::Disk, async move {
+            disk::run(folder, figures, health, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Where this machine keeps what must not be lost.
+    fn folder(&self) -> PathBuf {
+        let file = match (&self.settings.spool, &self.settings.database) {
+            (Some(spool), _) => Some(&spool.path),
+            (None, settings::Database::Sqlite { path }) => Some(path),
+            (None, settings::Database::Postgres { .. }) => None,
+        };
+        file.and_then(|file| file.parent()).unwrap_or(std::path::Path::new("")).to_owned()
+    }
+
+    /// Where the pipeline reads: behind the spool, or right behind the session.
+    fn deliveries_of_pipeline(&mut self) -> mpsc::Receiver<Delivery> {
+        if let Some(spooled) = self.spooled.take() {
+            return spooled;
+        }
+        let (sender, deliveries) = mpsc::channel(DELIVERIES);
+        self.deliveries = Some(sender);
+        deliveries
+    }
+
+    fn start_spool(&mut self, spool: Spool) {
+        let (sender, input) = mpsc::channel(DELIVERIES);
+        let (output, spooled) = mpsc::channel(DELIVERIES);
+        let taken = CancellationToken::new();
+        let ends = spool::Ends { input, output, taken: taken.clone(), stop: self.rest.clone() };
+        self.deliveries = Some(sender);
+        self.spooled = Some(spooled);
+        self.taken = Some(taken);
+        self.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
     }
 
     fn start_session(&mut self) {
@@ -383,6 +627,8 @@ impl Supervisor {
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
             recollection: self.recollection.clone(),
+            keepsake: Some(self.folder().join(KEEPSAKE)),
+            permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
         };
@@ -442,10 +688,7 @@ impl Supervisor {
                         return Ok(());
                     }
                 },
-                Some((part, result)) = self.next_end() => {
-                    let ended = anyhow!("{} ended without being told to", part.name());
-                    return Err(result.err().map_or(ended, |error| error.context(format!("{} failed", part.name()))));
-                }
+                Some((part, result)) = self.next_end() => return Err(ended(part, result)),
             }
         }
     }
@@ -589,6 +832,15 @@ impl Supervisor {
     async fn wind_down(&mut self, signals: &mut Signals) {
         self.intake.cancel();
         self.deliveries = None;
+        if self.taken.is_some() && self.health.is_raised(ConditionKind::DatabaseUnavailable, "") {
+            // Everything is in the spool; there is nothing to wait for.
+            self.deadline.cancel();
+        }
+        let taken = self.taken.clone().unwrap_or_else(|| {
+            let nothing = CancellationToken::new();
+            nothing.cancel();
+            nothing
+        });
         let mut stage = 0;
         loop {
             // Captures hand over what they have merged before the pipeline is told to drain.
@@ -596,7 +848,8 @@ impl Supervisor {
                 self.drain.cancel();
                 stage = 1;
             }
-            if stage == 1 && !self.is_going(Part::Pipeline) {
+            let taken_in = taken.is_cancelled() || !self.is_going(Part::Spool);
+            if stage == 1 && !self.is_going(Part::Pipeline) && taken_in {
                 if let Some(session) = &self.session {
                     session.drained.cancel();
                 }
@@ -610,6 +863,7 @@ impl Supervisor {
                         std::process::exit(1);
                     }
                 }
+                () = taken.cancelled(), if stage == 1 && !taken.is_cancelled() => {}
                 ended = self.next_end() => match ended {
                     None => return,
                     Some((_, Ok(()))) => {}
@@ -618,6 +872,32 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Does some work to its end; false when it was told to stop meanwhile, and the work was dropped.
+async fn unless_stopped(
+    work: impl Future<Output = anyhow::Result<()>> + Unpin,
+    signals: &mut Signals,
+    stop: &CancellationToken,
+) -> anyhow::Result<bool> {
+    let mut work = work;
+    loop {
+        tokio::select! {
+            done = &mut work => return done.map(|()| true),
+            () = stop.cancelled() => return Ok(false),
+            Some(signal) = signals.next() => {
+                if signal != SIGHUP {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+/// A part that ended without being told to.
+fn ended(part: Part, result: anyhow::Result<()>) -> anyhow::Error {
+    let ended = anyhow!("{} ended without being told to", part.name());
+    result.err().map_or(ended, |error| error.context(format!("{} failed", part.name())))
 }
 
 /// Who is in which part, in words for the log.

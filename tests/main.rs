@@ -16,5 +16,8 @@ mod demo;
 mod lifecycle;
 mod import;
 mod faults;
+mod spool;
+mod session;
+mod lease;
 mod network;
 mod support;

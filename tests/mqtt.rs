@@ -97,10 +97,19 @@ impl Gateway {
     }
 
     fn start_knowing(recollection: Recollection, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
+        Self::start_at(Clock::system(), recollection, settings, sources, queue)
+    }
+
+    fn start_at(
+        clock: Clock,
+        recollection: Recollection,
+        settings: Mqtt,
+        sources: Vec<Arc<Mapping>>,
+        queue: usize,
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (sender, deliveries) = mpsc::channel(queue);
-        let clock = Clock::system();
         let health = Health::new(clock.clone());
         let counters = Arc::new(MqttCounters::default());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());
@@ -112,6 +121,8 @@ impl Gateway {
             health: health.clone(),
             counters: Arc::clone(&counters),
             recollection,
+            keepsake: None,
+            permit: None,
             stop: stop.clone(),
             drained: drained.clone(),
         };
@@ -742,4 +753,24 @@ fn the_mapping_keeps_its_promises_over_the_corpus_and_every_cut_of_it() {
             }
         }
     }
+}
+
+#[test]
+fn receipts_that_nobody_spends_are_a_stall_unless_it_is_known_why() {
+    let broker = Broker::plain();
+    // A minute passes in a second.
+    let clock = Clock::accelerated(Clock::system().now().wall, 60, Duration::from_hours(24));
+    let mut gateway = Gateway::start_at(clock, Recollection::default(), settings(&broker), vec![doors()], 16).ready();
+    gateway.health.raise(ConditionKind::DatabaseUnavailable, "", "it is away");
+    broker.publish("doors/front", tap(1).as_bytes(), 1);
+    let delivery = gateway.next();
+    gateway.wait("the message to grow old", |gateway| gateway.counters.oldest.load(Relaxed) > 120);
+    assert_eq!(gateway.counters.unacknowledged.load(Relaxed), 1);
+    let stalled = |gateway: &Gateway| gateway.health.is_raised(ConditionKind::AcknowledgementsStalled, "");
+    assert!(!stalled(&gateway), "the database is why");
+    gateway.health.clear(ConditionKind::DatabaseUnavailable, "");
+    gateway.wait("the stall", stalled);
+    delivery.receipt.spend();
+    gateway.wait("its end", |gateway| !stalled(gateway));
+    gateway.wait("the acknowledgement", |gateway| gateway.counters.unacknowledged.load(Relaxed) == 0);
 }

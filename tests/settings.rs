@@ -116,7 +116,8 @@ fn the_shipped_file_shows_every_key_with_its_default() {
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let required = format!(
-        "{SITE}[mqtt]\nurl = \"mqtts://broker.example\"\nclient_id = \"checkind-hub-one\"\n\
+        "{SITE}[lease]\nholder = \"gateway-a\"\n\
+         [mqtt]\nurl = \"mqtts://broker.example\"\nclient_id = \"checkind-hub-one\"\n\
          [[source]]\nname = \"front\"\npreset = \"uhppoted\"\n\
          topics = [\"uhppoted/gateway/events\", \"uhppoted/gateway/events/live\"]\n\
          [[door]]\nmatch = \"405419896:4\"\nname = \"Main entrance\"\n\
@@ -132,7 +133,9 @@ fn the_shipped_file_shows_every_key_that_there_is() {
         everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     shown.retain(|key| !key.starts_with('#'));
     // An unknown key is answered with all that are known.
-    for section in ["[database]", "[site]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"] {
+    for section in
+        ["[database]", "[spool]", "[site]", "[lease]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"]
+    {
         let faults = Folder::new(format!("{section}\nxxxxxxxxxx = 1\n")).faults(&[]);
         let known = faults.lines().find_map(|line| line.split_once("known are ")).expect("the known keys are told").1;
         for key in known.split(", ") {

@@ -15,10 +15,12 @@ use std::{
 use checkind::{
     access::Role,
     clock::{BootTime, Clock, Now, WallTime},
+    disk::DiskFigures,
     engine::decision::Reason,
     health::{ConditionKind, Health},
     metrics::{Figure, FigureValue, Metrics, figures},
     source::{mqtt::counters::MqttCounters, network::CaptureCounters},
+    spool::SpoolCounters,
 };
 use regex::Regex;
 
@@ -73,7 +75,7 @@ const IMPURE: [&str; 28] = [
 ];
 
 /// Modules that decide, parse or map, and must never stop being pure.
-const ALWAYS_PURE: [&str; 13] = [
+const ALWAYS_PURE: [&str; 14] = [
     "src/directory.rs",
     "src/directory/catalogue.rs",
     "src/engine.rs",
@@ -87,6 +89,7 @@ const ALWAYS_PURE: [&str; 13] = [
     "src/source/network/coalesce.rs",
     "src/source/network/filter.rs",
     "src/source/network/frame.rs",
+    "src/spool/kept.rs",
 ];
 
 /// The one module that may contain unsafe code, as `Cargo.toml` promises.
@@ -298,8 +301,11 @@ fn registered_metrics() -> BTreeMap<String, String> {
 
 /// Name and help of the figures that are read at scrape.
 fn watched_figures() -> Vec<(String, String)> {
-    let all =
-        figures::capture(&CaptureCounters::default()).into_iter().chain(figures::session(&MqttCounters::default()));
+    let all = figures::capture(&CaptureCounters::default())
+        .into_iter()
+        .chain(figures::session(&MqttCounters::default()))
+        .chain(figures::spool(&SpoolCounters::default()))
+        .chain(figures::disk(&DiskFigures::default()));
     let named = |figure: Figure| {
         let suffix = match figure.value {
             FigureValue::Counter(_) => "_total",

@@ -1,9 +1,13 @@
-//! What the captures and the broker session count, as figures that are read at scrape.
+//! What the captures, the broker session and the spool count, as figures that are read at scrape.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Figure, FigureValue};
-use crate::source::{mqtt::counters::MqttCounters, network::CaptureCounters};
+use crate::{
+    disk::DiskFigures,
+    source::{mqtt::counters::MqttCounters, network::CaptureCounters},
+    spool::SpoolCounters,
+};
 
 /// The figures of one capture.
 pub fn capture(counters: &CaptureCounters) -> Vec<Figure> {
@@ -44,6 +48,8 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
         },
         counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
         counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
+        gauge("mqtt_unacknowledged", "Messages received and not acknowledged yet", read(&counters.unacknowledged)),
+        gauge("mqtt_oldest_unacknowledged_seconds", "Since the oldest of them came", read(&counters.oldest)),
         counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
         counter(
             "mqtt_dropped",
@@ -56,6 +62,24 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
             &counters.shed,
         ),
         gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
+    ]
+}
+
+/// The figures of the disk.
+pub fn disk(figures: &DiskFigures) -> Vec<Figure> {
+    vec![gauge("disk_free_bytes", "Room on the disk of the database, or of the spool", read(&figures.free))]
+}
+
+/// The figures of the spool; all zero where there is none.
+pub fn spool(counters: &SpoolCounters) -> Vec<Figure> {
+    vec![
+        gauge("spool_depth", "Messages acknowledged and not yet in the shared database", read(&counters.depth)),
+        gauge("spool_bytes", "Bytes of the spool in use", read(&counters.bytes)),
+        gauge("spool_limit_bytes", "Bytes of the spool that may be in use", read(&counters.limit)),
+        gauge("spool_oldest_seconds", "Age of the oldest message in the spool", read(&counters.oldest)),
+        counter("spool_written", "Messages written to the spool", &counters.written),
+        counter("spool_replayed", "Door events of an earlier run, handed over again", &counters.replayed),
+        counter("spool_failures", "Writes and reads of the spool that failed and were tried again", &counters.failures),
     ]
 }
 

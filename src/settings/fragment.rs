@@ -19,7 +19,8 @@ use super::{
 use crate::source::mqtt::mapping::{Mapping, MappingFault, MappingFragment};
 
 /// The sections that are written once, `[section]`; later layers override their keys one by one.
-pub(super) const SECTIONS: [&str; 6] = ["database", "site", "pay_as_you_go", "mqtt", "api", "retention"];
+pub(super) const SECTIONS: [&str; 8] =
+    ["database", "spool", "site", "pay_as_you_go", "lease", "mqtt", "api", "retention"];
 
 /// The sections that are lists, `[[section]]`; the lists of all files are put one after the other.
 pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];

@@ -13,8 +13,10 @@ use super::{
 };
 
 /// The shipped defaults, as they would be written. `config/checkind.toml` shows the same values with their reasons.
-const DEFAULTS: [(&str, &str, Default); 23] = [
+const DEFAULTS: [(&str, &str, Default); 25] = [
     ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
+    ("spool", "path", Default::Text("/var/lib/checkind/spool.db")),
+    ("spool", "limit", Default::Text("1GB")),
     ("site", "cut_off", Default::Text("00:00")),
     ("site", "idle_limit", Default::Text("45m")),
     ("site", "record_every_visit", Default::Boolean(false)),

@@ -16,14 +16,15 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Door, DoorAction, Mqtt, NetworkOpens, Retention, Settings, Site, Tls,
+    Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Retention, Settings, Site,
+    Spool, Tls,
     fragment::SourceWritten,
     merge::Merged,
     read_bounded,
     report::{Finding, Origins, Place, Show},
     written::{
-        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, MqttWritten,
-        PayAsYouGoWritten, RetentionWritten, SiteWritten,
+        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
+        MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten,
     },
 };
 use crate::{
@@ -77,6 +78,8 @@ pub(super) fn validate(
     check.hardly_meant(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);
     let site = check.site(written.site, written.pay_as_you_go);
+    let spool = check.spool(written.spool, database.as_ref(), site.is_some());
+    let lease = check.lease(written.lease);
     let mqtt = check.mqtt(written.mqtt, site.as_ref());
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
@@ -86,7 +89,8 @@ pub(super) fn validate(
     if !check.findings.is_empty() {
         return None;
     }
-    Some(Settings { database: database?, site, mqtt, sources, doors, captures, api, retention: retention? })
+    let retention = retention?;
+    Some(Settings { database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
@@ -183,6 +187,24 @@ impl Check<'_> {
         }
     }
 
+    /// Where there is one to keep.
+    fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<Spool> {
+        let SpoolWritten { path, limit } = written;
+        let places = [("path", path.place()), ("limit", limit.place())];
+        match (database?, site) {
+            (Database::Postgres { .. }, true) => Some(Spool { path: path.good()?, limit: limit.good()? }),
+            (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
+                for (key, place) in places {
+                    if let Some(place) = place {
+                        let message = "is never used: only a site on a shared PostgreSQL keeps a spool";
+                        self.warn(place, key, message);
+                    }
+                }
+                None
+            }
+        }
+    }
+
     fn site(&mut self, written: SiteWritten, pay_as_you_go: PayAsYouGoWritten) -> Option<Site> {
         let pay_as_you_go = self.pay_as_you_go(pay_as_you_go);
         let place = self.headers.get("site").copied()?;
@@ -228,6 +250,14 @@ impl Check<'_> {
             self.fault(place, "maximum", message);
         }
         Some(written.enabled.good()?.then_some(rules))
+    }
+
+    fn lease(&mut self, written: LeaseWritten) -> Option<Lease> {
+        let place = self.headers.get("lease").copied()?;
+        if !self.headers.contains_key("site") {
+            self.missing(place, "[lease]", "needs a [site]: who works there, and who stands by?");
+        }
+        self.required(place, "[lease]", "holder", written.holder).map(|holder| Lease { holder })
     }
 
     fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {

@@ -30,8 +30,10 @@ const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
 #[derive(Debug, Default)]
 pub(super) struct Written {
     pub(super) database: DatabaseWritten,
+    pub(super) spool: SpoolWritten,
     pub(super) site: SiteWritten,
     pub(super) pay_as_you_go: PayAsYouGoWritten,
+    pub(super) lease: LeaseWritten,
     pub(super) mqtt: MqttWritten,
     pub(super) api: ApiWritten,
     pub(super) retention: RetentionWritten,
@@ -47,11 +49,13 @@ impl Written {
                 "database" => {
                     written.database = DatabaseWritten::read(Table::open("[database]", place, value, findings));
                 }
+                "spool" => written.spool = SpoolWritten::read(Table::open("[spool]", place, value, findings)),
                 "site" => written.site = SiteWritten::read(Table::open("[site]", place, value, findings)),
                 "pay_as_you_go" => {
                     written.pay_as_you_go =
                         PayAsYouGoWritten::read(Table::open("[pay_as_you_go]", place, value, findings));
                 }
+                "lease" => written.lease = LeaseWritten::read(Table::open("[lease]", place, value, findings)),
                 "mqtt" => written.mqtt = MqttWritten::read(Table::open("[mqtt]", place, value, findings)),
                 "api" => written.api = ApiWritten::read(Table::open("[api]", place, value, findings)),
                 "retention" => {
@@ -75,6 +79,22 @@ pub(super) struct DatabaseWritten {
 impl DatabaseWritten {
     fn read(mut table: Table<'_>) -> Self {
         let read = Self { url: table.take("url", database_url), password_file: table.take("password_file", path) };
+        table.close();
+        read
+    }
+}
+
+/// `[spool]`.
+#[derive(Debug, Default)]
+pub(super) struct SpoolWritten {
+    pub(super) path: Given<PathBuf>,
+    /// Bytes.
+    pub(super) limit: Given<u64>,
+}
+
+impl SpoolWritten {
+    fn read(mut table: Table<'_>) -> Self {
+        let read = Self { path: table.take("path", path), limit: table.take("limit", size) };
         table.close();
         read
     }
@@ -166,6 +186,20 @@ impl PayAsYouGoWritten {
             maximum: table.take("maximum", amount),
             step: table.take("step", whole_minutes),
         };
+        table.close();
+        read
+    }
+}
+
+/// `[lease]`.
+#[derive(Debug, Default)]
+pub(super) struct LeaseWritten {
+    pub(super) holder: Given<String>,
+}
+
+impl LeaseWritten {
+    fn read(mut table: Table<'_>) -> Self {
+        let read = Self { holder: table.take("holder", text) };
         table.close();
         read
     }
@@ -518,6 +552,19 @@ fn amount(value: &Value) -> Result<i64, Refused> {
     match integer(value, "an amount in minor units, for example 1250 for 12.50")? {
         amount @ 0..=LARGEST_AMOUNT => Ok(amount),
         amount => refused(format!("{amount} is not an amount from 0 to {LARGEST_AMOUNT}")),
+    }
+}
+
+/// A size on a disk, in bytes, from a megabyte up.
+fn size(value: &Value) -> Result<u64, Refused> {
+    const UNITS: [(&str, u64); 3] = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
+    let text = string(value, "a size in quotes, for example \"1GB\"")?;
+    let unit = UNITS.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?.trim(), bytes)));
+    let bytes = unit.and_then(|(number, bytes)| number.parse::<u32>().ok().map(|number| u64::from(number) * bytes));
+    match bytes {
+        Some(bytes @ 1..) => Ok(bytes),
+        Some(0) => refused("must be at least \"1MB\""),
+        None => refused(format!("\"{}\" is not a size; write for example \"500MB\" or \"1GB\"", short(text))),
     }
 }
 

@@ -4,9 +4,10 @@
 
 pub mod counters;
 pub mod credential;
+mod keepsake;
 pub mod mapping;
 pub mod presets;
 pub mod recollection;
 pub mod session;
 pub mod topic;
-mod window;
+pub(crate) mod window;

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     checkins::snapshot,
+    leases::Fence,
     sql::{self, Arg, Row, Statement, statement},
 };
 use crate::{
@@ -301,12 +302,13 @@ pub(crate) struct Heard {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(super) transaction: sql::Transaction,
+    fence: Option<Fence>,
 }
 
 impl Store {
     /// Begins the transaction of a batch.
     pub(crate) async fn batch(&self) -> Result<Batch, StoreError> {
-        Ok(Batch { transaction: self.sql.begin().await? })
+        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
     }
 
     /// The open visits of a business.
@@ -534,8 +536,11 @@ impl Batch {
         if written < lines.len() as u64 { Err(StoreError::Conflict) } else { Ok(()) }
     }
 
-    /// Makes the batch durable.
-    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+    /// Makes the batch durable, if this gateway may still write.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        if let Some(fence) = self.fence {
+            fence.check(&mut self.transaction).await?;
+        }
         self.transaction.commit().await
     }
 }

@@ -37,6 +37,10 @@ const READERS: u32 = 4;
 /// default of 100 only with a small number.
 const POSTGRES_CONNECTIONS: u32 = 4;
 
+/// A gateway that stops in the middle of a transaction, frozen or cut off, holds the rows of its batch for so long; then
+/// the server ends it. Below the time after which another gateway of the site takes over.
+const IDLE_IN_TRANSACTION: &str = "8s";
+
 /// How long a connection may take to come, in either database, before the work counts as failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -268,26 +272,29 @@ impl fmt::Debug for SqliteFile {
 }
 
 impl Sql {
-    /// Opens or creates the file; brings its schema up to date.
+    /// Opens or creates the file of the records; brings its schema up to date.
     pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .pragma("wal_autocheckpoint", PAGES_IN_LOG)
-            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
-            .log_statements(tracing::log::LevelFilter::Off);
+        let options = durable(path);
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration)?;
+        Ok(Self::file(path, options, writer))
+    }
+
+    /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
+    pub(crate) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
+        let options = durable(path).pragma("secure_delete", "ON");
+        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        sqlx::query(schema).execute(&mut writer).await?;
+        Ok(Self::file(path, options, writer))
+    }
+
+    fn file(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
         give_to_folder_owner(path);
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .acquire_timeout(PATIENCE)
             .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
-        Ok(Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers }))
+        Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 
     /// Connects; brings the schema up to date.
@@ -298,6 +305,7 @@ impl Sql {
                 source: Some(error),
             })?
             .application_name("checkind")
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(tracing::log::LevelFilter::Off);
         if let Some(password) = password {
@@ -398,6 +406,20 @@ impl Sql {
             Self::Postgres(pool) => pool.close().await,
         }
     }
+}
+
+/// How every SQLite file of ours is opened: what was committed is on the disk.
+fn durable(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .pragma("wal_autocheckpoint", PAGES_IN_LOG)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+        .log_statements(tracing::log::LevelFilter::Off)
 }
 
 /// A transaction that writes.

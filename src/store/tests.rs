@@ -76,7 +76,44 @@ contract!(
     a_token_is_held_until_it_ends_or_its_user_goes,
     a_refresh_token_is_taken_once,
     a_new_password_leaves_no_token_of_the_old_one,
+    a_lease_has_one_holder_until_it_is_given_back,
+    a_batch_of_a_gateway_that_lost_its_lease_is_not_committed,
 );
+
+async fn a_lease_has_one_holder_until_it_is_given_back(fresh: Fresh) {
+    let (site, other_site, first, second) = (BusinessId(1), BusinessId(2), Uuid::from_u128(1), Uuid::from_u128(2));
+    let store = &fresh.store;
+    assert_eq!(store.lease_holder(site).await.expect("read"), None);
+    assert!(store.take_lease(site, "a", first).await.expect("taken"));
+    assert!(store.take_lease(site, "a", first).await.expect("prolonged"));
+    assert!(!store.take_lease(site, "a", second).await.expect("asked"), "a process of the same name is another one");
+    assert!(store.take_lease(other_site, "b", second).await.expect("another site"));
+    store.release_lease(site, second).await.expect("no harm");
+    assert!(!store.take_lease(site, "b", second).await.expect("asked"));
+    store.release_lease(site, first).await.expect("given back");
+    assert!(store.take_lease(site, "b", second).await.expect("taken"));
+    assert_eq!(store.lease_holder(site).await.expect("read").as_deref(), Some("b"));
+    assert!(!store.take_lease(site, "a", first).await.expect("asked"));
+}
+
+async fn a_batch_of_a_gateway_that_lost_its_lease_is_not_committed(fresh: Fresh) {
+    let (site, first, second) = (BusinessId(1), Uuid::from_u128(1), Uuid::from_u128(2));
+    let fenced = fresh.store.fenced(site, first);
+    assert!(fenced.take_lease(site, "a", first).await.expect("taken"));
+    let put = async |visit: &Visit| {
+        let mut batch = fenced.batch().await?;
+        let changes = Changes { new: vec![visit], ..Changes::default() };
+        batch.put_visits(&changes, &calendar(), at(9000)).await?;
+        batch.commit().await
+    };
+    put(&visit(1, 1000)).await.expect("the lease is ours");
+    fresh.store.release_lease(site, first).await.expect("given back");
+    put(&visit(2, 1000)).await.expect("nobody else has it");
+    assert!(fresh.store.take_lease(site, "b", second).await.expect("taken"));
+    let refused = put(&visit(3, 1000)).await.expect_err("somebody else has it");
+    assert!(refused.to_string().contains("another gateway has taken over"), "{refused}");
+    assert_eq!(fresh.store.open_checkins().await.expect("read").len(), 2);
+}
 
 async fn a_visit_comes_back_as_it_was_written(fresh: Fresh) {
     let written = Visit {

@@ -24,6 +24,8 @@ pub(crate) struct BrokerOptions {
     pub(crate) passwords: bool,
     /// TLS?
     pub(crate) tls: BrokerTls,
+    /// Keep only so many messages for an absent client as mosquitto does by default, 1,000; else all of them.
+    pub(crate) short_queue: bool,
     /// More lines of configuration.
     pub(crate) lines: Vec<String>,
 }
@@ -127,9 +129,12 @@ impl Broker {
         // mosquitto, started by root, would become a user who cannot read the test's directory.
         let mut text = format!(
             "listener {} 127.0.0.1\nuser root\nset_tcp_nodelay true\nallow_anonymous {}\nlog_dest file {dir}/log\n\
-             log_timestamp false\nmax_queued_messages 0\npid_file {dir}/pid\n",
+             log_timestamp false\npid_file {dir}/pid\n",
             self.port, !options.passwords,
         );
+        if !options.short_queue {
+            text.push_str("max_queued_messages 0\n");
+        }
         if options.persistence {
             write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String");
         }
@@ -202,7 +207,53 @@ impl Broker {
         feed(command, payload);
     }
 
-    /// Publishes each line as a message, in order.
+    /// Publishes lines as messages over one connection, in portions: between two of them `pause` passes.
+    pub(crate) fn publish_portions(
+        &self,
+        topic: &str,
+        portions: impl IntoIterator<Item = Vec<String>>,
+        pause: Duration,
+    ) {
+        let mut command = self.publisher();
+        command.args(["-t", topic, "-q", "1", "-l"]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("mosquitto_pub starts");
+        let mut input = child.stdin.take().expect("its input");
+        for portion in portions {
+            let text: String = portion.into_iter().map(|line| line + "\n").collect();
+            input.write_all(text.as_bytes()).expect("its input takes the payload");
+            // Not a wait for a state: this is the pace of the stream.
+            std::thread::sleep(pause);
+        }
+        drop(input);
+        assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
+    }
+
+    /// A subscriber with a session that is kept, which writes each message as a line; for comparison with ours.
+    pub(crate) fn subscriber(&self, topic: &str, output: fs::File) -> Subscriber {
+        let command = || {
+            let mut command = Command::new("mosquitto_sub");
+            command.args([
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.port.to_string(),
+                "-t",
+                topic,
+                "-q",
+                "1",
+                "-i",
+                "other",
+                "-c",
+            ]);
+            command.stdin(Stdio::null());
+            command
+        };
+        // Once only to subscribe: from now on the broker keeps messages for it.
+        run(command().arg("-E"));
+        Subscriber(command().stdout(output).spawn().expect("mosquitto_sub starts"))
+    }
+
+    /// Publishes each line as a message, in order, over one connection.
     pub(crate) fn publish_lines(&self, topic: &str, lines: impl IntoIterator<Item = String>, qos: u8) {
         // mosquitto_pub leaves early, without a word, when more messages are under way than there are packet ids.
         const AT_ONCE: usize = 50_000;
@@ -212,6 +263,23 @@ impl Broker {
             command.args(["-t", topic, "-q", &qos.to_string(), "-l"]);
             feed(command, part.concat().as_bytes());
         }
+    }
+}
+
+/// Another client of the broker; ends with the value.
+#[derive(Debug)]
+pub(crate) struct Subscriber(Child);
+
+impl Subscriber {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).expect("it runs");
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
     }
 }
 

@@ -70,7 +70,12 @@ impl Home {
 
     /// Writes the configuration anew: the database, an API on a free port, and `more`.
     pub(crate) fn configure(&self, more: &str) {
-        let text = format!("[database]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{more}", self.database);
+        let spool = if self.database.starts_with("postgres") && !more.contains("[spool]") {
+            format!("[spool]\npath = \"{}\"\n", self.path("spool.db").display())
+        } else {
+            String::new()
+        };
+        let text = format!("[database]\nurl = \"{}\"\n[api]\nlisten = \"127.0.0.1:0\"\n{spool}{more}", self.database);
         self.write("checkind.toml", &text);
     }
 
@@ -281,17 +286,7 @@ impl Daemon {
     /// The sum of a metric's samples whose labels contain this text.
     pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
         let text = self.get("/metrics").body;
-        let mut found = None;
-        for line in text.lines().filter(|line| !line.starts_with('#') && line.contains(label)) {
-            let Some((sample, value)) = line.rsplit_once(' ') else { continue };
-            if sample.split('{').next() == Some(name) {
-                let value: f64 = value.parse().expect("a number");
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-                let value = value as u64;
-                found = Some(found.unwrap_or(0) + value);
-            }
-        }
-        found.unwrap_or_else(|| panic!("no metric {name} with {label} in\n{text}"))
+        sum_of(&text, name, label).unwrap_or_else(|| panic!("no metric {name} with {label} in\n{text}"))
     }
 
     /// Waits until a metric has this value.
@@ -310,7 +305,9 @@ impl Daemon {
             let total = |name: &str| self.metric(&format!("checkind_{name}_total"), "");
             // The outcomes first: what is received after they were read is no fault.
             let decided = total("decisions");
-            let events = total("mqtt_events") + total("presences");
+            // Only a gateway with a spool has it.
+            let replayed = sum_of(&self.get("/metrics").body, "checkind_spool_replayed_total", "").unwrap_or(0);
+            let events = total("mqtt_events") + total("presences") + replayed;
             let settled = total("mqtt_acknowledged") + total("mqtt_stale_receipts") + total("mqtt_shed");
             let messages = total("mqtt_messages");
             if events == decided && messages == settled {
@@ -481,4 +478,18 @@ impl Systemd {
             Ok(self.heard.remove(at))
         })
     }
+}
+
+fn sum_of(text: &str, name: &str, label: &str) -> Option<u64> {
+    let mut found = None;
+    for line in text.lines().filter(|line| !line.starts_with('#') && line.contains(label)) {
+        let Some((sample, value)) = line.rsplit_once(' ') else { continue };
+        if sample.split('{').next() == Some(name) {
+            let value: f64 = value.parse().expect("a number");
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+            let value = value as u64;
+            found = Some(found.unwrap_or(0) + value);
+        }
+    }
+    found
 }

@@ -37,6 +37,10 @@ pub struct MqttCounters {
     pub held: AtomicU64,
     /// Acknowledgements handed to the connection that the message came on.
     pub acknowledged: AtomicU64,
+    /// Messages that are not acknowledged yet, now.
+    pub unacknowledged: AtomicU64,
+    /// Whole seconds since the oldest of them came.
+    pub oldest: AtomicU64,
     /// Receipts that were spent after their connection had ended: the broker delivers those messages again.
     pub stale: AtomicU64,
 }

@@ -111,6 +111,11 @@ impl Recollection {
         self.remembered().filters.iter().filter(|filter| !wanted.contains(filter)).cloned().collect()
     }
 
+    /// What is subscribed to.
+    pub(super) fn filters(&self) -> Vec<String> {
+        self.remembered().filters.iter().cloned().collect()
+    }
+
     /// The broker has answered: these are the session's filters, apart from those that are still unwanted.
     pub(super) fn subscribed(&self, filters: &[String]) {
         self.remembered().filters.extend(filters.iter().cloned());

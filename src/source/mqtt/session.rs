@@ -39,19 +39,21 @@ use rustls::{
 use secrecy::ExposeSecret;
 use tokio::{
     sync::mpsc::{self, error::TrySendError},
-    time::Sleep,
+    time::{Interval, Sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
     counters::{MqttCounters, add},
+    keepsake::Keepsake,
     mapping::{LARGEST_PAYLOAD, Mapping, Meta, reject, route},
     recollection::{Recollection, Said},
     window::Window,
 };
 use crate::{
-    clock::{Clock, Now},
+    clock::{BootTime, Clock, Now},
     health::{ConditionKind, Health},
+    lease::Permit,
     random,
     settings::{self, Tls},
     source::{Content, Delivery, Receipt, RejectReason},
@@ -106,6 +108,13 @@ const FIGHT: u32 = 3;
 /// A connection that lasted this long is a good one: the next failure is the first again.
 const STABLE: Duration = Duration::from_secs(60);
 
+/// How often it is looked whether acknowledgements go out.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Nothing acknowledged for so long, though messages wait and the database takes what is written, is a stall: longer
+/// than one try of the slowest batch may take, and sooner than the watchdog ends the process.
+const STALL: Duration = Duration::from_secs(45);
+
 /// How long a lost session stays a condition, so that a person sees it.
 const LOST_SHOWN: Duration = Duration::from_secs(3600);
 
@@ -130,6 +139,10 @@ pub struct Session {
     pub counters: Arc<MqttCounters>,
     /// What earlier sessions of this process left to know; give the next one the same.
     pub recollection: Recollection,
+    /// The file in which the next process finds that there was a session; none to do without.
+    pub keepsake: Option<PathBuf>,
+    /// Where a site has two gateways, only the one that works connects; none where there is one.
+    pub permit: Option<Permit>,
     /// Ends intake.
     pub stop: CancellationToken,
     /// Ends the connection.
@@ -144,6 +157,13 @@ impl Session {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
         self.recollection.concerns(&self.settings);
+        let kept = match &self.keepsake {
+            Some(path) => Keepsake::read(path, &self.settings).await,
+            None => None,
+        };
+        if let Some(kept) = &kept {
+            self.recollection.subscribed(&kept.filters);
+        }
         let mut worker = Worker {
             filters: filters.into_iter().collect(),
             handover: Handover::new(self.deliveries, Arc::clone(&self.counters)),
@@ -155,14 +175,24 @@ impl Session {
             recollection: self.recollection,
             stop: self.stop,
             drained: self.drained,
-            had_session: false,
+            had_session: kept.is_some(),
+            keepsake: self.keepsake,
+            kept,
+            permit: self.permit,
             failures: 0,
             cut_short: 0,
         };
         loop {
+            while !worker.may_connect() {
+                if worker.pause(LOOK).await.is_stopped() {
+                    return;
+                }
+            }
             let end = worker.connection().await;
             worker.counters.connected.store(false, Relaxed);
             worker.counters.subscribed.store(0, Relaxed);
+            worker.counters.unacknowledged.store(0, Relaxed);
+            worker.counters.oldest.store(0, Relaxed);
             worker.recollection.disconnected(worker.clock.now().boot);
             if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
                 return;
@@ -211,6 +241,14 @@ enum SetupError {
     Client(String),
 }
 
+/// What already says why nothing is acknowledged.
+const EXCUSES: [ConditionKind; 4] = [
+    ConditionKind::DatabaseUnavailable,
+    ConditionKind::ClockNotSet,
+    ConditionKind::SpoolFull,
+    ConditionKind::SpoolUnavailable,
+];
+
 /// Did a wait end because we were told to stop?
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Waited {
@@ -236,8 +274,12 @@ struct Worker {
     recollection: Recollection,
     stop: CancellationToken,
     drained: CancellationToken,
-    /// The broker has kept a session for us since the process started.
+    /// The broker has kept a session for us, in this process or an earlier one.
     had_session: bool,
+    permit: Option<Permit>,
+    keepsake: Option<PathBuf>,
+    /// What stands in that file.
+    kept: Option<Keepsake>,
     /// Attempts in a row that did not lead to a stable connection.
     failures: u32,
     /// Young connections in a row that the broker closed without a reason.
@@ -259,8 +301,11 @@ enum Phase {
 /// What lives as long as one connection.
 struct Link {
     client: AsyncClient,
-    /// Acknowledgements with their packet ids.
-    window: Arc<Window<(u16, ManualAck)>>,
+    /// Acknowledgements with their packet ids, and when their messages came.
+    window: Arc<Window<(u16, ManualAck, BootTime)>>,
+    look: Interval,
+    /// How many acknowledgements had gone out when one last did, or none was owed, and when that was.
+    progress: (u64, BootTime),
     phase: Phase,
     /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
     shedding: bool,
@@ -282,7 +327,7 @@ impl Worker {
         };
         let (sender, counters) = (client.clone(), Arc::clone(&self.counters));
         let (recollection, clock) = (self.recollection.clone(), self.clock.clone());
-        let window = Window::new(move |(packet, acknowledgement)| {
+        let window = Window::new(move |(packet, acknowledgement, _)| {
             // Fails only when the connection is gone; the broker delivers the message again.
             if sender.try_manual_ack(acknowledgement).is_ok() {
                 recollection.acknowledged(packet, clock.now().boot);
@@ -294,6 +339,8 @@ impl Worker {
         let mut link = Link {
             client,
             window,
+            look: tokio::time::interval(LOOK),
+            progress: (0, self.clock.now().boot),
             phase: Phase::Connecting,
             shedding: false,
             settle: Box::pin(tokio::time::sleep(STABLE)),
@@ -314,6 +361,11 @@ impl Worker {
                 link.phase = Phase::Stopping;
             }
         }
+    }
+
+    fn may_connect(&self) -> bool {
+        let now = self.clock.now().boot;
+        self.permit.as_ref().is_none_or(|permit| permit.holds(now))
     }
 
     /// Were messages left with the broker, and is everything before them committed and acknowledged?
@@ -340,6 +392,7 @@ impl Worker {
                 () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
                     self.leave(link, End::Abandoned);
                 }
+                _ = link.look.tick() => self.look(link),
                 () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
@@ -348,6 +401,28 @@ impl Worker {
                 }
                 event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
             }
+        }
+    }
+
+    /// Notes how many messages wait for their acknowledgement, and names a stall: somebody holds receipts for ever.
+    fn look(&self, link: &mut Link) {
+        let now = self.clock.now().boot;
+        let (count, came) = link.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
+        let oldest = came.map_or(Duration::ZERO, |came| now.since(came));
+        self.counters.unacknowledged.store(count as u64, Relaxed);
+        self.counters.oldest.store(oldest.as_secs(), Relaxed);
+        let acknowledged = self.counters.acknowledged.load(Relaxed);
+        let known = EXCUSES.into_iter().any(|kind| self.health.is_raised(kind, ""));
+        if count == 0 || acknowledged != link.progress.0 || known {
+            link.progress = (acknowledged, now);
+            self.health.clear(ConditionKind::AcknowledgementsStalled, "");
+        } else if now.since(link.progress.1) >= STALL {
+            let detail = format!(
+                "{count} door messages wait, the oldest for {} seconds, and nothing is acknowledged though the database \
+                 takes what is written; restart checkind, nothing is lost by that",
+                oldest.as_secs()
+            );
+            self.health.raise(ConditionKind::AcknowledgementsStalled, "", detail);
         }
     }
 
@@ -448,12 +523,24 @@ impl Worker {
         }
         self.had_session = true;
         self.recollection.subscribed(&self.filters);
+        self.keep();
         self.health.clear(ConditionKind::SubscriptionRefused, "");
         self.counters.subscribed.store(granted, Relaxed);
         tracing::info!(granted, wanted = self.filters.len(), "subscribed to the topics of the doors");
     }
 
-    fn unsubscribed(&self, answer: &UnsubAck, link: &mut Link) {
+    /// Writes down for the next process that there is a session, and what it is subscribed to.
+    fn keep(&mut self) {
+        let kept = Keepsake::new(&self.settings, &self.recollection.filters());
+        if let Some(path) = &self.keepsake
+            && self.kept.as_ref() != Some(&kept)
+        {
+            kept.write(path);
+            self.kept = Some(kept);
+        }
+    }
+
+    fn unsubscribed(&mut self, answer: &UnsubAck, link: &mut Link) {
         let unwanted = std::mem::take(&mut link.unwanted);
         for (filter, reason) in unwanted.iter().zip(&answer.reasons) {
             match reason {
@@ -475,6 +562,7 @@ impl Worker {
         }
         // Not asked again where it was refused: the answer would be the same.
         self.recollection.unsubscribed(&unwanted);
+        self.keep();
     }
 
     fn received(&mut self, publish: &Publish, link: &mut Link) {
@@ -488,6 +576,7 @@ impl Worker {
         let acknowledgement = link.client.prepare_ack(publish);
         let broker_keeps_it = acknowledgement.is_some();
         let mut arrived = self.clock.now();
+        let came = arrived.boot;
         if broker_keeps_it {
             let said = Said::new(&publish.topic, &publish.payload);
             arrived = self.recollection.arrival(publish.pkid, publish.dup, said, arrived);
@@ -499,7 +588,7 @@ impl Worker {
         }
         let (source, content) = self.content(publish, arrived);
         let receipt = acknowledgement
-            .map_or_else(Receipt::none, |acknowledgement| link.window.receipt((publish.pkid, acknowledgement)));
+            .map_or_else(Receipt::none, |acknowledgement| link.window.receipt((publish.pkid, acknowledgement, came)));
         self.handover.offer(Delivery { source, content, receipt });
     }
 

@@ -18,7 +18,7 @@ use crate::source::Receipt;
 type Sender<T> = Box<dyn Fn(T) + Send + Sync>;
 
 /// What one connection still owes the broker.
-pub(super) struct Window<T> {
+pub(crate) struct Window<T> {
     send: Sender<T>,
     owed: Mutex<Owed<T>>,
     abandoned: CancellationToken,
@@ -36,13 +36,13 @@ struct Waiting<T> {
 }
 
 impl<T: Send + 'static> Window<T> {
-    pub(super) fn new(send: impl Fn(T) + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(send: impl Fn(T) + Send + Sync + 'static) -> Arc<Self> {
         let owed = Mutex::new(Owed { first: 0, waiting: VecDeque::new() });
         Arc::new(Self { send: Box::new(send), owed, abandoned: CancellationToken::new() })
     }
 
     /// The right to acknowledge the message that came just now.
-    pub(super) fn receipt(self: &Arc<Self>, acknowledgement: T) -> Receipt {
+    pub(crate) fn receipt(self: &Arc<Self>, acknowledgement: T) -> Receipt {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let nth = owed.first + owed.waiting.len() as u64;
         owed.waiting.push_back(Waiting { acknowledgement, spent: false });
@@ -53,13 +53,19 @@ impl<T: Send + 'static> Window<T> {
 
     /// Cancelled when a receipt was dropped unspent. The broker delivers again only on a new connection (MQTT 5,
     /// 4.4.0-1), and nothing behind that message can be acknowledged on this one.
-    pub(super) const fn abandoned(&self) -> &CancellationToken {
+    pub(crate) const fn abandoned(&self) -> &CancellationToken {
         &self.abandoned
     }
 
     /// Is nothing owed?
-    pub(super) fn is_settled(&self) -> bool {
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner).waiting.is_empty()
+    pub(crate) fn is_settled(&self) -> bool {
+        self.owed(|count, _| count == 0)
+    }
+
+    /// Looks at how many acknowledgements are owed, and at the oldest of them.
+    pub(crate) fn owed<R>(&self, look: impl FnOnce(usize, Option<&T>) -> R) -> R {
+        let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        look(owed.waiting.len(), owed.waiting.front().map(|waiting| &waiting.acknowledgement))
     }
 
     fn spend(&self, nth: u64) {

@@ -1,0 +1,86 @@
+//! The room on the disk of the database or the spool: a gauge, and a condition before it runs out.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::health::{ConditionKind, Health};
+
+/// How often it looks. Even a flood writes only some megabytes a second, and [`LOW`] is far more than half a minute of it.
+const EVERY: Duration = Duration::from_secs(30);
+
+/// Less free than this many bytes is a condition. A busy site writes some 10 MB a day: it is a month's warning.
+const LOW: u64 = 256 * 1024 * 1024;
+
+/// What is known of the disk; metrics read it.
+#[derive(Debug, Default)]
+pub struct DiskFigures {
+    /// Bytes that this process may still use.
+    pub free: AtomicU64,
+}
+
+/// Looks at the disk of `folder` until it is stopped.
+pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
+    loop {
+        match free(&folder) {
+            Ok(free) => {
+                figures.free.store(free, Relaxed);
+                judge(&folder, free, &health);
+            }
+            Err(error) => tracing::debug!(%error, "the room on the disk is not known"),
+        }
+        if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+            return;
+        }
+    }
+}
+
+fn judge(folder: &Path, free: u64, health: &Health) {
+    let raised = health.is_raised(ConditionKind::DiskLow, "");
+    // Over only with some more than that, so that it does not come and go.
+    if free >= if raised { LOW + LOW / 4 } else { LOW } {
+        return health.clear(ConditionKind::DiskLow, "");
+    }
+    let detail = format!(
+        "{} has only {} MB left; when it is full, door messages wait at the broker. Make room, or lower the times in \
+         [retention]",
+        folder.display(),
+        free / 1_000_000
+    );
+    health.raise(ConditionKind::DiskLow, "", detail);
+}
+
+fn free(folder: &Path) -> io::Result<u64> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn a_disk_that_is_nearly_full_is_named_until_there_is_clearly_room() {
+        let health = Health::new(Clock::system());
+        for (free, low) in [(LOW, false), (LOW - 1, true), (LOW + 1, true), (LOW + LOW / 4, false), (LOW, false)] {
+            judge(Path::new("/var/lib/checkind"), free, &health);
+            assert_eq!(health.is_raised(ConditionKind::DiskLow, ""), low, "{free}");
+        }
+    }
+
+    #[test]
+    fn the_room_of_this_disk_is_known() {
+        assert!(free(Path::new("")).expect("a disk") > 0);
+        assert!(free(Path::new("/nonexistent")).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! What outlives the process of its session at the broker: that there is one, and what it is subscribed to. A small file
+//! beside the database, so that a session which the broker has lost while we were away is noticed, and topics that are
+//! not wanted any more are unsubscribed.
+//!
+//! Never here: anything that the records need. A file that cannot be read or written costs only these two.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings;
+
+/// What is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Keepsake {
+    host: String,
+    port: u16,
+    client_id: String,
+    /// What was subscribed to.
+    pub(super) filters: Vec<String>,
+}
+
+impl Keepsake {
+    pub(super) fn new(settings: &settings::Mqtt, filters: &[String]) -> Self {
+        let settings::Mqtt { host, port, client_id, .. } = settings;
+        Self { host: host.clone(), port: *port, client_id: client_id.clone(), filters: filters.to_vec() }
+    }
+
+    /// What an earlier session of the same name left; none when there was none.
+    pub(super) async fn read(path: &Path, settings: &settings::Mqtt) -> Option<Self> {
+        let kept: Self = match tokio::fs::read(path).await {
+            Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                tracing::warn!(%error, "it is not known whether the broker should have a session for us");
+                return None;
+            }
+        };
+        (kept == Self::new(settings, &kept.filters)).then_some(kept)
+    }
+
+    /// Writes it, whole or not at all. A few hundred bytes, once for each new session.
+    pub(super) fn write(&self, path: &Path) {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let new = PathBuf::from(name);
+        let text = serde_json::to_vec(self).expect("plain data");
+        if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, path)) {
+            tracing::warn!(%error, "the session at the broker could not be written down");
+        }
+    }
+}

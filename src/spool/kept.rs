@@ -1,0 +1,136 @@
+//! PURE. A delivery as the spool keeps it, and as it comes back, perhaps after another start of the machine.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::{BootTime, Now, STEP},
+    source::{Content, RejectReason, Rejection},
+};
+
+#[derive(Serialize)]
+struct Written<'a> {
+    source: &'a str,
+    content: &'a Content,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    source: Arc<str>,
+    content: Content,
+}
+
+/// What is written.
+pub(super) fn written(source: &str, content: &Content) -> String {
+    serde_json::to_string(&Written { source, content }).expect("a delivery is plain data")
+}
+
+/// What was written. `began` is when this process began to read, for what an earlier one wrote.
+/// None when it cannot be read, because another version of this program wrote it.
+pub(super) fn read(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)> {
+    let Read { source, mut content } = serde_json::from_str(text).ok()?;
+    if let (Some(began), Content::Sightings(sightings)) = (began, &mut content) {
+        for sighting in sightings {
+            sighting.arrived = arrival(sighting.arrived, began);
+        }
+    }
+    Some((source, content))
+}
+
+/// What takes the place of a row that cannot be read: it is counted, and in nobody's way.
+pub(super) fn unreadable() -> (Arc<str>, Content) {
+    let rejection = Rejection { why: RejectReason::NotInFormat, topic: "spool".to_owned(), sample: String::new() };
+    (Arc::from("spool"), Content::Rejected(rejection))
+}
+
+/// When a message of an earlier process arrived, in the terms of this one.
+///
+/// If both clocks have gone on alike since then, it was the same start of the machine, or as good as that. Otherwise the
+/// machine was started anew, or its wall clock was stepped while nobody watched: then the wall time is what remains, and
+/// the boot time is one that makes nothing of now look close to it.
+fn arrival(arrived: Now, began: Now) -> Now {
+    let expected = arrived.wall.plus(began.boot.since(arrived.boot));
+    if arrived.boot <= began.boot && expected.distance(began.wall) <= STEP {
+        return arrived;
+    }
+    Now { boot: BootTime::earlier(arrived.wall), ..arrived }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::WallTime,
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,
+            TimeQuality,
+        },
+    };
+    use std::time::Duration;
+
+    /// Seconds of the wall clock, and since the machine's start.
+    fn at(wall: i64, boot: u64) -> Now {
+        Now { wall: WallTime::from_millis(wall * 1000), boot: BootTime::from_duration(Duration::from_secs(boot)) }
+    }
+
+    fn content(arrived: Now) -> Content {
+        Content::Sightings(vec![Sighting {
+            key: SightingKey("side/4711".to_owned()),
+            source: Arc::from("side"),
+            event_at: arrived.wall,
+            time_quality: TimeQuality::Arrival,
+            arrived,
+            event: DoorEvent {
+                kind: DoorEventKind::Granted,
+                door: DoorKey("side".to_owned()),
+                direction: Direction::In,
+                credential: Some(Credential {
+                    kind: CredentialKind::Card,
+                    scope: None,
+                    value: "8165538".to_owned(),
+                    spellings: vec!["8165538".to_owned()],
+                }),
+                refusal: None,
+            },
+        }])
+    }
+
+    #[test]
+    fn a_delivery_comes_back_as_it_was_with_its_key() {
+        let rejected = Content::Rejected(Rejection {
+            why: RejectReason::NoRule,
+            topic: "doors/side".to_owned(),
+            sample: "{\"a\":#}\u{0}".to_owned(),
+        });
+        for content in [content(at(1_772_442_000, 50)), rejected] {
+            assert_eq!(read(&written("side", &content), None), Some((Arc::from("side"), content)));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_rejected() {
+        assert_eq!(read("{\"source\":\"side\",\"content\":{\"levitated\":[]}}", None), None);
+        assert!(matches!(unreadable().1, Content::Rejected(_)));
+    }
+
+    #[test]
+    fn an_arrival_keeps_its_boot_time_only_in_the_same_start_of_the_machine() {
+        for (why, arrived, began, kept) in [
+            ("the process was restarted", at(10_000, 50), at(10_600, 650), true),
+            ("the machine was restarted", at(10_000, 5000), at(10_600, 60), false),
+            ("the machine was restarted and runs longer than then", at(10_000, 50), at(10_600, 300), false),
+            ("the wall clock was stepped meanwhile", at(10_000, 50), at(96_400, 650), false),
+            ("the wall clock went back", at(10_000, 50), at(9_000, 650), false),
+        ] {
+            let Some((_, Content::Sightings(sightings))) = read(&written("side", &content(arrived)), Some(began))
+            else {
+                panic!("{why}: it cannot be read");
+            };
+            assert_eq!(sightings[0].arrived.wall, arrived.wall, "{why}");
+            assert_eq!(sightings[0].event_at, arrived.wall, "{why}");
+            let boot = if kept { arrived.boot } else { BootTime::earlier(arrived.wall) };
+            assert_eq!(sightings[0].arrived.boot, boot, "{why}");
+        }
+    }
+}

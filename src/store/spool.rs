@@ -1,0 +1,114 @@
+//! The spool's file: a SQLite queue of its own, whatever database the records are in. What is in it, and when it is read,
+//! is the business of [`crate::spool`].
+
+use std::{
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    StoreError,
+    sql::{Arg, Sql, Statement, statement},
+};
+use crate::clock::WallTime;
+
+/// Door messages that are acknowledged and not yet in the shared database, in the order in which they came. PINs stand in
+/// them as they were typed.
+const SCHEMA: &str =
+    "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL)";
+
+const APPEND: Statement = statement!(
+    rows(seq bigint, arrived_at timestamptz, message text)
+    "INSERT INTO spool (seq, arrived_at, message) SELECT seq, arrived_at, message FROM r WHERE true ORDER BY seq
+     ON CONFLICT (seq) DO UPDATE SET arrived_at = excluded.arrived_at, message = excluded.message"
+);
+const FORGET: Statement = statement!("DELETE FROM spool WHERE seq <= $1");
+const PAGE: Statement = statement!("SELECT seq, arrived_at, message FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2");
+const ENDS: Statement = statement!("SELECT min(seq) AS first, max(seq) AS last FROM spool");
+const USED: Statement = statement!(
+    "SELECT (p.page_count - f.freelist_count) * s.page_size AS used
+     FROM pragma_page_count p, pragma_freelist_count f, pragma_page_size s"
+);
+
+/// One row of the spool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Spooled {
+    /// Its place: messages of higher numbers came later.
+    pub(crate) seq: i64,
+    /// When it arrived.
+    pub(crate) arrived_at: WallTime,
+    /// What it says, as JSON.
+    pub(crate) message: String,
+}
+
+/// An open spool.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolFile {
+    sql: Sql,
+}
+
+impl SpoolFile {
+    /// Opens or creates the file, which only its owner can read.
+    pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
+        // SQLite takes an empty file for a new one. What cannot be made here, it says itself why it cannot open.
+        let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        Ok(Self { sql: Sql::open_scratch(path, SCHEMA).await? })
+    }
+
+    /// Removes the file with everything in it.
+    pub(crate) fn remove(path: &Path) -> io::Result<()> {
+        for suffix in ["", "-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(suffix);
+            match fs::remove_file(PathBuf::from(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The first and the last number in it; none when it is empty.
+    pub(crate) async fn ends(&self) -> Result<Option<(i64, i64)>, StoreError> {
+        let rows = self.sql.read(ENDS, &[]).await?;
+        let row = rows.first();
+        let first = row.map(|row| row.opt_int("first")).transpose()?.flatten();
+        let last = row.map(|row| row.opt_int("last")).transpose()?.flatten();
+        Ok(first.zip(last))
+    }
+
+    /// Adds these, and forgets everything up to the number `done`, as one transaction on the disk; how many bytes of
+    /// the file are in use then. The same rows may be added again, when it is not known whether the last try succeeded.
+    pub(crate) async fn append(&self, rows: &[Spooled], done: i64) -> Result<u64, StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        transaction.change(FORGET, &[Arg::Int(done)]).await?;
+        if !rows.is_empty() {
+            transaction.change(APPEND, &[Arg::rows(rows)]).await?;
+        }
+        let used = transaction.rows(USED, &[]).await?;
+        transaction.commit().await?;
+        let used = used.first().map(|row| row.int("used")).transpose()?.unwrap_or(0);
+        Ok(u64::try_from(used).unwrap_or(0))
+    }
+
+    /// The rows after a number, at most so many, in order.
+    pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<Vec<Spooled>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(limit)]).await?;
+        rows.iter()
+            .map(|row| {
+                let (seq, arrived_at) = (row.int("seq")?, row.time("arrived_at")?);
+                Ok(Spooled { seq, arrived_at, message: row.text("message")? })
+            })
+            .collect()
+    }
+
+    /// Ends the connections in good order.
+    pub(crate) async fn close(&self) {
+        self.sql.close().await;
+    }
+}

@@ -1,0 +1,202 @@
+//! Active and standby: two gateways of one site, of which one works. Whatever happens to either, the other one goes on
+//! within fifteen seconds, nothing is lost, and nothing is decided twice.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
+
+use checkind::clock::Clock;
+use rustix::process::Signal;
+
+use crate::support::{
+    broker::Broker,
+    daemon::{Daemon, Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    postgres::Postgres,
+    wait_for,
+};
+
+/// People on the doors.
+const PEOPLE: u32 = 20;
+
+/// The longest takeover.
+const TAKEOVER: Duration = Duration::from_secs(15);
+
+fn tap(number: u32) -> String {
+    flat_event(number, card(1 + number % PEOPLE), Way::In, now())
+}
+
+/// Two gateways of one site; the first has imported its people.
+fn pair(server: &Postgres, broker: &Broker) -> [Home; 2] {
+    let homes = ["gateway-a", "gateway-b"].map(|name| {
+        let more = format!("[lease]\nholder = \"{name}\"\n");
+        Home::on(&server.url(), &(site("") + &doors(broker.port) + &more))
+    });
+    homes[0].import(&people(PEOPLE, &[]));
+    homes
+}
+
+/// Does this gateway work: is it connected to the broker, and subscribed?
+fn works(daemon: &Daemon) -> bool {
+    daemon.metric("checkind_mqtt_subscribed", "") > 0
+}
+
+/// Waits until a gateway works; how long that took.
+fn wait_until_it_works(daemon: &mut Daemon) -> Duration {
+    let clock = Clock::system();
+    let began = clock.now().boot;
+    wait_for("the gateway to work", LIMIT, || {
+        daemon.still_runs();
+        if works(daemon) { Ok(()) } else { Err(daemon.log()) }
+    });
+    clock.now().boot.since(began)
+}
+
+fn stands_by(daemon: &Daemon) {
+    daemon.wait_for_condition("standby");
+    assert_eq!(daemon.metric("checkind_mqtt_connects_total", ""), 0, "a standby has no session");
+    let own = daemon.metric("checkind_spool_replayed_total", "");
+    let decided = daemon.metric("checkind_decisions_total", "");
+    assert_eq!(decided, own, "a standby decides nothing but what its own earlier life had acknowledged");
+    assert_eq!(daemon.get("/readyz").status, 200, "a standby is ready to take over");
+}
+
+/// Every message is one row, and everybody is in once.
+fn check(home: &Home, messages: u32) {
+    let ledger = home.ledger();
+    wait_for(&format!("{messages} sightings"), LIMIT, || {
+        match ledger.try_number("SELECT count(*) FROM sightings")? {
+            now if now >= i64::from(messages) => Ok(()),
+            now => Err(now.to_string()),
+        }
+    });
+    assert_eq!(ledger.count("sightings"), i64::from(messages));
+    assert_eq!(ledger.count("checkins"), i64::from(PEOPLE.min(messages)));
+    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
+    assert_eq!(ledger.count("sightings WHERE decision = 'opened'"), i64::from(PEOPLE.min(messages)));
+}
+
+#[test]
+fn whichever_of_two_gateways_is_killed_the_other_goes_on_and_nothing_is_lost_or_doubled() {
+    const ROUNDS: usize = 4;
+    let server = Postgres::start();
+    let broker = Broker::plain();
+    let homes = pair(&server, &broker);
+    let mut daemons = vec![homes[0].start()];
+    wait_until_it_works(&mut daemons[0]);
+    daemons.push(homes[1].start());
+    stands_by(&daemons[1]);
+    let (going, sent) = (AtomicBool::new(true), AtomicU32::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while going.load(Ordering::Relaxed) {
+                let first = sent.load(Ordering::Relaxed);
+                broker.publish_lines("flat/events", (first..first + 10).map(tap), 1);
+                sent.store(first + 10, Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        // Also when an assertion fails, the stream must end.
+        let rounds = thread::Builder::new().spawn_scoped(scope, || {
+            for round in 0..ROUNDS {
+                let active = usize::from(works(&daemons[1]));
+                // The first dies working and the second waiting; afterwards chance decides.
+                let victim = match round {
+                    0 => active,
+                    1 => 1 - active,
+                    _ => usize::from(now().millis() % 2 == 0),
+                };
+                daemons.remove(victim).kill();
+                let survivor = &mut daemons[0];
+                let took = wait_until_it_works(survivor);
+                assert!(took < TAKEOVER, "round {round}: {took:?}\n{}", survivor.log());
+                daemons.insert(victim, homes[victim].start());
+                stands_by(&daemons[victim]);
+            }
+        });
+        let outcome = rounds.expect("a thread").join();
+        going.store(false, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    check(&homes[0], sent.load(Ordering::Relaxed));
+    for daemon in daemons {
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_as_the_standby() {
+    let server = Postgres::start();
+    let broker = Broker::plain();
+    let homes = pair(&server, &broker);
+    let mut first = homes[0].start();
+    wait_until_it_works(&mut first);
+    let mut second = homes[1].start();
+    stands_by(&second);
+    broker.publish_lines("flat/events", (0..200).map(tap), 1);
+    check(&homes[0], 200);
+    thread::scope(|scope| {
+        // Some of it is on its way when the first one freezes.
+        scope.spawn(|| broker.publish_lines("flat/events", (200..3000).map(tap), 1));
+        first.signal(Signal::STOP);
+    });
+    let took = wait_until_it_works(&mut second);
+    assert!(took < TAKEOVER, "{took:?}\n{}", second.log());
+    broker.publish_lines("flat/events", (3000..3200).map(tap), 1);
+    first.signal(Signal::CONT);
+    let (status, log) = first.wait();
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains("taken over this site"), "{log}");
+    // As systemd would.
+    let third = homes[0].start();
+    third.wait_for_condition("standby");
+    assert_eq!(third.metric("checkind_mqtt_connects_total", ""), 0);
+    check(&homes[0], 3200);
+    assert!(works(&second), "{}", second.log());
+    assert_eq!(second.changes_of("session_taken_over"), (0, 0), "{}", second.log());
+    second.stop();
+    third.stop();
+}
+
+#[test]
+fn an_orderly_end_hands_the_site_over_at_once() {
+    let server = Postgres::start();
+    let broker = Broker::plain();
+    let homes = pair(&server, &broker);
+    let mut first = homes[0].start();
+    wait_until_it_works(&mut first);
+    let mut second = homes[1].start();
+    stands_by(&second);
+    broker.publish_lines("flat/events", (0..100).map(tap), 1);
+    first.stop();
+    broker.publish_lines("flat/events", (100..200).map(tap), 1);
+    let took = wait_until_it_works(&mut second);
+    assert!(took < Duration::from_secs(5), "{took:?}\n{}", second.log());
+    check(&homes[0], 200);
+    second.stop();
+}
+
+#[test]
+fn while_the_database_is_away_the_working_gateway_collects_and_stays_the_working_one() {
+    let mut server = Postgres::start();
+    let broker = Broker::plain();
+    let homes = pair(&server, &broker);
+    let mut first = homes[0].start();
+    wait_until_it_works(&mut first);
+    let mut second = homes[1].start();
+    stands_by(&second);
+    server.crash();
+    // Longer than the lease lasts.
+    let portions = (0..150).map(|portion| (portion * 10..portion * 10 + 10).map(tap).collect());
+    broker.publish_portions("flat/events", portions, Duration::from_millis(100));
+    first.wait_for_metric("checkind_mqtt_acknowledged_total", "", 1500);
+    server.resume();
+    check(&homes[0], 1500);
+    first.wait_until_ready();
+    first.still_runs();
+    second.still_runs();
+    assert!(works(&first) && !works(&second), "{}\n{}", first.log(), second.log());
+    first.stop();
+    second.stop();
+}
