@@ -389,15 +389,15 @@ impl Pipeline {
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
-        let everybody = plan::who(&sightings, &presences, &directory, &book.site);
+        let everybody = plan::who(&sightings, &presences, &directory);
         transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         let new: Vec<&Sighting> =
             sightings.iter().copied().filter(|sighting| !decided.contains(&sighting.key)).collect();
-        let spoken = plan::who(&new, &presences, &directory, &book.site);
+        let spoken = plan::who(&new, &presences, &directory);
         let horizon = plan::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
-        let questions = Questions::new(&spoken, &frontiers, &book, now.wall);
+        let questions = Questions::new(&spoken, &frontiers, &book, &self.memory, now.wall);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;
@@ -441,6 +441,9 @@ impl Pipeline {
         let book = Arc::clone(&self.with.book.borrow());
         self.settle_visits(&done, &book, now);
         self.memory.take_taps(&mut done.taps);
+        for (coworker, frontier, taps) in done.recent {
+            self.memory.decided(coworker, frontier, taps, now.boot);
+        }
         for (mac, day) in done.reports {
             self.memory.reported(mac, day);
         }

@@ -25,6 +25,10 @@ pub const UNRECOGNISED_A_DAY: usize = 1000;
 /// the debounce time. When it is full the oldest goes, so that at worst a repeated tap counts as a second one.
 const RECENT_TAPS: usize = 4096;
 
+/// People whose last taps are remembered, so that the next is compared with them without asking the log. When it is full
+/// the oldest go, and their next tap within the debounce time has the log asked.
+const RECENT_PEOPLE: usize = 16_384;
+
 /// A presence is handed over at most this long after its last evidence; how late one is, is not believed beyond this,
 /// because it is a difference of wall times.
 const LATEST_HAND_OVER: Duration = Duration::from_secs(120);
@@ -52,10 +56,25 @@ struct OpenVisit {
     seen: Option<BootTime>,
 }
 
+/// What was last decided of somebody: good as long as the log knows of nothing later.
+#[derive(Clone, Debug)]
+struct Recent {
+    /// The last thing that the log knew.
+    frontier: WallTime,
+    /// The taps that were not repetitions, of the debounce time before it.
+    taps: Taps,
+    decided: BootTime,
+}
+
+/// When each tap (see [`walk`](super::walk)) last was one, and not a repetition.
+pub(super) type Taps = BTreeMap<String, WallTime>;
+
 /// The pipeline's memory.
 #[derive(Clone, Debug)]
 pub(super) struct Memory {
     open: BTreeMap<CoworkerId, OpenVisit>,
+    recent: BTreeMap<CoworkerId, Recent>,
+    recent_order: VecDeque<(BootTime, CoworkerId)>,
     /// The last tap of each credential at each door, and the order in which they came.
     taps: BTreeMap<TapKey, Tap>,
     tap_order: VecDeque<(BootTime, TapKey)>,
@@ -110,6 +129,8 @@ impl Memory {
     pub(super) fn new() -> Self {
         Self {
             open: BTreeMap::new(),
+            recent: BTreeMap::new(),
+            recent_order: VecDeque::new(),
             taps: BTreeMap::new(),
             tap_order: VecDeque::new(),
             unrecognised: BTreeSet::new(),
@@ -282,8 +303,35 @@ impl Memory {
         }
     }
 
+    /// The recent taps of somebody of whom the log knows nothing later than `frontier`; none when that is not known here,
+    /// because we have just started or another gateway decides too.
+    pub(super) fn recent(&self, coworker: CoworkerId, frontier: Option<WallTime>) -> Option<&Taps> {
+        let known = self.recent.get(&coworker)?;
+        (Some(known.frontier) == frontier).then_some(&known.taps)
+    }
+
+    /// Remembers what a committed batch has decided of somebody.
+    pub(super) fn decided(&mut self, coworker: CoworkerId, frontier: WallTime, taps: Taps, now: BootTime) {
+        self.recent.insert(coworker, Recent { frontier, taps, decided: now });
+        self.recent_order.push_back((now, coworker));
+        while self.recent_order.len() > RECENT_PEOPLE {
+            self.forget_oldest_person();
+        }
+    }
+
+    fn forget_oldest_person(&mut self) {
+        let Some((decided, coworker)) = self.recent_order.pop_front() else { return };
+        if self.recent.get(&coworker).is_some_and(|recent| recent.decided <= decided) {
+            self.recent.remove(&coworker);
+        }
+    }
+
     /// Forgets taps that arrived longer ago than `debounce`, so that the list is short whenever nothing is going on.
     pub(super) fn forget_taps(&mut self, debounce: Duration, now: BootTime) {
+        while self.recent_order.front().is_some_and(|(decided, _)| now.since(*decided) > debounce.max(LATEST_HAND_OVER))
+        {
+            self.forget_oldest_person();
+        }
         while self.tap_order.front().is_some_and(|(arrived, _)| now.since(*arrived) > debounce) {
             self.forget_oldest_tap();
         }

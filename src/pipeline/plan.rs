@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     charges::{self, Till},
     logged::{self, Point},
-    memory::{Memory, Unrecognised},
+    memory::{Memory, Taps, Unrecognised},
     walk::{self, Difference, Entry, Span, Walk, Walked},
 };
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
     settings::{Door, NetworkOpens, Site},
-    sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
+    sighting::{CredentialKind, Direction, DoorEvent, DoorEventKind, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
     store::{Changes, LogLine, NewCharge, NewFailure, Past},
 };
@@ -64,21 +64,20 @@ const AHEAD: Duration = Duration::from_mins(5);
 /// What came later than this is only recorded. Controllers are believed for two days unless a source says otherwise.
 const DECIDED_AGAIN: Duration = Duration::from_hours(8 * 24);
 
-/// When a coworker of a batch is first and last spoken of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a batch says of a coworker.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Spoken {
     /// The first evidence.
     earliest: WallTime,
-    /// The first instant at which anything is decided.
-    first_at: WallTime,
+    /// What is to be decided, and when it happened: taps as [`walk::tap`] tells them apart, none for presences.
+    items: Vec<(WallTime, Option<String>)>,
 }
 
-/// Whom a batch speaks of. A tap is compared with those just before it, so it is decided again when there are any.
+/// Whom a batch speaks of.
 pub(super) fn who(
     sightings: &[&Sighting],
     presences: &[&Presence],
     directory: &Directory,
-    site: &Site,
 ) -> BTreeMap<CoworkerId, Spoken> {
     let one = |found: Match<'_>| match found {
         Match::One(coworker) => Some(coworker.id),
@@ -86,20 +85,21 @@ pub(super) fn who(
     };
     let by_door = sightings.iter().filter_map(|sighting| {
         let credential = sighting.event.credential.as_ref()?;
-        let first_at = sighting.event_at.minus(site.debounce);
-        Some((one(directory.by_credential(credential))?, Spoken { earliest: sighting.event_at, first_at }))
+        let event = &sighting.event;
+        let let_in = matches!(event.kind, DoorEventKind::Granted | DoorEventKind::Read);
+        let shown = logged_credential(event).unwrap_or_default();
+        let tap = walk::tap(&event.door.0, direction(event.direction), &shown, let_in);
+        Some((one(directory.by_credential(credential))?, sighting.event_at, (sighting.event_at, Some(tap))))
     });
     let by_network = presences.iter().filter_map(|presence| {
         let earliest = presence.first_at.min(presence.last_at);
-        Some((one(directory.by_mac(presence.mac))?, Spoken { earliest, first_at: presence.last_at }))
+        Some((one(directory.by_mac(presence.mac))?, earliest, (presence.last_at, None)))
     });
-    let mut all = BTreeMap::new();
-    for (coworker, spoken) in by_door.chain(by_network) {
-        let sooner = |known: &mut Spoken| {
-            known.earliest = known.earliest.min(spoken.earliest);
-            known.first_at = known.first_at.min(spoken.first_at);
-        };
-        all.entry(coworker).and_modify(sooner).or_insert(spoken);
+    let mut all: BTreeMap<CoworkerId, Spoken> = BTreeMap::new();
+    for (coworker, earliest, item) in by_door.chain(by_network) {
+        let spoken = all.entry(coworker).or_insert_with(|| Spoken { earliest, items: Vec::new() });
+        spoken.earliest = spoken.earliest.min(earliest);
+        spoken.items.push(item);
     }
     all
 }
@@ -124,13 +124,29 @@ impl Questions {
         spoken: &BTreeMap<CoworkerId, Spoken>,
         frontiers: &BTreeMap<CoworkerId, WallTime>,
         book: &Rulebook,
+        memory: &Memory,
         now: WallTime,
     ) -> Self {
         let calendar = book.rules().calendar;
         let oldest = now.minus(DECIDED_AGAIN);
+        let debounce = book.site.debounce;
         let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
-            let late = frontiers.get(coworker).is_some_and(|frontier| spoken.first_at <= *frontier);
-            (late && spoken.first_at >= oldest).then(|| (*coworker, calendar.pass_day(spoken.first_at).start))
+            let frontier = *frontiers.get(coworker)?;
+            let taps = memory.recent(*coworker, Some(frontier));
+            let is_late = |(at, tap): &&(WallTime, Option<String>)| match (taps, tap) {
+                // A repetition of what is known to have been a tap changes nothing, whenever it comes.
+                (Some(taps), Some(tap)) if walk::is_known_repetition(taps, tap, *at, debounce) => false,
+                // A tap is compared with those just before it.
+                (None, Some(_)) => at.minus(debounce) <= frontier,
+                (Some(_) | None, _) => *at <= frontier,
+            };
+            let first = spoken.items.iter().filter(is_late).map(
+                |(at, tap)| {
+                    if tap.is_some() { at.minus(debounce) } else { *at }
+                },
+            );
+            let first = first.min().filter(|first| *first >= oldest)?;
+            Some((*coworker, calendar.pass_day(first).start))
         };
         let again: BTreeMap<CoworkerId, WallTime> = spoken.iter().filter_map(late).collect();
         let standings = spoken.iter().map(|(coworker, spoken)| {
@@ -174,6 +190,8 @@ pub(super) struct Plan<'a> {
     outcomes: Vec<(Outcome, Option<Reason>, Option<Uuid>)>,
     /// Whose open check-in the network has just refreshed.
     heard_now: BTreeSet<CoworkerId>,
+    /// What will be the last thing that the log knows of each, and their last taps.
+    recent: Vec<(CoworkerId, WallTime, Taps)>,
     decided_again: u64,
     left_out: u64,
 }
@@ -238,6 +256,7 @@ impl<'a> Plan<'a> {
             reports: BTreeSet::new(),
             outcomes: Vec::new(),
             heard_now: BTreeSet::new(),
+            recent: Vec::new(),
             decided_again: 0,
             left_out: 0,
         }
@@ -332,22 +351,43 @@ impl<'a> Plan<'a> {
             let kept = walk::is_complete(&walked_before, past).then(again).flatten();
             if let Some(kept) = kept {
                 entries.extend(kept);
-                let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, new_id);
+                let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
                 let difference = walked.compare(&walked_before, &base, past);
                 self.decided_again += 1;
                 self.gone.visits.extend(difference.visits);
                 self.gone.failures.extend(difference.failures);
                 self.gone.lines.extend(difference.lines);
+                self.remember(coworker.id, &walked);
                 self.take(coworker.id, walked);
                 return;
             }
         }
         let frontier = self.frontiers.get(&coworker.id).copied();
+        let known = self.memory.recent(coworker.id, frontier).cloned();
+        let first = entries.iter().map(Entry::at).min().unwrap_or(self.now.wall);
+        let nothing_near = frontier.is_none_or(|frontier| frontier < first.minus(self.book.site.debounce));
+        let sure = known.is_some() || nothing_near;
+        let taps = known.unwrap_or_default();
+        let debounce = self.book.site.debounce;
+        let (repeated, entries): (Vec<Entry>, Vec<Entry>) =
+            entries.into_iter().partition(|entry| entry.repeats(&taps, debounce));
         let (late, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| frontier.is_some_and(|frontier| entry.at() < frontier));
-        let mut walked = walk.walk(standing, entries, Span::New, new_id);
-        walked.note_late(late);
+        let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
+        walked.note_all(late, Note::Late);
+        walked.note_all(repeated, Note::RepeatedTap);
+        if sure {
+            self.remember(coworker.id, &walked);
+        }
         self.take(coworker.id, walked);
+    }
+
+    /// The next tap can be compared with these, as long as the log knows nothing that is not known here.
+    fn remember(&mut self, coworker: CoworkerId, walked: &Walked) {
+        let lines = walked.lines.values().map(|line| line.last_at);
+        if let Some(frontier) = lines.chain(self.frontiers.get(&coworker).copied()).max() {
+            self.recent.push((coworker, frontier, walked.taps.clone()));
+        }
     }
 
     fn take(&mut self, coworker: CoworkerId, walked: Walked) {
@@ -637,7 +677,7 @@ impl<'a> Plan<'a> {
                     ..self.blank()
                 };
                 let walk = self.walk_of(&person, &doorkeeper, &blank);
-                let walked = walk.walk(standing, vec![Entry::withdrawn(line)], Span::New, &mut new_id);
+                let walked = walk.walk(standing, vec![Entry::withdrawn(line)], Span::New, Taps::new(), &mut new_id);
                 self.take(*id, walked);
             } else if let Some(pass) = doorkeeper.lasts(&open, self.now.wall) {
                 let visits = standing.into_visits().into_iter();
@@ -695,6 +735,7 @@ impl<'a> Plan<'a> {
             taps: self.taps,
             settled,
             heard: self.heard_now,
+            recent: self.recent,
             reports,
             decided_again: self.decided_again,
             left_out: self.left_out,
@@ -711,6 +752,8 @@ pub(super) struct Done {
     pub(super) settled: Vec<(CoworkerId, Vec<Visit>)>,
     /// Whose open check-in the network has just refreshed.
     pub(super) heard: BTreeSet<CoworkerId>,
+    /// What is now the last thing that the log knows of each, and their last taps.
+    pub(super) recent: Vec<(CoworkerId, WallTime, Taps)>,
     pub(super) reports: Vec<(MacAddr, engine::calendar::PassDay)>,
     /// How many people were decided again, because something of theirs came late.
     pub(super) decided_again: u64,

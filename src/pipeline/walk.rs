@@ -10,7 +10,10 @@ use std::{
 
 use uuid::Uuid;
 
-use super::logged::{self, Point};
+use super::{
+    logged::{self, Point},
+    memory::Taps,
+};
 use crate::{
     clock::WallTime,
     engine::{
@@ -40,7 +43,9 @@ pub(super) const DIRECTORY: &str = "directory";
 pub(super) const NETWORK: &str = "network";
 
 /// What makes a tap the same as another: the door, the way, what was shown, and whether it was let in.
-type Tap<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, bool);
+pub(super) fn tap(door: &str, direction: &str, credential: &str, let_in: bool) -> String {
+    format!("{}\u{1f}{direction}\u{1f}{credential}\u{1f}{door}", u8::from(let_in))
+}
 
 /// One sighting of a coworker that is to be decided.
 #[derive(Debug)]
@@ -120,9 +125,18 @@ impl Entry {
         Some(entries)
     }
 
-    fn tap(&self) -> Tap<'_> {
-        let let_in = self.line.kind == DoorEventKind::Granted.word() || self.line.kind == DoorEventKind::Read.word();
-        (self.line.door.as_deref(), self.line.direction.as_deref(), self.line.credential.as_deref(), let_in)
+    fn tap(&self) -> Option<String> {
+        let What::Door(_) = self.what else { return None };
+        let LogLine { door, direction, credential, kind, .. } = &self.line;
+        let let_in = [DoorEventKind::Granted, DoorEventKind::Read].iter().any(|known| known.word() == kind);
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let direction = text(direction.as_deref());
+        Some(tap(&text(door.as_deref()), &direction, &text(credential.as_deref()), let_in))
+    }
+
+    /// Is it certainly the repetition of one of these taps, whatever else comes late?
+    pub(super) fn repeats(&self, taps: &Taps, debounce: Duration) -> bool {
+        self.tap().is_some_and(|tap| is_known_repetition(taps, &tap, self.at(), debounce))
     }
 }
 
@@ -157,6 +171,15 @@ pub(super) enum Span {
     Again,
 }
 
+/// Is a tap at this instant the repetition of one of these, whatever else comes late?
+pub(super) fn is_known_repetition(taps: &Taps, tap: &str, at: WallTime, debounce: Duration) -> bool {
+    taps.get(tap).is_some_and(|first| is_repeated(*first, at, debounce))
+}
+
+fn is_repeated(first: WallTime, at: WallTime, debounce: Duration) -> bool {
+    first <= at && at.since(first) < debounce
+}
+
 /// What a walk has come to.
 #[derive(Debug, Default)]
 pub(super) struct Walked {
@@ -170,6 +193,8 @@ pub(super) struct Walked {
     pub(super) failing: BTreeMap<Uuid, SightingKey>,
     /// Their check-in was opened or refreshed by the network just now.
     pub(super) heard: bool,
+    /// The last taps that were not repetitions.
+    pub(super) taps: Taps,
 }
 
 impl Walk<'_> {
@@ -179,22 +204,20 @@ impl Walk<'_> {
         standing: Standing,
         mut entries: Vec<Entry>,
         span: Span,
+        mut taps: Taps,
         new_id: &mut dyn FnMut() -> Uuid,
     ) -> Walked {
         entries.sort_by(|one, other| one.order.cmp(&other.order));
         let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, new_id, standing);
         let mut walked = Walked::default();
-        let mut taps: BTreeMap<Tap<'_>, WallTime> = BTreeMap::new();
         let mut failed = BTreeSet::new();
         for entry in &entries {
             let decision = match entry.what {
                 What::Door(said) => {
-                    let tap = entry.tap();
-                    let repeated = taps.get(&tap).is_some_and(|last| entry.at().since(*last) < self.debounce);
-                    if repeated {
+                    if entry.repeats(&taps, self.debounce) {
                         Decision::recorded(Note::RepeatedTap)
                     } else {
-                        taps.insert(tap, entry.at());
+                        taps.extend(entry.tap().map(|tap| (tap, entry.at())));
                         door(&mut timeline, said, entry)
                     }
                 }
@@ -212,6 +235,9 @@ impl Walk<'_> {
         let quiet_until = if span == Span::Again { self.now } else { WallTime::from_millis(0) };
         timeline.run_out(quiet_until, self.now);
         self.note_ended(&mut timeline, &mut walked);
+        let last = entries.last().map_or(self.now, Entry::at);
+        taps.retain(|_, at| is_repeated(*at, last, self.debounce) || *at > last);
+        walked.taps = taps;
         walked.heard &= timeline.standing().open().is_some();
         walked.standing = timeline.into_standing();
         walked
@@ -403,9 +429,9 @@ pub(super) struct Difference {
 }
 
 impl Walked {
-    /// What came late, and cannot be decided among what was before.
-    pub(super) fn note_late(&mut self, entries: Vec<Entry>) {
-        let decision = Decision::recorded(Note::Late);
+    /// What is only recorded: what came late and cannot be decided among what was before, and repetitions.
+    pub(super) fn note_all(&mut self, entries: Vec<Entry>, note: Note) {
+        let decision = Decision::recorded(note);
         for entry in entries {
             self.outcomes.push((decision.outcome, None, None));
             match entry.what {
