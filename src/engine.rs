@@ -126,6 +126,24 @@ impl Visit {
         self.pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at.max(self.from))
     }
 
+    /// It began earlier than was known; what it uses of a pass began then too.
+    fn begin_at(&mut self, from: WallTime) {
+        let earlier = self.from.since(from);
+        self.from = from;
+        if let Some(pass) = &mut self.pass {
+            pass.ends = pass.ends.map(|(at, why)| match why {
+                PassEnd::MinutesUsedUp | PassEnd::LimitReached => (at.minus(earlier), why),
+                PassEnd::SlotEnds | PassEnd::Expires => (at, why),
+            });
+        }
+    }
+
+    /// Did its pass end under somebody of whom the network heard, so that it was closed before that at their last activity?
+    fn cut_short(&self) -> Option<WallTime> {
+        let end = self.pass_ends().filter(|_| self.auto_checkout && self.is_tracked())?;
+        self.to.is_some_and(|to| to < end).then_some(end)
+    }
+
     fn left_by_exit(&self) -> bool {
         self.to.is_some() && !self.auto_checkout
     }
@@ -447,6 +465,7 @@ impl<'a> Timeline<'a> {
     /// Decides the next claim.
     pub fn decide(&mut self, told: &Told) -> Decision {
         self.run_out(told.claim.heard_at(), told.claim.at());
+        self.bridge(&told.claim);
         let (phase, index) = self.phase(&told.claim);
         let claim = self.untoggled(told.claim, phase, index);
         let told = Told { claim, ..told.clone() };
@@ -535,6 +554,25 @@ impl<'a> Timeline<'a> {
             }
             Admission::Refused(refused) => Some(Stay::Refused(refused)),
             Admission::Held(_) => None,
+        }
+    }
+
+    /// Somebody whose visit was closed at their last activity, because their pass ended, is heard of again before a silence
+    /// would have closed it: then they were there, and used the pass, to its end.
+    fn bridge(&mut self, claim: &Claim) {
+        let weak = matches!(claim, Claim::Network { strong_at: None, .. } | Claim::Withdrawn { .. });
+        let Some(index) = self.standing.before(claim.at()).filter(|_| !weak && self.standing.open().is_none()) else {
+            return;
+        };
+        let Some(visit) = self.standing.visits.get_mut(index) else { return };
+        let silence = self.heard.run_out(visit.last_activity, self.rules.idle_limit);
+        let day = self.rules.calendar.pass_day(visit.from);
+        if let Some(end) = visit.cut_short()
+            && end <= claim.at()
+            && day.contains(claim.at())
+            && silence.is_none_or(|silence| silence >= claim.heard_at())
+        {
+            visit.to = Some(end);
         }
     }
 
@@ -663,7 +701,7 @@ impl<'a> Timeline<'a> {
         let from = index.and_then(|index| self.earlier_beginning(told, index));
         let Some(visit) = self.at(index) else { return Decision::recorded(Note::NotCheckedIn) };
         if let Some(from) = from {
-            visit.from = from;
+            visit.begin_at(from);
             visit.source = claim.source();
         }
         freshen(visit, claim);
@@ -687,7 +725,9 @@ impl<'a> Timeline<'a> {
         if !first_of_day || !day.contains(first_at) || first_at >= visit.from {
             return None;
         }
-        match self.gate.admission(told, &self.standing) {
+        let mut without = self.standing.clone();
+        without.visits.remove(index);
+        match self.gate.admission(told, &without) {
             Admission::Admitted(_) => Some(first_at),
             Admission::Refused(_) | Admission::Held(_) => None,
         }

@@ -816,4 +816,6 @@ mod constant_work;
 #[cfg(test)]
 mod order;
 #[cfg(test)]
+mod passes;
+#[cfg(test)]
 mod tests;

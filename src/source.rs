@@ -115,6 +115,11 @@ impl Receipt {
         Self(None)
     }
 
+    /// Is there anything to acknowledge?
+    pub const fn acknowledges(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Acknowledges. Receipts are spent in the order in which their messages arrived (MQTT 5, 4.6.0-2).
     pub fn spend(self) {
         if let Some(acknowledge) = self.0 {

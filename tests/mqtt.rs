@@ -602,6 +602,28 @@ fn stopping_ends_intake_at_once_and_still_acknowledges_what_commits() {
 }
 
 #[test]
+fn what_is_held_at_the_end_of_intake_counts_as_left_with_the_broker() {
+    let broker = Broker::plain();
+    let mut gateway = Gateway::start_with(settings(&broker), vec![doors()], 2).ready();
+    broker.publish_lines("doors/front", (0..10).map(tap), 1);
+    gateway.wait("ten messages", |gateway| gateway.counters.received.load(Relaxed) == 10);
+    gateway.stop.cancel();
+    let taken = gateway.take(2);
+    assert_eq!(taken, numbers(0..2));
+    let end = gateway.runtime.block_on(async { timeout(LIMIT, gateway.deliveries.recv()).await });
+    assert!(end.expect("the end of the queue").is_none());
+    let counters = Arc::clone(&gateway.counters);
+    gateway.shutdown();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    assert_eq!(counters.events(), 2, "what nobody was given has not been received: {counters:?}");
+    assert_eq!(
+        (count(&counters.acknowledged), count(&counters.shed), count(&counters.held)),
+        (2, 8, 0),
+        "{counters:?}"
+    );
+}
+
+#[test]
 fn in_the_middle_of_a_flood_everything_committed_is_acknowledged_before_we_leave() {
     const FLOOD: usize = 30_000;
     const COMMITTED: usize = 3000;

@@ -39,14 +39,22 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
         counter("mqtt_redelivered", "Messages that the broker marked as delivered before", &counters.redelivered),
         Figure {
             name: "mqtt_events",
-            help: "Door events received: sightings in messages, and messages that could not be mapped",
+            help: "Door events handed over to be decided: sightings, and messages that could not be mapped",
             value: FigureValue::Counter(counters.events()),
         },
         counter("mqtt_ignored", "Messages that a rule ignores", &counters.ignored),
         counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
         counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
-        counter("mqtt_dropped", "QoS 0 messages dropped because no more could be held", &counters.dropped),
-        counter("mqtt_shed", "QoS 1 messages left with the broker because no more could be held", &counters.shed),
+        counter(
+            "mqtt_dropped",
+            "QoS 0 messages dropped because no more could be held, or at a reload",
+            &counters.dropped,
+        ),
+        counter(
+            "mqtt_shed",
+            "QoS 1 messages left with the broker because no more could be held, or at a reload",
+            &counters.shed,
+        ),
         gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
     ]
 }

@@ -32,9 +32,9 @@ impl Till<'_> {
             let Some(time_pass) = assigned(visit).and_then(|id| self.directory.time_pass(id)) else { continue };
             let pass_day = self.calendar.pass_day(visit.from).start;
             let known = || self.usage.charges.get(&(visit.coworker, pass_day)).cloned().unwrap_or_default();
-            let (charged, changed) = days.entry(pass_day).or_insert_with(|| (known(), false));
-            let charge = payg::charge(time_pass, self.rules, visit.from, visit.to, charged);
-            charged.add(time_pass.id, charge.unbounded, charge.amount);
+            let (paid, changed) = days.entry(pass_day).or_insert_with(|| (known(), false));
+            let charge = payg::charge(time_pass, self.rules, visit.from, visit.to, paid);
+            paid.add(time_pass.id, charge.unbounded, charge.amount);
             *changed |= before.iter().find(|before| before.unique_id == visit.unique_id).is_none_or(|before| {
                 (before.from, before.to, assigned(before)) != (visit.from, visit.to, assigned(visit))
             });

@@ -20,11 +20,11 @@ const LONGEST_LIST: usize = 256;
 
 /// What a door event says of a coworker, as the log keeps it: `entry`, `entry:coworker_archived`, `fail:duress`,
 /// `record:record_only`.
-pub(super) fn said_text(said: &Said) -> Cow<'static, str> {
+pub(super) fn said_text(said: Said) -> Cow<'static, str> {
     match said {
-        Said::Claim { action, barrier: None } => Cow::Borrowed(action_word(*action)),
+        Said::Claim { action, barrier: None } => Cow::Borrowed(action_word(action)),
         Said::Claim { action, barrier: Some(reason) } => {
-            Cow::Owned(format!("{}:{}", action_word(*action), reason.code()))
+            Cow::Owned(format!("{}:{}", action_word(action), reason.code()))
         }
         Said::Fail(reason) => Cow::Owned(format!("fail:{}", reason.code())),
         Said::Record(note) => Cow::Owned(format!("record:{}", note.word())),
@@ -50,11 +50,15 @@ pub(super) fn network_text(barrier: Option<Reason>) -> Cow<'static, str> {
     barrier.map_or(Cow::Borrowed("network"), |reason| Cow::Owned(format!("network:{}", reason.code())))
 }
 
-/// The reverse: what was against them; none for another text.
-pub(super) fn network_barrier(text: &str) -> Option<Option<Reason>> {
-    match text.strip_prefix("network")? {
-        "" => Some(None),
-        code => code.strip_prefix(':').and_then(Reason::from_code).map(Some),
+/// A text that [`network_text`] has not written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unreadable;
+
+/// The reverse: what was against them.
+pub(super) fn network_barrier(text: &str) -> Result<Option<Reason>, Unreadable> {
+    match text.strip_prefix("network").ok_or(Unreadable)? {
+        "" => Ok(None),
+        code => code.strip_prefix(':').and_then(Reason::from_code).map(Some).ok_or(Unreadable),
     }
 }
 
@@ -131,10 +135,10 @@ pub(super) fn merge(line: &mut LogLine, point: Point) {
     let mut list = points(line).unwrap_or_default();
     let full = list.len() >= LONGEST_LIST;
     match list.last_mut().filter(|_| full) {
-        Some(last) => {
-            last.last_at = last.last_at.max(point.last_at);
-            last.strong_at = last.strong_at.max(point.strong_at);
-            last.frames = last.frames.saturating_add(point.frames);
+        Some(longest) => {
+            longest.last_at = longest.last_at.max(point.last_at);
+            longest.strong_at = longest.strong_at.max(point.strong_at);
+            longest.frames = longest.frames.saturating_add(point.frames);
             line.points = Some(list.iter().map(Point::text).collect());
         }
         None => line.points.get_or_insert_default().push_str(&point.text()),
@@ -159,7 +163,7 @@ mod tests {
             all.extend(Reason::all().map(|reason| Said::Claim { action, barrier: Some(reason) }));
         }
         for what in all {
-            assert_eq!(said(&said_text(&what)), Some(what));
+            assert_eq!(said(&said_text(what)), Some(what));
         }
         for text in ["", "entry:", "entry:no_such_reason", "fail", "fail:", "record:late", "knock"] {
             assert_eq!(said(text), None, "{text}");
@@ -169,10 +173,10 @@ mod tests {
     #[test]
     fn what_was_against_a_device_s_owner_is_read_back() {
         for barrier in [None, Some(Reason::NetworkNotAllowed)] {
-            assert_eq!(network_barrier(&network_text(barrier)), Some(barrier));
+            assert_eq!(network_barrier(&network_text(barrier)), Ok(barrier));
         }
-        assert_eq!(network_barrier("entry"), None);
-        assert_eq!(network_barrier("network:"), None);
+        assert_eq!(network_barrier("entry"), Err(Unreadable));
+        assert_eq!(network_barrier("network:"), Err(Unreadable));
     }
 
     proptest! {

@@ -13,7 +13,10 @@ use crate::{
         Builder, Directory,
         entity::{Entity, EntityKind},
     },
-    engine::passes::{PassKind, PayAsYouGo},
+    engine::{
+        Standing,
+        passes::{PassKind, PayAsYouGo},
+    },
     mac::MacAddr,
     record::{BusinessId, CoworkerId},
     settings::{Door, DoorAction},
@@ -116,7 +119,7 @@ fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'sta
         Pass::Minutes if left <= 0 => Ok((Pass::PayAsYouGo, i64::MAX)),
         Pass::Hours if left <= 0 => Err("plan_limit_hours_week"),
         Pass::Day if visits.iter().any(|visit| day(visit.from) != day(at)) => Err("pass_used_up"),
-        pass => Ok((pass, at + left)),
+        Pass::Plenty | Pass::Minutes | Pass::Day | Pass::Hours | Pass::PayAsYouGo => Ok((holds, at + left)),
     }
 }
 
@@ -218,6 +221,13 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         }
         let first = if let Act::Heard { before, .. } = act { at + before } else { at };
         run_out(holds, &mut visits, first, at, &mut rows);
+        if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
+            let weak = matches!(act, Act::Heard { strong: false, .. });
+            let known = !weak && act != Act::Denied && visit.last + IDLE >= first && day(at) == day(visit.from);
+            if known && visit.ends <= at && visit.to.is_some_and(|to| to < visit.ends) {
+                visit.to = Some(visit.ends);
+            }
+        }
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
         let entered = visits.last().filter(|_| is_in).and_then(|visit| visit.door);
         let act = match (act, entered) {
@@ -227,7 +237,8 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             (other, _) => other,
         };
         let first_today = visits.iter().filter(|visit| day(visit.from) == day(at)).count() <= 1;
-        let may = entitled(holds, &visits, at).is_ok();
+        let others = visits.len().saturating_sub(usize::from(is_in));
+        let may = entitled(holds, &visits[..others], at).is_ok();
         match (act, visits.last_mut().filter(|_| is_in)) {
             (Act::Denied, _) => rows.push(Row::Failed { at, code: "refused_no_rights".to_owned() }),
             (Act::In | Act::Toggle, None) => open(holds, &mut visits, at, at, false, "", &mut rows),
@@ -240,6 +251,7 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             (Act::Desk | Act::Out, None) => {}
             (Act::Heard { strong: true, .. }, Some(visit)) => {
                 if first_today && may && first < visit.from && day(first) == day(visit.from) {
+                    visit.ends -= visit.from - first;
                     (visit.from, visit.network) = (first, true);
                 }
                 (visit.last, visit.strong) = (visit.last.max(at), Some(at));
@@ -350,7 +362,7 @@ impl Lab {
             let mut gateway = Gateway::with(folder, now, everybody(), doors(), site).await;
             // Heard without a gap until the end.
             gateway.settle(Vec::new(), Vec::new()).await;
-            for _ in 0..(END / 1800 + 1) {
+            for _ in 0..=END / 1800 {
                 gateway.clock.advance(Duration::from_mins(30));
                 gateway.ear.hears(gateway.clock.now().boot);
                 gateway.settle(Vec::new(), Vec::new()).await;
@@ -397,7 +409,7 @@ impl Gateway {
         let standings = batch.standings(&asked, BusinessId(1), long_ago).await.expect("read");
         let pasts = batch.pasts(&asked, BusinessId(1), far).await.expect("read");
         drop(batch);
-        let visits = standings.values().flat_map(|standing| standing.visits());
+        let visits = standings.values().flat_map(Standing::visits);
         let mut rows: Vec<Row> = visits
             .map(|visit| Row::Visit {
                 from: seconds(visit.from),

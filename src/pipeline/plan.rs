@@ -266,7 +266,7 @@ impl<'a> Plan<'a> {
                 Some(coworker) => {
                     let line = LogLine {
                         coworker_id: Some(coworker.id),
-                        claim: Some(logged::said_text(&said)),
+                        claim: Some(logged::said_text(said)),
                         ..self.door_line(sighting)
                     };
                     people.entry(coworker.id).or_default().push(Entry::door(line, said));
@@ -335,9 +335,9 @@ impl<'a> Plan<'a> {
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, new_id);
                 let difference = walked.compare(&walked_before, &base, past);
                 self.decided_again += 1;
-                self.gone.gone_visits.extend(difference.gone_visits);
-                self.gone.gone_failures.extend(difference.gone_failures);
-                self.gone.gone_lines.extend(difference.gone_lines);
+                self.gone.visits.extend(difference.visits);
+                self.gone.failures.extend(difference.failures);
+                self.gone.lines.extend(difference.lines);
                 self.take(coworker.id, walked);
                 return;
             }
@@ -346,7 +346,7 @@ impl<'a> Plan<'a> {
         let (late, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| frontier.is_some_and(|frontier| entry.at() < frontier));
         let mut walked = walk.walk(standing, entries, Span::New, new_id);
-        walk.note_late(late, &mut walked);
+        walked.note_late(late);
         self.take(coworker.id, walked);
     }
 
@@ -581,7 +581,7 @@ impl<'a> Plan<'a> {
     /// The visits to be written: those that the database does not have yet, those that differ from what it said, and
     /// those that never were.
     pub(super) fn visits(&self) -> Changes<'_> {
-        let mut changes = Changes { gone: self.gone.gone_visits.clone(), ..Changes::default() };
+        let mut changes = Changes { gone: self.gone.visits.clone(), ..Changes::default() };
         for (coworker, standing) in &self.after {
             let before = self.before.get(coworker).map_or(&[][..], Standing::visits);
             for visit in standing.visits() {
@@ -597,7 +597,7 @@ impl<'a> Plan<'a> {
 
     /// The charges to be written, and the check-ins whose charges are taken back.
     pub(super) fn charges(&self) -> (Vec<NewCharge>, Vec<Uuid>) {
-        let mut taken_back = self.gone.gone_visits.clone();
+        let mut taken_back = self.gone.visits.clone();
         let mut charges = Vec::new();
         for (coworker, standing) in &self.after {
             let before = self.before.get(coworker).map_or(&[][..], Standing::visits);
@@ -656,7 +656,7 @@ impl<'a> Plan<'a> {
 
     /// The failed check-ins that never were, and the lines of the log that are written anew.
     pub(super) fn taken_back(&self) -> (&[Uuid], &[SightingKey]) {
-        (&self.gone.gone_failures, &self.gone.gone_lines)
+        (&self.gone.failures, &self.gone.lines)
     }
 
     /// The lines of the log, once it is known which failures were written and which only repeated.

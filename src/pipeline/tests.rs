@@ -117,7 +117,7 @@ pub(super) struct Gateway {
     pub(super) clock: Clock,
     pub(super) ear: Ear,
     taps: u32,
-    _ends: (watch::Sender<Arc<Rulebook>>, watch::Sender<Arc<Directory>>),
+    ends: (watch::Sender<Arc<Rulebook>>, watch::Sender<Arc<Directory>>),
     _folder: tempfile::TempDir,
 }
 
@@ -162,7 +162,7 @@ impl Gateway {
             health,
             alive: watch::channel(None).0,
         });
-        Self { pipeline, clock, ear, taps: 0, _ends: (book_sender, directory_sender), _folder: folder }
+        Self { pipeline, clock, ear, taps: 0, ends: (book_sender, directory_sender), _folder: folder }
     }
 
     /// The daemon stops and starts again.
@@ -179,7 +179,22 @@ impl Gateway {
         self.pipeline.turn(false, &never).await.expect("turns");
     }
 
-    async fn pass(&mut self, span: Duration) {
+    pub(super) fn change_directory(&self, directory: Directory) {
+        self.ends.1.send_replace(Arc::new(directory));
+    }
+
+    pub(super) fn change_book(&self, change: impl FnOnce(&mut Rulebook)) {
+        self.ends.0.send_modify(|book| change(Arc::make_mut(book)));
+    }
+
+    pub(super) async fn visits_of(&self, person: i64) -> Vec<Visit> {
+        let asked = [(CoworkerId(person), WallTime::from_millis(0))].into();
+        let mut batch = self.pipeline.with.store.batch().await.expect("begins");
+        let standings = batch.standings(&asked, BusinessId(1), WallTime::from_millis(0)).await.expect("read");
+        standings.values().flat_map(|standing| standing.visits().to_vec()).collect()
+    }
+
+    pub(super) async fn pass(&mut self, span: Duration) {
         let mut left = span;
         while !left.is_zero() {
             let next = left.min(Duration::from_mins(1));

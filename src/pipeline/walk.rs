@@ -39,6 +39,9 @@ pub(super) const DIRECTORY: &str = "directory";
 /// The kind of a line that the network wrote.
 pub(super) const NETWORK: &str = "network";
 
+/// What makes a tap the same as another: the door, the way, what was shown, and whether it was let in.
+type Tap<'a> = (Option<&'a str>, Option<&'a str>, Option<&'a str>, bool);
+
 /// One sighting of a coworker that is to be decided.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -104,7 +107,7 @@ impl Entry {
             let answered = other.then(|| answered(line, before)).flatten();
             let kept = |entry: Self| Self { new: false, answered: answered.clone(), ..entry };
             if line.kind == NETWORK {
-                let (mac, barrier) = (line.mac?, logged::network_barrier(claim)?);
+                let (mac, barrier) = (line.mac?, logged::network_barrier(claim).ok()?);
                 for point in logged::points(line)? {
                     entries.push(kept(Self::network(line.clone(), mac, barrier, point)));
                 }
@@ -117,8 +120,7 @@ impl Entry {
         Some(entries)
     }
 
-    /// What makes a tap the same as another: the door, the way, what was shown, and whether it was let in.
-    fn tap(&self) -> (Option<&str>, Option<&str>, Option<&str>, bool) {
+    fn tap(&self) -> Tap<'_> {
         let let_in = self.line.kind == DoorEventKind::Granted.word() || self.line.kind == DoorEventKind::Read.word();
         (self.line.door.as_deref(), self.line.direction.as_deref(), self.line.credential.as_deref(), let_in)
     }
@@ -182,7 +184,7 @@ impl Walk<'_> {
         entries.sort_by(|one, other| one.order.cmp(&other.order));
         let mut timeline = Timeline::new(self.person, self.rules, self.heard, self.gate, new_id, standing);
         let mut walked = Walked::default();
-        let mut taps: BTreeMap<(Option<&str>, Option<&str>, Option<&str>, bool), WallTime> = BTreeMap::new();
+        let mut taps: BTreeMap<Tap<'_>, WallTime> = BTreeMap::new();
         let mut failed = BTreeSet::new();
         for entry in &entries {
             let decision = match entry.what {
@@ -230,23 +232,6 @@ impl Walk<'_> {
         self.note_ended(&mut timeline, &mut walked);
         walked.standing = timeline.into_standing();
         walked
-    }
-
-    /// What came late, and cannot be decided among what was before.
-    pub(super) fn note_late(&self, entries: Vec<Entry>, walked: &mut Walked) {
-        let decision = Decision::recorded(Note::Late);
-        for entry in entries {
-            walked.outcomes.push((decision.outcome, None, None));
-            match entry.what {
-                What::Door(_) | What::Withdrawn => {
-                    let line = decided(entry.line, &decision);
-                    walked.lines.insert(line.key.clone(), line);
-                }
-                What::Network { mac, barrier, point } => {
-                    note_presence(walked, &entry, &decision, mac, barrier, point);
-                }
-            }
-        }
     }
 
     /// Writes down what became of an entry.
@@ -412,12 +397,29 @@ fn decided(line: LogLine, decision: &Decision) -> LogLine {
 /// What a walk over everything since `from` changes in the database.
 #[derive(Debug, Default)]
 pub(super) struct Difference {
-    pub(super) gone_visits: Vec<Uuid>,
-    pub(super) gone_failures: Vec<Uuid>,
-    pub(super) gone_lines: Vec<SightingKey>,
+    pub(super) visits: Vec<Uuid>,
+    pub(super) failures: Vec<Uuid>,
+    pub(super) lines: Vec<SightingKey>,
 }
 
 impl Walked {
+    /// What came late, and cannot be decided among what was before.
+    pub(super) fn note_late(&mut self, entries: Vec<Entry>) {
+        let decision = Decision::recorded(Note::Late);
+        for entry in entries {
+            self.outcomes.push((decision.outcome, None, None));
+            match entry.what {
+                What::Door(_) | What::Withdrawn => {
+                    let line = decided(entry.line, &decision);
+                    self.lines.insert(line.key.clone(), line);
+                }
+                What::Network { mac, barrier, point } => {
+                    note_presence(self, &entry, &decision, mac, barrier, point);
+                }
+            }
+        }
+    }
+
     /// Gives the visits the identities of those that they were `before` (those of `base` were not walked), and leaves in the lines and failures only what is
     /// new or different.
     pub(super) fn compare(&mut self, before: &[Visit], base: &[Visit], past: &Past) -> Difference {
@@ -425,19 +427,19 @@ impl Walked {
         self.rename(&names, before);
         let mut difference = Difference::default();
         let kept: BTreeSet<Uuid> = names.values().copied().collect();
-        difference.gone_visits = before.iter().map(|visit| visit.unique_id).filter(|id| !kept.contains(id)).collect();
+        difference.visits = before.iter().map(|visit| visit.unique_id).filter(|id| !kept.contains(id)).collect();
         let mut there: BTreeMap<(Option<String>, WallTime), Uuid> = past
             .failures
             .iter()
             .map(|failure| ((failure.once_key.clone(), failure.attempt_at), failure.unique_id))
             .collect();
         self.failures.retain(|failure| there.remove(&(failure.once_key.clone(), failure.attempt_at)).is_none());
-        difference.gone_failures = there.into_values().collect();
+        difference.failures = there.into_values().collect();
         for line in &past.lines {
             if self.lines.get(&line.key).is_some_and(|again| same(again, line)) {
                 self.lines.remove(&line.key);
             } else {
-                difference.gone_lines.push(line.key.clone());
+                difference.lines.push(line.key.clone());
             }
         }
         difference
@@ -464,7 +466,7 @@ impl Walked {
             }
             let there =
                 |old: &&Visit| old.to.is_none_or(|to| to >= visit.from) && visit.to.is_none_or(|to| to >= old.from);
-            if let Some(at) = free.iter().position(|old| there(&old)) {
+            if let Some(at) = free.iter().position(there) {
                 names.insert(visit.unique_id, free.remove(at).unique_id);
             }
         }
@@ -473,7 +475,7 @@ impl Walked {
 
     fn rename(&mut self, names: &BTreeMap<Uuid, Uuid>, before: &[Visit]) {
         let visits = std::mem::take(&mut self.standing).into_visits();
-        let named = visits.into_iter().map(|visit| {
+        let again = visits.into_iter().map(|visit| {
             let Some(old) = names.get(&visit.unique_id) else { return visit };
             let kept = before.iter().find(|before| before.unique_id == *old);
             let (then, business_name) = kept.map_or((visit.then.clone(), visit.business_name.clone()), |old| {
@@ -481,7 +483,7 @@ impl Walked {
             });
             Visit { unique_id: *old, then, business_name, ..visit }
         });
-        self.standing = Standing::new(named.collect());
+        self.standing = Standing::new(again.collect());
         for line in self.lines.values_mut() {
             if let Some(old) = line.checkin.and_then(|visit| names.get(&visit)) {
                 line.checkin = Some(*old);

@@ -25,6 +25,11 @@ use crate::clock::WallTime;
 /// it for a moment is no outage. Longer locks are a condition, and the work is tried again.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Pages in SQLite's log before the commit that passes this number folds them into the file, which costs it two more
+/// syncs. A single tap writes about eleven pages: at SQLite's own 1,000, one acknowledgement in a hundred waits that
+/// long, at 4,000 (16 MB) one in four hundred.
+const PAGES_IN_LOG: &str = "4000";
+
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
 
@@ -272,6 +277,7 @@ impl Sql {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY)
+            .pragma("wal_autocheckpoint", PAGES_IN_LOG)
             .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
             .log_statements(tracing::log::LevelFilter::Off);
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;

@@ -23,14 +23,15 @@ pub struct MqttCounters {
     pub bytes: AtomicU64,
     /// Messages with the DUP flag: delivered before, and not acknowledged.
     pub redelivered: AtomicU64,
-    /// Sightings in them.
+    /// Sightings in them, counted when the pipeline is given them.
     pub sightings: AtomicU64,
-    /// Messages that were understood and say nothing to decide.
+    /// Messages that were understood and say nothing to decide, counted likewise.
     pub ignored: AtomicU64,
     rejected: [AtomicU64; RejectReason::ALL.len()],
-    /// Messages of QoS 0 that were dropped because nothing more could be held.
+    /// Messages of QoS 0 that were dropped, likewise.
     pub dropped: AtomicU64,
-    /// Messages of QoS 1 that were left to the broker because nothing more could be held.
+    /// Messages of QoS 1 that were left with the broker, which sends them again: because nothing more could be held, or
+    /// because intake ended while they were.
     pub shed: AtomicU64,
     /// Messages that wait for room in the queue to the pipeline, now.
     pub held: AtomicU64,
@@ -46,12 +47,13 @@ impl MqttCounters {
         self.connected.load(Relaxed) && self.subscribed.load(Relaxed) == self.topics.load(Relaxed)
     }
 
-    /// Messages rejected for this reason.
+    /// Messages rejected for this reason, counted likewise.
     pub fn rejected(&self, why: RejectReason) -> u64 {
         self.rejected[slot(why)].load(Relaxed)
     }
 
-    /// Everything received that must end in one outcome: sightings, and messages that could not be mapped.
+    /// Everything that the pipeline was given and must end in one outcome: sightings, and messages that could not be
+    /// mapped.
     pub fn events(&self) -> u64 {
         self.sightings.load(Relaxed) + RejectReason::ALL.map(|why| self.rejected(why)).iter().sum::<u64>()
     }

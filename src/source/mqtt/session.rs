@@ -498,7 +498,6 @@ impl Worker {
             return;
         }
         let (source, content) = self.content(publish, arrived);
-        self.counters.count(&content);
         let receipt = acknowledgement
             .map_or_else(Receipt::none, |acknowledgement| link.window.receipt((publish.pkid, acknowledgement)));
         self.handover.offer(Delivery { source, content, receipt });
@@ -633,25 +632,31 @@ impl Handover {
 
     /// Hands over, or holds until there is room.
     fn offer(&mut self, delivery: Delivery) {
-        let Some(queue) = &self.deliveries else {
-            return;
+        let Some(queue) = self.deliveries.clone() else {
+            return self.leave(&delivery);
         };
-        let refused = if self.held.is_empty() { queue.try_send(delivery) } else { Err(TrySendError::Full(delivery)) };
-        match refused {
-            Ok(()) => {}
-            Err(TrySendError::Full(delivery)) => {
+        let room = if self.held.is_empty() { queue.try_reserve() } else { Err(TrySendError::Full(())) };
+        match room {
+            Ok(room) => {
+                self.counters.count(&delivery.content);
+                room.send(delivery);
+            }
+            Err(TrySendError::Full(())) => {
                 self.weight += weight(&delivery);
                 self.held.push_back(delivery);
                 self.counters.held.store(self.held.len() as u64, Relaxed);
             }
-            Err(TrySendError::Closed(_)) => self.close(),
+            Err(TrySendError::Closed(())) => {
+                self.leave(&delivery);
+                self.close();
+            }
         }
     }
 
     /// Waits for room and hands over the oldest. Nothing is taken before there is room, so this may be dropped.
     async fn forward(&mut self) {
         let Some(queue) = &self.deliveries else {
-            return self.held.clear();
+            return self.close();
         };
         let Ok(room) = queue.reserve().await else {
             return self.close();
@@ -659,6 +664,7 @@ impl Handover {
         if let Some(delivery) = self.held.pop_front() {
             self.weight = self.weight.saturating_sub(weight(&delivery));
             self.counters.held.store(self.held.len() as u64, Relaxed);
+            self.counters.count(&delivery.content);
             room.send(delivery);
         }
         if self.held.is_empty()
@@ -680,10 +686,19 @@ impl Handover {
         add(if broker_keeps_it { &self.counters.shed } else { &self.counters.dropped }, 1);
     }
 
-    /// Ends intake; the pipeline sees the end of the queue once it has read what is in it.
+    /// A message that nobody will be given.
+    fn leave(&self, delivery: &Delivery) {
+        let left = if delivery.receipt.acknowledges() { &self.counters.shed } else { &self.counters.dropped };
+        add(left, 1);
+    }
+
+    /// Ends intake; the pipeline sees the end of the queue once it has read what is in it. What is still held is left
+    /// with the broker.
     fn close(&mut self) {
         self.deliveries = None;
-        self.held.clear();
+        for delivery in std::mem::take(&mut self.held) {
+            self.leave(&delivery);
+        }
         self.weight = 0;
         self.counters.held.store(0, Relaxed);
     }

@@ -1,0 +1,503 @@
+//! Passes through the whole pipeline: every reason, and what happens to somebody who is in when something ends.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    Rulebook,
+    tests::{Gateway, at, site},
+};
+use crate::{
+    clock::{BootTime, Now, WallTime},
+    directory::{
+        Builder, Directory,
+        entity::{Entity, EntityKind},
+    },
+    engine::{
+        decision::Reason,
+        passes::{PassKind, PassesAsked},
+    },
+    mac::MacAddr,
+    record::BusinessId,
+    settings::{Door, DoorAction},
+    sighting::{
+        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
+        SightingKey, TimeQuality,
+    },
+    source::{Content, Delivery, Receipt},
+};
+use serde_json::{Value, json};
+
+/// A Monday.
+const START: &str = "2026-03-02T09:00:00Z";
+const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 7]);
+
+/// A code, who and what the directory has, what happens, and what the front desk reads of it.
+type Case = (&'static str, Vec<(EntityKind, Value)>, Vec<Act>, &'static str);
+
+/// Each reason is produced by somebody at a door or on the network, and tells the front desk enough.
+#[tokio::test]
+#[expect(clippy::too_many_lines, reason = "a table with a row per reason")]
+async fn every_reason_is_produced_through_the_pipeline() {
+    use EntityKind::{Coworker, CoworkerTimePass as Held, Tariff, TimePass};
+    let ada = |more: Value| {
+        (Coworker, merged(json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "MacAddresses": PHONE}), more))
+    };
+    let plain = || ada(json!({}));
+    let kind = |more: Value| (TimePass, merged(json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600}), more));
+    let day = || (TimePass, json!({"Id": 1, "Name": "Day"}));
+    let held = |more: Value| (Held, merged(json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1}), more));
+    let limited = |limit: &str| {
+        vec![
+            (Tariff, json!({"Id": 5, "Name": "Part time", limit: 1})),
+            ada(json!({"TariffId": 5})),
+            kind(json!({"CountsTowardsPlanLimits": true})),
+            held(json!({})),
+        ]
+    };
+    let card = || vec![Act::Tap("700")];
+    let hours = || vec![Act::Tap("700"), Act::Wait(60), Act::Tap("700")];
+    let two_days = || vec![Act::Tap("700"), Act::Out("700"), Act::Wait(24 * 60), Act::Tap("700")];
+    let cases: Vec<Case> = vec![
+        ("unrecognised_card", vec![], vec![Act::Tap("1234567")], "no coworker has this card"),
+        ("unrecognised_device", vec![], vec![Act::Heard], "no coworker has a device"),
+        (
+            "ambiguous_card",
+            vec![plain(), (Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "700"}))],
+            card(),
+            "more than one coworker has this card",
+        ),
+        (
+            "ambiguous_device",
+            vec![plain(), (Coworker, json!({"Id": 8, "FullName": "Bob", "MacAddresses": PHONE}))],
+            vec![Act::Heard],
+            "more than one coworker has a device",
+        ),
+        ("coworker_inactive", vec![ada(json!({"Active": false}))], card(), "not active"),
+        ("coworker_archived", vec![ada(json!({"Archived": true}))], card(), "archived"),
+        ("other_business", vec![ada(json!({"Businesses": [9]}))], card(), "does not belong"),
+        (
+            "network_not_allowed",
+            vec![ada(json!({"AllowNetworkCheckin": false}))],
+            vec![Act::Heard],
+            "may not check in by network",
+        ),
+        ("duress", vec![plain()], vec![Act::Event(DoorEventKind::Duress, None)], "duress"),
+        ("door_not_configured", vec![plain()], vec![Act::Elsewhere], "no [[door]]"),
+        (
+            "plan_limit_days_week",
+            limited("CheckinWeekLimit"),
+            two_days(),
+            "Part time\": 1 days from 2026-03-02 to 2026-03-08",
+        ),
+        ("plan_limit_days_month", limited("CheckinMonthLimit"), two_days(), "1 days from 2026-03-01 to 2026-03-31"),
+        ("plan_limit_days_cycle", limited("CheckinPricePlanLimit"), two_days(), "1 days from 2026-03-01 to 2026-03-31"),
+        ("plan_limit_hours_week", limited("HoursWeekLimit"), hours(), "1 hours from 2026-03-02 to 2026-03-08"),
+        ("plan_limit_hours_month", limited("HoursMonthLimit"), hours(), "1 hours from 2026-03-01 to 2026-03-31"),
+        ("plan_limit_hours_cycle", limited("HoursPricePlanLimit"), hours(), "1 hours from 2026-03-01 to 2026-03-31"),
+        ("no_valid_pass", vec![plain(), day()], card(), "pass"),
+        ("pass_archived", vec![plain(), kind(json!({"Archived": true})), held(json!({}))], card(), "Hours"),
+        (
+            "pass_not_for_customer",
+            vec![plain(), kind(json!({"OnlyForMembers": true})), held(json!({}))],
+            card(),
+            "Hours",
+        ),
+        ("pass_other_business", vec![plain(), kind(json!({"Businesses": [9]})), held(json!({}))], card(), "Hours"),
+        (
+            "pass_expired",
+            vec![plain(), kind(json!({})), held(json!({"ExpireDate": "2026-02-27"}))],
+            card(),
+            "was good to 2026-02-27",
+        ),
+        ("pass_used_up", vec![plain(), day(), held(json!({"RemainingUses": 1}))], two_days(), "Day"),
+        (
+            "pass_outside_hours",
+            vec![
+                plain(),
+                kind(json!({"TimeSlots": [{"DayOfWeek": 2, "FromTime": "09:00", "ToTime": "17:00"}]})),
+                held(json!({})),
+            ],
+            card(),
+            "is good Tue 09:00-17:00",
+        ),
+        (
+            "pass_no_network",
+            vec![plain(), kind(json!({"AllowNetworkCheckin": false})), held(json!({}))],
+            vec![Act::Heard],
+            "Hours",
+        ),
+        (
+            "pass_in_use",
+            vec![
+                plain(),
+                (Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"})),
+                kind(json!({})),
+                held(json!({})),
+                (EntityKind::Team, json!({"Id": 3, "Name": "Rocket", "TeamMembers": [7, 8], "ShareTimePasses": true})),
+            ],
+            vec![Act::Tap("700"), Act::Wait(5), Act::Tap("800")],
+            "of Ada is in use since 2026-03-02 09:00",
+        ),
+    ];
+    let mut seen = BTreeSet::new();
+    for (code, entities, acts, text) in cases {
+        let mut hub = Hub::new(entities).await;
+        for act in &acts {
+            hub.act(act).await;
+        }
+        let failed = hub.failed().await;
+        let last = failed.last().unwrap_or_else(|| panic!("{code}: nobody was refused"));
+        assert!(last.starts_with(&format!("{code}: ")) && last.contains(text), "{code}: {last}");
+        seen.insert(code.to_owned());
+    }
+    for refusal in Refusal::ALL {
+        let mut hub = Hub::new(vec![plain()]).await;
+        hub.act(&Act::Event(DoorEventKind::Denied, Some(refusal))).await;
+        let code = Reason::RefusedByController(refusal).code();
+        assert!(hub.failed().await.iter().any(|failed| failed.starts_with(&format!("{code}: "))), "{code}");
+        seen.insert(code.to_owned());
+    }
+    let all: BTreeSet<String> = Reason::all().map(|reason| reason.code().to_owned()).collect();
+    assert_eq!(seen, all, "each reason has its case here");
+}
+
+#[tokio::test]
+async fn with_a_day_pass_the_day_is_one_block_unless_every_visit_is_recorded() {
+    for (every, visits) in [(false, vec!["09:00-11:00 Day"]), (true, vec!["09:00-09:30 Day", "10:30-11:00 Day"])] {
+        let mut hub = Hub::new(day_pass()).await;
+        hub.change_site(|book| book.site.record_every_visit = every);
+        hub.taps(&[(0, true), (30, false), (90, true), (120, false)]).await;
+        assert_eq!(hub.visits().await, visits);
+    }
+}
+
+#[tokio::test]
+async fn with_a_time_pass_every_visit_is_its_own_and_uses_its_minutes() {
+    let mut hub = Hub::new(minutes(60)).await;
+    hub.taps(&[(0, true), (30, false), (90, true), (150, false)]).await;
+    assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30-11:00 Time auto"], "the minutes ran out at eleven");
+    assert_eq!(hub.failed().await, ["pass_used_up"].map(Hub::told), "and the front desk was told then");
+}
+
+#[tokio::test]
+async fn whoever_is_still_in_when_the_minutes_run_out_goes_on_by_the_next_pass_or_as_you_go() {
+    let mut entities = minutes(60);
+    entities.push((
+        EntityKind::TimePass,
+        json!({
+            "Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true,
+        }),
+    ));
+    let mut hub = Hub::new(entities).await;
+    hub.taps(&[(0, true), (100, false)]).await;
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:40 PayAsYouGo"]);
+    assert_eq!(hub.charges().await, ["45 min 450 final"]);
+    assert!(hub.failed().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_charge_is_provisional_while_somebody_is_in_and_final_when_they_leave() {
+    let as_you_go =
+        json!({"Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true});
+    let mut hub = Hub::new(vec![coworker(), (EntityKind::TimePass, as_you_go)]).await;
+    hub.act(&Act::Tap("700")).await;
+    assert_eq!(hub.charges().await, ["15 min 150"]);
+    hub.act(&Act::Wait(20)).await;
+    hub.gateway.restart().await;
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.charges().await, ["30 min 300 final"]);
+}
+
+#[tokio::test]
+async fn of_whom_the_network_hears_the_network_says_whether_they_stayed() {
+    let mut hub = Hub::new(minutes(60)).await;
+    hub.act(&Act::Heard).await;
+    for _ in 0..4 {
+        hub.act(&Act::Wait(20)).await;
+        hub.act(&Act::Heard).await;
+    }
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"], "to the end of the minutes: they were heard at ten");
+    assert_eq!(hub.failed().await, [Hub::told("pass_used_up")], "at ten, and once for the day");
+
+    let mut hub = Hub::new(minutes(60)).await;
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(40)).await;
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(60)).await;
+    assert_eq!(hub.visits().await, ["09:00-09:40 Time auto"], "never heard again: their minutes are not taken");
+}
+
+#[tokio::test]
+async fn a_slot_and_an_expiry_end_a_visit_when_they_come() {
+    let slot = json!({"TimeSlots": [{"DayOfWeek": 1, "FromTime": "08:00", "ToTime": "10:00"}]});
+    for (kind, held) in [(slot, json!({})), (json!({}), json!({"ExpireDate": "2026-03-02T10:00:00Z"}))] {
+        let mut hub = Hub::new(vec![
+            coworker(),
+            (EntityKind::TimePass, merged(json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600}), kind)),
+            (EntityKind::CoworkerTimePass, merged(json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1}), held)),
+        ])
+        .await;
+        hub.taps(&[(0, true), (90, false)]).await;
+        assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"]);
+        assert_eq!(hub.failed().await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn whom_an_import_archives_is_out_and_a_pass_that_it_takes_away_ends() {
+    let archived = (EntityKind::Coworker, json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "Archived": true}));
+    let mut hub = Hub::new(minutes(600)).await;
+    hub.taps(&[(0, true), (20, true)]).await;
+    hub.import(vec![archived]).await;
+    assert_eq!(hub.visits().await, ["09:00-09:20 Time auto"]);
+
+    let mut hub = Hub::new(minutes(600)).await;
+    hub.taps(&[(0, true), (20, true)]).await;
+    hub.import(vec![
+        coworker(),
+        (EntityKind::TimePass, json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600, "Archived": true})),
+        held(),
+    ])
+    .await;
+    assert_eq!(hub.visits().await, ["09:00-09:20 Time auto"]);
+    assert_eq!(hub.failed().await.len(), 1, "the front desk is told");
+}
+
+#[tokio::test]
+async fn an_import_that_leaves_the_pass_as_it_was_changes_nothing_and_more_minutes_last_longer() {
+    let mut hub = Hub::new(minutes(60)).await;
+    hub.taps(&[(0, true), (20, true)]).await;
+    hub.import(minutes(60)).await;
+    assert_eq!(hub.visits().await, ["09:00- Time"]);
+    hub.import(minutes(180)).await;
+    hub.taps(&[(150, false)]).await;
+    assert_eq!(hub.visits().await, ["09:00-11:30 Time"]);
+}
+
+#[tokio::test]
+async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_record_keeps_the_old() {
+    let plan = |id: i64, name: &str| (EntityKind::Tariff, json!({"Id": id, "Name": name}));
+    let person = |tariff: i64| {
+        (EntityKind::Coworker, json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "TariffId": tariff}))
+    };
+    let mut hub = Hub::new(vec![plan(5, "Full time"), person(5)]).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.import(vec![plan(5, "Full time"), plan(6, "Part time"), person(6)]).await;
+    hub.taps(&[(30, false), (60, true)]).await;
+    let store = &hub.gateway.pipeline.with.store;
+    let (from, to) = (WallTime::from_millis(0), at("2026-03-03T00:00:00Z"));
+    let records = store.checkins_between(BusinessId(1), from, to).await.expect("read");
+    let plans: Vec<_> = records.iter().map(|record| record.then.tariff.as_deref()).collect();
+    assert_eq!(plans, [Some("Full time"), Some("Part time")]);
+}
+
+#[tokio::test]
+async fn a_late_exit_gives_minutes_back_and_takes_a_failed_check_in_with_it() {
+    let mut hub = Hub::new(minutes(60)).await;
+    hub.taps(&[(0, true), (90, true)]).await;
+    let told = Hub::told("pass_used_up");
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"]);
+    assert_eq!(hub.failed().await, [told.clone(), told], "when the minutes ended, and at the door");
+    hub.late_exit(30).await;
+    assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30- Time"]);
+    assert!(hub.failed().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_record_keeps_what_an_earlier_directory_decided_when_something_comes_late() {
+    let mut hub = Hub::new(vec![coworker()]).await;
+    hub.taps(&[(0, true), (60, false), (90, true)]).await;
+    hub.change_site(|book| book.site.passes.asked = PassesAsked::Required);
+    hub.import(vec![coworker()]).await;
+    hub.late_exit(30).await;
+    let visits = hub.visits().await;
+    assert_eq!(visits.first().map(String::as_str), Some("09:00-09:30 None"), "{visits:?}");
+}
+
+enum Act {
+    Tap(&'static str),
+    Out(&'static str),
+    Elsewhere,
+    Event(DoorEventKind, Option<Refusal>),
+    Heard,
+    /// Minutes.
+    Wait(u64),
+}
+
+/// A site whose directory and clock the test holds.
+struct Hub {
+    gateway: Gateway,
+    version: i64,
+    taps: u32,
+    elapsed: u64,
+}
+
+impl Hub {
+    async fn new(entities: Vec<(EntityKind, Value)>) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
+        let site = site(chrono_tz::Tz::UTC);
+        let door = Door {
+            pattern: "main".to_owned(),
+            name: "Main".to_owned(),
+            on_in: DoorAction::CheckIn,
+            on_out: DoorAction::CheckOut,
+        };
+        let gateway = Gateway::with(folder, now, directory(1, entities), vec![door], site).await;
+        Self { gateway, version: 1, taps: 0, elapsed: 0 }
+    }
+
+    async fn act(&mut self, act: &Act) {
+        match *act {
+            Act::Tap(card) => self.door(card, "main", Direction::In, DoorEventKind::Granted, None).await,
+            Act::Out(card) => self.door(card, "main", Direction::Out, DoorEventKind::Granted, None).await,
+            Act::Elsewhere => self.door("700", "back", Direction::In, DoorEventKind::Granted, None).await,
+            Act::Event(kind, refusal) => self.door("700", "main", Direction::In, kind, refusal).await,
+            Act::Heard => {
+                let arrived = self.gateway.clock.now();
+                let seen = arrived.wall;
+                let presence = Presence {
+                    interface: "eth1".into(),
+                    mac: PHONE,
+                    since: seen,
+                    first_at: seen,
+                    last_at: seen,
+                    last_strong_at: Some(seen),
+                    frames: 1,
+                    arrived,
+                };
+                self.gateway.settle(Vec::new(), vec![presence]).await;
+            }
+            Act::Wait(minutes) => {
+                self.elapsed += minutes;
+                self.gateway.pass(Duration::from_mins(minutes)).await;
+            }
+        }
+    }
+
+    /// Taps of Ada, so many minutes after the start, in or out.
+    async fn taps(&mut self, taps: &[(u64, bool)]) {
+        for &(minute, inwards) in taps {
+            self.act(&Act::Wait(minute - self.elapsed)).await;
+            self.act(&if inwards { Act::Tap("700") } else { Act::Out("700") }).await;
+        }
+    }
+
+    /// Ada's exit, so many minutes after the start, which arrives now.
+    async fn late_exit(&mut self, minute: i64) {
+        let when = at(START).moved(minute * 60_000);
+        self.deliver("700", "main", (Direction::Out, DoorEventKind::Granted, None), when).await;
+    }
+
+    async fn door(&mut self, card: &str, door: &str, way: Direction, kind: DoorEventKind, refusal: Option<Refusal>) {
+        let when = self.gateway.clock.now().wall;
+        self.deliver(card, door, (way, kind, refusal), when).await;
+    }
+
+    async fn deliver(
+        &mut self,
+        card: &str,
+        door: &str,
+        (direction, kind, refusal): (Direction, DoorEventKind, Option<Refusal>),
+        event_at: WallTime,
+    ) {
+        self.taps += 1;
+        let credential =
+            Credential { kind: CredentialKind::Card, scope: None, value: card.to_owned(), spellings: Vec::new() };
+        let event =
+            DoorEvent { kind, door: DoorKey(door.to_owned()), direction, credential: Some(credential), refusal };
+        let sighting = Sighting {
+            key: SightingKey(self.taps.to_string()),
+            source: Arc::from("front"),
+            event_at,
+            time_quality: TimeQuality::Device,
+            arrived: self.gateway.clock.now(),
+            event,
+        };
+        let content = Content::Sightings(vec![sighting]);
+        self.gateway
+            .settle(vec![Delivery { source: "front".into(), content, receipt: Receipt::none() }], Vec::new())
+            .await;
+    }
+
+    async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {
+        self.version += 1;
+        self.gateway.change_directory(directory(self.version, entities));
+        self.gateway.settle(Vec::new(), Vec::new()).await;
+    }
+
+    fn change_site(&mut self, change: impl FnOnce(&mut Rulebook)) {
+        self.gateway.change_book(change);
+    }
+
+    fn told(code: &str) -> String {
+        let reason = Reason::from_code(code).expect("a reason");
+        reason.description_with(Some("\"Hours\""))
+    }
+
+    async fn failed(&self) -> Vec<String> {
+        let (from, to) = (WallTime::from_millis(0), at("2026-04-01T00:00:00Z"));
+        let failed = self.gateway.pipeline.with.store.failed_checkins_between(BusinessId(1), from, to).await;
+        failed.expect("read").into_iter().filter_map(|failed| failed.description).collect()
+    }
+
+    async fn visits(&self) -> Vec<String> {
+        let face = |at: WallTime| at.utc().format("%H:%M").to_string();
+        let line = |visit: &crate::engine::Visit| {
+            let kind = visit.pass.as_ref().map_or("None", |pass| match pass.kind {
+                PassKind::Day => "Day",
+                PassKind::Time => "Time",
+                PassKind::PayAsYouGo => "PayAsYouGo",
+            });
+            let auto = if visit.auto_checkout { " auto" } else { "" };
+            format!("{}-{} {kind}{auto}", face(visit.from), visit.to.map(face).unwrap_or_default())
+        };
+        self.gateway.visits_of(7).await.iter().map(line).collect()
+    }
+
+    async fn charges(&self) -> Vec<String> {
+        let charges = self.gateway.pipeline.with.store.charges(crate::record::CoworkerId(7)).await.expect("read");
+        let line = |charge: &crate::store::NewCharge| {
+            let last = if charge.to.is_some() { " final" } else { "" };
+            format!("{} min {}{last}", charge.charge.minutes, charge.charge.amount)
+        };
+        charges.iter().map(line).collect()
+    }
+}
+
+fn directory(version: i64, entities: Vec<(EntityKind, Value)>) -> Directory {
+    let mut entities = entities;
+    entities.sort_by_key(|(kind, _)| *kind);
+    let mut builder = Builder::new(version, "key");
+    for (kind, document) in entities {
+        let entity: Entity = kind.read(document).expect("an entity");
+        builder.add_as_of(entity, at(START));
+    }
+    builder.build()
+}
+
+fn merged(mut document: Value, more: Value) -> Value {
+    if let (Value::Object(document), Value::Object(more)) = (&mut document, more) {
+        document.extend(more);
+    }
+    document
+}
+
+fn coworker() -> (EntityKind, Value) {
+    (EntityKind::Coworker, json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "MacAddresses": PHONE}))
+}
+
+fn held() -> (EntityKind, Value) {
+    (EntityKind::CoworkerTimePass, json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1}))
+}
+
+fn day_pass() -> Vec<(EntityKind, Value)> {
+    vec![coworker(), (EntityKind::TimePass, json!({"Id": 1, "Name": "Day"})), held()]
+}
+
+/// Ada has a time pass with so many minutes left.
+fn minutes(left: u32) -> Vec<(EntityKind, Value)> {
+    let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": left});
+    let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600});
+    vec![coworker(), (EntityKind::TimePass, kind), (EntityKind::CoworkerTimePass, held)]
+}
