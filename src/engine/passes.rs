@@ -225,7 +225,8 @@ impl Usage {
     /// Adds what somebody used of a pass, to what is known of the same pass day.
     pub fn add_used(&mut self, pass: Uuid, more: Used) {
         let days = self.passes.entry(pass).or_default();
-        match days.iter_mut().find(|used| used.coworker == more.coworker && used.day == more.day) {
+        let same = |used: &Used| (used.coworker, used.day, used.again) == (more.coworker, more.day, more.again);
+        match days.iter_mut().find(|used| same(used)) {
             Some(used) => {
                 used.first = used.first.min(more.first);
                 used.seconds += more.seconds;
@@ -249,6 +250,9 @@ pub struct Used {
     pub seconds: u64,
     /// Since when a visit with it is open.
     pub open: Option<WallTime>,
+    /// These visits are being decided again: whose they are hands them in as [`Spent`], for everybody else they are as they
+    /// were.
+    pub again: bool,
 }
 
 /// What one person has of their plan's limits on one pass day.

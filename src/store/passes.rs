@@ -108,7 +108,8 @@ pub(crate) struct UsageQuery<'a> {
     pub(crate) calendar: &'a Calendar,
     /// The business that asks.
     pub(crate) business: BusinessId,
-    /// Who, with the beginning of their earliest visit at this business that is not counted, because it is decided now.
+    /// Who, with the beginning of their earliest visit at this business that is decided now: from there on their own visits
+    /// do not count, because the caller hands them in.
     pub(crate) people: &'a BTreeMap<CoworkerId, WallTime>,
 }
 
@@ -296,11 +297,10 @@ fn take_in(usage: &mut Usage, kind: Question, rows: &[Row], query: &UsageQuery<'
             from.is_some_and(|from| query.people.get(&coworker).is_some_and(|earliest| from >= *earliest))
         };
         match kind {
-            Question::Used if !decided_now(row.opt_time("alone")?) => {
-                let open = row.opt_time("open_from")?;
-                let seconds = seconds(row)?;
-                let first = row.time("first_from")?;
-                usage.add_used(row.uuid("guid")?, Used { coworker, day, first, seconds, open });
+            Question::Used => {
+                let (first, open) = (row.time("first_from")?, row.opt_time("open_from")?);
+                let (seconds, again) = (seconds(row)?, decided_now(row.opt_time("alone")?));
+                usage.add_used(row.uuid("guid")?, Used { coworker, day, first, seconds, open, again });
             }
             Question::Counted if !decided_now(row.opt_time("alone")?) => {
                 let counted = Counted { day, seconds: seconds(row)?, open: row.opt_time("open_from")? };
@@ -311,7 +311,7 @@ fn take_in(usage: &mut Usage, kind: Question, rows: &[Row], query: &UsageQuery<'
                 let charged = usage.charges.entry((coworker, day)).or_default();
                 charged.add(time_pass, row.int("unbounded")?, row.int("amount")?);
             }
-            Question::Used | Question::Counted | Question::Charged => {}
+            Question::Counted | Question::Charged => {}
         }
     }
     Ok(())

@@ -69,7 +69,7 @@ contract!(
     two_writers_do_not_both_open,
     a_second_opening_finds_the_schema_in_place,
     usage_is_summed_by_pass_person_and_pass_day,
-    visits_that_are_decided_now_are_in_no_usage,
+    visits_that_are_decided_now_are_told_apart,
     charges_are_replaced_and_taken_back,
     what_is_left_of_a_pass_counts_from_the_import_that_said_it,
     two_gateways_that_spend_one_pass_wait_for_each_other,
@@ -517,6 +517,7 @@ async fn usage_is_summed_by_pass_person_and_pass_day(fresh: Fresh) {
         first: at(first * HOUR),
         seconds: hours * 3600,
         open: open.map(|open| at(open * HOUR)),
+        again: false,
     };
     let mut usage = fresh.usage(&directory, &[(1, 60)]).await;
     let mut rows = usage.passes.remove(&ADAS).expect("Ada's pass is used");
@@ -532,24 +533,29 @@ async fn usage_is_summed_by_pass_person_and_pass_day(fresh: Fresh) {
     assert_eq!(usage, Usage::default(), "nothing of anybody else");
 }
 
-async fn visits_that_are_decided_now_are_in_no_usage(fresh: Fresh) {
+async fn visits_that_are_decided_now_are_told_apart(fresh: Fresh) {
     let directory = fresh.imports(PASSES, 0).await;
     for (coworker, business, from) in [(1, 1, 30), (1, 1, 32), (1, 2, 34), (2, 1, 36), (2, 1, 40)] {
         fresh.with_pass(coworker, business, from, Some(from + 1)).await;
     }
-    let hours = |usage: &Usage| {
-        let of = |id| usage.passes.get(&ADAS).into_iter().flatten().filter(move |used| used.coworker == CoworkerId(id));
-        [1, 2].map(|id| of(id).map(|used| used.seconds / 3600).sum::<u64>())
+    let hours = |usage: &Usage, again: bool| {
+        let used = || usage.passes.get(&ADAS).into_iter().flatten().filter(|used| used.again == again);
+        let of = |id| {
+            used().filter(move |used| used.coworker == CoworkerId(id)).map(|used| used.seconds / 3600).sum::<u64>()
+        };
+        [1, 2].map(of)
     };
-    for (asked, expected, counted) in [
-        (&[(1, 50)][..], [3, 2], 3),
-        (&[(1, 32)], [2, 2], 2),
-        (&[(1, 30)], [1, 2], 1),
-        (&[(1, 33), (2, 40)], [3, 1], 3),
-        (&[(1, 31), (2, 35)], [2, 0], 2),
+    for (asked, expected, again, counted) in [
+        (&[(1, 50)][..], [3, 2], [0, 0], 3),
+        (&[(1, 32)], [2, 2], [1, 0], 2),
+        (&[(1, 30)], [1, 2], [2, 0], 1),
+        (&[(1, 33), (2, 40)], [3, 1], [0, 1], 3),
+        (&[(1, 31), (2, 35)], [2, 0], [1, 2], 2),
     ] {
         let usage = fresh.usage(&directory, asked).await;
-        assert_eq!(hours(&usage), expected, "{asked:?}");
+        assert_eq!(hours(&usage, false), expected, "{asked:?}");
+        // For the others who share the pass they are as they were.
+        assert_eq!(hours(&usage, true), again, "{asked:?}");
         let days = usage.people.get(&CoworkerId(1)).into_iter().flatten();
         assert_eq!(days.map(|day| day.seconds / 3600).sum::<u64>(), counted, "{asked:?}");
     }

@@ -13,7 +13,7 @@ use std::{
 
 use chrono::{Datelike, Days, NaiveTime};
 
-use super::{Case, PassEnd, PassKind, PassUse, Refused};
+use super::{Case, PassEnd, PassKind, PassUse, Refused, Used};
 use crate::{
     clock::WallTime,
     directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
@@ -174,7 +174,7 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 /// Has this person begun this pass day with it?
 fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.calendar.date_of(case.day.start));
-    let before = case.usage.passes.get(&pass.guid).into_iter().flatten().map(|used| (used.coworker, used.day));
+    let before = known(case, pass).map(|used| (used.coworker, used.day));
     let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
     let mut used = before.chain(now.map(|visit| (visit.coworker, visit.day.start)));
     let by_us = used.any(|(who, day)| who == id && case.calendar.date_of(day) == today);
@@ -185,13 +185,19 @@ fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
     by_us || imported
 }
 
+/// What the database says of the use of a pass, but for the visits that are handed in.
+fn known<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
+    let id = case.ask.coworker.id;
+    let all = case.usage.passes.get(&pass.guid).into_iter().flatten();
+    all.filter(move |used| !used.again || used.coworker != id)
+}
+
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
 /// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
 /// same day.
 fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
-    let known = case.usage.passes.get(&pass.guid).map_or(&[][..], Vec::as_slice);
     let (mut deducted, mut days) = (BTreeSet::new(), BTreeSet::new());
-    for used in known {
+    for used in known(case, pass) {
         let key = (used.coworker, case.calendar.date_of(used.day));
         days.insert(key);
         if used.first >= pass.basis_at {
@@ -209,7 +215,7 @@ fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
 
 /// The seconds that are left of a time pass. A visit that ended before the import is in what the import said.
 fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
-    let known: u64 = case.usage.passes.get(&pass.guid).into_iter().flatten().map(|used| used.seconds).sum();
+    let known: u64 = known(case, pass).map(|used| used.seconds).sum();
     let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
     let now = now.filter_map(|visit| Some((visit.from, visit.to.filter(|to| *to >= pass.basis_at)?)));
     let now: u64 = now.map(|(from, to)| to.since(from).as_secs()).sum();
@@ -220,7 +226,7 @@ fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
 /// import, and would lock people out until the next one; it is not looked at.
 fn in_use_since(case: &Case<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
-    let known = case.usage.passes.get(&pass.guid).into_iter().flatten().filter_map(|used| used.open);
+    let known = known(case, pass).filter_map(|used| used.open);
     let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid) && visit.to.is_none_or(|to| at < to));
     known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
 }

@@ -383,9 +383,12 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{pass} {who} {visit:?}");
         let mut usage = Usage::default();
         let (coworker, day, first) = (spent.coworker, spent.day.start, spent.from);
-        usage.add_used(guid, Used { coworker, day, first, seconds: 3600, open: None });
+        usage.add_used(guid, Used { coworker, day, first, seconds: 3600, open: None, again: false });
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{pass} {who} {visit:?} in the database");
         assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} in both");
+        let used = usage.passes.values_mut().flatten();
+        used.for_each(|used| used.again = true);
+        assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} decided again");
     }
 }
 
@@ -400,7 +403,10 @@ fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
     {
         let mut usage = Usage::default();
         let (day, first) = (at(day), at(day).plus(Duration::from_hours(4)));
-        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first, seconds: 60, open: None });
+        usage.add_used(
+            site.guid(1),
+            Used { coworker: CoworkerId(1), day, first, seconds: 60, open: None, again: false },
+        );
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day}");
     }
 }
@@ -417,7 +423,10 @@ fn what_was_used_before_the_import_is_in_what_it_said() {
         let site = Site::said(text.clone(), at(said));
         let mut usage = Usage::default();
         let day = site.calendar.pass_day(at(monday)).start;
-        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first: at(monday), seconds: 0, open: None });
+        usage.add_used(
+            site.guid(1),
+            Used { coworker: CoworkerId(1), day, first: at(monday), seconds: 0, open: None, again: false },
+        );
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{said}");
     }
 }
@@ -437,7 +446,7 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
     let used = |seconds, open: Option<&str>| {
         let (day, first) = (at("2026-01-12T00:00:00Z"), at("2026-01-12T09:00:00Z"));
         let mut usage = Usage::default();
-        usage.add_used(guid, Used { coworker: CoworkerId(2), day, first, seconds, open: open.map(at) });
+        usage.add_used(guid, Used { coworker: CoworkerId(2), day, first, seconds, open: open.map(at), again: false });
         usage
     };
     assert_eq!(left(&Usage::default(), &[]), "36000");
@@ -449,6 +458,22 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
     assert_eq!(left(&used(0, Some("2026-01-14T10:01:00Z")), &[]), "36000");
     assert_eq!(left(&used(0, None), &[site.spent(2, guid, "09:00", None)]), "pass_in_use");
     assert_eq!(left(&used(0, None), &[site.spent(2, guid, "09:00", Some("10:30"))]), "pass_in_use");
+}
+
+#[test]
+fn a_visit_that_is_decided_again_counts_for_everybody_but_its_own_person() {
+    let site = Site::of(json!({
+        "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1, 2], "ShareTimePasses": true}],
+        "TimePasses": [{"Id": 1, "Name": "10 hours", "MinutesIncluded": 600}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
+    }));
+    let (day, first) = (at("2026-01-14T00:00:00Z"), at("2026-01-14T09:00:00Z"));
+    for (seconds, open) in [(0, Some(first)), (36_000, None)] {
+        let mut usage = Usage::default();
+        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first, seconds, open, again: true });
+        let may = [1, 2].map(|who| site.answer(who, CheckinSource::DoorAccess, NOW, &usage, &[]).is_ok());
+        assert_eq!(may, [true, false], "{open:?}");
+    }
 }
 
 #[test]
