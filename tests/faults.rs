@@ -157,10 +157,11 @@ fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() 
     kills(&home, &broker, 5000);
 }
 
-/// Cuts the power so many times in the middle of a stream of taps; how many taps the broker was told are safe, and are
-/// not in the database.
-fn lost_in_power_cuts(power: &PowerCut, cuts: u32) -> i64 {
-    const SLICE: u32 = 300;
+/// Cuts the power, or only kills, so many times in the middle of a stream of taps; how many taps the broker delivered, or
+/// with QoS 1 was told are safe, and are not in the database.
+fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64 {
+    let settled = if qos == 0 { "checkind_decisions_total" } else { "checkind_mqtt_acknowledged_total" };
+    let environment = power.map(PowerCut::environment).unwrap_or_default();
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     home.import(&people(PEOPLE + 1, &[]));
@@ -168,13 +169,13 @@ fn lost_in_power_cuts(power: &PowerCut, cuts: u32) -> i64 {
     daemon.wait_until_ready();
     daemon.stop();
     for cut in 0..cuts {
-        let mut daemon = home.start_by(&[BINARY], &power.environment());
+        let mut daemon = home.start_by(&[BINARY], &environment);
         daemon.wait_until_ready();
         thread::scope(|scope| {
-            let taps = (cut * SLICE..(cut + 1) * SLICE).map(tap);
-            scope.spawn(|| broker.publish_lines("flat/events", taps, 1));
-            let enough = u64::from(SLICE / 10 * (1 + cut % 8));
-            wait_for("acknowledged taps", LIMIT, || match daemon.metric("checkind_mqtt_acknowledged_total", "") {
+            let taps = (cut * slice..(cut + 1) * slice).map(tap);
+            scope.spawn(|| broker.publish_lines("flat/events", taps, qos));
+            let enough = u64::from(slice / 10 * (1 + cut % 8));
+            wait_for("settled taps", LIMIT, || match daemon.metric(settled, "") {
                 now if now >= enough => Ok(()),
                 now => Err(format!("{now} of {enough}\n{}", daemon.log())),
             });
@@ -182,26 +183,30 @@ fn lost_in_power_cuts(power: &PowerCut, cuts: u32) -> i64 {
             thread::sleep(Duration::from_millis(u64::from(cut * 7 % 31)));
             daemon.kill();
         });
-        power.cut(if cut % 2 == 0 { Unsynced::Lost } else { Unsynced::Some(cut as usize / 2) });
+        if let Some(power) = power {
+            power.cut(if cut % 2 == 0 { Unsynced::Lost } else { Unsynced::Some(cut as usize / 2) });
+        }
     }
     let mut daemon = home.start();
     daemon.wait_until_ready();
     // The last one comes after everything that the broker still had.
-    broker.publish("flat/events", flat_event(cuts * SLICE, card(PEOPLE + 1), Way::In, now()).as_bytes(), 1);
+    broker.publish("flat/events", flat_event(cuts * slice, card(PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for("the last tap", LIMIT, || {
         let last = format!("SELECT count(*) FROM checkins WHERE coworker_id = {}", PEOPLE + 1);
         if home.ledger().try_number(&last)? == 1 { Ok(()) } else { Err(daemon.log()) }
     });
-    daemon.adds_up();
+    if qos == 1 {
+        daemon.adds_up();
+    }
     daemon.stop();
     assert_eq!(home.ledger().texts("PRAGMA integrity_check"), [["ok"]]);
-    i64::from(cuts * SLICE) + 1 - home.ledger().count("sightings")
+    i64::from(cuts * slice) + 1 - home.ledger().count("sightings")
 }
 
 #[test]
 fn twenty_power_cuts_take_away_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().expect("a temporary directory");
-    assert_eq!(lost_in_power_cuts(&PowerCut::new(folder.path()), 20), 0);
+    assert_eq!(lost_in_cuts(Some(&PowerCut::new(folder.path())), 1, 20, 300), 0);
 }
 
 /// The same with commits that are not synced, as with `synchronous=NORMAL`, which the product does not offer: the
@@ -210,7 +215,14 @@ fn twenty_power_cuts_take_away_nothing_that_was_acknowledged() {
 #[test]
 fn power_cuts_take_away_what_was_acknowledged_if_commits_were_not_synced() {
     let folder = tempfile::tempdir().expect("a temporary directory");
-    let lost = lost_in_power_cuts(&PowerCut::new(folder.path()).without_synced_commits(), 4);
+    let lost = lost_in_cuts(Some(&PowerCut::new(folder.path()).without_synced_commits()), 1, 4, 300);
+    assert!(lost > 0, "nothing was lost");
+}
+
+/// The kills above come in the middle of something: what the broker does not keep until it is acknowledged is lost.
+#[test]
+fn kills_take_away_what_needs_no_acknowledgement() {
+    let lost = lost_in_cuts(None, 0, 3, 2000);
     assert!(lost > 0, "nothing was lost");
 }
 

@@ -137,6 +137,10 @@ class Soak:
         first, last = max(self.memory[:quarter]), max(self.memory[-quarter:])
         print(f"{self.published:,} messages, {rows:,} rows, {doubled} people in twice, file {whole}")
         print("faults:", ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items())))
+        log = (self.place.folder / "log").read_text()
+        raised = sorted(set(part.split('"')[0] for part in log.split('condition="')[1:]))
+        counts = {name: log.count(f'condition="{name}"') - log.count(f'{name} is over') for name in raised}
+        print("conditions:", ", ".join(f"{count} × {name}" for name, count in counts.items()))
         print(f"resident: {first:.1f} MiB at most in the first quarter, {last:.1f} MiB in the last")
         return rows == self.published and not doubled and whole == "ok" and last <= first + GROWTH
 
