@@ -140,6 +140,8 @@ pub struct Doorkeeper<'a> {
     pub usage: &'a Usage,
     /// From when on the visits themselves say what they use.
     pub decided_from: WallTime,
+    /// What others of the same batch have just begun to use.
+    pub others: &'a [Spent],
 }
 
 impl Gate for Doorkeeper<'_> {
@@ -174,7 +176,8 @@ impl Doorkeeper<'_> {
         };
         let ask = Ask { coworker, business: self.site.business, by, at };
         let decided = standing.visits().iter().filter(|visit| visit.from >= self.decided_from);
-        let also: Vec<Spent> = decided.map(|visit| visit.spent(&self.calendar)).collect();
+        let also = decided.map(|visit| visit.spent(&self.calendar)).chain(self.others.iter().copied());
+        let also: Vec<Spent> = also.collect();
         match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &also) {
             Ok(Entitlement::Unchecked) => Admission::Admitted(None),
             Ok(Entitlement::Pass(pass)) => Admission::Admitted(Some(pass)),

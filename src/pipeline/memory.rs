@@ -61,13 +61,13 @@ struct OpenVisit {
 struct Recent {
     /// The last thing that the log knew.
     frontier: WallTime,
-    /// The taps that were not repetitions, of the debounce time before it.
+    /// The taps that were not repetitions, of a while before it.
     taps: Taps,
     decided: BootTime,
 }
 
-/// When each tap (see [`walk`](super::walk)) last was one, and not a repetition.
-pub(super) type Taps = BTreeMap<String, WallTime>;
+/// When each tap (see [`walk`](super::walk)) was one, and not a repetition.
+pub(super) type Taps = BTreeMap<String, BTreeSet<WallTime>>;
 
 /// The pipeline's memory.
 #[derive(Clone, Debug)]

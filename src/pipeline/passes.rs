@@ -292,6 +292,22 @@ async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_
 }
 
 #[tokio::test]
+async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them() {
+    let mut entities = minutes(60);
+    entities.push((EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"})));
+    entities
+        .push((EntityKind::Team, json!({"Id": 3, "Name": "Rocket", "TeamMembers": [7, 8], "ShareTimePasses": true})));
+    let mut hub = Hub::new(entities).await;
+    let when = hub.gateway.clock.now().wall;
+    let both =
+        ["700", "800"].map(|card| hub.delivery(card, "main", (Direction::In, DoorEventKind::Granted, None), when));
+    hub.gateway.settle(both.into(), Vec::new()).await;
+    assert_eq!(hub.visits().await, ["09:00- Time"]);
+    assert!(hub.failed().await.iter().all(|failed| failed.starts_with("pass_in_use")));
+    assert_eq!(hub.failed().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_late_exit_gives_minutes_back_and_takes_a_failed_check_in_with_it() {
     let mut hub = Hub::new(minutes(60)).await;
     hub.taps(&[(0, true), (90, true)]).await;
@@ -398,9 +414,20 @@ impl Hub {
         &mut self,
         card: &str,
         door: &str,
-        (direction, kind, refusal): (Direction, DoorEventKind, Option<Refusal>),
+        what: (Direction, DoorEventKind, Option<Refusal>),
         event_at: WallTime,
     ) {
+        let delivery = self.delivery(card, door, what, event_at);
+        self.gateway.settle(vec![delivery], Vec::new()).await;
+    }
+
+    fn delivery(
+        &mut self,
+        card: &str,
+        door: &str,
+        (direction, kind, refusal): (Direction, DoorEventKind, Option<Refusal>),
+        event_at: WallTime,
+    ) -> Delivery {
         self.taps += 1;
         let credential =
             Credential { kind: CredentialKind::Card, scope: None, value: card.to_owned(), spellings: Vec::new() };
@@ -415,9 +442,7 @@ impl Hub {
             event,
         };
         let content = Content::Sightings(vec![sighting]);
-        self.gateway
-            .settle(vec![Delivery { source: "front".into(), content, receipt: Receipt::none() }], Vec::new())
-            .await;
+        Delivery { source: "front".into(), content, receipt: Receipt::none() }
     }
 
     async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {

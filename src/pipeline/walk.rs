@@ -33,6 +33,10 @@ use crate::{
 /// every minute fills four lines an hour.
 const LOG_SPAN: Duration = Duration::from_mins(15);
 
+/// How long a tap is known from memory: what a broker kept back during a burst arrives within it. The debounce time keeps
+/// them apart, so that there are some hundred of one card at one door.
+const REMEMBERED: Duration = Duration::from_mins(10);
+
 /// The kind of a line that a timer wrote.
 pub(super) const TIMER: &str = "timer";
 
@@ -173,11 +177,16 @@ pub(super) enum Span {
 
 /// Is a tap at this instant the repetition of one of these, whatever else comes late?
 pub(super) fn is_known_repetition(taps: &Taps, tap: &str, at: WallTime, debounce: Duration) -> bool {
-    taps.get(tap).is_some_and(|first| is_repeated(*first, at, debounce))
+    let before = taps.get(tap).and_then(|known| known.range(..=at).next_back());
+    before.is_some_and(|first| at.since(*first) < debounce)
 }
 
-fn is_repeated(first: WallTime, at: WallTime, debounce: Duration) -> bool {
-    first <= at && at.since(first) < debounce
+fn recent(mut taps: Taps, since: WallTime) -> Taps {
+    taps.retain(|_, known| {
+        *known = known.split_off(&since);
+        !known.is_empty()
+    });
+    taps
 }
 
 /// What a walk has come to.
@@ -217,7 +226,9 @@ impl Walk<'_> {
                     if entry.repeats(&taps, self.debounce) {
                         Decision::recorded(Note::RepeatedTap)
                     } else {
-                        taps.extend(entry.tap().map(|tap| (tap, entry.at())));
+                        if let Some(tap) = entry.tap() {
+                            taps.entry(tap).or_default().insert(entry.at());
+                        }
                         door(&mut timeline, said, entry)
                     }
                 }
@@ -236,8 +247,7 @@ impl Walk<'_> {
         timeline.run_out(quiet_until, self.now);
         self.note_ended(&mut timeline, &mut walked);
         let last = entries.last().map_or(self.now, Entry::at);
-        taps.retain(|_, at| is_repeated(*at, last, self.debounce) || *at > last);
-        walked.taps = taps;
+        walked.taps = recent(taps, last.minus(REMEMBERED.max(self.debounce)));
         walked.heard &= timeline.standing().open().is_some();
         walked.standing = timeline.into_standing();
         walked
