@@ -317,7 +317,9 @@ impl Mapping {
         let document = self.document(payload)?;
         let base = document.pointer(&self.base).ok_or(RejectReason::BadField)?;
         let views = self.views(&levels, base)?;
-        let (mut sightings, mut first_fault) = (Vec::new(), None);
+        // Nearly every message says one thing, and thousands of them are held when the database is slow; a vector that
+        // grows by itself has room for four.
+        let (mut sightings, mut first_fault) = (Vec::with_capacity(1), None);
         for (ordinal, view) in views.iter().enumerate() {
             match self.sighting(view, topic, ordinal, arrived) {
                 Ok(Some(sighting)) if self.keeps(meta, view, &sighting) => sightings.push(sighting),
