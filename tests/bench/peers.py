@@ -38,13 +38,13 @@ client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="door")
 client.max_inflight_messages_set(0)
 client.connect("127.0.0.1", port)
 client.loop_start()
-stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 60))
 began = time.monotonic()
 for number in range(count):
     pause = began + number / rate - time.monotonic()
     if pause > 0:
         time.sleep(pause)
     at = time.time_ns()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at // 1_000_000_000))
     way = "in" if number // people % 2 == 0 else "out"
     client.publish("flat/events", json.dumps({"id": f"n{number}", "door": "side", "card": str(1_000_000 + number % people),
         "result": "granted", "direction": way, "time": stamp, "sent": at}), qos=1)
