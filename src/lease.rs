@@ -1,6 +1,6 @@
 //! Active and standby: of several gateways of one site only the one that holds the lease works.
 //!
-//! The lease is a row of the shared database ([`LASTS`]), prolonged every [`EVERY`]. A standby opens no session at the
+//! The lease is a row of the shared database ([`LASTS`]), prolonged every few seconds. A standby opens no session at the
 //! broker and decides nothing; it asks every second, so that it takes over within twelve seconds of the holder's last
 //! word, and at once after an orderly end.
 //!

@@ -269,7 +269,7 @@ pub struct Counted {
 /// May they come in, and by which pass?
 ///
 /// The limits of the plan come first and are hard, also for whoever holds spare passes; then what they hold, in the
-/// order of [`choice`]; then pay-as-you-go.
+/// order of `src/docs/passes.md`; then pay-as-you-go.
 ///
 /// # Errors
 /// Why not. Where several passes fail, the reason is that of the nearest miss.
