@@ -397,7 +397,7 @@ impl Pipeline {
         let spoken = plan::who(&new, &presences, &directory);
         let horizon = plan::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
-        let questions = Questions::new(&spoken, &frontiers, &book, &self.memory, now.wall);
+        let questions = Questions::new(&everybody, &spoken, &frontiers, &book, &self.memory, now.wall);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;

@@ -363,7 +363,11 @@ impl Supervisor {
     ) -> anyhow::Result<()> {
         let place = self.start_api(store).await?;
         let (alive, alive_reader) = watch::channel(None);
-        let book = self.settings.site.clone().map(|site| Rulebook { site, doors: self.settings.doors.clone() });
+        let book = self.settings.site.clone().map(|site| Rulebook {
+            site,
+            doors: self.settings.doors.clone(),
+            log_kept: self.settings.retention.sightings,
+        });
         match (book, self.settings.lease.clone()) {
             (Some(book), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut ground.captures))?;
@@ -738,7 +742,11 @@ impl Supervisor {
         if let (Some(book), Some(site)) = (&self.book, &new.site)
             && !restart.contains(&"site.business")
         {
-            book.send_replace(Arc::new(Rulebook { site: site.clone(), doors: new.doors.clone() }));
+            book.send_replace(Arc::new(Rulebook {
+                site: site.clone(),
+                doors: new.doors.clone(),
+                log_kept: new.retention.sightings,
+            }));
         }
         let old = std::mem::replace(&mut self.settings, new);
         if restart.contains(&"site.business") {

@@ -1,5 +1,7 @@
 //! PURE. Who is it, and may this sighting open a check-in? (`design` 4.3, in its order; the first check that fails is the reason.)
 
+use uuid::Uuid;
+
 use super::{
     Admission, Claim, DoorClaim, Gate, Standing, Told, Visit,
     calendar::Calendar,
@@ -136,10 +138,10 @@ pub struct Doorkeeper<'a> {
     pub directory: &'a Directory,
     /// Who; none when the directory has lost them.
     pub coworker: Option<&'a Coworker>,
-    /// What was used of passes and limits, but for the visits that begin at or after `decided_from`.
+    /// What was used of passes and limits.
     pub usage: &'a Usage,
-    /// From when on the visits themselves say what they use.
-    pub decided_from: WallTime,
+    /// Visits that are counted there; the others say themselves what they use.
+    pub counted: &'a [Uuid],
     /// What others of the same batch have just begun to use.
     pub others: &'a [Spent],
 }
@@ -175,7 +177,7 @@ impl Doorkeeper<'_> {
             return Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
         };
         let ask = Ask { coworker, business: self.site.business, by, at };
-        let decided = standing.visits().iter().filter(|visit| visit.from >= self.decided_from);
+        let decided = standing.visits().iter().filter(|visit| !self.counted.contains(&visit.unique_id));
         let also = decided.map(|visit| visit.spent(&self.calendar)).chain(self.others.iter().copied());
         let also: Vec<Spent> = also.collect();
         match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &also) {

@@ -137,7 +137,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
     Pipeline::new(Surroundings {
         clock,
         store: fresh.store.clone(),
-        book: watch::channel(Arc::new(Rulebook { site: site(), doors: vec![any] })).1,
+        book: watch::channel(Arc::new(Rulebook { site: site(), doors: vec![any], log_kept: None })).1,
         directory: watch::channel(Arc::new(people.build())).1,
         hearing: Hearing::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),

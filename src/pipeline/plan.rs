@@ -42,6 +42,8 @@ pub struct Rulebook {
     pub site: Site,
     /// `[[door]]`.
     pub doors: Vec<Door>,
+    /// How long the sighting log is kept; none for ever. Nothing older is decided again.
+    pub log_kept: Option<Duration>,
 }
 
 impl Rulebook {
@@ -120,7 +122,9 @@ pub(super) struct Questions {
 
 impl Questions {
     /// `frontiers` are the last things that the log knows of each.
+    /// `everybody` includes those of whom only sightings came that were decided before.
     pub(super) fn new(
+        everybody: &BTreeMap<CoworkerId, Spoken>,
         spoken: &BTreeMap<CoworkerId, Spoken>,
         frontiers: &BTreeMap<CoworkerId, WallTime>,
         book: &Rulebook,
@@ -128,7 +132,9 @@ impl Questions {
         now: WallTime,
     ) -> Self {
         let calendar = book.rules().calendar;
-        let oldest = now.minus(DECIDED_AGAIN);
+        // Retention may have taken a part of its last day.
+        let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
+        let oldest = now.minus(DECIDED_AGAIN.min(kept));
         let debounce = book.site.debounce;
         let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
             let frontier = *frontiers.get(coworker)?;
@@ -145,11 +151,11 @@ impl Questions {
                     if tap.is_some() { at.minus(debounce) } else { *at }
                 },
             );
-            let first = first.min().filter(|first| *first >= oldest)?;
+            let first = first.filter(|first| *first >= oldest).min()?;
             Some((*coworker, calendar.pass_day(first).start))
         };
         let again: BTreeMap<CoworkerId, WallTime> = spoken.iter().filter_map(late).collect();
-        let standings = spoken.iter().map(|(coworker, spoken)| {
+        let standings = everybody.iter().map(|(coworker, spoken)| {
             let day = || calendar.pass_day(spoken.earliest).start;
             let earliest = match (again.get(coworker), book.site.network_opens) {
                 (Some(from), _) => *from,
@@ -341,8 +347,8 @@ impl<'a> Plan<'a> {
     /// Decides what is new of a coworker; all since then, when something came late.
     fn walk(&mut self, coworker: &Coworker, mut entries: Vec<Entry>, new_id: &mut dyn FnMut() -> Uuid) {
         let person = self.person(coworker);
-        let others = self.spent_by_others(coworker.id);
-        let doorkeeper = Doorkeeper { others: &others, ..self.doorkeeper(coworker.id) };
+        let (others, counted) = (self.spent_by_others(coworker.id), self.counted(coworker.id));
+        let doorkeeper = Doorkeeper { others: &others, counted: &counted, ..self.doorkeeper(coworker.id) };
         let blank = self.blank();
         let walk = self.walk_of(&person, &doorkeeper, &blank);
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
@@ -354,8 +360,13 @@ impl<'a> Plan<'a> {
             let again = || Entry::again(&past.lines, &walked_before, version);
             let kept = walk::is_complete(&walked_before, past).then(again).flatten();
             if let Some(kept) = kept {
+                let came = entries.len();
+                let known: BTreeSet<&SightingKey> = past.lines.iter().map(|line| &line.key).collect();
+                entries.retain(|entry| !entry.is_among(&known));
+                let twice = came - entries.len();
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
+                walked.outcomes.extend(std::iter::repeat_n((Outcome::Duplicate, None, None), twice));
                 let difference = walked.compare(&walked_before, &base, past);
                 self.decided_again += 1;
                 self.gone.visits.extend(difference.visits);
@@ -376,10 +387,11 @@ impl<'a> Plan<'a> {
         let (repeated, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.repeats(&taps, debounce));
         let (late, entries): (Vec<Entry>, Vec<Entry>) =
-            entries.into_iter().partition(|entry| frontier.is_some_and(|frontier| entry.at() < frontier));
+            entries.into_iter().partition(|entry| last_of(&standing, horizon).is_some_and(|last| entry.at() < last));
+        let calendar = self.rules.calendar;
         let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
-        walked.note_all(late, Note::Late);
-        walked.note_all(repeated, Note::RepeatedTap);
+        walked.note_all(late, Note::Late, &calendar);
+        walked.note_all(repeated, Note::RepeatedTap, &calendar);
         if sure {
             self.remember(coworker.id, &walked);
         }
@@ -423,9 +435,16 @@ impl<'a> Plan<'a> {
             directory: self.directory,
             coworker: self.directory.coworker(coworker),
             usage: &self.usage,
-            decided_from: self.decided_from.get(&coworker).copied().unwrap_or(self.now.wall),
+            counted: &[],
             others: &[],
         }
+    }
+
+    /// The visits that are in what was used before.
+    fn counted(&self, coworker: CoworkerId) -> Vec<Uuid> {
+        let from = self.decided_from.get(&coworker).copied().unwrap_or(self.now.wall);
+        let before = self.before.get(&coworker).map_or(&[][..], Standing::visits);
+        before.iter().filter(|visit| visit.from < from).map(|visit| visit.unique_id).collect()
     }
 
     /// What others of this batch have just begun to use of the passes that they share with this person.
@@ -636,7 +655,8 @@ impl<'a> Plan<'a> {
                 business: open.business,
                 business_name: open.business_name.clone(),
             };
-            let (doorkeeper, blank) = (self.doorkeeper(due.coworker), self.blank());
+            let (counted, blank) = (self.counted(due.coworker), self.blank());
+            let doorkeeper = Doorkeeper { counted: &counted, ..self.doorkeeper(due.coworker) };
             let walk = self.walk_of(&person, &doorkeeper, &blank);
             let walked = walk.time_out(standing.clone(), due.timeout, at, &mut new_id);
             self.take(due.coworker, walked);
@@ -672,9 +692,10 @@ impl<'a> Plan<'a> {
             let Some(rules) = &self.book.site.passes.pay_as_you_go else { continue };
             let calendar = &self.rules.calendar;
             let till = Till { directory: self.directory, rules, calendar, usage: &self.usage };
-            let from = self.decided_from.get(coworker).copied().unwrap_or(self.now.wall);
-            let first = standing.visits().partition_point(|visit| visit.from < from);
-            charges.extend(till.charges(standing.visits().get(first..).unwrap_or_default(), before));
+            let counted = self.counted(*coworker);
+            let decided = standing.visits().iter().filter(|visit| !counted.contains(&visit.unique_id));
+            let decided: Vec<&Visit> = decided.collect();
+            charges.extend(till.charges(&decided, before));
         }
         (charges, taken_back)
     }
@@ -747,9 +768,14 @@ impl<'a> Plan<'a> {
             if repeated(failure) { (Outcome::Recorded, None) } else { (outcome, reason) }
         });
         let calendar = self.rules.calendar;
+        // Also of those of whom nothing was decided: what the database says of them may be news, after a commit of which no
+        // answer came, or when another gateway decides too.
+        let untouched = self.before.into_iter().filter(|(coworker, _)| !self.after.contains_key(coworker));
+        let untouched: Vec<_> = untouched.collect();
         let settled = self
             .after
             .into_iter()
+            .chain(untouched)
             .map(|(coworker, standing)| (coworker, standing.into_visits().into_iter().rev().take(4).collect()))
             .collect();
         let reports = self.failures.iter().filter(|failure| failure.reason == Reason::UnrecognisedDevice);
@@ -766,6 +792,12 @@ impl<'a> Plan<'a> {
             left_out: self.left_out,
         }
     }
+}
+
+/// The last that the visits know of somebody; what a clock that was ahead wrote is left out.
+fn last_of(standing: &Standing, horizon: WallTime) -> Option<WallTime> {
+    let last = |visit: &Visit| visit.to.unwrap_or(visit.from).max(visit.last_activity);
+    standing.visits().iter().map(last).filter(|at| *at <= horizon).max()
 }
 
 /// What a committed batch meant, for the memory, the metrics and the log.

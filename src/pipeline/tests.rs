@@ -150,7 +150,7 @@ impl Gateway {
         let hearing = Hearing::new(Duration::from_hours(1));
         let ear = hearing.ear();
         ear.hears(clock.now().boot);
-        let (book_sender, book) = watch::channel(Arc::new(Rulebook { site, doors }));
+        let (book_sender, book) = watch::channel(Arc::new(Rulebook { site, doors, log_kept: None }));
         let (directory_sender, directory) = watch::channel(Arc::new(directory));
         let pipeline = Pipeline::new(Surroundings {
             clock: clock.clone(),

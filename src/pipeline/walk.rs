@@ -19,6 +19,7 @@ use crate::{
     engine::{
         Admission, Claim, Decision, Ended, Gate, Person, Rules, Standing, Stay, Timeline, Timeout, Told, Visit,
         admission::Said,
+        calendar::Calendar,
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
         passes::Refused,
@@ -101,6 +102,11 @@ impl Entry {
         Self::new(order, What::Network { mac, barrier, point }, line)
     }
 
+    /// Is it one of these lines, which another gateway has written since we asked what was decided?
+    pub(super) fn is_among(&self, lines: &BTreeSet<&SightingKey>) -> bool {
+        matches!(self.what, What::Door(_)) && lines.contains(&self.line.key)
+    }
+
     /// When it happened.
     pub(super) fn at(&self) -> WallTime {
         self.order.0
@@ -148,6 +154,9 @@ fn answered(line: &LogLine, before: &[Visit]) -> Option<Admission> {
     if line.decision == Outcome::Opened.word() {
         let visit = before.iter().find(|visit| Some(visit.unique_id) == line.checkin)?;
         return Some(Admission::Admitted(visit.pass.clone()));
+    }
+    if line.reason.as_deref() == Some(Note::FailedBefore.word()) {
+        return Some(Admission::Held(Note::FailedBefore));
     }
     let reason = line.reason.as_deref().filter(|_| line.decision == Outcome::Failed.word())?;
     Some(Admission::Refused(Refused { reason: Reason::from_code(reason)?, detail: None }))
@@ -294,7 +303,7 @@ impl Walk<'_> {
             }
             What::Network { mac, barrier, point } => {
                 walked.heard |= entry.new && matches!(decision.outcome, Outcome::Opened | Outcome::Refreshed);
-                note_presence(walked, entry, decision, mac, barrier, point)
+                note_presence(walked, entry, decision, mac, barrier, point, self.day(point))
             }
         };
         let unsure = failure.as_ref().filter(|failure| span == Span::New && failure.mac.is_some());
@@ -305,6 +314,11 @@ impl Walk<'_> {
             walked.outcomes.push((decision.outcome, decision.reason, unsure.map(|failure| failure.unique_id)));
         }
         walked.failures.extend(failure);
+    }
+
+    /// The beginning of the pass day that a presence is decided in.
+    fn day(&self, point: Point) -> WallTime {
+        self.rules.calendar.pass_day(point.last_at).start
     }
 
     fn failure(&self, entry: &Entry, reason: Reason, detail: Option<Arc<str>>, unique_id: Uuid) -> NewFailure {
@@ -401,12 +415,23 @@ fn note_presence(
     mac: MacAddr,
     barrier: Option<Reason>,
     point: Point,
+    day: WallTime,
 ) -> SightingKey {
     let word = decision.word().unwrap_or(decision.outcome.word());
     let span = i64::try_from(LOG_SPAN.as_millis()).unwrap_or(i64::MAX);
-    let bucket = WallTime::from_millis(point.last_at.millis() / span * span);
+    // What opened a visit is a line of its own, and no line reaches over a cut-off.
+    let bucket = match decision.outcome {
+        Outcome::Opened => point.last_at,
+        Outcome::Refreshed
+        | Outcome::Closed
+        | Outcome::Failed
+        | Outcome::Recorded
+        | Outcome::Duplicate
+        | Outcome::Rejected => WallTime::from_millis(point.last_at.millis() / span * span).max(day),
+    };
     let against = barrier.map(|reason| format!("/{}", reason.code())).unwrap_or_default();
-    let key = SightingKey(format!("{NETWORK}/{}/{mac}/{bucket}/{word}{against}", entry.line.source));
+    let who = entry.line.coworker_id.map(|id| format!("/{id}")).unwrap_or_default();
+    let key = SightingKey(format!("{NETWORK}/{}/{mac}{who}/{bucket}/{word}{against}", entry.line.source));
     let line = walked.lines.entry(key.clone()).or_insert_with(|| LogLine {
         key: key.clone(),
         event_at: point.first_at,
@@ -440,7 +465,7 @@ pub(super) struct Difference {
 
 impl Walked {
     /// What is only recorded: what came late and cannot be decided among what was before, and repetitions.
-    pub(super) fn note_all(&mut self, entries: Vec<Entry>, note: Note) {
+    pub(super) fn note_all(&mut self, entries: Vec<Entry>, note: Note, calendar: &Calendar) {
         let decision = Decision::recorded(note);
         for entry in entries {
             self.outcomes.push((decision.outcome, None, None));
@@ -450,7 +475,7 @@ impl Walked {
                     self.lines.insert(line.key.clone(), line);
                 }
                 What::Network { mac, barrier, point } => {
-                    note_presence(self, &entry, &decision, mac, barrier, point);
+                    note_presence(self, &entry, &decision, mac, barrier, point, calendar.pass_day(point.last_at).start);
                 }
             }
         }
@@ -464,12 +489,14 @@ impl Walked {
         let mut difference = Difference::default();
         let kept: BTreeSet<Uuid> = names.values().copied().collect();
         difference.visits = before.iter().map(|visit| visit.unique_id).filter(|id| !kept.contains(id)).collect();
-        let mut there: BTreeMap<(Option<String>, WallTime), Uuid> = past
+        let mut there: BTreeMap<(Option<String>, WallTime, String), Uuid> = past
             .failures
             .iter()
-            .map(|failure| ((failure.once_key.clone(), failure.attempt_at), failure.unique_id))
+            .map(|known| ((known.once_key.clone(), known.attempt_at, known.code.clone()), known.unique_id))
             .collect();
-        self.failures.retain(|failure| there.remove(&(failure.once_key.clone(), failure.attempt_at)).is_none());
+        self.failures.retain(|new| {
+            there.remove(&(new.once_key.clone(), new.attempt_at, new.reason.code().to_owned())).is_none()
+        });
         difference.failures = there.into_values().collect();
         for line in &past.lines {
             if self.lines.get(&line.key).is_some_and(|again| same(again, line)) {

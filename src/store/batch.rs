@@ -157,15 +157,18 @@ const PUT_SIGHTINGS: Statement = statement!(
          THEN excluded.strong_at ELSE sightings.strong_at END,
        received_at = excluded.received_at, frames = sightings.frames + excluded.frames,
        points = CASE WHEN length(sightings.points) < 16384 THEN sightings.points || excluded.points
-         ELSE sightings.points END
-     WHERE sightings.kind = 'network'"
+         ELSE sightings.points END,
+       checkin = CASE WHEN sightings.kind = 'timer' THEN excluded.checkin ELSE sightings.checkin END
+     WHERE sightings.kind = 'network' OR sightings.kind = 'timer'"
 );
 
 /// The last thing that the log knows of each, up to an instant that no right clock has reached yet.
 const FRONTIERS: Statement = statement!(
     rows(coworker_id bigint)
-    "SELECT r.coworker_id, (SELECT max(s.last_at) FROM sightings s
-       WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3) AS frontier
+    "SELECT r.coworker_id, (SELECT s.last_at FROM sightings s
+       WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3
+         AND (s.claim IS NOT NULL OR s.kind = 'timer')
+       ORDER BY s.last_at DESC LIMIT 1) AS frontier
      FROM r"
 );
 
@@ -196,6 +199,12 @@ const SPOIL_LINES: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
     "UPDATE sightings SET claim = NULL FROM r
      WHERE sightings.business_id = $2 AND sightings.coworker_id = r.coworker_id AND sightings.last_at >= r.since"
+);
+
+const SPOIL_TIMERS: Statement = statement!(
+    rows(coworker_id bigint, since timestamptz)
+    "DELETE FROM sightings WHERE business_id = $2 AND kind = 'timer' AND EXISTS (SELECT 1 FROM r
+       WHERE r.coworker_id = sightings.coworker_id AND sightings.last_at >= r.since)"
 );
 
 /// Lines that are read to decide one batch again, at most: a day of a thousand people. Beyond that nothing is decided
@@ -461,7 +470,12 @@ impl Batch {
         since: &BTreeMap<CoworkerId, WallTime>,
         business: BusinessId,
     ) -> Result<(), StoreError> {
-        self.transaction.change(SPOIL_LINES, &[since_rows(since), Arg::Int(business.0)]).await.map(drop)
+        if since.is_empty() {
+            return Ok(());
+        }
+        let args = [since_rows(since), Arg::Int(business.0)];
+        self.transaction.change(SPOIL_LINES, &args).await?;
+        self.transaction.change(SPOIL_TIMERS, &args).await.map(drop)
     }
 
     /// Takes back failed check-ins that never were, and lines that are written anew.

@@ -51,8 +51,8 @@ const COUNTED: Statement = statement!(
 
 const CHARGED: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
-    "SELECT p.coworker_id, p.pass_day, p.from_time, p.time_pass_id, p.unbounded, p.amount
-     FROM r CROSS JOIN payg_charges p
+    "SELECT p.coworker_id, p.pass_day, coalesce(c.from_time, p.from_time) AS from_time, p.time_pass_id, p.unbounded, p.amount
+     FROM r CROSS JOIN payg_charges p LEFT JOIN checkins c ON c.unique_id = p.checkin
      WHERE p.business_id = $2 AND p.coworker_id = r.coworker_id AND p.pass_day >= r.since"
 );
 
