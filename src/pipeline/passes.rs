@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    Rulebook,
+    Pipeline, Rulebook,
     tests::{Gateway, at, site},
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     source::{Content, Delivery, Receipt},
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 /// A Monday.
 const START: &str = "2026-03-02T09:00:00Z";
@@ -305,6 +306,33 @@ async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them(
     assert_eq!(hub.visits().await, ["09:00- Time"]);
     assert!(hub.failed().await.iter().all(|failed| failed.starts_with("pass_in_use")));
     assert_eq!(hub.failed().await.len(), 1);
+}
+
+#[tokio::test]
+async fn two_openings_within_a_quarter_of_an_hour_are_decided_again_like_others() {
+    let mut hub = Hub::new(vec![coworker()]).await;
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(1)).await;
+    hub.act(&Act::Out("700")).await;
+    hub.act(&Act::Wait(12)).await;
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(5)).await;
+    hub.act(&Act::Heard).await;
+    hub.late_exit(14).await;
+    assert_eq!(hub.visits().await, ["09:00-09:01 None", "09:13-09:14 None"]);
+}
+
+#[tokio::test]
+async fn the_timer_of_a_visit_that_somebody_else_has_closed_is_forgotten() {
+    let mut hub = Hub::new(vec![coworker()]).await;
+    hub.act(&Act::Tap("700")).await;
+    let now = hub.gateway.clock.now().wall;
+    let exit = hub.delivery("700", "main", (Direction::Out, DoorEventKind::Granted, None), now);
+    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
+    other.settle(&mut vec![exit], Vec::new(), &CancellationToken::new()).await.expect("another gateway decides");
+    hub.act(&Act::Wait(16 * 60)).await;
+    assert_eq!(hub.gateway.pipeline.memory.open(), 0);
+    assert_eq!(hub.visits().await, ["09:00-09:00 None"]);
 }
 
 #[tokio::test]
