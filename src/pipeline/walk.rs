@@ -22,6 +22,7 @@ use crate::{
         calendar::Calendar,
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
+        life::CloseBy,
         passes::Refused,
     },
     mac::MacAddr,
@@ -37,6 +38,9 @@ const LOG_SPAN: Duration = Duration::from_mins(15);
 /// How long a tap is known from memory: what a broker kept back during a burst arrives within it. The debounce time keeps
 /// them apart, so that there are some hundred of one card at one door.
 const REMEMBERED: Duration = Duration::from_mins(10);
+
+/// More than the span of one presence: they are handed over every minute.
+const LONGEST_PRESENCE: Duration = Duration::from_mins(2);
 
 /// The kind of a line that a timer wrote.
 pub(super) const TIMER: &str = "timer";
@@ -387,7 +391,8 @@ impl Walk<'_> {
             kind: Cow::Borrowed(TIMER),
             coworker_id: Some(self.person.coworker),
             event_at: ended.at,
-            last_at: ended.at,
+            // A presence that began before the silence was over is decided at its end, and among what was before.
+            last_at: if ended.by == CloseBy::Silence { ended.at.plus(LONGEST_PRESENCE) } else { ended.at },
             decision: Cow::Borrowed(outcome.word()),
             reason: Some(Cow::Borrowed(why)),
             checkin: visit,
