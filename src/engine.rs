@@ -109,6 +109,16 @@ impl Visit {
         }
     }
 
+    /// Whose it is, as they were when it was opened.
+    pub fn person(&self) -> Person {
+        Person {
+            coworker: self.coworker,
+            then: self.then.clone(),
+            business: self.business,
+            business_name: self.business_name.clone(),
+        }
+    }
+
     /// What it uses of passes and limits.
     pub fn spent(&self, calendar: &Calendar) -> Spent {
         Spent {

@@ -392,12 +392,15 @@ impl Pipeline {
         let everybody = plan::who(&sightings, &presences, &directory);
         transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
-        let new: Vec<&Sighting> =
-            sightings.iter().copied().filter(|sighting| !decided.contains(&sighting.key)).collect();
-        let spoken = plan::who(&new, &presences, &directory);
+        // Redelivery is rare: mostly everybody says something new.
+        let fewer = (!decided.is_empty()).then(|| {
+            let new = |sighting: &&&Sighting| !decided.contains(&sighting.key);
+            plan::who(&sightings.iter().filter(new).copied().collect::<Vec<_>>(), &presences, &directory)
+        });
+        let spoken = fewer.as_ref().unwrap_or(&everybody);
         let horizon = plan::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
-        let questions = Questions::new(&everybody, &spoken, &frontiers, &book, &self.memory, now.wall);
+        let questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;

@@ -135,6 +135,11 @@ impl DoorEventKind {
         }
     }
 
+    /// Did the controller let somebody in, or leave it to us?
+    pub const fn lets_in(self) -> bool {
+        matches!(self, Self::Granted | Self::Read)
+    }
+
     /// The word that the sighting log stores.
     pub const fn word(self) -> &'static str {
         match self {

@@ -53,6 +53,15 @@ fn wait_until_it_works(daemon: &mut Daemon) -> Duration {
     clock.now().boot.since(began)
 }
 
+/// Both run: the first works, the second stands by.
+fn one_works(homes: &[Home; 2]) -> [Daemon; 2] {
+    let mut first = homes[0].start();
+    wait_until_it_works(&mut first);
+    let second = homes[1].start();
+    stands_by(&second);
+    [first, second]
+}
+
 fn stands_by(daemon: &Daemon) {
     daemon.wait_for_condition("standby");
     assert_eq!(daemon.metric("checkind_mqtt_connects_total", ""), 0, "a standby has no session");
@@ -130,10 +139,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
     let server = Postgres::start();
     let broker = Broker::plain();
     let homes = pair(&server, &broker);
-    let mut first = homes[0].start();
-    wait_until_it_works(&mut first);
-    let mut second = homes[1].start();
-    stands_by(&second);
+    let [first, mut second] = one_works(&homes);
     broker.publish_lines("flat/events", (0..200).map(tap), 1);
     check(&homes[0], 200);
     thread::scope(|scope| {
@@ -164,10 +170,7 @@ fn an_orderly_end_hands_the_site_over_at_once() {
     let server = Postgres::start();
     let broker = Broker::plain();
     let homes = pair(&server, &broker);
-    let mut first = homes[0].start();
-    wait_until_it_works(&mut first);
-    let mut second = homes[1].start();
-    stands_by(&second);
+    let [first, mut second] = one_works(&homes);
     broker.publish_lines("flat/events", (0..100).map(tap), 1);
     first.stop();
     broker.publish_lines("flat/events", (100..200).map(tap), 1);
@@ -182,10 +185,7 @@ fn while_the_database_is_away_the_working_gateway_collects_and_stays_the_working
     let mut server = Postgres::start();
     let broker = Broker::plain();
     let homes = pair(&server, &broker);
-    let mut first = homes[0].start();
-    wait_until_it_works(&mut first);
-    let mut second = homes[1].start();
-    stands_by(&second);
+    let [mut first, mut second] = one_works(&homes);
     server.crash();
     // Longer than the lease lasts.
     let portions = (0..150).map(|portion| (portion * 10..portion * 10 + 10).map(tap).collect());

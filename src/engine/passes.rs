@@ -8,6 +8,8 @@ mod choice;
 mod limits;
 pub mod payg;
 
+pub use limits::look_back as limits_look_back;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chrono::Weekday;
@@ -304,18 +306,6 @@ pub fn entitle(
         None => missed,
     };
     Err(missed.unwrap_or(Refused { reason: Reason::NoValidPass, detail: None }))
-}
-
-/// From when on the pass days of somebody matter to the limits of their plan, for a visit at `at` or later; none where
-/// nothing is limited.
-pub fn limits_look_back(
-    directory: &Directory,
-    policy: &PassPolicy,
-    calendar: &Calendar,
-    coworker: &Coworker,
-    at: WallTime,
-) -> Option<WallTime> {
-    limits::look_back(directory, policy, calendar, coworker, at)
 }
 
 /// All that one question is about.

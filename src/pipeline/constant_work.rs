@@ -2,11 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use chrono::NaiveTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Delivery, Pipeline, Rulebook, Surroundings};
+use super::{Delivery, Pipeline, Rulebook, Surroundings, tests::site};
 use crate::{
     clock::Clock,
     directory::{
@@ -16,7 +15,7 @@ use crate::{
     health::Health,
     metrics::Metrics,
     record::BusinessId,
-    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    settings::{Door, DoorAction},
     sighting::{
         Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey, TimeQuality,
     },
@@ -137,30 +136,11 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
     Pipeline::new(Surroundings {
         clock,
         store: fresh.store.clone(),
-        book: watch::channel(Arc::new(Rulebook { site: site(), doors: vec![any], log_kept: None })).1,
+        book: watch::channel(Arc::new(Rulebook { site: site(chrono_tz::Tz::UTC), doors: vec![any], log_kept: None })).1,
         directory: watch::channel(Arc::new(people.build())).1,
         hearing: Hearing::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),
         health,
         alive: watch::channel(None).0,
     })
-}
-
-fn site() -> Site {
-    Site {
-        business: BusinessId(1),
-        name: "Hub One".to_owned(),
-        time_zone: chrono_tz::UTC,
-        cut_off: NaiveTime::MIN,
-        idle_limit: Duration::from_mins(45),
-        record_every_visit: false,
-        minimum_dwell: Duration::ZERO,
-        linger: Duration::from_mins(10),
-        network_opens: NetworkOpens::Always,
-        unrecognised_devices: UnrecognisedDevices::All,
-        network_checkins: true,
-        debounce: Duration::from_secs(5),
-        toggle_minimum_stay: Duration::from_mins(1),
-        passes: crate::engine::passes::PassPolicy::default(),
-    }
 }

@@ -14,7 +14,7 @@ use crate::{
     engine::{Timeout, Visit, calendar::PassDay},
     mac::MacAddr,
     record::CoworkerId,
-    sighting::{Credential, Direction, DoorEventKind, DoorKey, Sighting, TimeQuality},
+    sighting::{Credential, Direction, DoorKey, Sighting, TimeQuality},
 };
 
 /// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a
@@ -98,7 +98,7 @@ impl TapKey {
         Some(Self {
             door: event.door.clone(),
             direction: event.direction,
-            let_in: matches!(event.kind, DoorEventKind::Granted | DoorEventKind::Read),
+            let_in: event.kind.lets_in(),
             credential: event.credential.clone()?,
         })
     }

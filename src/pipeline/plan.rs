@@ -30,7 +30,7 @@ use crate::{
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
     settings::{Door, NetworkOpens, Site},
-    sighting::{CredentialKind, Direction, DoorEvent, DoorEventKind, Presence, Sighting, SightingKey, TimeQuality},
+    sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
     store::{Changes, LogLine, NewCharge, NewFailure, Past},
 };
@@ -88,9 +88,8 @@ pub(super) fn who(
     let by_door = sightings.iter().filter_map(|sighting| {
         let credential = sighting.event.credential.as_ref()?;
         let event = &sighting.event;
-        let let_in = matches!(event.kind, DoorEventKind::Granted | DoorEventKind::Read);
         let shown = logged_credential(event).unwrap_or_default();
-        let tap = walk::tap(&event.door.0, direction(event.direction), &shown, let_in);
+        let tap = walk::tap(&event.door.0, direction(event.direction), &shown, event.kind.lets_in());
         Some((one(directory.by_credential(credential))?, sighting.event_at, (sighting.event_at, Some(tap))))
     });
     let by_network = presences.iter().filter_map(|presence| {
@@ -388,10 +387,9 @@ impl<'a> Plan<'a> {
             entries.into_iter().partition(|entry| entry.repeats(&taps, debounce));
         let (late, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| last_of(&standing, horizon).is_some_and(|last| entry.at() < last));
-        let calendar = self.rules.calendar;
         let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
-        walked.note_all(late, Note::Late, &calendar);
-        walked.note_all(repeated, Note::RepeatedTap, &calendar);
+        walk.note_all(late, Note::Late, &mut walked);
+        walk.note_all(repeated, Note::RepeatedTap, &mut walked);
         if sure {
             self.remember(coworker.id, &walked);
         }
@@ -571,7 +569,7 @@ impl<'a> Plan<'a> {
             mac,
             reason,
             detail: None,
-            once_key: mac.map(|mac| format!("{}/{day}/{}/{mac}", site.business, reason.code())),
+            once_key: mac.map(|mac| walk::once_a_day(site.business, day, reason, mac)),
         });
     }
 
@@ -649,12 +647,7 @@ impl<'a> Plan<'a> {
                     .run_out(open.last_activity, self.rules.idle_limit)
                     .map_or(self.now.wall, |at| at.min(self.now.wall)),
             };
-            let person = Person {
-                coworker: due.coworker,
-                then: open.then.clone(),
-                business: open.business,
-                business_name: open.business_name.clone(),
-            };
+            let person = open.person();
             let (counted, blank) = (self.counted(due.coworker), self.blank());
             let doorkeeper = Doorkeeper { counted: &counted, ..self.doorkeeper(due.coworker) };
             let walk = self.walk_of(&person, &doorkeeper, &blank);
@@ -708,12 +701,7 @@ impl<'a> Plan<'a> {
             let coworker = self.directory.coworker(*id);
             let (doorkeeper, blank) = (self.doorkeeper(*id), self.blank());
             if coworker.is_none_or(|known| admission::barrier(known, self.book.site.business).is_some()) {
-                let person = Person {
-                    coworker: *id,
-                    then: open.then.clone(),
-                    business: open.business,
-                    business_name: open.business_name.clone(),
-                };
+                let person = open.person();
                 let line = LogLine {
                     key: SightingKey(format!("{}/{id}/{}", walk::DIRECTORY, self.now.wall)),
                     source: walk::DIRECTORY.to_owned(),

@@ -19,14 +19,13 @@ use crate::{
     engine::{
         Admission, Claim, Decision, Ended, Gate, Person, Rules, Standing, Stay, Timeline, Timeout, Told, Visit,
         admission::Said,
-        calendar::Calendar,
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
         life::CloseBy,
         passes::Refused,
     },
     mac::MacAddr,
-    record::CheckinSource,
+    record::{BusinessId, CheckinSource},
     sighting::{DoorEventKind, SightingKey},
     store::{LogLine, NewFailure, Past},
 };
@@ -54,6 +53,11 @@ pub(super) const NETWORK: &str = "network";
 /// What makes a tap the same as another: the door, the way, what was shown, and whether it was let in.
 pub(super) fn tap(door: &str, direction: &str, credential: &str, let_in: bool) -> String {
     format!("{}\u{1f}{direction}\u{1f}{credential}\u{1f}{door}", u8::from(let_in))
+}
+
+/// What makes two failed check-ins of a device one: the network refuses once a pass day, for each reason.
+pub(super) fn once_a_day(business: BusinessId, day: WallTime, reason: Reason, mac: MacAddr) -> String {
+    format!("{business}/{day}/{}/{mac}", reason.code())
 }
 
 /// One sighting of a coworker that is to be decided.
@@ -254,7 +258,9 @@ impl Walk<'_> {
                 }
             };
             self.note_ended(&mut timeline, &mut walked);
-            self.note(entry, &decision, span, &mut failed, timeline.new_id(), &mut walked);
+            let reason = decision.reason;
+            let failure = reason.map(|reason| self.failure(entry, reason, decision.detail.clone(), timeline.new_id()));
+            self.note(entry, &decision, span, &mut failed, failure, &mut walked);
         }
         let quiet_until = if span == Span::Again { self.now } else { WallTime::from_millis(0) };
         timeline.run_out(quiet_until, self.now);
@@ -283,6 +289,23 @@ impl Walk<'_> {
         walked
     }
 
+    /// What is only recorded: what came late and cannot be decided among what was before, and repetitions.
+    pub(super) fn note_all(&self, entries: Vec<Entry>, note: Note, walked: &mut Walked) {
+        let decision = Decision::recorded(note);
+        for entry in entries {
+            walked.outcomes.push((decision.outcome, None, None));
+            match entry.what {
+                What::Door(_) | What::Withdrawn => {
+                    let line = decided(entry.line, &decision);
+                    walked.lines.insert(line.key.clone(), line);
+                }
+                What::Network { mac, barrier, point } => {
+                    note_presence(walked, &entry, &decision, mac, barrier, point, self.day(point));
+                }
+            }
+        }
+    }
+
     /// Writes down what became of an entry.
     fn note(
         &self,
@@ -290,10 +313,9 @@ impl Walk<'_> {
         decision: &Decision,
         span: Span,
         failed: &mut BTreeSet<String>,
-        failure: Uuid,
+        failure: Option<NewFailure>,
         walked: &mut Walked,
     ) {
-        let failure = decision.reason.map(|reason| self.failure(entry, reason, decision.detail.clone(), failure));
         let first = failure.as_ref().and_then(|failure| failure.once_key.clone()).is_none_or(|key| failed.insert(key));
         // In the order of time the first attempt is the record, and here that is known; the database tells the others.
         let before = Decision::recorded(Note::FailedBefore);
@@ -333,8 +355,7 @@ impl Walk<'_> {
             }
             What::Network { mac, .. } => {
                 let day = self.rules.calendar.pass_day(entry.at()).start;
-                let once_key = format!("{business}/{day}/{}/{mac}", reason.code());
-                (CheckinSource::NetworkActivity, Some(mac), once_key)
+                (CheckinSource::NetworkActivity, Some(mac), once_a_day(business, day, reason, mac))
             }
         };
         let attempt = (entry.at(), source, mac);
@@ -469,25 +490,8 @@ pub(super) struct Difference {
 }
 
 impl Walked {
-    /// What is only recorded: what came late and cannot be decided among what was before, and repetitions.
-    pub(super) fn note_all(&mut self, entries: Vec<Entry>, note: Note, calendar: &Calendar) {
-        let decision = Decision::recorded(note);
-        for entry in entries {
-            self.outcomes.push((decision.outcome, None, None));
-            match entry.what {
-                What::Door(_) | What::Withdrawn => {
-                    let line = decided(entry.line, &decision);
-                    self.lines.insert(line.key.clone(), line);
-                }
-                What::Network { mac, barrier, point } => {
-                    note_presence(self, &entry, &decision, mac, barrier, point, calendar.pass_day(point.last_at).start);
-                }
-            }
-        }
-    }
-
-    /// Gives the visits the identities of those that they were `before` (those of `base` were not walked), and leaves in the lines and failures only what is
-    /// new or different.
+    /// Gives the visits the identities of those that they were `before` (those of `base` were not walked), and leaves in
+    /// the lines and failures only what is new or different.
     pub(super) fn compare(&mut self, before: &[Visit], base: &[Visit], past: &Past) -> Difference {
         let names = self.names(before, base, past);
         self.rename(&names, before);

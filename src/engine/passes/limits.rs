@@ -54,8 +54,9 @@ pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>,
     Ok(rest)
 }
 
-/// See [`limits_look_back`](super::limits_look_back).
-pub(super) fn look_back(
+/// From when on the pass days of somebody matter to the limits of their plan, for a visit at `at` or later; none where
+/// nothing is limited.
+pub fn look_back(
     directory: &Directory,
     policy: &PassPolicy,
     calendar: &Calendar,
