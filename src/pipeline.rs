@@ -8,6 +8,7 @@ mod charges;
 mod logged;
 mod memory;
 mod plan;
+mod questions;
 mod walk;
 
 use std::{
@@ -41,7 +42,8 @@ use crate::{
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
-use plan::{Done, Found, Plan, Questions};
+use plan::{Done, Found, Plan};
+use questions::Questions;
 
 pub use memory::UNRECOGNISED_A_DAY;
 
@@ -369,7 +371,7 @@ impl Pipeline {
             let write = self.rejections.take(now);
             if write {
                 let (why, sample) = (rejection.why.word(), &rejection.sample);
-                let topic = plan::without_numbers(&rejection.topic);
+                let topic = logged::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
             }
             written.push(write);
@@ -389,23 +391,23 @@ impl Pipeline {
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
-        let everybody = plan::who(&sightings, &presences, &directory);
+        let everybody = questions::who(&sightings, &presences, &directory);
         transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         // Redelivery is rare: mostly everybody says something new.
         let fewer = (!decided.is_empty()).then(|| {
             let new = |sighting: &&&Sighting| !decided.contains(&sighting.key);
-            plan::who(&sightings.iter().filter(new).copied().collect::<Vec<_>>(), &presences, &directory)
+            questions::who(&sightings.iter().filter(new).copied().collect::<Vec<_>>(), &presences, &directory)
         });
         let spoken = fewer.as_ref().unwrap_or(&everybody);
-        let horizon = plan::horizon(now.wall);
+        let horizon = questions::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
         let questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;
         let mut pasts = transaction.pasts(&questions.again, business, horizon).await?;
-        let decided_from = plan::decided_from(&standings, &questions.again, since);
+        let decided_from = questions::decided_from(&standings, &questions.again, since);
         let calendar = book.rules().calendar;
         let usage = transaction.usage(&usage_query(&directory, &book, &calendar, &decided_from)).await?;
         let again = questions.again.into_iter().filter_map(|(id, from)| Some((id, (from, pasts.remove(&id)?))));
