@@ -71,7 +71,8 @@ pub(super) struct Plan<'a> {
     /// As the database has them.
     before: BTreeMap<CoworkerId, Standing>,
     frontiers: BTreeMap<CoworkerId, WallTime>,
-    pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    again: BTreeMap<CoworkerId, WallTime>,
+    pasts: BTreeMap<CoworkerId, Past>,
     decided_from: BTreeMap<CoworkerId, WallTime>,
     usage: Usage,
     /// What visits that are new in this batch use, by pass.
@@ -100,8 +101,10 @@ pub(super) struct Plan<'a> {
 pub(super) struct Found {
     pub(super) standings: BTreeMap<CoworkerId, Standing>,
     pub(super) frontiers: BTreeMap<CoworkerId, WallTime>,
-    /// Everything since an instant, of those of whom something came late.
-    pub(super) pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    /// From when on those are decided again of whom something came late.
+    pub(super) again: BTreeMap<CoworkerId, WallTime>,
+    /// What the log has since then, and the last taps of some others.
+    pub(super) pasts: BTreeMap<CoworkerId, Past>,
     /// From when on the visits of each say themselves what they use.
     pub(super) decided_from: BTreeMap<CoworkerId, WallTime>,
     /// What was used before.
@@ -126,6 +129,7 @@ impl<'a> Plan<'a> {
             now,
             before: found.standings,
             frontiers: found.frontiers,
+            again: found.again,
             pasts: found.pasts,
             decided_from: found.decided_from,
             usage: found.usage,
@@ -227,7 +231,8 @@ impl<'a> Plan<'a> {
         let walk = self.walk_of(&person, &doorkeeper, &blank);
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
         let horizon = horizon(self.now.wall);
-        if let Some((from, past)) = self.pasts.get(&coworker.id) {
+        let past = self.pasts.get(&coworker.id);
+        if let Some((from, past)) = self.again.get(&coworker.id).zip(past) {
             let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
             let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
             let version = self.directory.version;
@@ -252,7 +257,8 @@ impl<'a> Plan<'a> {
             }
         }
         let frontier = self.frontiers.get(&coworker.id).copied();
-        let known = self.memory.recent(coworker.id, frontier).cloned();
+        let remembered = self.memory.recent(coworker.id, frontier).cloned();
+        let known = remembered.or_else(|| past.map(|past| walk::taps(&past.lines)));
         let first = entries.iter().map(Entry::at).min().unwrap_or(self.now.wall);
         let nothing_near = frontier.is_none_or(|frontier| frontier < first.minus(self.book.site.debounce));
         let sure = known.is_some() || nothing_near;
