@@ -182,7 +182,7 @@ macro_rules! patiently {
         let mut patience = Patience::new();
         loop {
             let tried = time::timeout(LONGEST_TRY, $work).await;
-            match tried.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
+            match tried.unwrap_or(Err(StoreError::too_late())) {
                 Ok(value) => {
                     $pipeline.taken();
                     break value;
