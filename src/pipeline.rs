@@ -310,20 +310,24 @@ impl Pipeline {
         let book = Arc::clone(&self.with.book.borrow());
         let calendar = book.rules().calendar;
         let business = book.site.business;
-        let visits = self.with.store.open_visits(business).await?;
-        let oldest = visits.iter().map(|visit| visit.last_activity).min().unwrap_or(now.wall);
+        let heard = self.with.hearing.heard(now.boot);
+        let (mut memory, mut active) = (Memory::new(), Vec::new());
+        let found = |visit: &engine::Visit| {
+            memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
+            active.push((visit.coworker, visit.last_activity));
+        };
+        self.with.store.open_visits(business, found).await?;
+        let oldest = active.iter().map(|(_, last_activity)| *last_activity).min().unwrap_or(now.wall);
         let since = oldest.min(now.wall.minus(HEARD_KEPT));
         let mut stretches = self.with.store.heard(business, since).await?;
         // Written in a time that was not right.
         stretches.retain(|heard| heard.to <= now.wall.plus(STEP));
         self.heard = stretches.iter().rev().take(STRETCHES).rev().map(|heard| (Uuid::nil(), *heard)).collect();
         let past = HeardTimes::new(stretches.iter().map(|heard| (heard.from, heard.to)));
-        let heard = self.with.hearing.heard(now.boot);
-        self.memory = Memory::new();
-        for visit in &visits {
-            self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
-            self.memory.quiet_before(visit.coworker, past.since(visit.last_activity), heard);
+        for (coworker, last_activity) in active {
+            memory.quiet_before(coworker, past.since(last_activity), heard);
         }
+        self.memory = memory;
         let day = calendar.pass_day(now.wall);
         let reason = engine::decision::Reason::UnrecognisedDevice;
         let reported = self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY).await?;

@@ -358,21 +358,22 @@ impl Sql {
         }
     }
 
-    /// Hands over the rows of a statement without arguments one by one, so that they never stand in memory together.
+    /// Hands over the rows of a statement one by one, so that they never stand in memory together.
     pub(crate) async fn read_each(
         &self,
         statement: Statement,
+        args: &[Arg],
         mut each: impl FnMut(&Row) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => {
-                let mut rows = sqlx::query(statement.sqlite).fetch(&file.readers);
+                let mut rows = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis).fetch(&file.readers);
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Sqlite(row))?;
                 }
             }
             Self::Postgres(pool) => {
-                let mut rows = sqlx::query(statement.postgres).fetch(pool);
+                let mut rows = bound!(statement.postgres, args, WallTime::utc).fetch(pool);
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Postgres(row))?;
                 }
