@@ -418,6 +418,11 @@ impl Directory {
         self.held.len()
     }
 
+    /// Are they in a team that shares its passes?
+    pub fn shares_passes(&self, coworker: CoworkerId) -> bool {
+        !run(&self.sharing, |(member, _)| member.cmp(&coworker)).is_empty()
+    }
+
     /// The passes that somebody may use: their own, then those of people who are customers and share a team with them
     /// that shares passes.
     pub fn usable(&self, coworker: CoworkerId) -> impl Iterator<Item = &HeldPass> {

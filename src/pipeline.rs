@@ -8,11 +8,12 @@ mod charges;
 mod logged;
 mod memory;
 mod plan;
+mod portion;
 mod questions;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -37,12 +38,13 @@ use crate::{
     random,
     record::{BusinessId, CoworkerId},
     sighting::{Presence, Sighting, TimeQuality},
-    source::{Content, Delivery, Presences, Rejection, network::hearing::Hearing},
+    source::{Content, Delivery, Presences, network::hearing::Hearing},
     store::{Changes, Heard, Store, StoreError, UsageQuery},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
 use plan::{Done, Found, Plan};
+use portion::{Portion, Turns};
 use questions::Questions;
 
 pub use memory::UNRECOGNISED_A_DAY;
@@ -294,6 +296,9 @@ impl Pipeline {
             let heard = self.with.hearing.heard(now.boot);
             let mut due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
             due.retain(|due| !behind || due.timeout == Timeout::CutOff);
+            // Whose turn it is not is due again in the next.
+            let mut turns = Turns::new(&directory, &book.site.passes);
+            due.retain(|due| turns.takes(due.coworker));
             if due.is_empty() {
                 break;
             }
@@ -353,12 +358,12 @@ impl Pipeline {
         }
         let batch = Portion::of(deliveries, &presences, &written_rejections);
         let sightings = batch.sightings.len() + batch.presences.len();
-        let mut left = Some(batch);
-        while let Some(portion) = left {
+        let mut left = batch;
+        while !left.is_empty() {
+            let (portion, later) = self.in_turn(&left);
             let (done, rest) = patiently!(self, deadline, self.attempt(&portion));
-            let heard = portion.presences.len() - rest.as_ref().map_or(0, |rest| rest.presences.len());
-            self.remember(done, heard);
-            left = rest;
+            self.remember(done, portion.presences.len() - rest.presences.len());
+            left = rest.and(later);
         }
         let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
@@ -391,9 +396,16 @@ impl Pipeline {
         written
     }
 
+    /// What can be decided in one transaction, and what must wait until its turn comes.
+    fn in_turn<'a>(&self, batch: &Portion<'a>) -> (Portion<'a>, Portion<'a>) {
+        let directory = self.with.directory.borrow();
+        let mut turns = Turns::new(&directory, &self.with.book.borrow().site.passes);
+        batch.in_turn(&directory, &mut turns)
+    }
+
     /// One try: a fixed number of statements, whatever the size of the batch. Gives what is left for a transaction of its
     /// own, because the logs of too many people would have to be read for this one.
-    async fn attempt<'a>(&self, batch: &Portion<'a>) -> Result<(Done, Option<Portion<'a>>), StoreError> {
+    async fn attempt<'a>(&self, batch: &Portion<'a>) -> Result<(Done, Portion<'a>), StoreError> {
         let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         let directory = Arc::clone(&self.with.directory.borrow());
@@ -767,47 +779,6 @@ struct Patience {
 impl Patience {
     fn new() -> Self {
         Self { pause: FIRST_PAUSE, conflicts: 0 }
-    }
-}
-
-/// What is decided in one transaction: a batch as it was received, or those of its people who are not decided yet.
-struct Portion<'a> {
-    sightings: Vec<&'a Sighting>,
-    presences: Vec<&'a Presence>,
-    /// With their sources, and whether they get a line in the log.
-    rejections: Vec<(&'a str, &'a Rejection, bool)>,
-}
-
-impl<'a> Portion<'a> {
-    fn of(deliveries: &'a [Delivery], presences: &'a [Presence], written_rejections: &[bool]) -> Self {
-        let sightings = deliveries.iter().flat_map(|delivery| match &delivery.content {
-            Content::Sightings(sightings) => sightings.as_slice(),
-            Content::Ignored | Content::Rejected(_) => &[],
-        });
-        let rejections = deliveries.iter().filter_map(|delivery| match &delivery.content {
-            Content::Rejected(rejection) => Some((&*delivery.source, rejection)),
-            Content::Sightings(_) | Content::Ignored => None,
-        });
-        Self {
-            sightings: sightings.collect(),
-            presences: presences.iter().collect(),
-            rejections: rejections
-                .zip(written_rejections)
-                .map(|((from, what), written)| (from, what, *written))
-                .collect(),
-        }
-    }
-
-    /// What is decided now, and what is left of these people for later.
-    fn without(&self, postponed: &BTreeSet<CoworkerId>, directory: &Directory) -> (Self, Option<Self>) {
-        let later = |coworker: Option<CoworkerId>| coworker.is_some_and(|coworker| postponed.contains(&coworker));
-        let by_door = |sighting: &&Sighting| later(questions::by_door(sighting, directory));
-        let by_network = |presence: &&Presence| later(questions::by_network(presence, directory));
-        let (late_sightings, sightings) = self.sightings.iter().copied().partition(by_door);
-        let (late_presences, presences) = self.presences.iter().copied().partition(by_network);
-        let now = Self { sightings, presences, rejections: self.rejections.clone() };
-        let rest = Self { sightings: late_sightings, presences: late_presences, rejections: Vec::new() };
-        (now, (!postponed.is_empty()).then_some(rest))
     }
 }
 

@@ -142,8 +142,6 @@ pub struct Doorkeeper<'a> {
     pub usage: &'a Usage,
     /// Visits that are counted there; the others say themselves what they use.
     pub counted: &'a [Uuid],
-    /// What others of the same batch have just begun to use.
-    pub others: &'a [Spent],
 }
 
 impl Gate for Doorkeeper<'_> {
@@ -178,8 +176,7 @@ impl Doorkeeper<'_> {
         };
         let ask = Ask { coworker, business: self.site.business, by, at };
         let decided = standing.visits().iter().filter(|visit| !self.counted.contains(&visit.unique_id));
-        let also = decided.map(|visit| visit.spent(&self.calendar)).chain(self.others.iter().copied());
-        let also: Vec<Spent> = also.collect();
+        let also: Vec<Spent> = decided.map(|visit| visit.spent(&self.calendar)).collect();
         match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &also) {
             Ok(Entitlement::Unchecked) => Admission::Admitted(None),
             Ok(Entitlement::Pass(pass)) => Admission::Admitted(Some(pass)),

@@ -292,13 +292,18 @@ async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_
     assert_eq!(plans, [Some("Full time"), Some("Part time")]);
 }
 
-#[tokio::test]
-async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them() {
-    let mut entities = minutes(60);
+/// Ada and Bob, who share so many minutes.
+fn sharing(left: u32) -> Vec<(EntityKind, Value)> {
+    let mut entities = minutes(left);
     entities.push((EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"})));
     entities
         .push((EntityKind::Team, json!({"Id": 3, "Name": "Rocket", "TeamMembers": [7, 8], "ShareTimePasses": true})));
-    let mut hub = Hub::new(entities).await;
+    entities
+}
+
+#[tokio::test]
+async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them() {
+    let mut hub = Hub::new(sharing(60)).await;
     let when = hub.gateway.clock.now().wall;
     let both =
         ["700", "800"].map(|card| hub.delivery(card, "main", (Direction::In, DoorEventKind::Granted, None), when));
@@ -306,6 +311,36 @@ async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them(
     assert_eq!(hub.visits().await, ["09:00- Time"]);
     assert!(hub.failed().await.iter().all(|failed| failed.starts_with("pass_in_use")));
     assert_eq!(hub.failed().await.len(), 1);
+}
+
+/// As many taps in one backlog as somebody wants: everybody uses the minutes when the one before has left them.
+#[tokio::test]
+async fn those_who_share_minutes_take_turns_also_in_one_batch() {
+    for (first, second) in [("700", "800"), ("800", "700")] {
+        let mut hub = Hub::new(sharing(60)).await;
+        let start = hub.gateway.clock.now().wall;
+        hub.gateway.pass(Duration::from_mins(30)).await;
+        let mut backlog = Vec::new();
+        for (minute, card, way) in [
+            (0, first, Direction::In),
+            (2, second, Direction::In),
+            (5, first, Direction::Out),
+            (6, second, Direction::In),
+            (9, second, Direction::Out),
+            (10, first, Direction::In),
+        ] {
+            let at = start.moved(minute * 60_000);
+            backlog.push(hub.delivery(card, "main", (way, DoorEventKind::Granted, None), at));
+        }
+        backlog.reverse();
+        hub.gateway.settle(backlog, Vec::new()).await;
+        let in_order = hub.visits_of(if first == "700" { 7 } else { 8 }).await;
+        assert_eq!(in_order, ["09:00-09:05 Time", "09:10- Time"], "{first}");
+        assert_eq!(hub.visits_of(if first == "700" { 8 } else { 7 }).await, ["09:06-09:09 Time"], "{first}");
+        let failed = hub.failed().await;
+        assert_eq!(failed.len(), 1, "{failed:?}");
+        assert!(failed[0].starts_with("pass_in_use"), "{failed:?}");
+    }
 }
 
 #[tokio::test]
@@ -495,6 +530,10 @@ impl Hub {
     }
 
     async fn visits(&self) -> Vec<String> {
+        self.visits_of(7).await
+    }
+
+    async fn visits_of(&self, person: i64) -> Vec<String> {
         let face = |at: WallTime| at.utc().format("%H:%M").to_string();
         let line = |visit: &crate::engine::Visit| {
             let kind = visit.pass.as_ref().map_or("None", |pass| match pass.kind {
@@ -505,7 +544,7 @@ impl Hub {
             let auto = if visit.auto_checkout { " auto" } else { "" };
             format!("{}-{} {kind}{auto}", face(visit.from), visit.to.map(face).unwrap_or_default())
         };
-        self.gateway.visits_of(7).await.iter().map(line).collect()
+        self.gateway.visits_of(person).await.iter().map(line).collect()
     }
 
     async fn charges(&self) -> Vec<String> {

@@ -26,7 +26,7 @@ use crate::{
         admission::{self, Doorkeeper, PresenceVerdict, Said},
         decision::{Note, Outcome, Reason},
         heard::HeardTimes,
-        passes::{Spent, Usage},
+        passes::Usage,
     },
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
@@ -75,8 +75,6 @@ pub(super) struct Plan<'a> {
     pasts: BTreeMap<CoworkerId, Past>,
     decided_from: BTreeMap<CoworkerId, WallTime>,
     usage: Usage,
-    /// What visits that are new in this batch use, by pass.
-    spent: BTreeMap<Uuid, Vec<Spent>>,
     /// As they are after the batch.
     after: BTreeMap<CoworkerId, Standing>,
     failures: Vec<NewFailure>,
@@ -133,7 +131,6 @@ impl<'a> Plan<'a> {
             pasts: found.pasts,
             decided_from: found.decided_from,
             usage: found.usage,
-            spent: BTreeMap::new(),
             after: BTreeMap::new(),
             failures: Vec::new(),
             log: BTreeMap::new(),
@@ -225,8 +222,8 @@ impl<'a> Plan<'a> {
     /// Decides what is new of a coworker; all since then, when something came late.
     fn walk(&mut self, coworker: &Coworker, mut entries: Vec<Entry>, new_id: &mut dyn FnMut() -> Uuid) {
         let person = self.person(coworker);
-        let (others, counted) = (self.spent_by_others(coworker.id), self.counted(coworker.id));
-        let doorkeeper = Doorkeeper { others: &others, counted: &counted, ..self.doorkeeper(coworker.id) };
+        let counted = self.counted(coworker.id);
+        let doorkeeper = Doorkeeper { counted: &counted, ..self.doorkeeper(coworker.id) };
         let blank = self.blank();
         let walk = self.walk_of(&person, &doorkeeper, &blank);
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
@@ -286,7 +283,6 @@ impl<'a> Plan<'a> {
     }
 
     fn take(&mut self, coworker: CoworkerId, walked: Walked) {
-        self.note_spent(coworker, &walked.standing);
         self.after.insert(coworker, walked.standing);
         self.log.extend(walked.lines);
         self.failures.extend(walked.failures);
@@ -315,7 +311,6 @@ impl<'a> Plan<'a> {
             coworker: self.directory.coworker(coworker),
             usage: &self.usage,
             counted: &[],
-            others: &[],
         }
     }
 
@@ -324,25 +319,6 @@ impl<'a> Plan<'a> {
         let from = self.decided_from.get(&coworker).copied().unwrap_or(self.now.wall);
         let before = self.before.get(&coworker).map_or(&[][..], Standing::visits);
         before.iter().filter(|visit| visit.from < from).map(|visit| visit.unique_id).collect()
-    }
-
-    /// What others of this batch have just begun to use of the passes that they share with this person.
-    fn spent_by_others(&self, coworker: CoworkerId) -> Vec<Spent> {
-        if self.spent.is_empty() {
-            return Vec::new();
-        }
-        let shared = self.directory.usable(coworker).filter_map(|held| self.spent.get(&held.guid));
-        shared.flatten().filter(|spent| spent.coworker != coworker).copied().collect()
-    }
-
-    fn note_spent(&mut self, coworker: CoworkerId, standing: &Standing) {
-        let before = self.before.get(&coworker).map_or(&[][..], Standing::visits);
-        for visit in standing.visits() {
-            let new = !before.iter().any(|known| known.unique_id == visit.unique_id);
-            if let Some(guid) = visit.pass.as_ref().and_then(|pass| pass.guid).filter(|_| new) {
-                self.spent.entry(guid).or_default().push(visit.spent(&self.rules.calendar));
-            }
-        }
     }
 
     fn walk_of<'w>(&'w self, person: &'w Person, gate: &'w dyn Gate, blank: &'w LogLine) -> Walk<'w> {

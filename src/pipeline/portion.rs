@@ -1,0 +1,127 @@
+//! PURE. What of a batch is decided in one transaction.
+//!
+//! Mostly all of it. Of people who may use the same pass only one at a time, in the order of what happened, because what one
+//! of them does decides whether the next may come in; and not more people than whose logs can be read at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::questions;
+use crate::{
+    directory::Directory,
+    engine::passes::PassPolicy,
+    record::CoworkerId,
+    sighting::{Presence, Sighting},
+    source::{Content, Delivery, Rejection},
+};
+
+/// A batch as it was received, or a part of it.
+#[derive(Debug, Default)]
+pub(super) struct Portion<'a> {
+    pub(super) sightings: Vec<&'a Sighting>,
+    pub(super) presences: Vec<&'a Presence>,
+    /// With their sources, and whether they get a line in the log.
+    pub(super) rejections: Vec<(&'a str, &'a Rejection, bool)>,
+}
+
+impl<'a> Portion<'a> {
+    /// All of a batch.
+    pub(super) fn of(deliveries: &'a [Delivery], presences: &'a [Presence], written_rejections: &[bool]) -> Self {
+        let sightings = deliveries.iter().flat_map(|delivery| match &delivery.content {
+            Content::Sightings(sightings) => sightings.as_slice(),
+            Content::Ignored | Content::Rejected(_) => &[],
+        });
+        let rejections = deliveries.iter().filter_map(|delivery| match &delivery.content {
+            Content::Rejected(rejection) => Some((&*delivery.source, rejection)),
+            Content::Sightings(_) | Content::Ignored => None,
+        });
+        Self {
+            sightings: sightings.collect(),
+            presences: presences.iter().collect(),
+            rejections: rejections
+                .zip(written_rejections)
+                .map(|((from, what), written)| (from, what, *written))
+                .collect(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sightings.is_empty() && self.presences.is_empty() && self.rejections.is_empty()
+    }
+
+    /// What is decided now, and what must wait for a turn of its own.
+    pub(super) fn in_turn(&self, directory: &Directory, turns: &mut Turns<'_>) -> (Self, Self) {
+        let mut items = Vec::new();
+        for (index, sighting) in self.sightings.iter().enumerate() {
+            items.push((sighting.event_at, true, index, questions::by_door(sighting, directory)));
+        }
+        for (index, presence) in self.presences.iter().enumerate() {
+            items.push((presence.last_at, false, index, questions::by_network(presence, directory)));
+        }
+        items.sort_unstable();
+        let (mut now, mut later) = (Self { rejections: self.rejections.clone(), ..Self::default() }, Self::default());
+        for (_, by_door, index, coworker) in items {
+            let portion = if coworker.is_none_or(|coworker| turns.takes(coworker)) { &mut now } else { &mut later };
+            if by_door {
+                portion.sightings.push(self.sightings[index]);
+            } else {
+                portion.presences.push(self.presences[index]);
+            }
+        }
+        (now, later)
+    }
+
+    /// What is decided now, and what is left of these people for later.
+    pub(super) fn without(&self, postponed: &BTreeSet<CoworkerId>, directory: &Directory) -> (Self, Self) {
+        let later = |coworker: Option<CoworkerId>| coworker.is_some_and(|coworker| postponed.contains(&coworker));
+        let by_door = |sighting: &&Sighting| later(questions::by_door(sighting, directory));
+        let by_network = |presence: &&Presence| later(questions::by_network(presence, directory));
+        let (late_sightings, sightings) = self.sightings.iter().copied().partition(by_door);
+        let (late_presences, presences) = self.presences.iter().copied().partition(by_network);
+        let rest = Self { sightings: late_sightings, presences: late_presences, rejections: Vec::new() };
+        (Self { sightings, presences, rejections: self.rejections.clone() }, rest)
+    }
+
+    /// Both together.
+    pub(super) fn and(mut self, more: Self) -> Self {
+        self.sightings.extend(more.sightings);
+        self.presences.extend(more.presences);
+        self.rejections.extend(more.rejections);
+        self
+    }
+}
+
+/// Whose turn it is in a transaction, of people who may use the same pass.
+#[derive(Debug)]
+pub(super) struct Turns<'a> {
+    directory: &'a Directory,
+    asks: bool,
+    /// Whose turn it is with a pass.
+    whose: BTreeMap<Uuid, CoworkerId>,
+    /// The turn is over: somebody else waits for it.
+    over: BTreeSet<Uuid>,
+}
+
+impl<'a> Turns<'a> {
+    pub(super) fn new(directory: &'a Directory, policy: &PassPolicy) -> Self {
+        Self { directory, asks: policy.asks(directory), whose: BTreeMap::new(), over: BTreeSet::new() }
+    }
+
+    /// Is it the turn of this person? Asked in the order of time.
+    pub(super) fn takes(&mut self, coworker: CoworkerId) -> bool {
+        if !self.asks || !self.directory.shares_passes(coworker) {
+            return true;
+        }
+        let passes: Vec<Uuid> = self.directory.usable(coworker).map(|held| held.guid).collect();
+        let theirs =
+            |pass: &Uuid| !self.over.contains(pass) && self.whose.get(pass).is_none_or(|whose| *whose == coworker);
+        if passes.iter().all(theirs) {
+            self.whose.extend(passes.into_iter().map(|pass| (pass, coworker)));
+            true
+        } else {
+            self.over.extend(passes);
+            false
+        }
+    }
+}
