@@ -45,6 +45,7 @@ macro_rules! contract {
         }
     };
 }
+pub(crate) use contract;
 
 contract!(
     a_visit_comes_back_as_it_was_written,
