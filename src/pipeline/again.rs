@@ -31,6 +31,7 @@ contract!(
     two_timers_of_one_instant_are_two_lines_of_the_log,
     a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit,
     a_line_of_the_network_does_not_reach_over_a_cut_off,
+    what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again,
     a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
     what_a_step_back_has_spoilt_makes_nothing_late,
     what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
@@ -90,6 +91,20 @@ async fn a_line_of_the_network_does_not_reach_over_a_cut_off(fresh: Fresh) {
     hub.act(&Act::Wait(6)).await;
     hub.late_exit(23).await;
     assert_eq!(hub.visits().await, ["09:16-09:18 None auto", "09:22-09:23 None"]);
+}
+
+async fn what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(24).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    let before = hub.timers().await;
+    assert_eq!(before.len(), 1);
+    hub.late_exit(24 * 60 + 30).await;
+    assert_eq!(hub.visits().await, ["09:00-00:00 None auto", "09:00-09:30 None"]);
+    assert_eq!(hub.timers().await, before);
 }
 
 async fn a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once(fresh: Fresh) {
