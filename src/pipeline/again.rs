@@ -39,6 +39,7 @@ contract!(
     a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
     a_day_of_which_retention_has_taken_a_part_is_not_decided_again,
     what_is_too_old_keeps_nothing_else_from_being_decided_again,
+    what_is_too_old_is_only_recorded,
     later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
 );
 
@@ -200,6 +201,20 @@ async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fres
     let late = vec![hub.at("700", EXIT, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
+}
+
+async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (120, false)]).await;
+    hub.hours(9 * 24 - 2).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    let late = vec![hub.at("700", ENTRY, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
+    hub.gateway.settle(late, Vec::new()).await;
+    assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
+    let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
+    assert_eq!(old.reason.as_deref(), Some("late"));
 }
 
 async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more(fresh: Fresh) {

@@ -363,9 +363,12 @@ impl<'a> Plan<'a> {
                 let known: BTreeSet<&SightingKey> = past.lines.iter().map(|line| &line.key).collect();
                 entries.retain(|entry| !entry.is_among(&known));
                 let twice = came - entries.len();
+                // What is too old to be among what is decided again.
+                let old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < *from).collect();
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
                 walked.outcomes.extend(std::iter::repeat_n((Outcome::Duplicate, None, None), twice));
+                walk.note_all(old, Note::Late, &mut walked);
                 let difference = walked.compare(&walked_before, &base, past);
                 self.decided_again += 1;
                 self.gone.visits.extend(difference.visits);
