@@ -34,6 +34,7 @@ contract!(
     what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again,
     a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
     what_a_step_back_has_spoilt_makes_nothing_late,
+    a_timer_that_a_step_back_has_spoilt_is_nothing_to_come,
     what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
     a_visit_that_began_earlier_than_was_known_is_charged_from_there,
     a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
@@ -74,7 +75,8 @@ async fn a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit(fresh:
     hub.hours(16).await;
     hub.step(-24).await;
     hub.act(&Act::Tap("700")).await;
-    hub.hours(24).await;
+    let day = tokio::time::timeout(Duration::from_mins(1), hub.hours(24)).await;
+    day.expect("the line of before is in the way of nothing");
     assert_eq!(hub.visits().await, ["02:01-00:00 None auto", "09:00-00:00 None auto"]);
     let visits = hub.gateway.visits_of(7).await;
     let timers = hub.timers().await;
@@ -135,11 +137,26 @@ async fn what_a_step_back_has_spoilt_makes_nothing_late(fresh: Fresh) {
     assert_eq!(hub.wall(), at("2026-03-02T09:57:00Z"), "the step is believed");
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["08:00-09:57 None"]);
-    for _ in 0..2 {
-        hub.act(&Act::Event(DoorEventKind::Denied, None)).await;
-        hub.gateway.pass(Duration::from_secs(2)).await;
-    }
-    assert_eq!(hub.failed().await.len(), 1, "the second is the repetition of the first");
+    hub.act(&Act::Wait(3)).await;
+    hub.refused_twice().await;
+    // The day cannot be decided again; that somebody was refused since then closes nothing, and opens nothing.
+    let late = hub.at("700", ENTRY, 59);
+    hub.gateway.settle(vec![late], Vec::new()).await;
+    assert_eq!(hub.visits().await, ["08:00-09:57 None", "09:59- None"]);
+}
+
+async fn a_timer_that_a_step_back_has_spoilt_is_nothing_to_come(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(50)).await;
+    assert_eq!(hub.timers().await.len(), 1, "they were silent");
+    hub.act(&Act::Tap("700")).await;
+    hub.step(-2).await;
+    hub.act(&Act::Wait(53)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:44:00Z"), "a minute before the silence of before the step");
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["07:50-09:44 None", "09:00-09:00 None auto"]);
+    hub.refused_twice().await;
 }
 
 async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh: Fresh) {
@@ -243,6 +260,39 @@ async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_m
     assert_eq!(hub.charges().await, ["120 min 1000 final"]);
 }
 
+#[tokio::test]
+async fn of_two_gateways_that_decide_one_tap_again_one_counts_it() {
+    let fresh = Fresh::postgres().await;
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (120, false)]).await;
+    let late = hub.at("700", EXIT, 60);
+    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
+    // Whoever holds the visit keeps both waiting after they have asked whether the tap was decided.
+    let mut holder = fresh.store.batch().await.expect("begins");
+    let ada = [(CoworkerId(7), WallTime::from_millis(0))].into();
+    holder.standings(&ada, BusinessId(1), WallTime::from_millis(0)).await.expect("held");
+    let never = CancellationToken::new();
+    let (mut one, mut two) = (vec![copy(&late)], vec![late]);
+    let free = async {
+        fresh.until_wait(2).await;
+        holder.commit().await.expect("lets go");
+    };
+    let (first, second, ()) = tokio::join!(
+        hub.gateway.pipeline.settle(&mut one, Vec::new(), &never),
+        other.settle(&mut two, Vec::new(), &never),
+        free
+    );
+    first.and(second).expect("both settle");
+    assert_eq!(hub.visits().await, ["09:00-10:00 None"]);
+    let line = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
+    assert_eq!(line.decision, "closed");
+    let figures = hub.gateway.pipeline.with.metrics.text();
+    for (outcome, times) in [("closed", 2), ("duplicate", 1)] {
+        let figure = format!("checkind_decisions_total{{outcome=\"{outcome}\"}} {times}\n");
+        assert!(figures.contains(&figure), "{figure}{figures}");
+    }
+}
+
 impl Hub {
     fn wall(&self) -> WallTime {
         self.gateway.clock.now().wall
@@ -288,6 +338,16 @@ impl Hub {
             frames: 2,
             arrived: self.gateway.clock.now(),
         }
+    }
+
+    /// A refusal, and its repetition.
+    async fn refused_twice(&mut self) {
+        let before = self.failed().await.len();
+        for _ in 0..2 {
+            self.act(&Act::Event(DoorEventKind::Denied, None)).await;
+            self.gateway.pass(Duration::from_secs(2)).await;
+        }
+        assert_eq!(self.failed().await.len(), before + 1, "the second is the repetition of the first");
     }
 
     /// Every line of the log about Ada, in the order of their time.
