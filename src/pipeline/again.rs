@@ -35,6 +35,7 @@ contract!(
     a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
     what_a_step_back_has_spoilt_makes_nothing_late,
     a_timer_that_a_step_back_has_spoilt_is_nothing_to_come,
+    a_visit_that_ends_in_time_to_come_makes_nothing_late,
     what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
     a_visit_that_began_earlier_than_was_known_is_charged_from_there,
     a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
@@ -157,6 +158,17 @@ async fn a_timer_that_a_step_back_has_spoilt_is_nothing_to_come(fresh: Fresh) {
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["07:50-09:44 None", "09:00-09:00 None auto"]);
     hub.refused_twice().await;
+}
+
+async fn a_visit_that_ends_in_time_to_come_makes_nothing_late(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (58, false), (59, true)]).await;
+    hub.step(-2).await;
+    hub.act(&Act::Wait(55)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:55:00Z"));
+    assert_eq!(hub.visits().await, ["07:59- None", "09:00-09:58 None"]);
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["07:59-09:55 None", "09:00-09:58 None"]);
 }
 
 async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh: Fresh) {

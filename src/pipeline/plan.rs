@@ -388,8 +388,9 @@ impl<'a> Plan<'a> {
         let debounce = self.book.site.debounce;
         let (repeated, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.repeats(&taps, debounce));
-        let (late, entries): (Vec<Entry>, Vec<Entry>) =
-            entries.into_iter().partition(|entry| last_of(&standing, horizon).is_some_and(|last| entry.at() < last));
+        let (late, entries): (Vec<Entry>, Vec<Entry>) = entries
+            .into_iter()
+            .partition(|entry| last_of(&standing, self.now.wall).is_some_and(|last| entry.at() < last));
         let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
         walk.note_all(late, Note::Late, &mut walked);
         walk.note_all(repeated, Note::RepeatedTap, &mut walked);
@@ -786,9 +787,9 @@ impl<'a> Plan<'a> {
 }
 
 /// The last that the visits know of somebody; what a clock that was ahead wrote is left out.
-fn last_of(standing: &Standing, horizon: WallTime) -> Option<WallTime> {
+fn last_of(standing: &Standing, now: WallTime) -> Option<WallTime> {
     let last = |visit: &Visit| visit.to.unwrap_or(visit.from).max(visit.last_activity);
-    standing.visits().iter().map(last).filter(|at| *at <= horizon).max()
+    standing.visits().iter().map(last).filter(|at| *at <= now).max()
 }
 
 /// What a committed batch meant, for the memory, the metrics and the log.
