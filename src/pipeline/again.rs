@@ -42,6 +42,9 @@ contract!(
     a_day_of_which_retention_has_taken_a_part_is_not_decided_again,
     what_is_too_old_keeps_nothing_else_from_being_decided_again,
     what_is_too_old_is_only_recorded,
+    who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
+    a_refusal_that_has_another_reason_now_is_told_with_that,
+    a_device_that_changes_hands_leaves_each_owner_their_own_line,
     later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
 );
 
@@ -244,6 +247,51 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
     let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(old.reason.as_deref(), Some("late"));
+}
+
+async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {
+    let without = day_pass().into_iter().filter(|(kind, _)| *kind != EntityKind::CoworkerTimePass).collect();
+    let mut hub = Hub::on(&fresh, without);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(20)).await;
+    hub.act(&Act::Heard).await;
+    assert_eq!(hub.failed().await.len(), 1, "once for the day");
+    hub.import(day_pass()).await;
+    hub.act(&Act::Wait(20)).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.late_exit(30).await;
+    assert_eq!(hub.visits().await, ["09:40- Day"]);
+}
+
+async fn a_refusal_that_has_another_reason_now_is_told_with_that(fresh: Fresh) {
+    let slot = json!([{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "11:00"}]);
+    let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600, "TimeSlots": slot});
+    let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": 60});
+    let entities = vec![coworker(), (EntityKind::TimePass, kind), (EntityKind::CoworkerTimePass, held)];
+    let mut hub = Hub::on(&fresh, entities);
+    hub.taps(&[(0, true), (150, true)]).await;
+    let codes = |failed: Vec<String>| -> Vec<String> {
+        failed.iter().filter_map(|text| Some(text.split_once(':')?.0.to_owned())).collect()
+    };
+    assert_eq!(codes(hub.failed().await), ["pass_used_up", "pass_used_up"], "when the minutes ended, and at the door");
+    hub.late_exit(30).await;
+    assert_eq!(codes(hub.failed().await), ["pass_outside_hours"]);
+}
+
+async fn a_device_that_changes_hands_leaves_each_owner_their_own_line(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(2)).await;
+    hub.act(&Act::Heard).await;
+    let bob = json!({"Id": 8, "FullName": "Bob", "MacAddresses": PHONE});
+    let ada = json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700"});
+    hub.import(vec![(EntityKind::Coworker, ada), (EntityKind::Coworker, bob)]).await;
+    for wait in [2, 10] {
+        hub.act(&Act::Wait(wait)).await;
+        hub.act(&Act::Heard).await;
+    }
+    hub.late_exit(1).await;
+    assert_eq!(hub.visits().await, ["09:00-09:01 None"]);
 }
 
 async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more(fresh: Fresh) {

@@ -476,7 +476,7 @@ impl Hub {
         Delivery { source: "front".into(), content, receipt: Receipt::none() }
     }
 
-    async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {
+    pub(super) async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {
         self.version += 1;
         self.gateway.change_directory(directory(self.version, entities));
         self.gateway.settle(Vec::new(), Vec::new()).await;
