@@ -155,7 +155,7 @@ impl Lease {
         // Before the question: the answer may take its time, and the lease does not begin later than that.
         let asked = self.clock.now().boot;
         let taken = time::timeout(TRY, self.store.take_lease(self.business, &self.holder, self.instance)).await;
-        let taken = taken.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut)))?;
+        let taken = taken.unwrap_or(Err(StoreError::too_late()))?;
         if taken {
             self.known.send_replace(Some(asked));
         }
@@ -165,7 +165,7 @@ impl Lease {
     /// Only asks whether the database answers, so that somebody else may take the lease.
     async fn ask(&self) -> Result<bool, StoreError> {
         let asked = time::timeout(TRY, self.store.lease_holder(self.business)).await;
-        asked.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))).map(|_| false)
+        asked.unwrap_or(Err(StoreError::too_late())).map(|_| false)
     }
 
     async fn other(&self) -> String {

@@ -8,10 +8,11 @@ mod charges;
 mod logged;
 mod memory;
 mod plan;
+mod questions;
 mod walk;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -36,12 +37,13 @@ use crate::{
     random,
     record::{BusinessId, CoworkerId},
     sighting::{Presence, Sighting, TimeQuality},
-    source::{Content, Delivery, Presences, network::hearing::Hearing},
+    source::{Content, Delivery, Presences, Rejection, network::hearing::Hearing},
     store::{Changes, Heard, Store, StoreError, UsageQuery},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
-use plan::{Done, Found, Plan, Questions};
+use plan::{Done, Found, Plan};
+use questions::Questions;
 
 pub use memory::UNRECOGNISED_A_DAY;
 
@@ -131,6 +133,8 @@ pub struct Inlets {
 pub struct Pipeline {
     with: Surroundings,
     memory: Memory,
+    /// Lines of the log that one transaction reads to decide again.
+    room: u64,
     stretch: Option<Stretch>,
     /// The stretches of hearing that are written down, the oldest first; the last may be the one that goes on.
     heard: VecDeque<(Uuid, Heard)>,
@@ -178,7 +182,7 @@ macro_rules! patiently {
         let mut patience = Patience::new();
         loop {
             let tried = time::timeout(LONGEST_TRY, $work).await;
-            match tried.unwrap_or(Err(StoreError::Unavailable(sqlx::Error::PoolTimedOut))) {
+            match tried.unwrap_or(Err(StoreError::too_late())) {
                 Ok(value) => {
                     $pipeline.taken();
                     break value;
@@ -195,6 +199,7 @@ impl Pipeline {
         Self {
             with,
             memory: Memory::new(),
+            room: questions::LINES,
             stretch: None,
             heard: VecDeque::new(),
             rejections: Allowance::default(),
@@ -305,20 +310,24 @@ impl Pipeline {
         let book = Arc::clone(&self.with.book.borrow());
         let calendar = book.rules().calendar;
         let business = book.site.business;
-        let visits = self.with.store.open_visits(business).await?;
-        let oldest = visits.iter().map(|visit| visit.last_activity).min().unwrap_or(now.wall);
+        let heard = self.with.hearing.heard(now.boot);
+        let (mut memory, mut active) = (Memory::new(), Vec::new());
+        let found = |visit: &engine::Visit| {
+            memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
+            active.push((visit.coworker, visit.last_activity));
+        };
+        self.with.store.open_visits(business, found).await?;
+        let oldest = active.iter().map(|(_, last_activity)| *last_activity).min().unwrap_or(now.wall);
         let since = oldest.min(now.wall.minus(HEARD_KEPT));
         let mut stretches = self.with.store.heard(business, since).await?;
         // Written in a time that was not right.
         stretches.retain(|heard| heard.to <= now.wall.plus(STEP));
         self.heard = stretches.iter().rev().take(STRETCHES).rev().map(|heard| (Uuid::nil(), *heard)).collect();
         let past = HeardTimes::new(stretches.iter().map(|heard| (heard.from, heard.to)));
-        let heard = self.with.hearing.heard(now.boot);
-        self.memory = Memory::new();
-        for visit in &visits {
-            self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
-            self.memory.quiet_before(visit.coworker, past.since(visit.last_activity), heard);
+        for (coworker, last_activity) in active {
+            memory.quiet_before(coworker, past.since(last_activity), heard);
         }
+        self.memory = memory;
         let day = calendar.pass_day(now.wall);
         let reason = engine::decision::Reason::UnrecognisedDevice;
         let reported = self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY).await?;
@@ -342,10 +351,15 @@ impl Pipeline {
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let batch = Batch { deliveries, presences: &presences, written_rejections: &written_rejections };
-        let done = patiently!(self, deadline, self.attempt(&batch));
-        let sightings = batch.sightings().count() + presences.len();
-        self.remember(done, presences.len());
+        let batch = Portion::of(deliveries, &presences, &written_rejections);
+        let sightings = batch.sightings.len() + batch.presences.len();
+        let mut left = Some(batch);
+        while let Some(portion) = left {
+            let (done, rest) = patiently!(self, deadline, self.attempt(&portion));
+            let heard = portion.presences.len() - rest.as_ref().map_or(0, |rest| rest.presences.len());
+            self.remember(done, heard);
+            left = rest;
+        }
         let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
             if let Content::Sightings(sightings) = &delivery.content
@@ -369,7 +383,7 @@ impl Pipeline {
             let write = self.rejections.take(now);
             if write {
                 let (why, sample) = (rejection.why.word(), &rejection.sample);
-                let topic = plan::without_numbers(&rejection.topic);
+                let topic = logged::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
             }
             written.push(write);
@@ -377,46 +391,47 @@ impl Pipeline {
         written
     }
 
-    /// One try: a fixed number of statements, whatever the size of the batch.
-    async fn attempt(&self, batch: &Batch<'_>) -> Result<Done, StoreError> {
+    /// One try: a fixed number of statements, whatever the size of the batch. Gives what is left for a transaction of its
+    /// own, because the logs of too many people would have to be read for this one.
+    async fn attempt<'a>(&self, batch: &Portion<'a>) -> Result<(Done, Option<Portion<'a>>), StoreError> {
         let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
         let directory = Arc::clone(&self.with.directory.borrow());
-        let sightings: Vec<&Sighting> = batch.sightings().collect();
-        let presences: Vec<&Presence> = batch.presences.iter().collect();
-        let keys: Vec<_> = sightings.iter().map(|sighting| sighting.key.clone()).collect();
+        let keys: Vec<_> = batch.sightings.iter().map(|sighting| sighting.key.clone()).collect();
         let business = book.site.business;
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
-        let everybody = plan::who(&sightings, &presences, &directory);
+        let everybody = questions::who(&batch.sightings, &batch.presences, &directory);
         transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         // Redelivery is rare: mostly everybody says something new.
         let fewer = (!decided.is_empty()).then(|| {
             let new = |sighting: &&&Sighting| !decided.contains(&sighting.key);
-            plan::who(&sightings.iter().filter(new).copied().collect::<Vec<_>>(), &presences, &directory)
+            let new: Vec<&Sighting> = batch.sightings.iter().filter(new).copied().collect();
+            questions::who(&new, &batch.presences, &directory)
         });
         let spoken = fewer.as_ref().unwrap_or(&everybody);
-        let horizon = plan::horizon(now.wall);
+        let horizon = questions::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
-        let questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
+        let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
+        let lengths = transaction.lengths(&questions.again, business, horizon).await?;
+        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room), &directory);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;
-        let mut pasts = transaction.pasts(&questions.again, business, horizon).await?;
-        let decided_from = plan::decided_from(&standings, &questions.again, since);
+        let pasts = transaction.pasts(&questions.pasts(), business, horizon).await?;
+        let decided_from = questions::decided_from(&standings, &questions.again, since);
         let calendar = book.rules().calendar;
         let usage = transaction.usage(&usage_query(&directory, &book, &calendar, &decided_from)).await?;
-        let again = questions.again.into_iter().filter_map(|(id, from)| Some((id, (from, pasts.remove(&id)?))));
-        let found = Found { standings, frontiers, pasts: again.collect(), decided_from, usage };
+        let found = Found { standings, frontiers, again: questions.again, pasts, decided_from, usage };
         let heard = self.heard_times(now);
         let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
-        plan.decide(&sightings, &presences, &decided, random::uuid);
-        for ((source, rejection), written) in batch.rejections().zip(batch.written_rejections) {
+        plan.decide(&batch.sightings, &batch.presences, &decided, random::uuid);
+        for (source, rejection, written) in &batch.rejections {
             plan.reject(source, rejection, *written, random::uuid());
         }
-        Self::write(plan, transaction, &book, now.wall).await
+        Ok((Self::write(plan, transaction, &book, now.wall).await?, rest))
     }
 
     async fn write(
@@ -755,26 +770,44 @@ impl Patience {
     }
 }
 
-/// One batch as it was received.
-struct Batch<'a> {
-    deliveries: &'a [Delivery],
-    presences: &'a [Presence],
-    written_rejections: &'a [bool],
+/// What is decided in one transaction: a batch as it was received, or those of its people who are not decided yet.
+struct Portion<'a> {
+    sightings: Vec<&'a Sighting>,
+    presences: Vec<&'a Presence>,
+    /// With their sources, and whether they get a line in the log.
+    rejections: Vec<(&'a str, &'a Rejection, bool)>,
 }
 
-impl<'a> Batch<'a> {
-    fn sightings(&self) -> impl Iterator<Item = &'a Sighting> {
-        self.deliveries.iter().flat_map(|delivery| match &delivery.content {
+impl<'a> Portion<'a> {
+    fn of(deliveries: &'a [Delivery], presences: &'a [Presence], written_rejections: &[bool]) -> Self {
+        let sightings = deliveries.iter().flat_map(|delivery| match &delivery.content {
             Content::Sightings(sightings) => sightings.as_slice(),
             Content::Ignored | Content::Rejected(_) => &[],
-        })
-    }
-
-    fn rejections(&self) -> impl Iterator<Item = (&'a str, &'a crate::source::Rejection)> {
-        self.deliveries.iter().filter_map(|delivery| match &delivery.content {
+        });
+        let rejections = deliveries.iter().filter_map(|delivery| match &delivery.content {
             Content::Rejected(rejection) => Some((&*delivery.source, rejection)),
             Content::Sightings(_) | Content::Ignored => None,
-        })
+        });
+        Self {
+            sightings: sightings.collect(),
+            presences: presences.iter().collect(),
+            rejections: rejections
+                .zip(written_rejections)
+                .map(|((from, what), written)| (from, what, *written))
+                .collect(),
+        }
+    }
+
+    /// What is decided now, and what is left of these people for later.
+    fn without(&self, postponed: &BTreeSet<CoworkerId>, directory: &Directory) -> (Self, Option<Self>) {
+        let later = |coworker: Option<CoworkerId>| coworker.is_some_and(|coworker| postponed.contains(&coworker));
+        let by_door = |sighting: &&Sighting| later(questions::by_door(sighting, directory));
+        let by_network = |presence: &&Presence| later(questions::by_network(presence, directory));
+        let (late_sightings, sightings) = self.sightings.iter().copied().partition(by_door);
+        let (late_presences, presences) = self.presences.iter().copied().partition(by_network);
+        let now = Self { sightings, presences, rejections: self.rejections.clone() };
+        let rest = Self { sightings: late_sightings, presences: late_presences, rejections: Vec::new() };
+        (now, (!postponed.is_empty()).then_some(rest))
     }
 }
 
@@ -835,6 +868,8 @@ fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
 mod again;
 #[cfg(test)]
 mod constant_work;
+#[cfg(test)]
+mod late;
 #[cfg(test)]
 mod order;
 #[cfg(test)]

@@ -297,6 +297,18 @@ impl Supervisor {
         self.patiently(ConditionKind::DatabaseUnavailable, "the database", open, signals, stop).await
     }
 
+    /// Reads who is who, however long it takes; none when it was told to stop meanwhile.
+    async fn load_directory(
+        &mut self,
+        store: &Store,
+        signals: &mut Signals,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Option<Arc<Directory>>> {
+        let load = async || store.load_directory().await.map(Arc::new);
+        let loaded = self.patiently(ConditionKind::DatabaseUnavailable, "the database", load, signals, stop).await;
+        loaded.context("the directory cannot be loaded")
+    }
+
     /// The same for the spool.
     async fn open_spool(
         &mut self,
@@ -380,10 +392,12 @@ impl Supervisor {
                 if !self.stand_by(Arc::new(lease), &book, &mut ground, store, signals, stop).await? {
                     return Ok(());
                 }
-                self.start_site(ground, &leased, book, alive).await?;
+                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(()) };
+                self.start_site(ground, &leased, directory, book, alive)?;
             }
             (Some(book), None) => {
-                self.start_site(ground, store, book, alive).await?;
+                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(()) };
+                self.start_site(ground, store, directory, book, alive)?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
@@ -414,7 +428,8 @@ impl Supervisor {
             if left.is_empty() {
                 spool = Some(left);
             } else {
-                let handing_over = Box::pin(self.hand_over(left, book.clone(), store.clone()));
+                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(false) };
+                let handing_over = Box::pin(self.hand_over(left, directory, book.clone(), store.clone()));
                 if !unless_stopped(handing_over, signals, stop).await? {
                     return Ok(false);
                 }
@@ -455,6 +470,7 @@ impl Supervisor {
     fn hand_over(
         &self,
         spool: Spool,
+        directory: Arc<Directory>,
         book: Rulebook,
         store: Store,
     ) -> impl Future<Output = anyhow::Result<()>> + 'static {
@@ -464,7 +480,7 @@ impl Supervisor {
         let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         async move {
-            let (_imports, directory) = watch::channel(Arc::new(store.load_directory().await?));
+            let (_imports, directory) = watch::channel(directory);
             let (_reloads, book) = watch::channel(Arc::new(book));
             let pipeline = Pipeline::new(pipeline::Surroundings {
                 hearing: Hearing::new(clock.passing_in(LONGEST_GAP)),
@@ -520,10 +536,11 @@ impl Supervisor {
         Ok(())
     }
 
-    async fn start_site(
+    fn start_site(
         &mut self,
         ground: Groundwork,
         store: &Store,
+        directory: Arc<Directory>,
         book: Rulebook,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
@@ -534,7 +551,6 @@ impl Supervisor {
             retention::run(business, policy, rows, clock, stop).await;
             Ok(())
         });
-        let directory = Arc::new(store.load_directory().await.context("the directory cannot be loaded")?);
         tracing::info!(coworkers = directory.coworkers(), "directory loaded");
         ground.known.send_replace(known(&directory));
         let (directory_sender, directory) = watch::channel(directory);

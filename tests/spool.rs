@@ -285,10 +285,10 @@ fn two_gateways_of_one_business_that_hear_the_same_doors_write_everything_once()
 }
 
 #[test]
-fn eight_gateways_of_eight_businesses_on_one_server_lose_double_and_block_nothing() {
-    const GATEWAYS: u32 = 8;
-    const TAPS: u32 = 500;
-    let server = Postgres::start();
+fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothing() {
+    const GATEWAYS: u32 = 50;
+    const TAPS: u32 = 100;
+    let server = Postgres::with_room_for(GATEWAYS * 4 + 10);
     let broker = Broker::plain();
     let homes: Vec<Home> = (1..=GATEWAYS)
         .map(|business| {
@@ -319,4 +319,25 @@ fn eight_gateways_of_eight_businesses_on_one_server_lose_double_and_block_nothin
         assert_eq!(daemon.complaints(), [""; 0], "{}", daemon.log());
         daemon.stop();
     }
+}
+
+#[test]
+fn a_gateway_that_the_server_has_no_room_for_collects_says_so_and_decides_when_there_is_room() {
+    let server = Postgres::with_room_for(8);
+    let broker = Broker::plain();
+    let home = gateway(&server, &broker, "");
+    home.import(&people(PEOPLE, &[]));
+    let others = server.held(8);
+    let daemon = home.spawn_by(&[BINARY], &[]);
+    wait_for("the gateway to say so", LIMIT, || {
+        let log = daemon.log();
+        if log.contains("has as many connections as it allows") { Ok(()) } else { Err(log) }
+    });
+    broker.publish_lines("flat/events", taps(0..PEOPLE), 1);
+    drop(others);
+    let mut daemon = daemon.listening();
+    daemon.wait_until_ready();
+    intact(&home, &mut daemon, PEOPLE);
+    adds_up(&daemon);
+    daemon.stop();
 }

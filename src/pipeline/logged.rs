@@ -10,7 +10,7 @@ use crate::{
         decision::{Note, Reason},
     },
     mac::MacAddr,
-    sighting::Presence,
+    sighting::{CredentialKind, Direction, DoorEvent, Presence, TimeQuality},
     store::LogLine,
 };
 
@@ -147,6 +147,47 @@ pub(super) fn merge(line: &mut LogLine, point: Point) {
     line.last_at = line.last_at.max(point.last_at);
     line.strong_at = line.strong_at.max(point.strong_at);
     line.frames = line.frames.saturating_add(point.frames);
+}
+
+pub(super) fn direction(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "in",
+        Direction::Out => "out",
+        Direction::Unknown => "unknown",
+    }
+}
+
+pub(super) fn quality(quality: TimeQuality) -> &'static str {
+    match quality {
+        TimeQuality::Device => "device",
+        TimeQuality::Corrected => "corrected",
+        TimeQuality::Arrival => "arrival",
+    }
+}
+
+/// Long numbers in a topic are card numbers or telephone numbers as often as device ids.
+pub(super) fn without_numbers(topic: &str) -> String {
+    let long = |level: &str| level.chars().filter(char::is_ascii_digit).count() > LONGEST_PIN;
+    let masked = |level: &str| if long(level) { "…".to_owned() } else { level.to_owned() };
+    topic.split('/').map(masked).collect::<Vec<_>>().join("/")
+}
+
+/// The most digits of a PIN, and of a number that may be one: some keypads send the PIN where the card number stands.
+const LONGEST_PIN: usize = 6;
+
+fn may_be_pin(value: &str) -> bool {
+    value.len() <= LONGEST_PIN && !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Card numbers are kept, so that an unknown card can be given to somebody in one step; PINs never are.
+pub(super) fn credential(event: &DoorEvent) -> Option<String> {
+    event.credential.as_ref().map(|credential| match credential.kind {
+        CredentialKind::Pin => "PIN".to_owned(),
+        CredentialKind::Card if may_be_pin(&credential.value) => "PIN or short number".to_owned(),
+        CredentialKind::Card | CredentialKind::Slot | CredentialKind::User | CredentialKind::Name => {
+            credential.value.clone()
+        }
+    })
 }
 
 #[cfg(test)]

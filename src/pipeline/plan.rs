@@ -15,11 +15,12 @@ use super::{
     charges::{self, Till},
     logged::{self, Point},
     memory::{Memory, Taps, Unrecognised},
+    questions::horizon,
     walk::{self, Difference, Entry, Span, Walk, Walked},
 };
 use crate::{
     clock::{Now, WallTime},
-    directory::{Coworker, Directory, Match},
+    directory::{Coworker, Directory},
     engine::{
         self, Decision, Gate, Person, Rules, Standing, Visit,
         admission::{self, Doorkeeper, PresenceVerdict, Said},
@@ -29,8 +30,8 @@ use crate::{
     },
     mac::MacAddr,
     record::{CheckinSource, CoworkerId, Snapshot},
-    settings::{Door, NetworkOpens, Site},
-    sighting::{CredentialKind, Direction, DoorEvent, Presence, Sighting, SightingKey, TimeQuality},
+    settings::{Door, Site},
+    sighting::{Presence, Sighting, SightingKey, TimeQuality},
     source::Rejection,
     store::{Changes, LogLine, NewCharge, NewFailure, Past},
 };
@@ -59,115 +60,6 @@ impl Rulebook {
     }
 }
 
-/// How far ahead of ours a controller's clock may be: what the log holds from later than that was written by a clock that
-/// was wrong, and decides nothing before its time has come.
-const AHEAD: Duration = Duration::from_mins(5);
-
-/// What came later than this is only recorded. Controllers are believed for two days unless a source says otherwise.
-const DECIDED_AGAIN: Duration = Duration::from_hours(8 * 24);
-
-/// What a batch says of a coworker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spoken {
-    /// The first evidence.
-    earliest: WallTime,
-    /// What is to be decided, and when it happened: taps as [`walk::tap`] tells them apart, none for presences.
-    items: Vec<(WallTime, Option<String>)>,
-}
-
-/// Whom a batch speaks of.
-pub(super) fn who(
-    sightings: &[&Sighting],
-    presences: &[&Presence],
-    directory: &Directory,
-) -> BTreeMap<CoworkerId, Spoken> {
-    let one = |found: Match<'_>| match found {
-        Match::One(coworker) => Some(coworker.id),
-        Match::Nobody | Match::Several => None,
-    };
-    let by_door = sightings.iter().filter_map(|sighting| {
-        let credential = sighting.event.credential.as_ref()?;
-        let event = &sighting.event;
-        let shown = logged_credential(event).unwrap_or_default();
-        let tap = walk::tap(&event.door.0, direction(event.direction), &shown, event.kind.lets_in());
-        Some((one(directory.by_credential(credential))?, sighting.event_at, (sighting.event_at, Some(tap))))
-    });
-    let by_network = presences.iter().filter_map(|presence| {
-        let earliest = presence.first_at.min(presence.last_at);
-        Some((one(directory.by_mac(presence.mac))?, earliest, (presence.last_at, None)))
-    });
-    let mut all: BTreeMap<CoworkerId, Spoken> = BTreeMap::new();
-    for (coworker, earliest, item) in by_door.chain(by_network) {
-        let spoken = all.entry(coworker).or_insert_with(|| Spoken { earliest, items: Vec::new() });
-        spoken.earliest = spoken.earliest.min(earliest);
-        spoken.items.push(item);
-    }
-    all
-}
-
-/// The latest instant of which the log is believed.
-pub(super) fn horizon(now: WallTime) -> WallTime {
-    now.plus(AHEAD)
-}
-
-/// What a batch asks the database of its people.
-#[derive(Debug)]
-pub(super) struct Questions {
-    /// The earliest instant that visits of each are needed of.
-    pub(super) standings: BTreeMap<CoworkerId, WallTime>,
-    /// From when on those are decided again of whom something came late: the beginning of that pass day.
-    pub(super) again: BTreeMap<CoworkerId, WallTime>,
-}
-
-impl Questions {
-    /// `frontiers` are the last things that the log knows of each.
-    /// `everybody` includes those of whom only sightings came that were decided before.
-    pub(super) fn new(
-        everybody: &BTreeMap<CoworkerId, Spoken>,
-        spoken: &BTreeMap<CoworkerId, Spoken>,
-        frontiers: &BTreeMap<CoworkerId, WallTime>,
-        book: &Rulebook,
-        memory: &Memory,
-        now: WallTime,
-    ) -> Self {
-        let calendar = book.rules().calendar;
-        // Retention may have taken a part of its last day.
-        let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
-        let oldest = now.minus(DECIDED_AGAIN.min(kept));
-        let debounce = book.site.debounce;
-        let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
-            let frontier = *frontiers.get(coworker)?;
-            let taps = memory.recent(*coworker, Some(frontier));
-            let is_late = |(at, tap): &&(WallTime, Option<String>)| match (taps, tap) {
-                // A repetition of what is known to have been a tap changes nothing, whenever it comes.
-                (Some(taps), Some(tap)) if walk::is_known_repetition(taps, tap, *at, debounce) => false,
-                // A tap is compared with those just before it.
-                (None, Some(_)) => at.minus(debounce) <= frontier,
-                (Some(_) | None, _) => *at <= frontier,
-            };
-            let first = spoken.items.iter().filter(is_late).map(
-                |(at, tap)| {
-                    if tap.is_some() { at.minus(debounce) } else { *at }
-                },
-            );
-            let first = first.filter(|first| *first >= oldest).min()?;
-            Some((*coworker, calendar.pass_day(first).start))
-        };
-        let again: BTreeMap<CoworkerId, WallTime> = spoken.iter().filter_map(late).collect();
-        let standings = everybody.iter().map(|(coworker, spoken)| {
-            let day = || calendar.pass_day(spoken.earliest).start;
-            let earliest = match (again.get(coworker), book.site.network_opens) {
-                (Some(from), _) => *from,
-                // A door that let somebody in counts for the whole day.
-                (None, NetworkOpens::AfterDoor) => day(),
-                (None, NetworkOpens::Always | NetworkOpens::Never) => spoken.earliest,
-            };
-            (*coworker, earliest)
-        });
-        Self { standings: standings.collect(), again }
-    }
-}
-
 /// What a batch writes, and what it will have meant.
 pub(super) struct Plan<'a> {
     directory: &'a Directory,
@@ -179,7 +71,8 @@ pub(super) struct Plan<'a> {
     /// As the database has them.
     before: BTreeMap<CoworkerId, Standing>,
     frontiers: BTreeMap<CoworkerId, WallTime>,
-    pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    again: BTreeMap<CoworkerId, WallTime>,
+    pasts: BTreeMap<CoworkerId, Past>,
     decided_from: BTreeMap<CoworkerId, WallTime>,
     usage: Usage,
     /// What visits that are new in this batch use, by pass.
@@ -208,29 +101,14 @@ pub(super) struct Plan<'a> {
 pub(super) struct Found {
     pub(super) standings: BTreeMap<CoworkerId, Standing>,
     pub(super) frontiers: BTreeMap<CoworkerId, WallTime>,
-    /// Everything since an instant, of those of whom something came late.
-    pub(super) pasts: BTreeMap<CoworkerId, (WallTime, Past)>,
+    /// From when on those are decided again of whom something came late.
+    pub(super) again: BTreeMap<CoworkerId, WallTime>,
+    /// What the log has since then, and the last taps of some others.
+    pub(super) pasts: BTreeMap<CoworkerId, Past>,
     /// From when on the visits of each say themselves what they use.
     pub(super) decided_from: BTreeMap<CoworkerId, WallTime>,
     /// What was used before.
     pub(super) usage: Usage,
-}
-
-/// From when on all visits of each are in `standings`, so that they say themselves what they use of passes; `since` is
-/// where the database began to look.
-pub(super) fn decided_from(
-    standings: &BTreeMap<CoworkerId, Standing>,
-    again: &BTreeMap<CoworkerId, WallTime>,
-    since: WallTime,
-) -> BTreeMap<CoworkerId, WallTime> {
-    let earliest = |standing: &Standing| standing.visits().iter().map(|visit| visit.from).find(|from| *from >= since);
-    standings
-        .iter()
-        .map(|(coworker, standing)| {
-            let from = again.get(coworker).copied().or_else(|| earliest(standing)).unwrap_or(since);
-            (*coworker, from)
-        })
-        .collect()
 }
 
 impl<'a> Plan<'a> {
@@ -251,6 +129,7 @@ impl<'a> Plan<'a> {
             now,
             before: found.standings,
             frontiers: found.frontiers,
+            again: found.again,
             pasts: found.pasts,
             decided_from: found.decided_from,
             usage: found.usage,
@@ -335,7 +214,7 @@ impl<'a> Plan<'a> {
             key: key.clone(),
             source: source.to_owned(),
             kind: Cow::Borrowed("rejected"),
-            door: Some(without_numbers(&rejection.topic)),
+            door: Some(logged::without_numbers(&rejection.topic)),
             decision: Cow::Borrowed(Outcome::Rejected.word()),
             reason: Some(Cow::Borrowed(rejection.why.word())),
             ..self.blank()
@@ -352,7 +231,8 @@ impl<'a> Plan<'a> {
         let walk = self.walk_of(&person, &doorkeeper, &blank);
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
         let horizon = horizon(self.now.wall);
-        if let Some((from, past)) = self.pasts.get(&coworker.id) {
+        let past = self.pasts.get(&coworker.id);
+        if let Some((from, past)) = self.again.get(&coworker.id).zip(past) {
             let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
             let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
             let version = self.directory.version;
@@ -380,7 +260,8 @@ impl<'a> Plan<'a> {
             }
         }
         let frontier = self.frontiers.get(&coworker.id).copied();
-        let known = self.memory.recent(coworker.id, frontier).cloned();
+        let remembered = self.memory.recent(coworker.id, frontier).cloned();
+        let known = remembered.or_else(|| past.map(|past| walk::taps(&past.lines)));
         let first = entries.iter().map(Entry::at).min().unwrap_or(self.now.wall);
         let nothing_near = frontier.is_none_or(|frontier| frontier < first.minus(self.book.site.debounce));
         let sure = known.is_some() || nothing_near;
@@ -584,11 +465,11 @@ impl<'a> Plan<'a> {
             source: sighting.source.to_string(),
             kind: Cow::Borrowed(event.kind.word()),
             door: Some(event.door.0.clone()),
-            direction: Some(Cow::Borrowed(direction(event.direction))),
-            credential: logged_credential(event),
+            direction: Some(Cow::Borrowed(logged::direction(event.direction))),
+            credential: logged::credential(event),
             event_at: sighting.event_at,
             last_at: sighting.event_at,
-            time_quality: Cow::Borrowed(quality(sighting.time_quality)),
+            time_quality: Cow::Borrowed(logged::quality(sighting.time_quality)),
             received_at: sighting.arrived.wall,
             ..self.blank()
         }
@@ -619,7 +500,7 @@ impl<'a> Plan<'a> {
             event_at: self.now.wall,
             last_at: self.now.wall,
             strong_at: None,
-            time_quality: Cow::Borrowed(quality(TimeQuality::Arrival)),
+            time_quality: Cow::Borrowed(logged::quality(TimeQuality::Arrival)),
             received_at: self.now.wall,
             decision: Cow::Borrowed(Outcome::Recorded.word()),
             reason: None,
@@ -807,45 +688,4 @@ pub(super) struct Done {
     /// How many people were decided again, because something of theirs came late.
     pub(super) decided_again: u64,
     pub(super) left_out: u64,
-}
-
-fn direction(direction: Direction) -> &'static str {
-    match direction {
-        Direction::In => "in",
-        Direction::Out => "out",
-        Direction::Unknown => "unknown",
-    }
-}
-
-fn quality(quality: TimeQuality) -> &'static str {
-    match quality {
-        TimeQuality::Device => "device",
-        TimeQuality::Corrected => "corrected",
-        TimeQuality::Arrival => "arrival",
-    }
-}
-
-/// Long numbers in a topic are card numbers or telephone numbers as often as device ids.
-pub(super) fn without_numbers(topic: &str) -> String {
-    let long = |level: &str| level.chars().filter(char::is_ascii_digit).count() > LONGEST_PIN;
-    let masked = |level: &str| if long(level) { "…".to_owned() } else { level.to_owned() };
-    topic.split('/').map(masked).collect::<Vec<_>>().join("/")
-}
-
-/// The most digits of a PIN, and of a number that may be one: some keypads send the PIN where the card number stands.
-const LONGEST_PIN: usize = 6;
-
-fn may_be_pin(value: &str) -> bool {
-    value.len() <= LONGEST_PIN && !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// Card numbers are kept, so that an unknown card can be given to somebody in one step; PINs never are.
-fn logged_credential(event: &DoorEvent) -> Option<String> {
-    event.credential.as_ref().map(|credential| match credential.kind {
-        CredentialKind::Pin => "PIN".to_owned(),
-        CredentialKind::Card if may_be_pin(&credential.value) => "PIN or short number".to_owned(),
-        CredentialKind::Card | CredentialKind::Slot | CredentialKind::User | CredentialKind::Name => {
-            credential.value.clone()
-        }
-    })
 }

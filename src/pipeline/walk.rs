@@ -55,6 +55,28 @@ pub(super) fn tap(door: &str, direction: &str, credential: &str, let_in: bool) -
     format!("{}\u{1f}{direction}\u{1f}{credential}\u{1f}{door}", u8::from(let_in))
 }
 
+/// The tap that a line is about, if it is one of a door.
+fn tap_of(line: &LogLine) -> Option<String> {
+    if [NETWORK, DIRECTORY, TIMER].contains(&&*line.kind) {
+        return None;
+    }
+    let let_in = [DoorEventKind::Granted, DoorEventKind::Read].iter().any(|known| known.word() == line.kind);
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    let direction = text(line.direction.as_deref());
+    Some(tap(&text(line.door.as_deref()), &direction, &text(line.credential.as_deref()), let_in))
+}
+
+/// The taps among these lines that were not repetitions.
+pub(super) fn taps(lines: &[LogLine]) -> Taps {
+    let mut taps = Taps::new();
+    for line in lines.iter().filter(|line| line.reason.as_deref() != Some(Note::RepeatedTap.word())) {
+        if let Some(tap) = tap_of(line) {
+            taps.entry(tap).or_default().insert(line.event_at);
+        }
+    }
+    taps
+}
+
 /// What makes two failed check-ins of a device one: the network refuses once a pass day, for each reason.
 pub(super) fn once_a_day(business: BusinessId, day: WallTime, reason: Reason, mac: MacAddr) -> String {
     format!("{business}/{day}/{}/{mac}", reason.code())
@@ -144,12 +166,7 @@ impl Entry {
     }
 
     fn tap(&self) -> Option<String> {
-        let What::Door(_) = self.what else { return None };
-        let LogLine { door, direction, credential, kind, .. } = &self.line;
-        let let_in = [DoorEventKind::Granted, DoorEventKind::Read].iter().any(|known| known.word() == kind);
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        let direction = text(direction.as_deref());
-        Some(tap(&text(door.as_deref()), &direction, &text(credential.as_deref()), let_in))
+        tap_of(&self.line)
     }
 
     /// Is it certainly the repetition of one of these taps, whatever else comes late?

@@ -172,10 +172,17 @@ const FRONTIERS: Statement = statement!(
      FROM r"
 );
 
+const LENGTHS: Statement = statement!(
+    rows(coworker_id bigint, since timestamptz)
+    "SELECT r.coworker_id, (SELECT count(*) FROM sightings s
+       WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3) AS lines
+     FROM r"
+);
+
 const LOGGED: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
     "SELECT s.* FROM r CROSS JOIN sightings s
-     WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3 LIMIT $4"
+     WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3"
 );
 
 const FAILED_OF: Statement = statement!(
@@ -206,10 +213,6 @@ const SPOIL_TIMERS: Statement = statement!(
     "DELETE FROM sightings WHERE business_id = $2 AND kind = 'timer' AND EXISTS (SELECT 1 FROM r
        WHERE r.coworker_id = sightings.coworker_id AND sightings.last_at >= r.since)"
 );
-
-/// Lines that are read to decide one batch again, at most: a day of a thousand people. Beyond that nothing is decided
-/// again, and what came late is only recorded.
-const LOGGED_LINES: i64 = 100_000;
 
 const PUT_HEARD: Statement = statement!(
     "INSERT INTO heard (id, business_id, from_time, to_time) VALUES ($1, $2, $3, $4)
@@ -320,9 +323,13 @@ impl Store {
         Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
     }
 
-    /// The open visits of a business.
-    pub(crate) async fn open_visits(&self, business: BusinessId) -> Result<Vec<Visit>, StoreError> {
-        self.sql.read(OPEN_HERE, &[Arg::Int(business.0)]).await?.iter().map(visit).collect()
+    /// Hands over the open visits of a business one by one: a row takes ten times the room of what is remembered of it.
+    pub(crate) async fn open_visits(
+        &self,
+        business: BusinessId,
+        mut each: impl FnMut(&Visit),
+    ) -> Result<(), StoreError> {
+        self.sql.read_each(OPEN_HERE, &[Arg::Int(business.0)], |row| visit(row).map(|visit| each(&visit))).await
     }
 
     /// Writes down that a business's captures heard from `heard.from` to `heard.to`; the same `id` extends a stretch.
@@ -428,8 +435,23 @@ impl Batch {
         Ok(found.into_iter().flatten().map(|(at, coworker)| (coworker, at)).collect())
     }
 
-    /// What is there of these coworkers, each from an instant of their own up to `horizon`; nothing of anybody when it is
-    /// more than can be decided again in one batch.
+    /// How many lines the log has of these coworkers, each from an instant of their own up to `horizon`.
+    pub(crate) async fn lengths(
+        &mut self,
+        since: &BTreeMap<CoworkerId, WallTime>,
+        business: BusinessId,
+        horizon: WallTime,
+    ) -> Result<BTreeMap<CoworkerId, u64>, StoreError> {
+        if since.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
+        let rows = self.transaction.rows(LENGTHS, &args).await?;
+        let length = |row: &Row| Ok((CoworkerId(row.int("coworker_id")?), row.int("lines")?.unsigned_abs()));
+        rows.iter().map(length).collect()
+    }
+
+    /// What is there of these coworkers, each from an instant of their own up to `horizon`.
     pub(crate) async fn pasts(
         &mut self,
         since: &BTreeMap<CoworkerId, WallTime>,
@@ -439,13 +461,9 @@ impl Batch {
         if since.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let rows = since_rows(since);
-        let args = [rows.clone(), Arg::Int(business.0), Arg::Time(horizon), Arg::Int(LOGGED_LINES)];
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
         let lines = self.transaction.rows(LOGGED, &args).await?;
-        let failures = self.transaction.rows(FAILED_OF, &args[..3]).await?;
-        if i64::try_from(lines.len()).is_ok_and(|lines| lines >= LOGGED_LINES) {
-            return Ok(BTreeMap::new());
-        }
+        let failures = self.transaction.rows(FAILED_OF, &args).await?;
         let mut pasts: BTreeMap<CoworkerId, Past> = since.keys().map(|&id| (id, Past::default())).collect();
         for row in &lines {
             let line = log_line(row)?;

@@ -112,7 +112,7 @@ impl Store {
                 }
                 Ok(())
             };
-            self.sql.read_each(statement, each).await?;
+            self.sql.read_each(statement, &[], each).await?;
         }
         Ok(builder.build())
     }

@@ -33,9 +33,18 @@ const PAGES_IN_LOG: &str = "4000";
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
 
-/// Connections to PostgreSQL, per gateway: one writes, the others serve reads. Fifty gateways stay below the server's
-/// default of 100 only with a small number.
+/// Connections to PostgreSQL, per gateway, at most: one decides, one keeps the lease and the directory, two serve the API.
+/// The server's `max_connections` must allow as many for each gateway; one that it lets in no more waits like for a server
+/// that is away.
 const POSTGRES_CONNECTIONS: u32 = 4;
+
+/// How long a connection to PostgreSQL that nobody needs is kept: longer than the pause between two questions of a gateway
+/// at rest.
+const UNUSED: Duration = Duration::from_mins(1);
+
+/// How old a connection to PostgreSQL becomes. The pool takes them in turn, so that those that were needed for a moment only
+/// end by their age.
+const OLDEST: Duration = Duration::from_mins(5);
 
 /// A gateway that stops in the middle of a transaction, frozen or cut off, holds the rows of its batch for so long; then
 /// the server ends it. Below the time after which another gateway of the site takes over.
@@ -64,6 +73,14 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// No connection, or no answer, came in time.
+    pub(crate) fn too_late() -> Self {
+        let why = "no answer in time; it is away, hangs, or has as many connections as it allows";
+        Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why)))
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
     fn from(error: sqlx::Error) -> Self {
@@ -87,6 +104,7 @@ impl From<sqlx::Error> for StoreError {
                 | sqlx::Error::TypeNotFound { .. } => {
                     Self::Unusable { what: "a column does not hold what it should".to_owned(), source: Some(error) }
                 }
+                sqlx::Error::PoolTimedOut => Self::too_late(),
                 other => Self::Unavailable(other),
             },
         }
@@ -313,6 +331,8 @@ impl Sql {
         }
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS)
+            .idle_timeout(UNUSED)
+            .max_lifetime(OLDEST)
             .acquire_timeout(PATIENCE)
             .connect_with(options)
             .await?;
@@ -338,21 +358,22 @@ impl Sql {
         }
     }
 
-    /// Hands over the rows of a statement without arguments one by one, so that they never stand in memory together.
+    /// Hands over the rows of a statement one by one, so that they never stand in memory together.
     pub(crate) async fn read_each(
         &self,
         statement: Statement,
+        args: &[Arg],
         mut each: impl FnMut(&Row) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => {
-                let mut rows = sqlx::query(statement.sqlite).fetch(&file.readers);
+                let mut rows = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis).fetch(&file.readers);
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Sqlite(row))?;
                 }
             }
             Self::Postgres(pool) => {
-                let mut rows = sqlx::query(statement.postgres).fetch(pool);
+                let mut rows = bound!(statement.postgres, args, WallTime::utc).fetch(pool);
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Postgres(row))?;
                 }

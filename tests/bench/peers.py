@@ -54,10 +54,15 @@ json.dump(sent, open(sys.argv[5], "w"))
 '''
 
 
-def event(number, at, a_second=1000):
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at + number // a_second))
-    way = "in" if number // PEOPLE % 2 == 0 else "out"
-    return (f'{{"id":"n{number}","door":"side","card":"{1_000_000 + number % PEOPLE}","result":"granted",'
+def member(number):
+    return {"Id": number + 1, "FullName": f"Coworker {number}", "AccessCardId": str(1_000_000 + number)}
+
+
+def event(number, at, people=PEOPLE):
+    """Everybody's tap in turn, in, then out."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    way = "in" if number // people % 2 == 0 else "out"
+    return (f'{{"id":"n{number}","door":"side","card":"{1_000_000 + number % people}","result":"granted",'
             f'"direction":"{way}","time":"{stamp}"}}')
 
 
@@ -119,14 +124,14 @@ class Place:
     def publish(self, first, count):
         at = time.time() - 7200
         for begin in range(first, first + count, AT_ONCE):
-            lines = "\n".join(event(n, at) for n in range(begin, min(begin + AT_ONCE, first + count))) + "\n"
+            lines = "\n".join(event(n, at + n // 1000) for n in range(begin, min(begin + AT_ONCE, first + count))) + "\n"
             subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", "flat/events", "-l"], input=lines, text=True, check=True)
 
 
 class Checkind:
     name = "checkind"
 
-    def __init__(self, place):
+    def __init__(self, place, people=None, more=""):
         self.place, self.path = place, place.folder / "checkind.db"
         (place.folder / "checkind.toml").write_text(f"""
 [database]
@@ -149,8 +154,8 @@ on_in = "check_in"
 on_out = "check_out"
 [api]
 listen = "127.0.0.1:{place.api}"
-""")
-        people = [{"Id": n + 1, "FullName": f"Coworker {n}", "AccessCardId": str(1_000_000 + n)} for n in range(PEOPLE)]
+{more}""")
+        people = people or [member(n) for n in range(PEOPLE)]
         (place.folder / "site.json").write_text(json.dumps({"Businesses": [{"Id": 1, "Name": "Bench"}], "Coworkers": people}))
         self.run("import", str(place.folder / "site.json"))
 

@@ -1,36 +1,51 @@
 #!/usr/bin/env python3
-"""Many door messages and random faults: nothing is lost, nothing doubled, the counters add up, memory stays flat.
+"""Door messages, a mirror port and random faults: nothing is lost, nothing doubled, the counters add up, memory stays flat.
 
-usage: tests/bench/soak.py [--seconds 600] [--seed 1] [--binary target/release/checkind]
+usage: tests/bench/soak.py [--seconds 600] [--seed 1] [--people 100000] [--frames 15000] [--binary target/release/checkind]
 
-Publishes to a private broker as fast as the daemon takes it. Every few seconds one of these happens: the daemon is killed
-(SIGKILL) or ended (SIGTERM) and started again; its settings are reloaded; the broker stops for a while (SIGSTOP) or is
-restarted; the disk is slow, hangs, or fails at every sync. At the end the disk is well, and every message that was
-published must be one row. Exit code 1 when one of the four is not so.
+Publishes to a private broker as fast as the daemon takes it: everybody's tap in turn, in, then out, at the time that it is.
+Meanwhile so many frames a second of the phones of 2,000 of them come in at a mirror port, a veth pair between two network
+namespaces. Every few seconds one of these happens: the daemon is killed (SIGKILL) or ended (SIGTERM) and started again; its
+settings are reloaded; the broker stops for a while (SIGSTOP) or is restarted; the disk is slow, hangs, or fails at every
+sync. At the end the disk is well, and every message that was published must be one row, every tap of whoever has no
+phone a check-in or its end. Exit code 1 when one of the four is not so.
 
-Needs gcc, mosquitto, python3.
+Root. Needs gcc, iproute2, mosquitto, python3, tcpreplay.
 """
-import argparse, random, signal, sqlite3, sys, threading, time, pathlib
+import argparse, os, random, signal, sqlite3, sys, threading, time, pathlib
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from peers import BINARY, PEOPLE, Checkind, Place, event, resident, subprocess, until
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+from peers import BINARY, Checkind, Place, event, member, resident, subprocess, until
 
-CHUNK = 20_000
-# The event times of all messages lie within two hours, far from the daily cut-off.
-A_SECOND = 5000
+NAMESPACES = "CHECKIND_SOAK_NAMESPACES"
+CHUNK = 10_000
+PHONES = 2_000
 # MiB that may be resident at the end beyond the beginning: twice what the queue before a stalled disk holds.
 GROWTH = 40
 # Seconds from which on that is asked for.
 LONG = 300
 
 
+def sh(*command):
+    subprocess.run([str(word) for word in command], check=True)
+
+
+def phone(number):
+    """As gen_arpstorm.py makes them."""
+    return f"3C:22:FB:{number >> 8:02X}:{number & 255:02X}:{number & 255:02X}"
+
+
 class Soak:
-    def __init__(self, place, seed):
-        self.place, self.random = place, random.Random(seed)
-        self.daemon, self.began = Checkind(place), time.time() - 7000
-        self.published, self.faults, self.over = 0, {}, False
-        self.memory, self.added_up, self.broker_free = [], 0, threading.Lock()
+    def __init__(self, place, seed, people, frames):
+        self.place, self.random, self.people, self.frames = place, random.Random(seed), people, frames
+        members = [member(n) | ({"MacAddresses": phone(n)} if n < PHONES else {}) for n in range(people)]
+        more = '[[capture]]\ninterface = "far0"\n' if frames else ""
+        self.daemon = Checkind(place, members, more)
+        self.published, self.faults, self.over, self.head = 0, {}, False, None
+        self.memory, self.broker_free = [], threading.Lock()
+        self.heard, self.heard_before, self.looked = 0, 0, 0
         self.order("ok")
 
     def order(self, order):
@@ -40,13 +55,26 @@ class Soak:
 
     def start(self):
         self.daemon.start(0)
+        self.heard_before, self.heard = self.heard_before + self.heard, 0
+
+    def replay(self, seconds):
+        """Frames for so long at most."""
+        capture = self.place.folder / "phones.pcap"
+        sh(sys.executable, HERE / "gen_arpstorm.py", capture, 100_000, PHONES)
+        near = os.environ[NAMESPACES].split()[0]
+        command = ["ip", "netns", "exec", near, "tcpreplay", "-q", "--preload-pcap", "--loop=0", f"--pps={self.frames}",
+                   f"--duration={seconds}", "-i", "near0", str(capture)]
+        return self.place.start(command, dict(os.environ), subprocess.DEVNULL)
+
+    def counts(self, *names):
+        return {name: int(self.daemon.metric(f"checkind_{name}_total") or 0) for name in names}
 
     def publish(self):
         """Never more than two chunks ahead of what is durable, so that no fault is followed by minutes of backlog."""
         db = None
         while not self.over:
             first = self.published
-            lines = "\n".join(event(n, self.began, A_SECOND) for n in range(first, first + CHUNK)) + "\n"
+            lines = "\n".join(event(n, time.time(), self.people) for n in range(first, first + CHUNK)) + "\n"
             command = ["mosquitto_pub", "-p", str(self.place.port), "-q", "1", "-t", "flat/events", "-l"]
             # A second time is harmless: the messages have ids.
             with self.broker_free:
@@ -59,12 +87,12 @@ class Soak:
     def is_durable(self, number):
         try:
             with sqlite3.connect(f"file:{self.daemon.path}?mode=ro", uri=True, timeout=5) as db:
-                key = db.execute("SELECT key FROM sightings LIMIT 1").fetchone()
-                if not key:
-                    return False
-                # Every key ends alike: the id of the message.
-                head = key[0][: key[0].rindex("n") + 1]
-                return db.execute("SELECT 1 FROM sightings WHERE business_id = 1 AND key = ?", (f"{head}{number}",)).fetchone() is not None
+                if not self.head:
+                    key = db.execute("SELECT key FROM sightings WHERE kind = 'granted' LIMIT 1").fetchone()
+                    # Every key ends alike: the id of the message.
+                    self.head = key and key[0][: key[0].rindex("n") + 1]
+                asked = "SELECT 1 FROM sightings WHERE business_id = 1 AND key = ?"
+                return bool(self.head) and db.execute(asked, (f"{self.head}{number}",)).fetchone() is not None
         except sqlite3.Error:
             return False
 
@@ -101,15 +129,20 @@ class Soak:
         if self.daemon.process.poll() is not None:
             sys.exit(f"the daemon ended: {self.daemon.process.returncode}\n{(self.place.folder / 'log').read_text()[-5000:]}")
         self.memory.append(resident(self.daemon.process.pid, "VmRSS") or 0)
+        if self.frames and time.monotonic() > self.looked + 1:
+            self.looked = time.monotonic()
+            self.heard = max(self.heard, sum(self.counts("capture_strong", "capture_weak").values()))
 
     def adds_up(self):
-        """Of the process that runs now; nobody publishes."""
-        names = ("decisions", "mqtt_events", "mqtt_messages", "mqtt_acknowledged", "mqtt_stale_receipts", "mqtt_shed", "mqtt_redelivered")
-        for _ in range(100):
-            counts = {name: int(self.daemon.metric(f"checkind_{name}_total") or 0) for name in names}
-            done = sum(counts[name] for name in ("mqtt_acknowledged", "mqtt_stale_receipts", "mqtt_shed"))
-            if counts["decisions"] == counts["mqtt_events"] and counts["mqtt_messages"] == done:
-                print("counters:", counts)
+        """Of the process that runs now; nobody publishes, and nobody's phone speaks."""
+        came = ("mqtt_events", "presences")
+        messages, done = "mqtt_messages", ("mqtt_acknowledged", "mqtt_stale_receipts", "mqtt_shed")
+        frames, seen = "capture_frames", ("capture_strong", "capture_weak", "capture_no_evidence", "capture_out_of_scope", "capture_left_out")
+        for _ in range(200):
+            counts = self.counts("decisions", *came, messages, *done, frames, *seen, "mqtt_redelivered", "decided_again")
+            total = lambda names: sum(counts[name] for name in names)
+            if counts["decisions"] == total(came) and counts[messages] == total(done) and counts[frames] == total(seen):
+                print("counters of the last process:", counts)
                 return
             time.sleep(0.5)
         sys.exit(f"the counters do not add up: {counts}\n{(self.place.folder / 'log').read_text()[-3000:]}")
@@ -117,6 +150,7 @@ class Soak:
     def run(self, seconds):
         self.start()
         self.daemon.ready()
+        replayed = self.replay(seconds + 60) if self.frames else None
         publisher = threading.Thread(target=self.publish, daemon=True)
         publisher.start()
         end = time.monotonic() + seconds
@@ -127,17 +161,31 @@ class Soak:
                 time.sleep(0.25)
             self.fault()
         self.over = True
+        if replayed:
+            replayed.terminate()
+            replayed.wait()
         publisher.join(60)
         until("the last message", lambda: self.is_durable(self.published - 1) or self.watch(), 300, 0.5)
         self.adds_up()
         self.daemon.leave()
+        return self.judge(seconds)
+
+    def judge(self, seconds):
         with sqlite3.connect(f"file:{self.daemon.path}?mode=ro", uri=True, timeout=30) as db:
-            rows = db.execute("SELECT count(*) FROM sightings").fetchone()[0]
-            doubled = db.execute("SELECT count(*) FROM (SELECT coworker_id FROM checkins WHERE to_time IS NULL GROUP BY coworker_id HAVING count(*) > 1)").fetchone()[0]
-            whole = db.execute("PRAGMA quick_check").fetchone()[0]
+            one = lambda question: db.execute(question).fetchone()[0]
+            rows = one("SELECT count(*) FROM sightings WHERE kind = 'granted'")
+            open_twice = one("SELECT count(*) FROM (SELECT 1 FROM checkins WHERE to_time IS NULL GROUP BY coworker_id HAVING count(*) > 1)")
+            visits, ended = db.execute("SELECT count(*), count(to_time) FROM checkins WHERE coworker_id > ?", (PHONES,)).fetchone()
+            whole = one("PRAGMA quick_check")
+        ways = [0, 0]
+        for number in range(self.published):
+            if number % self.people >= PHONES:
+                ways[number // self.people % 2] += 1
         quarter = max(1, len(self.memory) // 4)
         first, last = max(self.memory[:quarter]), max(self.memory[-quarter:])
-        print(f"{self.published:,} messages, {rows:,} rows, {doubled} people in twice, file {whole}")
+        heard = self.heard_before + self.heard
+        print(f"{self.published:,} messages, {rows:,} rows, {open_twice} people in twice, file {whole}; {heard:,} frames of phones heard")
+        print(f"without a phone: {visits:,} check-ins for {ways[0]:,} taps in, {ended:,} check-outs for {ways[1]:,} taps out")
         print("faults:", ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items())))
         log = (self.place.folder / "log").read_text()
         raised = sorted(set(part.split('"')[0] for part in log.split('condition="')[1:]))
@@ -146,21 +194,44 @@ class Soak:
         print(f"resident: {first:.1f} MiB at most in the first quarter, {last:.1f} MiB in the last")
         # In less, the beginning is not what the daemon settles to.
         flat = last <= first + GROWTH or seconds < LONG
-        return rows == self.published and not doubled and whole == "ok" and flat
+        right = rows == self.published and not open_twice and [visits, ended] == ways
+        return right and whole == "ok" and flat
+
+
+def in_namespaces():
+    """Runs this program again with a mirror port, far0, whose other end is near0."""
+    near, far = f"ck-soak-near-{os.getpid()}", f"ck-soak-far-{os.getpid()}"
+    try:
+        for namespace in (near, far):
+            sh("ip", "netns", "add", namespace)
+            sh("ip", "-n", namespace, "link", "set", "lo", "up")
+        sh("ip", "link", "add", "near0", "netns", near, "type", "veth", "peer", "name", "far0", "netns", far)
+        for namespace, link in ((near, "near0"), (far, "far0")):
+            sh("ip", "netns", "exec", namespace, "sysctl", "-qw", f"net.ipv6.conf.{link}.disable_ipv6=1")
+            sh("ip", "-n", namespace, "link", "set", link, "up")
+        command = ["ip", "netns", "exec", far, sys.executable, *sys.argv]
+        return subprocess.run(command, env=os.environ | {NAMESPACES: f"{near} {far}"}).returncode
+    finally:
+        for namespace in (near, far):
+            subprocess.run(["ip", "netns", "del", namespace])
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--people", type=int, default=100_000)
+    parser.add_argument("--frames", type=int, default=15_000, help="a second, at the mirror port; 0: without one")
     parser.add_argument("--binary", type=pathlib.Path, default=BINARY)
     arguments = parser.parse_args()
     if not arguments.binary.exists():
         sys.exit(f"build {arguments.binary} first")
+    if arguments.frames and NAMESPACES not in os.environ:
+        sys.exit(in_namespaces())
     lines = "user root\npersistence true\nautosave_interval 5\nautosave_on_changes false\nmax_inflight_messages 1000\n"
     Place.binary = arguments.binary.resolve()
     with Place(True, lines) as place:
-        good = Soak(place, arguments.seed).run(arguments.seconds)
+        good = Soak(place, arguments.seed, arguments.people, arguments.frames).run(arguments.seconds)
     sys.exit(0 if good else 1)
 
 

@@ -124,6 +124,6 @@ where
     (0..row.len()).map(|at| row.try_get::<Option<String>, _>(at).map(Option::unwrap_or_default)).collect()
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }

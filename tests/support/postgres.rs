@@ -8,9 +8,15 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{Connection as _, postgres::PgConnection};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
-use super::{broker::free_port, ledger::Ledger, wait_for};
+use super::{
+    broker::free_port,
+    ledger::{Ledger, runtime},
+    wait_for,
+};
 
 /// How long the server may take to start or to stop on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -21,15 +27,28 @@ pub(crate) struct Postgres {
     dir: TempDir,
     programs: PathBuf,
     port: u16,
+    connections: u32,
     child: Option<Child>,
+}
+
+/// Connections that take the room of others.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _connections: Vec<PgConnection>,
+    _runtime: Runtime,
 }
 
 impl Postgres {
     /// Makes a cluster of its own and starts it.
     pub(crate) fn start() -> Self {
+        Self::with_room_for(100)
+    }
+
+    /// The same, for so many connections, three of which are the administrator's.
+    pub(crate) fn with_room_for(connections: u32) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let programs = programs();
-        let mut server = Self { dir, programs, port: free_port(), child: None };
+        let mut server = Self { dir, programs, port: free_port(), connections, child: None };
         run(Command::new("chown").arg("postgres").arg(server.dir.path()));
         run(server
             .program("initdb")
@@ -44,6 +63,14 @@ impl Postgres {
         format!("postgres://checkind@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// Connections that do nothing, until they are dropped.
+    pub(crate) fn held(&self, connections: u32) -> Held {
+        let runtime = runtime();
+        let connect = async || PgConnection::connect(&self.url()).await.expect("room for a connection");
+        let held = (0..connections).map(|_| runtime.block_on(connect())).collect();
+        Held { _connections: held, _runtime: runtime }
+    }
+
     /// Starts it again, on the same port, with what it kept.
     pub(crate) fn resume(&mut self) {
         assert!(self.child.is_none(), "the server runs already");
@@ -51,6 +78,7 @@ impl Postgres {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("unix_socket_directories={folder}")]);
+        command.args(["-c", &format!("max_connections={}", self.connections)]);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(self.dir.path().join("log")).expect("a log file"));
         self.child = Some(command.spawn().expect("PostgreSQL starts"));
