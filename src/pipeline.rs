@@ -836,6 +836,8 @@ fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
 }
 
 #[cfg(test)]
+mod again;
+#[cfg(test)]
 mod constant_work;
 #[cfg(test)]
 mod late;

@@ -220,7 +220,10 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             taps.push((act, at));
         }
         let first = if let Act::Heard { before, .. } = act { at + before } else { at };
-        run_out(holds, &mut visits, first, at, &mut rows);
+        // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
+        if act != Act::Denied {
+            run_out(holds, &mut visits, first, at, &mut rows);
+        }
         if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
             let weak = matches!(act, Act::Heard { strong: false, .. });
             let known = !weak && act != Act::Denied && visit.last + IDLE >= first && day(at) == day(visit.from);

@@ -18,19 +18,20 @@ use crate::{
     },
     mac::MacAddr,
     record::BusinessId,
-    settings::{Door, DoorAction},
+    settings::{Door, DoorAction, Site},
     sighting::{
         Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
         SightingKey, TimeQuality,
     },
     source::{Content, Delivery, Receipt},
+    store::tests::Fresh,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// A Monday.
-const START: &str = "2026-03-02T09:00:00Z";
-const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 7]);
+pub(super) const START: &str = "2026-03-02T09:00:00Z";
+pub(super) const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 7]);
 
 /// A code, who and what the directory has, what happens, and what the front desk reads of it.
 type Case = (&'static str, Vec<(EntityKind, Value)>, Vec<Act>, &'static str);
@@ -393,7 +394,7 @@ async fn a_record_keeps_what_an_earlier_directory_decided_when_something_comes_l
     assert_eq!(visits.first().map(String::as_str), Some("09:00-09:30 None"), "{visits:?}");
 }
 
-enum Act {
+pub(super) enum Act {
     Tap(&'static str),
     Out(&'static str),
     Elsewhere,
@@ -404,47 +405,38 @@ enum Act {
 }
 
 /// A site whose directory and clock the test holds.
-struct Hub {
-    gateway: Gateway,
+pub(super) struct Hub {
+    pub(super) gateway: Gateway,
     version: i64,
     taps: u32,
     elapsed: u64,
 }
 
 impl Hub {
-    async fn new(entities: Vec<(EntityKind, Value)>) -> Self {
+    pub(super) async fn new(entities: Vec<(EntityKind, Value)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
-        let site = site(chrono_tz::Tz::UTC);
-        let door = Door {
-            pattern: "main".to_owned(),
-            name: "Main".to_owned(),
-            on_in: DoorAction::CheckIn,
-            on_out: DoorAction::CheckOut,
-        };
-        let gateway = Gateway::with(folder, now, directory(1, entities), vec![door], site).await;
+        let (now, site, doors) = beginning();
+        Self::of(Gateway::with(folder, now, directory(1, entities), doors, site).await)
+    }
+
+    /// On a database that is there.
+    pub(super) fn on(fresh: &Fresh, entities: Vec<(EntityKind, Value)>) -> Self {
+        let (now, site, doors) = beginning();
+        Self::of(Gateway::on(fresh.store.clone(), now, directory(1, entities), doors, site))
+    }
+
+    fn of(gateway: Gateway) -> Self {
         Self { gateway, version: 1, taps: 0, elapsed: 0 }
     }
 
-    async fn act(&mut self, act: &Act) {
+    pub(super) async fn act(&mut self, act: &Act) {
         match *act {
             Act::Tap(card) => self.door(card, "main", Direction::In, DoorEventKind::Granted, None).await,
             Act::Out(card) => self.door(card, "main", Direction::Out, DoorEventKind::Granted, None).await,
             Act::Elsewhere => self.door("700", "back", Direction::In, DoorEventKind::Granted, None).await,
             Act::Event(kind, refusal) => self.door("700", "main", Direction::In, kind, refusal).await,
             Act::Heard => {
-                let arrived = self.gateway.clock.now();
-                let seen = arrived.wall;
-                let presence = Presence {
-                    interface: "eth1".into(),
-                    mac: PHONE,
-                    since: seen,
-                    first_at: seen,
-                    last_at: seen,
-                    last_strong_at: Some(seen),
-                    frames: 1,
-                    arrived,
-                };
+                let presence = self.phone();
                 self.gateway.settle(Vec::new(), vec![presence]).await;
             }
             Act::Wait(minutes) => {
@@ -454,8 +446,24 @@ impl Hub {
         }
     }
 
+    /// The phone now.
+    pub(super) fn phone(&self) -> Presence {
+        let arrived = self.gateway.clock.now();
+        let seen = arrived.wall;
+        Presence {
+            interface: "eth1".into(),
+            mac: PHONE,
+            since: seen,
+            first_at: seen,
+            last_at: seen,
+            last_strong_at: Some(seen),
+            frames: 1,
+            arrived,
+        }
+    }
+
     /// Taps of Ada, so many minutes after the start, in or out.
-    async fn taps(&mut self, taps: &[(u64, bool)]) {
+    pub(super) async fn taps(&mut self, taps: &[(u64, bool)]) {
         for &(minute, inwards) in taps {
             self.act(&Act::Wait(minute - self.elapsed)).await;
             self.act(&if inwards { Act::Tap("700") } else { Act::Out("700") }).await;
@@ -463,7 +471,7 @@ impl Hub {
     }
 
     /// Ada's exit, so many minutes after the start, which arrives now.
-    async fn late_exit(&mut self, minute: i64) {
+    pub(super) async fn late_exit(&mut self, minute: i64) {
         let when = at(START).moved(minute * 60_000);
         self.deliver("700", "main", (Direction::Out, DoorEventKind::Granted, None), when).await;
     }
@@ -484,7 +492,7 @@ impl Hub {
         self.gateway.settle(vec![delivery], Vec::new()).await;
     }
 
-    fn delivery(
+    pub(super) fn delivery(
         &mut self,
         card: &str,
         door: &str,
@@ -508,13 +516,13 @@ impl Hub {
         Delivery { source: "front".into(), content, receipt: Receipt::none() }
     }
 
-    async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {
+    pub(super) async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {
         self.version += 1;
         self.gateway.change_directory(directory(self.version, entities));
         self.gateway.settle(Vec::new(), Vec::new()).await;
     }
 
-    fn change_site(&mut self, change: impl FnOnce(&mut Rulebook)) {
+    pub(super) fn change_site(&mut self, change: impl FnOnce(&mut Rulebook)) {
         self.gateway.change_book(change);
     }
 
@@ -523,17 +531,17 @@ impl Hub {
         reason.description_with(Some("\"Hours\""))
     }
 
-    async fn failed(&self) -> Vec<String> {
+    pub(super) async fn failed(&self) -> Vec<String> {
         let (from, to) = (WallTime::from_millis(0), at("2026-04-01T00:00:00Z"));
         let failed = self.gateway.pipeline.with.store.failed_checkins_between(BusinessId(1), from, to).await;
         failed.expect("read").into_iter().filter_map(|failed| failed.description).collect()
     }
 
-    async fn visits(&self) -> Vec<String> {
+    pub(super) async fn visits(&self) -> Vec<String> {
         self.visits_of(7).await
     }
 
-    async fn visits_of(&self, person: i64) -> Vec<String> {
+    pub(super) async fn visits_of(&self, person: i64) -> Vec<String> {
         let face = |at: WallTime| at.utc().format("%H:%M").to_string();
         let line = |visit: &crate::engine::Visit| {
             let kind = visit.pass.as_ref().map_or("None", |pass| match pass.kind {
@@ -547,7 +555,7 @@ impl Hub {
         self.gateway.visits_of(person).await.iter().map(line).collect()
     }
 
-    async fn charges(&self) -> Vec<String> {
+    pub(super) async fn charges(&self) -> Vec<String> {
         let charges = self.gateway.pipeline.with.store.charges(crate::record::CoworkerId(7)).await.expect("read");
         let line = |charge: &crate::store::NewCharge| {
             let last = if charge.to.is_some() { " final" } else { "" };
@@ -555,6 +563,18 @@ impl Hub {
         };
         charges.iter().map(line).collect()
     }
+}
+
+/// A site with one door, on the morning of [`START`].
+fn beginning() -> (Now, Site, Vec<Door>) {
+    let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
+    let door = Door {
+        pattern: "main".to_owned(),
+        name: "Main".to_owned(),
+        on_in: DoorAction::CheckIn,
+        on_out: DoorAction::CheckOut,
+    };
+    (now, site(chrono_tz::Tz::UTC), vec![door])
 }
 
 fn directory(version: i64, entities: Vec<(EntityKind, Value)>) -> Directory {
@@ -575,7 +595,7 @@ fn merged(mut document: Value, more: Value) -> Value {
     document
 }
 
-fn coworker() -> (EntityKind, Value) {
+pub(super) fn coworker() -> (EntityKind, Value) {
     (EntityKind::Coworker, json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "MacAddresses": PHONE}))
 }
 
@@ -583,12 +603,12 @@ fn held() -> (EntityKind, Value) {
     (EntityKind::CoworkerTimePass, json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1}))
 }
 
-fn day_pass() -> Vec<(EntityKind, Value)> {
+pub(super) fn day_pass() -> Vec<(EntityKind, Value)> {
     vec![coworker(), (EntityKind::TimePass, json!({"Id": 1, "Name": "Day"})), held()]
 }
 
 /// Ada has a time pass with so many minutes left.
-fn minutes(left: u32) -> Vec<(EntityKind, Value)> {
+pub(super) fn minutes(left: u32) -> Vec<(EntityKind, Value)> {
     let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": left});
     let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600});
     vec![coworker(), (EntityKind::TimePass, kind), (EntityKind::CoworkerTimePass, held)]

@@ -240,9 +240,12 @@ impl<'a> Plan<'a> {
                 let known: BTreeSet<&SightingKey> = past.lines.iter().map(|line| &line.key).collect();
                 entries.retain(|entry| !entry.is_among(&known));
                 let twice = came - entries.len();
+                // What is too old to be among what is decided again.
+                let old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < *from).collect();
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
                 walked.outcomes.extend(std::iter::repeat_n((Outcome::Duplicate, None, None), twice));
+                walk.note_all(old, Note::Late, &mut walked);
                 let difference = walked.compare(&walked_before, &base, past);
                 self.decided_again += 1;
                 self.gone.visits.extend(difference.visits);
@@ -263,8 +266,9 @@ impl<'a> Plan<'a> {
         let debounce = self.book.site.debounce;
         let (repeated, entries): (Vec<Entry>, Vec<Entry>) =
             entries.into_iter().partition(|entry| entry.repeats(&taps, debounce));
-        let (late, entries): (Vec<Entry>, Vec<Entry>) =
-            entries.into_iter().partition(|entry| last_of(&standing, horizon).is_some_and(|last| entry.at() < last));
+        let (late, entries): (Vec<Entry>, Vec<Entry>) = entries
+            .into_iter()
+            .partition(|entry| last_of(&standing, self.now.wall).is_some_and(|last| entry.at() < last));
         let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
         walk.note_all(late, Note::Late, &mut walked);
         walk.note_all(repeated, Note::RepeatedTap, &mut walked);
@@ -640,9 +644,9 @@ impl<'a> Plan<'a> {
 }
 
 /// The last that the visits know of somebody; what a clock that was ahead wrote is left out.
-fn last_of(standing: &Standing, horizon: WallTime) -> Option<WallTime> {
+fn last_of(standing: &Standing, now: WallTime) -> Option<WallTime> {
     let last = |visit: &Visit| visit.to.unwrap_or(visit.from).max(visit.last_activity);
-    standing.visits().iter().map(last).filter(|at| *at <= horizon).max()
+    standing.visits().iter().map(last).filter(|at| *at <= now).max()
 }
 
 /// What a committed batch meant, for the memory, the metrics and the log.

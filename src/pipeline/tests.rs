@@ -118,7 +118,7 @@ pub(super) struct Gateway {
     pub(super) ear: Ear,
     taps: u32,
     ends: (watch::Sender<Arc<Rulebook>>, watch::Sender<Arc<Directory>>),
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Gateway {
@@ -145,6 +145,12 @@ impl Gateway {
         site: Site,
     ) -> Self {
         let database = Database::Sqlite { path: folder.path().join("checkind.db") };
+        let store = Store::open(&database).await.expect("opens");
+        Self { _folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
+    }
+
+    /// On a database that is there.
+    pub(super) fn on(store: Store, now: Now, directory: Directory, doors: Vec<Door>, site: Site) -> Self {
         let clock = Clock::manual(now);
         let health = Health::new(clock.clone());
         let hearing = Hearing::new(Duration::from_hours(1));
@@ -154,7 +160,7 @@ impl Gateway {
         let (directory_sender, directory) = watch::channel(Arc::new(directory));
         let pipeline = Pipeline::new(Surroundings {
             clock: clock.clone(),
-            store: Store::open(&database).await.expect("opens"),
+            store,
             book,
             directory,
             hearing,
@@ -162,7 +168,7 @@ impl Gateway {
             health,
             alive: watch::channel(None).0,
         });
-        Self { pipeline, clock, ear, taps: 0, ends: (book_sender, directory_sender), _folder: folder }
+        Self { pipeline, clock, ear, taps: 0, ends: (book_sender, directory_sender), _folder: None }
     }
 
     /// The daemon stops and starts again.

@@ -524,7 +524,10 @@ impl Walked {
             there.remove(&(new.once_key.clone(), new.attempt_at, new.reason.code().to_owned())).is_none()
         });
         difference.failures = there.into_values().collect();
-        for line in &past.lines {
+        // A visit that was not walked ended at the very instant that the walk begins with.
+        let kept =
+            |line: &&LogLine| line.kind != TIMER || !base.iter().any(|known| Some(known.unique_id) == line.checkin);
+        for line in past.lines.iter().filter(kept) {
             if self.lines.get(&line.key).is_some_and(|again| same(again, line)) {
                 self.lines.remove(&line.key);
             } else {

@@ -45,6 +45,7 @@ macro_rules! contract {
         }
     };
 }
+pub(crate) use contract;
 
 contract!(
     a_visit_comes_back_as_it_was_written,
@@ -863,6 +864,18 @@ impl Fresh {
         let who = BTreeMap::from([(CoworkerId(coworker), at(0))]);
         let standings = batch.standings(&who, BusinessId(1), at(0)).await.expect("asked");
         standings[&CoworkerId(coworker)].visits().to_vec()
+    }
+
+    /// Waits until so many transactions wait for a row of this PostgreSQL database.
+    pub(crate) async fn until_wait(&self, many: i64) {
+        let asked = "SELECT count(*) AS many FROM pg_stat_activity
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let wait = async {
+            while self.one(asked).await.int("many").expect("a number") < many {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("somebody holds the row");
     }
 
     async fn one(&self, sql: &'static str) -> super::sql::Row {

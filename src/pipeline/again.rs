@@ -1,0 +1,445 @@
+//! What is decided again and what is not, at its edges: cut-offs, steps of the clock, retention, lost answers, charges.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::NaiveTime;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Pipeline,
+    passes::{Act, Hub, PHONE, START, coworker, day_pass, minutes},
+    tests::at,
+};
+use crate::{
+    clock::{CONFIRMED_AFTER, WallTime},
+    directory::entity::EntityKind,
+    record::{BusinessId, CoworkerId},
+    sighting::{Direction, DoorEventKind, Presence, Refusal},
+    source::{Delivery, Receipt},
+    store::{
+        Expired, LogLine,
+        tests::{Fresh, contract},
+    },
+};
+
+const ENTRY: (Direction, DoorEventKind, Option<Refusal>) = (Direction::In, DoorEventKind::Granted, None);
+const EXIT: (Direction, DoorEventKind, Option<Refusal>) = (Direction::Out, DoorEventKind::Granted, None);
+
+contract!(
+    a_visit_whose_commit_was_not_answered_ends_at_the_cut_off,
+    two_timers_of_one_instant_are_two_lines_of_the_log,
+    a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit,
+    a_line_of_the_network_does_not_reach_over_a_cut_off,
+    what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again,
+    a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
+    what_a_step_back_has_spoilt_makes_nothing_late,
+    a_timer_that_a_step_back_has_spoilt_is_nothing_to_come,
+    a_visit_that_ends_in_time_to_come_makes_nothing_late,
+    what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
+    a_visit_that_began_earlier_than_was_known_is_charged_from_there,
+    a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
+    a_day_of_which_retention_has_taken_a_part_is_not_decided_again,
+    what_is_too_old_keeps_nothing_else_from_being_decided_again,
+    what_is_too_old_is_only_recorded,
+    who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
+    a_refusal_that_has_another_reason_now_is_told_with_that,
+    a_device_that_changes_hands_leaves_each_owner_their_own_line,
+    later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
+);
+
+async fn a_visit_whose_commit_was_not_answered_ends_at_the_cut_off(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    let tap = hub.now("700", ENTRY);
+    // The database has taken it, and this process does not know: it decides the same batch once more.
+    let mut unheard = Pipeline::new(hub.gateway.pipeline.with.clone());
+    let committed = unheard.settle(&mut vec![copy(&tap)], Vec::new(), &CancellationToken::new()).await;
+    committed.expect("committed");
+    hub.gateway.settle(vec![tap], Vec::new()).await;
+    assert_eq!(hub.gateway.pipeline.memory.open(), 1);
+    hub.hours(16).await;
+    assert_eq!(hub.visits().await, ["09:00-00:00 None auto"]);
+    assert_eq!(hub.gateway.pipeline.memory.open(), 0);
+}
+
+async fn two_timers_of_one_instant_are_two_lines_of_the_log(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, [minutes(60), vec![by_the_minute()]].concat());
+    hub.taps(&[(0, true), (70, false)]).await;
+    let visits = hub.gateway.visits_of(7).await;
+    let named = |line: &LogLine| visits.iter().position(|visit| Some(visit.unique_id) == line.checkin);
+    let lines: Vec<_> = hub.timers().await.iter().map(|line| (line.reason.clone(), named(line))).collect();
+    assert_eq!(lines, [(Some("pass_end".into()), Some(0)), (Some("stays_on".into()), Some(1))]);
+    hub.late_exit(65).await;
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:05 PayAsYouGo"], "and can be decided again");
+}
+
+async fn a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true)]).await;
+    hub.hours(16).await;
+    hub.step(-24).await;
+    hub.act(&Act::Tap("700")).await;
+    let day = tokio::time::timeout(Duration::from_mins(1), hub.hours(24)).await;
+    day.expect("the line of before is in the way of nothing");
+    assert_eq!(hub.visits().await, ["02:01-00:00 None auto", "09:00-00:00 None auto"]);
+    let visits = hub.gateway.visits_of(7).await;
+    let timers = hub.timers().await;
+    assert_eq!(timers.iter().map(|line| line.checkin).collect::<Vec<_>>(), [Some(visits[0].unique_id)]);
+}
+
+async fn a_line_of_the_network_does_not_reach_over_a_cut_off(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.change_site(|book| book.site.cut_off = NaiveTime::from_hms_opt(9, 20, 0).expect("a time of day"));
+    for wait in [16, 2, 4, 2] {
+        hub.act(&Act::Wait(wait)).await;
+        hub.act(&Act::Heard).await;
+    }
+    assert_eq!(hub.visits().await, ["09:16-09:18 None auto", "09:22- None"]);
+    hub.act(&Act::Wait(6)).await;
+    hub.late_exit(23).await;
+    assert_eq!(hub.visits().await, ["09:16-09:18 None auto", "09:22-09:23 None"]);
+}
+
+async fn what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(24).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    let before = hub.timers().await;
+    assert_eq!(before.len(), 1);
+    hub.late_exit(24 * 60 + 30).await;
+    assert_eq!(hub.visits().await, ["09:00-00:00 None auto", "09:00-09:30 None"]);
+    assert_eq!(hub.timers().await, before);
+}
+
+async fn a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once(fresh: Fresh) {
+    let day = json!({"Id": 4, "Name": "Day as you go", "Price": 10, "UseAsPayAsYouGoForContacts": true});
+    let mut hub = Hub::on(&fresh, vec![coworker(), (EntityKind::TimePass, day)]);
+    hub.act(&Act::Tap("700")).await;
+    hub.step(1).await;
+    hub.act(&Act::Out("700")).await;
+    hub.act(&Act::Wait(30)).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["10:00-11:01 PayAsYouGo", "11:31-11:31 PayAsYouGo"]);
+    let charges = hub.gateway.pipeline.with.store.charges(CoworkerId(7)).await.expect("read");
+    let amounts: Vec<_> = charges.iter().map(|charge| (charge.charge.amount, charge.to.is_some())).collect();
+    assert_eq!(amounts, [(1000, true), (0, true)]);
+}
+
+async fn what_a_step_back_has_spoilt_makes_nothing_late(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Tap("700")).await;
+    hub.act(&Act::Wait(30)).await;
+    hub.gateway.clock.step_wall(hub.wall().moved(-3_600_000));
+    // Until the step is believed, records go on in the time before it.
+    hub.act(&Act::Wait(30)).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.act(&Act::Wait(57)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:57:00Z"), "the step is believed");
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["08:00-09:57 None"]);
+    hub.act(&Act::Wait(3)).await;
+    hub.refused_twice().await;
+    // The day cannot be decided again; that somebody was refused since then closes nothing, and opens nothing.
+    let late = hub.at("700", ENTRY, 59);
+    hub.gateway.settle(vec![late], Vec::new()).await;
+    assert_eq!(hub.visits().await, ["08:00-09:57 None", "09:59- None"]);
+}
+
+async fn a_timer_that_a_step_back_has_spoilt_is_nothing_to_come(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(50)).await;
+    assert_eq!(hub.timers().await.len(), 1, "they were silent");
+    hub.act(&Act::Tap("700")).await;
+    hub.step(-2).await;
+    hub.act(&Act::Wait(53)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:44:00Z"), "a minute before the silence of before the step");
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["07:50-09:44 None", "09:00-09:00 None auto"]);
+    hub.refused_twice().await;
+}
+
+async fn a_visit_that_ends_in_time_to_come_makes_nothing_late(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (58, false), (59, true)]).await;
+    hub.step(-2).await;
+    hub.act(&Act::Wait(55)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:55:00Z"));
+    assert_eq!(hub.visits().await, ["07:59- None", "09:00-09:58 None"]);
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["07:59-09:55 None", "09:00-09:58 None"]);
+}
+
+async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.gateway.clock.step_wall(hub.wall().moved(-3_600_000));
+    hub.taps(&[(70 - 25, true), (70 - 15, false)]).await;
+    hub.act(&Act::Wait(30)).await;
+    assert_eq!(hub.wall(), at("2026-03-02T09:25:00Z"), "the step is believed");
+    hub.act(&Act::Tap("700")).await;
+    assert_eq!(hub.visits().await, ["09:25- None", "09:45-09:55 None"], "in, and not out at a time to come");
+    hub.act(&Act::Wait(10)).await;
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["09:25-09:35 None", "09:45-09:55 None"]);
+}
+
+async fn a_visit_that_began_earlier_than_was_known_is_charged_from_there(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker(), by_the_minute()]);
+    hub.taps(&[(1, true)]).await;
+    assert_eq!(hub.charges().await, ["15 min 150"]);
+    hub.act(&Act::Wait(15)).await;
+    let exit = hub.now("700", EXIT);
+    let heard = hub.presence((0, 2));
+    hub.gateway.settle(vec![exit], vec![heard]).await;
+    assert_eq!(hub.visits().await, ["09:00-09:16 PayAsYouGo"]);
+    assert_eq!(hub.charges().await, ["30 min 300 final"]);
+}
+
+async fn a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, minutes(60));
+    hub.taps(&[(1, true)]).await;
+    hub.act(&Act::Wait(49)).await;
+    let taps = vec![hub.at("700", EXIT, 31), hub.at("700", ENTRY, 40)];
+    let heard = hub.presence((0, 2));
+    hub.gateway.settle(taps, vec![heard]).await;
+    hub.act(&Act::Wait(60)).await;
+    assert_eq!(hub.visits().await, ["09:00-09:31 Time", "09:40-10:09 Time auto"]);
+}
+
+async fn a_day_of_which_retention_has_taken_a_part_is_not_decided_again(fresh: Fresh) {
+    const KEPT: Duration = Duration::from_hours(48);
+    let mut hub = Hub::on(&fresh, day_pass());
+    hub.change_site(|book| book.log_kept = Some(KEPT));
+    hub.taps(&[(0, true), (30, false), (60, true), (120, false)]).await;
+    hub.hours(46).await;
+    hub.act(&Act::Wait(45)).await;
+    let expired = hub.wall().minus(KEPT);
+    assert_eq!(fresh.store.forget(Expired::Sightings, BusinessId(1), expired).await.expect("forgotten"), 2);
+    hub.late_exit(90).await;
+    assert_eq!(hub.visits().await, ["09:00-11:00 Day"]);
+}
+
+async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (120, false)]).await;
+    hub.hours(9 * 24 - 2).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    let late = vec![hub.at("700", EXIT, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
+    hub.gateway.settle(late, Vec::new()).await;
+    assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
+}
+
+async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (120, false)]).await;
+    hub.hours(9 * 24 - 2).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    let late = vec![hub.at("700", ENTRY, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
+    hub.gateway.settle(late, Vec::new()).await;
+    assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
+    let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
+    assert_eq!(old.reason.as_deref(), Some("late"));
+}
+
+async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {
+    let without = day_pass().into_iter().filter(|(kind, _)| *kind != EntityKind::CoworkerTimePass).collect();
+    let mut hub = Hub::on(&fresh, without);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(20)).await;
+    hub.act(&Act::Heard).await;
+    assert_eq!(hub.failed().await.len(), 1, "once for the day");
+    hub.import(day_pass()).await;
+    hub.act(&Act::Wait(20)).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.late_exit(30).await;
+    assert_eq!(hub.visits().await, ["09:40- Day"]);
+}
+
+async fn a_refusal_that_has_another_reason_now_is_told_with_that(fresh: Fresh) {
+    let slot = json!([{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "11:00"}]);
+    let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600, "TimeSlots": slot});
+    let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": 60});
+    let entities = vec![coworker(), (EntityKind::TimePass, kind), (EntityKind::CoworkerTimePass, held)];
+    let mut hub = Hub::on(&fresh, entities);
+    hub.taps(&[(0, true), (150, true)]).await;
+    let codes = |failed: Vec<String>| -> Vec<String> {
+        failed.iter().filter_map(|text| Some(text.split_once(':')?.0.to_owned())).collect()
+    };
+    assert_eq!(codes(hub.failed().await), ["pass_used_up", "pass_used_up"], "when the minutes ended, and at the door");
+    hub.late_exit(30).await;
+    assert_eq!(codes(hub.failed().await), ["pass_outside_hours"]);
+}
+
+async fn a_device_that_changes_hands_leaves_each_owner_their_own_line(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(2)).await;
+    hub.act(&Act::Heard).await;
+    let bob = json!({"Id": 8, "FullName": "Bob", "MacAddresses": PHONE});
+    let ada = json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700"});
+    hub.import(vec![(EntityKind::Coworker, ada), (EntityKind::Coworker, bob)]).await;
+    for wait in [2, 10] {
+        hub.act(&Act::Wait(wait)).await;
+        hub.act(&Act::Heard).await;
+    }
+    hub.late_exit(1).await;
+    assert_eq!(hub.visits().await, ["09:00-09:01 None"]);
+}
+
+async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more(fresh: Fresh) {
+    let slot = json!({
+        "Id": 1, "Name": "Early", "MinutesIncluded": 600,
+        "TimeSlots": [{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "10:00"}],
+    });
+    let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1});
+    let early = vec![(EntityKind::TimePass, slot), (EntityKind::CoworkerTimePass, held)];
+    let mut hub = Hub::on(&fresh, [vec![coworker(), by_the_minute()], early].concat());
+    hub.change_site(|book| {
+        let rules = book.site.passes.pay_as_you_go.as_mut().expect("the default");
+        rules.maximum = Some(1000);
+    });
+    hub.act(&Act::Wait(65)).await;
+    hub.act(&Act::Heard).await;
+    hub.act(&Act::Wait(55)).await;
+    hub.act(&Act::Tap("700")).await;
+    hub.act(&Act::Wait(120)).await;
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["10:05-10:05 PayAsYouGo auto", "11:00-13:00 PayAsYouGo"]);
+    assert_eq!(hub.charges().await, ["15 min 150 final", "120 min 850 final"], "the day costs ten at most");
+    let late = vec![hub.at("700", ENTRY, 30), hub.at("700", EXIT, 59)];
+    hub.gateway.settle(late, Vec::new()).await;
+    assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone only left with them");
+    assert_eq!(hub.charges().await, ["120 min 1000 final"]);
+}
+
+#[tokio::test]
+async fn of_two_gateways_that_decide_one_tap_again_one_counts_it() {
+    let fresh = Fresh::postgres().await;
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.taps(&[(0, true), (120, false)]).await;
+    let late = hub.at("700", EXIT, 60);
+    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
+    // Whoever holds the visit keeps both waiting after they have asked whether the tap was decided.
+    let mut holder = fresh.store.batch().await.expect("begins");
+    let ada = [(CoworkerId(7), WallTime::from_millis(0))].into();
+    holder.standings(&ada, BusinessId(1), WallTime::from_millis(0)).await.expect("held");
+    let never = CancellationToken::new();
+    let (mut one, mut two) = (vec![copy(&late)], vec![late]);
+    let free = async {
+        fresh.until_wait(2).await;
+        holder.commit().await.expect("lets go");
+    };
+    let (first, second, ()) = tokio::join!(
+        hub.gateway.pipeline.settle(&mut one, Vec::new(), &never),
+        other.settle(&mut two, Vec::new(), &never),
+        free
+    );
+    first.and(second).expect("both settle");
+    assert_eq!(hub.visits().await, ["09:00-10:00 None"]);
+    let line = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
+    assert_eq!(line.decision, "closed");
+    let figures = hub.gateway.pipeline.with.metrics.text();
+    for (outcome, times) in [("closed", 2), ("duplicate", 1)] {
+        let figure = format!("checkind_decisions_total{{outcome=\"{outcome}\"}} {times}\n");
+        assert!(figures.contains(&figure), "{figure}{figures}");
+    }
+}
+
+impl Hub {
+    fn wall(&self) -> WallTime {
+        self.gateway.clock.now().wall
+    }
+
+    /// Time goes by in larger steps.
+    async fn hours(&mut self, hours: u32) {
+        for _ in 0..2 * hours {
+            self.gateway.clock.advance(Duration::from_mins(30));
+            self.gateway.ear.hears(self.gateway.clock.now().boot);
+            self.gateway.settle(Vec::new(), Vec::new()).await;
+        }
+    }
+
+    /// The wall clock is stepped by so many hours, and it lasts until it is believed.
+    async fn step(&mut self, hours: i64) {
+        let then = self.wall();
+        self.gateway.clock.step_wall(then.moved(hours * 3_600_000));
+        let seen = CONFIRMED_AFTER + Duration::from_mins(1);
+        self.gateway.pass(seen).await;
+        assert_eq!(self.wall(), then.moved(hours * 3_600_000).plus(seen));
+    }
+
+    fn now(&mut self, card: &str, what: (Direction, DoorEventKind, Option<Refusal>)) -> Delivery {
+        let now = self.wall();
+        self.delivery(card, "main", what, now)
+    }
+
+    /// Arrives now, and happened so many minutes after the start.
+    fn at(&mut self, card: &str, what: (Direction, DoorEventKind, Option<Refusal>), after: i64) -> Delivery {
+        self.delivery(card, "main", what, minute(after))
+    }
+
+    /// The phone, from and to so many minutes after the start; it arrives now.
+    fn presence(&self, (from, to): (i64, i64)) -> Presence {
+        Presence {
+            interface: "eth1".into(),
+            mac: PHONE,
+            since: minute(from),
+            first_at: minute(from),
+            last_at: minute(to),
+            last_strong_at: Some(minute(to)),
+            frames: 2,
+            arrived: self.gateway.clock.now(),
+        }
+    }
+
+    /// A refusal, and its repetition.
+    async fn refused_twice(&mut self) {
+        let before = self.failed().await.len();
+        for _ in 0..2 {
+            self.act(&Act::Event(DoorEventKind::Denied, None)).await;
+            self.gateway.pass(Duration::from_secs(2)).await;
+        }
+        assert_eq!(self.failed().await.len(), before + 1, "the second is the repetition of the first");
+    }
+
+    /// Every line of the log about Ada, in the order of their time.
+    async fn log(&self) -> Vec<LogLine> {
+        let long_ago = [(CoworkerId(7), WallTime::from_millis(0))].into();
+        let mut batch = self.gateway.pipeline.with.store.batch().await.expect("begins");
+        let pasts = batch.pasts(&long_ago, BusinessId(1), far()).await.expect("read");
+        let mut lines: Vec<LogLine> = pasts.into_values().flat_map(|past| past.lines).collect();
+        lines.sort_by(|one, other| (one.event_at, &one.key).cmp(&(other.event_at, &other.key)));
+        lines
+    }
+
+    async fn timers(&self) -> Vec<LogLine> {
+        self.log().await.into_iter().filter(|line| line.kind == "timer").collect()
+    }
+}
+
+fn minute(after: i64) -> WallTime {
+    at(START).moved(after * 60_000)
+}
+
+fn far() -> WallTime {
+    at("2027-01-01T00:00:00Z")
+}
+
+fn copy(delivery: &Delivery) -> Delivery {
+    Delivery { source: Arc::clone(&delivery.source), content: delivery.content.clone(), receipt: Receipt::none() }
+}
+
+/// Pay-as-you-go, ten minutes for one.
+fn by_the_minute() -> (EntityKind, Value) {
+    let kind =
+        json!({"Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true});
+    (EntityKind::TimePass, kind)
+}
