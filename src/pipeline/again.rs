@@ -247,6 +247,13 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
     let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(old.reason.as_deref(), Some("late"));
+    // Also of somebody of whom nothing else is known.
+    let mut hub =
+        Hub::on(&fresh, vec![(EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"}))]);
+    hub.hours(9 * 24).await;
+    let late = vec![hub.at("800", ENTRY, 60)];
+    hub.gateway.settle(late, Vec::new()).await;
+    assert_eq!(hub.visits_of(8).await, [""; 0]);
 }
 
 async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {

@@ -15,7 +15,7 @@ use super::{
     charges::{self, Till},
     logged::{self, Point},
     memory::{Memory, Taps, Unrecognised},
-    questions::horizon,
+    questions::{horizon, oldest},
     walk::{self, Difference, Entry, Span, Walk, Walked},
 };
 use crate::{
@@ -229,6 +229,8 @@ impl<'a> Plan<'a> {
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
         let horizon = horizon(self.now.wall);
         let past = self.pasts.get(&coworker.id);
+        let oldest = oldest(self.book, self.now.wall);
+        let old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < oldest).collect();
         if let Some((from, past)) = self.again.get(&coworker.id).zip(past) {
             let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
             let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
@@ -240,8 +242,6 @@ impl<'a> Plan<'a> {
                 let known: BTreeSet<&SightingKey> = past.lines.iter().map(|line| &line.key).collect();
                 entries.retain(|entry| !entry.is_among(&known));
                 let twice = came - entries.len();
-                // What is too old to be among what is decided again.
-                let old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < *from).collect();
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
                 walked.outcomes.extend(std::iter::repeat_n((Outcome::Duplicate, None, None), twice));
@@ -270,6 +270,7 @@ impl<'a> Plan<'a> {
             .into_iter()
             .partition(|entry| last_of(&standing, self.now.wall).is_some_and(|last| entry.at() < last));
         let mut walked = walk.walk(standing, entries, Span::New, taps, new_id);
+        walk.note_all(old, Note::Late, &mut walked);
         walk.note_all(late, Note::Late, &mut walked);
         walk.note_all(repeated, Note::RepeatedTap, &mut walked);
         if sure {

@@ -83,6 +83,12 @@ pub(super) fn horizon(now: WallTime) -> WallTime {
     now.plus(AHEAD)
 }
 
+/// What is older is only recorded: too much may hang on it, or retention may have taken a part of its day.
+pub(super) fn oldest(book: &Rulebook, now: WallTime) -> WallTime {
+    let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
+    now.minus(DECIDED_AGAIN.min(kept))
+}
+
 /// What a batch asks the database of its people.
 #[derive(Debug)]
 pub(super) struct Questions {
@@ -106,9 +112,7 @@ impl Questions {
         now: WallTime,
     ) -> Self {
         let calendar = book.rules().calendar;
-        // Retention may have taken a part of its last day.
-        let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
-        let oldest = now.minus(DECIDED_AGAIN.min(kept));
+        let oldest = oldest(book, now);
         let debounce = book.site.debounce;
         let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
             let frontier = *frontiers.get(coworker)?;
