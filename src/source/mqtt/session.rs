@@ -94,9 +94,9 @@ const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 /// How often the connection is checked while nothing is sent; a dead one is noticed after at most two of it.
 const KEEP_ALIVE_SECONDS: u16 = 20;
 
-/// How long the connection may go unread: a quarter of the keep-alive, or of a shorter one that the broker wants. Some
-/// brokers also close a connection that takes nothing, the fastest after 15 seconds.
-const PATIENCE: Duration = Duration::from_secs(KEEP_ALIVE_SECONDS as u64 / 4);
+/// How long the connection may go unread: a quarter of the keep-alive, or of a shorter one that the broker wants. EMQX
+/// also closes a connection that has taken nothing for 15 seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long connecting may take, TLS and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
