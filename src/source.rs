@@ -11,9 +11,9 @@ pub mod network;
 
 /// The queue of door messages between the broker session and the pipeline, in messages.
 ///
-/// Four of the largest batches: the session keeps reading while one batch commits. When it is full the session stops
-/// handing over and withholds acknowledgements, so the broker keeps the rest.
-pub const DELIVERIES: usize = 4096;
+/// Two of the largest batches: while one commits, the next is there. When it is full the session holds a few more and then
+/// stops reading, so that the broker keeps the rest.
+pub const DELIVERIES: usize = 2048;
 
 /// The queue of coalesced presences between the captures and the pipeline, in hand-overs (each a list of devices).
 ///

@@ -486,7 +486,8 @@ mod tests {
         /// `room` is that of the queue to the pipeline.
         #[expect(clippy::disallowed_methods, reason = "a test is its own supervisor")]
         async fn start(&self, limit: u64, room: usize) -> Running {
-            let (session, input) = mpsc::channel(crate::source::DELIVERIES);
+            // Room for all that a test sends, whatever the spool takes of it.
+            let (session, input) = mpsc::channel(4096);
             let (output, pipeline) = mpsc::channel(room);
             let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
             let ends = Ends { input, output, taken: taken.clone(), stop: stop.clone() };

@@ -711,6 +711,116 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 1);
 }
 
+/// So many messages are committed before the pipeline stands still: mosquitto keeps to its window of unacknowledged
+/// messages until, in the middle of a backlog, acknowledgements come.
+const BEFORE: usize = 5000;
+
+/// Publishes numbered taps of QoS 1, in parts: mosquitto_pub leaves early when more are under way than there are packet ids.
+fn publish_backlog(broker: &Broker, messages: usize) {
+    const PART: usize = 40_000;
+    for first in (0..messages).step_by(PART) {
+        broker.publish_lines("doors/front", (first..messages.min(first + PART)).map(tap), 1);
+    }
+}
+
+/// A session with a queue of so many messages, to a broker that has sent it more than it can hold: [`BEFORE`] messages of a
+/// backlog were taken, and nobody takes the rest.
+fn crammed(broker: &Broker, queue: usize, backlog: usize) -> Gateway {
+    let mut gateway = Gateway::start_with(settings(broker), vec![doors()], queue).ready();
+    std::thread::scope(|scope| {
+        scope.spawn(|| publish_backlog(broker, backlog));
+        assert_eq!(gateway.take(BEFORE), numbers(0..BEFORE));
+    });
+    gateway.wait("all room to be taken", |gateway| gateway.counters.held.load(Relaxed) == MOST_HELD as u64);
+    gateway
+}
+
+#[test]
+fn a_backlog_far_larger_than_what_is_held_is_taken_over_on_one_connection() {
+    const BACKLOG: usize = 60_000;
+    const BATCH: usize = 500;
+    let broker = Broker::plain();
+    let mut gateway = Gateway::start_with(settings(&broker), vec![doors()], 64).ready();
+    let mut seen = Vec::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| publish_backlog(&broker, BACKLOG));
+        seen.extend(gateway.take(BEFORE));
+        gateway.wait("all room to be taken", |gateway| gateway.counters.held.load(Relaxed) == MOST_HELD as u64);
+        while seen.len() < BACKLOG {
+            seen.extend(gateway.take(BATCH));
+            assert!(gateway.counters.held.load(Relaxed) <= MOST_HELD as u64);
+        }
+    });
+    assert_eq!(seen, numbers(0..BACKLOG), "each once, in order");
+    gateway.wait("all acknowledgements", |gateway| gateway.counters.acknowledged.load(Relaxed) == BACKLOG as u64);
+    let counters = &gateway.counters;
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    assert_eq!(
+        (count(&counters.received), count(&counters.redelivered), count(&counters.shed), count(&counters.connects)),
+        (BACKLOG as u64, 0, 0, 1),
+        "{counters:?}"
+    );
+    assert_eq!((count(&counters.failures), count(&counters.stale)), (0, 0), "{counters:?}");
+    gateway.nothing_comes();
+}
+
+#[test]
+fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
+    const BACKLOG: usize = 20_000;
+    // The broker's limit, one and a half of the 10 seconds that it makes of our keep-alive.
+    const GIVEN_UP: Duration = Duration::from_secs(15);
+    let lines = vec!["max_keepalive 10".to_owned()];
+    let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
+    let mut gateway = crammed(&broker, 64, BACKLOG);
+    gateway.wait("messages to be left with the broker", |gateway| gateway.counters.shed.load(Relaxed) > 0);
+    gateway.wait("the broker's time to give us up", |gateway| {
+        gateway.counters.oldest.load(Relaxed) > GIVEN_UP.as_secs() + 5
+    });
+    assert!(!broker.log().contains("exceeded timeout"), "{}", broker.log());
+    let counters = Arc::clone(&gateway.counters);
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    assert_eq!((count(&counters.connects), count(&counters.failures)), (1, 0), "{counters:?}");
+    assert_eq!((count(&counters.held), count(&counters.acknowledged)), (MOST_HELD as u64, BEFORE as u64));
+    let mut seen: BTreeSet<_> = numbers(0..BEFORE).into_iter().collect();
+    while seen.len() < BACKLOG {
+        seen.extend(gateway.take(1));
+    }
+    gateway.wait("all acknowledgements", |_| count(&counters.acknowledged) == BACKLOG as u64);
+    assert_eq!((count(&counters.connects), count(&counters.stale)), (2, 0), "what was left is fetched once");
+    gateway.nothing_comes();
+}
+
+#[test]
+fn a_connection_that_is_not_read_is_left_in_order_when_we_are_told_to_stop() {
+    const BACKLOG: usize = 20_000;
+    const QUEUE: usize = 64;
+    let broker = Broker::plain();
+    let mut gateway = crammed(&broker, QUEUE, BACKLOG);
+    gateway.stop.cancel();
+    assert_eq!(gateway.take(QUEUE), numbers(BEFORE..BEFORE + QUEUE));
+    let end = gateway.runtime.block_on(async { timeout(LIMIT, gateway.deliveries.recv()).await });
+    assert!(end.expect("the end of the queue").is_none());
+    let counters = Arc::clone(&gateway.counters);
+    gateway.shutdown();
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    assert_eq!((count(&counters.acknowledged), count(&counters.held)), ((BEFORE + QUEUE) as u64, 0), "{counters:?}");
+    let mut next = Gateway::start(settings(&broker));
+    let rest = numbers(BEFORE + QUEUE..BACKLOG);
+    assert_eq!(next.take(rest.len()), rest, "what was acknowledged does not come again");
+    next.nothing_comes();
+}
+
+#[test]
+fn a_pipeline_that_goes_while_the_connection_is_not_read_ends_that() {
+    let broker = Broker::plain();
+    let mut gateway = crammed(&broker, 64, 20_000);
+    gateway.deliveries.close();
+    gateway.wait("what is held to be left with the broker", |gateway| gateway.counters.held.load(Relaxed) == 0);
+    let counters = Arc::clone(&gateway.counters);
+    gateway.shutdown();
+    assert_eq!((counters.connects.load(Relaxed), counters.acknowledged.load(Relaxed)), (1, BEFORE as u64));
+}
+
 #[test]
 fn a_flood_fills_bounded_memory_and_what_the_broker_keeps_comes_later() {
     const FLOOD: usize = MOST_HELD + 4000;

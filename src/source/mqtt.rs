@@ -6,6 +6,7 @@ pub mod counters;
 pub mod credential;
 mod keepsake;
 pub mod mapping;
+mod patience;
 pub mod presets;
 pub mod recollection;
 pub mod session;

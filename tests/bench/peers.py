@@ -163,7 +163,11 @@ listen = "127.0.0.1:{place.api}"
         subprocess.run([self.place.binary, *arguments, "--config", self.place.folder / "checkind.toml"], check=True, stdout=subprocess.DEVNULL)
 
     def start(self, wanted):
-        self.process = self.place.start([self.place.binary, "run", "--config", self.place.folder / "checkind.toml"])
+        # As under systemd.
+        unit = (ROOT / "systemd/checkind.service").read_text().splitlines()
+        words = [line.removeprefix("Environment=").split("=", 1) for line in unit if line.startswith("Environment=")]
+        command = [self.place.binary, "run", "--config", self.place.folder / "checkind.toml"]
+        self.process = self.place.start(command, self.place.environment | dict(words))
 
     def ready(self):
         until("the subscription", lambda: self.metric("checkind_mqtt_subscribed") == 1, 30)

@@ -29,7 +29,7 @@ const UNSURE: Duration = Duration::from_secs(60);
 
 /// What the process remembers of its session at the broker; cheap to clone, all clones are one.
 ///
-/// Holds at most one arrival for each of the 65,535 packet ids, some 5 MB: a new message under an old id takes its place.
+/// Holds at most one arrival for each of the 65,535 packet ids, 3 MB: a new message under an old id takes its place.
 #[derive(Clone, Debug, Default)]
 pub struct Recollection(Arc<Mutex<Remembered>>);
 
@@ -37,8 +37,31 @@ pub struct Recollection(Arc<Mutex<Remembered>>);
 struct Remembered {
     /// Host, port and client id: whose session this is about.
     session: Option<(String, u16, String)>,
-    arrivals: BTreeMap<u16, Arrival>,
+    arrivals: Arrivals,
     filters: BTreeSet<String>,
+}
+
+/// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ones would take twice
+/// the room.
+#[derive(Debug, Default)]
+struct Arrivals(BTreeMap<u8, Box<[Option<Arrival>; 256]>>);
+
+impl Arrivals {
+    fn slot(&mut self, packet: u16) -> &mut Option<Arrival> {
+        let [page, place] = packet.to_be_bytes();
+        &mut self.0.entry(page).or_insert_with(|| Box::new([None; 256]))[usize::from(place)]
+    }
+
+    fn retain(&mut self, mut keep: impl FnMut(&mut Arrival) -> bool) {
+        self.0.retain(|_, page| {
+            for slot in page.iter_mut() {
+                if slot.as_mut().is_some_and(|arrival| !keep(arrival)) {
+                    *slot = None;
+                }
+            }
+            page.iter().any(Option::is_some)
+        });
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -49,9 +72,9 @@ struct Arrival {
     acknowledged: Option<BootTime>,
 }
 
-/// A digest of topic and payload.
+/// A digest of topic and payload, compared under one packet id only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Said([u8; 16]);
+pub(super) struct Said([u8; 8]);
 
 impl Said {
     pub(super) fn new(topic: &[u8], payload: &[u8]) -> Self {
@@ -59,8 +82,8 @@ impl Said {
         digest.update((topic.len() as u64).to_be_bytes());
         digest.update(topic);
         digest.update(payload);
-        let mut said = [0; 16];
-        said.copy_from_slice(&digest.finalize()[..16]);
+        let mut said = [0; 8];
+        said.copy_from_slice(&digest.finalize()[..8]);
         Self(said)
     }
 }
@@ -78,22 +101,23 @@ impl Recollection {
     /// When a message arrived for the first time: now, unless it is a copy of one that is remembered.
     pub(super) fn arrival(&self, packet: u16, copy: bool, said: Said, now: Now) -> Now {
         let mut remembered = self.remembered();
-        let known = remembered.arrivals.get(&packet).filter(|arrival| copy && arrival.said == said);
+        let slot = remembered.arrivals.slot(packet);
+        let known = slot.filter(|arrival| copy && arrival.said == said);
         let at = known.map_or(now, |arrival| arrival.at);
-        remembered.arrivals.insert(packet, Arrival { said, at, acknowledged: None });
+        *slot = Some(Arrival { said, at, acknowledged: None });
         at
     }
 
     /// The acknowledgement was handed to the connection, which does not mean that it reached the broker.
     pub(super) fn acknowledged(&self, packet: u16, now: BootTime) {
-        if let Some(arrival) = self.remembered().arrivals.get_mut(&packet) {
+        if let Some(arrival) = self.remembered().arrivals.slot(packet) {
             arrival.acknowledged = Some(now);
         }
     }
 
     /// The connection is gone.
     pub(super) fn disconnected(&self, now: BootTime) {
-        self.remembered().arrivals.retain(|_, arrival| {
+        self.remembered().arrivals.retain(|arrival| {
             let acknowledged = arrival.acknowledged.take();
             acknowledged.is_none_or(|at| now.since(at) <= UNSURE)
         });
@@ -102,7 +126,7 @@ impl Recollection {
     /// The broker has no session for us: no copies will come, no filters stand.
     pub(super) fn session_is_new(&self) {
         let mut remembered = self.remembered();
-        remembered.arrivals.clear();
+        remembered.arrivals = Arrivals::default();
         remembered.filters.clear();
     }
 

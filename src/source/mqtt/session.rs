@@ -1,18 +1,30 @@
 //! The broker session: the only module that names the MQTT client library.
 //!
-//! One task polls the connection and never waits for the application. What it receives goes through the mapping into the
-//! bounded queue to the pipeline; what commits comes back as a spent receipt and becomes an acknowledgement.
+//! One task polls the connection. What it receives goes through the mapping into the bounded queue to the pipeline; what
+//! commits comes back as a spent receipt and becomes an acknowledgement.
 //!
 //! **What is promised.** A message of QoS 1 is acknowledged after its receipt was spent and not before, in the order of
 //! arrival, on the connection that it came on. Everything else is delivered again by the broker: at the next connection,
 //! because the protocol has no other way. The session is persistent ([`SESSION_EXPIRY`]), so messages of QoS 1 queue at
 //! the broker while we are away. QoS 0 stays QoS 0: what was sent while nobody listened is gone.
 //!
-//! **When the pipeline is slow.** The queue fills, then up to [`MOST_HELD`] sightings are held here, and meanwhile the
-//! connection is read, so that acknowledgements and pings go out: nothing here ever waits for something that waits for
-//! us. The broker stops by itself once its window of unacknowledged messages is full. A broker that ignores its window
-//! (mosquitto 2.0 does) runs into the limit: from then on messages of QoS 1 are left with the broker, unread and
-//! unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are dropped and counted.
+//! **When the pipeline is slow.** The queue fills, then up to [`MOST_HELD`] sightings are held here, and then the connection
+//! is not polled until there is room, so that TCP makes the broker wait. Its window of unacknowledged messages would do
+//! the same, but there are brokers that overrun it (mosquitto 2.0 does).
+//!
+//! That pause is safe, although the connection's task waits for the application in it:
+//! * *It cannot deadlock.* The pipeline never waits for this task: a receipt is spent into a queue that cannot be full
+//!   ([`REQUESTS`]), so room comes as soon as a batch has committed, and what was acknowledged meanwhile goes out then.
+//!   Whatever else may happen (told to stop, receipts dropped, the pipeline gone) is waited for during the pause, too, and
+//!   ends it. The poll is not dropped, it waits in the middle of what it did.
+//! * *It cannot cost the connection.* The broker gives us up when it hears nothing for one and a half keep-alives. A ping
+//!   is due one keep-alive after what went out last, so a pause may put it off by less than half of one. From the first
+//!   pause until something of ours went out no more than [`PATIENCE`] passes, half of that.
+//!
+//! **When the pipeline stands still**, because the database is away or the disk hangs, the patience ends. The connection is
+//! read on, for hours if need be, so that pings go out and nothing here waits for anybody: messages of QoS 1 are left with
+//! the broker, unread and unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are
+//! dropped and counted.
 //!
 //! **Each connection is made anew**: a fresh client with fresh certificates, and with it a fresh window of receipts, so
 //! that nothing of an old connection can leak into a new one. What has to outlast them is a [`Recollection`].
@@ -47,6 +59,7 @@ use super::{
     counters::{MqttCounters, add},
     keepsake::Keepsake,
     mapping::{LARGEST_PAYLOAD, Mapping, Meta, reject, route},
+    patience::Patience,
     recollection::{Recollection, Said},
     window::Window,
 };
@@ -66,9 +79,9 @@ pub const UNCLAIMED: &str = "mqtt";
 /// lose events; after a week a person looks anyway. Brokers may lower it, which is logged.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many sightings are held for the queue to the pipeline: four times the queue, at most some 20 MB. Beyond it messages
-/// are left with the broker (QoS 1) or dropped (QoS 0).
-pub const MOST_HELD: usize = 16_384;
+/// How many sightings are held for the queue to the pipeline, before the connection is not read any more. When nothing
+/// commits for [`PATIENCE`], messages beyond it are left with the broker (QoS 1) or dropped (QoS 0).
+pub const MOST_HELD: usize = 1024;
 
 /// How many unacknowledged messages the broker may send, the size of a large batch. mosquitto overruns it.
 const RECEIVE_MAXIMUM: u16 = 1024;
@@ -81,12 +94,19 @@ const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 /// How often the connection is checked while nothing is sent; a dead one is noticed after at most two of it.
 const KEEP_ALIVE_SECONDS: u16 = 20;
 
+/// How long the connection may go unread: a quarter of the keep-alive, or of a shorter one that the broker wants. EMQX
+/// also closes a connection that has taken nothing for 15 seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long connecting may take, TLS and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests waiting for the connection. An acknowledgement answers a packet id that the broker cannot use again before,
 /// so there are never more of them than packet ids: the queue cannot be full.
 const REQUESTS: usize = 65_535 + 16;
+
+/// So many acknowledgements are sent with one write; the library would spend a packet on each.
+const AT_ONCE: usize = 64;
 
 /// How long taking leave may take before the connection is simply closed, below [`crate::supervisor::DEADLINE`].
 const LEAVE: Duration = Duration::from_secs(5);
@@ -307,6 +327,8 @@ struct Link {
     /// How many acknowledgements had gone out when one last did, or none was owed, and when that was.
     progress: (u64, BootTime),
     phase: Phase,
+    /// How much longer it may go unread.
+    patience: Patience,
     /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
     shedding: bool,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
@@ -342,6 +364,7 @@ impl Worker {
             look: tokio::time::interval(LOOK),
             progress: (0, self.clock.now().boot),
             phase: Phase::Connecting,
+            patience: Patience::new(PATIENCE),
             shedding: false,
             settle: Box::pin(tokio::time::sleep(STABLE)),
             settled: false,
@@ -373,12 +396,22 @@ impl Worker {
         link.shedding && link.phase == Phase::Open && self.handover.held.is_empty() && link.window.is_settled()
     }
 
+    /// Is nothing to be read, because there is no room for it?
+    fn is_full(&self, link: &Link) -> bool {
+        link.phase == Phase::Open && !link.shedding && !self.handover.is_closed() && self.handover.is_full()
+    }
+
     /// The next event of the connection. Meanwhile held messages are handed over, and the wishes to stop are heard.
     ///
     /// The poll is never dropped before it is done, unless the connection ends with it.
     async fn next(&mut self, eventloop: &mut EventLoop, link: &mut Link) -> Result<Event, End> {
         let mut poll = pin!(eventloop.poll());
         loop {
+            let full = self.is_full(link);
+            if full {
+                link.patience.spend();
+            }
+            let pauses = full && !link.patience.is_over();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled(), if link.has_intake() => {
@@ -399,7 +432,10 @@ impl Worker {
                         self.leave(link, End::Shed);
                     }
                 }
-                event = &mut poll => return event.map_err(|fault| end_of(&fault, link)),
+                () = link.patience.end(), if pauses => {
+                    tracing::debug!("the pipeline stands still; reading the connection for its own sake");
+                }
+                event = &mut poll, if !pauses => return event.map_err(|fault| end_of(&fault, link)),
             }
         }
     }
@@ -432,7 +468,8 @@ impl Worker {
             Event::Incoming(Incoming::ConnAck(answer)) => self.connected(&answer, link),
             Event::Incoming(Incoming::SubAck(answer)) => self.subscribed(&answer, link),
             Event::Incoming(Incoming::UnsubAck(answer)) => self.unsubscribed(&answer, link),
-            Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_) => {}
+            Event::Outgoing(_) => link.patience.renew(),
+            Event::Incoming(_) | Event::Auth(_) => {}
         }
     }
 
@@ -453,6 +490,11 @@ impl Worker {
             let detail = "the broker had forgotten our session, door events sent meanwhile are lost; give the broker \
                           persistence, and let no other client use our client id";
             self.health.raise(ConditionKind::SessionLost, "", detail);
+        }
+        let keep_alive = answer.properties.as_ref().and_then(|properties| properties.server_keep_alive);
+        // Zero: the broker waits for ever.
+        if let Some(seconds) = keep_alive.filter(|seconds| *seconds > 0) {
+            link.patience = Patience::new(PATIENCE.min(Duration::from_secs(seconds.into()) / 4));
         }
         let granted = answer.properties.as_ref().and_then(|properties| properties.session_expiry_interval);
         if let Some(seconds) = granted.filter(|seconds| u64::from(*seconds) < SESSION_EXPIRY.as_secs()) {
@@ -858,6 +900,7 @@ async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, EventLoop), S
         .set_max_packet_size(Some(LARGEST_PACKET))
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(OUTGOING)
+        .set_max_request_batch(AT_ONCE)
         .set_session_store(NothingOutgoing);
     if let Some((username, password)) = &settings.login {
         options.set_credentials(username.clone(), password.expose_secret().to_owned());
