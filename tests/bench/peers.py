@@ -17,7 +17,7 @@ met; the exit code is 1 when one was missed. Figures of different runs are not c
 Needs the release build (cargo build --release --no-default-features), gcc, mosquitto, python3 with venv, node and npm.
 The scripts' libraries are fetched once, into target/bench.
 """
-import argparse, json, os, pathlib, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, time
+import argparse, json, os, pathlib, shutil, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, time
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -260,7 +260,10 @@ def systems():
 
 
 def fetched(what, probe, *commands):
-    works = lambda: subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CACHE).returncode == 0
+    def works():
+        there = pathlib.Path(probe[0]).exists() or shutil.which(probe[0])
+        return bool(there) and subprocess.run(probe, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=CACHE).returncode == 0
+
     CACHE.mkdir(parents=True, exist_ok=True)
     try:
         if works():
