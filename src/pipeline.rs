@@ -1,6 +1,6 @@
 //! The one task that decides: receive, load, decide, commit, acknowledge.
 //!
-//! Whatever has queued up becomes one batch and one transaction with a fixed number of statements. Receipts are spent
+//! Whatever has queued up becomes one batch and mostly one transaction, with a fixed number of statements. Receipts are spent
 //! in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
 //! queues, and so the broker keeps what we have not acknowledged.
 
@@ -298,11 +298,12 @@ impl Pipeline {
             due.retain(|due| !behind || due.timeout == Timeout::CutOff);
             // Whose turn it is not is due again in the next.
             let mut turns = Turns::new(&directory, &book.site.passes);
-            due.retain(|due| turns.takes(due.coworker));
+            due.retain(|due| due.timeout != Timeout::PassEnd || turns.takes(due.coworker, now.wall));
             if due.is_empty() {
                 break;
             }
             patiently!(self, deadline, self.fire(&due));
+            self.with.alive.send_replace(Some(self.with.clock.now().boot));
         }
         patiently!(self, deadline, self.write_heard(false));
         Ok(())
@@ -360,9 +361,11 @@ impl Pipeline {
         let sightings = batch.sightings.len() + batch.presences.len();
         let mut left = batch;
         while !left.is_empty() {
-            let (portion, later) = self.in_turn(&left);
-            let (done, rest) = patiently!(self, deadline, self.attempt(&portion));
+            let directory = Arc::clone(&self.with.directory.borrow());
+            let (portion, later) = self.in_turn(&left, &directory);
+            let (done, rest) = patiently!(self, deadline, self.attempt(&portion, &directory));
             self.remember(done, portion.presences.len() - rest.presences.len());
+            self.with.alive.send_replace(Some(self.with.clock.now().boot));
             left = rest.and(later);
         }
         let committed = self.with.clock.now().boot;
@@ -397,48 +400,51 @@ impl Pipeline {
     }
 
     /// What can be decided in one transaction, and what must wait until its turn comes.
-    fn in_turn<'a>(&self, batch: &Portion<'a>) -> (Portion<'a>, Portion<'a>) {
-        let directory = self.with.directory.borrow();
-        let mut turns = Turns::new(&directory, &self.with.book.borrow().site.passes);
-        batch.in_turn(&directory, &mut turns)
+    fn in_turn<'a>(&self, batch: &Portion<'a>, directory: &Directory) -> (Portion<'a>, Portion<'a>) {
+        let mut turns = Turns::new(directory, &self.with.book.borrow().site.passes);
+        batch.in_turn(directory, &mut turns, |coworker| self.memory.is_in(coworker))
     }
 
     /// One try: a fixed number of statements, whatever the size of the batch. Gives what is left for a transaction of its
     /// own, because the logs of too many people would have to be read for this one.
-    async fn attempt<'a>(&self, batch: &Portion<'a>) -> Result<(Done, Portion<'a>), StoreError> {
+    async fn attempt<'a>(
+        &self,
+        batch: &Portion<'a>,
+        directory: &Arc<Directory>,
+    ) -> Result<(Done, Portion<'a>), StoreError> {
         let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
-        let directory = Arc::clone(&self.with.directory.borrow());
         let keys: Vec<_> = batch.sightings.iter().map(|sighting| sighting.key.clone()).collect();
         let business = book.site.business;
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
-        let everybody = questions::who(&batch.sightings, &batch.presences, &directory);
-        transaction.lock_passes(&directory, policy, everybody.keys().copied()).await?;
+        let everybody = questions::who(&batch.sightings, &batch.presences, directory);
+        transaction.lock_passes(directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         // Redelivery is rare: mostly everybody says something new.
         let fewer = (!decided.is_empty()).then(|| {
             let new = |sighting: &&&Sighting| !decided.contains(&sighting.key);
             let new: Vec<&Sighting> = batch.sightings.iter().filter(new).copied().collect();
-            questions::who(&new, &batch.presences, &directory)
+            questions::who(&new, &batch.presences, directory)
         });
         let spoken = fewer.as_ref().unwrap_or(&everybody);
         let horizon = questions::horizon(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
         let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let lengths = transaction.lengths(&questions.again, business, horizon).await?;
-        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room), &directory);
+        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room), directory);
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;
         let pasts = transaction.pasts(&questions.pasts(), business, horizon).await?;
         let decided_from = questions::decided_from(&standings, &questions.again, since);
         let calendar = book.rules().calendar;
-        let usage = transaction.usage(&usage_query(&directory, &book, &calendar, &decided_from)).await?;
-        let found = Found { standings, frontiers, again: questions.again, pasts, decided_from, usage };
+        let usage = transaction.usage(&usage_query(directory, &book, &calendar, &decided_from)).await?;
+        let found =
+            Found { standings, frontiers, again: questions.again, pasts, decided_from, usage, until: batch.until };
         let heard = self.heard_times(now);
-        let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
+        let mut plan = Plan::new(directory, &book, &self.memory, &heard, found, now);
         plan.decide(&batch.sightings, &batch.presences, &decided, random::uuid);
         for (source, rejection, written) in &batch.rejections {
             plan.reject(source, rejection, *written, random::uuid());

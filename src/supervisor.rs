@@ -336,7 +336,22 @@ impl Supervisor {
     ) -> anyhow::Result<Option<T>> {
         let mut pause = Duration::from_millis(200);
         loop {
-            match open().await {
+            // A server that hangs must not keep us from stopping.
+            let mut opening = Box::pin(open());
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    () = stop.cancelled() => return Ok(None),
+                    Some((part, result)) = self.next_end() => return Err(ended(part, result)),
+                    Some(signal) = signals.next() => {
+                        if signal != SIGHUP {
+                            return Ok(None);
+                        }
+                    }
+                }
+            };
+            drop(opening);
+            match opened {
                 Ok(opened) => {
                     self.health.clear(kind, "");
                     return Ok(Some(opened));

@@ -42,6 +42,7 @@ contract!(
     a_day_of_which_retention_has_taken_a_part_is_not_decided_again,
     what_is_too_old_keeps_nothing_else_from_being_decided_again,
     what_is_too_old_is_only_recorded,
+    a_log_that_is_kept_for_hours_only_keeps_nobody_out,
     who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
     a_refusal_that_has_another_reason_now_is_told_with_that,
     a_device_that_changes_hands_leaves_each_owner_their_own_line,
@@ -254,6 +255,15 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     let late = vec![hub.at("800", ENTRY, 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits_of(8).await, [""; 0]);
+}
+
+async fn a_log_that_is_kept_for_hours_only_keeps_nobody_out(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.change_site(|book| book.log_kept = Some(Duration::from_hours(20)));
+    hub.act(&Act::Tap("700")).await;
+    hub.hours(2).await;
+    hub.act(&Act::Out("700")).await;
+    assert_eq!(hub.visits().await, ["09:00-11:00 None"]);
 }
 
 async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {

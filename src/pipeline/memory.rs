@@ -143,6 +143,11 @@ impl Memory {
         self.open.keys().copied()
     }
 
+    /// Is this person in, as far as is known here?
+    pub(super) fn is_in(&self, coworker: CoworkerId) -> bool {
+        self.open.contains_key(&coworker)
+    }
+
     /// How many check-ins are open here.
     pub(super) fn open(&self) -> usize {
         self.open.len()

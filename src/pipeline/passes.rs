@@ -344,6 +344,27 @@ async fn those_who_share_minutes_take_turns_also_in_one_batch() {
     }
 }
 
+/// The cut-off in the middle of a backlog does not end the turn of whoever was in until then.
+#[tokio::test]
+async fn whoever_shares_minutes_has_them_until_they_are_out_whatever_came_after_in_the_backlog() {
+    for (first, second) in [("700", "800"), ("800", "700")] {
+        let mut hub = Hub::new(sharing(1000)).await;
+        let start = hub.gateway.clock.now().wall;
+        hub.gateway.pass(Duration::from_hours(16)).await;
+        let mut backlog = Vec::new();
+        for (hour, card, way) in [(13, first, Direction::In), (14, second, Direction::In), (14, first, Direction::Out)]
+        {
+            let at = start.moved(hour * 3_600_000 + i64::from(way == Direction::Out) * 60_000);
+            backlog.push(hub.delivery(card, "main", (way, DoorEventKind::Granted, None), at));
+        }
+        hub.gateway.settle(backlog, Vec::new()).await;
+        assert_eq!(hub.visits_of(if first == "700" { 7 } else { 8 }).await, ["22:00-23:01 Time"], "{first}");
+        assert_eq!(hub.visits_of(if first == "700" { 8 } else { 7 }).await, [""; 0], "{first}");
+        let failed = hub.failed().await;
+        assert!(failed.len() == 1 && failed[0].starts_with("pass_in_use"), "{failed:?}");
+    }
+}
+
 #[tokio::test]
 async fn two_openings_within_a_quarter_of_an_hour_are_decided_again_like_others() {
     let mut hub = Hub::new(vec![coworker()]).await;

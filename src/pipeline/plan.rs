@@ -15,7 +15,7 @@ use super::{
     charges::{self, Till},
     logged::{self, Point},
     memory::{Memory, Taps, Unrecognised},
-    questions::{horizon, oldest},
+    questions::{horizon, too_old},
     walk::{self, Difference, Entry, Span, Walk, Walked},
 };
 use crate::{
@@ -82,6 +82,8 @@ pub(super) struct Plan<'a> {
     /// What each log line means if its failure turns out to be a repetition.
     failing: BTreeMap<Uuid, SightingKey>,
     gone: Difference,
+    /// Until when passes of each may be said to have ended: from then on it is somebody else's turn.
+    until: BTreeMap<CoworkerId, WallTime>,
     /// New in memory once it is committed.
     taps: Memory,
     reports: BTreeSet<MacAddr>,
@@ -107,6 +109,8 @@ pub(super) struct Found {
     pub(super) decided_from: BTreeMap<CoworkerId, WallTime>,
     /// What was used before.
     pub(super) usage: Usage,
+    /// Until when the time of some is walked: then comes what others do who wait for the same passes.
+    pub(super) until: BTreeMap<CoworkerId, WallTime>,
 }
 
 impl<'a> Plan<'a> {
@@ -136,6 +140,7 @@ impl<'a> Plan<'a> {
             log: BTreeMap::new(),
             failing: BTreeMap::new(),
             gone: Difference::default(),
+            until: found.until,
             taps: Memory::new(),
             reports: BTreeSet::new(),
             outcomes: Vec::new(),
@@ -229,8 +234,8 @@ impl<'a> Plan<'a> {
         let standing = self.before.get(&coworker.id).cloned().unwrap_or_default();
         let horizon = horizon(self.now.wall);
         let past = self.pasts.get(&coworker.id);
-        let oldest = oldest(self.book, self.now.wall);
-        let old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < oldest).collect();
+        let too_old = too_old(self.now.wall);
+        let mut old: Vec<Entry> = entries.extract_if(.., |entry| entry.at() < too_old).collect();
         if let Some((from, past)) = self.again.get(&coworker.id).zip(past) {
             let again = |visit: &Visit| *from <= visit.from && visit.from <= horizon;
             let (walked_before, base): (Vec<Visit>, Vec<Visit>) = standing.visits().iter().cloned().partition(again);
@@ -242,6 +247,8 @@ impl<'a> Plan<'a> {
                 let known: BTreeSet<&SightingKey> = past.lines.iter().map(|line| &line.key).collect();
                 entries.retain(|entry| !entry.is_among(&known));
                 let twice = came - entries.len();
+                // What is too old to be among what is decided again.
+                old.extend(entries.extract_if(.., |entry| entry.at() < *from));
                 entries.extend(kept);
                 let mut walked = walk.walk(Standing::new(base.clone()), entries, Span::Again, Taps::new(), new_id);
                 walked.outcomes.extend(std::iter::repeat_n((Outcome::Duplicate, None, None), twice));
@@ -333,7 +340,7 @@ impl<'a> Plan<'a> {
             heard: self.heard,
             gate,
             debounce: self.book.site.debounce,
-            now: self.now.wall,
+            now: self.until.get(&person.coworker).map_or(self.now.wall, |until| self.now.wall.min(*until)),
             blank,
         }
     }
@@ -646,7 +653,11 @@ impl<'a> Plan<'a> {
 
 /// The last that the visits know of somebody; what a clock that was ahead wrote is left out.
 fn last_of(standing: &Standing, now: WallTime) -> Option<WallTime> {
-    let last = |visit: &Visit| visit.to.unwrap_or(visit.from).max(visit.last_activity);
+    let last = |visit: &Visit| {
+        let last = visit.to.unwrap_or(visit.from).max(visit.last_activity);
+        // Whoever is in by now has come in, even if a controller's clock ahead of ours refreshed it.
+        if last > now && visit.is_open() { visit.from } else { last }
+    };
     standing.visits().iter().map(last).filter(|at| *at <= now).max()
 }
 

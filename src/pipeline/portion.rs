@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::questions;
 use crate::{
+    clock::WallTime,
     directory::Directory,
     engine::passes::PassPolicy,
     record::CoworkerId,
@@ -23,6 +24,8 @@ pub(super) struct Portion<'a> {
     pub(super) presences: Vec<&'a Presence>,
     /// With their sources, and whether they get a line in the log.
     pub(super) rejections: Vec<(&'a str, &'a Rejection, bool)>,
+    /// Until when the time of some of them is walked: then comes what others do who wait for the same passes.
+    pub(super) until: BTreeMap<CoworkerId, WallTime>,
 }
 
 impl<'a> Portion<'a> {
@@ -43,6 +46,7 @@ impl<'a> Portion<'a> {
                 .zip(written_rejections)
                 .map(|((from, what), written)| (from, what, *written))
                 .collect(),
+            until: BTreeMap::new(),
         }
     }
 
@@ -50,25 +54,35 @@ impl<'a> Portion<'a> {
         self.sightings.is_empty() && self.presences.is_empty() && self.rejections.is_empty()
     }
 
-    /// What is decided now, and what must wait for a turn of its own.
-    pub(super) fn in_turn(&self, directory: &Directory, turns: &mut Turns<'_>) -> (Self, Self) {
+    /// What is decided now, and what must wait for a turn of its own. Of whoever `is_in`, a presence needs none, as long as no
+    /// door says anything of them.
+    pub(super) fn in_turn(
+        &self,
+        directory: &Directory,
+        turns: &mut Turns<'_>,
+        is_in: impl Fn(CoworkerId) -> bool,
+    ) -> (Self, Self) {
         let mut items = Vec::new();
         for (index, sighting) in self.sightings.iter().enumerate() {
             items.push((sighting.event_at, true, index, questions::by_door(sighting, directory)));
         }
+        let at_doors: BTreeSet<CoworkerId> = items.iter().filter_map(|(.., coworker)| *coworker).collect();
         for (index, presence) in self.presences.iter().enumerate() {
-            items.push((presence.last_at, false, index, questions::by_network(presence, directory)));
+            let coworker = questions::by_network(presence, directory);
+            let asks = coworker.filter(|coworker| at_doors.contains(coworker) || !is_in(*coworker));
+            items.push((presence.last_at, false, index, asks));
         }
         items.sort_unstable();
         let (mut now, mut later) = (Self { rejections: self.rejections.clone(), ..Self::default() }, Self::default());
-        for (_, by_door, index, coworker) in items {
-            let portion = if coworker.is_none_or(|coworker| turns.takes(coworker)) { &mut now } else { &mut later };
+        for (at, by_door, index, coworker) in items {
+            let portion = if coworker.is_none_or(|coworker| turns.takes(coworker, at)) { &mut now } else { &mut later };
             if by_door {
                 portion.sightings.push(self.sightings[index]);
             } else {
                 portion.presences.push(self.presences[index]);
             }
         }
+        now.until = turns.until();
         (now, later)
     }
 
@@ -79,8 +93,9 @@ impl<'a> Portion<'a> {
         let by_network = |presence: &&Presence| later(questions::by_network(presence, directory));
         let (late_sightings, sightings) = self.sightings.iter().copied().partition(by_door);
         let (late_presences, presences) = self.presences.iter().copied().partition(by_network);
-        let rest = Self { sightings: late_sightings, presences: late_presences, rejections: Vec::new() };
-        (Self { sightings, presences, rejections: self.rejections.clone() }, rest)
+        let rest = Self { sightings: late_sightings, presences: late_presences, ..Self::default() };
+        let (rejections, until) = (self.rejections.clone(), self.until.clone());
+        (Self { sightings, presences, rejections, until }, rest)
     }
 
     /// Both together.
@@ -99,29 +114,43 @@ pub(super) struct Turns<'a> {
     asks: bool,
     /// Whose turn it is with a pass.
     whose: BTreeMap<Uuid, CoworkerId>,
-    /// The turn is over: somebody else waits for it.
-    over: BTreeSet<Uuid>,
+    /// The turn is over then: somebody else waits for it.
+    over: BTreeMap<Uuid, WallTime>,
 }
 
 impl<'a> Turns<'a> {
     pub(super) fn new(directory: &'a Directory, policy: &PassPolicy) -> Self {
-        Self { directory, asks: policy.asks(directory), whose: BTreeMap::new(), over: BTreeSet::new() }
+        Self { directory, asks: policy.asks(directory), whose: BTreeMap::new(), over: BTreeMap::new() }
     }
 
-    /// Is it the turn of this person? Asked in the order of time.
-    pub(super) fn takes(&mut self, coworker: CoworkerId) -> bool {
+    /// Is it the turn of this person, who did something then? Asked in the order of time.
+    pub(super) fn takes(&mut self, coworker: CoworkerId, at: WallTime) -> bool {
         if !self.asks || !self.directory.shares_passes(coworker) {
             return true;
         }
         let passes: Vec<Uuid> = self.directory.usable(coworker).map(|held| held.guid).collect();
         let theirs =
-            |pass: &Uuid| !self.over.contains(pass) && self.whose.get(pass).is_none_or(|whose| *whose == coworker);
+            |pass: &Uuid| !self.over.contains_key(pass) && self.whose.get(pass).is_none_or(|whose| *whose == coworker);
         if passes.iter().all(theirs) {
             self.whose.extend(passes.into_iter().map(|pass| (pass, coworker)));
             true
         } else {
-            self.over.extend(passes);
+            for pass in passes {
+                self.over.entry(pass).or_insert(at);
+            }
             false
         }
+    }
+
+    /// When the turn of each is over; none of those for whom nobody waits.
+    fn until(&self) -> BTreeMap<CoworkerId, WallTime> {
+        let mut until: BTreeMap<CoworkerId, WallTime> = BTreeMap::new();
+        for (pass, coworker) in &self.whose {
+            if let Some(over) = self.over.get(pass) {
+                let known = until.entry(*coworker).or_insert(*over);
+                *known = (*known).min(*over);
+            }
+        }
+        until
     }
 }

@@ -83,10 +83,9 @@ pub(super) fn horizon(now: WallTime) -> WallTime {
     now.plus(AHEAD)
 }
 
-/// What is older is only recorded: too much may hang on it, or retention may have taken a part of its day.
-pub(super) fn oldest(book: &Rulebook, now: WallTime) -> WallTime {
-    let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
-    now.minus(DECIDED_AGAIN.min(kept))
+/// What is older is only recorded, whoever it is about.
+pub(super) fn too_old(now: WallTime) -> WallTime {
+    now.minus(DECIDED_AGAIN)
 }
 
 /// What a batch asks the database of its people.
@@ -112,7 +111,9 @@ impl Questions {
         now: WallTime,
     ) -> Self {
         let calendar = book.rules().calendar;
-        let oldest = oldest(book, now);
+        // Retention may have taken a part of its last day.
+        let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
+        let oldest = now.minus(DECIDED_AGAIN.min(kept));
         let debounce = book.site.debounce;
         let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
             let frontier = *frontiers.get(coworker)?;
@@ -136,7 +137,10 @@ impl Questions {
             if again.contains_key(coworker) || memory.recent(*coworker, Some(frontier)).is_some() {
                 return None;
             }
-            let taps = spoken.items.iter().filter(|(at, tap)| tap.is_some() && at.minus(debounce) <= frontier);
+            let is_near = |(at, tap): &&(WallTime, Option<String>)| {
+                tap.is_some() && *at > frontier && at.minus(debounce) <= frontier
+            };
+            let taps = spoken.items.iter().filter(is_near);
             Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?))
         };
         let near = spoken.iter().filter_map(near).collect();

@@ -69,7 +69,9 @@ fn tap_of(line: &LogLine) -> Option<String> {
 /// The taps among these lines that were not repetitions.
 pub(super) fn taps(lines: &[LogLine]) -> Taps {
     let mut taps = Taps::new();
-    for line in lines.iter().filter(|line| line.reason.as_deref() != Some(Note::RepeatedTap.word())) {
+    // A line without a claim has a wrong time: a step of the clock has spoilt it.
+    let taps_of = |line: &&LogLine| line.claim.is_some() && line.reason.as_deref() != Some(Note::RepeatedTap.word());
+    for line in lines.iter().filter(taps_of) {
         if let Some(tap) = tap_of(line) {
             taps.entry(tap).or_default().insert(line.event_at);
         }

@@ -1,4 +1,4 @@
-//! What the pipeline asks and writes: a fixed number of statements per batch, whatever its size.
+//! What the pipeline asks and writes: a fixed number of statements per transaction, whatever its size.
 
 use std::{
     borrow::{Borrow, Cow},
