@@ -14,12 +14,12 @@
 //!
 //! That pause is safe, although the connection's task waits for the application in it:
 //! * *It cannot deadlock.* The pipeline never waits for this task: a receipt is spent into a queue that cannot be full
-//!   ([`REQUESTS`]), so room comes as soon as a batch has committed, and what was acknowledged meanwhile goes out then.
+//!   (`REQUESTS`), so room comes as soon as a batch has committed, and what was acknowledged meanwhile goes out then.
 //!   Whatever else may happen (told to stop, receipts dropped, the pipeline gone) is waited for during the pause, too, and
 //!   ends it. The poll is not dropped, it waits in the middle of what it did.
 //! * *It cannot cost the connection.* The broker gives us up when it hears nothing for one and a half keep-alives. A ping
 //!   is due one keep-alive after what went out last, so a pause may put it off by less than half of one. From the first
-//!   pause until something of ours went out no more than [`PATIENCE`] passes, half of that.
+//!   pause until something of ours went out no more than `PATIENCE` passes, half of that.
 //!
 //! **When the pipeline stands still**, because the database is away or the disk hangs, the patience ends. The connection is
 //! read on, for hours if need be, so that pings go out and nothing here waits for anybody: messages of QoS 1 are left with
@@ -79,8 +79,9 @@ pub const UNCLAIMED: &str = "mqtt";
 /// lose events; after a week a person looks anyway. Brokers may lower it, which is logged.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How many sightings are held for the queue to the pipeline, before the connection is not read any more. When nothing
-/// commits for [`PATIENCE`], messages beyond it are left with the broker (QoS 1) or dropped (QoS 0).
+/// How many sightings are held for the queue to the pipeline, before the connection is not read any more. When it has not
+/// been for `PATIENCE`, and nothing of ours has gone out since, messages beyond it are left with the broker (QoS 1) or
+/// dropped (QoS 0): a flood of QoS 0 that lasts longer than that is dropped in part, because only pings go out meanwhile.
 pub const MOST_HELD: usize = 1024;
 
 /// How many unacknowledged messages the broker may send, the size of a large batch. mosquitto overruns it.
