@@ -161,9 +161,9 @@ impl Metrics {
         self.presences.inc_by(presences);
     }
 
-    /// A sighting was decided, and the decision is durable.
-    pub fn decided(&self, outcome: Outcome) {
-        self.decisions.get_or_create(&[("outcome", outcome.word())]).inc();
+    /// So many sightings were decided, and the decisions are durable.
+    pub fn decided(&self, outcome: Outcome, sightings: u64) {
+        self.decisions.get_or_create(&[("outcome", outcome.word())]).inc_by(sightings);
     }
 
     /// A failed check-in was written, for the reason with this code.
@@ -423,7 +423,7 @@ mod tests {
         let (metrics, health) = metrics();
         metrics.received(3);
         metrics.presences(4);
-        metrics.decided(Outcome::Opened);
+        metrics.decided(Outcome::Opened, 1);
         metrics.failed("no_valid_pass");
         metrics.rejected(RejectReason::Empty);
         metrics.batch(17, Duration::from_millis(12));

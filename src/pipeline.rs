@@ -486,11 +486,15 @@ impl Pipeline {
         let metrics = &self.with.metrics;
         metrics.received((done.outcomes.len().saturating_sub(presences)) as u64);
         metrics.presences(presences as u64);
+        let mut outcomes: BTreeMap<engine::decision::Outcome, u64> = BTreeMap::new();
         for (outcome, reason) in done.outcomes {
-            metrics.decided(outcome);
+            *outcomes.entry(outcome).or_default() += 1;
             if let Some(reason) = reason {
                 metrics.failed(reason.code());
             }
+        }
+        for (outcome, sightings) in outcomes {
+            metrics.decided(outcome, sightings);
         }
         metrics.decided_again(done.decided_again);
         if done.left_out > 0 {

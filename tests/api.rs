@@ -432,7 +432,7 @@ fn a_database_that_does_not_answer_is_noticed_without_hurting_health() {
 #[test]
 fn metrics_are_ours_and_name_nobody() {
     let site = Site::start();
-    site.metrics.decided(Outcome::Opened);
+    site.metrics.decided(Outcome::Opened, 1);
     site.bearer("admin@example.com");
     site.get("/api/spaces/checkins/87654321", "Bearer nonsense");
     let answer = send(site.address, "GET", "/metrics", &[], "");

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ macro_rules! visit_columns {
 }
 
 /// Two ways in, so that each finds its index: the open visit however old, and those from the one before the coworker's
-/// earliest claim on, so that a long day costs no more than a short one. A recent open visit is found twice.
+/// earliest claim on, so that a long day costs no more than a short one.
 /// `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the rows, because
 /// another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
@@ -57,7 +58,7 @@ const STANDINGS: Statement = {
              SELECT ", visit_columns!(), " FROM r CROSS JOIN checkins c
                WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= coalesce(
                  (SELECT max(p.from_time) FROM checkins p WHERE p.business_id = $2 AND p.coworker_id = r.coworker_id
-                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3)"
+                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3) AND c.to_time IS NOT NULL"
         )
     );
     const LOCKED: Statement = statement!(
@@ -162,15 +163,30 @@ const PUT_SIGHTINGS: Statement = statement!(
      WHERE sightings.kind = 'network' OR sightings.kind = 'timer'"
 );
 
+macro_rules! frontiers {
+    ($together:expr) => {
+        statement!(
+            rows(coworker_id bigint)
+            concat!(
+                "SELECT ", $together, " AS found FROM (
+                   SELECT r.coworker_id, (SELECT s.last_at FROM sightings s
+                     WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3
+                       AND (s.claim IS NOT NULL OR s.kind = 'timer')
+                     ORDER BY s.last_at DESC LIMIT 1) AS frontier
+                   FROM r) AS known"
+            )
+        )
+    };
+}
+
 /// The last thing that the log knows of each, up to an instant that no right clock has reached yet.
-const FRONTIERS: Statement = statement!(
-    rows(coworker_id bigint)
-    "SELECT r.coworker_id, (SELECT s.last_at FROM sightings s
-       WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3
-         AND (s.claim IS NOT NULL OR s.kind = 'timer')
-       ORDER BY s.last_at DESC LIMIT 1) AS frontier
-     FROM r"
-);
+///
+/// All of them in one row: what SQLite's thread hands over row by row costs more than to find it.
+const FRONTIERS: Statement = {
+    const SQLITE: Statement = frontiers!("json_group_array(json_array(coworker_id, frontier))");
+    const POSTGRES: Statement = frontiers!("CAST(json_agg(json_build_array(coworker_id, frontier)) AS text)");
+    Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
+};
 
 const LENGTHS: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
@@ -403,13 +419,12 @@ impl Batch {
         let row = |(&coworker_id, &earliest): (&CoworkerId, &WallTime)| CoworkerRow { coworker_id, earliest };
         let rows: Vec<CoworkerRow> = coworkers.iter().map(row).collect();
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
-        let mut visits: BTreeMap<CoworkerId, BTreeMap<Uuid, Visit>> =
-            coworkers.keys().map(|&id| (id, BTreeMap::new())).collect();
+        let mut visits: BTreeMap<CoworkerId, Vec<Visit>> = coworkers.keys().map(|&id| (id, Vec::new())).collect();
         for row in self.transaction.rows(STANDINGS, &args).await? {
             let visit = visit(&row)?;
-            visits.entry(visit.coworker).or_default().insert(visit.unique_id, visit);
+            visits.entry(visit.coworker).or_default().push(visit);
         }
-        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits.into_values().collect()))).collect())
+        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
     }
 
     /// The last instant up to `horizon` that the log knows anything of each of these coworkers.
@@ -429,10 +444,12 @@ impl Batch {
         }
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(horizon)];
         let rows = self.transaction.rows(FRONTIERS, &args).await?;
-        let frontier = |row: &Row| Ok(row.opt_time("frontier")?.zip(Some(CoworkerId(row.int("coworker_id")?))));
-        let found: Vec<Option<(WallTime, CoworkerId)>> =
-            rows.iter().map(frontier).collect::<Result<_, StoreError>>()?;
-        Ok(found.into_iter().flatten().map(|(at, coworker)| (coworker, at)).collect())
+        let mut frontiers = BTreeMap::new();
+        for row in &rows {
+            let found: Vec<(CoworkerId, Option<DateTime<Utc>>)> = row.json("found")?;
+            frontiers.extend(found.into_iter().filter_map(|(coworker, at)| Some((coworker, WallTime::from(at?)))));
+        }
+        Ok(frontiers)
     }
 
     /// How many lines the log has of these coworkers, each from an instant of their own up to `horizon`.

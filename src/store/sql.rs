@@ -8,6 +8,7 @@ use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::DeserializeOwned;
 use sqlx::{
     ColumnIndex, ConnectOptions, Connection, Decode, Row as _, Type,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
@@ -29,6 +30,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// syncs. A single tap writes about eleven pages: at SQLite's own 1,000, one acknowledgement in a hundred waits that
 /// long, at 4,000 (16 MB) one in four hundred.
 const PAGES_IN_LOG: &str = "4000";
+
+/// Rows that SQLite's thread may be ahead of whoever reads them: those of the largest batch, so that the two need not wait for
+/// each other after every few.
+const ROWS_AHEAD: usize = 1024;
 
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
@@ -203,6 +208,13 @@ impl Row {
 
     pub(crate) fn opt_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
         self.get(column)
+    }
+
+    /// A column that the statement has put together as JSON.
+    pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
+        let fault =
+            |fault| StoreError::from(sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(fault) });
+        serde_json::from_str(&self.text(column)?).map_err(fault)
     }
 
     pub(crate) fn time(&self, column: &'static str) -> Result<WallTime, StoreError> {
@@ -438,6 +450,7 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(BUSY)
+        .row_buffer_size(ROWS_AHEAD)
         .pragma("wal_autocheckpoint", PAGES_IN_LOG)
         .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
         .log_statements(tracing::log::LevelFilter::Off)
