@@ -10,24 +10,12 @@ log. By hand, on a quiet machine; compare figures of one run only. Needs mosquit
 """
 import argparse, json, os, pathlib, signal, socket, sqlite3, subprocess, sys, tempfile, time
 
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from peers import free_port, until
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = ROOT / "target/release/checkind"
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def until(what, probe, seconds=300, every=0.005):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        got = probe()
-        if got:
-            return got
-        time.sleep(every)
-    sys.exit(f"waited {seconds} s for {what}")
 
 
 def config(folder, port, database):
