@@ -39,7 +39,7 @@ use crate::{
     record::{BusinessId, CoworkerId},
     sighting::{Presence, Sighting, TimeQuality},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
-    store::{Changes, Heard, Store, StoreError, UsageQuery},
+    store::{Changes, Heard, Log, Store, StoreError, UsageQuery},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
@@ -424,13 +424,14 @@ impl Pipeline {
         let decided = transaction.decided(&keys, business).await?;
         // Redelivery is rare: mostly everybody says something new.
         let fewer = (!decided.is_empty()).then(|| {
-            let new = |sighting: &&&Sighting| !decided.contains(&sighting.key);
-            let new: Vec<&Sighting> = batch.sightings.iter().filter(new).copied().collect();
+            let new = |sighting: &&Sighting| !decided.contains(&sighting.key);
+            let new: Vec<&Sighting> = batch.sightings.iter().copied().filter(new).collect();
             questions::who(&new, &batch.presences, directory)
         });
         let spoken = fewer.as_ref().unwrap_or(&everybody);
         let horizon = questions::horizon(now.wall);
-        let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon).await?;
+        let too_old = questions::too_old(now.wall);
+        let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon, too_old).await?;
         let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let lengths = transaction.lengths(&questions.again, business, horizon).await?;
         let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room), directory);
@@ -461,14 +462,21 @@ impl Pipeline {
         let calendar = book.rules().calendar;
         let (failures, lines) = plan.taken_back();
         transaction.take_back(failures, lines, book.site.business).await?;
-        transaction.put_visits(&plan.visits(), &calendar, now).await?;
-        let (charges, taken_back) = plan.charges();
-        transaction.delete_charges(&taken_back).await?;
-        transaction.put_charges(&charges, now).await?;
         let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
-        transaction.put_log(&plan.log(&written)).await?;
-        transaction.commit().await?;
-        Ok(plan.done(&written))
+        plan.repeated(&written);
+        // While the database works, what comes next is made ready.
+        let visits = async {
+            transaction.put_visits(&plan.visits(), &calendar, now).await?;
+            let (charges, taken_back) = plan.charges();
+            transaction.delete_charges(&taken_back).await?;
+            transaction.put_charges(&charges, now).await
+        };
+        let (put, log) = tokio::join!(visits, async { Log::of(plan.log()) });
+        put?;
+        transaction.put_log(&log).await?;
+        drop(log);
+        let (committed, done) = tokio::join!(transaction.commit(), async { plan.done(&written) });
+        committed.map(|()| done)
     }
 
     /// After the commit: timers, taps, figures.

@@ -602,8 +602,8 @@ impl<'a> Plan<'a> {
         (&self.gone.failures, &self.gone.lines)
     }
 
-    /// The lines of the log, once it is known which failures were written and which only repeated.
-    pub(super) fn log(&mut self, written: &BTreeSet<Uuid>) -> Vec<&LogLine> {
+    /// Now it is known which failures were written; the lines of the others say that they only repeated.
+    pub(super) fn repeated(&mut self, written: &BTreeSet<Uuid>) {
         let new: BTreeSet<&SightingKey> =
             self.failing.iter().filter(|(failure, _)| written.contains(failure)).map(|(_, key)| key).collect();
         for key in self.failing.values() {
@@ -615,7 +615,11 @@ impl<'a> Plan<'a> {
                 line.reason = Some(Cow::Borrowed(Note::FailedBefore.word()));
             }
         }
-        self.log.values().collect()
+    }
+
+    /// The lines of the log.
+    pub(super) fn log(&self) -> impl ExactSizeIterator<Item = &LogLine> {
+        self.log.values()
     }
 
     /// What is left to do once it is committed.

@@ -28,31 +28,34 @@ const DECIDED_AGAIN: Duration = Duration::from_hours(8 * 24);
 pub(super) const LINES: u64 = 20_000;
 
 /// What a batch says of a coworker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Spoken {
+#[derive(Clone, Debug)]
+pub(super) struct Spoken<'a> {
     /// The first evidence.
     earliest: WallTime,
-    /// What is to be decided, and when it happened: taps as [`walk::tap`] tells them apart, none for presences.
-    items: Vec<(WallTime, Option<String>)>,
+    /// What is to be decided, and when it happened: taps, or none for presences.
+    items: Vec<(WallTime, Option<&'a Sighting>)>,
+}
+
+impl Spoken<'_> {
+    fn by_network(&self) -> bool {
+        self.items.iter().any(|(_, tapped)| tapped.is_none())
+    }
 }
 
 /// Whom a batch speaks of.
-pub(super) fn who(
-    sightings: &[&Sighting],
-    presences: &[&Presence],
+pub(super) fn who<'a>(
+    sightings: &[&'a Sighting],
+    presences: &[&'a Presence],
     directory: &Directory,
-) -> BTreeMap<CoworkerId, Spoken> {
-    let doors = sightings.iter().filter_map(|sighting| {
-        let event = &sighting.event;
-        let shown = logged::credential(event).unwrap_or_default();
-        let tap = walk::tap(&event.door.0, logged::direction(event.direction), &shown, event.kind.lets_in());
-        Some((by_door(sighting, directory)?, sighting.event_at, (sighting.event_at, Some(tap))))
+) -> BTreeMap<CoworkerId, Spoken<'a>> {
+    let doors = sightings.iter().filter_map(|&sighting| {
+        Some((by_door(sighting, directory)?, sighting.event_at, (sighting.event_at, Some(sighting))))
     });
     let networks = presences.iter().filter_map(|presence| {
         let earliest = presence.first_at.min(presence.last_at);
         Some((by_network(presence, directory)?, earliest, (presence.last_at, None)))
     });
-    let mut all: BTreeMap<CoworkerId, Spoken> = BTreeMap::new();
+    let mut all: BTreeMap<CoworkerId, Spoken<'_>> = BTreeMap::new();
     for (coworker, earliest, item) in doors.chain(networks) {
         let spoken = all.entry(coworker).or_insert_with(|| Spoken { earliest, items: Vec::new() });
         spoken.earliest = spoken.earliest.min(earliest);
@@ -76,6 +79,13 @@ fn only(found: Match<'_>) -> Option<CoworkerId> {
         Match::One(coworker) => Some(coworker.id),
         Match::Nobody | Match::Several => None,
     }
+}
+
+/// The tap, as [`walk::tap`] tells them apart.
+fn tap(sighting: &Sighting) -> String {
+    let event = &sighting.event;
+    let shown = logged::credential(event).unwrap_or_default();
+    walk::tap(&event.door.0, logged::direction(event.direction), &shown, event.kind.lets_in())
 }
 
 /// The latest instant of which the log is believed.
@@ -103,8 +113,8 @@ impl Questions {
     /// `frontiers` are the last things that the log knows of each.
     /// `everybody` includes those of whom only sightings came that were decided before.
     pub(super) fn new(
-        everybody: &BTreeMap<CoworkerId, Spoken>,
-        spoken: &BTreeMap<CoworkerId, Spoken>,
+        everybody: &BTreeMap<CoworkerId, Spoken<'_>>,
+        spoken: &BTreeMap<CoworkerId, Spoken<'_>>,
         frontiers: &BTreeMap<CoworkerId, WallTime>,
         book: &Rulebook,
         memory: &Memory,
@@ -115,30 +125,31 @@ impl Questions {
         let kept = book.log_kept.map_or(DECIDED_AGAIN, |kept| kept.saturating_sub(Duration::from_hours(26)));
         let oldest = now.minus(DECIDED_AGAIN.min(kept));
         let debounce = book.site.debounce;
-        let late = |(coworker, spoken): (&CoworkerId, &Spoken)| {
+        let late = |(coworker, spoken): (&CoworkerId, &Spoken<'_>)| {
             let frontier = *frontiers.get(coworker)?;
             let taps = memory.recent(*coworker, Some(frontier));
-            let is_late = |(at, tap): &&(WallTime, Option<String>)| match (taps, tap) {
+            let is_late = |(at, tapped): &&(WallTime, Option<&Sighting>)| {
                 // A repetition of what is known to have been a tap changes nothing, whenever it comes.
-                (Some(taps), Some(tap)) if walk::is_known_repetition(taps, tap, *at, debounce) => false,
-                (Some(_) | None, _) => *at <= frontier,
+                let known =
+                    |(taps, sighting): (_, &Sighting)| walk::is_known_repetition(taps, &tap(sighting), *at, debounce);
+                *at <= frontier && !taps.zip(*tapped).is_some_and(known)
             };
-            let first = spoken.items.iter().filter(is_late).map(
-                |(at, tap)| {
-                    if tap.is_some() { at.minus(debounce) } else { *at }
-                },
-            );
+            let first = spoken
+                .items
+                .iter()
+                .filter(is_late)
+                .map(|(at, tapped)| if tapped.is_some() { at.minus(debounce) } else { *at });
             let first = first.filter(|first| *first >= oldest).min()?;
             Some((*coworker, calendar.pass_day(first).start))
         };
         let again: BTreeMap<CoworkerId, WallTime> = spoken.iter().filter_map(late).collect();
-        let near = |(coworker, spoken): (&CoworkerId, &Spoken)| {
+        let near = |(coworker, spoken): (&CoworkerId, &Spoken<'_>)| {
             let frontier = *frontiers.get(coworker)?;
             if again.contains_key(coworker) || memory.recent(*coworker, Some(frontier)).is_some() {
                 return None;
             }
-            let is_near = |(at, tap): &&(WallTime, Option<String>)| {
-                tap.is_some() && *at > frontier && at.minus(debounce) <= frontier
+            let is_near = |(at, tapped): &&(WallTime, Option<&Sighting>)| {
+                tapped.is_some() && *at > frontier && at.minus(debounce) <= frontier
             };
             let taps = spoken.items.iter().filter(is_near);
             Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?))
@@ -148,9 +159,9 @@ impl Questions {
             let day = || calendar.pass_day(spoken.earliest).start;
             let earliest = match (again.get(coworker), book.site.network_opens) {
                 (Some(from), _) => *from,
-                // A door that let somebody in counts for the whole day.
-                (None, NetworkOpens::AfterDoor) => day(),
-                (None, NetworkOpens::Always | NetworkOpens::Never) => spoken.earliest,
+                // A door that let somebody in lets the network open for the whole day.
+                (None, NetworkOpens::AfterDoor) if spoken.by_network() => day(),
+                (None, NetworkOpens::AfterDoor | NetworkOpens::Always | NetworkOpens::Never) => spoken.earliest,
             };
             (*coworker, earliest)
         });

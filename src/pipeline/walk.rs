@@ -27,7 +27,7 @@ use crate::{
     mac::MacAddr,
     record::{BusinessId, CheckinSource},
     sighting::{DoorEventKind, SightingKey},
-    store::{LogLine, NewFailure, Past},
+    store::{LogLine, NewFailure, Past, TIMER},
 };
 
 /// Network presences of one device and outcome are one line of the log per this span, so that a laptop that speaks
@@ -40,9 +40,6 @@ const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// More than the span of one presence: they are handed over every minute.
 const LONGEST_PRESENCE: Duration = Duration::from_mins(2);
-
-/// The kind of a line that a timer wrote.
-pub(super) const TIMER: &str = "timer";
 
 /// The kind of a line that an import wrote: somebody who was in may no longer be.
 pub(super) const DIRECTORY: &str = "directory";

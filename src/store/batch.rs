@@ -1,7 +1,7 @@
 //! What the pipeline asks and writes: a fixed number of statements per transaction, whatever its size.
 
 use std::{
-    borrow::{Borrow, Cow},
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
@@ -169,17 +169,19 @@ macro_rules! frontiers {
             rows(coworker_id bigint)
             concat!(
                 "SELECT ", $together, " AS found FROM (
-                   SELECT r.coworker_id, (SELECT s.last_at FROM sightings s
-                     WHERE s.coworker_id = r.coworker_id AND s.business_id = $2 AND s.last_at <= $3
-                       AND (s.claim IS NOT NULL OR s.kind = 'timer')
-                     ORDER BY s.last_at DESC LIMIT 1) AS frontier
-                   FROM r) AS known"
+                   SELECT f.coworker_id, CASE WHEN f.last_at <= $3 THEN f.last_at ELSE
+                     (SELECT s.last_at FROM sightings s
+                      WHERE s.business_id = $2 AND s.last_at >= $4 AND s.last_at <= $3 AND s.coworker_id = f.coworker_id
+                        AND (s.claim IS NOT NULL OR s.kind = 'timer')
+                      ORDER BY s.last_at DESC LIMIT 1) END AS frontier
+                   FROM r CROSS JOIN frontiers f WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id) AS known"
             )
         )
     };
 }
 
-/// The last thing that the log knows of each, up to an instant that no right clock has reached yet.
+/// The last thing that the log knows of each, or later, up to an instant that no right clock has reached yet. Where the
+/// last thing of all is later than that, the log is searched.
 ///
 /// All of them in one row: what SQLite's thread hands over row by row costs more than to find it.
 const FRONTIERS: Statement = {
@@ -188,18 +190,32 @@ const FRONTIERS: Statement = {
     Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
 };
 
-const LENGTHS: Statement = statement!(
-    rows(coworker_id bigint, since timestamptz)
-    "SELECT r.coworker_id, (SELECT count(*) FROM sightings s
-       WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3) AS lines
-     FROM r"
+const PUT_FRONTIERS: Statement = statement!(
+    rows(business_id bigint, coworker_id bigint, last_at timestamptz)
+    "INSERT INTO frontiers (business_id, coworker_id, last_at) SELECT business_id, coworker_id, last_at FROM r WHERE true
+     ON CONFLICT (business_id, coworker_id) DO UPDATE SET last_at = excluded.last_at
+     WHERE excluded.last_at > frontiers.last_at"
 );
 
-const LOGGED: Statement = statement!(
-    rows(coworker_id bigint, since timestamptz)
-    "SELECT s.* FROM r CROSS JOIN sightings s
-     WHERE s.business_id = $2 AND s.coworker_id = r.coworker_id AND s.last_at >= r.since AND s.last_at <= $3"
-);
+/// By time, from the earliest instant of all on, and of each from theirs: an index of the log by coworker would cost every
+/// batch more than this costs those in which something comes late.
+macro_rules! lines_since {
+    ($what:expr, $grouped:expr) => {
+        statement!(
+            rows(coworker_id bigint, since timestamptz)
+            concat!(
+                ", people AS MATERIALIZED (SELECT coworker_id, since FROM r) SELECT ", $what,
+                " FROM sightings s CROSS JOIN people p
+                 WHERE s.business_id = $2 AND s.last_at <= $3 AND s.last_at >= $4 AND s.coworker_id IS NOT NULL
+                   AND p.coworker_id = s.coworker_id AND s.last_at >= p.since", $grouped
+            )
+        )
+    };
+}
+
+const LENGTHS: Statement = lines_since!("s.coworker_id, count(*) AS lines", " GROUP BY s.coworker_id");
+
+const LOGGED: Statement = lines_since!("s.*", "");
 
 const FAILED_OF: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
@@ -222,6 +238,12 @@ const SPOIL_LINES: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
     "UPDATE sightings SET claim = NULL FROM r
      WHERE sightings.business_id = $2 AND sightings.coworker_id = r.coworker_id AND sightings.last_at >= r.since"
+);
+
+const SPOIL_FRONTIERS: Statement = statement!(
+    rows(coworker_id bigint, before timestamptz)
+    "UPDATE frontiers SET last_at = r.before FROM r
+     WHERE frontiers.business_id = $2 AND frontiers.coworker_id = r.coworker_id AND frontiers.last_at > r.before"
 );
 
 const SPOIL_TIMERS: Statement = statement!(
@@ -290,6 +312,9 @@ pub(crate) struct NewFailure {
     pub(crate) once_key: Option<String>,
 }
 
+/// The kind of a line that a timer wrote.
+pub(crate) const TIMER: &str = "timer";
+
 /// A line of the sighting log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct LogLine {
@@ -317,6 +342,39 @@ pub(crate) struct LogLine {
     pub(crate) points: Option<String>,
     /// The directory that it was decided by.
     pub(crate) directory_version: Option<i64>,
+}
+
+/// Lines of the log in the form in which the database takes them.
+#[derive(Debug)]
+pub(crate) struct Log {
+    lines: u64,
+    rows: Arg,
+    /// The last line of each coworker; none where there is nobody.
+    frontiers: Option<Arg>,
+}
+
+impl Log {
+    /// The keys of the lines must differ.
+    pub(crate) fn of<'a>(lines: impl ExactSizeIterator<Item = &'a LogLine>) -> Self {
+        #[derive(Serialize)]
+        struct FrontierRow {
+            business_id: BusinessId,
+            coworker_id: CoworkerId,
+            last_at: WallTime,
+        }
+        let lines: Vec<&LogLine> = lines.collect();
+        let mut last: BTreeMap<(BusinessId, CoworkerId), WallTime> = BTreeMap::new();
+        for line in lines.iter().filter(|line| line.claim.is_some() || line.kind == TIMER) {
+            if let Some(coworker) = line.coworker_id {
+                let known = last.entry((line.business_id, coworker)).or_insert(line.last_at);
+                *known = line.last_at.max(*known);
+            }
+        }
+        let row = |((business_id, coworker_id), last_at)| FrontierRow { business_id, coworker_id, last_at };
+        let frontiers: Vec<FrontierRow> = last.into_iter().map(row).collect();
+        let frontiers = (!frontiers.is_empty()).then(|| Arg::rows(&frontiers));
+        Self { lines: lines.len() as u64, rows: Arg::rows(&lines), frontiers }
+    }
 }
 
 /// A stretch of time during which a business's captures could hear.
@@ -427,12 +485,15 @@ impl Batch {
         Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
     }
 
-    /// The last instant up to `horizon` that the log knows anything of each of these coworkers.
+    /// The last instant up to `horizon` that the log knows anything of each of these coworkers, or a later one: what was
+    /// taken back may have been the last. Of those who are known only beyond the horizon nothing is looked for before
+    /// `too_old`.
     pub(crate) async fn frontiers(
         &mut self,
         coworkers: impl Iterator<Item = CoworkerId>,
         business: BusinessId,
         horizon: WallTime,
+        too_old: WallTime,
     ) -> Result<BTreeMap<CoworkerId, WallTime>, StoreError> {
         #[derive(Serialize)]
         struct CoworkerRow {
@@ -442,7 +503,7 @@ impl Batch {
         if rows.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(horizon)];
+        let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(too_old)];
         let rows = self.transaction.rows(FRONTIERS, &args).await?;
         let mut frontiers = BTreeMap::new();
         for row in &rows {
@@ -459,10 +520,8 @@ impl Batch {
         business: BusinessId,
         horizon: WallTime,
     ) -> Result<BTreeMap<CoworkerId, u64>, StoreError> {
-        if since.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
+        let Some(earliest) = since.values().min() else { return Ok(BTreeMap::new()) };
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(*earliest)];
         let rows = self.transaction.rows(LENGTHS, &args).await?;
         let length = |row: &Row| Ok((CoworkerId(row.int("coworker_id")?), row.int("lines")?.unsigned_abs()));
         rows.iter().map(length).collect()
@@ -475,12 +534,10 @@ impl Batch {
         business: BusinessId,
         horizon: WallTime,
     ) -> Result<BTreeMap<CoworkerId, Past>, StoreError> {
-        if since.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
+        let Some(earliest) = since.values().min() else { return Ok(BTreeMap::new()) };
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(*earliest)];
         let lines = self.transaction.rows(LOGGED, &args).await?;
-        let failures = self.transaction.rows(FAILED_OF, &args).await?;
+        let failures = self.transaction.rows(FAILED_OF, &args[..3]).await?;
         let mut pasts: BTreeMap<CoworkerId, Past> = since.keys().map(|&id| (id, Past::default())).collect();
         for row in &lines {
             let line = log_line(row)?;
@@ -505,11 +562,19 @@ impl Batch {
         since: &BTreeMap<CoworkerId, WallTime>,
         business: BusinessId,
     ) -> Result<(), StoreError> {
+        #[derive(Serialize)]
+        struct BeforeRow {
+            coworker_id: CoworkerId,
+            before: WallTime,
+        }
         if since.is_empty() {
             return Ok(());
         }
         let args = [since_rows(since), Arg::Int(business.0)];
         self.transaction.change(SPOIL_LINES, &args).await?;
+        let before = since.iter().map(|(&coworker_id, since)| BeforeRow { coworker_id, before: since.moved(-1) });
+        let rows = Arg::rows(&before.collect::<Vec<_>>());
+        self.transaction.change(SPOIL_FRONTIERS, &[rows, Arg::Int(business.0)]).await?;
         self.transaction.change(SPOIL_TIMERS, &args).await.map(drop)
     }
 
@@ -575,14 +640,20 @@ impl Batch {
         written.iter().map(|row| row.uuid("unique_id")).collect()
     }
 
-    /// Writes the sighting log; keys must differ. A network line whose key is there grows. A door line whose key is
+    /// Writes the sighting log. A network line whose key is there grows. A door line whose key is
     /// there was decided by another gateway since [`Batch::decided`] was asked: that is a conflict.
-    pub(crate) async fn put_log(&mut self, lines: &[impl Borrow<LogLine> + Serialize]) -> Result<(), StoreError> {
-        if lines.is_empty() {
+    pub(crate) async fn put_log(&mut self, log: &Log) -> Result<(), StoreError> {
+        if log.lines == 0 {
             return Ok(());
         }
-        let written = self.transaction.change(PUT_SIGHTINGS, &[Arg::rows(lines)]).await?;
-        if written < lines.len() as u64 { Err(StoreError::Conflict) } else { Ok(()) }
+        let written = self.transaction.change(PUT_SIGHTINGS, std::slice::from_ref(&log.rows)).await?;
+        if written < log.lines {
+            return Err(StoreError::Conflict);
+        }
+        if let Some(frontiers) = &log.frontiers {
+            self.transaction.change(PUT_FRONTIERS, std::slice::from_ref(frontiers)).await?;
+        }
+        Ok(())
     }
 
     /// Makes the batch durable, if this gateway may still write.
@@ -780,8 +851,17 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
 
 /// The questions of a batch, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn questions() -> [(Statement, usize); 7] {
-    [(DECIDED, 2), (FRONTIERS, 3), (STANDINGS, 3), (LOGGED, 4), (FAILED_OF, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
+pub(super) fn questions() -> [(Statement, usize); 8] {
+    [
+        (DECIDED, 2),
+        (FRONTIERS, 4),
+        (STANDINGS, 3),
+        (LENGTHS, 4),
+        (LOGGED, 4),
+        (FAILED_OF, 3),
+        (OPEN_HERE, 1),
+        (UNRECOGNISED, 4),
+    ]
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {

@@ -13,6 +13,10 @@ const SIGHTINGS: Statement = statement!(
     "DELETE FROM sightings WHERE key IN (SELECT key FROM sightings WHERE business_id = $3 AND event_at < $1
        ORDER BY event_at LIMIT $2) AND business_id = $3"
 );
+const FRONTIERS: Statement = statement!(
+    "DELETE FROM frontiers WHERE business_id = $3 AND coworker_id IN
+       (SELECT coworker_id FROM frontiers WHERE business_id = $3 AND last_at < $1 LIMIT $2)"
+);
 const CHECKINS: Statement = statement!(
     "DELETE FROM checkins WHERE id IN
        (SELECT id FROM checkins WHERE business_id = $3 AND from_time < $1 AND to_time IS NOT NULL
@@ -37,7 +41,7 @@ const HEARD: Statement =
 /// What a retention period is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// The sighting log.
+    /// The sighting log, and since when people are not in it.
     Sightings,
     /// Closed check-ins.
     Checkins,
@@ -68,7 +72,7 @@ impl Store {
     pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
         let mut args = vec![Arg::Time(before), Arg::Int(PORTION), Arg::Int(business.0)];
         let statements: &[Statement] = match what {
-            Expired::Sightings => &[SIGHTINGS],
+            Expired::Sightings => &[SIGHTINGS, FRONTIERS],
             Expired::Checkins => &[CHECKINS],
             Expired::FailedCheckins => &[FAILED],
             Expired::Heard => &[HEARD],

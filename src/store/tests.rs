@@ -11,7 +11,7 @@ use sqlx::{Connection, Executor};
 use uuid::Uuid;
 
 use super::{
-    Changes, Expired, Heard, LogLine, NewCharge, NewFailure, Store, StoreError, TokenPair, UsageQuery,
+    Changes, Expired, Heard, Log, LogLine, NewCharge, NewFailure, Store, StoreError, TokenPair, UsageQuery,
     sql::{Arg, Statement, statement},
 };
 use crate::{
@@ -192,7 +192,7 @@ async fn a_stretch_of_time_holds_what_began_in_it(fresh: Fresh) {
         coworker_id: Some(CoworkerId(7)),
         ..line(key, "granted")
     });
-    batch.put_log(&lines).await.expect("written");
+    batch.put_log(&Log::of(lines.iter())).await.expect("written");
     batch.commit().await.expect("committed");
 
     let (here, from, to) = (BusinessId(1), at(1000), at(2000));
@@ -211,14 +211,14 @@ async fn a_door_sighting_is_decided_once(fresh: Fresh) {
     let mut batch = fresh.store.batch().await.expect("begins");
     let (one, two) = (SightingKey("front/1".to_owned()), SightingKey("front/2".to_owned()));
     assert_eq!(batch.decided(&[one.clone(), two.clone()], BusinessId(1)).await.expect("asked"), BTreeSet::new());
-    batch.put_log(&[line("front/1", "granted")]).await.expect("written");
+    batch.put_log(&Log::of([line("front/1", "granted")].iter())).await.expect("written");
     batch.commit().await.expect("committed");
 
     let mut batch = fresh.store.batch().await.expect("begins");
     assert_eq!(batch.decided(&[one.clone(), two], BusinessId(1)).await.expect("asked"), BTreeSet::from([one.clone()]));
     let elsewhere = batch.decided(&[one], BusinessId(2)).await.expect("asked");
     assert!(elsewhere.is_empty(), "another business may use the same names");
-    let again = batch.put_log(&[line("front/1", "granted")]).await;
+    let again = batch.put_log(&Log::of([line("front/1", "granted")].iter())).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "another gateway was faster: {again:?}");
 }
 
@@ -226,7 +226,7 @@ async fn a_network_line_grows(fresh: Fresh) {
     for last in [1000, 2000] {
         let mut batch = fresh.store.batch().await.expect("begins");
         let line = LogLine { last_at: at(last), frames: 2, ..line("net/eth1/x", "network") };
-        batch.put_log(&[line]).await.expect("written");
+        batch.put_log(&Log::of([line].iter())).await.expect("written");
         batch.commit().await.expect("committed");
     }
     let row = fresh.one("SELECT last_at, frames, event_at FROM sightings").await;
@@ -237,7 +237,7 @@ async fn a_network_line_grows(fresh: Fresh) {
 async fn a_nul_character_stops_nothing(fresh: Fresh) {
     let line = LogLine { credential: Some("12\u{0}34".to_owned()), ..line("front/nul", "granted") };
     let mut batch = fresh.store.batch().await.expect("begins");
-    batch.put_log(&[line]).await.expect("written");
+    batch.put_log(&Log::of([line].iter())).await.expect("written");
     batch.commit().await.expect("committed");
     let row = fresh.one("SELECT credential FROM sightings").await;
     assert_eq!(row.text("credential").expect("text"), "12\u{fffd}34");
@@ -264,7 +264,7 @@ async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
     fresh.put(&[&here, &open, &there]).await.expect("written");
     let mut batch = fresh.store.batch().await.expect("begins");
     let stranger = LogLine { reason: Some("unrecognised_device".into()), ..line("network/x", "network") };
-    batch.put_log(&[line("front/1", "granted"), stranger]).await.expect("written");
+    batch.put_log(&Log::of([line("front/1", "granted"), stranger].iter())).await.expect("written");
     batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
     batch.commit().await.expect("committed");
     for (what, rows) in [
@@ -355,7 +355,7 @@ async fn an_unrecognised_device_is_forgotten_with_its_line_of_the_log(fresh: Fre
     ];
     let mut batch = fresh.store.batch().await.expect("begins");
     batch.put_failures(&[failure("a")], &calendar(), at(9)).await.expect("written");
-    batch.put_log(&lines).await.expect("written");
+    batch.put_log(&Log::of(lines.iter())).await.expect("written");
     batch.commit().await.expect("committed");
 
     let forget = |before| fresh.store.forget(Expired::UnrecognisedDevices, BusinessId(1), before);
