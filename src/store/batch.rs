@@ -6,13 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
-    checkins::snapshot,
     leases::Fence,
     sql::{self, Arg, Row, Statement, statement},
 };
@@ -34,37 +32,49 @@ const DECIDED: Statement = statement!(
     "SELECT s.key FROM r CROSS JOIN sightings s WHERE s.business_id = $2 AND s.key = r.key"
 );
 
-/// The columns of a visit: all that the engine knows of it, and no more, because a batch reads thousands of them.
-macro_rules! visit_columns {
+macro_rules! open_here {
     () => {
-        "c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
-         c.to_time, c.auto_checkout, c.last_activity, c.mac_addresses, c.teams_at_the_time_of_checkin,
-         c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at, c.coworker_time_pass_guid,
-         c.counts_towards_plan_limits, c.time_pass_id, c.pass_kind, c.pass_ends, c.pass_end"
+        " AS visit FROM checkins c WHERE c.business_id = $1 AND c.to_time IS NULL AND c.coworker_id IS NOT NULL"
+    };
+}
+
+/// A visit as a JSON array, see [`StoredVisit`]: all that the engine knows of it, and no more, because a batch reads thousands.
+macro_rules! visit {
+    ($array:expr) => {
+        concat!(
+            $array,
+            "(c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
+              c.to_time, CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses,
+              c.teams_at_the_time_of_checkin, c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at,
+              c.coworker_time_pass_guid, CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id, c.pass_kind,
+              c.pass_ends, c.pass_end)"
+        )
     };
 }
 
 /// Two ways in, so that each finds its index: the open visit however old, and those from the one before the coworker's
-/// earliest claim on, so that a long day costs no more than a short one.
+/// earliest claim on, so that a long day costs no more than a short one. All in one row, as in [`FRONTIERS`].
 /// `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the rows, because
 /// another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
     const TEXT: Statement = statement!(
         rows(coworker_id bigint, earliest timestamptz)
         concat!(
-            "SELECT ", visit_columns!(), " FROM r CROSS JOIN checkins c
+            "SELECT coalesce('[' || group_concat(visit, ',') || ']', '[]') AS found FROM (
+             SELECT ", visit!("json_array"), " AS visit FROM r CROSS JOIN checkins c
                WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
              UNION ALL
-             SELECT ", visit_columns!(), " FROM r CROSS JOIN checkins c
+             SELECT ", visit!("json_array"), " FROM r CROSS JOIN checkins c
                WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= coalesce(
                  (SELECT max(p.from_time) FROM checkins p WHERE p.business_id = $2 AND p.coworker_id = r.coworker_id
-                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3) AND c.to_time IS NOT NULL"
+                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3) AND c.to_time IS NOT NULL)"
         )
     );
     const LOCKED: Statement = statement!(
         rows(coworker_id bigint, earliest timestamptz)
         concat!(
-            "SELECT ", visit_columns!(), " FROM checkins c WHERE c.id IN (
+            "SELECT coalesce(CAST(json_agg(visit) AS text), '[]') AS found FROM (
+             SELECT ", visit!("json_build_array"), " AS visit FROM checkins c WHERE c.id IN (
                SELECT o.id FROM r JOIN checkins o
                  ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
                UNION ALL
@@ -73,14 +83,16 @@ const STANDINGS: Statement = {
                      AND p.coworker_id = r.coworker_id AND p.from_time >= $3 AND p.from_time <= r.earliest) before
                  JOIN checkins n ON n.business_id = $2 AND n.coworker_id = r.coworker_id
                    AND n.from_time >= coalesce(before.at, $3))
-             ORDER BY c.id FOR UPDATE OF c"
+             ORDER BY c.id FOR UPDATE OF c) AS locked"
         )
     );
     Statement { sqlite: TEXT.sqlite, postgres: LOCKED.postgres }
 };
 
-const OPEN_HERE: Statement =
-    statement!("SELECT * FROM checkins WHERE business_id = $1 AND to_time IS NULL AND coworker_id IS NOT NULL");
+const OPEN_HERE: Statement = Statement {
+    sqlite: concat!("SELECT ", visit!("json_array"), open_here!()),
+    postgres: concat!("SELECT CAST(", visit!("json_build_array"), " AS text)", open_here!()),
+};
 
 const CHANGE_VISITS: Statement = statement!(
     rows(
@@ -186,7 +198,8 @@ macro_rules! frontiers {
 /// All of them in one row: what SQLite's thread hands over row by row costs more than to find it.
 const FRONTIERS: Statement = {
     const SQLITE: Statement = frontiers!("json_group_array(json_array(coworker_id, frontier))");
-    const POSTGRES: Statement = frontiers!("CAST(json_agg(json_build_array(coworker_id, frontier)) AS text)");
+    const POSTGRES: Statement =
+        frontiers!("coalesce(CAST(json_agg(json_build_array(coworker_id, frontier)) AS text), '[]')");
     Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
 };
 
@@ -403,7 +416,8 @@ impl Store {
         business: BusinessId,
         mut each: impl FnMut(&Visit),
     ) -> Result<(), StoreError> {
-        self.sql.read_each(OPEN_HERE, &[Arg::Int(business.0)], |row| visit(row).map(|visit| each(&visit))).await
+        let each = |row: &Row| row.json("visit").map(|stored: StoredVisit| each(&stored.into()));
+        self.sql.read_each(OPEN_HERE, &[Arg::Int(business.0)], each).await
     }
 
     /// Writes down that a business's captures heard from `heard.from` to `heard.to`; the same `id` extends a stretch.
@@ -479,8 +493,10 @@ impl Batch {
         let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
         let mut visits: BTreeMap<CoworkerId, Vec<Visit>> = coworkers.keys().map(|&id| (id, Vec::new())).collect();
         for row in self.transaction.rows(STANDINGS, &args).await? {
-            let visit = visit(&row)?;
-            visits.entry(visit.coworker).or_default().push(visit);
+            for stored in row.json::<Vec<StoredVisit>>("found")? {
+                let visit = Visit::from(stored);
+                visits.entry(visit.coworker).or_default().push(visit);
+            }
         }
         Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
     }
@@ -507,8 +523,8 @@ impl Batch {
         let rows = self.transaction.rows(FRONTIERS, &args).await?;
         let mut frontiers = BTreeMap::new();
         for row in &rows {
-            let found: Vec<(CoworkerId, Option<DateTime<Utc>>)> = row.json("found")?;
-            frontiers.extend(found.into_iter().filter_map(|(coworker, at)| Some((coworker, WallTime::from(at?)))));
+            let found: Vec<(CoworkerId, Option<WallTime>)> = row.json("found")?;
+            frontiers.extend(found.into_iter().filter_map(|(coworker, at)| Some((coworker, at?))));
         }
         Ok(frontiers)
     }
@@ -775,39 +791,67 @@ fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitR
     }
 }
 
-/// None for a kind or an end that no version of this program wrote.
-fn pass(row: &Row) -> Result<Option<PassUse>, StoreError> {
-    let kind = row.opt_text("pass_kind")?.as_deref().and_then(PassKind::from_word);
-    let Some((kind, time_pass)) = kind.zip(row.opt_int("time_pass_id")?) else { return Ok(None) };
-    let end = row.opt_text("pass_end")?.as_deref().and_then(PassEnd::from_word);
-    Ok(Some(PassUse {
-        guid: row.opt_uuid("coworker_time_pass_guid")?.filter(|_| kind != PassKind::PayAsYouGo),
-        time_pass: TimePassId(time_pass),
-        kind,
-        counts_towards_plan_limits: row.bool("counts_towards_plan_limits")?,
-        ends: row.opt_time("pass_ends")?.zip(end),
-    }))
+/// A visit as the database hands it over: an array of these columns.
+#[derive(Deserialize)]
+struct StoredVisit {
+    unique_id: Uuid,
+    coworker_id: CoworkerId,
+    coworker_full_name: Option<String>,
+    business_id: BusinessId,
+    business_name: Option<String>,
+    source: i64,
+    from_time: WallTime,
+    to_time: Option<WallTime>,
+    auto_checkout: u8,
+    last_activity: Option<WallTime>,
+    mac_addresses: Option<String>,
+    teams: Option<String>,
+    tariff: Option<String>,
+    door_in_at: Option<WallTime>,
+    strong_at: Option<WallTime>,
+    lingered_at: Option<WallTime>,
+    pass_guid: Option<Uuid>,
+    counts: u8,
+    time_pass_id: Option<TimePassId>,
+    pass_kind: Option<String>,
+    pass_ends: Option<WallTime>,
+    pass_end: Option<String>,
 }
 
-fn visit(row: &Row) -> Result<Visit, StoreError> {
-    let from = row.time("from_time")?;
-    Ok(Visit {
-        unique_id: row.uuid("unique_id")?,
-        coworker: CoworkerId(row.int("coworker_id")?),
-        business: BusinessId(row.int("business_id")?),
-        business_name: row.opt_text("business_name")?,
-        then: snapshot(row)?,
-        source: CheckinSource::from_number(row.int("source")?).unwrap_or(CheckinSource::None),
-        from,
-        to: row.opt_time("to_time")?,
-        auto_checkout: row.bool("auto_checkout")?,
-        last_activity: row.opt_time("last_activity")?.unwrap_or(from),
-        macs: split_macs(row.opt_text("mac_addresses")?.as_deref()),
-        door_in_at: row.opt_time("door_in_at")?,
-        strong_at: row.opt_time("strong_at")?,
-        lingered_at: row.opt_time("lingered_at")?,
-        pass: pass(row)?,
-    })
+impl StoredVisit {
+    /// None for a kind or an end that no version of this program wrote.
+    fn pass(&self) -> Option<PassUse> {
+        let kind = self.pass_kind.as_deref().and_then(PassKind::from_word)?;
+        Some(PassUse {
+            guid: self.pass_guid.filter(|_| kind != PassKind::PayAsYouGo),
+            time_pass: self.time_pass_id?,
+            kind,
+            counts_towards_plan_limits: self.counts != 0,
+            ends: self.pass_ends.zip(self.pass_end.as_deref().and_then(PassEnd::from_word)),
+        })
+    }
+}
+
+impl From<StoredVisit> for Visit {
+    fn from(stored: StoredVisit) -> Self {
+        Self {
+            unique_id: stored.unique_id,
+            coworker: stored.coworker_id,
+            business: stored.business_id,
+            source: CheckinSource::from_number(stored.source).unwrap_or(CheckinSource::None),
+            from: stored.from_time,
+            to: stored.to_time,
+            auto_checkout: stored.auto_checkout != 0,
+            last_activity: stored.last_activity.unwrap_or(stored.from_time),
+            macs: split_macs(stored.mac_addresses.as_deref()),
+            door_in_at: stored.door_in_at,
+            strong_at: stored.strong_at,
+            lingered_at: stored.lingered_at,
+            pass: stored.pass(),
+            business_name: stored.business_name,
+            then: Snapshot { full_name: stored.coworker_full_name, teams: stored.teams, tariff: stored.tariff },
+        }
+    }
 }
 
 #[derive(Serialize)]

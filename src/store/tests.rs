@@ -654,7 +654,8 @@ async fn no_question_of_a_batch_walks_a_table() {
     let fresh = Fresh::sqlite().await;
     for (question, arguments) in super::batch::questions().into_iter().chain(super::passes::questions()) {
         for step in fresh.plan(question, arguments).await.lines() {
-            let small = step.starts_with("SCAN r") || step.starts_with("SCAN jsonb_each");
+            // The rows of the batch itself, and what was found by an index.
+            let small = ["SCAN r", "SCAN jsonb_each", "SCAN known", "SCAN (subquery"].iter().any(|few| step.starts_with(few));
             assert!(small || !step.starts_with("SCAN"), "{step}: {}", question.sqlite);
         }
     }
