@@ -75,6 +75,12 @@ impl WallTime {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// The beginning of its hour, in UTC.
+    #[must_use]
+    pub const fn hour(self) -> Self {
+        Self::from_millis(self.0 - self.0.rem_euclid(3_600_000))
+    }
+
     /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
     pub fn to_rfc3339_millis(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
@@ -112,7 +118,8 @@ impl Serialize for WallTime {
 
 impl<'de> Deserialize<'de> for WallTime {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        DateTime::<Utc>::deserialize(deserializer).map(Self::from)
+        let text = String::deserialize(deserializer)?;
+        DateTime::parse_from_rfc3339(&text).map(|at| at.to_utc().into()).map_err(serde::de::Error::custom)
     }
 }
 
@@ -292,6 +299,17 @@ mod tests {
         assert_eq!(time.to_rfc3339_millis(), "2026-03-01T09:05:00.123Z");
         assert_eq!(time.to_rfc3339_seconds(), "2026-03-01T09:05:00Z");
         assert_eq!(serde_json::to_string(&time).expect("json"), "\"2026-03-01T09:05:00.123Z\"");
+    }
+
+    #[test]
+    fn an_hour_begins_at_its_first_millisecond() {
+        for (time, hour) in [
+            ("2026-03-01T09:05:00.123Z", "2026-03-01T09:00:00Z"),
+            ("2026-03-01T09:00:00Z", "2026-03-01T09:00:00Z"),
+            ("1969-12-31T23:59:59.999Z", "1969-12-31T23:00:00Z"),
+        ] {
+            assert_eq!(at(time).hour(), at(hour));
+        }
     }
 
     #[test]

@@ -473,8 +473,7 @@ impl Pipeline {
         };
         let (put, log) = tokio::join!(visits, async { Log::of(plan.log()) });
         put?;
-        transaction.put_log(&log).await?;
-        drop(log);
+        transaction.put_log(log).await?;
         let (committed, done) = tokio::join!(transaction.commit(), async { plan.done(&written) });
         committed.map(|()| done)
     }

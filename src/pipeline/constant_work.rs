@@ -28,7 +28,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one() {
-    let cases = [(Passes::None, 5..=14), (Passes::Limited, 5..=18)];
+    let cases = [(Passes::None, 4..=14), (Passes::Limited, 4..=18)];
     for (fresh, (passes, bound)) in [
         (Fresh::sqlite().await, cases[0].clone()),
         (Fresh::postgres().await, cases[0].clone()),

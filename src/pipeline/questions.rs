@@ -105,7 +105,8 @@ pub(super) struct Questions {
     pub(super) standings: BTreeMap<CoworkerId, WallTime>,
     /// From when on those are decided again of whom something came late: the beginning of that pass day.
     pub(super) again: BTreeMap<CoworkerId, WallTime>,
-    /// From when on the taps of others are read of whom it is not remembered what a new one may repeat.
+    /// From when on the taps of others are read of whom it is not remembered what a new one may repeat: from the beginning
+    /// of an hour, so that few questions ask for many people.
     near: BTreeMap<CoworkerId, WallTime>,
 }
 
@@ -152,7 +153,7 @@ impl Questions {
                 tapped.is_some() && *at > frontier && at.minus(debounce) <= frontier
             };
             let taps = spoken.items.iter().filter(is_near);
-            Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?))
+            Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?.hour()))
         };
         let near = spoken.iter().filter_map(near).collect();
         let standings = everybody.iter().map(|(coworker, spoken)| {

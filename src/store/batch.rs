@@ -210,25 +210,23 @@ const PUT_FRONTIERS: Statement = statement!(
      WHERE excluded.last_at > frontiers.last_at"
 );
 
-/// By time, from the earliest instant of all on, and of each from theirs: an index of the log by coworker would cost every
-/// batch more than this costs those in which something comes late.
-macro_rules! lines_since {
+/// Of people who are asked about from the same instant on, by time: an index of the log by coworker would cost every batch
+/// more than this costs those in which something comes late.
+macro_rules! lines_of {
     ($what:expr, $grouped:expr) => {
         statement!(
-            rows(coworker_id bigint, since timestamptz)
+            rows(coworker_id bigint)
             concat!(
-                ", people AS MATERIALIZED (SELECT coworker_id, since FROM r) SELECT ", $what,
-                " FROM sightings s CROSS JOIN people p
-                 WHERE s.business_id = $2 AND s.last_at <= $3 AND s.last_at >= $4 AND s.coworker_id IS NOT NULL
-                   AND p.coworker_id = s.coworker_id AND s.last_at >= p.since", $grouped
+                "SELECT ", $what, " FROM sightings s WHERE s.business_id = $2 AND s.last_at <= $3 AND s.last_at >= $4
+                   AND s.coworker_id IN (SELECT coworker_id FROM r)", $grouped
             )
         )
     };
 }
 
-const LENGTHS: Statement = lines_since!("s.coworker_id, count(*) AS lines", " GROUP BY s.coworker_id");
+const LENGTHS: Statement = lines_of!("s.coworker_id, count(*) AS lines", " GROUP BY s.coworker_id");
 
-const LOGGED: Statement = lines_since!("s.*", "");
+const LOGGED: Statement = lines_of!("s.*", "");
 
 const FAILED_OF: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
@@ -402,12 +400,14 @@ pub(crate) struct Heard {
 pub(crate) struct Batch {
     pub(super) transaction: sql::Transaction,
     fence: Option<Fence>,
+    /// The frontiers that are written with the commit.
+    frontiers: Option<Arg>,
 }
 
 impl Store {
     /// Begins the transaction of a batch.
     pub(crate) async fn batch(&self) -> Result<Batch, StoreError> {
-        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
+        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence, frontiers: None })
     }
 
     /// Hands over the open visits of a business one by one: a row takes ten times the room of what is remembered of it.
@@ -536,11 +536,14 @@ impl Batch {
         business: BusinessId,
         horizon: WallTime,
     ) -> Result<BTreeMap<CoworkerId, u64>, StoreError> {
-        let Some(earliest) = since.values().min() else { return Ok(BTreeMap::new()) };
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(*earliest)];
-        let rows = self.transaction.rows(LENGTHS, &args).await?;
-        let length = |row: &Row| Ok((CoworkerId(row.int("coworker_id")?), row.int("lines")?.unsigned_abs()));
-        rows.iter().map(length).collect()
+        let mut lengths = BTreeMap::new();
+        for (since, people) in by_since(since) {
+            let args = [people, Arg::Int(business.0), Arg::Time(horizon), Arg::Time(since)];
+            for row in self.transaction.rows(LENGTHS, &args).await? {
+                lengths.insert(CoworkerId(row.int("coworker_id")?), row.int("lines")?.unsigned_abs());
+            }
+        }
+        Ok(lengths)
     }
 
     /// What is there of these coworkers, each from an instant of their own up to `horizon`.
@@ -550,16 +553,20 @@ impl Batch {
         business: BusinessId,
         horizon: WallTime,
     ) -> Result<BTreeMap<CoworkerId, Past>, StoreError> {
-        let Some(earliest) = since.values().min() else { return Ok(BTreeMap::new()) };
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(*earliest)];
-        let lines = self.transaction.rows(LOGGED, &args).await?;
-        let failures = self.transaction.rows(FAILED_OF, &args[..3]).await?;
         let mut pasts: BTreeMap<CoworkerId, Past> = since.keys().map(|&id| (id, Past::default())).collect();
-        for row in &lines {
-            let line = log_line(row)?;
-            let coworker = line.coworker_id.unwrap_or(CoworkerId(0));
-            pasts.entry(coworker).or_default().lines.push(line);
+        if pasts.is_empty() {
+            return Ok(pasts);
         }
+        for (since, people) in by_since(since) {
+            let args = [people, Arg::Int(business.0), Arg::Time(horizon), Arg::Time(since)];
+            for row in self.transaction.rows(LOGGED, &args).await? {
+                let line = log_line(&row)?;
+                let coworker = line.coworker_id.unwrap_or(CoworkerId(0));
+                pasts.entry(coworker).or_default().lines.push(line);
+            }
+        }
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
+        let failures = self.transaction.rows(FAILED_OF, &args).await?;
         for row in &failures {
             let failure = PastFailure {
                 unique_id: row.uuid("unique_id")?,
@@ -658,7 +665,7 @@ impl Batch {
 
     /// Writes the sighting log. A network line whose key is there grows. A door line whose key is
     /// there was decided by another gateway since [`Batch::decided`] was asked: that is a conflict.
-    pub(crate) async fn put_log(&mut self, log: &Log) -> Result<(), StoreError> {
+    pub(crate) async fn put_log(&mut self, log: Log) -> Result<(), StoreError> {
         if log.lines == 0 {
             return Ok(());
         }
@@ -666,19 +673,39 @@ impl Batch {
         if written < log.lines {
             return Err(StoreError::Conflict);
         }
-        if let Some(frontiers) = &log.frontiers {
-            self.transaction.change(PUT_FRONTIERS, std::slice::from_ref(frontiers)).await?;
-        }
+        self.frontiers = log.frontiers;
         Ok(())
     }
 
     /// Makes the batch durable, if this gateway may still write.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        if let Some(fence) = self.fence {
-            fence.check(&mut self.transaction).await?;
+        let frontiers = self.frontiers.as_ref().map(std::slice::from_ref);
+        match (frontiers, self.fence) {
+            (Some(frontiers), None) => self.transaction.commit_with(PUT_FRONTIERS, frontiers).await,
+            (frontiers, fence) => {
+                if let Some(frontiers) = frontiers {
+                    self.transaction.change(PUT_FRONTIERS, frontiers).await?;
+                }
+                if let Some(fence) = fence {
+                    fence.check(&mut self.transaction).await?;
+                }
+                self.transaction.commit().await
+            }
         }
-        self.transaction.commit().await
     }
+}
+
+/// Who is asked about from each instant on: there are as many as pass days and hours, however many people.
+fn by_since(since: &BTreeMap<CoworkerId, WallTime>) -> BTreeMap<WallTime, Arg> {
+    #[derive(Serialize)]
+    struct CoworkerRow {
+        coworker_id: CoworkerId,
+    }
+    let mut people: BTreeMap<WallTime, Vec<CoworkerRow>> = BTreeMap::new();
+    for (&coworker_id, &since) in since {
+        people.entry(since).or_default().push(CoworkerRow { coworker_id });
+    }
+    people.into_iter().map(|(since, people)| (since, Arg::rows(&people))).collect()
 }
 
 fn since_rows(since: &BTreeMap<CoworkerId, WallTime>) -> Arg {
@@ -892,6 +919,10 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
         once_key: failure.once_key.as_deref(),
     }
 }
+
+/// What is asked only when something comes late, with the number of arguments.
+#[cfg(test)]
+pub(super) const LATE: [(Statement, usize); 2] = [(LENGTHS, 4), (LOGGED, 4)];
 
 /// The questions of a batch, with the number of their arguments.
 #[cfg(test)]

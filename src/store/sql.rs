@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use sqlx::{
-    ColumnIndex, ConnectOptions, Connection, Decode, Row as _, Type,
+    ColumnIndex, ConnectOptions, Connection, Decode, Row as _, SqlSafeStr, Type,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
     sqlite::{
         Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
@@ -267,7 +267,7 @@ macro_rules! bound {
 
 #[cfg(test)]
 thread_local! {
-    /// What this thread has said to databases inside transactions, begin and commit included.
+    /// What this thread has said to databases inside transactions, commit included.
     pub(crate) static SAID: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
@@ -404,16 +404,14 @@ impl Sql {
 
     /// Begins a transaction that will write. Dropped without [`Transaction::commit`], nothing of it remains.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
-        said();
         match self {
             Self::Sqlite(file) => {
-                let mut writer = Arc::clone(&file.writer).lock_owned().await;
-                let mut connection = match writer.take() {
+                let mut slot = Arc::clone(&file.writer).lock_owned().await;
+                let connection = match slot.take() {
                     Some(connection) => connection,
                     None => file.options.connect().await?,
                 };
-                sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
-                Ok(Transaction::Sqlite { slot: writer, connection })
+                Ok(Transaction::Sqlite { slot, connection, began: false })
             }
             Self::Postgres(pool) => Ok(Transaction::Postgres(pool.begin().await?)),
         }
@@ -458,10 +456,12 @@ fn durable(path: &Path) -> SqliteConnectOptions {
 
 /// A transaction that writes.
 pub(crate) enum Transaction {
-    /// `slot` gets the connection back only after a commit that succeeded.
+    /// `slot` gets the connection back only after a commit that succeeded. It begins with the first statement, in one
+    /// hand-over to SQLite's thread: a single tap waits for each of them.
     Sqlite {
         slot: OwnedMutexGuard<Option<SqliteConnection>>,
         connection: SqliteConnection,
+        began: bool,
     },
     Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
@@ -472,13 +472,20 @@ impl fmt::Debug for Transaction {
     }
 }
 
+const BEGIN: &str = "BEGIN IMMEDIATE";
+
 impl Transaction {
     /// Rows of one statement.
     pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         said();
         match self {
-            Self::Sqlite { connection, .. } => {
-                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
+            Self::Sqlite { connection, began, .. } => {
+                let text = if std::mem::replace(began, true) {
+                    statement.sqlite.into_sql_str()
+                } else {
+                    sqlx::AssertSqlSafe(format!("{BEGIN}; {}", statement.sqlite)).into_sql_str()
+                };
+                let query = bound!(text, args, WallTime::to_rfc3339_millis);
                 Ok(query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(transaction) => {
@@ -492,7 +499,11 @@ impl Transaction {
     pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
         said();
         match self {
-            Self::Sqlite { connection, .. } => {
+            Self::Sqlite { connection, began, .. } => {
+                if !std::mem::replace(began, true) {
+                    // Alone: with it, SQLite would count what its last statement changed.
+                    sqlx::query(BEGIN).execute(&mut *connection).await?;
+                }
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
                 Ok(query.execute(connection).await?.rows_affected())
             }
@@ -503,12 +514,30 @@ impl Transaction {
         }
     }
 
+    /// Makes it durable, with what this statement writes; in SQLite in one hand-over.
+    pub(crate) async fn commit_with(mut self, last: Statement, args: &[Arg]) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite { mut slot, mut connection, began: true } => {
+                said();
+                let text = sqlx::AssertSqlSafe(format!("{}; COMMIT", last.sqlite));
+                bound!(text, args, WallTime::to_rfc3339_millis).execute(&mut connection).await?;
+                *slot = Some(connection);
+                Ok(())
+            }
+            Self::Sqlite { began: false, .. } | Self::Postgres(_) => {
+                self.change(last, args).await?;
+                self.commit().await
+            }
+        }
+    }
+
     /// Makes it durable.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         said();
         match self {
-            Self::Sqlite { mut slot, mut connection } => {
-                sqlx::query("COMMIT").execute(&mut connection).await?;
+            Self::Sqlite { mut slot, mut connection, began } => {
+                let text = if began { "COMMIT" } else { "BEGIN IMMEDIATE; COMMIT" };
+                sqlx::query(text).execute(&mut connection).await?;
                 *slot = Some(connection);
                 Ok(())
             }
