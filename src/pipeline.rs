@@ -357,11 +357,11 @@ impl Pipeline {
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let batch = Portion::of(deliveries, &presences, &written_rejections);
+        let directory = Arc::clone(&self.with.directory.borrow());
+        let batch = Portion::of(deliveries, &presences, &written_rejections, &directory);
         let sightings = batch.sightings.len() + batch.presences.len();
         let mut left = batch;
         while !left.is_empty() {
-            let directory = Arc::clone(&self.with.directory.borrow());
             let (portion, later) = self.in_turn(&left, &directory);
             let (done, rest) = patiently!(self, deadline, self.attempt(&portion, &directory));
             self.remember(done, portion.presences.len() - rest.presences.len());
@@ -402,7 +402,7 @@ impl Pipeline {
     /// What can be decided in one transaction, and what must wait until its turn comes.
     fn in_turn<'a>(&self, batch: &Portion<'a>, directory: &Directory) -> (Portion<'a>, Portion<'a>) {
         let mut turns = Turns::new(directory, &self.with.book.borrow().site.passes);
-        batch.in_turn(directory, &mut turns, |coworker| self.memory.is_in(coworker))
+        batch.in_turn(&mut turns, |coworker| self.memory.is_in(coworker))
     }
 
     /// One try: a fixed number of statements, whatever the size of the batch. Gives what is left for a transaction of its
@@ -414,27 +414,25 @@ impl Pipeline {
     ) -> Result<(Done, Portion<'a>), StoreError> {
         let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
-        let keys: Vec<_> = batch.sightings.iter().map(|sighting| sighting.key.clone()).collect();
+        let keys: Vec<_> = batch.sightings.iter().map(|(sighting, _)| sighting.key.clone()).collect();
         let business = book.site.business;
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
-        let everybody = questions::who(&batch.sightings, &batch.presences, directory);
+        let everybody = questions::who(batch.sightings.iter().copied(), &batch.presences);
         transaction.lock_passes(directory, policy, everybody.keys().copied()).await?;
         let decided = transaction.decided(&keys, business).await?;
         // Redelivery is rare: mostly everybody says something new.
-        let fewer = (!decided.is_empty()).then(|| {
-            let new = |sighting: &&Sighting| !decided.contains(&sighting.key);
-            let new: Vec<&Sighting> = batch.sightings.iter().copied().filter(new).collect();
-            questions::who(&new, &batch.presences, directory)
-        });
+        let new = |(sighting, _): &(&Sighting, _)| !decided.contains(&sighting.key);
+        let fewer = || questions::who(batch.sightings.iter().copied().filter(new), &batch.presences);
+        let fewer = (!decided.is_empty()).then(fewer);
         let spoken = fewer.as_ref().unwrap_or(&everybody);
         let horizon = questions::horizon(now.wall);
         let too_old = questions::too_old(now.wall);
         let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon, too_old).await?;
         let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let lengths = transaction.lengths(&questions.again, business, horizon).await?;
-        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room), directory);
+        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room));
         let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
         let since = look_back(oldest, &book);
         let standings = transaction.standings(&questions.standings, business, since).await?;

@@ -15,6 +15,7 @@ use super::{
     charges::{self, Till},
     logged::{self, Point},
     memory::{Memory, Taps, Unrecognised},
+    portion::Whose,
     questions::{horizon, too_old},
     walk::{self, Difference, Entry, Span, Walk, Walked},
 };
@@ -155,14 +156,14 @@ impl<'a> Plan<'a> {
     /// that the database has already.
     pub(super) fn decide(
         &mut self,
-        sightings: &[&Sighting],
-        presences: &[&Presence],
+        sightings: &[Whose<'_, Sighting>],
+        presences: &[Whose<'_, Presence>],
         decided: &BTreeSet<SightingKey>,
         mut new_id: impl FnMut() -> Uuid,
     ) {
         let mut people: BTreeMap<CoworkerId, Vec<Entry>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for sighting in sightings {
+        for (sighting, _) in sightings {
             if decided.contains(&sighting.key) || !seen.insert(&sighting.key) {
                 self.outcomes.push((Outcome::Duplicate, None, None));
                 continue;
@@ -182,7 +183,7 @@ impl<'a> Plan<'a> {
                 None => self.stranger(sighting, said, new_id()),
             }
         }
-        for presence in presences {
+        for (presence, _) in presences {
             match admission::judge_presence(presence, self.directory, &self.book.site) {
                 PresenceVerdict::Nothing => self.outcomes.push((Outcome::Recorded, None, None)),
                 PresenceVerdict::Fail(reason) => self.unclaimed(presence, reason, new_id()),

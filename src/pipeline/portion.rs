@@ -17,11 +17,14 @@ use crate::{
     source::{Content, Delivery, Rejection},
 };
 
+/// A sighting or a presence, and whose card or device it was, if it is one person's.
+pub(super) type Whose<'a, T> = (&'a T, Option<CoworkerId>);
+
 /// A batch as it was received, or a part of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Portion<'a> {
-    pub(super) sightings: Vec<&'a Sighting>,
-    pub(super) presences: Vec<&'a Presence>,
+    pub(super) sightings: Vec<Whose<'a, Sighting>>,
+    pub(super) presences: Vec<Whose<'a, Presence>>,
     /// With their sources, and whether they get a line in the log.
     pub(super) rejections: Vec<(&'a str, &'a Rejection, bool)>,
     /// Until when the time of some of them is walked: then comes what others do who wait for the same passes.
@@ -30,7 +33,12 @@ pub(super) struct Portion<'a> {
 
 impl<'a> Portion<'a> {
     /// All of a batch.
-    pub(super) fn of(deliveries: &'a [Delivery], presences: &'a [Presence], written_rejections: &[bool]) -> Self {
+    pub(super) fn of(
+        deliveries: &'a [Delivery],
+        presences: &'a [Presence],
+        written_rejections: &[bool],
+        directory: &Directory,
+    ) -> Self {
         let sightings = deliveries.iter().flat_map(|delivery| match &delivery.content {
             Content::Sightings(sightings) => sightings.as_slice(),
             Content::Ignored | Content::Rejected(_) => &[],
@@ -40,8 +48,11 @@ impl<'a> Portion<'a> {
             Content::Sightings(_) | Content::Ignored => None,
         });
         Self {
-            sightings: sightings.collect(),
-            presences: presences.iter().collect(),
+            sightings: sightings.map(|sighting| (sighting, questions::by_door(sighting, directory))).collect(),
+            presences: presences
+                .iter()
+                .map(|presence| (presence, questions::by_network(presence, directory)))
+                .collect(),
             rejections: rejections
                 .zip(written_rejections)
                 .map(|((from, what), written)| (from, what, *written))
@@ -56,19 +67,13 @@ impl<'a> Portion<'a> {
 
     /// What is decided now, and what must wait for a turn of its own. Of whoever `is_in`, a presence needs none, as long as no
     /// door says anything of them.
-    pub(super) fn in_turn(
-        &self,
-        directory: &Directory,
-        turns: &mut Turns<'_>,
-        is_in: impl Fn(CoworkerId) -> bool,
-    ) -> (Self, Self) {
+    pub(super) fn in_turn(&self, turns: &mut Turns<'_>, is_in: impl Fn(CoworkerId) -> bool) -> (Self, Self) {
         let mut items = Vec::new();
-        for (index, sighting) in self.sightings.iter().enumerate() {
-            items.push((sighting.event_at, true, index, questions::by_door(sighting, directory)));
+        for (index, (sighting, coworker)) in self.sightings.iter().enumerate() {
+            items.push((sighting.event_at, true, index, *coworker));
         }
         let at_doors: BTreeSet<CoworkerId> = items.iter().filter_map(|(.., coworker)| *coworker).collect();
-        for (index, presence) in self.presences.iter().enumerate() {
-            let coworker = questions::by_network(presence, directory);
+        for (index, (presence, coworker)) in self.presences.iter().enumerate() {
             let asks = coworker.filter(|coworker| at_doors.contains(coworker) || !is_in(*coworker));
             items.push((presence.last_at, false, index, asks));
         }
@@ -87,15 +92,14 @@ impl<'a> Portion<'a> {
     }
 
     /// What is decided now, and what is left of these people for later.
-    pub(super) fn without(&self, postponed: &BTreeSet<CoworkerId>, directory: &Directory) -> (Self, Self) {
-        let later = |coworker: Option<CoworkerId>| coworker.is_some_and(|coworker| postponed.contains(&coworker));
-        let by_door = |sighting: &&Sighting| later(questions::by_door(sighting, directory));
-        let by_network = |presence: &&Presence| later(questions::by_network(presence, directory));
-        let (late_sightings, sightings) = self.sightings.iter().copied().partition(by_door);
-        let (late_presences, presences) = self.presences.iter().copied().partition(by_network);
-        let rest = Self { sightings: late_sightings, presences: late_presences, ..Self::default() };
-        let (rejections, until) = (self.rejections.clone(), self.until.clone());
-        (Self { sightings, presences, rejections, until }, rest)
+    pub(super) fn without(&self, postponed: &BTreeSet<CoworkerId>) -> (Self, Self) {
+        let (mut now, mut later) = (self.clone(), Self::default());
+        if !postponed.is_empty() {
+            let waits = |coworker: Option<CoworkerId>| coworker.is_some_and(|coworker| postponed.contains(&coworker));
+            later.sightings = now.sightings.extract_if(.., |(_, coworker)| waits(*coworker)).collect();
+            later.presences = now.presences.extract_if(.., |(_, coworker)| waits(*coworker)).collect();
+        }
+        (now, later)
     }
 
     /// Both together.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{logged, memory::Memory, plan::Rulebook, walk};
+use super::{logged, memory::Memory, plan::Rulebook, portion::Whose, walk};
 use crate::{
     clock::WallTime,
     directory::{Directory, Match},
@@ -42,18 +42,16 @@ impl Spoken<'_> {
     }
 }
 
-/// Whom a batch speaks of.
+/// Whom these speak of.
 pub(super) fn who<'a>(
-    sightings: &[&'a Sighting],
-    presences: &[&'a Presence],
-    directory: &Directory,
+    sightings: impl Iterator<Item = Whose<'a, Sighting>>,
+    presences: &[Whose<'a, Presence>],
 ) -> BTreeMap<CoworkerId, Spoken<'a>> {
-    let doors = sightings.iter().filter_map(|&sighting| {
-        Some((by_door(sighting, directory)?, sighting.event_at, (sighting.event_at, Some(sighting))))
-    });
-    let networks = presences.iter().filter_map(|presence| {
+    let doors = sightings
+        .filter_map(|(sighting, coworker)| Some((coworker?, sighting.event_at, (sighting.event_at, Some(sighting)))));
+    let networks = presences.iter().filter_map(|(presence, coworker)| {
         let earliest = presence.first_at.min(presence.last_at);
-        Some((by_network(presence, directory)?, earliest, (presence.last_at, None)))
+        Some(((*coworker)?, earliest, (presence.last_at, None)))
     });
     let mut all: BTreeMap<CoworkerId, Spoken<'_>> = BTreeMap::new();
     for (coworker, earliest, item) in doors.chain(networks) {
