@@ -1,6 +1,6 @@
 //! The one task that decides: receive, load, decide, commit, acknowledge.
 //!
-//! Whatever has queued up becomes one batch and mostly one transaction, with a fixed number of statements. Receipts are spent
+//! Whatever has queued up becomes one batch and mostly one transaction, with as many statements for all as for one. Receipts are spent
 //! in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
 //! queues, and so the broker keeps what we have not acknowledged.
 
@@ -316,6 +316,7 @@ impl Pipeline {
         let book = Arc::clone(&self.with.book.borrow());
         let calendar = book.rules().calendar;
         let business = book.site.business;
+        self.with.store.catch_up(business, questions::too_old(now.wall)).await?;
         let heard = self.with.hearing.heard(now.boot);
         let (mut memory, mut active) = (Memory::new(), Vec::new());
         let found = |visit: &engine::Visit| {
@@ -405,7 +406,7 @@ impl Pipeline {
         batch.in_turn(&mut turns, |coworker| self.memory.is_in(coworker))
     }
 
-    /// One try: a fixed number of statements, whatever the size of the batch. Gives what is left for a transaction of its
+    /// One try: as many statements for all as for one. Gives what is left for a transaction of its
     /// own, because the logs of too many people would have to be read for this one.
     async fn attempt<'a>(
         &self,

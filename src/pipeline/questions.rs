@@ -109,7 +109,7 @@ pub(super) struct Questions {
 }
 
 impl Questions {
-    /// `frontiers` are the last things that the log knows of each.
+    /// `frontiers` are the last things that the log knows of each, or later.
     /// `everybody` includes those of whom only sightings came that were decided before.
     pub(super) fn new(
         everybody: &BTreeMap<CoworkerId, Spoken<'_>>,
@@ -148,7 +148,7 @@ impl Questions {
                 return None;
             }
             let is_near = |(at, tapped): &&(WallTime, Option<&Sighting>)| {
-                tapped.is_some() && *at > frontier && at.minus(debounce) <= frontier
+                tapped.is_some() && *at > frontier && at.minus(debounce) <= frontier && *at >= too_old(now)
             };
             let taps = spoken.items.iter().filter(is_near);
             Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?.hour()))

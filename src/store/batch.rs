@@ -1,4 +1,4 @@
-//! What the pipeline asks and writes: a fixed number of statements per transaction, whatever its size.
+//! What the pipeline asks and writes: as many statements for a thousand people as for one.
 
 use std::{
     borrow::Cow,
@@ -180,32 +180,37 @@ macro_rules! frontiers {
         statement!(
             rows(coworker_id bigint)
             concat!(
-                "SELECT ", $together, " AS found FROM (
-                   SELECT f.coworker_id, CASE WHEN f.last_at <= $3 THEN f.last_at ELSE
-                     (SELECT s.last_at FROM sightings s
-                      WHERE s.business_id = $2 AND s.last_at >= $4 AND s.last_at <= $3 AND s.coworker_id = f.coworker_id
-                        AND (s.claim IS NOT NULL OR s.kind = 'timer')
-                      ORDER BY s.last_at DESC LIMIT 1) END AS frontier
-                   FROM r CROSS JOIN frontiers f WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id) AS known"
+                "SELECT ", $together, " AS found FROM r CROSS JOIN frontiers f
+                 WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id"
             )
         )
     };
 }
 
-/// The last thing that the log knows of each, or later, up to an instant that no right clock has reached yet. Where the
-/// last thing of all is later than that, the log is searched.
+/// The last thing that the log knows of each, or later.
 ///
 /// All of them in one row: what SQLite's thread hands over row by row costs more than to find it.
 const FRONTIERS: Statement = {
-    const SQLITE: Statement = frontiers!("json_group_array(json_array(coworker_id, frontier))");
+    const SQLITE: Statement = frontiers!("json_group_array(json_array(f.coworker_id, f.last_at))");
     const POSTGRES: Statement =
-        frontiers!("coalesce(CAST(json_agg(json_build_array(coworker_id, frontier)) AS text), '[]')");
+        frontiers!("coalesce(CAST(json_agg(json_build_array(f.coworker_id, f.last_at)) AS text), '[]')");
     Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
 };
 
 const PUT_FRONTIERS: Statement = statement!(
     rows(business_id bigint, coworker_id bigint, last_at timestamptz)
     "INSERT INTO frontiers (business_id, coworker_id, last_at) SELECT business_id, coworker_id, last_at FROM r WHERE true
+     ON CONFLICT (business_id, coworker_id) DO UPDATE SET last_at = excluded.last_at
+     WHERE excluded.last_at > frontiers.last_at"
+);
+
+/// What a gateway of a version without frontiers has written.
+const CATCH_UP: Statement = statement!(
+    "INSERT INTO frontiers (business_id, coworker_id, last_at)
+       SELECT s.business_id, s.coworker_id, max(s.last_at) FROM sightings s
+       WHERE s.business_id = $1 AND s.last_at >= $2 AND s.coworker_id IS NOT NULL
+         AND (s.claim IS NOT NULL OR s.kind = 'timer')
+       GROUP BY s.business_id, s.coworker_id ORDER BY s.coworker_id
      ON CONFLICT (business_id, coworker_id) DO UPDATE SET last_at = excluded.last_at
      WHERE excluded.last_at > frontiers.last_at"
 );
@@ -228,6 +233,11 @@ const LENGTHS: Statement = lines_of!("s.coworker_id, count(*) AS lines", " GROUP
 
 const LOGGED: Statement = lines_of!("s.*", "");
 
+const LAST_OF: Statement = lines_of!(
+    "s.coworker_id, max(s.last_at) AS last_at",
+    " AND (s.claim IS NOT NULL OR s.kind = 'timer') GROUP BY s.coworker_id"
+);
+
 const FAILED_OF: Statement = statement!(
     rows(coworker_id bigint, since timestamptz)
     "SELECT f.unique_id, f.coworker_id, f.checkin_attempt_time, f.once_key, f.code FROM r CROSS JOIN failed_checkins f
@@ -244,23 +254,27 @@ const DROP_FAILED: Statement =
 const DROP_LINES: Statement =
     statement!(rows(key text) "DELETE FROM sightings WHERE business_id = $2 AND key IN (SELECT key FROM r)");
 
+macro_rules! lines_to_spoil {
+    ($change:expr, $which:expr) => {
+        statement!(
+            rows(coworker_id bigint, since timestamptz)
+            concat!(
+                $change, " WHERE business_id = $2 AND last_at >= $3 AND coworker_id IN (SELECT coworker_id FROM r)
+                   AND last_at >= (SELECT since FROM r WHERE r.coworker_id = sightings.coworker_id)", $which
+            )
+        )
+    };
+}
+
 /// Lines whose times a step of the clock has made wrong are not decided by again.
-const SPOIL_LINES: Statement = statement!(
-    rows(coworker_id bigint, since timestamptz)
-    "UPDATE sightings SET claim = NULL FROM r
-     WHERE sightings.business_id = $2 AND sightings.coworker_id = r.coworker_id AND sightings.last_at >= r.since"
-);
+const SPOIL_LINES: Statement = lines_to_spoil!("UPDATE sightings SET claim = NULL", "");
+
+const SPOIL_TIMERS: Statement = lines_to_spoil!("DELETE FROM sightings", " AND kind = 'timer'");
 
 const SPOIL_FRONTIERS: Statement = statement!(
     rows(coworker_id bigint, before timestamptz)
     "UPDATE frontiers SET last_at = r.before FROM r
      WHERE frontiers.business_id = $2 AND frontiers.coworker_id = r.coworker_id AND frontiers.last_at > r.before"
-);
-
-const SPOIL_TIMERS: Statement = statement!(
-    rows(coworker_id bigint, since timestamptz)
-    "DELETE FROM sightings WHERE business_id = $2 AND kind = 'timer' AND EXISTS (SELECT 1 FROM r
-       WHERE r.coworker_id = sightings.coworker_id AND sightings.last_at >= r.since)"
 );
 
 const PUT_HEARD: Statement = statement!(
@@ -435,6 +449,15 @@ impl Store {
         rows.iter().map(|row| Ok(Heard { from: row.time("from_time")?, to: row.time("to_time")? })).collect()
     }
 
+    /// Another gateway of the business may have written to a shared database before it knew of frontiers: before the first
+    /// batch they are what the log says at least, as far back as anything is decided.
+    pub(crate) async fn catch_up(&self, business: BusinessId, too_old: WallTime) -> Result<(), StoreError> {
+        if !self.is_shared() {
+            return Ok(());
+        }
+        self.sql.change(CATCH_UP, &[Arg::Int(business.0), Arg::Time(too_old)]).await.map(drop)
+    }
+
     /// The devices that a failed check-in of this reason names since `since`, at most `limit`.
     pub(crate) async fn failed_devices(
         &self,
@@ -519,12 +542,20 @@ impl Batch {
         if rows.is_empty() {
             return Ok(BTreeMap::new());
         }
-        let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(too_old)];
-        let rows = self.transaction.rows(FRONTIERS, &args).await?;
+        let rows = self.transaction.rows(FRONTIERS, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
         let mut frontiers = BTreeMap::new();
         for row in &rows {
-            let found: Vec<(CoworkerId, Option<WallTime>)> = row.json("found")?;
-            frontiers.extend(found.into_iter().filter_map(|(coworker, at)| Some((coworker, at?))));
+            frontiers.extend(row.json::<Vec<(CoworkerId, WallTime)>>("found")?);
+        }
+        let ahead: Vec<CoworkerRow> = frontiers
+            .extract_if(.., |_, last_at| *last_at > horizon)
+            .map(|(coworker_id, _)| CoworkerRow { coworker_id })
+            .collect();
+        if !ahead.is_empty() {
+            let args = [Arg::rows(&ahead), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(too_old)];
+            for row in self.transaction.rows(LAST_OF, &args).await? {
+                frontiers.insert(CoworkerId(row.int("coworker_id")?), row.time("last_at")?);
+            }
         }
         Ok(frontiers)
     }
@@ -590,10 +621,8 @@ impl Batch {
             coworker_id: CoworkerId,
             before: WallTime,
         }
-        if since.is_empty() {
-            return Ok(());
-        }
-        let args = [since_rows(since), Arg::Int(business.0)];
+        let Some(earliest) = since.values().min() else { return Ok(()) };
+        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(*earliest)];
         self.transaction.change(SPOIL_LINES, &args).await?;
         let before = since.iter().map(|(&coworker_id, since)| BeforeRow { coworker_id, before: since.moved(-1) });
         let rows = Arg::rows(&before.collect::<Vec<_>>());
@@ -695,7 +724,7 @@ impl Batch {
     }
 }
 
-/// Who is asked about from each instant on: there are as many as pass days and hours, however many people.
+/// Who is asked about from each instant on: these are pass days, or after a start hours, however many people.
 fn by_since(since: &BTreeMap<CoworkerId, WallTime>) -> BTreeMap<WallTime, Arg> {
     #[derive(Serialize)]
     struct CoworkerRow {
@@ -920,16 +949,17 @@ fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) 
     }
 }
 
-/// What is asked only when something comes late, with the number of arguments.
+/// What is asked of the log only when something comes late or a clock was stepped, with the number of arguments.
 #[cfg(test)]
-pub(super) const LATE: [(Statement, usize); 2] = [(LENGTHS, 4), (LOGGED, 4)];
+pub(super) const LATE: [(Statement, usize); 5] =
+    [(LENGTHS, 4), (LOGGED, 4), (LAST_OF, 4), (SPOIL_LINES, 3), (SPOIL_TIMERS, 3)];
 
 /// The questions of a batch, with the number of their arguments.
 #[cfg(test)]
 pub(super) fn questions() -> [(Statement, usize); 8] {
     [
         (DECIDED, 2),
-        (FRONTIERS, 4),
+        (FRONTIERS, 2),
         (STANDINGS, 3),
         (LENGTHS, 4),
         (LOGGED, 4),

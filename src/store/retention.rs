@@ -14,7 +14,7 @@ const SIGHTINGS: Statement = statement!(
        ORDER BY event_at LIMIT $2) AND business_id = $3"
 );
 const FRONTIERS: Statement = statement!(
-    "DELETE FROM frontiers WHERE business_id = $3 AND coworker_id IN
+    "DELETE FROM frontiers WHERE business_id = $3 AND last_at < $1 AND coworker_id IN
        (SELECT coworker_id FROM frontiers WHERE business_id = $3 AND last_at < $1 LIMIT $2)"
 );
 const CHECKINS: Statement = statement!(

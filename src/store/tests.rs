@@ -253,6 +253,13 @@ async fn a_frontier_is_the_last_that_the_log_knows(fresh: Fresh) {
     batch.spoil(&BTreeMap::from([(CoworkerId(2), at(5000))]), BusinessId(1)).await.expect("spoilt");
     batch.commit().await.expect("committed");
     assert_eq!(frontiers(10_000, 0).await, known([(1, 3000), (2, 4999), (3, 7000)]), "what is spoilt is nothing known");
+    if fresh.store.is_shared() {
+        let forgotten = super::sql::Statement { sqlite: "", postgres: "DELETE FROM frontiers WHERE coworker_id = 1" };
+        fresh.store.sql.change(forgotten, &[]).await.expect("deleted");
+        fresh.store.catch_up(BusinessId(1), at(3000)).await.expect("asked");
+        let all = known([(1, 3000), (2, 4999), (3, 7000)]);
+        assert_eq!(frontiers(10_000, 0).await, all, "of a version that knew of none");
+    }
     assert_eq!(fresh.store.forget(Expired::Sightings, BusinessId(1), at(4000)).await.expect("asked"), 8);
     assert_eq!(frontiers(10_000, 0).await[..], known([(1, 3000), (2, 4999), (3, 7000)])[1..]);
 }
@@ -702,7 +709,7 @@ async fn what_is_asked_by_pass_or_by_time_is_found_by_its_index() {
     let fresh = Fresh::sqlite().await;
     let indexes = ["checkins_by_pass", "checkins_by_limit", "payg_charges_by_coworker"];
     let passes = super::passes::questions().into_iter().zip(indexes);
-    let late = super::batch::LATE.into_iter().zip(["sightings_by_last", "sightings_by_last"]);
+    let late = super::batch::LATE.into_iter().zip(["sightings_by_last"; super::batch::LATE.len()]);
     for ((question, arguments), index) in passes.chain(late) {
         let plan = fresh.plan(question, arguments).await;
         assert!(plan.contains(&format!("INDEX {index} ")), "{index}: {plan}");
