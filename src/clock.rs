@@ -75,10 +75,10 @@ impl WallTime {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
-    /// The beginning of its hour, in UTC.
+    /// The beginning of its minute.
     #[must_use]
-    pub const fn hour(self) -> Self {
-        Self::from_millis(self.0 - self.0.rem_euclid(3_600_000))
+    pub const fn minute(self) -> Self {
+        Self::from_millis(self.0 - self.0.rem_euclid(60_000))
     }
 
     /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
@@ -302,13 +302,13 @@ mod tests {
     }
 
     #[test]
-    fn an_hour_begins_at_its_first_millisecond() {
-        for (time, hour) in [
-            ("2026-03-01T09:05:00.123Z", "2026-03-01T09:00:00Z"),
+    fn a_minute_begins_at_its_first_millisecond() {
+        for (time, minute) in [
+            ("2026-03-01T09:05:10.123Z", "2026-03-01T09:05:00Z"),
             ("2026-03-01T09:00:00Z", "2026-03-01T09:00:00Z"),
-            ("1969-12-31T23:59:59.999Z", "1969-12-31T23:00:00Z"),
+            ("1969-12-31T23:59:59.999Z", "1969-12-31T23:59:00Z"),
         ] {
-            assert_eq!(at(time).hour(), at(hour));
+            assert_eq!(at(time).minute(), at(minute));
         }
     }
 

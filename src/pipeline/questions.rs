@@ -104,7 +104,7 @@ pub(super) struct Questions {
     /// From when on those are decided again of whom something came late: the beginning of that pass day.
     pub(super) again: BTreeMap<CoworkerId, WallTime>,
     /// From when on the taps of others are read of whom it is not remembered what a new one may repeat: from the beginning
-    /// of an hour, so that few questions ask for many people.
+    /// of a minute, so that few questions ask for many people, and for few lines of each.
     near: BTreeMap<CoworkerId, WallTime>,
 }
 
@@ -151,7 +151,7 @@ impl Questions {
                 tapped.is_some() && *at > frontier && at.minus(debounce) <= frontier && *at >= too_old(now)
             };
             let taps = spoken.items.iter().filter(is_near);
-            Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?.hour()))
+            Some((*coworker, taps.map(|(at, _)| at.minus(debounce)).min()?.minute()))
         };
         let near = spoken.iter().filter_map(near).collect();
         let standings = everybody.iter().map(|(coworker, spoken)| {

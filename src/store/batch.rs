@@ -724,7 +724,7 @@ impl Batch {
     }
 }
 
-/// Who is asked about from each instant on: these are pass days, or after a start hours, however many people.
+/// Who is asked about from each instant on: these are pass days, or after a start minutes, mostly of one backlog.
 fn by_since(since: &BTreeMap<CoworkerId, WallTime>) -> BTreeMap<WallTime, Arg> {
     #[derive(Serialize)]
     struct CoworkerRow {
