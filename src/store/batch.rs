@@ -590,11 +590,13 @@ impl Batch {
         }
         for (since, people) in by_since(since) {
             let args = [people, Arg::Int(business.0), Arg::Time(horizon), Arg::Time(since)];
-            for row in self.transaction.rows(LOGGED, &args).await? {
+            let each = |row| {
                 let line = log_line(&row)?;
                 let coworker = line.coworker_id.unwrap_or(CoworkerId(0));
                 pasts.entry(coworker).or_default().lines.push(line);
-            }
+                Ok(())
+            };
+            self.transaction.rows_each(LOGGED, &args, each).await?;
         }
         let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
         let failures = self.transaction.rows(FAILED_OF, &args).await?;

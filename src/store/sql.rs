@@ -477,6 +477,22 @@ const BEGIN: &str = "BEGIN IMMEDIATE";
 impl Transaction {
     /// Rows of one statement.
     pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
+        let mut rows = Vec::new();
+        let each = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.rows_each(statement, args, each).await?;
+        Ok(rows)
+    }
+
+    /// Hands over the rows of a statement one by one: a row of the log takes several times the room of the line in it.
+    pub(crate) async fn rows_each(
+        &mut self,
+        statement: Statement,
+        args: &[Arg],
+        mut each: impl FnMut(Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         said();
         match self {
             Self::Sqlite { connection, began, .. } => {
@@ -485,14 +501,19 @@ impl Transaction {
                 } else {
                     sqlx::AssertSqlSafe(format!("{BEGIN}; {}", statement.sqlite)).into_sql_str()
                 };
-                let query = bound!(text, args, WallTime::to_rfc3339_millis);
-                Ok(query.fetch_all(connection).await?.into_iter().map(Row::Sqlite).collect())
+                let mut rows = bound!(text, args, WallTime::to_rfc3339_millis).fetch(connection);
+                while let Some(row) = rows.try_next().await? {
+                    each(Row::Sqlite(row))?;
+                }
             }
             Self::Postgres(transaction) => {
-                let query = bound!(statement.postgres, args, WallTime::utc);
-                Ok(query.fetch_all(&mut **transaction).await?.into_iter().map(Row::Postgres).collect())
+                let mut rows = bound!(statement.postgres, args, WallTime::utc).fetch(&mut **transaction);
+                while let Some(row) = rows.try_next().await? {
+                    each(Row::Postgres(row))?;
+                }
             }
         }
+        Ok(())
     }
 
     /// Runs one statement; how many rows it changed.
