@@ -41,7 +41,7 @@ const HEARD: Statement =
 /// What a retention period is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// The sighting log, and since when people are not in it.
+    /// The sighting log, and when people who are not in it any more were last in it.
     Sightings,
     /// Closed check-ins.
     Checkins,

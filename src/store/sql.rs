@@ -474,6 +474,15 @@ impl fmt::Debug for Transaction {
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
+/// The text of a statement, after what begins its transaction if that has not begun.
+fn begun(began: &mut bool, text: &'static str) -> sqlx::SqlStr {
+    if std::mem::replace(began, true) {
+        text.into_sql_str()
+    } else {
+        sqlx::AssertSqlSafe(format!("{BEGIN}; {text}")).into_sql_str()
+    }
+}
+
 impl Transaction {
     /// Rows of one statement.
     pub(crate) async fn rows(&mut self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
@@ -496,12 +505,8 @@ impl Transaction {
         said();
         match self {
             Self::Sqlite { connection, began, .. } => {
-                let text = if std::mem::replace(began, true) {
-                    statement.sqlite.into_sql_str()
-                } else {
-                    sqlx::AssertSqlSafe(format!("{BEGIN}; {}", statement.sqlite)).into_sql_str()
-                };
-                let mut rows = bound!(text, args, WallTime::to_rfc3339_millis).fetch(connection);
+                let mut rows =
+                    bound!(begun(began, statement.sqlite), args, WallTime::to_rfc3339_millis).fetch(connection);
                 while let Some(row) = rows.try_next().await? {
                     each(Row::Sqlite(row))?;
                 }
@@ -556,9 +561,8 @@ impl Transaction {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         said();
         match self {
-            Self::Sqlite { mut slot, mut connection, began } => {
-                let text = if began { "COMMIT" } else { "BEGIN IMMEDIATE; COMMIT" };
-                sqlx::query(text).execute(&mut connection).await?;
+            Self::Sqlite { mut slot, mut connection, mut began } => {
+                sqlx::query(begun(&mut began, "COMMIT")).execute(&mut connection).await?;
                 *slot = Some(connection);
                 Ok(())
             }
