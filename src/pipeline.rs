@@ -39,7 +39,7 @@ use crate::{
     record::{BusinessId, CoworkerId},
     sighting::{Presence, Sighting, TimeQuality},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
-    store::{Changes, Heard, Log, Store, StoreError, UsageQuery},
+    store::{Changes, Heard, Known, Log, Store, StoreError, UsageQuery},
 };
 use memory::{Due, Memory};
 pub use plan::Rulebook;
@@ -415,22 +415,22 @@ impl Pipeline {
     ) -> Result<(Done, Portion<'a>), StoreError> {
         let now = self.now();
         let book = Arc::clone(&self.with.book.borrow());
-        let keys: Vec<_> = batch.sightings.iter().map(|(sighting, _)| sighting.key.clone()).collect();
         let business = book.site.business;
 
         let policy = &book.site.passes;
         let mut transaction = self.with.store.batch().await?;
         let everybody = questions::who(batch.sightings.iter().copied(), &batch.presences);
         transaction.lock_passes(directory, policy, everybody.keys().copied()).await?;
-        let decided = transaction.decided(&keys, business).await?;
+        let keys: Vec<_> = batch.sightings.iter().map(|(sighting, _)| &sighting.key).collect();
+        let people: Vec<_> = everybody.keys().copied().collect();
+        let horizon = questions::horizon(now.wall);
+        let too_old = questions::too_old(now.wall);
+        let Known { decided, frontiers } = transaction.known(&keys, &people, business, horizon, too_old).await?;
         // Redelivery is rare: mostly everybody says something new.
         let new = |(sighting, _): &(&Sighting, _)| !decided.contains(&sighting.key);
         let fewer = || questions::who(batch.sightings.iter().copied().filter(new), &batch.presences);
         let fewer = (!decided.is_empty()).then(fewer);
         let spoken = fewer.as_ref().unwrap_or(&everybody);
-        let horizon = questions::horizon(now.wall);
-        let too_old = questions::too_old(now.wall);
-        let frontiers = transaction.frontiers(spoken.keys().copied(), business, horizon, too_old).await?;
         let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
         let lengths = transaction.lengths(&questions.again, business, horizon).await?;
         let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room));

@@ -16,7 +16,7 @@ mod spool;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Changes, Heard, Log, LogLine, NewFailure, Past, TIMER};
+pub(crate) use batch::{Batch, Changes, Heard, Known, Log, LogLine, NewFailure, Past, TIMER};
 pub use directory::Stored;
 pub(crate) use passes::{NewCharge, UsageQuery};
 pub use retention::Expired;

@@ -47,6 +47,7 @@ contract!(
     a_refusal_that_has_another_reason_now_is_told_with_that,
     a_device_that_changes_hands_leaves_each_owner_their_own_line,
     later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
+    a_repetition_is_known_after_a_restart_and_a_redelivery,
 );
 
 async fn a_visit_whose_commit_was_not_answered_ends_at_the_cut_off(fresh: Fresh) {
@@ -335,6 +336,20 @@ async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_m
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone only left with them");
     assert_eq!(hub.charges().await, ["120 min 1000 final"]);
+}
+
+async fn a_repetition_is_known_after_a_restart_and_a_redelivery(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    let refused = (Direction::In, DoorEventKind::Denied, None);
+    let first = hub.now("700", refused);
+    let began = hub.wall();
+    hub.gateway.settle(vec![copy(&first)], Vec::new()).await;
+    hub.act(&Act::Wait(1)).await;
+    hub.gateway.restart().await;
+    hub.gateway.settle(vec![first], Vec::new()).await;
+    let repetition = hub.delivery("700", "main", refused, began.moved(2000));
+    hub.gateway.settle(vec![repetition], Vec::new()).await;
+    assert_eq!(hub.failed().await.len(), 1);
 }
 
 #[tokio::test]

@@ -27,10 +27,22 @@ use crate::{
     sighting::SightingKey,
 };
 
-const DECIDED: Statement = statement!(
-    rows(key text)
-    "SELECT s.key FROM r CROSS JOIN sightings s WHERE s.business_id = $2 AND s.key = r.key"
-);
+/// Which keys, of `$1`, the log has, and what is the last thing that it knows of each coworker, of `$2`, or later.
+///
+/// All in one row: what SQLite's thread hands over row by row costs more than to find it.
+const KNOWN: Statement = Statement {
+    sqlite: "SELECT
+       (SELECT json_group_array(s.key) FROM json_each($1) r CROSS JOIN sightings s
+          WHERE s.business_id = $3 AND s.key = r.value) AS decided,
+       (SELECT json_group_array(json_array(f.coworker_id, f.last_at)) FROM json_each($2) r CROSS JOIN frontiers f
+          WHERE f.business_id = $3 AND f.coworker_id = r.value) AS frontiers",
+    postgres: "SELECT
+       (SELECT coalesce(CAST(json_agg(s.key) AS text), '[]') FROM jsonb_array_elements_text($1::jsonb) AS r(value)
+          JOIN sightings s ON s.business_id = $3 AND s.key = r.value) AS decided,
+       (SELECT coalesce(CAST(json_agg(json_build_array(f.coworker_id, f.last_at)) AS text), '[]')
+          FROM jsonb_array_elements_text($2::jsonb) AS r(value)
+          JOIN frontiers f ON f.business_id = $3 AND f.coworker_id = CAST(r.value AS bigint)) AS frontiers",
+};
 
 macro_rules! open_here {
     () => {
@@ -53,7 +65,7 @@ macro_rules! visit {
 }
 
 /// Two ways in, so that each finds its index: the open visit however old, and those from the one before the coworker's
-/// earliest claim on, so that a long day costs no more than a short one. All in one row, as in [`FRONTIERS`].
+/// earliest claim on, so that a long day costs no more than a short one. All in one row, as in [`KNOWN`].
 /// `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the rows, because
 /// another gateway may write at the same time, while SQLite's writer is alone anyway.
 const STANDINGS: Statement = {
@@ -174,28 +186,6 @@ const PUT_SIGHTINGS: Statement = statement!(
        checkin = CASE WHEN sightings.kind = 'timer' THEN excluded.checkin ELSE sightings.checkin END
      WHERE sightings.kind = 'network' OR sightings.kind = 'timer'"
 );
-
-macro_rules! frontiers {
-    ($together:expr) => {
-        statement!(
-            rows(coworker_id bigint)
-            concat!(
-                "SELECT ", $together, " AS found FROM r CROSS JOIN frontiers f
-                 WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id"
-            )
-        )
-    };
-}
-
-/// The last thing that the log knows of each, or later.
-///
-/// All of them in one row: what SQLite's thread hands over row by row costs more than to find it.
-const FRONTIERS: Statement = {
-    const SQLITE: Statement = frontiers!("json_group_array(json_array(f.coworker_id, f.last_at))");
-    const POSTGRES: Statement =
-        frontiers!("coalesce(CAST(json_agg(json_build_array(f.coworker_id, f.last_at)) AS text), '[]')");
-    Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
-};
 
 const PUT_FRONTIERS: Statement = statement!(
     rows(business_id bigint, coworker_id bigint, last_at timestamptz)
@@ -409,6 +399,14 @@ pub(crate) struct Heard {
     pub(crate) to: WallTime,
 }
 
+/// What the log knows of what a batch speaks of.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    /// Sightings that have been decided before.
+    pub(crate) decided: BTreeSet<SightingKey>,
+    pub(crate) frontiers: BTreeMap<CoworkerId, WallTime>,
+}
+
 /// One batch's transaction.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -477,24 +475,6 @@ impl Store {
 }
 
 impl Batch {
-    /// Which of these sightings have been decided before?
-    pub(crate) async fn decided(
-        &mut self,
-        keys: &[SightingKey],
-        business: BusinessId,
-    ) -> Result<BTreeSet<SightingKey>, StoreError> {
-        #[derive(Serialize)]
-        struct KeyRow<'a> {
-            key: &'a SightingKey,
-        }
-        if keys.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let rows: Vec<KeyRow<'_>> = keys.iter().map(|key| KeyRow { key }).collect();
-        let rows = self.transaction.rows(DECIDED, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
-        rows.iter().map(|row| row.text("key").map(SightingKey)).collect()
-    }
-
     /// Where these coworkers stand: their open visit, and of those that began at or after `since` the last one that began
     /// up to the instant given for the coworker (the earliest that anything is claimed of them), and all later ones.
     pub(crate) async fn standings(
@@ -524,40 +504,42 @@ impl Batch {
         Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
     }
 
-    /// The last instant up to `horizon` that the log knows anything of each of these coworkers, or a later one: what was
-    /// taken back may have been the last. Of those who are known only beyond the horizon nothing is looked for before
-    /// `too_old`.
-    pub(crate) async fn frontiers(
+    /// Which of these sightings have been decided before, and the last instant up to `horizon` that the log knows anything
+    /// of each of these coworkers, or a later one: what was taken back may have been the last. Of those who are known only
+    /// beyond the horizon nothing is looked for before `too_old`.
+    pub(crate) async fn known(
         &mut self,
-        coworkers: impl Iterator<Item = CoworkerId>,
+        keys: &[&SightingKey],
+        coworkers: &[CoworkerId],
         business: BusinessId,
         horizon: WallTime,
         too_old: WallTime,
-    ) -> Result<BTreeMap<CoworkerId, WallTime>, StoreError> {
+    ) -> Result<Known, StoreError> {
         #[derive(Serialize)]
         struct CoworkerRow {
             coworker_id: CoworkerId,
         }
-        let rows: Vec<CoworkerRow> = coworkers.map(|coworker_id| CoworkerRow { coworker_id }).collect();
-        if rows.is_empty() {
-            return Ok(BTreeMap::new());
+        let mut known = Known::default();
+        if keys.is_empty() && coworkers.is_empty() {
+            return Ok(known);
         }
-        let rows = self.transaction.rows(FRONTIERS, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
-        let mut frontiers = BTreeMap::new();
-        for row in &rows {
-            frontiers.extend(row.json::<Vec<(CoworkerId, WallTime)>>("found")?);
+        let args = [Arg::rows(keys), Arg::rows(coworkers), Arg::Int(business.0)];
+        for row in self.transaction.rows(KNOWN, &args).await? {
+            known.decided.extend(row.json::<Vec<SightingKey>>("decided")?);
+            known.frontiers.extend(row.json::<Vec<(CoworkerId, WallTime)>>("frontiers")?);
         }
-        let ahead: Vec<CoworkerRow> = frontiers
+        let ahead: Vec<CoworkerRow> = known
+            .frontiers
             .extract_if(.., |_, last_at| *last_at > horizon)
             .map(|(coworker_id, _)| CoworkerRow { coworker_id })
             .collect();
         if !ahead.is_empty() {
             let args = [Arg::rows(&ahead), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(too_old)];
             for row in self.transaction.rows(LAST_OF, &args).await? {
-                frontiers.insert(CoworkerId(row.int("coworker_id")?), row.time("last_at")?);
+                known.frontiers.insert(CoworkerId(row.int("coworker_id")?), row.time("last_at")?);
             }
         }
-        Ok(frontiers)
+        Ok(known)
     }
 
     /// How many lines the log has of these coworkers, each from an instant of their own up to `horizon`.
@@ -958,8 +940,8 @@ pub(super) const LATE: [(Statement, usize); 5] =
 
 /// The questions of a batch, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn questions() -> [(Statement, usize); 6] {
-    [(DECIDED, 2), (FRONTIERS, 2), (STANDINGS, 3), (FAILED_OF, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
+pub(super) fn questions() -> [(Statement, usize); 5] {
+    [(KNOWN, 3), (STANDINGS, 3), (FAILED_OF, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {
