@@ -87,6 +87,11 @@ impl Visit {
         self.strong_at.is_some()
     }
 
+    /// Did it begin as the other did, by the same evidence and under the same pass?
+    pub fn began_like(&self, other: &Self) -> bool {
+        (self.from, self.source, &self.pass) == (other.from, other.source, &other.pass)
+    }
+
     /// The same visit after a step of the clock that wrote it, by so many milliseconds.
     #[must_use]
     pub fn moved(&self, by: i64) -> Self {

@@ -546,7 +546,8 @@ impl Pipeline {
         let heard = self.heard_times(now);
         let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
         plan.time_out(due, random::uuid);
-        let closed = plan.visits().changed.len();
+        let visits = plan.visits();
+        let closed = visits.stays.len() + visits.changed.len();
         let done = Self::write(plan, transaction, &book, now.wall).await?;
         self.settle_visits(&done, &book, now);
         let silent = due.iter().filter(|due| due.timeout == Timeout::Silence).count();

@@ -535,8 +535,9 @@ impl<'a> Plan<'a> {
             for visit in standing.visits() {
                 match before.iter().find(|before| before.unique_id == visit.unique_id) {
                     None => changes.new.push(visit),
-                    Some(before) if before != visit => changes.changed.push(visit),
-                    Some(_) => {}
+                    Some(before) if before == visit => {}
+                    Some(before) if before.began_like(visit) => changes.stays.push(visit),
+                    Some(_) => changes.changed.push(visit),
                 }
             }
         }

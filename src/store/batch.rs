@@ -106,6 +106,31 @@ const OPEN_HERE: Statement = Statement {
     postgres: concat!("SELECT CAST(", visit!("json_build_array"), " AS text)", open_here!()),
 };
 
+macro_rules! change_visits {
+    ($beginning:expr) => {
+        concat!(
+            "UPDATE checkins SET ",
+            $beginning,
+            "to_time = r.to_time, to_time_local = r.to_time_local,
+               auto_checkout = r.auto_checkout, last_activity = r.last_activity, mac_addresses = r.mac_addresses,
+               updated_on = r.now, updated_by = 'checkind', door_in_at = r.door_in_at, strong_at = r.strong_at,
+               lingered_at = r.lingered_at, seconds = r.seconds
+             FROM r WHERE checkins.unique_id = r.unique_id"
+        )
+    };
+}
+
+/// What changes while somebody is in and when they leave. A statement that also set what is as it was would write the
+/// indexes by beginning and by pass anew.
+const CHANGE_STAYS: Statement = statement!(
+    rows(
+        unique_id uuid, to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text,
+        to_time_local text, now timestamptz, door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz,
+        seconds bigint
+    )
+    change_visits!("")
+);
+
 const CHANGE_VISITS: Statement = statement!(
     rows(
         unique_id uuid, source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean,
@@ -113,15 +138,12 @@ const CHANGE_VISITS: Statement = statement!(
         door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz, pass_guid uuid, counts boolean,
         time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
     )
-    "UPDATE checkins SET
-       source = r.source, from_time = r.from_time, to_time = r.to_time, auto_checkout = r.auto_checkout,
-       last_activity = r.last_activity, mac_addresses = r.mac_addresses, from_time_local = r.from_time_local,
-       to_time_local = r.to_time_local, updated_on = r.now, updated_by = 'checkind',
-       door_in_at = r.door_in_at, strong_at = r.strong_at, lingered_at = r.lingered_at,
-       coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id,
-       pass_kind = r.pass_kind, pass_ends = r.pass_ends, pass_end = r.pass_end, pass_day = r.pass_day,
-       seconds = r.seconds
-     FROM r WHERE checkins.unique_id = r.unique_id"
+    change_visits!(
+        "source = r.source, from_time = r.from_time, from_time_local = r.from_time_local,
+               coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts,
+               time_pass_id = r.time_pass_id, pass_kind = r.pass_kind, pass_ends = r.pass_ends, pass_end = r.pass_end,
+               pass_day = r.pass_day, "
+    )
 );
 
 /// Only what is new: an insert that turns into an update would use up a number of PostgreSQL's sequence each time.
@@ -285,7 +307,9 @@ const UNRECOGNISED: Statement = statement!(
 pub(crate) struct Changes<'a> {
     /// Not in the database yet.
     pub(crate) new: Vec<&'a Visit>,
-    /// There, and different now.
+    /// There, and different now, but they began as they did, and use the same pass.
+    pub(crate) stays: Vec<&'a Visit>,
+    /// There, and different in any other way.
     pub(crate) changed: Vec<&'a Visit>,
     /// There, and never were: what arrived late has shown it.
     pub(crate) gone: Vec<Uuid>,
@@ -646,13 +670,21 @@ impl Batch {
         let rows = |visits: &[&Visit]| {
             Arg::rows(&visits.iter().map(|visit| visit_row(visit, calendar, now)).collect::<Vec<_>>())
         };
+        let stays = |visits: &[&Visit]| {
+            Arg::rows(&visits.iter().map(|visit| stay_row(visit, calendar, now)).collect::<Vec<_>>())
+        };
         if !visits.gone.is_empty() {
             self.transaction.change(DROP_VISITS, &[unique_ids(&visits.gone)]).await?;
         }
-        let (open, closed): (Vec<&Visit>, Vec<&Visit>) = visits.changed.iter().partition(|visit| visit.is_open());
-        for changed in [closed, open] {
+        for open in [false, true] {
+            let of = |visit: &&&Visit| visit.is_open() == open;
+            let changed: Vec<&Visit> = visits.changed.iter().filter(of).copied().collect();
+            let stayed: Vec<&Visit> = visits.stays.iter().filter(of).copied().collect();
             if !changed.is_empty() {
                 self.transaction.change(CHANGE_VISITS, &[rows(&changed)]).await?;
+            }
+            if !stayed.is_empty() {
+                self.transaction.change(CHANGE_STAYS, &[stays(&stayed)]).await?;
             }
         }
         if !visits.new.is_empty() {
@@ -767,26 +799,49 @@ fn log_line(row: &Row) -> Result<LogLine, StoreError> {
 }
 
 #[derive(Serialize)]
-struct VisitRow<'a> {
+struct StayRow {
     unique_id: Uuid,
+    to_time: Option<WallTime>,
+    auto_checkout: bool,
+    last_activity: WallTime,
+    mac_addresses: Option<String>,
+    to_time_local: Option<String>,
+    now: WallTime,
+    door_in_at: Option<WallTime>,
+    strong_at: Option<WallTime>,
+    lingered_at: Option<WallTime>,
+    seconds: Option<u64>,
+}
+
+fn stay_row(visit: &Visit, calendar: &Calendar, now: WallTime) -> StayRow {
+    StayRow {
+        unique_id: visit.unique_id,
+        to_time: visit.to,
+        auto_checkout: visit.auto_checkout,
+        last_activity: visit.last_activity,
+        mac_addresses: join_macs(&visit.macs),
+        to_time_local: visit.to.map(|to| local(to, calendar)),
+        now,
+        door_in_at: visit.door_in_at,
+        strong_at: visit.strong_at,
+        lingered_at: visit.lingered_at,
+        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
+    }
+}
+
+#[derive(Serialize)]
+struct VisitRow<'a> {
+    #[serde(flatten)]
+    stay: StayRow,
     coworker_id: CoworkerId,
     coworker_full_name: Option<&'a str>,
     business_id: BusinessId,
     business_name: Option<&'a str>,
     source: i64,
     from_time: WallTime,
-    to_time: Option<WallTime>,
-    auto_checkout: bool,
-    last_activity: WallTime,
-    mac_addresses: Option<String>,
     teams: Option<&'a str>,
     tariff: Option<&'a str>,
     from_time_local: String,
-    to_time_local: Option<String>,
-    now: WallTime,
-    door_in_at: Option<WallTime>,
-    strong_at: Option<WallTime>,
-    lingered_at: Option<WallTime>,
     pass_guid: Option<Uuid>,
     counts: bool,
     time_pass_id: Option<TimePassId>,
@@ -794,31 +849,21 @@ struct VisitRow<'a> {
     pass_ends: Option<WallTime>,
     pass_end: Option<&'static str>,
     pass_day: WallTime,
-    seconds: Option<u64>,
 }
 
 fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitRow<'a> {
     let pass = visit.pass.as_ref();
     VisitRow {
-        unique_id: visit.unique_id,
+        stay: stay_row(visit, calendar, now),
         coworker_id: visit.coworker,
         coworker_full_name: visit.then.full_name.as_deref(),
         business_id: visit.business,
         business_name: visit.business_name.as_deref(),
         source: visit.source.number(),
         from_time: visit.from,
-        to_time: visit.to,
-        auto_checkout: visit.auto_checkout,
-        last_activity: visit.last_activity,
-        mac_addresses: join_macs(&visit.macs),
         teams: visit.then.teams.as_deref(),
         tariff: visit.then.tariff.as_deref(),
         from_time_local: local(visit.from, calendar),
-        to_time_local: visit.to.map(|to| local(to, calendar)),
-        now,
-        door_in_at: visit.door_in_at,
-        strong_at: visit.strong_at,
-        lingered_at: visit.lingered_at,
         // Nobody holds a pass that is assigned on the spot: it is known by the check-in that it was assigned to.
         pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
         counts: pass.is_some_and(|pass| pass.counts_towards_plan_limits),
@@ -827,7 +872,6 @@ fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitR
         pass_ends: pass.and_then(|pass| pass.ends).map(|(at, _)| at),
         pass_end: pass.and_then(|pass| pass.ends).map(|(_, why)| why.word()),
         pass_day: calendar.pass_day(visit.from).start,
-        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
     }
 }
 
