@@ -6,7 +6,9 @@ usage: tests/bench/peers.py [--only rate,latency,memory] [--repeat 3] [--million
 
 * rate: door messages that queued up at the broker while nobody was there, per second, from the first to the last
   durable one. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
-* latency: from the publisher to durable, at 50 and at 1,000 messages a second.
+* latency: from the publisher to durable, at 50 and at 1,000 messages a second. Meanwhile a program of the lowest class
+  (SCHED_IDLE) turns on each core: one of a virtual machine that sleeps is woken up late by its host, here by 2 ms of one
+  wake-up in a hundred, whatever is measured.
 * memory: resident after a million messages, as they come and as backlogs of 50,000.
 
 Each on the disk as it is, and on one with 4 ms for every fsync, as SD cards have: files in memory and
@@ -17,7 +19,7 @@ met; the exit code is 1 when one was missed. Figures of different runs are not c
 Needs the release build (cargo build --release --no-default-features), gcc, mosquitto, python3 with venv, node and npm.
 The scripts' libraries are fetched once, into target/bench.
 """
-import argparse, json, os, pathlib, shutil, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, time
+import argparse, contextlib, json, math, os, pathlib, shutil, signal, socket, sqlite3, statistics, subprocess, sys, tempfile, time
 import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -202,9 +204,10 @@ listen = "127.0.0.1:{place.api}"
         db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
         key = until("the first message", lambda: db.execute("SELECT key FROM sightings LIMIT 1").fetchone(), 30)[0]
         assert "n0" in key, key
-        pattern, deadline = key.replace("n0", "n%d"), time.monotonic() + 120
+        pattern, deadline, seen = key.replace("n0", "n%d"), time.monotonic() + 120, 0
         while len(durable) < count and time.monotonic() < deadline:
-            ahead = [pattern % n for n in range(len(durable), min(len(durable) + 50, count))]
+            # One, and when it is there those that came with it: a watcher that is idle takes nothing from whom it watches.
+            ahead = [pattern % n for n in range(len(durable), min(len(durable) + (50 if seen else 1), count))]
             seen = db.execute(f"SELECT count(*) FROM sightings WHERE business_id = 1 AND key IN ({','.join('?' * len(ahead))})", ahead).fetchone()[0]
             durable += [time.time_ns()] * seen
             if not seen:
@@ -315,8 +318,21 @@ print(took[int(len(took) * 0.99)])
 '''
 
 
+@contextlib.contextmanager
+def awake():
+    """No core sleeps."""
+    turn = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nos.sched_setaffinity(0, {%d})\nwhile os.getppid() == %d: pass"
+    turning = [subprocess.Popen([sys.executable, "-c", turn % (core, os.getpid())]) for core in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for process in turning:
+            process.kill()
+            process.wait()
+
+
 def latency(make, per_second, count, slow):
-    with Place(slow) as place:
+    with Place(slow) as place, awake():
         system = make(place)
         system.start(count)
         system.ready()
@@ -363,7 +379,7 @@ def memory(messages, at_once):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="rate,latency,memory")
-    parser.add_argument("--repeat", type=int, default=3, help="of each rate; the median counts")
+    parser.add_argument("--repeat", type=int, default=3, help="of each rate, and of checkind's latency; the median counts")
     parser.add_argument("--alone", action="store_true", help="without the scripts")
     parser.add_argument("--million", type=int, default=1_000_000)
     parser.add_argument("--binary", type=pathlib.Path, default=BINARY)
@@ -394,19 +410,19 @@ def main():
         head("milliseconds to durable", "50/s median", "50/s p99", "1,000/s median", "1,000/s p99")
         for slow in (False, True):
             for name, make, *_ in found:
-                if name.endswith("WAL"):
-                    continue
                 cells, sets = [], ((50, 1000), (1000, 15_000))
                 for per_second, count in sets:
                     # A script that does not keep up would be waited for until it has: minutes.
                     hopeless = per_second == 1000 and slow and name != "checkind"
-                    ways = {"p50": None, "p99": None} if hopeless else latency(make, per_second, count, slow)
+                    times = range(arguments.repeat if name == "checkind" else 0 if hopeless else 1)
+                    runs = sorted((latency(make, per_second, count, slow) for _ in times), key=lambda ways: (ways["p99"] or 1e9) - ways["sync"])
+                    ways = runs[len(runs) // 2] if runs else {"p50": None, "p99": None}
                     cells += [f"{ways[key]:.2f}" if ways[key] else "does not keep up" for key in ("p50", "p99")]
                     if name == "checkind":
                         most = 25 if per_second == 1000 else ways["sync"] + 3
                         if slow or per_second == 50:
                             said = "" if per_second == 1000 else " (p99 of an fsync meanwhile, and 3)"
-                            bars.append((f"p99 at {per_second:,}/s{', 4 ms per fsync' if slow else ''} at most {most:.1f} ms{said}", f"{ways['p99']:.2f} ms", ways["p99"] <= most))
+                            bars.append((f"p99 at {per_second:,}/s{', 4 ms per fsync' if slow else ''} at most {most:.1f} ms{said}", f"{ways['p99'] or math.inf:.2f} ms", bool(ways["p99"]) and ways["p99"] <= most))
                 row(name + (", 4 ms per fsync" if slow else ""), *cells)
     if "memory" in only:
         print()
