@@ -3,12 +3,13 @@
 //! SQL text is shared wherever the two agree; [`statement!`] writes the one part that differs, turning a JSON array
 //! into rows, so that a batch of any size is one round trip. Nothing here knows what a check-in is.
 
-use std::{fmt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use sqlx::{
     ColumnIndex, ConnectOptions, Connection, Decode, Row as _, SqlSafeStr, Type,
     postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
@@ -82,7 +83,7 @@ impl StoreError {
     /// No connection, or no answer, came in time.
     pub(crate) fn too_late() -> Self {
         let why = "no answer in time; it is away, hangs, or has as many connections as it allows";
-        Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, why)))
+        Self::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 }
 
@@ -153,16 +154,28 @@ pub(crate) enum Arg {
     Bool(bool),
     Text(String),
     Time(WallTime),
-    /// A JSON array for [`statement!`]'s `rows`.
+    /// A JSON array, mostly for [`statement!`]'s `rows`.
     Rows(String),
 }
 
 impl Arg {
     /// The rows of a batch as one argument. PostgreSQL's text cannot hold a NUL character, and one that came in with a
     /// message must not stop the batch for ever: it becomes U+FFFD, in both databases.
-    pub(crate) fn rows<T: serde::Serialize>(rows: &[T]) -> Self {
-        let text = serde_json::to_string(rows).expect("rows are plain data");
-        Self::Rows(if text.contains("\\u0000") { text.replace("\\u0000", "\\ufffd") } else { text })
+    pub(crate) fn rows<T: Serialize>(rows: &[T]) -> Self {
+        let mut text = Vec::new();
+        rows.serialize(&mut Serializer::with_formatter(&mut text, WithoutNul)).expect("rows are plain data");
+        Self::Rows(String::from_utf8(text).expect("JSON is text"))
+    }
+}
+
+struct WithoutNul;
+
+impl Formatter for WithoutNul {
+    fn write_char_escape<W: io::Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
+        if matches!(escape, CharEscape::AsciiControl(0)) {
+            return writer.write_all(b"\\ufffd");
+        }
+        CompactFormatter.write_char_escape(writer, escape)
     }
 }
 
@@ -585,7 +598,7 @@ fn give_to_folder_owner(path: &Path) {
         let mut file = path.as_os_str().to_owned();
         file.push(suffix);
         if let Err(error) = std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid()))
-            && error.kind() != std::io::ErrorKind::NotFound
+            && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, "a database file could not be given to the owner of its folder");
         }

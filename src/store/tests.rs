@@ -26,7 +26,7 @@ use crate::{
         Visit,
         calendar::Calendar,
         decision::Reason,
-        passes::{Counted, PassPolicy, Usage, Used, payg},
+        passes::{Counted, PassEnd, PassKind, PassPolicy, PassUse, Usage, Used, payg},
     },
     mac::MacAddr,
     record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot, TimePassId},
@@ -58,6 +58,7 @@ contract!(
     a_frontier_is_the_last_that_the_log_knows,
     a_network_line_grows,
     a_nul_character_stops_nothing,
+    a_key_that_spells_a_nul_character_stays_as_it_is,
     a_refresh_uses_up_no_number,
     what_has_expired_is_forgotten_for_one_business_only,
     a_repeated_failure_is_written_once,
@@ -118,17 +119,35 @@ async fn a_batch_of_a_gateway_that_lost_its_lease_is_not_committed(fresh: Fresh)
 }
 
 async fn a_visit_comes_back_as_it_was_written(fresh: Fresh) {
-    let written = Visit {
+    let pass = PassUse {
+        guid: Some(uuid()),
+        time_pass: TimePassId(3),
+        kind: PassKind::Time,
+        counts_towards_plan_limits: true,
+        ends: Some((at(9000), PassEnd::MinutesUsedUp)),
+    };
+    let opened = Visit { pass: Some(pass), ..visit(1, 1000) };
+    let left = Visit {
         to: Some(at(5000)),
         auto_checkout: true,
+        last_activity: at(4000),
         macs: BTreeSet::from([MacAddr::new([2, 0, 0, 0, 0, 1]), MacAddr::new([2, 0, 0, 0, 0, 2])]),
         door_in_at: Some(at(1001)),
         strong_at: Some(at(1002)),
         lingered_at: Some(at(5003)),
-        ..visit(1, 1000)
+        ..opened.clone()
     };
-    fresh.put(&[&written]).await.expect("written");
-    assert_eq!(fresh.standing(1).await, vec![written]);
+    let without_pass = Visit { from: at(500), source: CheckinSource::NetworkActivity, pass: None, ..left.clone() };
+    for (visit, changes) in [
+        (&opened, Changes { new: vec![&opened], ..Changes::default() }),
+        (&left, Changes { stays: vec![&left], ..Changes::default() }),
+        (&without_pass, Changes { changed: vec![&without_pass], ..Changes::default() }),
+    ] {
+        let mut batch = fresh.store.batch().await.expect("begins");
+        batch.put_visits(&changes, &calendar(), at(9)).await.expect("written");
+        batch.commit().await.expect("committed");
+        assert_eq!(fresh.standing(1).await, vec![visit.clone()]);
+    }
 }
 
 async fn the_api_reads_what_the_engine_wrote(fresh: Fresh) {
@@ -160,7 +179,7 @@ async fn somebody_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
     let left = Visit { to: Some(at(2000)), ..first };
     let back = visit(1, 3000);
     let mut batch = fresh.store.batch().await.expect("begins");
-    let changes = Changes { new: vec![&back], changed: vec![&left], ..Changes::default() };
+    let changes = Changes { new: vec![&back], stays: vec![&left], ..Changes::default() };
     batch.put_visits(&changes, &calendar(), at(9)).await.expect("both");
     batch.commit().await.expect("committed");
     assert_eq!(fresh.standing(1).await, vec![left, back]);
@@ -216,7 +235,7 @@ async fn a_door_sighting_is_decided_once(fresh: Fresh) {
     batch.commit().await.expect("committed");
 
     let mut batch = fresh.store.batch().await.expect("begins");
-    assert_eq!(decided(&mut batch, &[&one, &two], BusinessId(1)).await, BTreeSet::from([one.clone()]));
+    assert_eq!(decided(&mut batch, &[&one, &two, &one], BusinessId(1)).await, BTreeSet::from([one.clone()]));
     let elsewhere = decided(&mut batch, &[&one], BusinessId(2)).await;
     assert!(elsewhere.is_empty(), "another business may use the same names");
     let again = batch.put_log(Log::of([line("front/1", "granted")].iter())).await;
@@ -224,7 +243,7 @@ async fn a_door_sighting_is_decided_once(fresh: Fresh) {
 }
 
 async fn decided(batch: &mut super::Batch, keys: &[&SightingKey], business: BusinessId) -> BTreeSet<SightingKey> {
-    batch.known(keys, &[], business, at(10_000), at(0)).await.expect("asked").decided
+    batch.known(keys, &[CoworkerId(1)], business, at(10_000), at(0)).await.expect("asked").decided
 }
 
 async fn a_frontier_is_the_last_that_the_log_knows(fresh: Fresh) {
@@ -237,7 +256,9 @@ async fn a_frontier_is_the_last_that_the_log_knows(fresh: Fresh) {
     let mute = LogLine { claim: None, ..of(1, 9000) };
     let timer = LogLine { claim: None, ..of(3, 7000) };
     let timer = LogLine { kind: crate::store::TIMER.into(), ..timer };
-    for lines in [vec![of(1, 3000), of(1, 1000), of(2, 8000), mute, timer], vec![of(1, 2000), of(2, 4000)]] {
+    let elsewhere = LogLine { business_id: BusinessId(2), ..of(1, 9500) };
+    let first = vec![of(1, 3000), of(1, 1000), of(2, 8000), mute, timer, elsewhere];
+    for lines in [first, vec![of(1, 2000), of(2, 4000)]] {
         let mut batch = fresh.store.batch().await.expect("begins");
         batch.put_log(Log::of(lines.iter())).await.expect("written");
         batch.commit().await.expect("committed");
@@ -289,13 +310,22 @@ async fn a_nul_character_stops_nothing(fresh: Fresh) {
     assert_eq!(row.text("credential").expect("text"), "12\u{fffd}34");
 }
 
+async fn a_key_that_spells_a_nul_character_stays_as_it_is(fresh: Fresh) {
+    let key = SightingKey(r"front/\u0000".to_owned());
+    let mut batch = fresh.store.batch().await.expect("begins");
+    batch.put_log(Log::of([line(&key.0, "granted")].iter())).await.expect("written");
+    batch.commit().await.expect("committed");
+    let mut batch = fresh.store.batch().await.expect("begins");
+    assert_eq!(decided(&mut batch, &[&key], BusinessId(1)).await, BTreeSet::from([key.clone()]));
+}
+
 async fn a_refresh_uses_up_no_number(fresh: Fresh) {
     let first = visit(1, 1000);
     fresh.put(&[&first]).await.expect("written");
     for later in 2000..2010 {
         let refreshed = Visit { last_activity: at(later), ..first.clone() };
         let mut batch = fresh.store.batch().await.expect("begins");
-        let changes = Changes { new: Vec::new(), changed: vec![&refreshed], ..Changes::default() };
+        let changes = Changes { stays: vec![&refreshed], ..Changes::default() };
         batch.put_visits(&changes, &calendar(), at(later)).await.expect("changed");
         batch.commit().await.expect("committed");
     }
