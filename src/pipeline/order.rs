@@ -340,7 +340,7 @@ fn histories() -> impl Strategy<Value = (Vec<Event>, Arrival)> {
     })
 }
 
-/// One gateway for all cases; each case is another person.
+/// A gateway for a hundred cases; each case is another person.
 struct Lab {
     runtime: Runtime,
     gateway: Gateway,
@@ -378,7 +378,8 @@ impl Lab {
 
     /// Plays it with the next person who holds what this one holds.
     fn play(&mut self, like: i64, events: &[Event], arrival: &Arrival) -> (i64, Vec<Row>) {
-        if self.next + 8 > PEOPLE {
+        // Another four people.
+        if self.next + 4 + 3 > PEOPLE {
             *self = Self::new();
         }
         self.next += 4;

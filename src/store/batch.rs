@@ -111,7 +111,7 @@ macro_rules! change_visits {
         concat!(
             "UPDATE checkins SET ",
             $beginning,
-            "to_time = r.to_time, to_time_local = r.to_time_local,
+            "from_time_local = r.from_time_local, to_time = r.to_time, to_time_local = r.to_time_local,
                auto_checkout = r.auto_checkout, last_activity = r.last_activity, mac_addresses = r.mac_addresses,
                updated_on = r.now, updated_by = 'checkind', door_in_at = r.door_in_at, strong_at = r.strong_at,
                lingered_at = r.lingered_at, seconds = r.seconds
@@ -120,13 +120,13 @@ macro_rules! change_visits {
     };
 }
 
-/// What changes while somebody is in and when they leave. A statement that also set what is as it was would write the
-/// indexes by beginning and by pass anew.
+/// What changes while somebody is in and when they leave; their pass day stays the one that it was when they came. In SQLite a
+/// statement that also set what is as it was would write the indexes by beginning and by pass anew.
 const CHANGE_STAYS: Statement = statement!(
     rows(
         unique_id uuid, to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text,
-        to_time_local text, now timestamptz, door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz,
-        seconds bigint
+        from_time_local text, to_time_local text, now timestamptz, door_in_at timestamptz, strong_at timestamptz,
+        lingered_at timestamptz, seconds bigint
     )
     change_visits!("")
 );
@@ -139,10 +139,9 @@ const CHANGE_VISITS: Statement = statement!(
         time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
     )
     change_visits!(
-        "source = r.source, from_time = r.from_time, from_time_local = r.from_time_local,
-               coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts,
-               time_pass_id = r.time_pass_id, pass_kind = r.pass_kind, pass_ends = r.pass_ends, pass_end = r.pass_end,
-               pass_day = r.pass_day, "
+        "source = r.source, from_time = r.from_time, coworker_time_pass_guid = r.pass_guid,
+               counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id, pass_kind = r.pass_kind,
+               pass_ends = r.pass_ends, pass_end = r.pass_end, pass_day = r.pass_day, "
     )
 );
 
@@ -428,6 +427,7 @@ pub(crate) struct Heard {
 pub(crate) struct Known {
     /// Sightings that have been decided before.
     pub(crate) decided: BTreeSet<SightingKey>,
+    /// The last that is known of each coworker, or later.
     pub(crate) frontiers: BTreeMap<CoworkerId, WallTime>,
 }
 
@@ -709,7 +709,7 @@ impl Batch {
     }
 
     /// Writes the sighting log. A network line whose key is there grows. A door line whose key is
-    /// there was decided by another gateway since [`Batch::decided`] was asked: that is a conflict.
+    /// there was decided by another gateway since [`Batch::known`] was asked: that is a conflict.
     pub(crate) async fn put_log(&mut self, log: Log) -> Result<(), StoreError> {
         if log.lines == 0 {
             return Ok(());
@@ -805,6 +805,7 @@ struct StayRow {
     auto_checkout: bool,
     last_activity: WallTime,
     mac_addresses: Option<String>,
+    from_time_local: String,
     to_time_local: Option<String>,
     now: WallTime,
     door_in_at: Option<WallTime>,
@@ -820,6 +821,7 @@ fn stay_row(visit: &Visit, calendar: &Calendar, now: WallTime) -> StayRow {
         auto_checkout: visit.auto_checkout,
         last_activity: visit.last_activity,
         mac_addresses: join_macs(&visit.macs),
+        from_time_local: local(visit.from, calendar),
         to_time_local: visit.to.map(|to| local(to, calendar)),
         now,
         door_in_at: visit.door_in_at,
@@ -841,7 +843,6 @@ struct VisitRow<'a> {
     from_time: WallTime,
     teams: Option<&'a str>,
     tariff: Option<&'a str>,
-    from_time_local: String,
     pass_guid: Option<Uuid>,
     counts: bool,
     time_pass_id: Option<TimePassId>,
@@ -863,7 +864,6 @@ fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitR
         from_time: visit.from,
         teams: visit.then.teams.as_deref(),
         tariff: visit.then.tariff.as_deref(),
-        from_time_local: local(visit.from, calendar),
         // Nobody holds a pass that is assigned on the spot: it is known by the check-in that it was assigned to.
         pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
         counts: pass.is_some_and(|pass| pass.counts_towards_plan_limits),
