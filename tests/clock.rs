@@ -125,6 +125,7 @@ fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
 fn a_start_in_1970_waits_until_the_clock_is_set_and_then_knows_when_people_came() {
     let mut stage = Stage::new(20 - now().millis() / 1000);
     stage.daemon.wait_for_condition("clock_not_set");
+    stage.daemon.wait_for_metric("checkind_mqtt_subscribed", "", 2);
     assert_eq!(stage.daemon.get("/readyz").status, 503);
     let began = now();
     stage.tap(1, 1, Way::In);
