@@ -31,7 +31,8 @@ impl Stage {
         let environment = [
             ("LD_PRELOAD", library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path of ours")),
-            ("FAKETIME_NO_CACHE", "1"),
+            // Seconds for which the file is not read again: while one thread reads it, another may see the true time.
+            ("FAKETIME_CACHE_DURATION", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
         let daemon = home.start_by(&[BINARY], &environment);
