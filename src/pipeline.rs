@@ -1,8 +1,8 @@
 //! The one task that decides: receive, load, decide, commit, acknowledge.
 //!
 //! Whatever has queued up becomes one batch and mostly one transaction, with as many statements for all as for one.
-//! Receipts are spent in the order of arrival, after the commit. While the database is away the batch waits, nothing more is taken from the
-//! queues, and so the broker keeps what we have not acknowledged.
+//! Receipts are spent in the order of arrival, after the commit. While the database is away the batch waits, nothing more
+//! is taken from the queues, and so the broker keeps what we have not acknowledged.
 
 mod charges;
 mod logged;

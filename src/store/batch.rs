@@ -539,10 +539,6 @@ impl Batch {
         horizon: WallTime,
         too_old: WallTime,
     ) -> Result<Known, StoreError> {
-        #[derive(Serialize)]
-        struct CoworkerRow {
-            coworker_id: CoworkerId,
-        }
         let mut known = Known::default();
         if keys.is_empty() && coworkers.is_empty() {
             return Ok(known);
@@ -649,9 +645,7 @@ impl Batch {
         struct KeyRow<'a> {
             key: &'a SightingKey,
         }
-        if !failures.is_empty() {
-            self.transaction.change(DROP_FAILED, &[unique_ids(failures)]).await?;
-        }
+        self.change_rows(DROP_FAILED, &unique_ids(failures)).await?;
         if !lines.is_empty() {
             let rows: Vec<KeyRow<'_>> = lines.iter().map(|key| KeyRow { key }).collect();
             self.transaction.change(DROP_LINES, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
@@ -667,30 +661,28 @@ impl Batch {
         calendar: &Calendar,
         now: WallTime,
     ) -> Result<(), StoreError> {
-        let rows = |visits: &[&Visit]| {
-            Arg::rows(&visits.iter().map(|visit| visit_row(visit, calendar, now)).collect::<Vec<_>>())
-        };
-        let stays = |visits: &[&Visit]| {
-            Arg::rows(&visits.iter().map(|visit| stay_row(visit, calendar, now)).collect::<Vec<_>>())
-        };
-        if !visits.gone.is_empty() {
-            self.transaction.change(DROP_VISITS, &[unique_ids(&visits.gone)]).await?;
-        }
+        self.change_rows(DROP_VISITS, &unique_ids(&visits.gone)).await?;
         for open in [false, true] {
             let of = |visit: &&&Visit| visit.is_open() == open;
-            let changed: Vec<&Visit> = visits.changed.iter().filter(of).copied().collect();
-            let stayed: Vec<&Visit> = visits.stays.iter().filter(of).copied().collect();
-            if !changed.is_empty() {
-                self.transaction.change(CHANGE_VISITS, &[rows(&changed)]).await?;
-            }
-            if !stayed.is_empty() {
-                self.transaction.change(CHANGE_STAYS, &[stays(&stayed)]).await?;
-            }
+            let changed = visits.changed.iter().filter(of).map(|visit| visit_row(visit, calendar, now));
+            let stays = visits.stays.iter().filter(of).map(|visit| stay_row(visit, calendar, now));
+            self.change_rows(CHANGE_VISITS, &changed.collect::<Vec<_>>()).await?;
+            self.change_rows(CHANGE_STAYS, &stays.collect::<Vec<_>>()).await?;
         }
-        if !visits.new.is_empty() {
-            self.transaction.change(PUT_VISITS, &[rows(&visits.new)]).await?;
+        let new = visits.new.iter().map(|visit| visit_row(visit, calendar, now));
+        self.change_rows(PUT_VISITS, &new.collect::<Vec<_>>()).await
+    }
+
+    /// Says a statement about these rows; nothing when there are none.
+    pub(super) async fn change_rows<T: Serialize>(
+        &mut self,
+        statement: Statement,
+        rows: &[T],
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        self.transaction.change(statement, &[Arg::rows(rows)]).await.map(drop)
     }
 
     /// Writes failed check-ins; says which were written, and not merely repeated.
@@ -740,12 +732,13 @@ impl Batch {
     }
 }
 
+#[derive(Serialize)]
+struct CoworkerRow {
+    coworker_id: CoworkerId,
+}
+
 /// Who is asked about from each instant on: these are pass days, or after a start minutes, mostly of one backlog.
 fn by_since(since: &BTreeMap<CoworkerId, WallTime>) -> BTreeMap<WallTime, Arg> {
-    #[derive(Serialize)]
-    struct CoworkerRow {
-        coworker_id: CoworkerId,
-    }
     let mut people: BTreeMap<WallTime, Vec<CoworkerRow>> = BTreeMap::new();
     for (&coworker_id, &since) in since {
         people.entry(since).or_default().push(CoworkerRow { coworker_id });
@@ -763,12 +756,13 @@ fn since_rows(since: &BTreeMap<CoworkerId, WallTime>) -> Arg {
     Arg::rows(&rows)
 }
 
-fn unique_ids(ids: &[Uuid]) -> Arg {
-    #[derive(Serialize)]
-    struct IdRow {
-        unique_id: Uuid,
-    }
-    Arg::rows(&ids.iter().map(|&unique_id| IdRow { unique_id }).collect::<Vec<_>>())
+#[derive(Serialize)]
+struct IdRow {
+    unique_id: Uuid,
+}
+
+fn unique_ids(ids: &[Uuid]) -> Vec<IdRow> {
+    ids.iter().map(|&unique_id| IdRow { unique_id }).collect()
 }
 
 fn log_line(row: &Row) -> Result<LogLine, StoreError> {

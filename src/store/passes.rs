@@ -196,11 +196,8 @@ impl Batch {
 
     /// Writes charges; one of a check-in that has one replaces it.
     pub(crate) async fn put_charges(&mut self, charges: &[NewCharge], now: WallTime) -> Result<(), StoreError> {
-        if charges.is_empty() {
-            return Ok(());
-        }
         let rows: Vec<ChargeRow> = charges.iter().map(|charge| charge_row(charge, now)).collect();
-        self.transaction.change(PUT_CHARGES, &[Arg::rows(&rows)]).await.map(drop)
+        self.change_rows(PUT_CHARGES, &rows).await
     }
 
     /// Takes back the charges of these check-ins.
@@ -209,11 +206,8 @@ impl Batch {
         struct KeyRow {
             checkin: Uuid,
         }
-        if checkins.is_empty() {
-            return Ok(());
-        }
         let rows: Vec<KeyRow> = checkins.iter().map(|&checkin| KeyRow { checkin }).collect();
-        self.transaction.change(DELETE_CHARGES, &[Arg::rows(&rows)]).await.map(drop)
+        self.change_rows(DELETE_CHARGES, &rows).await
     }
 }
 
