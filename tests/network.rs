@@ -218,6 +218,7 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
     let home = Home::new(&listening("s1", ""));
     home.import(&owner(MEMBER));
     let daemon = start_in(&home, &wire.mirror);
+    daemon.wait_for_line("listening on s1");
     let before = daemon.peak_memory();
     for first in (0..FORGED).step_by(AT_ONCE as usize) {
         let frames: Vec<Vec<u8>> = (first..first + AT_ONCE).map(|number| arp_request(device(number))).collect();
