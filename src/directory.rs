@@ -5,6 +5,7 @@
 
 pub mod catalogue;
 pub mod entity;
+pub mod history;
 pub mod import;
 
 use std::{
@@ -17,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::WallTime,
+    fact::LONGEST_PIN,
     mac::MacAddr,
     record::{BusinessId, CoworkerId, CoworkerTimePassId, Snapshot, TariffId, TeamId, TimePassId},
     sighting::{Credential, CredentialKind},
@@ -418,9 +420,55 @@ impl Directory {
         self.held.len()
     }
 
+    /// Every pass that somebody holds.
+    pub fn all_held(&self) -> impl Iterator<Item = &HeldPass> {
+        self.held.iter()
+    }
+
+    /// The numbers of people's cards that may be PINs, where they are one person's.
+    pub fn short_cards(&self) -> impl Iterator<Item = (CoworkerId, &str)> {
+        let short = |text: &str| text.len() <= LONGEST_PIN && text.bytes().all(|byte| byte.is_ascii_digit());
+        self.cards.iter().filter(move |(text, _)| short(text)).filter_map(|(text, claim)| match claim {
+            Claim::One(id) => Some((*id, text.as_ref())),
+            Claim::Several => None,
+        })
+    }
+
     /// Are they in a team that shares its passes?
     pub fn shares_passes(&self, coworker: CoworkerId) -> bool {
         !run(&self.sharing, |(member, _)| member.cmp(&coworker)).is_empty()
+    }
+
+    /// Everybody who may use a pass that this person may use, and so on: the people of the teams that share passes, of their
+    /// other such teams, and so on.
+    pub fn who_share_passes_with(&self, coworker: CoworkerId) -> BTreeSet<CoworkerId> {
+        let mut people = BTreeSet::from([coworker]);
+        let mut teams = BTreeSet::new();
+        let mut left = vec![coworker];
+        while let Some(member) = left.pop() {
+            for (_, team) in run(&self.sharing, |(known, _)| known.cmp(&member)) {
+                if teams.insert(*team) {
+                    let members = run(&self.sharers, |(of, _)| of.cmp(team)).iter().map(|(_, member)| *member);
+                    left.extend(members.filter(|member| people.insert(*member)));
+                }
+            }
+        }
+        people
+    }
+
+    /// The passes that somebody holds.
+    pub fn own_passes(&self, holder: CoworkerId) -> impl Iterator<Item = &HeldPass> {
+        run(&self.held, |pass| pass.holder.cmp(&holder)).iter()
+    }
+
+    /// The key that PINs are digested with.
+    pub fn pin_key(&self) -> &str {
+        &self.pin_key
+    }
+
+    /// A pass that somebody holds.
+    pub fn pass(&self, guid: uuid::Uuid) -> Option<&HeldPass> {
+        self.held.iter().find(|pass| pass.guid == guid)
     }
 
     /// The passes that somebody may use: their own, then those of people who are customers and share a team with them

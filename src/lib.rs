@@ -20,11 +20,13 @@ pub mod mac;
 
 pub mod source;
 pub mod sighting;
+pub mod fact;
 pub mod spool;
 pub mod lease;
 
 pub mod pipeline;
 pub mod directory;
+pub mod policy;
 pub mod engine;
 pub mod record;
 pub mod store;

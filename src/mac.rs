@@ -10,8 +10,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// `Display` prints the one form that records use: lower case, colons (`3c:22:fb:01:02:03`). `Debug` hides the last
 /// three octets, because an address identifies a person's phone and debug output ends in logs.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
@@ -102,17 +101,19 @@ fn parse(text: &str) -> Option<MacAddr> {
     (digits == 12).then_some(MacAddr(octets))
 }
 
-impl TryFrom<String> for MacAddr {
-    type Error = MacParseError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl Serialize for MacAddr {
+    /// Text for people, six octets for a codec of bytes.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }
 }
 
-impl From<MacAddr> for String {
-    fn from(mac: MacAddr) -> Self {
-        mac.to_string()
+impl<'de> Deserialize<'de> for MacAddr {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 6]>::deserialize(deserializer).map(Self);
+        }
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -1,73 +1,85 @@
-//! The one task that decides: receive, load, decide, commit, acknowledge.
+//! The one task that decides: receive, load, fold, commit, acknowledge.
 //!
 //! Whatever has queued up becomes one batch and mostly one transaction, with as many statements for all as for one.
 //! Receipts are spent in the order of arrival, after the commit. While the database is away the batch waits, nothing more
 //! is taken from the queues, and so the broker keeps what we have not acknowledged.
+//!
+//! What decides is pure and elsewhere: `intake` makes facts, `decide` folds them and says what changes. Here is when that
+//! happens: when something arrives, when a deadline in the database has come, when the directory changes, when the clock is
+//! stepped.
 
-mod charges;
-mod logged;
-mod memory;
-mod plan;
-mod portion;
-mod questions;
-mod walk;
+mod adopt;
+mod clock_step;
+mod coverage_log;
+pub(crate) mod decide;
+mod intake;
+mod present;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     time,
 };
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, Clock, EARLIEST, FIRST_SYNC, Now, STEP, WallTime},
-    directory::Directory,
+    clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
+    directory::history::DirectoryHistory,
     engine::{
-        self, Timeout,
         calendar::{Calendar, PassDay},
-        heard::HeardTimes,
+        coverage::Coverage,
+        decision::{DecisionCode, Outcome, Reason},
+        fold::{self, FailureRecord, Opened, World},
+        passes::Refused,
+        person::PersonState,
     },
+    fact::{Fact, LogDay, Recognised, Subject},
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
+    policy::{HISTORY, PolicyHistory, SitePolicy},
     random,
-    record::{BusinessId, CoworkerId},
-    sighting::{Presence, Sighting, TimeQuality},
+    record::{BusinessId, CheckinSource, CoworkerId, Snapshot},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
-    store::{Changes, Heard, Known, Log, Store, StoreError, UsageQuery},
+    store::{Batch, DecidedFact, Loaded, Store, StoreError, Writes},
 };
-use memory::{Due, Memory};
-pub use plan::Rulebook;
-use plan::{Done, Found, Plan};
-use portion::{Portion, Turns};
-use questions::Questions;
+use clock_step::{Step, retime, retimed_presence, stepped};
+use coverage_log::CoverageLog;
+use decide::{Case, Decided, Past, Unwritten};
+use intake::{Intake, Reader};
+use present::{Presents, Strange};
 
-pub use memory::UNRECOGNISED_A_DAY;
+pub use present::UNRECOGNISED_A_DAY;
 
 /// Messages in one batch, at most. A thousand rows are a few hundred kilobytes and some ten milliseconds; more would
 /// make the first of them wait for the last without saving round trips worth naming.
 const BATCH: usize = 1000;
 
-/// Timers that fire in one transaction, at most; the rest fire in the next.
+/// Facts in one transaction, at most: some 20 MB with everything that is made of them. A message may hold many events;
+/// what is beyond is the next transaction.
+const FACTS: usize = 16_384;
+
+/// People in one transaction, at most: their states are read and written, some 2 MB.
+const PEOPLE: usize = 2000;
+
+/// Deadlines that are looked at in one transaction, at most; the rest in the next.
 const TIMERS: usize = 1000;
 
-/// How often timers are looked at when nothing arrives. A check-out is at most this late.
+/// How often the loop turns when nothing arrives. A check-out is at most this late.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How often it is written down that we could hear, and so how much heard silence a crash can forget.
-const HEARD_EVERY: Duration = Duration::from_secs(30);
+/// How often it is asked when the next deadline comes, where another gateway may have written it.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How far back it is remembered when we could hear: as far back as anything is decided again.
-const HEARD_KEPT: Duration = Duration::from_hours(9 * 24);
+/// How often presences that only go on, and with them the coverage, are written down: so much a crash can forget, of both.
+const WRITE_EVERY: Duration = Duration::from_secs(60);
 
-/// Stretches of hearing that are remembered, at most: one ends with every blindness. Of more the oldest are forgotten,
-/// so that silence in their time is not counted.
-const STRETCHES: usize = 10_000;
+/// How often the coverage is written down while nobody's presence is: so much silence a crash can forget.
+const COVERAGE_EVERY: Duration = Duration::from_secs(30);
 
 /// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -79,10 +91,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// batch that was ever seen on a slow disk, and below the time after which the watchdog calls the pipeline stuck.
 const LONGEST_TRY: Duration = Duration::from_secs(30);
 
+/// How long a newer version of the directory or the settings is waited for before it is asked about again.
+const STALE: Duration = Duration::from_millis(500);
+
 /// Conflicts in a row that are tried again without a pause: each means that another gateway got on with its work.
 const CONFLICTS: u32 = 10;
 
-/// Rejected messages that get a line in the sighting log, per minute; the rest are counted. Enough to see what a
+/// Rejected messages that get a line in the log, per minute; the rest are counted. Enough to see what a
 /// controller sends, too little to fill a disk.
 const REJECTIONS_A_MINUTE: u32 = 30;
 
@@ -102,15 +117,19 @@ pub enum PipelineError {
 
 /// What the pipeline needs from the daemon.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct Context {
     /// The time.
     pub clock: Clock,
     /// Where everything is written.
     pub store: Store,
-    /// What the site decides by; a reload replaces it.
-    pub book: watch::Receiver<Arc<Rulebook>>,
-    /// Who is who; an import replaces it.
-    pub directory: watch::Receiver<Arc<Directory>>,
+    /// The site that this gateway stands in.
+    pub business: BusinessId,
+    /// What sites decide by, and did; a reload adds to it.
+    pub policies: watch::Receiver<Arc<PolicyHistory>>,
+    /// Who is who, and was; an import adds to it.
+    pub directories: watch::Receiver<Arc<DirectoryHistory>>,
+    /// Told when the database has a newer version of either; none where no one would come.
+    pub stale: Option<Arc<Notify>>,
     /// When the captures could hear.
     pub hearing: Hearing,
     /// Conditions.
@@ -123,7 +142,7 @@ pub struct Surroundings {
 
 /// The queues that the pipeline reads.
 #[derive(Debug)]
-pub struct Inlets {
+pub struct Inputs {
     /// From the broker session.
     pub deliveries: mpsc::Receiver<Delivery>,
     /// From the captures.
@@ -133,16 +152,10 @@ pub struct Inlets {
 /// The pipeline; see the module.
 #[derive(Debug)]
 pub struct Pipeline {
-    with: Surroundings,
-    memory: Memory,
-    /// Lines of the log that one transaction reads to decide again.
-    room: u64,
-    stretch: Option<Stretch>,
-    /// The stretches of hearing that are written down, the oldest first; the last may be the one that goes on.
-    heard: VecDeque<(Uuid, Heard)>,
-    rejections: Allowance,
-    /// The hearing clock when the database began to refuse; none while it takes what we write.
-    refused_since: Option<Duration>,
+    with: Context,
+    presents: Presents,
+    coverage: CoverageLog,
+    rejections: RateLimit,
     flood_day: Option<PassDay>,
     /// The clocks at the last turn: open check-ins are written in this time, until a step has been taken over.
     clock_was: Option<Now>,
@@ -150,25 +163,22 @@ pub struct Pipeline {
     left_out: u64,
     /// The directory by which those who are in were last looked at.
     reviewed: Option<i64>,
-}
-
-/// The stretch of hearing that is being written down.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    id: Uuid,
-    from: Now,
-    heard_from: Duration,
-    written: BootTime,
+    /// When presences were last written down.
+    wrote_presences: Option<BootTime>,
+    /// The next deadline that is known, and when it was asked for.
+    next_deadline: Option<(Option<WallTime>, BootTime)>,
+    /// Presences are waiting: nobody is found silent, theirs may be among them.
+    behind: bool,
 }
 
 /// So many lines a minute.
 #[derive(Clone, Copy, Debug, Default)]
-struct Allowance {
+struct RateLimit {
     minute: Option<BootTime>,
     used: u32,
 }
 
-impl Allowance {
+impl RateLimit {
     fn take(&mut self, now: BootTime) -> bool {
         if self.minute.is_none_or(|minute| now.since(minute) >= Duration::from_mins(1)) {
             *self = Self { minute: Some(now), used: 0 };
@@ -178,18 +188,40 @@ impl Allowance {
     }
 }
 
+/// What is decided in one transaction.
+#[derive(Clone, Copy, Debug)]
+struct Work<'a> {
+    part: &'a Intake,
+    /// People of whom nothing new is said, and who are looked at all the same.
+    people: &'a BTreeSet<Subject>,
+    /// Failed check-ins and facts of strange devices.
+    strange: &'a [(FailureRecord, DecidedFact)],
+    /// The wall clock was stepped: what it wrote of these people is moved, the check-ins of these among them.
+    step: Option<(Step, &'a BTreeSet<Subject>)>,
+}
+
+/// What a committed transaction came to.
+#[derive(Debug, Default)]
+struct Done {
+    outcomes: Vec<(Outcome, Option<Reason>)>,
+    decided: Vec<Decided>,
+}
+
 /// Does something with the database until it succeeds, see [`Pipeline::again`].
 macro_rules! patiently {
-    ($pipeline:ident, $deadline:expr, $work:expr) => {{
-        let mut patience = Patience::new();
+    ($pipeline:ident, $deadline:expr, $work:expr) => {
+        patiently!($pipeline, $deadline, $work, within LONGEST_TRY)
+    };
+    ($pipeline:ident, $deadline:expr, $work:expr, within $longest:expr) => {{
+        let mut backoff = Backoff::new();
         loop {
-            let tried = time::timeout(LONGEST_TRY, $work).await;
+            let tried = time::timeout($longest, $work).await;
             match tried.unwrap_or(Err(StoreError::too_late())) {
                 Ok(value) => {
                     $pipeline.taken();
                     break value;
                 }
-                Err(error) => $pipeline.again(&mut patience, error, $deadline).await?,
+                Err(error) => $pipeline.again(&mut backoff, error, $deadline).await?,
             }
         }
     }};
@@ -197,20 +229,20 @@ macro_rules! patiently {
 
 impl Pipeline {
     /// A pipeline that has not started.
-    pub fn new(with: Surroundings) -> Self {
+    pub fn new(with: Context) -> Self {
         Self {
             with,
-            memory: Memory::new(),
-            room: questions::LINES,
-            stretch: None,
-            heard: VecDeque::new(),
-            rejections: Allowance::default(),
-            refused_since: None,
+            presents: Presents::default(),
+            coverage: CoverageLog::default(),
+            rejections: RateLimit::default(),
             flood_day: None,
             clock_was: None,
             stepped_at: None,
             left_out: 0,
             reviewed: None,
+            wrote_presences: None,
+            next_deadline: None,
+            behind: false,
         }
     }
 
@@ -220,7 +252,7 @@ impl Pipeline {
     /// [`PipelineError::Store`] when the database can never be used, [`PipelineError::GaveUp`] at the deadline.
     pub async fn run(
         mut self,
-        mut inlets: Inlets,
+        mut inputs: Inputs,
         stop: CancellationToken,
         deadline: CancellationToken,
     ) -> Result<(), PipelineError> {
@@ -228,7 +260,7 @@ impl Pipeline {
         if !self.clock_set(&stop).await {
             return Ok(());
         }
-        patiently!(self, &deadline, self.recover());
+        self.recover(&deadline).await?;
         let tick = self.with.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
         let mut stopping = false;
@@ -238,110 +270,164 @@ impl Pipeline {
                 biased;
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
-                    inlets.deliveries.close();
-                    inlets.presences.close();
+                    inputs.deliveries.close();
+                    inputs.presences.close();
                 }
-                taken = inlets.deliveries.recv_many(&mut deliveries, BATCH) => {
+                taken = inputs.deliveries.recv_many(&mut deliveries, BATCH) => {
                     if taken == 0 {
                         // Closed and drained; the presences may not be.
-                        while let Some(more) = inlets.presences.recv().await {
+                        while let Some(more) = inputs.presences.recv().await {
                             self.settle(&mut Vec::new(), more, &deadline).await?;
                         }
                         break;
                     }
                 }
-                Some(more) = inlets.presences.recv() => presences = more,
+                Some(more) = inputs.presences.recv() => presences = more,
                 () = time::sleep(tick) => {}
             }
             while presences.len() < BATCH
-                && let Ok(more) = inlets.presences.try_recv()
+                && let Ok(more) = inputs.presences.try_recv()
             {
                 presences.extend(more);
             }
-            self.gauge(&inlets);
+            self.gauge(&inputs);
             self.watch_clock(&deadline).await?;
+            self.behind = !inputs.presences.is_empty();
             if !deliveries.is_empty() || !presences.is_empty() {
                 self.settle(&mut deliveries, presences, &deadline).await?;
             }
-            let behind = !inlets.presences.is_empty();
-            self.turn(behind, &deadline).await?;
+            self.turn(&deadline).await?;
         }
-        // Best effort: at worst half a minute of heard silence is forgotten.
-        if let Ok(Err(error)) = time::timeout(LONGEST_PAUSE, self.write_heard(true)).await {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the last stretch of hearing was not written");
+        // Best effort: at worst a minute of presences and coverage is forgotten, both alike.
+        if let Ok(Err(error)) = time::timeout(LONGEST_PAUSE, self.write_presences()).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the last presences were not written");
         }
         Ok(())
     }
 
-    fn gauge(&self, inlets: &Inlets) {
+    fn gauge(&self, inputs: &Inputs) {
         let metrics = &self.with.metrics;
-        metrics.queue_depth(Queue::Deliveries, i64::try_from(inlets.deliveries.len()).unwrap_or(i64::MAX));
-        metrics.queue_depth(Queue::Presences, i64::try_from(inlets.presences.len()).unwrap_or(i64::MAX));
+        metrics.queue_depth(Queue::Deliveries, i64::try_from(inputs.deliveries.len()).unwrap_or(i64::MAX));
+        metrics.queue_depth(Queue::Presences, i64::try_from(inputs.presences.len()).unwrap_or(i64::MAX));
         self.with.alive.send_replace(Some(self.with.clock.now().boot));
     }
 
-    /// What is due besides what arrived: timers, the hearing record, a look at the clock.
-    ///
-    /// While presences are waiting, nobody is found silent: theirs may be among them.
-    async fn turn(&mut self, behind: bool, deadline: &CancellationToken) -> Result<(), PipelineError> {
+    /// What the site decides by now.
+    fn policy(&self) -> Arc<SitePolicy> {
+        let policies = self.with.policies.borrow();
+        Arc::clone(
+            policies.latest(self.with.business).expect("the site's own policy is known before the pipeline starts"),
+        )
+    }
+
+    /// What is due besides what arrived: deadlines, presences and coverage to be written, a newer directory.
+    async fn turn(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();
-        self.watch_book(now);
-        let book = Arc::clone(&self.with.book.borrow());
-        self.memory.forget_taps(book.site.debounce, now.boot);
-        let directory = Arc::clone(&self.with.directory.borrow());
-        if self.reviewed != Some(directory.version) {
-            patiently!(self, deadline, self.review(&directory));
+        self.coverage.look(&self.with.hearing, now);
+        let version = self.with.directories.borrow().latest().version;
+        if self.reviewed != Some(version) {
+            self.look_at_everybody(deadline).await?;
+            self.reviewed = Some(version);
         }
-        loop {
-            let heard = self.with.hearing.heard(now.boot);
-            let mut due = self.memory.due(book.site.idle_limit, heard, now.boot, TIMERS);
-            due.retain(|due| !behind || due.timeout == Timeout::CutOff);
-            // Whose turn it is not is due again in the next.
-            let mut turns = Turns::new(&directory, &book.site.passes);
-            due.retain(|due| due.timeout != Timeout::PassEnd || turns.takes(due.coworker, now.wall));
-            if due.is_empty() {
-                break;
+        self.fire(deadline).await?;
+        let every = WRITE_EVERY.min(self.policy().site.idle_limit / 4);
+        if self.wrote_presences.is_none_or(|wrote| now.boot.since(wrote) >= every) {
+            if !self.presents.unwritten(self.with.business).is_empty()
+                || self.coverage.unwritten_for(now.boot) >= COVERAGE_EVERY
+            {
+                patiently!(self, deadline, self.write_presences());
             }
-            patiently!(self, deadline, self.fire(&due));
-            self.with.alive.send_replace(Some(self.with.clock.now().boot));
+            self.wrote_presences = Some(now.boot);
+            let over = self.presents.over(now.wall);
+            if !over.is_empty() {
+                self.look_at(&over, None, deadline).await?;
+            }
         }
-        patiently!(self, deadline, self.write_heard(false));
         Ok(())
     }
 
-    /// Reads from the database what a restart must know: open check-ins with the silence heard so far, devices already
-    /// reported today. Check-ins whose pass day ended while we were away are closed by their timers at once.
-    async fn recover(&mut self) -> Result<(), StoreError> {
-        let now = self.now();
-        let book = Arc::clone(&self.with.book.borrow());
-        let calendar = book.rules().calendar;
-        let business = book.site.business;
-        self.with.store.catch_up(business, questions::too_old(now.wall)).await?;
-        let heard = self.with.hearing.heard(now.boot);
-        let (mut memory, mut active) = (Memory::new(), Vec::new());
-        let found = |visit: &engine::Visit| {
-            memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, false);
-            active.push((visit.coworker, visit.last_activity));
+    /// Reads from the database what a restart must know: when the captures could hear, devices already reported today; and
+    /// looks at everybody who is in. What ended while we were away ends by that.
+    async fn recover(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let adopting = async {
+            while patiently!(self, deadline, self.adopt(), within adopt::LONGEST).is_none() {
+                self.wait_for_newer().await;
+            }
+            Ok::<_, PipelineError>(())
         };
-        self.with.store.open_visits(business, found).await?;
-        let oldest = active.iter().map(|(_, last_activity)| *last_activity).min().unwrap_or(now.wall);
-        let since = oldest.min(now.wall.minus(HEARD_KEPT));
-        let mut stretches = self.with.store.heard(business, since).await?;
-        // Written in a time that was not right.
-        stretches.retain(|heard| heard.to <= now.wall.plus(STEP));
-        self.heard = stretches.iter().rev().take(STRETCHES).rev().map(|heard| (Uuid::nil(), *heard)).collect();
-        let past = HeardTimes::new(stretches.iter().map(|heard| (heard.from, heard.to)));
-        for (coworker, last_activity) in active {
-            memory.quiet_before(coworker, past.since(last_activity), heard);
+        tokio::select! {
+            adopted = adopting => adopted?,
+            () = deadline.cancelled() => return Err(PipelineError::GaveUp),
         }
-        self.memory = memory;
-        let day = calendar.pass_day(now.wall);
-        let reason = engine::decision::Reason::UnrecognisedDevice;
-        let reported = self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY).await?;
-        self.memory.begin_day(day, reported);
-        self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
-        tracing::info!(open = self.memory.open(), business = business.0, "open check-ins found");
+        let now = self.now();
+        let business = self.with.business;
+        let stretches = patiently!(self, deadline, self.with.store.coverage(business, false, now.wall.minus(HISTORY)));
+        self.coverage = CoverageLog::read(stretches.get(&business).map_or(&[], Vec::as_slice), now.wall);
+        let day = self.policy().calendar().pass_day(now.wall);
+        let reason = Reason::UnrecognisedDevice;
+        let reported =
+            patiently!(self, deadline, self.with.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY));
+        self.presents.begin_day(day, reported.into_iter().map(|mac| (reason, mac)).collect());
+        self.look_at_everybody(deadline).await?;
+        self.reviewed = Some(self.with.directories.borrow().latest().version);
+        tracing::info!(open = self.presents.len(), business = business.0, "open check-ins found");
         Ok(())
+    }
+
+    /// Folds everybody who is in here up to now: at start, and after an import, which may have taken away what they are in by.
+    async fn look_at_everybody(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let business = self.with.business;
+        let mut after = Subject(i64::MIN);
+        loop {
+            let people = patiently!(self, deadline, self.with.store.people_in(business, after, TIMERS));
+            let Some(last) = people.last() else { return Ok(()) };
+            after = *last;
+            self.look_at(&people.into_iter().collect(), None, deadline).await?;
+        }
+    }
+
+    /// Folds these people up to now.
+    async fn look_at(
+        &mut self,
+        people: &BTreeSet<Subject>,
+        step: Option<(Step, &BTreeSet<Subject>)>,
+        deadline: &CancellationToken,
+    ) -> Result<(), PipelineError> {
+        let part = Intake::default();
+        let done = self.decide(Work { part: &part, people, strange: &[], step }, deadline).await?;
+        let (closed, silent) = done
+            .decided
+            .iter()
+            .fold((0, 0), |(closed, silent), decided| (closed + decided.ended, silent + decided.silent));
+        if closed > 0 {
+            tracing::info!(closed, silent, "checked out automatically");
+        }
+        Ok(())
+    }
+
+    /// Looks at those whose deadline has come.
+    async fn fire(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let business = self.with.business;
+        loop {
+            let now = self.now();
+            let asked = |at: &BootTime| now.boot.since(*at) < LOOK_EVERY;
+            let known = self.next_deadline.filter(|(_, at)| !self.with.store.is_shared() || asked(at));
+            if known.is_some_and(|(next, _)| next.is_none_or(|next| next > now.wall)) {
+                return Ok(());
+            }
+            let due = patiently!(self, deadline, self.with.store.due(business, now.wall, TIMERS));
+            if due.is_empty() {
+                let next = patiently!(self, deadline, self.with.store.next_deadline(business));
+                self.next_deadline = Some((next, now.boot));
+                return Ok(());
+            }
+            self.look_at(&due.into_iter().collect(), None, deadline).await?;
+            self.with.alive.send_replace(Some(self.with.clock.now().boot));
+            if self.behind {
+                // A silence that cannot be told yet comes again in the next turn.
+                return Ok(());
+            }
+        }
     }
 
     /// Decides and commits one batch, then spends its receipts.
@@ -352,23 +438,43 @@ impl Pipeline {
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         let began = self.with.clock.now().boot;
-        let written_rejections = self.rejections_to_write(deliveries, began);
         let now = self.now();
-        let presences: Presences = presences.into_iter().map(|presence| retimed_presence(presence, now)).collect();
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let directory = Arc::clone(&self.with.directory.borrow());
-        let batch = Portion::of(deliveries, &presences, &written_rejections, &directory);
-        let sightings = batch.sightings.len() + batch.presences.len();
-        let mut left = batch;
-        while !left.is_empty() {
-            let (portion, later) = self.in_turn(&left, &directory);
-            let (done, rest) = patiently!(self, deadline, self.attempt(&portion, &directory));
-            self.remember(done, portion.presences.len() - rest.presences.len());
+        let intake = self.read(deliveries, presences, now);
+        let facts = intake.len();
+        let heard_before = intake.heard.len();
+        let mut intake = intake;
+        let rules = self.policy().rules();
+        intake.heard.retain(|heard| !self.presents.goes_on(heard, &rules));
+        let refreshed = heard_before - intake.heard.len();
+        let strange = self.strange(std::mem::take(&mut intake.strange), now);
+        let (devices, ignored) = (heard_before, intake.ignored);
+        let metrics = self.with.metrics.clone();
+        metrics.decided(Outcome::Refreshed, refreshed as u64);
+        metrics.decided(Outcome::Recorded, ignored + strange.skipped);
+        metrics.presences(devices as u64 + ignored + strange.skipped + strange.records.len() as u64);
+        let nobody = BTreeSet::new();
+        let mut records = strange.records;
+        for part in intake.split(FACTS, PEOPLE) {
+            if part.len() == 0 && records.is_empty() {
+                continue;
+            }
+            let of_part = std::mem::take(&mut records);
+            let events = part.doors.len() + part.rejected.len();
+            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None };
+            let done = self.decide(work, deadline).await?;
+            metrics.received(events as u64);
+            self.count(done);
+            for (failure, _) in of_part {
+                if let Some(mac) = failure.mac {
+                    self.presents.reported(failure.refused.reason, mac);
+                }
+            }
             self.with.alive.send_replace(Some(self.with.clock.now().boot));
-            left = rest.and(later);
         }
+        self.note_flood(strange.left_out, now);
         let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
             if let Content::Sightings(sightings) = &delivery.content
@@ -379,140 +485,389 @@ impl Pipeline {
             delivery.receipt.spend();
         }
         let took = self.with.clock.now().boot.since(began);
-        self.with.metrics.batch(u32::try_from(sightings).unwrap_or(u32::MAX), took);
+        self.with.metrics.batch(u32::try_from(facts).unwrap_or(u32::MAX), took);
         Ok(())
     }
 
-    /// Which of the rejected messages get a line in the log; decided once, so that a retry decides the same.
-    fn rejections_to_write(&mut self, deliveries: &[Delivery], now: BootTime) -> Vec<bool> {
-        let mut written = Vec::new();
+    /// The facts of a batch.
+    fn read(&mut self, deliveries: &[Delivery], presences: Presences, now: Now) -> Intake {
+        let directories = Arc::clone(&self.with.directories.borrow());
+        let policy = self.policy();
+        let reader = Reader { business: self.with.business, directories: &directories, policy: &policy, now: now.wall };
+        let mut intake = Intake::default();
+        intake.doors.extend(intake::sightings(deliveries).map(|sighting| reader.door(sighting)));
+        for presence in presences {
+            reader.presence(&retimed_presence(presence, now), &mut intake);
+        }
         for delivery in deliveries {
             let Content::Rejected(rejection) = &delivery.content else { continue };
             self.with.metrics.rejected(rejection.why);
-            let write = self.rejections.take(now);
-            if write {
+            self.with.metrics.decided(Outcome::Rejected, 1);
+            if self.rejections.take(now.boot) {
                 let (why, sample) = (rejection.why.word(), &rejection.sample);
-                let topic = logged::without_numbers(&rejection.topic);
+                let topic = intake::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
+                intake.rejected.push(reader.rejected(&delivery.source, rejection, random::uuid()));
+            } else {
+                self.with.metrics.received(1);
             }
-            written.push(write);
         }
-        written
+        intake
     }
 
-    /// What can be decided in one transaction, and what must wait until its turn comes.
-    fn in_turn<'a>(&self, batch: &Portion<'a>, directory: &Directory) -> (Portion<'a>, Portion<'a>) {
-        let mut turns = Turns::new(directory, &self.with.book.borrow().site.passes);
-        batch.in_turn(&mut turns, |coworker| self.memory.is_in(coworker))
+    /// Which strange devices get a record: once per pass day and reason, and only so many.
+    fn strange(&mut self, facts: Vec<crate::fact::StrangeDeviceFact>, now: Now) -> StrangeDevices {
+        let mut found = StrangeDevices::default();
+        let policy = self.policy();
+        let directories = Arc::clone(&self.with.directories.borrow());
+        let mut new: BTreeSet<(Reason, crate::mac::MacAddr)> = BTreeSet::new();
+        for fact in facts {
+            let reason = match fact.recognised {
+                Recognised::Ambiguous => Reason::AmbiguousDevice,
+                Recognised::Unknown | Recognised::Coworker | Recognised::NoCredential => Reason::UnrecognisedDevice,
+            };
+            let day = policy.calendar().pass_day(fact.point.last_at);
+            let known = if new.contains(&(reason, fact.mac)) {
+                Strange::Reported
+            } else {
+                self.presents.strange(reason, fact.mac, policy.calendar().pass_day(now.wall), new.len())
+            };
+            match known {
+                Strange::New => {
+                    new.insert((reason, fact.mac));
+                    let business = fact.business;
+                    let subject = Subject::strange_device(business, fact.mac);
+                    let name =
+                        directories.at(fact.point.last_at).business(business).unwrap_or(&policy.site.name).to_owned();
+                    let failure = FailureRecord {
+                        unique_id: fold::device_failure(business, day.start, reason, fact.mac, subject),
+                        coworker: None,
+                        then: Opened { then: Snapshot::default(), business_name: Some(name) },
+                        business,
+                        attempt_at: fact.point.last_at,
+                        source: CheckinSource::NetworkActivity,
+                        mac: Some(fact.mac),
+                        refused: Refused { reason, detail: None },
+                    };
+                    let decision = DecisionCode::of(Outcome::Failed, Some(reason.code()));
+                    let stored = DecidedFact { fact: Fact::StrangeDevice(fact).stored(), decision };
+                    found.records.push((failure, stored));
+                }
+                Strange::Reported => found.skipped += 1,
+                Strange::LeftOut => {
+                    found.skipped += 1;
+                    found.left_out += 1;
+                }
+            }
+        }
+        found
     }
 
-    /// One try: as many statements for all as for one. Gives what is left for a transaction of its
-    /// own, because the logs of too many people would have to be read for this one.
-    async fn attempt<'a>(
-        &self,
-        batch: &Portion<'a>,
-        directory: &Arc<Directory>,
-    ) -> Result<(Done, Portion<'a>), StoreError> {
-        let now = self.now();
-        let book = Arc::clone(&self.with.book.borrow());
-        let business = book.site.business;
+    /// Decides a part, however long the database is away.
+    async fn decide(&mut self, work: Work<'_>, deadline: &CancellationToken) -> Result<Done, PipelineError> {
+        loop {
+            let now = self.now();
+            if let Some(done) = patiently!(self, deadline, self.attempt(work, now)) {
+                self.remember(&done, work);
+                return Ok(done);
+            }
+            // The database has a newer directory, or newer settings, than we have: nothing is decided by old ones.
+            if let Some(stale) = &self.with.stale {
+                stale.notify_one();
+            }
+            let (mut directories, mut policies) = (self.with.directories.clone(), self.with.policies.clone());
+            directories.mark_unchanged();
+            policies.mark_unchanged();
+            tokio::select! {
+                _ = directories.changed() => {}
+                _ = policies.changed() => {}
+                () = deadline.cancelled() => return Err(PipelineError::GaveUp),
+                () = time::sleep(STALE) => {}
+            }
+        }
+    }
 
-        let policy = &book.site.passes;
+    /// One try: as many statements for all as for one. None when what we decide by is not the newest.
+    async fn attempt(&self, work: Work<'_>, now: Now) -> Result<Option<Done>, StoreError> {
+        let directories = Arc::clone(&self.with.directories.borrow());
+        let policies = Arc::clone(&self.with.policies.borrow());
+        let (policy, latest) = (self.policy(), Arc::clone(directories.latest()));
+        let part = work.part;
+        let subjects: BTreeSet<Subject> = part.subjects().union(work.people).copied().collect();
+        let groups = decide::groups(&subjects, &latest, &policy.site.passes);
+        let stored: Vec<_> = part.doors.iter().map(|fact| Fact::Door(fact.clone()).stored()).collect();
+
         let mut transaction = self.with.store.batch().await?;
-        let everybody = questions::who(batch.sightings.iter().copied(), &batch.presences);
-        transaction.lock_passes(directory, policy, everybody.keys().copied()).await?;
-        let keys: Vec<_> = batch.sightings.iter().map(|(sighting, _)| &sighting.key).collect();
-        let people: Vec<_> = everybody.keys().copied().collect();
-        let horizon = questions::horizon(now.wall);
-        let too_old = questions::too_old(now.wall);
-        let Known { decided, frontiers } = transaction.known(&keys, &people, business, horizon, too_old).await?;
-        // Redelivery is rare: mostly everybody says something new.
-        let new = |(sighting, _): &(&Sighting, _)| !decided.contains(&sighting.key);
-        let fewer = || questions::who(batch.sightings.iter().copied().filter(new), &batch.presences);
-        let fewer = (!decided.is_empty()).then(fewer);
-        let spoken = fewer.as_ref().unwrap_or(&everybody);
-        let mut questions = Questions::new(&everybody, spoken, &frontiers, &book, &self.memory, now.wall);
-        let lengths = transaction.lengths(&questions.again, business, horizon).await?;
-        let (batch, rest) = batch.without(&questions.postpone(&lengths, self.room));
-        let oldest = questions.standings.values().min().copied().unwrap_or(now.wall);
-        let since = look_back(oldest, &book);
-        let standings = transaction.standings(&questions.standings, business, since).await?;
-        let pasts = transaction.pasts(&questions.pasts(), business, horizon).await?;
-        let decided_from = questions::decided_from(&standings, &questions.again, since);
-        let calendar = book.rules().calendar;
-        let usage = transaction.usage(&usage_query(directory, &book, &calendar, &decided_from)).await?;
-        let found =
-            Found { standings, frontiers, again: questions.again, pasts, decided_from, usage, until: batch.until };
-        let heard = self.heard_times(now);
-        let mut plan = Plan::new(directory, &book, &self.memory, &heard, found, now);
-        plan.decide(&batch.sightings, &batch.presences, &decided, random::uuid);
-        for (source, rejection, written) in &batch.rejections {
-            plan.reject(source, rejection, *written, random::uuid());
+        let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
+        transaction.lock_passes(&latest, &policy.site.passes, coworkers).await?;
+        let keys: Vec<_> = stored.iter().collect();
+        let mut loaded = transaction.load(&subjects, &keys).await?;
+        if self.with.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
+            return Ok(None);
         }
-        Ok((Self::write(plan, transaction, &book, now.wall).await?, rest))
+        let mut done = Done::default();
+        let mut writes = Writes::default();
+        let (new, twice) = decide::new_facts(part, &loaded.known);
+        done.outcomes.extend((0..twice).map(|_| (Outcome::Duplicate, None)));
+        let mut doors = Vec::with_capacity(new.len());
+        for fact in new {
+            match decide::only_recorded(&fact) {
+                Some(note) => {
+                    let decision = DecisionCode::of(Outcome::Recorded, Some(note.word()));
+                    writes.facts.push(DecidedFact { fact: Fact::Door(fact).stored(), decision });
+                    done.outcomes.push((Outcome::Recorded, None));
+                }
+                None => doors.push(fact),
+            }
+        }
+        for rejected in &part.rejected {
+            let decision = DecisionCode::of(Outcome::Rejected, Some(&rejected.why));
+            writes.facts.push(DecidedFact { fact: Fact::Rejected(rejected.clone()).stored(), decision });
+        }
+        for (failure, fact) in work.strange {
+            writes.failures.push(failure.clone());
+            writes.facts.push(fact.clone());
+            done.outcomes.push((Outcome::Failed, Some(failure.refused.reason)));
+        }
+
+        // Of those who share passes, whoever is in, or did something after what is new, is folded with them.
+        let first = doors.iter().map(|fact| fact.at).chain(part.heard.iter().map(|heard| heard.point.first_at)).min();
+        let sharing: BTreeSet<Subject> = groups
+            .iter()
+            .filter(|group| group.len() > 1)
+            .flatten()
+            .copied()
+            .filter(|known| !subjects.contains(known))
+            .collect();
+        let active = transaction.active(&sharing, first.unwrap_or(now.wall)).await?;
+        add(&mut loaded, &mut transaction, &active).await?;
+        let mut cases: Vec<Case> = groups
+            .iter()
+            .map(|group| {
+                let members: BTreeSet<Subject> =
+                    group.iter().copied().filter(|known| subjects.contains(known) || active.contains(known)).collect();
+                let mut case = Case { shared: shared_passes(group, &latest), ..Case::default() };
+                self.fill(&mut case, &members, &loaded);
+                case
+            })
+            .collect();
+        // Whose case each new fact is.
+        let case_of: BTreeMap<Subject, usize> = cases
+            .iter()
+            .enumerate()
+            .flat_map(|(index, case)| case.now.keys().map(move |subject| (*subject, index)))
+            .collect();
+        for fact in doors {
+            if let Some(case) = case_of.get(&fact.subject).and_then(|index| cases.get_mut(*index)) {
+                case.doors.push(fact);
+            }
+        }
+        for heard in &part.heard {
+            if let Some(case) = case_of.get(&heard.subject).and_then(|index| cases.get_mut(*index)) {
+                case.unwritten.push(Unwritten { heard: heard.clone(), new: true, was_pending: false });
+            }
+        }
+
+        self.go_back(&mut cases, &groups, work, &directories, now, (&mut loaded, &mut transaction, &mut writes))
+            .await?;
+        self.know_usage(&mut cases, &mut transaction).await?;
+
+        let (coverage, directories) = self.surroundings(&cases, &directories, now).await?;
+        let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
+        let world =
+            World { directories: &directories, policies: &policies, coverage: &coverage, now: now.wall, quiet_until };
+        let marks = decide::marks_to_read(&world, &cases);
+        let marks = transaction.marks(&marks).await?;
+        for mut case in cases {
+            case.group.marks.clone_from(&marks);
+            let decided = decide::decide(world, case, &mut writes);
+            done.outcomes.extend(decided.outcomes.iter().copied());
+            done.decided.push(decided);
+        }
+        if done.decided.iter().any(|decided| decided.silent > 0) {
+            // A silence that ended something must be known as long as what it ended.
+            writes.coverage =
+                self.coverage.to_write(&self.with.hearing, now).map(|(id, covered)| (id, self.with.business, covered));
+        }
+        let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
+        transaction.write(&writes, &calendar, now.wall).await?;
+        transaction.commit().await?;
+        Ok(Some(done))
     }
 
-    async fn write(
-        mut plan: Plan<'_>,
-        mut transaction: crate::store::Batch,
-        book: &Rulebook,
-        now: WallTime,
-    ) -> Result<Done, StoreError> {
-        let calendar = book.rules().calendar;
-        let (failures, lines) = plan.taken_back();
-        transaction.take_back(failures, lines, book.site.business).await?;
-        let written = transaction.put_failures(plan.failures(), &calendar, now).await?;
-        plan.repeated(&written);
-        // While the database works, what comes next is made ready.
-        let visits = async {
-            transaction.put_visits(&plan.visits(), &calendar, now).await?;
-            let (charges, taken_back) = plan.charges();
-            transaction.delete_charges(&taken_back).await?;
-            transaction.put_charges(&charges, now).await
+    /// Adds people to a case: as they stand, and what was heard of them that no fact holds yet.
+    fn fill(&self, case: &mut Case, members: &BTreeSet<Subject>, loaded: &Loaded) {
+        let business = self.with.business;
+        for subject in members {
+            case.now.insert(*subject, loaded.standings.get(subject).cloned().unwrap_or_default());
+            // What is kept here is what the database has, and more.
+            let kept = self.presents.pending(*subject, business);
+            let stored = loaded.pending.iter().filter(|pending| pending.subject == *subject);
+            let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
+            case.unwritten.extend(stored.flat_map(Unwritten::pending));
+            case.unwritten.extend(kept.iter().flatten().flat_map(Unwritten::pending));
+        }
+    }
+
+    /// Where something came late: everybody of the case as they were before that day, and what there is since.
+    async fn go_back(
+        &self,
+        cases: &mut [Case],
+        groups: &[BTreeSet<Subject>],
+        work: Work<'_>,
+        directories: &DirectoryHistory,
+        now: Now,
+        (loaded, transaction, writes): (&mut Loaded, &mut Batch, &mut Writes),
+    ) -> Result<(), StoreError> {
+        let from: Vec<Option<LogDay>> = cases
+            .iter()
+            .map(|case| match work.step {
+                None => decide::late_from(case, directories),
+                Some((step, moving)) => clock_step::moved_from(case, moving, step),
+            })
+            .collect();
+        // Of those who share passes, also whoever did something since.
+        let others = |(index, group): (usize, &BTreeSet<Subject>)| {
+            let late = cases.get(index).filter(|_| from.get(index).is_some_and(Option::is_some) && group.len() > 1);
+            late.map(|case| group.iter().copied().filter(|known| !case.now.contains_key(known)).collect::<Vec<_>>())
         };
-        let (put, log) = tokio::join!(visits, async { Log::of(plan.log()) });
-        put?;
-        transaction.put_log(log).await?;
-        let (committed, done) = tokio::join!(transaction.commit(), async { plan.done(&written) });
-        committed.map(|()| done)
+        let others: BTreeSet<Subject> = groups.iter().enumerate().filter_map(others).flatten().collect();
+        let earliest = from.iter().flatten().min().copied().unwrap_or_default();
+        let behind = transaction.active(&others, earliest.start()).await?;
+        add(loaded, transaction, &behind).await?;
+        let tomorrow = LogDay::of(now.wall.plus(Duration::from_hours(24)));
+        let (mut days, mut since) = (Vec::new(), BTreeMap::new());
+        for ((case, group), from) in cases.iter_mut().zip(groups).zip(&from) {
+            let Some(from) = *from else { continue };
+            let members = behind.intersection(group).copied().collect();
+            self.fill(case, &members, loaded);
+            let doors = case.doors.iter().map(|fact| LogDay::of(fact.at));
+            let folded = case.now.values().map(|known| LogDay::of(known.person.folded.at));
+            let newest = doors.chain(folded).chain([tomorrow]).max().unwrap_or(tomorrow);
+            days.extend(case.now.keys().flat_map(|subject| days_of(from, newest).map(move |day| (*subject, day))));
+            case.past = Some(Past { from, ..Past::default() });
+        }
+        let mut checkpoints: BTreeMap<Subject, BTreeMap<LogDay, PersonState>> = BTreeMap::new();
+        for (subject, day, person) in transaction.checkpoints(&days).await? {
+            checkpoints.entry(subject).or_default().insert(day, person);
+        }
+        let mut facts: BTreeMap<Subject, Vec<DecidedFact>> = BTreeMap::new();
+        for row in transaction.facts(&days).await? {
+            facts.entry(row.fact.subject).or_default().push(row);
+        }
+        for case in cases.iter_mut() {
+            let Some(past) = &mut case.past else {
+                case.group.people = case.now.iter().map(|(subject, known)| (*subject, known.person.clone())).collect();
+                continue;
+            };
+            for (subject, known) in &case.now {
+                past.facts.extend(facts.remove(subject).into_iter().flatten());
+                let known_days = checkpoints.remove(subject).unwrap_or_default();
+                past.checkpoints.extend(known_days.keys().map(|day| (*subject, *day)));
+                // Without a checkpoint, nothing has happened to them on that day or later.
+                let person = known_days.into_values().next().unwrap_or_else(|| known.person.clone());
+                if let Some(coworker) = subject.as_coworker() {
+                    let visits = person.visits.iter().map(|visit| visit.from).chain([past.from.start()]).min();
+                    since.insert(coworker, (visits.unwrap_or(past.from.start()), past.from.start()));
+                }
+                case.group.people.insert(*subject, person);
+            }
+            if let Some((step, moving)) = work.step {
+                clock_step::move_facts(case, moving, step, writes);
+            }
+        }
+        let mut records = transaction.records(&since).await?;
+        for case in cases.iter_mut() {
+            let people: BTreeSet<CoworkerId> = case.now.keys().filter_map(|subject| subject.as_coworker()).collect();
+            if let Some(past) = &mut case.past {
+                past.records = records.take(&people);
+            }
+        }
+        Ok(())
     }
 
-    /// After the commit: timers, taps, figures.
-    fn remember(&mut self, mut done: Done, presences: usize) {
+    /// What others, who are not folded, have used of passes that people of a case may use.
+    async fn know_usage(&self, cases: &mut [Case], transaction: &mut Batch) -> Result<(), StoreError> {
+        let shared: BTreeSet<_> = cases.iter().flat_map(|case| case.shared.iter().copied()).collect();
+        for (pass, subject, used) in transaction.pass_users(&shared).await? {
+            for case in cases.iter_mut().filter(|case| case.shared.contains(&pass)) {
+                if !case.group.people.contains_key(&subject) {
+                    case.group.others.entry(pass).or_default().push(used);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// When captures could hear, at every business that the cases are about; and the directories of their time.
+    async fn surroundings(
+        &self,
+        cases: &[Case],
+        directories: &Arc<DirectoryHistory>,
+        now: Now,
+    ) -> Result<(BTreeMap<BusinessId, Coverage>, Arc<DirectoryHistory>), StoreError> {
+        let business = self.with.business;
+        let mut coverage = BTreeMap::from([(business, self.coverage.coverage(&self.with.hearing, now))]);
+        if self.with.store.is_shared() && cases.iter().any(|case| case.is_about_others(business)) {
+            let others = self.with.store.coverage(business, true, now.wall.minus(HISTORY)).await?;
+            let known = others.into_iter().map(|(other, stretches)| {
+                (other, Coverage::new(stretches.iter().map(|covered| (covered.from, covered.to))))
+            });
+            coverage.extend(known);
+        }
+        let since = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
+        let missing = directories.missing(since);
+        if missing.is_empty() {
+            return Ok((coverage, Arc::clone(directories)));
+        }
+        let mut whole = DirectoryHistory::clone(directories);
+        for version in missing {
+            whole.fill_in(version, Arc::new(self.with.store.load_directory_of(version).await?));
+        }
+        Ok((coverage, Arc::new(whole)))
+    }
+
+    /// After a commit: who is in, the next deadline.
+    fn remember(&mut self, done: &Done, work: Work<'_>) {
         let now = self.now();
-        let book = Arc::clone(&self.with.book.borrow());
-        self.settle_visits(&done, &book, now);
-        self.memory.take_taps(&mut done.taps);
-        for (coworker, frontier, taps) in done.recent {
-            self.memory.decided(coworker, frontier, taps, now.boot);
+        let seen = (self.reviewed.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
+        for decided in &done.decided {
+            for (subject, person) in &decided.people {
+                self.presents.settle(*subject, person, self.with.business, seen);
+            }
         }
-        for (mac, day) in done.reports {
-            self.memory.reported(mac, day);
-        }
+        self.next_deadline = None;
+        self.with.metrics.open_checkins(i64::try_from(self.presents.len()).unwrap_or(i64::MAX));
+        let again: u64 = done.decided.iter().map(|decided| decided.again).sum();
+        self.with.metrics.decided_again(again);
+    }
+
+    /// Counts what became of a part.
+    fn count(&self, done: Done) {
         let metrics = &self.with.metrics;
-        metrics.received((done.outcomes.len().saturating_sub(presences)) as u64);
-        metrics.presences(presences as u64);
-        let mut outcomes: BTreeMap<engine::decision::Outcome, u64> = BTreeMap::new();
+        let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
         for (outcome, reason) in done.outcomes {
             *outcomes.entry(outcome).or_default() += 1;
             if let Some(reason) = reason {
                 metrics.failed(reason.code());
             }
         }
-        for (outcome, sightings) in outcomes {
-            metrics.decided(outcome, sightings);
+        for (outcome, facts) in outcomes {
+            metrics.decided(outcome, facts);
         }
-        metrics.decided_again(done.decided_again);
-        if done.left_out > 0 {
-            self.left_out += done.left_out;
-            metrics.left_out(done.left_out);
+    }
+
+    fn note_flood(&mut self, left_out: u64, now: Now) {
+        if left_out > 0 {
+            self.left_out += left_out;
+            self.with.metrics.left_out(left_out);
             let detail = format!(
                 "more than {UNRECOGNISED_A_DAY} unrecognised devices today; {} sightings of more were not recorded. \
                  If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
                 self.left_out
             );
             self.with.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
-            self.flood_day = Some(book.rules().calendar.pass_day(now.wall));
+            self.flood_day = Some(self.policy().calendar().pass_day(now.wall));
         } else if self.flood_day.is_some_and(|day| !day.contains(now.wall)) {
             self.with.health.clear(ConditionKind::UnrecognisedFlood, "");
             self.flood_day = None;
@@ -520,139 +875,35 @@ impl Pipeline {
         }
     }
 
-    fn settle_visits(&mut self, done: &Done, book: &Rulebook, now: Now) {
-        let calendar = book.rules().calendar;
-        let heard = self.with.hearing.heard(now.boot);
-        for (coworker, visits) in &done.settled {
-            if !visits.iter().any(engine::Visit::is_open) {
-                self.memory.gone(*coworker);
-            }
-            for visit in visits.iter().filter(|visit| visit.is_open()) {
-                let heard_now = done.heard.contains(coworker);
-                self.memory.settle(visit, calendar.pass_day(visit.from).end, heard, now, heard_now);
-            }
-        }
-        self.with.metrics.open_checkins(i64::try_from(self.memory.open()).unwrap_or(i64::MAX));
-    }
-
-    /// Closes the check-ins whose timers are due.
-    async fn fire(&mut self, due: &[Due]) -> Result<(), StoreError> {
+    /// Writes down presences that only go on, and with them until when we could hear.
+    async fn write_presences(&mut self) -> Result<(), StoreError> {
         let now = self.now();
-        let book = Arc::clone(&self.with.book.borrow());
-        let directory = Arc::clone(&self.with.directory.borrow());
-        let coworkers: BTreeMap<_, _> = due.iter().map(|due| (due.coworker, now.wall)).collect();
-        let mut transaction = self.with.store.batch().await?;
-        let found = Self::found_open(&mut transaction, &directory, &book, &coworkers, now.wall).await?;
-        let heard = self.heard_times(now);
-        let mut plan = Plan::new(&directory, &book, &self.memory, &heard, found, now);
-        plan.time_out(due, random::uuid);
-        let visits = plan.visits();
-        let closed = visits.stays.len() + visits.changed.len();
-        let done = Self::write(plan, transaction, &book, now.wall).await?;
-        self.settle_visits(&done, &book, now);
-        let silent = due.iter().filter(|due| due.timeout == Timeout::Silence).count();
-        tracing::info!(closed, silent, at_cut_off = due.len() - silent, "checked out automatically");
-        Ok(())
-    }
-
-    /// What the database says of people who are in, for decisions that no sighting asks for.
-    async fn found_open(
-        transaction: &mut crate::store::Batch,
-        directory: &Directory,
-        book: &Rulebook,
-        coworkers: &BTreeMap<CoworkerId, WallTime>,
-        now: WallTime,
-    ) -> Result<Found, StoreError> {
-        transaction.lock_passes(directory, &book.site.passes, coworkers.keys().copied()).await?;
-        let standings = transaction.standings(coworkers, book.site.business, now).await?;
-        let began = |standing: &engine::Standing| standing.open().map_or(now, |open| open.from);
-        let decided_from = standings.iter().map(|(coworker, standing)| (*coworker, began(standing))).collect();
-        let usage = transaction.usage(&usage_query(directory, book, &book.rules().calendar, &decided_from)).await?;
-        Ok(Found { standings, decided_from, usage, ..Found::default() })
-    }
-
-    /// After an import: those who may no longer be in are out, and passes last as long as they do now.
-    async fn review(&mut self, directory: &Arc<Directory>) -> Result<(), StoreError> {
-        let now = self.now();
-        let book = Arc::clone(&self.with.book.borrow());
-        let coworkers: Vec<CoworkerId> = self.memory.people().collect();
-        for portion in coworkers.chunks(TIMERS) {
-            let asked = portion.iter().map(|coworker| (*coworker, now.wall)).collect();
-            let mut transaction = self.with.store.batch().await?;
-            let found = Self::found_open(&mut transaction, directory, &book, &asked, now.wall).await?;
-            let heard = self.heard_times(now);
-            let mut plan = Plan::new(directory, &book, &self.memory, &heard, found, now);
-            plan.review(portion, random::uuid);
-            let done = Self::write(plan, transaction, &book, now.wall).await?;
-            self.settle_visits(&done, &book, now);
-        }
-        self.reviewed = Some(directory.version);
-        Ok(())
-    }
-
-    /// Writes down that we could hear until now.
-    async fn write_heard(&mut self, last: bool) -> Result<(), StoreError> {
-        let now = self.now();
-        let heard = self.with.hearing.heard(now.boot);
-        let business = self.with.book.borrow().site.business;
-        let Some(stretch) = self.stretch.filter(|stretch| self.is_unbroken(stretch, now)) else {
-            let hearing = self.with.hearing.is_hearing();
-            self.stretch =
-                hearing.then(|| Stretch { id: random::uuid(), from: now, heard_from: heard, written: now.boot });
-            return Ok(());
+        let business = self.with.business;
+        let covered = self.coverage.to_write(&self.with.hearing, now);
+        let writes = Writes {
+            pending: self.presents.unwritten(business),
+            coverage: covered.map(|(id, covered)| (id, business, covered)),
+            ..Writes::default()
         };
-        if last || now.boot.since(stretch.written) >= HEARD_EVERY {
-            self.put_stretch(stretch, business, now).await?;
-            self.stretch = Some(Stretch { written: now.boot, ..stretch });
+        if writes.pending.is_empty() && writes.coverage.is_none() {
+            return Ok(());
+        }
+        let policies = Arc::clone(&self.with.policies.borrow());
+        let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
+        let mut transaction = self.with.store.batch().await?;
+        transaction.write(&writes, &calendar, now.wall).await?;
+        transaction.commit().await?;
+        self.presents.written();
+        if let Some(covered) = covered {
+            self.coverage.written(covered, now);
         }
         Ok(())
     }
 
-    async fn put_stretch(&mut self, stretch: Stretch, business: BusinessId, now: Now) -> Result<(), StoreError> {
-        let heard = Heard { from: stretch.from.wall, to: now.wall.max(stretch.from.wall) };
-        self.with.store.put_heard(stretch.id, business, heard).await?;
-        match self.heard.back_mut().filter(|(id, _)| *id == stretch.id) {
-            Some((_, known)) => *known = heard,
-            None => self.heard.push_back((stretch.id, heard)),
-        }
-        let oldest = now.wall.minus(HEARD_KEPT);
-        while self.heard.len() > STRETCHES || self.heard.front().is_some_and(|(_, heard)| heard.to < oldest) {
-            self.heard.pop_front();
-        }
-        Ok(())
-    }
-
-    /// When we could hear. What the captures hear while the database refuses what we write does not count before it is
-    /// written.
-    fn heard_times(&self, now: Now) -> HeardTimes {
-        let written = self.heard.iter().map(|(_, heard)| (heard.from, heard.to));
-        let going_on = self.stretch.filter(|stretch| self.refused_since.is_none() && self.is_unbroken(stretch, now));
-        HeardTimes::new(written.chain(going_on.map(|stretch| (stretch.from.wall, now.wall))))
-    }
-
-    fn is_unbroken(&self, stretch: &Stretch, now: Now) -> bool {
-        let heard = self.with.hearing.heard(now.boot).saturating_sub(stretch.heard_from);
-        let passed = now.boot.since(stretch.from.boot);
-        passed.saturating_sub(heard) < STEP && now.wall.since(stretch.from.wall).abs_diff(passed) < STEP
-    }
-
-    /// The database takes what we write. What the captures heard while it did not could not be written, so nobody's
-    /// silence in that time is known.
+    /// The database takes what we write.
     fn taken(&mut self) {
         self.with.health.clear(ConditionKind::DatabaseUnavailable, "");
-        if let Some(before) = self.refused_since.take() {
-            let heard = self.with.hearing.heard(self.with.clock.now().boot);
-            self.memory.forgive(heard.saturating_sub(before));
-            self.stretch = None;
-        }
-    }
-
-    /// A reload may have moved the cut-off.
-    fn watch_book(&mut self, now: Now) {
-        if self.with.book.has_changed().unwrap_or(false) {
-            let calendar = self.with.book.borrow_and_update().rules().calendar;
-            self.memory.reset_cut_offs(|from| calendar.pass_day(from).end, now);
-        }
+        self.coverage.taken();
     }
 
     /// The time that open check-ins are written in: the one in force, until a step that it took is taken over from the
@@ -691,7 +942,7 @@ impl Pipeline {
     async fn watch_clock(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.with.clock.now();
         if let Some(by) = self.clock_was.and_then(|was| stepped(was, now)) {
-            patiently!(self, deadline, self.move_visits(by));
+            self.move_people(by, deadline).await?;
             let detail =
                 format!("the wall clock was stepped by {} seconds; open check-ins were moved with it", by / 1000);
             self.with.health.raise(ConditionKind::ClockStepped, "", detail);
@@ -712,32 +963,33 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Moves the open check-ins by so many milliseconds, and sets their cut-offs anew.
+    /// Moves the open check-ins by so many milliseconds, with the facts that our clock wrote of them.
     ///
     /// At the first synchronisation after the machine's start, those that were open before it keep their times: another,
     /// right clock may have written them.
-    async fn move_visits(&mut self, by: i64) -> Result<(), StoreError> {
+    async fn move_people(&mut self, by: i64, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.with.clock.now();
         let first = now.boot < BootTime::from_duration(FIRST_SYNC);
-        let book = Arc::clone(&self.with.book.borrow());
-        let calendar = book.rules().calendar;
-        let moving = self.memory.stamped_before_step(by, first, now);
-        let coworkers: BTreeMap<CoworkerId, WallTime> = moving.values().map(|&coworker| (coworker, now.wall)).collect();
-        let mut transaction = self.with.store.batch().await?;
-        let only_open = WallTime::from_millis(i64::MAX);
-        let standings = transaction.standings(&coworkers, book.site.business, only_open).await?;
-        let open = standings.values().filter_map(engine::Standing::open);
-        let moved: Vec<engine::Visit> =
-            open.filter(|visit| moving.contains_key(&visit.unique_id)).map(|visit| visit.moved(by)).collect();
-        let changes = Changes { changed: moved.iter().collect(), ..Changes::default() };
-        transaction.put_visits(&changes, &calendar, now.wall).await?;
-        let stale = moved.iter().map(|visit| (visit.coworker, visit.from.moved(-by).min(visit.from)));
-        transaction.spoil(&stale.collect(), book.site.business).await?;
-        transaction.commit().await?;
-        self.memory.step(&moving, by, |from| calendar.pass_day(from).end, now);
+        let moving = self.presents.stamped_before_step(by, first, now);
+        // From here on the new time is in force, and what is folded is folded up to it.
+        self.clock_was = Some(now);
+        self.coverage.step(by);
+        let step = Step { by, wrong_from: now.wall.minus(CONFIRMED_AFTER) };
+        let mut people: BTreeSet<Subject> = moving.clone();
+        if by < 0 {
+            people.extend(patiently!(
+                self,
+                deadline,
+                self.with.store.people_ahead(self.with.business, step.wrong_from, PEOPLE)
+            ));
+        }
+        let people: Vec<Subject> = people.into_iter().collect();
+        for portion in people.chunks(TIMERS) {
+            self.look_at(&portion.iter().copied().collect(), Some((step, &moving)), deadline).await?;
+        }
         tracing::warn!(
             seconds = by / 1000,
-            moved = moved.len(),
+            moved = moving.len(),
             "the wall clock was stepped; open check-ins moved with it"
         );
         Ok(())
@@ -747,17 +999,16 @@ impl Pipeline {
     /// is unavailable.
     async fn again(
         &mut self,
-        patience: &mut Patience,
+        backoff: &mut Backoff,
         error: StoreError,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         self.with.metrics.commit_failed();
-        let heard = self.with.hearing.heard(self.with.clock.now().boot);
-        self.refused_since.get_or_insert(heard);
+        self.coverage.refused();
         self.with.alive.send_replace(Some(self.with.clock.now().boot));
         match error {
-            StoreError::Conflict if patience.conflicts < CONFLICTS => {
-                patience.conflicts += 1;
+            StoreError::Conflict if backoff.conflicts < CONFLICTS => {
+                backoff.conflicts += 1;
                 return Ok(());
             }
             StoreError::Conflict => {
@@ -779,88 +1030,69 @@ impl Pipeline {
         }
         tokio::select! {
             () = deadline.cancelled() => return Err(PipelineError::GaveUp),
-            () = time::sleep(random::jittered(patience.pause)) => {}
+            () = time::sleep(random::jittered(backoff.pause)) => {}
         }
-        patience.pause = (patience.pause * 2).min(LONGEST_PAUSE);
+        backoff.pause = (backoff.pause * 2).min(LONGEST_PAUSE);
         Ok(())
     }
 }
 
 /// How often one piece of work was tried.
 #[derive(Debug)]
-struct Patience {
+struct Backoff {
     pause: Duration,
     conflicts: u32,
 }
 
-impl Patience {
+impl Backoff {
     fn new() -> Self {
         Self { pause: FIRST_PAUSE, conflicts: 0 }
     }
 }
 
-/// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
-/// machine has the time that it had.
-fn stepped(was: Now, now: Now) -> Option<i64> {
-    if was.boot.is_earlier() {
-        return None;
+/// Strange devices of a batch.
+#[derive(Debug, Default)]
+struct StrangeDevices {
+    records: Vec<(FailureRecord, DecidedFact)>,
+    /// Of devices that have their record, or get none.
+    skipped: u64,
+    /// Of those, the ones that get none because there are too many.
+    left_out: u64,
+}
+
+/// The days from one to another; where a step of the clock lies between them, those about each.
+pub(crate) fn days_of(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> {
+    const ABOUT: i64 = 12;
+    let (near, far) = ((from.0 + ABOUT).min(to.0), (to.0 - ABOUT).max(from.0));
+    (from.0..=near).chain(far.max(near + 1)..=to.0).map(LogDay)
+}
+
+async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {
+    if !people.is_empty() {
+        let more = transaction.load(people, &[]).await?;
+        loaded.standings.extend(more.standings);
+        loaded.pending.extend(more.pending);
     }
-    let expected = was.wall.plus(now.boot.since(was.boot));
-    (now.wall.distance(expected) > STEP).then(|| now.wall.millis().saturating_sub(expected.millis()))
+    Ok(())
 }
 
-/// A message that arrived before a step, or before the clock was set, gets the time that it would have now.
-fn retime(delivery: &mut Delivery, now: Now) {
-    let Content::Sightings(sightings) = &mut delivery.content else { return };
-    for sighting in sightings {
-        let Some(by) = stepped(sighting.arrived, now) else { continue };
-        sighting.arrived.wall = sighting.arrived.wall.moved(by);
-        match sighting.time_quality {
-            TimeQuality::Arrival => sighting.event_at = sighting.event_at.moved(by),
-            TimeQuality::Device | TimeQuality::Corrected => {}
-        }
+/// The passes that more than one of these people may use.
+pub(crate) fn shared_passes(
+    group: &BTreeSet<Subject>,
+    directory: &crate::directory::Directory,
+) -> BTreeSet<uuid::Uuid> {
+    if group.len() < 2 {
+        return BTreeSet::new();
     }
+    let people = group.iter().filter_map(|subject| subject.as_coworker());
+    people.flat_map(|coworker: CoworkerId| directory.own_passes(coworker)).map(|held| held.guid).collect()
 }
 
-/// The same for what a capture heard; and what it merged across a step is put in order.
-fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
-    let by = stepped(presence.arrived, now).unwrap_or(0);
-    let last = presence.last_at.min(presence.arrived.wall);
-    presence.last_at = last.moved(by);
-    presence.last_strong_at = presence.last_strong_at.map(|at| at.min(last).moved(by));
-    let first = if presence.first_at < EARLIEST && last >= EARLIEST { last } else { presence.first_at.min(last) };
-    presence.first_at = first.moved(by);
-    let since = if presence.since < EARLIEST && first >= EARLIEST { first } else { presence.since.min(first) };
-    presence.since = since.moved(by);
-    presence.arrived.wall = presence.arrived.wall.moved(by);
-    presence
+/// A business's pass days and wall clock at an instant; of one that is not known any more, UTC.
+pub(crate) fn calendar_of(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> Calendar {
+    let utc = Calendar { zone: chrono_tz::Tz::UTC, cut_off: chrono::NaiveTime::MIN };
+    policies.at(business, at).map_or(utc, |policy| policy.calendar())
 }
 
-fn usage_query<'a>(
-    directory: &'a Directory,
-    book: &'a Rulebook,
-    calendar: &'a Calendar,
-    people: &'a BTreeMap<CoworkerId, WallTime>,
-) -> UsageQuery<'a> {
-    let policy = &book.site.passes;
-    UsageQuery { directory, policy, calendar, business: book.site.business, people }
-}
-
-/// The visits that an event can concern: those of its pass day, and one that ended so shortly before that its phone may
-/// still linger.
-fn look_back(oldest: WallTime, book: &Rulebook) -> WallTime {
-    book.rules().calendar.pass_day(oldest).start.minus(Duration::from_hours(24))
-}
-
-#[cfg(test)]
-mod again;
-#[cfg(test)]
-mod constant_work;
-#[cfg(test)]
-mod late;
-#[cfg(test)]
-mod order;
-#[cfg(test)]
-mod passes;
 #[cfg(test)]
 mod tests;

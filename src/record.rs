@@ -43,7 +43,7 @@ id!(/// A failed check-in, numbered by the database.
     FailedCheckinId);
 
 /// How a check-in was created (`eCheckinSource` of the platform; the numbers are part of the API).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum CheckinSource {
     /// 0.
     None,

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
+    policy::HISTORY,
     record::BusinessId,
     settings::Retention,
     store::{Expired, Store},
@@ -14,20 +15,19 @@ use crate::{
 /// How often it looks. Retention is counted in days, so an hour late is nothing.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// Heard stretches are asked for only as far back as the oldest open check-in, which a cut-off ends within a day.
-const HEARD: Duration = Duration::from_hours(72);
-
 /// The pause between two portions, so that a large clean-up never holds up a batch for longer than one of them.
 const BETWEEN: Duration = Duration::from_millis(50);
 
 /// Deletes this business's expired rows until it is stopped. A database that is away is tried again an hour later.
 pub async fn run(business: BusinessId, retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
     let policy = [
-        (Expired::Sightings, retention.sightings),
+        // What may still be folded again is kept, whatever the settings say.
+        (Expired::Facts, retention.sightings.map(|keep| keep.max(HISTORY))),
+        (Expired::Checkpoints, Some(HISTORY)),
         (Expired::Checkins, retention.checkins),
         (Expired::FailedCheckins, retention.failed_checkins),
         (Expired::UnrecognisedDevices, retention.unrecognised),
-        (Expired::Heard, Some(HEARD)),
+        (Expired::Coverage, Some(HISTORY)),
     ];
     loop {
         for (what, keep) in policy {

@@ -19,6 +19,7 @@ use std::{
 use chrono::NaiveTime;
 use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     engine::passes::PassPolicy,
@@ -335,7 +336,7 @@ pub enum Database {
 }
 
 /// `[site]`: the business that this gateway stands in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// `business`.
     pub business: BusinessId,
@@ -368,7 +369,7 @@ pub struct Site {
 }
 
 /// `network_opens`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkOpens {
     /// The network may open check-ins.
     Always,
@@ -379,7 +380,7 @@ pub enum NetworkOpens {
 }
 
 /// `unrecognised_devices`: for which unknown addresses a failed check-in is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnrecognisedDevices {
     /// All.
     All,
@@ -414,7 +415,7 @@ pub struct Tls {
 }
 
 /// `[[door]]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
     /// `match`: the source's door key; `*` stands for any text.
     pub pattern: String,
@@ -442,7 +443,7 @@ impl Door {
 }
 
 /// What a door's grant means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DoorAction {
     /// Opens, or refreshes.
     CheckIn,
@@ -554,6 +555,27 @@ pub struct Retention {
     pub failed_checkins: Option<Duration>,
     /// `unrecognised`: failed check-ins of unknown devices; then the address is erased.
     pub unrecognised: Option<Duration>,
+}
+
+/// A site in London for tests, with the defaults.
+#[cfg(test)]
+pub(crate) fn test_site() -> Site {
+    Site {
+        business: BusinessId(1),
+        name: "Hub One".to_owned(),
+        time_zone: Tz::Europe__London,
+        cut_off: NaiveTime::MIN,
+        idle_limit: Duration::from_mins(45),
+        record_every_visit: false,
+        minimum_dwell: Duration::ZERO,
+        linger: Duration::from_mins(10),
+        network_opens: NetworkOpens::Always,
+        unrecognised_devices: UnrecognisedDevices::All,
+        network_checkins: true,
+        debounce: Duration::from_secs(5),
+        toggle_minimum_stay: Duration::from_secs(60),
+        passes: PassPolicy::default(),
+    }
 }
 
 #[cfg(test)]

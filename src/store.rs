@@ -4,24 +4,28 @@
 //! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
 
 mod batch;
+mod facts;
+mod policies;
+mod locks;
 mod access;
+mod adopt;
 mod checkins;
 mod directory;
-mod passes;
 mod leases;
 mod retention;
 mod safety;
-mod sightings;
 mod spool;
 mod sql;
 
 pub use access::TokenPair;
-pub(crate) use batch::{Batch, Changes, Heard, Known, Log, LogLine, NewFailure, Past, TIMER};
+pub(crate) use adopt::{OldCharge, OldLine, OldRecords, OldRefusal, OldVisit};
+pub(crate) use batch::{
+    Batch, ChangedVisit, Covered, DecidedFact, KnownRecords, KnownVisit, Loaded, NewStanding, Pending, Standing, Writes,
+};
 pub use directory::Stored;
-pub(crate) use passes::{NewCharge, UsageQuery};
+pub use facts::LoggedFact;
 pub use retention::Expired;
 pub use safety::BackupError;
-pub use sightings::LoggedSighting;
 pub(crate) use spool::{SpoolFile, Spooled};
 pub use sql::StoreError;
 

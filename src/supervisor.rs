@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_tokio::Signals;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::{self, JoinError, JoinSet},
     time,
 };
@@ -26,14 +26,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, ApiState, Ready},
     clock::{BootTime, Clock},
-    directory::Directory,
+    directory::{Directory, history::DirectoryHistory},
     disk::{self, DiskFigures},
     engine::decision::Reason,
     health::{ConditionKind, Health},
     lease::Lease,
     metrics::{self, Metrics},
-    pipeline::{self, Inlets, Pipeline, Rulebook},
-    random, retention,
+    pipeline::{self, Inputs, Pipeline},
+    policy::{PolicyHistory, SitePolicy},
+    random,
+    record::BusinessId,
+    retention,
     settings::{self, Settings},
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
@@ -194,7 +197,10 @@ pub struct Supervisor {
     /// Ends everything that neither takes in nor decides.
     rest: CancellationToken,
     deadline: CancellationToken,
-    book: Option<watch::Sender<Arc<Rulebook>>>,
+    /// What sites decide by; a reload adds to it.
+    policies: Option<watch::Sender<Arc<PolicyHistory>>>,
+    /// Where policies are written down; none before the database answers.
+    records: Option<Store>,
     counters: Arc<MqttCounters>,
     /// Outlives a reload, as the broker's half of the session does.
     recollection: Recollection,
@@ -231,7 +237,8 @@ impl Supervisor {
             drain: CancellationToken::new(),
             rest: CancellationToken::new(),
             deadline: CancellationToken::new(),
-            book: None,
+            policies: None,
+            records: None,
             counters: Arc::default(),
             recollection: Recollection::default(),
             going: BTreeMap::new(),
@@ -297,16 +304,22 @@ impl Supervisor {
         self.patiently(ConditionKind::DatabaseUnavailable, "the database", open, signals, stop).await
     }
 
-    /// Reads who is who, however long it takes; none when it was told to stop meanwhile.
-    async fn load_directory(
+    /// Reads who is who, and writes down what the site decides by, however long it takes; none when it was told to stop meanwhile.
+    async fn load_basis(
         &mut self,
         store: &Store,
         signals: &mut Signals,
         stop: &CancellationToken,
-    ) -> anyhow::Result<Option<Arc<Directory>>> {
-        let load = async || store.load_directory().await.map(Arc::new);
+        own: &SitePolicy,
+    ) -> anyhow::Result<Option<Basis>> {
+        let (clock, business) = (self.clock.clone(), own.site.business);
+        let load = async || {
+            let policies = Arc::new(store.policies(own, clock.now().wall).await?);
+            let directories = Arc::new(store.load_directories().await?);
+            Ok(Basis { business, policies, directories })
+        };
         let loaded = self.patiently(ConditionKind::DatabaseUnavailable, "the database", load, signals, stop).await;
-        loaded.context("the directory cannot be loaded")
+        loaded.context("the directory and the settings of before cannot be loaded")
     }
 
     /// The same for the spool.
@@ -390,29 +403,27 @@ impl Supervisor {
     ) -> anyhow::Result<()> {
         let place = self.start_api(store).await?;
         let (alive, alive_reader) = watch::channel(None);
-        let book = self.settings.site.clone().map(|site| Rulebook {
-            site,
-            doors: self.settings.doors.clone(),
-            log_kept: self.settings.retention.sightings,
-        });
-        match (book, self.settings.lease.clone()) {
-            (Some(book), Some(settings)) => {
+        let doors = self.settings.doors.clone();
+        let own = self.settings.site.clone().map(|site| SitePolicy { site, doors });
+        self.records = Some(store.clone());
+        match (own, self.settings.lease.clone()) {
+            (Some(own), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut ground.captures))?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
                 let (clock, health) = (self.clock.clone(), self.health.clone());
-                let lease = Lease::new(store.clone(), book.site.business, settings.holder, clock, health);
-                let leased = store.fenced(book.site.business, lease.instance());
-                if !self.stand_by(Arc::new(lease), &book, &mut ground, store, signals, stop).await? {
+                let lease = Lease::new(store.clone(), own.site.business, settings.holder, clock, health);
+                let leased = store.fenced(own.site.business, lease.instance());
+                if !self.stand_by(Arc::new(lease), &own, &mut ground, store, signals, stop).await? {
                     return Ok(());
                 }
-                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(()) };
-                self.start_site(ground, &leased, directory, book, alive)?;
+                let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
+                self.start_site(ground, &leased, basis, alive)?;
             }
-            (Some(book), None) => {
-                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(()) };
-                self.start_site(ground, store, directory, book, alive)?;
+            (Some(own), None) => {
+                let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
+                self.start_site(ground, store, basis, alive)?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
@@ -431,7 +442,7 @@ impl Supervisor {
     async fn stand_by(
         &mut self,
         lease: Arc<Lease>,
-        book: &Rulebook,
+        own: &SitePolicy,
         ground: &mut Groundwork,
         store: &Store,
         signals: &mut Signals,
@@ -443,8 +454,8 @@ impl Supervisor {
             if left.is_empty() {
                 spool = Some(left);
             } else {
-                let Some(directory) = self.load_directory(store, signals, stop).await? else { return Ok(false) };
-                let handing_over = Box::pin(self.hand_over(left, directory, book.clone(), store.clone()));
+                let Some(basis) = self.load_basis(store, signals, stop, own).await? else { return Ok(false) };
+                let handing_over = Box::pin(self.hand_over(left, basis, store.clone()));
                 if !unless_stopped(handing_over, signals, stop).await? {
                     return Ok(false);
                 }
@@ -485,8 +496,7 @@ impl Supervisor {
     fn hand_over(
         &self,
         spool: Spool,
-        directory: Arc<Directory>,
-        book: Rulebook,
+        basis: Basis,
         store: Store,
     ) -> impl Future<Output = anyhow::Result<()>> + 'static {
         let (output, deliveries) = mpsc::channel(DELIVERIES);
@@ -495,24 +505,42 @@ impl Supervisor {
         let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         async move {
-            let (_imports, directory) = watch::channel(directory);
-            let (_reloads, book) = watch::channel(Arc::new(book));
-            let pipeline = Pipeline::new(pipeline::Surroundings {
+            let (imports, directories) = watch::channel(basis.directories);
+            let (reloads, policies) = watch::channel(basis.policies);
+            let stale = Arc::new(Notify::new());
+            let stop = CancellationToken::new();
+            let watcher = Watcher {
+                store: store.clone(),
+                directories: imports,
+                policies: reloads,
+                known_macs: watch::channel(KnownMacs::default()).0,
+                health: health.clone(),
+                clock: clock.clone(),
+                stale: Arc::clone(&stale),
+            };
+            let watching = watcher.run(stop.clone());
+            let pipeline = Pipeline::new(pipeline::Context {
                 hearing: Hearing::new(clock.passing_in(LONGEST_GAP)),
                 alive: watch::channel(None).0,
+                business: basis.business,
+                stale: Some(stale),
                 clock,
                 store,
-                book,
-                directory,
+                policies,
+                directories,
                 health,
                 metrics,
             });
-            let inlets = Inlets { deliveries, presences };
-            let deciding = pipeline.run(inlets, CancellationToken::new(), CancellationToken::new());
-            let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
-            spooled?;
-            decided?;
-            Ok(())
+            let inputs = Inputs { deliveries, presences };
+            let deciding = pipeline.run(inputs, CancellationToken::new(), CancellationToken::new());
+            let working = async {
+                let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
+                stop.cancel();
+                spooled?;
+                decided?;
+                Ok(())
+            };
+            tokio::join!(watching, working).1
         }
     }
 
@@ -555,52 +583,57 @@ impl Supervisor {
         &mut self,
         ground: Groundwork,
         store: &Store,
-        directory: Arc<Directory>,
-        book: Rulebook,
+        basis: Basis,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
         self.start_watch_over_disk();
-        let (business, policy) = (book.site.business, self.settings.retention.clone());
+        let Basis { business, policies, directories } = basis;
+        let policy = self.settings.retention.clone();
         let (rows, clock, stop) = (store.clone(), self.clock.clone(), self.rest.clone());
         self.spawn(Part::Retention, async move {
             retention::run(business, policy, rows, clock, stop).await;
             Ok(())
         });
-        tracing::info!(coworkers = directory.coworkers(), "directory loaded");
-        ground.known.send_replace(known(&directory));
-        let (directory_sender, directory) = watch::channel(directory);
-        let (book_sender, book) = watch::channel(Arc::new(book));
+        tracing::info!(coworkers = directories.latest().coworkers(), "directory loaded");
+        ground.known.send_replace(known(directories.latest()));
+        let (imports, directories) = watch::channel(directories);
+        let (reloads, policies) = watch::channel(policies);
+        let stale = Arc::new(Notify::new());
         let deliveries = self.deliveries_of_pipeline();
-        let pipeline = Pipeline::new(pipeline::Surroundings {
+        let pipeline = Pipeline::new(pipeline::Context {
             clock: self.clock.clone(),
             store: store.clone(),
-            book,
-            directory,
+            business,
+            policies,
+            directories,
+            stale: Some(Arc::clone(&stale)),
             hearing: ground.hearing.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             alive,
         });
-        let inlets = Inlets { deliveries, presences: ground.presences };
+        let inputs = Inputs { deliveries, presences: ground.presences };
         let (drain, deadline) = (self.drain.clone(), self.deadline.clone());
         self.spawn(
             Part::Pipeline,
-            async move { pipeline.run(inlets, drain, deadline).await.map_err(anyhow::Error::from) },
+            async move { pipeline.run(inputs, drain, deadline).await.map_err(anyhow::Error::from) },
         );
-        let watcher = watch_directory(
-            store.clone(),
-            directory_sender,
-            ground.known,
-            self.health.clone(),
-            self.clock.clone(),
-            self.rest.clone(),
-        );
+        let watcher = Watcher {
+            store: store.clone(),
+            directories: imports,
+            policies: reloads.clone(),
+            known_macs: ground.known,
+            health: self.health.clone(),
+            clock: self.clock.clone(),
+            stale,
+        };
+        let rest = self.rest.clone();
         self.spawn(Part::Directory, async move {
-            watcher.await;
+            watcher.run(rest).await;
             Ok(())
         });
         self.start_captures(ground.captures)?;
-        self.book = Some(book_sender);
+        self.policies = Some(reloads);
         if self.session.is_none() {
             self.start_session();
         }
@@ -770,14 +803,21 @@ impl Supervisor {
             let detail = format!("{} changed; that takes effect with a restart of checkind", restart.join(", "));
             self.health.raise(ConditionKind::SettingsRefused, "", detail);
         }
-        if let (Some(book), Some(site)) = (&self.book, &new.site)
+        if let (Some(policies), Some(store), Some(site)) = (&self.policies, &self.records, &new.site)
             && !restart.contains(&"site.business")
         {
-            book.send_replace(Arc::new(Rulebook {
-                site: site.clone(),
-                doors: new.doors.clone(),
-                log_kept: new.retention.sightings,
-            }));
+            let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
+            match store.policies(&own, self.clock.now().wall).await {
+                Ok(known) => {
+                    policies.send_replace(Arc::new(known));
+                }
+                Err(error) => {
+                    let detail =
+                        format!("the changed settings could not be written down ({error}); the old ones stay in force");
+                    self.health.raise(ConditionKind::SettingsRefused, "", detail);
+                    return;
+                }
+            }
         }
         let old = std::mem::replace(&mut self.settings, new);
         if restart.contains(&"site.business") {
@@ -882,12 +922,13 @@ impl Supervisor {
         });
         let mut stage = 0;
         loop {
-            // Captures hand over what they have merged before the pipeline is told to drain.
-            if stage == 0 && !self.is_going(Part::Capture) {
+            let taken_in = taken.is_cancelled() || !self.is_going(Part::Spool);
+            // Captures hand over what they have merged, and the spool what the session has left in it, before the pipeline is
+            // told to drain: another gateway may take over the site, and would not have what stays in the spool.
+            if stage == 0 && !self.is_going(Part::Capture) && taken_in {
                 self.drain.cancel();
                 stage = 1;
             }
-            let taken_in = taken.is_cancelled() || !self.is_going(Part::Spool);
             if stage == 1 && !self.is_going(Part::Pipeline) && taken_in {
                 if let Some(session) = &self.session {
                     session.drained.cancel();
@@ -902,7 +943,7 @@ impl Supervisor {
                         std::process::exit(1);
                     }
                 }
-                () = taken.cancelled(), if stage == 1 && !taken.is_cancelled() => {}
+                () = taken.cancelled(), if !taken.is_cancelled() => {}
                 ended = self.next_end() => match ended {
                     None => return,
                     Some((_, Ok(()))) => {}
@@ -948,42 +989,66 @@ fn known(directory: &Directory) -> KnownMacs {
     Arc::new(directory.known_macs().collect())
 }
 
-/// A reconciler: whenever the directory's version is another than ours, loads it and publishes the snapshot. While it
-/// cannot be read the last snapshot stays in force, so that a half-failed import checks nobody out.
-async fn watch_directory(
+/// What a pipeline decides by.
+#[derive(Debug)]
+struct Basis {
+    business: BusinessId,
+    policies: Arc<PolicyHistory>,
+    directories: Arc<DirectoryHistory>,
+}
+
+/// A reconciler: whenever the directory or anybody's settings have another version than ours, loads and publishes them. While
+/// they cannot be read the last ones stay in force, so that a half-failed import checks nobody out.
+#[derive(Debug)]
+struct Watcher {
     store: Store,
-    directory: watch::Sender<Arc<Directory>>,
+    directories: watch::Sender<Arc<DirectoryHistory>>,
+    policies: watch::Sender<Arc<PolicyHistory>>,
     known_macs: watch::Sender<KnownMacs>,
     health: Health,
     clock: Clock,
-    stop: CancellationToken,
-) {
-    while stop
-        .run_until_cancelled(time::sleep(clock.real(DIRECTORY_EVERY).max(Duration::from_millis(100))))
-        .await
-        .is_some()
-    {
-        let ours = directory.borrow().version;
-        let newer = async {
-            if store.directory_version().await? == ours {
-                return Ok(None);
+    /// The pipeline has seen a newer version.
+    stale: Arc<Notify>,
+}
+
+impl Watcher {
+    async fn run(self, stop: CancellationToken) {
+        loop {
+            let pause = self.clock.real(DIRECTORY_EVERY).max(Duration::from_millis(100));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.stale.notified() => {}
+                () = time::sleep(pause) => {}
             }
-            store.load_directory().await.map(Some)
-        };
-        match newer.await {
-            Ok(None) => {}
-            Ok(Some(newer)) => {
-                tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
-                known_macs.send_replace(known(&newer));
-                directory.send_replace(Arc::new(newer));
-            }
-            Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                health.raise(ConditionKind::DirectoryStale, "", format!("{error}; the last one stays in force"));
-                continue;
+            match self.look().await {
+                Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    self.health.raise(
+                        ConditionKind::DirectoryStale,
+                        "",
+                        format!("{error}; the last one stays in force"),
+                    );
+                }
             }
         }
-        health.clear(ConditionKind::DirectoryStale, "");
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let ours = self.directories.borrow().latest().version;
+        if self.store.directory_version().await? != ours {
+            let newer = Arc::new(self.store.load_directory().await?);
+            let versions = self.store.directory_versions().await?;
+            tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
+            self.known_macs.send_replace(known(&newer));
+            let history = self.directories.borrow().followed_by(newer, &versions);
+            self.directories.send_replace(Arc::new(history));
+        }
+        if self.store.newest_policy().await? != self.policies.borrow().newest {
+            let policies = self.store.read_policies().await?;
+            self.policies.send_replace(Arc::new(policies));
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,15 @@
 //! `checkind admit` as a process: who would be let in, with which pass until when, and why not.
 
-use crate::support::daemon::Home;
+use std::time::Duration;
+
+use checkind::clock::WallTime;
+
+use crate::support::{
+    broker::Broker,
+    daemon::{Home, LIMIT, Way, doors, flat_event, now, site},
+    faketime::WallClock,
+    wait_for,
+};
 
 const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
 
@@ -25,6 +34,12 @@ const PEOPLE: &str = r#"{
         {"Id": 22, "CoworkerId": 14, "TimePassId": 1, "ExpireDate": "2026-01-31"},
         {"Id": 23, "CoworkerId": 15, "TimePassId": 3}
     ]
+}"#;
+
+/// Ada shares what she holds with Gus.
+const TEAM: &str = r#"{
+    "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [11, 16], "ShareTimePasses": true}],
+    "Coworkers": [{"Id": 16, "FullName": "Gus Example", "TariffId": 5}]
 }"#;
 
 fn home() -> Home {
@@ -80,26 +95,51 @@ fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
 
 #[test]
 fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
-    let home = home();
+    let broker = Broker::plain();
+    let configuration = site("") + &doors(broker.port);
+    let home = Home::new(&configuration);
+    home.write("people.json", PEOPLE);
+    home.write("team.json", TEAM);
+    // What is left of a pass is as of the import, so that is made before the visits.
+    let clock = WallClock::off_by(-4 * 3600);
+    for file in ["people.json", "team.json"] {
+        let path = home.path(file);
+        let mut import = home.command(&["import", path.to_str().expect("a path of ours")]);
+        assert!(import.envs(clock.environment()).status().expect("the binary starts").success());
+    }
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
     let ledger = home.ledger();
-    home.ask(&["admit", "11"]);
-    let visit = |id: u32, from: &str, to: &str, seconds: &str| {
-        ledger.execute(&format!(
-            "INSERT INTO checkins (unique_id, coworker_id, business_id, source, from_time, to_time, from_time_local,
-               created_on, updated_on, updated_by, pass_day, seconds, coworker_time_pass_guid, counts_towards_plan_limits)
-             VALUES ('00000000-0000-4000-8000-00000000000{id}', 11, {id}, 2, '{from}', {to}, '', '{from}', '{from}', 'x',
-               '2099-02-02T00:00:00.000Z', {seconds}, '5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21', 1)"
-        ));
+    let tap = |number: u32, way: Way, at: WallTime| {
+        broker.publish("flat/events", flat_event(number, 8_165_538, way, at).as_bytes(), 1);
     };
-    visit(1, "2099-02-02T09:00:00.000Z", "'2099-02-02T10:00:00.000Z'", "3600");
-    let told = asked(&home, "11", "2099-02-04 10:00");
-    assert!(told.contains("\"10 hours\", until 2099-02-04 10:30 when its minutes are used up"), "{told}");
-    visit(2, "2099-02-02T12:00:00.000Z", "NULL", "NULL");
-    let told = asked(&home, "11", "2099-02-02 13:00");
-    assert!(told.contains("refused, pass_in_use: ") && told.contains("since 2099-02-02 12:00"), "{told}");
-    ledger.execute("UPDATE checkins SET business_id = 1 WHERE to_time IS NULL");
-    let told = asked(&home, "11", "2099-02-02 13:00");
-    assert!(told.contains("in already, since 2099-02-02 12:00"), "{told}");
+    let wait_for_row = |rows: &str| {
+        wait_for(rows, LIMIT, || if ledger.count(rows) == 1 { Ok(()) } else { Err(daemon.log()) });
+    };
+    let now = now().minute();
+    let ago = |minutes: u64| now.minus(Duration::from_secs(minutes * 60));
+    let ahead = |minutes: u64| now.plus(Duration::from_secs(minutes * 60)).utc().format("%Y-%m-%d %H:%M");
+    tap(1, Way::In, ago(180));
+    tap(2, Way::Out, ago(120));
+    wait_for_row(&format!("checkins WHERE to_time = '{}'", ago(120)));
+    let asked = |who: &str| asked(&home, who, &now.to_rfc3339_seconds());
+    let of_ninety = |left: u64| format!("\"10 hours\", until {} when its minutes are used up", ahead(left));
+    for who in ["11", "16"] {
+        let told = asked(who);
+        assert!(told.contains(&of_ninety(30)), "{told}");
+    }
+    tap(3, Way::In, ago(1));
+    wait_for_row("checkins WHERE to_time IS NULL");
+    let since = ago(1).utc().format("%Y-%m-%d %H:%M");
+    let told = asked("11");
+    assert!(told.contains(&format!("in already, since {since}")), "{told}");
+    let told = asked("16");
+    assert!(told.contains("refused, pass_in_use: ") && told.contains(&format!("since {since}")), "{told}");
+    daemon.stop();
+    // Whoever comes in elsewhere leaves here, and the pass goes on.
+    home.configure(&configuration.replace("business = 1", "business = 2").replace("Hub One", "Hub Two"));
+    let told = asked("11");
+    assert!(told.contains(&of_ninety(29)), "{told}");
 }
 
 #[test]

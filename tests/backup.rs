@@ -25,22 +25,22 @@ fn a_backup_during_a_stream_of_taps_is_whole_and_a_daemon_starts_on_it() {
     let taps = (0..TAPS).map(|number| flat_event(number, card(1 + number % 20), Way::In, at));
     let (before, after) = std::thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", taps, 1));
-        wait_for("the first taps", LIMIT, || match home.ledger().count("sightings") {
+        wait_for("the first taps", LIMIT, || match home.ledger().facts() {
             0 => Err(daemon.log()),
             _ => Ok(()),
         });
-        let before = home.ledger().count("sightings");
+        let before = home.ledger().facts();
         home.ask(&["backup", copy.to_str().expect("a path of ours")]);
-        (before, home.ledger().count("sightings"))
+        (before, home.ledger().facts())
     });
-    wait_for("all taps", LIMIT, || match home.ledger().count("sightings") {
+    wait_for("all taps", LIMIT, || match home.ledger().facts() {
         now if now == i64::from(TAPS) => Ok(()),
         now => Err(format!("{now}\n{}", daemon.log())),
     });
     assert!(daemon.complaints().is_empty(), "{:?}", daemon.complaints());
     assert_eq!(fs::metadata(&copy).expect("it is there").permissions().mode() & 0o777, 0o600);
     let ledger = Ledger::of(&format!("sqlite:{}", copy.display()));
-    let kept = ledger.count("sightings");
+    let kept = ledger.facts();
     assert!((before..=after).contains(&kept), "{before} to {after}, the copy has {kept}");
     assert_eq!(ledger.texts("PRAGMA integrity_check"), [["ok"]]);
     daemon.stop();
@@ -49,7 +49,7 @@ fn a_backup_during_a_stream_of_taps_is_whole_and_a_daemon_starts_on_it() {
     fs::copy(&copy, restored.path("checkind.db")).expect("copied");
     let mut daemon = restored.start();
     daemon.wait_until_ready();
-    assert_eq!(restored.ledger().count("sightings"), kept);
+    assert_eq!(restored.ledger().facts(), kept);
     daemon.stop();
 }
 

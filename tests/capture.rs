@@ -218,9 +218,9 @@ fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is
     listener.stays_blind_at_no_cost();
     assert_eq!(listener.hearing.heard(listener.clock.now().boot), heard, "a blind capture hears nothing");
     wire.mirror.ip(&["link", "set", "s1", "up"]);
+    listener.wait_until_hearing();
     wire.send(&[arp_request(device(2))]);
     listener.wait_for(device(2));
-    listener.wait_until_hearing();
     assert!(listener.health.conditions().is_empty());
 }
 

@@ -7,6 +7,7 @@ use checkind::clock::WallTime;
 use crate::support::{
     broker::Broker,
     daemon::{BINARY, Daemon, Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    faketime::{library, offset},
     wait_for,
 };
 
@@ -54,11 +55,11 @@ impl Stage {
         self.broker.publish("flat/events", event.as_bytes(), 1);
     }
 
-    fn wait_for_rows(&mut self, rows: i64) {
+    fn wait_for_facts(&mut self, rows: i64) {
         let Self { home, daemon, .. } = self;
-        wait_for(&format!("{rows} sightings"), LIMIT, || {
+        wait_for(&format!("{rows} facts"), LIMIT, || {
             daemon.still_runs();
-            match home.ledger().count("sightings") {
+            match home.ledger().facts() {
                 now if now == rows => Ok(()),
                 now => Err(format!("{now}\n{}", daemon.log())),
             }
@@ -68,28 +69,13 @@ impl Stage {
     /// How many times of the records are outside this span.
     fn absurd(&self, from: WallTime, to: WallTime) -> i64 {
         let span = format!("NOT BETWEEN '{from}' AND '{to}'");
-        [
-            "checkins WHERE from_time",
-            "checkins WHERE last_activity",
-            "checkins WHERE to_time",
-            "sightings WHERE event_at",
-        ]
-        .iter()
-        .map(|column| self.home.ledger().count(&format!("{column} {span}")))
-        .sum()
+        let ledger = self.home.ledger();
+        let times = ["from_time", "last_activity", "to_time"];
+        let records: i64 = times.iter().map(|time| ledger.count(&format!("checkins WHERE {time} {span}"))).sum();
+        let span = format!("NOT BETWEEN {} AND {}", from.millis(), to.millis());
+        let millis = ["facts WHERE at", "standings WHERE last_activity", "presences WHERE last_at"];
+        records + millis.iter().map(|time| ledger.count(&format!("{time} {span}"))).sum::<i64>()
     }
-}
-
-/// An offset in the words of libfaketime.
-fn offset(seconds: i64) -> String {
-    format!("{seconds:+}\n")
-}
-
-fn library() -> String {
-    let folders = fs::read_dir("/usr/lib").expect("a Debian machine").flatten();
-    let mut files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
-    let file = files.find(|file| file.exists()).expect("no libfaketime; install the Debian package faketime");
-    file.to_str().expect("a path").to_owned()
 }
 
 #[test]
@@ -98,7 +84,7 @@ fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
     stage.daemon.wait_until_ready();
     let began = now();
     stage.tap(1, 1, Way::In);
-    stage.wait_for_rows(1);
+    stage.wait_for_facts(1);
     for (number, off, person) in [(2, TEN_DAYS, 2), (3, -TEN_DAYS, 3), (4, TEN_DAYS, 1)] {
         stage.set(off);
         let by = format!("stepped by {off} seconds");
@@ -109,13 +95,13 @@ fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
             if near { Ok(()) } else { Err(format!("{detail}\n{}", stage.daemon.log())) }
         });
         stage.tap(number, person, Way::In);
-        stage.wait_for_rows(number.into());
+        stage.wait_for_facts(number.into());
     }
     let ledger = stage.home.ledger();
     assert_eq!((ledger.count("checkins"), ledger.count("checkins WHERE to_time IS NULL")), (3, 3));
     stage.set(0);
     stage.tap(5, 1, Way::Out);
-    stage.wait_for_rows(5);
+    stage.wait_for_facts(5);
     assert_eq!((ledger.count("checkins"), ledger.count("checkins WHERE to_time IS NULL")), (3, 2));
     assert_eq!(ledger.count("checkins WHERE auto_checkout"), 0);
     assert_eq!(stage.absurd(began, now()), 0, "{:?}", ledger.texts("SELECT from_time, last_activity FROM checkins"));
@@ -133,10 +119,10 @@ fn a_start_in_1970_waits_until_the_clock_is_set_and_then_knows_when_people_came(
     stage.broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
     stage.daemon.wait_for_metric("checkind_mqtt_messages_total", "", 2);
     let received = now();
-    assert_eq!(stage.home.ledger().count("sightings"), 0, "decided without knowing when");
+    assert_eq!(stage.home.ledger().facts(), 0, "decided without knowing when");
     stage.set(0);
     stage.daemon.wait_until_over("clock_not_set");
-    stage.wait_for_rows(2);
+    stage.wait_for_facts(2);
     assert_eq!(stage.home.ledger().count("checkins WHERE to_time IS NULL"), 2);
     let second = std::time::Duration::from_secs(1);
     assert_eq!(

@@ -2,7 +2,7 @@
 //! none. Nothing that was acknowledged is lost, nobody is checked out because of it, and each change of state is one line.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     process::Command,
@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use checkind::clock::{Clock, WallTime};
+use checkind::{
+    clock::{Clock, WallTime},
+    engine::decision::Outcome,
+    fact::Fact,
+};
 use rustix::process::Signal;
 
 use crate::support::{
@@ -61,12 +65,12 @@ fn expected(events: u32) -> (i64, i64) {
 }
 
 /// Waits for so many decisions, as long as there is progress.
-fn wait_for_rows(home: &Home, daemon: &mut Daemon, rows: i64) {
+fn wait_for_facts(home: &Home, daemon: &mut Daemon, rows: i64) {
     let mut seen = -1;
     while seen < rows {
-        seen = wait_for(&format!("more than {seen} of {rows} sightings"), LIMIT, || {
+        seen = wait_for(&format!("more than {seen} of {rows} facts"), LIMIT, || {
             daemon.still_runs();
-            match home.ledger().try_number("SELECT count(*) FROM sightings")? {
+            match home.ledger().try_facts()? {
                 now if now > seen => Ok(now),
                 _ => Err(format!("{}\n{}", daemon.log(), daemon.get("/metrics").body)),
             }
@@ -102,16 +106,16 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
             }
             // Each kill at another point of the slice, and of the batch that is under way: rows are seen when one has
             // just been committed.
-            wait_for_rows(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
+            wait_for_facts(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
             thread::sleep(Duration::from_millis(u64::from(kill * 7 % 31)));
             daemon.kill();
         });
     }
     let mut daemon = home.start();
-    wait_for_rows(home, &mut daemon, i64::from(2 * events));
+    wait_for_facts(home, &mut daemon, i64::from(2 * events));
     // One more of a person of its own: when it is decided, everything before it has been.
     broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
-    wait_for_rows(home, &mut daemon, i64::from(2 * events) + 1);
+    wait_for_facts(home, &mut daemon, i64::from(2 * events) + 1);
     daemon.adds_up();
     check_streams(home, events);
     daemon.stop();
@@ -121,17 +125,20 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
 fn check_streams(home: &Home, events: u32) {
     let ledger = home.ledger();
     let (visits, failures) = expected(events);
-    assert_eq!(ledger.count("sightings"), i64::from(2 * events) + 1, "one decision for each message");
-    let boards = ledger.number("SELECT count(DISTINCT key) FROM sightings WHERE source = 'board'");
-    assert_eq!(boards, i64::from(events));
-    let decisions: BTreeMap<String, i64> = ledger
-        .texts("SELECT decision, CAST(count(*) AS TEXT) FROM sightings GROUP BY decision")
-        .into_iter()
-        .map(|row| (row[0].clone(), row[1].parse().expect("a number")))
-        .collect();
-    assert_eq!(decisions.get("opened"), Some(&(2 * visits + 1)), "{decisions:?}");
-    assert_eq!(decisions.get("failed"), Some(&(2 * failures)), "{decisions:?}");
-    assert_eq!(ledger.count("checkins"), 2 * visits + 1, "{decisions:?}");
+    assert_eq!(ledger.facts(), i64::from(2 * events) + 1, "one decision for each message");
+    let mut of_boards = BTreeSet::new();
+    for (fact, _) in ledger.log() {
+        if let Fact::Door(door) = fact
+            && &*door.source == "board"
+        {
+            of_boards.insert(door.digest);
+        }
+    }
+    assert_eq!(of_boards.len(), events as usize, "each of a board's messages");
+    let outcomes = ledger.outcomes();
+    assert_eq!(outcomes.get(&Outcome::Opened), Some(&(2 * visits + 1)), "{outcomes:?}");
+    assert_eq!(outcomes.get(&Outcome::Failed), Some(&(2 * failures)), "{outcomes:?}");
+    assert_eq!(ledger.count("checkins"), 2 * visits + 1, "{outcomes:?}");
     assert_eq!(ledger.count("failed_checkins"), 2 * failures);
     let doubled = "checkins a JOIN checkins b ON a.coworker_id = b.coworker_id AND a.id < b.id \
                    WHERE a.from_time = b.from_time OR (a.to_time IS NULL AND b.to_time IS NULL) \
@@ -200,7 +207,7 @@ fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64
     }
     daemon.stop();
     assert_eq!(home.ledger().texts("PRAGMA integrity_check"), [["ok"]]);
-    i64::from(cuts * slice) + 1 - home.ledger().count("sightings")
+    i64::from(cuts * slice) + 1 - home.ledger().facts()
 }
 
 #[test]
@@ -233,7 +240,7 @@ fn one_person_in(broker_port: u16, broker: &Broker) -> (Home, Daemon) {
     let mut daemon = home.start();
     daemon.wait_until_ready();
     broker.publish("flat/events", tap(0).as_bytes(), 1);
-    wait_for_rows(&home, &mut daemon, 1);
+    wait_for_facts(&home, &mut daemon, 1);
     (home, daemon)
 }
 
@@ -242,10 +249,10 @@ fn tap(number: u32) -> String {
     flat_event(number, card(1 + number % PEOPLE), Way::In, now())
 }
 
-/// Nobody has been checked out, each of these many messages is one row, and each was acknowledged.
+/// Nobody has been checked out, each of these many messages is one fact, and each was acknowledged.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
-    wait_for_rows(home, daemon, i64::from(messages));
-    assert_eq!(home.ledger().count("sightings"), i64::from(messages));
+    wait_for_facts(home, daemon, i64::from(messages));
+    assert_eq!(home.ledger().facts(), i64::from(messages));
     assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
     assert_eq!(home.ledger().count("checkins"), i64::from(messages.min(PEOPLE)));
     daemon.adds_up();
@@ -291,7 +298,7 @@ fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
     let (home, mut daemon) = one_person_in(broker.port, &broker);
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", (1..2000).map(tap), 1));
-        wait_for_rows(&home, &mut daemon, 2);
+        wait_for_facts(&home, &mut daemon, 2);
         broker.signal(Signal::STOP);
         // Not a wait for a state: this is how long the broker hangs.
         thread::sleep(Duration::from_secs(3));
@@ -362,7 +369,7 @@ fn a_reset_connection_in_the_middle_of_a_stream_loses_nothing() {
     let (home, mut daemon) = one_person_in(road.port, &broker);
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", (1..4000).map(tap), 1));
-        wait_for_rows(&home, &mut daemon, 2);
+        wait_for_facts(&home, &mut daemon, 2);
         road.reset();
         daemon.wait_for_line("condition=\"broker_unavailable\"");
     });
@@ -399,7 +406,7 @@ fn one_person_in_on(disk: &Disk, broker: &Broker) -> (Home, Daemon) {
     let mut daemon = home.start_by(&[BINARY], &disk.environment());
     daemon.wait_until_ready();
     broker.publish("flat/events", tap(0).as_bytes(), 1);
-    wait_for_rows(&home, &mut daemon, 1);
+    wait_for_facts(&home, &mut daemon, 1);
     (home, daemon)
 }
 
@@ -410,7 +417,7 @@ fn a_disk_that_cannot_sync_acknowledges_nothing_and_everything_arrives_once_it_c
     let broker = Broker::plain();
     let (home, mut daemon) = one_person_in_on(&disk, &broker);
     broker.publish_lines("flat/events", (1..1000).map(tap), 1);
-    wait_for_rows(&home, &mut daemon, 1000);
+    wait_for_facts(&home, &mut daemon, 1000);
     daemon.adds_up();
     disk.is("fail");
     broker.publish_lines("flat/events", (1000..3000).map(tap), 1);
@@ -465,7 +472,7 @@ fn a_disk_that_hangs_in_the_middle_of_a_burst_costs_no_connection() {
     let (home, mut daemon) = one_person_in_on(&disk, &broker);
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", (1..BURST).map(tap), 1));
-        wait_for_rows(&home, &mut daemon, 5000);
+        wait_for_facts(&home, &mut daemon, 5000);
         disk.is("hang");
     });
     wait_for("the broker's time to give us up", LIMIT, || {
@@ -501,7 +508,7 @@ fn a_locked_database_holds_the_doors_up_and_loses_nothing() {
     wait_for("eight seconds", LIMIT, || {
         if clock.now().boot.since(locked) >= Duration::from_secs(8) { Ok(()) } else { Err(String::new()) }
     });
-    assert_eq!(home.ledger().count("sightings"), 1);
+    assert_eq!(home.ledger().facts(), 1);
     drop(lock);
     daemon.wait_until_ready();
     intact(&home, &mut daemon, 200);
@@ -536,7 +543,7 @@ fn a_database_server_that_crashes_in_mid_stream_loses_nothing() {
     daemon.wait_until_ready();
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", (0..4000).map(tap), 1));
-        wait_for_rows(&home, &mut daemon, 1);
+        wait_for_facts(&home, &mut daemon, 1);
         server.crash();
         // Not only asked for by whoever reads `/readyz`: the pipeline has noticed.
         daemon.wait_for_line("condition=\"database_unavailable\"");
@@ -570,7 +577,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     };
     let rows = || -> u64 {
         let query = "import sqlite3, sys; print(sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True)\
-                     .execute('SELECT count(*) FROM sightings').fetchone()[0])";
+                     .execute('SELECT count(*) FROM facts').fetchone()[0])";
         inside(&["python3", "-c", query, &format!("{place}/checkind.db")]).trim().parse().expect("a number")
     };
     broker.publish_lines("flat/events", (0..TAPS).map(tap), 1);
@@ -623,7 +630,7 @@ fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
     broker.publish_lines("flat/events", (1..=10).map(tap), 1);
     wait_for("the good ten", LIMIT, || {
         daemon.still_runs();
-        match home.ledger().count("sightings WHERE decision = 'opened'") {
+        match home.ledger().facts_with(Outcome::Opened) {
             11 => Ok(()),
             now => Err(format!("{now}\n{}", daemon.log())),
         }
@@ -636,7 +643,7 @@ fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
     let log = daemon.log();
     assert_eq!(daemon.lines("a message was not understood").len(), 25, "{log}");
     assert!(!log.contains("4711"), "samples are masked: {log}");
-    assert_eq!(home.ledger().count("sightings WHERE decision = 'rejected'"), 25);
+    assert_eq!(home.ledger().facts_with(Outcome::Rejected), 25);
     assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0);
     assert_eq!(daemon.changes_of("broker_unavailable"), (0, 0), "{log}");
     daemon.stop();
@@ -660,7 +667,7 @@ fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
     let mut daemon = home.start();
     daemon.wait_until_ready();
     broker.publish("flat/events", tap(6).as_bytes(), 1);
-    wait_for_rows(&home, &mut daemon, 6);
+    wait_for_facts(&home, &mut daemon, 6);
     assert_eq!(daemon.metric("checkind_rejected_messages_total", "unknown_topic"), 5);
     assert_eq!(home.ledger().count("checkins"), 1);
     daemon.adds_up();

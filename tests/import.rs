@@ -4,7 +4,7 @@ use std::{fmt::Write as _, fs, process::Stdio};
 
 use crate::support::{
     broker::Broker,
-    daemon::{Home, LIMIT, Way, board_event, card, doors, flat_event, now, people, site},
+    daemon::{Home, LIMIT, Way, board_event, card, doors, flat_event, next_second, people, site},
     wait_for,
 };
 
@@ -137,7 +137,7 @@ fn whom_an_import_leaves_out_is_refused_as_archived_and_comes_back_with_the_next
         1 => Ok(()),
         _ => Err(daemon.log()),
     });
-    broker.publish("flat/events", flat_event(1, card(2), Way::In, now()).as_bytes(), 1);
+    broker.publish("flat/events", flat_event(1, card(2), Way::In, next_second()).as_bytes(), 1);
     wait_for_row("failed_checkins WHERE code = 'coworker_archived' AND coworker_id = 2");
     assert_eq!(home.ledger().count("checkins"), 0);
 
@@ -149,7 +149,7 @@ fn whom_an_import_leaves_out_is_refused_as_archived_and_comes_back_with_the_next
         _ => Err(daemon.log()),
     });
     // At another door: a second tap at the same one is no new sighting for five seconds.
-    broker.publish("board/events", board_event(1, card(2), Way::In, now()).as_bytes(), 1);
+    broker.publish("board/events", board_event(1, card(2), Way::In, next_second()).as_bytes(), 1);
     wait_for_row("checkins WHERE coworker_id = 2");
     daemon.stop();
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use checkind::clock::Clock;
+use checkind::{clock::Clock, engine::decision::Outcome};
 use rustix::process::Signal;
 
 use crate::support::{
@@ -71,19 +71,17 @@ fn stands_by(daemon: &Daemon) {
     assert_eq!(daemon.get("/readyz").status, 200, "a standby is ready to take over");
 }
 
-/// Every message is one row, and everybody is in once.
-fn check(home: &Home, messages: u32) {
+/// Every message is one fact, and everybody is in once; `working` is who decides.
+fn check(home: &Home, working: &Daemon, messages: u32) {
     let ledger = home.ledger();
-    wait_for(&format!("{messages} sightings"), LIMIT, || {
-        match ledger.try_number("SELECT count(*) FROM sightings")? {
-            now if now >= i64::from(messages) => Ok(()),
-            now => Err(now.to_string()),
-        }
+    wait_for(&format!("{messages} facts"), LIMIT, || match ledger.try_facts()? {
+        now if now >= i64::from(messages) => Ok(()),
+        now => Err(format!("{now}\n{}\n{}", working.log(), working.get("/metrics").body)),
     });
-    assert_eq!(ledger.count("sightings"), i64::from(messages));
+    assert_eq!(ledger.facts(), i64::from(messages));
     assert_eq!(ledger.count("checkins"), i64::from(PEOPLE.min(messages)));
     assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
-    assert_eq!(ledger.count("sightings WHERE decision = 'opened'"), i64::from(PEOPLE.min(messages)));
+    assert_eq!(ledger.facts_with(Outcome::Opened), i64::from(PEOPLE.min(messages)));
 }
 
 #[test]
@@ -128,7 +126,8 @@ fn whichever_of_two_gateways_is_killed_the_other_goes_on_and_nothing_is_lost_or_
         going.store(false, Ordering::Relaxed);
         outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
-    check(&homes[0], sent.load(Ordering::Relaxed));
+    let working = daemons.iter().find(|daemon| works(daemon)).expect("one works");
+    check(&homes[0], working, sent.load(Ordering::Relaxed));
     for daemon in daemons {
         daemon.stop();
     }
@@ -141,7 +140,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
     let homes = pair(&server, &broker);
     let [first, mut second] = one_works(&homes);
     broker.publish_lines("flat/events", (0..200).map(tap), 1);
-    check(&homes[0], 200);
+    check(&homes[0], &first, 200);
     thread::scope(|scope| {
         // Some of it is on its way when the first one freezes.
         scope.spawn(|| broker.publish_lines("flat/events", (200..3000).map(tap), 1));
@@ -158,7 +157,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
     let third = homes[0].start();
     third.wait_for_condition("standby");
     assert_eq!(third.metric("checkind_mqtt_connects_total", ""), 0);
-    check(&homes[0], 3200);
+    check(&homes[0], &second, 3200);
     assert!(works(&second), "{}", second.log());
     assert_eq!(second.changes_of("session_taken_over"), (0, 0), "{}", second.log());
     second.stop();
@@ -176,7 +175,7 @@ fn an_orderly_end_hands_the_site_over_at_once() {
     broker.publish_lines("flat/events", (100..200).map(tap), 1);
     let took = wait_until_it_works(&mut second);
     assert!(took < Duration::from_secs(5), "{took:?}\n{}", second.log());
-    check(&homes[0], 200);
+    check(&homes[0], &second, 200);
     second.stop();
 }
 
@@ -192,7 +191,7 @@ fn while_the_database_is_away_the_working_gateway_collects_and_stays_the_working
     broker.publish_portions("flat/events", portions, Duration::from_millis(100));
     first.wait_for_metric("checkind_mqtt_acknowledged_total", "", 1500);
     server.resume();
-    check(&homes[0], 1500);
+    check(&homes[0], &first, 1500);
     first.wait_until_ready();
     first.still_runs();
     second.still_runs();

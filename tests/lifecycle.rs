@@ -2,11 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use checkind::{engine::decision::Outcome, fact::Fact};
 use rustix::process::Signal;
 
 use crate::support::{
     broker::{Broker, BrokerOptions, free_port},
-    daemon::{BINARY, Daemon, Home, LIMIT, Systemd, Way, card, doors, flat_event, now, people, site},
+    daemon::{BINARY, Daemon, Home, LIMIT, Systemd, Way, card, doors, flat_event, next_second, now, people, site},
     wait_for,
 };
 
@@ -56,9 +57,9 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
     daemon.signal(Signal::HUP);
     daemon.wait_for_line("the new settings are in force");
     daemon.wait_for_metric("checkind_mqtt_subscribed", "", 3);
-    let tap = flat_event(1, card(1), Way::In, now()).replace("side", "yard");
+    let tap = flat_event(1, card(1), Way::In, next_second()).replace("side", "yard");
     broker.publish("back/events", tap.as_bytes(), 1);
-    decided(&home, &daemon, "source = 'back' AND decision = 'opened'", 1);
+    decided(&home, &daemon, |source, outcome| source == "back" && outcome == Outcome::Opened, 1);
 
     home.configure("[site]\nbusiness = \"one\"\nname = \"Hub One\"\ntime_zone = \"UTC\"\n");
     daemon.signal(Signal::HUP);
@@ -70,7 +71,7 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
     let answer = daemon.get("/readyz");
     assert_eq!(answer.status, 200, "it works with what it had: {}", answer.body);
     broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
-    decided(&home, &daemon, "source = 'flat' AND decision = 'opened'", 1);
+    decided(&home, &daemon, |source, outcome| source == "flat" && outcome == Outcome::Opened, 1);
 
     home.configure(&(site("") + &doors(broker.port)));
     daemon.signal(Signal::HUP);
@@ -90,16 +91,16 @@ fn what_was_received_before_the_end_is_decided_and_acknowledged() {
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", TAPS.into());
     daemon.signal(Signal::TERM);
     daemon.wait_for_line("stopping: taking nothing in any more");
-    assert_eq!(home.ledger().count("sightings"), 0, "the database is locked");
+    assert_eq!(home.ledger().facts(), 0, "the database is locked");
     drop(lock);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
-    assert_eq!(home.ledger().count("sightings"), i64::from(TAPS));
+    assert_eq!(home.ledger().facts(), i64::from(TAPS));
     // The broker has nothing left for the next process.
     let mut daemon = home.start();
     daemon.wait_until_ready();
     broker.publish("flat/events", flat_event(TAPS, card(1), Way::In, at).as_bytes(), 1);
-    decided(&home, &daemon, "source = 'flat'", i64::from(TAPS) + 1);
+    decided(&home, &daemon, |source, _| source == "flat", TAPS as usize + 1);
     assert_eq!(daemon.metric("checkind_mqtt_messages_total", ""), 1);
     daemon.stop();
 }
@@ -119,10 +120,10 @@ fn an_end_in_the_middle_of_a_stream_loses_and_doubles_nothing() {
         });
         daemon.stop();
     });
-    assert!(home.ledger().count("sightings") > 0);
+    assert!(home.ledger().facts() > 0);
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    decided(&home, &daemon, "source = 'flat'", i64::from(TAPS));
+    decided(&home, &daemon, |source, _| source == "flat", TAPS as usize);
     assert_eq!(home.ledger().count("checkins"), 5);
     daemon.stop();
 }
@@ -145,7 +146,7 @@ fn a_second_signal_ends_at_once_what_the_first_cannot() {
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    decided(&home, &daemon, "decision = 'opened'", 1);
+    decided(&home, &daemon, |_, outcome| outcome == Outcome::Opened, 1);
 }
 
 #[test]
@@ -162,7 +163,7 @@ fn whoever_is_late_at_the_deadline_is_named_and_nothing_of_theirs_is_lost() {
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    decided(&home, &daemon, "decision = 'opened'", 1);
+    decided(&home, &daemon, |_, outcome| outcome == Outcome::Opened, 1);
     daemon.stop();
 }
 
@@ -220,7 +221,7 @@ fn the_commands_work_beside_a_running_daemon() {
     home.import(&people(1, &[]));
     daemon.wait_for_line("the directory has changed");
     broker.publish("flat/events", flat_event(1, card(1), Way::In, now()).as_bytes(), 1);
-    decided(&home, &daemon, "decision = 'opened'", 1);
+    decided(&home, &daemon, |_, outcome| outcome == Outcome::Opened, 1);
     let who = home.ask(&["who"]);
     assert!(who.contains("Member 1") && who.contains("Hub One"), "{who}");
     let who: serde_json::Value = serde_json::from_str(&home.ask(&["who", "--json"])).expect("JSON");
@@ -236,15 +237,15 @@ fn the_commands_work_beside_a_running_daemon() {
 fn a_part_that_dies_ends_the_process() {
     let broker = Broker::plain();
     let (home, daemon) = open_site(&broker, 1);
-    home.ledger().execute("ALTER TABLE sightings RENAME TO elsewhere");
+    home.ledger().execute("ALTER TABLE facts RENAME TO elsewhere");
     broker.publish("flat/events", flat_event(1, card(1), Way::In, now()).as_bytes(), 1);
     let (status, log) = daemon.wait();
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {log}");
     assert!(log.contains("the pipeline failed") && log.contains("does not fit the schema"), "{log}");
-    home.ledger().execute("ALTER TABLE elsewhere RENAME TO sightings");
+    home.ledger().execute("ALTER TABLE elsewhere RENAME TO facts");
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    decided(&home, &daemon, "decision = 'opened'", 1);
+    decided(&home, &daemon, |_, outcome| outcome == Outcome::Opened, 1);
     daemon.stop();
 }
 
@@ -263,10 +264,15 @@ fn a_start_without_a_broker_is_a_condition_until_it_comes() {
     daemon.stop();
 }
 
-/// Waits until so many sightings of this kind are in the log of the database.
-fn decided(home: &Home, daemon: &Daemon, which: &str, count: i64) {
-    wait_for(&format!("{count} sightings with {which}"), LIMIT, || {
-        let all = home.ledger().try_number(&format!("SELECT count(*) FROM sightings WHERE {which}"))?;
+/// Waits until the log has so many door facts of this kind, by their source and by what became of them.
+fn decided(home: &Home, daemon: &Daemon, which: impl Fn(&str, Outcome) -> bool, count: usize) {
+    wait_for(&format!("{count} facts"), LIMIT, || {
+        let log = home.ledger().log();
+        let all = log.iter().filter(|(fact, outcome)| {
+            let Fact::Door(door) = fact else { return false };
+            which(&door.source, *outcome)
+        });
+        let all = all.count();
         if all == count { Ok(()) } else { Err(format!("{all}\n{}", daemon.log())) }
     });
 }

@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, thread, time::Duration};
 
-use checkind::clock::WallTime;
+use checkind::{clock::WallTime, engine::decision::Outcome};
 use rustix::process::Signal;
 
 use crate::support::{
@@ -51,21 +51,21 @@ fn short_queue() -> BrokerOptions {
     BrokerOptions { short_queue: true, ..BrokerOptions::default() }
 }
 
-fn wait_for_rows(ledger: &Ledger, daemon: &mut Daemon, rows: i64) {
-    wait_for(&format!("{rows} sightings"), LIMIT, || {
+fn wait_for_facts(ledger: &Ledger, daemon: &mut Daemon, rows: i64) {
+    wait_for(&format!("{rows} facts"), LIMIT, || {
         daemon.still_runs();
-        match ledger.try_number("SELECT count(*) FROM sightings")? {
+        match ledger.try_facts()? {
             now if now >= rows => Ok(()),
             now => Err(format!("{now}\n{}", daemon.log())),
         }
     });
 }
 
-/// Each of these many messages is one row, nobody has been checked out and nobody checked in twice.
+/// Each of these many messages is one fact, nobody has been checked out and nobody checked in twice.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     let ledger = home.ledger();
-    wait_for_rows(&ledger, daemon, i64::from(messages));
-    assert_eq!(ledger.count("sightings"), i64::from(messages));
+    wait_for_facts(&ledger, daemon, i64::from(messages));
+    assert_eq!(ledger.facts(), i64::from(messages));
     assert_eq!(ledger.count("checkins"), i64::from(messages.min(PEOPLE)));
     assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
 }
@@ -141,7 +141,7 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     daemon.wait_until_ready();
     // Decided, and perhaps not forgotten yet: these are replayed for nothing, though they have neither number nor time.
     broker.publish_lines("flat/events", (11..=20).map(anonymous), 1);
-    wait_for_rows(&home.ledger(), &mut daemon, 10);
+    wait_for_facts(&home.ledger(), &mut daemon, 10);
     server.crash();
     broker.publish_lines("flat/events", (1..=10).map(anonymous), 1);
     broker.publish_lines("flat/events", taps(0..3000), 1);
@@ -164,7 +164,7 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     let replayed = daemon.metric("checkind_spool_replayed_total", "");
     assert!(replayed >= 3010, "{replayed} messages were replayed");
     adds_up(&daemon);
-    assert_eq!(home.ledger().count("sightings WHERE decision = 'opened'"), i64::from(PEOPLE));
+    assert_eq!(home.ledger().facts_with(Outcome::Opened), i64::from(PEOPLE));
     daemon.stop();
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -266,7 +266,7 @@ fn two_gateways_of_one_business_that_hear_the_same_doors_write_everything_once()
     daemons.iter_mut().for_each(Daemon::wait_until_ready);
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", taps(0..4000), 1));
-        wait_for_rows(&first.ledger(), &mut daemons[0], 1000);
+        wait_for_facts(&first.ledger(), &mut daemons[0], 1000);
         server.crash();
         server.resume();
     });
@@ -289,6 +289,8 @@ fn two_gateways_of_one_business_that_hear_the_same_doors_write_everything_once()
 fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothing() {
     const GATEWAYS: u32 = 50;
     const TAPS: u32 = 100;
+    const VISITOR: u32 = GATEWAYS * PEOPLE + 1;
+    const VISITED: u32 = 5;
     let server = Postgres::with_room_for(GATEWAYS * 4 + 10);
     let broker = Broker::plain();
     let homes: Vec<Home> = (1..=GATEWAYS)
@@ -300,21 +302,37 @@ fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothin
             Home::on(&server.url(), &text)
         })
         .collect();
-    homes[0].import(&people(PEOPLE, &[]));
+    homes[0].import(&people(VISITOR, &[]));
     let mut daemons: Vec<Daemon> = homes.iter().map(Home::start).collect();
     daemons.iter_mut().for_each(Daemon::wait_until_ready);
-    // Everybody goes in everywhere, at the same time: the same people and the same event numbers at each site.
+    // Everywhere people go in, at the same time and with the same event numbers; a visitor was at some sites for a second.
+    let at = now();
+    let was_at = |business: u32| at.minus(Duration::from_secs(u64::from(VISITED - business)));
     thread::scope(|scope| {
         for business in 1..=GATEWAYS {
             let broker = &broker;
-            scope.spawn(move || broker.publish_lines(&format!("flat/{business}"), taps(0..TAPS), 1));
+            scope.spawn(move || {
+                let first = 1 + (business - 1) * PEOPLE;
+                let taps = (0..TAPS).map(|number| flat_event(number, card(first + number % PEOPLE), Way::In, at));
+                let visits = business <= VISITED;
+                let visitor = visits.then(|| flat_event(TAPS, card(VISITOR), Way::In, was_at(business)));
+                broker.publish_lines(&format!("flat/{business}"), taps.chain(visitor), 1);
+            });
         }
     });
     let ledger = homes[0].ledger();
-    wait_for_rows(&ledger, &mut daemons[0], i64::from(GATEWAYS * TAPS));
-    assert_eq!(ledger.count("sightings"), i64::from(GATEWAYS * TAPS));
-    assert_eq!(ledger.count("checkins"), i64::from(GATEWAYS * PEOPLE));
-    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0);
+    wait_for_facts(&ledger, &mut daemons[0], i64::from(GATEWAYS * TAPS + VISITED));
+    assert_eq!(ledger.facts(), i64::from(GATEWAYS * TAPS + VISITED));
+    assert_eq!(ledger.count("checkins"), i64::from(GATEWAYS * PEOPLE + VISITED));
+    let of_visitor = format!("coworker_id = {VISITOR}");
+    assert_eq!(ledger.count(&format!("checkins WHERE to_time IS NOT NULL AND NOT {of_visitor}")), 0);
+    let visits = ledger.texts(&format!(
+        "SELECT CAST(business_id AS TEXT), CAST(extract(epoch FROM to_time - from_time)::integer AS TEXT) FROM checkins \
+         WHERE {of_visitor} ORDER BY from_time"
+    ));
+    let second = |business| if business == VISITED { String::new() } else { "1".to_owned() };
+    let wanted: Vec<_> = (1..=VISITED).map(|business| vec![business.to_string(), second(business)]).collect();
+    assert_eq!(visits, wanted, "whoever comes in elsewhere leaves where they were");
     for daemon in daemons {
         adds_up(&daemon);
         assert_eq!(daemon.complaints(), [""; 0], "{}", daemon.log());

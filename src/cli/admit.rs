@@ -1,6 +1,10 @@
 //! `checkind admit`: would this person be let in, by which pass until when, or why not. Nothing is written.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    sync::Arc,
+};
 
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::{Value, json};
@@ -8,19 +12,22 @@ use uuid::Uuid;
 
 use crate::{
     clock::WallTime,
-    directory::{Coworker, Directory, Match},
+    directory::{Coworker, Directory, Match, catalogue::Currency, history::DirectoryHistory},
     engine::{
-        admission,
+        Admission, admission,
         calendar::Calendar,
         decision::Reason,
-        passes::{Ask, Entitlement, PassEnd, PassKind, PassUse, Refused, Usage, entitle, payg},
+        fold::{self, Group, World},
+        passes::{PassEnd, PassKind, PassUse, Refused, payg},
     },
+    fact::Subject,
     mac::MacAddr,
+    policy::{PolicyHistory, SitePolicy},
     record::{BusinessId, Checkin, CheckinSource, CoworkerId},
     settings::{NetworkOpens, Site},
     sighting::{Credential, CredentialKind},
     source::mqtt::credential::spellings_of_card,
-    store::{Store, StoreError, UsageQuery},
+    store::{Store, StoreError},
 };
 
 /// The text is no time.
@@ -76,8 +83,9 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
 
 /// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
 pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, StoreError> {
-    let directory = store.load_directory().await?;
-    let (by, found) = find(&directory, who);
+    let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
+    let directory = directories.latest();
+    let (by, found) = find(directory, who);
     let answer = |coworker: Option<&Coworker>, verdict| Answer {
         site: site.clone(),
         at,
@@ -103,21 +111,34 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
-    let (calendar, people) = (calendar(site), BTreeMap::from([(coworker.id, at)]));
-    let (policy, business) = (&site.passes, site.business);
-    let query = UsageQuery { directory: &directory, policy, calendar: &calendar, business, people: &people };
-    let usage = store.usage(&query).await?;
-    let ask = Ask { coworker, business, by, at };
-    let verdict = match entitle(&directory, policy, &calendar, &ask, &usage, &[]) {
-        Ok(Entitlement::Unchecked) => Verdict::Admitted(None),
-        Ok(Entitlement::Pass(used)) => Verdict::Admitted(Some(pass(&directory, site, &usage, &ask, used))),
-        Err(refused) => Verdict::Refused(refused),
+    let people: BTreeSet<Subject> =
+        directory.who_share_passes_with(coworker.id).into_iter().map(Subject::coworker).collect();
+    let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
+    let (loaded, users) = store.standings(&people, &passes).await?;
+    let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
+    let mut group = Group { people, ..Group::default() };
+    for (pass, subject, used) in users {
+        if !group.people.contains_key(&subject) {
+            group.others.entry(pass).or_default().push(used);
+        }
+    }
+    let policies = PolicyHistory::only(SitePolicy { site: site.clone(), doors: Vec::new() });
+    let coverage = BTreeMap::new();
+    let epoch = WallTime::from_millis(0);
+    let world =
+        World { directories: &directories, policies: &policies, coverage: &coverage, now: at, quiet_until: epoch };
+    let (admission, charged) = fold::ask(world, group, coworker.id, site.business, (at, by));
+    let verdict = match admission {
+        Admission::Admitted(None) => Verdict::Admitted(None),
+        Admission::Admitted(Some(used)) => Verdict::Admitted(Some(pass(directory, site, &charged, at, used))),
+        Admission::Refused(refused) => Verdict::Refused(refused),
+        Admission::Held(note) => Verdict::NotByNetwork(note.word()),
     };
     Ok(answer(Some(coworker), verdict))
 }
 
 /// Whoever this names, and what would notice them.
-fn find<'d>(directory: &'d Directory, who: &str) -> (CheckinSource, Match<'d>) {
+pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> (CheckinSource, Match<'d>) {
     let card = Credential {
         kind: CredentialKind::Card,
         scope: None,
@@ -152,12 +173,10 @@ fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<
     (!opens).then_some(Verdict::NotByNetwork("the settings let the network open no check-ins at this site"))
 }
 
-fn pass(directory: &Directory, site: &Site, usage: &Usage, ask: &Ask<'_>, used: PassUse) -> Pass {
+fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> Pass {
     let kind = directory.time_pass(used.time_pass);
     let rules = site.passes.pay_as_you_go.as_ref().filter(|_| used.kind == PassKind::PayAsYouGo);
-    let day = calendar(site).pass_day(ask.at).start;
-    let already = usage.charges.get(&(ask.coworker.id, day)).cloned().unwrap_or_default();
-    let first_charge = kind.zip(rules).map(|(kind, rules)| payg::charge(kind, rules, ask.at, None, &already));
+    let first_charge = kind.zip(rules).map(|(kind, rules)| payg::charge(kind, rules, at, None, charged));
     Pass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
 }
 
@@ -188,32 +207,43 @@ pub fn text(answer: &Answer) -> String {
 }
 
 fn with(pass: &Pass, face: &impl Fn(WallTime) -> String) -> String {
-    let name: String = pass.name.chars().filter(|c| !c.is_control()).collect();
-    let mut said = match (pass.used.kind, &pass.first_charge) {
-        (PassKind::Day, _) => format!("the day pass \"{name}\""),
-        (PassKind::Time, _) => format!("the time pass \"{name}\""),
-        (PassKind::PayAsYouGo, None) => format!("pay-as-you-go \"{name}\""),
-        (PassKind::PayAsYouGo, Some(charge)) => {
-            let (units, parts) =
-                (charge.amount / charge.currency.minor_units(), charge.amount % charge.currency.minor_units());
-            let digits = charge.currency.minor_units().ilog10() as usize;
-            let parts = if digits > 0 { format!(".{parts:0digits$}") } else { String::new() };
-            format!(
-                "pay-as-you-go \"{name}\", {units}{parts} {} for the first {} minutes",
-                charge.currency, charge.minutes
-            )
-        }
-    };
+    let mut said = named(pass.used.kind, &pass.name);
+    if let Some(charge) = &pass.first_charge {
+        let amount = money(charge.amount, charge.currency);
+        write!(said, ", {amount} for the first {} minutes", charge.minutes).expect("a String takes everything");
+    }
     if let Some((at, why)) = pass.used.ends {
-        let why = match why {
-            PassEnd::MinutesUsedUp => "when its minutes are used up",
-            PassEnd::SlotEnds => "when its hours end",
-            PassEnd::Expires => "when it expires",
-            PassEnd::LimitReached => "when the hours of the plan are used up",
-        };
-        said = format!("{said}, until {} {why}", face(at));
+        write!(said, ", until {} {}", face(at), when(why)).expect("a String takes everything");
     }
     said
+}
+
+/// A pass, by its kind and name.
+pub(super) fn named(kind: PassKind, name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    match kind {
+        PassKind::Day => format!("the day pass \"{name}\""),
+        PassKind::Time => format!("the time pass \"{name}\""),
+        PassKind::PayAsYouGo => format!("pay-as-you-go \"{name}\""),
+    }
+}
+
+/// Why a pass ends, behind the time.
+pub(super) const fn when(why: PassEnd) -> &'static str {
+    match why {
+        PassEnd::MinutesUsedUp => "when its minutes are used up",
+        PassEnd::SlotEnds => "when its hours end",
+        PassEnd::Expires => "when it expires",
+        PassEnd::LimitReached => "when the hours of the plan are used up",
+    }
+}
+
+/// An amount in minor units, as people write it.
+pub(super) fn money(amount: i64, currency: Currency) -> String {
+    let (units, parts) = (amount / currency.minor_units(), amount % currency.minor_units());
+    let digits = currency.minor_units().ilog10() as usize;
+    let parts = if digits > 0 { format!(".{parts:0digits$}") } else { String::new() };
+    format!("{units}{parts} {currency}")
 }
 
 /// For programs.

@@ -76,7 +76,7 @@ fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
 }
 
 /// `5 min` or `3 h 05 min`; seconds are cut.
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
     match minutes {
         0 => "under 1 min".to_owned(),
@@ -85,7 +85,7 @@ fn span(span: Duration) -> String {
     }
 }
 
-fn by(source: CheckinSource) -> &'static str {
+pub(super) fn by(source: CheckinSource) -> &'static str {
     match source {
         CheckinSource::None => "unknown",
         CheckinSource::Manual => "hand",

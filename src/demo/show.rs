@@ -16,7 +16,7 @@ use crate::{
     record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId},
     settings::Door,
     sighting::masked,
-    store::{LoggedSighting, Store, StoreError},
+    store::{LoggedFact, Store, StoreError},
 };
 
 /// Writes a line to standard output, at once.
@@ -143,12 +143,12 @@ impl Watcher {
         at: WallTime,
         coworker: Option<CoworkerId>,
         outcome: Outcome,
-    ) -> Result<Option<LoggedSighting>, StoreError> {
-        let sightings = self.store.sightings(self.business, at, at.plus(Duration::from_millis(1))).await?;
-        Ok(sightings.into_iter().find(|sighting| sighting.coworker == coworker && sighting.decision == outcome.word()))
+    ) -> Result<Option<LoggedFact>, StoreError> {
+        let sightings = self.store.facts_between(self.business, at, at.plus(Duration::from_millis(1))).await?;
+        Ok(sightings.into_iter().find(|sighting| sighting.coworker == coworker && sighting.outcome == outcome))
     }
 
-    fn door(&self, sighting: &LoggedSighting) -> Option<&str> {
+    fn door(&self, sighting: &LoggedFact) -> Option<&str> {
         let key = &sighting.door.as_ref()?.0;
         self.doors.iter().find(|door| door.matches(key)).map(|door| door.name.as_str())
     }
@@ -182,8 +182,8 @@ impl Watcher {
         let _written =
             write!(text, "  failed check-ins  {}: {}", self.failures.len(), codes.join(",\n                      "));
         let (begins, ends) = self.day();
-        let log = self.store.sightings(self.business, begins, ends).await?;
-        let noted = |note: Note| log.iter().filter(|line| line.reason.as_deref() == Some(note.word())).count();
+        let log = self.store.facts_between(self.business, begins, ends).await?;
+        let noted = |note: Note| log.iter().filter(|line| line.reason == Some(note.word())).count();
         let _written = write!(
             text,
             "\n  of no effect      {} buttons, door contacts and heartbeats, {} sightings of phones whose owners had just left",

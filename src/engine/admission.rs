@@ -1,66 +1,51 @@
-//! PURE. Who is it, and may this sighting open a check-in? (`design` 4.3, in its order; the first check that fails is the reason.)
+//! PURE. Who is it, and may this sighting open a check-in? The first check that fails is the reason.
 
 use uuid::Uuid;
 
 use super::{
-    Admission, Claim, DoorClaim, Gate, Standing, Told, Visit,
+    Admission, Claim, DoorClaim,
     calendar::Calendar,
     decision::{Note, Reason},
-    passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Spent, Usage},
+    passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Usage},
+    person::{Gate, PersonState, Visit},
 };
 use crate::{
     clock::WallTime,
-    directory::{Coworker, Directory, Match},
+    directory::{Coworker, Directory},
+    fact::{DoorFact, Recognised},
     mac::MacAddr,
-    record::{BusinessId, CheckinSource},
-    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
-    sighting::{Direction, DoorEvent, DoorEventKind, Presence, Refusal},
+    policy::SitePolicy,
+    record::{BusinessId, CheckinSource, CoworkerId},
+    settings::{DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    sighting::{Direction, DoorEventKind, Refusal},
 };
 
 /// What a door event says, before anybody's check-ins are looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum DoorVerdict {
     /// Somebody known did something that their check-ins depend on.
-    Claim {
-        /// What.
-        action: DoorClaim,
-        /// What was against their opening a check-in.
-        barrier: Option<Reason>,
-    },
+    Claim(DoorClaim),
     /// A failed check-in, of a person if one is known.
     Fail(Reason),
-    /// Only the sighting log.
+    /// Only the log.
     Record(Note),
 }
 
-/// Judges a door event.
-pub fn judge_door<'a>(
-    event: &DoorEvent,
-    directory: &'a Directory,
-    doors: &[Door],
-    business: BusinessId,
-) -> (Said, Option<&'a Coworker>) {
-    if !event.kind.names_somebody() {
-        return (Said::Record(Note::NamesNobody), None);
+/// Judges a door event by the settings of its time.
+pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
+    if !fact.kind.names_somebody() || fact.shown.is_none() {
+        return DoorVerdict::Record(Note::NamesNobody);
     }
-    let Some(credential) = &event.credential else {
-        return (Said::Record(Note::NamesNobody), None);
-    };
-    let found = directory.by_credential(credential);
-    let known = match found {
-        Match::One(coworker) => Some(coworker),
-        Match::Nobody | Match::Several => None,
-    };
-    match event.kind {
+    let known = fact.recognised == Recognised::Coworker;
+    match fact.kind {
         DoorEventKind::Denied => {
-            return (Said::Fail(Reason::RefusedByController(event.refusal.unwrap_or(Refusal::Other))), known);
+            return DoorVerdict::Fail(Reason::RefusedByController(fact.refusal.unwrap_or(Refusal::Other)));
         }
         DoorEventKind::UnknownCredential => {
-            let reason =
-                if known.is_some() { Reason::RefusedByController(Refusal::Other) } else { Reason::UnrecognisedCard };
-            return (Said::Fail(reason), known);
+            let refused = Reason::RefusedByController(Refusal::Other);
+            return DoorVerdict::Fail(if known { refused } else { Reason::UnrecognisedCard });
         }
-        DoorEventKind::Duress => return (Said::Fail(Reason::Duress), known),
+        DoorEventKind::Duress => return DoorVerdict::Fail(Reason::Duress),
         DoorEventKind::Granted
         | DoorEventKind::Read
         | DoorEventKind::Exit
@@ -75,10 +60,10 @@ pub fn judge_door<'a>(
         | DoorEventKind::Offline
         | DoorEventKind::Heartbeat => {}
     }
-    let Some(door) = doors.iter().find(|door| door.matches(&event.door.0)) else {
-        return (Said::Fail(Reason::DoorNotConfigured), known);
+    let Some(door) = policy.doors.iter().find(|door| door.matches(&fact.door.0)) else {
+        return DoorVerdict::Fail(Reason::DoorNotConfigured);
     };
-    let action = match event.direction {
+    let action = match fact.direction {
         Direction::In | Direction::Unknown => door.on_in,
         Direction::Out => door.on_out,
     };
@@ -87,97 +72,99 @@ pub fn judge_door<'a>(
         DoorAction::CheckOut => DoorClaim::Exit,
         DoorAction::Toggle => DoorClaim::Toggle,
         DoorAction::Activity => DoorClaim::Activity,
-        DoorAction::Record => return (Said::Record(Note::RecordOnly), known),
+        DoorAction::Record => return DoorVerdict::Record(Note::RecordOnly),
     };
-    let coworker = match found {
-        Match::One(coworker) => coworker,
-        Match::Nobody => return (Said::Fail(Reason::UnrecognisedCard), None),
-        Match::Several => return (Said::Fail(Reason::AmbiguousCard), None),
-    };
-    (Said::Claim { action, barrier: barrier(coworker, business) }, Some(coworker))
+    match fact.recognised {
+        Recognised::Coworker => DoorVerdict::Claim(action),
+        Recognised::Ambiguous => DoorVerdict::Fail(Reason::AmbiguousCard),
+        Recognised::Unknown | Recognised::NoCredential => DoorVerdict::Fail(Reason::UnrecognisedCard),
+    }
 }
 
-/// What a presence amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PresenceVerdict<'a> {
-    /// A device of somebody known.
-    Claim {
-        /// Who.
-        coworker: &'a Coworker,
-        /// What was against their opening a check-in.
-        barrier: Option<Reason>,
-    },
-    /// A failed check-in, once per pass day.
-    Fail(Reason),
-    /// Nothing: a device for which the site wants no record.
-    Nothing,
-}
-
-/// Judges a presence.
-pub fn judge_presence<'a>(presence: &Presence, directory: &'a Directory, site: &Site) -> PresenceVerdict<'a> {
-    match directory.by_mac(presence.mac) {
-        Match::Nobody if wants_record(site, presence.mac) => PresenceVerdict::Fail(Reason::UnrecognisedDevice),
-        Match::Several if presence.last_strong_at.is_some() => PresenceVerdict::Fail(Reason::AmbiguousDevice),
-        Match::Nobody | Match::Several => PresenceVerdict::Nothing,
-        Match::One(coworker) => {
-            let not_by_network = (!coworker.allow_network_checkin).then_some(Reason::NetworkNotAllowed);
-            PresenceVerdict::Claim { coworker, barrier: barrier(coworker, site.business).or(not_by_network) }
-        }
+/// Does a site want a record of a device that no one has registered?
+pub fn wants_record(site: &Site, mac: MacAddr) -> bool {
+    match site.unrecognised_devices {
+        UnrecognisedDevices::All => true,
+        UnrecognisedDevices::GlobalOnly => !mac.is_local(),
+        UnrecognisedDevices::Off => false,
     }
 }
 
 /// The gate of a site for one coworker: what is against them, then what the site lets the network do, then limits and
 /// passes.
-#[derive(Clone, Copy, Debug)]
-pub struct Doorkeeper<'a> {
+pub struct SiteAdmission<'a> {
     /// The site.
     pub site: &'a Site,
     /// Its pass days.
     pub calendar: Calendar,
-    /// People, passes and plans.
+    /// People, passes and plans at the time.
     pub directory: &'a Directory,
-    /// Who; none when the directory has lost them.
-    pub coworker: Option<&'a Coworker>,
-    /// What was used of passes and limits.
-    pub usage: &'a Usage,
-    /// Visits that are counted there; the others say themselves what they use.
-    pub counted: &'a [Uuid],
+    /// Who.
+    pub coworker: CoworkerId,
+    /// What was used of passes and limits by everybody who may use the same, this person's own state aside.
+    pub usage: &'a dyn Fn(&PersonState) -> (Usage, Vec<passes::Spent>),
 }
 
-impl Gate for Doorkeeper<'_> {
-    fn admission(&self, told: &Told, standing: &Standing) -> Admission {
-        if let Some(answered) = &told.answered {
-            return answered.clone();
-        }
-        if let Some(reason) = told.barrier {
+impl std::fmt::Debug for SiteAdmission<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SiteAdmission").field("coworker", &self.coworker).finish_non_exhaustive()
+    }
+}
+
+impl Gate for SiteAdmission<'_> {
+    fn admission(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission {
+        if let Some(reason) = self.against(claim.source()) {
             return Admission::Refused(Refused { reason, detail: None });
         }
-        if let Claim::Network { since, first_at, last_at, strong_at, .. } = told.claim
-            && let Some(note) = self.held(since, first_at, strong_at.unwrap_or(last_at), standing)
+        if let Claim::Network { since, last_at, strong_at, .. } = *claim
+            && let Some(note) = self.held(since, last_at, strong_at.unwrap_or(last_at), person)
         {
             return Admission::Held(note);
         }
-        self.entitled(told.claim.at(), told.claim.source(), standing)
+        self.entitled((claim.at(), from), claim.source(), person, continued)
     }
 
-    fn stay(&self, at: WallTime, source: CheckinSource, standing: &Standing) -> Admission {
-        let against = self.coworker.map_or(Some(Reason::CoworkerArchived), |known| barrier(known, self.site.business));
-        match against {
+    fn stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission {
+        match self.barrier() {
             Some(reason) => Admission::Refused(Refused { reason, detail: None }),
-            None => self.entitled(at, source, standing),
+            None => self.entitled((at, at), source, person, None),
         }
     }
 }
 
-impl Doorkeeper<'_> {
-    fn entitled(&self, at: WallTime, by: CheckinSource, standing: &Standing) -> Admission {
-        let Some(coworker) = self.coworker else {
+impl SiteAdmission<'_> {
+    /// Active, not archived, of this business.
+    pub fn barrier(&self) -> Option<Reason> {
+        self.directory
+            .coworker(self.coworker)
+            .map_or(Some(Reason::CoworkerArchived), |known| barrier(known, self.site.business))
+    }
+
+    fn against(&self, source: CheckinSource) -> Option<Reason> {
+        let by_network = source == CheckinSource::NetworkActivity;
+        let allowed = |known: &Coworker| !by_network || known.allow_network_checkin;
+        self.barrier().or_else(|| {
+            (!self.directory.coworker(self.coworker).is_some_and(allowed)).then_some(Reason::NetworkNotAllowed)
+        })
+    }
+
+    /// By which pass, for somebody who comes at an instant and was there since another?
+    pub(super) fn entitled(
+        &self,
+        (at, from): (WallTime, WallTime),
+        by: CheckinSource,
+        person: &PersonState,
+        continued: Option<Uuid>,
+    ) -> Admission {
+        let Some(coworker) = self.directory.coworker(self.coworker) else {
             return Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
         };
-        let ask = Ask { coworker, business: self.site.business, by, at };
-        let decided = standing.visits().iter().filter(|visit| !self.counted.contains(&visit.unique_id));
-        let also: Vec<Spent> = decided.map(|visit| visit.spent(&self.calendar)).collect();
-        match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &also) {
+        if !self.site.passes.asks(self.directory) {
+            return Admission::Admitted(None);
+        }
+        let ask = Ask { coworker, business: self.site.business, by, at, from, continued };
+        let (usage, also) = (self.usage)(person);
+        match passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, &usage, &also) {
             Ok(Entitlement::Unchecked) => Admission::Admitted(None),
             Ok(Entitlement::Pass(pass)) => Admission::Admitted(Some(pass)),
             Err(refused) => Admission::Refused(refused),
@@ -185,35 +172,29 @@ impl Doorkeeper<'_> {
     }
 
     /// The pass of an open visit, with the end that it has by this directory, if that is another; nothing where no pass
-    /// covers the visit. A pass that is gone, or was refused to its holder since, ends now.
-    pub fn lasts(&self, open: &Visit, now: WallTime) -> Option<PassUse> {
+    /// covers the visit. A pass that is no good any more ends now.
+    pub fn lasts(&self, open: &Visit, person: &PersonState, now: WallTime) -> Option<PassUse> {
         let pass = open.pass.as_ref()?;
-        let coworker = self.coworker?;
-        let ask = Ask { coworker, business: self.site.business, by: open.source, at: open.from };
-        let entitled = passes::entitle(self.directory, &self.site.passes, &self.calendar, &ask, self.usage, &[]);
-        let ends = match entitled {
-            Ok(Entitlement::Unchecked) => None,
-            Ok(Entitlement::Pass(same)) if (same.guid, same.time_pass) == (pass.guid, pass.time_pass) => same.ends,
-            Ok(Entitlement::Pass(_)) if self.is_held(pass, coworker) => pass.ends,
-            Ok(Entitlement::Pass(_)) | Err(_) => Some((now, PassEnd::Expires)),
-        };
+        let coworker = self.directory.coworker(self.coworker)?;
+        let mut without = person.clone();
+        for visit in without.visits.iter_mut().filter(|visit| visit.unique_id == open.unique_id) {
+            visit.to = Some(visit.since);
+        }
+        let (usage, also) = (self.usage)(&without);
+        let (business, by) = (self.site.business, open.source);
+        let ask = Ask { coworker, business, by, at: now, from: open.since, continued: None };
+        let found = passes::lasting(self.directory, &self.site.passes, &self.calendar, &ask, &usage, &also, pass);
+        let ends = found.map_or(Some((now, PassEnd::Expires)), |found| found.ends);
         let ends = ends.map(|(at, why)| (at.max(now), why));
         (ends != pass.ends).then(|| PassUse { ends, ..pass.clone() })
     }
 
-    fn is_held(&self, pass: &PassUse, coworker: &Coworker) -> bool {
-        match pass.guid {
-            None => self.directory.time_pass(pass.time_pass).is_some_and(|kind| !kind.archived),
-            Some(guid) => self.directory.usable(coworker.id).any(|held| held.guid == guid && !held.kind.archived),
-        }
-    }
-
     /// What keeps the network from opening a check-in, without anybody being refused.
-    fn held(&self, since: WallTime, first_at: WallTime, evidence: WallTime, standing: &Standing) -> Option<Note> {
+    fn held(&self, since: WallTime, at: WallTime, evidence: WallTime, person: &PersonState) -> Option<Note> {
         let may_open = self.site.network_checkins
             && match self.site.network_opens {
                 NetworkOpens::Always => true,
-                NetworkOpens::AfterDoor => standing.let_in_by_door(&self.calendar, first_at),
+                NetworkOpens::AfterDoor => person.let_in_by_door(self.site.business, &self.calendar, at),
                 NetworkOpens::Never => false,
             };
         if !may_open {
@@ -236,13 +217,5 @@ pub fn barrier(coworker: &Coworker, business: BusinessId) -> Option<Reason> {
         Some(Reason::OtherBusiness)
     } else {
         None
-    }
-}
-
-fn wants_record(site: &Site, mac: MacAddr) -> bool {
-    match site.unrecognised_devices {
-        UnrecognisedDevices::All => true,
-        UnrecognisedDevices::GlobalOnly => !mac.is_local(),
-        UnrecognisedDevices::Off => false,
     }
 }

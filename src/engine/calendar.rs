@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::WallTime;
 
@@ -17,7 +18,7 @@ pub struct Calendar {
 }
 
 /// One pass day: `start` belongs to it, `end` (the next cut-off) does not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PassDay {
     /// The cut-off that began it.
     pub start: WallTime,

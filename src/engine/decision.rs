@@ -3,10 +3,12 @@
 //! The codes are a closed list and part of the product: they begin every `Description`, label metrics and are what
 //! `explain` shows.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sighting::Refusal;
 
 /// What became of a received event. Every one ends in exactly one of these, and each is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Outcome {
     /// A check-in was opened.
     Opened,
@@ -44,7 +46,7 @@ impl Outcome {
 }
 
 /// Why a check-in failed: the code and sentence of a failed check-in's `Description`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Reason {
     /// No coworker has this card, fob or PIN.
     UnrecognisedCard,
@@ -91,7 +93,7 @@ pub enum Reason {
 }
 
 /// A limit of a plan: what is counted, and in which stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PlanLimit {
     /// Days of access in a week.
     DaysWeek,
@@ -259,7 +261,7 @@ impl Reason {
 }
 
 /// Why nothing but the sighting log was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Note {
     /// An exit, or activity, of somebody who is not checked in.
     NotCheckedIn,
@@ -281,9 +283,26 @@ pub enum Note {
     WeakEvidence,
     /// The same failed check-in was written before in this pass day.
     FailedBefore,
+    /// Network evidence of somebody who is checked in at another business.
+    InElsewhere,
 }
 
 impl Note {
+    /// Every note.
+    pub const ALL: [Self; 11] = [
+        Self::NotCheckedIn,
+        Self::Lingering,
+        Self::Late,
+        Self::NamesNobody,
+        Self::RecordOnly,
+        Self::RepeatedTap,
+        Self::DwellNotReached,
+        Self::NetworkMayNotOpen,
+        Self::WeakEvidence,
+        Self::FailedBefore,
+        Self::InElsewhere,
+    ];
+
     /// The word for the sighting log.
     pub const fn word(self) -> &'static str {
         match self {
@@ -297,7 +316,111 @@ impl Note {
             Self::NetworkMayNotOpen => "network_may_not_open",
             Self::WeakEvidence => "weak_evidence",
             Self::FailedBefore => "failed_before",
+            Self::InElsewhere => "in_elsewhere",
         }
+    }
+
+    /// The note with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|note| note.word() == word)
+    }
+
+    /// The sentence that tells the front desk what happened.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NotCheckedIn => "not checked in here at that time, so there was nothing to end or refresh",
+            Self::Lingering => "just checked out; the device is still in range",
+            Self::Late => "too old to change anything",
+            Self::NamesNobody => "the event names no one",
+            Self::RecordOnly => "the settings only record what this door says",
+            Self::RepeatedTap => "the same credential at the same door again, too soon",
+            Self::DwellNotReached => "the device has not been here long enough yet",
+            Self::NetworkMayNotOpen => "the settings do not let the network open this check-in",
+            Self::WeakEvidence => "others may have sent this for the device; it checks no one in",
+            Self::FailedBefore => "this device already has the same failed check-in on this day",
+            Self::InElsewhere => "checked in at another business at that time",
+        }
+    }
+}
+
+/// Every word that explains a decision, by its number in the log. Only ever appended to.
+const WORDS: [&str; 52] = [
+    "unrecognised_card",
+    "unrecognised_device",
+    "ambiguous_card",
+    "ambiguous_device",
+    "coworker_inactive",
+    "coworker_archived",
+    "other_business",
+    "network_not_allowed",
+    "duress",
+    "door_not_configured",
+    "plan_limit_days_week",
+    "plan_limit_days_month",
+    "plan_limit_days_cycle",
+    "plan_limit_hours_week",
+    "plan_limit_hours_month",
+    "plan_limit_hours_cycle",
+    "no_valid_pass",
+    "pass_archived",
+    "pass_not_for_customer",
+    "pass_other_business",
+    "pass_expired",
+    "pass_used_up",
+    "pass_outside_hours",
+    "pass_no_network",
+    "pass_in_use",
+    "refused_no_rights",
+    "refused_outside_hours",
+    "refused_expired",
+    "refused_disabled",
+    "refused_wrong_pin",
+    "refused_anti_passback",
+    "refused_interlock",
+    "refused_more_cards",
+    "refused_by_controller",
+    "not_checked_in",
+    "lingering",
+    "late",
+    "names_nobody",
+    "record_only",
+    "repeated_tap",
+    "dwell_not_reached",
+    "network_may_not_open",
+    "weak_evidence",
+    "failed_before",
+    "in_elsewhere",
+    "oversize",
+    "empty",
+    "not_utf8",
+    "not_in_format",
+    "bad_field",
+    "no_rule",
+    "unknown_topic",
+];
+
+/// What the log keeps of a decision: the outcome and the word that explains it, as one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DecisionCode(pub i64);
+
+impl DecisionCode {
+    /// Of an outcome and its word.
+    pub fn of(outcome: Outcome, word: Option<&str>) -> Self {
+        let word = word.and_then(|word| WORDS.iter().position(|known| *known == word));
+        let number = |at: Option<usize>| at.and_then(|at| i64::try_from(at + 1).ok()).unwrap_or(0);
+        Self(number(Outcome::ALL.iter().position(|known| *known == outcome)) * 1000 + number(word))
+    }
+
+    /// The outcome.
+    pub fn outcome(self) -> Outcome {
+        let at = usize::try_from(self.0 / 1000 - 1).ok();
+        at.and_then(|at| Outcome::ALL.get(at)).copied().unwrap_or(Outcome::Recorded)
+    }
+
+    /// The word that explains it.
+    pub fn word(self) -> Option<&'static str> {
+        let at = usize::try_from(self.0 % 1000 - 1).ok()?;
+        WORDS.get(at).copied()
     }
 }
 
@@ -312,5 +435,17 @@ mod tests {
         let all = codes.len();
         codes.dedup();
         assert_eq!(codes.len(), all);
+    }
+
+    #[test]
+    fn every_word_has_its_number_in_the_log() {
+        let reasons = Reason::all().map(|reason| (Outcome::Failed, reason.code()));
+        let notes = Note::ALL.into_iter().map(|note| (Outcome::Recorded, note.word()));
+        let rejected = crate::source::RejectReason::ALL.into_iter().map(|why| (Outcome::Rejected, why.word()));
+        for (outcome, word) in reasons.chain(notes).chain(rejected) {
+            let code = DecisionCode::of(outcome, Some(word));
+            assert_eq!((code.outcome(), code.word()), (outcome, Some(word)));
+        }
+        assert_eq!(DecisionCode::of(Outcome::Opened, None).word(), None);
     }
 }

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! *ask* opens if the coworker is admitted; refused it fails, held it is only recorded. Claims come in the order of their
-//! time, so there is no row for what comes late: [`super::Timeline`] is walked again from before it. Every cell is walked
-//! by a test.
+//! time, so there is no row for what comes late: the fold starts before it. Somebody who is in at another business is
+//! looked at first, see [`super::person`]. Every cell is walked by a test.
 
 use super::decision::Note;
 
@@ -66,6 +66,8 @@ pub enum CloseBy {
     CutOff,
     /// The end of what the pass covers.
     PassEnd,
+    /// They came in at another business.
+    Elsewhere,
 }
 
 impl CloseBy {
@@ -77,6 +79,7 @@ impl CloseBy {
             Self::Silence => "silence",
             Self::CutOff => "cut_off",
             Self::PassEnd => "pass_end",
+            Self::Elsewhere => "in_elsewhere",
         }
     }
 }

@@ -8,11 +8,12 @@ mod choice;
 mod limits;
 pub mod payg;
 
-pub use limits::look_back as limits_look_back;
+pub use limits::window_starts;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::Weekday;
+use chrono::{NaiveDate, Weekday};
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// The rules of a site about passes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassPolicy {
     /// `[site] passes`.
     pub asked: PassesAsked,
@@ -66,7 +67,7 @@ impl PassPolicy {
 }
 
 /// `passes`: when a valid pass is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PassesAsked {
     /// As soon as the directory has any kind of pass.
     IfAny,
@@ -77,7 +78,7 @@ pub enum PassesAsked {
 }
 
 /// `[pay_as_you_go]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PayAsYouGo {
     /// `currency`.
     pub currency: Currency,
@@ -100,6 +101,10 @@ pub struct Ask<'a> {
     pub by: CheckinSource,
     /// When.
     pub at: WallTime,
+    /// Since when they have been there: what is used of a pass counts from here.
+    pub from: WallTime,
+    /// The pass of a visit elsewhere that this entry has ended: it goes on, if it is good here.
+    pub continued: Option<Uuid>,
 }
 
 /// Why somebody may come in.
@@ -112,7 +117,7 @@ pub enum Entitlement {
 }
 
 /// The pass that a visit uses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassUse {
     /// `CoworkerTimePass.UniqueId`; none for pay-as-you-go, where nobody holds a pass: the caller makes one of the visit's
     /// own identity.
@@ -128,7 +133,7 @@ pub struct PassUse {
 }
 
 /// How a pass is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PassKind {
     /// The day is paid, from cut-off to cut-off.
     Day,
@@ -155,7 +160,7 @@ impl PassKind {
 }
 
 /// Why a pass stops covering a visit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum PassEnd {
     /// Its minutes are used up.
     MinutesUsedUp,
@@ -195,7 +200,7 @@ pub struct Refused {
     pub detail: Option<Arc<str>>,
 }
 
-/// A visit that [`Usage`] does not hold yet.
+/// A visit that [`Usage`] does not hold yet, because it may still change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// Whose.
@@ -210,62 +215,103 @@ pub struct Spent {
     pub to: Option<WallTime>,
     /// Its pass day.
     pub day: PassDay,
+    /// The beginning of the last stretch of presence: of a day that is one block, the last return.
+    pub since: WallTime,
+    /// Whole seconds of presence in the stretches before.
+    pub before: u64,
 }
 
-/// What the database says was used before.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// By pass: each person's pass days with it.
-    pub passes: BTreeMap<Uuid, Vec<Used>>,
-    /// By person: their pass days that count towards the limits of their plan.
-    pub people: BTreeMap<CoworkerId, Vec<Counted>>,
-    /// By person and the beginning of the pass day: what this business charged for visits without a pass.
-    pub charges: BTreeMap<(CoworkerId, WallTime), payg::Charged>,
-}
-
-impl Usage {
-    /// Adds what somebody used of a pass, to what is known of the same pass day.
-    pub fn add_used(&mut self, pass: Uuid, more: Used) {
-        let days = self.passes.entry(pass).or_default();
-        let same = |used: &Used| (used.coworker, used.day, used.again) == (more.coworker, more.day, more.again);
-        match days.iter_mut().find(|used| same(used)) {
-            Some(used) => {
-                used.first = used.first.min(more.first);
-                used.seconds += more.seconds;
-                used.open = used.open.max(more.open);
-            }
-            None => days.push(more),
-        }
+impl Spent {
+    /// Whole seconds of presence up to `at`.
+    pub fn present(&self, at: WallTime) -> u64 {
+        self.before + self.to.unwrap_or(at).since(self.since).as_secs()
     }
 }
 
-/// What one person used of a pass on one pass day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What was used before: running totals, whose size does not depend on how long the history is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// By pass: what each person has used of it.
+    pub passes: BTreeMap<Uuid, Vec<Used>>,
+    /// By person: what counts towards the limits of their plan.
+    pub plans: BTreeMap<CoworkerId, PlanUsed>,
+}
+
+/// What one person has used of a pass since an import last said what was left of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// Who.
     pub coworker: CoworkerId,
-    /// The beginning of the pass day.
-    pub day: WallTime,
-    /// When the first visit of the day with it began.
-    pub first: WallTime,
-    /// Whole seconds of the visits that ended after the import said what was left of it.
+    /// When the import said it.
+    pub basis_at: WallTime,
+    /// Pass days that began since.
+    pub days: u32,
+    /// The last pass day with it, since then or before.
+    pub last_day: Option<NaiveDate>,
+    /// Whole seconds of the visits that ended since.
     pub seconds: u64,
-    /// Since when a visit with it is open.
+    /// Since when a visit with it is open, where that is known only from here.
     pub open: Option<WallTime>,
-    /// These visits are being decided again: whose they are hands them in as [`Spent`], for everybody else they are as they
-    /// were.
-    pub again: bool,
 }
 
-/// What one person has of their plan's limits on one pass day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl Used {
+    /// Nothing yet.
+    pub const fn nothing(coworker: CoworkerId, basis_at: WallTime) -> Self {
+        Self { coworker, basis_at, days: 0, last_day: None, seconds: 0, open: None }
+    }
+
+    /// What of it counts against what an import said at `basis_at`: nothing, if it said so afterwards.
+    fn since(&self, basis_at: WallTime) -> (u32, u64) {
+        if self.basis_at == basis_at { (self.days, self.seconds) } else { (0, 0) }
+    }
+
+    /// Adds a visit that will not change any more.
+    pub fn add(&mut self, visit: &Spent, date: NaiveDate) {
+        if self.last_day != Some(date) && visit.from >= self.basis_at {
+            self.days += 1;
+        }
+        self.last_day = self.last_day.max(Some(date));
+        if visit.to.is_some_and(|to| to >= self.basis_at) {
+            self.seconds += visit.present(visit.from);
+        }
+    }
+
+    /// The same, counted from another import on, if it said something else.
+    #[must_use]
+    pub fn based_on(self, basis_at: WallTime) -> Self {
+        if self.basis_at == basis_at { self } else { Self { basis_at, days: 0, seconds: 0, ..self } }
+    }
+}
+
+/// Days and whole seconds that count towards a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counted {
-    /// The beginning of the pass day.
-    pub day: WallTime,
-    /// Whole seconds of visits that are over.
+    /// Pass days.
+    pub days: u32,
+    /// Seconds of presence.
     pub seconds: u64,
-    /// Since when a visit is open.
-    pub open: Option<WallTime>,
+}
+
+/// What one person has of their plan's limits: totals since ever, and what they were before the windows that are asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanUsed {
+    /// Up to now.
+    pub total: Counted,
+    /// The last pass day in it.
+    pub last_day: Option<NaiveDate>,
+    /// The total before the first day of a window.
+    pub before: BTreeMap<NaiveDate, Counted>,
+}
+
+impl PlanUsed {
+    /// From the first day of a window on.
+    fn from(&self, first: NaiveDate) -> Counted {
+        let before = self.before.get(&first).copied().unwrap_or_default();
+        Counted {
+            days: self.total.days.saturating_sub(before.days),
+            seconds: self.total.seconds.saturating_sub(before.seconds),
+        }
+    }
 }
 
 /// May they come in, and by which pass?
@@ -294,8 +340,8 @@ pub fn entitle(
             return Ok(Entitlement::Pass(found));
         }
         // A pass that is good at the door is no reason to charge whoever carries a phone past it.
-        Err(Some(missed)) if missed.reason == Reason::PassNoNetwork => return Err(missed),
-        Err(missed) => missed,
+        Err(choice::Missed { nearest: Some(missed), good_at_a_door: true }) => return Err(missed),
+        Err(missed) => missed.nearest,
     };
     let missed = match policy.pay_as_you_go.as_ref().map(|rules| payg::cheapest(&case, rules)) {
         Some(Ok(mut found)) => {
@@ -306,6 +352,38 @@ pub fn entitle(
         None => missed,
     };
     Err(missed.unwrap_or(Refused { reason: Reason::NoValidPass, detail: None }))
+}
+
+/// Until when somebody who is in may stay by the pass that let them in: `ask.at` is now, `ask.from` when they came in.
+///
+/// # Errors
+/// Why it is no good any more.
+pub fn lasting(
+    directory: &Directory,
+    policy: &PassPolicy,
+    calendar: &Calendar,
+    ask: &Ask<'_>,
+    usage: &Usage,
+    also: &[Spent],
+    pass: &PassUse,
+) -> Result<PassUse, Refused> {
+    if !policy.asks(directory) {
+        return Ok(PassUse { ends: None, ..pass.clone() });
+    }
+    let case = Case { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
+    let rest = limits::check(&case, policy)?;
+    let gone = || Refused { reason: Reason::NoValidPass, detail: None };
+    let mut found = match (pass.guid, &policy.pay_as_you_go) {
+        (Some(guid), _) => choice::only(&case, guid).ok_or_else(gone)?,
+        (None, Some(rules)) => payg::only(&case, rules, pass.time_pass).ok_or_else(gone)?,
+        // No charge is made any more; what was agreed when they came in stays.
+        (None, None) if directory.time_pass(pass.time_pass).is_none_or(|kind| kind.archived) => return Err(gone()),
+        (None, None) => return Ok(pass.clone()),
+    };
+    // What was true when they came in stays.
+    found.counts_towards_plan_limits = pass.counts_towards_plan_limits;
+    found.end_within(&case, rest);
+    Ok(found)
 }
 
 /// All that one question is about.
@@ -367,7 +445,7 @@ impl PassUse {
     /// Ends it where the plan's hours end, if it counts towards them, and forgets an end that the cut-off comes before.
     fn end_within(&mut self, case: &Case<'_>, rest: Option<u64>) {
         if let Some(rest) = rest.filter(|_| self.counts_towards_plan_limits) {
-            let end = (case.ask.at.plus(Duration::from_secs(rest)), PassEnd::LimitReached);
+            let end = (case.ask.from.plus(Duration::from_secs(rest)), PassEnd::LimitReached);
             self.ends = Some(self.ends.map_or(end, |known| known.min(end)));
         }
         self.ends = self.ends.filter(|(at, _)| *at < case.day.end);

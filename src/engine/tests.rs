@@ -1,10 +1,27 @@
 //! What the life of a check-in looks like from outside: one coworker, one day, one claim after the other.
 
+mod folding;
+
+use std::{cell::RefCell, collections::BTreeSet};
+
 use chrono::NaiveTime;
 use chrono_tz::Tz;
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    coverage::Coverage,
+    life::CloseBy,
+    passes::PassKind,
+    person::{Ended, Gate, PersonState, Scene, Visit},
+    *,
+};
+use crate::{
+    fact::{FactDigest, TapId},
+    record::{BusinessId, CoworkerId, TimePassId},
+};
+
+const ONE: BusinessId = BusinessId(1);
+const TWO: BusinessId = BusinessId(2);
 
 const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 1]);
 const LAPTOP: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
@@ -72,19 +89,22 @@ fn weak_evidence_keeps_nobody_in_for_longer_than_two_silence_limits() {
 
 #[test]
 fn weak_evidence_does_not_make_a_card_visit_tracked() {
-    let mut site = Site::new();
+    let mut site = Site { coverage: always(), ..Site::new() };
     site.door(DoorClaim::Entry, "09:00");
     assert_eq!(site.weak(PHONE, "09:10").note, Some(Note::WeakEvidence));
-    assert_eq!(site.time_out(Timeout::Silence), None);
+    assert_eq!(site.pass_time("23:59"), []);
     assert_eq!(site.visits(), ["09:00- door last 09:00"]);
 }
 
 #[test]
 fn silence_closes_a_tracked_visit_at_its_last_activity() {
-    let mut site = Site::new();
+    let mut site = Site { coverage: always(), ..Site::new() };
     site.door(DoorClaim::Entry, "09:00");
+    site.strong(LAPTOP, "09:30");
     site.strong(LAPTOP, "10:15");
-    assert!(site.time_out(Timeout::Silence).is_some());
+    assert_eq!(site.pass_time("11:00"), [], "the silence is not longer than the limit");
+    let ended = site.pass_time("11:01");
+    assert_eq!(ended.iter().map(|ended| (ended.by, ended.at)).collect::<Vec<_>>(), [(CloseBy::Silence, at("11:00"))]);
     assert_eq!(site.visits(), ["09:00-10:15 door auto"]);
 }
 
@@ -92,12 +112,12 @@ fn silence_closes_a_tracked_visit_at_its_last_activity() {
 fn the_cut_off_closes_a_tracked_visit_at_its_last_activity_and_another_at_the_cut_off() {
     let mut site = Site::new();
     site.strong(PHONE, "18:00");
-    site.time_out(Timeout::CutOff);
+    site.pass_time("24:00");
     assert_eq!(site.visits(), ["18:00-18:00 network auto"]);
 
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "18:00");
-    site.time_out(Timeout::CutOff);
+    site.pass_time("24:00");
     assert_eq!(site.visits(), ["18:00-24:00 door auto"]);
 }
 
@@ -142,7 +162,7 @@ fn silence_is_counted_only_while_we_could_hear() {
         (("09:10", "09:56"), vec!["09:00-09:00 network auto", "10:00- network last 10:00"]),
         (("09:15", "12:00"), vec!["09:00- network last 10:00"]),
     ] {
-        let mut site = Site { heard: HeardTimes::new([(at(heard.0), at(heard.1))]), ..Site::new() };
+        let mut site = Site { coverage: Coverage::new([(at(heard.0), at(heard.1))]), ..Site::new() };
         site.strong(PHONE, "09:00");
         site.strong(PHONE, "10:00");
         assert_eq!(site.visits(), visits, "{heard:?}");
@@ -163,18 +183,9 @@ fn devices_are_gathered() {
     let mut site = Site::new();
     site.strong(PHONE, "09:00");
     site.strong(LAPTOP, "09:20");
-    let visit = site.standing.open().expect("open");
+    let visit = site.person.open().expect("open");
     assert_eq!(visit.macs, BTreeSet::from([PHONE, LAPTOP]));
     assert_eq!(visit.last_activity, at("09:20"));
-}
-
-#[test]
-fn a_visit_opens_today_although_a_wrong_clock_wrote_one_for_tomorrow() {
-    let mut site = Site::new();
-    site.door(DoorClaim::Entry, "24:30");
-    site.door(DoorClaim::Exit, "24:40");
-    site.strong(PHONE, "22:30");
-    assert!(site.standing.open().is_some(), "{:?}", site.visits());
 }
 
 #[test]
@@ -209,26 +220,282 @@ fn a_door_that_let_somebody_in_counts_for_its_pass_day_only() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     let calendar = site.rules.calendar;
-    assert!(site.standing.let_in_by_door(&calendar, at("23:00")));
-    assert!(!site.standing.let_in_by_door(&calendar, at("08:00")));
-    assert!(!site.standing.let_in_by_door(&calendar, at("25:00")));
+    assert!(site.person.let_in_by_door(ONE, &calendar, at("23:00")));
+    assert!(!site.person.let_in_by_door(ONE, &calendar, at("08:00")));
+    assert!(!site.person.let_in_by_door(ONE, &calendar, at("25:00")));
+    assert!(!site.person.let_in_by_door(TWO, &calendar, at("23:00")), "another business");
+}
+
+#[test]
+fn an_entry_elsewhere_ends_the_visit_where_somebody_was() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    let (decision, ended) = site.door_of(TWO, DoorClaim::Entry, "10:00");
+    assert_eq!(decision.outcome, Outcome::Opened);
+    let ended = ended.expect("the first visit is over");
+    assert_eq!((ended.business, ended.at, ended.by, ended.then), (ONE, at("10:00"), CloseBy::Elsewhere, None));
+    assert_eq!(site.visits(), ["09:00-10:00 door auto", "10:00- door last 10:00 at 2"]);
+}
+
+#[test]
+fn somebody_tracked_who_comes_in_elsewhere_was_there_until_their_last_activity() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    site.strong(PHONE, "09:30");
+    site.door_of(TWO, DoorClaim::Toggle, "10:00");
+    assert_eq!(site.visits(), ["09:00-09:30 door auto", "10:00- door last 10:00 at 2"]);
+    assert_eq!(
+        site.door_of(TWO, DoorClaim::Toggle, "12:00").0.outcome,
+        Outcome::Closed,
+        "a toggle there goes by there"
+    );
+    site.door(DoorClaim::Entry, "12:30");
+    let here_again = ["09:00-09:30 door auto", "10:00-12:00 door at 2", "12:30- door last 12:30"];
+    assert_eq!(site.visits(), here_again);
+}
+
+#[test]
+fn a_refused_entry_elsewhere_ends_the_visit_too() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    site.admission = Admission::Refused(Refused { reason: Reason::OtherBusiness, detail: None });
+    let (decision, ended) = site.door_of(TWO, DoorClaim::Entry, "10:00");
+    assert_eq!((decision.outcome, ended.is_some()), (Outcome::Failed, true));
+    assert_eq!(site.visits(), ["09:00-10:00 door auto"], "a door let them in there, with us or without us");
+}
+
+#[test]
+fn an_exit_or_activity_elsewhere_does_nothing() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    for (action, at) in [(DoorClaim::Exit, "09:30"), (DoorClaim::Activity, "10:00")] {
+        let (decision, ended) = site.door_of(TWO, action, at);
+        assert_eq!((decision.note, ended), (Some(Note::NotCheckedIn), None), "{action:?}");
+    }
+    let (decision, ended) = site.claim_at(TWO, Claim::Withdrawn { at: at("10:30") });
+    assert_eq!((decision.note, ended), (Some(Note::Late), None));
+    assert_eq!(site.visits(), ["09:00- door last 09:00"]);
+}
+
+#[test]
+fn a_phone_elsewhere_moves_no_one_within_the_silence_limit() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    assert_eq!(site.strong_of(TWO, PHONE, "09:45").0.note, Some(Note::InElsewhere));
+    assert_eq!(site.weak_of(TWO, PHONE, "09:46").0.note, Some(Note::WeakEvidence));
+    let (decision, ended) = site.strong_of(TWO, PHONE, "09:46");
+    assert_eq!((decision.outcome, ended.map(|ended| ended.by)), (Outcome::Opened, Some(CloseBy::Elsewhere)));
+    assert_eq!(site.visits(), ["09:00-09:46 door auto", "09:46- network last 09:46 at 2"]);
+}
+
+#[test]
+fn a_phone_that_is_heard_here_keeps_its_owner_here() {
+    let mut site = Site { coverage: always(), ..Site::new() };
+    for minute in ["09:00", "09:30", "10:00"] {
+        site.strong(PHONE, minute);
+    }
+    assert_eq!(site.strong_of(TWO, LAPTOP, "10:45").0.note, Some(Note::InElsewhere));
+    // Here it was silent for longer than the limit, so that the visit is over before.
+    assert_eq!(site.strong_of(TWO, LAPTOP, "10:50").0.outcome, Outcome::Opened);
+    assert_eq!(site.visits(), ["09:00-10:00 network auto", "10:50- network last 10:50 at 2"]);
+}
+
+#[test]
+fn the_network_moves_somebody_tracked_whom_we_could_not_hear_here() {
+    let mut site = Site::new();
+    site.strong(PHONE, "09:00");
+    site.claim_at(
+        TWO,
+        Claim::Network {
+            mac: PHONE,
+            since: at("08:30"),
+            first_at: at("10:00"),
+            last_at: at("10:01"),
+            strong_at: Some(at("10:01")),
+        },
+    );
+    let moved = ["09:00-09:00 network auto", "10:00- network last 10:01 at 2"];
+    assert_eq!(site.visits(), moved, "not since before they were here");
+}
+
+#[test]
+fn somebody_whom_the_network_may_not_let_in_elsewhere_stays_where_they_are() {
+    for admission in [
+        Admission::Refused(Refused { reason: Reason::PassOtherBusiness, detail: None }),
+        Admission::Held(Note::NetworkMayNotOpen),
+    ] {
+        let mut site = Site::new();
+        site.door(DoorClaim::Entry, "09:00");
+        site.admission = admission;
+        let (decision, ended) = site.strong_of(TWO, PHONE, "12:00");
+        assert_eq!((decision.visit, ended), (None, None));
+        assert_eq!(site.visits(), ["09:00- door last 09:00"]);
+    }
+}
+
+#[test]
+fn somebody_who_has_left_lingers_only_where_they_were() {
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    site.door(DoorClaim::Exit, "17:00");
+    assert_eq!(site.strong(PHONE, "17:01").note, Some(Note::Lingering));
+    assert_eq!(site.strong_of(TWO, PHONE, "17:02").0.outcome, Outcome::Opened);
+}
+
+#[test]
+fn the_gate_is_told_of_the_pass_of_a_visit_that_coming_in_elsewhere_ends() {
+    let pass = Uuid::from_u128(7);
+    let mut site = Site { admission: Admission::Admitted(Some(day_pass(pass))), ..Site::new() };
+    site.door(DoorClaim::Entry, "09:00");
+    site.door_of(TWO, DoorClaim::Entry, "10:00");
+    site.strong(PHONE, "12:00");
+    site.door(DoorClaim::Exit, "13:00");
+    site.door_of(TWO, DoorClaim::Entry, "14:00");
+    assert_eq!(site.asked, [None, Some(pass), Some(pass), None], "an exit ends a visit for good");
+}
+
+#[test]
+fn a_day_with_a_day_pass_is_one_block_and_the_gaps_are_no_presence() {
+    let mut site = Site { admission: Admission::Admitted(Some(day_pass(Uuid::from_u128(7)))), ..Site::new() };
+    for (entry, exit) in [("09:00", "12:00"), ("13:00", "15:00"), ("15:30", "17:00")] {
+        assert_eq!(site.door(DoorClaim::Entry, entry).outcome, Outcome::Opened);
+        assert_eq!(site.door(DoorClaim::Exit, exit).outcome, Outcome::Closed);
+    }
+    assert_eq!(site.visits(), ["09:00-17:00 door"]);
+    let present = |site: &Site, now: &str| site.person.visits[0].spent(CoworkerId(7)).present(at(now));
+    assert_eq!(present(&site, "18:00"), 3600 * 13 / 2);
+    site.door(DoorClaim::Entry, "18:00");
+    assert_eq!(present(&site, "19:00"), 3600 * 15 / 2, "and an hour so far");
+
+    let mut every = Site { admission: site.admission, ..Site::new() };
+    every.rules.record_every_visit = true;
+    every.door(DoorClaim::Entry, "09:00");
+    every.door(DoorClaim::Exit, "12:00");
+    every.door(DoorClaim::Entry, "13:00");
+    assert_eq!(every.visits(), ["09:00-12:00 door", "13:00- door last 13:00"]);
+}
+
+#[test]
+fn a_block_that_began_earlier_than_was_known_is_longer_by_that() {
+    let mut site = Site { admission: Admission::Admitted(Some(day_pass(Uuid::from_u128(7)))), ..Site::new() };
+    site.door(DoorClaim::Entry, "09:00");
+    site.claim(Claim::Network {
+        mac: PHONE,
+        since: at("08:50"),
+        first_at: at("08:50"),
+        last_at: at("09:01"),
+        strong_at: Some(at("09:01")),
+    });
+    site.door(DoorClaim::Exit, "12:00");
+    assert_eq!(site.visits(), ["08:50-12:00 network"]);
+    assert_eq!(site.person.visits[0].spent(CoworkerId(7)).present(at("12:00")), 3600 * 3 + 600);
+}
+
+#[test]
+fn a_step_of_the_clock_moves_all_of_a_visit() {
+    let mut site = Site { admission: Admission::Admitted(Some(day_pass(Uuid::from_u128(7)))), ..Site::new() };
+    site.door(DoorClaim::Entry, "09:00");
+    site.door(DoorClaim::Exit, "10:00");
+    site.door(DoorClaim::Entry, "11:00");
+    let visit = &site.person.visits[0];
+    let day = site.rules.calendar.pass_day(at("34:00"));
+    let moved = visit.moved(24 * 3_600_000, day);
+    assert_eq!((moved.from, moved.since, moved.day), (at("33:00"), at("35:00"), day));
+    let (before, after) = (visit.spent(CoworkerId(7)), moved.spent(CoworkerId(7)));
+    assert_eq!(after.present(at("36:00")), before.present(at("12:00")));
+}
+
+#[test]
+fn a_device_that_is_heard_before_the_door_moves_only_the_first_visit_of_the_day() {
+    let earlier = |site: &mut Site| {
+        site.claim(Claim::Network {
+            mac: PHONE,
+            since: at("12:50"),
+            first_at: at("12:50"),
+            last_at: at("13:01"),
+            strong_at: Some(at("13:01")),
+        });
+    };
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "13:00");
+    earlier(&mut site);
+    assert_eq!(site.visits(), ["12:50- network last 13:01"]);
+
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    site.door(DoorClaim::Exit, "10:00");
+    site.door(DoorClaim::Entry, "13:00");
+    earlier(&mut site);
+    assert_eq!(site.visits(), ["09:00-10:00 door", "13:00- door last 13:01"]);
+
+    // Two visits elsewhere between them change nothing about that.
+    let mut site = Site::new();
+    site.door(DoorClaim::Entry, "09:00");
+    site.door(DoorClaim::Exit, "10:00");
+    for (entry, exit) in [("10:30", "11:00"), ("11:30", "12:00")] {
+        site.door_of(TWO, DoorClaim::Entry, entry);
+        site.door_of(TWO, DoorClaim::Exit, exit);
+    }
+    site.door(DoorClaim::Entry, "13:00");
+    earlier(&mut site);
+    assert_eq!(site.visits().last().map(String::as_str), Some("13:00- door last 13:01"));
+}
+
+#[test]
+fn a_device_that_is_heard_before_the_door_begins_no_visit_while_somebody_was_elsewhere() {
+    let mut site = Site::new();
+    site.door_of(TWO, DoorClaim::Entry, "08:00");
+    site.door(DoorClaim::Entry, "09:00");
+    site.claim(Claim::Network {
+        mac: PHONE,
+        since: at("08:58"),
+        first_at: at("08:58"),
+        last_at: at("09:01"),
+        strong_at: Some(at("09:01")),
+    });
+    assert_eq!(site.visits(), ["08:00-09:00 door auto at 2", "09:00- door last 09:01"]);
+}
+
+#[test]
+fn a_tap_is_a_repetition_only_of_one_that_was_read_just_before() {
+    let mut site = Site::new();
+    let (tap, other) = (TapId(1), TapId(2));
+    assert!(!site.person.repeats(tap, at("09:00:00"), &site.rules));
+    assert!(site.person.repeats(tap, at("09:00:04"), &site.rules));
+    assert!(!site.person.repeats(other, at("09:00:04"), &site.rules));
+    assert!(!site.person.repeats(tap, at("09:00:05"), &site.rules), "since the one that was not a repetition");
+    assert!(!site.person.repeats(tap, at("09:00:11"), &site.rules));
+    assert_eq!(site.person.taps.len(), 1);
+}
+
+#[test]
+fn a_tap_is_repeated_within_the_span_of_its_own_business() {
+    let mut site = Site::new();
+    let long = Rules { debounce: Duration::from_secs(60), ..site.rules };
+    assert!(!site.person.repeats(TapId(1), at("09:00:00"), &long));
+    assert!(!site.person.repeats(TapId(2), at("09:00:30"), &site.rules), "at another business");
+    assert!(site.person.repeats(TapId(1), at("09:00:45"), &long));
 }
 
 proptest! {
-    /// Whatever is claimed: at most one open visit, no visit ends before it begins, none overlap, and `LastActivity` never
-    /// moves backwards.
+    /// Whatever is claimed, wherever: at most one open visit, no visit ends before it begins, none overlap, and
+    /// `LastActivity` never moves backwards.
     #[test]
-    fn visits_stay_sound(mut claims in prop::collection::vec((0i64..3 * 1440, 0u8..6, 0i64..10), 1..60)) {
+    fn visits_stay_sound(
+        mut claims in prop::collection::vec((0i64..3 * 1440, 0u8..6, 0i64..600, any::<bool>()), 1..60),
+        elsewhere: bool,
+    ) {
         claims.sort_unstable();
-        let mut site = Site { heard: always(), ..Site::new() };
-        for (minute, kind, length) in claims {
+        let mut site = Site { coverage: always(), ..Site::new() };
+        for (minute, kind, length, here) in claims {
             let last_at = minutes(minute);
             let first_at = last_at.minus(Duration::from_secs(u64::try_from(length).expect("small") * 6));
-            let before: Vec<Visit> = site.standing.visits().to_vec();
-            let decision = site.claim(some_claim(kind, first_at, last_at));
-            let visits = site.standing.visits();
+            let before: Vec<Visit> = site.all();
+            let business = if here || !elsewhere { ONE } else { TWO };
+            let (decision, _) = site.claim_at(business, some_claim(kind, first_at, last_at));
+            let visits = site.all();
             prop_assert!(visits.iter().filter(|visit| visit.is_open()).count() <= 1, "{visits:?}");
-            for visit in visits {
+            for visit in &visits {
                 prop_assert!(visit.to.is_none_or(|to| to >= visit.from), "{visit:?}");
                 if let Some(old) = before.iter().find(|old| old.unique_id == visit.unique_id) {
                     prop_assert!(visit.last_activity >= old.last_activity);
@@ -243,38 +510,23 @@ proptest! {
         }
     }
 
-    /// What the database is asked for decides as everything would: the open visit, and those from the last one that began
-    /// up to the earliest claim on.
+    /// A state that keeps only the visits that may still change decides as one that keeps all of them.
     #[test]
-    fn visits_before_the_one_before_the_earliest_claim_decide_nothing(
-        mut claims in prop::collection::vec((0i64..2 * 1440, 0u8..6, 0i64..90), 2..46),
-        split in 1usize..45,
+    fn visits_that_are_settled_decide_nothing(
+        mut claims in prop::collection::vec((0i64..2 * 1440, 0u8..6, 0i64..90, any::<bool>()), 2..46),
+        elsewhere: bool,
     ) {
-        claims.sort_unstable_by_key(|(minute, _, length)| minute + length);
-        let claims: Vec<Claim> = claims
-            .into_iter()
-            .map(|(minute, kind, length)| some_claim(kind, minutes(minute), minutes(minute + length)))
-            .collect();
-        let (history, batch) = claims.split_at(split.min(claims.len() - 1));
-        let mut whole = Site { heard: always(), ..Site::new() };
-        for claim in history {
-            whole.claim(*claim);
+        claims.sort_unstable_by_key(|(minute, _, length, _)| minute + length);
+        let mut whole = Site { coverage: always(), settles: false, ..Site::new() };
+        let mut narrow = Site { coverage: always(), ..Site::new() };
+        for (minute, kind, length, here) in claims {
+            let claim = some_claim(kind, minutes(minute), minutes(minute + length));
+            let business = if here || !elsewhere { ONE } else { TWO };
+            prop_assert_eq!(whole.claim_at(business, claim), narrow.claim_at(business, claim));
+            prop_assert!(narrow.person.visits.len() <= person::STILL_OPEN_TO_CHANGE);
+            let shown = |site: &Site| site.all().into_iter().map(|visit| Visit { first_of_day: false, ..visit });
+            prop_assert!(shown(&whole).eq(shown(&narrow)), "{:?} is not {:?}", whole.visits(), narrow.visits());
         }
-        let earliest = batch.iter().map(|claim| claim.heard_at()).min().expect("one");
-        let visits = whole.standing.visits();
-        let anchor = visits.iter().map(|visit| visit.from).filter(|from| *from <= earliest).max();
-        let asked = visits.iter().filter(|visit| visit.is_open() || anchor.is_none_or(|anchor| visit.from >= anchor));
-        let standing = Standing::new(asked.cloned().collect());
-        let mut narrow = Site { standing, next: whole.next, heard: always(), ..Site::new() };
-        for claim in batch {
-            prop_assert_eq!(whole.claim(*claim), narrow.claim(*claim));
-            whole.next = whole.next.max(narrow.next);
-            narrow.next = whole.next;
-        }
-        let kept = narrow.standing.visits();
-        let others = whole.standing.visits().iter().filter(|visit| !kept.iter().any(|known| known.unique_id == visit.unique_id));
-        prop_assert!(others.clone().all(|visit| anchor.is_some_and(|anchor| visit.from < anchor)));
-        prop_assert!(kept.iter().all(|visit| whole.standing.visits().contains(visit)));
     }
 
     /// The same claim a second time opens and closes nothing.
@@ -305,8 +557,8 @@ fn at(text: &str) -> WallTime {
 }
 
 /// Captures that heard all the time.
-fn always() -> HeardTimes {
-    HeardTimes::new([(minutes(-1440), minutes(10 * 1440))])
+fn always() -> Coverage {
+    Coverage::new([(minutes(-1440), minutes(10 * 1440))])
 }
 
 fn some_claim(kind: u8, first_at: WallTime, last_at: WallTime) -> Claim {
@@ -322,42 +574,65 @@ fn some_claim(kind: u8, first_at: WallTime, last_at: WallTime) -> Claim {
     }
 }
 
-/// Answers the same to everybody.
-#[derive(Debug)]
-struct Always(Admission);
-
-impl Gate for Always {
-    fn admission(&self, _: &Told, _: &Standing) -> Admission {
-        self.0.clone()
-    }
-
-    fn stay(&self, _: WallTime, _: CheckinSource, _: &Standing) -> Admission {
-        self.0.clone()
+/// A day pass that somebody holds.
+fn day_pass(guid: Uuid) -> PassUse {
+    PassUse {
+        guid: Some(guid),
+        time_pass: TimePassId(1),
+        kind: PassKind::Day,
+        counts_towards_plan_limits: true,
+        ends: None,
     }
 }
 
-struct Site {
-    standing: Standing,
-    rules: Rules,
-    heard: HeardTimes,
+/// Answers the same to everybody, and remembers which passes were said to go on.
+struct Always {
     admission: Admission,
-    next: u128,
+    asked: RefCell<Vec<Option<Uuid>>>,
+}
+
+impl Gate for Always {
+    fn admission(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
+        self.asked.borrow_mut().push(continued);
+        self.admission.clone()
+    }
+
+    fn stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
+        self.admission.clone()
+    }
+}
+
+/// One person, and two businesses with the same rules.
+struct Site {
+    person: PersonState,
+    /// Visits that nothing can change any more, earliest first.
+    settled: Vec<Visit>,
+    settles: bool,
+    rules: Rules,
+    coverage: Coverage,
+    admission: Admission,
+    asked: Vec<Option<Uuid>>,
+    next: u64,
 }
 
 impl Site {
     fn new() -> Self {
         let calendar = Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN };
         Self {
-            standing: Standing::default(),
+            person: PersonState::default(),
+            settled: Vec::new(),
+            settles: true,
             rules: Rules {
                 calendar,
                 idle_limit: Duration::from_mins(45),
                 linger: Duration::from_mins(10),
+                debounce: Duration::from_secs(5),
                 toggle_minimum_stay: Duration::from_secs(60),
                 record_every_visit: false,
             },
-            heard: HeardTimes::default(),
+            coverage: Coverage::deaf(),
             admission: Admission::Admitted(None),
+            asked: Vec::new(),
             next: 0,
         }
     }
@@ -370,60 +645,105 @@ impl Site {
         self.claim(Claim::Door { action, at })
     }
 
+    fn door_of(&mut self, business: BusinessId, action: DoorClaim, text: &str) -> (Decision, Option<Ended>) {
+        self.claim_at(business, Claim::Door { action, at: at(text) })
+    }
+
     fn strong(&mut self, mac: MacAddr, text: &str) -> Decision {
+        self.strong_of(ONE, mac, text).0
+    }
+
+    fn strong_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<Ended>) {
         let at = at(text);
-        self.claim(Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: Some(at) })
+        self.claim_at(business, Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: Some(at) })
     }
 
     fn weak(&mut self, mac: MacAddr, text: &str) -> Decision {
+        self.weak_of(ONE, mac, text).0
+    }
+
+    fn weak_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<Ended>) {
         let at = at(text);
-        self.claim(Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: None })
+        self.claim_at(business, Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: None })
     }
 
     fn claim(&mut self, claim: Claim) -> Decision {
-        self.walk(|timeline| timeline.decide(&Told { claim, barrier: None, answered: None }))
+        self.claim_at(ONE, claim).0
     }
 
-    fn time_out(&mut self, timeout: Timeout) -> Option<Uuid> {
-        self.walk(|timeline| {
-            let from = timeline.standing().open()?.from;
-            timeline.time_out(timeout, timeline.rules.calendar.pass_day(from).end)
-        })
+    fn claim_at(&mut self, business: BusinessId, claim: Claim) -> (Decision, Option<Ended>) {
+        self.run_timers(claim.heard_at(), claim.at());
+        self.next += 1;
+        let id = FactDigest::of([self.next.to_be_bytes().as_slice()]);
+        let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+        let idle_elsewhere = self.rules.idle_limit;
+        let scene = Scene { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+        let decided = self.person.decide(&scene, &claim, id);
+        self.asked.extend(gate.asked.into_inner());
+        self.settle();
+        decided
     }
 
-    fn walk<T>(&mut self, step: impl FnOnce(&mut Timeline<'_>) -> T) -> T {
-        let person =
-            Person { coworker: CoworkerId(7), then: Snapshot::default(), business: BusinessId(1), business_name: None };
-        let gate = Always(self.admission.clone());
-        let standing = std::mem::take(&mut self.standing);
-        let mut new_id = || {
-            self.next += 1;
-            Uuid::from_u128(self.next)
-        };
-        let mut timeline = Timeline::new(&person, &self.rules, &self.heard, &gate, &mut new_id, standing);
-        let done = step(&mut timeline);
-        self.standing = timeline.into_standing();
-        done
+    /// Nothing is heard until then.
+    fn pass_time(&mut self, until: &str) -> Vec<Ended> {
+        self.run_timers(at(until), at(until))
     }
 
-    /// `09:00-17:00 door auto`, or `09:00- door last 11:00` while open.
+    /// Ends what runs out by itself, as a fold does: silence before `quiet_until`, and days and passes up to `until`.
+    fn run_timers(&mut self, quiet_until: WallTime, until: WallTime) -> Vec<Ended> {
+        let mut all = Vec::new();
+        while let Some(open) = self.person.open() {
+            let last = open.ends_at_last();
+            let silence = open
+                .is_tracked()
+                .then(|| self.coverage.run_out(open.last_activity, self.rules.idle_limit))
+                .flatten()
+                .filter(|at| *at < quiet_until && *at < last.0);
+            let (at, by) = silence.map_or(last, |at| (at, CloseBy::Silence));
+            if at > until {
+                break;
+            }
+            let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+            let (business, idle_elsewhere) = (open.business, self.rules.idle_limit);
+            let scene = Scene { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            all.extend(self.person.end(Some(&scene), by, at));
+            self.settle();
+        }
+        all
+    }
+
+    fn settle(&mut self) {
+        while self.settles
+            && let Some(visit) = self.person.settled()
+        {
+            self.settled.push(visit);
+        }
+    }
+
+    /// Every visit there was.
+    fn all(&self) -> Vec<Visit> {
+        self.settled.iter().chain(&self.person.visits).cloned().collect()
+    }
+
+    /// `09:00-17:00 door auto`, or `09:00- door last 11:00` while open; `at 2` where it is not the first business.
     fn visits(&self) -> Vec<String> {
         let clock = |at: WallTime| {
             let minutes = (at.millis() - MIDNIGHT) / 60_000;
             format!("{:02}:{:02}", minutes / 60, minutes % 60)
         };
-        let show = |visit: &Visit| {
+        let show = |visit: Visit| {
             let source = if visit.source == CheckinSource::DoorAccess { "door" } else { "network" };
+            let place = if visit.business == ONE { String::new() } else { format!(" at {}", visit.business) };
             match visit.to {
                 Some(to) => format!(
-                    "{}-{} {source}{}",
+                    "{}-{} {source}{}{place}",
                     clock(visit.from),
                     clock(to),
                     if visit.auto_checkout { " auto" } else { "" }
                 ),
-                None => format!("{}- {source} last {}", clock(visit.from), clock(visit.last_activity)),
+                None => format!("{}- {source} last {}{place}", clock(visit.from), clock(visit.last_activity)),
             }
         };
-        self.standing.visits().iter().map(show).collect()
+        self.all().into_iter().map(show).collect()
     }
 }

@@ -1,11 +1,8 @@
-//! What the pipeline asks and writes: as many statements for a thousand people as for one.
+//! What one transaction of the pipeline asks and writes: as many statements for a thousand people as for one.
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{Datelike, NaiveDate};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -17,132 +14,249 @@ use super::{
 use crate::{
     clock::WallTime,
     engine::{
-        Standing, Visit,
         calendar::Calendar,
-        decision::Reason,
-        passes::{PassEnd, PassKind, PassUse},
+        decision::{DecisionCode, Reason},
+        fold::{ChargeRecord, FailureRecord, Opened, VisitRecord},
+        passes::{Counted, PassEnd, PassKind, PassUse, Used},
+        person::PersonState,
     },
+    fact::{self, FactDigest, LogDay, Point, StoredFact, Subject},
     mac::MacAddr,
     record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId, join_macs, split_macs},
-    sighting::SightingKey,
 };
 
-/// Which keys, of `$1`, the log has, and what is the last thing that it knows of each coworker, of `$2`, or later.
-///
-/// All in one row: what SQLite's thread hands over row by row costs more than to find it.
-const KNOWN: Statement = Statement {
+/// Everything that an ordinary batch needs to know, in one row: what SQLite's thread hands over row by row costs more than to
+/// find it. Of the subjects in `$1` where they stand and what the network said since; of the facts in `$2` which the log has;
+/// and the newest versions of directory and settings.
+const LOAD: Statement = Statement {
     sqlite: "SELECT
-       (SELECT json_group_array(s.key) FROM json_each($1) r CROSS JOIN sightings s
-          WHERE s.business_id = $3 AND s.key = r.value) AS decided,
-       (SELECT json_group_array(json_array(f.coworker_id, f.last_at)) FROM json_each($2) r CROSS JOIN frontiers f
-          WHERE f.business_id = $3 AND f.coworker_id = r.value) AS frontiers",
+       (SELECT version FROM directory_version) AS version,
+       (SELECT coalesce(max(number), 0) FROM site_policies) AS policies,
+       (SELECT json_group_array(json_array(s.subject, s.revision, s.business_id, s.deadline, hex(s.state))) FROM json_each($1) r
+          CROSS JOIN standings s WHERE s.subject = r.value) AS standings,
+       (SELECT json_group_array(json_array(p.business_id, p.subject, p.device, p.interface, p.at, hex(p.points)))
+          FROM json_each($1) r CROSS JOIN presences p WHERE p.subject = r.value) AS presences,
+       (SELECT json_group_array(r.value->>0) FROM json_each($2) r WHERE EXISTS (SELECT 1 FROM facts f
+            WHERE f.day = r.value->>1 AND f.subject = r.value->>2 AND f.at = r.value->>3
+              AND f.digest = unhex(r.value->>4))
+          OR r.value->>5 = 1 AND EXISTS (SELECT 1 FROM facts f
+            WHERE f.digest = unhex(r.value->>4) AND f.arrived = TRUE)) AS known",
     postgres: "SELECT
-       (SELECT coalesce(CAST(json_agg(s.key) AS text), '[]') FROM jsonb_array_elements_text($1::jsonb) AS r(value)
-          JOIN sightings s ON s.business_id = $3 AND s.key = r.value) AS decided,
-       (SELECT coalesce(CAST(json_agg(json_build_array(f.coworker_id, f.last_at)) AS text), '[]')
-          FROM jsonb_array_elements_text($2::jsonb) AS r(value)
-          JOIN frontiers f ON f.business_id = $3 AND f.coworker_id = CAST(r.value AS bigint)) AS frontiers",
+       (SELECT version FROM directory_version) AS version,
+       (SELECT coalesce(max(number), 0) FROM site_policies) AS policies,
+       (SELECT coalesce(CAST(json_agg(json_build_array(s.subject, s.revision, s.business_id, s.deadline,
+            encode(s.state, 'hex'))) AS text), '[]')
+          FROM jsonb_array_elements_text($1::jsonb) AS r(value) JOIN standings s ON s.subject = CAST(r.value AS bigint)
+       ) AS standings,
+       (SELECT coalesce(CAST(json_agg(json_build_array(p.business_id, p.subject, p.device, p.interface, p.at,
+            encode(p.points, 'hex'))) AS text), '[]')
+          FROM jsonb_array_elements_text($1::jsonb) AS r(value) JOIN presences p ON p.subject = CAST(r.value AS bigint)
+       ) AS presences,
+       (SELECT coalesce(CAST(json_agg(CAST(r.value->>0 AS bigint)) AS text), '[]')
+          FROM jsonb_array_elements($2::jsonb) AS r(value) WHERE EXISTS (SELECT 1 FROM facts f
+            WHERE f.day = CAST(r.value->>1 AS bigint) AND f.subject = CAST(r.value->>2 AS bigint)
+              AND f.at = CAST(r.value->>3 AS bigint) AND f.digest = decode(r.value->>4, 'hex'))
+          OR r.value->>5 = '1' AND EXISTS (SELECT 1 FROM facts f
+            WHERE f.digest = decode(r.value->>4, 'hex') AND f.arrived = TRUE)) AS known",
 };
 
-macro_rules! open_here {
-    () => {
-        " AS visit FROM checkins c WHERE c.business_id = $1 AND c.to_time IS NULL AND c.coworker_id IS NOT NULL"
+/// Of these people, those who are in, or of whom something is known from then on.
+const ACTIVE: Statement = statement!(
+    rows(subject bigint)
+    "SELECT s.subject FROM r CROSS JOIN standings s
+     WHERE s.subject = r.subject AND (s.deadline IS NOT NULL OR s.folded_at >= $2)"
+);
+
+const PASS_USERS: Statement =
+    statement!(rows(pass uuid) "SELECT u.* FROM r CROSS JOIN pass_usage u WHERE u.pass = r.pass");
+
+const MARKS: Statement = statement!(
+    rows(subject bigint, first bigint)
+    "SELECT r.subject, r.first, u.days, u.seconds FROM r CROSS JOIN plan_usage u
+     WHERE u.subject = r.subject AND u.day = (SELECT max(b.day) FROM plan_usage b WHERE b.subject = r.subject AND b.day < r.first)"
+);
+
+macro_rules! checkpoints {
+    ($hex:expr) => {
+        concat!(
+            "SELECT c.subject, c.day, ",
+            $hex,
+            " AS state FROM r CROSS JOIN checkpoints c
+             WHERE c.day = r.day AND c.subject = r.subject"
+        )
     };
 }
 
-/// A visit as a JSON array, see [`StoredVisit`]: all that the engine knows of it, and no more, because a batch reads thousands.
+const CHECKPOINTS: Statement = statement!(
+    rows(subject bigint, day bigint) sqlite: checkpoints!("hex(c.state)"), postgres: checkpoints!("encode(c.state, 'hex')")
+);
+
+const FACTS: Statement = statement!(
+    rows(subject bigint, day bigint)
+    "SELECT f.* FROM r CROSS JOIN facts f WHERE f.day = r.day AND f.subject = r.subject"
+);
+
+/// What each person has from an instant of their own on. PostgreSQL takes every batch for a hundred people, and would walk
+/// the table for them; what it may not take apart (`OFFSET 0`) it looks up for each by the index.
+macro_rules! since {
+    ($time:expr, $table:expr, $sqlite:expr, $postgres:expr) => {
+        statement!(
+            rows(coworker_id bigint, since timestamptz)
+            sqlite: concat!(
+                "SELECT ", $sqlite, " FROM r CROSS JOIN ", $table,
+                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since"
+            ),
+            postgres: concat!(
+                "SELECT found.* FROM r CROSS JOIN LATERAL (SELECT ", $postgres, " FROM ", $table,
+                " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since OFFSET 0) AS found"
+            )
+        )
+    };
+}
+
+/// A visit as a JSON array, see [`StoredVisit`].
 macro_rules! visit {
     ($array:expr) => {
         concat!(
+            "CAST(",
             $array,
             "(c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
               c.to_time, CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses,
-              c.teams_at_the_time_of_checkin, c.tariff_at_the_time_of_checkin, c.door_in_at, c.strong_at, c.lingered_at,
-              c.coworker_time_pass_guid, CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id, c.pass_kind,
-              c.pass_ends, c.pass_end)"
+              c.teams_at_the_time_of_checkin, c.tariff_at_the_time_of_checkin, c.coworker_time_pass_guid,
+              CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id, c.pass_kind, c.pass_ends, c.pass_end)
+             AS text) AS visit"
         )
     };
 }
 
-/// Two ways in, so that each finds its index: the open visit however old, and those from the one before the coworker's
-/// earliest claim on, so that a long day costs no more than a short one. All in one row, as in [`KNOWN`].
-/// `CROSS JOIN` keeps SQLite from walking the visits instead of the few coworkers; PostgreSQL locks the rows, because
-/// another gateway may write at the same time, while SQLite's writer is alone anyway.
-const STANDINGS: Statement = {
-    const TEXT: Statement = statement!(
-        rows(coworker_id bigint, earliest timestamptz)
-        concat!(
-            "SELECT coalesce('[' || group_concat(visit, ',') || ']', '[]') AS found FROM (
-             SELECT ", visit!("json_array"), " AS visit FROM r CROSS JOIN checkins c
-               WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.to_time IS NULL
-             UNION ALL
-             SELECT ", visit!("json_array"), " FROM r CROSS JOIN checkins c
-               WHERE c.business_id = $2 AND c.coworker_id = r.coworker_id AND c.from_time >= coalesce(
-                 (SELECT max(p.from_time) FROM checkins p WHERE p.business_id = $2 AND p.coworker_id = r.coworker_id
-                    AND p.from_time >= $3 AND p.from_time <= r.earliest), $3) AND c.to_time IS NOT NULL)"
-        )
-    );
-    const LOCKED: Statement = statement!(
-        rows(coworker_id bigint, earliest timestamptz)
-        concat!(
-            "SELECT coalesce(CAST(json_agg(visit) AS text), '[]') AS found FROM (
-             SELECT ", visit!("json_build_array"), " AS visit FROM checkins c WHERE c.id IN (
-               SELECT o.id FROM r JOIN checkins o
-                 ON o.business_id = $2 AND o.coworker_id = r.coworker_id AND o.to_time IS NULL
-               UNION ALL
-               SELECT n.id FROM r CROSS JOIN LATERAL (
-                   SELECT max(p.from_time) AS at FROM checkins p WHERE p.business_id = $2
-                     AND p.coworker_id = r.coworker_id AND p.from_time >= $3 AND p.from_time <= r.earliest) before
-                 JOIN checkins n ON n.business_id = $2 AND n.coworker_id = r.coworker_id
-                   AND n.from_time >= coalesce(before.at, $3))
-             ORDER BY c.id FOR UPDATE OF c) AS locked"
-        )
-    );
-    Statement { sqlite: TEXT.sqlite, postgres: LOCKED.postgres }
-};
+const VISITS: Statement = since!("from_time", "checkins", visit!("json_array"), visit!("json_build_array"));
 
-const OPEN_HERE: Statement = Statement {
-    sqlite: concat!("SELECT ", visit!("json_array"), open_here!()),
-    postgres: concat!("SELECT CAST(", visit!("json_build_array"), " AS text)", open_here!()),
-};
+const FAILED: Statement =
+    since!("checkin_attempt_time", "failed_checkins", "c.unique_id, c.coworker_id", "c.unique_id, c.coworker_id");
 
-macro_rules! change_visits {
-    ($beginning:expr) => {
+const CHARGED: Statement = since!("from_time", "payg_charges", "c.checkin, c.coworker_id", "c.checkin, c.coworker_id");
+
+macro_rules! put_facts {
+    ($digest:expr, $payload:expr) => {
         concat!(
-            "UPDATE checkins SET ",
-            $beginning,
-            "from_time_local = r.from_time_local, to_time = r.to_time, to_time_local = r.to_time_local,
-               auto_checkout = r.auto_checkout, last_activity = r.last_activity, mac_addresses = r.mac_addresses,
-               updated_on = r.now, updated_by = 'checkind', door_in_at = r.door_in_at, strong_at = r.strong_at,
-               lingered_at = r.lingered_at, seconds = r.seconds
-             FROM r WHERE checkins.unique_id = r.unique_id"
+            "INSERT INTO facts (day, subject, at, digest, business_id, arrived, decision, payload)
+             SELECT day, subject, at, ",
+            $digest,
+            ", business_id, arrived, decision, ",
+            $payload,
+            " FROM r WHERE true
+             ON CONFLICT DO NOTHING"
         )
     };
 }
 
-/// What changes while somebody is in and when they leave; their pass day stays the one that it was when they came. In SQLite a
-/// statement that also set what is as it was would write the indexes by beginning and by pass anew.
-const CHANGE_STAYS: Statement = statement!(
-    rows(
-        unique_id uuid, to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text,
-        from_time_local text, to_time_local text, now timestamptz, door_in_at timestamptz, strong_at timestamptz,
-        lingered_at timestamptz, seconds bigint
-    )
-    change_visits!("")
+pub(super) const PUT_FACTS: Statement = statement!(
+    rows(day bigint, subject bigint, at bigint, digest text, business_id bigint, arrived boolean, decision bigint, payload text)
+    sqlite: put_facts!("unhex(digest)", "unhex(payload)"),
+    postgres: put_facts!("decode(digest, 'hex')", "decode(payload, 'hex')")
 );
 
-const CHANGE_VISITS: Statement = statement!(
+macro_rules! decide_facts {
+    ($digest:expr) => {
+        concat!(
+            "UPDATE facts SET decision = r.decision FROM r
+             WHERE facts.day = r.day AND facts.subject = r.subject AND facts.at = r.at AND facts.digest = ",
+            $digest
+        )
+    };
+}
+
+const DECIDE_FACTS: Statement = statement!(
+    rows(day bigint, subject bigint, at bigint, digest text, decision bigint)
+    sqlite: decide_facts!("unhex(r.digest)"), postgres: decide_facts!("decode(r.digest, 'hex')")
+);
+
+macro_rules! drop_facts {
+    ($digest:expr) => {
+        concat!("DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT day, subject, at, ", $digest, " FROM r)")
+    };
+}
+
+const DROP_FACTS: Statement = statement!(
+    rows(day bigint, subject bigint, at bigint, digest text)
+    sqlite: drop_facts!("unhex(digest)"), postgres: drop_facts!("decode(digest, 'hex')")
+);
+
+/// A row that another writer has changed since it was read is not written: the revision tells.
+macro_rules! put_standings {
+    ($state:expr, $deadline:expr) => {
+        concat!(
+            "INSERT INTO standings (subject, business_id, deadline, last_activity, folded_at, revision, state)
+             SELECT subject, business_id, deadline, last_activity, folded_at, revision, ",
+            $state,
+            " FROM r WHERE true
+             ON CONFLICT (subject) DO UPDATE SET ",
+            $deadline,
+            "last_activity = excluded.last_activity,
+               folded_at = excluded.folded_at, revision = excluded.revision, state = excluded.state
+             WHERE standings.revision = excluded.revision - 1"
+        )
+    };
+}
+
+const PUT_STANDINGS: Statement = statement!(
     rows(
-        unique_id uuid, source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean,
-        last_activity timestamptz, mac_addresses text, from_time_local text, to_time_local text, now timestamptz,
-        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz, pass_guid uuid, counts boolean,
-        time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
+        subject bigint, business_id bigint, deadline bigint, last_activity bigint, folded_at bigint, revision bigint,
+        state text
     )
-    change_visits!(
-        "source = r.source, from_time = r.from_time, coworker_time_pass_guid = r.pass_guid,
-               counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id, pass_kind = r.pass_kind,
-               pass_ends = r.pass_ends, pass_end = r.pass_end, pass_day = r.pass_day, "
+    sqlite: put_standings!("unhex(state)", "business_id = excluded.business_id, deadline = excluded.deadline, "),
+    postgres: put_standings!("decode(state, 'hex')", "business_id = excluded.business_id, deadline = excluded.deadline, ")
+);
+
+/// Where the deadline stays as it is: SQLite would write its index again even with the same value.
+const KEEP_DEADLINES: Statement = statement!(
+    rows(
+        subject bigint, business_id bigint, deadline bigint, last_activity bigint, folded_at bigint, revision bigint,
+        state text
     )
+    sqlite: put_standings!("unhex(state)", ""),
+    postgres: put_standings!("decode(state, 'hex')", "")
+);
+
+const DROP_CHECKPOINTS: Statement = statement!(
+    rows(subject bigint, day bigint)
+    "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM r)"
+);
+
+macro_rules! put_checkpoints {
+    ($state:expr) => {
+        concat!(
+            "INSERT INTO checkpoints (day, subject, state) SELECT day, subject, ",
+            $state,
+            " FROM r WHERE true
+             ON CONFLICT (day, subject) DO UPDATE SET state = excluded.state"
+        )
+    };
+}
+
+const PUT_CHECKPOINTS: Statement = statement!(
+    rows(day bigint, subject bigint, state text)
+    sqlite: put_checkpoints!("unhex(state)"), postgres: put_checkpoints!("decode(state, 'hex')")
+);
+
+const DROP_PRESENCES: Statement = statement!(
+    rows(subject bigint) "DELETE FROM presences WHERE subject IN (SELECT subject FROM r)"
+);
+
+macro_rules! put_presences {
+    ($points:expr) => {
+        concat!(
+            "INSERT INTO presences (subject, device, business_id, interface, at, last_at, points)
+             SELECT subject, device, business_id, interface, at, last_at, ", $points, " FROM r WHERE true
+             ON CONFLICT (subject, device, business_id) DO UPDATE SET
+               interface = excluded.interface, at = excluded.at, last_at = excluded.last_at, points = excluded.points"
+        )
+    };
+}
+
+const PUT_PRESENCES: Statement = statement!(
+    rows(subject bigint, device bigint, business_id bigint, interface text, at bigint, last_at bigint, points text)
+    sqlite: put_presences!("unhex(points)"), postgres: put_presences!("decode(points, 'hex')")
 );
 
 /// Only what is new: an insert that turns into an update would use up a number of PostgreSQL's sequence each time.
@@ -151,110 +265,111 @@ const PUT_VISITS: Statement = statement!(
         unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
         source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean, last_activity timestamptz,
         mac_addresses text, teams text, tariff text, from_time_local text, to_time_local text, now timestamptz,
-        door_in_at timestamptz, strong_at timestamptz, lingered_at timestamptz, pass_guid uuid, counts boolean,
-        time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint
+        pass_guid uuid, counts boolean, time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text,
+        pass_day timestamptz, seconds bigint
     )
     "INSERT INTO checkins (
        unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin,
-       from_time_local, to_time_local, created_on, updated_on, updated_by, door_in_at, strong_at, lingered_at,
+       from_time_local, to_time_local, created_on, updated_on, updated_by,
        coworker_time_pass_guid, counts_towards_plan_limits, time_pass_id, pass_kind, pass_ends, pass_end, pass_day,
        seconds)
      SELECT unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams, tariff,
-       from_time_local, to_time_local, now, now, 'checkind', door_in_at, strong_at, lingered_at,
+       from_time_local, to_time_local, now, now, 'checkind',
        pass_guid, counts, time_pass_id, pass_kind, pass_ends, pass_end, pass_day, seconds
      FROM r"
+);
+
+macro_rules! change_visits {
+    ($beginning:expr) => {
+        concat!(
+            "UPDATE checkins SET ",
+            $beginning,
+            "to_time = r.to_time, to_time_local = r.to_time_local, auto_checkout = r.auto_checkout,
+               last_activity = r.last_activity, mac_addresses = r.mac_addresses, updated_on = r.now,
+               updated_by = 'checkind', seconds = r.seconds
+             FROM r WHERE checkins.unique_id = r.known_as"
+        )
+    };
+}
+
+/// What changes while somebody is in and when they leave. A statement that also set what is as it was would, in SQLite, write
+/// the indexes anew.
+const CHANGE_STAYS: Statement = statement!(
+    rows(
+        known_as uuid, to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text,
+        to_time_local text, now timestamptz, seconds bigint
+    )
+    change_visits!("")
+);
+
+/// What a late fact may change: all of it but the number and who it is.
+const CHANGE_VISITS: Statement = statement!(
+    rows(
+        known_as uuid, unique_id uuid, coworker_full_name text, business_name text, source bigint, from_time timestamptz,
+        to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text, teams text, tariff text,
+        from_time_local text, to_time_local text, now timestamptz, pass_guid uuid, counts boolean, time_pass_id bigint,
+        pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint, opened boolean
+    )
+    change_visits!(
+        "unique_id = r.unique_id, source = r.source, from_time = r.from_time, from_time_local = r.from_time_local,
+         coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id,
+         pass_kind = r.pass_kind, pass_ends = r.pass_ends, pass_end = r.pass_end, pass_day = r.pass_day,
+         coworker_full_name = CASE WHEN r.opened = TRUE THEN r.coworker_full_name ELSE checkins.coworker_full_name END,
+         business_name = CASE WHEN r.opened = TRUE THEN r.business_name ELSE checkins.business_name END,
+         teams_at_the_time_of_checkin =
+           CASE WHEN r.opened = TRUE THEN r.teams ELSE checkins.teams_at_the_time_of_checkin END,
+         tariff_at_the_time_of_checkin =
+           CASE WHEN r.opened = TRUE THEN r.tariff ELSE checkins.tariff_at_the_time_of_checkin END, "
+    )
 );
 
 const PUT_FAILED: Statement = statement!(
     rows(
         unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
         attempt_at timestamptz, source bigint, mac_addresses text, teams text, tariff text, description text,
-        attempt_local text, now timestamptz, code text, once_key text
+        attempt_local text, now timestamptz, code text
     )
     "INSERT INTO failed_checkins (
        unique_id, coworker_id, coworker_full_name, business_id, business_name, checkin_attempt_time, source,
        mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin, description,
-       checkin_attempt_time_local, created_on, updated_on, updated_by, code, once_key)
+       checkin_attempt_time_local, created_on, updated_on, updated_by, code)
      SELECT unique_id, coworker_id, coworker_full_name, business_id, business_name, attempt_at, source,
-       mac_addresses, teams, tariff, description, attempt_local, now, now, 'checkind', code, once_key
-     FROM r WHERE r.once_key IS NULL OR NOT EXISTS (SELECT 1 FROM failed_checkins f WHERE f.once_key = r.once_key)
-     ON CONFLICT DO NOTHING RETURNING unique_id"
+       mac_addresses, teams, tariff, description, attempt_local, now, now, 'checkind', code
+     FROM r WHERE NOT EXISTS (SELECT 1 FROM failed_checkins f WHERE f.unique_id = r.unique_id)
+     ON CONFLICT DO NOTHING"
 );
 
-const PUT_SIGHTINGS: Statement = statement!(
+/// The same attempt, seen earlier or told otherwise.
+const CHANGE_FAILED: Statement = statement!(
+    rows(unique_id uuid, attempt_at timestamptz, attempt_local text, description text, now timestamptz, code text)
+    "UPDATE failed_checkins SET checkin_attempt_time = r.attempt_at, checkin_attempt_time_local = r.attempt_local,
+       description = r.description, code = r.code, updated_on = r.now
+     FROM r WHERE failed_checkins.unique_id = r.unique_id
+       AND (failed_checkins.checkin_attempt_time <> r.attempt_at OR failed_checkins.description <> r.description)"
+);
+
+const PUT_CHARGES: Statement = statement!(
     rows(
-        key text, business_id bigint, source text, door text, kind text, direction text, credential text, mac text,
-        coworker_id bigint, event_at timestamptz, last_at timestamptz, strong_at timestamptz, time_quality text,
-        received_at timestamptz, decision text, reason text, checkin uuid, frames bigint, claim text, points text,
-        directory_version bigint
+        checkin uuid, coworker_id bigint, business_id bigint, time_pass_id bigint, pass_day timestamptz,
+        from_time timestamptz, to_time timestamptz, minutes bigint, unbounded bigint, amount bigint, currency text,
+        final boolean, now timestamptz
     )
-    "INSERT INTO sightings (
-       key, business_id, source, door, kind, direction, credential, mac, coworker_id, event_at, last_at, strong_at,
-       time_quality, received_at, decision, reason, checkin, frames, claim, points, directory_version)
-     SELECT key, business_id, source, door, kind, direction, credential, mac, coworker_id, event_at, last_at, strong_at,
-       time_quality, received_at, decision, reason, checkin, frames, claim, points, directory_version
+    "INSERT INTO payg_charges (
+       checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, to_time, minutes, unbounded, amount,
+       currency, final, created_on, updated_on)
+     SELECT checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, to_time, minutes, unbounded, amount,
+       currency, final, now, now
      FROM r WHERE true
-     ON CONFLICT (business_id, key) DO UPDATE SET
-       event_at = CASE WHEN excluded.event_at < sightings.event_at THEN excluded.event_at ELSE sightings.event_at END,
-       last_at = CASE WHEN excluded.last_at > sightings.last_at THEN excluded.last_at ELSE sightings.last_at END,
-       strong_at = CASE WHEN excluded.strong_at > sightings.strong_at OR sightings.strong_at IS NULL
-         THEN excluded.strong_at ELSE sightings.strong_at END,
-       received_at = excluded.received_at, frames = sightings.frames + excluded.frames,
-       points = CASE WHEN length(sightings.points) < 16384 THEN sightings.points || excluded.points
-         ELSE sightings.points END,
-       checkin = CASE WHEN sightings.kind = 'timer' THEN excluded.checkin ELSE sightings.checkin END
-     WHERE sightings.kind = 'network' OR sightings.kind = 'timer'"
+     ON CONFLICT (checkin) DO UPDATE SET
+       time_pass_id = excluded.time_pass_id, pass_day = excluded.pass_day, from_time = excluded.from_time,
+       to_time = excluded.to_time, minutes = excluded.minutes, unbounded = excluded.unbounded,
+       amount = excluded.amount, currency = excluded.currency, final = excluded.final, updated_on = excluded.updated_on"
 );
 
-const PUT_FRONTIERS: Statement = statement!(
-    rows(business_id bigint, coworker_id bigint, last_at timestamptz)
-    "INSERT INTO frontiers (business_id, coworker_id, last_at) SELECT business_id, coworker_id, last_at FROM r WHERE true
-     ON CONFLICT (business_id, coworker_id) DO UPDATE SET last_at = excluded.last_at
-     WHERE excluded.last_at > frontiers.last_at"
-);
-
-/// What a gateway of a version without frontiers has written.
-const CATCH_UP: Statement = statement!(
-    "INSERT INTO frontiers (business_id, coworker_id, last_at)
-       SELECT s.business_id, s.coworker_id, max(s.last_at) FROM sightings s
-       WHERE s.business_id = $1 AND s.last_at >= $2 AND s.coworker_id IS NOT NULL
-         AND (s.claim IS NOT NULL OR s.kind = 'timer')
-       GROUP BY s.business_id, s.coworker_id ORDER BY s.coworker_id
-     ON CONFLICT (business_id, coworker_id) DO UPDATE SET last_at = excluded.last_at
-     WHERE excluded.last_at > frontiers.last_at"
-);
-
-/// Of people who are asked about from the same instant on, by time: an index of the log by coworker would cost every batch
-/// more than this costs those in which something comes late.
-macro_rules! lines_of {
-    ($what:expr, $grouped:expr) => {
-        statement!(
-            rows(coworker_id bigint)
-            concat!(
-                "SELECT ", $what, " FROM sightings s WHERE s.business_id = $2 AND s.last_at <= $3 AND s.last_at >= $4
-                   AND s.coworker_id IN (SELECT coworker_id FROM r)", $grouped
-            )
-        )
-    };
-}
-
-const LENGTHS: Statement = lines_of!("s.coworker_id, count(*) AS lines", " GROUP BY s.coworker_id");
-
-const LOGGED: Statement = lines_of!("s.*", "");
-
-const LAST_OF: Statement = lines_of!(
-    "s.coworker_id, max(s.last_at) AS last_at",
-    " AND (s.claim IS NOT NULL OR s.kind = 'timer') GROUP BY s.coworker_id"
-);
-
-const FAILED_OF: Statement = statement!(
-    rows(coworker_id bigint, since timestamptz)
-    "SELECT f.unique_id, f.coworker_id, f.checkin_attempt_time, f.once_key, f.code FROM r CROSS JOIN failed_checkins f
-     WHERE f.business_id = $2 AND f.coworker_id = r.coworker_id AND f.checkin_attempt_time >= r.since
-       AND f.checkin_attempt_time <= $3"
-);
+const DROP_CHARGES: Statement =
+    statement!(rows(unique_id uuid) "DELETE FROM payg_charges WHERE checkin IN (SELECT unique_id FROM r)");
 
 const DROP_VISITS: Statement =
     statement!(rows(unique_id uuid) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
@@ -262,173 +377,194 @@ const DROP_VISITS: Statement =
 const DROP_FAILED: Statement =
     statement!(rows(unique_id uuid) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
-const DROP_LINES: Statement =
-    statement!(rows(key text) "DELETE FROM sightings WHERE business_id = $2 AND key IN (SELECT key FROM r)");
-
-macro_rules! lines_to_spoil {
-    ($change:expr, $which:expr) => {
-        statement!(
-            rows(coworker_id bigint, since timestamptz)
-            concat!(
-                $change, " WHERE business_id = $2 AND last_at >= $3 AND coworker_id IN (SELECT coworker_id FROM r)
-                   AND last_at >= (SELECT since FROM r WHERE r.coworker_id = sightings.coworker_id)", $which
-            )
-        )
-    };
-}
-
-/// Lines whose times a step of the clock has made wrong are not decided by again.
-const SPOIL_LINES: Statement = lines_to_spoil!("UPDATE sightings SET claim = NULL", "");
-
-const SPOIL_TIMERS: Statement = lines_to_spoil!("DELETE FROM sightings", " AND kind = 'timer'");
-
-const SPOIL_FRONTIERS: Statement = statement!(
-    rows(coworker_id bigint, before timestamptz)
-    "UPDATE frontiers SET last_at = r.before FROM r
-     WHERE frontiers.business_id = $2 AND frontiers.coworker_id = r.coworker_id AND frontiers.last_at > r.before"
+const PUT_PASS_USAGE: Statement = statement!(
+    rows(pass uuid, subject bigint, basis_at bigint, days bigint, last_day bigint, seconds bigint, open_from bigint)
+    "INSERT INTO pass_usage (pass, subject, basis_at, days, last_day, seconds, open_from)
+     SELECT pass, subject, basis_at, days, last_day, seconds, open_from FROM r WHERE true
+     ON CONFLICT (pass, subject) DO UPDATE SET basis_at = excluded.basis_at, days = excluded.days,
+       last_day = excluded.last_day, seconds = excluded.seconds, open_from = excluded.open_from"
 );
 
-const PUT_HEARD: Statement = statement!(
-    "INSERT INTO heard (id, business_id, from_time, to_time) VALUES ($1, $2, $3, $4)
+/// Written like [`since`], for the same reason.
+const DROP_PLAN_USAGE: Statement = statement!(
+    rows(subject bigint, day bigint)
+    sqlite: "DELETE FROM plan_usage WHERE (subject, day) IN (SELECT u.subject, u.day FROM r
+       CROSS JOIN plan_usage u WHERE u.subject = r.subject AND u.day > r.day)",
+    postgres: "DELETE FROM plan_usage WHERE (subject, day) IN (SELECT found.subject, found.day FROM r
+       CROSS JOIN LATERAL (SELECT u.subject, u.day FROM plan_usage u WHERE u.subject = r.subject AND u.day > r.day
+         OFFSET 0) AS found)"
+);
+
+const PUT_PLAN_USAGE: Statement = statement!(
+    rows(subject bigint, day bigint, days bigint, seconds bigint)
+    "INSERT INTO plan_usage (subject, day, days, seconds) SELECT subject, day, days, seconds FROM r WHERE true
+     ON CONFLICT (subject, day) DO UPDATE SET days = excluded.days, seconds = excluded.seconds"
+);
+
+const PUT_COVERAGE: Statement = statement!(
+    "INSERT INTO coverage (id, business_id, from_time, to_time) VALUES ($1, $2, $3, $4)
      ON CONFLICT (id) DO UPDATE SET to_time = excluded.to_time"
 );
-const HEARD: Statement =
-    statement!("SELECT from_time, to_time FROM heard WHERE business_id = $1 AND to_time >= $2 ORDER BY from_time");
-const FORGET_HEARD: Statement = statement!("DELETE FROM heard WHERE business_id = $1 AND to_time < $2");
 
-const UNRECOGNISED: Statement = statement!(
-    "SELECT mac_addresses FROM failed_checkins
-     WHERE business_id = $1 AND checkin_attempt_time >= $2 AND code = $3 AND mac_addresses IS NOT NULL LIMIT $4"
+const COVERAGE: Statement = statement!(
+    "SELECT business_id, from_time, to_time FROM coverage WHERE to_time >= $1 AND (business_id = $2) = $3 ORDER BY from_time"
 );
 
-/// The visits of a batch that are to be written.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Changes<'a> {
-    /// Not in the database yet.
-    pub(crate) new: Vec<&'a Visit>,
-    /// There, and different now, but they began as they did, and use the same pass.
-    pub(crate) stays: Vec<&'a Visit>,
-    /// There, and different in any other way.
-    pub(crate) changed: Vec<&'a Visit>,
-    /// There, and never were: what arrived late has shown it.
-    pub(crate) gone: Vec<Uuid>,
-}
+const DUE: Statement = statement!(
+    "SELECT subject FROM standings WHERE business_id = $1 AND deadline IS NOT NULL AND deadline <= $2
+     ORDER BY deadline LIMIT $3"
+);
 
-/// What the database holds of a coworker since an instant, to be decided again.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Past {
-    /// Their lines of the log.
-    pub(crate) lines: Vec<LogLine>,
-    /// Their failed check-ins.
-    pub(crate) failures: Vec<PastFailure>,
-}
+const NEXT_DEADLINE: Statement =
+    statement!("SELECT min(deadline) AS deadline FROM standings WHERE business_id = $1 AND deadline IS NOT NULL");
 
-/// A failed check-in that is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PastFailure {
-    pub(crate) unique_id: Uuid,
-    pub(crate) attempt_at: WallTime,
-    pub(crate) once_key: Option<String>,
-    pub(crate) code: String,
-}
+const IN: Statement = statement!(
+    "SELECT subject FROM standings WHERE business_id = $1 AND deadline IS NOT NULL AND subject > $2
+     ORDER BY subject LIMIT $3"
+);
 
-/// A failed check-in to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct NewFailure {
-    pub(crate) unique_id: Uuid,
-    pub(crate) coworker: Option<CoworkerId>,
-    pub(crate) then: Snapshot,
-    pub(crate) business: BusinessId,
-    pub(crate) business_name: Option<String>,
-    pub(crate) attempt_at: WallTime,
-    pub(crate) source: CheckinSource,
-    pub(crate) mac: Option<MacAddr>,
-    pub(crate) reason: Reason,
-    /// What the front desk needs to know besides.
-    pub(crate) detail: Option<Arc<str>>,
-    /// What makes a repetition the same attempt; none where every attempt is a record.
-    pub(crate) once_key: Option<String>,
-}
+/// Of whom something is known from a time to come.
+const AHEAD: Statement = statement!(
+    "SELECT subject FROM standings WHERE folded_at > $2 AND (business_id = $1 OR business_id IS NULL) LIMIT $3"
+);
 
-/// The kind of a line that a timer wrote.
-pub(crate) const TIMER: &str = "timer";
-
-/// A line of the sighting log.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct LogLine {
-    pub(crate) key: SightingKey,
-    pub(crate) business_id: BusinessId,
-    pub(crate) source: String,
-    pub(crate) door: Option<String>,
-    pub(crate) kind: Cow<'static, str>,
-    pub(crate) direction: Option<Cow<'static, str>>,
-    pub(crate) credential: Option<String>,
-    pub(crate) mac: Option<MacAddr>,
-    pub(crate) coworker_id: Option<CoworkerId>,
-    pub(crate) event_at: WallTime,
-    pub(crate) last_at: WallTime,
-    pub(crate) strong_at: Option<WallTime>,
-    pub(crate) time_quality: Cow<'static, str>,
-    pub(crate) received_at: WallTime,
-    pub(crate) decision: Cow<'static, str>,
-    pub(crate) reason: Option<Cow<'static, str>>,
-    pub(crate) checkin: Option<Uuid>,
-    pub(crate) frames: u32,
-    /// What it said of its coworker, whatever their check-ins were.
-    pub(crate) claim: Option<Cow<'static, str>>,
-    /// The presences that were merged into it.
-    pub(crate) points: Option<String>,
-    /// The directory that it was decided by.
-    pub(crate) directory_version: Option<i64>,
-}
-
-/// Lines of the log in the form in which the database takes them.
-#[derive(Debug)]
-pub(crate) struct Log {
-    lines: u64,
-    rows: Arg,
-    /// The last line of each coworker; none where there is nobody.
-    frontiers: Option<Arg>,
-}
-
-impl Log {
-    /// The keys of the lines must differ.
-    pub(crate) fn of<'a>(lines: impl ExactSizeIterator<Item = &'a LogLine>) -> Self {
-        #[derive(Serialize)]
-        struct FrontierRow {
-            business_id: BusinessId,
-            coworker_id: CoworkerId,
-            last_at: WallTime,
-        }
-        let lines: Vec<&LogLine> = lines.collect();
-        let mut last: BTreeMap<(BusinessId, CoworkerId), WallTime> = BTreeMap::new();
-        for line in lines.iter().filter(|line| line.claim.is_some() || line.kind == TIMER) {
-            if let Some(coworker) = line.coworker_id {
-                let known = last.entry((line.business_id, coworker)).or_insert(line.last_at);
-                *known = line.last_at.max(*known);
-            }
-        }
-        let row = |((business_id, coworker_id), last_at)| FrontierRow { business_id, coworker_id, last_at };
-        let frontiers: Vec<FrontierRow> = last.into_iter().map(row).collect();
-        let frontiers = (!frontiers.is_empty()).then(|| Arg::rows(&frontiers));
-        Self { lines: lines.len() as u64, rows: Arg::rows(&lines), frontiers }
-    }
-}
+/// Devices that a failed check-in of this pass day names, so that a restart writes none twice.
+const UNRECOGNISED: Statement = statement!(
+    "SELECT mac_addresses FROM failed_checkins
+     WHERE business_id = $1 AND checkin_attempt_time >= $2 AND code = $3 LIMIT $4"
+);
 
 /// A stretch of time during which a business's captures could hear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Heard {
+pub(crate) struct Covered {
     pub(crate) from: WallTime,
     pub(crate) to: WallTime,
 }
 
-/// What the log knows of what a batch speaks of.
+/// Where a person stands, as the database has it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Standing {
+    pub(crate) revision: i64,
+    pub(crate) deadline: Option<(BusinessId, WallTime)>,
+    pub(crate) person: PersonState,
+}
+
+/// Presences of one device that no fact holds yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) business: BusinessId,
+    pub(crate) subject: Subject,
+    pub(crate) mac: MacAddr,
+    pub(crate) interface: String,
+    /// Earliest first; never empty.
+    pub(crate) points: Vec<Point>,
+}
+
+/// What [`Batch::load`] found.
 #[derive(Debug, Default)]
-pub(crate) struct Known {
-    /// Sightings that have been decided before.
-    pub(crate) decided: BTreeSet<SightingKey>,
-    /// The last that is known of each coworker, or later.
-    pub(crate) frontiers: BTreeMap<CoworkerId, WallTime>,
+pub(crate) struct Loaded {
+    /// The newest version of the directory.
+    pub(crate) directory: i64,
+    /// The newest version of anybody's settings.
+    pub(crate) policies: i64,
+    pub(crate) standings: BTreeMap<Subject, Standing>,
+    pub(crate) pending: Vec<Pending>,
+    /// Which of the facts the log has.
+    pub(crate) known: BTreeSet<usize>,
+}
+
+/// A visit as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownVisit {
+    pub(crate) unique_id: Uuid,
+    pub(crate) coworker: CoworkerId,
+    pub(crate) business: BusinessId,
+    pub(crate) source: CheckinSource,
+    pub(crate) from: WallTime,
+    pub(crate) to: Option<WallTime>,
+    pub(crate) auto_checkout: bool,
+    pub(crate) last_activity: WallTime,
+    pub(crate) macs: BTreeSet<MacAddr>,
+    pub(crate) pass: Option<PassUse>,
+    pub(crate) opened: Opened,
+}
+
+/// The records of some people since an instant.
+#[derive(Debug, Default)]
+pub(crate) struct KnownRecords {
+    pub(crate) visits: BTreeMap<Uuid, KnownVisit>,
+    /// With whose they are.
+    pub(crate) failures: BTreeMap<Uuid, CoworkerId>,
+    pub(crate) charges: BTreeMap<Uuid, CoworkerId>,
+}
+
+impl KnownRecords {
+    /// Takes out those of some people.
+    pub(crate) fn take(&mut self, people: &BTreeSet<CoworkerId>) -> Self {
+        Self {
+            visits: self.visits.extract_if(.., |_, visit| people.contains(&visit.coworker)).collect(),
+            failures: self.failures.extract_if(.., |_, coworker| people.contains(coworker)).collect(),
+            charges: self.charges.extract_if(.., |_, coworker| people.contains(coworker)).collect(),
+        }
+    }
+}
+
+/// A fact and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecidedFact {
+    pub(crate) fact: StoredFact,
+    pub(crate) decision: DecisionCode,
+}
+
+/// Where a person stands from now on.
+#[derive(Clone, Debug)]
+pub(crate) struct NewStanding {
+    pub(crate) subject: Subject,
+    /// Of the row that it replaces; 0 for none.
+    pub(crate) revision: i64,
+    pub(crate) person: PersonState,
+    pub(crate) deadline: Option<(BusinessId, WallTime)>,
+    /// The deadline is the one that the row has.
+    pub(crate) same_deadline: bool,
+}
+
+/// A visit that is there and differs.
+#[derive(Clone, Debug)]
+pub(crate) struct ChangedVisit {
+    /// Its identity in the database.
+    pub(crate) known_as: Uuid,
+    pub(crate) record: VisitRecord,
+    /// Only its end, its last activity and its devices differ.
+    pub(crate) stays: bool,
+}
+
+/// All that a batch writes.
+#[derive(Debug, Default)]
+pub(crate) struct Writes {
+    pub(crate) facts: Vec<DecidedFact>,
+    /// Facts that are there and were decided otherwise.
+    pub(crate) decided_again: Vec<DecidedFact>,
+    /// Facts whose times a step of the clock has made wrong.
+    pub(crate) gone_facts: Vec<StoredFact>,
+    pub(crate) standings: Vec<NewStanding>,
+    pub(crate) checkpoints: Vec<(Subject, LogDay, PersonState)>,
+    pub(crate) gone_checkpoints: Vec<(Subject, LogDay)>,
+    pub(crate) gone_pending: BTreeSet<Subject>,
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) new_visits: Vec<VisitRecord>,
+    pub(crate) changed_visits: Vec<ChangedVisit>,
+    pub(crate) gone_visits: Vec<Uuid>,
+    pub(crate) failures: Vec<FailureRecord>,
+    /// Failures that may be there already, told otherwise.
+    pub(crate) changed_failures: Vec<FailureRecord>,
+    pub(crate) gone_failures: Vec<Uuid>,
+    pub(crate) charges: Vec<ChargeRecord>,
+    pub(crate) gone_charges: Vec<Uuid>,
+    pub(crate) pass_usage: Vec<(Uuid, Subject, Used)>,
+    pub(crate) plan_usage: BTreeMap<(CoworkerId, NaiveDate), Counted>,
+    /// From the day after on, what was counted is counted again.
+    pub(crate) recounted: Vec<(CoworkerId, Option<NaiveDate>)>,
+    pub(crate) coverage: Option<(Uuid, BusinessId, Covered)>,
 }
 
 /// One batch's transaction.
@@ -436,48 +572,115 @@ pub(crate) struct Known {
 pub(crate) struct Batch {
     pub(super) transaction: sql::Transaction,
     fence: Option<Fence>,
-    /// The frontiers that are written with the commit.
-    frontiers: Option<Arg>,
 }
 
 impl Store {
     /// Begins the transaction of a batch.
     pub(crate) async fn batch(&self) -> Result<Batch, StoreError> {
-        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence, frontiers: None })
+        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
     }
 
-    /// Hands over the open visits of a business one by one: a row takes ten times the room of what is remembered of it.
-    pub(crate) async fn open_visits(
+    /// The stretches that reach beyond `since`: of one business, or of all others.
+    pub(crate) async fn coverage(
         &self,
         business: BusinessId,
-        mut each: impl FnMut(&Visit),
-    ) -> Result<(), StoreError> {
-        let each = |row: &Row| row.json("visit").map(|stored: StoredVisit| each(&stored.into()));
-        self.sql.read_each(OPEN_HERE, &[Arg::Int(business.0)], each).await
-    }
-
-    /// Writes down that a business's captures heard from `heard.from` to `heard.to`; the same `id` extends a stretch.
-    pub(crate) async fn put_heard(&self, id: Uuid, business: BusinessId, heard: Heard) -> Result<(), StoreError> {
-        let id = Arg::Text(id.to_string());
-        let args = [id, Arg::Int(business.0), Arg::Time(heard.from), Arg::Time(heard.to)];
-        self.sql.change(PUT_HEARD, &args).await.map(drop)
-    }
-
-    /// The stretches that reach beyond `since`; older ones are forgotten.
-    pub(crate) async fn heard(&self, business: BusinessId, since: WallTime) -> Result<Vec<Heard>, StoreError> {
-        let args = [Arg::Int(business.0), Arg::Time(since)];
-        self.sql.change(FORGET_HEARD, &args).await?;
-        let rows = self.sql.read(HEARD, &args).await?;
-        rows.iter().map(|row| Ok(Heard { from: row.time("from_time")?, to: row.time("to_time")? })).collect()
-    }
-
-    /// Another gateway of the business may have written to a shared database before it knew of frontiers: before the first
-    /// batch they are what the log says at least, as far back as anything is decided.
-    pub(crate) async fn catch_up(&self, business: BusinessId, too_old: WallTime) -> Result<(), StoreError> {
-        if !self.is_shared() {
-            return Ok(());
+        others: bool,
+        since: WallTime,
+    ) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
+        let args = [Arg::Time(since), Arg::Int(business.0), Arg::Bool(!others)];
+        let mut found: BTreeMap<BusinessId, Vec<Covered>> = BTreeMap::new();
+        for row in self.sql.read(COVERAGE, &args).await? {
+            let covered = Covered { from: row.time("from_time")?, to: row.time("to_time")? };
+            found.entry(BusinessId(row.int("business_id")?)).or_default().push(covered);
         }
-        self.sql.change(CATCH_UP, &[Arg::Int(business.0), Arg::Time(too_old)]).await.map(drop)
+        Ok(found)
+    }
+
+    /// Whose deadlines at a business have come, the earliest first.
+    pub(crate) async fn due(
+        &self,
+        business: BusinessId,
+        now: WallTime,
+        limit: usize,
+    ) -> Result<Vec<Subject>, StoreError> {
+        self.subjects(DUE, business, now.millis(), limit).await
+    }
+
+    /// Of whom something is known from a time to come, because a clock was wrong.
+    pub(crate) async fn people_ahead(
+        &self,
+        business: BusinessId,
+        now: WallTime,
+        limit: usize,
+    ) -> Result<Vec<Subject>, StoreError> {
+        self.subjects(AHEAD, business, now.millis(), limit).await
+    }
+
+    /// Who is in at a business: the first after this one.
+    pub(crate) async fn people_in(
+        &self,
+        business: BusinessId,
+        after: Subject,
+        limit: usize,
+    ) -> Result<Vec<Subject>, StoreError> {
+        self.subjects(IN, business, after.0, limit).await
+    }
+
+    async fn subjects(
+        &self,
+        statement: Statement,
+        business: BusinessId,
+        bound: i64,
+        limit: usize,
+    ) -> Result<Vec<Subject>, StoreError> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let args = [Arg::Int(business.0), Arg::Int(bound), Arg::Int(limit)];
+        self.sql.read(statement, &args).await?.iter().map(|row| row.int("subject").map(Subject)).collect()
+    }
+
+    /// When the next deadline at a business comes.
+    pub(crate) async fn next_deadline(&self, business: BusinessId) -> Result<Option<WallTime>, StoreError> {
+        let rows = self.sql.read(NEXT_DEADLINE, &[Arg::Int(business.0)]).await?;
+        let next = rows.first().map(|row| row.opt_int("deadline")).transpose()?.flatten();
+        Ok(next.map(WallTime::from_millis))
+    }
+
+    /// Where people stand, and what everybody has used of some passes, without a transaction: for questions that write nothing.
+    pub(crate) async fn standings(
+        &self,
+        people: &BTreeSet<Subject>,
+        passes: &BTreeSet<Uuid>,
+    ) -> Result<(Loaded, Vec<(Uuid, Subject, Used)>), StoreError> {
+        let people: Vec<&Subject> = people.iter().collect();
+        let rows = self.sql.read(LOAD, &[Arg::rows(&people), Arg::Rows("[]".to_owned())]).await?;
+        let loaded = rows.first().map(loaded).transpose()?.unwrap_or_default();
+        if passes.is_empty() {
+            return Ok((loaded, Vec::new()));
+        }
+        let rows = self.sql.read(PASS_USERS, &[pass_rows(passes)]).await?;
+        Ok((loaded, rows.iter().map(pass_user).collect::<Result<_, _>>()?))
+    }
+
+    /// The checkpoints and the facts of these people on these days, without a transaction: for questions that write nothing.
+    pub(crate) async fn past(
+        &self,
+        asked: &[(Subject, LogDay)],
+    ) -> Result<(Vec<(Subject, LogDay, PersonState)>, Vec<DecidedFact>), StoreError> {
+        let days = [day_rows(asked)];
+        let checkpoints = self.sql.read(CHECKPOINTS, &days).await?.iter().map(checkpoint).collect::<Result<_, _>>()?;
+        let facts = self.sql.read(FACTS, &days).await?.iter().map(decided_fact).collect::<Result<_, _>>()?;
+        Ok((checkpoints, facts))
+    }
+
+    /// What these people had counted towards their plans before these days, without a transaction.
+    pub(crate) async fn marks(
+        &self,
+        asked: &BTreeSet<(CoworkerId, NaiveDate)>,
+    ) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        marks(&self.sql.read(MARKS, &[mark_rows(asked)]).await?)
     }
 
     /// The devices that a failed check-in of this reason names since `since`, at most `limit`.
@@ -498,179 +701,278 @@ impl Store {
     }
 }
 
+type StoredStanding = (Subject, i64, Option<BusinessId>, Option<i64>, String);
+
+#[cfg(test)]
+impl Store {
+    /// The charges of one person, earliest first: minutes, amount, from and to.
+    pub(crate) async fn charges(
+        &self,
+        coworker: CoworkerId,
+    ) -> Result<Vec<(i64, i64, WallTime, Option<WallTime>)>, StoreError> {
+        const CHARGES: Statement = statement!("SELECT * FROM payg_charges WHERE coworker_id = $1 ORDER BY from_time");
+        let rows = self.sql.read(CHARGES, &[Arg::Int(coworker.0)]).await?;
+        let charge =
+            |row: &Row| Ok((row.int("minutes")?, row.int("amount")?, row.time("from_time")?, row.opt_time("to_time")?));
+        rows.iter().map(charge).collect()
+    }
+}
+
 impl Batch {
-    /// Where these coworkers stand: their open visit, and of those that began at or after `since` the last one that began
-    /// up to the instant given for the coworker (the earliest that anything is claimed of them), and all later ones.
-    pub(crate) async fn standings(
+    /// What an ordinary batch needs to know of these subjects and facts.
+    pub(crate) async fn load(
         &mut self,
-        coworkers: &BTreeMap<CoworkerId, WallTime>,
-        business: BusinessId,
-        since: WallTime,
-    ) -> Result<BTreeMap<CoworkerId, Standing>, StoreError> {
-        #[derive(Serialize)]
-        struct CoworkerRow {
-            coworker_id: CoworkerId,
-            earliest: WallTime,
-        }
-        if coworkers.is_empty() {
-            return Ok(BTreeMap::new());
-        }
-        let row = |(&coworker_id, &earliest): (&CoworkerId, &WallTime)| CoworkerRow { coworker_id, earliest };
-        let rows: Vec<CoworkerRow> = coworkers.iter().map(row).collect();
-        let args = [Arg::rows(&rows), Arg::Int(business.0), Arg::Time(since)];
-        let mut visits: BTreeMap<CoworkerId, Vec<Visit>> = coworkers.keys().map(|&id| (id, Vec::new())).collect();
-        for row in self.transaction.rows(STANDINGS, &args).await? {
-            for stored in row.json::<Vec<StoredVisit>>("found")? {
-                let visit = Visit::from(stored);
-                visits.entry(visit.coworker).or_default().push(visit);
-            }
-        }
-        Ok(visits.into_iter().map(|(id, visits)| (id, Standing::new(visits))).collect())
+        subjects: &BTreeSet<Subject>,
+        facts: &[&StoredFact],
+    ) -> Result<Loaded, StoreError> {
+        let keys: Vec<_> = facts
+            .iter()
+            .enumerate()
+            .map(|(ord, fact)| {
+                (ord, fact.day, fact.subject, fact.at.millis(), hex(&fact.digest.0), u8::from(fact.arrived))
+            })
+            .collect();
+        let subjects: Vec<&Subject> = subjects.iter().collect();
+        let rows = self.transaction.rows(LOAD, &[Arg::rows(&subjects), Arg::rows(&keys)]).await?;
+        rows.first().map(loaded).transpose().map(Option::unwrap_or_default)
     }
 
-    /// Which of these sightings have been decided before, and the last instant up to `horizon` that the log knows anything
-    /// of each of these coworkers, or a later one: what was taken back may have been the last. Of those who are known only
-    /// beyond the horizon nothing is looked for before `too_old`.
-    pub(crate) async fn known(
+    /// Of these people, those who are in, or of whom something is known from `since` on.
+    pub(crate) async fn active(
         &mut self,
-        keys: &[&SightingKey],
-        coworkers: &[CoworkerId],
-        business: BusinessId,
-        horizon: WallTime,
-        too_old: WallTime,
-    ) -> Result<Known, StoreError> {
-        let mut known = Known::default();
-        if keys.is_empty() && coworkers.is_empty() {
+        people: &BTreeSet<Subject>,
+        since: WallTime,
+    ) -> Result<BTreeSet<Subject>, StoreError> {
+        if people.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let people: Vec<SubjectRow> = people.iter().map(|&subject| SubjectRow { subject }).collect();
+        let rows = self.transaction.rows(ACTIVE, &[Arg::rows(&people), Arg::Int(since.millis())]).await?;
+        rows.iter().map(|row| row.int("subject").map(Subject)).collect()
+    }
+
+    /// What everybody has used of these passes.
+    pub(crate) async fn pass_users(
+        &mut self,
+        passes: &BTreeSet<Uuid>,
+    ) -> Result<Vec<(Uuid, Subject, Used)>, StoreError> {
+        if passes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.transaction.rows(PASS_USERS, &[pass_rows(passes)]).await?.iter().map(pass_user).collect()
+    }
+
+    /// What these people had counted towards their plans before these days.
+    pub(crate) async fn marks(
+        &mut self,
+        asked: &BTreeSet<(CoworkerId, NaiveDate)>,
+    ) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
+        if asked.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        marks(&self.transaction.rows(MARKS, &[mark_rows(asked)]).await?)
+    }
+
+    /// The checkpoints of these people on these days.
+    pub(crate) async fn checkpoints(
+        &mut self,
+        asked: &[(Subject, LogDay)],
+    ) -> Result<Vec<(Subject, LogDay, PersonState)>, StoreError> {
+        if asked.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.transaction.rows(CHECKPOINTS, &[day_rows(asked)]).await?.iter().map(checkpoint).collect()
+    }
+
+    /// The facts of these people on these days.
+    pub(crate) async fn facts(&mut self, asked: &[(Subject, LogDay)]) -> Result<Vec<DecidedFact>, StoreError> {
+        let mut facts = Vec::new();
+        if asked.is_empty() {
+            return Ok(facts);
+        }
+        let each = |row: Row| {
+            facts.push(decided_fact(&row)?);
+            Ok(())
+        };
+        self.transaction.rows_each(FACTS, &[day_rows(asked)], each).await?;
+        Ok(facts)
+    }
+
+    /// The records of these people, each from instants of their own on: one for check-ins and charges, one for failures.
+    pub(crate) async fn records(
+        &mut self,
+        since: &BTreeMap<CoworkerId, (WallTime, WallTime)>,
+    ) -> Result<KnownRecords, StoreError> {
+        #[derive(Serialize)]
+        struct SinceRow {
+            coworker_id: CoworkerId,
+            since: WallTime,
+        }
+        let mut known = KnownRecords::default();
+        if since.is_empty() {
             return Ok(known);
         }
-        let args = [Arg::rows(keys), Arg::rows(coworkers), Arg::Int(business.0)];
-        for row in self.transaction.rows(KNOWN, &args).await? {
-            known.decided.extend(row.json::<Vec<SightingKey>>("decided")?);
-            known.frontiers.extend(row.json::<Vec<(CoworkerId, WallTime)>>("frontiers")?);
+        let rows = |which: &dyn Fn(&(WallTime, WallTime)) -> WallTime| {
+            let rows = since.iter().map(|(&coworker_id, since)| SinceRow { coworker_id, since: which(since) });
+            [Arg::rows(&rows.collect::<Vec<_>>())]
+        };
+        let each = |row: Row| {
+            let visit = KnownVisit::from(row.json::<StoredVisit>("visit")?);
+            known.visits.insert(visit.unique_id, visit);
+            Ok(())
+        };
+        let visits = rows(&|(visits, _)| *visits);
+        self.transaction.rows_each(VISITS, &visits, each).await?;
+        for row in self.transaction.rows(FAILED, &rows(&|(_, failures)| *failures)).await? {
+            known.failures.insert(row.uuid("unique_id")?, CoworkerId(row.int("coworker_id")?));
         }
-        let ahead: Vec<CoworkerRow> = known
-            .frontiers
-            .extract_if(.., |_, last_at| *last_at > horizon)
-            .map(|(coworker_id, _)| CoworkerRow { coworker_id })
-            .collect();
-        if !ahead.is_empty() {
-            let args = [Arg::rows(&ahead), Arg::Int(business.0), Arg::Time(horizon), Arg::Time(too_old)];
-            for row in self.transaction.rows(LAST_OF, &args).await? {
-                known.frontiers.insert(CoworkerId(row.int("coworker_id")?), row.time("last_at")?);
-            }
+        for row in self.transaction.rows(CHARGED, &visits).await? {
+            known.charges.insert(row.uuid("checkin")?, CoworkerId(row.int("coworker_id")?));
         }
         Ok(known)
     }
 
-    /// How many lines the log has of these coworkers, each from an instant of their own up to `horizon`.
-    pub(crate) async fn lengths(
+    /// Writes everything. `calendar` gives the wall clock of a business at an instant.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when another gateway has written the same facts or people meanwhile.
+    pub(crate) async fn write(
         &mut self,
-        since: &BTreeMap<CoworkerId, WallTime>,
-        business: BusinessId,
-        horizon: WallTime,
-    ) -> Result<BTreeMap<CoworkerId, u64>, StoreError> {
-        let mut lengths = BTreeMap::new();
-        for (since, people) in by_since(since) {
-            let args = [people, Arg::Int(business.0), Arg::Time(horizon), Arg::Time(since)];
-            for row in self.transaction.rows(LENGTHS, &args).await? {
-                lengths.insert(CoworkerId(row.int("coworker_id")?), row.int("lines")?.unsigned_abs());
+        writes: &Writes,
+        calendar: Calendars<'_>,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        self.write_log(writes).await?;
+        self.write_visits(writes, calendar, now).await?;
+        self.change_rows(DROP_FAILED, &unique_ids(&writes.gone_failures)).await?;
+        self.change_rows(CHANGE_FAILED, &failure_rows(&writes.changed_failures, calendar, now)).await?;
+        self.change_rows(PUT_FAILED, &failure_rows(&writes.failures, calendar, now)).await?;
+        self.change_rows(DROP_CHARGES, &unique_ids(&writes.gone_charges)).await?;
+        let charges: Vec<ChargeRow> = writes.charges.iter().map(|charge| charge_row(charge, now)).collect();
+        self.change_rows(PUT_CHARGES, &charges).await?;
+        self.write_usage(writes).await?;
+        self.write_people(writes).await
+    }
+
+    async fn write_log(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        let gone: Vec<FactKeyRow> = writes.gone_facts.iter().map(|fact| fact_key(fact, DecisionCode(0))).collect();
+        self.change_rows(DROP_FACTS, &gone).await?;
+        if !writes.facts.is_empty() {
+            let rows: Vec<FactRow> = writes.facts.iter().map(fact_row).collect();
+            // One that is there was written by another gateway since we asked.
+            if self.transaction.change(PUT_FACTS, &[Arg::rows(&rows)]).await? < rows.len() as u64 {
+                return Err(StoreError::Conflict);
             }
         }
-        Ok(lengths)
-    }
-
-    /// What is there of these coworkers, each from an instant of their own up to `horizon`.
-    pub(crate) async fn pasts(
-        &mut self,
-        since: &BTreeMap<CoworkerId, WallTime>,
-        business: BusinessId,
-        horizon: WallTime,
-    ) -> Result<BTreeMap<CoworkerId, Past>, StoreError> {
-        let mut pasts: BTreeMap<CoworkerId, Past> = since.keys().map(|&id| (id, Past::default())).collect();
-        if pasts.is_empty() {
-            return Ok(pasts);
-        }
-        for (since, people) in by_since(since) {
-            let args = [people, Arg::Int(business.0), Arg::Time(horizon), Arg::Time(since)];
-            let each = |row| {
-                let line = log_line(&row)?;
-                let coworker = line.coworker_id.unwrap_or(CoworkerId(0));
-                pasts.entry(coworker).or_default().lines.push(line);
-                Ok(())
-            };
-            self.transaction.rows_each(LOGGED, &args, each).await?;
-        }
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(horizon)];
-        let failures = self.transaction.rows(FAILED_OF, &args).await?;
-        for row in &failures {
-            let failure = PastFailure {
-                unique_id: row.uuid("unique_id")?,
-                attempt_at: row.time("checkin_attempt_time")?,
-                once_key: row.opt_text("once_key")?,
-                code: row.opt_text("code")?.unwrap_or_default(),
-            };
-            pasts.entry(CoworkerId(row.int("coworker_id")?)).or_default().failures.push(failure);
-        }
-        Ok(pasts)
-    }
-
-    /// The lines of these coworkers since then are not decided by again: a step of the clock has made their times wrong.
-    pub(crate) async fn spoil(
-        &mut self,
-        since: &BTreeMap<CoworkerId, WallTime>,
-        business: BusinessId,
-    ) -> Result<(), StoreError> {
-        #[derive(Serialize)]
-        struct BeforeRow {
-            coworker_id: CoworkerId,
-            before: WallTime,
-        }
-        let Some(earliest) = since.values().min() else { return Ok(()) };
-        let args = [since_rows(since), Arg::Int(business.0), Arg::Time(*earliest)];
-        self.transaction.change(SPOIL_LINES, &args).await?;
-        let before = since.iter().map(|(&coworker_id, since)| BeforeRow { coworker_id, before: since.moved(-1) });
-        let rows = Arg::rows(&before.collect::<Vec<_>>());
-        self.transaction.change(SPOIL_FRONTIERS, &[rows, Arg::Int(business.0)]).await?;
-        self.transaction.change(SPOIL_TIMERS, &args).await.map(drop)
-    }
-
-    /// Takes back failed check-ins that never were, and lines that are written anew.
-    pub(crate) async fn take_back(
-        &mut self,
-        failures: &[Uuid],
-        lines: &[SightingKey],
-        business: BusinessId,
-    ) -> Result<(), StoreError> {
-        #[derive(Serialize)]
-        struct KeyRow<'a> {
-            key: &'a SightingKey,
-        }
-        self.change_rows(DROP_FAILED, &unique_ids(failures)).await?;
-        if !lines.is_empty() {
-            let rows: Vec<KeyRow<'_>> = lines.iter().map(|key| KeyRow { key }).collect();
-            self.transaction.change(DROP_LINES, &[Arg::rows(&rows), Arg::Int(business.0)]).await?;
+        let again: Vec<FactKeyRow> =
+            writes.decided_again.iter().map(|decided| fact_key(&decided.fact, decided.decision)).collect();
+        self.change_rows(DECIDE_FACTS, &again).await?;
+        let gone: Vec<SubjectRow> = writes.gone_pending.iter().map(|&subject| SubjectRow { subject }).collect();
+        self.change_rows(DROP_PRESENCES, &gone).await?;
+        let pending: Vec<PendingRow> = writes.pending.iter().filter_map(pending_row).collect();
+        self.change_rows(PUT_PRESENCES, &pending).await?;
+        if let Some((id, business, covered)) = writes.coverage {
+            let id = Arg::Text(id.to_string());
+            let args = [id, Arg::Int(business.0), Arg::Time(covered.from), Arg::Time(covered.to)];
+            self.transaction.change(PUT_COVERAGE, &args).await?;
         }
         Ok(())
     }
 
-    /// Writes visits. Those that never were go first, then those that are closed, so that whoever left and came back within
-    /// the batch never has two open rows.
-    pub(crate) async fn put_visits(
+    /// Those that never were go first, then those that are closed, so that whoever left and came back within the batch never
+    /// has two open rows.
+    async fn write_visits(
         &mut self,
-        visits: &Changes<'_>,
-        calendar: &Calendar,
+        writes: &Writes,
+        calendar: Calendars<'_>,
         now: WallTime,
     ) -> Result<(), StoreError> {
-        self.change_rows(DROP_VISITS, &unique_ids(&visits.gone)).await?;
+        self.change_rows(DROP_VISITS, &unique_ids(&writes.gone_visits)).await?;
         for open in [false, true] {
-            let of = |visit: &&&Visit| visit.is_open() == open;
-            let changed = visits.changed.iter().filter(of).map(|visit| visit_row(visit, calendar, now));
-            let stays = visits.stays.iter().filter(of).map(|visit| stay_row(visit, calendar, now));
-            self.change_rows(CHANGE_VISITS, &changed.collect::<Vec<_>>()).await?;
-            self.change_rows(CHANGE_STAYS, &stays.collect::<Vec<_>>()).await?;
+            for (stays, statement) in [(false, CHANGE_VISITS), (true, CHANGE_STAYS)] {
+                let of = |changed: &&ChangedVisit| changed.record.visit.is_open() == open && changed.stays == stays;
+                let changed = writes.changed_visits.iter().filter(of);
+                let rows: Vec<VisitRow<'_>> =
+                    changed.map(|changed| visit_row(&changed.record, changed.known_as, calendar, now)).collect();
+                self.change_rows(statement, &rows).await?;
+            }
         }
-        let new = visits.new.iter().map(|visit| visit_row(visit, calendar, now));
-        self.change_rows(PUT_VISITS, &new.collect::<Vec<_>>()).await
+        let new = writes.new_visits.iter().map(|record| visit_row(record, record.visit.unique_id, calendar, now));
+        let new: Vec<VisitRow<'_>> = new.collect();
+        self.change_rows(PUT_VISITS, &new).await
+    }
+
+    async fn write_usage(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        #[derive(Serialize)]
+        struct PassUsageRow {
+            pass: Uuid,
+            subject: Subject,
+            basis_at: i64,
+            days: u32,
+            last_day: Option<i64>,
+            seconds: u64,
+            open_from: Option<i64>,
+        }
+        #[derive(Serialize)]
+        struct PlanUsageRow {
+            subject: CoworkerId,
+            day: i64,
+            days: u32,
+            seconds: u64,
+        }
+        #[derive(Serialize)]
+        struct DayRow {
+            subject: CoworkerId,
+            day: i64,
+        }
+        let used = |(pass, subject, used): &(Uuid, Subject, Used)| PassUsageRow {
+            pass: *pass,
+            subject: *subject,
+            basis_at: used.basis_at.millis(),
+            days: used.days,
+            last_day: used.last_day.map(day_number),
+            seconds: used.seconds,
+            open_from: used.open.map(WallTime::millis),
+        };
+        self.change_rows(PUT_PASS_USAGE, &writes.pass_usage.iter().map(used).collect::<Vec<_>>()).await?;
+        let recounted = |(subject, last): &(CoworkerId, Option<NaiveDate>)| DayRow {
+            subject: *subject,
+            day: last.map_or(i64::MIN / 2, day_number),
+        };
+        self.change_rows(DROP_PLAN_USAGE, &writes.recounted.iter().map(recounted).collect::<Vec<_>>()).await?;
+        let counted = |((subject, date), counted): (&(CoworkerId, NaiveDate), &Counted)| PlanUsageRow {
+            subject: *subject,
+            day: day_number(*date),
+            days: counted.days,
+            seconds: counted.seconds,
+        };
+        self.change_rows(PUT_PLAN_USAGE, &writes.plan_usage.iter().map(counted).collect::<Vec<_>>()).await
+    }
+
+    async fn write_people(&mut self, writes: &Writes) -> Result<(), StoreError> {
+        #[derive(Serialize)]
+        struct CheckpointRow {
+            day: LogDay,
+            subject: Subject,
+            state: String,
+        }
+        if !writes.gone_checkpoints.is_empty() {
+            self.transaction.change(DROP_CHECKPOINTS, &[day_rows(&writes.gone_checkpoints)]).await?;
+        }
+        let checkpoint = |(subject, day, person): &(Subject, LogDay, PersonState)| CheckpointRow {
+            day: *day,
+            subject: *subject,
+            state: hex(&fact::encoded(person)),
+        };
+        self.change_rows(PUT_CHECKPOINTS, &writes.checkpoints.iter().map(checkpoint).collect::<Vec<_>>()).await?;
+        for (same, statement) in [(false, PUT_STANDINGS), (true, KEEP_DEADLINES)] {
+            let rows: Vec<StandingRow> =
+                writes.standings.iter().filter(|new| new.same_deadline == same).map(standing_row).collect();
+            if !rows.is_empty() && self.transaction.change(statement, &[Arg::rows(&rows)]).await? < rows.len() as u64 {
+                return Err(StoreError::Conflict);
+            }
+        }
+        Ok(())
     }
 
     /// Says a statement about these rows; nothing when there are none.
@@ -685,75 +987,153 @@ impl Batch {
         self.transaction.change(statement, &[Arg::rows(rows)]).await.map(drop)
     }
 
-    /// Writes failed check-ins; says which were written, and not merely repeated.
-    pub(crate) async fn put_failures(
-        &mut self,
-        failures: &[NewFailure],
-        calendar: &Calendar,
-        now: WallTime,
-    ) -> Result<BTreeSet<Uuid>, StoreError> {
-        if failures.is_empty() {
-            return Ok(BTreeSet::new());
-        }
-        let rows: Vec<FailureRow<'_>> = failures.iter().map(|failure| failure_row(failure, calendar, now)).collect();
-        let written = self.transaction.rows(PUT_FAILED, &[Arg::rows(&rows)]).await?;
-        written.iter().map(|row| row.uuid("unique_id")).collect()
-    }
-
-    /// Writes the sighting log. A network line whose key is there grows. A door line whose key is
-    /// there was decided by another gateway since [`Batch::known`] was asked: that is a conflict.
-    pub(crate) async fn put_log(&mut self, log: Log) -> Result<(), StoreError> {
-        if log.lines == 0 {
-            return Ok(());
-        }
-        let written = self.transaction.change(PUT_SIGHTINGS, std::slice::from_ref(&log.rows)).await?;
-        if written < log.lines {
-            return Err(StoreError::Conflict);
-        }
-        self.frontiers = log.frontiers;
-        Ok(())
-    }
-
     /// Makes the batch durable, if this gateway may still write.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        let frontiers = self.frontiers.as_ref().map(std::slice::from_ref);
-        match (frontiers, self.fence) {
-            (Some(frontiers), None) => self.transaction.commit_with(PUT_FRONTIERS, frontiers).await,
-            (frontiers, fence) => {
-                if let Some(frontiers) = frontiers {
-                    self.transaction.change(PUT_FRONTIERS, frontiers).await?;
-                }
-                if let Some(fence) = fence {
-                    fence.check(&mut self.transaction).await?;
-                }
-                self.transaction.commit().await
-            }
+        if let Some(fence) = self.fence {
+            fence.check(&mut self.transaction).await?;
         }
+        self.transaction.commit().await
     }
+}
+
+/// What [`LOAD`] found.
+fn loaded(row: &Row) -> Result<Loaded, StoreError> {
+    let mut loaded = Loaded {
+        directory: row.int("version")?,
+        policies: row.int("policies")?,
+        known: row.json("known")?,
+        ..Loaded::default()
+    };
+    for (subject, revision, business, deadline, state) in row.json::<Vec<StoredStanding>>("standings")? {
+        let deadline = business.zip(deadline.map(WallTime::from_millis));
+        loaded.standings.insert(subject, Standing { revision, deadline, person: state_of(&state)? });
+    }
+    for (business, subject, device, interface, at, points) in
+        row.json::<Vec<(BusinessId, Subject, i64, String, i64, String)>>("presences")?
+    {
+        let points = unhex(&points).and_then(|bytes| fact::unpack_points(&bytes, WallTime::from_millis(at)).ok());
+        let points = points.filter(|points| !points.is_empty()).ok_or_else(damaged)?;
+        loaded.pending.push(Pending { business, subject, mac: mac_of(device), interface, points });
+    }
+    Ok(loaded)
+}
+
+fn pass_rows(passes: &BTreeSet<Uuid>) -> Arg {
+    #[derive(Serialize)]
+    struct PassRow {
+        pass: Uuid,
+    }
+    Arg::rows(&passes.iter().map(|&pass| PassRow { pass }).collect::<Vec<_>>())
+}
+
+fn pass_user(row: &Row) -> Result<(Uuid, Subject, Used), StoreError> {
+    let subject = Subject(row.int("subject")?);
+    let used = Used {
+        coworker: CoworkerId(subject.0),
+        basis_at: WallTime::from_millis(row.int("basis_at")?),
+        days: u32::try_from(row.int("days")?).unwrap_or(u32::MAX),
+        last_day: row.opt_int("last_day")?.and_then(date_of),
+        seconds: row.int("seconds")?.unsigned_abs(),
+        open: row.opt_int("open_from")?.map(WallTime::from_millis),
+    };
+    Ok((row.uuid("pass")?, subject, used))
+}
+
+fn checkpoint(row: &Row) -> Result<(Subject, LogDay, PersonState), StoreError> {
+    Ok((Subject(row.int("subject")?), LogDay(row.int("day")?), state_of(&row.text("state")?)?))
+}
+
+fn mark_rows(asked: &BTreeSet<(CoworkerId, NaiveDate)>) -> Arg {
+    #[derive(Serialize)]
+    struct MarkRow {
+        subject: CoworkerId,
+        first: i64,
+    }
+    let row = |&(subject, first): &(CoworkerId, NaiveDate)| MarkRow { subject, first: day_number(first) };
+    Arg::rows(&asked.iter().map(row).collect::<Vec<_>>())
+}
+
+fn marks(rows: &[Row]) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
+    let mut marks = BTreeMap::new();
+    for row in rows {
+        let Some(first) = date_of(row.int("first")?) else { continue };
+        let counted = Counted {
+            days: u32::try_from(row.int("days")?).unwrap_or(u32::MAX),
+            seconds: row.int("seconds")?.unsigned_abs(),
+        };
+        marks.insert((CoworkerId(row.int("subject")?), first), counted);
+    }
+    Ok(marks)
+}
+
+pub(super) fn decided_fact(row: &Row) -> Result<DecidedFact, StoreError> {
+    let digest: [u8; 16] = row.bytes("digest")?.try_into().map_err(|_| damaged())?;
+    let fact = StoredFact {
+        business: BusinessId(row.int("business_id")?),
+        day: LogDay(row.int("day")?),
+        subject: Subject(row.int("subject")?),
+        at: WallTime::from_millis(row.int("at")?),
+        digest: FactDigest(digest),
+        arrived: row.bool("arrived")?,
+        payload: row.bytes("payload")?,
+    };
+    Ok(DecidedFact { fact, decision: DecisionCode(row.int("decision")?) })
+}
+
+pub(super) fn damaged() -> StoreError {
+    StoreError::Unusable { what: "a column does not hold what it should".to_owned(), source: None }
+}
+
+fn state_of(hex: &str) -> Result<PersonState, StoreError> {
+    unhex(hex).and_then(|bytes| fact::decoded(&bytes).ok()).ok_or_else(damaged)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
+    text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
+/// The 48 bits of an address as a number.
+fn device(mac: MacAddr) -> i64 {
+    mac.octets().iter().fold(0, |number, octet| number << 8 | i64::from(*octet))
+}
+
+fn mac_of(device: i64) -> MacAddr {
+    let [_, _, octets @ ..] = device.to_be_bytes();
+    MacAddr::new(octets)
+}
+
+/// Days since 1970.
+fn day_number(date: NaiveDate) -> i64 {
+    i64::from(date.num_days_from_ce() - 719_163)
+}
+
+fn date_of(day: i64) -> Option<NaiveDate> {
+    NaiveDate::from_num_days_from_ce_opt(i32::try_from(day + 719_163).ok()?)
 }
 
 #[derive(Serialize)]
-struct CoworkerRow {
-    coworker_id: CoworkerId,
+struct SubjectRow {
+    subject: Subject,
 }
 
-/// Who is asked about from each instant on: these are pass days, or after a start minutes, mostly of one backlog.
-fn by_since(since: &BTreeMap<CoworkerId, WallTime>) -> BTreeMap<WallTime, Arg> {
-    let mut people: BTreeMap<WallTime, Vec<CoworkerRow>> = BTreeMap::new();
-    for (&coworker_id, &since) in since {
-        people.entry(since).or_default().push(CoworkerRow { coworker_id });
-    }
-    people.into_iter().map(|(since, people)| (since, Arg::rows(&people))).collect()
-}
-
-fn since_rows(since: &BTreeMap<CoworkerId, WallTime>) -> Arg {
+fn day_rows(days: &[(Subject, LogDay)]) -> Arg {
     #[derive(Serialize)]
-    struct SinceRow {
-        coworker_id: CoworkerId,
-        since: WallTime,
+    struct DayRow {
+        subject: Subject,
+        day: LogDay,
     }
-    let rows: Vec<SinceRow> = since.iter().map(|(&coworker_id, &since)| SinceRow { coworker_id, since }).collect();
-    Arg::rows(&rows)
+    Arg::rows(&days.iter().map(|&(subject, day)| DayRow { subject, day }).collect::<Vec<_>>())
 }
 
 #[derive(Serialize)]
@@ -765,36 +1145,106 @@ fn unique_ids(ids: &[Uuid]) -> Vec<IdRow> {
     ids.iter().map(|&unique_id| IdRow { unique_id }).collect()
 }
 
-fn log_line(row: &Row) -> Result<LogLine, StoreError> {
-    let word = |column| Ok::<_, StoreError>(row.opt_text(column)?.map(Cow::Owned));
-    Ok(LogLine {
-        key: SightingKey(row.text("key")?),
-        business_id: BusinessId(row.int("business_id")?),
-        source: row.text("source")?,
-        door: row.opt_text("door")?,
-        kind: Cow::Owned(row.text("kind")?),
-        direction: word("direction")?,
-        credential: row.opt_text("credential")?,
-        mac: row.opt_text("mac")?.and_then(|mac| mac.parse().ok()),
-        coworker_id: row.opt_int("coworker_id")?.map(CoworkerId),
-        event_at: row.time("event_at")?,
-        last_at: row.time("last_at")?,
-        strong_at: row.opt_time("strong_at")?,
-        time_quality: Cow::Owned(row.text("time_quality")?),
-        received_at: row.time("received_at")?,
-        decision: Cow::Owned(row.text("decision")?),
-        reason: word("reason")?,
-        checkin: row.opt_uuid("checkin")?,
-        frames: u32::try_from(row.int("frames")?).unwrap_or(u32::MAX),
-        claim: word("claim")?,
-        points: row.opt_text("points")?,
-        directory_version: row.opt_int("directory_version")?,
+#[derive(Serialize)]
+pub(super) struct FactRow {
+    day: LogDay,
+    subject: Subject,
+    at: i64,
+    digest: String,
+    business_id: BusinessId,
+    arrived: bool,
+    decision: i64,
+    payload: String,
+}
+
+pub(super) fn fact_row(decided: &DecidedFact) -> FactRow {
+    let fact = &decided.fact;
+    FactRow {
+        day: fact.day,
+        subject: fact.subject,
+        at: fact.at.millis(),
+        digest: hex(&fact.digest.0),
+        business_id: fact.business,
+        arrived: fact.arrived,
+        decision: decided.decision.0,
+        payload: hex(&fact.payload),
+    }
+}
+
+#[derive(Serialize)]
+struct FactKeyRow {
+    day: LogDay,
+    subject: Subject,
+    at: i64,
+    digest: String,
+    decision: i64,
+}
+
+fn fact_key(fact: &StoredFact, decision: DecisionCode) -> FactKeyRow {
+    let StoredFact { day, subject, at, digest, .. } = fact;
+    FactKeyRow { day: *day, subject: *subject, at: at.millis(), digest: hex(&digest.0), decision: decision.0 }
+}
+
+#[derive(Serialize)]
+struct PendingRow<'a> {
+    subject: Subject,
+    device: i64,
+    business_id: BusinessId,
+    interface: &'a str,
+    at: i64,
+    last_at: i64,
+    points: String,
+}
+
+fn pending_row(pending: &Pending) -> Option<PendingRow<'_>> {
+    let first = pending.points.first()?;
+    Some(PendingRow {
+        subject: pending.subject,
+        device: device(pending.mac),
+        business_id: pending.business,
+        interface: &pending.interface,
+        at: first.last_at.millis(),
+        last_at: pending.points.iter().map(|point| point.last_at.millis()).max()?,
+        points: hex(&fact::pack_points(&pending.points, first.last_at)),
     })
 }
 
 #[derive(Serialize)]
-struct StayRow {
+struct StandingRow {
+    subject: Subject,
+    business_id: Option<BusinessId>,
+    deadline: Option<i64>,
+    last_activity: Option<i64>,
+    folded_at: i64,
+    revision: i64,
+    state: String,
+}
+
+fn standing_row(new: &NewStanding) -> StandingRow {
+    StandingRow {
+        subject: new.subject,
+        business_id: new.deadline.map(|(business, _)| business),
+        deadline: new.deadline.map(|(_, at)| at.millis()),
+        last_activity: new.person.open().map(|open| open.last_activity.millis()),
+        folded_at: new.person.folded.at.millis(),
+        revision: new.revision + 1,
+        state: hex(&fact::encoded(&new.person)),
+    }
+}
+
+#[derive(Serialize)]
+struct VisitRow<'a> {
+    known_as: Uuid,
     unique_id: Uuid,
+    opened: bool,
+    coworker_id: CoworkerId,
+    coworker_full_name: Option<&'a str>,
+    business_id: BusinessId,
+    business_name: Option<&'a str>,
+    teams: Option<&'a str>,
+    tariff: Option<&'a str>,
+    source: i64,
+    from_time: WallTime,
     to_time: Option<WallTime>,
     auto_checkout: bool,
     last_activity: WallTime,
@@ -802,41 +1252,7 @@ struct StayRow {
     from_time_local: String,
     to_time_local: Option<String>,
     now: WallTime,
-    door_in_at: Option<WallTime>,
-    strong_at: Option<WallTime>,
-    lingered_at: Option<WallTime>,
     seconds: Option<u64>,
-}
-
-fn stay_row(visit: &Visit, calendar: &Calendar, now: WallTime) -> StayRow {
-    StayRow {
-        unique_id: visit.unique_id,
-        to_time: visit.to,
-        auto_checkout: visit.auto_checkout,
-        last_activity: visit.last_activity,
-        mac_addresses: join_macs(&visit.macs),
-        from_time_local: local(visit.from, calendar),
-        to_time_local: visit.to.map(|to| local(to, calendar)),
-        now,
-        door_in_at: visit.door_in_at,
-        strong_at: visit.strong_at,
-        lingered_at: visit.lingered_at,
-        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
-    }
-}
-
-#[derive(Serialize)]
-struct VisitRow<'a> {
-    #[serde(flatten)]
-    stay: StayRow,
-    coworker_id: CoworkerId,
-    coworker_full_name: Option<&'a str>,
-    business_id: BusinessId,
-    business_name: Option<&'a str>,
-    source: i64,
-    from_time: WallTime,
-    teams: Option<&'a str>,
-    tariff: Option<&'a str>,
     pass_guid: Option<Uuid>,
     counts: bool,
     time_pass_id: Option<TimePassId>,
@@ -846,26 +1262,42 @@ struct VisitRow<'a> {
     pass_day: WallTime,
 }
 
-fn visit_row<'a>(visit: &'a Visit, calendar: &Calendar, now: WallTime) -> VisitRow<'a> {
+/// The wall clock of a business at an instant.
+type Calendars<'a> = &'a (dyn Fn(BusinessId, WallTime) -> Calendar + Sync);
+
+fn visit_row<'a>(record: &'a VisitRecord, known_as: Uuid, calendar: Calendars<'_>, now: WallTime) -> VisitRow<'a> {
+    let VisitRecord { coworker, visit, opened } = record;
+    let calendar = calendar(visit.business, visit.from);
     let pass = visit.pass.as_ref();
+    let then = opened.as_ref().map(|opened| &opened.then);
     VisitRow {
-        stay: stay_row(visit, calendar, now),
-        coworker_id: visit.coworker,
-        coworker_full_name: visit.then.full_name.as_deref(),
+        known_as,
+        unique_id: visit.unique_id,
+        opened: opened.is_some(),
+        coworker_id: *coworker,
+        coworker_full_name: then.and_then(|then| then.full_name.as_deref()),
         business_id: visit.business,
-        business_name: visit.business_name.as_deref(),
+        business_name: opened.as_ref().and_then(|opened| opened.business_name.as_deref()),
+        teams: then.and_then(|then| then.teams.as_deref()),
+        tariff: then.and_then(|then| then.tariff.as_deref()),
         source: visit.source.number(),
         from_time: visit.from,
-        teams: visit.then.teams.as_deref(),
-        tariff: visit.then.tariff.as_deref(),
+        to_time: visit.to,
+        auto_checkout: visit.auto_checkout,
+        last_activity: visit.last_activity,
+        mac_addresses: join_macs(&visit.macs),
+        from_time_local: local(visit.from, &calendar),
+        to_time_local: visit.to.map(|to| local(to, &calendar)),
+        now,
+        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
         // Nobody holds a pass that is assigned on the spot: it is known by the check-in that it was assigned to.
         pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
-        counts: pass.is_some_and(|pass| pass.counts_towards_plan_limits),
+        counts: visit.counts(),
         time_pass_id: pass.map(|pass| pass.time_pass),
         pass_kind: pass.map(|pass| pass.kind.word()),
         pass_ends: pass.and_then(|pass| pass.ends).map(|(at, _)| at),
         pass_end: pass.and_then(|pass| pass.ends).map(|(_, why)| why.word()),
-        pass_day: calendar.pass_day(visit.from).start,
+        pass_day: visit.day.start,
     }
 }
 
@@ -885,9 +1317,6 @@ struct StoredVisit {
     mac_addresses: Option<String>,
     teams: Option<String>,
     tariff: Option<String>,
-    door_in_at: Option<WallTime>,
-    strong_at: Option<WallTime>,
-    lingered_at: Option<WallTime>,
     pass_guid: Option<Uuid>,
     counts: u8,
     time_pass_id: Option<TimePassId>,
@@ -910,7 +1339,7 @@ impl StoredVisit {
     }
 }
 
-impl From<StoredVisit> for Visit {
+impl From<StoredVisit> for KnownVisit {
     fn from(stored: StoredVisit) -> Self {
         Self {
             unique_id: stored.unique_id,
@@ -922,12 +1351,11 @@ impl From<StoredVisit> for Visit {
             auto_checkout: stored.auto_checkout != 0,
             last_activity: stored.last_activity.unwrap_or(stored.from_time),
             macs: split_macs(stored.mac_addresses.as_deref()),
-            door_in_at: stored.door_in_at,
-            strong_at: stored.strong_at,
-            lingered_at: stored.lingered_at,
             pass: stored.pass(),
-            business_name: stored.business_name,
-            then: Snapshot { full_name: stored.coworker_full_name, teams: stored.teams, tariff: stored.tariff },
+            opened: Opened {
+                then: Snapshot { full_name: stored.coworker_full_name, teams: stored.teams, tariff: stored.tariff },
+                business_name: stored.business_name,
+            },
         }
     }
 }
@@ -948,40 +1376,154 @@ struct FailureRow<'a> {
     attempt_local: String,
     now: WallTime,
     code: &'static str,
-    once_key: Option<&'a str>,
 }
 
-fn failure_row<'a>(failure: &'a NewFailure, calendar: &Calendar, now: WallTime) -> FailureRow<'a> {
+fn failure_rows<'a>(failures: &'a [FailureRecord], calendar: Calendars<'_>, now: WallTime) -> Vec<FailureRow<'a>> {
+    failures.iter().map(|failure| failure_row(failure, calendar, now)).collect()
+}
+
+fn failure_row<'a>(failure: &'a FailureRecord, calendar: Calendars<'_>, now: WallTime) -> FailureRow<'a> {
+    let Opened { then, business_name } = &failure.then;
     FailureRow {
         unique_id: failure.unique_id,
         coworker_id: failure.coworker,
-        coworker_full_name: failure.then.full_name.as_deref(),
+        coworker_full_name: then.full_name.as_deref(),
         business_id: failure.business,
-        business_name: failure.business_name.as_deref(),
+        business_name: business_name.as_deref(),
         attempt_at: failure.attempt_at,
         source: failure.source.number(),
         mac_addresses: failure.mac,
-        teams: failure.then.teams.as_deref(),
-        tariff: failure.then.tariff.as_deref(),
-        description: failure.reason.description_with(failure.detail.as_deref()),
-        attempt_local: local(failure.attempt_at, calendar),
+        teams: then.teams.as_deref(),
+        tariff: then.tariff.as_deref(),
+        description: failure.refused.reason.description_with(failure.refused.detail.as_deref()),
+        attempt_local: local(failure.attempt_at, &calendar(failure.business, failure.attempt_at)),
         now,
-        code: failure.reason.code(),
-        once_key: failure.once_key.as_deref(),
+        code: failure.refused.reason.code(),
     }
 }
 
-/// What is asked of the log only when something comes late or a clock was stepped, with the number of arguments.
-#[cfg(test)]
-pub(super) const LATE: [(Statement, usize); 5] =
-    [(LENGTHS, 4), (LOGGED, 4), (LAST_OF, 4), (SPOIL_LINES, 3), (SPOIL_TIMERS, 3)];
+#[derive(Serialize)]
+struct ChargeRow {
+    checkin: Uuid,
+    coworker_id: CoworkerId,
+    business_id: BusinessId,
+    time_pass_id: TimePassId,
+    pass_day: WallTime,
+    from_time: WallTime,
+    to_time: Option<WallTime>,
+    minutes: u32,
+    unbounded: i64,
+    amount: i64,
+    currency: String,
+    r#final: bool,
+    now: WallTime,
+}
 
-/// The questions of a batch, with the number of their arguments.
-#[cfg(test)]
-pub(super) fn questions() -> [(Statement, usize); 5] {
-    [(KNOWN, 3), (STANDINGS, 3), (FAILED_OF, 3), (OPEN_HERE, 1), (UNRECOGNISED, 4)]
+fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
+    ChargeRow {
+        checkin: record.checkin,
+        coworker_id: record.coworker,
+        business_id: record.business,
+        time_pass_id: record.time_pass,
+        pass_day: record.pass_day,
+        from_time: record.from,
+        to_time: record.to,
+        minutes: record.charge.minutes,
+        unbounded: record.charge.unbounded,
+        amount: record.charge.amount,
+        currency: record.charge.currency.to_string(),
+        r#final: record.to.is_some(),
+        now,
+    }
 }
 
 fn local(at: WallTime, calendar: &Calendar) -> String {
     calendar.local(at).format(sql::LOCAL).to_string()
+}
+
+/// What batches, timers and restarts ask and write over, with the number of their arguments.
+#[cfg(test)]
+pub(super) fn questions() -> Vec<(Statement, usize)> {
+    let with_two = [LOAD, ACTIVE];
+    let of_rows = [
+        PASS_USERS,
+        MARKS,
+        CHECKPOINTS,
+        FACTS,
+        VISITS,
+        FAILED,
+        CHARGED,
+        PUT_FACTS,
+        DECIDE_FACTS,
+        DROP_FACTS,
+        PUT_STANDINGS,
+        KEEP_DEADLINES,
+        DROP_CHECKPOINTS,
+        PUT_CHECKPOINTS,
+        DROP_PRESENCES,
+        PUT_PRESENCES,
+        PUT_VISITS,
+        CHANGE_STAYS,
+        CHANGE_VISITS,
+        PUT_FAILED,
+        CHANGE_FAILED,
+        PUT_CHARGES,
+        DROP_CHARGES,
+        DROP_VISITS,
+        DROP_FAILED,
+        PUT_PASS_USAGE,
+        DROP_PLAN_USAGE,
+        PUT_PLAN_USAGE,
+        NEXT_DEADLINE,
+    ];
+    let others = [(DUE, 3), (IN, 3), (UNRECOGNISED, 4), (PUT_COVERAGE, 4)];
+    with_two.map(|two| (two, 2)).into_iter().chain(of_rows.map(|one| (one, 1))).chain(others).collect()
+}
+
+/// The steps by which SQLite must find what these ask.
+#[cfg(test)]
+pub(super) fn indexed() -> [(Statement, usize, &'static [&'static str]); 17] {
+    [
+        (
+            LOAD,
+            2,
+            &[
+                "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)",
+                "SEARCH p USING PRIMARY KEY (subject=?)",
+                "SEARCH f USING PRIMARY KEY (day=? AND subject=? AND at=? AND digest=?)",
+                "SEARCH f USING INDEX facts_arrived (digest=?)",
+            ],
+        ),
+        (ACTIVE, 2, &["SEARCH s USING INTEGER PRIMARY KEY (rowid=?)"]),
+        (PASS_USERS, 1, &["SEARCH u USING PRIMARY KEY (pass=?)"]),
+        (
+            MARKS,
+            1,
+            &["SEARCH u USING PRIMARY KEY (subject=? AND day=?)", "SEARCH b USING PRIMARY KEY (subject=? AND day<?)"],
+        ),
+        (CHECKPOINTS, 1, &["SEARCH c USING PRIMARY KEY (day=? AND subject=?)"]),
+        (FACTS, 1, &["SEARCH f USING PRIMARY KEY (day=? AND subject=?)"]),
+        (VISITS, 1, &["SEARCH c USING INDEX checkins_by_coworker (coworker_id=? AND from_time>?)"]),
+        (FAILED, 1, &["SEARCH c USING INDEX failed_checkins_by_coworker (coworker_id=? AND checkin_attempt_time>?)"]),
+        (CHARGED, 1, &["SEARCH c USING INDEX payg_charges_by_coworker (coworker_id=? AND from_time>?)"]),
+        (DUE, 3, &["SEARCH standings USING INDEX standings_due (business_id=? AND deadline>? AND deadline<?)"]),
+        (NEXT_DEADLINE, 1, &["SEARCH standings USING INDEX standings_due (business_id=?"]),
+        (IN, 3, &["SEARCH standings USING INDEX standings_due (business_id=?"]),
+        (DROP_FACTS, 1, &["SEARCH facts USING PRIMARY KEY (day=? AND subject=? AND at=? AND digest=?)"]),
+        (DECIDE_FACTS, 1, &["SEARCH facts USING PRIMARY KEY (day=? AND subject=? AND at=? AND digest=?)"]),
+        (DROP_CHECKPOINTS, 1, &["SEARCH checkpoints USING PRIMARY KEY (day=? AND subject=?)"]),
+        (
+            DROP_PLAN_USAGE,
+            1,
+            &[
+                "SEARCH plan_usage USING PRIMARY KEY (subject=? AND day=?)",
+                "SEARCH u USING PRIMARY KEY (subject=? AND day>?)",
+            ],
+        ),
+        (
+            UNRECOGNISED,
+            4,
+            &["SEARCH failed_checkins USING INDEX failed_checkins_by_code (business_id=? AND code=? AND "],
+        ),
+    ]
 }

@@ -14,12 +14,27 @@ use crate::{
 /// Records that one question for a stretch of time returns, at most: the first ones. A large site has some hundreds a day.
 const RETURNED: i64 = 10_000;
 
-const CHECKIN: Statement = statement!("SELECT * FROM checkins WHERE id = $1");
+/// An open visit that only goes on is not written: its last activity is where the person stands, or in what was heard since.
+macro_rules! checkins {
+    ($rest:expr) => {
+        concat!(
+            "SELECT c.*, CASE WHEN c.to_time IS NULL THEN (SELECT max(known.at) FROM (
+               SELECT s.last_activity AS at FROM standings s
+                 WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
+               UNION ALL SELECT p.last_at FROM presences p
+                 WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known) END AS last_known
+             FROM checkins c ",
+            $rest
+        )
+    };
+}
+
+const CHECKIN: Statement = statement!(checkins!("WHERE c.id = $1"));
 const FAILED_CHECKIN: Statement = statement!("SELECT * FROM failed_checkins WHERE id = $1");
-const OPEN: Statement = statement!("SELECT * FROM checkins WHERE to_time IS NULL ORDER BY from_time, id");
-const BETWEEN: Statement = statement!(
-    "SELECT * FROM checkins WHERE business_id = $1 AND from_time >= $2 AND from_time < $3 ORDER BY from_time, id LIMIT $4"
-);
+const OPEN: Statement = statement!(checkins!("WHERE c.to_time IS NULL ORDER BY c.from_time, c.id"));
+const BETWEEN: Statement = statement!(checkins!(
+    "WHERE c.business_id = $1 AND c.from_time >= $2 AND c.from_time < $3 ORDER BY c.from_time, c.id LIMIT $4"
+));
 const FAILED_BETWEEN: Statement = statement!(
     "SELECT * FROM failed_checkins
      WHERE business_id = $1 AND checkin_attempt_time >= $2 AND checkin_attempt_time < $3
@@ -81,7 +96,7 @@ pub(super) fn checkin(row: &Row) -> Result<Checkin, StoreError> {
         counts_towards_plan_limits: row.bool("counts_towards_plan_limits")?,
         coworker_time_pass: row.opt_uuid("coworker_time_pass_guid")?,
         auto_checkout: row.bool("auto_checkout")?,
-        last_activity: row.opt_time("last_activity")?,
+        last_activity: row.opt_time("last_activity")?.max(row.opt_int("last_known")?.map(WallTime::from_millis)),
         macs: split_macs(row.opt_text("mac_addresses")?.as_deref()),
         validate_checkin_job: row.opt_text("validate_checkin_job_id")?,
         created_on: row.time("created_on")?,

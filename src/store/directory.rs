@@ -1,5 +1,7 @@
 //! The directory's documents: imported as a whole, loaded as a whole.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::Deserializer;
 
@@ -9,7 +11,8 @@ use super::{
 };
 use crate::{
     clock::WallTime,
-    directory::{Builder, Directory, entity::EntityKind, import::Document},
+    directory::{Builder, Directory, entity::EntityKind, history::DirectoryHistory, import::Document},
+    policy::HISTORY,
 };
 
 /// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
@@ -43,12 +46,50 @@ const HELD: Statement = statement!(
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
+/// The same of a version: what was in force then, be it in force still or replaced since.
+macro_rules! of_version {
+    ($which:expr) => {
+        concat!(
+            "SELECT kind, document, said_on FROM (
+               SELECT kind, id, document, archived, coalesce(basis_at, updated_on) AS said_on FROM directory WHERE since <= $1
+               UNION ALL
+               SELECT kind, id, document, archived, said_on FROM directory_past WHERE since <= $1 AND until > $1) AS d
+             WHERE ", $which, " ORDER BY kind, id"
+        )
+    };
+}
+const REFERRED_TO_THEN: Statement = statement!(of_version!(
+    "kind IN ('business', 'tariff', 'team', 'time_pass') AND (archived = FALSE OR kind IN ('tariff', 'time_pass'))"
+));
+const PEOPLE_THEN: Statement = statement!(of_version!("kind = 'coworker'"));
+const HELD_THEN: Statement = statement!(of_version!("kind = 'coworker_time_pass' AND archived = FALSE"));
+/// A version that came into force by a clock that was ahead was in force no later than those after it.
+const VERSIONS: Statement = statement!(
+    "SELECT v.version, (SELECT min(l.in_force) FROM directory_versions l WHERE l.version >= v.version) AS in_force
+     FROM directory_versions v ORDER BY v.version"
+);
+const BRING_INTO_FORCE: Statement =
+    statement!("INSERT INTO directory_versions (version, in_force) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+/// What nothing late can ask for any more; the version in force at that time is kept.
+const FORGET_VERSIONS: Statement = statement!(
+    "DELETE FROM directory_versions WHERE version < (SELECT max(v.version) FROM directory_versions v WHERE v.in_force <= $1)"
+);
+const FORGET_PAST: Statement =
+    statement!("DELETE FROM directory_past WHERE until <= (SELECT min(version) FROM directory_versions)");
+const REPLACED: Statement = statement!(
+    rows(kind text, id bigint, document text, archived boolean)
+    "INSERT INTO directory_past (kind, id, since, until, document, archived, said_on)
+     SELECT d.kind, d.id, d.since, $2, d.document, d.archived, coalesce(d.basis_at, d.updated_on)
+     FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id WHERE d.document <> r.document OR d.archived <> r.archived"
+);
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
 const PUT: Statement = statement!(
     rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz, basis text)
-    "INSERT INTO directory (kind, id, document, archived, updated_on, basis, basis_at)
-     SELECT kind, id, document, archived, updated_on, basis, updated_on FROM r WHERE true
+    "INSERT INTO directory (kind, id, document, archived, updated_on, basis, basis_at, since)
+     SELECT kind, id, document, archived, updated_on, basis, updated_on, $2 FROM r WHERE true
      ON CONFLICT (kind, id) DO UPDATE SET
+       since = CASE WHEN directory.document <> excluded.document OR directory.archived <> excluded.archived
+                    THEN excluded.since ELSE directory.since END,
        document = excluded.document, archived = excluded.archived, updated_on = excluded.updated_on,
        basis = excluded.basis,
        basis_at = CASE WHEN directory.basis IS DISTINCT FROM excluded.basis THEN excluded.basis_at
@@ -96,12 +137,32 @@ impl Store {
     /// Builds the snapshot. A document that no longer reads (written by another version) is left out with a warning.
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
-        let (version, pin_key) = match head.first() {
-            Some(row) => (row.int("version")?, row.text("pin_key")?),
-            None => (0, String::new()),
-        };
+        let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
+        self.build(version, [REFERRED_TO, PEOPLE, HELD], &[]).await
+    }
+
+    /// Builds the snapshot of an earlier version.
+    pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
+        self.build(version, [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN], &[Arg::Int(version)]).await
+    }
+
+    /// The snapshot, and when it and earlier ones came into force.
+    pub async fn load_directories(&self) -> Result<DirectoryHistory, StoreError> {
+        let newest = Arc::new(self.load_directory().await?);
+        Ok(DirectoryHistory::new(&self.directory_versions().await?, newest))
+    }
+
+    /// When each version came into force that something late may ask for.
+    pub async fn directory_versions(&self) -> Result<Vec<(i64, WallTime)>, StoreError> {
+        let version = |row: &Row| Ok((row.int("version")?, WallTime::from_millis(row.int("in_force")?)));
+        self.sql.read(VERSIONS, &[]).await?.iter().map(version).collect()
+    }
+
+    async fn build(&self, version: i64, statements: [Statement; 3], args: &[Arg]) -> Result<Directory, StoreError> {
+        let head = self.sql.read(VERSION, &[]).await?;
+        let pin_key = head.first().map(|row| row.text("pin_key")).transpose()?.unwrap_or_default();
         let mut builder = Builder::new(version, &pin_key);
-        for statement in [REFERRED_TO, PEOPLE, HELD] {
+        for statement in statements {
             let each = |row: &Row| {
                 let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);
                 match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
@@ -112,7 +173,7 @@ impl Store {
                 }
                 Ok(())
             };
-            self.sql.read_each(statement, &[], each).await?;
+            self.sql.read_each(statement, args, each).await?;
         }
         Ok(builder.build())
     }
@@ -134,13 +195,20 @@ impl Store {
         if transaction.change(COUNT_UP, &[Arg::Int(over)]).await? == 0 {
             return Err(StoreError::Conflict);
         }
+        let version = over + 1;
+        transaction.change(BRING_INTO_FORCE, &[Arg::Int(version), Arg::Int(now.millis())]).await?;
+        let old = Arg::Int(now.minus(HISTORY).millis());
+        transaction.change(FORGET_VERSIONS, &[old]).await?;
+        transaction.change(FORGET_PAST, &[]).await?;
         let mut done = 0;
         // In the order in which a batch locks them, so that the two wait for each other and nothing worse.
         let mut ordered: Vec<&Document> = documents.iter().collect();
         ordered.sort_by_key(|document| (document.kind.word(), document.id));
         for chunk in ordered.chunks(CHUNK) {
             let rows: Vec<DocumentRow<'_>> = chunk.iter().map(|document| row(document, now)).collect();
-            transaction.change(PUT, &[Arg::rows(&rows)]).await?;
+            let args = [Arg::rows(&rows), Arg::Int(version)];
+            transaction.change(REPLACED, &args).await?;
+            transaction.change(PUT, &args).await?;
             done += chunk.len();
             progress(done);
         }

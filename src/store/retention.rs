@@ -1,21 +1,37 @@
 //! Deletes what is older than the policy allows, a portion at a time.
 
+use serde::Serialize;
+
 use super::{
     Store, StoreError,
     sql::{Arg, Statement, statement},
 };
-use crate::{clock::WallTime, engine::decision::Reason, record::BusinessId};
+use crate::{
+    clock::WallTime,
+    engine::decision::{DecisionCode, Outcome, Reason},
+    fact::LogDay,
+    record::BusinessId,
+};
 
 /// Rows deleted in one transaction: some milliseconds of the writer's time.
-const PORTION: i64 = 2000;
+const PORTION: i64 = 500;
 
-const SIGHTINGS: Statement = statement!(
-    "DELETE FROM sightings WHERE key IN (SELECT key FROM sightings WHERE business_id = $3 AND event_at < $1
-       ORDER BY event_at LIMIT $2) AND business_id = $3"
+/// Days of the log that are looked through for strange devices, before those that are kept.
+const DAYS: i64 = 400;
+
+/// Of days that are over: the log's key begins with the day, so the oldest are found at once.
+const FACTS: Statement = statement!(
+    "DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT day, subject, at, digest FROM facts
+       WHERE day < $1 AND business_id = $3 ORDER BY day LIMIT $2)"
 );
-const FRONTIERS: Statement = statement!(
-    "DELETE FROM frontiers WHERE business_id = $3 AND last_at < $1 AND coworker_id IN
-       (SELECT coworker_id FROM frontiers WHERE business_id = $3 AND last_at < $1 LIMIT $2)"
+/// Nothing is folded from so far back; who they are now stands elsewhere.
+const CHECKPOINTS: Statement = statement!(
+    "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM checkpoints WHERE day < $1 LIMIT $2)"
+);
+/// Credentials that belong to no one, and that no one has shown for so long.
+const STRANGERS: Statement = statement!(
+    "DELETE FROM standings WHERE subject IN
+       (SELECT subject FROM standings WHERE subject < 0 AND folded_at < $1 LIMIT $2)"
 );
 const CHECKINS: Statement = statement!(
     "DELETE FROM checkins WHERE id IN
@@ -31,60 +47,91 @@ const UNRECOGNISED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
        (SELECT id FROM failed_checkins WHERE business_id = $3 AND code = $4 AND checkin_attempt_time < $1 LIMIT $2)"
 );
-const UNRECOGNISED_SIGHTINGS: Statement = statement!(
-    "DELETE FROM sightings WHERE business_id = $3 AND key IN
-       (SELECT key FROM sightings WHERE business_id = $3 AND event_at < $1 AND kind = 'network' AND reason = $4 LIMIT $2)"
+const UNRECOGNISED_FACTS: Statement = statement!(
+    rows(day bigint)
+    "DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT f.day, f.subject, f.at, f.digest FROM r
+       CROSS JOIN facts f WHERE f.day = r.day AND f.subject < 0 AND f.decision = $2 AND f.business_id = $3 LIMIT $4)"
 );
-const HEARD: Statement =
-    statement!("DELETE FROM heard WHERE id IN (SELECT id FROM heard WHERE business_id = $3 AND to_time < $1 LIMIT $2)");
+const COVERAGE: Statement = statement!(
+    "DELETE FROM coverage WHERE id IN (SELECT id FROM coverage WHERE business_id = $3 AND to_time < $1 LIMIT $2)"
+);
 
 /// What a retention period is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// The sighting log, and when people who are not in it any more were last in it.
-    Sightings,
+    /// The log.
+    Facts,
+    /// Checkpoints, and what is known of credentials that belong to no one.
+    Checkpoints,
     /// Closed check-ins.
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of devices that nobody has registered, and their lines in the sighting log: the address is then
-    /// nowhere any more.
+    /// Failed check-ins of devices that no one has registered, and their facts: the address is then nowhere any more.
     UnrecognisedDevices,
     /// The stretches during which the captures could hear.
-    Heard,
+    Coverage,
 }
 
 impl Expired {
     /// For the log.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Sightings => "sightings",
+            Self::Facts => "facts",
+            Self::Checkpoints => "checkpoints",
             Self::Checkins => "checkins",
             Self::FailedCheckins => "failed_checkins",
             Self::UnrecognisedDevices => "unrecognised",
-            Self::Heard => "heard stretches",
+            Self::Coverage => "coverage",
         }
     }
 }
 
 impl Store {
-    /// Deletes one portion, of each table that holds it, of what a business has that is older than `before`; how many rows that was.
+    /// Deletes one portion, of each table that holds it, of what a business has that is older than `before`; how many rows
+    /// that was.
     pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
-        let mut args = vec![Arg::Time(before), Arg::Int(PORTION), Arg::Int(business.0)];
-        let statements: &[Statement] = match what {
-            Expired::Sightings => &[SIGHTINGS, FRONTIERS],
-            Expired::Checkins => &[CHECKINS],
-            Expired::FailedCheckins => &[FAILED],
-            Expired::Heard => &[HEARD],
+        let day = LogDay::of(before);
+        let portion = || Arg::Int(PORTION);
+        let of_business = |until: Arg| vec![until, portion(), Arg::Int(business.0)];
+        let code = Reason::UnrecognisedDevice.code();
+        let changes: Vec<(Statement, Vec<Arg>)> = match what {
+            Expired::Facts => vec![(FACTS, of_business(Arg::Int(day.0)))],
+            Expired::Checkpoints => vec![
+                (CHECKPOINTS, vec![Arg::Int(day.0), portion()]),
+                (STRANGERS, vec![Arg::Int(before.millis()), portion()]),
+            ],
+            Expired::Checkins => vec![(CHECKINS, of_business(Arg::Time(before)))],
+            Expired::FailedCheckins => vec![(FAILED, of_business(Arg::Time(before)))],
+            Expired::Coverage => vec![(COVERAGE, of_business(Arg::Time(before)))],
             Expired::UnrecognisedDevices => {
-                args.push(Arg::Text(Reason::UnrecognisedDevice.code().to_owned()));
-                &[UNRECOGNISED, UNRECOGNISED_SIGHTINGS]
+                let mut args = of_business(Arg::Time(before));
+                args.push(Arg::Text(code.to_owned()));
+                let decision = DecisionCode::of(Outcome::Failed, Some(code));
+                let days = Arg::rows(&((day.0 - DAYS)..day.0).map(|day| DayRow { day }).collect::<Vec<_>>());
+                vec![
+                    (UNRECOGNISED, args),
+                    (UNRECOGNISED_FACTS, vec![days, Arg::Int(decision.0), Arg::Int(business.0), portion()]),
+                ]
             }
         };
         let mut rows = 0;
-        for statement in statements {
-            rows += self.sql.change(*statement, &args).await?;
+        for (statement, args) in changes {
+            rows += self.sql.change(statement, &args).await?;
         }
         Ok(rows)
     }
+}
+
+#[derive(Serialize)]
+struct DayRow {
+    day: i64,
+}
+
+/// The deletes, with the number of their arguments.
+#[cfg(test)]
+pub(super) fn questions() -> [(Statement, usize); 8] {
+    let [facts, checkins, failed, coverage] = [FACTS, CHECKINS, FAILED, COVERAGE].map(|delete| (delete, 3));
+    let [unrecognised, their_facts] = [UNRECOGNISED, UNRECOGNISED_FACTS].map(|delete| (delete, 4));
+    [facts, checkins, failed, coverage, (CHECKPOINTS, 2), (STRANGERS, 2), unrecognised, their_facts]
 }

@@ -96,7 +96,8 @@ impl From<sqlx::Error> for StoreError {
             Some("40001" | "40P01" | "23505" | "2067" | "1555") => Self::Conflict,
             // SQLite: damaged file, not a database.
             Some("11" | "26") => {
-                Self::Unusable { what: "the file is damaged; restore a backup".to_owned(), source: Some(error) }
+                let what = "the file is damaged; restore a backup that `checkind backup` made".to_owned();
+                Self::Unusable { what, source: Some(error) }
             }
             // PostgreSQL class 42 (syntax, missing table or column, privilege), 28 (login), 3D (no such database).
             Some(code) if ["42", "28", "3D"].iter().any(|class| code.starts_with(class)) && code.len() == 5 => {
@@ -128,6 +129,13 @@ pub(crate) struct Statement {
 /// types are PostgreSQL's. SQLite's `->>` yields integers, text and 0/1, which its columns take as they are.
 /// `jsonb_each` (SQLite 3.51; ours is built in) hands out each row parsed, so that a column costs no parsing of its own.
 macro_rules! statement {
+    // Where the two differ in more than the rows: how bytes are written as text and read again.
+    (rows($($column:ident $kind:ident),+ $(,)?) sqlite: $sqlite:expr, postgres: $postgres:expr) => {{
+        const SQLITE: $crate::store::sql::Statement = $crate::store::sql::statement!(rows($($column $kind),+) $sqlite);
+        const POSTGRES: $crate::store::sql::Statement =
+            $crate::store::sql::statement!(rows($($column $kind),+) $postgres);
+        $crate::store::sql::Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
+    }};
     (rows($($column:ident $kind:ident),+ $(,)?) $body:expr) => {
         $crate::store::sql::Statement {
             sqlite: concat!(
@@ -220,6 +228,10 @@ impl Row {
     }
 
     pub(crate) fn opt_text(&self, column: &'static str) -> Result<Option<String>, StoreError> {
+        self.get(column)
+    }
+
+    pub(crate) fn bytes(&self, column: &'static str) -> Result<Vec<u8>, StoreError> {
         self.get(column)
     }
 
@@ -549,23 +561,6 @@ impl Transaction {
             Self::Postgres(transaction) => {
                 let query = bound!(statement.postgres, args, WallTime::utc);
                 Ok(query.execute(&mut **transaction).await?.rows_affected())
-            }
-        }
-    }
-
-    /// Makes it durable, with what this statement writes; in SQLite in one hand-over.
-    pub(crate) async fn commit_with(mut self, last: Statement, args: &[Arg]) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite { mut slot, mut connection, began: true } => {
-                said();
-                let text = sqlx::AssertSqlSafe(format!("{}; COMMIT", last.sqlite));
-                bound!(text, args, WallTime::to_rfc3339_millis).execute(&mut connection).await?;
-                *slot = Some(connection);
-                Ok(())
-            }
-            Self::Sqlite { began: false, .. } | Self::Postgres(_) => {
-                self.change(last, args).await?;
-                self.commit().await
             }
         }
     }

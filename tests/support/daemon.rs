@@ -37,6 +37,16 @@ pub(crate) fn now() -> WallTime {
     Clock::system().now().wall
 }
 
+/// Waits for a whole second that begins from now on. Controllers know no parts of a second, and a tap is judged by what was
+/// in force at the time that it says.
+pub(crate) fn next_second() -> WallTime {
+    let after = now();
+    wait_for("the next second", LIMIT, || {
+        let second = WallTime::from_millis(now().millis() / 1000 * 1000);
+        if second >= after { Ok(second) } else { Err(format!("{second}")) }
+    })
+}
+
 /// A daily cut-off in UTC that comes six hours from now, so that no test meets it by chance.
 fn far_cut_off() -> String {
     now().plus(Duration::from_hours(6)).utc().format("%H:%M").to_string()

@@ -1,7 +1,13 @@
 //! Looks into the daemon's database behind its back, and gets in its way there.
 
-use std::{path::PathBuf, str::FromStr};
+use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
+use checkind::{
+    clock::WallTime,
+    engine::decision::{DecisionCode, Outcome},
+    fact::{Fact, FactDigest, LogDay, StoredFact, Subject},
+    record::BusinessId,
+};
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection, Decode, Row, Type,
     postgres::PgConnection,
@@ -37,6 +43,56 @@ impl Ledger {
     /// How many rows a table has, with a condition.
     pub(crate) fn count(&self, from: &str) -> i64 {
         self.number(&format!("SELECT count(*) FROM {from}"))
+    }
+
+    /// How many facts the log has.
+    pub(crate) fn facts(&self) -> i64 {
+        self.count("facts")
+    }
+
+    /// The same where the database may be away.
+    pub(crate) fn try_facts(&self) -> Result<i64, String> {
+        self.try_number("SELECT count(*) FROM facts")
+    }
+
+    /// What became of the facts: how many of them had each outcome.
+    pub(crate) fn outcomes(&self) -> BTreeMap<Outcome, i64> {
+        let mut outcomes = BTreeMap::new();
+        for row in self.texts("SELECT CAST(decision AS TEXT), CAST(count(*) AS TEXT) FROM facts GROUP BY decision") {
+            *outcomes.entry(DecisionCode(number(&row[0])).outcome()).or_default() += number(&row[1]);
+        }
+        outcomes
+    }
+
+    /// How many facts became this.
+    pub(crate) fn facts_with(&self, outcome: Outcome) -> i64 {
+        self.outcomes().get(&outcome).copied().unwrap_or_default()
+    }
+
+    /// The whole log: what was said, and what became of it.
+    pub(crate) fn log(&self) -> Vec<(Fact, Outcome)> {
+        let hex = |column: &str| match self {
+            Self::Sqlite(_) => format!("hex({column})"),
+            Self::Postgres(_) => format!("encode({column}, 'hex')"),
+        };
+        let (digest, payload) = (hex("digest"), hex("payload"));
+        let rows = self.texts(&format!(
+            "SELECT CAST(day AS TEXT), CAST(subject AS TEXT), CAST(at AS TEXT), CAST(business_id AS TEXT), \
+             CASE WHEN arrived THEN '1' ELSE '0' END, CAST(decision AS TEXT), {digest}, {payload} FROM facts"
+        ));
+        let read = |row: Vec<String>| {
+            let stored = StoredFact {
+                day: LogDay(number(&row[0])),
+                subject: Subject(number(&row[1])),
+                at: WallTime::from_millis(number(&row[2])),
+                business: BusinessId(number(&row[3])),
+                arrived: row[4] == "1",
+                digest: FactDigest(bytes(&row[6]).try_into().expect("a digest")),
+                payload: bytes(&row[7]),
+            };
+            (Fact::read(&stored).expect("a fact that we wrote"), DecisionCode(number(&row[5])).outcome())
+        };
+        rows.into_iter().map(read).collect()
     }
 
     /// The rows of a query whose columns are all text; an absent value is an empty text.
@@ -114,6 +170,15 @@ impl Drop for Lock {
             let _gone = self.runtime.block_on(connection.close());
         }
     }
+}
+
+fn number(text: &str) -> i64 {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no number"))
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits = hex.as_bytes().chunks_exact(2).map(|pair| str::from_utf8(pair).expect("two digits"));
+    digits.map(|pair| u8::from_str_radix(pair, 16).expect("two digits")).collect()
 }
 
 fn texts<R: Row>(row: &R) -> Result<Vec<String>, sqlx::Error>

@@ -7,6 +7,7 @@ pub(crate) mod lan;
 pub(crate) mod machine;
 pub(crate) mod compiled;
 pub(crate) mod disk;
+pub(crate) mod faketime;
 pub(crate) mod powercut;
 pub(crate) mod broker;
 pub(crate) mod daemon;

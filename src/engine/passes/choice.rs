@@ -1,25 +1,35 @@
 //! PURE. Which of the passes that somebody may use is used, and what is wrong with the others.
 //!
-//! The order, each rule deciding only where those before it see no difference: a day pass that this person has begun
+//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this entry
+//! has ended; a day pass that this person has begun
 //! today (the day is paid); priority high, normal, low; day passes before time passes; the cheaper one; granted by a plan or
 //! product before added by hand; good at fewer businesses before more; more left of it; own before shared by a team; the
 //! smaller number.
 
 use std::{
     cmp::{Ordering, Reverse},
-    collections::BTreeSet,
+    collections::BTreeMap,
     time::Duration,
 };
 
-use chrono::{Datelike, Days, NaiveTime};
+use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 
-use super::{Case, PassEnd, PassKind, PassUse, Refused, Used};
+use super::{Case, PassEnd, PassKind, PassUse, Refused, Spent, Used};
 use crate::{
     clock::WallTime,
     directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
     engine::{calendar::Calendar, decision::Reason},
-    record::{BusinessId, CoworkerTimePassId},
+    record::{BusinessId, CoworkerId, CoworkerTimePassId},
 };
+
+/// No pass would do.
+#[derive(Debug)]
+pub(super) struct Missed {
+    /// Why the nearest would not.
+    pub(super) nearest: Option<Refused>,
+    /// One would at a door.
+    pub(super) good_at_a_door: bool,
+}
 
 /// A pass that would do.
 struct Candidate<'a> {
@@ -34,15 +44,16 @@ struct Candidate<'a> {
 const PLACES: usize = 3;
 
 /// What the best pass has less of than all others.
-type Rank = (bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
+type Rank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
 
 /// The pass to use.
 ///
 /// # Errors
-/// The nearest miss; none for whoever has no pass at all.
-pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Option<Refused>> {
+/// The nearest miss, if there is any pass.
+pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Missed> {
     let mut best: Option<(Rank, Candidate<'_>)> = None;
     let mut nearest: Option<(&HeldPass, Reason)> = None;
+    let mut good_at_a_door = false;
     for pass in case.directory.usable(case.ask.coworker.id) {
         match judge(case, pass) {
             Ok(candidate) => {
@@ -52,22 +63,36 @@ pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Option<Refused>> {
                 }
             }
             Err(reason) => {
+                good_at_a_door |= reason == Reason::PassNoNetwork && in_use_since(case, pass).is_none();
                 if nearest.is_none_or(|known| nearer(case, (pass, reason), known).is_gt()) {
                     nearest = Some((pass, reason));
                 }
             }
         }
     }
-    let Some((_, Candidate { pass, ends, .. })) = best else {
-        return Err(nearest.map(|(pass, reason)| refused(case, pass, reason)));
+    let Some((_, candidate)) = best else {
+        return Err(Missed { nearest: nearest.map(|(pass, reason)| refused(case, pass, reason)), good_at_a_door });
     };
-    Ok(PassUse {
-        guid: Some(pass.guid),
-        time_pass: pass.kind.id,
-        kind: if pass.kind.minutes.is_some() { PassKind::Time } else { PassKind::Day },
-        counts_towards_plan_limits: pass.kind.counts_towards_plan_limits,
-        ends,
-    })
+    Ok(candidate.used())
+}
+
+/// One of the passes that they may use, if it is good.
+pub(super) fn only(case: &Case<'_>, guid: uuid::Uuid) -> Option<PassUse> {
+    let pass = case.directory.usable(case.ask.coworker.id).find(|pass| pass.guid == guid)?;
+    judge(case, pass).ok().map(Candidate::used)
+}
+
+impl Candidate<'_> {
+    fn used(self) -> PassUse {
+        let Self { pass, ends, .. } = self;
+        PassUse {
+            guid: Some(pass.guid),
+            time_pass: pass.kind.id,
+            kind: if pass.kind.minutes.is_some() { PassKind::Time } else { PassKind::Day },
+            counts_towards_plan_limits: pass.kind.counts_towards_plan_limits,
+            ends,
+        }
+    }
 }
 
 /// Until when the slots of a kind of pass cover an instant without a gap, but no further than `limit`; no end when it has
@@ -151,7 +176,7 @@ fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reaso
     if pass.kind.minutes.is_some() && in_use_since(case, pass).is_some() {
         return Err(Reason::PassInUse);
     }
-    let used_up = pass.kind.minutes.map(|_| (at.plus(Duration::from_secs(left)), PassEnd::MinutesUsedUp));
+    let used_up = pass.kind.minutes.map(|_| (case.ask.from.plus(Duration::from_secs(left)), PassEnd::MinutesUsedUp));
     let ends = [used_up, until.map(|until| (until, PassEnd::SlotEnds)), expires.map(|at| (at, PassEnd::Expires))];
     Ok(Candidate { pass, begun, left, ends: ends.into_iter().flatten().min() })
 }
@@ -159,6 +184,7 @@ fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reaso
 fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
     let Candidate { pass, begun, left, ends: _ } = candidate;
     (
+        case.ask.continued != Some(pass.guid),
         !begun,
         pass.kind.priority,
         pass.kind.minutes.is_some(),
@@ -174,60 +200,63 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 /// Has this person begun this pass day with it?
 fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.calendar.date_of(case.day.start));
-    let before = known(case, pass).map(|used| (used.coworker, used.day));
-    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
-    let mut used = before.chain(now.map(|visit| (visit.coworker, visit.day.start)));
-    let by_us = used.any(|(who, day)| who == id && case.calendar.date_of(day) == today);
-    let imported = pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
-        Moment::Date(date) => date == today,
-        Moment::Instant(at) => case.day.contains(at),
-    });
-    by_us || imported
+    let before = used(case, pass).any(|used| used.coworker == id && used.last_day == Some(today));
+    let now =
+        || visits(case, pass).any(|visit| visit.coworker == id && case.calendar.date_of(visit.day.start) == today);
+    let imported = || {
+        pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
+            Moment::Date(date) => date == today,
+            Moment::Instant(at) => case.day.contains(at),
+        })
+    };
+    before || now() || imported()
 }
 
-/// What the database says of the use of a pass, but for the visits that are handed in.
-fn known<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
-    let id = case.ask.coworker.id;
-    let all = case.usage.passes.get(&pass.guid).into_iter().flatten();
-    all.filter(move |used| !used.again || used.coworker != id)
+/// What each person has used of a pass, but for visits that may still change.
+fn used<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
+    case.usage.passes.get(&pass.guid).into_iter().flatten()
+}
+
+/// The visits with it that may still change.
+fn visits<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Spent> {
+    let guid = pass.guid;
+    case.also.iter().filter(move |visit| visit.pass == Some(guid))
 }
 
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
 /// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
 /// same day.
 fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
-    let (mut deducted, mut days) = (BTreeSet::new(), BTreeSet::new());
-    for used in known(case, pass) {
-        let key = (used.coworker, case.calendar.date_of(used.day));
-        days.insert(key);
-        if used.first >= pass.basis_at {
-            deducted.insert(key);
+    let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
+    let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
+    for visit in visits(case, pass) {
+        let date = case.calendar.date_of(visit.day.start);
+        let known = used(case, pass).any(|used| used.coworker == visit.coworker && used.last_day == Some(date));
+        if !known {
+            let first = now.entry((visit.coworker, date)).or_insert(visit.from);
+            *first = visit.from.min(*first);
         }
     }
-    for visit in case.also.iter().filter(|visit| visit.pass == Some(pass.guid)) {
-        let key = (visit.coworker, case.calendar.date_of(visit.day.start));
-        if days.insert(key) && visit.from >= pass.basis_at {
-            deducted.insert(key);
-        }
-    }
-    u64::from(pass.left).saturating_sub(deducted.len() as u64)
+    let now = now.values().filter(|first| **first >= pass.basis_at).count() as u64;
+    u64::from(pass.left).saturating_sub(before + now)
 }
 
-/// The seconds that are left of a time pass. A visit that ended before the import is in what the import said.
+/// The seconds that are left of a time pass. A visit that ended before the import is in what the import said; of somebody who
+/// came before the first import that is known, all visits that may still change count, so that no pass lasts for ever.
 fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
-    let known: u64 = known(case, pass).map(|used| used.seconds).sum();
-    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid));
-    let now = now.filter_map(|visit| Some((visit.from, visit.to.filter(|to| *to >= pass.basis_at)?)));
-    let now: u64 = now.map(|(from, to)| to.since(from).as_secs()).sum();
-    (u64::from(pass.left) * 60).saturating_sub(known + now)
+    let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
+    let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
+    let over = visits(case, pass).filter(|visit| visit.to.is_some_and(counts));
+    let now: u64 = over.map(|visit| visit.present(case.ask.at)).sum();
+    (u64::from(pass.left) * 60).saturating_sub(before + now)
 }
 
 /// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
 /// import, and would lock people out until the next one; it is not looked at.
 fn in_use_since(case: &Case<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
-    let known = known(case, pass).filter_map(|used| used.open);
-    let now = case.also.iter().filter(|visit| visit.pass == Some(pass.guid) && visit.to.is_none_or(|to| at < to));
+    let known = used(case, pass).filter_map(|used| used.open);
+    let now = visits(case, pass).filter(|visit| visit.to.is_none_or(|to| at < to));
     known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
 }
 

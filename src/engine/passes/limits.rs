@@ -4,13 +4,12 @@
 //! dates of the business's wall clock. Only visits that count towards the limits count, at all businesses. A day that
 //! was begun is good to its end.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
 
-use super::{Case, PassPolicy, Refused};
+use super::{Case, Counted, PassPolicy, PlanUsed, Refused};
 use crate::{
-    clock::WallTime,
     directory::{
         Coworker, Directory,
         catalogue::{Cycle, Limits, Moment, Tariff},
@@ -33,19 +32,17 @@ pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>,
     let tariff = coworker.tariff_id.and_then(|tariff| case.directory.tariff(tariff));
     let Some(tariff) = tariff.filter(|tariff| tariff.has_limits()) else { return Ok(None) };
     let today = case.calendar.date_of(case.day.start);
-    let days = counted(case);
     let windows = Windows::around(today, tariff.cycle, anchor(coworker, case.calendar), policy.week_starts_on);
     let mut rest = None;
     for limit in PlanLimit::ALL {
         let Some((allowed, (first, end))) = windows.of(limit, tariff) else { continue };
-        let within = || days.range(first..end);
+        let (counted, began_today) = counted(case, first, today);
         let left = if limit.is_hours() {
-            let used: u64 = within().map(|(_, seconds)| seconds).sum();
-            let left = (u64::from(allowed) * 3600).saturating_sub(used);
+            let left = (u64::from(allowed) * 3600).saturating_sub(counted.seconds);
             rest = Some(rest.map_or(left, |rest: u64| rest.min(left)));
             left > 0
         } else {
-            days.contains_key(&today) || within().count() < usize::try_from(allowed).unwrap_or(usize::MAX)
+            began_today || counted.days < allowed
         };
         if !left {
             return Err(reached(limit, tariff, allowed, first, end));
@@ -54,36 +51,35 @@ pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>,
     Ok(rest)
 }
 
-/// From when on the pass days of somebody matter to the limits of their plan, for a visit at `at` or later; none where
-/// nothing is limited.
-pub fn look_back(
+/// The first days of the windows that the limits of somebody's plan are counted in on a day; none where nothing is limited.
+pub fn window_starts(
     directory: &Directory,
     policy: &PassPolicy,
     calendar: &Calendar,
     coworker: &Coworker,
-    at: WallTime,
-) -> Option<WallTime> {
-    let tariff = coworker.tariff_id.and_then(|tariff| directory.tariff(tariff))?;
-    let today = calendar.date_of(calendar.pass_day(at).start);
+    today: NaiveDate,
+) -> BTreeSet<NaiveDate> {
+    let tariff = coworker.tariff_id.and_then(|tariff| directory.tariff(tariff));
+    let Some(tariff) = tariff.filter(|tariff| tariff.has_limits()) else { return BTreeSet::new() };
     let windows = Windows::around(today, tariff.cycle, anchor(coworker, calendar), policy.week_starts_on);
-    let first = PlanLimit::ALL.into_iter().filter_map(|limit| windows.of(limit, tariff)).map(|(_, (first, _))| first);
-    // Two days cover every cut-off and every time zone of another business.
-    let first = first.min()?.checked_sub_signed(TimeDelta::days(2))?;
-    Some(calendar.instant(first.and_time(chrono::NaiveTime::MIN)))
+    PlanLimit::ALL.into_iter().filter_map(|limit| windows.of(limit, tariff)).map(|(_, (first, _))| first).collect()
 }
 
-/// The pass days that count, with their seconds so far.
-fn counted(case: &Case<'_>) -> BTreeMap<NaiveDate, u64> {
+/// What counts from the first day of a window on, and whether today is in it.
+fn counted(case: &Case<'_>, first: NaiveDate, today: NaiveDate) -> (Counted, bool) {
     let (id, at) = (case.ask.coworker.id, case.ask.at);
-    let mut days = BTreeMap::new();
-    let mut add = |day: WallTime, seconds: u64| *days.entry(case.calendar.date_of(day)).or_default() += seconds;
-    for before in case.usage.people.get(&id).map_or(&[][..], Vec::as_slice) {
-        add(before.day, before.seconds + before.open.map_or(0, |from| at.since(from).as_secs()));
-    }
+    let nothing = PlanUsed::default();
+    let known = case.usage.plans.get(&id).unwrap_or(&nothing);
+    let mut counted = known.from(first);
+    let mut began: BTreeSet<NaiveDate> = known.last_day.into_iter().collect();
     for visit in case.also.iter().filter(|visit| visit.coworker == id && visit.counts) {
-        add(visit.day.start, visit.to.unwrap_or(at).since(visit.from).as_secs());
+        let date = case.calendar.date_of(visit.day.start);
+        if date >= first {
+            counted.days += u32::from(began.insert(date));
+            counted.seconds += visit.present(at);
+        }
     }
-    days
+    (counted, began.contains(&today))
 }
 
 fn reached(limit: PlanLimit, tariff: &Tariff, allowed: u32, first: NaiveDate, end: NaiveDate) -> Refused {

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Case, PassEnd, PassKind, PassUse, PayAsYouGo, Refused, choice};
 use crate::{
     clock::WallTime,
@@ -29,7 +31,7 @@ pub struct Charge {
 }
 
 /// What was charged for earlier visits of a pass day.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charged {
     /// The sum before the bounds of the day.
     pub unbounded: i64,
@@ -70,14 +72,9 @@ pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<Wa
 /// # Errors
 /// What keeps them away, if there are any; none otherwise.
 pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
-    let member = case.ask.coworker.is_member();
-    let offered = |kind: &&TimePass| {
-        let flag = if member { kind.pay_as_you_go_for_members } else { kind.pay_as_you_go_for_contacts };
-        flag && kind.currency.is_none_or(|currency| currency == rules.currency) && case.fits(kind).is_ok()
-    };
     let mut best: Option<(&TimePass, Option<WallTime>)> = None;
     let mut missed = None;
-    for kind in case.directory.time_passes().filter(offered) {
+    for kind in case.directory.time_passes().filter(|kind| offered(case, rules, kind)) {
         match case.fits_now(kind) {
             Ok(until) => {
                 if best.is_none_or(|(known, _)| cheaper(kind, known)) {
@@ -95,13 +92,29 @@ pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, O
         }
     }
     let Some((kind, until)) = best else { return Err(missed) };
-    Ok(PassUse {
+    Ok(used(kind, until))
+}
+
+/// One of the kinds, if it would be assigned here and now.
+pub(super) fn only(case: &Case<'_>, rules: &PayAsYouGo, id: TimePassId) -> Option<PassUse> {
+    let kind = case.directory.time_pass(id).filter(|kind| offered(case, rules, kind))?;
+    case.fits_now(kind).ok().map(|until| used(kind, until))
+}
+
+fn offered(case: &Case<'_>, rules: &PayAsYouGo, kind: &TimePass) -> bool {
+    let member = case.ask.coworker.is_member();
+    let flag = if member { kind.pay_as_you_go_for_members } else { kind.pay_as_you_go_for_contacts };
+    flag && kind.currency.is_none_or(|currency| currency == rules.currency) && case.fits(kind).is_ok()
+}
+
+fn used(kind: &TimePass, until: Option<WallTime>) -> PassUse {
+    PassUse {
         guid: None,
         time_pass: kind.id,
         kind: PassKind::PayAsYouGo,
         counts_towards_plan_limits: kind.counts_towards_plan_limits,
         ends: until.map(|until| (until, PassEnd::SlotEnds)),
-    })
+    }
 }
 
 fn cheaper(one: &TimePass, other: &TimePass) -> bool {

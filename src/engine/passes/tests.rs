@@ -15,10 +15,20 @@ use crate::directory::{Builder, import};
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";
 
+/// What was done with a pass today.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Today {
+    Untouched,
+    /// A visit with it was over before.
+    Begun,
+    /// The visit with it has just been ended by coming in here.
+    Continued,
+}
+
 /// What distinguishes two passes of the table of choices.
 #[derive(Clone, Copy)]
 struct Spec {
-    begun: bool,
+    today: Today,
     priority: &'static str,
     minutes: Option<u32>,
     price: u32,
@@ -29,7 +39,7 @@ struct Spec {
 }
 
 const PLAIN: Spec = Spec {
-    begun: false,
+    today: Today::Untouched,
     priority: "Normal",
     minutes: None,
     price: 10,
@@ -42,8 +52,9 @@ const PLAIN: Spec = Spec {
 type Change = fn(&mut Spec);
 
 /// Each rule of the choice, in its order: what makes a pass come first, and what makes it come last.
-const RULES: [(&str, Change, Change); 8] = [
-    ("begun today", |spec| spec.begun = true, |_| {}),
+const RULES: [(&str, Change, Change); 9] = [
+    ("continued", |spec| spec.today = Today::Continued, |_| {}),
+    ("begun today", |spec| spec.today = Today::Begun, |_| {}),
     ("priority", |spec| spec.priority = "High", |spec| spec.priority = "Low"),
     ("day before time", |_| {}, |spec| spec.minutes = Some(600)),
     ("cheaper", |spec| spec.price = 9, |spec| spec.price = 11),
@@ -90,10 +101,12 @@ fn chosen(first: Spec, second: Spec) -> i64 {
         "CoworkerTimePasses": [held(10, &first), held(20, &second)],
     }));
     let guid = |id| site.guid(id);
-    let begun = [(10, first), (20, second)].into_iter().filter(|(_, spec)| spec.begun);
+    let begun = [(10, first), (20, second)].into_iter().filter(|(_, spec)| spec.today == Today::Begun);
     let also: Vec<Spent> = begun.map(|(id, _)| site.spent(1, guid(id), "08:00", Some("09:00"))).collect();
-    let found = site.ask_with(NOW, &Usage::default(), &also).expect("let in");
-    found.time_pass.0
+    let mut both = [(10, first), (20, second)].into_iter();
+    let continued = both.find(|(_, spec)| spec.today == Today::Continued).map(|(id, _)| guid(id));
+    let ask = Ask { continued, ..site.question(1, CheckinSource::DoorAccess, NOW) };
+    site.answer(&ask, &Usage::default(), &also).expect("let in").time_pass.0
 }
 
 /// One way to fail for each reason: the kind of pass and the pass, changed so that it fails.
@@ -191,8 +204,7 @@ fn whoever_holds_nothing_is_told_so_unless_passes_are_not_asked_for() {
         (&archived, PassesAsked::Off, "unchecked"),
     ] {
         let policy = PassPolicy { asked, ..PassPolicy::default() };
-        let coworker = site.coworker(1);
-        let ask = Ask { coworker, business: BusinessId(1), by: CheckinSource::DoorAccess, at: at(NOW) };
+        let ask = site.question(1, CheckinSource::DoorAccess, NOW);
         let answer = entitle(&site.directory, &policy, &site.calendar, &ask, &Usage::default(), &[]);
         let said = match answer {
             Ok(Entitlement::Unchecked) => "unchecked",
@@ -372,23 +384,11 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
     ] {
         let site = site(pass.clone());
         let guid = site.guid(1);
-        let spent = Spent {
-            coworker: CoworkerId(who),
-            pass: Some(guid),
-            counts: false,
-            from: at(visit.0),
-            to: Some(at(visit.1)),
-            day: site.calendar.pass_day(at(visit.0)),
-        };
+        let spent = site.visit(who, Some(guid), at(visit.0), Some(at(visit.1)));
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{pass} {who} {visit:?}");
-        let mut usage = Usage::default();
-        let (coworker, day, first) = (spent.coworker, spent.day.start, spent.from);
-        usage.add_used(guid, Used { coworker, day, first, seconds: 3600, open: None, again: false });
-        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{pass} {who} {visit:?} in the database");
+        let usage = site.used(guid, &spent, WallTime::from_millis(0));
+        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{pass} {who} {visit:?} in the totals");
         assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} in both");
-        let used = usage.passes.values_mut().flatten();
-        used.for_each(|used| used.again = true);
-        assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} decided again");
     }
 }
 
@@ -401,13 +401,14 @@ fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
     for (day, expected) in
         [("2026-01-14T03:00:00Z", true), ("2026-01-13T19:00:00Z", true), ("2026-01-13T03:00:00Z", false)]
     {
-        let mut usage = Usage::default();
-        let (day, first) = (at(day), at(day).plus(Duration::from_hours(4)));
-        usage.add_used(
-            site.guid(1),
-            Used { coworker: CoworkerId(1), day, first, seconds: 60, open: None, again: false },
-        );
-        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day}");
+        let pass_day = PassDay { start: at(day), end: at(day).plus(Duration::from_hours(24)) };
+        let from = at(day).plus(Duration::from_hours(4));
+        let to = Some(from.plus(Duration::from_mins(1)));
+        let spent = Spent { day: pass_day, ..site.visit(1, Some(site.guid(1)), from, to) };
+        assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{day}");
+        let usage = site.used(site.guid(1), &spent, WallTime::from_millis(0));
+        assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day} in the totals");
+        assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{day} in both");
     }
 }
 
@@ -421,14 +422,17 @@ fn what_was_used_before_the_import_is_in_what_it_said() {
     let monday = "2026-01-12T09:00:00Z";
     for (said, expected) in [("2026-01-12T08:00:00Z", false), ("2026-01-12T12:00:00Z", true)] {
         let site = Site::said(text.clone(), at(said));
-        let mut usage = Usage::default();
-        let day = site.calendar.pass_day(at(monday)).start;
-        usage.add_used(
-            site.guid(1),
-            Used { coworker: CoworkerId(1), day, first: at(monday), seconds: 0, open: None, again: false },
-        );
+        let spent = site.visit(1, Some(site.guid(1)), at(monday), Some(at(monday)));
+        let usage = site.used(site.guid(1), &spent, at(said));
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{said}");
+        assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{said}, still open to change");
     }
+    // Totals that were counted against an earlier import are in what the later one said.
+    let site = Site::said(text, at("2026-01-12T12:00:00Z"));
+    let spent = site.visit(1, Some(site.guid(1)), at(monday), Some(at(monday)));
+    let usage = site.used(site.guid(1), &spent, at("2026-01-12T08:00:00Z"));
+    assert_eq!(usage.passes[&site.guid(1)][0].days, 1);
+    assert!(site.ask_with(NOW, &usage, &[]).is_ok());
 }
 
 #[test]
@@ -444,10 +448,10 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
         Err(refused) => refused.reason.code().to_owned(),
     };
     let used = |seconds, open: Option<&str>| {
-        let (day, first) = (at("2026-01-12T00:00:00Z"), at("2026-01-12T09:00:00Z"));
-        let mut usage = Usage::default();
-        usage.add_used(guid, Used { coworker: CoworkerId(2), day, first, seconds, open: open.map(at), again: false });
-        usage
+        let last_day = NaiveDate::from_ymd_opt(2026, 1, 12);
+        let nothing = Used::nothing(CoworkerId(2), WallTime::from_millis(0));
+        let used = Used { days: 1, last_day, seconds, open: open.map(at), ..nothing };
+        Usage { passes: BTreeMap::from([(guid, vec![used])]), ..Usage::default() }
     };
     assert_eq!(left(&Usage::default(), &[]), "36000");
     assert_eq!(left(&used(35_000, None), &[]), "1000");
@@ -458,22 +462,6 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
     assert_eq!(left(&used(0, Some("2026-01-14T10:01:00Z")), &[]), "36000");
     assert_eq!(left(&used(0, None), &[site.spent(2, guid, "09:00", None)]), "pass_in_use");
     assert_eq!(left(&used(0, None), &[site.spent(2, guid, "09:00", Some("10:30"))]), "pass_in_use");
-}
-
-#[test]
-fn a_visit_that_is_decided_again_counts_for_everybody_but_its_own_person() {
-    let site = Site::of(json!({
-        "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1, 2], "ShareTimePasses": true}],
-        "TimePasses": [{"Id": 1, "Name": "10 hours", "MinutesIncluded": 600}],
-        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
-    }));
-    let (day, first) = (at("2026-01-14T00:00:00Z"), at("2026-01-14T09:00:00Z"));
-    for (seconds, open) in [(0, Some(first)), (36_000, None)] {
-        let mut usage = Usage::default();
-        usage.add_used(site.guid(1), Used { coworker: CoworkerId(1), day, first, seconds, open, again: true });
-        let may = [1, 2].map(|who| site.answer(who, CheckinSource::DoorAccess, NOW, &usage, &[]).is_ok());
-        assert_eq!(may, [true, false], "{open:?}");
-    }
 }
 
 #[test]
@@ -505,23 +493,24 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
         "TimePasses": [{"Id": 1, "Name": "Day", "CountsTowardsPlanLimits": true}],
         "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1, "RemainingUses": 999}],
     }));
-    let mut usage = Usage::default();
-    let visit = |date: &&str| {
-        let from = at(&format!("{date}T09:00:00Z"));
-        let to = from.plus(Duration::from_hours(8));
-        (site.calendar.pass_day(from), from, to)
-    };
-    let of = |(day, from, to): (PassDay, WallTime, WallTime)| Counted {
-        day: day.start,
-        seconds: to.since(from).as_secs(),
-        open: None,
-    };
-    usage.people.insert(CoworkerId(1), days.iter().map(visit).map(of).collect());
-    let also: Vec<Spent> = days
+    let visits: Vec<Spent> = days
         .iter()
-        .map(visit)
-        .map(|(day, from, to)| Spent { coworker: CoworkerId(1), pass: None, counts: true, from, to: Some(to), day })
+        .map(|date| {
+            let from = at(&format!("{date}T09:00:00Z"));
+            let to = from.plus(Duration::from_hours(8));
+            Spent { counts: true, ..site.visit(1, None, from, Some(to)) }
+        })
         .collect();
+    let date = |visit: &Spent| site.calendar.date_of(visit.day.start);
+    let today = site.calendar.date_of(site.calendar.pass_day(at(now)).start);
+    let starts = window_starts(&site.directory, &PassPolicy::default(), &site.calendar, site.coworker(1), today);
+    let before = |first: NaiveDate| (first, total(visits.iter().filter(|visit| date(visit) < first)));
+    let plan = PlanUsed {
+        total: total(&visits),
+        last_day: visits.iter().map(date).max(),
+        before: starts.into_iter().map(before).collect(),
+    };
+    let usage = Usage { plans: BTreeMap::from([(CoworkerId(1), plan)]), ..Usage::default() };
     let said = |found: Result<PassUse, Refused>| match found {
         Ok(found) => {
             found.ends.map_or("in".to_owned(), |(end, why)| format!("{} {}", end.to_rfc3339_seconds(), why.word()))
@@ -529,8 +518,16 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
         Err(refused) => refused.reason.code().to_owned(),
     };
     let told = said(site.ask_with(now, &usage, &[]));
-    assert_eq!(said(site.ask_with(now, &Usage::default(), &also)), told, "decided now or read: the same");
+    assert_eq!(said(site.ask_with(now, &Usage::default(), &visits)), told, "still open to change or counted: the same");
     told
+}
+
+/// Visits of different days, counted.
+fn total<'a>(visits: impl IntoIterator<Item = &'a Spent>) -> Counted {
+    visits.into_iter().fold(Counted::default(), |so_far, visit| Counted {
+        days: so_far.days + 1,
+        seconds: so_far.seconds + visit.present(visit.from),
+    })
 }
 
 #[test]
@@ -633,16 +630,15 @@ fn a_pass_day_belongs_to_the_week_of_its_date_whatever_the_cut_off() {
     }));
     site.calendar.cut_off = NaiveTime::from_hms_opt(3, 0, 0).expect("a time");
     let sunday_night = at("2026-01-12T02:00:00Z");
-    let day = site.calendar.pass_day(sunday_night);
-    let spent = Spent { coworker: CoworkerId(1), pass: None, counts: true, from: sunday_night, to: None, day };
+    let spent = Spent { counts: true, ..site.visit(1, None, sunday_night, None) };
     assert!(site.ask_with("2026-01-12T09:00:00Z", &Usage::default(), &[spent]).is_ok());
     let monday = site.calendar.pass_day(at("2026-01-12T09:00:00Z"));
-    let spent = Spent { from: monday.start, to: Some(monday.start), day: monday, ..spent };
+    let spent = Spent { counts: true, ..site.visit(1, None, monday.start, Some(monday.start)) };
     assert!(site.ask_with(NOW, &Usage::default(), &[spent]).is_err());
 }
 
 #[test]
-fn the_look_back_holds_every_window_that_has_a_limit() {
+fn every_window_that_has_a_limit_has_its_first_day() {
     let site = |plan: Value| {
         Site::of(json!({
             "Tariffs": [merged(json!({"Id": 0, "Name": "Part time"}), &plan, 5)],
@@ -650,16 +646,61 @@ fn the_look_back_holds_every_window_that_has_a_limit() {
         }))
     };
     for (plan, expected) in [
-        (json!({}), None),
-        (json!({"HoursWeekLimit": 3}), Some("2026-01-10T00:00:00Z")),
-        (json!({"CheckinWeekLimit": 3, "HoursMonthLimit": 3}), Some("2025-12-30T00:00:00Z")),
-        (json!({"CheckinPricePlanLimit": 3}), Some("2026-01-08T00:00:00Z")),
+        (json!({}), vec![]),
+        (json!({"HoursWeekLimit": 3}), vec!["2026-01-12"]),
+        (json!({"CheckinWeekLimit": 3, "HoursMonthLimit": 3}), vec!["2026-01-01", "2026-01-12"]),
+        (json!({"CheckinPricePlanLimit": 3}), vec!["2026-01-10"]),
     ] {
         let site = site(plan.clone());
-        let since =
-            limits_look_back(&site.directory, &PassPolicy::default(), &site.calendar, site.coworker(1), at(NOW));
-        assert_eq!(since.map(WallTime::to_rfc3339_seconds).as_deref(), expected, "{plan}");
+        let today = NaiveDate::from_ymd_opt(2026, 1, 14).expect("a date");
+        let starts = window_starts(&site.directory, &PassPolicy::default(), &site.calendar, site.coworker(1), today);
+        assert_eq!(starts.iter().map(NaiveDate::to_string).collect::<Vec<_>>(), expected, "{plan}");
     }
+}
+
+#[test]
+fn a_gap_between_two_stretches_of_a_day_is_no_presence() {
+    let site = Site::of(json!({
+        "Tariffs": [{"Id": 5, "Name": "Part time", "HoursWeekLimit": 3}],
+        "Coworkers": [{"Id": 1, "FullName": "Ada", "TariffId": 5}],
+        "TimePasses": [{"Id": 1, "Name": "Day", "CountsTowardsPlanLimits": true}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
+    }));
+    let stretches = |since: &str, before: u64, to: Option<&str>| Spent {
+        counts: true,
+        since: at(&format!("2026-01-14T{since}:00Z")),
+        before,
+        ..site.spent(1, site.guid(1), "06:00", to)
+    };
+    let left = |spent: Spent| match site.ask_with(NOW, &Usage::default(), &[spent]) {
+        Ok(found) => found.ends.map_or(0, |(end, _)| end.since(at(NOW)).as_secs() / 60),
+        Err(refused) => panic!("{}", refused.reason.code()),
+    };
+    assert_eq!(left(stretches("09:00", 3600, None)), 60, "an hour early in the morning, and one since nine");
+    assert_eq!(left(stretches("09:00", 3600, Some("09:30"))), 90);
+    assert_eq!(left(stretches("06:00", 0, Some("08:30"))), 30);
+}
+
+#[test]
+fn totals_of_a_pass_count_each_day_once_and_what_came_after_the_import() {
+    let site = Site::of(json!({}));
+    let (said, guid) = (at("2026-01-12T12:00:00Z"), Some(Uuid::from_u128(1)));
+    let mut used = Used::nothing(CoworkerId(1), said);
+    for (from, to, days, seconds) in [
+        ("2026-01-12T08:00:00Z", "2026-01-12T09:00:00Z", 0, 0),
+        ("2026-01-12T11:00:00Z", "2026-01-12T13:00:00Z", 0, 7200),
+        ("2026-01-12T14:00:00Z", "2026-01-12T15:00:00Z", 0, 10_800),
+        ("2026-01-13T09:00:00Z", "2026-01-13T10:00:00Z", 1, 14_400),
+        ("2026-01-13T11:00:00Z", "2026-01-13T12:00:00Z", 1, 18_000),
+        ("2026-01-14T09:00:00Z", "2026-01-14T10:00:00Z", 2, 21_600),
+    ] {
+        let spent = site.visit(1, guid, at(from), Some(at(to)));
+        used.add(&spent, site.calendar.date_of(spent.day.start));
+        assert_eq!((used.days, used.seconds), (days, seconds), "{from}");
+    }
+    assert_eq!(used.based_on(said), used);
+    let later = used.based_on(at("2026-01-15T00:00:00Z"));
+    assert_eq!((later.days, later.seconds, later.last_day), (0, 0, used.last_day));
 }
 
 #[test]
@@ -698,7 +739,7 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
     }
     let site = Site::of(json!({"TimePasses": [kind(1, "6", Some(60), &contacts)]}));
     let off = PassPolicy { pay_as_you_go: None, ..PassPolicy::default() };
-    let ask = Ask { coworker: site.coworker(1), business: BusinessId(1), by: CheckinSource::DoorAccess, at: at(NOW) };
+    let ask = site.question(1, CheckinSource::DoorAccess, NOW);
     let refused = entitle(&site.directory, &off, &site.calendar, &ask, &Usage::default(), &[]).expect_err("off");
     assert_eq!(refused.reason, Reason::NoValidPass);
 }
@@ -906,9 +947,24 @@ impl Site {
         let time = |time: &str| {
             at(&format!("2026-01-14T{}Z", if time.len() == 5 { format!("{time}:00") } else { time.to_owned() }))
         };
-        let from = time(from);
+        self.visit(who, Some(pass), time(from), to.map(time))
+    }
+
+    /// A visit in one stretch.
+    fn visit(&self, who: i64, pass: Option<Uuid>, from: WallTime, to: Option<WallTime>) -> Spent {
         let day = self.calendar.pass_day(from);
-        Spent { coworker: CoworkerId(who), pass: Some(pass), counts: false, from, to: to.map(time), day }
+        Spent { coworker: CoworkerId(who), pass, counts: false, from, to, day, since: from, before: 0 }
+    }
+
+    /// What one visit used of a pass, counted against what an import said then.
+    fn used(&self, pass: Uuid, spent: &Spent, basis_at: WallTime) -> Usage {
+        let mut used = Used::nothing(spent.coworker, basis_at);
+        used.add(spent, self.calendar.date_of(spent.day.start));
+        Usage { passes: BTreeMap::from([(pass, vec![used])]), ..Usage::default() }
+    }
+
+    fn question(&self, who: i64, by: CheckinSource, now: &str) -> Ask<'_> {
+        Ask { coworker: self.coworker(who), business: BusinessId(1), by, at: at(now), from: at(now), continued: None }
     }
 
     fn ask(&self, now: &str) -> Result<PassUse, Refused> {
@@ -916,27 +972,19 @@ impl Site {
     }
 
     fn ask_of(&self, who: i64, now: &str) -> Result<PassUse, Refused> {
-        self.answer(who, CheckinSource::DoorAccess, now, &Usage::default(), &[])
+        self.answer(&self.question(who, CheckinSource::DoorAccess, now), &Usage::default(), &[])
     }
 
     fn ask_with(&self, now: &str, usage: &Usage, also: &[Spent]) -> Result<PassUse, Refused> {
-        self.answer(1, CheckinSource::DoorAccess, now, usage, also)
+        self.answer(&self.question(1, CheckinSource::DoorAccess, now), usage, also)
     }
 
     fn ask_by(&self, by: CheckinSource, now: &str, usage: &Usage, also: &[Spent]) -> Result<PassUse, Refused> {
-        self.answer(1, by, now, usage, also)
+        self.answer(&self.question(1, by, now), usage, also)
     }
 
-    fn answer(
-        &self,
-        who: i64,
-        by: CheckinSource,
-        now: &str,
-        usage: &Usage,
-        also: &[Spent],
-    ) -> Result<PassUse, Refused> {
-        let ask = Ask { coworker: self.coworker(who), business: BusinessId(1), by, at: at(now) };
-        match entitle(&self.directory, &PassPolicy::default(), &self.calendar, &ask, usage, also)? {
+    fn answer(&self, ask: &Ask<'_>, usage: &Usage, also: &[Spent]) -> Result<PassUse, Refused> {
+        match entitle(&self.directory, &PassPolicy::default(), &self.calendar, ask, usage, also)? {
             Entitlement::Pass(found) => Ok(found),
             Entitlement::Unchecked => panic!("the site has no passes"),
         }

@@ -4,11 +4,16 @@ use std::time::Duration;
 
 use crate::clock::WallTime;
 
-/// Stretches of hearing, earliest first, that neither overlap nor touch.
+/// Stretches of coverage, earliest first, that neither overlap nor touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct HeardTimes(Vec<(WallTime, WallTime)>);
+pub struct Coverage(Vec<(WallTime, WallTime)>);
 
-impl HeardTimes {
+impl Coverage {
+    /// None at all.
+    pub const fn deaf() -> Self {
+        Self(Vec::new())
+    }
+
     /// From stretches in any order; those that overlap or touch become one.
     pub fn new(stretches: impl IntoIterator<Item = (WallTime, WallTime)>) -> Self {
         let mut sorted: Vec<_> = stretches.into_iter().filter(|(from, to)| from < to).collect();
@@ -28,7 +33,7 @@ impl HeardTimes {
         self.0.iter().map(|&(from, to)| to.since(from.max(since))).sum()
     }
 
-    /// The instant from which on more than `limit` of hearing has passed since `since`; none while it has not.
+    /// The instant from which on more than `limit` of covered time has passed since `since`; none while it has not.
     pub fn run_out(&self, since: WallTime, limit: Duration) -> Option<WallTime> {
         let first = self.0.partition_point(|&(_, to)| to <= since);
         let mut left = limit;
@@ -54,9 +59,9 @@ mod tests {
 
     #[test]
     fn only_time_inside_a_stretch_counts() {
-        let heard = HeardTimes::new([(at(300), at(400)), (at(0), at(100)), (at(90), at(120))]);
+        let coverage = Coverage::new([(at(300), at(400)), (at(0), at(100)), (at(90), at(120))]);
         let secs = Duration::from_secs;
-        assert_eq!(heard.since(at(50)), secs(170));
+        assert_eq!(coverage.since(at(50)), secs(170));
         for (since, limit, expected) in [
             (0, 119, Some(119)),
             (0, 120, Some(300)),
@@ -67,7 +72,7 @@ mod tests {
             (200, 100, None),
             (500, 1, None),
         ] {
-            assert_eq!(heard.run_out(at(since), secs(limit)), expected.map(at), "{limit} s since {since}");
+            assert_eq!(coverage.run_out(at(since), secs(limit)), expected.map(at), "{limit} s since {since}");
         }
     }
 }

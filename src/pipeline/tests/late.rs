@@ -1,4 +1,4 @@
-//! What is decided again and what is not, at its edges: cut-offs, steps of the clock, retention, lost answers, charges.
+//! What comes late, at its edges: cut-offs, steps of the clock, retention, lost answers, charges.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,18 +7,20 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Pipeline,
-    passes::{Act, Hub, PHONE, START, coworker, day_pass, minutes},
-    tests::at,
+    super::Pipeline,
+    gateway::at,
+    hub::{Act, Hub, PHONE, START, coworker, day_pass, minutes},
 };
 use crate::{
     clock::{CONFIRMED_AFTER, WallTime},
     directory::entity::EntityKind,
+    engine::decision::Outcome,
+    policy::HISTORY,
     record::{BusinessId, CoworkerId},
     sighting::{Direction, DoorEventKind, Presence, Refusal},
     source::{Delivery, Receipt},
     store::{
-        Expired, LogLine,
+        Expired, LoggedFact,
         tests::{Fresh, contract},
     },
 };
@@ -28,9 +30,9 @@ const EXIT: (Direction, DoorEventKind, Option<Refusal>) = (Direction::Out, DoorE
 
 contract!(
     a_visit_whose_commit_was_not_answered_ends_at_the_cut_off,
-    two_timers_of_one_instant_are_two_lines_of_the_log,
-    a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit,
-    a_line_of_the_network_does_not_reach_over_a_cut_off,
+    a_pass_that_ends_and_another_that_begins_at_one_instant_can_come_again,
+    a_cut_off_of_a_time_that_comes_twice_comes_twice,
+    presences_on_both_sides_of_a_cut_off_are_two_visits_also_when_something_comes_late,
     what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again,
     a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
     what_a_step_back_has_spoilt_makes_nothing_late,
@@ -39,10 +41,9 @@ contract!(
     what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
     a_visit_that_began_earlier_than_was_known_is_charged_from_there,
     a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
-    a_day_of_which_retention_has_taken_a_part_is_not_decided_again,
+    retention_leaves_what_may_still_be_folded_again,
     what_is_too_old_keeps_nothing_else_from_being_decided_again,
     what_is_too_old_is_only_recorded,
-    a_log_that_is_kept_for_hours_only_keeps_nobody_out,
     who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
     a_refusal_that_has_another_reason_now_is_told_with_that,
     a_device_that_changes_hands_leaves_each_owner_their_own_line,
@@ -58,24 +59,21 @@ async fn a_visit_whose_commit_was_not_answered_ends_at_the_cut_off(fresh: Fresh)
     let committed = unheard.settle(&mut vec![copy(&tap)], Vec::new(), &CancellationToken::new()).await;
     committed.expect("committed");
     hub.gateway.settle(vec![tap], Vec::new()).await;
-    assert_eq!(hub.gateway.pipeline.memory.open(), 1);
+    assert_eq!(hub.gateway.pipeline.presents.len(), 1);
     hub.hours(16).await;
     assert_eq!(hub.visits().await, ["09:00-00:00 None auto"]);
-    assert_eq!(hub.gateway.pipeline.memory.open(), 0);
+    assert_eq!(hub.gateway.pipeline.presents.len(), 0);
 }
 
-async fn two_timers_of_one_instant_are_two_lines_of_the_log(fresh: Fresh) {
+async fn a_pass_that_ends_and_another_that_begins_at_one_instant_can_come_again(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, [minutes(60), vec![by_the_minute()]].concat());
     hub.taps(&[(0, true), (70, false)]).await;
-    let visits = hub.gateway.visits_of(7).await;
-    let named = |line: &LogLine| visits.iter().position(|visit| Some(visit.unique_id) == line.checkin);
-    let lines: Vec<_> = hub.timers().await.iter().map(|line| (line.reason.clone(), named(line))).collect();
-    assert_eq!(lines, [(Some("pass_end".into()), Some(0)), (Some("stays_on".into()), Some(1))]);
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:10 PayAsYouGo"]);
     hub.late_exit(65).await;
     assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:05 PayAsYouGo"], "and can be decided again");
 }
 
-async fn a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit(fresh: Fresh) {
+async fn a_cut_off_of_a_time_that_comes_twice_comes_twice(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.taps(&[(0, true)]).await;
     hub.hours(16).await;
@@ -83,13 +81,10 @@ async fn a_timer_line_of_a_time_that_comes_twice_is_about_the_later_visit(fresh:
     hub.act(&Act::Tap("700")).await;
     let day = tokio::time::timeout(Duration::from_mins(1), hub.hours(24)).await;
     day.expect("the line of before is in the way of nothing");
-    assert_eq!(hub.visits().await, ["02:01-00:00 None auto", "09:00-00:00 None auto"]);
-    let visits = hub.gateway.visits_of(7).await;
-    let timers = hub.timers().await;
-    assert_eq!(timers.iter().map(|line| line.checkin).collect::<Vec<_>>(), [Some(visits[0].unique_id)]);
+    assert_eq!(hub.visits().await, ["09:00-00:00 None auto", "02:01-00:00 None auto"]);
 }
 
-async fn a_line_of_the_network_does_not_reach_over_a_cut_off(fresh: Fresh) {
+async fn presences_on_both_sides_of_a_cut_off_are_two_visits_also_when_something_comes_late(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.change_site(|book| book.site.cut_off = NaiveTime::from_hms_opt(9, 20, 0).expect("a time of day"));
     for wait in [16, 2, 4, 2] {
@@ -109,11 +104,8 @@ async fn what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again(fresh: 
     hub.act(&Act::Tap("700")).await;
     hub.hours(2).await;
     hub.act(&Act::Out("700")).await;
-    let before = hub.timers().await;
-    assert_eq!(before.len(), 1);
     hub.late_exit(24 * 60 + 30).await;
     assert_eq!(hub.visits().await, ["09:00-00:00 None auto", "09:00-09:30 None"]);
-    assert_eq!(hub.timers().await, before);
 }
 
 async fn a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once(fresh: Fresh) {
@@ -127,7 +119,7 @@ async fn a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once(fresh: 
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["10:00-11:01 PayAsYouGo", "11:31-11:31 PayAsYouGo"]);
     let charges = hub.gateway.pipeline.with.store.charges(CoworkerId(7)).await.expect("read");
-    let amounts: Vec<_> = charges.iter().map(|charge| (charge.charge.amount, charge.to.is_some())).collect();
+    let amounts: Vec<_> = charges.iter().map(|(_, amount, _, to)| (*amount, to.is_some())).collect();
     assert_eq!(amounts, [(1000, true), (0, true)]);
 }
 
@@ -155,13 +147,13 @@ async fn a_timer_that_a_step_back_has_spoilt_is_nothing_to_come(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.act(&Act::Heard).await;
     hub.act(&Act::Wait(50)).await;
-    assert_eq!(hub.timers().await.len(), 1, "they were silent");
+    assert_eq!(hub.visits().await, ["09:00-09:00 None auto"], "they were silent");
     hub.act(&Act::Tap("700")).await;
     hub.step(-2).await;
     hub.act(&Act::Wait(53)).await;
     assert_eq!(hub.wall(), at("2026-03-02T09:44:00Z"), "a minute before the silence of before the step");
     hub.act(&Act::Out("700")).await;
-    assert_eq!(hub.visits().await, ["07:50-09:44 None", "09:00-09:00 None auto"]);
+    assert_eq!(hub.visits().await, ["07:00-07:00 None auto", "07:50-09:44 None"]);
     hub.refused_twice().await;
 }
 
@@ -171,9 +163,9 @@ async fn a_visit_that_ends_in_time_to_come_makes_nothing_late(fresh: Fresh) {
     hub.step(-2).await;
     hub.act(&Act::Wait(55)).await;
     assert_eq!(hub.wall(), at("2026-03-02T09:55:00Z"));
-    assert_eq!(hub.visits().await, ["07:59- None", "09:00-09:58 None"]);
+    assert_eq!(hub.visits().await, ["07:00-07:58 None", "07:59- None"]);
     hub.act(&Act::Out("700")).await;
-    assert_eq!(hub.visits().await, ["07:59-09:55 None", "09:00-09:58 None"]);
+    assert_eq!(hub.visits().await, ["07:00-07:58 None", "07:59-09:55 None"]);
 }
 
 async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh: Fresh) {
@@ -183,10 +175,10 @@ async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh
     hub.act(&Act::Wait(30)).await;
     assert_eq!(hub.wall(), at("2026-03-02T09:25:00Z"), "the step is believed");
     hub.act(&Act::Tap("700")).await;
-    assert_eq!(hub.visits().await, ["09:25- None", "09:45-09:55 None"], "in, and not out at a time to come");
+    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25- None"], "what was to come was an hour ago");
     hub.act(&Act::Wait(10)).await;
     hub.act(&Act::Out("700")).await;
-    assert_eq!(hub.visits().await, ["09:25-09:35 None", "09:45-09:55 None"]);
+    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25-09:35 None"]);
 }
 
 async fn a_visit_that_began_earlier_than_was_known_is_charged_from_there(fresh: Fresh) {
@@ -212,17 +204,16 @@ async fn a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there(f
     assert_eq!(hub.visits().await, ["09:00-09:31 Time", "09:40-10:09 Time auto"]);
 }
 
-async fn a_day_of_which_retention_has_taken_a_part_is_not_decided_again(fresh: Fresh) {
-    const KEPT: Duration = Duration::from_hours(48);
+async fn retention_leaves_what_may_still_be_folded_again(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, day_pass());
-    hub.change_site(|book| book.log_kept = Some(KEPT));
     hub.taps(&[(0, true), (30, false), (60, true), (120, false)]).await;
     hub.hours(46).await;
-    hub.act(&Act::Wait(45)).await;
-    let expired = hub.wall().minus(KEPT);
-    assert_eq!(fresh.store.forget(Expired::Sightings, BusinessId(1), expired).await.expect("forgotten"), 2);
+    let expired = hub.wall().minus(HISTORY);
+    for what in [Expired::Facts, Expired::Checkpoints, Expired::Coverage] {
+        assert_eq!(fresh.store.forget(what, BusinessId(1), expired).await.expect("forgotten"), 0);
+    }
     hub.late_exit(90).await;
-    assert_eq!(hub.visits().await, ["09:00-11:00 Day"]);
+    assert_eq!(hub.visits().await, ["09:00-10:30 Day"]);
 }
 
 async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fresh) {
@@ -248,7 +239,7 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
     let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
-    assert_eq!(old.reason.as_deref(), Some("late"));
+    assert_eq!(old.reason, Some("late"));
     // Also of somebody of whom nothing else is known.
     let mut hub =
         Hub::on(&fresh, vec![(EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"}))]);
@@ -256,15 +247,6 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     let late = vec![hub.at("800", ENTRY, 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits_of(8).await, [""; 0]);
-}
-
-async fn a_log_that_is_kept_for_hours_only_keeps_nobody_out(fresh: Fresh) {
-    let mut hub = Hub::on(&fresh, vec![coworker()]);
-    hub.change_site(|book| book.log_kept = Some(Duration::from_hours(20)));
-    hub.act(&Act::Tap("700")).await;
-    hub.hours(2).await;
-    hub.act(&Act::Out("700")).await;
-    assert_eq!(hub.visits().await, ["09:00-11:00 None"]);
 }
 
 async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {
@@ -359,25 +341,16 @@ async fn of_two_gateways_that_decide_one_tap_again_one_counts_it() {
     hub.taps(&[(0, true), (120, false)]).await;
     let late = hub.at("700", EXIT, 60);
     let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
-    // Whoever holds the visit keeps both waiting after they have asked whether the tap was decided.
-    let mut holder = fresh.store.batch().await.expect("begins");
-    let ada = [(CoworkerId(7), WallTime::from_millis(0))].into();
-    holder.standings(&ada, BusinessId(1), WallTime::from_millis(0)).await.expect("held");
     let never = CancellationToken::new();
     let (mut one, mut two) = (vec![copy(&late)], vec![late]);
-    let free = async {
-        fresh.until_wait(2).await;
-        holder.commit().await.expect("lets go");
-    };
-    let (first, second, ()) = tokio::join!(
+    let (first, second) = tokio::join!(
         hub.gateway.pipeline.settle(&mut one, Vec::new(), &never),
         other.settle(&mut two, Vec::new(), &never),
-        free
     );
     first.and(second).expect("both settle");
     assert_eq!(hub.visits().await, ["09:00-10:00 None"]);
     let line = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
-    assert_eq!(line.decision, "closed");
+    assert_eq!(line.outcome, Outcome::Closed);
     let figures = hub.gateway.pipeline.with.metrics.text();
     for (outcome, times) in [("closed", 2), ("duplicate", 1)] {
         let figure = format!("checkind_decisions_total{{outcome=\"{outcome}\"}} {times}\n");
@@ -442,18 +415,11 @@ impl Hub {
         assert_eq!(self.failed().await.len(), before + 1, "the second is the repetition of the first");
     }
 
-    /// Every line of the log about Ada, in the order of their time.
-    async fn log(&self) -> Vec<LogLine> {
-        let long_ago = [(CoworkerId(7), WallTime::from_millis(0))].into();
-        let mut batch = self.gateway.pipeline.with.store.batch().await.expect("begins");
-        let pasts = batch.pasts(&long_ago, BusinessId(1), far()).await.expect("read");
-        let mut lines: Vec<LogLine> = pasts.into_values().flat_map(|past| past.lines).collect();
-        lines.sort_by(|one, other| (one.event_at, &one.key).cmp(&(other.event_at, &other.key)));
-        lines
-    }
-
-    async fn timers(&self) -> Vec<LogLine> {
-        self.log().await.into_iter().filter(|line| line.kind == "timer").collect()
+    /// Every fact about Ada, in the order of their time.
+    async fn log(&self) -> Vec<LoggedFact> {
+        let store = &self.gateway.pipeline.with.store;
+        let facts = store.facts_between(BusinessId(1), WallTime::from_millis(0), far()).await.expect("read");
+        facts.into_iter().filter(|fact| fact.coworker == Some(CoworkerId(7))).collect()
     }
 }
 

@@ -5,15 +5,20 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Delivery, Pipeline, Rulebook, Surroundings, tests::site};
+use super::{
+    super::{Context, Delivery, Pipeline},
+    gateway::site,
+};
 use crate::{
-    clock::Clock,
+    clock::{BootTime, Clock, Now},
     directory::{
         Builder,
         entity::{Entity, EntityKind},
+        history::DirectoryHistory,
     },
     health::Health,
     metrics::Metrics,
+    policy::{PolicyHistory, SitePolicy},
     record::BusinessId,
     settings::{Door, DoorAction},
     sighting::{
@@ -131,7 +136,9 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
             add(EntityKind::CoworkerTimePass, held);
         }
     }
-    let clock = Clock::system();
+    // Noon, so that an hour earlier is the same day.
+    let noon = Now { wall: at(1_782_907_200_000), boot: BootTime::from_duration(Duration::from_hours(10)) };
+    let clock = Clock::manual(noon);
     let health = Health::new(clock.clone());
     let any = Door {
         pattern: "*".to_owned(),
@@ -139,11 +146,14 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
         on_in: DoorAction::CheckIn,
         on_out: DoorAction::CheckOut,
     };
-    Pipeline::new(Surroundings {
+    let policy = SitePolicy { site: site(chrono_tz::Tz::UTC), doors: vec![any] };
+    Pipeline::new(Context {
         clock,
         store: fresh.store.clone(),
-        book: watch::channel(Arc::new(Rulebook { site: site(chrono_tz::Tz::UTC), doors: vec![any], log_kept: None })).1,
-        directory: watch::channel(Arc::new(people.build())).1,
+        business: BusinessId(1),
+        policies: watch::channel(Arc::new(PolicyHistory::only(policy))).1,
+        directories: watch::channel(Arc::new(DirectoryHistory::only(Arc::new(people.build())))).1,
+        stale: None,
         hearing: Hearing::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),
         health,

@@ -6,17 +6,14 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use tokio::runtime::Runtime;
 
-use super::tests::{Gateway, at, site};
+use super::gateway::{Gateway, at, site};
 use crate::{
     clock::{BootTime, Now, WallTime},
     directory::{
         Builder, Directory,
         entity::{Entity, EntityKind},
     },
-    engine::{
-        Standing,
-        passes::{PassKind, PayAsYouGo},
-    },
+    engine::passes::{PassKind, PayAsYouGo},
     mac::MacAddr,
     record::{BusinessId, CoworkerId},
     settings::{Door, DoorAction},
@@ -174,21 +171,29 @@ fn open(holds: Pass, visits: &mut Vec<Visit>, at: i64, from: i64, network: bool,
             Some(visit) if pass == Pass::Day && visit.pass == Pass::Day && day(visit.from) == day(at) => {
                 (visit.to, visit.auto, visit.lingered) = (None, false, i64::MIN);
                 visit.last = visit.last.max(at);
-                visit.door = visit.door.max(door);
+                visit.door = door;
                 visit.strong = visit.strong.max(strong);
             }
-            _ => visits.push(Visit {
-                from,
-                to: None,
-                auto: false,
-                network,
-                last: at,
-                door,
-                strong,
-                lingered: i64::MIN,
-                pass,
-                ends,
-            }),
+            _ => {
+                // What is used counts from the beginning; it may be used up by now.
+                let ends = if ends == i64::MAX { ends } else { ends - (at - from) };
+                let over = ends <= at;
+                visits.push(Visit {
+                    from,
+                    to: over.then_some(ends),
+                    auto: over,
+                    network,
+                    last: at.min(ends),
+                    door,
+                    strong,
+                    lingered: i64::MIN,
+                    pass,
+                    ends,
+                });
+                if over {
+                    open(holds, visits, at, at, network, who, rows);
+                }
+            }
         },
     }
 }
@@ -321,7 +326,10 @@ fn instants() -> impl Strategy<Value = i64> {
 fn histories() -> impl Strategy<Value = (Vec<Event>, Arrival)> {
     let event = (instants(), acts()).prop_map(|(at, act)| Event { at, act });
     prop::collection::btree_set(event, 1..14).prop_flat_map(|events| {
-        let events: Vec<Event> = events.into_iter().collect();
+        let mut events: Vec<Event> = events.into_iter().collect();
+        // Of two devices that are heard at the same instant, neither is first.
+        let heard = |event: &Event| matches!(event.act, Act::Heard { .. });
+        events.dedup_by(|later, earlier| later.at == earlier.at && heard(later) && heard(earlier));
         let doors: Vec<usize> =
             (0..events.len()).filter(|&index| !matches!(events[index].act, Act::Heard { .. })).collect();
         let again =
@@ -411,13 +419,10 @@ impl Gateway {
         let seconds = |at: WallTime| (at.millis() - self::at(START).millis()) / 1000;
         let (long_ago, far) = (WallTime::from_millis(0), WallTime::from_millis(i64::MAX));
         let store = &self.pipeline.with.store;
-        let mut batch = store.batch().await.expect("begins");
-        let asked = [(person, long_ago)].into();
-        let standings = batch.standings(&asked, BusinessId(1), long_ago).await.expect("read");
-        let pasts = batch.pasts(&asked, BusinessId(1), far).await.expect("read");
-        drop(batch);
-        let visits = standings.values().flat_map(Standing::visits);
-        let mut rows: Vec<Row> = visits
+        let mut rows: Vec<Row> = self
+            .visits_of(person.0)
+            .await
+            .iter()
             .map(|visit| Row::Visit {
                 from: seconds(visit.from),
                 to: visit.to.map(seconds),
@@ -430,27 +435,22 @@ impl Gateway {
                 },
             })
             .collect();
-        let failures = pasts.values().flat_map(|past| &past.failures);
-        rows.extend(failures.map(|failure| {
-            let by = |laptop: bool| {
-                let mac = device(person.0, laptop).to_string();
-                failure.once_key.as_deref().is_some_and(|key| key.ends_with(&mac))
+        let failures = store.failed_checkins_between(BusinessId(1), long_ago, far).await.expect("read");
+        rows.extend(failures.iter().filter(|failure| failure.coworker == Some(person)).map(|failure| {
+            let device = match failure.macs.first() {
+                Some(mac) if *mac == device(person.0, true) => "laptop ",
+                Some(_) => "phone ",
+                None => "",
             };
-            let device = if by(true) {
-                "laptop "
-            } else if by(false) {
-                "phone "
-            } else {
-                ""
-            };
-            Row::Failed { at: seconds(failure.attempt_at), code: format!("{device}{}", failure.code) }
+            let code = failure.description.as_deref().and_then(|text| text.split(':').next()).unwrap_or_default();
+            Row::Failed { at: seconds(failure.attempt_at), code: format!("{device}{code}") }
         }));
         let charges = store.charges(person).await.expect("read");
-        rows.extend(charges.iter().map(|charge| Row::Charge {
-            from: seconds(charge.from),
-            to: charge.to.map(seconds),
-            minutes: charge.charge.minutes.into(),
-            amount: charge.charge.amount,
+        rows.extend(charges.iter().map(|(minutes, amount, from, to)| Row::Charge {
+            from: seconds(*from),
+            to: to.map(seconds),
+            minutes: *minutes,
+            amount: *amount,
         }));
         rows.sort();
         rows

@@ -1,0 +1,142 @@
+//! PURE. The directory as it is and as it was: a fact is judged by the version in force at its time.
+
+use std::sync::Arc;
+
+use super::Directory;
+use crate::clock::WallTime;
+
+/// Versions that are kept in memory, at most: those of about a week of nightly imports. Earlier ones are loaded when
+/// something late asks for them.
+const RESIDENT: usize = 8;
+
+/// One version.
+#[derive(Clone, Debug)]
+struct Version {
+    from: WallTime,
+    number: i64,
+    /// None while only the database has it.
+    directory: Option<Arc<Directory>>,
+}
+
+/// The versions that a fold may ask for, earliest first; never empty, and the last is always at hand.
+#[derive(Clone, Debug)]
+pub struct DirectoryHistory(Vec<Version>);
+
+impl DirectoryHistory {
+    /// One version, in force since ever.
+    pub fn only(directory: Arc<Directory>) -> Self {
+        Self(vec![Version { from: WallTime::from_millis(0), number: directory.version, directory: Some(directory) }])
+    }
+
+    /// The newest version, and when it and those before it came into force.
+    pub fn new(versions: &[(i64, WallTime)], newest: Arc<Directory>) -> Self {
+        let mut history = Self::only(newest);
+        let number = history.latest().version;
+        let known = versions.iter().filter(|(known, _)| *known < number);
+        let earlier: Vec<Version> = known.map(|&(number, from)| Version { from, number, directory: None }).collect();
+        if !earlier.is_empty() {
+            let from =
+                versions.iter().find(|(known, _)| *known == number).map_or(WallTime::from_millis(0), |(_, from)| *from);
+            let last = Version { from, ..history.0.remove(0) };
+            history.0 = earlier;
+            history.0.push(last);
+        }
+        history
+    }
+
+    /// With a newer version, and those between that only the database has; `versions` says when they came into force.
+    #[must_use]
+    pub fn followed_by(&self, newest: Arc<Directory>, versions: &[(i64, WallTime)]) -> Self {
+        let mut history = Self::new(versions, newest);
+        let last = history.0.len().saturating_sub(RESIDENT);
+        for version in history.0.iter_mut().skip(last) {
+            let known = self.0.iter().find(|known| known.number == version.number);
+            version.directory = version.directory.take().or_else(|| known.and_then(|known| known.directory.clone()));
+        }
+        history
+    }
+
+    /// Adds a version that comes into force later than all others. The first one that knows anything is in force since ever.
+    pub fn add(&mut self, from: WallTime, directory: Arc<Directory>) {
+        if self.0.iter().all(|known| known.number == 0) {
+            *self = Self::only(directory);
+            return;
+        }
+        self.0.push(Version { from, number: directory.version, directory: Some(directory) });
+        let old = self.0.len().saturating_sub(RESIDENT);
+        for version in self.0.iter_mut().take(old) {
+            version.directory = None;
+        }
+    }
+
+    /// The version in force at an instant; what was before the first that is known is judged by that one.
+    pub fn at(&self, at: WallTime) -> &Directory {
+        let after = self.0.partition_point(|version| version.from <= at);
+        let from = after.saturating_sub(1);
+        // One that is not at hand was not asked for in time: the next best is the one after it.
+        let at_hand = self.0.iter().skip(from).find_map(|version| version.directory.as_ref());
+        at_hand.unwrap_or_else(|| self.latest())
+    }
+
+    /// The version that is in force last.
+    pub fn latest(&self) -> &Arc<Directory> {
+        self.0.last().and_then(|version| version.directory.as_ref()).expect("the last version is at hand")
+    }
+
+    /// The versions in force since an instant that only the database has.
+    pub fn missing(&self, since: WallTime) -> Vec<i64> {
+        let first = self.0.partition_point(|version| version.from <= since).saturating_sub(1);
+        self.0.iter().skip(first).filter(|version| version.directory.is_none()).map(|version| version.number).collect()
+    }
+
+    /// Puts a version at hand.
+    pub fn fill_in(&mut self, number: i64, directory: Arc<Directory>) {
+        if let Some(version) = self.0.iter_mut().find(|version| version.number == number) {
+            version.directory = Some(directory);
+        }
+    }
+
+    /// When versions came into force, after one instant and up to another; the first never did.
+    pub fn between(&self, after: Option<WallTime>, until: WallTime) -> Vec<WallTime> {
+        let after = after.unwrap_or(WallTime::from_millis(0));
+        let starts = self.0.iter().skip(1).map(|version| version.from);
+        starts.filter(|from| *from >= after && *from <= until).collect()
+    }
+
+    /// When the first version came into force that is newer than this one; none when there is none.
+    pub fn newer_than(&self, number: i64) -> Option<WallTime> {
+        self.0.iter().skip(1).filter(|version| version.number > number).map(|version| version.from).min()
+    }
+
+    /// Forgets what was in force only before an instant.
+    pub fn forget(&mut self, before: WallTime) {
+        let kept = self.0.partition_point(|version| version.from <= before).saturating_sub(1);
+        self.0.drain(..kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::directory::Builder;
+
+    fn at(seconds: i64) -> WallTime {
+        WallTime::from_millis(seconds * 1000)
+    }
+
+    fn version(number: i64) -> Arc<Directory> {
+        Arc::new(Builder::new(number, "key").build())
+    }
+
+    #[test]
+    fn what_was_before_the_first_version_is_judged_by_it() {
+        let mut history = DirectoryHistory::only(version(0));
+        history.add(at(10), version(1));
+        history.add(at(20), version(2));
+        let found = [0, 10, 19, 20, 99].map(|second| history.at(at(second)).version);
+        assert_eq!(found, [1, 1, 1, 2, 2]);
+        assert_eq!(history.between(None, at(30)), [at(20)]);
+        history.forget(at(25));
+        assert_eq!(history.at(at(0)).version, 2);
+    }
+}

@@ -1,0 +1,503 @@
+//! PURE. From what a transaction has read and what is new, through the fold, to everything that it writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use super::intake::{HeardDevice, Intake};
+use crate::{
+    clock::WallTime,
+    directory::{Directory, history::DirectoryHistory},
+    engine::{
+        Decision,
+        decision::{DecisionCode, Note, Outcome, Reason},
+        fold::{self, Folded, Group, Item, VisitRecord, What, World},
+        passes::{PassPolicy, Used},
+        person::{PersonState, Visit},
+    },
+    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, StoredFact, Subject},
+    mac::MacAddr,
+    record::{BusinessId, CoworkerId},
+    store::{ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, Pending, Standing, Writes},
+};
+
+/// People who are folded together because they may use the same passes; mostly one person.
+pub(crate) type People = BTreeSet<Subject>;
+
+/// Everybody who may use a pass that these people may use too, and so on.
+pub(crate) fn groups(subjects: &People, directory: &Directory, policy: &PassPolicy) -> Vec<People> {
+    let mut left = subjects.clone();
+    let mut groups = Vec::new();
+    let asks = policy.asks(directory);
+    while let Some(first) = left.pop_first() {
+        let mut group = People::from([first]);
+        if let Some(coworker) = first.as_coworker().filter(|_| asks) {
+            group.extend(directory.who_share_passes_with(coworker).into_iter().map(Subject::coworker));
+        }
+        left.retain(|subject| !group.contains(subject));
+        groups.push(group);
+    }
+    groups
+}
+
+/// One point of a presence that no fact holds yet, and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Unwritten {
+    pub(crate) heard: HeardDevice,
+    /// It has just been handed over.
+    pub(crate) new: bool,
+    /// It was kept beside the log.
+    pub(crate) was_pending: bool,
+}
+
+impl Unwritten {
+    /// The points that were pending.
+    pub(crate) fn pending(pending: &Pending) -> impl Iterator<Item = Self> {
+        let Pending { business, subject, mac, interface, points } = pending;
+        let interface: std::sync::Arc<str> = interface.as_str().into();
+        points.iter().map(move |point| Self {
+            heard: HeardDevice {
+                subject: *subject,
+                business: *business,
+                mac: *mac,
+                interface: std::sync::Arc::clone(&interface),
+                point: *point,
+            },
+            new: false,
+            was_pending: true,
+        })
+    }
+}
+
+impl Case {
+    /// The earliest instant whose directory may be asked for.
+    pub(crate) fn begins(&self) -> Option<WallTime> {
+        let folded = self.group.people.values().flat_map(|person| {
+            let visits = person.visits.iter().map(|visit| visit.from);
+            visits.chain((person.folded.at.millis() > 0).then_some(person.folded.at))
+        });
+        folded
+            .chain(self.doors.iter().map(|fact| fact.at))
+            .chain(self.unwritten.iter().map(|new| new.heard.point.last_at))
+            .min()
+    }
+
+    /// Is anybody's open visit, or any fact, at another business?
+    pub(super) fn is_about_others(&self, business: BusinessId) -> bool {
+        let visits =
+            self.group.people.values().flat_map(|person| &person.visits).any(|visit| visit.business != business);
+        visits || self.past.as_ref().is_some_and(|past| past.facts.iter().any(|row| row.fact.business != business))
+    }
+}
+
+/// The windows of plans of which somebody's state does not say what was counted before them.
+pub(crate) fn marks_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
+    let mut marks = BTreeSet::new();
+    for case in cases {
+        let doors = case.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
+        let heard = case.unwritten.iter().map(|new| (new.heard.subject, new.heard.business, new.heard.point.last_at));
+        let past = case.past.iter().flat_map(|past| &past.facts);
+        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
+        // A visit may also end by itself, and a directory may come into force, in a window of its own.
+        let open = case.group.people.iter().filter_map(|(subject, person)| Some((*subject, person.open()?)));
+        let versions = world.directories.between(case.begins(), world.now);
+        let alone = open.flat_map(|(subject, open)| {
+            let ends = [open.ends_at_last().0.min(world.now), world.now];
+            versions.iter().copied().chain(ends).map(move |at| (subject, open.business, at))
+        });
+        for (subject, business, at) in doors.chain(heard).chain(past).chain(alone) {
+            let Some((coworker, person)) = subject.as_coworker().zip(case.group.people.get(&subject)) else { continue };
+            for first in fold::window_starts(world, coworker, business, at) {
+                let known = person.marks.iter().any(|(known, _)| *known == first);
+                if !known && person.counted_day.is_some_and(|last| last >= first) {
+                    marks.insert((coworker, first));
+                }
+            }
+        }
+    }
+    marks
+}
+
+/// What is known of a group before it is folded, and what is new.
+#[derive(Debug, Default)]
+pub(crate) struct Case {
+    /// As they are now.
+    pub(crate) now: BTreeMap<Subject, Standing>,
+    /// As they were before the first thing that is folded, and the facts since; none when nothing came late.
+    pub(crate) past: Option<Past>,
+    pub(crate) doors: Vec<DoorFact>,
+    pub(crate) unwritten: Vec<Unwritten>,
+    pub(crate) group: Group,
+    /// Passes of these people that others may use too.
+    pub(crate) shared: BTreeSet<Uuid>,
+}
+
+/// What a fold that begins earlier needs besides.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// The first day that is folded again.
+    pub(crate) from: LogDay,
+    pub(crate) facts: Vec<DecidedFact>,
+    pub(crate) records: KnownRecords,
+    /// The days of which there is a checkpoint.
+    pub(crate) checkpoints: Vec<(Subject, LogDay)>,
+}
+
+/// From which day on a group must be folded again, if anything new comes before what was decided.
+pub(super) fn late_from(case: &Case, directories: &DirectoryHistory) -> Option<LogDay> {
+    let nothing = PersonState::default();
+    let doors = case.doors.iter().map(Item::door);
+    let heard = case.unwritten.iter().map(|unwritten| item_of(&unwritten.heard));
+    let others = case.now.len() > 1 || !case.shared.is_empty();
+    let late = doors.chain(heard).filter(|item| {
+        let person = case.now.get(&item.subject).map_or(&nothing, |standing| &standing.person);
+        let behind_others = || {
+            others
+                && case.now.iter().any(|(subject, other)| *subject != item.subject && item.place <= other.person.folded)
+        };
+        item.is_late(person) || behind_others()
+    });
+    let late = late.map(|item| LogDay::of(item.place.at.min(item.heard_at())));
+    // A version that came into force before something that was folded without it.
+    let versions = case.now.values().filter(|known| known.revision > 0).filter_map(|known| {
+        let from = directories.newer_than(known.person.directory)?;
+        (from <= known.person.folded.at).then(|| LogDay::of(from))
+    });
+    late.chain(versions).min()
+}
+
+fn item_of(heard: &HeardDevice) -> Item<'static> {
+    Item::heard(heard.subject, heard.business, heard.mac, heard.point)
+}
+
+/// What came of a case.
+#[derive(Debug, Default)]
+pub(super) struct Decided {
+    /// What became of each new door fact and each new presence.
+    pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
+    /// Everybody as they are now.
+    pub(super) people: BTreeMap<Subject, PersonState>,
+    /// How many people were folded again.
+    pub(super) again: u64,
+    /// Visits that ended by themselves: of how many a silence.
+    pub(super) ended: usize,
+    pub(super) silent: usize,
+}
+
+/// Where the facts of a fold stand, so that each gets its decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Origin {
+    NewDoor,
+    OldDoor(usize),
+    /// A point of a stored presence.
+    OldPoint(usize),
+    Unwritten(usize),
+}
+
+/// Everything that is folded, in the order of time.
+pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [Unwritten]) -> Vec<(Item<'a>, Origin)> {
+    let mut items: Vec<(Item<'_>, Origin)> = Vec::with_capacity(old.len() + doors.len() + unwritten.len());
+    for (index, fact) in old.iter().enumerate() {
+        match fact {
+            Fact::Door(door) if !door.too_late => items.push((Item::door(door), Origin::OldDoor(index))),
+            Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
+                (Item::heard(presence.subject, presence.business, presence.mac, *point), Origin::OldPoint(index))
+            })),
+            Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
+        }
+    }
+    items.extend(doors.iter().map(|door| (Item::door(door), Origin::NewDoor)));
+    let unwritten_items = unwritten.iter().enumerate();
+    items.extend(unwritten_items.map(|(index, unwritten)| (item_of(&unwritten.heard), Origin::Unwritten(index))));
+    // A point that was handed over twice is one.
+    items.sort_by_key(|(item, _)| item.place);
+    items.dedup_by_key(|(item, _)| (item.place, item.subject));
+    items
+}
+
+/// Folds a case and says what changes.
+pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
+    let Case { now, past, doors, unwritten, group, shared } = case;
+    let old: Vec<Fact> =
+        past.iter().flat_map(|past| &past.facts).filter_map(|row| Fact::read(&row.fact).ok()).collect();
+    let items = items(&old, &doors, &unwritten);
+
+    let before: BTreeMap<Subject, PersonState> = group.people.clone();
+    let folded_items: Vec<Item<'_>> = items.iter().map(|(item, _)| *item).collect();
+    let folded = fold::fold(world, group, &folded_items);
+
+    let mut decided = Decided::default();
+    let mut lines = Lines::default();
+    let mut again: BTreeMap<usize, DecisionCode> = BTreeMap::new();
+    for ((item, origin), decision) in items.iter().zip(&folded.decisions) {
+        match (origin, item.what) {
+            (Origin::NewDoor, What::Door(door)) => {
+                decided.outcomes.push((decision.outcome, decision.reason));
+                writes.facts.push(DecidedFact { fact: Fact::Door(door.clone()).stored(), decision: decision.code() });
+            }
+            (Origin::Unwritten(index), _) => {
+                if let Some(unwritten) = unwritten.get(*index) {
+                    if unwritten.new {
+                        decided.outcomes.push((decision.outcome, decision.reason));
+                    }
+                    lines.add(&unwritten.heard, decision);
+                }
+            }
+            (Origin::OldDoor(index) | Origin::OldPoint(index), _) => {
+                again.insert(*index, decision.code());
+            }
+            (Origin::NewDoor, What::Heard(..)) => {}
+        }
+    }
+    writes.facts.extend(lines.into_facts());
+    if let Some(past) = &past {
+        let rows = past.facts.iter().filter(|row| Fact::read(&row.fact).is_ok());
+        for (index, row) in rows.enumerate() {
+            if let Some(code) = again.get(&index).filter(|code| **code != row.decision) {
+                // Of credentials that are no one's the log is what knows their failed check-ins.
+                if row.fact.subject.as_coworker().is_none() && row.decision.outcome() == Outcome::Failed {
+                    writes.gone_failures.push(fold::door_failure(row.fact.digest));
+                }
+                writes.decided_again.push(DecidedFact { fact: row.fact.clone(), decision: *code });
+            }
+        }
+        decided.again = folded.people.len() as u64;
+    }
+    writes.gone_pending.extend(folded.people.keys().copied().filter(|subject| subject.as_coworker().is_some()));
+    decided.ended = folded.ended.len();
+    decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
+    change_records(&folded, &before, past.as_ref(), writes);
+    change_people(&folded, &before, &now, past.as_ref(), &world, writes);
+    share_usage(&folded, &shared, &world, writes);
+    decided.people = folded.people;
+    decided
+}
+
+/// A device of somebody at a business on a day of the log.
+type DeviceDay = (Subject, BusinessId, MacAddr, LogDay);
+
+/// Points of one device on their way to the log: at most a quarter of an hour, and never across midnight, in one entry.
+#[derive(Default)]
+struct Lines {
+    lines: BTreeMap<(DeviceDay, WallTime), (PresenceFact, DecisionCode)>,
+    open: BTreeMap<DeviceDay, WallTime>,
+}
+
+impl Lines {
+    fn add(&mut self, heard: &HeardDevice, decision: &Decision) {
+        let day = LogDay::of(heard.point.last_at);
+        let key = (heard.subject, heard.business, heard.mac, day);
+        let first = *self.open.entry(key).or_insert(heard.point.last_at);
+        let first = if heard.point.last_at.millis() - first.millis() < LOG_SPAN { first } else { heard.point.last_at };
+        self.open.insert(key, first);
+        let line = self.lines.entry((key, first)).or_insert_with(|| {
+            let fact = PresenceFact {
+                business: heard.business,
+                subject: heard.subject,
+                mac: heard.mac,
+                interface: std::sync::Arc::clone(&heard.interface),
+                points: Vec::new(),
+            };
+            (fact, decision.code())
+        });
+        line.0.points.push(heard.point);
+        line.1 = decision.code();
+    }
+
+    fn into_facts(self) -> impl Iterator<Item = DecidedFact> {
+        self.lines.into_values().map(|(fact, decision)| DecidedFact { fact: Fact::Presence(fact).stored(), decision })
+    }
+}
+
+/// What of the records is new, differs, or never was.
+fn change_records(folded: &Folded, before: &BTreeMap<Subject, PersonState>, past: Option<&Past>, writes: &mut Writes) {
+    match past {
+        None => {
+            let known: BTreeMap<Uuid, &Visit> =
+                before.values().flat_map(|person| &person.visits).map(|visit| (visit.unique_id, visit)).collect();
+            let mut touched = BTreeSet::new();
+            for (id, record) in &folded.visits {
+                match known.get(id) {
+                    None => writes.new_visits.push(record.clone()),
+                    Some(visit) if same_record(visit, &record.visit) => continue,
+                    Some(visit) => {
+                        let stays = began_like(visit, &record.visit);
+                        writes.changed_visits.push(ChangedVisit { known_as: *id, record: record.clone(), stays });
+                        if paid(visit) && !folded.charges.contains_key(id) {
+                            writes.gone_charges.push(*id);
+                        }
+                    }
+                }
+                touched.insert(*id);
+            }
+            writes.charges.extend(folded.charges.values().filter(|charge| touched.contains(&charge.checkin)).cloned());
+            writes.failures.extend(folded.failures.values().cloned());
+        }
+        Some(past) => change_past_records(folded, &past.records, writes),
+    }
+    writes.plan_usage.extend(folded.counted.iter().map(|(key, counted)| (*key, *counted)));
+}
+
+fn change_past_records(folded: &Folded, known: &KnownRecords, writes: &mut Writes) {
+    let mut gone: Vec<&KnownVisit> =
+        known.visits.values().filter(|visit| !folded.visits.contains_key(&visit.unique_id)).collect();
+    for (id, record) in &folded.visits {
+        let stored = known.visits.get(id);
+        // A visit whose first fact is another now keeps its number as long as it overlaps its earlier self.
+        let earlier_self = || gone.iter().position(|visit| overlaps(visit, record)).map(|at| gone.remove(at));
+        match stored.or_else(earlier_self) {
+            None if record.opened.is_none() => {}
+            None => writes.new_visits.push(record.clone()),
+            Some(stored) if stored.unique_id == *id && same_as_stored(stored, record) => {}
+            Some(stored) => writes.changed_visits.push(ChangedVisit {
+                known_as: stored.unique_id,
+                record: record.clone(),
+                stays: false,
+            }),
+        }
+    }
+    writes.gone_visits.extend(gone.iter().map(|visit| visit.unique_id));
+    for (id, failure) in &folded.failures {
+        if known.failures.contains_key(id) {
+            writes.changed_failures.push(failure.clone());
+        } else {
+            writes.failures.push(failure.clone());
+        }
+    }
+    writes.gone_failures.extend(known.failures.keys().filter(|id| !folded.failures.contains_key(id)));
+    writes.charges.extend(folded.charges.values().cloned());
+    writes.gone_charges.extend(known.charges.keys().filter(|id| !folded.charges.contains_key(id)));
+}
+
+fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
+    let visit = &record.visit;
+    let meets = |to: Option<WallTime>, from: WallTime| to.is_none_or(|to| to >= from);
+    stored.coworker == record.coworker
+        && stored.business == visit.business
+        && meets(stored.to, visit.from)
+        && meets(visit.to, stored.from)
+}
+
+fn same_as_stored(stored: &KnownVisit, record: &VisitRecord) -> bool {
+    let visit = &record.visit;
+    let same_pass = match (&stored.pass, &visit.pass) {
+        (Some(stored), Some(pass)) => stored == pass,
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    (stored.from, stored.to, stored.auto_checkout, stored.source)
+        == (visit.from, visit.to, visit.auto_checkout, visit.source)
+        && stored.macs == visit.macs
+        && same_pass
+        && (visit.is_open() || stored.last_activity == visit.last_activity)
+        && record.opened.as_ref().is_none_or(|opened| *opened == stored.opened)
+}
+
+/// Nothing of the record differs: of an open visit the last activity is read from the standing.
+fn same_record(one: &Visit, other: &Visit) -> bool {
+    began_like(one, other)
+        && (one.to, one.auto_checkout) == (other.to, other.auto_checkout)
+        && one.macs == other.macs
+        && (other.is_open() || one.last_activity == other.last_activity)
+}
+
+fn began_like(one: &Visit, other: &Visit) -> bool {
+    (one.from, one.source, &one.pass) == (other.from, other.source, &other.pass)
+}
+
+fn paid(visit: &Visit) -> bool {
+    visit.pass.as_ref().is_some_and(|pass| pass.guid.is_none())
+}
+
+fn change_people(
+    folded: &Folded,
+    before: &BTreeMap<Subject, PersonState>,
+    now: &BTreeMap<Subject, Standing>,
+    past: Option<&Past>,
+    world: &World<'_>,
+    writes: &mut Writes,
+) {
+    let nothing = Standing::default();
+    for (subject, person) in &folded.people {
+        let standing = now.get(subject).unwrap_or(&nothing);
+        let deadline = fold::deadline(person, world);
+        // A deadline that is only too early is looked at when it comes: till then its index is left alone.
+        let early = |(business, at): (BusinessId, WallTime)| {
+            at > world.now && deadline.is_some_and(|(place, later)| place == business && at <= later)
+        };
+        let kept = standing.deadline.filter(|known| early(*known));
+        let deadline = kept.or(deadline);
+        let same_deadline = standing.revision > 0 && deadline == standing.deadline;
+        if same_deadline && standing.person == *person {
+            continue;
+        }
+        let (subject, revision, person) = (*subject, standing.revision, person.clone());
+        writes.standings.push(NewStanding { subject, revision, person, deadline, same_deadline });
+        if past.is_some()
+            && let Some(coworker) = subject.as_coworker()
+        {
+            writes.recounted.push((coworker, before.get(&subject).and_then(|person| person.counted_day)));
+        }
+    }
+    writes.checkpoints.extend(folded.checkpoints.iter().cloned());
+    if let Some(past) = past {
+        let written: BTreeSet<(Subject, LogDay)> =
+            folded.checkpoints.iter().map(|(subject, day, _)| (*subject, *day)).collect();
+        let gone = past.checkpoints.iter().filter(|key| key.1 >= past.from && !written.contains(key));
+        writes.gone_checkpoints.extend(gone.copied());
+    }
+}
+
+/// What people used of passes that others may use too stands where the others read it.
+fn share_usage(folded: &Folded, shared: &BTreeSet<Uuid>, world: &World<'_>, writes: &mut Writes) {
+    if shared.is_empty() {
+        return;
+    }
+    for (subject, person) in &folded.people {
+        let Some(coworker) = subject.as_coworker() else { continue };
+        for (pass, used) in usage_of(coworker, person, world) {
+            if shared.contains(&pass) {
+                writes.pass_usage.push((pass, *subject, used));
+            }
+        }
+    }
+}
+
+/// What a person has used of each pass, visits that may still change included.
+fn usage_of(coworker: CoworkerId, person: &PersonState, world: &World<'_>) -> BTreeMap<Uuid, Used> {
+    let mut all: BTreeMap<Uuid, Used> = person.used.iter().copied().collect();
+    for visit in &person.visits {
+        let Some(pass) = visit.held_pass() else { continue };
+        let date = super::calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
+        let basis_at = world.directories.at(person.folded.at).pass(pass).map(|held| held.basis_at);
+        let used = all.entry(pass).or_insert(Used::nothing(coworker, WallTime::from_millis(0)));
+        *used = used.based_on(basis_at.unwrap_or(used.basis_at));
+        used.add(&visit.spent(coworker), date);
+        if visit.is_open() {
+            used.open = Some(visit.from);
+        }
+    }
+    all
+}
+
+/// What is too old to be decided, or names no one, is only written down.
+pub(super) fn only_recorded(fact: &DoorFact) -> Option<Note> {
+    if fact.too_late { Some(Note::Late) } else { (fact.subject == Subject::BUSINESS).then_some(Note::NamesNobody) }
+}
+
+/// Which of a part's facts are new: not in the log, and not twice in the part.
+pub(super) fn new_facts(intake: &Intake, known: &BTreeSet<usize>) -> (Vec<DoorFact>, u64) {
+    let mut seen: BTreeSet<(FactDigest, Option<WallTime>)> = BTreeSet::new();
+    let (mut new, mut twice) = (Vec::new(), 0);
+    for (index, fact) in intake.doors.iter().enumerate() {
+        let stored: StoredFact = Fact::Door(fact.clone()).stored();
+        let key = (stored.digest, (!stored.arrived).then_some(stored.at));
+        if known.contains(&index) || !seen.insert(key) {
+            twice += 1;
+        } else {
+            new.push(fact.clone());
+        }
+    }
+    (new, twice)
+}

@@ -1,0 +1,213 @@
+//! The engine against the reference model, which was written from the pages alone.
+
+use std::collections::BTreeMap;
+
+use super::{
+    model::{ChargeRow, Coverage, Fact, FailureRow, PassRow, Records, Scenario, VisitRow, records},
+    scenario::{Dice, Told, coverage, device, directories, policies, scenario, told},
+};
+use crate::{
+    clock::WallTime,
+    directory::Directory,
+    engine::{
+        fold::{Folded, Group, Item, World, fold},
+        person::PersonState,
+    },
+    fact::Subject,
+    mac::MacAddr,
+    record::CheckinSource,
+};
+
+/// Scenarios that are tried: some seconds' worth.
+const CASES: u64 = 2000;
+
+/// Those that are told of a failing run.
+const SHOWN: u64 = 3;
+
+/// What the engine makes of a scenario, all at once.
+fn folded(scenario: &Scenario) -> Records {
+    let (directories, policies, coverage) = (directories(scenario), policies(scenario), coverage(scenario));
+    let now = WallTime::from_millis(scenario.now);
+    let world =
+        World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now.moved(1) };
+    let told: Vec<Told> = scenario.facts.iter().map(told).collect();
+    let mut items: Vec<Item<'_>> = told
+        .iter()
+        .map(|told| match told {
+            Told::Door(fact) => Item::door(fact),
+            Told::Heard(subject, business, mac, point) => Item::heard(*subject, *business, *mac, *point),
+        })
+        .collect();
+    items.sort_by_key(|item| item.place);
+    let people: BTreeMap<Subject, PersonState> = (1..=3).map(|id| (Subject(id), PersonState::default())).collect();
+    let folded = fold(world, Group { people, ..Group::default() }, &items);
+    rows(&folded, directories.latest())
+}
+
+fn rows(folded: &Folded, _directory: &Directory) -> Records {
+    let millis = |at: WallTime| at.millis();
+    let mac = |mac: &MacAddr| u64::from(*mac == device(i64::from(mac.octets()[4]), 1));
+    let mut visits: Vec<VisitRow> = folded
+        .visits
+        .values()
+        .map(|record| {
+            let visit = &record.visit;
+            VisitRow {
+                person: record.coworker.0,
+                business: visit.business.0,
+                from: millis(visit.from),
+                to: visit.to.map(millis),
+                auto_checkout: visit.auto_checkout,
+                last_activity: millis(visit.last_activity),
+                macs: visit.macs.iter().map(mac).collect(),
+                by_network: visit.source == CheckinSource::NetworkActivity,
+                pass: visit.pass.as_ref().map(|pass| PassRow {
+                    // The identity of a pass without one of its own holds its number.
+                    held: pass.guid.map(|guid| i64::from(guid.as_bytes()[15])),
+                    kind: pass.time_pass.0,
+                }),
+            }
+        })
+        .collect();
+    let mut failures: Vec<FailureRow> = folded
+        .failures
+        .values()
+        .map(|failure| FailureRow {
+            person: failure.coworker.map_or(0, |id| id.0),
+            business: failure.business.0,
+            at: millis(failure.attempt_at),
+            code: failure.refused.reason.code().replace("refused_by_controller", "refused_denied"),
+            by_network: failure.source == CheckinSource::NetworkActivity,
+        })
+        .collect();
+    let mut charges: Vec<ChargeRow> = folded
+        .charges
+        .values()
+        .map(|charge| ChargeRow {
+            person: charge.coworker.0,
+            business: charge.business.0,
+            from: millis(charge.from),
+            minutes: i64::from(charge.charge.minutes),
+            amount: charge.charge.amount,
+            is_final: charge.to.is_some(),
+        })
+        .collect();
+    visits.sort();
+    failures.sort();
+    charges.sort();
+    Records { visits, failures, charges }
+}
+
+/// The same scenario with as little in it as still differs.
+fn smallest(mut scenario: Scenario, differs: impl Fn(&Scenario) -> bool) -> Scenario {
+    while let Some(smaller) = smaller_ones(&scenario).into_iter().find(&differs) {
+        scenario = smaller;
+    }
+    scenario
+}
+
+/// The scenario with one thing less.
+fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
+    let mut all = Vec::new();
+    let mut without = |change: &dyn Fn(&mut Scenario)| {
+        let mut smaller = scenario.clone();
+        change(&mut smaller);
+        all.push(smaller);
+    };
+    for index in 0..scenario.facts.len() {
+        without(&|smaller| {
+            let _gone = smaller.facts.remove(index);
+        });
+    }
+    for index in 0..scenario.coverage.len() {
+        without(&|smaller| {
+            let _gone = smaller.coverage.remove(index);
+        });
+    }
+    for index in 0..scenario.directories.len() {
+        if scenario.directories.len() > 1 {
+            without(&|smaller| {
+                let _gone = smaller.directories.remove(index);
+            });
+        }
+        let directory = &scenario.directories[index];
+        for at in 0..directory.held.len() {
+            without(&|smaller| {
+                let _gone = smaller.directories[index].held.remove(at);
+            });
+        }
+        for at in 0..directory.sharing.len() {
+            without(&|smaller| {
+                let _gone = smaller.directories[index].sharing.remove(at);
+            });
+        }
+        for at in 0..directory.kinds.len() {
+            without(&|smaller| {
+                let _gone = smaller.directories[index].kinds.remove(at);
+            });
+            if !directory.kinds[at].slots.is_empty() {
+                without(&|smaller| smaller.directories[index].kinds[at].slots.clear());
+            }
+        }
+    }
+    for at in 0..3 {
+        if scenario.directories.iter().any(|directory| directory.people[at].tariff.is_some()) {
+            without(&|smaller| smaller.directories.iter_mut().for_each(|each| each.people[at].tariff = None));
+        }
+    }
+    for index in 0..scenario.businesses.len() {
+        for at in 1..scenario.businesses[index].settings.len() {
+            without(&|smaller| {
+                let _gone = smaller.businesses[index].settings.remove(at);
+            });
+        }
+    }
+    all
+}
+
+/// What a scenario says, for people.
+fn told_of(scenario: &Scenario) -> String {
+    let clock = |at: i64| WallTime::from_millis(at).to_rfc3339_seconds();
+    let mut lines: Vec<String> = Vec::new();
+    for business in &scenario.businesses {
+        lines.push(format!("business {}", business.id));
+        lines.extend(business.settings.iter().map(|each| format!("  {each:?}")));
+    }
+    for directory in &scenario.directories {
+        lines.push(format!("directory from {} sharing {:?}", clock(directory.from), directory.sharing));
+        lines.extend(directory.people.iter().map(|each| format!("  {each:?}")));
+        lines.extend(directory.tariffs.iter().map(|each| format!("  {each:?}")));
+        lines.extend(directory.kinds.iter().map(|each| format!("  {each:?}")));
+        lines.extend(directory.held.iter().map(|each| format!("  {each:?}")));
+    }
+    let heard = |each: &Coverage| format!("covered {} {} - {}", each.business, clock(each.from), clock(each.to));
+    lines.extend(scenario.coverage.iter().map(heard));
+    let fact = |each: &Fact| format!("{} business {} {:?}", clock(each.at), each.business, each.kind);
+    lines.extend(scenario.facts.iter().map(fact));
+    lines.join("\n")
+}
+
+fn told_of_records(records: &Records) -> String {
+    let visits = records.visits.iter().map(|each| format!("  {each:?}"));
+    let failures = records.failures.iter().map(|each| format!("  {each:?}"));
+    let charges = records.charges.iter().map(|each| format!("  {each:?}"));
+    visits.chain(failures).chain(charges).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_engine_makes_the_records_of_the_model() {
+    let mut wrong = 0;
+    for seed in 0..CASES {
+        let scenario = scenario(&mut Dice(seed * 7919 + 1));
+        let differs = |scenario: &Scenario| folded(scenario) != records(scenario);
+        if differs(&scenario) {
+            wrong += 1;
+            if wrong <= SHOWN {
+                let small = smallest(scenario, differs);
+                let (engine, model) = (told_of_records(&folded(&small)), told_of_records(&records(&small)));
+                eprintln!("seed {seed}\n{}\nengine\n{engine}\nmodel\n{model}", told_of(&small));
+            }
+        }
+    }
+    assert_eq!(wrong, 0, "of {CASES} scenarios");
+}

@@ -1,0 +1,289 @@
+//! A site on a SQLite file, whose clocks the test holds.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, NaiveTime, Utc};
+use chrono_tz::Tz;
+use tokio::sync::watch;
+
+use super::super::*;
+use crate::{
+    directory::{
+        Builder, Directory,
+        entity::{Coworker, Entity},
+    },
+    mac::MacAddr,
+    settings::{Database, Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    sighting::{
+        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
+        TimeQuality,
+    },
+    source::{Receipt, network::hearing::Ear},
+    store::KnownVisit,
+};
+
+const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
+
+/// A gateway with people 1 and 3, who have cards, and 2, who has a phone.
+pub(in crate::pipeline) struct Gateway {
+    pub(in crate::pipeline) pipeline: Pipeline,
+    pub(in crate::pipeline) clock: Clock,
+    pub(in crate::pipeline) ear: Ear,
+    taps: u32,
+    ends: (watch::Sender<Arc<PolicyHistory>>, watch::Sender<Arc<DirectoryHistory>>),
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Gateway {
+    pub(in crate::pipeline) async fn new(start: &str) -> Self {
+        Self::after(start, Duration::from_secs(5000)).await
+    }
+
+    /// On a machine that was started so long ago.
+    pub(in crate::pipeline) async fn after(start: &str, up: Duration) -> Self {
+        Self::in_zone(start, up, Tz::UTC).await
+    }
+
+    pub(in crate::pipeline) async fn in_zone(start: &str, up: Duration, zone: Tz) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let now = Now { wall: at(start), boot: BootTime::from_duration(up) };
+        Self::with(folder, now, directory(), vec![door()], site(zone)).await
+    }
+
+    pub(in crate::pipeline) async fn with(
+        folder: tempfile::TempDir,
+        now: Now,
+        directory: Directory,
+        doors: Vec<Door>,
+        site: Site,
+    ) -> Self {
+        let database = Database::Sqlite { path: folder.path().join("checkind.db") };
+        let store = Store::open(&database).await.expect("opens");
+        Self { _folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
+    }
+
+    /// On a database that is there.
+    pub(in crate::pipeline) fn on(store: Store, now: Now, directory: Directory, doors: Vec<Door>, site: Site) -> Self {
+        let clock = Clock::manual(now);
+        let health = Health::new(clock.clone());
+        let hearing = Hearing::new(Duration::from_hours(1));
+        let ear = hearing.ear();
+        ear.hears(clock.now().boot);
+        let business = site.business;
+        let (reloads, policies) = watch::channel(Arc::new(PolicyHistory::only(SitePolicy { site, doors })));
+        let (imports, directories) = watch::channel(Arc::new(DirectoryHistory::only(Arc::new(directory))));
+        let mut pipeline = Pipeline::new(Context {
+            clock: clock.clone(),
+            store,
+            business,
+            policies,
+            directories,
+            stale: None,
+            hearing,
+            metrics: Metrics::new(health.clone(), &[]),
+            health,
+            alive: watch::channel(None).0,
+        });
+        pipeline.reviewed = Some(pipeline.with.directories.borrow().latest().version);
+        Self { pipeline, clock, ear, taps: 0, ends: (reloads, imports), _folder: None }
+    }
+
+    /// The daemon stops and starts again.
+    pub(in crate::pipeline) async fn restart(&mut self) {
+        // What is due at the end of the last life is written at its end.
+        self.pipeline.write_presences().await.expect("writes");
+        self.crash().await;
+    }
+
+    /// The daemon is killed and starts again.
+    pub(in crate::pipeline) async fn crash(&mut self) {
+        self.pipeline = Pipeline::new(self.pipeline.with.clone());
+        self.pipeline.recover(&CancellationToken::new()).await.expect("reads");
+    }
+
+    /// One turn of the pipeline's loop.
+    pub(in crate::pipeline) async fn settle(&mut self, mut deliveries: Vec<Delivery>, presences: Presences) {
+        let never = CancellationToken::new();
+        self.pipeline.watch_clock(&never).await.expect("looks");
+        self.pipeline.settle(&mut deliveries, presences, &never).await.expect("settles");
+        self.pipeline.turn(&never).await.expect("turns");
+    }
+
+    /// An import, a moment after everything that was before it.
+    pub(in crate::pipeline) fn change_directory(&self, directory: Directory) {
+        self.clock.advance(Duration::from_millis(1));
+        let from = self.pipeline.now().wall;
+        self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
+    }
+
+    pub(in crate::pipeline) fn change_policy(&self, change: impl FnOnce(&mut SitePolicy)) {
+        let from = self.pipeline.now().wall;
+        let mut policy = SitePolicy::clone(&self.pipeline.policy());
+        change(&mut policy);
+        self.ends.0.send_modify(|history| Arc::make_mut(history).add(from, policy));
+    }
+
+    /// Everybody's records, as they are stored; of who is in, with what is known of their last activity.
+    pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<KnownVisit> {
+        let long_ago = WallTime::from_millis(0);
+        let since = [(CoworkerId(person), (long_ago, long_ago))].into();
+        let mut batch = self.pipeline.with.store.batch().await.expect("begins");
+        let records = batch.records(&since).await.expect("read");
+        drop(batch);
+        let mut visits: Vec<KnownVisit> = records.visits.into_values().collect();
+        visits.sort_by_key(|visit| (visit.from, visit.unique_id));
+        let open = self.pipeline.with.store.open_checkins().await.expect("read");
+        for visit in visits.iter_mut().filter(|visit| visit.to.is_none()) {
+            let known = open.iter().find(|open| open.unique_id == visit.unique_id);
+            visit.last_activity = known.and_then(|open| open.last_activity).expect("a last activity");
+        }
+        visits
+    }
+
+    pub(in crate::pipeline) async fn pass(&mut self, span: Duration) {
+        let mut left = span;
+        while !left.is_zero() {
+            let next = left.min(Duration::from_mins(1));
+            left -= next;
+            self.clock.advance(next);
+            self.ear.hears(self.clock.now().boot);
+            let never = CancellationToken::new();
+            self.pipeline.watch_clock(&never).await.expect("looks");
+            self.pipeline.turn(&never).await.expect("turns");
+        }
+    }
+
+    /// Steps the machine's wall clock by so many milliseconds.
+    pub(in crate::pipeline) fn step(&self, by: i64) {
+        self.clock.step_wall(self.clock.now().wall.moved(by));
+    }
+
+    /// Puts the machine's wall clock right again.
+    pub(in crate::pipeline) fn step_back(&self) {
+        self.clock.step_wall(self.clock.now().wall);
+    }
+
+    pub(in crate::pipeline) async fn tap(&mut self, person: i64, direction: Direction) {
+        let tap = self.door(person, direction);
+        self.settle(vec![tap], Vec::new()).await;
+    }
+
+    pub(in crate::pipeline) async fn hear(&mut self) {
+        let heard = self.presence();
+        self.settle(Vec::new(), vec![heard]).await;
+    }
+
+    /// A tap now, at a controller without a clock.
+    pub(in crate::pipeline) fn door(&mut self, person: i64, direction: Direction) -> Delivery {
+        self.taps += 1;
+        let arrived = self.clock.now();
+        let credential = Credential {
+            kind: CredentialKind::Card,
+            scope: None,
+            value: (8_165_600 + person).to_string(),
+            spellings: Vec::new(),
+        };
+        let sighting = Sighting {
+            key: SightingKey(self.taps.to_string()),
+            source: "front".into(),
+            event_at: arrived.wall,
+            time_quality: TimeQuality::Arrival,
+            arrived,
+            event: DoorEvent {
+                kind: DoorEventKind::Granted,
+                door: DoorKey("side".to_owned()),
+                direction,
+                credential: Some(credential),
+                refusal: None,
+            },
+        };
+        Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+    }
+
+    /// The phone now.
+    pub(in crate::pipeline) fn presence(&self) -> Presence {
+        let arrived = self.clock.now();
+        Presence {
+            interface: "eth1".into(),
+            mac: PHONE,
+            since: arrived.wall,
+            first_at: arrived.wall,
+            last_at: arrived.wall,
+            last_strong_at: Some(arrived.wall),
+            frames: 1,
+            arrived,
+        }
+    }
+
+    pub(in crate::pipeline) async fn visits(&self) -> Vec<KnownVisit> {
+        let mut all = Vec::new();
+        for person in 1..=3 {
+            all.extend(self.visits_of(person).await);
+        }
+        all
+    }
+
+    /// Every record: who, from when to when, by the time of day.
+    pub(in crate::pipeline) async fn records(&self) -> Vec<String> {
+        let time = |at: WallTime| at.utc().format("%H:%M").to_string();
+        let line = |visit: &KnownVisit| {
+            let from = time(visit.from);
+            let to = visit.to.map_or_else(|| format!(" last {}", time(visit.last_activity)), time);
+            let auto = if visit.auto_checkout { " auto" } else { "" };
+            format!("{} {from}-{to}{auto}", visit.coworker.0)
+        };
+        self.visits().await.iter().map(line).collect()
+    }
+}
+
+pub(in crate::pipeline) fn at(text: &str) -> WallTime {
+    WallTime::from(text.parse::<DateTime<Utc>>().expect("a time in the test"))
+}
+
+fn people() -> Vec<Entity> {
+    let person = |id: i64, key: &str, value: String| {
+        let person = serde_json::json!({ "Id": id, "FullName": format!("Member {id}"), key: value });
+        Entity::Coworker(serde_json::from_value::<Coworker>(person).expect("a coworker"))
+    };
+    vec![
+        person(1, "AccessCardId", "8165601".to_owned()),
+        person(2, "MacAddresses", PHONE.to_string()),
+        person(3, "AccessCardId", "8165603".to_owned()),
+    ]
+}
+
+fn directory() -> Directory {
+    let mut builder = Builder::new(1, "key");
+    for person in people() {
+        builder.add(person);
+    }
+    builder.build()
+}
+
+fn door() -> Door {
+    Door {
+        pattern: "side".to_owned(),
+        name: "Side".to_owned(),
+        on_in: DoorAction::CheckIn,
+        on_out: DoorAction::CheckOut,
+    }
+}
+
+pub(in crate::pipeline) fn site(time_zone: Tz) -> Site {
+    Site {
+        business: BusinessId(1),
+        name: "Hub One".to_owned(),
+        time_zone,
+        cut_off: NaiveTime::MIN,
+        idle_limit: Duration::from_mins(45),
+        record_every_visit: false,
+        minimum_dwell: Duration::ZERO,
+        linger: Duration::from_mins(10),
+        network_opens: NetworkOpens::Always,
+        unrecognised_devices: UnrecognisedDevices::All,
+        network_checkins: true,
+        debounce: Duration::from_secs(5),
+        toggle_minimum_stay: Duration::from_secs(60),
+        passes: crate::engine::passes::PassPolicy::default(),
+    }
+}

@@ -1,0 +1,1406 @@
+//! Reference model: how check-ins, failed check-ins and charges of coworking sites follow from facts.
+//!
+//! All facts are sorted by time and folded over one `State` that holds everybody. Nothing is cached, and where a
+//! question is hypothetical ("would they be admitted if ...") the whole state is copied and asked. Slow and plain.
+//!
+//! CHOICES, where the pages and the rules leave something open:
+//!  C1  Without any pass (passes not asked for) every visit is its own record; only a held day pass makes a block.
+//!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass.
+//!  C3  A reopened visit stays tracked (it is the same record), but what doors said in it is forgotten (toggle).
+//!  C4  Plan hours count presence: the time away inside a block is not counted.
+//!  C5  A presence is admitted as of its `at` (slots, expiry, what is left), whatever its FromTime is.
+//!  C6  The pass day of rule 3 is that of `at`. Strong evidence of an earlier pass day, or from before the previous
+//!      visit's end or last lingering evidence, opens nothing (and no failure): only what is strong opens.
+//!  C7  Silence looks only at the next evidence in fold order. If that does not reach back far enough, the visit is
+//!      closed at the instant the silence gets too long (others may have its time pass from then on).
+//!  C8  Idle limit: that of the settings in force at the evidence's `at`, or at the instant when silence is judged.
+//!  C9  A read that the controller refused, and a repetition, are no activity and do not bridge.
+//!  C10 Weak presences bridge nothing, open nothing and do not extend lingering. Exit and activity taps bridge (ToTime
+//!      becomes the end of the pass) and do nothing else.
+//!  C11 Bridging: the new visit's FromTime is by rule 3 (first evidence after the pass's end), not the end itself.
+//!      The bridged record's LastActivity stays; where the same presence spans the end it is cut to the end.
+//!  C12 After the end of a pass of somebody only doors know, the new visit's LastActivity is its start, its source is
+//!      door, and toggles still know the earlier door entry (they have not said that they left).
+//!  C13 At one instant: cut-offs, then pass ends, then silences; of several people by id. A pass that ends with the
+//!      pass day is a cut-off: nobody goes on.
+//!  C14 Lingering is per business; other businesses' exits only bound FromTime. It may cross the cut-off.
+//!  C15 "That business's idle limit" in rule 8 is that of the open visit's business, in plain, not covered, time.
+//!  C16 The pass that goes on (rule 8) goes on also when the network says that they moved.
+//!  C17 AfterDoor: a door of this business let them in (entry admitted or refreshed) in the pass day of `at`.
+//!      Dwell and network_opens stop silently: no failure.
+//!  C18 Rule 5 also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
+//!      anywhere and not lingering. It is asked as of `at`; by any pass.
+//!  C19 "Any entry at least toggle_minimum_stay ago" is an exit: the first entry of the visit counts.
+//!  C20 An exit's tap is activity: LastActivity is not before the exit.
+//!  C21 Network failures are dated `at`, failures after a pass's end at that end (source door).
+//!  C22 Facts about people whom the directory does not know do nothing, save `refused_denied`; if they are in when a
+//!      directory without them comes, they are treated as archived. Facts and versions after `now` are ignored.
+//!  C23 Limits are asked in the order days week, month, cycle, hours week, month, cycle; also where no pass is asked
+//!      for, but a visit without a pass does not count.
+//!  C24 Day of use "began" with its first visit; it is taken off if that is not before basis_at. A visit's minutes are
+//!      taken off, all of them, if its ToTime is not before basis_at. "More left" compares milliseconds, not minutes.
+//!      Of who came before basis_at, all visits count.
+//!  C25 only_members, only_contacts and tariffs must all be met, by the person who comes (not the holder).
+//!  C26 The nearest miss is over own and shared passes together. Passes whose kind is unknown are not there.
+//!  C27 Of two kinds that cost the same per minute pay-as-you-go takes the smaller id. It is ended by the kind's slots
+//!      and plan hours, never by its minutes.
+//!  C28 A pass is "gone" in a new directory if it, its kind, its sharing or its business is gone, its kind archived, or
+//!      it is outside its slots, or not for this person, this business or the network any more.
+//!      A visit keeps its plan, with the limits and the renewal date that this had when it began (or was reopened).
+//!  C29 Charge: `minutes` are the charged ones (whole steps), also for a day pass. Each day kind is paid once per pass
+//!      day and business. Final is what is closed. If kind or settings did not exist at FromTime, those that admitted.
+//!  C30 Cycles without a renewal date: months from January on, weeks from the week of 1970-01-01 on.
+//!  C31 A wall clock time that does not exist is the first instant after the gap; one that exists twice is the first.
+//!  C32 A cut-off that is found late (the settings changed) still cuts ToTime and LastActivity to the cut-off.
+
+#![allow(
+    clippy::struct_excessive_bools,
+    clippy::option_option,
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::unused_self,
+    reason = "plain, and never built into the product"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Datelike, Days, Duration, LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Weekday};
+use chrono_tz::Tz;
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
+
+// ------------------------------------------------------------------------------------------------ what goes in
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NetworkOpens {
+    Always,
+    AfterDoor,
+    Never,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "the model knows more than the scenarios ask")]
+pub(super) enum PassesAsked {
+    IfAny,
+    Required,
+    Off,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(dead_code, reason = "the model knows more than the scenarios ask")]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    CheckIn,
+    CheckOut,
+    Toggle,
+    Activity,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PayAsYouGo {
+    pub step_minutes: i64,
+    pub minimum: i64,
+    pub maximum: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub from: i64,
+    pub zone: Tz,
+    pub cut_off: NaiveTime,
+    pub idle_limit: i64,
+    pub linger: i64,
+    pub debounce: i64,
+    pub toggle_minimum_stay: i64,
+    pub minimum_dwell: i64,
+    pub record_every_visit: bool,
+    pub network_opens: NetworkOpens,
+    pub week_starts_on: Weekday,
+    pub pay_as_you_go: Option<PayAsYouGo>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Business {
+    pub id: i64,
+    pub settings: Vec<Settings>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Person {
+    pub id: i64,
+    pub active: bool,
+    pub archived: bool,
+    pub businesses: Vec<i64>,
+    pub allow_network: bool,
+    pub tariff: Option<i64>,
+    pub renews: Option<NaiveDate>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Tariff {
+    pub id: i64,
+    pub days_week: Option<u32>,
+    pub days_month: Option<u32>,
+    pub days_cycle: Option<u32>,
+    pub hours_week: Option<u32>,
+    pub hours_month: Option<u32>,
+    pub hours_cycle: Option<u32>,
+    pub invoice_every_months: u32,
+    pub invoice_every_weeks: Option<u32>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Slot {
+    pub weekday: Weekday,
+    pub from_minute: u16,
+    pub to_minute: u16,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Kind {
+    pub id: i64,
+    pub minutes: Option<u32>,
+    pub price: i64,
+    pub priority: u8,
+    pub counts: bool,
+    pub allow_network: bool,
+    pub archived: bool,
+    pub only_members: bool,
+    pub only_contacts: bool,
+    pub tariffs: Vec<i64>,
+    pub businesses: Vec<i64>,
+    pub slots: Vec<Slot>,
+    pub payg_members: bool,
+    pub payg_contacts: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    pub id: i64,
+    pub holder: i64,
+    pub kind: i64,
+    pub left: u32,
+    pub basis_at: i64,
+    pub expires: Option<NaiveDate>,
+    pub price: Option<i64>,
+    pub granted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Directory {
+    pub from: i64,
+    pub people: Vec<Person>,
+    pub tariffs: Vec<Tariff>,
+    pub kinds: Vec<Kind>,
+    pub held: Vec<Held>,
+    pub sharing: Vec<Vec<i64>>,
+    pub passes_asked: PassesAsked,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum FactKind {
+    Door { person: i64, door: String, direction: Direction, action: Action, refused: bool },
+    Presence { person: i64, mac: u64, since: i64, first_at: i64, strong_at: Option<i64> },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Fact {
+    pub business: i64,
+    pub at: i64,
+    pub tie: u64,
+    pub kind: FactKind,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Coverage {
+    pub business: i64,
+    pub from: i64,
+    pub to: i64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Scenario {
+    pub businesses: Vec<Business>,
+    pub directories: Vec<Directory>,
+    pub facts: Vec<Fact>,
+    pub coverage: Vec<Coverage>,
+    pub now: i64,
+}
+
+// ------------------------------------------------------------------------------------------------ what comes out
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PassRow {
+    pub held: Option<i64>,
+    pub kind: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct VisitRow {
+    pub person: i64,
+    pub business: i64,
+    pub from: i64,
+    pub to: Option<i64>,
+    pub auto_checkout: bool,
+    pub last_activity: i64,
+    pub macs: BTreeSet<u64>,
+    pub by_network: bool,
+    pub pass: Option<PassRow>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FailureRow {
+    pub person: i64,
+    pub business: i64,
+    pub at: i64,
+    pub code: String,
+    pub by_network: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ChargeRow {
+    pub person: i64,
+    pub business: i64,
+    pub from: i64,
+    pub minutes: i64,
+    pub amount: i64,
+    pub is_final: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Records {
+    pub visits: Vec<VisitRow>,
+    pub failures: Vec<FailureRow>,
+    pub charges: Vec<ChargeRow>,
+}
+
+// ------------------------------------------------------------------------------------------------ the calendar
+
+/// The instant at which a wall clock shows this (C31).
+fn instant(zone: Tz, wall: NaiveDateTime) -> i64 {
+    let mut wall = wall;
+    // The longest gap that ever was is a whole day (Samoa, 2011).
+    for _ in 0..(2 * 24 * 60) {
+        match zone.from_local_datetime(&wall) {
+            LocalResult::Single(t) | LocalResult::Ambiguous(t, _) => return t.timestamp_millis(),
+            LocalResult::None => wall += Duration::minutes(1),
+        }
+    }
+    panic!("no such wall clock time within two days of {wall}")
+}
+
+fn wall_clock(zone: Tz, at: i64) -> NaiveDateTime {
+    DateTime::from_timestamp_millis(at).expect("an instant that chrono can hold").with_timezone(&zone).naive_local()
+}
+
+fn plus_days(date: NaiveDate, days: i64) -> NaiveDate {
+    date + Duration::days(days)
+}
+
+/// From one cut-off to the next; its date is the date of its middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PassDay {
+    start: i64,
+    end: i64,
+    date: NaiveDate,
+}
+
+fn pass_day(settings: &Settings, at: i64) -> PassDay {
+    let near = wall_clock(settings.zone, at).date();
+    let cut_off = |days: i64| instant(settings.zone, plus_days(near, days).and_time(settings.cut_off));
+    let days = (-2..=2).rev().find(|d| cut_off(*d) <= at).expect("a cut-off in the last two days");
+    let start = cut_off(days);
+    PassDay { start, end: cut_off(days + 1), date: wall_clock(settings.zone, start + 12 * HOUR).date() }
+}
+
+fn midnight_after(settings: &Settings, date: NaiveDate) -> i64 {
+    instant(settings.zone, plus_days(date, 1).and_time(NaiveTime::MIN))
+}
+
+/// When the slot ends in which we are: `None` outside of all slots, `Some(None)` where there are no slots.
+fn slot_end(kind: &Kind, settings: &Settings, at: i64) -> Option<Option<i64>> {
+    if kind.slots.is_empty() {
+        return Some(None);
+    }
+    let today = wall_clock(settings.zone, at).date();
+    let mut open: Vec<(i64, i64)> = Vec::new();
+    for days in -9..=9 {
+        let date = plus_days(today, days);
+        for slot in kind.slots.iter().filter(|s| s.weekday == date.weekday()) {
+            let minute = |m: i64| instant(settings.zone, date.and_time(NaiveTime::MIN) + Duration::minutes(m));
+            let mut to = i64::from(slot.to_minute);
+            if to <= i64::from(slot.from_minute) {
+                to += 1440;
+            }
+            if to == 1439 {
+                to = 1440; // 23:59 is the end of the day
+            }
+            open.push((minute(i64::from(slot.from_minute)), minute(to)));
+        }
+    }
+    joined(open).into_iter().find(|(from, to)| *from <= at && at < *to).map(|(_, to)| Some(to))
+}
+
+/// Stretches of time that touch or overlap are one.
+fn joined(mut stretches: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    stretches.sort_unstable();
+    let mut all: Vec<(i64, i64)> = Vec::new();
+    for (from, to) in stretches {
+        match all.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(to),
+            _ => all.push((from, to)),
+        }
+    }
+    all
+}
+
+fn plus_months(date: NaiveDate, months: i64) -> NaiveDate {
+    let count = i64::from(date.year()) * 12 + i64::from(date.month0()) + months;
+    let (year, month) = (count.div_euclid(12) as i32, count.rem_euclid(12) as u32 + 1);
+    // A cycle that begins on the 31st begins on the last day of a shorter month.
+    (1..=date.day())
+        .rev()
+        .find_map(|day| NaiveDate::from_ymd_opt(year, month, day))
+        .expect("every month has a first day")
+}
+
+fn week(date: NaiveDate, starts_on: Weekday) -> NaiveDate {
+    date - Days::new(u64::from(date.weekday().days_since(starts_on)))
+}
+
+/// The billing cycle of a date: its first day, and the first day of the next one.
+fn cycle(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> (NaiveDate, NaiveDate) {
+    let epoch = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
+    if let Some(weeks) = plan.tariff.invoice_every_weeks.filter(|w| *w > 0) {
+        let anchor = plan.renews.unwrap_or(week(epoch, starts_on));
+        let days = 7 * i64::from(weeks);
+        let start = plus_days(anchor, (date - anchor).num_days().div_euclid(days) * days);
+        return (start, plus_days(start, days));
+    }
+    let months = i64::from(plan.tariff.invoice_every_months.max(1));
+    let anchor = plan.renews.unwrap_or(NaiveDate::from_ymd_opt(0, 1, 1).expect("a date"));
+    let apart = i64::from(date.year() - anchor.year()) * 12 + i64::from(date.month0()) - i64::from(anchor.month0());
+    let mut n = apart.div_euclid(months) + 1;
+    while plus_months(anchor, n * months) > date {
+        n -= 1;
+    }
+    (plus_months(anchor, n * months), plus_months(anchor, (n + 1) * months))
+}
+
+// ------------------------------------------------------------------------------------------------ the state
+
+/// A plan as it was when a visit began.
+#[derive(Clone, Debug)]
+struct Plan {
+    tariff: Tariff,
+    renews: Option<NaiveDate>,
+}
+
+#[derive(Clone, Debug)]
+struct Visit {
+    person: i64,
+    business: i64,
+    from: i64,
+    to: Option<i64>,
+    auto_checkout: bool,
+    last_activity: i64,
+    macs: BTreeSet<u64>,
+    by_network: bool,
+    pass: Option<PassRow>,
+    counts: bool,
+    plan: Option<Plan>,
+    day: PassDay,
+    /// Time between leaving and coming back, in a day that is one block.
+    away: i64,
+    /// The last strong evidence; the visit is tracked if there is any.
+    strong: Option<i64>,
+    /// The first entry that a door told, as toggles need it.
+    door_entry: Option<i64>,
+    /// End of the pass by minutes or plan hours: it hangs on FromTime.
+    end_used: Option<i64>,
+    /// End of the pass by slots or expiry: it does not.
+    end_fixed: Option<i64>,
+    /// They left by an exit, then.
+    exit: Option<i64>,
+    /// The last evidence that still lingers (not before the exit).
+    lingering: i64,
+    /// Closed at LastActivity because the pass ended, then: still to be bridged.
+    pass_ended: Option<i64>,
+    asked_at: i64,
+}
+
+impl Visit {
+    fn tracked(&self) -> bool {
+        self.strong.is_some()
+    }
+    fn pass_end(&self) -> Option<i64> {
+        [self.end_used, self.end_fixed].into_iter().flatten().min()
+    }
+    fn close(&mut self, to: i64) {
+        self.to = Some(to.max(self.from));
+        self.auto_checkout = true;
+    }
+    /// Closed by something that happened at `at`: of whom the network hears, it says how long they stayed.
+    fn close_seen(&mut self, at: i64) {
+        self.last_activity = self.last_activity.min(at);
+        self.close(if self.tracked() { self.last_activity } else { at });
+    }
+    fn presence(&self, at: i64) -> i64 {
+        (self.to.unwrap_or(at) - self.from - self.away).max(0)
+    }
+    /// Nothing of a later visit may be before this.
+    fn bound(&self) -> i64 {
+        let end = self.to.unwrap_or(self.last_activity);
+        if self.exit.is_some() { end.max(self.lingering) } else { end }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// In the order in which they began; the latest of a person is the one they are or were in.
+    visits: Vec<Visit>,
+    failures: Vec<FailureRow>,
+    network_told: BTreeSet<(i64, u64, String, i64, i64)>,
+    /// Person, business, instant: a door let them in.
+    let_in: Vec<(i64, i64, i64)>,
+}
+
+impl State {
+    fn latest(&self, person: i64) -> Option<usize> {
+        self.visits.iter().rposition(|v| v.person == person)
+    }
+    fn latest_at(&self, person: i64, business: i64) -> Option<usize> {
+        self.visits.iter().rposition(|v| v.person == person && v.business == business)
+    }
+    fn open(&self, person: i64) -> Option<usize> {
+        self.latest(person).filter(|i| self.visits[*i].to.is_none())
+    }
+    fn fail_door(&mut self, person: i64, business: i64, at: i64, code: &str) {
+        self.failures.push(FailureRow { person, business, at, code: code.to_string(), by_network: false });
+    }
+}
+
+struct Admitted {
+    pass: Option<PassRow>,
+    counts: bool,
+    plan: Option<Plan>,
+}
+
+/// From the farthest miss to the nearest.
+const MISSES: [&str; 8] = [
+    "pass_archived",
+    "pass_not_for_customer",
+    "pass_other_business",
+    "pass_expired",
+    "pass_used_up",
+    "pass_outside_hours",
+    "pass_no_network",
+    "pass_in_use",
+];
+
+/// How a sighting of the network looks to those who decide.
+#[derive(Clone, Copy)]
+struct Seen {
+    person: i64,
+    business: i64,
+    at: i64,
+    mac: u64,
+    since: i64,
+    first_at: i64,
+    strong_at: Option<i64>,
+}
+
+// ------------------------------------------------------------------------------------------------ what does not change
+
+struct World {
+    businesses: BTreeMap<i64, Vec<Settings>>,
+    directories: Vec<Directory>,
+    coverage: BTreeMap<i64, Vec<(i64, i64)>>,
+    facts: Vec<Fact>,
+    /// Which of the facts are repetitions of a read.
+    repeated: Vec<bool>,
+    now: i64,
+}
+
+impl World {
+    fn new(scenario: &Scenario) -> World {
+        let mut businesses = BTreeMap::new();
+        for b in scenario.businesses.iter().filter(|b| !b.settings.is_empty()) {
+            let mut settings = b.settings.clone();
+            settings.sort_by_key(|s| s.from);
+            businesses.insert(b.id, settings);
+        }
+        let mut directories = scenario.directories.clone();
+        directories.sort_by_key(|d| d.from);
+        let mut coverage: BTreeMap<i64, Vec<(i64, i64)>> = BTreeMap::new();
+        for c in &scenario.coverage {
+            coverage.entry(c.business).or_default().push((c.from, c.to));
+        }
+        let coverage = coverage.into_iter().map(|(b, c)| (b, joined(c))).collect();
+        let mut facts: Vec<Fact> = scenario.facts.iter().filter(|f| f.at <= scenario.now).cloned().collect();
+        facts.retain(|f| businesses.contains_key(&f.business) && !directories.is_empty());
+        // Presences before doors: who is heard and taps in the same instant was heard first.
+        facts.sort_by_key(|f| (f.at, matches!(f.kind, FactKind::Door { .. }), f.tie));
+        let mut world = World { businesses, directories, coverage, facts, repeated: Vec::new(), now: scenario.now };
+        world.repeated = world.repetitions();
+        world
+    }
+
+    /// Rule 6: each read against the previous one like it that was not itself a repetition.
+    fn repetitions(&self) -> Vec<bool> {
+        let mut last: BTreeMap<(i64, i64, String, Direction, bool), i64> = BTreeMap::new();
+        let mut repeated = Vec::new();
+        for fact in &self.facts {
+            repeated.push(false);
+            if let FactKind::Door { person, door, direction, refused, .. } = &fact.kind {
+                let key = (fact.business, *person, door.clone(), *direction, *refused);
+                match last.get(&key) {
+                    Some(t) if fact.at - t < self.settings(fact.business, fact.at).debounce => {
+                        *repeated.last_mut().expect("just pushed") = true;
+                    }
+                    _ => {
+                        last.insert(key, fact.at);
+                    }
+                }
+            }
+        }
+        repeated
+    }
+
+    fn settings(&self, business: i64, at: i64) -> &Settings {
+        let all = &self.businesses[&business];
+        all.iter().rev().find(|s| s.from <= at).unwrap_or(&all[0])
+    }
+
+    fn directory(&self, at: i64) -> &Directory {
+        self.directories.iter().rev().find(|d| d.from <= at).unwrap_or(&self.directories[0])
+    }
+
+    /// How much of this time we could have heard somebody.
+    fn covered(&self, business: i64, from: i64, to: i64) -> i64 {
+        let stretches = self.coverage.get(&business).map_or(&[][..], Vec::as_slice);
+        stretches.iter().map(|(a, b)| (to.min(*b) - from.max(*a)).max(0)).sum()
+    }
+
+    /// Has the silence from here to there been too long?
+    fn silent(&self, v: &Visit, until: i64, limit: i64) -> bool {
+        v.tracked() && self.covered(v.business, v.last_activity, until) > limit
+    }
+
+    /// The first instant at which a silence since the last activity is too long, by the settings of that instant.
+    fn silence_at(&self, v: &Visit) -> Option<i64> {
+        let stretches = self.coverage.get(&v.business)?;
+        let settings = &self.businesses[&v.business];
+        for (n, s) in settings.iter().enumerate() {
+            let mut wanted = s.idle_limit + 1;
+            let mut reached = None;
+            for (from, to) in stretches {
+                let from = v.last_activity.max(*from);
+                if *to > from {
+                    if *to - from >= wanted {
+                        reached = Some(from + wanted);
+                        break;
+                    }
+                    wanted -= *to - from;
+                }
+            }
+            let begins = if n == 0 { i64::MIN } else { s.from };
+            let ends = settings.get(n + 1).map_or(i64::MAX, |next| next.from);
+            if let Some(at) = reached.map(|t| t.max(begins)).filter(|t| *t < ends) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// Would weak evidence at this instant refresh the visit?
+    fn weak_refreshes(&self, v: &Visit, at: i64) -> bool {
+        let limit = self.settings(v.business, at).idle_limit;
+        v.strong.is_some_and(|strong| at <= strong + 2 * limit)
+    }
+
+    /// Rule 2: is the visit saved from silence by its next evidence, which began before the silence was too long?
+    fn heard_in_time(&self, v: &Visit, next: usize) -> bool {
+        for (n, fact) in self.facts.iter().enumerate().skip(next).filter(|(_, f)| f.business == v.business) {
+            let begins = match &fact.kind {
+                FactKind::Door { person, refused, .. } if *person == v.person && !refused && !self.repeated[n] => {
+                    fact.at
+                }
+                FactKind::Presence { person, first_at, strong_at, .. }
+                    if *person == v.person && (strong_at.is_some() || self.weak_refreshes(v, fact.at)) =>
+                {
+                    *first_at
+                }
+                FactKind::Door { .. } | FactKind::Presence { .. } => continue,
+            };
+            return !self.silent(v, begins, self.settings(v.business, fact.at).idle_limit);
+        }
+        false
+    }
+}
+
+// ------------------------------------------------------------------------------------------------ admission
+
+impl Directory {
+    fn person(&self, id: i64) -> Option<&Person> {
+        self.people.iter().find(|p| p.id == id)
+    }
+    fn kind(&self, id: i64) -> Option<&Kind> {
+        self.kinds.iter().find(|k| k.id == id)
+    }
+    fn may_use(&self, person: i64, held: &Held) -> bool {
+        let shares = |p: &Person| p.active && !p.archived;
+        held.holder == person
+            || self.person(held.holder).is_some_and(shares)
+                && self.sharing.iter().any(|team| team.contains(&person) && team.contains(&held.holder))
+    }
+}
+
+fn good_for(kind: &Kind, person: &Person) -> bool {
+    (!kind.only_members || person.tariff.is_some())
+        && (!kind.only_contacts || person.tariff.is_none())
+        && (kind.tariffs.is_empty() || person.tariff.is_some_and(|t| kind.tariffs.contains(&t)))
+}
+
+fn good_at(kind: &Kind, business: i64) -> bool {
+    kind.businesses.is_empty() || kind.businesses.contains(&business)
+}
+
+/// Days (dates) and presence that count towards the plan's limits in a period, without visit number `except`.
+fn counted(
+    state: &State,
+    person: i64,
+    (from, to): (NaiveDate, NaiveDate),
+    at: i64,
+    except: Option<usize>,
+) -> (BTreeSet<NaiveDate>, i64) {
+    let mut days = BTreeSet::new();
+    let mut time = 0;
+    for (i, v) in state.visits.iter().enumerate() {
+        if v.person == person && v.counts && Some(i) != except && from <= v.day.date && v.day.date < to {
+            days.insert(v.day.date);
+            time += v.presence(at);
+        }
+    }
+    (days, time)
+}
+
+/// The periods of the plan's limits that a date is in: name, stretch, days, hours.
+type Period = (&'static str, (NaiveDate, NaiveDate), Option<u32>, Option<u32>);
+fn periods(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> [Period; 3] {
+    let t = &plan.tariff;
+    let monday = week(date, starts_on);
+    let first = date.with_day(1).expect("every month has a first day");
+    let limit = |l: Option<u32>| l.filter(|l| *l > 0);
+    [
+        ("week", (monday, plus_days(monday, 7)), limit(t.days_week), limit(t.hours_week)),
+        ("month", (first, plus_months(first, 1)), limit(t.days_month), limit(t.hours_month)),
+        ("cycle", cycle(plan, date, starts_on), limit(t.days_cycle), limit(t.hours_cycle)),
+    ]
+}
+
+/// What visits used of a time pass since the import that said what is left.
+fn used_time(state: &State, held: &Held, at: i64, except: Option<usize>) -> i64 {
+    let visits = state.visits.iter().enumerate().filter(|(i, v)| {
+        Some(*i) != except
+            && v.pass.as_ref().is_some_and(|p| p.held == Some(held.id))
+            && v.to.is_none_or(|to| to >= held.basis_at || at < held.basis_at)
+    });
+    visits.map(|(_, v)| v.presence(at)).sum()
+}
+
+/// The people and pass days for which a day pass was used, and when each of these uses began.
+fn used_days(state: &State, held: i64) -> BTreeMap<(i64, NaiveDate), i64> {
+    let mut uses = BTreeMap::new();
+    for v in state.visits.iter().filter(|v| v.pass.as_ref().is_some_and(|p| p.held == Some(held))) {
+        let began = uses.entry((v.person, v.day.date)).or_insert(v.from);
+        *began = v.from.min(*began);
+    }
+    uses
+}
+
+/// What decides between valid passes; the smallest is used.
+type Choice = (bool, u8, bool, i64, bool, usize, i64, bool, i64);
+
+impl World {
+    /// Design 4.3: may they come in, here and now, and by which pass?
+    fn ask(
+        &self,
+        state: &State,
+        person: i64,
+        business: i64,
+        at: i64,
+        network: bool,
+        goes_on: Option<i64>,
+    ) -> Result<Admitted, String> {
+        let directory = self.directory(at);
+        let settings = self.settings(business, at);
+        let today = pass_day(settings, at).date;
+        if let Some(code) = self.against(person, business, at, network) {
+            return Err(code);
+        }
+        let person = directory.person(person).expect("nothing is against them");
+
+        // The plan's limits are hard: whatever pass they hold.
+        let tariff = person.tariff.and_then(|t| directory.tariffs.iter().find(|x| x.id == t));
+        let plan = tariff.map(|t| Plan { tariff: t.clone(), renews: person.renews });
+        if let Some(plan) = &plan {
+            let periods = periods(plan, today, settings.week_starts_on);
+            for (name, stretch, days, _) in &periods {
+                let (used, _) = counted(state, person.id, *stretch, at, None);
+                if days.is_some_and(|d| used.len() >= d as usize) && !used.contains(&today) {
+                    return Err(format!("plan_limit_days_{name}"));
+                }
+            }
+            for (name, stretch, _, hours) in &periods {
+                let (_, used) = counted(state, person.id, *stretch, at, None);
+                if hours.is_some_and(|h| used >= i64::from(h) * HOUR) {
+                    return Err(format!("plan_limit_hours_{name}"));
+                }
+            }
+        }
+
+        let asked = match directory.passes_asked {
+            PassesAsked::Off => false,
+            PassesAsked::Required => true,
+            PassesAsked::IfAny => !directory.kinds.is_empty(),
+        };
+        if !asked {
+            return Ok(Admitted { pass: None, counts: false, plan });
+        }
+
+        let mut best: Option<(Choice, &Held, &Kind)> = None;
+        let mut miss: Option<usize> = None;
+        let mut good_at_a_door = false;
+        for held in directory.held.iter().filter(|h| directory.may_use(person.id, h)) {
+            let Some(kind) = directory.kind(held.kind) else { continue };
+            match self.judge(state, person, (held, kind), business, at, network) {
+                Ok(choice) if goes_on == Some(held.id) => {
+                    best = Some((choice, held, kind));
+                    break; // the same pass goes on
+                }
+                Ok(choice) => {
+                    if best.as_ref().is_none_or(|(b, ..)| choice < *b) {
+                        best = Some((choice, held, kind));
+                    }
+                }
+                Err(how) => {
+                    miss = miss.max(Some(how));
+                    good_at_a_door |= network && self.judge(state, person, (held, kind), business, at, false).is_ok();
+                }
+            }
+        }
+        if let Some((_, held, kind)) = best {
+            return Ok(Admitted {
+                pass: Some(PassRow { held: Some(held.id), kind: kind.id }),
+                counts: kind.counts,
+                plan,
+            });
+        }
+        if good_at_a_door {
+            return Err(MISSES[miss.expect("one was not good")].to_string());
+        }
+        if settings.pay_as_you_go.is_some() {
+            let kinds = directory.kinds.iter().filter(|k| {
+                let flag = if person.tariff.is_some() { k.payg_members } else { k.payg_contacts };
+                flag && !k.archived
+                    && good_for(k, person)
+                    && good_at(k, business)
+                    && slot_end(k, settings, at).is_some()
+                    && (!network || k.allow_network)
+            });
+            let minutes = |k: &Kind| i128::from(k.minutes.unwrap_or(1440).max(1));
+            // a/m < b/n without fractions
+            let cheapest = kinds.min_by(|a, b| {
+                (i128::from(a.price) * minutes(b)).cmp(&(i128::from(b.price) * minutes(a))).then(a.id.cmp(&b.id))
+            });
+            if let Some(kind) = cheapest {
+                return Ok(Admitted { pass: Some(PassRow { held: None, kind: kind.id }), counts: kind.counts, plan });
+            }
+        }
+        if miss.is_none() && settings.pay_as_you_go.is_some() {
+            let first = directory
+                .kinds
+                .iter()
+                .filter(|k| {
+                    let flag = if person.tariff.is_some() { k.payg_members } else { k.payg_contacts };
+                    flag && !k.archived && good_for(k, person) && good_at(k, business)
+                })
+                .min_by_key(|k| k.id);
+            if let Some(kind) = first {
+                let outside = slot_end(kind, settings, at).is_none();
+                return Err(if outside { "pass_outside_hours" } else { "pass_no_network" }.to_string());
+            }
+        }
+        Err(miss.map_or("no_valid_pass", |how| MISSES[how]).to_string())
+    }
+
+    /// Design 4.3, 2 and 3: what is against this person, whatever they hold.
+    fn against(&self, person: i64, business: i64, at: i64, network: bool) -> Option<String> {
+        let Some(person) = self.directory(at).person(person).filter(|p| !p.archived) else {
+            return Some("coworker_archived".to_string());
+        };
+        if !person.active {
+            return Some("coworker_inactive".to_string());
+        }
+        if !person.businesses.is_empty() && !person.businesses.contains(&business) {
+            return Some("other_business".to_string());
+        }
+        (network && !person.allow_network).then(|| "network_not_allowed".to_string())
+    }
+
+    /// Is this pass valid, here and now? Its place in the choice, or the first that it fails (an index of `MISSES`).
+    fn judge(
+        &self,
+        state: &State,
+        person: &Person,
+        (held, kind): (&Held, &Kind),
+        business: i64,
+        at: i64,
+        network: bool,
+    ) -> Result<Choice, usize> {
+        let settings = self.settings(business, at);
+        let today = pass_day(settings, at).date;
+        let uses = used_days(state, held.id);
+        let begun = kind.minutes.is_none() && uses.contains_key(&(person.id, today));
+        let left = match kind.minutes {
+            Some(_) => i64::from(held.left) * MINUTE - used_time(state, held, at, None),
+            None => i64::from(held.left) - uses.values().filter(|began| **began >= held.basis_at).count() as i64,
+        };
+        let in_use = kind.minutes.is_some()
+            && state.visits.iter().any(|v| v.to.is_none() && v.pass.as_ref().is_some_and(|p| p.held == Some(held.id)));
+        let fails = [
+            kind.archived,
+            !good_for(kind, person),
+            !good_at(kind, business),
+            held.expires.is_some_and(|date| at >= midnight_after(settings, date)),
+            left <= 0 && !begun,
+            slot_end(kind, settings, at).is_none(),
+            network && !kind.allow_network,
+            in_use,
+        ];
+        if let Some(how) = fails.iter().position(|f| *f) {
+            return Err(how);
+        }
+        let locations = if kind.businesses.is_empty() { usize::MAX } else { kind.businesses.len() };
+        let price = held.price.unwrap_or(kind.price);
+        let shared = held.holder != person.id;
+        Ok((!begun, kind.priority, kind.minutes.is_some(), price, !held.granted, locations, -left, shared, held.id))
+    }
+
+    /// When the pass of an open visit ends: by what is used up, and by slots and expiry.
+    fn reckon(&self, state: &State, i: usize, at: i64) -> (Option<i64>, Option<i64>) {
+        let v = &state.visits[i];
+        let (directory, settings) = (self.directory(at), self.settings(v.business, at));
+        let Some(pass) = &v.pass else { return (None, None) };
+        let held = pass.held.and_then(|id| directory.held.iter().find(|h| h.id == id));
+        let kind = directory.kind(held.map_or(pass.kind, |h| h.kind));
+        let mut used = Vec::new();
+        let mut fixed = Vec::new();
+        if let (Some(held), Some(Kind { minutes: Some(_), .. })) = (held, kind) {
+            used.push(v.from + v.away + i64::from(held.left) * MINUTE - used_time(state, held, at, Some(i)));
+        }
+        if let Some(plan) = v.plan.as_ref().filter(|_| v.counts) {
+            for (_, stretch, _, hours) in periods(plan, v.day.date, settings.week_starts_on) {
+                let (_, others) = counted(state, v.person, stretch, at, Some(i));
+                used.extend(hours.map(|h| v.from + v.away + i64::from(h) * HOUR - others));
+            }
+        }
+        if let Some(kind) = kind {
+            fixed.extend(slot_end(kind, settings, at).unwrap_or(Some(at)));
+        }
+        fixed.extend(held.and_then(|h| h.expires).map(|date| midnight_after(settings, date)));
+        (used.into_iter().min(), fixed.into_iter().min())
+    }
+
+    // -------------------------------------------------------------------------------------------- coming in
+
+    /// They come in, from then, decided at: a visit begins, or the block of the day goes on. Gives the visit's number.
+    fn begin(
+        &self,
+        state: &mut State,
+        person: i64,
+        business: i64,
+        (from, at): (i64, i64),
+        seen: Option<&Seen>,
+        by: Admitted,
+    ) -> usize {
+        let begins = self.settings(business, at);
+        let day = pass_day(begins, from);
+        let directory = self.directory(at);
+        let held_day_pass = by
+            .pass
+            .as_ref()
+            .is_some_and(|p| p.held.is_some() && directory.kind(p.kind).is_some_and(|k| k.minutes.is_none()));
+        let block = state.latest(person).filter(|i| {
+            let v = &state.visits[*i];
+            held_day_pass
+                && !self.settings(business, at).record_every_visit
+                && v.business == business
+                && v.day.start <= at
+                && at < v.day.end
+                && v.pass == by.pass
+        });
+        let i = match block {
+            Some(i) => {
+                let v = &mut state.visits[i];
+                let left = v.to.take().expect("who comes in was out");
+                v.away += (from - left).max(0);
+                v.auto_checkout = false;
+                v.last_activity = v.last_activity.max(at);
+                (v.exit, v.pass_ended, v.door_entry) = (None, None, None);
+                (v.counts, v.plan, v.asked_at) = (by.counts, by.plan, at);
+                i
+            }
+            None => {
+                state.visits.push(Visit {
+                    person,
+                    business,
+                    from,
+                    to: None,
+                    auto_checkout: false,
+                    last_activity: at,
+                    macs: BTreeSet::new(),
+                    by_network: seen.is_some(),
+                    pass: by.pass,
+                    counts: by.counts,
+                    plan: by.plan,
+                    day,
+                    away: 0,
+                    strong: None,
+                    door_entry: None,
+                    end_used: None,
+                    end_fixed: None,
+                    exit: None,
+                    lingering: 0,
+                    pass_ended: None,
+                    asked_at: at,
+                });
+                state.visits.len() - 1
+            }
+        };
+        match seen {
+            Some(seen) => {
+                state.visits[i].macs.insert(seen.mac);
+                state.visits[i].strong = state.visits[i].strong.max(seen.strong_at);
+            }
+            None => state.visits[i].door_entry = Some(at),
+        }
+        let (used, fixed) = self.reckon(state, i, at);
+        (state.visits[i].end_used, state.visits[i].end_fixed) = (used, fixed);
+        i
+    }
+
+    /// Rule 11: they are heard of again after their pass ended, so they were there until it did.
+    fn bridge(&self, state: &mut State, person: i64, business: i64, begins: i64, at: i64) {
+        let Some(i) = state.latest(person) else { return };
+        let v = &state.visits[i];
+        let Some(end) = v.pass_ended else { return };
+        let limit = self.settings(business, at).idle_limit;
+        if v.business == business && at < v.day.end && !self.silent(v, begins, limit) {
+            state.visits[i].to = Some(end);
+            state.visits[i].pass_ended = None;
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- facts
+
+    fn door(&self, state: &mut State, business: i64, at: i64, person: i64, action: Action, refused: bool) {
+        if refused {
+            return state.fail_door(person, business, at, "refused_denied");
+        }
+        if self.directory(at).person(person).is_none() {
+            return;
+        }
+        self.bridge(state, person, business, at, at);
+        let open = state.open(person);
+        let here = open.filter(|i| state.visits[*i].business == business);
+        let action = match (action, here.map(|i| state.visits[i].door_entry)) {
+            (Action::Toggle, Some(Some(entered)))
+                if at - entered >= self.settings(business, at).toggle_minimum_stay =>
+            {
+                Action::CheckOut
+            }
+            (Action::Toggle, Some(Some(_))) => Action::Activity,
+            (Action::Toggle, _) => Action::CheckIn,
+            (told, _) => told,
+        };
+        match (action, here) {
+            (Action::CheckOut, Some(i)) => {
+                let v = &mut state.visits[i];
+                (v.to, v.auto_checkout, v.exit) = (Some(at), false, Some(at));
+                v.last_activity = v.last_activity.max(at);
+                v.lingering = v.last_activity;
+            }
+            (Action::CheckIn | Action::Activity, Some(i)) => {
+                let v = &mut state.visits[i];
+                v.last_activity = v.last_activity.max(at);
+                if action == Action::CheckIn {
+                    v.door_entry.get_or_insert(at);
+                    state.let_in.push((person, business, at));
+                }
+            }
+            (Action::CheckIn, None) => {
+                // Rule 8: they are here now, so they are not there, whether we let them in or not.
+                let goes_on = open.and_then(|i| {
+                    state.visits[i].close_seen(at);
+                    state.visits[i].pass.as_ref().and_then(|p| p.held)
+                });
+                match self.ask(state, person, business, at, false, goes_on) {
+                    Ok(by) => {
+                        self.begin(state, person, business, (at, at), None, by);
+                        state.let_in.push((person, business, at));
+                    }
+                    Err(code) => state.fail_door(person, business, at, &code),
+                }
+            }
+            _ => {} // not checked in here
+        }
+    }
+
+    fn presence(&self, state: &mut State, seen: &Seen) {
+        if self.directory(seen.at).person(seen.person).is_none() {
+            return;
+        }
+        let limit = self.settings(seen.business, seen.at).idle_limit;
+        if let Some(i) = state.latest_at(seen.person, seen.business).filter(|i| Some(*i) == state.latest(seen.person)) {
+            if seen.strong_at.is_none() && !self.weak_refreshes(&state.visits[i], seen.at) {
+                return;
+            }
+            if state.visits[i].to.is_none() {
+                if !self.silent(&state.visits[i], seen.first_at, limit) {
+                    return self.refresh(state, i, seen);
+                }
+                let last = state.visits[i].last_activity;
+                state.visits[i].close(last);
+            }
+            if seen.strong_at.is_some() {
+                self.bridge(state, seen.person, seen.business, seen.first_at, seen.at);
+            }
+        }
+        self.network_opens(state, seen);
+    }
+
+    fn refresh(&self, state: &mut State, i: usize, seen: &Seen) {
+        if seen.strong_at.is_some() && self.was_here_before(state, i, seen) {
+            let v = &mut state.visits[i];
+            v.end_used = v.end_used.map(|end| end - (v.from - seen.first_at));
+            v.from = seen.first_at;
+            v.by_network = true;
+        }
+        let v = &mut state.visits[i];
+        v.last_activity = v.last_activity.max(seen.at);
+        v.strong = v.strong.max(seen.strong_at);
+        v.macs.insert(seen.mac);
+        self.ended_meanwhile(state, i, seen);
+    }
+
+    /// The pass ended before this presence did: they were there until then, and coming in is asked anew.
+    fn ended_meanwhile(&self, state: &mut State, i: usize, seen: &Seen) {
+        let v = &mut state.visits[i];
+        if let Some(end) = v.pass_end().filter(|end| *end <= seen.at) {
+            v.last_activity = v.last_activity.min(end);
+            v.close(end);
+            self.network_opens(state, seen);
+        }
+    }
+
+    /// Rule 5: was the network the first to see them, before the door that opened this visit?
+    fn was_here_before(&self, state: &State, i: usize, seen: &Seen) -> bool {
+        let (v, settings) = (&state.visits[i], self.settings(seen.business, seen.at));
+        let strong = seen.strong_at.unwrap_or(i64::MIN);
+        let first_of_day = !state.visits[..i]
+            .iter()
+            .any(|o| o.person == v.person && o.business == v.business && o.day.start == v.day.start);
+        let earlier = state.visits[..i].iter().filter(|o| o.person == v.person);
+        let free = earlier.clone().all(|o| {
+            let lingers = if o.business == v.business && o.exit.is_some() { settings.linger } else { 0 };
+            seen.first_at > o.bound() + lingers
+        });
+        if v.by_network || seen.first_at >= v.from || seen.first_at < v.day.start || !first_of_day || !free {
+            return false;
+        }
+        if settings.network_opens != NetworkOpens::Always || strong - seen.since < settings.minimum_dwell {
+            return false;
+        }
+        let mut without = state.clone();
+        without.visits.remove(i);
+        self.ask(&without, seen.person, seen.business, seen.at, true, None).is_ok()
+    }
+
+    /// Rules 3, 4 and 8: evidence of somebody who is not in here.
+    fn network_opens(&self, state: &mut State, seen: &Seen) {
+        let Seen { person, business, at, first_at, .. } = *seen;
+        let Some(strong) = seen.strong_at else { return };
+        let settings = self.settings(business, at);
+        let day = pass_day(settings, at);
+
+        let mut bound = i64::MIN;
+        let mut just_left = false;
+        if let Some(v) = state.latest_at(person, business).map(|i| &mut state.visits[i]) {
+            if let Some(exit) = v.exit {
+                just_left = first_at <= v.lingering + settings.linger;
+                if just_left && at <= exit + settings.idle_limit {
+                    v.lingering = v.lingering.max(at);
+                    return;
+                }
+            }
+            bound = v.bound();
+        }
+        let elsewhere = state.open(person);
+        let heard_there =
+            |v: &Visit| first_at <= v.last_activity + self.settings(v.business, v.last_activity).idle_limit;
+        if elsewhere.is_some_and(|i| heard_there(&state.visits[i])) {
+            return;
+        }
+        bound = bound.max(state.latest(person).map_or(i64::MIN, |i| state.visits[i].bound()));
+
+        let first = [seen.since, first_at].into_iter().find(|t| *t >= day.start && *t > bound);
+        let from = first.filter(|_| !just_left).unwrap_or(strong);
+        if from < day.start || from < bound {
+            return;
+        }
+        if let Some(code) = self.against(person, business, at, true) {
+            self.tell(state, seen, code, day.start);
+            return;
+        }
+        match settings.network_opens {
+            NetworkOpens::Never => return,
+            NetworkOpens::AfterDoor => {
+                let let_in =
+                    |(p, b, t): &(i64, i64, i64)| *p == person && *b == business && day.start <= *t && *t < day.end;
+                if !state.let_in.iter().any(let_in) {
+                    return;
+                }
+            }
+            NetworkOpens::Always => {}
+        }
+        if strong - seen.since < settings.minimum_dwell {
+            return;
+        }
+        let mut then = state.clone();
+        let mut goes_on = None;
+        if let Some(v) = elsewhere.map(|i| &mut then.visits[i]) {
+            v.close_seen(from);
+            goes_on = v.pass.as_ref().and_then(|p| p.held);
+        }
+        match self.ask(&then, person, business, at, true, goes_on) {
+            Ok(by) => {
+                *state = then;
+                let i = self.begin(state, person, business, (from, at), Some(seen), by);
+                self.ended_meanwhile(state, i, seen);
+            }
+            Err(code) => {
+                self.tell(state, seen, code, day.start);
+            }
+        }
+    }
+
+    /// A failure of the network: once for a device, a reason and a pass day.
+    fn tell(&self, state: &mut State, seen: &Seen, code: String, day: i64) {
+        let Seen { person, business, at, .. } = *seen;
+        if state.network_told.insert((person, seen.mac, code.clone(), business, day)) {
+            state.failures.push(FailureRow { person, business, at, code, by_network: true });
+        }
+    }
+
+    /// Rule 10: what a new directory makes of those who are in.
+    fn new_directory(&self, state: &mut State, at: i64) {
+        let directory = self.directory(at);
+        for i in 0..state.visits.len() {
+            let v = &state.visits[i];
+            if v.to.is_some() {
+                continue;
+            }
+            let stays = directory.person(v.person).is_some_and(|p| {
+                p.active && !p.archived && (p.businesses.is_empty() || p.businesses.contains(&v.business))
+            });
+            if !stays {
+                state.visits[i].close_seen(at);
+                continue;
+            }
+            let asked = directory.passes_asked != PassesAsked::IfAny || !directory.kinds.is_empty();
+            let Some(pass) = &v.pass else { continue };
+            if !asked {
+                state.visits[i].end_used = None;
+                state.visits[i].end_fixed = None;
+                continue;
+            }
+            let held = pass.held.map(|id| directory.held.iter().find(|h| h.id == id && directory.may_use(v.person, h)));
+            let kind = match held {
+                Some(held) => held.and_then(|h| directory.kind(h.kind)),
+                None => directory.kind(pass.kind),
+            };
+            let person = directory.person(v.person).expect("they stay");
+            let charged = self.settings(v.business, at).pay_as_you_go.is_some();
+            let as_agreed = pass.held.is_none() && !charged;
+            let offered = |k: &Kind| {
+                pass.held.is_some() || if person.tariff.is_some() { k.payg_members } else { k.payg_contacts }
+            };
+            let gone = kind.is_none_or(|k| {
+                k.archived
+                    || !as_agreed
+                        && (!good_at(k, v.business)
+                            || !good_for(k, person)
+                            || v.by_network && !k.allow_network
+                            || !offered(k))
+            });
+            if as_agreed && !gone {
+                continue;
+            }
+            let (used, fixed) = if gone { (None, Some(at)) } else { self.reckon(state, i, at) };
+            // What was good until now stays.
+            state.visits[i].end_used = used.map(|t| t.max(at));
+            state.visits[i].end_fixed = fixed.map(|t| t.max(at));
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- timers
+
+    /// Everything that happens by itself up to and including this instant. `next` is the first fact not yet seen.
+    fn timers(&self, state: &mut State, until: i64, next: usize) {
+        loop {
+            let mut due: Vec<(i64, u8, i64, usize)> = Vec::new();
+            for (i, v) in state.visits.iter().enumerate().filter(|(_, v)| v.to.is_none()) {
+                due.push((v.day.end, 0, v.person, i));
+                due.extend(v.pass_end().map(|t| (t, 1, v.person, i)));
+                if v.tracked() {
+                    let silence = self.silence_at(v).filter(|t| *t <= until && !self.heard_in_time(v, next));
+                    due.extend(silence.map(|t| (t, 2, v.person, i)));
+                }
+            }
+            let Some((at, what, person, i)) = due.into_iter().filter(|d| d.0 <= until).min() else { return };
+            let v = &mut state.visits[i];
+            match what {
+                0 => v.close_seen(at),
+                1 if v.tracked() => {
+                    v.close_seen(at);
+                    v.pass_ended = Some(at);
+                }
+                1 => {
+                    // Nobody said that they left: they go on, by another pass, or the front desk is told.
+                    v.close(at);
+                    let (business, entered) = (v.business, v.door_entry);
+                    match self.ask(state, person, business, at, false, None) {
+                        Ok(by) => {
+                            let new = self.begin(state, person, business, (at, at), None, by);
+                            state.visits[new].door_entry = entered;
+                        }
+                        Err(code) => state.fail_door(person, business, at, &code),
+                    }
+                }
+                _ => {
+                    let last = v.last_activity;
+                    v.close(last);
+                }
+            }
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------- money
+
+    fn charges(&self, state: &State) -> Vec<ChargeRow> {
+        let mut days: BTreeMap<(i64, i64, i64), Vec<&Visit>> = BTreeMap::new();
+        for v in state.visits.iter().filter(|v| v.pass.as_ref().is_some_and(|p| p.held.is_none())) {
+            days.entry((v.person, v.business, v.day.start)).or_default().push(v);
+        }
+        let mut rows = Vec::new();
+        for ((person, business, _), mut visits) in days {
+            visits.sort_by_key(|v| v.from);
+            let (mut sum, mut charged) = (0, 0);
+            let mut paid_kinds = BTreeSet::new();
+            for v in visits {
+                let id = v.pass.as_ref().map_or(0, |p| p.kind);
+                let kinds = [v.from, v.asked_at].map(|t| self.directory(t).kind(id));
+                let prices = [v.from, v.asked_at].map(|t| self.settings(business, t).pay_as_you_go.as_ref());
+                let (Some(kind), Some(payg)) = (kinds[0].or(kinds[1]), prices[0].or(prices[1])) else { continue };
+                let step = payg.step_minutes.max(1);
+                let stay = v.to.map_or(0, |to| to - v.from);
+                let steps = ((stay + step * MINUTE - 1) / (step * MINUTE)).max(1);
+                let minutes = steps * step;
+                sum += match kind.minutes {
+                    // Ten-thousandths of the unit are hundredths of the minor unit.
+                    Some(m) => round_up(i128::from(kind.price) * i128::from(minutes), i128::from(m.max(1)) * 100),
+                    None if paid_kinds.insert(id) => round_up(i128::from(kind.price), 100),
+                    None => 0,
+                };
+                let bounded = sum.max(payg.minimum).min(payg.maximum.unwrap_or(i64::MAX));
+                let amount = (bounded - charged).max(0); // nothing is given back
+                charged += amount;
+                rows.push(ChargeRow { person, business, from: v.from, minutes, amount, is_final: v.to.is_some() });
+            }
+        }
+        rows
+    }
+}
+
+fn round_up(amount: i128, by: i128) -> i64 {
+    i64::try_from((amount + by - 1).div_euclid(by)).expect("an amount of money that fits")
+}
+
+// ------------------------------------------------------------------------------------------------ the fold
+
+pub(super) fn records(scenario: &Scenario) -> Records {
+    let world = World::new(scenario);
+    let mut state = State::default();
+    // The first directory is in force from the beginning, so its coming is no event.
+    let mut versions = world.directories.iter().skip(1).map(|d| d.from).filter(|from| *from <= world.now).peekable();
+    for (n, fact) in world.facts.iter().enumerate() {
+        while let Some(at) = versions.next_if(|from| *from <= fact.at) {
+            world.timers(&mut state, at, n);
+            world.new_directory(&mut state, at);
+        }
+        world.timers(&mut state, fact.at, n);
+        match &fact.kind {
+            FactKind::Door { person, action, refused, .. } => {
+                if !world.repeated[n] {
+                    world.door(&mut state, fact.business, fact.at, *person, *action, *refused);
+                }
+            }
+            FactKind::Presence { person, mac, since, first_at, strong_at } => {
+                let seen = Seen {
+                    person: *person,
+                    business: fact.business,
+                    at: fact.at,
+                    mac: *mac,
+                    since: *since,
+                    first_at: *first_at,
+                    strong_at: *strong_at,
+                };
+                world.presence(&mut state, &seen);
+            }
+        }
+    }
+    for at in versions {
+        world.timers(&mut state, at, world.facts.len());
+        world.new_directory(&mut state, at);
+    }
+    world.timers(&mut state, world.now, world.facts.len());
+
+    let mut charges = world.charges(&state);
+    let mut failures = state.failures;
+    let mut visits: Vec<VisitRow> = state
+        .visits
+        .into_iter()
+        .map(|v| VisitRow {
+            person: v.person,
+            business: v.business,
+            from: v.from,
+            to: v.to,
+            auto_checkout: v.auto_checkout,
+            last_activity: v.last_activity,
+            macs: v.macs,
+            by_network: v.by_network,
+            pass: v.pass,
+        })
+        .collect();
+    visits.sort();
+    failures.sort();
+    charges.sort();
+    Records { visits, failures, charges }
+}
+
+// ------------------------------------------------------------------------------------------------ tests

@@ -1,0 +1,414 @@
+//! Random sites with a few days of facts, for the reference model and for the engine.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use chrono::{NaiveDate, NaiveTime, Weekday};
+use serde_json::{Value, json};
+
+use super::model::{
+    self, Action, Business, Coverage, Directory, Fact, FactKind, Held, Kind, NetworkOpens, PassesAsked, PayAsYouGo,
+    Person, Scenario, Settings, Slot, Tariff,
+};
+use crate::{
+    clock::WallTime,
+    directory::{Builder, entity::EntityKind, history::DirectoryHistory},
+    engine::{
+        coverage,
+        passes::{self, PassPolicy},
+    },
+    fact::{DoorFact, FactDigest, Point, Recognised, Shown, Subject},
+    mac::MacAddr,
+    policy::{PolicyHistory, SitePolicy},
+    record::BusinessId,
+    settings::{self, Door, DoorAction, Site},
+    sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+};
+
+pub(super) const MINUTE: i64 = 60_000;
+
+/// Monday, 2 March 2026, 00:00 UTC.
+pub(super) const START: i64 = 1_772_409_600_000;
+
+/// Minutes that the facts of a scenario lie in.
+pub(super) const SPAN: u64 = 3 * 1440;
+
+/// Numbers that look random, and are the same for the same seed.
+#[derive(Clone, Debug)]
+pub(super) struct Dice(pub(super) u64);
+
+impl Dice {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    fn one_in(&mut self, many: u64) -> bool {
+        self.below(many) == 0
+    }
+
+    fn of<T: Copy, const N: usize>(&mut self, all: [T; N]) -> T {
+        all[usize::try_from(self.below(N as u64)).expect("small")]
+    }
+
+    fn small(&mut self, bound: u64) -> u32 {
+        u32::try_from(self.below(bound)).expect("small")
+    }
+
+    fn minutes(&mut self, bound: u64) -> i64 {
+        self.below(bound).cast_signed() * MINUTE
+    }
+}
+
+/// Two hubs, three people, passes that are shared or not, imports and changes of settings in the middle.
+pub(super) fn scenario(dice: &mut Dice) -> Scenario {
+    let businesses = (1..=2).map(|id| Business { id, settings: all_settings(dice) }).collect();
+    let versions = dice.below(3);
+    // A plan does not change under those who are in.
+    let limits = (dice.one_in(3).then_some(2), dice.one_in(3).then_some(6));
+    let members = [dice.one_in(2), dice.one_in(2), dice.one_in(2)];
+    let reset = dice.one_in(2);
+    let directories = (0..=versions).map(|version| directory(dice, version, (limits, members, reset))).collect();
+    let many = 10 + dice.below(30);
+    let facts = (0..many).map(|tie| fact(dice, tie)).collect();
+    let stretches = (1..=2).flat_map(|business| (0..4).map(move |stretch| (business, stretch)));
+    let coverage = stretches.map(|(business, stretch)| {
+        let from = START + stretch * 1000 * MINUTE;
+        model::Coverage { business, from, to: from + dice.minutes(1100) }
+    });
+    let coverage: Vec<Coverage> = coverage.collect();
+    Scenario { businesses, directories, facts, coverage, now: START + SPAN.cast_signed() * MINUTE }
+}
+
+/// Days and hours of a week.
+type Limits = (Option<u32>, Option<u32>);
+
+fn all_settings(dice: &mut Dice) -> Vec<Settings> {
+    let versions = dice.below(2);
+    let settings = |version| Settings {
+        from: if version == 0 { 0 } else { START + dice.minutes(SPAN) + 55_000 },
+        zone: chrono_tz::Europe::London,
+        cut_off: NaiveTime::from_hms_opt(dice.of([0, 3, 18]), 0, 0).expect("a time of day"),
+        idle_limit: dice.of([15, 45]) * MINUTE,
+        linger: 10 * MINUTE,
+        debounce: 5000,
+        toggle_minimum_stay: MINUTE,
+        minimum_dwell: dice.of([0, 5]) * MINUTE,
+        record_every_visit: dice.one_in(3),
+        network_opens: dice.of([
+            NetworkOpens::Always,
+            NetworkOpens::AfterDoor,
+            NetworkOpens::Never,
+            NetworkOpens::Always,
+        ]),
+        week_starts_on: Weekday::Mon,
+        pay_as_you_go: dice.one_in(2).then_some(PayAsYouGo { step_minutes: 15, minimum: 100, maximum: Some(5000) }),
+    };
+    (0..=versions).map(settings).collect()
+}
+
+fn directory(dice: &mut Dice, version: u64, fixed: (Limits, [bool; 3], bool)) -> Directory {
+    let ((days, hours), members, reset) = fixed;
+    // Between two facts, so that no two things happen at once.
+    let from = if version == 0 { 0 } else { START + dice.minutes(SPAN) + 50_000 };
+    let slots = |dice: &mut Dice| -> Vec<Slot> {
+        if !dice.one_in(3) {
+            return Vec::new();
+        }
+        let slot = |weekday| Slot {
+            weekday,
+            from_minute: u16::try_from(480 + dice.below(120)).expect("a minute"),
+            to_minute: u16::try_from(900 + dice.below(700)).expect("a minute"),
+        };
+        [Weekday::Mon, Weekday::Tue, Weekday::Wed].map(slot).to_vec()
+    };
+    let kind = |id: i64| Kind {
+        id,
+        minutes: (id % 2 == 0).then(|| 60 * (1 + dice.small(5))),
+        price: dice.below(100_000).cast_signed(),
+        priority: dice.of([0, 1, 2]),
+        counts: !dice.one_in(4),
+        allow_network: !dice.one_in(4),
+        archived: dice.one_in(8),
+        only_members: dice.one_in(8),
+        only_contacts: dice.one_in(8),
+        tariffs: Vec::new(),
+        businesses: if dice.one_in(4) { vec![1] } else { Vec::new() },
+        slots: slots(dice),
+        payg_members: dice.one_in(3),
+        payg_contacts: dice.one_in(3),
+    };
+    let kinds = (1..=4).map(kind).collect();
+    let held = |id| Held {
+        id,
+        holder: 1 + id % 3,
+        kind: 1 + id % 4,
+        left: if dice.one_in(2) { 1 + dice.small(3) } else { dice.small(400) },
+        basis_at: if reset { from } else { 0 },
+        expires: dice.one_in(4).then(|| NaiveDate::from_ymd_opt(2026, 3, 2).expect("a date")),
+        price: None,
+        granted: dice.one_in(2),
+    };
+    let held = (1..=6).map(held).collect();
+    let person = |id| Person {
+        id,
+        active: !dice.one_in(10),
+        archived: dice.one_in(10),
+        businesses: if dice.one_in(6) { vec![1] } else { Vec::new() },
+        allow_network: !dice.one_in(6),
+        tariff: members[usize::try_from(id - 1).expect("small")].then_some(1),
+        renews: None,
+    };
+    let people = (1..=3).map(person).collect();
+    let tariff = Tariff {
+        id: 1,
+        days_week: days,
+        days_month: None,
+        days_cycle: None,
+        hours_week: hours,
+        hours_month: None,
+        hours_cycle: None,
+        invoice_every_months: 1,
+        invoice_every_weeks: None,
+    };
+    Directory {
+        from,
+        people,
+        tariffs: vec![tariff],
+        kinds,
+        held,
+        sharing: if dice.one_in(2) { vec![vec![1, 2]] } else { Vec::new() },
+        passes_asked: PassesAsked::IfAny,
+    }
+}
+
+fn fact(dice: &mut Dice, tie: u64) -> Fact {
+    let at = START + dice.minutes(SPAN) + tie.cast_signed() * 1000;
+    let person = 1 + dice.below(3).cast_signed();
+    let kind = if dice.one_in(2) {
+        let action = dice.of([Action::CheckIn, Action::CheckOut, Action::Toggle, Action::Activity]);
+        let (door, refused) = (door_name(action).to_owned(), dice.one_in(10));
+        FactKind::Door { person, door, direction: model::Direction::In, action, refused }
+    } else {
+        let first_at = at - dice.minutes(3);
+        let strong_at = (!dice.one_in(4)).then(|| first_at.max(at - dice.minutes(3)));
+        FactKind::Presence { person, mac: dice.below(2), since: first_at - dice.minutes(60), first_at, strong_at }
+    };
+    Fact { business: 1 + dice.below(2).cast_signed(), at, tie, kind }
+}
+
+const fn door_name(action: Action) -> &'static str {
+    match action {
+        Action::CheckIn => "in",
+        Action::CheckOut => "out",
+        Action::Toggle => "toggle",
+        Action::Activity => "desk",
+    }
+}
+
+/// A person's device.
+pub(super) fn device(person: i64, mac: u64) -> MacAddr {
+    let byte = |number: u64| u8::try_from(number).expect("small");
+    MacAddr::new([0x3c, 0, 0, 0, byte(person.unsigned_abs()), byte(mac)])
+}
+
+/// The same site for the engine.
+pub(super) fn policies(scenario: &Scenario) -> PolicyHistory {
+    let mut all: Vec<(i64, SitePolicy)> = Vec::new();
+    for business in &scenario.businesses {
+        all.extend(business.settings.iter().map(|settings| (settings.from, policy(business.id, settings))));
+    }
+    all.sort_by_key(|(from, _)| *from);
+    let mut history = PolicyHistory::default();
+    for (from, policy) in all {
+        history.add(WallTime::from_millis(from), policy);
+    }
+    history
+}
+
+fn policy(business: i64, of: &Settings) -> SitePolicy {
+    let span = |millis: i64| std::time::Duration::from_millis(millis.unsigned_abs());
+    let pay_as_you_go = of.pay_as_you_go.as_ref().map(|rules| passes::PayAsYouGo {
+        currency: crate::directory::catalogue::Currency::GBP,
+        minimum: rules.minimum,
+        maximum: rules.maximum,
+        step: span(rules.step_minutes * MINUTE),
+    });
+    let site = Site {
+        business: BusinessId(business),
+        time_zone: of.zone,
+        cut_off: of.cut_off,
+        idle_limit: span(of.idle_limit),
+        linger: span(of.linger),
+        debounce: span(of.debounce),
+        toggle_minimum_stay: span(of.toggle_minimum_stay),
+        minimum_dwell: span(of.minimum_dwell),
+        record_every_visit: of.record_every_visit,
+        network_opens: match of.network_opens {
+            NetworkOpens::Always => settings::NetworkOpens::Always,
+            NetworkOpens::AfterDoor => settings::NetworkOpens::AfterDoor,
+            NetworkOpens::Never => settings::NetworkOpens::Never,
+        },
+        passes: PassPolicy { week_starts_on: of.week_starts_on, pay_as_you_go, ..PassPolicy::default() },
+        ..settings::test_site()
+    };
+    let door = |action, on_in| {
+        let pattern = door_name(action).to_owned();
+        Door { name: pattern.clone(), pattern, on_in, on_out: DoorAction::Record }
+    };
+    let doors = vec![
+        door(Action::CheckIn, DoorAction::CheckIn),
+        door(Action::CheckOut, DoorAction::CheckOut),
+        door(Action::Toggle, DoorAction::Toggle),
+        door(Action::Activity, DoorAction::Activity),
+    ];
+    SitePolicy { site, doors }
+}
+
+/// The directory's versions for the engine.
+pub(super) fn directories(scenario: &Scenario) -> DirectoryHistory {
+    let mut versions: Vec<(i64, Arc<crate::directory::Directory>)> = Vec::new();
+    let mut sorted: Vec<&Directory> = scenario.directories.iter().collect();
+    sorted.sort_by_key(|directory| directory.from);
+    for (number, directory) in (1..).zip(sorted) {
+        versions.push((directory.from, Arc::new(built(number, directory))));
+    }
+    let mut versions = versions.into_iter();
+    let (_, first) = versions.next().expect("there is a directory");
+    let mut history = DirectoryHistory::only(first);
+    for (from, version) in versions {
+        history.add(WallTime::from_millis(from), version);
+    }
+    history
+}
+
+fn built(number: i64, of: &Directory) -> crate::directory::Directory {
+    let mut builder = Builder::new(number, "key");
+    for (kind, document, said_at) in documents(of) {
+        builder.add_as_of(kind.read(document).expect("an entity"), WallTime::from_millis(said_at));
+    }
+    builder.build()
+}
+
+/// The entities of a version, and when it was said what is left of a pass.
+pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
+    let mut all = Vec::new();
+    let mut add = |kind, document| all.push((kind, document, 0));
+    for id in 1..=2 {
+        add(EntityKind::Business, json!({"Id": id, "Name": format!("Hub {id}")}));
+    }
+    for tariff in &of.tariffs {
+        add(
+            EntityKind::Tariff,
+            json!({
+                "Id": tariff.id, "Name": "Plan", "CheckinWeekLimit": tariff.days_week, "HoursWeekLimit": tariff.hours_week,
+            }),
+        );
+    }
+    for (team, members) in (1..).zip(&of.sharing) {
+        let team = json!({"Id": team, "Name": format!("Team {team}"), "TeamMembers": members, "ShareTimePasses": true});
+        add(EntityKind::Team, team);
+    }
+    for kind in &of.kinds {
+        add(EntityKind::TimePass, time_pass(kind));
+    }
+    for person in &of.people {
+        let macs = format!("{},{}", device(person.id, 0), device(person.id, 1));
+        let businesses: Vec<Value> = person.businesses.iter().map(|id| json!({"Id": id})).collect();
+        add(
+            EntityKind::Coworker,
+            json!({
+                "Id": person.id, "FullName": format!("Member {}", person.id), "Active": person.active,
+                "Archived": person.archived, "AllowNetworkCheckin": person.allow_network, "TariffId": person.tariff,
+                "Businesses": businesses, "AccessCardId": card(person.id), "MacAddresses": macs,
+            }),
+        );
+    }
+    for held in &of.held {
+        let minutes = of.kinds.iter().find(|kind| kind.id == held.kind).and_then(|kind| kind.minutes);
+        let left = if minutes.is_some() { "RemainingMinutes" } else { "RemainingUses" };
+        let document = json!({
+            "Id": held.id, "CoworkerId": held.holder, "TimePassId": held.kind, left: held.left,
+            "ExpireDate": held.expires.map(|date| date.to_string()), "IsFromTariff": held.granted,
+        });
+        all.push((EntityKind::CoworkerTimePass, document, held.basis_at));
+    }
+    all
+}
+
+/// A person's card.
+pub(super) fn card(person: i64) -> String {
+    (8_165_600 + person).to_string()
+}
+
+fn time_pass(kind: &Kind) -> Value {
+    let face = |minute: u16| format!("{:02}:{:02}", minute / 60 % 24, minute % 60);
+    let slot = |slot: &Slot| {
+        json!({
+            "DayOfWeek": slot.weekday.num_days_from_sunday(), "FromTime": face(slot.from_minute),
+            "ToTime": face(slot.to_minute),
+        })
+    };
+    let slots: Vec<Value> = kind.slots.iter().map(slot).collect();
+    let businesses: Vec<Value> = kind.businesses.iter().map(|id| json!({"Id": id})).collect();
+    let price = format!("{}.{:04}", kind.price / 10_000, kind.price % 10_000);
+    let priority = ["High", "Normal", "Low"][usize::from(kind.priority)];
+    json!({
+        "Id": kind.id, "Name": format!("Kind {}", kind.id), "MinutesIncluded": kind.minutes,
+        "Price": serde_json::from_str::<Value>(&price).expect("a number"), "UsePriority": priority,
+        "CountsTowardsPlanLimits": kind.counts, "AllowNetworkCheckin": kind.allow_network, "Archived": kind.archived,
+        "OnlyForMembers": kind.only_members, "OnlyForContacts": kind.only_contacts, "TimeSlots": slots,
+        "Businesses": businesses, "UseAsPayAsYouGoForMembers": kind.payg_members,
+        "UseAsPayAsYouGoForContacts": kind.payg_contacts,
+    })
+}
+
+/// When the captures could hear, for the engine.
+pub(super) fn coverage(scenario: &Scenario) -> BTreeMap<BusinessId, coverage::Coverage> {
+    let of = |business: i64| {
+        let stretches = scenario.coverage.iter().filter(|known| known.business == business);
+        let at = WallTime::from_millis;
+        (BusinessId(business), coverage::Coverage::new(stretches.map(|known| (at(known.from), at(known.to)))))
+    };
+    (1..=2).map(of).collect()
+}
+
+/// What the engine is told.
+#[derive(Clone, Debug)]
+pub(super) enum Told {
+    Door(DoorFact),
+    Heard(Subject, BusinessId, MacAddr, Point),
+}
+
+pub(super) fn told(fact: &Fact) -> Told {
+    let at = WallTime::from_millis;
+    let business = BusinessId(fact.business);
+    match &fact.kind {
+        FactKind::Door { person, door, refused, .. } => Told::Door(DoorFact {
+            business,
+            at: at(fact.at),
+            quality: TimeQuality::Device,
+            arrived: at(fact.at),
+            subject: Subject(*person),
+            recognised: Recognised::Coworker,
+            digest: FactDigest::of([fact.tie.to_be_bytes().as_slice()]),
+            ordinal: fact.tie,
+            source: "front".into(),
+            kind: if *refused { DoorEventKind::Denied } else { DoorEventKind::Granted },
+            door: DoorKey(door.clone()),
+            direction: Direction::In,
+            shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some(card(*person)) }),
+            refusal: None,
+            too_late: false,
+        }),
+        FactKind::Presence { person, mac, since, first_at, strong_at } => {
+            let point = Point {
+                last_at: at(fact.at),
+                first_at: at(*first_at),
+                strong_at: strong_at.map(at),
+                since: at(*since),
+                frames: 1,
+            };
+            Told::Heard(Subject(*person), business, device(*person, *mac), point)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! PURE. What a site decides by, and what it decided by before: settings as facts.
+//!
+//! A fact is judged by the settings in force at its time, so a change of the settings changes no earlier record.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    clock::WallTime,
+    engine::{Rules, calendar::Calendar},
+    record::BusinessId,
+    settings::{Door, Site},
+};
+
+/// How far back facts may come and still be decided: what is older is only recorded. Controllers that buffer keep a week.
+pub const LATEST: Duration = Duration::from_hours(8 * 24);
+
+/// How far back the settings and the directory are known, and checkpoints and coverage are kept: as long as facts may be
+/// late, and the longest pass day before that.
+pub const HISTORY: Duration = Duration::from_hours(10 * 24);
+
+/// How far ahead of ours a controller's clock may be: what is later was written by a clock that was wrong, and is decided
+/// when its time has come.
+pub const AHEAD: Duration = Duration::from_mins(5);
+
+/// What a site decides by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SitePolicy {
+    /// `[site]`, `[pay_as_you_go]`.
+    pub site: Site,
+    /// `[[door]]`.
+    pub doors: Vec<Door>,
+}
+
+impl SitePolicy {
+    /// The rules of the engine.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            calendar: self.calendar(),
+            idle_limit: self.site.idle_limit,
+            linger: self.site.linger,
+            debounce: self.site.debounce,
+            toggle_minimum_stay: self.site.toggle_minimum_stay,
+            record_every_visit: self.site.record_every_visit,
+        }
+    }
+
+    /// Pass days and the wall clock.
+    pub const fn calendar(&self) -> Calendar {
+        Calendar { zone: self.site.time_zone, cut_off: self.site.cut_off }
+    }
+}
+
+/// The policies of every business that shares the database, each from an instant on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyHistory {
+    /// By business, earliest first.
+    versions: BTreeMap<BusinessId, Vec<(WallTime, Arc<SitePolicy>)>>,
+    /// The number of the last version, in the database.
+    pub newest: i64,
+}
+
+impl PolicyHistory {
+    /// One policy, in force since ever.
+    pub fn only(policy: SitePolicy) -> Self {
+        let mut history = Self::default();
+        history.add(WallTime::from_millis(0), policy);
+        history
+    }
+
+    /// Adds a version; later ones come later.
+    pub fn add(&mut self, from: WallTime, policy: SitePolicy) {
+        self.versions.entry(policy.site.business).or_default().push((from, Arc::new(policy)));
+    }
+
+    /// What a business decided by at an instant; what was before the first version that is known is judged by that one.
+    pub fn at(&self, business: BusinessId, at: WallTime) -> Option<&Arc<SitePolicy>> {
+        let versions = self.versions.get(&business)?;
+        let after = versions.partition_point(|(from, _)| *from <= at);
+        versions.get(after.saturating_sub(1)).map(|(_, policy)| policy)
+    }
+
+    /// What a business decides by now.
+    pub fn latest(&self, business: BusinessId) -> Option<&Arc<SitePolicy>> {
+        self.versions.get(&business).and_then(|versions| versions.last()).map(|(_, policy)| policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings;
+
+    #[test]
+    fn a_fact_is_judged_by_the_settings_of_its_time() {
+        let policy = |minutes| SitePolicy {
+            site: Site { idle_limit: Duration::from_mins(minutes), ..settings::test_site() },
+            doors: Vec::new(),
+        };
+        let at = WallTime::from_millis;
+        let mut history = PolicyHistory::default();
+        history.add(at(1000), policy(1));
+        history.add(at(2000), policy(2));
+        let limit = |millis| history.at(BusinessId(1), at(millis)).map(|policy| policy.site.idle_limit.as_secs() / 60);
+        assert_eq!([500, 1000, 1999, 2000, 9000].map(limit), [1, 1, 1, 2, 2].map(Some));
+        assert_eq!(history.at(BusinessId(9), at(0)), None);
+    }
+
+    #[test]
+    fn a_policy_is_kept_as_it_was() {
+        let policy = SitePolicy { site: settings::test_site(), doors: Vec::new() };
+        let text = serde_json::to_string(&policy).expect("plain data");
+        assert_eq!(serde_json::from_str::<SitePolicy>(&text).expect("reads"), policy);
+    }
+}

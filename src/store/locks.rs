@@ -1,0 +1,53 @@
+//! Gateways that spend the passes of the same people wait for each other.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::{
+    Batch, StoreError,
+    sql::{Arg, Statement, Transaction, statement},
+};
+use crate::{
+    directory::{Directory, entity::EntityKind},
+    engine::passes::PassPolicy,
+    record::CoworkerId,
+};
+
+/// In one order, so that two sites that want the same rows wait for each other and do not lock each other out.
+const LOCK: Statement = statement!(
+    rows(kind text, id bigint)
+    "SELECT d.id FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id
+     ORDER BY d.kind, d.id FOR NO KEY UPDATE OF d"
+);
+
+impl Batch {
+    /// Waits for other gateways that are spending the passes of the same people, and keeps them waiting until the commit.
+    /// SQLite has one writer anyway. Ask before anything else is read.
+    pub(crate) async fn lock_passes(
+        &mut self,
+        directory: &Directory,
+        policy: &PassPolicy,
+        coworkers: impl IntoIterator<Item = CoworkerId>,
+    ) -> Result<(), StoreError> {
+        #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
+        struct KeyRow {
+            kind: &'static str,
+            id: i64,
+        }
+        if matches!(self.transaction, Transaction::Sqlite { .. }) || !policy.asks(directory) {
+            return Ok(());
+        }
+        let mut keys = BTreeSet::new();
+        for coworker in coworkers {
+            keys.insert(KeyRow { kind: EntityKind::Coworker.word(), id: coworker.0 });
+            let pass = EntityKind::CoworkerTimePass.word();
+            keys.extend(directory.usable(coworker).map(|held| KeyRow { kind: pass, id: held.id.0 }));
+        }
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<KeyRow> = keys.into_iter().collect();
+        self.transaction.rows(LOCK, &[Arg::rows(&keys)]).await.map(drop)
+    }
+}

@@ -1,0 +1,74 @@
+//! What sites decide by, and decided by: kept so that a fact is judged by the settings of its time.
+
+use super::{
+    Store, StoreError,
+    sql::{Arg, Statement, statement},
+};
+use crate::{
+    clock::WallTime,
+    policy::{HISTORY, PolicyHistory, SitePolicy},
+    record::BusinessId,
+};
+
+const ALL: Statement =
+    statement!("SELECT number, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
+const NEWEST: Statement = statement!("SELECT coalesce(max(number), 0) AS newest FROM site_policies");
+const PUT: Statement = statement!(
+    "INSERT INTO site_policies (number, business_id, in_force, policy)
+     SELECT coalesce(max(number), 0) + 1, $1, $2, $3 FROM site_policies"
+);
+/// Written by a clock that was ahead: they never came into force.
+const DROP_AHEAD: Statement = statement!("DELETE FROM site_policies WHERE business_id = $1 AND in_force > $2");
+/// The last one of a business stays, however old.
+const FORGET: Statement = statement!(
+    "DELETE FROM site_policies WHERE business_id = $1 AND in_force < (SELECT max(p.in_force) FROM site_policies p
+       WHERE p.business_id = $1 AND p.in_force <= $2)"
+);
+
+impl Store {
+    /// Every policy of every business that is still asked about, this site's own among them: written down, from `now` on, if
+    /// it is another than the last.
+    pub async fn policies(&self, own: &SitePolicy, now: WallTime) -> Result<PolicyHistory, StoreError> {
+        let business = own.site.business;
+        let known = self.read_policies().await?;
+        let decides = [known.latest(business), known.at(business, now)];
+        if decides.iter().all(|policy| policy.is_some_and(|policy| **policy == *own)) {
+            return Ok(known);
+        }
+        let text = serde_json::to_string(own).expect("settings are plain data");
+        let mut transaction = self.sql.begin().await?;
+        let args = [Arg::Int(business.0), Arg::Int(now.millis()), Arg::Text(text)];
+        transaction.change(PUT, &args).await?;
+        transaction.change(DROP_AHEAD, &[Arg::Int(business.0), Arg::Int(now.millis())]).await?;
+        transaction.change(FORGET, &[Arg::Int(business.0), Arg::Int(now.minus(HISTORY).millis())]).await?;
+        transaction.commit().await?;
+        self.read_policies().await
+    }
+
+    /// The number of the newest policy of any business.
+    pub async fn newest_policy(&self) -> Result<i64, StoreError> {
+        self.sql.read(NEWEST, &[]).await?.first().map_or(Ok(0), |row| row.int("newest"))
+    }
+
+    /// Every policy of every business that is still asked about. One that no longer reads, written by a newer version, is left
+    /// out with a warning.
+    pub async fn read_policies(&self) -> Result<PolicyHistory, StoreError> {
+        let mut history = PolicyHistory::default();
+        for row in self.sql.read(ALL, &[]).await? {
+            history.newest = history.newest.max(row.int("number")?);
+            let business = BusinessId(row.int("business_id")?);
+            match serde_json::from_str::<SitePolicy>(&row.text("policy")?) {
+                Ok(policy) if policy.site.business == business => {
+                    history.add(WallTime::from_millis(row.int("in_force")?), policy);
+                }
+                Ok(_) | Err(_) => {
+                    tracing::warn!(
+                        business = business.0,
+                        "the settings of a site cannot be read; a newer checkind wrote them"
+                    );
+                }
+            }
+        }
+        Ok(history)
+    }
+}
