@@ -2,6 +2,7 @@
 //! 78 configuration).
 
 pub mod admit;
+pub mod explain;
 pub mod import;
 mod table;
 pub mod user;
@@ -70,6 +71,8 @@ enum Command {
     },
     /// Would this person be let in, by which pass until when, or why not; nothing is written
     Admit(AdmitArguments),
+    /// Why was this person checked in, refused or charged: the facts and decisions in order; nothing is written
+    Explain(ExplainArguments),
     /// What captured frames mean
     Replay(Replay),
     /// API users, their roles and passwords
@@ -112,6 +115,19 @@ struct AdmitArguments {
     /// When: 10:30 today, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArguments {
+    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
+    #[arg(value_name = "CARD|MAC|COWORKER")]
+    who: String,
+    /// Begin so many days ago, 1 to 10; 1 is yesterday
+    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MOST_DAYS)))]
+    since: u32,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -236,6 +252,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Backup { file } => backup(config.as_deref(), &file),
         Command::Who { json } => who_is_in(config.as_deref(), json),
         Command::Admit(arguments) => would_be_admitted(config.as_deref(), &arguments),
+        Command::Explain(arguments) => explain_decisions(config.as_deref(), &arguments),
         Command::Replay(Replay { files, frames: _ }) => {
             replay::print_frames(&files, &mut io::stdout().lock()).map_err(|error| Failure::Other(DATA, error.into()))
         }
@@ -358,6 +375,31 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
         Ok(answer)
     })?;
     say(&if *json { admit::json(&answer) } else { admit::text(&answer) })
+}
+
+fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Result<(), Failure> {
+    let settings = load(config)?;
+    let ExplainArguments { who, since, json } = arguments;
+    let Some(site) = &settings.site else {
+        let why = anyhow::anyhow!("what a site decides depends on its [site]; this configuration has none");
+        return Err(Failure::Other(CONFIGURATION, why));
+    };
+    let now = Clock::system().now().wall;
+    let known = runtime()?.block_on(async {
+        let store = open(&settings).await?;
+        let known = explain::load(&store, &settings, site, (who, *since), now).await;
+        store.close().await;
+        known.map_err(|error| Failure::Other(explain_code(&error), error.into()))
+    })?;
+    let explained = explain::explain(known);
+    say(&if *json { explain::json(&explained) } else { explain::text(&explained) })
+}
+
+const fn explain_code(error: &explain::ExplainError) -> u8 {
+    match error {
+        explain::ExplainError::Nothing | explain::ExplainError::Several(_) => USAGE,
+        explain::ExplainError::Store(_) | explain::ExplainError::Busy => UNAVAILABLE,
+    }
 }
 
 fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ mod packaging;
 mod unit;
 mod tidy;
 mod admit;
+mod explain;
 mod backup;
 mod capture;
 mod clock;
