@@ -5,8 +5,8 @@ usage: tests/bench/doors.py [--messages 50000] [--coworkers 1000] [--postgres po
 
 Starts a private mosquitto on loopback (and uses the PostgreSQL that it is given), queues the messages for the daemon's
 session while it is away, starts the release build and times it from its first commit to the last: the burst after an
-outage. Then publishes 50 messages a second for ten seconds and takes each one's way from the publisher to the sighting
-log. By hand, on a quiet machine; compare figures of one run only. Needs mosquitto, mosquitto-clients, python3.
+outage. Then publishes 50 messages a second for ten seconds and takes each one's way from the publisher to the log.
+By hand, on a quiet machine; compare figures of one run only. Needs mosquitto, mosquitto-clients, python3.
 """
 import argparse, json, os, pathlib, signal, socket, sqlite3, subprocess, sys, tempfile, time
 
@@ -102,7 +102,7 @@ class Rows:
 
     def count(self):
         try:
-            return int(self.ask("SELECT count(*) FROM sightings") or 0)
+            return int(self.ask("SELECT count(*) FROM facts") or 0)
         except (sqlite3.OperationalError, ValueError):
             return 0
 
