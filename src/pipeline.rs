@@ -646,7 +646,8 @@ impl Pipeline {
             .map(|group| {
                 let members: BTreeSet<Subject> =
                     group.iter().copied().filter(|known| subjects.contains(known) || active.contains(known)).collect();
-                let mut case = Case { shared: shared_passes(group, &latest), ..Case::default() };
+                let mut case =
+                    Case { shared: shared_passes(group, &latest), own: passes_of(group, &latest), ..Case::default() };
                 self.fill(&mut case, &members, &loaded);
                 case
             })
@@ -788,9 +789,9 @@ impl Pipeline {
 
     /// What others, who are not folded, have used of passes that people of a case may use.
     async fn know_usage(&self, cases: &mut [Case], transaction: &mut Batch) -> Result<(), StoreError> {
-        let shared: BTreeSet<_> = cases.iter().flat_map(|case| case.shared.iter().copied()).collect();
-        for (pass, subject, used) in transaction.pass_users(&shared).await? {
-            for case in cases.iter_mut().filter(|case| case.shared.contains(&pass)) {
+        let own: BTreeSet<_> = cases.iter().flat_map(|case| case.own.iter().copied()).collect();
+        for (pass, subject, used) in transaction.pass_users(&own).await? {
+            for case in cases.iter_mut().filter(|case| case.own.contains(&pass)) {
                 if !case.group.people.contains_key(&subject) {
                     case.group.others.entry(pass).or_default().push(used);
                 }
@@ -1081,9 +1082,11 @@ pub(crate) fn shared_passes(
     group: &BTreeSet<Subject>,
     directory: &crate::directory::Directory,
 ) -> BTreeSet<uuid::Uuid> {
-    if group.len() < 2 {
-        return BTreeSet::new();
-    }
+    if group.len() < 2 { BTreeSet::new() } else { passes_of(group, directory) }
+}
+
+/// The passes of these people: others may have used them, and not be of the group any more.
+pub(crate) fn passes_of(group: &BTreeSet<Subject>, directory: &crate::directory::Directory) -> BTreeSet<uuid::Uuid> {
     let people = group.iter().filter_map(|subject| subject.as_coworker());
     people.flat_map(|coworker: CoworkerId| directory.own_passes(coworker)).map(|held| held.guid).collect()
 }

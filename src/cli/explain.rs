@@ -37,7 +37,7 @@ use crate::{
     pipeline::{
         calendar_of, days_of,
         decide::{self, Case, Origin, Past, Unwritten},
-        shared_passes,
+        passes_of, shared_passes,
     },
     policy::{HISTORY, PolicyHistory, SitePolicy},
     record::{BusinessId, CoworkerId},
@@ -197,15 +197,16 @@ async fn load_once(
 
     let groups = decide::groups(&who.subjects, &latest, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
-    let shared: BTreeSet<Uuid> = groups.iter().flat_map(|group| shared_passes(group, &latest)).collect();
-    let (loaded, users) = store.standings(&everybody, &shared).await?;
+    let own: BTreeSet<Uuid> = groups.iter().flat_map(|group| passes_of(group, &latest)).collect();
+    let (loaded, users) = store.standings(&everybody, &own).await?;
     if loaded.directory != latest.version {
         return Ok(None);
     }
     let (first, tomorrow) = (LogDay::of(from), LogDay::of(now.plus(Duration::from_hours(24))));
     let (mut cases, mut asked) = (Vec::new(), Vec::new());
     for group in &groups {
-        let mut case = Case { shared: shared_passes(group, &latest), ..Case::default() };
+        let mut case =
+            Case { shared: shared_passes(group, &latest), own: passes_of(group, &latest), ..Case::default() };
         // Of those who share passes, whoever is in, or did something since.
         for subject in group {
             let standing = loaded.standings.get(subject);
@@ -234,7 +235,7 @@ async fn load_once(
     }
     let logged = begin(&mut cases, first, checkpoints, facts);
     for (pass, subject, used) in users {
-        for case in cases.iter_mut().filter(|case| case.shared.contains(&pass)) {
+        for case in cases.iter_mut().filter(|case| case.own.contains(&pass)) {
             if !case.group.people.contains_key(&subject) {
                 case.group.others.entry(pass).or_default().push(used);
             }

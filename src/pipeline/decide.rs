@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use super::intake::{HeardDevice, Intake};
+use super::{
+    calendar_of,
+    intake::{HeardDevice, Intake},
+};
 use crate::{
     clock::WallTime,
     directory::{Directory, history::DirectoryHistory},
@@ -131,6 +134,8 @@ pub(crate) struct Case {
     pub(crate) group: Group,
     /// Passes of these people that others may use too.
     pub(crate) shared: BTreeSet<Uuid>,
+    /// All passes of these people.
+    pub(crate) own: BTreeSet<Uuid>,
 }
 
 /// What a fold that begins earlier needs besides.
@@ -218,7 +223,7 @@ pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [
 
 /// Folds a case and says what changes.
 pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
-    let Case { now, past, doors, unwritten, group, shared } = case;
+    let Case { now, past, doors, unwritten, group, shared, own: _ } = case;
     let old: Vec<Fact> =
         past.iter().flat_map(|past| &past.facts).filter_map(|row| Fact::read(&row.fact).ok()).collect();
     let items = items(&old, &doors, &unwritten);
@@ -449,28 +454,34 @@ fn change_people(
     }
 }
 
-/// What people used of passes that others may use too stands where the others read it.
+/// What people used of passes that others may use too stands where the others read it. Who has left a team has used its
+/// passes all the same.
 fn share_usage(folded: &Folded, shared: &BTreeSet<Uuid>, world: &World<'_>, writes: &mut Writes) {
-    if shared.is_empty() {
-        return;
-    }
     for (subject, person) in &folded.people {
         let Some(coworker) = subject.as_coworker() else { continue };
-        for (pass, used) in usage_of(coworker, person, world) {
-            if shared.contains(&pass) {
-                writes.pass_usage.push((pass, *subject, used));
-            }
+        let directory = world.directories.latest();
+        let is_own = |pass: &Uuid| directory.own_passes(coworker).any(|held| held.guid == *pass);
+        let of_others = |pass: &Uuid| shared.contains(pass) || !is_own(pass);
+        for (pass, used) in usage_of(coworker, person, world, of_others) {
+            writes.pass_usage.push((pass, *subject, used));
         }
     }
 }
 
-/// What a person has used of each pass, visits that may still change included.
-fn usage_of(coworker: CoworkerId, person: &PersonState, world: &World<'_>) -> BTreeMap<Uuid, Used> {
-    let mut all: BTreeMap<Uuid, Used> = person.used.iter().copied().collect();
+/// What a person has used of some passes, visits that may still change included.
+fn usage_of(
+    coworker: CoworkerId,
+    person: &PersonState,
+    world: &World<'_>,
+    asked: impl Fn(&Uuid) -> bool,
+) -> BTreeMap<Uuid, Used> {
+    let mut all: BTreeMap<Uuid, Used> = person.used.iter().filter(|(pass, _)| asked(pass)).copied().collect();
     for visit in &person.visits {
-        let Some(pass) = visit.held_pass() else { continue };
-        let date = super::calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
-        let basis_at = world.directories.at(person.folded.at).pass(pass).map(|held| held.basis_at);
+        let Some(pass) = visit.held_pass().filter(&asked) else { continue };
+        let date = calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
+        let directory = world.directories.at(person.folded.at);
+        let usable = directory.usable(coworker).find(|held| held.guid == pass);
+        let basis_at = usable.or_else(|| directory.pass(pass)).map(|held| held.basis_at);
         let used = all.entry(pass).or_insert(Used::nothing(coworker, WallTime::from_millis(0)));
         *used = used.based_on(basis_at.unwrap_or(used.basis_at));
         used.add(&visit.spent(coworker), date);

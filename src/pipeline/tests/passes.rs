@@ -329,6 +329,27 @@ async fn those_who_share_minutes_take_turns_also_in_one_batch() {
     }
 }
 
+/// What a sharer has used is used, also when they share no more, in the middle of a visit or after it.
+#[tokio::test]
+async fn what_somebody_used_of_a_shared_pass_stays_used_when_they_leave_the_team() {
+    for leaves_first in [true, false] {
+        let mut hub = Hub::new(sharing(60)).await;
+        hub.act(&Act::Tap("800")).await;
+        hub.act(&Act::Wait(40)).await;
+        if leaves_first {
+            hub.act(&Act::Out("800")).await;
+        }
+        let mut alone = minutes(60);
+        alone.push((EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"})));
+        hub.import(alone).await;
+        hub.act(&Act::Wait(5)).await;
+        hub.act(&Act::Tap("700")).await;
+        hub.act(&Act::Wait(60)).await;
+        assert_eq!(hub.visits_of(8).await.len(), 1, "{leaves_first}");
+        assert_eq!(hub.visits_of(7).await, ["09:45-10:05 Time auto"], "{leaves_first}");
+    }
+}
+
 /// The cut-off in the middle of a backlog does not end the turn of whoever was in until then.
 #[tokio::test]
 async fn whoever_shares_minutes_has_them_until_they_are_out_whatever_came_after_in_the_backlog() {
