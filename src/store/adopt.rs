@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use super::{
     Batch, DecidedFact, Store, StoreError,
-    batch::{PUT_FACTS, fact_row},
+    batch::{PUT_FACTS, StoredPass, fact_row, pass},
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
     clock::WallTime,
-    engine::passes::{PassEnd, PassKind, PassUse},
+    engine::passes::PassUse,
     mac::MacAddr,
     record::{BusinessId, CheckinSource, CoworkerId, TimePassId, split_macs},
 };
@@ -62,9 +62,8 @@ macro_rules! visits {
             "SELECT ", $before, $array,
             "(c.unique_id, c.coworker_id, c.business_id, c.source, c.from_time, c.to_time,
               CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses, c.door_in_at, c.strong_at,
-              c.lingered_at, c.coworker_time_pass_guid, CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id,
-              c.pass_kind, c.pass_ends, c.pass_end)",
-            $after, " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id"
+              c.lingered_at, ",
+            pass!($array), ")", $after, " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id"
         )
     };
 }
@@ -175,32 +174,13 @@ struct StoredVisit {
     door_in_at: Option<WallTime>,
     strong_at: Option<WallTime>,
     lingered_at: Option<WallTime>,
-    pass_guid: Option<Uuid>,
-    counts: u8,
-    time_pass_id: Option<TimePassId>,
-    pass_kind: Option<String>,
-    pass_ends: Option<WallTime>,
-    pass_end: Option<String>,
-}
-
-impl StoredVisit {
-    /// None for a kind or an end that no version of this program wrote.
-    fn pass(&self) -> Option<PassUse> {
-        let kind = self.pass_kind.as_deref().and_then(PassKind::from_word)?;
-        Some(PassUse {
-            guid: self.pass_guid.filter(|_| kind != PassKind::PayAsYouGo),
-            time_pass: self.time_pass_id?,
-            kind,
-            counts_towards_plan_limits: self.counts != 0,
-            ends: self.pass_ends.zip(self.pass_end.as_deref().and_then(PassEnd::from_word)),
-        })
-    }
+    pass: StoredPass,
 }
 
 impl From<StoredVisit> for OldVisit {
     fn from(stored: StoredVisit) -> Self {
         Self {
-            pass: stored.pass(),
+            pass: stored.pass.used(),
             unique_id: stored.unique_id,
             business: stored.business_id,
             source: CheckinSource::from_number(stored.source).unwrap_or(CheckinSource::None),

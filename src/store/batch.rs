@@ -114,6 +114,18 @@ macro_rules! since {
     };
 }
 
+/// The pass of a visit as a JSON array, see [`StoredPass`].
+macro_rules! pass {
+    ($array:expr) => {
+        concat!(
+            $array,
+            "(c.coworker_time_pass_guid, CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id, c.pass_kind,
+              c.pass_ends, c.pass_end)"
+        )
+    };
+}
+pub(super) use pass;
+
 /// A visit as a JSON array, see [`StoredVisit`].
 macro_rules! visit {
     ($array:expr) => {
@@ -122,9 +134,9 @@ macro_rules! visit {
             $array,
             "(c.unique_id, c.coworker_id, c.coworker_full_name, c.business_id, c.business_name, c.source, c.from_time,
               c.to_time, CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses,
-              c.teams_at_the_time_of_checkin, c.tariff_at_the_time_of_checkin, c.coworker_time_pass_guid,
-              CAST(c.counts_towards_plan_limits AS integer), c.time_pass_id, c.pass_kind, c.pass_ends, c.pass_end)
-             AS text) AS visit"
+              c.teams_at_the_time_of_checkin, c.tariff_at_the_time_of_checkin, ",
+            pass!($array),
+            ") AS text) AS visit"
         )
     };
 }
@@ -1317,24 +1329,30 @@ struct StoredVisit {
     mac_addresses: Option<String>,
     teams: Option<String>,
     tariff: Option<String>,
-    pass_guid: Option<Uuid>,
-    counts: u8,
-    time_pass_id: Option<TimePassId>,
-    pass_kind: Option<String>,
-    pass_ends: Option<WallTime>,
-    pass_end: Option<String>,
+    pass: StoredPass,
 }
 
-impl StoredVisit {
+/// The pass of a visit as the database hands it over: an array of these columns.
+#[derive(Deserialize)]
+pub(super) struct StoredPass {
+    guid: Option<Uuid>,
+    counts: u8,
+    time_pass: Option<TimePassId>,
+    kind: Option<String>,
+    ends: Option<WallTime>,
+    end: Option<String>,
+}
+
+impl StoredPass {
     /// None for a kind or an end that no version of this program wrote.
-    fn pass(&self) -> Option<PassUse> {
-        let kind = self.pass_kind.as_deref().and_then(PassKind::from_word)?;
+    pub(super) fn used(self) -> Option<PassUse> {
+        let kind = self.kind.as_deref().and_then(PassKind::from_word)?;
         Some(PassUse {
-            guid: self.pass_guid.filter(|_| kind != PassKind::PayAsYouGo),
-            time_pass: self.time_pass_id?,
+            guid: self.guid.filter(|_| kind != PassKind::PayAsYouGo),
+            time_pass: self.time_pass?,
             kind,
             counts_towards_plan_limits: self.counts != 0,
-            ends: self.pass_ends.zip(self.pass_end.as_deref().and_then(PassEnd::from_word)),
+            ends: self.ends.zip(self.end.as_deref().and_then(PassEnd::from_word)),
         })
     }
 }
@@ -1351,7 +1369,7 @@ impl From<StoredVisit> for KnownVisit {
             auto_checkout: stored.auto_checkout != 0,
             last_activity: stored.last_activity.unwrap_or(stored.from_time),
             macs: split_macs(stored.mac_addresses.as_deref()),
-            pass: stored.pass(),
+            pass: stored.pass.used(),
             opened: Opened {
                 then: Snapshot { full_name: stored.coworker_full_name, teams: stored.teams, tariff: stored.tariff },
                 business_name: stored.business_name,
