@@ -466,9 +466,10 @@ impl Directory {
         &self.pin_key
     }
 
-    /// A pass that somebody holds.
-    pub fn pass(&self, guid: uuid::Uuid) -> Option<&HeldPass> {
-        self.held.iter().find(|pass| pass.guid == guid)
+    /// A pass that a coworker may use, or another's that they used before; only then are all passes looked through.
+    pub fn pass(&self, coworker: CoworkerId, guid: uuid::Uuid) -> Option<&HeldPass> {
+        let is_it = |pass: &&HeldPass| pass.guid == guid;
+        self.usable(coworker).find(is_it).or_else(|| self.held.iter().find(is_it))
     }
 
     /// The passes that somebody may use: their own, then those of people who are customers and share a team with them

@@ -256,6 +256,11 @@ impl DoorFact {
         }
     }
 
+    /// Has it no time of its own, but that at which it came?
+    pub fn has_arrival_time(&self) -> bool {
+        self.quality == TimeQuality::Arrival
+    }
+
     /// Its place in the order of time.
     pub const fn place(&self) -> Place {
         Place { at: self.at, rank: Rank::Door, ordinal: self.ordinal, digest: self.digest }
@@ -573,8 +578,7 @@ impl Fact {
                     refusal: door.refusal,
                     too_late: door.too_late,
                 };
-                let arrived = door.quality == TimeQuality::Arrival;
-                stored((door.business, door.subject, door.at), door.digest, arrived, &payload)
+                stored((door.business, door.subject, door.at), door.digest, door.has_arrival_time(), &payload)
             }
             Self::Presence(presence) => {
                 let (mac, at) = (presence.mac.octets(), presence.at());

@@ -442,10 +442,9 @@ impl Pipeline {
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let intake = self.read(deliveries, presences, now);
+        let mut intake = self.read(deliveries, presences, now);
         let facts = intake.len();
         let heard_before = intake.heard.len();
-        let mut intake = intake;
         let rules = self.policy().rules();
         intake.heard.retain(|heard| !self.presents.goes_on(heard, &rules));
         let refreshed = heard_before - intake.heard.len();
@@ -646,8 +645,7 @@ impl Pipeline {
             .map(|group| {
                 let members: BTreeSet<Subject> =
                     group.iter().copied().filter(|known| subjects.contains(known) || active.contains(known)).collect();
-                let mut case =
-                    Case { shared: shared_passes(group, &latest), own: passes_of(group, &latest), ..Case::default() };
+                let mut case = Case::of(group, &latest);
                 self.fill(&mut case, &members, &loaded);
                 case
             })
@@ -671,7 +669,8 @@ impl Pipeline {
 
         self.go_back(&mut cases, &groups, work, &directories, now, (&mut loaded, &mut transaction, &mut writes))
             .await?;
-        self.know_usage(&mut cases, &mut transaction).await?;
+        let passes = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
+        decide::know_usage(&mut cases, transaction.pass_users(&passes).await?);
 
         let (coverage, directories) = self.surroundings(&cases, &directories, now).await?;
         let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
@@ -782,19 +781,6 @@ impl Pipeline {
             let people: BTreeSet<CoworkerId> = case.now.keys().filter_map(|subject| subject.as_coworker()).collect();
             if let Some(past) = &mut case.past {
                 past.records = records.take(&people);
-            }
-        }
-        Ok(())
-    }
-
-    /// What others, who are not folded, have used of passes that people of a case may use.
-    async fn know_usage(&self, cases: &mut [Case], transaction: &mut Batch) -> Result<(), StoreError> {
-        let own: BTreeSet<_> = cases.iter().flat_map(|case| case.own.iter().copied()).collect();
-        for (pass, subject, used) in transaction.pass_users(&own).await? {
-            for case in cases.iter_mut().filter(|case| case.own.contains(&pass)) {
-                if !case.group.people.contains_key(&subject) {
-                    case.group.others.entry(pass).or_default().push(used);
-                }
             }
         }
         Ok(())
@@ -1075,20 +1061,6 @@ async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Sub
         loaded.pending.extend(more.pending);
     }
     Ok(())
-}
-
-/// The passes that more than one of these people may use.
-pub(crate) fn shared_passes(
-    group: &BTreeSet<Subject>,
-    directory: &crate::directory::Directory,
-) -> BTreeSet<uuid::Uuid> {
-    if group.len() < 2 { BTreeSet::new() } else { passes_of(group, directory) }
-}
-
-/// The passes of these people: others may have used them, and not be of the group any more.
-pub(crate) fn passes_of(group: &BTreeSet<Subject>, directory: &crate::directory::Directory) -> BTreeSet<uuid::Uuid> {
-    let people = group.iter().filter_map(|subject| subject.as_coworker());
-    people.flat_map(|coworker: CoworkerId| directory.own_passes(coworker)).map(|held| held.guid).collect()
 }
 
 /// A business's pass days and wall clock at an instant; of one that is not known any more, UTC.

@@ -37,7 +37,6 @@ use crate::{
     pipeline::{
         calendar_of, days_of,
         decide::{self, Case, Origin, Past, Unwritten},
-        passes_of, shared_passes,
     },
     policy::{HISTORY, PolicyHistory, SitePolicy},
     record::{BusinessId, CoworkerId},
@@ -197,16 +196,15 @@ async fn load_once(
 
     let groups = decide::groups(&who.subjects, &latest, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
-    let own: BTreeSet<Uuid> = groups.iter().flat_map(|group| passes_of(group, &latest)).collect();
-    let (loaded, users) = store.standings(&everybody, &own).await?;
+    let mut cases: Vec<Case> = groups.iter().map(|group| Case::of(group, &latest)).collect();
+    let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
+    let (loaded, users) = store.standings(&everybody, &passes).await?;
     if loaded.directory != latest.version {
         return Ok(None);
     }
     let (first, tomorrow) = (LogDay::of(from), LogDay::of(now.plus(Duration::from_hours(24))));
-    let (mut cases, mut asked) = (Vec::new(), Vec::new());
-    for group in &groups {
-        let mut case =
-            Case { shared: shared_passes(group, &latest), own: passes_of(group, &latest), ..Case::default() };
+    let mut asked = Vec::new();
+    for (case, group) in cases.iter_mut().zip(&groups) {
         // Of those who share passes, whoever is in, or did something since.
         for subject in group {
             let standing = loaded.standings.get(subject);
@@ -221,7 +219,6 @@ async fn load_once(
         let newest = case.now.values().map(|known| LogDay::of(known.person.folded.at)).chain([tomorrow]).max();
         let newest = newest.unwrap_or(tomorrow);
         asked.extend(case.now.keys().flat_map(|subject| days_of(first, newest).map(move |day| (*subject, day))));
-        cases.push(case);
     }
     let (checkpoints, facts) = store.past(&asked).await?;
     let (again, _) = store.standings(&everybody, &BTreeSet::new()).await?;
@@ -234,13 +231,7 @@ async fn load_once(
         return Ok(None);
     }
     let logged = begin(&mut cases, first, checkpoints, facts);
-    for (pass, subject, used) in users {
-        for case in cases.iter_mut().filter(|case| case.own.contains(&pass)) {
-            if !case.group.people.contains_key(&subject) {
-                case.group.others.entry(pass).or_default().push(used);
-            }
-        }
-    }
+    decide::know_usage(&mut cases, users);
     let mut coverage = BTreeMap::new();
     for others in [false, true] {
         for (place, stretches) in store.coverage(business, others, now.minus(HISTORY)).await? {

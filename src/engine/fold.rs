@@ -608,17 +608,15 @@ impl Folding<'_> {
         let date = self.date_of(&visit);
         if let Some(pass) = visit.held_pass() {
             let directory = self.world.directory(at);
-            let usable: BTreeMap<Uuid, WallTime> =
-                directory.usable(coworker).map(|held| (held.guid, held.basis_at)).collect();
+            let usable: BTreeSet<Uuid> = directory.usable(coworker).map(|held| held.guid).collect();
             // A pass that is gone is not asked about any more; its use is forgotten once nothing late can ask either.
             let old = |day: Option<NaiveDate>| day.is_none_or(|day| (date - day).num_days() > 10);
-            person.used.retain(|(known, used)| usable.contains_key(known) || !old(used.last_day));
+            person.used.retain(|(known, used)| usable.contains(known) || !old(used.last_day));
             let known = person.used.iter().position(|(known, _)| *known == pass);
             let before = known.map(|at| person.used.remove(at).1);
             // Others may still use what they may use no more.
-            let elsewhere = || directory.pass(pass).map(|held| held.basis_at);
-            let basis_at = usable.get(&pass).copied().or_else(elsewhere).or(before.map(|used| used.basis_at));
-            let basis_at = basis_at.unwrap_or(WallTime::from_millis(0));
+            let basis_at = directory.pass(coworker, pass).map(|held| held.basis_at);
+            let basis_at = basis_at.or(before.map(|used| used.basis_at)).unwrap_or(WallTime::from_millis(0));
             let mut used = before.unwrap_or(Used::nothing(coworker, basis_at)).based_on(basis_at);
             used.add(&visit.spent(coworker), date);
             person.used.push((pass, used));

@@ -3,7 +3,7 @@
 //! A [`PersonState`] is everything about a person that later decisions depend on, and no more: it is what a checkpoint
 //! keeps, and its size does not depend on how long the history is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
@@ -328,6 +328,27 @@ impl PersonState {
     /// The visit with this identity, while it may still change.
     pub fn visit(&self, unique_id: Uuid) -> Option<&Visit> {
         self.visits.iter().find(|visit| visit.unique_id == unique_id)
+    }
+
+    /// What they have used of some passes, visits that may still change included. `basis_of` says since when a pass is counted.
+    pub fn uses(
+        &self,
+        coworker: CoworkerId,
+        asked: impl Fn(&Uuid) -> bool,
+        basis_of: impl Fn(Uuid) -> Option<WallTime>,
+        date_of: impl Fn(&Visit) -> NaiveDate,
+    ) -> BTreeMap<Uuid, Used> {
+        let mut all: BTreeMap<Uuid, Used> = self.used.iter().filter(|(pass, _)| asked(pass)).copied().collect();
+        for visit in &self.visits {
+            let Some(pass) = visit.held_pass().filter(&asked) else { continue };
+            let used = all.entry(pass).or_insert(Used::nothing(coworker, WallTime::from_millis(0)));
+            *used = used.based_on(basis_of(pass).unwrap_or(used.basis_at));
+            used.add(&visit.spent(coworker), date_of(visit));
+            if visit.is_open() {
+                used.open = Some(visit.from);
+            }
+        }
+        all
     }
 
     /// Has a door let them in at this business during the pass day of `at`?

@@ -19,7 +19,7 @@ use crate::{
         passes::{PassPolicy, Used},
         person::{PersonState, Visit},
     },
-    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, StoredFact, Subject},
+    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, Subject},
     mac::MacAddr,
     record::{BusinessId, CoworkerId},
     store::{ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, Pending, Standing, Writes},
@@ -132,10 +132,10 @@ pub(crate) struct Case {
     pub(crate) doors: Vec<DoorFact>,
     pub(crate) unwritten: Vec<Unwritten>,
     pub(crate) group: Group,
-    /// Passes of these people that others may use too.
-    pub(crate) shared: BTreeSet<Uuid>,
-    /// All passes of these people.
-    pub(crate) own: BTreeSet<Uuid>,
+    /// Others may use the passes of these people too.
+    pub(crate) shares: bool,
+    /// The passes of these people: others may have used them, and not be of the group any more.
+    pub(crate) passes: BTreeSet<Uuid>,
 }
 
 /// What a fold that begins earlier needs besides.
@@ -149,12 +149,32 @@ pub(crate) struct Past {
     pub(crate) checkpoints: Vec<(Subject, LogDay)>,
 }
 
+impl Case {
+    /// Nothing yet, of people who are folded together.
+    pub(crate) fn of(group: &BTreeSet<Subject>, directory: &Directory) -> Self {
+        let people = group.iter().filter_map(|subject| subject.as_coworker());
+        let passes = people.flat_map(|coworker| directory.own_passes(coworker)).map(|held| held.guid).collect();
+        Self { shares: group.len() > 1, passes, ..Self::default() }
+    }
+}
+
+/// What others, who are not folded, have used of passes of the people of each case.
+pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) {
+    for (pass, subject, used) in users {
+        for case in cases.iter_mut().filter(|case| case.passes.contains(&pass)) {
+            if !case.group.people.contains_key(&subject) {
+                case.group.others.entry(pass).or_default().push(used);
+            }
+        }
+    }
+}
+
 /// From which day on a group must be folded again, if anything new comes before what was decided.
 pub(super) fn late_from(case: &Case, directories: &DirectoryHistory) -> Option<LogDay> {
     let nothing = PersonState::default();
     let doors = case.doors.iter().map(Item::door);
     let heard = case.unwritten.iter().map(|unwritten| item_of(&unwritten.heard));
-    let others = case.now.len() > 1 || !case.shared.is_empty();
+    let others = case.now.len() > 1 || case.shares && !case.passes.is_empty();
     let late = doors.chain(heard).filter(|item| {
         let person = case.now.get(&item.subject).map_or(&nothing, |standing| &standing.person);
         let behind_others = || {
@@ -223,9 +243,9 @@ pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [
 
 /// Folds a case and says what changes.
 pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
-    let Case { now, past, doors, unwritten, group, shared, own: _ } = case;
-    let old: Vec<Fact> =
-        past.iter().flat_map(|past| &past.facts).filter_map(|row| Fact::read(&row.fact).ok()).collect();
+    let Case { now, past, doors, unwritten, group, shares, passes: _ } = case;
+    let read = |row| -> Option<(&DecidedFact, Fact)> { Some((row, Fact::read(&row.fact).ok()?)) };
+    let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = past.iter().flat_map(|past| &past.facts).filter_map(read).unzip();
     let items = items(&old, &doors, &unwritten);
 
     let before: BTreeMap<Subject, PersonState> = group.people.clone();
@@ -256,9 +276,8 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
         }
     }
     writes.facts.extend(lines.into_facts());
-    if let Some(past) = &past {
-        let rows = past.facts.iter().filter(|row| Fact::read(&row.fact).is_ok());
-        for (index, row) in rows.enumerate() {
+    if past.is_some() {
+        for (index, row) in rows.iter().enumerate() {
             if let Some(code) = again.get(&index).filter(|code| **code != row.decision) {
                 // Of credentials that are no one's the log is what knows their failed check-ins.
                 if row.fact.subject.as_coworker().is_none() && row.decision.outcome() == Outcome::Failed {
@@ -274,7 +293,7 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
     decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
     change_records(&folded, &before, past.as_ref(), writes);
     change_people(&folded, &before, &now, past.as_ref(), &world, writes);
-    share_usage(&folded, &shared, &world, writes);
+    share_usage(&folded, shares, &world, writes);
     decided.people = folded.people;
     decided
 }
@@ -456,40 +475,17 @@ fn change_people(
 
 /// What people used of passes that others may use too stands where the others read it. Who has left a team has used its
 /// passes all the same.
-fn share_usage(folded: &Folded, shared: &BTreeSet<Uuid>, world: &World<'_>, writes: &mut Writes) {
+fn share_usage(folded: &Folded, shares: bool, world: &World<'_>, writes: &mut Writes) {
     for (subject, person) in &folded.people {
         let Some(coworker) = subject.as_coworker() else { continue };
         let directory = world.directories.latest();
         let is_own = |pass: &Uuid| directory.own_passes(coworker).any(|held| held.guid == *pass);
-        let of_others = |pass: &Uuid| shared.contains(pass) || !is_own(pass);
-        for (pass, used) in usage_of(coworker, person, world, of_others) {
-            writes.pass_usage.push((pass, *subject, used));
-        }
+        let folded_by = world.directories.at(person.folded.at);
+        let basis_of = |pass| folded_by.pass(coworker, pass).map(|held| held.basis_at);
+        let date_of = |visit: &Visit| calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
+        let uses = person.uses(coworker, |pass| shares || !is_own(pass), basis_of, date_of);
+        writes.pass_usage.extend(uses.into_iter().map(|(pass, used)| (pass, *subject, used)));
     }
-}
-
-/// What a person has used of some passes, visits that may still change included.
-fn usage_of(
-    coworker: CoworkerId,
-    person: &PersonState,
-    world: &World<'_>,
-    asked: impl Fn(&Uuid) -> bool,
-) -> BTreeMap<Uuid, Used> {
-    let mut all: BTreeMap<Uuid, Used> = person.used.iter().filter(|(pass, _)| asked(pass)).copied().collect();
-    for visit in &person.visits {
-        let Some(pass) = visit.held_pass().filter(&asked) else { continue };
-        let date = calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
-        let directory = world.directories.at(person.folded.at);
-        let usable = directory.usable(coworker).find(|held| held.guid == pass);
-        let basis_at = usable.or_else(|| directory.pass(pass)).map(|held| held.basis_at);
-        let used = all.entry(pass).or_insert(Used::nothing(coworker, WallTime::from_millis(0)));
-        *used = used.based_on(basis_at.unwrap_or(used.basis_at));
-        used.add(&visit.spent(coworker), date);
-        if visit.is_open() {
-            used.open = Some(visit.from);
-        }
-    }
-    all
 }
 
 /// What is too old to be decided, or names no one, is only written down.
@@ -502,8 +498,7 @@ pub(super) fn new_facts(intake: &Intake, known: &BTreeSet<usize>) -> (Vec<DoorFa
     let mut seen: BTreeSet<(FactDigest, Option<WallTime>)> = BTreeSet::new();
     let (mut new, mut twice) = (Vec::new(), 0);
     for (index, fact) in intake.doors.iter().enumerate() {
-        let stored: StoredFact = Fact::Door(fact.clone()).stored();
-        let key = (stored.digest, (!stored.arrived).then_some(stored.at));
+        let key = (fact.digest, (!fact.has_arrival_time()).then_some(fact.at));
         if known.contains(&index) || !seen.insert(key) {
             twice += 1;
         } else {

@@ -59,11 +59,16 @@ const STANDING: Statement = statement!("SELECT subject FROM standings WHERE subj
 macro_rules! visits {
     ($array:expr, $before:expr, $after:expr) => {
         concat!(
-            "SELECT ", $before, $array,
+            "SELECT ",
+            $before,
+            $array,
             "(c.unique_id, c.coworker_id, c.business_id, c.source, c.from_time, c.to_time,
               CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses, c.door_in_at, c.strong_at,
               c.lingered_at, ",
-            pass!($array), ")", $after, " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id"
+            pass!($array),
+            ")",
+            $after,
+            " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id"
         )
     };
 }

@@ -435,21 +435,10 @@ impl<'a> Former<'a> {
 
     /// What somebody used of passes that others may ask about: of people who share them, and of those whose it is not.
     fn shared(&self, coworker: CoworkerId, person: &PersonState) -> Vec<(Uuid, Used)> {
-        let mut used: BTreeMap<Uuid, Used> = person.used.iter().copied().collect();
-        for visit in &person.visits {
-            let Some((pass, (_, basis_at))) = visit.held_pass().and_then(|pass| Some((pass, self.passes.get(&pass)?)))
-            else {
-                continue;
-            };
-            let used = used.entry(pass).or_insert(Used::nothing(coworker, *basis_at));
-            used.add(&visit.spent(coworker), self.date_of(visit));
-            if visit.is_open() {
-                used.open = Some(visit.from);
-            }
-        }
         let shares = self.directory.who_share_passes_with(coworker).len() > 1;
-        let asked = |pass: &Uuid| shares || self.passes.get(pass).is_some_and(|(holder, _)| *holder != coworker);
-        used.into_iter().filter(|(pass, _)| asked(pass)).collect()
+        let asked = |pass: &Uuid| self.passes.get(pass).is_some_and(|(holder, _)| shares || *holder != coworker);
+        let basis_of = |pass| self.passes.get(&pass).map(|(_, basis_at)| *basis_at);
+        person.uses(coworker, asked, basis_of, |visit| self.date_of(visit)).into_iter().collect()
     }
 
     fn date_of(&self, visit: &Visit) -> NaiveDate {
