@@ -721,41 +721,26 @@ impl Old {
     }
 
     async fn entry(&mut self, person: i64, when: &str, visit: i64, key: &str) {
-        let card = (8_165_600 + person).to_string();
-        let key = format!("front/{key}");
-        let said = ("opened", None);
-        self.line(
-            &key,
-            "granted",
-            Some("in"),
-            Some(&card),
-            Some(person),
-            when,
-            "device",
-            said,
-            Some(visit),
-            Some("entry"),
-        )
-        .await;
+        self.tap(person, when, visit, key, ("in", "opened", "entry")).await;
     }
 
     async fn exit(&mut self, person: i64, when: &str, visit: i64, key: &str) {
+        self.tap(person, when, visit, key, ("out", "closed", "exit")).await;
+    }
+
+    async fn tap(
+        &mut self,
+        person: i64,
+        when: &str,
+        visit: i64,
+        key: &str,
+        (way, decision, claim): (&str, &str, &str),
+    ) {
         let card = (8_165_600 + person).to_string();
         let key = format!("front/{key}");
-        let said = ("closed", None);
-        self.line(
-            &key,
-            "granted",
-            Some("out"),
-            Some(&card),
-            Some(person),
-            when,
-            "device",
-            said,
-            Some(visit),
-            Some("exit"),
-        )
-        .await;
+        let said = (decision, None);
+        let (who, visit) = (Some(person), Some(visit));
+        self.line(&key, "granted", Some(way), Some(&card), who, when, "device", said, visit, Some(claim)).await;
     }
 
     /// A line of the network from one presence to another, a minute each.

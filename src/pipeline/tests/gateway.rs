@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, NaiveTime, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use tokio::sync::watch;
 
@@ -13,7 +13,7 @@ use crate::{
         entity::{Coworker, Entity},
     },
     mac::MacAddr,
-    settings::{Database, Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    settings::{self, Database, Door, DoorAction, Site},
     sighting::{
         Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
         TimeQuality,
@@ -270,20 +270,5 @@ fn door() -> Door {
 }
 
 pub(in crate::pipeline) fn site(time_zone: Tz) -> Site {
-    Site {
-        business: BusinessId(1),
-        name: "Hub One".to_owned(),
-        time_zone,
-        cut_off: NaiveTime::MIN,
-        idle_limit: Duration::from_mins(45),
-        record_every_visit: false,
-        minimum_dwell: Duration::ZERO,
-        linger: Duration::from_mins(10),
-        network_opens: NetworkOpens::Always,
-        unrecognised_devices: UnrecognisedDevices::All,
-        network_checkins: true,
-        debounce: Duration::from_secs(5),
-        toggle_minimum_stay: Duration::from_secs(60),
-        passes: crate::engine::passes::PassPolicy::default(),
-    }
+    Site { time_zone, ..settings::test_site() }
 }
