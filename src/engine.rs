@@ -165,7 +165,7 @@ impl Decision {
     }
 }
 
-/// The identity of a record: a version 5 UUID (RFC 9562, 5.5) of what made it, so that the same facts give the same
+/// The identity of a record: a version 5 UUID (RFC 9562, 5.5) of what made it: the same facts give the same
 /// identities, wherever and in whatever order they are folded.
 pub fn identity<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
     /// Drawn once, for checkind's records.

@@ -102,7 +102,7 @@ impl Subject {
     fn below_zero(digest: FactDigest) -> Self {
         let mut first = [0; 8];
         first.copy_from_slice(&digest.0[..8]);
-        // The highest bit is left out, so that its negative is a number too.
+        // Without the highest bit its negative is a number too.
         Self(-(i64::from_be_bytes(first) & i64::MAX).max(1))
     }
 

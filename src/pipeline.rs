@@ -78,7 +78,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// How often presences that only go on, and with them the coverage, are written down: so much a crash can forget, of both.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
-/// How often the coverage is written down while nobody's presence is: so much silence a crash can forget.
+/// How often the coverage is written down while no presence is: so much silence a crash can forget.
 const COVERAGE_EVERY: Duration = Duration::from_secs(30);
 
 /// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
@@ -167,7 +167,7 @@ pub struct Pipeline {
     wrote_presences: Option<BootTime>,
     /// The next deadline that is known, and when it was asked for.
     next_deadline: Option<(Option<WallTime>, BootTime)>,
-    /// Presences are waiting: nobody is found silent, theirs may be among them.
+    /// Presences are waiting: no one is found silent, theirs may be among them.
     behind: bool,
 }
 
@@ -629,7 +629,7 @@ impl Pipeline {
             done.outcomes.push((Outcome::Failed, Some(failure.refused.reason)));
         }
 
-        // Of those who share passes, whoever is in, or did something after what is new, is folded with them.
+        // Of those who share passes, who is in, or did something after what is new, is folded with them.
         let first = doors.iter().map(|fact| fact.at).chain(part.heard.iter().map(|heard| heard.point.first_at)).min();
         let sharing: BTreeSet<Subject> = groups
             .iter()
@@ -726,7 +726,7 @@ impl Pipeline {
                 Some((step, moving)) => clock_step::moved_from(case, moving, step),
             })
             .collect();
-        // Of those who share passes, also whoever did something since.
+        // Of those who share passes, also who did something since.
         let others = |(index, group): (usize, &BTreeSet<Subject>)| {
             let late = cases.get(index).filter(|_| from.get(index).is_some_and(Option::is_some) && group.len() > 1);
             late.map(|case| group.iter().copied().filter(|known| !case.now.contains_key(known)).collect::<Vec<_>>())

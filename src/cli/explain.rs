@@ -150,7 +150,7 @@ struct Summary {
     ends: Option<String>,
 }
 
-/// Reads everything about whoever this names, since the beginning of the day so many days ago.
+/// Reads everything about who this names, since the beginning of the day so many days ago.
 ///
 /// # Errors
 /// [`ExplainError`]
@@ -205,7 +205,7 @@ async fn load_once(
     let (first, tomorrow) = (LogDay::of(from), LogDay::of(now.plus(Duration::from_hours(24))));
     let mut asked = Vec::new();
     for (case, group) in cases.iter_mut().zip(&groups) {
-        // Of those who share passes, whoever is in, or did something since.
+        // Of those who share passes, who is in, or did something since.
         for subject in group {
             let standing = loaded.standings.get(subject);
             let active =
@@ -284,7 +284,7 @@ fn begin(
     logged
 }
 
-/// Whoever this names, and what else the log may file it under: a card was no one's before it was assigned.
+/// Who this names, and what else the log may file it under: a card was no one's before it was assigned.
 fn resolve(
     directory: &crate::directory::Directory,
     business: BusinessId,

@@ -344,7 +344,7 @@ struct Folding<'w> {
 }
 
 impl Folding<'_> {
-    /// Ends whatever runs out by itself up to an instant, whoever's is first.
+    /// Ends what runs out by itself up to an instant, the earliest first.
     fn run_timers(&mut self, until: WallTime) {
         while let Some((at, subject, by)) = self.next_timer().filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };

@@ -210,7 +210,7 @@ pub(super) struct Decided {
     pub(super) silent: usize,
 }
 
-/// Where the facts of a fold stand, so that each gets its decision.
+/// Where the facts of a fold stand: each gets its decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
     NewDoor,

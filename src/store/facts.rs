@@ -17,7 +17,7 @@ use crate::{
 /// Facts that one question returns, at most: the first ones. A busy site has some ten thousand a day.
 const RETURNED: i64 = 20_000;
 
-/// By day, so that the key finds them.
+/// By day: then the key finds them.
 const BETWEEN: Statement = statement!(
     "SELECT * FROM facts WHERE day >= $1 AND day <= $2 AND at >= $3 AND at < $4 AND business_id = $5 ORDER BY at LIMIT $6"
 );

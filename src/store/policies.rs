@@ -1,4 +1,4 @@
-//! What sites decide by, and decided by: kept so that a fact is judged by the settings of its time.
+//! What sites decide by, and decided by: a fact is judged by the settings of its time.
 
 use super::{
     Store, StoreError,

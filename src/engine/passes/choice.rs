@@ -242,7 +242,7 @@ fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
 }
 
 /// The seconds that are left of a time pass. A visit that ended before the import is in what the import said; of somebody who
-/// came before the first import that is known, all visits that may still change count, so that no pass lasts for ever.
+/// came before the first import that is known, all visits that may still change count: no pass lasts for ever.
 fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
     let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;

@@ -136,7 +136,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
             add(EntityKind::CoworkerTimePass, held);
         }
     }
-    // Noon, so that an hour earlier is the same day.
+    // Noon: an hour earlier is the same day.
     let noon = Now { wall: at(1_782_907_200_000), boot: BootTime::from_duration(Duration::from_hours(10)) };
     let clock = Clock::manual(noon);
     let health = Health::new(clock.clone());

@@ -108,7 +108,7 @@ fn all_settings(dice: &mut Dice) -> Vec<Settings> {
 
 fn directory(dice: &mut Dice, version: u64, fixed: (Limits, [bool; 3], bool)) -> Directory {
     let ((days, hours), members, reset) = fixed;
-    // Between two facts, so that no two things happen at once.
+    // Between two facts: no two things happen at once.
     let from = if version == 0 { 0 } else { START + dice.minutes(SPAN) + 50_000 };
     let slots = |dice: &mut Dice| -> Vec<Slot> {
         if !dice.one_in(3) {
