@@ -667,19 +667,20 @@ impl Pipeline {
             }
         }
 
-        self.go_back(&mut cases, &groups, work, &directories, now, (&mut loaded, &mut transaction, &mut writes))
-            .await?;
+        let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
+        let ours = BTreeMap::from([(self.with.business, self.coverage.coverage(&self.with.hearing, now))]);
+        let (policies, directories) = (policies.as_ref(), directories);
+        let world = World { directories: &directories, policies, coverage: &ours, now: now.wall, quiet_until };
+        self.go_back(&mut cases, &groups, work, world, (&mut loaded, &mut transaction, &mut writes)).await?;
         let passes = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
         decide::know_usage(&mut cases, transaction.pass_users(&passes).await?);
 
         let (coverage, directories) = self.surroundings(&cases, &directories, now).await?;
-        let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
-        let world =
-            World { directories: &directories, policies: &policies, coverage: &coverage, now: now.wall, quiet_until };
-        let marks = decide::marks_to_read(&world, &cases);
-        let marks = transaction.marks(&marks).await?;
+        let world = World { directories: &directories, coverage: &coverage, ..world };
+        let totals = decide::totals_to_read(&world, &cases);
+        let totals = transaction.totals(&totals).await?;
         for mut case in cases {
-            case.group.marks.clone_from(&marks);
+            case.group.totals.clone_from(&totals);
             let decided = decide::decide(world, case, &mut writes);
             done.outcomes.extend(decided.outcomes.iter().copied());
             done.decided.push(decided);
@@ -715,14 +716,13 @@ impl Pipeline {
         cases: &mut [Case],
         groups: &[BTreeSet<Subject>],
         work: Work<'_>,
-        directories: &DirectoryHistory,
-        now: Now,
+        world: World<'_>,
         (loaded, transaction, writes): (&mut Loaded, &mut Batch, &mut Writes),
     ) -> Result<(), StoreError> {
         let from: Vec<Option<LogDay>> = cases
             .iter()
             .map(|case| match work.step {
-                None => decide::late_from(case, directories),
+                None => decide::late_from(case, &world),
                 Some((step, moving)) => clock_step::moved_from(case, moving, step),
             })
             .collect();
@@ -735,7 +735,7 @@ impl Pipeline {
         let earliest = from.iter().flatten().min().copied().unwrap_or_default();
         let behind = transaction.active(&others, earliest.start()).await?;
         add(loaded, transaction, &behind).await?;
-        let tomorrow = LogDay::of(now.wall.plus(Duration::from_hours(24)));
+        let tomorrow = LogDay::of(world.now.plus(Duration::from_hours(24)));
         let (mut days, mut since) = (Vec::new(), BTreeMap::new());
         for ((case, group), from) in cases.iter_mut().zip(groups).zip(&from) {
             let Some(from) = *from else { continue };

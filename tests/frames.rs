@@ -16,7 +16,7 @@ use checkind::{
     },
 };
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 
 use crate::support::{
     bpf,
@@ -181,7 +181,11 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4096))]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 16,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/frames.txt"))),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn whatever_is_wanted_passes_the_kernels_filter(frame in any_frame()) {

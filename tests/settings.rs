@@ -15,7 +15,7 @@ use checkind::{
     source::{Content, mqtt::mapping::Meta},
 };
 use chrono::{DateTime, Utc};
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use tempfile::TempDir;
 
 #[path = "fuzz/checks/settings.rs"]
@@ -507,6 +507,11 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/settings.txt"))),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn no_file_and_no_variable_panics(bytes in hostile(), value: String) {
         if let Err(faults) = Folder::new(&bytes).load(&[("CHECKIND__SITE__NAME", &value)]) {

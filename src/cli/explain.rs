@@ -244,9 +244,9 @@ async fn load_once(
         directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
     }
     let mut known = Known { who, business, from, now, directories, policies, coverage, cases, logged };
-    let marks = store.marks(&decide::marks_to_read(&known.world(), &known.cases)).await?;
+    let totals = store.totals(&decide::totals_to_read(&known.world(), &known.cases)).await?;
     for case in &mut known.cases {
-        case.group.marks.clone_from(&marks);
+        case.group.totals.clone_from(&totals);
     }
     Ok(Some(known))
 }

@@ -117,8 +117,8 @@ pub struct Group {
     pub people: BTreeMap<Subject, PersonState>,
     /// What others who are not folded have used of passes that these may use.
     pub others: BTreeMap<Uuid, Vec<Used>>,
-    /// What somebody had counted before the first day of a window, where their state does not say.
-    pub marks: BTreeMap<(CoworkerId, NaiveDate), Counted>,
+    /// The last total towards a plan before the window of each limit, where it is final and no state has it any more.
+    pub totals: BTreeMap<(CoworkerId, NaiveDate), Counted>,
 }
 
 /// What was true when a visit was opened; later edits never change it.
@@ -209,7 +209,7 @@ pub struct Folded {
     pub failures: BTreeMap<Uuid, FailureRecord>,
     /// Every charge.
     pub charges: BTreeMap<Uuid, ChargeRecord>,
-    /// Totals towards plan limits, up to the end of each day that changed.
+    /// Totals towards plan limits, up to the end of each day whose total changed.
     pub counted: BTreeMap<(CoworkerId, NaiveDate), Counted>,
     /// What became of each item, in their order.
     pub decisions: Vec<Decision>,
@@ -222,13 +222,10 @@ pub struct Folded {
 /// Folds the items, which come in the order of their places, and the timers between them and up to now.
 pub fn fold(world: World<'_>, group: Group, items: &[Item<'_>]) -> Folded {
     let upcoming = Upcoming::of(items);
-    let Group { people, others, marks } = group;
-    let versions = world.directories.between(people.values().map(|person| person.folded.at).min(), world.now);
-    let folded = Folded { people, decisions: Vec::with_capacity(items.len()), ..Folded::default() };
-    let known = folded.people.iter().filter_map(|(subject, person)| Some((subject.as_coworker()?, person.counted)));
-    let start = known.collect();
-    let mut folding = Folding { world, start, others, marks, folded, upcoming };
-    let mut versions = versions.into_iter().peekable();
+    let since = group.people.values().map(|person| person.folded.at).min();
+    let mut versions = world.directories.between(since, world.now).into_iter().peekable();
+    let mut folding = Folding::of(world, group, upcoming);
+    folding.folded.decisions.reserve(items.len());
     for (index, item) in items.iter().enumerate() {
         while let Some(version) = versions.next_if(|version| *version <= item.place.at) {
             folding.run_timers(version);
@@ -254,13 +251,10 @@ pub fn ask(
     business: BusinessId,
     (at, by): (WallTime, CheckinSource),
 ) -> (Admission, payg::Charged) {
-    let Group { people, others, marks } = group;
-    let folded = Folded { people, ..Folded::default() };
-    let mut folding = Folding { world, start: BTreeMap::new(), others, marks, folded, upcoming: Upcoming::default() };
+    let mut folding = Folding::of(world, group, Upcoming::default());
     folding.run_timers(at);
     let subject = Subject::coworker(coworker);
     let mut person = folding.folded.people.remove(&subject).unwrap_or_default();
-    folding.keep_marks(subject, &mut person, business, at);
     let refused = Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
     let idle = person.open().map_or(std::time::Duration::ZERO, |open| idle_limit(&world, open));
     let admission = match person.come_from_elsewhere(business, at, by, idle) {
@@ -293,6 +287,23 @@ pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, 
         known.filter(|known| *known >= world.quiet_until).unwrap_or_else(|| world.now.plus(left).moved(1))
     });
     Some((open.business, silence.map_or(last, |silence| silence.min(last))))
+}
+
+/// The first silence that is known only now, although something that comes after it has been decided: with somebody in who
+/// was out, a pass that others may use was not free.
+pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, world: &World<'_>) -> Option<WallTime> {
+    let people: Vec<&PersonState> = people.into_iter().collect();
+    let decided = people.iter().map(|person| person.folded.at).max()?;
+    let silence = |open: &Visit| {
+        let limit = idle_limit(world, open);
+        match world.coverage.get(&open.business) {
+            Some(coverage) => coverage.run_out(open.last_activity, limit),
+            // It may be as early as this.
+            None => Some(open.last_activity.plus(limit)),
+        }
+    };
+    let open = people.iter().filter_map(|person| person.open()).filter(|open| open.is_tracked());
+    open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
 }
 
 /// How soon a silence that cannot be known yet is looked at again.
@@ -335,21 +346,28 @@ impl Upcoming {
 
 struct Folding<'w> {
     world: World<'w>,
-    /// What everybody had counted towards their plan before the first event.
-    start: BTreeMap<CoworkerId, Counted>,
     others: BTreeMap<Uuid, Vec<Used>>,
-    marks: BTreeMap<(CoworkerId, NaiveDate), Counted>,
+    /// Totals towards plan limits: what is known of them, and what the fold has changed.
+    totals: BTreeMap<(CoworkerId, NaiveDate), Counted>,
     folded: Folded,
     upcoming: Upcoming,
 }
 
-impl Folding<'_> {
+impl<'w> Folding<'w> {
+    fn of(world: World<'w>, group: Group, upcoming: Upcoming) -> Self {
+        let Group { people, others, mut totals } = group;
+        for (coworker, person) in people.iter().filter_map(|(subject, person)| Some((subject.as_coworker()?, person))) {
+            totals.extend(person.counted.days().iter().map(|(date, total)| ((coworker, *date), *total)));
+        }
+        let folded = Folded { people, ..Folded::default() };
+        Self { world, others, totals, folded, upcoming }
+    }
+
     /// Ends what runs out by itself up to an instant, the earliest first.
     fn run_timers(&mut self, until: WallTime) {
-        while let Some((at, subject, by)) = self.next_timer().filter(|(at, ..)| *at <= until) {
+        while let Some((at, subject, by)) = self.next_timer(until).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
             let Some(open) = person.open().cloned() else { return };
-            self.keep_marks(subject, &mut person, open.business, at);
             let ended = self.at_gate(subject, open.business, at, |scene, _| {
                 // Of a business whose settings are not known, no one can say whether they may stay.
                 person.end(scene, by, at)
@@ -361,16 +379,21 @@ impl Folding<'_> {
         }
     }
 
-    fn next_timer(&self) -> Option<(WallTime, Subject, CloseBy)> {
+    /// The timer that runs out first, where all that run out up to an instant are asked for.
+    fn next_timer(&self, until: WallTime) -> Option<(WallTime, Subject, CloseBy)> {
         let timer = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
             let (last, by) = open.ends_at_last();
-            let quiet_until = self.upcoming.next(*subject, open.business).unwrap_or(self.world.quiet_until);
+            let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
+                Some(heard) => at < heard,
+                // Where the visit ends anyway there is nothing to wait for: what is heard after all is late.
+                None => at < self.world.quiet_until || last <= until,
+            };
             let silence = open
                 .is_tracked()
                 .then(|| self.world.coverage(open.business).run_out(open.last_activity, idle_limit(&self.world, open)))
                 .flatten()
-                .filter(|at| *at < quiet_until && *at < last);
+                .filter(|at| *at < last && is_quiet(*at));
             Some(silence.map_or((last, *subject, by), |at| (at, *subject, CloseBy::Silence)))
         };
         self.folded.people.iter().filter_map(timer).min_by_key(|(at, subject, _)| (*at, *subject))
@@ -386,7 +409,6 @@ impl Folding<'_> {
         for (subject, open) in open {
             let Some(mut person) = self.take(subject, at) else { continue };
             let (mut ended, mut repassed) = (None, None);
-            self.keep_marks(subject, &mut person, open.business, at);
             self.at_gate(subject, open.business, at, |scene, gate| {
                 let (Some(scene), Some(gate)) = (scene, gate) else { return };
                 if gate.barrier().is_some() {
@@ -422,7 +444,6 @@ impl Folding<'_> {
             None => Decision::recorded(Note::Late),
             Some(policy) => {
                 let (policy, rules) = (Arc::clone(policy), policy.rules());
-                self.keep_marks(item.subject, &mut person, item.business, item.place.at);
                 match item.what {
                     What::Door(fact) => self.at_door(fact, &policy, &rules, &mut person),
                     What::Heard(mac, point) => self.heard(item, mac, point, &rules, &mut person),
@@ -550,36 +571,9 @@ impl Folding<'_> {
         for (pass, others) in &self.others {
             usage.passes.entry(*pass).or_default().extend(others);
         }
-        usage.plans.insert(
-            coworker,
-            PlanUsed {
-                total: person.counted,
-                last_day: person.counted_day,
-                before: person.marks.iter().copied().collect(),
-            },
-        );
+        let totals = self.totals.range((coworker, NaiveDate::MIN)..=(coworker, NaiveDate::MAX));
+        usage.plans.insert(coworker, PlanUsed(totals.map(|((_, date), total)| (*date, *total)).collect()));
         (usage, also)
-    }
-
-    /// Before somebody is asked about in a new window of their plan, what they had before it is remembered.
-    fn keep_marks(&self, subject: Subject, person: &mut PersonState, business: BusinessId, at: WallTime) {
-        let Some(coworker) = subject.as_coworker() else { return };
-        let starts = window_starts(&self.world, coworker, business, at);
-        if starts.is_empty() {
-            return;
-        }
-        let marks = starts.into_iter().map(|first| {
-            let known = person.marks.iter().find(|(known, _)| *known == first).map(|(_, counted)| *counted);
-            let in_fold = || self.folded.counted.range((coworker, NaiveDate::MIN)..(coworker, first)).next_back();
-            let read = || {
-                let known =
-                    in_fold().map(|(_, counted)| *counted).or_else(|| self.marks.get(&(coworker, first)).copied());
-                known.or_else(|| self.start.get(&coworker).copied()).unwrap_or_default()
-            };
-            let now = || if person.counted_day.is_none_or(|last| last < first) { person.counted } else { read() };
-            (first, known.unwrap_or_else(now))
-        });
-        person.marks = marks.collect();
     }
 
     /// Takes somebody out of the group for an event; a new day begins with a checkpoint.
@@ -622,15 +616,10 @@ impl Folding<'_> {
             person.used.push((pass, used));
         }
         if visit.counts() {
-            let days = u32::from(person.counted_day != Some(date));
-            let seconds = visit.spent(coworker).present(visit.from);
-            let before = person.marks.iter_mut().filter(|(first, _)| date < *first).map(|(_, mark)| mark);
-            for counted in before.chain([&mut person.counted]) {
-                counted.days += days;
-                counted.seconds += seconds;
+            for (date, total) in person.counted.add(date, visit.spent(coworker).present(visit.from)) {
+                self.totals.insert((coworker, date), total);
+                self.folded.counted.insert((coworker, date), total);
             }
-            person.counted_day = person.counted_day.max(Some(date));
-            self.folded.counted.insert((coworker, date), person.counted);
         }
         if let Some(charge) = self.charge(coworker, &visit, &person.charged) {
             add_charge(&mut person.charged, &charge);

@@ -12,7 +12,7 @@ pub use limits::window_starts;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::{NaiveDate, Weekday};
+use chrono::{NaiveDate, TimeDelta, Weekday};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -292,25 +292,52 @@ pub struct Counted {
     pub seconds: u64,
 }
 
-/// What one person has of their plan's limits: totals since ever, and what they were before the windows that are asked about.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PlanUsed {
-    /// Up to now.
-    pub total: Counted,
-    /// The last pass day in it.
-    pub last_day: Option<NaiveDate>,
-    /// The total before the first day of a window.
-    pub before: BTreeMap<NaiveDate, Counted>,
+/// What counts towards the limits of somebody's plan: running totals since ever, at the end of each of the last pass days.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanTally(Vec<(NaiveDate, Counted)>);
+
+impl PlanTally {
+    /// Pass days at two businesses may have dates so far apart and still overlap: time zones differ by up to 26 hours, and
+    /// cut-offs by up to 24. The totals of such days may still change; earlier ones are final.
+    const STILL_CHANGING: TimeDelta = TimeDelta::days(3);
+
+    /// The totals that may still change, and the last before them, earliest first.
+    pub fn days(&self) -> &[(NaiveDate, Counted)] {
+        &self.0
+    }
+
+    /// Adds a visit; hands back the totals that it changes.
+    pub fn add(&mut self, date: NaiveDate, seconds: u64) -> Vec<(NaiveDate, Counted)> {
+        let date = self.0.first().map_or(date, |(first, _)| date.max(*first));
+        let at = self.0.partition_point(|(known, _)| *known < date);
+        let new = self.0.get(at).is_none_or(|(known, _)| *known != date);
+        if new {
+            let before = at.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Counted::default(), |(_, total)| *total);
+            self.0.insert(at, (date, before));
+        }
+        for (_, total) in self.0.iter_mut().skip(at) {
+            total.days += u32::from(new);
+            total.seconds += seconds;
+        }
+        let changed = self.0.iter().skip(at).copied().collect();
+        if let Some(final_before) = self.0.last().and_then(|(last, _)| last.checked_sub_signed(Self::STILL_CHANGING)) {
+            let last_final = self.0.partition_point(|(known, _)| *known < final_before).saturating_sub(1);
+            self.0.drain(..last_final);
+        }
+        changed
+    }
 }
+
+/// Running totals towards one person's plan, by pass day: with the last before the window of every limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanUsed(pub BTreeMap<NaiveDate, Counted>);
 
 impl PlanUsed {
     /// From the first day of a window on.
     fn from(&self, first: NaiveDate) -> Counted {
-        let before = self.before.get(&first).copied().unwrap_or_default();
-        Counted {
-            days: self.total.days.saturating_sub(before.days),
-            seconds: self.total.seconds.saturating_sub(before.seconds),
-        }
+        let last = |days: &mut dyn DoubleEndedIterator<Item = &Counted>| days.next_back().copied().unwrap_or_default();
+        let (total, before) = (last(&mut self.0.values()), last(&mut self.0.range(..first).map(|(_, total)| total)));
+        Counted { days: total.days - before.days, seconds: total.seconds - before.seconds }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     decision::{Note, Outcome, Reason},
     identity,
     life::{self, CloseBy, Input, Phase, Step},
-    passes::{Counted, PassEnd, PassKind, PassUse, Refused, Spent, Used, payg::Charged},
+    passes::{PassEnd, PassKind, PassUse, PlanTally, Refused, Spent, Used, payg::Charged},
 };
 use crate::{
     clock::WallTime,
@@ -231,12 +231,8 @@ pub struct PersonState {
     pub refused: Vec<RefusedDevice>,
     /// What earlier visits used of passes.
     pub used: Vec<(Uuid, Used)>,
-    /// What earlier visits count towards the limits of the plan, since ever, with the last pass day.
-    pub counted: Counted,
-    /// The last pass day in it.
-    pub counted_day: Option<NaiveDate>,
-    /// What it was before the first day of each window that the plan is counted in.
-    pub marks: Vec<(NaiveDate, Counted)>,
+    /// What earlier visits count towards the limits of the plan.
+    pub counted: PlanTally,
     /// What earlier visits of the pass day were charged.
     pub charged: Vec<ChargedDay>,
     /// The last pass day with a visit at each business.
@@ -254,9 +250,7 @@ impl Default for PersonState {
             let_in: Vec::new(),
             refused: Vec::new(),
             used: Vec::new(),
-            counted: Counted::default(),
-            counted_day: None,
-            marks: Vec::new(),
+            counted: PlanTally::default(),
             charged: Vec::new(),
             came: Vec::new(),
         }

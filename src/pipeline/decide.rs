@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::WallTime,
-    directory::{Directory, history::DirectoryHistory},
+    directory::Directory,
     engine::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
@@ -86,6 +86,21 @@ impl Case {
             .min()
     }
 
+    /// When something is said of somebody, or they come in, at each business.
+    fn instants(&self, subject: Subject) -> BTreeMap<BusinessId, BTreeSet<WallTime>> {
+        let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
+        let heard = self.unwritten.iter().map(|new| (new.heard.subject, new.heard.business, new.heard.point.last_at));
+        let past = self.past.iter().flat_map(|past| &past.facts);
+        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
+        let open = self.group.people.get(&subject).and_then(PersonState::open);
+        let open = open.map(|open| (subject, open.business, open.from));
+        let mut instants: BTreeMap<BusinessId, BTreeSet<WallTime>> = BTreeMap::new();
+        for (_, business, at) in doors.chain(heard).chain(past).chain(open).filter(|(whose, ..)| *whose == subject) {
+            instants.entry(business).or_default().insert(at);
+        }
+        instants
+    }
+
     /// Is anybody's open visit, or any fact, at another business?
     pub(super) fn is_about_others(&self, business: BusinessId) -> bool {
         let visits =
@@ -94,32 +109,27 @@ impl Case {
     }
 }
 
-/// The windows of plans of which somebody's state does not say what was counted before them.
-pub(crate) fn marks_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
-    let mut marks = BTreeSet::new();
+/// Whose total before which day is to be read: of every window that a plan may be counted in during the fold, unless the
+/// person's state has a day before it.
+pub(crate) fn totals_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
+    let mut asked = BTreeSet::new();
     for case in cases {
-        let doors = case.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
-        let heard = case.unwritten.iter().map(|new| (new.heard.subject, new.heard.business, new.heard.point.last_at));
-        let past = case.past.iter().flat_map(|past| &past.facts);
-        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
-        // A visit may also end by itself, and a directory may come into force, in a window of its own.
-        let open = case.group.people.iter().filter_map(|(subject, person)| Some((*subject, person.open()?)));
         let versions = world.directories.between(case.begins(), world.now);
-        let alone = open.flat_map(|(subject, open)| {
-            let ends = [open.ends_at_last().0.min(world.now), world.now];
-            versions.iter().copied().chain(ends).map(move |at| (subject, open.business, at))
-        });
-        for (subject, business, at) in doors.chain(heard).chain(past).chain(alone) {
-            let Some((coworker, person)) = subject.as_coworker().zip(case.group.people.get(&subject)) else { continue };
-            for first in fold::window_starts(world, coworker, business, at) {
-                let known = person.marks.iter().any(|(known, _)| *known == first);
-                if !known && person.counted_day.is_some_and(|last| last >= first) {
-                    marks.insert((coworker, first));
+        for (subject, person) in &case.group.people {
+            // Of somebody of whom nothing was counted yet, nothing was before any day.
+            let Some((coworker, (known_from, _))) = subject.as_coworker().zip(person.counted.days().first()) else {
+                continue;
+            };
+            for (business, instants) in case.instants(*subject) {
+                // Visits end by themselves, and are asked about again, on the day of something that was said.
+                for at in instants.iter().chain(&versions).chain([&world.now]) {
+                    let starts = fold::window_starts(world, coworker, business, *at);
+                    asked.extend(starts.into_iter().filter(|first| first <= known_from).map(|first| (coworker, first)));
                 }
             }
         }
     }
-    marks
+    asked
 }
 
 /// What is known of a group before it is folded, and what is new.
@@ -170,7 +180,7 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
 }
 
 /// From which day on a group must be folded again, if anything new comes before what was decided.
-pub(super) fn late_from(case: &Case, directories: &DirectoryHistory) -> Option<LogDay> {
+pub(super) fn late_from(case: &Case, world: &World<'_>) -> Option<LogDay> {
     let nothing = PersonState::default();
     let doors = case.doors.iter().map(Item::door);
     let heard = case.unwritten.iter().map(|unwritten| item_of(&unwritten.heard));
@@ -186,10 +196,11 @@ pub(super) fn late_from(case: &Case, directories: &DirectoryHistory) -> Option<L
     let late = late.map(|item| LogDay::of(item.place.at.min(item.heard_at())));
     // A version that came into force before something that was folded without it.
     let versions = case.now.values().filter(|known| known.revision > 0).filter_map(|known| {
-        let from = directories.newer_than(known.person.directory)?;
+        let from = world.directories.newer_than(known.person.directory)?;
         (from <= known.person.folded.at).then(|| LogDay::of(from))
     });
-    late.chain(versions).min()
+    let silence = fold::silence_behind(case.now.values().map(|known| &known.person), world).map(LogDay::of);
+    late.chain(versions).chain(silence).min()
 }
 
 fn item_of(heard: &HeardDevice) -> Item<'static> {
@@ -461,7 +472,12 @@ fn change_people(
         if past.is_some()
             && let Some(coworker) = subject.as_coworker()
         {
-            writes.recounted.push((coworker, before.get(&subject).and_then(|person| person.counted_day)));
+            let counted = before.get(&subject).map(|person| person.counted.days()).unwrap_or_default();
+            writes.recounted.push((coworker, counted.last().map(|(date, _)| *date)));
+            // Those that may change may have been changed by what is folded again.
+            for (date, total) in counted {
+                writes.plan_usage.entry((coworker, *date)).or_insert(*total);
+            }
         }
     }
     writes.checkpoints.extend(folded.checkpoints.iter().cloned());

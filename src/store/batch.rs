@@ -70,9 +70,9 @@ const ACTIVE: Statement = statement!(
 const PASS_USERS: Statement =
     statement!(rows(pass uuid) "SELECT u.* FROM r CROSS JOIN pass_usage u WHERE u.pass = r.pass");
 
-const MARKS: Statement = statement!(
+const TOTALS: Statement = statement!(
     rows(subject bigint, first bigint)
-    "SELECT r.subject, r.first, u.days, u.seconds FROM r CROSS JOIN plan_usage u
+    "SELECT u.subject, u.day, u.days, u.seconds FROM r CROSS JOIN plan_usage u
      WHERE u.subject = r.subject AND u.day = (SELECT max(b.day) FROM plan_usage b WHERE b.subject = r.subject AND b.day < r.first)"
 );
 
@@ -685,14 +685,14 @@ impl Store {
     }
 
     /// What these people had counted towards their plans before these days, without a transaction.
-    pub(crate) async fn marks(
+    pub(crate) async fn totals(
         &self,
         asked: &BTreeSet<(CoworkerId, NaiveDate)>,
     ) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
         if asked.is_empty() {
             return Ok(BTreeMap::new());
         }
-        marks(&self.sql.read(MARKS, &[mark_rows(asked)]).await?)
+        totals(&self.sql.read(TOTALS, &[first_rows(asked)]).await?)
     }
 
     /// The devices that a failed check-in of this reason names since `since`, at most `limit`.
@@ -775,14 +775,14 @@ impl Batch {
     }
 
     /// What these people had counted towards their plans before these days.
-    pub(crate) async fn marks(
+    pub(crate) async fn totals(
         &mut self,
         asked: &BTreeSet<(CoworkerId, NaiveDate)>,
     ) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
         if asked.is_empty() {
             return Ok(BTreeMap::new());
         }
-        marks(&self.transaction.rows(MARKS, &[mark_rows(asked)]).await?)
+        totals(&self.transaction.rows(TOTALS, &[first_rows(asked)]).await?)
     }
 
     /// The checkpoints of these people on these days.
@@ -1055,27 +1055,27 @@ fn checkpoint(row: &Row) -> Result<(Subject, LogDay, PersonState), StoreError> {
     Ok((Subject(row.int("subject")?), LogDay(row.int("day")?), state_of(&row.text("state")?)?))
 }
 
-fn mark_rows(asked: &BTreeSet<(CoworkerId, NaiveDate)>) -> Arg {
+fn first_rows(asked: &BTreeSet<(CoworkerId, NaiveDate)>) -> Arg {
     #[derive(Serialize)]
-    struct MarkRow {
+    struct FirstRow {
         subject: CoworkerId,
         first: i64,
     }
-    let row = |&(subject, first): &(CoworkerId, NaiveDate)| MarkRow { subject, first: day_number(first) };
+    let row = |&(subject, first): &(CoworkerId, NaiveDate)| FirstRow { subject, first: day_number(first) };
     Arg::rows(&asked.iter().map(row).collect::<Vec<_>>())
 }
 
-fn marks(rows: &[Row]) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
-    let mut marks = BTreeMap::new();
+fn totals(rows: &[Row]) -> Result<BTreeMap<(CoworkerId, NaiveDate), Counted>, StoreError> {
+    let mut totals = BTreeMap::new();
     for row in rows {
-        let Some(first) = date_of(row.int("first")?) else { continue };
+        let Some(day) = date_of(row.int("day")?) else { continue };
         let counted = Counted {
             days: u32::try_from(row.int("days")?).unwrap_or(u32::MAX),
             seconds: row.int("seconds")?.unsigned_abs(),
         };
-        marks.insert((CoworkerId(row.int("subject")?), first), counted);
+        totals.insert((CoworkerId(row.int("subject")?), day), counted);
     }
-    Ok(marks)
+    Ok(totals)
 }
 
 pub(super) fn decided_fact(row: &Row) -> Result<DecidedFact, StoreError> {
@@ -1465,7 +1465,7 @@ pub(super) fn questions() -> Vec<(Statement, usize)> {
     let with_two = [LOAD, ACTIVE];
     let of_rows = [
         PASS_USERS,
-        MARKS,
+        TOTALS,
         CHECKPOINTS,
         FACTS,
         VISITS,
@@ -1515,7 +1515,7 @@ pub(super) fn indexed() -> [(Statement, usize, &'static [&'static str]); 17] {
         (ACTIVE, 2, &["SEARCH s USING INTEGER PRIMARY KEY (rowid=?)"]),
         (PASS_USERS, 1, &["SEARCH u USING PRIMARY KEY (pass=?)"]),
         (
-            MARKS,
+            TOTALS,
             1,
             &["SEARCH u USING PRIMARY KEY (subject=? AND day=?)", "SEARCH b USING PRIMARY KEY (subject=? AND day<?)"],
         ),

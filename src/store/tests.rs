@@ -79,7 +79,7 @@ contract!(
     presences_wait_beside_the_log,
     an_open_visit_is_as_fresh_as_what_was_heard,
     what_is_used_of_a_pass_is_read_by_all_who_may_use_it,
-    a_mark_is_the_last_total_before_a_day,
+    the_last_total_before_a_day_is_read,
     a_nul_character_stops_nothing,
     a_text_that_spells_a_nul_character_stays_as_it_is,
     a_refresh_uses_up_no_number,
@@ -765,7 +765,7 @@ async fn what_is_used_of_a_pass_is_read_by_all_who_may_use_it(fresh: Fresh) {
     assert_eq!(read(&[one, two]).await, [row(one, 1, 2), nothing, first[2]]);
 }
 
-async fn a_mark_is_the_last_total_before_a_day(fresh: Fresh) {
+async fn the_last_total_before_a_day_is_read(fresh: Fresh) {
     let usage = |coworker, rows: &[(u32, u32)]| {
         let row = |&(day, days): &(u32, u32)| ((CoworkerId(coworker), date(day)), counted(days));
         rows.iter().map(row).collect::<BTreeMap<_, _>>()
@@ -773,18 +773,18 @@ async fn a_mark_is_the_last_total_before_a_day(fresh: Fresh) {
     let mut plan_usage = usage(1, &[(3, 1), (5, 2), (9, 3)]);
     plan_usage.extend(usage(2, &[(4, 7)]));
     fresh.write(&Writes { plan_usage, ..Writes::default() }).await.expect("written");
-    let marks = async |asked: &[(i64, u32)]| {
+    let totals = async |asked: &[(i64, u32)]| {
         let asked = asked.iter().map(|&(coworker, day)| (CoworkerId(coworker), date(day))).collect();
-        let marks = fresh.batch().await.marks(&asked).await.expect("asked");
+        let totals = fresh.batch().await.totals(&asked).await.expect("asked");
         let row = |((coworker, day), total): ((CoworkerId, NaiveDate), Counted)| {
             assert_eq!(total, counted(total.days));
             (coworker.0, u32::try_from(day.signed_duration_since(date(0)).num_days()).expect("a day"), total.days)
         };
-        marks.into_iter().map(row).collect::<Vec<_>>()
+        totals.into_iter().map(row).collect::<Vec<_>>()
     };
-    assert_eq!(marks(&[]).await, []);
+    assert_eq!(totals(&[]).await, []);
     let asked = [(1, 3), (1, 4), (1, 5), (1, 6), (1, 20), (2, 20), (3, 20)];
-    assert_eq!(marks(&asked).await, [(1, 4, 1), (1, 5, 1), (1, 6, 2), (1, 20, 3), (2, 20, 7)]);
+    assert_eq!(totals(&asked).await, [(1, 3, 1), (1, 5, 2), (1, 9, 3), (2, 4, 7)]);
 
     // A total is written again; what was counted after a day is counted again; and of somebody everything.
     let writes = Writes {
@@ -793,7 +793,7 @@ async fn a_mark_is_the_last_total_before_a_day(fresh: Fresh) {
         ..Writes::default()
     };
     fresh.write(&writes).await.expect("written");
-    assert_eq!(marks(&[(1, 4), (1, 6), (1, 20), (2, 20)]).await, [(1, 4, 2), (1, 6, 2), (1, 20, 4)]);
+    assert_eq!(totals(&[(1, 4), (1, 6), (1, 20), (2, 20)]).await, [(1, 3, 2), (1, 6, 4)]);
 }
 
 async fn a_nul_character_stops_nothing(fresh: Fresh) {

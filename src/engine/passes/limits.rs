@@ -71,7 +71,7 @@ fn counted(case: &Case<'_>, first: NaiveDate, today: NaiveDate) -> (Counted, boo
     let nothing = PlanUsed::default();
     let known = case.usage.plans.get(&id).unwrap_or(&nothing);
     let mut counted = known.from(first);
-    let mut began: BTreeSet<NaiveDate> = known.last_day.into_iter().collect();
+    let mut began: BTreeSet<NaiveDate> = known.0.keys().copied().collect();
     for visit in case.also.iter().filter(|visit| visit.coworker == id && visit.counts) {
         let date = case.calendar.date_of(visit.day.start);
         if date >= first {

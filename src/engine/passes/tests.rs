@@ -502,14 +502,9 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
         })
         .collect();
     let date = |visit: &Spent| site.calendar.date_of(visit.day.start);
-    let today = site.calendar.date_of(site.calendar.pass_day(at(now)).start);
-    let starts = window_starts(&site.directory, &PassPolicy::default(), &site.calendar, site.coworker(1), today);
-    let before = |first: NaiveDate| (first, total(visits.iter().filter(|visit| date(visit) < first)));
-    let plan = PlanUsed {
-        total: total(&visits),
-        last_day: visits.iter().map(date).max(),
-        before: starts.into_iter().map(before).collect(),
-    };
+    let mut tally = PlanTally::default();
+    let totals = visits.iter().flat_map(|visit| tally.add(date(visit), visit.present(visit.from)));
+    let plan = PlanUsed(totals.collect());
     let usage = Usage { plans: BTreeMap::from([(CoworkerId(1), plan)]), ..Usage::default() };
     let said = |found: Result<PassUse, Refused>| match found {
         Ok(found) => {
@@ -520,14 +515,6 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
     let told = said(site.ask_with(now, &usage, &[]));
     assert_eq!(said(site.ask_with(now, &Usage::default(), &visits)), told, "still open to change or counted: the same");
     told
-}
-
-/// Visits of different days, counted.
-fn total<'a>(visits: impl IntoIterator<Item = &'a Spent>) -> Counted {
-    visits.into_iter().fold(Counted::default(), |so_far, visit| Counted {
-        days: so_far.days + 1,
-        seconds: so_far.seconds + visit.present(visit.from),
-    })
 }
 
 #[test]

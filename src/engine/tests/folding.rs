@@ -3,13 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::NaiveDate;
+use proptest::test_runner::FileFailurePersistence;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
     directory::{Builder, Directory, history::DirectoryHistory, import},
     engine::{
-        fold::{Folded, Group, Item, VisitRecord, World, ask, deadline, fold},
+        fold::{Folded, Group, Item, VisitRecord, World, ask, deadline, fold, silence_behind},
         passes::Counted,
         person::Stay,
     },
@@ -60,7 +61,8 @@ fn a_block_counts_its_presence_towards_the_plan_without_the_gap() {
     let folded = little.fold(&story, minutes(3 * 1440));
     assert_eq!(folded.visits.len(), 3);
     // The last two days may still change.
-    assert_eq!(folded.people[&ADA].counted, Counted { days: 1, seconds: 7 * 3600 });
+    let counted = folded.people[&ADA].counted.days().last().map(|(_, total)| *total);
+    assert_eq!(counted, Some(Counted { days: 1, seconds: 7 * 3600 }));
 }
 
 /// Coworkers with a plan that has these limits, and a day pass that counts.
@@ -80,11 +82,9 @@ fn plan(limits: &Value) -> Value {
 
 /// Somebody who has come for a long time, but not in the last weeks.
 fn long_known() -> PersonState {
-    PersonState {
-        counted: Counted { days: 100, seconds: 100 * 8 * 3600 },
-        counted_day: NaiveDate::from_ymd_opt(2025, 11, 20),
-        ..PersonState::default()
-    }
+    let mut person = PersonState::default();
+    person.counted.add(NaiveDate::from_ymd_opt(2025, 11, 20).expect("a date"), 800 * 3600);
+    person
 }
 
 #[test]
@@ -94,7 +94,6 @@ fn what_was_before_the_window_does_not_count_towards_a_plan() {
     story.door(ADA, ONE, Direction::In, at("09:00"));
     let folded = little.fold_from(&[(ADA, long_known())], &story, at("09:30"));
     assert_eq!(folded.decisions[0].outcome, Outcome::Opened);
-    assert_eq!(folded.people[&ADA].marks.len(), 1);
 }
 
 #[test]
@@ -333,7 +332,11 @@ fn an_answer_says_what_would_be_done_and_what_was_charged() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases * 2,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/folding.txt"))),
+        ..ProptestConfig::default()
+    })]
 
     /// A fold up to some point, and another from the people that it gave, make the same records as one over everything.
     #[test]
@@ -369,8 +372,10 @@ proptest! {
             let quiet_until = rest.iter().map(Item::heard_at).min().unwrap_or(now).min(now);
             let before = fold(little.world(now, quiet_until), Little::group(&[]), first);
             let late = rest.iter().any(|item| item.is_late(&before.people[&item.subject]));
-            if !late || at == 0 {
-                let group = Group { people: before.people.clone(), ..Group::default() };
+            let silence = silence_behind(before.people.values(), &little.world(end, end));
+            if !late && silence.is_none() || at == 0 {
+                // What the first fold counted is what a database would have.
+                let group = Group { people: before.people.clone(), totals: before.counted.clone(), ..Group::default() };
                 let after = fold(little.world(end, end), group, rest);
                 break (before, after);
             }

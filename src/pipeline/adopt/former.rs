@@ -16,7 +16,7 @@ use crate::{
         calendar::Calendar,
         decision::{DecisionCode, Note, Outcome, Reason},
         life::CloseBy,
-        passes::{Counted, Used, payg::Charged},
+        passes::{Counted, PlanTally, Used, payg::Charged},
         person::{ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
     },
     fact::{
@@ -450,8 +450,7 @@ impl<'a> Former<'a> {
 #[derive(Debug, Default)]
 struct Totals {
     used: Vec<(Uuid, Used)>,
-    counted: Counted,
-    counted_day: Option<NaiveDate>,
+    counted: PlanTally,
     counted_days: BTreeMap<NaiveDate, Counted>,
     charged: Vec<ChargedDay>,
     let_in: BTreeMap<BusinessId, WallTime>,
@@ -503,10 +502,7 @@ impl<'a> Told<'a> {
             state.used.push((pass, used));
         }
         if visit.counts() {
-            state.counted.days += u32::from(state.counted_day != Some(date));
-            state.counted.seconds += spent.present(visit.from);
-            state.counted_day = state.counted_day.max(Some(date));
-            state.counted_days.insert(date, state.counted);
+            state.counted_days.extend(state.counted.add(date, spent.present(visit.from)));
         }
         if let Some(charge) = self.charges.get(&visit.unique_id) {
             let (business, day) = (visit.business, charge.pass_day);
@@ -564,9 +560,7 @@ impl<'a> Told<'a> {
             let_in: let_in.into_iter().collect(),
             refused: self.refused_at(day),
             used: self.state.used.clone(),
-            counted: self.state.counted,
-            counted_day: self.state.counted_day,
-            marks: Vec::new(),
+            counted: self.state.counted.clone(),
             charged: self.state.charged.clone(),
             came: came.into_iter().collect(),
         }

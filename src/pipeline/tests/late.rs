@@ -47,6 +47,9 @@ contract!(
     who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
     a_refusal_that_has_another_reason_now_is_told_with_that,
     a_device_that_changes_hands_leaves_each_owner_their_own_line,
+    a_limit_of_the_month_counts_what_was_before_it_took_the_place_of_one_of_the_week,
+    a_first_limit_counts_what_was_before_it,
+    a_limit_of_the_week_counts_what_was_before_it_took_the_place_of_one_of_the_month,
     later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
     a_repetition_is_known_after_a_restart_and_a_redelivery,
 );
@@ -292,6 +295,56 @@ async fn a_device_that_changes_hands_leaves_each_owner_their_own_line(fresh: Fre
     }
     hub.late_exit(1).await;
     assert_eq!(hub.visits().await, ["09:00-09:01 None"]);
+}
+
+async fn a_limit_of_the_month_counts_what_was_before_it_took_the_place_of_one_of_the_week(fresh: Fresh) {
+    limits_change(&fresh, &json!({"HoursWeekLimit": 50}), &json!({"CheckinMonthLimit": 5})).await;
+}
+
+async fn a_first_limit_counts_what_was_before_it(fresh: Fresh) {
+    limits_change(&fresh, &json!({}), &json!({"CheckinMonthLimit": 5})).await;
+}
+
+async fn a_limit_of_the_week_counts_what_was_before_it_took_the_place_of_one_of_the_month(fresh: Fresh) {
+    limits_change(&fresh, &json!({"CheckinMonthLimit": 10}), &json!({"HoursWeekLimit": 2})).await;
+}
+
+/// Three hours in the first week, two in the second, when the plan changes: then a tap is one too many.
+async fn limits_change(fresh: &Fresh, first: &Value, second: &Value) {
+    let with = |limits: &Value| {
+        let mut tariff = limits.clone();
+        (tariff["Id"], tariff["Name"]) = (json!(5), json!("Part time"));
+        let mut entities = day_pass();
+        entities.push((EntityKind::Tariff, tariff));
+        for (kind, entity) in &mut entities {
+            match kind {
+                EntityKind::TimePass => entity["CountsTowardsPlanLimits"] = json!(true),
+                EntityKind::Coworker => entity["TariffId"] = json!(5),
+                EntityKind::CoworkerTimePass => entity["RemainingUses"] = json!(99),
+                _ => {}
+            }
+        }
+        entities
+    };
+    let mut hub = Hub::on(fresh, with(first));
+    for day in 0..9 {
+        if matches!(day, 0..3 | 7..9) {
+            hub.act(&Act::Tap("700")).await;
+            hub.hours(1).await;
+            hub.act(&Act::Out("700")).await;
+            hub.hours(23).await;
+        } else {
+            hub.hours(24).await;
+        }
+    }
+    assert_eq!((hub.visits().await.len(), hub.failed().await.len()), (5, 0));
+    hub.import(with(second)).await;
+    hub.act(&Act::Tap("700")).await;
+    let refused = |failed: &[String]| failed.len() == 1 && failed.iter().all(|text| text.starts_with("plan_limit_"));
+    assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
+    // The same when everything since Wednesday of the first week is folded again.
+    hub.late_exit(3 * 24 * 60).await;
+    assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
 }
 
 async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more(fresh: Fresh) {
