@@ -24,6 +24,9 @@ pub struct PassDay {
     pub start: WallTime,
     /// The cut-off that ends it.
     pub end: WallTime,
+    /// The date that it is called by: that of its middle on the business's wall clock, so that the day of a business in
+    /// another time zone has the date that it has there.
+    pub date: NaiveDate,
 }
 
 impl PassDay {
@@ -43,17 +46,12 @@ impl Calendar {
     pub fn pass_day(&self, at: WallTime) -> PassDay {
         let date = self.local(at).date();
         let today = self.cut_off_on(date);
-        if at < today {
-            PassDay { start: self.cut_off_on(day_before(date)), end: today }
+        let (start, end) = if at < today {
+            (self.cut_off_on(day_before(date)), today)
         } else {
-            PassDay { start: today, end: self.cut_off_on(day_after(date)) }
-        }
-    }
-
-    /// The date that a pass day is called by: that of its middle, so that the day of a business in another time zone
-    /// has the date that it has there.
-    pub fn date_of(&self, day: WallTime) -> NaiveDate {
-        self.local(day.plus(Duration::from_hours(12))).date()
+            (today, self.cut_off_on(day_after(date)))
+        };
+        PassDay { start, end, date: self.local(start.plus(Duration::from_hours(12))).date() }
     }
 
     /// The instant of the cut-off on a date.
@@ -106,6 +104,10 @@ mod tests {
         WallTime::from(text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time in the test"))
     }
 
+    fn date(text: &str) -> NaiveDate {
+        text.parse().expect("a date in the test")
+    }
+
     fn calendar(zone: Tz, hour: u32, minute: u32) -> Calendar {
         Calendar { zone, cut_off: NaiveTime::from_hms_opt(hour, minute, 0).expect("a time of day") }
     }
@@ -113,7 +115,8 @@ mod tests {
     #[test]
     fn an_ordinary_day_runs_from_cut_off_to_cut_off() {
         let london = calendar(Tz::Europe__London, 3, 0);
-        let day = PassDay { start: at("2026-01-10T03:00:00Z"), end: at("2026-01-11T03:00:00Z") };
+        let day =
+            PassDay { start: at("2026-01-10T03:00:00Z"), end: at("2026-01-11T03:00:00Z"), date: date("2026-01-10") };
         for inside in ["2026-01-10T03:00:00Z", "2026-01-10T12:00:00Z", "2026-01-11T02:59:59Z"] {
             assert_eq!(london.pass_day(at(inside)), day, "{inside}");
         }
@@ -123,14 +126,16 @@ mod tests {
     fn the_day_on_which_clocks_go_forward_has_23_hours() {
         let london = calendar(Tz::Europe__London, 0, 0);
         let day = london.pass_day(at("2026-03-29T12:00:00Z"));
-        assert_eq!(day, PassDay { start: at("2026-03-29T00:00:00Z"), end: at("2026-03-29T23:00:00Z") });
+        let (start, end) = (at("2026-03-29T00:00:00Z"), at("2026-03-29T23:00:00Z"));
+        assert_eq!(day, PassDay { start, end, date: date("2026-03-29") });
     }
 
     #[test]
     fn the_day_on_which_clocks_go_back_has_25_hours() {
         let london = calendar(Tz::Europe__London, 0, 0);
         let day = london.pass_day(at("2026-10-25T12:00:00Z"));
-        assert_eq!(day, PassDay { start: at("2026-10-24T23:00:00Z"), end: at("2026-10-26T00:00:00Z") });
+        let (start, end) = (at("2026-10-24T23:00:00Z"), at("2026-10-26T00:00:00Z"));
+        assert_eq!(day, PassDay { start, end, date: date("2026-10-25") });
     }
 
     #[test]

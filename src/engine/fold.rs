@@ -599,7 +599,7 @@ impl<'w> Folding<'w> {
 
     /// Counts a visit that nothing can change any more.
     fn settle(&mut self, coworker: CoworkerId, person: &mut PersonState, visit: Visit, at: WallTime) {
-        let date = self.date_of(&visit);
+        let date = visit.day.date;
         if let Some(pass) = visit.held_pass() {
             let directory = self.world.directory(at);
             let usable: BTreeSet<Uuid> = directory.usable(coworker).map(|held| held.guid).collect();
@@ -612,7 +612,7 @@ impl<'w> Folding<'w> {
             let basis_at = directory.pass(coworker, pass).map(|held| held.basis_at);
             let basis_at = basis_at.or(before.map(|used| used.basis_at)).unwrap_or(WallTime::from_millis(0));
             let mut used = before.unwrap_or(Used::nothing(coworker, basis_at)).based_on(basis_at);
-            used.add(&visit.spent(coworker), date);
+            used.add(&visit.spent(coworker));
             person.used.push((pass, used));
         }
         if visit.counts() {
@@ -626,12 +626,6 @@ impl<'w> Folding<'w> {
             self.folded.charges.insert(charge.checkin, charge);
         }
         self.record(coworker, visit);
-    }
-
-    /// The date that a visit's pass day is called by.
-    fn date_of(&self, visit: &Visit) -> NaiveDate {
-        let calendar = self.world.policy(visit.business, visit.from).map(|policy| policy.calendar());
-        calendar.map_or_else(|| visit.day.start.utc().date_naive(), |calendar| calendar.date_of(visit.day.start))
     }
 
     fn charge(&self, coworker: CoworkerId, visit: &Visit, before: &[ChargedDay]) -> Option<ChargeRecord> {
@@ -751,7 +745,7 @@ pub fn window_starts(
         return BTreeSet::new();
     };
     let calendar = policy.calendar();
-    let today = calendar.date_of(calendar.pass_day(at).start);
+    let today = calendar.pass_day(at).date;
     passes::window_starts(directory, &policy.site.passes, &calendar, known, today)
 }
 

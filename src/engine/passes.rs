@@ -266,7 +266,8 @@ impl Used {
     }
 
     /// Adds a visit that will not change any more.
-    pub fn add(&mut self, visit: &Spent, date: NaiveDate) {
+    pub fn add(&mut self, visit: &Spent) {
+        let date = visit.day.date;
         if self.last_day != Some(date) && visit.from >= self.basis_at {
             self.days += 1;
         }
@@ -301,18 +302,24 @@ impl PlanTally {
     /// cut-offs by up to 24. The totals of such days may still change; earlier ones are final.
     const STILL_CHANGING: TimeDelta = TimeDelta::days(3);
 
-    /// The totals that may still change, and the last before them, earliest first.
+    /// The last total that is final, and those that may still change, earliest first.
     pub fn days(&self) -> &[(NaiveDate, Counted)] {
         &self.0
     }
 
     /// Adds a visit; hands back the totals that it changes.
     pub fn add(&mut self, date: NaiveDate, seconds: u64) -> Vec<(NaiveDate, Counted)> {
+        if self.0.is_empty() {
+            // A later visit may be counted for an earlier day, before which there was nothing.
+            let nothing_before = date.checked_sub_signed(Self::STILL_CHANGING).unwrap_or(date);
+            self.0.push((nothing_before, Counted::default()));
+        }
         let date = self.0.first().map_or(date, |(first, _)| date.max(*first));
         let at = self.0.partition_point(|(known, _)| *known < date);
         let new = self.0.get(at).is_none_or(|(known, _)| *known != date);
         if new {
-            let before = at.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Counted::default(), |(_, total)| *total);
+            let before =
+                at.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Counted::default(), |(_, total)| *total);
             self.0.insert(at, (date, before));
         }
         for (_, total) in self.0.iter_mut().skip(at) {
@@ -333,11 +340,11 @@ impl PlanTally {
 pub struct PlanUsed(pub BTreeMap<NaiveDate, Counted>);
 
 impl PlanUsed {
-    /// From the first day of a window on.
-    fn from(&self, first: NaiveDate) -> Counted {
-        let last = |days: &mut dyn DoubleEndedIterator<Item = &Counted>| days.next_back().copied().unwrap_or_default();
-        let (total, before) = (last(&mut self.0.values()), last(&mut self.0.range(..first).map(|(_, total)| total)));
-        Counted { days: total.days - before.days, seconds: total.seconds - before.seconds }
+    /// From the first day of a window to the day before its end.
+    fn within(&self, first: NaiveDate, end: NaiveDate) -> Counted {
+        let before = |day: NaiveDate| self.0.range(..day).next_back().map(|(_, total)| *total).unwrap_or_default();
+        let (to, from) = (before(end), before(first));
+        Counted { days: to.days - from.days, seconds: to.seconds - from.seconds }
     }
 }
 

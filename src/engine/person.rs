@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -330,14 +329,13 @@ impl PersonState {
         coworker: CoworkerId,
         asked: impl Fn(&Uuid) -> bool,
         basis_of: impl Fn(Uuid) -> Option<WallTime>,
-        date_of: impl Fn(&Visit) -> NaiveDate,
     ) -> BTreeMap<Uuid, Used> {
         let mut all: BTreeMap<Uuid, Used> = self.used.iter().filter(|(pass, _)| asked(pass)).copied().collect();
         for visit in &self.visits {
             let Some(pass) = visit.held_pass().filter(&asked) else { continue };
             let used = all.entry(pass).or_insert(Used::nothing(coworker, WallTime::from_millis(0)));
             *used = used.based_on(basis_of(pass).unwrap_or(used.basis_at));
-            used.add(&visit.spent(coworker), date_of(visit));
+            used.add(&visit.spent(coworker));
             if visit.is_open() {
                 used.open = Some(visit.from);
             }

@@ -5,10 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use super::{
-    calendar_of,
-    intake::{HeardDevice, Intake},
-};
+use super::intake::{HeardDevice, Intake};
 use crate::{
     clock::WallTime,
     directory::Directory,
@@ -304,7 +301,7 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
     decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
     change_records(&folded, &before, past.as_ref(), writes);
     change_people(&folded, &before, &now, past.as_ref(), &world, writes);
-    share_usage(&folded, shares, &world, writes);
+    share_usage(&folded, &now, shares, &world, writes);
     decided.people = folded.people;
     decided
 }
@@ -491,15 +488,27 @@ fn change_people(
 
 /// What people used of passes that others may use too stands where the others read it. Who has left a team has used its
 /// passes all the same.
-fn share_usage(folded: &Folded, shares: bool, world: &World<'_>, writes: &mut Writes) {
+fn share_usage(
+    folded: &Folded,
+    now: &BTreeMap<Subject, Standing>,
+    shares: bool,
+    world: &World<'_>,
+    writes: &mut Writes,
+) {
     for (subject, person) in &folded.people {
         let Some(coworker) = subject.as_coworker() else { continue };
         let directory = world.directories.latest();
         let is_own = |pass: &Uuid| directory.own_passes(coworker).any(|held| held.guid == *pass);
         let folded_by = world.directories.at(person.folded.at);
         let basis_of = |pass| folded_by.pass(coworker, pass).map(|held| held.basis_at);
-        let date_of = |visit: &Visit| calendar_of(world.policies, visit.business, visit.from).date_of(visit.day.start);
-        let uses = person.uses(coworker, |pass| shares || !is_own(pass), basis_of, date_of);
+        let others_read = |pass: &Uuid| shares || !is_own(pass);
+        let mut uses = person.uses(coworker, others_read, basis_of);
+        // What they turn out not to have used is free again.
+        if let Some(before) = now.get(subject) {
+            for (pass, used) in before.person.uses(coworker, others_read, basis_of) {
+                uses.entry(pass).or_insert(Used::nothing(coworker, used.basis_at));
+            }
+        }
         writes.pass_usage.extend(uses.into_iter().map(|(pass, used)| (pass, *subject, used)));
     }
 }

@@ -11,4 +11,5 @@ mod many;
 mod model;
 mod order;
 mod passes;
+mod played;
 mod scenario;

@@ -63,7 +63,7 @@ pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Missed> {
                 }
             }
             Err(reason) => {
-                good_at_a_door |= reason == Reason::PassNoNetwork && in_use_since(case, pass).is_none();
+                good_at_a_door |= reason == Reason::PassNoNetwork && !is_in_use(case, pass);
                 if nearest.is_none_or(|known| nearer(case, (pass, reason), known).is_gt()) {
                     nearest = Some((pass, reason));
                 }
@@ -173,7 +173,7 @@ fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reaso
         return Err(Reason::PassUsedUp);
     }
     let until = case.fits_now(&pass.kind)?;
-    if pass.kind.minutes.is_some() && in_use_since(case, pass).is_some() {
+    if is_in_use(case, pass) {
         return Err(Reason::PassInUse);
     }
     let used_up = pass.kind.minutes.map(|_| (case.ask.from.plus(Duration::from_secs(left)), PassEnd::MinutesUsedUp));
@@ -199,10 +199,9 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 
 /// Has this person begun this pass day with it?
 fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
-    let (id, today) = (case.ask.coworker.id, case.calendar.date_of(case.day.start));
+    let (id, today) = (case.ask.coworker.id, case.day.date);
     let before = used(case, pass).any(|used| used.coworker == id && used.last_day == Some(today));
-    let now =
-        || visits(case, pass).any(|visit| visit.coworker == id && case.calendar.date_of(visit.day.start) == today);
+    let now = || visits(case, pass).any(|visit| visit.coworker == id && visit.day.date == today);
     let imported = || {
         pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
             Moment::Date(date) => date == today,
@@ -230,7 +229,7 @@ fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
     for visit in visits(case, pass) {
-        let date = case.calendar.date_of(visit.day.start);
+        let date = visit.day.date;
         let known = used(case, pass).any(|used| used.coworker == visit.coworker && used.last_day == Some(date));
         if !known {
             let first = now.entry((visit.coworker, date)).or_insert(visit.from);
@@ -249,6 +248,11 @@ fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
     let over = visits(case, pass).filter(|visit| visit.to.is_some_and(counts));
     let now: u64 = over.map(|visit| visit.present(case.ask.at)).sum();
     (u64::from(pass.left) * 60).saturating_sub(before + now)
+}
+
+/// Is it a time pass with which somebody is in? A day pass serves several at once.
+fn is_in_use(case: &Case<'_>, pass: &HeldPass) -> bool {
+    pass.kind.minutes.is_some() && in_use_since(case, pass).is_some()
 }
 
 /// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the

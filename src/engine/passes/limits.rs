@@ -31,12 +31,12 @@ pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>,
     let coworker = case.ask.coworker;
     let tariff = coworker.tariff_id.and_then(|tariff| case.directory.tariff(tariff));
     let Some(tariff) = tariff.filter(|tariff| tariff.has_limits()) else { return Ok(None) };
-    let today = case.calendar.date_of(case.day.start);
+    let today = case.day.date;
     let windows = Windows::around(today, tariff.cycle, anchor(coworker, case.calendar), policy.week_starts_on);
     let mut rest = None;
     for limit in PlanLimit::ALL {
         let Some((allowed, (first, end))) = windows.of(limit, tariff) else { continue };
-        let (counted, began_today) = counted(case, first, today);
+        let (counted, began_today) = counted(case, (first, end), today);
         let left = if limit.is_hours() {
             let left = (u64::from(allowed) * 3600).saturating_sub(counted.seconds);
             rest = Some(rest.map_or(left, |rest: u64| rest.min(left)));
@@ -65,17 +65,16 @@ pub fn window_starts(
     PlanLimit::ALL.into_iter().filter_map(|limit| windows.of(limit, tariff)).map(|(_, (first, _))| first).collect()
 }
 
-/// What counts from the first day of a window on, and whether today is in it.
-fn counted(case: &Case<'_>, first: NaiveDate, today: NaiveDate) -> (Counted, bool) {
+/// What counts in a window, and whether today is in it. A pass day of another business may already be in the next one.
+fn counted(case: &Case<'_>, (first, end): Window, today: NaiveDate) -> (Counted, bool) {
     let (id, at) = (case.ask.coworker.id, case.ask.at);
     let nothing = PlanUsed::default();
     let known = case.usage.plans.get(&id).unwrap_or(&nothing);
-    let mut counted = known.from(first);
+    let mut counted = known.within(first, end);
     let mut began: BTreeSet<NaiveDate> = known.0.keys().copied().collect();
     for visit in case.also.iter().filter(|visit| visit.coworker == id && visit.counts) {
-        let date = case.calendar.date_of(visit.day.start);
-        if date >= first {
-            counted.days += u32::from(began.insert(date));
+        if (first..end).contains(&visit.day.date) {
+            counted.days += u32::from(began.insert(visit.day.date));
             counted.seconds += visit.present(at);
         }
     }

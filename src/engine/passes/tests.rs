@@ -401,7 +401,11 @@ fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
     for (day, expected) in
         [("2026-01-14T03:00:00Z", true), ("2026-01-13T19:00:00Z", true), ("2026-01-13T03:00:00Z", false)]
     {
-        let pass_day = PassDay { start: at(day), end: at(day).plus(Duration::from_hours(24)) };
+        let pass_day = PassDay {
+            start: at(day),
+            end: at(day).plus(Duration::from_hours(24)),
+            date: at(day).plus(Duration::from_hours(12)).utc().date_naive(),
+        };
         let from = at(day).plus(Duration::from_hours(4));
         let to = Some(from.plus(Duration::from_mins(1)));
         let spent = Spent { day: pass_day, ..site.visit(1, Some(site.guid(1)), from, to) };
@@ -501,9 +505,8 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
             Spent { counts: true, ..site.visit(1, None, from, Some(to)) }
         })
         .collect();
-    let date = |visit: &Spent| site.calendar.date_of(visit.day.start);
     let mut tally = PlanTally::default();
-    let totals = visits.iter().flat_map(|visit| tally.add(date(visit), visit.present(visit.from)));
+    let totals = visits.iter().flat_map(|visit| tally.add(visit.day.date, visit.present(visit.from)));
     let plan = PlanUsed(totals.collect());
     let usage = Usage { plans: BTreeMap::from([(CoworkerId(1), plan)]), ..Usage::default() };
     let said = |found: Result<PassUse, Refused>| match found {
@@ -682,7 +685,7 @@ fn totals_of_a_pass_count_each_day_once_and_what_came_after_the_import() {
         ("2026-01-14T09:00:00Z", "2026-01-14T10:00:00Z", 2, 21_600),
     ] {
         let spent = site.visit(1, guid, at(from), Some(at(to)));
-        used.add(&spent, site.calendar.date_of(spent.day.start));
+        used.add(&spent);
         assert_eq!((used.days, used.seconds), (days, seconds), "{from}");
     }
     assert_eq!(used.based_on(said), used);
@@ -724,6 +727,17 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         };
         assert_eq!(said, expected, "{kinds:?}");
     }
+    // A day pass with which somebody else is in is good at a door, too.
+    let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
+    let site = Site::of(json!({
+        "TimePasses": [kind(1, "6", Some(60), &contacts), by_day],
+        "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1, 2], "ShareTimePasses": true}],
+        "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 2, "TimePassId": 9, "RemainingUses": 5}],
+    }));
+    let bob = site.spent(2, site.guid(1), "09:00", None);
+    let refused = site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[bob]).expect_err("refused");
+    assert_eq!(refused.reason, Reason::PassNoNetwork);
+
     let site = Site::of(json!({"TimePasses": [kind(1, "6", Some(60), &contacts)]}));
     let off = PassPolicy { pay_as_you_go: None, ..PassPolicy::default() };
     let ask = site.question(1, CheckinSource::DoorAccess, NOW);
@@ -892,6 +906,31 @@ proptest! {
     }
 }
 
+proptest! {
+    /// Visits are counted in any order that two businesses, whose pass days have other dates, may bring.
+    #[test]
+    fn running_totals_are_those_of_the_days(visits in prop::collection::vec((0u64..9, -1i64..=1, 0u64..9000), 1..40)) {
+        let mut tally = PlanTally::default();
+        let (mut stored, mut days): (BTreeMap<NaiveDate, Counted>, BTreeMap<NaiveDate, u64>) = Default::default();
+        let mut date = NaiveDate::from_ymd_opt(2026, 1, 10).expect("a date");
+        for (gap, apart, seconds) in visits {
+            date = date + chrono::Days::new(gap);
+            let of = date + chrono::TimeDelta::days(apart);
+            stored.extend(tally.add(of, seconds));
+            *days.entry(of).or_default() += seconds;
+            prop_assert!(tally.days().len() <= 8);
+            for before in days.keys() {
+                let counted = PlanUsed(stored.clone()).within(NaiveDate::MIN, *before);
+                let expected = Counted {
+                    days: u32::try_from(days.range(..before).count()).expect("few"),
+                    seconds: days.range(..before).map(|(_, seconds)| seconds).sum(),
+                };
+                prop_assert_eq!(counted, expected, "before {}", before);
+            }
+        }
+    }
+}
+
 /// A site in London whose people are Ada (1) and Bob (2), unless it says otherwise.
 struct Site {
     directory: Directory,
@@ -946,7 +985,7 @@ impl Site {
     /// What one visit used of a pass, counted against what an import said then.
     fn used(&self, pass: Uuid, spent: &Spent, basis_at: WallTime) -> Usage {
         let mut used = Used::nothing(spent.coworker, basis_at);
-        used.add(spent, self.calendar.date_of(spent.day.start));
+        used.add(spent);
         Usage { passes: BTreeMap::from([(pass, vec![used])]), ..Usage::default() }
     }
 

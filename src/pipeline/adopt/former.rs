@@ -438,11 +438,7 @@ impl<'a> Former<'a> {
         let shares = self.directory.who_share_passes_with(coworker).len() > 1;
         let asked = |pass: &Uuid| self.passes.get(pass).is_some_and(|(holder, _)| shares || *holder != coworker);
         let basis_of = |pass| self.passes.get(&pass).map(|(_, basis_at)| *basis_at);
-        person.uses(coworker, asked, basis_of, |visit| self.date_of(visit)).into_iter().collect()
-    }
-
-    fn date_of(&self, visit: &Visit) -> NaiveDate {
-        self.calendar(visit.business, visit.from).date_of(visit.day.start)
+        person.uses(coworker, asked, basis_of).into_iter().collect()
     }
 }
 
@@ -492,13 +488,13 @@ impl<'a> Told<'a> {
 
     fn count(&mut self, visit: &Visit) {
         let (former, state) = (self.former, &mut self.state);
-        let date = former.date_of(visit);
+        let date = visit.day.date;
         let spent = visit.spent(self.coworker);
         if let Some((pass, (_, basis_at))) = visit.held_pass().and_then(|pass| Some((pass, former.passes.get(&pass)?)))
         {
             let known = state.used.iter().position(|(known, _)| *known == pass).map(|at| state.used.remove(at).1);
             let mut used = known.unwrap_or(Used::nothing(self.coworker, *basis_at));
-            used.add(&spent, date);
+            used.add(&spent);
             state.used.push((pass, used));
         }
         if visit.counts() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     model::{ChargeRow, Coverage, Fact, FailureRow, PassRow, Records, Scenario, VisitRow, records},
-    scenario::{Dice, Told, coverage, device, directories, policies, scenario, told},
+    scenario::{Dice, Told, asked, coverage, directories, number_of, policies, scenario, told},
 };
 use crate::{
     clock::WallTime,
@@ -23,6 +23,9 @@ const CASES: u64 = 2000;
 
 /// Those that are told of a failing run.
 const SHOWN: u64 = 3;
+
+/// How often a failing scenario is tried with one thing less.
+const TRIES: usize = 5000;
 
 /// What the engine makes of a scenario, all at once.
 fn folded(scenario: &Scenario) -> Records {
@@ -46,7 +49,7 @@ fn folded(scenario: &Scenario) -> Records {
 
 fn rows(folded: &Folded, _directory: &Directory) -> Records {
     let millis = |at: WallTime| at.millis();
-    let mac = |mac: &MacAddr| u64::from(*mac == device(i64::from(mac.octets()[4]), 1));
+    let mac = |mac: &MacAddr| u64::from(mac.octets()[5]);
     let mut visits: Vec<VisitRow> = folded
         .visits
         .values()
@@ -61,11 +64,10 @@ fn rows(folded: &Folded, _directory: &Directory) -> Records {
                 last_activity: millis(visit.last_activity),
                 macs: visit.macs.iter().map(mac).collect(),
                 by_network: visit.source == CheckinSource::NetworkActivity,
-                pass: visit.pass.as_ref().map(|pass| PassRow {
-                    // The identity of a pass without one of its own holds its number.
-                    held: pass.guid.map(|guid| i64::from(guid.as_bytes()[15])),
-                    kind: pass.time_pass.0,
-                }),
+                pass: visit
+                    .pass
+                    .as_ref()
+                    .map(|pass| PassRow { held: pass.guid.map(number_of), kind: pass.time_pass.0 }),
             }
         })
         .collect();
@@ -98,10 +100,21 @@ fn rows(folded: &Folded, _directory: &Directory) -> Records {
     Records { visits, failures, charges }
 }
 
-/// The same scenario with as little in it as still differs.
-fn smallest(mut scenario: Scenario, differs: impl Fn(&Scenario) -> bool) -> Scenario {
-    while let Some(smaller) = smaller_ones(&scenario).into_iter().find(&differs) {
-        scenario = smaller;
+/// The same scenario with as little in it as still differs, or as little as is found in so many tries.
+pub(super) fn smallest(
+    mut scenario: Scenario,
+    mut tries: usize,
+    mut differs: impl FnMut(&Scenario) -> bool,
+) -> Scenario {
+    // One thing after the other is left out, where that makes no difference to the difference.
+    let mut at = 0;
+    while let Some(smaller) = smaller_ones(&scenario).into_iter().nth(at).filter(|_| tries > 0) {
+        tries -= 1;
+        if differs(&smaller) {
+            scenario = smaller;
+        } else {
+            at += 1;
+        }
     }
     scenario
 }
@@ -166,7 +179,7 @@ fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
 }
 
 /// What a scenario says, for people.
-fn told_of(scenario: &Scenario) -> String {
+pub(super) fn told_of(scenario: &Scenario) -> String {
     let clock = |at: i64| WallTime::from_millis(at).to_rfc3339_seconds();
     let mut lines: Vec<String> = Vec::new();
     for business in &scenario.businesses {
@@ -187,7 +200,7 @@ fn told_of(scenario: &Scenario) -> String {
     lines.join("\n")
 }
 
-fn told_of_records(records: &Records) -> String {
+pub(super) fn told_of_records(records: &Records) -> String {
     let visits = records.visits.iter().map(|each| format!("  {each:?}"));
     let failures = records.failures.iter().map(|each| format!("  {each:?}"));
     let charges = records.charges.iter().map(|each| format!("  {each:?}"));
@@ -197,17 +210,20 @@ fn told_of_records(records: &Records) -> String {
 #[test]
 fn the_engine_makes_the_records_of_the_model() {
     let mut wrong = 0;
-    for seed in 0..CASES {
+    let seeds = asked(CASES);
+    let many = seeds.end - seeds.start;
+    for seed in seeds {
         let scenario = scenario(&mut Dice(seed * 7919 + 1));
         let differs = |scenario: &Scenario| folded(scenario) != records(scenario);
         if differs(&scenario) {
             wrong += 1;
+            eprintln!("seed {seed} differs");
             if wrong <= SHOWN {
-                let small = smallest(scenario, differs);
+                let small = smallest(scenario, TRIES, differs);
                 let (engine, model) = (told_of_records(&folded(&small)), told_of_records(&records(&small)));
                 eprintln!("seed {seed}\n{}\nengine\n{engine}\nmodel\n{model}", told_of(&small));
             }
         }
     }
-    assert_eq!(wrong, 0, "of {CASES} scenarios");
+    assert_eq!(wrong, 0, "of {many} scenarios");
 }

@@ -64,14 +64,24 @@ impl Gateway {
 
     /// On a database that is there.
     pub(in crate::pipeline) fn on(store: Store, now: Now, directory: Directory, doors: Vec<Door>, site: Site) -> Self {
+        let (business, history) = (site.business, PolicyHistory::only(SitePolicy { site, doors }));
+        Self::of(store, now, business, history, DirectoryHistory::only(Arc::new(directory)))
+    }
+
+    pub(in crate::pipeline) fn of(
+        store: Store,
+        now: Now,
+        business: BusinessId,
+        policies: PolicyHistory,
+        directories: DirectoryHistory,
+    ) -> Self {
         let clock = Clock::manual(now);
         let health = Health::new(clock.clone());
         let hearing = Hearing::new(Duration::from_hours(1));
         let ear = hearing.ear();
         ear.hears(clock.now().boot);
-        let business = site.business;
-        let (reloads, policies) = watch::channel(Arc::new(PolicyHistory::only(SitePolicy { site, doors })));
-        let (imports, directories) = watch::channel(Arc::new(DirectoryHistory::only(Arc::new(directory))));
+        let (reloads, policies) = watch::channel(Arc::new(policies));
+        let (imports, directories) = watch::channel(Arc::new(directories));
         let mut pipeline = Pipeline::new(Context {
             clock: clock.clone(),
             store,
@@ -114,6 +124,16 @@ impl Gateway {
         self.clock.advance(Duration::from_millis(1));
         let from = self.pipeline.now().wall;
         self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
+    }
+
+    /// A version that comes into force at an instant.
+    pub(in crate::pipeline) fn put_directory(&self, from: WallTime, directory: &Arc<Directory>) {
+        self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::clone(directory)));
+    }
+
+    /// Settings that come into force at an instant.
+    pub(in crate::pipeline) fn put_policy(&self, from: WallTime, policy: &SitePolicy) {
+        self.ends.0.send_modify(|history| Arc::make_mut(history).add(from, policy.clone()));
     }
 
     pub(in crate::pipeline) fn change_policy(&self, change: impl FnOnce(&mut SitePolicy)) {

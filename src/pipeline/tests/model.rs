@@ -223,6 +223,7 @@ pub(super) struct Coverage {
 
 #[derive(Clone, Debug)]
 pub(super) struct Scenario {
+    pub start: i64,
     pub businesses: Vec<Business>,
     pub directories: Vec<Directory>,
     pub facts: Vec<Fact>,

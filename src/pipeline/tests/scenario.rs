@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chrono::{NaiveDate, NaiveTime, Weekday};
+use chrono::{Datelike, NaiveDate, NaiveTime, Weekday};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::model::{
     self, Action, Business, Coverage, Directory, Fact, FactKind, Held, Kind, NetworkOpens, PassesAsked, PayAsYouGo,
-    Person, Scenario, Settings, Slot, Tariff,
+    Person, Records, Scenario, Settings, Slot, Tariff,
 };
 use crate::{
     clock::WallTime,
@@ -26,11 +27,14 @@ use crate::{
 
 pub(super) const MINUTE: i64 = 60_000;
 
-/// Monday, 2 March 2026, 00:00 UTC.
-pub(super) const START: i64 = 1_772_409_600_000;
+/// When scenarios begin, 00:00 UTC: a Monday, and the Saturdays before London's clocks go forward and back.
+const STARTS: [i64; 3] = [1_772_409_600_000, 1_774_656_000_000, 1_792_800_000_000];
 
 /// Minutes that the facts of a scenario lie in.
 pub(super) const SPAN: u64 = 3 * 1440;
+
+/// Numbers apart of the people of two scenarios on one database, and of their businesses and passes.
+pub(super) const PEOPLE: i64 = 10;
 
 /// Numbers that look random, and are the same for the same seed.
 #[derive(Clone, Debug)]
@@ -42,7 +46,7 @@ impl Dice {
         (self.0 >> 33) % bound
     }
 
-    fn one_in(&mut self, many: u64) -> bool {
+    pub(super) fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 
@@ -54,38 +58,48 @@ impl Dice {
         u32::try_from(self.below(bound)).expect("small")
     }
 
-    fn minutes(&mut self, bound: u64) -> i64 {
+    pub(super) fn minutes(&mut self, bound: u64) -> i64 {
         self.below(bound).cast_signed() * MINUTE
     }
 }
 
+/// The seeds of a run; `CHECKIND_SCENARIOS=FROM-TO` asks for others.
+#[expect(clippy::disallowed_methods, reason = "a hunt by hand says where to look")]
+pub(super) fn asked(otherwise: u64) -> std::ops::Range<u64> {
+    let asked = std::env::var("CHECKIND_SCENARIOS").ok();
+    let range = asked.as_deref().and_then(|text| text.split_once('-'));
+    range.and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?)).unwrap_or(0..otherwise)
+}
+
 /// Two hubs, three people, passes that are shared or not, imports and changes of settings in the middle.
 pub(super) fn scenario(dice: &mut Dice) -> Scenario {
-    let businesses = (1..=2).map(|id| Business { id, settings: all_settings(dice) }).collect();
+    let start = dice.of(STARTS);
+    let businesses = (1..=2).map(|id| Business { id, settings: all_settings(dice, start) }).collect();
     let versions = dice.below(3);
     // A plan does not change under those who are in.
     let limits = (dice.one_in(3).then_some(2), dice.one_in(3).then_some(6));
     let members = [dice.one_in(2), dice.one_in(2), dice.one_in(2)];
     let reset = dice.one_in(2);
-    let directories = (0..=versions).map(|version| directory(dice, version, (limits, members, reset))).collect();
+    let directories =
+        (0..=versions).map(|version| directory(dice, (start, version), (limits, members, reset))).collect();
     let many = 10 + dice.below(30);
-    let facts = (0..many).map(|tie| fact(dice, tie)).collect();
+    let facts = (0..many).map(|tie| fact(dice, start, tie)).collect();
     let stretches = (1..=2).flat_map(|business| (0..4).map(move |stretch| (business, stretch)));
     let coverage = stretches.map(|(business, stretch)| {
-        let from = START + stretch * 1000 * MINUTE;
+        let from = start + stretch * 1000 * MINUTE;
         model::Coverage { business, from, to: from + dice.minutes(1100) }
     });
     let coverage: Vec<Coverage> = coverage.collect();
-    Scenario { businesses, directories, facts, coverage, now: START + SPAN.cast_signed() * MINUTE }
+    Scenario { start, businesses, directories, facts, coverage, now: start + SPAN.cast_signed() * MINUTE }
 }
 
 /// Days and hours of a week.
 type Limits = (Option<u32>, Option<u32>);
 
-fn all_settings(dice: &mut Dice) -> Vec<Settings> {
+fn all_settings(dice: &mut Dice, start: i64) -> Vec<Settings> {
     let versions = dice.below(2);
     let settings = |version| Settings {
-        from: if version == 0 { 0 } else { START + dice.minutes(SPAN) + 55_000 },
+        from: if version == 0 { 0 } else { start + dice.minutes(SPAN) + 55_000 },
         zone: chrono_tz::Europe::London,
         cut_off: NaiveTime::from_hms_opt(dice.of([0, 3, 18]), 0, 0).expect("a time of day"),
         idle_limit: dice.of([15, 45]) * MINUTE,
@@ -106,20 +120,21 @@ fn all_settings(dice: &mut Dice) -> Vec<Settings> {
     (0..=versions).map(settings).collect()
 }
 
-fn directory(dice: &mut Dice, version: u64, fixed: (Limits, [bool; 3], bool)) -> Directory {
+fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: (Limits, [bool; 3], bool)) -> Directory {
     let ((days, hours), members, reset) = fixed;
     // Between two facts: no two things happen at once.
-    let from = if version == 0 { 0 } else { START + dice.minutes(SPAN) + 50_000 };
+    let from = if version == 0 { 0 } else { start + dice.minutes(SPAN) + 50_000 };
     let slots = |dice: &mut Dice| -> Vec<Slot> {
         if !dice.one_in(3) {
             return Vec::new();
         }
+        let first = date_of(start).weekday();
         let slot = |weekday| Slot {
             weekday,
             from_minute: u16::try_from(480 + dice.below(120)).expect("a minute"),
             to_minute: u16::try_from(900 + dice.below(700)).expect("a minute"),
         };
-        [Weekday::Mon, Weekday::Tue, Weekday::Wed].map(slot).to_vec()
+        [first, first.succ(), first.succ().succ()].map(slot).to_vec()
     };
     let kind = |id: i64| Kind {
         id,
@@ -144,7 +159,7 @@ fn directory(dice: &mut Dice, version: u64, fixed: (Limits, [bool; 3], bool)) ->
         kind: 1 + id % 4,
         left: if dice.one_in(2) { 1 + dice.small(3) } else { dice.small(400) },
         basis_at: if reset { from } else { 0 },
-        expires: dice.one_in(4).then(|| NaiveDate::from_ymd_opt(2026, 3, 2).expect("a date")),
+        expires: dice.one_in(4).then(|| date_of(start)),
         price: None,
         granted: dice.one_in(2),
     };
@@ -181,8 +196,12 @@ fn directory(dice: &mut Dice, version: u64, fixed: (Limits, [bool; 3], bool)) ->
     }
 }
 
-fn fact(dice: &mut Dice, tie: u64) -> Fact {
-    let at = START + dice.minutes(SPAN) + tie.cast_signed() * 1000;
+fn date_of(start: i64) -> NaiveDate {
+    WallTime::from_millis(start).utc().date_naive()
+}
+
+fn fact(dice: &mut Dice, start: i64, tie: u64) -> Fact {
+    let at = start + dice.minutes(SPAN) + tie.cast_signed() * 1000;
     let person = 1 + dice.below(3).cast_signed();
     let kind = if dice.one_in(2) {
         let action = dice.of([Action::CheckIn, Action::CheckOut, Action::Toggle, Action::Activity]);
@@ -205,10 +224,64 @@ const fn door_name(action: Action) -> &'static str {
     }
 }
 
+impl Scenario {
+    /// The same of other people, businesses and passes.
+    pub(super) fn renumbered(mut self, by: i64) -> Self {
+        for business in &mut self.businesses {
+            business.id += by;
+        }
+        for directory in &mut self.directories {
+            let places = |places: &mut Vec<i64>| places.iter_mut().for_each(|place| *place += by);
+            for person in &mut directory.people {
+                person.id += by;
+                places(&mut person.businesses);
+            }
+            directory.kinds.iter_mut().for_each(|kind| places(&mut kind.businesses));
+            for held in &mut directory.held {
+                held.id += by;
+                held.holder += by;
+            }
+            directory.sharing.iter_mut().for_each(places);
+        }
+        for fact in &mut self.facts {
+            fact.business += by;
+            match &mut fact.kind {
+                FactKind::Door { person, .. } | FactKind::Presence { person, .. } => *person += by,
+            }
+        }
+        self.coverage.iter_mut().for_each(|known| known.business += by);
+        self
+    }
+}
+
+impl Records {
+    /// The same of other people, businesses and passes.
+    pub(super) fn renumbered(mut self, by: i64) -> Self {
+        for visit in &mut self.visits {
+            (visit.person, visit.business) = (visit.person + by, visit.business + by);
+            if let Some(held) = visit.pass.as_mut().and_then(|pass| pass.held.as_mut()) {
+                *held += by;
+            }
+        }
+        for failure in &mut self.failures {
+            (failure.person, failure.business) = (failure.person + by, failure.business + by);
+        }
+        for charge in &mut self.charges {
+            (charge.person, charge.business) = (charge.person + by, charge.business + by);
+        }
+        self
+    }
+}
+
+/// The number of a held pass: the identity of one without its own holds it.
+pub(super) fn number_of(pass: Uuid) -> i64 {
+    pass.as_bytes()[8..].iter().skip(1).fold(0, |number, byte| number << 8 | i64::from(*byte))
+}
+
 /// A person's device.
 pub(super) fn device(person: i64, mac: u64) -> MacAddr {
-    let byte = |number: u64| u8::try_from(number).expect("small");
-    MacAddr::new([0x3c, 0, 0, 0, byte(person.unsigned_abs()), byte(mac)])
+    let [.., a, b, c] = person.to_be_bytes();
+    MacAddr::new([0x3c, 0, a, b, c, u8::try_from(mac).expect("small")])
 }
 
 /// The same site for the engine.
@@ -264,19 +337,23 @@ fn policy(business: i64, of: &Settings) -> SitePolicy {
     SitePolicy { site, doors }
 }
 
-/// The directory's versions for the engine.
-pub(super) fn directories(scenario: &Scenario) -> DirectoryHistory {
-    let mut versions: Vec<(i64, Arc<crate::directory::Directory>)> = Vec::new();
+/// The directory's versions for the engine, earliest first.
+pub(super) fn versions(scenario: &Scenario) -> Vec<(WallTime, Arc<crate::directory::Directory>)> {
     let mut sorted: Vec<&Directory> = scenario.directories.iter().collect();
     sorted.sort_by_key(|directory| directory.from);
-    for (number, directory) in (1..).zip(sorted) {
-        versions.push((directory.from, Arc::new(built(number, directory))));
-    }
-    let mut versions = versions.into_iter();
+    let version = |(number, directory): (i64, &Directory)| {
+        (WallTime::from_millis(directory.from), Arc::new(built(number, directory)))
+    };
+    (1..).zip(sorted).map(version).collect()
+}
+
+/// All of them.
+pub(super) fn directories(scenario: &Scenario) -> DirectoryHistory {
+    let mut versions = versions(scenario).into_iter();
     let (_, first) = versions.next().expect("there is a directory");
     let mut history = DirectoryHistory::only(first);
     for (from, version) in versions {
-        history.add(WallTime::from_millis(from), version);
+        history.add(from, version);
     }
     history
 }
@@ -293,7 +370,8 @@ fn built(number: i64, of: &Directory) -> crate::directory::Directory {
 pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
     let mut all = Vec::new();
     let mut add = |kind, document| all.push((kind, document, 0));
-    for id in 1..=2 {
+    let places = of.people.first().map_or(0, |person| person.id - 1);
+    for id in [places + 1, places + 2] {
         add(EntityKind::Business, json!({"Id": id, "Name": format!("Hub {id}")}));
     }
     for tariff in &of.tariffs {
@@ -304,7 +382,7 @@ pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
             }),
         );
     }
-    for (team, members) in (1..).zip(&of.sharing) {
+    for (team, members) in (places + 1..).zip(&of.sharing) {
         let team = json!({"Id": team, "Name": format!("Team {team}"), "TeamMembers": members, "ShareTimePasses": true});
         add(EntityKind::Team, team);
     }
