@@ -593,12 +593,17 @@ impl Pipeline {
         let (policy, latest) = (self.policy(), Arc::clone(directories.latest()));
         let part = work.part;
         let subjects: BTreeSet<Subject> = part.subjects().union(work.people).copied().collect();
-        let groups = decide::groups(&subjects, &latest, &policy.site.passes);
+        let first = part.first().unwrap_or(now.wall);
+        let directories = self.at_hand(&directories, first).await?;
+        // What is late is folded from the beginning of its day; whose last facts were of yesterday may be looked at today.
+        let yesterday = now.wall.minus(Duration::from_hours(24));
+        let versions = directories.since(LogDay::of(first).start().min(yesterday));
+        let groups = decide::groups(&subjects, &versions, &policy.site.passes);
         let stored: Vec<_> = part.doors.iter().map(|fact| Fact::Door(fact.clone()).stored()).collect();
 
         let mut transaction = self.with.store.batch().await?;
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
-        transaction.lock_passes(&latest, &policy.site.passes, coworkers).await?;
+        transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
         let keys: Vec<_> = stored.iter().collect();
         let mut loaded = transaction.load(&subjects, &keys).await?;
         if self.with.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
@@ -630,7 +635,6 @@ impl Pipeline {
         }
 
         // Of those who share passes, who is in, or did something after what is new, is folded with them.
-        let first = doors.iter().map(|fact| fact.at).chain(part.heard.iter().map(|heard| heard.point.first_at)).min();
         let sharing: BTreeSet<Subject> = groups
             .iter()
             .filter(|group| group.len() > 1)
@@ -638,14 +642,14 @@ impl Pipeline {
             .copied()
             .filter(|known| !subjects.contains(known))
             .collect();
-        let active = transaction.active(&sharing, first.unwrap_or(now.wall)).await?;
+        let active = transaction.active(&sharing, first).await?;
         add(&mut loaded, &mut transaction, &active).await?;
         let mut cases: Vec<Case> = groups
             .iter()
             .map(|group| {
                 let members: BTreeSet<Subject> =
                     group.iter().copied().filter(|known| subjects.contains(known) || active.contains(known)).collect();
-                let mut case = Case::of(group, &latest);
+                let mut case = Case::of(group, &versions);
                 self.fill(&mut case, &members, &loaded);
                 case
             })
@@ -803,15 +807,24 @@ impl Pipeline {
             coverage.extend(known);
         }
         let since = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
+        Ok((coverage, self.at_hand(directories, since).await?))
+    }
+
+    /// With the versions in force since an instant that only the database has.
+    async fn at_hand(
+        &self,
+        directories: &Arc<DirectoryHistory>,
+        since: WallTime,
+    ) -> Result<Arc<DirectoryHistory>, StoreError> {
         let missing = directories.missing(since);
         if missing.is_empty() {
-            return Ok((coverage, Arc::clone(directories)));
+            return Ok(Arc::clone(directories));
         }
         let mut whole = DirectoryHistory::clone(directories);
         for version in missing {
             whole.fill_in(version, Arc::new(self.with.store.load_directory_of(version).await?));
         }
-        Ok((coverage, Arc::new(whole)))
+        Ok(Arc::new(whole))
     }
 
     /// After a commit: who is in, the next deadline.

@@ -194,9 +194,13 @@ async fn load_once(
     let first = date.checked_sub_days(Days::new(days.into())).unwrap_or(date).and_time(NaiveTime::MIN);
     let from = calendar.instant(first).max(now.minus(HISTORY));
 
-    let groups = decide::groups(&who.subjects, &latest, &site.passes);
+    for version in directories.missing(from) {
+        directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
+    }
+    let versions = directories.since(from);
+    let groups = decide::groups(&who.subjects, &versions, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
-    let mut cases: Vec<Case> = groups.iter().map(|group| Case::of(group, &latest)).collect();
+    let mut cases: Vec<Case> = groups.iter().map(|group| Case::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
     let (loaded, users) = store.standings(&everybody, &passes).await?;
     if loaded.directory != latest.version {

@@ -83,6 +83,12 @@ impl DirectoryHistory {
         self.0.last().and_then(|version| version.directory.as_ref()).expect("the last version is at hand")
     }
 
+    /// The versions in force since an instant that are at hand, the last among them.
+    pub fn since(&self, since: WallTime) -> Vec<&Directory> {
+        let first = self.0.partition_point(|version| version.from <= since).saturating_sub(1);
+        self.0.iter().skip(first).filter_map(|version| version.directory.as_deref()).collect()
+    }
+
     /// The versions in force since an instant that only the database has.
     pub fn missing(&self, since: WallTime) -> Vec<i64> {
         let first = self.0.partition_point(|version| version.from <= since).saturating_sub(1);

@@ -183,7 +183,8 @@ impl SiteAdmission<'_> {
         let (usage, also) = (self.usage)(&without);
         let (business, by) = (self.site.business, open.source);
         let ask = Ask { coworker, business, by, at: now, from: open.since, continued: None };
-        let found = passes::lasting(self.directory, &self.site.passes, &self.calendar, &ask, &usage, &also, pass);
+        let found =
+            passes::lasting(self.directory, &self.site.passes, &self.calendar, &ask, &usage, &also, (pass, open.day));
         let ends = found.map_or(Some((now, PassEnd::Expires)), |found| found.ends);
         let ends = ends.map(|(at, why)| (at.max(now), why));
         (ends != pass.ends).then(|| PassUse { ends, ..pass.clone() })

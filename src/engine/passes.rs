@@ -248,6 +248,9 @@ pub struct Used {
     pub days: u32,
     /// The last pass day with it, since then or before.
     pub last_day: Option<NaiveDate>,
+    /// Which of the eight dates before that were pass days with it, the last first: a visit at a business with another cut-off
+    /// may be counted for an earlier date than one before it.
+    pub days_before: u8,
     /// Whole seconds of the visits that ended since.
     pub seconds: u64,
     /// Since when a visit with it is open, where that is known only from here.
@@ -257,7 +260,7 @@ pub struct Used {
 impl Used {
     /// Nothing yet.
     pub const fn nothing(coworker: CoworkerId, basis_at: WallTime) -> Self {
-        Self { coworker, basis_at, days: 0, last_day: None, seconds: 0, open: None }
+        Self { coworker, basis_at, days: 0, last_day: None, days_before: 0, seconds: 0, open: None }
     }
 
     /// What of it counts against what an import said at `basis_at`: nothing, if it said so afterwards.
@@ -265,13 +268,32 @@ impl Used {
         if self.basis_at == basis_at { (self.days, self.seconds) } else { (0, 0) }
     }
 
+    /// Was it used on this date, as far back as that can still be asked?
+    pub fn on(&self, date: NaiveDate) -> bool {
+        let ago = self.last_day.map(|last| (last - date).num_days());
+        ago == Some(0) || ago.and_then(bit_of).is_some_and(|bit| self.days_before & bit != 0)
+    }
+
+    fn note(&mut self, date: NaiveDate) {
+        let ahead = self.last_day.map(|last| (date - last).num_days());
+        match ahead {
+            None => self.last_day = Some(date),
+            Some(days @ 1..) => {
+                let moved = u32::try_from(days).ok().and_then(|days| self.days_before.checked_shl(days)).unwrap_or(0);
+                self.days_before = moved | bit_of(days).unwrap_or(0);
+                self.last_day = Some(date);
+            }
+            Some(days) => self.days_before |= bit_of(-days).unwrap_or(0),
+        }
+    }
+
     /// Adds a visit that will not change any more.
     pub fn add(&mut self, visit: &Spent) {
         let date = visit.day.date;
-        if self.last_day != Some(date) && visit.from >= self.basis_at {
+        if !self.on(date) && visit.from >= self.basis_at {
             self.days += 1;
         }
-        self.last_day = self.last_day.max(Some(date));
+        self.note(date);
         if visit.to.is_some_and(|to| to >= self.basis_at) {
             self.seconds += visit.present(visit.from);
         }
@@ -282,6 +304,11 @@ impl Used {
     pub fn based_on(self, basis_at: WallTime) -> Self {
         if self.basis_at == basis_at { self } else { Self { basis_at, days: 0, seconds: 0, ..self } }
     }
+}
+
+/// The bit of a date that lies so many days before the last.
+fn bit_of(days: i64) -> Option<u8> {
+    u32::try_from(days - 1).ok().and_then(|place| 1u8.checked_shl(place))
 }
 
 /// Days and whole seconds that count towards a plan.
@@ -399,12 +426,12 @@ pub fn lasting(
     ask: &Ask<'_>,
     usage: &Usage,
     also: &[Spent],
-    pass: &PassUse,
+    (pass, day): (&PassUse, PassDay),
 ) -> Result<PassUse, Refused> {
     if !policy.asks(directory) {
         return Ok(PassUse { ends: None, ..pass.clone() });
     }
-    let case = Case { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
+    let case = Case { directory, calendar, ask, day, usage, also };
     let rest = limits::check(&case, policy)?;
     let gone = || Refused { reason: Reason::NoValidPass, detail: None };
     let mut found = match (pass.guid, &policy.pay_as_you_go) {

@@ -25,15 +25,22 @@ use crate::{
 /// People who are folded together because they may use the same passes; mostly one person.
 pub(crate) type People = BTreeSet<Subject>;
 
-/// Everybody who may use a pass that these people may use too, and so on.
-pub(crate) fn groups(subjects: &People, directory: &Directory, policy: &PassPolicy) -> Vec<People> {
+/// Everybody who may use a pass that these people may use too, and so on, by any of these versions of the directory: what
+/// is late is judged by an earlier one.
+pub(crate) fn groups(subjects: &People, versions: &[&Directory], policy: &PassPolicy) -> Vec<People> {
+    let versions: Vec<&Directory> = versions.iter().copied().filter(|version| policy.asks(version)).collect();
     let mut left = subjects.clone();
     let mut groups = Vec::new();
-    let asks = policy.asks(directory);
     while let Some(first) = left.pop_first() {
         let mut group = People::from([first]);
-        if let Some(coworker) = first.as_coworker().filter(|_| asks) {
-            group.extend(directory.who_share_passes_with(coworker).into_iter().map(Subject::coworker));
+        let mut asked = vec![BTreeSet::new(); versions.len()];
+        let mut members: Vec<CoworkerId> = first.as_coworker().into_iter().collect();
+        while let Some(member) = members.pop() {
+            for (version, asked) in versions.iter().zip(&mut asked).filter(|(_, asked)| !asked.contains(&member)) {
+                let sharing = version.who_share_passes_with(member);
+                members.extend(sharing.iter().copied().filter(|other| group.insert(Subject::coworker(*other))));
+                asked.extend(sharing);
+            }
         }
         left.retain(|subject| !group.contains(subject));
         groups.push(group);
@@ -158,10 +165,10 @@ pub(crate) struct Past {
 
 impl Case {
     /// Nothing yet, of people who are folded together.
-    pub(crate) fn of(group: &BTreeSet<Subject>, directory: &Directory) -> Self {
+    pub(crate) fn of(group: &BTreeSet<Subject>, versions: &[&Directory]) -> Self {
         let people = group.iter().filter_map(|subject| subject.as_coworker());
-        let passes = people.flat_map(|coworker| directory.own_passes(coworker)).map(|held| held.guid).collect();
-        Self { shares: group.len() > 1, passes, ..Self::default() }
+        let held = people.flat_map(|coworker| versions.iter().flat_map(move |version| version.own_passes(coworker)));
+        Self { shares: group.len() > 1, passes: held.map(|held| held.guid).collect(), ..Self::default() }
     }
 }
 

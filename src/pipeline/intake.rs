@@ -113,6 +113,12 @@ impl Intake {
         self.doors.len() + self.heard.len() + self.strange.len() + self.rejected.len()
     }
 
+    /// When the first thing happened that is decided.
+    pub(super) fn first(&self) -> Option<WallTime> {
+        let doors = self.doors.iter().map(|fact| fact.at);
+        doors.chain(self.heard.iter().map(|heard| heard.point.first_at)).min()
+    }
+
     /// In parts of at most so many facts and people. What is said of one person stays in the order in which it came.
     pub(super) fn split(mut self, facts: usize, people: usize) -> Vec<Self> {
         let mut parts = Vec::new();

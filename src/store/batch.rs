@@ -390,11 +390,12 @@ const DROP_FAILED: Statement =
     statement!(rows(unique_id uuid) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
 const PUT_PASS_USAGE: Statement = statement!(
-    rows(pass uuid, subject bigint, basis_at bigint, days bigint, last_day bigint, seconds bigint, open_from bigint)
-    "INSERT INTO pass_usage (pass, subject, basis_at, days, last_day, seconds, open_from)
-     SELECT pass, subject, basis_at, days, last_day, seconds, open_from FROM r WHERE true
+    rows(pass uuid, subject bigint, basis_at bigint, days bigint, last_day bigint, days_before bigint, seconds bigint,
+        open_from bigint)
+    "INSERT INTO pass_usage (pass, subject, basis_at, days, last_day, days_before, seconds, open_from)
+     SELECT pass, subject, basis_at, days, last_day, days_before, seconds, open_from FROM r WHERE true
      ON CONFLICT (pass, subject) DO UPDATE SET basis_at = excluded.basis_at, days = excluded.days,
-       last_day = excluded.last_day, seconds = excluded.seconds, open_from = excluded.open_from"
+       last_day = excluded.last_day, days_before = excluded.days_before, seconds = excluded.seconds, open_from = excluded.open_from"
 );
 
 /// Written like [`since`], for the same reason.
@@ -922,6 +923,7 @@ impl Batch {
             basis_at: i64,
             days: u32,
             last_day: Option<i64>,
+            days_before: u8,
             seconds: u64,
             open_from: Option<i64>,
         }
@@ -943,6 +945,7 @@ impl Batch {
             basis_at: used.basis_at.millis(),
             days: used.days,
             last_day: used.last_day.map(day_number),
+            days_before: used.days_before,
             seconds: used.seconds,
             open_from: used.open.map(WallTime::millis),
         };
@@ -1045,6 +1048,7 @@ fn pass_user(row: &Row) -> Result<(Uuid, Subject, Used), StoreError> {
         basis_at: WallTime::from_millis(row.int("basis_at")?),
         days: u32::try_from(row.int("days")?).unwrap_or(u32::MAX),
         last_day: row.opt_int("last_day")?.and_then(date_of),
+        days_before: u8::try_from(row.int("days_before")?).unwrap_or(0),
         seconds: row.int("seconds")?.unsigned_abs(),
         open: row.opt_int("open_from")?.map(WallTime::from_millis),
     };

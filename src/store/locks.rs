@@ -26,7 +26,7 @@ impl Batch {
     /// SQLite has one writer anyway. Ask before anything else is read.
     pub(crate) async fn lock_passes(
         &mut self,
-        directory: &Directory,
+        versions: &[&Directory],
         policy: &PassPolicy,
         coworkers: impl IntoIterator<Item = CoworkerId>,
     ) -> Result<(), StoreError> {
@@ -35,14 +35,17 @@ impl Batch {
             kind: &'static str,
             id: i64,
         }
-        if matches!(self.transaction, Transaction::Sqlite { .. }) || !policy.asks(directory) {
+        if matches!(self.transaction, Transaction::Sqlite { .. })
+            || !versions.iter().any(|version| policy.asks(version))
+        {
             return Ok(());
         }
         let mut keys = BTreeSet::new();
         for coworker in coworkers {
             keys.insert(KeyRow { kind: EntityKind::Coworker.word(), id: coworker.0 });
             let pass = EntityKind::CoworkerTimePass.word();
-            keys.extend(directory.usable(coworker).map(|held| KeyRow { kind: pass, id: held.id.0 }));
+            let usable = versions.iter().flat_map(|version| version.usable(coworker));
+            keys.extend(usable.map(|held| KeyRow { kind: pass, id: held.id.0 }));
         }
         if keys.is_empty() {
             return Ok(());

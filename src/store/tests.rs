@@ -736,6 +736,7 @@ async fn what_is_used_of_a_pass_is_read_by_all_who_may_use_it(fresh: Fresh) {
         basis_at: at(7),
         days,
         last_day: Some(date(days)),
+        days_before: 5,
         seconds: 3_000_000_000,
         open: (subject == 2).then_some(at(9000)),
         ..Used::nothing(CoworkerId(subject), at(7))
@@ -1371,11 +1372,11 @@ async fn two_gateways_that_spend_one_pass_wait_for_each_other(fresh: Fresh) {
     let directory = fresh.imports(PASSES, 0).await;
     let policy = PassPolicy::default();
     let mut first = fresh.store.batch().await.expect("begins");
-    first.lock_passes(&directory, &policy, [CoworkerId(1)]).await.expect("locked");
+    first.lock_passes(&[&directory], &policy, [CoworkerId(1)]).await.expect("locked");
     let second = async {
         let mut second = fresh.store.batch().await.expect("begins");
         // Bob may use Ada's pass, because they share a team.
-        second.lock_passes(&directory, &policy, [CoworkerId(2)]).await.expect("locked");
+        second.lock_passes(&[&directory], &policy, [CoworkerId(2)]).await.expect("locked");
         second.commit().await.expect("committed");
     };
     tokio::pin!(second);

@@ -200,7 +200,7 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 /// Has this person begun this pass day with it?
 fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.day.date);
-    let before = used(case, pass).any(|used| used.coworker == id && used.last_day == Some(today));
+    let before = used(case, pass).any(|used| used.coworker == id && used.on(today));
     let now = || visits(case, pass).any(|visit| visit.coworker == id && visit.day.date == today);
     let imported = || {
         pass.used().filter(|_| pass.holder == id).is_some_and(|used| match used {
@@ -230,7 +230,7 @@ fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
     for visit in visits(case, pass) {
         let date = visit.day.date;
-        let known = used(case, pass).any(|used| used.coworker == visit.coworker && used.last_day == Some(date));
+        let known = used(case, pass).any(|used| used.coworker == visit.coworker && used.on(date));
         if !known {
             let first = now.entry((visit.coworker, date)).or_insert(visit.from);
             *first = visit.from.min(*first);

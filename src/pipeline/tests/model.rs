@@ -13,7 +13,7 @@
 //!      visit's end or last lingering evidence, opens nothing (and no failure): only what is strong opens.
 //!  C7  Silence looks only at the next evidence in fold order. If that does not reach back far enough, the visit is
 //!      closed at the instant the silence gets too long (others may have its time pass from then on).
-//!  C8  Idle limit: that of the settings in force at the evidence's `at`, or at the instant when silence is judged.
+//!  C8  Idle limit: that of the settings in force at the last activity; for a bridge that at the evidence's `at`.
 //!  C9  A read that the controller refused, and a repetition, are no activity and do not bridge.
 //!  C10 Weak presences bridge nothing, open nothing and do not extend lingering. Exit and activity taps bridge (ToTime
 //!      becomes the end of the pass) and do nothing else.
@@ -591,27 +591,16 @@ impl World {
         v.tracked() && self.covered(v.business, v.last_activity, until) > limit
     }
 
-    /// The first instant at which a silence since the last activity is too long, by the settings of that instant.
+    /// The first instant at which a silence since the last activity is too long.
     fn silence_at(&self, v: &Visit) -> Option<i64> {
-        let stretches = self.coverage.get(&v.business)?;
-        let settings = &self.businesses[&v.business];
-        for (n, s) in settings.iter().enumerate() {
-            let mut wanted = s.idle_limit + 1;
-            let mut reached = None;
-            for (from, to) in stretches {
-                let from = v.last_activity.max(*from);
-                if *to > from {
-                    if *to - from >= wanted {
-                        reached = Some(from + wanted);
-                        break;
-                    }
-                    wanted -= *to - from;
+        let mut wanted = self.settings(v.business, v.last_activity).idle_limit + 1;
+        for (from, to) in self.coverage.get(&v.business)? {
+            let from = v.last_activity.max(*from);
+            if *to > from {
+                if *to - from >= wanted {
+                    return Some(from + wanted);
                 }
-            }
-            let begins = if n == 0 { i64::MIN } else { s.from };
-            let ends = settings.get(n + 1).map_or(i64::MAX, |next| next.from);
-            if let Some(at) = reached.map(|t| t.max(begins)).filter(|t| *t < ends) {
-                return Some(at);
+                wanted -= *to - from;
             }
         }
         None
@@ -637,7 +626,7 @@ impl World {
                 }
                 FactKind::Door { .. } | FactKind::Presence { .. } => continue,
             };
-            return !self.silent(v, begins, self.settings(v.business, fact.at).idle_limit);
+            return !self.silent(v, begins, self.settings(v.business, v.last_activity).idle_limit);
         }
         false
     }
@@ -1066,13 +1055,13 @@ impl World {
         if self.directory(seen.at).person(seen.person).is_none() {
             return;
         }
-        let limit = self.settings(seen.business, seen.at).idle_limit;
         if let Some(i) = state.latest_at(seen.person, seen.business).filter(|i| Some(*i) == state.latest(seen.person)) {
             if seen.strong_at.is_none() && !self.weak_refreshes(&state.visits[i], seen.at) {
                 return;
             }
             if state.visits[i].to.is_none() {
-                if !self.silent(&state.visits[i], seen.first_at, limit) {
+                let v = &state.visits[i];
+                if !self.silent(v, seen.first_at, self.settings(v.business, v.last_activity).idle_limit) {
                     return self.refresh(state, i, seen);
                 }
                 let last = state.visits[i].last_activity;

@@ -57,6 +57,8 @@ CREATE TABLE pass_usage (
     basis_at BIGINT NOT NULL,
     days BIGINT NOT NULL,
     last_day BIGINT,
+    -- A bit for each of the eight dates before that.
+    days_before BIGINT NOT NULL,
     seconds BIGINT NOT NULL,
     open_from BIGINT,
     PRIMARY KEY (pass, subject)

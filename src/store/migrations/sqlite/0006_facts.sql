@@ -57,6 +57,8 @@ CREATE TABLE pass_usage (
     basis_at INTEGER NOT NULL,
     days INTEGER NOT NULL,
     last_day INTEGER,
+    -- A bit for each of the eight dates before that.
+    days_before INTEGER NOT NULL,
     seconds INTEGER NOT NULL,
     open_from INTEGER,
     PRIMARY KEY (pass, subject)
