@@ -312,7 +312,8 @@ impl PlanTally {
         let at = self.0.partition_point(|(known, _)| *known < date);
         let new = self.0.get(at).is_none_or(|(known, _)| *known != date);
         if new {
-            let before = at.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Counted::default(), |(_, total)| *total);
+            let before =
+                at.checked_sub(1).and_then(|last| self.0.get(last)).map_or(Counted::default(), |(_, total)| *total);
             self.0.insert(at, (date, before));
         }
         for (_, total) in self.0.iter_mut().skip(at) {
