@@ -40,7 +40,7 @@ const ROWS_AHEAD: usize = 1024;
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
 
-/// A statement that takes longer is named in the log: a hundred times the longest that an ordinary batch needs.
+/// A statement that takes longer is named in the log. All statements of a batch of a thousand taps take a fifth of it.
 pub(crate) const SLOW: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to come, in either database, before the work counts as failed.
