@@ -609,8 +609,7 @@ impl Pipeline {
         if self.with.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
             return Ok(None);
         }
-        let mut done = Done::default();
-        let mut writes = Writes::default();
+        let (mut done, mut writes) = (Done::default(), Writes::default());
         let (new, twice) = decide::new_facts(part, &loaded.known);
         done.outcomes.extend((0..twice).map(|_| (Outcome::Duplicate, None)));
         let mut doors = Vec::with_capacity(new.len());
@@ -679,7 +678,7 @@ impl Pipeline {
         let passes = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
         decide::know_usage(&mut cases, transaction.pass_users(&passes).await?);
 
-        let (coverage, directories) = self.surroundings(&cases, &directories, now).await?;
+        let (coverage, directories) = self.surroundings(&cases, &directories, now, &mut transaction).await?;
         let world = World { directories: &directories, coverage: &coverage, ..world };
         let totals = decide::totals_to_read(&world, &cases);
         let totals = transaction.totals(&totals).await?;
@@ -694,7 +693,7 @@ impl Pipeline {
             writes.coverage =
                 self.coverage.to_write(&self.with.hearing, now).map(|(id, covered)| (id, self.with.business, covered));
         }
-        let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
+        let calendar = |business: BusinessId, at: WallTime| calendar_of(policies, business, at);
         transaction.write(&writes, &calendar, now.wall).await?;
         transaction.commit().await?;
         Ok(Some(done))
@@ -796,11 +795,12 @@ impl Pipeline {
         cases: &[Case],
         directories: &Arc<DirectoryHistory>,
         now: Now,
+        transaction: &mut Batch,
     ) -> Result<(BTreeMap<BusinessId, Coverage>, Arc<DirectoryHistory>), StoreError> {
         let business = self.with.business;
         let mut coverage = BTreeMap::from([(business, self.coverage.coverage(&self.with.hearing, now))]);
         if self.with.store.is_shared() && cases.iter().any(|case| case.is_about_others(business)) {
-            let others = self.with.store.coverage(business, true, now.wall.minus(HISTORY)).await?;
+            let others = transaction.coverage(business, true, now.wall.minus(HISTORY)).await?;
             let known = others.into_iter().map(|(other, stretches)| {
                 (other, Coverage::new(stretches.iter().map(|covered| (covered.from, covered.to))))
             });
@@ -822,7 +822,7 @@ impl Pipeline {
         }
         let mut whole = DirectoryHistory::clone(directories);
         for version in missing {
-            whole.fill_in(version, Arc::new(self.with.store.load_directory_of(version).await?));
+            whole.fill_in(version, Arc::new(transaction.load_directory_of(version).await?));
         }
         Ok(Arc::new(whole))
     }

@@ -12,6 +12,7 @@ mod adopt;
 mod checkins;
 mod directory;
 mod leases;
+mod postgres;
 mod retention;
 mod safety;
 mod spool;
@@ -50,6 +51,14 @@ impl Store {
             Database::Postgres { url, password } => sql::Sql::open_postgres(url, password.as_ref()).await?,
         };
         Ok(Self { sql, fence: None })
+    }
+
+    /// The same database for the pipeline: what others ask does not keep it waiting. Once for each process.
+    ///
+    /// # Errors
+    /// When the connections have been closed.
+    pub async fn deciding(&self) -> Result<Self, StoreError> {
+        Ok(Self { sql: self.sql.deciding().await?, fence: self.fence })
     }
 
     /// Does the database answer, and would it let us write?

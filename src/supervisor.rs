@@ -419,11 +419,11 @@ impl Supervisor {
                     return Ok(());
                 }
                 let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
-                self.start_site(ground, &leased, basis, alive)?;
+                self.start_site(ground, &leased, basis, alive).await?;
             }
             (Some(own), None) => {
                 let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
-                self.start_site(ground, store, basis, alive)?;
+                self.start_site(ground, store, basis, alive).await?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
@@ -579,7 +579,7 @@ impl Supervisor {
         Ok(())
     }
 
-    fn start_site(
+    async fn start_site(
         &mut self,
         ground: Groundwork,
         store: &Store,
@@ -602,7 +602,7 @@ impl Supervisor {
         let deliveries = self.deliveries_of_pipeline();
         let pipeline = Pipeline::new(pipeline::Context {
             clock: self.clock.clone(),
-            store: store.clone(),
+            store: store.deciding().await?,
             business,
             policies,
             directories,

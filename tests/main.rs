@@ -18,6 +18,7 @@ mod lifecycle;
 mod import;
 mod faults;
 mod spool;
+mod connections;
 mod session;
 mod lease;
 mod network;

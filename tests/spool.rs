@@ -291,7 +291,7 @@ fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothin
     const TAPS: u32 = 100;
     const VISITOR: u32 = GATEWAYS * PEOPLE + 1;
     const VISITED: u32 = 5;
-    let server = Postgres::with_room_for(GATEWAYS * 4 + 10);
+    let server = Postgres::with_room_for(GATEWAYS * 2 + 10);
     let broker = Broker::plain();
     let homes: Vec<Home> = (1..=GATEWAYS)
         .map(|business| {

@@ -92,7 +92,7 @@ impl Pipeline {
         let mut former = Former::new(self.with.business, directories.latest(), &policies, now);
         let mut counts = Counts::default();
         adopt_lines(&mut former, &mut transaction, &mut counts).await?;
-        let coverage = portion(self.coverage_everywhere(now)).await?;
+        let coverage = portion(self.coverage_everywhere(&mut transaction, now)).await?;
         let world =
             World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now };
         adopt_people(&former, &world, &mut transaction, &mut counts).await?;
@@ -120,10 +120,14 @@ impl Pipeline {
         Ok(Some(()))
     }
 
-    async fn coverage_everywhere(&self, now: WallTime) -> Result<BTreeMap<BusinessId, Coverage>, StoreError> {
-        let (store, business, since) = (&self.with.store, self.with.business, now.minus(HISTORY));
-        let mut stretches = store.coverage(business, false, since).await?;
-        stretches.extend(store.coverage(business, true, since).await?);
+    async fn coverage_everywhere(
+        &self,
+        transaction: &mut Batch,
+        now: WallTime,
+    ) -> Result<BTreeMap<BusinessId, Coverage>, StoreError> {
+        let (business, since) = (self.with.business, now.minus(HISTORY));
+        let mut stretches = transaction.coverage(business, false, since).await?;
+        stretches.extend(transaction.coverage(business, true, since).await?);
         let coverage = |covered: Vec<crate::store::Covered>| {
             Coverage::new(covered.into_iter().map(|covered| (covered.from, covered.to)))
         };

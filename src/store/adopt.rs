@@ -20,8 +20,8 @@ use crate::{
 
 const THERE: Statement = Statement {
     sqlite: "SELECT count(*) AS there FROM sqlite_master WHERE type = 'table' AND name = 'sightings'",
-    postgres: "SELECT count(*) AS there FROM information_schema.tables
-               WHERE table_schema = current_schema() AND table_name = 'sightings'",
+    // Also where this login has no right to it.
+    postgres: "SELECT count(*) AS there FROM pg_catalog.pg_class WHERE oid = to_regclass('sightings')",
 };
 
 /// Other gateways that want to take over wait here, and imports too. SQLite has one writer anyway.

@@ -600,13 +600,7 @@ impl Store {
         others: bool,
         since: WallTime,
     ) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
-        let args = [Arg::Time(since), Arg::Int(business.0), Arg::Bool(!others)];
-        let mut found: BTreeMap<BusinessId, Vec<Covered>> = BTreeMap::new();
-        for row in self.sql.read(COVERAGE, &args).await? {
-            let covered = Covered { from: row.time("from_time")?, to: row.time("to_time")? };
-            found.entry(BusinessId(row.int("business_id")?)).or_default().push(covered);
-        }
-        Ok(found)
+        covered(&self.sql.read(COVERAGE, &coverage_args(business, others, since)).await?)
     }
 
     /// Whose deadlines at a business have come, the earliest first.
@@ -731,7 +725,30 @@ impl Store {
     }
 }
 
+fn coverage_args(business: BusinessId, others: bool, since: WallTime) -> [Arg; 3] {
+    [Arg::Time(since), Arg::Int(business.0), Arg::Bool(!others)]
+}
+
+fn covered(rows: &[Row]) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
+    let mut found: BTreeMap<BusinessId, Vec<Covered>> = BTreeMap::new();
+    for row in rows {
+        let covered = Covered { from: row.time("from_time")?, to: row.time("to_time")? };
+        found.entry(BusinessId(row.int("business_id")?)).or_default().push(covered);
+    }
+    Ok(found)
+}
+
 impl Batch {
+    /// The same as [`Store::coverage`], where a batch has begun.
+    pub(crate) async fn coverage(
+        &mut self,
+        business: BusinessId,
+        others: bool,
+        since: WallTime,
+    ) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
+        covered(&self.transaction.rows(COVERAGE, &coverage_args(business, others, since)).await?)
+    }
+
     /// What an ordinary batch needs to know of these subjects and facts.
     pub(crate) async fn load(
         &mut self,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Deserializer;
 
 use super::{
-    Store, StoreError,
+    Batch, Store, StoreError,
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
@@ -138,12 +138,12 @@ impl Store {
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
         let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
-        self.build(version, [REFERRED_TO, PEOPLE, HELD], &[]).await
+        build(&mut Asked::Store(self), version, [REFERRED_TO, PEOPLE, HELD], &[]).await
     }
 
     /// Builds the snapshot of an earlier version.
     pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
-        self.build(version, [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN], &[Arg::Int(version)]).await
+        build_of(&mut Asked::Store(self), version).await
     }
 
     /// The snapshot, and when it and earlier ones came into force.
@@ -156,26 +156,6 @@ impl Store {
     pub async fn directory_versions(&self) -> Result<Vec<(i64, WallTime)>, StoreError> {
         let version = |row: &Row| Ok((row.int("version")?, WallTime::from_millis(row.int("in_force")?)));
         self.sql.read(VERSIONS, &[]).await?.iter().map(version).collect()
-    }
-
-    async fn build(&self, version: i64, statements: [Statement; 3], args: &[Arg]) -> Result<Directory, StoreError> {
-        let head = self.sql.read(VERSION, &[]).await?;
-        let pin_key = head.first().map(|row| row.text("pin_key")).transpose()?.unwrap_or_default();
-        let mut builder = Builder::new(version, &pin_key);
-        for statement in statements {
-            let each = |row: &Row| {
-                let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);
-                match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
-                    Some(Ok(entity)) => builder.add_as_of(entity, said_on),
-                    Some(Err(_)) | None => {
-                        tracing::warn!(kind, "an entity of the directory cannot be read; import it again");
-                    }
-                }
-                Ok(())
-            };
-            self.sql.read_each(statement, args, each).await?;
-        }
-        Ok(builder.build())
     }
 
     /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that
@@ -214,6 +194,66 @@ impl Store {
         }
         transaction.commit().await
     }
+}
+
+impl Batch {
+    /// The same as [`Store::load_directory_of`], where a batch has begun.
+    pub(crate) async fn load_directory_of(&mut self, version: i64) -> Result<Directory, StoreError> {
+        build_of(&mut Asked::Batch(self), version).await
+    }
+}
+
+/// Who is asked: whoever has begun a batch asks on its connection.
+enum Asked<'a> {
+    Store(&'a Store),
+    Batch(&'a mut Batch),
+}
+
+impl Asked<'_> {
+    async fn each(
+        &mut self,
+        statement: Statement,
+        args: &[Arg],
+        mut each: impl FnMut(&Row) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        match self {
+            Self::Store(store) => store.sql.read_each(statement, args, each).await,
+            Self::Batch(batch) => batch.transaction.rows_each(statement, args, |row| each(&row)).await,
+        }
+    }
+}
+
+async fn build_of(asked: &mut Asked<'_>, version: i64) -> Result<Directory, StoreError> {
+    build(asked, version, [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN], &[Arg::Int(version)]).await
+}
+
+async fn build(
+    asked: &mut Asked<'_>,
+    version: i64,
+    statements: [Statement; 3],
+    args: &[Arg],
+) -> Result<Directory, StoreError> {
+    let mut pin_key = String::new();
+    let head = |row: &Row| {
+        pin_key = row.text("pin_key")?;
+        Ok(())
+    };
+    asked.each(VERSION, &[], head).await?;
+    let mut builder = Builder::new(version, &pin_key);
+    for statement in statements {
+        let each = |row: &Row| {
+            let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);
+            match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
+                Some(Ok(entity)) => builder.add_as_of(entity, said_on),
+                Some(Err(_)) | None => {
+                    tracing::warn!(kind, "an entity of the directory cannot be read; import it again");
+                }
+            }
+            Ok(())
+        };
+        asked.each(statement, args, each).await?;
+    }
+    Ok(builder.build())
 }
 
 fn row(document: &Document, now: WallTime) -> DocumentRow<'_> {

@@ -7,12 +7,12 @@ use std::{fmt, io, path::Path, str::FromStr, sync::Arc, time::Duration};
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use sqlx::{
     ColumnIndex, ConnectOptions, Connection, Decode, Row as _, SqlSafeStr, Type,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow},
+    postgres::PgRow,
     sqlite::{
         Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
         SqliteSynchronous,
@@ -21,6 +21,7 @@ use sqlx::{
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
+use super::postgres::{Connections, Work};
 use crate::clock::WallTime;
 
 /// How long SQLite waits for another process's lock before a statement fails, so that a copy or an import that holds
@@ -39,25 +40,11 @@ const ROWS_AHEAD: usize = 1024;
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
 
-/// Connections to PostgreSQL, per gateway, at most: one decides, one keeps the lease and the directory, two serve the API.
-/// The server's `max_connections` must allow as many for each gateway; one that it lets in no more waits like for a server
-/// that is away.
-const POSTGRES_CONNECTIONS: u32 = 4;
-
-/// How long a connection to PostgreSQL that nobody needs is kept: longer than the pause between two questions of a gateway
-/// at rest.
-const UNUSED: Duration = Duration::from_mins(1);
-
-/// How old a connection to PostgreSQL becomes. The pool takes them in turn, so that those that were needed for a moment only
-/// end by their age.
-const OLDEST: Duration = Duration::from_mins(5);
-
-/// A gateway that stops in the middle of a transaction, frozen or cut off, holds the rows of its batch for so long; then
-/// the server ends it. Below the time after which another gateway of the site takes over.
-const IDLE_IN_TRANSACTION: &str = "8s";
+/// A statement that takes longer is named in the log. All statements of a batch of a thousand taps take a fifth of it.
+pub(crate) const SLOW: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to come, in either database, before the work counts as failed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What goes wrong in a database, by what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +84,13 @@ impl From<sqlx::Error> for StoreError {
             // SQLite: damaged file, not a database.
             Some("11" | "26") => {
                 let what = "the file is damaged; restore a backup that `checkind backup` made".to_owned();
+                Self::Unusable { what, source: Some(error) }
+            }
+            Some("42501") => {
+                let what =
+                    "this login lacks a right; grant it, as the owner of the tables, what the README lists under \
+                            \"PostgreSQL\", and start again"
+                        .to_owned();
                 Self::Unusable { what, source: Some(error) }
             }
             // PostgreSQL class 42 (syntax, missing table or column, privilege), 28 (login), 3D (no such database).
@@ -306,7 +300,7 @@ fn said() {
 #[expect(clippy::large_enum_variant, reason = "one for the whole process")]
 pub(crate) enum Sql {
     Sqlite(SqliteFile),
-    Postgres(PgPool),
+    Postgres(Connections),
 }
 
 /// A SQLite file: one connection that writes, a few that read.
@@ -354,43 +348,30 @@ impl Sql {
 
     /// Connects; brings the schema up to date.
     pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        let mut options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unusable {
-                what: "database.url is no PostgreSQL URL".to_owned(),
-                source: Some(error),
-            })?
-            .application_name("checkind")
-            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
-            .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
-            .log_statements(tracing::log::LevelFilter::Off);
-        if let Some(password) = password {
-            options = options.password(password.expose_secret());
-        }
-        let pool = PgPoolOptions::new()
-            .max_connections(POSTGRES_CONNECTIONS)
-            .idle_timeout(UNUSED)
-            .max_lifetime(OLDEST)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options)
-            .await?;
-        // No advisory lock: an engine that only speaks PostgreSQL's protocol may not have them. Two gateways that
-        // migrate at once collide on the schema, and the later one finds the work done when it tries again.
-        let mut migrations = sqlx::migrate!("src/store/migrations/postgres");
-        migrations.set_locking(false);
-        migrations.run(&pool).await.map_err(migration)?;
-        Ok(Self::Postgres(pool))
+        Ok(Self::Postgres(Connections::open(url, password).await?))
     }
 
-    /// Rows of one statement outside a transaction.
+    /// The same for the one who decides: nobody else's questions keep it waiting.
+    pub(crate) async fn deciding(&self) -> Result<Self, StoreError> {
+        Ok(match self {
+            Self::Sqlite(file) => Self::Sqlite(file.clone()),
+            Self::Postgres(connections) => Self::Postgres(connections.reserving().await?),
+        })
+    }
+
+    /// Rows of one statement that writes nothing. Not while the same task has a transaction: that has [`Transaction::rows`].
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
                 Ok(query.fetch_all(&file.readers).await?.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Postgres(pool) => {
-                let query = bound!(statement.postgres, args, WallTime::utc);
-                Ok(query.fetch_all(pool).await?.into_iter().map(Row::Postgres).collect())
+            Self::Postgres(connections) => {
+                let mut work = connections.begin_read().await?;
+                let query = bound!(statement.postgres, args, WallTime::utc).persistent(false);
+                let rows = query.fetch_all(work.connection()).await?;
+                work.commit().await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
     }
@@ -409,11 +390,15 @@ impl Sql {
                     each(&Row::Sqlite(row))?;
                 }
             }
-            Self::Postgres(pool) => {
-                let mut rows = bound!(statement.postgres, args, WallTime::utc).fetch(pool);
+            Self::Postgres(connections) => {
+                let mut work = connections.begin_read().await?;
+                let mut rows =
+                    bound!(statement.postgres, args, WallTime::utc).persistent(false).fetch(work.connection());
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Postgres(row))?;
                 }
+                drop(rows);
+                work.commit().await?;
             }
         }
         Ok(())
@@ -438,7 +423,7 @@ impl Sql {
                 };
                 Ok(Transaction::Sqlite { slot, connection, began: false })
             }
-            Self::Postgres(pool) => Ok(Transaction::Postgres(pool.begin().await?)),
+            Self::Postgres(connections) => Ok(Transaction::Postgres(connections.begin().await?)),
         }
     }
 
@@ -459,7 +444,7 @@ impl Sql {
                     tracing::warn!(%error, "closing the database");
                 }
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(connections) => connections.close().await,
         }
     }
 }
@@ -475,7 +460,7 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .row_buffer_size(ROWS_AHEAD)
         .pragma("wal_autocheckpoint", PAGES_IN_LOG)
-        .log_slow_statements(tracing::log::LevelFilter::Warn, Duration::from_secs(1))
+        .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
         .log_statements(tracing::log::LevelFilter::Off)
 }
 
@@ -488,7 +473,7 @@ pub(crate) enum Transaction {
         connection: SqliteConnection,
         began: bool,
     },
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Work),
 }
 
 impl fmt::Debug for Transaction {
@@ -536,8 +521,9 @@ impl Transaction {
                     each(Row::Sqlite(row))?;
                 }
             }
-            Self::Postgres(transaction) => {
-                let mut rows = bound!(statement.postgres, args, WallTime::utc).fetch(&mut **transaction);
+            Self::Postgres(work) => {
+                let mut rows =
+                    bound!(statement.postgres, args, WallTime::utc).persistent(false).fetch(work.connection());
                 while let Some(row) = rows.try_next().await? {
                     each(Row::Postgres(row))?;
                 }
@@ -558,9 +544,9 @@ impl Transaction {
                 let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
                 Ok(query.execute(connection).await?.rows_affected())
             }
-            Self::Postgres(transaction) => {
-                let query = bound!(statement.postgres, args, WallTime::utc);
-                Ok(query.execute(&mut **transaction).await?.rows_affected())
+            Self::Postgres(work) => {
+                let query = bound!(statement.postgres, args, WallTime::utc).persistent(false);
+                Ok(query.execute(work.connection()).await?.rows_affected())
             }
         }
     }
@@ -574,7 +560,7 @@ impl Transaction {
                 *slot = Some(connection);
                 Ok(())
             }
-            Self::Postgres(transaction) => Ok(transaction.commit().await?),
+            Self::Postgres(work) => work.commit().await,
         }
     }
 }
@@ -611,12 +597,17 @@ fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
     }
 }
 
-fn database_code(error: &sqlx::Error) -> Option<String> {
+/// The login lacks a right.
+pub(crate) fn is_refused(error: &sqlx::Error) -> bool {
+    database_code(error).as_deref() == Some("42501")
+}
+
+pub(crate) fn database_code(error: &sqlx::Error) -> Option<String> {
     error.as_database_error().and_then(|said| said.code().map(std::borrow::Cow::into_owned))
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
-fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
+pub(crate) fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
     use sqlx::migrate::MigrateError;
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {

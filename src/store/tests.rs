@@ -7,7 +7,7 @@ use std::{
 
 use chrono::{NaiveDate, NaiveTime};
 use chrono_tz::Tz;
-use sqlx::{Connection, Executor};
+use sqlx::{Connection, Executor, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -41,6 +41,13 @@ use crate::{
     sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
 };
 
+#[path = "../../tests/support/pooler.rs"]
+mod pooler;
+use pooler::{Pooler, grants};
+
+/// Of the logins that are made for a test.
+const PASSWORD: &str = "gateway";
+
 /// Each test of the contract, once for each database.
 macro_rules! contract {
     ($($name:ident),+ $(,)?) => {
@@ -49,6 +56,10 @@ macro_rules! contract {
         }
         mod postgres {
             $(#[tokio::test] async fn $name() { super::$name(super::Fresh::postgres().await).await; })+
+        }
+        /// As a gateway that has only the rights of the README, behind a pooler with two connections.
+        mod pooled {
+            $(#[tokio::test] async fn $name() { super::$name(super::Fresh::pooled().await).await; })+
         }
     };
 }
@@ -1386,6 +1397,120 @@ async fn two_gateways_that_spend_one_pass_wait_for_each_other(fresh: Fresh) {
     second.await;
 }
 
+/// A named statement would belong to whoever gets the connection next, and so would what is set for a session.
+#[tokio::test]
+async fn nothing_of_a_gateway_stays_on_a_connection() {
+    const STAYS: Statement = statement!(
+        "SELECT (SELECT count(*) FROM pg_prepared_statements) AS prepared,
+           (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory') AS locks,
+           current_setting('idle_in_transaction_session_timeout') AS patience"
+    );
+    let fresh = Fresh::pooled().await;
+    fresh.write(&opening([record(1, 1000)])).await.expect("written");
+    fresh.imports(PASSES, 0).await;
+    assert!(fresh.store.take_lease(BusinessId(1), "a", uuid()).await.expect("taken"));
+    let rows = fresh.store.sql.read(STAYS, &[]).await.expect("asked");
+    let number = |column| rows[0].int(column).expect("a number");
+    assert_eq!((number("prepared"), number("locks")), (0, 0));
+    assert_eq!(rows[0].text("patience").expect("a text"), "8s", "for the transaction");
+    let Database::Postgres { url, .. } = &fresh.database else { panic!("it is pooled") };
+    let options = url.parse::<sqlx::postgres::PgConnectOptions>().expect("a URL").extra_float_digits(None);
+    let mut plain = sqlx::PgConnection::connect_with(&options).await.expect("the pooler answers");
+    let outside = plain.fetch_one("SHOW idle_in_transaction_session_timeout").await.expect("asked");
+    assert_eq!(outside.get::<String, _>(0), "0", "not for the session");
+}
+
+#[tokio::test]
+async fn a_login_without_a_right_is_told_where_it_is_written() {
+    let (owner, _folder) = Fresh::empty_postgres().await;
+    let (login, mut admin) = Fresh::gateway_of(&owner).await;
+    let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
+    let database = Database::Postgres { url, password: None };
+    for right in ["INSERT ON checkins", "UPDATE ON standings", "SELECT ON _sqlx_migrations"] {
+        admin.execute(sqlx::AssertSqlSafe(format!("REVOKE {right} FROM {login}"))).await.expect("revoked");
+        let refused = async {
+            let store = Store::open(&database).await?;
+            let writes = Writes { standings: vec![standing(1, 0, Some((1, 9000)))], ..opening([record(1, 1000)]) };
+            write(&store, &writes).await
+        };
+        let said = refused.await.expect_err(right);
+        let StoreError::Unusable { what, source: Some(source) } = said else { panic!("{right}: {said:?}") };
+        assert!(what.contains("the README lists under \"PostgreSQL\""), "{what}");
+        let table = right.split(' ').next_back().expect("a table");
+        assert!(source.to_string().contains(table), "{source} does not name {table}");
+        admin.execute(sqlx::AssertSqlSafe(format!("GRANT {right} TO {login}"))).await.expect("granted");
+    }
+    Store::open(&database).await.expect("with all rights again").close().await;
+}
+
+#[tokio::test]
+async fn only_the_owner_changes_the_schema() {
+    let (owner, _folder) = Fresh::empty_postgres().await;
+    let login = format!("gateway_{}", uuid().simple());
+    let mut admin = sqlx::PgConnection::connect(&owner).await.expect("the server answers");
+    let create = format!("CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 2");
+    admin.execute(sqlx::AssertSqlSafe(create)).await.expect("a role");
+    let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
+    let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
+    assert_eq!(
+        said.to_string(),
+        "the database cannot be used: its schema must become version 6, and this login may not change it; run `checkind who` \
+         once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")"
+    );
+}
+
+#[tokio::test]
+async fn gateways_that_start_at_once_make_the_tables_once() {
+    let (url, _folder) = Fresh::empty_postgres().await;
+    let database = Database::Postgres { url, password: None };
+    let opened = futures_util::future::join_all((0..8).map(|_| Store::open(&database))).await;
+    for store in opened {
+        let store = store.expect("opens");
+        assert_eq!(store.directory_version().await.expect("asked"), 0);
+    }
+}
+
+/// Whoever decides has a connection at once, however many others ask; and there are never more than two.
+#[tokio::test]
+async fn two_connections_are_enough_and_one_is_for_who_decides() {
+    let fresh = Fresh::pooled().await;
+    let deciding = fresh.store.deciding().await.expect("reserved");
+    let ask = async |_| {
+        for _ in 0..5 {
+            fresh.store.open_checkins().await.expect("read");
+            fresh.store.probe().await.expect("answers");
+        }
+    };
+    let others = futures_util::future::join_all((0..50).map(ask));
+    let decided = async {
+        for coworker in 1..20 {
+            let writes = opening([record(coworker, 1000)]);
+            let put = tokio::time::timeout(Duration::from_secs(5), write(&deciding, &writes));
+            put.await.expect("at once").expect("written");
+        }
+    };
+    tokio::join!(others, decided);
+    let held = fresh.store.batch().await.expect("begins");
+    write(&deciding, &opening([record(20, 1000)])).await.expect("also while the other is in use");
+    drop(held);
+    assert_eq!(fresh.store.open_checkins().await.expect("read").len(), 20);
+}
+
+/// A question that was given up halfway does not answer the next one, and a transaction that was left changes nothing.
+#[tokio::test]
+async fn what_was_left_halfway_is_over_before_its_connection_is_used_again() {
+    const SLOW: Statement = statement!("SELECT CAST(pg_sleep(0.2) AS text) AS slept");
+    let fresh = Fresh::pooled().await;
+    for _ in 0..5 {
+        let slow = fresh.store.sql.read(SLOW, &[]);
+        tokio::time::timeout(Duration::from_millis(20), slow).await.expect_err("it takes longer");
+        let mut left = fresh.batch().await;
+        left.write(&opening([record(1, 1000)]), &|_, _| calendar(), NOW).await.expect("written");
+        drop(left);
+        assert_eq!(fresh.store.open_checkins().await.expect("read"), []);
+    }
+}
+
 #[tokio::test]
 async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
@@ -1736,9 +1861,35 @@ pub(crate) struct Fresh {
     pub(crate) store: Store,
     database: Database,
     _folder: tempfile::TempDir,
+    _pooler: Option<Pooler>,
 }
 
 impl Fresh {
+    /// The owner has made the tables; the login of a gateway may open two connections, and so may the pooler.
+    pub(crate) async fn pooled() -> Self {
+        let (owner, folder) = Self::empty_postgres().await;
+        let (login, _) = Self::gateway_of(&owner).await;
+        let (server, name) = owner.rsplit_once('/').expect("a URL with a database");
+        let server = server.rsplit_once('@').expect("a URL with a login").1;
+        let pooler = Pooler::start(server, &[&login], PASSWORD);
+        let url = format!("postgres://{login}:{PASSWORD}@{}/{name}", pooler.address());
+        let fresh = Self::open(Database::Postgres { url, password: None }, folder).await;
+        Self { _pooler: Some(pooler), ..fresh }
+    }
+
+    /// Makes the tables as their owner, and a login for gateways; it, and a connection of the owner's.
+    async fn gateway_of(owner: &str) -> (String, sqlx::PgConnection) {
+        let made = Store::open(&Database::Postgres { url: owner.to_owned(), password: None }).await.expect("opens");
+        made.close().await;
+        let login = format!("gateway_{}", uuid().simple());
+        let mut admin = sqlx::PgConnection::connect(owner).await.expect("the server answers");
+        let create = format!("CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 2");
+        for statement in std::iter::once(create).chain(grants(&login)) {
+            admin.execute(sqlx::AssertSqlSafe(statement)).await.expect("a statement of the README");
+        }
+        (login, admin)
+    }
+
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         Self::open(Database::Sqlite { path: folder.path().join("checkind.db") }, folder).await
@@ -1773,7 +1924,7 @@ impl Fresh {
 
     async fn open(database: Database, folder: tempfile::TempDir) -> Self {
         let store = Store::open(&database).await.expect("opens");
-        Self { store, database, _folder: folder }
+        Self { store, database, _folder: folder, _pooler: None }
     }
 
     async fn batch(&self) -> Batch {

@@ -248,6 +248,11 @@ impl Daemon {
         })
     }
 
+    /// Sends its API something.
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        http::send(self.api.expect("its API listens"), method, path, headers, body)
+    }
+
     /// The names of its conditions now, with their details; each has its beginning.
     pub(crate) fn conditions(&self) -> BTreeMap<String, String> {
         let answer = self.get("/readyz").json();

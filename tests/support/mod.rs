@@ -13,6 +13,7 @@ pub(crate) mod broker;
 pub(crate) mod daemon;
 pub(crate) mod ledger;
 pub(crate) mod postgres;
+pub(crate) mod pooler;
 
 use std::time::{Duration, Instant};
 

@@ -28,6 +28,8 @@ pub(crate) struct Postgres {
     programs: PathBuf,
     port: u16,
     connections: u32,
+    /// Every statement is written to the log, with its name.
+    logs: bool,
     child: Option<Child>,
 }
 
@@ -46,9 +48,18 @@ impl Postgres {
 
     /// The same, for so many connections, three of which are the administrator's.
     pub(crate) fn with_room_for(connections: u32) -> Self {
+        Self::with(connections, false)
+    }
+
+    /// The same, with every statement in its log.
+    pub(crate) fn that_logs() -> Self {
+        Self::with(100, true)
+    }
+
+    fn with(connections: u32, logs: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let programs = programs();
-        let mut server = Self { dir, programs, port: free_port(), connections, child: None };
+        let mut server = Self { dir, programs, port: free_port(), connections, logs, child: None };
         run(Command::new("chown").arg("postgres").arg(server.dir.path()));
         run(server
             .program("initdb")
@@ -60,7 +71,17 @@ impl Postgres {
 
     /// The URL for `[database]`.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://checkind@127.0.0.1:{}/postgres", self.port)
+        format!("postgres://checkind@{}/postgres", self.address())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// What it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// Connections that do nothing, until they are dropped.
@@ -79,14 +100,15 @@ impl Postgres {
         command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("unix_socket_directories={folder}")]);
         command.args(["-c", &format!("max_connections={}", self.connections)]);
+        if self.logs {
+            command.args(["-c", "log_min_duration_statement=0", "-c", "log_line_prefix=%u "]);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(self.dir.path().join("log")).expect("a log file"));
         self.child = Some(command.spawn().expect("PostgreSQL starts"));
         wait_for("PostgreSQL to answer", LIMIT, || {
             let answer = Ledger::of(&self.url()).try_number("SELECT 1");
-            answer.map(drop).map_err(|fault| {
-                format!("{fault}; {}", fs::read_to_string(self.dir.path().join("log")).unwrap_or_default())
-            })
+            answer.map(drop).map_err(|fault| format!("{fault}; {}", self.log()))
         });
     }
 

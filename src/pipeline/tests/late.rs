@@ -321,7 +321,7 @@ async fn limits_change(fresh: &Fresh, first: &Value, second: &Value) {
                 EntityKind::TimePass => entity["CountsTowardsPlanLimits"] = json!(true),
                 EntityKind::Coworker => entity["TariffId"] = json!(5),
                 EntityKind::CoworkerTimePass => entity["RemainingUses"] = json!(99),
-                _ => {}
+                EntityKind::Business | EntityKind::Team | EntityKind::Tariff => {}
             }
         }
         entities
