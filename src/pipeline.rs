@@ -594,14 +594,15 @@ impl Pipeline {
         let part = work.part;
         let subjects: BTreeSet<Subject> = part.subjects().union(work.people).copied().collect();
         let first = part.first().unwrap_or(now.wall);
-        let directories = self.at_hand(&directories, first).await?;
+
+        let mut transaction = self.with.store.batch().await?;
+        let directories = at_hand(&directories, first, &mut transaction).await?;
         // What is late is folded from the beginning of its day; whose last facts were of yesterday may be looked at today.
         let yesterday = now.wall.minus(Duration::from_hours(24));
         let versions = directories.since(LogDay::of(first).start().min(yesterday));
         let groups = decide::groups(&subjects, &versions, &policy.site.passes);
         let stored: Vec<_> = part.doors.iter().map(|fact| Fact::Door(fact.clone()).stored()).collect();
 
-        let mut transaction = self.with.store.batch().await?;
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
         let keys: Vec<_> = stored.iter().collect();
@@ -807,24 +808,7 @@ impl Pipeline {
             coverage.extend(known);
         }
         let since = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
-        Ok((coverage, self.at_hand(directories, since).await?))
-    }
-
-    /// With the versions in force since an instant that only the database has.
-    async fn at_hand(
-        &self,
-        directories: &Arc<DirectoryHistory>,
-        since: WallTime,
-    ) -> Result<Arc<DirectoryHistory>, StoreError> {
-        let missing = directories.missing(since);
-        if missing.is_empty() {
-            return Ok(Arc::clone(directories));
-        }
-        let mut whole = DirectoryHistory::clone(directories);
-        for version in missing {
-            whole.fill_in(version, Arc::new(transaction.load_directory_of(version).await?));
-        }
-        Ok(Arc::new(whole))
+        Ok((coverage, at_hand(directories, since, transaction).await?))
     }
 
     /// After a commit: who is in, the next deadline.
@@ -1065,6 +1049,23 @@ pub(crate) fn days_of(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> 
     const ABOUT: i64 = 12;
     let (near, far) = ((from.0 + ABOUT).min(to.0), (to.0 - ABOUT).max(from.0));
     (from.0..=near).chain(far.max(near + 1)..=to.0).map(LogDay)
+}
+
+/// The directories with the versions in force since an instant that only the database has.
+async fn at_hand(
+    directories: &Arc<DirectoryHistory>,
+    since: WallTime,
+    transaction: &mut Batch,
+) -> Result<Arc<DirectoryHistory>, StoreError> {
+    let missing = directories.missing(since);
+    if missing.is_empty() {
+        return Ok(Arc::clone(directories));
+    }
+    let mut whole = DirectoryHistory::clone(directories);
+    for version in missing {
+        whole.fill_in(version, Arc::new(transaction.load_directory_of(version).await?));
+    }
+    Ok(Arc::new(whole))
 }
 
 async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {
