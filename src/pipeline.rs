@@ -613,21 +613,8 @@ impl Pipeline {
         let (mut done, mut writes) = (Done::default(), Writes::default());
         let (new, twice) = decide::new_facts(part, &loaded.known);
         done.outcomes.extend((0..twice).map(|_| (Outcome::Duplicate, None)));
-        let mut doors = Vec::with_capacity(new.len());
-        for fact in new {
-            match decide::only_recorded(&fact) {
-                Some(note) => {
-                    let decision = DecisionCode::of(Outcome::Recorded, Some(note.word()));
-                    writes.facts.push(DecidedFact { fact: Fact::Door(fact).stored(), decision });
-                    done.outcomes.push((Outcome::Recorded, None));
-                }
-                None => doors.push(fact),
-            }
-        }
-        for rejected in &part.rejected {
-            let decision = DecisionCode::of(Outcome::Rejected, Some(&rejected.why));
-            writes.facts.push(DecidedFact { fact: Fact::Rejected(rejected.clone()).stored(), decision });
-        }
+        let (doors, only_recorded) = decide::undecided(new, &part.rejected, &mut writes);
+        done.outcomes.extend((0..only_recorded).map(|_| (Outcome::Recorded, None)));
         for (failure, fact) in work.strange {
             writes.failures.push(failure.clone());
             writes.facts.push(fact.clone());

@@ -16,7 +16,7 @@ use crate::{
         passes::{PassPolicy, Used},
         person::{PersonState, Visit},
     },
-    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, Subject},
+    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
     mac::MacAddr,
     record::{BusinessId, CoworkerId},
     store::{ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, Pending, Standing, Writes},
@@ -520,9 +520,30 @@ fn share_usage(
     }
 }
 
-/// What is too old to be decided, or names no one, is only written down.
-pub(super) fn only_recorded(fact: &DoorFact) -> Option<Note> {
-    if fact.too_late { Some(Note::Late) } else { (fact.subject == Subject::BUSINESS).then_some(Note::NamesNobody) }
+/// What is left to decide of the new facts, and how many are only written down: what is too old or names no one. What was
+/// not understood is written down, too.
+pub(super) fn undecided(new: Vec<DoorFact>, rejected: &[RejectedFact], writes: &mut Writes) -> (Vec<DoorFact>, usize) {
+    for rejected in rejected {
+        let decision = DecisionCode::of(Outcome::Rejected, Some(&rejected.why));
+        writes.facts.push(DecidedFact { fact: Fact::Rejected(rejected.clone()).stored(), decision });
+    }
+    let before = writes.facts.len();
+    let mut doors = Vec::with_capacity(new.len());
+    for fact in new {
+        let note = if fact.too_late {
+            Some(Note::Late)
+        } else {
+            (fact.subject == Subject::BUSINESS).then_some(Note::NamesNobody)
+        };
+        match note {
+            Some(note) => {
+                let decision = DecisionCode::of(Outcome::Recorded, Some(note.word()));
+                writes.facts.push(DecidedFact { fact: Fact::Door(fact).stored(), decision });
+            }
+            None => doors.push(fact),
+        }
+    }
+    (doors, writes.facts.len() - before)
 }
 
 /// Which of a part's facts are new: not in the log, and not twice in the part.

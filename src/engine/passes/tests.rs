@@ -386,7 +386,7 @@ fn a_day_that_was_begun_is_paid_and_another_needs_another_use() {
         let guid = site.guid(1);
         let spent = site.visit(who, Some(guid), at(visit.0), Some(at(visit.1)));
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{pass} {who} {visit:?}");
-        let usage = site.used(guid, &spent, WallTime::from_millis(0));
+        let usage = Site::used(guid, &spent, WallTime::from_millis(0));
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{pass} {who} {visit:?} in the totals");
         assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{pass} {who} {visit:?} in both");
     }
@@ -410,7 +410,7 @@ fn the_day_of_a_business_with_another_cut_off_is_the_same_day() {
         let to = Some(from.plus(Duration::from_mins(1)));
         let spent = Spent { day: pass_day, ..site.visit(1, Some(site.guid(1)), from, to) };
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{day}");
-        let usage = site.used(site.guid(1), &spent, WallTime::from_millis(0));
+        let usage = Site::used(site.guid(1), &spent, WallTime::from_millis(0));
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{day} in the totals");
         assert_eq!(site.ask_with(NOW, &usage, &[spent]).is_ok(), expected, "{day} in both");
     }
@@ -427,14 +427,14 @@ fn what_was_used_before_the_import_is_in_what_it_said() {
     for (said, expected) in [("2026-01-12T08:00:00Z", false), ("2026-01-12T12:00:00Z", true)] {
         let site = Site::said(text.clone(), at(said));
         let spent = site.visit(1, Some(site.guid(1)), at(monday), Some(at(monday)));
-        let usage = site.used(site.guid(1), &spent, at(said));
+        let usage = Site::used(site.guid(1), &spent, at(said));
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{said}");
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{said}, still open to change");
     }
     // Totals that were counted against an earlier import are in what the later one said.
     let site = Site::said(text, at("2026-01-12T12:00:00Z"));
     let spent = site.visit(1, Some(site.guid(1)), at(monday), Some(at(monday)));
-    let usage = site.used(site.guid(1), &spent, at("2026-01-12T08:00:00Z"));
+    let usage = Site::used(site.guid(1), &spent, at("2026-01-12T08:00:00Z"));
     assert_eq!(usage.passes[&site.guid(1)][0].days, 1);
     assert!(site.ask_with(NOW, &usage, &[]).is_ok());
 }
@@ -983,7 +983,7 @@ impl Site {
     }
 
     /// What one visit used of a pass, counted against what an import said then.
-    fn used(&self, pass: Uuid, spent: &Spent, basis_at: WallTime) -> Usage {
+    fn used(pass: Uuid, spent: &Spent, basis_at: WallTime) -> Usage {
         let mut used = Used::nothing(spent.coworker, basis_at);
         used.add(spent);
         Usage { passes: BTreeMap::from([(pass, vec![used])]), ..Usage::default() }

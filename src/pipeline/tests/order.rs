@@ -575,7 +575,7 @@ fn doors() -> Vec<Door> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: ProptestConfig::default().cases * 8,
+        cases: ProptestConfig::default().cases * 2,
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/regressions/order.txt"))),
         max_shrink_time: 60_000,
         ..ProptestConfig::default()

@@ -31,7 +31,7 @@ use crate::{
 
 /// Scenarios that are played in each run; SQLite has one gateway, PostgreSQL two.
 const ON_SQLITE: u64 = 400;
-const ON_POSTGRES: u64 = 60;
+const ON_POSTGRES: u64 = 40;
 
 /// How late a fact may be and still be decided, less the time in which batches wait: seven days and a half.
 const LATEST: u64 = 7 * 1440 + 720;
@@ -98,7 +98,7 @@ fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
     let mut at = scenario.start;
     while at < scenario.now {
         // A capture says at least every hour that it hears. When all is told, only what is late happens.
-        let longest = if at < scenario.start + SPAN.cast_signed() * MINUTE { 29 } else { 240 };
+        let longest = if at < scenario.start + SPAN.cast_signed() * MINUTE { 58 } else { 480 };
         at += MINUTE + dice.minutes(longest);
         hears ^= dice.one_in(if hears { 20 } else { 5 });
         steps.push((at, Step::Turn { hears }));
@@ -281,7 +281,7 @@ impl<'a> Played<'a> {
                     pass: visit
                         .pass
                         .as_ref()
-                        .map(|pass| PassRow { held: pass.guid.map(|guid| number_of(guid)), kind: pass.time_pass.0 }),
+                        .map(|pass| PassRow { held: pass.guid.map(number_of), kind: pass.time_pass.0 }),
                 });
             }
             for (minutes, amount, from, to) in self.store.charges(CoworkerId(person.id)).await.expect("read") {
