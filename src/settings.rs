@@ -362,7 +362,7 @@ pub struct Site {
     pub network_checkins: bool,
     /// `debounce`: the same credential at the same door within this span is one sighting.
     pub debounce: Duration,
-    /// `toggle_minimum_stay`: a second tap at a toggle door counts as an exit only after this long.
+    /// `toggle_minimum_stay`: a tap at a toggle door counts as an exit only so long after the last entry.
     pub toggle_minimum_stay: Duration,
     /// `passes`, `week_starts_on` and `[pay_as_you_go]`.
     pub passes: PassPolicy,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Scenarios that are tried: some seconds' worth.
-const CASES: u64 = 2000;
+const CASES: u64 = 3500;
 
 /// Those that are told of a failing run.
 const SHOWN: u64 = 3;

@@ -30,7 +30,7 @@
 //!      Dwell and network_opens stop silently: no failure.
 //!  C18 Rule 5 also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
 //!      anywhere and not lingering. It is asked as of `at`; by any pass.
-//!  C19 "Any entry at least toggle_minimum_stay ago" is an exit: the first entry of the visit counts.
+//!  C19 "Any entry at least toggle_minimum_stay ago" is an exit: the last entry of the visit counts.
 //!  C20 An exit's tap is activity: LastActivity is not before the exit.
 //!  C21 Network failures are dated `at`, failures after a pass's end at that end (source door).
 //!  C22 Facts about people whom the directory does not know do nothing, save `refused_denied`; if they are in when a
@@ -1029,7 +1029,7 @@ impl World {
                 let v = &mut state.visits[i];
                 v.last_activity = v.last_activity.max(at);
                 if action == Action::CheckIn {
-                    v.door_entry.get_or_insert(at);
+                    v.door_entry = Some(at);
                     state.let_in.push((person, business, at));
                 }
             }

@@ -83,7 +83,12 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
     let directories =
         (0..=versions).map(|version| directory(dice, (start, version), (limits, members, reset))).collect();
     let many = 10 + dice.below(30);
-    let facts = (0..many).map(|tie| fact(dice, start, tie)).collect();
+    // Half of what happens, happens in a few minutes: repetitions, people who meet, the edges of cut-offs and slots.
+    let busy: [i64; 6] = std::array::from_fn(|_| match dice.below(3) {
+        0 => dice.of([179, 180, 1079, 1080, 1439, 1440]) * MINUTE + dice.below(2).cast_signed() * 1440 * MINUTE,
+        _ => dice.minutes(SPAN),
+    });
+    let facts = (0..many).map(|tie| fact(dice, start, busy, tie)).collect();
     let stretches = (1..=2).flat_map(|business| (0..4).map(move |stretch| (business, stretch)));
     let coverage = stretches.map(|(business, stretch)| {
         let from = start + stretch * 1000 * MINUTE;
@@ -200,8 +205,9 @@ fn date_of(start: i64) -> NaiveDate {
     WallTime::from_millis(start).utc().date_naive()
 }
 
-fn fact(dice: &mut Dice, start: i64, tie: u64) -> Fact {
-    let at = start + dice.minutes(SPAN) + tie.cast_signed() * 1000;
+fn fact(dice: &mut Dice, start: i64, busy: [i64; 6], tie: u64) -> Fact {
+    let minute = if dice.one_in(2) { dice.of(busy) } else { dice.minutes(SPAN) };
+    let at = start + minute + tie.cast_signed() * 1000;
     let person = 1 + dice.below(3).cast_signed();
     let kind = if dice.one_in(2) {
         let action = dice.of([Action::CheckIn, Action::CheckOut, Action::Toggle, Action::Activity]);
