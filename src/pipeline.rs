@@ -75,6 +75,10 @@ const TICK: Duration = Duration::from_secs(1);
 /// How often it is asked when the next deadline comes, where another gateway may have written it.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// A visit begins at most so long before the fact that opens it: within its pass day, of which the longest has an hour more
+/// than others.
+const LONGEST_DAY: Duration = Duration::from_hours(25);
+
 /// How often presences that only go on, and with them the coverage, are written down: so much a crash can forget, of both.
 const WRITE_EVERY: Duration = Duration::from_secs(60);
 
@@ -759,7 +763,9 @@ impl Pipeline {
                 let person = known_days.into_values().next().unwrap_or_else(|| known.person.clone());
                 if let Some(coworker) = subject.as_coworker() {
                     let visits = person.visits.iter().map(|visit| visit.from).chain([past.from.start()]).min();
-                    since.insert(coworker, (visits.unwrap_or(past.from.start()), past.from.start()));
+                    let visits = visits.unwrap_or(past.from.start());
+                    past.since.insert(coworker, visits);
+                    since.insert(coworker, (visits.minus(LONGEST_DAY), past.from.start()));
                 }
                 case.group.people.insert(*subject, person);
             }

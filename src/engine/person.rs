@@ -256,6 +256,11 @@ impl Default for PersonState {
     }
 }
 
+/// The identity of the visit that a fact opens.
+pub fn visit_of(opening: FactDigest) -> Uuid {
+    identity([opening.0.as_slice(), b"visit"])
+}
+
 /// Who says whether a claim may open a check-in: asked only where one would be opened.
 pub trait Gate {
     /// May this claim open a check-in that began at `from`, for somebody who stands there? `continued` is the pass of a visit
@@ -618,7 +623,7 @@ impl PersonState {
         let first_of_day = !self.came.contains(&(scene.business, day.start));
         self.came.retain(|(business, _)| *business != scene.business);
         self.came.push((scene.business, day.start));
-        let unique_id = identity([id.0.as_slice(), b"visit"]);
+        let unique_id = visit_of(id);
         self.visits.push(Visit {
             unique_id,
             business: scene.business,

@@ -14,7 +14,7 @@ use crate::{
         decision::{DecisionCode, Note, Outcome, Reason},
         fold::{self, Folded, Group, Item, VisitRecord, What, World},
         passes::{PassPolicy, Used},
-        person::{PersonState, Visit},
+        person::{PersonState, Visit, visit_of},
     },
     fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
     mac::MacAddr,
@@ -42,7 +42,9 @@ pub(crate) fn groups(subjects: &People, versions: &[&Directory], policy: &PassPo
                 asked.extend(sharing);
             }
         }
-        left.retain(|subject| !group.contains(subject));
+        for member in &group {
+            left.remove(member);
+        }
         groups.push(group);
     }
     groups
@@ -158,7 +160,10 @@ pub(crate) struct Past {
     /// The first day that is folded again.
     pub(crate) from: LogDay,
     pub(crate) facts: Vec<DecidedFact>,
+    /// The records of these people, with those of a while before.
     pub(crate) records: KnownRecords,
+    /// From when on visits are of the fold, by whose they are.
+    pub(crate) since: BTreeMap<CoworkerId, WallTime>,
     /// The days of which there is a checkpoint.
     pub(crate) checkpoints: Vec<(Subject, LogDay)>,
 }
@@ -258,10 +263,15 @@ pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [
 
 /// Folds a case and says what changes.
 pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
-    let Case { now, past, doors, unwritten, group, shares, passes: _ } = case;
+    let Case { now, mut past, doors, unwritten, group, shares, passes: _ } = case;
+    let mut records = past.as_mut().map(|past| (std::mem::take(&mut past.records), std::mem::take(&mut past.since)));
     let read = |row| -> Option<(&DecidedFact, Fact)> { Some((row, Fact::read(&row.fact).ok()?)) };
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = past.iter().flat_map(|past| &past.facts).filter_map(read).unzip();
     let items = items(&old, &doors, &unwritten);
+    if let Some((records, since)) = &mut records {
+        let opened = items.iter().map(|(item, _)| visit_of(item.place.digest)).collect();
+        records.keep_since(since, &opened);
+    }
 
     let before: BTreeMap<Subject, PersonState> = group.people.clone();
     let folded_items: Vec<Item<'_>> = items.iter().map(|(item, _)| *item).collect();
@@ -303,10 +313,11 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
         }
         decided.again = folded.people.len() as u64;
     }
-    writes.gone_pending.extend(folded.people.keys().copied().filter(|subject| subject.as_coworker().is_some()));
+    let pending = unwritten.iter().filter(|unwritten| unwritten.was_pending);
+    writes.gone_pending.extend(pending.map(|unwritten| unwritten.heard.subject));
     decided.ended = folded.ended.len();
     decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
-    change_records(&folded, &before, past.as_ref(), writes);
+    change_records(&folded, &before, records.as_ref().map(|(records, _)| records), writes);
     change_people(&folded, &before, &now, past.as_ref(), &world, writes);
     share_usage(&folded, &now, shares, &world, writes);
     decided.people = folded.people;
@@ -350,8 +361,13 @@ impl Lines {
 }
 
 /// What of the records is new, differs, or never was.
-fn change_records(folded: &Folded, before: &BTreeMap<Subject, PersonState>, past: Option<&Past>, writes: &mut Writes) {
-    match past {
+fn change_records(
+    folded: &Folded,
+    before: &BTreeMap<Subject, PersonState>,
+    records: Option<&KnownRecords>,
+    writes: &mut Writes,
+) {
+    match records {
         None => {
             let known: BTreeMap<Uuid, &Visit> =
                 before.values().flat_map(|person| &person.visits).map(|visit| (visit.unique_id, visit)).collect();
@@ -373,7 +389,7 @@ fn change_records(folded: &Folded, before: &BTreeMap<Subject, PersonState>, past
             writes.charges.extend(folded.charges.values().filter(|charge| touched.contains(&charge.checkin)).cloned());
             writes.failures.extend(folded.failures.values().cloned());
         }
-        Some(past) => change_past_records(folded, &past.records, writes),
+        Some(records) => change_past_records(folded, records, writes),
     }
     writes.plan_usage.extend(folded.counted.iter().map(|(key, counted)| (*key, *counted)));
 }

@@ -146,7 +146,12 @@ const VISITS: Statement = since!("from_time", "checkins", visit!("json_array"), 
 const FAILED: Statement =
     since!("checkin_attempt_time", "failed_checkins", "c.unique_id, c.coworker_id", "c.unique_id, c.coworker_id");
 
-const CHARGED: Statement = since!("from_time", "payg_charges", "c.checkin, c.coworker_id", "c.checkin, c.coworker_id");
+const CHARGED: Statement = since!(
+    "from_time",
+    "payg_charges",
+    "c.checkin, c.coworker_id, c.from_time",
+    "c.checkin, c.coworker_id, c.from_time"
+);
 
 macro_rules! put_facts {
     ($digest:expr, $payload:expr) => {
@@ -508,16 +513,26 @@ pub(crate) struct KnownRecords {
     pub(crate) visits: BTreeMap<Uuid, KnownVisit>,
     /// With whose they are.
     pub(crate) failures: BTreeMap<Uuid, CoworkerId>,
-    pub(crate) charges: BTreeMap<Uuid, CoworkerId>,
+    /// With whose they are, and from when.
+    pub(crate) charges: BTreeMap<Uuid, (CoworkerId, WallTime)>,
 }
 
 impl KnownRecords {
+    /// Leaves out the visits, and their charges, that began before the fold, unless one of its facts has opened them.
+    pub(crate) fn keep_since(&mut self, since: &BTreeMap<CoworkerId, WallTime>, opened: &BTreeSet<Uuid>) {
+        let belongs = |id: &Uuid, coworker: CoworkerId, from: WallTime| {
+            opened.contains(id) || since.get(&coworker).is_none_or(|since| from >= *since)
+        };
+        self.visits.retain(|id, visit| belongs(id, visit.coworker, visit.from));
+        self.charges.retain(|id, (coworker, from)| belongs(id, *coworker, *from));
+    }
+
     /// Takes out those of some people.
     pub(crate) fn take(&mut self, people: &BTreeSet<CoworkerId>) -> Self {
         Self {
             visits: self.visits.extract_if(.., |_, visit| people.contains(&visit.coworker)).collect(),
             failures: self.failures.extract_if(.., |_, coworker| people.contains(coworker)).collect(),
-            charges: self.charges.extract_if(.., |_, coworker| people.contains(coworker)).collect(),
+            charges: self.charges.extract_if(.., |_, (coworker, _)| people.contains(coworker)).collect(),
         }
     }
 }
@@ -857,7 +872,8 @@ impl Batch {
             known.failures.insert(row.uuid("unique_id")?, CoworkerId(row.int("coworker_id")?));
         }
         for row in self.transaction.rows(CHARGED, &visits).await? {
-            known.charges.insert(row.uuid("checkin")?, CoworkerId(row.int("coworker_id")?));
+            let charge = (CoworkerId(row.int("coworker_id")?), row.time("from_time")?);
+            known.charges.insert(row.uuid("checkin")?, charge);
         }
         Ok(known)
     }

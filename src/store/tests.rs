@@ -312,7 +312,10 @@ async fn records_are_read_from_instants_of_their_own(fresh: Fresh) {
     let whose = |ids: &[Uuid]| ids.iter().map(|id| (*id, CoworkerId(1))).collect::<BTreeMap<_, _>>();
     let ids: Vec<Uuid> = expected.iter().map(|visit| visit.unique_id).collect();
     assert_eq!(sorted(visits.into_values()), expected, "at any business, but of others nothing");
-    assert_eq!((failed, charges), (whose(&[failures[1].unique_id]), whose(&ids)));
+    let whose_charges: BTreeMap<Uuid, CoworkerId> =
+        charges.iter().map(|(id, (coworker, _))| (*id, *coworker)).collect();
+    assert_eq!((failed, whose_charges), (whose(&[failures[1].unique_id]), whose(&ids)));
+    assert!(expected.iter().all(|visit| charges[&visit.unique_id].1 == visit.from));
     drop(batch);
     let mut all = fresh.records(&[1, 2]).await;
     let two = all.take(&BTreeSet::from([CoworkerId(2), CoworkerId(7)]));

@@ -37,7 +37,7 @@ const ON_POSTGRES: u64 = 40;
 const LATEST: u64 = 7 * 1440 + 720;
 
 /// How often a failing scenario is played with one thing less.
-const TRIES: usize = 100;
+const TRIES: usize = 60;
 
 /// After so many the database is a new one.
 const PER_DATABASE: u64 = 100;
