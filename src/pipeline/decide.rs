@@ -89,6 +89,8 @@ impl Case {
         folded
             .chain(self.doors.iter().map(|fact| fact.at))
             .chain(self.unwritten.iter().map(|new| new.heard.point.last_at))
+            // Everything since the beginning of the first day is decided again.
+            .chain(self.past.iter().map(|past| past.from.start()))
             .min()
     }
 

@@ -30,6 +30,8 @@ def config(folder, port, database):
 [database]
 url = "{database}"
 {secret}
+[spool]
+path = "{folder}/spool.db"
 [site]
 business = 1
 name = "Bench"

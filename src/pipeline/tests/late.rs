@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::Pipeline,
+    super::{
+        Pipeline,
+        decide::{Case, Past},
+    },
     gateway::at,
     hub::{Act, Hub, PHONE, START, coworker, day_pass, minutes},
 };
@@ -15,6 +18,7 @@ use crate::{
     clock::{CONFIRMED_AFTER, WallTime},
     directory::entity::EntityKind,
     engine::decision::Outcome,
+    fact::LogDay,
     policy::HISTORY,
     record::{BusinessId, CoworkerId},
     sighting::{Direction, DoorEventKind, Presence, Refusal},
@@ -493,4 +497,11 @@ fn by_the_minute() -> (EntityKind, Value) {
     let kind =
         json!({"Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true});
     (EntityKind::TimePass, kind)
+}
+
+#[test]
+fn what_is_folded_again_asks_for_the_directories_of_its_whole_first_day() {
+    let of_late = Past { from: LogDay::of(at(START)), ..Past::default() };
+    let case = Case { past: Some(of_late), ..Case::default() };
+    assert_eq!(case.begins(), Some(LogDay::of(at(START)).start()));
 }

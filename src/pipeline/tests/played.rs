@@ -30,8 +30,8 @@ use crate::{
 };
 
 /// Scenarios that are played in each run; SQLite has one gateway, PostgreSQL two.
-const ON_SQLITE: u64 = 400;
-const ON_POSTGRES: u64 = 40;
+const ON_SQLITE: u64 = 250;
+const ON_POSTGRES: u64 = 24;
 
 /// How late a fact may be and still be decided, less the time in which batches wait: seven days and a half.
 const LATEST: u64 = 7 * 1440 + 720;
