@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 
 use super::{
     model::{ChargeRow, Coverage, Fact, FailureRow, PassRow, Records, Scenario, VisitRow, records},
-    scenario::{Dice, Told, asked, coverage, directories, number_of, policies, scenario, told},
+    scenario::{Dice, Told, asked, code_of, coverage, devices, directories, policies, scenario, told},
 };
 use crate::{
     clock::WallTime,
-    directory::Directory,
     engine::{
         fold::{Folded, Group, Item, World, fold},
         person::PersonState,
     },
     fact::Subject,
-    mac::MacAddr,
     record::CheckinSource,
 };
 
@@ -44,13 +42,12 @@ fn folded(scenario: &Scenario) -> Records {
     items.sort_by_key(|item| item.place);
     let people: BTreeMap<Subject, PersonState> = (1..=3).map(|id| (Subject(id), PersonState::default())).collect();
     let folded = fold(world, Group { people, ..Group::default() }, &items);
-    rows(&folded, directories.latest())
+    rows(&folded)
 }
 
-fn rows(folded: &Folded, _directory: &Directory) -> Records {
+fn rows(folded: &Folded) -> Records {
     let millis = |at: WallTime| at.millis();
-    let mac = |mac: &MacAddr| u64::from(mac.octets()[5]);
-    let mut visits: Vec<VisitRow> = folded
+    let visits = folded
         .visits
         .values()
         .map(|record| {
@@ -62,27 +59,24 @@ fn rows(folded: &Folded, _directory: &Directory) -> Records {
                 to: visit.to.map(millis),
                 auto_checkout: visit.auto_checkout,
                 last_activity: millis(visit.last_activity),
-                macs: visit.macs.iter().map(mac).collect(),
+                macs: devices(&visit.macs),
                 by_network: visit.source == CheckinSource::NetworkActivity,
-                pass: visit
-                    .pass
-                    .as_ref()
-                    .map(|pass| PassRow { held: pass.guid.map(number_of), kind: pass.time_pass.0 }),
+                pass: visit.pass.as_ref().map(PassRow::of),
             }
         })
         .collect();
-    let mut failures: Vec<FailureRow> = folded
+    let failures = folded
         .failures
         .values()
         .map(|failure| FailureRow {
             person: failure.coworker.map_or(0, |id| id.0),
             business: failure.business.0,
             at: millis(failure.attempt_at),
-            code: failure.refused.reason.code().replace("refused_by_controller", "refused_denied"),
+            code: code_of(failure.refused.reason.code()),
             by_network: failure.source == CheckinSource::NetworkActivity,
         })
         .collect();
-    let mut charges: Vec<ChargeRow> = folded
+    let charges = folded
         .charges
         .values()
         .map(|charge| ChargeRow {
@@ -94,10 +88,7 @@ fn rows(folded: &Folded, _directory: &Directory) -> Records {
             is_final: charge.to.is_some(),
         })
         .collect();
-    visits.sort();
-    failures.sort();
-    charges.sort();
-    Records { visits, failures, charges }
+    Records { visits, failures, charges }.sorted()
 }
 
 /// The same scenario with as little in it as still differs, or as little as is found in so many tries.

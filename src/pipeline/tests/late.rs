@@ -223,25 +223,26 @@ async fn retention_leaves_what_may_still_be_folded_again(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["09:00-10:30 Day"]);
 }
 
-async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fresh) {
-    let mut hub = Hub::on(&fresh, vec![coworker()]);
+/// Ada came for two hours, and nine days later again.
+async fn after_nine_days(fresh: &Fresh) -> Hub {
+    let mut hub = Hub::on(fresh, vec![coworker()]);
     hub.taps(&[(0, true), (120, false)]).await;
     hub.hours(9 * 24 - 2).await;
     hub.act(&Act::Tap("700")).await;
     hub.hours(2).await;
     hub.act(&Act::Out("700")).await;
+    hub
+}
+
+async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fresh) {
+    let mut hub = after_nine_days(&fresh).await;
     let late = vec![hub.at("700", EXIT, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
 }
 
 async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
-    let mut hub = Hub::on(&fresh, vec![coworker()]);
-    hub.taps(&[(0, true), (120, false)]).await;
-    hub.hours(9 * 24 - 2).await;
-    hub.act(&Act::Tap("700")).await;
-    hub.hours(2).await;
-    hub.act(&Act::Out("700")).await;
+    let mut hub = after_nine_days(&fresh).await;
     let late = vec![hub.at("700", ENTRY, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);

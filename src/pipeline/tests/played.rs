@@ -14,7 +14,7 @@ use super::{
     against_model::{smallest, told_of, told_of_records},
     gateway::Gateway,
     model::{ChargeRow, Coverage, Fact, FactKind, FailureRow, PassRow, Records, Scenario, VisitRow, records},
-    scenario::{Dice, MINUTE, PEOPLE, SPAN, asked, card, device, number_of, policies, scenario, versions},
+    scenario::{Dice, MINUTE, PEOPLE, SPAN, asked, card, code_of, device, devices, policies, scenario, versions},
 };
 use crate::{
     clock::{BootTime, Now, WallTime},
@@ -268,7 +268,6 @@ impl<'a> Played<'a> {
         }
         for person in &self.scenario.directories[0].people {
             for visit in self.gateways[0].visits_of(person.id).await {
-                let mac = |mac: &crate::mac::MacAddr| u64::from(*mac == device(person.id, 1));
                 visits.push(VisitRow {
                     person: person.id,
                     business: visit.business.0,
@@ -276,12 +275,9 @@ impl<'a> Played<'a> {
                     to: visit.to.map(millis),
                     auto_checkout: visit.auto_checkout,
                     last_activity: millis(visit.last_activity),
-                    macs: visit.macs.iter().map(mac).collect(),
+                    macs: devices(&visit.macs),
                     by_network: visit.source == CheckinSource::NetworkActivity,
-                    pass: visit
-                        .pass
-                        .as_ref()
-                        .map(|pass| PassRow { held: pass.guid.map(number_of), kind: pass.time_pass.0 }),
+                    pass: visit.pass.as_ref().map(PassRow::of),
                 });
             }
             for (minutes, amount, from, to) in self.store.charges(CoworkerId(person.id)).await.expect("read") {
@@ -296,17 +292,8 @@ impl<'a> Played<'a> {
                 });
             }
         }
-        visits.sort();
-        failures.sort();
-        charges.sort();
-        (scenario, Records { visits, failures, charges })
+        (scenario, Records { visits, failures, charges }.sorted())
     }
-}
-
-/// The platform has one code for what a controller refuses, whatever its word for it.
-fn code_of(description: &str) -> String {
-    let code = description.split(':').next().unwrap_or_default();
-    code.replace("refused_by_controller", "refused_denied")
 }
 
 fn delivery(fact: &Fact, arrived: Now) -> Option<Delivery> {

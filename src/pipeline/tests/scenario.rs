@@ -1,21 +1,24 @@
 //! Random sites with a few days of facts, for the reference model and for the engine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use chrono::{Datelike, NaiveDate, NaiveTime, Weekday};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::model::{
-    self, Action, Business, Coverage, Directory, Fact, FactKind, Held, Kind, NetworkOpens, PassesAsked, PayAsYouGo,
-    Person, Records, Scenario, Settings, Slot, Tariff,
+    self, Action, Business, Coverage, Directory, Fact, FactKind, Held, Kind, NetworkOpens, PassRow, PassesAsked,
+    PayAsYouGo, Person, Records, Scenario, Settings, Slot, Tariff,
 };
 use crate::{
     clock::WallTime,
     directory::{Builder, entity::EntityKind, history::DirectoryHistory},
     engine::{
         coverage,
-        passes::{self, PassPolicy},
+        passes::{self, PassPolicy, PassUse},
     },
     fact::{DoorFact, FactDigest, Point, Recognised, Shown, Subject},
     mac::MacAddr,
@@ -261,6 +264,14 @@ impl Scenario {
 }
 
 impl Records {
+    /// In an order that does not depend on how they came.
+    pub(super) fn sorted(mut self) -> Self {
+        self.visits.sort();
+        self.failures.sort();
+        self.charges.sort();
+        self
+    }
+
     /// The same of other people, businesses and passes.
     pub(super) fn renumbered(mut self, by: i64) -> Self {
         for visit in &mut self.visits {
@@ -280,8 +291,25 @@ impl Records {
 }
 
 /// The number of a held pass: the identity of one without its own holds it.
-pub(super) fn number_of(pass: Uuid) -> i64 {
+fn number_of(pass: Uuid) -> i64 {
     pass.as_bytes()[8..].iter().skip(1).fold(0, |number, byte| number << 8 | i64::from(*byte))
+}
+
+impl PassRow {
+    pub(super) fn of(pass: &PassUse) -> Self {
+        Self { held: pass.guid.map(number_of), kind: pass.time_pass.0 }
+    }
+}
+
+/// The code with which a description begins; the model has one for what a controller refuses, whatever its word for it.
+pub(super) fn code_of(description: &str) -> String {
+    let code = description.split(':').next().unwrap_or_default();
+    code.replace("refused_by_controller", "refused_denied")
+}
+
+/// The numbers of a person's devices.
+pub(super) fn devices(macs: &BTreeSet<MacAddr>) -> BTreeSet<u64> {
+    macs.iter().map(|mac| u64::from(mac.octets()[5])).collect()
 }
 
 /// A person's device.
