@@ -261,6 +261,11 @@ impl DoorFact {
         self.quality == TimeQuality::Arrival
     }
 
+    /// What finds it again.
+    pub fn key(&self) -> FactKey {
+        FactKey { arrived: self.has_arrival_time(), ..FactKey::of(self.subject, self.at, self.digest) }
+    }
+
     /// Its place in the order of time.
     pub const fn place(&self) -> Place {
         Place { at: self.at, rank: Rank::Door, ordinal: self.ordinal, digest: self.digest }
@@ -456,6 +461,28 @@ pub struct StoredFact {
     pub payload: Vec<u8>,
 }
 
+/// What finds a fact again in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactKey {
+    /// The day of `at`.
+    pub day: LogDay,
+    /// Whom it is filed under.
+    pub subject: Subject,
+    /// When.
+    pub at: WallTime,
+    /// What makes it unique.
+    pub digest: FactDigest,
+    /// `at` is the arrival, and would be another if it came again.
+    pub arrived: bool,
+}
+
+impl FactKey {
+    /// Of a fact that has a time of its own.
+    const fn of(subject: Subject, at: WallTime, digest: FactDigest) -> Self {
+        Self { day: LogDay::of(at), subject, at, digest, arrived: false }
+    }
+}
+
 /// A payload that no version of this program wrote, or a damaged one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the log cannot be read; was it written by a newer checkind?")]
@@ -578,13 +605,13 @@ impl Fact {
                     refusal: door.refusal,
                     too_late: door.too_late,
                 };
-                stored((door.business, door.subject, door.at), door.digest, door.has_arrival_time(), &payload)
+                stored(door.business, door.key(), &payload)
             }
             Self::Presence(presence) => {
                 let (mac, at) = (presence.mac.octets(), presence.at());
                 let points = packed(&presence.points, at);
                 let payload = Payload::Presence { interface: &presence.interface, mac, points };
-                stored((presence.business, presence.subject, at), presence.digest(), false, &payload)
+                stored(presence.business, FactKey::of(presence.subject, at, presence.digest()), &payload)
             }
             Self::StrangeDevice(device) => {
                 let (mac, at) = (device.mac.octets(), device.point.last_at);
@@ -593,13 +620,13 @@ impl Fact {
                 let payload = Payload::StrangeDevice { interface, mac, recognised, points };
                 let subject = Subject::strange_device(device.business, device.mac);
                 let digest = device.point.place(device.business, device.mac).digest;
-                stored((device.business, subject, at), digest, false, &payload)
+                stored(device.business, FactKey::of(subject, at, digest), &payload)
             }
             Self::Rejected(rejected) => {
                 let payload =
                     Payload::Rejected { source: &rejected.source, topic: &rejected.topic, why: &rejected.why };
-                let key = (rejected.business, Subject::BUSINESS, rejected.at);
-                stored(key, rejected.digest, false, &payload)
+                let key = FactKey::of(Subject::BUSINESS, rejected.at, rejected.digest);
+                stored(rejected.business, key, &payload)
             }
         }
     }
@@ -675,13 +702,9 @@ impl Fact {
     }
 }
 
-fn stored(
-    (business, subject, at): (BusinessId, Subject, WallTime),
-    digest: FactDigest,
-    arrived: bool,
-    payload: &Payload<'_>,
-) -> StoredFact {
-    StoredFact { business, day: LogDay::of(at), subject, at, digest, arrived, payload: encoded(payload) }
+fn stored(business: BusinessId, key: FactKey, payload: &Payload<'_>) -> StoredFact {
+    let FactKey { day, subject, at, digest, arrived } = key;
+    StoredFact { business, day, subject, at, digest, arrived, payload: encoded(payload) }
 }
 
 #[cfg(test)]

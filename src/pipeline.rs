@@ -38,7 +38,7 @@ use crate::{
         passes::Refused,
         person::PersonState,
     },
-    fact::{Fact, LogDay, Recognised, Subject},
+    fact::{DoorFact, Fact, LogDay, Recognised, Subject},
     health::{ConditionKind, Health},
     metrics::{Metrics, Queue},
     policy::{HISTORY, PolicyHistory, SitePolicy},
@@ -605,11 +605,10 @@ impl Pipeline {
         let yesterday = now.wall.minus(Duration::from_hours(24));
         let versions = directories.since(LogDay::of(first).start().min(yesterday));
         let groups = decide::groups(&subjects, &versions, &policy.site.passes);
-        let stored: Vec<_> = part.doors.iter().map(|fact| Fact::Door(fact.clone()).stored()).collect();
 
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
-        let keys: Vec<_> = stored.iter().collect();
+        let keys: Vec<_> = part.doors.iter().map(DoorFact::key).collect();
         let mut loaded = transaction.load(&subjects, &keys).await?;
         if self.with.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
             return Ok(None);
@@ -663,15 +662,18 @@ impl Pipeline {
         }
 
         let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
-        let ours = BTreeMap::from([(self.with.business, self.coverage.coverage(&self.with.hearing, now))]);
-        let (policies, directories) = (policies.as_ref(), directories);
-        let world = World { directories: &directories, policies, coverage: &ours, now: now.wall, quiet_until };
+        let business = self.with.business;
+        let mut coverage = BTreeMap::from([(business, self.coverage.coverage(&self.with.hearing, now))]);
+        let policies = policies.as_ref();
+        let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         self.go_back(&mut cases, &groups, work, world, (&mut loaded, &mut transaction, &mut writes)).await?;
         let passes = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
         decide::know_usage(&mut cases, transaction.pass_users(&passes).await?);
 
-        let (coverage, directories) = self.surroundings(&cases, &directories, now, &mut transaction).await?;
-        let world = World { directories: &directories, coverage: &coverage, ..world };
+        self.hear_others(&cases, now, &mut coverage, &mut transaction).await?;
+        let begins = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
+        let directories = at_hand(&directories, begins, &mut transaction).await?;
+        let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         let totals = decide::totals_to_read(&world, &cases);
         let totals = transaction.totals(&totals).await?;
         for mut case in cases {
@@ -698,7 +700,7 @@ impl Pipeline {
             case.now.insert(*subject, loaded.standings.get(subject).cloned().unwrap_or_default());
             // What is kept here is what the database has, and more.
             let kept = self.presents.pending(*subject, business);
-            let stored = loaded.pending.iter().filter(|pending| pending.subject == *subject);
+            let stored = loaded.pending.get(subject).into_iter().flatten();
             let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
             case.unwritten.extend(stored.flat_map(Unwritten::pending));
             case.unwritten.extend(kept.iter().flatten().flat_map(Unwritten::pending));
@@ -783,25 +785,22 @@ impl Pipeline {
         Ok(())
     }
 
-    /// When captures could hear, at every business that the cases are about; and the directories of their time.
-    async fn surroundings(
+    /// When the captures of other businesses could hear, where a case is about another one.
+    async fn hear_others(
         &self,
         cases: &[Case],
-        directories: &Arc<DirectoryHistory>,
         now: Now,
+        coverage: &mut BTreeMap<BusinessId, Coverage>,
         transaction: &mut Batch,
-    ) -> Result<(BTreeMap<BusinessId, Coverage>, Arc<DirectoryHistory>), StoreError> {
+    ) -> Result<(), StoreError> {
         let business = self.with.business;
-        let mut coverage = BTreeMap::from([(business, self.coverage.coverage(&self.with.hearing, now))]);
         if self.with.store.is_shared() && cases.iter().any(|case| case.is_about_others(business)) {
             let others = transaction.coverage(business, true, now.wall.minus(HISTORY)).await?;
-            let known = others.into_iter().map(|(other, stretches)| {
+            coverage.extend(others.into_iter().map(|(other, stretches)| {
                 (other, Coverage::new(stretches.iter().map(|covered| (covered.from, covered.to))))
-            });
-            coverage.extend(known);
+            }));
         }
-        let since = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
-        Ok((coverage, at_hand(directories, since, transaction).await?))
+        Ok(())
     }
 
     /// After a commit: who is in, the next deadline.

@@ -194,9 +194,7 @@ async fn load_once(
     let first = date.checked_sub_days(Days::new(days.into())).unwrap_or(date).and_time(NaiveTime::MIN);
     let from = calendar.instant(first).max(now.minus(HISTORY));
 
-    for version in directories.missing(from) {
-        directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
-    }
+    fill_in(&mut directories, from, store).await?;
     let versions = directories.since(from);
     let groups = decide::groups(&who.subjects, &versions, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
@@ -216,7 +214,7 @@ async fn load_once(
                 standing.is_some_and(|known| known.person.open().is_some() || known.person.folded.at >= first.start());
             if who.subjects.contains(subject) || active {
                 case.now.insert(*subject, standing.cloned().unwrap_or_default());
-                let pending = loaded.pending.iter().filter(|pending| pending.subject == *subject);
+                let pending = loaded.pending.get(subject).into_iter().flatten();
                 case.unwritten.extend(pending.flat_map(Unwritten::pending));
             }
         }
@@ -244,15 +242,21 @@ async fn load_once(
         }
     }
     let begins = cases.iter().filter_map(Case::begins).chain([from, first.start()]).min().unwrap_or(from);
-    for version in directories.missing(begins) {
-        directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
-    }
+    fill_in(&mut directories, begins, store).await?;
     let mut known = Known { who, business, from, now, directories, policies, coverage, cases, logged };
     let totals = store.totals(&decide::totals_to_read(&known.world(), &known.cases)).await?;
     for case in &mut known.cases {
         case.group.totals.clone_from(&totals);
     }
     Ok(Some(known))
+}
+
+/// Puts the versions in force since an instant at hand.
+async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &Store) -> Result<(), StoreError> {
+    for version in directories.missing(since) {
+        directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
+    }
+    Ok(())
 }
 
 /// Everybody as they were before the first day, and what there is since; what cannot be folded is handed back.

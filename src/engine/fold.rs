@@ -712,23 +712,20 @@ impl<'w> Folding<'w> {
     /// The visits that may still change are records too, as they are now.
     fn finish(mut self) -> Folded {
         let version = self.world.directories.latest().version;
-        for person in self.folded.people.values_mut() {
+        let mut people = std::mem::take(&mut self.folded.people);
+        for (subject, person) in &mut people {
             person.directory = version;
-        }
-        let people: Vec<(Subject, PersonState)> =
-            self.folded.people.iter().map(|(subject, person)| (*subject, person.clone())).collect();
-        for (subject, person) in people {
             let Some(coworker) = subject.as_coworker() else { continue };
             let mut charged = person.charged.clone();
-            for visit in person.visits {
-                if let Some(charge) = self.charge(coworker, &visit, &charged) {
+            for visit in &person.visits {
+                if let Some(charge) = self.charge(coworker, visit, &charged) {
                     add_charge(&mut charged, &charge);
                     self.folded.charges.insert(charge.checkin, charge);
                 }
-                self.record(coworker, visit);
+                self.record(coworker, visit.clone());
             }
         }
-        self.folded
+        Folded { people, ..self.folded }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
         fold::{self, Folded, Group, Item, VisitRecord, What, World},
-        passes::{PassPolicy, Used},
+        passes::{PassPolicy, PlanTally, Used},
         person::{PersonState, Visit, visit_of},
     },
     fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
@@ -79,67 +79,6 @@ impl Unwritten {
     }
 }
 
-impl Case {
-    /// The earliest instant whose directory may be asked for.
-    pub(crate) fn begins(&self) -> Option<WallTime> {
-        let folded = self.group.people.values().flat_map(|person| {
-            let visits = person.visits.iter().map(|visit| visit.from);
-            visits.chain((person.folded.at.millis() > 0).then_some(person.folded.at))
-        });
-        folded
-            .chain(self.doors.iter().map(|fact| fact.at))
-            .chain(self.unwritten.iter().map(|new| new.heard.point.last_at))
-            // Everything since the beginning of the first day is decided again.
-            .chain(self.past.iter().map(|past| past.from.start()))
-            .min()
-    }
-
-    /// When something is said of somebody, or they come in, at each business.
-    fn instants(&self, subject: Subject) -> BTreeMap<BusinessId, BTreeSet<WallTime>> {
-        let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
-        let heard = self.unwritten.iter().map(|new| (new.heard.subject, new.heard.business, new.heard.point.last_at));
-        let past = self.past.iter().flat_map(|past| &past.facts);
-        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
-        let open = self.group.people.get(&subject).and_then(PersonState::open);
-        let open = open.map(|open| (subject, open.business, open.from));
-        let mut instants: BTreeMap<BusinessId, BTreeSet<WallTime>> = BTreeMap::new();
-        for (_, business, at) in doors.chain(heard).chain(past).chain(open).filter(|(whose, ..)| *whose == subject) {
-            instants.entry(business).or_default().insert(at);
-        }
-        instants
-    }
-
-    /// Is anybody's open visit, or any fact, at another business?
-    pub(super) fn is_about_others(&self, business: BusinessId) -> bool {
-        let visits =
-            self.group.people.values().flat_map(|person| &person.visits).any(|visit| visit.business != business);
-        visits || self.past.as_ref().is_some_and(|past| past.facts.iter().any(|row| row.fact.business != business))
-    }
-}
-
-/// Whose total before which day is to be read: of every window that a plan may be counted in during the fold, unless the
-/// person's state has a day before it.
-pub(crate) fn totals_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
-    let mut asked = BTreeSet::new();
-    for case in cases {
-        let versions = world.directories.between(case.begins(), world.now);
-        for (subject, person) in &case.group.people {
-            // Of somebody of whom nothing was counted yet, nothing was before any day.
-            let Some((coworker, (known_from, _))) = subject.as_coworker().zip(person.counted.days().first()) else {
-                continue;
-            };
-            for (business, instants) in case.instants(*subject) {
-                // Visits end by themselves, and are asked about again, on the day of something that was said.
-                for at in instants.iter().chain(&versions).chain([&world.now]) {
-                    let starts = fold::window_starts(world, coworker, business, *at);
-                    asked.extend(starts.into_iter().filter(|first| first <= known_from).map(|first| (coworker, first)));
-                }
-            }
-        }
-    }
-    asked
-}
-
 /// What is known of a group before it is folded, and what is new.
 #[derive(Debug, Default)]
 pub(crate) struct Case {
@@ -177,15 +116,77 @@ impl Case {
         let held = people.flat_map(|coworker| versions.iter().flat_map(move |version| version.own_passes(coworker)));
         Self { shares: group.len() > 1, passes: held.map(|held| held.guid).collect(), ..Self::default() }
     }
+
+    /// The earliest instant whose directory may be asked for.
+    pub(crate) fn begins(&self) -> Option<WallTime> {
+        let folded = self.group.people.values().flat_map(|person| {
+            let visits = person.visits.iter().map(|visit| visit.from);
+            visits.chain((person.folded.at.millis() > 0).then_some(person.folded.at))
+        });
+        folded
+            .chain(self.doors.iter().map(|fact| fact.at))
+            .chain(self.unwritten.iter().map(|new| new.heard.point.last_at))
+            // Everything since the beginning of the first day is decided again.
+            .chain(self.past.iter().map(|past| past.from.start()))
+            .min()
+    }
+
+    /// When something is said of each at each business, or they come in.
+    fn instants(&self) -> BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> {
+        let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
+        let heard = self.unwritten.iter().map(|new| (new.heard.subject, new.heard.business, new.heard.point.last_at));
+        let past = self.past.iter().flat_map(|past| &past.facts);
+        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
+        let open = self.group.people.iter().filter_map(|(subject, person)| Some((*subject, person.open()?)));
+        let open = open.map(|(subject, open)| (subject, open.business, open.from));
+        let mut instants: BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> = BTreeMap::new();
+        for (subject, business, at) in doors.chain(heard).chain(past).chain(open) {
+            instants.entry((subject, business)).or_default().insert(at);
+        }
+        instants
+    }
+
+    /// Is anybody's open visit, or any fact, at another business?
+    pub(super) fn is_about_others(&self, business: BusinessId) -> bool {
+        let visits =
+            self.group.people.values().flat_map(|person| &person.visits).any(|visit| visit.business != business);
+        visits || self.past.as_ref().is_some_and(|past| past.facts.iter().any(|row| row.fact.business != business))
+    }
+}
+
+/// Whose total before which day is to be read: of every window that a plan may be counted in during the fold, unless the
+/// person's state has a day before it.
+pub(crate) fn totals_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
+    let mut asked = BTreeSet::new();
+    for case in cases {
+        let versions = world.directories.between(case.begins(), world.now);
+        for ((subject, business), instants) in case.instants() {
+            let counted = case.group.people.get(&subject).and_then(|person| person.counted.days().first());
+            // Where nothing was counted yet, nothing was before any day.
+            let Some((coworker, (known_from, _))) = subject.as_coworker().zip(counted) else { continue };
+            // Visits end by themselves, and are asked about again, on the day of something that was said.
+            for at in instants.iter().chain(&versions).chain([&world.now]) {
+                let starts = fold::window_starts(world, coworker, business, *at);
+                asked.extend(starts.into_iter().filter(|first| first <= known_from).map(|first| (coworker, first)));
+            }
+        }
+    }
+    asked
 }
 
 /// What others, who are not folded, have used of passes of the people of each case.
 pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) {
+    let mut of: BTreeMap<Uuid, Vec<(Subject, Used)>> = BTreeMap::new();
     for (pass, subject, used) in users {
-        for case in cases.iter_mut().filter(|case| case.passes.contains(&pass)) {
-            if !case.group.people.contains_key(&subject) {
-                case.group.others.entry(pass).or_default().push(used);
-            }
+        of.entry(pass).or_default().push((subject, used));
+    }
+    if of.is_empty() {
+        return;
+    }
+    for Case { group, passes, .. } in cases {
+        for (pass, users) in passes.iter().filter_map(|pass| of.get_key_value(pass)) {
+            let others = users.iter().filter(|(subject, _)| !group.people.contains_key(subject));
+            group.others.entry(*pass).or_default().extend(others.map(|(_, used)| *used));
         }
     }
 }
@@ -275,7 +276,11 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
         records.keep_since(since, &opened);
     }
 
-    let before: BTreeMap<Subject, PersonState> = group.people.clone();
+    // What the totals are counted on from, where they are counted again.
+    let counted = past.is_some().then(|| {
+        let tally = |(subject, person): (&Subject, &PersonState)| (*subject, person.counted.clone());
+        group.people.iter().map(tally).collect()
+    });
     let folded_items: Vec<Item<'_>> = items.iter().map(|(item, _)| *item).collect();
     let folded = fold::fold(world, group, &folded_items);
 
@@ -319,8 +324,9 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
     writes.gone_pending.extend(pending.map(|unwritten| unwritten.heard.subject));
     decided.ended = folded.ended.len();
     decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
-    change_records(&folded, &before, records.as_ref().map(|(records, _)| records), writes);
-    change_people(&folded, &before, &now, past.as_ref(), &world, writes);
+    change_records(&folded, &now, records.as_ref().map(|(records, _)| records), writes);
+    change_people(&folded, &now, counted.as_ref(), &world, writes);
+    change_checkpoints(&folded, past.as_ref(), writes);
     share_usage(&folded, &now, shares, &world, writes);
     decided.people = folded.people;
     decided
@@ -365,14 +371,14 @@ impl Lines {
 /// What of the records is new, differs, or never was.
 fn change_records(
     folded: &Folded,
-    before: &BTreeMap<Subject, PersonState>,
+    now: &BTreeMap<Subject, Standing>,
     records: Option<&KnownRecords>,
     writes: &mut Writes,
 ) {
     match records {
         None => {
-            let known: BTreeMap<Uuid, &Visit> =
-                before.values().flat_map(|person| &person.visits).map(|visit| (visit.unique_id, visit)).collect();
+            let visits = now.values().flat_map(|known| &known.person.visits);
+            let known: BTreeMap<Uuid, &Visit> = visits.map(|visit| (visit.unique_id, visit)).collect();
             let mut touched = BTreeSet::new();
             for (id, record) in &folded.visits {
                 match known.get(id) {
@@ -438,15 +444,10 @@ fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
 
 fn same_as_stored(stored: &KnownVisit, record: &VisitRecord) -> bool {
     let visit = &record.visit;
-    let same_pass = match (&stored.pass, &visit.pass) {
-        (Some(stored), Some(pass)) => stored == pass,
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    };
     (stored.from, stored.to, stored.auto_checkout, stored.source)
         == (visit.from, visit.to, visit.auto_checkout, visit.source)
         && stored.macs == visit.macs
-        && same_pass
+        && stored.pass == visit.pass
         && (visit.is_open() || stored.last_activity == visit.last_activity)
         && record.opened.as_ref().is_none_or(|opened| *opened == stored.opened)
 }
@@ -469,9 +470,8 @@ fn paid(visit: &Visit) -> bool {
 
 fn change_people(
     folded: &Folded,
-    before: &BTreeMap<Subject, PersonState>,
     now: &BTreeMap<Subject, Standing>,
-    past: Option<&Past>,
+    counted: Option<&BTreeMap<Subject, PlanTally>>,
     world: &World<'_>,
     writes: &mut Writes,
 ) {
@@ -491,10 +491,8 @@ fn change_people(
         }
         let (subject, revision, person) = (*subject, standing.revision, person.clone());
         writes.standings.push(NewStanding { subject, revision, person, deadline, same_deadline });
-        if past.is_some()
-            && let Some(coworker) = subject.as_coworker()
-        {
-            let counted = before.get(&subject).map(|person| person.counted.days()).unwrap_or_default();
+        if let Some((counted, coworker)) = counted.zip(subject.as_coworker()) {
+            let counted = counted.get(&subject).map(PlanTally::days).unwrap_or_default();
             writes.recounted.push((coworker, counted.last().map(|(date, _)| *date)));
             // Those that may change may have been changed by what is folded again.
             for (date, total) in counted {
@@ -502,6 +500,9 @@ fn change_people(
             }
         }
     }
+}
+
+fn change_checkpoints(folded: &Folded, past: Option<&Past>, writes: &mut Writes) {
     writes.checkpoints.extend(folded.checkpoints.iter().cloned());
     if let Some(past) = past {
         let written: BTreeSet<(Subject, LogDay)> =

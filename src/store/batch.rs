@@ -20,7 +20,7 @@ use crate::{
         passes::{Counted, PassEnd, PassKind, PassUse, Used},
         person::PersonState,
     },
-    fact::{self, FactDigest, LogDay, Point, StoredFact, Subject},
+    fact::{self, FactDigest, FactKey, LogDay, Point, StoredFact, Subject},
     mac::MacAddr,
     record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId, join_macs, split_macs},
 };
@@ -486,7 +486,8 @@ pub(crate) struct Loaded {
     /// The newest version of anybody's settings.
     pub(crate) policies: i64,
     pub(crate) standings: BTreeMap<Subject, Standing>,
-    pub(crate) pending: Vec<Pending>,
+    /// Presences that no fact holds yet.
+    pub(crate) pending: BTreeMap<Subject, Vec<Pending>>,
     /// Which of the facts the log has.
     pub(crate) known: BTreeSet<usize>,
 }
@@ -765,11 +766,7 @@ impl Batch {
     }
 
     /// What an ordinary batch needs to know of these subjects and facts.
-    pub(crate) async fn load(
-        &mut self,
-        subjects: &BTreeSet<Subject>,
-        facts: &[&StoredFact],
-    ) -> Result<Loaded, StoreError> {
+    pub(crate) async fn load(&mut self, subjects: &BTreeSet<Subject>, facts: &[FactKey]) -> Result<Loaded, StoreError> {
         let keys: Vec<_> = facts
             .iter()
             .enumerate()
@@ -1061,7 +1058,8 @@ fn loaded(row: &Row) -> Result<Loaded, StoreError> {
     {
         let points = unhex(&points).and_then(|bytes| fact::unpack_points(&bytes, WallTime::from_millis(at)).ok());
         let points = points.filter(|points| !points.is_empty()).ok_or_else(damaged)?;
-        loaded.pending.push(Pending { business, subject, mac: mac_of(device), interface, points });
+        let pending = Pending { business, subject, mac: mac_of(device), interface, points };
+        loaded.pending.entry(subject).or_default().push(pending);
     }
     Ok(loaded)
 }

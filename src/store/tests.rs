@@ -31,7 +31,7 @@ use crate::{
         person::{PersonState, Visit},
     },
     fact::{
-        DoorFact, Fact, FactDigest, LogDay, Point, PresenceFact, Recognised, RejectedFact, Shown, StoredFact,
+        DoorFact, Fact, FactDigest, FactKey, LogDay, Point, PresenceFact, Recognised, RejectedFact, Shown, StoredFact,
         StrangeDeviceFact, Subject,
     },
     mac::MacAddr,
@@ -679,14 +679,15 @@ async fn presences_wait_beside_the_log(fresh: Fresh) {
     fresh.write(&Writes { pending: all.to_vec(), ..Writes::default() }).await.expect("written");
     let found = async |subjects: &[i64]| {
         let subjects = subjects.iter().copied().map(Subject).collect();
-        let mut found = fresh.batch().await.load(&subjects, &[]).await.expect("asked").pending;
+        let found = fresh.batch().await.load(&subjects, &[]).await.expect("asked");
+        let mut found: Vec<Pending> = found.pending.into_values().flatten().collect();
         found.sort_by_key(|pending| (pending.subject, pending.business, pending.mac));
         found
     };
     assert_eq!(found(&[1, 2]).await, [&all[0], &all[2], &all[1], &all[3]].map(Clone::clone));
     assert_eq!(found(&[9]).await, []);
     let (outside, _) = fresh.store.standings(&[Subject(2)].into(), &BTreeSet::new()).await.expect("asked");
-    assert_eq!(outside.pending, all[3..4]);
+    assert_eq!(outside.pending, BTreeMap::from([(all[3].subject, all[3..4].to_vec())]));
 
     // All of a person go, and what is left of them is written again; of somebody else one is replaced.
     let (rest, other) =
@@ -1019,10 +1020,16 @@ async fn an_unrecognised_device_is_forgotten_with_its_fact(fresh: Fresh) {
     assert_eq!(forget(at(1000)).await.expect("asked"), 0, "it is not older than that");
     assert_eq!(forget(at(3 * DAY)).await.expect("asked"), 3);
     assert_eq!(fresh.count("failed_checkins").await, 0);
-    let kept = kept.map(|decided| decided.fact);
+    let kept = kept.map(|DecidedFact { fact, .. }| FactKey {
+        day: fact.day,
+        subject: fact.subject,
+        at: fact.at,
+        digest: fact.digest,
+        arrived: fact.arrived,
+    });
     assert_eq!(fresh.count("facts").await, 4);
     let mut batch = fresh.batch().await;
-    let loaded = batch.load(&BTreeSet::new(), &kept.each_ref()).await.expect("asked");
+    let loaded = batch.load(&BTreeSet::new(), &kept).await.expect("asked");
     assert_eq!(loaded.known.len(), 4);
 }
 
@@ -1956,8 +1963,7 @@ impl Fresh {
 
     /// Which of these facts the log has.
     async fn known(&self, facts: &[&DoorFact]) -> Vec<usize> {
-        let facts: Vec<StoredFact> = facts.iter().map(|fact| stored(fact)).collect();
-        let facts: Vec<&StoredFact> = facts.iter().collect();
+        let facts: Vec<FactKey> = facts.iter().map(|fact| fact.key()).collect();
         let loaded = self.batch().await.load(&BTreeSet::new(), &facts).await.expect("asked");
         loaded.known.into_iter().collect()
     }
