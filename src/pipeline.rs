@@ -575,6 +575,7 @@ impl Pipeline {
                 return Ok(done);
             }
             // The database has a newer directory, or newer settings, than we have: nothing is decided by old ones.
+            tracing::debug!("waiting for the newest directory and settings");
             if let Some(stale) = &self.with.stale {
                 stale.notify_one();
             }
@@ -985,6 +986,7 @@ impl Pipeline {
         match error {
             StoreError::Conflict if backoff.conflicts < CONFLICTS => {
                 backoff.conflicts += 1;
+                tracing::debug!(times = backoff.conflicts, "another writer changed the same records");
                 return Ok(());
             }
             StoreError::Conflict => {

@@ -14,6 +14,7 @@ mod directory;
 mod leases;
 mod postgres;
 mod retention;
+mod rows;
 mod safety;
 mod spool;
 mod sql;

@@ -84,9 +84,15 @@ impl Pipeline {
         let now = began.wall;
         let directories = Arc::clone(&self.with.directories.borrow());
         let policies = Arc::clone(&self.with.policies.borrow());
-        let mut transaction = self.with.store.batch().await?;
+        let mut transaction = portion(self.with.store.batch()).await?;
         let Some(version) = portion(transaction.lock_old_log()).await? else { return Ok(Some(())) };
-        if self.with.stale.is_some() && version != directories.latest().version {
+        let known = directories.latest().version;
+        if self.with.stale.is_some() && version != known {
+            tracing::info!(
+                known,
+                version,
+                "waiting for the newest directory, to take over the log of an earlier version"
+            );
             return Ok(None);
         }
         let mut former = Former::new(self.with.business, directories.latest(), &policies, now);

@@ -3,12 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
     Batch, DecidedFact, Store, StoreError,
     batch::{PUT_FACTS, StoredPass, fact_row, pass},
+    rows::row,
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
@@ -18,17 +19,17 @@ use crate::{
     record::{BusinessId, CheckinSource, CoworkerId, TimePassId, split_macs},
 };
 
-const THERE: Statement = Statement {
+const THERE: Statement = statement!(
     sqlite: "SELECT count(*) AS there FROM sqlite_master WHERE type = 'table' AND name = 'sightings'",
     // Also where this login has no right to it.
-    postgres: "SELECT count(*) AS there FROM pg_catalog.pg_class WHERE oid = to_regclass('sightings')",
-};
+    postgres: "SELECT count(*) AS there FROM pg_catalog.pg_class WHERE oid = to_regclass('sightings')"
+);
 
 /// Other gateways that want to take over wait here, and imports too. SQLite has one writer anyway.
-const LOCK: Statement = Statement {
+const LOCK: Statement = statement!(
     sqlite: "SELECT version FROM directory_version",
-    postgres: "SELECT version FROM directory_version FOR UPDATE",
-};
+    postgres: "SELECT version FROM directory_version FOR UPDATE"
+);
 
 const DROP: Statement = statement!("DROP TABLE sightings");
 
@@ -49,7 +50,7 @@ macro_rules! lines {
 }
 
 const LINES: Statement =
-    Statement { sqlite: lines!("json_array", "", ""), postgres: lines!("json_build_array", "CAST(", " AS text)") };
+    statement!(sqlite: lines!("json_array", "", ""), postgres: lines!("json_build_array", "CAST(", " AS text)"));
 
 const EVERYBODY: Statement =
     statement!("SELECT DISTINCT coworker_id FROM checkins WHERE coworker_id IS NOT NULL ORDER BY coworker_id");
@@ -74,19 +75,19 @@ macro_rules! visits {
 }
 
 const VISITS: Statement = statement!(
-    rows(coworker_id bigint)
+    rows(CoworkerRow)
     sqlite: visits!("json_array", "", ""), postgres: visits!("json_build_array", "CAST(", " AS text)")
 );
 
 const CHARGES: Statement = statement!(
-    rows(coworker_id bigint)
+    rows(CoworkerRow)
     "SELECT p.checkin, p.pass_day, p.time_pass_id, p.unbounded, p.amount FROM r CROSS JOIN payg_charges p
      WHERE p.coworker_id = r.coworker_id AND p.from_time >= $2"
 );
 
 /// Refusals of devices, which are written once in a pass day.
 const REFUSALS: Statement = statement!(
-    rows(coworker_id bigint)
+    rows(CoworkerRow)
     "SELECT f.coworker_id, f.business_id, f.checkin_attempt_time, f.mac_addresses, f.code
      FROM r CROSS JOIN failed_checkins f
      WHERE f.coworker_id = r.coworker_id AND f.checkin_attempt_time >= $2 AND f.mac_addresses IS NOT NULL"
@@ -160,9 +161,10 @@ pub(crate) struct OldRecords {
     pub(crate) refusals: BTreeMap<CoworkerId, Vec<OldRefusal>>,
 }
 
-#[derive(Serialize)]
-struct CoworkerRow {
-    coworker_id: CoworkerId,
+row! {
+    struct CoworkerRow {
+        coworker_id: CoworkerId,
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{Datelike, NaiveDate};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     leases::Fence,
+    rows::{Columns, hex, row},
     sql::{self, Arg, Row, Statement, statement},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         decision::{DecisionCode, Reason},
         fold::{ChargeRecord, FailureRecord, Opened, VisitRecord},
         passes::{Counted, PassEnd, PassKind, PassUse, Used},
-        person::PersonState,
+        person::{PersonState, Visit},
     },
     fact::{self, FactDigest, FactKey, LogDay, Point, StoredFact, Subject},
     mac::MacAddr,
@@ -28,7 +29,7 @@ use crate::{
 /// Everything that an ordinary batch needs to know, in one row: what SQLite's thread hands over row by row costs more than to
 /// find it. Of the subjects in `$1` where they stand and what the network said since; of the facts in `$2` which the log has;
 /// and the newest versions of directory and settings.
-const LOAD: Statement = Statement {
+const LOAD: Statement = statement!(
     sqlite: "SELECT
        (SELECT version FROM directory_version) AS version,
        (SELECT coalesce(max(number), 0) FROM site_policies) AS policies,
@@ -57,21 +58,21 @@ const LOAD: Statement = Statement {
             WHERE f.day = CAST(r.value->>1 AS bigint) AND f.subject = CAST(r.value->>2 AS bigint)
               AND f.at = CAST(r.value->>3 AS bigint) AND f.digest = decode(r.value->>4, 'hex'))
           OR r.value->>5 = '1' AND EXISTS (SELECT 1 FROM facts f
-            WHERE f.digest = decode(r.value->>4, 'hex') AND f.arrived = TRUE)) AS known",
-};
+            WHERE f.digest = decode(r.value->>4, 'hex') AND f.arrived = TRUE)) AS known"
+);
 
 /// Of these people, those who are in, or of whom something is known from then on.
 const ACTIVE: Statement = statement!(
-    rows(subject bigint)
+    rows(SubjectRow)
     "SELECT s.subject FROM r CROSS JOIN standings s
      WHERE s.subject = r.subject AND (s.deadline IS NOT NULL OR s.folded_at >= $2)"
 );
 
 const PASS_USERS: Statement =
-    statement!(rows(pass uuid) "SELECT u.* FROM r CROSS JOIN pass_usage u WHERE u.pass = r.pass");
+    statement!(rows(PassRow) "SELECT u.* FROM r CROSS JOIN pass_usage u WHERE u.pass = r.pass");
 
 const TOTALS: Statement = statement!(
-    rows(subject bigint, first bigint)
+    rows(FirstRow)
     "SELECT u.subject, u.day, u.days, u.seconds FROM r CROSS JOIN plan_usage u
      WHERE u.subject = r.subject AND u.day = (SELECT max(b.day) FROM plan_usage b WHERE b.subject = r.subject AND b.day < r.first)"
 );
@@ -88,11 +89,11 @@ macro_rules! checkpoints {
 }
 
 const CHECKPOINTS: Statement = statement!(
-    rows(subject bigint, day bigint) sqlite: checkpoints!("hex(c.state)"), postgres: checkpoints!("encode(c.state, 'hex')")
+    rows(DayRow) sqlite: checkpoints!("hex(c.state)"), postgres: checkpoints!("encode(c.state, 'hex')")
 );
 
 const FACTS: Statement = statement!(
-    rows(subject bigint, day bigint)
+    rows(DayRow)
     "SELECT f.* FROM r CROSS JOIN facts f WHERE f.day = r.day AND f.subject = r.subject"
 );
 
@@ -101,7 +102,7 @@ const FACTS: Statement = statement!(
 macro_rules! since {
     ($time:expr, $table:expr, $sqlite:expr, $postgres:expr) => {
         statement!(
-            rows(coworker_id bigint, since timestamptz)
+            rows(SinceRow)
             sqlite: concat!(
                 "SELECT ", $sqlite, " FROM r CROSS JOIN ", $table,
                 " c WHERE c.coworker_id = r.coworker_id AND c.", $time, " >= r.since"
@@ -168,8 +169,8 @@ macro_rules! put_facts {
 }
 
 pub(super) const PUT_FACTS: Statement = statement!(
-    rows(day bigint, subject bigint, at bigint, digest text, business_id bigint, arrived boolean, decision bigint, payload text)
-    sqlite: put_facts!("unhex(digest)", "unhex(payload)"),
+    rows(FactRow)
+    sqlite: put_facts!("digest", "payload"),
     postgres: put_facts!("decode(digest, 'hex')", "decode(payload, 'hex')")
 );
 
@@ -184,8 +185,8 @@ macro_rules! decide_facts {
 }
 
 const DECIDE_FACTS: Statement = statement!(
-    rows(day bigint, subject bigint, at bigint, digest text, decision bigint)
-    sqlite: decide_facts!("unhex(r.digest)"), postgres: decide_facts!("decode(r.digest, 'hex')")
+    rows(FactKeyRow)
+    sqlite: decide_facts!("r.digest"), postgres: decide_facts!("decode(r.digest, 'hex')")
 );
 
 macro_rules! drop_facts {
@@ -195,8 +196,8 @@ macro_rules! drop_facts {
 }
 
 const DROP_FACTS: Statement = statement!(
-    rows(day bigint, subject bigint, at bigint, digest text)
-    sqlite: drop_facts!("unhex(digest)"), postgres: drop_facts!("decode(digest, 'hex')")
+    rows(FactKeyRow)
+    sqlite: drop_facts!("digest"), postgres: drop_facts!("decode(digest, 'hex')")
 );
 
 /// A row that another writer has changed since it was read is not written: the revision tells.
@@ -217,26 +218,20 @@ macro_rules! put_standings {
 }
 
 const PUT_STANDINGS: Statement = statement!(
-    rows(
-        subject bigint, business_id bigint, deadline bigint, last_activity bigint, folded_at bigint, revision bigint,
-        state text
-    )
-    sqlite: put_standings!("unhex(state)", "business_id = excluded.business_id, deadline = excluded.deadline, "),
+    rows(StandingRow)
+    sqlite: put_standings!("state", "business_id = excluded.business_id, deadline = excluded.deadline, "),
     postgres: put_standings!("decode(state, 'hex')", "business_id = excluded.business_id, deadline = excluded.deadline, ")
 );
 
 /// Where the deadline stays as it is: SQLite would write its index again even with the same value.
 const KEEP_DEADLINES: Statement = statement!(
-    rows(
-        subject bigint, business_id bigint, deadline bigint, last_activity bigint, folded_at bigint, revision bigint,
-        state text
-    )
-    sqlite: put_standings!("unhex(state)", ""),
+    rows(StandingRow)
+    sqlite: put_standings!("state", ""),
     postgres: put_standings!("decode(state, 'hex')", "")
 );
 
 const DROP_CHECKPOINTS: Statement = statement!(
-    rows(subject bigint, day bigint)
+    rows(DayRow)
     "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM r)"
 );
 
@@ -252,12 +247,12 @@ macro_rules! put_checkpoints {
 }
 
 const PUT_CHECKPOINTS: Statement = statement!(
-    rows(day bigint, subject bigint, state text)
-    sqlite: put_checkpoints!("unhex(state)"), postgres: put_checkpoints!("decode(state, 'hex')")
+    rows(CheckpointRow)
+    sqlite: put_checkpoints!("state"), postgres: put_checkpoints!("decode(state, 'hex')")
 );
 
 const DROP_PRESENCES: Statement = statement!(
-    rows(subject bigint) "DELETE FROM presences WHERE subject IN (SELECT subject FROM r)"
+    rows(SubjectRow) "DELETE FROM presences WHERE subject IN (SELECT subject FROM r)"
 );
 
 macro_rules! put_presences {
@@ -272,19 +267,13 @@ macro_rules! put_presences {
 }
 
 const PUT_PRESENCES: Statement = statement!(
-    rows(subject bigint, device bigint, business_id bigint, interface text, at bigint, last_at bigint, points text)
-    sqlite: put_presences!("unhex(points)"), postgres: put_presences!("decode(points, 'hex')")
+    rows(PendingRow<'_>)
+    sqlite: put_presences!("points"), postgres: put_presences!("decode(points, 'hex')")
 );
 
 /// Only what is new: an insert that turns into an update would use up a number of PostgreSQL's sequence each time.
 const PUT_VISITS: Statement = statement!(
-    rows(
-        unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
-        source bigint, from_time timestamptz, to_time timestamptz, auto_checkout boolean, last_activity timestamptz,
-        mac_addresses text, teams text, tariff text, from_time_local text, to_time_local text, now timestamptz,
-        pass_guid uuid, counts boolean, time_pass_id bigint, pass_kind text, pass_ends timestamptz, pass_end text,
-        pass_day timestamptz, seconds bigint
-    )
+    rows(VisitRow<'_>)
     "INSERT INTO checkins (
        unique_id, coworker_id, coworker_full_name, business_id, business_name, source, from_time, to_time,
        auto_checkout, last_activity, mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin,
@@ -314,21 +303,13 @@ macro_rules! change_visits {
 /// What changes while somebody is in and when they leave. A statement that also set what is as it was would, in SQLite, write
 /// the indexes anew.
 const CHANGE_STAYS: Statement = statement!(
-    rows(
-        known_as uuid, to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text,
-        to_time_local text, now timestamptz, seconds bigint
-    )
+    rows(StayRow)
     change_visits!("")
 );
 
 /// What a late fact may change: all of it but the number and who it is.
 const CHANGE_VISITS: Statement = statement!(
-    rows(
-        known_as uuid, unique_id uuid, coworker_full_name text, business_name text, source bigint, from_time timestamptz,
-        to_time timestamptz, auto_checkout boolean, last_activity timestamptz, mac_addresses text, teams text, tariff text,
-        from_time_local text, to_time_local text, now timestamptz, pass_guid uuid, counts boolean, time_pass_id bigint,
-        pass_kind text, pass_ends timestamptz, pass_end text, pass_day timestamptz, seconds bigint, opened boolean
-    )
+    rows(VisitRow<'_>)
     change_visits!(
         "unique_id = r.unique_id, source = r.source, from_time = r.from_time, from_time_local = r.from_time_local,
          coworker_time_pass_guid = r.pass_guid, counts_towards_plan_limits = r.counts, time_pass_id = r.time_pass_id,
@@ -343,11 +324,7 @@ const CHANGE_VISITS: Statement = statement!(
 );
 
 const PUT_FAILED: Statement = statement!(
-    rows(
-        unique_id uuid, coworker_id bigint, coworker_full_name text, business_id bigint, business_name text,
-        attempt_at timestamptz, source bigint, mac_addresses text, teams text, tariff text, description text,
-        attempt_local text, now timestamptz, code text
-    )
+    rows(FailureRow<'_>)
     "INSERT INTO failed_checkins (
        unique_id, coworker_id, coworker_full_name, business_id, business_name, checkin_attempt_time, source,
        mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin, description,
@@ -360,7 +337,7 @@ const PUT_FAILED: Statement = statement!(
 
 /// The same attempt, seen earlier or told otherwise.
 const CHANGE_FAILED: Statement = statement!(
-    rows(unique_id uuid, attempt_at timestamptz, attempt_local text, description text, now timestamptz, code text)
+    rows(FailureRow<'_>)
     "UPDATE failed_checkins SET checkin_attempt_time = r.attempt_at, checkin_attempt_time_local = r.attempt_local,
        description = r.description, code = r.code, updated_on = r.now
      FROM r WHERE failed_checkins.unique_id = r.unique_id
@@ -368,16 +345,12 @@ const CHANGE_FAILED: Statement = statement!(
 );
 
 const PUT_CHARGES: Statement = statement!(
-    rows(
-        checkin uuid, coworker_id bigint, business_id bigint, time_pass_id bigint, pass_day timestamptz,
-        from_time timestamptz, to_time timestamptz, minutes bigint, unbounded bigint, amount bigint, currency text,
-        final boolean, now timestamptz
-    )
+    rows(ChargeRow)
     "INSERT INTO payg_charges (
        checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, to_time, minutes, unbounded, amount,
        currency, final, created_on, updated_on)
      SELECT checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, to_time, minutes, unbounded, amount,
-       currency, final, now, now
+       currency, is_final, now, now
      FROM r WHERE true
      ON CONFLICT (checkin) DO UPDATE SET
        time_pass_id = excluded.time_pass_id, pass_day = excluded.pass_day, from_time = excluded.from_time,
@@ -386,17 +359,16 @@ const PUT_CHARGES: Statement = statement!(
 );
 
 const DROP_CHARGES: Statement =
-    statement!(rows(unique_id uuid) "DELETE FROM payg_charges WHERE checkin IN (SELECT unique_id FROM r)");
+    statement!(rows(IdRow) "DELETE FROM payg_charges WHERE checkin IN (SELECT unique_id FROM r)");
 
 const DROP_VISITS: Statement =
-    statement!(rows(unique_id uuid) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
+    statement!(rows(IdRow) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
 const DROP_FAILED: Statement =
-    statement!(rows(unique_id uuid) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
+    statement!(rows(IdRow) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
 const PUT_PASS_USAGE: Statement = statement!(
-    rows(pass uuid, subject bigint, basis_at bigint, days bigint, last_day bigint, days_before bigint, seconds bigint,
-        open_from bigint)
+    rows(PassUsageRow)
     "INSERT INTO pass_usage (pass, subject, basis_at, days, last_day, days_before, seconds, open_from)
      SELECT pass, subject, basis_at, days, last_day, days_before, seconds, open_from FROM r WHERE true
      ON CONFLICT (pass, subject) DO UPDATE SET basis_at = excluded.basis_at, days = excluded.days,
@@ -405,7 +377,7 @@ const PUT_PASS_USAGE: Statement = statement!(
 
 /// Written like [`since`], for the same reason.
 const DROP_PLAN_USAGE: Statement = statement!(
-    rows(subject bigint, day bigint)
+    rows(RecountedRow)
     sqlite: "DELETE FROM plan_usage WHERE (subject, day) IN (SELECT u.subject, u.day FROM r
        CROSS JOIN plan_usage u WHERE u.subject = r.subject AND u.day > r.day)",
     postgres: "DELETE FROM plan_usage WHERE (subject, day) IN (SELECT found.subject, found.day FROM r
@@ -414,7 +386,7 @@ const DROP_PLAN_USAGE: Statement = statement!(
 );
 
 const PUT_PLAN_USAGE: Statement = statement!(
-    rows(subject bigint, day bigint, days bigint, seconds bigint)
+    rows(PlanUsageRow)
     "INSERT INTO plan_usage (subject, day, days, seconds) SELECT subject, day, days, seconds FROM r WHERE true
      ON CONFLICT (subject, day) DO UPDATE SET days = excluded.days, seconds = excluded.seconds"
 );
@@ -675,7 +647,7 @@ impl Store {
         passes: &BTreeSet<Uuid>,
     ) -> Result<(Loaded, Vec<(Uuid, Subject, Used)>), StoreError> {
         let people: Vec<&Subject> = people.iter().collect();
-        let rows = self.sql.read(LOAD, &[Arg::rows(&people), Arg::Rows("[]".to_owned())]).await?;
+        let rows = self.sql.read(LOAD, &[Arg::json(&people), Arg::Json("[]".to_owned())]).await?;
         let loaded = rows.first().map(loaded).transpose()?.unwrap_or_default();
         if passes.is_empty() {
             return Ok((loaded, Vec::new()));
@@ -775,7 +747,7 @@ impl Batch {
             })
             .collect();
         let subjects: Vec<&Subject> = subjects.iter().collect();
-        let rows = self.transaction.rows(LOAD, &[Arg::rows(&subjects), Arg::rows(&keys)]).await?;
+        let rows = self.transaction.rows(LOAD, &[Arg::json(&subjects), Arg::json(&keys)]).await?;
         rows.first().map(loaded).transpose().map(Option::unwrap_or_default)
     }
 
@@ -845,11 +817,6 @@ impl Batch {
         &mut self,
         since: &BTreeMap<CoworkerId, (WallTime, WallTime)>,
     ) -> Result<KnownRecords, StoreError> {
-        #[derive(Serialize)]
-        struct SinceRow {
-            coworker_id: CoworkerId,
-            since: WallTime,
-        }
         let mut known = KnownRecords::default();
         if since.is_empty() {
             return Ok(known);
@@ -932,13 +899,15 @@ impl Batch {
     ) -> Result<(), StoreError> {
         self.change_rows(DROP_VISITS, &unique_ids(&writes.gone_visits)).await?;
         for open in [false, true] {
-            for (stays, statement) in [(false, CHANGE_VISITS), (true, CHANGE_STAYS)] {
-                let of = |changed: &&ChangedVisit| changed.record.visit.is_open() == open && changed.stays == stays;
-                let changed = writes.changed_visits.iter().filter(of);
-                let rows: Vec<VisitRow<'_>> =
-                    changed.map(|changed| visit_row(&changed.record, changed.known_as, calendar, now)).collect();
-                self.change_rows(statement, &rows).await?;
-            }
+            let (stays, others): (Vec<&ChangedVisit>, Vec<_>) = writes
+                .changed_visits
+                .iter()
+                .filter(|changed| changed.record.visit.is_open() == open)
+                .partition(|changed| changed.stays);
+            let rows = others.iter().map(|changed| visit_row(&changed.record, changed.known_as, calendar, now));
+            self.change_rows(CHANGE_VISITS, &rows.collect::<Vec<_>>()).await?;
+            let rows = stays.iter().map(|changed| stay_row(&changed.record.visit, changed.known_as, calendar, now));
+            self.change_rows(CHANGE_STAYS, &rows.collect::<Vec<_>>()).await?;
         }
         let new = writes.new_visits.iter().map(|record| visit_row(record, record.visit.unique_id, calendar, now));
         let new: Vec<VisitRow<'_>> = new.collect();
@@ -946,29 +915,6 @@ impl Batch {
     }
 
     async fn write_usage(&mut self, writes: &Writes) -> Result<(), StoreError> {
-        #[derive(Serialize)]
-        struct PassUsageRow {
-            pass: Uuid,
-            subject: Subject,
-            basis_at: i64,
-            days: u32,
-            last_day: Option<i64>,
-            days_before: u8,
-            seconds: u64,
-            open_from: Option<i64>,
-        }
-        #[derive(Serialize)]
-        struct PlanUsageRow {
-            subject: CoworkerId,
-            day: i64,
-            days: u32,
-            seconds: u64,
-        }
-        #[derive(Serialize)]
-        struct DayRow {
-            subject: CoworkerId,
-            day: i64,
-        }
         let used = |(pass, subject, used): &(Uuid, Subject, Used)| PassUsageRow {
             pass: *pass,
             subject: *subject,
@@ -980,7 +926,7 @@ impl Batch {
             open_from: used.open.map(WallTime::millis),
         };
         self.change_rows(PUT_PASS_USAGE, &writes.pass_usage.iter().map(used).collect::<Vec<_>>()).await?;
-        let recounted = |(subject, last): &(CoworkerId, Option<NaiveDate>)| DayRow {
+        let recounted = |(subject, last): &(CoworkerId, Option<NaiveDate>)| RecountedRow {
             subject: *subject,
             day: last.map_or(i64::MIN / 2, day_number),
         };
@@ -995,19 +941,13 @@ impl Batch {
     }
 
     async fn write_people(&mut self, writes: &Writes) -> Result<(), StoreError> {
-        #[derive(Serialize)]
-        struct CheckpointRow {
-            day: LogDay,
-            subject: Subject,
-            state: String,
-        }
         if !writes.gone_checkpoints.is_empty() {
             self.transaction.change(DROP_CHECKPOINTS, &[day_rows(&writes.gone_checkpoints)]).await?;
         }
         let checkpoint = |(subject, day, person): &(Subject, LogDay, PersonState)| CheckpointRow {
             day: *day,
             subject: *subject,
-            state: hex(&fact::encoded(person)),
+            state: fact::encoded(person),
         };
         self.change_rows(PUT_CHECKPOINTS, &writes.checkpoints.iter().map(checkpoint).collect::<Vec<_>>()).await?;
         for (same, statement) in [(false, PUT_STANDINGS), (true, KEEP_DEADLINES)] {
@@ -1021,11 +961,7 @@ impl Batch {
     }
 
     /// Says a statement about these rows; nothing when there are none.
-    pub(super) async fn change_rows<T: Serialize>(
-        &mut self,
-        statement: Statement,
-        rows: &[T],
-    ) -> Result<(), StoreError> {
+    pub(super) async fn change_rows<T: Columns>(&mut self, statement: Statement, rows: &[T]) -> Result<(), StoreError> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -1065,10 +1001,6 @@ fn loaded(row: &Row) -> Result<Loaded, StoreError> {
 }
 
 fn pass_rows(passes: &BTreeSet<Uuid>) -> Arg {
-    #[derive(Serialize)]
-    struct PassRow {
-        pass: Uuid,
-    }
     Arg::rows(&passes.iter().map(|&pass| PassRow { pass }).collect::<Vec<_>>())
 }
 
@@ -1091,11 +1023,6 @@ fn checkpoint(row: &Row) -> Result<(Subject, LogDay, PersonState), StoreError> {
 }
 
 fn first_rows(asked: &BTreeSet<(CoworkerId, NaiveDate)>) -> Arg {
-    #[derive(Serialize)]
-    struct FirstRow {
-        subject: CoworkerId,
-        first: i64,
-    }
     let row = |&(subject, first): &(CoworkerId, NaiveDate)| FirstRow { subject, first: day_number(first) };
     Arg::rows(&asked.iter().map(row).collect::<Vec<_>>())
 }
@@ -1135,16 +1062,6 @@ fn state_of(hex: &str) -> Result<PersonState, StoreError> {
     unhex(hex).and_then(|bytes| fact::decoded(&bytes).ok()).ok_or_else(damaged)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-    text
-}
-
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
     text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
@@ -1169,39 +1086,101 @@ fn date_of(day: i64) -> Option<NaiveDate> {
     NaiveDate::from_num_days_from_ce_opt(i32::try_from(day + 719_163).ok()?)
 }
 
-#[derive(Serialize)]
-struct SubjectRow {
-    subject: Subject,
+row! {
+    struct SinceRow {
+        coworker_id: CoworkerId,
+        since: WallTime,
+    }
 }
 
-fn day_rows(days: &[(Subject, LogDay)]) -> Arg {
-    #[derive(Serialize)]
+row! {
+    struct PassUsageRow {
+        pass: Uuid,
+        subject: Subject,
+        basis_at: i64,
+        days: u32,
+        last_day: Option<i64>,
+        days_before: u8,
+        seconds: u64,
+        open_from: Option<i64>,
+    }
+}
+
+row! {
+    struct PlanUsageRow {
+        subject: CoworkerId,
+        day: i64,
+        days: u32,
+        seconds: u64,
+    }
+}
+
+row! {
+    struct RecountedRow {
+        subject: CoworkerId,
+        day: i64,
+    }
+}
+
+row! {
+    struct CheckpointRow {
+        day: LogDay,
+        subject: Subject,
+        state: Vec<u8>,
+    }
+}
+
+row! {
+    struct PassRow {
+        pass: Uuid,
+    }
+}
+
+row! {
+    struct FirstRow {
+        subject: CoworkerId,
+        first: i64,
+    }
+}
+
+row! {
     struct DayRow {
         subject: Subject,
         day: LogDay,
     }
+}
+
+row! {
+    struct SubjectRow {
+        subject: Subject,
+    }
+}
+
+fn day_rows(days: &[(Subject, LogDay)]) -> Arg {
     Arg::rows(&days.iter().map(|&(subject, day)| DayRow { subject, day }).collect::<Vec<_>>())
 }
 
-#[derive(Serialize)]
-struct IdRow {
-    unique_id: Uuid,
+row! {
+    struct IdRow {
+        unique_id: Uuid,
+    }
 }
 
 fn unique_ids(ids: &[Uuid]) -> Vec<IdRow> {
     ids.iter().map(|&unique_id| IdRow { unique_id }).collect()
 }
 
-#[derive(Serialize)]
-pub(super) struct FactRow {
-    day: LogDay,
-    subject: Subject,
-    at: i64,
-    digest: String,
-    business_id: BusinessId,
-    arrived: bool,
-    decision: i64,
-    payload: String,
+row! {
+    pub(super) struct FactRow {
+        day: LogDay,
+        subject: Subject,
+        at: i64,
+        digest: [u8; 16],
+        business_id: BusinessId,
+        arrived: bool,
+        decision: i64,
+        payload: Vec<u8>,
+    }
 }
 
 pub(super) fn fact_row(decided: &DecidedFact) -> FactRow {
@@ -1210,37 +1189,39 @@ pub(super) fn fact_row(decided: &DecidedFact) -> FactRow {
         day: fact.day,
         subject: fact.subject,
         at: fact.at.millis(),
-        digest: hex(&fact.digest.0),
+        digest: fact.digest.0,
         business_id: fact.business,
         arrived: fact.arrived,
         decision: decided.decision.0,
-        payload: hex(&fact.payload),
+        payload: fact.payload.clone(),
     }
 }
 
-#[derive(Serialize)]
-struct FactKeyRow {
-    day: LogDay,
-    subject: Subject,
-    at: i64,
-    digest: String,
-    decision: i64,
+row! {
+    struct FactKeyRow {
+        day: LogDay,
+        subject: Subject,
+        at: i64,
+        digest: [u8; 16],
+        decision: i64,
+    }
 }
 
 fn fact_key(fact: &StoredFact, decision: DecisionCode) -> FactKeyRow {
     let StoredFact { day, subject, at, digest, .. } = fact;
-    FactKeyRow { day: *day, subject: *subject, at: at.millis(), digest: hex(&digest.0), decision: decision.0 }
+    FactKeyRow { day: *day, subject: *subject, at: at.millis(), digest: digest.0, decision: decision.0 }
 }
 
-#[derive(Serialize)]
-struct PendingRow<'a> {
-    subject: Subject,
-    device: i64,
-    business_id: BusinessId,
-    interface: &'a str,
-    at: i64,
-    last_at: i64,
-    points: String,
+row! {
+    struct PendingRow<'a> {
+        subject: Subject,
+        device: i64,
+        business_id: BusinessId,
+        interface: &'a str,
+        at: i64,
+        last_at: i64,
+        points: Vec<u8>,
+    }
 }
 
 fn pending_row(pending: &Pending) -> Option<PendingRow<'_>> {
@@ -1252,19 +1233,20 @@ fn pending_row(pending: &Pending) -> Option<PendingRow<'_>> {
         interface: &pending.interface,
         at: first.last_at.millis(),
         last_at: pending.points.iter().map(|point| point.last_at.millis()).max()?,
-        points: hex(&fact::pack_points(&pending.points, first.last_at)),
+        points: fact::pack_points(&pending.points, first.last_at),
     })
 }
 
-#[derive(Serialize)]
-struct StandingRow {
-    subject: Subject,
-    business_id: Option<BusinessId>,
-    deadline: Option<i64>,
-    last_activity: Option<i64>,
-    folded_at: i64,
-    revision: i64,
-    state: String,
+row! {
+    struct StandingRow {
+        subject: Subject,
+        business_id: Option<BusinessId>,
+        deadline: Option<i64>,
+        last_activity: Option<i64>,
+        folded_at: i64,
+        revision: i64,
+        state: Vec<u8>,
+    }
 }
 
 fn standing_row(new: &NewStanding) -> StandingRow {
@@ -1275,38 +1257,70 @@ fn standing_row(new: &NewStanding) -> StandingRow {
         last_activity: new.person.open().map(|open| open.last_activity.millis()),
         folded_at: new.person.folded.at.millis(),
         revision: new.revision + 1,
-        state: hex(&fact::encoded(&new.person)),
+        state: fact::encoded(&new.person),
     }
 }
 
-#[derive(Serialize)]
-struct VisitRow<'a> {
-    known_as: Uuid,
-    unique_id: Uuid,
-    opened: bool,
-    coworker_id: CoworkerId,
-    coworker_full_name: Option<&'a str>,
-    business_id: BusinessId,
-    business_name: Option<&'a str>,
-    teams: Option<&'a str>,
-    tariff: Option<&'a str>,
-    source: i64,
-    from_time: WallTime,
-    to_time: Option<WallTime>,
-    auto_checkout: bool,
-    last_activity: WallTime,
-    mac_addresses: Option<String>,
-    from_time_local: String,
-    to_time_local: Option<String>,
-    now: WallTime,
-    seconds: Option<u64>,
-    pass_guid: Option<Uuid>,
-    counts: bool,
-    time_pass_id: Option<TimePassId>,
-    pass_kind: Option<&'static str>,
-    pass_ends: Option<WallTime>,
-    pass_end: Option<&'static str>,
-    pass_day: WallTime,
+row! {
+    struct VisitRow<'a> {
+        known_as: Uuid,
+        unique_id: Uuid,
+        opened: bool,
+        coworker_id: CoworkerId,
+        coworker_full_name: Option<&'a str>,
+        business_id: BusinessId,
+        business_name: Option<&'a str>,
+        teams: Option<&'a str>,
+        tariff: Option<&'a str>,
+        source: i64,
+        from_time: WallTime,
+        to_time: Option<WallTime>,
+        auto_checkout: bool,
+        last_activity: WallTime,
+        mac_addresses: Option<String>,
+        from_time_local: String,
+        to_time_local: Option<String>,
+        now: WallTime,
+        seconds: Option<u64>,
+        pass_guid: Option<Uuid>,
+        counts: bool,
+        time_pass_id: Option<TimePassId>,
+        pass_kind: Option<&'static str>,
+        pass_ends: Option<WallTime>,
+        pass_end: Option<&'static str>,
+        pass_day: WallTime,
+    }
+}
+
+row! {
+    struct StayRow {
+        known_as: Uuid,
+        to_time: Option<WallTime>,
+        auto_checkout: bool,
+        last_activity: WallTime,
+        mac_addresses: Option<String>,
+        to_time_local: Option<String>,
+        now: WallTime,
+        seconds: Option<u64>,
+    }
+}
+
+fn stay_row(visit: &Visit, known_as: Uuid, calendar: Calendars<'_>, now: WallTime) -> StayRow {
+    StayRow {
+        known_as,
+        to_time: visit.to,
+        auto_checkout: visit.auto_checkout,
+        last_activity: visit.last_activity,
+        mac_addresses: join_macs(&visit.macs),
+        to_time_local: visit.to.map(|to| local(to, &calendar(visit.business, visit.from))),
+        now,
+        seconds: seconds(visit),
+    }
+}
+
+/// How long a visit that is over was.
+fn seconds(visit: &Visit) -> Option<u64> {
+    visit.to.map(|to| to.since(visit.from).as_secs())
 }
 
 /// The wall clock of a business at an instant.
@@ -1336,7 +1350,7 @@ fn visit_row<'a>(record: &'a VisitRecord, known_as: Uuid, calendar: Calendars<'_
         from_time_local: local(visit.from, &calendar),
         to_time_local: visit.to.map(|to| local(to, &calendar)),
         now,
-        seconds: visit.to.map(|to| to.since(visit.from).as_secs()),
+        seconds: seconds(visit),
         // Nobody holds a pass that is assigned on the spot: it is known by the check-in that it was assigned to.
         pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
         counts: visit.counts(),
@@ -1413,22 +1427,23 @@ impl From<StoredVisit> for KnownVisit {
     }
 }
 
-#[derive(Serialize)]
-struct FailureRow<'a> {
-    unique_id: Uuid,
-    coworker_id: Option<CoworkerId>,
-    coworker_full_name: Option<&'a str>,
-    business_id: BusinessId,
-    business_name: Option<&'a str>,
-    attempt_at: WallTime,
-    source: i64,
-    mac_addresses: Option<MacAddr>,
-    teams: Option<&'a str>,
-    tariff: Option<&'a str>,
-    description: String,
-    attempt_local: String,
-    now: WallTime,
-    code: &'static str,
+row! {
+    struct FailureRow<'a> {
+        unique_id: Uuid,
+        coworker_id: Option<CoworkerId>,
+        coworker_full_name: Option<&'a str>,
+        business_id: BusinessId,
+        business_name: Option<&'a str>,
+        attempt_at: WallTime,
+        source: i64,
+        mac_addresses: Option<String>,
+        teams: Option<&'a str>,
+        tariff: Option<&'a str>,
+        description: String,
+        attempt_local: String,
+        now: WallTime,
+        code: &'static str,
+    }
 }
 
 fn failure_rows<'a>(failures: &'a [FailureRecord], calendar: Calendars<'_>, now: WallTime) -> Vec<FailureRow<'a>> {
@@ -1445,7 +1460,7 @@ fn failure_row<'a>(failure: &'a FailureRecord, calendar: Calendars<'_>, now: Wal
         business_name: business_name.as_deref(),
         attempt_at: failure.attempt_at,
         source: failure.source.number(),
-        mac_addresses: failure.mac,
+        mac_addresses: failure.mac.map(|mac| mac.to_string()),
         teams: then.teams.as_deref(),
         tariff: then.tariff.as_deref(),
         description: failure.refused.reason.description_with(failure.refused.detail.as_deref()),
@@ -1455,21 +1470,22 @@ fn failure_row<'a>(failure: &'a FailureRecord, calendar: Calendars<'_>, now: Wal
     }
 }
 
-#[derive(Serialize)]
-struct ChargeRow {
-    checkin: Uuid,
-    coworker_id: CoworkerId,
-    business_id: BusinessId,
-    time_pass_id: TimePassId,
-    pass_day: WallTime,
-    from_time: WallTime,
-    to_time: Option<WallTime>,
-    minutes: u32,
-    unbounded: i64,
-    amount: i64,
-    currency: String,
-    r#final: bool,
-    now: WallTime,
+row! {
+    struct ChargeRow {
+        checkin: Uuid,
+        coworker_id: CoworkerId,
+        business_id: BusinessId,
+        time_pass_id: TimePassId,
+        pass_day: WallTime,
+        from_time: WallTime,
+        to_time: Option<WallTime>,
+        minutes: u32,
+        unbounded: i64,
+        amount: i64,
+        currency: String,
+        is_final: bool,
+        now: WallTime,
+    }
 }
 
 fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
@@ -1485,7 +1501,7 @@ fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
         unbounded: record.charge.unbounded,
         amount: record.charge.amount,
         currency: record.charge.currency.to_string(),
-        r#final: record.to.is_some(),
+        is_final: record.to.is_some(),
         now,
     }
 }

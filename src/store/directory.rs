@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde_json::Deserializer;
 
 use super::{
     Batch, Store, StoreError,
+    rows::row,
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
@@ -77,14 +77,14 @@ const FORGET_VERSIONS: Statement = statement!(
 const FORGET_PAST: Statement =
     statement!("DELETE FROM directory_past WHERE until <= (SELECT min(version) FROM directory_versions)");
 const REPLACED: Statement = statement!(
-    rows(kind text, id bigint, document text, archived boolean)
+    rows(DocumentRow<'_>)
     "INSERT INTO directory_past (kind, id, since, until, document, archived, said_on)
      SELECT d.kind, d.id, d.since, $2, d.document, d.archived, coalesce(d.basis_at, d.updated_on)
      FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id WHERE d.document <> r.document OR d.archived <> r.archived"
 );
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
 const PUT: Statement = statement!(
-    rows(kind text, id bigint, document text, archived boolean, updated_on timestamptz, basis text)
+    rows(DocumentRow<'_>)
     "INSERT INTO directory (kind, id, document, archived, updated_on, basis, basis_at, since)
      SELECT kind, id, document, archived, updated_on, basis, updated_on, $2 FROM r WHERE true
      ON CONFLICT (kind, id) DO UPDATE SET
@@ -96,14 +96,15 @@ const PUT: Statement = statement!(
                        ELSE directory.basis_at END"
 );
 
-#[derive(Serialize)]
-struct DocumentRow<'a> {
-    kind: &'a str,
-    id: i64,
-    document: &'a str,
-    archived: bool,
-    updated_on: WallTime,
-    basis: Option<&'a str>,
+row! {
+    struct DocumentRow<'a> {
+        kind: &'a str,
+        id: i64,
+        document: &'a str,
+        archived: bool,
+        updated_on: WallTime,
+        basis: Option<&'a str>,
+    }
 }
 
 impl Store {

@@ -10,7 +10,7 @@ use super::{
 use crate::record::BusinessId;
 
 /// Takes the lease, or prolongs it: it is ours, or nobody's any more. Ten seconds, see [`crate::lease::LASTS`].
-const TAKE: Statement = Statement {
+const TAKE: Statement = statement!(
     sqlite: "INSERT INTO leases (business_id, holder, instance, expires_at)
              VALUES ($1, $2, $3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+10 seconds'))
              ON CONFLICT (business_id) DO UPDATE SET
@@ -20,23 +20,23 @@ const TAKE: Statement = Statement {
              VALUES ($1, $2, $3, clock_timestamp() + interval '10 seconds')
              ON CONFLICT (business_id) DO UPDATE SET
                holder = excluded.holder, instance = excluded.instance, expires_at = excluded.expires_at
-             WHERE leases.instance = excluded.instance OR leases.expires_at <= clock_timestamp()",
-};
+             WHERE leases.instance = excluded.instance OR leases.expires_at <= clock_timestamp()"
+);
 
 const HOLDER: Statement = statement!("SELECT holder FROM leases WHERE business_id = $1");
 
-const RELEASE: Statement = Statement {
+const RELEASE: Statement = statement!(
     sqlite: "UPDATE leases SET expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
              WHERE business_id = $1 AND instance = $2",
-    postgres: "UPDATE leases SET expires_at = clock_timestamp() WHERE business_id = $1 AND instance = $2",
-};
+    postgres: "UPDATE leases SET expires_at = clock_timestamp() WHERE business_id = $1 AND instance = $2"
+);
 
 /// The last word of a transaction before its commit. PostgreSQL keeps the row as it is until then: whoever takes the
 /// lease does so before, and we fail, or after, and we were right. SQLite's writer is alone anyway.
-const STILL_OURS: Statement = Statement {
+const STILL_OURS: Statement = statement!(
     sqlite: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2",
-    postgres: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2 FOR SHARE",
-};
+    postgres: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2 FOR SHARE"
+);
 
 /// What a transaction must find at its end to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
-
 use super::{
     Batch, StoreError,
+    rows::row,
     sql::{Arg, Statement, Transaction, statement},
 };
 use crate::{
@@ -14,9 +13,17 @@ use crate::{
     record::CoworkerId,
 };
 
+row! {
+    #[derive(PartialEq, Eq, PartialOrd, Ord)]
+    struct KeyRow {
+        kind: &'static str,
+        id: i64,
+    }
+}
+
 /// In one order, so that two sites that want the same rows wait for each other and do not lock each other out.
 const LOCK: Statement = statement!(
-    rows(kind text, id bigint)
+    rows(KeyRow)
     "SELECT d.id FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id
      ORDER BY d.kind, d.id FOR NO KEY UPDATE OF d"
 );
@@ -30,11 +37,6 @@ impl Batch {
         policy: &PassPolicy,
         coworkers: impl IntoIterator<Item = CoworkerId>,
     ) -> Result<(), StoreError> {
-        #[derive(Serialize, PartialEq, Eq, PartialOrd, Ord)]
-        struct KeyRow {
-            kind: &'static str,
-            id: i64,
-        }
         if matches!(self.transaction, Transaction::Sqlite { .. })
             || !versions.iter().any(|version| policy.asks(version))
         {

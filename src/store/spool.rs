@@ -8,10 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
-
 use super::{
     StoreError,
+    rows::row,
     sql::{Arg, Sql, Statement, statement},
 };
 use crate::clock::WallTime;
@@ -22,7 +21,7 @@ const SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL)";
 
 const APPEND: Statement = statement!(
-    rows(seq bigint, arrived_at timestamptz, message text)
+    rows(Spooled)
     "INSERT INTO spool (seq, arrived_at, message) SELECT seq, arrived_at, message FROM r WHERE true ORDER BY seq
      ON CONFLICT (seq) DO UPDATE SET arrived_at = excluded.arrived_at, message = excluded.message"
 );
@@ -34,15 +33,17 @@ const USED: Statement = statement!(
      FROM pragma_page_count p, pragma_freelist_count f, pragma_page_size s"
 );
 
-/// One row of the spool.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Spooled {
-    /// Its place: messages of higher numbers came later.
-    pub(crate) seq: i64,
-    /// When it arrived.
-    pub(crate) arrived_at: WallTime,
-    /// What it says, as JSON.
-    pub(crate) message: String,
+row! {
+    /// One row of the spool.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub(crate) struct Spooled {
+        /// Its place: messages of higher numbers came later.
+        pub(crate) seq: i64,
+        /// When it arrived.
+        pub(crate) arrived_at: WallTime,
+        /// What it says, as JSON.
+        pub(crate) message: String,
+    }
 }
 
 /// An open spool.

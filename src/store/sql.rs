@@ -1,7 +1,7 @@
 //! One way to talk to two databases: a statement with its arguments in, rows out.
 //!
-//! SQL text is shared wherever the two agree; [`statement!`] writes the one part that differs, turning a JSON array
-//! into rows, so that a batch of any size is one round trip. Nothing here knows what a check-in is.
+//! SQL text is shared wherever the two agree. What differs in all of them is how rows come into a statement: see
+//! [`super::rows`]. Nothing here knows what a check-in is.
 
 use std::{fmt, io, path::Path, str::FromStr, sync::Arc, time::Duration};
 
@@ -9,19 +9,22 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use futures_util::TryStreamExt;
 use secrecy::SecretString;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::ser::{CharEscape, CompactFormatter, Formatter, Serializer};
 use sqlx::{
-    ColumnIndex, ConnectOptions, Connection, Decode, Row as _, SqlSafeStr, Type,
-    postgres::PgRow,
+    AssertSqlSafe, ColumnIndex, ConnectOptions, Connection, Decode, Postgres, Row as _, SqlSafeStr, SqlStr, Type,
+    postgres::{PgArguments, PgRow},
+    query::Query,
     sqlite::{
-        Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-        SqliteSynchronous,
+        Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+        SqlitePoolOptions, SqliteRow, SqliteSynchronous,
     },
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
-use super::postgres::{Connections, Work};
+use super::{
+    postgres::{Connections, Work},
+    rows::{Column, Columns, Rows, Value, for_postgres, for_sqlite},
+};
 use crate::clock::WallTime;
 
 /// How long SQLite waits for another process's lock before a statement fails, so that a copy or an import that holds
@@ -33,6 +36,10 @@ const BUSY: Duration = Duration::from_secs(5);
 /// long, at 8,000 (16 MB) one in eight hundred.
 const PAGES_IN_LOG: &str = "8000";
 
+/// KiB, with a minus as SQLite writes it, that a connection may keep of a file in memory. A batch of a thousand taps changes
+/// some 5 MB of pages; those that do not fit go to the log before the commit, one write each, and are read again after it.
+const CACHE: &str = "-8192";
+
 /// Bytes in a page of a new SQLite file: half of SQLite's own, because most commits change a few rows here and there, and write
 /// each page that they touch. A file keeps the size that it was made with.
 const PAGE: u32 = 2048;
@@ -40,6 +47,9 @@ const PAGE: u32 = 2048;
 /// Rows that SQLite's thread may be ahead of whoever reads them: those of the largest batch, so that the two need not wait for
 /// each other after every few.
 const ROWS_AHEAD: usize = 1024;
+
+/// Statements that a connection keeps prepared: all that a batch may need, for each number of rows.
+const STATEMENTS: usize = 200;
 
 /// Connections that only read, per process: pages and API calls at the same time. More wait their turn.
 const READERS: u32 = 4;
@@ -119,36 +129,61 @@ impl From<sqlx::Error> for StoreError {
 /// One statement, in the text of each database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement {
+    /// The columns of the rows that it is about, if it is about rows: they are `r` in the texts.
+    pub(crate) columns: &'static [Column],
     pub(crate) sqlite: &'static str,
     pub(crate) postgres: &'static str,
 }
 
-/// Builds a [`Statement`]. With `rows(name type, …)` the text may select from `r`, the rows of the JSON array in `$1`;
-/// types are PostgreSQL's. SQLite's `->>` yields integers, text and 0/1, which its columns take as they are.
-/// `jsonb_each` (SQLite 3.51; ours is built in) hands out each row parsed, so that a column costs no parsing of its own.
+impl Statement {
+    /// How often SQLite is told it, in which text, with which of the rows.
+    fn for_sqlite<'a>(&self, args: &'a [Arg]) -> Vec<(SqlStr, &'a [Value], &'a [Arg])> {
+        match args.split_first() {
+            Some((Arg::Rows(rows), others)) => {
+                debug_assert_eq!(rows.columns(), self.columns, "other rows than those of {}", self.sqlite);
+                let text = |values: &[Value]| AssertSqlSafe(for_sqlite(self.columns, self.sqlite, values.len()));
+                rows.portions().map(|values| (text(values).into_sql_str(), values, others)).collect()
+            }
+            Some(_) | None => vec![(self.sqlite.into_sql_str(), &[], args)],
+        }
+    }
+
+    /// Every text that SQLite may be told.
+    #[cfg(test)]
+    pub(crate) fn texts(&self) -> Vec<String> {
+        match self.columns.len() {
+            0 => vec![self.sqlite.to_owned()],
+            width => super::rows::SIZES.map(|rows| for_sqlite(self.columns, self.sqlite, rows * width)).to_vec(),
+        }
+    }
+
+    fn for_postgres(&self) -> SqlStr {
+        if self.columns.is_empty() {
+            self.postgres.into_sql_str()
+        } else {
+            AssertSqlSafe(for_postgres(self.columns, self.postgres)).into_sql_str()
+        }
+    }
+}
+
+/// Builds a [`Statement`]. With `rows(Row)` its text may select from `r`, rows of that kind; where the two databases differ
+/// in more than where these come from, there are two texts.
 macro_rules! statement {
-    // Where the two differ in more than the rows: how bytes are written as text and read again.
-    (rows($($column:ident $kind:ident),+ $(,)?) sqlite: $sqlite:expr, postgres: $postgres:expr) => {{
-        const SQLITE: $crate::store::sql::Statement = $crate::store::sql::statement!(rows($($column $kind),+) $sqlite);
-        const POSTGRES: $crate::store::sql::Statement =
-            $crate::store::sql::statement!(rows($($column $kind),+) $postgres);
-        $crate::store::sql::Statement { sqlite: SQLITE.sqlite, postgres: POSTGRES.postgres }
-    }};
-    (rows($($column:ident $kind:ident),+ $(,)?) $body:expr) => {
+    (rows($row:ty) sqlite: $sqlite:expr, postgres: $postgres:expr) => {
         $crate::store::sql::Statement {
-            sqlite: concat!(
-                "WITH r AS (SELECT key AS ord" $(, ", value->>'$.", stringify!($column), "' AS ", stringify!($column))+,
-                " FROM jsonb_each($1)) ", $body
-            ),
-            postgres: concat!(
-                "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(ord bigint"
-                $(, ", ", stringify!($column), " ", stringify!($kind))+,
-                ")) ", $body
-            ),
+            columns: <$row as $crate::store::rows::Columns>::COLUMNS,
+            sqlite: $sqlite,
+            postgres: $postgres,
         }
     };
+    (rows($row:ty) $body:expr) => {
+        $crate::store::sql::statement!(rows($row) sqlite: $body, postgres: $body)
+    };
+    (sqlite: $sqlite:expr, postgres: $postgres:expr) => {
+        $crate::store::sql::Statement { columns: &[], sqlite: $sqlite, postgres: $postgres }
+    };
     ($body:expr) => {
-        $crate::store::sql::Statement { sqlite: $body, postgres: $body }
+        $crate::store::sql::statement!(sqlite: $body, postgres: $body)
     };
 }
 pub(crate) use statement;
@@ -160,28 +195,19 @@ pub(crate) enum Arg {
     Bool(bool),
     Text(String),
     Time(WallTime),
-    /// A JSON array, mostly for [`statement!`]'s `rows`.
-    Rows(String),
+    Json(String),
+    /// The rows that a statement is about; the first of its arguments.
+    Rows(Rows),
 }
 
 impl Arg {
-    /// The rows of a batch as one argument. PostgreSQL's text cannot hold a NUL character, and one that came in with a
-    /// message must not stop the batch for ever: it becomes U+FFFD, in both databases.
-    pub(crate) fn rows<T: Serialize>(rows: &[T]) -> Self {
-        let mut text = Vec::new();
-        rows.serialize(&mut Serializer::with_formatter(&mut text, WithoutNul)).expect("rows are plain data");
-        Self::Rows(String::from_utf8(text).expect("JSON is text"))
+    pub(crate) fn rows<T: Columns>(rows: &[T]) -> Self {
+        Self::Rows(Rows::of(rows))
     }
-}
 
-struct WithoutNul;
-
-impl Formatter for WithoutNul {
-    fn write_char_escape<W: io::Write + ?Sized>(&mut self, writer: &mut W, escape: CharEscape) -> io::Result<()> {
-        if matches!(escape, CharEscape::AsciiControl(0)) {
-            return writer.write_all(b"\\ufffd");
-        }
-        CompactFormatter.write_char_escape(writer, escape)
+    /// What a statement takes apart itself.
+    pub(crate) fn json<T: Serialize>(value: &T) -> Self {
+        Self::Json(serde_json::to_string(value).expect("plain data"))
     }
 }
 
@@ -273,19 +299,44 @@ impl Row {
 /// How both databases keep a local time.
 pub(crate) const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
 
-macro_rules! bound {
-    ($sql:expr, $args:expr, $time:expr) => {{
-        let mut query = sqlx::query($sql);
-        for arg in $args {
-            query = match arg {
-                Arg::Int(value) => query.bind(*value),
-                Arg::Bool(value) => query.bind(*value),
-                Arg::Text(value) | Arg::Rows(value) => query.bind(value.as_str()),
-                Arg::Time(value) => query.bind($time(*value)),
-            };
-        }
-        query
-    }};
+type OfSqlite<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+fn bound_sqlite<'q>(text: SqlStr, values: &[Value], args: &[Arg]) -> OfSqlite<'q> {
+    let mut query = sqlx::query(text);
+    for value in values {
+        query = match value {
+            Value::Null => query.bind(None::<i64>),
+            Value::Bool(value) => query.bind(*value),
+            Value::Int(value) => query.bind(*value),
+            Value::Text(value) => query.bind(value.clone()),
+            Value::Bytes(value) => query.bind(value.clone()),
+        };
+    }
+    for arg in args {
+        query = match arg {
+            Arg::Int(value) => query.bind(*value),
+            Arg::Bool(value) => query.bind(*value),
+            Arg::Text(value) | Arg::Json(value) => query.bind(value.clone()),
+            Arg::Time(value) => query.bind(value.to_rfc3339_millis()),
+            Arg::Rows(rows) => query.bind(rows.json()),
+        };
+    }
+    query
+}
+
+fn bound_postgres<'q>(text: SqlStr, args: &[Arg]) -> Query<'q, Postgres, PgArguments> {
+    let mut query = sqlx::query(text);
+    for arg in args {
+        query = match arg {
+            Arg::Int(value) => query.bind(*value),
+            Arg::Bool(value) => query.bind(*value),
+            Arg::Text(value) | Arg::Json(value) => query.bind(value.clone()),
+            Arg::Time(value) => query.bind(value.utc()),
+            Arg::Rows(rows) => query.bind(rows.json()),
+        };
+    }
+    // Through a pooler the next transaction may come to another server process, which knows nothing of it.
+    query.persistent(false)
 }
 
 #[cfg(test)]
@@ -367,13 +418,16 @@ impl Sql {
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {
-                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
-                Ok(query.fetch_all(&file.readers).await?.into_iter().map(Row::Sqlite).collect())
+                let mut rows = Vec::new();
+                for (text, values, args) in statement.for_sqlite(args) {
+                    let found = bound_sqlite(text, values, args).fetch_all(&file.readers).await?;
+                    rows.extend(found.into_iter().map(Row::Sqlite));
+                }
+                Ok(rows)
             }
             Self::Postgres(connections) => {
                 let mut work = connections.begin_read().await?;
-                let query = bound!(statement.postgres, args, WallTime::utc).persistent(false);
-                let rows = query.fetch_all(work.connection()).await?;
+                let rows = bound_postgres(statement.for_postgres(), args).fetch_all(work.connection()).await?;
                 work.commit().await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
@@ -389,15 +443,16 @@ impl Sql {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => {
-                let mut rows = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis).fetch(&file.readers);
-                while let Some(row) = rows.try_next().await? {
-                    each(&Row::Sqlite(row))?;
+                for (text, values, args) in statement.for_sqlite(args) {
+                    let mut rows = bound_sqlite(text, values, args).fetch(&file.readers);
+                    while let Some(row) = rows.try_next().await? {
+                        each(&Row::Sqlite(row))?;
+                    }
                 }
             }
             Self::Postgres(connections) => {
                 let mut work = connections.begin_read().await?;
-                let mut rows =
-                    bound!(statement.postgres, args, WallTime::utc).persistent(false).fetch(work.connection());
+                let mut rows = bound_postgres(statement.for_postgres(), args).fetch(work.connection());
                 while let Some(row) = rows.try_next().await? {
                     each(&Row::Postgres(row))?;
                 }
@@ -464,7 +519,12 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .row_buffer_size(ROWS_AHEAD)
+        .statement_cache_capacity(STATEMENTS)
         .pragma("wal_autocheckpoint", PAGES_IN_LOG)
+        .pragma("cache_size", CACHE)
+        // What a statement may have to take back is kept in memory, a few pages for each: else it is written to a file, in
+        // vain.
+        .pragma("temp_store", "MEMORY")
         .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
         .log_statements(tracing::log::LevelFilter::Off)
 }
@@ -490,11 +550,11 @@ impl fmt::Debug for Transaction {
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
 /// The text of a statement, after what begins its transaction if that has not begun.
-fn begun(began: &mut bool, text: &'static str) -> sqlx::SqlStr {
+fn begun(began: &mut bool, text: SqlStr) -> SqlStr {
     if std::mem::replace(began, true) {
-        text.into_sql_str()
+        text
     } else {
-        sqlx::AssertSqlSafe(format!("{BEGIN}; {text}")).into_sql_str()
+        AssertSqlSafe(format!("{BEGIN}; {}", text.as_str())).into_sql_str()
     }
 }
 
@@ -520,15 +580,15 @@ impl Transaction {
         said();
         match self {
             Self::Sqlite { connection, began, .. } => {
-                let mut rows =
-                    bound!(begun(began, statement.sqlite), args, WallTime::to_rfc3339_millis).fetch(connection);
-                while let Some(row) = rows.try_next().await? {
-                    each(Row::Sqlite(row))?;
+                for (text, values, args) in statement.for_sqlite(args) {
+                    let mut rows = bound_sqlite(begun(began, text), values, args).fetch(&mut *connection);
+                    while let Some(row) = rows.try_next().await? {
+                        each(Row::Sqlite(row))?;
+                    }
                 }
             }
             Self::Postgres(work) => {
-                let mut rows =
-                    bound!(statement.postgres, args, WallTime::utc).persistent(false).fetch(work.connection());
+                let mut rows = bound_postgres(statement.for_postgres(), args).fetch(work.connection());
                 while let Some(row) = rows.try_next().await? {
                     each(Row::Postgres(row))?;
                 }
@@ -546,11 +606,14 @@ impl Transaction {
                     // Alone: with it, SQLite would count what its last statement changed.
                     sqlx::query(BEGIN).execute(&mut *connection).await?;
                 }
-                let query = bound!(statement.sqlite, args, WallTime::to_rfc3339_millis);
-                Ok(query.execute(connection).await?.rows_affected())
+                let mut changed = 0;
+                for (text, values, args) in statement.for_sqlite(args) {
+                    changed += bound_sqlite(text, values, args).execute(&mut *connection).await?.rows_affected();
+                }
+                Ok(changed)
             }
             Self::Postgres(work) => {
-                let query = bound!(statement.postgres, args, WallTime::utc).persistent(false);
+                let query = bound_postgres(statement.for_postgres(), args);
                 Ok(query.execute(work.connection()).await?.rows_affected())
             }
         }
@@ -561,7 +624,7 @@ impl Transaction {
         said();
         match self {
             Self::Sqlite { mut slot, mut connection, mut began } => {
-                sqlx::query(begun(&mut began, "COMMIT")).execute(&mut connection).await?;
+                sqlx::query(begun(&mut began, "COMMIT".into_sql_str())).execute(&mut connection).await?;
                 *slot = Some(connection);
                 Ok(())
             }
