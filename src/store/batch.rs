@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Store, StoreError,
     leases::Fence,
-    rows::{Columns, hex, row},
+    rows::{Columns, hex, row, unhex},
     sql::{self, Arg, Row, Statement, statement},
 };
 use crate::{
@@ -1060,11 +1060,6 @@ pub(super) fn damaged() -> StoreError {
 
 fn state_of(hex: &str) -> Result<PersonState, StoreError> {
     unhex(hex).and_then(|bytes| fact::decoded(&bytes).ok()).ok_or_else(damaged)
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16)?).ok();
-    text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
 /// The 48 bits of an address as a number.

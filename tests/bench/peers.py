@@ -216,7 +216,9 @@ listen = "127.0.0.1:{place.api}"
         until("the last commit", lambda: decided() >= wanted, 600, 0.02)
         took = time.monotonic() - began
         with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30) as db:
-            stored = db.execute("SELECT count(*) FROM facts").fetchone()[0]
+            # An earlier version, for comparison, calls its log otherwise.
+            log = db.execute("SELECT name FROM sqlite_master WHERE name IN ('facts', 'sightings')").fetchone()[0]
+            stored = db.execute(f"SELECT count(*) FROM {log}").fetchone()[0]
         assert stored == wanted, f"{stored} of {wanted}"
         return (wanted - before) / took
 
