@@ -13,6 +13,7 @@ mod clock_step;
 mod coverage_log;
 pub(crate) mod decide;
 mod intake;
+mod of_then;
 mod present;
 
 use std::{
@@ -29,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
-    directory::history::DirectoryHistory,
+    directory::{Directory, history::DirectoryHistory},
     engine::{
         calendar::{Calendar, PassDay},
         coverage::Coverage,
@@ -44,6 +45,7 @@ use crate::{
     policy::{HISTORY, PolicyHistory, SitePolicy},
     random,
     record::{BusinessId, CheckinSource, CoworkerId, Snapshot},
+    sighting::{Presence, Sighting},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
     store::{Batch, DecidedFact, Loaded, Store, StoreError, Writes},
 };
@@ -94,6 +96,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long one try may take: a server that has gone away without a word would hold it for ever. Ten times the longest
 /// batch that was ever seen on a slow disk, and below the time after which the watchdog calls the pipeline stuck.
 const LONGEST_TRY: Duration = Duration::from_secs(30);
+
+/// How long it may take to read an earlier version of the directory: of a hundred thousand people, some seconds on a slow disk.
+const LONGEST_RECALL: Duration = Duration::from_mins(2);
 
 /// How long a newer version of the directory or the settings is waited for before it is asked about again.
 const STALE: Duration = Duration::from_millis(500);
@@ -165,6 +170,8 @@ pub struct Pipeline {
     clock_was: Option<Now>,
     stepped_at: Option<BootTime>,
     left_out: u64,
+    /// The version of the directory that something late was last read by, while there is more of it.
+    recalled: Option<Arc<Directory>>,
     /// The directory by which those who are in were last looked at.
     reviewed: Option<i64>,
     /// When presences were last written down.
@@ -243,6 +250,7 @@ impl Pipeline {
             clock_was: None,
             stepped_at: None,
             left_out: 0,
+            recalled: None,
             reviewed: None,
             wrote_presences: None,
             next_deadline: None,
@@ -446,7 +454,7 @@ impl Pipeline {
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let mut intake = self.read(deliveries, presences, now);
+        let mut intake = self.read(deliveries, presences, now, deadline).await?;
         let facts = intake.len();
         let heard_before = intake.heard.len();
         let rules = self.policy().rules();
@@ -492,15 +500,42 @@ impl Pipeline {
         Ok(())
     }
 
-    /// The facts of a batch.
-    fn read(&mut self, deliveries: &[Delivery], presences: Presences, now: Now) -> Intake {
+    /// The facts of a batch, each by the directory of its time.
+    async fn read(
+        &mut self,
+        deliveries: &[Delivery],
+        presences: Presences,
+        now: Now,
+        deadline: &CancellationToken,
+    ) -> Result<Intake, PipelineError> {
         let directories = Arc::clone(&self.with.directories.borrow());
-        let policy = self.policy();
-        let reader = Reader { business: self.with.business, directories: &directories, policy: &policy, now: now.wall };
+        let (business, policy) = (self.with.business, self.policy());
+        let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
         let mut intake = Intake::default();
-        intake.doors.extend(intake::sightings(deliveries).map(|sighting| reader.door(sighting)));
-        for presence in presences {
-            reader.presence(&retimed_presence(presence, now), &mut intake);
+        // What only the database knows the version of is read after the others, one version after the other.
+        let mut by_version: BTreeMap<i64, (Vec<&Sighting>, Vec<Presence>)> = BTreeMap::new();
+        for sighting in intake::sightings(deliveries) {
+            match reader.missing_at(sighting.event_at) {
+                None => intake.doors.push(reader.door(sighting)),
+                Some(version) => by_version.entry(version).or_default().0.push(sighting),
+            }
+        }
+        for presence in presences.into_iter().map(|presence| retimed_presence(presence, now)) {
+            match reader.missing_at(presence.last_at) {
+                None => reader.presence(&presence, &mut intake),
+                Some(version) => by_version.entry(version).or_default().1.push(presence),
+            }
+        }
+        if by_version.is_empty() {
+            self.recalled = None;
+        }
+        for (version, (sightings, presences)) in by_version {
+            let directories = directories.with(version, self.recall(version, deadline).await?);
+            let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
+            intake.doors.extend(sightings.into_iter().map(|sighting| reader.door(sighting)));
+            for presence in &presences {
+                reader.presence(presence, &mut intake);
+            }
         }
         for delivery in deliveries {
             let Content::Rejected(rejection) = &delivery.content else { continue };
@@ -510,12 +545,28 @@ impl Pipeline {
                 let (why, sample) = (rejection.why.word(), &rejection.sample);
                 let topic = intake::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
+                let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
                 intake.rejected.push(reader.rejected(&delivery.source, rejection, random::uuid()));
             } else {
                 self.with.metrics.received(1);
             }
         }
-        intake
+        Ok(intake)
+    }
+
+    /// A version of the directory that only the database has: who had which card then. Outside of any transaction, because of
+    /// a hundred thousand people it takes seconds.
+    async fn recall(&mut self, version: i64, deadline: &CancellationToken) -> Result<Arc<Directory>, PipelineError> {
+        if let Some(recalled) = self.recalled.as_ref().filter(|recalled| recalled.version == version) {
+            return Ok(Arc::clone(recalled));
+        }
+        // One at a time.
+        self.recalled = None;
+        let directory =
+            Arc::new(patiently!(self, deadline, self.with.store.load_directory_of(version), within LONGEST_RECALL));
+        self.with.alive.send_replace(Some(self.with.clock.now().boot));
+        self.recalled = Some(Arc::clone(&directory));
+        Ok(directory)
     }
 
     /// Which strange devices get a record: once per pass day and reason, and only so many.
@@ -601,11 +652,11 @@ impl Pipeline {
         let first = part.first().unwrap_or(now.wall);
 
         let mut transaction = self.with.store.batch().await?;
-        let directories = at_hand(&directories, first, &mut transaction).await?;
         // What is late is folded from the beginning of its day; whose last facts were of yesterday may be looked at today.
-        let yesterday = now.wall.minus(Duration::from_hours(24));
-        let versions = directories.since(LogDay::of(first).start().min(yesterday));
-        let groups = decide::groups(&subjects, &versions, &policy.site.passes);
+        let since = LogDay::of(first).start().min(now.wall.minus(Duration::from_hours(24)));
+        let (directories, groups) =
+            of_then::groups(&directories, &subjects, since, &policy.site.passes, &mut transaction).await?;
+        let versions = directories.since(since);
 
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
@@ -673,7 +724,8 @@ impl Pipeline {
 
         self.hear_others(&cases, now, &mut coverage, &mut transaction).await?;
         let begins = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
-        let directories = at_hand(&directories, begins, &mut transaction).await?;
+        let everybody = cases.iter().flat_map(|case| case.now.keys()).filter_map(|subject| subject.as_coworker());
+        let directories = of_then::recall(&directories, &everybody.collect(), begins, &mut transaction).await?;
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         let totals = decide::totals_to_read(&world, &cases);
         let totals = transaction.totals(&totals).await?;
@@ -1043,23 +1095,6 @@ pub(crate) fn days_of(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> 
     const ABOUT: i64 = 12;
     let (near, far) = ((from.0 + ABOUT).min(to.0), (to.0 - ABOUT).max(from.0));
     (from.0..=near).chain(far.max(near + 1)..=to.0).map(LogDay)
-}
-
-/// The directories with the versions in force since an instant that only the database has.
-async fn at_hand(
-    directories: &Arc<DirectoryHistory>,
-    since: WallTime,
-    transaction: &mut Batch,
-) -> Result<Arc<DirectoryHistory>, StoreError> {
-    let missing = directories.missing(since);
-    if missing.is_empty() {
-        return Ok(Arc::clone(directories));
-    }
-    let mut whole = DirectoryHistory::clone(directories);
-    for version in missing {
-        whole.fill_in(version, Arc::new(transaction.load_directory_of(version).await?));
-    }
-    Ok(Arc::new(whole))
 }
 
 async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {

@@ -95,6 +95,21 @@ impl DirectoryHistory {
         self.0.iter().skip(first).filter(|version| version.directory.is_none()).map(|version| version.number).collect()
     }
 
+    /// The version in force at an instant, if only the database has it.
+    pub fn missing_at(&self, at: WallTime) -> Option<i64> {
+        let after = self.0.partition_point(|version| version.from <= at);
+        let version = self.0.get(after.saturating_sub(1))?;
+        version.directory.is_none().then_some(version.number)
+    }
+
+    /// The same with a version at hand.
+    #[must_use]
+    pub fn with(&self, number: i64, directory: Arc<Directory>) -> Self {
+        let mut history = self.clone();
+        history.fill_in(number, directory);
+        history
+    }
+
     /// Puts a version at hand.
     pub fn fill_in(&mut self, number: i64, directory: Arc<Directory>) {
         if let Some(version) = self.0.iter_mut().find(|version| version.number == number) {

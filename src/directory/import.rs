@@ -34,10 +34,21 @@ pub struct Document {
     pub archived: bool,
     /// The whole document as JSON, its PINs replaced by digests: as text, because a hundred thousand trees are large.
     pub body: String,
+    /// Of a pass: who holds it.
+    pub holder: Option<i64>,
     /// Of a pass: what it says is left, as text; what was used since it last said something else is taken off.
     pub basis: Option<String>,
     /// Where it stands.
     pub place: Place,
+}
+
+impl Document {
+    /// Of the fields of an entity, its PINs replaced already.
+    pub(crate) fn of(kind: EntityKind, (id, archived): (i64, bool), fields: Map<String, Value>, place: Place) -> Self {
+        let holder = (kind == EntityKind::CoworkerTimePass).then(|| fields.get("CoworkerId").and_then(Value::as_i64));
+        let basis = basis(kind, &fields);
+        Self { kind, id, archived, body: Value::Object(fields).to_string(), holder: holder.flatten(), basis, place }
+    }
 }
 
 /// Where an entity stands, inside its file.
@@ -279,9 +290,7 @@ impl Reading<'_> {
         }
         hide_pins(&mut fields, self.pin_key);
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        let basis = basis(kind, &fields);
-        let body = Value::Object(fields).to_string();
-        self.import.documents.push(Document { kind, id, archived, body, basis, place: Place::Item(at) });
+        self.import.documents.push(Document::of(kind, (id, archived), fields, Place::Item(at)));
     }
 }
 

@@ -47,6 +47,12 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The version of the directory by which something of this time is read, if only the database has it. What is too late is
+    /// decided by none.
+    pub(super) fn missing_at(&self, at: WallTime) -> Option<i64> {
+        (at >= self.now.minus(LATEST)).then(|| self.directories.missing_at(at)).flatten()
+    }
+
     /// A door event.
     pub(super) fn door(&self, sighting: &Sighting) -> DoorFact {
         let directory = self.directories.at(sighting.event_at);

@@ -1,6 +1,6 @@
 //! The directory's documents: imported as a whole, loaded as a whole.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::Deserializer;
 
@@ -13,6 +13,7 @@ use crate::{
     clock::WallTime,
     directory::{Builder, Directory, entity::EntityKind, history::DirectoryHistory, import::Document},
     policy::HISTORY,
+    record::CoworkerId,
 };
 
 /// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
@@ -48,21 +49,70 @@ const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
 /// The same of a version: what was in force then, be it in force still or replaced since.
 macro_rules! of_version {
-    ($which:expr) => {
+    ($version:literal, $which:expr) => {
         concat!(
             "SELECT kind, document, said_on FROM (
-               SELECT kind, id, document, archived, coalesce(basis_at, updated_on) AS said_on FROM directory WHERE since <= $1
+               SELECT kind, id, document, archived, holder, coalesce(basis_at, updated_on) AS said_on FROM directory
+                 WHERE since <= ",
+            $version,
+            "
                UNION ALL
-               SELECT kind, id, document, archived, said_on FROM directory_past WHERE since <= $1 AND until > $1) AS d
-             WHERE ", $which, " ORDER BY kind, id"
+               SELECT kind, id, document, archived, holder, said_on FROM directory_past
+                 WHERE since <= ",
+            $version,
+            " AND until > ",
+            $version,
+            "
+             ) AS d WHERE ",
+            $which,
+            " ORDER BY kind, id"
         )
     };
 }
 const REFERRED_TO_THEN: Statement = statement!(of_version!(
+    "$1",
     "kind IN ('business', 'tariff', 'team', 'time_pass') AND (archived = FALSE OR kind IN ('tariff', 'time_pass'))"
 ));
-const PEOPLE_THEN: Statement = statement!(of_version!("kind = 'coworker'"));
-const HELD_THEN: Statement = statement!(of_version!("kind = 'coworker_time_pass' AND archived = FALSE"));
+const PEOPLE_THEN: Statement = statement!(of_version!("$1", "kind = 'coworker'"));
+const HELD_THEN: Statement = statement!(of_version!("$1", "kind = 'coworker_time_pass' AND archived = FALSE"));
+/// The same, of some people and what they hold.
+macro_rules! of_people {
+    ($which:expr) => {
+        concat!(
+            "SELECT d.kind, d.document, coalesce(d.basis_at, d.updated_on) AS said_on FROM r CROSS JOIN directory d
+               WHERE ",
+            $which,
+            " AND d.since <= $2
+             UNION ALL
+             SELECT d.kind, d.document, d.said_on FROM r CROSS JOIN directory_past d
+               WHERE ",
+            $which,
+            " AND d.since <= $2 AND d.until > $2"
+        )
+    };
+}
+const THESE_PEOPLE_THEN: Statement =
+    statement!(rows(CoworkerRow) of_people!("d.kind = 'coworker' AND d.id = r.coworker_id"));
+const HELD_BY_THEM_THEN: Statement =
+    statement!(rows(CoworkerRow) of_people!("d.holder = r.coworker_id AND d.archived = FALSE"));
+/// The versions after one that changed something about some people; a pass may have gone from one to another.
+const ABOUT_PEOPLE: Statement = statement!(
+    rows(CoworkerRow)
+    "SELECT d.since AS version FROM r CROSS JOIN directory d
+       WHERE d.kind = 'coworker' AND d.id = r.coworker_id AND d.since > $2
+     UNION SELECT d.since FROM r CROSS JOIN directory d WHERE d.holder = r.coworker_id AND d.since > $2
+     UNION SELECT d.since FROM r CROSS JOIN directory_past d
+       WHERE d.kind = 'coworker' AND d.id = r.coworker_id AND d.since > $2
+     UNION SELECT d.since FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.since > $2
+     UNION SELECT d.until FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.until > $2"
+);
+/// The same about what everybody refers to.
+const ABOUT_EVERYBODY: Statement = statement!(
+    "SELECT d.since AS version FROM directory d
+       WHERE d.kind IN ('business', 'tariff', 'team', 'time_pass') AND d.since > $1
+     UNION SELECT d.since FROM directory_past d
+       WHERE d.kind IN ('business', 'tariff', 'team', 'time_pass') AND d.since > $1"
+);
 /// A version that came into force by a clock that was ahead was in force no later than those after it.
 const VERSIONS: Statement = statement!(
     "SELECT v.version, (SELECT min(l.in_force) FROM directory_versions l WHERE l.version >= v.version) AS in_force
@@ -78,23 +128,31 @@ const FORGET_PAST: Statement =
     statement!("DELETE FROM directory_past WHERE until <= (SELECT min(version) FROM directory_versions)");
 const REPLACED: Statement = statement!(
     rows(DocumentRow<'_>)
-    "INSERT INTO directory_past (kind, id, since, until, document, archived, said_on)
-     SELECT d.kind, d.id, d.since, $2, d.document, d.archived, coalesce(d.basis_at, d.updated_on)
+    "INSERT INTO directory_past (kind, id, since, until, document, archived, holder, said_on)
+     SELECT d.kind, d.id, d.since, $2, d.document, d.archived, d.holder, coalesce(d.basis_at, d.updated_on)
      FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id WHERE d.document <> r.document OR d.archived <> r.archived"
 );
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
 const PUT: Statement = statement!(
     rows(DocumentRow<'_>)
-    "INSERT INTO directory (kind, id, document, archived, updated_on, basis, basis_at, since)
-     SELECT kind, id, document, archived, updated_on, basis, updated_on, $2 FROM r WHERE true
+    "INSERT INTO directory (kind, id, document, archived, holder, updated_on, basis, basis_at, since)
+     SELECT kind, id, document, archived, holder, updated_on, basis, updated_on, $2 FROM r WHERE true
      ON CONFLICT (kind, id) DO UPDATE SET
        since = CASE WHEN directory.document <> excluded.document OR directory.archived <> excluded.archived
                     THEN excluded.since ELSE directory.since END,
-       document = excluded.document, archived = excluded.archived, updated_on = excluded.updated_on,
+       document = excluded.document, archived = excluded.archived, holder = excluded.holder, updated_on = excluded.updated_on,
        basis = excluded.basis,
        basis_at = CASE WHEN directory.basis IS DISTINCT FROM excluded.basis THEN excluded.basis_at
                        ELSE directory.basis_at END"
 );
+
+row! {
+    struct CoworkerRow {
+        coworker_id: CoworkerId,
+    }
+}
+
+const NOTHING: &[Arg] = &[];
 
 row! {
     struct DocumentRow<'a> {
@@ -102,6 +160,7 @@ row! {
         id: i64,
         document: &'a str,
         archived: bool,
+        holder: Option<i64>,
         updated_on: WallTime,
         basis: Option<&'a str>,
     }
@@ -139,12 +198,14 @@ impl Store {
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
         let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
-        build(&mut Asked::Store(self), version, [REFERRED_TO, PEOPLE, HELD], &[]).await
+        build(&mut Asked::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|asked| (asked, NOTHING))).await
     }
 
     /// Builds the snapshot of an earlier version.
     pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
-        build_of(&mut Asked::Store(self), version).await
+        let args = [Arg::Int(version)];
+        let asked = [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN].map(|asked| (asked, args.as_slice()));
+        build(&mut Asked::Store(self), version, asked).await
     }
 
     /// The snapshot, and when it and earlier ones came into force.
@@ -198,10 +259,33 @@ impl Store {
 }
 
 impl Batch {
-    /// The same as [`Store::load_directory_of`], where a batch has begun.
-    pub(crate) async fn load_directory_of(&mut self, version: i64) -> Result<Directory, StoreError> {
-        build_of(&mut Asked::Batch(self), version).await
+    /// What an earlier version says of some people, and of what everybody refers to.
+    pub(crate) async fn people_of_then(
+        &mut self,
+        version: i64,
+        people: &BTreeSet<CoworkerId>,
+    ) -> Result<Directory, StoreError> {
+        let about = [coworker_rows(people), Arg::Int(version)];
+        let version_only = [Arg::Int(version)];
+        let asked: [(Statement, &[Arg]); 3] =
+            [(REFERRED_TO_THEN, &version_only), (THESE_PEOPLE_THEN, &about), (HELD_BY_THEM_THEN, &about)];
+        build(&mut Asked::Batch(self), version, asked).await
     }
+
+    /// The versions after one in which anything of these people, or of what everybody refers to, is not as it was before.
+    pub(crate) async fn versions_about(
+        &mut self,
+        people: &BTreeSet<CoworkerId>,
+        after: i64,
+    ) -> Result<BTreeSet<i64>, StoreError> {
+        let mut rows = self.transaction.rows(ABOUT_PEOPLE, &[coworker_rows(people), Arg::Int(after)]).await?;
+        rows.extend(self.transaction.rows(ABOUT_EVERYBODY, &[Arg::Int(after)]).await?);
+        rows.iter().map(|row| row.int("version")).collect()
+    }
+}
+
+fn coworker_rows(people: &BTreeSet<CoworkerId>) -> Arg {
+    Arg::rows(&people.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect::<Vec<_>>())
 }
 
 /// Who is asked: whoever has begun a batch asks on its connection.
@@ -224,15 +308,10 @@ impl Asked<'_> {
     }
 }
 
-async fn build_of(asked: &mut Asked<'_>, version: i64) -> Result<Directory, StoreError> {
-    build(asked, version, [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN], &[Arg::Int(version)]).await
-}
-
 async fn build(
     asked: &mut Asked<'_>,
     version: i64,
-    statements: [Statement; 3],
-    args: &[Arg],
+    statements: [(Statement, &[Arg]); 3],
 ) -> Result<Directory, StoreError> {
     let mut pin_key = String::new();
     let head = |row: &Row| {
@@ -241,7 +320,7 @@ async fn build(
     };
     asked.each(VERSION, &[], head).await?;
     let mut builder = Builder::new(version, &pin_key);
-    for statement in statements {
+    for (statement, args) in statements {
         let each = |row: &Row| {
             let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);
             match EntityKind::from_word(&kind).map(|kind| kind.read(&mut Deserializer::from_str(&document))) {
@@ -263,6 +342,7 @@ fn row(document: &Document, now: WallTime) -> DocumentRow<'_> {
         id: document.id,
         document: &document.body,
         archived: document.archived,
+        holder: document.holder,
         updated_on: now,
         basis: document.basis.as_deref(),
     }

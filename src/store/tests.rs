@@ -1062,6 +1062,7 @@ async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
         id,
         archived: id % 2 == 0,
         body: format!("{{\"Id\":{id},\"FullName\":\"Member\"}}"),
+        holder: None,
         basis: None,
         place: Place::Stored,
     };
@@ -1462,11 +1463,13 @@ async fn only_the_owner_changes_the_schema() {
     admin.execute(sqlx::AssertSqlSafe(create)).await.expect("a role");
     let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
     let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
-    assert_eq!(
-        said.to_string(),
-        "the database cannot be used: its schema must become version 6, and this login may not change it; run `checkind who` \
-         once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")"
+    let newest = sqlx::migrate!("src/store/migrations/postgres").iter().map(|migration| migration.version).max();
+    let expected = format!(
+        "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind who` \
+         once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
+        newest.expect("a version")
     );
+    assert_eq!(said.to_string(), expected);
 }
 
 #[tokio::test]
@@ -1874,6 +1877,14 @@ pub(crate) struct Fresh {
     _pooler: Option<Pooler>,
 }
 
+impl Store {
+    /// Of all passes that are in force: when it was said what is left of them.
+    pub(crate) async fn say_passes_were_told(&self, at: WallTime) {
+        const TOLD: Statement = statement!("UPDATE directory SET basis_at = $1 WHERE kind = 'coworker_time_pass'");
+        self.sql.change(TOLD, &[Arg::Time(at)]).await.expect("written");
+    }
+}
+
 impl Fresh {
     /// The owner has made the tables; the login of a gateway may open two connections, and so may the pooler.
     pub(crate) async fn pooled() -> Self {
@@ -2042,7 +2053,7 @@ impl Fresh {
     }
 
     /// Imports a site as if at this time.
-    async fn imports(&self, site: &str, now: i64) -> Directory {
+    pub(crate) async fn imports(&self, site: &str, now: i64) -> Directory {
         let key = self.store.pin_key().await.expect("drawn");
         let documents = import::read_json(site, &key).expect("reads").documents;
         let version = self.store.directory_version().await.expect("asked");

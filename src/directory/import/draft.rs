@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    Document, ImportFaults, Lines, Place, basis, device,
+    Document, ImportFaults, Lines, Place, device,
     people::{self, Person},
     read_json,
 };
@@ -269,7 +269,7 @@ impl Draft {
         }
         let change = Change { kind, id, name: name_of(&body), fields: differences(&before, &body) };
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        let (basis, text) = (basis(kind, &body), Value::Object(body.clone()).to_string());
+        let document = Document::of(kind, (id, archived), body.clone(), entry.spot.place);
         match kind.read(Value::Object(body)) {
             Ok(entity) => self.look(&entity, entry.spot),
             Err(error) => {
@@ -286,7 +286,7 @@ impl Draft {
             self.changes.unchanged += 1;
             return;
         }
-        self.changes.documents.push(Document { kind, id, archived, body: text, basis, place: entry.spot.place });
+        self.changes.documents.push(document);
         if there {
             self.changes.changed.push(change);
         } else {
@@ -389,9 +389,7 @@ impl Draft {
     fn archive(&mut self, kind: EntityKind, id: i64, mut body: Map<String, Value>) {
         body.insert("Archived".to_owned(), true.into());
         self.changes.archived.push(Change { kind, id, name: name_of(&body), fields: Vec::new() });
-        let basis = basis(kind, &body);
-        let body = Value::Object(body).to_string();
-        self.changes.documents.push(Document { kind, id, archived: true, body, basis, place: Place::Stored });
+        self.changes.documents.push(Document::of(kind, (id, true), body, Place::Stored));
     }
 
     /// What an entity of the files claims and refers to.

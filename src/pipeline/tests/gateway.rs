@@ -126,6 +126,11 @@ impl Gateway {
         self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
     }
 
+    /// All versions.
+    pub(in crate::pipeline) fn change_directories(&self, directories: DirectoryHistory) {
+        self.ends.1.send_replace(Arc::new(directories));
+    }
+
     /// A version that comes into force at an instant.
     pub(in crate::pipeline) fn put_directory(&self, from: WallTime, directory: &Arc<Directory>) {
         self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::clone(directory)));

@@ -56,7 +56,76 @@ contract!(
     a_limit_of_the_week_counts_what_was_before_it_took_the_place_of_one_of_the_month,
     later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
     a_repetition_is_known_after_a_restart_and_a_redelivery,
+    a_card_is_whose_it_was_then_after_a_restart_too,
+    a_pass_is_what_it_was_then_after_a_restart_too,
 );
+
+/// A gateway that has just started, so many hours after the beginning of what these versions of the directory say: the first
+/// from the beginning on, and one more each hour.
+async fn restarted(fresh: &Fresh, hours: u64, versions: &[Value]) -> Hub {
+    for (hour, version) in (0..).zip(versions) {
+        fresh.imports(&version.to_string(), at(START).moved(hour * 3_600_000).millis()).await;
+    }
+    let hub = Hub::on(fresh, Vec::new());
+    let history = fresh.store.load_directories().await.expect("loaded");
+    let only = versions.len() - 1;
+    assert_eq!(history.missing(WallTime::from_millis(0)).len(), only, "only the newest is at hand");
+    hub.gateway.change_directories(history);
+    hub.gateway.clock.advance(Duration::from_hours(hours));
+    hub
+}
+
+async fn a_card_is_whose_it_was_then_after_a_restart_too(fresh: Fresh) {
+    let with = |ada: &str, ben: &str, eva: &str| {
+        json!({"Coworkers": [
+            {"Id": 7, "FullName": "Ada", "AccessCardId": ada}, {"Id": 8, "FullName": "Ben", "AccessCardId": ben},
+            {"Id": 9, "FullName": "Eva", "AccessCardId": eva}]})
+    };
+    let versions = [with("700", "1", "2"), with("0", "700", "2"), with("0", "1", "700")];
+    let mut hub = restarted(&fresh, 3, &versions).await;
+    for minute in [30, 150, 90] {
+        let tap = hub.delivery("700", "main", ENTRY, at(START).moved(minute * 60_000));
+        hub.gateway.settle(vec![tap], Vec::new()).await;
+    }
+    assert_eq!(hub.visits_of(7).await, ["09:30- None"]);
+    assert_eq!(hub.visits_of(8).await, ["10:30- None"]);
+    assert_eq!(hub.visits_of(9).await, ["11:30- None"]);
+    // In one batch, and of a time before all that is known.
+    let exits = [59, 100, 170, -30].map(|minute| hub.delivery("700", "main", EXIT, at(START).moved(minute * 60_000)));
+    hub.gateway.settle(exits.into(), Vec::new()).await;
+    assert_eq!(hub.visits_of(7).await, ["09:30-09:59 None"]);
+    assert_eq!(hub.visits_of(8).await, ["10:30-10:40 None"]);
+    assert_eq!(hub.visits_of(9).await, ["11:30-11:50 None"]);
+}
+
+async fn a_pass_is_what_it_was_then_after_a_restart_too(fresh: Fresh) {
+    // Ada holds ten hours until ten o'clock, then Ben does, who shared them before; from eleven on there are no such passes.
+    let with = |holder: i64, members: &[i64], archived: bool| {
+        json!({
+            "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "700"}, {"Id": 8, "FullName": "Ben", "AccessCardId": "800"}],
+            "Teams": [{"Id": 1, "Name": "Team", "ShareTimePasses": true, "TeamMembers": members}],
+            "TimePasses": [{"Id": 1, "Name": "Hours", "MinutesIncluded": 600}],
+            "CoworkerTimePasses": [{"Id": 1, "CoworkerId": holder, "TimePassId": 1, "RemainingMinutes": 300, "Archived": archived}],
+        })
+    };
+    let versions = [with(7, &[7, 8], false), with(8, &[], false), with(8, &[], true)];
+    let mut hub = restarted(&fresh, 4, &versions).await;
+    let taps = [
+        ("800", 10, ENTRY),
+        ("800", 30, EXIT),
+        ("700", 40, ENTRY),
+        ("700", 50, EXIT),
+        ("700", 70, ENTRY),
+        ("800", 80, ENTRY),
+    ];
+    for (card, minute, what) in taps.into_iter().rev() {
+        let tap = hub.delivery(card, "main", what, at(START).moved(minute * 60_000));
+        hub.gateway.settle(vec![tap], Vec::new()).await;
+    }
+    assert_eq!(hub.visits_of(8).await, ["09:10-09:30 Time", "10:20-11:00 Time auto"]);
+    assert_eq!(hub.visits_of(7).await, ["09:40-09:50 Time"]);
+    assert_eq!(hub.failed().await.len(), 2, "who has no pass at ten past ten, and who loses it at eleven");
+}
 
 async fn a_visit_whose_commit_was_not_answered_ends_at_the_cut_off(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);

@@ -14,7 +14,9 @@ use super::{
     against_model::{smallest, told_of, told_of_records},
     gateway::Gateway,
     model::{ChargeRow, Coverage, Fact, FactKind, FailureRow, PassRow, Records, Scenario, VisitRow, records},
-    scenario::{Dice, MINUTE, PEOPLE, SPAN, asked, card, code_of, device, devices, policies, scenario, versions},
+    scenario::{
+        Dice, MINUTE, PEOPLE, SPAN, asked, card, code_of, device, devices, policies, scenario, stored, versions,
+    },
 };
 use crate::{
     clock::{BootTime, Now, WallTime},
@@ -120,16 +122,18 @@ struct Played<'a> {
     waiting: Vec<BTreeSet<(i64, usize)>>,
     /// What was written of when the captures heard: by business and beginning, the end.
     heard: BTreeMap<(i64, i64), i64>,
+    /// The directory is imported, and read again after a restart: then only its newest version is at hand.
+    imports: bool,
 }
 
 impl<'a> Played<'a> {
-    fn new(scenario: &'a Scenario, store: &Store) -> Self {
+    async fn new(scenario: &'a Scenario, store: &Store, imports: bool) -> Self {
         let now = Now {
             wall: WallTime::from_millis(scenario.start),
             boot: BootTime::from_duration(Duration::from_hours(10)),
         };
         let known = policies(scenario);
-        let first = DirectoryHistory::only(versions(scenario).remove(0).1);
+        let first = DirectoryHistory::only(version_of(scenario, 0, store, imports).await.1);
         let mut settings = PolicyHistory::default();
         for business in &scenario.businesses {
             let policy = known.at(BusinessId(business.id), WallTime::from_millis(0)).expect("settings since ever");
@@ -139,7 +143,7 @@ impl<'a> Played<'a> {
             |business: i64| Gateway::of(store.clone(), now, BusinessId(business), settings.clone(), first.clone());
         let gateways: Vec<Gateway> = scenario.businesses.iter().map(|business| gateway(business.id)).collect();
         let waiting = gateways.iter().map(|_| BTreeSet::new()).collect();
-        Self { scenario, store: store.clone(), gateways, waiting, heard: BTreeMap::new() }
+        Self { scenario, store: store.clone(), gateways, waiting, heard: BTreeMap::new(), imports }
     }
 
     async fn play(mut self, steps: &[(i64, Step)]) -> Played<'a> {
@@ -158,17 +162,24 @@ impl<'a> Played<'a> {
         for gateway in &mut self.gateways {
             gateway.clock.advance(end.since(gateway.clock.now().wall));
             gateway.settle(Vec::new(), Vec::new()).await;
-            gateway.restart().await;
+            Self::restart(gateway, self.imports).await;
             gateway.settle(Vec::new(), Vec::new()).await;
         }
         self.note_heard().await;
         self
     }
 
+    async fn restart(gateway: &mut Gateway, imports: bool) {
+        gateway.restart().await;
+        if imports {
+            gateway.change_directories(gateway.pipeline.with.store.load_directories().await.expect("loaded"));
+        }
+    }
+
     async fn step(&mut self, number: usize, at: WallTime, step: Step) {
         match step {
             Step::Directory(index) => {
-                let (from, version) = versions(self.scenario).remove(index);
+                let (from, version) = version_of(self.scenario, index, &self.store, self.imports).await;
                 self.gateways.iter().for_each(|gateway| gateway.put_directory(from, &version));
             }
             Step::Settings(business, index) => {
@@ -207,7 +218,7 @@ impl<'a> Played<'a> {
             Step::Restart => {
                 self.settle_all().await;
                 for gateway in &mut self.gateways {
-                    gateway.restart().await;
+                    Self::restart(gateway, self.imports).await;
                 }
             }
             Step::Forget => {
@@ -296,6 +307,27 @@ impl<'a> Played<'a> {
     }
 }
 
+/// A version of the directory and when it comes into force: as it is, or from a database that it was imported into.
+async fn version_of(
+    scenario: &Scenario,
+    index: usize,
+    store: &Store,
+    imports: bool,
+) -> (WallTime, Arc<crate::directory::Directory>) {
+    let (from, version) = versions(scenario).remove(index);
+    if !imports {
+        return (from, version);
+    }
+    let documents = stored(scenario, index);
+    let before = i64::try_from(index).expect("small");
+    store.import(&documents, before, from, |_| {}).await.expect("imported");
+    let said_at = scenario.directories.iter().map(|directory| (directory.from, &directory.held));
+    let (_, held) = said_at.into_iter().find(|(known, _)| *known == from.millis()).expect("a version");
+    let said_at = held.first().map_or(0, |held| held.basis_at);
+    store.say_passes_were_told(WallTime::from_millis(said_at)).await;
+    (from, Arc::new(store.load_directory().await.expect("loaded")))
+}
+
 fn delivery(fact: &Fact, arrived: Now) -> Option<Delivery> {
     let FactKind::Door { person, door, refused, .. } = &fact.kind else { return None };
     let credential =
@@ -360,7 +392,8 @@ impl Stage {
 
     /// What the model and the gateways make of a scenario; each is about other people at other businesses.
     fn play(&mut self, scenario: &Scenario, seed: u64) -> (Scenario, Records) {
-        if self.played.is_multiple_of(PER_DATABASE) {
+        // A version of a directory is of the whole database.
+        if !self.postgres || self.played.is_multiple_of(PER_DATABASE) {
             let fresh = async { if self.postgres { Fresh::postgres().await } else { Fresh::in_memory().await } };
             self.database = Some(self.runtime.block_on(fresh));
         }
@@ -370,7 +403,8 @@ impl Stage {
         let steps = steps(&scenario, seed);
         let store = self.database.as_ref().expect("a database").store.clone();
         self.runtime.block_on(async {
-            let (scenario, records) = Played::new(&scenario, &store).play(&steps).await.told().await;
+            let (scenario, records) =
+                Played::new(&scenario, &store, !self.postgres).await.play(&steps).await.told().await;
             (scenario.renumbered(-number), records.renumbered(-number))
         })
     }

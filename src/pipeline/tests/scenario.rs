@@ -15,7 +15,12 @@ use super::model::{
 };
 use crate::{
     clock::WallTime,
-    directory::{Builder, entity::EntityKind, history::DirectoryHistory},
+    directory::{
+        Builder,
+        entity::EntityKind,
+        history::DirectoryHistory,
+        import::{Document, Place},
+    },
     engine::{
         coverage,
         passes::{self, PassPolicy, PassUse},
@@ -398,6 +403,30 @@ fn built(number: i64, of: &Directory) -> crate::directory::Directory {
         builder.add_as_of(kind.read(document).expect("an entity"), WallTime::from_millis(said_at));
     }
     builder.build()
+}
+
+/// A version as an import stores it. A team that is not there is archived; and of every pass something is new, because when it
+/// was said what is left of it may be.
+pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
+    let mut sorted: Vec<&Directory> = scenario.directories.iter().collect();
+    sorted.sort_by_key(|directory| directory.from);
+    let of = sorted[index];
+    let mut all: Vec<(EntityKind, Value)> =
+        documents(of).into_iter().map(|(kind, document, _)| (kind, document)).collect();
+    if of.sharing.is_empty() {
+        let id = of.people.first().map_or(1, |person| person.id);
+        all.push((EntityKind::Team, json!({"Id": id, "Name": "No more", "Archived": true})));
+    }
+    let document = |(kind, fields): (EntityKind, Value)| {
+        let Value::Object(mut fields) = fields else { unreachable!("an entity") };
+        if kind == EntityKind::CoworkerTimePass {
+            fields.insert("Notes".to_owned(), index.into());
+        }
+        let id = fields.get("Id").and_then(Value::as_i64).expect("an id");
+        let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
+        Document::of(kind, (id, archived), fields, Place::Stored)
+    };
+    all.into_iter().map(document).collect()
 }
 
 /// The entities of a version, and when it was said what is left of a pass.

@@ -1,0 +1,64 @@
+//! What versions of the directory that only the database has say of the people whom a batch is about.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use super::decide::{self, People};
+use crate::{
+    clock::WallTime,
+    directory::{Directory, history::DirectoryHistory},
+    engine::passes::PassPolicy,
+    record::CoworkerId,
+    store::{Batch, StoreError},
+};
+
+/// Who is folded together, by every version in force since an instant; and these versions, as far as they are about them.
+pub(super) async fn groups(
+    directories: &Arc<DirectoryHistory>,
+    subjects: &People,
+    since: WallTime,
+    policy: &PassPolicy,
+    transaction: &mut Batch,
+) -> Result<(Arc<DirectoryHistory>, Vec<People>), StoreError> {
+    let mut known = Arc::clone(directories);
+    let mut groups = decide::groups(subjects, &known.since(since), policy);
+    if directories.missing(since).is_empty() {
+        return Ok((known, groups));
+    }
+    let mut about = BTreeSet::new();
+    loop {
+        // An earlier version may know more people who shared a pass with these, and they with others: until there are no more.
+        let members: BTreeSet<CoworkerId> =
+            groups.iter().flatten().filter_map(|subject| subject.as_coworker()).collect();
+        if members.is_subset(&about) && known.missing(since).is_empty() {
+            return Ok((known, groups));
+        }
+        about.extend(members);
+        known = recall(directories, &about, since, transaction).await?;
+        groups = decide::groups(subjects, &known.since(since), policy);
+    }
+}
+
+/// The directories with what the versions in force since an instant say of these people. A version that says the same as the
+/// one before is that one.
+pub(super) async fn recall(
+    directories: &Arc<DirectoryHistory>,
+    people: &BTreeSet<CoworkerId>,
+    since: WallTime,
+    transaction: &mut Batch,
+) -> Result<Arc<DirectoryHistory>, StoreError> {
+    let missing = directories.missing(since);
+    let Some(first) = missing.first() else { return Ok(Arc::clone(directories)) };
+    let changed = transaction.versions_about(people, *first).await?;
+    let mut whole = DirectoryHistory::clone(directories);
+    let mut last: Option<(i64, Arc<Directory>)> = None;
+    for version in missing {
+        let same = last.filter(|(before, _)| changed.range(before + 1..=version).next().is_none());
+        let directory = match same {
+            Some((_, directory)) => directory,
+            None => Arc::new(transaction.people_of_then(version, people).await?),
+        };
+        whole.fill_in(version, Arc::clone(&directory));
+        last = Some((version, directory));
+    }
+    Ok(Arc::new(whole))
+}
