@@ -27,6 +27,7 @@ use tokio::{
     time,
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
@@ -719,8 +720,14 @@ impl Pipeline {
         let policies = policies.as_ref();
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         self.go_back(&mut cases, &groups, work, world, (&mut loaded, &mut transaction, &mut writes)).await?;
-        let passes = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
-        decide::know_usage(&mut cases, transaction.pass_users(&passes).await?);
+        let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
+        let mut users = transaction.pass_users(&passes).await?;
+        let holders = decide::absent_holders(&cases);
+        if !holders.is_empty() {
+            let holders = transaction.load(&holders, &[]).await?.standings;
+            decide::add_holders(&mut users, &holders, &passes, &directories);
+        }
+        decide::know_usage(&mut cases, users);
 
         self.hear_others(&cases, now, &mut coverage, &mut transaction).await?;
         let begins = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::intake::{HeardDevice, Intake};
 use crate::{
     clock::WallTime,
-    directory::Directory,
+    directory::{Directory, history::DirectoryHistory},
     engine::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
@@ -93,6 +93,8 @@ pub(crate) struct Case {
     pub(crate) shares: bool,
     /// The passes of these people: others may have used them, and not be of the group any more.
     pub(crate) passes: BTreeSet<Uuid>,
+    /// Who of the group holds passes, be they folded or not: what they used before others could is known of them alone.
+    pub(crate) holders: BTreeSet<Subject>,
 }
 
 /// What a fold that begins earlier needs besides.
@@ -112,9 +114,16 @@ pub(crate) struct Past {
 impl Case {
     /// Nothing yet, of people who are folded together.
     pub(crate) fn of(group: &BTreeSet<Subject>, versions: &[&Directory]) -> Self {
-        let people = group.iter().filter_map(|subject| subject.as_coworker());
-        let held = people.flat_map(|coworker| versions.iter().flat_map(move |version| version.own_passes(coworker)));
-        Self { shares: group.len() > 1, passes: held.map(|held| held.guid).collect(), ..Self::default() }
+        let mut case = Self { shares: group.len() > 1, ..Self::default() };
+        for (subject, coworker) in group.iter().filter_map(|subject| Some((subject, subject.as_coworker()?))) {
+            let held = versions.iter().flat_map(|version| version.own_passes(coworker)).map(|held| held.guid);
+            let before = case.passes.len();
+            case.passes.extend(held);
+            if case.passes.len() > before {
+                case.holders.insert(*subject);
+            }
+        }
+        case
     }
 
     /// The earliest instant whose directory may be asked for.
@@ -189,6 +198,39 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
             group.others.entry(*pass).or_default().extend(others.map(|(_, used)| *used));
         }
     }
+}
+
+/// Whoever holds passes that people of a case may use, and is not folded.
+pub(super) fn absent_holders(cases: &[Case]) -> People {
+    let absent = |case: &Case| case.holders.iter().copied().filter(|holder| !case.now.contains_key(holder)).collect();
+    cases.iter().filter(|case| case.shares).flat_map(absent as fn(&Case) -> Vec<Subject>).collect()
+}
+
+/// What they used stands in their own state.
+pub(super) fn add_holders(
+    users: &mut Vec<(Uuid, Subject, Used)>,
+    holders: &BTreeMap<Subject, Standing>,
+    passes: &BTreeSet<Uuid>,
+    directories: &DirectoryHistory,
+) {
+    users.retain(|(_, subject, _)| !holders.contains_key(subject));
+    for (subject, coworker, person) in
+        holders.iter().filter_map(|(subject, known)| Some((*subject, subject.as_coworker()?, &known.person)))
+    {
+        let used =
+            person.uses(coworker, |pass| passes.contains(pass), |pass| basis_of(directories, coworker, person, pass));
+        users.extend(used.into_iter().map(|(pass, used)| (pass, subject, used)));
+    }
+}
+
+/// Since when a pass is counted, as it was said when somebody was last folded.
+fn basis_of(
+    directories: &DirectoryHistory,
+    coworker: CoworkerId,
+    person: &PersonState,
+    pass: Uuid,
+) -> Option<WallTime> {
+    directories.at(person.folded.at).pass(coworker, pass).map(|held| held.basis_at)
 }
 
 /// From which day on a group must be folded again, if anything new comes before what was decided.
@@ -266,7 +308,7 @@ pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [
 
 /// Folds a case and says what changes.
 pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
-    let Case { now, mut past, doors, unwritten, group, shares, passes: _ } = case;
+    let Case { now, mut past, doors, unwritten, group, shares, passes: _, holders: _ } = case;
     let mut records = past.as_mut().map(|past| (std::mem::take(&mut past.records), std::mem::take(&mut past.since)));
     let read = |row| -> Option<(&DecidedFact, Fact)> { Some((row, Fact::read(&row.fact).ok()?)) };
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = past.iter().flat_map(|past| &past.facts).filter_map(read).unzip();
@@ -525,8 +567,7 @@ fn share_usage(
         let Some(coworker) = subject.as_coworker() else { continue };
         let directory = world.directories.latest();
         let is_own = |pass: &Uuid| directory.own_passes(coworker).any(|held| held.guid == *pass);
-        let folded_by = world.directories.at(person.folded.at);
-        let basis_of = |pass| folded_by.pass(coworker, pass).map(|held| held.basis_at);
+        let basis_of = |pass| basis_of(world.directories, coworker, person, pass);
         let others_read = |pass: &Uuid| shares || !is_own(pass);
         let mut uses = person.uses(coworker, others_read, basis_of);
         // What they turn out not to have used is free again.

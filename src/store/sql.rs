@@ -36,9 +36,12 @@ const BUSY: Duration = Duration::from_secs(5);
 /// long, at 8,000 (16 MB) one in eight hundred.
 const PAGES_IN_LOG: &str = "8000";
 
-/// KiB, with a minus as SQLite writes it, that a connection may keep of a file in memory. A batch of a thousand taps changes
+/// KiB, with a minus as SQLite writes it, that the connection that writes may keep of a file in memory. A batch of a thousand taps changes
 /// some 5 MB of pages; those that do not fit go to the log before the commit, one write each, and are read again after it.
 const CACHE: &str = "-8192";
+
+/// The same of a connection that only reads: the kernel keeps the file, too.
+const READER_CACHE: &str = "-512";
 
 /// Bytes in a page of a new SQLite file: half of SQLite's own, because most commits change a few rows here and there, and write
 /// each page that they touch. A file keeps the size that it was made with.
@@ -394,10 +397,9 @@ impl Sql {
 
     fn file(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
         give_to_folder_owner(path);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .acquire_timeout(PATIENCE)
-            .connect_lazy_with(options.clone().read_only(true).create_if_missing(false));
+        let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(PATIENCE).connect_lazy_with(
+            options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
+        );
         Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 

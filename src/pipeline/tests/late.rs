@@ -58,6 +58,7 @@ contract!(
     a_repetition_is_known_after_a_restart_and_a_redelivery,
     a_card_is_whose_it_was_then_after_a_restart_too,
     a_pass_is_what_it_was_then_after_a_restart_too,
+    what_somebody_used_of_a_pass_before_they_shared_it_is_used,
 );
 
 /// A gateway that has just started, so many hours after the beginning of what these versions of the directory say: the first
@@ -574,4 +575,25 @@ fn what_is_folded_again_asks_for_the_directories_of_its_whole_first_day() {
     let of_late = Past { from: LogDay::of(at(START)), ..Past::default() };
     let case = Case { past: Some(of_late), ..Case::default() };
     assert_eq!(case.begins(), Some(LogDay::of(at(START)).start()));
+}
+
+async fn what_somebody_used_of_a_pass_before_they_shared_it_is_used(fresh: Fresh) {
+    let with = |team: &[i64]| {
+        let ben = json!({"Id": 8, "FullName": "Ben", "AccessCardId": "800"});
+        let team = json!({"Id": 1, "Name": "Team", "ShareTimePasses": true, "TeamMembers": team});
+        [minutes(60), vec![(EntityKind::Coworker, ben), (EntityKind::Team, team)]].concat()
+    };
+    let mut hub = Hub::on(&fresh, with(&[]));
+    hub.taps(&[(0, true), (25, false)]).await;
+    hub.import(with(&[7, 8])).await;
+    hub.act(&Act::Wait(35)).await;
+    hub.act(&Act::Tap("800")).await;
+    hub.act(&Act::Wait(60)).await;
+    assert_eq!(hub.visits().await, ["09:00-09:25 Time"]);
+    assert_eq!(hub.visits_of(8).await, ["10:00-10:35 Time auto"]);
+    // Ada shares no more: what she uses is hers, until she shares again.
+    hub.import(with(&[])).await;
+    hub.import(with(&[7, 8])).await;
+    hub.act(&Act::Tap("700")).await;
+    assert_eq!(hub.visits().await, ["09:00-09:25 Time"], "there is nothing left");
 }

@@ -413,6 +413,12 @@ pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     let of = sorted[index];
     let mut all: Vec<(EntityKind, Value)> =
         documents(of).into_iter().map(|(kind, document, _)| (kind, document)).collect();
+    for held in sorted.iter().flat_map(|directory| &directory.held) {
+        if !of.held.iter().any(|there| there.id == held.id) {
+            let document = json!({"Id": held.id, "CoworkerId": held.holder, "TimePassId": held.kind, "Archived": true});
+            all.push((EntityKind::CoworkerTimePass, document));
+        }
+    }
     if of.sharing.is_empty() {
         let id = of.people.first().map_or(1, |person| person.id);
         all.push((EntityKind::Team, json!({"Id": id, "Name": "No more", "Archived": true})));
