@@ -94,6 +94,11 @@ impl Subject {
         Self::below_zero(FactDigest::of(parts))
     }
 
+    /// Whoever was refused at a door without showing what could tell them apart: a wrong PIN, a card that could not be read.
+    pub fn nobody_at(business: BusinessId, door: &DoorKey) -> Self {
+        Self::below_zero(FactDigest::of([b"door".as_slice(), &business.0.to_be_bytes(), door.0.as_bytes()]))
+    }
+
     /// A device that belongs to no one, or to more than one person.
     pub fn strange_device(business: BusinessId, mac: MacAddr) -> Self {
         Self::below_zero(FactDigest::of([b"device".as_slice(), &business.0.to_be_bytes(), &mac.octets()]))

@@ -135,6 +135,11 @@ impl DoorEventKind {
         }
     }
 
+    /// Was somebody refused?
+    pub const fn is_refusal(self) -> bool {
+        matches!(self, Self::Denied | Self::UnknownCredential | Self::Duress)
+    }
+
     /// Did the controller let somebody in, or leave it to us?
     pub const fn lets_in(self) -> bool {
         matches!(self, Self::Granted | Self::Read)

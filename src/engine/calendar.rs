@@ -54,6 +54,14 @@ impl Calendar {
         PassDay { start, end, date: self.local(start.plus(Duration::from_hours(12))).date() }
     }
 
+    /// The pass day that is called by a date.
+    pub fn day_of(&self, date: NaiveDate) -> PassDay {
+        const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
+        let day = self.pass_day(self.instant(date.and_time(NOON)));
+        // With a cut-off at noon, noon begins the day of the next date.
+        if day.date > date { self.pass_day(day.start.moved(-1)) } else { day }
+    }
+
     /// The instant of the cut-off on a date.
     fn cut_off_on(&self, date: NaiveDate) -> WallTime {
         self.instant(date.and_time(self.cut_off))
@@ -171,6 +179,7 @@ mod tests {
             prop_assert!(day.contains(instant));
             prop_assert_eq!(calendar.pass_day(day.start), day);
             prop_assert_eq!(calendar.pass_day(day.end).start, day.end);
+            prop_assert_eq!(calendar.day_of(day.date), day);
             prop_assert_eq!(calendar.pass_day(day.start.minus(Duration::from_millis(1))).end, day.start);
         }
     }

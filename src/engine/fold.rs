@@ -274,6 +274,21 @@ pub fn ask(
     (admission, of_day.map(|known| known.charged).unwrap_or_default())
 }
 
+/// What a failed check-in tells the front desk besides its reason: the door by its name; one that the settings do not know by its
+/// key, as it must be written there.
+fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
+    let key = &fact.door.0;
+    let known = policy.doors.iter().find(|door| door.matches(key));
+    let door = match known {
+        _ if reason == Reason::DoorNotConfigured => {
+            format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+        Some(door) => format!("at {}", door.name),
+        None => format!("at {key}"),
+    };
+    more.map_or_else(|| door.clone(), |more| format!("{more}; {door}"))
+}
+
 /// When a person's open visit ends, if nothing more is heard: never later than it really does.
 pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
     let open = person.open()?;
@@ -473,7 +488,8 @@ impl<'w> Folding<'w> {
         if let Some(reason) = decision.reason {
             let id = door_failure(fact.digest);
             let attempt = (fact.at, CheckinSource::DoorAccess, None);
-            self.fail(id, fact.subject, fact.business, attempt, Refused { reason, detail: decision.detail.clone() });
+            let detail = Some(at_which_door(fact, policy, reason, decision.detail.as_deref()).into());
+            self.fail(id, fact.subject, fact.business, attempt, Refused { reason, detail });
         }
         decision
     }

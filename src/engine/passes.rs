@@ -491,13 +491,11 @@ impl Case<'_> {
         self.calendar.local(at).format("%Y-%m-%d %H:%M").to_string()
     }
 
-    /// When something that was imported ends; a date ends with it.
+    /// When something that was imported ends; a date means the pass day.
     fn end_of(&self, moment: Moment) -> WallTime {
         match moment {
             Moment::Instant(at) => at,
-            Moment::Date(date) => {
-                self.calendar.instant(date.succ_opt().unwrap_or(date).and_time(chrono::NaiveTime::MIN))
-            }
+            Moment::Date(date) => self.calendar.day_of(date).end,
         }
     }
 }

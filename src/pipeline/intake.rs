@@ -58,6 +58,10 @@ impl Reader<'_> {
         let directory = self.directories.at(sighting.event_at);
         let credential = sighting.event.credential.as_ref().filter(|_| sighting.event.kind.names_somebody());
         let (subject, recognised) = match credential {
+            // An attempt is one, whoever made it.
+            None if sighting.event.kind.is_refusal() => {
+                (Subject::nobody_at(self.business, &sighting.event.door), Recognised::NoCredential)
+            }
             None => (Subject::BUSINESS, Recognised::NoCredential),
             Some(credential) => match directory.by_credential(credential) {
                 Match::One(coworker) => (Subject::coworker(coworker.id), Recognised::Coworker),

@@ -317,8 +317,11 @@ fn pass_day(settings: &Settings, at: i64) -> PassDay {
     PassDay { start, end: cut_off(days + 1), date: wall_clock(settings.zone, start + 12 * HOUR).date() }
 }
 
-fn midnight_after(settings: &Settings, date: NaiveDate) -> i64 {
-    instant(settings.zone, plus_days(date, 1).and_time(NaiveTime::MIN))
+/// The end of the pass day that has this date: of the two that touch it, the one whose middle it is.
+fn end_of_pass_day(settings: &Settings, date: NaiveDate) -> i64 {
+    let cut_offs = [0, 1].map(|days| instant(settings.zone, plus_days(date, days).and_time(settings.cut_off)));
+    let ends = cut_offs.map(|end| pass_day(settings, end - 1));
+    ends.iter().find(|day| day.date == date).map_or(cut_offs[1], |day| day.end)
 }
 
 /// When the slot ends in which we are: `None` outside of all slots, `Some(None)` where there are no slots.
@@ -866,7 +869,7 @@ impl World {
             kind.archived,
             !good_for(kind, person),
             !good_at(kind, business),
-            held.expires.is_some_and(|date| at >= midnight_after(settings, date)),
+            held.expires.is_some_and(|date| at >= end_of_pass_day(settings, date)),
             left <= 0 && !begun,
             slot_end(kind, settings, at).is_none(),
             network && !kind.allow_network,
@@ -902,7 +905,7 @@ impl World {
         if let Some(kind) = kind {
             fixed.extend(slot_end(kind, settings, at).unwrap_or(Some(at)));
         }
-        fixed.extend(held.and_then(|h| h.expires).map(|date| midnight_after(settings, date)));
+        fixed.extend(held.and_then(|h| h.expires).map(|date| end_of_pass_day(settings, date)));
         (used.into_iter().min(), fixed.into_iter().min())
     }
 

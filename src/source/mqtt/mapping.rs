@@ -49,6 +49,9 @@ pub const MOST_EVENTS: usize = 64;
 /// The longest text of one field, in characters; door names and ids are far shorter. A longer one is a bad field.
 pub const LONGEST_TEXT: usize = 256;
 
+/// The field that says whose credential it was.
+const CARD: &str = "card";
+
 /// How much of a rejected message is kept, in characters: enough to recognise it.
 const SAMPLE: usize = 120;
 
@@ -83,7 +86,7 @@ pub struct MappingFragment {
     /// What a retained copy is worth: `ignore` (default), `if_new_id` (only with an id and a trusted time), `if_fresh`
     /// (only with a trusted time of the last two minutes), `accept`.
     pub retained: Option<String>,
-    /// Named values: one pointer, or several of which the first that is there counts. `card` and `time` are used by
+    /// Named values: one pointer, or several of which the first that is not blank counts. `card` and `time` are used by
     /// these names; all can be used in templates and conditions.
     pub field: BTreeMap<String, Pointers>,
     /// `[source.key]`.
@@ -102,7 +105,7 @@ pub struct MappingFragment {
 pub enum Pointers {
     /// One.
     One(String),
-    /// The first that is there counts.
+    /// The first that is not blank counts.
     FirstOf(Vec<String>),
 }
 
@@ -367,7 +370,8 @@ impl Mapping {
         }
         let mut views = Vec::with_capacity(elements.len());
         for element in elements {
-            let plain = View { levels, fields: &self.fields, base, element, zipped: Vec::new() };
+            let no_card = self.card.empty.as_slice();
+            let plain = View { levels, fields: &self.fields, no_card, base, element, zipped: Vec::new() };
             views.extend(plain.unzipped(&self.zip)?);
             if views.len() > MOST_EVENTS {
                 return Err(RejectReason::BadField);
@@ -404,7 +408,7 @@ impl Mapping {
     }
 
     fn credential(&self, view: &View<'_>) -> Result<Option<Credential>, RejectReason> {
-        let Some(text) = view.named_value("card").map(card_text).transpose()?.flatten() else {
+        let Some(text) = view.named_value(CARD).map(card_text).transpose()?.flatten() else {
             return Ok(None);
         };
         if self.card.empty.contains(&text) {
@@ -532,6 +536,8 @@ fn digest(parts: &[&str]) -> String {
 struct View<'a> {
     levels: &'a [(&'a str, &'a str)],
     fields: &'a BTreeMap<String, Vec<String>>,
+    /// Texts of the field `card` that stand for "nothing was presented".
+    no_card: &'a [String],
     base: &'a Value,
     element: &'a Value,
     zipped: Vec<(&'a str, &'a Value)>,
@@ -562,8 +568,19 @@ impl<'a> View<'a> {
         found.filter(|value| !value.is_null())
     }
 
+    /// Of the places of a field, the first that says something; where none does, the first that is there.
     fn named_value(&self, name: &str) -> Option<&'a Value> {
-        self.fields.get(name)?.iter().find_map(|pointer| self.value(pointer))
+        let pointers = self.fields.get(name)?;
+        let there = || pointers.iter().filter_map(|pointer| self.value(pointer));
+        let no_card = |value: &Value| {
+            name == CARD && card_text(value).is_ok_and(|text| text.is_some_and(|text| self.no_card.contains(&text)))
+        };
+        if pointers.len() > 1
+            && let Some(says) = there().find(|value| !is_empty(value) && !no_card(value))
+        {
+            return Some(says);
+        }
+        there().next()
     }
 
     /// The text behind a name: a topic level or a field.
