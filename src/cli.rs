@@ -370,9 +370,12 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
     };
     let answer = runtime()?.block_on(async {
         let store = open(&settings).await?;
-        let answer = admit::admit(&store, site, who, at).await.map_err(unavailable)?;
+        let answer = admit::admit(&store, site, who, at).await;
         store.close().await;
-        Ok(answer)
+        answer.map_err(|error| match error {
+            admit::AdmitError::Store(error) => unavailable(error),
+            asked @ (admit::AdmitError::Nothing | admit::AdmitError::Several(_)) => Failure::Other(USAGE, asked.into()),
+        })
     })?;
     say(&if *json { admit::json(&answer) } else { admit::text(&answer) })
 }

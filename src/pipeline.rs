@@ -40,8 +40,9 @@ use crate::{
         passes::Refused,
         person::PersonState,
     },
-    fact::{DoorFact, Fact, LogDay, Recognised, Subject},
+    fact::{DoorFact, Fact, FactDigest, LogDay, Recognised, RejectedFact, Subject},
     health::{ConditionKind, Health},
+    mac::MacAddr,
     metrics::{Metrics, Queue},
     policy::{HISTORY, PolicyHistory, SitePolicy},
     random,
@@ -210,6 +211,42 @@ struct Work<'a> {
     strange: &'a [(FailureRecord, DecidedFact)],
     /// The wall clock was stepped: what it wrote of these people is moved, the check-ins of these among them.
     step: Option<(Step, &'a BTreeSet<Subject>)>,
+    /// The newest version of the directory when it was asked whose each fact is; none where there are no facts.
+    read_by: Option<i64>,
+}
+
+impl Work<'_> {
+    fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
+        self.read_by.is_none_or(|version| version == directories.latest().version)
+    }
+}
+
+/// What of a batch has been committed, or needs no decision, where it has to be read again.
+#[derive(Debug, Default)]
+struct Over {
+    doors: BTreeSet<(WallTime, FactDigest)>,
+    heard: BTreeSet<(MacAddr, WallTime)>,
+    refreshed: u64,
+    facts: usize,
+}
+
+impl Over {
+    fn leave_out(&self, intake: &mut Intake) {
+        intake.doors.retain(|fact| !self.doors.contains(&said(fact)));
+        intake.heard.retain(|heard| !self.heard.contains(&(heard.mac, heard.point.last_at)));
+        intake.strange.retain(|fact| !self.heard.contains(&(fact.mac, fact.point.last_at)));
+    }
+
+    fn note(&mut self, part: &Intake) {
+        self.doors.extend(part.doors.iter().map(said));
+        self.heard.extend(part.heard.iter().map(|heard| (heard.mac, heard.point.last_at)));
+        self.facts += part.len();
+    }
+}
+
+/// What finds a fact of a batch again, whoever it is found to be of.
+const fn said(fact: &DoorFact) -> (WallTime, FactDigest) {
+    (fact.at, fact.digest)
 }
 
 /// What a committed transaction came to.
@@ -407,7 +444,7 @@ impl Pipeline {
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         let part = Intake::default();
-        let done = self.decide(Work { part: &part, people, strange: &[], step }, deadline).await?;
+        let done = self.decide(Work { part: &part, people, strange: &[], step, read_by: None }, deadline).await?;
         let (closed, silent) = done
             .decided
             .iter()
@@ -455,38 +492,12 @@ impl Pipeline {
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
-        let mut intake = self.read(deliveries, presences, now, deadline).await?;
-        let facts = intake.len();
-        let heard_before = intake.heard.len();
-        let rules = self.policy().rules();
-        intake.heard.retain(|heard| !self.presents.goes_on(heard, &rules));
-        let refreshed = heard_before - intake.heard.len();
-        let strange = self.strange(std::mem::take(&mut intake.strange), now);
-        let (devices, ignored) = (heard_before, intake.ignored);
-        let metrics = self.with.metrics.clone();
-        metrics.decided(Outcome::Refreshed, refreshed as u64);
-        metrics.decided(Outcome::Recorded, ignored + strange.skipped);
-        metrics.presences(devices as u64 + ignored + strange.skipped + strange.records.len() as u64);
-        let nobody = BTreeSet::new();
-        let mut records = strange.records;
-        for part in intake.split(FACTS, PEOPLE) {
-            if part.len() == 0 && records.is_empty() {
-                continue;
-            }
-            let of_part = std::mem::take(&mut records);
-            let events = part.doors.len() + part.rejected.len();
-            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None };
-            let done = self.decide(work, deadline).await?;
-            metrics.received(events as u64);
-            self.count(done);
-            for (failure, _) in of_part {
-                if let Some(mac) = failure.mac {
-                    self.presents.reported(failure.refused.reason, mac);
-                }
-            }
-            self.with.alive.send_replace(Some(self.with.clock.now().boot));
-        }
-        self.note_flood(strange.left_out, now);
+        let presences: Presences = presences.into_iter().map(|presence| retimed_presence(presence, now)).collect();
+        let mut rejected = self.rejected(deliveries, now);
+        let mut over = Over::default();
+        // Whose card it was is asked again when a newer directory has come into force meanwhile.
+        while !self.settle_once(deliveries, &presences, &mut rejected, &mut over, deadline).await? {}
+        let facts = over.facts;
         let committed = self.with.clock.now().boot;
         for delivery in deliveries.drain(..) {
             if let Content::Sightings(sightings) = &delivery.content
@@ -501,29 +512,78 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Decides and commits what of a batch is not over; false where that has to begin anew, by a newer directory.
+    async fn settle_once(
+        &mut self,
+        deliveries: &[Delivery],
+        presences: &[Presence],
+        rejected: &mut Vec<RejectedFact>,
+        over: &mut Over,
+        deadline: &CancellationToken,
+    ) -> Result<bool, PipelineError> {
+        let now = self.now();
+        let mut intake = self.read(deliveries, presences, now, deadline).await?;
+        over.leave_out(&mut intake);
+        intake.rejected.clone_from(rejected);
+        let rules = self.policy().rules();
+        for heard in intake.heard.extract_if(.., |heard| self.presents.goes_on(heard, &rules)) {
+            over.heard.insert((heard.mac, heard.point.last_at));
+            over.refreshed += 1;
+        }
+        let strange = self.strange(std::mem::take(&mut intake.strange), now);
+        let (ignored, read_by, metrics) = (intake.ignored, Some(intake.version), self.with.metrics.clone());
+        let nobody = BTreeSet::new();
+        let mut records = strange.records;
+        for part in intake.split(FACTS, PEOPLE) {
+            if part.len() == 0 && records.is_empty() {
+                continue;
+            }
+            let of_part = std::mem::take(&mut records);
+            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None, read_by };
+            let Some(done) = self.decide_once(work, deadline).await? else { return Ok(false) };
+            rejected.clear();
+            over.note(&part);
+            metrics.received((part.doors.len() + part.rejected.len()) as u64);
+            metrics.presences((part.heard.len() + of_part.len()) as u64);
+            self.count(done);
+            for (failure, fact) in of_part {
+                if let Some(mac) = failure.mac {
+                    self.presents.reported(failure.refused.reason, mac);
+                    over.heard.insert((mac, fact.fact.at));
+                }
+            }
+            self.with.alive.send_replace(Some(self.with.clock.now().boot));
+        }
+        metrics.decided(Outcome::Refreshed, over.refreshed);
+        metrics.decided(Outcome::Recorded, ignored + strange.skipped);
+        metrics.presences(over.refreshed + ignored + strange.skipped);
+        self.note_flood(strange.left_out, now);
+        Ok(true)
+    }
+
     /// The facts of a batch, each by the directory of its time.
     async fn read(
         &mut self,
         deliveries: &[Delivery],
-        presences: Presences,
+        presences: &[Presence],
         now: Now,
         deadline: &CancellationToken,
     ) -> Result<Intake, PipelineError> {
         let directories = Arc::clone(&self.with.directories.borrow());
         let (business, policy) = (self.with.business, self.policy());
         let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
-        let mut intake = Intake::default();
+        let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
         // What only the database knows the version of is read after the others, one version after the other.
-        let mut by_version: BTreeMap<i64, (Vec<&Sighting>, Vec<Presence>)> = BTreeMap::new();
+        let mut by_version: BTreeMap<i64, (Vec<&Sighting>, Vec<&Presence>)> = BTreeMap::new();
         for sighting in intake::sightings(deliveries) {
             match reader.missing_at(sighting.event_at) {
                 None => intake.doors.push(reader.door(sighting)),
                 Some(version) => by_version.entry(version).or_default().0.push(sighting),
             }
         }
-        for presence in presences.into_iter().map(|presence| retimed_presence(presence, now)) {
+        for presence in presences {
             match reader.missing_at(presence.last_at) {
-                None => reader.presence(&presence, &mut intake),
+                None => reader.presence(presence, &mut intake),
                 Some(version) => by_version.entry(version).or_default().1.push(presence),
             }
         }
@@ -534,10 +594,19 @@ impl Pipeline {
             let directories = directories.with(version, self.recall(version, deadline).await?);
             let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
             intake.doors.extend(sightings.into_iter().map(|sighting| reader.door(sighting)));
-            for presence in &presences {
+            for presence in presences {
                 reader.presence(presence, &mut intake);
             }
         }
+        Ok(intake)
+    }
+
+    /// What of a batch was not understood, and is written down: so many a minute.
+    fn rejected(&mut self, deliveries: &[Delivery], now: Now) -> Vec<RejectedFact> {
+        let directories = Arc::clone(&self.with.directories.borrow());
+        let (business, policy) = (self.with.business, self.policy());
+        let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
+        let mut rejected = Vec::new();
         for delivery in deliveries {
             let Content::Rejected(rejection) = &delivery.content else { continue };
             self.with.metrics.rejected(rejection.why);
@@ -546,13 +615,12 @@ impl Pipeline {
                 let (why, sample) = (rejection.why.word(), &rejection.sample);
                 let topic = intake::without_numbers(&rejection.topic);
                 tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
-                let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
-                intake.rejected.push(reader.rejected(&delivery.source, rejection, random::uuid()));
+                rejected.push(reader.rejected(&delivery.source, rejection, random::uuid()));
             } else {
                 self.with.metrics.received(1);
             }
         }
-        Ok(intake)
+        rejected
     }
 
     /// A version of the directory that only the database has: who had which card then. Outside of any transaction, because of
@@ -575,7 +643,7 @@ impl Pipeline {
         let mut found = StrangeDevices::default();
         let policy = self.policy();
         let directories = Arc::clone(&self.with.directories.borrow());
-        let mut new: BTreeSet<(Reason, crate::mac::MacAddr)> = BTreeSet::new();
+        let mut new: BTreeSet<(Reason, MacAddr)> = BTreeSet::new();
         for fact in facts {
             let reason = match fact.recognised {
                 Recognised::Ambiguous => Reason::AmbiguousDevice,
@@ -618,22 +686,35 @@ impl Pipeline {
         found
     }
 
-    /// Decides a part, however long the database is away.
+    /// Decides a part, however long the database is away and whatever is newer.
     async fn decide(&mut self, work: Work<'_>, deadline: &CancellationToken) -> Result<Done, PipelineError> {
         loop {
-            let now = self.now();
-            if let Some(done) = patiently!(self, deadline, self.attempt(work, now)) {
-                self.remember(&done, work);
+            if let Some(done) = self.decide_once(work, deadline).await? {
                 return Ok(done);
             }
-            // The database has a newer directory, or newer settings, than we have: nothing is decided by old ones.
+        }
+    }
+
+    /// Decides a part, however long the database is away; none where there is a newer directory, or there are newer settings,
+    /// than it was read by. These are at hand then, or were waited for.
+    async fn decide_once(
+        &mut self,
+        work: Work<'_>,
+        deadline: &CancellationToken,
+    ) -> Result<Option<Done>, PipelineError> {
+        let (mut directories, mut policies) = (self.with.directories.clone(), self.with.policies.clone());
+        directories.mark_unchanged();
+        policies.mark_unchanged();
+        let now = self.now();
+        if let Some(done) = patiently!(self, deadline, self.attempt(work, now)) {
+            self.remember(&done, work);
+            return Ok(Some(done));
+        }
+        if work.is_read_by(&self.with.directories.borrow()) {
             tracing::debug!("waiting for the newest directory and settings");
             if let Some(stale) = &self.with.stale {
                 stale.notify_one();
             }
-            let (mut directories, mut policies) = (self.with.directories.clone(), self.with.policies.clone());
-            directories.mark_unchanged();
-            policies.mark_unchanged();
             tokio::select! {
                 _ = directories.changed() => {}
                 _ = policies.changed() => {}
@@ -641,6 +722,7 @@ impl Pipeline {
                 () = time::sleep(STALE) => {}
             }
         }
+        Ok(None)
     }
 
     /// One try: as many statements for all as for one. None when what we decide by is not the newest.
@@ -648,6 +730,9 @@ impl Pipeline {
         let directories = Arc::clone(&self.with.directories.borrow());
         let policies = Arc::clone(&self.with.policies.borrow());
         let (policy, latest) = (self.policy(), Arc::clone(directories.latest()));
+        if !work.is_read_by(&directories) {
+            return Ok(None);
+        }
         let part = work.part;
         let subjects: BTreeSet<Subject> = part.subjects().union(work.people).copied().collect();
         let first = part.first().unwrap_or(now.wall);
@@ -720,14 +805,7 @@ impl Pipeline {
         let policies = policies.as_ref();
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         self.go_back(&mut cases, &groups, work, world, (&mut loaded, &mut transaction, &mut writes)).await?;
-        let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
-        let mut users = transaction.pass_users(&passes).await?;
-        let holders = decide::absent_holders(&cases);
-        if !holders.is_empty() {
-            let holders = transaction.load(&holders, &[]).await?.standings;
-            decide::add_holders(&mut users, &holders, &passes, &directories);
-        }
-        decide::know_usage(&mut cases, users);
+        know_usage(&mut cases, &directories, &mut transaction).await?;
 
         self.hear_others(&cases, now, &mut coverage, &mut transaction).await?;
         let begins = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
@@ -1102,6 +1180,23 @@ pub(crate) fn days_of(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> 
     const ABOUT: i64 = 12;
     let (near, far) = ((from.0 + ABOUT).min(to.0), (to.0 - ABOUT).max(from.0));
     (from.0..=near).chain(far.max(near + 1)..=to.0).map(LogDay)
+}
+
+/// What others, who are not folded, have used of passes of the people of each case.
+async fn know_usage(
+    cases: &mut [Case],
+    directories: &DirectoryHistory,
+    transaction: &mut Batch,
+) -> Result<(), StoreError> {
+    let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
+    let mut users = transaction.pass_users(&passes).await?;
+    let holders = decide::absent_holders(cases);
+    if !holders.is_empty() {
+        let holders = transaction.load(&holders, &[]).await?.standings;
+        decide::add_holders(&mut users, &holders, &passes, directories);
+    }
+    decide::know_usage(cases, users);
+    Ok(())
 }
 
 async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {

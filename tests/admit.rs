@@ -133,6 +133,9 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let since = ago(1).utc().format("%Y-%m-%d %H:%M");
     let told = asked("11");
     assert!(told.contains(&format!("in already, since {since}")), "{told}");
+    let later = now.plus(Duration::from_secs(2 * 3600)).to_rfc3339_seconds();
+    let told = home.ask(&["admit", "11", "--at", &later]);
+    assert!(told.contains("refused, pass_used_up"), "by then they are out: {told}");
     let told = asked("16");
     assert!(told.contains("refused, pass_in_use: ") && told.contains(&format!("since {since}")), "{told}");
     daemon.stop();
@@ -196,4 +199,20 @@ fn a_site_that_knows_no_passes_asks_for_none_and_faults_say_what_to_write() {
       "#);
     let records_only = Home::new("");
     assert_eq!(records_only.run(&["admit", "1"]).status.code(), Some(78));
+}
+
+#[test]
+fn who_is_asked_about_is_one_person_or_a_card() {
+    let home = home();
+    let twins = r#"{"Coworkers": [{"Id": 17, "FullName": "Ada Example", "AccessCardId": "8165590"}]}"#;
+    home.import(&serde_json::from_str(twins).expect("JSON"));
+    for (who, told) in [("", "say who"), ("  ", "say who"), ("ada example", "more than one coworker is called")] {
+        let output = home.run(&["admit", who]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(64) && said.contains(told), "{who:?}: {output:?}");
+    }
+    // The number of a coworker has no leading zeros, and a card may.
+    assert!(asked(&home, "11", "2026-02-04 10:00").contains("Ada Example"));
+    let card = asked(&home, "0011", "2026-02-04 10:00");
+    assert!(card.contains("unrecognised_card") && !card.contains("Ada"), "{card}");
 }

@@ -23,7 +23,7 @@ use crate::{
     fact::Subject,
     mac::MacAddr,
     policy::{PolicyHistory, SitePolicy},
-    record::{BusinessId, Checkin, CheckinSource, CoworkerId},
+    record::{BusinessId, CheckinSource, CoworkerId},
     settings::{NetworkOpens, Site},
     sighting::{Credential, CredentialKind},
     source::mqtt::credential::spellings_of_card,
@@ -34,6 +34,20 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
 pub struct TimeError(String);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// Nothing was asked.
+    #[error("say who: a card as the reader reads it, a device's MAC address, or the number or name of a coworker")]
+    Nothing,
+    /// A name that is not one person's.
+    #[error("more than one coworker is called \"{0}\"; give the number instead")]
+    Several(String),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 /// What would happen.
 #[derive(Debug)]
@@ -82,7 +96,10 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
 }
 
 /// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
-pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, StoreError> {
+pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, AdmitError> {
+    if who.trim().is_empty() {
+        return Err(AdmitError::Nothing);
+    }
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
     let directory = directories.latest();
     let (by, found) = find(directory, who);
@@ -94,6 +111,9 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         verdict,
     };
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
+    if found == Match::Several && by == CheckinSource::DoorAccess && !is_card(directory, who) {
+        return Err(AdmitError::Several(who.trim().chars().take(40).collect()));
+    }
     let coworker = match (found, by) {
         (Match::One(coworker), _) => coworker,
         (Match::Nobody, CheckinSource::NetworkActivity) => {
@@ -103,18 +123,21 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         (Match::Nobody, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
-    let here =
-        |open: &&Checkin| open.coworker == Some(coworker.id) && open.business == site.business && open.from <= at;
-    if let Some(open) = store.open_checkins().await?.iter().find(here) {
+    let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
+    let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
+    let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
+    let (loaded, users) = store.standings(&people, &passes).await?;
+    let in_now = loaded.standings.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
+    if let Some(open) = in_now
+        && open.business == site.business
+        && open.from <= at
+        && at < open.ends_at_last().0
+    {
         return Ok(answer(Some(coworker), Verdict::In(open.from)));
     }
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
-    let people: BTreeSet<Subject> =
-        directory.who_share_passes_with(coworker.id).into_iter().map(Subject::coworker).collect();
-    let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
-    let (loaded, users) = store.standings(&people, &passes).await?;
     let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = Group { people, ..Group::default() };
     for (pass, subject, used) in users {
@@ -139,22 +162,27 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
 
 /// Whoever this names, and what would notice them.
 pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> (CheckinSource, Match<'d>) {
-    let card = Credential {
-        kind: CredentialKind::Card,
-        scope: None,
-        value: who.trim().to_owned(),
-        spellings: spellings_of_card(who),
-    };
-    let by_card = directory.by_credential(&card);
+    let by_card = by_card(directory, who);
     if by_card != Match::Nobody {
         return (CheckinSource::DoorAccess, by_card);
     }
     if let Ok(mac) = who.parse::<MacAddr>() {
         return (CheckinSource::NetworkActivity, directory.by_mac(mac));
     }
-    let numbered = who.trim().parse().ok().and_then(|id| directory.coworker(CoworkerId(id)));
+    // A card may have leading zeros, which no number has.
+    let number = who.trim().parse().ok().filter(|id: &i64| id.to_string() == who.trim());
+    let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
     let found = numbered.map_or_else(|| directory.by_name(who.trim()), Match::One);
     (CheckinSource::DoorAccess, found)
+}
+
+fn by_card<'d>(directory: &'d Directory, who: &str) -> Match<'d> {
+    let (value, spellings) = (who.trim().to_owned(), spellings_of_card(who));
+    directory.by_credential(&Credential { kind: CredentialKind::Card, scope: None, value, spellings })
+}
+
+fn is_card(directory: &Directory, who: &str) -> bool {
+    by_card(directory, who) != Match::Nobody
 }
 
 /// What is settled before any pass is looked at.

@@ -35,6 +35,8 @@ pub(super) struct Intake {
     pub(super) rejected: Vec<RejectedFact>,
     /// Devices for which the site wants no record.
     pub(super) ignored: u64,
+    /// The newest version of the directory that it was read by.
+    pub(super) version: i64,
 }
 
 /// What facts are made by.

@@ -142,8 +142,8 @@ const PUT: Statement = statement!(
                     THEN excluded.since ELSE directory.since END,
        document = excluded.document, archived = excluded.archived, holder = excluded.holder, updated_on = excluded.updated_on,
        basis = excluded.basis,
-       basis_at = CASE WHEN directory.basis IS DISTINCT FROM excluded.basis THEN excluded.basis_at
-                       ELSE directory.basis_at END"
+       basis_at = CASE WHEN directory.basis IS DISTINCT FROM excluded.basis OR directory.holder <> excluded.holder
+                       THEN excluded.basis_at ELSE directory.basis_at END"
 );
 
 row! {

@@ -1388,6 +1388,12 @@ async fn what_is_left_of_a_pass_counts_from_the_import_that_said_it(fresh: Fresh
         let basis: Vec<WallTime> = directory.usable(CoworkerId(1)).map(|held| held.basis_at).collect();
         assert_eq!(basis, [at(since)], "{said}");
     }
+    let other = pass("Ten hours", 540)
+        .replace("\"CoworkerId\": 1", "\"CoworkerId\": 2")
+        .replace("\"Id\": 1, \"Full", "\"Id\": 2, \"Full");
+    let directory = fresh.imports(&other, 4).await;
+    let basis: Vec<WallTime> = directory.usable(CoworkerId(2)).map(|held| held.basis_at).collect();
+    assert_eq!(basis, [at(4)], "whoever holds it now begins with what is said now");
 }
 
 async fn two_gateways_that_spend_one_pass_wait_for_each_other(fresh: Fresh) {

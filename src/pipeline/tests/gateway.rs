@@ -126,6 +126,19 @@ impl Gateway {
         self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
     }
 
+    /// All versions, once they are asked for.
+    pub(in crate::pipeline) fn sees(
+        &self,
+        directories: DirectoryHistory,
+        asked: Arc<tokio::sync::Notify>,
+    ) -> impl Future<Output = ()> + use<> {
+        let imports = self.ends.1.clone();
+        async move {
+            asked.notified().await;
+            imports.send_replace(Arc::new(directories));
+        }
+    }
+
     /// All versions.
     pub(in crate::pipeline) fn change_directories(&self, directories: DirectoryHistory) {
         self.ends.1.send_replace(Arc::new(directories));

@@ -59,6 +59,8 @@ contract!(
     a_card_is_whose_it_was_then_after_a_restart_too,
     a_pass_is_what_it_was_then_after_a_restart_too,
     what_somebody_used_of_a_pass_before_they_shared_it_is_used,
+    a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says,
+    a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhile,
 );
 
 /// A gateway that has just started, so many hours after the beginning of what these versions of the directory say: the first
@@ -596,4 +598,47 @@ async fn what_somebody_used_of_a_pass_before_they_shared_it_is_used(fresh: Fresh
     hub.import(with(&[7, 8])).await;
     hub.act(&Act::Tap("700")).await;
     assert_eq!(hub.visits().await, ["09:00-09:25 Time"], "there is nothing left");
+}
+
+async fn a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says(fresh: Fresh) {
+    let with = |holder: i64| {
+        json!({
+            "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "700"}, {"Id": 8, "FullName": "Ben", "AccessCardId": "800"}],
+            "TimePasses": [{"Id": 1, "Name": "Day"}],
+            "CoworkerTimePasses": [{"Id": 1, "CoworkerId": holder, "TimePassId": 1, "RemainingUses": 1}],
+        })
+    };
+    let mut hub = restarted(&fresh, 4, &[with(8), with(8), with(7)]).await;
+    // Ben in and out while he held it; then Ada. In every order, and whatever is said late of them.
+    let taps = [("700", 150, ENTRY), ("800", 30, ENTRY), ("800", 40, EXIT), ("700", 10, EXIT)];
+    for (card, minute, what) in taps {
+        let tap = hub.delivery(card, "main", what, at(START).moved(minute * 60_000));
+        hub.gateway.settle(vec![tap], Vec::new()).await;
+        assert_eq!(hub.visits_of(7).await, ["11:30- Day"]);
+    }
+    assert_eq!(hub.visits_of(8).await, ["09:30-09:40 Day"]);
+    assert_eq!(hub.failed().await, [""; 0]);
+}
+
+async fn a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhile(fresh: Fresh) {
+    let with = |ada: &str, ben: &str| {
+        json!({"Coworkers": [
+            {"Id": 7, "FullName": "Ada", "AccessCardId": ada}, {"Id": 8, "FullName": "Ben", "AccessCardId": ben}]})
+    };
+    let mut hub = restarted(&fresh, 1, &[with("700", "1")]).await;
+    let asked = std::sync::Arc::new(tokio::sync::Notify::new());
+    hub.gateway.pipeline.with.stale = Some(std::sync::Arc::clone(&asked));
+    // An import that the daemon has not seen yet, a minute ago; and a tap now.
+    hub.act(&Act::Wait(1)).await;
+    let now = hub.gateway.clock.now().wall;
+    fresh.imports(&with("0", "700").to_string(), now.moved(-60_000).millis()).await;
+    let tap = hub.delivery("700", "main", ENTRY, now);
+    let newest = fresh.store.load_directories().await.expect("loaded");
+    let sees = hub.gateway.sees(newest, asked);
+    let (mut taps, never) = (vec![tap], CancellationToken::new());
+    let settles = hub.gateway.pipeline.settle(&mut taps, Vec::new(), &never);
+    let (settled, ()) = tokio::join!(settles, sees);
+    settled.expect("settled");
+    assert_eq!(hub.visits_of(8).await.len(), 1, "it is Ben's now");
+    assert_eq!(hub.visits_of(7).await, [""; 0]);
 }
