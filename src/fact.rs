@@ -324,6 +324,16 @@ fn digest_of(sighting: &Sighting, business: BusinessId) -> FactDigest {
 #[serde(transparent)]
 pub struct TapId(pub u64);
 
+impl TapId {
+    /// Stands for an exit by a toggle door at a business, among the taps that somebody made.
+    pub fn toggled_out(business: BusinessId) -> Self {
+        let digest = FactDigest::of([business.0.to_be_bytes().as_slice(), b"toggled out"]);
+        let mut first = [0; 8];
+        first.copy_from_slice(&digest.0[..8]);
+        Self(u64::from_be_bytes(first))
+    }
+}
+
 /// One hand-over of a device's presence: some seconds to a minute of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {

@@ -362,7 +362,8 @@ pub struct Site {
     pub network_checkins: bool,
     /// `debounce`: the same credential at the same door within this span is one sighting.
     pub debounce: Duration,
-    /// `toggle_minimum_stay`: a tap at a toggle door counts as an exit only so long after the last entry.
+    /// `toggle_minimum_stay`: a tap at a toggle door counts as an exit only so long after the last entry, and as an entry only so
+    /// long after the last exit by one.
     pub toggle_minimum_stay: Duration,
     /// `passes`, `week_starts_on` and `[pay_as_you_go]`.
     pub passes: PassPolicy,

@@ -99,13 +99,14 @@ fn in_and_out_two_seconds_later_is_a_visit_although_no_message_has_an_id() {
 #[test]
 fn a_controller_that_counts_from_one_again_is_heard() {
     let mut hall = Hall::open(FLAT, &people(4, &[]));
-    let tap = |id: u32, person: u32, way: &str, before: u64| {
-        let at = ago(before).to_rfc3339_seconds();
+    let start = ago(4000);
+    let tap = |id: u32, person: u32, way: &str, later: u64| {
+        let at = start.plus(Duration::from_secs(later)).to_rfc3339_seconds();
         flat(&json!({"id": id, "card": card(person).to_string(), "direction": way, "time": at}))
     };
-    hall.says("doors/side", &[tap(1, 1, "in", 4000), tap(2, 2, "in", 3900)]);
+    hall.says("doors/side", &[tap(1, 1, "in", 0), tap(2, 2, "in", 100)]);
     // A power cut.
-    hall.says("doors/side", &[tap(1, 3, "in", 1000), tap(2, 2, "out", 900), tap(3, 4, "in", 800)]);
+    hall.says("doors/side", &[tap(1, 3, "in", 3000), tap(2, 2, "out", 3100), tap(3, 4, "in", 3200)]);
     let visits: Vec<Vec<String>> =
         [("1", "-1"), ("2", "3000"), ("3", "-1"), ("4", "-1")].map(|(who, long)| vec![who.into(), long.into()]).into();
     assert_eq!(hall.visits(), visits, "{}", hall.daemon.log());
@@ -180,4 +181,27 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
     let pin = |before| flat(&json!({"result": "denied", "reason": "wrong_pin", "time": at(before)}));
     hall.says("doors/side", &[pin(88), pin(40)]);
     assert_eq!(hall.failures().len(), 6);
+}
+
+#[test]
+fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_nobody_comes_back_at_once() {
+    let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
+    let mut hall = Hall::open(&doors, &people(1, &[]));
+    let at = ago(4000);
+    let taps = |seconds: &[u64]| -> Vec<String> {
+        let tap = |second: &u64| {
+            let time = at.plus(Duration::from_secs(*second)).to_rfc3339_seconds();
+            flat(&json!({"card": card(1).to_string(), "time": time}))
+        };
+        seconds.iter().map(tap).collect()
+    };
+    hall.says("doors/side", &taps(&[0]));
+    // An hour later they hold it there; half a minute after that they tap once more, because the door did not open.
+    hall.says("doors/side", &taps(&[3600, 3602, 3604, 3606, 3611]));
+    hall.says("doors/side", &taps(&[3640]));
+    let first = || vec!["1".to_owned(), "3600".to_owned()];
+    assert_eq!(hall.visits(), [first()], "{}", hall.daemon.log());
+    // Later is an entry.
+    hall.says("doors/side", &taps(&[3661]));
+    assert_eq!(hall.visits(), [first(), vec!["1".to_owned(), "-1".to_owned()]]);
 }

@@ -354,14 +354,21 @@ impl PersonState {
         self.let_in.iter().any(|(place, entry)| *place == business && day.contains(*entry) && *entry <= at)
     }
 
-    /// Is this tap the repetition of one that was read just before? If not, it is remembered.
+    /// Is this tap the repetition of one that was read just before? It is remembered, so that reads of one card that is left at a
+    /// reader are one until there is a gap.
     pub fn repeats(&mut self, tap: TapId, at: WallTime, rules: &Rules) -> bool {
-        self.taps.retain(|(_, until)| at < *until);
-        let known = self.taps.iter().any(|(known, _)| *known == tap);
-        if !known {
-            self.taps.push((tap, at.plus(rules.debounce)));
+        self.taps.retain(|(_, until)| at <= *until);
+        let until = at.plus(rules.debounce);
+        match self.taps.iter_mut().find(|(known, _)| *known == tap) {
+            Some((_, known)) => {
+                *known = until;
+                true
+            }
+            None => {
+                self.taps.push((tap, until));
+                false
+            }
         }
-        known
     }
 
     /// Was this refusal of a device written before in the pass day? If not, it is remembered.
@@ -382,6 +389,7 @@ impl PersonState {
     /// Decides the next claim. `id` tells its fact from every other.
     pub fn decide(&mut self, scene: &Scene<'_>, claim: &Claim, id: FactDigest) -> (Decision, Option<Ended>) {
         self.bridge(scene, claim);
+        let claim = &self.still_leaving(scene, *claim);
         let mut moved = None;
         let mut continued = None;
         if let Some(open) = self.open().filter(|open| open.business != scene.business) {
@@ -395,7 +403,14 @@ impl PersonState {
             }
         }
         let (phase, index) = self.phase(scene, claim);
-        let claim = &self.untoggled(scene, *claim, phase, index);
+        let told = self.untoggled(scene, *claim, phase, index);
+        if let (Claim::Door { action: DoorClaim::Toggle, at }, Claim::Door { action: DoorClaim::Exit, .. }) =
+            (*claim, told)
+        {
+            let absent_until = at.plus(scene.rules.toggle_minimum_stay);
+            self.taps.push((TapId::toggled_out(scene.business), absent_until));
+        }
+        let claim = &told;
         let decision = match life::step(phase, self.input(scene, claim, index)) {
             Step::Ask => match self.began(scene, claim) {
                 Some(from) => self.ask(scene, claim, from, continued, id),
@@ -534,6 +549,18 @@ impl PersonState {
         let previous = self.visits.len().checked_sub(1);
         let left = self.visits.last().is_some_and(|visit| lingers(visit, scene, claim));
         (if left { Phase::Left } else { Phase::Out }, previous)
+    }
+
+    /// A tap at a toggle door so soon after one that was an exit is no entry: they are still leaving.
+    fn still_leaving(&self, scene: &Scene<'_>, claim: Claim) -> Claim {
+        let Claim::Door { action: DoorClaim::Toggle, at } = claim else { return claim };
+        let is_in = self.open().is_some_and(|open| open.business == scene.business);
+        let left = TapId::toggled_out(scene.business);
+        if !is_in && self.taps.iter().any(|(known, until)| *known == left && at < *until) {
+            Claim::Door { action: DoorClaim::Activity, at }
+        } else {
+            claim
+        }
     }
 
     /// What a tap at a toggle door means where the coworker stands: toggles flip what *doors* have said, so the first tap

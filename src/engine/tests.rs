@@ -463,8 +463,8 @@ fn a_tap_is_a_repetition_only_of_one_that_was_read_just_before() {
     assert!(!site.person.repeats(tap, at("09:00:00"), &site.rules));
     assert!(site.person.repeats(tap, at("09:00:04"), &site.rules));
     assert!(!site.person.repeats(other, at("09:00:04"), &site.rules));
-    assert!(!site.person.repeats(tap, at("09:00:05"), &site.rules), "since the one that was not a repetition");
-    assert!(!site.person.repeats(tap, at("09:00:11"), &site.rules));
+    assert!(site.person.repeats(tap, at("09:00:09"), &site.rules), "so long after the repetition, and no longer");
+    assert!(!site.person.repeats(tap, at("09:00:15"), &site.rules));
     assert_eq!(site.person.taps.len(), 1);
 }
 

@@ -61,6 +61,7 @@ contract!(
     what_somebody_used_of_a_pass_before_they_shared_it_is_used,
     a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says,
     a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhile,
+    what_was_silent_a_week_ago_is_so_when_something_comes_late,
 );
 
 /// A gateway that has just started, so many hours after the beginning of what these versions of the directory say: the first
@@ -641,4 +642,31 @@ async fn a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhil
     settled.expect("settled");
     assert_eq!(hub.visits_of(8).await.len(), 1, "it is Ben's now");
     assert_eq!(hub.visits_of(7).await, [""; 0]);
+}
+
+async fn what_was_silent_a_week_ago_is_so_when_something_comes_late(fresh: Fresh) {
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    for wait in [0, 10, 120, 10] {
+        hub.act(&Act::Wait(wait)).await;
+        hub.act(&Act::Heard).await;
+    }
+    hub.hours(24 * 6).await;
+    let stays = ["09:00-09:10 None auto", "11:10-11:20 None auto"];
+    assert_eq!(hub.visits().await, stays);
+    hub.gateway.restart().await;
+    hub.late_exit(200).await;
+    assert_eq!(hub.visits().await, stays, "they are two");
+}
+
+/// A gateway that has taken over hands over what the one before had kept: its timers are in no one's memory.
+#[tokio::test]
+async fn a_visit_that_another_gateway_has_written_ends_at_the_cut_off() {
+    let fresh = Fresh::postgres().await;
+    let mut hub = Hub::on(&fresh, vec![coworker()]);
+    hub.act(&Act::Wait(1)).await;
+    let tap = hub.now("700", ENTRY);
+    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
+    other.settle(&mut vec![tap], Vec::new(), &CancellationToken::new()).await.expect("settles");
+    hub.hours(16).await;
+    assert_eq!(hub.visits().await, ["09:01-00:00 None auto"]);
 }

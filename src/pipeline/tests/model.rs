@@ -470,6 +470,8 @@ struct State {
     network_told: BTreeSet<(i64, u64, String, i64, i64)>,
     /// Person, business, instant: a door let them in.
     let_in: Vec<(i64, i64, i64)>,
+    /// By person and business: until when a toggle after one that was an exit says nothing.
+    absent_until: BTreeMap<(i64, i64), i64>,
 }
 
 impl State {
@@ -553,7 +555,7 @@ impl World {
         world
     }
 
-    /// Rule 6: each read against the previous one like it that was not itself a repetition.
+    /// Rule 6: each read against the previous one like it, be that itself a repetition.
     fn repetitions(&self) -> Vec<bool> {
         let mut last: BTreeMap<(i64, i64, String, Direction, bool), i64> = BTreeMap::new();
         let mut repeated = Vec::new();
@@ -561,14 +563,9 @@ impl World {
             repeated.push(false);
             if let FactKind::Door { person, door, direction, refused, .. } = &fact.kind {
                 let key = (fact.business, *person, door.clone(), *direction, *refused);
-                match last.get(&key) {
-                    Some(t) if fact.at - t < self.settings(fact.business, fact.at).debounce => {
-                        *repeated.last_mut().expect("just pushed") = true;
-                    }
-                    _ => {
-                        last.insert(key, fact.at);
-                    }
-                }
+                let before = last.insert(key, fact.at);
+                *repeated.last_mut().expect("just pushed") =
+                    before.is_some_and(|t| fact.at - t <= self.settings(fact.business, t).debounce);
             }
         }
         repeated
@@ -1015,9 +1012,14 @@ impl World {
             (Action::Toggle, Some(Some(entered)))
                 if at - entered >= self.settings(business, at).toggle_minimum_stay =>
             {
+                let until = at + self.settings(business, at).toggle_minimum_stay;
+                state.absent_until.insert((person, business), until);
                 Action::CheckOut
             }
             (Action::Toggle, Some(Some(_))) => Action::Activity,
+            (Action::Toggle, None) if state.absent_until.get(&(person, business)).is_some_and(|until| at < *until) => {
+                Action::Activity
+            }
             (Action::Toggle, _) => Action::CheckIn,
             (told, _) => told,
         };

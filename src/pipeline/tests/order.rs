@@ -218,12 +218,14 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut visits: Vec<Visit> = Vec::new();
     let mut rows = Vec::new();
     let mut taps: Vec<(Act, i64)> = Vec::new();
+    let mut toggled_out: Option<i64> = None;
     for &Event { at, act } in events {
         if !matches!(act, Act::Heard { .. }) {
-            if taps.iter().any(|(known, before)| *known == act && at - before < 5) {
+            let repeated = taps.iter().any(|(known, before)| *known == act && at - before <= 5);
+            taps.push((act, at));
+            if repeated {
                 continue;
             }
-            taps.push((act, at));
         }
         let first = if let Act::Heard { before, .. } = act { at + before } else { at };
         // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
@@ -240,8 +242,12 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
         let entered = visits.last().filter(|_| is_in).and_then(|visit| visit.door);
         let act = match (act, entered) {
-            (Act::Toggle, Some(entered)) if at - entered >= 60 => Act::Out,
+            (Act::Toggle, Some(entered)) if at - entered >= 60 => {
+                toggled_out = Some(at);
+                Act::Out
+            }
             (Act::Toggle, Some(_)) => Act::Desk,
+            (Act::Toggle, None) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
             (Act::Toggle, None) => Act::In,
             (other, _) => other,
         };
