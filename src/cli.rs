@@ -374,7 +374,7 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
         store.close().await;
         answer.map_err(|error| match error {
             admit::AdmitError::Store(error) => unavailable(error),
-            asked @ (admit::AdmitError::Nothing | admit::AdmitError::Several(_)) => Failure::Other(USAGE, asked.into()),
+            admit::AdmitError::Who(error) => Failure::Other(USAGE, error.into()),
         })
     })?;
     say(&if *json { admit::json(&answer) } else { admit::text(&answer) })
@@ -400,7 +400,7 @@ fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Res
 
 const fn explain_code(error: &explain::ExplainError) -> u8 {
     match error {
-        explain::ExplainError::Nothing | explain::ExplainError::Several(_) => USAGE,
+        explain::ExplainError::Who(_) => USAGE,
         explain::ExplainError::Store(_) | explain::ExplainError::Busy => UNAVAILABLE,
     }
 }

@@ -62,6 +62,13 @@ impl FactDigest {
         digest.copy_from_slice(&hash.finalize()[..16]);
         Self(digest)
     }
+
+    /// Its first half as a number.
+    fn number(self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(first)
+    }
 }
 
 impl fmt::Debug for FactDigest {
@@ -105,10 +112,8 @@ impl Subject {
     }
 
     fn below_zero(digest: FactDigest) -> Self {
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest.0[..8]);
         // Without the highest bit its negative is a number too.
-        Self(-(i64::from_be_bytes(first) & i64::MAX).max(1))
+        Self(-(digest.number().cast_signed() & i64::MAX).max(1))
     }
 
     /// The coworker, if it is one.
@@ -286,9 +291,7 @@ impl DoorFact {
             &flags,
             shown.as_bytes(),
         ]);
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest.0[..8]);
-        TapId(u64::from_be_bytes(first))
+        TapId(digest.number())
     }
 }
 
@@ -327,10 +330,7 @@ pub struct TapId(pub u64);
 impl TapId {
     /// Stands for an exit by a toggle door at a business, among the taps that somebody made.
     pub fn toggled_out(business: BusinessId) -> Self {
-        let digest = FactDigest::of([business.0.to_be_bytes().as_slice(), b"toggled out"]);
-        let mut first = [0; 8];
-        first.copy_from_slice(&digest.0[..8]);
-        Self(u64::from_be_bytes(first))
+        Self(FactDigest::of([business.0.to_be_bytes().as_slice(), b"toggled out"]).number())
     }
 }
 

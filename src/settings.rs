@@ -429,6 +429,11 @@ pub struct Door {
 }
 
 impl Door {
+    /// The first of some doors that is meant by a key.
+    pub fn of<'a>(doors: &'a [Self], key: &str) -> Option<&'a Self> {
+        doors.iter().find(|door| door.matches(key))
+    }
+
     /// Does the pattern fit a door key? `*` stands for any text, also for none; everything else for itself.
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = self.pattern.split('*');

@@ -35,18 +35,37 @@ use crate::{
 #[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
 pub struct TimeError(String);
 
-/// Why there is no answer.
+/// Why it is not known whom a question is about.
 #[derive(Debug, thiserror::Error)]
-pub enum AdmitError {
+pub enum WhoError {
     /// Nothing was asked.
     #[error("say who: a card as the reader reads it, a device's MAC address, or the number or name of a coworker")]
     Nothing,
     /// A name that is not one person's.
     #[error("more than one coworker is called \"{0}\"; give the number instead")]
     Several(String),
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// It names no one.
+    #[error(transparent)]
+    Who(#[from] WhoError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Whoever a question is about, by what it names.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named<'d> {
+    /// A card, fob or PIN.
+    Card(Match<'d>),
+    /// A device.
+    Device(MacAddr, Match<'d>),
+    /// The number or the name of a coworker, or nothing that is known.
+    Person(Match<'d>),
 }
 
 /// What would happen.
@@ -97,12 +116,13 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
 
 /// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
 pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, AdmitError> {
-    if who.trim().is_empty() {
-        return Err(AdmitError::Nothing);
-    }
+    let who = asked(who)?;
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
     let directory = directories.latest();
-    let (by, found) = find(directory, who);
+    let (by, found) = match find(directory, who)? {
+        Named::Device(_, found) => (CheckinSource::NetworkActivity, found),
+        Named::Card(found) | Named::Person(found) => (CheckinSource::DoorAccess, found),
+    };
     let answer = |coworker: Option<&Coworker>, verdict| Answer {
         site: site.clone(),
         at,
@@ -111,9 +131,6 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         verdict,
     };
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
-    if found == Match::Several && by == CheckinSource::DoorAccess && !is_card(directory, who) {
-        return Err(AdmitError::Several(who.trim().chars().take(40).collect()));
-    }
     let coworker = match (found, by) {
         (Match::One(coworker), _) => coworker,
         (Match::Nobody, CheckinSource::NetworkActivity) => {
@@ -160,29 +177,36 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     Ok(answer(Some(coworker), verdict))
 }
 
-/// Whoever this names, and what would notice them.
-pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> (CheckinSource, Match<'d>) {
-    let by_card = by_card(directory, who);
+/// What was asked, if anything.
+pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
+    let who = who.trim();
+    if who.is_empty() { Err(WhoError::Nothing) } else { Ok(who) }
+}
+
+/// Whom this names.
+pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<Named<'d>, WhoError> {
+    let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
     if by_card != Match::Nobody {
-        return (CheckinSource::DoorAccess, by_card);
+        return Ok(Named::Card(by_card));
     }
     if let Ok(mac) = who.parse::<MacAddr>() {
-        return (CheckinSource::NetworkActivity, directory.by_mac(mac));
+        return Ok(Named::Device(mac, directory.by_mac(mac)));
     }
     // A card may have leading zeros, which no number has.
-    let number = who.trim().parse().ok().filter(|id: &i64| id.to_string() == who.trim());
+    let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
     let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
-    let found = numbered.map_or_else(|| directory.by_name(who.trim()), Match::One);
-    (CheckinSource::DoorAccess, found)
+    match numbered.map_or_else(|| directory.by_name(who), Match::One) {
+        Match::Several => Err(WhoError::Several(clean(who))),
+        found @ (Match::Nobody | Match::One(_)) => Ok(Named::Person(found)),
+    }
 }
 
-fn by_card<'d>(directory: &'d Directory, who: &str) -> Match<'d> {
-    let (value, spellings) = (who.trim().to_owned(), spellings_of_card(who));
-    directory.by_credential(&Credential { kind: CredentialKind::Card, scope: None, value, spellings })
+pub(super) fn credential(kind: CredentialKind, scope: Option<String>, value: &str) -> Credential {
+    Credential { kind, scope, value: value.to_owned(), spellings: spellings_of_card(value) }
 }
 
-fn is_card(directory: &Directory, who: &str) -> bool {
-    by_card(directory, who) != Match::Nobody
+pub(super) fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// What is settled before any pass is looked at.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    admit::{find, money, named, when},
+    admit::{Named, WhoError, asked, clean, credential, find, money, named, when},
     who::{by, span},
 };
 use crate::{
@@ -40,9 +40,8 @@ use crate::{
     },
     policy::{HISTORY, PolicyHistory, SitePolicy},
     record::{BusinessId, CoworkerId},
-    settings::{Settings, Site},
-    sighting::{Credential, CredentialKind, Direction, DoorEventKind, Refusal, TimeQuality},
-    source::mqtt::credential::spellings_of_card,
+    settings::{Door, Settings, Site},
+    sighting::{CredentialKind, Direction, DoorEventKind, Refusal, TimeQuality},
     store::{DecidedFact, Store, StoreError},
 };
 
@@ -58,12 +57,9 @@ const WORTH_SAYING: Duration = Duration::from_mins(1);
 /// Why nothing can be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// Nothing was asked.
-    #[error("say who: a card as the reader reads it, a device's MAC address, or the number or name of a coworker")]
-    Nothing,
-    /// A name that is not one person's.
-    #[error("more than one coworker is called \"{0}\"; give the number instead")]
-    Several(String),
+    /// It names no one.
+    #[error(transparent)]
+    Who(#[from] WhoError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -161,9 +157,7 @@ pub async fn load(
     (who, days): (&str, u32),
     now: WallTime,
 ) -> Result<Known, ExplainError> {
-    if who.trim().is_empty() {
-        return Err(ExplainError::Nothing);
-    }
+    let who = asked(who)?;
     for _ in 0..TRIES {
         if let Some(known) = load_once(store, settings, site, (who, days), now).await? {
             return Ok(known);
@@ -299,12 +293,12 @@ fn resolve(
     who: &str,
     sources: &[&str],
 ) -> Result<Who, ExplainError> {
-    let who = who.trim();
-    let (_, found) = find(directory, who);
+    let (mac, is_card, found) = match find(directory, who)? {
+        Named::Card(found) => (None, true, found),
+        Named::Device(mac, found) => (Some(mac), false, found),
+        Named::Person(found) => (None, false, found),
+    };
     let mut known = Who::default();
-    let card = credential(CredentialKind::Card, None, who);
-    let is_card = directory.by_credential(&card) != Match::Nobody;
-    let mac: Option<MacAddr> = who.parse().ok().filter(|_| !is_card);
     let shown = clean(who);
     let thing = match mac {
         Some(mac) => format!("device {mac}"),
@@ -317,7 +311,6 @@ fn resolve(
             known.coworker = Some((coworker.id, name));
             known.subjects.insert(Subject::coworker(coworker.id));
         }
-        Match::Several if mac.is_none() && !is_card => return Err(ExplainError::Several(shown)),
         Match::Several => known.title = format!("{thing}, which more than one coworker has"),
         Match::Nobody if mac.is_some() => known.title = format!("{thing}, which no coworker has"),
         Match::Nobody => known.title = format!("\"{shown}\", which is no coworker's card, number or name"),
@@ -337,10 +330,6 @@ fn resolve(
         }
     }
     Ok(known)
-}
-
-fn credential(kind: CredentialKind, scope: Option<String>, value: &str) -> Credential {
-    Credential { kind, scope, value: value.to_owned(), spellings: spellings_of_card(value) }
 }
 
 impl Known {
@@ -705,7 +694,7 @@ fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         }
     };
     let doors = policies.at(fact.business, fact.at).map_or(&[][..], |policy| &policy.doors);
-    let configured = doors.iter().find(|door| door.matches(&fact.door.0));
+    let configured = Door::of(doors, &fact.door.0);
     let name = configured.filter(|door| door.name != door.pattern).map(|door| &door.name);
     let key = format!("{} of {}", clean(&fact.door.0), clean(&fact.source));
     let door = name.map_or_else(|| key.clone(), |name| format!("\"{}\" ({key})", clean(name)));
@@ -720,10 +709,6 @@ fn local(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> NaiveD
 fn face(policies: &PolicyHistory, business: BusinessId, at: WallTime, line: WallTime) -> String {
     let (at, line) = (local(policies, business, at), local(policies, business, line));
     at.format(if at.date() == line.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string()
-}
-
-fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// For people: a line for each event, under its date, and the visits.

@@ -150,7 +150,7 @@ impl Watcher {
 
     fn door(&self, sighting: &LoggedFact) -> Option<&str> {
         let key = &sighting.door.as_ref()?.0;
-        self.doors.iter().find(|door| door.matches(key)).map(|door| door.name.as_str())
+        Door::of(&self.doors, key).map(|door| door.name.as_str())
     }
 
     /// What the day came to.

@@ -69,10 +69,14 @@ impl DirectoryHistory {
         }
     }
 
+    /// The place of the version in force at an instant: the first, before all of them.
+    fn in_force(&self, at: WallTime) -> usize {
+        self.0.partition_point(|version| version.from <= at).saturating_sub(1)
+    }
+
     /// The version in force at an instant; what was before the first that is known is judged by that one.
     pub fn at(&self, at: WallTime) -> &Directory {
-        let after = self.0.partition_point(|version| version.from <= at);
-        let from = after.saturating_sub(1);
+        let from = self.in_force(at);
         // One that is not at hand was not asked for in time: the next best is the one after it.
         let at_hand = self.0.iter().skip(from).find_map(|version| version.directory.as_ref());
         at_hand.unwrap_or_else(|| self.latest())
@@ -85,20 +89,22 @@ impl DirectoryHistory {
 
     /// The versions in force since an instant that are at hand, the last among them.
     pub fn since(&self, since: WallTime) -> Vec<&Directory> {
-        let first = self.0.partition_point(|version| version.from <= since).saturating_sub(1);
-        self.0.iter().skip(first).filter_map(|version| version.directory.as_deref()).collect()
+        self.0.iter().skip(self.in_force(since)).filter_map(|version| version.directory.as_deref()).collect()
     }
 
     /// The versions in force since an instant that only the database has.
     pub fn missing(&self, since: WallTime) -> Vec<i64> {
-        let first = self.0.partition_point(|version| version.from <= since).saturating_sub(1);
-        self.0.iter().skip(first).filter(|version| version.directory.is_none()).map(|version| version.number).collect()
+        self.0
+            .iter()
+            .skip(self.in_force(since))
+            .filter(|version| version.directory.is_none())
+            .map(|version| version.number)
+            .collect()
     }
 
     /// The version in force at an instant, if only the database has it.
     pub fn missing_at(&self, at: WallTime) -> Option<i64> {
-        let after = self.0.partition_point(|version| version.from <= at);
-        let version = self.0.get(after.saturating_sub(1))?;
+        let version = self.0.get(self.in_force(at))?;
         version.directory.is_none().then_some(version.number)
     }
 
@@ -131,8 +137,7 @@ impl DirectoryHistory {
 
     /// Forgets what was in force only before an instant.
     pub fn forget(&mut self, before: WallTime) {
-        let kept = self.0.partition_point(|version| version.from <= before).saturating_sub(1);
-        self.0.drain(..kept);
+        self.0.drain(..self.in_force(before));
     }
 }
 

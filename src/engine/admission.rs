@@ -16,7 +16,7 @@ use crate::{
     mac::MacAddr,
     policy::SitePolicy,
     record::{BusinessId, CheckinSource, CoworkerId},
-    settings::{DoorAction, NetworkOpens, Site, UnrecognisedDevices},
+    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
     sighting::{Direction, DoorEventKind, Refusal},
 };
 
@@ -60,7 +60,7 @@ pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
         | DoorEventKind::Offline
         | DoorEventKind::Heartbeat => {}
     }
-    let Some(door) = policy.doors.iter().find(|door| door.matches(&fact.door.0)) else {
+    let Some(door) = Door::of(&policy.doors, &fact.door.0) else {
         return DoorVerdict::Fail(Reason::DoorNotConfigured);
     };
     let action = match fact.direction {

@@ -30,6 +30,7 @@ use crate::{
     mac::MacAddr,
     policy::{PolicyHistory, SitePolicy},
     record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId},
+    settings::Door,
 };
 
 /// What facts are judged by.
@@ -278,7 +279,7 @@ pub fn ask(
 /// key, as it must be written there.
 fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
     let key = &fact.door.0;
-    let known = policy.doors.iter().find(|door| door.matches(key));
+    let known = Door::of(&policy.doors, key);
     let door = match known {
         _ if reason == Reason::DoorNotConfigured => {
             format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))

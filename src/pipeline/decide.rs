@@ -116,10 +116,8 @@ impl Case {
     pub(crate) fn of(group: &BTreeSet<Subject>, versions: &[&Directory]) -> Self {
         let mut case = Self { shares: group.len() > 1, ..Self::default() };
         for (subject, coworker) in group.iter().filter_map(|subject| Some((subject, subject.as_coworker()?))) {
-            let held = versions.iter().flat_map(|version| version.own_passes(coworker)).map(|held| held.guid);
-            let before = case.passes.len();
-            case.passes.extend(held);
-            if case.passes.len() > before {
+            for held in versions.iter().flat_map(|version| version.own_passes(coworker)) {
+                case.passes.insert(held.guid);
                 case.holders.insert(*subject);
             }
         }
@@ -202,8 +200,10 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
 
 /// Whoever holds passes that people of a case may use, and is not folded.
 pub(super) fn absent_holders(cases: &[Case]) -> People {
-    let absent = |case: &Case| case.holders.iter().copied().filter(|holder| !case.now.contains_key(holder)).collect();
-    cases.iter().filter(|case| case.shares).flat_map(absent as fn(&Case) -> Vec<Subject>).collect()
+    let absent = |case: &'_ Case| {
+        case.holders.iter().filter(|holder| !case.now.contains_key(holder)).copied().collect::<People>()
+    };
+    cases.iter().filter(|case| case.shares).flat_map(absent).collect()
 }
 
 /// What they used stands in their own state.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Batch, DecidedFact, Store, StoreError,
     batch::{PUT_FACTS, StoredPass, fact_row, pass},
-    rows::row,
+    directory::{CoworkerRow, coworker_rows},
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
@@ -161,12 +161,6 @@ pub(crate) struct OldRecords {
     pub(crate) refusals: BTreeMap<CoworkerId, Vec<OldRefusal>>,
 }
 
-row! {
-    struct CoworkerRow {
-        coworker_id: CoworkerId,
-    }
-}
-
 #[derive(Deserialize)]
 struct StoredVisit {
     unique_id: Uuid,
@@ -275,8 +269,7 @@ impl Batch {
         since: WallTime,
     ) -> Result<OldRecords, StoreError> {
         let mut records = OldRecords::default();
-        let rows: Vec<CoworkerRow> = people.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect();
-        let args = [Arg::rows(&rows), Arg::Time(since)];
+        let args = [coworker_rows(people), Arg::Time(since)];
         let visits = &mut records.visits;
         let each = |row: Row| {
             let stored = row.json::<StoredVisit>("visit")?;

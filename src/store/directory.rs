@@ -147,7 +147,7 @@ const PUT: Statement = statement!(
 );
 
 row! {
-    struct CoworkerRow {
+    pub(super) struct CoworkerRow {
         coworker_id: CoworkerId,
     }
 }
@@ -284,8 +284,8 @@ impl Batch {
     }
 }
 
-fn coworker_rows(people: &BTreeSet<CoworkerId>) -> Arg {
-    Arg::rows(&people.iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect::<Vec<_>>())
+pub(super) fn coworker_rows<'a>(people: impl IntoIterator<Item = &'a CoworkerId>) -> Arg {
+    Arg::rows(&people.into_iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect::<Vec<_>>())
 }
 
 /// Who is asked: whoever has begun a batch asks on its connection.

@@ -302,6 +302,19 @@ impl Row {
 /// How both databases keep a local time.
 pub(crate) const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
 
+/// Adds what is said of all rows; the two databases take times in different forms.
+macro_rules! bind_args {
+    ($query:expr, $args:expr, $time:expr) => {
+        $args.iter().fold($query, |query, arg| match arg {
+            Arg::Int(value) => query.bind(*value),
+            Arg::Bool(value) => query.bind(*value),
+            Arg::Text(value) | Arg::Json(value) => query.bind(value.clone()),
+            Arg::Time(value) => query.bind($time(*value)),
+            Arg::Rows(rows) => query.bind(rows.json()),
+        })
+    };
+}
+
 type OfSqlite<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 fn bound_sqlite<'q>(text: SqlStr, values: &[Value], args: &[Arg]) -> OfSqlite<'q> {
@@ -315,29 +328,11 @@ fn bound_sqlite<'q>(text: SqlStr, values: &[Value], args: &[Arg]) -> OfSqlite<'q
             Value::Bytes(value) => query.bind(value.clone()),
         };
     }
-    for arg in args {
-        query = match arg {
-            Arg::Int(value) => query.bind(*value),
-            Arg::Bool(value) => query.bind(*value),
-            Arg::Text(value) | Arg::Json(value) => query.bind(value.clone()),
-            Arg::Time(value) => query.bind(value.to_rfc3339_millis()),
-            Arg::Rows(rows) => query.bind(rows.json()),
-        };
-    }
-    query
+    bind_args!(query, args, WallTime::to_rfc3339_millis)
 }
 
 fn bound_postgres<'q>(text: SqlStr, args: &[Arg]) -> Query<'q, Postgres, PgArguments> {
-    let mut query = sqlx::query(text);
-    for arg in args {
-        query = match arg {
-            Arg::Int(value) => query.bind(*value),
-            Arg::Bool(value) => query.bind(*value),
-            Arg::Text(value) | Arg::Json(value) => query.bind(value.clone()),
-            Arg::Time(value) => query.bind(value.utc()),
-            Arg::Rows(rows) => query.bind(rows.json()),
-        };
-    }
+    let query = bind_args!(sqlx::query(text), args, WallTime::utc);
     // Through a pooler the next transaction may come to another server process, which knows nothing of it.
     query.persistent(false)
 }
