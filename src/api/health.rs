@@ -63,13 +63,15 @@ pub(super) async fn healthz() -> Response {
 
 /// 200 once start-up has finished and nothing blocks, else 503; with every condition.
 pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
+    // Asked first: what is wrong when it has started is among the conditions that are read after that.
+    let started = api.ready.is_started();
     let mut conditions = api.health.conditions();
     let known = conditions.iter().any(|condition| condition.kind == ConditionKind::DatabaseUnavailable);
     if !known && let Some(condition) = api.probe.database(&api).await {
         conditions.insert(0, condition);
     }
     let blocked = conditions.iter().any(|condition| condition.kind.blocks_readiness());
-    let (code, status) = match (api.ready.is_started(), blocked) {
+    let (code, status) = match (started, blocked) {
         (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
         (true, true) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         (true, false) => (StatusCode::OK, "ready"),

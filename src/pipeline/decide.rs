@@ -200,9 +200,8 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
 
 /// Whoever holds passes that people of a case may use, and is not folded.
 pub(super) fn absent_holders(cases: &[Case]) -> People {
-    let absent = |case: &'_ Case| {
-        case.holders.iter().filter(|holder| !case.now.contains_key(holder)).copied().collect::<People>()
-    };
+    let absent =
+        |case: &Case| case.holders.iter().filter(|holder| !case.now.contains_key(holder)).copied().collect::<People>();
     cases.iter().filter(|case| case.shares).flat_map(absent).collect()
 }
 
