@@ -136,7 +136,8 @@ pub enum Recognised {
 }
 
 /// The place of a fact in the order of time. Facts of one instant have an order of their own that does not depend on the
-/// order of arrival: timers and directory versions first, then the network, then doors.
+/// order of arrival: timers and directory versions first, then the network, then doors. The digest is what is left where
+/// nothing else decides, see [`Place::ties_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
     /// When.
@@ -153,6 +154,12 @@ impl Place {
     /// Before everything at or after this instant.
     pub const fn before(at: WallTime) -> Self {
         Self { at, rank: Rank::Timer, ordinal: 0, digest: FactDigest([0; 16]) }
+    }
+
+    /// Two events at doors of which nothing says which was first. Where they are one person's, where the person stands does.
+    pub fn ties_with(&self, other: &Self) -> bool {
+        let is_door = self.rank == Rank::Door && other.rank == Rank::Door;
+        is_door && self.at == other.at && self.ordinal == other.ordinal
     }
 
     /// Before everything.
@@ -225,7 +232,7 @@ pub struct DoorFact {
     pub recognised: Recognised,
     /// Of source, key and content.
     pub digest: FactDigest,
-    /// The number that the controller's key of the event ends with: of two events in one second, the earlier has the smaller.
+    /// The controller's number of the event, where its key has one: of two events in one second, the earlier has the smaller.
     pub ordinal: u64,
     /// The `[[source]]`.
     pub source: Arc<str>,
@@ -295,10 +302,10 @@ impl DoorFact {
     }
 }
 
-/// The number at the end of a key.
+/// The controller's number of an event: the last part of its key that is a number.
 fn ordinal_of(key: &str) -> u64 {
-    let digits = key.len() - key.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    key.get(key.len() - digits..).and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    key.rsplit('/').find(is_number).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// What a message said, whatever its time: the controller's key of the event, and everything that tells two events apart.
@@ -761,9 +768,16 @@ mod tests {
 
     #[test]
     fn events_of_one_second_come_in_the_order_of_their_numbers() {
-        for (key, number) in
-            [("405419896/9", 9), ("405419896/10", 10), ("x", 0), ("", 0), ("99999999999999999999999", 0)]
-        {
+        for (key, number) in [
+            ("front/405419896/9", 9),
+            ("front/405419896/10", 10),
+            ("front/405419896/10/2026-03-02 09:00:00 PST", 10),
+            // A digest is no number, whatever it ends with.
+            ("front/85ccc7d4711", 0),
+            ("x", 0),
+            ("", 0),
+            ("99999999999999999999999", 0),
+        ] {
             assert_eq!(ordinal_of(key), number, "{key}");
         }
     }

@@ -21,6 +21,14 @@ pub enum ConditionKind {
     SessionLost,
     /// Another client uses our client id.
     SessionTakenOver,
+    /// A controller's clock is off by a constant: a time zone, or minutes.
+    ClockOffset,
+    /// A controller sends times that `time.parse` cannot read; the time of arrival is used instead.
+    TimeUnreadable,
+    /// A controller uses the keys of its events again, for other events.
+    KeysReused,
+    /// A reader has been reading the same card for two minutes.
+    ReaderRepeats,
     /// An interface is missing, down, or may not be captured.
     CaptureBlind,
     /// The silence limit is too short for a DHCP lease time seen on the wire.
@@ -51,12 +59,16 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
         Self::SessionLost,
         Self::SessionTakenOver,
+        Self::ClockOffset,
+        Self::TimeUnreadable,
+        Self::KeysReused,
+        Self::ReaderRepeats,
         Self::CaptureBlind,
         Self::IdleLimitShort,
         Self::UnrecognisedFlood,
@@ -80,6 +92,10 @@ impl ConditionKind {
             Self::SubscriptionRefused => "subscription_refused",
             Self::SessionLost => "session_lost",
             Self::SessionTakenOver => "session_taken_over",
+            Self::ClockOffset => "clock_offset",
+            Self::TimeUnreadable => "time_unreadable",
+            Self::KeysReused => "keys_reused",
+            Self::ReaderRepeats => "reader_repeats",
             Self::CaptureBlind => "capture_blind",
             Self::IdleLimitShort => "idle_limit_short",
             Self::UnrecognisedFlood => "unrecognised_flood",
@@ -109,6 +125,10 @@ impl ConditionKind {
             | Self::AcknowledgementsStalled => true,
             Self::SessionLost
             | Self::SessionTakenOver
+            | Self::ClockOffset
+            | Self::TimeUnreadable
+            | Self::KeysReused
+            | Self::ReaderRepeats
             | Self::IdleLimitShort
             | Self::UnrecognisedFlood
             | Self::SettingsRefused

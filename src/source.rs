@@ -81,19 +81,22 @@ pub enum RejectReason {
     BadField,
     /// No rule of the source matches.
     NoRule,
+    /// The payload speaks for another door than the topic.
+    OtherTopic,
     /// No source claims the topic.
     UnknownTopic,
 }
 
 impl RejectReason {
     /// Every reason, so that each counter is present at zero.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Oversize,
         Self::Empty,
         Self::NotUtf8,
         Self::NotInFormat,
         Self::BadField,
         Self::NoRule,
+        Self::OtherTopic,
         Self::UnknownTopic,
     ];
 
@@ -106,6 +109,7 @@ impl RejectReason {
             Self::NotInFormat => "not_in_format",
             Self::BadField => "bad_field",
             Self::NoRule => "no_rule",
+            Self::OtherTopic => "other_topic",
             Self::UnknownTopic => "unknown_topic",
         }
     }

@@ -686,6 +686,10 @@ impl Supervisor {
         let (Some(mqtt), Some(deliveries)) = (self.settings.mqtt.clone(), self.deliveries.clone()) else {
             return;
         };
+        for source in &self.settings.sources {
+            let counters = self.counters.of_source(&source.name);
+            self.metrics.watch("source", &source.name, Arc::new(move || metrics::figures::source(&counters)));
+        }
         let connection = Connection { stop: self.intake.child_token(), drained: CancellationToken::new() };
         let session = Session {
             settings: mqtt,

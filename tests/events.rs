@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     broker::Broker,
-    daemon::{Daemon, Home, LIMIT, card, now, people, site},
+    daemon::{BINARY, Daemon, Home, LIMIT, Way, board_event, card, now, people, site},
+    faketime::WallClock,
     wait_for,
 };
 
@@ -60,6 +61,7 @@ const FLAT: &str = r#"
 name = "flat"
 preset = "generic-json"
 topics = ["doors/+"]
+time.trust = "8d past"
 
 [[door]]
 match = "side"
@@ -70,6 +72,11 @@ on_out = "check_out"
 
 fn ago(seconds: u64) -> WallTime {
     now().minus(Duration::from_secs(seconds))
+}
+
+/// A time of a record.
+fn instant(text: &str) -> WallTime {
+    WallTime::from(text.parse::<chrono::DateTime<chrono::Utc>>().expect("a time"))
 }
 
 fn flat(more: &Value) -> String {
@@ -94,6 +101,24 @@ fn in_and_out_two_seconds_later_is_a_visit_although_no_message_has_an_id() {
     hall.broker.publish_lines("doors/side", taps, 1);
     hall.daemon.wait_for_metric("checkind_decisions_total", "duplicate", 40);
     assert_eq!(hall.visits(), expected);
+}
+
+#[test]
+fn in_and_out_within_one_minute_is_a_visit_where_the_clock_shows_minutes_only() {
+    let doors = FLAT.replace("topics =", "time.parse = [\"%Y-%m-%d %H:%M\"]\ntime.zone = \"UTC\"\ntopics =");
+    let mut hall = Hall::open(&doors, &people(8, &[]));
+    let minute = ago(60).utc().format("%Y-%m-%d %H:%M").to_string();
+    let tap =
+        |person: u32, way: &str| flat(&json!({"card": card(person).to_string(), "direction": way, "time": minute}));
+    // Four in the order in which it happened, four the other way round and in messages of their own.
+    let taps: Vec<String> = (1..=4).flat_map(|person| [tap(person, "in"), tap(person, "out")]).collect();
+    hall.says("doors/side", &taps);
+    for person in 5..=8 {
+        hall.says("doors/side", &[tap(person, "out")]);
+        hall.says("doors/side", &[tap(person, "in")]);
+    }
+    let expected: Vec<Vec<String>> = (1..=8).map(|person: u32| vec![person.to_string(), "0".to_owned()]).collect();
+    assert_eq!(hall.visits(), expected, "{}", hall.daemon.log());
 }
 
 #[test]
@@ -204,4 +229,183 @@ fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_nobody_comes_back_at_on
     // Later is an entry.
     hall.says("doors/side", &taps(&[3661]));
     assert_eq!(hall.visits(), [first(), vec!["1".to_owned(), "-1".to_owned()]]);
+}
+
+/// A controller that keeps nothing.
+const PROMPT: &str = r#"
+[[source]]
+name = "flat"
+preset = "generic-json"
+topics = ["doors/{door}"]
+
+[[source]]
+name = "esp"
+preset = "esp-rfid-v2"
+topics = ["esp/send"]
+
+[[source]]
+name = "board"
+preset = "uhppoted"
+topics = ["board"]
+
+[[door]]
+match = "*"
+name = "Side door"
+on_in = "check_in"
+on_out = "check_out"
+"#;
+
+#[test]
+fn what_the_broker_kept_over_a_long_weekend_happened_then() {
+    const WEEKEND: u64 = 3 * 86_400;
+    let broker = Broker::plain();
+    let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
+    let home = Home::new(&(site("record_every_visit = true") + &mqtt + PROMPT));
+    home.import(&people(3, &[]));
+    // On Friday the gateway is switched off.
+    let friday = WallClock::off_by(-WEEKEND.cast_signed());
+    let mut daemon = home.start_by(&[BINARY], &friday.environment());
+    daemon.wait_until_ready();
+    daemon.stop();
+    let tap = |person: u32, way: &str, at: WallTime| {
+        flat(&json!({"card": card(person).to_string(), "direction": way, "time": at.to_rfc3339_seconds()}))
+    };
+    let came = ago(WEEKEND - 7200);
+    let left = came.plus(Duration::from_secs(3600));
+    // Whatever says that it is older than the absence has a wrong clock.
+    let wrong = ago(WEEKEND + 3600);
+    broker.publish_lines("doors/side", [tap(1, "in", came), tap(1, "out", left), tap(2, "in", wrong)], 1);
+
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    let mut hall = Hall { broker, home, daemon, said: 3 };
+    hall.says("doors/side", &[]);
+    assert_eq!(
+        hall.visits(),
+        [["1", "3600"], ["2", "-1"]].map(|row| row.map(ToOwned::to_owned)),
+        "{}",
+        hall.daemon.log()
+    );
+    let began = hall.home.ledger().texts("SELECT from_time FROM checkins ORDER BY coworker_id");
+    let millis = |text: &str| instant(text).millis();
+    assert_eq!(millis(&began[0][0]), came.millis() / 1000 * 1000);
+    assert!(instant(&began[1][0]).distance(now()) < LIMIT);
+
+    // What is live was not kept, however old it says it is; a board that buffers is believed.
+    wait_for("everything that the broker kept to be here", LIMIT, || {
+        match hall.daemon.metric("checkind_mqtt_may_have_waited_seconds", "") {
+            waited if waited < 60 => Ok(()),
+            waited => Err(format!("{waited} s")),
+        }
+    });
+    hall.says("doors/side", &[tap(3, "in", ago(47 * 3600))]);
+    let last = hall.home.ledger().texts("SELECT last_activity FROM checkins WHERE coworker_id = 3");
+    assert!(instant(&last[0][0]).distance(now()) < LIMIT, "{last:?}");
+    let before = ago(47 * 3600);
+    hall.says("board", &[board_event(1, card(2), Way::In, before)]);
+    let first = hall.home.ledger().texts("SELECT min(from_time) FROM checkins WHERE coworker_id = 2");
+    assert_eq!(millis(&first[0][0]), before.millis() / 1000 * 1000);
+}
+
+#[test]
+fn a_clock_in_another_zone_is_named_and_nothing_is_shifted() {
+    let mut hall = Hall::open(PROMPT, &people(5, &[]));
+    let local = |person: u32| {
+        let unix = ago(5 * 3600).millis() / 1000;
+        let uid = format!("{:x}", card(person));
+        json!({"type": "access", "time": unix, "isKnown": "true", "access": "Always", "username": "x", "uid": uid,
+               "hostname": "esp-1", "doorName": "side"})
+        .to_string()
+    };
+    hall.says("esp/send", &(1..=4).map(local).collect::<Vec<_>>());
+    let told = hall.daemon.wait_for_condition("clock_offset");
+    for part in ["\"esp\"", "\"side\"", "5 h behind", "nothing is shifted", "parse = [\"unix_local\"]"] {
+        assert!(told.contains(part), "{told}");
+    }
+    let metrics = hall.daemon.get("/metrics").body;
+    assert!(metrics.contains("checkind_source_clock_ahead_seconds{source=\"esp\"} -18000"), "{metrics}");
+    assert_eq!(hall.daemon.metric("checkind_source_times_not_believed_total", "source=\"esp\""), 4);
+    let began = hall.home.ledger().texts("SELECT from_time FROM checkins");
+    assert_eq!(began.len(), 4);
+    for row in began {
+        let began = instant(&row[0]);
+        assert!(began.distance(now()) < LIMIT, "{began}");
+    }
+    // Somebody sets the clock right.
+    let now_is = |person: u32| {
+        let mut event: Value = serde_json::from_str(&local(person)).expect("JSON");
+        event["time"] = json!(now().millis() / 1000);
+        event.to_string()
+    };
+    hall.says("esp/send", &(1..=5).map(now_is).collect::<Vec<_>>());
+    hall.daemon.wait_until_over("clock_offset");
+}
+
+#[test]
+fn a_time_that_cannot_be_read_is_counted_and_named() {
+    let mut hall = Hall::open(PROMPT, &people(30, &[]));
+    let tap = |person: u32, time: &str| flat(&json!({"card": card(person).to_string(), "time": time}));
+    hall.says("doors/side", &[tap(1, "02.03.2026 09:00"), tap(2, "02.03.2026 09:00 Uhr")]);
+    let told = hall.daemon.wait_for_condition("time_unreadable");
+    assert!(
+        told.contains("\"##.##.#### ##:##") && told.contains("\"flat\"") && told.contains("[source.time]"),
+        "{told}"
+    );
+    assert_eq!(hall.daemon.metric("checkind_source_times_unreadable_total", "source=\"flat\""), 2);
+    assert_eq!(hall.visits().len(), 2);
+    // The format was mended, here at the controller.
+    let right = |person| tap(person, &now().to_rfc3339_seconds());
+    hall.says("doors/side", &(3..=22).map(right).collect::<Vec<_>>());
+    hall.daemon.wait_until_over("time_unreadable");
+}
+
+#[test]
+fn keys_that_are_used_again_and_again_are_named() {
+    let mut hall = Hall::open(PROMPT, &people(8, &[]));
+    let tap = |id: u32, person: u32| flat(&json!({"id": id, "card": card(person).to_string(), "direction": "in"}));
+    hall.says("doors/side", &[tap(1, 1), tap(2, 2), tap(3, 3)]);
+    // The same again is no event of its own, and nothing to name.
+    hall.broker.publish_lines("doors/side", [tap(1, 1), tap(2, 2)], 1);
+    hall.says("doors/side", &[tap(1, 4), tap(2, 5)]);
+    assert_eq!(hall.daemon.metric("checkind_source_keys_reused_total", "source=\"flat\""), 2);
+    assert!(!hall.daemon.conditions().contains_key("keys_reused"));
+    hall.says("doors/side", &[tap(3, 6)]);
+    let told = hall.daemon.wait_for_condition("keys_reused");
+    assert!(told.contains("\"flat\"") && told.contains("\"side\"") && told.contains("key.id"), "{told}");
+    assert_eq!(hall.visits().len(), 6);
+}
+
+#[test]
+fn a_controller_cannot_speak_for_the_door_of_another_topic() {
+    let mut hall = Hall::open(PROMPT, &people(2, &[]));
+    let tap = |person: u32, door: &str| {
+        json!({"door": door, "result": "granted", "direction": "in", "card": card(person).to_string()}).to_string()
+    };
+    // The topic names the door where the payload does not.
+    let silent = json!({"result": "granted", "direction": "in", "card": card(2).to_string()}).to_string();
+    hall.says("doors/back", &[tap(1, "side"), silent]);
+    assert_eq!(hall.visits(), [["2", "-1"].map(ToOwned::to_owned)], "{}", hall.daemon.log());
+    assert_eq!(hall.daemon.metric("checkind_rejected_messages_total", "reason=\"other_topic\""), 1);
+    hall.says("doors/side", &[tap(1, "side")]);
+    assert_eq!(hall.visits().len(), 2);
+}
+
+#[test]
+fn a_card_left_on_a_reader_is_one_event_and_is_named() {
+    let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
+    let mut hall = Hall::open(&doors, &people(2, &[]));
+    let at = ago(4000);
+    let read = |second: u64| {
+        let time = at.plus(Duration::from_secs(second)).to_rfc3339_seconds();
+        flat(&json!({"card": card(1).to_string(), "time": time}))
+    };
+    hall.says("doors/side", &(0..30).map(|nth| read(nth * 4)).collect::<Vec<_>>());
+    assert!(!hall.daemon.conditions().contains_key("reader_repeats"));
+    hall.says("doors/side", &(30..150).map(|nth| read(nth * 4)).collect::<Vec<_>>());
+    let told = hall.daemon.wait_for_condition("reader_repeats");
+    assert!(told.contains("\"side\"") && told.contains("same card"), "{told}");
+    assert_eq!(hall.visits(), [["1", "-1"].map(ToOwned::to_owned)]);
+    assert_eq!(hall.daemon.metric("checkind_decisions_total", "outcome=\"opened\""), 1);
+    hall.daemon.wait_until_over("reader_repeats");
+    assert_eq!(hall.daemon.changes_of("reader_repeats"), (1, 1));
 }

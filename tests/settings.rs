@@ -191,7 +191,7 @@ fn a_source_takes_the_zone_of_its_site() {
     let wall = WallTime::from("2026-07-01T08:00:10Z".parse::<DateTime<Utc>>().expect("a time"));
     let now = Now { wall, boot: BootTime::from_duration(Duration::from_secs(100)) };
     let payload = br#"{"door": "1", "card": "85CCC7", "result": "granted", "time": "2026-07-01 10:00:00"}"#;
-    let Content::Sightings(sightings) = settings.sources[0].map("a", payload, Meta::default(), now) else {
+    let Content::Sightings(sightings) = settings.sources[0].map("a", payload, Meta::default(), now).content else {
         panic!("the message is understood")
     };
     assert_eq!(sightings[0].event_at.to_rfc3339_seconds(), "2026-07-01T08:00:00Z");

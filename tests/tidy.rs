@@ -19,7 +19,10 @@ use checkind::{
     engine::decision::Reason,
     health::{ConditionKind, Health},
     metrics::{Figure, FigureValue, Metrics, figures},
-    source::{mqtt::counters::MqttCounters, network::CaptureCounters},
+    source::{
+        mqtt::counters::{MqttCounters, SourceCounters},
+        network::CaptureCounters,
+    },
     spool::SpoolCounters,
 };
 use regex::Regex;
@@ -314,6 +317,7 @@ fn watched_figures() -> Vec<(String, String)> {
     let all = figures::capture(&CaptureCounters::default())
         .into_iter()
         .chain(figures::session(&MqttCounters::default()))
+        .chain(figures::source(&SourceCounters::default()))
         .chain(figures::spool(&SpoolCounters::default()))
         .chain(figures::disk(&DiskFigures::default()));
     let named = |figure: Figure| {

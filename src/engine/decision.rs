@@ -344,7 +344,7 @@ impl Note {
 }
 
 /// Every word that explains a decision, by its number in the log. Only ever appended to.
-const WORDS: [&str; 52] = [
+const WORDS: [&str; 53] = [
     "unrecognised_card",
     "unrecognised_device",
     "ambiguous_card",
@@ -397,6 +397,7 @@ const WORDS: [&str; 52] = [
     "bad_field",
     "no_rule",
     "unknown_topic",
+    "other_topic",
 ];
 
 /// What the log keeps of a decision: the outcome and the word that explains it, as one number.

@@ -14,7 +14,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::{
-    Admission, Claim, Decision, Rules,
+    Admission, Claim, Decision, DoorClaim, Rules,
     admission::{self, DoorVerdict, SiteAdmission},
     coverage::Coverage,
     decision::{Note, Outcome, Reason},
@@ -107,7 +107,9 @@ impl<'a> Item<'a> {
     /// Does it come after something that has been decided already?
     pub fn is_late(&self, person: &PersonState) -> bool {
         let silent = person.silent_at.filter(|(business, _)| *business == self.business);
-        self.place <= person.folded || silent.is_some_and(|(_, silent)| self.heard_at() <= silent)
+        self.place <= person.folded
+            || self.place.ties_with(&person.folded)
+            || silent.is_some_and(|(_, silent)| self.heard_at() <= silent)
     }
 }
 
@@ -226,16 +228,22 @@ pub fn fold(world: World<'_>, group: Group, items: &[Item<'_>]) -> Folded {
     let since = group.people.values().map(|person| person.folded.at).min();
     let mut versions = world.directories.between(since, world.now).into_iter().peekable();
     let mut folding = Folding::of(world, group, upcoming);
-    folding.folded.decisions.reserve(items.len());
-    for (index, item) in items.iter().enumerate() {
-        while let Some(version) = versions.next_if(|version| *version <= item.place.at) {
+    let mut decisions: Vec<Option<Decision>> = vec![None; items.len()];
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    for step in 0..items.len() {
+        let at = items[order[step]].place.at;
+        while let Some(version) = versions.next_if(|version| *version <= at) {
             folding.run_timers(version);
             folding.new_directory(version);
         }
-        folding.run_timers(item.place.at);
-        let decision = folding.decide(index, item);
-        folding.folded.decisions.push(decision);
+        folding.run_timers(at);
+        let next = folding.next_of_tied(items, &order[step..]);
+        order[step..=step + next].rotate_right(1);
+        let index = order[step];
+        let item = &items[index];
+        decisions[index] = Some(folding.decide(index, item));
     }
+    folding.folded.decisions = decisions.into_iter().flatten().collect();
     for version in versions {
         folding.run_timers(version);
         folding.new_directory(version);
@@ -449,6 +457,27 @@ impl<'w> Folding<'w> {
             }
             self.put(subject, person, place);
         }
+    }
+
+    /// Which of these is decided next: the first, or of those that it ties with the first that changes where the person stands.
+    /// A clock that shows minutes only says "in" and "out" at once: for somebody who is out it was in, then out.
+    fn next_of_tied(&self, items: &[Item<'_>], order: &[usize]) -> usize {
+        let first = &items[order[0]];
+        let ties = |item: &Item<'_>| item.place.ties_with(&first.place);
+        if !order.get(1).is_some_and(|index| ties(&items[*index])) {
+            return 0;
+        }
+        let open = self.folded.people.get(&first.subject).and_then(PersonState::open);
+        let changes = |item: &Item<'_>| {
+            let (What::Door(fact), Some(policy)) = (item.what, self.world.policy(item.business, item.place.at)) else {
+                return false;
+            };
+            let is_in = open.is_some_and(|open| open.business == item.business);
+            let wanted = if is_in { DoorClaim::Exit } else { DoorClaim::Entry };
+            item.subject == first.subject && admission::judge_door(fact, policy) == DoorVerdict::Claim(wanted)
+        };
+        let alike = order.iter().map(|index| &items[*index]).take_while(|item| ties(item));
+        alike.enumerate().find(|(_, item)| changes(item)).map_or(0, |(next, _)| next)
     }
 
     fn decide(&mut self, index: usize, item: &Item<'_>) -> Decision {

@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{Figure, FigureValue};
 use crate::{
     disk::DiskFigures,
-    source::{mqtt::counters::MqttCounters, network::CaptureCounters},
+    source::{
+        mqtt::counters::{MqttCounters, SourceCounters},
+        network::CaptureCounters,
+    },
     spool::SpoolCounters,
 };
 
@@ -50,6 +53,11 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
         counter("mqtt_acknowledged", "Messages acknowledged", &counters.acknowledged),
         gauge("mqtt_unacknowledged", "Messages received and not acknowledged yet", read(&counters.unacknowledged)),
         gauge("mqtt_oldest_unacknowledged_seconds", "Since the oldest of them came", read(&counters.oldest)),
+        gauge(
+            "mqtt_may_have_waited_seconds",
+            "For how long the broker may have kept a message that comes now",
+            read(&counters.waited),
+        ),
         counter("mqtt_stale_receipts", "Receipts of an earlier connection, dropped", &counters.stale),
         counter(
             "mqtt_dropped",
@@ -62,6 +70,21 @@ pub fn session(counters: &MqttCounters) -> Vec<Figure> {
             &counters.shed,
         ),
         gauge("mqtt_held", "Messages held back because the queue is full", read(&counters.held)),
+    ]
+}
+
+/// The figures of one `[[source]]`.
+pub fn source(counters: &SourceCounters) -> Vec<Figure> {
+    let ahead = counters.clock_ahead.load(Ordering::Relaxed);
+    vec![
+        Figure {
+            name: "source_clock_ahead_seconds",
+            help: "How far a controller's clock is ahead that is off by a constant; below zero for one that is behind",
+            value: FigureValue::Gauge(ahead / 1000),
+        },
+        counter("source_times_unreadable", "Events whose time could not be read", &counters.times_unreadable),
+        counter("source_times_not_believed", "Events whose time was not believed", &counters.times_not_believed),
+        counter("source_keys_reused", "Events with a key that another event had before them", &counters.keys_reused),
     ]
 }
 

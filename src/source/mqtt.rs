@@ -11,4 +11,5 @@ pub mod presets;
 pub mod recollection;
 pub mod session;
 pub mod topic;
+mod watch;
 pub(crate) mod window;

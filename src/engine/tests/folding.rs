@@ -50,6 +50,31 @@ fn a_pass_goes_on_at_the_business_that_somebody_comes_in_at_next() {
 }
 
 #[test]
+fn in_and_out_at_one_instant_is_decided_by_where_the_person_stands() {
+    let little = Little::of(&[(0, json!({}))]);
+    let seconds = |visit: &VisitRecord| visit.visit.to.map(|to| to.since(visit.visit.from).as_secs());
+    for directions in [[Direction::In, Direction::Out], [Direction::Out, Direction::In]] {
+        // Who was out came and left again.
+        let mut story = Story::default();
+        for direction in directions {
+            story.door(ADA, ONE, direction, at("09:00"));
+        }
+        let folded = little.fold(&story, at("10:00"));
+        assert_eq!(folded.visits.values().map(seconds).collect::<Vec<_>>(), [Some(0)], "{directions:?}");
+        // Who was in left and came back.
+        let mut story = Story::default();
+        story.door(ADA, ONE, Direction::In, at("08:00"));
+        for direction in directions {
+            story.door(ADA, ONE, direction, at("09:00"));
+        }
+        let folded = little.fold(&story, at("10:00"));
+        let mut stays: Vec<_> = folded.visits.values().map(seconds).collect();
+        stays.sort_unstable();
+        assert_eq!(stays, [None, Some(3600)], "{directions:?}");
+    }
+}
+
+#[test]
 fn a_block_counts_its_presence_towards_the_plan_without_the_gap() {
     let little = Little::of(&[(0, plan(&json!({"HoursWeekLimit": 99})))]);
     let mut story = Story::default();

@@ -213,13 +213,34 @@ fn charges(visits: &[Visit]) -> Vec<Row> {
     rows
 }
 
+impl Event {
+    /// When the evidence of it begins.
+    fn first(&self) -> i64 {
+        match self.act {
+            Act::Heard { before, .. } => self.at + before,
+            Act::In | Act::Out | Act::Toggle | Act::Desk | Act::Denied => self.at,
+        }
+    }
+}
+
 /// The reference: sort, then fold.
 fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut visits: Vec<Visit> = Vec::new();
     let mut rows = Vec::new();
     let mut taps: Vec<(Act, i64)> = Vec::new();
     let mut toggled_out: Option<i64> = None;
-    for &Event { at, act } in events {
+    let mut events: Vec<Event> = events.iter().copied().collect();
+    for next in 0..events.len() {
+        let Event { at, act } = events[next];
+        // In and out at once, without numbers: who is in went out and came back.
+        if act == Act::In && events.get(next + 1) == Some(&Event { at, act: Act::Out }) {
+            let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
+            run_out(holds, &mut visits, quiet, at, &mut rows);
+            if visits.last().is_some_and(|visit| visit.to.is_none()) {
+                events.swap(next, next + 1);
+            }
+        }
+        let act = events[next].act;
         if !matches!(act, Act::Heard { .. }) {
             let repeated = taps.iter().any(|(known, before)| *known == act && at - before <= 5);
             taps.push((act, at));
@@ -227,10 +248,12 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
                 continue;
             }
         }
-        let first = if let Act::Heard { before, .. } = act { at + before } else { at };
+        let first = events[next].first();
+        // Who is heard later on may have been there before.
+        let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
         // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
         if act != Act::Denied {
-            run_out(holds, &mut visits, first, at, &mut rows);
+            run_out(holds, &mut visits, quiet, at, &mut rows);
         }
         if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
             let weak = matches!(act, Act::Heard { strong: false, .. });
@@ -495,8 +518,12 @@ fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
         value: (8_000_000 + person).to_string(),
         spellings: Vec::new(),
     };
+    let key = match event.act {
+        Act::In | Act::Out => format!("front/of {person}/without a number {index}"),
+        Act::Toggle | Act::Desk | Act::Denied | Act::Heard { .. } => format!("front/{person}/{index:03}"),
+    };
     let sighting = Sighting {
-        key: SightingKey(format!("front/{person}/{index:03}")),
+        key: SightingKey(key),
         source: Arc::from("front"),
         event_at: wall(event.at),
         time_quality: TimeQuality::Device,

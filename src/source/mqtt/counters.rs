@@ -1,6 +1,12 @@
 //! What the broker session counts; metrics and readiness read it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use crate::source::{Content, RejectReason};
 
@@ -41,8 +47,25 @@ pub struct MqttCounters {
     pub unacknowledged: AtomicU64,
     /// Whole seconds since the oldest of them came.
     pub oldest: AtomicU64,
+    /// Whole seconds for which the broker may have kept a message that comes now.
+    pub waited: AtomicU64,
     /// Receipts that were spent after their connection had ended: the broker delivers those messages again.
     pub stale: AtomicU64,
+    sources: Mutex<BTreeMap<Arc<str>, Arc<SourceCounters>>>,
+}
+
+/// Counters of one `[[source]]`.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    /// Events whose controller's time no format of `time.parse` could read.
+    pub times_unreadable: AtomicU64,
+    /// Events whose controller's time was read and not believed.
+    pub times_not_believed: AtomicU64,
+    /// Events with a key that another event had before them.
+    pub keys_reused: AtomicU64,
+    /// How far ahead the clock of a controller is that is off by a constant, in milliseconds; below zero for one that is
+    /// behind, zero where none is off.
+    pub clock_ahead: AtomicI64,
 }
 
 impl MqttCounters {
@@ -60,6 +83,12 @@ impl MqttCounters {
     /// mapped.
     pub fn events(&self) -> u64 {
         self.sightings.load(Relaxed) + RejectReason::ALL.map(|why| self.rejected(why)).iter().sum::<u64>()
+    }
+
+    /// The counters of a source, which outlive its settings.
+    pub fn of_source(&self, source: &Arc<str>) -> Arc<SourceCounters> {
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(sources.entry(Arc::clone(source)).or_default())
     }
 
     pub(super) fn count(&self, content: &Content) {

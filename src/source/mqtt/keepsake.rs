@@ -1,8 +1,8 @@
 //! What outlives the process of its session at the broker: that there is one, and what it is subscribed to. A small file
 //! beside the database, so that a session which the broker has lost while we were away is noticed, and topics that are
-//! not wanted any more are unsubscribed.
+//! not wanted any more are unsubscribed; and until when we had everything, which tells how long a message may have waited.
 //!
-//! Never here: anything that the records need. A file that cannot be read or written costs only these two.
+//! Never here: anything that the records need. A file that cannot be read or written costs only these.
 
 use std::{
     fs, io,
@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings;
+use crate::{clock::WallTime, settings};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,12 +21,16 @@ pub(super) struct Keepsake {
     client_id: String,
     /// What was subscribed to.
     pub(super) filters: Vec<String>,
+    /// When everything that the broker had was here, about; none where that is not known.
+    #[serde(default)]
+    pub(super) caught_up: Option<WallTime>,
 }
 
 impl Keepsake {
-    pub(super) fn new(settings: &settings::Mqtt, filters: &[String]) -> Self {
+    pub(super) fn new(settings: &settings::Mqtt, filters: &[String], caught_up: Option<WallTime>) -> Self {
         let settings::Mqtt { host, port, client_id, .. } = settings;
-        Self { host: host.clone(), port: *port, client_id: client_id.clone(), filters: filters.to_vec() }
+        let (host, client_id) = (host.clone(), client_id.clone());
+        Self { host, port: *port, client_id, filters: filters.to_vec(), caught_up }
     }
 
     /// What an earlier session of the same name left; none when there was none.
@@ -39,10 +43,11 @@ impl Keepsake {
                 return None;
             }
         };
-        (kept == Self::new(settings, &kept.filters)).then_some(kept)
+        let settings::Mqtt { host, port, client_id, .. } = settings;
+        (kept.host == *host && kept.port == *port && kept.client_id == *client_id).then_some(kept)
     }
 
-    /// Writes it, whole or not at all. A few hundred bytes, once for each new session.
+    /// Writes it, whole or not at all. A few hundred bytes, for each new session and every ten minutes.
     pub(super) fn write(&self, path: &Path) {
         let mut name = path.as_os_str().to_owned();
         name.push(".new");

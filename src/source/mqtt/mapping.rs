@@ -4,8 +4,8 @@
 //! applied to each message by [`Mapping::map`]. Nothing here keeps state: the same message maps to the same sightings
 //! with the same keys, so that a message which is delivered again changes nothing.
 //!
-//! **Keys.** `<source>/<id>` where `key.id` names fields that the message has (operators put the event time in as well
-//! where the controller may restart its numbers). Else `<source>/` and a SHA-256 digest of topic, credential, door,
+//! **Keys.** `<source>/<id>` where `key.id` names fields that the message has; of several ids the first of which it has
+//! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256 digest of topic, credential, door,
 //! kind and event time, when that time is the controller's own. Else the arrival, rounded to the debounce window, takes
 //! the place of the event time. The session gives a copy the arrival of the first ([`super::recollection`]), so such a
 //! message counts twice only if the daemon dies between commit and acknowledgement and the copy comes after the window.
@@ -33,6 +33,7 @@ use crate::{
     },
     source::{Content, RejectReason, Rejection},
 };
+pub use time::ClockReading;
 use time::TimePlan;
 
 mod compile;
@@ -109,27 +110,40 @@ pub enum Pointers {
     FirstOf(Vec<String>),
 }
 
+/// One template or several.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Templates {
+    /// One.
+    One(String),
+    /// The first of which the message has every name counts.
+    FirstOf(Vec<String>),
+}
+
 /// `[source.key]`: templates over named topic levels and fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeyFragment {
     /// The door's key; the source's name when absent.
     pub door: Option<String>,
-    /// What makes the event unique inside the source.
-    pub id: Option<String>,
+    /// What makes the event unique inside the source. The last part between `/` that is a number tells the order of events
+    /// of one instant.
+    pub id: Option<Templates>,
 }
 
 /// `[source.time]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeFragment {
-    /// `unix`, `unix_ms`, `rfc3339` or `strptime` patterns; the first that fits counts.
+    /// `unix`, `unix_local` (a clock set to local time that counts as if it were UTC), `unix_ms`, `rfc3339` or `strptime`
+    /// patterns; the first that fits counts.
     pub parse: Option<Vec<String>>,
-    /// IANA zone for texts without an offset; the site's when absent.
+    /// IANA zone for `unix_local` and for texts without an offset; the site's when absent.
     pub zone: Option<String>,
     /// Correction of the controller's clock, for example `-2h`.
     pub offset: Option<String>,
-    /// `2d past, 2m future`.
+    /// How late a live message may be, and how far ahead, for its time to be believed: `10m past, 2m future` where neither
+    /// this nor the preset says it, `8d past` for a controller that keeps its events while it has no network.
     pub trust: Option<String>,
 }
 
@@ -190,7 +204,9 @@ pub struct Mapping {
     retained: Retained,
     fields: BTreeMap<String, Vec<String>>,
     door: Option<Template>,
-    id: Option<Template>,
+    id: Vec<Template>,
+    /// Names that topic and payload both have: the payload must say what the topic says.
+    bound: Vec<String>,
     time: TimePlan,
     card: CardPlan,
     rules: Vec<Rule>,
@@ -273,12 +289,38 @@ enum Part {
 pub struct Meta {
     /// The broker kept this copy and sent it because we subscribed; it says nothing about now.
     pub retained: bool,
+    /// How long it may have waited at the broker for us at most.
+    pub waited: Duration,
+}
+
+/// What a message comes to.
+#[derive(Debug)]
+pub struct Mapped {
+    /// For the pipeline.
+    pub content: Content,
+    /// What the controller's clock said of each of its sightings.
+    pub clocks: Vec<ClockReading>,
 }
 
 impl Mapping {
     /// Puts the fragment on top of its preset and checks every part; all faults at once.
     pub fn compile(fragment: &MappingFragment) -> Result<Self, Vec<MappingFault>> {
         compile::compile(fragment)
+    }
+
+    /// How late a live message of this source may be and have its time believed.
+    pub const fn lateness(&self) -> Duration {
+        self.time.lateness()
+    }
+
+    /// What to write in the settings, or to do, when the clock of a controller of this source is so many milliseconds ahead.
+    pub fn clock_advice(&self, ahead: i64, now: WallTime) -> String {
+        self.time.advice(ahead, now)
+    }
+
+    /// The window in which the same card at the same door is one sighting.
+    pub const fn debounce(&self) -> Duration {
+        self.debounce
     }
 
     /// Takes over what the site knows: the zone for times without an offset, unless the source names one, and the
@@ -304,15 +346,25 @@ impl Mapping {
     ///
     /// When a list has good and bad entries, the good ones count; a message of which nothing is good is rejected with the
     /// first reason.
-    pub fn map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Content {
-        match self.try_map(topic, payload, meta, arrived) {
-            Ok(sightings) if sightings.is_empty() => Content::Ignored,
-            Ok(sightings) => Content::Sightings(sightings),
-            Err(why) => Content::Rejected(reject(why, topic, payload)),
-        }
+    pub fn map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Mapped {
+        let said = match self.try_map(topic, payload, meta, arrived) {
+            Ok(said) => said,
+            Err(why) => {
+                return Mapped { content: Content::Rejected(reject(why, topic, payload)), clocks: Vec::new() };
+            }
+        };
+        let (sightings, clocks): (Vec<Sighting>, Vec<ClockReading>) = said.into_iter().unzip();
+        let content = if sightings.is_empty() { Content::Ignored } else { Content::Sightings(sightings) };
+        Mapped { content, clocks }
     }
 
-    fn try_map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Result<Vec<Sighting>, RejectReason> {
+    fn try_map(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        meta: Meta,
+        arrived: Now,
+    ) -> Result<Vec<(Sighting, ClockReading)>, RejectReason> {
         let levels = self.topics.iter().find_map(|pattern| pattern.matches(topic)).ok_or(RejectReason::UnknownTopic)?;
         if meta.retained && self.retained == Retained::Ignore {
             return Ok(Vec::new());
@@ -324,15 +376,15 @@ impl Mapping {
         // grows by itself has room for four.
         let (mut sightings, mut first_fault) = (Vec::with_capacity(1), None);
         for (ordinal, view) in views.iter().enumerate() {
-            match self.sighting(view, topic, ordinal, arrived) {
-                Ok(Some(sighting)) if self.keeps(meta, view, &sighting) => sightings.push(sighting),
+            match self.sighting(view, topic, ordinal, (arrived, meta.waited)) {
+                Ok(Some(said)) if self.keeps(meta, view, &said.0) => sightings.push(said),
                 Ok(Some(_) | None) => {}
                 Err(why) => first_fault = first_fault.or(Some(why)),
             }
         }
-        let lets_in = |sighting: &Sighting| sighting.event.kind == DoorEventKind::Granted;
-        if !self.zip.is_empty() && sightings.iter().any(lets_in) {
-            sightings.retain(|sighting| sighting.event.kind != DoorEventKind::Denied);
+        let is_of = |kind| move |(sighting, _): &(Sighting, ClockReading)| sighting.event.kind == kind;
+        if !self.zip.is_empty() && sightings.iter().any(is_of(DoorEventKind::Granted)) {
+            sightings.retain(|said| !is_of(DoorEventKind::Denied)(said));
         }
         match first_fault {
             Some(why) if sightings.is_empty() => Err(why),
@@ -385,8 +437,9 @@ impl Mapping {
         view: &View<'_>,
         topic: &str,
         ordinal: usize,
-        arrived: Now,
-    ) -> Result<Option<Sighting>, RejectReason> {
+        (arrived, waited): (Now, Duration),
+    ) -> Result<Option<(Sighting, ClockReading)>, RejectReason> {
+        self.check_topic(view)?;
         let rule = self.rules.iter().find(|rule| rule.holds(view)).ok_or(RejectReason::NoRule)?;
         let Some(kind) = rule.kind else {
             return Ok(None);
@@ -402,9 +455,22 @@ impl Mapping {
         };
         let direction = rule.direction.choose(view).unwrap_or(Direction::Unknown);
         let event = DoorEvent { kind, door: self.door(view, kind)?, direction, credential, refusal };
-        let (event_at, time_quality) = self.time.event_time(view.named_value("time"), arrived.wall);
+        let (event_at, time_quality, clock) = self.time.event_time(view.named_value("time"), arrived.wall, waited);
         let key = self.key(view, topic, ordinal, &event, (event_at, time_quality, arrived.wall))?;
-        Ok(Some(Sighting { key, source: Arc::clone(&self.name), event_at, time_quality, arrived, event }))
+        let source = Arc::clone(&self.name);
+        Ok(Some((Sighting { key, source, event_at, time_quality, arrived, event }, clock)))
+    }
+
+    /// A controller that may publish on its own topics only must not speak for the door of another.
+    fn check_topic(&self, view: &View<'_>) -> Result<(), RejectReason> {
+        for name in &self.bound {
+            let Some(level) = view.level(name) else { continue };
+            let said = view.named_value(name).filter(|said| !is_empty(said)).map(scalar_text).transpose()?;
+            if said.is_some_and(|said| said != level) {
+                return Err(RejectReason::OtherTopic);
+            }
+        }
+        Ok(())
     }
 
     fn credential(&self, view: &View<'_>) -> Result<Option<Credential>, RejectReason> {
@@ -463,7 +529,12 @@ impl Mapping {
     }
 
     fn id_of(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
-        Ok(self.id.as_ref().map(|template| template.render(view)).transpose()?.flatten())
+        for template in &self.id {
+            if let Some(id) = template.render(view)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 
     /// Does a retained copy count? Everything else does.
@@ -583,10 +654,15 @@ impl<'a> View<'a> {
         there().next()
     }
 
+    /// The topic level of that name.
+    fn level(&self, name: &str) -> Option<&'a str> {
+        self.levels.iter().find(|(level, _)| *level == name).map(|(_, text)| *text)
+    }
+
     /// The text behind a name: a topic level or a field.
     fn named_text(&self, name: &str) -> Result<Option<String>, RejectReason> {
-        if let Some((_, level)) = self.levels.iter().find(|(level, _)| *level == name) {
-            return bounded((*level).to_owned()).map(Some);
+        if let Some(level) = self.level(name) {
+            return bounded(level.to_owned()).map(Some);
         }
         self.named_value(name).map_or(Ok(None), |value| scalar_text(value).map(Some))
     }
@@ -652,9 +728,9 @@ impl Condition {
         let level;
         let value = match &self.place {
             Place::Pointer(pointer) => view.value(pointer),
-            Place::Name(name) => match view.levels.iter().find(|(level, _)| level == name) {
-                Some((_, text)) => {
-                    level = Value::from(*text);
+            Place::Name(name) => match view.level(name) {
+                Some(text) => {
+                    level = Value::from(text);
                     Some(&level)
                 }
                 None => view.named_value(name),

@@ -5,6 +5,8 @@
 //! first arrival counts. A copy is known by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with what
 //! it says. Nothing of this outlives the process.
 //!
+//! **Absence.** A message may have waited at the broker for as long as it is since we last had everything that was there.
+//!
 //! **Filters.** What an earlier session of this process subscribed to and the present settings do not want any more.
 //!
 //! Never here: anything that has to be true for the records to be right; what is forgotten here costs at most a duplicate.
@@ -17,6 +19,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::session::SESSION_EXPIRY;
 use crate::{
     clock::{BootTime, Now},
     settings,
@@ -39,6 +42,22 @@ struct Remembered {
     session: Option<(String, u16, String)>,
     arrivals: Arrivals,
     filters: BTreeSet<String>,
+    absence: Absence,
+}
+
+/// Since when the broker may have kept messages for us.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    /// In this process.
+    since: Option<BootTime>,
+    /// Before that; as long as the broker may keep anything where it is not known.
+    before: Duration,
+}
+
+impl Default for Absence {
+    fn default() -> Self {
+        Self { since: None, before: SESSION_EXPIRY }
+    }
 }
 
 /// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ones would take twice
@@ -67,9 +86,17 @@ impl Arrivals {
 #[derive(Clone, Copy, Debug)]
 struct Arrival {
     said: Said,
-    at: Now,
+    first: FirstArrival,
     /// When its acknowledgement was handed to the connection that is there now; none too where it may have been lost.
     acknowledged: Option<BootTime>,
+}
+
+/// When a message came for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FirstArrival {
+    pub(super) at: Now,
+    /// How long it may have waited at the broker before.
+    pub(super) waited: Duration,
 }
 
 /// A digest of topic and payload, compared under one packet id only.
@@ -99,13 +126,42 @@ impl Recollection {
     }
 
     /// When a message arrived for the first time: now, unless it is a copy of one that is remembered.
-    pub(super) fn arrival(&self, packet: u16, copy: bool, said: Said, now: Now) -> Now {
+    pub(super) fn arrival(&self, packet: u16, copy: bool, said: Said, now: Now) -> FirstArrival {
+        let waited = self.waited(now.boot);
         let mut remembered = self.remembered();
         let slot = remembered.arrivals.slot(packet);
         let known = slot.filter(|arrival| copy && arrival.said == said);
-        let at = known.map_or(now, |arrival| arrival.at);
-        *slot = Some(Arrival { said, at, acknowledged: None });
-        at
+        let first = known.map_or_else(
+            || FirstArrival {
+                at: now,
+                // An earlier process may have had it, and since then everything else.
+                waited: if copy { SESSION_EXPIRY } else { waited },
+            },
+            |arrival| arrival.first,
+        );
+        *slot = Some(Arrival { said, first, acknowledged: None });
+        first
+    }
+
+    /// An earlier process had everything that was at the broker so long ago.
+    pub(super) fn was_away(&self, before: Duration) {
+        let mut remembered = self.remembered();
+        if remembered.absence.since.is_none() {
+            remembered.absence.before = before.min(SESSION_EXPIRY);
+        }
+    }
+
+    /// The broker has nothing more for us: what comes from now on was not kept.
+    pub(super) fn caught_up(&self, now: BootTime) {
+        self.remembered().absence = Absence { since: Some(now), before: Duration::ZERO };
+    }
+
+    /// How long a message that comes now may have waited at the broker.
+    pub(super) fn waited(&self, now: BootTime) -> Duration {
+        let mut remembered = self.remembered();
+        let absence = &mut remembered.absence;
+        let since = *absence.since.get_or_insert(now);
+        now.since(since).saturating_add(absence.before).min(SESSION_EXPIRY)
     }
 
     /// The acknowledgement was handed to the connection, which does not mean that it reached the broker.
@@ -172,13 +228,13 @@ mod tests {
     #[test]
     fn only_a_copy_under_the_same_packet_id_has_arrived_before() {
         let recollection = Recollection::default();
-        assert_eq!(recollection.arrival(7, false, said("A"), at(1)), at(1));
+        assert_eq!(recollection.arrival(7, false, said("A"), at(1)).at, at(1));
         recollection.disconnected(at(2).boot);
-        assert_eq!(recollection.arrival(7, true, said("A"), at(30)), at(1));
-        assert_eq!(recollection.arrival(7, true, said("A"), at(60)), at(1), "as often as it comes");
-        assert_eq!(recollection.arrival(8, true, said("A"), at(60)), at(60), "another tap of the same card");
-        assert_eq!(recollection.arrival(8, true, said("B"), at(61)), at(61), "another message under a used id");
-        assert_eq!(recollection.arrival(7, false, said("A"), at(62)), at(62), "the same card again, not a copy");
+        assert_eq!(recollection.arrival(7, true, said("A"), at(30)).at, at(1));
+        assert_eq!(recollection.arrival(7, true, said("A"), at(60)).at, at(1), "as often as it comes");
+        assert_eq!(recollection.arrival(8, true, said("A"), at(60)).at, at(60), "another tap of the same card");
+        assert_eq!(recollection.arrival(8, true, said("B"), at(61)).at, at(61), "another message under a used id");
+        assert_eq!(recollection.arrival(7, false, said("A"), at(62)).at, at(62), "the same card again, not a copy");
     }
 
     #[test]
@@ -190,9 +246,30 @@ mod tests {
         recollection.acknowledged(1, at(10).boot);
         recollection.acknowledged(2, at(90).boot);
         recollection.disconnected(at(100).boot);
-        assert_eq!(recollection.arrival(1, true, said("A"), at(110)), at(110));
+        assert_eq!(recollection.arrival(1, true, said("A"), at(110)).at, at(110));
         recollection.disconnected(at(500).boot);
-        assert_eq!(recollection.arrival(2, true, said("A"), at(510)), at(0), "however long it takes to connect");
+        assert_eq!(recollection.arrival(2, true, said("A"), at(510)).at, at(0), "however long it takes to connect");
+    }
+
+    #[test]
+    fn a_message_may_have_waited_since_everything_was_here() {
+        let recollection = Recollection::default();
+        let waited = |now| recollection.waited(at(now).boot).as_secs();
+        recollection.was_away(Duration::from_secs(3600));
+        assert_eq!((waited(10), waited(20)), (3600, 3610));
+        recollection.caught_up(at(50).boot);
+        assert_eq!((waited(50), waited(80)), (0, 30));
+        // What an earlier process did says nothing any more.
+        recollection.was_away(Duration::from_secs(9000));
+        recollection.disconnected(at(90).boot);
+        assert_eq!(waited(100), 50);
+        assert_eq!(Recollection::default().waited(at(0).boot), SESSION_EXPIRY);
+        // A copy may have waited for as long as the first one.
+        recollection.arrival(7, false, said("A"), at(110));
+        recollection.caught_up(at(120).boot);
+        assert_eq!(recollection.arrival(7, true, said("A"), at(130)).waited, Duration::from_secs(60));
+        assert_eq!(recollection.arrival(8, true, said("A"), at(130)).waited, SESSION_EXPIRY);
+        assert_eq!(recollection.arrival(9, false, said("A"), at(130)).waited, Duration::from_secs(10));
     }
 
     #[test]
@@ -213,6 +290,6 @@ mod tests {
         settings.client_id = "y".to_owned();
         recollection.concerns(&settings);
         assert_eq!(recollection.unwanted(&[]), [""; 0]);
-        assert_eq!(recollection.arrival(1, true, said("A"), at(5)), at(5));
+        assert_eq!(recollection.arrival(1, true, said("A"), at(5)).at, at(5));
     }
 }

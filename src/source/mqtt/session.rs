@@ -58,13 +58,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     counters::{MqttCounters, add},
     keepsake::Keepsake,
-    mapping::{LARGEST_PAYLOAD, Mapping, Meta, reject, route},
+    mapping::{LARGEST_PAYLOAD, Mapped, Mapping, Meta, reject, route},
     patience::Patience,
-    recollection::{Recollection, Said},
+    recollection::{FirstArrival, Recollection, Said},
+    watch::{self, Finding, Watch},
     window::Window,
 };
 use crate::{
-    clock::{BootTime, Clock, Now},
+    clock::{BootTime, Clock},
     health::{ConditionKind, Health},
     lease::Permit,
     random,
@@ -136,6 +137,15 @@ const LOOK: Duration = Duration::from_secs(1);
 /// than one try of the slowest batch may take, and sooner than the watchdog ends the process.
 const STALL: Duration = Duration::from_secs(45);
 
+/// Nothing has come for so long although everything was acknowledged: then the broker has nothing more that it kept for us. It
+/// sends what it has as soon as its window has room, so this is far longer than a way there and back. Where messages never
+/// leave such a gap, their controllers' times are believed for longer, as if they had been kept.
+const QUIET: Duration = Duration::from_millis(500);
+
+/// How often it is written down that we had everything: a process that dies takes messages for kept that came up to so much
+/// earlier.
+const KEEP_EVERY: Duration = Duration::from_mins(10);
+
 /// How long a lost session stays a condition, so that a person sees it.
 const LOST_SHOWN: Duration = Duration::from_secs(3600);
 
@@ -184,6 +194,14 @@ impl Session {
         };
         if let Some(kept) = &kept {
             self.recollection.subscribed(&kept.filters);
+            let now = self.clock.now().wall;
+            // One that lies in the future was written by a clock that was wrong, or this one is.
+            if let Some(caught_up) = kept.caught_up.filter(|caught_up| *caught_up <= now) {
+                self.recollection.was_away(now.since(caught_up));
+            }
+        }
+        for kind in watch::KINDS {
+            self.health.clear_kind(kind);
         }
         let mut worker = Worker {
             filters: filters.into_iter().collect(),
@@ -199,6 +217,7 @@ impl Session {
             had_session: kept.is_some(),
             keepsake: self.keepsake,
             kept,
+            watch: Watch::default(),
             permit: self.permit,
             failures: 0,
             cut_short: 0,
@@ -216,6 +235,7 @@ impl Session {
             worker.counters.oldest.store(0, Relaxed);
             worker.recollection.disconnected(worker.clock.now().boot);
             if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
+                worker.keep();
                 return;
             }
             let pause = worker.account(&end);
@@ -301,6 +321,7 @@ struct Worker {
     keepsake: Option<PathBuf>,
     /// What stands in that file.
     kept: Option<Keepsake>,
+    watch: Watch,
     /// Attempts in a row that did not lead to a stable connection.
     failures: u32,
     /// Young connections in a row that the broker closed without a reason.
@@ -328,6 +349,8 @@ struct Link {
     /// How many acknowledgements had gone out when one last did, or none was owed, and when that was.
     progress: (u64, BootTime),
     phase: Phase,
+    /// When a message last came, or the broker let us in.
+    came: BootTime,
     /// How much longer it may go unread.
     patience: Patience,
     /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
@@ -364,6 +387,7 @@ impl Worker {
             window,
             look: tokio::time::interval(LOOK),
             progress: (0, self.clock.now().boot),
+            came: self.clock.now().boot,
             phase: Phase::Connecting,
             patience: Patience::new(PATIENCE),
             shedding: false,
@@ -442,13 +466,18 @@ impl Worker {
     }
 
     /// Notes how many messages wait for their acknowledgement, and names a stall: somebody holds receipts for ever.
-    fn look(&self, link: &mut Link) {
+    fn look(&mut self, link: &mut Link) {
         let now = self.clock.now().boot;
         let (count, came) = link.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
         let oldest = came.map_or(Duration::ZERO, |came| now.since(came));
         self.counters.unacknowledged.store(count as u64, Relaxed);
         self.counters.oldest.store(oldest.as_secs(), Relaxed);
         let acknowledged = self.counters.acknowledged.load(Relaxed);
+        self.rest(link, now);
+        self.counters.waited.store(self.recollection.waited(now).as_secs(), Relaxed);
+        for finding in self.watch.look(now) {
+            self.tell(finding);
+        }
         let known = EXCUSES.into_iter().any(|kind| self.health.is_raised(kind, ""));
         if count == 0 || acknowledged != link.progress.0 || known {
             link.progress = (acknowledged, now);
@@ -460,6 +489,31 @@ impl Worker {
                 oldest.as_secs()
             );
             self.health.raise(ConditionKind::AcknowledgementsStalled, "", detail);
+        }
+    }
+
+    /// Has the broker nothing more for us?
+    fn rest(&mut self, link: &Link, now: BootTime) {
+        let is_quiet = link.phase == Phase::Open
+            && !link.shedding
+            && now.since(link.came) >= QUIET
+            && self.handover.held.is_empty()
+            && link.window.is_settled();
+        if !is_quiet {
+            return;
+        }
+        self.recollection.caught_up(now);
+        let wall = self.clock.now().wall;
+        let is_old = |kept: &Keepsake| kept.caught_up.is_none_or(|known| known.distance(wall) >= KEEP_EVERY);
+        if self.kept.as_ref().is_some_and(is_old) {
+            self.keep();
+        }
+    }
+
+    fn tell(&self, Finding { kind, subject, detail }: Finding) {
+        match detail {
+            Some(detail) => self.health.raise(kind, &subject, detail),
+            None => self.health.clear(kind, &subject),
         }
     }
 
@@ -476,6 +530,7 @@ impl Worker {
 
     fn connected(&mut self, answer: &ConnAck, link: &mut Link) {
         link.phase = Phase::Open;
+        link.came = self.clock.now().boot;
         link.settle.set(tokio::time::sleep(STABLE));
         self.counters.connected.store(true, Relaxed);
         add(&self.counters.connects, 1);
@@ -484,6 +539,7 @@ impl Worker {
         tracing::info!(host = self.settings.host, port = self.settings.port, resumed, "connected to the broker");
         if !resumed {
             self.recollection.session_is_new();
+            self.recollection.caught_up(link.came);
         }
         if resumed {
             self.health.clear(ConditionKind::SessionLost, "");
@@ -574,7 +630,10 @@ impl Worker {
 
     /// Writes down for the next process that there is a session, and what it is subscribed to.
     fn keep(&mut self) {
-        let kept = Keepsake::new(&self.settings, &self.recollection.filters());
+        let now = self.clock.now();
+        let waited = self.recollection.waited(now.boot);
+        let caught_up = (waited < SESSION_EXPIRY).then(|| now.wall.minus(waited));
+        let kept = Keepsake::new(&self.settings, &self.recollection.filters(), caught_up);
         if let Some(path) = &self.keepsake
             && self.kept.as_ref() != Some(&kept)
         {
@@ -618,11 +677,13 @@ impl Worker {
         add(&self.counters.redelivered, usize::from(publish.dup));
         let acknowledgement = link.client.prepare_ack(publish);
         let broker_keeps_it = acknowledgement.is_some();
-        let mut arrived = self.clock.now();
-        let came = arrived.boot;
+        let now = self.clock.now();
+        self.rest(link, now.boot);
+        link.came = now.boot;
+        let mut arrived = FirstArrival { at: now, waited: self.recollection.waited(now.boot) };
         if broker_keeps_it {
             let said = Said::new(&publish.topic, &publish.payload);
-            arrived = self.recollection.arrival(publish.pkid, publish.dup, said, arrived);
+            arrived = self.recollection.arrival(publish.pkid, publish.dup, said, now);
         }
         if self.handover.is_full() || (link.shedding && broker_keeps_it) {
             link.shedding |= broker_keeps_it;
@@ -630,23 +691,33 @@ impl Worker {
             return;
         }
         let (source, content) = self.content(publish, arrived);
-        let receipt = acknowledgement
-            .map_or_else(Receipt::none, |acknowledgement| link.window.receipt((publish.pkid, acknowledgement, came)));
+        let receipt = acknowledgement.map_or_else(Receipt::none, |acknowledgement| {
+            link.window.receipt((publish.pkid, acknowledgement, now.boot))
+        });
         self.handover.offer(Delivery { source, content, receipt });
     }
 
-    fn content(&self, publish: &Publish, arrived: Now) -> (Arc<str>, Content) {
+    fn content(&mut self, publish: &Publish, arrived: FirstArrival) -> (Arc<str>, Content) {
         let topic = String::from_utf8_lossy(&publish.topic);
-        match route(&self.sources, &topic) {
-            Some(mapping) => {
-                let meta = Meta { retained: publish.retain };
-                (Arc::clone(&mapping.name), mapping.map(&topic, &publish.payload, meta, arrived))
-            }
-            None => {
-                let rejection = reject(RejectReason::UnknownTopic, &topic, &publish.payload);
-                (Arc::from(UNCLAIMED), Content::Rejected(rejection))
+        let Some(mapping) = route(&self.sources, &topic) else {
+            let rejection = reject(RejectReason::UnknownTopic, &topic, &publish.payload);
+            return (Arc::from(UNCLAIMED), Content::Rejected(rejection));
+        };
+        let FirstArrival { at, waited } = arrived;
+        let meta = Meta { retained: publish.retain, waited };
+        let Mapped { content, clocks } = mapping.map(&topic, &publish.payload, meta, at);
+        let name = Arc::clone(&mapping.name);
+        // A copy says nothing new of its controller.
+        if let Content::Sightings(sightings) = &content
+            && !publish.retain
+        {
+            let counters = || self.counters.of_source(&name);
+            let found = self.watch.saw(mapping, (sightings, &clocks), (at, waited), counters);
+            for finding in found {
+                self.tell(finding);
             }
         }
+        (name, content)
     }
 
     /// The connection has lasted.

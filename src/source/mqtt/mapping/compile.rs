@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{
     CardFragment, CardPlan, Choice, Condition, DEBOUNCE, Format, KeyFragment, Mapping, MappingFault, MappingFragment,
-    Part, Place, Pointers, Retained, Rule, RuleFragment, Template, Test, TimeFragment, TimePlan,
+    Part, Place, Pointers, Retained, Rule, RuleFragment, Template, Templates, Test, TimeFragment, TimePlan,
     time::{TimeFormat, Trust, parse_offset},
 };
 use crate::{
@@ -91,18 +91,21 @@ impl Faults {
             self.add(&["name"], "a source needs a name of letters, digits, - and _");
         }
         let topics = self.topics(merged);
-        let names = self.names(merged, &topics);
-        let id = self.template(&["key", "id"], merged.key.id.as_deref(), &names);
+        let names = Self::names(merged, &topics);
+        let id = self.templates(&["key", "id"], merged.key.id.as_ref(), &names);
+        let of_topic: Vec<&str> = topics.iter().flat_map(TopicPattern::names).collect();
+        let bound = merged.field.keys().filter(|name| of_topic.contains(&name.as_str())).cloned().collect();
         Mapping {
             name: Arc::from(merged.name.as_str()),
             format: self.format(merged.format.as_deref()),
             base: self.pointer(&["base"], merged.base.as_deref()).unwrap_or_default(),
             each: self.pointer(&["each"], merged.each.as_deref()),
             zip: self.zip(merged.zip.as_deref().unwrap_or_default(), merged.each.is_some()),
-            retained: self.retained(merged.retained.as_deref(), id.is_some()),
+            retained: self.retained(merged.retained.as_deref(), !id.is_empty()),
             fields: self.fields(&merged.field),
             door: self.template(&["key", "door"], merged.key.door.as_deref(), &names),
             id,
+            bound,
             time: self.time(merged),
             card: self.card(&merged.card, &names),
             rules: self.rules(&merged.rule, &names),
@@ -127,16 +130,9 @@ impl Faults {
     }
 
     /// Every name that a template or a condition may use.
-    fn names(&mut self, merged: &MappingFragment, topics: &[TopicPattern]) -> Vec<String> {
-        let mut names: Vec<String> = Vec::new();
-        for name in topics.iter().flat_map(TopicPattern::names) {
-            if merged.field.contains_key(name) {
-                self.add(&["field", name], "this name is already that of a topic level");
-            }
-            names.push(name.to_owned());
-        }
-        names.extend(merged.field.keys().cloned());
-        names
+    fn names(merged: &MappingFragment, topics: &[TopicPattern]) -> Vec<String> {
+        let of_topics = topics.iter().flat_map(TopicPattern::names).map(ToOwned::to_owned);
+        of_topics.chain(merged.field.keys().cloned()).collect()
     }
 
     fn fields(&mut self, written: &BTreeMap<String, Pointers>) -> BTreeMap<String, Vec<String>> {
@@ -269,6 +265,21 @@ impl Faults {
             Err(wrong) => {
                 self.add(path, wrong);
                 None
+            }
+        }
+    }
+
+    fn templates(&mut self, path: &[&str], written: Option<&Templates>, names: &[String]) -> Vec<Template> {
+        match written {
+            None => Vec::new(),
+            Some(Templates::One(text)) => self.template(path, Some(text), names).into_iter().collect(),
+            Some(Templates::FirstOf(several)) => {
+                let template = |(at, text): (usize, &String)| {
+                    let at = at.to_string();
+                    let path: Vec<&str> = path.iter().copied().chain([at.as_str()]).collect();
+                    self.template(&path, Some(text), names)
+                };
+                several.iter().enumerate().filter_map(template).collect()
             }
         }
     }

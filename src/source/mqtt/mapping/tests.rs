@@ -46,7 +46,7 @@ fn why(content: Content) -> RejectReason {
 }
 
 fn live(mapping: &Mapping, topic: &str, payload: &str) -> Content {
-    mapping.map(topic, payload.as_bytes(), Meta::default(), at(NINE))
+    mapping.map(topic, payload.as_bytes(), Meta::default(), at(NINE)).content
 }
 
 /// A reader that publishes JSON, the base of most tests here.
@@ -58,6 +58,7 @@ const READER: &str = r#"
     field.time = "/time"
     key.door = "{door}"
     time.parse = ["unix"]
+    time.trust = "2d past"
     rule = [{ kind = "read" }]
 "#;
 
@@ -77,8 +78,8 @@ fn every_preset_turns_its_samples_into_what_they_say() {
         let mapping = mapping.at_site(Tz::America__Los_Angeles, Duration::from_secs(5));
         for sample in &preset.sample {
             let arrived = at(&sample.arrived);
-            let meta = Meta { retained: sample.retained };
-            let content = mapping.map(&sample.topic, sample.payload.as_bytes(), meta, arrived);
+            let meta = Meta { retained: sample.retained, ..Meta::default() };
+            let content = mapping.map(&sample.topic, sample.payload.as_bytes(), meta, arrived).content;
             if let Some(reason) = &sample.rejected {
                 assert_eq!(why(content).word(), reason, "{name}: {}", sample.about);
                 continue;
@@ -312,11 +313,11 @@ fn what_cannot_be_understood_is_rejected_with_its_reason() {
         ("other/front", b"{\"card\":\"7\"}", RejectReason::UnknownTopic),
     ];
     for (topic, payload, want) in table {
-        let content = reader.map(topic, payload, Meta::default(), at(NINE));
+        let content = reader.map(topic, payload, Meta::default(), at(NINE)).content;
         assert_eq!(why(content), want, "{}", String::from_utf8_lossy(payload));
     }
     let oversize = vec![b'x'; LARGEST_PAYLOAD + 1];
-    assert_eq!(why(reader.map("doors/front", &oversize, Meta::default(), at(NINE))), RejectReason::Oversize);
+    assert_eq!(why(reader.map("doors/front", &oversize, Meta::default(), at(NINE)).content), RejectReason::Oversize);
 }
 
 #[test]
@@ -333,7 +334,7 @@ fn a_sample_shows_the_shape_and_hides_the_values() {
 #[test]
 fn keys_are_the_same_for_the_same_event_and_differ_for_others() {
     let key = |text: &str, payload: &str, arrived: &str| {
-        let got = sightings(mapping(text).map("doors/front", payload.as_bytes(), Meta::default(), at(arrived)));
+        let got = sightings(mapping(text).map("doors/front", payload.as_bytes(), Meta::default(), at(arrived)).content);
         got[0].key.0.clone()
     };
     let with_id = format!("{READER}\nkey.id = \"{{door}}/{{id}}\"");
@@ -368,10 +369,12 @@ fn the_policy_decides_what_a_retained_copy_is_worth() {
     ];
     for (policy, payload, counts) in table {
         let mapping = mapping(&format!("{READER}\nretained = \"{policy}\"\nkey.id = \"{{id}}\""));
-        let content = mapping.map("doors/front", payload.as_bytes(), Meta { retained: true }, at(NINE));
+        let content = mapping
+            .map("doors/front", payload.as_bytes(), Meta { retained: true, ..Meta::default() }, at(NINE))
+            .content;
         assert_eq!(matches!(content, Content::Sightings(_)), counts, "{policy} {payload}: {content:?}");
         let live = mapping.map("doors/front", payload.as_bytes(), Meta::default(), at(NINE));
-        assert!(matches!(live, Content::Sightings(_)));
+        assert!(matches!(live.content, Content::Sightings(_)));
     }
 }
 
@@ -426,7 +429,7 @@ proptest! {
     fn no_json_panics_and_mapping_it_twice_gives_the_same_keys(value in any_json(), retained: bool) {
         let payload = value.to_string();
         for mapping in ALL_PRESETS.iter() {
-            let map = || match mapping.map("t/x", payload.as_bytes(), Meta { retained }, at(NINE)) {
+            let map = || match mapping.map("t/x", payload.as_bytes(), Meta { retained, ..Meta::default() }, at(NINE)).content {
                 Content::Sightings(sightings) => sightings,
                 Content::Ignored | Content::Rejected(_) => Vec::new(),
             };
@@ -438,7 +441,7 @@ proptest! {
     #[test]
     fn no_bytes_panic_and_no_digit_of_them_is_kept(payload in prop::collection::vec(any::<u8>(), 0..200)) {
         for mapping in ALL_PRESETS.iter() {
-            if let Content::Rejected(rejection) = mapping.map("t/x", &payload, Meta::default(), at(NINE)) {
+            if let Content::Rejected(rejection) = mapping.map("t/x", &payload, Meta::default(), at(NINE)).content {
                 prop_assert!(!rejection.sample.chars().any(|c| c.is_ascii_digit()), "{}", rejection.sample);
             }
         }

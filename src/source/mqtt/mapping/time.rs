@@ -2,15 +2,25 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, TimeDelta, TimeZone, Utc};
+use chrono::{DateTime, LocalResult, NaiveDateTime, Offset as _, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::{clock::WallTime, sighting::TimeQuality};
 
-/// How far from the arrival a controller's time is believed when `time.trust` says nothing: a bridge may replay two days,
-/// and no clock may run ahead by more than two minutes (`reference/doors.md` 6.2).
-const TRUST: Trust = Trust { past: Duration::from_secs(2 * 24 * 3600), future: Duration::from_secs(120) };
+/// How far from the arrival a controller's time is believed when neither the source nor its preset says it. Ten minutes of
+/// lateness are more than a controller takes to send again what its network has lost, and less than the quarter of an hour by
+/// which a clock is wrong that is set to another time zone. No clock may run ahead by more than two minutes.
+const TRUST: Trust = Trust { past: Duration::from_mins(10), future: Duration::from_mins(2) };
+
+/// How far from a whole quarter of an hour an offset may be, in milliseconds, and be taken for another time zone.
+const ZONE_JITTER: i64 = 90_000;
+
+/// How much of the shape of a time that cannot be read is shown, in characters: the longest that anyone writes has 35.
+const LONGEST_SHAPE: usize = 40;
+
+/// Numbers above this are not seconds, as which they would lie in the year 5138, but milliseconds.
+const MOST_SECONDS: f64 = 1e11;
 
 /// `[source.time]`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,11 +36,13 @@ pub(super) struct TimePlan {
 /// One way to read a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TimeFormat {
-    /// Seconds since 1970, as a number or as digits.
+    /// Seconds since 1970, as a number or as digits; milliseconds where the number is too large for that.
     Unix,
+    /// Seconds that a clock counts which was set to the local time of its zone, as if that were UTC.
+    UnixLocal,
     /// Milliseconds since 1970.
     UnixMillis,
-    /// `2026-03-01T09:00:00+01:00`.
+    /// `2026-03-01T09:00:00+01:00`, also with a blank for the `T`, a comma before the fraction, and `+0100` or `+01`.
     Rfc3339,
     /// A pattern of `strptime(3)`. A zone abbreviation (`%Z`) is skipped: there are several CSTs and ISTs.
     Pattern { text: String, has_offset: bool },
@@ -49,24 +61,80 @@ impl Default for TimePlan {
     }
 }
 
+/// What came of the controller's time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClockReading {
+    /// The message has none.
+    Absent,
+    /// None of `time.parse` can read it. Its shape: every digit is a `#`, and every letter an `x`.
+    Unreadable(String),
+    /// How far ahead of the arrival it is, in milliseconds, the source's correction included; whether it is believed or not.
+    Ahead(i64),
+}
+
 impl TimePlan {
-    /// The event time, and whose clock it is. A time that is absent, unreadable or outside the window is replaced by the
-    /// arrival: a door with a flat battery must still let its people be checked in.
-    pub(super) fn event_time(&self, said: Option<&Value>, arrived: WallTime) -> (WallTime, TimeQuality) {
-        let Some(said) = said.and_then(|said| self.read(said, arrived)) else {
-            return (arrived, TimeQuality::Arrival);
+    /// The event time, whose clock it is, and what that clock said. A time that is absent, unreadable or not believable is
+    /// replaced by the arrival: a door with a flat battery must still let its people be checked in. `waited` is how long the
+    /// broker may have kept the message for us.
+    pub(super) fn event_time(
+        &self,
+        said: Option<&Value>,
+        arrived: WallTime,
+        waited: Duration,
+    ) -> (WallTime, TimeQuality, ClockReading) {
+        // A controller that does not know the time may leave the text blank.
+        let Some(said) = said.filter(|said| !super::is_empty(said)) else {
+            return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
-        let Some(at) = said.checked_add_signed(self.offset) else {
-            return (arrived, TimeQuality::Arrival);
+        let corrected = self.read(said, arrived).and_then(|said| said.checked_add_signed(self.offset));
+        let Some(at) = corrected else {
+            return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(said)));
         };
         // Compared before it becomes a WallTime, which is clamped: 1970 minus an offset would look like 1970.
         let ahead = at.timestamp_millis().saturating_sub(arrived.millis());
-        let window = if ahead < 0 { self.trust.past } else { self.trust.future };
+        let window = if ahead < 0 { self.trust.past.saturating_add(waited) } else { self.trust.future };
         if u128::from(ahead.unsigned_abs()) > window.as_millis() {
-            return (arrived, TimeQuality::Arrival);
+            return (arrived, TimeQuality::Arrival, ClockReading::Ahead(ahead));
         }
         let quality = if self.offset.is_zero() { TimeQuality::Device } else { TimeQuality::Corrected };
-        (WallTime::from(at), quality)
+        (WallTime::from(at), quality, ClockReading::Ahead(ahead))
+    }
+
+    /// What to write, or to do, when a clock is so many milliseconds ahead at an instant.
+    pub(super) fn advice(&self, ahead: i64, at: WallTime) -> String {
+        const QUARTER: i64 = 15 * 60_000;
+        // From twelve hours behind UTC to fourteen ahead of it.
+        const MOST: i64 = 26 * 3_600_000;
+        let quarters = (ahead + ahead.signum() * QUARTER / 2) / QUARTER;
+        if quarters == 0 || ahead.abs() > MOST || (ahead - quarters * QUARTER).abs() > ZONE_JITTER {
+            return "set the controller's clock and let it keep it by NTP".to_owned();
+        }
+        let site = self.zone.unwrap_or(Tz::UTC);
+        let used = i64::from(site.offset_from_utc_datetime(&at.utc().naive_utc()).fix().local_minus_utc()) * 1000;
+        let is_text = |format: &TimeFormat| matches!(format, TimeFormat::Pattern { has_offset: false, .. });
+        let is_number = |format: &TimeFormat| matches!(format, TimeFormat::Unix | TimeFormat::UnixMillis);
+        let line = if self.parse.iter().any(is_text) {
+            let meant = used + quarters * QUARTER;
+            match (meant, meant % 3_600_000) {
+                (0, _) => "zone = \"UTC\"".to_owned(),
+                // The signs of these names are the other way round (RFC 3339 counts what is east of Greenwich as ahead).
+                (_, 0) => format!("the name of its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
+                _ => "zone = \"the name of its zone\"".to_owned(),
+            }
+        } else if self.parse.iter().any(is_number) && used == quarters * QUARTER {
+            "parse = [\"unix_local\"]".to_owned()
+        } else if self.parse.iter().any(is_number) {
+            "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned()
+        } else {
+            "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of its zone\""
+                .to_owned()
+        };
+        format!("that is the clock of another time zone: set it right, or write under [source.time] {line}")
+    }
+
+    /// How late a live message may be and have its time believed.
+    pub(super) const fn lateness(&self) -> Duration {
+        self.trust.past
     }
 
     fn read(&self, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
@@ -75,32 +143,87 @@ impl TimePlan {
 
     fn read_as(&self, format: &TimeFormat, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
         match format {
-            TimeFormat::Unix => {
-                let seconds = number(said)?;
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "a cast from f64 saturates, and the window refuses it"
-                )]
-                DateTime::from_timestamp_millis((seconds * 1000.0).round() as i64)
-            }
-            TimeFormat::UnixMillis =>
-            {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    reason = "a cast from f64 saturates, and the window refuses it"
-                )]
-                DateTime::from_timestamp_millis(number(said)?.round() as i64)
-            }
-            TimeFormat::Rfc3339 => DateTime::parse_from_rfc3339(text(said)?).ok().map(|at| at.to_utc()),
-            TimeFormat::Pattern { text: pattern, has_offset: true } => {
-                DateTime::parse_from_str(text(said)?, pattern).ok().map(|at| at.to_utc())
-            }
-            TimeFormat::Pattern { text: pattern, has_offset: false } => {
-                let local = NaiveDateTime::parse_from_str(text(said)?, pattern).ok()?;
-                in_zone(local, self.zone.unwrap_or(Tz::UTC), arrived)
+            TimeFormat::Unix => unix(number(said)?),
+            TimeFormat::UnixLocal => in_zone(unix(number(said)?)?.naive_utc(), self.zone.unwrap_or(Tz::UTC), arrived),
+            TimeFormat::UnixMillis => millis(number(said)?),
+            TimeFormat::Rfc3339 => rfc3339(text(said)?),
+            TimeFormat::Pattern { text: pattern, has_offset } => {
+                let read = |said: &str| {
+                    if *has_offset {
+                        DateTime::parse_from_str(said, pattern).ok().map(|at| at.to_utc())
+                    } else {
+                        let local = NaiveDateTime::parse_from_str(said, pattern).ok()?;
+                        in_zone(local, self.zone.unwrap_or(Tz::UTC), arrived)
+                    }
+                };
+                let said = text(said)?;
+                read(said).or_else(|| {
+                    let (whole, fraction) = without_fraction(said)?;
+                    read(&whole)?.checked_add_signed(fraction)
+                })
             }
         }
     }
+}
+
+/// What a text looks like, without what it says.
+fn shape(said: &Value) -> String {
+    let cover = |c: char| match c {
+        _ if c.is_numeric() => '#',
+        _ if c.is_alphabetic() => 'x',
+        _ if c.is_control() => ' ',
+        _ => c,
+    };
+    match said {
+        Value::String(text) => format!("\"{}\"", text.chars().take(LONGEST_SHAPE).map(cover).collect::<String>()),
+        Value::Number(number) => number.to_string().chars().take(LONGEST_SHAPE).map(cover).collect(),
+        Value::Null | Value::Bool(_) => "no text and no number".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// Seconds since 1970, or milliseconds.
+fn unix(number: f64) -> Option<DateTime<Utc>> {
+    if number.abs() > MOST_SECONDS { millis(number) } else { millis(number * 1000.0) }
+}
+
+fn millis(number: f64) -> Option<DateTime<Utc>> {
+    #[expect(clippy::cast_possible_truncation, reason = "a cast from f64 saturates, and the window refuses it")]
+    DateTime::from_timestamp_millis(number.round() as i64)
+}
+
+/// RFC 3339, and what else of ISO 8601 controllers write for it.
+fn rfc3339(said: &str) -> Option<DateTime<Utc>> {
+    let mut said = said.replacen(' ', "T", 1).replace(',', ".");
+    // The sign of an offset stands behind the time; those of the date stand before it.
+    let is_offset = |at: &usize| *at > "2026-03-01T".len() && said[at + 1..].bytes().all(|byte| byte.is_ascii_digit());
+    let sign = said.rfind(['+', '-']).filter(is_offset);
+    match sign.map(|at| said.len() - at) {
+        Some(3) => said.push_str(":00"),
+        Some(5) => said.insert(said.len() - 2, ':'),
+        Some(_) | None => {}
+    }
+    DateTime::parse_from_rfc3339(&said).ok().map(|at| at.to_utc())
+}
+
+/// A text without the fraction of its second, which the pattern has no place for, and that fraction.
+fn without_fraction(said: &str) -> Option<(String, TimeDelta)> {
+    let bytes = said.as_bytes();
+    let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let behind_seconds = |at: &usize| {
+        matches!(bytes[*at], b'.' | b',')
+            && *at >= 3
+            && bytes[*at - 3] == b':'
+            && is_digit(*at - 2)
+            && is_digit(*at - 1)
+            && is_digit(*at + 1)
+    };
+    let at = (0..bytes.len()).find(behind_seconds)?;
+    let digits = (at + 1..bytes.len()).take_while(|at| is_digit(*at)).count();
+    // More than milliseconds are cut off.
+    let millis = format!("{:0<3.3}", &said[at + 1..at + 1 + digits]).parse().ok()?;
+    Some((format!("{}{}", &said[..at], &said[at + 1 + digits..]), TimeDelta::milliseconds(millis)))
 }
 
 /// A wall-clock reading as an instant. In the hour that the clock shows twice it is the one nearer to the arrival; in the
@@ -130,10 +253,11 @@ fn number(said: &Value) -> Option<f64> {
 }
 
 impl TimeFormat {
-    /// `unix`, `unix_ms`, `rfc3339`, or a pattern with `%`; the error says what would be right.
+    /// `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`; the error says what would be right.
     pub(super) fn parse(word: &str) -> Result<Self, String> {
         match word {
             "unix" => Ok(Self::Unix),
+            "unix_local" => Ok(Self::UnixLocal),
             "unix_ms" => Ok(Self::UnixMillis),
             "rfc3339" => Ok(Self::Rfc3339),
             _ => Self::pattern(word),
@@ -145,7 +269,7 @@ impl TimeFormat {
 
         if !word.contains('%') {
             return Err(format!(
-                "\"{word}\" is not a time format; write unix, unix_ms, rfc3339 or a pattern like %Y-%m-%d %H:%M:%S"
+                "\"{word}\" is not a time format; write unix, unix_local, unix_ms, rfc3339 or a pattern like %Y-%m-%d %H:%M:%S"
             ));
         }
         let items: Vec<Item<'_>> = StrftimeItems::new(word).collect();
@@ -222,6 +346,14 @@ mod tests {
         }
     }
 
+    impl TimePlan {
+        /// Of a live message.
+        fn judged(&self, said: &Value, arrived: WallTime) -> (WallTime, TimeQuality) {
+            let (at, quality, _) = self.event_time(Some(said), arrived, Duration::ZERO);
+            (at, quality)
+        }
+    }
+
     #[test]
     fn every_kind_of_clock_is_read() {
         let arrived = at("2026-03-02T09:00:03Z");
@@ -274,7 +406,7 @@ mod tests {
             (&["rfc3339", "unix"], Tz::UTC, "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
         ];
         for (formats, zone, offset, said, want, quality) in table {
-            let got = plan(formats, zone, offset).event_time(Some(&said), arrived);
+            let got = plan(formats, zone, offset).judged(&said, arrived);
             assert_eq!(got, (at(want), quality), "{formats:?} {said}");
         }
     }
@@ -283,31 +415,102 @@ mod tests {
     fn a_clock_outside_the_window_is_replaced_by_the_arrival() {
         let arrived = at("2026-03-02T09:00:00Z");
         let unix = plan(&["unix"], Tz::UTC, "0s");
-        for said in [
-            json!(0),
-            json!(-5),
-            json!(1e300),
-            json!("soon"),
-            json!(null),
-            json!({}),
-            json!(1_772_442_000 + 121),
-            json!(1_772_442_000 - 2 * 86_400 - 1),
-        ] {
-            assert_eq!(unix.event_time(Some(&said), arrived), (arrived, TimeQuality::Arrival), "{said}");
+        let absent = [json!(null), json!({}), json!(" ")];
+        let unreadable = [json!("soon"), json!(true), json!([1])];
+        let wrong = [json!(0), json!(-5), json!(1e300), json!(1_772_442_000 + 121), json!(1_772_442_000 - 601)];
+        let judged = |said: &Value| {
+            let (at, quality, reading) = unix.event_time(Some(said), arrived, Duration::ZERO);
+            assert_eq!((at, quality), (arrived, TimeQuality::Arrival), "{said}");
+            reading
+        };
+        assert!(absent.iter().all(|said| judged(said) == ClockReading::Absent));
+        let shapes = unreadable.each_ref().map(|said| match judged(said) {
+            ClockReading::Unreadable(shape) => shape,
+            read @ (ClockReading::Absent | ClockReading::Ahead(_)) => panic!("{read:?}"),
+        });
+        assert_eq!(shapes, ["\"xxxx\"", "no text and no number", "a list"]);
+        assert!(wrong.iter().take(2).all(|said| matches!(judged(said), ClockReading::Ahead(..-1_000_000_000))));
+        assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000));
+        assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000));
+        assert_eq!(unix.event_time(None, arrived, Duration::ZERO).2, ClockReading::Absent);
+        for edge in [120, -600] {
+            assert_eq!(unix.judged(&json!(1_772_442_000 + edge), arrived).1, TimeQuality::Device);
         }
-        assert_eq!(unix.event_time(None, arrived), (arrived, TimeQuality::Arrival));
-        assert_eq!(unix.event_time(Some(&json!(1_772_442_000 + 120)), arrived).1, TimeQuality::Device);
-        assert_eq!(unix.event_time(Some(&json!(1_772_442_000 - 2 * 86_400)), arrived).1, TimeQuality::Device);
+    }
+
+    #[test]
+    fn what_the_broker_kept_may_be_later_by_as_long_as_it_was_kept() {
+        let arrived = at("2026-03-02T09:00:00Z");
+        let quality = |said: &str, waited| {
+            let waited = Duration::from_secs(waited);
+            plan(&["rfc3339"], Tz::UTC, "0s").event_time(Some(&json!(said)), arrived, waited).1
+        };
+        let weekend = 3 * 86_400;
+        assert_eq!(quality("2026-02-27T08:51:00Z", weekend), TimeQuality::Device);
+        assert_eq!(quality("2026-02-27T08:49:00Z", weekend), TimeQuality::Arrival);
+        assert_eq!(quality("2026-03-02T09:03:00Z", weekend), TimeQuality::Arrival);
+        assert_eq!(quality("2026-03-02T08:49:00Z", 0), TimeQuality::Arrival);
+    }
+
+    #[test]
+    fn what_controllers_write_for_a_format_is_read_too() {
+        let (arrived, nine) = (at("2026-03-02T09:00:03Z"), at("2026-03-02T09:00:00Z"));
+        let local = "%Y-%m-%d %H:%M:%S";
+        let table = [
+            ("rfc3339", json!("2026-03-02T10:00:00+0100"), 0),
+            ("rfc3339", json!("2026-03-02 10:00:00+01"), 0),
+            ("rfc3339", json!("2026-03-02 04:00:00,25-0500"), 250),
+            ("unix", json!(1_772_442_000_250_i64), 250),
+            ("unix", json!("1772442000.5"), 500),
+            ("unix_local", json!(1_772_442_000 + 3600), 0),
+            (local, json!("2026-03-02 10:00:00.25"), 250),
+            (local, json!("2026-03-02 10:00:00,123456"), 123),
+            ("%Y-%m-%d %H:%M:%S %z", json!("2026-03-02 10:00:00.5 +0100"), 500),
+        ];
+        for (format, said, later) in table {
+            let got = plan(&[format], Tz::Europe__Berlin, "0s").judged(&said, arrived);
+            assert_eq!(got, (nine.plus(Duration::from_millis(later)), TimeQuality::Device), "{format} {said}");
+        }
+        for (format, said) in
+            [("rfc3339", "2026-03-02T09:00:00"), (local, "2026-03-02 10:00:00."), (local, "10:00:00.5")]
+        {
+            let reading = plan(&[format], Tz::UTC, "0s").event_time(Some(&json!(said)), arrived, Duration::ZERO).2;
+            assert!(matches!(reading, ClockReading::Unreadable(_)), "{said}");
+        }
     }
 
     #[test]
     fn the_hours_in_which_clocks_change_are_read_near_the_arrival() {
         let london = plan(&["%Y-%m-%d %H:%M:%S"], Tz::Europe__London, "0s");
         let twice = json!("2026-10-25 01:30:00");
-        assert_eq!(london.event_time(Some(&twice), at("2026-10-25T00:30:02Z")).0, at("2026-10-25T00:30:00Z"));
-        assert_eq!(london.event_time(Some(&twice), at("2026-10-25T01:30:02Z")).0, at("2026-10-25T01:30:00Z"));
+        assert_eq!(london.judged(&twice, at("2026-10-25T00:30:02Z")).0, at("2026-10-25T00:30:00Z"));
+        assert_eq!(london.judged(&twice, at("2026-10-25T01:30:02Z")).0, at("2026-10-25T01:30:00Z"));
         let never = json!("2026-03-29 01:30:00");
-        assert_eq!(london.event_time(Some(&never), at("2026-03-29T01:30:02Z")).0, at("2026-03-29T01:30:00Z"));
+        assert_eq!(london.judged(&never, at("2026-03-29T01:30:02Z")).0, at("2026-03-29T01:30:00Z"));
+    }
+
+    #[test]
+    fn the_clock_of_another_zone_is_told_with_the_line_to_write() {
+        let summer = at("2026-07-01T09:00:00Z");
+        let hours = |hours: f64| {
+            #[expect(clippy::cast_possible_truncation, reason = "hours of a test")]
+            let millis = (hours * 3_600_000.0) as i64;
+            millis
+        };
+        let told = |format: &str, zone: Tz, ahead: f64| plan(&[format], zone, "0s").advice(hours(ahead), summer);
+        let local = "%Y-%m-%d %H:%M:%S";
+        for (told, want) in [
+            (told(local, Tz::Europe__London, -1.0), "zone = \"UTC\""),
+            (told(local, Tz::Europe__London, 1.01), "zone = \"Etc/GMT-2\""),
+            (told(local, Tz::America__New_York, 9.5), "zone = \"the name of its zone\""),
+            (told("unix", Tz::America__New_York, -4.0), "parse = [\"unix_local\"]"),
+            (told("unix", Tz::Europe__London, -4.0), "parse = [\"unix_local\"] and zone"),
+            (told("rfc3339", Tz::Europe__London, 1.0), "parse = [\"%Y-%m-%dT%H:%M:%SZ\"]"),
+            (told(local, Tz::UTC, 0.1), "set the controller's clock and let it keep it by NTP"),
+            (told(local, Tz::UTC, -30.0), "set the controller's clock and let it keep it by NTP"),
+        ] {
+            assert!(told.contains(want), "{told}");
+        }
     }
 
     #[test]
@@ -330,7 +533,7 @@ mod tests {
             let plan = plan(&["unix", "unix_ms", "rfc3339", "%Y-%m-%d %H:%M:%S %Z", "%s"], Tz::America__Sao_Paulo, "-2h");
             let arrived = WallTime::from_millis(arrived);
             for said in [json!(said), json!(number)] {
-                let (event, quality) = plan.event_time(Some(&said), arrived);
+                let (event, quality) = plan.judged(&said, arrived);
                 prop_assert!(quality != TimeQuality::Arrival || event == arrived);
             }
         }

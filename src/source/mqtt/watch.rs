@@ -1,0 +1,513 @@
+//! PURE. What is odd about what doors say, although each message by itself is right: clocks that are off, times that cannot be
+//! read, keys that are used again, readers that repeat.
+//!
+//! Nothing is decided by it and no time is shifted: it makes the conditions that tell a person what to mend.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use super::{
+    counters::{SourceCounters, add},
+    mapping::{ClockReading, Mapping},
+};
+use crate::{
+    clock::{BootTime, Now, WallTime},
+    health::ConditionKind,
+    sighting::{DoorKey, Sighting, TimeQuality},
+};
+
+/// A message is live if the broker can have kept it no longer than this: only a live one tells how a clock stands.
+const LIVE: Duration = Duration::from_mins(1);
+
+/// How far off a clock may be before a person is told, in milliseconds; and how far apart the offsets of one clock may lie.
+const TOLERANCE: i64 = 60_000;
+
+/// So many offsets of one clock are compared.
+const OFFSETS: usize = 5;
+
+/// So many are enough where none of them can be lateness.
+const ENOUGH: usize = 3;
+
+/// A controller that sends late sends in bursts, so what may be lateness is taken for a wrong clock only if it stays the same
+/// for so long.
+const STEADY: Duration = Duration::from_mins(10);
+
+/// Clocks that are followed, at most: one for each door. Of more doors the first count.
+const MOST_CLOCKS: usize = 1000;
+
+/// Keys that are remembered, at most: those of the last hours, in 150 KB. A key that comes again later is not noticed here;
+/// what it says is decided all the same.
+const MOST_KEYS: usize = 4096;
+
+/// So many keys used again within [`REUSE_SPAN`] are a condition.
+const REUSED: usize = 3;
+
+/// See [`REUSED`]; the condition ends when none was used again for so long.
+const REUSE_SPAN: Duration = Duration::from_hours(1);
+
+/// A card that is read without a break for so long was left on the reader.
+const LEFT_LYING: Duration = Duration::from_mins(2);
+
+/// Cards whose reads are followed, at most. Of more, those that come first count.
+const MOST_READS: usize = 1024;
+
+/// So many readable times in a row end the condition that some are not.
+const READABLE: u32 = 20;
+
+/// What a person is to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) kind: ConditionKind,
+    /// Which source, or which door of it.
+    pub(super) subject: String,
+    /// What is wrong and what to do; none when it is over.
+    pub(super) detail: Option<String>,
+}
+
+/// The conditions that are made here.
+pub(super) const KINDS: [ConditionKind; 4] = [
+    ConditionKind::ClockOffset,
+    ConditionKind::TimeUnreadable,
+    ConditionKind::KeysReused,
+    ConditionKind::ReaderRepeats,
+];
+
+/// What is remembered of the messages of the last hours.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    sources: BTreeMap<Arc<str>, OfSource>,
+    /// By source and door.
+    clocks: BTreeMap<u64, ClockTrail>,
+    keys: Keys,
+    /// By source, door, direction and credential.
+    reads: BTreeMap<u64, Reads>,
+}
+
+#[derive(Debug, Default)]
+struct OfSource {
+    counters: Arc<SourceCounters>,
+    /// Readable times since the last that was not; none where all were.
+    readable: Option<u32>,
+    /// When keys were used again.
+    reused: VecDeque<BootTime>,
+}
+
+/// The last offsets of one clock.
+#[derive(Debug)]
+struct ClockTrail {
+    source: Arc<str>,
+    door: DoorKey,
+    /// Milliseconds ahead of the arrival, and when; the oldest first.
+    offsets: VecDeque<(i64, BootTime)>,
+    /// How far it is off, if it is.
+    off: Option<i64>,
+}
+
+/// The content that each key stood for.
+#[derive(Debug, Default)]
+struct Keys {
+    content: BTreeMap<u64, u64>,
+    /// The oldest first.
+    order: VecDeque<u64>,
+}
+
+/// Reads of one card at one reader, each within the debounce window of the one before.
+#[derive(Debug)]
+struct Reads {
+    source: Arc<str>,
+    door: DoorKey,
+    first: WallTime,
+    last: WallTime,
+    /// When the last of them came.
+    came: BootTime,
+    /// A gap as long as this ends them.
+    gap: Duration,
+    told: bool,
+}
+
+impl Watch {
+    /// A message was mapped. `waited` is how long the broker may have kept it.
+    pub(super) fn saw(
+        &mut self,
+        mapping: &Mapping,
+        (sightings, clocks): (&[Sighting], &[ClockReading]),
+        (now, waited): (Now, Duration),
+        counters: impl Fn() -> Arc<SourceCounters>,
+    ) -> Vec<Finding> {
+        let mut found = Vec::new();
+        if !self.sources.contains_key(&mapping.name) {
+            let of = OfSource { counters: counters(), ..OfSource::default() };
+            self.sources.insert(Arc::clone(&mapping.name), of);
+        }
+        for (sighting, clock) in sightings.iter().zip(clocks) {
+            self.reading(mapping, sighting, clock, now, waited, &mut found);
+            self.key(sighting, now.boot, &mut found);
+            self.read(mapping, sighting, now.boot, &mut found);
+        }
+        found
+    }
+
+    fn reading(
+        &mut self,
+        mapping: &Mapping,
+        sighting: &Sighting,
+        clock: &ClockReading,
+        now: Now,
+        waited: Duration,
+        found: &mut Vec<Finding>,
+    ) {
+        let Some(of) = self.sources.get_mut(&mapping.name) else { return };
+        let subject = || mapping.name.to_string();
+        match clock {
+            ClockReading::Absent => return,
+            ClockReading::Unreadable(shape) => {
+                add(&of.counters.times_unreadable, 1);
+                let detail = format!(
+                    "the source \"{}\" sends a time that no format of its time.parse reads: {shape}; the time of arrival is \
+                     used instead; add its format to parse under [source.time]",
+                    mapping.name
+                );
+                found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: Some(detail) });
+                of.readable = Some(0);
+                return;
+            }
+            ClockReading::Ahead(_) => {}
+        }
+        if let Some(readable) = &mut of.readable {
+            *readable += 1;
+            if *readable >= READABLE {
+                of.readable = None;
+                found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: None });
+            }
+        }
+        let ClockReading::Ahead(ahead) = *clock else { return };
+        if sighting.time_quality == TimeQuality::Arrival {
+            add(&of.counters.times_not_believed, 1);
+        }
+        if waited > LIVE {
+            return;
+        }
+        let id = hashed(&(&*mapping.name, &sighting.event.door.0));
+        if self.clocks.len() >= MOST_CLOCKS && !self.clocks.contains_key(&id) {
+            return;
+        }
+        let trail = self.clocks.entry(id).or_insert_with(|| ClockTrail {
+            source: Arc::clone(&mapping.name),
+            door: sighting.event.door.clone(),
+            offsets: VecDeque::with_capacity(OFFSETS),
+            off: None,
+        });
+        let before = trail.off;
+        trail.note(ahead, now.boot, mapping.lateness());
+        if before != trail.off {
+            found.push(self.clock_finding(mapping, now.wall));
+        }
+    }
+
+    /// The worst of the clocks of a source.
+    fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> Finding {
+        let of_source = self.clocks.values().filter(|trail| trail.source == mapping.name);
+        let off = of_source.filter_map(|trail| Some((trail.off?, &trail.door)));
+        let worst = off.max_by_key(|(ahead, door)| (ahead.unsigned_abs(), *door));
+        if let Some(of) = self.sources.get(&mapping.name) {
+            of.counters.clock_ahead.store(worst.map_or(0, |(ahead, _)| ahead), Relaxed);
+        }
+        let detail = worst.map(|(ahead, door)| {
+            let way = if ahead > 0 { "ahead" } else { "behind" };
+            format!(
+                "the clock at door \"{door}\" of the source \"{}\" is {} {way}; nothing is shifted; {}",
+                mapping.name,
+                span(ahead),
+                mapping.clock_advice(ahead, now)
+            )
+        });
+        Finding { kind: ConditionKind::ClockOffset, subject: mapping.name.to_string(), detail }
+    }
+
+    fn key(&mut self, sighting: &Sighting, now: BootTime, found: &mut Vec<Finding>) {
+        let (key, content) = (hashed(&sighting.key.0), content_of(sighting));
+        if !self.keys.is_reused(key, content) {
+            return;
+        }
+        let Some(of) = self.sources.get_mut(&sighting.source) else { return };
+        add(&of.counters.keys_reused, 1);
+        of.reused.push_back(now);
+        if of.reused.len() > REUSED {
+            of.reused.pop_front();
+        }
+        let recent = of.reused.iter().filter(|at| now.since(**at) <= REUSE_SPAN).count();
+        if recent >= REUSED {
+            let detail = format!(
+                "events of the source \"{}\" come with keys that other events had, the last at door \"{}\"; they count as \
+                 events of their own. A controller that counts from one again needs the time in key.id; if none does, \
+                 somebody else publishes on its topics",
+                sighting.source, sighting.event.door
+            );
+            let subject = sighting.source.to_string();
+            found.push(Finding { kind: ConditionKind::KeysReused, subject, detail: Some(detail) });
+        }
+    }
+
+    fn read(&mut self, mapping: &Mapping, sighting: &Sighting, now: BootTime, found: &mut Vec<Finding>) {
+        let Some(credential) = &sighting.event.credential else { return };
+        let (door, at, gap) = (&sighting.event.door, sighting.event_at, mapping.debounce());
+        let direction = sighting.event.direction as u8;
+        let id = hashed(&(&*mapping.name, &door.0, direction, credential.kind, &credential.scope, &credential.value));
+        if !self.reads.contains_key(&id) {
+            if self.reads.len() >= MOST_READS {
+                return;
+            }
+            let (source, door) = (Arc::clone(&mapping.name), door.clone());
+            self.reads.insert(id, Reads { source, door, first: at, last: at, came: now, gap, told: false });
+        }
+        let Some(reads) = self.reads.get_mut(&id) else { return };
+        if at.distance(reads.last) <= gap || (reads.first..=reads.last).contains(&at) {
+            reads.first = reads.first.min(at);
+            reads.last = reads.last.max(at);
+        } else {
+            (reads.first, reads.last) = (at, at);
+        }
+        reads.came = now;
+        if reads.last.since(reads.first) >= LEFT_LYING {
+            reads.told = true;
+            let detail = format!(
+                "the reader at door \"{door}\" of the source \"{}\" has been reading the same card since {}; it counts once; \
+                 look whether a card was left on it, or set the reader to report a card once",
+                mapping.name,
+                reads.first.to_rfc3339_seconds()
+            );
+            let subject = format!("{}/{door}", mapping.name);
+            found.push(Finding { kind: ConditionKind::ReaderRepeats, subject, detail: Some(detail) });
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn look(&mut self, now: BootTime) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut told = Vec::new();
+        self.reads.retain(|_, reads| {
+            let over = now.since(reads.came) > reads.gap.max(Duration::from_secs(1));
+            if over && reads.told {
+                told.push(format!("{}/{}", reads.source, reads.door));
+            }
+            !over
+        });
+        for subject in told {
+            let goes_on = |reads: &Reads| reads.told && format!("{}/{}", reads.source, reads.door) == subject;
+            if !self.reads.values().any(goes_on) {
+                found.push(Finding { kind: ConditionKind::ReaderRepeats, subject, detail: None });
+            }
+        }
+        for (source, of) in &mut self.sources {
+            if of.reused.back().is_some_and(|last| now.since(*last) > REUSE_SPAN) {
+                of.reused.clear();
+                found.push(Finding { kind: ConditionKind::KeysReused, subject: source.to_string(), detail: None });
+            }
+        }
+        found
+    }
+}
+
+impl ClockTrail {
+    /// Takes in an offset and judges the clock by the last ones.
+    fn note(&mut self, ahead: i64, now: BootTime, lateness: Duration) {
+        if self.offsets.len() >= OFFSETS {
+            self.offsets.pop_front();
+        }
+        if ahead.abs() <= TOLERANCE {
+            // A clock that is right now was late before, or was set.
+            self.offsets.clear();
+            self.off = None;
+            return;
+        }
+        self.offsets.push_back((ahead, now));
+        let least = self.offsets.iter().map(|(ahead, _)| *ahead).min().unwrap_or(0);
+        // Whatever is late is so by more than its clock is off: the least late is nearest to the truth.
+        let most = self.offsets.iter().map(|(ahead, _)| *ahead).max().unwrap_or(0);
+        let is_constant = most.saturating_sub(least) <= TOLERANCE;
+        let lateness = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
+        let may_be_lateness = most < 0 && most >= lateness.saturating_neg();
+        let since = self.offsets.front().map_or(Duration::ZERO, |(_, at)| now.since(*at));
+        let is_sure = if may_be_lateness {
+            self.offsets.len() == OFFSETS && since >= STEADY
+        } else {
+            self.offsets.len() >= ENOUGH
+        };
+        if is_constant && is_sure {
+            // To the minute, so that jitter does not make news of it.
+            let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
+            if self.off.is_none_or(|off| minutes(off).abs_diff(minutes(most)) > 1) {
+                self.off = Some(most);
+            }
+        }
+    }
+}
+
+impl Keys {
+    /// Did this key stand for something else before? From now on it stands for this.
+    fn is_reused(&mut self, key: u64, content: u64) -> bool {
+        match self.content.insert(key, content) {
+            Some(before) => before != content,
+            None => {
+                self.order.push_back(key);
+                if self.order.len() > MOST_KEYS
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.content.remove(&oldest);
+                }
+                false
+            }
+        }
+    }
+}
+
+fn hashed(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Everything that a message said of an event. The time of its arrival is not said by it.
+fn content_of(sighting: &Sighting) -> u64 {
+    let event = &sighting.event;
+    let at = (sighting.time_quality != TimeQuality::Arrival).then(|| sighting.event_at.millis());
+    let refusal = event.refusal.map(|refusal| refusal as u8);
+    let said = (at, event.kind as u8, event.direction as u8, refusal, &event.door.0);
+    let shown = event.credential.as_ref().map(|shown| (shown.kind, &shown.scope, &shown.value));
+    hashed(&(said, shown))
+}
+
+/// `5 h`, `5 h 45 min`, `95 s`, `9 d 2 h`.
+pub(super) fn span(millis: i64) -> String {
+    let seconds = (millis.unsigned_abs() + 500) / 1000;
+    let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    // Seconds say nothing beside hours.
+    let finest = if seconds >= 3600 { 3 } else { 4 };
+    let told = parts[..finest].iter().skip_while(|(many, _)| *many == 0).filter(|(many, _)| *many > 0);
+    told.take(2).map(|(many, unit)| format!("{many} {unit}")).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::Now,
+        source::{
+            Content,
+            mqtt::mapping::{Mapped, MappingFragment, Meta},
+        },
+    };
+
+    /// One source, and what became of its messages.
+    struct Bench {
+        mapping: Mapping,
+        watch: Watch,
+        counters: Arc<SourceCounters>,
+        raised: BTreeMap<(ConditionKind, String), String>,
+        boot: u64,
+    }
+
+    impl Bench {
+        fn new(trust: &str) -> Self {
+            let text = format!(
+                "name = \"front\"\npreset = \"generic-json\"\ntopics = [\"doors\"]\ntime.trust = \"{trust} past\"\n"
+            );
+            let fragment: MappingFragment = toml::from_str(&text).expect("TOML");
+            let mapping = Mapping::compile(&fragment).expect("a mapping");
+            Self { mapping, watch: Watch::default(), counters: Arc::default(), raised: BTreeMap::new(), boot: 0 }
+        }
+
+        /// A tap so many seconds after the last one, by a clock that is so many seconds ahead.
+        fn tap(&mut self, later: u64, ahead: i64) {
+            self.boot += later;
+            let unix = 1_772_442_000 + self.boot.cast_signed();
+            let payload = format!(r#"{{"door":"main","card":"{}","time":{}}}"#, self.boot, unix + ahead);
+            self.says(&payload);
+        }
+
+        fn says(&mut self, payload: &str) {
+            let boot = BootTime::from_duration(Duration::from_secs(self.boot));
+            let wall = WallTime::from_millis((1_772_442_000 + self.boot.cast_signed()) * 1000);
+            let now = Now { wall, boot };
+            let Mapped { content, clocks } = self.mapping.map("doors", payload.as_bytes(), Meta::default(), now);
+            let Content::Sightings(sightings) = content else { panic!("{content:?}") };
+            let counters = Arc::clone(&self.counters);
+            let found =
+                self.watch.saw(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
+            let looked = self.watch.look(boot);
+            for Finding { kind, subject, detail } in found.into_iter().chain(looked) {
+                match detail {
+                    Some(detail) => drop(self.raised.insert((kind, subject), detail)),
+                    None => drop(self.raised.remove(&(kind, subject))),
+                }
+            }
+        }
+
+        fn told(&self, kind: ConditionKind) -> Option<&str> {
+            self.raised.iter().find(|((raised, _), _)| *raised == kind).map(|(_, detail)| detail.as_str())
+        }
+    }
+
+    #[test]
+    fn a_clock_is_off_if_it_is_so_by_the_same_at_every_tap() {
+        let mut ahead = Bench::new("10m");
+        (0..2).for_each(|_| ahead.tap(60, 3600));
+        assert_eq!(ahead.told(ConditionKind::ClockOffset), None, "two are no proof");
+        ahead.tap(60, 3601);
+        assert!(ahead.told(ConditionKind::ClockOffset).is_some_and(|told| told.contains("1 h ahead")));
+        assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 3_601_000);
+        // Set right.
+        ahead.tap(60, 1);
+        assert_eq!(ahead.told(ConditionKind::ClockOffset), None);
+        assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 0);
+
+        let mut erratic = Bench::new("10m");
+        for ahead in [3600, -7200, 900, 5000, 86_400] {
+            erratic.tap(60, ahead);
+        }
+        assert_eq!(erratic.told(ConditionKind::ClockOffset), None);
+    }
+
+    #[test]
+    fn what_was_kept_by_a_controller_is_no_wrong_clock() {
+        // An hour's taps in one burst, and an hour later the next.
+        let mut buffers = Bench::new("8d");
+        for _ in 0..3 {
+            buffers.boot += 3600;
+            (1..=6).for_each(|ten| buffers.tap(0, ten * -600));
+        }
+        assert_eq!(buffers.told(ConditionKind::ClockOffset), None);
+        // Taps of one minute, all an hour late, may be a burst.
+        (0..5).for_each(|nth| buffers.tap(1, -3600 - nth));
+        assert_eq!(buffers.told(ConditionKind::ClockOffset), None);
+        // Always an hour late, for a quarter of an hour: no burst.
+        (0..5).for_each(|_| buffers.tap(200, -3600));
+        assert!(buffers.told(ConditionKind::ClockOffset).is_some_and(|told| told.contains("1 h behind")));
+    }
+
+    #[test]
+    fn spans_are_told_in_two_units_at_most() {
+        let table =
+            [(-18_000_000, "5 h"), (20_700_000, "5 h 45 min"), (95_400, "1 min 35 s"), (788_400_000, "9 d 3 h")];
+        for (millis, told) in table {
+            assert_eq!(span(millis), told);
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut bench = Bench::new("10m");
+        for nth in 0..(MOST_KEYS + 100) {
+            let door = nth % (MOST_CLOCKS + 100);
+            bench.says(&format!(r#"{{"id":"x{nth}","door":"d{door}","card":"c{nth}","time":"?"}}"#));
+            bench.says(&format!(r#"{{"id":"y{nth}","door":"d{door}","card":"c{nth}","time":1772442000}}"#));
+        }
+        let watch = &bench.watch;
+        assert!(watch.clocks.len() <= MOST_CLOCKS && watch.reads.len() <= MOST_READS);
+        assert_eq!((watch.keys.content.len(), watch.keys.order.len()), (MOST_KEYS, MOST_KEYS));
+    }
+}
