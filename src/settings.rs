@@ -2,7 +2,7 @@
 //!
 //! Three stages, one name each: a *fragment* is one file as written (`settings::fragment`), *merged* is all layers put
 //! together (`settings::merge`), and [`Settings`] is what came through validation (`settings::validate`).
-//! The key names and their meaning are the contract of `design` section 7; `config/checkind.toml` shows every key.
+//! The key names and their meaning are a contract; `config/checkind.toml` shows every key.
 
 use std::{
     collections::BTreeMap,
@@ -99,7 +99,7 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// Reads, layers and validates the configuration: the shipped defaults, `main_file` (or [`MAIN_FILE`]), `conf.d/*.toml`
-/// beside it in name order, the variables `CHECKIND__SECTION__KEY` (`design` section 7).
+/// beside it in name order, the variables `CHECKIND__SECTION__KEY`.
 ///
 /// # Errors
 /// Everything that is wrong, in all files, at once.

@@ -14,7 +14,7 @@ use crate::{
 /// The identity of a sighting: unique in the database, so that a redelivered message changes nothing.
 ///
 /// Sources build it: `<source>/<event id>/<event time>` where the controller numbers its events, else a digest of what
-/// the message said and when (`reference` to the recipe: `source::mqtt::mapping`).
+/// the message said and when (the recipe: `source::mqtt::mapping`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SightingKey(pub String);
 
@@ -78,7 +78,7 @@ impl fmt::Display for DoorKey {
     }
 }
 
-/// What a controller can report (`reference/doors.md` 6.1 lists who reports which).
+/// What a controller can report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DoorEventKind {
@@ -189,7 +189,7 @@ pub struct Credential {
     pub scope: Option<String>,
     /// The text as the controller sent it, trimmed.
     pub value: String,
-    /// The other spellings of the same credential, in the order in which they are tried (`reference/doors.md` 1.11).
+    /// The other spellings of the same credential, in the order in which they are tried.
     pub spellings: Vec<String>,
 }
 
@@ -295,7 +295,7 @@ impl Refusal {
 
 /// One device's frames since its last presence was handed over, merged: first seen, last seen, how strong.
 ///
-/// This is all that leaves the capture; no frame is kept (`design` rule 5).
+/// This is all that leaves the capture; no frame is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
     /// The capture's interface.

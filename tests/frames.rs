@@ -21,51 +21,84 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use crate::support::{
     bpf,
     frame::{Tag, arp, bootp, ethernet, ipv4, ipv6, udp},
+    shapes, skipped,
 };
 
-/// Captures made by others; they are not part of the project.
-fn captures() -> PathBuf {
-    let near = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/fixtures/captures");
-    assert!(near.join("expected.tsv").exists(), "the shared captures are missing: expected them in {}", near.display());
-    near
+/// The folder with captures made by others and what they must mean (`expected.tsv`), where there is one. They are not part
+/// of the project.
+#[expect(clippy::disallowed_methods, reason = "where they are is for the caller to say")]
+fn captures_of_others() -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("CHECKIND_CAPTURES").filter(|folder| !folder.is_empty())?);
+    assert!(folder.join("expected.tsv").exists(), "{} has no expected.tsv", folder.display());
+    Some(folder)
 }
 
-fn files() -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(captures())
+/// The captures in a folder, by name.
+fn captures_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)
         .expect("the folder of captures")
         .map(|entry| entry.expect("an entry").path())
         .filter(|path| path.extension().is_some_and(|kind| kind == "pcap" || kind == "pcapng"))
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "no captures in {}", captures().display());
+    assert!(!files.is_empty(), "no captures in {}", folder.display());
     files
 }
 
-#[test]
-fn every_frame_of_the_shared_captures_means_what_the_oracle_says() {
+/// Calls back with every capture that there is, of ours and of others.
+fn with_captures(look: impl FnOnce(&[PathBuf])) {
+    let ours = tempfile::tempdir().expect("a temporary directory");
+    shapes::write(ours.path());
+    let mut files = captures_in(ours.path());
+    files.extend(captures_of_others().iter().flat_map(|folder| captures_in(folder)));
+    look(&files);
+}
+
+fn print(files: &[PathBuf]) -> String {
     let mut printed = Vec::new();
-    replay::print_frames(&files(), &mut printed).expect("all captures are whole");
-    let printed = String::from_utf8(printed).expect("UTF-8");
-    let expected = fs::read_to_string(captures().join("expected.tsv")).expect("expected.tsv");
+    replay::print_frames(files, &mut printed).expect("all captures are whole");
+    String::from_utf8(printed).expect("UTF-8")
+}
+
+fn assert_lines(printed: &str, expected: &str) {
     for (got, want) in printed.lines().zip(expected.lines()) {
         assert_eq!(got, want);
     }
     assert_eq!(printed, expected);
 }
 
-/// Every Ethernet frame of the shared captures.
+#[test]
+fn every_shape_of_a_frame_means_what_it_should() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let expected = shapes::write(folder.path());
+    assert_lines(&print(&captures_in(folder.path())), &expected);
+}
+
+#[test]
+fn every_frame_of_the_captures_of_others_means_what_their_oracle_says() {
+    let Some(folder) = captures_of_others() else {
+        skipped("captures made by others", "CHECKIND_CAPTURES names no folder of them");
+        return;
+    };
+    let expected = fs::read_to_string(folder.join("expected.tsv")).expect("expected.tsv");
+    assert_lines(&print(&captures_in(&folder)), &expected);
+}
+
+/// Every Ethernet frame of the captures.
 fn frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
-    for path in files() {
-        let bytes = fs::read(&path).expect("a capture");
-        let mut file = CaptureFile::open(bytes.as_slice()).expect("a capture");
-        while let Some(record) = file.next_record().expect("a whole capture") {
-            if record.link == LinkType::ETHERNET {
-                frames.push(record.bytes.to_vec());
+    with_captures(|files| {
+        for path in files {
+            let bytes = fs::read(path).expect("a capture");
+            let mut file = CaptureFile::open(bytes.as_slice()).expect("a capture");
+            while let Some(record) = file.next_record().expect("a whole capture") {
+                if record.link == LinkType::ETHERNET {
+                    frames.push(record.bytes.to_vec());
+                }
             }
         }
-    }
-    assert!(frames.len() > 100, "only {} frames", frames.len());
+    });
+    assert!(frames.len() > 80, "only {} frames", frames.len());
     frames
 }
 
@@ -265,8 +298,12 @@ fn read_all(bytes: &[u8]) -> (usize, Option<CaptureFileError>) {
 
 #[test]
 fn a_capture_that_was_cut_or_spoilt_ends_with_an_error_and_without_a_panic() {
-    for path in files() {
-        let whole = fs::read(&path).expect("a capture");
+    with_captures(cut_and_spoil);
+}
+
+fn cut_and_spoil(files: &[PathBuf]) {
+    for path in files {
+        let whole = fs::read(path).expect("a capture");
         let (frames, fault) = read_all(&whole);
         assert!(fault.is_none(), "{}: {fault:?}", path.display());
         for length in (0..whole.len()).step_by(whole.len() / 50 + 1) {

@@ -8,6 +8,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
@@ -26,6 +27,8 @@ use checkind::{
     spool::SpoolCounters,
 };
 use regex::Regex;
+
+use crate::support::daemon::BINARY;
 
 /// All that the top level may hold; `target` and what version control keeps beside it are nobody's product.
 const TOP_LEVEL: [&str; 14] = [
@@ -288,6 +291,38 @@ fn every_proof_that_the_documents_name_exists() {
         }
     }
     assert!(named >= 30, "only {named} proofs are named");
+}
+
+/// A reader has the repository and nothing else.
+#[test]
+fn nothing_cites_a_document_that_is_not_here() {
+    let elsewhere = Regex::new(concat!("`des", r"ign`|des", r"ign\.md|refer", r"ence/[a-z-]+\.md|\.\./sha", "red"))
+        .expect("a pattern");
+    for page in ["config", "systemd", "src", "tests"].into_iter().flat_map(files) {
+        let found = elsewhere.find(&page.text).map(|found| found.as_str());
+        assert_eq!(found, None, "{} cites something that is not in the repository", page.name);
+    }
+}
+
+/// What people are told to run exists.
+#[test]
+fn every_command_that_is_named_exists() {
+    let help = Command::new(BINARY).arg("--help").output().expect("the binary starts");
+    let help = String::from_utf8(help.stdout).expect("UTF-8");
+    let listed = Regex::new(r"(?m)^  ([a-z][a-z-]+) ").expect("a pattern");
+    let known: BTreeSet<&str> = listed.captures_iter(&help).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(known.contains("run") && known.contains("who"), "{known:?}");
+    // In a text it stands in quotes, in a line to copy behind the account that runs it, in a unit behind its path.
+    let named = Regex::new(r"(?:`|sudo -u checkind |/usr/bin/)checkind ([a-z][a-z-]+)").expect("a pattern");
+    let pages = ["config", "systemd", "src", "tests/support"].into_iter().flat_map(files);
+    let mut count = 0;
+    for page in pages.chain([Source { name: "README.md".to_owned(), text: read("README.md") }]) {
+        for found in named.captures_iter(&page.text) {
+            count += 1;
+            assert!(known.contains(&found[1]), "{} names `checkind {}`, which does not exist", page.name, &found[1]);
+        }
+    }
+    assert!(count >= 5, "only {count} commands are named");
 }
 
 /// Name and help of everything that `Metrics` registers by itself, from its own text.

@@ -42,7 +42,7 @@ fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
     ]
 }
 
-/// The rules of `design` 4.4 in words: a tracked check-in ends by silence, any other by an exit or the cut-off.
+/// In words: a tracked check-in ends by silence, any other by an exit or the cut-off.
 fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
     if checkin.macs.is_empty() {
         let until = site.map_or_else(String::new, |site| format!(" at {}", site.cut_off.format("%H:%M")));

@@ -81,7 +81,7 @@ const LINES: usize = 100;
 /// The mark of a PIN that is stored as a digest.
 pub(crate) const DIGEST_MARK: &str = "sha256:";
 
-/// Reads the JSON of an import: one object of arrays, all optional (`design` section 7). Entity by entity, so that only
+/// Reads the JSON of an import: one object of arrays, all optional. Entity by entity, so that only
 /// their texts are held.
 ///
 /// # Errors

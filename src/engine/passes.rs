@@ -1,5 +1,4 @@
-//! PURE. May this person be let in by what they hold: limits of the plan, then their passes, then pay-as-you-go
-//! (`design` 4.3).
+//! PURE. May this person be let in by what they hold: limits of the plan, then their passes, then pay-as-you-go.
 //!
 //! What was used before is handed in: [`Usage`] from the database, [`Spent`] for visits that are being decided now. Never
 //! here: who it is and whether they belong here (`engine::admission`), and the life of the check-in (`engine`).

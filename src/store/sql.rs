@@ -392,7 +392,10 @@ impl Sql {
 
     fn file(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
         give_to_folder_owner(path);
-        let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(PATIENCE).connect_lazy_with(
+        // Without timeouts the pool has no maintenance task. That task can read the count of idle connections in the moment in
+        // which it has wrapped below zero, and then never gives its thread back (sqlx 0.9.0; transact-rs/sqlx#3645).
+        let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
+        let readers = pool.max_connections(READERS).acquire_timeout(PATIENCE).connect_lazy_with(
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
         );
         Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
@@ -689,5 +692,19 @@ pub(crate) fn migration(error: sqlx::migrate::MigrateError) -> StoreError {
         other => {
             StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pool_of_readers_has_no_maintenance_task() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let Ok(Sql::Sqlite(file)) = Sql::open_sqlite(&folder.path().join("x.db")).await else { panic!("a file") };
+        let options = file.readers.options();
+        assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
+        assert_eq!(options.get_min_connections(), 0);
     }
 }

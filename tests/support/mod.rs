@@ -3,6 +3,7 @@
 pub(crate) mod http;
 pub(crate) mod bpf;
 pub(crate) mod frame;
+pub(crate) mod shapes;
 pub(crate) mod lan;
 pub(crate) mod machine;
 pub(crate) mod compiled;

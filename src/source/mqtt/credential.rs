@@ -10,7 +10,7 @@
 //! | form | means |
 //! |---|---|
 //! | `#85ccc7` | a number, in hexadecimal without leading zeros |
-//! | `u:f3c624` | bytes in hexadecimal, each without its leading zero: what old esp-rfid firmware prints (`reference/doors.md` 1.2) |
+//! | `u:f3c624` | bytes in hexadecimal, each without its leading zero: what old esp-rfid firmware prints |
 //! | `BOB-1` | the text in upper case |
 //!
 //! Never here: who owns a card (`directory`).
@@ -26,7 +26,7 @@ pub const LONGEST_CREDENTIAL: usize = 128;
 /// The longest hexadecimal number that is compared as a number, in digits: a triple-size UID has 20.
 const LONGEST_HEX: usize = 32;
 
-/// One step of `card.steps`: how a source's text is read (`reference/doors.md` 6.4).
+/// One step of `card.steps`: how a source's text is read.
 ///
 /// Steps before the first reading step work on the text, those after it on the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +300,7 @@ mod tests {
         std::iter::once(&credential.value).chain(&credential.spellings).any(|form| index.contains(form))
     }
 
-    /// The spellings of the 24 card bits 85CCC7 and of the UID f30c6204, `reference/doors.md` 1.11.
+    /// The spellings of the 24 card bits 85CCC7 and of the UID f30c6204.
     #[test]
     fn every_known_spelling_of_a_card_meets_the_stored_one() {
         let by_source: [(&str, &[&str]); 14] = [

@@ -1,4 +1,4 @@
-//! PURE. Topic and payload to sightings, by rules that are data (`reference/doors.md` 6.2).
+//! PURE. Topic and payload to sightings, by rules that are data.
 //!
 //! A `[[source]]` is written as a [`MappingFragment`], put on its preset and checked by [`Mapping::compile`], and then
 //! applied to each message by [`Mapping::map`]. Nothing here keeps state: the same message maps to the same sightings

@@ -1,4 +1,4 @@
-//! PURE. Merges what frames say into one presence per device (`design` 4.2, structural rules 5 and 6).
+//! PURE. Merges what frames say into one presence per device.
 //!
 //! However many frames arrive, a device is handed over when it appears and then once per refresh, and memory is bounded.
 //! Never here: whether a presence opens or refreshes a check-in. That is the engine's.

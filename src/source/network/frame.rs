@@ -1,4 +1,4 @@
-//! PURE. What one Ethernet frame says about the device that sent it (`design` 4.2).
+//! PURE. What one Ethernet frame says about the device that sent it.
 //!
 //! ARP (RFC 826, RFC 5227), DHCPv4 (RFC 2131, RFC 2132), DHCPv6 (RFC 8415) and neighbour discovery (RFC 4861), under up
 //! to three VLAN tags. Nothing here allocates, panics, keeps state or trusts a length.
@@ -258,7 +258,7 @@ impl fmt::Display for Dhcpv6Type {
     }
 }
 
-/// How much a frame proves about the presence of the device (`design` 4.2).
+/// How much a frame proves about the presence of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Evidence {
     /// Sent by the device itself.

@@ -1,4 +1,4 @@
-//! PURE. How long this site could hear: silence counts only while it could (`design` 4.4).
+//! PURE. How long this site could hear: silence counts only while it could.
 
 use std::{
     collections::BTreeSet,
