@@ -95,9 +95,7 @@ fn the_front_desk_is_told_what_came_and_what_was_decided() {
 #[test]
 fn what_came_days_late_and_to_people_who_share_a_pass_is_told_as_it_was_decided() {
     let broker = Broker::plain();
-    let topics = "topics = [\"flat/events\"]\n";
-    let patient = doors(broker.port).replace(topics, &format!("{topics}time.trust = \"7d past, 2m future\"\n"));
-    let home = Home::new(&(site("") + &patient));
+    let home = Home::new(&(site("") + &doors(broker.port)));
     let mut document = people(2, &[]);
     document["Teams"] = json!([{"Id": 1, "Name": "Rocket", "ShareTimePasses": true, "TeamMembers": [1, 2]}]);
     document["TimePasses"] = json!([{"Id": 1, "Name": "10 hours", "Price": 60, "MinutesIncluded": 600}]);

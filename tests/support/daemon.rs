@@ -407,8 +407,12 @@ pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
 pub(crate) fn doors(port: u16) -> String {
     let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nclient_id = \"checkind-test\"\n");
     for (name, preset) in [("board", "uhppoted"), ("flat", "generic-json")] {
-        writeln!(text, "[[source]]\nname = \"{name}\"\npreset = \"{preset}\"\ntopics = [\"{name}/events\"]")
-            .expect("writing to a String");
+        // Both keep their events while they have no network.
+        writeln!(
+            text,
+            "[[source]]\nname = \"{name}\"\npreset = \"{preset}\"\ntopics = [\"{name}/events\"]\ntime.trust = \"8d past\""
+        )
+        .expect("writing to a String");
     }
     for pattern in ["405419896:*", "side"] {
         writeln!(text, "[[door]]\nmatch = \"{pattern}\"\non_in = \"check_in\"\non_out = \"check_out\"")

@@ -74,7 +74,7 @@ fn arp_shapes() -> Vec<Shape> {
         strong(snap, "arp_request"),
         under_tag,
         weak(from(2, DEVICE, mine, yours), "arp_reply"),
-        no(from(8, DEVICE, mine, yours), "arp_other", DEVICE, "ARP operation 8"),
+        no(from(8, DEVICE, mine, yours), "arp_other", DEVICE, "operation 8"),
         no(from(1, RELAY, mine, yours), "arp_request", RELAY, "the ARP sender is not the Ethernet source"),
         no(from(1, GROUP, mine, yours), "arp_request", GROUP, "group address"),
         no(from(1, ZERO, mine, yours), "arp_request", ZERO, "zero address"),
