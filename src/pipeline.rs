@@ -484,8 +484,9 @@ impl Pipeline {
     /// Looks at those whose deadline has come.
     async fn fire(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let business = self.with.business;
+        // Who has to be looked at again in a moment is so in the next turn: what arrives has its turn first.
+        let now = self.now();
         loop {
-            let now = self.now();
             let asked = |at: &BootTime| now.boot.since(*at) < LOOK_EVERY;
             let known = self.next_deadline.filter(|(_, at)| !self.with.store.is_shared() || asked(at));
             if known.is_some_and(|(next, _)| next.is_none_or(|next| next > now.wall)) {

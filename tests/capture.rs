@@ -570,12 +570,12 @@ fn what_is_usual_on_a_mirror_is_learnt_and_kept() {
     // A minute is the shortest that it comes to.
     let usual: Vec<u16> = vec![1; 168];
     std::fs::write(&file, serde_json::json!({ "hours": usual }).to_string()).expect("a file");
-    let listener = on(fast(60));
+    let listener = on(fast(20));
     let silent = wait_for("the silence to be noticed", SOON, || {
         listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
     });
     let after = listener.clock.now().wall.since(silent.since);
-    assert!(after < Duration::from_mins(5), "{after:?}");
+    assert!(after < Duration::from_mins(3), "{after:?}");
     assert!(silent.detail.contains("every 1m"), "{}", silent.detail);
 }
 

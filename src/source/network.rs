@@ -247,7 +247,10 @@ impl CaptureTask {
             counters: Arc::default(),
             ear: with.hearing.ear(),
             links,
-            mirror: Mirror::new(memory.as_ref().map_or_else(UsualGaps::default, Memory::read)),
+            mirror: Mirror::new(
+                memory.as_ref().map_or_else(UsualGaps::default, Memory::read),
+                with.clock.passing_in(usual::MOMENT),
+            ),
             memory,
             coalescer,
             leases: LeaseWatch::default(),

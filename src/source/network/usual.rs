@@ -17,6 +17,9 @@ pub const SOONEST: Duration = Duration::from_mins(1);
 /// No mirror is silent for longer without being called so, whatever it usually is; also one that is not known yet.
 pub const LATEST: Duration = Duration::from_mins(10);
 
+/// A machine may be busy for so long. It matters where a clock runs faster than the machine's, as in the demo.
+pub const MOMENT: Duration = Duration::from_secs(3);
+
 /// Hours of a week, from Thursday 00:00 UTC on, as the days since 1970 are. Daylight saving time moves a site by one,
 /// which the hours beside it bear.
 const HOURS: usize = 168;
@@ -161,6 +164,8 @@ pub enum Standing {
 #[derive(Debug, Default)]
 pub struct Mirror {
     usual: UsualGaps,
+    /// However short is usual, what takes the machine a moment is no silence.
+    moment: Duration,
     /// Which interface, how many frames it had received, and the last one.
     watched: Option<(LinkIndex, u64, Now)>,
     /// Has any frame come since it is listened to?
@@ -169,9 +174,9 @@ pub struct Mirror {
 }
 
 impl Mirror {
-    /// With what is usual there.
-    pub fn new(usual: UsualGaps) -> Self {
-        Self { usual, ..Self::default() }
+    /// With what is usual there. `moment` is [`MOMENT`] on the clock that the capture is timed by.
+    pub fn new(usual: UsualGaps, moment: Duration) -> Self {
+        Self { usual, moment, ..Self::default() }
     }
 
     /// The interface has received so many frames in all.
@@ -188,7 +193,7 @@ impl Mirror {
             }
         }
         let Some((_, _, last)) = self.watched else { return Standing::Quiet };
-        let longest = self.usual.longest(now.wall);
+        let longest = self.longest(now);
         // What was found silent stays so until the next frame, even where the next hour is a quieter one.
         self.silent |= now.boot.since(last.boot) > longest;
         if self.silent { Standing::Silent { since: last, longest } } else { Standing::Quiet }
@@ -196,14 +201,19 @@ impl Mirror {
 
     /// A frame has come.
     pub fn frame(&mut self, now: Now) -> Standing {
+        let longest = self.longest(now);
         let Some((_, _, last)) = &mut self.watched else { return Standing::Back };
         let gap = now.boot.since(std::mem::replace(last, now).boot);
-        let usual = !self.silent && gap <= self.usual.longest(now.wall);
+        let usual = !self.silent && gap <= longest;
         if std::mem::replace(&mut self.heard, true) {
             self.usual.ended(gap, now.wall);
         }
         self.silent = false;
         if usual { Standing::Heard } else { Standing::Back }
+    }
+
+    fn longest(&self, now: Now) -> Duration {
+        self.usual.longest(now.wall).max(self.moment)
     }
 
     /// It is not listened to any more: the link is down, or gone.
@@ -271,7 +281,7 @@ mod tests {
         hours(&mut usual, 0, 168, 2);
         assert_eq!(usual.longest(at((168 + 12) * 3600).wall), SOONEST);
         // Every minute the gaps grow by a little.
-        let mut mirror = Mirror::new(usual);
+        let mut mirror = Mirror::new(usual, MOMENT);
         let (mut second, mut frames) = ((168 + 12) * 3600, 0);
         for gap in (2..240).chain([240; 200]) {
             for quiet in 0..gap {
@@ -313,7 +323,7 @@ mod tests {
     fn a_mirror_is_silent_from_its_last_frame_on_until_the_next() {
         let mut usual = UsualGaps::default();
         hours(&mut usual, 0, 4, 1);
-        let mut mirror = Mirror::new(usual);
+        let mut mirror = Mirror::new(usual, MOMENT);
         assert_eq!(mirror.look(ETH1, 7, at(10)), Standing::Quiet);
         assert_eq!(mirror.look(ETH1, 8, at(11)), Standing::Heard);
         for second in 12..=71 {
