@@ -338,6 +338,8 @@ fn what_is_no_evidence_is_counted_and_not_handed_over() {
         ethernet(device(3), &[], 0x0806, &arp(2, device(3), [10, 0, 0, 3], [10, 0, 0, 1])),
         // Infrastructure.
         arp_request(device(9)),
+        // An address that routers share (VRRP).
+        arp_request(MacAddr::new([0, 0, 0x5e, 0, 1, 10])),
         // Web traffic does not come past the filter.
         ethernet(device(4), &[], 0x0800, &[0x45; 100]),
         arp_request(device(5)),
@@ -345,7 +347,8 @@ fn what_is_no_evidence_is_counted_and_not_handed_over() {
     assert_eq!(listener.wait_for(device(5)).frames, 1);
     let counters = &listener.counters;
     let counted = [&counters.frames, &counters.suspicious, &counters.weak, &counters.out_of_scope, &counters.strong];
-    assert_eq!(counted.map(|counter| counter.load(Relaxed)), [4, 1, 1, 1, 1]);
+    assert_eq!(counted.map(|counter| counter.load(Relaxed)), [5, 1, 1, 1, 1]);
+    assert_eq!(counters.no_evidence.load(Relaxed), 2, "the forger, and the routers");
     assert!(listener.arrived.is_empty() && listener.presences.try_recv().is_err());
 }
 

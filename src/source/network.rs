@@ -199,6 +199,8 @@ pub struct CaptureTask {
     leases: LeaseWatch,
     state: Listening,
     last_look: Option<BootTime>,
+    /// When the kernel last said which interfaces there are.
+    listed: BootTime,
     /// Of any kind; where none has come, the start.
     last_frame: BootTime,
 }
@@ -238,6 +240,7 @@ impl CaptureTask {
             CaptureBackend::Ring => Box::new(Ring::open().map_err(|fault| refused(&interface, fault))?),
             CaptureBackend::Portable => Box::new(Portable::new(WAIT)),
         };
+        let now = with.clock.now().boot;
         let links = Links::open().map_err(|fault| refused(&interface, fault))?;
         let mut coalescer = Coalescer::new(capture, with.idle_limit);
         coalescer.set_known(Arc::clone(&with.known.borrow()));
@@ -256,7 +259,8 @@ impl CaptureTask {
             leases: LeaseWatch::default(),
             state: Listening::No(None),
             last_look: None,
-            last_frame: with.clock.now().boot,
+            listed: now,
+            last_frame: now,
             interface,
             with,
         })
@@ -358,10 +362,14 @@ impl CaptureTask {
         let links = match self.links.list() {
             Ok(links) => links,
             Err(fault) => {
-                self.go_deaf(self.state.index(), &format!("the interfaces cannot be listed: {fault}"));
+                // Once is nothing: they may all be changing.
+                if now.boot.since(self.listed) > self.with.clock.passing_in(hearing::LONGEST_GAP) {
+                    self.go_deaf(self.state.index(), &format!("the interfaces cannot be listed: {fault}"));
+                }
                 return Ok(());
             }
         };
+        self.listed = now.boot;
         self.coalescer.set_own(link::own_addresses(&links));
         let name = Arc::clone(&self.interface);
         match link::find(links, &name, self.state.index()) {

@@ -5,9 +5,12 @@
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-    sockopt::{Timeout, set_socket_timeout},
+use rustix::{
+    io::retry_on_intr,
+    net::{
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
+        sockopt::{Timeout, set_socket_timeout},
+    },
 };
 
 use super::link::{self, Answer, Link};
@@ -61,7 +64,7 @@ impl Links {
         send(&self.socket, &link::request(self.asked), SendFlags::empty())?;
         let (mut links, mut whole) = (Vec::new(), true);
         loop {
-            let (read, length) = recv(&self.socket, &mut self.answer[..], RecvFlags::TRUNC)?;
+            let (read, length) = retry_on_intr(|| recv(&self.socket, &mut self.answer[..], RecvFlags::TRUNC))?;
             if length > read {
                 return Err(io::Error::other("an answer is too long"));
             }
