@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::gateway::Gateway;
+use super::{gateway::Gateway, scenario::Dice};
 
 /// A phone that speaks at 12:00 and, 46 minutes later, at a moment when the captures have heard until 12:44: another one
 /// of them has not.
@@ -46,4 +46,37 @@ async fn nobody_is_out_before_a_frame_shows_that_the_silence_was_heard() {
     assert_eq!(site.records().await, ["2 12:00- last 12:00"], "the mirror may have died at 12:40");
     site.pass(Duration::from_mins(1)).await;
     assert_eq!(site.records().await, ["2 12:00-12:00 auto"]);
+}
+
+#[tokio::test]
+async fn what_is_decided_at_once_is_as_if_it_were_decided_when_it_is_known_what_was_heard() {
+    for seed in 0..16 {
+        let dice = &mut Dice(seed);
+        let mut at_once = Gateway::new("2026-03-02T08:00:00Z").await;
+        let mut afterwards = Gateway::new("2026-03-02T08:00:00Z").await;
+        let mut said = Vec::new();
+        for _ in 0..240 {
+            let (frame, deaf, speaks) = (dice.one_in(10), dice.one_in(100), dice.one_in(20));
+            for site in [&mut at_once, &mut afterwards] {
+                site.clock.advance(Duration::from_mins(1));
+                if frame {
+                    site.ear.hears(site.clock.now().boot);
+                } else if deaf {
+                    site.ear.is_deaf();
+                }
+            }
+            let heard: Vec<_> = speaks.then(|| at_once.presence()).into_iter().collect();
+            said.extend(heard.clone());
+            at_once.settle(Vec::new(), heard).await;
+            afterwards.settle(Vec::new(), Vec::new()).await;
+        }
+        for site in [&mut at_once, &mut afterwards] {
+            site.ear.hears(site.clock.now().boot);
+        }
+        afterwards.settle(Vec::new(), said).await;
+        for site in [&mut at_once, &mut afterwards] {
+            site.pass(Duration::from_hours(2)).await;
+        }
+        assert_eq!(at_once.records().await, afterwards.records().await, "seed {seed}");
+    }
 }
