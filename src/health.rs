@@ -31,7 +31,9 @@ pub enum ConditionKind {
     ReaderRepeats,
     /// An interface is missing, down, or may not be captured.
     CaptureBlind,
-    /// The silence limit is too short for a DHCP lease time seen on the wire.
+    /// The link is up, and no frame at all has come for longer than is usual: the mirror session may have died.
+    MirrorSilent,
+    /// The silence limit is too short for the DHCP leases of several of our people's devices.
     IdleLimitShort,
     /// More unrecognised devices than are recorded in a day.
     UnrecognisedFlood,
@@ -59,7 +61,7 @@ pub enum ConditionKind {
 
 impl ConditionKind {
     /// Every kind, so that each gauge is present at zero.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::DatabaseUnavailable,
         Self::BrokerUnavailable,
         Self::SubscriptionRefused,
@@ -70,6 +72,7 @@ impl ConditionKind {
         Self::KeysReused,
         Self::ReaderRepeats,
         Self::CaptureBlind,
+        Self::MirrorSilent,
         Self::IdleLimitShort,
         Self::UnrecognisedFlood,
         Self::SettingsRefused,
@@ -97,6 +100,7 @@ impl ConditionKind {
             Self::KeysReused => "keys_reused",
             Self::ReaderRepeats => "reader_repeats",
             Self::CaptureBlind => "capture_blind",
+            Self::MirrorSilent => "mirror_silent",
             Self::IdleLimitShort => "idle_limit_short",
             Self::UnrecognisedFlood => "unrecognised_flood",
             Self::SettingsRefused => "settings_refused",
@@ -169,13 +173,18 @@ impl Health {
 
     /// Says that something is wrong. The first time it is logged; while it lasts only its detail is brought up to date.
     pub fn raise(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
+        self.raise_since(kind, subject, self.clock.now().wall, detail);
+    }
+
+    /// The same of something that is found out later than it began.
+    pub fn raise_since(&self, kind: ConditionKind, subject: &str, since: WallTime, detail: impl fmt::Display) {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         let detail = detail.to_string();
         match now.get_mut(&(kind, subject.to_owned())) {
             Some(known) => known.detail = detail,
             None => {
                 tracing::warn!(condition = kind.name(), subject, "{detail}");
-                let condition = Condition { kind, subject: subject.to_owned(), detail, since: self.clock.now().wall };
+                let condition = Condition { kind, subject: subject.to_owned(), detail, since };
                 now.insert((kind, subject.to_owned()), condition);
             }
         }

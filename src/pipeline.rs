@@ -182,6 +182,9 @@ pub struct Pipeline {
     next_deadline: Option<(Option<WallTime>, BootTime)>,
     /// Presences are waiting: no one is found silent, theirs may be among them.
     behind: bool,
+    /// Of whom something was decided that may be otherwise: the instant of the silence before it, in time that was not
+    /// known to be heard. One for each person at most.
+    unproven: BTreeMap<Subject, WallTime>,
 }
 
 /// So many lines a minute.
@@ -213,6 +216,8 @@ struct Work<'a> {
     step: Option<(Step, &'a BTreeSet<Subject>)>,
     /// The newest version of the directory when it was asked whose each fact is; none where there are no facts.
     read_by: Option<i64>,
+    /// Everybody is folded again from this day: more is known to be heard than when something was decided.
+    again_from: Option<LogDay>,
 }
 
 impl Work<'_> {
@@ -254,6 +259,7 @@ const fn said(fact: &DoorFact) -> (WallTime, FactDigest) {
 struct Done {
     outcomes: Vec<(Outcome, Option<Reason>)>,
     decided: Vec<Decided>,
+    unproven: BTreeMap<Subject, WallTime>,
 }
 
 /// Does something with the database until it succeeds, see [`Pipeline::again`].
@@ -293,6 +299,7 @@ impl Pipeline {
             wrote_presences: None,
             next_deadline: None,
             behind: false,
+            unproven: BTreeMap::new(),
         }
     }
 
@@ -373,7 +380,7 @@ impl Pipeline {
     /// What is due besides what arrived: deadlines, presences and coverage to be written, a newer directory.
     async fn turn(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();
-        self.coverage.look(&self.with.hearing, now);
+        self.prove(deadline).await?;
         let version = self.with.directories.borrow().latest().version;
         if self.reviewed != Some(version) {
             self.look_at_everybody(deadline).await?;
@@ -392,6 +399,24 @@ impl Pipeline {
             if !over.is_empty() {
                 self.look_at(&over, None, deadline).await?;
             }
+        }
+        Ok(())
+    }
+
+    /// Takes over what was heard, and folds those again before whose last facts a silence has become known by it.
+    async fn prove(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let now = self.now();
+        self.coverage.look(&self.with.hearing, now);
+        let proven = self.coverage.proven(now);
+        let mut by_day: BTreeMap<LogDay, BTreeSet<Subject>> = BTreeMap::new();
+        for (subject, silence) in self.unproven.extract_if(.., |_, silence| *silence < proven) {
+            by_day.entry(LogDay::of(silence)).or_default().insert(subject);
+        }
+        let part = Intake::default();
+        for (day, people) in by_day {
+            let again_from = Some(day);
+            let work = Work { part: &part, people: &people, strange: &[], step: None, read_by: None, again_from };
+            self.decide(work, deadline).await?;
         }
         Ok(())
     }
@@ -444,7 +469,8 @@ impl Pipeline {
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         let part = Intake::default();
-        let done = self.decide(Work { part: &part, people, strange: &[], step, read_by: None }, deadline).await?;
+        let work = Work { part: &part, people, strange: &[], step, read_by: None, again_from: None };
+        let done = self.decide(work, deadline).await?;
         let (closed, silent) = done
             .decided
             .iter()
@@ -458,8 +484,9 @@ impl Pipeline {
     /// Looks at those whose deadline has come.
     async fn fire(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let business = self.with.business;
+        // Who has to be looked at again in a moment is so in the next turn: what arrives has its turn first.
+        let now = self.now();
         loop {
-            let now = self.now();
             let asked = |at: &BootTime| now.boot.since(*at) < LOOK_EVERY;
             let known = self.next_deadline.filter(|(_, at)| !self.with.store.is_shared() || asked(at));
             if known.is_some_and(|(next, _)| next.is_none_or(|next| next > now.wall)) {
@@ -489,6 +516,8 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         let began = self.with.clock.now().boot;
         let now = self.now();
+        // Whatever has been handed over was heard.
+        self.coverage.look(&self.with.hearing, now);
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
@@ -539,7 +568,7 @@ impl Pipeline {
                 continue;
             }
             let of_part = std::mem::take(&mut records);
-            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None, read_by };
+            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None, read_by, again_from: None };
             let Some(done) = self.decide_once(work, deadline).await? else { return Ok(false) };
             rejected.clear();
             over.note(&part);
@@ -801,7 +830,7 @@ impl Pipeline {
 
         let quiet_until = if self.behind { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
         let business = self.with.business;
-        let mut coverage = BTreeMap::from([(business, self.coverage.coverage(&self.with.hearing, now))]);
+        let mut coverage = BTreeMap::from([(business, self.coverage.coverage(now))]);
         let policies = policies.as_ref();
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         self.go_back(&mut cases, &groups, work, world, (&mut loaded, &mut transaction, &mut writes)).await?;
@@ -816,14 +845,14 @@ impl Pipeline {
         let totals = transaction.totals(&totals).await?;
         for mut case in cases {
             case.group.totals.clone_from(&totals);
+            done.unproven.extend(decide::unproven(&case, &world, business));
             let decided = decide::decide(world, case, &mut writes);
             done.outcomes.extend(decided.outcomes.iter().copied());
             done.decided.push(decided);
         }
-        if done.decided.iter().any(|decided| decided.silent > 0) {
+        if work.again_from.is_some() || done.decided.iter().any(|decided| decided.silent > 0) {
             // A silence that ended something must be known as long as what it ended.
-            writes.coverage =
-                self.coverage.to_write(&self.with.hearing, now).map(|(id, covered)| (id, self.with.business, covered));
+            writes.coverage = self.coverage.to_write(now).map(|(id, covered)| (id, self.with.business, covered));
         }
         let calendar = |business: BusinessId, at: WallTime| calendar_of(policies, business, at);
         transaction.write(&writes, &calendar, now.wall).await?;
@@ -857,7 +886,7 @@ impl Pipeline {
         let from: Vec<Option<LogDay>> = cases
             .iter()
             .map(|case| match work.step {
-                None => decide::late_from(case, &world),
+                None => decide::late_from(case, &world).into_iter().chain(work.again_from).min(),
                 Some((step, moving)) => clock_step::moved_from(case, moving, step),
             })
             .collect();
@@ -944,6 +973,7 @@ impl Pipeline {
     /// After a commit: who is in, the next deadline.
     fn remember(&mut self, done: &Done, work: Work<'_>) {
         let now = self.now();
+        self.unproven.extend(&done.unproven);
         let seen = (self.reviewed.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
         for decided in &done.decided {
             for (subject, person) in &decided.people {
@@ -993,7 +1023,7 @@ impl Pipeline {
     async fn write_presences(&mut self) -> Result<(), StoreError> {
         let now = self.now();
         let business = self.with.business;
-        let covered = self.coverage.to_write(&self.with.hearing, now);
+        let covered = self.coverage.to_write(now);
         let writes = Writes {
             pending: self.presents.unwritten(business),
             coverage: covered.map(|(id, covered)| (id, business, covered)),

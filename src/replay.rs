@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     capture_file::{CaptureFile, CaptureFileError, LinkType, Record},
-    source::network::frame::{self, Evidence, Kind, Observation, Vlans, WhyNot},
+    source::network::frame::{self, Evidence, Kind, Observation, Via, Vlans, WhyNot},
 };
 
 /// A file could not be read, or the output not be written.
@@ -90,6 +90,7 @@ pub fn observe(record: &Record<'_>) -> Option<Observation> {
         vlans: Vlans::default(),
         mac: None,
         evidence: Evidence::None(WhyNot::NotEthernet),
+        via: Via::Link,
         lease: None,
     })
 }

@@ -9,7 +9,7 @@ use std::{
     fmt::Write as _,
     fs::File,
     io::{self, Read as _},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
@@ -210,7 +210,7 @@ fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// The bytes of a file that has at most `limit` of them; a larger one is an error, also one that never ends.
-fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
@@ -257,7 +257,15 @@ pub fn summary(settings: &Settings) -> String {
     );
     line("sources", counted(settings.sources.iter().map(|source| source.name.as_ref())));
     line("doors", counted(settings.doors.iter().map(|door| door.name.as_str())));
-    line("captures", counted(settings.captures.iter().map(|capture| capture.interface.as_ref())));
+    let captures = settings.captures.iter().map(|capture| {
+        let backend = match capture.backend {
+            CaptureBackend::Ring => "ring",
+            CaptureBackend::Portable => "portable",
+        };
+        format!("{} ({backend})", capture.interface)
+    });
+    let captures: Vec<String> = captures.collect();
+    line("captures", counted(captures.iter().map(String::as_str)));
     line("api", settings.api.as_ref().map_or("off".to_owned(), |api| format!("http://{}", api.listen)));
     text
 }
@@ -472,8 +480,19 @@ pub struct Capture {
     pub vlans: Vec<u16>,
     /// `ignore`: infrastructure that is never evidence.
     pub ignore: Vec<MacPattern>,
+    /// `relays`.
+    pub relays: Relays,
     /// `backend`.
     pub backend: CaptureBackend,
+}
+
+/// `relays` of a capture: whose clients are at this site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relays {
+    /// Everybody's (default).
+    Any,
+    /// Those of the relays with these addresses; none where there are none.
+    Listed(Vec<Ipv4Addr>),
 }
 
 /// `backend` of a capture.

@@ -107,6 +107,7 @@ impl Groundwork {
             known: known_reader,
             health: health.clone(),
             hearing: hearing.clone(),
+            memory: (!settings.captures.is_empty()).then(|| folder(settings)),
             stop: intake.clone(),
         };
         let open = |capture| CaptureTask::open(capture, surroundings.clone());
@@ -641,7 +642,7 @@ impl Supervisor {
     }
 
     fn start_watch_over_disk(&mut self) {
-        let (folder, health, stop) = (self.folder(), self.health.clone(), self.rest.clone());
+        let (folder, health, stop) = (folder(&self.settings), self.health.clone(), self.rest.clone());
         let figures = Arc::new(DiskFigures::default());
         let shown = Arc::clone(&figures);
         self.metrics.watch("disk", "local", Arc::new(move || metrics::figures::disk(&shown)));
@@ -649,16 +650,6 @@ impl Supervisor {
             disk::run(folder, figures, health, stop).await;
             Ok(())
         });
-    }
-
-    /// Where this machine keeps what must not be lost.
-    fn folder(&self) -> PathBuf {
-        let file = match (&self.settings.spool, &self.settings.database) {
-            (Some(spool), _) => Some(&spool.path),
-            (None, settings::Database::Sqlite { path }) => Some(path),
-            (None, settings::Database::Postgres { .. }) => None,
-        };
-        file.and_then(|file| file.parent()).unwrap_or(std::path::Path::new("")).to_owned()
     }
 
     /// Where the pipeline reads: behind the spool, or right behind the session.
@@ -699,7 +690,7 @@ impl Supervisor {
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
             recollection: self.recollection.clone(),
-            keepsake: Some(self.folder().join(KEEPSAKE)),
+            keepsake: Some(folder(&self.settings).join(KEEPSAKE)),
             permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
@@ -987,6 +978,16 @@ fn ended(part: Part, result: anyhow::Result<()>) -> anyhow::Error {
 /// Who is in which part, in words for the log.
 fn names(parts: impl Iterator<Item = Part>) -> String {
     parts.map(Part::name).collect::<Vec<_>>().join(", ")
+}
+
+/// Where this machine keeps what must not be lost.
+fn folder(settings: &Settings) -> PathBuf {
+    let file = match (&settings.spool, &settings.database) {
+        (Some(spool), _) => Some(&spool.path),
+        (None, settings::Database::Sqlite { path }) => Some(path),
+        (None, settings::Database::Postgres { .. }) => None,
+    };
+    file.and_then(|file| file.parent()).unwrap_or(std::path::Path::new("")).to_owned()
 }
 
 fn known(directory: &Directory) -> KnownMacs {

@@ -2,16 +2,17 @@
 
 use std::{
     collections::BTreeSet,
+    path::Path,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use checkind::{
-    clock::Clock,
-    health::{ConditionKind, Health},
+    clock::{Clock, WallTime},
+    health::{Condition, ConditionKind, Health},
     mac::MacAddr,
-    settings::{Capture, CaptureBackend, MacPattern},
+    settings::{Capture, CaptureBackend, MacPattern, Relays},
     sighting::Presence,
     source::{
         PRESENCES, Presences,
@@ -19,6 +20,7 @@ use checkind::{
             CaptureCounters, CaptureError, CaptureTask, Surroundings,
             coalesce::{KnownMacs, UNKNOWN_DEVICES},
             hearing::{Hearing, LONGEST_GAP},
+            usual,
         },
     },
 };
@@ -27,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    frame::{Tag, arp, arp_request, ethernet},
+    frame::{Tag, arp, arp_request, bootp, ethernet, ipv4, udp},
     lan::{Namespace, Office, Wire},
     wait_for,
 };
@@ -60,8 +62,19 @@ enum Capabilities {
 
 impl Listener {
     fn on(namespace: &Namespace, capture: Capture, capabilities: Capabilities) -> Self {
-        let clock = Clock::system();
-        let (health, hearing, stop) = (Health::new(clock.clone()), Hearing::new(LONGEST_GAP), CancellationToken::new());
+        Self::by(Clock::system(), None, namespace, capture, capabilities)
+    }
+
+    /// By this clock, with what an earlier one left in a folder.
+    fn by(
+        clock: Clock,
+        memory: Option<&Path>,
+        namespace: &Namespace,
+        capture: Capture,
+        capabilities: Capabilities,
+    ) -> Self {
+        let hearing = Hearing::new(clock.passing_in(LONGEST_GAP));
+        let (health, stop) = (Health::new(clock.clone()), CancellationToken::new());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let (known, known_here) = watch::channel(KnownMacs::default());
         let with = Surroundings {
@@ -71,6 +84,7 @@ impl Listener {
             known: known_here,
             health: health.clone(),
             hearing: hearing.clone(),
+            memory: memory.map(Path::to_owned),
             stop: stop.clone(),
         };
         let (tell, told) = sync_channel(1);
@@ -150,6 +164,28 @@ impl Listener {
         })
     }
 
+    /// Waits for the link to be looked at twice.
+    fn looks(&self) {
+        let since = self.clock.now().boot;
+        wait_for("the link to be looked at twice", SOON, || {
+            let passed = self.clock.real(self.clock.now().boot.since(since));
+            if passed > Duration::from_millis(1200) { Ok(()) } else { Err(format!("{passed:?}")) }
+        });
+    }
+
+    /// Waits until so many frames have been read, and the rest that is looked at now and then.
+    fn has_read(&self, frames: u64) {
+        wait_for("every frame to be read", SOON, || match self.counters.frames.load(Relaxed) {
+            read if read == frames => Ok(()),
+            other => Err(format!("{other} of {frames}")),
+        });
+        self.looks();
+    }
+
+    fn condition(&self, kind: ConditionKind) -> Option<Condition> {
+        self.health.conditions().into_iter().find(|condition| condition.kind == kind)
+    }
+
     /// Processor time that the capture has used.
     fn processor_time(&self) -> Duration {
         let text =
@@ -179,7 +215,8 @@ fn drop_capabilities() {
 }
 
 fn capture(interface: &str) -> Capture {
-    Capture { interface: interface.into(), vlans: Vec::new(), ignore: Vec::new(), backend: CaptureBackend::Ring }
+    let (vlans, ignore) = (Vec::new(), Vec::new());
+    Capture { interface: interface.into(), vlans, ignore, relays: Relays::Any, backend: CaptureBackend::Ring }
 }
 
 fn device(number: u32) -> MacAddr {
@@ -214,9 +251,8 @@ fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is
     let mut listener = Listener::at(&wire);
     wire.mirror.ip(&["link", "set", "s1", "down"]);
     listener.wait_until_blind();
-    let heard = listener.hearing.heard(listener.clock.now().boot);
     listener.stays_blind_at_no_cost();
-    assert_eq!(listener.hearing.heard(listener.clock.now().boot), heard, "a blind capture hears nothing");
+    assert_eq!(listener.hearing.heard(), None, "a blind capture hears nothing");
     wire.mirror.ip(&["link", "set", "s1", "up"]);
     listener.wait_until_hearing();
     wire.send(&[arp_request(device(2))]);
@@ -253,12 +289,8 @@ fn an_interface_that_appears_late_is_waited_for() {
 fn a_renamed_interface_is_followed() {
     let wire = Wire::new();
     let mut listener = Listener::at(&wire);
-    let heard = listener.hearing.heard(listener.clock.now().boot);
     wire.mirror.ip(&["link", "set", "s1", "name", "span"]);
-    wait_for("the link to be looked at twice", SOON, || {
-        let more = listener.hearing.heard(listener.clock.now().boot).saturating_sub(heard);
-        if more > Duration::from_millis(1200) { Ok(()) } else { Err(format!("{more:?}")) }
-    });
+    listener.looks();
     wire.send(&[arp_request(device(1))]);
     listener.wait_for(device(1));
     assert!(listener.hearing.is_hearing());
@@ -306,6 +338,8 @@ fn what_is_no_evidence_is_counted_and_not_handed_over() {
         ethernet(device(3), &[], 0x0806, &arp(2, device(3), [10, 0, 0, 3], [10, 0, 0, 1])),
         // Infrastructure.
         arp_request(device(9)),
+        // An address that routers share (VRRP).
+        arp_request(MacAddr::new([0, 0, 0x5e, 0, 1, 10])),
         // Web traffic does not come past the filter.
         ethernet(device(4), &[], 0x0800, &[0x45; 100]),
         arp_request(device(5)),
@@ -313,7 +347,8 @@ fn what_is_no_evidence_is_counted_and_not_handed_over() {
     assert_eq!(listener.wait_for(device(5)).frames, 1);
     let counters = &listener.counters;
     let counted = [&counters.frames, &counters.suspicious, &counters.weak, &counters.out_of_scope, &counters.strong];
-    assert_eq!(counted.map(|counter| counter.load(Relaxed)), [4, 1, 1, 1, 1]);
+    assert_eq!(counted.map(|counter| counter.load(Relaxed)), [5, 1, 1, 1, 1]);
+    assert_eq!(counters.no_evidence.load(Relaxed), 2, "the forger, and the routers");
     assert!(listener.arrived.is_empty() && listener.presences.try_recv().is_err());
 }
 
@@ -350,14 +385,201 @@ fn a_device_that_asks_for_an_address_is_seen_through_a_mirrored_port_of_a_switch
     let client: MacAddr = Office::CLIENT.parse().expect("an address");
     let presence = listener.wait_for(client);
     assert!(presence.last_strong_at.is_some(), "{}", office.describe());
+}
+
+#[test]
+fn leases_of_several_of_our_devices_that_do_not_fit_into_the_limit_are_a_condition() {
+    let office = Office::new("2h");
+    let listener = Listener::on(&office.mirror, capture("eth0"), Capabilities::Dropped);
+    let devices = [device(1), device(2), device(3)];
+    listener.known.send_replace(Arc::new(BTreeSet::from(devices)));
+    listener.wait_until_hearing();
+    for (number, device) in devices.iter().enumerate() {
+        assert_eq!(listener.condition(ConditionKind::IdleLimitShort), None, "{number} leases");
+        office.client.ip(&["link", "set", "eth0", "address", &device.to_string()]);
+        office.ask_for_address();
+        listener.looks();
+    }
     // Leases of two hours and a limit of 45 minutes: an awake phone would be checked out.
-    wait_for("the lease to be noticed", SOON, || {
-        if listener.health.is_raised(ConditionKind::IdleLimitShort, "eth0") {
-            Ok(())
-        } else {
-            Err(format!("{:?}", listener.counters))
-        }
+    let raised = wait_for("the leases to be noticed", SOON, || {
+        listener.condition(ConditionKind::IdleLimitShort).ok_or_else(|| format!("{:?}", listener.counters))
     });
+    assert!(raised.detail.contains("set idle_limit to 1h 5m or more"), "{}", raised.detail);
+}
+
+/// A DHCPACK to this device, in seconds.
+fn ack(client: MacAddr, tags: &[Tag], lease: u32) -> Vec<u8> {
+    let [a, b, c, d] = lease.to_be_bytes();
+    let message = bootp(2, client, &[53, 1, 5, 51, 4, a, b, c, d, 255]);
+    ethernet(device(900), tags, 0x0800, &ipv4(17, 5, 0, &udp(67, 68, &message)))
+}
+
+#[test]
+fn leases_that_say_nothing_of_our_devices_are_no_condition() {
+    const DAY: u32 = 86_400;
+    const OURS: &[Tag] = &[(0x8100, 10)];
+    const THEIRS: &[Tag] = &[(0x8100, 20)];
+    let wire = Wire::new();
+    let ignore = vec![MacPattern { prefix: device(0).octets()[..4].to_vec() }];
+    let ignored = |number: u32| device(number);
+    let member = |number: u8| MacAddr::new([0x3c, 0x23, 0, 0, 0, number]);
+    let limited = Capture { vlans: vec![10], ignore, ..capture("s1") };
+    let listener = Listener::on(&wire.mirror, limited, Capabilities::Dropped);
+    let members = (0..9).map(member).chain((0..9).map(ignored));
+    listener.known.send_replace(Arc::new(members.collect()));
+    listener.wait_until_hearing();
+    let mut frames = Vec::new();
+    for number in 0..9 {
+        let stranger = MacAddr::new([0x3c, 0x24, 0, 0, 0, number]);
+        frames.push(ack(member(number), THEIRS, DAY));
+        frames.push(ack(ignored(number.into()), OURS, DAY));
+        frames.push(ack(stranger, OURS, DAY));
+        frames.push(ack(member(number), OURS, u32::MAX));
+        // Two of ours have leases of their own, or somebody forges.
+        frames.push(ack(member(number % 2), OURS, DAY));
+    }
+    wire.send(&frames);
+    listener.has_read(45);
+    assert_eq!(listener.health.conditions(), []);
+    wire.send(&[ack(member(2), OURS, DAY)]);
+    listener.has_read(46);
+    assert!(listener.condition(ConditionKind::IdleLimitShort).is_some(), "{:?}", listener.counters);
+}
+
+/// A client asks for its lease, or renews it; `relay` has passed it on.
+fn asks(client: MacAddr, sender: MacAddr, relay: [u8; 4]) -> Vec<u8> {
+    let mut message = bootp(1, client, &[53, 1, 3, 255]);
+    message[24..28].copy_from_slice(&relay);
+    ethernet(sender, &[], 0x0800, &ipv4(17, 5, 0, &udp(67, 67, &message)))
+}
+
+#[test]
+fn clients_of_relays_that_are_not_listed_are_at_another_site() {
+    let (ours, theirs, router) = ([10, 1, 0, 1], [10, 2, 0, 1], device(900));
+    for (relays, wanted) in [
+        (Relays::Any, vec![1, 2, 3, 4]),
+        (Relays::Listed(vec![ours.into()]), vec![1, 2, 4]),
+        (Relays::Listed(Vec::new()), vec![1]),
+    ] {
+        let wire = Wire::new();
+        let mut listener =
+            Listener::on(&wire.mirror, Capture { relays: relays.clone(), ..capture("s1") }, Capabilities::Dropped);
+        listener.known.send_replace(Arc::new((1..9).map(device).collect()));
+        listener.wait_until_hearing();
+        wire.send(&[
+            asks(device(1), device(1), [0; 4]),
+            asks(device(2), router, ours),
+            asks(device(3), router, theirs),
+            asks(device(4), router, [0; 4]),
+        ]);
+        listener.has_read(4);
+        for number in wanted {
+            let opens = listener.wait_for(device(number)).last_strong_at.is_some();
+            assert_eq!(opens, number != 4 || relays == Relays::Any, "device {number}, {relays:?}");
+        }
+        assert!(listener.arrived.is_empty() && listener.presences.try_recv().is_err(), "{relays:?}");
+    }
+}
+
+#[test]
+fn an_interface_is_found_by_another_of_its_names() {
+    const ALTNAME: &str = "mirror-of-the-switch-in-the-basement";
+    let wire = Wire::new();
+    wire.mirror.ip(&["link", "property", "add", "dev", "s1", "altname", ALTNAME]);
+    let mut listener = Listener::on(&wire.mirror, capture(ALTNAME), Capabilities::Dropped);
+    listener.wait_until_hearing();
+    wire.send(&[arp_request(device(1))]);
+    assert_eq!(&*listener.wait_for(device(1)).interface, ALTNAME);
+    listener.end().expect("an orderly end");
+}
+
+/// Monday, at the beginning of an hour.
+fn monday() -> WallTime {
+    "2026-03-02T09:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into()
+}
+
+/// So fast that the longest time without a frame passes in some seconds.
+fn fast(rate: u32) -> Clock {
+    Clock::accelerated(monday(), rate, Duration::from_hours(24))
+}
+
+/// A frame of the network's own, of which no device sends one and the filter lets none pass.
+fn chatter() -> Vec<u8> {
+    ethernet(device(900), &[], 0x88cc, &[0; 46])
+}
+
+#[test]
+fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on() {
+    let wire = Wire::new();
+    let listener = Listener::by(fast(120), None, &wire.mirror, capture("s1"), Capabilities::Dropped);
+    listener.wait_until_hearing();
+    assert_eq!(listener.hearing.heard(), None, "nothing has shown yet that the mirror works");
+    let first = wait_for("a frame to be heard", SOON, || {
+        wire.send(&[chatter()]);
+        listener.hearing.heard().ok_or_else(|| format!("{:?}", listener.health.conditions()))
+    });
+    let more = wait_for("another one", SOON, || {
+        wire.send(&[chatter()]);
+        let heard = listener.hearing.heard().expect("no silence");
+        if heard.until > first.until { Ok(heard) } else { Err(format!("{heard:?}")) }
+    });
+    assert_eq!(more.from, first.from);
+    let last = listener.clock.now();
+    // The longest time of an hour that is not known yet.
+    let silent = wait_for("the silence to be noticed", SOON, || {
+        if let Some(heard) = listener.hearing.heard() {
+            let after = heard.until.since(last.boot);
+            assert!(after < Duration::from_secs(60), "heard {after:?} more than the last frame");
+        }
+        listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
+    });
+    assert!(silent.since.distance(last.wall) < Duration::from_secs(60), "{silent:?}, last frame before {last:?}");
+    assert!(listener.clock.now().wall.since(silent.since) > usual::LATEST, "{silent:?}");
+    assert_eq!((listener.hearing.heard(), listener.hearing.is_hearing()), (None, false));
+    assert_eq!(listener.health.conditions().len(), 1, "the link is up: {:?}", listener.health.conditions());
+    wait_for("the age of the last frame", SOON, || match listener.counters.last_frame.load(Relaxed) {
+        600.. => Ok(()),
+        age => Err(format!("{age} s")),
+    });
+    assert_eq!(listener.counters.frames.load(Relaxed), 0, "no frame was read for this");
+    wire.send(&[chatter()]);
+    listener.wait_until_hearing();
+    wait_for("the silence to be over", SOON, || match listener.health.conditions().as_slice() {
+        [] => Ok(()),
+        conditions => Err(format!("{conditions:?}")),
+    });
+    let again = listener.hearing.heard().expect("it hears again");
+    assert_eq!(again.from, again.until, "the silence is not heard afterwards");
+}
+
+#[test]
+fn what_is_usual_on_a_mirror_is_learnt_and_kept() {
+    let (wire, folder) = (Wire::new(), tempfile::tempdir().expect("a folder"));
+    let file = folder.path().join("usual-gaps-s1.json");
+    let on = |clock| Listener::by(clock, Some(folder.path()), &wire.mirror, capture("s1"), Capabilities::Dropped);
+    // An hour in 3.6 seconds.
+    let listener = on(fast(1000));
+    wait_for("an hour to pass", SOON, || {
+        wire.send(&[chatter()]);
+        let hours = listener.clock.now().wall.since(monday()).as_secs() / 3600;
+        if hours >= 1 { Ok(()) } else { Err(format!("{hours}; {:?}", listener.health.conditions())) }
+    });
+    listener.end().expect("an orderly end");
+    let text = std::fs::read_to_string(&file).expect("what was learnt");
+    let kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let known: Vec<u64> =
+        kept["hours"].as_array().expect("hours").iter().filter_map(serde_json::Value::as_u64).collect();
+    assert!((1..=2).contains(&known.len()) && text.len() < 2000, "{text}");
+    // A minute is the shortest that it comes to.
+    let usual: Vec<u16> = vec![1; 168];
+    std::fs::write(&file, serde_json::json!({ "hours": usual }).to_string()).expect("a file");
+    let listener = on(fast(20));
+    let silent = wait_for("the silence to be noticed", SOON, || {
+        listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
+    });
+    let after = listener.clock.now().wall.since(silent.since);
+    assert!(after < Duration::from_mins(3), "{after:?}");
+    assert!(silent.detail.contains("every 1m"), "{}", silent.detail);
 }
 
 #[test]
@@ -393,6 +615,7 @@ fn without_the_capability_opening_says_what_is_missing() {
             presences: sender,
             known: watch::channel(KnownMacs::default()).1,
             hearing: Hearing::new(LONGEST_GAP),
+            memory: None,
             stop: CancellationToken::new(),
         };
         CaptureTask::open(&capture("s1"), with)

@@ -102,6 +102,8 @@ fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silen
     let home = Home::new(&listening("eth0", "idle_limit = \"6s\""));
     home.import(&owner(Office::CLIENT));
     let daemon = start_in(&home, &office.mirror);
+    // Nobody is silent where it is not known that we hear.
+    let _chatter = office.server.chatters("eth0");
     office.ask_for_address();
     let [source, macs, from, ..] = wait_for_checkin(&home, &daemon, "a check-in by network", |_| true);
     assert_eq!((source.as_str(), macs.as_str()), ("3", Office::CLIENT), "{}", office.describe());
@@ -159,6 +161,52 @@ fn what_we_could_not_hear_checks_nobody_out() {
         assert_eq!(daemon.changes_of("capture_blind"), (begun, over), "{}", daemon.log());
     }
     assert!(daemon.lines("checked out").is_empty(), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// The only check-in is open.
+fn is_in(home: &Home, daemon: &Daemon) {
+    let [.., to, _] = checkin(home).expect("a check-in");
+    assert_eq!(to, "", "{}", daemon.log());
+}
+
+#[test]
+fn a_mirror_that_dies_while_its_link_stays_up_checks_nobody_out_and_is_named() {
+    const IDLE: Duration = Duration::from_secs(5);
+    let wire = Wire::new();
+    let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
+    // Here a second without a frame is much, at any hour.
+    let usual: Vec<u16> = vec![1; 168];
+    home.write("usual-gaps-s1.json", &json!({ "hours": usual }).to_string());
+    home.import(&owner(MEMBER));
+    let daemon = start_in(&home, &wire.mirror);
+    let chatter = wire.sender.chatters("s0");
+    wire.send(&[arp_request(member())]);
+    wait_for_checkin(&home, &daemon, "a check-in", |_| true);
+    // The switch forgets the mirror session.
+    drop(chatter);
+    let died = now();
+    passes(IDLE * 2);
+    assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "not known yet: {}", daemon.get("/readyz").body);
+    is_in(&home, &daemon);
+    let silent = wait_for("the mirror to be found silent", 3 * LIMIT, || {
+        let conditions: serde_json::Value = serde_json::from_str(&daemon.get("/readyz").body).expect("JSON");
+        let found =
+            conditions["conditions"].as_array().into_iter().flatten().find(|known| known["name"] == "mirror_silent");
+        found.cloned().ok_or_else(|| conditions.to_string())
+    });
+    let since: chrono::DateTime<chrono::Utc> = silent["since"].as_str().expect("since when").parse().expect("a time");
+    assert!(WallTime::from(since).distance(died) < Duration::from_secs(20), "{silent}, died {died}");
+    assert_eq!(daemon.get("/readyz").status, 200, "an empty building may look the same");
+    assert!(daemon.metric("checkind_capture_last_frame_age_seconds", "interface=\"s1\"") >= 55);
+    is_in(&home, &daemon);
+    // The session is there again, and the member is not.
+    let [_, _, _, spoke, ..] = checkin(&home).expect("a check-in");
+    let _chatter = wire.sender.chatters("s0");
+    daemon.wait_until_over("mirror_silent");
+    let [.., to, automatic] = wait_for_checkin(&home, &daemon, "the check-out", |[.., to, _]| !to.is_empty());
+    assert_eq!((to, automatic.as_str()), (spoke, "1"), "only chatter is no activity: {}", daemon.log());
+    assert_eq!(daemon.changes_of("mirror_silent"), (1, 1), "{}", daemon.log());
     daemon.stop();
 }
 

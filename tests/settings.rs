@@ -322,6 +322,10 @@ const BROKEN: &[(&str, &str)] = &[
         "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[[capture]]\ninterface = \"eth1\"\nvlans = [0, 4095, \"10\", 10]\nignore = [\"00:50:56:*\", \"00:50:5*\", \"*\", \"00:50:56\"]\nbackend = \"pcap\"\n[[capture]]\ninterface = \"eth1\"\n[[capture]]\ninterface = \"a/b\"\nvlans = 10\n",
     ),
     (
+        "what a capture cannot do",
+        "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[[capture]]\ninterface = \"eth1\"\nvlans = [10]\nbackend = \"portable\"\n[[capture]]\ninterface = \"eth2\"\nrelays = [\"10.1.0.1\", \"0.0.0.0\", \"fe80::1\", 10]\n[[capture]]\ninterface = \"eth3\"\nrelays = \"all\"\n[[capture]]\ninterface = \"eth4\"\nrelays = []\n[[capture]]\ninterface = \"eth5\"\nrelays = true\n",
+    ),
+    (
         "sources",
         "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[mqtt]\nurl = \"mqtt://127.0.0.1\"\n\
          [[source]]\nname = \"a\"\npreset = \"uhppoted\"\ntopics = [\"a\"]\n\

@@ -241,8 +241,11 @@ impl Day {
 
     /// Infrastructure, and one machine that speaks for another.
     fn machines(&mut self) {
-        for at in (BEGINS..ENDS).step_by(10 * 60) {
+        // So often that the mirror is never without any frame for long.
+        for at in (BEGINS..ENDS).step_by(2 * 60) {
             self.frame(at, frames::arp_request(hub::ROUTER, Port::Air));
+        }
+        for at in (BEGINS..ENDS).step_by(10 * 60) {
             self.frame(at + 60, frames::arp_request(hub::PRINTER, Port::Desk));
         }
         let victim = documented(2);

@@ -278,6 +278,8 @@ topics = ["uhppoted/gateway/events", "uhppoted/gateway/events/live"]
 name = "garden"
 preset = "esp-rfid-v2"
 topics = ["rfid/send"]
+# An hour of this clock passes in some seconds, and so does the way of a message.
+time.trust = "2h past"
 
 [[door]]
 match = "{BOARD}:1"

@@ -24,8 +24,8 @@ use tokio::{
 
 use super::hub;
 use crate::{
-    settings::{Capture, CaptureBackend, MacPattern},
-    source::network::{Surroundings, coalesce::Coalescer, frame, link},
+    settings::{Capture, CaptureBackend, MacPattern, Relays},
+    source::network::{Surroundings, coalesce::Coalescer, frame, netlink::Links},
 };
 
 /// Frames on their way to the wire. When it is full, the day waits.
@@ -158,7 +158,11 @@ fn open(namespace: &str) -> anyhow::Result<Box<dyn DataLinkSender>> {
 }
 
 async fn has_carrier(interface: &str) {
-    while !link::links().iter().any(|link| link.name == interface && link.running) {
+    loop {
+        let links = Links::open().and_then(|mut links| links.list()).unwrap_or_default();
+        if links.iter().any(|link| link.name == interface && link.running) {
+            return;
+        }
         time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -189,6 +193,7 @@ impl Direct {
             interface: "direct".into(),
             vlans: Vec::new(),
             ignore: ignore.to_vec(),
+            relays: Relays::Any,
             backend: CaptureBackend::Portable,
         };
         let (sender, frames) = mpsc::channel(WAITING);

@@ -6,12 +6,16 @@ use crate::clock::WallTime;
 
 /// Stretches of coverage, earliest first, that neither overlap nor touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Coverage(Vec<(WallTime, WallTime)>);
+pub struct Coverage {
+    known: Vec<(WallTime, WallTime)>,
+    /// The time since the last frame: the next one shows whether it was covered.
+    unproven: Option<(WallTime, WallTime)>,
+}
 
 impl Coverage {
     /// None at all.
     pub const fn deaf() -> Self {
-        Self(Vec::new())
+        Self { known: Vec::new(), unproven: None }
     }
 
     /// From stretches in any order; those that overlap or touch become one.
@@ -25,19 +29,36 @@ impl Coverage {
                 Some(_) | None => merged.push((from, to)),
             }
         }
-        Self(merged)
+        Self { known: merged, unproven: None }
     }
 
-    /// How much of the time since `since` they cover.
-    pub fn since(&self, since: WallTime) -> Duration {
-        self.0.iter().map(|&(from, to)| to.since(from.max(since))).sum()
+    /// The same, with the time since the last frame, if any has passed.
+    #[must_use]
+    pub fn and_unproven(self, span: Option<(WallTime, WallTime)>) -> Self {
+        Self { unproven: span.filter(|(from, to)| from < to), ..self }
+    }
+
+    /// The time since the last frame.
+    pub const fn unproven(&self) -> Option<(WallTime, WallTime)> {
+        self.unproven
+    }
+
+    /// As it is if that time turns out to be covered.
+    #[must_use]
+    pub fn at_most(&self) -> Self {
+        Self::new(self.known.iter().copied().chain(self.unproven))
+    }
+
+    /// How much of the time since `since` they cover, if what is not proven is covered.
+    pub fn at_most_since(&self, since: WallTime) -> Duration {
+        self.known.iter().chain(&self.unproven).map(|&(from, to)| to.since(from.max(since))).sum()
     }
 
     /// The instant from which on more than `limit` of covered time has passed since `since`; none while it has not.
     pub fn run_out(&self, since: WallTime, limit: Duration) -> Option<WallTime> {
-        let first = self.0.partition_point(|&(_, to)| to <= since);
+        let first = self.known.partition_point(|&(_, to)| to <= since);
         let mut left = limit;
-        for &(from, to) in self.0.iter().skip(first) {
+        for &(from, to) in self.known.iter().skip(first) {
             let from = from.max(since);
             let heard = to.since(from);
             if heard > left {
@@ -61,7 +82,7 @@ mod tests {
     fn only_time_inside_a_stretch_counts() {
         let coverage = Coverage::new([(at(300), at(400)), (at(0), at(100)), (at(90), at(120))]);
         let secs = Duration::from_secs;
-        assert_eq!(coverage.since(at(50)), secs(170));
+        assert_eq!(coverage.at_most_since(at(50)), secs(170));
         for (since, limit, expected) in [
             (0, 119, Some(119)),
             (0, 120, Some(300)),
@@ -74,5 +95,14 @@ mod tests {
         ] {
             assert_eq!(coverage.run_out(at(since), secs(limit)), expected.map(at), "{limit} s since {since}");
         }
+    }
+
+    #[test]
+    fn what_is_not_proven_counts_only_where_it_is_asked_for() {
+        let coverage = Coverage::new([(at(0), at(100))]).and_unproven(Some((at(100), at(160))));
+        assert_eq!(coverage.run_out(at(20), Duration::from_secs(100)), None);
+        assert_eq!(coverage.at_most().run_out(at(20), Duration::from_secs(100)), Some(at(120)));
+        assert_eq!(coverage.at_most_since(at(90)), Duration::from_secs(70));
+        assert_eq!(coverage.clone().and_unproven(Some((at(100), at(100)))).unproven(), None);
     }
 }

@@ -306,8 +306,8 @@ pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, 
         let coverage = world.coverage(open.business);
         let limit = idle_limit(world, open);
         let known = coverage.run_out(open.last_activity, limit).map(|at| at.moved(1));
-        // Covered from now on, it would be then; where it is deaf, it is looked at again in a while.
-        let left = limit.saturating_sub(coverage.since(open.last_activity)).max(SOONEST);
+        // Covered since the last frame and from now on, it would be then; where it is deaf, it is looked at again in a while.
+        let left = limit.saturating_sub(coverage.at_most_since(open.last_activity)).max(SOONEST);
         known.filter(|known| *known >= world.quiet_until).unwrap_or_else(|| world.now.plus(left).moved(1))
     });
     Some((open.business, silence.map_or(last, |silence| silence.min(last))))

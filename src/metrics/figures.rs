@@ -29,6 +29,11 @@ pub fn capture(counters: &CaptureCounters) -> Vec<Figure> {
             &counters.kernel_drops,
         ),
         counter("capture_freezes", "How often the ring was full", &counters.freezes),
+        gauge(
+            "capture_last_frame_age_seconds",
+            "Since the last frame of any kind reached the interface, or since the start",
+            read(&counters.last_frame),
+        ),
     ]
 }
 

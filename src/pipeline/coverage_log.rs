@@ -1,4 +1,7 @@
 //! When the captures could hear, written down in stretches: silence is counted only inside them.
+//!
+//! A stretch ends at the last frame. The time since then becomes part of it with the next one, see
+//! [`hearing`](crate::source::network::hearing).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -30,9 +33,23 @@ pub(super) struct CoverageLog {
 #[derive(Clone, Copy, Debug)]
 struct Stretch {
     id: Uuid,
+    /// The frame that what is heard began with: when it is another one, this stretch is over.
+    began: BootTime,
     from: Now,
-    heard_from: Duration,
+    /// The last frame.
+    until: BootTime,
     written: BootTime,
+}
+
+impl Stretch {
+    fn covered(&self) -> Covered {
+        Covered { from: self.from.wall, to: self.from.wall.plus(self.until.since(self.from.boot)) }
+    }
+
+    /// Has the wall clock gone on as the other one has?
+    fn agrees(&self, now: Now) -> bool {
+        now.wall.since(self.from.wall).abs_diff(now.boot.since(self.from.boot)) < STEP
+    }
 }
 
 impl CoverageLog {
@@ -43,20 +60,36 @@ impl CoverageLog {
         Self { written: written.into_iter().rev().collect(), ..Self::default() }
     }
 
-    /// All of it, up to now.
-    pub(super) fn coverage(&self, hearing: &Hearing, now: Now) -> Coverage {
+    /// All of it, up to the last frame; what follows is not proven.
+    pub(super) fn coverage(&self, now: Now) -> Coverage {
         // What was written by a clock that was ahead is of a time to come.
         let written = self.written.iter().map(|(_, covered)| (covered.from, covered.to.min(now.wall)));
-        let going_on = self.going_on.filter(|stretch| !self.refused && is_unbroken(stretch, hearing, now));
-        Coverage::new(written.chain(going_on.map(|stretch| (stretch.from.wall, now.wall))))
+        let going_on = self.counted(now).map(|covered| (covered.from, covered.to.min(now.wall)));
+        Coverage::new(written.chain(going_on)).and_unproven(going_on.map(|(_, last)| (last, now.wall)))
     }
 
-    /// Looks whether the stretch goes on; begins one where it does not.
+    /// Up to when it is known what was heard: the last frame, where the next one may still add to it.
+    pub(super) fn proven(&self, now: Now) -> WallTime {
+        self.counted(now).map_or(now.wall, |covered| covered.to.min(now.wall))
+    }
+
+    fn counted(&self, now: Now) -> Option<Covered> {
+        self.going_on.filter(|stretch| !self.refused && stretch.agrees(now)).map(|stretch| stretch.covered())
+    }
+
+    /// Takes over what was heard since the last look; begins a stretch where the one before is over.
     pub(super) fn look(&mut self, hearing: &Hearing, now: Now) {
-        if !self.going_on.is_some_and(|stretch| is_unbroken(&stretch, hearing, now)) {
-            let heard_from = hearing.heard(now.boot);
-            let begin = || Stretch { id: random::uuid(), from: now, heard_from, written: now.boot };
-            self.going_on = hearing.is_hearing().then(begin);
+        let Some(heard) = hearing.heard() else {
+            self.going_on = None;
+            return;
+        };
+        match self.going_on.as_mut().filter(|stretch| stretch.began == heard.from && stretch.agrees(now)) {
+            Some(stretch) => stretch.until = heard.until,
+            None => {
+                let from = Now { wall: now.wall.minus(now.boot.since(heard.until)), boot: heard.until };
+                let (id, began) = (random::uuid(), heard.from);
+                self.going_on = Some(Stretch { id, began, from, until: heard.until, written: now.boot });
+            }
         }
     }
 
@@ -68,10 +101,10 @@ impl CoverageLog {
         }
     }
 
-    /// The stretch that goes on, to be written down.
-    pub(super) fn to_write(&self, hearing: &Hearing, now: Now) -> Option<(Uuid, Covered)> {
-        let stretch = self.going_on.filter(|stretch| is_unbroken(stretch, hearing, now))?;
-        Some((stretch.id, Covered { from: stretch.from.wall, to: now.wall.max(stretch.from.wall) }))
+    /// The stretch that goes on, to be written down, unless it is.
+    pub(super) fn to_write(&self, now: Now) -> Option<(Uuid, Covered)> {
+        let stretch = self.going_on.filter(|stretch| stretch.agrees(now))?;
+        Some((stretch.id, stretch.covered())).filter(|known| self.written.back() != Some(known))
     }
 
     /// How long ago the stretch was written down.
@@ -106,10 +139,4 @@ impl CoverageLog {
             self.going_on = None;
         }
     }
-}
-
-fn is_unbroken(stretch: &Stretch, hearing: &Hearing, now: Now) -> bool {
-    let heard = hearing.heard(now.boot).saturating_sub(stretch.heard_from);
-    let passed = now.boot.since(stretch.from.boot);
-    passed.saturating_sub(heard) < STEP && now.wall.since(stretch.from.wall).abs_diff(passed) < STEP
 }

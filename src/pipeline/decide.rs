@@ -256,6 +256,51 @@ pub(super) fn late_from(case: &Case, world: &World<'_>) -> Option<LogDay> {
     late.chain(versions).chain(silence).min()
 }
 
+/// Whose new facts may come after a silence that is not known yet, and its instant: it would have run out in the span since
+/// the last frame, of which only the next frame shows whether it was heard. Rather one too many: they are folded again then.
+pub(super) fn unproven(case: &Case, world: &World<'_>, business: BusinessId) -> BTreeMap<Subject, WallTime> {
+    let Some((known, (last_frame, _))) =
+        world.coverage.get(&business).and_then(|known| Some((known, known.unproven()?)))
+    else {
+        return BTreeMap::new();
+    };
+    let doors = case.doors.iter().map(Item::door);
+    let heard = case.unwritten.iter().filter(|unwritten| unwritten.new).map(|unwritten| item_of(&unwritten.heard));
+    let new = doors.chain(heard).filter(|item| item.business == business);
+    let mut newest: BTreeMap<Subject, WallTime> = BTreeMap::new();
+    let mut since: BTreeMap<Subject, Vec<WallTime>> = BTreeMap::new();
+    for item in new {
+        let last = newest.entry(item.subject).or_insert(item.heard_at());
+        *last = item.heard_at().max(*last);
+        since.entry(item.subject).or_default().push(item.place.at);
+    }
+    newest.retain(|_, last| *last > last_frame);
+    if newest.is_empty() {
+        return BTreeMap::new();
+    }
+    if case.past.is_some() {
+        // What lies between is not looked through for this.
+        return newest.into_keys().map(|subject| (subject, last_frame.moved(1))).collect();
+    }
+    let at_most = known.at_most();
+    let silence = |since: WallTime| {
+        let limit = world.policies.at(business, since)?.site.idle_limit;
+        known.run_out(since, limit).is_none().then(|| at_most.run_out(since, limit)).flatten()
+    };
+    let pending = case.unwritten.iter().filter(|unwritten| unwritten.was_pending);
+    for heard in pending.map(|unwritten| &unwritten.heard).filter(|heard| newest.contains_key(&heard.subject)) {
+        since.entry(heard.subject).or_default().push(heard.point.last_at);
+    }
+    let first = |(subject, newest): (Subject, WallTime)| {
+        let visits = case.group.people.get(&subject).into_iter().flat_map(|person| &person.visits);
+        let stood = visits.filter(|visit| visit.business == business).map(|visit| visit.last_activity);
+        let said = since.get(&subject).into_iter().flatten().copied();
+        let first = stood.chain(said).filter_map(silence).min()?;
+        (first < newest).then_some((subject, first))
+    };
+    newest.into_iter().filter_map(first).collect()
+}
+
 fn item_of(heard: &HeardDevice) -> Item<'static> {
     Item::heard(heard.subject, heard.business, heard.mac, heard.point)
 }

@@ -5,6 +5,7 @@ mod against_model;
 mod clock_steps;
 mod constant_work;
 mod gateway;
+mod hearing;
 mod hub;
 mod late;
 mod many;

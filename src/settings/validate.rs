@@ -16,8 +16,8 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Retention, Settings, Site,
-    Spool, Tls,
+    Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Relays, Retention, Settings,
+    Site, Spool, Tls,
     fragment::SourceWritten,
     merge::Merged,
     read_bounded,
@@ -376,7 +376,7 @@ impl Check<'_> {
     fn captures(&mut self, written: Vec<CaptureWritten>) -> Vec<Capture> {
         let mut seen: BTreeMap<String, Place> = BTreeMap::new();
         let mut captures = Vec::new();
-        for CaptureWritten { place, interface, vlans, ignore, backend } in written {
+        for CaptureWritten { place, interface, vlans, ignore, relays, backend } in written {
             let at = interface.place().unwrap_or(place);
             let Some(interface) = self.required(place, "[[capture]]", "interface", interface) else { continue };
             if let Some(first) = seen.insert(interface.clone(), at) {
@@ -386,10 +386,18 @@ impl Check<'_> {
                 );
                 self.fault(at, "interface", message);
             }
+            if let (Given::Good(CaptureBackend::Portable, at), Given::Good(limited, _)) = (&backend, &vlans)
+                && !limited.is_empty()
+            {
+                let message = "\"portable\" cannot limit a capture to vlans: it loses the tag of every frame. Leave out one of \
+                               the two keys";
+                self.fault(*at, "backend", message);
+            }
             captures.push(Capture {
                 interface: interface.into(),
                 vlans: vlans.good().unwrap_or_default(),
                 ignore: ignore.good().unwrap_or_default(),
+                relays: relays.good().unwrap_or(Relays::Any),
                 backend: backend.good().unwrap_or(CaptureBackend::Ring),
             });
         }

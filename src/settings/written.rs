@@ -2,14 +2,18 @@
 //!
 //! Never here: which keys are required, and what they mean together (`settings::validate`).
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use chrono::{NaiveTime, Weekday};
 use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 
 use super::{
-    CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, UnrecognisedDevices,
+    CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, Relays, UnrecognisedDevices,
     fragment::{At, did_you_mean, nearest},
     report::{FAULTS_SHOWN, Finding, Place, Show},
 };
@@ -309,6 +313,7 @@ pub(super) struct CaptureWritten {
     pub(super) interface: Given<String>,
     pub(super) vlans: Given<Vec<u16>>,
     pub(super) ignore: Given<Vec<MacPattern>>,
+    pub(super) relays: Given<Relays>,
     pub(super) backend: Given<CaptureBackend>,
 }
 
@@ -319,6 +324,7 @@ impl CaptureWritten {
             interface: table.take("interface", interface),
             vlans: table.take("vlans", |value| list(value, vlan)),
             ignore: table.take("ignore", |value| list(value, mac_pattern)),
+            relays: table.take("relays", relays),
             backend: table.take("backend", |value| word(value, &BACKENDS)),
         };
         table.close();
@@ -626,12 +632,39 @@ fn mac_pattern(value: &Value) -> Result<MacPattern, Refused> {
     text.parse().or_else(|fault: MacPatternError| refused(fault.to_string()))
 }
 
-/// Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name).
+fn relays(value: &Value) -> Result<Relays, Refused> {
+    const WORDS: [(&str, bool); 2] = [("any", true), ("none", false)];
+    let wanted = "\"any\", \"none\" or a list of addresses in square brackets";
+    let address = |value: &Value| {
+        let text = string(value, "the address of a relay in quotes, for example \"10.1.0.1\"")?;
+        let relay = text.parse::<Ipv4Addr>().ok().filter(|relay| !relay.is_unspecified());
+        relay.map_or_else(
+            || {
+                refused(format!(
+                    "\"{}\" is not the IPv4 address of a relay; write for example \"10.1.0.1\"",
+                    short(text)
+                ))
+            },
+            Ok,
+        )
+    };
+    if let ValueKind::Array(items) = &value.kind {
+        return if items.is_empty() {
+            refused("is empty; write \"none\" or \"any\"")
+        } else {
+            list(value, address).map(Relays::Listed)
+        };
+    }
+    string(value, wanted)?;
+    word(value, &WORDS).map(|any| if any { Relays::Any } else { Relays::Listed(Vec::new()) })
+}
+
+/// Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name); an altname may have 127 (`ALTIFNAMSIZ`).
 fn interface(value: &Value) -> Result<String, Refused> {
     let text = string(value, "the name of an interface in quotes, for example \"eth1\"")?;
     let odd =
         |character: char| character == '/' || character == ':' || character.is_whitespace() || character.is_control();
-    if text.len() > 15 || text == "." || text == ".." || text.contains(odd) {
+    if text.len() > 127 || text == "." || text == ".." || text.contains(odd) {
         return refused(format!("\"{}\" cannot be the name of an interface", short(text)));
     }
     Ok(text.to_owned())

@@ -7,6 +7,7 @@
 
 use std::{
     fmt, io,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -27,9 +28,12 @@ use self::{
     hearing::{Ear, Hearing},
     lease::LeaseWatch,
     link::{Link, LinkIndex, Place},
+    memory::Memory,
+    netlink::Links,
     portable::Portable,
     ring::Ring,
     tap::{Tap, TapError, Wake},
+    usual::{Mirror, Standing, UsualGaps},
 };
 use crate::{
     clock::{BootTime, Clock, Now},
@@ -44,9 +48,12 @@ pub mod frame;
 pub mod hearing;
 pub mod lease;
 pub mod link;
+mod memory;
+pub mod netlink;
 mod portable;
 mod ring;
 mod tap;
+pub mod usual;
 
 /// The longest wait for frames: two wake-ups a second when nothing happens, a stop within half a second, and a link
 /// that is looked at often enough to be heard again within a second.
@@ -70,6 +77,8 @@ pub struct Surroundings {
     pub health: Health,
     /// When the site could hear.
     pub hearing: Hearing,
+    /// The folder in which what is usual on a mirror is kept; where there is none, it is learnt again after each start.
+    pub memory: Option<PathBuf>,
     /// Ends the capture.
     pub stop: CancellationToken,
 }
@@ -97,6 +106,8 @@ pub struct CaptureCounters {
     pub kernel_drops: AtomicU64,
     /// How often the ring was full.
     pub freezes: AtomicU64,
+    /// Seconds since the last frame of any kind, those that the filter drops included; where none has come, since the start.
+    pub last_frame: AtomicU64,
 }
 
 /// What one block of frames adds to the counters: a storm would spend a tenth of its time on shared counters.
@@ -181,10 +192,17 @@ pub struct CaptureTask {
     with: Surroundings,
     counters: Arc<CaptureCounters>,
     ear: Ear,
+    links: Links,
+    mirror: Mirror,
+    memory: Option<Memory>,
     coalescer: Coalescer,
     leases: LeaseWatch,
     state: Listening,
     last_look: Option<BootTime>,
+    /// When the kernel last said which interfaces there are.
+    listed: BootTime,
+    /// Of any kind; where none has come, the start.
+    last_frame: BootTime,
 }
 
 impl fmt::Debug for CaptureTask {
@@ -222,16 +240,27 @@ impl CaptureTask {
             CaptureBackend::Ring => Box::new(Ring::open().map_err(|fault| refused(&interface, fault))?),
             CaptureBackend::Portable => Box::new(Portable::new(WAIT)),
         };
+        let now = with.clock.now().boot;
+        let links = Links::open().map_err(|fault| refused(&interface, fault))?;
         let mut coalescer = Coalescer::new(capture, with.idle_limit);
         coalescer.set_known(Arc::clone(&with.known.borrow()));
+        let memory = with.memory.as_deref().map(|folder| Memory::of(folder, &interface));
         Ok(Self {
             tap,
             counters: Arc::default(),
             ear: with.hearing.ear(),
+            links,
+            mirror: Mirror::new(
+                memory.as_ref().map_or_else(UsualGaps::default, Memory::read),
+                with.clock.passing_in(usual::MOMENT),
+            ),
+            memory,
             coalescer,
             leases: LeaseWatch::default(),
             state: Listening::No(None),
             last_look: None,
+            listed: now,
+            last_frame: now,
             interface,
             with,
         })
@@ -287,7 +316,9 @@ impl CaptureTask {
             self.hand_over(now)?;
         }
         let now = self.with.clock.now();
-        self.ear.is_deaf(now.boot);
+        self.ear.is_deaf();
+        self.mirror.usual().finish();
+        self.remember();
         self.coalescer.finish(now);
         self.hand_over(now)
     }
@@ -299,12 +330,22 @@ impl CaptureTask {
         tap.frames(&mut |frame, tag| {
             tally.frames += 1;
             let Some(seen) = frame::observe(frame, tag) else { return };
-            tally.count(coalescer.merge(&seen, now));
-            if let Some(lease) = seen.lease {
-                leases.granted(lease, now.boot);
+            let outcome = coalescer.merge(&seen, now);
+            tally.count(outcome);
+            // An address that is not of this capture, or nobody's, says nothing of the silence of our people.
+            if let (Outcome::Weak, Some(lease), Some(mac)) = (outcome, seen.lease, seen.mac)
+                && coalescer.knows(mac)
+            {
+                leases.granted(mac, lease, now.boot);
             }
         });
         counters.add(&tally);
+        // What was read of a link that is down by now shows nothing.
+        if tally.frames > 0 && matches!(self.state, Listening::To(..)) {
+            // Before anything of it is handed over: whoever is heard was heard.
+            let standing = self.mirror.frame(now);
+            self.stand(standing, now);
+        }
     }
 
     /// Before every block, so that whoever has just been imported is not left out by a storm that fills the table.
@@ -318,27 +359,37 @@ impl CaptureTask {
     /// Follows the interface: down and up, deleted and made again, renamed.
     fn look_at_link(&mut self, now: Now) -> Result<(), CaptureError> {
         self.last_look = Some(now.boot);
-        let links = link::links();
+        let links = match self.links.list() {
+            Ok(links) => links,
+            Err(fault) => {
+                // Once is nothing: they may all be changing.
+                if now.boot.since(self.listed) > self.with.clock.passing_in(hearing::LONGEST_GAP) {
+                    self.go_deaf(self.state.index(), &format!("the interfaces cannot be listed: {fault}"));
+                }
+                return Ok(());
+            }
+        };
+        self.listed = now.boot;
         self.coalescer.set_own(link::own_addresses(&links));
         let name = Arc::clone(&self.interface);
         match link::find(links, &name, self.state.index()) {
             Place::Here(link) => self.listen_to(link, now),
             Place::Down(link) => {
-                self.go_deaf(Some(link.index), now, &format!("{} is down or has no carrier; plug it in", link.name));
+                self.go_deaf(Some(link.index), &format!("{} is down or has no carrier; plug it in", link.name));
                 Ok(())
             }
             Place::Gone => {
-                self.go_deaf(None, now, &format!("there is no interface {name}; check the name in [[capture]]"));
+                self.go_deaf(None, &format!("there is no interface {name}; check the name in [[capture]]"));
                 Ok(())
             }
         }
     }
 
     fn listen_to(&mut self, link: Link, now: Now) -> Result<(), CaptureError> {
-        if !self.bind(link.index, now)? {
+        if !self.bind(link.index)? {
             return Ok(());
         }
-        self.ear.hears(now.boot);
+        self.look_at_mirror(&link, now);
         let next = Listening::To(link.index, link.name);
         if self.state == next {
             return Ok(());
@@ -358,12 +409,56 @@ impl CaptureTask {
         Ok(())
     }
 
+    /// The link is up; do frames come? The interface counts them all, so that none has to be read for this.
+    fn look_at_mirror(&mut self, link: &Link, now: Now) {
+        let standing = self.mirror.look(link.index, link.received, now);
+        self.stand(standing, now);
+        let Standing::Silent { since, longest } = standing else {
+            return self.with.health.clear(ConditionKind::MirrorSilent, &self.interface);
+        };
+        self.with.health.raise_since(
+            ConditionKind::MirrorSilent,
+            &self.interface,
+            since.wall,
+            format_args!(
+                "no frame has reached {} since {}, and at this hour there is one every {} at least; look at the mirror \
+                 session on the switch. Nobody is checked out for silence meanwhile",
+                link.name,
+                since.wall.to_rfc3339_seconds(),
+                humantime::format_duration(longest),
+            ),
+        );
+    }
+
+    /// What the site hears by it.
+    fn stand(&mut self, standing: Standing, now: Now) {
+        match standing {
+            Standing::Heard => self.ear.hears(now.boot),
+            Standing::Back => {
+                self.ear.is_deaf();
+                self.ear.hears(now.boot);
+            }
+            Standing::Quiet => self.ear.listens(now.boot),
+            Standing::Silent { .. } => self.ear.is_deaf(),
+        }
+        if matches!(standing, Standing::Heard | Standing::Back) {
+            self.last_frame = now.boot;
+        }
+    }
+
+    /// Keeps what was learnt.
+    fn remember(&mut self) {
+        if let Some(memory) = self.memory.as_ref().filter(|_| self.mirror.usual().has_news()) {
+            memory.write(self.mirror.usual());
+        }
+    }
+
     /// False when the interface cannot be listened to now.
-    fn bind(&mut self, index: LinkIndex, now: Now) -> Result<bool, CaptureError> {
+    fn bind(&mut self, index: LinkIndex) -> Result<bool, CaptureError> {
         let why = match self.tap.bind(index) {
             Ok(()) => return Ok(true),
             Err(TapError::Io(fault)) if fault.kind() == io::ErrorKind::PermissionDenied => {
-                self.ear.is_deaf(now.boot);
+                self.ear.is_deaf();
                 return Err(CaptureError::NotPermitted(Arc::clone(&self.interface)));
             }
             Err(TapError::Io(fault)) => format!("{} cannot be listened to: {fault}", self.interface),
@@ -371,13 +466,16 @@ impl CaptureTask {
                 format!("{}: {not_ethernet}; name a wired interface in [[capture]]", self.interface)
             }
         };
-        self.go_deaf(None, now, &why);
+        self.go_deaf(None, &why);
         Ok(false)
     }
 
-    fn go_deaf(&mut self, last: Option<LinkIndex>, now: Now, why: &str) {
-        self.ear.is_deaf(now.boot);
+    fn go_deaf(&mut self, last: Option<LinkIndex>, why: &str) {
+        self.ear.is_deaf();
+        self.mirror.leave();
         self.state = Listening::No(last);
+        // One alarm is enough, and this one knows more.
+        self.with.health.clear(ConditionKind::MirrorSilent, &self.interface);
         self.with.health.raise(ConditionKind::CaptureBlind, &self.interface, why);
     }
 
@@ -386,12 +484,14 @@ impl CaptureTask {
         let losses = self.tap.losses();
         add(&self.counters.kernel_drops, losses.drops);
         add(&self.counters.freezes, losses.freezes);
+        self.counters.last_frame.store(now.boot.since(self.last_frame).as_secs(), Ordering::Relaxed);
+        self.remember();
         match self.leases.check(self.with.idle_limit, now.boot) {
             Some(short) => self.with.health.raise(
                 ConditionKind::IdleLimitShort,
                 &self.interface,
                 format_args!(
-                    "DHCP leases of {} are granted here, and an awake device is heard only every half of one; \
+                    "DHCP leases of {} are granted to our people, and an awake device is heard only every half of one; \
                      set idle_limit to {} or more, or shorten the leases",
                     humantime::format_duration(short.lease),
                     humantime::format_duration(short.needed),

@@ -9,14 +9,22 @@ use std::{
     os::fd::AsFd,
     path::Path,
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    thread,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use pnet::datalink::{self, Channel, Config};
+use checkind::mac::MacAddr;
+use pnet::datalink::{self, Channel, Config, DataLinkSender};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::http::{self, Answer};
+use super::{
+    frame::ethernet,
+    http::{self, Answer},
+};
 
 /// A network namespace of its own.
 pub(crate) struct Namespace(String);
@@ -82,18 +90,29 @@ impl Namespace {
         Process(command.spawn().unwrap_or_else(|fault| panic!("{program}: {fault}; install iproute2 and {program}")))
     }
 
+    /// Lets a frame leave by this interface ten times a second that concerns no device, as switches and access points do, until
+    /// the value is dropped.
+    pub(crate) fn chatters(&self, interface: &str) -> Chatter {
+        let (namespace, interface) = (self.0.clone(), interface.to_owned());
+        let (stop, stopped) = sync_channel::<()>(0);
+        let thread = thread::spawn(move || {
+            Self::enter(&namespace);
+            let mut sender = sender(&interface);
+            let frame = ethernet(MacAddr::new([0x02, 0xcc, 0, 0, 0, 1]), &[], 0x88cc, &[0; 46]);
+            while stopped.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                // The wire may be unplugged.
+                let _sent = sender.send_to(&frame, None);
+            }
+        });
+        Chatter { stop: Some(stop), thread: Some(thread) }
+    }
+
     /// Sends frames out of an interface, as they are.
     pub(crate) fn send(&self, interface: &str, frames: &[Vec<u8>]) {
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 Self::enter(&self.0);
-                let found = datalink::interfaces().into_iter().find(|found| found.name == interface);
-                let found = found.unwrap_or_else(|| panic!("{interface} is missing in {}", self.0));
-                let Channel::Ethernet(mut sender, _receiver) =
-                    datalink::channel(&found, Config::default()).expect("a channel needs root")
-                else {
-                    panic!("no Ethernet channel")
-                };
+                let mut sender = sender(interface);
                 for frame in frames {
                     sender.send_to(frame, None).expect("room for one frame").expect("sent");
                 }
@@ -106,6 +125,33 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         let _status = Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+/// Sends on an interface of the namespace that the calling thread is in.
+fn sender(interface: &str) -> Box<dyn DataLinkSender> {
+    let found = datalink::interfaces().into_iter().find(|found| found.name == interface);
+    let found = found.unwrap_or_else(|| panic!("{interface} is missing"));
+    let Channel::Ethernet(sender, _receiver) =
+        datalink::channel(&found, Config::default()).expect("a channel needs root")
+    else {
+        panic!("no Ethernet channel")
+    };
+    sender
+}
+
+/// A network's own chatter; it falls silent with this value.
+pub(crate) struct Chatter {
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Chatter {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
     }
 }
 
@@ -158,7 +204,7 @@ impl Wire {
 pub(crate) struct Office {
     switch: Namespace,
     pub(crate) mirror: Namespace,
-    server: Namespace,
+    pub(crate) server: Namespace,
     pub(crate) client: Namespace,
     _dhcp: Process,
     _leases: tempfile::TempDir,

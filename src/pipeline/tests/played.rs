@@ -213,7 +213,7 @@ impl<'a> Played<'a> {
             Step::Turn { hears } => {
                 for gateway in &mut self.gateways {
                     let now = gateway.clock.now().boot;
-                    if hears { gateway.ear.hears(now) } else { gateway.ear.is_deaf(now) }
+                    if hears { gateway.ear.hears(now) } else { gateway.ear.is_deaf() }
                 }
                 self.settle_all().await;
             }

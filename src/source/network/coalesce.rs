@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use super::frame::{Evidence, Observation, VlanId, WhyNot};
+use super::frame::{Evidence, Observation, Via, VlanId, WhyNot};
 use crate::{
     clock::{BootTime, Now, WallTime},
     mac::MacAddr,
-    settings::{Capture, MacPattern},
+    settings::{Capture, MacPattern, Relays},
     sighting::Presence,
     source::Presences,
 };
@@ -46,7 +46,7 @@ pub enum Outcome {
     Weak,
     /// No evidence.
     Nothing(WhyNot),
-    /// Of a VLAN that is not listened to, our own, or of listed infrastructure.
+    /// Of a VLAN or behind a relay that is not listened to, our own, or of listed infrastructure.
     OutOfScope,
     /// An unknown device for which there is no room.
     LeftOut,
@@ -58,6 +58,7 @@ pub struct Coalescer {
     interface: Arc<str>,
     vlans: BTreeSet<VlanId>,
     ignore: Vec<MacPattern>,
+    relays: Relays,
     /// A handful: looked through faster than a tree.
     own: Vec<MacAddr>,
     known: KnownMacs,
@@ -128,6 +129,7 @@ impl Coalescer {
             interface: Arc::clone(&capture.interface),
             vlans: capture.vlans.iter().copied().map(VlanId::from_tci).collect(),
             ignore: capture.ignore.clone(),
+            relays: capture.relays.clone(),
             own: Vec::new(),
             known: KnownMacs::default(),
             idle_limit,
@@ -169,6 +171,7 @@ impl Coalescer {
             Evidence::Weak => false,
         };
         let Some(mac) = seen.mac else { return Outcome::Nothing(WhyNot::NoAddress) };
+        let Some(strong) = self.behind(seen.via, strong) else { return Outcome::OutOfScope };
         if self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac)) {
             return Outcome::OutOfScope;
         }
@@ -179,6 +182,21 @@ impl Coalescer {
         } else {
             Outcome::Weak
         }
+    }
+
+    /// How strong evidence is that came like this; none where it is of another site. Who renews through a router may be behind a
+    /// relay of ours or of others: that opens nothing.
+    fn behind(&self, via: Via, strong: bool) -> Option<bool> {
+        match (via, &self.relays) {
+            (Via::Link, _) | (Via::Relay(_) | Via::Router, Relays::Any) => Some(strong),
+            (Via::Relay(relay), Relays::Listed(relays)) => relays.contains(&relay).then_some(strong),
+            (Via::Router, Relays::Listed(relays)) => (!relays.is_empty()).then_some(false),
+        }
+    }
+
+    /// Does this device belong to somebody?
+    pub fn knows(&self, mac: MacAddr) -> bool {
+        self.known.contains(&mac)
     }
 
     /// False when the device is not remembered: there is no room, or it is unknown and the evidence weak.
@@ -365,6 +383,7 @@ mod tests {
             interface: "eth1".into(),
             vlans: Vec::new(),
             ignore: vec![MacPattern { prefix: vec![0x00, 0x50, 0x56] }],
+            relays: Relays::Any,
             backend: crate::settings::CaptureBackend::Ring,
         }
     }
@@ -382,7 +401,8 @@ mod tests {
     }
 
     fn seen(number: u32, evidence: Evidence) -> Observation {
-        Observation { kind: Kind::ArpRequest, vlans: Vlans::default(), mac: Some(mac(number)), evidence, lease: None }
+        let (kind, vlans, mac) = (Kind::ArpRequest, Vlans::default(), Some(mac(number)));
+        Observation { kind, vlans, mac, evidence, via: Via::Link, lease: None }
     }
 
     fn knowing(number: u32) -> KnownMacs {
@@ -480,6 +500,22 @@ mod tests {
         let listed = Observation { mac: Some(MacAddr::new([0, 0x50, 0x56, 1, 2, 3])), ..seen(1, Evidence::Strong) };
         assert_eq!(coalescer.merge(&listed, at(0)), Outcome::OutOfScope);
         assert_eq!(coalescer.remembered(), 0);
+    }
+
+    #[test]
+    fn only_listed_relays_speak_for_their_clients_and_a_router_opens_nothing() {
+        let [ours, theirs] = [[10, 1, 0, 1], [10, 2, 0, 1]].map(std::net::Ipv4Addr::from);
+        let all = [Via::Link, Via::Relay(ours), Via::Relay(theirs), Via::Router];
+        let (yes, no) = (Outcome::Strong, Outcome::OutOfScope);
+        for (relays, wanted) in [
+            (Relays::Any, [yes, yes, yes, yes]),
+            (Relays::Listed(vec![ours]), [yes, yes, no, Outcome::Weak]),
+            (Relays::Listed(Vec::new()), [yes, no, no, no]),
+        ] {
+            let mut coalescer = Coalescer::new(&Capture { relays: relays.clone(), ..capture() }, LIMIT);
+            let got = all.map(|via| coalescer.merge(&Observation { via, ..seen(1, Evidence::Strong) }, at(0)));
+            assert_eq!(got, wanted, "{relays:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! to three VLAN tags. Nothing here allocates, panics, keeps state or trusts a length.
 //! Never here: whose device it is, whether its address is listed as infrastructure, or what follows from the evidence.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use crate::mac::MacAddr;
 
@@ -296,6 +296,8 @@ pub enum WhyNot {
     ZeroAddress,
     /// No station sends from a group address.
     GroupAddress,
+    /// An address that routers share (VRRP, HSRP, GLBP).
+    VirtualRouter,
     /// The ARP sender is not the Ethernet source: proxied, or forged.
     SenderIsNotSource,
     /// The BOOTP client has another kind of address.
@@ -322,6 +324,7 @@ impl WhyNot {
             | Self::NoAddress
             | Self::ZeroAddress
             | Self::GroupAddress
+            | Self::VirtualRouter
             | Self::NotEthernetClient
             | Self::DoesNotShowTheClient
             | Self::Router
@@ -340,6 +343,7 @@ impl fmt::Display for WhyNot {
             Self::NoAddress => "no 48-bit address",
             Self::ZeroAddress => "zero address",
             Self::GroupAddress => "group address",
+            Self::VirtualRouter => "virtual router",
             Self::SenderIsNotSource => "sender is not the Ethernet source",
             Self::NotEthernetClient => "not an Ethernet client",
             Self::DoesNotShowTheClient => "does not show that the client is here",
@@ -361,8 +365,23 @@ pub struct Observation {
     pub mac: Option<MacAddr>,
     /// How much it proves.
     pub evidence: Evidence,
-    /// The lease time that a server granted (option 51 of a DHCPACK); `u32::MAX` seconds is for ever (RFC 2131 3.3).
+    /// How a DHCPv4 message came; everything else comes over the link.
+    pub via: Via,
+    /// The lease time that a server granted (option 51 of a DHCPACK); none where it is for ever (RFC 2131 3.3), because then
+    /// nothing is renewed.
     pub lease: Option<Duration>,
+}
+
+/// How a message between a client and its server came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// The client is on this link, as far as the frame says.
+    Link,
+    /// Through the relay with this address (`giaddr`, RFC 1542 4.1), which the client is on the link of.
+    Relay(Ipv4Addr),
+    /// From or to a client behind a router: the frame's address is not the client's, and no relay has signed it. A client that
+    /// got its lease through a relay renews it like this (RFC 2131 4.4.5).
+    Router,
 }
 
 /// Reads one Ethernet frame, without its frame check sequence.
@@ -391,7 +410,20 @@ pub fn observe(frame: &[u8], stripped: Option<VlanId>) -> Option<Observation> {
         at += 8;
     }
     let says = read(ether_type, frame.get(at..)?, source)?;
-    Some(Observation { kind: says.kind, vlans, mac: says.mac, evidence: says.evidence, lease: says.lease })
+    let via = match says.relay {
+        Some(relay) => Via::Relay(relay),
+        None if says.is_bootp() && says.mac.is_some_and(|client| !is_of(frame, client, says.evidence)) => Via::Router,
+        None => Via::Link,
+    };
+    Some(Observation { kind: says.kind, vlans, mac: says.mac, evidence: says.evidence, via, lease: says.lease })
+}
+
+/// Did the client send the frame, or does it go to the client or to everybody, if a server did?
+fn is_of(frame: &[u8], client: MacAddr, evidence: Evidence) -> bool {
+    match evidence {
+        Evidence::Strong => mac_at(frame, 6) == Some(client),
+        Evidence::Weak | Evidence::None(_) => mac_at(frame, 0).is_some_and(|to| to == client || to.is_group()),
+    }
 }
 
 /// Is this payload ARP, DHCP or neighbour discovery? For links that are not Ethernet, which never give evidence.
@@ -418,20 +450,25 @@ struct Says {
     kind: Kind,
     mac: Option<MacAddr>,
     evidence: Evidence,
+    relay: Option<Ipv4Addr>,
     lease: Option<Duration>,
 }
 
 impl Says {
     fn strong(kind: Kind, mac: MacAddr) -> Self {
-        Self { kind, mac: Some(mac), evidence: Evidence::Strong, lease: None }
+        Self { kind, mac: Some(mac), evidence: Evidence::Strong, relay: None, lease: None }
     }
 
     fn weak(kind: Kind, mac: MacAddr) -> Self {
-        Self { kind, mac: Some(mac), evidence: Evidence::Weak, lease: None }
+        Self { kind, mac: Some(mac), evidence: Evidence::Weak, relay: None, lease: None }
     }
 
     fn nothing(kind: Kind, mac: Option<MacAddr>, why: WhyNot) -> Self {
-        Self { kind, mac, evidence: Evidence::None(why), lease: None }
+        Self { kind, mac, evidence: Evidence::None(why), relay: None, lease: None }
+    }
+
+    fn is_bootp(&self) -> bool {
+        matches!(self.kind, Kind::Dhcp(_) | Kind::BootpRequest | Kind::BootpReply)
     }
 }
 
@@ -662,6 +699,7 @@ fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<Says> {
     const VENDOR_AREA: usize = 64;
     const ETHERNET: u8 = 1;
     const IEEE_802: u8 = 6;
+    const FOR_EVER: u32 = u32::MAX;
     let (from_client, hardware, length) = (*payload.first()? == 1, *payload.get(1)?, *payload.get(2)?);
     let mut options = Options::default();
     let well_formed = match payload.get(236..240) {
@@ -696,13 +734,15 @@ fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<Says> {
     let why = not_one_station(mac)
         .or((shows == Shows::Nothing).then_some(WhyNot::DoesNotShowTheClient))
         .or((short || !well_formed).then_some(WhyNot::Malformed));
-    Some(match (why, shows) {
+    let lease = options.lease.filter(|seconds| *seconds != FOR_EVER).map(|seconds| Duration::from_secs(seconds.into()));
+    let says = match (why, shows) {
         (Some(why), _) => Says::nothing(kind, Some(mac), why),
-        (None, Shows::Answered) => {
-            Says { lease: options.lease.map(|seconds| Duration::from_secs(seconds.into())), ..Says::weak(kind, mac) }
-        }
+        (None, Shows::Answered) => Says { lease, ..Says::weak(kind, mac) },
         (None, Shows::Client | Shows::Nothing) => Says::strong(kind, mac),
-    })
+    };
+    let relay =
+        payload.get(24..28).and_then(|address| address.first_chunk::<4>()).map(|octets| Ipv4Addr::from(*octets));
+    Some(Says { relay: relay.filter(|relay| !relay.is_unspecified()), ..says })
 }
 
 /// What a BOOTP message shows about its client.
@@ -821,7 +861,23 @@ fn not_one_station(mac: MacAddr) -> Option<WhyNot> {
     if mac.is_zero() {
         return Some(WhyNot::ZeroAddress);
     }
-    mac.is_group().then_some(WhyNot::GroupAddress)
+    if mac.is_group() {
+        return Some(WhyNot::GroupAddress);
+    }
+    is_virtual_router(mac).then_some(WhyNot::VirtualRouter)
+}
+
+/// Addresses that a group of routers answers with: VRRP, and CARP, for IPv4 and IPv6 (RFC 9568 7.3); HSRP, its second version,
+/// and that for IPv6; GLBP (Cisco's First Hop Redundancy Protocols guide).
+const fn is_virtual_router(mac: MacAddr) -> bool {
+    matches!(
+        mac.octets(),
+        [0x00, 0x00, 0x5e, 0x00, 0x01 | 0x02, _]
+            | [0x00, 0x00, 0x0c, 0x07, 0xac, _]
+            | [0x00, 0x00, 0x0c, 0x9f, 0xf0..=0xff, _]
+            | [0x00, 0x05, 0x73, 0xa0, 0x00..=0x0f, _]
+            | [0x00, 0x07, 0xb4, _, _, _]
+    )
 }
 
 fn be16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -907,6 +963,11 @@ mod tests {
             (arp(1, OTHER, mine, yours), "arp_request", Evidence::None(WhyNot::SenderIsNotSource)),
             (arp(1, group, mine, yours), "arp_request", Evidence::None(WhyNot::GroupAddress)),
             (arp(1, MacAddr::new([0; 6]), mine, yours), "arp_request", Evidence::None(WhyNot::ZeroAddress)),
+            (
+                arp(1, MacAddr::new([0, 0, 0x5e, 0, 1, 7]), mine, yours),
+                "arp_request",
+                Evidence::None(WhyNot::VirtualRouter),
+            ),
             (arp(1, DEVICE, mine, yours)[..30].to_vec(), "arp_request", Evidence::None(WhyNot::Malformed)),
             (arp(1, DEVICE, mine, yours)[..24].to_vec(), "arp_request", Evidence::None(WhyNot::NoAddress)),
         ];
@@ -964,6 +1025,58 @@ mod tests {
         assert_eq!(lease(&dhcp(2, &options(5))), Some(Duration::from_secs(3600)));
         assert_eq!(lease(&dhcp(2, &options(2))), None);
         assert_eq!(lease(&dhcp(1, &options(3))), None);
+        assert_eq!(lease(&dhcp(2, &[53, 1, 5, 51, 4, 255, 255, 255, 255, 255])), None, "for ever");
+    }
+
+    #[test]
+    fn a_dhcp_message_says_how_it_came() {
+        let relay = Ipv4Addr::new(10, 1, 0, 1);
+        let message = |operation: u8, kind: u8, through: Option<Ipv4Addr>| {
+            let mut message = bootp(operation, &[53, 1, kind, 255]);
+            message[24..28].copy_from_slice(&through.map_or([0; 4], |relay| relay.octets()));
+            ipv4(UDP, 0, &udp(67, 67, &message))
+        };
+        let via = |frame: &[u8]| observe(frame, None).map(|seen| seen.via);
+        let from = |source: MacAddr, packet: Vec<u8>| ethernet(source, IPV4, &packet);
+        let to = |target: MacAddr, packet: Vec<u8>| {
+            let mut frame = ethernet(OTHER, IPV4, &packet);
+            frame[..6].copy_from_slice(&target.octets());
+            frame
+        };
+        let router = MacAddr::new([0x00, 0x1b, 0x21, 7, 7, 7]);
+        for (frame, wanted) in [
+            (from(DEVICE, message(1, 3, None)), Via::Link),
+            (from(OTHER, message(1, 3, None)), Via::Router),
+            (from(OTHER, message(1, 3, Some(relay))), Via::Relay(relay)),
+            (to(DEVICE, message(2, 5, None)), Via::Link),
+            (to(MacAddr::new([0xff; 6]), message(2, 5, None)), Via::Link),
+            (to(router, message(2, 5, None)), Via::Router),
+            (to(router, message(2, 5, Some(relay))), Via::Relay(relay)),
+            (arp(1, DEVICE, [10, 0, 0, 9], [10, 0, 0, 1]), Via::Link),
+        ] {
+            assert_eq!(via(&frame), Some(wanted), "{frame:02x?}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_routers_share_belong_to_no_member() {
+        let table = [
+            ("00:00:5e:00:01:01", true),
+            ("00:00:5e:00:02:ff", true),
+            ("00:00:5e:00:03:01", false),
+            ("00:00:0c:07:ac:0a", true),
+            ("00:00:0c:07:ad:0a", false),
+            ("00:00:0c:9f:f0:01", true),
+            ("00:00:0c:9f:ff:ff", true),
+            ("00:00:0c:9f:ef:ff", false),
+            ("00:05:73:a0:0f:ff", true),
+            ("00:05:73:a0:10:00", false),
+            ("00:07:b4:00:01:02", true),
+            ("00:07:b5:00:01:02", false),
+        ];
+        for (mac, shared) in table {
+            assert_eq!(is_virtual_router(mac.parse().expect("an address")), shared, "{mac}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! PURE. Is the silence limit long enough for the DHCP leases that this network grants?
+//! PURE. Is the silence limit long enough for the DHCP leases that this network grants to its people's devices?
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use crate::clock::BootTime;
+use crate::{clock::BootTime, mac::MacAddr};
 
 /// A lease time counts for this long after it was last granted: a client that holds the longest usual one, a day, has
 /// renewed twice by then, and a lease time that the site has shortened is forgotten.
@@ -11,42 +11,46 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 /// An awake client renews at half its lease (RFC 2131 4.4.5); this much later it has certainly been heard.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
-/// The longest lease time granted lately.
+/// So many devices must have been granted as much: one message can be forged, and one device can have a lease of its own.
+const SEVERAL: usize = 3;
+
+/// Devices whose lease is remembered, at most; of more, the one that was granted longest ago is forgotten. Far more than
+/// are needed, and far less than a page of memory each.
+const DEVICES: usize = 256;
+
+/// The lease times that were granted lately, by whose they are.
 #[derive(Debug, Default)]
 pub struct LeaseWatch {
-    longest: Option<(Duration, BootTime)>,
+    granted: BTreeMap<MacAddr, (Duration, BootTime)>,
 }
 
 /// The silence limit is shorter than the silence of an awake client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooShort {
-    /// The lease time that was seen.
+    /// The longest lease time that several devices have.
     pub lease: Duration,
     /// The shortest silence limit that fits it.
     pub needed: Duration,
 }
 
 impl LeaseWatch {
-    /// A server granted this lease time.
-    pub fn granted(&mut self, lease: Duration, now: BootTime) {
-        self.forget(now);
-        if self.longest.is_none_or(|(longest, _)| lease >= longest) {
-            self.longest = Some((lease, now));
+    /// A server granted this lease time to one of our people's devices.
+    pub fn granted(&mut self, device: MacAddr, lease: Duration, now: BootTime) {
+        self.granted.insert(device, (lease, now));
+        if self.granted.len() > DEVICES {
+            let oldest = self.granted.iter().min_by_key(|(_, (_, at))| *at).map(|(device, _)| *device);
+            oldest.and_then(|device| self.granted.remove(&device));
         }
     }
 
     /// Is the limit too short for the leases seen?
     pub fn check(&mut self, idle_limit: Duration, now: BootTime) -> Option<TooShort> {
-        self.forget(now);
-        let (lease, _) = self.longest?;
+        self.granted.retain(|_, (_, at)| now.since(*at) <= REMEMBERED);
+        let mut leases: Vec<Duration> = self.granted.values().map(|(lease, _)| *lease).collect();
+        leases.sort_unstable_by(|one, other| other.cmp(one));
+        let lease = *leases.get(SEVERAL - 1)?;
         let needed = lease / 2 + GRACE;
         (idle_limit < needed).then_some(TooShort { lease, needed })
-    }
-
-    fn forget(&mut self, now: BootTime) {
-        if self.longest.is_some_and(|(_, at)| now.since(at) > REMEMBERED) {
-            self.longest = None;
-        }
     }
 }
 
@@ -58,28 +62,63 @@ mod tests {
         Duration::from_secs(count * 60)
     }
 
+    fn start() -> BootTime {
+        BootTime::from_duration(minutes(1))
+    }
+
+    fn device(number: usize) -> MacAddr {
+        let [.., a, b] = number.to_be_bytes();
+        MacAddr::new([0x3c, 0x22, 0xfb, 0, a, b])
+    }
+
+    /// Devices with these leases, in minutes.
+    fn leases(of: &[u64]) -> LeaseWatch {
+        let mut watch = LeaseWatch::default();
+        for (number, lease) in of.iter().enumerate() {
+            watch.granted(device(number), minutes(*lease), start());
+        }
+        watch
+    }
+
     #[test]
     fn half_a_lease_and_five_minutes_must_fit_into_the_limit() {
-        let start = BootTime::from_duration(minutes(1));
         for (lease, limit, fits) in [(80, 45, true), (81, 45, false), (60, 35, true), (60, 34, false), (2, 6, true)] {
-            let mut watch = LeaseWatch::default();
-            watch.granted(minutes(lease), start);
-            assert_eq!(watch.check(minutes(limit), start).is_none(), fits, "lease {lease}, limit {limit}");
+            let mut watch = leases(&[lease; SEVERAL]);
+            assert_eq!(watch.check(minutes(limit), start()).is_none(), fits, "lease {lease}, limit {limit}");
         }
     }
 
     #[test]
-    fn a_lease_time_that_is_no_longer_granted_is_forgotten_after_a_day() {
-        let start = BootTime::from_duration(minutes(1));
+    fn leases_of_one_or_two_devices_say_nothing_and_of_others_as_much_as_several_have() {
+        let short = |lease: u64| TooShort { lease: minutes(lease), needed: minutes(lease / 2 + 5) };
+        for (granted, wanted) in [
+            (&[1440][..], None),
+            (&[1440, 1440], None),
+            (&[1440, 60, 60, 60], None),
+            (&[1440, 120, 120], Some(short(120))),
+            (&[120, 1440, 1440, 480, 60], Some(short(480))),
+        ] {
+            assert_eq!(leases(granted).check(minutes(45), start()), wanted, "{granted:?}");
+        }
+        let mut again = LeaseWatch::default();
+        (0..10).for_each(|_| again.granted(device(1), minutes(1440), start()));
+        assert_eq!(again.check(minutes(45), start()), None, "often the same device");
+    }
+
+    #[test]
+    fn a_lease_time_that_is_no_longer_granted_is_forgotten() {
+        let mut watch = leases(&[480; 4]);
+        assert!(watch.check(minutes(45), start()).is_some());
+        (0..2).for_each(|number| watch.granted(device(number), minutes(60), start().plus(minutes(10))));
+        assert_eq!(watch.check(minutes(45), start().plus(minutes(10))), None, "two have a shorter one now");
+        let mut watch = leases(&[480; 4]);
+        assert_eq!(watch.check(minutes(45), start().plus(minutes(24 * 60 + 1))), None);
+    }
+
+    #[test]
+    fn a_flood_of_devices_is_bounded() {
         let mut watch = LeaseWatch::default();
-        watch.granted(minutes(8 * 60), start);
-        watch.granted(minutes(60), start.plus(minutes(10)));
-        assert_eq!(
-            watch.check(minutes(45), start.plus(minutes(10))),
-            Some(TooShort { lease: minutes(480), needed: minutes(245) })
-        );
-        let later = start.plus(minutes(24 * 60 + 1));
-        watch.granted(minutes(60), later);
-        assert_eq!(watch.check(minutes(45), later), None);
+        (0..10_000).for_each(|number| watch.granted(device(number), minutes(60), start().plus(minutes(1))));
+        assert_eq!(watch.granted.len(), DEVICES);
     }
 }
