@@ -457,6 +457,11 @@ impl CredentialField {
         }
     }
 
+    /// Does this key hold credentials?
+    pub fn holds(key: &str) -> bool {
+        Self::ALL.iter().any(|field| field.key() == key)
+    }
+
     /// What a reader calls it; none for devices, which no reader sees.
     pub const fn kind(self) -> Option<CredentialKind> {
         match self {

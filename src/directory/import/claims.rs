@@ -23,6 +23,7 @@ pub(super) struct Claims {
     people: BTreeMap<i64, Box<str>>,
     /// Whose each credential is: the first of them.
     first: BTreeMap<Claim, i64>,
+    spellings: BTreeMap<Box<str>, Readings>,
     /// What more than one person has, as people call it and, of what is not shown, as it is stored; and who has it.
     shared: BTreeMap<(String, String), BTreeSet<i64>>,
 }
@@ -32,34 +33,23 @@ pub(super) struct Claims {
 enum Claim {
     Mac(MacAddr),
     Card(Box<str>),
-    Spelling(Reading, Box<str>),
     Pin(Box<str>),
     Slot(Box<str>),
     User(Box<str>),
     Name(Box<str>),
 }
 
-/// How a form was read from a card. All digits may be a decimal or a hexadecimal number: two such texts are the same card only
-/// if they are the same number both ways, or every list of small numbers would be full of ambiguities.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Reading {
-    /// Of a text that is not all digits.
-    Sure,
+/// Whose card has this form, by how it was read: the first of them. All digits may be a decimal or a hexadecimal number:
+/// two such texts are the same card only if they are the same number both ways, or every list of small numbers would be
+/// full of ambiguities.
+#[derive(Debug, Default)]
+struct Readings {
+    /// A text that is not all digits.
+    sure: Option<i64>,
     /// All digits as a decimal number.
-    Decimal,
+    decimal: Option<i64>,
     /// All digits as anything else.
-    Else,
-}
-
-impl Reading {
-    /// The readings that mean the same card where the form is the same.
-    const fn meets(self) -> &'static [Self] {
-        match self {
-            Self::Sure => &[Self::Sure, Self::Decimal, Self::Else],
-            Self::Decimal => &[Self::Sure, Self::Decimal],
-            Self::Else => &[Self::Sure],
-        }
-    }
+    other: Option<i64>,
 }
 
 impl Claims {
@@ -110,22 +100,18 @@ impl Claims {
         let digits = card.bytes().all(|byte| byte.is_ascii_digit());
         let decimal = card.parse().ok().map(|number: u128| format!("#{number:x}"));
         for form in spellings_of_card(card) {
-            let reading = match digits {
-                false => Reading::Sure,
-                true if decimal.as_ref() == Some(&form) => Reading::Decimal,
-                true => Reading::Else,
+            let as_decimal = digits && decimal.as_ref() == Some(&form);
+            let Readings { sure, decimal, other } = self.spellings.entry(form.into()).or_default();
+            let (same, theirs) = match (digits, as_decimal) {
+                (false, _) => ([*sure, *decimal, *other], sure),
+                (true, true) => ([*sure, *decimal, None], decimal),
+                (true, false) => ([*sure, None, None], other),
             };
-            let others = reading.meets().iter().filter_map(|reading| {
-                let claim = Claim::Spelling(*reading, form.as_str().into());
-                self.first.get(&claim).copied().filter(|other| *other != id)
-            });
-            let others: BTreeSet<i64> = others.collect();
-            if others.is_empty() {
-                self.claim(Claim::Spelling(reading, form.into()), id);
-            } else {
+            theirs.get_or_insert(id);
+            let others: BTreeSet<i64> = same.into_iter().flatten().filter(|other| *other != id).collect();
+            if !others.is_empty() {
                 let what = (format!("card {card}, in one spelling or another,"), String::new());
-                let shared = self.shared.entry(what).or_default();
-                shared.extend(others.into_iter().chain([id]));
+                self.shared.entry(what).or_default().extend(others.into_iter().chain([id]));
             }
         }
     }

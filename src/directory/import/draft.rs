@@ -19,7 +19,7 @@ use super::{
     people::{self, Person},
     read_json,
 };
-use crate::directory::entity::{self, Entity, EntityKind};
+use crate::directory::entity::{self, CredentialField, Entity, EntityKind};
 
 /// What becomes of that which the files leave out, of the kinds that they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub enum Replace {
     All,
 }
 
-/// The mark of what `--replace` archived: it comes back when a file holds it again, while an archived entity of the platform's
-/// stays archived until the platform says otherwise.
+/// The mark of what `--replace` archived: it comes back when a file holds it again, while what the platform archived stays
+/// so until the platform says otherwise.
 const LEFT_OUT: &str = "LeftOutByImport";
 
 /// Keys of the platform's of which only one may stand in a document: it spells one field in two ways.
@@ -84,7 +84,8 @@ pub struct Changes {
     pub unchanged: usize,
     /// How many people lose a card, fob, PIN, device, slot, user id or name.
     pub people_losing_credentials: usize,
-    /// How many people `--replace` would archive, of how many, where that is more than a tenth of them and `--replace=all` was not said.
+    /// How many people `--replace` would archive, of how many, where that is more than a tenth of them and nobody said
+    /// `--replace=all`.
     #[serde(skip)]
     pub asks_for_all: Option<(usize, usize)>,
     /// What is odd but no fault, with its path.
@@ -262,8 +263,10 @@ impl Draft {
         if !self.faults.is_empty() {
             return Err(ImportFaults(self.faults.finish()));
         }
+        // With a bound of their own: a hundred randomised addresses do not hide what checks nobody in.
+        let mut shared = Lines::default();
         for line in mem::take(&mut self.claims).shared() {
-            self.warnings.push(|| line);
+            shared.push(|| line);
         }
         let still = self.still_archived;
         if still > 0 {
@@ -274,7 +277,8 @@ impl Draft {
         if self.replace == Replace::Tenth && archived * 10 > self.people_before {
             self.changes.asks_for_all = Some((archived, self.people_before));
         }
-        self.changes.warnings = self.warnings.finish();
+        self.changes.warnings = shared.finish();
+        self.changes.warnings.extend(self.warnings.finish());
         Ok(self.changes)
     }
 
@@ -323,12 +327,18 @@ impl Draft {
         }
         let mut change =
             Change { kind, id, name: name_of(&body), fields: differences(&before, &body), loses_credential: false };
+        if let Some(name) = &change.name {
+            self.name(kind, id, name);
+        }
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
         let lacking = kind.needed().iter().find(|name| !body.contains_key(**name));
         let document = Document::of(kind, (id, archived), body.clone(), spot.place);
         match kind.read(Value::Object(body)) {
             Ok(entity) => {
+                let differs = change.fields.iter().any(|name| CredentialField::holds(name));
                 if let Entity::Coworker(after) = &entity
+                    && stored.is_some()
+                    && differs
                     && !after.archived
                 {
                     change.loses_credential = match kind.read(Value::Object(before)) {
@@ -817,11 +827,11 @@ mod tests {
         let told = told(Replace::No, &[("site.json", json), ("people.csv", "id,cards\n3,7;12\n")]);
         let warnings: Vec<&str> = told.lines().filter(|line| line.starts_with("warning")).collect();
         insta::assert_snapshot!(warnings.join("\n"), @r"
-        warning: site.json: Coworkers[1].MacAddresses: 02:00:00:00:00:05 is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
         warning: a PIN belongs to Ada (coworker 1, stored) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
         warning: card 12 belongs to Eve (coworker 3, people.csv:2) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
         warning: card ab belongs to Dan (coworker 4, site.json: Coworkers[0]) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
         warning: device 3c:22:fb:00:00:01 belongs to Ada (coworker 1, stored) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
+        warning: site.json: Coworkers[1].MacAddresses: 02:00:00:00:00:05 is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
         ");
     }
 
@@ -870,6 +880,10 @@ mod tests {
         1: {"AllowNetworkCheckin":true,"Id":1,"Name":"Day"}
         1: {"FullName":"Ada","Id":1,"TariffId":5,"TariffName":"full time"}
         "#);
+        // A plan of which a file says but a part keeps its name for the people of the same import.
+        let json = r#"{"Tariffs": [{"Id": 6, "CheckinWeekLimit": 3}]}"#;
+        let told = over(stored, Replace::No, &[("site.json", json), ("people.csv", "id,tariff\n1,Part time\n")]);
+        assert!(told.contains("changed Coworkers 1 Ada: TariffId, TariffName"), "{told}");
         let json = r#"{"Coworkers": [{"Id": 1, "TariffName": "Night"}]}"#;
         insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
         changed Coworkers 1 Ada: TariffId, TariffName
