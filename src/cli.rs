@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Role, UserName},
     clock::Clock,
+    directory::import::draft::Replace,
     lease::LeaseError,
+    plain::is_unruly,
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
@@ -84,25 +86,36 @@ const IMPORT_HELP: &str = "\
 All files are one import: either everything is written or nothing, and every fault is listed with its place.
 
 JSON is one object of lists, all optional: Businesses, Teams, Tariffs, TimePasses, Coworkers,
-CoworkerTimePasses, in the API's shape. An entity replaces what is stored under its Id.
+CoworkerTimePasses, in the API's shape. Of what is stored under its Id, an entity changes the keys that it has: an
+absent key keeps its value, null or an empty text clears what an import brought.
   {\"Coworkers\": [{\"Id\": 7, \"FullName\": \"Ada Example\", \"AccessCardId\": \"8165538\"}]}
 
-A name that ends in .csv is a table of people. It changes only the columns that it has; an empty field empties.
-  id,full_name,email,active,tariff,teams,cards,macs
-  7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03";
+A name that ends in .csv, .tsv, .tab or .txt is a table of people, with commas, semicolons or tabs. It changes only the
+columns that it has; an empty field empties, but active stays as it is. Columns that it does not know are left out.
+  id,full_name,email,active,tariff,teams,cards,macs,slots
+  7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03,locks/back-door/5";
+
+/// How much `--replace` may archive.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ReplaceWord {
+    #[value(hide = true)]
+    Tenth,
+    All,
+}
 
 #[derive(Debug, Args)]
 struct ImportArguments {
     /// Say what would change, and write nothing
     #[arg(long)]
     dry_run: bool,
-    /// Also archive what the files no longer hold, of those lists of which they hold anything
-    #[arg(long)]
-    replace: bool,
+    /// Also archive what the files no longer hold, of those lists of which they hold anything; =all if that is more than a
+    /// tenth of the people
+    #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, default_missing_value = "tenth")]
+    replace: Option<ReplaceWord>,
     /// Print what changed as JSON
     #[arg(long)]
     json: bool,
-    /// JSON in the API's entity shape, or a CSV table of people (*.csv)
+    /// JSON in the API's entity shape, or a table of people (*.csv, *.tsv)
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }
@@ -310,7 +323,12 @@ fn check_config(config: Option<&Path>) -> Result<(), Failure> {
 fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<(), Failure> {
     let settings = load(config)?;
     let ImportArguments { files, dry_run, replace, json } = arguments;
-    let options = import::Options { files, dry_run: *dry_run, replace: *replace };
+    let replace = match replace {
+        None => Replace::No,
+        Some(ReplaceWord::Tenth) => Replace::Tenth,
+        Some(ReplaceWord::All) => Replace::All,
+    };
+    let options = import::Options { files, dry_run: *dry_run, replace };
     let changes = runtime()?.block_on(async {
         let store = open(&settings).await?;
         let done = import::import(&store, &options, Clock::system().now().wall).await;
@@ -326,7 +344,7 @@ fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<()
 fn import_code(error: &import::ImportError) -> u8 {
     match error {
         import::ImportError::Input(..) => INPUT,
-        import::ImportError::Faults(_) => DATA,
+        import::ImportError::Faults(_) | import::ImportError::TooMany { .. } => DATA,
         import::ImportError::Overtaken | import::ImportError::Store(_) => UNAVAILABLE,
     }
 }
@@ -474,11 +492,32 @@ pub(crate) fn log_to_stderr(default: &str) {
     let environment: Vec<(String, String)> = settings::environment().collect();
     let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let filter = tracing_subscriber::EnvFilter::new(variable("RUST_LOG").unwrap_or(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PlainLines(io::stderr())).with_target(false);
     if variable("JOURNAL_STREAM").is_some() {
         lines.without_time().with_ansi(false).init();
     } else {
         lines.with_ansi(io::stderr().is_terminal()).init();
+    }
+}
+
+/// Lines of the log. What they quote turns no text round; the colours of a terminal are control characters and stay.
+struct PlainLines<W>(W);
+
+impl<W: Write> Write for PlainLines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let turns = |c: char| is_unruly(c) && !c.is_control();
+        match std::str::from_utf8(line) {
+            Ok(text) if text.contains(turns) => {
+                self.0.write_all(text.replace(turns, "").as_bytes())?;
+                Ok(line.len())
+            }
+            Ok(_) | Err(_) => self.0.write(line),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -488,6 +527,8 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(text: &str) {
+    // Files and databases are quoted in it. Its own lines stay.
+    let text = text.replace(|c: char| c != '\n' && is_unruly(c), "");
     // When standard error is closed there is nobody left to tell.
     drop(writeln!(io::stderr(), "{text}"));
 }

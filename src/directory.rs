@@ -7,6 +7,7 @@ pub mod catalogue;
 pub mod entity;
 pub mod history;
 pub mod import;
+pub mod scoped;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +50,10 @@ pub struct Directory {
     spellings: Index,
     /// Digests of PINs.
     pins: Index,
+    /// Slots of locks, user ids and names of controllers, each inside its scope ([`scoped::key`]).
+    slots: Index,
+    users: Index,
+    names: Index,
     pin_key: Box<str>,
 }
 
@@ -362,9 +367,14 @@ impl Directory {
         let free = |mac: MacAddr| self.macs.binary_search_by_key(&mac, |(known, _)| *known).is_err();
         let macs: Vec<_> = former.macs.into_iter().filter(|(mac, _)| free(*mac)).collect();
         self.macs.extend(macs);
-        for (index, claims) in
-            [(&mut self.cards, former.cards), (&mut self.spellings, former.spellings), (&mut self.pins, former.pins)]
-        {
+        for (index, claims) in [
+            (&mut self.cards, former.cards),
+            (&mut self.spellings, former.spellings),
+            (&mut self.pins, former.pins),
+            (&mut self.slots, former.slots),
+            (&mut self.users, former.users),
+            (&mut self.names, former.names),
+        ] {
             for (text, claim) in claims {
                 index.entry(text).or_insert(claim);
             }
@@ -372,21 +382,27 @@ impl Directory {
     }
 
     fn add_credentials(&mut self, person: &entity::Coworker, id: CoworkerId) {
-        for mac in entity::listed(person.mac_addresses.as_deref()).filter_map(|mac| mac.parse().ok()) {
-            self.macs.push((mac, id));
-        }
-        for card in
-            entity::listed(person.access_card_id.as_deref()).chain(entity::listed(person.key_fob_number.as_deref()))
-        {
-            claim(&mut self.cards, card.to_lowercase(), id);
-            for spelling in credential::spellings_of_card(card) {
-                claim(&mut self.spellings, spelling, id);
+        for (field, value) in person.credentials() {
+            let Some(kind) = field.kind() else {
+                self.macs.extend(value.parse().ok().map(|mac| (mac, id)));
+                continue;
+            };
+            let scoped = scoped::key_of_text(kind, value);
+            match kind {
+                CredentialKind::Card => {
+                    claim(&mut self.cards, value.to_lowercase(), id);
+                    for spelling in credential::spellings_of_card(value) {
+                        claim(&mut self.spellings, spelling, id);
+                    }
+                }
+                CredentialKind::Pin => {
+                    let known = value.strip_prefix(import::DIGEST_MARK).map(ToOwned::to_owned);
+                    claim(&mut self.pins, known.unwrap_or_else(|| pin_digest(value, &self.pin_key)), id);
+                }
+                CredentialKind::Slot => scoped.into_iter().for_each(|key| claim(&mut self.slots, key, id)),
+                CredentialKind::User => scoped.into_iter().for_each(|key| claim(&mut self.users, key, id)),
+                CredentialKind::Name => scoped.into_iter().for_each(|key| claim(&mut self.names, key, id)),
             }
-        }
-        for pin in entity::listed(person.access_pincode.as_deref()) {
-            let digest =
-                pin.strip_prefix(import::DIGEST_MARK).map_or_else(|| pin_digest(pin, &self.pin_key), ToOwned::to_owned);
-            claim(&mut self.pins, digest, id);
         }
     }
 
@@ -522,17 +538,45 @@ impl Directory {
         }
     }
 
-    /// Whose credential is this? The text as the controller sent it is tried first, then its other spellings in their
-    /// order; the first that anybody has decides.
+    /// Whose credential is this? Only one of its own type is looked at. The text as the controller sent it is tried first,
+    /// then its other spellings in their order; the first that anybody has decides.
     pub fn by_credential(&self, credential: &Credential) -> Match<'_> {
-        match credential.kind {
-            CredentialKind::Card | CredentialKind::Slot | CredentialKind::User | CredentialKind::Name => {
-                let exact = self.cards.get(credential.value.to_lowercase().as_str());
-                let other = || credential.spellings.iter().find_map(|spelling| self.spellings.get(spelling.as_str()));
+        let Credential { kind, scope, value, spellings } = credential;
+        let scoped = |index: &Index| {
+            let mut keys = [value].into_iter().chain(spellings);
+            let found = keys.find_map(|text| index.get(scoped::key(*kind, scope.as_deref(), text)?.as_str()).copied());
+            self.resolve(found.as_ref())
+        };
+        match kind {
+            CredentialKind::Card => {
+                let exact = self.cards.get(value.to_lowercase().as_str());
+                let other = || spellings.iter().find_map(|spelling| self.spellings.get(spelling.as_str()));
                 self.resolve(exact.or_else(other))
             }
-            CredentialKind::Pin => self.resolve(self.pins.get(pin_digest(&credential.value, &self.pin_key).as_str())),
+            CredentialKind::Pin => self.resolve(self.pins.get(pin_digest(value, &self.pin_key).as_str())),
+            CredentialKind::Slot => scoped(&self.slots),
+            CredentialKind::User => scoped(&self.users),
+            CredentialKind::Name => scoped(&self.names),
         }
+    }
+
+    /// Whose slot, user id or name is this, as an import writes it (`source/door/5`)? A text may be all three.
+    pub fn by_scoped_text(&self, text: &str) -> Match<'_> {
+        let mut found = Match::Nobody;
+        for (kind, index) in [
+            (CredentialKind::Slot, &self.slots),
+            (CredentialKind::User, &self.users),
+            (CredentialKind::Name, &self.names),
+        ] {
+            let claim = scoped::key_of_text(kind, text).and_then(|key| index.get(key.as_str()));
+            found = match (found, self.resolve(claim)) {
+                (found, Match::Nobody) => found,
+                (Match::Nobody, one) => one,
+                (Match::One(known), Match::One(other)) if known.id == other.id => found,
+                (Match::One(_) | Match::Several, Match::One(_) | Match::Several) => Match::Several,
+            };
+        }
+        found
     }
 
     fn resolve(&self, claim: Option<&Claim>) -> Match<'_> {
@@ -647,6 +691,55 @@ mod tests {
         let site = directory(SITE);
         let pin = Credential { kind: CredentialKind::Pin, ..card("4711", &[]) };
         assert_eq!(name(site.by_credential(&pin)), "Bob");
+    }
+
+    #[test]
+    fn a_type_never_matches_another_and_a_slot_only_in_its_scope() {
+        use CredentialKind::{Card, Name, Pin, Slot, User};
+        let people = r#"[
+            {"Id": 1, "FullName": "Ada", "Slots": "locks/back/3, locks/back/04", "AccessPincode": "5"},
+            {"Id": 2, "FullName": "Bob", "Slots": "locks/front/3", "AccessNames": "cam/Bob", "AccessUsers": "cam/5"},
+            {"Id": 3, "FullName": "Eve", "KeyFobNumber": "5", "AccessCardId": "cam/bob", "ByHand": {"Slots": "safe/1"}},
+            {"Id": 4, "FullName": "Dan", "Slots": "locks/front/7", "AccessNames": "locks/front/7"},
+            {"Id": 5, "FullName": "Fay", "AccessUsers": "locks/front/7", "Slots": "locks/side/1"},
+            {"Id": 6, "FullName": "Gus", "Slots": "locks/side/01"},
+            {"Id": 7, "FullName": "Old", "Slots": "locks/front/3,locks/old/1", "Archived": true}
+        ]"#;
+        let mut builder = Builder::new(1, "key");
+        for person in serde_json::from_str::<Vec<serde_json::Value>>(people).expect("JSON") {
+            builder.add(entity::EntityKind::Coworker.read(person).expect("reads"));
+        }
+        let site = builder.build();
+        let owner = |kind, scope: &str, value: &str| {
+            let scope = (!scope.is_empty()).then(|| scope.to_owned());
+            name(site.by_credential(&Credential { kind, scope, ..card(value, &[]) }))
+        };
+        for (kind, scope, value, expected) in [
+            (Slot, "locks/back", "3", "Ada"),
+            (Slot, "locks/back", "4", "Ada"),
+            (Slot, "locks/front", "03", "Bob"),
+            (Slot, "locks", "3", "nobody"),
+            (Slot, "locks/front", "5", "nobody"),
+            (Slot, "", "5", "nobody"),
+            (Slot, "safe", "1", "Eve"),
+            (Slot, "locks/side", "1", "several"),
+            (Slot, "locks/old", "1", "Old"),
+            (Card, "", "5", "Eve"),
+            (Card, "cam", "5", "Eve"),
+            (Card, "", "3", "nobody"),
+            (Card, "locks/back", "3", "nobody"),
+            (Pin, "keypad", "5", "Ada"),
+            (User, "cam", "5", "Bob"),
+            (User, "door", "5", "nobody"),
+            (Name, "cam", "BOB", "Bob"),
+            (Name, "door", "Bob", "nobody"),
+            (User, "cam", "Bob", "nobody"),
+        ] {
+            assert_eq!(owner(kind, scope, value), expected, "{kind:?} {scope} {value}");
+        }
+        let written = ["locks/back/3", "cam/bob", "cam/5", "locks/front/7", "5", "locks/side/1"];
+        let found = written.map(|text| name(site.by_scoped_text(text)));
+        assert_eq!(found, ["Ada", "Bob", "Bob", "several", "nobody", "several"]);
     }
 
     #[test]

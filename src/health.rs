@@ -133,6 +133,7 @@ impl ConditionKind {
             | Self::TimeUnreadable
             | Self::KeysReused
             | Self::ReaderRepeats
+            | Self::MirrorSilent
             | Self::IdleLimitShort
             | Self::UnrecognisedFlood
             | Self::SettingsRefused

@@ -17,6 +17,7 @@ pub mod supervisor;
 pub mod clock;
 pub mod random;
 pub mod mac;
+pub mod plain;
 
 pub mod source;
 pub mod sighting;

@@ -185,7 +185,8 @@ pub enum Direction {
 pub struct Credential {
     /// Card, PIN, slot, user or name.
     pub kind: CredentialKind,
-    /// The source or lock inside which the value means something; absent when it is meaningful everywhere (cards).
+    /// The source or lock inside which the value means something; absent when it is meaningful everywhere (cards). PINs
+    /// have that of their source, and are everybody's own wherever they are typed.
     pub scope: Option<String>,
     /// The text as the controller sent it, trimmed.
     pub value: String,

@@ -94,6 +94,29 @@ fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
 }
 
 #[test]
+fn a_pass_that_expires_on_a_date_is_good_until_its_pass_day_ends() {
+    // 03:00 in London is 02:00 UTC in July: neither midnight is the end of a pass day.
+    let home = Home::new(&format!("{SITE}cut_off = \"03:00\"\n"));
+    home.import(&serde_json::json!({
+        "TimePasses": [{"Id": 1, "Name": "Day", "Price": 20}],
+        "Coworkers": [{"Id": 1, "FullName": "Ada", "AccessCardId": "8165538"}],
+        "CoworkerTimePasses": [{"Id": 2, "CoworkerId": 1, "TimePassId": 1, "ExpireDate": "2026-07-03"}],
+    }));
+    for (at, let_in) in [
+        ("2026-07-03 02:59", true),
+        ("2026-07-03 23:30", true),
+        ("2026-07-04 00:30", true),
+        ("2026-07-04 02:59", true),
+        ("2026-07-04 03:00", false),
+        ("2026-07-04 09:00", false),
+    ] {
+        let told = asked(&home, "8165538", at);
+        let expected = if let_in { "let in with the day pass" } else { "refused, pass_expired: " };
+        assert!(told.contains(expected), "{at}: {told}");
+    }
+}
+
+#[test]
 fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let broker = Broker::plain();
     let configuration = site("") + &doors(broker.port);

@@ -22,6 +22,7 @@ use crate::{
     },
     fact::Subject,
     mac::MacAddr,
+    plain::plain,
     policy::{PolicyHistory, SitePolicy},
     record::{BusinessId, CheckinSource, CoworkerId},
     settings::{NetworkOpens, Site},
@@ -39,7 +40,10 @@ pub struct TimeError(String);
 #[derive(Debug, thiserror::Error)]
 pub enum WhoError {
     /// Nothing was asked.
-    #[error("say who: a card as the reader reads it, a device's MAC address, or the number or name of a coworker")]
+    #[error(
+        "say who: a card as the reader reads it, a slot as an import writes it (source/door/5), a device's MAC address, or \
+         the number or name of a coworker"
+    )]
     Nothing,
     /// A name that is not one person's.
     #[error("more than one coworker is called \"{0}\"; give the number instead")]
@@ -60,7 +64,7 @@ pub enum AdmitError {
 /// Whoever a question is about, by what it names.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Named<'d> {
-    /// A card, fob or PIN.
+    /// A card or fob, or a slot, user id or name in its scope.
     Card(Match<'d>),
     /// A device.
     Device(MacAddr, Match<'d>),
@@ -186,6 +190,7 @@ pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
 /// Whom this names.
 pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<Named<'d>, WhoError> {
     let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
+    let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };
     if by_card != Match::Nobody {
         return Ok(Named::Card(by_card));
     }
@@ -196,17 +201,13 @@ pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<Named<'d>,
     let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
     let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
     match numbered.map_or_else(|| directory.by_name(who), Match::One) {
-        Match::Several => Err(WhoError::Several(clean(who))),
+        Match::Several => Err(WhoError::Several(plain(who))),
         found @ (Match::Nobody | Match::One(_)) => Ok(Named::Person(found)),
     }
 }
 
 pub(super) fn credential(kind: CredentialKind, scope: Option<String>, value: &str) -> Credential {
     Credential { kind, scope, value: value.to_owned(), spellings: spellings_of_card(value) }
-}
-
-pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// What is settled before any pass is looked at.
@@ -238,8 +239,8 @@ pub fn text(answer: &Answer) -> String {
     let face = |at: WallTime| calendar(site).local(at).format("%Y-%m-%d %H:%M").to_string();
     let mut text = String::new();
     if let Some((id, name)) = coworker {
-        let name: String = name.chars().filter(|c| !c.is_control()).collect();
-        text = format!("{name} (coworker {id}), by {}, at {} on {}\n", word(*by), site.name, face(*at));
+        let by = word(*by);
+        text = format!("{} (coworker {id}), by {by}, at {} on {}\n", plain(name), site.name, face(*at));
     }
     let said = match verdict {
         Verdict::In(since) => format!("in already, since {}: nothing more is asked", face(*since)),
@@ -253,7 +254,7 @@ pub fn text(answer: &Answer) -> String {
     let door = *by == CheckinSource::NetworkActivity
         && site.network_opens == NetworkOpens::AfterDoor
         && matches!(verdict, Verdict::Admitted(_));
-    writeln!(text, "{said}{}", if door { ", once a door has let them in that day" } else { "" })
+    writeln!(text, "{}{}", plain(&said), if door { ", once a door has let them in that day" } else { "" })
         .expect("a String takes everything");
     text
 }
@@ -272,7 +273,7 @@ fn with(pass: &Pass, face: &impl Fn(WallTime) -> String) -> String {
 
 /// A pass, by its kind and name.
 pub(super) fn named(kind: PassKind, name: &str) -> String {
-    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    let name = plain(name);
     match kind {
         PassKind::Day => format!("the day pass \"{name}\""),
         PassKind::Time => format!("the time pass \"{name}\""),

@@ -16,12 +16,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    admit::{Named, WhoError, asked, clean, credential, find, money, named, when},
+    admit::{Named, WhoError, asked, credential, find, money, named, when},
     who::{by, span},
 };
 use crate::{
     clock::WallTime,
-    directory::{Match, history::DirectoryHistory},
+    directory::{Match, history::DirectoryHistory, scoped},
     engine::{
         Decision,
         coverage::Coverage,
@@ -38,6 +38,7 @@ use crate::{
         calendar_of, days_of,
         decide::{self, Case, Origin, Past, Unwritten},
     },
+    plain::plain,
     policy::{HISTORY, PolicyHistory, SitePolicy},
     record::{BusinessId, CoworkerId},
     settings::{Door, Settings, Site},
@@ -299,14 +300,14 @@ fn resolve(
         Named::Person(found) => (None, false, found),
     };
     let mut known = Who::default();
-    let shown = clean(who);
+    let shown = plain(who);
     let thing = match mac {
         Some(mac) => format!("device {mac}"),
         None => format!("card \"{shown}\""),
     };
     match found {
         Match::One(coworker) => {
-            let name = clean(&coworker.full_name);
+            let name = plain(&coworker.full_name);
             known.title = format!("{name} (coworker {})", coworker.id);
             known.coworker = Some((coworker.id, name));
             known.subjects.insert(Subject::coworker(coworker.id));
@@ -322,9 +323,10 @@ fn resolve(
         for text in [who.to_owned(), who.to_lowercase(), who.to_uppercase()] {
             known.subjects.insert(Subject::stranger(business, &credential(CredentialKind::Card, None, &text), key));
         }
-        for source in sources {
-            for kind in [CredentialKind::Slot, CredentialKind::User, CredentialKind::Name] {
-                let credential = credential(kind, Some((*source).to_owned()), who);
+        for kind in [CredentialKind::Slot, CredentialKind::User, CredentialKind::Name] {
+            let written = scoped::parts(kind, who);
+            for (scope, value) in sources.iter().map(|source| (*source, who)).chain(written) {
+                let credential = credential(kind, Some(scope.to_owned()), value);
                 known.subjects.insert(Subject::stranger(business, &credential, key));
             }
         }
@@ -428,7 +430,7 @@ pub fn explain(mut known: Known) -> Explained {
     let name = |place: BusinessId| {
         let settings = || policies.latest(place).map(|policy| policy.site.name.as_str());
         let name = directories.latest().business(place).or_else(settings);
-        (place, name.map_or_else(|| format!("business {place}"), clean))
+        (place, name.map_or_else(|| format!("business {place}"), plain))
     };
     let names = places.into_iter().map(name).collect();
     let events = merged(events, &policies);
@@ -487,7 +489,7 @@ impl Teller<'_> {
                 let same = quiet.then_some((item.business, mac, code));
                 let heard = (point.first_at, point.last_at, 1);
                 let weak = if point.strong_at.is_none() && !quiet { ", weak evidence" } else { "" };
-                (Kind::Network, format!("network {}, {mac}{weak}", clean(interface)), Some(heard), same)
+                (Kind::Network, format!("network {}, {mac}{weak}", plain(interface)), Some(heard), same)
             }
         };
         let said = match (decision.outcome, decision.visit) {
@@ -623,13 +625,13 @@ fn logged(known: &Known, fact: &Fact, code: DecisionCode) -> Option<Event> {
             let first = presence.points.first()?;
             let last = presence.points.iter().map(|point| point.last_at).max()?;
             let many = u32::try_from(presence.points.len()).unwrap_or(u32::MAX);
-            let what = format!("network {}, {}", clean(&presence.interface), presence.mac);
+            let what = format!("network {}, {}", plain(&presence.interface), presence.mac);
             let place = first.place(presence.business, presence.mac);
             (place, Kind::Network, presence.business, what, Some((first.first_at, last, many)))
         }
         Fact::StrangeDevice(device) => {
             let whose = if device.recognised == Recognised::Ambiguous { "several people's" } else { "no one's" };
-            let what = format!("network {}, {} ({whose})", clean(&device.interface), device.mac);
+            let what = format!("network {}, {} ({whose})", plain(&device.interface), device.mac);
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));
             (place, Kind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
         }
@@ -664,13 +666,17 @@ fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         Direction::Out => ", out",
         Direction::Unknown => "",
     };
-    let shown = fact.shown.as_ref().map_or_else(String::new, |shown| match (shown.kind, &shown.value) {
-        (_, None) => format!("{}, ", shown.text()),
-        (CredentialKind::Card, Some(value)) => format!("card {}, ", clean(value)),
-        (CredentialKind::Pin, Some(_)) => "PIN, ".to_owned(),
-        (CredentialKind::Slot, Some(value)) => format!("slot {}, ", clean(value)),
-        (CredentialKind::User, Some(value)) => format!("user {}, ", clean(value)),
-        (CredentialKind::Name, Some(value)) => format!("name {}, ", clean(value)),
+    let shown = fact.shown.as_ref().map_or_else(String::new, |shown| {
+        // As an import writes it.
+        let scope = shown.scope.as_ref().map_or_else(String::new, |scope| format!("{}/", plain(scope)));
+        match (shown.kind, shown.value.as_deref().map(plain)) {
+            (_, None) => format!("{}, ", shown.text()),
+            (CredentialKind::Card, Some(value)) => format!("card {value}, "),
+            (CredentialKind::Pin, Some(_)) => "PIN, ".to_owned(),
+            (CredentialKind::Slot, Some(value)) => format!("slot {scope}{value}, "),
+            (CredentialKind::User, Some(value)) => format!("user {scope}{value}, "),
+            (CredentialKind::Name, Some(value)) => format!("name {scope}{value}, "),
+        }
     });
     let answer = match (fact.kind, fact.refusal) {
         (DoorEventKind::Granted, _) => "granted".to_owned(),
@@ -696,8 +702,8 @@ fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
     let doors = policies.at(fact.business, fact.at).map_or(&[][..], |policy| &policy.doors);
     let configured = Door::of(doors, &fact.door.0);
     let name = configured.filter(|door| door.name != door.pattern).map(|door| &door.name);
-    let key = format!("{} of {}", clean(&fact.door.0), clean(&fact.source));
-    let door = name.map_or_else(|| key.clone(), |name| format!("\"{}\" ({key})", clean(name)));
+    let key = format!("{} of {}", plain(&fact.door.0), plain(&fact.source));
+    let door = name.map_or_else(|| key.clone(), |name| format!("\"{}\" ({key})", plain(name)));
     format!("door {door}{way}: {shown}{answer}{whose}")
 }
 

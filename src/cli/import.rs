@@ -14,9 +14,10 @@ use crate::{
         entity::EntityKind,
         import::{
             ImportFaults,
-            draft::{Change, Changes, Draft},
+            draft::{Change, Changes, Draft, Replace},
         },
     },
+    plain::plain,
     store::{Store, StoreError},
 };
 
@@ -36,6 +37,17 @@ pub enum ImportError {
     /// The files cannot be used; every fault, one a line.
     #[error("nothing was imported\n{0}")]
     Faults(ImportFaults),
+    /// More would be archived than is likely to be meant.
+    #[error(
+        "nothing was imported: --replace would archive {archived} of {people} people, more than a tenth; look at them with \
+         --dry-run, and say --replace=all if that is meant"
+    )]
+    TooMany {
+        /// How many people.
+        archived: usize,
+        /// Of how many who are not archived.
+        people: usize,
+    },
     /// Somebody else imported at the same moment.
     #[error("nothing was imported: another import came in between; start again")]
     Overtaken,
@@ -56,12 +68,12 @@ impl From<StoreError> for ImportError {
 /// What to import and how.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// JSON, or CSV where the name ends so.
+    /// JSON, or tables where the name ends so ([`is_table`]).
     pub files: &'a [PathBuf],
     /// Say what would change and write nothing.
     pub dry_run: bool,
     /// Archive what the files no longer hold.
-    pub replace: bool,
+    pub replace: Replace,
 }
 
 /// Imports; what has changed.
@@ -94,6 +106,9 @@ pub async fn import(store: &Store, options: &Options<'_>, now: WallTime) -> Resu
         }
     }
     let changes = draft.finish().map_err(ImportError::Faults)?;
+    if let Some((archived, people)) = changes.asks_for_all.filter(|_| !options.dry_run) {
+        return Err(ImportError::TooMany { archived, people });
+    }
     if !options.dry_run && !changes.documents.is_empty() {
         let all = changes.documents.len();
         store
@@ -111,16 +126,36 @@ fn take_in(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
         draft.unreadable(&name, &format!("{size} octets are more than one file may have; split it"));
         return Ok(());
     }
-    let Ok(text) = String::from_utf8(std::fs::read(file).map_err(unread)?) else {
+    let Some(text) = decoded(std::fs::read(file).map_err(unread)?) else {
         draft.unreadable(&name, "not UTF-8; save it as \"CSV UTF-8\" or JSON in UTF-8");
         return Ok(());
     };
-    if file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv")) {
+    if is_table(file) {
         draft.csv(&name, &text);
     } else {
         draft.json(&name, &text);
     }
     Ok(())
+}
+
+/// Does the name say that it is a table?
+fn is_table(file: &Path) -> bool {
+    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    ["csv", "tsv", "tab", "txt"].into_iter().any(|table| table.eq_ignore_ascii_case(extension))
+}
+
+/// UTF-8, or UTF-16 with its mark, as spreadsheets write "Unicode text".
+fn decoded(bytes: Vec<u8>) -> Option<String> {
+    let units = |from: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks::<2>();
+        let units: Vec<u16> = units.iter().map(|unit| from(*unit)).collect();
+        String::from_utf16(&units).ok().filter(|_| rest.is_empty())
+    };
+    match bytes.get(..2) {
+        Some([0xff, 0xfe]) => units(u16::from_le_bytes),
+        Some([0xfe, 0xff]) => units(u16::from_be_bytes),
+        Some(_) | None => String::from_utf8(bytes).ok(),
+    }
 }
 
 /// One line on the terminal that is written over and over, and gone at the end.
@@ -160,7 +195,7 @@ pub fn json(changes: &Changes, dry_run: bool) -> String {
 
 /// What has changed, for people. An import that happened is only counted; a dry run names what would change.
 pub fn text(changes: &Changes, dry_run: bool) -> String {
-    let Changes { documents: _, added, changed, archived, unchanged, warnings: _ } = changes;
+    let Changes { added, changed, archived, unchanged, people_losing_credentials, .. } = changes;
     let mut text = String::new();
     if dry_run {
         for (sign, list) in [("add", added), ("change", changed), ("archive", archived)] {
@@ -182,6 +217,15 @@ pub fn text(changes: &Changes, dry_run: bool) -> String {
         archived.len()
     )
     .expect("writing to a String");
+    match people_losing_credentials {
+        0 => {}
+        1 => text.push_str("; 1 person loses a credential"),
+        many => write!(text, "; {many} people lose a credential").expect("writing to a String"),
+    }
+    if let Some((some, people)) = changes.asks_for_all {
+        write!(text, "; {some} of {people} people are more than a tenth: it takes --replace=all")
+            .expect("writing to a String");
+    }
     text.push_str(match (dry_run, changes.documents.is_empty()) {
         (true, _) => "; nothing was written\n",
         (false, true) => "\n",
@@ -191,9 +235,10 @@ pub fn text(changes: &Changes, dry_run: bool) -> String {
 }
 
 fn line(sign: &str, change: &Change) -> String {
-    let name: String = change.name.iter().flat_map(|name| name.chars()).filter(|c| !c.is_control()).collect();
+    let name = change.name.as_deref().map(plain).unwrap_or_default();
+    let loses = if change.loses_credential { "loses a credential" } else { "" };
     let mut line = format!("{sign:8}{} {}", change.kind.noun(), change.id);
-    for (before, part) in [(" ", name), (": ", change.fields.join(", "))] {
+    for (before, part) in [(" ", name), (": ", plain(&change.fields.join(", "))), ("; ", loses.to_owned())] {
         if !part.is_empty() {
             line = line + before + &part;
         }

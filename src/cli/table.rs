@@ -1,11 +1,11 @@
 //! PURE. Text in columns, for people.
 
-/// A heading and rows in columns two spaces apart, no space at the end of a line. Control characters of imported names
-/// are left out, so that no name moves the reader's cursor.
+use crate::plain::plain;
+
+/// A heading and rows in columns two spaces apart, no space at the end of a line. Cells are [`plain`].
 pub(super) fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
-    let plain = |cell: String| cell.chars().filter(|c| !c.is_control()).collect::<String>();
     let mut lines = vec![heading.map(str::to_owned)];
-    lines.extend(rows.into_iter().map(|row| row.map(plain)));
+    lines.extend(rows.into_iter().map(|row| row.map(|cell| plain(&cell))));
     let widths: [usize; COLUMNS] =
         std::array::from_fn(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0));
     lines.iter().map(|line| padded(line, &widths)).collect()

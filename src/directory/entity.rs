@@ -2,12 +2,14 @@
 //!
 //! Only the fields that we use are named; the document is stored whole, so that nothing of it is lost.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc, Weekday};
 use serde::{Deserialize, Deserializer, de::Error};
 use uuid::Uuid;
 
 use super::catalogue::{Currency, Moment, Price, Priority};
-use crate::clock::WallTime;
+use crate::{clock::WallTime, sighting::CredentialKind};
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
@@ -350,6 +352,18 @@ pub struct Coworker {
     /// `MacAddresses` (our addition): devices, separated by `,`.
     #[serde(default)]
     pub mac_addresses: Option<String>,
+    /// `Slots` (our addition): slots of locks, each `scope/number`, separated by `,` ([`super::scoped`]).
+    #[serde(default)]
+    pub slots: Option<String>,
+    /// `AccessUsers` (our addition): what controllers know them by, each `scope/id`, separated by `,`.
+    #[serde(default)]
+    pub access_users: Option<String>,
+    /// `AccessNames` (our addition): what controllers call them, each `scope/name`, separated by `,`.
+    #[serde(default)]
+    pub access_names: Option<String>,
+    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import brings or takes it.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub by_hand: BTreeMap<CredentialField, String>,
     /// `TariffId`.
     #[serde(default)]
     pub tariff_id: Option<i64>,
@@ -374,6 +388,91 @@ pub struct Coworker {
     /// `RegistrationDate`: the same, where there is no `RenewalDate`.
     #[serde(default, deserialize_with = "moment")]
     pub registration_date: Option<Moment>,
+}
+
+impl Coworker {
+    /// Every credential of theirs as it is written, imported or assigned by hand.
+    pub fn credentials(&self) -> impl Iterator<Item = (CredentialField, &str)> {
+        CredentialField::ALL.into_iter().flat_map(|field| {
+            let by_hand = self.by_hand.get(&field).map(String::as_str);
+            listed(self.imported(field)).chain(listed(by_hand)).map(move |value| (field, value))
+        })
+    }
+
+    fn imported(&self, field: CredentialField) -> Option<&str> {
+        let text = match field {
+            CredentialField::AccessCardId => &self.access_card_id,
+            CredentialField::KeyFobNumber => &self.key_fob_number,
+            CredentialField::AccessPincode => &self.access_pincode,
+            CredentialField::MacAddresses => &self.mac_addresses,
+            CredentialField::Slots => &self.slots,
+            CredentialField::AccessUsers => &self.access_users,
+            CredentialField::AccessNames => &self.access_names,
+        };
+        text.as_deref()
+    }
+}
+
+/// A field of a coworker that holds credentials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub enum CredentialField {
+    /// Cards.
+    AccessCardId,
+    /// Fobs, which are cards to a reader.
+    KeyFobNumber,
+    /// PINs, as digests.
+    AccessPincode,
+    /// Devices.
+    MacAddresses,
+    /// Slots of locks.
+    Slots,
+    /// User ids of controllers.
+    AccessUsers,
+    /// Names that controllers use.
+    AccessNames,
+}
+
+impl CredentialField {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::AccessCardId,
+        Self::KeyFobNumber,
+        Self::AccessPincode,
+        Self::MacAddresses,
+        Self::Slots,
+        Self::AccessUsers,
+        Self::AccessNames,
+    ];
+
+    /// Its key in a document.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::AccessCardId => "AccessCardId",
+            Self::KeyFobNumber => "KeyFobNumber",
+            Self::AccessPincode => "AccessPincode",
+            Self::MacAddresses => "MacAddresses",
+            Self::Slots => "Slots",
+            Self::AccessUsers => "AccessUsers",
+            Self::AccessNames => "AccessNames",
+        }
+    }
+
+    /// Does this key hold credentials?
+    pub fn holds(key: &str) -> bool {
+        Self::ALL.iter().any(|field| field.key() == key)
+    }
+
+    /// What a reader calls it; none for devices, which no reader sees.
+    pub const fn kind(self) -> Option<CredentialKind> {
+        match self {
+            Self::AccessCardId | Self::KeyFobNumber => Some(CredentialKind::Card),
+            Self::AccessPincode => Some(CredentialKind::Pin),
+            Self::MacAddresses => None,
+            Self::Slots => Some(CredentialKind::Slot),
+            Self::AccessUsers => Some(CredentialKind::User),
+            Self::AccessNames => Some(CredentialKind::Name),
+        }
+    }
 }
 
 /// A list of references: `[1, 2]`, `[{"Id": 1}]` or null.

@@ -2,17 +2,22 @@
 //!
 //! What several files and the stored directory mean together is `import::draft`.
 
+mod claims;
 pub mod draft;
 mod people;
+mod spreadsheet;
 
 use std::{collections::BTreeSet, fmt};
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize,
+    de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value, value::RawValue};
 
 use super::{
-    entity::{self, Entity, EntityKind},
-    pin_digest,
+    entity::{self, CredentialField, EntityKind},
+    pin_digest, scoped,
 };
 use crate::mac::MacAddr;
 
@@ -231,8 +236,8 @@ impl<'de> Visitor<'de> for List<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         let mut at = 0;
-        while let Some(entity) = list.next_element::<Value>()? {
-            self.0.entity(self.1, at, entity);
+        while let Some(text) = list.next_element::<&'de RawValue>()? {
+            self.0.entity(self.1, at, text.get());
             at += 1;
         }
         Ok(())
@@ -252,8 +257,15 @@ impl<'de> Visitor<'de> for List<'_, '_> {
 }
 
 impl Reading<'_> {
-    fn entity(&mut self, kind: EntityKind, at: usize, entity: Value) {
+    fn entity(&mut self, kind: EntityKind, at: usize, text: &str) {
         let path = || format!("{}[{at}]", kind.array());
+        let entity = match serde_json::from_str(text) {
+            Ok(entity) => entity,
+            Err(error) => {
+                self.faults.push(|| format!("{}: {error}", path()));
+                return;
+            }
+        };
         if has_nul(&entity) {
             self.faults.push(|| format!("{}: a text holds a NUL character, which no database can keep", path()));
         }
@@ -261,19 +273,21 @@ impl Reading<'_> {
             self.faults.push(|| format!("{}: {} where an object is needed", path(), kind_of(&entity)));
             return;
         };
-        let read = match kind.read(Value::Object(fields.clone())) {
-            Ok(read) => read,
-            Err(error) => {
-                let mut found = faulty_fields(kind, &fields);
-                if found.is_empty() {
-                    found.push(format!(": {error}"));
-                }
-                for fault in found {
-                    self.faults.push(|| format!("{}{fault}", path()));
-                }
-                return;
+        // What an update does not say is stored already; `draft` knows.
+        let mut whole = fields.clone();
+        for name in kind.needed().iter().filter(|name| **name != "Id") {
+            whole.entry(*name).or_insert_with(|| sample(name));
+        }
+        if let Err(error) = kind.read(Value::Object(whole)) {
+            let mut found = faulty_fields(kind, &fields);
+            if found.is_empty() {
+                found.push(format!(": {error}"));
             }
-        };
+            for fault in found {
+                self.faults.push(|| format!("{}{fault}", path()));
+            }
+            return;
+        }
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
             self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
@@ -281,24 +295,105 @@ impl Reading<'_> {
         if !self.seen.insert((kind, id)) {
             self.faults.push(|| format!("{}.Id: {id} stands in this list twice", path()));
         }
-        if let Entity::Coworker(coworker) = &read {
-            for text in entity::listed(coworker.mac_addresses.as_deref()) {
-                if let Err(fault) = device(text) {
-                    self.faults.push(|| format!("{}.MacAddresses: {fault}", path()));
-                }
+        if kind == EntityKind::Coworker {
+            for fault in spell_out(&mut fields, text) {
+                self.faults.push(|| format!("{}.{fault}", path()));
             }
+            hide_pins(&mut fields, self.pin_key);
         }
-        hide_pins(&mut fields, self.pin_key);
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
         self.import.documents.push(Document::of(kind, (id, archived), fields, Place::Item(at)));
     }
 }
 
+/// The numbers of a coworker as they are written: as numbers they have lost what a 64-bit floating point cannot hold.
+#[derive(Default, Deserialize)]
+struct Written<'a> {
+    #[serde(borrow, rename = "AccessCardId")]
+    card: Option<&'a RawValue>,
+    #[serde(borrow, rename = "KeyFobNumber")]
+    fob: Option<&'a RawValue>,
+    #[serde(borrow, rename = "AccessPincode")]
+    pin: Option<&'a RawValue>,
+}
+
+/// Brings the credentials of a coworker into the form in which readers say them. Each fault begins with its field.
+fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    if fields.contains_key("ByHand") {
+        faults.push("ByHand: what was assigned by hand is no import's to bring; leave it out".to_owned());
+    }
+    for field in CredentialField::ALL {
+        let name = field.key();
+        let spelled = match fields.get(name) {
+            Some(Value::Number(number)) if number.is_f64() => {
+                let written: Written<'_> = serde_json::from_str(text).unwrap_or_default();
+                let written = match field {
+                    CredentialField::KeyFobNumber => written.fob,
+                    CredentialField::AccessPincode => written.pin,
+                    CredentialField::AccessCardId
+                    | CredentialField::MacAddresses
+                    | CredentialField::Slots
+                    | CredentialField::AccessUsers
+                    | CredentialField::AccessNames => written.card,
+                };
+                let number = written.map_or_else(|| number.to_string(), |written| written.get().to_owned());
+                spreadsheet::number(&number).map_err(|fault| refused_number(field, &number, fault))
+            }
+            Some(Value::String(text)) => match spelled(field, text, &['\n']) {
+                // As it was written, so that nothing has changed where nothing has.
+                Ok(values) if entity::listed(Some(text)).eq(values.iter().map(String::as_str)) => continue,
+                other => other.map(|values| values.join(",")),
+            },
+            Some(Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) | None => {
+                continue;
+            }
+        };
+        match spelled {
+            Ok(text) => {
+                fields.insert(name.to_owned(), text.into());
+            }
+            Err(fault) => faults.push(format!("{name}: {fault}")),
+        }
+    }
+    faults
+}
+
+/// The values of a field as readers say them, or what is wrong with it.
+fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Vec<String>, String> {
+    let example = match field {
+        CredentialField::AccessCardId | CredentialField::KeyFobNumber | CredentialField::AccessPincode => {
+            return spreadsheet::numbers(text, separators).map_err(|fault| refused_number(field, text, fault));
+        }
+        CredentialField::MacAddresses => {
+            let values = spreadsheet::codes(text, separators);
+            return values.iter().try_for_each(|mac| device(mac).map(drop)).map(|()| values);
+        }
+        CredentialField::Slots => "source/door/5",
+        CredentialField::AccessUsers => "source/17",
+        CredentialField::AccessNames => "source/Ada Example",
+    };
+    let values = spreadsheet::codes(text, separators);
+    let scopeless = |value: &&String| field.kind().and_then(|kind| scoped::key_of_text(kind, value)).is_none();
+    match values.iter().find(scopeless) {
+        Some(value) => Err(format!("\"{value}\" does not say where; write for example {example}")),
+        None => Ok(values),
+    }
+}
+
+/// PINs are not shown.
+fn refused_number(field: CredentialField, text: &str, fault: &str) -> String {
+    let shown = if field == CredentialField::AccessPincode { "the value".to_owned() } else { format!("\"{text}\"") };
+    format!("{shown} is {fault}")
+}
+
 /// What keeps an entity from being read: the deserializer stops at its first fault and does not name the field, so that
 /// each field is read alone, among those that are needed. Each fault follows the path of the entity.
 fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
-    let missing = kind.needed().iter().filter(|name| !fields.contains_key(**name));
-    let mut found: Vec<String> = missing.map(|name| format!(": missing field `{name}`")).collect();
+    let mut found = Vec::new();
+    if !fields.contains_key("Id") {
+        found.push(": missing field `Id`".to_owned());
+    }
     for (name, value) in fields {
         let mut alone: Map<String, Value> =
             kind.needed().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
@@ -423,7 +518,6 @@ mod tests {
                  3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203",
                 "Coworkers[1].Id: 1 stands in this list twice",
                 "Coworkers[2].Id: invalid type: string \"x\", expected i64",
-                "Coworkers[3]: missing field `FullName`",
                 "Coworkers[4]: a number where an object is needed",
                 "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
                 "Tariffs: an object where a list is needed",
@@ -453,7 +547,6 @@ mod tests {
         TimePasses[0].MinutesIncluded: 0 minutes are of no use; leave it out for a day pass
         TimePasses[0].Price: "1,50" is not a price; write for example 12.5
         TimePasses[0].UsePriority: "Top" is not one of High, Normal, Low, 1, 2, 3
-        TimePasses[1]: missing field `Name`
         TimePasses[1].Businesses: invalid type: integer `3`, expected a sequence
         TimePasses[1].Price: "12.34567" is not a price; write for example 12.5
         TimePasses[1].TimeSlots: invalid type: map, expected a sequence

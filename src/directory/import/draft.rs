@@ -13,22 +13,40 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    Document, ImportFaults, Lines, Place, device,
+    Document, ImportFaults, Lines, Place,
+    claims::{self, Claims},
+    device,
     people::{self, Person},
     read_json,
 };
-use crate::{
-    directory::entity::{self, Entity, EntityKind},
-    mac::MacAddr,
-};
+use crate::directory::entity::{self, CredentialField, Entity, EntityKind};
+
+/// What becomes of that which the files leave out, of the kinds that they hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replace {
+    /// It stays.
+    #[default]
+    No,
+    /// It is archived, unless that is more than a tenth of the people: then the files are probably a part of the export.
+    Tenth,
+    /// It is archived, whoever it is.
+    All,
+}
+
+/// The mark of what `--replace` archived: it comes back when a file holds it again, while what the platform archived stays
+/// so until the platform says otherwise.
+const LEFT_OUT: &str = "LeftOutByImport";
+
+/// Keys of the platform's of which only one may stand in a document: it spells one field in two ways.
+const SAME_FIELD: [&str; 2] = ["AllowNetworkCheckin", "AllowNetworkCheckIn"];
 
 /// An import in the making.
 #[derive(Debug, Default)]
 pub struct Draft {
-    replace: bool,
+    replace: Replace,
     pin_key: String,
     files: Vec<String>,
-    /// What the files say, by entity; of the same entity in two files the later counts, lines of tables come on top.
+    /// What the files say, by entity; of the same key in two files the later counts.
     entries: BTreeMap<(EntityKind, i64), Entry>,
     /// The kinds of which the files hold anything.
     listed: BTreeSet<EntityKind>,
@@ -36,7 +54,11 @@ pub struct Draft {
     known: BTreeSet<(EntityKind, i64)>,
     /// Plans and teams by their lower-cased names.
     names: BTreeMap<(EntityKind, String), Vec<i64>>,
-    claims: BTreeMap<Claim, (i64, Spot, &'static str)>,
+    claims: Claims,
+    /// Listed people who are archived, and about whom no file says whether they are.
+    still_archived: usize,
+    /// How many people were stored and not archived.
+    people_before: usize,
     /// The passes of the files by their identity.
     guids: BTreeMap<Uuid, (i64, Spot)>,
     references: Vec<Reference>,
@@ -60,6 +82,12 @@ pub struct Changes {
     pub archived: Vec<Change>,
     /// How many entities of the files are stored as they are.
     pub unchanged: usize,
+    /// How many people lose a card, fob, PIN, device, slot, user id or name.
+    pub people_losing_credentials: usize,
+    /// How many people `--replace` would archive, of how many, where that is more than a tenth of them and nobody said
+    /// `--replace=all`.
+    #[serde(skip)]
+    pub asks_for_all: Option<(usize, usize)>,
     /// What is odd but no fault, with its path.
     pub warnings: Vec<String>,
 }
@@ -78,6 +106,9 @@ pub struct Change {
     /// The names of the fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
+    /// A credential that they had is not among those that they have now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub loses_credential: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
@@ -88,10 +119,16 @@ fn array<S: serde::Serializer>(kind: &EntityKind, serializer: S) -> Result<S::Ok
 #[derive(Debug)]
 struct Entry {
     spot: Spot,
-    /// The document of a JSON file.
-    document: Option<Document>,
-    /// Lines of tables, in their order.
-    lines: Vec<Person>,
+    /// What each file says, in the order of the files.
+    layers: Vec<Layer>,
+}
+
+#[derive(Debug)]
+enum Layer {
+    /// An entity of a JSON file.
+    Document(Document),
+    /// A line of a table.
+    Line(Person),
 }
 
 /// Which file, and where in it.
@@ -99,14 +136,6 @@ struct Entry {
 struct Spot {
     file: usize,
     place: Place,
-}
-
-/// A credential that only one person can have.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
-    Mac(MacAddr),
-    Card(Box<str>),
-    Pin(Box<str>),
 }
 
 /// An entity that another one names.
@@ -131,8 +160,8 @@ enum Lack {
 }
 
 impl Draft {
-    /// An empty import. `replace` archives what the files no longer hold, of the kinds that they hold.
-    pub fn new(replace: bool, pin_key: String) -> Self {
+    /// An empty import.
+    pub fn new(replace: Replace, pin_key: String) -> Self {
         Self { replace, pin_key, ..Self::default() }
     }
 
@@ -142,10 +171,8 @@ impl Draft {
         match read_json(text, &self.pin_key) {
             Ok(read) => {
                 for document in read.documents {
-                    let key = (document.kind, document.id);
                     let spot = Spot { file, place: document.place };
-                    self.list(key);
-                    self.entries.insert(key, Entry { spot, document: Some(document), lines: Vec::new() });
+                    self.layer((document.kind, document.id), spot, Layer::Document(document));
                 }
             }
             Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
@@ -156,14 +183,13 @@ impl Draft {
     pub fn csv(&mut self, name: &str, text: &str) {
         let file = self.file(name);
         match people::read_csv(text) {
-            Ok(people) => {
-                for person in people {
-                    let key = (EntityKind::Coworker, person.id);
+            Ok(table) => {
+                for note in table.notes {
+                    self.warnings.push(|| format!("{name}:{note}"));
+                }
+                for person in table.people {
                     let spot = Spot { file, place: Place::Line(person.line) };
-                    self.list(key);
-                    let entry = self.entries.entry(key).or_insert(Entry { spot, document: None, lines: Vec::new() });
-                    entry.spot = spot;
-                    entry.lines.push(person);
+                    self.layer((EntityKind::Coworker, person.id), spot, Layer::Line(person));
                 }
             }
             Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}:{fault}"))),
@@ -186,7 +212,10 @@ impl Draft {
         let mut names = Vec::new();
         for kind in [EntityKind::Team, EntityKind::Tariff] {
             for ((_, id), entry) in self.entries.range((kind, i64::MIN)..=(kind, i64::MAX)) {
-                let name = entry.document.as_ref().and_then(|document| name_of(&object(&document.body)));
+                let name = entry.layers.iter().rev().find_map(|layer| match layer {
+                    Layer::Document(document) => name_of(&object(&document.body)),
+                    Layer::Line(_) => None,
+                });
                 names.extend(name.map(|name| (kind, *id, name)));
             }
         }
@@ -199,15 +228,18 @@ impl Draft {
     /// Compares with one stored entity.
     pub fn stored(&mut self, kind: EntityKind, id: i64, archived: bool, document: &str) {
         self.known.insert((kind, id));
+        if kind == EntityKind::Coworker && !archived {
+            self.people_before += 1;
+        }
         if let Some(entry) = self.entries.remove(&(kind, id)) {
-            self.weigh(kind, id, &entry, Some(document));
+            self.weigh(kind, id, entry, Some(document));
             return;
         }
         if archived {
             return;
         }
         let body = object(document);
-        if self.replace && self.listed.contains(&kind) {
+        if self.replace != Replace::No && self.listed.contains(&kind) {
             self.archive(kind, id, body);
             return;
         }
@@ -225,13 +257,28 @@ impl Draft {
     /// What the files name and nothing defines, with its path.
     pub fn finish(mut self) -> Result<Changes, ImportFaults> {
         for ((kind, id), entry) in mem::take(&mut self.entries) {
-            self.weigh(kind, id, &entry, None);
+            self.weigh(kind, id, entry, None);
         }
         self.check_references();
         if !self.faults.is_empty() {
             return Err(ImportFaults(self.faults.finish()));
         }
-        self.changes.warnings = self.warnings.finish();
+        // With a bound of their own: a hundred randomised addresses do not hide what checks nobody in.
+        let mut shared = Lines::default();
+        for line in mem::take(&mut self.claims).shared() {
+            shared.push(|| line);
+        }
+        let still = self.still_archived;
+        if still > 0 {
+            let stay = if still == 1 { "person in the files stays" } else { "people in the files stay" };
+            self.warnings.push(|| format!("{still} {stay} archived; \"Archived\": false brings them back"));
+        }
+        let archived = self.changes.archived.iter().filter(|change| change.kind == EntityKind::Coworker).count();
+        if self.replace == Replace::Tenth && archived * 10 > self.people_before {
+            self.changes.asks_for_all = Some((archived, self.people_before));
+        }
+        self.changes.warnings = shared.finish();
+        self.changes.warnings.extend(self.warnings.finish());
         Ok(self.changes)
     }
 
@@ -240,9 +287,12 @@ impl Draft {
         self.files.len() - 1
     }
 
-    fn list(&mut self, key: (EntityKind, i64)) {
+    fn layer(&mut self, key: (EntityKind, i64), spot: Spot, layer: Layer) {
         self.listed.insert(key.0);
         self.known.insert(key);
+        let entry = self.entries.entry(key).or_insert(Entry { spot, layers: Vec::with_capacity(1) });
+        entry.spot = spot;
+        entry.layers.push(layer);
     }
 
     fn refuse(&mut self, faults: impl IntoIterator<Item = String>) {
@@ -261,22 +311,51 @@ impl Draft {
     }
 
     /// One entity of the files against what is stored of it.
-    fn weigh(&mut self, kind: EntityKind, id: i64, entry: &Entry, stored: Option<&str>) {
+    fn weigh(&mut self, kind: EntityKind, id: i64, Entry { spot, layers }: Entry, stored: Option<&str>) {
         let before = stored.map(object).unwrap_or_default();
-        let mut body = entry.document.as_ref().map_or_else(|| before.clone(), |document| object(&document.body));
-        for line in &entry.lines {
-            self.apply(line, entry.spot, &mut body);
+        let mut body = before.clone();
+        let mut says_archived = false;
+        for layer in layers {
+            match layer {
+                Layer::Document(document) => {
+                    let said = object(&document.body);
+                    says_archived |= said.contains_key("Archived");
+                    self.put(said, &mut body);
+                }
+                Layer::Line(line) => self.apply(&line, spot, &mut body),
+            }
         }
-        let change = Change { kind, id, name: name_of(&body), fields: differences(&before, &body) };
+        let mut change =
+            Change { kind, id, name: name_of(&body), fields: differences(&before, &body), loses_credential: false };
+        if let Some(name) = &change.name {
+            self.name(kind, id, name);
+        }
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        let document = Document::of(kind, (id, archived), body.clone(), entry.spot.place);
+        let lacking = kind.needed().iter().find(|name| !body.contains_key(**name));
+        let document = Document::of(kind, (id, archived), body.clone(), spot.place);
         match kind.read(Value::Object(body)) {
-            Ok(entity) => self.look(&entity, entry.spot),
+            Ok(entity) => {
+                let differs = change.fields.iter().any(|name| CredentialField::holds(name));
+                if let Entity::Coworker(after) = &entity
+                    && stored.is_some()
+                    && differs
+                    && !after.archived
+                {
+                    change.loses_credential = match kind.read(Value::Object(before)) {
+                        Ok(Entity::Coworker(before)) => claims::loses(&before, after),
+                        Ok(_) | Err(_) => false,
+                    };
+                }
+                self.still_archived += usize::from(kind == EntityKind::Coworker && archived && !says_archived);
+                self.look(&entity, spot);
+            }
             Err(error) => {
-                let path = self.path(kind, entry.spot, "FullName");
-                let fault = match stored {
-                    None => format!("{path}: needed, because nobody with the id {id} is known"),
-                    Some(_) => format!("{path}: what is stored of {id} cannot be read ({error}); import it as JSON"),
+                let path = self.path(kind, spot, lacking.unwrap_or(&"Id"));
+                let fault = match (stored, lacking) {
+                    (None, Some(_)) => format!("{path}: needed, because no {} with the id {id} is known", kind.noun()),
+                    (None | Some(_), _) => {
+                        format!("{path}: what is stored of {id} cannot be read ({error}); import all of it as JSON")
+                    }
                 };
                 self.refuse([fault]);
             }
@@ -288,16 +367,37 @@ impl Draft {
         }
         self.changes.documents.push(document);
         if there {
+            self.changes.people_losing_credentials += usize::from(change.loses_credential);
             self.changes.changed.push(change);
         } else {
             self.changes.added.push(Change { fields: Vec::new(), ..change });
         }
     }
 
+    /// What an entity of a file says, onto its document: what it does not say stays.
+    fn put(&self, said: Map<String, Value>, body: &mut Map<String, Value>) {
+        bring_back(body, said.contains_key("Archived"));
+        for name in SAME_FIELD {
+            if said.contains_key(name) {
+                body.retain(|known, _| !SAME_FIELD.contains(&known.as_str()));
+            }
+        }
+        // The number of a plan goes before its name: a file that only names another plan would change nothing.
+        if let Some(Value::String(plan)) = said.get("TariffName")
+            && !said.contains_key("TariffId")
+            && let Some(known) = body.get("TariffId").and_then(Value::as_i64)
+            && !self.named(EntityKind::Tariff, plan).contains(&known)
+        {
+            body.insert("TariffId".to_owned(), Value::Null);
+        }
+        body.extend(said);
+    }
+
     /// What a line of a table says, onto the document of its person; whoever is named is no longer archived.
     fn apply(&mut self, line: &Person, spot: Spot, body: &mut Map<String, Value>) {
         let spot = Spot { place: Place::Line(line.line), ..spot };
         body.insert("Id".to_owned(), line.id.into());
+        bring_back(body, false);
         if body.get("Archived") == Some(&Value::Bool(true)) {
             body.insert("Archived".to_owned(), false.into());
         }
@@ -318,6 +418,9 @@ impl Draft {
         if let Some(macs) = &line.macs {
             let spelled = |mac: &str| device(mac).map_or_else(|_| mac.to_owned(), |mac| mac.to_string());
             set_list(body, "MacAddresses", macs, spelled);
+        }
+        if let Some(slots) = &line.slots {
+            set_list(body, "Slots", slots, str::to_owned);
         }
         if let Some(tariff) = &line.tariff {
             self.set_tariff(tariff, spot, body);
@@ -360,7 +463,7 @@ impl Draft {
         if !self.any(kind) {
             return None;
         }
-        let found = self.names.get(&(kind, name.to_lowercase())).map_or(&[][..], Vec::as_slice);
+        let found = self.named(kind, name);
         if let [only] = found {
             return Some(*only);
         }
@@ -373,6 +476,10 @@ impl Draft {
         let path = self.path(EntityKind::Coworker, spot, field);
         self.refuse([format!("{path}: {fault}")]);
         None
+    }
+
+    fn named(&self, kind: EntityKind, name: &str) -> &[i64] {
+        self.names.get(&(kind, name.trim().to_lowercase())).map_or(&[], Vec::as_slice)
     }
 
     fn nearest(&self, kind: EntityKind, name: &str) -> Option<&str> {
@@ -388,7 +495,9 @@ impl Draft {
 
     fn archive(&mut self, kind: EntityKind, id: i64, mut body: Map<String, Value>) {
         body.insert("Archived".to_owned(), true.into());
-        self.changes.archived.push(Change { kind, id, name: name_of(&body), fields: Vec::new() });
+        body.insert(LEFT_OUT.to_owned(), true.into());
+        let change = Change { kind, id, name: name_of(&body), fields: Vec::new(), loses_credential: false };
+        self.changes.archived.push(change);
         self.changes.documents.push(Document::of(kind, (id, true), body, Place::Stored));
     }
 
@@ -459,52 +568,20 @@ impl Draft {
         if coworker.archived {
             return;
         }
-        for (at, text) in entity::listed(coworker.mac_addresses.as_deref()).enumerate() {
-            let Ok(mac) = device(text) else { continue };
-            if mac.is_local() && spot.place != Place::Stored {
-                let path = self.path(EntityKind::Coworker, spot, "MacAddresses");
-                let which = ordinal(at);
-                self.warnings.push(|| {
-                    format!(
-                        "{path}: {which} is a randomised (locally administered) address; it may change, ask for the \
-                         device's fixed address on this network"
-                    )
-                });
-            }
-            self.claim_one(Claim::Mac(mac), coworker.id, spot, "MacAddresses", at);
-        }
-        for (field, cards) in [("AccessCardId", &coworker.access_card_id), ("KeyFobNumber", &coworker.key_fob_number)] {
-            for (at, card) in entity::listed(cards.as_deref()).enumerate() {
-                self.claim_one(Claim::Card(card.to_lowercase().into()), coworker.id, spot, field, at);
-            }
-        }
-        for (at, pin) in entity::listed(coworker.access_pincode.as_deref()).enumerate() {
-            self.claim_one(Claim::Pin(pin.into()), coworker.id, spot, "AccessPincode", at);
-        }
-    }
-
-    fn claim_one(&mut self, claim: Claim, id: i64, spot: Spot, field: &'static str, at: usize) {
-        let Some(&(other, elsewhere, its_field)) = self.claims.get(&claim) else {
-            self.claims.insert(claim, (id, spot, field));
-            return;
-        };
-        // Two stored people were reported when they were imported.
-        if other == id || (spot.place == Place::Stored && elsewhere.place == Place::Stored) {
+        self.claims.add(coworker, &self.place(EntityKind::Coworker, spot));
+        if spot.place == Place::Stored {
             return;
         }
-        let path = |id, spot: Spot, field| match spot.place {
-            Place::Stored => format!("coworker {id}, who is stored"),
-            Place::Item(_) | Place::Line(_) => self.path(EntityKind::Coworker, spot, field),
-        };
-        let (here, there) = (path(id, spot, field), path(other, elsewhere, its_field));
-        let (first, which, second) = match spot.place {
-            // Counting is done in the file that the reader has.
-            Place::Stored => (there, "one value".to_owned(), here),
-            Place::Item(_) | Place::Line(_) => (here, ordinal(at), there),
-        };
-        self.warnings.push(|| {
-            format!("{first}: {which} is also claimed by {second}; it checks nobody in until only one has it")
-        });
+        let macs = entity::listed(coworker.mac_addresses.as_deref()).filter_map(|text| device(text).ok());
+        for mac in macs.filter(|mac| mac.is_local()) {
+            let path = self.path(EntityKind::Coworker, spot, "MacAddresses");
+            self.warnings.push(|| {
+                format!(
+                    "{path}: {mac} is a randomised (locally administered) address; it may change, ask for the device's \
+                     fixed address on this network"
+                )
+            });
+        }
     }
 
     fn check_references(&mut self) {
@@ -536,10 +613,20 @@ impl Draft {
 
     /// `site.json: Coworkers[3].MacAddresses`, `people.csv:17: macs`.
     fn path(&self, kind: EntityKind, spot: Spot, field: &str) -> String {
+        let place = self.place(kind, spot);
+        match spot.place {
+            Place::Item(_) => format!("{place}.{field}"),
+            Place::Line(_) => format!("{place}: {}", column(field)),
+            Place::Stored => place,
+        }
+    }
+
+    /// `site.json: Coworkers[3]`, `people.csv:17`.
+    fn place(&self, kind: EntityKind, spot: Spot) -> String {
         let file = self.files.get(spot.file).map_or("", String::as_str);
         match spot.place {
-            Place::Item(at) => format!("{file}: {}[{at}].{field}", kind.array()),
-            Place::Line(line) => format!("{file}:{line}: {}", column(field)),
+            Place::Item(at) => format!("{file}: {}[{at}]", kind.array()),
+            Place::Line(line) => format!("{file}:{line}"),
             Place::Stored => "stored".to_owned(),
         }
     }
@@ -553,13 +640,16 @@ fn column(field: &str) -> &str {
         "Teams" => "teams",
         "AccessCardId" => "cards",
         "MacAddresses" => "macs",
+        "Slots" => "slots",
         _ => field,
     }
 }
 
-/// Counted, not shown: a credential in a message is one more copy of it.
-fn ordinal(at: usize) -> String {
-    if at == 0 { "the first value".to_owned() } else { format!("value {}", at + 1) }
+/// Whatever `--replace` archived is not archived any more once a file holds it, unless the file says that it is.
+fn bring_back(body: &mut Map<String, Value>, says_archived: bool) {
+    if body.remove(LEFT_OUT).is_some() && !says_archived {
+        body.remove("Archived");
+    }
 }
 
 fn text_or_null(text: &str) -> Value {
@@ -615,10 +705,10 @@ mod tests {
     #[test]
     fn a_table_changes_what_it_has_columns_for() {
         let changed =
-            told(false, &[("people.csv", "id,cards,macs,tariff,teams\n1,77,3c22fb000001,full TIME,Rocket\n")]);
+            told(Replace::No, &[("people.csv", "id,cards,macs,tariff,teams\n1,77,3c22fb000001,full TIME,Rocket\n")]);
         insta::assert_snapshot!(changed, @"unchanged 1");
         let changed = told(
-            false,
+            Replace::No,
             &[(
                 "people.csv",
                 "id,full_name,email,tariff,cards\n1,Ada,a@example.com,Part time,\n2,Bob,,,88\n9,Zoe,,,5;6\n",
@@ -626,7 +716,7 @@ mod tests {
         );
         insta::assert_snapshot!(changed, @r#"
         added Coworkers 9 Zoe
-        changed Coworkers 1 Ada: AccessCardId, Email, TariffId, TariffName
+        changed Coworkers 1 Ada: AccessCardId, Email, TariffId, TariffName (loses a credential)
         changed Coworkers 2 Bob: Archived
         unchanged 0
         1: {"AccessCardId":null,"AccessPincode":"sha256:…","Email":"a@example.com","FullName":"Ada","Id":1,"MacAddresses":"3C-22-FB-00-00-01","Nickname":"A","TariffId":6,"TariffName":"Part time","Teams":[{"Id":8}]}
@@ -638,7 +728,7 @@ mod tests {
     #[test]
     fn a_later_file_comes_on_top_of_an_earlier_one() {
         let json = r#"{"Tariffs": [{"Id": 7, "Name": "Night"}], "Coworkers": [{"Id": 9, "FullName": "Zoe", "KeyFobNumber": "4"}]}"#;
-        let changed = told(false, &[("site.json", json), ("people.csv", "id,tariff,active\n9,Night,no\n")]);
+        let changed = told(Replace::No, &[("site.json", json), ("people.csv", "id,tariff,active\n9,Night,no\n")]);
         insta::assert_snapshot!(changed, @r#"
         added Tariffs 7 Night
         added Coworkers 9 Zoe
@@ -651,12 +741,12 @@ mod tests {
     #[test]
     fn what_is_missing_is_archived_of_the_kinds_that_the_files_hold() {
         let json = r#"{"Teams": [], "Coworkers": [{"Id": 3, "FullName": "Eve", "AccessCardId": "99"}]}"#;
-        insta::assert_snapshot!(told(true, &[("site.json", json)]), @r#"
+        insta::assert_snapshot!(told(Replace::All, &[("site.json", json)]), @r#"
         archived Coworkers 1 Ada
         unchanged 1
-        1: {"AccessCardId":77,"AccessPincode":"sha256:…","Archived":true,"FullName":"Ada","Id":1,"MacAddresses":"3C-22-FB-00-00-01","Nickname":"A","TariffId":5,"Teams":[{"Id":8}]}
+        1: {"AccessCardId":77,"AccessPincode":"sha256:…","Archived":true,"FullName":"Ada","Id":1,"LeftOutByImport":true,"MacAddresses":"3C-22-FB-00-00-01","Nickname":"A","TariffId":5,"Teams":[{"Id":8}]}
         "#);
-        insta::assert_snapshot!(told(false, &[("site.json", json)]), @"unchanged 1");
+        insta::assert_snapshot!(told(Replace::No, &[("site.json", json)]), @"unchanged 1");
     }
 
     #[test]
@@ -670,10 +760,10 @@ mod tests {
             "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}, {"Id": 2, "CoworkerId": 45, "TimePassId": 1}]
         }"#;
         let table = "id,full_name,tariff,teams\n6,Gus,Ful time,\n1,Ada,,Rocket\n";
-        insta::assert_snapshot!(told(false, &[("site.json", json), ("people.csv", table), ("more.csv", "id,cards\n7,5\n")]), @r#"
+        insta::assert_snapshot!(told(Replace::No, &[("site.json", json), ("people.csv", table), ("more.csv", "id,cards\n7,5\n")]), @r#"
         people.csv:3: teams: 2 teams are called "Rocket"; import this person as JSON, with its id
         people.csv:2: tariff: no plan is called "Ful time"; did you mean "full time"?
-        more.csv:2: full_name: needed, because nobody with the id 7 is known
+        more.csv:2: full_name: needed, because no coworker with the id 7 is known
         site.json: Coworkers[0].TariffId: there is no plan 50 in Tariffs
         site.json: Coworkers[0].Teams: there is no team 80 in Teams
         site.json: Coworkers[0].Businesses: there is no business 2 in Businesses
@@ -697,7 +787,7 @@ mod tests {
                 {"Id": 2, "CoworkerId": 3, "TimePassId": 2, "UniqueId": "5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21"}
             ]
         }"#;
-        insta::assert_snapshot!(told(false, &[("site.json", json)]), @r#"
+        insta::assert_snapshot!(told(Replace::No, &[("site.json", json)]), @r#"
         site.json: CoworkerTimePasses[1].UniqueId: 5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21 is also that of site.json: CoworkerTimePasses[0].UniqueId
         site.json: TimePasses[0].Businesses: there is no business 3 in Businesses
         site.json: TimePasses[0].Tariffs: there is no plan 50 in Tariffs
@@ -709,7 +799,7 @@ mod tests {
     fn people_alone_are_an_import_and_what_they_name_is_kept() {
         let json = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "TariffId": 5}, {"Id": 2, "FullName": "Bob", "TariffId": 6}]}"#;
         let table = "id,full_name,tariff,teams\n3,Eve,Full time,Rocket;Anvil\n";
-        insta::assert_snapshot!(over("{}", false, &[("site.json", json), ("people.csv", table)]), @r#"
+        insta::assert_snapshot!(over("{}", Replace::No, &[("site.json", json), ("people.csv", table)]), @r#"
         added Coworkers 1 Ada
         added Coworkers 2 Bob
         added Coworkers 3 Eve
@@ -720,7 +810,7 @@ mod tests {
         warning: site.json: Coworkers[0].TariffId (and 1 more): no Tariffs are known at all, so that it means nothing
         "#);
         let team = r#"{"Teams": [{"Id": 9, "Name": "Anvil", "TeamMembers": [1, 44]}]}"#;
-        insta::assert_snapshot!(told(false, &[("site.json", team)]), @r#"
+        insta::assert_snapshot!(told(Replace::No, &[("site.json", team)]), @r#"
         added Teams 9 Anvil
         unchanged 0
         9: {"Id":9,"Name":"Anvil","TeamMembers":[1,44]}
@@ -729,37 +819,106 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_that_two_people_claim_is_reported_without_its_value() {
+    fn a_credential_that_two_people_have_is_named_with_them_but_no_pin_is_shown() {
         let json = r#"{"Coworkers": [
             {"Id": 4, "FullName": "Dan", "AccessCardId": "12,AB", "MacAddresses": "3c:22:fb:00:00:01"},
             {"Id": 5, "FullName": "Fay", "KeyFobNumber": "ab,88", "AccessPincode": "4711", "MacAddresses": "02:00:00:00:00:05"}
         ]}"#;
-        let told = told(false, &[("site.json", json), ("people.csv", "id,cards\n3,7;12\n")]);
+        let told = told(Replace::No, &[("site.json", json), ("people.csv", "id,cards\n3,7;12\n")]);
         let warnings: Vec<&str> = told.lines().filter(|line| line.starts_with("warning")).collect();
         insta::assert_snapshot!(warnings.join("\n"), @r"
-        warning: site.json: Coworkers[0].MacAddresses: the first value is also claimed by coworker 1, who is stored; it checks nobody in until only one has it
-        warning: site.json: Coworkers[0].AccessCardId: the first value is also claimed by people.csv:2: cards; it checks nobody in until only one has it
-        warning: site.json: Coworkers[1].MacAddresses: the first value is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
-        warning: site.json: Coworkers[1].KeyFobNumber: the first value is also claimed by site.json: Coworkers[0].AccessCardId; it checks nobody in until only one has it
-        warning: site.json: Coworkers[1].AccessPincode: the first value is also claimed by coworker 1, who is stored; it checks nobody in until only one has it
+        warning: a PIN belongs to Ada (coworker 1, stored) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
+        warning: card 12 belongs to Eve (coworker 3, people.csv:2) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
+        warning: card ab belongs to Dan (coworker 4, site.json: Coworkers[0]) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
+        warning: device 3c:22:fb:00:00:01 belongs to Ada (coworker 1, stored) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
+        warning: site.json: Coworkers[1].MacAddresses: 02:00:00:00:00:05 is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
         ");
     }
 
+    #[test]
+    fn small_numbers_are_not_ambiguous_by_being_read_in_hexadecimal() {
+        let warnings = |cards: &[&str]| {
+            let rows = cards.iter().enumerate().map(|(at, card)| format!("{},P{at},{card}", at + 1));
+            let rows: Vec<String> = [String::from("id,full_name,cards")].into_iter().chain(rows).collect();
+            let told = over("{}", Replace::No, &[("people.csv", &rows.join("\n"))]);
+            told.lines().filter(|line| line.starts_with("warning")).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(&["10", "16", "99", "153"]), [""; 0]);
+        for two in
+            [["0010", "10"], ["10", "0xA"], ["0x10", "10"], ["0x10", "16"], ["16", "0x10"], ["85:CC:C7", "8768711"]]
+        {
+            let [first, second] = two;
+            let said = warnings(&two);
+            let expected = format!("warning: card {second}, in one spelling or another, belongs to P0 (");
+            assert!(said.len() == 1 && said[0].starts_with(&expected), "{first} {second}: {said:?}");
+        }
+        let pins = r#"{"Coworkers": [
+            {"Id": 1, "FullName": "A", "AccessPincode": "1111"}, {"Id": 2, "FullName": "B", "AccessPincode": "1111"},
+            {"Id": 3, "FullName": "C", "AccessPincode": "2222"}, {"Id": 4, "FullName": "D", "AccessPincode": "2222"},
+            {"Id": 5, "FullName": "E", "AccessCardId": "1111", "Slots": "a/1111", "AccessNames": "a/1111"}
+        ]}"#;
+        let told = over("{}", Replace::No, &[("site.json", pins)]);
+        assert_eq!(told.matches("warning: a PIN belongs to ").count(), 2, "{told}");
+        assert_eq!(told.matches("warning").count(), 2, "types do not meet: {told}");
+    }
+
+    #[test]
+    fn an_entity_says_of_a_plan_or_a_spelling_what_it_says_last() {
+        let stored = r#"{
+            "Tariffs": [{"Id": 5, "Name": "Full time"}, {"Id": 6, "Name": "Part time"}],
+            "TimePasses": [{"Id": 1, "Name": "Day", "AllowNetworkCheckIn": false}],
+            "Coworkers": [{"Id": 1, "FullName": "Ada", "TariffId": 5, "TariffName": "Full time"}]
+        }"#;
+        let json = r#"{
+            "TimePasses": [{"Id": 1, "AllowNetworkCheckin": true}],
+            "Coworkers": [{"Id": 1, "TariffName": "full time"}]
+        }"#;
+        insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
+        changed TimePasses 1 Day: AllowNetworkCheckIn, AllowNetworkCheckin
+        changed Coworkers 1 Ada: TariffName
+        unchanged 0
+        1: {"AllowNetworkCheckin":true,"Id":1,"Name":"Day"}
+        1: {"FullName":"Ada","Id":1,"TariffId":5,"TariffName":"full time"}
+        "#);
+        // A plan of which a file says but a part keeps its name for the people of the same import.
+        let json = r#"{"Tariffs": [{"Id": 6, "CheckinWeekLimit": 3}]}"#;
+        let told = over(stored, Replace::No, &[("site.json", json), ("people.csv", "id,tariff\n1,Part time\n")]);
+        assert!(told.contains("changed Coworkers 1 Ada: TariffId, TariffName"), "{told}");
+        let json = r#"{"Coworkers": [{"Id": 1, "TariffName": "Night"}]}"#;
+        insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
+        changed Coworkers 1 Ada: TariffId, TariffName
+        unchanged 0
+        1: {"FullName":"Ada","Id":1,"TariffId":null,"TariffName":"Night"}
+        "#);
+        // Archived by the platform, not by `--replace`: it stays, and is told.
+        let stored = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "Archived": true}]}"#;
+        let json = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada"}]}"#;
+        insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
+        unchanged 1
+        warning: 1 person in the files stays archived; "Archived": false brings them back
+        "#);
+    }
+
     /// What an import over [`STORED`] says.
-    fn told(replace: bool, files: &[(&str, &str)]) -> String {
+    fn told(replace: Replace, files: &[(&str, &str)]) -> String {
         over(STORED, replace, files)
     }
 
-    fn over(stored: &str, replace: bool, files: &[(&str, &str)]) -> String {
+    fn over(stored: &str, replace: Replace, files: &[(&str, &str)]) -> String {
         let mut draft = Draft::new(replace, "key".to_owned());
         for (name, text) in files {
             if name.ends_with("csv") { draft.csv(name, text) } else { draft.json(name, text) }
         }
         let changes = draft.read().and_then(|mut draft| {
-            let mut there = read_json(stored, "key").expect("reads").documents;
-            there.sort_by_key(|document| (document.kind, document.id));
-            for Document { kind, id, archived, body, .. } in &there {
-                draft.stored(*kind, *id, *archived, body);
+            let there: BTreeMap<String, Vec<Map<String, Value>>> = serde_json::from_str(stored).expect("JSON");
+            for kind in EntityKind::ALL {
+                for body in there.get(kind.array()).into_iter().flatten() {
+                    let id = body["Id"].as_i64().expect("a number");
+                    let archived = body.get("Archived") == Some(&Value::Bool(true));
+                    let mut body = body.clone();
+                    super::super::hide_pins(&mut body, "key");
+                    draft.stored(kind, id, archived, &Value::Object(body).to_string());
+                }
             }
             draft.finish()
         });
@@ -770,9 +929,10 @@ mod tests {
         let mut lines = Vec::new();
         for (word, list) in [("added", &changes.added), ("changed", &changes.changed), ("archived", &changes.archived)]
         {
-            for Change { kind, id, name, fields } in list {
+            for Change { kind, id, name, fields, loses_credential } in list {
                 let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
-                lines.push(format!("{word} {} {id} {}{fields}", kind.array(), name.as_deref().unwrap_or("?")));
+                let loses = if *loses_credential { " (loses a credential)" } else { "" };
+                lines.push(format!("{word} {} {id} {}{fields}{loses}", kind.array(), name.as_deref().unwrap_or("?")));
             }
         }
         lines.push(format!("unchanged {}", changes.unchanged));

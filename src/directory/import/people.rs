@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::{BYTE_ORDER_MARK, ImportFaults, Lines, device};
+use super::{BYTE_ORDER_MARK, ImportFaults, Lines, device, spelled, spreadsheet};
+use crate::directory::entity::CredentialField;
 
 /// What one line says about one person. Nothing, where there is no such column; empty, where the field is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,23 +22,36 @@ pub(super) struct Person {
     pub(super) teams: Option<Vec<String>>,
     pub(super) cards: Option<Vec<String>>,
     pub(super) macs: Option<Vec<String>>,
+    pub(super) slots: Option<Vec<String>>,
+}
+
+/// What a table says.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    pub(super) people: Vec<Person>,
+    /// What is odd but no fault, each with its line.
+    pub(super) notes: Vec<String>,
 }
 
 /// The columns that a table may have, as they are documented.
-const COLUMNS: [&str; 8] = ["id", "full_name", "email", "active", "tariff", "teams", "cards", "macs"];
+const COLUMNS: [&str; 9] = ["id", "full_name", "email", "active", "tariff", "teams", "cards", "macs", "slots"];
+
+/// Columns that are not read are named up to so many: a whole export has hundreds, and the first tell what it is.
+const NAMED: usize = 5;
+
+/// What stands between the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
+/// inside of cells.
+const BETWEEN: [char; 3] = [';', '\n', '\r'];
 
 /// Reads a table. Faults begin with the line: `17: macs: …`.
-pub(super) fn read_csv(text: &str) -> Result<Vec<Person>, ImportFaults> {
+pub(super) fn read_csv(text: &str) -> Result<Table, ImportFaults> {
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
-    let heading = text.lines().next().unwrap_or_default();
-    // Where a comma is the decimal separator, spreadsheets write semicolons between the columns.
-    let delimiter = if heading.contains(';') && !heading.contains(',') { b';' } else { b',' };
+    let (text, first, delimiter) = delimited(text);
     let mut builder = ReaderBuilder::new();
     builder.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
     let mut table = builder.from_reader(text.as_bytes());
-    let mut reading =
-        Reading { columns: Vec::new(), people: Vec::new(), faults: Lines::default(), seen: BTreeSet::new() };
-    let mut lines = LineCount { text, line: 1, byte: 0 };
+    let mut reading = Reading::default();
+    let mut lines = LineCount { text, line: first, byte: 0 };
     let mut record = StringRecord::new();
     loop {
         match table.read_record(&mut record) {
@@ -64,7 +78,27 @@ pub(super) fn read_csv(text: &str) -> Result<Vec<Person>, ImportFaults> {
             .faults
             .push(|| format!("1: the file is empty; its first line names the columns: {}", COLUMNS.join(",")));
     }
-    if reading.faults.is_empty() { Ok(reading.people) } else { Err(ImportFaults(reading.faults.finish())) }
+    if reading.faults.is_empty() { Ok(reading.table) } else { Err(ImportFaults(reading.faults.finish())) }
+}
+
+/// The table, the number of its first line, and what stands between its columns: what the line `sep=;` says, as some
+/// spreadsheets write it; else what stands most often in the heading, because spreadsheets write semicolons where a comma is
+/// the decimal separator, and tabs when asked for text.
+fn delimited(text: &str) -> (&str, u64, u8) {
+    let (heading, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let said = heading.trim_end_matches('\r').trim_matches('"');
+    let said = said.get(..4).filter(|word| word.eq_ignore_ascii_case("sep=")).and_then(|_| said.as_bytes().get(4));
+    if let Some(said) = said {
+        return (rest, 2, *said);
+    }
+    let outside = heading.split('"').step_by(2);
+    let count = |delimiter: char| outside.clone().map(|part| part.matches(delimiter).count()).sum::<usize>();
+    let (_, delimiter) = [('\t', b'\t'), (';', b';'), (',', b',')]
+        .into_iter()
+        .map(|(delimiter, byte)| (count(delimiter), byte))
+        .reduce(|most, next| if next.0 >= most.0 { next } else { most })
+        .unwrap_or((0, b','));
+    (text, 1, delimiter)
 }
 
 /// Counts lines; the reader's own count takes empty lines before a record for a part of it.
@@ -88,31 +122,43 @@ impl LineCount<'_> {
     }
 }
 
+#[derive(Default)]
 struct Reading {
-    /// Which of [`COLUMNS`] stands in each column.
-    columns: Vec<&'static str>,
-    people: Vec<Person>,
+    /// Which of [`COLUMNS`] stands in each column; none where it is not read.
+    columns: Vec<Option<&'static str>>,
+    table: Table,
     faults: Lines,
     seen: BTreeSet<i64>,
 }
 
 impl Reading {
     fn heading(&mut self, line: u64, record: &StringRecord) {
+        let mut unread = Vec::new();
         for name in record {
-            let known = COLUMNS.into_iter().find(|column| column.eq_ignore_ascii_case(name));
+            let known = COLUMNS.into_iter().find(|column| letters(column).eq(letters(name)));
             match known {
-                Some(column) if self.columns.contains(&column) => {
+                Some(column) if self.columns.contains(&known) => {
                     self.faults.push(|| format!("{line}: {column}: there are two columns of this name"));
                 }
-                Some(column) => self.columns.push(column),
-                None => {
-                    let all = COLUMNS.join(",");
-                    self.faults.push(|| format!("{line}: {name}: no such column; there are {all}"));
-                }
+                Some(_) => {}
+                None => unread.push(name),
             }
+            self.columns.push(known);
         }
-        if self.faults.is_empty() && !self.columns.contains(&"id") {
-            self.faults.push(|| format!("{line}: id: the column is missing; people are updated by it"));
+        if self.faults.is_empty() && !self.columns.contains(&Some("id")) {
+            let all = COLUMNS.join(",");
+            self.faults
+                .push(|| format!("{line}: id: the column is missing; people are updated by it. The columns are {all}"));
+        }
+        if !unread.is_empty() {
+            let named = unread.iter().filter(|name| !name.is_empty()).take(NAMED);
+            let named: Vec<String> = named.map(|name| format!("\"{name}\"")).collect();
+            let dots = if named.len() < unread.len() { ", …" } else { "" };
+            let (count, all) = (unread.len(), COLUMNS.join(","));
+            let noun = if count == 1 { "column is" } else { "columns are" };
+            self.table
+                .notes
+                .push(format!("{line}: {count} {noun} not read: {}{dots}; read are {all}", named.join(", ")));
         }
     }
 
@@ -125,7 +171,8 @@ impl Reading {
         }
         let mut person = Person { line, ..Person::default() };
         let before = self.faults.all;
-        for (column, field) in self.columns.iter().zip(record) {
+        let read = self.columns.iter().zip(record).filter_map(|(column, field)| Some(((*column)?, field)));
+        for (column, field) in read {
             if let Err(fault) = person.take(column, field) {
                 self.faults.push(|| format!("{line}: {column}: {fault}"));
             }
@@ -134,7 +181,7 @@ impl Reading {
             return;
         }
         if self.seen.insert(person.id) {
-            self.people.push(person);
+            self.table.people.push(person);
         } else {
             self.faults.push(|| format!("{line}: id: {} stands in this file twice", person.id));
         }
@@ -146,20 +193,28 @@ impl Person {
         if field.contains('\0') {
             return Err("the text holds a NUL character, which no database can keep".to_owned());
         }
+        let text = spreadsheet::cell(field);
         match column {
             "id" => {
-                let id = field.parse().ok().filter(|id: &i64| *id > 0);
+                let code = spreadsheet::code(field);
+                let whole = code.split_once('.').filter(|(_, part)| part.bytes().all(|byte| byte == b'0'));
+                let id = whole.map_or(code.as_ref(), |(whole, _)| whole).parse().ok().filter(|id: &i64| *id > 0);
                 self.id = id.ok_or_else(|| format!("\"{field}\" is not a positive number"))?;
             }
-            "full_name" if field.is_empty() => return Err("a name is needed".to_owned()),
-            "full_name" => self.full_name = Some(field.to_owned()),
-            "email" => self.email = Some(field.to_owned()),
-            "active" => self.active = Some(yes_or_no(field)?),
-            "tariff" => self.tariff = Some(field.to_owned()),
-            "teams" => self.teams = Some(several(field)),
-            "cards" => self.cards = Some(several(field)),
+            "full_name" if text.is_empty() => return Err("a name is needed".to_owned()),
+            "full_name" => self.full_name = Some(text.to_owned()),
+            "email" => self.email = Some(text.to_owned()),
+            "active" => self.active = yes_or_no(&spreadsheet::code(field))?,
+            "tariff" => self.tariff = Some(text.to_owned()),
+            "teams" => {
+                let teams = text.split([',', ';']).map(str::trim).filter(|team| !team.is_empty());
+                self.teams = Some(teams.map(str::to_owned).collect());
+            }
+            "cards" => self.cards = Some(spelled(CredentialField::AccessCardId, field, &BETWEEN)?),
+            "slots" => self.slots = Some(spelled(CredentialField::Slots, field, &BETWEEN)?),
             _ => {
-                let macs = several(field).into_iter().map(|mac| device(&mac).map(|mac| mac.to_string()));
+                let macs = spelled(CredentialField::MacAddresses, field, &BETWEEN)?;
+                let macs = macs.iter().map(|mac| device(mac).map(|mac| mac.to_string()));
                 self.macs = Some(macs.collect::<Result<_, _>>()?);
             }
         }
@@ -167,18 +222,20 @@ impl Person {
     }
 }
 
-/// An empty field says what a new person without the column would be: active.
-fn yes_or_no(field: &str) -> Result<bool, String> {
-    match field.to_lowercase().as_str() {
-        "" | "true" | "yes" | "1" => Ok(true),
-        "false" | "no" | "0" => Ok(false),
-        _ => Err(format!("\"{field}\" is neither true nor false")),
-    }
+/// The letters of a column's name: exports write `Full Name` or `FullName`.
+fn letters(name: &str) -> impl Iterator<Item = char> {
+    let name = spreadsheet::code(name).to_lowercase();
+    name.chars().filter(|c| c.is_alphanumeric()).collect::<Vec<_>>().into_iter()
 }
 
-/// Several values in one field: separated by `,` as in the JSON fields, or by `;`, which needs no quotes.
-fn several(field: &str) -> Vec<String> {
-    field.split([',', ';']).map(str::trim).filter(|value| !value.is_empty()).map(str::to_owned).collect()
+/// Nothing, for an empty field: it leaves everybody as they are.
+fn yes_or_no(field: &str) -> Result<Option<bool>, String> {
+    match field.to_lowercase().as_str() {
+        "" => Ok(None),
+        "true" | "yes" | "1" => Ok(Some(true)),
+        "false" | "no" | "0" => Ok(Some(false)),
+        _ => Err(format!("\"{field}\" is neither true nor false")),
+    }
 }
 
 #[cfg(test)]
@@ -189,7 +246,7 @@ mod tests {
     fn columns_stand_in_any_order_and_fields_are_quoted_or_not() {
         let text = "\u{feff}macs,ID,full_name,cards\r\n\
                     \"3C-22-FB-00-00-01, 3c22fb000002\",7,\"Lovelace, Ada\",1;2\r\n\r\n,8,Bob \"B\" Example,\r\n";
-        let people = read_csv(text).expect("reads");
+        let people = read_csv(text).expect("reads").people;
         let texts = |values: &[&str]| Some(values.iter().map(|&value| value.to_owned()).collect());
         let ada = Person {
             id: 7,
@@ -202,19 +259,52 @@ mod tests {
         let name = Some("Bob \"B\" Example".to_owned());
         let bob = Person { id: 8, line: 4, full_name: name, cards: texts(&[]), macs: texts(&[]), ..Person::default() };
         assert_eq!(people, [ada, bob]);
-        let semicolons = read_csv("id;full_name;teams\n7;Ada;A,B\n").expect("reads");
-        assert_eq!(semicolons[0].teams, texts(&["A", "B"]));
+        for text in [
+            "id;full_name;teams\n7;Ada;A,B\n",
+            "sep=;\r\nid;full_name;teams\r\n7;Ada;A,B\r\n",
+            "\"sep=\t\"\nid\tfull_name\tteams\n7\tAda\tA,B\n",
+            "ID\tFull Name\tTeams\n=\"7\"\tAda\t\"A,B\"\n",
+            "\"id\";\"a, b, c and d\";\"FullName\";teams\n7.0;x;Ada;A,B\n",
+        ] {
+            let read = read_csv(text).expect(text).people;
+            let said = (read[0].id, read[0].full_name.as_deref(), read[0].teams.clone());
+            assert_eq!(said, (7, Some("Ada"), texts(&["A", "B"])), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_export_is_read_by_its_known_columns_with_one_note() {
+        let read = read_csv("\nsep=;\n").expect_err("no line of columns").0;
+        assert!(read[0].starts_with("2: id: the column is missing"), "{read:?}");
+        let read = read_csv("sep=;\nPhone;ID;Email 2;;Fax;A;B;C\n1;7;;;;;;\n").expect("reads");
+        assert_eq!((read.people[0].id, read.people[0].line), (7, 3));
+        let all = COLUMNS.join(",");
+        assert_eq!(
+            read.notes,
+            [format!("2: 7 columns are not read: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; read are {all}")]
+        );
+    }
+
+    #[test]
+    fn cells_of_spreadsheets_are_unwrapped_and_an_empty_one_leaves_active_alone() {
+        let text = "id,full_name,active,cards,macs,slots\n\
+                    '7,\"=\"\"'t Hart \u{202e}\"\"\",,\"=\"\"0012\"\",8165538.0\",\u{200e}3C22FB000001,'locks/back/3\n";
+        let ada = read_csv(text).expect("reads").people.remove(0);
+        let texts = |value: &str| Some(vec![value.to_owned()]);
+        assert_eq!((ada.id, ada.full_name.as_deref(), ada.active), (7, Some("'t Hart \u{202e}"), None));
+        assert_eq!(ada.cards, Some(vec!["0012".to_owned(), "8165538".to_owned()]));
+        assert_eq!((ada.macs, ada.slots), (texts("3c:22:fb:00:00:01"), texts("locks/back/3")));
     }
 
     #[test]
     fn every_fault_is_named_with_its_line() {
         let all = COLUMNS.join(",");
         let empty = format!("1: the file is empty; its first line names the columns: {all}");
-        let name = format!("1: name: no such column; there are {all}");
+        let id = format!("1: id: the column is missing; people are updated by it. The columns are {all}");
         for (text, expected) in [
             ("", &[empty.as_str()][..]),
-            ("full_name\nAda\n", &["1: id: the column is missing; people are updated by it"]),
-            ("id,name,ID\n", &[&name, "1: id: there are two columns of this name"]),
+            ("full_name\nAda\n", &[&id]),
+            ("id,name,ID\n", &["1: id: there are two columns of this name"]),
             (
                 "id,full_name,active,macs\n1,\"A\nB\",maybe,ff:ff:ff:ff:ff:ff\n\nx,Bob,no,\n3,,,\n4,Lovelace, Ada,,\n\
                  5,E,,\n5,F,,\n",
@@ -225,6 +315,17 @@ mod tests {
                     "6: full_name: a name is needed",
                     "7: 5 fields under 4 columns; a field with a comma in it needs quotes",
                     "9: id: 5 stands in this file twice",
+                ],
+            ),
+            (
+                "id,cards,slots\n1,1.23457E+09,\n2,\"8,165,538\",5\n3.5,,\n",
+                &[
+                    "2: cards: \"1.23457E+09\" is a number that lost digits in a spreadsheet; format the column as text, \
+                     enter it again and export again",
+                    "3: cards: \"8,165,538\" is a number with separators of thousands, or several cards? Format the column \
+                     as text; between several write \", \"",
+                    "3: slots: \"5\" does not say where; write for example source/door/5",
+                    "4: id: \"3.5\" is not a positive number",
                 ],
             ),
         ] {

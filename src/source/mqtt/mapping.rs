@@ -158,7 +158,8 @@ pub struct CardFragment {
     pub steps: Option<Vec<String>>,
     /// Texts that stand for "nothing was presented".
     pub empty: Option<Vec<String>>,
-    /// Template of the scope in which the value means something; the source's name for everything but cards.
+    /// Template of the scope in which a slot, user or name means something. When absent: of a slot the source and the door
+    /// (`source/door`), of a user or name the source.
     pub scope: Option<String>,
 }
 
@@ -444,7 +445,8 @@ impl Mapping {
         let Some(kind) = rule.kind else {
             return Ok(None);
         };
-        let credential = if kind.names_somebody() { self.credential(view)? } else { None };
+        let door = self.door(view, kind)?;
+        let credential = if kind.names_somebody() { self.credential(view, &door)? } else { None };
         if credential.is_none() && matches!(kind, DoorEventKind::Granted | DoorEventKind::Read) {
             return Err(RejectReason::BadField);
         }
@@ -454,7 +456,7 @@ impl Mapping {
             (None, _) => None,
         };
         let direction = rule.direction.choose(view).unwrap_or(Direction::Unknown);
-        let event = DoorEvent { kind, door: self.door(view, kind)?, direction, credential, refusal };
+        let event = DoorEvent { kind, door, direction, credential, refusal };
         let (event_at, time_quality, clock) = self.time.event_time(view.named_value("time"), arrived.wall, waited);
         let key = self.key(view, topic, ordinal, &event, (event_at, time_quality, arrived.wall))?;
         let source = Arc::clone(&self.name);
@@ -473,7 +475,7 @@ impl Mapping {
         Ok(())
     }
 
-    fn credential(&self, view: &View<'_>) -> Result<Option<Credential>, RejectReason> {
+    fn credential(&self, view: &View<'_>, door: &DoorKey) -> Result<Option<Credential>, RejectReason> {
         let Some(text) = view.named_value(CARD).map(card_text).transpose()?.flatten() else {
             return Ok(None);
         };
@@ -486,9 +488,9 @@ impl Mapping {
         let scope = match (&self.card.scope, self.card.kind) {
             (Some(template), _) => Some(template.render(view)?.ok_or(RejectReason::BadField)?),
             (None, CredentialKind::Card) => None,
-            (None, CredentialKind::Pin | CredentialKind::Slot | CredentialKind::User | CredentialKind::Name) => {
-                Some(self.name.to_string())
-            }
+            // Each lock counts its own slots.
+            (None, CredentialKind::Slot) => Some(format!("{}/{}", self.name, door.0)),
+            (None, CredentialKind::Pin | CredentialKind::User | CredentialKind::Name) => Some(self.name.to_string()),
         };
         Ok(Some(credential::read(self.card.kind, scope, &text, &self.card.steps)))
     }

@@ -256,6 +256,13 @@ impl Faults {
         }
         let mut empty: Vec<String> = written.empty.iter().flatten().map(|text| text.trim().to_owned()).collect();
         empty.push(String::new());
+        let slash = written.scope.as_deref().is_some_and(|scope| scope.contains('/'));
+        if slash && matches!(kind, CredentialKind::User | CredentialKind::Name) {
+            self.add(
+                &["card", "scope"],
+                "write a scope without a /: of users and names, an import takes what stands before the first / for it",
+            );
+        }
         CardPlan { kind, steps, empty, scope: self.template(&["card", "scope"], written.scope.as_deref(), names) }
     }
 

@@ -1,0 +1,154 @@
+//! PURE. Whose credentials an import brings: what two people have, and what somebody has no more.
+
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+
+use super::device;
+use crate::{
+    directory::{
+        entity::{Coworker, CredentialField},
+        scoped,
+    },
+    mac::MacAddr,
+    sighting::CredentialKind,
+    source::mqtt::credential::spellings_of_card,
+};
+
+/// People named at most of those who have the same credential: the first tell whom to ask.
+const NAMED: usize = 5;
+
+/// The credentials of everybody who is not archived, as they will be.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// How people are told of each: `Ada (coworker 1, site.json: Coworkers[0])`.
+    people: BTreeMap<i64, Box<str>>,
+    /// Whose each credential is: the first of them.
+    first: BTreeMap<Claim, i64>,
+    spellings: BTreeMap<Box<str>, Readings>,
+    /// What more than one person has, as people call it and, of what is not shown, as it is stored; and who has it.
+    shared: BTreeMap<(String, String), BTreeSet<i64>>,
+}
+
+/// A credential that only one person can have.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Claim {
+    Mac(MacAddr),
+    Card(Box<str>),
+    Pin(Box<str>),
+    Slot(Box<str>),
+    User(Box<str>),
+    Name(Box<str>),
+}
+
+/// Whose card has this form, by how it was read: the first of them. All digits may be a decimal or a hexadecimal number:
+/// two such texts are the same card only if they are the same number both ways, or every list of small numbers would be
+/// full of ambiguities.
+#[derive(Debug, Default)]
+struct Readings {
+    /// A text that is not all digits.
+    sure: Option<i64>,
+    /// All digits as a decimal number.
+    decimal: Option<i64>,
+    /// All digits as anything else.
+    other: Option<i64>,
+}
+
+impl Claims {
+    /// Takes in a person who stands at this place.
+    pub(super) fn add(&mut self, coworker: &Coworker, place: &str) {
+        let Coworker { id, full_name, .. } = coworker;
+        self.people.insert(*id, format!("{full_name} (coworker {id}, {place})").into());
+        for (field, value) in coworker.credentials() {
+            let Some(claim) = Claim::of(field, value) else { continue };
+            if let Some(other) = self.claim(claim, *id).filter(|other| other != id) {
+                let unseen = if field.kind() == Some(CredentialKind::Pin) { value } else { "" };
+                let shared = self.shared.entry((called(field, value), unseen.to_owned())).or_default();
+                shared.extend([other, *id]);
+            } else if field.kind() == Some(CredentialKind::Card) {
+                self.claim_spellings(value, *id);
+            }
+        }
+    }
+
+    /// A line for each credential that more than one person has.
+    pub(super) fn shared(self) -> impl Iterator<Item = String> {
+        let Self { people, shared, .. } = self;
+        shared.into_iter().map(move |((what, _), ids)| {
+            let named = ids.iter().take(NAMED).map(|id| people.get(id).map_or_else(String::new, ToString::to_string));
+            let mut named: Vec<String> = named.collect();
+            if ids.len() > NAMED {
+                named.push(format!("{} more", ids.len() - NAMED));
+            }
+            let last = named.pop().unwrap_or_default();
+            let others = named.join(", ");
+            format!("{what} belongs to {others} and {last}: it checks nobody in until only one of them has it")
+        })
+    }
+
+    /// Whose it is already; from now on theirs, if nobody's.
+    fn claim(&mut self, claim: Claim, id: i64) -> Option<i64> {
+        match self.first.entry(claim) {
+            Entry::Occupied(known) => Some(*known.get()),
+            Entry::Vacant(free) => {
+                free.insert(id);
+                None
+            }
+        }
+    }
+
+    /// The same card is written by one person in decimal and by another in hexadecimal.
+    fn claim_spellings(&mut self, card: &str, id: i64) {
+        let digits = card.bytes().all(|byte| byte.is_ascii_digit());
+        let decimal = card.parse().ok().map(|number: u128| format!("#{number:x}"));
+        for form in spellings_of_card(card) {
+            let as_decimal = digits && decimal.as_ref() == Some(&form);
+            let Readings { sure, decimal, other } = self.spellings.entry(form.into()).or_default();
+            let (same, theirs) = match (digits, as_decimal) {
+                (false, _) => ([*sure, *decimal, *other], sure),
+                (true, true) => ([*sure, *decimal, None], decimal),
+                (true, false) => ([*sure, None, None], other),
+            };
+            theirs.get_or_insert(id);
+            let others: BTreeSet<i64> = same.into_iter().flatten().filter(|other| *other != id).collect();
+            if !others.is_empty() {
+                let what = (format!("card {card}, in one spelling or another,"), String::new());
+                self.shared.entry(what).or_default().extend(others.into_iter().chain([id]));
+            }
+        }
+    }
+}
+
+impl Claim {
+    /// What a value claims; none where no reader and no frame can say it.
+    fn of(field: CredentialField, value: &str) -> Option<Self> {
+        let scoped = |kind| scoped::key_of_text(kind, value).map(Into::into);
+        Some(match field.kind() {
+            None => Self::Mac(device(value).ok()?),
+            Some(CredentialKind::Card) => Self::Card(value.to_lowercase().into()),
+            Some(CredentialKind::Pin) => Self::Pin(value.into()),
+            Some(kind @ CredentialKind::Slot) => Self::Slot(scoped(kind)?),
+            Some(kind @ CredentialKind::User) => Self::User(scoped(kind)?),
+            Some(kind @ CredentialKind::Name) => Self::Name(scoped(kind)?),
+        })
+    }
+}
+
+/// A credential for people. A PIN is shown to nobody.
+fn called(field: CredentialField, value: &str) -> String {
+    let scoped = |kind| scoped::key_of_text(kind, value).unwrap_or_else(|| value.to_owned());
+    match field.kind() {
+        None => format!("device {}", device(value).map_or_else(|_| value.to_owned(), |mac| mac.to_string())),
+        Some(CredentialKind::Card) => format!("card {}", value.to_lowercase()),
+        Some(CredentialKind::Pin) => "a PIN".to_owned(),
+        Some(kind @ CredentialKind::Slot) => format!("slot {}", scoped(kind)),
+        Some(kind @ CredentialKind::User) => format!("user {}", scoped(kind)),
+        Some(kind @ CredentialKind::Name) => format!("name {}", scoped(kind)),
+    }
+}
+
+/// Had this person a credential that they have no more?
+pub(super) fn loses(before: &Coworker, after: &Coworker) -> bool {
+    let claims = |of: &Coworker| -> BTreeSet<Claim> {
+        of.credentials().filter_map(|(field, value)| Claim::of(field, value)).collect()
+    };
+    !claims(before).is_subset(&claims(after))
+}

@@ -1,0 +1,174 @@
+//! PURE. What spreadsheets make of card numbers, undone where that is certain and refused where it is not.
+//!
+//! | cell | becomes |
+//! |---|---|
+//! | `="0012345678"`, `'0012345678` | `0012345678`: these keep a text a text |
+//! | `8165538.0`, `1.234567890E+09` | `8165538`, `1234567890`: every digit is there |
+//! | `1.23457E+09`, `12345678901234567.0` | a fault: digits are lost |
+//! | `8,165,538`, `8.165.538`, `8 165 538` | a fault: several cards or one? |
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use regex::Regex;
+
+use crate::plain::is_unruly;
+
+/// The most digits of a number that a spreadsheet keeps: it calculates with 64-bit floating point (IEEE 754 binary64).
+const DIGITS_KEPT: usize = 15;
+
+/// Without a point behind the first digit or a sign behind the `E`, it is a hexadecimal card: `12E4`.
+static SCIENTIFIC: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9])(?:[.,]([0-9]+)[Ee]\+?|[Ee]\+)([0-9]{1,3})$"));
+static WHOLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9]+)\.0+$"));
+static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"^[0-9]{1,3}(?:(?:,[0-9]{3})+|(?:\.[0-9]{3})+|(?:['\x{2019}][0-9]{3})+|(?:[ \x{a0}\x{2009}\x{202f}][0-9]{3})+)$",
+    )
+});
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(text).expect("a pattern of ours")
+}
+
+/// A cell without what keeps its text a text: `="…"`.
+pub(super) fn cell(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix("=\"").and_then(|inner| inner.strip_suffix('"')).map_or(text, str::trim)
+}
+
+/// The same of a cell that holds no prose: an apostrophe in front is a spreadsheet's mark of a text, and marks that cannot
+/// be seen come along when an address is copied from a window.
+pub(super) fn code(text: &str) -> Cow<'_, str> {
+    let text = cell(text);
+    let text = text.strip_prefix('\'').map_or(text, str::trim_start);
+    let unseen = |c: char| is_unruly(c) || matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}');
+    if text.contains(unseen) { Cow::Owned(text.replace(unseen, "").trim().to_owned()) } else { Cow::Borrowed(text) }
+}
+
+/// The values of a cell that holds several codes. `separators` stand between them, besides a comma.
+pub(super) fn codes(text: &str, separators: &[char]) -> Vec<String> {
+    let between = |c: char| c == ',' || separators.contains(&c);
+    cell(text).split(between).map(code).filter(|value| !value.is_empty()).map(Cow::into_owned).collect()
+}
+
+/// The values of a cell that holds card numbers or PINs, or what is wrong with it.
+pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'static str> {
+    // Nearly every card; the patterns are dear.
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Ok(vec![text.to_owned()]);
+    }
+    let mut values = Vec::new();
+    for part in cell(text).split(separators).flat_map(|part| part.split(", ")).map(code) {
+        if THOUSANDS.is_match(&part) {
+            return Err(ONE_OR_SEVERAL);
+        }
+        if SCIENTIFIC.is_match(&part) {
+            values.push(whole(&part)?.into_owned());
+            continue;
+        }
+        for value in part.split(',').map(code).filter(|value| !value.is_empty()) {
+            values.push(whole(&value)?.into_owned());
+        }
+    }
+    Ok(values)
+}
+
+/// A number of JSON, as it is written there.
+pub(super) fn number(text: &str) -> Result<String, &'static str> {
+    let whole = whole(text)?;
+    if whole.bytes().all(|byte| byte.is_ascii_digit()) { Ok(whole.into_owned()) } else { Err(LOST) }
+}
+
+const LOST: &str =
+    "a number that lost digits in a spreadsheet; format the column as text, enter it again and export again";
+const ONE_OR_SEVERAL: &str =
+    "a number with separators of thousands, or several cards? Format the column as text; between several write \", \"";
+
+/// The digits of a number that is a whole one.
+fn whole(text: &str) -> Result<Cow<'_, str>, &'static str> {
+    let significant = |digits: &str| digits.trim_start_matches('0').len();
+    if let Some(found) = WHOLE.captures(text).and_then(|found| found.get(1)) {
+        return if significant(found.as_str()) <= DIGITS_KEPT { Ok(Cow::Borrowed(found.as_str())) } else { Err(LOST) };
+    }
+    let Some(found) = SCIENTIFIC.captures(text) else { return Ok(Cow::Borrowed(text)) };
+    let group = |at| found.get(at).map_or("", |group| group.as_str());
+    let (first, behind) = (group(1), group(2));
+    let exponent: usize = group(3).parse().map_err(|_| LOST)?;
+    // Where fewer digits are written than there are before the point, the rest was rounded away.
+    let (integer, fraction) = behind.split_at_checked(exponent).ok_or(LOST)?;
+    if exponent >= DIGITS_KEPT || exponent == 0 || fraction.bytes().any(|byte| byte != b'0') {
+        return Err(LOST);
+    }
+    Ok(Cow::Owned(format!("{first}{integer}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_spreadsheets_become_their_cards_or_faults() {
+        for (written, expected) in [
+            ("8165538", &["8165538"][..]),
+            ("0012345678", &["0012345678"]),
+            ("=\"0012345678\"", &["0012345678"]),
+            ("=\"1, 2\"", &["1", "2"]),
+            ("'0012", &["0012"]),
+            ("'0012, '0013;=\"14\"", &["0012", "0013", "14"]),
+            ("\u{200e}3C22\u{202c} ", &["3C22"]),
+            ("8165538.0", &["8165538"]),
+            ("8165538.00;99.0", &["8165538", "99"]),
+            ("1.234567890E+09", &["1234567890"]),
+            ("1,234567890E+09", &["1234567890"]),
+            ("1.50E1", &["15"]),
+            // Cards that look a little like numbers.
+            ("12E4", &["12E4"]),
+            ("1E5", &["1E5"]),
+            ("1e234567", &["1e234567"]),
+            ("133:52423", &["133:52423"]),
+            ("133.52423", &["133.52423"]),
+            ("12 34 AB", &["12 34 AB"]),
+            ("1,22,333", &["1", "22", "333"]),
+            ("101, 102", &["101", "102"]),
+            ("101;102", &["101", "102"]),
+            ("101\n102", &["101", "102"]),
+            ("8165538,101", &["8165538", "101"]),
+            ("", &[]),
+            (" , ;", &[]),
+        ] {
+            let read = numbers(written, &[';', '\n']);
+            assert_eq!(read.as_deref().expect(written), expected, "{written}");
+        }
+        for (written, fault) in [
+            ("1.23457E+09", LOST),
+            ("1,23457E+09", LOST),
+            ("1E+09", LOST),
+            ("1.23457e9", LOST),
+            ("77;1.23457E+09", LOST),
+            ("1.2345678901234567E+16", LOST),
+            ("1.5E+00", LOST),
+            ("12345678901234567.0", LOST),
+            ("8,165,538", ONE_OR_SEVERAL),
+            ("77;8,165,538", ONE_OR_SEVERAL),
+            ("8,165,538, 9,165,538", ONE_OR_SEVERAL),
+            ("8.165.538", ONE_OR_SEVERAL),
+            ("8 165 538", ONE_OR_SEVERAL),
+            ("8\u{202f}165\u{a0}538", ONE_OR_SEVERAL),
+            ("8'165'538", ONE_OR_SEVERAL),
+            ("101,102", ONE_OR_SEVERAL),
+        ] {
+            assert_eq!(numbers(written, &[';', '\n']), Err(fault), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_number_of_json_is_a_whole_one() {
+        for (written, expected) in
+            [("77", "77"), ("77.0", "77"), ("1.5e1", "15"), ("12345678901234567890123", "12345678901234567890123")]
+        {
+            assert_eq!(number(written).as_deref(), Ok(expected), "{written}");
+        }
+        for written in ["1.23457E+09", "1e3", "77.5", "-1", "1E-2"] {
+            assert_eq!(number(written), Err(LOST), "{written}");
+        }
+    }
+}
