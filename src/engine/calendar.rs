@@ -1,7 +1,5 @@
 //! PURE. Pass days: from cut-off to cut-off on the business's wall clock, across both edges of daylight saving time.
 
-use std::time::Duration;
-
 use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
@@ -24,8 +22,8 @@ pub struct PassDay {
     pub start: WallTime,
     /// The cut-off that ends it.
     pub end: WallTime,
-    /// The date that it is called by: that of its middle on the business's wall clock, so that the day of a business in
-    /// another time zone has the date that it has there.
+    /// The date that it is called by, on the business's wall clock: of the two dates that it touches the one on which more
+    /// of it lies. With a cut-off before noon that is the date on which it begins, else the next one.
     pub date: NaiveDate,
 }
 
@@ -44,22 +42,30 @@ impl Calendar {
 
     /// The pass day that an instant belongs to: 23 to 25 hours long where the clocks change.
     pub fn pass_day(&self, at: WallTime) -> PassDay {
-        let date = self.local(at).date();
-        let today = self.cut_off_on(date);
-        let (start, end) = if at < today {
-            (self.cut_off_on(day_before(date)), today)
-        } else {
-            (today, self.cut_off_on(day_after(date)))
-        };
-        PassDay { start, end, date: self.local(start.plus(Duration::from_hours(12))).date() }
+        let today = self.local(at).date();
+        let begins_on = if at < self.cut_off_on(today) { day_before(today) } else { today };
+        self.beginning_on(begins_on)
+    }
+
+    /// The pass day that begins on a date.
+    fn beginning_on(&self, date: NaiveDate) -> PassDay {
+        let next = day_after(date);
+        PassDay {
+            start: self.cut_off_on(date),
+            end: self.cut_off_on(next),
+            date: if self.belongs_to_the_next_date() { next } else { date },
+        }
+    }
+
+    /// The hour decides, not the middle of the day: where clocks go back at midnight, two days would have one date.
+    fn belongs_to_the_next_date(&self) -> bool {
+        const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
+        self.cut_off >= NOON
     }
 
     /// The pass day that is called by a date.
     pub fn day_of(&self, date: NaiveDate) -> PassDay {
-        const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
-        let day = self.pass_day(self.instant(date.and_time(NOON)));
-        // With a cut-off at noon, noon begins the day of the next date.
-        if day.date > date { self.pass_day(day.start.moved(-1)) } else { day }
+        self.beginning_on(if self.belongs_to_the_next_date() { day_before(date) } else { date })
     }
 
     /// The instant of the cut-off on a date.
@@ -105,6 +111,8 @@ fn day_after(date: NaiveDate) -> NaiveDate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -164,6 +172,35 @@ mod tests {
     fn midnight_that_the_clocks_skip_is_found_too() {
         let santiago = calendar(Tz::America__Santiago, 0, 0);
         assert_eq!(santiago.pass_day(at("2026-09-06T12:00:00Z")).start, at("2026-09-06T04:00:00Z"));
+    }
+
+    #[test]
+    fn a_day_is_called_by_the_date_on_which_more_of_it_lies() {
+        for (hour, minute, instant, name) in [
+            (3, 0, "2026-01-10T02:59:59Z", "2026-01-09"),
+            (3, 0, "2026-01-10T03:00:00Z", "2026-01-10"),
+            (11, 59, "2026-01-10T12:00:00Z", "2026-01-10"),
+            (12, 0, "2026-01-10T12:00:00Z", "2026-01-11"),
+            (18, 0, "2026-01-10T17:59:59Z", "2026-01-10"),
+            (18, 0, "2026-01-10T18:00:00Z", "2026-01-11"),
+            // The clocks skip this cut-off, and repeat it.
+            (1, 30, "2026-03-29T12:00:00Z", "2026-03-29"),
+            (1, 30, "2026-10-25T12:00:00Z", "2026-10-25"),
+        ] {
+            let day = calendar(Tz::Europe__London, hour, minute).pass_day(at(instant));
+            assert_eq!(day.date, date(name), "{hour}:{minute} {instant}");
+        }
+    }
+
+    #[test]
+    fn no_two_days_have_one_date_where_clocks_go_back_at_midnight() {
+        let santiago = calendar(Tz::America__Santiago, 12, 30);
+        let mut day = santiago.pass_day(at("2026-04-02T20:00:00Z"));
+        for expected in ["2026-04-03", "2026-04-04", "2026-04-05", "2026-04-06"] {
+            assert_eq!(day.date, date(expected));
+            assert_eq!(santiago.day_of(day.date), day);
+            day = santiago.pass_day(day.end);
+        }
     }
 
     proptest! {

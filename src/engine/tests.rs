@@ -71,6 +71,38 @@ fn the_first_toggle_tap_of_somebody_whom_the_network_let_in_is_an_entry() {
 }
 
 #[test]
+fn the_first_toggle_tap_of_somebody_whose_pass_has_ended_under_them_is_their_exit() {
+    let ends = Some((at("12:00"), passes::PassEnd::SlotEnds));
+    let morning = Admission::Admitted(Some(PassUse { ends, ..day_pass(Uuid::from_u128(1)) }));
+    let refused = Admission::Refused(Refused { reason: Reason::PassOutsideHours, detail: None });
+    let was_in = |heard: Option<&str>| {
+        let mut site = Site { admission: morning.clone(), coverage: always(), ..Site::new() };
+        site.door(DoorClaim::Toggle, "09:00");
+        heard.map(|heard| site.strong(PHONE, heard));
+        site.admission = refused.clone();
+        site.pass_time("12:00");
+        site.admission = Admission::Admitted(None);
+        site
+    };
+    let exit = (Outcome::Recorded, "09:00-12:00 door auto");
+    for (heard, tap, expected) in [
+        (None, "12:30", exit),
+        (None, "23:59", exit),
+        (Some("11:50"), "12:35", exit),
+        // They had left long before; the next day is another.
+        (Some("11:50"), "12:36", (Outcome::Opened, "09:00-11:50 door auto")),
+        (None, "24:00", (Outcome::Opened, "09:00-12:00 door auto")),
+    ] {
+        let mut site = was_in(heard);
+        let outcome = site.door(DoorClaim::Toggle, tap).outcome;
+        assert_eq!((outcome, site.visits()[0].as_str()), expected, "{heard:?} {tap}");
+    }
+    let mut site = was_in(None);
+    let taps = ["12:30:00", "12:30:59", "12:31:00"].map(|tap| site.door(DoorClaim::Toggle, tap).outcome);
+    assert_eq!(taps, [Outcome::Recorded, Outcome::Recorded, Outcome::Opened], "in again after the minimum absence");
+}
+
+#[test]
 fn strong_evidence_opens_weak_evidence_only_refreshes() {
     let mut site = Site::new();
     assert_eq!(site.weak(PHONE, "08:50").note, Some(Note::WeakEvidence));

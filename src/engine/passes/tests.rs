@@ -6,11 +6,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    limits::{in_months, in_weeks},
+    limits::{Windows, in_months, in_weeks},
     payg::{Charged, charge},
     *,
 };
-use crate::directory::{Builder, import};
+use crate::directory::{Builder, catalogue::Cycle, import};
 
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";
@@ -628,6 +628,28 @@ fn a_pass_day_belongs_to_the_week_of_its_date_whatever_the_cut_off() {
 }
 
 #[test]
+fn cycles_of_people_without_a_day_of_their_own_have_one_phase() {
+    let day = |number| NaiveDate::from_num_days_from_ce_opt(number).expect("a date");
+    let (first, week_starts_on) = (739_000, Weekday::Mon);
+    for cycle in
+        [Cycle::Weeks(1), Cycle::Weeks(2), Cycle::Weeks(3), Cycle::Months(1), Cycle::Months(5), Cycle::Months(24)]
+    {
+        let around = |today| Windows::around(today, cycle, None, week_starts_on).cycle;
+        let mut known = around(day(first));
+        for today in (first..first + 900).map(day) {
+            let now = around(today);
+            assert!(now == known || now.0 == known.1 && now.0 == today, "{cycle:?} {today}: {now:?} after {known:?}");
+            known = now;
+        }
+    }
+    let of = |cycle, today: &str| Windows::around(today.parse().expect("a date"), cycle, None, week_starts_on).cycle.0;
+    assert_eq!(of(Cycle::Months(3), "2026-02-14").to_string(), "2026-01-01", "a quarter");
+    assert_eq!(of(Cycle::Months(12), "2026-02-14").to_string(), "2026-01-01");
+    assert_eq!(of(Cycle::Weeks(2), "2026-01-14").to_string(), "2026-01-12");
+    assert_eq!(of(Cycle::Weeks(2), "2026-01-11").to_string(), "2025-12-29");
+}
+
+#[test]
 fn every_window_that_has_a_limit_has_its_first_day() {
     let site = |plan: Value| {
         Site::of(json!({
@@ -713,9 +735,9 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         (vec![kind(1, "1", Some(60), &with("Businesses", json!([2]))), kind(2, "6", Some(60), &contacts)], "2"),
         (vec![kind(1, "1", Some(60), &with("CurrencyCode", "EUR".into())), kind(2, "6", Some(60), &contacts)], "2"),
         (vec![kind(1, "1", Some(60), &with("TimeSlots", hours.clone())), kind(2, "6", Some(60), &contacts)], "2"),
-        (vec![kind(1, "1", Some(60), &with("TimeSlots", hours))], "pass_outside_hours"),
+        (vec![kind(1, "1", Some(60), &with("TimeSlots", hours.clone()))], "no_valid_pass"),
         (vec![kind(1, "1", Some(60), &with("OnlyForMembers", true.into()))], "no_valid_pass"),
-        (vec![kind(1, "1", Some(60), &with("AllowNetworkCheckIn", false.into()))], "pass_no_network"),
+        (vec![kind(1, "1", Some(60), &with("AllowNetworkCheckIn", false.into()))], "no_valid_pass"),
     ] {
         let site = Site::of(json!({"TimePasses": kinds}));
         let said = match site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[]) {
@@ -727,6 +749,15 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         };
         assert_eq!(said, expected, "{kinds:?}");
     }
+    let closed = [with("TimeSlots", hours), with("AllowNetworkCheckIn", false.into())].map(|more| {
+        let site = Site::of(json!({"TimePasses": [kind(1, "1", Some(60), &more)]}));
+        let refused = site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[]).expect_err("none fits");
+        refused.detail.expect("which one would at another time, or at a door").to_string()
+    });
+    assert_eq!(
+        closed,
+        ["pay-as-you-go \"Hot desk\" is good Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is good at a door"]
+    );
     // A day pass with which somebody else is in is good at a door, too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
     let site = Site::of(json!({

@@ -230,7 +230,13 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         let first = if let Act::Heard { before, .. } = act { at + before } else { at };
         // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
         if act != Act::Denied {
-            run_out(holds, &mut visits, first, at, &mut rows);
+            run_out(holds, &mut visits, first, at - 1, &mut rows);
+            // Who leaves in the instant of the end has left before it.
+            let stayed = |visit: &Visit| visit.door.is_some_and(|entered| at - entered >= 60);
+            let open = visits.last().filter(|visit| visit.to.is_none());
+            if !open.is_some_and(|visit| act == Act::Out || act == Act::Toggle && stayed(visit)) {
+                run_out(holds, &mut visits, first, at, &mut rows);
+            }
         }
         if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
             let weak = matches!(act, Act::Heard { strong: false, .. });
@@ -240,14 +246,23 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
-        let entered = visits.last().filter(|_| is_in).and_then(|visit| visit.door);
+        // Only the pass has ended, and no door has said that they left.
+        let under_them = |visit: &Visit| {
+            let cut = (day(visit.from) + 1) * DAY;
+            let silent = visit.strong.is_some() && visit.last + IDLE < at;
+            visit.auto && visit.ends < cut && visit.ends <= at && at < cut && !silent
+        };
+        let entered = visits.last().filter(|visit| is_in || under_them(visit)).and_then(|visit| visit.door);
         let act = match (act, entered) {
+            (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
             (Act::Toggle, Some(entered)) if at - entered >= 60 => {
                 toggled_out = Some(at);
+                if let Some(visit) = visits.last_mut().filter(|_| !is_in) {
+                    visit.door = None;
+                }
                 Act::Out
             }
             (Act::Toggle, Some(_)) => Act::Desk,
-            (Act::Toggle, None) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
             (Act::Toggle, None) => Act::In,
             (other, _) => other,
         };
