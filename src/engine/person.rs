@@ -271,6 +271,19 @@ pub fn visit_of(opening: FactDigest) -> Uuid {
     identity([opening.0.as_slice(), b"visit"])
 }
 
+/// Stands for a fact in the identity of the next visit that it opens, where it has used up the pass of the one before.
+fn next_opening(opening: FactDigest) -> FactDigest {
+    FactDigest::of([opening.0.as_slice(), b"went on"])
+}
+
+/// Visits that one fact opens, at most: more passes than anybody has that end within one presence.
+const OPENED_BY_ONE: usize = 8;
+
+/// The identities of all visits that a fact may open.
+pub fn visits_of(opening: FactDigest) -> impl Iterator<Item = Uuid> {
+    std::iter::successors(Some(opening), |before| Some(next_opening(*before))).take(OPENED_BY_ONE).map(visit_of)
+}
+
 /// Who says whether a claim may open a check-in: asked only where one would be opened.
 pub trait Gate {
     /// May this claim open a check-in that began at `from`, for somebody who stands there? `continued` is the pass of a visit
@@ -663,7 +676,7 @@ impl PersonState {
             visit.last_activity = visit.last_activity.min(end);
         }
         match self.began(scene, claim) {
-            Some(from) => self.ask(scene, claim, from, None, FactDigest::of([id.0.as_slice(), b"went on"])),
+            Some(from) => self.ask(scene, claim, from, None, next_opening(id)),
             None => decision,
         }
     }
