@@ -585,7 +585,7 @@ impl<'w> Folding<'w> {
         let usage = |person: &PersonState| self.usage(coworker, person);
         let gate = SiteAdmission {
             site: &policy.site,
-            calendar: rules.calendar,
+            calendar: rules.calendar.clone(),
             directory: self.world.directory(at),
             coworker,
             usage: &usage,

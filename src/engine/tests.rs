@@ -5,7 +5,6 @@ mod folding;
 use std::{cell::RefCell, collections::BTreeSet};
 
 use chrono::NaiveTime;
-use chrono_tz::Tz;
 use proptest::prelude::*;
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     person::{Ended, Gate, PersonState, Scene, Visit},
     *,
 };
+use crate::zone::test_zone;
 use crate::{
     fact::{FactDigest, TapId},
     record::{BusinessId, CoworkerId, TimePassId},
@@ -503,7 +503,7 @@ fn a_tap_is_a_repetition_only_of_one_that_was_read_just_before() {
 #[test]
 fn a_tap_is_repeated_within_the_span_of_its_own_business() {
     let mut site = Site::new();
-    let long = Rules { debounce: Duration::from_secs(60), ..site.rules };
+    let long = Rules { debounce: Duration::from_secs(60), ..site.rules.clone() };
     assert!(!site.person.repeats(TapId(1), at("09:00:00"), &long));
     assert!(!site.person.repeats(TapId(2), at("09:00:30"), &site.rules), "at another business");
     assert!(site.person.repeats(TapId(1), at("09:00:45"), &long));
@@ -649,7 +649,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let calendar = Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN };
+        let calendar = Calendar { zone: test_zone("Europe/London"), cut_off: NaiveTime::MIN };
         Self {
             person: PersonState::default(),
             settled: Vec::new(),

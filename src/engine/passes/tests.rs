@@ -1,7 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use chrono_tz::Tz;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -11,6 +10,7 @@ use super::{
     *,
 };
 use crate::directory::{Builder, catalogue::Cycle, import};
+use crate::zone::test_zone;
 
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";
@@ -348,7 +348,7 @@ fn a_slot_written_in_utc_is_the_wall_clocks_where_the_zone_is_far_from_it() {
             "TimePasses": [{"Id": 1, "Name": "Pass", "TimeSlots": [slot]}],
             "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
         }));
-        site.calendar.zone = Tz::Asia__Tokyo;
+        site.calendar.zone = test_zone("Asia/Tokyo");
         site
     };
     // Wednesday from eight to ten in Tokyo, which is Tuesday from eleven to one in UTC.
@@ -984,7 +984,7 @@ impl Site {
         for document in documents {
             builder.add_as_of(document.kind.read_text(&document.body).expect("reads"), said);
         }
-        let calendar = Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN };
+        let calendar = Calendar { zone: test_zone("Europe/London"), cut_off: NaiveTime::MIN };
         Self { directory: builder.build(), calendar }
     }
 

@@ -7,6 +7,7 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use tokio::runtime::Runtime;
 
 use super::gateway::{Gateway, at, site};
+use crate::zone::{Zone, test_zone};
 use crate::{
     clock::{BootTime, Now, WallTime},
     directory::{
@@ -387,8 +388,8 @@ impl Lab {
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let gateway = runtime.block_on(async {
             let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
-            let mut site = site(chrono_tz::Tz::UTC);
-            site.time_zone = chrono_tz::Tz::Europe__London;
+            let mut site = site(Zone::utc());
+            site.time_zone = test_zone("Europe/London");
             site.passes.pay_as_you_go =
                 site.passes.pay_as_you_go.map(|rules| PayAsYouGo { maximum: Some(1000), ..rules });
             let folder = folder.expect("a temporary folder");

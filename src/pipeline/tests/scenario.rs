@@ -387,7 +387,7 @@ fn policy(business: i64, of: &Settings) -> SitePolicy {
     });
     let site = Site {
         business: BusinessId(business),
-        time_zone: of.zone,
+        time_zone: crate::zone::test_zone(of.zone.name()),
         cut_off: of.cut_off,
         idle_limit: span(of.idle_limit),
         linger: span(of.linger),
