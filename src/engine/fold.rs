@@ -392,7 +392,7 @@ impl<'w> Folding<'w> {
         for item in rest.iter().take_while(|item| item.place.at == at) {
             let What::Door(fact) = item.what else { continue };
             let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
-            if !open.is_some_and(|open| open.ends_at_last().0 <= at) {
+            if open.is_none_or(|open| open.ends_at_last().0 > at) {
                 continue;
             }
             let Some(policy) = self.world.policy(item.business, at).map(Arc::clone) else { continue };

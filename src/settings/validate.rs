@@ -340,8 +340,7 @@ impl Check<'_> {
             let names = self.zones.names();
             let advice = nearest(&name, names.iter().map(String::as_str))
                 .map_or("write for example \"Europe/London\"".to_owned(), |near| format!("did you mean \"{near}\"?"));
-            let message =
-                format!("\"{}\" is not in the time zone data {}; {advice}", short(&name), self.zones.source());
+            let message = format!("\"{}\" is not in the time zone data of this system; {advice}", short(&name));
             self.fault(place, "time_zone", message);
         }
         found
