@@ -284,6 +284,7 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     }
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, "checkind starts");
+    tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let ground = Groundwork::lay(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
         CaptureError::Failed { .. } | CaptureError::NobodyListens(_) => Failure::Other(UNAVAILABLE, error.into()),

@@ -126,7 +126,7 @@ async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     let mut settings = settings(&folder, &broker, &way)?;
     prepare(&settings, &password).await?;
 
-    let date = Clock::system().now().wall.utc().with_timezone(&hub::ZONE).date_naive();
+    let date = hub::zone().local(Clock::system().now().wall).date();
     let span = Duration::from_secs((day::ENDS - day::BEGINS).into());
     let rate = u32::try_from(span.as_millis() / options.length.as_millis().max(1)).unwrap_or(1).max(1);
     let clock = || Clock::accelerated(day::instant(date, day::BEGINS), rate, span);

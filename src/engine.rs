@@ -24,7 +24,7 @@ use decision::{Note, Outcome, Reason};
 use passes::{PassUse, Refused};
 
 /// The rules of a site that the life of a check-in depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Pass days and the business's wall clock.
     pub calendar: Calendar,

@@ -14,6 +14,8 @@ pub mod cli;
 pub mod demo;
 pub mod settings;
 pub mod supervisor;
+pub mod zone;
+pub mod zones;
 pub mod clock;
 pub mod random;
 pub mod mac;

@@ -50,6 +50,7 @@ use crate::{
     sighting::{Presence, Sighting},
     source::{Content, Delivery, Presences, network::hearing::Hearing},
     store::{Batch, DecidedFact, Loaded, Store, StoreError, Writes},
+    zone::Zone,
 };
 use clock_step::{Step, retime, retimed_presence, stepped};
 use coverage_log::CoverageLog;
@@ -1240,7 +1241,7 @@ async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Sub
 
 /// A business's pass days and wall clock at an instant; of one that is not known any more, UTC.
 pub(crate) fn calendar_of(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> Calendar {
-    let utc = Calendar { zone: chrono_tz::Tz::UTC, cut_off: chrono::NaiveTime::MIN };
+    let utc = Calendar { zone: Zone::utc(), cut_off: chrono::NaiveTime::MIN };
     policies.at(business, at).map_or(utc, |policy| policy.calendar())
 }
 

@@ -11,6 +11,7 @@ use crate::{
     engine::{Rules, calendar::Calendar},
     record::BusinessId,
     settings::{Door, Site},
+    zone::Zone,
 };
 
 /// How far back facts may come and still be decided: what is older is only recorded. Controllers that buffer keep a week.
@@ -47,8 +48,8 @@ impl SitePolicy {
     }
 
     /// Pass days and the wall clock.
-    pub const fn calendar(&self) -> Calendar {
-        Calendar { zone: self.site.time_zone, cut_off: self.site.cut_off }
+    pub fn calendar(&self) -> Calendar {
+        Calendar { zone: self.site.time_zone.clone(), cut_off: self.site.cut_off }
     }
 }
 
@@ -67,6 +68,22 @@ impl PolicyHistory {
         let mut history = Self::default();
         history.add(WallTime::from_millis(0), policy);
         history
+    }
+
+    /// The same with other rules of the time zones, as the zone data is now: instants of the past are judged by it, too.
+    #[must_use]
+    pub fn in_zones(&self, ruled: impl Fn(&Zone) -> Zone) -> Self {
+        let mut all = Self { newest: self.newest, ..Self::default() };
+        for (from, policy) in self.versions.values().flatten() {
+            let site = Site { time_zone: ruled(&policy.site.time_zone), ..policy.site.clone() };
+            all.add(*from, SitePolicy { site, doors: policy.doors.clone() });
+        }
+        all
+    }
+
+    /// The time zones of all versions.
+    pub fn zones(&self) -> impl Iterator<Item = &Zone> {
+        self.versions.values().flatten().map(|(_, policy)| &policy.site.time_zone)
     }
 
     /// Adds a version; later ones come later.

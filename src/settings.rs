@@ -17,7 +17,6 @@ use std::{
 };
 
 use chrono::NaiveTime;
-use chrono_tz::Tz;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +25,8 @@ use crate::{
     mac::{MacAddr, MacParseError},
     record::BusinessId,
     source::mqtt::mapping::Mapping,
+    zone::Zone,
+    zones::Zones,
 };
 
 mod fragment;
@@ -51,6 +52,12 @@ const VARIABLES: &str = "CHECKIND__";
 /// Where systemd puts the files of `LoadCredential=` (systemd.exec(5)).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
+/// Where the zone data is, if not where every system has it (`TZDIR`, tzset(3)).
+const ZONE_DIRECTORY: &str = "TZDIR";
+
+/// The variables that are read besides the settings.
+const WANTED: [&str; 2] = [CREDENTIALS_DIRECTORY, ZONE_DIRECTORY];
+
 /// The largest file that is read, in bytes: a hundred times a large site. A larger one is a fault.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
@@ -60,6 +67,8 @@ const DROP_INS_READ: usize = 256;
 /// The validated configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// Where the rules of time zones come from.
+    pub zones: Zones,
     /// `[database]`.
     pub database: Database,
     /// `[site]`; absent on an instance that only serves records.
@@ -108,7 +117,8 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, SettingsFaults> {
     let environment: BTreeMap<String, String> =
-        environment.filter(|(name, _)| name.starts_with(VARIABLES) || name == CREDENTIALS_DIRECTORY).collect();
+        environment.filter(|(name, _)| name.starts_with(VARIABLES) || WANTED.contains(&name.as_str())).collect();
+    let folder_of = |name: &str| environment.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let main = main_file.unwrap_or(Path::new(MAIN_FILE));
     let folder = main.parent().unwrap_or(Path::new("")).to_owned();
     let mut reading = Reading::default();
@@ -120,13 +130,11 @@ pub fn load(
     reading.variables(&environment);
 
     let Reading { origins, fragments, mut findings } = reading;
-    let secrets = validate::Secrets {
-        credentials: environment.get(CREDENTIALS_DIRECTORY).filter(|path| !path.is_empty()).map(PathBuf::from),
-        folder,
-    };
+    let secrets = validate::Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), folder };
+    let zones = Zones::open(folder_of(ZONE_DIRECTORY));
     let mut warnings = Vec::new();
     let merged = merge::merge(fragments);
-    let settings = validate::validate(merged, &secrets, &origins, &mut findings, &mut warnings);
+    let settings = validate::validate(merged, (&secrets, zones), &origins, &mut findings, &mut warnings);
     match (report::faults(&origins, findings), settings) {
         (None, Some(settings)) => Ok(Loaded { settings, warnings: report::warnings(&origins, warnings) }),
         (Some(faults), _) => Err(faults),
@@ -244,6 +252,7 @@ pub fn summary(settings: &Settings) -> String {
             format!("{name} (business {business}), {time_zone}, pass day ends at {}", cut_off.format("%H:%M"))
         }),
     );
+    line("zones", settings.zones.to_string());
     if let Some(Lease { holder }) = &settings.lease {
         line("lease", format!("works or stands by, as {holder}"));
     }
@@ -351,7 +360,7 @@ pub struct Site {
     /// `name`, used until the directory has the business.
     pub name: String,
     /// `time_zone`, an IANA name.
-    pub time_zone: Tz,
+    pub time_zone: Zone,
     /// `cut_off`: the local time at which a pass day ends and everybody still in is checked out.
     pub cut_off: NaiveTime,
     /// `idle_limit`: a tracked check-in is closed after a silence longer than this.
@@ -588,7 +597,7 @@ pub(crate) fn test_site() -> Site {
     Site {
         business: BusinessId(1),
         name: "Hub One".to_owned(),
-        time_zone: Tz::Europe__London,
+        time_zone: crate::zone::test_zone("Europe/London"),
         cut_off: NaiveTime::MIN,
         idle_limit: Duration::from_mins(45),
         record_every_visit: false,

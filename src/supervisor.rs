@@ -8,7 +8,12 @@
 //! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
 //! a part that ends without being told to ends the process with an error.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, anyhow};
 use futures_util::StreamExt;
@@ -49,6 +54,8 @@ use crate::{
     },
     spool::{self, Spool, SpoolCounters},
     store::{Store, StoreError},
+    zone::Zone,
+    zones::{Stamp, Zones},
 };
 
 /// The file in which the next process finds that the broker has a session for us, in the folder of the database or spool.
@@ -313,9 +320,9 @@ impl Supervisor {
         stop: &CancellationToken,
         own: &SitePolicy,
     ) -> anyhow::Result<Option<Basis>> {
-        let (clock, business) = (self.clock.clone(), own.site.business);
+        let (clock, business, zones) = (self.clock.clone(), own.site.business, self.settings.zones.clone());
         let load = async || {
-            let policies = Arc::new(store.policies(own, clock.now().wall).await?);
+            let policies = Arc::new(zones.rule(&store.policies(own, clock.now().wall).await?));
             let directories = Arc::new(store.load_directories().await?);
             Ok(Basis { business, policies, directories })
         };
@@ -505,6 +512,7 @@ impl Supervisor {
         let (_, input) = mpsc::channel(1);
         let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
+        let zones = self.settings.zones.clone();
         async move {
             let (imports, directories) = watch::channel(basis.directories);
             let (reloads, policies) = watch::channel(basis.policies);
@@ -518,6 +526,8 @@ impl Supervisor {
                 health: health.clone(),
                 clock: clock.clone(),
                 stale: Arc::clone(&stale),
+                zones,
+                looked_at: Vec::new(),
             };
             let watching = watcher.run(stop.clone());
             let pipeline = Pipeline::new(pipeline::Context {
@@ -627,6 +637,8 @@ impl Supervisor {
             health: self.health.clone(),
             clock: self.clock.clone(),
             stale,
+            zones: self.settings.zones.clone(),
+            looked_at: Vec::new(),
         };
         let rest = self.rest.clone();
         self.spawn(Part::Directory, async move {
@@ -804,7 +816,7 @@ impl Supervisor {
             let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
             match store.policies(&own, self.clock.now().wall).await {
                 Ok(known) => {
-                    policies.send_replace(Arc::new(known));
+                    policies.send_replace(Arc::new(new.zones.rule(&known)));
                 }
                 Err(error) => {
                     let detail =
@@ -1014,11 +1026,15 @@ struct Watcher {
     clock: Clock,
     /// The pipeline has seen a newer version.
     stale: Arc<Notify>,
+    zones: Zones,
+    /// By what the zone data was known, when it was last looked at.
+    looked_at: Vec<Stamp>,
 }
 
 impl Watcher {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(mut self, stop: CancellationToken) {
         loop {
+            self.look_at_zones();
             let pause = self.clock.real(DIRECTORY_EVERY).max(Duration::from_millis(100));
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -1051,9 +1067,34 @@ impl Watcher {
         }
         if self.store.newest_policy().await? != self.policies.borrow().newest {
             let policies = self.store.read_policies().await?;
-            self.policies.send_replace(Arc::new(policies));
+            self.policies.send_replace(Arc::new(self.zones.rule(&policies)));
         }
         Ok(())
+    }
+
+    /// Zone data that was replaced on disk is in force from then on, for all instants.
+    fn look_at_zones(&mut self) {
+        let known = Arc::clone(&self.policies.borrow());
+        let stamps = self.zones.stamps(known.zones().map(Zone::name));
+        if std::mem::replace(&mut self.looked_at, stamps.clone()) == stamps {
+            return;
+        }
+        let newer = self.zones.opened_again();
+        let ruled = newer.rule(&known);
+        let changed: BTreeSet<&str> = ruled
+            .zones()
+            .zip(known.zones())
+            .filter(|(new, old)| !new.has_rules_of(old))
+            .map(|(new, _)| new.name())
+            .collect();
+        if newer.version() != self.zones.version() || !changed.is_empty() {
+            let (version, zones) = (newer.version(), changed.iter().copied().collect::<Vec<_>>().join(", "));
+            tracing::info!(source = newer.source(), version, "the time zone data is another; changed here: {zones:?}");
+        }
+        if !changed.is_empty() {
+            self.policies.send_replace(Arc::new(ruled));
+        }
+        self.zones = newer;
     }
 }
 

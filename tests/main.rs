@@ -23,4 +23,6 @@ mod connections;
 mod session;
 mod lease;
 mod network;
+mod hubs;
+mod zones;
 mod support;

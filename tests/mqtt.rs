@@ -22,6 +22,7 @@ use checkind::{
             session::{MOST_HELD, Session},
         },
     },
+    zone::Zone,
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -431,7 +432,7 @@ fn readers() -> Arc<Mapping> {
     let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
     let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
     let mapping = Mapping::compile(&fragment).expect("a mapping without faults");
-    Arc::new(mapping.at_site(chrono_tz::Tz::UTC, Duration::from_millis(1)))
+    Arc::new(mapping.at_site(&Zone::utc(), Duration::from_millis(1)))
 }
 
 fn sightings(delivery: &Delivery) -> &[Sighting] {

@@ -346,5 +346,5 @@ fn word(by: CheckinSource) -> &'static str {
 }
 
 fn calendar(site: &Site) -> Calendar {
-    Calendar { zone: site.time_zone, cut_off: site.cut_off }
+    Calendar { zone: site.time_zone.clone(), cut_off: site.cut_off }
 }

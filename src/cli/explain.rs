@@ -178,7 +178,7 @@ async fn load_once(
     let business = site.business;
     let mut directories = store.load_directories().await?;
     let latest = Arc::clone(directories.latest());
-    let mut policies = store.read_policies().await?;
+    let mut policies = settings.zones.rule(&store.read_policies().await?);
     if policies.latest(business).is_none() {
         policies.add(WallTime::from_millis(0), SitePolicy { site: site.clone(), doors: settings.doors.clone() });
     }
@@ -882,8 +882,12 @@ mod tests {
     }
 
     fn policies() -> PolicyHistory {
-        let door = |business: i64, zone: chrono_tz::Tz| SitePolicy {
-            site: Site { business: BusinessId(business), time_zone: zone, ..settings::test_site() },
+        let door = |business: i64, zone: &str| SitePolicy {
+            site: Site {
+                business: BusinessId(business),
+                time_zone: crate::zone::test_zone(zone),
+                ..settings::test_site()
+            },
             doors: vec![Door {
                 pattern: "side".to_owned(),
                 name: "Side entrance".to_owned(),
@@ -891,8 +895,8 @@ mod tests {
                 on_out: DoorAction::CheckOut,
             }],
         };
-        let mut policies = PolicyHistory::only(door(1, chrono_tz::Europe::London));
-        policies.add(WallTime::from_millis(0), door(2, chrono_tz::Europe::Madrid));
+        let mut policies = PolicyHistory::only(door(1, "Europe/London"));
+        policies.add(WallTime::from_millis(0), door(2, "Europe/Madrid"));
         policies
     }
 

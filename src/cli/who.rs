@@ -63,7 +63,7 @@ fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
 /// start of the check-in is in the record, and serves until the clocks change.
 fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime {
     if let Some(site) = site {
-        return at.utc().with_timezone(&site.time_zone).naive_local();
+        return site.time_zone.local(at);
     }
     let from = checkin.from_local.unwrap_or_else(|| checkin.from.utc().naive_utc());
     from.checked_add_signed(TimeDelta::milliseconds(at.millis() - checkin.from.millis())).unwrap_or(from)
@@ -157,7 +157,7 @@ mod tests {
             source: CheckinSource::DoorAccess,
             from,
             to: None,
-            from_local: Some(from.utc().with_timezone(&chrono_tz::Europe::London).naive_local()),
+            from_local: Some(crate::zone::test_zone("Europe/London").local(from)),
             to_local: None,
             counts_towards_plan_limits: false,
             coworker_time_pass: None,
@@ -176,7 +176,7 @@ mod tests {
         Site {
             business: BusinessId(1),
             name: "Hub One".to_owned(),
-            time_zone: chrono_tz::Europe::London,
+            time_zone: crate::zone::test_zone("Europe/London"),
             cut_off: NaiveTime::MIN,
             idle_limit: Duration::from_secs(45 * 60),
             record_every_visit: false,

@@ -2,13 +2,12 @@
 //!
 //! Never here: what the daemon makes of it.
 
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeZone};
-use chrono_tz::Tz;
+use chrono::{Days, NaiveDate, NaiveTime};
 use serde_json::json;
 
 use super::{
     frames::{self, Port},
-    hub::{self, BOARD, Key, PEOPLE, Person, Visit, ZONE, card, documented, hm},
+    hub::{self, BOARD, Key, PEOPLE, Person, Visit, card, documented, hm, zone},
 };
 use crate::{clock::WallTime, mac::MacAddr};
 
@@ -56,8 +55,8 @@ pub(super) fn instant(date: NaiveDate, second: u32) -> WallTime {
     let (days, second) = (second / 86_400, second % 86_400);
     let time = NaiveTime::from_num_seconds_from_midnight_opt(second, 0).unwrap_or(NaiveTime::MIN);
     let local = date.checked_add_days(Days::new(days.into())).unwrap_or(date).and_time(time);
-    let at = ZONE.from_local_datetime(&local).latest().unwrap_or_else(|| ZONE.from_utc_datetime(&local));
-    WallTime::from(at.to_utc())
+    let [_, later] = zone().occurrences(local);
+    later
 }
 
 /// Everything that happens on this date, in order.
@@ -107,7 +106,8 @@ impl Day {
     /// The bridge says the same twice, on its two topics.
     fn board(&mut self, second: u32, event: &BoardEvent) {
         self.events += 1;
-        let at: DateTime<Tz> = instant(self.date, second).utc().with_timezone(&ZONE);
+        let at = instant(self.date, second);
+        let summer = if zone().ahead(at) == 0 { "GMT" } else { "BST" };
         let payload = json!({"message": {"event": {"event": {
             "device-id": BOARD,
             "event-id": self.events,
@@ -116,7 +116,7 @@ impl Day {
             "door-id": event.door,
             "direction": if event.outwards { 2 } else { 1 },
             "card-number": event.card,
-            "timestamp": at.format("%Y-%m-%d %H:%M:%S %Z").to_string(),
+            "timestamp": format!("{} {summer}", zone().local(at).format("%Y-%m-%d %H:%M:%S")),
             "event-reason": event.reason,
         }}}});
         self.push(second, Act::Publish(Controller::Bridge, BRIDGE_TOPICS, payload.to_string()));
@@ -301,7 +301,7 @@ mod tests {
     fn the_clocks_may_change_on_the_day() {
         for (month, day) in [(3, 29), (10, 25)] {
             let date = NaiveDate::from_ymd_opt(2026, month, day).expect("a date");
-            let begins = instant(date, BEGINS).utc().with_timezone(&ZONE);
+            let begins = zone().local(instant(date, BEGINS));
             assert_eq!(begins.format("%H:%M").to_string(), "07:28");
         }
     }

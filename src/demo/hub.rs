@@ -4,13 +4,17 @@
 
 use std::fmt::Write as _;
 
-use chrono_tz::Tz;
 use serde_json::{Value, json};
 
-use crate::mac::MacAddr;
+use crate::{mac::MacAddr, zone::Zone};
 
 /// The time zone of the site.
-pub(super) const ZONE: Tz = chrono_tz::Europe::London;
+const ZONE: &str = "Europe/London";
+
+/// The same with the rules that the program brings along.
+pub(super) fn zone() -> Zone {
+    Zone::bundled(ZONE).unwrap_or_else(Zone::utc)
+}
 
 /// The end of the pass day, seconds after midnight: whoever is still in is checked out.
 pub(super) const CUT_OFF: u32 = hm(20, 0);

@@ -204,7 +204,7 @@ fn name(name: Option<&str>) -> &str {
 
 /// `09:05` on the site's wall clock.
 pub(super) fn clock_face(at: WallTime) -> String {
-    at.utc().with_timezone(&hub::ZONE).format("%H:%M").to_string()
+    hub::zone().local(at).format("%H:%M").to_string()
 }
 
 /// `3 h 05 min`; seconds are cut.

@@ -1,18 +1,15 @@
 //! PURE. Pass days: from cut-off to cut-off on the business's wall clock, across both edges of daylight saving time.
 
-use std::time::Duration;
-
-use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime, TimeZone};
-use chrono_tz::Tz;
+use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::WallTime;
+use crate::{clock::WallTime, zone::Zone};
 
 /// A business's wall clock and the local time at which its pass days end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {
-    /// The IANA zone.
-    pub zone: Tz,
+    /// The IANA zone, with its rules.
+    pub zone: Zone,
     /// Local time of the daily cut-off.
     pub cut_off: NaiveTime,
 }
@@ -24,8 +21,8 @@ pub struct PassDay {
     pub start: WallTime,
     /// The cut-off that ends it.
     pub end: WallTime,
-    /// The date that it is called by: that of its middle on the business's wall clock, so that the day of a business in
-    /// another time zone has the date that it has there.
+    /// The date that it is called by, on the business's wall clock: of the two dates that it touches the one on which more
+    /// of it lies. With a cut-off before noon that is the date on which it begins, else the next one.
     pub date: NaiveDate,
 }
 
@@ -39,27 +36,35 @@ impl PassDay {
 impl Calendar {
     /// The business's wall clock at this instant.
     pub fn local(&self, at: WallTime) -> NaiveDateTime {
-        self.zone.from_utc_datetime(&at.utc().naive_utc()).naive_local()
+        self.zone.local(at)
     }
 
     /// The pass day that an instant belongs to: 23 to 25 hours long where the clocks change.
     pub fn pass_day(&self, at: WallTime) -> PassDay {
-        let date = self.local(at).date();
-        let today = self.cut_off_on(date);
-        let (start, end) = if at < today {
-            (self.cut_off_on(day_before(date)), today)
-        } else {
-            (today, self.cut_off_on(day_after(date)))
-        };
-        PassDay { start, end, date: self.local(start.plus(Duration::from_hours(12))).date() }
+        let today = self.local(at).date();
+        let begins_on = if at < self.cut_off_on(today) { day_before(today) } else { today };
+        self.beginning_on(begins_on)
+    }
+
+    /// The pass day that begins on a date.
+    fn beginning_on(&self, date: NaiveDate) -> PassDay {
+        let next = day_after(date);
+        PassDay {
+            start: self.cut_off_on(date),
+            end: self.cut_off_on(next),
+            date: if self.belongs_to_the_next_date() { next } else { date },
+        }
+    }
+
+    /// The hour decides, not the middle of the day: where clocks go back at midnight, two days would have one date.
+    fn belongs_to_the_next_date(&self) -> bool {
+        const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
+        self.cut_off >= NOON
     }
 
     /// The pass day that is called by a date.
     pub fn day_of(&self, date: NaiveDate) -> PassDay {
-        const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
-        let day = self.pass_day(self.instant(date.and_time(NOON)));
-        // With a cut-off at noon, noon begins the day of the next date.
-        if day.date > date { self.pass_day(day.start.moved(-1)) } else { day }
+        self.beginning_on(if self.belongs_to_the_next_date() { day_before(date) } else { date })
     }
 
     /// The instant of the cut-off on a date.
@@ -70,28 +75,7 @@ impl Calendar {
     /// When the business's wall clock shows this. A local time that the clocks skip is the first instant after the gap;
     /// one that happens twice is its first occurrence, so that a cut-off never happens twice.
     pub fn instant(&self, local: NaiveDateTime) -> WallTime {
-        match self.zone.from_local_datetime(&local).earliest() {
-            Some(instant) => WallTime::from(instant.to_utc()),
-            None => self.after_the_gap(local),
-        }
-    }
-
-    /// Gaps of daylight saving time are whole quarters of an hour and end within a day (the longest, where a date was
-    /// skipped by moving across the date line, lasts 24 hours).
-    fn after_the_gap(&self, local: NaiveDateTime) -> WallTime {
-        let quarter = chrono::TimeDelta::minutes(15);
-        let floor = local.date().and_time(NaiveTime::MIN);
-        let mut at = floor;
-        while at <= local {
-            at += quarter;
-        }
-        for _ in 0..=96 {
-            if let Some(instant) = self.zone.from_local_datetime(&at).earliest() {
-                return WallTime::from(instant.to_utc());
-            }
-            at += quarter;
-        }
-        WallTime::from(local.and_utc())
+        self.zone.instant(local)
     }
 }
 
@@ -105,7 +89,10 @@ fn day_after(date: NaiveDate) -> NaiveDate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::zone::test_zone;
     use proptest::prelude::*;
 
     fn at(text: &str) -> WallTime {
@@ -116,13 +103,13 @@ mod tests {
         text.parse().expect("a date in the test")
     }
 
-    fn calendar(zone: Tz, hour: u32, minute: u32) -> Calendar {
-        Calendar { zone, cut_off: NaiveTime::from_hms_opt(hour, minute, 0).expect("a time of day") }
+    fn calendar(zone: &str, hour: u32, minute: u32) -> Calendar {
+        Calendar { zone: test_zone(zone), cut_off: NaiveTime::from_hms_opt(hour, minute, 0).expect("a time of day") }
     }
 
     #[test]
     fn an_ordinary_day_runs_from_cut_off_to_cut_off() {
-        let london = calendar(Tz::Europe__London, 3, 0);
+        let london = calendar("Europe/London", 3, 0);
         let day =
             PassDay { start: at("2026-01-10T03:00:00Z"), end: at("2026-01-11T03:00:00Z"), date: date("2026-01-10") };
         for inside in ["2026-01-10T03:00:00Z", "2026-01-10T12:00:00Z", "2026-01-11T02:59:59Z"] {
@@ -132,7 +119,7 @@ mod tests {
 
     #[test]
     fn the_day_on_which_clocks_go_forward_has_23_hours() {
-        let london = calendar(Tz::Europe__London, 0, 0);
+        let london = calendar("Europe/London", 0, 0);
         let day = london.pass_day(at("2026-03-29T12:00:00Z"));
         let (start, end) = (at("2026-03-29T00:00:00Z"), at("2026-03-29T23:00:00Z"));
         assert_eq!(day, PassDay { start, end, date: date("2026-03-29") });
@@ -140,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_day_on_which_clocks_go_back_has_25_hours() {
-        let london = calendar(Tz::Europe__London, 0, 0);
+        let london = calendar("Europe/London", 0, 0);
         let day = london.pass_day(at("2026-10-25T12:00:00Z"));
         let (start, end) = (at("2026-10-24T23:00:00Z"), at("2026-10-26T00:00:00Z"));
         assert_eq!(day, PassDay { start, end, date: date("2026-10-25") });
@@ -148,13 +135,13 @@ mod tests {
 
     #[test]
     fn a_cut_off_that_the_clocks_skip_is_the_first_instant_after_the_gap() {
-        let london = calendar(Tz::Europe__London, 1, 30);
+        let london = calendar("Europe/London", 1, 30);
         assert_eq!(london.pass_day(at("2026-03-29T12:00:00Z")).start, at("2026-03-29T01:00:00Z"));
     }
 
     #[test]
     fn a_cut_off_that_happens_twice_is_its_first_occurrence() {
-        let london = calendar(Tz::Europe__London, 1, 30);
+        let london = calendar("Europe/London", 1, 30);
         let day = london.pass_day(at("2026-10-25T12:00:00Z"));
         assert_eq!(day.start, at("2026-10-25T00:30:00Z"));
         assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two half past ones");
@@ -162,15 +149,44 @@ mod tests {
 
     #[test]
     fn midnight_that_the_clocks_skip_is_found_too() {
-        let santiago = calendar(Tz::America__Santiago, 0, 0);
+        let santiago = calendar("America/Santiago", 0, 0);
         assert_eq!(santiago.pass_day(at("2026-09-06T12:00:00Z")).start, at("2026-09-06T04:00:00Z"));
+    }
+
+    #[test]
+    fn a_day_is_called_by_the_date_on_which_more_of_it_lies() {
+        for (hour, minute, instant, name) in [
+            (3, 0, "2026-01-10T02:59:59Z", "2026-01-09"),
+            (3, 0, "2026-01-10T03:00:00Z", "2026-01-10"),
+            (11, 59, "2026-01-10T12:00:00Z", "2026-01-10"),
+            (12, 0, "2026-01-10T12:00:00Z", "2026-01-11"),
+            (18, 0, "2026-01-10T17:59:59Z", "2026-01-10"),
+            (18, 0, "2026-01-10T18:00:00Z", "2026-01-11"),
+            // The clocks skip this cut-off, and repeat it.
+            (1, 30, "2026-03-29T12:00:00Z", "2026-03-29"),
+            (1, 30, "2026-10-25T12:00:00Z", "2026-10-25"),
+        ] {
+            let day = calendar("Europe/London", hour, minute).pass_day(at(instant));
+            assert_eq!(day.date, date(name), "{hour}:{minute} {instant}");
+        }
+    }
+
+    #[test]
+    fn no_two_days_have_one_date_where_clocks_go_back_at_midnight() {
+        let santiago = calendar("America/Santiago", 12, 30);
+        let mut day = santiago.pass_day(at("2026-04-02T20:00:00Z"));
+        for expected in ["2026-04-03", "2026-04-04", "2026-04-05", "2026-04-06"] {
+            assert_eq!(day.date, date(expected));
+            assert_eq!(santiago.day_of(day.date), day);
+            day = santiago.pass_day(day.end);
+        }
     }
 
     proptest! {
         #[test]
         fn days_follow_each_other_without_gap_or_overlap(
             millis in 1_000_000_000_000i64..2_000_000_000_000,
-            zone in prop::sample::select(vec![Tz::Europe__London, Tz::America__Santiago, Tz::Asia__Kolkata, Tz::Australia__Lord_Howe, Tz::Pacific__Apia, Tz::UTC]),
+            zone in prop::sample::select(vec!["Europe/London", "America/Santiago", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia", "UTC"]),
             minute in 0u32..1440,
         ) {
             let calendar = calendar(zone, minute / 60, minute % 60);

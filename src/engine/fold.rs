@@ -107,9 +107,12 @@ impl<'a> Item<'a> {
     /// Does it come after something that has been decided already?
     pub fn is_late(&self, person: &PersonState) -> bool {
         let silent = person.silent_at.filter(|(business, _)| *business == self.business);
+        // An exit in the very instant in which the visit ended by itself was in time.
+        let ended_now = |visit: &Visit| visit.auto_checkout && visit.ends_at_last().0 == self.place.at;
         self.place <= person.folded
             || self.place.ties_with(&person.folded)
             || silent.is_some_and(|(_, silent)| self.heard_at() <= silent)
+            || matches!(self.what, What::Door(_)) && person.visits.iter().any(ended_now)
     }
 }
 
@@ -233,10 +236,11 @@ pub fn fold(world: World<'_>, group: Group, items: &[Item<'_>]) -> Folded {
     for step in 0..items.len() {
         let at = items[order[step]].place.at;
         while let Some(version) = versions.next_if(|version| *version <= at) {
-            folding.run_timers(version);
+            folding.run_timers(version, &BTreeSet::new());
             folding.new_directory(version);
         }
-        folding.run_timers(at);
+        let leaving = folding.leaving(order[step..].iter().map(|index| &items[*index]), at);
+        folding.run_timers(at, &leaving);
         let next = folding.next_of_tied(items, &order[step..]);
         order[step..=step + next].rotate_right(1);
         let index = order[step];
@@ -245,10 +249,10 @@ pub fn fold(world: World<'_>, group: Group, items: &[Item<'_>]) -> Folded {
     }
     folding.folded.decisions = decisions.into_iter().flatten().collect();
     for version in versions {
-        folding.run_timers(version);
+        folding.run_timers(version, &BTreeSet::new());
         folding.new_directory(version);
     }
-    folding.run_timers(world.now);
+    folding.run_timers(world.now, &BTreeSet::new());
     folding.finish()
 }
 
@@ -261,7 +265,7 @@ pub fn ask(
     (at, by): (WallTime, CheckinSource),
 ) -> (Admission, payg::Charged) {
     let mut folding = Folding::of(world, group, Upcoming::default());
-    folding.run_timers(at);
+    folding.run_timers(at, &BTreeSet::new());
     let subject = Subject::coworker(coworker);
     let mut person = folding.folded.people.remove(&subject).unwrap_or_default();
     let refused = Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
@@ -387,9 +391,31 @@ impl<'w> Folding<'w> {
         Self { world, others, totals, folded, upcoming }
     }
 
-    /// Ends what runs out by itself up to an instant, the earliest first.
-    fn run_timers(&mut self, until: WallTime) {
-        while let Some((at, subject, by)) = self.next_timer(until).filter(|(at, ..)| *at <= until) {
+    /// Who leaves by a door in this instant, in which their visit may end by itself: that is in time, and
+    /// controllers whose clocks show minutes only say it of everybody who leaves in the last one.
+    fn leaving<'i>(&mut self, rest: impl Iterator<Item = &'i Item<'i>>, at: WallTime) -> BTreeSet<Subject> {
+        let mut leaving = BTreeSet::new();
+        for item in rest.take_while(|item| item.place.at == at) {
+            let What::Door(fact) = item.what else { continue };
+            let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
+            if open.is_none_or(|open| open.ends_at_last().0 > at) {
+                continue;
+            }
+            let Some(policy) = self.world.policy(item.business, at).map(Arc::clone) else { continue };
+            let DoorVerdict::Claim(action) = admission::judge_door(fact, &policy) else { continue };
+            self.run_timers(at.moved(-1), &BTreeSet::new());
+            let person = self.folded.people.get(&item.subject);
+            if person.is_some_and(|person| person.would_leave(item.business, action, (fact.tap(), at), &policy.rules()))
+            {
+                leaving.insert(item.subject);
+            }
+        }
+        leaving
+    }
+
+    /// Ends what runs out by itself up to an instant, the earliest first; who leaves in that instant has done so before.
+    fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
+        while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
             let Some(open) = person.open().cloned() else { return };
             let ended = self.at_gate(subject, open.business, at, |scene, _| {
@@ -404,7 +430,7 @@ impl<'w> Folding<'w> {
     }
 
     /// The timer that runs out first, where all that run out up to an instant are asked for.
-    fn next_timer(&self, until: WallTime) -> Option<(WallTime, Subject, CloseBy)> {
+    fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, CloseBy)> {
         let timer = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
             let (last, by) = open.ends_at_last();
@@ -420,7 +446,9 @@ impl<'w> Folding<'w> {
                 .filter(|at| *at < last && is_quiet(*at));
             Some(silence.map_or((last, *subject, by), |at| (at, *subject, CloseBy::Silence)))
         };
-        self.folded.people.iter().filter_map(timer).min_by_key(|(at, subject, _)| (*at, *subject))
+        let in_time = |(at, subject, _): &(WallTime, Subject, CloseBy)| *at == until && leaving.contains(subject);
+        let timers = self.folded.people.iter().filter_map(timer).filter(|timer| !in_time(timer));
+        timers.min_by_key(|(at, subject, _)| (*at, *subject))
     }
 
     /// A version of the directory comes into force: who may no longer be in is out, and passes last as long as they do now.
@@ -584,7 +612,7 @@ impl<'w> Folding<'w> {
         let usage = |person: &PersonState| self.usage(coworker, person);
         let gate = SiteAdmission {
             site: &policy.site,
-            calendar: rules.calendar,
+            calendar: rules.calendar.clone(),
             directory: self.world.directory(at),
             coworker,
             usage: &usage,

@@ -160,6 +160,16 @@ impl Visit {
         self.to.is_some_and(|to| to < end).then_some(end)
     }
 
+    /// What a tap at a toggle door means during it: toggles flip what *doors* have said, and a tap within the minimum stay
+    /// since the last entry says nothing.
+    fn toggled(&self, at: WallTime, rules: &Rules) -> DoorClaim {
+        match self.door_in_at {
+            Some(entered) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
+            Some(_) => DoorClaim::Activity,
+            None => DoorClaim::Entry,
+        }
+    }
+
     fn left_by_exit(&self) -> bool {
         self.to.is_some() && !self.auto_checkout
     }
@@ -259,6 +269,19 @@ impl Default for PersonState {
 /// The identity of the visit that a fact opens.
 pub fn visit_of(opening: FactDigest) -> Uuid {
     identity([opening.0.as_slice(), b"visit"])
+}
+
+/// Stands for a fact in the identity of the next visit that it opens, where it has used up the pass of the one before.
+fn next_opening(opening: FactDigest) -> FactDigest {
+    FactDigest::of([opening.0.as_slice(), b"went on"])
+}
+
+/// Visits that one fact opens, at most: more passes than anybody has that end within one presence.
+const OPENED_BY_ONE: usize = 8;
+
+/// The identities of all visits that a fact may open.
+pub fn visits_of(opening: FactDigest) -> impl Iterator<Item = Uuid> {
+    std::iter::successors(Some(opening), |before| Some(next_opening(*before))).take(OPENED_BY_ONE).map(visit_of)
 }
 
 /// Who says whether a claim may open a check-in: asked only where one would be opened.
@@ -371,6 +394,23 @@ impl PersonState {
         }
     }
 
+    /// Does a tap at a door end their open visit as an exit? It is not remembered.
+    pub fn would_leave(
+        &self,
+        business: BusinessId,
+        action: DoorClaim,
+        (tap, at): (TapId, WallTime),
+        rules: &Rules,
+    ) -> bool {
+        let repeats = self.taps.iter().any(|(known, until)| *known == tap && at <= *until);
+        let exits = |visit: &Visit| match action {
+            DoorClaim::Exit => true,
+            DoorClaim::Toggle => visit.toggled(at, rules) == DoorClaim::Exit,
+            DoorClaim::Entry | DoorClaim::Activity => false,
+        };
+        !repeats && self.open().filter(|open| open.business == business).is_some_and(exits)
+    }
+
     /// Was this refusal of a device written before in the pass day? If not, it is remembered.
     pub fn refused_before(&mut self, refused: RefusedDevice) -> bool {
         self.refused.retain(|known| known.business != refused.business || known.day >= refused.day);
@@ -409,6 +449,10 @@ impl PersonState {
         {
             let absent_until = at.plus(scene.rules.toggle_minimum_stay);
             self.taps.push((TapId::toggled_out(scene.business), absent_until));
+            if let (Phase::Out | Phase::Left, Some(visit)) = (phase, self.at(index)) {
+                // Doors have said now that they left.
+                visit.door_in_at = None;
+            }
         }
         let claim = &told;
         let decision = match life::step(phase, self.input(scene, claim, index)) {
@@ -416,7 +460,7 @@ impl PersonState {
                 Some(from) => self.ask(scene, claim, from, continued, id),
                 None => Decision::recorded(Note::WeakEvidence),
             },
-            Step::Refresh => self.refresh(scene, claim, index),
+            Step::Refresh => self.refresh(scene, claim, index, id),
             Step::Close(by) => {
                 let Some(visit) = self.at(index) else { return (Decision::recorded(Note::NotCheckedIn), moved) };
                 visit.close(by, claim.at());
@@ -526,11 +570,10 @@ impl PersonState {
             return;
         }
         let Some(visit) = self.visits.last_mut().filter(|visit| visit.business == scene.business) else { return };
-        let silence = scene.coverage.run_out(visit.last_activity, scene.rules.idle_limit);
         if let Some(end) = visit.cut_short()
             && end <= claim.at()
             && visit.day.contains(claim.at())
-            && silence.is_none_or(|silence| silence >= claim.heard_at())
+            && !silent_before(visit, scene, claim.heard_at())
         {
             visit.to = Some(end);
         }
@@ -563,20 +606,18 @@ impl PersonState {
         }
     }
 
-    /// What a tap at a toggle door means where the coworker stands: toggles flip what *doors* have said, so the first tap
-    /// during a visit that the network opened is an entry, and a tap within the minimum stay is neither.
+    /// What a tap at a toggle door means where the coworker stands: the first tap during a visit that the network opened is an
+    /// entry, because no door has said anything; the first tap of somebody whose pass has ended under them is their exit.
     fn untoggled(&self, scene: &Scene<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else {
             return claim;
         };
-        let entered = index.and_then(|index| self.visits.get(index)).and_then(|visit| visit.door_in_at);
-        let action = match (phase, entered) {
-            (Phase::In | Phase::Tracked, Some(entered)) if at >= entered.plus(scene.rules.toggle_minimum_stay) => {
-                DoorClaim::Exit
-            }
-            (Phase::In | Phase::Tracked, Some(_)) => DoorClaim::Activity,
-            (Phase::In | Phase::Tracked | Phase::Out | Phase::Left, _) => DoorClaim::Entry,
-        };
+        let visit = index.and_then(|index| self.visits.get(index));
+        let visit = visit.filter(|visit| match phase {
+            Phase::In | Phase::Tracked => true,
+            Phase::Out | Phase::Left => stays_without_pass(visit, scene, at),
+        });
+        let action = visit.map_or(DoorClaim::Entry, |visit| visit.toggled(at, scene.rules));
         Claim::Door { action, at }
     }
 
@@ -611,19 +652,32 @@ impl PersonState {
             Admission::Admitted(pass) => {
                 let used_up = pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at).filter(|at| *at <= claim.at());
                 let decision = self.come_in(scene, claim, from, pass, id);
-                let Some(at) = used_up else { return decision };
-                // They were there for so long before anything opened the visit that the pass is used up by now.
-                if let Some(visit) = self.visits.last_mut() {
-                    visit.close(CloseBy::PassEnd, at);
-                    visit.last_activity = visit.last_activity.min(at);
-                }
-                match self.began(scene, claim) {
-                    Some(from) => self.ask(scene, claim, from, None, FactDigest::of([id.0.as_slice(), b"went on"])),
+                match used_up {
+                    Some(at) => self.ask_again(scene, claim, at, decision, id),
                     None => decision,
                 }
             }
             Admission::Refused(refused) => Decision::refused(refused),
             Admission::Held(note) => Decision::recorded(note),
+        }
+    }
+
+    /// They were there for so long before anything opened the visit that its pass is used up by now: it lasted to its end.
+    fn ask_again(
+        &mut self,
+        scene: &Scene<'_>,
+        claim: &Claim,
+        end: WallTime,
+        decision: Decision,
+        id: FactDigest,
+    ) -> Decision {
+        if let Some(visit) = self.visits.last_mut() {
+            visit.close(CloseBy::PassEnd, end);
+            visit.last_activity = visit.last_activity.min(end);
+        }
+        match self.began(scene, claim) {
+            Some(from) => self.ask(scene, claim, from, None, next_opening(id)),
+            None => decision,
         }
     }
 
@@ -680,7 +734,12 @@ impl PersonState {
     fn same_block(&mut self, scene: &Scene<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
         let pass = pass.filter(|pass| pass.kind == PassKind::Day && !scene.rules.record_every_visit)?;
         let visit = self.visits.last_mut().filter(|visit| visit.business == scene.business)?;
-        let same = visit.pass.as_ref().is_some_and(|known| known.kind == PassKind::Day && known.guid == pass.guid);
+        // A record keeps whether it counts towards the plan.
+        let same = visit.pass.as_ref().is_some_and(|known| {
+            known.kind == PassKind::Day
+                && known.guid == pass.guid
+                && known.counts_towards_plan_limits == pass.counts_towards_plan_limits
+        });
         (same && visit.day.contains(claim.at())).then_some(visit)
     }
 
@@ -712,7 +771,7 @@ impl PersonState {
         }
     }
 
-    fn refresh(&mut self, scene: &Scene<'_>, claim: &Claim, index: Option<usize>) -> Decision {
+    fn refresh(&mut self, scene: &Scene<'_>, claim: &Claim, index: Option<usize>, id: FactDigest) -> Decision {
         let from = index.and_then(|index| self.earlier_beginning(scene, claim, index));
         let Some(visit) = self.at(index) else { return Decision::recorded(Note::NotCheckedIn) };
         let unique_id = visit.unique_id;
@@ -720,10 +779,15 @@ impl PersonState {
             visit.begin_at(from);
             visit.source = claim.source();
         }
+        let used_up = visit.pass_ends().filter(|end| *end <= claim.at());
         if let Some(index) = index {
             self.freshen(index, scene, claim);
         }
-        Decision::of(Outcome::Refreshed, unique_id)
+        let decision = Decision::of(Outcome::Refreshed, unique_id);
+        match used_up {
+            Some(end) => self.ask_again(scene, claim, end, decision, id),
+            None => decision,
+        }
     }
 
     /// When somebody who is in was there before: a device that was seen, with the right to open, before the door opened
@@ -790,6 +854,18 @@ fn claimed_elsewhere(open: &Visit, scene: &Scene<'_>, claim: &Claim) -> Elsewher
         Claim::Network { strong_at: None, .. } => Elsewhere::Nothing(Note::WeakEvidence),
         Claim::Network { strong_at: Some(_), .. } => Elsewhere::Asks,
     }
+}
+
+/// Has a silence since the last activity been too long before this?
+fn silent_before(visit: &Visit, scene: &Scene<'_>, at: WallTime) -> bool {
+    visit.is_tracked()
+        && scene.coverage.run_out(visit.last_activity, scene.rules.idle_limit).is_some_and(|silence| silence < at)
+}
+
+/// Has nothing but the end of their pass ended the visit, so that somebody whom a door let in may still be there? No longer
+/// than that day.
+fn stays_without_pass(visit: &Visit, scene: &Scene<'_>, at: WallTime) -> bool {
+    visit.pass_ended && visit.business == scene.business && visit.day.contains(at) && !silent_before(visit, scene, at)
 }
 
 /// Is this network evidence only the phone in the pocket of somebody who is leaving?

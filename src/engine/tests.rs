@@ -5,7 +5,6 @@ mod folding;
 use std::{cell::RefCell, collections::BTreeSet};
 
 use chrono::NaiveTime;
-use chrono_tz::Tz;
 use proptest::prelude::*;
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
     person::{Ended, Gate, PersonState, Scene, Visit},
     *,
 };
+use crate::zone::test_zone;
 use crate::{
     fact::{FactDigest, TapId},
     record::{BusinessId, CoworkerId, TimePassId},
@@ -68,6 +68,38 @@ fn the_first_toggle_tap_of_somebody_whom_the_network_let_in_is_an_entry() {
     site.strong(PHONE, "08:55");
     assert_eq!(site.door(DoorClaim::Toggle, "09:00").outcome, Outcome::Refreshed);
     assert_eq!(site.door(DoorClaim::Toggle, "12:00").outcome, Outcome::Closed);
+}
+
+#[test]
+fn the_first_toggle_tap_of_somebody_whose_pass_has_ended_under_them_is_their_exit() {
+    let ends = Some((at("12:00"), passes::PassEnd::SlotEnds));
+    let morning = Admission::Admitted(Some(PassUse { ends, ..day_pass(Uuid::from_u128(1)) }));
+    let refused = Admission::Refused(Refused { reason: Reason::PassOutsideHours, detail: None });
+    let was_in = |heard: Option<&str>| {
+        let mut site = Site { admission: morning.clone(), coverage: always(), ..Site::new() };
+        site.door(DoorClaim::Toggle, "09:00");
+        heard.map(|heard| site.strong(PHONE, heard));
+        site.admission = refused.clone();
+        site.pass_time("12:00");
+        site.admission = Admission::Admitted(None);
+        site
+    };
+    let exit = (Outcome::Recorded, "09:00-12:00 door auto");
+    for (heard, tap, expected) in [
+        (None, "12:30", exit),
+        (None, "23:59", exit),
+        (Some("11:50"), "12:35", exit),
+        // They had left long before; the next day is another.
+        (Some("11:50"), "12:36", (Outcome::Opened, "09:00-11:50 door auto")),
+        (None, "24:00", (Outcome::Opened, "09:00-12:00 door auto")),
+    ] {
+        let mut site = was_in(heard);
+        let outcome = site.door(DoorClaim::Toggle, tap).outcome;
+        assert_eq!((outcome, site.visits()[0].as_str()), expected, "{heard:?} {tap}");
+    }
+    let mut site = was_in(None);
+    let taps = ["12:30:00", "12:30:59", "12:31:00"].map(|tap| site.door(DoorClaim::Toggle, tap).outcome);
+    assert_eq!(taps, [Outcome::Recorded, Outcome::Recorded, Outcome::Opened], "in again after the minimum absence");
 }
 
 #[test]
@@ -471,7 +503,7 @@ fn a_tap_is_a_repetition_only_of_one_that_was_read_just_before() {
 #[test]
 fn a_tap_is_repeated_within_the_span_of_its_own_business() {
     let mut site = Site::new();
-    let long = Rules { debounce: Duration::from_secs(60), ..site.rules };
+    let long = Rules { debounce: Duration::from_secs(60), ..site.rules.clone() };
     assert!(!site.person.repeats(TapId(1), at("09:00:00"), &long));
     assert!(!site.person.repeats(TapId(2), at("09:00:30"), &site.rules), "at another business");
     assert!(site.person.repeats(TapId(1), at("09:00:45"), &long));
@@ -617,7 +649,7 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
-        let calendar = Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN };
+        let calendar = Calendar { zone: test_zone("Europe/London"), cut_off: NaiveTime::MIN };
         Self {
             person: PersonState::default(),
             settled: Vec::new(),

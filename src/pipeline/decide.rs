@@ -14,7 +14,7 @@ use crate::{
         decision::{DecisionCode, Note, Outcome, Reason},
         fold::{self, Folded, Group, Item, VisitRecord, What, World},
         passes::{PassPolicy, PlanTally, Used},
-        person::{PersonState, Visit, visit_of},
+        person::{PersonState, Visit, visits_of},
     },
     fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
     mac::MacAddr,
@@ -358,7 +358,7 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = past.iter().flat_map(|past| &past.facts).filter_map(read).unzip();
     let items = items(&old, &doors, &unwritten);
     if let Some((records, since)) = &mut records {
-        let opened = items.iter().map(|(item, _)| visit_of(item.place.digest)).collect();
+        let opened = items.iter().flat_map(|(item, _)| visits_of(item.place.digest)).collect();
         records.keep_since(since, &opened);
     }
 

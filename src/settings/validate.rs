@@ -18,18 +18,20 @@ use secrecy::SecretString;
 use super::{
     Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Relays, Retention, Settings,
     Site, Spool, Tls,
-    fragment::SourceWritten,
+    fragment::{SourceWritten, nearest},
     merge::Merged,
     read_bounded,
     report::{Finding, Origins, Place, Show},
     written::{
         ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
-        MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten,
+        MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten, short,
     },
 };
 use crate::{
     engine::passes::{PassPolicy, PayAsYouGo},
     source::mqtt::mapping::Mapping,
+    zone::Zone,
+    zones::Zones,
 };
 
 /// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
@@ -60,13 +62,13 @@ impl Secrets {
 /// The settings; none when there is a fault, be it one that was found before.
 pub(super) fn validate(
     merged: Merged,
-    secrets: &Secrets,
+    (secrets, zones): (&Secrets, Zones),
     origins: &Origins,
     findings: &mut Vec<Finding>,
     warnings: &mut Vec<Finding>,
 ) -> Option<Settings> {
     let Merged { written, headers, sources, doors, captures, torn } = merged;
-    let mut check = Check { secrets, origins, findings, warnings, headers: &headers, torn };
+    let mut check = Check { secrets, zones: &zones, origins, findings, warnings, headers: &headers, torn };
     for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
         if count > LISTED {
             let message = format!("there are {count} of [[{list}]]; {LISTED} is the most");
@@ -90,7 +92,7 @@ pub(super) fn validate(
         return None;
     }
     let retention = retention?;
-    Some(Settings { database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
+    Some(Settings { zones, database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
@@ -105,6 +107,7 @@ fn retention(written: RetentionWritten) -> Option<Retention> {
 
 struct Check<'c> {
     secrets: &'c Secrets,
+    zones: &'c Zones,
     origins: &'c Origins,
     findings: &'c mut Vec<Finding>,
     warnings: &'c mut Vec<Finding>,
@@ -210,7 +213,7 @@ impl Check<'_> {
         let place = self.headers.get("site").copied()?;
         let business = self.required(place, "[site]", "business", written.business);
         let name = self.required(place, "[site]", "name", written.name);
-        let time_zone = self.required(place, "[site]", "time_zone", written.time_zone);
+        let time_zone = self.time_zone(place, written.time_zone);
         Some(Site {
             business: business?,
             name: name?,
@@ -329,9 +332,24 @@ impl Check<'_> {
         Tls { ca_file, client: cert.zip(key) }
     }
 
+    fn time_zone(&mut self, section: Place, written: Given<String>) -> Option<Zone> {
+        let place = written.place().unwrap_or(section);
+        let name = self.required(section, "[site]", "time_zone", written)?;
+        let found = self.zones.find(&name);
+        if found.is_none() {
+            let names = self.zones.names();
+            let advice = nearest(&name, names.iter().map(String::as_str))
+                .map_or("write for example \"Europe/London\"".to_owned(), |near| format!("did you mean \"{near}\"?"));
+            let message = format!("\"{}\" is not in the time zone data of this system; {advice}", short(&name));
+            self.fault(place, "time_zone", message);
+        }
+        found
+    }
+
     fn sources(&mut self, written: Vec<SourceWritten>, site: Option<&Site>) -> Vec<Arc<Mapping>> {
         let mut seen: BTreeMap<Arc<str>, Place> = BTreeMap::new();
         let mut sources = Vec::new();
+        let local = site.map(|site| (&site.time_zone, site.debounce));
         for SourceWritten { name: place, mapping, .. } in written {
             let Some(mapping) = mapping else { continue };
             if mapping.name.trim().is_empty() {
@@ -341,8 +359,8 @@ impl Check<'_> {
                     format!("there is a source \"{}\" already, at {}", mapping.name, self.origins.describe(first));
                 self.fault(place, "name", message);
             }
-            sources.push(Arc::new(match site {
-                Some(site) => mapping.at_site(site.time_zone, site.debounce),
+            sources.push(Arc::new(match local {
+                Some((zone, debounce)) => mapping.in_zone(|name| self.zones.find(name)).at_site(zone, debounce),
                 None => mapping,
             }));
         }

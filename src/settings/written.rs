@@ -9,12 +9,11 @@ use std::{
 };
 
 use chrono::{NaiveTime, Weekday};
-use chrono_tz::{TZ_VARIANTS, Tz};
 use config::{Map, Value, ValueKind};
 
 use super::{
     CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, Relays, UnrecognisedDevices,
-    fragment::{At, did_you_mean, nearest},
+    fragment::{At, did_you_mean},
     report::{FAULTS_SHOWN, Finding, Place, Show},
 };
 use crate::{directory::catalogue::Currency, engine::passes::PassesAsked, record::BusinessId};
@@ -109,7 +108,7 @@ impl SpoolWritten {
 pub(super) struct SiteWritten {
     pub(super) business: Given<BusinessId>,
     pub(super) name: Given<String>,
-    pub(super) time_zone: Given<Tz>,
+    pub(super) time_zone: Given<String>,
     pub(super) cut_off: Given<NaiveTime>,
     pub(super) idle_limit: Given<Duration>,
     pub(super) record_every_visit: Given<bool>,
@@ -583,14 +582,9 @@ fn time_of_day(value: &Value) -> Result<NaiveTime, Refused> {
     }
 }
 
-fn time_zone(value: &Value) -> Result<Tz, Refused> {
-    let text = string(value, "a time zone in quotes, for example \"Europe/London\"")?;
-    if let Ok(zone) = text.parse() {
-        return Ok(zone);
-    }
-    let advice = nearest(text, TZ_VARIANTS.iter().map(|zone| zone.name()))
-        .map_or("write for example \"Europe/London\"".to_owned(), |near| format!("did you mean \"{near}\"?"));
-    refused(format!("\"{}\" is not a time zone of the IANA list; {advice}", short(text)))
+/// Its name; whether there is such a zone, the zone data says.
+fn time_zone(value: &Value) -> Result<String, Refused> {
+    string(value, "a time zone in quotes, for example \"Europe/London\"").map(str::to_owned)
 }
 
 fn word<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Result<T, Refused> {
@@ -766,7 +760,7 @@ fn listen(value: &Value) -> Result<Option<SocketAddr>, Refused> {
 }
 
 /// Enough of a value to recognise it.
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     if text.chars().count() <= 60 {
         text.to_owned()
     } else {

@@ -6,7 +6,6 @@ use std::{
 };
 
 use chrono::{NaiveDate, NaiveTime};
-use chrono_tz::Tz;
 use sqlx::{Connection, Executor, Row as _};
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use super::{
     Store, StoreError, TokenPair, Writes,
     sql::{Arg, Row, Statement, statement},
 };
+use crate::zone::test_zone;
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
     clock::WallTime,
@@ -1663,7 +1663,7 @@ fn mac(last: u8) -> MacAddr {
 }
 
 fn calendar() -> Calendar {
-    Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN }
+    Calendar { zone: test_zone("Europe/London"), cut_off: NaiveTime::MIN }
 }
 
 /// Days after the first of a month.

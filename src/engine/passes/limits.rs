@@ -20,6 +20,10 @@ use crate::{
     },
 };
 
+/// The day that the cycles of people without one of their own are counted from: one for all times, or a cycle of two
+/// weeks would begin again with every week, and one of five months with every year.
+const SINCE: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
+
 /// A stretch of pass days: the first, and the first after it.
 pub(super) type Window = (NaiveDate, NaiveDate);
 
@@ -96,25 +100,27 @@ fn anchor(coworker: &Coworker, calendar: &Calendar) -> Option<NaiveDate> {
     })
 }
 
-struct Windows {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Windows {
     week: Window,
     month: Window,
-    cycle: Window,
+    pub(super) cycle: Window,
 }
 
 impl Windows {
-    fn around(today: NaiveDate, cycle: Cycle, anchor: Option<NaiveDate>, week_starts_on: Weekday) -> Self {
+    pub(super) fn around(today: NaiveDate, cycle: Cycle, anchor: Option<NaiveDate>, week_starts_on: Weekday) -> Self {
         let week = today.week(week_starts_on).first_day();
         let month = today.with_day(1).unwrap_or(today);
         Self {
             week: (week, days_after(week, 7)),
             month: (month, months_after(month, 1)),
             cycle: match cycle {
-                Cycle::Weeks(weeks) => in_weeks(today, anchor.unwrap_or(week), i64::from(weeks.max(1))),
-                // Whoever has no day of their own pays from the first of a month on, from January on.
+                Cycle::Weeks(weeks) => {
+                    let anchor = anchor.unwrap_or_else(|| SINCE.week(week_starts_on).first_day());
+                    in_weeks(today, anchor, i64::from(weeks.max(1)))
+                }
                 Cycle::Months(months) => {
-                    let january = today.with_ordinal(1).unwrap_or(today);
-                    in_months(today, anchor.unwrap_or(january), i32::try_from(months.max(1)).unwrap_or(i32::MAX))
+                    in_months(today, anchor.unwrap_or(SINCE), i32::try_from(months.max(1)).unwrap_or(i32::MAX))
                 }
             },
         }

@@ -81,13 +81,12 @@ pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, O
                     best = Some((kind, until));
                 }
             }
-            Err(reason) => {
-                let detail = if reason == Reason::PassOutsideHours {
-                    format!("pay-as-you-go \"{}\" is good {}", kind.name, choice::hours(kind, case))
-                } else {
-                    format!("pay-as-you-go \"{}\"", kind.name)
-                };
-                missed = missed.or(Some(Refused { reason, detail: Some(detail.into()) }));
+            // They hold no pass that could be outside of its hours: what they lack is a pass.
+            Err(why) => {
+                let good =
+                    if why == Reason::PassOutsideHours { choice::hours(kind, case) } else { "at a door".to_owned() };
+                let detail = Some(format!("pay-as-you-go \"{}\" is good {good}", kind.name).into());
+                missed = missed.or(Some(Refused { reason: Reason::NoValidPass, detail }));
             }
         }
     }

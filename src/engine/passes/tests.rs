@@ -1,16 +1,16 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
-use chrono_tz::Tz;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{
-    limits::{in_months, in_weeks},
+    limits::{Windows, in_months, in_weeks},
     payg::{Charged, charge},
     *,
 };
-use crate::directory::{Builder, import};
+use crate::directory::{Builder, catalogue::Cycle, import};
+use crate::zone::test_zone;
 
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";
@@ -348,7 +348,7 @@ fn a_slot_written_in_utc_is_the_wall_clocks_where_the_zone_is_far_from_it() {
             "TimePasses": [{"Id": 1, "Name": "Pass", "TimeSlots": [slot]}],
             "CoworkerTimePasses": [{"Id": 1, "CoworkerId": 1, "TimePassId": 1}],
         }));
-        site.calendar.zone = Tz::Asia__Tokyo;
+        site.calendar.zone = test_zone("Asia/Tokyo");
         site
     };
     // Wednesday from eight to ten in Tokyo, which is Tuesday from eleven to one in UTC.
@@ -628,6 +628,28 @@ fn a_pass_day_belongs_to_the_week_of_its_date_whatever_the_cut_off() {
 }
 
 #[test]
+fn cycles_of_people_without_a_day_of_their_own_have_one_phase() {
+    let day = |number| NaiveDate::from_num_days_from_ce_opt(number).expect("a date");
+    let (first, week_starts_on) = (739_000, Weekday::Mon);
+    for cycle in
+        [Cycle::Weeks(1), Cycle::Weeks(2), Cycle::Weeks(3), Cycle::Months(1), Cycle::Months(5), Cycle::Months(24)]
+    {
+        let around = |today| Windows::around(today, cycle, None, week_starts_on).cycle;
+        let mut known = around(day(first));
+        for today in (first..first + 900).map(day) {
+            let now = around(today);
+            assert!(now == known || now.0 == known.1 && now.0 == today, "{cycle:?} {today}: {now:?} after {known:?}");
+            known = now;
+        }
+    }
+    let of = |cycle, today: &str| Windows::around(today.parse().expect("a date"), cycle, None, week_starts_on).cycle.0;
+    assert_eq!(of(Cycle::Months(3), "2026-02-14").to_string(), "2026-01-01", "a quarter");
+    assert_eq!(of(Cycle::Months(12), "2026-02-14").to_string(), "2026-01-01");
+    assert_eq!(of(Cycle::Weeks(2), "2026-01-14").to_string(), "2026-01-12");
+    assert_eq!(of(Cycle::Weeks(2), "2026-01-11").to_string(), "2025-12-29");
+}
+
+#[test]
 fn every_window_that_has_a_limit_has_its_first_day() {
     let site = |plan: Value| {
         Site::of(json!({
@@ -713,9 +735,9 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         (vec![kind(1, "1", Some(60), &with("Businesses", json!([2]))), kind(2, "6", Some(60), &contacts)], "2"),
         (vec![kind(1, "1", Some(60), &with("CurrencyCode", "EUR".into())), kind(2, "6", Some(60), &contacts)], "2"),
         (vec![kind(1, "1", Some(60), &with("TimeSlots", hours.clone())), kind(2, "6", Some(60), &contacts)], "2"),
-        (vec![kind(1, "1", Some(60), &with("TimeSlots", hours))], "pass_outside_hours"),
+        (vec![kind(1, "1", Some(60), &with("TimeSlots", hours.clone()))], "no_valid_pass"),
         (vec![kind(1, "1", Some(60), &with("OnlyForMembers", true.into()))], "no_valid_pass"),
-        (vec![kind(1, "1", Some(60), &with("AllowNetworkCheckIn", false.into()))], "pass_no_network"),
+        (vec![kind(1, "1", Some(60), &with("AllowNetworkCheckIn", false.into()))], "no_valid_pass"),
     ] {
         let site = Site::of(json!({"TimePasses": kinds}));
         let said = match site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[]) {
@@ -727,6 +749,15 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         };
         assert_eq!(said, expected, "{kinds:?}");
     }
+    let closed = [with("TimeSlots", hours), with("AllowNetworkCheckIn", false.into())].map(|more| {
+        let site = Site::of(json!({"TimePasses": [kind(1, "1", Some(60), &more)]}));
+        let refused = site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[]).expect_err("none fits");
+        refused.detail.expect("which one would at another time, or at a door").to_string()
+    });
+    assert_eq!(
+        closed,
+        ["pay-as-you-go \"Hot desk\" is good Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is good at a door"]
+    );
     // A day pass with which somebody else is in is good at a door, too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
     let site = Site::of(json!({
@@ -953,7 +984,7 @@ impl Site {
         for document in documents {
             builder.add_as_of(document.kind.read_text(&document.body).expect("reads"), said);
         }
-        let calendar = Calendar { zone: Tz::Europe__London, cut_off: NaiveTime::MIN };
+        let calendar = Calendar { zone: test_zone("Europe/London"), cut_off: NaiveTime::MIN };
         Self { directory: builder.build(), calendar }
     }
 

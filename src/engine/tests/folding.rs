@@ -75,6 +75,41 @@ fn in_and_out_at_one_instant_is_decided_by_where_the_person_stands() {
 }
 
 #[test]
+fn an_exit_in_the_instant_of_the_end_is_in_time_and_an_entry_belongs_to_what_begins() {
+    // A Monday, as the facts' day; the minutes, the slot and the day end at 12:00, 12:00 and 24:00.
+    let monday = json!([{"DayOfWeek": chrono::Datelike::weekday(&at("09:00").utc()).num_days_from_sunday(), "FromTime": "09:00", "ToTime": "12:00"}]);
+    for (kind, end) in
+        [(json!({"MinutesIncluded": 180}), "12:00"), (json!({"TimeSlots": monday}), "12:00"), (json!({}), "24:00")]
+    {
+        let mut kind = kind;
+        (kind["Id"], kind["Name"]) = (json!(1), json!("Pass"));
+        let as_you_go =
+            json!({"Id": 2, "Name": "Desk", "Price": 6, "MinutesIncluded": 60, "UseAsPayAsYouGoForContacts": true});
+        let held = json!([{"Id": 1, "CoworkerId": 1, "TimePassId": 1}]);
+        let little = Little::of(&[(0, json!({"TimePasses": [kind, as_you_go], "CoworkerTimePasses": held}))]);
+        let told = |direction, late: i64| {
+            let mut story = Story::default();
+            story.door(ADA, ONE, Direction::In, at("09:00"));
+            story.door(ADA, ONE, direction, at(end).moved(late));
+            let folded = little.fold(&story, at(end).moved(10 * 60_000));
+            let mut visits: Vec<&Visit> = folded.visits.values().map(|record| &record.visit).collect();
+            visits.sort_by_key(|visit| visit.from);
+            visits.iter().map(|visit| (visit.to, visit.auto_checkout)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Direction::Out, 0), [(Some(at(end)), false)], "{kind}");
+        assert_eq!(told(Direction::In, 0), [(Some(at(end)), true), (None, false)], "{kind}");
+        assert_eq!(told(Direction::Out, 1)[0], (Some(at(end)), true), "{kind}");
+
+        // Whoever looked at the clock in that instant decides again.
+        let (mut story, mut exit) = (Story::default(), Story::default());
+        story.door(ADA, ONE, Direction::In, at("09:00"));
+        exit.door(ADA, ONE, Direction::Out, at(end));
+        let folded = little.fold(&story, at(end));
+        assert!(exit.items()[0].is_late(&folded.people[&ADA]), "{kind}");
+    }
+}
+
+#[test]
 fn a_block_counts_its_presence_towards_the_plan_without_the_gap() {
     let little = Little::of(&[(0, plan(&json!({"HoursWeekLimit": 99})))]);
     let mut story = Story::default();

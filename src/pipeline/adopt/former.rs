@@ -341,7 +341,7 @@ impl<'a> Former<'a> {
 
     fn calendar(&self, business: BusinessId, at: WallTime) -> Calendar {
         let policy = self.policies.at(business, at).or_else(|| self.policies.at(self.own, at));
-        let utc = Calendar { zone: chrono_tz::Tz::UTC, cut_off: chrono::NaiveTime::MIN };
+        let utc = Calendar { zone: crate::zone::Zone::utc(), cut_off: chrono::NaiveTime::MIN };
         policy.map_or(utc, |policy| policy.calendar())
     }
 

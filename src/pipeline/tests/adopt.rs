@@ -10,6 +10,7 @@ use super::{
     gateway::{Gateway, at, site},
     hub::{Hub, PHONE, directory},
 };
+use crate::zone::Zone;
 use crate::{
     clock::{BootTime, Now, WallTime},
     directory::entity::EntityKind,
@@ -635,7 +636,7 @@ impl Old {
             on_in: DoorAction::CheckIn,
             on_out: DoorAction::CheckOut,
         };
-        let mut site = site(chrono_tz::Tz::UTC);
+        let mut site = site(Zone::utc());
         change(&mut site);
         let mut gateway = Gateway::on(store, Now { wall: now(), boot }, directory(1, entities()), vec![door], site);
         gateway.pipeline = Pipeline::new(gateway.pipeline.with.clone());

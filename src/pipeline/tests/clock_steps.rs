@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use chrono_tz::Tz;
-
 use super::gateway::{Gateway, at};
+use crate::zone::test_zone;
 use crate::{clock::CONFIRMED_AFTER, sighting::Direction};
 
 const DAY: i64 = 86_400_000;
@@ -79,14 +78,14 @@ async fn at_the_first_synchronisation_what_was_open_before_keeps_its_times_and_w
 
 #[tokio::test]
 async fn the_cut_off_comes_once_where_the_clocks_change() {
-    let zone = Tz::Europe__London;
+    let zone = test_zone("Europe/London");
     for (start, until) in [
         ("2026-03-28T22:30:00Z", "2026-03-29T00:00:00Z"),
         ("2026-03-29T00:30:00Z", "2026-03-29T23:00:00Z"),
         ("2026-10-24T22:30:00Z", "2026-10-24T23:00:00Z"),
         ("2026-10-24T23:30:00Z", "2026-10-26T00:00:00Z"),
     ] {
-        let mut site = Gateway::in_zone(start, Duration::from_secs(5000), zone).await;
+        let mut site = Gateway::in_zone(start, Duration::from_secs(5000), zone.clone()).await;
         site.tap(1, Direction::In).await;
         let left = at(until).since(at(start));
         site.pass(left.saturating_sub(Duration::from_mins(1))).await;

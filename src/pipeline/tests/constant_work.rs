@@ -9,6 +9,7 @@ use super::{
     super::{Context, Delivery, Pipeline},
     gateway::site,
 };
+use crate::zone::Zone;
 use crate::{
     clock::{BootTime, Clock, Now},
     directory::{
@@ -146,7 +147,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
         on_in: DoorAction::CheckIn,
         on_out: DoorAction::CheckOut,
     };
-    let policy = SitePolicy { site: site(chrono_tz::Tz::UTC), doors: vec![any] };
+    let policy = SitePolicy { site: site(Zone::utc()), doors: vec![any] };
     Pipeline::new(Context {
         clock,
         store: fresh.store.clone(),

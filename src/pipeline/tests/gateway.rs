@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use chrono_tz::Tz;
 use tokio::sync::watch;
 
 use super::super::*;
+use crate::zone::Zone;
 use crate::{
     directory::{
         Builder, Directory,
@@ -41,10 +41,10 @@ impl Gateway {
 
     /// On a machine that was started so long ago.
     pub(in crate::pipeline) async fn after(start: &str, up: Duration) -> Self {
-        Self::in_zone(start, up, Tz::UTC).await
+        Self::in_zone(start, up, Zone::utc()).await
     }
 
-    pub(in crate::pipeline) async fn in_zone(start: &str, up: Duration, zone: Tz) -> Self {
+    pub(in crate::pipeline) async fn in_zone(start: &str, up: Duration, zone: Zone) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let now = Now { wall: at(start), boot: BootTime::from_duration(up) };
         Self::with(folder, now, directory(), vec![door()], site(zone)).await
@@ -307,6 +307,6 @@ fn door() -> Door {
     }
 }
 
-pub(in crate::pipeline) fn site(time_zone: Tz) -> Site {
+pub(in crate::pipeline) fn site(time_zone: Zone) -> Site {
     Site { time_zone, ..settings::test_site() }
 }

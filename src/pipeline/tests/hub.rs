@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::gateway::{Gateway, at, site};
+use crate::zone::Zone;
 use crate::{
     clock::{BootTime, Now, WallTime},
     directory::{
@@ -215,7 +216,7 @@ fn beginning() -> (Now, Site, Vec<Door>) {
         on_in: DoorAction::CheckIn,
         on_out: DoorAction::CheckOut,
     };
-    (now, site(chrono_tz::Tz::UTC), vec![door])
+    (now, site(Zone::utc()), vec![door])
 }
 
 pub(in crate::pipeline) fn directory(version: i64, entities: Vec<(EntityKind, Value)>) -> Directory {

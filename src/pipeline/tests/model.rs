@@ -5,7 +5,8 @@
 //!
 //! CHOICES, where the pages and the rules leave something open:
 //!  C1  Without any pass (passes not asked for) every visit is its own record; only a held day pass makes a block.
-//!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass.
+//!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
+//!      has not changed since whether it counts towards the plan: the record keeps what was true when it was opened.
 //!  C3  A reopened visit stays tracked (it is the same record), but what doors said in it is forgotten (toggle).
 //!  C4  Plan hours count presence: the time away inside a block is not counted.
 //!  C5  A presence is admitted as of its `at` (slots, expiry, what is left), whatever its FromTime is.
@@ -20,9 +21,10 @@
 //!  C11 Bridging: the new visit's FromTime is by rule 3 (first evidence after the pass's end), not the end itself.
 //!      The bridged record's LastActivity stays; where the same presence spans the end it is cut to the end.
 //!  C12 After the end of a pass of somebody only doors know, the new visit's LastActivity is its start, its source is
-//!      door, and toggles still know the earlier door entry (they have not said that they left).
-//!  C13 At one instant: cut-offs, then pass ends, then silences; of several people by id. A pass that ends with the
-//!      pass day is a cut-off: nobody goes on.
+//!      door, and toggles still know the earlier door entry (they have not said that they left). If nobody lets them go
+//!      on, the next toggle of that pass day is their exit, unless a silence said before that they had left.
+//!  C13 At one instant: exits, then cut-offs, then pass ends, then silences, then all other facts; of several people by id.
+//!      A pass that ends with the pass day is a cut-off: nobody goes on.
 //!  C14 Lingering is per business; other businesses' exits only bound FromTime. It may cross the cut-off.
 //!  C15 "That business's idle limit" in rule 8 is that of the open visit's business, in plain, not covered, time.
 //!  C16 The pass that goes on (rule 8) goes on also when the network says that they moved.
@@ -49,7 +51,7 @@
 //!      A visit keeps its plan, with the limits and the renewal date that this had when it began (or was reopened).
 //!  C29 Charge: `minutes` are the charged ones (whole steps), also for a day pass. Each day kind is paid once per pass
 //!      day and business. Final is what is closed. If kind or settings did not exist at FromTime, those that admitted.
-//!  C30 Cycles without a renewal date: months from January on, weeks from the week of 1970-01-01 on.
+//!  C30 Cycles without a renewal date: months from January 1970 on, weeks from the week of 1970-01-01 on.
 //!  C31 A wall clock time that does not exist is the first instant after the gap; one that exists twice is the first.
 //!  C32 A cut-off that is found late (the settings changed) still cuts ToTime and LastActivity to the cut-off.
 
@@ -301,7 +303,7 @@ fn plus_days(date: NaiveDate, days: i64) -> NaiveDate {
     date + Duration::days(days)
 }
 
-/// From one cut-off to the next; its date is the date of its middle.
+/// From one cut-off to the next; its date is that on which it begins, with a cut-off from noon on the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PassDay {
     start: i64,
@@ -313,11 +315,11 @@ fn pass_day(settings: &Settings, at: i64) -> PassDay {
     let near = wall_clock(settings.zone, at).date();
     let cut_off = |days: i64| instant(settings.zone, plus_days(near, days).and_time(settings.cut_off));
     let days = (-2..=2).rev().find(|d| cut_off(*d) <= at).expect("a cut-off in the last two days");
-    let start = cut_off(days);
-    PassDay { start, end: cut_off(days + 1), date: wall_clock(settings.zone, start + 12 * HOUR).date() }
+    let evening = i64::from(settings.cut_off >= NaiveTime::from_hms_opt(12, 0, 0).expect("noon"));
+    PassDay { start: cut_off(days), end: cut_off(days + 1), date: plus_days(near, days + evening) }
 }
 
-/// The end of the pass day that has this date: of the two that touch it, the one whose middle it is.
+/// The end of the pass day that has this date, of the two that touch it.
 fn end_of_pass_day(settings: &Settings, date: NaiveDate) -> i64 {
     let cut_offs = [0, 1].map(|days| instant(settings.zone, plus_days(date, days).and_time(settings.cut_off)));
     let ends = cut_offs.map(|end| pass_day(settings, end - 1));
@@ -385,7 +387,7 @@ fn cycle(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> (NaiveDate, NaiveD
         return (start, plus_days(start, days));
     }
     let months = i64::from(plan.tariff.invoice_every_months.max(1));
-    let anchor = plan.renews.unwrap_or(NaiveDate::from_ymd_opt(0, 1, 1).expect("a date"));
+    let anchor = plan.renews.unwrap_or(epoch);
     let apart = i64::from(date.year() - anchor.year()) * 12 + i64::from(date.month0()) - i64::from(anchor.month0());
     let mut n = apart.div_euclid(months) + 1;
     while plus_months(anchor, n * months) > date {
@@ -433,6 +435,8 @@ struct Visit {
     lingering: i64,
     /// Closed at LastActivity because the pass ended, then: still to be bridged.
     pass_ended: Option<i64>,
+    /// It ended because its pass did, not because they left.
+    under_them: bool,
     asked_at: i64,
 }
 
@@ -490,6 +494,8 @@ impl State {
 }
 
 struct Admitted {
+    /// They never left: their pass ended, and another covers them.
+    stays: bool,
     pass: Option<PassRow>,
     counts: bool,
     plan: Option<Plan>,
@@ -759,7 +765,7 @@ impl World {
             PassesAsked::IfAny => !directory.kinds.is_empty(),
         };
         if !asked {
-            return Ok(Admitted { pass: None, counts: false, plan });
+            return Ok(Admitted { stays: false, pass: None, counts: false, plan });
         }
 
         let mut best: Option<(Choice, &Held, &Kind)> = None;
@@ -785,6 +791,7 @@ impl World {
         }
         if let Some((_, held, kind)) = best {
             return Ok(Admitted {
+                stays: false,
                 pass: Some(PassRow { held: Some(held.id), kind: kind.id }),
                 counts: kind.counts,
                 plan,
@@ -808,21 +815,8 @@ impl World {
                 (i128::from(a.price) * minutes(b)).cmp(&(i128::from(b.price) * minutes(a))).then(a.id.cmp(&b.id))
             });
             if let Some(kind) = cheapest {
-                return Ok(Admitted { pass: Some(PassRow { held: None, kind: kind.id }), counts: kind.counts, plan });
-            }
-        }
-        if miss.is_none() && settings.pay_as_you_go.is_some() {
-            let first = directory
-                .kinds
-                .iter()
-                .filter(|k| {
-                    let flag = if person.tariff.is_some() { k.payg_members } else { k.payg_contacts };
-                    flag && !k.archived && good_for(k, person) && good_at(k, business)
-                })
-                .min_by_key(|k| k.id);
-            if let Some(kind) = first {
-                let outside = slot_end(kind, settings, at).is_none();
-                return Err(if outside { "pass_outside_hours" } else { "pass_no_network" }.to_string());
+                let pass = Some(PassRow { held: None, kind: kind.id });
+                return Ok(Admitted { stays: false, pass, counts: kind.counts, plan });
             }
         }
         Err(miss.map_or("no_valid_pass", |how| MISSES[how]).to_string())
@@ -928,11 +922,13 @@ impl World {
         let block = state.latest(person).filter(|i| {
             let v = &state.visits[*i];
             held_day_pass
+                && !by.stays
                 && !self.settings(business, at).record_every_visit
                 && v.business == business
                 && v.day.start <= at
                 && at < v.day.end
                 && v.pass == by.pass
+                && v.counts == by.counts
         });
         let i = match block {
             Some(i) => {
@@ -941,7 +937,7 @@ impl World {
                 v.away += (from - left).max(0);
                 v.auto_checkout = false;
                 v.last_activity = v.last_activity.max(at);
-                (v.exit, v.pass_ended, v.door_entry) = (None, None, None);
+                (v.exit, v.pass_ended, v.under_them, v.door_entry) = (None, None, false, None);
                 (v.counts, v.plan, v.asked_at) = (by.counts, by.plan, at);
                 i
             }
@@ -967,6 +963,7 @@ impl World {
                     exit: None,
                     lingering: 0,
                     pass_ended: None,
+                    under_them: false,
                     asked_at: at,
                 });
                 state.visits.len() - 1
@@ -1008,21 +1005,7 @@ impl World {
         self.bridge(state, person, business, at, at);
         let open = state.open(person);
         let here = open.filter(|i| state.visits[*i].business == business);
-        let action = match (action, here.map(|i| state.visits[i].door_entry)) {
-            (Action::Toggle, Some(Some(entered)))
-                if at - entered >= self.settings(business, at).toggle_minimum_stay =>
-            {
-                let until = at + self.settings(business, at).toggle_minimum_stay;
-                state.absent_until.insert((person, business), until);
-                Action::CheckOut
-            }
-            (Action::Toggle, Some(Some(_))) => Action::Activity,
-            (Action::Toggle, None) if state.absent_until.get(&(person, business)).is_some_and(|until| at < *until) => {
-                Action::Activity
-            }
-            (Action::Toggle, _) => Action::CheckIn,
-            (told, _) => told,
-        };
+        let action = if action == Action::Toggle { self.toggled(state, person, business, at) } else { action };
         match (action, here) {
             (Action::CheckOut, Some(i)) => {
                 let v = &mut state.visits[i];
@@ -1054,6 +1037,46 @@ impl World {
             }
             _ => {} // not checked in here
         }
+    }
+
+    /// What a tap at a toggle door means, by what doors have said of them.
+    fn toggled(&self, state: &mut State, person: i64, business: i64, at: i64) -> Action {
+        let minimum = self.settings(business, at).toggle_minimum_stay;
+        let in_here = state.open(person).is_some_and(|i| state.visits[i].business == business);
+        if !in_here && state.absent_until.get(&(person, business)).is_some_and(|until| at < *until) {
+            return Action::Activity;
+        }
+        let Some(i) = state.latest(person) else { return Action::CheckIn };
+        let v = &state.visits[i];
+        let limit = self.settings(business, v.last_activity).idle_limit;
+        let without_pass = v.business == business && v.under_them && at < v.day.end && !self.silent(v, at, limit);
+        match v.door_entry.filter(|_| in_here || without_pass) {
+            None => Action::CheckIn,
+            Some(entered) if at - entered < minimum => Action::Activity,
+            Some(_) => {
+                state.absent_until.insert((person, business), at + minimum);
+                if !in_here {
+                    state.visits[i].door_entry = None; // doors have said now that they left
+                }
+                Action::CheckOut
+            }
+        }
+    }
+
+    /// Those who leave by a door in the very instant of the next fact: they have left before anything else happens then.
+    fn leaving(&self, state: &State, next: usize) -> Vec<i64> {
+        let at = self.facts[next].at;
+        let now = self.facts.iter().enumerate().skip(next).take_while(|(_, fact)| fact.at == at);
+        let leaves = now.filter_map(|(n, fact)| match &fact.kind {
+            FactKind::Door { person, action, refused: false, .. } if !self.repeated[n] => {
+                let open = state.open(*person).filter(|i| state.visits[*i].business == fact.business)?;
+                let minimum = self.settings(fact.business, at).toggle_minimum_stay;
+                let stayed = state.visits[open].door_entry.is_some_and(|entered| at - entered >= minimum);
+                (*action == Action::CheckOut || *action == Action::Toggle && stayed).then_some(*person)
+            }
+            FactKind::Door { .. } | FactKind::Presence { .. } => None,
+        });
+        leaves.collect()
     }
 
     fn presence(&self, state: &mut State, seen: &Seen) {
@@ -1099,6 +1122,7 @@ impl World {
         if let Some(end) = v.pass_end().filter(|end| *end <= seen.at) {
             v.last_activity = v.last_activity.min(end);
             v.close(end);
+            v.under_them = true;
             self.network_opens(state, seen);
         }
     }
@@ -1257,6 +1281,11 @@ impl World {
 
     /// Everything that happens by itself up to and including this instant. `next` is the first fact not yet seen.
     fn timers(&self, state: &mut State, until: i64, next: usize) {
+        self.timers_but(state, until, next, &[]);
+    }
+
+    /// The same, but for what would happen at this instant itself to those who leave then.
+    fn timers_but(&self, state: &mut State, until: i64, next: usize, leaving: &[i64]) {
         loop {
             let mut due: Vec<(i64, u8, i64, usize)> = Vec::new();
             for (i, v) in state.visits.iter().enumerate().filter(|(_, v)| v.to.is_none()) {
@@ -1267,21 +1296,25 @@ impl World {
                     due.extend(silence.map(|t| (t, 2, v.person, i)));
                 }
             }
-            let Some((at, what, person, i)) = due.into_iter().filter(|d| d.0 <= until).min() else { return };
+            due.retain(|d| d.0 < until || d.0 == until && !leaving.contains(&d.2));
+            let Some((at, what, person, i)) = due.into_iter().min() else { return };
             let v = &mut state.visits[i];
             match what {
                 0 => v.close_seen(at),
                 1 if v.tracked() => {
                     v.close_seen(at);
-                    v.pass_ended = Some(at);
+                    (v.pass_ended, v.under_them) = (Some(at), true);
                 }
                 1 => {
                     // Nobody said that they left: they go on, by another pass, or the front desk is told.
                     v.close(at);
+                    v.under_them = true;
                     let (business, entered) = (v.business, v.door_entry);
                     match self.ask(state, person, business, at, false, None) {
                         Ok(by) => {
-                            let new = self.begin(state, person, business, (at, at), None, by);
+                            // A visit of its own, also by the same pass, where a cut-off was moved meanwhile.
+                            let new =
+                                self.begin(state, person, business, (at, at), None, Admitted { stays: true, ..by });
                             state.visits[new].door_entry = entered;
                         }
                         Err(code) => state.fail_door(person, business, at, &code),
@@ -1348,7 +1381,9 @@ pub(super) fn records(scenario: &Scenario) -> Records {
             world.timers(&mut state, at, n);
             world.new_directory(&mut state, at);
         }
-        world.timers(&mut state, fact.at, n);
+        world.timers(&mut state, fact.at - 1, n);
+        let leaving = world.leaving(&state, n);
+        world.timers_but(&mut state, fact.at, n, &leaving);
         match &fact.kind {
             FactKind::Door { person, action, refused, .. } => {
                 if !world.repeated[n] {

@@ -7,6 +7,7 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use tokio::runtime::Runtime;
 
 use super::gateway::{Gateway, at, site};
+use crate::zone::{Zone, test_zone};
 use crate::{
     clock::{BootTime, Now, WallTime},
     directory::{
@@ -235,7 +236,7 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         // In and out at once, without numbers: who is in went out and came back.
         if act == Act::In && events.get(next + 1) == Some(&Event { at, act: Act::Out }) {
             let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
-            run_out(holds, &mut visits, quiet, at, &mut rows);
+            run_out(holds, &mut visits, quiet, at - 1, &mut rows);
             if visits.last().is_some_and(|visit| visit.to.is_none()) {
                 events.swap(next, next + 1);
             }
@@ -253,7 +254,13 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
         // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
         if act != Act::Denied {
-            run_out(holds, &mut visits, quiet, at, &mut rows);
+            run_out(holds, &mut visits, quiet, at - 1, &mut rows);
+            // Who leaves in the instant of the end has left before it.
+            let stayed = |visit: &Visit| visit.door.is_some_and(|entered| at - entered >= 60);
+            let open = visits.last().filter(|visit| visit.to.is_none());
+            if !open.is_some_and(|visit| act == Act::Out || act == Act::Toggle && stayed(visit)) {
+                run_out(holds, &mut visits, quiet, at, &mut rows);
+            }
         }
         if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
             let weak = matches!(act, Act::Heard { strong: false, .. });
@@ -263,14 +270,23 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
-        let entered = visits.last().filter(|_| is_in).and_then(|visit| visit.door);
+        // Only the pass has ended, and no door has said that they left.
+        let under_them = |visit: &Visit| {
+            let cut = (day(visit.from) + 1) * DAY;
+            let silent = visit.strong.is_some() && visit.last + IDLE < at;
+            visit.auto && visit.ends < cut && visit.ends <= at && at < cut && !silent
+        };
+        let entered = visits.last().filter(|visit| is_in || under_them(visit)).and_then(|visit| visit.door);
         let act = match (act, entered) {
+            (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
             (Act::Toggle, Some(entered)) if at - entered >= 60 => {
                 toggled_out = Some(at);
+                if let Some(visit) = visits.last_mut().filter(|_| !is_in) {
+                    visit.door = None;
+                }
                 Act::Out
             }
             (Act::Toggle, Some(_)) => Act::Desk,
-            (Act::Toggle, None) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
             (Act::Toggle, None) => Act::In,
             (other, _) => other,
         };
@@ -395,8 +411,8 @@ impl Lab {
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
         let gateway = runtime.block_on(async {
             let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
-            let mut site = site(chrono_tz::Tz::UTC);
-            site.time_zone = chrono_tz::Tz::Europe__London;
+            let mut site = site(Zone::utc());
+            site.time_zone = test_zone("Europe/London");
             site.passes.pay_as_you_go =
                 site.passes.pay_as_you_go.map(|rules| PayAsYouGo { maximum: Some(1000), ..rules });
             let folder = folder.expect("a temporary folder");

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{Datelike, NaiveDate, NaiveTime, Weekday};
+use chrono::{Datelike, Days, NaiveDate, NaiveTime, Weekday};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -85,18 +85,19 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
     let businesses = (1..=2).map(|id| Business { id, settings: all_settings(dice, start) }).collect();
     let versions = dice.below(3);
     // A plan does not change under those who are in.
-    let limits = (dice.one_in(3).then_some(2), dice.one_in(3).then_some(6));
+    let plan = plan(dice, start);
     let members = [dice.one_in(2), dice.one_in(2), dice.one_in(2)];
     let reset = dice.one_in(2);
-    let directories =
-        (0..=versions).map(|version| directory(dice, (start, version), (limits, members, reset))).collect();
+    let directories: Vec<Directory> =
+        (0..=versions).map(|version| directory(dice, (start, version), &(plan.clone(), members, reset))).collect();
     let many = 10 + dice.below(30);
     // Half of what happens, happens in a few minutes: repetitions, people who meet, the edges of cut-offs and slots.
     let busy: [i64; 6] = std::array::from_fn(|_| match dice.below(3) {
         0 => dice.of([179, 180, 1079, 1080, 1439, 1440]) * MINUTE + dice.below(2).cast_signed() * 1440 * MINUTE,
         _ => dice.minutes(SPAN),
     });
-    let facts = (0..many).map(|tie| fact(dice, start, busy, tie)).collect();
+    let mut facts: Vec<Fact> = (0..many).map(|tie| fact(dice, start, busy, tie)).collect();
+    meet_edges(dice, start, &directories, &mut facts);
     let stretches = (1..=2).flat_map(|business| (0..4).map(move |stretch| (business, stretch)));
     let coverage = stretches.map(|(business, stretch)| {
         let from = start + stretch * 1000 * MINUTE;
@@ -106,8 +107,56 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
     Scenario { start, businesses, directories, facts, coverage, now: start + SPAN.cast_signed() * MINUTE }
 }
 
-/// Days and hours of a week.
-type Limits = (Option<u32>, Option<u32>);
+/// A plan, and when the people who have it pay next.
+type Plan = (Tariff, Option<NaiveDate>);
+
+fn plan(dice: &mut Dice, start: i64) -> Plan {
+    let (days, hours) = (dice.one_in(3).then_some(2), dice.one_in(3).then_some(6));
+    let of_cycle = dice.one_in(2);
+    let tariff = Tariff {
+        id: 1,
+        days_week: days.filter(|_| !of_cycle),
+        days_month: (dice.one_in(6)).then_some(2),
+        days_cycle: days.filter(|_| of_cycle),
+        hours_week: hours.filter(|_| !of_cycle),
+        hours_month: None,
+        hours_cycle: hours.filter(|_| of_cycle),
+        invoice_every_months: dice.of([1, 2, 5]),
+        invoice_every_weeks: dice.one_in(2).then_some(2),
+    };
+    let near = date_of(start) + Days::new(dice.below(4));
+    (tariff, dice.one_in(3).then_some(near))
+}
+
+/// Some facts happen in the very instant in which a day, a slot or the minutes of a pass may end. No two happen at once.
+fn meet_edges(dice: &mut Dice, start: i64, directories: &[Directory], facts: &mut [Fact]) {
+    for index in 0..facts.len() {
+        if !dice.one_in(4) {
+            continue;
+        }
+        let kind = &directories[0].kinds[usize::try_from(dice.below(4)).expect("small")];
+        let day = dice.below(3).cast_signed() * 1440 * MINUTE;
+        let at = match (dice.below(3), kind.slots.first()) {
+            (0, _) => start + day + dice.of([0, 2, 3, 17, 18, 23]) * 60 * MINUTE,
+            (1, Some(slot)) => start + day + i64::from(slot.to_minute) * MINUTE - dice.of([0, 60]) * MINUTE,
+            _ => {
+                let other = &facts[usize::try_from(dice.below(facts.len() as u64)).expect("small")];
+                let held = &directories[0].held;
+                let left = held[usize::try_from(dice.below(held.len() as u64)).expect("small")].left;
+                other.at + dice.of([i64::from(left), 60, 120, 360]) * MINUTE
+            }
+        };
+        let within = start <= at && at < start + SPAN.cast_signed() * MINUTE;
+        if !within || facts.iter().any(|fact| fact.at == at) {
+            continue;
+        }
+        let by = at - facts[index].at;
+        facts[index].at = at;
+        if let FactKind::Presence { since, first_at, strong_at, .. } = &mut facts[index].kind {
+            (*since, *first_at, *strong_at) = (*since + by, *first_at + by, strong_at.map(|strong| strong + by));
+        }
+    }
+}
 
 fn all_settings(dice: &mut Dice, start: i64) -> Vec<Settings> {
     let versions = dice.below(2);
@@ -133,10 +182,10 @@ fn all_settings(dice: &mut Dice, start: i64) -> Vec<Settings> {
     (0..=versions).map(settings).collect()
 }
 
-fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: (Limits, [bool; 3], bool)) -> Directory {
-    let ((days, hours), members, reset) = fixed;
+fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: &(Plan, [bool; 3], bool)) -> Directory {
+    let ((tariff, renews), members, reset) = fixed;
     // Between two facts: no two things happen at once.
-    let from = if version == 0 { 0 } else { start + dice.minutes(SPAN) + 50_000 };
+    let from = if version == 0 { 0 } else { start + dice.minutes(SPAN) + 50_000 + version.cast_signed() * 1000 };
     let slots = |dice: &mut Dice| -> Vec<Slot> {
         if !dice.one_in(3) {
             return Vec::new();
@@ -166,17 +215,19 @@ fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: (Limits, [boo
         payg_contacts: dice.one_in(3),
     };
     let kinds = (1..=4).map(kind).collect();
+    // With two passes somebody holds none.
+    let many = dice.of([6, 6, 2]);
     let held = |id| Held {
         id,
         holder: 1 + id % 3,
         kind: 1 + id % 4,
         left: if dice.one_in(2) { 1 + dice.small(3) } else { dice.small(400) },
-        basis_at: if reset { from } else { 0 },
+        basis_at: if *reset { from } else { 0 },
         expires: dice.one_in(4).then(|| date_of(start)),
         price: None,
         granted: dice.one_in(2),
     };
-    let held = (1..=6).map(held).collect();
+    let held = (1..=many).map(held).collect();
     let person = |id| Person {
         id,
         active: !dice.one_in(10),
@@ -184,24 +235,13 @@ fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: (Limits, [boo
         businesses: if dice.one_in(6) { vec![1] } else { Vec::new() },
         allow_network: !dice.one_in(6),
         tariff: members[usize::try_from(id - 1).expect("small")].then_some(1),
-        renews: None,
+        renews: *renews,
     };
     let people = (1..=3).map(person).collect();
-    let tariff = Tariff {
-        id: 1,
-        days_week: days,
-        days_month: None,
-        days_cycle: None,
-        hours_week: hours,
-        hours_month: None,
-        hours_cycle: None,
-        invoice_every_months: 1,
-        invoice_every_weeks: None,
-    };
     Directory {
         from,
         people,
-        tariffs: vec![tariff],
+        tariffs: vec![tariff.clone()],
         kinds,
         held,
         sharing: if dice.one_in(2) { vec![vec![1, 2]] } else { Vec::new() },
@@ -347,7 +387,7 @@ fn policy(business: i64, of: &Settings) -> SitePolicy {
     });
     let site = Site {
         business: BusinessId(business),
-        time_zone: of.zone,
+        time_zone: crate::zone::test_zone(of.zone.name()),
         cut_off: of.cut_off,
         idle_limit: span(of.idle_limit),
         linger: span(of.linger),
@@ -413,7 +453,8 @@ pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     let of = sorted[index];
     let mut all: Vec<(EntityKind, Value)> =
         documents(of).into_iter().map(|(kind, document, _)| (kind, document)).collect();
-    for held in sorted.iter().flat_map(|directory| &directory.held) {
+    let ever: BTreeMap<i64, &Held> = sorted.iter().flat_map(|each| &each.held).map(|held| (held.id, held)).collect();
+    for held in ever.into_values() {
         if !of.held.iter().any(|there| there.id == held.id) {
             let document = json!({"Id": held.id, "CoworkerId": held.holder, "TimePassId": held.kind, "Archived": true});
             all.push((EntityKind::CoworkerTimePass, document));
@@ -448,6 +489,9 @@ pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
             EntityKind::Tariff,
             json!({
                 "Id": tariff.id, "Name": "Plan", "CheckinWeekLimit": tariff.days_week, "HoursWeekLimit": tariff.hours_week,
+                "CheckinMonthLimit": tariff.days_month, "CheckinPricePlanLimit": tariff.days_cycle,
+                "HoursPricePlanLimit": tariff.hours_cycle, "InvoiceEvery": tariff.invoice_every_months,
+                "InvoiceEveryWeeks": tariff.invoice_every_weeks,
             }),
         );
     }
@@ -466,6 +510,7 @@ pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
             json!({
                 "Id": person.id, "FullName": format!("Member {}", person.id), "Active": person.active,
                 "Archived": person.archived, "AllowNetworkCheckin": person.allow_network, "TariffId": person.tariff,
+                "RenewalDate": person.renews.map(|date| date.to_string()),
                 "Businesses": businesses, "AccessCardId": card(person.id), "MacAddresses": macs,
             }),
         );

@@ -15,7 +15,6 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
-use chrono_tz::Tz;
 use regex::Regex;
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,6 +31,7 @@ use crate::{
         TimeQuality,
     },
     source::{Content, RejectReason, Rejection},
+    zone::Zone,
 };
 pub use time::ClockReading;
 use time::TimePlan;
@@ -309,6 +309,13 @@ impl Mapping {
         compile::compile(fragment)
     }
 
+    /// The zone that the source names for times without an offset, by other rules.
+    #[must_use]
+    pub fn in_zone(mut self, find: impl FnOnce(&str) -> Option<Zone>) -> Self {
+        self.time.zone = self.time.zone.map(|zone| find(zone.name()).unwrap_or(zone));
+        self
+    }
+
     /// How late a live message of this source may be and have its time believed.
     pub const fn lateness(&self) -> Duration {
         self.time.lateness()
@@ -327,8 +334,8 @@ impl Mapping {
     /// Takes over what the site knows: the zone for times without an offset, unless the source names one, and the
     /// debounce window, which goes into the keys of messages without id and time.
     #[must_use]
-    pub fn at_site(mut self, zone: Tz, debounce: Duration) -> Self {
-        self.time.zone.get_or_insert(zone);
+    pub fn at_site(mut self, zone: &Zone, debounce: Duration) -> Self {
+        self.time.zone.get_or_insert_with(|| zone.clone());
         self.debounce = debounce;
         self
     }

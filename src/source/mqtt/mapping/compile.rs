@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use chrono_tz::Tz;
 use regex::RegexBuilder;
 use serde::{
     Deserialize,
@@ -22,6 +21,7 @@ use crate::{
         presets,
         topic::{TopicPattern, is_name},
     },
+    zone::Zone,
 };
 
 /// How much memory one compiled pattern may take, in bytes. The engine is linear in the payload, whatever the pattern;
@@ -218,9 +218,9 @@ impl Faults {
             self.add(&["time", "parse"], "the field time needs time.parse, which says how to read it");
         }
         if let Some(zone) = &written.zone {
-            match zone.parse::<Tz>() {
-                Ok(zone) => plan.zone = Some(zone),
-                Err(_) => self.add(&["time", "zone"], format!("\"{zone}\" is not an IANA zone such as Europe/London")),
+            match Zone::bundled(zone) {
+                Some(zone) => plan.zone = Some(zone),
+                None => self.add(&["time", "zone"], format!("\"{zone}\" is not an IANA zone such as Europe/London")),
             }
         }
         if let Some(offset) = &written.offset {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, LocalResult, NaiveDateTime, Offset as _, TimeDelta, TimeZone, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::{clock::WallTime, sighting::TimeQuality};
+use crate::{clock::WallTime, sighting::TimeQuality, zone::Zone};
 
 /// How far from the arrival a controller's time is believed when neither the source nor its preset says it. Ten minutes of
 /// lateness are more than a controller takes to send again what its network has lost, and less than the quarter of an hour by
@@ -27,7 +26,7 @@ const MOST_SECONDS: f64 = 1e11;
 pub(super) struct TimePlan {
     pub(super) parse: Vec<TimeFormat>,
     /// For text without an offset; none until the site's is put in.
-    pub(super) zone: Option<Tz>,
+    pub(super) zone: Option<Zone>,
     /// Added to what the controller says.
     pub(super) offset: TimeDelta,
     pub(super) trust: Trust,
@@ -100,6 +99,10 @@ impl TimePlan {
         (WallTime::from(at), quality, ClockReading::Ahead(ahead))
     }
 
+    fn zone(&self) -> Zone {
+        self.zone.clone().unwrap_or_else(Zone::utc)
+    }
+
     /// What to write, or to do, when a clock is so many milliseconds ahead at an instant.
     pub(super) fn advice(&self, ahead: i64, at: WallTime) -> String {
         const QUARTER: i64 = 15 * 60_000;
@@ -109,8 +112,7 @@ impl TimePlan {
         if quarters == 0 || ahead.abs() > MOST || (ahead - quarters * QUARTER).abs() > ZONE_JITTER {
             return "set the controller's clock and let it keep it by NTP".to_owned();
         }
-        let site = self.zone.unwrap_or(Tz::UTC);
-        let used = i64::from(site.offset_from_utc_datetime(&at.utc().naive_utc()).fix().local_minus_utc()) * 1000;
+        let used = self.zone().ahead(at);
         let is_text = |format: &TimeFormat| matches!(format, TimeFormat::Pattern { has_offset: false, .. });
         let is_number = |format: &TimeFormat| matches!(format, TimeFormat::Unix | TimeFormat::UnixMillis);
         let line = if self.parse.iter().any(is_text) {
@@ -144,7 +146,7 @@ impl TimePlan {
     fn read_as(&self, format: &TimeFormat, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
         match format {
             TimeFormat::Unix => unix(number(said)?),
-            TimeFormat::UnixLocal => in_zone(unix(number(said)?)?.naive_utc(), self.zone.unwrap_or(Tz::UTC), arrived),
+            TimeFormat::UnixLocal => Some(in_zone(unix(number(said)?)?.naive_utc(), &self.zone(), arrived)),
             TimeFormat::UnixMillis => millis(number(said)?),
             TimeFormat::Rfc3339 => rfc3339(text(said)?),
             TimeFormat::Pattern { text: pattern, has_offset } => {
@@ -153,7 +155,7 @@ impl TimePlan {
                         DateTime::parse_from_str(said, pattern).ok().map(|at| at.to_utc())
                     } else {
                         let local = NaiveDateTime::parse_from_str(said, pattern).ok()?;
-                        in_zone(local, self.zone.unwrap_or(Tz::UTC), arrived)
+                        Some(in_zone(local, &self.zone(), arrived))
                     }
                 };
                 let said = text(said)?;
@@ -226,21 +228,11 @@ fn without_fraction(said: &str) -> Option<(String, TimeDelta)> {
     Some((format!("{}{}", &said[..at], &said[at + 1 + digits..]), TimeDelta::milliseconds(millis)))
 }
 
-/// A wall-clock reading as an instant. In the hour that the clock shows twice it is the one nearer to the arrival; in the
-/// hour that the clock skips, it is read with the offset from before.
-fn in_zone(local: NaiveDateTime, zone: Tz, arrived: WallTime) -> Option<DateTime<Utc>> {
-    match zone.from_local_datetime(&local) {
-        LocalResult::Single(at) => Some(at.to_utc()),
-        LocalResult::Ambiguous(first, second) => {
-            let distance = |at: &DateTime<Utc>| at.timestamp_millis().abs_diff(arrived.millis());
-            [first.to_utc(), second.to_utc()].into_iter().min_by_key(distance)
-        }
-        LocalResult::None => {
-            let hour = TimeDelta::hours(1);
-            let before = zone.from_local_datetime(&local.checked_sub_signed(hour)?).earliest()?;
-            before.to_utc().checked_add_signed(hour)
-        }
-    }
+/// A wall-clock reading as an instant. In the hour that the clock shows twice it is the one nearer to the arrival.
+fn in_zone(local: NaiveDateTime, zone: &Zone, arrived: WallTime) -> DateTime<Utc> {
+    let [first, second] = zone.occurrences(local);
+    let nearer = if second.distance(arrived) < first.distance(arrived) { second } else { first };
+    nearer.utc()
 }
 
 fn text(said: &Value) -> Option<&str> {
@@ -330,6 +322,7 @@ pub(super) fn parse_offset(text: &str) -> Result<TimeDelta, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zone::test_zone;
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -337,10 +330,10 @@ mod tests {
         WallTime::from(text.parse::<DateTime<Utc>>().expect("a time in the test"))
     }
 
-    fn plan(formats: &[&str], zone: Tz, offset: &str) -> TimePlan {
+    fn plan(formats: &[&str], zone: &str, offset: &str) -> TimePlan {
         TimePlan {
             parse: formats.iter().map(|word| TimeFormat::parse(word).expect("a format")).collect(),
-            zone: Some(zone),
+            zone: Some(test_zone(zone)),
             offset: parse_offset(offset).expect("an offset"),
             trust: TRUST,
         }
@@ -359,19 +352,12 @@ mod tests {
         let arrived = at("2026-03-02T09:00:03Z");
         let uhppoted = "%Y-%m-%d %H:%M:%S %Z";
         let table = [
-            (&["unix"][..], Tz::UTC, "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
-            (&["unix"], Tz::UTC, "0s", json!("1772442000"), "2026-03-02T09:00:00Z", TimeQuality::Device),
-            (
-                &["unix_ms"],
-                Tz::UTC,
-                "0s",
-                json!(1_772_442_000_250_i64),
-                "2026-03-02T09:00:00.250Z",
-                TimeQuality::Device,
-            ),
+            (&["unix"][..], "UTC", "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
+            (&["unix"], "UTC", "0s", json!("1772442000"), "2026-03-02T09:00:00Z", TimeQuality::Device),
+            (&["unix_ms"], "UTC", "0s", json!(1_772_442_000_250_i64), "2026-03-02T09:00:00.250Z", TimeQuality::Device),
             (
                 &["rfc3339"],
-                Tz::UTC,
+                "UTC",
                 "0s",
                 json!("2026-03-02T10:00:00+01:00"),
                 "2026-03-02T09:00:00Z",
@@ -379,7 +365,7 @@ mod tests {
             ),
             (
                 &[uhppoted],
-                Tz::America__Los_Angeles,
+                "America/Los_Angeles",
                 "0s",
                 json!("2026-03-02 01:00:00 PST"),
                 "2026-03-02T09:00:00Z",
@@ -388,7 +374,7 @@ mod tests {
             // The abbreviation lies (the bridge stamps the host's own), the configured zone counts.
             (
                 &[uhppoted],
-                Tz::Europe__London,
+                "Europe/London",
                 "0s",
                 json!("2026-03-02 09:00:00 CEST"),
                 "2026-03-02T09:00:00Z",
@@ -397,13 +383,13 @@ mod tests {
             // pvtex: local digits, a newline, and a fixed two hours too many.
             (
                 &["%d.%m.%Y %H:%M:%S"],
-                Tz::UTC,
+                "UTC",
                 "-2h",
                 json!("02.03.2026 11:00:00\n"),
                 "2026-03-02T09:00:00Z",
                 TimeQuality::Corrected,
             ),
-            (&["rfc3339", "unix"], Tz::UTC, "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
+            (&["rfc3339", "unix"], "UTC", "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
         ];
         for (formats, zone, offset, said, want, quality) in table {
             let got = plan(formats, zone, offset).judged(&said, arrived);
@@ -414,7 +400,7 @@ mod tests {
     #[test]
     fn a_clock_outside_the_window_is_replaced_by_the_arrival() {
         let arrived = at("2026-03-02T09:00:00Z");
-        let unix = plan(&["unix"], Tz::UTC, "0s");
+        let unix = plan(&["unix"], "UTC", "0s");
         let absent = [json!(null), json!({}), json!(" ")];
         let unreadable = [json!("soon"), json!(true), json!([1])];
         let wrong = [json!(0), json!(-5), json!(1e300), json!(1_772_442_000 + 121), json!(1_772_442_000 - 601)];
@@ -443,7 +429,7 @@ mod tests {
         let arrived = at("2026-03-02T09:00:00Z");
         let quality = |said: &str, waited| {
             let waited = Duration::from_secs(waited);
-            plan(&["rfc3339"], Tz::UTC, "0s").event_time(Some(&json!(said)), arrived, waited).1
+            plan(&["rfc3339"], "UTC", "0s").event_time(Some(&json!(said)), arrived, waited).1
         };
         let weekend = 3 * 86_400;
         assert_eq!(quality("2026-02-27T08:51:00Z", weekend), TimeQuality::Device);
@@ -468,20 +454,20 @@ mod tests {
             ("%Y-%m-%d %H:%M:%S %z", json!("2026-03-02 10:00:00.5 +0100"), 500),
         ];
         for (format, said, later) in table {
-            let got = plan(&[format], Tz::Europe__Berlin, "0s").judged(&said, arrived);
+            let got = plan(&[format], "Europe/Berlin", "0s").judged(&said, arrived);
             assert_eq!(got, (nine.plus(Duration::from_millis(later)), TimeQuality::Device), "{format} {said}");
         }
         for (format, said) in
             [("rfc3339", "2026-03-02T09:00:00"), (local, "2026-03-02 10:00:00."), (local, "10:00:00.5")]
         {
-            let reading = plan(&[format], Tz::UTC, "0s").event_time(Some(&json!(said)), arrived, Duration::ZERO).2;
+            let reading = plan(&[format], "UTC", "0s").event_time(Some(&json!(said)), arrived, Duration::ZERO).2;
             assert!(matches!(reading, ClockReading::Unreadable(_)), "{said}");
         }
     }
 
     #[test]
     fn the_hours_in_which_clocks_change_are_read_near_the_arrival() {
-        let london = plan(&["%Y-%m-%d %H:%M:%S"], Tz::Europe__London, "0s");
+        let london = plan(&["%Y-%m-%d %H:%M:%S"], "Europe/London", "0s");
         let twice = json!("2026-10-25 01:30:00");
         assert_eq!(london.judged(&twice, at("2026-10-25T00:30:02Z")).0, at("2026-10-25T00:30:00Z"));
         assert_eq!(london.judged(&twice, at("2026-10-25T01:30:02Z")).0, at("2026-10-25T01:30:00Z"));
@@ -497,17 +483,17 @@ mod tests {
             let millis = (hours * 3_600_000.0) as i64;
             millis
         };
-        let told = |format: &str, zone: Tz, ahead: f64| plan(&[format], zone, "0s").advice(hours(ahead), summer);
+        let told = |format: &str, zone: &str, ahead: f64| plan(&[format], zone, "0s").advice(hours(ahead), summer);
         let local = "%Y-%m-%d %H:%M:%S";
         for (told, want) in [
-            (told(local, Tz::Europe__London, -1.0), "zone = \"UTC\""),
-            (told(local, Tz::Europe__London, 1.01), "zone = \"Etc/GMT-2\""),
-            (told(local, Tz::America__New_York, 9.5), "zone = \"the name of its zone\""),
-            (told("unix", Tz::America__New_York, -4.0), "parse = [\"unix_local\"]"),
-            (told("unix", Tz::Europe__London, -4.0), "parse = [\"unix_local\"] and zone"),
-            (told("rfc3339", Tz::Europe__London, 1.0), "parse = [\"%Y-%m-%dT%H:%M:%SZ\"]"),
-            (told(local, Tz::UTC, 0.1), "set the controller's clock and let it keep it by NTP"),
-            (told(local, Tz::UTC, -30.0), "set the controller's clock and let it keep it by NTP"),
+            (told(local, "Europe/London", -1.0), "zone = \"UTC\""),
+            (told(local, "Europe/London", 1.01), "zone = \"Etc/GMT-2\""),
+            (told(local, "America/New_York", 9.5), "zone = \"the name of its zone\""),
+            (told("unix", "America/New_York", -4.0), "parse = [\"unix_local\"]"),
+            (told("unix", "Europe/London", -4.0), "parse = [\"unix_local\"] and zone"),
+            (told("rfc3339", "Europe/London", 1.0), "parse = [\"%Y-%m-%dT%H:%M:%SZ\"]"),
+            (told(local, "UTC", 0.1), "set the controller's clock and let it keep it by NTP"),
+            (told(local, "UTC", -30.0), "set the controller's clock and let it keep it by NTP"),
         ] {
             assert!(told.contains(want), "{told}");
         }
@@ -530,7 +516,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_time_panics(said in ".{0,40}", number: f64, arrived in 0i64..253_402_300_799_999) {
-            let plan = plan(&["unix", "unix_ms", "rfc3339", "%Y-%m-%d %H:%M:%S %Z", "%s"], Tz::America__Sao_Paulo, "-2h");
+            let plan = plan(&["unix", "unix_ms", "rfc3339", "%Y-%m-%d %H:%M:%S %Z", "%s"], "America/Sao_Paulo", "-2h");
             let arrived = WallTime::from_millis(arrived);
             for said in [json!(said), json!(number)] {
                 let (event, quality) = plan.judged(&said, arrived);

