@@ -8,6 +8,8 @@ use super::frame::{arp, bootp, ethernet, ipv4, ipv6, udp};
 
 const DEVICE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 1, 2, 3]);
 const RELAY: MacAddr = MacAddr::new([0x00, 0x1b, 0x21, 4, 5, 6]);
+/// Of VRRP (RFC 9568 7.3).
+const VIRTUAL_ROUTER: MacAddr = MacAddr::new([0x00, 0x00, 0x5e, 0x00, 0x01, 5]);
 const ZERO: MacAddr = MacAddr::new([0; 6]);
 const GROUP: MacAddr = MacAddr::new([1, 0, 0x5e, 0, 0, 1]);
 const UNREADABLE: &str = "malformed";
@@ -65,6 +67,8 @@ fn arp_shapes() -> Vec<Shape> {
     let snap = [&[0xaa, 0xaa, 3, 0, 0, 0, 8, 6][..], &arp(1, DEVICE, mine, yours)].concat();
     let snap = ethernet(DEVICE, &[], u16::try_from(snap.len()).expect("a short frame"), &snap);
     let no = |frame, kind, mac, why| shape(frame, kind, Some(mac), "no", why);
+    let virtual_router = arp(1, VIRTUAL_ROUTER, yours, yours);
+    let virtual_router = ethernet(VIRTUAL_ROUTER, &[], 0x0806, &virtual_router);
     let mut under_tag = strong(tagged, "arp_request");
     under_tag.says = under_tag.says.map(|says| says.replacen("\t-\t", "\t48\t", 1));
     vec![
@@ -75,10 +79,11 @@ fn arp_shapes() -> Vec<Shape> {
         under_tag,
         weak(from(2, DEVICE, mine, yours), "arp_reply"),
         no(from(8, DEVICE, mine, yours), "arp_other", DEVICE, "operation 8"),
-        no(from(1, RELAY, mine, yours), "arp_request", RELAY, "the ARP sender is not the Ethernet source"),
+        no(from(1, RELAY, mine, yours), "arp_request", RELAY, "sender is not the Ethernet source"),
         no(from(1, GROUP, mine, yours), "arp_request", GROUP, "group address"),
         no(from(1, ZERO, mine, yours), "arp_request", ZERO, "zero address"),
         no(cut, "arp_request", DEVICE, UNREADABLE),
+        no(virtual_router, "arp_announcement", VIRTUAL_ROUTER, "virtual router"),
         shape(ethernet(DEVICE, &[], 0x0806, &token_ring), "arp_other", Some(DEVICE), "no", "not IPv4 over Ethernet"),
     ]
 }
@@ -136,7 +141,7 @@ fn ipv6_shapes() -> Vec<Shape> {
     shapes.push(weak(discovery(136, 0x60, 24, 2, DEVICE), "neighbour_advertisement_solicited"));
     let router = "routers are infrastructure";
     shapes.push(shape(discovery(134, 0, 16, 1, DEVICE), "router_advertisement", Some(DEVICE), "no", router));
-    let option = "the link-layer option is not the Ethernet source";
+    let option = "link-layer option is not the Ethernet source";
     shapes.push(shape(discovery(135, 0, 24, 1, RELAY), "neighbour_solicitation", Some(DEVICE), "no", option));
     let cut = ethernet(DEVICE, &[], 0x86dd, &ipv6(58, &[135, 0, 0, 0]));
     shapes.push(shape(cut, "neighbour_solicitation", Some(DEVICE), "no", UNREADABLE));
@@ -163,7 +168,7 @@ fn other_shapes() -> Vec<Shape> {
     let radiotap = [&[0, 0, 8, 0, 0, 0, 0, 0][..], &wireless].concat();
     let encrypted = [&[8, 0x41][..], &[0; 22], &snap, &request].concat();
     vec![
-        shape(vxlan, "tunnelled", Some(RELAY), "no", "inside a tunnel"),
+        shape(vxlan, "tunnelled", Some(RELAY), "no", "tunnelled frame"),
         other_link(LinkType::LINUX_COOKED, &cooked),
         other_link(LinkType::LINUX_COOKED_2, &cooked_2),
         // RFC 1051, and RFC 1201 with three octets more.
