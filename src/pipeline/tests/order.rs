@@ -224,6 +224,22 @@ impl Event {
     }
 }
 
+/// What a tap at a toggle door means to somebody whom a door last let in at `entered`; other events stay what they are.
+fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out: Option<i64>) -> Act {
+    match (act, entered) {
+        (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
+        (Act::Toggle, Some(entered)) if at - entered >= 60 => Act::Out,
+        (Act::Toggle, Some(_)) => Act::Desk,
+        (Act::Toggle, None) => Act::In,
+        (other, _) => other,
+    }
+}
+
+/// In and out at one instant, which no numbers tell apart.
+fn is_both_at_once(events: &[Event]) -> bool {
+    matches!(events, [one, other, ..] if one.act == Act::In && other.act == Act::Out && one.at == other.at)
+}
+
 /// The reference: sort, then fold.
 fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut visits: Vec<Visit> = Vec::new();
@@ -232,11 +248,12 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut toggled_out: Option<i64> = None;
     let mut events: Vec<Event> = events.iter().copied().collect();
     for next in 0..events.len() {
-        let Event { at, act } = events[next];
-        // In and out at once, without numbers: who is in went out and came back.
-        if act == Act::In && events.get(next + 1) == Some(&Event { at, act: Act::Out }) {
-            let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
+        // Who is heard later on may have been there before.
+        let quiet = events[next..].iter().map(Event::first).min().unwrap_or(END);
+        let at = events[next].at;
+        if is_both_at_once(&events[next..]) {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
+            // Who is in went out and came back.
             if visits.last().is_some_and(|visit| visit.to.is_none()) {
                 events.swap(next, next + 1);
             }
@@ -250,8 +267,6 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         let first = events[next].first();
-        // Who is heard later on may have been there before.
-        let quiet = events[next..].iter().map(Event::first).min().unwrap_or(at);
         // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
         if act != Act::Denied {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
@@ -277,19 +292,11 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             visit.auto && visit.ends < cut && visit.ends <= at && at < cut && !silent
         };
         let entered = visits.last().filter(|visit| is_in || under_them(visit)).and_then(|visit| visit.door);
-        let act = match (act, entered) {
-            (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
-            (Act::Toggle, Some(entered)) if at - entered >= 60 => {
-                toggled_out = Some(at);
-                if let Some(visit) = visits.last_mut().filter(|_| !is_in) {
-                    visit.door = None;
-                }
-                Act::Out
-            }
-            (Act::Toggle, Some(_)) => Act::Desk,
-            (Act::Toggle, None) => Act::In,
-            (other, _) => other,
-        };
+        let (tap, act) = (act, toggle(act, (at, entered, is_in), toggled_out));
+        if (tap, act) == (Act::Toggle, Act::Out) {
+            toggled_out = Some(at);
+            visits.last_mut().filter(|_| !is_in).into_iter().for_each(|visit| visit.door = None);
+        }
         let first_today = visits.iter().filter(|visit| day(visit.from) == day(at)).count() <= 1;
         let others = visits.len().saturating_sub(usize::from(is_in));
         let may = entitled(holds, &visits[..others], at).is_ok();
