@@ -1089,7 +1089,12 @@ impl Watcher {
             .collect();
         if newer.version() != self.zones.version() || !changed.is_empty() {
             let (version, zones) = (newer.version(), changed.iter().copied().collect::<Vec<_>>().join(", "));
-            tracing::info!(source = newer.source(), version, "the time zone data is another; changed here: {zones:?}");
+            tracing::info!(
+                source = newer.source(),
+                version,
+                "the time zone data is another; changed here: {zones:?}; times that controllers write without an offset are \
+                 read by it after a reload"
+            );
         }
         if !changed.is_empty() {
             self.policies.send_replace(Arc::new(ruled));
