@@ -36,7 +36,7 @@ pub struct Rules {
     pub debounce: Duration,
     /// How long somebody must have been in before a toggle door lets them out.
     pub toggle_minimum_stay: Duration,
-    /// Every visit is a record of its own, also with a day pass.
+    /// Every visit is a record of its own, also with a day pass or without any.
     pub record_every_visit: bool,
 }
 

@@ -266,6 +266,7 @@ business = 1
 name = "Harbour Hub"
 time_zone = "{ZONE}"
 cut_off = "{:02}:{:02}"
+record_every_visit = true
 
 [mqtt]
 url = "mqtt://127.0.0.1:{broker_port}"

@@ -729,17 +729,23 @@ impl PersonState {
         Decision::of(Outcome::Opened, unique_id)
     }
 
-    /// With a day pass the day is one block, from first in to last out: the visit of that day with that pass, if a return
-    /// opens it again.
+    /// With a day pass, and where no pass is asked for, the day is one block, from first in to last out: the visit of that day
+    /// with that pass, if a return opens it again.
     fn same_block(&mut self, scene: &Scene<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
-        let pass = pass.filter(|pass| pass.kind == PassKind::Day && !scene.rules.record_every_visit)?;
+        if scene.rules.record_every_visit {
+            return None;
+        }
         let visit = self.visits.last_mut().filter(|visit| visit.business == scene.business)?;
-        // A record keeps whether it counts towards the plan.
-        let same = visit.pass.as_ref().is_some_and(|known| {
-            known.kind == PassKind::Day
-                && known.guid == pass.guid
-                && known.counts_towards_plan_limits == pass.counts_towards_plan_limits
-        });
+        let same = match (visit.pass.as_ref(), pass) {
+            (None, None) => true,
+            // A record keeps whether it counts towards the plan.
+            (Some(known), Some(pass)) => {
+                [known.kind, pass.kind] == [PassKind::Day; 2]
+                    && known.guid == pass.guid
+                    && known.counts_towards_plan_limits == pass.counts_towards_plan_limits
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
         (same && visit.day.contains(claim.at())).then_some(visit)
     }
 

@@ -163,7 +163,7 @@ fn a_claim_from_the_next_day_ends_the_day_of_a_visit_whose_timer_has_not_fired()
 
 #[test]
 fn a_phone_that_leaves_with_its_owner_opens_nothing() {
-    let mut site = Site::new();
+    let mut site = Site::telling_visits_apart();
     site.strong(PHONE, "09:00");
     site.door(DoorClaim::Exit, "17:00");
     for at in ["17:01", "17:05", "17:14"] {
@@ -175,7 +175,7 @@ fn a_phone_that_leaves_with_its_owner_opens_nothing() {
 
 #[test]
 fn lingering_ends_one_silence_limit_after_the_exit() {
-    let mut site = Site::new();
+    let mut site = Site::telling_visits_apart();
     site.strong(PHONE, "09:00");
     site.door(DoorClaim::Exit, "17:00");
     for minute in (1..=45).step_by(4) {
@@ -194,7 +194,7 @@ fn silence_is_counted_only_while_we_could_hear() {
         (("09:10", "09:56"), vec!["09:00-09:00 network auto", "10:00- network last 10:00"]),
         (("09:15", "12:00"), vec!["09:00- network last 10:00"]),
     ] {
-        let mut site = Site { coverage: Coverage::new([(at(heard.0), at(heard.1))]), ..Site::new() };
+        let mut site = Site { coverage: Coverage::new([(at(heard.0), at(heard.1))]), ..Site::telling_visits_apart() };
         site.strong(PHONE, "09:00");
         site.strong(PHONE, "10:00");
         assert_eq!(site.visits(), visits, "{heard:?}");
@@ -408,6 +408,20 @@ fn a_day_with_a_day_pass_is_one_block_and_the_gaps_are_no_presence() {
 }
 
 #[test]
+fn where_no_pass_is_asked_for_the_day_is_one_record_unless_every_visit_is_recorded() {
+    for (mut site, expected) in [
+        (Site::new(), vec!["09:00-12:30 door", "25:00-26:00 door"]),
+        (Site::telling_visits_apart(), vec!["09:00-10:00 door", "12:00-12:30 door", "25:00-26:00 door"]),
+    ] {
+        for (entry, exit) in [("09:00", "10:00"), ("12:00", "12:30"), ("25:00", "26:00")] {
+            assert_eq!(site.door(DoorClaim::Entry, entry).outcome, Outcome::Opened);
+            assert_eq!(site.door(DoorClaim::Exit, exit).outcome, Outcome::Closed);
+        }
+        assert_eq!(site.visits(), expected);
+    }
+}
+
+#[test]
 fn a_block_that_began_earlier_than_was_known_is_longer_by_that() {
     let mut site = Site { admission: Admission::Admitted(Some(day_pass(Uuid::from_u128(7)))), ..Site::new() };
     site.door(DoorClaim::Entry, "09:00");
@@ -448,12 +462,12 @@ fn a_device_that_is_heard_before_the_door_moves_only_the_first_visit_of_the_day(
             strong_at: Some(at("13:01")),
         });
     };
-    let mut site = Site::new();
+    let mut site = Site::telling_visits_apart();
     site.door(DoorClaim::Entry, "13:00");
     earlier(&mut site);
     assert_eq!(site.visits(), ["12:50- network last 13:01"]);
 
-    let mut site = Site::new();
+    let mut site = Site::telling_visits_apart();
     site.door(DoorClaim::Entry, "09:00");
     site.door(DoorClaim::Exit, "10:00");
     site.door(DoorClaim::Entry, "13:00");
@@ -461,7 +475,7 @@ fn a_device_that_is_heard_before_the_door_moves_only_the_first_visit_of_the_day(
     assert_eq!(site.visits(), ["09:00-10:00 door", "13:00- door last 13:01"]);
 
     // Two visits elsewhere between them change nothing about that.
-    let mut site = Site::new();
+    let mut site = Site::telling_visits_apart();
     site.door(DoorClaim::Entry, "09:00");
     site.door(DoorClaim::Exit, "10:00");
     for (entry, exit) in [("10:30", "11:00"), ("11:30", "12:00")] {
@@ -518,7 +532,7 @@ proptest! {
         elsewhere: bool,
     ) {
         claims.sort_unstable();
-        let mut site = Site { coverage: always(), ..Site::new() };
+        let mut site = Site { coverage: always(), ..Site::telling_visits_apart() };
         for (minute, kind, length, here) in claims {
             let last_at = minutes(minute);
             let first_at = last_at.minus(Duration::from_secs(u64::try_from(length).expect("small") * 6));
@@ -667,6 +681,13 @@ impl Site {
             asked: Vec::new(),
             next: 0,
         }
+    }
+
+    /// Every visit is a record of its own.
+    fn telling_visits_apart() -> Self {
+        let mut site = Self::new();
+        site.rules.record_every_visit = true;
+        site
     }
 
     fn door(&mut self, action: DoorClaim, text: &str) -> Decision {

@@ -398,8 +398,9 @@ pub(crate) fn site(more: &str) -> String {
     site_until(&far_cut_off(), more)
 }
 
-/// `[site]` 1 in UTC with this cut-off.
+/// `[site]` 1 in UTC with this cut-off. Every visit is a record, for tests to tell them apart.
 pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
+    let more = format!("record_every_visit = true\n{more}");
     format!("[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"UTC\"\ncut_off = \"{cut_off}\"\n{more}\n")
 }
 

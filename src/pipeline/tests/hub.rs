@@ -50,13 +50,13 @@ pub(in crate::pipeline) struct Hub {
 impl Hub {
     pub(in crate::pipeline) async fn new(entities: Vec<(EntityKind, Value)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (now, site, doors) = beginning();
+        let (now, site, doors) = beginning(&entities);
         Self::of(Gateway::with(folder, now, directory(1, entities), doors, site).await)
     }
 
     /// On a database that is there.
     pub(in crate::pipeline) fn on(fresh: &Fresh, entities: Vec<(EntityKind, Value)>) -> Self {
-        let (now, site, doors) = beginning();
+        let (now, site, doors) = beginning(&entities);
         Self::of(Gateway::on(fresh.store.clone(), now, directory(1, entities), doors, site))
     }
 
@@ -207,8 +207,8 @@ impl Hub {
     }
 }
 
-/// A site with one door, on the morning of [`START`].
-fn beginning() -> (Now, Site, Vec<Door>) {
+/// A site with one door, on the morning of [`START`]. Where it has no passes, every visit is a record, for tests to tell them apart.
+fn beginning(entities: &[(EntityKind, Value)]) -> (Now, Site, Vec<Door>) {
     let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
     let door = Door {
         pattern: "main".to_owned(),
@@ -216,7 +216,8 @@ fn beginning() -> (Now, Site, Vec<Door>) {
         on_in: DoorAction::CheckIn,
         on_out: DoorAction::CheckOut,
     };
-    (now, site(Zone::utc()), vec![door])
+    let passes = entities.iter().any(|(kind, _)| *kind == EntityKind::TimePass);
+    (now, Site { record_every_visit: !passes, ..site(Zone::utc()) }, vec![door])
 }
 
 pub(in crate::pipeline) fn directory(version: i64, entities: Vec<(EntityKind, Value)>) -> Directory {

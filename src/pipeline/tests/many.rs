@@ -7,6 +7,7 @@ use super::hub::{Act, Hub, PHONE, START};
 use crate::{
     clock::WallTime,
     directory::entity::EntityKind,
+    record::BusinessId,
     sighting::{Direction, DoorEventKind},
     source::{Content, Delivery, Receipt, RejectReason, Rejection},
 };
@@ -52,6 +53,23 @@ async fn a_tap_soon_after_a_restart_is_compared_with_the_log_and_nothing_is_deci
 }
 
 /// The sum of a metric over its labels, or with them.
+#[tokio::test]
+async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
+    let mut hub = Hub::new(vec![person(1)]).await;
+    hub.act(&Act::Wait(120)).await;
+    let began = hub.gateway.clock.now().wall.moved(-3_600_000);
+    // Those of 0, 4 and 8 s are one attempt, whatever comes first.
+    for after in [8000, 20_000, 0, 4000] {
+        let late = tap_at(&mut hub, 99, Direction::In, began.moved(after));
+        hub.gateway.settle(vec![late], Vec::new()).await;
+    }
+    let (from, to) = (began.moved(-1), began.moved(60_000));
+    let failed = hub.gateway.pipeline.with.store.failed_checkins_between(BusinessId(1), from, to).await.expect("read");
+    let mut after: Vec<i64> = failed.iter().map(|failed| failed.attempt_at.millis() - began.millis()).collect();
+    after.sort_unstable();
+    assert_eq!(after, [0, 20_000]);
+}
+
 fn figure(hub: &Hub, name: &str) -> i64 {
     let text = hub.gateway.pipeline.with.metrics.text();
     let lines = text.lines().filter(|line| {

@@ -4,7 +4,8 @@
 //! question is hypothetical ("would they be admitted if ...") the whole state is copied and asked. Slow and plain.
 //!
 //! CHOICES, where the pages and the rules leave something open:
-//!  C1  Without any pass (passes not asked for) every visit is its own record; only a held day pass makes a block.
+//!  C1  Without any pass (passes not asked for) the day is one record, as with a held day pass; with all others every
+//!      visit is its own.
 //!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
 //!      has not changed since whether it counts towards the plan: the record keeps what was true when it was opened.
 //!  C3  A reopened visit stays tracked (it is the same record), but what doors said in it is forgotten (toggle).
@@ -915,13 +916,13 @@ impl World {
         let begins = self.settings(business, at);
         let day = pass_day(begins, from);
         let directory = self.directory(at);
-        let held_day_pass = by
+        let by_the_day = by
             .pass
             .as_ref()
-            .is_some_and(|p| p.held.is_some() && directory.kind(p.kind).is_some_and(|k| k.minutes.is_none()));
+            .is_none_or(|p| p.held.is_some() && directory.kind(p.kind).is_some_and(|k| k.minutes.is_none()));
         let block = state.latest(person).filter(|i| {
             let v = &state.visits[*i];
-            held_day_pass
+            by_the_day
                 && !by.stays
                 && !self.settings(business, at).record_every_visit
                 && v.business == business
