@@ -260,7 +260,7 @@ fn what_the_broker_kept_over_a_long_weekend_happened_then() {
     const WEEKEND: u64 = 3 * 86_400;
     let broker = Broker::plain();
     let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
-    let home = Home::new(&(site("record_every_visit = true") + &mqtt + PROMPT));
+    let home = Home::new(&(site("") + &mqtt + PROMPT));
     home.import(&people(3, &[]));
     // On Friday the gateway is switched off.
     let friday = WallClock::off_by(-WEEKEND.cast_signed());

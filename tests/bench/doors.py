@@ -34,6 +34,7 @@ url = "{database}"
 path = "{folder}/spool.db"
 [site]
 business = 1
+record_every_visit = true
 name = "Bench"
 time_zone = "UTC"
 [mqtt]

@@ -162,6 +162,7 @@ class Checkind:
 url = "sqlite:{self.path}"
 [site]
 business = 1
+record_every_visit = true
 name = "Bench"
 time_zone = "UTC"
 cut_off = "{time.strftime("%H:%M", time.gmtime(time.time() + 6 * 3600))}"
