@@ -180,6 +180,17 @@ pub enum Direction {
     Unknown,
 }
 
+impl Direction {
+    /// The word that mappings use.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What was presented at a reader.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Credential {

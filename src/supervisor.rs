@@ -1096,6 +1096,14 @@ impl Watcher {
                  read by it after a reload"
             );
         }
+        for gone in known.zones().map(Zone::name).filter(|name| newer.find(name).is_none()).collect::<BTreeSet<_>>() {
+            let source = newer.source();
+            tracing::warn!(
+                source,
+                "the time zone data has no {gone} any more, or its file is damaged; the rules that were read stay in force \
+                 until checkind ends, and it will not start without them: mend the package tzdata"
+            );
+        }
         if !changed.is_empty() {
             self.policies.send_replace(Arc::new(ruled));
         }

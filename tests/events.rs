@@ -202,10 +202,13 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
     for (told, (code, door)) in told.iter().zip(expected) {
         assert!(told.starts_with(code) && told.ends_with(door), "{told}");
     }
-    // The same wrong PIN again within the debounce is one attempt; later it is another.
+    // Whoever guesses a PIN makes an attempt each time; a card that is refused twice within the debounce makes one.
     let pin = |before| flat(&json!({"result": "denied", "reason": "wrong_pin", "time": at(before)}));
-    hall.says("doors/side", &[pin(88), pin(40)]);
-    assert_eq!(hall.failures().len(), 6);
+    let card = |before| {
+        flat(&json!({"result": "denied", "reason": "expired", "card": card(1).to_string(), "time": at(before)}))
+    };
+    hall.says("doors/side", &[pin(88), pin(40), card(68)]);
+    assert_eq!(hall.failures().len(), 7);
 }
 
 #[test]
@@ -388,6 +391,20 @@ fn a_controller_cannot_speak_for_the_door_of_another_topic() {
     assert_eq!(hall.daemon.metric("checkind_rejected_messages_total", "reason=\"other_topic\""), 1);
     hall.says("doors/side", &[tap(1, "side")]);
     assert_eq!(hall.visits().len(), 2);
+}
+
+#[test]
+fn a_card_that_is_held_at_a_toggle_door_without_a_clock_is_one_tap_too() {
+    let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
+    let hall = Hall::open(&doors, &people(1, &[]));
+    let read = flat(&json!({"card": card(1).to_string()}));
+    // A read a second for twelve seconds, at the controller's pace.
+    let portions = std::iter::repeat_n(vec![read], 12);
+    hall.broker.publish_portions("doors/side", portions, Duration::from_secs(1));
+    hall.daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 12);
+    hall.daemon.adds_up();
+    let decided = |outcome: &str| hall.daemon.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
+    assert_eq!((decided("opened"), decided("refreshed")), (1, 0), "{}", hall.daemon.log());
 }
 
 #[test]

@@ -296,8 +296,10 @@ fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Opt
         _ if reason == Reason::DoorNotConfigured => {
             format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
         }
-        Some(door) => format!("at {}", door.name),
-        None => format!("at {key}"),
+        // One entry of the settings that means many doors does not say which.
+        Some(door) if door.pattern.contains('*') && door.name != door.pattern => format!("at {}, {key}", door.name),
+        Some(door) if !door.pattern.contains('*') => format!("at {}", door.name),
+        Some(_) | None => format!("at {key}"),
     };
     more.map_or_else(|| door.clone(), |more| format!("{more}; {door}"))
 }
@@ -532,7 +534,9 @@ impl<'w> Folding<'w> {
         if let DoorVerdict::Record(Note::NamesNobody) = verdict {
             return Decision::recorded(Note::NamesNobody);
         }
-        if person.repeats(fact.tap(), fact.at, rules) {
+        // Who shows nothing cannot be known again: each attempt is one, as when somebody guesses PINs.
+        let is_known_again = fact.shown.is_some() || !fact.kind.is_refusal();
+        if is_known_again && person.repeats(fact.tap(), fact.at, rules) {
             return Decision::recorded(Note::RepeatedTap);
         }
         let decision = match verdict {

@@ -763,7 +763,13 @@ impl PersonState {
                         && first_at <= visit.followed_until(scene.rules)
                 };
                 let day = scene.rules.calendar.pass_day(last_at).start;
-                let left = previous.map(|visit| visit.to.unwrap_or(visit.last_activity));
+                // Evidence that came while they were in elsewhere opens nothing, and dates nothing either.
+                let elsewhere = |visit: &Visit| visit.is_open() && visit.business != scene.business;
+                let left = previous.map(|visit| match visit.to {
+                    Some(to) => to,
+                    None if elsewhere(visit) => visit.last_activity.plus(scene.idle_elsewhere),
+                    None => visit.last_activity,
+                });
                 let left = left.max(previous.and_then(|visit| visit.lingered_at));
                 if evidence < day || left.is_some_and(|left| evidence < left) {
                     return None;

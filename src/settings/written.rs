@@ -321,7 +321,7 @@ impl CaptureWritten {
         let read = Self {
             place: table.place,
             interface: table.take("interface", interface),
-            vlans: table.take("vlans", |value| list(value, vlan)),
+            vlans: table.take("vlans", vlans),
             ignore: table.take("ignore", |value| list(value, mac_pattern)),
             relays: table.take("relays", relays),
             backend: table.take("backend", |value| word(value, &BACKENDS)),
@@ -624,6 +624,13 @@ fn vlan(value: &Value) -> Result<u16, Refused> {
 fn mac_pattern(value: &Value) -> Result<MacPattern, Refused> {
     let text = string(value, "an address in quotes, for example \"00:50:56:*\"")?;
     text.parse().or_else(|fault: MacPatternError| refused(fault.to_string()))
+}
+
+fn vlans(value: &Value) -> Result<Vec<u16>, Refused> {
+    if matches!(&value.kind, ValueKind::Array(items) if items.is_empty()) {
+        return refused("is empty; leave it out where every VLAN counts");
+    }
+    list(value, vlan)
 }
 
 fn relays(value: &Value) -> Result<Relays, Refused> {

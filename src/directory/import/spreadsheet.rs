@@ -5,7 +5,7 @@
 //! | `="0012345678"`, `'0012345678` | `0012345678`: these keep a text a text |
 //! | `8165538.0`, `1.234567890E+09` | `8165538`, `1234567890`: every digit is there |
 //! | `1.23457E+09`, `12345678901234567.0` | a fault: digits are lost |
-//! | `8,165,538`, `8.165.538`, `8 165 538` | a fault: several cards or one? |
+//! | `8,165,538`, `81,65,538`, `8.165.538`, `8 165 538` | a fault: several cards or one? |
 
 use std::{borrow::Cow, sync::LazyLock};
 
@@ -17,11 +17,12 @@ use crate::plain::is_unruly;
 const DIGITS_KEPT: usize = 15;
 
 /// Without a point behind the first digit or a sign behind the `E`, it is a hexadecimal card: `12E4`.
-static SCIENTIFIC: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9])(?:[.,]([0-9]+)[Ee]\+?|[Ee]\+)([0-9]{1,3})$"));
-static WHOLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9]+)\.0+$"));
+static SCIENTIFIC: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^([0-9]{1,3})(?:[.,]([0-9]+)[Ee]\+?|[Ee]\+)([0-9]{1,3})$"));
+static WHOLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9]+)[.,]0+$"));
 static THOUSANDS: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r"^[0-9]{1,3}(?:(?:,[0-9]{3})+|(?:\.[0-9]{3})+|(?:['\x{2019}][0-9]{3})+|(?:[ \x{a0}\x{2009}\x{202f}][0-9]{3})+)$",
+        r"^[0-9]{1,3}(?:(?:,[0-9]{3})+|(?:,[0-9]{2})+,[0-9]{3}|(?:\.[0-9]{3})+|(?:['\x{2019}][0-9]{3})+|(?:[ \x{a0}\x{2009}\x{202f}][0-9]{3})+)$",
     )
 });
 
@@ -32,7 +33,8 @@ fn pattern(text: &str) -> Regex {
 /// A cell without what keeps its text a text: `="…"`.
 pub(super) fn cell(text: &str) -> &str {
     let text = text.trim();
-    text.strip_prefix("=\"").and_then(|inner| inner.strip_suffix('"')).map_or(text, str::trim)
+    let inner = text.strip_prefix("=\"").and_then(|inner| inner.strip_suffix('"'));
+    inner.filter(|inner| !inner.contains('"')).map_or(text, str::trim)
 }
 
 /// The same of a cell that holds no prose: an apostrophe in front is a spreadsheet's mark of a text, and marks that cannot
@@ -58,10 +60,11 @@ pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'
     }
     let mut values = Vec::new();
     for part in cell(text).split(separators).flat_map(|part| part.split(", ")).map(code) {
-        if THOUSANDS.is_match(&part) {
+        // JSON has no columns that a spreadsheet could format: a comma stands between several values there.
+        if THOUSANDS.is_match(&part) && (separators.contains(&';') || !part.contains(',')) {
             return Err(ONE_OR_SEVERAL);
         }
-        if SCIENTIFIC.is_match(&part) {
+        if SCIENTIFIC.is_match(&part) || WHOLE.is_match(&part) {
             values.push(whole(&part)?.into_owned());
             continue;
         }
@@ -127,7 +130,10 @@ mod tests {
             ("133:52423", &["133:52423"]),
             ("133.52423", &["133.52423"]),
             ("12 34 AB", &["12 34 AB"]),
-            ("1,22,333", &["1", "22", "333"]),
+            ("1,22", &["1", "22"]),
+            ("=\"0012\";=\"0013\"", &["0012", "0013"]),
+            ("8165538,0", &["8165538"]),
+            ("1,0", &["1"]),
             ("101, 102", &["101", "102"]),
             ("101;102", &["101", "102"]),
             ("101\n102", &["101", "102"]),
@@ -138,6 +144,8 @@ mod tests {
             let read = numbers(written, &[';', '\n']);
             assert_eq!(read.as_deref().expect(written), expected, "{written}");
         }
+        // In JSON a comma stands between several.
+        assert_eq!(numbers("123,456", &['\n']).as_deref(), Ok(&["123".to_owned(), "456".to_owned()][..]));
         for (written, fault) in [
             ("1.23457E+09", LOST),
             ("1,23457E+09", LOST),
@@ -147,6 +155,8 @@ mod tests {
             ("1.2345678901234567E+16", LOST),
             ("1.5E+00", LOST),
             ("12345678901234567.0", LOST),
+            ("12E+3", LOST),
+            ("81,65,538", ONE_OR_SEVERAL),
             ("8,165,538", ONE_OR_SEVERAL),
             ("77;8,165,538", ONE_OR_SEVERAL),
             ("8,165,538, 9,165,538", ONE_OR_SEVERAL),

@@ -51,7 +51,8 @@ fn a_pass_goes_on_at_the_business_that_somebody_comes_in_at_next() {
 
 #[test]
 fn in_and_out_at_one_instant_is_decided_by_where_the_person_stands() {
-    let little = Little::of(&[(0, json!({}))]);
+    let mut little = Little::of(&[(0, json!({}))]);
+    little.change_site(ONE, |site| site.record_every_visit = true);
     let seconds = |visit: &VisitRecord| visit.visit.to.map(|to| to.since(visit.visit.from).as_secs());
     for directions in [[Direction::In, Direction::Out], [Direction::Out, Direction::In]] {
         // Who was out came and left again.

@@ -47,7 +47,8 @@ impl Gateway {
     pub(in crate::pipeline) async fn in_zone(start: &str, up: Duration, zone: Zone) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let now = Now { wall: at(start), boot: BootTime::from_duration(up) };
-        Self::with(folder, now, directory(), vec![door()], site(zone)).await
+        let site = Site { record_every_visit: true, ..site(zone) };
+        Self::with(folder, now, directory(), vec![door()], site).await
     }
 
     pub(in crate::pipeline) async fn with(

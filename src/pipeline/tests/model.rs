@@ -1177,6 +1177,10 @@ impl World {
             return;
         }
         bound = bound.max(state.latest(person).map_or(i64::MIN, |i| state.visits[i].bound()));
+        // What opened nothing while they were in elsewhere dates nothing either.
+        if let Some(v) = elsewhere.map(|i| &state.visits[i]) {
+            bound = bound.max(v.last_activity + self.settings(v.business, v.last_activity).idle_limit);
+        }
 
         let first = [seen.since, first_at].into_iter().find(|t| *t >= day.start && *t > bound);
         let from = first.filter(|_| !just_left).unwrap_or(strong);

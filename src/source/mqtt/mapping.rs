@@ -5,10 +5,11 @@
 //! with the same keys, so that a message which is delivered again changes nothing.
 //!
 //! **Keys.** `<source>/<id>` where `key.id` names fields that the message has; of several ids the first of which it has
-//! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256 digest of topic, credential, door,
-//! kind and event time, when that time is the controller's own. Else the arrival, rounded to the debounce window, takes
-//! the place of the event time. The session gives a copy the arrival of the first ([`super::recollection`]), so such a
-//! message counts twice only if the daemon dies between commit and acknowledgement and the copy comes after the window.
+//! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256
+//! digest of topic, credential, door, kind, direction, reason and event time, when that time is the controller's own. Else
+//! the arrival, rounded to half the debounce window, takes the place of the event time. The session gives a copy the arrival
+//! of the first ([`super::recollection`]), so such a message counts twice only if the daemon dies between commit and
+//! acknowledgement and the copy comes after the window.
 //! Sources with ids or clocks are better.
 //!
 //! Never here: what a sighting means for a check-in (`engine`), who owns a credential (`directory`).
@@ -33,8 +34,8 @@ use crate::{
     source::{Content, RejectReason, Rejection},
     zone::Zone,
 };
-pub use time::ClockReading;
 use time::TimePlan;
+pub use time::{ClockReading, Writing};
 
 mod compile;
 mod time;
@@ -322,7 +323,7 @@ impl Mapping {
     }
 
     /// What to write in the settings, or to do, when the clock of a controller of this source is so many milliseconds ahead.
-    pub fn clock_advice(&self, ahead: i64, now: WallTime) -> String {
+    pub fn clock_advice(&self, ahead: (i64, Writing), now: WallTime) -> String {
         self.time.advice(ahead, now)
     }
 
@@ -528,12 +529,15 @@ impl Mapping {
         let when = match quality {
             TimeQuality::Device | TimeQuality::Corrected => format!("event {}", event_at.millis()),
             TimeQuality::Arrival => {
-                let window = i64::try_from(self.debounce.as_millis()).unwrap_or(i64::MAX).max(1);
-                format!("arrival {}", arrived.millis() / window)
+                // Half the debounce window: reads of a card that is held there are written at least that often, so the window
+                // slides on with them.
+                let half = i64::try_from(self.debounce.as_millis() / 2).unwrap_or(i64::MAX).max(1);
+                format!("arrival {}", arrived.millis() / half)
             }
         };
         let credential = event.credential.as_ref().map_or("", |credential| credential.value.as_str());
-        let digest = digest(&[topic, credential, &event.door.0, event.kind.word(), &when, &nth]);
+        let (direction, refusal) = (event.direction.word(), event.refusal.map_or("", Refusal::word));
+        let digest = digest(&[topic, credential, &event.door.0, event.kind.word(), direction, refusal, &when, &nth]);
         Ok(SightingKey(format!("{}/{digest}", self.name)))
     }
 

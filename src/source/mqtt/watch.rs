@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     counters::{SourceCounters, add},
-    mapping::{ClockReading, Mapping},
+    mapping::{ClockReading, Mapping, Writing},
 };
 use crate::{
     clock::{BootTime, Now, WallTime},
@@ -26,15 +26,12 @@ const LIVE: Duration = Duration::from_mins(1);
 /// How far off a clock may be before a person is told, in milliseconds; and how far apart the offsets of one clock may lie.
 const TOLERANCE: i64 = 60_000;
 
-/// So many offsets of one clock are compared.
-const OFFSETS: usize = 5;
+/// So many offsets that are the same are enough where they cannot be lateness.
+const ENOUGH: u32 = 3;
 
-/// So many are enough where none of them can be lateness.
-const ENOUGH: usize = 3;
-
-/// A controller that sends late sends in bursts, so what may be lateness is taken for a wrong clock only if it stays the same
-/// for so long.
-const STEADY: Duration = Duration::from_mins(10);
+/// What may be lateness is taken for a wrong clock only if it was the same so often, and for so long: a controller that sends
+/// late sends in bursts.
+const STEADY: (u32, Duration) = (5, Duration::from_mins(2));
 
 /// Clocks that are followed, at most: one for each door. Of more doors the first count.
 const MOST_CLOCKS: usize = 1000;
@@ -96,15 +93,24 @@ struct OfSource {
     reused: VecDeque<BootTime>,
 }
 
-/// The last offsets of one clock.
+/// How far one clock was ahead lately.
 #[derive(Debug)]
 struct ClockTrail {
     source: Arc<str>,
     door: DoorKey,
-    /// Milliseconds ahead of the arrival, and when; the oldest first.
-    offsets: VecDeque<(i64, BootTime)>,
-    /// How far it is off, if it is.
-    off: Option<i64>,
+    run: Option<ClockRun>,
+    /// How far it is off, in milliseconds, if it is; and how it writes its time.
+    off: Option<(i64, Writing)>,
+}
+
+/// Offsets one after the other that are the same, but for [`TOLERANCE`].
+#[derive(Clone, Copy, Debug)]
+struct ClockRun {
+    since: BootTime,
+    many: u32,
+    /// Milliseconds ahead of the arrival.
+    least: i64,
+    most: i64,
 }
 
 /// The content that each key stood for.
@@ -175,7 +181,7 @@ impl Watch {
                 of.readable = Some(0);
                 return;
             }
-            ClockReading::Ahead(_) => {}
+            ClockReading::Ahead(..) => {}
         }
         if let Some(readable) = &mut of.readable {
             *readable += 1;
@@ -184,7 +190,7 @@ impl Watch {
                 found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: None });
             }
         }
-        let ClockReading::Ahead(ahead) = *clock else { return };
+        let ClockReading::Ahead(ahead, writing) = *clock else { return };
         if sighting.time_quality == TimeQuality::Arrival {
             add(&of.counters.times_not_believed, 1);
         }
@@ -198,11 +204,11 @@ impl Watch {
         let trail = self.clocks.entry(id).or_insert_with(|| ClockTrail {
             source: Arc::clone(&mapping.name),
             door: sighting.event.door.clone(),
-            offsets: VecDeque::with_capacity(OFFSETS),
+            run: None,
             off: None,
         });
         let before = trail.off;
-        trail.note(ahead, now.boot, mapping.lateness());
+        trail.note((ahead, writing), now.boot, mapping.lateness());
         if before != trail.off {
             found.push(self.clock_finding(mapping, now.wall));
         }
@@ -212,17 +218,17 @@ impl Watch {
     fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> Finding {
         let of_source = self.clocks.values().filter(|trail| trail.source == mapping.name);
         let off = of_source.filter_map(|trail| Some((trail.off?, &trail.door)));
-        let worst = off.max_by_key(|(ahead, door)| (ahead.unsigned_abs(), *door));
+        let worst = off.max_by_key(|((ahead, _), door)| (ahead.unsigned_abs(), *door));
         if let Some(of) = self.sources.get(&mapping.name) {
-            of.counters.clock_ahead.store(worst.map_or(0, |(ahead, _)| ahead), Relaxed);
+            of.counters.clock_ahead.store(worst.map_or(0, |((ahead, _), _)| ahead), Relaxed);
         }
-        let detail = worst.map(|(ahead, door)| {
-            let way = if ahead > 0 { "ahead" } else { "behind" };
+        let detail = worst.map(|(off, door)| {
+            let way = if off.0 > 0 { "ahead" } else { "behind" };
             format!(
                 "the clock at door \"{door}\" of the source \"{}\" is {} {way}; nothing is shifted; {}",
                 mapping.name,
-                span(ahead),
-                mapping.clock_advice(ahead, now)
+                span(off.0),
+                mapping.clock_advice(off, now)
             )
         });
         Finding { kind: ConditionKind::ClockOffset, subject: mapping.name.to_string(), detail }
@@ -313,36 +319,27 @@ impl Watch {
 }
 
 impl ClockTrail {
-    /// Takes in an offset and judges the clock by the last ones.
-    fn note(&mut self, ahead: i64, now: BootTime, lateness: Duration) {
-        if self.offsets.len() >= OFFSETS {
-            self.offsets.pop_front();
-        }
+    /// Takes in an offset and judges the clock by those that are the same.
+    fn note(&mut self, (ahead, writing): (i64, Writing), now: BootTime, lateness: Duration) {
         if ahead.abs() <= TOLERANCE {
             // A clock that is right now was late before, or was set.
-            self.offsets.clear();
-            self.off = None;
+            (self.run, self.off) = (None, None);
             return;
         }
-        self.offsets.push_back((ahead, now));
-        let least = self.offsets.iter().map(|(ahead, _)| *ahead).min().unwrap_or(0);
-        // Whatever is late is so by more than its clock is off: the least late is nearest to the truth.
-        let most = self.offsets.iter().map(|(ahead, _)| *ahead).max().unwrap_or(0);
-        let is_constant = most.saturating_sub(least) <= TOLERANCE;
+        let new = ClockRun { since: now, many: 0, least: ahead, most: ahead };
+        let goes_on = |run: &ClockRun| run.most.max(ahead).saturating_sub(run.least.min(ahead)) <= TOLERANCE;
+        let run = self.run.filter(goes_on).unwrap_or(new);
+        let run = ClockRun { many: run.many + 1, least: run.least.min(ahead), most: run.most.max(ahead), ..run };
+        self.run = Some(run);
         let lateness = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
-        let may_be_lateness = most < 0 && most >= lateness.saturating_neg();
-        let since = self.offsets.front().map_or(Duration::ZERO, |(_, at)| now.since(*at));
-        let is_sure = if may_be_lateness {
-            self.offsets.len() == OFFSETS && since >= STEADY
-        } else {
-            self.offsets.len() >= ENOUGH
-        };
-        if is_constant && is_sure {
-            // To the minute, so that jitter does not make news of it.
-            let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
-            if self.off.is_none_or(|off| minutes(off).abs_diff(minutes(most)) > 1) {
-                self.off = Some(most);
-            }
+        let may_be_lateness = run.most < 0 && run.most >= lateness.saturating_neg();
+        let is_sure =
+            if may_be_lateness { run.many >= STEADY.0 && now.since(run.since) >= STEADY.1 } else { run.many >= ENOUGH };
+        // What is late is so by more than its clock is off: the least late is nearest to the truth. To the minute, so that
+        // jitter makes no news.
+        let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
+        if is_sure && self.off.is_none_or(|(off, _)| minutes(off).abs_diff(minutes(run.most)) > 1) {
+            self.off = Some((run.most, writing));
         }
     }
 }
@@ -384,10 +381,10 @@ fn content_of(sighting: &Sighting) -> u64 {
 /// `5 h`, `5 h 45 min`, `95 s`, `9 d 2 h`.
 pub(super) fn span(millis: i64) -> String {
     let seconds = (millis.unsigned_abs() + 500) / 1000;
+    // Seconds say nothing beside that many minutes.
+    let seconds = if seconds >= 600 { (seconds + 30) / 60 * 60 } else { seconds };
     let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
-    // Seconds say nothing beside hours.
-    let finest = if seconds >= 3600 { 3 } else { 4 };
-    let told = parts[..finest].iter().skip_while(|(many, _)| *many == 0).filter(|(many, _)| *many > 0);
+    let told = parts.iter().filter(|(many, _)| *many > 0);
     told.take(2).map(|(many, unit)| format!("{many} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
@@ -484,15 +481,21 @@ mod tests {
         // Taps of one minute, all an hour late, may be a burst.
         (0..5).for_each(|nth| buffers.tap(1, -3600 - nth));
         assert_eq!(buffers.told(ConditionKind::ClockOffset), None);
-        // Always an hour late, for a quarter of an hour: no burst.
-        (0..5).for_each(|_| buffers.tap(200, -3600));
+        // Always an hour late, for minutes: no burst.
+        (0..40).for_each(|_| buffers.tap(4, -3600));
         assert!(buffers.told(ConditionKind::ClockOffset).is_some_and(|told| told.contains("1 h behind")));
     }
 
     #[test]
     fn spans_are_told_in_two_units_at_most() {
-        let table =
-            [(-18_000_000, "5 h"), (20_700_000, "5 h 45 min"), (95_400, "1 min 35 s"), (788_400_000, "9 d 3 h")];
+        let table = [
+            (-18_000_000, "5 h"),
+            (20_700_000, "5 h 45 min"),
+            (95_400, "1 min 35 s"),
+            (788_400_000, "9 d 3 h"),
+            (20_699_000, "5 h 45 min"),
+            (-3_599_000, "1 h"),
+        ];
         for (millis, told) in table {
             assert_eq!(span(millis), told);
         }

@@ -368,8 +368,8 @@ fn keys_are_the_same_for_the_same_event_and_differ_for_others() {
     assert_ne!(key(READER, told, NINE), key(READER, r#"{"card":"A","time":1772441991}"#, NINE));
 
     let silent = r#"{"card":"A"}"#;
-    assert_eq!(key(READER, silent, "2026-03-02T09:00:01Z"), key(READER, silent, "2026-03-02T09:00:04Z"));
-    assert_ne!(key(READER, silent, "2026-03-02T09:00:01Z"), key(READER, silent, "2026-03-02T09:00:06Z"));
+    assert_eq!(key(READER, silent, "2026-03-02T09:00:00.100Z"), key(READER, silent, "2026-03-02T09:00:02.400Z"));
+    assert_ne!(key(READER, silent, "2026-03-02T09:00:00.100Z"), key(READER, silent, "2026-03-02T09:00:02.600Z"));
 }
 
 #[test]

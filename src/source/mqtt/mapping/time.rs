@@ -68,7 +68,18 @@ pub enum ClockReading {
     /// None of `time.parse` can read it. Its shape: every digit is a `#`, and every letter an `x`.
     Unreadable(String),
     /// How far ahead of the arrival it is, in milliseconds, the source's correction included; whether it is believed or not.
-    Ahead(i64),
+    Ahead(i64, Writing),
+}
+
+/// How a controller writes its time, as far as a wrong time zone shows in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// As a number, which counts from 1970 in UTC.
+    Number,
+    /// As a text that says how far it is ahead of UTC.
+    WithOffset,
+    /// As a text that does not, or as a number that a clock counts which was set to local time.
+    Local,
 }
 
 impl TimePlan {
@@ -85,18 +96,19 @@ impl TimePlan {
         let Some(said) = said.filter(|said| !super::is_empty(said)) else {
             return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
-        let corrected = self.read(said, arrived).and_then(|said| said.checked_add_signed(self.offset));
-        let Some(at) = corrected else {
+        let read = self.read(said, arrived);
+        let corrected = read.and_then(|(said, writing)| Some((said.checked_add_signed(self.offset)?, writing)));
+        let Some((at, writing)) = corrected else {
             return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(said)));
         };
         // Compared before it becomes a WallTime, which is clamped: 1970 minus an offset would look like 1970.
         let ahead = at.timestamp_millis().saturating_sub(arrived.millis());
         let window = if ahead < 0 { self.trust.past.saturating_add(waited) } else { self.trust.future };
         if u128::from(ahead.unsigned_abs()) > window.as_millis() {
-            return (arrived, TimeQuality::Arrival, ClockReading::Ahead(ahead));
+            return (arrived, TimeQuality::Arrival, ClockReading::Ahead(ahead, writing));
         }
         let quality = if self.offset.is_zero() { TimeQuality::Device } else { TimeQuality::Corrected };
-        (WallTime::from(at), quality, ClockReading::Ahead(ahead))
+        (WallTime::from(at), quality, ClockReading::Ahead(ahead, writing))
     }
 
     fn zone(&self) -> Zone {
@@ -104,7 +116,7 @@ impl TimePlan {
     }
 
     /// What to write, or to do, when a clock is so many milliseconds ahead at an instant.
-    pub(super) fn advice(&self, ahead: i64, at: WallTime) -> String {
+    pub(super) fn advice(&self, (ahead, writing): (i64, Writing), at: WallTime) -> String {
         const QUARTER: i64 = 15 * 60_000;
         // From twelve hours behind UTC to fourteen ahead of it.
         const MOST: i64 = 26 * 3_600_000;
@@ -113,23 +125,23 @@ impl TimePlan {
             return "set the controller's clock and let it keep it by NTP".to_owned();
         }
         let used = self.zone().ahead(at);
-        let is_text = |format: &TimeFormat| matches!(format, TimeFormat::Pattern { has_offset: false, .. });
-        let is_number = |format: &TimeFormat| matches!(format, TimeFormat::Unix | TimeFormat::UnixMillis);
-        let line = if self.parse.iter().any(is_text) {
-            let meant = used + quarters * QUARTER;
-            match (meant, meant % 3_600_000) {
-                (0, _) => "zone = \"UTC\"".to_owned(),
-                // The signs of these names are the other way round (RFC 3339 counts what is east of Greenwich as ahead).
-                (_, 0) => format!("the name of its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
-                _ => "zone = \"the name of its zone\"".to_owned(),
+        let line = match writing {
+            Writing::Local => {
+                let meant = used + quarters * QUARTER;
+                match (meant, meant % 3_600_000) {
+                    (0, _) => "zone = \"UTC\"".to_owned(),
+                    // The signs of these names are the other way round (RFC 3339 counts what is east of Greenwich as ahead).
+                    (_, 0) => format!("the name of its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
+                    _ => "zone = \"the name of its zone\"".to_owned(),
+                }
             }
-        } else if self.parse.iter().any(is_number) && used == quarters * QUARTER {
-            "parse = [\"unix_local\"]".to_owned()
-        } else if self.parse.iter().any(is_number) {
-            "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned()
-        } else {
-            "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of its zone\""
-                .to_owned()
+            Writing::Number if used == quarters * QUARTER => "parse = [\"unix_local\"]".to_owned(),
+            Writing::Number => "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned(),
+            Writing::WithOffset => {
+                "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of \
+                                    its zone\", if that is not the site's"
+                    .to_owned()
+            }
         };
         format!("that is the clock of another time zone: set it right, or write under [source.time] {line}")
     }
@@ -139,8 +151,8 @@ impl TimePlan {
         self.trust.past
     }
 
-    fn read(&self, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
-        self.parse.iter().find_map(|format| self.read_as(format, said, arrived))
+    fn read(&self, said: &Value, arrived: WallTime) -> Option<(DateTime<Utc>, Writing)> {
+        self.parse.iter().find_map(|format| Some((self.read_as(format, said, arrived)?, format.writing())))
     }
 
     fn read_as(&self, format: &TimeFormat, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
@@ -245,6 +257,14 @@ fn number(said: &Value) -> Option<f64> {
 }
 
 impl TimeFormat {
+    const fn writing(&self) -> Writing {
+        match self {
+            Self::Unix | Self::UnixMillis => Writing::Number,
+            Self::Rfc3339 | Self::Pattern { has_offset: true, .. } => Writing::WithOffset,
+            Self::UnixLocal | Self::Pattern { has_offset: false, .. } => Writing::Local,
+        }
+    }
+
     /// `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`; the error says what would be right.
     pub(super) fn parse(word: &str) -> Result<Self, String> {
         match word {
@@ -412,12 +432,17 @@ mod tests {
         assert!(absent.iter().all(|said| judged(said) == ClockReading::Absent));
         let shapes = unreadable.each_ref().map(|said| match judged(said) {
             ClockReading::Unreadable(shape) => shape,
-            read @ (ClockReading::Absent | ClockReading::Ahead(_)) => panic!("{read:?}"),
+            read @ (ClockReading::Absent | ClockReading::Ahead(..)) => panic!("{read:?}"),
         });
         assert_eq!(shapes, ["\"xxxx\"", "no text and no number", "a list"]);
-        assert!(wrong.iter().take(2).all(|said| matches!(judged(said), ClockReading::Ahead(..-1_000_000_000))));
-        assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000));
-        assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000));
+        assert!(
+            wrong
+                .iter()
+                .take(2)
+                .all(|said| matches!(judged(said), ClockReading::Ahead(..-1_000_000_000, Writing::Number)))
+        );
+        assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000, Writing::Number));
+        assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000, Writing::Number));
         assert_eq!(unix.event_time(None, arrived, Duration::ZERO).2, ClockReading::Absent);
         for edge in [120, -600] {
             assert_eq!(unix.judged(&json!(1_772_442_000 + edge), arrived).1, TimeQuality::Device);
@@ -483,7 +508,10 @@ mod tests {
             let millis = (hours * 3_600_000.0) as i64;
             millis
         };
-        let told = |format: &str, zone: &str, ahead: f64| plan(&[format], zone, "0s").advice(hours(ahead), summer);
+        let told = |format: &str, zone: &str, ahead: f64| {
+            let plan = plan(&[format], zone, "0s");
+            plan.advice((hours(ahead), plan.parse[0].writing()), summer)
+        };
         let local = "%Y-%m-%d %H:%M:%S";
         for (told, want) in [
             (told(local, "Europe/London", -1.0), "zone = \"UTC\""),
