@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     directory::import::draft::Replace,
     lease::LeaseError,
-    plain::is_unruly,
+    plain::{is_unruly, plain},
     replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
@@ -337,7 +337,7 @@ fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<()
         done.map_err(|error| Failure::Other(import_code(&error), error.into()))
     })?;
     for warning in &changes.warnings {
-        complain(&format!("warning: {warning}"));
+        complain(&format!("warning: {}", plain(warning)));
     }
     say(&if *json { import::json(&changes, *dry_run) } else { import::text(&changes, *dry_run) })
 }
