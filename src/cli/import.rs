@@ -68,7 +68,7 @@ impl From<StoreError> for ImportError {
 /// What to import and how.
 #[derive(Debug)]
 pub struct Options<'a> {
-    /// JSON, or tables where the name ends so ([`is_table`]).
+    /// JSON, or tables where the name ends so (`is_table`).
     pub files: &'a [PathBuf],
     /// Say what would change and write nothing.
     pub dry_run: bool,
