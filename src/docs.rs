@@ -1,5 +1,5 @@
 //! What a reader needs beside the code: the promises, the invariants behind them, what is kept about people, who might
-//! attack, and the words that leave the program. Tests hold these pages to the code.
+//! attack, the words that leave the program, and how to work on it. Tests hold these pages to the code.
 
 #[doc = include_str!("docs/promises.md")]
 pub mod promises {}
@@ -18,3 +18,6 @@ pub mod threats {}
 
 #[doc = include_str!("docs/reference.md")]
 pub mod reference {}
+
+#[doc = include_str!("docs/development.md")]
+pub mod development {}

@@ -60,8 +60,9 @@ pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'
     }
     let mut values = Vec::new();
     for part in cell(text).split(separators).flat_map(|part| part.split(", ")).map(code) {
-        // JSON has no columns that a spreadsheet could format: a comma stands between several values there.
-        if THOUSANDS.is_match(&part) && (separators.contains(&';') || !part.contains(',')) {
+        // In JSON a comma stands between several values, if they are all as long.
+        let several = !separators.contains(&';') && part.find(',') == Some(3);
+        if THOUSANDS.is_match(&part) && !several {
             return Err(ONE_OR_SEVERAL);
         }
         if SCIENTIFIC.is_match(&part) || WHOLE.is_match(&part) {
@@ -146,6 +147,7 @@ mod tests {
         }
         // In JSON a comma stands between several.
         assert_eq!(numbers("123,456", &['\n']).as_deref(), Ok(&["123".to_owned(), "456".to_owned()][..]));
+        assert_eq!(numbers("8,165,538", &['\n']), Err(ONE_OR_SEVERAL));
         for (written, fault) in [
             ("1.23457E+09", LOST),
             ("1,23457E+09", LOST),
