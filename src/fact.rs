@@ -302,10 +302,15 @@ impl DoorFact {
     }
 }
 
-/// The controller's number of an event: the last part of its key that is a number.
+/// The controller's number of an event: what the last part of its key ends with that is neither a time nor a digest.
 fn ordinal_of(key: &str) -> u64 {
-    let is_number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    key.rsplit('/').find(is_number).and_then(|number| number.parse().ok()).unwrap_or(0)
+    const DIGEST: usize = 32;
+    let number = |part: &str| {
+        let is_digest = part.len() == DIGEST && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let digits = part.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        part.get(digits..).filter(|_| !is_digest && !part.contains(':')).and_then(|digits| digits.parse().ok())
+    };
+    key.rsplit('/').find_map(number).unwrap_or(0)
 }
 
 /// What a message said, whatever its time: the controller's key of the event, and everything that tells two events apart.
@@ -772,8 +777,9 @@ mod tests {
             ("front/405419896/9", 9),
             ("front/405419896/10", 10),
             ("front/405419896/10/2026-03-02 09:00:00 PST", 10),
+            ("flat/side/2026-03-02T09:00:00+01:30/n17", 17),
             // A digest is no number, whatever it ends with.
-            ("front/85ccc7d4711", 0),
+            ("front/0123456789abcdef0123456789abc711", 0),
             ("x", 0),
             ("", 0),
             ("99999999999999999999999", 0),

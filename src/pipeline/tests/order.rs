@@ -542,7 +542,7 @@ fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
         spellings: Vec::new(),
     };
     let key = match event.act {
-        Act::In | Act::Out => format!("front/of {person}/without a number {index}"),
+        Act::In | Act::Out => format!("front/of {person}x/without a number {index}x"),
         Act::Toggle | Act::Desk | Act::Denied | Act::Heard { .. } => format!("front/{person}/{index:03}"),
     };
     let sighting = Sighting {

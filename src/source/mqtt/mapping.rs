@@ -127,8 +127,8 @@ pub enum Templates {
 pub struct KeyFragment {
     /// The door's key; the source's name when absent.
     pub door: Option<String>,
-    /// What makes the event unique inside the source. The last part between `/` that is a number tells the order of events
-    /// of one instant.
+    /// What makes the event unique inside the source. The number at its end tells the order of events of one
+    /// instant; a time behind it is passed over.
     pub id: Option<Templates>,
 }
 
