@@ -326,7 +326,11 @@ fn a_clock_in_another_zone_is_named_and_nothing_is_shifted() {
         assert!(told.contains(part), "{told}");
     }
     let metrics = hall.daemon.get("/metrics").body;
-    assert!(metrics.contains("checkind_source_clock_ahead_seconds{source=\"esp\"} -18000"), "{metrics}");
+    let ahead =
+        metrics.lines().find_map(|line| line.strip_prefix("checkind_source_clock_ahead_seconds{source=\"esp\"} "));
+    let ahead: f64 = ahead.and_then(|ahead| ahead.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
+    // The way of a message takes a second or two on a busy machine.
+    assert!((-18_060.0..=-17_999.0).contains(&ahead), "{ahead}");
     assert_eq!(hall.daemon.metric("checkind_source_times_not_believed_total", "source=\"esp\""), 4);
     let began = hall.home.ledger().texts("SELECT from_time FROM checkins");
     assert_eq!(began.len(), 4);
