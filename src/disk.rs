@@ -1,7 +1,8 @@
-//! The room on the disk of the database or the spool: a gauge, and a condition before it runs out.
+//! The room on the disk of the database or the spool: a gauge, and a condition before it runs out. And how a small file is
+//! replaced on it.
 
 use std::{
-    io,
+    fs, io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,6 +20,15 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Less free than this many bytes is a condition. A busy site writes some 10 MB a day: it is a month's warning.
 const LOW: u64 = 256 * 1024 * 1024;
+
+/// Writes a small file, whole or not at all: a process that ends meanwhile leaves the one that was there.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    fs::write(&new, bytes)?;
+    fs::rename(&new, path)
+}
 
 /// What is known of the disk; metrics read it.
 #[derive(Debug, Default)]

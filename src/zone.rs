@@ -56,34 +56,32 @@ impl Zone {
     /// What the wall clock shows at an instant.
     pub fn local(&self, at: WallTime) -> NaiveDateTime {
         let utc = at.utc().naive_utc();
-        let offset =
-            Timestamp::from_millisecond(at.millis()).map_or(Offset::UTC, |instant| self.rules.to_offset(instant));
-        utc.checked_add_signed(TimeDelta::seconds(offset.seconds().into())).unwrap_or(utc)
+        utc.checked_add_signed(TimeDelta::milliseconds(self.ahead(at))).unwrap_or(utc)
     }
 
     /// When the wall clock shows this. A time that the clocks skip is the first instant after the gap; one that happens twice
     /// is its first occurrence.
     pub fn instant(&self, local: NaiveDateTime) -> WallTime {
-        let utc = WallTime::from(local.and_utc());
-        let Some(civil) = civil(local) else { return utc };
-        let with = |offset: Offset| utc.moved(-i64::from(offset.seconds()) * 1000);
-        match self.rules.to_ambiguous_timestamp(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => with(offset),
-            AmbiguousOffset::Fold { before, .. } => with(before),
-            AmbiguousOffset::Gap { before, .. } => self.gap_before(with(before)),
-        }
+        let ([first, _], is_skipped) = self.read(local);
+        if is_skipped { self.gap_before(first) } else { first }
     }
 
     /// Both instants at which a clock shows this: in the hour that it shows twice they differ. A time that the clocks skip is
     /// read with the offset from before, as a clock shows it that was not set forward yet.
     pub fn occurrences(&self, local: NaiveDateTime) -> [WallTime; 2] {
+        let (occurrences, _) = self.read(local);
+        occurrences
+    }
+
+    /// See [`Zone::occurrences`]; and do the clocks skip it? What is beyond the rules is in UTC.
+    fn read(&self, local: NaiveDateTime) -> ([WallTime; 2], bool) {
         let utc = WallTime::from(local.and_utc());
-        let Some(civil) = civil(local) else { return [utc; 2] };
+        let Some(civil) = civil(local) else { return ([utc; 2], false) };
         let with = |offset: Offset| utc.moved(-i64::from(offset.seconds()) * 1000);
         match self.rules.to_ambiguous_timestamp(civil).offset() {
-            AmbiguousOffset::Unambiguous { offset } => [with(offset); 2],
-            AmbiguousOffset::Fold { before, after } => [with(before), with(after)],
-            AmbiguousOffset::Gap { before, .. } => [with(before); 2],
+            AmbiguousOffset::Unambiguous { offset } => ([with(offset); 2], false),
+            AmbiguousOffset::Fold { before, after } => ([with(before), with(after)], false),
+            AmbiguousOffset::Gap { before, .. } => ([with(before); 2], true),
         }
     }
 

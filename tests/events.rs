@@ -20,13 +20,19 @@ struct Hall {
     said: i64,
 }
 
+/// The folder of a site with these people. `doors` are `[[source]]`s and `[[door]]`s.
+fn home(broker: &Broker, doors: &str, members: &Value) -> Home {
+    let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
+    let home = Home::new(&(site("") + &mqtt + doors));
+    home.import(members);
+    home
+}
+
 impl Hall {
     /// `doors` are `[[source]]`s and `[[door]]`s.
     fn open(doors: &str, members: &Value) -> Self {
         let broker = Broker::plain();
-        let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
-        let home = Home::new(&(site("") + &mqtt + doors));
-        home.import(members);
+        let home = home(&broker, doors, members);
         let mut daemon = home.start();
         daemon.wait_until_ready();
         Self { broker, home, daemon, said: 0 }
@@ -262,9 +268,7 @@ on_out = "check_out"
 fn what_the_broker_kept_over_a_long_weekend_happened_then() {
     const WEEKEND: u64 = 3 * 86_400;
     let broker = Broker::plain();
-    let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
-    let home = Home::new(&(site("") + &mqtt + PROMPT));
-    home.import(&people(3, &[]));
+    let home = home(&broker, PROMPT, &people(3, &[]));
     // On Friday the gateway is switched off.
     let friday = WallClock::off_by(-WEEKEND.cast_signed());
     let mut daemon = home.start_by(&[BINARY], &friday.environment());

@@ -296,9 +296,9 @@ fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Opt
         _ if reason == Reason::DoorNotConfigured => {
             format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
         }
-        // One entry of the settings that means many doors does not say which.
-        Some(door) if door.pattern.contains('*') && door.name != door.pattern => format!("at {}, {key}", door.name),
         Some(door) if !door.pattern.contains('*') => format!("at {}", door.name),
+        // One entry of the settings that means many doors does not say which.
+        Some(door) if door.name != door.pattern => format!("at {}, {key}", door.name),
         Some(_) | None => format!("at {key}"),
     };
     more.map_or_else(|| door.clone(), |more| format!("{more}; {door}"))

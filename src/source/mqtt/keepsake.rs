@@ -4,14 +4,11 @@
 //!
 //! Never here: anything that the records need. A file that cannot be read or written costs only these.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::WallTime, settings};
+use crate::{clock::WallTime, disk, settings};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +46,8 @@ impl Keepsake {
 
     /// Writes it, whole or not at all. A few hundred bytes, for each new session and every ten minutes.
     pub(super) fn write(&self, path: &Path) {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let new = PathBuf::from(name);
         let text = serde_json::to_vec(self).expect("plain data");
-        if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, path)) {
+        if let Err(error) = disk::replace(path, &text) {
             tracing::warn!(%error, "the session at the broker could not be written down");
         }
     }

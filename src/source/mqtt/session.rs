@@ -680,11 +680,12 @@ impl Worker {
         let now = self.clock.now();
         self.rest(link, now.boot);
         link.came = now.boot;
-        let mut arrived = FirstArrival { at: now, waited: self.recollection.waited(now.boot) };
-        if broker_keeps_it {
+        let arrived = if broker_keeps_it {
             let said = Said::new(&publish.topic, &publish.payload);
-            arrived = self.recollection.arrival(publish.pkid, publish.dup, said, now);
-        }
+            self.recollection.arrival(publish.pkid, publish.dup, said, now)
+        } else {
+            FirstArrival { at: now, waited: self.recollection.waited(now.boot) }
+        };
         if self.handover.is_full() || (link.shedding && broker_keeps_it) {
             link.shedding |= broker_keeps_it;
             self.handover.leave_out(broker_keeps_it);

@@ -145,10 +145,8 @@ impl Watch {
         counters: impl Fn() -> Arc<SourceCounters>,
     ) -> Vec<Finding> {
         let mut found = Vec::new();
-        if !self.sources.contains_key(&mapping.name) {
-            let of = OfSource { counters: counters(), ..OfSource::default() };
-            self.sources.insert(Arc::clone(&mapping.name), of);
-        }
+        let of_source = self.sources.entry(Arc::clone(&mapping.name));
+        of_source.or_insert_with(|| OfSource { counters: counters(), ..OfSource::default() });
         for (sighting, clock) in sightings.iter().zip(clocks) {
             self.reading(mapping, sighting, clock, now, waited, &mut found);
             self.key(sighting, now.boot, &mut found);
@@ -168,7 +166,7 @@ impl Watch {
     ) {
         let Some(of) = self.sources.get_mut(&mapping.name) else { return };
         let subject = || mapping.name.to_string();
-        match clock {
+        let (ahead, writing) = match clock {
             ClockReading::Absent => return,
             ClockReading::Unreadable(shape) => {
                 add(&of.counters.times_unreadable, 1);
@@ -181,8 +179,8 @@ impl Watch {
                 of.readable = Some(0);
                 return;
             }
-            ClockReading::Ahead(..) => {}
-        }
+            ClockReading::Ahead(ahead, writing) => (*ahead, *writing),
+        };
         if let Some(readable) = &mut of.readable {
             *readable += 1;
             if *readable >= READABLE {
@@ -190,7 +188,6 @@ impl Watch {
                 found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: None });
             }
         }
-        let ClockReading::Ahead(ahead, writing) = *clock else { return };
         if sighting.time_quality == TimeQuality::Arrival {
             add(&of.counters.times_not_believed, 1);
         }
@@ -263,14 +260,13 @@ impl Watch {
         let (door, at, gap) = (&sighting.event.door, sighting.event_at, mapping.debounce());
         let direction = sighting.event.direction as u8;
         let id = hashed(&(&*mapping.name, &door.0, direction, credential.kind, &credential.scope, &credential.value));
-        if !self.reads.contains_key(&id) {
-            if self.reads.len() >= MOST_READS {
-                return;
-            }
-            let (source, door) = (Arc::clone(&mapping.name), door.clone());
-            self.reads.insert(id, Reads { source, door, first: at, last: at, came: now, gap, told: false });
+        if self.reads.len() >= MOST_READS && !self.reads.contains_key(&id) {
+            return;
         }
-        let Some(reads) = self.reads.get_mut(&id) else { return };
+        let reads = self.reads.entry(id).or_insert_with(|| {
+            let (source, door) = (Arc::clone(&mapping.name), door.clone());
+            Reads { source, door, first: at, last: at, came: now, gap, told: false }
+        });
         if at.distance(reads.last) <= gap || (reads.first..=reads.last).contains(&at) {
             reads.first = reads.first.min(at);
             reads.last = reads.last.max(at);

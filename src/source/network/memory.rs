@@ -4,11 +4,12 @@
 //! what is usual is learnt again.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::usual::UsualGaps;
+use crate::disk;
 
 /// The file of a capture.
 #[derive(Debug)]
@@ -36,9 +37,8 @@ impl Memory {
 
     /// Writes it, whole or not at all: a kilobyte, once an hour.
     pub(super) fn write(&self, usual: &UsualGaps) {
-        let new = self.0.with_extension("new");
         let text = serde_json::to_vec(usual).unwrap_or_default();
-        if let Err(error) = fs::write(&new, text).and_then(|()| fs::rename(&new, &self.0)) {
+        if let Err(error) = disk::replace(&self.0, &text) {
             let file = self.0.display();
             tracing::warn!(%file, %error, "what is usual on this mirror could not be written down");
         }
