@@ -13,7 +13,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use crate::{clock::WallTime, random};
+use crate::base::{clock::WallTime, random};
 
 /// How long an access token is good for. The platform says `expires_in: 604799`, seven days less a second, and so do we.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);

@@ -41,7 +41,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{clock::Clock, health::Health, metrics::Metrics, store::Store};
+use crate::{
+    base::{clock::Clock, health::Health},
+    metrics::Metrics,
+    store::Store,
+};
 use reply::Problem;
 
 /// Connections at the same time. A page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at worst.

@@ -2,8 +2,10 @@
 //! 78 configuration).
 
 pub mod admit;
+pub mod capture_file;
 pub mod explain;
 pub mod import;
+pub mod replay;
 mod table;
 pub mod user;
 pub mod who;
@@ -22,15 +24,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{Role, UserName},
-    clock::Clock,
+    base::{
+        clock::Clock,
+        plain::{is_unruly, plain},
+    },
+    daemon::{Groundwork, Origin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
-    lease::LeaseError,
-    plain::{is_unruly, plain},
-    replay,
     settings::{self, Loaded, Settings, SettingsFaults},
     source::network::CaptureError,
     store::{BackupError, Store, StoreError},
-    supervisor::{Groundwork, Origin, Supervisor},
 };
 
 /// Worker threads of the runtime: one for the pipeline, one for everybody who asks.

@@ -40,13 +40,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{PASSWORD_CHARACTERS, Rights, Role, StoredPassword, UserName},
-    clock::Clock,
+    base::{clock::Clock, random, record::BusinessId},
+    daemon::{Groundwork, Origin, Running, Supervisor},
     directory::import,
-    random,
-    record::BusinessId,
-    settings::{self, Api, Database, Door, Settings},
+    policy::door::Door,
+    settings::{self, Api, Database, Settings},
     store::Store,
-    supervisor::{Groundwork, Origin, Running, Supervisor},
 };
 use broker::Broker;
 use controllers::{Connections, Controllers};

@@ -17,13 +17,13 @@ use std::{
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{
+use crate::base::{
+    card,
     clock::WallTime,
     fact::LONGEST_PIN,
     mac::MacAddr,
     record::{BusinessId, CoworkerId, CoworkerTimePassId, Snapshot, TariffId, TeamId, TimePassId},
     sighting::{Credential, CredentialKind},
-    source::mqtt::credential,
 };
 use catalogue::{Business, Cycle, HeldPass, Limits, Moment, Packed, Places, Slot, Tariff, TimePass};
 use entity::Entity;
@@ -391,7 +391,7 @@ impl Directory {
             match kind {
                 CredentialKind::Card => {
                     claim(&mut self.cards, value.to_lowercase(), id);
-                    for spelling in credential::spellings_of_card(value) {
+                    for spelling in card::spellings_of_card(value) {
                         claim(&mut self.spellings, spelling, id);
                     }
                 }

@@ -6,7 +6,6 @@
 //! as they are then, with every record on the way. A fact that comes late is no case of its own: the fold starts earlier.
 
 pub mod admission;
-pub mod calendar;
 pub mod coverage;
 pub mod decision;
 pub mod fold;
@@ -14,31 +13,13 @@ pub mod life;
 pub mod passes;
 pub mod person;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::{clock::WallTime, mac::MacAddr, record::CheckinSource};
-use calendar::Calendar;
+use crate::base::{clock::WallTime, mac::MacAddr, record::CheckinSource};
 use decision::{Note, Outcome, Reason};
 use passes::{PassUse, Refused};
-
-/// The rules of a site that the life of a check-in depends on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// Pass days and the business's wall clock.
-    pub calendar: Calendar,
-    /// A tracked check-in is closed after a silence longer than this.
-    pub idle_limit: Duration,
-    /// How long after an exit, or the last lingering evidence, network evidence opens nothing.
-    pub linger: Duration,
-    /// The same credential at the same door within this span is one sighting.
-    pub debounce: Duration,
-    /// How long somebody must have been in before a toggle door lets them out.
-    pub toggle_minimum_stay: Duration,
-    /// Every visit is a record of its own, also with a day pass or without any.
-    pub record_every_visit: bool,
-}
 
 /// What is claimed about a coworker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,7 +151,7 @@ impl Decision {
 pub fn identity<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
     /// Drawn once, for checkind's records.
     const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_8f6e_7d8c_4f55_9a39_3c0f_1d0e_6b52);
-    Uuid::new_v5(&NAMESPACE, &crate::fact::FactDigest::of(parts).0)
+    Uuid::new_v5(&NAMESPACE, &crate::base::fact::FactDigest::of(parts).0)
 }
 
 #[cfg(test)]

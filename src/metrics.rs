@@ -27,9 +27,9 @@ use prometheus_client::{
 };
 
 use crate::{
+    base::health::{ConditionKind, Health},
     engine::decision::Outcome,
-    health::{ConditionKind, Health},
-    source::RejectReason,
+    mapping::content::RejectReason,
 };
 
 /// The content type of [`Metrics::text`] (OpenMetrics 1.0, which Prometheus reads).
@@ -376,7 +376,7 @@ impl Collector for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{BootTime, Clock, Now, WallTime};
+    use crate::base::clock::{BootTime, Clock, Now, WallTime};
 
     fn metrics() -> (Metrics, Health) {
         let start = Now { wall: WallTime::from_millis(0), boot: BootTime::from_duration(Duration::ZERO) };

@@ -30,27 +30,32 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
+    base::{
+        clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
+        fact::{DoorFact, Fact, FactDigest, LogDay, Recognised, RejectedFact, Subject},
+        health::{ConditionKind, Health},
+        mac::MacAddr,
+        random,
+        record::{BusinessId, CheckinSource, CoworkerId, Snapshot},
+        sighting::{Presence, Sighting},
+        zone::Zone,
+    },
     directory::{Directory, history::DirectoryHistory},
     engine::{
-        calendar::{Calendar, PassDay},
         coverage::Coverage,
         decision::{DecisionCode, Outcome, Reason},
         fold::{self, FailureRecord, Opened, World},
         passes::Refused,
         person::PersonState,
     },
-    fact::{DoorFact, Fact, FactDigest, LogDay, Recognised, RejectedFact, Subject},
-    health::{ConditionKind, Health},
-    mac::MacAddr,
+    mapping::content::Content,
     metrics::{Metrics, Queue},
-    policy::{HISTORY, PolicyHistory, SitePolicy},
-    random,
-    record::{BusinessId, CheckinSource, CoworkerId, Snapshot},
-    sighting::{Presence, Sighting},
-    source::{Content, Delivery, Presences, network::hearing::Hearing},
+    policy::{
+        HISTORY, PolicyHistory, SitePolicy,
+        calendar::{Calendar, PassDay},
+    },
+    source::{Delivery, Presences, network::coverage::Hearing},
     store::{Batch, DecidedFact, Loaded, Store, StoreError, Writes},
-    zone::Zone,
 };
 use clock_step::{Step, retime, retimed_presence, stepped};
 use coverage_log::CoverageLog;
@@ -669,7 +674,7 @@ impl Pipeline {
     }
 
     /// Which strange devices get a record: once per pass day and reason, and only so many.
-    fn strange(&mut self, facts: Vec<crate::fact::StrangeDeviceFact>, now: Now) -> StrangeDevices {
+    fn strange(&mut self, facts: Vec<crate::base::fact::StrangeDeviceFact>, now: Now) -> StrangeDevices {
         let mut found = StrangeDevices::default();
         let policy = self.policy();
         let directories = Arc::clone(&self.with.directories.borrow());

@@ -2,17 +2,20 @@
 //!
 //! A fact is judged by the settings in force at its time, so a change of the settings changes no earlier record.
 
+pub mod calendar;
+pub mod door;
+pub mod passes;
+pub mod site;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    clock::WallTime,
-    engine::{Rules, calendar::Calendar},
-    record::BusinessId,
-    settings::{Door, Site},
-    zone::Zone,
-};
+use calendar::Calendar;
+use door::Door;
+use site::Site;
+
+use crate::base::{clock::WallTime, record::BusinessId, zone::Zone};
 
 /// How far back facts may come and still be decided: what is older is only recorded. Controllers that buffer keep a week.
 pub const LATEST: Duration = Duration::from_hours(8 * 24);
@@ -24,6 +27,23 @@ pub const HISTORY: Duration = Duration::from_hours(10 * 24);
 /// How far ahead of ours a controller's clock may be: what is later was written by a clock that was wrong, and is decided
 /// when its time has come.
 pub const AHEAD: Duration = Duration::from_mins(5);
+
+/// The rules of a site that the life of a check-in depends on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Pass days and the business's wall clock.
+    pub calendar: Calendar,
+    /// A tracked check-in is closed after a silence longer than this.
+    pub idle_limit: Duration,
+    /// How long after an exit, or the last lingering evidence, network evidence opens nothing.
+    pub linger: Duration,
+    /// The same credential at the same door within this span is one sighting.
+    pub debounce: Duration,
+    /// How long somebody must have been in before a toggle door lets them out.
+    pub toggle_minimum_stay: Duration,
+    /// Every visit is a record of its own, also with a day pass or without any.
+    pub record_every_visit: bool,
+}
 
 /// What a site decides by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,12 +127,11 @@ impl PolicyHistory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings;
 
     #[test]
     fn a_fact_is_judged_by_the_settings_of_its_time() {
         let policy = |minutes| SitePolicy {
-            site: Site { idle_limit: Duration::from_mins(minutes), ..settings::test_site() },
+            site: Site { idle_limit: Duration::from_mins(minutes), ..site::test_site() },
             doors: Vec::new(),
         };
         let at = WallTime::from_millis;
@@ -126,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_kept_as_it_was() {
-        let policy = SitePolicy { site: settings::test_site(), doors: Vec::new() };
+        let policy = SitePolicy { site: site::test_site(), doors: Vec::new() };
         let text = serde_json::to_string(&policy).expect("plain data");
         assert_eq!(serde_json::from_str::<SitePolicy>(&text).expect("reads"), policy);
     }

@@ -16,17 +16,13 @@ use std::{
     time::Duration,
 };
 
-use chrono::NaiveTime;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    engine::passes::PassPolicy,
-    mac::{MacAddr, MacParseError},
-    record::BusinessId,
-    source::mqtt::mapping::Mapping,
-    zone::Zone,
-    zones::Zones,
+    base::mac::{MacAddr, MacParseError},
+    mapping::Mapping,
+    policy::{door::Door, site::Site},
+    settings::zones::Zones,
 };
 
 mod fragment;
@@ -34,6 +30,7 @@ mod merge;
 mod report;
 mod validate;
 mod written;
+pub mod zones;
 
 use fragment::Fragment;
 pub use report::{Fault, SettingsFaults};
@@ -352,62 +349,6 @@ pub enum Database {
     },
 }
 
-/// `[site]`: the business that this gateway stands in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Site {
-    /// `business`.
-    pub business: BusinessId,
-    /// `name`, used until the directory has the business.
-    pub name: String,
-    /// `time_zone`, an IANA name.
-    pub time_zone: Zone,
-    /// `cut_off`: the local time at which a pass day ends and everybody still in is checked out.
-    pub cut_off: NaiveTime,
-    /// `idle_limit`: a tracked check-in is closed after a silence longer than this.
-    pub idle_limit: Duration,
-    /// `record_every_visit`.
-    pub record_every_visit: bool,
-    /// `minimum_dwell`: how long a device must have been present before the network opens a check-in.
-    pub minimum_dwell: Duration,
-    /// `linger`: how long after an exit network evidence is only the phone in its owner's pocket.
-    pub linger: Duration,
-    /// `network_opens`.
-    pub network_opens: NetworkOpens,
-    /// `unrecognised_devices`.
-    pub unrecognised_devices: UnrecognisedDevices,
-    /// `network_checkins`: false switches check-ins by network off for the whole business.
-    pub network_checkins: bool,
-    /// `debounce`: the same credential at the same door within this span is one sighting.
-    pub debounce: Duration,
-    /// `toggle_minimum_stay`: a tap at a toggle door counts as an exit only so long after the last entry, and as an entry only so
-    /// long after the last exit by one.
-    pub toggle_minimum_stay: Duration,
-    /// `passes`, `week_starts_on` and `[pay_as_you_go]`.
-    pub passes: PassPolicy,
-}
-
-/// `network_opens`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum NetworkOpens {
-    /// The network may open check-ins.
-    Always,
-    /// Only for people whom a door has let in that pass day.
-    AfterDoor,
-    /// The network only refreshes.
-    Never,
-}
-
-/// `unrecognised_devices`: for which unknown addresses a failed check-in is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum UnrecognisedDevices {
-    /// All.
-    All,
-    /// Not for locally administered (randomised) addresses.
-    GlobalOnly,
-    /// None.
-    Off,
-}
-
 /// `[mqtt]`.
 #[derive(Debug, Clone)]
 pub struct Mqtt {
@@ -430,54 +371,6 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// `cert_file` and `key_file`: PEM.
     pub client: Option<(PathBuf, PathBuf)>,
-}
-
-/// `[[door]]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Door {
-    /// `match`: the source's door key; `*` stands for any text.
-    pub pattern: String,
-    /// `name`, for people.
-    pub name: String,
-    /// `on_in`.
-    pub on_in: DoorAction,
-    /// `on_out`.
-    pub on_out: DoorAction,
-}
-
-impl Door {
-    /// The first of some doors that is meant by a key.
-    pub fn of<'a>(doors: &'a [Self], key: &str) -> Option<&'a Self> {
-        doors.iter().find(|door| door.matches(key))
-    }
-
-    /// Does the pattern fit a door key? `*` stands for any text, also for none; everything else for itself.
-    pub fn matches(&self, key: &str) -> bool {
-        let mut parts = self.pattern.split('*');
-        let Some(mut rest) = parts.next().and_then(|first| key.strip_prefix(first)) else { return false };
-        let mut parts: Vec<&str> = parts.collect();
-        let Some(last) = parts.pop() else { return rest.is_empty() };
-        for part in parts {
-            let Some(at) = rest.find(part) else { return false };
-            rest = &rest[at + part.len()..];
-        }
-        rest.ends_with(last)
-    }
-}
-
-/// What a door's grant means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum DoorAction {
-    /// Opens, or refreshes.
-    CheckIn,
-    /// Closes.
-    CheckOut,
-    /// Opens when out, closes when in.
-    Toggle,
-    /// Refreshes only.
-    Activity,
-    /// Writes nothing but the sighting log.
-    Record,
 }
 
 /// `[[capture]]`.
@@ -591,27 +484,6 @@ pub struct Retention {
     pub unrecognised: Option<Duration>,
 }
 
-/// A site in London for tests, with the defaults.
-#[cfg(test)]
-pub(crate) fn test_site() -> Site {
-    Site {
-        business: BusinessId(1),
-        name: "Hub One".to_owned(),
-        time_zone: crate::zone::test_zone("Europe/London"),
-        cut_off: NaiveTime::MIN,
-        idle_limit: Duration::from_mins(45),
-        record_every_visit: false,
-        minimum_dwell: Duration::ZERO,
-        linger: Duration::from_mins(10),
-        network_opens: NetworkOpens::Always,
-        unrecognised_devices: UnrecognisedDevices::All,
-        network_checkins: true,
-        debounce: Duration::from_secs(5),
-        toggle_minimum_stay: Duration::from_secs(60),
-        passes: PassPolicy::default(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -632,31 +504,6 @@ mod tests {
         }
         for text in ["", "*", "00:50:56", "00:50:5*", "00:*:56", "00:50:56:ab:cd:ef:*", "+0:50:*", "é*"] {
             assert!(text.parse::<MacPattern>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_door_pattern_fits_with_any_text_for_its_stars() {
-        let door = |pattern: &str| Door {
-            pattern: pattern.to_owned(),
-            name: String::new(),
-            on_in: DoorAction::Record,
-            on_out: DoorAction::Record,
-        };
-        for (pattern, key, fits) in [
-            ("405419896:4", "405419896:4", true),
-            ("405419896:4", "405419896:40", false),
-            ("405419896:*", "405419896:4", true),
-            ("405419896:*", "405419896:", true),
-            ("*:4", "405419896:4", true),
-            ("*:4", "405419896:44:4", true),
-            ("*a*b*", "xxaxxbxx", true),
-            ("*a*b*", "xxbxxaxx", false),
-            ("ab*ba", "aba", false),
-            ("*", "", true),
-            ("", "a", false),
-        ] {
-            assert_eq!(door(pattern).matches(key), fits, "{pattern} {key}");
         }
     }
 

@@ -31,10 +31,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{BootTime, Clock, EARLIEST, Now},
-    health::{ConditionKind, Health},
-    random, settings,
-    source::{Content, Delivery, mqtt::window::Window},
+    base::{
+        clock::{BootTime, Clock, EARLIEST, Now},
+        health::{ConditionKind, Health},
+        random,
+    },
+    mapping::content::Content,
+    settings,
+    source::{Delivery, mqtt::window::Window},
     store::{SpoolFile, Spooled, StoreError},
 };
 
@@ -447,7 +451,10 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::{Receipt, RejectReason, Rejection};
+    use crate::{
+        mapping::content::{RejectReason, Rejection},
+        source::Receipt,
+    };
     use std::sync::Mutex;
 
     struct Bench {

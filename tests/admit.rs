@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checkind::clock::WallTime;
+use checkind::base::clock::WallTime;
 
 use crate::support::{
     broker::Broker,

@@ -14,9 +14,11 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use checkind::{
     access::{Rights, Role, StoredPassword, UserName},
     api::{self, ApiState, Ready},
-    clock::{BootTime, Clock, Now, WallTime},
+    base::{
+        clock::{BootTime, Clock, Now, WallTime},
+        health::{ConditionKind, Health},
+    },
     engine::decision::Outcome,
-    health::{ConditionKind, Health},
     metrics::Metrics,
     settings::Database,
     store::Store,

@@ -9,18 +9,20 @@ use std::{
 };
 
 use checkind::{
-    clock::{Clock, WallTime},
-    health::{Condition, ConditionKind, Health},
-    mac::MacAddr,
+    base::{
+        clock::{Clock, WallTime},
+        health::{Condition, ConditionKind, Health},
+        mac::MacAddr,
+        sighting::Presence,
+    },
     settings::{Capture, CaptureBackend, MacPattern, Relays},
-    sighting::Presence,
     source::{
         PRESENCES, Presences,
         network::{
             CaptureCounters, CaptureError, CaptureTask, Surroundings,
             coalesce::{KnownMacs, UNKNOWN_DEVICES},
-            hearing::{Hearing, LONGEST_GAP},
-            usual,
+            coverage::{Hearing, LONGEST_GAP},
+            usual_gaps,
         },
     },
 };
@@ -534,7 +536,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
         listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
     });
     assert!(silent.since.distance(last.wall) < Duration::from_secs(60), "{silent:?}, last frame before {last:?}");
-    assert!(listener.clock.now().wall.since(silent.since) > usual::LATEST, "{silent:?}");
+    assert!(listener.clock.now().wall.since(silent.since) > usual_gaps::LATEST, "{silent:?}");
     assert_eq!((listener.hearing.heard(), listener.hearing.is_hearing()), (None, false));
     assert_eq!(listener.health.conditions().len(), 1, "the link is up: {:?}", listener.health.conditions());
     wait_for("the age of the last frame", SOON, || match listener.counters.last_frame.load(Relaxed) {

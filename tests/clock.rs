@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use checkind::clock::WallTime;
+use checkind::base::clock::WallTime;
 
 use crate::support::{
     broker::Broker,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use checkind::clock::WallTime;
+use checkind::base::clock::WallTime;
 use serde_json::{Value, json};
 
 use crate::support::{

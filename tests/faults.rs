@@ -15,9 +15,11 @@ use std::{
 };
 
 use checkind::{
-    clock::{Clock, WallTime},
+    base::{
+        clock::{Clock, WallTime},
+        fact::Fact,
+    },
     engine::decision::Outcome,
-    fact::Fact,
 };
 use rustix::process::Signal;
 

@@ -6,10 +6,11 @@ use std::{
 };
 
 use checkind::{
-    capture_file::{CaptureFile, CaptureFileError, LinkType},
-    clock::WallTime,
-    mac::MacAddr,
-    replay,
+    base::{clock::WallTime, mac::MacAddr},
+    cli::{
+        capture_file::{CaptureFile, CaptureFileError, LinkType},
+        replay,
+    },
     source::network::{
         filter,
         frame::{Evidence, Kind, Observation, VlanId, Vlans, observe},

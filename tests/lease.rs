@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use checkind::{clock::Clock, engine::decision::Outcome};
+use checkind::{base::clock::Clock, engine::decision::Outcome};
 use rustix::process::Signal;
 
 use crate::support::{

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use checkind::{engine::decision::Outcome, fact::Fact};
+use checkind::{base::fact::Fact, engine::decision::Outcome};
 use rustix::process::Signal;
 
 use crate::support::{

@@ -9,20 +9,25 @@ use std::{
 };
 
 use checkind::{
-    clock::Clock,
-    health::{ConditionKind, Health},
+    base::{
+        clock::Clock,
+        health::{ConditionKind, Health},
+        sighting::Sighting,
+        zone::Zone,
+    },
+    mapping::{
+        Mapping, MappingFragment,
+        content::{Content, RejectReason},
+    },
     settings::{Mqtt, Tls},
-    sighting::Sighting,
     source::{
-        Content, DELIVERIES, Delivery, RejectReason,
+        DELIVERIES, Delivery,
         mqtt::{
             counters::MqttCounters,
-            mapping::{Mapping, MappingFragment},
-            recollection::Recollection,
             session::{MOST_HELD, Session},
+            session_state::Recollection,
         },
     },
-    zone::Zone,
 };
 use tokio::{runtime::Runtime, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;

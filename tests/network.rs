@@ -4,8 +4,10 @@
 use std::time::Duration;
 
 use checkind::{
-    clock::{Clock, WallTime},
-    mac::MacAddr,
+    base::{
+        clock::{Clock, WallTime},
+        mac::MacAddr,
+    },
     pipeline::UNRECOGNISED_A_DAY,
 };
 use serde_json::json;

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use checkind::supervisor;
+use checkind::daemon;
 
 use crate::support::{
     frame::arp_request,
@@ -56,7 +56,7 @@ fn the_unit_gives_one_right_and_no_more() {
 #[test]
 fn an_orderly_end_fits_into_the_units_patience() {
     // One second for last words, and the database has to be closed.
-    let needed = supervisor::DEADLINE + Duration::from_secs(5);
+    let needed = daemon::DEADLINE + Duration::from_secs(5);
     assert!(seconds("TimeoutStopSec") >= needed, "TimeoutStopSec must be at least {needed:?}");
 }
 

@@ -9,10 +9,14 @@ use std::{
 };
 
 use checkind::{
-    clock::{BootTime, Now, WallTime},
-    engine::passes::{PassPolicy, PassesAsked, PayAsYouGo},
-    settings::{self, Database, DoorAction, Loaded, NetworkOpens, Settings, SettingsFaults},
-    source::{Content, mqtt::mapping::Meta},
+    base::clock::{BootTime, Now, WallTime},
+    mapping::{Meta, content::Content},
+    policy::{
+        door::DoorAction,
+        passes::{PassPolicy, PassesAsked, PayAsYouGo},
+        site::NetworkOpens,
+    },
+    settings::{self, Database, Loaded, Settings, SettingsFaults},
 };
 use chrono::{DateTime, Utc};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};

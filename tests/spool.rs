@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, thread, time::Duration};
 
-use checkind::{clock::WallTime, engine::decision::Outcome};
+use checkind::{base::clock::WallTime, engine::decision::Outcome};
 use rustix::process::Signal;
 
 use crate::support::{

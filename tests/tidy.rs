@@ -15,10 +15,12 @@ use std::{
 
 use checkind::{
     access::Role,
-    clock::{BootTime, Clock, Now, WallTime},
-    disk::DiskFigures,
+    base::{
+        clock::{BootTime, Clock, Now, WallTime},
+        disk::DiskFigures,
+        health::{ConditionKind, Health},
+    },
     engine::decision::Reason,
-    health::{ConditionKind, Health},
     metrics::{Figure, FigureValue, Metrics, figures},
     source::{
         mqtt::counters::{MqttCounters, SourceCounters},
@@ -88,21 +90,21 @@ const ALWAYS_PURE: [&str; 25] = [
     "src/directory/scoped.rs",
     "src/engine.rs",
     "src/engine/admission.rs",
-    "src/engine/calendar.rs",
+    "src/policy/calendar.rs",
     "src/engine/coverage.rs",
     "src/engine/fold.rs",
     "src/engine/life.rs",
     "src/engine/passes.rs",
     "src/engine/person.rs",
-    "src/fact.rs",
+    "src/base/fact.rs",
     "src/pipeline/adopt/former.rs",
     "src/pipeline/clock_step.rs",
     "src/pipeline/decide.rs",
     "src/pipeline/intake.rs",
     "src/pipeline/present.rs",
     "src/policy.rs",
-    "src/sighting.rs",
-    "src/source/mqtt/mapping.rs",
+    "src/base/sighting.rs",
+    "src/mapping.rs",
     "src/source/network/coalesce.rs",
     "src/source/network/filter.rs",
     "src/source/network/frame.rs",
@@ -208,7 +210,7 @@ fn no_file_names_a_place_of_one_machine() {
 fn every_preset_that_is_shipped_can_be_named() {
     let mut shipped: Vec<String> = files("config/presets").into_iter().map(|file| file.name).collect();
     let mut named: Vec<String> =
-        checkind::source::mqtt::presets::NAMES.iter().map(|name| format!("config/presets/{name}.toml")).collect();
+        checkind::mapping::presets::NAMES.iter().map(|name| format!("config/presets/{name}.toml")).collect();
     shipped.sort();
     named.sort();
     assert_eq!(shipped, named);
@@ -227,7 +229,7 @@ fn the_table_of_reasons_is_the_codes() {
 
 #[test]
 fn the_table_of_conditions_is_the_codes() {
-    let source = read("src/health.rs");
+    let source = read("src/base/health.rs");
     let mut table = "| condition | `/readyz` | means |\n|---|---|---|\n".to_owned();
     for kind in ConditionKind::ALL {
         let means = Regex::new(&format!(r"/// ([^\n]*)\n\s*{kind:?},")).expect("a pattern");

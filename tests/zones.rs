@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use checkind::clock::WallTime;
+use checkind::base::clock::WallTime;
 use serde_json::json;
 
 use crate::support::{

@@ -22,9 +22,8 @@ use tokio::{sync::Semaphore, time::timeout};
 use super::{ApiState, Peer, reply::Problem};
 use crate::{
     access::{Role, StoredPassword, TokenDigest, User, UserName},
-    clock::BootTime,
+    base::{clock::BootTime, random},
     metrics::SignIn,
-    random,
 };
 
 /// Passwords hashed at the same time. Each takes 19 MiB and a core for some 20 ms; a flood of sign-ins then costs

@@ -12,8 +12,10 @@ use tokio::{sync::Mutex, time::timeout};
 
 use super::{ApiState, reply::json};
 use crate::{
-    clock::{BootTime, WallTime},
-    health::{Condition, ConditionKind},
+    base::{
+        clock::{BootTime, WallTime},
+        health::{Condition, ConditionKind},
+    },
     metrics,
 };
 

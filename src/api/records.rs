@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     access::Role,
-    record::{CheckinId, FailedCheckinId},
+    base::record::{CheckinId, FailedCheckinId},
 };
 
 type Id = Result<Path<String>, PathRejection>;

@@ -8,7 +8,7 @@ use chrono::NaiveDateTime;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::{
+use crate::base::{
     clock::WallTime,
     record::{Checkin, FailedCheckin, join_macs},
 };

@@ -11,23 +11,27 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    clock::WallTime,
+    base::{
+        card::spellings_of_card,
+        clock::WallTime,
+        fact::Subject,
+        mac::MacAddr,
+        plain::plain,
+        record::{BusinessId, CheckinSource, CoworkerId},
+        sighting::{Credential, CredentialKind},
+    },
     directory::{Coworker, Directory, Match, catalogue::Currency, history::DirectoryHistory},
     engine::{
         Admission, admission,
-        calendar::Calendar,
         decision::Reason,
         fold::{self, Group, World},
         passes::{PassEnd, PassKind, PassUse, Refused, payg},
     },
-    fact::Subject,
-    mac::MacAddr,
-    plain::plain,
-    policy::{PolicyHistory, SitePolicy},
-    record::{BusinessId, CheckinSource, CoworkerId},
-    settings::{NetworkOpens, Site},
-    sighting::{Credential, CredentialKind},
-    source::mqtt::credential::spellings_of_card,
+    policy::{
+        PolicyHistory, SitePolicy,
+        calendar::Calendar,
+        site::{NetworkOpens, Site},
+    },
     store::{Store, StoreError},
 };
 

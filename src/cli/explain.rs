@@ -20,7 +20,14 @@ use super::{
     who::{by, span},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, Fact, LogDay, Place, Rank, Recognised, Subject},
+        mac::MacAddr,
+        plain::plain,
+        record::{BusinessId, CoworkerId},
+        sighting::{CredentialKind, Direction, DoorEventKind, Refusal, TimeQuality},
+    },
     directory::{Match, history::DirectoryHistory, scoped},
     engine::{
         Decision,
@@ -32,17 +39,12 @@ use crate::{
         passes::PassUse,
         person::{Ended, Stay, Visit},
     },
-    fact::{DoorFact, Fact, LogDay, Place, Rank, Recognised, Subject},
-    mac::MacAddr,
     pipeline::{
         calendar_of, days_of,
         decide::{self, Case, Origin, Past, Unwritten},
     },
-    plain::plain,
-    policy::{HISTORY, PolicyHistory, SitePolicy},
-    record::{BusinessId, CoworkerId},
-    settings::{Door, Settings, Site},
-    sighting::{CredentialKind, Direction, DoorEventKind, Refusal, TimeQuality},
+    policy::{HISTORY, PolicyHistory, SitePolicy, door::Door, site::Site},
+    settings::Settings,
     store::{DecidedFact, Store, StoreError},
 };
 
@@ -844,11 +846,13 @@ pub fn json(explained: &Explained) -> String {
 mod tests {
     use super::*;
     use crate::{
+        base::{
+            fact::{FactDigest, Point, PresenceFact, Shown},
+            sighting::DoorKey,
+        },
         directory::{Builder, Directory, entity::EntityKind},
         engine::person::PersonState,
-        fact::{FactDigest, Point, PresenceFact, Shown},
-        settings::{self, Door, DoorAction},
-        sighting::DoorKey,
+        policy::door::{Door, DoorAction},
         store::Standing,
     };
 
@@ -885,8 +889,8 @@ mod tests {
         let door = |business: i64, zone: &str| SitePolicy {
             site: Site {
                 business: BusinessId(business),
-                time_zone: crate::zone::test_zone(zone),
-                ..settings::test_site()
+                time_zone: crate::base::zone::test_zone(zone),
+                ..crate::policy::site::test_site()
             },
             doors: vec![Door {
                 pattern: "side".to_owned(),

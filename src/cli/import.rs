@@ -9,7 +9,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, plain::plain},
     directory::{
         entity::EntityKind,
         import::{
@@ -17,7 +17,6 @@ use crate::{
             draft::{Change, Changes, Draft, Replace},
         },
     },
-    plain::plain,
     store::{Store, StoreError},
 };
 

@@ -1,6 +1,6 @@
 //! PURE. Text in columns, for people.
 
-use crate::plain::plain;
+use crate::base::plain::plain;
 
 /// A heading and rows in columns two spaces apart, no space at the end of a line. Cells are [`plain`].
 pub(super) fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {

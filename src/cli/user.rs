@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::table::table;
 use crate::{
     access::{BadPassword, PASSWORD_BYTES, Rights, Role, StoredPassword, User, UserName},
-    clock::WallTime,
+    base::clock::WallTime,
     store::{Store, StoreError},
 };
 

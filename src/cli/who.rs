@@ -7,9 +7,11 @@ use chrono::{NaiveDateTime, TimeDelta};
 use super::table::table;
 use crate::{
     api::shape::CheckinEntity,
-    clock::WallTime,
-    record::{Checkin, CheckinSource},
-    settings::Site,
+    base::{
+        clock::WallTime,
+        record::{Checkin, CheckinSource},
+    },
+    policy::site::Site,
 };
 
 /// Open check-ins as a table, in the order given. Times are the business's wall clock. `site` gives the limits of this
@@ -100,8 +102,8 @@ pub(super) fn by(source: CheckinSource) -> &'static str {
 mod tests {
     use super::*;
     use crate::{
-        record::{BusinessId, CheckinId, CoworkerId, Snapshot},
-        settings::{NetworkOpens, UnrecognisedDevices},
+        base::record::{BusinessId, CheckinId, CoworkerId, Snapshot},
+        policy::site::{NetworkOpens, UnrecognisedDevices},
     };
     use chrono::{DateTime, NaiveTime, Utc};
     use std::collections::BTreeSet;
@@ -157,7 +159,7 @@ mod tests {
             source: CheckinSource::DoorAccess,
             from,
             to: None,
-            from_local: Some(crate::zone::test_zone("Europe/London").local(from)),
+            from_local: Some(crate::base::zone::test_zone("Europe/London").local(from)),
             to_local: None,
             counts_towards_plan_limits: false,
             coworker_time_pass: None,
@@ -176,7 +178,7 @@ mod tests {
         Site {
             business: BusinessId(1),
             name: "Hub One".to_owned(),
-            time_zone: crate::zone::test_zone("Europe/London"),
+            time_zone: crate::base::zone::test_zone("Europe/London"),
             cut_off: NaiveTime::MIN,
             idle_limit: Duration::from_secs(45 * 60),
             record_every_visit: false,
@@ -187,7 +189,7 @@ mod tests {
             network_checkins: true,
             debounce: Duration::from_secs(5),
             toggle_minimum_stay: Duration::from_secs(60),
-            passes: crate::engine::passes::PassPolicy::default(),
+            passes: crate::policy::passes::PassPolicy::default(),
         }
     }
 

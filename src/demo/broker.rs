@@ -12,7 +12,7 @@ use rumqttd::Config;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{net::TcpStream, time};
 
-use crate::random;
+use crate::base::random;
 
 /// Who may log in.
 pub(super) const USER: &str = "demo";

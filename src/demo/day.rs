@@ -9,7 +9,7 @@ use super::{
     frames::{self, Port},
     hub::{self, BOARD, Key, PEOPLE, Person, Visit, card, documented, hm, zone},
 };
-use crate::{clock::WallTime, mac::MacAddr};
+use crate::base::{clock::WallTime, mac::MacAddr};
 
 /// When the demo's clock starts, seconds after midnight.
 pub(super) const BEGINS: u32 = hm(7, 28);

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context;
 
-use crate::{random, settings};
+use crate::{base::random, settings};
 
 const PREFIX: &str = "checkind-demo-";
 

@@ -1,6 +1,6 @@
 //! PURE. The frames that phones, laptops and a router send: ARP (RFC 826, RFC 5227) and DHCPv4 (RFC 2131).
 
-use crate::mac::MacAddr;
+use crate::base::mac::MacAddr;
 
 /// The VLAN of wired desks, whose frames carry a tag (IEEE 802.1Q).
 const DESKS: u16 = 10;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::{mac::MacAddr, zone::Zone};
+use crate::base::{mac::MacAddr, zone::Zone};
 
 /// The time zone of the site.
 const ZONE: &str = "Europe/London";

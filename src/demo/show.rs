@@ -11,11 +11,13 @@ use chrono::NaiveDate;
 
 use super::{day, hub};
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId},
+        sighting::masked,
+    },
     engine::decision::{Note, Outcome},
-    record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId},
-    settings::Door,
-    sighting::masked,
+    policy::door::Door,
     store::{LoggedFact, Store, StoreError},
 };
 

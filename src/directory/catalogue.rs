@@ -9,7 +9,7 @@ use chrono::{Datelike, NaiveDate, Weekday};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{
+use crate::base::{
     clock::WallTime,
     record::{BusinessId, CoworkerId, CoworkerTimePassId, TariffId, TimePassId},
 };

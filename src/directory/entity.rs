@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use uuid::Uuid;
 
 use super::catalogue::{Currency, Moment, Price, Priority};
-use crate::{clock::WallTime, sighting::CredentialKind};
+use crate::base::{clock::WallTime, sighting::CredentialKind};
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]

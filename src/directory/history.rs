@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Directory;
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// Versions that are kept in memory, at most: those of about a week of nightly imports. Earlier ones are loaded when
 /// something late asks for them.

@@ -19,7 +19,7 @@ use super::{
     entity::{self, CredentialField, EntityKind},
     pin_digest, scoped,
 };
-use crate::mac::MacAddr;
+use crate::base::mac::MacAddr;
 
 /// What an import file holds, ready for the database.
 #[derive(Debug, Default)]

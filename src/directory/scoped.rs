@@ -10,7 +10,7 @@
 //!
 //! Scopes are compared as they are, values without regard to capitals, numbers of slots without leading zeros.
 
-use crate::sighting::CredentialKind;
+use crate::base::sighting::CredentialKind;
 
 /// The key of a credential as a reader says it. None for cards and PINs, which have no scope, and for what no import can
 /// write: a slot with a `/`, a user or name in a scope with one, or anything without a scope.

@@ -4,20 +4,25 @@ use uuid::Uuid;
 
 use super::{
     Admission, Claim, DoorClaim,
-    calendar::Calendar,
     decision::{Note, Reason},
     passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Usage},
     person::{Gate, PersonState, Visit},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, Recognised},
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId},
+        sighting::{Direction, DoorEventKind, Refusal},
+    },
     directory::{Coworker, Directory},
-    fact::{DoorFact, Recognised},
-    mac::MacAddr,
-    policy::SitePolicy,
-    record::{BusinessId, CheckinSource, CoworkerId},
-    settings::{Door, DoorAction, NetworkOpens, Site, UnrecognisedDevices},
-    sighting::{Direction, DoorEventKind, Refusal},
+    policy::{
+        SitePolicy,
+        calendar::Calendar,
+        door::{Door, DoorAction},
+        site::{NetworkOpens, Site, UnrecognisedDevices},
+    },
 };
 
 /// What a door event says, before anybody's check-ins are looked at.

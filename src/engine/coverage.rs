@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// Stretches of coverage, earliest first, that neither overlap nor touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sighting::Refusal;
+use crate::base::sighting::Refusal;
 
 /// What became of a received event. Every one ends in exactly one of these, and each is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -442,7 +442,8 @@ mod tests {
     fn every_word_has_its_number_in_the_log() {
         let reasons = Reason::all().map(|reason| (Outcome::Failed, reason.code()));
         let notes = Note::ALL.into_iter().map(|note| (Outcome::Recorded, note.word()));
-        let rejected = crate::source::RejectReason::ALL.into_iter().map(|why| (Outcome::Rejected, why.word()));
+        let rejected =
+            crate::mapping::content::RejectReason::ALL.into_iter().map(|why| (Outcome::Rejected, why.word()));
         for (outcome, word) in reasons.chain(notes).chain(rejected) {
             let code = DecisionCode::of(outcome, Some(word));
             assert_eq!((code.outcome(), code.word()), (outcome, Some(word)));

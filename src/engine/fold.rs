@@ -14,7 +14,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use super::{
-    Admission, Claim, Decision, DoorClaim, Rules,
+    Admission, Claim, Decision, DoorClaim,
     admission::{self, DoorVerdict, SiteAdmission},
     coverage::Coverage,
     decision::{Note, Outcome, Reason},
@@ -24,13 +24,14 @@ use super::{
     person::{ChargedDay, Ended, PersonState, RefusedDevice, Scene, Stay, Visit},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, FactDigest, LogDay, Place, Point, Rank, Subject},
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId},
+    },
     directory::{Directory, history::DirectoryHistory},
-    fact::{DoorFact, FactDigest, LogDay, Place, Point, Rank, Subject},
-    mac::MacAddr,
-    policy::{PolicyHistory, SitePolicy},
-    record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId},
-    settings::Door,
+    policy::{PolicyHistory, Rules, SitePolicy, door::Door},
 };
 
 /// What facts are judged by.

@@ -11,83 +11,25 @@ pub use limits::window_starts;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use chrono::{NaiveDate, TimeDelta, Weekday};
+use chrono::{NaiveDate, TimeDelta};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    calendar::{Calendar, PassDay},
-    decision::Reason,
-};
+use super::decision::Reason;
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
+    },
     directory::{
         Coworker, Directory,
-        catalogue::{Currency, Moment, TimePass},
+        catalogue::{Moment, TimePass},
     },
-    record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
+    policy::{
+        calendar::{Calendar, PassDay},
+        passes::PassPolicy,
+    },
 };
-
-/// The rules of a site about passes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PassPolicy {
-    /// `[site] passes`.
-    pub asked: PassesAsked,
-    /// `[site] week_starts_on`.
-    pub week_starts_on: Weekday,
-    /// `[pay_as_you_go]`; none where it is off.
-    pub pay_as_you_go: Option<PayAsYouGo>,
-}
-
-impl Default for PassPolicy {
-    fn default() -> Self {
-        Self {
-            asked: PassesAsked::IfAny,
-            week_starts_on: Weekday::Mon,
-            pay_as_you_go: Some(PayAsYouGo {
-                currency: Currency::GBP,
-                minimum: 0,
-                maximum: None,
-                step: Duration::from_mins(15),
-            }),
-        }
-    }
-}
-
-impl PassPolicy {
-    /// Is a pass asked for? Kinds of passes that were archived count: archiving the last must not open the doors.
-    pub fn asks(&self, directory: &Directory) -> bool {
-        match self.asked {
-            PassesAsked::IfAny => directory.knows_passes(),
-            PassesAsked::Required => true,
-            PassesAsked::Off => false,
-        }
-    }
-}
-
-/// `passes`: when a valid pass is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PassesAsked {
-    /// As soon as the directory has any kind of pass.
-    IfAny,
-    /// Always.
-    Required,
-    /// Never.
-    Off,
-}
-
-/// `[pay_as_you_go]`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PayAsYouGo {
-    /// `currency`.
-    pub currency: Currency,
-    /// `minimum`: what a pass day costs at least, in minor units.
-    pub minimum: i64,
-    /// `maximum`: what a pass day costs at most, in minor units.
-    pub maximum: Option<i64>,
-    /// `step`: stays are charged in steps of this length, the last one whole.
-    pub step: Duration,
-}
 
 /// Who asks to be let in.
 #[derive(Clone, Copy, Debug)]

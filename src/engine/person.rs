@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    Admission, Claim, Decision, DoorClaim, Rules,
-    calendar::{Calendar, PassDay},
+    Admission, Claim, Decision, DoorClaim,
     coverage::Coverage,
     decision::{Note, Outcome, Reason},
     identity,
@@ -18,10 +17,16 @@ use super::{
     passes::{PassEnd, PassKind, PassUse, PlanTally, Refused, Spent, Used, payg::Charged},
 };
 use crate::{
-    clock::WallTime,
-    fact::{FactDigest, Place, TapId},
-    mac::MacAddr,
-    record::{BusinessId, CheckinSource, CoworkerId},
+    base::{
+        clock::WallTime,
+        fact::{FactDigest, Place, TapId},
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId},
+    },
+    policy::{
+        Rules,
+        calendar::{Calendar, PassDay},
+    },
 };
 
 /// Visits that a later claim may still change: the last, and the one before it, which tells whether the last is the first

@@ -2,7 +2,7 @@
 
 mod folding;
 
-use std::{cell::RefCell, collections::BTreeSet};
+use std::{cell::RefCell, collections::BTreeSet, time::Duration};
 
 use chrono::NaiveTime;
 use proptest::prelude::*;
@@ -14,11 +14,12 @@ use super::{
     person::{Ended, Gate, PersonState, Scene, Visit},
     *,
 };
-use crate::zone::test_zone;
-use crate::{
+use crate::base::{
     fact::{FactDigest, TapId},
     record::{BusinessId, CoworkerId, TimePassId},
+    zone::test_zone,
 };
+use crate::policy::{Rules, calendar::Calendar};
 
 const ONE: BusinessId = BusinessId(1);
 const TWO: BusinessId = BusinessId(2);

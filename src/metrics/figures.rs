@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Figure, FigureValue};
 use crate::{
-    disk::DiskFigures,
+    base::disk::DiskFigures,
     source::{
         mqtt::counters::{MqttCounters, SourceCounters},
         network::CaptureCounters,

@@ -13,14 +13,16 @@ use tokio::time;
 
 use super::{LONGEST_TRY, Pipeline, STALE, TICK, calendar_of};
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::Subject,
+        record::{BusinessId, CoworkerId},
+    },
     engine::{
         coverage::Coverage,
         fold::{self, World},
     },
-    fact::Subject,
     policy::HISTORY,
-    record::{BusinessId, CoworkerId},
     store::{Batch, NewStanding, StoreError, Writes},
 };
 use former::Former;

@@ -7,10 +7,13 @@ use super::{
     intake::HeardDevice,
 };
 use crate::{
-    clock::{EARLIEST, Now, STEP, WallTime},
-    fact::{DoorFact, Fact, LogDay, Subject},
-    sighting::{Presence, TimeQuality},
-    source::{Content, Delivery},
+    base::{
+        clock::{EARLIEST, Now, STEP, WallTime},
+        fact::{DoorFact, Fact, LogDay, Subject},
+        sighting::{Presence, TimeQuality},
+    },
+    mapping::content::Content,
+    source::Delivery,
     store::{DecidedFact, Standing, Writes},
 };
 

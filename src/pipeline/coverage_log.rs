@@ -1,18 +1,20 @@
 //! When the captures could hear, written down in stretches: silence is counted only inside them.
 //!
 //! A stretch ends at the last frame. The time since then becomes part of it with the next one, see
-//! [`hearing`](crate::source::network::hearing).
+//! [`hearing`](crate::source::network::coverage).
 
 use std::{collections::VecDeque, time::Duration};
 
 use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, Now, STEP, WallTime},
+    base::{
+        clock::{BootTime, Now, STEP, WallTime},
+        random,
+    },
     engine::coverage::Coverage,
     policy::HISTORY,
-    random,
-    source::network::hearing::Hearing,
+    source::network::coverage::Hearing,
     store::Covered,
 };
 

@@ -7,18 +7,21 @@ use uuid::Uuid;
 
 use super::intake::{HeardDevice, Intake};
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
+        mac::MacAddr,
+        record::{BusinessId, CoworkerId},
+    },
     directory::{Directory, history::DirectoryHistory},
     engine::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
         fold::{self, Folded, Group, Item, VisitRecord, What, World},
-        passes::{PassPolicy, PlanTally, Used},
+        passes::{PlanTally, Used},
         person::{PersonState, Visit, visits_of},
     },
-    fact::{DoorFact, Fact, FactDigest, LOG_SPAN, LogDay, PresenceFact, RejectedFact, Subject},
-    mac::MacAddr,
-    record::{BusinessId, CoworkerId},
+    policy::passes::PassPolicy,
     store::{ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, Pending, Standing, Writes},
 };
 

@@ -5,15 +5,18 @@ use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
 
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, FactDigest, LONGEST_PIN, Point, Recognised, RejectedFact, StrangeDeviceFact, Subject},
+        mac::MacAddr,
+        record::BusinessId,
+        sighting::{Presence, Sighting},
+    },
     directory::{Match, history::DirectoryHistory},
     engine::admission,
-    fact::{DoorFact, FactDigest, LONGEST_PIN, Point, Recognised, RejectedFact, StrangeDeviceFact, Subject},
-    mac::MacAddr,
+    mapping::content::{Content, Rejection},
     policy::{LATEST, SitePolicy},
-    record::BusinessId,
-    sighting::{Presence, Sighting},
-    source::{Content, Delivery, Rejection},
+    source::Delivery,
 };
 
 /// A device of somebody's was heard.

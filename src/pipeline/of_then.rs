@@ -4,10 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use super::decide::{self, People};
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, record::CoworkerId},
     directory::{Directory, history::DirectoryHistory},
-    engine::passes::PassPolicy,
-    record::CoworkerId,
+    policy::passes::PassPolicy,
     store::{Batch, StoreError},
 };
 

@@ -13,11 +13,14 @@ use uuid::Uuid;
 
 use super::intake::HeardDevice;
 use crate::{
-    clock::{BootTime, Now, WallTime},
-    engine::{Rules, calendar::PassDay, decision::Reason, person::PersonState},
-    fact::{LOG_SPAN, Place, Point, Subject},
-    mac::MacAddr,
-    record::BusinessId,
+    base::{
+        clock::{BootTime, Now, WallTime},
+        fact::{LOG_SPAN, Place, Point, Subject},
+        mac::MacAddr,
+        record::BusinessId,
+    },
+    engine::{decision::Reason, person::PersonState},
+    policy::{Rules, calendar::PassDay},
     store::Pending,
 };
 

@@ -16,7 +16,7 @@ use super::{
     report::{FAULTS_SHOWN, Finding, Origins, Place, Show},
     written::{CaptureWritten, DoorWritten, Table, Written},
 };
-use crate::source::mqtt::mapping::{Mapping, MappingFault, MappingFragment};
+use crate::mapping::{Mapping, MappingFault, MappingFragment};
 
 /// The sections that are written once, `[section]`; later layers override their keys one by one.
 pub(super) const SECTIONS: [&str; 8] =

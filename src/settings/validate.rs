@@ -16,8 +16,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Door, DoorAction, Lease, Mqtt, NetworkOpens, Relays, Retention, Settings,
-    Site, Spool, Tls,
+    Api, Capture, CaptureBackend, Database, Lease, Mqtt, Relays, Retention, Settings, Spool, Tls,
     fragment::{SourceWritten, nearest},
     merge::Merged,
     read_bounded,
@@ -28,10 +27,14 @@ use super::{
     },
 };
 use crate::{
-    engine::passes::{PassPolicy, PayAsYouGo},
-    source::mqtt::mapping::Mapping,
-    zone::Zone,
-    zones::Zones,
+    base::zone::Zone,
+    mapping::Mapping,
+    policy::{
+        door::{Door, DoorAction},
+        passes::{PassPolicy, PayAsYouGo},
+        site::{NetworkOpens, Site},
+    },
+    settings::zones::Zones,
 };
 
 /// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a

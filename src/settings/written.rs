@@ -12,11 +12,19 @@ use chrono::{NaiveTime, Weekday};
 use config::{Map, Value, ValueKind};
 
 use super::{
-    CaptureBackend, DoorAction, MacPattern, MacPatternError, NetworkOpens, Relays, UnrecognisedDevices,
+    CaptureBackend, MacPattern, MacPatternError, Relays,
     fragment::{At, did_you_mean},
     report::{FAULTS_SHOWN, Finding, Place, Show},
 };
-use crate::{directory::catalogue::Currency, engine::passes::PassesAsked, record::BusinessId};
+use crate::{
+    base::record::BusinessId,
+    directory::catalogue::Currency,
+    policy::{
+        door::DoorAction,
+        passes::PassesAsked,
+        site::{NetworkOpens, UnrecognisedDevices},
+    },
+};
 
 /// The longest span that can be configured, in days: a hundred years. Longer ones are slips, and would carry the
 /// calendar's arithmetic out of its range.

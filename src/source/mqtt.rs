@@ -1,15 +1,11 @@
 //! Doors: the broker session, and the mapping of what controllers say.
 //!
-//! [`session`] speaks MQTT and is the only module that names the client library; [`mapping`] and what it uses is pure.
+//! [`session`] speaks MQTT and is the only module that names the client library.
 
 pub mod counters;
-pub mod credential;
-mod keepsake;
-pub mod mapping;
-mod patience;
-pub mod presets;
-pub mod recollection;
+mod pause_budget;
 pub mod session;
-pub mod topic;
+mod session_file;
+pub mod session_state;
 mod watch;
 pub(crate) mod window;

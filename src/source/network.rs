@@ -24,20 +24,22 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     coalesce::{Coalescer, KnownMacs, Outcome},
+    coverage::{Ear, Hearing},
+    dhcp_lease::LeaseWatch,
     frame::WhyNot,
-    hearing::{Ear, Hearing},
-    lease::LeaseWatch,
+    frame_source::{Tap, TapError, Wake},
     link::{Link, LinkIndex, Place},
-    memory::Memory,
     netlink::Links,
     portable::Portable,
     ring::Ring,
-    tap::{Tap, TapError, Wake},
-    usual::{Mirror, Standing, UsualGaps},
+    usual_gaps::{Mirror, Standing, UsualGaps},
+    usual_gaps_file::Memory,
 };
 use crate::{
-    clock::{BootTime, Clock, Now},
-    health::{ConditionKind, Health},
+    base::{
+        clock::{BootTime, Clock, Now},
+        health::{ConditionKind, Health},
+    },
     settings::{Capture, CaptureBackend},
     source::Presences,
 };
@@ -45,15 +47,15 @@ use crate::{
 pub mod coalesce;
 pub mod filter;
 pub mod frame;
-pub mod hearing;
-pub mod lease;
+pub mod coverage;
+pub mod dhcp_lease;
+mod frame_source;
 pub mod link;
-mod memory;
 pub mod netlink;
 mod portable;
 mod ring;
-mod tap;
-pub mod usual;
+pub mod usual_gaps;
+mod usual_gaps_file;
 
 /// The longest wait for frames: two wake-ups a second when nothing happens, a stop within half a second, and a link
 /// that is looked at often enough to be heard again within a second.
@@ -252,7 +254,7 @@ impl CaptureTask {
             links,
             mirror: Mirror::new(
                 memory.as_ref().map_or_else(UsualGaps::default, Memory::read),
-                with.clock.passing_in(usual::MOMENT),
+                with.clock.passing_in(usual_gaps::MOMENT),
             ),
             memory,
             coalescer,
@@ -363,7 +365,7 @@ impl CaptureTask {
             Ok(links) => links,
             Err(fault) => {
                 // Once is nothing: they may all be changing.
-                if now.boot.since(self.listed) > self.with.clock.passing_in(hearing::LONGEST_GAP) {
+                if now.boot.since(self.listed) > self.with.clock.passing_in(coverage::LONGEST_GAP) {
                     self.go_deaf(self.state.index(), &format!("the interfaces cannot be listed: {fault}"));
                 }
                 return Ok(());

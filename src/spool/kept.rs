@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    clock::{BootTime, Now, STEP},
-    source::{Content, RejectReason, Rejection},
+    base::clock::{BootTime, Now, STEP},
+    mapping::content::{Content, RejectReason, Rejection},
 };
 
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ fn arrival(arrived: Now, began: Now) -> Now {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
+    use crate::base::{
         clock::WallTime,
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
-    clock::WallTime,
+    base::clock::WallTime,
 };
 
 /// Tokens of one kind that a user may hold. A client that asks for a new token at every call loses its oldest ones

@@ -13,10 +13,12 @@ use super::{
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId, TimePassId, split_macs},
+    },
     engine::passes::PassUse,
-    mac::MacAddr,
-    record::{BusinessId, CheckinSource, CoworkerId, TimePassId, split_macs},
 };
 
 const THERE: Statement = statement!(

@@ -13,17 +13,19 @@ use super::{
     sql::{self, Arg, Row, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{self, FactDigest, FactKey, LogDay, Point, StoredFact, Subject},
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId, join_macs, split_macs},
+    },
     engine::{
-        calendar::Calendar,
         decision::{DecisionCode, Reason},
         fold::{ChargeRecord, FailureRecord, Opened, VisitRecord},
         passes::{Counted, PassEnd, PassKind, PassUse, Used},
         person::{PersonState, Visit},
     },
-    fact::{self, FactDigest, FactKey, LogDay, Point, StoredFact, Subject},
-    mac::MacAddr,
-    record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId, join_macs, split_macs},
+    policy::calendar::Calendar,
 };
 
 /// Everything that an ordinary batch needs to know, in one row: what SQLite's thread hands over row by row costs more than to

@@ -4,7 +4,7 @@ use super::{
     Store, StoreError,
     sql::{Arg, Row, Statement, statement},
 };
-use crate::{
+use crate::base::{
     clock::WallTime,
     record::{
         BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, Snapshot, split_macs,

@@ -10,10 +10,9 @@ use super::{
     sql::{Arg, Row, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, record::CoworkerId},
     directory::{Builder, Directory, entity::EntityKind, history::DirectoryHistory, import::Document},
     policy::HISTORY,
-    record::CoworkerId,
 };
 
 /// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
@@ -189,7 +188,7 @@ impl Store {
 
     /// The key that PINs are digested with, drawn by the first caller.
     pub async fn pin_key(&self) -> Result<String, StoreError> {
-        let drawn = crate::random::uuid().simple().to_string();
+        let drawn = crate::base::random::uuid().simple().to_string();
         self.sql.change(DRAW_PIN_KEY, &[Arg::Text(drawn)]).await?;
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(String::new()), |row| row.text("pin_key"))
     }

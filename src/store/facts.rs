@@ -6,12 +6,14 @@ use super::{
     sql::{Arg, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{Fact, LogDay, UnreadableFact},
+        mac::MacAddr,
+        record::{BusinessId, CoworkerId},
+        sighting::DoorKey,
+    },
     engine::decision::{DecisionCode, Outcome},
-    fact::{Fact, LogDay, UnreadableFact},
-    mac::MacAddr,
-    record::{BusinessId, CoworkerId},
-    sighting::DoorKey,
 };
 
 /// Facts that one question returns, at most: the first ones. A busy site has some ten thousand a day.
@@ -93,7 +95,7 @@ fn logged(fact: &Fact, decision: DecisionCode) -> LoggedFact {
             source: door.source.to_string(),
             door: Some(door.door.clone()),
             kind: door.kind.word(),
-            credential: door.shown.as_ref().map(crate::fact::Shown::text),
+            credential: door.shown.as_ref().map(crate::base::fact::Shown::text),
             coworker: door.subject.as_coworker(),
             event_at: door.at,
             ..nothing

@@ -7,9 +7,9 @@ use super::{
     Store, StoreError,
     sql::{Arg, Statement, Transaction, statement},
 };
-use crate::record::BusinessId;
+use crate::base::record::BusinessId;
 
-/// Takes the lease, or prolongs it: it is ours, or nobody's any more. Ten seconds, see [`crate::lease::LASTS`].
+/// Takes the lease, or prolongs it: it is ours, or nobody's any more. Ten seconds, see [`crate::base::permit::LEASE_TERM`].
 const TAKE: Statement = statement!(
     sqlite: "INSERT INTO leases (business_id, holder, instance, expires_at)
              VALUES ($1, $2, $3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+10 seconds'))

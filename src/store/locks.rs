@@ -8,9 +8,9 @@ use super::{
     sql::{Arg, Statement, Transaction, statement},
 };
 use crate::{
+    base::record::CoworkerId,
     directory::{Directory, entity::EntityKind},
-    engine::passes::PassPolicy,
-    record::CoworkerId,
+    policy::passes::PassPolicy,
 };
 
 row! {

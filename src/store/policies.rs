@@ -5,9 +5,8 @@ use super::{
     sql::{Arg, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, record::BusinessId},
     policy::{HISTORY, PolicyHistory, SitePolicy},
-    record::BusinessId,
 };
 
 const ALL: Statement =

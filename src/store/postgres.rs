@@ -20,7 +20,7 @@ use tokio::{
     time,
 };
 
-use crate::clock::{BootTime, Clock};
+use crate::base::clock::{BootTime, Clock};
 
 use super::sql::{PATIENCE, SLOW, StoreError, database_code, is_refused, migration};
 

@@ -5,10 +5,8 @@ use super::{
     sql::{Arg, Statement, statement},
 };
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, fact::LogDay, record::BusinessId},
     engine::decision::{DecisionCode, Outcome, Reason},
-    fact::LogDay,
-    record::BusinessId,
 };
 
 /// Rows deleted in one transaction: some milliseconds of the writer's time.

@@ -12,7 +12,7 @@ use serde::{
 };
 use uuid::Uuid;
 
-use crate::{
+use crate::base::{
     clock::WallTime,
     fact::{LogDay, Subject},
     record::{BusinessId, CoworkerId, TimePassId},

@@ -13,7 +13,7 @@ use super::{
     rows::row,
     sql::{Arg, Sql, Statement, statement},
 };
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// Door messages that are acknowledged and not yet in the shared database, in the order in which they came. PINs stand in
 /// them as they were typed.

@@ -25,7 +25,7 @@ use super::{
     postgres::{Connections, Work},
     rows::{Column, Columns, Rows, Value, for_postgres, for_sqlite},
 };
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// How long SQLite waits for another process's lock before a statement fails, so that a copy or an import that holds
 /// it for a moment is no outage. Longer locks are a condition, and the work is tried again.

@@ -14,31 +14,32 @@ use super::{
     Store, StoreError, TokenPair, Writes,
     sql::{Arg, Row, Statement, statement},
 };
-use crate::zone::test_zone;
+use crate::base::zone::test_zone;
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{
+            DoorFact, Fact, FactDigest, FactKey, LogDay, Point, PresenceFact, Recognised, RejectedFact, Shown,
+            StoredFact, StrangeDeviceFact, Subject,
+        },
+        mac::MacAddr,
+        record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot, TimePassId},
+        sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+    },
     directory::{
         Directory,
         entity::EntityKind,
         import::{self, Document, Place},
     },
     engine::{
-        calendar::Calendar,
         decision::{DecisionCode, Outcome, Reason},
         fold::{ChargeRecord, FailureRecord, Opened, VisitRecord},
-        passes::{Counted, PassEnd, PassKind, PassPolicy, PassUse, Refused, Used, payg},
+        passes::{Counted, PassEnd, PassKind, PassUse, Refused, Used, payg},
         person::{PersonState, Visit},
     },
-    fact::{
-        DoorFact, Fact, FactDigest, FactKey, LogDay, Point, PresenceFact, Recognised, RejectedFact, Shown, StoredFact,
-        StrangeDeviceFact, Subject,
-    },
-    mac::MacAddr,
-    policy::{HISTORY, SitePolicy},
-    record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot, TimePassId},
-    settings::{self, Database, Site},
-    sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+    policy::{HISTORY, SitePolicy, calendar::Calendar, passes::PassPolicy, site::Site},
+    settings::Database,
 };
 
 #[path = "../../tests/support/pooler.rs"]
@@ -1157,7 +1158,7 @@ async fn settings_are_written_when_they_differ(fresh: Fresh) {
         site: Site {
             business: BusinessId(business),
             idle_limit: Duration::from_mins(minutes),
-            ..settings::test_site()
+            ..crate::policy::site::test_site()
         },
         doors: Vec::new(),
     };
@@ -1193,7 +1194,7 @@ async fn settings_are_written_when_they_differ(fresh: Fresh) {
 
 async fn settings_of_a_clock_that_was_ahead_are_in_force_at_once(fresh: Fresh) {
     let policy = |minutes| SitePolicy {
-        site: Site { idle_limit: Duration::from_mins(minutes), ..settings::test_site() },
+        site: Site { idle_limit: Duration::from_mins(minutes), ..crate::policy::site::test_site() },
         doors: Vec::new(),
     };
     for (minutes, now, newest) in
@@ -1220,7 +1221,7 @@ async fn old_settings_are_forgotten_but_for_the_last(fresh: Fresh) {
         site: Site {
             business: BusinessId(business),
             idle_limit: Duration::from_mins(minutes),
-            ..settings::test_site()
+            ..crate::policy::site::test_site()
         },
         doors: Vec::new(),
     };
@@ -1655,7 +1656,7 @@ fn at(millis: i64) -> WallTime {
 }
 
 fn uuid() -> Uuid {
-    crate::random::uuid()
+    crate::base::random::uuid()
 }
 
 fn mac(last: u8) -> MacAddr {
@@ -1840,7 +1841,7 @@ fn pending(subject: i64, device: u8, points: &[i64]) -> Pending {
 
 /// Somebody of whom everything up to an instant is known.
 fn person(millis: i64) -> PersonState {
-    PersonState { folded: crate::fact::Place::before(at(millis)), ..PersonState::default() }
+    PersonState { folded: crate::base::fact::Place::before(at(millis)), ..PersonState::default() }
 }
 
 fn standing(subject: i64, revision: i64, deadline: Option<(i64, i64)>) -> NewStanding {

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use checkind::clock::{Clock, WallTime};
+use checkind::base::clock::{Clock, WallTime};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 

@@ -1,6 +1,6 @@
 //! Builds the frames that tests send and parse.
 
-use checkind::mac::MacAddr;
+use checkind::base::mac::MacAddr;
 
 /// A tag: its type and its VLAN.
 pub(crate) type Tag = (u16, u16);

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use checkind::mac::MacAddr;
+use checkind::base::mac::MacAddr;
 use pnet::datalink::{self, Channel, Config, DataLinkSender};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 

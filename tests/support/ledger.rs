@@ -3,10 +3,12 @@
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
 use checkind::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{Fact, FactDigest, LogDay, StoredFact, Subject},
+        record::BusinessId,
+    },
     engine::decision::{DecisionCode, Outcome},
-    fact::{Fact, FactDigest, LogDay, StoredFact, Subject},
-    record::BusinessId,
 };
 use sqlx::{
     AssertSqlSafe, ColumnIndex, Connection, Decode, Row, Type,

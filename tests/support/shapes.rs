@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use checkind::{capture_file::LinkType, mac::MacAddr};
+use checkind::{base::mac::MacAddr, cli::capture_file::LinkType};
 
 use super::frame::{arp, bootp, ethernet, ipv4, ipv6, udp};
 

@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use super::device;
 use crate::{
+    base::{card::spellings_of_card, mac::MacAddr, sighting::CredentialKind},
     directory::{
         entity::{Coworker, CredentialField},
         scoped,
     },
-    mac::MacAddr,
-    sighting::CredentialKind,
-    source::mqtt::credential::spellings_of_card,
 };
 
 /// People named at most of those who have the same credential: the first tell whom to ask.

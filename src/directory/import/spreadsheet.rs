@@ -11,7 +11,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use regex::Regex;
 
-use crate::plain::is_unruly;
+use crate::base::plain::is_unruly;
 
 /// The most digits of a number that a spreadsheet keeps: it calculates with 64-bit floating point (IEEE 754 binary64).
 const DIGITS_KEPT: usize = 15;

@@ -16,10 +16,13 @@ use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 
 use super::{Case, PassEnd, PassKind, PassUse, Refused, Spent, Used};
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        record::{BusinessId, CoworkerId, CoworkerTimePassId},
+    },
     directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
-    engine::{calendar::Calendar, decision::Reason},
-    record::{BusinessId, CoworkerId, CoworkerTimePassId},
+    engine::decision::Reason,
+    policy::calendar::Calendar,
 };
 
 /// No pass would do.

@@ -8,16 +8,14 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
 
-use super::{Case, Counted, PassPolicy, PlanUsed, Refused};
+use super::{Case, Counted, PlanUsed, Refused};
 use crate::{
     directory::{
         Coworker, Directory,
         catalogue::{Cycle, Limits, Moment, Tariff},
     },
-    engine::{
-        calendar::Calendar,
-        decision::{PlanLimit, Reason},
-    },
+    engine::decision::{PlanLimit, Reason},
+    policy::{calendar::Calendar, passes::PassPolicy},
 };
 
 /// The day that the cycles of people without one of their own are counted from: one for all times, or a cycle of two

@@ -6,12 +6,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, PassEnd, PassKind, PassUse, PayAsYouGo, Refused, choice};
+use super::{Case, PassEnd, PassKind, PassUse, Refused, choice};
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, record::TimePassId},
     directory::catalogue::{Currency, Price, TimePass},
     engine::decision::Reason,
-    record::TimePassId,
+    policy::passes::PayAsYouGo,
 };
 
 /// Minutes of a day pass, for comparing it with others.

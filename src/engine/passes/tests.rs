@@ -1,6 +1,6 @@
 use std::{collections::BTreeSet, time::Duration};
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, Utc, Weekday};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -10,7 +10,10 @@ use super::{
     *,
 };
 use crate::directory::{Builder, catalogue::Cycle, import};
-use crate::zone::test_zone;
+use crate::{
+    base::zone::test_zone,
+    policy::passes::{PassesAsked, PayAsYouGo},
+};
 
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";

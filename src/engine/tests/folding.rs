@@ -8,16 +8,21 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    base::{
+        fact::{DoorFact, Place, Point, Recognised, Shown, Subject, encoded},
+        sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+    },
     directory::{Builder, Directory, history::DirectoryHistory, import},
     engine::{
         fold::{Folded, Group, Item, VisitRecord, World, ask, deadline, fold, silence_behind},
         passes::Counted,
         person::Stay,
     },
-    fact::{DoorFact, Place, Point, Recognised, Shown, Subject, encoded},
-    policy::{PolicyHistory, SitePolicy},
-    settings::{Door, DoorAction, NetworkOpens, test_site},
-    sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+    policy::{
+        PolicyHistory, SitePolicy,
+        door::{Door, DoorAction},
+        site::{NetworkOpens, test_site},
+    },
 };
 
 const ADA: Subject = Subject(1);
@@ -566,7 +571,7 @@ impl Little {
         little
     }
 
-    fn change_site(&mut self, business: BusinessId, change: impl FnOnce(&mut crate::settings::Site)) {
+    fn change_site(&mut self, business: BusinessId, change: impl FnOnce(&mut crate::policy::site::Site)) {
         if let Some(policy) = self.sites.iter_mut().find(|policy| policy.site.business == business) {
             change(&mut policy.site);
         }
@@ -598,8 +603,8 @@ impl Little {
     }
 }
 
-fn settings_of(business: BusinessId) -> crate::settings::Site {
-    crate::settings::Site { business, ..test_site() }
+fn settings_of(business: BusinessId) -> crate::policy::site::Site {
+    crate::policy::site::Site { business, ..test_site() }
 }
 
 fn directory(version: i64, site: &Value, basis_at: WallTime) -> Directory {

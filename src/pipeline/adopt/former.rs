@@ -10,26 +10,27 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, Now, WallTime},
+    base::{
+        clock::{BootTime, Now, WallTime},
+        fact::{
+            DoorFact, Fact, FactDigest, LogDay, Place, Point, PresenceFact, Recognised, RejectedFact,
+            StrangeDeviceFact, Subject, TapId,
+        },
+        mac::MacAddr,
+        record::{BusinessId, CoworkerId},
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
+            TimeQuality,
+        },
+    },
     directory::Directory,
     engine::{
-        calendar::Calendar,
         decision::{DecisionCode, Note, Outcome, Reason},
         life::CloseBy,
         passes::{Counted, PlanTally, Used, payg::Charged},
         person::{ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
     },
-    fact::{
-        DoorFact, Fact, FactDigest, LogDay, Place, Point, PresenceFact, Recognised, RejectedFact, StrangeDeviceFact,
-        Subject, TapId,
-    },
-    mac::MacAddr,
-    policy::{AHEAD, HISTORY, PolicyHistory},
-    record::{BusinessId, CoworkerId},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
-        TimeQuality,
-    },
+    policy::{AHEAD, HISTORY, PolicyHistory, calendar::Calendar},
     store::{DecidedFact, OldCharge, OldLine, OldRecords, OldRefusal, OldVisit},
 };
 
@@ -341,7 +342,7 @@ impl<'a> Former<'a> {
 
     fn calendar(&self, business: BusinessId, at: WallTime) -> Calendar {
         let policy = self.policies.at(business, at).or_else(|| self.policies.at(self.own, at));
-        let utc = Calendar { zone: crate::zone::Zone::utc(), cut_off: chrono::NaiveTime::MIN };
+        let utc = Calendar { zone: crate::base::zone::Zone::utc(), cut_off: chrono::NaiveTime::MIN };
         policy.map_or(utc, |policy| policy.calendar())
     }
 

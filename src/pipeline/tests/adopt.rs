@@ -10,19 +10,23 @@ use super::{
     gateway::{Gateway, at, site},
     hub::{Hub, PHONE, directory},
 };
-use crate::zone::Zone;
+use crate::base::zone::Zone;
 use crate::{
-    clock::{BootTime, Now, WallTime},
+    base::{
+        clock::{BootTime, Now, WallTime},
+        record::BusinessId,
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
+            SightingKey, TimeQuality,
+        },
+    },
     directory::entity::EntityKind,
     engine::decision::Outcome,
+    mapping::content::Content,
     pipeline::Pipeline,
-    record::BusinessId,
-    settings::{Database, Door, DoorAction},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
-        SightingKey, TimeQuality,
-    },
-    source::{Content, Delivery, Receipt},
+    policy::door::{Door, DoorAction},
+    settings::Database,
+    source::{Delivery, Receipt},
     store::Store,
 };
 
@@ -511,7 +515,7 @@ impl Old {
     async fn postgres() -> Self {
         let server = std::env::var("CHECKIND_TEST_POSTGRES")
             .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");
-        let name = format!("contract_{}", crate::random::uuid().simple());
+        let name = format!("contract_{}", crate::base::random::uuid().simple());
         let mut admin = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("the server answers");
         admin.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a new database");
         let url = format!("{server}/{name}");
@@ -621,7 +625,7 @@ impl Old {
         self.start_with(|_| {}).await
     }
 
-    async fn start_with(&self, change: impl FnOnce(&mut crate::settings::Site)) -> Hub {
+    async fn start_with(&self, change: impl FnOnce(&mut crate::policy::site::Site)) -> Hub {
         let store = loop {
             // Two that migrate at once collide, and the later finds the work done.
             match Store::open(&self.database).await {

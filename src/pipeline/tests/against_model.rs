@@ -7,13 +7,11 @@ use super::{
     scenario::{Dice, Told, asked, code_of, coverage, devices, directories, policies, scenario, told},
 };
 use crate::{
-    clock::WallTime,
+    base::{clock::WallTime, fact::Subject, record::CheckinSource},
     engine::{
         fold::{Folded, Group, Item, World, fold},
         person::PersonState,
     },
-    fact::Subject,
-    record::CheckinSource,
 };
 
 /// Scenarios that are tried: some seconds' worth.

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::gateway::{Gateway, at};
-use crate::zone::test_zone;
-use crate::{clock::CONFIRMED_AFTER, sighting::Direction};
+use crate::base::zone::test_zone;
+use crate::base::{clock::CONFIRMED_AFTER, sighting::Direction};
 
 const DAY: i64 = 86_400_000;
 

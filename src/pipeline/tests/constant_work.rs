@@ -5,29 +5,35 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    super::{Context, Delivery, Pipeline},
-    gateway::site,
-};
-use crate::zone::Zone;
+use super::gateway::site;
 use crate::{
-    clock::{BootTime, Clock, Now},
+    base::zone::Zone,
+    pipeline::{Context, Delivery, Pipeline},
+};
+use crate::{
+    base::{
+        clock::{BootTime, Clock, Now},
+        health::Health,
+        record::BusinessId,
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,
+            TimeQuality,
+        },
+    },
     directory::{
         Builder,
         entity::{Entity, EntityKind},
         history::DirectoryHistory,
     },
-    health::Health,
+    mapping::content::Content,
     metrics::Metrics,
-    policy::{PolicyHistory, SitePolicy},
-    record::BusinessId,
-    settings::{Door, DoorAction},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey, TimeQuality,
+    policy::{
+        PolicyHistory, SitePolicy,
+        door::{Door, DoorAction},
     },
     source::{
-        Content, Receipt,
-        network::hearing::{Hearing, LONGEST_GAP},
+        Receipt,
+        network::coverage::{Hearing, LONGEST_GAP},
     },
     store::{SAID, tests::Fresh},
 };
@@ -67,8 +73,8 @@ async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one()
     }
 }
 
-fn at(millis: i64) -> crate::clock::WallTime {
-    crate::clock::WallTime::from_millis(millis.min(4_000_000_000_000))
+fn at(millis: i64) -> crate::base::clock::WallTime {
+    crate::base::clock::WallTime::from_millis(millis.min(4_000_000_000_000))
 }
 
 fn tap(clock: &Clock, number: u64, direction: Direction, late: Duration) -> Delivery {

@@ -5,20 +5,25 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
-use super::super::*;
-use crate::zone::Zone;
+use crate::{base::zone::Zone, pipeline::*};
 use crate::{
+    base::{
+        mac::MacAddr,
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
+            TimeQuality,
+        },
+    },
     directory::{
         Builder, Directory,
         entity::{Coworker, Entity},
     },
-    mac::MacAddr,
-    settings::{self, Database, Door, DoorAction, Site},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
-        TimeQuality,
+    policy::{
+        door::{Door, DoorAction},
+        site::Site,
     },
-    source::{Receipt, network::hearing::Ear},
+    settings::Database,
+    source::{Receipt, network::coverage::Ear},
     store::KnownVisit,
 };
 
@@ -309,5 +314,5 @@ fn door() -> Door {
 }
 
 pub(in crate::pipeline) fn site(time_zone: Zone) -> Site {
-    Site { time_zone, ..settings::test_site() }
+    Site { time_zone, ..crate::policy::site::test_site() }
 }

@@ -5,23 +5,29 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Value, json};
 
 use super::gateway::{Gateway, at, site};
-use crate::zone::Zone;
+use crate::base::zone::Zone;
 use crate::{
-    clock::{BootTime, Now, WallTime},
+    base::{
+        clock::{BootTime, Now, WallTime},
+        mac::MacAddr,
+        record::{BusinessId, CoworkerId},
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
+            SightingKey, TimeQuality,
+        },
+    },
     directory::{
         Builder, Directory,
         entity::{Entity, EntityKind},
     },
     engine::{decision::Reason, passes::PassKind},
-    mac::MacAddr,
-    policy::SitePolicy,
-    record::{BusinessId, CoworkerId},
-    settings::{Door, DoorAction, Site},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
-        SightingKey, TimeQuality,
+    mapping::content::Content,
+    policy::{
+        SitePolicy,
+        door::{Door, DoorAction},
+        site::Site,
     },
-    source::{Content, Delivery, Receipt},
+    source::{Delivery, Receipt},
     store::{KnownVisit, tests::Fresh},
 };
 

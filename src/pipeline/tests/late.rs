@@ -7,21 +7,23 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{
-        Pipeline,
-        decide::{Case, Past},
-    },
     gateway::at,
     hub::{Act, Hub, PHONE, START, coworker, day_pass, minutes},
 };
 use crate::{
-    clock::{CONFIRMED_AFTER, WallTime},
+    base::{
+        clock::{CONFIRMED_AFTER, WallTime},
+        fact::LogDay,
+        record::{BusinessId, CoworkerId},
+        sighting::{Direction, DoorEventKind, Presence, Refusal},
+    },
     directory::entity::EntityKind,
     engine::decision::Outcome,
-    fact::LogDay,
+    pipeline::{
+        Pipeline,
+        decide::{Case, Past},
+    },
     policy::HISTORY,
-    record::{BusinessId, CoworkerId},
-    sighting::{Direction, DoorEventKind, Presence, Refusal},
     source::{Delivery, Receipt},
     store::{
         Expired, LoggedFact,

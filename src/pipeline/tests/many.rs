@@ -5,11 +5,14 @@ use serde_json::{Value, json};
 use super::gateway::at;
 use super::hub::{Act, Hub, PHONE, START};
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        record::BusinessId,
+        sighting::{Direction, DoorEventKind},
+    },
     directory::entity::EntityKind,
-    record::BusinessId,
-    sighting::{Direction, DoorEventKind},
-    source::{Content, Delivery, Receipt, RejectReason, Rejection},
+    mapping::content::{Content, RejectReason, Rejection},
+    source::{Delivery, Receipt},
 };
 
 const PEOPLE: i64 = 7;

@@ -7,22 +7,28 @@ use proptest::{prelude::*, test_runner::FileFailurePersistence};
 use tokio::runtime::Runtime;
 
 use super::gateway::{Gateway, at, site};
-use crate::zone::{Zone, test_zone};
+use crate::base::zone::{Zone, test_zone};
 use crate::{
-    clock::{BootTime, Now, WallTime},
+    base::{
+        clock::{BootTime, Now, WallTime},
+        mac::MacAddr,
+        record::{BusinessId, CoworkerId},
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
+            SightingKey, TimeQuality,
+        },
+    },
     directory::{
         Builder, Directory,
         entity::{Entity, EntityKind},
     },
-    engine::passes::{PassKind, PayAsYouGo},
-    mac::MacAddr,
-    record::{BusinessId, CoworkerId},
-    settings::{Door, DoorAction},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Refusal, Sighting,
-        SightingKey, TimeQuality,
+    engine::passes::PassKind,
+    mapping::content::Content,
+    policy::{
+        door::{Door, DoorAction},
+        passes::PayAsYouGo,
     },
-    source::{Content, Delivery, Receipt},
+    source::{Delivery, Receipt},
 };
 
 /// Two days of London's winter, in seconds: the property's events lie in them, and it is decided after them.

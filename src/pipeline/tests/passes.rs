@@ -6,16 +6,19 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::Pipeline,
     gateway::at,
     hub::{Act, Hub, PHONE, coworker, day_pass, held, merged, minutes},
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        record::BusinessId,
+        sighting::{Direction, DoorEventKind, Refusal},
+    },
     directory::entity::EntityKind,
-    engine::{decision::Reason, passes::PassesAsked},
-    record::BusinessId,
-    sighting::{Direction, DoorEventKind, Refusal},
+    engine::decision::Reason,
+    pipeline::Pipeline,
+    policy::passes::PassesAsked,
 };
 
 /// A code, who and what the directory has, what happens, and what the front desk reads of it.

@@ -10,7 +10,6 @@ use std::{
 use tokio::runtime::Runtime;
 
 use super::{
-    super::Pipeline,
     against_model::{smallest, told_of, told_of_records},
     gateway::Gateway,
     model::{
@@ -21,15 +20,19 @@ use super::{
     },
 };
 use crate::{
-    clock::{BootTime, Now, WallTime},
-    directory::history::DirectoryHistory,
-    policy::{HISTORY, PolicyHistory},
-    record::{BusinessId, CheckinSource, CoworkerId},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
-        TimeQuality,
+    base::{
+        clock::{BootTime, Now, WallTime},
+        record::{BusinessId, CheckinSource, CoworkerId},
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
+            TimeQuality,
+        },
     },
-    source::{Content, Delivery, Receipt},
+    directory::history::DirectoryHistory,
+    mapping::content::Content,
+    pipeline::Pipeline,
+    policy::{HISTORY, PolicyHistory},
+    source::{Delivery, Receipt},
     store::{Expired, Store, tests::Fresh},
 };
 

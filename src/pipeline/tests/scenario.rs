@@ -14,23 +14,26 @@ use super::model::{
     PayAsYouGo, Person, Records, Scenario, Settings, Slot, Tariff,
 };
 use crate::{
-    clock::WallTime,
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, FactDigest, Point, Recognised, Shown, Subject},
+        mac::MacAddr,
+        record::BusinessId,
+        sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
+    },
     directory::{
         Builder,
         entity::EntityKind,
         history::DirectoryHistory,
         import::{Document, Place},
     },
-    engine::{
-        coverage,
-        passes::{self, PassPolicy, PassUse},
+    engine::{coverage, passes::PassUse},
+    policy::{
+        PolicyHistory, SitePolicy,
+        door::{Door, DoorAction},
+        passes::PassPolicy,
+        site::Site,
     },
-    fact::{DoorFact, FactDigest, Point, Recognised, Shown, Subject},
-    mac::MacAddr,
-    policy::{PolicyHistory, SitePolicy},
-    record::BusinessId,
-    settings::{self, Door, DoorAction, Site},
-    sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
 };
 
 pub(super) const MINUTE: i64 = 60_000;
@@ -379,7 +382,7 @@ pub(super) fn policies(scenario: &Scenario) -> PolicyHistory {
 
 fn policy(business: i64, of: &Settings) -> SitePolicy {
     let span = |millis: i64| std::time::Duration::from_millis(millis.unsigned_abs());
-    let pay_as_you_go = of.pay_as_you_go.as_ref().map(|rules| passes::PayAsYouGo {
+    let pay_as_you_go = of.pay_as_you_go.as_ref().map(|rules| crate::policy::passes::PayAsYouGo {
         currency: crate::directory::catalogue::Currency::GBP,
         minimum: rules.minimum,
         maximum: rules.maximum,
@@ -387,7 +390,7 @@ fn policy(business: i64, of: &Settings) -> SitePolicy {
     });
     let site = Site {
         business: BusinessId(business),
-        time_zone: crate::zone::test_zone(of.zone.name()),
+        time_zone: crate::base::zone::test_zone(of.zone.name()),
         cut_off: of.cut_off,
         idle_limit: span(of.idle_limit),
         linger: span(of.linger),
@@ -396,12 +399,12 @@ fn policy(business: i64, of: &Settings) -> SitePolicy {
         minimum_dwell: span(of.minimum_dwell),
         record_every_visit: of.record_every_visit,
         network_opens: match of.network_opens {
-            NetworkOpens::Always => settings::NetworkOpens::Always,
-            NetworkOpens::AfterDoor => settings::NetworkOpens::AfterDoor,
-            NetworkOpens::Never => settings::NetworkOpens::Never,
+            NetworkOpens::Always => crate::policy::site::NetworkOpens::Always,
+            NetworkOpens::AfterDoor => crate::policy::site::NetworkOpens::AfterDoor,
+            NetworkOpens::Never => crate::policy::site::NetworkOpens::Never,
         },
         passes: PassPolicy { week_starts_on: of.week_starts_on, pay_as_you_go, ..PassPolicy::default() },
-        ..settings::test_site()
+        ..crate::policy::site::test_site()
     };
     let door = |action, on_in| {
         let pattern = door_name(action).to_owned();

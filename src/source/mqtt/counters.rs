@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use crate::source::{Content, RejectReason};
+use crate::mapping::content::{Content, RejectReason};
 
 /// Counters of the broker session since the start of the process; plain atomics, each true by itself.
 #[derive(Debug, Default)]

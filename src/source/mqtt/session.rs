@@ -57,20 +57,26 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     counters::{MqttCounters, add},
-    keepsake::Keepsake,
-    mapping::{LARGEST_PAYLOAD, Mapped, Mapping, Meta, reject, route},
-    patience::Patience,
-    recollection::{FirstArrival, Recollection, Said},
+    pause_budget::Patience,
+    session_file::Keepsake,
+    session_state::{FirstArrival, Recollection, Said},
     watch::{self, Finding, Watch},
     window::Window,
 };
 use crate::{
-    clock::{BootTime, Clock},
-    health::{ConditionKind, Health},
-    lease::Permit,
-    random,
+    base::{
+        clock::{BootTime, Clock},
+        health::{ConditionKind, Health},
+        permit::LeasePermit,
+        random,
+    },
+    mapping::{
+        LARGEST_PAYLOAD, Mapped, Mapping, Meta,
+        content::{Content, RejectReason},
+        reject, route,
+    },
     settings::{self, Tls},
-    source::{Content, Delivery, Receipt, RejectReason},
+    source::{Delivery, Receipt},
 };
 
 /// The source of messages that no `[[source]]` claims.
@@ -110,7 +116,7 @@ const REQUESTS: usize = 65_535 + 16;
 /// So many acknowledgements are sent with one write; the library would spend a packet on each.
 const AT_ONCE: usize = 64;
 
-/// How long taking leave may take before the connection is simply closed, below [`crate::supervisor::DEADLINE`].
+/// How long taking leave may take before the connection is simply closed, below [`crate::daemon::DEADLINE`].
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Between two attempts: doubled from the first to the last, with jitter.
@@ -173,7 +179,7 @@ pub struct Session {
     /// The file in which the next process finds that there was a session; none to do without.
     pub keepsake: Option<PathBuf>,
     /// Where a site has two gateways, only the one that works connects; none where there is one.
-    pub permit: Option<Permit>,
+    pub permit: Option<LeasePermit>,
     /// Ends intake.
     pub stop: CancellationToken,
     /// Ends the connection.
@@ -317,7 +323,7 @@ struct Worker {
     drained: CancellationToken,
     /// The broker has kept a session for us, in this process or an earlier one.
     had_session: bool,
-    permit: Option<Permit>,
+    permit: Option<LeasePermit>,
     keepsake: Option<PathBuf>,
     /// What stands in that file.
     kept: Option<Keepsake>,

@@ -10,14 +10,14 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    counters::{SourceCounters, add},
-    mapping::{ClockReading, Mapping, Writing},
-};
+use super::counters::{SourceCounters, add};
 use crate::{
-    clock::{BootTime, Now, WallTime},
-    health::ConditionKind,
-    sighting::{DoorKey, Sighting, TimeQuality},
+    base::{
+        clock::{BootTime, Now, WallTime},
+        health::ConditionKind,
+        sighting::{DoorKey, Sighting, TimeQuality},
+    },
+    mapping::{ClockReading, Mapping, Writing},
 };
 
 /// A message is live if the broker can have kept it no longer than this: only a live one tells how a clock stands.
@@ -388,11 +388,8 @@ pub(super) fn span(millis: i64) -> String {
 mod tests {
     use super::*;
     use crate::{
-        clock::Now,
-        source::{
-            Content,
-            mqtt::mapping::{Mapped, MappingFragment, Meta},
-        },
+        base::clock::Now,
+        mapping::{Mapped, MappingFragment, Meta, content::Content},
     };
 
     /// One source, and what became of its messages.

@@ -11,10 +11,12 @@ use std::{
 
 use super::frame::{Evidence, Observation, Via, VlanId, WhyNot};
 use crate::{
-    clock::{BootTime, Now, WallTime},
-    mac::MacAddr,
+    base::{
+        clock::{BootTime, Now, WallTime},
+        mac::MacAddr,
+        sighting::Presence,
+    },
     settings::{Capture, MacPattern, Relays},
-    sighting::Presence,
     source::Presences,
 };
 

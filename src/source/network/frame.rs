@@ -6,7 +6,7 @@
 
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
-use crate::mac::MacAddr;
+use crate::base::mac::MacAddr;
 
 /// A VLAN identifier (IEEE 802.1Q), 0 to 4095; 0 is a tag that carries a priority only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

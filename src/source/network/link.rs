@@ -2,7 +2,7 @@
 //!
 //! And how the kernel tells (`rtnetlink(7)`, Linux `if_link.h`): every length in its messages is checked like a stranger's.
 
-use crate::mac::MacAddr;
+use crate::base::mac::MacAddr;
 
 /// The number of an interface (`if_nametoindex(3)`); never used again by the kernel while the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

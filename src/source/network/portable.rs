@@ -10,8 +10,8 @@ use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
 
 use super::{
     frame::VlanId,
+    frame_source::{Losses, Tap, TapError, Wake},
     link::LinkIndex,
-    tap::{Losses, Tap, TapError, Wake},
 };
 
 /// The largest part of a frame that is kept, in octets; the same as the filter of the ring keeps.

@@ -32,8 +32,8 @@ use rustix::{
 use super::{
     filter,
     frame::VlanId,
+    frame_source::{Losses, Tap, TapError, Wake},
     link::LinkIndex,
-    tap::{Losses, Tap, TapError, Wake},
 };
 
 /// Octets of one block. Large enough that a storm wakes us some thousand times for a million frames, not a million.

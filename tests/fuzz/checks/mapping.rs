@@ -4,16 +4,12 @@
 use std::{sync::LazyLock, time::Duration};
 
 use checkind::{
-    clock::{BootTime, Now, WallTime},
-    sighting::{Sighting, TimeQuality},
-    source::{
-        Content,
-        mqtt::{
-            credential::LONGEST_CREDENTIAL,
-            mapping::{MOST_EVENTS, Mapping, MappingFragment, Meta},
-            presets,
-        },
+    base::{
+        card::LONGEST_CREDENTIAL,
+        clock::{BootTime, Now, WallTime},
+        sighting::{Sighting, TimeQuality},
     },
+    mapping::{MOST_EVENTS, Mapping, MappingFragment, Meta, content::Content, presets},
 };
 
 static PRESETS: LazyLock<Vec<Mapping>> = LazyLock::new(|| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::{clock::WallTime, sighting::TimeQuality, zone::Zone};
+use crate::base::{clock::WallTime, sighting::TimeQuality, zone::Zone};
 
 /// How far from the arrival a controller's time is believed when neither the source nor its preset says it. Ten minutes of
 /// lateness are more than a controller takes to send again what its network has lost, and less than the quarter of an hour by
@@ -342,7 +342,7 @@ pub(super) fn parse_offset(text: &str) -> Result<TimeDelta, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::test_zone;
+    use crate::base::zone::test_zone;
     use proptest::prelude::*;
     use serde_json::json;
 

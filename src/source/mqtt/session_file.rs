@@ -8,7 +8,10 @@ use std::{io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::WallTime, disk, settings};
+use crate::{
+    base::{clock::WallTime, disk},
+    settings,
+};
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use chrono::NaiveDateTime;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{clock::WallTime, mac::MacAddr};
+use crate::base::{clock::WallTime, mac::MacAddr};
 
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{
+use crate::base::{
     clock::WallTime,
     mac::MacAddr,
     record::{BusinessId, CoworkerId},

@@ -17,7 +17,7 @@
 
 use std::{fmt::Write as _, str::FromStr};
 
-use crate::sighting::{Credential, CredentialKind};
+use crate::base::sighting::{Credential, CredentialKind};
 
 /// The longest credential text, in characters: twice the 64 hexadecimal digits of a 256-bit token. A longer one is
 /// refused as a bad field.

@@ -8,7 +8,7 @@
 //! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256
 //! digest of topic, credential, door, kind, direction, reason and event time, when that time is the controller's own. Else
 //! the arrival, rounded to half the debounce window, takes the place of the event time. The session gives a copy the arrival
-//! of the first ([`super::recollection`]), so such a message counts twice only if the daemon dies between commit and
+//! of the first (`source::mqtt::session_state`), so such a message counts twice only if the daemon dies between commit and
 //! acknowledgement and the copy comes after the window.
 //! Sources with ids or clocks are better.
 //!
@@ -21,24 +21,27 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{
-    credential::{self, LONGEST_CREDENTIAL, Step},
-    topic::TopicPattern,
-};
+use self::topic::TopicPattern;
 use crate::{
-    clock::{Now, WallTime},
-    sighting::{
-        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
-        TimeQuality,
+    base::{
+        card::{self, LONGEST_CREDENTIAL, Step},
+        clock::{Now, WallTime},
+        sighting::{
+            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
+            TimeQuality,
+        },
+        zone::Zone,
     },
-    source::{Content, RejectReason, Rejection},
-    zone::Zone,
+    mapping::content::{Content, RejectReason, Rejection},
 };
 use time::TimePlan;
 pub use time::{ClockReading, Writing};
 
 mod compile;
+pub mod content;
+pub mod presets;
 mod time;
+pub mod topic;
 
 /// The largest payload, in bytes; also announced to the broker as the largest packet. A door event has some hundred
 /// bytes, one with a picture some ten thousand. A larger one is rejected as `oversize`.
@@ -69,7 +72,7 @@ const FRESH: Duration = Duration::from_secs(120);
 pub struct MappingFragment {
     /// The source's name.
     pub name: String,
-    /// The preset that this is put on; see [`super::presets::NAMES`].
+    /// The preset that this is put on; see [`presets::NAMES`].
     pub preset: Option<String>,
     /// Topic filters; a level may be `{named}`.
     pub topics: Option<Vec<String>>,
@@ -500,7 +503,7 @@ impl Mapping {
             (None, CredentialKind::Slot) => Some(format!("{}/{}", self.name, door.0)),
             (None, CredentialKind::Pin | CredentialKind::User | CredentialKind::Name) => Some(self.name.to_string()),
         };
-        Ok(Some(credential::read(self.card.kind, scope, &text, &self.card.steps)))
+        Ok(Some(card::read(self.card.kind, scope, &text, &self.card.steps)))
     }
 
     /// The door's key. An event that names nobody and no door (a heartbeat) belongs to the source as a whole.

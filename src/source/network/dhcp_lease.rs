@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{clock::BootTime, mac::MacAddr};
+use crate::base::{clock::BootTime, mac::MacAddr};
 
 /// A lease time counts for this long after it was last granted: a client that holds the longest usual one, a day, has
 /// renewed twice by then, and a lease time that the site has shortened is forgotten.

@@ -12,7 +12,7 @@ use std::{
 
 use jiff::tz::TimeZoneDatabase;
 
-use crate::{policy::PolicyHistory, zone::Zone};
+use crate::{base::zone::Zone, policy::PolicyHistory};
 
 /// Where the database is on every distribution; `TZDIR` of the environment comes before it.
 const SYSTEM: &str = "/usr/share/zoneinfo";
@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(own.version(), "2099z");
         assert!(own.find("Europe/London").is_none(), "what the system does not have is not there");
         let zone = own.find("Mars/Base").expect("it is there");
-        let at = crate::clock::WallTime::from_millis(1_790_000_000_000);
+        let at = crate::base::clock::WallTime::from_millis(1_790_000_000_000);
         assert_eq!(zone.local(at), at.moved(5 * 3_600_000).utc().naive_utc());
 
         let before = own.stamps(["Mars/Base"]);

@@ -8,7 +8,7 @@ use std::{
     io::{self, Read},
 };
 
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// The longest record that is read, in octets: the largest snapshot length that libpcap allows, and room for the fields
 /// and options of a pcapng block. A longer one that is no packet is skipped; a longer packet ends the reading.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::clock::BootTime;
+use crate::base::clock::BootTime;
 
 /// A capture looks at its link at least this often. A longer pause was spent suspended or starved: what was heard ends
 /// before it.

@@ -6,7 +6,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
+use crate::base::{
     clock::{Now, WallTime},
     mac::MacAddr,
 };

@@ -3,7 +3,7 @@
 use chrono::{Days, NaiveDate, NaiveDateTime, NaiveTime};
 use serde::{Deserialize, Serialize};
 
-use crate::{clock::WallTime, zone::Zone};
+use crate::base::{clock::WallTime, zone::Zone};
 
 /// A business's wall clock and the local time at which its pass days end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::zone::test_zone;
+    use crate::base::zone::test_zone;
     use proptest::prelude::*;
 
     fn at(text: &str) -> WallTime {

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::mapping::MappingFragment;
+use super::MappingFragment;
 
 /// The names that `preset` may have.
 pub const NAMES: [&str; 3] = ["esp-rfid-v2", "uhppoted", "generic-json"];
@@ -66,9 +66,9 @@ pub struct Expected {
 /// The text of a preset file.
 pub fn text(name: &str) -> Option<&'static str> {
     match name {
-        "esp-rfid-v2" => Some(include_str!("../../../config/presets/esp-rfid-v2.toml")),
-        "uhppoted" => Some(include_str!("../../../config/presets/uhppoted.toml")),
-        "generic-json" => Some(include_str!("../../../config/presets/generic-json.toml")),
+        "esp-rfid-v2" => Some(include_str!("../../config/presets/esp-rfid-v2.toml")),
+        "uhppoted" => Some(include_str!("../../config/presets/uhppoted.toml")),
+        "generic-json" => Some(include_str!("../../config/presets/generic-json.toml")),
         _ => None,
     }
 }

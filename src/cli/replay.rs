@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    capture_file::{CaptureFile, CaptureFileError, LinkType, Record},
+    cli::capture_file::{CaptureFile, CaptureFileError, LinkType, Record},
     source::network::frame::{self, Evidence, Kind, Observation, Via, Vlans, WhyNot},
 };
 

@@ -13,7 +13,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::health::{ConditionKind, Health};
+use crate::base::health::{ConditionKind, Health};
 
 /// How often it looks. Even a flood writes only some megabytes a second, and [`LOW`] is far more than half a minute of it.
 const EVERY: Duration = Duration::from_secs(30);
@@ -77,7 +77,7 @@ fn free(folder: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Clock;
+    use crate::base::clock::Clock;
 
     #[test]
     fn a_disk_that_is_nearly_full_is_named_until_there_is_clearly_room() {

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::usual::UsualGaps;
-use crate::disk;
+use super::usual_gaps::UsualGaps;
+use crate::base::disk;
 
 /// The file of a capture.
 #[derive(Debug)]

@@ -5,9 +5,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
+    base::{clock::Clock, record::BusinessId},
     policy::HISTORY,
-    record::BusinessId,
     settings::Retention,
     store::{Expired, Store},
 };

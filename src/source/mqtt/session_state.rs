@@ -1,7 +1,7 @@
 //! PURE. What the process remembers of its session at the broker, from one connection to the next and over reloads.
 //!
 //! **Arrivals.** A message without an id and a time of its own takes its key and its time from its arrival
-//! ([`super::mapping`]). When the broker delivers it again it must get the same key, or it would be decided twice, so the
+//! ([`crate::mapping`]). When the broker delivers it again it must get the same key, or it would be decided twice, so the
 //! first arrival counts. A copy is known by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with what
 //! it says. Nothing of this outlives the process.
 //!
@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 
 use super::session::SESSION_EXPIRY;
 use crate::{
-    clock::{BootTime, Now},
+    base::clock::{BootTime, Now},
     settings,
 };
 
@@ -214,7 +214,7 @@ impl Recollection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::WallTime;
+    use crate::base::clock::WallTime;
 
     fn at(seconds: u64) -> Now {
         let wall = WallTime::from_millis(1_772_442_000_000).plus(Duration::from_secs(seconds));

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::clock::{Clock, WallTime};
+use crate::base::clock::{Clock, WallTime};
 
 /// What can be wrong for longer than a moment. `subject` in [`Condition`] says which one (an interface, a source).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -221,7 +221,7 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{BootTime, Now};
+    use crate::base::clock::{BootTime, Now};
     use std::time::Duration;
 
     #[test]

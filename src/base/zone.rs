@@ -1,5 +1,5 @@
 //! PURE. A time zone: a name, with the rules that some version of the zone data has for it. Where that data comes from is
-//! [`crate::zones`]' business; nobody looks at it from here.
+//! [`crate::settings::zones`]' business; nobody looks at it from here.
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use jiff::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::clock::WallTime;
+use crate::base::clock::WallTime;
 
 /// A time zone. Two are equal if they have one name: rules change with the data, settings do not.
 #[derive(Clone)]
@@ -133,7 +133,7 @@ impl Serialize for Zone {
     }
 }
 
-/// What was written down is a name; its rules are those of the program until [`crate::zones::Zones`] gives it those of the
+/// What was written down is a name; its rules are those of the program until [`crate::settings::zones::Zones`] gives it those of the
 /// system. One that the program does not know is in UTC so long.
 impl<'de> Deserialize<'de> for Zone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

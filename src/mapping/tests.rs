@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    clock::BootTime,
-    source::mqtt::presets::{self, Expected, Preset},
+    base::clock::BootTime,
+    mapping::presets::{self, Expected, Preset},
 };
 use proptest::prelude::*;
 use std::sync::LazyLock;
@@ -75,7 +75,7 @@ fn every_preset_turns_its_samples_into_what_they_say() {
             ..MappingFragment::default()
         };
         let mapping = Mapping::compile(&own).expect("a preset without faults");
-        let mapping = mapping.at_site(&crate::zone::test_zone("America/Los_Angeles"), Duration::from_secs(5));
+        let mapping = mapping.at_site(&crate::base::zone::test_zone("America/Los_Angeles"), Duration::from_secs(5));
         for sample in &preset.sample {
             let arrived = at(&sample.arrived);
             let meta = Meta { retained: sample.retained, ..Meta::default() };

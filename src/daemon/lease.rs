@@ -1,6 +1,6 @@
 //! Active and standby: of several gateways of one site only the one that holds the lease works.
 //!
-//! The lease is a row of the shared database ([`LASTS`]), prolonged every few seconds. A standby opens no session at the
+//! The lease is a row of the shared database ([`LEASE_TERM`](crate::base::permit::LEASE_TERM)), prolonged every few seconds. A standby opens no session at the
 //! broker and decides nothing; it asks every second, so that it takes over within twelve seconds of the holder's last
 //! word, and at once after an orderly end.
 //!
@@ -19,15 +19,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    clock::{BootTime, Clock},
-    health::{ConditionKind, Health},
-    random,
-    record::BusinessId,
+    base::{
+        clock::{BootTime, Clock},
+        health::{ConditionKind, Health},
+        permit::LeasePermit,
+        random,
+        record::BusinessId,
+    },
     store::{Store, StoreError},
 };
-
-/// How long a lease lasts that is not prolonged. The statement that takes it says the same.
-pub const LASTS: Duration = Duration::from_secs(10);
 
 /// How often it is prolonged: three tries before it ends.
 const EVERY: Duration = Duration::from_secs(3);
@@ -50,17 +50,6 @@ pub enum LeaseError {
     /// The database can never be asked.
     #[error("the lease cannot be asked for")]
     Store(#[from] StoreError),
-}
-
-/// When the lease was last known to be ours; cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Permit(watch::Receiver<Option<BootTime>>);
-
-impl Permit {
-    /// May something begin that only the holder may do?
-    pub fn holds(&self, now: BootTime) -> bool {
-        self.0.borrow().is_some_and(|known| now.since(known) < LASTS)
-    }
 }
 
 /// One gateway's wish for the lease of its site.
@@ -87,8 +76,8 @@ impl Lease {
     }
 
     /// For whoever begins something that only the holder may do.
-    pub fn permit(&self) -> Permit {
-        Permit(self.known.subscribe())
+    pub fn permit(&self) -> LeasePermit {
+        LeasePermit::new(self.known.subscribe())
     }
 
     /// Waits until the lease is ours. May be dropped at any time.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::link::LinkIndex;
-use crate::clock::{EARLIEST, Now, WallTime};
+use crate::base::clock::{EARLIEST, Now, WallTime};
 
 /// No mirror is called silent sooner: the quietest live network has a frame a minute, be it only its spanning tree's.
 pub const SOONEST: Duration = Duration::from_mins(1);
@@ -230,7 +230,7 @@ impl Mirror {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::BootTime;
+    use crate::base::clock::BootTime;
     use proptest::prelude::*;
 
     const ETH1: LinkIndex = LinkIndex(3);

@@ -8,6 +8,9 @@
 //! is named and left behind; what was not committed was not acknowledged. A second signal ends the process at once, and
 //! a part that ends without being told to ends the process with an error.
 
+pub mod lease;
+pub mod retention;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -28,34 +31,38 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use lease::Lease;
+
 use crate::{
     api::{self, ApiState, Ready},
-    clock::{BootTime, Clock},
+    base::{
+        clock::{BootTime, Clock},
+        disk::{self, DiskFigures},
+        health::{ConditionKind, Health},
+        random,
+        record::BusinessId,
+        zone::Zone,
+    },
     directory::{Directory, history::DirectoryHistory},
-    disk::{self, DiskFigures},
     engine::decision::Reason,
-    health::{ConditionKind, Health},
-    lease::Lease,
     metrics::{self, Metrics},
     pipeline::{self, Inputs, Pipeline},
     policy::{PolicyHistory, SitePolicy},
-    random,
-    record::BusinessId,
-    retention,
-    settings::{self, Settings},
+    settings::{
+        self, Settings,
+        zones::{Stamp, Zones},
+    },
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
-        mqtt::{counters::MqttCounters, recollection::Recollection, session::Session},
+        mqtt::{counters::MqttCounters, session::Session, session_state::Recollection},
         network::{
             self, CaptureError, CaptureTask,
             coalesce::KnownMacs,
-            hearing::{Hearing, LONGEST_GAP},
+            coverage::{Hearing, LONGEST_GAP},
         },
     },
     spool::{self, Spool, SpoolCounters},
     store::{Store, StoreError},
-    zone::Zone,
-    zones::{Stamp, Zones},
 };
 
 /// The file in which the next process finds that the broker has a session for us, in the folder of the database or spool.

@@ -15,13 +15,15 @@ use super::{
     time::{TimeFormat, Trust, parse_offset},
 };
 use crate::{
-    sighting::{CredentialKind, Direction, DoorEventKind, Refusal},
-    source::mqtt::{
-        credential::Step,
+    base::{
+        card::Step,
+        sighting::{CredentialKind, Direction, DoorEventKind, Refusal},
+        zone::Zone,
+    },
+    mapping::{
         presets,
         topic::{TopicPattern, is_name},
     },
-    zone::Zone,
 };
 
 /// How much memory one compiled pattern may take, in bytes. The engine is linear in the payload, whatever the pattern;
