@@ -28,9 +28,9 @@ use crate::{
         clock::Clock,
         plain::{is_unruly, plain},
     },
-    daemon::{Groundwork, Origin, Supervisor, lease::LeaseError},
+    daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
-    settings::{self, Loaded, Settings, SettingsFaults},
+    settings::{self, LoadedSettings, Settings, SettingsFaults},
     source::network::CaptureError,
     store::{BackupError, Store, StoreError},
 };
@@ -276,7 +276,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
-    let Loaded { settings, warnings } =
+    let LoadedSettings { settings, warnings } =
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
     // What the database library warns of (a lost connection, a statement that waited for a lock) is told once, as the
     // condition that it leads to.
@@ -287,11 +287,11 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, "checkind starts");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
-    let ground = Groundwork::lay(&settings, Clock::system()).map_err(|error| match error {
+    let ground = Prepared::lay(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
         CaptureError::Failed { .. } | CaptureError::NobodyListens(_) => Failure::Other(UNAVAILABLE, error.into()),
     })?;
-    let supervisor = Supervisor::new(settings, Origin::File(config), &ground);
+    let supervisor = Supervisor::new(settings, SettingsOrigin::File(config), &ground);
     let stop = CancellationToken::new();
     runtime()?.block_on(Box::pin(supervisor.run(ground, stop, |_| {}))).map_err(|error| {
         tracing::error!("{error:#}");
@@ -308,7 +308,7 @@ fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure>
     }
     log_to_stderr("off,checkind=warn");
     let minutes = arguments.minutes.unwrap_or(1);
-    let options = crate::demo::Options {
+    let options = crate::demo::DemoOptions {
         length: std::time::Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
         stay: arguments.stay || io::stdout().is_terminal(),
     };
@@ -316,7 +316,8 @@ fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure>
 }
 
 fn check_config(config: Option<&Path>) -> Result<(), Failure> {
-    let Loaded { settings, warnings } = settings::load(config, settings::environment()).map_err(Failure::Settings)?;
+    let LoadedSettings { settings, warnings } =
+        settings::load(config, settings::environment()).map_err(Failure::Settings)?;
     for warning in &warnings {
         complain(&format!("warning: {warning}"));
     }
@@ -331,7 +332,7 @@ fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<()
         Some(ReplaceWord::Tenth) => Replace::Tenth,
         Some(ReplaceWord::All) => Replace::All,
     };
-    let options = import::Options { files, dry_run: *dry_run, replace };
+    let options = import::ImportOptions { files, dry_run: *dry_run, replace };
     let changes = runtime()?.block_on(async {
         let store = open(&settings).await?;
         let done = import::import(&store, &options, Clock::system().now().wall).await;

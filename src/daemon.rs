@@ -54,11 +54,11 @@ use crate::{
     },
     source::{
         DELIVERIES, Delivery, PRESENCES, Presences,
-        mqtt::{counters::MqttCounters, session::Session, session_state::Recollection},
+        mqtt::{counters::MqttCounters, session::Session, session_state::SessionState},
         network::{
             self, CaptureError, CaptureTask,
             coalesce::KnownMacs,
-            coverage::{Hearing, LONGEST_GAP},
+            coverage::{LONGEST_GAP, SiteCoverage},
         },
     },
     spool::{self, Spool, SpoolCounters},
@@ -66,7 +66,7 @@ use crate::{
 };
 
 /// The file in which the next process finds that the broker has a session for us, in the folder of the database or spool.
-const KEEPSAKE: &str = "broker-session.json";
+const SESSION_FILE: &str = "broker-session.json";
 
 /// How long a shutdown may take before whoever is late is left behind. Below the unit's `TimeoutStopSec`.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -91,53 +91,62 @@ const START_UP: Duration = Duration::from_secs(10);
 
 /// What is made before the runtime starts, while the process may still capture.
 #[derive(Debug)]
-pub struct Groundwork {
+pub struct Prepared {
     clock: Clock,
     health: Health,
-    hearing: Hearing,
+    coverage: SiteCoverage,
     intake: CancellationToken,
     known: watch::Sender<KnownMacs>,
     presences: mpsc::Receiver<Presences>,
     captures: Vec<CaptureTask>,
-    surroundings: network::Surroundings,
+    capture_context: network::CaptureContext,
 }
 
-impl Groundwork {
+impl Prepared {
     /// Opens every capture.
     ///
     /// # Errors
     /// [`CaptureError::NotPermitted`] without `CAP_NET_RAW`.
     pub fn lay(settings: &Settings, clock: Clock) -> Result<Self, CaptureError> {
         let health = Health::new(clock.clone());
-        let hearing = Hearing::new(clock.passing_in(LONGEST_GAP));
+        let site_coverage = SiteCoverage::new(clock.passing_in(LONGEST_GAP));
         let intake = CancellationToken::new();
         let (known, known_reader) = watch::channel(KnownMacs::default());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let idle_limit = settings.site.as_ref().map_or(Duration::ZERO, |site| site.idle_limit);
-        let surroundings = network::Surroundings {
+        let capture_context = network::CaptureContext {
             idle_limit,
             clock: clock.clone(),
             presences: sender,
             known: known_reader,
             health: health.clone(),
-            hearing: hearing.clone(),
+            coverage: site_coverage.clone(),
             memory: (!settings.captures.is_empty()).then(|| folder(settings)),
             stop: intake.clone(),
         };
-        let open = |capture| CaptureTask::open(capture, surroundings.clone());
+        let open = |capture| CaptureTask::open(capture, capture_context.clone());
         let captures = settings.captures.iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { clock, health, hearing, intake, known, presences, captures, surroundings })
+        Ok(Self {
+            clock,
+            health,
+            coverage: site_coverage,
+            intake,
+            known,
+            presences,
+            captures,
+            capture_context: capture_context,
+        })
     }
 
     /// What the captures were opened with, for frames that reach the daemon otherwise than through an interface.
-    pub fn surroundings(&self) -> network::Surroundings {
-        self.surroundings.clone()
+    pub fn capture_context(&self) -> network::CaptureContext {
+        self.capture_context.clone()
     }
 }
 
 /// Where the settings came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingsOrigin {
     /// This main file (none: the default one) and what stands beside it; a reload reads them again.
     File(Option<PathBuf>),
     /// Nowhere; there is nothing to reload.
@@ -183,18 +192,18 @@ impl Part {
     }
 }
 
-type Ended = (Part, anyhow::Result<()>);
+type PartEnd = (Part, anyhow::Result<()>);
 
 /// The daemon.
 #[derive(Debug)]
 pub struct Supervisor {
     settings: Settings,
-    origin: Origin,
+    origin: SettingsOrigin,
     clock: Clock,
     health: Health,
     metrics: Metrics,
     ready: Option<Ready>,
-    parts: JoinSet<Ended>,
+    parts: JoinSet<PartEnd>,
     /// Ends the intake: captures and session.
     intake: CancellationToken,
     /// Ends the session's intake alone, for a reload.
@@ -218,7 +227,7 @@ pub struct Supervisor {
     records: Option<Store>,
     counters: Arc<MqttCounters>,
     /// Outlives a reload, as the broker's half of the session does.
-    recollection: Recollection,
+    session_state: SessionState,
     /// The parts that have not ended.
     going: BTreeMap<task::Id, Part>,
 }
@@ -232,17 +241,17 @@ struct Connection {
 
 impl Supervisor {
     /// A daemon with these settings.
-    pub fn new(settings: Settings, origin: Origin, ground: &Groundwork) -> Self {
+    pub fn new(settings: Settings, origin: SettingsOrigin, prepared: &Prepared) -> Self {
         let codes: Vec<&'static str> = Reason::all().map(Reason::code).collect();
         Self {
             settings,
             origin,
-            clock: ground.clock.clone(),
-            health: ground.health.clone(),
-            metrics: Metrics::new(ground.health.clone(), &codes),
+            clock: prepared.clock.clone(),
+            health: prepared.health.clone(),
+            metrics: Metrics::new(prepared.health.clone(), &codes),
             ready: None,
             parts: JoinSet::new(),
-            intake: ground.intake.clone(),
+            intake: prepared.intake.clone(),
             session: None,
             deliveries: None,
             spooled: None,
@@ -255,7 +264,7 @@ impl Supervisor {
             policies: None,
             records: None,
             counters: Arc::default(),
-            recollection: Recollection::default(),
+            session_state: SessionState::default(),
             going: BTreeMap::new(),
         }
     }
@@ -266,7 +275,7 @@ impl Supervisor {
     /// When a part cannot start, or ended without being told to.
     pub async fn run(
         mut self,
-        ground: Groundwork,
+        prepared: Prepared,
         stop: CancellationToken,
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
@@ -281,7 +290,7 @@ impl Supervisor {
         notify(&[NotifyState::Status("opening the database")]);
         let (store, outcome) = match self.open_store(&mut signals, &stop).await {
             Ok(Some(store)) => {
-                let outcome = Box::pin(self.serve(ground, &store, &mut signals, &stop, running)).await;
+                let outcome = Box::pin(self.serve(prepared, &store, &mut signals, &stop, running)).await;
                 (Some(store), outcome)
             }
             Ok(None) => (None, Ok(())),
@@ -340,7 +349,7 @@ impl Supervisor {
     /// The same for the spool.
     async fn open_spool(
         &mut self,
-        settings: &settings::Spool,
+        settings: &settings::SpoolSettings,
         signals: &mut Signals,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<Spool>> {
@@ -410,7 +419,7 @@ impl Supervisor {
     /// Starts what there is to start, and runs until there is a reason to stop.
     async fn serve(
         &mut self,
-        mut ground: Groundwork,
+        mut prepared: Prepared,
         store: &Store,
         signals: &mut Signals,
         stop: &CancellationToken,
@@ -423,22 +432,22 @@ impl Supervisor {
         self.records = Some(store.clone());
         match (own, self.settings.lease.clone()) {
             (Some(own), Some(settings)) => {
-                self.start_captures(std::mem::take(&mut ground.captures))?;
+                self.start_captures(std::mem::take(&mut prepared.captures))?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
                 let (clock, health) = (self.clock.clone(), self.health.clone());
                 let lease = Lease::new(store.clone(), own.site.business, settings.holder, clock, health);
                 let leased = store.fenced(own.site.business, lease.instance());
-                if !self.stand_by(Arc::new(lease), &own, &mut ground, store, signals, stop).await? {
+                if !self.stand_by(Arc::new(lease), &own, &mut prepared, store, signals, stop).await? {
                     return Ok(());
                 }
                 let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
-                self.start_site(ground, &leased, basis, alive).await?;
+                self.start_site(prepared, &leased, basis, alive).await?;
             }
             (Some(own), None) => {
                 let Some(basis) = self.load_basis(store, signals, stop, &own).await? else { return Ok(()) };
-                self.start_site(ground, store, basis, alive).await?;
+                self.start_site(prepared, store, basis, alive).await?;
                 self.start_reports(alive_reader);
                 running(&place);
                 notify(&[NotifyState::Ready]);
@@ -458,7 +467,7 @@ impl Supervisor {
         &mut self,
         lease: Arc<Lease>,
         own: &SitePolicy,
-        ground: &mut Groundwork,
+        prepared: &mut Prepared,
         store: &Store,
         signals: &mut Signals,
         stop: &CancellationToken,
@@ -488,7 +497,7 @@ impl Supervisor {
                     break;
                 }
                 // Devices that were here while we stood by are seen again when they speak again.
-                Some(_) = ground.presences.recv() => {}
+                Some(_) = prepared.presences.recv() => {}
                 () = stop.cancelled() => return Ok(false),
                 Some(signal) = signals.next() => match signal {
                     SIGHUP => self.reload().await,
@@ -517,7 +526,7 @@ impl Supervisor {
         let (output, deliveries) = mpsc::channel(DELIVERIES);
         let (_, presences) = mpsc::channel(1);
         let (_, input) = mpsc::channel(1);
-        let ends = spool::Ends { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
+        let ends = spool::SpoolEnds { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         let zones = self.settings.zones.clone();
         async move {
@@ -525,7 +534,7 @@ impl Supervisor {
             let (reloads, policies) = watch::channel(basis.policies);
             let stale = Arc::new(Notify::new());
             let stop = CancellationToken::new();
-            let watcher = Watcher {
+            let watcher = VersionWatch {
                 store: store.clone(),
                 directories: imports,
                 policies: reloads,
@@ -538,7 +547,7 @@ impl Supervisor {
             };
             let watching = watcher.run(stop.clone());
             let pipeline = Pipeline::new(pipeline::Context {
-                hearing: Hearing::new(clock.passing_in(LONGEST_GAP)),
+                site_coverage: SiteCoverage::new(clock.passing_in(LONGEST_GAP)),
                 alive: watch::channel(None).0,
                 business: basis.business,
                 stale: Some(stale),
@@ -599,7 +608,7 @@ impl Supervisor {
 
     async fn start_site(
         &mut self,
-        ground: Groundwork,
+        prepared: Prepared,
         store: &Store,
         basis: Basis,
         alive: watch::Sender<Option<BootTime>>,
@@ -613,7 +622,7 @@ impl Supervisor {
             Ok(())
         });
         tracing::info!(coworkers = directories.latest().coworkers(), "directory loaded");
-        ground.known.send_replace(known(directories.latest()));
+        prepared.known.send_replace(known(directories.latest()));
         let (imports, directories) = watch::channel(directories);
         let (reloads, policies) = watch::channel(policies);
         let stale = Arc::new(Notify::new());
@@ -625,22 +634,22 @@ impl Supervisor {
             policies,
             directories,
             stale: Some(Arc::clone(&stale)),
-            hearing: ground.hearing.clone(),
+            site_coverage: prepared.coverage.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             alive,
         });
-        let inputs = Inputs { deliveries, presences: ground.presences };
+        let inputs = Inputs { deliveries, presences: prepared.presences };
         let (drain, deadline) = (self.drain.clone(), self.deadline.clone());
         self.spawn(
             Part::Pipeline,
             async move { pipeline.run(inputs, drain, deadline).await.map_err(anyhow::Error::from) },
         );
-        let watcher = Watcher {
+        let watcher = VersionWatch {
             store: store.clone(),
             directories: imports,
             policies: reloads.clone(),
-            known_macs: ground.known,
+            known_macs: prepared.known,
             health: self.health.clone(),
             clock: self.clock.clone(),
             stale,
@@ -652,7 +661,7 @@ impl Supervisor {
             watcher.run(rest).await;
             Ok(())
         });
-        self.start_captures(ground.captures)?;
+        self.start_captures(prepared.captures)?;
         self.policies = Some(reloads);
         if self.session.is_none() {
             self.start_session();
@@ -685,7 +694,7 @@ impl Supervisor {
         let (sender, input) = mpsc::channel(DELIVERIES);
         let (output, spooled) = mpsc::channel(DELIVERIES);
         let taken = CancellationToken::new();
-        let ends = spool::Ends { input, output, taken: taken.clone(), stop: self.rest.clone() };
+        let ends = spool::SpoolEnds { input, output, taken: taken.clone(), stop: self.rest.clone() };
         self.deliveries = Some(sender);
         self.spooled = Some(spooled);
         self.taken = Some(taken);
@@ -708,8 +717,8 @@ impl Supervisor {
             deliveries,
             health: self.health.clone(),
             counters: Arc::clone(&self.counters),
-            recollection: self.recollection.clone(),
-            keepsake: Some(folder(&self.settings).join(KEEPSAKE)),
+            session_state: self.session_state.clone(),
+            session_file: Some(folder(&self.settings).join(SESSION_FILE)),
             permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: connection.stop.clone(),
             drained: connection.drained.clone(),
@@ -778,8 +787,8 @@ impl Supervisor {
     /// Reads the settings again. A bad file keeps the old ones; what cannot change while running is named.
     async fn reload(&mut self) {
         let file = match &self.origin {
-            Origin::File(file) => file.clone(),
-            Origin::Made => return,
+            SettingsOrigin::File(file) => file.clone(),
+            SettingsOrigin::Made => return,
         };
         tracing::info!("reading the settings again");
         reloading();
@@ -895,7 +904,7 @@ impl Supervisor {
     }
 
     /// Waits for the next part to end; none when all have. A part that panicked has failed.
-    async fn next_end(&mut self) -> Option<Ended> {
+    async fn next_end(&mut self) -> Option<PartEnd> {
         let ended = self.parts.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
         let part = self.going.remove(&id).unwrap_or(Part::Notify);
@@ -1024,7 +1033,7 @@ struct Basis {
 /// A reconciler: whenever the directory or anybody's settings have another version than ours, loads and publishes them. While
 /// they cannot be read the last ones stay in force, so that a half-failed import checks nobody out.
 #[derive(Debug)]
-struct Watcher {
+struct VersionWatch {
     store: Store,
     directories: watch::Sender<Arc<DirectoryHistory>>,
     policies: watch::Sender<Arc<PolicyHistory>>,
@@ -1038,7 +1047,7 @@ struct Watcher {
     looked_at: Vec<Stamp>,
 }
 
-impl Watcher {
+impl VersionWatch {
     async fn run(mut self, stop: CancellationToken) {
         loop {
             self.look_at_zones();

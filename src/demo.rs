@@ -41,17 +41,17 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{PASSWORD_CHARACTERS, Rights, Role, StoredPassword, UserName},
     base::{clock::Clock, random, record::BusinessId},
-    daemon::{Groundwork, Origin, Running, Supervisor},
+    daemon::{Prepared, Running, SettingsOrigin, Supervisor},
     directory::import,
     policy::door::Door,
     settings::{self, Api, Database, Settings},
     store::Store,
 };
 use broker::Broker;
-use controllers::{Connections, Controllers};
+use controllers::{ControllerConnections, Controllers};
 use day::{Act, Scene};
 use folder::Folder;
-use show::{Watcher, clock_face, say};
+use show::{RecordFollower, clock_face, say};
 use wire::{Direct, Way, Wire};
 
 /// The API's usual port, tried first.
@@ -74,7 +74,7 @@ const ANSWER: u64 = 1024 * 1024;
 
 /// How long, and what then.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct DemoOptions {
     /// How long the day takes.
     pub length: Duration,
     /// Go on serving after the day, until a signal.
@@ -85,9 +85,9 @@ pub struct Options {
 ///
 /// # Errors
 /// When a part of it cannot start, when the daemon fails, or when nobody reads the output any more.
-pub async fn run(options: Options) -> anyhow::Result<()> {
+pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be handled")?;
-    let ends = Ends::default();
+    let ends = DemoStops::default();
     let asked_to_stop = async {
         while let Some(signal) = signals.next().await {
             ends.day.cancel();
@@ -105,7 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 
 /// What ends early.
 #[derive(Default)]
-struct Ends {
+struct DemoStops {
     /// Nothing more happens and nothing more is shown.
     day: CancellationToken,
     /// The daemon is told to stop.
@@ -115,7 +115,7 @@ struct Ends {
 }
 
 /// Sets everything up, lives the day, takes everything down.
-async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
+async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     let folder = Folder::make()?;
     let broker = Broker::start().await?;
     let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
@@ -129,7 +129,7 @@ async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     let span = Duration::from_secs((day::ENDS - day::BEGINS).into());
     let rate = u32::try_from(span.as_millis() / options.length.as_millis().max(1)).unwrap_or(1).max(1);
     let clock = || Clock::accelerated(day::instant(date, day::BEGINS), rate, span);
-    let (ground, clock) = match lay(&settings, clock()) {
+    let (prepared, clock) = match lay(&settings, clock()) {
         Ok(laid) => laid,
         Err(error) => {
             way = Way::Direct(format!("{error:#}"));
@@ -143,20 +143,29 @@ async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     let (direct, frames, read) = match &way {
         Way::Wire(wire) => (None, wire.frames().context("the wire is cut")?, None),
         Way::Direct(_) => {
-            let (direct, frames, read) = Direct::new(ground.surroundings());
+            let (direct, frames, read) = Direct::new(prepared.capture_context());
             (Some(direct), frames, Some(read))
         }
     };
     let (controllers, connections) = controllers::controllers(&broker)?;
     let (found, place) = oneshot::channel();
-    let site =
-        Site { options, way: &way, read, password, clock, date, doors: settings.doors.clone(), controllers, frames };
+    let site = DemoSite {
+        options,
+        way: &way,
+        read,
+        password,
+        clock,
+        date,
+        doors: settings.doors.clone(),
+        controllers,
+        frames,
+    };
     let database = settings.database.clone();
-    let supervisor = Supervisor::new(settings, Origin::Made, &ground);
+    let supervisor = Supervisor::new(settings, SettingsOrigin::Made, &prepared);
     let daemon = async {
         let started = |running: &Running| drop(found.send(running.clone()));
         ends.handed_over.store(true, Ordering::Release);
-        let outcome = Box::pin(supervisor.run(ground, ends.daemon.clone(), started)).await;
+        let outcome = Box::pin(supervisor.run(prepared, ends.daemon.clone(), started)).await;
         ends.day.cancel();
         outcome
     };
@@ -177,8 +186,8 @@ async fn site(options: Options, ends: &Ends) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Groundwork, Clock)> {
-    Ok((Groundwork::lay(settings, clock.clone())?, clock))
+fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Prepared, Clock)> {
+    Ok((Prepared::lay(settings, clock.clone())?, clock))
 }
 
 /// The settings, by way of a configuration file.
@@ -210,8 +219,8 @@ async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result
 }
 
 /// The living site.
-struct Site<'a> {
-    options: Options,
+struct DemoSite<'a> {
+    options: DemoOptions,
     way: &'a Way,
     /// Frames read directly.
     read: Option<Arc<AtomicU64>>,
@@ -223,12 +232,12 @@ struct Site<'a> {
     frames: mpsc::Sender<Vec<u8>>,
 }
 
-impl Site<'_> {
+impl DemoSite<'_> {
     async fn live(
         self,
         database: Database,
         place: oneshot::Receiver<Running>,
-        connections: Connections,
+        connections: ControllerConnections,
         direct: Option<Direct>,
     ) -> anyhow::Result<()> {
         let Ok(running) = place.await else { return Ok(()) };
@@ -253,7 +262,7 @@ impl Site<'_> {
         time::timeout(START_UP, ready(api)).await.context("the daemon did not subscribe in time")??;
         self.introduce(api)?;
         let scenes = day::scenes(self.date);
-        let mut watcher = Watcher::new(store.clone(), BusinessId(1), self.doors.clone(), self.date);
+        let mut watcher = RecordFollower::new(store.clone(), BusinessId(1), self.doors.clone(), self.date);
         {
             let mut played = pin!(self.play(&scenes));
             loop {
@@ -306,7 +315,7 @@ impl Site<'_> {
         ))
     }
 
-    async fn conclude(&self, watcher: &Watcher, api: SocketAddr) -> anyhow::Result<()> {
+    async fn conclude(&self, watcher: &RecordFollower, api: SocketAddr) -> anyhow::Result<()> {
         let figures = Figures(get(api, "/metrics").await?);
         let now = clock_face(self.clock.now().wall);
         say(format_args!("\n{now}  The day is over.\n\n{}", watcher.summary().await?))?;

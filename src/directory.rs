@@ -57,10 +57,10 @@ pub struct Directory {
     pin_key: Box<str>,
 }
 
-type Index = BTreeMap<Box<str>, Claim>;
+type Index = BTreeMap<Box<str>, Holder>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Claim {
+enum Holder {
     One(CoworkerId),
     Several,
 }
@@ -178,7 +178,7 @@ impl Builder {
         }
     }
 
-    fn add_team(&mut self, team: entity::Team) {
+    fn add_team(&mut self, team: entity::TeamEntity) {
         let name: Arc<str> = team.name.into();
         let id = TeamId(team.id);
         if team.share_time_passes {
@@ -191,7 +191,7 @@ impl Builder {
         self.teams.insert(id, name);
     }
 
-    fn add_coworker(&mut self, person: entity::Coworker) {
+    fn add_coworker(&mut self, person: entity::CoworkerEntity) {
         let id = CoworkerId(person.id);
         let claims = if person.archived { &mut self.former } else { &mut self.directory };
         claims.add_credentials(&person, id);
@@ -222,7 +222,7 @@ impl Builder {
         });
     }
 
-    fn kind_of_pass(&self, pass: entity::TimePass) -> TimePass {
+    fn kind_of_pass(&self, pass: entity::TimePassEntity) -> TimePass {
         TimePass {
             id: TimePassId(pass.id),
             archived: pass.archived,
@@ -244,7 +244,7 @@ impl Builder {
     }
 
     /// Where it is good: the listed businesses, else where its owner is, and where that one is the head of the network.
-    fn places(&self, pass: &entity::TimePass) -> Places {
+    fn places(&self, pass: &entity::TimePassEntity) -> Places {
         let mut list: Vec<BusinessId> = pass.businesses.0.iter().copied().map(BusinessId).collect();
         if list.is_empty() {
             let Some(owner) = pass.business_id.map(BusinessId) else { return Places::Everywhere };
@@ -256,7 +256,7 @@ impl Builder {
         Places::Only(list.into())
     }
 
-    fn add_held(&mut self, pass: &entity::CoworkerTimePass, basis_at: WallTime) {
+    fn add_held(&mut self, pass: &entity::CoworkerTimePassEntity, basis_at: WallTime) {
         let Some(kind) = self.directory.time_passes.get(&TimePassId(pass.time_pass_id)) else { return };
         // What the platform charged for a visit is no pass for another one.
         if pass.is_pay_as_you_go {
@@ -312,7 +312,7 @@ impl Builder {
 }
 
 /// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is good for a day.
-fn left(pass: &entity::CoworkerTimePass, minutes: Option<u32>) -> u32 {
+fn left(pass: &entity::CoworkerTimePassEntity, minutes: Option<u32>) -> u32 {
     let whole = |whole: u32| if pass.used { 0 } else { whole };
     match minutes {
         None => pass.remaining_uses.unwrap_or_else(|| whole(pass.total_uses.unwrap_or(1))),
@@ -329,7 +329,7 @@ fn made_of(id: i64) -> Uuid {
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
-fn plan(tariff: entity::Tariff) -> Tariff {
+fn plan(tariff: entity::TariffEntity) -> Tariff {
     let limit = |limit: Option<u32>| limit.filter(|limit| *limit > 0);
     let cycle = match (limit(tariff.invoice_every_weeks), limit(tariff.invoice_every)) {
         (Some(weeks), _) => Cycle::Weeks(weeks),
@@ -381,7 +381,7 @@ impl Directory {
         }
     }
 
-    fn add_credentials(&mut self, person: &entity::Coworker, id: CoworkerId) {
+    fn add_credentials(&mut self, person: &entity::CoworkerEntity, id: CoworkerId) {
         for (field, value) in person.credentials() {
             let Some(kind) = field.kind() else {
                 self.macs.extend(value.parse().ok().map(|mac| (mac, id)));
@@ -445,8 +445,8 @@ impl Directory {
     pub fn short_cards(&self) -> impl Iterator<Item = (CoworkerId, &str)> {
         let short = |text: &str| text.len() <= LONGEST_PIN && text.bytes().all(|byte| byte.is_ascii_digit());
         self.cards.iter().filter(move |(text, _)| short(text)).filter_map(|(text, claim)| match claim {
-            Claim::One(id) => Some((*id, text.as_ref())),
-            Claim::Several => None,
+            Holder::One(id) => Some((*id, text.as_ref())),
+            Holder::Several => None,
         })
     }
 
@@ -579,11 +579,11 @@ impl Directory {
         found
     }
 
-    fn resolve(&self, claim: Option<&Claim>) -> Match<'_> {
+    fn resolve(&self, claim: Option<&Holder>) -> Match<'_> {
         match claim {
             None => Match::Nobody,
-            Some(Claim::Several) => Match::Several,
-            Some(Claim::One(id)) => self.coworker(*id).map_or(Match::Nobody, Match::One),
+            Some(Holder::Several) => Match::Several,
+            Some(Holder::One(id)) => self.coworker(*id).map_or(Match::Nobody, Match::One),
         }
     }
 }
@@ -599,16 +599,20 @@ fn claim(index: &mut Index, text: impl Into<Box<str>>, id: CoworkerId) {
     index
         .entry(text.into())
         .and_modify(|known| {
-            if *known != Claim::One(id) {
-                *known = Claim::Several;
+            if *known != Holder::One(id) {
+                *known = Holder::Several;
             }
         })
-        .or_insert(Claim::One(id));
+        .or_insert(Holder::One(id));
 }
 
 /// Team names as the coworker's own record lists them, with those teams that list the coworker; each once, in the
 /// alphabet's order.
-fn team_names(person: &entity::Coworker, teams: &BTreeMap<TeamId, Arc<str>>, member_of: &[Arc<str>]) -> Option<String> {
+fn team_names(
+    person: &entity::CoworkerEntity,
+    teams: &BTreeMap<TeamId, Arc<str>>,
+    member_of: &[Arc<str>],
+) -> Option<String> {
     let mut names: Vec<&str> = entity::listed(person.team_names.as_deref()).collect();
     names.extend(person.teams.0.iter().filter_map(|team| teams.get(&TeamId(*team))).map(AsRef::as_ref));
     names.extend(member_of.iter().map(AsRef::as_ref));

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use self::topic::TopicPattern;
 use crate::{
     base::{
-        card::{self, LONGEST_CREDENTIAL, Step},
+        card::{self, CardStep, LONGEST_CREDENTIAL},
         clock::{Now, WallTime},
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
@@ -158,7 +158,7 @@ pub struct CardFragment {
     /// `card` (default), `pin`, `slot`, `user` or `name`.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// How the text is read: [`Step`].
+    /// How the text is read: [`CardStep`].
     pub steps: Option<Vec<String>>,
     /// Texts that stand for "nothing was presented".
     pub empty: Option<Vec<String>>,
@@ -202,7 +202,7 @@ pub struct Mapping {
     /// The source's name.
     pub name: Arc<str>,
     topics: Vec<TopicPattern>,
-    format: Format,
+    format: PayloadFormat,
     base: String,
     each: Option<String>,
     zip: Vec<String>,
@@ -219,7 +219,7 @@ pub struct Mapping {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Format {
+enum PayloadFormat {
     Json,
     Text,
     Csv,
@@ -236,14 +236,14 @@ enum Retained {
 #[derive(Debug)]
 struct CardPlan {
     kind: CredentialKind,
-    steps: Vec<Step>,
+    steps: Vec<CardStep>,
     empty: Vec<String>,
     scope: Option<Template>,
 }
 
 #[derive(Debug)]
 struct Rule {
-    when: Vec<Condition>,
+    when: Vec<RuleCondition>,
     /// None for `ignore`.
     kind: Option<DoorEventKind>,
     direction: Choice<Direction>,
@@ -254,17 +254,17 @@ struct Rule {
 #[derive(Debug)]
 enum Choice<T> {
     Always(T),
-    By { place: Place, words: BTreeMap<String, T>, other: Option<T> },
+    By { place: FieldPlace, words: BTreeMap<String, T>, other: Option<T> },
 }
 
 #[derive(Debug)]
-struct Condition {
-    place: Place,
+struct RuleCondition {
+    place: FieldPlace,
     tests: Vec<Test>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum FieldPlace {
     Pointer(String),
     Name(String),
 }
@@ -281,10 +281,10 @@ enum Test {
 
 /// Text with `{names}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Template(Vec<Part>);
+struct Template(Vec<TemplatePart>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
+enum TemplatePart {
     Text(String),
     Name(String),
 }
@@ -416,9 +416,11 @@ impl Mapping {
         }
         match self.format {
             // serde_json stops at 128 levels, so that no payload can exhaust the stack.
-            Format::Json => serde_json::from_str(text).map_err(|_| RejectReason::NotInFormat),
-            Format::Text => Ok(Value::String(text.trim().to_owned())),
-            Format::Csv => Ok(text.trim().split(',').map(|column| Value::String(column.trim().to_owned())).collect()),
+            PayloadFormat::Json => serde_json::from_str(text).map_err(|_| RejectReason::NotInFormat),
+            PayloadFormat::Text => Ok(Value::String(text.trim().to_owned())),
+            PayloadFormat::Csv => {
+                Ok(text.trim().split(',').map(|column| Value::String(column.trim().to_owned())).collect())
+            }
         }
     }
 
@@ -683,10 +685,10 @@ impl<'a> View<'a> {
         self.named_value(name).map_or(Ok(None), |value| scalar_text(value).map(Some))
     }
 
-    fn text_at(&self, place: &Place) -> Option<String> {
+    fn text_at(&self, place: &FieldPlace) -> Option<String> {
         match place {
-            Place::Pointer(pointer) => scalar_text(self.value(pointer)?).ok(),
-            Place::Name(name) => self.named_text(name).ok().flatten(),
+            FieldPlace::Pointer(pointer) => scalar_text(self.value(pointer)?).ok(),
+            FieldPlace::Name(name) => self.named_text(name).ok().flatten(),
         }
     }
 }
@@ -722,8 +724,8 @@ impl Template {
         let mut rendered = String::new();
         for part in &self.0 {
             match part {
-                Part::Text(text) => rendered.push_str(text),
-                Part::Name(name) => match view.named_text(name)?.filter(|text| !text.is_empty()) {
+                TemplatePart::Text(text) => rendered.push_str(text),
+                TemplatePart::Name(name) => match view.named_text(name)?.filter(|text| !text.is_empty()) {
                     Some(text) => rendered.push_str(&text),
                     None => return Ok(None),
                 },
@@ -739,12 +741,12 @@ impl Rule {
     }
 }
 
-impl Condition {
+impl RuleCondition {
     fn holds(&self, view: &View<'_>) -> bool {
         let level;
         let value = match &self.place {
-            Place::Pointer(pointer) => view.value(pointer),
-            Place::Name(name) => match view.level(name) {
+            FieldPlace::Pointer(pointer) => view.value(pointer),
+            FieldPlace::Name(name) => match view.level(name) {
                 Some(text) => {
                     level = Value::from(text);
                     Some(&level)

@@ -89,7 +89,7 @@ pub enum FigureValue {
 }
 
 /// Reads figures now; called at each scrape, must not block.
-pub type Read = Arc<dyn Fn() -> Vec<Figure> + Send + Sync>;
+pub type FigureReader = Arc<dyn Fn() -> Vec<Figure> + Send + Sync>;
 
 /// Every metric of the program; cheap to clone.
 #[derive(Clone, Debug)]
@@ -147,7 +147,7 @@ impl Metrics {
 
     /// Has figures read at each scrape under one label (`interface="eth1"`). A second reader for the same label
     /// replaces the first, so that a part that is started again does not count twice.
-    pub fn watch(&self, label: &'static str, value: &str, read: Read) {
+    pub fn watch(&self, label: &'static str, value: &str, read: FigureReader) {
         self.watched.readers().insert((label, value.to_owned()), read);
     }
 
@@ -318,7 +318,7 @@ impl Collector for Conditions {
 
 /// The readers of figures that live elsewhere, by label.
 #[derive(Clone, Default)]
-struct Watched(Arc<Mutex<BTreeMap<(&'static str, String), Read>>>);
+struct Watched(Arc<Mutex<BTreeMap<(&'static str, String), FigureReader>>>);
 
 /// All values of one name, with their labels.
 struct Series {
@@ -327,7 +327,7 @@ struct Series {
 }
 
 impl Watched {
-    fn readers(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, String), Read>> {
+    fn readers(&self) -> std::sync::MutexGuard<'_, BTreeMap<(&'static str, String), FigureReader>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

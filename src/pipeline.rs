@@ -54,14 +54,14 @@ use crate::{
         HISTORY, PolicyHistory, SitePolicy,
         calendar::{Calendar, PassDay},
     },
-    source::{Delivery, Presences, network::coverage::Hearing},
-    store::{Batch, DecidedFact, Loaded, Store, StoreError, Writes},
+    source::{Delivery, Presences, network::coverage::SiteCoverage},
+    store::{Batch, BatchRows, DecidedFact, Store, StoreError, Writes},
 };
-use clock_step::{Step, retime, retimed_presence, stepped};
+use clock_step::{ClockStep, retime, retimed_presence, stepped};
 use coverage_log::CoverageLog;
-use decide::{Case, Decided, Past, Unwritten};
-use intake::{Intake, Reader};
-use present::{Presents, Strange};
+use decide::{Decided, GroupCase, RefoldInput, UnloggedPoint};
+use intake::{FactReader, Intake};
+use present::{Presents, UnknownDeviceRecord};
 
 pub use present::UNRECOGNISED_A_DAY;
 
@@ -148,7 +148,7 @@ pub struct Context {
     /// Told when the database has a newer version of either; none where no one would come.
     pub stale: Option<Arc<Notify>>,
     /// When the captures could hear.
-    pub hearing: Hearing,
+    pub site_coverage: SiteCoverage,
     /// Conditions.
     pub health: Health,
     /// Figures.
@@ -212,21 +212,21 @@ impl RateLimit {
 
 /// What is decided in one transaction.
 #[derive(Clone, Copy, Debug)]
-struct Work<'a> {
+struct BatchWork<'a> {
     part: &'a Intake,
     /// People of whom nothing new is said, and who are looked at all the same.
     people: &'a BTreeSet<Subject>,
     /// Failed check-ins and facts of strange devices.
     strange: &'a [(FailureRecord, DecidedFact)],
     /// The wall clock was stepped: what it wrote of these people is moved, the check-ins of these among them.
-    step: Option<(Step, &'a BTreeSet<Subject>)>,
+    step: Option<(ClockStep, &'a BTreeSet<Subject>)>,
     /// The newest version of the directory when it was asked whose each fact is; none where there are no facts.
     read_by: Option<i64>,
     /// Everybody is folded again from this day: more is known to be heard than when something was decided.
     again_from: Option<LogDay>,
 }
 
-impl Work<'_> {
+impl BatchWork<'_> {
     fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
         self.read_by.is_none_or(|version| version == directories.latest().version)
     }
@@ -234,14 +234,14 @@ impl Work<'_> {
 
 /// What of a batch has been committed, or needs no decision, where it has to be read again.
 #[derive(Debug, Default)]
-struct Over {
+struct AlreadyCommitted {
     doors: BTreeSet<(WallTime, FactDigest)>,
     heard: BTreeSet<(MacAddr, WallTime)>,
     refreshed: u64,
     facts: usize,
 }
 
-impl Over {
+impl AlreadyCommitted {
     fn leave_out(&self, intake: &mut Intake) {
         intake.doors.retain(|fact| !self.doors.contains(&said(fact)));
         intake.heard.retain(|heard| !self.heard.contains(&(heard.mac, heard.point.last_at)));
@@ -412,7 +412,7 @@ impl Pipeline {
     /// Takes over what was heard, and folds those again before whose last facts a silence has become known by it.
     async fn prove(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();
-        self.coverage.look(&self.with.hearing, now);
+        self.coverage.look(&self.with.site_coverage, now);
         let proven = self.coverage.proven(now);
         let mut by_day: BTreeMap<LogDay, BTreeSet<Subject>> = BTreeMap::new();
         for (subject, silence) in self.unproven.extract_if(.., |_, silence| *silence < proven) {
@@ -421,7 +421,7 @@ impl Pipeline {
         let part = Intake::default();
         for (day, people) in by_day {
             let again_from = Some(day);
-            let work = Work { part: &part, people: &people, strange: &[], step: None, read_by: None, again_from };
+            let work = BatchWork { part: &part, people: &people, strange: &[], step: None, read_by: None, again_from };
             self.decide(work, deadline).await?;
         }
         Ok(())
@@ -471,11 +471,11 @@ impl Pipeline {
     async fn look_at(
         &mut self,
         people: &BTreeSet<Subject>,
-        step: Option<(Step, &BTreeSet<Subject>)>,
+        step: Option<(ClockStep, &BTreeSet<Subject>)>,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
         let part = Intake::default();
-        let work = Work { part: &part, people, strange: &[], step, read_by: None, again_from: None };
+        let work = BatchWork { part: &part, people, strange: &[], step, read_by: None, again_from: None };
         let done = self.decide(work, deadline).await?;
         let (closed, silent) = done
             .decided
@@ -523,13 +523,13 @@ impl Pipeline {
         let began = self.with.clock.now().boot;
         let now = self.now();
         // Whatever has been handed over was heard.
-        self.coverage.look(&self.with.hearing, now);
+        self.coverage.look(&self.with.site_coverage, now);
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
         let presences: Presences = presences.into_iter().map(|presence| retimed_presence(presence, now)).collect();
         let mut rejected = self.rejected(deliveries, now);
-        let mut over = Over::default();
+        let mut over = AlreadyCommitted::default();
         // Whose card it was is asked again when a newer directory has come into force meanwhile.
         while !self.settle_once(deliveries, &presences, &mut rejected, &mut over, deadline).await? {}
         let facts = over.facts;
@@ -553,7 +553,7 @@ impl Pipeline {
         deliveries: &[Delivery],
         presences: &[Presence],
         rejected: &mut Vec<RejectedFact>,
-        over: &mut Over,
+        over: &mut AlreadyCommitted,
         deadline: &CancellationToken,
     ) -> Result<bool, PipelineError> {
         let now = self.now();
@@ -574,7 +574,8 @@ impl Pipeline {
                 continue;
             }
             let of_part = std::mem::take(&mut records);
-            let work = Work { part: &part, people: &nobody, strange: &of_part, step: None, read_by, again_from: None };
+            let work =
+                BatchWork { part: &part, people: &nobody, strange: &of_part, step: None, read_by, again_from: None };
             let Some(done) = self.decide_once(work, deadline).await? else { return Ok(false) };
             rejected.clear();
             over.note(&part);
@@ -606,7 +607,7 @@ impl Pipeline {
     ) -> Result<Intake, PipelineError> {
         let directories = Arc::clone(&self.with.directories.borrow());
         let (business, policy) = (self.with.business, self.policy());
-        let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
+        let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
         let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
         // What only the database knows the version of is read after the others, one version after the other.
         let mut by_version: BTreeMap<i64, (Vec<&Sighting>, Vec<&Presence>)> = BTreeMap::new();
@@ -627,7 +628,7 @@ impl Pipeline {
         }
         for (version, (sightings, presences)) in by_version {
             let directories = directories.with(version, self.recall(version, deadline).await?);
-            let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
+            let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
             intake.doors.extend(sightings.into_iter().map(|sighting| reader.door(sighting)));
             for presence in presences {
                 reader.presence(presence, &mut intake);
@@ -640,7 +641,7 @@ impl Pipeline {
     fn rejected(&mut self, deliveries: &[Delivery], now: Now) -> Vec<RejectedFact> {
         let directories = Arc::clone(&self.with.directories.borrow());
         let (business, policy) = (self.with.business, self.policy());
-        let reader = Reader { business, directories: &directories, policy: &policy, now: now.wall };
+        let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
         let mut rejected = Vec::new();
         for delivery in deliveries {
             let Content::Rejected(rejection) = &delivery.content else { continue };
@@ -686,12 +687,12 @@ impl Pipeline {
             };
             let day = policy.calendar().pass_day(fact.point.last_at);
             let known = if new.contains(&(reason, fact.mac)) {
-                Strange::Reported
+                UnknownDeviceRecord::Reported
             } else {
                 self.presents.strange(reason, fact.mac, policy.calendar().pass_day(now.wall), new.len())
             };
             match known {
-                Strange::New => {
+                UnknownDeviceRecord::New => {
                     new.insert((reason, fact.mac));
                     let business = fact.business;
                     let subject = Subject::strange_device(business, fact.mac);
@@ -711,8 +712,8 @@ impl Pipeline {
                     let stored = DecidedFact { fact: Fact::StrangeDevice(fact).stored(), decision };
                     found.records.push((failure, stored));
                 }
-                Strange::Reported => found.skipped += 1,
-                Strange::LeftOut => {
+                UnknownDeviceRecord::Reported => found.skipped += 1,
+                UnknownDeviceRecord::LeftOut => {
                     found.skipped += 1;
                     found.left_out += 1;
                 }
@@ -722,7 +723,7 @@ impl Pipeline {
     }
 
     /// Decides a part, however long the database is away and whatever is newer.
-    async fn decide(&mut self, work: Work<'_>, deadline: &CancellationToken) -> Result<Done, PipelineError> {
+    async fn decide(&mut self, work: BatchWork<'_>, deadline: &CancellationToken) -> Result<Done, PipelineError> {
         loop {
             if let Some(done) = self.decide_once(work, deadline).await? {
                 return Ok(done);
@@ -734,7 +735,7 @@ impl Pipeline {
     /// than it was read by. These are at hand then, or were waited for.
     async fn decide_once(
         &mut self,
-        work: Work<'_>,
+        work: BatchWork<'_>,
         deadline: &CancellationToken,
     ) -> Result<Option<Done>, PipelineError> {
         let (mut directories, mut policies) = (self.with.directories.clone(), self.with.policies.clone());
@@ -761,7 +762,7 @@ impl Pipeline {
     }
 
     /// One try: as many statements for all as for one. None when what we decide by is not the newest.
-    async fn attempt(&self, work: Work<'_>, now: Now) -> Result<Option<Done>, StoreError> {
+    async fn attempt(&self, work: BatchWork<'_>, now: Now) -> Result<Option<Done>, StoreError> {
         let directories = Arc::clone(&self.with.directories.borrow());
         let policies = Arc::clone(&self.with.policies.borrow());
         let (policy, latest) = (self.policy(), Arc::clone(directories.latest()));
@@ -807,12 +808,12 @@ impl Pipeline {
             .collect();
         let active = transaction.active(&sharing, first).await?;
         add(&mut loaded, &mut transaction, &active).await?;
-        let mut cases: Vec<Case> = groups
+        let mut cases: Vec<GroupCase> = groups
             .iter()
             .map(|group| {
                 let members: BTreeSet<Subject> =
                     group.iter().copied().filter(|known| subjects.contains(known) || active.contains(known)).collect();
-                let mut case = Case::of(group, &versions);
+                let mut case = GroupCase::of(group, &versions);
                 self.fill(&mut case, &members, &loaded);
                 case
             })
@@ -830,7 +831,7 @@ impl Pipeline {
         }
         for heard in &part.heard {
             if let Some(case) = case_of.get(&heard.subject).and_then(|index| cases.get_mut(*index)) {
-                case.unwritten.push(Unwritten { heard: heard.clone(), new: true, was_pending: false });
+                case.unwritten.push(UnloggedPoint { heard: heard.clone(), new: true, was_pending: false });
             }
         }
 
@@ -843,7 +844,7 @@ impl Pipeline {
         know_usage(&mut cases, &directories, &mut transaction).await?;
 
         self.hear_others(&cases, now, &mut coverage, &mut transaction).await?;
-        let begins = cases.iter().filter_map(Case::begins).min().unwrap_or(now.wall);
+        let begins = cases.iter().filter_map(GroupCase::begins).min().unwrap_or(now.wall);
         let everybody = cases.iter().flat_map(|case| case.now.keys()).filter_map(|subject| subject.as_coworker());
         let directories = of_then::recall(&directories, &everybody.collect(), begins, &mut transaction).await?;
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
@@ -867,7 +868,7 @@ impl Pipeline {
     }
 
     /// Adds people to a case: as they stand, and what was heard of them that no fact holds yet.
-    fn fill(&self, case: &mut Case, members: &BTreeSet<Subject>, loaded: &Loaded) {
+    fn fill(&self, case: &mut GroupCase, members: &BTreeSet<Subject>, loaded: &BatchRows) {
         let business = self.with.business;
         for subject in members {
             case.now.insert(*subject, loaded.standings.get(subject).cloned().unwrap_or_default());
@@ -875,19 +876,19 @@ impl Pipeline {
             let kept = self.presents.pending(*subject, business);
             let stored = loaded.pending.get(subject).into_iter().flatten();
             let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
-            case.unwritten.extend(stored.flat_map(Unwritten::pending));
-            case.unwritten.extend(kept.iter().flatten().flat_map(Unwritten::pending));
+            case.unwritten.extend(stored.flat_map(UnloggedPoint::pending));
+            case.unwritten.extend(kept.iter().flatten().flat_map(UnloggedPoint::pending));
         }
     }
 
     /// Where something came late: everybody of the case as they were before that day, and what there is since.
     async fn go_back(
         &self,
-        cases: &mut [Case],
+        cases: &mut [GroupCase],
         groups: &[BTreeSet<Subject>],
-        work: Work<'_>,
+        work: BatchWork<'_>,
         world: World<'_>,
-        (loaded, transaction, writes): (&mut Loaded, &mut Batch, &mut Writes),
+        (loaded, transaction, writes): (&mut BatchRows, &mut Batch, &mut Writes),
     ) -> Result<(), StoreError> {
         let from: Vec<Option<LogDay>> = cases
             .iter()
@@ -915,7 +916,7 @@ impl Pipeline {
             let folded = case.now.values().map(|known| LogDay::of(known.person.folded.at));
             let newest = doors.chain(folded).chain([tomorrow]).max().unwrap_or(tomorrow);
             days.extend(case.now.keys().flat_map(|subject| days_of(from, newest).map(move |day| (*subject, day))));
-            case.past = Some(Past { from, ..Past::default() });
+            case.past = Some(RefoldInput { from, ..RefoldInput::default() });
         }
         let mut checkpoints: BTreeMap<Subject, BTreeMap<LogDay, PersonState>> = BTreeMap::new();
         for (subject, day, person) in transaction.checkpoints(&days).await? {
@@ -961,7 +962,7 @@ impl Pipeline {
     /// When the captures of other businesses could hear, where a case is about another one.
     async fn hear_others(
         &self,
-        cases: &[Case],
+        cases: &[GroupCase],
         now: Now,
         coverage: &mut BTreeMap<BusinessId, Coverage>,
         transaction: &mut Batch,
@@ -977,7 +978,7 @@ impl Pipeline {
     }
 
     /// After a commit: who is in, the next deadline.
-    fn remember(&mut self, done: &Done, work: Work<'_>) {
+    fn remember(&mut self, done: &Done, work: BatchWork<'_>) {
         let now = self.now();
         self.unproven.extend(&done.unproven);
         let seen = (self.reviewed.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
@@ -1124,7 +1125,7 @@ impl Pipeline {
         // From here on the new time is in force, and what is folded is folded up to it.
         self.clock_was = Some(now);
         self.coverage.step(by);
-        let step = Step { by, wrong_from: now.wall.minus(CONFIRMED_AFTER) };
+        let step = ClockStep { by, wrong_from: now.wall.minus(CONFIRMED_AFTER) };
         let mut people: BTreeSet<Subject> = moving.clone();
         if by < 0 {
             people.extend(patiently!(
@@ -1220,7 +1221,7 @@ pub(crate) fn days_of(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> 
 
 /// What others, who are not folded, have used of passes of the people of each case.
 async fn know_usage(
-    cases: &mut [Case],
+    cases: &mut [GroupCase],
     directories: &DirectoryHistory,
     transaction: &mut Batch,
 ) -> Result<(), StoreError> {
@@ -1235,7 +1236,7 @@ async fn know_usage(
     Ok(())
 }
 
-async fn add(loaded: &mut Loaded, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {
+async fn add(loaded: &mut BatchRows, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {
     if !people.is_empty() {
         let more = transaction.load(people, &[]).await?;
         loaded.standings.extend(more.standings);

@@ -34,7 +34,7 @@ pub mod zones;
 
 use fragment::Fragment;
 pub use report::{Fault, SettingsFaults};
-use report::{Finding, Origins, Place, Show};
+use report::{Finding, Origins, Show, Span};
 
 /// The main file unless `--config` names another. It may be missing: then the shipped defaults hold.
 pub const MAIN_FILE: &str = "/etc/checkind/checkind.toml";
@@ -79,9 +79,9 @@ pub struct Settings {
     /// `[[capture]]`.
     pub captures: Vec<Capture>,
     /// `[spool]`; absent with SQLite, whose file is as near, and on an instance that only serves records.
-    pub spool: Option<Spool>,
+    pub spool: Option<SpoolSettings>,
     /// `[lease]`; absent where a site has one gateway.
-    pub lease: Option<Lease>,
+    pub lease: Option<LeaseSettings>,
     /// `[api]`; absent when the API is switched off.
     pub api: Option<Api>,
     /// `[retention]`.
@@ -90,7 +90,7 @@ pub struct Settings {
 
 /// What [`load`] found: the settings, and what is probably not meant.
 #[derive(Debug, Clone)]
-pub struct Loaded {
+pub struct LoadedSettings {
     /// The settings.
     pub settings: Settings,
     /// Nothing here stops the daemon; each is worth a line in the log.
@@ -112,13 +112,13 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 pub fn load(
     main_file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
-) -> Result<Loaded, SettingsFaults> {
+) -> Result<LoadedSettings, SettingsFaults> {
     let environment: BTreeMap<String, String> =
         environment.filter(|(name, _)| name.starts_with(VARIABLES) || WANTED.contains(&name.as_str())).collect();
     let folder_of = |name: &str| environment.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let main = main_file.unwrap_or(Path::new(MAIN_FILE));
     let folder = main.parent().unwrap_or(Path::new("")).to_owned();
-    let mut reading = Reading::default();
+    let mut reading = LayerReading::default();
     // A file that may not even be looked for is read, for the fault to say why.
     if main_file.is_some() || !matches!(main.try_exists(), Ok(false)) {
         reading.file(main);
@@ -126,14 +126,14 @@ pub fn load(
     reading.drop_ins(&folder.join(DROP_INS));
     reading.variables(&environment);
 
-    let Reading { origins, fragments, mut findings } = reading;
+    let LayerReading { origins, fragments, mut findings } = reading;
     let secrets = validate::Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), folder };
     let zones = Zones::open(folder_of(ZONE_DIRECTORY));
     let mut warnings = Vec::new();
     let merged = merge::merge(fragments);
     let settings = validate::validate(merged, (&secrets, zones), &origins, &mut findings, &mut warnings);
     match (report::faults(&origins, findings), settings) {
-        (None, Some(settings)) => Ok(Loaded { settings, warnings: report::warnings(&origins, warnings) }),
+        (None, Some(settings)) => Ok(LoadedSettings { settings, warnings: report::warnings(&origins, warnings) }),
         (Some(faults), _) => Err(faults),
         (None, None) => unreachable!("settings are withheld only with a fault that says why"),
     }
@@ -141,13 +141,13 @@ pub fn load(
 
 /// The layers while they are read, in the order in which they count.
 #[derive(Default)]
-struct Reading {
+struct LayerReading {
     origins: Origins,
     fragments: Vec<Fragment>,
     findings: Vec<Finding>,
 }
 
-impl Reading {
+impl LayerReading {
     fn file(&mut self, path: &Path) {
         let bytes = match read_bounded(path, LARGEST_FILE) {
             Ok(bytes) => bytes,
@@ -158,7 +158,7 @@ impl Reading {
         let origin = self.origins.add_file(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
         if let Some(at) = broken {
             self.findings.push(Finding {
-                place: Place { origin, start: at, end: at + 1 },
+                place: Span { origin, start: at, end: at + 1 },
                 show: Show::Line,
                 key: String::new(),
                 message: "is not UTF-8 from here on; save the file in that encoding".to_owned(),
@@ -191,7 +191,7 @@ impl Reading {
 
     fn fault_without_text(&mut self, path: &Path, message: String) {
         let origin = self.origins.add_file(path.to_owned(), String::new());
-        let place = Place { origin, start: 0, end: 0 };
+        let place = Span { origin, start: 0, end: 0 };
         self.findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
         // What seems to be missing may stand there.
         self.fragments.push(Fragment { torn: true, ..Fragment::default() });
@@ -239,7 +239,7 @@ pub fn summary(settings: &Settings) -> String {
             }
         },
     );
-    if let Some(Spool { path, limit }) = &settings.spool {
+    if let Some(SpoolSettings { path, limit }) = &settings.spool {
         line("spool", format!("{}, {} MB at most", path.display(), limit / 1_000_000));
     }
     line(
@@ -250,7 +250,7 @@ pub fn summary(settings: &Settings) -> String {
         }),
     );
     line("zones", settings.zones.to_string());
-    if let Some(Lease { holder }) = &settings.lease {
+    if let Some(LeaseSettings { holder }) = &settings.lease {
         line("lease", format!("works or stands by, as {holder}"));
     }
     line(
@@ -450,7 +450,7 @@ impl MacPattern {
 
 /// `[spool]`: where door messages wait for a shared database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Spool {
+pub struct SpoolSettings {
     /// `path`: a SQLite file; its folder must exist and be writable.
     pub path: PathBuf,
     /// `limit`: the bytes that may be in use.
@@ -459,7 +459,7 @@ pub struct Spool {
 
 /// `[lease]`: this gateway works only while it holds the lease of its site.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
+pub struct LeaseSettings {
     /// `holder`: what this gateway is called.
     pub holder: String,
 }

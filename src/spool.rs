@@ -38,7 +38,7 @@ use crate::{
     },
     mapping::content::Content,
     settings,
-    source::{Delivery, mqtt::window::Window},
+    source::{Delivery, mqtt::window::AckWindow},
     store::{SpoolFile, Spooled, StoreError},
 };
 
@@ -76,7 +76,7 @@ pub struct SpoolCounters {
 
 /// The two ends of the spool, and how it is told to stop.
 #[derive(Debug)]
-pub struct Ends {
+pub struct SpoolEnds {
     /// From the broker session.
     pub input: mpsc::Receiver<Delivery>,
     /// To the pipeline.
@@ -109,7 +109,7 @@ pub struct Spool {
     handed: i64,
     /// The last row up to which the shared database has everything.
     done: Arc<AtomicI64>,
-    window: Arc<Window<i64>>,
+    window: Arc<AckWindow<i64>>,
     /// The last row that was deleted, and when.
     forgotten: (i64, BootTime),
     used: u64,
@@ -130,7 +130,7 @@ impl Spool {
     /// [`StoreError::Unavailable`] when it may be better in a moment; [`StoreError::Unusable`] when another process has it
     /// or it is damaged.
     pub async fn open(
-        settings: &settings::Spool,
+        settings: &settings::SpoolSettings,
         clock: Clock,
         health: Health,
         counters: Arc<SpoolCounters>,
@@ -146,7 +146,7 @@ impl Spool {
         let done = Arc::new(AtomicI64::new(before));
         let window = {
             let done = Arc::clone(&done);
-            Window::new(move |seq| done.store(seq, Relaxed))
+            AckWindow::new(move |seq| done.store(seq, Relaxed))
         };
         let began = clock.now();
         counters.limit.store(settings.limit, Relaxed);
@@ -184,7 +184,7 @@ impl Spool {
     ///
     /// # Errors
     /// When the file can never be used again.
-    pub async fn run(mut self, mut ends: Ends) -> Result<(), StoreError> {
+    pub async fn run(mut self, mut ends: SpoolEnds) -> Result<(), StoreError> {
         if !self.clock_set(&ends.stop).await {
             return Ok(());
         }
@@ -486,7 +486,7 @@ mod tests {
         }
 
         async fn open(&self, limit: u64) -> Result<Spool, StoreError> {
-            let settings = settings::Spool { path: self.folder.path().join("spool.db"), limit };
+            let settings = settings::SpoolSettings { path: self.folder.path().join("spool.db"), limit };
             Spool::open(&settings, Clock::system(), self.health.clone(), Arc::clone(&self.counters)).await
         }
 
@@ -497,7 +497,7 @@ mod tests {
             let (session, input) = mpsc::channel(4096);
             let (output, pipeline) = mpsc::channel(room);
             let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
-            let ends = Ends { input, output, taken: taken.clone(), stop: stop.clone() };
+            let ends = SpoolEnds { input, output, taken: taken.clone(), stop: stop.clone() };
             let spool = self.open(limit).await.expect("the spool opens");
             let task = tokio::spawn(spool.run(ends));
             Running { session, pipeline, taken, stop, task }

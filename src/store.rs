@@ -22,9 +22,10 @@ mod sql;
 pub use access::TokenPair;
 pub(crate) use adopt::{OldCharge, OldLine, OldRecords, OldRefusal, OldVisit};
 pub(crate) use batch::{
-    Batch, ChangedVisit, Covered, DecidedFact, KnownRecords, KnownVisit, Loaded, NewStanding, Pending, Standing, Writes,
+    Batch, BatchRows, ChangedVisit, CoverageRow, DecidedFact, KnownRecords, KnownVisit, NewStanding, PendingPresence,
+    PersonStanding, Writes,
 };
-pub use directory::Stored;
+pub use directory::StoredEntity;
 pub use facts::LoggedFact;
 pub use retention::Expired;
 pub use safety::BackupError;

@@ -19,9 +19,9 @@ use checkind::{
     source::{
         PRESENCES, Presences,
         network::{
-            CaptureCounters, CaptureError, CaptureTask, Surroundings,
+            CaptureContext, CaptureCounters, CaptureError, CaptureTask,
             coalesce::{KnownMacs, UNKNOWN_DEVICES},
-            coverage::{Hearing, LONGEST_GAP},
+            coverage::{LONGEST_GAP, SiteCoverage},
             usual_gaps,
         },
     },
@@ -46,7 +46,7 @@ struct Listener {
     arrived: Vec<Presence>,
     known: watch::Sender<KnownMacs>,
     health: Health,
-    hearing: Hearing,
+    hearing: SiteCoverage,
     clock: Clock,
     counters: Arc<CaptureCounters>,
     stop: CancellationToken,
@@ -75,17 +75,17 @@ impl Listener {
         capture: Capture,
         capabilities: Capabilities,
     ) -> Self {
-        let hearing = Hearing::new(clock.passing_in(LONGEST_GAP));
+        let hearing = SiteCoverage::new(clock.passing_in(LONGEST_GAP));
         let (health, stop) = (Health::new(clock.clone()), CancellationToken::new());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let (known, known_here) = watch::channel(KnownMacs::default());
-        let with = Surroundings {
+        let with = CaptureContext {
             idle_limit: Duration::from_secs(45 * 60),
             clock: clock.clone(),
             presences: sender,
             known: known_here,
             health: health.clone(),
-            hearing: hearing.clone(),
+            coverage: hearing.clone(),
             memory: memory.map(Path::to_owned),
             stop: stop.clone(),
         };
@@ -124,7 +124,7 @@ impl Listener {
 
     fn wait_until_hearing(&self) {
         wait_for("the capture to hear", SOON, || {
-            if self.hearing.is_hearing() { Ok(()) } else { Err(format!("{:?}", self.health.conditions())) }
+            if self.hearing.is_covered() { Ok(()) } else { Err(format!("{:?}", self.health.conditions())) }
         });
     }
 
@@ -132,7 +132,7 @@ impl Listener {
         wait_for("the capture to be blind", SOON, || {
             if self.health.is_raised(ConditionKind::CaptureBlind, "s1") { Ok(()) } else { Err("no condition".into()) }
         });
-        assert!(!self.hearing.is_hearing());
+        assert!(!self.hearing.is_covered());
     }
 
     /// A second of blindness costs next to no processor time.
@@ -254,7 +254,7 @@ fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is
     wire.mirror.ip(&["link", "set", "s1", "down"]);
     listener.wait_until_blind();
     listener.stays_blind_at_no_cost();
-    assert_eq!(listener.hearing.heard(), None, "a blind capture hears nothing");
+    assert_eq!(listener.hearing.span(), None, "a blind capture hears nothing");
     wire.mirror.ip(&["link", "set", "s1", "up"]);
     listener.wait_until_hearing();
     wire.send(&[arp_request(device(2))]);
@@ -295,7 +295,7 @@ fn a_renamed_interface_is_followed() {
     listener.looks();
     wire.send(&[arp_request(device(1))]);
     listener.wait_for(device(1));
-    assert!(listener.hearing.is_hearing());
+    assert!(listener.hearing.is_covered());
     assert!(listener.health.conditions().is_empty());
     listener.end().expect("an orderly end");
 }
@@ -515,21 +515,21 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
     let wire = Wire::new();
     let listener = Listener::by(fast(120), None, &wire.mirror, capture("s1"), Capabilities::Dropped);
     listener.wait_until_hearing();
-    assert_eq!(listener.hearing.heard(), None, "nothing has shown yet that the mirror works");
+    assert_eq!(listener.hearing.span(), None, "nothing has shown yet that the mirror works");
     let first = wait_for("a frame to be heard", SOON, || {
         wire.send(&[chatter()]);
-        listener.hearing.heard().ok_or_else(|| format!("{:?}", listener.health.conditions()))
+        listener.hearing.span().ok_or_else(|| format!("{:?}", listener.health.conditions()))
     });
     let more = wait_for("another one", SOON, || {
         wire.send(&[chatter()]);
-        let heard = listener.hearing.heard().expect("no silence");
+        let heard = listener.hearing.span().expect("no silence");
         if heard.until > first.until { Ok(heard) } else { Err(format!("{heard:?}")) }
     });
     assert_eq!(more.from, first.from);
     let last = listener.clock.now();
     // The longest time of an hour that is not known yet.
     let silent = wait_for("the silence to be noticed", SOON, || {
-        if let Some(heard) = listener.hearing.heard() {
+        if let Some(heard) = listener.hearing.span() {
             let after = heard.until.since(last.boot);
             assert!(after < Duration::from_secs(60), "heard {after:?} more than the last frame");
         }
@@ -537,7 +537,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
     });
     assert!(silent.since.distance(last.wall) < Duration::from_secs(60), "{silent:?}, last frame before {last:?}");
     assert!(listener.clock.now().wall.since(silent.since) > usual_gaps::LATEST, "{silent:?}");
-    assert_eq!((listener.hearing.heard(), listener.hearing.is_hearing()), (None, false));
+    assert_eq!((listener.hearing.span(), listener.hearing.is_covered()), (None, false));
     assert_eq!(listener.health.conditions().len(), 1, "the link is up: {:?}", listener.health.conditions());
     wait_for("the age of the last frame", SOON, || match listener.counters.last_frame.load(Relaxed) {
         600.. => Ok(()),
@@ -550,7 +550,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
         [] => Ok(()),
         conditions => Err(format!("{conditions:?}")),
     });
-    let again = listener.hearing.heard().expect("it hears again");
+    let again = listener.hearing.span().expect("it hears again");
     assert_eq!(again.from, again.until, "the silence is not heard afterwards");
 }
 
@@ -601,7 +601,7 @@ fn a_capture_stops_soon_and_hands_over_what_it_has() {
     let took = listener.clock.now().boot.since(asked);
     assert!(took < Duration::from_secs(2), "stopping took {took:?}");
     assert_eq!(listener.wait_for(device(1)).frames, 2);
-    assert!(!listener.hearing.is_hearing());
+    assert!(!listener.hearing.is_covered());
 }
 
 #[test]
@@ -610,13 +610,13 @@ fn without_the_capability_opening_says_what_is_missing() {
         drop_capabilities();
         let (sender, _presences) = mpsc::channel(1);
         let clock = Clock::system();
-        let with = Surroundings {
+        let with = CaptureContext {
             idle_limit: Duration::from_secs(60),
             health: Health::new(clock.clone()),
             clock,
             presences: sender,
             known: watch::channel(KnownMacs::default()).1,
-            hearing: Hearing::new(LONGEST_GAP),
+            coverage: SiteCoverage::new(LONGEST_GAP),
             memory: None,
             stop: CancellationToken::new(),
         };

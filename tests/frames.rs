@@ -13,7 +13,7 @@ use checkind::{
     },
     source::network::{
         filter,
-        frame::{Evidence, Kind, Observation, VlanId, Vlans, observe},
+        frame::{Evidence, FrameKind, Observation, VlanId, Vlans, observe},
     },
 };
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
@@ -248,7 +248,7 @@ proptest! {
                 let seen = seen.expect("ARP always means something");
                 if matches!(seen.evidence, Evidence::Strong | Evidence::Weak) {
                     prop_assert_eq!(seen.mac.map(|mac| mac.octets().to_vec()), Some(arp.sender_hw_addr().to_vec()));
-                    prop_assert_eq!(seen.kind == Kind::ArpReply, arp.operation().0 == 2);
+                    prop_assert_eq!(seen.kind == FrameKind::ArpReply, arp.operation().0 == 2);
                 }
             }
             (Some(NetSlice::Ipv4(_)), Some(TransportSlice::Udp(datagram))) if datagram.payload().len() > 2 => {
@@ -256,7 +256,7 @@ proptest! {
                 let is_dhcp = dhcp(datagram.source_port()) || dhcp(datagram.destination_port());
                 let as_dhcp = matches!(
                     seen.map(|seen| seen.kind),
-                    Some(Kind::Dhcp(_) | Kind::BootpRequest | Kind::BootpReply)
+                    Some(FrameKind::Dhcp(_) | FrameKind::BootpRequest | FrameKind::BootpReply)
                 );
                 prop_assert_eq!(is_dhcp, as_dhcp);
             }

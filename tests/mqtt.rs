@@ -25,7 +25,7 @@ use checkind::{
         mqtt::{
             counters::MqttCounters,
             session::{MOST_HELD, Session},
-            session_state::Recollection,
+            session_state::SessionState,
         },
     },
 };
@@ -99,16 +99,16 @@ impl Gateway {
     }
 
     fn start_with(settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
-        Self::start_knowing(Recollection::default(), settings, sources, queue)
+        Self::start_knowing(SessionState::default(), settings, sources, queue)
     }
 
-    fn start_knowing(recollection: Recollection, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
+    fn start_knowing(recollection: SessionState, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
         Self::start_at(Clock::system(), recollection, settings, sources, queue)
     }
 
     fn start_at(
         clock: Clock,
-        recollection: Recollection,
+        recollection: SessionState,
         settings: Mqtt,
         sources: Vec<Arc<Mapping>>,
         queue: usize,
@@ -126,8 +126,8 @@ impl Gateway {
             deliveries: sender,
             health: health.clone(),
             counters: Arc::clone(&counters),
-            recollection,
-            keepsake: None,
+            session_state: recollection,
+            session_file: None,
             permit: None,
             stop: stop.clone(),
             drained: drained.clone(),
@@ -349,7 +349,7 @@ fn a_topic_that_no_source_claims_any_more_is_rejected_not_kept() {
 fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
     let broker = Broker::start(BrokerOptions { lines: vec!["log_type all".to_owned()], ..BrokerOptions::default() });
     let bells = || source("name = \"bells\"\ntopics = [\"bells/+\"]\nrule = [{ kind = \"bell\" }]");
-    let recollection = Recollection::default();
+    let recollection = SessionState::default();
     let start = |sources| Gateway::start_knowing(recollection.clone(), settings(&broker), sources, 16).ready();
     start(vec![doors(), bells()]).shutdown();
     broker.publish("doors/front", tap(1).as_bytes(), 1);
@@ -876,7 +876,7 @@ fn receipts_that_nobody_spends_are_a_stall_unless_it_is_known_why() {
     let broker = Broker::plain();
     // A minute passes in a second.
     let clock = Clock::accelerated(Clock::system().now().wall, 60, Duration::from_hours(24));
-    let mut gateway = Gateway::start_at(clock, Recollection::default(), settings(&broker), vec![doors()], 16).ready();
+    let mut gateway = Gateway::start_at(clock, SessionState::default(), settings(&broker), vec![doors()], 16).ready();
     gateway.health.raise(ConditionKind::DatabaseUnavailable, "", "it is away");
     broker.publish("doors/front", tap(1).as_bytes(), 1);
     let delivery = gateway.next();

@@ -16,7 +16,7 @@ use checkind::{
         passes::{PassPolicy, PassesAsked, PayAsYouGo},
         site::NetworkOpens,
     },
-    settings::{self, Database, Loaded, Settings, SettingsFaults},
+    settings::{self, Database, LoadedSettings, Settings, SettingsFaults},
 };
 use chrono::{DateTime, Utc};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
@@ -54,14 +54,14 @@ impl Folder {
         self.0.path().join(name)
     }
 
-    fn load(&self, environment: &[(&str, &str)]) -> Result<Loaded, SettingsFaults> {
+    fn load(&self, environment: &[(&str, &str)]) -> Result<LoadedSettings, SettingsFaults> {
         let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         settings::load(Some(&self.path("checkind.toml")), environment)
     }
 
     fn settings(&self, environment: &[(&str, &str)]) -> Settings {
         match self.load(environment) {
-            Ok(Loaded { settings, .. }) => settings,
+            Ok(LoadedSettings { settings, .. }) => settings,
             Err(faults) => panic!("expected settings, found faults:\n{faults}"),
         }
     }

@@ -42,19 +42,19 @@ const REMEMBERED_MOST: usize = 256;
 
 /// What a request shows of who sent it.
 #[derive(Debug)]
-pub(super) struct Shown {
-    credential: Credential,
+pub(super) struct RequestIdentity {
+    credential: HttpCredential,
     peer: Option<Peer>,
 }
 
 /// The `Authorization` header, taken apart. Its `Debug` shows no secret.
 #[derive(Debug)]
-enum Credential {
+enum HttpCredential {
     None,
     Bearer(TokenDigest),
     /// The whole header as the key of the memory, the user name and the password.
     Basic {
-        key: MemoryKey,
+        key: SignInKey,
         name: String,
         password: SecretString,
     },
@@ -62,7 +62,7 @@ enum Credential {
     Unreadable,
 }
 
-impl FromRequestParts<ApiState> for Shown {
+impl FromRequestParts<ApiState> for RequestIdentity {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, api: &ApiState) -> Result<Self, Infallible> {
@@ -73,7 +73,7 @@ impl FromRequestParts<ApiState> for Shown {
 }
 
 /// The user who sent the request, if they have the role or are an administrator.
-pub(super) async fn require(api: &ApiState, shown: &Shown, role: Role) -> Result<User, Problem> {
+pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role) -> Result<User, Problem> {
     let user = identify(api, shown).await?;
     if user.rights.allow(role) {
         return Ok(user);
@@ -82,12 +82,12 @@ pub(super) async fn require(api: &ApiState, shown: &Shown, role: Role) -> Result
     Err(Problem::Forbidden(role))
 }
 
-async fn identify(api: &ApiState, shown: &Shown) -> Result<User, Problem> {
+async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
     let user = match &shown.credential {
-        Credential::None => return Err(Problem::NoCredentials),
-        Credential::Unreadable => None,
-        Credential::Bearer(token) => api.store.token_holder(token, api.clock.now().wall).await?,
-        Credential::Basic { key, name, password } => basic(api, shown, key, name, password).await?,
+        HttpCredential::None => return Err(Problem::NoCredentials),
+        HttpCredential::Unreadable => None,
+        HttpCredential::Bearer(token) => api.store.token_holder(token, api.clock.now().wall).await?,
+        HttpCredential::Basic { key, name, password } => basic(api, shown, key, name, password).await?,
     };
     match user {
         Some(user) => {
@@ -102,14 +102,14 @@ async fn identify(api: &ApiState, shown: &Shown) -> Result<User, Problem> {
 }
 
 /// The log line and the count of a credential that was not good. It names no user: what was typed may be a password.
-pub(super) fn refused(api: &ApiState, shown: &Shown, kind: &'static str) {
+pub(super) fn refused(api: &ApiState, shown: &RequestIdentity, kind: &'static str) {
     api.metrics.signed_in(SignIn::Refused);
     tracing::warn!(peer = %shown, kind, "API credential refused");
 }
 
 /// The log line and the count of a password or refresh token that was good. API users are integrations and staff, not
 /// members, and who signed in is what an audit asks (OWASP ASVS 5.0, 16.3.1).
-pub(super) fn accepted(api: &ApiState, shown: &Shown, name: &UserName, kind: &'static str) {
+pub(super) fn accepted(api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) {
     api.metrics.signed_in(SignIn::Accepted);
     tracing::info!(user = %name, peer = %shown, kind, "API user signed in");
 }
@@ -137,8 +137,8 @@ pub(super) async fn check_password(
 
 async fn basic(
     api: &ApiState,
-    shown: &Shown,
-    key: &MemoryKey,
+    shown: &RequestIdentity,
+    key: &SignInKey,
     name: &str,
     password: &SecretString,
 ) -> Result<Option<User>, Problem> {
@@ -152,43 +152,43 @@ async fn basic(
     let Some((user, stored)) = check_password(api, name, password.clone()).await? else { return Ok(None) };
     api.guard.memory.remember(
         key,
-        Known { name: user.name.clone(), password: stored, until: now.plus(REMEMBERED) },
+        CachedSignIn { name: user.name.clone(), password: stored, until: now.plus(REMEMBERED) },
         now,
     );
     accepted(api, shown, &user.name, "basic");
     Ok(Some(user))
 }
 
-fn credential(headers: &HeaderMap, guard: &Guard) -> Credential {
+fn credential(headers: &HeaderMap, guard: &Guard) -> HttpCredential {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else {
         let none = headers.get(header::AUTHORIZATION).is_none();
-        return if none { Credential::None } else { Credential::Unreadable };
+        return if none { HttpCredential::None } else { HttpCredential::Unreadable };
     };
     let Some((scheme, rest)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
-        return Credential::Unreadable;
+        return HttpCredential::Unreadable;
     };
     if scheme.eq_ignore_ascii_case("Bearer") {
-        return Credential::Bearer(TokenDigest::of(rest.trim()));
+        return HttpCredential::Bearer(TokenDigest::of(rest.trim()));
     }
     if scheme.eq_ignore_ascii_case("Basic") {
-        return basic_credential(rest.trim(), guard).unwrap_or(Credential::Unreadable);
+        return basic_credential(rest.trim(), guard).unwrap_or(HttpCredential::Unreadable);
     }
-    Credential::Unreadable
+    HttpCredential::Unreadable
 }
 
 /// RFC 7617 2: base64 of `name:password` in UTF-8; the first colon ends the name.
-fn basic_credential(encoded: &str, guard: &Guard) -> Option<Credential> {
+fn basic_credential(encoded: &str, guard: &Guard) -> Option<HttpCredential> {
     let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (name, password) = text.split_once(':')?;
-    Some(Credential::Basic {
+    Some(HttpCredential::Basic {
         key: guard.memory.key(encoded),
         name: name.to_owned(),
         password: SecretString::from(password),
     })
 }
 
-impl Credential {
+impl HttpCredential {
     const fn kind(&self) -> &'static str {
         match self {
             Self::None => "none",
@@ -199,7 +199,7 @@ impl Credential {
     }
 }
 
-impl fmt::Display for Shown {
+impl fmt::Display for RequestIdentity {
     /// Where the request came from, for the log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peer {
@@ -213,20 +213,20 @@ impl fmt::Display for Shown {
 #[derive(Debug)]
 pub(super) struct Guard {
     hashes: Arc<Semaphore>,
-    memory: Memory,
+    memory: SignInCache,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { hashes: Arc::new(Semaphore::new(HASHES)), memory: Memory::new(random::secret()) }
+        Self { hashes: Arc::new(Semaphore::new(HASHES)), memory: SignInCache::new(random::secret()) }
     }
 }
 
 /// SHA-256 of the memory's salt and a Basic credential.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct MemoryKey([u8; 32]);
+struct SignInKey([u8; 32]);
 
-impl fmt::Debug for MemoryKey {
+impl fmt::Debug for SignInKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MemoryKey")
     }
@@ -234,7 +234,7 @@ impl fmt::Debug for MemoryKey {
 
 /// A Basic credential that was right, as long as the user's kept password is still this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
+struct CachedSignIn {
     name: UserName,
     password: StoredPassword,
     until: BootTime,
@@ -242,26 +242,26 @@ struct Known {
 
 /// Right passwords of the last minutes. The salt is drawn at start, so that the keys are of no use elsewhere.
 #[derive(Debug)]
-struct Memory {
+struct SignInCache {
     salt: [u8; 32],
-    known: Mutex<BTreeMap<MemoryKey, Known>>,
+    known: Mutex<BTreeMap<SignInKey, CachedSignIn>>,
 }
 
-impl Memory {
+impl SignInCache {
     fn new(salt: [u8; 32]) -> Self {
         Self { salt, known: Mutex::default() }
     }
 
-    fn key(&self, credential: &str) -> MemoryKey {
-        MemoryKey(Sha256::new().chain_update(self.salt).chain_update(credential).finalize().into())
+    fn key(&self, credential: &str) -> SignInKey {
+        SignInKey(Sha256::new().chain_update(self.salt).chain_update(credential).finalize().into())
     }
 
-    fn find(&self, key: &MemoryKey, now: BootTime) -> Option<Known> {
+    fn find(&self, key: &SignInKey, now: BootTime) -> Option<CachedSignIn> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(key).filter(|known| known.until > now).cloned()
     }
 
-    fn remember(&self, key: &MemoryKey, new: Known, now: BootTime) {
+    fn remember(&self, key: &SignInKey, new: CachedSignIn, now: BootTime) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, known| known.until > now);
         if known.len() >= REMEMBERED_MOST
@@ -282,9 +282,9 @@ mod tests {
         BootTime::from_duration(Duration::from_secs(seconds))
     }
 
-    fn known(until: u64) -> Known {
+    fn known(until: u64) -> CachedSignIn {
         let name = "ada".parse().expect("a name");
-        Known { name, password: StoredPassword::nobodys(), until: at(until) }
+        CachedSignIn { name, password: StoredPassword::nobodys(), until: at(until) }
     }
 
     #[test]
@@ -317,7 +317,7 @@ mod tests {
         fn any_name_and_password_come_through_basic(name in "[^:]*", password: String) {
             use secrecy::ExposeSecret;
             let encoded = STANDARD.encode(format!("{name}:{password}"));
-            let Some(Credential::Basic { name: read, password: shown, .. }) = basic_credential(&encoded, &Guard::default())
+            let Some(HttpCredential::Basic { name: read, password: shown, .. }) = basic_credential(&encoded, &Guard::default())
             else { panic!("{name}:{password}") };
             assert_eq!((read.as_str(), shown.expose_secret()), (name.as_str(), password.as_str()));
         }
@@ -336,13 +336,13 @@ mod tests {
     fn the_first_colon_ends_the_name() {
         use secrecy::ExposeSecret;
         let credential = basic_credential("YWRhOnBhc3M6d29yZA==", &Guard::default());
-        let Some(Credential::Basic { name, password, .. }) = credential else { panic!("{credential:?}") };
+        let Some(HttpCredential::Basic { name, password, .. }) = credential else { panic!("{credential:?}") };
         assert_eq!((name.as_str(), password.expose_secret()), ("ada", "pass:word"));
     }
 
     #[test]
     fn right_passwords_are_forgotten_in_time_and_never_more_than_the_bound() {
-        let memory = Memory::new([7; 32]);
+        let memory = SignInCache::new([7; 32]);
         let first = memory.key("first");
         memory.remember(&first, known(10), at(0));
         assert_eq!(memory.find(&first, at(9)), Some(known(10)));

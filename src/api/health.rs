@@ -26,19 +26,19 @@ const PROBE: Duration = Duration::from_secs(2);
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
-struct Health {
+struct HealthBody {
     status: &'static str,
 }
 
 #[derive(Serialize)]
 struct Readiness {
     status: &'static str,
-    conditions: Vec<Named>,
+    conditions: Vec<ConditionBody>,
 }
 
 /// A condition as `/readyz` lists it; a `blocking` one is why the answer is 503, the others are warnings.
 #[derive(Serialize)]
-struct Named {
+struct ConditionBody {
     name: &'static str,
     subject: String,
     detail: String,
@@ -46,7 +46,7 @@ struct Named {
     blocking: bool,
 }
 
-impl From<Condition> for Named {
+impl From<Condition> for ConditionBody {
     fn from(condition: Condition) -> Self {
         Self {
             name: condition.kind.name(),
@@ -60,7 +60,7 @@ impl From<Condition> for Named {
 
 /// 200 while the process can answer at all; asks nobody, so that a broken database gets no process restarted.
 pub(super) async fn healthz() -> Response {
-    json(StatusCode::OK, &Health { status: "ok" })
+    json(StatusCode::OK, &HealthBody { status: "ok" })
 }
 
 /// 200 once start-up has finished and nothing blocks, else 503; with every condition.
@@ -78,7 +78,7 @@ pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
         (true, true) => (StatusCode::SERVICE_UNAVAILABLE, "not_ready"),
         (true, false) => (StatusCode::OK, "ready"),
     };
-    json(code, &Readiness { status, conditions: conditions.into_iter().map(Named::from).collect() })
+    json(code, &Readiness { status, conditions: conditions.into_iter().map(ConditionBody::from).collect() })
 }
 
 pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
@@ -87,10 +87,10 @@ pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
 
 /// The last answer of the database. An instance that only serves records has nobody else who would notice its absence.
 #[derive(Debug, Default)]
-pub(super) struct Probe(Mutex<Option<Answer>>);
+pub(super) struct Probe(Mutex<Option<ProbeAnswer>>);
 
 #[derive(Debug)]
-struct Answer {
+struct ProbeAnswer {
     at: BootTime,
     /// Since when the database has not answered, and what it said; none while it answers.
     failing: Option<(WallTime, String)>,
@@ -108,7 +108,7 @@ impl Probe {
                 Ok(Err(error)) => Some((since, error.to_string())),
                 Err(_) => Some((since, format!("the database did not answer within {} s", PROBE.as_secs()))),
             };
-            *last = Some(Answer { at: now.boot, failing });
+            *last = Some(ProbeAnswer { at: now.boot, failing });
         }
         let (since, detail) = last.as_ref()?.failing.clone()?;
         Some(Condition { kind: ConditionKind::DatabaseUnavailable, subject: String::new(), detail, since })

@@ -10,7 +10,7 @@ use axum::{
 
 use super::{
     ApiState,
-    auth::{Shown, require},
+    auth::{RequestIdentity, require},
     reply::{Problem, json},
     shape::{CheckinEntity, FailedCheckinEntity},
 };
@@ -21,7 +21,7 @@ use crate::{
 
 type Id = Result<Path<String>, PathRejection>;
 
-pub(super) async fn checkin(State(api): State<ApiState>, shown: Shown, id: Id) -> Result<Response, Problem> {
+pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity, id: Id) -> Result<Response, Problem> {
     require(&api, &shown, Role::CheckinRead).await?;
     let missing = Problem::NoSuchRecord("Checkin");
     let id = number(id).map(CheckinId).ok_or(missing)?;
@@ -29,7 +29,11 @@ pub(super) async fn checkin(State(api): State<ApiState>, shown: Shown, id: Id) -
     Ok(json(StatusCode::OK, &CheckinEntity::from(&checkin)))
 }
 
-pub(super) async fn failed_checkin(State(api): State<ApiState>, shown: Shown, id: Id) -> Result<Response, Problem> {
+pub(super) async fn failed_checkin(
+    State(api): State<ApiState>,
+    shown: RequestIdentity,
+    id: Id,
+) -> Result<Response, Problem> {
     require(&api, &shown, Role::FailedCheckinRead).await?;
     let missing = Problem::NoSuchRecord("FailedCheckin");
     let id = number(id).map(FailedCheckinId).ok_or(missing)?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiState,
-    auth::{Shown, accepted, check_password, refused},
+    auth::{RequestIdentity, accepted, check_password, refused},
     reply::{Problem, json},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 
 /// The form's fields; others, like the platform's `totp`, are passed over.
 #[derive(Deserialize)]
-pub(super) struct Asked {
+pub(super) struct TokenForm {
     #[serde(default)]
     grant_type: String,
     username: Option<String>,
@@ -32,13 +32,13 @@ pub(super) struct Asked {
 /// Why no tokens are handed out: the error codes of RFC 6749 5.2 that can occur here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Fault {
+pub(super) enum TokenError {
     InvalidRequest,
     InvalidGrant,
     UnsupportedGrantType,
 }
 
-impl Fault {
+impl TokenError {
     const fn sentence(self) -> &'static str {
         match self {
             Self::InvalidRequest => "a field that this grant needs is missing, or is there twice",
@@ -49,8 +49,8 @@ impl Fault {
 }
 
 #[derive(Serialize)]
-struct Refusal {
-    error: Fault,
+struct TokenRefusal {
+    error: TokenError,
     error_description: &'static str,
 }
 
@@ -64,7 +64,7 @@ struct Granted<'a> {
 
 /// Either kind of "no": one in the words of OAuth, or one that every request can get.
 pub(super) enum No {
-    Fault(Fault),
+    Fault(TokenError),
     Problem(Problem),
 }
 
@@ -78,7 +78,7 @@ impl IntoResponse for No {
     fn into_response(self) -> Response {
         match self {
             Self::Fault(error) => {
-                json(StatusCode::BAD_REQUEST, &Refusal { error, error_description: error.sentence() })
+                json(StatusCode::BAD_REQUEST, &TokenRefusal { error, error_description: error.sentence() })
             }
             Self::Problem(problem) => problem.into_response(),
         }
@@ -87,14 +87,14 @@ impl IntoResponse for No {
 
 pub(super) async fn grant(
     State(api): State<ApiState>,
-    shown: Shown,
-    form: Result<Form<Asked>, FormRejection>,
+    shown: RequestIdentity,
+    form: Result<Form<TokenForm>, FormRejection>,
 ) -> Result<Response, No> {
     let asked = match form {
         Ok(Form(asked)) => asked,
         Err(rejection) => return Err(unreadable(&rejection)),
     };
-    let missing = No::Fault(Fault::InvalidRequest);
+    let missing = No::Fault(TokenError::InvalidRequest);
     match asked.grant_type.as_str() {
         "password" => match (asked.username, asked.password) {
             (Some(name), Some(password)) => by_password(&api, &shown, &name, SecretString::from(password)).await,
@@ -104,29 +104,34 @@ pub(super) async fn grant(
             Some(token) => by_refresh_token(&api, &shown, &SecretString::from(token)).await,
             None => Err(missing),
         },
-        _ => Err(No::Fault(Fault::UnsupportedGrantType)),
+        _ => Err(No::Fault(TokenError::UnsupportedGrantType)),
     }
 }
 
-async fn by_password(api: &ApiState, shown: &Shown, name: &str, password: SecretString) -> Result<Response, No> {
+async fn by_password(
+    api: &ApiState,
+    shown: &RequestIdentity,
+    name: &str,
+    password: SecretString,
+) -> Result<Response, No> {
     let Some((user, stored)) = check_password(api, name, password).await? else {
         refused(api, shown, "password");
-        return Err(No::Fault(Fault::InvalidGrant));
+        return Err(No::Fault(TokenError::InvalidGrant));
     };
-    let fresh = Fresh::draw();
+    let fresh = FreshTokens::draw();
     if !api.store.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
         refused(api, shown, "password");
-        return Err(No::Fault(Fault::InvalidGrant));
+        return Err(No::Fault(TokenError::InvalidGrant));
     }
     Ok(fresh.hand_out(api, shown, &user.name, "password"))
 }
 
-async fn by_refresh_token(api: &ApiState, shown: &Shown, token: &SecretString) -> Result<Response, No> {
-    let fresh = Fresh::draw();
+async fn by_refresh_token(api: &ApiState, shown: &RequestIdentity, token: &SecretString) -> Result<Response, No> {
+    let fresh = FreshTokens::draw();
     let old = TokenDigest::of(token.expose_secret());
     let Some(name) = api.store.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
         refused(api, shown, "refresh_token");
-        return Err(No::Fault(Fault::InvalidGrant));
+        return Err(No::Fault(TokenError::InvalidGrant));
     };
     Ok(fresh.hand_out(api, shown, &name, "refresh_token"))
 }
@@ -137,18 +142,18 @@ fn unreadable(rejection: &FormRejection) -> No {
         return No::Problem(Problem::TooLarge);
     }
     if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        return No::Fault(Fault::UnsupportedGrantType);
+        return No::Fault(TokenError::UnsupportedGrantType);
     }
-    No::Fault(Fault::InvalidRequest)
+    No::Fault(TokenError::InvalidRequest)
 }
 
 /// A new pair of tokens, before only its digests are left.
-struct Fresh {
+struct FreshTokens {
     access: SecretString,
     refresh: SecretString,
 }
 
-impl Fresh {
+impl FreshTokens {
     fn draw() -> Self {
         Self { access: fresh_token(), refresh: fresh_token() }
     }
@@ -160,7 +165,7 @@ impl Fresh {
         }
     }
 
-    fn hand_out(&self, api: &ApiState, shown: &Shown, name: &UserName, kind: &'static str) -> Response {
+    fn hand_out(&self, api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) -> Response {
         accepted(api, shown, name, kind);
         let granted = Granted {
             access_token: self.access.expose_secret(),

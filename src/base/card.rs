@@ -30,7 +30,7 @@ const LONGEST_HEX: usize = 32;
 ///
 /// Steps before the first reading step work on the text, those after it on the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum CardStep {
     /// `trim`: white space at both ends goes (it always does; the step documents it).
     Trim,
     /// `upper`: the text in upper case; makes [`spellings_of_card`]'s third form comparable.
@@ -70,7 +70,7 @@ pub enum Step {
 )]
 pub struct NotAStep(String);
 
-impl FromStr for Step {
+impl FromStr for CardStep {
     type Err = NotAStep;
 
     fn from_str(text: &str) -> Result<Self, NotAStep> {
@@ -127,7 +127,7 @@ impl Bits {
 ///
 /// A step that does not fit the text (decimal digits expected, letters found) leaves the exact text as the only way to
 /// match: no form is better than a wrong one.
-pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[Step]) -> Credential {
+pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[CardStep]) -> Credential {
     let value = text.trim().to_owned();
     let mut spellings = Vec::new();
     if let Some(forms) = forms_by_steps(&value, steps) {
@@ -140,29 +140,29 @@ pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[St
     Credential { kind, scope, value, spellings }
 }
 
-fn forms_by_steps(text: &str, steps: &[Step]) -> Option<Vec<String>> {
+fn forms_by_steps(text: &str, steps: &[CardStep]) -> Option<Vec<String>> {
     let mut text = text.to_owned();
     let mut bits: Option<Bits> = None;
     let mut forms = Vec::new();
     for step in steps {
         match step {
-            Step::Trim => text = String::from(text.trim()),
-            Step::Upper => text = text.to_uppercase(),
-            Step::Strip(chars) => text.retain(|c| !chars.contains(&c)),
-            Step::Dec => bits = Some(Bits::of(decimal(&text)?)),
-            Step::Hex => bits = Some(hexadecimal(&text)?),
-            Step::DecBytes => bits = Some(octets(&text)?),
-            Step::Unpadded => {
+            CardStep::Trim => text = String::from(text.trim()),
+            CardStep::Upper => text = text.to_uppercase(),
+            CardStep::Strip(chars) => text.retain(|c| !chars.contains(&c)),
+            CardStep::Dec => bits = Some(Bits::of(decimal(&text)?)),
+            CardStep::Hex => bits = Some(hexadecimal(&text)?),
+            CardStep::DecBytes => bits = Some(octets(&text)?),
+            CardStep::Unpadded => {
                 bits = Some(hexadecimal(&text)?);
                 forms.push(format!("u:{}", text.to_ascii_lowercase()));
             }
-            Step::PadBytes(octets) => bits = Some(Bits { octets: *octets, ..number(bits, &text)? }),
-            Step::ReverseBytes => bits = Some(reversed(number(bits, &text)?)),
-            Step::DropParity(width) => bits = Some(low_bits(number(bits, &text)?.value >> 1, *width - 2)),
-            Step::LowBits(width) => bits = Some(low_bits(number(bits, &text)?.value, *width)),
-            Step::W26FromFc100000 => bits = Some(w26_bits_of_fc100000(number(bits, &text)?.value)?),
-            Step::W26ToFc100000 => bits = Some(fc100000_of_w26_bits(number(bits, &text)?.value)?),
-            Step::W26Split => bits = Some(w26_split(&text)?),
+            CardStep::PadBytes(octets) => bits = Some(Bits { octets: *octets, ..number(bits, &text)? }),
+            CardStep::ReverseBytes => bits = Some(reversed(number(bits, &text)?)),
+            CardStep::DropParity(width) => bits = Some(low_bits(number(bits, &text)?.value >> 1, *width - 2)),
+            CardStep::LowBits(width) => bits = Some(low_bits(number(bits, &text)?.value, *width)),
+            CardStep::W26FromFc100000 => bits = Some(w26_bits_of_fc100000(number(bits, &text)?.value)?),
+            CardStep::W26ToFc100000 => bits = Some(fc100000_of_w26_bits(number(bits, &text)?.value)?),
+            CardStep::W26Split => bits = Some(w26_split(&text)?),
         }
     }
     match bits {
@@ -290,7 +290,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn steps(words: &[&str]) -> Vec<Step> {
+    fn steps(words: &[&str]) -> Vec<CardStep> {
         words.iter().map(|word| word.parse().expect("a step")).collect()
     }
 
@@ -388,7 +388,7 @@ mod tests {
             "drop_parity:2",
             "dec:1",
         ] {
-            assert!(bad.parse::<Step>().is_err(), "{bad}");
+            assert!(bad.parse::<CardStep>().is_err(), "{bad}");
         }
     }
 

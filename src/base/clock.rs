@@ -176,10 +176,10 @@ pub struct Now {
 
 /// Reads the time; cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Clock(Arc<Kind>);
+pub struct Clock(Arc<ClockKind>);
 
 #[derive(Debug)]
-enum Kind {
+enum ClockKind {
     System(Mutex<Steady>),
     /// Both clocks run `rate` times faster from `from` on, for `lead` of the machine's time, then as the machine's do;
     /// the wall clock began at `wall`.
@@ -195,36 +195,36 @@ enum Kind {
 impl Clock {
     /// The machine's clocks.
     pub fn system() -> Self {
-        Self(Arc::new(Kind::System(Mutex::default())))
+        Self(Arc::new(ClockKind::System(Mutex::default())))
     }
 
     /// Clocks that start at `wall`, run `rate` times faster than the machine's until `span` of their own time has passed
     /// (the demo's day in a minute), and then go on at the machine's pace.
     pub fn accelerated(wall: WallTime, rate: u32, span: Duration) -> Self {
         let rate = rate.max(1);
-        Self(Arc::new(Kind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
+        Self(Arc::new(ClockKind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
     }
 
     /// Clocks that stand still until they are moved, for tests and for replays on virtual time.
     pub fn manual(start: Now) -> Self {
-        Self(Arc::new(Kind::Manual(Mutex::new((start, Steady::new(start))))))
+        Self(Arc::new(ClockKind::Manual(Mutex::new((start, Steady::new(start))))))
     }
 
     /// Reads both clocks; the wall time is the one in force.
     pub fn now(&self) -> Now {
         match &*self.0 {
-            Kind::System(steady) => {
+            ClockKind::System(steady) => {
                 let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
                 let machine = Now { wall: wall_clock(), boot: BootTime::from_duration(boot_clock()) };
                 Now { wall: steady.look(machine), ..machine }
             }
-            Kind::Accelerated { from, wall, rate, lead } => {
+            ClockKind::Accelerated { from, wall, rate, lead } => {
                 let run = boot_clock().saturating_sub(*from);
                 let fast = run.min(*lead);
                 let run = fast.saturating_mul(*rate).saturating_add(run.saturating_sub(fast));
                 Now { wall: wall.plus(run), boot: BootTime::from_duration(from.saturating_add(run)) }
             }
-            Kind::Manual(hands) => {
+            ClockKind::Manual(hands) => {
                 let (machine, steady) = &mut *hands.lock().unwrap_or_else(PoisonError::into_inner);
                 Now { wall: steady.look(*machine), ..*machine }
             }
@@ -235,17 +235,17 @@ impl Clock {
     /// step is not believed yet.
     pub fn doubt(&self) -> Option<i64> {
         match &*self.0 {
-            Kind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
-            Kind::Accelerated { .. } => None,
-            Kind::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).1.doubt(),
+            ClockKind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
+            ClockKind::Accelerated { .. } => None,
+            ClockKind::Manual(hands) => hands.lock().unwrap_or_else(PoisonError::into_inner).1.doubt(),
         }
     }
 
     /// How long a waiter must really sleep for `span` of this clock to pass.
     pub fn real(&self, span: Duration) -> Duration {
         match &*self.0 {
-            Kind::System(_) | Kind::Manual(_) => span,
-            Kind::Accelerated { from, rate, lead, .. } => {
+            ClockKind::System(_) | ClockKind::Manual(_) => span,
+            ClockKind::Accelerated { from, rate, lead, .. } => {
                 if boot_clock().saturating_sub(*from) < *lead {
                     span / *rate
                 } else {
@@ -258,14 +258,14 @@ impl Clock {
     /// How much of this clock passes, at most, while `span` of the machine's time does.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
-            Kind::System(_) | Kind::Manual(_) => span,
-            Kind::Accelerated { rate, .. } => span.saturating_mul(*rate),
+            ClockKind::System(_) | ClockKind::Manual(_) => span,
+            ClockKind::Accelerated { rate, .. } => span.saturating_mul(*rate),
         }
     }
 
     /// Moves a manual clock; both clocks advance by `span`. Nothing happens to the other kinds.
     pub fn advance(&self, span: Duration) {
-        if let Kind::Manual(hands) = &*self.0 {
+        if let ClockKind::Manual(hands) = &*self.0 {
             let machine = &mut hands.lock().unwrap_or_else(PoisonError::into_inner).0;
             *machine = Now { wall: machine.wall.plus(span), boot: machine.boot.plus(span) };
         }
@@ -273,7 +273,7 @@ impl Clock {
 
     /// Steps only the wall time of a manual clock, as `date -s` would. Nothing happens to the other kinds.
     pub fn step_wall(&self, wall: WallTime) {
-        if let Kind::Manual(hands) = &*self.0 {
+        if let ClockKind::Manual(hands) = &*self.0 {
             hands.lock().unwrap_or_else(PoisonError::into_inner).0.wall = wall;
         }
     }

@@ -137,28 +137,28 @@ pub enum Recognised {
 
 /// The place of a fact in the order of time. Facts of one instant have an order of their own that does not depend on the
 /// order of arrival: timers and directory versions first, then the network, then doors. The digest is what is left where
-/// nothing else decides, see [`Place::ties_with`].
+/// nothing else decides, see [`FactOrder::ties_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
+pub struct FactOrder {
     /// When.
     pub at: WallTime,
     /// Among the facts of one instant.
-    pub rank: Rank,
+    pub rank: FactRank,
     /// Among those of one rank: the controller's number of the event, if it has one.
     pub ordinal: u64,
     /// Among those of one number.
     pub digest: FactDigest,
 }
 
-impl Place {
+impl FactOrder {
     /// Before everything at or after this instant.
     pub const fn before(at: WallTime) -> Self {
-        Self { at, rank: Rank::Timer, ordinal: 0, digest: FactDigest([0; 16]) }
+        Self { at, rank: FactRank::Timer, ordinal: 0, digest: FactDigest([0; 16]) }
     }
 
     /// Two events at doors of which nothing says which was first. Where they are one person's, where the person stands does.
     pub fn ties_with(&self, other: &Self) -> bool {
-        let is_door = self.rank == Rank::Door && other.rank == Rank::Door;
+        let is_door = self.rank == FactRank::Door && other.rank == FactRank::Door;
         is_door && self.at == other.at && self.ordinal == other.ordinal
     }
 
@@ -168,7 +168,7 @@ impl Place {
 
 /// The order of facts of one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Rank {
+pub enum FactRank {
     /// A timer ran out.
     Timer,
     /// A version of the directory comes into force.
@@ -181,7 +181,7 @@ pub enum Rank {
 
 /// What was presented at a reader, as the log keeps it: enough to assign an unknown card, never a PIN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct ShownCredential {
     /// Card, PIN, slot, user or name.
     pub kind: CredentialKind,
     /// The source or lock inside which it means something.
@@ -193,7 +193,7 @@ pub struct Shown {
 /// The most digits of a PIN, and of a number that may be one: some keypads send the PIN where the card number stands.
 pub const LONGEST_PIN: usize = 6;
 
-impl Shown {
+impl ShownCredential {
     fn of(credential: &Credential) -> Self {
         let value = &credential.value;
         let short = value.len() <= LONGEST_PIN && !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
@@ -243,7 +243,7 @@ pub struct DoorFact {
     /// Which way.
     pub direction: Direction,
     /// What was presented.
-    pub shown: Option<Shown>,
+    pub shown: Option<ShownCredential>,
     /// The controller's reason for a refusal.
     pub refusal: Option<Refusal>,
     /// It came later than anything is decided: set aside, and never folded.
@@ -267,7 +267,7 @@ impl DoorFact {
             kind: *kind,
             door: door.clone(),
             direction: *direction,
-            shown: credential.as_ref().map(Shown::of),
+            shown: credential.as_ref().map(ShownCredential::of),
             refusal: *refusal,
             too_late: false,
         }
@@ -284,13 +284,13 @@ impl DoorFact {
     }
 
     /// Its place in the order of time.
-    pub const fn place(&self) -> Place {
-        Place { at: self.at, rank: Rank::Door, ordinal: self.ordinal, digest: self.digest }
+    pub const fn place(&self) -> FactOrder {
+        FactOrder { at: self.at, rank: FactRank::Door, ordinal: self.ordinal, digest: self.digest }
     }
 
     /// Two reads of the same credential at the same reader with the same answer: what the debounce compares.
     pub fn tap(&self) -> TapId {
-        let shown = self.shown.as_ref().map(Shown::text).unwrap_or_default();
+        let shown = self.shown.as_ref().map(ShownCredential::text).unwrap_or_default();
         let flags = [self.direction as u8, u8::from(self.kind.lets_in())];
         let digest = FactDigest::of([
             self.business.0.to_be_bytes().as_slice(),
@@ -374,14 +374,14 @@ impl Point {
     }
 
     /// Its place in the order of time, and its identity.
-    pub fn place(&self, business: BusinessId, mac: MacAddr) -> Place {
+    pub fn place(&self, business: BusinessId, mac: MacAddr) -> FactOrder {
         let times = [self.last_at, self.first_at, self.strong_at.unwrap_or(WallTime::from_millis(0)), self.since];
         let mut bytes = [0; 32];
         for (to, from) in bytes.chunks_exact_mut(8).zip(times) {
             to.copy_from_slice(&from.millis().to_be_bytes());
         }
         let digest = FactDigest::of([business.0.to_be_bytes().as_slice(), &mac.octets(), &bytes]);
-        Place { at: self.last_at, rank: Rank::Network, ordinal: 0, digest }
+        FactOrder { at: self.last_at, rank: FactRank::Network, ordinal: 0, digest }
     }
 
     /// The same, moved by a step of the clock that wrote it.
@@ -689,7 +689,11 @@ impl Fact {
                     kind,
                     door: DoorKey(door.to_owned()),
                     direction,
-                    shown: shown.map(|(kind, scope, value)| Shown { kind, scope: own(scope), value: own(value) }),
+                    shown: shown.map(|(kind, scope, value)| ShownCredential {
+                        kind,
+                        scope: own(scope),
+                        value: own(value),
+                    }),
                     refusal,
                     too_late,
                 })
@@ -757,7 +761,7 @@ mod tests {
             kind: DoorEventKind::Granted,
             door: DoorKey("main".to_owned()),
             direction: Direction::In,
-            shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some(value.to_owned()) }),
+            shown: Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: Some(value.to_owned()) }),
             refusal: None,
             too_late: false,
         }
@@ -800,7 +804,7 @@ mod tests {
     #[test]
     fn a_pin_and_a_number_that_may_be_one_are_not_kept() {
         let shown = |kind, value: &str| {
-            Shown::of(&Credential { kind, scope: None, value: value.to_owned(), spellings: Vec::new() })
+            ShownCredential::of(&Credential { kind, scope: None, value: value.to_owned(), spellings: Vec::new() })
         };
         assert_eq!(shown(CredentialKind::Pin, "48151623").value, None);
         assert_eq!(shown(CredentialKind::Card, "4711").value, None);

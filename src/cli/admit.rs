@@ -67,7 +67,7 @@ pub enum AdmitError {
 
 /// Whoever a question is about, by what it names.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Named<'d> {
+pub(super) enum AskedAbout<'d> {
     /// A card or fob, or a slot, user id or name in its scope.
     Card(Match<'d>),
     /// A device.
@@ -78,7 +78,7 @@ pub(super) enum Named<'d> {
 
 /// What would happen.
 #[derive(Debug)]
-pub struct Answer {
+pub struct AdmitAnswer {
     site: Site,
     at: WallTime,
     by: CheckinSource,
@@ -90,7 +90,7 @@ pub struct Answer {
 enum Verdict {
     /// They are in already, and nothing is asked of whoever is in.
     In(WallTime),
-    Admitted(Option<Pass>),
+    Admitted(Option<UsablePass>),
     Refused(Refused),
     /// The settings keep the network from opening this check-in.
     NotByNetwork(&'static str),
@@ -98,7 +98,7 @@ enum Verdict {
 
 /// A pass that would be used.
 #[derive(Debug)]
-struct Pass {
+struct UsablePass {
     name: String,
     used: PassUse,
     first_charge: Option<payg::Charge>,
@@ -123,15 +123,15 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
 }
 
 /// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
-pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<Answer, AdmitError> {
+pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<AdmitAnswer, AdmitError> {
     let who = asked(who)?;
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
     let directory = directories.latest();
     let (by, found) = match find(directory, who)? {
-        Named::Device(_, found) => (CheckinSource::NetworkActivity, found),
-        Named::Card(found) | Named::Person(found) => (CheckinSource::DoorAccess, found),
+        AskedAbout::Device(_, found) => (CheckinSource::NetworkActivity, found),
+        AskedAbout::Card(found) | AskedAbout::Person(found) => (CheckinSource::DoorAccess, found),
     };
-    let answer = |coworker: Option<&Coworker>, verdict| Answer {
+    let answer = |coworker: Option<&Coworker>, verdict| AdmitAnswer {
         site: site.clone(),
         at,
         by,
@@ -192,21 +192,21 @@ pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
 }
 
 /// Whom this names.
-pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<Named<'d>, WhoError> {
+pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout<'d>, WhoError> {
     let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
     let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };
     if by_card != Match::Nobody {
-        return Ok(Named::Card(by_card));
+        return Ok(AskedAbout::Card(by_card));
     }
     if let Ok(mac) = who.parse::<MacAddr>() {
-        return Ok(Named::Device(mac, directory.by_mac(mac)));
+        return Ok(AskedAbout::Device(mac, directory.by_mac(mac)));
     }
     // A card may have leading zeros, which no number has.
     let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
     let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
     match numbered.map_or_else(|| directory.by_name(who), Match::One) {
         Match::Several => Err(WhoError::Several(plain(who))),
-        found @ (Match::Nobody | Match::One(_)) => Ok(Named::Person(found)),
+        found @ (Match::Nobody | Match::One(_)) => Ok(AskedAbout::Person(found)),
     }
 }
 
@@ -230,16 +230,16 @@ fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<
     (!opens).then_some(Verdict::NotByNetwork("the settings let the network open no check-ins at this site"))
 }
 
-fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> Pass {
+fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> UsablePass {
     let kind = directory.time_pass(used.time_pass);
     let rules = site.passes.pay_as_you_go.as_ref().filter(|_| used.kind == PassKind::PayAsYouGo);
     let first_charge = kind.zip(rules).map(|(kind, rules)| payg::charge(kind, rules, at, None, charged));
-    Pass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
+    UsablePass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
 }
 
 /// For people.
-pub fn text(answer: &Answer) -> String {
-    let Answer { site, at, by, coworker, verdict } = answer;
+pub fn text(answer: &AdmitAnswer) -> String {
+    let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let face = |at: WallTime| calendar(site).local(at).format("%Y-%m-%d %H:%M").to_string();
     let mut text = String::new();
     if let Some((id, name)) = coworker {
@@ -263,7 +263,7 @@ pub fn text(answer: &Answer) -> String {
     text
 }
 
-fn with(pass: &Pass, face: &impl Fn(WallTime) -> String) -> String {
+fn with(pass: &UsablePass, face: &impl Fn(WallTime) -> String) -> String {
     let mut said = named(pass.used.kind, &pass.name);
     if let Some(charge) = &pass.first_charge {
         let amount = money(charge.amount, charge.currency);
@@ -304,8 +304,8 @@ pub(super) fn money(amount: i64, currency: Currency) -> String {
 }
 
 /// For programs.
-pub fn json(answer: &Answer) -> String {
-    let Answer { site, at, by, coworker, verdict } = answer;
+pub fn json(answer: &AdmitAnswer) -> String {
+    let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let time = |at: WallTime| at.to_rfc3339_seconds();
     let mut value = json!({
         "CoworkerId": coworker.as_ref().map(|(id, _)| id),
@@ -329,7 +329,7 @@ pub fn json(answer: &Answer) -> String {
     serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
 }
 
-fn pass_json(pass: &Pass, time: &impl Fn(WallTime) -> String) -> Value {
+fn pass_json(pass: &UsablePass, time: &impl Fn(WallTime) -> String) -> Value {
     let PassUse { guid, time_pass, kind, counts_towards_plan_limits, ends } = &pass.used;
     json!({
         "CoworkerTimePassGuid": guid.as_ref().map(Uuid::to_string),

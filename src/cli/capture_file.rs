@@ -73,11 +73,11 @@ pub enum CaptureFileError {
 /// A capture file that is being read.
 pub struct CaptureFile<R> {
     input: R,
-    format: Format,
+    format: CaptureFormat,
     buffer: Vec<u8>,
 }
 
-enum Format {
+enum CaptureFormat {
     Classic { order: Order, per_second: u64, link: LinkType },
     Blocks { order: Order, interfaces: Vec<Interface> },
 }
@@ -118,7 +118,7 @@ impl<R: Read> CaptureFile<R> {
             [0x0a, 0x0d, 0x0d, 0x0a] => {
                 let mut file = Self {
                     input,
-                    format: Format::Blocks { order: Order::Little, interfaces: Vec::new() },
+                    format: CaptureFormat::Blocks { order: Order::Little, interfaces: Vec::new() },
                     buffer: Vec::new(),
                 };
                 file.section().map_err(|fault| match fault {
@@ -139,14 +139,14 @@ impl<R: Read> CaptureFile<R> {
         input.read_exact(&mut header).map_err(|fault| ended(fault, CaptureFileError::Unknown))?;
         // The upper half of the last field says how long the frame check sequence is.
         let link = LinkType(low_half(order.u32(&header, 16)?));
-        Ok(Self { input, format: Format::Classic { order, per_second, link }, buffer: Vec::new() })
+        Ok(Self { input, format: CaptureFormat::Classic { order, per_second, link }, buffer: Vec::new() })
     }
 
     /// The next frame; none at the end of the file.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureFileError> {
         match self.format {
-            Format::Classic { order, per_second, link } => self.next_classic(order, per_second, link),
-            Format::Blocks { .. } => self.next_block(),
+            CaptureFormat::Classic { order, per_second, link } => self.next_classic(order, per_second, link),
+            CaptureFormat::Blocks { .. } => self.next_block(),
         }
     }
 
@@ -175,7 +175,7 @@ impl<R: Read> CaptureFile<R> {
             if !fill_or_end(&mut self.input, &mut kind)? {
                 return Ok(None);
             }
-            let Format::Blocks { order, .. } = &self.format else { return Ok(None) };
+            let CaptureFormat::Blocks { order, .. } = &self.format else { return Ok(None) };
             let order = *order;
             // Reads the same in either byte order, on purpose.
             if u32::from_be_bytes(kind) == SECTION {
@@ -226,7 +226,7 @@ impl<R: Read> CaptureFile<R> {
             return Err(CaptureFileError::Damaged("a section header has an impossible length"));
         }
         self.skip(total - 12)?;
-        self.format = Format::Blocks { order, interfaces: Vec::new() };
+        self.format = CaptureFormat::Blocks { order, interfaces: Vec::new() };
         Ok(())
     }
 
@@ -245,7 +245,7 @@ impl<R: Read> CaptureFile<R> {
             }
             rest = rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
         }
-        let Format::Blocks { interfaces, .. } = &mut self.format else { return Ok(()) };
+        let CaptureFormat::Blocks { interfaces, .. } = &mut self.format else { return Ok(()) };
         if interfaces.len() == INTERFACES {
             return Err(CaptureFileError::Damaged("a section has more interfaces than any machine"));
         }
@@ -254,7 +254,7 @@ impl<R: Read> CaptureFile<R> {
     }
 
     fn packet(&self, order: Order, kind: u32) -> Result<Record<'_>, CaptureFileError> {
-        let Format::Blocks { interfaces, .. } = &self.format else { return Err(CaptureFileError::Unknown) };
+        let CaptureFormat::Blocks { interfaces, .. } = &self.format else { return Err(CaptureFileError::Unknown) };
         let block = self.buffer.as_slice();
         let (number, header) = match kind {
             PACKET => (as_size(order.u32(block, 0)?), 20),

@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    admit::{Named, WhoError, asked, credential, find, money, named, when},
+    admit::{AskedAbout, WhoError, asked, credential, find, money, named, when},
     who::{by, span},
 };
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, Fact, LogDay, Place, Rank, Recognised, Subject},
+        fact::{DoorFact, Fact, FactOrder, FactRank, LogDay, Recognised, Subject},
         mac::MacAddr,
         plain::plain,
         record::{BusinessId, CoworkerId},
@@ -33,15 +33,15 @@ use crate::{
         Decision,
         coverage::Coverage,
         decision::{DecisionCode, Note, Outcome, Reason},
-        fold::{self, ChargeRecord, Folded, Item, Repassed, What, World},
+        fold::{self, ChargeRecord, FoldItem, Folded, Repassed, What, World},
         identity,
         life::CloseBy,
         passes::PassUse,
-        person::{Ended, Stay, Visit},
+        person::{AfterPass, EndedVisit, Visit},
     },
     pipeline::{
         calendar_of, days_of,
-        decide::{self, Case, Origin, Past, Unwritten},
+        decide::{self, FactOrigin, GroupCase, RefoldInput, UnloggedPoint},
     },
     policy::{HISTORY, PolicyHistory, SitePolicy, door::Door, site::Site},
     settings::Settings,
@@ -83,7 +83,7 @@ struct Who {
 
 /// Everything that is read: what [`explain`] folds.
 #[derive(Debug)]
-pub struct Known {
+pub struct ExplainInput {
     who: Who,
     business: BusinessId,
     from: WallTime,
@@ -91,7 +91,7 @@ pub struct Known {
     directories: DirectoryHistory,
     policies: PolicyHistory,
     coverage: BTreeMap<BusinessId, Coverage>,
-    cases: Vec<Case>,
+    cases: Vec<GroupCase>,
     /// Facts that are not folded: of strange devices, and from before the first checkpoint.
     logged: Vec<DecidedFact>,
 }
@@ -105,7 +105,7 @@ pub struct Explained {
     now: WallTime,
     policies: PolicyHistory,
     names: BTreeMap<BusinessId, String>,
-    events: Vec<Event>,
+    events: Vec<TimelineEvent>,
     visits: Vec<Summary>,
     /// The database has a check-in open that is over: the daemon has not looked.
     behind: bool,
@@ -113,7 +113,7 @@ pub struct Explained {
 
 /// What sort of thing happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum EventKind {
     Door,
     Network,
     Timer,
@@ -122,9 +122,9 @@ enum Kind {
 
 /// One line.
 #[derive(Clone, Debug)]
-struct Event {
-    place: Place,
-    kind: Kind,
+struct TimelineEvent {
+    place: FactOrder,
+    kind: EventKind,
     business: BusinessId,
     /// What was said to have happened.
     what: String,
@@ -159,7 +159,7 @@ pub async fn load(
     site: &Site,
     (who, days): (&str, u32),
     now: WallTime,
-) -> Result<Known, ExplainError> {
+) -> Result<ExplainInput, ExplainError> {
     let who = asked(who)?;
     for _ in 0..TRIES {
         if let Some(known) = load_once(store, settings, site, (who, days), now).await? {
@@ -176,7 +176,7 @@ async fn load_once(
     site: &Site,
     (who, days): (&str, u32),
     now: WallTime,
-) -> Result<Option<Known>, ExplainError> {
+) -> Result<Option<ExplainInput>, ExplainError> {
     let business = site.business;
     let mut directories = store.load_directories().await?;
     let latest = Arc::clone(directories.latest());
@@ -195,7 +195,7 @@ async fn load_once(
     let versions = directories.since(from);
     let groups = decide::groups(&who.subjects, &versions, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
-    let mut cases: Vec<Case> = groups.iter().map(|group| Case::of(group, &versions)).collect();
+    let mut cases: Vec<GroupCase> = groups.iter().map(|group| GroupCase::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
     let (loaded, users) = store.standings(&everybody, &passes).await?;
     if loaded.directory != latest.version {
@@ -212,7 +212,7 @@ async fn load_once(
             if who.subjects.contains(subject) || active {
                 case.now.insert(*subject, standing.cloned().unwrap_or_default());
                 let pending = loaded.pending.get(subject).into_iter().flatten();
-                case.unwritten.extend(pending.flat_map(Unwritten::pending));
+                case.unwritten.extend(pending.flat_map(UnloggedPoint::pending));
             }
         }
         let newest = case.now.values().map(|known| LogDay::of(known.person.folded.at)).chain([tomorrow]).max();
@@ -221,7 +221,7 @@ async fn load_once(
     }
     let (checkpoints, facts) = store.past(&asked).await?;
     let (again, _) = store.standings(&everybody, &BTreeSet::new()).await?;
-    let revision = |subject: &Subject, standings: &BTreeMap<Subject, crate::store::Standing>| {
+    let revision = |subject: &Subject, standings: &BTreeMap<Subject, crate::store::PersonStanding>| {
         standings.get(subject).map_or(0, |known| known.revision)
     };
     let moved =
@@ -238,9 +238,9 @@ async fn load_once(
             coverage.insert(place, Coverage::new(stretches));
         }
     }
-    let begins = cases.iter().filter_map(Case::begins).chain([from, first.start()]).min().unwrap_or(from);
+    let begins = cases.iter().filter_map(GroupCase::begins).chain([from, first.start()]).min().unwrap_or(from);
     fill_in(&mut directories, begins, store).await?;
-    let mut known = Known { who, business, from, now, directories, policies, coverage, cases, logged };
+    let mut known = ExplainInput { who, business, from, now, directories, policies, coverage, cases, logged };
     let totals = store.totals(&decide::totals_to_read(&known.world(), &known.cases)).await?;
     for case in &mut known.cases {
         case.group.totals.clone_from(&totals);
@@ -258,7 +258,7 @@ async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &St
 
 /// Everybody as they were before the first day, and what there is since; what cannot be folded is handed back.
 fn begin(
-    cases: &mut [Case],
+    cases: &mut [GroupCase],
     first: LogDay,
     checkpoints: Vec<(Subject, LogDay, crate::engine::person::PersonState)>,
     facts: Vec<DecidedFact>,
@@ -274,7 +274,7 @@ fn begin(
             let person = before.get(subject).map_or(&known.person, |(_, person)| person);
             case.group.people.insert(*subject, person.clone());
         }
-        case.past = Some(Past { from: first, ..Past::default() });
+        case.past = Some(RefoldInput { from: first, ..RefoldInput::default() });
     }
     let mut logged = Vec::new();
     for row in facts {
@@ -297,9 +297,9 @@ fn resolve(
     sources: &[&str],
 ) -> Result<Who, ExplainError> {
     let (mac, is_card, found) = match find(directory, who)? {
-        Named::Card(found) => (None, true, found),
-        Named::Device(mac, found) => (Some(mac), false, found),
-        Named::Person(found) => (None, false, found),
+        AskedAbout::Card(found) => (None, true, found),
+        AskedAbout::Device(mac, found) => (Some(mac), false, found),
+        AskedAbout::Person(found) => (None, false, found),
     };
     let mut known = Who::default();
     let shown = plain(who);
@@ -336,7 +336,7 @@ fn resolve(
     Ok(known)
 }
 
-impl Known {
+impl ExplainInput {
     fn world(&self) -> World<'_> {
         World {
             directories: &self.directories,
@@ -359,12 +359,12 @@ impl Known {
 }
 
 /// PURE. Folds what is known, and says what became of everything.
-pub fn explain(mut known: Known) -> Explained {
+pub fn explain(mut known: ExplainInput) -> Explained {
     let mut events = Vec::new();
     let mut visits = Vec::new();
     let mut behind = false;
     for case in std::mem::take(&mut known.cases) {
-        let Case { now, past, unwritten, group, .. } = case;
+        let GroupCase { now, past, unwritten, group, .. } = case;
         let rows: Vec<(Fact, DecisionCode)> = past
             .iter()
             .flat_map(|past| &past.facts)
@@ -372,13 +372,13 @@ pub fn explain(mut known: Known) -> Explained {
             .collect();
         let facts: Vec<Fact> = rows.iter().map(|(fact, _)| fact.clone()).collect();
         let items = decide::items(&facts, &[], &unwritten);
-        let bare: Vec<Item<'_>> = items.iter().map(|(item, _)| *item).collect();
+        let bare: Vec<FoldItem<'_>> = items.iter().map(|(item, _)| *item).collect();
         let folded = fold::fold(known.world(), group, &bare);
         let teller = Teller { known: &known, folded: &folded };
         // The log keeps of a stretch of presence what was decided last.
         let mut last = BTreeMap::new();
         for (index, (_, origin)) in items.iter().enumerate() {
-            if let Origin::OldDoor(row) | Origin::OldPoint(row) = origin {
+            if let FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) = origin {
                 last.insert(*row, index);
             }
         }
@@ -387,12 +387,12 @@ pub fn explain(mut known: Known) -> Explained {
                 continue;
             }
             let (row, interface) = match origin {
-                Origin::OldDoor(row) | Origin::OldPoint(row) => (
+                FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) => (
                     rows.get(*row).filter(|_| last.get(row) == Some(&index)),
                     rows.get(*row).and_then(|row| interface(&row.0)),
                 ),
-                Origin::Unwritten(of) => (None, unwritten.get(*of).map(|new| &*new.heard.interface)),
-                Origin::NewDoor => (None, None),
+                FactOrigin::Unwritten(of) => (None, unwritten.get(*of).map(|new| &*new.heard.interface)),
+                FactOrigin::NewDoor => (None, None),
             };
             let log = row.map(|(_, code)| *code).filter(|code| *code != decision.code());
             events.push(teller.event(item, interface.unwrap_or_default(), decision, log));
@@ -422,7 +422,7 @@ pub fn explain(mut known: Known) -> Explained {
     events.retain(|event| event.place.at >= known.from);
     events.sort_by_key(|event| event.place);
     visits.sort_by_key(|summary| (summary.visit.from, summary.visit.unique_id));
-    let Known { who, business, from, now, directories, policies, .. } = known;
+    let ExplainInput { who, business, from, now, directories, policies, .. } = known;
     let places: BTreeSet<BusinessId> = events
         .iter()
         .map(|event| event.business)
@@ -440,8 +440,8 @@ pub fn explain(mut known: Known) -> Explained {
 }
 
 /// Lines of one device that say the same, with nothing else between them, are one; on every date there is one.
-fn merged(events: Vec<Event>, policies: &PolicyHistory) -> Vec<Event> {
-    let mut lines: Vec<Event> = Vec::new();
+fn merged(events: Vec<TimelineEvent>, policies: &PolicyHistory) -> Vec<TimelineEvent> {
+    let mut lines: Vec<TimelineEvent> = Vec::new();
     let mut open: BTreeMap<(BusinessId, MacAddr), usize> = BTreeMap::new();
     for event in events {
         let Some((business, mac, code)) = event.same.filter(|_| event.log.is_none()) else {
@@ -449,7 +449,7 @@ fn merged(events: Vec<Event>, policies: &PolicyHistory) -> Vec<Event> {
             lines.push(event);
             continue;
         };
-        let date = |event: &Event| calendar_of(policies, business, event.place.at).local(event.place.at).date();
+        let date = |event: &TimelineEvent| calendar_of(policies, business, event.place.at).local(event.place.at).date();
         let known = open.get(&(business, mac)).copied().and_then(|at| lines.get_mut(at));
         match known.filter(|line| line.code == code && date(line) == date(&event)) {
             Some(line) => {
@@ -477,32 +477,38 @@ fn interface(fact: &Fact) -> Option<&str> {
 
 /// Says what a fold came to.
 struct Teller<'a> {
-    known: &'a Known,
+    known: &'a ExplainInput,
     folded: &'a Folded,
 }
 
 impl Teller<'_> {
-    fn event(&self, item: &Item<'_>, interface: &str, decision: &Decision, log: Option<DecisionCode>) -> Event {
+    fn event(
+        &self,
+        item: &FoldItem<'_>,
+        interface: &str,
+        decision: &Decision,
+        log: Option<DecisionCode>,
+    ) -> TimelineEvent {
         let code = decision.code();
         let quiet = matches!(decision.outcome, Outcome::Refreshed | Outcome::Recorded);
         let (kind, what, heard, same) = match item.what {
-            What::Door(door) => (Kind::Door, door_text(door, &self.known.policies), None, None),
+            What::Door(door) => (EventKind::Door, door_text(door, &self.known.policies), None, None),
             What::Heard(mac, point) => {
                 let same = quiet.then_some((item.business, mac, code));
                 let heard = (point.first_at, point.last_at, 1);
                 let weak = if point.strong_at.is_none() && !quiet { ", weak evidence" } else { "" };
-                (Kind::Network, format!("network {}, {mac}{weak}", plain(interface)), Some(heard), same)
+                (EventKind::Network, format!("network {}, {mac}{weak}", plain(interface)), Some(heard), same)
             }
         };
         let said = match (decision.outcome, decision.visit) {
             (Outcome::Opened, Some(visit)) => self.opened(item, visit),
-            (Outcome::Refreshed, _) if kind == Kind::Network => "refreshed: still here".to_owned(),
+            (Outcome::Refreshed, _) if kind == EventKind::Network => "refreshed: still here".to_owned(),
             _ => decided(code, decision.detail.as_deref()),
         };
-        Event { place: item.place, kind, business: item.business, what, heard, code, said, log, same }
+        TimelineEvent { place: item.place, kind, business: item.business, what, heard, code, said, log, same }
     }
 
-    fn opened(&self, item: &Item<'_>, visit: Uuid) -> String {
+    fn opened(&self, item: &FoldItem<'_>, visit: Uuid) -> String {
         let at = item.place.at;
         let mut said = "opened: checked in".to_owned();
         let Some(record) = self.folded.visits.get(&visit) else { return said };
@@ -521,16 +527,16 @@ impl Teller<'_> {
         said
     }
 
-    fn ended(&self, ended: &Ended) -> Event {
-        let Ended { visit, business, at, by, then } = ended;
+    fn ended(&self, ended: &EndedVisit) -> TimelineEvent {
+        let EndedVisit { visit, business, at, by, after_pass: then } = ended;
         let record = self.folded.visits.get(visit).map(|record| &record.visit);
         let to = record.and_then(|visit| visit.to).filter(|to| to < at);
         let as_of =
             to.map_or_else(String::new, |to| format!(", out as of {}", face(&self.known.policies, *business, to, *at)));
         let (kind, rank) = match by {
-            CloseBy::Withdrawn => (Kind::Directory, Rank::Directory),
+            CloseBy::Withdrawn => (EventKind::Directory, FactRank::Directory),
             CloseBy::Silence | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Exit | CloseBy::Elsewhere => {
-                (Kind::Timer, Rank::Timer)
+                (EventKind::Timer, FactRank::Timer)
             }
         };
         let (what, why) = match by {
@@ -547,21 +553,21 @@ impl Teller<'_> {
         };
         let then = match then {
             None => String::new(),
-            Some(Stay::Refused(refused)) => {
+            Some(AfterPass::Refused(refused)) => {
                 format!(
                     "; stays without a pass: failed, {}",
                     refused.reason.description_with(refused.detail.as_deref())
                 )
             }
-            Some(Stay::On(next)) => {
+            Some(AfterPass::On(next)) => {
                 let pass = self.folded.visits.get(next).and_then(|record| record.visit.pass.as_ref());
                 let pass =
                     pass.map_or_else(String::new, |pass| format!(" with {}", self.known.pass(pass, (*business, *at))));
                 format!("; opened: goes on{pass}")
             }
         };
-        Event {
-            place: Place { rank, ..Place::before(*at) },
+        TimelineEvent {
+            place: FactOrder { rank, ..FactOrder::before(*at) },
             kind,
             business: *business,
             what,
@@ -573,13 +579,13 @@ impl Teller<'_> {
         }
     }
 
-    fn repassed(&self, change: &Repassed) -> Option<Event> {
+    fn repassed(&self, change: &Repassed) -> Option<TimelineEvent> {
         let business = self.folded.visits.get(&change.visit)?.visit.business;
         let pass = self.known.pass(&change.now, (business, change.at));
         let lasts = if change.now.ends.is_none() { ", to the end of the day" } else { "" };
-        Some(Event {
-            place: Place { rank: Rank::Directory, ..Place::before(change.at) },
-            kind: Kind::Directory,
+        Some(TimelineEvent {
+            place: FactOrder { rank: FactRank::Directory, ..FactOrder::before(change.at) },
+            kind: EventKind::Directory,
             business,
             what: self.version(change.at),
             heard: None,
@@ -614,14 +620,14 @@ impl Teller<'_> {
 }
 
 /// A fact that is not folded, with what the log says of it.
-fn logged(known: &Known, fact: &Fact, code: DecisionCode) -> Option<Event> {
+fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> Option<TimelineEvent> {
     let mut said = decided(code, None);
     let (place, kind, business, what, heard) = match fact {
         Fact::Door(door) => {
             if door.too_late {
                 said = format!("{}, late: came too late to be decided, more than 8 days", code.outcome().word());
             }
-            (door.place(), Kind::Door, door.business, door_text(door, &known.policies), None)
+            (door.place(), EventKind::Door, door.business, door_text(door, &known.policies), None)
         }
         Fact::Presence(presence) => {
             let first = presence.points.first()?;
@@ -629,17 +635,27 @@ fn logged(known: &Known, fact: &Fact, code: DecisionCode) -> Option<Event> {
             let many = u32::try_from(presence.points.len()).unwrap_or(u32::MAX);
             let what = format!("network {}, {}", plain(&presence.interface), presence.mac);
             let place = first.place(presence.business, presence.mac);
-            (place, Kind::Network, presence.business, what, Some((first.first_at, last, many)))
+            (place, EventKind::Network, presence.business, what, Some((first.first_at, last, many)))
         }
         Fact::StrangeDevice(device) => {
             let whose = if device.recognised == Recognised::Ambiguous { "several people's" } else { "no one's" };
             let what = format!("network {}, {} ({whose})", plain(&device.interface), device.mac);
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));
-            (place, Kind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
+            (place, EventKind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
         }
         Fact::Rejected(_) => return None,
     };
-    (place.at <= known.now).then_some(Event { place, kind, business, what, heard, code, said, log: None, same: None })
+    (place.at <= known.now).then_some(TimelineEvent {
+        place,
+        kind,
+        business,
+        what,
+        heard,
+        code,
+        said,
+        log: None,
+        same: None,
+    })
 }
 
 /// The outcome, and the code and sentence that explain it.
@@ -790,17 +806,17 @@ fn summary_text(summary: &Summary, explained: &Explained) -> String {
 pub fn json(explained: &Explained) -> String {
     let Explained { who, business, from, now, policies, events, visits, behind, .. } = explained;
     let time = |at: WallTime| at.to_rfc3339_seconds();
-    let event = |event: &Event| {
+    let event = |event: &TimelineEvent| {
         let heard = event.heard;
         json!({
             "At": time(event.place.at),
             "AtLocal": local(policies, event.business, event.place.at).format("%Y-%m-%dT%H:%M:%S").to_string(),
             "BusinessId": event.business,
             "Kind": match event.kind {
-                Kind::Door => "door",
-                Kind::Network => "network",
-                Kind::Timer => "timer",
-                Kind::Directory => "directory",
+                EventKind::Door => "door",
+                EventKind::Network => "network",
+                EventKind::Timer => "timer",
+                EventKind::Directory => "directory",
             },
             "What": event.what,
             "HeardFrom": heard.map(|(first, ..)| time(first)),
@@ -847,13 +863,13 @@ mod tests {
     use super::*;
     use crate::{
         base::{
-            fact::{FactDigest, Point, PresenceFact, Shown},
+            fact::{FactDigest, Point, PresenceFact, ShownCredential},
             sighting::DoorKey,
         },
         directory::{Builder, Directory, entity::EntityKind},
         engine::person::PersonState,
         policy::door::{Door, DoorAction},
-        store::Standing,
+        store::PersonStanding,
     };
 
     const ADA: Subject = Subject(11);
@@ -918,7 +934,7 @@ mod tests {
             kind: DoorEventKind::Granted,
             door: DoorKey("side".to_owned()),
             direction,
-            shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some("8165538".to_owned()) }),
+            shown: Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: Some("8165538".to_owned()) }),
             refusal: None,
             too_late: false,
         }
@@ -942,13 +958,14 @@ mod tests {
         DecidedFact { fact: fact.stored(), decision: DecisionCode::of(outcome, word) }
     }
 
-    fn known(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> Known {
-        let mut case = Case { past: Some(Past { facts, ..Past::default() }), ..Case::default() };
+    fn known(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> ExplainInput {
+        let mut case =
+            GroupCase { past: Some(RefoldInput { facts, ..RefoldInput::default() }), ..GroupCase::default() };
         case.group.people.insert(ADA, PersonState::default());
-        case.now.insert(ADA, Standing::default());
+        case.now.insert(ADA, PersonStanding::default());
         let name = "Ada".to_owned();
         let title = "Ada (coworker 11)".to_owned();
-        Known {
+        ExplainInput {
             who: Who { coworker: Some((CoworkerId(11), name)), title, subjects: BTreeSet::from([ADA]) },
             business: BusinessId(1),
             from: at("01T00:00:00"),
@@ -1075,8 +1092,8 @@ mod tests {
             told(|fact| fact.quality = TimeQuality::Corrected),
             told(|fact| fact.arrived = fact.at.moved(-180_000)),
             told(|fact| fact.kind = DoorEventKind::UnknownCredential),
-            told(|fact| fact.shown = Some(Shown { kind: CredentialKind::Pin, scope: None, value: None })),
-            told(|fact| fact.shown = Some(Shown { kind: CredentialKind::Card, scope: None, value: None })),
+            told(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Pin, scope: None, value: None })),
+            told(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: None })),
             told(|fact| fact.door = DoorKey("side\u{1b}[2J".to_owned())),
         ];
         insta::assert_snapshot!(told.join("\n"), @r#"

@@ -14,7 +14,7 @@ use crate::{
         entity::EntityKind,
         import::{
             ImportFaults,
-            draft::{Change, Changes, Draft, Replace},
+            draft::{Changes, Draft, EntityChange, Replace},
         },
     },
     store::{Store, StoreError},
@@ -66,7 +66,7 @@ impl From<StoreError> for ImportError {
 
 /// What to import and how.
 #[derive(Debug)]
-pub struct Options<'a> {
+pub struct ImportOptions<'a> {
     /// JSON, or tables where the name ends so (`is_table`).
     pub files: &'a [PathBuf],
     /// Say what would change and write nothing.
@@ -79,7 +79,7 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// [`ImportError`]; then nothing has changed.
-pub async fn import(store: &Store, options: &Options<'_>, now: WallTime) -> Result<Changes, ImportError> {
+pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -> Result<Changes, ImportError> {
     // A dry run draws no key; nothing is stored then that its digests could be compared with.
     let key = if options.dry_run { store.drawn_pin_key().await?.unwrap_or_default() } else { store.pin_key().await? };
     let progress = Progress::new();
@@ -233,7 +233,7 @@ pub fn text(changes: &Changes, dry_run: bool) -> String {
     text
 }
 
-fn line(sign: &str, change: &Change) -> String {
+fn line(sign: &str, change: &EntityChange) -> String {
     let name = change.name.as_deref().map(plain).unwrap_or_default();
     let loses = if change.loses_credential { "loses a credential" } else { "" };
     let mut line = format!("{sign:8}{} {}", change.kind.noun(), change.id);

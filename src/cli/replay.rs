@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     cli::capture_file::{CaptureFile, CaptureFileError, LinkType, Record},
-    source::network::frame::{self, Evidence, Kind, Observation, Via, Vlans, WhyNot},
+    source::network::frame::{self, Evidence, FrameKind, Observation, Via, Vlans, WhyNot},
 };
 
 /// A file could not be read, or the output not be written.
@@ -86,7 +86,7 @@ pub fn observe(record: &Record<'_>) -> Option<Observation> {
     }
     let (ether_type, payload) = payload_of_other_link(record.link, record.bytes)?;
     frame::concerns_devices(ether_type, payload).then_some(Observation {
-        kind: Kind::OtherLinkLayer,
+        kind: FrameKind::OtherLinkLayer,
         vlans: Vlans::default(),
         mac: None,
         evidence: Evidence::None(WhyNot::NotEthernet),

@@ -21,7 +21,7 @@ pub(super) const USER: &str = "demo";
 const ATTEMPTS: u32 = 3;
 
 /// How long the broker may take to listen.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Where the broker is.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ async fn is_listening(port: u16) -> bool {
             time::sleep(Duration::from_millis(5)).await;
         }
     };
-    time::timeout(PATIENCE, listening).await.is_ok()
+    time::timeout(TIME_LIMIT, listening).await.is_ok()
 }
 
 /// A port that nobody listens on now.

@@ -25,16 +25,16 @@ pub(super) struct Controllers {
 }
 
 /// Their connections, which somebody has to drive.
-pub(super) struct Connections {
+pub(super) struct ControllerConnections {
     bridge: EventLoop,
     garden: EventLoop,
 }
 
 /// Makes the controllers; they connect when they are driven.
-pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, Connections)> {
+pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, ControllerConnections)> {
     let (bridge, bridge_loop) = client(broker, "uhppoted-gateway")?;
     let (garden, garden_loop) = client(broker, "esp-garden")?;
-    Ok((Controllers { bridge, garden }, Connections { bridge: bridge_loop, garden: garden_loop }))
+    Ok((Controllers { bridge, garden }, ControllerConnections { bridge: bridge_loop, garden: garden_loop }))
 }
 
 fn client(broker: &Broker, id: &str) -> anyhow::Result<(AsyncClient, EventLoop)> {
@@ -58,7 +58,7 @@ impl Controllers {
     }
 }
 
-impl Connections {
+impl ControllerConnections {
     /// Keeps every controller connected; never ends.
     pub(super) async fn drive(self) {
         tokio::join!(keep(self.bridge), keep(self.garden));

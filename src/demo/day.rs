@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     frames::{self, Port},
-    hub::{self, BOARD, Key, PEOPLE, Person, Visit, card, documented, hm, zone},
+    hub::{self, BOARD, DemoPerson, DemoVisit, HeldKey, PEOPLE, card, documented, hm, zone},
 };
 use crate::base::{clock::WallTime, mac::MacAddr};
 
@@ -142,16 +142,16 @@ impl Day {
         self.push(second, Act::Publish(Controller::Garden, GARDEN_TOPICS, payload.to_string()));
     }
 
-    fn tap(&mut self, second: u32, person: &Person, outwards: bool) {
+    fn tap(&mut self, second: u32, person: &DemoPerson, outwards: bool) {
         match person.key {
-            Key::Card(number) => self.swipe(second, 1, number, outwards),
-            Key::Fob(uid) => self.garden(second, uid, &format!("member-{}", person.id), true),
-            Key::Nothing => {}
+            HeldKey::Card(number) => self.swipe(second, 1, number, outwards),
+            HeldKey::Fob(uid) => self.garden(second, uid, &format!("member-{}", person.id), true),
+            HeldKey::Nothing => {}
         }
     }
 
     /// Comes in, is there, goes; the phone is in range a little longer than its owner.
-    fn visit(&mut self, person: &Person, visit: &Visit) {
+    fn visit(&mut self, person: &DemoPerson, visit: &DemoVisit) {
         let own = u32::from(person.id);
         if visit.taps_in {
             self.tap(visit.from, person, false);
@@ -169,7 +169,7 @@ impl Day {
             let port = if own.is_multiple_of(3) { Port::Desk } else { Port::Air };
             self.stay(laptop, port, visit.from + 180 + own * 13 % 240, visit.to, 4 * 60 + own * 31 % 300);
         }
-        if let Key::Card(number) = person.key
+        if let HeldKey::Card(number) = person.key
             && own.is_multiple_of(4)
             && visit.to - visit.from > hm(3, 0)
         {

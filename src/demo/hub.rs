@@ -44,7 +44,7 @@ pub(super) const fn documented(last: u8) -> MacAddr {
 }
 
 /// Somebody with a key to the site, and their day.
-pub(super) struct Person {
+pub(super) struct DemoPerson {
     /// The number in the directory.
     pub(super) id: u8,
     /// Invented.
@@ -52,17 +52,17 @@ pub(super) struct Person {
     tariff: u8,
     team: Option<u8>,
     /// What they hold to readers.
-    pub(super) key: Key,
+    pub(super) key: HeldKey,
     phone: bool,
     laptop: bool,
-    kind: Kind,
+    kind: PersonKind,
     /// When they are here.
-    pub(super) visits: &'static [Visit],
+    pub(super) visits: &'static [DemoVisit],
 }
 
 /// What somebody holds to a reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Key {
+pub(super) enum HeldKey {
     /// A card, at the main entrance.
     Card(u32),
     /// A fob, at the garden door.
@@ -73,7 +73,7 @@ pub(super) enum Key {
 
 /// What is special about somebody.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PersonKind {
     Member,
     Inactive,
     Elsewhere,
@@ -81,7 +81,7 @@ enum Kind {
 }
 
 /// One stay of somebody, in seconds after midnight.
-pub(super) struct Visit {
+pub(super) struct DemoVisit {
     /// In.
     pub(super) from: u32,
     /// Do they use their key on the way in?
@@ -93,21 +93,21 @@ pub(super) struct Visit {
 }
 
 /// Taps in and out.
-const fn taps(from: u32, to: u32) -> Visit {
-    Visit { from, taps_in: true, to, taps_out: true }
+const fn taps(from: u32, to: u32) -> DemoVisit {
+    DemoVisit { from, taps_in: true, to, taps_out: true }
 }
 
 /// Taps in, and leaves behind somebody who holds the door.
-const fn slips_out(from: u32, to: u32) -> Visit {
-    Visit { from, taps_in: true, to, taps_out: false }
+const fn slips_out(from: u32, to: u32) -> DemoVisit {
+    DemoVisit { from, taps_in: true, to, taps_out: false }
 }
 
 /// Known to the network only.
-const fn unseen(from: u32, to: u32) -> Visit {
-    Visit { from, taps_in: false, to, taps_out: false }
+const fn unseen(from: u32, to: u32) -> DemoVisit {
+    DemoVisit { from, taps_in: false, to, taps_out: false }
 }
 
-impl Person {
+impl DemoPerson {
     /// Their phone.
     pub(super) fn phone(&self) -> Option<MacAddr> {
         self.phone.then(|| documented(self.id * 2))
@@ -120,17 +120,17 @@ impl Person {
 
     fn entity(&self) -> Value {
         let (cards, fobs) = match self.key {
-            Key::Card(number) => (Some(number.to_string()), None),
-            Key::Fob(uid) => (None, Some(uid)),
-            Key::Nothing => (None, None),
+            HeldKey::Card(number) => (Some(number.to_string()), None),
+            HeldKey::Fob(uid) => (None, Some(uid)),
+            HeldKey::Nothing => (None, None),
         };
         let macs: Vec<String> = self.phone().into_iter().chain(self.laptop()).map(|mac| mac.to_string()).collect();
         json!({
             "Id": self.id,
             "FullName": self.name,
-            "Active": self.kind != Kind::Inactive,
-            "AllowNetworkCheckin": self.kind != Kind::NotByNetwork,
-            "Businesses": [if self.kind == Kind::Elsewhere { 2 } else { 1 }],
+            "Active": self.kind != PersonKind::Inactive,
+            "AllowNetworkCheckin": self.kind != PersonKind::NotByNetwork,
+            "Businesses": [if self.kind == PersonKind::Elsewhere { 2 } else { 1 }],
             "TariffId": self.tariff,
             "Teams": self.team.into_iter().collect::<Vec<_>>(),
             "AccessCardId": cards,
@@ -147,89 +147,97 @@ const LIGHTHOUSE: Option<u8> = Some(1);
 const SAPLING: Option<u8> = Some(2);
 
 /// Everybody in the directory.
-pub(super) const PEOPLE: &[Person] = &[
+pub(super) const PEOPLE: &[DemoPerson] = &[
     member(
         1,
         "Mara Quill",
         FULL_TIME,
         LIGHTHOUSE,
-        Key::Card(card(12_001)),
+        HeldKey::Card(card(12_001)),
         &[taps(hm(7, 41), hm(12, 12)), taps(hm(12, 57), hm(17, 6))],
     ),
-    member(2, "Tobin Ashgrove", FULL_TIME, LIGHTHOUSE, Key::Card(card(12_002)), &[taps(hm(8, 2), hm(16, 34))]),
+    member(2, "Tobin Ashgrove", FULL_TIME, LIGHTHOUSE, HeldKey::Card(card(12_002)), &[taps(hm(8, 2), hm(16, 34))]),
     member(
         3,
         "Ilse Fennimore",
         FULL_TIME,
         LIGHTHOUSE,
-        Key::Card(card(12_003)),
+        HeldKey::Card(card(12_003)),
         &[taps(hm(8, 14), hm(12, 15)), taps(hm(13, 2), hm(17, 41))],
     ),
-    member(4, "Dario Wexley", PART_TIME, SAPLING, Key::Fob("04a1b2c4"), &[taps(hm(8, 23), hm(13, 8))]),
+    member(4, "Dario Wexley", PART_TIME, SAPLING, HeldKey::Fob("04a1b2c4"), &[taps(hm(8, 23), hm(13, 8))]),
     member(
         5,
         "Petra Lindqvale",
         FULL_TIME,
         SAPLING,
-        Key::Fob("04a1b2c5"),
+        HeldKey::Fob("04a1b2c5"),
         &[taps(hm(8, 31), hm(12, 33)), taps(hm(13, 21), hm(18, 3))],
     ),
-    member(6, "Osman Thrale", FULL_TIME, SAPLING, Key::Card(card(12_006)), &[slips_out(hm(8, 36), hm(17, 22))]),
-    member(7, "Junia Harrowby", FULL_TIME, None, Key::Card(card(12_007)), &[taps(hm(8, 44), hm(17, 15))]),
-    member(8, "Kofi Merriden", FULL_TIME, None, Key::Nothing, &[unseen(hm(8, 48), hm(16, 52))]),
-    member(9, "Saskia Bellweather", PART_TIME, None, Key::Card(card(12_009)), &[taps(hm(8, 55), hm(12, 44))]),
+    member(6, "Osman Thrale", FULL_TIME, SAPLING, HeldKey::Card(card(12_006)), &[slips_out(hm(8, 36), hm(17, 22))]),
+    member(7, "Junia Harrowby", FULL_TIME, None, HeldKey::Card(card(12_007)), &[taps(hm(8, 44), hm(17, 15))]),
+    member(8, "Kofi Merriden", FULL_TIME, None, HeldKey::Nothing, &[unseen(hm(8, 48), hm(16, 52))]),
+    member(9, "Saskia Bellweather", PART_TIME, None, HeldKey::Card(card(12_009)), &[taps(hm(8, 55), hm(12, 44))]),
     member(
         10,
         "Emil Corvane",
         FULL_TIME,
         LIGHTHOUSE,
-        Key::Card(card(12_010)),
+        HeldKey::Card(card(12_010)),
         &[taps(hm(9, 1), hm(12, 31)), slips_out(hm(13, 14), hm(18, 20))],
     ),
     // Came by card and has no device that the network knows: in until the cut-off.
-    Person {
+    DemoPerson {
         phone: false,
         laptop: false,
-        ..member(11, "Noor Tamsin", PART_TIME, None, Key::Card(card(12_011)), &[slips_out(hm(9, 6), hm(15, 30))])
+        ..member(11, "Noor Tamsin", PART_TIME, None, HeldKey::Card(card(12_011)), &[slips_out(hm(9, 6), hm(15, 30))])
     },
-    member(12, "Bram Oakhurst", FULL_TIME, SAPLING, Key::Fob("04a1b2cc"), &[taps(hm(9, 12), hm(17, 48))]),
-    member(13, "Leila Marchbank", FULL_TIME, None, Key::Nothing, &[unseen(hm(9, 19), hm(14, 10))]),
-    member(14, "Yuki Frostham", PART_TIME, LIGHTHOUSE, Key::Card(card(12_014)), &[taps(hm(9, 24), hm(15, 55))]),
+    member(12, "Bram Oakhurst", FULL_TIME, SAPLING, HeldKey::Fob("04a1b2cc"), &[taps(hm(9, 12), hm(17, 48))]),
+    member(13, "Leila Marchbank", FULL_TIME, None, HeldKey::Nothing, &[unseen(hm(9, 19), hm(14, 10))]),
+    member(14, "Yuki Frostham", PART_TIME, LIGHTHOUSE, HeldKey::Card(card(12_014)), &[taps(hm(9, 24), hm(15, 55))]),
     member(
         15,
         "Otis Penhallow",
         FULL_TIME,
         None,
-        Key::Card(card(12_015)),
+        HeldKey::Card(card(12_015)),
         &[taps(hm(9, 33), hm(13, 12)), taps(hm(14, 4), hm(18, 32))],
     ),
     // Leaves a laptop on the desk: its network card goes on answering.
-    member(16, "Greta Stillwater", FULL_TIME, SAPLING, Key::Card(card(12_016)), &[slips_out(hm(9, 42), hm(16, 5))]),
-    Person {
+    member(16, "Greta Stillwater", FULL_TIME, SAPLING, HeldKey::Card(card(12_016)), &[slips_out(hm(9, 42), hm(16, 5))]),
+    DemoPerson {
         laptop: false,
-        ..member(17, "Anselm Dray", PART_TIME, None, Key::Nothing, &[unseen(hm(10, 3), hm(12, 20))])
+        ..member(17, "Anselm Dray", PART_TIME, None, HeldKey::Nothing, &[unseen(hm(10, 3), hm(12, 20))])
     },
-    member(18, "Vera Kestle", PART_TIME, None, Key::Card(card(12_018)), &[taps(hm(10, 11), hm(16, 18))]),
+    member(18, "Vera Kestle", PART_TIME, None, HeldKey::Card(card(12_018)), &[taps(hm(10, 11), hm(16, 18))]),
     // Works late: still in at the cut-off.
-    member(19, "Milo Pomfret", FULL_TIME, LIGHTHOUSE, Key::Card(card(12_019)), &[taps(hm(13, 35), hm(20, 30))]),
-    Person {
-        kind: Kind::NotByNetwork,
+    member(19, "Milo Pomfret", FULL_TIME, LIGHTHOUSE, HeldKey::Card(card(12_019)), &[taps(hm(13, 35), hm(20, 30))]),
+    DemoPerson {
+        kind: PersonKind::NotByNetwork,
         laptop: false,
-        ..member(20, "Tamar Winslade", VIRTUAL, None, Key::Nothing, &[unseen(hm(10, 40), hm(11, 5))])
+        ..member(20, "Tamar Winslade", VIRTUAL, None, HeldKey::Nothing, &[unseen(hm(10, 40), hm(11, 5))])
     },
     // These two were given the same card.
-    member(21, "Rufus Elderkin", PART_TIME, None, Key::Card(card(12_021)), &[unseen(hm(9, 51), hm(15, 2))]),
-    Person {
-        phone: false, laptop: false, ..member(22, "Zoë Ångvale", PART_TIME, None, Key::Card(card(12_021)), &[])
-    },
-    Person { kind: Kind::Elsewhere, ..member(23, "Hugo Tansley", FULL_TIME, None, Key::Card(card(12_023)), &[]) },
-    Person { kind: Kind::Inactive, ..member(24, "Wren Castellane", PART_TIME, None, Key::Card(card(12_024)), &[]) },
-    Person {
-        kind: Kind::Inactive,
+    member(21, "Rufus Elderkin", PART_TIME, None, HeldKey::Card(card(12_021)), &[unseen(hm(9, 51), hm(15, 2))]),
+    DemoPerson {
+        phone: false,
         laptop: false,
-        ..member(25, "Ilya Brandreth", VIRTUAL, None, Key::Nothing, &[unseen(hm(14, 30), hm(14, 50))])
+        ..member(22, "Zoë Ångvale", PART_TIME, None, HeldKey::Card(card(12_021)), &[])
     },
-    member(26, "Nell Garrowby", PART_TIME, SAPLING, Key::Fob("04a1b2da"), &[taps(hm(14, 16), hm(19, 12))]),
+    DemoPerson {
+        kind: PersonKind::Elsewhere,
+        ..member(23, "Hugo Tansley", FULL_TIME, None, HeldKey::Card(card(12_023)), &[])
+    },
+    DemoPerson {
+        kind: PersonKind::Inactive,
+        ..member(24, "Wren Castellane", PART_TIME, None, HeldKey::Card(card(12_024)), &[])
+    },
+    DemoPerson {
+        kind: PersonKind::Inactive,
+        laptop: false,
+        ..member(25, "Ilya Brandreth", VIRTUAL, None, HeldKey::Nothing, &[unseen(hm(14, 30), hm(14, 50))])
+    },
+    member(26, "Nell Garrowby", PART_TIME, SAPLING, HeldKey::Fob("04a1b2da"), &[taps(hm(14, 16), hm(19, 12))]),
 ];
 
 const fn member(
@@ -237,10 +245,10 @@ const fn member(
     name: &'static str,
     tariff: u8,
     team: Option<u8>,
-    key: Key,
-    visits: &'static [Visit],
-) -> Person {
-    Person { id, name, tariff, team, key, phone: true, laptop: true, kind: Kind::Member, visits }
+    key: HeldKey,
+    visits: &'static [DemoVisit],
+) -> DemoPerson {
+    DemoPerson { id, name, tariff, team, key, phone: true, laptop: true, kind: PersonKind::Member, visits }
 }
 
 /// The directory as an import file, in the shape of the API.
@@ -253,7 +261,7 @@ pub(super) fn directory() -> String {
             {"Id": PART_TIME, "Name": "Part time"},
             {"Id": VIRTUAL, "Name": "Virtual office"},
         ],
-        "Coworkers": PEOPLE.iter().map(Person::entity).collect::<Vec<_>>(),
+        "Coworkers": PEOPLE.iter().map(DemoPerson::entity).collect::<Vec<_>>(),
     })
     .to_string()
 }

@@ -28,7 +28,7 @@ pub(super) fn say(line: impl fmt::Display) -> io::Result<()> {
 }
 
 /// Follows the records.
-pub(super) struct Watcher {
+pub(super) struct RecordFollower {
     store: Store,
     business: BusinessId,
     doors: Vec<Door>,
@@ -38,9 +38,9 @@ pub(super) struct Watcher {
 }
 
 /// A line and when it happened.
-type Line = (WallTime, String);
+type ShownLine = (WallTime, String);
 
-impl Watcher {
+impl RecordFollower {
     /// Has seen nothing.
     pub(super) fn new(store: Store, business: BusinessId, doors: Vec<Door>, date: NaiveDate) -> Self {
         Self { store, business, doors, date, visits: BTreeMap::new(), failures: BTreeMap::new() }
@@ -58,7 +58,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn look_at_visits(&mut self, lines: &mut Vec<Line>) -> Result<(), StoreError> {
+    async fn look_at_visits(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
         let (begins, ends) = self.day();
         for visit in self.store.checkins_between(self.business, begins, ends).await? {
             let before = self.visits.get(&visit.id);
@@ -74,7 +74,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn look_at_failures(&mut self, lines: &mut Vec<Line>) -> Result<(), StoreError> {
+    async fn look_at_failures(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
         let (begins, ends) = self.day();
         for failure in self.store.failed_checkins_between(self.business, begins, ends).await? {
             if !self.failures.contains_key(&failure.id) {
@@ -104,7 +104,7 @@ impl Watcher {
         Ok(line(visit.from, "in", name(visit.then.full_name.as_deref()), &how))
     }
 
-    async fn closed(&self, visit: &Checkin) -> Result<Line, StoreError> {
+    async fn closed(&self, visit: &Checkin) -> Result<ShownLine, StoreError> {
         let to = visit.to.unwrap_or(visit.from);
         let stay = span(to.since(visit.from));
         let (at, how) = if !visit.auto_checkout {

@@ -25,7 +25,7 @@ use tokio::{
 use super::hub;
 use crate::{
     settings::{Capture, CaptureBackend, MacPattern, Relays},
-    source::network::{Surroundings, coalesce::Coalescer, frame, netlink::Links},
+    source::network::{CaptureContext, coalesce::Coalescer, frame, netlink::Links},
 };
 
 /// Frames on their way to the wire. When it is full, the day waits.
@@ -35,7 +35,7 @@ const WAITING: usize = 256;
 const FAR_END: &str = "devices";
 
 /// How long the kernel may take to notice that both ends are up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// How often frames that reach the daemon directly are handed over to the pipeline.
 const TURN: Duration = Duration::from_millis(20);
@@ -64,7 +64,7 @@ impl Wire {
     /// # Errors
     /// Says what this process may not do, or what is missing.
     pub(super) async fn make() -> anyhow::Result<Self> {
-        let namespace = Named::add(format!("ckdemo{}", std::process::id()))?;
+        let namespace = Namespace::add(format!("ckdemo{}", std::process::id()))?;
         let interface = namespace.0.clone();
         ip(&["link", "add", &interface, "type", "veth", "peer", "name", FAR_END, "netns", &namespace.0])?;
         let mut wire = Self { interface, frames: None, sender: None };
@@ -80,7 +80,7 @@ impl Wire {
         wire.sender = Some(sender.context("a thread cannot be started")?);
         wire.frames = Some(frames);
         ready.await.context("the sender ended")??;
-        time::timeout(PATIENCE, has_carrier(&wire.interface)).await.context("the wire carries nothing")?;
+        time::timeout(TIME_LIMIT, has_carrier(&wire.interface)).await.context("the wire carries nothing")?;
         Ok(wire)
     }
 
@@ -110,16 +110,16 @@ impl Drop for Wire {
 }
 
 /// A namespace that has a name until this is dropped.
-struct Named(String);
+struct Namespace(String);
 
-impl Named {
+impl Namespace {
     fn add(name: String) -> anyhow::Result<Self> {
         ip(&["netns", "add", &name])?;
         Ok(Self(name))
     }
 }
 
-impl Drop for Named {
+impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = ip(&["netns", "del", &self.0]) {
             tracing::warn!(%error, "the network namespace {} could not be removed", self.0);
@@ -180,14 +180,14 @@ fn ip(args: &[&str]) -> anyhow::Result<()> {
 /// The short way: decodes frames and hands over presences as a capture does.
 pub(super) struct Direct {
     coalescer: Coalescer,
-    with: Surroundings,
+    with: CaptureContext,
     frames: mpsc::Receiver<Vec<u8>>,
     read: Arc<AtomicU64>,
 }
 
 impl Direct {
     /// Ready to run; with the handle that sends, and the number of frames read.
-    pub(super) fn new(with: Surroundings) -> (Self, mpsc::Sender<Vec<u8>>, Arc<AtomicU64>) {
+    pub(super) fn new(with: CaptureContext) -> (Self, mpsc::Sender<Vec<u8>>, Arc<AtomicU64>) {
         let ignore = [hub::ROUTER, hub::PRINTER].map(|mac| MacPattern { prefix: mac.octets().to_vec() });
         let capture = Capture {
             interface: "direct".into(),
@@ -204,11 +204,11 @@ impl Direct {
 
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
-        let ear = self.with.hearing.ear();
+        let capture = self.with.coverage.capture();
         loop {
             let arrived = time::timeout(TURN, self.frames.recv()).await;
             let now = self.with.clock.now();
-            ear.hears(now.boot);
+            capture.frame_seen(now.boot);
             if self.with.known.has_changed().unwrap_or(false) {
                 let known = Arc::clone(&self.with.known.borrow_and_update());
                 self.coalescer.set_known(known);

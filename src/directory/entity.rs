@@ -15,17 +15,17 @@ use crate::base::{clock::WallTime, sighting::CredentialKind};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entity {
     /// `Businesses`.
-    Business(Business),
+    Business(BusinessEntity),
     /// `Teams`.
-    Team(Team),
+    Team(TeamEntity),
     /// `Tariffs`.
-    Tariff(Tariff),
+    Tariff(TariffEntity),
     /// `TimePasses`.
-    TimePass(TimePass),
+    TimePass(TimePassEntity),
     /// `Coworkers`.
-    Coworker(Coworker),
+    Coworker(CoworkerEntity),
     /// `CoworkerTimePasses`.
-    CoworkerTimePass(CoworkerTimePass),
+    CoworkerTimePass(CoworkerTimePassEntity),
 }
 
 /// Which kind of entity: the arrays of an import file, in the order in which they refer to each other.
@@ -85,12 +85,12 @@ impl EntityKind {
     /// Says which field is missing or has a wrong type.
     pub fn read<'de, D: Deserializer<'de>>(self, document: D) -> Result<Entity, D::Error> {
         Ok(match self {
-            Self::Business => Entity::Business(Business::deserialize(document)?),
-            Self::Team => Entity::Team(Team::deserialize(document)?),
-            Self::Tariff => Entity::Tariff(Tariff::deserialize(document)?),
-            Self::TimePass => Entity::TimePass(TimePass::deserialize(document)?),
-            Self::Coworker => Entity::Coworker(Coworker::deserialize(document)?),
-            Self::CoworkerTimePass => Entity::CoworkerTimePass(CoworkerTimePass::deserialize(document)?),
+            Self::Business => Entity::Business(BusinessEntity::deserialize(document)?),
+            Self::Team => Entity::Team(TeamEntity::deserialize(document)?),
+            Self::Tariff => Entity::Tariff(TariffEntity::deserialize(document)?),
+            Self::TimePass => Entity::TimePass(TimePassEntity::deserialize(document)?),
+            Self::Coworker => Entity::Coworker(CoworkerEntity::deserialize(document)?),
+            Self::CoworkerTimePass => Entity::CoworkerTimePass(CoworkerTimePassEntity::deserialize(document)?),
         })
     }
 
@@ -130,7 +130,7 @@ impl EntityKind {
 /// A location.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Business {
+pub struct BusinessEntity {
     /// `Id`.
     pub id: i64,
     /// `Name`.
@@ -143,7 +143,7 @@ pub struct Business {
 /// A team of coworkers.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Team {
+pub struct TeamEntity {
     /// `Id`.
     pub id: i64,
     /// `Name`.
@@ -159,7 +159,7 @@ pub struct Team {
 /// A plan. Limits that are 0 or absent are none.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Tariff {
+pub struct TariffEntity {
     /// `Id`.
     pub id: i64,
     /// `Name`.
@@ -194,7 +194,7 @@ pub struct Tariff {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the platform's kind of pass has these switches")]
-pub struct TimePass {
+pub struct TimePassEntity {
     /// `Id`.
     pub id: i64,
     /// `Name`.
@@ -272,7 +272,7 @@ pub struct TimeOfDay {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the platform's pass has these switches")]
-pub struct CoworkerTimePass {
+pub struct CoworkerTimePassEntity {
     /// `Id`.
     pub id: i64,
     /// `UniqueId`; made of the `Id` when absent.
@@ -326,7 +326,7 @@ pub struct CoworkerTimePass {
 /// A person.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Coworker {
+pub struct CoworkerEntity {
     /// `Id`.
     pub id: i64,
     /// `FullName`.
@@ -390,7 +390,7 @@ pub struct Coworker {
     pub registration_date: Option<Moment>,
 }
 
-impl Coworker {
+impl CoworkerEntity {
     /// Every credential of theirs as it is written, imported or assigned by hand.
     pub fn credentials(&self) -> impl Iterator<Item = (CredentialField, &str)> {
         CredentialField::ALL.into_iter().flat_map(|field| {

@@ -11,7 +11,7 @@ const RESIDENT: usize = 8;
 
 /// One version.
 #[derive(Clone, Debug)]
-struct Version {
+struct DirectoryVersion {
     from: WallTime,
     number: i64,
     /// None while only the database has it.
@@ -20,12 +20,16 @@ struct Version {
 
 /// The versions that a fold may ask for, earliest first; never empty, and the last is always at hand.
 #[derive(Clone, Debug)]
-pub struct DirectoryHistory(Vec<Version>);
+pub struct DirectoryHistory(Vec<DirectoryVersion>);
 
 impl DirectoryHistory {
     /// One version, in force since ever.
     pub fn only(directory: Arc<Directory>) -> Self {
-        Self(vec![Version { from: WallTime::from_millis(0), number: directory.version, directory: Some(directory) }])
+        Self(vec![DirectoryVersion {
+            from: WallTime::from_millis(0),
+            number: directory.version,
+            directory: Some(directory),
+        }])
     }
 
     /// The newest version, and when it and those before it came into force.
@@ -33,11 +37,12 @@ impl DirectoryHistory {
         let mut history = Self::only(newest);
         let number = history.latest().version;
         let known = versions.iter().filter(|(known, _)| *known < number);
-        let earlier: Vec<Version> = known.map(|&(number, from)| Version { from, number, directory: None }).collect();
+        let earlier: Vec<DirectoryVersion> =
+            known.map(|&(number, from)| DirectoryVersion { from, number, directory: None }).collect();
         if !earlier.is_empty() {
             let from =
                 versions.iter().find(|(known, _)| *known == number).map_or(WallTime::from_millis(0), |(_, from)| *from);
-            let last = Version { from, ..history.0.remove(0) };
+            let last = DirectoryVersion { from, ..history.0.remove(0) };
             history.0 = earlier;
             history.0.push(last);
         }
@@ -62,7 +67,7 @@ impl DirectoryHistory {
             *self = Self::only(directory);
             return;
         }
-        self.0.push(Version { from, number: directory.version, directory: Some(directory) });
+        self.0.push(DirectoryVersion { from, number: directory.version, directory: Some(directory) });
         let old = self.0.len().saturating_sub(RESIDENT);
         for version in self.0.iter_mut().take(old) {
             version.directory = None;

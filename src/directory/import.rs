@@ -44,12 +44,17 @@ pub struct Document {
     /// Of a pass: what it says is left, as text; what was used since it last said something else is taken off.
     pub basis: Option<String>,
     /// Where it stands.
-    pub place: Place,
+    pub place: EntryPlace,
 }
 
 impl Document {
     /// Of the fields of an entity, its PINs replaced already.
-    pub(crate) fn of(kind: EntityKind, (id, archived): (i64, bool), fields: Map<String, Value>, place: Place) -> Self {
+    pub(crate) fn of(
+        kind: EntityKind,
+        (id, archived): (i64, bool),
+        fields: Map<String, Value>,
+        place: EntryPlace,
+    ) -> Self {
         let holder = (kind == EntityKind::CoworkerTimePass).then(|| fields.get("CoworkerId").and_then(Value::as_i64));
         let basis = basis(kind, &fields);
         Self { kind, id, archived, body: Value::Object(fields).to_string(), holder: holder.flatten(), basis, place }
@@ -58,7 +63,7 @@ impl Document {
 
 /// Where an entity stands, inside its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum EntryPlace {
     /// The index in its list.
     Item(usize),
     /// The line of a table, from 1.
@@ -92,7 +97,8 @@ pub(crate) const DIGEST_MARK: &str = "sha256:";
 /// # Errors
 /// Every fault of the file, up to a hundred.
 pub fn read_json(text: &str, pin_key: &str) -> Result<Import, ImportFaults> {
-    let mut reading = Reading { pin_key, faults: Lines::default(), import: Import::default(), seen: BTreeSet::new() };
+    let mut reading =
+        FileReading { pin_key, faults: ReportLines::default(), import: Import::default(), seen: BTreeSet::new() };
     let mut json = serde_json::Deserializer::from_str(text.trim_start_matches(BYTE_ORDER_MARK));
     let read = json.deserialize_any(File(&mut reading)).and_then(|()| json.end());
     if let Err(error) = read {
@@ -107,12 +113,12 @@ const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The first lines of a report, and how many more there were.
 #[derive(Debug, Default)]
-struct Lines {
+struct ReportLines {
     first: Vec<String>,
     all: usize,
 }
 
-impl Lines {
+impl ReportLines {
     fn push(&mut self, line: impl FnOnce() -> String) {
         if self.first.len() < LINES {
             self.first.push(line());
@@ -133,18 +139,18 @@ impl Lines {
     }
 }
 
-struct Reading<'a> {
+struct FileReading<'a> {
     pin_key: &'a str,
-    faults: Lines,
+    faults: ReportLines,
     import: Import,
     seen: BTreeSet<(EntityKind, i64)>,
 }
 
 /// The whole file.
-struct File<'r, 'a>(&'r mut Reading<'a>);
+struct File<'r, 'a>(&'r mut FileReading<'a>);
 
 /// One of its lists.
-struct List<'r, 'a>(&'r mut Reading<'a>, EntityKind);
+struct List<'r, 'a>(&'r mut FileReading<'a>, EntityKind);
 
 /// Values that are neither of the two shapes that are asked for.
 macro_rules! other_shapes {
@@ -256,7 +262,7 @@ impl<'de> Visitor<'de> for List<'_, '_> {
     other_shapes!(refuse);
 }
 
-impl Reading<'_> {
+impl FileReading<'_> {
     fn entity(&mut self, kind: EntityKind, at: usize, text: &str) {
         let path = || format!("{}[{at}]", kind.array());
         let entity = match serde_json::from_str(text) {
@@ -302,13 +308,13 @@ impl Reading<'_> {
             hide_pins(&mut fields, self.pin_key);
         }
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        self.import.documents.push(Document::of(kind, (id, archived), fields, Place::Item(at)));
+        self.import.documents.push(Document::of(kind, (id, archived), fields, EntryPlace::Item(at)));
     }
 }
 
 /// The numbers of a coworker as they are written: as numbers they have lost what a 64-bit floating point cannot hold.
 #[derive(Default, Deserialize)]
-struct Written<'a> {
+struct WrittenNumbers<'a> {
     #[serde(borrow, rename = "AccessCardId")]
     card: Option<&'a RawValue>,
     #[serde(borrow, rename = "KeyFobNumber")]
@@ -327,7 +333,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
         let name = field.key();
         let spelled = match fields.get(name) {
             Some(Value::Number(number)) if number.is_f64() => {
-                let written: Written<'_> = serde_json::from_str(text).unwrap_or_default();
+                let written: WrittenNumbers<'_> = serde_json::from_str(text).unwrap_or_default();
                 let written = match field {
                     CredentialField::KeyFobNumber => written.fob,
                     CredentialField::AccessPincode => written.pin,

@@ -21,12 +21,12 @@ use super::{
     identity,
     life::CloseBy,
     passes::{self, Counted, PassKind, PassUse, PlanUsed, Refused, Spent, Usage, Used, payg},
-    person::{ChargedDay, Ended, PersonState, RefusedDevice, Scene, Stay, Visit},
+    person::{AfterPass, ChargedDay, ClaimContext, EndedVisit, PersonState, RefusedDevice, Visit},
 };
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, FactDigest, LogDay, Place, Point, Rank, Subject},
+        fact::{DoorFact, FactDigest, FactOrder, FactRank, LogDay, Point, Subject},
         mac::MacAddr,
         record::{BusinessId, CheckinSource, CoworkerId, Snapshot, TimePassId},
     },
@@ -66,9 +66,9 @@ impl World<'_> {
 
 /// One fact, or one point of a presence, in the order of time.
 #[derive(Clone, Copy, Debug)]
-pub struct Item<'a> {
+pub struct FoldItem<'a> {
     /// Its place.
-    pub place: Place,
+    pub place: FactOrder,
     /// Whose it is.
     pub subject: Subject,
     /// Where.
@@ -86,7 +86,7 @@ pub enum What<'a> {
     Heard(MacAddr, Point),
 }
 
-impl<'a> Item<'a> {
+impl<'a> FoldItem<'a> {
     /// A door's.
     pub const fn door(fact: &'a DoorFact) -> Self {
         Self { place: fact.place(), subject: fact.subject, business: fact.business, what: What::Door(fact) }
@@ -221,13 +221,13 @@ pub struct Folded {
     /// What became of each item, in their order.
     pub decisions: Vec<Decision>,
     /// Visits that ended by themselves.
-    pub ended: Vec<(Subject, Ended)>,
+    pub ended: Vec<(Subject, EndedVisit)>,
     /// Open visits whose pass lasts longer, or less long, since a version of the directory.
     pub repassed: Vec<Repassed>,
 }
 
 /// Folds the items, which come in the order of their places, and the timers between them and up to now.
-pub fn fold(world: World<'_>, group: Group, items: &[Item<'_>]) -> Folded {
+pub fn fold(world: World<'_>, group: Group, items: &[FoldItem<'_>]) -> Folded {
     let upcoming = Upcoming::of(items);
     let since = group.people.values().map(|person| person.folded.at).min();
     let mut versions = world.directories.between(since, world.now).into_iter().peekable();
@@ -352,7 +352,7 @@ struct Upcoming {
 }
 
 impl Upcoming {
-    fn of(items: &[Item<'_>]) -> Self {
+    fn of(items: &[FoldItem<'_>]) -> Self {
         let mut heard: BTreeMap<(Subject, BusinessId), Vec<(usize, WallTime)>> = BTreeMap::new();
         for (index, item) in items.iter().enumerate().rev() {
             let of = heard.entry((item.subject, item.business)).or_default();
@@ -366,7 +366,7 @@ impl Upcoming {
         self.heard.get(&(subject, business)).and_then(|of| of.last()).map(|(_, at)| *at)
     }
 
-    fn passed(&mut self, item: &Item<'_>, index: usize) {
+    fn passed(&mut self, item: &FoldItem<'_>, index: usize) {
         if let Some(of) = self.heard.get_mut(&(item.subject, item.business)) {
             while of.last().is_some_and(|(known, _)| *known <= index) {
                 of.pop();
@@ -396,7 +396,7 @@ impl<'w> Folding<'w> {
 
     /// Who leaves by a door in this instant, in which their visit may end by itself: that is in time, and
     /// controllers whose clocks show minutes only say it of everybody who leaves in the last one.
-    fn leaving<'i>(&mut self, rest: impl Iterator<Item = &'i Item<'i>>, at: WallTime) -> BTreeSet<Subject> {
+    fn leaving<'i>(&mut self, rest: impl Iterator<Item = &'i FoldItem<'i>>, at: WallTime) -> BTreeSet<Subject> {
         let mut leaving = BTreeSet::new();
         for item in rest.take_while(|item| item.place.at == at) {
             let What::Door(fact) = item.what else { continue };
@@ -421,14 +421,14 @@ impl<'w> Folding<'w> {
         while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
             let Some(open) = person.open().cloned() else { return };
-            let ended = self.at_gate(subject, open.business, at, |scene, _| {
+            let ended = self.at_gate(subject, open.business, at, |context, _| {
                 // Of a business whose settings are not known, no one can say whether they may stay.
-                person.end(scene, by, at)
+                person.end(context, by, at)
             });
             if let Some(ended) = ended {
                 self.note_ended(subject, &person, ended);
             }
-            self.put(subject, person, Place::before(at));
+            self.put(subject, person, FactOrder::before(at));
         }
     }
 
@@ -456,7 +456,7 @@ impl<'w> Folding<'w> {
 
     /// A version of the directory comes into force: who may no longer be in is out, and passes last as long as they do now.
     fn new_directory(&mut self, at: WallTime) {
-        let place = Place { rank: Rank::Directory, ..Place::before(at) };
+        let place = FactOrder { rank: FactRank::Directory, ..FactOrder::before(at) };
         let is_in = |(subject, person): (&Subject, &PersonState)| {
             person.open().filter(|open| place > person.folded && open.from < at).map(|open| (*subject, open.clone()))
         };
@@ -464,16 +464,16 @@ impl<'w> Folding<'w> {
         for (subject, open) in open {
             let Some(mut person) = self.take(subject, at) else { continue };
             let (mut ended, mut repassed) = (None, None);
-            self.at_gate(subject, open.business, at, |scene, gate| {
-                let (Some(scene), Some(gate)) = (scene, gate) else { return };
+            self.at_gate(subject, open.business, at, |context, gate| {
+                let (Some(context), Some(gate)) = (context, gate) else { return };
                 if gate.barrier().is_some() {
-                    let (decision, _) = person.decide(scene, &Claim::Withdrawn { at }, FactDigest([0; 16]));
-                    ended = (decision.outcome == Outcome::Closed).then_some(Ended {
+                    let (decision, _) = person.decide(context, &Claim::Withdrawn { at }, FactDigest([0; 16]));
+                    ended = (decision.outcome == Outcome::Closed).then_some(EndedVisit {
                         visit: open.unique_id,
                         business: open.business,
                         at,
                         by: CloseBy::Withdrawn,
-                        then: None,
+                        after_pass: None,
                     });
                 } else if let Some(pass) = gate.lasts(&open, &person, at)
                     && let Some(visit) = person.visits.iter_mut().find(|visit| visit.is_open())
@@ -492,14 +492,14 @@ impl<'w> Folding<'w> {
 
     /// Which of these is decided next: the first, or of those that it ties with the first that changes where the person stands.
     /// A clock that shows minutes only says "in" and "out" at once: for somebody who is out it was in, then out.
-    fn next_of_tied(&self, items: &[Item<'_>], order: &[usize]) -> usize {
+    fn next_of_tied(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
         let first = &items[order[0]];
-        let ties = |item: &Item<'_>| item.place.ties_with(&first.place);
+        let ties = |item: &FoldItem<'_>| item.place.ties_with(&first.place);
         if !order.get(1).is_some_and(|index| ties(&items[*index])) {
             return 0;
         }
         let open = self.folded.people.get(&first.subject).and_then(PersonState::open);
-        let changes = |item: &Item<'_>| {
+        let changes = |item: &FoldItem<'_>| {
             let (What::Door(fact), Some(policy)) = (item.what, self.world.policy(item.business, item.place.at)) else {
                 return false;
             };
@@ -511,7 +511,7 @@ impl<'w> Folding<'w> {
         alike.enumerate().find(|(_, item)| changes(item)).map_or(0, |(next, _)| next)
     }
 
-    fn decide(&mut self, index: usize, item: &Item<'_>) -> Decision {
+    fn decide(&mut self, index: usize, item: &FoldItem<'_>) -> Decision {
         let Some(mut person) = self.take(item.subject, item.place.at) else {
             return Decision::recorded(Note::NamesNobody);
         };
@@ -559,7 +559,7 @@ impl<'w> Folding<'w> {
 
     fn heard(
         &mut self,
-        item: &Item<'_>,
+        item: &FoldItem<'_>,
         mac: MacAddr,
         point: Point,
         rules: &Rules,
@@ -589,8 +589,8 @@ impl<'w> Folding<'w> {
     ) -> Decision {
         let before: BTreeSet<Uuid> = person.visits.iter().map(|visit| visit.unique_id).collect();
         let elsewhere = person.open().map_or(std::time::Duration::ZERO, |open| idle_limit(&self.world, open));
-        let (decision, ended) = self.at_gate(subject, business, claim.at(), |scene, _| match scene {
-            Some(scene) => person.decide(&Scene { idle_elsewhere: elsewhere, ..*scene }, claim, id),
+        let (decision, ended) = self.at_gate(subject, business, claim.at(), |context, _| match context {
+            Some(context) => person.decide(&ClaimContext { idle_elsewhere: elsewhere, ..*context }, claim, id),
             None => (Decision::recorded(Note::Late), None),
         });
         if let Some(ended) = ended {
@@ -608,7 +608,7 @@ impl<'w> Folding<'w> {
         subject: Subject,
         business: BusinessId,
         at: WallTime,
-        then: impl FnOnce(Option<&Scene<'_>>, Option<&SiteAdmission<'_>>) -> T,
+        then: impl FnOnce(Option<&ClaimContext<'_>>, Option<&SiteAdmission<'_>>) -> T,
     ) -> T {
         let (Some(policy), Some(coworker)) = (self.world.policy(business, at), subject.as_coworker()) else {
             return then(None, None);
@@ -622,14 +622,14 @@ impl<'w> Folding<'w> {
             coworker,
             usage: &usage,
         };
-        let scene = Scene {
+        let context = ClaimContext {
             business,
             rules: &rules,
             coverage: self.world.coverage(business),
             gate: &gate,
             idle_elsewhere: rules.idle_limit,
         };
-        then(Some(&scene), Some(&gate))
+        then(Some(&context), Some(&gate))
     }
 
     /// What this person, taken out of the group, and everybody else in it have used.
@@ -666,7 +666,7 @@ impl<'w> Folding<'w> {
     }
 
     /// Puts them back; visits that nothing can change any more are counted.
-    fn put(&mut self, subject: Subject, mut person: PersonState, place: Place) {
+    fn put(&mut self, subject: Subject, mut person: PersonState, place: FactOrder) {
         person.folded = person.folded.max(place);
         if let Some(coworker) = subject.as_coworker() {
             while let Some(visit) = person.settled() {
@@ -750,14 +750,14 @@ impl<'w> Folding<'w> {
         }
     }
 
-    fn note_ended(&mut self, subject: Subject, person: &PersonState, ended: Ended) {
-        match &ended.then {
-            Some(Stay::On(next)) => {
+    fn note_ended(&mut self, subject: Subject, person: &PersonState, ended: EndedVisit) {
+        match &ended.after_pass {
+            Some(AfterPass::On(next)) => {
                 if let Some(visit) = person.visit(*next) {
                     self.note_opened(subject, visit, ended.at);
                 }
             }
-            Some(Stay::Refused(refused)) => {
+            Some(AfterPass::Refused(refused)) => {
                 let id = identity([ended.visit.as_bytes().as_slice(), b"stay", &ended.at.millis().to_be_bytes()]);
                 let attempt = (ended.at, CheckinSource::DoorAccess, None);
                 self.fail(id, subject, ended.business, attempt, refused.clone());

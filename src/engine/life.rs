@@ -86,7 +86,7 @@ impl CloseBy {
 
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum LifeStep {
     /// A check-in, if they are admitted.
     Ask,
     /// `LastActivity`, devices and the like are brought up to date.
@@ -102,48 +102,48 @@ pub enum Step {
 }
 
 /// The table above.
-pub fn step(phase: Phase, input: Input) -> Step {
+pub fn step(phase: Phase, input: Input) -> LifeStep {
     match input {
         Input::Entry => match phase {
-            Phase::Out | Phase::Left => Step::Ask,
-            Phase::In | Phase::Tracked => Step::Refresh,
+            Phase::Out | Phase::Left => LifeStep::Ask,
+            Phase::In | Phase::Tracked => LifeStep::Refresh,
         },
         Input::Exit => leave(phase, CloseBy::Exit, Note::NotCheckedIn),
         Input::Activity => match phase {
-            Phase::In | Phase::Tracked => Step::Refresh,
-            Phase::Out | Phase::Left => Step::Record(Note::NotCheckedIn),
+            Phase::In | Phase::Tracked => LifeStep::Refresh,
+            Phase::Out | Phase::Left => LifeStep::Record(Note::NotCheckedIn),
         },
         Input::Strong => match phase {
-            Phase::Out => Step::Ask,
-            Phase::Left => Step::Linger,
-            Phase::In | Phase::Tracked => Step::Refresh,
+            Phase::Out => LifeStep::Ask,
+            Phase::Left => LifeStep::Linger,
+            Phase::In | Phase::Tracked => LifeStep::Refresh,
         },
         Input::Weak { fresh } => match phase {
-            Phase::Tracked if fresh => Step::Refresh,
-            Phase::Left => Step::Linger,
-            Phase::Out | Phase::In | Phase::Tracked => Step::Record(Note::WeakEvidence),
+            Phase::Tracked if fresh => LifeStep::Refresh,
+            Phase::Left => LifeStep::Linger,
+            Phase::Out | Phase::In | Phase::Tracked => LifeStep::Record(Note::WeakEvidence),
         },
         Input::Withdrawn => leave(phase, CloseBy::Withdrawn, Note::Late),
         Input::Silence => match phase {
-            Phase::Tracked => Step::Close(CloseBy::Silence),
-            Phase::Out | Phase::Left | Phase::In => Step::Nothing,
+            Phase::Tracked => LifeStep::Close(CloseBy::Silence),
+            Phase::Out | Phase::Left | Phase::In => LifeStep::Nothing,
         },
         Input::CutOff => end(phase, CloseBy::CutOff),
         Input::PassEnd => end(phase, CloseBy::PassEnd),
     }
 }
 
-fn leave(phase: Phase, by: CloseBy, out: Note) -> Step {
+fn leave(phase: Phase, by: CloseBy, out: Note) -> LifeStep {
     match phase {
-        Phase::In | Phase::Tracked => Step::Close(by),
-        Phase::Out | Phase::Left => Step::Record(out),
+        Phase::In | Phase::Tracked => LifeStep::Close(by),
+        Phase::Out | Phase::Left => LifeStep::Record(out),
     }
 }
 
-fn end(phase: Phase, by: CloseBy) -> Step {
+fn end(phase: Phase, by: CloseBy) -> LifeStep {
     match phase {
-        Phase::In | Phase::Tracked => Step::Close(by),
-        Phase::Out | Phase::Left => Step::Nothing,
+        Phase::In | Phase::Tracked => LifeStep::Close(by),
+        Phase::Out | Phase::Left => LifeStep::Nothing,
     }
 }
 
@@ -156,12 +156,12 @@ mod tests {
     /// The table of the module's page, a row per input, a column per phase.
     #[test]
     fn every_cell_of_the_table_is_as_drawn() {
-        use Step::{Ask, Close, Linger, Nothing, Record, Refresh};
+        use LifeStep::{Ask, Close, Linger, Nothing, Record, Refresh};
         let out = Record(Note::NotCheckedIn);
         let late = Record(Note::Late);
         let weak = Record(Note::WeakEvidence);
         let close = |by| [Close(by), Close(by)];
-        let table: [(Input, [Step; 2], [Step; 2]); 10] = [
+        let table: [(Input, [LifeStep; 2], [LifeStep; 2]); 10] = [
             //                             Out      Left      In       Tracked
             (Input::Entry, [Ask, Ask], [Refresh, Refresh]),
             (Input::Exit, [out, out], close(CloseBy::Exit)),

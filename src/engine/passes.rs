@@ -334,7 +334,7 @@ pub fn entitle(
     if !policy.asks(directory) {
         return Ok(Entitlement::Unchecked);
     }
-    let case = Case { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
+    let case = PassCase { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
     let rest = limits::check(&case, policy)?;
     let missed = match choice::choose(&case) {
         Ok(mut found) => {
@@ -342,7 +342,7 @@ pub fn entitle(
             return Ok(Entitlement::Pass(found));
         }
         // A pass that is good at the door is no reason to charge whoever carries a phone past it.
-        Err(choice::Missed { nearest: Some(missed), good_at_a_door: true }) => return Err(missed),
+        Err(choice::NoPassFits { nearest: Some(missed), good_at_a_door: true }) => return Err(missed),
         Err(missed) => missed.nearest,
     };
     let missed = match policy.pay_as_you_go.as_ref().map(|rules| payg::cheapest(&case, rules)) {
@@ -372,7 +372,7 @@ pub fn lasting(
     if !policy.asks(directory) {
         return Ok(PassUse { ends: None, ..pass.clone() });
     }
-    let case = Case { directory, calendar, ask, day, usage, also };
+    let case = PassCase { directory, calendar, ask, day, usage, also };
     let rest = limits::check(&case, policy)?;
     let gone = || Refused { reason: Reason::NoValidPass, detail: None };
     let mut found = match (pass.guid, &policy.pay_as_you_go) {
@@ -389,7 +389,7 @@ pub fn lasting(
 }
 
 /// All that one question is about.
-struct Case<'a> {
+struct PassCase<'a> {
     directory: &'a Directory,
     calendar: &'a Calendar,
     ask: &'a Ask<'a>,
@@ -398,7 +398,7 @@ struct Case<'a> {
     also: &'a [Spent],
 }
 
-impl Case<'_> {
+impl PassCase<'_> {
     /// Is this kind of pass of any use to this customer here, whenever it may be?
     fn fits(&self, kind: &TimePass) -> Result<(), Reason> {
         let coworker = self.ask.coworker;
@@ -443,7 +443,7 @@ impl Case<'_> {
 
 impl PassUse {
     /// Ends it where the plan's hours end, if it counts towards them, and forgets an end that the cut-off comes before.
-    fn end_within(&mut self, case: &Case<'_>, rest: Option<u64>) {
+    fn end_within(&mut self, case: &PassCase<'_>, rest: Option<u64>) {
         if let Some(rest) = rest.filter(|_| self.counts_towards_plan_limits) {
             let end = (case.ask.from.plus(Duration::from_secs(rest)), PassEnd::LimitReached);
             self.ends = Some(self.ends.map_or(end, |known| known.min(end)));

@@ -13,13 +13,13 @@ use super::{
     coverage::Coverage,
     decision::{Note, Outcome, Reason},
     identity,
-    life::{self, CloseBy, Input, Phase, Step},
+    life::{self, CloseBy, Input, LifeStep, Phase},
     passes::{PassEnd, PassKind, PassUse, PlanTally, Refused, Spent, Used, payg::Charged},
 };
 use crate::{
     base::{
         clock::WallTime,
-        fact::{FactDigest, Place, TapId},
+        fact::{FactDigest, FactOrder, TapId},
         mac::MacAddr,
         record::{BusinessId, CheckinSource, CoworkerId},
     },
@@ -230,7 +230,7 @@ pub struct ChargedDay {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonState {
     /// Everything up to here is in it.
-    pub folded: Place,
+    pub folded: FactOrder,
     /// The newest version of the directory that it was folded by: one that came into force before `folded` and is newer is late.
     pub directory: i64,
     /// A silence has ended a visit there at this instant: what was heard there before it is late.
@@ -256,7 +256,7 @@ pub struct PersonState {
 impl Default for PersonState {
     fn default() -> Self {
         Self {
-            folded: Place::FIRST,
+            folded: FactOrder::FIRST,
             directory: 0,
             silent_at: None,
             visits: Vec::new(),
@@ -302,7 +302,7 @@ pub trait Gate {
 
 /// Where a claim is made, and what holds there at its time.
 #[derive(Clone, Copy)]
-pub struct Scene<'a> {
+pub struct ClaimContext<'a> {
     /// The business.
     pub business: BusinessId,
     /// Its rules at the time.
@@ -315,7 +315,7 @@ pub struct Scene<'a> {
     pub idle_elsewhere: std::time::Duration,
 }
 
-impl std::fmt::Debug for Scene<'_> {
+impl std::fmt::Debug for ClaimContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scene").field("business", &self.business).field("rules", &self.rules).finish_non_exhaustive()
     }
@@ -323,7 +323,7 @@ impl std::fmt::Debug for Scene<'_> {
 
 /// A visit that a timer, or coming in elsewhere, has ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct EndedVisit {
     /// Which.
     pub visit: Uuid,
     /// Where.
@@ -333,12 +333,12 @@ pub struct Ended {
     /// Which timer.
     pub by: CloseBy,
     /// What followed, where a pass ended under somebody of whom nothing was heard either way.
-    pub then: Option<Stay>,
+    pub after_pass: Option<AfterPass>,
 }
 
 /// What becomes of somebody whose pass ends while they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stay {
+pub enum AfterPass {
     /// Another pass covers them: a visit of its own.
     On(Uuid),
     /// None does: a failed check-in.
@@ -432,58 +432,63 @@ impl PersonState {
     }
 
     /// Decides the next claim. `id` tells its fact from every other.
-    pub fn decide(&mut self, scene: &Scene<'_>, claim: &Claim, id: FactDigest) -> (Decision, Option<Ended>) {
-        self.bridge(scene, claim);
-        let claim = &self.still_leaving(scene, *claim);
+    pub fn decide(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        id: FactDigest,
+    ) -> (Decision, Option<EndedVisit>) {
+        self.bridge(context, claim);
+        let claim = &self.still_leaving(context, *claim);
         let mut moved = None;
         let mut continued = None;
-        if let Some(open) = self.open().filter(|open| open.business != scene.business) {
-            match claimed_elsewhere(open, scene, claim) {
-                Elsewhere::Nothing(note) => return (Decision::recorded(note), None),
-                Elsewhere::Ends => {
+        if let Some(open) = self.open().filter(|open| open.business != context.business) {
+            match claimed_elsewhere(open, context, claim) {
+                ElsewhereEffect::Nothing(note) => return (Decision::recorded(note), None),
+                ElsewhereEffect::Ends => {
                     continued = open.held_pass();
                     moved = self.end_elsewhere(claim.at());
                 }
-                Elsewhere::Asks => return self.ask_elsewhere(scene, claim, id),
+                ElsewhereEffect::Asks => return self.ask_elsewhere(context, claim, id),
             }
         }
-        let (phase, index) = self.phase(scene, claim);
-        let told = self.untoggled(scene, *claim, phase, index);
+        let (phase, index) = self.phase(context, claim);
+        let told = self.untoggled(context, *claim, phase, index);
         if let (Claim::Door { action: DoorClaim::Toggle, at }, Claim::Door { action: DoorClaim::Exit, .. }) =
             (*claim, told)
         {
-            let absent_until = at.plus(scene.rules.toggle_minimum_stay);
-            self.taps.push((TapId::toggled_out(scene.business), absent_until));
+            let absent_until = at.plus(context.rules.toggle_minimum_stay);
+            self.taps.push((TapId::toggled_out(context.business), absent_until));
             if let (Phase::Out | Phase::Left, Some(visit)) = (phase, self.at(index)) {
                 // Doors have said now that they left.
                 visit.door_in_at = None;
             }
         }
         let claim = &told;
-        let decision = match life::step(phase, self.input(scene, claim, index)) {
-            Step::Ask => match self.began(scene, claim) {
-                Some(from) => self.ask(scene, claim, from, continued, id),
+        let decision = match life::step(phase, self.input(context, claim, index)) {
+            LifeStep::Ask => match self.began(context, claim) {
+                Some(from) => self.ask(context, claim, from, continued, id),
                 None => Decision::recorded(Note::WeakEvidence),
             },
-            Step::Refresh => self.refresh(scene, claim, index, id),
-            Step::Close(by) => {
+            LifeStep::Refresh => self.refresh(context, claim, index, id),
+            LifeStep::Close(by) => {
                 let Some(visit) = self.at(index) else { return (Decision::recorded(Note::NotCheckedIn), moved) };
                 visit.close(by, claim.at());
                 Decision::of(Outcome::Closed, visit.unique_id)
             }
-            Step::Linger => {
+            LifeStep::Linger => {
                 let Some(visit) = self.at(index) else { return (Decision::recorded(Note::Lingering), moved) };
                 visit.lingered_at = visit.lingered_at.max(Some(claim.at()));
                 Decision { visit: Some(visit.unique_id), ..Decision::recorded(Note::Lingering) }
             }
-            Step::Record(note) => Decision::recorded(note),
-            Step::Nothing => Decision::recorded(Note::Late),
+            LifeStep::Record(note) => Decision::recorded(note),
+            LifeStep::Nothing => Decision::recorded(Note::Late),
         };
         (decision, moved)
     }
 
     /// Ends the open visit on a timer that ran out at `at`.
-    pub fn end(&mut self, scene: Option<&Scene<'_>>, by: CloseBy, at: WallTime) -> Option<Ended> {
+    pub fn end(&mut self, context: Option<&ClaimContext<'_>>, by: CloseBy, at: WallTime) -> Option<EndedVisit> {
         let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
         visit.close(by, at);
         if by == CloseBy::Silence {
@@ -491,15 +496,15 @@ impl PersonState {
         }
         let ended = visit.clone();
         let then = (by == CloseBy::PassEnd && !ended.is_tracked())
-            .then(|| scene.and_then(|scene| self.stay(scene, &ended, at)))
+            .then(|| context.and_then(|context| self.stay(context, &ended, at)))
             .flatten();
-        Some(Ended { visit: ended.unique_id, business: ended.business, at, by, then })
+        Some(EndedVisit { visit: ended.unique_id, business: ended.business, at, by, after_pass: then })
     }
 
     /// The pass of somebody has ended whom only doors know: no one has said that they left. Another pass takes over where
     /// there is one; else the front desk is told. Of whom the network hears, it will say whether they are still there.
-    fn stay(&mut self, scene: &Scene<'_>, ended: &Visit, at: WallTime) -> Option<Stay> {
-        match scene.gate.stay(at, ended.source, self) {
+    fn stay(&mut self, context: &ClaimContext<'_>, ended: &Visit, at: WallTime) -> Option<AfterPass> {
+        match context.gate.stay(at, ended.source, self) {
             Admission::Admitted(pass) => {
                 let id = identity([ended.unique_id.as_bytes().as_slice(), b"stay", &at.millis().to_be_bytes()]);
                 self.visits.push(Visit {
@@ -507,7 +512,7 @@ impl PersonState {
                     from: at,
                     admitted_at: at,
                     to: None,
-                    day: scene.rules.calendar.pass_day(at),
+                    day: context.rules.calendar.pass_day(at),
                     auto_checkout: false,
                     pass_ended: false,
                     last_activity: at,
@@ -520,20 +525,25 @@ impl PersonState {
                     before: 0,
                     ..ended.clone()
                 });
-                Some(Stay::On(id))
+                Some(AfterPass::On(id))
             }
-            Admission::Refused(refused) => Some(Stay::Refused(refused)),
+            Admission::Refused(refused) => Some(AfterPass::Refused(refused)),
             Admission::Held(_) => None,
         }
     }
 
     /// The network would let somebody in here who is in elsewhere, silently: they are there until they are admitted here.
-    fn ask_elsewhere(&mut self, scene: &Scene<'_>, claim: &Claim, id: FactDigest) -> (Decision, Option<Ended>) {
-        let Some(from) = self.began(scene, claim) else { return (Decision::recorded(Note::WeakEvidence), None) };
+    fn ask_elsewhere(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        id: FactDigest,
+    ) -> (Decision, Option<EndedVisit>) {
+        let Some(from) = self.began(context, claim) else { return (Decision::recorded(Note::WeakEvidence), None) };
         let mut moved_on = self.clone();
         let continued = self.open().and_then(Visit::held_pass);
         let ended = moved_on.end_elsewhere(from);
-        let decision = moved_on.ask(scene, claim, from, continued, id);
+        let decision = moved_on.ask(context, claim, from, continued, id);
         // Also if the pass that let them in is used up by now.
         if moved_on.visits.len() > self.visits.len() {
             *self = moved_on;
@@ -561,24 +571,30 @@ impl PersonState {
         Ok(continued)
     }
 
-    fn end_elsewhere(&mut self, at: WallTime) -> Option<Ended> {
+    fn end_elsewhere(&mut self, at: WallTime) -> Option<EndedVisit> {
         let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
         visit.close(CloseBy::Elsewhere, at);
-        Some(Ended { visit: visit.unique_id, business: visit.business, at, by: CloseBy::Elsewhere, then: None })
+        Some(EndedVisit {
+            visit: visit.unique_id,
+            business: visit.business,
+            at,
+            by: CloseBy::Elsewhere,
+            after_pass: None,
+        })
     }
 
     /// Somebody whose visit was closed at their last activity, because their pass ended, is heard of again before a silence
     /// would have closed it: then they were there, and used the pass, to its end.
-    fn bridge(&mut self, scene: &Scene<'_>, claim: &Claim) {
+    fn bridge(&mut self, context: &ClaimContext<'_>, claim: &Claim) {
         let weak = matches!(claim, Claim::Network { strong_at: None, .. } | Claim::Withdrawn { .. });
         if weak || self.open().is_some() {
             return;
         }
-        let Some(visit) = self.visits.last_mut().filter(|visit| visit.business == scene.business) else { return };
+        let Some(visit) = self.visits.last_mut().filter(|visit| visit.business == context.business) else { return };
         if let Some(end) = visit.cut_short()
             && end <= claim.at()
             && visit.day.contains(claim.at())
-            && !silent_before(visit, scene, claim.heard_at())
+            && !silent_before(visit, context, claim.heard_at())
         {
             visit.to = Some(end);
         }
@@ -589,21 +605,21 @@ impl PersonState {
     }
 
     /// Where the coworker stands at this business, and the visit that this is about.
-    fn phase(&self, scene: &Scene<'_>, claim: &Claim) -> (Phase, Option<usize>) {
+    fn phase(&self, context: &ClaimContext<'_>, claim: &Claim) -> (Phase, Option<usize>) {
         if let Some(index) = self.visits.iter().position(Visit::is_open) {
             let tracked = self.visits.get(index).is_some_and(Visit::is_tracked);
             return (if tracked { Phase::Tracked } else { Phase::In }, Some(index));
         }
         let previous = self.visits.len().checked_sub(1);
-        let left = self.visits.last().is_some_and(|visit| lingers(visit, scene, claim));
+        let left = self.visits.last().is_some_and(|visit| lingers(visit, context, claim));
         (if left { Phase::Left } else { Phase::Out }, previous)
     }
 
     /// A tap at a toggle door so soon after one that was an exit is no entry: they are still leaving.
-    fn still_leaving(&self, scene: &Scene<'_>, claim: Claim) -> Claim {
+    fn still_leaving(&self, context: &ClaimContext<'_>, claim: Claim) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else { return claim };
-        let is_in = self.open().is_some_and(|open| open.business == scene.business);
-        let left = TapId::toggled_out(scene.business);
+        let is_in = self.open().is_some_and(|open| open.business == context.business);
+        let left = TapId::toggled_out(context.business);
         if !is_in && self.taps.iter().any(|(known, until)| *known == left && at < *until) {
             Claim::Door { action: DoorClaim::Activity, at }
         } else {
@@ -613,20 +629,20 @@ impl PersonState {
 
     /// What a tap at a toggle door means where the coworker stands: the first tap during a visit that the network opened is an
     /// entry, because no door has said anything; the first tap of somebody whose pass has ended under them is their exit.
-    fn untoggled(&self, scene: &Scene<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
+    fn untoggled(&self, context: &ClaimContext<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else {
             return claim;
         };
         let visit = index.and_then(|index| self.visits.get(index));
         let visit = visit.filter(|visit| match phase {
             Phase::In | Phase::Tracked => true,
-            Phase::Out | Phase::Left => stays_without_pass(visit, scene, at),
+            Phase::Out | Phase::Left => stays_without_pass(visit, context, at),
         });
-        let action = visit.map_or(DoorClaim::Entry, |visit| visit.toggled(at, scene.rules));
+        let action = visit.map_or(DoorClaim::Entry, |visit| visit.toggled(at, context.rules));
         Claim::Door { action, at }
     }
 
-    fn input(&self, scene: &Scene<'_>, claim: &Claim, index: Option<usize>) -> Input {
+    fn input(&self, context: &ClaimContext<'_>, claim: &Claim, index: Option<usize>) -> Input {
         match *claim {
             Claim::Door { action, .. } => match action {
                 DoorClaim::Entry | DoorClaim::Toggle => Input::Entry,
@@ -638,7 +654,7 @@ impl PersonState {
                 fresh: index
                     .and_then(|index| self.visits.get(index))
                     .and_then(|visit| visit.strong_at)
-                    .is_some_and(|strong| last_at <= strong.plus(scene.rules.idle_limit.saturating_mul(2))),
+                    .is_some_and(|strong| last_at <= strong.plus(context.rules.idle_limit.saturating_mul(2))),
             },
             Claim::Withdrawn { .. } => Input::Withdrawn,
         }
@@ -647,18 +663,18 @@ impl PersonState {
     /// May they come in, who have been there since then?
     fn ask(
         &mut self,
-        scene: &Scene<'_>,
+        context: &ClaimContext<'_>,
         claim: &Claim,
         from: WallTime,
         continued: Option<Uuid>,
         id: FactDigest,
     ) -> Decision {
-        match scene.gate.admission(claim, from, self, continued) {
+        match context.gate.admission(claim, from, self, continued) {
             Admission::Admitted(pass) => {
                 let used_up = pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at).filter(|at| *at <= claim.at());
-                let decision = self.come_in(scene, claim, from, pass, id);
+                let decision = self.come_in(context, claim, from, pass, id);
                 match used_up {
-                    Some(at) => self.ask_again(scene, claim, at, decision, id),
+                    Some(at) => self.ask_again(context, claim, at, decision, id),
                     None => decision,
                 }
             }
@@ -670,7 +686,7 @@ impl PersonState {
     /// They were there for so long before anything opened the visit that its pass is used up by now: it lasted to its end.
     fn ask_again(
         &mut self,
-        scene: &Scene<'_>,
+        context: &ClaimContext<'_>,
         claim: &Claim,
         end: WallTime,
         decision: Decision,
@@ -680,21 +696,21 @@ impl PersonState {
             visit.close(CloseBy::PassEnd, end);
             visit.last_activity = visit.last_activity.min(end);
         }
-        match self.began(scene, claim) {
-            Some(from) => self.ask(scene, claim, from, None, next_opening(id)),
+        match self.began(context, claim) {
+            Some(from) => self.ask(context, claim, from, None, next_opening(id)),
             None => decision,
         }
     }
 
     fn come_in(
         &mut self,
-        scene: &Scene<'_>,
+        context: &ClaimContext<'_>,
         claim: &Claim,
         from: WallTime,
         pass: Option<PassUse>,
         id: FactDigest,
     ) -> Decision {
-        if let Some(visit) = self.same_block(scene, claim, pass.as_ref()) {
+        if let Some(visit) = self.same_block(context, claim, pass.as_ref()) {
             // Presence is counted, and the gap is none.
             visit.before += visit.to.unwrap_or(visit.since).since(visit.since).as_secs();
             visit.since = from;
@@ -702,17 +718,17 @@ impl PersonState {
             // What doors said before they left is over.
             (visit.pass_ended, visit.door_in_at) = (false, None);
             let unique_id = visit.unique_id;
-            self.freshen(self.visits.len() - 1, scene, claim);
+            self.freshen(self.visits.len() - 1, context, claim);
             return Decision::of(Outcome::Opened, unique_id);
         }
-        let day = scene.rules.calendar.pass_day(from);
-        let first_of_day = !self.came.contains(&(scene.business, day.start));
-        self.came.retain(|(business, _)| *business != scene.business);
-        self.came.push((scene.business, day.start));
+        let day = context.rules.calendar.pass_day(from);
+        let first_of_day = !self.came.contains(&(context.business, day.start));
+        self.came.retain(|(business, _)| *business != context.business);
+        self.came.push((context.business, day.start));
         let unique_id = visit_of(id);
         self.visits.push(Visit {
             unique_id,
-            business: scene.business,
+            business: context.business,
             source: claim.source(),
             from,
             admitted_at: claim.at(),
@@ -730,17 +746,17 @@ impl PersonState {
             since: from,
             before: 0,
         });
-        self.freshen(self.visits.len() - 1, scene, claim);
+        self.freshen(self.visits.len() - 1, context, claim);
         Decision::of(Outcome::Opened, unique_id)
     }
 
     /// With a day pass, and where no pass is asked for, the day is one block, from first in to last out: the visit of that day
     /// with that pass, if a return opens it again.
-    fn same_block(&mut self, scene: &Scene<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
-        if scene.rules.record_every_visit {
+    fn same_block(&mut self, context: &ClaimContext<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
+        if context.rules.record_every_visit {
             return None;
         }
-        let visit = self.visits.last_mut().filter(|visit| visit.business == scene.business)?;
+        let visit = self.visits.last_mut().filter(|visit| visit.business == context.business)?;
         let same = match (visit.pass.as_ref(), pass) {
             (None, None) => true,
             // A record keeps whether it counts towards the plan.
@@ -756,23 +772,23 @@ impl PersonState {
 
     /// When somebody whom a claim brings in was first there: for the network the start of the unbroken presence, but not
     /// before what is known about the previous visit, and not before the pass day; nothing if no strong evidence is from then.
-    fn began(&self, scene: &Scene<'_>, claim: &Claim) -> Option<WallTime> {
+    fn began(&self, context: &ClaimContext<'_>, claim: &Claim) -> Option<WallTime> {
         match *claim {
             Claim::Door { at, .. } | Claim::Withdrawn { at } => Some(at),
             Claim::Network { since, first_at, last_at, strong_at, .. } => {
                 let evidence = strong_at.unwrap_or(last_at);
                 let previous = self.visits.last();
                 let follows = |visit: &Visit| {
-                    visit.business == scene.business
+                    visit.business == context.business
                         && visit.left_by_exit()
-                        && first_at <= visit.followed_until(scene.rules)
+                        && first_at <= visit.followed_until(context.rules)
                 };
-                let day = scene.rules.calendar.pass_day(last_at).start;
+                let day = context.rules.calendar.pass_day(last_at).start;
                 // Evidence that came while they were in elsewhere opens nothing, and dates nothing either.
-                let elsewhere = |visit: &Visit| visit.is_open() && visit.business != scene.business;
+                let elsewhere = |visit: &Visit| visit.is_open() && visit.business != context.business;
                 let left = previous.map(|visit| match visit.to {
                     Some(to) => to,
-                    None if elsewhere(visit) => visit.last_activity.plus(scene.idle_elsewhere),
+                    None if elsewhere(visit) => visit.last_activity.plus(context.idle_elsewhere),
                     None => visit.last_activity,
                 });
                 let left = left.max(previous.and_then(|visit| visit.lingered_at));
@@ -788,8 +804,8 @@ impl PersonState {
         }
     }
 
-    fn refresh(&mut self, scene: &Scene<'_>, claim: &Claim, index: Option<usize>, id: FactDigest) -> Decision {
-        let from = index.and_then(|index| self.earlier_beginning(scene, claim, index));
+    fn refresh(&mut self, context: &ClaimContext<'_>, claim: &Claim, index: Option<usize>, id: FactDigest) -> Decision {
+        let from = index.and_then(|index| self.earlier_beginning(context, claim, index));
         let Some(visit) = self.at(index) else { return Decision::recorded(Note::NotCheckedIn) };
         let unique_id = visit.unique_id;
         if let Some(from) = from {
@@ -798,18 +814,18 @@ impl PersonState {
         }
         let used_up = visit.pass_ends().filter(|end| *end <= claim.at());
         if let Some(index) = index {
-            self.freshen(index, scene, claim);
+            self.freshen(index, context, claim);
         }
         let decision = Decision::of(Outcome::Refreshed, unique_id);
         match used_up {
-            Some(end) => self.ask_again(scene, claim, end, decision, id),
+            Some(end) => self.ask_again(context, claim, end, decision, id),
             None => decision,
         }
     }
 
     /// When somebody who is in was there before: a device that was seen, with the right to open, before the door opened
     /// this first visit of the day.
-    fn earlier_beginning(&self, scene: &Scene<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
+    fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
         let visit = self.visits.get(index)?;
         let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
         if !visit.first_of_day || !visit.day.contains(first_at) || first_at >= visit.from {
@@ -823,21 +839,21 @@ impl PersonState {
         let mut without = self.clone();
         without.let_in.retain(|(_, entry)| *entry < visit.from);
         without.visits.remove(index);
-        match scene.gate.admission(claim, first_at, &without, None) {
+        match context.gate.admission(claim, first_at, &without, None) {
             Admission::Admitted(_) => Some(first_at),
             Admission::Refused(_) | Admission::Held(_) => None,
         }
     }
 
     /// Brings a visit up to date with a claim; nothing in it ever moves backwards.
-    fn freshen(&mut self, index: usize, scene: &Scene<'_>, claim: &Claim) {
+    fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
         let Some(visit) = self.visits.get_mut(index) else { return };
         visit.last_activity = visit.last_activity.max(claim.at());
         match *claim {
             Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, at } => {
                 visit.door_in_at = visit.door_in_at.max(Some(at));
-                self.let_in.retain(|(business, _)| *business != scene.business);
-                self.let_in.push((scene.business, at));
+                self.let_in.retain(|(business, _)| *business != context.business);
+                self.let_in.push((context.business, at));
             }
             Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } | Claim::Withdrawn { .. } => {}
             Claim::Network { mac, strong_at, .. } => {
@@ -850,7 +866,7 @@ impl PersonState {
 
 /// What a claim elsewhere means for an open visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Elsewhere {
+enum ElsewhereEffect {
     /// Nothing, for this reason.
     Nothing(Note),
     /// It is over: a door there let them in.
@@ -860,38 +876,43 @@ enum Elsewhere {
 }
 
 /// What a claim at one business means for somebody who is in at another: a person is in one place.
-fn claimed_elsewhere(open: &Visit, scene: &Scene<'_>, claim: &Claim) -> Elsewhere {
+fn claimed_elsewhere(open: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> ElsewhereEffect {
     match *claim {
-        Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, .. } => Elsewhere::Ends,
-        Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } => Elsewhere::Nothing(Note::NotCheckedIn),
-        Claim::Withdrawn { .. } => Elsewhere::Nothing(Note::Late),
-        Claim::Network { first_at, .. } if first_at <= open.last_activity.plus(scene.idle_elsewhere) => {
-            Elsewhere::Nothing(Note::InElsewhere)
+        Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, .. } => ElsewhereEffect::Ends,
+        Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } => {
+            ElsewhereEffect::Nothing(Note::NotCheckedIn)
         }
-        Claim::Network { strong_at: None, .. } => Elsewhere::Nothing(Note::WeakEvidence),
-        Claim::Network { strong_at: Some(_), .. } => Elsewhere::Asks,
+        Claim::Withdrawn { .. } => ElsewhereEffect::Nothing(Note::Late),
+        Claim::Network { first_at, .. } if first_at <= open.last_activity.plus(context.idle_elsewhere) => {
+            ElsewhereEffect::Nothing(Note::InElsewhere)
+        }
+        Claim::Network { strong_at: None, .. } => ElsewhereEffect::Nothing(Note::WeakEvidence),
+        Claim::Network { strong_at: Some(_), .. } => ElsewhereEffect::Asks,
     }
 }
 
 /// Has a silence since the last activity been too long before this?
-fn silent_before(visit: &Visit, scene: &Scene<'_>, at: WallTime) -> bool {
+fn silent_before(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.is_tracked()
-        && scene.coverage.run_out(visit.last_activity, scene.rules.idle_limit).is_some_and(|silence| silence < at)
+        && context.coverage.run_out(visit.last_activity, context.rules.idle_limit).is_some_and(|silence| silence < at)
 }
 
 /// Has nothing but the end of their pass ended the visit, so that somebody whom a door let in may still be there? No longer
 /// than that day.
-fn stays_without_pass(visit: &Visit, scene: &Scene<'_>, at: WallTime) -> bool {
-    visit.pass_ended && visit.business == scene.business && visit.day.contains(at) && !silent_before(visit, scene, at)
+fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
+    visit.pass_ended
+        && visit.business == context.business
+        && visit.day.contains(at)
+        && !silent_before(visit, context, at)
 }
 
 /// Is this network evidence only the phone in the pocket of somebody who is leaving?
-fn lingers(visit: &Visit, scene: &Scene<'_>, claim: &Claim) -> bool {
+fn lingers(visit: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> bool {
     let Claim::Network { first_at, last_at, .. } = *claim else {
         return false;
     };
-    let Some(to) = visit.to.filter(|_| visit.left_by_exit() && visit.business == scene.business) else {
+    let Some(to) = visit.to.filter(|_| visit.left_by_exit() && visit.business == context.business) else {
         return false;
     };
-    first_at <= visit.followed_until(scene.rules) && last_at <= to.plus(scene.rules.idle_limit)
+    first_at <= visit.followed_until(context.rules) && last_at <= to.plus(context.rules.idle_limit)
 }

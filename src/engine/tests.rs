@@ -11,7 +11,7 @@ use super::{
     coverage::Coverage,
     life::CloseBy,
     passes::PassKind,
-    person::{Ended, Gate, PersonState, Scene, Visit},
+    person::{ClaimContext, EndedVisit, Gate, PersonState, Visit},
     *,
 };
 use crate::base::{
@@ -266,7 +266,7 @@ fn an_entry_elsewhere_ends_the_visit_where_somebody_was() {
     let (decision, ended) = site.door_of(TWO, DoorClaim::Entry, "10:00");
     assert_eq!(decision.outcome, Outcome::Opened);
     let ended = ended.expect("the first visit is over");
-    assert_eq!((ended.business, ended.at, ended.by, ended.then), (ONE, at("10:00"), CloseBy::Elsewhere, None));
+    assert_eq!((ended.business, ended.at, ended.by, ended.after_pass), (ONE, at("10:00"), CloseBy::Elsewhere, None));
     assert_eq!(site.visits(), ["09:00-10:00 door auto", "10:00- door last 10:00 at 2"]);
 }
 
@@ -699,7 +699,7 @@ impl Site {
         self.claim(Claim::Door { action, at })
     }
 
-    fn door_of(&mut self, business: BusinessId, action: DoorClaim, text: &str) -> (Decision, Option<Ended>) {
+    fn door_of(&mut self, business: BusinessId, action: DoorClaim, text: &str) -> (Decision, Option<EndedVisit>) {
         self.claim_at(business, Claim::Door { action, at: at(text) })
     }
 
@@ -707,7 +707,7 @@ impl Site {
         self.strong_of(ONE, mac, text).0
     }
 
-    fn strong_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<Ended>) {
+    fn strong_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<EndedVisit>) {
         let at = at(text);
         self.claim_at(business, Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: Some(at) })
     }
@@ -716,7 +716,7 @@ impl Site {
         self.weak_of(ONE, mac, text).0
     }
 
-    fn weak_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<Ended>) {
+    fn weak_of(&mut self, business: BusinessId, mac: MacAddr, text: &str) -> (Decision, Option<EndedVisit>) {
         let at = at(text);
         self.claim_at(business, Claim::Network { mac, since: at, first_at: at, last_at: at, strong_at: None })
     }
@@ -725,26 +725,27 @@ impl Site {
         self.claim_at(ONE, claim).0
     }
 
-    fn claim_at(&mut self, business: BusinessId, claim: Claim) -> (Decision, Option<Ended>) {
+    fn claim_at(&mut self, business: BusinessId, claim: Claim) -> (Decision, Option<EndedVisit>) {
         self.run_timers(claim.heard_at(), claim.at());
         self.next += 1;
         let id = FactDigest::of([self.next.to_be_bytes().as_slice()]);
         let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
         let idle_elsewhere = self.rules.idle_limit;
-        let scene = Scene { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
-        let decided = self.person.decide(&scene, &claim, id);
+        let context =
+            ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+        let decided = self.person.decide(&context, &claim, id);
         self.asked.extend(gate.asked.into_inner());
         self.settle();
         decided
     }
 
     /// Nothing is heard until then.
-    fn pass_time(&mut self, until: &str) -> Vec<Ended> {
+    fn pass_time(&mut self, until: &str) -> Vec<EndedVisit> {
         self.run_timers(at(until), at(until))
     }
 
     /// Ends what runs out by itself, as a fold does: silence before `quiet_until`, and days and passes up to `until`.
-    fn run_timers(&mut self, quiet_until: WallTime, until: WallTime) -> Vec<Ended> {
+    fn run_timers(&mut self, quiet_until: WallTime, until: WallTime) -> Vec<EndedVisit> {
         let mut all = Vec::new();
         while let Some(open) = self.person.open() {
             let last = open.ends_at_last();
@@ -759,8 +760,9 @@ impl Site {
             }
             let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
             let (business, idle_elsewhere) = (open.business, self.rules.idle_limit);
-            let scene = Scene { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
-            all.extend(self.person.end(Some(&scene), by, at));
+            let context =
+                ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            all.extend(self.person.end(Some(&context), by, at));
             self.settle();
         }
         all

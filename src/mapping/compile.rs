@@ -10,13 +10,14 @@ use serde::{
 use serde_json::Value;
 
 use super::{
-    CardFragment, CardPlan, Choice, Condition, DEBOUNCE, Format, KeyFragment, Mapping, MappingFault, MappingFragment,
-    Part, Place, Pointers, Retained, Rule, RuleFragment, Template, Templates, Test, TimeFragment, TimePlan,
+    CardFragment, CardPlan, Choice, DEBOUNCE, FieldPlace, KeyFragment, Mapping, MappingFault, MappingFragment,
+    PayloadFormat, Pointers, Retained, Rule, RuleCondition, RuleFragment, Template, TemplatePart, Templates, Test,
+    TimeFragment, TimePlan,
     time::{TimeFormat, Trust, parse_offset},
 };
 use crate::{
     base::{
-        card::Step,
+        card::CardStep,
         sighting::{CredentialKind, Direction, DoorEventKind, Refusal},
         zone::Zone,
     },
@@ -174,14 +175,14 @@ impl Faults {
         pointers.filter_map(|(at, pointer)| self.pointer(&["zip", &at.to_string()], Some(pointer))).collect()
     }
 
-    fn format(&mut self, written: Option<&str>) -> Format {
+    fn format(&mut self, written: Option<&str>) -> PayloadFormat {
         match written {
-            None | Some("json") => Format::Json,
-            Some("text") => Format::Text,
-            Some("csv") => Format::Csv,
+            None | Some("json") => PayloadFormat::Json,
+            Some("text") => PayloadFormat::Text,
+            Some("csv") => PayloadFormat::Csv,
             Some(other) => {
                 self.add(&["format"], format!("\"{other}\" is not a format; write json, text or csv"));
-                Format::Json
+                PayloadFormat::Json
             }
         }
     }
@@ -251,7 +252,7 @@ impl Faults {
         };
         let mut steps = Vec::new();
         for (at, text) in written.steps.iter().flatten().enumerate() {
-            match text.parse::<Step>() {
+            match text.parse::<CardStep>() {
                 Ok(step) => steps.push(step),
                 Err(wrong) => self.add(&["card", "steps", &at.to_string()], wrong.to_string()),
             }
@@ -319,18 +320,18 @@ impl Faults {
         Rule { when, kind, direction: direction.unwrap_or(Choice::Always(Direction::Unknown)), refusal }
     }
 
-    fn place(&mut self, path: &[&str], written: &str, names: &[String]) -> Option<Place> {
+    fn place(&mut self, path: &[&str], written: &str, names: &[String]) -> Option<FieldPlace> {
         if written.is_empty() || written.starts_with('/') {
-            return Some(Place::Pointer(written.to_owned()));
+            return Some(FieldPlace::Pointer(written.to_owned()));
         }
         if names.iter().any(|name| name == written) {
-            return Some(Place::Name(written.to_owned()));
+            return Some(FieldPlace::Name(written.to_owned()));
         }
         self.add(path, format!("\"{written}\" is neither a pointer (which begins with /) nor a field or topic level"));
         None
     }
 
-    fn condition(&mut self, at: &str, place: &str, written: &Value, names: &[String]) -> Option<Condition> {
+    fn condition(&mut self, at: &str, place: &str, written: &Value, names: &[String]) -> Option<RuleCondition> {
         let path = ["rule", at, "when", place];
         let found = self.place(&path, place, names);
         let tests = match written {
@@ -344,7 +345,7 @@ impl Faults {
                 vec![Test::Is(one_or_many(written))]
             }
         };
-        Some(Condition { place: found?, tests })
+        Some(RuleCondition { place: found?, tests })
     }
 
     fn test(&mut self, path: &[&str], name: &str, wanted: &Value) -> Option<Test> {
@@ -431,13 +432,13 @@ fn template(written: &str, names: &[String]) -> Result<Template, String> {
             return Err(format!("\"{name}\" is neither a field nor a topic level; there are {}", names.join(", ")));
         }
         if !text.is_empty() {
-            parts.push(Part::Text(text.to_owned()));
+            parts.push(TemplatePart::Text(text.to_owned()));
         }
-        parts.push(Part::Name(name.to_owned()));
+        parts.push(TemplatePart::Name(name.to_owned()));
         rest = after;
     }
     if !rest.is_empty() {
-        parts.push(Part::Text(rest.to_owned()));
+        parts.push(TemplatePart::Text(rest.to_owned()));
     }
     if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Template(parts)) }
 }

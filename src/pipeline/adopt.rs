@@ -136,7 +136,7 @@ impl Pipeline {
         let (business, since) = (self.with.business, now.minus(HISTORY));
         let mut stretches = transaction.coverage(business, false, since).await?;
         stretches.extend(transaction.coverage(business, true, since).await?);
-        let coverage = |covered: Vec<crate::store::Covered>| {
+        let coverage = |covered: Vec<crate::store::CoverageRow>| {
             Coverage::new(covered.into_iter().map(|covered| (covered.from, covered.to)))
         };
         Ok(stretches.into_iter().map(|(business, covered)| (business, coverage(covered))).collect())

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    decide::{Case, Unwritten},
+    decide::{GroupCase, UnloggedPoint},
     intake::HeardDevice,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     },
     mapping::content::Content,
     source::Delivery,
-    store::{DecidedFact, Standing, Writes},
+    store::{DecidedFact, PersonStanding, Writes},
 };
 
 /// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
@@ -56,7 +56,7 @@ pub(super) fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
 
 /// A step of the wall clock that is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct ClockStep {
     /// By so many milliseconds.
     pub(super) by: i64,
     /// The time right after it: what our clock has stamped with a later one, it stamped before the step was believed, wrongly.
@@ -65,8 +65,8 @@ pub(super) struct Step {
 
 /// The first day that a step touches of these people: of their open check-in if that moves, and of what was stamped with a time
 /// to come.
-pub(super) fn moved_from(case: &Case, moving: &BTreeSet<Subject>, step: Step) -> Option<LogDay> {
-    let first = |(subject, known): (&Subject, &Standing)| {
+pub(super) fn moved_from(case: &GroupCase, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
+    let first = |(subject, known): (&Subject, &PersonStanding)| {
         let open = known.person.open().filter(|_| moving.contains(subject));
         let open = open.map(|visit| visit.from.min(visit.from.moved(step.by)));
         let ahead = (step.by < 0 && known.person.folded.at > step.wrong_from).then(|| step.wrong_from.moved(step.by));
@@ -76,7 +76,7 @@ pub(super) fn moved_from(case: &Case, moving: &BTreeSet<Subject>, step: Step) ->
 }
 
 /// Moves what our clock wrote of these people: since their check-in began, if that moves, and everything with a time to come.
-pub(super) fn move_facts(case: &mut Case, moving: &BTreeSet<Subject>, step: Step, writes: &mut Writes) {
+pub(super) fn move_facts(case: &mut GroupCase, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
     let Some(past) = &mut case.past else { return };
     let since = |subject: Subject| {
         let open = case.now.get(&subject).filter(|_| moving.contains(&subject));
@@ -94,7 +94,7 @@ pub(super) fn move_facts(case: &mut Case, moving: &BTreeSet<Subject>, step: Step
                 writes.gone_facts.push(row.fact);
             }
             Ok(Fact::Presence(presence)) if moves(presence.subject, presence.at()) => {
-                let points = presence.points.iter().map(|point| Unwritten {
+                let points = presence.points.iter().map(|point| UnloggedPoint {
                     heard: HeardDevice {
                         subject: presence.subject,
                         business: presence.business,

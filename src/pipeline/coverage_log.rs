@@ -14,8 +14,8 @@ use crate::{
     },
     engine::coverage::Coverage,
     policy::HISTORY,
-    source::network::coverage::Hearing,
-    store::Covered,
+    source::network::coverage::SiteCoverage,
+    store::CoverageRow,
 };
 
 /// Stretches that are remembered, at most: one ends with every blindness. Of more the oldest are forgotten, so that silence in
@@ -26,14 +26,14 @@ const STRETCHES: usize = 10_000;
 #[derive(Debug, Default)]
 pub(super) struct CoverageLog {
     /// The oldest first.
-    written: VecDeque<(Uuid, Covered)>,
-    going_on: Option<Stretch>,
+    written: VecDeque<(Uuid, CoverageRow)>,
+    going_on: Option<CoverageEntry>,
     /// The database takes nothing: what is heard meanwhile does not count before it is written.
     refused: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Stretch {
+struct CoverageEntry {
     id: Uuid,
     /// The frame that what is heard began with: when it is another one, this stretch is over.
     began: BootTime,
@@ -43,9 +43,9 @@ struct Stretch {
     written: BootTime,
 }
 
-impl Stretch {
-    fn covered(&self) -> Covered {
-        Covered { from: self.from.wall, to: self.from.wall.plus(self.until.since(self.from.boot)) }
+impl CoverageEntry {
+    fn covered(&self) -> CoverageRow {
+        CoverageRow { from: self.from.wall, to: self.from.wall.plus(self.until.since(self.from.boot)) }
     }
 
     /// Has the wall clock gone on as the other one has?
@@ -56,7 +56,7 @@ impl Stretch {
 
 impl CoverageLog {
     /// What the database has; what was written in a time that was not right is left out.
-    pub(super) fn read(stretches: &[Covered], now: WallTime) -> Self {
+    pub(super) fn read(stretches: &[CoverageRow], now: WallTime) -> Self {
         let right = stretches.iter().rev().filter(|covered| covered.to <= now.plus(STEP));
         let written = right.take(STRETCHES).map(|covered| (Uuid::nil(), *covered)).collect::<VecDeque<_>>();
         Self { written: written.into_iter().rev().collect(), ..Self::default() }
@@ -75,13 +75,13 @@ impl CoverageLog {
         self.counted(now).map_or(now.wall, |covered| covered.to.min(now.wall))
     }
 
-    fn counted(&self, now: Now) -> Option<Covered> {
+    fn counted(&self, now: Now) -> Option<CoverageRow> {
         self.going_on.filter(|stretch| !self.refused && stretch.agrees(now)).map(|stretch| stretch.covered())
     }
 
     /// Takes over what was heard since the last look; begins a stretch where the one before is over.
-    pub(super) fn look(&mut self, hearing: &Hearing, now: Now) {
-        let Some(heard) = hearing.heard() else {
+    pub(super) fn look(&mut self, hearing: &SiteCoverage, now: Now) {
+        let Some(heard) = hearing.span() else {
             self.going_on = None;
             return;
         };
@@ -90,7 +90,7 @@ impl CoverageLog {
             None => {
                 let from = Now { wall: now.wall.minus(now.boot.since(heard.until)), boot: heard.until };
                 let (id, began) = (random::uuid(), heard.from);
-                self.going_on = Some(Stretch { id, began, from, until: heard.until, written: now.boot });
+                self.going_on = Some(CoverageEntry { id, began, from, until: heard.until, written: now.boot });
             }
         }
     }
@@ -104,7 +104,7 @@ impl CoverageLog {
     }
 
     /// The stretch that goes on, to be written down, unless it is.
-    pub(super) fn to_write(&self, now: Now) -> Option<(Uuid, Covered)> {
+    pub(super) fn to_write(&self, now: Now) -> Option<(Uuid, CoverageRow)> {
         let stretch = self.going_on.filter(|stretch| stretch.agrees(now))?;
         Some((stretch.id, stretch.covered())).filter(|known| self.written.back() != Some(known))
     }
@@ -115,7 +115,7 @@ impl CoverageLog {
     }
 
     /// It is written.
-    pub(super) fn written(&mut self, (id, covered): (Uuid, Covered), now: Now) {
+    pub(super) fn written(&mut self, (id, covered): (Uuid, CoverageRow), now: Now) {
         if let Some(stretch) = self.going_on.as_mut().filter(|stretch| stretch.id == id) {
             stretch.written = now.boot;
         }

@@ -17,12 +17,14 @@ use crate::{
     engine::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
-        fold::{self, Folded, Group, Item, VisitRecord, What, World},
+        fold::{self, FoldItem, Folded, Group, VisitRecord, What, World},
         passes::{PlanTally, Used},
         person::{PersonState, Visit, visits_of},
     },
     policy::passes::PassPolicy,
-    store::{ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, Pending, Standing, Writes},
+    store::{
+        ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, PendingPresence, PersonStanding, Writes,
+    },
 };
 
 /// People who are folded together because they may use the same passes; mostly one person.
@@ -55,7 +57,7 @@ pub(crate) fn groups(subjects: &People, versions: &[&Directory], policy: &PassPo
 
 /// One point of a presence that no fact holds yet, and where it came from.
 #[derive(Clone, Debug)]
-pub(crate) struct Unwritten {
+pub(crate) struct UnloggedPoint {
     pub(crate) heard: HeardDevice,
     /// It has just been handed over.
     pub(crate) new: bool,
@@ -63,10 +65,10 @@ pub(crate) struct Unwritten {
     pub(crate) was_pending: bool,
 }
 
-impl Unwritten {
+impl UnloggedPoint {
     /// The points that were pending.
-    pub(crate) fn pending(pending: &Pending) -> impl Iterator<Item = Self> {
-        let Pending { business, subject, mac, interface, points } = pending;
+    pub(crate) fn pending(pending: &PendingPresence) -> impl Iterator<Item = Self> {
+        let PendingPresence { business, subject, mac, interface, points } = pending;
         let interface: std::sync::Arc<str> = interface.as_str().into();
         points.iter().map(move |point| Self {
             heard: HeardDevice {
@@ -84,13 +86,13 @@ impl Unwritten {
 
 /// What is known of a group before it is folded, and what is new.
 #[derive(Debug, Default)]
-pub(crate) struct Case {
+pub(crate) struct GroupCase {
     /// As they are now.
-    pub(crate) now: BTreeMap<Subject, Standing>,
+    pub(crate) now: BTreeMap<Subject, PersonStanding>,
     /// As they were before the first thing that is folded, and the facts since; none when nothing came late.
-    pub(crate) past: Option<Past>,
+    pub(crate) past: Option<RefoldInput>,
     pub(crate) doors: Vec<DoorFact>,
-    pub(crate) unwritten: Vec<Unwritten>,
+    pub(crate) unwritten: Vec<UnloggedPoint>,
     pub(crate) group: Group,
     /// Others may use the passes of these people too.
     pub(crate) shares: bool,
@@ -102,7 +104,7 @@ pub(crate) struct Case {
 
 /// What a fold that begins earlier needs besides.
 #[derive(Debug, Default)]
-pub(crate) struct Past {
+pub(crate) struct RefoldInput {
     /// The first day that is folded again.
     pub(crate) from: LogDay,
     pub(crate) facts: Vec<DecidedFact>,
@@ -114,7 +116,7 @@ pub(crate) struct Past {
     pub(crate) checkpoints: Vec<(Subject, LogDay)>,
 }
 
-impl Case {
+impl GroupCase {
     /// Nothing yet, of people who are folded together.
     pub(crate) fn of(group: &BTreeSet<Subject>, versions: &[&Directory]) -> Self {
         let mut case = Self { shares: group.len() > 1, ..Self::default() };
@@ -166,7 +168,7 @@ impl Case {
 
 /// Whose total before which day is to be read: of every window that a plan may be counted in during the fold, unless the
 /// person's state has a day before it.
-pub(crate) fn totals_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(CoworkerId, NaiveDate)> {
+pub(crate) fn totals_to_read(world: &World<'_>, cases: &[GroupCase]) -> BTreeSet<(CoworkerId, NaiveDate)> {
     let mut asked = BTreeSet::new();
     for case in cases {
         let versions = world.directories.between(case.begins(), world.now);
@@ -185,7 +187,7 @@ pub(crate) fn totals_to_read(world: &World<'_>, cases: &[Case]) -> BTreeSet<(Cow
 }
 
 /// What others, who are not folded, have used of passes of the people of each case.
-pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) {
+pub(crate) fn know_usage(cases: &mut [GroupCase], users: Vec<(Uuid, Subject, Used)>) {
     let mut of: BTreeMap<Uuid, Vec<(Subject, Used)>> = BTreeMap::new();
     for (pass, subject, used) in users {
         of.entry(pass).or_default().push((subject, used));
@@ -193,7 +195,7 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
     if of.is_empty() {
         return;
     }
-    for Case { group, passes, .. } in cases {
+    for GroupCase { group, passes, .. } in cases {
         for (pass, users) in passes.iter().filter_map(|pass| of.get_key_value(pass)) {
             let others = users.iter().filter(|(subject, _)| !group.people.contains_key(subject));
             group.others.entry(*pass).or_default().extend(others.map(|(_, used)| *used));
@@ -202,16 +204,17 @@ pub(crate) fn know_usage(cases: &mut [Case], users: Vec<(Uuid, Subject, Used)>) 
 }
 
 /// Whoever holds passes that people of a case may use, and is not folded.
-pub(super) fn absent_holders(cases: &[Case]) -> People {
-    let absent =
-        |case: &Case| case.holders.iter().filter(|holder| !case.now.contains_key(holder)).copied().collect::<People>();
+pub(super) fn absent_holders(cases: &[GroupCase]) -> People {
+    let absent = |case: &GroupCase| {
+        case.holders.iter().filter(|holder| !case.now.contains_key(holder)).copied().collect::<People>()
+    };
     cases.iter().filter(|case| case.shares).flat_map(absent).collect()
 }
 
 /// What they used stands in their own state.
 pub(super) fn add_holders(
     users: &mut Vec<(Uuid, Subject, Used)>,
-    holders: &BTreeMap<Subject, Standing>,
+    holders: &BTreeMap<Subject, PersonStanding>,
     passes: &BTreeSet<Uuid>,
     directories: &DirectoryHistory,
 ) {
@@ -236,9 +239,9 @@ fn basis_of(
 }
 
 /// From which day on a group must be folded again, if anything new comes before what was decided.
-pub(super) fn late_from(case: &Case, world: &World<'_>) -> Option<LogDay> {
+pub(super) fn late_from(case: &GroupCase, world: &World<'_>) -> Option<LogDay> {
     let nothing = PersonState::default();
-    let doors = case.doors.iter().map(Item::door);
+    let doors = case.doors.iter().map(FoldItem::door);
     let heard = case.unwritten.iter().map(|unwritten| item_of(&unwritten.heard));
     let others = case.now.len() > 1 || case.shares && !case.passes.is_empty();
     let late = doors.chain(heard).filter(|item| {
@@ -261,13 +264,13 @@ pub(super) fn late_from(case: &Case, world: &World<'_>) -> Option<LogDay> {
 
 /// Whose new facts may come after a silence that is not known yet, and its instant: it would have run out in the span since
 /// the last frame, of which only the next frame shows whether it was heard. Rather one too many: they are folded again then.
-pub(super) fn unproven(case: &Case, world: &World<'_>, business: BusinessId) -> BTreeMap<Subject, WallTime> {
+pub(super) fn unproven(case: &GroupCase, world: &World<'_>, business: BusinessId) -> BTreeMap<Subject, WallTime> {
     let Some((known, (last_frame, _))) =
         world.coverage.get(&business).and_then(|known| Some((known, known.unproven()?)))
     else {
         return BTreeMap::new();
     };
-    let doors = case.doors.iter().map(Item::door);
+    let doors = case.doors.iter().map(FoldItem::door);
     let heard = case.unwritten.iter().filter(|unwritten| unwritten.new).map(|unwritten| item_of(&unwritten.heard));
     let new = doors.chain(heard).filter(|item| item.business == business);
     let mut newest: BTreeMap<Subject, WallTime> = BTreeMap::new();
@@ -304,8 +307,8 @@ pub(super) fn unproven(case: &Case, world: &World<'_>, business: BusinessId) -> 
     newest.into_iter().filter_map(first).collect()
 }
 
-fn item_of(heard: &HeardDevice) -> Item<'static> {
-    Item::heard(heard.subject, heard.business, heard.mac, heard.point)
+fn item_of(heard: &HeardDevice) -> FoldItem<'static> {
+    FoldItem::heard(heard.subject, heard.business, heard.mac, heard.point)
 }
 
 /// What came of a case.
@@ -324,7 +327,7 @@ pub(super) struct Decided {
 
 /// Where the facts of a fold stand: each gets its decision.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Origin {
+pub(crate) enum FactOrigin {
     NewDoor,
     OldDoor(usize),
     /// A point of a stored presence.
@@ -333,20 +336,27 @@ pub(crate) enum Origin {
 }
 
 /// Everything that is folded, in the order of time.
-pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [Unwritten]) -> Vec<(Item<'a>, Origin)> {
-    let mut items: Vec<(Item<'_>, Origin)> = Vec::with_capacity(old.len() + doors.len() + unwritten.len());
+pub(crate) fn items<'a>(
+    old: &'a [Fact],
+    doors: &'a [DoorFact],
+    unwritten: &'a [UnloggedPoint],
+) -> Vec<(FoldItem<'a>, FactOrigin)> {
+    let mut items: Vec<(FoldItem<'_>, FactOrigin)> = Vec::with_capacity(old.len() + doors.len() + unwritten.len());
     for (index, fact) in old.iter().enumerate() {
         match fact {
-            Fact::Door(door) if !door.too_late => items.push((Item::door(door), Origin::OldDoor(index))),
+            Fact::Door(door) if !door.too_late => items.push((FoldItem::door(door), FactOrigin::OldDoor(index))),
             Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
-                (Item::heard(presence.subject, presence.business, presence.mac, *point), Origin::OldPoint(index))
+                (
+                    FoldItem::heard(presence.subject, presence.business, presence.mac, *point),
+                    FactOrigin::OldPoint(index),
+                )
             })),
             Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
         }
     }
-    items.extend(doors.iter().map(|door| (Item::door(door), Origin::NewDoor)));
+    items.extend(doors.iter().map(|door| (FoldItem::door(door), FactOrigin::NewDoor)));
     let unwritten_items = unwritten.iter().enumerate();
-    items.extend(unwritten_items.map(|(index, unwritten)| (item_of(&unwritten.heard), Origin::Unwritten(index))));
+    items.extend(unwritten_items.map(|(index, unwritten)| (item_of(&unwritten.heard), FactOrigin::Unwritten(index))));
     // A point that was handed over twice is one.
     items.sort_by_key(|(item, _)| item.place);
     items.dedup_by_key(|(item, _)| (item.place, item.subject));
@@ -354,8 +364,8 @@ pub(crate) fn items<'a>(old: &'a [Fact], doors: &'a [DoorFact], unwritten: &'a [
 }
 
 /// Folds a case and says what changes.
-pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decided {
-    let Case { now, mut past, doors, unwritten, group, shares, passes: _, holders: _ } = case;
+pub(super) fn decide(world: World<'_>, case: GroupCase, writes: &mut Writes) -> Decided {
+    let GroupCase { now, mut past, doors, unwritten, group, shares, passes: _, holders: _ } = case;
     let mut records = past.as_mut().map(|past| (std::mem::take(&mut past.records), std::mem::take(&mut past.since)));
     let read = |row| -> Option<(&DecidedFact, Fact)> { Some((row, Fact::read(&row.fact).ok()?)) };
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = past.iter().flat_map(|past| &past.facts).filter_map(read).unzip();
@@ -370,19 +380,19 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
         let tally = |(subject, person): (&Subject, &PersonState)| (*subject, person.counted.clone());
         group.people.iter().map(tally).collect()
     });
-    let folded_items: Vec<Item<'_>> = items.iter().map(|(item, _)| *item).collect();
+    let folded_items: Vec<FoldItem<'_>> = items.iter().map(|(item, _)| *item).collect();
     let folded = fold::fold(world, group, &folded_items);
 
     let mut decided = Decided::default();
-    let mut lines = Lines::default();
+    let mut lines = PresenceLines::default();
     let mut again: BTreeMap<usize, DecisionCode> = BTreeMap::new();
     for ((item, origin), decision) in items.iter().zip(&folded.decisions) {
         match (origin, item.what) {
-            (Origin::NewDoor, What::Door(door)) => {
+            (FactOrigin::NewDoor, What::Door(door)) => {
                 decided.outcomes.push((decision.outcome, decision.reason));
                 writes.facts.push(DecidedFact { fact: Fact::Door(door.clone()).stored(), decision: decision.code() });
             }
-            (Origin::Unwritten(index), _) => {
+            (FactOrigin::Unwritten(index), _) => {
                 if let Some(unwritten) = unwritten.get(*index) {
                     if unwritten.new {
                         decided.outcomes.push((decision.outcome, decision.reason));
@@ -390,10 +400,10 @@ pub(super) fn decide(world: World<'_>, case: Case, writes: &mut Writes) -> Decid
                     lines.add(&unwritten.heard, decision);
                 }
             }
-            (Origin::OldDoor(index) | Origin::OldPoint(index), _) => {
+            (FactOrigin::OldDoor(index) | FactOrigin::OldPoint(index), _) => {
                 again.insert(*index, decision.code());
             }
-            (Origin::NewDoor, What::Heard(..)) => {}
+            (FactOrigin::NewDoor, What::Heard(..)) => {}
         }
     }
     writes.facts.extend(lines.into_facts());
@@ -426,12 +436,12 @@ type DeviceDay = (Subject, BusinessId, MacAddr, LogDay);
 
 /// Points of one device on their way to the log: at most a quarter of an hour, and never across midnight, in one entry.
 #[derive(Default)]
-struct Lines {
+struct PresenceLines {
     lines: BTreeMap<(DeviceDay, WallTime), (PresenceFact, DecisionCode)>,
     open: BTreeMap<DeviceDay, WallTime>,
 }
 
-impl Lines {
+impl PresenceLines {
     fn add(&mut self, heard: &HeardDevice, decision: &Decision) {
         let day = LogDay::of(heard.point.last_at);
         let key = (heard.subject, heard.business, heard.mac, day);
@@ -460,7 +470,7 @@ impl Lines {
 /// What of the records is new, differs, or never was.
 fn change_records(
     folded: &Folded,
-    now: &BTreeMap<Subject, Standing>,
+    now: &BTreeMap<Subject, PersonStanding>,
     records: Option<&KnownRecords>,
     writes: &mut Writes,
 ) {
@@ -559,12 +569,12 @@ fn paid(visit: &Visit) -> bool {
 
 fn change_people(
     folded: &Folded,
-    now: &BTreeMap<Subject, Standing>,
+    now: &BTreeMap<Subject, PersonStanding>,
     counted: Option<&BTreeMap<Subject, PlanTally>>,
     world: &World<'_>,
     writes: &mut Writes,
 ) {
-    let nothing = Standing::default();
+    let nothing = PersonStanding::default();
     for (subject, person) in &folded.people {
         let standing = now.get(subject).unwrap_or(&nothing);
         let deadline = fold::deadline(person, world);
@@ -591,7 +601,7 @@ fn change_people(
     }
 }
 
-fn change_checkpoints(folded: &Folded, past: Option<&Past>, writes: &mut Writes) {
+fn change_checkpoints(folded: &Folded, past: Option<&RefoldInput>, writes: &mut Writes) {
     writes.checkpoints.extend(folded.checkpoints.iter().cloned());
     if let Some(past) = past {
         let written: BTreeSet<(Subject, LogDay)> =
@@ -605,7 +615,7 @@ fn change_checkpoints(folded: &Folded, past: Option<&Past>, writes: &mut Writes)
 /// passes all the same.
 fn share_usage(
     folded: &Folded,
-    now: &BTreeMap<Subject, Standing>,
+    now: &BTreeMap<Subject, PersonStanding>,
     shares: bool,
     world: &World<'_>,
     writes: &mut Writes,

@@ -44,14 +44,14 @@ pub(super) struct Intake {
 
 /// What facts are made by.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct FactReader<'a> {
     pub(super) business: BusinessId,
     pub(super) directories: &'a DirectoryHistory,
     pub(super) policy: &'a SitePolicy,
     pub(super) now: WallTime,
 }
 
-impl Reader<'_> {
+impl FactReader<'_> {
     /// The version of the directory by which something of this time is read, if only the database has it. What is too late is
     /// decided by none.
     pub(super) fn missing_at(&self, at: WallTime) -> Option<i64> {

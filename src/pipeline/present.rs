@@ -15,13 +15,13 @@ use super::intake::HeardDevice;
 use crate::{
     base::{
         clock::{BootTime, Now, WallTime},
-        fact::{LOG_SPAN, Place, Point, Subject},
+        fact::{FactOrder, LOG_SPAN, Point, Subject},
         mac::MacAddr,
         record::BusinessId,
     },
     engine::{decision::Reason, person::PersonState},
     policy::{Rules, calendar::PassDay},
-    store::Pending,
+    store::PendingPresence,
 };
 
 /// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a
@@ -37,7 +37,7 @@ struct Present {
     tracked: bool,
     last_activity: WallTime,
     strong_at: Option<WallTime>,
-    folded: Place,
+    folded: FactOrder,
     silent_at: Option<WallTime>,
     /// When the visit ends by its day or its pass.
     ends: WallTime,
@@ -131,12 +131,12 @@ impl Presents {
     }
 
     /// What is kept of somebody's presences, if it is known here.
-    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<Pending>> {
+    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<PendingPresence>> {
         self.people.get(&subject).map(|present| present.rows(subject, business).collect())
     }
 
     /// What is not in the database yet.
-    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<Pending> {
+    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<PendingPresence> {
         let unwritten = self.people.iter().filter(|(_, present)| present.unwritten);
         unwritten.flat_map(|(subject, present)| present.rows(*subject, business)).collect()
     }
@@ -169,16 +169,22 @@ impl Presents {
     }
 
     /// Is a record of this strange device wanted, or was there one, or are there too many, with so many that are under way?
-    pub(super) fn strange(&mut self, reason: Reason, mac: MacAddr, day: PassDay, under_way: usize) -> Strange {
+    pub(super) fn strange(
+        &mut self,
+        reason: Reason,
+        mac: MacAddr,
+        day: PassDay,
+        under_way: usize,
+    ) -> UnknownDeviceRecord {
         if self.strange_day.is_none_or(|known| known.start < day.start) {
             self.begin_day(day, BTreeSet::new());
         }
         if self.strange.contains(&(reason, mac)) {
-            Strange::Reported
+            UnknownDeviceRecord::Reported
         } else if self.strange.len() + under_way >= UNRECOGNISED_A_DAY {
-            Strange::LeftOut
+            UnknownDeviceRecord::LeftOut
         } else {
-            Strange::New
+            UnknownDeviceRecord::New
         }
     }
 
@@ -190,7 +196,7 @@ impl Presents {
 
 /// What is known of a strange device in its pass day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strange {
+pub(super) enum UnknownDeviceRecord {
     /// It has no record yet.
     New,
     /// It has one.
@@ -200,8 +206,8 @@ pub(super) enum Strange {
 }
 
 impl Present {
-    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = Pending> {
-        self.pending.iter().map(move |(mac, (interface, points))| Pending {
+    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = PendingPresence> {
+        self.pending.iter().map(move |(mac, (interface, points))| PendingPresence {
             business,
             subject,
             mac: *mac,

@@ -13,8 +13,8 @@ use toml::{
 };
 
 use super::{
-    report::{FAULTS_SHOWN, Finding, Origins, Place, Show},
-    written::{CaptureWritten, DoorWritten, Table, Written},
+    report::{FAULTS_SHOWN, Finding, Origins, Show, Span},
+    written::{CaptureWritten, DoorWritten, SectionReader, WrittenSections},
 };
 use crate::mapping::{Mapping, MappingFault, MappingFragment};
 
@@ -34,7 +34,7 @@ pub(super) struct Fragment {
     /// The sections; each value's origin is its [`At`].
     pub(super) sections: Map<String, Value>,
     /// Where each section begins.
-    pub(super) headers: BTreeMap<String, Place>,
+    pub(super) headers: BTreeMap<String, Span>,
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
@@ -45,9 +45,9 @@ pub(super) struct Fragment {
 /// One `[[source]]`.
 #[derive(Debug)]
 pub(super) struct SourceWritten {
-    pub(super) place: Place,
+    pub(super) place: Span,
     /// Where its name stands.
-    pub(super) name: Place,
+    pub(super) name: Span,
     /// Absent when it has faults.
     pub(super) mapping: Option<Mapping>,
 }
@@ -55,8 +55,8 @@ pub(super) struct SourceWritten {
 /// Where a key and its value stand; travels through the layers as the origin of a [`Value`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct At {
-    pub(super) key: Place,
-    pub(super) value: Place,
+    pub(super) key: Span,
+    pub(super) value: Span,
     /// Written in the environment, where everything is text.
     pub(super) variable: bool,
 }
@@ -73,11 +73,11 @@ impl At {
             value.origin().unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
         match numbers[..] {
             [origin, key_start, key_end, start, end, variable] => Self {
-                key: Place { origin, start: key_start, end: key_end },
-                value: Place { origin, start, end },
+                key: Span { origin, start: key_start, end: key_end },
+                value: Span { origin, start, end },
                 variable: variable == 1,
             },
-            _ => Self { key: Place::SHIPPED, value: Place::SHIPPED, variable: false },
+            _ => Self { key: Span::SHIPPED, value: Span::SHIPPED, variable: false },
         }
     }
 }
@@ -86,7 +86,7 @@ impl At {
 pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>) -> Fragment {
     let text = origins.text(origin);
     let (document, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { origin, fragment: Fragment::default(), findings: Vec::new() };
+    let mut reader = FragmentReader { origin, fragment: Fragment::default(), findings: Vec::new() };
     for (key, value) in document.get_ref() {
         reader.section(key, value);
     }
@@ -98,7 +98,7 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
     findings.extend(reader.findings.into_iter().filter(|finding| !echo(finding)));
     findings.extend(errors.iter().take(FAULTS_SHOWN).map(|error| {
         let span = error.span().unwrap_or_default();
-        let place = Place { origin, start: span.start, end: span.end };
+        let place = Span { origin, start: span.start, end: span.end };
         let key = if error.message() == "duplicate key" { text.get(span).unwrap_or_default() } else { "" };
         Finding { place, show: Show::Line, key: key.to_owned(), message: error.message().replace('\n', "; ") }
     }));
@@ -107,7 +107,7 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
 
 /// Reads a variable, `CHECKIND__SECTION__KEY`, that `origins` holds.
 pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec<Finding>) -> Fragment {
-    let place = Place { origin, start: 0, end: 0 };
+    let place = Span { origin, start: 0, end: 0 };
     let mut refuse = |message: String| {
         findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
         Fragment::default()
@@ -130,17 +130,17 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     let value = Value::new(Some(&at.to_origin()), ValueKind::String(text.to_owned()));
     let table = ValueKind::Table(Map::from([(key, value)]));
     let sections = Map::from([(section.clone(), Value::new(Some(&at.to_origin()), table))]);
-    Written::read(&sections, findings);
+    WrittenSections::read(&sections, findings);
     Fragment { sections, headers: BTreeMap::from([(section, place)]), ..Fragment::default() }
 }
 
-struct Reader {
+struct FragmentReader {
     origin: usize,
     fragment: Fragment,
     findings: Vec<Finding>,
 }
 
-impl Reader {
+impl FragmentReader {
     fn section(&mut self, key: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
         let name = key.get_ref().as_ref();
         let place = self.place(&key.span());
@@ -156,12 +156,12 @@ impl Reader {
         };
         let at = self.at(&key.span(), &value.span());
         let sections = Map::from([(name.to_owned(), self.value(at, value.get_ref()))]);
-        Written::read(&sections, &mut self.findings);
+        WrittenSections::read(&sections, &mut self.findings);
         self.fragment.sections.extend(sections);
         self.fragment.headers.insert(name.to_owned(), place);
     }
 
-    fn list(&mut self, name: &str, place: Place, value: &Spanned<DeValue<'_>>) {
+    fn list(&mut self, name: &str, place: Span, value: &Spanned<DeValue<'_>>) {
         let items = match value.get_ref() {
             DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) => items,
             DeValue::Array(_)
@@ -185,7 +185,7 @@ impl Reader {
             }
             let value = self.value(self.at(&item.span(), &item.span()), item.get_ref());
             let label = if name == "door" { "[[door]]" } else { "[[capture]]" };
-            let table = Table::open(label, place, &value, &mut self.findings);
+            let table = SectionReader::open(label, place, &value, &mut self.findings);
             if name == "door" {
                 self.fragment.doors.push(DoorWritten::read(table));
             } else {
@@ -195,7 +195,7 @@ impl Reader {
     }
 
     /// Compiles a `[[source]]`; its faults are put at the keys that they name.
-    fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Place) -> Option<Mapping> {
+    fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Span) -> Option<Mapping> {
         let mut faults = Vec::new();
         let fragment: Option<MappingFragment> = form(item, &mut faults);
         for Misformed { span, path, message } in faults {
@@ -244,15 +244,15 @@ impl Reader {
         Value::new(Some(&at.to_origin()), kind)
     }
 
-    fn place(&self, span: &Range<usize>) -> Place {
-        Place { origin: self.origin, start: span.start, end: span.end }
+    fn place(&self, span: &Range<usize>) -> Span {
+        Span { origin: self.origin, start: span.start, end: span.end }
     }
 
     fn at(&self, key: &Range<usize>, value: &Range<usize>) -> At {
         At { key: self.place(key), value: self.place(value), variable: false }
     }
 
-    fn fault(&mut self, place: Place, show: Show, key: &str, message: String) {
+    fn fault(&mut self, place: Span, show: Show, key: &str, message: String) {
         self.findings.push(Finding { place, show, key: key.to_owned(), message });
     }
 }

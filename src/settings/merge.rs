@@ -8,8 +8,8 @@ use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 
 use super::{
     fragment::{Fragment, SourceWritten},
-    report::Place,
-    written::{CaptureWritten, DoorWritten, Written},
+    report::Span,
+    written::{CaptureWritten, DoorWritten, WrittenSections},
 };
 
 /// The shipped defaults, as they would be written. `config/checkind.toml` shows the same values with their reasons.
@@ -51,9 +51,9 @@ enum Default {
 /// All layers together.
 #[derive(Debug)]
 pub(super) struct Merged {
-    pub(super) written: Written,
+    pub(super) written: WrittenSections,
     /// Where each section begins, in the first layer that has it.
-    pub(super) headers: BTreeMap<String, Place>,
+    pub(super) headers: BTreeMap<String, Span>,
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
@@ -63,9 +63,9 @@ pub(super) struct Merged {
 
 /// Later layers win key by key; lists are put one after the other.
 pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
-    let mut layers = vec![Layer(defaults())];
+    let mut layers = vec![SettingsLayer(defaults())];
     let mut merged = Merged {
-        written: Written::default(),
+        written: WrittenSections::default(),
         headers: BTreeMap::new(),
         sources: Vec::new(),
         doors: Vec::new(),
@@ -74,7 +74,7 @@ pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
     };
     for fragment in fragments {
         let Fragment { sections, headers, sources, doors, captures, torn } = fragment;
-        layers.push(Layer(sections));
+        layers.push(SettingsLayer(sections));
         for (section, place) in headers {
             merged.headers.entry(section).or_insert(place);
         }
@@ -84,11 +84,11 @@ pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
         merged.torn |= torn;
     }
     // The faults of single values were found when their fragments were read, also of those that lose here.
-    merged.written = Written::read(&winners(layers), &mut Vec::new());
+    merged.written = WrittenSections::read(&winners(layers), &mut Vec::new());
     merged
 }
 
-fn winners(layers: Vec<Layer>) -> Map<String, Value> {
+fn winners(layers: Vec<SettingsLayer>) -> Map<String, Value> {
     let mut builder = Config::builder();
     for layer in layers {
         builder = builder.add_source(layer);
@@ -116,9 +116,9 @@ fn defaults() -> Map<String, Value> {
 
 /// One layer, as the `config` crate takes it.
 #[derive(Debug, Clone)]
-struct Layer(Map<String, Value>);
+struct SettingsLayer(Map<String, Value>);
 
-impl Source for Layer {
+impl Source for SettingsLayer {
     fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
         Box::new(self.clone())
     }

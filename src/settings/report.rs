@@ -75,7 +75,7 @@ struct Excerpt {
 
 /// Where something was written: bytes of a file, or a variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct Span {
     /// Index into [`Origins`].
     pub(super) origin: usize,
     /// First byte.
@@ -84,7 +84,7 @@ pub(super) struct Place {
     pub(super) end: usize,
 }
 
-impl Place {
+impl Span {
     /// A shipped default: written nowhere that an operator could change.
     pub(super) const SHIPPED: Self = Self { origin: usize::MAX, start: 0, end: 0 };
 }
@@ -122,9 +122,11 @@ impl Origins {
     }
 
     /// The place in words, for a fault that refers to a second place: `FILE:LINE`, or the variable's name.
-    pub(super) fn describe(&self, place: Place) -> String {
+    pub(super) fn describe(&self, place: Span) -> String {
         match self.0.get(place.origin) {
-            Some(Origin::File { path, text }) => format!("{}:{}", path.display(), Spot::of(text, place.start).number),
+            Some(Origin::File { path, text }) => {
+                format!("{}:{}", path.display(), LineSpot::of(text, place.start).number)
+            }
             Some(Origin::Variable { name }) => name.clone(),
             None => "the shipped defaults".to_owned(),
         }
@@ -134,7 +136,7 @@ impl Origins {
 /// A fault as it is found, before it is given its words.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
-    pub(super) place: Place,
+    pub(super) place: Span,
     /// What of the line is printed.
     pub(super) show: Show,
     /// The key, or the section in brackets; empty when the fault is about the file.
@@ -177,7 +179,7 @@ fn render(origins: &Origins, finding: &Finding, mark: &str) -> Fault {
             (format!("{}: {mark}{said}", path.display()), None)
         }
         Some(Origin::File { path, text }) => {
-            let spot = Spot::of(text, place.start);
+            let spot = LineSpot::of(text, place.start);
             let excerpt = (*show != Show::Nothing).then(|| spot.excerpt(text, place, *show));
             (format!("{}:{}:{}: {mark}{said}", path.display(), spot.number, spot.before + 1), excerpt)
         }
@@ -188,7 +190,7 @@ fn render(origins: &Origins, finding: &Finding, mark: &str) -> Fault {
 }
 
 /// A line and the position in it.
-struct Spot {
+struct LineSpot {
     /// From 1.
     number: usize,
     /// First byte of the line.
@@ -197,7 +199,7 @@ struct Spot {
     before: usize,
 }
 
-impl Spot {
+impl LineSpot {
     fn of(text: &str, at: usize) -> Self {
         let at = floor_boundary(text, at);
         let head = &text[..at];
@@ -205,7 +207,7 @@ impl Spot {
         Self { number: head.matches('\n').count() + 1, line_start, before: text[line_start..at].chars().count() }
     }
 
-    fn excerpt(&self, text: &str, place: &Place, show: Show) -> Excerpt {
+    fn excerpt(&self, text: &str, place: &Span, show: Show) -> Excerpt {
         let line = text[self.line_start..].split('\n').next().unwrap_or_default().trim_end();
         let end = floor_boundary(text, place.end.min(self.line_start + line.len()));
         let through = text.get(self.line_start..end).unwrap_or_default().chars().count();
@@ -243,7 +245,7 @@ mod tests {
         let mut origins = Origins::default();
         let origin = origins.add_file(PathBuf::from("a.toml"), text.to_owned());
         let start = text.find(needle).expect("the needle is in the text");
-        let place = Place { origin, start, end: start + needle.len() };
+        let place = Span { origin, start, end: start + needle.len() };
         let finding = Finding { place, show, key: "key".to_owned(), message: "is wrong".to_owned() };
         render(&origins, &finding, "").to_string()
     }
@@ -261,7 +263,7 @@ mod tests {
         let mut origins = Origins::default();
         let origin = origins.add_file(PathBuf::from("a.toml"), "x\n".repeat(500));
         let finding = |line: usize| Finding {
-            place: Place { origin, start: line * 2, end: line * 2 + 1 },
+            place: Span { origin, start: line * 2, end: line * 2 + 1 },
             show: Show::Line,
             key: String::new(),
             message: "is wrong".to_owned(),

@@ -16,11 +16,11 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
-    Api, Capture, CaptureBackend, Database, Lease, Mqtt, Relays, Retention, Settings, Spool, Tls,
+    Api, Capture, CaptureBackend, Database, LeaseSettings, Mqtt, Relays, Retention, Settings, SpoolSettings, Tls,
     fragment::{SourceWritten, nearest},
     merge::Merged,
     read_bounded,
-    report::{Finding, Origins, Place, Show},
+    report::{Finding, Origins, Show, Span},
     written::{
         ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
         MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten, short,
@@ -75,7 +75,7 @@ pub(super) fn validate(
     for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
         if count > LISTED {
             let message = format!("there are {count} of [[{list}]]; {LISTED} is the most");
-            check.findings.push(Finding { place: Place::SHIPPED, show: Show::Nothing, key: String::new(), message });
+            check.findings.push(Finding { place: Span::SHIPPED, show: Show::Nothing, key: String::new(), message });
             return None;
         }
     }
@@ -114,7 +114,7 @@ struct Check<'c> {
     origins: &'c Origins,
     findings: &'c mut Vec<Finding>,
     warnings: &'c mut Vec<Finding>,
-    headers: &'c BTreeMap<String, Place>,
+    headers: &'c BTreeMap<String, Span>,
     torn: bool,
 }
 
@@ -194,11 +194,11 @@ impl Check<'_> {
     }
 
     /// Where there is one to keep.
-    fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<Spool> {
+    fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<SpoolSettings> {
         let SpoolWritten { path, limit } = written;
         let places = [("path", path.place()), ("limit", limit.place())];
         match (database?, site) {
-            (Database::Postgres { .. }, true) => Some(Spool { path: path.good()?, limit: limit.good()? }),
+            (Database::Postgres { .. }, true) => Some(SpoolSettings { path: path.good()?, limit: limit.good()? }),
             (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
                 for (key, place) in places {
                     if let Some(place) = place {
@@ -258,12 +258,12 @@ impl Check<'_> {
         Some(written.enabled.good()?.then_some(rules))
     }
 
-    fn lease(&mut self, written: LeaseWritten) -> Option<Lease> {
+    fn lease(&mut self, written: LeaseWritten) -> Option<LeaseSettings> {
         let place = self.headers.get("lease").copied()?;
         if !self.headers.contains_key("site") {
             self.missing(place, "[lease]", "needs a [site]: who works there, and who stands by?");
         }
-        self.required(place, "[lease]", "holder", written.holder).map(|holder| Lease { holder })
+        self.required(place, "[lease]", "holder", written.holder).map(|holder| LeaseSettings { holder })
     }
 
     fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {
@@ -290,7 +290,7 @@ impl Check<'_> {
     }
 
     /// Brokers keep what they queue for us under this name: it must stay the same, and be no one else's.
-    fn client_id(&mut self, section: Place, written: Given<String>, site: Option<&Site>) -> Option<String> {
+    fn client_id(&mut self, section: Span, written: Given<String>, site: Option<&Site>) -> Option<String> {
         match (&written, site) {
             (Given::Absent, Some(site)) => Some(format!("checkind-{}", site.business)),
             (Given::Absent, None) if self.headers.contains_key("site") => None,
@@ -335,7 +335,7 @@ impl Check<'_> {
         Tls { ca_file, client: cert.zip(key) }
     }
 
-    fn time_zone(&mut self, section: Place, written: Given<String>) -> Option<Zone> {
+    fn time_zone(&mut self, section: Span, written: Given<String>) -> Option<Zone> {
         let place = written.place().unwrap_or(section);
         let name = self.required(section, "[site]", "time_zone", written)?;
         let found = self.zones.find(&name);
@@ -350,7 +350,7 @@ impl Check<'_> {
     }
 
     fn sources(&mut self, written: Vec<SourceWritten>, site: Option<&Site>) -> Vec<Arc<Mapping>> {
-        let mut seen: BTreeMap<Arc<str>, Place> = BTreeMap::new();
+        let mut seen: BTreeMap<Arc<str>, Span> = BTreeMap::new();
         let mut sources = Vec::new();
         let local = site.map(|site| (&site.time_zone, site.debounce));
         for SourceWritten { name: place, mapping, .. } in written {
@@ -371,7 +371,7 @@ impl Check<'_> {
     }
 
     fn doors(&mut self, written: Vec<DoorWritten>) -> Vec<Door> {
-        let mut doors: Vec<(Door, Place)> = Vec::new();
+        let mut doors: Vec<(Door, Span)> = Vec::new();
         for DoorWritten { place, pattern, name, on_in, on_out } in written {
             let at = pattern.place().unwrap_or(place);
             let Some(pattern) = self.required(place, "[[door]]", "match", pattern) else { continue };
@@ -395,7 +395,7 @@ impl Check<'_> {
     }
 
     fn captures(&mut self, written: Vec<CaptureWritten>) -> Vec<Capture> {
-        let mut seen: BTreeMap<String, Place> = BTreeMap::new();
+        let mut seen: BTreeMap<String, Span> = BTreeMap::new();
         let mut captures = Vec::new();
         for CaptureWritten { place, interface, vlans, ignore, relays, backend } in written {
             let at = interface.place().unwrap_or(place);
@@ -467,7 +467,7 @@ impl Check<'_> {
         Some(path)
     }
 
-    fn read(&mut self, key: &str, written: &Path, place: Place, readers: Readers) -> Option<(PathBuf, Vec<u8>)> {
+    fn read(&mut self, key: &str, written: &Path, place: Span, readers: Readers) -> Option<(PathBuf, Vec<u8>)> {
         let path = self.secrets.resolve(written);
         let bytes = match read_bounded(&path, LARGEST_SECRET) {
             Ok(bytes) => bytes,
@@ -484,7 +484,7 @@ impl Check<'_> {
         Some((path, bytes))
     }
 
-    fn required<T>(&mut self, section: Place, label: &str, key: &str, given: Given<T>) -> Option<T> {
+    fn required<T>(&mut self, section: Span, label: &str, key: &str, given: Given<T>) -> Option<T> {
         if given.is_absent() {
             self.missing(section, label, format!("{key} is missing"));
         }
@@ -492,17 +492,17 @@ impl Check<'_> {
     }
 
     /// Something is not there. Says nothing while part of the text could not be read, since it may stand there.
-    fn missing(&mut self, place: Place, key: &str, message: impl Into<String>) {
+    fn missing(&mut self, place: Span, key: &str, message: impl Into<String>) {
         if !self.torn {
             self.fault(place, key, message);
         }
     }
 
-    fn fault(&mut self, place: Place, key: &str, message: impl Into<String>) {
+    fn fault(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.findings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
 
-    fn warn(&mut self, place: Place, key: &str, message: impl Into<String>) {
+    fn warn(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.warnings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
 }

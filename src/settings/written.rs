@@ -14,7 +14,7 @@ use config::{Map, Value, ValueKind};
 use super::{
     CaptureBackend, MacPattern, MacPatternError, Relays,
     fragment::{At, did_you_mean},
-    report::{FAULTS_SHOWN, Finding, Place, Show},
+    report::{FAULTS_SHOWN, Finding, Show, Span},
 };
 use crate::{
     base::record::BusinessId,
@@ -39,7 +39,7 @@ const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
 
 /// The sections as written; of a fragment, or of all layers together.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WrittenSections {
     pub(super) database: DatabaseWritten,
     pub(super) spool: SpoolWritten,
     pub(super) site: SiteWritten,
@@ -50,7 +50,7 @@ pub(super) struct Written {
     pub(super) retention: RetentionWritten,
 }
 
-impl Written {
+impl WrittenSections {
     /// Reads the sections; everything that is wrong with a single value goes to `findings`.
     pub(super) fn read(sections: &Map<String, Value>, findings: &mut Vec<Finding>) -> Self {
         let mut written = Self::default();
@@ -58,19 +58,20 @@ impl Written {
             let place = At::of(value).key;
             match name.as_str() {
                 "database" => {
-                    written.database = DatabaseWritten::read(Table::open("[database]", place, value, findings));
+                    written.database = DatabaseWritten::read(SectionReader::open("[database]", place, value, findings));
                 }
-                "spool" => written.spool = SpoolWritten::read(Table::open("[spool]", place, value, findings)),
-                "site" => written.site = SiteWritten::read(Table::open("[site]", place, value, findings)),
+                "spool" => written.spool = SpoolWritten::read(SectionReader::open("[spool]", place, value, findings)),
+                "site" => written.site = SiteWritten::read(SectionReader::open("[site]", place, value, findings)),
                 "pay_as_you_go" => {
                     written.pay_as_you_go =
-                        PayAsYouGoWritten::read(Table::open("[pay_as_you_go]", place, value, findings));
+                        PayAsYouGoWritten::read(SectionReader::open("[pay_as_you_go]", place, value, findings));
                 }
-                "lease" => written.lease = LeaseWritten::read(Table::open("[lease]", place, value, findings)),
-                "mqtt" => written.mqtt = MqttWritten::read(Table::open("[mqtt]", place, value, findings)),
-                "api" => written.api = ApiWritten::read(Table::open("[api]", place, value, findings)),
+                "lease" => written.lease = LeaseWritten::read(SectionReader::open("[lease]", place, value, findings)),
+                "mqtt" => written.mqtt = MqttWritten::read(SectionReader::open("[mqtt]", place, value, findings)),
+                "api" => written.api = ApiWritten::read(SectionReader::open("[api]", place, value, findings)),
                 "retention" => {
-                    written.retention = RetentionWritten::read(Table::open("[retention]", place, value, findings));
+                    written.retention =
+                        RetentionWritten::read(SectionReader::open("[retention]", place, value, findings));
                 }
                 // The fragment has refused it.
                 _ => {}
@@ -88,7 +89,7 @@ pub(super) struct DatabaseWritten {
 }
 
 impl DatabaseWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self { url: table.take("url", database_url), password_file: table.take("password_file", path) };
         table.close();
         read
@@ -104,7 +105,7 @@ pub(super) struct SpoolWritten {
 }
 
 impl SpoolWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self { path: table.take("path", path), limit: table.take("limit", size) };
         table.close();
         read
@@ -132,7 +133,7 @@ pub(super) struct SiteWritten {
 }
 
 impl SiteWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             business: table.take("business", business),
             name: table.take("name", text),
@@ -189,7 +190,7 @@ pub(super) struct PayAsYouGoWritten {
 }
 
 impl PayAsYouGoWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             enabled: table.take("enabled", boolean),
             currency: table.take("currency", currency),
@@ -209,7 +210,7 @@ pub(super) struct LeaseWritten {
 }
 
 impl LeaseWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self { holder: table.take("holder", text) };
         table.close();
         read
@@ -229,7 +230,7 @@ pub(super) struct MqttWritten {
 }
 
 impl MqttWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             url: table.take("url", broker_url),
             client_id: table.take("client_id", client_id),
@@ -252,7 +253,7 @@ pub(super) struct ApiWritten {
 }
 
 impl ApiWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self { listen: table.take("listen", listen) };
         table.close();
         read
@@ -269,7 +270,7 @@ pub(super) struct RetentionWritten {
 }
 
 impl RetentionWritten {
-    fn read(mut table: Table<'_>) -> Self {
+    fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             sightings: table.take("sightings", span_or_none),
             checkins: table.take("checkins", span_or_none),
@@ -284,7 +285,7 @@ impl RetentionWritten {
 /// One `[[door]]`.
 #[derive(Debug)]
 pub(super) struct DoorWritten {
-    pub(super) place: Place,
+    pub(super) place: Span,
     pub(super) pattern: Given<String>,
     pub(super) name: Given<String>,
     pub(super) on_in: Given<DoorAction>,
@@ -292,7 +293,7 @@ pub(super) struct DoorWritten {
 }
 
 impl DoorWritten {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
+    pub(super) fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             place: table.place,
             pattern: table.take("match", text),
@@ -316,7 +317,7 @@ const DOOR_ACTIONS: [(&str, DoorAction); 5] = [
 /// One `[[capture]]`.
 #[derive(Debug)]
 pub(super) struct CaptureWritten {
-    pub(super) place: Place,
+    pub(super) place: Span,
     pub(super) interface: Given<String>,
     pub(super) vlans: Given<Vec<u16>>,
     pub(super) ignore: Given<Vec<MacPattern>>,
@@ -325,7 +326,7 @@ pub(super) struct CaptureWritten {
 }
 
 impl CaptureWritten {
-    pub(super) fn read(mut table: Table<'_>) -> Self {
+    pub(super) fn read(mut table: SectionReader<'_>) -> Self {
         let read = Self {
             place: table.place,
             interface: table.take("interface", interface),
@@ -350,7 +351,7 @@ pub(super) enum Given<T> {
     /// Written, and already refused: nobody needs to be told that it is missing.
     Faulty,
     /// Written.
-    Good(T, Place),
+    Good(T, Span),
 }
 
 impl<T> Given<T> {
@@ -363,9 +364,9 @@ impl<T> Given<T> {
     }
 
     /// Where it is written by the operator, good; a shipped default is written nowhere.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Span> {
         match self {
-            Self::Good(_, place) if *place != Place::SHIPPED => Some(*place),
+            Self::Good(_, place) if *place != Span::SHIPPED => Some(*place),
             Self::Good(..) | Self::Absent | Self::Faulty => None,
         }
     }
@@ -378,29 +379,29 @@ impl<T> Given<T> {
 
 /// A section that is being read: what is asked for is known, what is left over is not.
 #[derive(Debug)]
-pub(super) struct Table<'t> {
+pub(super) struct SectionReader<'t> {
     label: &'static str,
-    place: Place,
+    place: Span,
     entries: Option<&'t Map<String, Value>>,
     asked: Vec<&'static str>,
     findings: &'t mut Vec<Finding>,
 }
 
-impl<'t> Table<'t> {
-    pub(super) fn open(label: &'static str, place: Place, value: &'t Value, findings: &'t mut Vec<Finding>) -> Self {
+impl<'t> SectionReader<'t> {
+    pub(super) fn open(label: &'static str, place: Span, value: &'t Value, findings: &'t mut Vec<Finding>) -> Self {
         let entries = if let ValueKind::Table(entries) = &value.kind { Some(entries) } else { None };
         Self { label, place, entries, asked: Vec::new(), findings }
     }
 
-    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(&Value) -> Result<T, Refused>) -> Given<T> {
+    fn take<T>(&mut self, key: &'static str, read: impl FnOnce(&Value) -> Result<T, ValueFaults>) -> Given<T> {
         self.asked.push(key);
         let Some(value) = self.entries.and_then(|entries| entries.get(key)) else { return Given::Absent };
         let place = At::of(value).value;
-        let Refused(refused) = match read(value) {
+        let ValueFaults(refused) = match read(value) {
             Ok(good) => return Given::Good(good, place),
             Err(refused) => refused,
         };
-        for Refusal { at, show, message } in refused {
+        for ValueFault { at, show, message } in refused {
             let place = at.unwrap_or(place);
             self.findings.push(Finding { place, show, key: key.to_owned(), message });
         }
@@ -431,25 +432,25 @@ impl<'t> Table<'t> {
 }
 
 /// Why a value is refused; a list may have several reasons.
-struct Refused(Vec<Refusal>);
+struct ValueFaults(Vec<ValueFault>);
 
-struct Refusal {
+struct ValueFault {
     /// The item of a list; the whole value when absent.
-    at: Option<Place>,
+    at: Option<Span>,
     show: Show,
     message: String,
 }
 
-fn refused<T>(message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused(vec![Refusal { at: None, show: Show::Line, message: message.into() }]))
+fn refused<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
+    Err(ValueFaults(vec![ValueFault { at: None, show: Show::Line, message: message.into() }]))
 }
 
 /// Refuses a value that holds a secret, without printing its line.
-fn refused_unseen<T>(message: impl Into<String>) -> Result<T, Refused> {
-    Err(Refused(vec![Refusal { at: None, show: Show::Nothing, message: message.into() }]))
+fn refused_unseen<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
+    Err(ValueFaults(vec![ValueFault { at: None, show: Show::Nothing, message: message.into() }]))
 }
 
-fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, Refused> {
+fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, ValueFaults> {
     if let Some(text) = from_variable(value) {
         return refused(format!("expected {wanted}, found \"{}\"", short(text)));
     }
@@ -466,7 +467,7 @@ fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, Refused> {
     refused(format!("expected {wanted}, found {found}"))
 }
 
-fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, Refused> {
+fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, ValueFaults> {
     let ValueKind::String(text) = &value.kind else { return wrong_type(wanted, value) };
     match text.trim() {
         "" => refused(format!("is empty; expected {wanted}")),
@@ -474,7 +475,7 @@ fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, Refused> {
     }
 }
 
-fn text(value: &Value) -> Result<String, Refused> {
+fn text(value: &Value) -> Result<String, ValueFaults> {
     let text = string(value, "text in quotes")?;
     if text.chars().any(char::is_control) {
         return refused("holds a control character");
@@ -482,7 +483,7 @@ fn text(value: &Value) -> Result<String, Refused> {
     Ok(text.to_owned())
 }
 
-fn path(value: &Value) -> Result<PathBuf, Refused> {
+fn path(value: &Value) -> Result<PathBuf, ValueFaults> {
     string(value, "a file name in quotes").map(PathBuf::from)
 }
 
@@ -492,7 +493,7 @@ fn from_variable(value: &Value) -> Option<&str> {
     At::of(value).variable.then_some(text.trim())
 }
 
-fn boolean(value: &Value) -> Result<bool, Refused> {
+fn boolean(value: &Value) -> Result<bool, ValueFaults> {
     match (&value.kind, from_variable(value)) {
         (ValueKind::Boolean(yes), _) => Ok(*yes),
         (_, Some("true")) => Ok(true),
@@ -501,7 +502,7 @@ fn boolean(value: &Value) -> Result<bool, Refused> {
     }
 }
 
-fn integer(value: &Value, wanted: &str) -> Result<i64, Refused> {
+fn integer(value: &Value, wanted: &str) -> Result<i64, ValueFaults> {
     let number = if let ValueKind::I64(number) = &value.kind {
         Some(*number)
     } else {
@@ -510,7 +511,7 @@ fn integer(value: &Value, wanted: &str) -> Result<i64, Refused> {
     number.map_or_else(|| wrong_type(wanted, value), Ok)
 }
 
-fn business(value: &Value) -> Result<BusinessId, Refused> {
+fn business(value: &Value) -> Result<BusinessId, ValueFaults> {
     match integer(value, "the number of a business, such as 1")? {
         number @ 1.. => Ok(BusinessId(number)),
         number => refused(format!("{number} is not the number of a business; they begin at 1")),
@@ -518,7 +519,7 @@ fn business(value: &Value) -> Result<BusinessId, Refused> {
 }
 
 /// Anything from a second up.
-fn span(value: &Value) -> Result<Duration, Refused> {
+fn span(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span_or_none(value)?;
     if span.is_zero() {
         return refused("must be at least \"1s\"");
@@ -527,7 +528,7 @@ fn span(value: &Value) -> Result<Duration, Refused> {
 }
 
 /// Anything from a second up, or zero.
-fn span_or_none(value: &Value) -> Result<Duration, Refused> {
+fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     let text = string(value, "a duration in quotes, for example \"45m\"")?;
     let Ok(span) = humantime::parse_duration(text) else {
         return refused(format!("\"{}\" is not a duration; write for example \"45m\"", short(text)));
@@ -542,7 +543,7 @@ fn span_or_none(value: &Value) -> Result<Duration, Refused> {
 }
 
 /// What is charged by the minute goes by whole ones.
-fn whole_minutes(value: &Value) -> Result<Duration, Refused> {
+fn whole_minutes(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span(value)?;
     if !span.as_secs().is_multiple_of(60) || span.subsec_nanos() > 0 {
         return refused("must be whole minutes, for example \"15m\"");
@@ -553,7 +554,7 @@ fn whole_minutes(value: &Value) -> Result<Duration, Refused> {
     Ok(span)
 }
 
-fn currency(value: &Value) -> Result<Currency, Refused> {
+fn currency(value: &Value) -> Result<Currency, ValueFaults> {
     let text = string(value, "a currency in quotes, for example \"GBP\"")?;
     text.parse().or_else(|()| {
         refused(format!("\"{}\" is not a currency; write its three capital letters, for example \"GBP\"", short(text)))
@@ -561,7 +562,7 @@ fn currency(value: &Value) -> Result<Currency, Refused> {
 }
 
 /// Minor units.
-fn amount(value: &Value) -> Result<i64, Refused> {
+fn amount(value: &Value) -> Result<i64, ValueFaults> {
     match integer(value, "an amount in minor units, for example 1250 for 12.50")? {
         amount @ 0..=LARGEST_AMOUNT => Ok(amount),
         amount => refused(format!("{amount} is not an amount from 0 to {LARGEST_AMOUNT}")),
@@ -569,7 +570,7 @@ fn amount(value: &Value) -> Result<i64, Refused> {
 }
 
 /// A size on a disk, in bytes, from a megabyte up.
-fn size(value: &Value) -> Result<u64, Refused> {
+fn size(value: &Value) -> Result<u64, ValueFaults> {
     const UNITS: [(&str, u64); 3] = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
     let text = string(value, "a size in quotes, for example \"1GB\"")?;
     let unit = UNITS.iter().find_map(|(name, bytes)| Some((text.strip_suffix(name)?.trim(), bytes)));
@@ -581,7 +582,7 @@ fn size(value: &Value) -> Result<u64, Refused> {
     }
 }
 
-fn time_of_day(value: &Value) -> Result<NaiveTime, Refused> {
+fn time_of_day(value: &Value) -> Result<NaiveTime, ValueFaults> {
     let text = string(value, "a time in quotes, for example \"00:00\"")?;
     let digits = text.len() == 5 && text.as_bytes()[2] == b':';
     match NaiveTime::parse_from_str(text, "%H:%M") {
@@ -591,11 +592,11 @@ fn time_of_day(value: &Value) -> Result<NaiveTime, Refused> {
 }
 
 /// Its name; whether there is such a zone, the zone data says.
-fn time_zone(value: &Value) -> Result<String, Refused> {
+fn time_zone(value: &Value) -> Result<String, ValueFaults> {
     string(value, "a time zone in quotes, for example \"Europe/London\"").map(str::to_owned)
 }
 
-fn word<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Result<T, Refused> {
+fn word<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Result<T, ValueFaults> {
     let known: Vec<String> = words.iter().map(|(known, _)| format!("\"{known}\"")).collect();
     let known = known.join(", ");
     let text = string(value, &format!("one of {known}"))?;
@@ -605,23 +606,23 @@ fn word<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Result<T, Refuse
     }
 }
 
-fn list<T>(value: &Value, item: impl Fn(&Value) -> Result<T, Refused>) -> Result<Vec<T>, Refused> {
+fn list<T>(value: &Value, item: impl Fn(&Value) -> Result<T, ValueFaults>) -> Result<Vec<T>, ValueFaults> {
     let ValueKind::Array(items) = &value.kind else { return wrong_type("a list in square brackets", value) };
     let mut good = Vec::with_capacity(items.len());
     let mut bad = Vec::new();
     for value in items {
         match item(value) {
             Ok(item) => good.push(item),
-            Err(Refused(reasons)) => {
+            Err(ValueFaults(reasons)) => {
                 let at = Some(At::of(value).value);
-                bad.extend(reasons.into_iter().map(|reason| Refusal { at, ..reason }));
+                bad.extend(reasons.into_iter().map(|reason| ValueFault { at, ..reason }));
             }
         }
     }
-    if bad.is_empty() { Ok(good) } else { Err(Refused(bad)) }
+    if bad.is_empty() { Ok(good) } else { Err(ValueFaults(bad)) }
 }
 
-fn vlan(value: &Value) -> Result<u16, Refused> {
+fn vlan(value: &Value) -> Result<u16, ValueFaults> {
     let number = integer(value, "a VLAN number")?;
     match u16::try_from(number) {
         Ok(vlan @ 1..=4094) => Ok(vlan),
@@ -629,19 +630,19 @@ fn vlan(value: &Value) -> Result<u16, Refused> {
     }
 }
 
-fn mac_pattern(value: &Value) -> Result<MacPattern, Refused> {
+fn mac_pattern(value: &Value) -> Result<MacPattern, ValueFaults> {
     let text = string(value, "an address in quotes, for example \"00:50:56:*\"")?;
     text.parse().or_else(|fault: MacPatternError| refused(fault.to_string()))
 }
 
-fn vlans(value: &Value) -> Result<Vec<u16>, Refused> {
+fn vlans(value: &Value) -> Result<Vec<u16>, ValueFaults> {
     if matches!(&value.kind, ValueKind::Array(items) if items.is_empty()) {
         return refused("is empty; leave it out where every VLAN counts");
     }
     list(value, vlan)
 }
 
-fn relays(value: &Value) -> Result<Relays, Refused> {
+fn relays(value: &Value) -> Result<Relays, ValueFaults> {
     const WORDS: [(&str, bool); 2] = [("any", true), ("none", false)];
     let wanted = "\"any\", \"none\" or a list of addresses in square brackets";
     let address = |value: &Value| {
@@ -669,7 +670,7 @@ fn relays(value: &Value) -> Result<Relays, Refused> {
 }
 
 /// Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name); an altname may have 127 (`ALTIFNAMSIZ`).
-fn interface(value: &Value) -> Result<String, Refused> {
+fn interface(value: &Value) -> Result<String, ValueFaults> {
     let text = string(value, "the name of an interface in quotes, for example \"eth1\"")?;
     let odd =
         |character: char| character == '/' || character == ':' || character.is_whitespace() || character.is_control();
@@ -686,7 +687,7 @@ pub(super) enum DatabaseUrl {
     Postgres(String),
 }
 
-fn database_url(value: &Value) -> Result<DatabaseUrl, Refused> {
+fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
     let wanted = "\"sqlite:/var/lib/checkind/checkind.db\" or \"postgres://checkind@db.example/checkind\"";
     let text = string(value, wanted)?;
     if let Some(path) = text.strip_prefix("sqlite:") {
@@ -722,7 +723,7 @@ pub(super) struct BrokerUrl {
     pub(super) tls: bool,
 }
 
-fn broker_url(value: &Value) -> Result<BrokerUrl, Refused> {
+fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     let wanted = "\"mqtts://broker.example:8883\", or mqtt:// without TLS";
     let text = string(value, wanted)?;
     let Ok(url) = url::Url::parse(text) else {
@@ -752,7 +753,7 @@ fn broker_url(value: &Value) -> Result<BrokerUrl, Refused> {
 }
 
 /// MQTT allows 65535 bytes; brokers and their logs do not enjoy them.
-fn client_id(value: &Value) -> Result<String, Refused> {
+fn client_id(value: &Value) -> Result<String, ValueFaults> {
     let id = text(value)?;
     if id.len() > 256 {
         return refused("is longer than 256 bytes");
@@ -760,7 +761,7 @@ fn client_id(value: &Value) -> Result<String, Refused> {
     Ok(id)
 }
 
-fn listen(value: &Value) -> Result<Option<SocketAddr>, Refused> {
+fn listen(value: &Value) -> Result<Option<SocketAddr>, ValueFaults> {
     let text = string(value, "an address and a port in quotes, for example \"127.0.0.1:8080\", or \"off\"")?;
     if text == "off" {
         return Ok(None);

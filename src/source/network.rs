@@ -23,17 +23,17 @@ use tokio::sync::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    coalesce::{Coalescer, KnownMacs, Outcome},
-    coverage::{Ear, Hearing},
+    coalesce::{Coalescer, KnownMacs, MergeOutcome},
+    coverage::{CaptureCoverage, SiteCoverage},
     dhcp_lease::LeaseWatch,
     frame::WhyNot,
-    frame_source::{Tap, TapError, Wake},
-    link::{Link, LinkIndex, Place},
+    frame_source::{FrameSource, FrameSourceError, Wake},
+    link::{InterfacePlace, Link, LinkIndex},
     netlink::Links,
     portable::Portable,
     ring::Ring,
-    usual_gaps::{Mirror, Standing, UsualGaps},
-    usual_gaps_file::Memory,
+    usual_gaps::{Mirror, MirrorState, UsualGaps},
+    usual_gaps_file::UsualGapsFile,
 };
 use crate::{
     base::{
@@ -66,7 +66,7 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 /// What a capture needs from the daemon.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct CaptureContext {
     /// The site's silence limit.
     pub idle_limit: Duration,
     /// The time.
@@ -78,7 +78,7 @@ pub struct Surroundings {
     /// Where blindness is reported.
     pub health: Health,
     /// When the site could hear.
-    pub hearing: Hearing,
+    pub coverage: SiteCoverage,
     /// The folder in which what is usual on a mirror is kept; where there is none, it is learnt again after each start.
     pub memory: Option<PathBuf>,
     /// Ends the capture.
@@ -126,13 +126,13 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: MergeOutcome) {
         match outcome {
-            Outcome::Strong => self.strong += 1,
-            Outcome::Weak => self.weak += 1,
-            Outcome::OutOfScope => self.out_of_scope += 1,
-            Outcome::LeftOut => self.left_out += 1,
-            Outcome::Nothing(why) => {
+            MergeOutcome::Strong => self.strong += 1,
+            MergeOutcome::Weak => self.weak += 1,
+            MergeOutcome::OutOfScope => self.out_of_scope += 1,
+            MergeOutcome::LeftOut => self.left_out += 1,
+            MergeOutcome::Nothing(why) => {
                 self.no_evidence += 1;
                 self.suspicious += u64::from(why.is_suspicious());
                 self.malformed += u64::from(why == WhyNot::Malformed);
@@ -190,13 +190,13 @@ pub enum CaptureError {
 /// [`CaptureTask::open`] and [`CaptureTask::start`]. The portable backend needs it again for every new link.
 pub struct CaptureTask {
     interface: Arc<str>,
-    tap: Box<dyn Tap>,
-    with: Surroundings,
+    tap: Box<dyn FrameSource>,
+    with: CaptureContext,
     counters: Arc<CaptureCounters>,
-    ear: Ear,
+    coverage: CaptureCoverage,
     links: Links,
     mirror: Mirror,
-    memory: Option<Memory>,
+    memory: Option<UsualGapsFile>,
     coalescer: Coalescer,
     leases: LeaseWatch,
     state: Listening,
@@ -236,9 +236,9 @@ impl Listening {
 
 impl CaptureTask {
     /// Opens the capture, whether or not its interface exists yet.
-    pub fn open(capture: &Capture, with: Surroundings) -> Result<Self, CaptureError> {
+    pub fn open(capture: &Capture, with: CaptureContext) -> Result<Self, CaptureError> {
         let interface = Arc::clone(&capture.interface);
-        let tap: Box<dyn Tap> = match capture.backend {
+        let tap: Box<dyn FrameSource> = match capture.backend {
             CaptureBackend::Ring => Box::new(Ring::open().map_err(|fault| refused(&interface, fault))?),
             CaptureBackend::Portable => Box::new(Portable::new(WAIT)),
         };
@@ -246,14 +246,14 @@ impl CaptureTask {
         let links = Links::open().map_err(|fault| refused(&interface, fault))?;
         let mut coalescer = Coalescer::new(capture, with.idle_limit);
         coalescer.set_known(Arc::clone(&with.known.borrow()));
-        let memory = with.memory.as_deref().map(|folder| Memory::of(folder, &interface));
+        let memory = with.memory.as_deref().map(|folder| UsualGapsFile::of(folder, &interface));
         Ok(Self {
             tap,
             counters: Arc::default(),
-            ear: with.hearing.ear(),
+            coverage: with.coverage.capture(),
             links,
             mirror: Mirror::new(
-                memory.as_ref().map_or_else(UsualGaps::default, Memory::read),
+                memory.as_ref().map_or_else(UsualGaps::default, UsualGapsFile::read),
                 with.clock.passing_in(usual_gaps::MOMENT),
             ),
             memory,
@@ -318,7 +318,7 @@ impl CaptureTask {
             self.hand_over(now)?;
         }
         let now = self.with.clock.now();
-        self.ear.is_deaf();
+        self.coverage.lost();
         self.mirror.usual().finish();
         self.remember();
         self.coalescer.finish(now);
@@ -335,7 +335,7 @@ impl CaptureTask {
             let outcome = coalescer.merge(&seen, now);
             tally.count(outcome);
             // An address that is not of this capture, or nobody's, says nothing of the silence of our people.
-            if let (Outcome::Weak, Some(lease), Some(mac)) = (outcome, seen.lease, seen.mac)
+            if let (MergeOutcome::Weak, Some(lease), Some(mac)) = (outcome, seen.lease, seen.mac)
                 && coalescer.knows(mac)
             {
                 leases.granted(mac, lease, now.boot);
@@ -375,12 +375,12 @@ impl CaptureTask {
         self.coalescer.set_own(link::own_addresses(&links));
         let name = Arc::clone(&self.interface);
         match link::find(links, &name, self.state.index()) {
-            Place::Here(link) => self.listen_to(link, now),
-            Place::Down(link) => {
+            InterfacePlace::Here(link) => self.listen_to(link, now),
+            InterfacePlace::Down(link) => {
                 self.go_deaf(Some(link.index), &format!("{} is down or has no carrier; plug it in", link.name));
                 Ok(())
             }
-            Place::Gone => {
+            InterfacePlace::Gone => {
                 self.go_deaf(None, &format!("there is no interface {name}; check the name in [[capture]]"));
                 Ok(())
             }
@@ -415,7 +415,7 @@ impl CaptureTask {
     fn look_at_mirror(&mut self, link: &Link, now: Now) {
         let standing = self.mirror.look(link.index, link.received, now);
         self.stand(standing, now);
-        let Standing::Silent { since, longest } = standing else {
+        let MirrorState::Silent { since, longest } = standing else {
             return self.with.health.clear(ConditionKind::MirrorSilent, &self.interface);
         };
         self.with.health.raise_since(
@@ -433,17 +433,17 @@ impl CaptureTask {
     }
 
     /// What the site hears by it.
-    fn stand(&mut self, standing: Standing, now: Now) {
+    fn stand(&mut self, standing: MirrorState, now: Now) {
         match standing {
-            Standing::Heard => self.ear.hears(now.boot),
-            Standing::Back => {
-                self.ear.is_deaf();
-                self.ear.hears(now.boot);
+            MirrorState::Heard => self.coverage.frame_seen(now.boot),
+            MirrorState::Back => {
+                self.coverage.lost();
+                self.coverage.frame_seen(now.boot);
             }
-            Standing::Quiet => self.ear.listens(now.boot),
-            Standing::Silent { .. } => self.ear.is_deaf(),
+            MirrorState::Quiet => self.coverage.listening(now.boot),
+            MirrorState::Silent { .. } => self.coverage.lost(),
         }
-        if matches!(standing, Standing::Heard | Standing::Back) {
+        if matches!(standing, MirrorState::Heard | MirrorState::Back) {
             self.last_frame = now.boot;
         }
     }
@@ -459,12 +459,12 @@ impl CaptureTask {
     fn bind(&mut self, index: LinkIndex) -> Result<bool, CaptureError> {
         let why = match self.tap.bind(index) {
             Ok(()) => return Ok(true),
-            Err(TapError::Io(fault)) if fault.kind() == io::ErrorKind::PermissionDenied => {
-                self.ear.is_deaf();
+            Err(FrameSourceError::Io(fault)) if fault.kind() == io::ErrorKind::PermissionDenied => {
+                self.coverage.lost();
                 return Err(CaptureError::NotPermitted(Arc::clone(&self.interface)));
             }
-            Err(TapError::Io(fault)) => format!("{} cannot be listened to: {fault}", self.interface),
-            Err(not_ethernet @ TapError::NotEthernet(_)) => {
+            Err(FrameSourceError::Io(fault)) => format!("{} cannot be listened to: {fault}", self.interface),
+            Err(not_ethernet @ FrameSourceError::NotEthernet(_)) => {
                 format!("{}: {not_ethernet}; name a wired interface in [[capture]]", self.interface)
             }
         };
@@ -473,7 +473,7 @@ impl CaptureTask {
     }
 
     fn go_deaf(&mut self, last: Option<LinkIndex>, why: &str) {
-        self.ear.is_deaf();
+        self.coverage.lost();
         self.mirror.leave();
         self.state = Listening::No(last);
         // One alarm is enough, and this one knows more.

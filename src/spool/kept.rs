@@ -10,26 +10,26 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Written<'a> {
+struct WrittenMessage<'a> {
     source: &'a str,
     content: &'a Content,
 }
 
 #[derive(Deserialize)]
-struct Read {
+struct KeptMessage {
     source: Arc<str>,
     content: Content,
 }
 
 /// What is written.
 pub(super) fn written(source: &str, content: &Content) -> String {
-    serde_json::to_string(&Written { source, content }).expect("a delivery is plain data")
+    serde_json::to_string(&WrittenMessage { source, content }).expect("a delivery is plain data")
 }
 
 /// What was written. `began` is when this process began to read, for what an earlier one wrote.
 /// None when it cannot be read, because another version of this program wrote it.
 pub(super) fn read(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)> {
-    let Read { source, mut content } = serde_json::from_str(text).ok()?;
+    let KeptMessage { source, mut content } = serde_json::from_str(text).ok()?;
     if let (Some(began), Content::Sightings(sightings)) = (began, &mut content) {
         for sighting in sightings {
             sighting.arrived = arrival(sighting.arrived, began);

@@ -164,7 +164,7 @@ pub(crate) struct OldRecords {
 }
 
 #[derive(Deserialize)]
-struct StoredVisit {
+struct FormerVisit {
     unique_id: Uuid,
     coworker_id: CoworkerId,
     business_id: BusinessId,
@@ -180,8 +180,8 @@ struct StoredVisit {
     pass: StoredPass,
 }
 
-impl From<StoredVisit> for OldVisit {
-    fn from(stored: StoredVisit) -> Self {
+impl From<FormerVisit> for OldVisit {
+    fn from(stored: FormerVisit) -> Self {
         Self {
             pass: stored.pass.used(),
             unique_id: stored.unique_id,
@@ -274,7 +274,7 @@ impl Batch {
         let args = [coworker_rows(people), Arg::Time(since)];
         let visits = &mut records.visits;
         let each = |row: Row| {
-            let stored = row.json::<StoredVisit>("visit")?;
+            let stored = row.json::<FormerVisit>("visit")?;
             visits.entry(stored.coworker_id).or_default().push(stored.into());
             Ok(())
         };

@@ -428,14 +428,14 @@ const UNRECOGNISED: Statement = statement!(
 
 /// A stretch of time during which a business's captures could hear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Covered {
+pub(crate) struct CoverageRow {
     pub(crate) from: WallTime,
     pub(crate) to: WallTime,
 }
 
 /// Where a person stands, as the database has it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Standing {
+pub(crate) struct PersonStanding {
     pub(crate) revision: i64,
     pub(crate) deadline: Option<(BusinessId, WallTime)>,
     pub(crate) person: PersonState,
@@ -443,7 +443,7 @@ pub(crate) struct Standing {
 
 /// Presences of one device that no fact holds yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pending {
+pub(crate) struct PendingPresence {
     pub(crate) business: BusinessId,
     pub(crate) subject: Subject,
     pub(crate) mac: MacAddr,
@@ -454,14 +454,14 @@ pub(crate) struct Pending {
 
 /// What [`Batch::load`] found.
 #[derive(Debug, Default)]
-pub(crate) struct Loaded {
+pub(crate) struct BatchRows {
     /// The newest version of the directory.
     pub(crate) directory: i64,
     /// The newest version of anybody's settings.
     pub(crate) policies: i64,
-    pub(crate) standings: BTreeMap<Subject, Standing>,
+    pub(crate) standings: BTreeMap<Subject, PersonStanding>,
     /// Presences that no fact holds yet.
-    pub(crate) pending: BTreeMap<Subject, Vec<Pending>>,
+    pub(crate) pending: BTreeMap<Subject, Vec<PendingPresence>>,
     /// Which of the facts the log has.
     pub(crate) known: BTreeSet<usize>,
 }
@@ -553,7 +553,7 @@ pub(crate) struct Writes {
     pub(crate) checkpoints: Vec<(Subject, LogDay, PersonState)>,
     pub(crate) gone_checkpoints: Vec<(Subject, LogDay)>,
     pub(crate) gone_pending: BTreeSet<Subject>,
-    pub(crate) pending: Vec<Pending>,
+    pub(crate) pending: Vec<PendingPresence>,
     pub(crate) new_visits: Vec<VisitRecord>,
     pub(crate) changed_visits: Vec<ChangedVisit>,
     pub(crate) gone_visits: Vec<Uuid>,
@@ -567,7 +567,7 @@ pub(crate) struct Writes {
     pub(crate) plan_usage: BTreeMap<(CoworkerId, NaiveDate), Counted>,
     /// From the day after on, what was counted is counted again.
     pub(crate) recounted: Vec<(CoworkerId, Option<NaiveDate>)>,
-    pub(crate) coverage: Option<(Uuid, BusinessId, Covered)>,
+    pub(crate) coverage: Option<(Uuid, BusinessId, CoverageRow)>,
 }
 
 /// One batch's transaction.
@@ -589,7 +589,7 @@ impl Store {
         business: BusinessId,
         others: bool,
         since: WallTime,
-    ) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
+    ) -> Result<BTreeMap<BusinessId, Vec<CoverageRow>>, StoreError> {
         covered(&self.sql.read(COVERAGE, &coverage_args(business, others, since)).await?)
     }
 
@@ -647,7 +647,7 @@ impl Store {
         &self,
         people: &BTreeSet<Subject>,
         passes: &BTreeSet<Uuid>,
-    ) -> Result<(Loaded, Vec<(Uuid, Subject, Used)>), StoreError> {
+    ) -> Result<(BatchRows, Vec<(Uuid, Subject, Used)>), StoreError> {
         let people: Vec<&Subject> = people.iter().collect();
         let rows = self.sql.read(LOAD, &[Arg::json(&people), Arg::Json("[]".to_owned())]).await?;
         let loaded = rows.first().map(loaded).transpose()?.unwrap_or_default();
@@ -719,10 +719,10 @@ fn coverage_args(business: BusinessId, others: bool, since: WallTime) -> [Arg; 3
     [Arg::Time(since), Arg::Int(business.0), Arg::Bool(!others)]
 }
 
-fn covered(rows: &[Row]) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
-    let mut found: BTreeMap<BusinessId, Vec<Covered>> = BTreeMap::new();
+fn covered(rows: &[Row]) -> Result<BTreeMap<BusinessId, Vec<CoverageRow>>, StoreError> {
+    let mut found: BTreeMap<BusinessId, Vec<CoverageRow>> = BTreeMap::new();
     for row in rows {
-        let covered = Covered { from: row.time("from_time")?, to: row.time("to_time")? };
+        let covered = CoverageRow { from: row.time("from_time")?, to: row.time("to_time")? };
         found.entry(BusinessId(row.int("business_id")?)).or_default().push(covered);
     }
     Ok(found)
@@ -735,12 +735,16 @@ impl Batch {
         business: BusinessId,
         others: bool,
         since: WallTime,
-    ) -> Result<BTreeMap<BusinessId, Vec<Covered>>, StoreError> {
+    ) -> Result<BTreeMap<BusinessId, Vec<CoverageRow>>, StoreError> {
         covered(&self.transaction.rows(COVERAGE, &coverage_args(business, others, since)).await?)
     }
 
     /// What an ordinary batch needs to know of these subjects and facts.
-    pub(crate) async fn load(&mut self, subjects: &BTreeSet<Subject>, facts: &[FactKey]) -> Result<Loaded, StoreError> {
+    pub(crate) async fn load(
+        &mut self,
+        subjects: &BTreeSet<Subject>,
+        facts: &[FactKey],
+    ) -> Result<BatchRows, StoreError> {
         let keys: Vec<_> = facts
             .iter()
             .enumerate()
@@ -980,23 +984,23 @@ impl Batch {
 }
 
 /// What [`LOAD`] found.
-fn loaded(row: &Row) -> Result<Loaded, StoreError> {
-    let mut loaded = Loaded {
+fn loaded(row: &Row) -> Result<BatchRows, StoreError> {
+    let mut loaded = BatchRows {
         directory: row.int("version")?,
         policies: row.int("policies")?,
         known: row.json("known")?,
-        ..Loaded::default()
+        ..BatchRows::default()
     };
     for (subject, revision, business, deadline, state) in row.json::<Vec<StoredStanding>>("standings")? {
         let deadline = business.zip(deadline.map(WallTime::from_millis));
-        loaded.standings.insert(subject, Standing { revision, deadline, person: state_of(&state)? });
+        loaded.standings.insert(subject, PersonStanding { revision, deadline, person: state_of(&state)? });
     }
     for (business, subject, device, interface, at, points) in
         row.json::<Vec<(BusinessId, Subject, i64, String, i64, String)>>("presences")?
     {
         let points = unhex(&points).and_then(|bytes| fact::unpack_points(&bytes, WallTime::from_millis(at)).ok());
         let points = points.filter(|points| !points.is_empty()).ok_or_else(damaged)?;
-        let pending = Pending { business, subject, mac: mac_of(device), interface, points };
+        let pending = PendingPresence { business, subject, mac: mac_of(device), interface, points };
         loaded.pending.entry(subject).or_default().push(pending);
     }
     Ok(loaded)
@@ -1221,7 +1225,7 @@ row! {
     }
 }
 
-fn pending_row(pending: &Pending) -> Option<PendingRow<'_>> {
+fn pending_row(pending: &PendingPresence) -> Option<PendingRow<'_>> {
     let first = pending.points.first()?;
     Some(PendingRow {
         subject: pending.subject,

@@ -20,7 +20,7 @@ const CHUNK: usize = 1000;
 
 /// One entity as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
+pub struct StoredEntity {
     /// Its id, unique among its kind.
     pub id: i64,
     /// No longer in use.
@@ -172,10 +172,10 @@ impl Store {
     }
 
     /// The stored entities of a kind, by id: the first thousand after this one. None when there are no more.
-    pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<Stored>, StoreError> {
+    pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<StoredEntity>, StoreError> {
         let rows = self.sql.read(PAGE, &[Arg::Text(kind.word().to_owned()), Arg::Int(after)]).await?;
         let stored = |row: Row| {
-            Ok(Stored { id: row.int("id")?, archived: row.bool("archived")?, document: row.text("document")? })
+            Ok(StoredEntity { id: row.int("id")?, archived: row.bool("archived")?, document: row.text("document")? })
         };
         rows.into_iter().map(stored).collect()
     }
@@ -197,14 +197,14 @@ impl Store {
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
         let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
-        build(&mut Asked::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|asked| (asked, NOTHING))).await
+        build(&mut ReadFrom::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|asked| (asked, NOTHING))).await
     }
 
     /// Builds the snapshot of an earlier version.
     pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
         let args = [Arg::Int(version)];
         let asked = [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN].map(|asked| (asked, args.as_slice()));
-        build(&mut Asked::Store(self), version, asked).await
+        build(&mut ReadFrom::Store(self), version, asked).await
     }
 
     /// The snapshot, and when it and earlier ones came into force.
@@ -268,7 +268,7 @@ impl Batch {
         let version_only = [Arg::Int(version)];
         let asked: [(Statement, &[Arg]); 3] =
             [(REFERRED_TO_THEN, &version_only), (THESE_PEOPLE_THEN, &about), (HELD_BY_THEM_THEN, &about)];
-        build(&mut Asked::Batch(self), version, asked).await
+        build(&mut ReadFrom::Batch(self), version, asked).await
     }
 
     /// The versions after one in which anything of these people, or of what everybody refers to, is not as it was before.
@@ -288,12 +288,12 @@ pub(super) fn coworker_rows<'a>(people: impl IntoIterator<Item = &'a CoworkerId>
 }
 
 /// Who is asked: whoever has begun a batch asks on its connection.
-enum Asked<'a> {
+enum ReadFrom<'a> {
     Store(&'a Store),
     Batch(&'a mut Batch),
 }
 
-impl Asked<'_> {
+impl ReadFrom<'_> {
     async fn each(
         &mut self,
         statement: Statement,
@@ -308,7 +308,7 @@ impl Asked<'_> {
 }
 
 async fn build(
-    asked: &mut Asked<'_>,
+    asked: &mut ReadFrom<'_>,
     version: i64,
     statements: [(Statement, &[Arg]); 3],
 ) -> Result<Directory, StoreError> {

@@ -95,7 +95,7 @@ fn logged(fact: &Fact, decision: DecisionCode) -> LoggedFact {
             source: door.source.to_string(),
             door: Some(door.door.clone()),
             kind: door.kind.word(),
-            credential: door.shown.as_ref().map(crate::base::fact::Shown::text),
+            credential: door.shown.as_ref().map(crate::base::fact::ShownCredential::text),
             coworker: door.subject.as_coworker(),
             event_at: door.at,
             ..nothing

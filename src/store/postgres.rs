@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::base::clock::{BootTime, Clock};
 
-use super::sql::{PATIENCE, SLOW, StoreError, database_code, is_refused, migration};
+use super::sql::{SLOW, StoreError, TIME_LIMIT, database_code, is_refused, migration};
 
 /// Connections per gateway, at most: one decides; the other is for the lease, the directory, retention and the API, which
 /// take turns. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow as many for each gateway.
@@ -58,7 +58,7 @@ const WRITE: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
 /// A connection that is open.
-struct Open {
+struct OpenConnection {
     connection: PgConnection,
     since: BootTime,
     /// When its last transaction ended; none while it is new.
@@ -66,19 +66,19 @@ struct Open {
 }
 
 /// The place of a connection; empty until it is needed.
-type Place = Arc<Mutex<Option<Open>>>;
+type ConnectionSlot = Arc<Mutex<Option<OpenConnection>>>;
 
 /// The sole right to a place.
-type Taken = OwnedMutexGuard<Option<Open>>;
+type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
 
 /// The connections of this process to one database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     options: Arc<PgConnectOptions>,
     /// Taken whenever it is free, and kept open.
-    kept: Place,
+    kept: ConnectionSlot,
     /// Taken while the other is in use, and closed soon after.
-    second: Place,
+    second: ConnectionSlot,
     /// The right to use one of them. Nobody waits for a second turn while holding one.
     turns: Arc<Semaphore>,
 }
@@ -108,8 +108,8 @@ impl Connections {
         }
         let connections = Self {
             options: Arc::new(options),
-            kept: Place::default(),
-            second: Place::default(),
+            kept: ConnectionSlot::default(),
+            second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
         };
         connections.bring_up_to_date().await?;
@@ -123,16 +123,16 @@ impl Connections {
     }
 
     /// Begins a transaction that writes.
-    pub(crate) async fn begin(&self) -> Result<Work, StoreError> {
+    pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
         self.begin_with(WRITE).await
     }
 
     /// Begins a transaction that only reads.
-    pub(crate) async fn begin_read(&self) -> Result<Work, StoreError> {
+    pub(crate) async fn begin_read(&self) -> Result<PgTransaction, StoreError> {
         self.begin_with(READ).await
     }
 
-    async fn begin_with(&self, text: &'static str) -> Result<Work, StoreError> {
+    async fn begin_with(&self, text: &'static str) -> Result<PgTransaction, StoreError> {
         let work = async {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
@@ -146,22 +146,27 @@ impl Connections {
             };
             self.begin_at(place, turn, text).await
         };
-        time::timeout(PATIENCE, work).await.unwrap_or(Err(StoreError::too_late()))
+        time::timeout(TIME_LIMIT, work).await.unwrap_or(Err(StoreError::too_late()))
     }
 
     /// Begins at a place that is ready. A connection that was in use before may have ended since: then with a new one.
-    async fn begin_at(&self, place: Taken, turn: OwnedSemaphorePermit, text: &'static str) -> Result<Work, StoreError> {
-        let mut work = Work::at(place, turn);
+    async fn begin_at(
+        &self,
+        place: SlotGuard,
+        turn: OwnedSemaphorePermit,
+        text: &'static str,
+    ) -> Result<PgTransaction, StoreError> {
+        let mut work = PgTransaction::at(place, turn);
         let Err(fault) = work.say(text).await else { return Ok(work) };
         let Some((place, turn)) = work.give_up() else { return Err(fault.into()) };
         tracing::debug!(%fault, "a connection to the database had ended");
-        let mut work = Work::at(self.ready(place).await?, turn);
+        let mut work = PgTransaction::at(self.ready(place).await?, turn);
         work.say(text).await?;
         Ok(work)
     }
 
     /// Connects where there is no connection, or an old one.
-    async fn ready(&self, mut place: Taken) -> Result<Taken, StoreError> {
+    async fn ready(&self, mut place: SlotGuard) -> Result<SlotGuard, StoreError> {
         if place.as_ref().is_some_and(|open| now().since(open.since) > OLDEST)
             && let Some(old) = place.take()
         {
@@ -177,11 +182,11 @@ impl Connections {
     }
 
     /// Connects, as soon as there is a server with room for it.
-    async fn connect(&self) -> Result<Open, StoreError> {
+    async fn connect(&self) -> Result<OpenConnection, StoreError> {
         let mut pause = FIRST_PAUSE;
         loop {
             let fault = match self.options.connect().await {
-                Ok(connection) => return Ok(Open { connection, since: now(), used: None }),
+                Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
                 Err(fault) => fault,
             };
             let may_come = if let sqlx::Error::Io(fault) = &fault {
@@ -307,7 +312,7 @@ fn closed() -> StoreError {
 
 /// Closes the second connection some time after it was last used.
 #[expect(clippy::disallowed_methods, reason = "it ends by itself, and nothing depends on it")]
-fn close_when_unused(second: &Place) {
+fn close_when_unused(second: &ConnectionSlot) {
     let second = Arc::downgrade(second);
     tokio::spawn(async move {
         loop {
@@ -326,7 +331,7 @@ fn close_when_unused(second: &Place) {
     });
 }
 
-impl Open {
+impl OpenConnection {
     async fn close(self) {
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing a connection to the database");
@@ -335,13 +340,13 @@ impl Open {
 }
 
 /// A transaction, which nothing remains of unless it is committed.
-pub(crate) struct Work {
+pub(crate) struct PgTransaction {
     /// None when it is over.
-    held: Option<(Taken, Open, OwnedSemaphorePermit)>,
+    held: Option<(SlotGuard, OpenConnection, OwnedSemaphorePermit)>,
 }
 
-impl Work {
-    fn at(mut place: Taken, turn: OwnedSemaphorePermit) -> Self {
+impl PgTransaction {
+    fn at(mut place: SlotGuard, turn: OwnedSemaphorePermit) -> Self {
         Self { held: place.take().map(|open| (place, open, turn)) }
     }
 
@@ -357,7 +362,7 @@ impl Work {
     }
 
     /// The place without its connection, if that had been in use before.
-    fn give_up(mut self) -> Option<(Taken, OwnedSemaphorePermit)> {
+    fn give_up(mut self) -> Option<(SlotGuard, OwnedSemaphorePermit)> {
         let (place, open, turn) = self.held.take()?;
         open.used.map(|_| (place, turn))
     }
@@ -366,22 +371,22 @@ impl Work {
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         self.say("COMMIT").await?;
         if let Some((mut place, open, _)) = self.held.take() {
-            *place = Some(Open { used: Some(now()), ..open });
+            *place = Some(OpenConnection { used: Some(now()), ..open });
         }
         Ok(())
     }
 }
 
-impl Drop for Work {
+impl Drop for PgTransaction {
     /// The server's last word is waited for, however it ended, so that there are never more connections than places. One that
     /// says nothing any more is given up.
     fn drop(&mut self) {
         let Some((mut place, mut open, _)) = self.held.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            let undone = time::timeout(PATIENCE, open.connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
+            let undone = time::timeout(TIME_LIMIT, open.connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
             if let Ok(Ok(_)) = undone {
-                *place = Some(Open { used: Some(now()), ..open });
+                *place = Some(OpenConnection { used: Some(now()), ..open });
             }
         });
     }

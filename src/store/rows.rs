@@ -24,7 +24,7 @@ pub(super) const SIZES: [usize; 4] = [1, 4, 16, 64];
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Value {
+pub(crate) enum SqlValue {
     Null,
     Bool(bool),
     Int(i64),
@@ -33,7 +33,7 @@ pub(crate) enum Value {
     Bytes(Vec<u8>),
 }
 
-impl Serialize for Value {
+impl Serialize for SqlValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Null => serializer.serialize_none(),
@@ -50,7 +50,7 @@ pub(crate) trait ToValue {
     /// Its type in PostgreSQL. SQLite's columns take values as they are.
     const POSTGRES: &'static str;
 
-    fn to_value(&self) -> Value;
+    fn to_value(&self) -> SqlValue;
 }
 
 macro_rules! to_value {
@@ -58,7 +58,7 @@ macro_rules! to_value {
         $(impl ToValue for $kind {
             const POSTGRES: &'static str = $postgres;
 
-            fn to_value(&self) -> Value {
+            fn to_value(&self) -> SqlValue {
                 let $value = self;
                 $as
             }
@@ -67,36 +67,36 @@ macro_rules! to_value {
 }
 
 to_value! {
-    bool, "boolean", value => Value::Bool(*value);
-    i64, "bigint", value => Value::Int(*value);
-    u32, "bigint", value => Value::Int(i64::from(*value));
-    u8, "bigint", value => Value::Int(i64::from(*value));
-    u64, "bigint", value => Value::Int(i64::try_from(*value).unwrap_or(i64::MAX));
-    Subject, "bigint", value => Value::Int(value.0);
-    LogDay, "bigint", value => Value::Int(value.0);
-    BusinessId, "bigint", value => Value::Int(value.0);
-    CoworkerId, "bigint", value => Value::Int(value.0);
-    TimePassId, "bigint", value => Value::Int(value.0);
-    Uuid, "uuid", value => Value::Text(value.to_string());
-    WallTime, "timestamptz", value => Value::Text(value.to_rfc3339_millis());
-    str, "text", value => Value::Text(without_nul(value));
-    String, "text", value => Value::Text(without_nul(value));
-    Vec<u8>, "text", value => Value::Bytes(value.clone());
-    [u8; 16], "text", value => Value::Bytes(value.to_vec());
+    bool, "boolean", value => SqlValue::Bool(*value);
+    i64, "bigint", value => SqlValue::Int(*value);
+    u32, "bigint", value => SqlValue::Int(i64::from(*value));
+    u8, "bigint", value => SqlValue::Int(i64::from(*value));
+    u64, "bigint", value => SqlValue::Int(i64::try_from(*value).unwrap_or(i64::MAX));
+    Subject, "bigint", value => SqlValue::Int(value.0);
+    LogDay, "bigint", value => SqlValue::Int(value.0);
+    BusinessId, "bigint", value => SqlValue::Int(value.0);
+    CoworkerId, "bigint", value => SqlValue::Int(value.0);
+    TimePassId, "bigint", value => SqlValue::Int(value.0);
+    Uuid, "uuid", value => SqlValue::Text(value.to_string());
+    WallTime, "timestamptz", value => SqlValue::Text(value.to_rfc3339_millis());
+    str, "text", value => SqlValue::Text(without_nul(value));
+    String, "text", value => SqlValue::Text(without_nul(value));
+    Vec<u8>, "text", value => SqlValue::Bytes(value.clone());
+    [u8; 16], "text", value => SqlValue::Bytes(value.to_vec());
 }
 
 impl<T: ToValue> ToValue for Option<T> {
     const POSTGRES: &'static str = T::POSTGRES;
 
-    fn to_value(&self) -> Value {
-        self.as_ref().map_or(Value::Null, ToValue::to_value)
+    fn to_value(&self) -> SqlValue {
+        self.as_ref().map_or(SqlValue::Null, ToValue::to_value)
     }
 }
 
 impl<T: ToValue + ?Sized> ToValue for &T {
     const POSTGRES: &'static str = T::POSTGRES;
 
-    fn to_value(&self) -> Value {
+    fn to_value(&self) -> SqlValue {
         (**self).to_value()
     }
 }
@@ -133,7 +133,7 @@ pub(crate) trait Columns {
     const COLUMNS: &'static [Column];
 
     /// Adds its values, in the order of the columns.
-    fn add_to(&self, values: &mut Vec<Value>);
+    fn add_to(&self, values: &mut Vec<SqlValue>);
 }
 
 /// Makes a struct a row.
@@ -146,7 +146,7 @@ macro_rules! row {
             const COLUMNS: &'static [$crate::store::rows::Column] =
                 &[$((stringify!($field), <$kind as $crate::store::rows::ToValue>::POSTGRES)),+];
 
-            fn add_to(&self, values: &mut Vec<$crate::store::rows::Value>) {
+            fn add_to(&self, values: &mut Vec<$crate::store::rows::SqlValue>) {
                 values.extend([$($crate::store::rows::ToValue::to_value(&self.$field)),+]);
             }
         }
@@ -158,7 +158,7 @@ pub(crate) use row;
 #[derive(Clone)]
 pub(crate) struct Rows {
     columns: &'static [Column],
-    values: Vec<Value>,
+    values: Vec<SqlValue>,
 }
 
 impl fmt::Debug for Rows {
@@ -185,7 +185,7 @@ impl Rows {
     }
 
     /// The same in portions, each as many rows as one statement to SQLite has.
-    pub(super) fn portions(&self) -> impl Iterator<Item = &[Value]> {
+    pub(super) fn portions(&self) -> impl Iterator<Item = &[SqlValue]> {
         let width = self.columns.len();
         let mut left = self.values.as_slice();
         std::iter::from_fn(move || {
@@ -206,15 +206,15 @@ impl Serialize for Rows {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut array = serializer.serialize_seq(Some(self.len()))?;
         for row in self.values.chunks(self.columns.len().max(1)) {
-            array.serialize_element(&Named(self.columns, row))?;
+            array.serialize_element(&JsonRow(self.columns, row))?;
         }
         array.end()
     }
 }
 
-struct Named<'a>(&'static [Column], &'a [Value]);
+struct JsonRow<'a>(&'static [Column], &'a [SqlValue]);
 
-impl Serialize for Named<'_> {
+impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(self.1.len()))?;
         for ((name, _), value) in self.0.iter().zip(self.1) {
@@ -268,7 +268,7 @@ mod tests {
     fn every_row_is_in_one_portion_of_a_size_that_is_prepared() {
         for count in [0, 1, 3, 4, 63, 64, 87, 1000] {
             let rows = pairs(count);
-            let portions: Vec<&[Value]> = rows.portions().collect();
+            let portions: Vec<&[SqlValue]> = rows.portions().collect();
             assert_eq!(portions.concat(), rows.values);
             for portion in &portions {
                 assert!(SIZES.contains(&(portion.len() / 2)), "{} values", portion.len());
@@ -303,6 +303,9 @@ mod tests {
     #[test]
     fn json_names_each_value_and_has_no_nul_character() {
         assert_eq!(pairs(2).json(), "[{\"id\":0,\"name\":null},{\"id\":1,\"name\":\"a\u{fffd}b\"}]");
-        assert_eq!(serde_json::json!([Value::Bytes(vec![0, 255]), Value::Bool(true)]).to_string(), "[\"00ff\",true]");
+        assert_eq!(
+            serde_json::json!([SqlValue::Bytes(vec![0, 255]), SqlValue::Bool(true)]).to_string(),
+            "[\"00ff\",true]"
+        );
     }
 }

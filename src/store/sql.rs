@@ -22,8 +22,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use uuid::Uuid;
 
 use super::{
-    postgres::{Connections, Work},
-    rows::{Column, Columns, Rows, Value, for_postgres, for_sqlite},
+    postgres::{Connections, PgTransaction},
+    rows::{Column, Columns, Rows, SqlValue, for_postgres, for_sqlite},
 };
 use crate::base::clock::WallTime;
 
@@ -61,7 +61,7 @@ const READERS: u32 = 4;
 pub(crate) const SLOW: Duration = Duration::from_secs(1);
 
 /// How long a connection may take to come, in either database, before the work counts as failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// What goes wrong in a database, by what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -140,11 +140,11 @@ pub(crate) struct Statement {
 
 impl Statement {
     /// How often SQLite is told it, in which text, with which of the rows.
-    fn for_sqlite<'a>(&self, args: &'a [Arg]) -> Vec<(SqlStr, &'a [Value], &'a [Arg])> {
+    fn for_sqlite<'a>(&self, args: &'a [Arg]) -> Vec<(SqlStr, &'a [SqlValue], &'a [Arg])> {
         match args.split_first() {
             Some((Arg::Rows(rows), others)) => {
                 debug_assert_eq!(rows.columns(), self.columns, "other rows than those of {}", self.sqlite);
-                let text = |values: &[Value]| AssertSqlSafe(for_sqlite(self.columns, self.sqlite, values.len()));
+                let text = |values: &[SqlValue]| AssertSqlSafe(for_sqlite(self.columns, self.sqlite, values.len()));
                 rows.portions().map(|values| (text(values).into_sql_str(), values, others)).collect()
             }
             Some(_) | None => vec![(self.sqlite.into_sql_str(), &[], args)],
@@ -317,15 +317,15 @@ macro_rules! bind_args {
 
 type OfSqlite<'q> = Query<'q, Sqlite, SqliteArguments>;
 
-fn bound_sqlite<'q>(text: SqlStr, values: &[Value], args: &[Arg]) -> OfSqlite<'q> {
+fn bound_sqlite<'q>(text: SqlStr, values: &[SqlValue], args: &[Arg]) -> OfSqlite<'q> {
     let mut query = sqlx::query(text);
     for value in values {
         query = match value {
-            Value::Null => query.bind(None::<i64>),
-            Value::Bool(value) => query.bind(*value),
-            Value::Int(value) => query.bind(*value),
-            Value::Text(value) => query.bind(value.clone()),
-            Value::Bytes(value) => query.bind(value.clone()),
+            SqlValue::Null => query.bind(None::<i64>),
+            SqlValue::Bool(value) => query.bind(*value),
+            SqlValue::Int(value) => query.bind(*value),
+            SqlValue::Text(value) => query.bind(value.clone()),
+            SqlValue::Bytes(value) => query.bind(value.clone()),
         };
     }
     bind_args!(query, args, WallTime::to_rfc3339_millis)
@@ -395,7 +395,7 @@ impl Sql {
         // Without timeouts the pool has no maintenance task. That task can read the count of idle connections in the moment in
         // which it has wrapped below zero, and then never gives its thread back (sqlx 0.9.0; transact-rs/sqlx#3645).
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
-        let readers = pool.max_connections(READERS).acquire_timeout(PATIENCE).connect_lazy_with(
+        let readers = pool.max_connections(READERS).acquire_timeout(TIME_LIMIT).connect_lazy_with(
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
         );
         Self::Sqlite(SqliteFile { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
@@ -538,7 +538,7 @@ pub(crate) enum Transaction {
         connection: SqliteConnection,
         began: bool,
     },
-    Postgres(Work),
+    Postgres(PgTransaction),
 }
 
 impl fmt::Debug for Transaction {

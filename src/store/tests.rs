@@ -10,8 +10,8 @@ use sqlx::{Connection, Executor, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Batch, ChangedVisit, Covered, DecidedFact, Expired, KnownRecords, KnownVisit, LoggedFact, NewStanding, Pending,
-    Store, StoreError, TokenPair, Writes,
+    Batch, ChangedVisit, CoverageRow, DecidedFact, Expired, KnownRecords, KnownVisit, LoggedFact, NewStanding,
+    PendingPresence, Store, StoreError, TokenPair, Writes,
     sql::{Arg, Row, Statement, statement},
 };
 use crate::base::zone::test_zone;
@@ -20,8 +20,8 @@ use crate::{
     base::{
         clock::WallTime,
         fact::{
-            DoorFact, Fact, FactDigest, FactKey, LogDay, Point, PresenceFact, Recognised, RejectedFact, Shown,
-            StoredFact, StrangeDeviceFact, Subject,
+            DoorFact, Fact, FactDigest, FactKey, LogDay, Point, PresenceFact, Recognised, RejectedFact,
+            ShownCredential, StoredFact, StrangeDeviceFact, Subject,
         },
         mac::MacAddr,
         record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, Snapshot, TimePassId},
@@ -30,7 +30,7 @@ use crate::{
     directory::{
         Directory,
         entity::EntityKind,
-        import::{self, Document, Place},
+        import::{self, Document, EntryPlace},
     },
     engine::{
         decision::{DecisionCode, Outcome, Reason},
@@ -334,7 +334,7 @@ async fn what_is_not_committed_never_happened(fresh: Fresh) {
         pending: vec![pending(1, 1, &[1000])],
         failures: vec![failure(1000)],
         plan_usage: BTreeMap::from([((CoworkerId(1), date(1)), counted(1))]),
-        coverage: Some((uuid(), BusinessId(1), Covered { from: at(1), to: at(2) })),
+        coverage: Some((uuid(), BusinessId(1), CoverageRow { from: at(1), to: at(2) })),
         ..opening([record(1, 1000)])
     };
     let mut batch = fresh.batch().await;
@@ -672,7 +672,7 @@ async fn checkpoints_are_found_by_person_and_day(fresh: Fresh) {
 async fn presences_wait_beside_the_log(fresh: Fresh) {
     let all = [
         pending(1, 1, &[1000, 2000]),
-        Pending { business: BusinessId(2), ..pending(1, 1, &[1500]) },
+        PendingPresence { business: BusinessId(2), ..pending(1, 1, &[1500]) },
         pending(1, 2, &[1_767_225_600_123]),
         pending(2, 3, &[5000]),
         pending(3, 3, &[5000]),
@@ -681,7 +681,7 @@ async fn presences_wait_beside_the_log(fresh: Fresh) {
     let found = async |subjects: &[i64]| {
         let subjects = subjects.iter().copied().map(Subject).collect();
         let found = fresh.batch().await.load(&subjects, &[]).await.expect("asked");
-        let mut found: Vec<Pending> = found.pending.into_values().flatten().collect();
+        let mut found: Vec<PendingPresence> = found.pending.into_values().flatten().collect();
         found.sort_by_key(|pending| (pending.subject, pending.business, pending.mac));
         found
     };
@@ -692,7 +692,7 @@ async fn presences_wait_beside_the_log(fresh: Fresh) {
 
     // All of a person go, and what is left of them is written again; of somebody else one is replaced.
     let (rest, other) =
-        (pending(1, 2, &[3000]), Pending { interface: "eth2".to_owned(), ..pending(2, 3, &[6000, 7000]) });
+        (pending(1, 2, &[3000]), PendingPresence { interface: "eth2".to_owned(), ..pending(2, 3, &[6000, 7000]) });
     let writes = Writes {
         gone_pending: [Subject(1), Subject(9)].into(),
         pending: vec![rest.clone(), other.clone()],
@@ -729,7 +729,7 @@ async fn an_open_visit_is_as_fresh_as_what_was_heard(fresh: Fresh) {
             pending(1, 1, &[2500, 4000, 3000]),
             pending(1, 2, &[3500]),
             pending(2, 3, &[4000]),
-            Pending { business: BusinessId(2), ..pending(1, 1, &[9000]) },
+            PendingPresence { business: BusinessId(2), ..pending(1, 1, &[9000]) },
         ],
         ..Writes::default()
     })
@@ -814,10 +814,10 @@ async fn the_last_total_before_a_day_is_read(fresh: Fresh) {
 }
 
 async fn a_nul_character_stops_nothing(fresh: Fresh) {
-    let shown = Shown { kind: CredentialKind::Card, scope: None, value: Some("12\u{0}34".to_owned()) };
+    let shown = ShownCredential { kind: CredentialKind::Card, scope: None, value: Some("12\u{0}34".to_owned()) };
     let fact = DoorFact { shown: Some(shown), ..tap(1, 1000) };
     let visit = VisitRecord { opened: Some(opened("A\u{0}da")), ..record(1, 1000) };
-    let heard = Pending { interface: "e\u{0}1".to_owned(), ..pending(1, 1, &[1000]) };
+    let heard = PendingPresence { interface: "e\u{0}1".to_owned(), ..pending(1, 1, &[1000]) };
     let detail = Refused { reason: Reason::NoValidPass, detail: Some("a\u{0}b".into()) };
     let failed = FailureRecord { refused: detail, ..failure(1000) };
     let writes = Writes { pending: vec![heard], failures: vec![failed], ..logging([&fact]) };
@@ -875,11 +875,11 @@ async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
         failures: vec![failed(1), failed(2), FailureRecord { refused: no_pass, ..failed(1) }],
         checkpoints: [0, 1, 2].map(|day| (Subject(1), LogDay(day), person(day))).to_vec(),
         standings: vec![standing(1, 0, None)],
-        coverage: Some((uuid(), BusinessId(1), Covered { from: at(1000), to: at(2000) })),
+        coverage: Some((uuid(), BusinessId(1), CoverageRow { from: at(1000), to: at(2000) })),
         ..opening([here, open, there])
     };
     fresh.write(&writes).await.expect("written");
-    let elsewhere = Some((uuid(), BusinessId(2), Covered { from: at(1000), to: at(2000) }));
+    let elsewhere = Some((uuid(), BusinessId(2), CoverageRow { from: at(1000), to: at(2000) }));
     fresh.write(&Writes { coverage: elsewhere, ..Writes::default() }).await.expect("written");
     let before = at(2 * DAY + 1);
     for (what, rows) in [
@@ -962,7 +962,7 @@ async fn a_failure_is_changed_in_its_place(fresh: Fresh) {
 
 async fn coverage_grows_and_is_told_by_business(fresh: Fresh) {
     let (one, two) = (uuid(), uuid());
-    let covered = |from, to| Covered { from: at(from), to: at(to) };
+    let covered = |from, to| CoverageRow { from: at(from), to: at(to) };
     for (id, business, stretch) in [
         (one, 1, covered(1000, 2000)),
         (one, 1, covered(1000, 3000)),
@@ -974,7 +974,7 @@ async fn coverage_grows_and_is_told_by_business(fresh: Fresh) {
         fresh.write(&Writes { coverage, ..Writes::default() }).await.expect("written");
     }
     let read = async |others, since| fresh.store.coverage(BusinessId(1), others, at(since)).await.expect("asked");
-    let own = |stretches: &[Covered]| BTreeMap::from([(BusinessId(1), stretches.to_vec())]);
+    let own = |stretches: &[CoverageRow]| BTreeMap::from([(BusinessId(1), stretches.to_vec())]);
     assert_eq!(read(false, 0).await, own(&[covered(1000, 3000), covered(5000, 6000)]));
     assert_eq!(read(false, 3001).await, own(&[covered(5000, 6000)]));
     let both = BTreeMap::from([(BusinessId(2), vec![covered(500, 4000)]), (BusinessId(3), vec![covered(100, 200)])]);
@@ -1065,7 +1065,7 @@ async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
         body: format!("{{\"Id\":{id},\"FullName\":\"Member\"}}"),
         holder: None,
         basis: None,
-        place: Place::Stored,
+        place: EntryPlace::Stored,
     };
     let documents: Vec<Document> = (1..=2500).map(document).collect();
     assert_eq!(fresh.store.drawn_pin_key().await.expect("asked"), None);
@@ -1568,7 +1568,7 @@ async fn is_brought_up_to_date(fresh: Fresh) {
     );
     assert_eq!(fresh.visits(1).await.len(), 1);
     let coverage = fresh.store.coverage(BusinessId(1), false, at(0)).await.expect("asked");
-    assert_eq!(coverage, BTreeMap::from([(BusinessId(1), vec![Covered { from: at(1000), to: at(2000) }])]));
+    assert_eq!(coverage, BTreeMap::from([(BusinessId(1), vec![CoverageRow { from: at(1000), to: at(2000) }])]));
     assert_eq!(fresh.store.directory_versions().await.expect("asked"), [(3, at(0))]);
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Bob"}]}"#, 5000).await;
     for (version, name) in [(3, "Ada"), (4, "Bob")] {
@@ -1796,7 +1796,7 @@ fn tap(subject: i64, millis: i64) -> DoorFact {
         kind: DoorEventKind::Granted,
         door: DoorKey("405419896:1".to_owned()),
         direction: Direction::In,
-        shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some("8165538".to_owned()) }),
+        shown: Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: Some("8165538".to_owned()) }),
         refusal: None,
         too_late: false,
         ordinal: 0,
@@ -1829,8 +1829,8 @@ fn point(millis: i64) -> Point {
     }
 }
 
-fn pending(subject: i64, device: u8, points: &[i64]) -> Pending {
-    Pending {
+fn pending(subject: i64, device: u8, points: &[i64]) -> PendingPresence {
+    PendingPresence {
         business: BusinessId(1),
         subject: Subject(subject),
         mac: mac(device),
@@ -1841,7 +1841,7 @@ fn pending(subject: i64, device: u8, points: &[i64]) -> Pending {
 
 /// Somebody of whom everything up to an instant is known.
 fn person(millis: i64) -> PersonState {
-    PersonState { folded: crate::base::fact::Place::before(at(millis)), ..PersonState::default() }
+    PersonState { folded: crate::base::fact::FactOrder::before(at(millis)), ..PersonState::default() }
 }
 
 fn standing(subject: i64, revision: i64, deadline: Option<(i64, i64)>) -> NewStanding {
@@ -1987,12 +1987,12 @@ impl Fresh {
     }
 
     /// Where somebody stands, asked inside a transaction and outside.
-    async fn standing(&self, subject: i64) -> Option<super::Standing> {
+    async fn standing(&self, subject: i64) -> Option<super::PersonStanding> {
         let who = BTreeSet::from([Subject(subject)]);
         let mut inside = self.batch().await.load(&who, &[]).await.expect("asked").standings;
         let (outside, _) = self.store.standings(&who, &BTreeSet::new()).await.expect("asked");
         let found = inside.remove(&Subject(subject));
-        let told = |standing: &super::Standing| (standing.revision, standing.deadline, standing.person.clone());
+        let told = |standing: &super::PersonStanding| (standing.revision, standing.deadline, standing.person.clone());
         assert_eq!(outside.standings.get(&Subject(subject)).map(told), found.as_ref().map(told));
         found
     }

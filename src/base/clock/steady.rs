@@ -27,12 +27,12 @@ pub const FIRST_SYNC: Duration = Duration::from_mins(10);
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Steady {
     in_force: Option<Now>,
-    doubt: Option<Doubt>,
+    doubt: Option<UnconfirmedStep>,
 }
 
 /// A step that is not believed yet.
 #[derive(Clone, Copy, Debug)]
-struct Doubt {
+struct UnconfirmedStep {
     /// When it was seen, on both clocks as the machine has them.
     seen: Now,
     /// By how much, in milliseconds.
@@ -59,7 +59,7 @@ impl Steady {
             now.wall.distance(doubt.seen.wall.plus(now.boot.since(doubt.seen.boot))) <= STEP && now.wall >= EARLIEST
         });
         let by = now.wall.millis().saturating_sub(expected.millis());
-        let doubt = Doubt { by, ..same.unwrap_or(Doubt { seen: now, by }) };
+        let doubt = UnconfirmedStep { by, ..same.unwrap_or(UnconfirmedStep { seen: now, by }) };
         if now.boot.since(doubt.seen.boot) >= CONFIRMED_AFTER {
             return self.believe(now);
         }

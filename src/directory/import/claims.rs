@@ -6,7 +6,7 @@ use super::device;
 use crate::{
     base::{card::spellings_of_card, mac::MacAddr, sighting::CredentialKind},
     directory::{
-        entity::{Coworker, CredentialField},
+        entity::{CoworkerEntity, CredentialField},
         scoped,
     },
 };
@@ -20,7 +20,7 @@ pub(super) struct Claims {
     /// How people are told of each: `Ada (coworker 1, site.json: Coworkers[0])`.
     people: BTreeMap<i64, Box<str>>,
     /// Whose each credential is: the first of them.
-    first: BTreeMap<Claim, i64>,
+    first: BTreeMap<CredentialClaim, i64>,
     spellings: BTreeMap<Box<str>, Readings>,
     /// What more than one person has, as people call it and, of what is not shown, as it is stored; and who has it.
     shared: BTreeMap<(String, String), BTreeSet<i64>>,
@@ -28,7 +28,7 @@ pub(super) struct Claims {
 
 /// A credential that only one person can have.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Claim {
+enum CredentialClaim {
     Mac(MacAddr),
     Card(Box<str>),
     Pin(Box<str>),
@@ -52,11 +52,11 @@ struct Readings {
 
 impl Claims {
     /// Takes in a person who stands at this place.
-    pub(super) fn add(&mut self, coworker: &Coworker, place: &str) {
-        let Coworker { id, full_name, .. } = coworker;
+    pub(super) fn add(&mut self, coworker: &CoworkerEntity, place: &str) {
+        let CoworkerEntity { id, full_name, .. } = coworker;
         self.people.insert(*id, format!("{full_name} (coworker {id}, {place})").into());
         for (field, value) in coworker.credentials() {
-            let Some(claim) = Claim::of(field, value) else { continue };
+            let Some(claim) = CredentialClaim::of(field, value) else { continue };
             if let Some(other) = self.claim(claim, *id).filter(|other| other != id) {
                 let unseen = if field.kind() == Some(CredentialKind::Pin) { value } else { "" };
                 let shared = self.shared.entry((called(field, value), unseen.to_owned())).or_default();
@@ -83,7 +83,7 @@ impl Claims {
     }
 
     /// Whose it is already; from now on theirs, if nobody's.
-    fn claim(&mut self, claim: Claim, id: i64) -> Option<i64> {
+    fn claim(&mut self, claim: CredentialClaim, id: i64) -> Option<i64> {
         match self.first.entry(claim) {
             Entry::Occupied(known) => Some(*known.get()),
             Entry::Vacant(free) => {
@@ -115,7 +115,7 @@ impl Claims {
     }
 }
 
-impl Claim {
+impl CredentialClaim {
     /// What a value claims; none where no reader and no frame can say it.
     fn of(field: CredentialField, value: &str) -> Option<Self> {
         let scoped = |kind| scoped::key_of_text(kind, value).map(Into::into);
@@ -144,9 +144,9 @@ fn called(field: CredentialField, value: &str) -> String {
 }
 
 /// Had this person a credential that they have no more?
-pub(super) fn loses(before: &Coworker, after: &Coworker) -> bool {
-    let claims = |of: &Coworker| -> BTreeSet<Claim> {
-        of.credentials().filter_map(|(field, value)| Claim::of(field, value)).collect()
+pub(super) fn loses(before: &CoworkerEntity, after: &CoworkerEntity) -> bool {
+    let claims = |of: &CoworkerEntity| -> BTreeSet<CredentialClaim> {
+        of.credentials().filter_map(|(field, value)| CredentialClaim::of(field, value)).collect()
     };
     !claims(before).is_subset(&claims(after))
 }

@@ -13,10 +13,10 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{
-    Document, ImportFaults, Lines, Place,
+    Document, EntryPlace, ImportFaults, ReportLines,
     claims::{self, Claims},
     device,
-    people::{self, Person},
+    people::{self, PersonLine},
     read_json,
 };
 use crate::directory::entity::{self, CredentialField, Entity, EntityKind};
@@ -60,10 +60,10 @@ pub struct Draft {
     /// How many people were stored and not archived.
     people_before: usize,
     /// The passes of the files by their identity.
-    guids: BTreeMap<Uuid, (i64, Spot)>,
-    references: Vec<Reference>,
-    faults: Lines,
-    warnings: Lines,
+    guids: BTreeMap<Uuid, (i64, EntrySpot)>,
+    references: Vec<EntityReference>,
+    faults: ReportLines,
+    warnings: ReportLines,
     changes: Changes,
 }
 
@@ -75,11 +75,11 @@ pub struct Changes {
     #[serde(skip)]
     pub documents: Vec<Document>,
     /// Entities that were not there.
-    pub added: Vec<Change>,
+    pub added: Vec<EntityChange>,
     /// Entities with another value in some field.
-    pub changed: Vec<Change>,
+    pub changed: Vec<EntityChange>,
     /// Entities that the files no longer hold.
-    pub archived: Vec<Change>,
+    pub archived: Vec<EntityChange>,
     /// How many entities of the files are stored as they are.
     pub unchanged: usize,
     /// How many people lose a card, fob, PIN, device, slot, user id or name.
@@ -95,7 +95,7 @@ pub struct Changes {
 /// One entity that is not as it was. No value of it but the name: its credentials are nobody's business.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Change {
+pub struct EntityChange {
     /// The list that it belongs to.
     #[serde(serialize_with = "array")]
     pub kind: EntityKind,
@@ -118,39 +118,39 @@ fn array<S: serde::Serializer>(kind: &EntityKind, serializer: S) -> Result<S::Ok
 
 #[derive(Debug)]
 struct Entry {
-    spot: Spot,
+    spot: EntrySpot,
     /// What each file says, in the order of the files.
-    layers: Vec<Layer>,
+    layers: Vec<ImportLayer>,
 }
 
 #[derive(Debug)]
-enum Layer {
+enum ImportLayer {
     /// An entity of a JSON file.
     Document(Document),
     /// A line of a table.
-    Line(Person),
+    Line(PersonLine),
 }
 
 /// Which file, and where in it.
 #[derive(Debug, Clone, Copy)]
-struct Spot {
+struct EntrySpot {
     file: usize,
-    place: Place,
+    place: EntryPlace,
 }
 
 /// An entity that another one names.
 #[derive(Debug)]
-struct Reference {
+struct EntityReference {
     from: EntityKind,
-    spot: Spot,
+    spot: EntrySpot,
     field: &'static str,
     to: (EntityKind, i64),
-    lack: Lack,
+    lack: UndefinedReference,
 }
 
 /// What it means that the entity is defined nowhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lack {
+enum UndefinedReference {
     /// Always a fault.
     Fault,
     /// A fault where entities of that kind are known at all: exports of people alone are legitimate.
@@ -171,8 +171,8 @@ impl Draft {
         match read_json(text, &self.pin_key) {
             Ok(read) => {
                 for document in read.documents {
-                    let spot = Spot { file, place: document.place };
-                    self.layer((document.kind, document.id), spot, Layer::Document(document));
+                    let spot = EntrySpot { file, place: document.place };
+                    self.layer((document.kind, document.id), spot, ImportLayer::Document(document));
                 }
             }
             Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}: {fault}"))),
@@ -188,8 +188,8 @@ impl Draft {
                     self.warnings.push(|| format!("{name}:{note}"));
                 }
                 for person in table.people {
-                    let spot = Spot { file, place: Place::Line(person.line) };
-                    self.layer((EntityKind::Coworker, person.id), spot, Layer::Line(person));
+                    let spot = EntrySpot { file, place: EntryPlace::Line(person.line) };
+                    self.layer((EntityKind::Coworker, person.id), spot, ImportLayer::Line(person));
                 }
             }
             Err(ImportFaults(faults)) => self.refuse(faults.into_iter().map(|fault| format!("{name}:{fault}"))),
@@ -213,8 +213,8 @@ impl Draft {
         for kind in [EntityKind::Team, EntityKind::Tariff] {
             for ((_, id), entry) in self.entries.range((kind, i64::MIN)..=(kind, i64::MAX)) {
                 let name = entry.layers.iter().rev().find_map(|layer| match layer {
-                    Layer::Document(document) => name_of(&object(&document.body)),
-                    Layer::Line(_) => None,
+                    ImportLayer::Document(document) => name_of(&object(&document.body)),
+                    ImportLayer::Line(_) => None,
                 });
                 names.extend(name.map(|name| (kind, *id, name)));
             }
@@ -247,7 +247,7 @@ impl Draft {
             self.name(kind, id, &name);
         }
         if let Ok(Entity::Coworker(coworker)) = kind.read(Value::Object(body)) {
-            self.claim(&coworker, Spot { file: 0, place: Place::Stored });
+            self.claim(&coworker, EntrySpot { file: 0, place: EntryPlace::Stored });
         }
     }
 
@@ -264,7 +264,7 @@ impl Draft {
             return Err(ImportFaults(self.faults.finish()));
         }
         // With a bound of their own: a hundred randomised addresses do not hide what checks nobody in.
-        let mut shared = Lines::default();
+        let mut shared = ReportLines::default();
         for line in mem::take(&mut self.claims).shared() {
             shared.push(|| line);
         }
@@ -287,7 +287,7 @@ impl Draft {
         self.files.len() - 1
     }
 
-    fn layer(&mut self, key: (EntityKind, i64), spot: Spot, layer: Layer) {
+    fn layer(&mut self, key: (EntityKind, i64), spot: EntrySpot, layer: ImportLayer) {
         self.listed.insert(key.0);
         self.known.insert(key);
         let entry = self.entries.entry(key).or_insert(Entry { spot, layers: Vec::with_capacity(1) });
@@ -317,16 +317,21 @@ impl Draft {
         let mut says_archived = false;
         for layer in layers {
             match layer {
-                Layer::Document(document) => {
+                ImportLayer::Document(document) => {
                     let said = object(&document.body);
                     says_archived |= said.contains_key("Archived");
                     self.put(said, &mut body);
                 }
-                Layer::Line(line) => self.apply(&line, spot, &mut body),
+                ImportLayer::Line(line) => self.apply(&line, spot, &mut body),
             }
         }
-        let mut change =
-            Change { kind, id, name: name_of(&body), fields: differences(&before, &body), loses_credential: false };
+        let mut change = EntityChange {
+            kind,
+            id,
+            name: name_of(&body),
+            fields: differences(&before, &body),
+            loses_credential: false,
+        };
         if let Some(name) = &change.name {
             self.name(kind, id, name);
         }
@@ -370,7 +375,7 @@ impl Draft {
             self.changes.people_losing_credentials += usize::from(change.loses_credential);
             self.changes.changed.push(change);
         } else {
-            self.changes.added.push(Change { fields: Vec::new(), ..change });
+            self.changes.added.push(EntityChange { fields: Vec::new(), ..change });
         }
     }
 
@@ -394,8 +399,8 @@ impl Draft {
     }
 
     /// What a line of a table says, onto the document of its person; whoever is named is no longer archived.
-    fn apply(&mut self, line: &Person, spot: Spot, body: &mut Map<String, Value>) {
-        let spot = Spot { place: Place::Line(line.line), ..spot };
+    fn apply(&mut self, line: &PersonLine, spot: EntrySpot, body: &mut Map<String, Value>) {
+        let spot = EntrySpot { place: EntryPlace::Line(line.line), ..spot };
         body.insert("Id".to_owned(), line.id.into());
         bring_back(body, false);
         if body.get("Archived") == Some(&Value::Bool(true)) {
@@ -430,7 +435,7 @@ impl Draft {
         }
     }
 
-    fn set_tariff(&mut self, tariff: &str, spot: Spot, body: &mut Map<String, Value>) {
+    fn set_tariff(&mut self, tariff: &str, spot: EntrySpot, body: &mut Map<String, Value>) {
         let id = if tariff.is_empty() { None } else { self.called(EntityKind::Tariff, tariff, spot, "TariffId") };
         let same = body.get("TariffId").and_then(Value::as_i64) == id;
         let named = body.get("TariffName").and_then(Value::as_str).unwrap_or_default();
@@ -441,7 +446,7 @@ impl Draft {
         body.insert("TariffName".to_owned(), text_or_null(tariff));
     }
 
-    fn set_teams(&mut self, teams: &[String], spot: Spot, body: &mut Map<String, Value>) {
+    fn set_teams(&mut self, teams: &[String], spot: EntrySpot, body: &mut Map<String, Value>) {
         let ids: BTreeSet<i64> =
             teams.iter().filter_map(|team| self.called(EntityKind::Team, team, spot, "Teams")).collect();
         let before = body.get("Teams").and_then(|teams| serde_json::from_value::<entity::Ids>(teams.clone()).ok());
@@ -459,7 +464,7 @@ impl Draft {
     }
 
     /// The plan or team of this name. Where none of its kind is known at all, the name alone is kept.
-    fn called(&mut self, kind: EntityKind, name: &str, spot: Spot, field: &'static str) -> Option<i64> {
+    fn called(&mut self, kind: EntityKind, name: &str, spot: EntrySpot, field: &'static str) -> Option<i64> {
         if !self.any(kind) {
             return None;
         }
@@ -496,13 +501,13 @@ impl Draft {
     fn archive(&mut self, kind: EntityKind, id: i64, mut body: Map<String, Value>) {
         body.insert("Archived".to_owned(), true.into());
         body.insert(LEFT_OUT.to_owned(), true.into());
-        let change = Change { kind, id, name: name_of(&body), fields: Vec::new(), loses_credential: false };
+        let change = EntityChange { kind, id, name: name_of(&body), fields: Vec::new(), loses_credential: false };
         self.changes.archived.push(change);
-        self.changes.documents.push(Document::of(kind, (id, true), body, Place::Stored));
+        self.changes.documents.push(Document::of(kind, (id, true), body, EntryPlace::Stored));
     }
 
     /// What an entity of the files claims and refers to.
-    fn look(&mut self, entity: &Entity, spot: Spot) {
+    fn look(&mut self, entity: &Entity, spot: EntrySpot) {
         match entity {
             Entity::Tariff(_) => {}
             Entity::Business(business) => {
@@ -510,41 +515,47 @@ impl Draft {
                 let root = business.root_location_id.map(|id| (EntityKind::Business, id));
                 self.references.extend(root.map(|to| {
                     // Exports of one location name a head that is not among them.
-                    Reference { from, spot, field: "RootLocationId", to, lack: Lack::Warning }
+                    EntityReference { from, spot, field: "RootLocationId", to, lack: UndefinedReference::Warning }
                 }));
             }
             Entity::TimePass(pass) => {
-                let (from, lack) = (EntityKind::TimePass, Lack::FaultAmongOthers);
+                let (from, lack) = (EntityKind::TimePass, UndefinedReference::FaultAmongOthers);
                 let owner = pass.business_id.map(|id| ("BusinessId", (EntityKind::Business, id)));
                 let businesses = pass.businesses.0.iter().map(|id| ("Businesses", (EntityKind::Business, *id)));
                 let tariffs = pass.tariffs.0.iter().map(|id| ("Tariffs", (EntityKind::Tariff, *id)));
                 for (field, to) in owner.into_iter().chain(businesses).chain(tariffs) {
-                    self.references.push(Reference { from, spot, field, to, lack });
+                    self.references.push(EntityReference { from, spot, field, to, lack });
                 }
             }
             Entity::Team(team) => {
                 let from = EntityKind::Team;
                 for member in &team.team_members.0 {
                     let to = (EntityKind::Coworker, *member);
-                    self.references.push(Reference { from, spot, field: "TeamMembers", to, lack: Lack::Warning });
+                    self.references.push(EntityReference {
+                        from,
+                        spot,
+                        field: "TeamMembers",
+                        to,
+                        lack: UndefinedReference::Warning,
+                    });
                 }
             }
             Entity::CoworkerTimePass(pass) => {
                 self.identify(pass, spot);
-                let (from, lack) = (EntityKind::CoworkerTimePass, Lack::Fault);
+                let (from, lack) = (EntityKind::CoworkerTimePass, UndefinedReference::Fault);
                 let to = (EntityKind::Coworker, pass.coworker_id);
-                self.references.push(Reference { from, spot, field: "CoworkerId", to, lack });
+                self.references.push(EntityReference { from, spot, field: "CoworkerId", to, lack });
                 let to = (EntityKind::TimePass, pass.time_pass_id);
-                self.references.push(Reference { from, spot, field: "TimePassId", to, lack });
+                self.references.push(EntityReference { from, spot, field: "TimePassId", to, lack });
             }
             Entity::Coworker(coworker) => {
-                let (from, lack) = (EntityKind::Coworker, Lack::FaultAmongOthers);
+                let (from, lack) = (EntityKind::Coworker, UndefinedReference::FaultAmongOthers);
                 let tariff = coworker.tariff_id.map(|id| ("TariffId", (EntityKind::Tariff, id)));
                 let teams = coworker.teams.0.iter().map(|id| ("Teams", (EntityKind::Team, *id)));
                 let businesses = coworker.businesses.0.iter().map(|id| ("Businesses", (EntityKind::Business, *id)));
                 let home = coworker.invoicing_business_id.map(|id| ("InvoicingBusinessId", (EntityKind::Business, id)));
                 for (field, to) in tariff.into_iter().chain(teams).chain(businesses).chain(home) {
-                    self.references.push(Reference { from, spot, field, to, lack });
+                    self.references.push(EntityReference { from, spot, field, to, lack });
                 }
                 self.claim(coworker, spot);
             }
@@ -552,7 +563,7 @@ impl Draft {
     }
 
     /// Two passes of one identity would use up each other.
-    fn identify(&mut self, pass: &entity::CoworkerTimePass, spot: Spot) {
+    fn identify(&mut self, pass: &entity::CoworkerTimePassEntity, spot: EntrySpot) {
         let Some(guid) = pass.unique_id else { return };
         if let Some((other, elsewhere)) = self.guids.insert(guid, (pass.id, spot))
             && other != pass.id
@@ -564,12 +575,12 @@ impl Draft {
     }
 
     /// Whose credentials these are; whoever is archived gives way (`directory`).
-    fn claim(&mut self, coworker: &entity::Coworker, spot: Spot) {
+    fn claim(&mut self, coworker: &entity::CoworkerEntity, spot: EntrySpot) {
         if coworker.archived {
             return;
         }
         self.claims.add(coworker, &self.place(EntityKind::Coworker, spot));
-        if spot.place == Place::Stored {
+        if spot.place == EntryPlace::Stored {
             return;
         }
         let macs = entity::listed(coworker.mac_addresses.as_deref()).filter_map(|text| device(text).ok());
@@ -586,19 +597,21 @@ impl Draft {
 
     fn check_references(&mut self) {
         // Of a kind of which nothing is known at all, one line says as much as thousands.
-        let mut without: BTreeMap<(EntityKind, &'static str, EntityKind), (usize, Spot)> = BTreeMap::new();
-        for Reference { from, spot, field, to, lack } in mem::take(&mut self.references) {
+        let mut without: BTreeMap<(EntityKind, &'static str, EntityKind), (usize, EntrySpot)> = BTreeMap::new();
+        for EntityReference { from, spot, field, to, lack } in mem::take(&mut self.references) {
             if self.known.contains(&to) {
                 continue;
             }
             let path = self.path(from, spot, field);
             let (noun, list, id) = (to.0.noun(), to.0.array(), to.1);
             match (lack, self.any(to.0)) {
-                (Lack::Fault, _) | (Lack::FaultAmongOthers, true) => {
+                (UndefinedReference::Fault, _) | (UndefinedReference::FaultAmongOthers, true) => {
                     self.refuse([format!("{path}: there is no {noun} {id} in {list}")]);
                 }
-                (Lack::Warning, true) => self.warnings.push(|| format!("{path}: there is no {noun} {id} in {list}")),
-                (Lack::FaultAmongOthers | Lack::Warning, false) => {
+                (UndefinedReference::Warning, true) => {
+                    self.warnings.push(|| format!("{path}: there is no {noun} {id} in {list}"))
+                }
+                (UndefinedReference::FaultAmongOthers | UndefinedReference::Warning, false) => {
                     without.entry((from, field, to.0)).or_insert((0, spot)).0 += 1;
                 }
             }
@@ -612,22 +625,22 @@ impl Draft {
     }
 
     /// `site.json: Coworkers[3].MacAddresses`, `people.csv:17: macs`.
-    fn path(&self, kind: EntityKind, spot: Spot, field: &str) -> String {
+    fn path(&self, kind: EntityKind, spot: EntrySpot, field: &str) -> String {
         let place = self.place(kind, spot);
         match spot.place {
-            Place::Item(_) => format!("{place}.{field}"),
-            Place::Line(_) => format!("{place}: {}", column(field)),
-            Place::Stored => place,
+            EntryPlace::Item(_) => format!("{place}.{field}"),
+            EntryPlace::Line(_) => format!("{place}: {}", column(field)),
+            EntryPlace::Stored => place,
         }
     }
 
     /// `site.json: Coworkers[3]`, `people.csv:17`.
-    fn place(&self, kind: EntityKind, spot: Spot) -> String {
+    fn place(&self, kind: EntityKind, spot: EntrySpot) -> String {
         let file = self.files.get(spot.file).map_or("", String::as_str);
         match spot.place {
-            Place::Item(at) => format!("{file}: {}[{at}]", kind.array()),
-            Place::Line(line) => format!("{file}:{line}"),
-            Place::Stored => "stored".to_owned(),
+            EntryPlace::Item(at) => format!("{file}: {}[{at}]", kind.array()),
+            EntryPlace::Line(line) => format!("{file}:{line}"),
+            EntryPlace::Stored => "stored".to_owned(),
         }
     }
 }
@@ -929,7 +942,7 @@ mod tests {
         let mut lines = Vec::new();
         for (word, list) in [("added", &changes.added), ("changed", &changes.changed), ("archived", &changes.archived)]
         {
-            for Change { kind, id, name, fields, loses_credential } in list {
+            for EntityChange { kind, id, name, fields, loses_credential } in list {
                 let fields = if fields.is_empty() { String::new() } else { format!(": {}", fields.join(", ")) };
                 let loses = if *loses_credential { " (loses a credential)" } else { "" };
                 lines.push(format!("{word} {} {id} {}{fields}{loses}", kind.array(), name.as_deref().unwrap_or("?")));

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 
 use csv::{ReaderBuilder, StringRecord, Trim};
 
-use super::{BYTE_ORDER_MARK, ImportFaults, Lines, device, spelled, spreadsheet};
+use super::{BYTE_ORDER_MARK, ImportFaults, ReportLines, device, spelled, spreadsheet};
 use crate::directory::entity::CredentialField;
 
 /// What one line says about one person. Nothing, where there is no such column; empty, where the field is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Person {
+pub(super) struct PersonLine {
     pub(super) id: i64,
     pub(super) line: u64,
     pub(super) full_name: Option<String>,
@@ -27,8 +27,8 @@ pub(super) struct Person {
 
 /// What a table says.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    pub(super) people: Vec<Person>,
+pub(super) struct PeopleTable {
+    pub(super) people: Vec<PersonLine>,
     /// What is odd but no fault, each with its line.
     pub(super) notes: Vec<String>,
 }
@@ -44,13 +44,13 @@ const NAMED: usize = 5;
 const BETWEEN: [char; 3] = [';', '\n', '\r'];
 
 /// Reads a table. Faults begin with the line: `17: macs: …`.
-pub(super) fn read_csv(text: &str) -> Result<Table, ImportFaults> {
+pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
     let text = text.trim_start_matches(BYTE_ORDER_MARK);
     let (text, first, delimiter) = delimited(text);
     let mut builder = ReaderBuilder::new();
     builder.delimiter(delimiter).has_headers(false).flexible(true).trim(Trim::All);
     let mut table = builder.from_reader(text.as_bytes());
-    let mut reading = Reading::default();
+    let mut reading = TableReading::default();
     let mut lines = LineCount { text, line: first, byte: 0 };
     let mut record = StringRecord::new();
     loop {
@@ -123,15 +123,15 @@ impl LineCount<'_> {
 }
 
 #[derive(Default)]
-struct Reading {
+struct TableReading {
     /// Which of [`COLUMNS`] stands in each column; none where it is not read.
     columns: Vec<Option<&'static str>>,
-    table: Table,
-    faults: Lines,
+    table: PeopleTable,
+    faults: ReportLines,
     seen: BTreeSet<i64>,
 }
 
-impl Reading {
+impl TableReading {
     fn heading(&mut self, line: u64, record: &StringRecord) {
         let mut unread = Vec::new();
         for name in record {
@@ -169,7 +169,7 @@ impl Reading {
             self.faults.push(|| format!("{line}: {fields} fields under {columns} columns{hint}"));
             return;
         }
-        let mut person = Person { line, ..Person::default() };
+        let mut person = PersonLine { line, ..PersonLine::default() };
         let before = self.faults.all;
         let read = self.columns.iter().zip(record).filter_map(|(column, field)| Some(((*column)?, field)));
         for (column, field) in read {
@@ -188,7 +188,7 @@ impl Reading {
     }
 }
 
-impl Person {
+impl PersonLine {
     fn take(&mut self, column: &str, field: &str) -> Result<(), String> {
         if field.contains('\0') {
             return Err("the text holds a NUL character, which no database can keep".to_owned());
@@ -248,16 +248,23 @@ mod tests {
                     \"3C-22-FB-00-00-01, 3c22fb000002\",7,\"Lovelace, Ada\",1;2\r\n\r\n,8,Bob \"B\" Example,\r\n";
         let people = read_csv(text).expect("reads").people;
         let texts = |values: &[&str]| Some(values.iter().map(|&value| value.to_owned()).collect());
-        let ada = Person {
+        let ada = PersonLine {
             id: 7,
             line: 2,
             full_name: Some("Lovelace, Ada".to_owned()),
             cards: texts(&["1", "2"]),
             macs: texts(&["3c:22:fb:00:00:01", "3c:22:fb:00:00:02"]),
-            ..Person::default()
+            ..PersonLine::default()
         };
         let name = Some("Bob \"B\" Example".to_owned());
-        let bob = Person { id: 8, line: 4, full_name: name, cards: texts(&[]), macs: texts(&[]), ..Person::default() };
+        let bob = PersonLine {
+            id: 8,
+            line: 4,
+            full_name: name,
+            cards: texts(&[]),
+            macs: texts(&[]),
+            ..PersonLine::default()
+        };
         assert_eq!(people, [ada, bob]);
         for text in [
             "id;full_name;teams\n7;Ada;A,B\n",

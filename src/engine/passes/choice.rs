@@ -14,7 +14,7 @@ use std::{
 
 use chrono::{Datelike, Days, NaiveDate, NaiveTime};
 
-use super::{Case, PassEnd, PassKind, PassUse, Refused, Spent, Used};
+use super::{PassCase, PassEnd, PassKind, PassUse, Refused, Spent, Used};
 use crate::{
     base::{
         clock::WallTime,
@@ -27,7 +27,7 @@ use crate::{
 
 /// No pass would do.
 #[derive(Debug)]
-pub(super) struct Missed {
+pub(super) struct NoPassFits {
     /// Why the nearest would not.
     pub(super) nearest: Option<Refused>,
     /// One would at a door.
@@ -47,14 +47,14 @@ struct Candidate<'a> {
 const PLACES: usize = 3;
 
 /// What the best pass has less of than all others.
-type Rank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
+type PassRank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
 
 /// The pass to use.
 ///
 /// # Errors
 /// The nearest miss, if there is any pass.
-pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Missed> {
-    let mut best: Option<(Rank, Candidate<'_>)> = None;
+pub(super) fn choose(case: &PassCase<'_>) -> Result<PassUse, NoPassFits> {
+    let mut best: Option<(PassRank, Candidate<'_>)> = None;
     let mut nearest: Option<(&HeldPass, Reason)> = None;
     let mut good_at_a_door = false;
     for pass in case.directory.usable(case.ask.coworker.id) {
@@ -74,13 +74,13 @@ pub(super) fn choose(case: &Case<'_>) -> Result<PassUse, Missed> {
         }
     }
     let Some((_, candidate)) = best else {
-        return Err(Missed { nearest: nearest.map(|(pass, reason)| refused(case, pass, reason)), good_at_a_door });
+        return Err(NoPassFits { nearest: nearest.map(|(pass, reason)| refused(case, pass, reason)), good_at_a_door });
     };
     Ok(candidate.used())
 }
 
 /// One of the passes that they may use, if it is good.
-pub(super) fn only(case: &Case<'_>, guid: uuid::Uuid) -> Option<PassUse> {
+pub(super) fn only(case: &PassCase<'_>, guid: uuid::Uuid) -> Option<PassUse> {
     let pass = case.directory.usable(case.ask.coworker.id).find(|pass| pass.guid == guid)?;
     judge(case, pass).ok().map(Candidate::used)
 }
@@ -163,7 +163,7 @@ const NEARNESS: [Reason; 8] = [
     Reason::PassInUse,
 ];
 
-fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reason> {
+fn judge<'a>(case: &PassCase<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reason> {
     let at = case.ask.at;
     case.fits(&pass.kind)?;
     let expires = pass.expires().map(|moment| case.end_of(moment));
@@ -184,7 +184,7 @@ fn judge<'a>(case: &Case<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reaso
     Ok(Candidate { pass, begun, left, ends: ends.into_iter().flatten().min() })
 }
 
-fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
+fn rank(case: &PassCase<'_>, candidate: &Candidate<'_>) -> PassRank {
     let Candidate { pass, begun, left, ends: _ } = candidate;
     (
         case.ask.continued != Some(pass.guid),
@@ -201,7 +201,7 @@ fn rank(case: &Case<'_>, candidate: &Candidate<'_>) -> Rank {
 }
 
 /// Has this person begun this pass day with it?
-fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
+fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.day.date);
     let before = used(case, pass).any(|used| used.coworker == id && used.on(today));
     let now = || visits(case, pass).any(|visit| visit.coworker == id && visit.day.date == today);
@@ -215,12 +215,12 @@ fn begun(case: &Case<'_>, pass: &HeldPass) -> bool {
 }
 
 /// What each person has used of a pass, but for visits that may still change.
-fn used<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
+fn used<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
     case.usage.passes.get(&pass.guid).into_iter().flatten()
 }
 
 /// The visits with it that may still change.
-fn visits<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Spent> {
+fn visits<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Spent> {
     let guid = pass.guid;
     case.also.iter().filter(move |visit| visit.pass == Some(guid))
 }
@@ -228,7 +228,7 @@ fn visits<'a>(case: &'a Case<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a S
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
 /// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
 /// same day.
-fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
+fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
     for visit in visits(case, pass) {
@@ -245,7 +245,7 @@ fn days_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
 
 /// The seconds that are left of a time pass. A visit that ended before the import is in what the import said; of somebody who
 /// came before the first import that is known, all visits that may still change count: no pass lasts for ever.
-fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
+fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
     let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
     let over = visits(case, pass).filter(|visit| visit.to.is_some_and(counts));
@@ -254,13 +254,13 @@ fn seconds_left(case: &Case<'_>, pass: &HeldPass) -> u64 {
 }
 
 /// Is it a time pass with which somebody is in? A day pass serves several at once.
-fn is_in_use(case: &Case<'_>, pass: &HeldPass) -> bool {
+fn is_in_use(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     pass.kind.minutes.is_some() && in_use_since(case, pass).is_some()
 }
 
 /// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
 /// import, and would lock people out until the next one; it is not looked at.
-fn in_use_since(case: &Case<'_>, pass: &HeldPass) -> Option<WallTime> {
+fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
     let known = used(case, pass).filter_map(|used| used.open);
     let now = visits(case, pass).filter(|visit| visit.to.is_none_or(|to| at < to));
@@ -269,7 +269,7 @@ fn in_use_since(case: &Case<'_>, pass: &HeldPass) -> Option<WallTime> {
 
 /// Of two misses the one that the front desk is told: the nearer by [`NEARNESS`], of two that have expired the later, own
 /// before shared, the smaller number.
-fn nearer(case: &Case<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
+fn nearer(case: &PassCase<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
     let key = |(pass, reason): (&HeldPass, Reason)| {
         let near = NEARNESS.iter().position(|known| *known == reason);
         let expired = pass.expires().filter(|_| reason == Reason::PassExpired).map(|moment| case.end_of(moment));
@@ -278,7 +278,7 @@ fn nearer(case: &Case<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason))
     key(one).cmp(&key(other))
 }
 
-fn refused(case: &Case<'_>, pass: &HeldPass, reason: Reason) -> Refused {
+fn refused(case: &PassCase<'_>, pass: &HeldPass, reason: Reason) -> Refused {
     let name = &pass.kind.name;
     let whose = case.directory.coworker(pass.holder).filter(|holder| holder.id != case.ask.coworker.id);
     let whose = whose.map_or_else(String::new, |holder| format!(" of {}", holder.full_name));
@@ -302,7 +302,7 @@ fn refused(case: &Case<'_>, pass: &HeldPass, reason: Reason) -> Refused {
 }
 
 /// The names of the first few businesses where it is good.
-fn places(kind: &TimePass, case: &Case<'_>) -> String {
+fn places(kind: &TimePass, case: &PassCase<'_>) -> String {
     let Places::Only(list) = &kind.places else { return "every business".to_owned() };
     let name = |id: &BusinessId| {
         case.directory.business(*id).map_or_else(|| format!("business {id}"), |name| format!("\"{name}\""))
@@ -312,7 +312,7 @@ fn places(kind: &TimePass, case: &Case<'_>) -> String {
 }
 
 /// `Mon 09:00-13:00, Tue 22:00-02:00`.
-pub(super) fn hours(kind: &TimePass, case: &Case<'_>) -> String {
+pub(super) fn hours(kind: &TimePass, case: &PassCase<'_>) -> String {
     let year = case.calendar.local(case.ask.at).year();
     let mut slots: Vec<Slot> = kind.slots.to_vec();
     slots.sort_by_key(|slot| (slot.weekday.num_days_from_monday(), slot.from));

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
 
-use super::{Case, Counted, PlanUsed, Refused};
+use super::{Counted, PassCase, PlanUsed, Refused};
 use crate::{
     directory::{
         Coworker, Directory,
@@ -23,13 +23,13 @@ use crate::{
 const SINCE: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
 
 /// A stretch of pass days: the first, and the first after it.
-pub(super) type Window = (NaiveDate, NaiveDate);
+pub(super) type PlanWindow = (NaiveDate, NaiveDate);
 
 /// The seconds that are left of the plan's hours; none without a limit.
 ///
 /// # Errors
 /// The limit that is reached.
-pub(super) fn check(case: &Case<'_>, policy: &PassPolicy) -> Result<Option<u64>, Refused> {
+pub(super) fn check(case: &PassCase<'_>, policy: &PassPolicy) -> Result<Option<u64>, Refused> {
     let coworker = case.ask.coworker;
     let tariff = coworker.tariff_id.and_then(|tariff| case.directory.tariff(tariff));
     let Some(tariff) = tariff.filter(|tariff| tariff.has_limits()) else { return Ok(None) };
@@ -68,7 +68,7 @@ pub fn window_starts(
 }
 
 /// What counts in a window, and whether today is in it. A pass day of another business may already be in the next one.
-fn counted(case: &Case<'_>, (first, end): Window, today: NaiveDate) -> (Counted, bool) {
+fn counted(case: &PassCase<'_>, (first, end): PlanWindow, today: NaiveDate) -> (Counted, bool) {
     let (id, at) = (case.ask.coworker.id, case.ask.at);
     let nothing = PlanUsed::default();
     let known = case.usage.plans.get(&id).unwrap_or(&nothing);
@@ -100,9 +100,9 @@ fn anchor(coworker: &Coworker, calendar: &Calendar) -> Option<NaiveDate> {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Windows {
-    week: Window,
-    month: Window,
-    pub(super) cycle: Window,
+    week: PlanWindow,
+    month: PlanWindow,
+    pub(super) cycle: PlanWindow,
 }
 
 impl Windows {
@@ -125,7 +125,7 @@ impl Windows {
     }
 
     /// How much the plan allows, and in which window.
-    fn of(&self, limit: PlanLimit, tariff: &Tariff) -> Option<(u32, Window)> {
+    fn of(&self, limit: PlanLimit, tariff: &Tariff) -> Option<(u32, PlanWindow)> {
         let Limits { week, month, cycle } = if limit.is_hours() { tariff.hours } else { tariff.days };
         let (allowed, window) = match limit {
             PlanLimit::DaysWeek | PlanLimit::HoursWeek => (week, self.week),
@@ -136,14 +136,14 @@ impl Windows {
     }
 }
 
-pub(super) fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> Window {
+pub(super) fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> PlanWindow {
     let length = weeks.saturating_mul(7);
     let first = days_after(anchor, (today - anchor).num_days().div_euclid(length) * length);
     (first, days_after(first, length))
 }
 
 /// Every beginning is counted from the anchor, so that the 31st is the 31st again after a short month.
-pub(super) fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> Window {
+pub(super) fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> PlanWindow {
     let between = (today.year() - anchor.year()).saturating_mul(12) + month_number(today) - month_number(anchor);
     let begin = |cycles: i32| months_after(anchor, cycles.saturating_mul(months));
     let cycles = between.div_euclid(months);

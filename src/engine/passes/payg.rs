@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Case, PassEnd, PassKind, PassUse, Refused, choice};
+use super::{PassCase, PassEnd, PassKind, PassUse, Refused, choice};
 use crate::{
     base::{clock::WallTime, record::TimePassId},
     directory::catalogue::{Currency, Price, TimePass},
@@ -71,7 +71,7 @@ pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<Wa
 ///
 /// # Errors
 /// What keeps them away, if there are any; none otherwise.
-pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
+pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
     let mut best: Option<(&TimePass, Option<WallTime>)> = None;
     let mut missed = None;
     for kind in case.directory.time_passes().filter(|kind| offered(case, rules, kind)) {
@@ -95,12 +95,12 @@ pub(super) fn cheapest(case: &Case<'_>, rules: &PayAsYouGo) -> Result<PassUse, O
 }
 
 /// One of the kinds, if it would be assigned here and now.
-pub(super) fn only(case: &Case<'_>, rules: &PayAsYouGo, id: TimePassId) -> Option<PassUse> {
+pub(super) fn only(case: &PassCase<'_>, rules: &PayAsYouGo, id: TimePassId) -> Option<PassUse> {
     let kind = case.directory.time_pass(id).filter(|kind| offered(case, rules, kind))?;
     case.fits_now(kind).ok().map(|until| used(kind, until))
 }
 
-fn offered(case: &Case<'_>, rules: &PayAsYouGo, kind: &TimePass) -> bool {
+fn offered(case: &PassCase<'_>, rules: &PayAsYouGo, kind: &TimePass) -> bool {
     let member = case.ask.coworker.is_member();
     let flag = if member { kind.pay_as_you_go_for_members } else { kind.pay_as_you_go_for_contacts };
     flag && kind.currency.is_none_or(|currency| currency == rules.currency) && case.fits(kind).is_ok()

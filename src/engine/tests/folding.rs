@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     base::{
-        fact::{DoorFact, Place, Point, Recognised, Shown, Subject, encoded},
+        fact::{DoorFact, FactOrder, Point, Recognised, ShownCredential, Subject, encoded},
         sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
     },
     directory::{Builder, Directory, history::DirectoryHistory, import},
     engine::{
-        fold::{Folded, Group, Item, VisitRecord, World, ask, deadline, fold, silence_behind},
+        fold::{FoldItem, Folded, Group, VisitRecord, World, ask, deadline, fold, silence_behind},
         passes::Counted,
-        person::Stay,
+        person::AfterPass,
     },
     policy::{
         PolicyHistory, SitePolicy,
@@ -189,7 +189,7 @@ fn a_pass_that_ends_is_followed_by_another_although_something_was_said_elsewhere
     let folded = little.fold_from(&[(ADA, long_known())], &story, at("10:30"));
     let (_, ended) = &folded.ended[0];
     assert_eq!(ended.at, at("10:00"));
-    assert!(matches!(ended.then, Some(Stay::On(_))), "{ended:?}");
+    assert!(matches!(ended.after_pass, Some(AfterPass::On(_))), "{ended:?}");
 }
 
 #[test]
@@ -435,7 +435,7 @@ proptest! {
             let next = rest.first().map_or(end, |item| item.place.at);
             let last = first.last().map_or(WallTime::from_millis(MIDNIGHT), |item| item.place.at);
             let now = last.moved((next.millis() - last.millis()) * later / 100);
-            let quiet_until = rest.iter().map(Item::heard_at).min().unwrap_or(now).min(now);
+            let quiet_until = rest.iter().map(FoldItem::heard_at).min().unwrap_or(now).min(now);
             let before = fold(little.world(now, quiet_until), Little::group(&[]), first);
             let late = rest.iter().any(|item| item.is_late(&before.people[&item.subject]));
             let silence = silence_behind(before.people.values(), &little.world(end, end));
@@ -488,7 +488,7 @@ proptest! {
         let whole = little.fold(&story, minutes(5 * 1440));
         prop_assume!(!whole.checkpoints.is_empty());
         let (subject, day, person) = chosen.get(&whole.checkpoints);
-        prop_assert!(person.folded.at < day.start() || person.folded == Place::FIRST);
+        prop_assert!(person.folded.at < day.start() || person.folded == FactOrder::FIRST);
         let rest = &items[items.partition_point(|item| item.place <= person.folded)..];
         prop_assert!(rest.iter().all(|item| !item.is_late(person)));
         let end = minutes(5 * 1440);
@@ -630,10 +630,10 @@ struct Story {
 
 impl Story {
     /// In the order of time, each once.
-    fn items(&self) -> Vec<Item<'_>> {
+    fn items(&self) -> Vec<FoldItem<'_>> {
         let heard =
-            self.heard.iter().map(|&(subject, business, mac, point)| Item::heard(subject, business, mac, point));
-        let mut items: Vec<Item<'_>> = self.doors.iter().map(Item::door).chain(heard).collect();
+            self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::heard(subject, business, mac, point));
+        let mut items: Vec<FoldItem<'_>> = self.doors.iter().map(FoldItem::door).chain(heard).collect();
         items.sort_by_key(|item| item.place);
         items.dedup_by_key(|item| item.place);
         items
@@ -669,7 +669,11 @@ impl Story {
             kind,
             door: DoorKey("main".to_owned()),
             direction,
-            shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some(subject.0.to_string()) }),
+            shown: Some(ShownCredential {
+                kind: CredentialKind::Card,
+                scope: None,
+                value: Some(subject.0.to_string()),
+            }),
             refusal: None,
             too_late: false,
         });

@@ -13,7 +13,7 @@ use crate::{
     base::{
         clock::{BootTime, Now, WallTime},
         fact::{
-            DoorFact, Fact, FactDigest, LogDay, Place, Point, PresenceFact, Recognised, RejectedFact,
+            DoorFact, Fact, FactDigest, FactOrder, LogDay, Point, PresenceFact, Recognised, RejectedFact,
             StrangeDeviceFact, Subject, TapId,
         },
         mac::MacAddr,
@@ -56,7 +56,7 @@ const KINDS: [DoorEventKind; 16] = [
 
 /// What the old log says of one person on one day at one business, as far as later decisions depend on it.
 #[derive(Clone, Debug, Default)]
-struct Trace {
+struct DayTrace {
     /// The last sign of life that a visit was opened or refreshed by.
     last: Option<WallTime>,
     strong: Option<WallTime>,
@@ -73,7 +73,7 @@ struct Trace {
 /// One person in the old log.
 #[derive(Clone, Debug, Default)]
 struct Traces {
-    days: BTreeMap<(LogDay, BusinessId), Trace>,
+    days: BTreeMap<(LogDay, BusinessId), DayTrace>,
     /// The last taps that were no repetitions.
     taps: Vec<(TapId, WallTime)>,
 }
@@ -185,7 +185,7 @@ impl<'a> Former<'a> {
         }
     }
 
-    fn trace(&mut self, coworker: CoworkerId, business: BusinessId, at: WallTime) -> &mut Trace {
+    fn trace(&mut self, coworker: CoworkerId, business: BusinessId, at: WallTime) -> &mut DayTrace {
         self.people.entry(coworker).or_default().days.entry((LogDay::of(at), business)).or_default()
     }
 
@@ -355,7 +355,7 @@ impl<'a> Former<'a> {
         visits.sort_by_key(|visit| (visit.from, visit.unique_id));
         let refusals = records.refusals.remove(&coworker).unwrap_or_default();
         let traces = self.people.get(&coworker);
-        let mut told = Told {
+        let mut told = FormerPerson {
             former: self,
             coworker,
             traces,
@@ -457,7 +457,7 @@ struct Totals {
 }
 
 /// One person, from the first visit on.
-struct Told<'a> {
+struct FormerPerson<'a> {
     former: &'a Former<'a>,
     coworker: CoworkerId,
     traces: Option<&'a Traces>,
@@ -467,7 +467,7 @@ struct Told<'a> {
     kept: Vec<(&'a OldVisit, Visit)>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> FormerPerson<'a> {
     /// The next visit, as things stood at the beginning of a day; none for now.
     fn push(&mut self, visit: (&'a OldVisit, Visit), day: Option<LogDay>) {
         self.kept.push(visit);
@@ -549,7 +549,7 @@ impl<'a> Told<'a> {
             *known = visit.day.start.max(*known);
         }
         PersonState {
-            folded: latest.map_or(Place::FIRST, |latest| Place::before(latest.moved(1).min(end))),
+            folded: latest.map_or(FactOrder::FIRST, |latest| FactOrder::before(latest.moved(1).min(end))),
             directory: self.former.directory.version,
             silent_at,
             visits: in_order(visits),
@@ -591,9 +591,9 @@ impl<'a> Told<'a> {
     }
 
     /// What the old log says of a visit before a day.
-    fn seen(&self, visit: &Visit, day: LogDay) -> Trace {
+    fn seen(&self, visit: &Visit, day: LogDay) -> DayTrace {
         let since = |at: Option<WallTime>| at.filter(|at| *at >= visit.from);
-        let mut seen = Trace::default();
+        let mut seen = DayTrace::default();
         let days = LogDay::of(visit.from)..day;
         let traces = self.traces.iter().flat_map(|traces| &traces.days);
         for (_, trace) in traces.filter(|((at, business), _)| days.contains(at) && *business == visit.business) {

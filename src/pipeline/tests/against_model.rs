@@ -9,7 +9,7 @@ use super::{
 use crate::{
     base::{clock::WallTime, fact::Subject, record::CheckinSource},
     engine::{
-        fold::{Folded, Group, Item, World, fold},
+        fold::{FoldItem, Folded, Group, World, fold},
         person::PersonState,
     },
 };
@@ -30,11 +30,11 @@ fn folded(scenario: &Scenario) -> Records {
     let world =
         World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now.moved(1) };
     let told: Vec<Told> = scenario.facts.iter().map(told).collect();
-    let mut items: Vec<Item<'_>> = told
+    let mut items: Vec<FoldItem<'_>> = told
         .iter()
         .map(|told| match told {
-            Told::Door(fact) => Item::door(fact),
-            Told::Heard(subject, business, mac, point) => Item::heard(*subject, *business, *mac, *point),
+            Told::Door(fact) => FoldItem::door(fact),
+            Told::Heard(subject, business, mac, point) => FoldItem::heard(*subject, *business, *mac, *point),
         })
         .collect();
     items.sort_by_key(|item| item.place);

@@ -33,7 +33,7 @@ use crate::{
     },
     source::{
         Receipt,
-        network::coverage::{Hearing, LONGEST_GAP},
+        network::coverage::{LONGEST_GAP, SiteCoverage},
     },
     store::{SAID, tests::Fresh},
 };
@@ -161,7 +161,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
         policies: watch::channel(Arc::new(PolicyHistory::only(policy))).1,
         directories: watch::channel(Arc::new(DirectoryHistory::only(Arc::new(people.build())))).1,
         stale: None,
-        hearing: Hearing::new(LONGEST_GAP),
+        site_coverage: SiteCoverage::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),
         health,
         alive: watch::channel(None).0,

@@ -16,14 +16,14 @@ use crate::{
     },
     directory::{
         Builder, Directory,
-        entity::{Coworker, Entity},
+        entity::{CoworkerEntity, Entity},
     },
     policy::{
         door::{Door, DoorAction},
         site::Site,
     },
     settings::Database,
-    source::{Receipt, network::coverage::Ear},
+    source::{Receipt, network::coverage::CaptureCoverage},
     store::KnownVisit,
 };
 
@@ -33,7 +33,7 @@ const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
 pub(in crate::pipeline) struct Gateway {
     pub(in crate::pipeline) pipeline: Pipeline,
     pub(in crate::pipeline) clock: Clock,
-    pub(in crate::pipeline) ear: Ear,
+    pub(in crate::pipeline) capture: CaptureCoverage,
     taps: u32,
     ends: (watch::Sender<Arc<PolicyHistory>>, watch::Sender<Arc<DirectoryHistory>>),
     _folder: Option<tempfile::TempDir>,
@@ -83,9 +83,9 @@ impl Gateway {
     ) -> Self {
         let clock = Clock::manual(now);
         let health = Health::new(clock.clone());
-        let hearing = Hearing::new(Duration::from_hours(1));
-        let ear = hearing.ear();
-        ear.hears(clock.now().boot);
+        let hearing = SiteCoverage::new(Duration::from_hours(1));
+        let capture = hearing.capture();
+        capture.frame_seen(clock.now().boot);
         let (reloads, policies) = watch::channel(Arc::new(policies));
         let (imports, directories) = watch::channel(Arc::new(directories));
         let mut pipeline = Pipeline::new(Context {
@@ -95,13 +95,13 @@ impl Gateway {
             policies,
             directories,
             stale: None,
-            hearing,
+            site_coverage: hearing,
             metrics: Metrics::new(health.clone(), &[]),
             health,
             alive: watch::channel(None).0,
         });
         pipeline.reviewed = Some(pipeline.with.directories.borrow().latest().version);
-        Self { pipeline, clock, ear, taps: 0, ends: (reloads, imports), _folder: None }
+        Self { pipeline, clock, capture, taps: 0, ends: (reloads, imports), _folder: None }
     }
 
     /// The daemon stops and starts again.
@@ -190,7 +190,7 @@ impl Gateway {
             let next = left.min(Duration::from_mins(1));
             left -= next;
             self.clock.advance(next);
-            self.ear.hears(self.clock.now().boot);
+            self.capture.frame_seen(self.clock.now().boot);
             let never = CancellationToken::new();
             self.pipeline.watch_clock(&never).await.expect("looks");
             self.pipeline.turn(&never).await.expect("turns");
@@ -287,7 +287,7 @@ pub(in crate::pipeline) fn at(text: &str) -> WallTime {
 fn people() -> Vec<Entity> {
     let person = |id: i64, key: &str, value: String| {
         let person = serde_json::json!({ "Id": id, "FullName": format!("Member {id}"), key: value });
-        Entity::Coworker(serde_json::from_value::<Coworker>(person).expect("a coworker"))
+        Entity::Coworker(serde_json::from_value::<CoworkerEntity>(person).expect("a coworker"))
     };
     vec![
         person(1, "AccessCardId", "8165601".to_owned()),

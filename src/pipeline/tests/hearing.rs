@@ -27,7 +27,7 @@ async fn a_silence_that_becomes_known_changes_what_was_decided_after_it() {
 #[tokio::test]
 async fn time_that_turns_out_to_be_deaf_is_no_silence() {
     let mut site = heard_before_it_is_known_that_we_hear().await;
-    site.ear.is_deaf();
+    site.capture.lost();
     site.settle(Vec::new(), Vec::new()).await;
     site.pass(Duration::from_mins(1)).await;
     assert_eq!(site.records().await, ["2 12:00- last 12:46"]);
@@ -60,9 +60,9 @@ async fn what_is_decided_at_once_is_as_if_it_were_decided_when_it_is_known_what_
             for site in [&mut at_once, &mut afterwards] {
                 site.clock.advance(Duration::from_mins(1));
                 if frame {
-                    site.ear.hears(site.clock.now().boot);
+                    site.capture.frame_seen(site.clock.now().boot);
                 } else if deaf {
-                    site.ear.is_deaf();
+                    site.capture.lost();
                 }
             }
             let heard: Vec<_> = speaks.then(|| at_once.presence()).into_iter().collect();
@@ -71,7 +71,7 @@ async fn what_is_decided_at_once_is_as_if_it_were_decided_when_it_is_known_what_
             afterwards.settle(Vec::new(), Vec::new()).await;
         }
         for site in [&mut at_once, &mut afterwards] {
-            site.ear.hears(site.clock.now().boot);
+            site.capture.frame_seen(site.clock.now().boot);
         }
         afterwards.settle(Vec::new(), said).await;
         for site in [&mut at_once, &mut afterwards] {

@@ -21,7 +21,7 @@ use crate::{
     engine::decision::Outcome,
     pipeline::{
         Pipeline,
-        decide::{Case, Past},
+        decide::{GroupCase, RefoldInput},
     },
     policy::HISTORY,
     source::{Delivery, Receipt},
@@ -500,7 +500,7 @@ impl Hub {
     async fn hours(&mut self, hours: u32) {
         for _ in 0..2 * hours {
             self.gateway.clock.advance(Duration::from_mins(30));
-            self.gateway.ear.hears(self.gateway.clock.now().boot);
+            self.gateway.capture.frame_seen(self.gateway.clock.now().boot);
             self.gateway.settle(Vec::new(), Vec::new()).await;
         }
     }
@@ -577,8 +577,8 @@ fn by_the_minute() -> (EntityKind, Value) {
 
 #[test]
 fn what_is_folded_again_asks_for_the_directories_of_its_whole_first_day() {
-    let of_late = Past { from: LogDay::of(at(START)), ..Past::default() };
-    let case = Case { past: Some(of_late), ..Case::default() };
+    let of_late = RefoldInput { from: LogDay::of(at(START)), ..RefoldInput::default() };
+    let case = GroupCase { past: Some(of_late), ..GroupCase::default() };
     assert_eq!(case.begins(), Some(LogDay::of(at(START)).start()));
 }
 

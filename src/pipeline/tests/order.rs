@@ -434,7 +434,7 @@ impl Lab {
             gateway.settle(Vec::new(), Vec::new()).await;
             for _ in 0..=END / 1800 {
                 gateway.clock.advance(Duration::from_mins(30));
-                gateway.ear.hears(gateway.clock.now().boot);
+                gateway.capture.frame_seen(gateway.clock.now().boot);
                 gateway.settle(Vec::new(), Vec::new()).await;
             }
             gateway

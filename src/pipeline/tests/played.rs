@@ -216,7 +216,7 @@ impl<'a> Played<'a> {
             Step::Turn { hears } => {
                 for gateway in &mut self.gateways {
                     let now = gateway.clock.now().boot;
-                    if hears { gateway.ear.hears(now) } else { gateway.ear.is_deaf() }
+                    if hears { gateway.capture.frame_seen(now) } else { gateway.capture.lost() }
                 }
                 self.settle_all().await;
             }

@@ -16,7 +16,7 @@ use super::model::{
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, FactDigest, Point, Recognised, Shown, Subject},
+        fact::{DoorFact, FactDigest, Point, Recognised, ShownCredential, Subject},
         mac::MacAddr,
         record::BusinessId,
         sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
@@ -25,7 +25,7 @@ use crate::{
         Builder,
         entity::EntityKind,
         history::DirectoryHistory,
-        import::{Document, Place},
+        import::{Document, EntryPlace},
     },
     engine::{coverage, passes::PassUse},
     policy::{
@@ -474,7 +474,7 @@ pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
         }
         let id = fields.get("Id").and_then(Value::as_i64).expect("an id");
         let archived = fields.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        Document::of(kind, (id, archived), fields, Place::Stored)
+        Document::of(kind, (id, archived), fields, EntryPlace::Stored)
     };
     all.into_iter().map(document).collect()
 }
@@ -591,7 +591,7 @@ pub(super) fn told(fact: &Fact) -> Told {
             kind: if *refused { DoorEventKind::Denied } else { DoorEventKind::Granted },
             door: DoorKey(door.clone()),
             direction: Direction::In,
-            shown: Some(Shown { kind: CredentialKind::Card, scope: None, value: Some(card(*person)) }),
+            shown: Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: Some(card(*person)) }),
             refusal: None,
             too_late: false,
         }),

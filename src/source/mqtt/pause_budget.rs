@@ -10,48 +10,48 @@ use std::{pin::Pin, time::Duration};
 use tokio::time::Sleep;
 
 /// One connection's.
-pub(super) struct Patience {
+pub(super) struct PauseBudget {
     span: Duration,
-    left: Left,
+    left: Remaining,
 }
 
-enum Left {
+enum Remaining {
     All,
     Some(Pin<Box<Sleep>>),
     None,
 }
 
-impl Patience {
+impl PauseBudget {
     /// So long from the first pause until it is over.
     pub(super) const fn new(span: Duration) -> Self {
-        Self { span, left: Left::All }
+        Self { span, left: Remaining::All }
     }
 
     /// The connection pauses.
     pub(super) fn spend(&mut self) {
-        if let Left::All = self.left {
-            self.left = Left::Some(Box::pin(tokio::time::sleep(self.span)));
+        if let Remaining::All = self.left {
+            self.left = Remaining::Some(Box::pin(tokio::time::sleep(self.span)));
         }
     }
 
     /// Something of ours has gone out on the connection.
     pub(super) fn renew(&mut self) {
-        self.left = Left::All;
+        self.left = Remaining::All;
     }
 
     /// May the connection pause no more?
     pub(super) const fn is_over(&self) -> bool {
-        matches!(self.left, Left::None)
+        matches!(self.left, Remaining::None)
     }
 
     /// Waits until it is over, for ever where nothing of it was spent. May be dropped.
     pub(super) async fn end(&mut self) {
         match &mut self.left {
-            Left::All => std::future::pending().await,
-            Left::Some(rest) => rest.await,
-            Left::None => return,
+            Remaining::All => std::future::pending().await,
+            Remaining::Some(rest) => rest.await,
+            Remaining::None => return,
         }
-        self.left = Left::None;
+        self.left = Remaining::None;
     }
 }
 
@@ -60,35 +60,35 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn is_over(patience: &mut Patience) -> bool {
-        patience.end().now_or_never();
-        patience.is_over()
+    fn is_over(pause_budget: &mut PauseBudget) -> bool {
+        pause_budget.end().now_or_never();
+        pause_budget.is_over()
     }
 
     #[tokio::test]
     async fn many_pauses_are_as_long_as_one_until_something_went_out() {
-        let mut patience = Patience::new(Duration::from_secs(3600));
-        patience.spend();
-        let Left::Some(rest) = &patience.left else { panic!("some is spent") };
+        let mut pause_budget = PauseBudget::new(Duration::from_secs(3600));
+        pause_budget.spend();
+        let Remaining::Some(rest) = &pause_budget.left else { panic!("some is spent") };
         let end = rest.deadline();
-        assert!(!is_over(&mut patience));
-        patience.spend();
-        assert!(matches!(&patience.left, Left::Some(rest) if rest.deadline() == end));
-        patience.renew();
-        patience.spend();
-        assert!(matches!(&patience.left, Left::Some(rest) if rest.deadline() > end));
+        assert!(!is_over(&mut pause_budget));
+        pause_budget.spend();
+        assert!(matches!(&pause_budget.left, Remaining::Some(rest) if rest.deadline() == end));
+        pause_budget.renew();
+        pause_budget.spend();
+        assert!(matches!(&pause_budget.left, Remaining::Some(rest) if rest.deadline() > end));
     }
 
     #[tokio::test]
     async fn what_is_over_stays_over_until_something_went_out() {
-        let mut patience = Patience::new(Duration::ZERO);
-        assert!(!is_over(&mut patience), "nothing was spent");
-        patience.spend();
-        patience.end().await;
-        assert!(patience.is_over());
-        patience.spend();
-        assert!(is_over(&mut patience));
-        patience.renew();
-        assert!(!is_over(&mut patience));
+        let mut pause_budget = PauseBudget::new(Duration::ZERO);
+        assert!(!is_over(&mut pause_budget), "nothing was spent");
+        pause_budget.spend();
+        pause_budget.end().await;
+        assert!(pause_budget.is_over());
+        pause_budget.spend();
+        assert!(is_over(&mut pause_budget));
+        pause_budget.renew();
+        assert!(!is_over(&mut pause_budget));
     }
 }

@@ -19,15 +19,15 @@
 //!   ends it. The poll is not dropped, it waits in the middle of what it did.
 //! * *It cannot cost the connection.* The broker gives us up when it hears nothing for one and a half keep-alives. A ping
 //!   is due one keep-alive after what went out last, so a pause may put it off by less than half of one. From the first
-//!   pause until something of ours went out no more than `PATIENCE` passes, half of that.
+//!   pause until something of ours went out no more than `LONGEST_PAUSE` passes, half of that.
 //!
-//! **When the pipeline stands still**, because the database is away or the disk hangs, the patience ends. The connection is
+//! **When the pipeline stands still**, because the database is away or the disk hangs, the pause_budget ends. The connection is
 //! read on, for hours if need be, so that pings go out and nothing here waits for anybody: messages of QoS 1 are left with
 //! the broker, unread and unacknowledged, and fetched by a new connection when the backlog is gone; messages of QoS 0 are
 //! dropped and counted.
 //!
 //! **Each connection is made anew**: a fresh client with fresh certificates, and with it a fresh window of receipts, so
-//! that nothing of an old connection can leak into a new one. What has to outlast them is a [`Recollection`].
+//! that nothing of an old connection can leak into a new one. What has to outlast them is the [`SessionState`].
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -57,11 +57,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     counters::{MqttCounters, add},
-    pause_budget::Patience,
-    session_file::Keepsake,
-    session_state::{FirstArrival, Recollection, Said},
-    watch::{self, Finding, Watch},
-    window::Window,
+    pause_budget::PauseBudget,
+    session_file::SessionFile,
+    session_state::{FirstArrival, MessageDigest, SessionState},
+    watch::{self, SourceFinding, Watch},
+    window::AckWindow,
 };
 use crate::{
     base::{
@@ -87,7 +87,7 @@ pub const UNCLAIMED: &str = "mqtt";
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How many sightings are held for the queue to the pipeline, before the connection is not read any more. When it has not
-/// been for `PATIENCE`, and nothing of ours has gone out since, messages beyond it are left with the broker (QoS 1) or
+/// been for `LONGEST_PAUSE`, and nothing of ours has gone out since, messages beyond it are left with the broker (QoS 1) or
 /// dropped (QoS 0): a flood of QoS 0 that lasts longer than that is dropped in part, because only pings go out meanwhile.
 pub const MOST_HELD: usize = 1024;
 
@@ -104,7 +104,7 @@ const KEEP_ALIVE_SECONDS: u16 = 20;
 
 /// How long the connection may go unread: a quarter of the keep-alive, or of a shorter one that the broker wants. EMQX
 /// also closes a connection that has taken nothing for 15 seconds.
-const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long connecting may take, TLS and login included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -175,9 +175,9 @@ pub struct Session {
     /// Where everything is counted; [`MqttCounters::is_ready`] says whether all subscriptions are granted.
     pub counters: Arc<MqttCounters>,
     /// What earlier sessions of this process left to know; give the next one the same.
-    pub recollection: Recollection,
+    pub session_state: SessionState,
     /// The file in which the next process finds that there was a session; none to do without.
-    pub keepsake: Option<PathBuf>,
+    pub session_file: Option<PathBuf>,
     /// Where a site has two gateways, only the one that works connects; none where there is one.
     pub permit: Option<LeasePermit>,
     /// Ends intake.
@@ -193,17 +193,17 @@ impl Session {
     pub async fn run(self) {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
-        self.recollection.concerns(&self.settings);
-        let kept = match &self.keepsake {
-            Some(path) => Keepsake::read(path, &self.settings).await,
+        self.session_state.concerns(&self.settings);
+        let kept = match &self.session_file {
+            Some(path) => SessionFile::read(path, &self.settings).await,
             None => None,
         };
         if let Some(kept) = &kept {
-            self.recollection.subscribed(&kept.filters);
+            self.session_state.subscribed(&kept.filters);
             let now = self.clock.now().wall;
             // One that lies in the future was written by a clock that was wrong, or this one is.
             if let Some(caught_up) = kept.caught_up.filter(|caught_up| *caught_up <= now) {
-                self.recollection.was_away(now.since(caught_up));
+                self.session_state.was_away(now.since(caught_up));
             }
         }
         for kind in watch::KINDS {
@@ -211,17 +211,17 @@ impl Session {
         }
         let mut worker = Worker {
             filters: filters.into_iter().collect(),
-            handover: Handover::new(self.deliveries, Arc::clone(&self.counters)),
+            handover: DeliveryQueue::new(self.deliveries, Arc::clone(&self.counters)),
             settings: self.settings,
             sources: self.sources,
             clock: self.clock,
             health: self.health,
             counters: self.counters,
-            recollection: self.recollection,
+            session_state: self.session_state,
             stop: self.stop,
             drained: self.drained,
             had_session: kept.is_some(),
-            keepsake: self.keepsake,
+            session_file: self.session_file,
             kept,
             watch: Watch::default(),
             permit: self.permit,
@@ -239,7 +239,7 @@ impl Session {
             worker.counters.subscribed.store(0, Relaxed);
             worker.counters.unacknowledged.store(0, Relaxed);
             worker.counters.oldest.store(0, Relaxed);
-            worker.recollection.disconnected(worker.clock.now().boot);
+            worker.session_state.disconnected(worker.clock.now().boot);
             if worker.stop.is_cancelled() || worker.handover.is_closed() || matches!(end, End::Finished) {
                 worker.keep();
                 return;
@@ -298,12 +298,12 @@ const EXCUSES: [ConditionKind; 4] = [
 
 /// Did a wait end because we were told to stop?
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Waited {
+enum WaitEnd {
     Whole,
     Stopped,
 }
 
-impl Waited {
+impl WaitEnd {
     fn is_stopped(self) -> bool {
         self == Self::Stopped
     }
@@ -315,18 +315,18 @@ struct Worker {
     sources: Vec<Arc<Mapping>>,
     filters: Vec<String>,
     clock: Clock,
-    handover: Handover,
+    handover: DeliveryQueue,
     health: Health,
     counters: Arc<MqttCounters>,
-    recollection: Recollection,
+    session_state: SessionState,
     stop: CancellationToken,
     drained: CancellationToken,
     /// The broker has kept a session for us, in this process or an earlier one.
     had_session: bool,
     permit: Option<LeasePermit>,
-    keepsake: Option<PathBuf>,
+    session_file: Option<PathBuf>,
     /// What stands in that file.
-    kept: Option<Keepsake>,
+    kept: Option<SessionFile>,
     watch: Watch,
     /// Attempts in a row that did not lead to a stable connection.
     failures: u32,
@@ -335,7 +335,7 @@ struct Worker {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum LinkPhase {
     /// Not accepted yet.
     Connecting,
     /// Messages come in.
@@ -347,18 +347,18 @@ enum Phase {
 }
 
 /// What lives as long as one connection.
-struct Link {
+struct BrokerConnection {
     client: AsyncClient,
     /// Acknowledgements with their packet ids, and when their messages came.
-    window: Arc<Window<(u16, ManualAck, BootTime)>>,
+    window: Arc<AckWindow<(u16, ManualAck, BootTime)>>,
     look: Interval,
     /// How many acknowledgements had gone out when one last did, or none was owed, and when that was.
     progress: (u64, BootTime),
-    phase: Phase,
+    phase: LinkPhase,
     /// When a message last came, or the broker let us in.
     came: BootTime,
     /// How much longer it may go unread.
-    patience: Patience,
+    pause_budget: PauseBudget,
     /// Messages of QoS 1 are left with the broker. All of them from the first on, which keeps acknowledgements in order.
     shedding: bool,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
@@ -378,24 +378,24 @@ impl Worker {
             Err(fault) => return End::Setup(fault),
         };
         let (sender, counters) = (client.clone(), Arc::clone(&self.counters));
-        let (recollection, clock) = (self.recollection.clone(), self.clock.clone());
-        let window = Window::new(move |(packet, acknowledgement, _)| {
+        let (session_state, clock) = (self.session_state.clone(), self.clock.clone());
+        let window = AckWindow::new(move |(packet, acknowledgement, _)| {
             // Fails only when the connection is gone; the broker delivers the message again.
             if sender.try_manual_ack(acknowledgement).is_ok() {
-                recollection.acknowledged(packet, clock.now().boot);
+                session_state.acknowledged(packet, clock.now().boot);
                 add(&counters.acknowledged, 1);
             } else {
                 add(&counters.stale, 1);
             }
         });
-        let mut link = Link {
+        let mut link = BrokerConnection {
             client,
             window,
             look: tokio::time::interval(LOOK),
             progress: (0, self.clock.now().boot),
             came: self.clock.now().boot,
-            phase: Phase::Connecting,
-            patience: Patience::new(PATIENCE),
+            phase: LinkPhase::Connecting,
+            pause_budget: PauseBudget::new(LONGEST_PAUSE),
             shedding: false,
             settle: Box::pin(tokio::time::sleep(STABLE)),
             settled: false,
@@ -410,9 +410,9 @@ impl Worker {
             if self.has_caught_up(&link) {
                 self.leave(&mut link, End::Shed);
             }
-            if self.handover.is_closed() && link.phase == Phase::Open {
+            if self.handover.is_closed() && link.phase == LinkPhase::Open {
                 tracing::error!("nobody reads the door messages any more; leaving them with the broker");
-                link.phase = Phase::Stopping;
+                link.phase = LinkPhase::Stopping;
             }
         }
     }
@@ -423,47 +423,47 @@ impl Worker {
     }
 
     /// Were messages left with the broker, and is everything before them committed and acknowledged?
-    fn has_caught_up(&self, link: &Link) -> bool {
-        link.shedding && link.phase == Phase::Open && self.handover.held.is_empty() && link.window.is_settled()
+    fn has_caught_up(&self, link: &BrokerConnection) -> bool {
+        link.shedding && link.phase == LinkPhase::Open && self.handover.held.is_empty() && link.window.is_settled()
     }
 
     /// Is nothing to be read, because there is no room for it?
-    fn is_full(&self, link: &Link) -> bool {
-        link.phase == Phase::Open && !link.shedding && !self.handover.is_closed() && self.handover.is_full()
+    fn is_full(&self, link: &BrokerConnection) -> bool {
+        link.phase == LinkPhase::Open && !link.shedding && !self.handover.is_closed() && self.handover.is_full()
     }
 
     /// The next event of the connection. Meanwhile held messages are handed over, and the wishes to stop are heard.
     ///
     /// The poll is never dropped before it is done, unless the connection ends with it.
-    async fn next(&mut self, eventloop: &mut EventLoop, link: &mut Link) -> Result<Event, End> {
+    async fn next(&mut self, eventloop: &mut EventLoop, link: &mut BrokerConnection) -> Result<Event, End> {
         let mut poll = pin!(eventloop.poll());
         loop {
             let full = self.is_full(link);
             if full {
-                link.patience.spend();
+                link.pause_budget.spend();
             }
-            let pauses = full && !link.patience.is_over();
+            let pauses = full && !link.pause_budget.is_over();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled(), if link.has_intake() => {
                     self.handover.close();
-                    if link.phase == Phase::Connecting {
+                    if link.phase == LinkPhase::Connecting {
                         return Err(End::Finished);
                     }
-                    link.phase = Phase::Stopping;
+                    link.phase = LinkPhase::Stopping;
                 }
-                () = self.drained.cancelled(), if link.phase == Phase::Stopping => self.leave(link, End::Finished),
-                () = link.window.abandoned().cancelled(), if link.phase == Phase::Open && !self.handover.is_closed() => {
+                () = self.drained.cancelled(), if link.phase == LinkPhase::Stopping => self.leave(link, End::Finished),
+                () = link.window.abandoned().cancelled(), if link.phase == LinkPhase::Open && !self.handover.is_closed() => {
                     self.leave(link, End::Abandoned);
                 }
                 _ = link.look.tick() => self.look(link),
-                () = &mut link.settle, if link.phase == Phase::Open => self.settle(link),
+                () = &mut link.settle, if link.phase == LinkPhase::Open => self.settle(link),
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {
                     if self.has_caught_up(link) {
                         self.leave(link, End::Shed);
                     }
                 }
-                () = link.patience.end(), if pauses => {
+                () = link.pause_budget.end(), if pauses => {
                     tracing::debug!("the pipeline stands still; reading the connection for its own sake");
                 }
                 event = &mut poll, if !pauses => return event.map_err(|fault| end_of(&fault, link)),
@@ -472,7 +472,7 @@ impl Worker {
     }
 
     /// Notes how many messages wait for their acknowledgement, and names a stall: somebody holds receipts for ever.
-    fn look(&mut self, link: &mut Link) {
+    fn look(&mut self, link: &mut BrokerConnection) {
         let now = self.clock.now().boot;
         let (count, came) = link.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
         let oldest = came.map_or(Duration::ZERO, |came| now.since(came));
@@ -480,7 +480,7 @@ impl Worker {
         self.counters.oldest.store(oldest.as_secs(), Relaxed);
         let acknowledged = self.counters.acknowledged.load(Relaxed);
         self.rest(link, now);
-        self.counters.waited.store(self.recollection.waited(now).as_secs(), Relaxed);
+        self.counters.waited.store(self.session_state.waited(now).as_secs(), Relaxed);
         for finding in self.watch.look(now) {
             self.tell(finding);
         }
@@ -499,8 +499,8 @@ impl Worker {
     }
 
     /// Has the broker nothing more for us?
-    fn rest(&mut self, link: &Link, now: BootTime) {
-        let is_quiet = link.phase == Phase::Open
+    fn rest(&mut self, link: &BrokerConnection, now: BootTime) {
+        let is_quiet = link.phase == LinkPhase::Open
             && !link.shedding
             && now.since(link.came) >= QUIET
             && self.handover.held.is_empty()
@@ -508,34 +508,34 @@ impl Worker {
         if !is_quiet {
             return;
         }
-        self.recollection.caught_up(now);
+        self.session_state.caught_up(now);
         let wall = self.clock.now().wall;
-        let is_old = |kept: &Keepsake| kept.caught_up.is_none_or(|known| known.distance(wall) >= KEEP_EVERY);
+        let is_old = |kept: &SessionFile| kept.caught_up.is_none_or(|known| known.distance(wall) >= KEEP_EVERY);
         if self.kept.as_ref().is_some_and(is_old) {
             self.keep();
         }
     }
 
-    fn tell(&self, Finding { kind, subject, detail }: Finding) {
+    fn tell(&self, SourceFinding { kind, subject, detail }: SourceFinding) {
         match detail {
             Some(detail) => self.health.raise(kind, &subject, detail),
             None => self.health.clear(kind, &subject),
         }
     }
 
-    fn handle(&mut self, event: Event, link: &mut Link) {
+    fn handle(&mut self, event: Event, link: &mut BrokerConnection) {
         match event {
             Event::Incoming(Incoming::Publish(publish)) => self.received(&publish, link),
             Event::Incoming(Incoming::ConnAck(answer)) => self.connected(&answer, link),
             Event::Incoming(Incoming::SubAck(answer)) => self.subscribed(&answer, link),
             Event::Incoming(Incoming::UnsubAck(answer)) => self.unsubscribed(&answer, link),
-            Event::Outgoing(_) => link.patience.renew(),
+            Event::Outgoing(_) => link.pause_budget.renew(),
             Event::Incoming(_) | Event::Auth(_) => {}
         }
     }
 
-    fn connected(&mut self, answer: &ConnAck, link: &mut Link) {
-        link.phase = Phase::Open;
+    fn connected(&mut self, answer: &ConnAck, link: &mut BrokerConnection) {
+        link.phase = LinkPhase::Open;
         link.came = self.clock.now().boot;
         link.settle.set(tokio::time::sleep(STABLE));
         self.counters.connected.store(true, Relaxed);
@@ -544,8 +544,8 @@ impl Worker {
         let resumed = answer.session_present;
         tracing::info!(host = self.settings.host, port = self.settings.port, resumed, "connected to the broker");
         if !resumed {
-            self.recollection.session_is_new();
-            self.recollection.caught_up(link.came);
+            self.session_state.session_is_new();
+            self.session_state.caught_up(link.came);
         }
         if resumed {
             self.health.clear(ConditionKind::SessionLost, "");
@@ -557,13 +557,13 @@ impl Worker {
         let keep_alive = answer.properties.as_ref().and_then(|properties| properties.server_keep_alive);
         // Zero: the broker waits for ever.
         if let Some(seconds) = keep_alive.filter(|seconds| *seconds > 0) {
-            link.patience = Patience::new(PATIENCE.min(Duration::from_secs(seconds.into()) / 4));
+            link.pause_budget = PauseBudget::new(LONGEST_PAUSE.min(Duration::from_secs(seconds.into()) / 4));
         }
         let granted = answer.properties.as_ref().and_then(|properties| properties.session_expiry_interval);
         if let Some(seconds) = granted.filter(|seconds| u64::from(*seconds) < SESSION_EXPIRY.as_secs()) {
             tracing::warn!(seconds, "the broker keeps our session for a shorter time than asked");
         }
-        link.unwanted = self.recollection.unwanted(&self.filters);
+        link.unwanted = self.session_state.unwanted(&self.filters);
         if !link.unwanted.is_empty()
             && let Err(fault) = link.client.try_unsubscribe_many(link.unwanted.iter().cloned())
         {
@@ -579,8 +579,8 @@ impl Worker {
     /// Between the two goes SUBSCRIBE once more. Its answer, for which the library waits before it disconnects, says that
     /// the broker has read the acknowledgements: while messages come in, closing the connection resets it, and a
     /// broker that sees that first drops what it has not read.
-    fn leave(&self, link: &mut Link, farewell: End) {
-        link.phase = Phase::Leaving;
+    fn leave(&self, link: &mut BrokerConnection, farewell: End) {
+        link.phase = LinkPhase::Leaving;
         link.farewell = farewell;
         self.subscribe(link);
         // The queue has room for it, see REQUESTS; if it had not, the keep-alive would end the connection.
@@ -590,7 +590,7 @@ impl Worker {
     }
 
     /// Subscribes to everything, in one packet. Only a subscription that is new brings retained messages.
-    fn subscribe(&self, link: &Link) {
+    fn subscribe(&self, link: &BrokerConnection) {
         if self.filters.is_empty() {
             return;
         }
@@ -606,8 +606,8 @@ impl Worker {
         }
     }
 
-    fn subscribed(&mut self, answer: &SubAck, link: &Link) {
-        if link.phase == Phase::Leaving {
+    fn subscribed(&mut self, answer: &SubAck, link: &BrokerConnection) {
+        if link.phase == LinkPhase::Leaving {
             return;
         }
         let mut granted = 0;
@@ -627,7 +627,7 @@ impl Worker {
             }
         }
         self.had_session = true;
-        self.recollection.subscribed(&self.filters);
+        self.session_state.subscribed(&self.filters);
         self.keep();
         self.health.clear(ConditionKind::SubscriptionRefused, "");
         self.counters.subscribed.store(granted, Relaxed);
@@ -637,10 +637,10 @@ impl Worker {
     /// Writes down for the next process that there is a session, and what it is subscribed to.
     fn keep(&mut self) {
         let now = self.clock.now();
-        let waited = self.recollection.waited(now.boot);
+        let waited = self.session_state.waited(now.boot);
         let caught_up = (waited < SESSION_EXPIRY).then(|| now.wall.minus(waited));
-        let kept = Keepsake::new(&self.settings, &self.recollection.filters(), caught_up);
-        if let Some(path) = &self.keepsake
+        let kept = SessionFile::new(&self.settings, &self.session_state.filters(), caught_up);
+        if let Some(path) = &self.session_file
             && self.kept.as_ref() != Some(&kept)
         {
             kept.write(path);
@@ -648,7 +648,7 @@ impl Worker {
         }
     }
 
-    fn unsubscribed(&mut self, answer: &UnsubAck, link: &mut Link) {
+    fn unsubscribed(&mut self, answer: &UnsubAck, link: &mut BrokerConnection) {
         let unwanted = std::mem::take(&mut link.unwanted);
         for (filter, reason) in unwanted.iter().zip(&answer.reasons) {
             match reason {
@@ -669,13 +669,13 @@ impl Worker {
             }
         }
         // Not asked again where it was refused: the answer would be the same.
-        self.recollection.unsubscribed(&unwanted);
+        self.session_state.unsubscribed(&unwanted);
         self.keep();
     }
 
-    fn received(&mut self, publish: &Publish, link: &mut Link) {
+    fn received(&mut self, publish: &Publish, link: &mut BrokerConnection) {
         // Without intake nothing is acknowledged, so the broker keeps it.
-        if link.phase != Phase::Open {
+        if link.phase != LinkPhase::Open {
             return;
         }
         add(&self.counters.received, 1);
@@ -687,10 +687,10 @@ impl Worker {
         self.rest(link, now.boot);
         link.came = now.boot;
         let arrived = if broker_keeps_it {
-            let said = Said::new(&publish.topic, &publish.payload);
-            self.recollection.arrival(publish.pkid, publish.dup, said, now)
+            let said = MessageDigest::new(&publish.topic, &publish.payload);
+            self.session_state.arrival(publish.pkid, publish.dup, said, now)
         } else {
-            FirstArrival { at: now, waited: self.recollection.waited(now.boot) }
+            FirstArrival { at: now, waited: self.session_state.waited(now.boot) }
         };
         if self.handover.is_full() || (link.shedding && broker_keeps_it) {
             link.shedding |= broker_keeps_it;
@@ -728,7 +728,7 @@ impl Worker {
     }
 
     /// The connection has lasted.
-    fn settle(&mut self, link: &mut Link) {
+    fn settle(&mut self, link: &mut BrokerConnection) {
         self.failures = 0;
         self.cut_short = 0;
         self.health.clear(ConditionKind::SessionTakenOver, "");
@@ -801,21 +801,21 @@ impl Worker {
     }
 
     /// Waits, and meanwhile hands over what is held.
-    async fn pause(&mut self, span: Duration) -> Waited {
+    async fn pause(&mut self, span: Duration) -> WaitEnd {
         let mut sleep = pin!(tokio::time::sleep(span));
         loop {
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Waited::Stopped,
+                () = self.stop.cancelled() => return WaitEnd::Stopped,
                 () = self.handover.forward(), if !self.handover.held.is_empty() => {}
-                () = &mut sleep => return Waited::Whole,
+                () = &mut sleep => return WaitEnd::Whole,
             }
         }
     }
 }
 
 /// The way to the pipeline: the bounded queue, and what waits for room in it.
-struct Handover {
+struct DeliveryQueue {
     /// None once intake has ended.
     deliveries: Option<mpsc::Sender<Delivery>>,
     held: VecDeque<Delivery>,
@@ -826,7 +826,7 @@ struct Handover {
     counters: Arc<MqttCounters>,
 }
 
-impl Handover {
+impl DeliveryQueue {
     fn new(deliveries: mpsc::Sender<Delivery>, counters: Arc<MqttCounters>) -> Self {
         Self { deliveries: Some(deliveries), held: VecDeque::new(), weight: 0, left_out: None, counters }
     }
@@ -925,14 +925,14 @@ fn backoff((first, last): (Duration, Duration), failures: u32) -> Duration {
     first.saturating_mul(1 << failures.min(16)).min(last)
 }
 
-impl Link {
+impl BrokerConnection {
     fn has_intake(&self) -> bool {
-        matches!(self.phase, Phase::Connecting | Phase::Open)
+        matches!(self.phase, LinkPhase::Connecting | LinkPhase::Open)
     }
 }
 
-fn end_of(fault: &ConnectionError, link: &mut Link) -> End {
-    if link.phase == Phase::Leaving {
+fn end_of(fault: &ConnectionError, link: &mut BrokerConnection) -> End {
+    if link.phase == LinkPhase::Leaving {
         return std::mem::replace(&mut link.farewell, End::Finished);
     }
     if let ConnectionError::ConnectionRefused(code) = fault {
@@ -944,7 +944,7 @@ fn end_of(fault: &ConnectionError, link: &mut Link) -> End {
         return End::TakenOver;
     }
     if let ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)) = fault
-        && link.phase == Phase::Open
+        && link.phase == LinkPhase::Open
         && !link.settled
     {
         return End::CutShort(fault.to_string());
@@ -1037,7 +1037,7 @@ const OUTGOING: u16 = 4;
 struct NothingOutgoing;
 
 impl SessionStore for NothingOutgoing {
-    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> Stored<'a, Option<PersistedSession>> {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
         let session = PersistedSession {
             format_version: 1,
             client_id: key.client_id().to_owned(),
@@ -1053,16 +1053,16 @@ impl SessionStore for NothingOutgoing {
         Box::pin(std::future::ready(Ok(Some(session))))
     }
 
-    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> Stored<'a, ()> {
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> StoreFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> Stored<'a, ()> {
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> StoreFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 }
 
-type Stored<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
+type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::{
 
 /// What is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Keepsake {
+pub(super) struct SessionFile {
     host: String,
     port: u16,
     client_id: String,
@@ -26,7 +26,7 @@ pub(super) struct Keepsake {
     pub(super) caught_up: Option<WallTime>,
 }
 
-impl Keepsake {
+impl SessionFile {
     pub(super) fn new(settings: &settings::Mqtt, filters: &[String], caught_up: Option<WallTime>) -> Self {
         let settings::Mqtt { host, port, client_id, .. } = settings;
         let (host, client_id) = (host.clone(), client_id.clone());

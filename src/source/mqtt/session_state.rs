@@ -34,7 +34,7 @@ const UNSURE: Duration = Duration::from_secs(60);
 ///
 /// Holds at most one arrival for each of the 65,535 packet ids, 3 MB: a new message under an old id takes its place.
 #[derive(Clone, Debug, Default)]
-pub struct Recollection(Arc<Mutex<Remembered>>);
+pub struct SessionState(Arc<Mutex<Remembered>>);
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -63,15 +63,15 @@ impl Default for Absence {
 /// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ones would take twice
 /// the room.
 #[derive(Debug, Default)]
-struct Arrivals(BTreeMap<u8, Box<[Option<Arrival>; 256]>>);
+struct Arrivals(BTreeMap<u8, Box<[Option<MessageArrival>; 256]>>);
 
 impl Arrivals {
-    fn slot(&mut self, packet: u16) -> &mut Option<Arrival> {
+    fn slot(&mut self, packet: u16) -> &mut Option<MessageArrival> {
         let [page, place] = packet.to_be_bytes();
         &mut self.0.entry(page).or_insert_with(|| Box::new([None; 256]))[usize::from(place)]
     }
 
-    fn retain(&mut self, mut keep: impl FnMut(&mut Arrival) -> bool) {
+    fn retain(&mut self, mut keep: impl FnMut(&mut MessageArrival) -> bool) {
         self.0.retain(|_, page| {
             for slot in page.iter_mut() {
                 if slot.as_mut().is_some_and(|arrival| !keep(arrival)) {
@@ -84,8 +84,8 @@ impl Arrivals {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Arrival {
-    said: Said,
+struct MessageArrival {
+    said: MessageDigest,
     first: FirstArrival,
     /// When its acknowledgement was handed to the connection that is there now; none too where it may have been lost.
     acknowledged: Option<BootTime>,
@@ -101,9 +101,9 @@ pub(super) struct FirstArrival {
 
 /// A digest of topic and payload, compared under one packet id only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Said([u8; 8]);
+pub(super) struct MessageDigest([u8; 8]);
 
-impl Said {
+impl MessageDigest {
     pub(super) fn new(topic: &[u8], payload: &[u8]) -> Self {
         let mut digest = Sha256::new();
         digest.update((topic.len() as u64).to_be_bytes());
@@ -115,7 +115,7 @@ impl Said {
     }
 }
 
-impl Recollection {
+impl SessionState {
     /// Forgets everything if it is about another session than the one that these settings mean.
     pub(super) fn concerns(&self, settings: &settings::Mqtt) {
         let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
@@ -126,7 +126,7 @@ impl Recollection {
     }
 
     /// When a message arrived for the first time: now, unless it is a copy of one that is remembered.
-    pub(super) fn arrival(&self, packet: u16, copy: bool, said: Said, now: Now) -> FirstArrival {
+    pub(super) fn arrival(&self, packet: u16, copy: bool, said: MessageDigest, now: Now) -> FirstArrival {
         let waited = self.waited(now.boot);
         let mut remembered = self.remembered();
         let slot = remembered.arrivals.slot(packet);
@@ -139,7 +139,7 @@ impl Recollection {
             },
             |arrival| arrival.first,
         );
-        *slot = Some(Arrival { said, first, acknowledged: None });
+        *slot = Some(MessageArrival { said, first, acknowledged: None });
         first
     }
 
@@ -221,75 +221,75 @@ mod tests {
         Now { wall, boot: BootTime::from_duration(Duration::from_secs(seconds)) }
     }
 
-    fn said(text: &str) -> Said {
-        Said::new(b"doors/front", text.as_bytes())
+    fn said(text: &str) -> MessageDigest {
+        MessageDigest::new(b"doors/front", text.as_bytes())
     }
 
     #[test]
     fn only_a_copy_under_the_same_packet_id_has_arrived_before() {
-        let recollection = Recollection::default();
-        assert_eq!(recollection.arrival(7, false, said("A"), at(1)).at, at(1));
-        recollection.disconnected(at(2).boot);
-        assert_eq!(recollection.arrival(7, true, said("A"), at(30)).at, at(1));
-        assert_eq!(recollection.arrival(7, true, said("A"), at(60)).at, at(1), "as often as it comes");
-        assert_eq!(recollection.arrival(8, true, said("A"), at(60)).at, at(60), "another tap of the same card");
-        assert_eq!(recollection.arrival(8, true, said("B"), at(61)).at, at(61), "another message under a used id");
-        assert_eq!(recollection.arrival(7, false, said("A"), at(62)).at, at(62), "the same card again, not a copy");
+        let session_state = SessionState::default();
+        assert_eq!(session_state.arrival(7, false, said("A"), at(1)).at, at(1));
+        session_state.disconnected(at(2).boot);
+        assert_eq!(session_state.arrival(7, true, said("A"), at(30)).at, at(1));
+        assert_eq!(session_state.arrival(7, true, said("A"), at(60)).at, at(1), "as often as it comes");
+        assert_eq!(session_state.arrival(8, true, said("A"), at(60)).at, at(60), "another tap of the same card");
+        assert_eq!(session_state.arrival(8, true, said("B"), at(61)).at, at(61), "another message under a used id");
+        assert_eq!(session_state.arrival(7, false, said("A"), at(62)).at, at(62), "the same card again, not a copy");
     }
 
     #[test]
     fn a_copy_after_an_acknowledgement_that_was_surely_received_is_another_message() {
-        let recollection = Recollection::default();
+        let session_state = SessionState::default();
         for packet in [1, 2] {
-            recollection.arrival(packet, false, said("A"), at(0));
+            session_state.arrival(packet, false, said("A"), at(0));
         }
-        recollection.acknowledged(1, at(10).boot);
-        recollection.acknowledged(2, at(90).boot);
-        recollection.disconnected(at(100).boot);
-        assert_eq!(recollection.arrival(1, true, said("A"), at(110)).at, at(110));
-        recollection.disconnected(at(500).boot);
-        assert_eq!(recollection.arrival(2, true, said("A"), at(510)).at, at(0), "however long it takes to connect");
+        session_state.acknowledged(1, at(10).boot);
+        session_state.acknowledged(2, at(90).boot);
+        session_state.disconnected(at(100).boot);
+        assert_eq!(session_state.arrival(1, true, said("A"), at(110)).at, at(110));
+        session_state.disconnected(at(500).boot);
+        assert_eq!(session_state.arrival(2, true, said("A"), at(510)).at, at(0), "however long it takes to connect");
     }
 
     #[test]
     fn a_message_may_have_waited_since_everything_was_here() {
-        let recollection = Recollection::default();
-        let waited = |now| recollection.waited(at(now).boot).as_secs();
-        recollection.was_away(Duration::from_secs(3600));
+        let session_state = SessionState::default();
+        let waited = |now| session_state.waited(at(now).boot).as_secs();
+        session_state.was_away(Duration::from_secs(3600));
         assert_eq!((waited(10), waited(20)), (3600, 3610));
-        recollection.caught_up(at(50).boot);
+        session_state.caught_up(at(50).boot);
         assert_eq!((waited(50), waited(80)), (0, 30));
         // What an earlier process did says nothing any more.
-        recollection.was_away(Duration::from_secs(9000));
-        recollection.disconnected(at(90).boot);
+        session_state.was_away(Duration::from_secs(9000));
+        session_state.disconnected(at(90).boot);
         assert_eq!(waited(100), 50);
-        assert_eq!(Recollection::default().waited(at(0).boot), SESSION_EXPIRY);
+        assert_eq!(SessionState::default().waited(at(0).boot), SESSION_EXPIRY);
         // A copy may have waited for as long as the first one.
-        recollection.arrival(7, false, said("A"), at(110));
-        recollection.caught_up(at(120).boot);
-        assert_eq!(recollection.arrival(7, true, said("A"), at(130)).waited, Duration::from_secs(60));
-        assert_eq!(recollection.arrival(8, true, said("A"), at(130)).waited, SESSION_EXPIRY);
-        assert_eq!(recollection.arrival(9, false, said("A"), at(130)).waited, Duration::from_secs(10));
+        session_state.arrival(7, false, said("A"), at(110));
+        session_state.caught_up(at(120).boot);
+        assert_eq!(session_state.arrival(7, true, said("A"), at(130)).waited, Duration::from_secs(60));
+        assert_eq!(session_state.arrival(8, true, said("A"), at(130)).waited, SESSION_EXPIRY);
+        assert_eq!(session_state.arrival(9, false, said("A"), at(130)).waited, Duration::from_secs(10));
     }
 
     #[test]
     fn topic_and_payload_are_told_apart() {
-        assert_ne!(Said::new(b"ab", b"c"), Said::new(b"a", b"bc"));
+        assert_ne!(MessageDigest::new(b"ab", b"c"), MessageDigest::new(b"a", b"bc"));
     }
 
     #[test]
     fn another_session_knows_nothing() {
-        let recollection = Recollection::default();
+        let session_state = SessionState::default();
         let mut settings =
             settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
-        recollection.concerns(&settings);
-        recollection.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
-        recollection.arrival(1, false, said("A"), at(0));
-        recollection.concerns(&settings);
-        assert_eq!(recollection.unwanted(&["doors/+".to_owned()]), ["bells/+"]);
+        session_state.concerns(&settings);
+        session_state.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
+        session_state.arrival(1, false, said("A"), at(0));
+        session_state.concerns(&settings);
+        assert_eq!(session_state.unwanted(&["doors/+".to_owned()]), ["bells/+"]);
         settings.client_id = "y".to_owned();
-        recollection.concerns(&settings);
-        assert_eq!(recollection.unwanted(&[]), [""; 0]);
-        assert_eq!(recollection.arrival(1, true, said("A"), at(5)).at, at(5));
+        session_state.concerns(&settings);
+        assert_eq!(session_state.unwanted(&[]), [""; 0]);
+        assert_eq!(session_state.arrival(1, true, said("A"), at(5)).at, at(5));
     }
 }

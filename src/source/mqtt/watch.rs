@@ -57,7 +57,7 @@ const READABLE: u32 = 20;
 
 /// What a person is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(super) struct SourceFinding {
     pub(super) kind: ConditionKind,
     /// Which source, or which door of it.
     pub(super) subject: String,
@@ -76,7 +76,7 @@ pub(super) const KINDS: [ConditionKind; 4] = [
 /// What is remembered of the messages of the last hours.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    sources: BTreeMap<Arc<str>, OfSource>,
+    sources: BTreeMap<Arc<str>, SourceWatch>,
     /// By source and door.
     clocks: BTreeMap<u64, ClockTrail>,
     keys: Keys,
@@ -85,7 +85,7 @@ pub(super) struct Watch {
 }
 
 #[derive(Debug, Default)]
-struct OfSource {
+struct SourceWatch {
     counters: Arc<SourceCounters>,
     /// Readable times since the last that was not; none where all were.
     readable: Option<u32>,
@@ -143,10 +143,10 @@ impl Watch {
         (sightings, clocks): (&[Sighting], &[ClockReading]),
         (now, waited): (Now, Duration),
         counters: impl Fn() -> Arc<SourceCounters>,
-    ) -> Vec<Finding> {
+    ) -> Vec<SourceFinding> {
         let mut found = Vec::new();
         let of_source = self.sources.entry(Arc::clone(&mapping.name));
-        of_source.or_insert_with(|| OfSource { counters: counters(), ..OfSource::default() });
+        of_source.or_insert_with(|| SourceWatch { counters: counters(), ..SourceWatch::default() });
         for (sighting, clock) in sightings.iter().zip(clocks) {
             self.reading(mapping, sighting, clock, now, waited, &mut found);
             self.key(sighting, now.boot, &mut found);
@@ -162,7 +162,7 @@ impl Watch {
         clock: &ClockReading,
         now: Now,
         waited: Duration,
-        found: &mut Vec<Finding>,
+        found: &mut Vec<SourceFinding>,
     ) {
         let Some(of) = self.sources.get_mut(&mapping.name) else { return };
         let subject = || mapping.name.to_string();
@@ -175,7 +175,11 @@ impl Watch {
                      used instead; add its format to parse under [source.time]",
                     mapping.name
                 );
-                found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: Some(detail) });
+                found.push(SourceFinding {
+                    kind: ConditionKind::TimeUnreadable,
+                    subject: subject(),
+                    detail: Some(detail),
+                });
                 of.readable = Some(0);
                 return;
             }
@@ -185,7 +189,7 @@ impl Watch {
             *readable += 1;
             if *readable >= READABLE {
                 of.readable = None;
-                found.push(Finding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: None });
+                found.push(SourceFinding { kind: ConditionKind::TimeUnreadable, subject: subject(), detail: None });
             }
         }
         if sighting.time_quality == TimeQuality::Arrival {
@@ -212,7 +216,7 @@ impl Watch {
     }
 
     /// The worst of the clocks of a source.
-    fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> Finding {
+    fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> SourceFinding {
         let of_source = self.clocks.values().filter(|trail| trail.source == mapping.name);
         let off = of_source.filter_map(|trail| Some((trail.off?, &trail.door)));
         let worst = off.max_by_key(|((ahead, _), door)| (ahead.unsigned_abs(), *door));
@@ -228,10 +232,10 @@ impl Watch {
                 mapping.clock_advice(off, now)
             )
         });
-        Finding { kind: ConditionKind::ClockOffset, subject: mapping.name.to_string(), detail }
+        SourceFinding { kind: ConditionKind::ClockOffset, subject: mapping.name.to_string(), detail }
     }
 
-    fn key(&mut self, sighting: &Sighting, now: BootTime, found: &mut Vec<Finding>) {
+    fn key(&mut self, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
         let (key, content) = (hashed(&sighting.key.0), content_of(sighting));
         if !self.keys.is_reused(key, content) {
             return;
@@ -251,11 +255,11 @@ impl Watch {
                 sighting.source, sighting.event.door
             );
             let subject = sighting.source.to_string();
-            found.push(Finding { kind: ConditionKind::KeysReused, subject, detail: Some(detail) });
+            found.push(SourceFinding { kind: ConditionKind::KeysReused, subject, detail: Some(detail) });
         }
     }
 
-    fn read(&mut self, mapping: &Mapping, sighting: &Sighting, now: BootTime, found: &mut Vec<Finding>) {
+    fn read(&mut self, mapping: &Mapping, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
         let Some(credential) = &sighting.event.credential else { return };
         let (door, at, gap) = (&sighting.event.door, sighting.event_at, mapping.debounce());
         let direction = sighting.event.direction as u8;
@@ -283,12 +287,12 @@ impl Watch {
                 reads.first.to_rfc3339_seconds()
             );
             let subject = format!("{}/{door}", mapping.name);
-            found.push(Finding { kind: ConditionKind::ReaderRepeats, subject, detail: Some(detail) });
+            found.push(SourceFinding { kind: ConditionKind::ReaderRepeats, subject, detail: Some(detail) });
         }
     }
 
     /// Time has passed.
-    pub(super) fn look(&mut self, now: BootTime) -> Vec<Finding> {
+    pub(super) fn look(&mut self, now: BootTime) -> Vec<SourceFinding> {
         let mut found = Vec::new();
         let mut told = Vec::new();
         self.reads.retain(|_, reads| {
@@ -301,13 +305,17 @@ impl Watch {
         for subject in told {
             let goes_on = |reads: &Reads| reads.told && format!("{}/{}", reads.source, reads.door) == subject;
             if !self.reads.values().any(goes_on) {
-                found.push(Finding { kind: ConditionKind::ReaderRepeats, subject, detail: None });
+                found.push(SourceFinding { kind: ConditionKind::ReaderRepeats, subject, detail: None });
             }
         }
         for (source, of) in &mut self.sources {
             if of.reused.back().is_some_and(|last| now.since(*last) > REUSE_SPAN) {
                 of.reused.clear();
-                found.push(Finding { kind: ConditionKind::KeysReused, subject: source.to_string(), detail: None });
+                found.push(SourceFinding {
+                    kind: ConditionKind::KeysReused,
+                    subject: source.to_string(),
+                    detail: None,
+                });
             }
         }
         found
@@ -429,7 +437,7 @@ mod tests {
             let found =
                 self.watch.saw(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
             let looked = self.watch.look(boot);
-            for Finding { kind, subject, detail } in found.into_iter().chain(looked) {
+            for SourceFinding { kind, subject, detail } in found.into_iter().chain(looked) {
                 match detail {
                     Some(detail) => drop(self.raised.insert((kind, subject), detail)),
                     None => drop(self.raised.remove(&(kind, subject))),

@@ -18,7 +18,7 @@ use crate::source::Receipt;
 type Sender<T> = Box<dyn Fn(T) + Send + Sync>;
 
 /// What one connection still owes the broker.
-pub(crate) struct Window<T> {
+pub(crate) struct AckWindow<T> {
     send: Sender<T>,
     owed: Mutex<Owed<T>>,
     abandoned: CancellationToken,
@@ -35,7 +35,7 @@ struct Waiting<T> {
     spent: bool,
 }
 
-impl<T: Send + 'static> Window<T> {
+impl<T: Send + 'static> AckWindow<T> {
     pub(crate) fn new(send: impl Fn(T) + Send + Sync + 'static) -> Arc<Self> {
         let owed = Mutex::new(Owed { first: 0, waiting: VecDeque::new() });
         Arc::new(Self { send: Box::new(send), owed, abandoned: CancellationToken::new() })
@@ -47,7 +47,7 @@ impl<T: Send + 'static> Window<T> {
         let nth = owed.first + owed.waiting.len() as u64;
         owed.waiting.push_back(Waiting { acknowledgement, spent: false });
         drop(owed);
-        let ticket = Ticket { window: Arc::clone(self), nth, spent: false };
+        let ticket = AckTicket { window: Arc::clone(self), nth, spent: false };
         Receipt::new(move || ticket.spend())
     }
 
@@ -84,26 +84,26 @@ impl<T: Send + 'static> Window<T> {
     }
 }
 
-impl<T> fmt::Debug for Window<T> {
+impl<T> fmt::Debug for AckWindow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Window")
     }
 }
 
-struct Ticket<T: Send + 'static> {
-    window: Arc<Window<T>>,
+struct AckTicket<T: Send + 'static> {
+    window: Arc<AckWindow<T>>,
     nth: u64,
     spent: bool,
 }
 
-impl<T: Send + 'static> Ticket<T> {
+impl<T: Send + 'static> AckTicket<T> {
     fn spend(mut self) {
         self.spent = true;
         self.window.spend(self.nth);
     }
 }
 
-impl<T: Send + 'static> Drop for Ticket<T> {
+impl<T: Send + 'static> Drop for AckTicket<T> {
     fn drop(&mut self) {
         if !self.spent {
             self.window.abandoned.cancel();
@@ -116,10 +116,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn recording() -> (Arc<Window<u16>>, Arc<Mutex<Vec<u16>>>) {
+    fn recording() -> (Arc<AckWindow<u16>>, Arc<Mutex<Vec<u16>>>) {
         let sent = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&sent);
-        let window = Window::new(move |packet| {
+        let window = AckWindow::new(move |packet| {
             log.lock().expect("the log").push(packet);
         });
         (window, sent)

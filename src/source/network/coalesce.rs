@@ -41,7 +41,7 @@ const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
 
 /// What became of an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MergeOutcome {
     /// Merged as strong evidence.
     Strong,
     /// Merged as weak evidence, or nothing to refresh.
@@ -66,7 +66,7 @@ pub struct Coalescer {
     known: KnownMacs,
     idle_limit: Duration,
     refresh: Duration,
-    devices: BTreeMap<Key, Device>,
+    devices: BTreeMap<MacKey, Device>,
     /// How many of `devices` are not in `known`.
     unknown: usize,
     /// Devices that have just appeared, in that order; no longer than `devices`.
@@ -77,17 +77,17 @@ pub struct Coalescer {
 
 /// An address as a number: a storm is mostly looking up, and numbers compare in one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(u64);
+struct MacKey(u64);
 
-impl From<MacAddr> for Key {
+impl From<MacAddr> for MacKey {
     fn from(mac: MacAddr) -> Self {
         let [a, b, c, d, e, f] = mac.octets();
         Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
     }
 }
 
-impl From<Key> for MacAddr {
-    fn from(key: Key) -> Self {
+impl From<MacKey> for MacAddr {
+    fn from(key: MacKey) -> Self {
         let [_, _, octets @ ..] = key.0.to_be_bytes();
         Self::new(octets)
     }
@@ -103,7 +103,7 @@ struct Device {
     last_alive: BootTime,
     handed_over: Option<BootTime>,
     announced: Announced,
-    pending: Option<Pending>,
+    pending: Option<PendingEvidence>,
 }
 
 /// Has the start of this presence been handed over?
@@ -117,7 +117,7 @@ enum Announced {
 
 /// Evidence that was not handed over yet.
 #[derive(Clone, Copy, Debug)]
-struct Pending {
+struct PendingEvidence {
     first_at: WallTime,
     last_at: WallTime,
     last_strong_at: Option<WallTime>,
@@ -163,26 +163,26 @@ impl Coalescer {
     }
 
     /// Merges one observation.
-    pub fn merge(&mut self, seen: &Observation, now: Now) -> Outcome {
+    pub fn merge(&mut self, seen: &Observation, now: Now) -> MergeOutcome {
         if !self.vlans.is_empty() && !seen.vlans.outermost().is_some_and(|id| self.vlans.contains(&id)) {
-            return Outcome::OutOfScope;
+            return MergeOutcome::OutOfScope;
         }
         let strong = match seen.evidence {
-            Evidence::None(why) => return Outcome::Nothing(why),
+            Evidence::None(why) => return MergeOutcome::Nothing(why),
             Evidence::Strong => true,
             Evidence::Weak => false,
         };
-        let Some(mac) = seen.mac else { return Outcome::Nothing(WhyNot::NoAddress) };
-        let Some(strong) = self.behind(seen.via, strong) else { return Outcome::OutOfScope };
+        let Some(mac) = seen.mac else { return MergeOutcome::Nothing(WhyNot::NoAddress) };
+        let Some(strong) = self.behind(seen.via, strong) else { return MergeOutcome::OutOfScope };
         if self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac)) {
-            return Outcome::OutOfScope;
+            return MergeOutcome::OutOfScope;
         }
         if self.keep(mac, strong, now) {
-            if strong { Outcome::Strong } else { Outcome::Weak }
+            if strong { MergeOutcome::Strong } else { MergeOutcome::Weak }
         } else if strong {
-            Outcome::LeftOut
+            MergeOutcome::LeftOut
         } else {
-            Outcome::Weak
+            MergeOutcome::Weak
         }
     }
 
@@ -309,7 +309,7 @@ impl Device {
     }
 
     fn take(&mut self, strong: bool, now: Now) {
-        let pending = self.pending.get_or_insert(Pending {
+        let pending = self.pending.get_or_insert(PendingEvidence {
             first_at: now.wall,
             last_at: now.wall,
             last_strong_at: None,
@@ -371,7 +371,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::network::frame::{Kind, Vlans};
+    use crate::source::network::frame::{FrameKind, Vlans};
     use proptest::prelude::*;
 
     const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -403,7 +403,7 @@ mod tests {
     }
 
     fn seen(number: u32, evidence: Evidence) -> Observation {
-        let (kind, vlans, mac) = (Kind::ArpRequest, Vlans::default(), Some(mac(number)));
+        let (kind, vlans, mac) = (FrameKind::ArpRequest, Vlans::default(), Some(mac(number)));
         Observation { kind, vlans, mac, evidence, via: Via::Link, lease: None }
     }
 
@@ -495,12 +495,12 @@ mod tests {
     #[test]
     fn our_own_addresses_infrastructure_and_other_vlans_are_out_of_scope() {
         let mut coalescer = Coalescer::new(&Capture { vlans: vec![10], ..capture() }, LIMIT);
-        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), MergeOutcome::OutOfScope);
         let mut coalescer = super::tests::coalescer();
         coalescer.set_own(vec![mac(1)]);
-        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), Outcome::OutOfScope);
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(0)), MergeOutcome::OutOfScope);
         let listed = Observation { mac: Some(MacAddr::new([0, 0x50, 0x56, 1, 2, 3])), ..seen(1, Evidence::Strong) };
-        assert_eq!(coalescer.merge(&listed, at(0)), Outcome::OutOfScope);
+        assert_eq!(coalescer.merge(&listed, at(0)), MergeOutcome::OutOfScope);
         assert_eq!(coalescer.remembered(), 0);
     }
 
@@ -508,10 +508,10 @@ mod tests {
     fn only_listed_relays_speak_for_their_clients_and_a_router_opens_nothing() {
         let [ours, theirs] = [[10, 1, 0, 1], [10, 2, 0, 1]].map(std::net::Ipv4Addr::from);
         let all = [Via::Link, Via::Relay(ours), Via::Relay(theirs), Via::Router];
-        let (yes, no) = (Outcome::Strong, Outcome::OutOfScope);
+        let (yes, no) = (MergeOutcome::Strong, MergeOutcome::OutOfScope);
         for (relays, wanted) in [
             (Relays::Any, [yes, yes, yes, yes]),
-            (Relays::Listed(vec![ours]), [yes, yes, no, Outcome::Weak]),
+            (Relays::Listed(vec![ours]), [yes, yes, no, MergeOutcome::Weak]),
             (Relays::Listed(Vec::new()), [yes, no, no, no]),
         ] {
             let mut coalescer = Coalescer::new(&Capture { relays: relays.clone(), ..capture() }, LIMIT);
@@ -527,10 +527,10 @@ mod tests {
         let mut left_out = 0;
         let mut handed = 0;
         for number in 0..1_000_000 {
-            left_out += u32::from(coalescer.merge(&seen(number, Evidence::Strong), at(0)) == Outcome::LeftOut);
+            left_out += u32::from(coalescer.merge(&seen(number, Evidence::Strong), at(0)) == MergeOutcome::LeftOut);
         }
         assert_eq!(left_out as usize, 1_000_000 - UNKNOWN_DEVICES);
-        assert_eq!(coalescer.merge(&seen(5_000_000, Evidence::Strong), at(0)), Outcome::Strong);
+        assert_eq!(coalescer.merge(&seen(5_000_000, Evidence::Strong), at(0)), MergeOutcome::Strong);
         assert_eq!(coalescer.remembered(), UNKNOWN_DEVICES + 1);
         while coalescer.has_due(at(0)) {
             let due = coalescer.take_due(at(0));
@@ -540,7 +540,7 @@ mod tests {
         assert_eq!(handed, UNKNOWN_DEVICES + 1);
         coalescer.sweep(at(46 * 60));
         assert_eq!(coalescer.remembered(), 0);
-        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(46 * 60)), Outcome::Strong);
+        assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(46 * 60)), MergeOutcome::Strong);
     }
 
     #[test]

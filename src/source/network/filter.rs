@@ -63,18 +63,18 @@ enum Mark {
 }
 
 #[derive(Clone, Copy)]
-enum Line {
+enum Statement {
     Do(u16, u32),
     If(u16, u32, Mark, Mark),
     Here(Mark),
 }
 
 /// X holds how far the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
-fn source() -> Vec<Line> {
-    use Line::{Do, Here, If};
+fn source() -> Vec<Statement> {
     use Mark::{
         Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, ThirdTag, Typed, Udp,
     };
+    use Statement::{Do, Here, If};
     vec![
         Do(SET_X, 0),
         Do(LOAD_HALF, 12),
@@ -152,13 +152,13 @@ fn source() -> Vec<Line> {
     ]
 }
 
-fn assemble(lines: &[Line]) -> Vec<Instruction> {
+fn assemble(lines: &[Statement]) -> Vec<Instruction> {
     let mut marks = Vec::new();
     let mut count = 0usize;
     for line in lines {
         match line {
-            Line::Here(mark) => marks.push((*mark, count)),
-            Line::Do(..) | Line::If(..) => count += 1,
+            Statement::Here(mark) => marks.push((*mark, count)),
+            Statement::Do(..) | Statement::If(..) => count += 1,
         }
     }
     let skip = |from: usize, to: Mark| {
@@ -169,11 +169,11 @@ fn assemble(lines: &[Line]) -> Vec<Instruction> {
     for line in lines {
         let at = program.len();
         match *line {
-            Line::Do(code, operand) => program.push(Instruction { code, jump_true: 0, jump_false: 0, operand }),
-            Line::If(code, operand, yes, no) => {
+            Statement::Do(code, operand) => program.push(Instruction { code, jump_true: 0, jump_false: 0, operand }),
+            Statement::If(code, operand, yes, no) => {
                 program.push(Instruction { code, jump_true: skip(at, yes), jump_false: skip(at, no), operand });
             }
-            Line::Here(_) => {}
+            Statement::Here(_) => {}
         }
     }
     program

@@ -76,7 +76,7 @@ impl fmt::Display for Vlans {
 
 /// What sort of frame it is. Displayed as the word that `checkind replay --frames` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FrameKind {
     /// ARP request for another's address.
     ArpRequest,
     /// ARP request without a sender's IP address (RFC 5227 2.1.1).
@@ -112,7 +112,7 @@ pub enum Kind {
     OtherLinkLayer,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FrameKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ArpRequest => f.write_str("arp_request"),
@@ -358,7 +358,7 @@ impl fmt::Display for WhyNot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// What sort of frame it is.
-    pub kind: Kind,
+    pub kind: FrameKind,
     /// Its VLAN tags.
     pub vlans: Vlans,
     /// The device that it speaks for; none when the frame does not hold a 48-bit address.
@@ -447,7 +447,7 @@ const BRIDGED_ETHERNET: u16 = 0x6558;
 
 /// An observation without its tags.
 struct Says {
-    kind: Kind,
+    kind: FrameKind,
     mac: Option<MacAddr>,
     evidence: Evidence,
     relay: Option<Ipv4Addr>,
@@ -455,20 +455,20 @@ struct Says {
 }
 
 impl Says {
-    fn strong(kind: Kind, mac: MacAddr) -> Self {
+    fn strong(kind: FrameKind, mac: MacAddr) -> Self {
         Self { kind, mac: Some(mac), evidence: Evidence::Strong, relay: None, lease: None }
     }
 
-    fn weak(kind: Kind, mac: MacAddr) -> Self {
+    fn weak(kind: FrameKind, mac: MacAddr) -> Self {
         Self { kind, mac: Some(mac), evidence: Evidence::Weak, relay: None, lease: None }
     }
 
-    fn nothing(kind: Kind, mac: Option<MacAddr>, why: WhyNot) -> Self {
+    fn nothing(kind: FrameKind, mac: Option<MacAddr>, why: WhyNot) -> Self {
         Self { kind, mac, evidence: Evidence::None(why), relay: None, lease: None }
     }
 
     fn is_bootp(&self) -> bool {
-        matches!(self.kind, Kind::Dhcp(_) | Kind::BootpRequest | Kind::BootpReply)
+        matches!(self.kind, FrameKind::Dhcp(_) | FrameKind::BootpRequest | FrameKind::BootpReply)
     }
 }
 
@@ -478,7 +478,7 @@ fn read(ether_type: u16, payload: &[u8], source: MacAddr) -> Option<Says> {
         IPV4 | IPV6 => {
             let packet = Packet::read(ether_type, payload)?;
             if packet.tunnels() {
-                return Some(Says::nothing(Kind::Tunnelled, Some(source), WhyNot::Tunnelled));
+                return Some(Says::nothing(FrameKind::Tunnelled, Some(source), WhyNot::Tunnelled));
             }
             packet.says(source)
         }
@@ -490,16 +490,16 @@ fn read(ether_type: u16, payload: &[u8], source: MacAddr) -> Option<Says> {
 fn arp(body: &[u8], source: MacAddr) -> Says {
     const IPV4_OVER_ETHERNET: &[u8] = &[0, 1, 0x08, 0, 6, 4];
     if body.get(..6) != Some(IPV4_OVER_ETHERNET) {
-        return Says::nothing(Kind::ArpOther, Some(source), WhyNot::NotIpv4OverEthernet);
+        return Says::nothing(FrameKind::ArpOther, Some(source), WhyNot::NotIpv4OverEthernet);
     }
     let (operation, sender) = (be16(body, 6).unwrap_or(0), mac_at(body, 8));
     let addresses = body.get(14..18).zip(body.get(24..28));
     let kind = match (operation, addresses) {
-        (1, Some((from, _))) if from == [0; 4] => Kind::ArpProbe,
-        (1, Some((from, to))) if from == to => Kind::ArpAnnouncement,
-        (1, _) => Kind::ArpRequest,
-        (2, _) => Kind::ArpReply,
-        (other, _) => return Says::nothing(Kind::ArpOther, sender, WhyNot::Operation(other)),
+        (1, Some((from, _))) if from == [0; 4] => FrameKind::ArpProbe,
+        (1, Some((from, to))) if from == to => FrameKind::ArpAnnouncement,
+        (1, _) => FrameKind::ArpRequest,
+        (2, _) => FrameKind::ArpReply,
+        (other, _) => return Says::nothing(FrameKind::ArpOther, sender, WhyNot::Operation(other)),
     };
     let Some(mac) = sender else { return Says::nothing(kind, None, WhyNot::NoAddress) };
     let why = not_one_station(mac)
@@ -514,7 +514,7 @@ fn arp(body: &[u8], source: MacAddr) -> Says {
 
 /// An IP packet that is whole, or the first fragment of one.
 struct Packet<'a> {
-    version: Version,
+    version: IpVersion,
     /// The protocol behind the header; extension headers of IPv6 are not followed, hosts send none before these.
     protocol: u8,
     hop_limit: u8,
@@ -526,7 +526,7 @@ struct Packet<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
+enum IpVersion {
     Four,
     Six,
 }
@@ -551,7 +551,7 @@ impl<'a> Packet<'a> {
             return None;
         }
         Some(Self {
-            version: Version::Four,
+            version: IpVersion::Four,
             protocol: *bytes.get(9)?,
             hop_limit: *bytes.get(8)?,
             body: bytes.get(header..total.min(bytes.len()))?,
@@ -567,7 +567,7 @@ impl<'a> Packet<'a> {
             return None;
         }
         Some(Self {
-            version: Version::Six,
+            version: IpVersion::Six,
             protocol: bytes[6],
             hop_limit: bytes[7],
             body: &body[..length.min(body.len())],
@@ -587,17 +587,17 @@ impl<'a> Packet<'a> {
     }
 
     fn says(&self, source: MacAddr) -> Option<Says> {
-        if self.protocol == ICMPV6 && self.version == Version::Six {
+        if self.protocol == ICMPV6 && self.version == IpVersion::Six {
             return neighbour_discovery(self, source);
         }
         let (from, to, payload, short) = self.udp()?;
         let short = (short || self.short) && !self.cut;
         if matches!(from, 67 | 68) || matches!(to, 67 | 68) {
-            return (self.version == Version::Four).then(|| bootp(payload, self.cut, short)).flatten();
+            return (self.version == IpVersion::Four).then(|| bootp(payload, self.cut, short)).flatten();
         }
         if matches!(from, 546 | 547) || matches!(to, 546 | 547) {
             // DHCPv6 does not run over IPv4 (RFC 8415 7.1).
-            return dhcpv6(payload, source, short || self.version == Version::Four);
+            return dhcpv6(payload, source, short || self.version == IpVersion::Four);
         }
         None
     }
@@ -653,13 +653,13 @@ fn carries(ether_type: u16, bytes: &[u8]) -> bool {
 
 /// What the options of a DHCPv4 message tell us.
 #[derive(Default)]
-struct Options {
+struct DhcpOptions {
     message: Option<u8>,
     lease: Option<u32>,
     overload: u8,
 }
 
-impl Options {
+impl DhcpOptions {
     /// Reads one field of options (RFC 2132 2); false when an option runs past the end of it.
     fn read(&mut self, field: &[u8]) -> bool {
         const PAD: u8 = 0;
@@ -701,7 +701,7 @@ fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<Says> {
     const IEEE_802: u8 = 6;
     const FOR_EVER: u32 = u32::MAX;
     let (from_client, hardware, length) = (*payload.first()? == 1, *payload.get(1)?, *payload.get(2)?);
-    let mut options = Options::default();
+    let mut options = DhcpOptions::default();
     let well_formed = match payload.get(236..240) {
         Some(COOKIE) => {
             let mut well_formed = options.read(&payload[240..]) || cut;
@@ -717,9 +717,9 @@ fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<Says> {
         None => false,
     };
     let kind = match options.message {
-        Some(number) if number != 0 => Kind::Dhcp(DhcpType::from_number(number)),
-        _ if from_client => Kind::BootpRequest,
-        _ => Kind::BootpReply,
+        Some(number) if number != 0 => FrameKind::Dhcp(DhcpType::from_number(number)),
+        _ if from_client => FrameKind::BootpRequest,
+        _ => FrameKind::BootpReply,
     };
     let chaddr = mac_at(payload, 28).filter(|_| matches!(hardware, ETHERNET | IEEE_802) && length == 6);
     let Some(mac) = chaddr.filter(|_| hardware == ETHERNET) else {
@@ -756,8 +756,8 @@ enum Shows {
 }
 
 impl Shows {
-    fn by(kind: Kind, from_client: bool) -> Self {
-        let Kind::Dhcp(message) = kind else { return if from_client { Self::Client } else { Self::Nothing } };
+    fn by(kind: FrameKind, from_client: bool) -> Self {
+        let FrameKind::Dhcp(message) = kind else { return if from_client { Self::Client } else { Self::Nothing } };
         match message {
             DhcpType::Discover | DhcpType::Request | DhcpType::Decline | DhcpType::Inform if from_client => {
                 Self::Client
@@ -783,7 +783,7 @@ fn dhcpv6(payload: &[u8], source: MacAddr, spoilt: bool) -> Option<Says> {
     let number = *payload.first()?;
     let header = if matches!(number, RELAY_FORWARD | RELAY_REPLY) { 34 } else { 4 };
     let message = Dhcpv6Type::from_number(number);
-    let kind = Kind::Dhcpv6(message);
+    let kind = FrameKind::Dhcpv6(message);
     let why = not_one_station(source)
         .or((!message.shows_the_client()).then_some(WhyNot::DoesNotShowTheClient))
         .or((spoilt || !dhcpv6_options(payload.get(header..))).then_some(WhyNot::Malformed));
@@ -810,25 +810,25 @@ fn neighbour_discovery(packet: &Packet<'_>, source: MacAddr) -> Option<Says> {
     const NEVER_FORWARDED: u8 = 255;
     let body = packet.body;
     let (kind, header) = match *body.first()? {
-        133 => (Kind::RouterSolicitation, 8),
-        134 => (Kind::RouterAdvertisement, 16),
-        135 => (Kind::NeighbourSolicitation, 24),
+        133 => (FrameKind::RouterSolicitation, 8),
+        134 => (FrameKind::RouterAdvertisement, 16),
+        135 => (FrameKind::NeighbourSolicitation, 24),
         136 => {
             let solicited = body.get(4).is_some_and(|flags| flags & SOLICITED != 0);
-            (Kind::NeighbourAdvertisement { solicited }, 24)
+            (FrameKind::NeighbourAdvertisement { solicited }, 24)
         }
         _ => return None,
     };
     let options = NdOptions::read(body.get(header..));
     let why = not_one_station(source).or(match options {
-        _ if kind == Kind::RouterAdvertisement => Some(WhyNot::Router),
+        _ if kind == FrameKind::RouterAdvertisement => Some(WhyNot::Router),
         Some(NdOptions { source: Some(link) }) if link != source => Some(WhyNot::OptionIsNotSource),
         Some(_) if !packet.short && packet.hop_limit == NEVER_FORWARDED => None,
         Some(_) | None => Some(WhyNot::Malformed),
     });
     Some(match (why, kind) {
         (Some(why), _) => Says::nothing(kind, Some(source), why),
-        (None, Kind::NeighbourAdvertisement { solicited: true }) => Says::weak(kind, source),
+        (None, FrameKind::NeighbourAdvertisement { solicited: true }) => Says::weak(kind, source),
         (None, _) => Says::strong(kind, source),
     })
 }

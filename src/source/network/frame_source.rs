@@ -5,9 +5,9 @@ use std::{io, time::Duration};
 use super::{frame::VlanId, link::LinkIndex};
 
 /// Hands over the frames of one interface. It never transmits.
-pub(super) trait Tap: Send {
+pub(super) trait FrameSource: Send {
     /// Listens to this interface from now on; nothing happens when it already does.
-    fn bind(&mut self, index: LinkIndex) -> Result<(), TapError>;
+    fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError>;
 
     /// Waits for frames, for at most `limit`.
     fn wait(&mut self, limit: Duration) -> Wake;
@@ -32,7 +32,7 @@ pub(super) enum Wake {
 
 /// An interface cannot be listened to.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum TapError {
+pub(super) enum FrameSourceError {
     /// Its frames have no Ethernet header (the number is the kernel's `ARPHRD_*`).
     #[error("the interface is not Ethernet (hardware type {0})")]
     NotEthernet(u16),

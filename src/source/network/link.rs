@@ -27,7 +27,7 @@ pub struct Link {
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum InterfacePlace {
     /// The interface is here, by one of its names or, when it was renamed, by its number.
     Here(Link),
     /// Here, but down or without carrier.
@@ -38,14 +38,14 @@ pub enum Place {
 
 /// Where to listen for `name`. An interface of that name comes first, then one that has it besides its own; else the one
 /// listened to so far, renamed.
-pub fn find(links: Vec<Link>, name: &str, bound: Option<LinkIndex>) -> Place {
+pub fn find(links: Vec<Link>, name: &str, bound: Option<LinkIndex>) -> InterfacePlace {
     let by_name = links.iter().position(|link| link.name == name);
     let by_altname = || links.iter().position(|link| link.altnames.iter().any(|altname| altname == name));
     let by_number = || links.iter().position(|link| Some(link.index) == bound);
     match by_name.or_else(by_altname).or_else(by_number).and_then(|at| links.into_iter().nth(at)) {
-        Some(link) if link.running => Place::Here(link),
-        Some(link) => Place::Down(link),
-        None => Place::Gone,
+        Some(link) if link.running => InterfacePlace::Here(link),
+        Some(link) => InterfacePlace::Down(link),
+        None => InterfacePlace::Gone,
     }
 }
 
@@ -92,7 +92,7 @@ pub(super) fn request(number: u32) -> Vec<u8> {
 
 /// What one answer says.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct DumpAnswer {
     pub(super) more: Vec<Link>,
     /// The request failed (`errno`).
     pub(super) error: Option<i32>,
@@ -103,8 +103,8 @@ pub(super) struct Answer {
 }
 
 /// Reads one answer; messages that answer another request are left out.
-pub(super) fn read(answer: &[u8], number: u32) -> Answer {
-    let mut says = Answer::default();
+pub(super) fn read(answer: &[u8], number: u32) -> DumpAnswer {
+    let mut says = DumpAnswer::default();
     let mut rest = answer;
     while let (Some(length), Some(kind), Some(flags)) = (word(rest, 0), half(rest, 4), half(rest, 6)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -188,13 +188,13 @@ mod tests {
     #[test]
     fn the_name_comes_first_then_the_number_listened_to_so_far() {
         let table = [
-            (vec![link("eth1", 3, true)], None, Place::Here(link("eth1", 3, true))),
-            (vec![link("eth1", 3, false)], Some(3), Place::Down(link("eth1", 3, false))),
-            (vec![link("eth1", 9, true)], Some(3), Place::Here(link("eth1", 9, true))),
-            (vec![link("span", 3, true)], Some(3), Place::Here(link("span", 3, true))),
-            (vec![link("span", 3, true), link("eth1", 9, true)], Some(3), Place::Here(link("eth1", 9, true))),
-            (vec![link("eth0", 2, true)], Some(3), Place::Gone),
-            (vec![link("eth0", 2, true)], None, Place::Gone),
+            (vec![link("eth1", 3, true)], None, InterfacePlace::Here(link("eth1", 3, true))),
+            (vec![link("eth1", 3, false)], Some(3), InterfacePlace::Down(link("eth1", 3, false))),
+            (vec![link("eth1", 9, true)], Some(3), InterfacePlace::Here(link("eth1", 9, true))),
+            (vec![link("span", 3, true)], Some(3), InterfacePlace::Here(link("span", 3, true))),
+            (vec![link("span", 3, true), link("eth1", 9, true)], Some(3), InterfacePlace::Here(link("eth1", 9, true))),
+            (vec![link("eth0", 2, true)], Some(3), InterfacePlace::Gone),
+            (vec![link("eth0", 2, true)], None, InterfacePlace::Gone),
         ];
         for (links, bound, want) in table {
             assert_eq!(find(links.clone(), "eth1", bound.map(LinkIndex)), want, "{links:?} {bound:?}");
@@ -208,8 +208,11 @@ mod tests {
             ..link(name, index, true)
         };
         let found = |links| find(links, "mirror", None);
-        assert_eq!(found(vec![link("eth0", 2, true), also("eth1", 3)]), Place::Here(also("eth1", 3)));
-        assert_eq!(found(vec![also("eth1", 3), link("mirror", 4, true)]), Place::Here(link("mirror", 4, true)));
+        assert_eq!(found(vec![link("eth0", 2, true), also("eth1", 3)]), InterfacePlace::Here(also("eth1", 3)));
+        assert_eq!(
+            found(vec![also("eth1", 3), link("mirror", 4, true)]),
+            InterfacePlace::Here(link("mirror", 4, true))
+        );
     }
 
     /// A message of the kernel's.

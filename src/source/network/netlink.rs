@@ -13,13 +13,13 @@ use rustix::{
     },
 };
 
-use super::link::{self, Answer, Link};
+use super::link::{self, DumpAnswer, Link};
 
 /// What one answer may have, in octets: the kernel fills at most half of it.
 const ANSWER: usize = 64 << 10;
 
 /// The kernel answers before the request returns; if not, the next look asks again.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
 /// Interfaces come and go while they are listed: then the list is asked for again, so often.
 const TRIES: u32 = 3;
@@ -41,7 +41,7 @@ impl Links {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         // NETLINK_ROUTE is protocol 0.
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(TIME_LIMIT))?;
         Ok(Self { socket, answer: vec![0; ANSWER], asked: 0 })
     }
 
@@ -69,7 +69,7 @@ impl Links {
                 return Err(io::Error::other("an answer is too long"));
             }
             let answer = self.answer.get(..read).unwrap_or_default();
-            let Answer { more, error, interrupted, last } = link::read(answer, self.asked);
+            let DumpAnswer { more, error, interrupted, last } = link::read(answer, self.asked);
             links.extend(more);
             whole &= !interrupted;
             if let Some(error) = error {

@@ -10,7 +10,7 @@ use pnet::datalink::{self, Channel, Config, DataLinkReceiver, DataLinkSender};
 
 use super::{
     frame::VlanId,
-    frame_source::{Losses, Tap, TapError, Wake},
+    frame_source::{FrameSource, FrameSourceError, Losses, Wake},
     link::LinkIndex,
 };
 
@@ -19,12 +19,12 @@ const KEPT: usize = super::filter::KEPT as usize;
 
 /// A channel that is closed until it is bound.
 pub(super) struct Portable {
-    channel: Option<Open>,
+    channel: Option<OpenChannel>,
     frame: Vec<u8>,
     limit: Duration,
 }
 
-struct Open {
+struct OpenChannel {
     index: LinkIndex,
     receiver: Box<dyn DataLinkReceiver>,
     /// Shares the socket with the receiver; nothing is ever sent.
@@ -38,8 +38,8 @@ impl Portable {
     }
 }
 
-impl Tap for Portable {
-    fn bind(&mut self, index: LinkIndex) -> Result<(), TapError> {
+impl FrameSource for Portable {
+    fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError> {
         if self.channel.as_ref().is_some_and(|open| open.index == index) {
             return Ok(());
         }
@@ -50,7 +50,7 @@ impl Tap for Portable {
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let config = Config { read_timeout: Some(self.limit), ..Config::default() };
         if let Channel::Ethernet(sender, receiver) = datalink::channel(&interface, config)? {
-            self.channel = Some(Open { index, receiver, _sender: sender });
+            self.channel = Some(OpenChannel { index, receiver, _sender: sender });
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ use rustix::{
 use super::{
     filter,
     frame::VlanId,
-    frame_source::{Losses, Tap, TapError, Wake},
+    frame_source::{FrameSource, FrameSourceError, Losses, Wake},
     link::LinkIndex,
 };
 
@@ -49,7 +49,7 @@ const BLOCK_TIMEOUT: u32 = 100;
 #[derive(Debug)]
 pub(super) struct Ring {
     /// Declared before the socket: the mapping goes first.
-    memory: Memory,
+    memory: MappedRing,
     socket: OwnedFd,
     bound: Option<LinkIndex>,
     /// The block that the kernel fills next.
@@ -74,7 +74,7 @@ impl Ring {
             tp_feature_req_word: 0,
         };
         set(&socket, libc::SOL_PACKET, libc::PACKET_RX_RING, &request)?;
-        let memory = Memory::map(&socket)?;
+        let memory = MappedRing::map(&socket)?;
         Ok(Self { memory, socket, bound: None, current: 0 })
     }
 
@@ -83,10 +83,10 @@ impl Ring {
     }
 }
 
-impl Tap for Ring {
+impl FrameSource for Ring {
     /// Binds, again when the interface has come back under another number. The socket stays the same, so that filter and
     /// ring stay and no capability is needed.
-    fn bind(&mut self, index: LinkIndex) -> Result<(), TapError> {
+    fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError> {
         if self.bound == Some(index) {
             return Ok(());
         }
@@ -97,7 +97,7 @@ impl Tap for Ring {
             libc::ARPHRD_ETHER | libc::ARPHRD_LOOPBACK => {}
             other => {
                 bind(&self.socket, number, NONE)?;
-                return Err(TapError::NotEthernet(other));
+                return Err(FrameSourceError::NotEthernet(other));
             }
         }
         let member = libc::packet_mreq {
@@ -161,13 +161,13 @@ impl Tap for Ring {
 
 /// The mapped ring.
 #[derive(Debug)]
-struct Memory(NonNull<u8>);
+struct MappedRing(NonNull<u8>);
 
 // SAFETY: the mapping belongs to this value alone, and is used through `&self` and `&mut self` of whoever owns it; no
 // thread keeps anything about it elsewhere.
-unsafe impl Send for Memory {}
+unsafe impl Send for MappedRing {}
 
-impl Memory {
+impl MappedRing {
     /// Octets in front of a block's status word.
     const STATUS: usize = 8;
 
@@ -211,7 +211,7 @@ impl Memory {
     }
 }
 
-impl Drop for Memory {
+impl Drop for MappedRing {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this length and no view of it outlives `self`.
         let unmapped = unsafe { munmap(self.0.as_ptr().cast(), BLOCK * BLOCKS) };

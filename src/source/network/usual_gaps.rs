@@ -144,7 +144,7 @@ fn slot(hour: i64) -> usize {
 
 /// How a mirror stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum MirrorState {
     /// A frame has come since the last look.
     Heard,
     /// One has, after a silence.
@@ -180,7 +180,7 @@ impl Mirror {
     }
 
     /// The interface has received so many frames in all.
-    pub fn look(&mut self, index: LinkIndex, received: u64, now: Now) -> Standing {
+    pub fn look(&mut self, index: LinkIndex, received: u64, now: Now) -> MirrorState {
         match &mut self.watched {
             Some((known, frames, _)) if *known == index => {
                 if std::mem::replace(frames, received) != received {
@@ -192,24 +192,24 @@ impl Mirror {
                 (self.heard, self.silent) = (false, false);
             }
         }
-        let Some((_, _, last)) = self.watched else { return Standing::Quiet };
+        let Some((_, _, last)) = self.watched else { return MirrorState::Quiet };
         let longest = self.longest(now);
         // What was found silent stays so until the next frame, even where the next hour is a quieter one.
         self.silent |= now.boot.since(last.boot) > longest;
-        if self.silent { Standing::Silent { since: last, longest } } else { Standing::Quiet }
+        if self.silent { MirrorState::Silent { since: last, longest } } else { MirrorState::Quiet }
     }
 
     /// A frame has come.
-    pub fn frame(&mut self, now: Now) -> Standing {
+    pub fn frame(&mut self, now: Now) -> MirrorState {
         let longest = self.longest(now);
-        let Some((_, _, last)) = &mut self.watched else { return Standing::Back };
+        let Some((_, _, last)) = &mut self.watched else { return MirrorState::Back };
         let gap = now.boot.since(std::mem::replace(last, now).boot);
         let usual = !self.silent && gap <= longest;
         if std::mem::replace(&mut self.heard, true) {
             self.usual.ended(gap, now.wall);
         }
         self.silent = false;
-        if usual { Standing::Heard } else { Standing::Back }
+        if usual { MirrorState::Heard } else { MirrorState::Back }
     }
 
     fn longest(&self, now: Now) -> Duration {
@@ -286,7 +286,7 @@ mod tests {
         for gap in (2..240).chain([240; 200]) {
             for quiet in 0..gap {
                 let stands = mirror.look(ETH1, frames, at(second + quiet));
-                assert!(!matches!(stands, Standing::Silent { .. }), "{stands:?} in a gap of {gap} s");
+                assert!(!matches!(stands, MirrorState::Silent { .. }), "{stands:?} in a gap of {gap} s");
             }
             second += gap;
             frames += 1;
@@ -324,20 +324,20 @@ mod tests {
         let mut usual = UsualGaps::default();
         hours(&mut usual, 0, 4, 1);
         let mut mirror = Mirror::new(usual, MOMENT);
-        assert_eq!(mirror.look(ETH1, 7, at(10)), Standing::Quiet);
-        assert_eq!(mirror.look(ETH1, 8, at(11)), Standing::Heard);
+        assert_eq!(mirror.look(ETH1, 7, at(10)), MirrorState::Quiet);
+        assert_eq!(mirror.look(ETH1, 8, at(11)), MirrorState::Heard);
         for second in 12..=71 {
-            assert_eq!(mirror.look(ETH1, 8, at(second)), Standing::Quiet, "{second}");
+            assert_eq!(mirror.look(ETH1, 8, at(second)), MirrorState::Quiet, "{second}");
         }
-        let silent = Standing::Silent { since: at(11), longest: SOONEST };
+        let silent = MirrorState::Silent { since: at(11), longest: SOONEST };
         assert_eq!(mirror.look(ETH1, 8, at(72)), silent);
         assert_eq!(mirror.look(ETH1, 8, at(9000)), silent);
-        assert_eq!(mirror.look(ETH1, 9, at(9001)), Standing::Back);
-        assert_eq!(mirror.frame(at(9002)), Standing::Heard);
-        assert_eq!(mirror.look(ETH1, 10, at(9063)), Standing::Back, "nobody has looked, and it was silent");
-        assert_eq!(mirror.look(LinkIndex(4), 10, at(9064)), Standing::Quiet, "another interface begins anew");
+        assert_eq!(mirror.look(ETH1, 9, at(9001)), MirrorState::Back);
+        assert_eq!(mirror.frame(at(9002)), MirrorState::Heard);
+        assert_eq!(mirror.look(ETH1, 10, at(9063)), MirrorState::Back, "nobody has looked, and it was silent");
+        assert_eq!(mirror.look(LinkIndex(4), 10, at(9064)), MirrorState::Quiet, "another interface begins anew");
         mirror.leave();
-        assert_eq!(mirror.look(LinkIndex(4), 10, at(20_000)), Standing::Quiet, "and one that was down");
+        assert_eq!(mirror.look(LinkIndex(4), 10, at(20_000)), MirrorState::Quiet, "and one that was down");
     }
 
     #[test]

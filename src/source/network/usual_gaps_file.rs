@@ -13,9 +13,9 @@ use crate::base::disk;
 
 /// The file of a capture.
 #[derive(Debug)]
-pub(super) struct Memory(PathBuf);
+pub(super) struct UsualGapsFile(PathBuf);
 
-impl Memory {
+impl UsualGapsFile {
     /// Of this interface, in this folder.
     pub(super) fn of(folder: &Path, interface: &str) -> Self {
         Self(folder.join(format!("usual-gaps-{interface}.json")))

@@ -1,6 +1,6 @@
 //! What must hold for any bytes that are taken for a frame.
 
-use checkind::source::network::frame::{Evidence, Kind, VlanId, observe};
+use checkind::source::network::frame::{Evidence, FrameKind, VlanId, observe};
 
 /// Panics when the parser breaks a promise.
 pub(crate) fn check(bytes: &[u8]) {
@@ -10,7 +10,10 @@ pub(crate) fn check(bytes: &[u8]) {
             Evidence::Strong | Evidence::Weak => {
                 let mac = seen.mac.expect("evidence is about a device");
                 assert!(mac.is_station(), "{seen:?}");
-                assert!(!matches!(seen.kind, Kind::Tunnelled | Kind::OtherLinkLayer | Kind::ArpOther), "{seen:?}");
+                assert!(
+                    !matches!(seen.kind, FrameKind::Tunnelled | FrameKind::OtherLinkLayer | FrameKind::ArpOther),
+                    "{seen:?}"
+                );
             }
             Evidence::None(_) => assert_eq!(seen.lease, None, "{seen:?}"),
         }
