@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod random;
+pub mod backoff;
 pub mod plain;
 pub mod mac;
 pub mod zone;

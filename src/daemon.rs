@@ -36,10 +36,10 @@ use lease::Lease;
 use crate::{
     api::{self, ApiState, Ready},
     base::{
+        backoff::Backoff,
         clock::{BootTime, Clock},
         disk::{self, DiskFigures},
         health::{ConditionKind, Health},
-        random,
         record::BusinessId,
         zone::Zone,
     },
@@ -88,6 +88,9 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long start-up waits for the broker and the captures before `/readyz` says what they are waiting for.
 const START_UP: Duration = Duration::from_secs(10);
+
+/// Between two attempts to open the database or the spool at start.
+const OPENING: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
 /// What is made before the runtime starts, while the process may still capture.
 #[derive(Debug)]
@@ -371,7 +374,7 @@ impl Supervisor {
         signals: &mut Signals,
         stop: &CancellationToken,
     ) -> anyhow::Result<Option<T>> {
-        let mut pause = Duration::from_millis(200);
+        let mut failures = 0;
         loop {
             // A server that hangs must not keep us from stopping.
             let mut opening = Box::pin(open());
@@ -399,11 +402,11 @@ impl Supervisor {
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
             }
-            let extend = u32::try_from((pause * 10).as_micros()).unwrap_or(u32::MAX);
+            let extend = u32::try_from((OPENING.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
             let status = format!("waiting for {what}");
             notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
             tokio::select! {
-                () = time::sleep(random::jittered(pause)) => {}
+                () = time::sleep(OPENING.pause(failures)) => {}
                 () = stop.cancelled() => return Ok(None),
                 Some((part, result)) = self.next_end() => return Err(ended(part, result)),
                 Some(signal) = signals.next() => {
@@ -412,7 +415,7 @@ impl Supervisor {
                     }
                 }
             }
-            pause = (pause * 2).min(Duration::from_secs(5));
+            failures = failures.saturating_add(1);
         }
     }
 

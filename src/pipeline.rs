@@ -31,6 +31,7 @@ use uuid::Uuid;
 
 use crate::{
     base::{
+        backoff::Backoff,
         clock::{BootTime, CONFIRMED_AFTER, Clock, EARLIEST, FIRST_SYNC, Now, WallTime},
         fact::{DoorFact, Fact, FactDigest, LogDay, Recognised, RejectedFact, Subject},
         health::{ConditionKind, Health},
@@ -95,11 +96,8 @@ const WRITE_EVERY: Duration = Duration::from_secs(60);
 /// How often the coverage is written down while no presence is: so much silence a crash can forget.
 const COVERAGE_EVERY: Duration = Duration::from_secs(30);
 
-/// The first pause after the database failed; doubled up to [`LONGEST_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest pause: when the database is back we notice within this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Between two attempts after the database failed. When it is back, we notice within the longest pause.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 
 /// How long one try may take: a server that has gone away without a word would hold it for ever. Ten times the longest
 /// batch that was ever seen on a slow disk, and below the time after which the watchdog calls the pipeline stuck.
@@ -274,7 +272,7 @@ macro_rules! patiently {
         patiently!($pipeline, $deadline, $work, within LONGEST_TRY)
     };
     ($pipeline:ident, $deadline:expr, $work:expr, within $longest:expr) => {{
-        let mut backoff = Backoff::new();
+        let mut attempts = Attempts::default();
         loop {
             let tried = time::timeout($longest, $work).await;
             match tried.unwrap_or(Err(StoreError::too_late())) {
@@ -282,7 +280,7 @@ macro_rules! patiently {
                     $pipeline.taken();
                     break value;
                 }
-                Err(error) => $pipeline.again(&mut backoff, error, $deadline).await?,
+                Err(error) => $pipeline.again(&mut attempts, error, $deadline).await?,
             }
         }
     }};
@@ -362,7 +360,7 @@ impl Pipeline {
             self.turn(&deadline).await?;
         }
         // Best effort: at worst a minute of presences and coverage is forgotten, both alike.
-        if let Ok(Err(error)) = time::timeout(LONGEST_PAUSE, self.write_presences()).await {
+        if let Ok(Err(error)) = time::timeout(RETRY.longest, self.write_presences()).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "the last presences were not written");
         }
         Ok(())
@@ -1150,7 +1148,7 @@ impl Pipeline {
     /// is unavailable.
     async fn again(
         &mut self,
-        backoff: &mut Backoff,
+        attempts: &mut Attempts,
         error: StoreError,
         deadline: &CancellationToken,
     ) -> Result<(), PipelineError> {
@@ -1158,9 +1156,9 @@ impl Pipeline {
         self.coverage.refused();
         self.with.alive.send_replace(Some(self.with.clock.now().boot));
         match error {
-            StoreError::Conflict if backoff.conflicts < CONFLICTS => {
-                backoff.conflicts += 1;
-                tracing::debug!(times = backoff.conflicts, "another writer changed the same records");
+            StoreError::Conflict if attempts.conflicts < CONFLICTS => {
+                attempts.conflicts += 1;
+                tracing::debug!(times = attempts.conflicts, "another writer changed the same records");
                 return Ok(());
             }
             StoreError::Conflict => {
@@ -1182,24 +1180,19 @@ impl Pipeline {
         }
         tokio::select! {
             () = deadline.cancelled() => return Err(PipelineError::GaveUp),
-            () = time::sleep(random::jittered(backoff.pause)) => {}
+            () = time::sleep(RETRY.pause(attempts.failures)) => {}
         }
-        backoff.pause = (backoff.pause * 2).min(LONGEST_PAUSE);
+        attempts.failures = attempts.failures.saturating_add(1);
         Ok(())
     }
 }
 
 /// How often one piece of work was tried.
-#[derive(Debug)]
-struct Backoff {
-    pause: Duration,
+#[derive(Debug, Default)]
+struct Attempts {
+    failures: u32,
+    /// How many of the failures were conflicts with another writer.
     conflicts: u32,
-}
-
-impl Backoff {
-    fn new() -> Self {
-        Self { pause: FIRST_PAUSE, conflicts: 0 }
-    }
 }
 
 /// Strange devices of a batch.

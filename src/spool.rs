@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     base::{
+        backoff::Backoff,
         clock::{BootTime, Clock, EARLIEST, Now},
         health::{ConditionKind, Health},
-        random,
     },
     mapping::content::Content,
     settings,
@@ -53,7 +53,7 @@ const TICK: Duration = Duration::from_secs(1);
 const FORGET_AFTER: Duration = Duration::from_secs(5);
 
 /// Between two tries while the disk takes nothing; doubled from the first to the last.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(2) };
 
 /// What the spool counts; metrics read it.
 #[derive(Debug, Default)]
@@ -119,8 +119,8 @@ pub struct Spool {
     failing: bool,
     /// The disk cannot be read; wait before the next try.
     unreadable: bool,
-    /// How long.
-    pause: Duration,
+    /// How often in a row it has failed.
+    failures: u32,
 }
 
 impl Spool {
@@ -171,7 +171,7 @@ impl Spool {
             looked: None,
             failing: false,
             unreadable: false,
-            pause: PAUSE.0,
+            failures: 0,
         })
     }
 
@@ -211,8 +211,8 @@ impl Spool {
             }
             self.look().await?;
             if (self.failing || self.unreadable) && (!waiting || retry.is_elapsed()) {
-                retry.set(time::sleep(random::jittered(self.pause)));
-                self.pause = (self.pause * 2).min(PAUSE.1);
+                retry.set(time::sleep(RETRY.pause(self.failures)));
+                self.failures = self.failures.saturating_add(1);
             }
             let stuck = self.full || self.failing;
             if !has_input || (stuck && ends.input.is_closed()) {
@@ -322,7 +322,7 @@ impl Spool {
         self.used = used;
         self.full |= used >= self.limit;
         self.forgotten = (done, self.clock.now().boot);
-        self.pause = PAUSE.0;
+        self.failures = 0;
         self.health.clear(ConditionKind::SpoolUnavailable, "");
     }
 

@@ -20,7 +20,10 @@ use tokio::{
     time,
 };
 
-use crate::base::clock::{BootTime, Clock};
+use crate::base::{
+    backoff::Backoff,
+    clock::{BootTime, Clock},
+};
 
 use super::sql::{SLOW, StoreError, TIME_LIMIT, database_code, is_refused, migration};
 
@@ -36,11 +39,8 @@ const UNUSED: Duration = Duration::from_secs(10);
 /// connection does not grow for months.
 const OLDEST: Duration = Duration::from_mins(30);
 
-/// The first pause before it is tried again to connect; doubled with each try, up to a second.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-
-/// The longest of these pauses: a server that starts is found within it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts to connect. A server that starts is found within the longest pause.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 
 /// How often the schema is looked at again when another gateway changes it at the same moment. Each time is one change
 /// that the other has finished; beyond that the caller decides what to do.
@@ -183,7 +183,7 @@ impl Connections {
 
     /// Connects, as soon as there is a server with room for it.
     async fn connect(&self) -> Result<OpenConnection, StoreError> {
-        let mut pause = FIRST_PAUSE;
+        let mut failures = 0;
         loop {
             let fault = match self.options.connect().await {
                 Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
@@ -198,8 +198,8 @@ impl Connections {
             if !may_come {
                 return Err(fault.into());
             }
-            time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            time::sleep(RETRY.pause(failures)).await;
+            failures += 1;
         }
     }
 

@@ -65,6 +65,7 @@ use super::{
 };
 use crate::{
     base::{
+        backoff::Backoff,
         clock::{BootTime, Clock},
         health::{ConditionKind, Health},
         permit::LeasePermit,
@@ -120,11 +121,11 @@ const AT_ONCE: usize = 64;
 const LEAVE: Duration = Duration::from_secs(5);
 
 /// Between two attempts: doubled from the first to the last, with jitter.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 /// The same after a refused login or an unreadable certificate, which only a person can mend; brokers lock clients out
 /// that try too often.
-const SLOW_BACKOFF: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(300));
+const SLOW_BACKOFF: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(300) };
 
 /// Pause after another client took over our id: with jitter at most two attempts a minute, so that two gateways with one
 /// id do not throw each other out all the time.
@@ -747,24 +748,24 @@ impl Worker {
         let pause = match end {
             End::Setup(fault) => {
                 unavailable(fault.to_string());
-                backoff(SLOW_BACKOFF, self.failures)
+                SLOW_BACKOFF.pause(self.failures)
             }
             End::Refused(code) => {
                 unavailable(format!(
                     "the broker at {host} refuses us: {code:?}; check client_id, username and password"
                 ));
-                backoff(SLOW_BACKOFF, self.failures)
+                SLOW_BACKOFF.pause(self.failures)
             }
             End::TakenOver => {
                 let id = &self.settings.client_id;
                 let detail = format!("another client uses the client id \"{id}\"; every gateway needs one of its own");
                 self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
                 unavailable(detail);
-                TAKEN_OVER
+                random::jittered(TAKEN_OVER)
             }
             End::CutShort(fault) if self.cut_short + 1 < FIGHT => {
                 unavailable(format!("the broker at {host} closed the connection: {fault}"));
-                backoff(BACKOFF, self.failures)
+                BACKOFF.pause(self.failures)
             }
             End::CutShort(_) => {
                 let id = &self.settings.client_id;
@@ -774,15 +775,15 @@ impl Worker {
                 );
                 self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
                 unavailable(detail);
-                TAKEN_OVER
+                random::jittered(TAKEN_OVER)
             }
             End::Lost(fault) => {
                 unavailable(format!("no connection to the broker at {host}: {fault}"));
-                backoff(BACKOFF, self.failures)
+                BACKOFF.pause(self.failures)
             }
             End::Abandoned => {
                 tracing::info!("door messages were given back unread; connecting anew to fetch them");
-                backoff(BACKOFF, self.failures)
+                BACKOFF.pause(self.failures)
             }
             End::Shed => {
                 tracing::info!("the backlog is gone; connecting anew to fetch what was left with the broker");
@@ -797,7 +798,7 @@ impl Worker {
             End::Lost(_) => self.cut_short = 0,
             End::Finished | End::Setup(_) | End::Refused(_) | End::TakenOver | End::Abandoned | End::Shed => {}
         }
-        random::jittered(pause)
+        pause
     }
 
     /// Waits, and meanwhile hands over what is held.
@@ -919,10 +920,6 @@ fn weight(delivery: &Delivery) -> usize {
         Content::Sightings(sightings) => sightings.len().max(1),
         Content::Ignored | Content::Rejected(_) => 1,
     }
-}
-
-fn backoff((first, last): (Duration, Duration), failures: u32) -> Duration {
-    first.saturating_mul(1 << failures.min(16)).min(last)
 }
 
 impl BrokerConnection {
@@ -1063,15 +1060,3 @@ impl SessionStore for NothingOutgoing {
 }
 
 type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pause_doubles_up_to_its_limit() {
-        let seconds = |failures| backoff(BACKOFF, failures).as_secs();
-        assert_eq!([0, 1, 2, 3, 5, 6, 7, 40].map(seconds), [1, 2, 4, 8, 32, 60, 60, 60]);
-        assert_eq!(backoff(SLOW_BACKOFF, 9), Duration::from_secs(300));
-    }
-}
