@@ -1,11 +1,13 @@
-//! What a reader needs beside the code: the promises, the invariants behind them, what is kept about people, who might
-//! attack, the words that leave the program, and how to work on it. Tests hold these pages to the code.
+//! The pages beside the code. Tests hold them to it: figures, tables and the names of tests in them are checked.
 
 #[doc = include_str!("docs/promises.md")]
 pub mod promises {}
 
 #[doc = include_str!("docs/architecture.md")]
 pub mod architecture {}
+
+#[doc = include_str!("docs/importing.md")]
+pub mod importing {}
 
 #[doc = include_str!("docs/passes.md")]
 pub mod passes {}
@@ -18,6 +20,9 @@ pub mod threats {}
 
 #[doc = include_str!("docs/reference.md")]
 pub mod reference {}
+
+#[doc = include_str!("docs/glossary.md")]
+pub mod glossary {}
 
 #[doc = include_str!("docs/development.md")]
 pub mod development {}

@@ -3,11 +3,14 @@
 //! The tables of `src/docs/reference.md` are made from the code. When one of these tests says that a table is old,
 //! run `UPDATE_DOCS=1 tests/run tidy` and commit what it wrote.
 
+mod structure;
+mod tree;
+mod words;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
     process::Command,
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -29,6 +32,8 @@ use checkind::{
     spool::SpoolCounters,
 };
 use regex::Regex;
+
+use tree::{Source, files, mentions, read, root, sources};
 
 use crate::support::daemon::BINARY;
 
@@ -155,15 +160,6 @@ fn pure_modules_import_nothing_impure() {
 }
 
 #[test]
-fn imports_are_taken_apart() {
-    let source = Source {
-        name: String::new(),
-        text: "use std::{\n    fs::{self, File},\n    time::Duration,\n};\npub use crate::mac::MacAddr;\n".to_owned(),
-    };
-    assert_eq!(source.imports(), ["std::fs", "std::fs::File", "std::time::Duration", "crate::mac::MacAddr"]);
-}
-
-#[test]
 fn unsafe_code_is_in_one_module() {
     let word = Regex::new(r"\bunsafe\b").expect("a pattern");
     for source in sources("src") {
@@ -262,7 +258,7 @@ fn the_table_of_metrics_is_the_codes() {
 fn the_bounds_of_the_documentation_are_those_of_the_code() {
     let row = Regex::new(r"(?m)^\| [^|]* \| ([^|]*) \| [^|]* \| `(src/[^`]*) ([A-Z_]+)` \|$").expect("a pattern");
     let number = Regex::new(r"[0-9][0-9_]*").expect("a pattern");
-    let page = read("README.md");
+    let page = read(REFERENCE);
     let mut rows = 0;
     for found in row.captures_iter(&page) {
         rows += 1;
@@ -272,7 +268,7 @@ fn the_bounds_of_the_documentation_are_those_of_the_code() {
         let value = &constant.captures(&text).unwrap_or_else(|| panic!("{file} has no constant {name}"))[1];
         let written = number.find(value).unwrap_or_else(|| panic!("{name} has no number: {value}")).as_str();
         let said: String = bound.chars().filter(|c| *c != ',').take_while(|c| *c != ' ').collect();
-        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, the README says {bound}");
+        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, the page says {bound}");
     }
     assert!(rows >= 15, "the table of bounds has only {rows} rows that can be read");
 }
@@ -387,111 +383,4 @@ fn holds(page: &str, name: &str, table: &str) {
     );
     let text = format!("{before}{begin}\n{table}\n{end}{after}");
     fs::write(root().join(page), text).expect("the page");
-}
-
-/// One file of the tree.
-struct Source {
-    /// Below the top level, with slashes.
-    name: String,
-    text: String,
-}
-
-impl Source {
-    /// The numbered lines of code: no comments, and no tests, which stand last.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.text
-            .lines()
-            .enumerate()
-            .map(|(at, line)| (at + 1, line))
-            .take_while(|(_, line)| !line.starts_with("#[cfg(test)]"))
-            .filter(|(_, line)| !line.trim_start().starts_with("//"))
-    }
-
-    /// Every path that is imported, each on its own: `use a::{b, c::d}` is `a::b` and `a::c::d`.
-    fn imports(&self) -> Vec<String> {
-        let code: String = self.code().map(|(_, line)| line).collect::<Vec<_>>().join(" ");
-        let statement = Regex::new(r"\buse ((?:[A-Za-z_0-9]+::|\{)[^;]*);").expect("a pattern");
-        statement.captures_iter(&code).flat_map(|found| spread("", &found[1])).collect()
-    }
-}
-
-/// Takes a tree of imports apart.
-fn spread(prefix: &str, tree: &str) -> Vec<String> {
-    let tree = tree.trim();
-    let Some((head, inner)) = tree.split_once('{') else {
-        return match tree.split(" as ").next().unwrap_or_default().trim() {
-            "" => Vec::new(),
-            "self" => vec![prefix.trim_end_matches("::").to_owned()],
-            path => vec![format!("{prefix}{path}")],
-        };
-    };
-    let inner = inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
-    let prefix = format!("{prefix}{}", head.trim());
-    branches(inner).iter().flat_map(|branch| spread(&prefix, branch)).collect()
-}
-
-/// The parts between the commas that stand in no inner braces.
-fn branches(inner: &str) -> Vec<String> {
-    let (mut depth, mut parts) = (0, vec![String::new()]);
-    for c in inner.chars() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(String::new());
-                continue;
-            }
-            _ => {}
-        }
-        if let Some(last) = parts.last_mut() {
-            last.push(c);
-        }
-    }
-    parts
-}
-
-/// Does the line use this path or crate, as a word of its own?
-fn mentions(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| {
-        let before = line[..at].chars().next_back();
-        let alone = before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':' && c != '"');
-        alone && line[at + word.len()..].starts_with("::")
-    })
-}
-
-fn sources(folder: &str) -> Vec<Source> {
-    files(folder)
-        .into_iter()
-        .filter(|file| Path::new(&file.name).extension().is_some_and(|kind| kind == "rs"))
-        .collect()
-}
-
-/// Every file below a folder that is text, sorted by name.
-fn files(folder: &str) -> Vec<Source> {
-    let mut found = Vec::new();
-    let mut folders = vec![root().join(folder)];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                // Build results of the fuzz targets, and inputs that are no text.
-                let skipped = path.ends_with("target") || path.ends_with("corpus");
-                folders.extend((!skipped).then_some(path));
-            } else if let Ok(text) = fs::read_to_string(&path) {
-                let name = path.strip_prefix(root()).expect("it lies below").to_str().expect("UTF-8").to_owned();
-                found.push(Source { name, text });
-            }
-        }
-    }
-    found.sort_by(|left, right| left.name.cmp(&right.name));
-    assert!(!found.is_empty(), "nothing in {folder}");
-    found
-}
-
-fn read(name: &str) -> String {
-    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }

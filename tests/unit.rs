@@ -74,7 +74,7 @@ impl Site {
     /// Follows the README up to its last command.
     fn install(&self) {
         let readme = fs::read_to_string(shipped("README.md")).expect("the README");
-        let (_, section) = readme.split_once("## On a gateway").expect("the section");
+        let (_, section) = readme.split_once("## Install it on a gateway").expect("the section");
         let block = section.split("```").nth(1).expect("its commands").trim_start_matches("sh");
         let mut followed = 0;
         for line in block.lines().filter(|line| !line.trim().is_empty()) {
@@ -149,13 +149,13 @@ impl Site {
 
 /// What the README takes from a clone.
 fn fill(stage: &Path) {
-    for folder in ["target/release", "systemd", "config"] {
+    for folder in ["target/dist", "systemd", "config"] {
         fs::create_dir_all(stage.join(folder)).expect("a folder");
     }
     for file in ["systemd/checkind.service", "systemd/checkind.sysusers", "config/checkind.toml"] {
         fs::copy(shipped(file), stage.join(file)).expect("a copy");
     }
-    fs::copy(BINARY, stage.join("target/release/checkind")).expect("a copy");
+    fs::copy(BINARY, stage.join("target/dist/checkind")).expect("a copy");
     fs::write(stage.join("secret"), "a password").expect("a file");
     fs::write(stage.join("site.json"), people(20, &[]).to_string()).expect("a file");
     // The account of the daemon reads it.
