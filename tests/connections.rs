@@ -44,7 +44,7 @@ fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
     Home::on(&url(address), &text)
 }
 
-/// Adds somebody who may read check-ins; before the daemon starts, which leaves no connection for a command here.
+/// Adds an API user who may read check-ins. This comes before the daemon starts, because no connection is left for a command then.
 fn add_reader(home: &Home) {
     home.tell(&["user", "add", "ada", "--role", "Checkin-Read"], "correct horse battery\n");
 }

@@ -37,7 +37,7 @@ use tree::{Source, files, mentions, read, root, sources};
 
 use crate::support::daemon::BINARY;
 
-/// All that the top level may hold; `target` and what version control keeps beside it are nobody's product.
+/// All that the top level may contain, apart from `target`.
 const TOP_LEVEL: [&str; 14] = [
     ".ci",
     ".git",
@@ -365,7 +365,7 @@ fn watched_figures() -> Vec<(String, String)> {
 }
 
 /// Compares what stands between the markers of a page with what the code says; with `UPDATE_DOCS` it writes it there.
-#[expect(clippy::disallowed_methods, reason = "whoever changes a table asks for it by a variable")]
+#[expect(clippy::disallowed_methods, reason = "a variable asks for the tables to be rewritten")]
 fn holds(page: &str, name: &str, table: &str) {
     // Tests of one page must not overwrite each other's tables.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

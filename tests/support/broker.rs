@@ -52,7 +52,7 @@ pub(crate) struct Broker {
     child: Option<Child>,
 }
 
-/// A port that nobody listens on now.
+/// A port on which no server listens now.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
     listener.local_addr().expect("its address").port()

@@ -1,7 +1,7 @@
-//! The real binary as a process: a folder with its configuration and database, the commands on it, the running daemon
-//! with its log, its API and its signals, and a socket that listens as systemd does.
+//! The real binary as a process: a folder with its configuration and database, its commands, the running daemon with its log, API
+//! and signals, and a socket that listens as systemd does.
 //!
-//! A daemon ends with its value, also when the test fails.
+//! A daemon stops when its value is dropped, also when the test fails.
 
 use std::{
     collections::BTreeMap,
@@ -37,8 +37,8 @@ pub(crate) fn now() -> WallTime {
     Clock::system().now().wall
 }
 
-/// Waits for a whole second that begins from now on. Controllers know no parts of a second, and a tap is judged by what was
-/// in force at the time that it says.
+/// Waits for the next whole second. Controllers send no fractions of a second, and a tap is judged by what was in force at the
+/// time that it carries.
 pub(crate) fn next_second() -> WallTime {
     let after = now();
     wait_for("the next second", LIMIT, || {
@@ -47,7 +47,7 @@ pub(crate) fn next_second() -> WallTime {
     })
 }
 
-/// A daily cut-off in UTC that comes six hours from now, so that no test meets it by chance.
+/// A daily cut-off in UTC that comes six hours from now, which no test reaches by chance.
 fn far_cut_off() -> String {
     now().plus(Duration::from_hours(6)).utc().format("%H:%M").to_string()
 }
@@ -60,14 +60,14 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// A site on a SQLite file of its own; `more` is the rest of its configuration.
+    /// A site on its own SQLite file; `more` is the rest of its configuration.
     pub(crate) fn new(more: &str) -> Self {
         let home = Self { dir: tempfile::tempdir().expect("a temporary directory"), database: String::new() };
         let database = format!("sqlite:{}", home.path("checkind.db").display());
         Self { database, ..home }.with(more)
     }
 
-    /// The same on a database elsewhere.
+    /// The same on another database.
     pub(crate) fn on(database: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self { dir, database: database.to_owned() }.with(more)
@@ -78,7 +78,7 @@ impl Home {
         self
     }
 
-    /// Writes the configuration anew: the database, an API on a free port, and `more`.
+    /// Rewrites the configuration: the database, an API on a free port, and `more`.
     pub(crate) fn configure(&self, more: &str) {
         let spool = if self.database.starts_with("postgres") && !more.contains("[spool]") {
             format!("[spool]\npath = \"{}\"\n", self.path("spool.db").display())
@@ -316,7 +316,7 @@ impl Daemon {
 
     /// Waits until every event that this process received has ended in exactly one outcome, and every message was
     /// acknowledged, or left to the broker, or came on a connection that is gone. For sites whose messages are all of
-    /// QoS 1, at a moment when nobody publishes.
+    /// QoS 1, while no client publishes.
     pub(crate) fn adds_up(&self) {
         wait_for("the counters to add up", LIMIT, || {
             let total = |name: &str| self.metric(&format!("checkind_{name}_total"), "");
@@ -355,7 +355,7 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Ends it as a power failure would.
+    /// Kills it.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
@@ -370,7 +370,7 @@ impl Daemon {
         (status, self.log())
     }
 
-    /// Ends it as `systemctl stop` would; it must end well.
+    /// Stops it as `systemctl stop` would, and expects a clean shutdown.
     pub(crate) fn stop(self) -> String {
         self.signal(Signal::TERM);
         let (status, log) = self.wait();
@@ -378,7 +378,7 @@ impl Daemon {
         log
     }
 
-    /// Panics with its log when it has ended.
+    /// Panics with its log if it has exited.
     pub(crate) fn still_runs(&mut self) {
         if let Some(status) = self.child.try_wait().expect("it is ours") {
             panic!("the daemon has ended, {status}:\n{}", self.log());
@@ -422,7 +422,7 @@ pub(crate) fn doors(port: u16) -> String {
     text
 }
 
-/// The card of a person. Its number is too large for Wiegand 26, so that every controller spells it alike.
+/// The card of a person. Its number is too large for Wiegand 26, so every controller spells it the same way.
 pub(crate) const fn card(person: u32) -> u32 {
     8_165_600 + person
 }
@@ -460,7 +460,7 @@ pub(crate) fn flat_event(number: u32, card: u32, way: Way, at: WallTime) -> Stri
     )
 }
 
-/// Which way somebody goes.
+/// The direction of a tap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     In,

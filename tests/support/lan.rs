@@ -71,7 +71,7 @@ impl Namespace {
         ip(&[&["netns", "exec", &self.0, program], args].concat())
     }
 
-    /// What an HTTP server in the namespace answers; none while nobody listens.
+    /// What an HTTP server in the namespace answers; none while no server listens.
     pub(crate) fn http(&self, server: SocketAddr, path: &str) -> Option<Answer> {
         thread::scope(|scope| {
             let asking = scope.spawn(|| {

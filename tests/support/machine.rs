@@ -141,7 +141,7 @@ impl Drop for Machine {
     }
 }
 
-/// Enters all namespaces of a machine. Whoever enters keeps the rights of where they come from, so the ones that reach
+/// Enters all namespaces of a machine. A process that enters keeps the rights of where it comes from, so the ones that reach
 /// beyond the machine (above all the clock, which has no namespace) are dropped.
 fn inside(init: u32, program: &[&str]) -> Command {
     const BEYOND: &str = "-sys_time,-sys_module,-sys_boot,-sys_rawio,-syslog,-wake_alarm";

@@ -35,6 +35,6 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
 pub(crate) fn skipped(what: &str, why: &str) {
     use std::io::Write as _;
 
-    // One call, so that lines of tests that run at the same time do not mix.
+    // One call, because lines of tests that run at the same time must not mix.
     let _unseen = std::io::stderr().write_all(format!("\nSKIPPED: {what}: {why}\n").as_bytes());
 }

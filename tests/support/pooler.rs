@@ -36,7 +36,7 @@ impl Pooler {
         let port = free.local_addr().expect("its address").port();
         drop(free);
         let dir = tempfile::tempdir().expect("a temporary directory");
-        // PgBouncer refuses to be root, and whom it becomes must read its files.
+        // PgBouncer refuses to run as root, and its user must be able to read its files.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("its rights");
         let folder = dir.path().display();
         // Nothing is ignored of what a client says at the start, and of a session nothing is kept.

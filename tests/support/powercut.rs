@@ -18,7 +18,7 @@ pub(crate) struct PowerCut {
     normal: bool,
 }
 
-/// What a disk with a cache does with writes that nobody has synced.
+/// What a disk with a cache does with writes that no one has synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsynced {
     /// It forgets them all.

@@ -6,7 +6,7 @@ use super::tree::{Source, files, read};
 
 /// Each with what to write instead.
 const BANNED: [(&str, &str); 28] = [
-    (r"\bnobody\b", "no one, or name who"),
+    (r#"[^"]\bnobody\b"#, "no one, or name who"),
     (r"\bsomebody\b", "a person, or name who"),
     (r"\bwhoever\b", "anyone who"),
     (r"\bwhom\b", "who, or another sentence"),

@@ -1,6 +1,6 @@
 // LD_PRELOAD library: a slow or broken disk, at fsync and fdatasync.
 //
-// The file SLOWSYNC_ORDERS is read at every sync, so that a test changes the disk while the program runs: "ok",
+// The file SLOWSYNC_ORDERS is read at every sync, which lets a test change the disk while the program runs: "ok",
 // "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), or "fail" (EIO). Without the file the disk
 // is well.
 #define _GNU_SOURCE
