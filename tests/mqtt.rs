@@ -228,7 +228,7 @@ fn a_refused_login_is_tried_again_slowly() {
     let gateway = Gateway::start(wrong);
     gateway.wait_for_condition(ConditionKind::BrokerUnavailable);
     let detail = gateway.health.conditions()[0].detail.clone();
-    assert!(detail.contains("refuses us") && !detail.contains("wrong\""), "{detail}");
+    assert!(detail.contains("refused our login") && !detail.contains("wrong\""), "{detail}");
     std::thread::sleep(QUIET);
     assert_eq!(gateway.counters.failures.load(Relaxed), 1);
 }

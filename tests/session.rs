@@ -45,7 +45,7 @@ fn topics_that_were_taken_out_while_the_gateway_was_off_are_unsubscribed() {
     home.configure(&configuration);
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    daemon.wait_for_line("unsubscribed from a topic that is not wanted any more");
+    daemon.wait_for_line("unsubscribed from a topic that is no longer configured");
     broker.publish("old/events", b"{}", 1);
     broker.publish("flat/events", b"{}", 1);
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", 1);

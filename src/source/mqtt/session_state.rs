@@ -19,11 +19,14 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::session::SESSION_EXPIRY;
 use crate::{
     base::clock::{BootTime, Now},
     settings,
 };
+
+/// How long the broker keeps our session and its queue while we are away. A long weekend with a dead gateway must not
+/// lose events; after a week a person will have looked anyway. Brokers may lower it, which is logged.
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long before the end of a connection an acknowledgement may have been lost with it. A dead connection is noticed
 /// after two keep-alives, 40 s. What was acknowledged earlier is forgotten when the connection ends, because the broker
@@ -117,7 +120,7 @@ impl MessageDigest {
 
 impl SessionState {
     /// Forgets everything if it is about another session than the one that these settings mean.
-    pub(super) fn concerns(&self, settings: &settings::Mqtt) {
+    pub(super) fn belongs_to(&self, settings: &settings::Mqtt) {
         let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
         let mut remembered = self.remembered();
         if remembered.session != session {
@@ -282,13 +285,13 @@ mod tests {
         let session_state = SessionState::default();
         let mut settings =
             settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
-        session_state.concerns(&settings);
+        session_state.belongs_to(&settings);
         session_state.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
         session_state.arrival(1, false, said("A"), at(0));
-        session_state.concerns(&settings);
+        session_state.belongs_to(&settings);
         assert_eq!(session_state.unwanted(&["doors/+".to_owned()]), ["bells/+"]);
         settings.client_id = "y".to_owned();
-        session_state.concerns(&settings);
+        session_state.belongs_to(&settings);
         assert_eq!(session_state.unwanted(&[]), [""; 0]);
         assert_eq!(session_state.arrival(1, true, said("A"), at(5)).at, at(5));
     }

@@ -137,7 +137,7 @@ struct Reads {
 
 impl Watch {
     /// A message was mapped. `waited` is how long the broker may have kept it.
-    pub(super) fn saw(
+    pub(super) fn observe(
         &mut self,
         mapping: &Mapping,
         (sightings, clocks): (&[Sighting], &[ClockReading]),
@@ -292,7 +292,7 @@ impl Watch {
     }
 
     /// Time has passed.
-    pub(super) fn look(&mut self, now: BootTime) -> Vec<SourceFinding> {
+    pub(super) fn tick(&mut self, now: BootTime) -> Vec<SourceFinding> {
         let mut found = Vec::new();
         let mut told = Vec::new();
         self.reads.retain(|_, reads| {
@@ -434,9 +434,10 @@ mod tests {
             let Mapped { content, clocks } = self.mapping.map("doors", payload.as_bytes(), Meta::default(), now);
             let Content::Sightings(sightings) = content else { panic!("{content:?}") };
             let counters = Arc::clone(&self.counters);
-            let found =
-                self.watch.saw(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
-            let looked = self.watch.look(boot);
+            let found = self
+                .watch
+                .observe(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
+            let looked = self.watch.tick(boot);
             for SourceFinding { kind, subject, detail } in found.into_iter().chain(looked) {
                 match detail {
                     Some(detail) => drop(self.raised.insert((kind, subject), detail)),
