@@ -150,9 +150,9 @@ impl<'a> BrokerConnection<'a> {
             // Without room the poll waits, so TCP makes the broker wait, but only until the pause budget is spent.
             let full = self.is_full();
             if full {
-                self.pause_budget.spend();
+                self.pause_budget.begin();
             }
-            let pauses = full && !self.pause_budget.is_over();
+            let pauses = full && !self.pause_budget.is_spent();
             let phase = self.phase;
             let receipts_matter = phase.heeds(LinkEvent::ReceiptDropped) && !self.context.queue.is_closed();
             tokio::select! {
