@@ -175,7 +175,7 @@ impl Spool {
         })
     }
 
-    /// Has the pipeline got everything that is in the spool?
+    /// Has everything in the spool gone to the pipeline?
     pub const fn is_empty(&self) -> bool {
         self.delivered == self.written
     }
@@ -192,8 +192,8 @@ impl Spool {
         let (mut has_input, mut has_reader) = (true, true);
         let mut retry: Pin<Box<Sleep>> = Box::pin(time::sleep(Duration::ZERO));
         loop {
-            // The rows that the pipeline has not got, this process's and an earlier one's, go out as there is room for
-            // them. A full spool takes nothing, nor does one whose last batch could not be written yet.
+            // Rows that the pipeline does not have yet, of this or an earlier process, go out when it has room. A full
+            // spool takes no input, nor does one whose last batch could not be written yet.
             let behind = usize::try_from(self.written - self.delivered).unwrap_or(BATCH).min(BATCH);
             let waiting = self.write_failed || self.read_failed;
             tokio::select! {
@@ -217,8 +217,8 @@ impl Spool {
                 retry.set(time::sleep(RETRY.pause(self.failures)));
                 self.failures = self.failures.saturating_add(1);
             }
-            // Once the session has ended, say when its last acknowledgement is out: everything of it is on the disk, or
-            // nothing more of it will be.
+            // Once the session has ended, say when no acknowledgement is left to come: all its messages are on the disk,
+            // or the disk takes no more of them.
             let stuck = self.fill.is_full() || self.write_failed;
             if !has_input || (stuck && ends.input.is_closed()) {
                 ends.taken.cancel();

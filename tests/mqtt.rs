@@ -432,7 +432,7 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
 }
 
-/// A source whose messages carry neither id nor time, and whose debounce window is a millisecond: a later message is another one.
+/// A source whose messages carry neither id nor time. Its debounce window is a millisecond: a later message is another one.
 fn readers() -> Arc<Mapping> {
     let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
     let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");

@@ -41,7 +41,10 @@ impl SessionFile {
             Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(%error, "could not read the session file; if the broker has lost our session, that goes unnoticed");
+                tracing::warn!(
+                    %error,
+                    "could not read the session file; if the broker has lost our session, that goes unnoticed"
+                );
                 return None;
             }
         };

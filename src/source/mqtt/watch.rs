@@ -30,15 +30,15 @@ const TOLERANCE: i64 = 60_000;
 /// How many equal offsets prove a wrong clock, where they cannot be lateness.
 const PROOF: u32 = 3;
 
-/// Where the offsets may be lateness: how many equal ones prove a wrong clock, and over how long. A controller that sends late
-/// sends in bursts.
+/// Where the offsets may be lateness: how many equal ones prove a wrong clock, and over how long. A controller that sends
+/// late sends in bursts.
 const STEADY: (u32, Duration) = (5, Duration::from_mins(2));
 
 /// How many clocks are checked, one for each door. Of more doors, only the first ones.
 const MOST_CLOCKS: usize = 1000;
 
-/// How many keys are remembered: those of the last hours, in 150 KB. A key that is used again later goes unnoticed here, but
-/// its event is decided all the same.
+/// How many keys are remembered: those of the last hours, in 150 KB. A key that is used again later goes unnoticed here,
+/// but its event is decided all the same.
 const MOST_KEYS: usize = 4096;
 
 /// How many keys used again within [`REUSE_SPAN`] raise the condition.
@@ -340,8 +340,8 @@ impl ClockTrail {
         let may_be_lateness = run.most < 0 && run.most >= lateness.saturating_neg();
         let is_sure =
             if may_be_lateness { run.many >= STEADY.0 && now.since(run.since) >= STEADY.1 } else { run.many >= PROOF };
-        // Lateness adds to the offset of a clock, so the largest value is the closest to it. Compared in minutes, or
-        // jitter would report it again and again.
+        // Late messages make a clock look further behind than it is, so the largest value is closest to the truth.
+        // Compared in minutes, or jitter would report it again and again.
         let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
         if is_sure && self.off.is_none_or(|(off, _)| minutes(off).abs_diff(minutes(run.most)) > 1) {
             self.off = Some((run.most, writing));
