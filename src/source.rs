@@ -1,4 +1,4 @@
-//! What a source owes the rest of the daemon: sightings with receipts, through bounded queues, and no decisions.
+//! What a source gives the rest of the daemon: sightings with receipts, through bounded queues. Sources decide nothing.
 
 use std::{fmt, sync::Arc};
 
@@ -9,19 +9,19 @@ pub mod network;
 
 /// The queue of door messages between the broker session and the pipeline, in messages.
 ///
-/// Two of the largest batches: while one commits, the next is there. When it is full the session holds a few more and then
-/// stops reading, so that the broker keeps the rest.
+/// Two of the largest batches: while one commits, the next is ready. When it is full, the session holds a few more
+/// messages and then stops reading, so the broker keeps the rest.
 pub const DELIVERIES: usize = 2048;
 
-/// The queue of coalesced presences between the captures and the pipeline, in hand-overs (each a list of devices).
+/// The queue of coalesced presences between the captures and the pipeline, in lists of devices.
 ///
-/// When it is full the capture goes on merging into the same entries, so nothing but repetition is lost.
+/// When it is full, the capture keeps merging into the same entries, so only repetition is lost.
 pub const PRESENCES: usize = 16;
 
-/// One message from a controller: what it said, and the right to acknowledge it.
+/// One message from a controller: its content, and the right to acknowledge it.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The `[[source]]` that the topic belongs to; the session's own name for a topic that no source claims.
+    /// The `[[source]]` that the topic belongs to; [`mqtt::session::UNCLAIMED`] where no source claims the topic.
     pub source: Arc<str>,
     /// What the mapping made of it.
     pub content: Content,
@@ -29,16 +29,16 @@ pub struct Delivery {
     pub receipt: Receipt,
 }
 
-/// The devices that one capture hands over together.
+/// The devices that one capture sends together.
 pub type Presences = Vec<Presence>;
 
 /// The right to acknowledge one delivery, spent once, after the commit of its decision.
 ///
-/// Dropped unspent, the broker delivers again.
+/// If it is dropped unspent, the broker delivers the message again.
 pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 impl Receipt {
-    /// A receipt that does `acknowledge` when it is spent. `acknowledge` must not block.
+    /// A receipt that calls `acknowledge` when it is spent. `acknowledge` must not block.
     pub fn new(acknowledge: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(acknowledge)))
     }

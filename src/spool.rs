@@ -1,21 +1,24 @@
 //! The local spool: with a shared PostgreSQL, door messages are on this machine's disk before they are acknowledged.
 //!
-//! One task stands between the broker session and the pipeline. What has queued up is one transaction of a SQLite file;
-//! after its fsync the broker gets its acknowledgements, and the same deliveries go on to the pipeline, each with a
-//! receipt that says that the shared database has it. Then it is forgotten, lazily: whatever is replayed once too often
-//! has the keys that it had, and is a duplicate. While the database is away the file grows up to its limit; then nothing
-//! more is acknowledged, and the broker keeps the rest. What an earlier process left is handed over first.
+//! One task sits between the broker session and the pipeline. It writes the messages that have queued up to a SQLite file,
+//! in one transaction. After its fsync the broker gets the acknowledgements, and the same deliveries go on to the
+//! pipeline. Their receipts there mean that the shared database has them. Then the spool deletes them, lazily: a message
+//! that is replayed needlessly still has its key, and is a duplicate. While the database is away the file grows up to
+//! its limit. Then nothing more is acknowledged, and the broker keeps the rest. The pipeline first gets the messages of
+//! an earlier process.
 //!
-//! Presences of the network are not spooled: the captures merge them, so that an outage costs nothing but repetition.
+//! Presences of the network are not spooled: the captures merge them, so an outage costs only repetition.
 //!
-//! Never here: what a message means. With a SQLite database there is no spool, because the commit of the decision is
-//! the same disk.
+//! Never here: what a message means. With a SQLite database there is no spool, because the decision is committed to the
+//! same disk.
 
-mod kept;
+mod fill;
+mod lock;
+mod message;
 
 use std::{
     fs::File,
-    path::{Path, PathBuf},
+    path::PathBuf,
     pin::Pin,
     sync::{
         Arc,
@@ -30,6 +33,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::{fill::SpoolFill, lock::lock};
 use crate::{
     base::{
         backoff::Backoff,
@@ -42,93 +46,91 @@ use crate::{
     store::{SpoolFile, Spooled, StoreError},
 };
 
-/// Messages that are written, or read again, at once: as many as the pipeline takes in one batch.
+/// How many messages are written, or read back, at once: as many as the pipeline takes in one batch.
 const BATCH: usize = 1000;
 
-/// How often gauges and conditions are brought up to date.
+/// How often gauges and conditions are updated.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long rows that are done wait for the next write to be forgotten with it, before that costs an fsync of its own.
-/// After a crash this much is replayed for nothing.
-const FORGET_AFTER: Duration = Duration::from_secs(5);
+/// How long committed rows wait to be deleted together with the next write, before their deletion costs a separate fsync.
+/// After a crash, the commits of this time are replayed needlessly.
+const DELETE_AFTER: Duration = Duration::from_secs(5);
 
-/// Between two tries while the disk takes nothing; doubled from the first to the last.
+/// Pauses between attempts while the disk does not work.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(2) };
 
-/// What the spool counts; metrics read it.
+/// What the spool counts, for metrics.
 #[derive(Debug, Default)]
 pub struct SpoolCounters {
-    /// Messages in it that the shared database does not have yet.
+    /// Messages that the shared database does not have yet.
     pub depth: AtomicU64,
     /// Bytes of the file that are in use.
     pub bytes: AtomicU64,
-    /// The bytes that may be in use.
+    /// Bytes that may be in use.
     pub limit: AtomicU64,
-    /// Whole seconds since the oldest message in it arrived.
+    /// Age of the oldest message in the spool, in whole seconds.
     pub oldest: AtomicU64,
     /// Messages written.
     pub written: AtomicU64,
-    /// Door events of an earlier process that were handed over again.
+    /// Door events of an earlier process that were replayed to the pipeline.
     pub replayed: AtomicU64,
-    /// Writes and reads that failed, and were tried again.
+    /// Writes and reads that failed and were tried again.
     pub failures: AtomicU64,
 }
 
-/// The two ends of the spool, and how it is told to stop.
+/// The two ends of the spool, and the signals of its end.
 #[derive(Debug)]
 pub struct SpoolEnds {
     /// From the broker session.
     pub input: mpsc::Receiver<Delivery>,
     /// To the pipeline.
     pub output: mpsc::Sender<Delivery>,
-    /// Cancelled by the spool when the session has ended and nothing more of it will be acknowledged.
+    /// The spool cancels it when the session has ended and none of its messages will be acknowledged any more.
     pub taken: CancellationToken,
-    /// Ends the spool; what it holds is for the next process.
+    /// Ends the spool; the next process gets what it holds.
     pub stop: CancellationToken,
 }
 
-/// The spool; see the module.
+/// The spool; see the documentation of the module.
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
-    /// None while a new one cannot be made.
+    /// None while a new file cannot be created.
     file: Option<SpoolFile>,
-    /// Two processes on one spool would hand everything over twice.
+    /// Two processes on one spool would deliver everything twice.
     _lock: File,
     clock: Clock,
     health: Health,
     counters: Arc<SpoolCounters>,
-    limit: u64,
-    /// Rows up to here are of earlier processes.
+    fill: SpoolFill,
+    /// Rows up to here were written by earlier processes.
     inherited: i64,
-    /// The clocks when this process began to use the spool; they judge the arrivals of those rows.
+    /// When this process began to use the spool; tells whether the boot times of those rows are still valid.
     began: Now,
     /// The last row in the file.
     written: i64,
-    /// The last row that was handed over.
-    handed: i64,
-    /// The last row up to which the shared database has everything.
-    done: Arc<AtomicI64>,
+    /// The last row that was sent to the pipeline.
+    delivered: i64,
+    /// The shared database has everything up to this row.
+    committed: Arc<AtomicI64>,
     window: Arc<AckWindow<i64>>,
     /// The last row that was deleted, and when.
-    forgotten: (i64, BootTime),
-    used: u64,
-    full: bool,
-    looked: Option<BootTime>,
-    /// The disk takes nothing; wait before the next try.
-    failing: bool,
-    /// The disk cannot be read; wait before the next try.
-    unreadable: bool,
-    /// How often in a row it has failed.
+    deleted: (i64, BootTime),
+    last_tick: Option<BootTime>,
+    /// A write failed; wait before the next one.
+    write_failed: bool,
+    /// A read failed; wait before the next one.
+    read_failed: bool,
+    /// Failures in a row.
     failures: u32,
 }
 
 impl Spool {
-    /// Opens or creates the spool, and sees what an earlier process has left.
+    /// Opens or creates the spool, and finds what an earlier process has left in it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it may be better in a moment; [`StoreError::Unusable`] when another process has it
-    /// or it is damaged.
+    /// [`StoreError::Unavailable`] when another attempt may succeed; [`StoreError::Unusable`] when another process uses
+    /// the spool or it is damaged.
     pub async fn open(
         settings: &settings::SpoolSettings,
         clock: Clock,
@@ -141,12 +143,12 @@ impl Spool {
         let used = file.append(&[], 0).await?;
         let (before, last) = ends.map_or((0, 0), |(first, last)| (first - 1, last));
         if last > before {
-            tracing::info!(messages = last - before, "the spool holds door messages of an earlier run");
+            tracing::info!(messages = last - before, "the spool contains door messages of an earlier run");
         }
-        let done = Arc::new(AtomicI64::new(before));
+        let committed = Arc::new(AtomicI64::new(before));
         let window = {
-            let done = Arc::clone(&done);
-            AckWindow::new(move |seq| done.store(seq, Relaxed))
+            let committed = Arc::clone(&committed);
+            AckWindow::new(move |seq| committed.store(seq, Relaxed))
         };
         let began = clock.now();
         counters.limit.store(settings.limit, Relaxed);
@@ -158,78 +160,82 @@ impl Spool {
             clock,
             health,
             counters,
-            limit: settings.limit,
+            fill: SpoolFill::new(settings.limit, used),
             inherited: last,
             began,
             written: last,
-            handed: before,
-            done,
+            delivered: before,
+            committed,
             window,
-            forgotten: (before, began.boot),
-            used,
-            full: false,
-            looked: None,
-            failing: false,
-            unreadable: false,
+            deleted: (before, began.boot),
+            last_tick: None,
+            write_failed: false,
+            read_failed: false,
             failures: 0,
         })
     }
 
-    /// Is there nothing of an earlier process in it?
+    /// Has everything in the spool gone to the pipeline?
     pub const fn is_empty(&self) -> bool {
-        self.handed == self.written
+        self.delivered == self.written
     }
 
-    /// Works until it is told to stop, or until the session has ended and the pipeline has everything.
+    /// Works until `stop` is cancelled, or until the session has ended and everything is committed.
     ///
     /// # Errors
     /// When the file can never be used again.
     pub async fn run(mut self, mut ends: SpoolEnds) -> Result<(), StoreError> {
-        if !self.clock_set(&ends.stop).await {
+        if !self.wait_for_clock(&ends.stop).await {
             return Ok(());
         }
         let mut batch = Vec::with_capacity(BATCH);
         let (mut has_input, mut has_reader) = (true, true);
         let mut retry: Pin<Box<Sleep>> = Box::pin(time::sleep(Duration::ZERO));
         loop {
-            let behind = usize::try_from(self.written - self.handed).unwrap_or(BATCH).min(BATCH);
-            let waiting = self.failing || self.unreadable;
+            // Rows that the pipeline does not have yet, of this or an earlier process, go out when it has room. A full
+            // spool takes no input, nor does one whose last batch could not be written yet.
+            let behind = usize::try_from(self.written - self.delivered).unwrap_or(BATCH).min(BATCH);
+            let waiting = self.write_failed || self.read_failed;
             tokio::select! {
                 () = ends.stop.cancelled() => break,
-                room = ends.output.reserve_many(behind), if behind > 0 && has_reader && !self.unreadable => match room {
-                    Ok(room) => self.read_again(room).await?,
+                room = ends.output.reserve_many(behind), if behind > 0 && has_reader && !self.read_failed => match room {
+                    Ok(room) => self.replay(room).await?,
                     Err(_) => has_reader = false,
                 },
-                count = ends.input.recv_many(&mut batch, BATCH), if has_input && batch.is_empty() && !self.full => {
+                count = ends.input.recv_many(&mut batch, BATCH), if has_input && batch.is_empty() && !self.fill.is_full() => {
                     has_input = count > 0;
                 }
-                () = &mut retry, if waiting => (self.failing, self.unreadable) = (false, false),
+                () = &mut retry, if waiting => (self.write_failed, self.read_failed) = (false, false),
                 () = time::sleep(TICK) => {}
             }
-            if !batch.is_empty() && !self.failing {
-                self.keep(&mut batch, &ends.output).await?;
+            if !batch.is_empty() && !self.write_failed {
+                self.store(&mut batch, &ends.output).await?;
             }
-            self.look().await?;
-            if (self.failing || self.unreadable) && (!waiting || retry.is_elapsed()) {
+            self.tick().await?;
+            // After a failure, pause before the next attempt, longer each time.
+            if (self.write_failed || self.read_failed) && (!waiting || retry.is_elapsed()) {
                 retry.set(time::sleep(RETRY.pause(self.failures)));
                 self.failures = self.failures.saturating_add(1);
             }
-            let stuck = self.full || self.failing;
+            // Once the session has ended, say when no acknowledgement is left to come: all its messages are on the disk,
+            // or the disk takes no more of them.
+            let stuck = self.fill.is_full() || self.write_failed;
             if !has_input || (stuck && ends.input.is_closed()) {
                 ends.taken.cancel();
             }
-            if !has_input && self.done.load(Relaxed) == self.written {
+            if !has_input && self.committed.load(Relaxed) == self.written {
                 break;
             }
         }
-        self.leave().await;
+        self.close().await;
         Ok(())
     }
 
-    /// Waits while the wall clock says a time before this program existed; false when it is told to stop meanwhile.
+    /// Waits while the wall clock is before the time at which this program was written; false if `stop` is cancelled
+    /// meanwhile.
     ///
-    /// Nothing is taken in: what arrives now would not be known to have arrived when, after another start of the machine.
-    async fn clock_set(&mut self, stop: &CancellationToken) -> bool {
+    /// Takes in nothing: after a reboot, we could not tell when a message of this time had arrived.
+    async fn wait_for_clock(&mut self, stop: &CancellationToken) -> bool {
         while self.clock.now().wall < EARLIEST {
             if stop.run_until_cancelled(time::sleep(TICK)).await.is_none() {
                 return false;
@@ -239,373 +245,184 @@ impl Spool {
         true
     }
 
-    /// Writes what came from the session, acknowledges it, and hands it over if nothing is before it.
-    async fn keep(&mut self, batch: &mut Vec<Delivery>, output: &mpsc::Sender<Delivery>) -> Result<(), StoreError> {
+    /// Writes what came from the session, acknowledges it, and sends it to the pipeline if nothing is before it.
+    async fn store(&mut self, batch: &mut Vec<Delivery>, output: &mpsc::Sender<Delivery>) -> Result<(), StoreError> {
+        // Messages that need no decision are acknowledged and not written.
         let now = self.clock.now().wall;
         let mut rows = Vec::with_capacity(batch.len());
-        let told = batch.iter().filter(|delivery| delivery.content != Content::Ignored);
-        for (delivery, seq) in told.zip(self.written + 1..) {
-            rows.push(Spooled { seq, arrived_at: now, message: kept::written(&delivery.source, &delivery.content) });
+        let decided = batch.iter().filter(|delivery| delivery.content != Content::Ignored);
+        for (delivery, seq) in decided.zip(self.written + 1..) {
+            rows.push(Spooled { seq, arrived_at: now, message: message::encode(&delivery.source, &delivery.content) });
         }
-        let done = self.done.load(Relaxed);
+        let committed = self.committed.load(Relaxed);
         if !rows.is_empty() {
-            match self.append(&rows, done).await {
-                Ok(used) => self.taken(used, done),
-                Err(error) => return self.not_written(error),
+            match self.append(&rows, committed).await {
+                Ok(used) => self.written_to(used, committed),
+                Err(error) => return self.write_failure(error),
             }
         }
-        let caught_up = self.handed == self.written;
+        let caught_up = self.delivered == self.written;
         self.written += i64::try_from(rows.len()).unwrap_or(i64::MAX);
         self.counters.written.fetch_add(rows.len() as u64, Relaxed);
-        self.counters.depth.store(u64::try_from(self.written - done).unwrap_or(0), Relaxed);
-        // Only when there is room for all of them; otherwise they are read again when there is.
+        self.counters.depth.store(u64::try_from(self.written - committed).unwrap_or(0), Relaxed);
+        // Send them on only if there is room for all of them; otherwise they are read back when there is.
         let mut room = if caught_up { output.try_reserve_many(rows.len()).ok() } else { None };
         for Delivery { source, content, receipt } in batch.drain(..) {
             receipt.spend();
             if content != Content::Ignored
                 && let Some(permit) = room.as_mut().and_then(Iterator::next)
             {
-                self.hand_over(permit, self.handed + 1, source, content);
+                self.send(permit, self.delivered + 1, source, content);
             }
         }
         Ok(())
     }
 
-    /// Hands over the next rows of the file.
-    async fn read_again(&mut self, room: impl Iterator<Item = Permit<'_, Delivery>>) -> Result<(), StoreError> {
+    /// Sends the next rows of the file to the pipeline.
+    async fn replay(&mut self, room: impl Iterator<Item = Permit<'_, Delivery>>) -> Result<(), StoreError> {
         let room: Vec<_> = room.collect();
         let Some(file) = self.file.clone() else { return Ok(()) };
-        let rows = match file.page(self.handed, room.len()).await {
+        let rows = match file.page(self.delivered, room.len()).await {
             Ok(rows) => rows,
-            Err(error) => return self.not_read(error),
+            Err(error) => return self.read_failure(error),
         };
         for (row, permit) in rows.into_iter().zip(room) {
             let inherited = row.seq <= self.inherited;
-            let read = kept::read(&row.message, inherited.then_some(self.began));
+            let read = message::decode(&row.message, inherited.then_some(self.began));
             let (source, content) = read.unwrap_or_else(|| {
-                tracing::error!("a message in the spool is of another version of this program and cannot be read");
-                kept::unreadable()
+                tracing::error!("cannot read a message in the spool; another version of checkind wrote it");
+                message::placeholder()
             });
             if inherited {
                 self.counters.replayed.fetch_add(content.events(), Relaxed);
             }
-            self.hand_over(permit, row.seq, source, content);
+            self.send(permit, row.seq, source, content);
         }
         Ok(())
     }
 
-    fn hand_over(&mut self, permit: Permit<'_, Delivery>, seq: i64, source: Arc<str>, content: Content) {
+    fn send(&mut self, permit: Permit<'_, Delivery>, seq: i64, source: Arc<str>, content: Content) {
         permit.send(Delivery { source, content, receipt: self.window.receipt(seq) });
-        self.handed = seq;
+        self.delivered = seq;
     }
 
-    /// Writes to the file. When it takes nothing, and holds nothing either that anybody still needs, it begins anew: on
-    /// a full disk even deleting takes room.
-    async fn append(&mut self, rows: &[Spooled], done: i64) -> Result<u64, StoreError> {
+    /// Writes to the file. If that fails, and the file holds nothing that is still needed, replaces it with a new one: on
+    /// a full disk even deleting rows takes room.
+    async fn append(&mut self, rows: &[Spooled], committed: i64) -> Result<u64, StoreError> {
         let file = match self.file.clone() {
             Some(file) => file,
             None => self.file.insert(SpoolFile::open(&self.path).await?).clone(),
         };
-        let written = file.append(rows, done).await;
-        if matches!(written, Err(StoreError::Unavailable(_))) && done == self.written {
+        let written = file.append(rows, committed).await;
+        if matches!(written, Err(StoreError::Unavailable(_))) && committed == self.written {
             file.close().await;
             self.file = None;
             if let Err(error) = SpoolFile::remove(&self.path) {
-                tracing::warn!(%error, "an empty spool could not be removed");
+                tracing::warn!(%error, "could not remove an empty spool");
             }
         }
         written
     }
 
-    /// The file has taken what was written.
-    fn taken(&mut self, used: u64, done: i64) {
-        self.used = used;
-        self.full |= used >= self.limit;
-        self.forgotten = (done, self.clock.now().boot);
+    /// A write has succeeded.
+    fn written_to(&mut self, used: u64, committed: i64) {
+        self.fill.set_used(used);
+        self.deleted = (committed, self.clock.now().boot);
         self.failures = 0;
         self.health.clear(ConditionKind::SpoolUnavailable, "");
     }
 
-    fn not_written(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.failing = true;
+    fn write_failure(&mut self, error: StoreError) -> Result<(), StoreError> {
+        self.write_failed = true;
         self.failed(error)
     }
 
-    fn not_read(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.unreadable = true;
+    fn read_failure(&mut self, error: StoreError) -> Result<(), StoreError> {
+        self.read_failed = true;
         self.failed(error)
     }
 
-    /// After a failure: it is tried again after a growing pause, unless it never will succeed.
+    /// Reports a failure, unless the file can never be used again. The next attempt follows after a growing pause.
     fn failed(&self, error: StoreError) -> Result<(), StoreError> {
         self.counters.failures.fetch_add(1, Relaxed);
         let source = match error {
             unusable @ StoreError::Unusable { .. } => return Err(unusable),
-            StoreError::Conflict => "another process writes it".to_owned(),
+            StoreError::Conflict => "another process writes to it".to_owned(),
             StoreError::Unavailable(source) => source.to_string(),
         };
         let detail = format!(
-            "the spool cannot be used ({source}); door messages stay with the broker meanwhile. Make room on its disk, or \
+            "the spool cannot be used ({source}); door messages stay with the broker meanwhile. Free space on its disk, or \
              replace the disk"
         );
         self.health.raise(ConditionKind::SpoolUnavailable, "", detail);
         Ok(())
     }
 
-    /// Once a second: forgets what is done, and brings gauges and conditions up to date.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    /// Once a second: deletes committed rows, and updates gauges and conditions.
+    async fn tick(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        if self.looked.is_some_and(|looked| now.boot.since(looked) < TICK) {
+        if self.last_tick.is_some_and(|last| now.boot.since(last) < TICK) {
             return Ok(());
         }
-        self.looked = Some(now.boot);
-        let done = self.done.load(Relaxed);
-        let (forgotten, at) = self.forgotten;
-        let due = done > forgotten && (self.full || now.boot.since(at) >= FORGET_AFTER);
-        if !self.failing && (due || self.health.is_raised(ConditionKind::SpoolUnavailable, "")) {
-            match self.append(&[], done).await {
-                Ok(used) => self.taken(used, done),
-                Err(error) => self.not_written(error)?,
+        self.last_tick = Some(now.boot);
+        let committed = self.committed.load(Relaxed);
+        let (deleted, at) = self.deleted;
+        let is_due = committed > deleted && (self.fill.is_full() || now.boot.since(at) >= DELETE_AFTER);
+        if !self.write_failed && (is_due || self.health.is_raised(ConditionKind::SpoolUnavailable, "")) {
+            match self.append(&[], committed).await {
+                Ok(used) => self.written_to(used, committed),
+                Err(error) => self.write_failure(error)?,
             }
         }
-        let depth = u64::try_from(self.written - done).unwrap_or(0);
+        let depth = u64::try_from(self.written - committed).unwrap_or(0);
         let oldest = match self.file.clone() {
-            Some(file) if depth > 0 && !self.unreadable => match file.page(done, 1).await {
+            Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1).await {
                 Ok(rows) => rows.first().map_or(Duration::ZERO, |row| now.wall.since(row.arrived_at)),
-                Err(error) => return self.not_read(error),
+                Err(error) => return self.read_failure(error),
             },
             Some(_) | None => Duration::ZERO,
         };
         self.counters.depth.store(depth, Relaxed);
-        self.counters.bytes.store(self.used, Relaxed);
+        self.counters.bytes.store(self.fill.used(), Relaxed);
         self.counters.oldest.store(oldest.as_secs(), Relaxed);
-        self.judge(depth, oldest);
+        self.update_conditions(depth, oldest);
         Ok(())
     }
 
-    /// Raises and clears what there is to say about the size. A condition ends well below where it begins, so that it
-    /// does not come and go.
-    fn judge(&mut self, depth: u64, oldest: Duration) {
-        self.full = self.used >= if self.full { self.limit - self.limit / 20 } else { self.limit };
-        let percent = self.used.saturating_mul(100) / self.limit.max(1);
-        let minutes = oldest.as_secs() / 60;
-        if self.full {
-            let detail = format!(
-                "the spool is full: {depth} door messages, the oldest {minutes} minutes old, wait for the database; \
-                 further ones stay with the broker, which may keep only a few. Bring the database back, or raise \
-                 spool.limit"
-            );
-            self.health.raise(ConditionKind::SpoolFull, "", detail);
+    /// Raises and clears the conditions about the size.
+    fn update_conditions(&mut self, depth: u64, oldest: Duration) {
+        self.fill.update();
+        if self.fill.is_full() {
+            self.health.raise(ConditionKind::SpoolFull, "", SpoolFill::full_detail(depth, oldest));
         } else {
             self.health.clear(ConditionKind::SpoolFull, "");
         }
-        let filling = self.health.is_raised(ConditionKind::SpoolFilling, "");
-        if self.used >= self.limit / if filling { 20 } else { 10 } {
-            let detail = format!(
-                "{percent}% of the spool are in use: {depth} door messages, the oldest {minutes} minutes old, wait for \
-                 the database. Nothing is lost; bring the database back"
-            );
-            self.health.raise(ConditionKind::SpoolFilling, "", detail);
+        if self.fill.is_filling(self.health.is_raised(ConditionKind::SpoolFilling, "")) {
+            self.health.raise(ConditionKind::SpoolFilling, "", self.fill.filling_detail(depth, oldest));
         } else {
             self.health.clear(ConditionKind::SpoolFilling, "");
         }
     }
 
-    /// The orderly end. What could not be forgotten is replayed for nothing.
-    async fn leave(self) {
-        let done = self.done.load(Relaxed);
+    /// Closes the file. Committed rows that could not be deleted are replayed needlessly.
+    async fn close(self) {
+        let committed = self.committed.load(Relaxed);
         if let Some(file) = &self.file {
-            if done > self.forgotten.0
-                && let Err(error) = file.append(&[], done).await
+            if committed > self.deleted.0
+                && let Err(error) = file.append(&[], committed).await
             {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the spool was not tidied up at the end");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "could not delete committed messages from the spool; they will be replayed"
+                );
             }
             file.close().await;
         }
-        if self.written > done {
-            tracing::info!(messages = self.written - done, "the spool holds door messages for the next run");
-        }
-    }
-}
-
-/// Takes the spool for this process.
-fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
-    let unusable = |what: String| StoreError::Unusable { what, source: None };
-    let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(|error| {
-        unusable(format!("{} cannot be made ({error}); its folder must exist and be writable", name.display()))
-    })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(unusable(format!("another checkind uses the spool {}; give each its own spool.path", path.display())))
-        }
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(unusable(format!("{} cannot be locked ({error})", name.display())))
+        if self.written > committed {
+            tracing::info!(messages = self.written - committed, "the spool contains door messages for the next run");
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        mapping::content::{RejectReason, Rejection},
-        source::Receipt,
-    };
-    use std::sync::Mutex;
-
-    struct Bench {
-        folder: tempfile::TempDir,
-        health: Health,
-        counters: Arc<SpoolCounters>,
-        /// The messages in the order in which they were acknowledged to the broker.
-        acknowledged: Arc<Mutex<Vec<u32>>>,
-    }
-
-    /// A spool at work.
-    struct Running {
-        session: mpsc::Sender<Delivery>,
-        pipeline: mpsc::Receiver<Delivery>,
-        taken: CancellationToken,
-        stop: CancellationToken,
-        task: tokio::task::JoinHandle<Result<(), StoreError>>,
-    }
-
-    impl Bench {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().expect("a folder");
-            Self {
-                folder,
-                health: Health::new(Clock::system()),
-                counters: Arc::default(),
-                acknowledged: Arc::default(),
-            }
-        }
-
-        async fn open(&self, limit: u64) -> Result<Spool, StoreError> {
-            let settings = settings::SpoolSettings { path: self.folder.path().join("spool.db"), limit };
-            Spool::open(&settings, Clock::system(), self.health.clone(), Arc::clone(&self.counters)).await
-        }
-
-        /// `room` is that of the queue to the pipeline.
-        #[expect(clippy::disallowed_methods, reason = "a test is its own supervisor")]
-        async fn start(&self, limit: u64, room: usize) -> Running {
-            // Room for all that a test sends, whatever the spool takes of it.
-            let (session, input) = mpsc::channel(4096);
-            let (output, pipeline) = mpsc::channel(room);
-            let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
-            let ends = SpoolEnds { input, output, taken: taken.clone(), stop: stop.clone() };
-            let spool = self.open(limit).await.expect("the spool opens");
-            let task = tokio::spawn(spool.run(ends));
-            Running { session, pipeline, taken, stop, task }
-        }
-
-        fn delivery(&self, number: u32) -> Delivery {
-            let log = Arc::clone(&self.acknowledged);
-            let sample = number.to_string();
-            let rejection = Rejection { why: RejectReason::NoRule, topic: "doors".to_owned(), sample };
-            Delivery {
-                source: Arc::from("side"),
-                content: if number % 10 == 9 { Content::Ignored } else { Content::Rejected(rejection) },
-                receipt: Receipt::new(move || log.lock().expect("the log").push(number)),
-            }
-        }
-
-        async fn wait_for_acknowledged(&self, count: usize) {
-            while self.acknowledged.lock().expect("the log").len() < count {
-                time::sleep(Duration::from_millis(2)).await;
-            }
-        }
-    }
-
-    fn number(delivery: &Delivery) -> u32 {
-        let Content::Rejected(rejection) = &delivery.content else { panic!("{delivery:?}") };
-        rejection.sample.parse().expect("a number")
-    }
-
-    /// Without the messages that say nothing to decide.
-    fn told(numbers: std::ops::Range<u32>) -> impl Iterator<Item = u32> {
-        numbers.filter(|number| number % 10 != 9)
-    }
-
-    #[tokio::test]
-    async fn everything_is_acknowledged_in_order_and_handed_over_in_order_however_slow_the_reader_is() {
-        let bench = Bench::new();
-        let mut running = bench.start(1_000_000_000, 1000).await;
-        for number in 0..5000 {
-            running.session.send(bench.delivery(number)).await.expect("it is read");
-        }
-        bench.wait_for_acknowledged(5000).await;
-        assert!(bench.acknowledged.lock().expect("the log").iter().copied().eq(0..5000));
-        drop(running.session);
-        for expected in told(0..5000) {
-            let delivery = running.pipeline.recv().await.expect("it is handed over");
-            assert_eq!(number(&delivery), expected);
-            delivery.receipt.spend();
-        }
-        running.task.await.expect("no panic").expect("a good end");
-        assert!(running.taken.is_cancelled());
-        let next = bench.open(1_000_000_000).await.expect("the spool opens again");
-        assert_eq!(next.written, 0, "nothing is left");
-    }
-
-    #[tokio::test]
-    async fn what_was_not_committed_comes_again_in_the_next_life_and_nothing_before_it() {
-        let bench = Bench::new();
-        let mut running = bench.start(1_000_000_000, 1000).await;
-        for number in 0..500 {
-            running.session.send(bench.delivery(number)).await.expect("it is read");
-        }
-        bench.wait_for_acknowledged(500).await;
-        for _ in told(0..200) {
-            running.pipeline.recv().await.expect("it is handed over").receipt.spend();
-        }
-        let unspent = running.pipeline.recv().await.expect("it is handed over");
-        running.stop.cancel();
-        running.task.await.expect("no panic").expect("a good end");
-        drop(unspent);
-
-        let mut running = bench.start(1_000_000_000, 1000).await;
-        running.session.send(bench.delivery(500)).await.expect("it is read");
-        for expected in told(200..501) {
-            let delivery = running.pipeline.recv().await.expect("it is handed over");
-            assert_eq!(number(&delivery), expected);
-        }
-        assert_eq!(bench.counters.replayed.load(Relaxed), 270);
-        running.stop.cancel();
-        running.task.await.expect("no panic").expect("a good end");
-    }
-
-    #[tokio::test]
-    async fn a_full_spool_takes_nothing_more_until_there_is_room() {
-        let bench = Bench::new();
-        let mut running = bench.start(50_000, 1000).await;
-        for number in 0..3000 {
-            running.session.send(bench.delivery(number)).await.expect("it is read");
-        }
-        while !bench.health.is_raised(ConditionKind::SpoolFull, "") {
-            time::sleep(Duration::from_millis(2)).await;
-        }
-        let held = bench.acknowledged.lock().expect("the log").len();
-        assert!(held < 3000, "{held}");
-        for _ in told(0..3000) {
-            running.pipeline.recv().await.expect("it is handed over").receipt.spend();
-        }
-        bench.wait_for_acknowledged(3000).await;
-        running.stop.cancel();
-        running.task.await.expect("no panic").expect("a good end");
-    }
-
-    #[tokio::test]
-    async fn two_processes_do_not_share_a_spool() {
-        let bench = Bench::new();
-        let first = bench.open(1_000_000).await.expect("the spool opens");
-        let second = bench.open(1_000_000).await.expect_err("it is taken");
-        assert!(second.to_string().contains("another checkind"), "{second}");
-        drop(first);
-        bench.open(1_000_000).await.expect("it is free again");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The broker session against a real mosquitto: every trap that brokers and the client library lay.
+//! The broker session against a real mosquitto: every trap of brokers and of the client library.
 
 use std::{
     collections::BTreeSet,
@@ -40,13 +40,13 @@ use crate::support::{
 #[path = "fuzz/checks/mapping.rs"]
 mod mapping_check;
 
-/// How long anything that must happen may take on a busy machine.
+/// How long anything expected may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a test watches that something does not happen.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// A session in a runtime of its own; dropping it is a crash, as far as the broker can see.
+/// A session in its own runtime; dropping it looks like a crash to the broker.
 struct Gateway {
     runtime: Runtime,
     deliveries: mpsc::Receiver<Delivery>,
@@ -99,16 +99,16 @@ impl Gateway {
     }
 
     fn start_with(settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
-        Self::start_knowing(SessionState::default(), settings, sources, queue)
+        Self::start_with_state(SessionState::default(), settings, sources, queue)
     }
 
-    fn start_knowing(recollection: SessionState, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
-        Self::start_at(Clock::system(), recollection, settings, sources, queue)
+    fn start_with_state(session_state: SessionState, settings: Mqtt, sources: Vec<Arc<Mapping>>, queue: usize) -> Self {
+        Self::start_at(Clock::system(), session_state, settings, sources, queue)
     }
 
     fn start_at(
         clock: Clock,
-        recollection: SessionState,
+        session_state: SessionState,
         settings: Mqtt,
         sources: Vec<Arc<Mapping>>,
         queue: usize,
@@ -126,7 +126,7 @@ impl Gateway {
             deliveries: sender,
             health: health.clone(),
             counters: Arc::clone(&counters),
-            session_state: recollection,
+            session_state,
             session_file: None,
             permit: None,
             stop: stop.clone(),
@@ -167,7 +167,7 @@ impl Gateway {
         assert!(next.is_err(), "{next:?}");
     }
 
-    /// Takes so many messages, acknowledges each, and says which numbers they had.
+    /// Takes `count` messages, acknowledges each, and returns their numbers.
     fn take(&mut self, count: usize) -> Vec<String> {
         let mut numbers = Vec::new();
         for _ in 0..count {
@@ -183,7 +183,7 @@ impl Gateway {
         self.stop.cancel();
         self.drained.cancel();
         let ended = self.runtime.block_on(async { timeout(LIMIT, self.task).await });
-        ended.expect("the session ends when it is told").expect("without a panic");
+        ended.expect("the session stops").expect("without a panic");
     }
 }
 
@@ -206,7 +206,7 @@ fn now() -> Instant {
 }
 
 #[test]
-fn a_closed_port_is_tried_ever_more_rarely_until_a_broker_answers() {
+fn a_closed_port_is_tried_less_and_less_often_until_a_broker_answers() {
     let port = free_port();
     let start = now();
     let gateway = Gateway::start(settings_for(port));
@@ -228,7 +228,7 @@ fn a_refused_login_is_tried_again_slowly() {
     let gateway = Gateway::start(wrong);
     gateway.wait_for_condition(ConditionKind::BrokerUnavailable);
     let detail = gateway.health.conditions()[0].detail.clone();
-    assert!(detail.contains("refuses us") && !detail.contains("wrong\""), "{detail}");
+    assert!(detail.contains("refused our login") && !detail.contains("wrong\""), "{detail}");
     std::thread::sleep(QUIET);
     assert_eq!(gateway.counters.failures.load(Relaxed), 1);
 }
@@ -249,7 +249,7 @@ fn a_broker_that_forgot_us_is_subscribed_to_again_and_reported() {
     let gateway = Gateway::start(settings(&broker)).ready();
     assert!(!gateway.has(ConditionKind::SessionLost), "a first connection has nothing to lose");
     broker.stop();
-    gateway.wait("the loss to be noticed", |gateway| !gateway.counters.connected.load(Relaxed));
+    gateway.wait("the loss of the connection", |gateway| !gateway.counters.connected.load(Relaxed));
     broker.resume();
     gateway.wait("a second connection", |gateway| gateway.counters.connects.load(Relaxed) == 2);
     gateway.wait_for_condition(ConditionKind::SessionLost);
@@ -349,8 +349,8 @@ fn a_topic_that_no_source_claims_any_more_is_rejected_not_kept() {
 fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
     let broker = Broker::start(BrokerOptions { lines: vec!["log_type all".to_owned()], ..BrokerOptions::default() });
     let bells = || source("name = \"bells\"\ntopics = [\"bells/+\"]\nrule = [{ kind = \"bell\" }]");
-    let recollection = SessionState::default();
-    let start = |sources| Gateway::start_knowing(recollection.clone(), settings(&broker), sources, 16).ready();
+    let session_state = SessionState::default();
+    let start = |sources| Gateway::start_with_state(session_state.clone(), settings(&broker), sources, 16).ready();
     start(vec![doors(), bells()]).shutdown();
     broker.publish("doors/front", tap(1).as_bytes(), 1);
     let mut gateway = start(vec![bells()]);
@@ -415,7 +415,7 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     broker.publish_lines("doors/front", (0..5).map(tap), 1);
     let old: Vec<Delivery> = (0..5).map(|_| gateway.next()).collect();
     broker.stop();
-    gateway.wait("the loss to be noticed", |gateway| !gateway.counters.connected.load(Relaxed));
+    gateway.wait("the loss of the connection", |gateway| !gateway.counters.connected.load(Relaxed));
     broker.resume();
     let mut gateway = gateway.ready();
     let new: Vec<Delivery> = (0..5).map(|_| gateway.next()).collect();
@@ -432,7 +432,7 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
 }
 
-/// A source whose messages carry neither id nor time, so that a message that comes a millisecond later is another one.
+/// A source whose messages carry neither id nor time. Its debounce window is a millisecond: a later message is another one.
 fn readers() -> Arc<Mapping> {
     let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
     let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
@@ -458,7 +458,7 @@ fn a_message_without_id_and_time_is_the_same_sighting_when_it_comes_again() {
     let first: Vec<Delivery> = (0..2).map(|_| gateway.next()).collect();
     assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps of one card");
     broker.stop();
-    gateway.wait("the loss to be noticed", |gateway| !gateway.counters.connected.load(Relaxed));
+    gateway.wait("the loss of the connection", |gateway| !gateway.counters.connected.load(Relaxed));
     broker.resume();
     let mut gateway = gateway.ready();
     for before in first {
@@ -488,7 +488,7 @@ fn a_receipt_that_is_dropped_fetches_its_message_again() {
 }
 
 #[test]
-fn a_retained_message_comes_once_per_new_subscription_and_is_told_from_a_live_one() {
+fn a_retained_message_comes_once_per_new_subscription_and_differs_from_a_live_one() {
     let broker = Broker::start(BrokerOptions { persistence: true, ..BrokerOptions::default() });
     broker.publish_retained("doors/front", tap(1).as_bytes());
     let mut first = Gateway::start(settings(&broker)).ready();
@@ -513,7 +513,7 @@ fn qos_0_needs_no_acknowledgement() {
 }
 
 #[test]
-fn tls_believes_only_its_own_authority_and_reads_it_anew_at_each_connection() {
+fn tls_trusts_only_its_own_authority_and_rereads_it_for_each_connection() {
     let broker = Broker::start(BrokerOptions { tls: BrokerTls::Server, ..BrokerOptions::default() });
     let ca = broker.file("trusted.crt");
     fs::copy(broker.file("other.crt"), &ca).expect("the wrong authority");
@@ -527,7 +527,7 @@ fn tls_believes_only_its_own_authority_and_reads_it_anew_at_each_connection() {
 }
 
 #[test]
-fn without_a_file_the_system_decides_whom_to_believe() {
+fn without_a_ca_file_the_system_decides_which_authorities_to_trust() {
     let broker = Broker::start(BrokerOptions { tls: BrokerTls::Mutual, ..BrokerOptions::default() });
     let files = (broker.file("client.crt"), broker.file("client.key"));
     for client in [None, Some(files)] {
@@ -562,7 +562,7 @@ fn a_client_certificate_opens_where_one_is_required() {
     assert_eq!(gateway.take(1), ["1"]);
 }
 
-/// A client of somebody else's; ends with the value.
+/// A foreign client; ends when dropped.
 struct Intruder(Child);
 
 impl Drop for Intruder {
@@ -632,7 +632,7 @@ fn what_is_held_at_the_end_of_intake_counts_as_left_with_the_broker() {
     let counters = Arc::clone(&gateway.counters);
     gateway.shutdown();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
-    assert_eq!(counters.events(), 2, "what nobody was given has not been received: {counters:?}");
+    assert_eq!(counters.events(), 2, "only what the pipeline got counts as an event: {counters:?}");
     assert_eq!(
         (count(&counters.acknowledged), count(&counters.shed), count(&counters.held)),
         (2, 8, 0),
@@ -674,7 +674,11 @@ fn without_a_pipeline_messages_stay_with_the_broker() {
     gateway.wait("a message", |gateway| gateway.counters.received.load(Relaxed) >= 1);
     let counters = Arc::clone(&gateway.counters);
     gateway.shutdown();
-    assert_eq!((counters.connects.load(Relaxed), counters.acknowledged.load(Relaxed)), (1, 0), "no fight for nothing");
+    assert_eq!(
+        (counters.connects.load(Relaxed), counters.acknowledged.load(Relaxed)),
+        (1, 0),
+        "no needless reconnecting"
+    );
     let mut next = Gateway::start(settings(&broker));
     assert_eq!(next.take(3), numbers(0..3));
 }
@@ -717,11 +721,11 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 1);
 }
 
-/// So many messages are committed before the pipeline stands still: mosquitto keeps to its window of unacknowledged
-/// messages until, in the middle of a backlog, acknowledgements come.
+/// How many messages are committed before the pipeline stalls: mosquitto respects our window of unacknowledged messages
+/// until, in the middle of a backlog, acknowledgements come.
 const BEFORE: usize = 5000;
 
-/// Publishes numbered taps of QoS 1, in parts: mosquitto_pub leaves early when more are under way than there are packet ids.
+/// Publishes numbered taps of QoS 1, in parts: mosquitto_pub exits early when more are under way than there are packet ids.
 fn publish_backlog(broker: &Broker, messages: usize) {
     const PART: usize = 40_000;
     for first in (0..messages).step_by(PART) {
@@ -729,8 +733,8 @@ fn publish_backlog(broker: &Broker, messages: usize) {
     }
 }
 
-/// A session with a queue of so many messages, to a broker that has sent it more than it can hold: [`BEFORE`] messages of a
-/// backlog were taken, and nobody takes the rest.
+/// A session with a queue of `queue` messages, whose broker has sent more than it can hold: the test took [`BEFORE`]
+/// messages of the backlog, and leaves the rest.
 fn crammed(broker: &Broker, queue: usize, backlog: usize) -> Gateway {
     let mut gateway = Gateway::start_with(settings(broker), vec![doors()], queue).ready();
     std::thread::scope(|scope| {
@@ -797,7 +801,7 @@ fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
 }
 
 #[test]
-fn a_connection_that_is_not_read_is_left_in_order_when_we_are_told_to_stop() {
+fn an_unread_connection_is_left_cleanly_when_we_have_to_stop() {
     const BACKLOG: usize = 20_000;
     const QUEUE: usize = 64;
     let broker = Broker::plain();
@@ -817,7 +821,7 @@ fn a_connection_that_is_not_read_is_left_in_order_when_we_are_told_to_stop() {
 }
 
 #[test]
-fn a_pipeline_that_goes_while_the_connection_is_not_read_ends_that() {
+fn a_pipeline_that_ends_while_the_connection_is_not_read_ends_the_pause() {
     let broker = Broker::plain();
     let mut gateway = crammed(&broker, 64, 20_000);
     gateway.deliveries.close();
@@ -872,7 +876,7 @@ fn the_mapping_keeps_its_promises_over_the_corpus_and_every_cut_of_it() {
 }
 
 #[test]
-fn receipts_that_nobody_spends_are_a_stall_unless_it_is_known_why() {
+fn unspent_receipts_are_a_stall_unless_the_cause_is_known() {
     let broker = Broker::plain();
     // A minute passes in a second.
     let clock = Clock::accelerated(Clock::system().now().wall, 60, Duration::from_hours(24));

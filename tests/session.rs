@@ -1,4 +1,4 @@
-//! What a gateway knows of its session at the broker, over restarts of both, and of the room on its disk.
+//! What a gateway knows of its session at the broker, across restarts of both, and of the free space on its disk.
 
 use crate::support::{
     broker::Broker,
@@ -26,7 +26,7 @@ fn a_session_that_the_broker_lost_while_the_gateway_was_off_is_named() {
     let detail = daemon.wait_for_condition("session_lost");
     assert!(detail.contains("persistence"), "{detail}");
     daemon.stop();
-    // Another name has another session, which nobody has lost.
+    // Another client id has another session, which was not lost.
     home.configure(&(site("") + &doors(broker.port)).replace("checkind-test", "checkind-other"));
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -45,7 +45,7 @@ fn topics_that_were_taken_out_while_the_gateway_was_off_are_unsubscribed() {
     home.configure(&configuration);
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    daemon.wait_for_line("unsubscribed from a topic that is not wanted any more");
+    daemon.wait_for_line("unsubscribed from a topic that is no longer configured");
     broker.publish("old/events", b"{}", 1);
     broker.publish("flat/events", b"{}", 1);
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", 1);
@@ -54,7 +54,7 @@ fn topics_that_were_taken_out_while_the_gateway_was_off_are_unsubscribed() {
 }
 
 #[test]
-fn a_disk_with_little_room_is_named_and_the_room_is_told() {
+fn a_disk_with_little_room_is_named_and_its_free_space_is_a_metric() {
     let broker = Broker::plain();
     let disk = tempfile::tempdir().expect("a mount point");
     let place = disk.path().to_str().expect("a path of ours").to_owned();

@@ -1,5 +1,5 @@
-//! Many gateways on one PostgreSQL: door messages are on the gateway's own disk before they are acknowledged, so that the
-//! database may be away, and nothing is lost, doubled or forgotten.
+//! Many gateways on one PostgreSQL: door messages are on the gateway's own disk before they are acknowledged, so the
+//! database may be away, and nothing is lost or doubled.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, thread, time::Duration};
 
@@ -27,7 +27,7 @@ fn taps(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|number| tap(number, at)).collect()
 }
 
-/// A thousand taps a second. Mosquitto drops what it is given faster than its client reads when its queue is full.
+/// A thousand taps a second. Mosquitto drops messages that come faster than its client reads, once its queue is full.
 const A_SECOND: u32 = 1000;
 
 fn publish_paced(broker: &Broker, numbers: std::ops::Range<u32>) {
@@ -35,7 +35,7 @@ fn publish_paced(broker: &Broker, numbers: std::ops::Range<u32>) {
     broker.publish_portions("flat/events", portions, Duration::from_millis(95));
 }
 
-/// A tap without a number and without a time: its key is made of its arrival.
+/// A tap without a number and without a time: its key is made from its arrival.
 fn anonymous(person: u32) -> String {
     format!(r#"{{"door":"side","card":"{}","result":"granted","direction":"in"}}"#, card(person))
 }
@@ -61,18 +61,18 @@ fn wait_for_facts(ledger: &Ledger, daemon: &mut Daemon, rows: i64) {
     });
 }
 
-/// Each of these many messages is one fact, nobody has been checked out and nobody checked in twice.
+/// Each of the messages is one fact, no one has been checked out, and no one has been checked in twice.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     let ledger = home.ledger();
     wait_for_facts(&ledger, daemon, i64::from(messages));
     assert_eq!(ledger.facts(), i64::from(messages));
     assert_eq!(ledger.count("checkins"), i64::from(messages.min(PEOPLE)));
-    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
+    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "someone was checked out");
 }
 
-/// Every message of this process and every one that an earlier process left here ended in one outcome, nothing waits.
+/// Every message of this process, and every one that an earlier process left in the spool, ended in one outcome; none waits.
 fn adds_up(daemon: &Daemon) {
-    // What was left with the broker came again, and is counted twice.
+    // Messages left with the broker came again, and are counted twice.
     let received = daemon.metric("checkind_mqtt_messages_total", "") - daemon.metric("checkind_mqtt_shed_total", "");
     daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", received);
     let replayed = daemon.metric("checkind_spool_replayed_total", "");
@@ -81,7 +81,7 @@ fn adds_up(daemon: &Daemon) {
 }
 
 /// How long the database is away, in seconds.
-#[expect(clippy::disallowed_methods, reason = "whoever wants a longer outage asks for it by a variable")]
+#[expect(clippy::disallowed_methods, reason = "a variable sets a longer outage")]
 fn outage() -> u32 {
     std::env::var("CHECKIND_TEST_OUTAGE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10)
 }
@@ -111,7 +111,7 @@ fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     });
     let waiting = daemon.metric("checkind_spool_depth", "");
     assert!(waiting >= u64::from(messages), "{waiting} wait in the spool");
-    // Not only asked for by whoever reads `/readyz`: the pipeline has noticed.
+    // The pipeline has noticed, not only a reader of `/readyz`.
     daemon.wait_for_line("kept in the spool");
     server.resume();
     daemon.wait_until_ready();
@@ -139,7 +139,7 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     let home = gateway(&server, &broker, "");
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    // Decided, and perhaps not forgotten yet: these are replayed for nothing, though they have neither number nor time.
+    // Committed, and perhaps not deleted yet: these are replayed needlessly, though they have neither number nor time.
     broker.publish_lines("flat/events", (11..=20).map(anonymous), 1);
     wait_for_facts(&home.ledger(), &mut daemon, 10);
     server.crash();
@@ -150,7 +150,7 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
 
     // Longer than the debounce window, which goes into the keys of messages without number and time.
     thread::sleep(Duration::from_secs(6));
-    // A second life without the database: it takes more, and loses that neither.
+    // A second process without the database: it takes more messages, and loses none of them either.
     let daemon = home.spawn_by(&[BINARY], &[]);
     daemon.wait_for_line("subscribed to the topics");
     broker.publish_lines("flat/events", taps(3000..5000), 1);
@@ -168,13 +168,13 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     daemon.stop();
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    assert_eq!(daemon.metric("checkind_spool_replayed_total", ""), 0, "an orderly end leaves nothing behind");
+    assert_eq!(daemon.metric("checkind_spool_replayed_total", ""), 0, "a clean end leaves nothing behind");
     daemon.still_runs();
     daemon.stop();
 }
 
 #[test]
-fn a_gateway_that_starts_without_its_database_collects_and_stops_well() {
+fn a_gateway_that_starts_without_its_database_collects_and_stops_cleanly() {
     let mut server = Postgres::start();
     let broker = Broker::start(short_queue());
     let home = gateway(&server, &broker, "");
@@ -205,7 +205,7 @@ fn a_full_spool_acknowledges_nothing_more_and_drains_when_the_database_is_back()
     let mut daemon = home.start();
     daemon.wait_until_ready();
     let mode = fs::metadata(&path).expect("the spool").permissions().mode();
-    assert_eq!(mode & 0o077, 0, "what people typed at keypads stands in it: {mode:o}");
+    assert_eq!(mode & 0o077, 0, "it contains what people typed at keypads: {mode:o}");
     server.crash();
     broker.publish_lines("flat/events", taps(0..TAPS), 1);
     let detail = daemon.wait_for_condition("spool_full");
@@ -229,7 +229,7 @@ fn a_spool_whose_disk_is_full_acknowledges_only_what_it_holds() {
     let disk = tempfile::tempdir().expect("a mount point");
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = gateway(&server, &broker, &format!("[spool]\npath = \"{place}/spool.db\"\n"));
-    // The small disk is seen by the daemon alone, and goes with it.
+    // Only the daemon sees the small disk, which ends with it.
     let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
     let mut daemon = home.start_by(&["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY], &[]);
     daemon.wait_until_ready();
@@ -256,7 +256,7 @@ fn a_spool_whose_disk_is_full_acknowledges_only_what_it_holds() {
 }
 
 #[test]
-fn two_gateways_of_one_business_that_hear_the_same_doors_write_everything_once() {
+fn two_gateways_of_one_business_with_the_same_doors_write_everything_once() {
     let mut server = Postgres::start();
     let broker = Broker::plain();
     let first = gateway(&server, &broker, "");
@@ -278,7 +278,7 @@ fn two_gateways_of_one_business_that_hear_the_same_doors_write_everything_once()
     let outcomes = |word: &str| -> u64 {
         daemons.iter().map(|daemon| daemon.metric("checkind_decisions_total", &format!("\"{word}\""))).sum()
     };
-    // What one decides late decides others again, so that only the records say who opened what; but it is one who decides.
+    // A late message makes others be decided again, so only the records say which gateway opened what; but only one decides.
     assert!(outcomes("duplicate") >= 4000, "{}", outcomes("duplicate"));
     for daemon in daemons {
         daemon.stop();
@@ -305,7 +305,7 @@ fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothin
     homes[0].import(&people(VISITOR, &[]));
     let mut daemons: Vec<Daemon> = homes.iter().map(Home::start).collect();
     daemons.iter_mut().for_each(Daemon::wait_until_ready);
-    // Everywhere people go in, at the same time and with the same event numbers; a visitor was at some sites for a second.
+    // People enter everywhere, at the same time and with the same event numbers; a visitor was at some sites for a second.
     let at = now();
     let was_at = |business: u32| at.minus(Duration::from_secs(u64::from(VISITED - business)));
     thread::scope(|scope| {
@@ -332,7 +332,7 @@ fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothin
     ));
     let second = |business| if business == VISITED { String::new() } else { "1".to_owned() };
     let wanted: Vec<_> = (1..=VISITED).map(|business| vec![business.to_string(), second(business)]).collect();
-    assert_eq!(visits, wanted, "whoever comes in elsewhere leaves where they were");
+    assert_eq!(visits, wanted, "entering elsewhere ends the visit before");
     for daemon in daemons {
         adds_up(&daemon);
         assert_eq!(daemon.complaints(), [""; 0], "{}", daemon.log());

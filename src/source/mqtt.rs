@@ -1,6 +1,6 @@
-//! Doors: the broker session, and the mapping of what controllers say.
+//! Doors: the broker session, and what it remembers, counts and notices about the controllers.
 //!
-//! [`session`] speaks MQTT and is the only module that names the client library.
+//! [`session`] speaks MQTT; only it and its files name the client library.
 
 pub mod counters;
 mod pause_budget;

@@ -1,4 +1,4 @@
-//! What the broker session counts; metrics and readiness read it.
+//! What the broker session counts, for metrics and readiness.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::mapping::content::{Content, RejectReason};
 
-/// Counters of the broker session since the start of the process; plain atomics, each true by itself.
+/// Counters of the broker session since the start of the process: plain atomics, read one by one.
 #[derive(Debug, Default)]
 pub struct MqttCounters {
     /// Is there a connection that the broker has accepted?
@@ -21,35 +21,35 @@ pub struct MqttCounters {
     pub subscribed: AtomicU64,
     /// Connections that the broker accepted.
     pub connects: AtomicU64,
-    /// Attempts that failed, and connections that ended without our wish.
+    /// Attempts that failed, and connections that ended although we did not stop.
     pub failures: AtomicU64,
-    /// Messages.
+    /// Messages received.
     pub received: AtomicU64,
     /// Bytes of their payloads.
     pub bytes: AtomicU64,
     /// Messages with the DUP flag: delivered before, and not acknowledged.
     pub redelivered: AtomicU64,
-    /// Sightings in them, counted when the pipeline is given them.
+    /// Sightings in them, counted when they go to the pipeline.
     pub sightings: AtomicU64,
-    /// Messages that were understood and say nothing to decide, counted likewise.
+    /// Messages that were understood and need no decision, counted when they go to the pipeline.
     pub ignored: AtomicU64,
     rejected: [AtomicU64; RejectReason::ALL.len()],
-    /// Messages of QoS 0 that were dropped, likewise.
+    /// Messages of QoS 0 that were dropped because there was no room, or because intake ended.
     pub dropped: AtomicU64,
-    /// Messages of QoS 1 that were left with the broker, which sends them again: because nothing more could be held, or
-    /// because intake ended while they were.
+    /// Messages of QoS 1 that were left with the broker, which sends them again: because there was no room, or because
+    /// intake ended while they were held.
     pub shed: AtomicU64,
-    /// Messages that wait for room in the queue to the pipeline, now.
+    /// Messages that wait now for room in the queue to the pipeline.
     pub held: AtomicU64,
-    /// Acknowledgements handed to the connection that the message came on.
+    /// Acknowledgements sent on the connection that the message came on.
     pub acknowledged: AtomicU64,
-    /// Messages that are not acknowledged yet, now.
+    /// Messages that are unacknowledged now.
     pub unacknowledged: AtomicU64,
-    /// Whole seconds since the oldest of them came.
+    /// Age of the oldest unacknowledged message, in whole seconds.
     pub oldest: AtomicU64,
-    /// Whole seconds for which the broker may have kept a message that comes now.
+    /// How long the broker may have kept a message that comes now, in whole seconds.
     pub waited: AtomicU64,
-    /// Receipts that were spent after their connection had ended: the broker delivers those messages again.
+    /// Receipts that were spent after their connection had ended: the broker delivers their messages again.
     pub stale: AtomicU64,
     sources: Mutex<BTreeMap<Arc<str>, Arc<SourceCounters>>>,
 }
@@ -59,12 +59,12 @@ pub struct MqttCounters {
 pub struct SourceCounters {
     /// Events whose controller's time no format of `time.parse` could read.
     pub times_unreadable: AtomicU64,
-    /// Events whose controller's time was read and not believed.
+    /// Events whose controller's time was readable but not believed.
     pub times_not_believed: AtomicU64,
-    /// Events with a key that another event had before them.
+    /// Events with a key that an earlier event used.
     pub keys_reused: AtomicU64,
-    /// How far ahead the clock of a controller is that is off by a constant, in milliseconds; below zero for one that is
-    /// behind, zero where none is off.
+    /// How far ahead a controller's clock is, in milliseconds, where it is off by a constant: below zero for a clock that
+    /// is behind, zero where no clock is off.
     pub clock_ahead: AtomicI64,
 }
 
@@ -74,12 +74,12 @@ impl MqttCounters {
         self.connected.load(Relaxed) && self.subscribed.load(Relaxed) == self.topics.load(Relaxed)
     }
 
-    /// Messages rejected for this reason, counted likewise.
+    /// Messages rejected for this reason, counted when they go to the pipeline.
     pub fn rejected(&self, why: RejectReason) -> u64 {
         self.rejected[slot(why)].load(Relaxed)
     }
 
-    /// Everything that the pipeline was given and must end in one outcome: sightings, and messages that could not be
+    /// Everything that went to the pipeline and must end in one outcome: sightings, and messages that could not be
     /// mapped.
     pub fn events(&self) -> u64 {
         self.sightings.load(Relaxed) + RejectReason::ALL.map(|why| self.rejected(why)).iter().sum::<u64>()

@@ -1,15 +1,15 @@
 //! How long a connection may go unread because there is no room for what it brings.
 //!
-//! Who does not read does not send either: acknowledgements and pings go out when the connection is polled. So what
-//! counts is not how long one pause lasts, but the time from the first pause until something of ours has gone out. It is
-//! not enough that the connection was polled in between: the client library reads whatever there is before it thinks
-//! of a ping, and behind a pause there always is something.
+//! A connection that is not polled does not send either: neither acknowledgements nor pings go out. So the limit is not on
+//! one pause, but on the time from the first pause until something of ours has gone out. Polling in between is not
+//! enough: the client library reads everything that has arrived before it sends a ping, and after a pause something has
+//! always arrived.
 
 use std::{pin::Pin, time::Duration};
 
 use tokio::time::Sleep;
 
-/// One connection's.
+/// The budget of one connection.
 pub(super) struct PauseBudget {
     span: Duration,
     left: Remaining,
@@ -22,13 +22,13 @@ enum Remaining {
 }
 
 impl PauseBudget {
-    /// So long from the first pause until it is over.
+    /// The budget is spent this long after the first pause.
     pub(super) const fn new(span: Duration) -> Self {
         Self { span, left: Remaining::All }
     }
 
     /// The connection pauses.
-    pub(super) fn spend(&mut self) {
+    pub(super) fn begin(&mut self) {
         if let Remaining::All = self.left {
             self.left = Remaining::Some(Box::pin(tokio::time::sleep(self.span)));
         }
@@ -39,12 +39,12 @@ impl PauseBudget {
         self.left = Remaining::All;
     }
 
-    /// May the connection pause no more?
-    pub(super) const fn is_over(&self) -> bool {
+    /// Is the budget spent?
+    pub(super) const fn is_spent(&self) -> bool {
         matches!(self.left, Remaining::None)
     }
 
-    /// Waits until it is over, for ever where nothing of it was spent. May be dropped.
+    /// Waits until the budget is spent; forever if no pause has begun. Safe to cancel.
     pub(super) async fn end(&mut self) {
         match &mut self.left {
             Remaining::All => std::future::pending().await,
@@ -60,35 +60,35 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn is_over(pause_budget: &mut PauseBudget) -> bool {
+    fn is_spent(pause_budget: &mut PauseBudget) -> bool {
         pause_budget.end().now_or_never();
-        pause_budget.is_over()
+        pause_budget.is_spent()
     }
 
     #[tokio::test]
-    async fn many_pauses_are_as_long_as_one_until_something_went_out() {
+    async fn all_pauses_until_something_goes_out_share_one_budget() {
         let mut pause_budget = PauseBudget::new(Duration::from_secs(3600));
-        pause_budget.spend();
-        let Remaining::Some(rest) = &pause_budget.left else { panic!("some is spent") };
+        pause_budget.begin();
+        let Remaining::Some(rest) = &pause_budget.left else { panic!("a pause has begun") };
         let end = rest.deadline();
-        assert!(!is_over(&mut pause_budget));
-        pause_budget.spend();
+        assert!(!is_spent(&mut pause_budget));
+        pause_budget.begin();
         assert!(matches!(&pause_budget.left, Remaining::Some(rest) if rest.deadline() == end));
         pause_budget.renew();
-        pause_budget.spend();
+        pause_budget.begin();
         assert!(matches!(&pause_budget.left, Remaining::Some(rest) if rest.deadline() > end));
     }
 
     #[tokio::test]
-    async fn what_is_over_stays_over_until_something_went_out() {
+    async fn a_spent_budget_stays_spent_until_something_goes_out() {
         let mut pause_budget = PauseBudget::new(Duration::ZERO);
-        assert!(!is_over(&mut pause_budget), "nothing was spent");
-        pause_budget.spend();
+        assert!(!is_spent(&mut pause_budget), "no pause has begun");
+        pause_budget.begin();
         pause_budget.end().await;
-        assert!(pause_budget.is_over());
-        pause_budget.spend();
-        assert!(is_over(&mut pause_budget));
+        assert!(pause_budget.is_spent());
+        pause_budget.begin();
+        assert!(is_spent(&mut pause_budget));
         pause_budget.renew();
-        assert!(!is_over(&mut pause_budget));
+        assert!(!is_spent(&mut pause_budget));
     }
 }

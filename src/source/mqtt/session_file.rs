@@ -1,8 +1,10 @@
-//! What outlives the process of its session at the broker: that there is one, and what it is subscribed to. A small file
-//! beside the database, so that a session which the broker has lost while we were away is noticed, and topics that are
-//! not wanted any more are unsubscribed; and until when we had everything, which tells how long a message may have waited.
+//! The session file: what the next process has to know of our session at the broker. A small file beside the database.
 //!
-//! Never here: anything that the records need. A file that cannot be read or written costs only these.
+//! It says that there is a session, which lets us notice that the broker lost it while we were away; what the session is
+//! subscribed to, to unsubscribe from topics that are no longer configured; and when we were last caught up, which
+//! limits how long a message may have waited.
+//!
+//! Never here: anything that the records need. A file that cannot be read or written costs only these three.
 
 use std::{io, path::Path};
 
@@ -13,15 +15,15 @@ use crate::{
     settings,
 };
 
-/// What is kept.
+/// The content of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct SessionFile {
     host: String,
     port: u16,
     client_id: String,
-    /// What was subscribed to.
+    /// The topics that the session is subscribed to.
     pub(super) filters: Vec<String>,
-    /// When everything that the broker had was here, about; none where that is not known.
+    /// When we last had everything that the broker had for us, roughly; none where that is unknown.
     #[serde(default)]
     pub(super) caught_up: Option<WallTime>,
 }
@@ -33,25 +35,28 @@ impl SessionFile {
         Self { host, port: *port, client_id, filters: filters.to_vec(), caught_up }
     }
 
-    /// What an earlier session of the same name left; none when there was none.
+    /// The file of an earlier session with the same host, port and client id, if there is one.
     pub(super) async fn read(path: &Path, settings: &settings::Mqtt) -> Option<Self> {
-        let kept: Self = match tokio::fs::read(path).await {
+        let saved: Self = match tokio::fs::read(path).await {
             Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {
-                tracing::warn!(%error, "it is not known whether the broker should have a session for us");
+                tracing::warn!(
+                    %error,
+                    "could not read the session file; if the broker has lost our session, that goes unnoticed"
+                );
                 return None;
             }
         };
         let settings::Mqtt { host, port, client_id, .. } = settings;
-        (kept.host == *host && kept.port == *port && kept.client_id == *client_id).then_some(kept)
+        (saved.host == *host && saved.port == *port && saved.client_id == *client_id).then_some(saved)
     }
 
-    /// Writes it, whole or not at all. A few hundred bytes, for each new session and every ten minutes.
+    /// Replaces the file, whole or not at all. A few hundred bytes, for each new session and every ten minutes.
     pub(super) fn write(&self, path: &Path) {
         let text = serde_json::to_vec(self).expect("plain data");
         if let Err(error) = disk::replace(path, &text) {
-            tracing::warn!(%error, "the session at the broker could not be written down");
+            tracing::warn!(%error, "could not write the session file");
         }
     }
 }

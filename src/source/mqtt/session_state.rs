@@ -1,15 +1,15 @@
-//! PURE. What the process remembers of its session at the broker, from one connection to the next and over reloads.
+//! PURE. What the process remembers of its session at the broker, across connections and reloads.
 //!
-//! **Arrivals.** A message without an id and a time of its own takes its key and its time from its arrival
-//! ([`crate::mapping`]). When the broker delivers it again it must get the same key, or it would be decided twice, so the
-//! first arrival counts. A copy is known by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with what
-//! it says. Nothing of this outlives the process.
+//! **Arrivals.** A message with neither id nor time takes its key and its time from its arrival ([`crate::mapping`]). When
+//! the broker delivers it again it must get the same key, or it would be decided twice, so the first arrival counts. We
+//! recognise a copy by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with its content. None of this
+//! outlives the process.
 //!
-//! **Absence.** A message may have waited at the broker for as long as it is since we last had everything that was there.
+//! **Absence.** A message may have waited at the broker since we were last caught up, that is, had everything there was.
 //!
-//! **Filters.** What an earlier session of this process subscribed to and the present settings do not want any more.
+//! **Filters.** Topics that an earlier session of this process subscribed to and that are no longer configured.
 //!
-//! Never here: anything that has to be true for the records to be right; what is forgotten here costs at most a duplicate.
+//! Never here: anything that the records depend on. What is lost here costs at most a duplicate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,26 +19,29 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::session::SESSION_EXPIRY;
 use crate::{
     base::clock::{BootTime, Now},
     settings,
 };
 
-/// How long before the end of a connection an acknowledgement may have been lost with it. A dead connection is noticed
-/// after two keep-alives, 40 s. What was acknowledged earlier is forgotten when the connection ends, because the broker
-/// may have used its packet id again, even for a message that says the same.
-const UNSURE: Duration = Duration::from_secs(60);
+/// How long the broker keeps our session and its queue while we are away. A long weekend with a dead gateway must not
+/// lose events; after a week a person will have looked anyway. Brokers may lower it, which is logged.
+pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// What the process remembers of its session at the broker; cheap to clone, all clones are one.
+/// How long before the end of a connection an acknowledgement may have been lost with it. A dead connection is noticed
+/// after two keep-alives, 40 s. Arrivals that were acknowledged earlier are forgotten when the connection ends, because
+/// the broker may have used their packet ids again, even for a message with the same content.
+const IN_DOUBT: Duration = Duration::from_secs(60);
+
+/// What the process remembers of its session at the broker. Cheap to clone; all clones share one state.
 ///
-/// Holds at most one arrival for each of the 65,535 packet ids, 3 MB: a new message under an old id takes its place.
+/// Holds at most one arrival for each of the 65,535 packet ids, 3 MB: a new message with an old id replaces it.
 #[derive(Clone, Debug, Default)]
 pub struct SessionState(Arc<Mutex<Remembered>>);
 
 #[derive(Debug, Default)]
 struct Remembered {
-    /// Host, port and client id: whose session this is about.
+    /// Host, port and client id of the session.
     session: Option<(String, u16, String)>,
     arrivals: Arrivals,
     filters: BTreeSet<String>,
@@ -48,9 +51,9 @@ struct Remembered {
 /// Since when the broker may have kept messages for us.
 #[derive(Clone, Copy, Debug)]
 struct Absence {
-    /// In this process.
+    /// When we were last caught up in this process, or when it began to count.
     since: Option<BootTime>,
-    /// Before that; as long as the broker may keep anything where it is not known.
+    /// How long before that; where it is unknown, as long as the broker may keep anything.
     before: Duration,
 }
 
@@ -60,15 +63,15 @@ impl Default for Absence {
     }
 }
 
-/// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ones would take twice
-/// the room.
+/// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ids would take twice
+/// the memory.
 #[derive(Debug, Default)]
 struct Arrivals(BTreeMap<u8, Box<[Option<MessageArrival>; 256]>>);
 
 impl Arrivals {
     fn slot(&mut self, packet: u16) -> &mut Option<MessageArrival> {
-        let [page, place] = packet.to_be_bytes();
-        &mut self.0.entry(page).or_insert_with(|| Box::new([None; 256]))[usize::from(place)]
+        let [page, index] = packet.to_be_bytes();
+        &mut self.0.entry(page).or_insert_with(|| Box::new([None; 256]))[usize::from(index)]
     }
 
     fn retain(&mut self, mut keep: impl FnMut(&mut MessageArrival) -> bool) {
@@ -85,17 +88,17 @@ impl Arrivals {
 
 #[derive(Clone, Copy, Debug)]
 struct MessageArrival {
-    said: MessageDigest,
+    digest: MessageDigest,
     first: FirstArrival,
-    /// When its acknowledgement was handed to the connection that is there now; none too where it may have been lost.
+    /// When its acknowledgement was sent on the present connection; also none where it may have been lost.
     acknowledged: Option<BootTime>,
 }
 
-/// When a message came for the first time.
+/// When a message first arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FirstArrival {
     pub(super) at: Now,
-    /// How long it may have waited at the broker before.
+    /// How long it may have waited at the broker before that.
     pub(super) waited: Duration,
 }
 
@@ -105,19 +108,19 @@ pub(super) struct MessageDigest([u8; 8]);
 
 impl MessageDigest {
     pub(super) fn new(topic: &[u8], payload: &[u8]) -> Self {
-        let mut digest = Sha256::new();
-        digest.update((topic.len() as u64).to_be_bytes());
-        digest.update(topic);
-        digest.update(payload);
-        let mut said = [0; 8];
-        said.copy_from_slice(&digest.finalize()[..8]);
-        Self(said)
+        let mut hasher = Sha256::new();
+        hasher.update((topic.len() as u64).to_be_bytes());
+        hasher.update(topic);
+        hasher.update(payload);
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&hasher.finalize()[..8]);
+        Self(digest)
     }
 }
 
 impl SessionState {
-    /// Forgets everything if it is about another session than the one that these settings mean.
-    pub(super) fn concerns(&self, settings: &settings::Mqtt) {
+    /// Forgets everything if these settings mean another session.
+    pub(super) fn belongs_to(&self, settings: &settings::Mqtt) {
         let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
         let mut remembered = self.remembered();
         if remembered.session != session {
@@ -125,25 +128,25 @@ impl SessionState {
         }
     }
 
-    /// When a message arrived for the first time: now, unless it is a copy of one that is remembered.
-    pub(super) fn arrival(&self, packet: u16, copy: bool, said: MessageDigest, now: Now) -> FirstArrival {
+    /// When a message first arrived: now, unless it is a copy of one that is remembered.
+    pub(super) fn arrival(&self, packet: u16, is_copy: bool, digest: MessageDigest, now: Now) -> FirstArrival {
         let waited = self.waited(now.boot);
         let mut remembered = self.remembered();
         let slot = remembered.arrivals.slot(packet);
-        let known = slot.filter(|arrival| copy && arrival.said == said);
+        let known = slot.filter(|arrival| is_copy && arrival.digest == digest);
         let first = known.map_or_else(
             || FirstArrival {
                 at: now,
-                // An earlier process may have had it, and since then everything else.
-                waited: if copy { SESSION_EXPIRY } else { waited },
+                // An earlier process may have received it, at any time before.
+                waited: if is_copy { SESSION_EXPIRY } else { waited },
             },
             |arrival| arrival.first,
         );
-        *slot = Some(MessageArrival { said, first, acknowledged: None });
+        *slot = Some(MessageArrival { digest, first, acknowledged: None });
         first
     }
 
-    /// An earlier process had everything that was at the broker so long ago.
+    /// An earlier process was last caught up this long ago.
     pub(super) fn was_away(&self, before: Duration) {
         let mut remembered = self.remembered();
         if remembered.absence.since.is_none() {
@@ -151,7 +154,7 @@ impl SessionState {
         }
     }
 
-    /// The broker has nothing more for us: what comes from now on was not kept.
+    /// The broker has nothing more for us: what comes from now on has not waited.
     pub(super) fn caught_up(&self, now: BootTime) {
         self.remembered().absence = Absence { since: Some(now), before: Duration::ZERO };
     }
@@ -164,44 +167,44 @@ impl SessionState {
         now.since(since).saturating_add(absence.before).min(SESSION_EXPIRY)
     }
 
-    /// The acknowledgement was handed to the connection, which does not mean that it reached the broker.
+    /// The acknowledgement was sent, which does not mean that it reached the broker.
     pub(super) fn acknowledged(&self, packet: u16, now: BootTime) {
         if let Some(arrival) = self.remembered().arrivals.slot(packet) {
             arrival.acknowledged = Some(now);
         }
     }
 
-    /// The connection is gone.
+    /// The connection has ended.
     pub(super) fn disconnected(&self, now: BootTime) {
         self.remembered().arrivals.retain(|arrival| {
             let acknowledged = arrival.acknowledged.take();
-            acknowledged.is_none_or(|at| now.since(at) <= UNSURE)
+            acknowledged.is_none_or(|at| now.since(at) <= IN_DOUBT)
         });
     }
 
-    /// The broker has no session for us: no copies will come, no filters stand.
+    /// The broker has no session for us: no copies will come, and nothing is subscribed.
     pub(super) fn session_is_new(&self) {
         let mut remembered = self.remembered();
         remembered.arrivals = Arrivals::default();
         remembered.filters.clear();
     }
 
-    /// What is subscribed to and not wanted any more.
+    /// Topics that are subscribed and not in `wanted`.
     pub(super) fn unwanted(&self, wanted: &[String]) -> Vec<String> {
         self.remembered().filters.iter().filter(|filter| !wanted.contains(filter)).cloned().collect()
     }
 
-    /// What is subscribed to.
+    /// Topics that are subscribed.
     pub(super) fn filters(&self) -> Vec<String> {
         self.remembered().filters.iter().cloned().collect()
     }
 
-    /// The broker has answered: these are the session's filters, apart from those that are still unwanted.
+    /// The broker has answered SUBSCRIBE: these are subscribed, too.
     pub(super) fn subscribed(&self, filters: &[String]) {
         self.remembered().filters.extend(filters.iter().cloned());
     }
 
-    /// The broker has answered: these are gone.
+    /// The broker has answered UNSUBSCRIBE: these are no longer subscribed.
     pub(super) fn unsubscribed(&self, filters: &[String]) {
         self.remembered().filters.retain(|filter| !filters.contains(filter));
     }
@@ -221,75 +224,75 @@ mod tests {
         Now { wall, boot: BootTime::from_duration(Duration::from_secs(seconds)) }
     }
 
-    fn said(text: &str) -> MessageDigest {
+    fn digest(text: &str) -> MessageDigest {
         MessageDigest::new(b"doors/front", text.as_bytes())
     }
 
     #[test]
     fn only_a_copy_under_the_same_packet_id_has_arrived_before() {
         let session_state = SessionState::default();
-        assert_eq!(session_state.arrival(7, false, said("A"), at(1)).at, at(1));
+        assert_eq!(session_state.arrival(7, false, digest("A"), at(1)).at, at(1));
         session_state.disconnected(at(2).boot);
-        assert_eq!(session_state.arrival(7, true, said("A"), at(30)).at, at(1));
-        assert_eq!(session_state.arrival(7, true, said("A"), at(60)).at, at(1), "as often as it comes");
-        assert_eq!(session_state.arrival(8, true, said("A"), at(60)).at, at(60), "another tap of the same card");
-        assert_eq!(session_state.arrival(8, true, said("B"), at(61)).at, at(61), "another message under a used id");
-        assert_eq!(session_state.arrival(7, false, said("A"), at(62)).at, at(62), "the same card again, not a copy");
+        assert_eq!(session_state.arrival(7, true, digest("A"), at(30)).at, at(1));
+        assert_eq!(session_state.arrival(7, true, digest("A"), at(60)).at, at(1), "however often it comes");
+        assert_eq!(session_state.arrival(8, true, digest("A"), at(60)).at, at(60), "another tap of the same card");
+        assert_eq!(session_state.arrival(8, true, digest("B"), at(61)).at, at(61), "another message under a used id");
+        assert_eq!(session_state.arrival(7, false, digest("A"), at(62)).at, at(62), "the same card again, not a copy");
     }
 
     #[test]
-    fn a_copy_after_an_acknowledgement_that_was_surely_received_is_another_message() {
+    fn a_copy_long_after_its_acknowledgement_is_another_message() {
         let session_state = SessionState::default();
         for packet in [1, 2] {
-            session_state.arrival(packet, false, said("A"), at(0));
+            session_state.arrival(packet, false, digest("A"), at(0));
         }
         session_state.acknowledged(1, at(10).boot);
         session_state.acknowledged(2, at(90).boot);
         session_state.disconnected(at(100).boot);
-        assert_eq!(session_state.arrival(1, true, said("A"), at(110)).at, at(110));
+        assert_eq!(session_state.arrival(1, true, digest("A"), at(110)).at, at(110));
         session_state.disconnected(at(500).boot);
-        assert_eq!(session_state.arrival(2, true, said("A"), at(510)).at, at(0), "however long it takes to connect");
+        assert_eq!(session_state.arrival(2, true, digest("A"), at(510)).at, at(0), "however long it takes to connect");
     }
 
     #[test]
-    fn a_message_may_have_waited_since_everything_was_here() {
+    fn a_message_may_have_waited_since_we_were_caught_up() {
         let session_state = SessionState::default();
         let waited = |now| session_state.waited(at(now).boot).as_secs();
         session_state.was_away(Duration::from_secs(3600));
         assert_eq!((waited(10), waited(20)), (3600, 3610));
         session_state.caught_up(at(50).boot);
         assert_eq!((waited(50), waited(80)), (0, 30));
-        // What an earlier process did says nothing any more.
+        // What an earlier process did no longer matters.
         session_state.was_away(Duration::from_secs(9000));
         session_state.disconnected(at(90).boot);
         assert_eq!(waited(100), 50);
         assert_eq!(SessionState::default().waited(at(0).boot), SESSION_EXPIRY);
         // A copy may have waited for as long as the first one.
-        session_state.arrival(7, false, said("A"), at(110));
+        session_state.arrival(7, false, digest("A"), at(110));
         session_state.caught_up(at(120).boot);
-        assert_eq!(session_state.arrival(7, true, said("A"), at(130)).waited, Duration::from_secs(60));
-        assert_eq!(session_state.arrival(8, true, said("A"), at(130)).waited, SESSION_EXPIRY);
-        assert_eq!(session_state.arrival(9, false, said("A"), at(130)).waited, Duration::from_secs(10));
+        assert_eq!(session_state.arrival(7, true, digest("A"), at(130)).waited, Duration::from_secs(60));
+        assert_eq!(session_state.arrival(8, true, digest("A"), at(130)).waited, SESSION_EXPIRY);
+        assert_eq!(session_state.arrival(9, false, digest("A"), at(130)).waited, Duration::from_secs(10));
     }
 
     #[test]
-    fn topic_and_payload_are_told_apart() {
+    fn the_digest_separates_topic_and_payload() {
         assert_ne!(MessageDigest::new(b"ab", b"c"), MessageDigest::new(b"a", b"bc"));
     }
 
     #[test]
-    fn another_session_knows_nothing() {
+    fn another_session_starts_empty() {
         let session_state = SessionState::default();
         let mut settings =
             settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
-        session_state.concerns(&settings);
+        session_state.belongs_to(&settings);
         session_state.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
-        session_state.arrival(1, false, said("A"), at(0));
-        session_state.concerns(&settings);
+        session_state.arrival(1, false, digest("A"), at(0));
+        session_state.belongs_to(&settings);
         assert_eq!(session_state.unwanted(&["doors/+".to_owned()]), ["bells/+"]);
         settings.client_id = "y".to_owned();
-        session_state.concerns(&settings);
+        session_state.belongs_to(&settings);
         assert_eq!(session_state.unwanted(&[]), [""; 0]);
-        assert_eq!(session_state.arrival(1, true, said("A"), at(5)).at, at(5));
+        assert_eq!(session_state.arrival(1, true, digest("A"), at(5)).at, at(5));
     }
 }

@@ -1,7 +1,7 @@
-//! PURE. What is odd about what doors say, although each message by itself is right: clocks that are off, times that cannot be
-//! read, keys that are used again, readers that repeat.
+//! PURE. Faults of controllers that no single message shows: clocks that are off, times that cannot be read, keys that are
+//! used again, readers that repeat.
 //!
-//! Nothing is decided by it and no time is shifted: it makes the conditions that tell a person what to mend.
+//! It decides nothing and corrects no time; it raises the conditions that tell a person what to fix.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -20,52 +20,53 @@ use crate::{
     mapping::{ClockReading, Mapping, Writing},
 };
 
-/// A message is live if the broker can have kept it no longer than this: only a live one tells how a clock stands.
+/// A message is live if the broker cannot have kept it longer than this. Only a live one shows how far a clock is off.
 const LIVE: Duration = Duration::from_mins(1);
 
-/// How far off a clock may be before a person is told, in milliseconds; and how far apart the offsets of one clock may lie.
+/// How far off a clock may be before that is reported, in milliseconds; also how far apart the offsets of one clock may
+/// be.
 const TOLERANCE: i64 = 60_000;
 
-/// So many offsets that are the same are enough where they cannot be lateness.
-const ENOUGH: u32 = 3;
+/// How many equal offsets prove a wrong clock, where they cannot be lateness.
+const PROOF: u32 = 3;
 
-/// What may be lateness is taken for a wrong clock only if it was the same so often, and for so long: a controller that sends
+/// Where the offsets may be lateness: how many equal ones prove a wrong clock, and over how long. A controller that sends
 /// late sends in bursts.
 const STEADY: (u32, Duration) = (5, Duration::from_mins(2));
 
-/// Clocks that are followed, at most: one for each door. Of more doors the first count.
+/// How many clocks are checked, one for each door. Of more doors, only the first ones.
 const MOST_CLOCKS: usize = 1000;
 
-/// Keys that are remembered, at most: those of the last hours, in 150 KB. A key that comes again later is not noticed here;
-/// what it says is decided all the same.
+/// How many keys are remembered: those of the last hours, in 150 KB. A key that is used again later goes unnoticed here,
+/// but its event is decided all the same.
 const MOST_KEYS: usize = 4096;
 
-/// So many keys used again within [`REUSE_SPAN`] are a condition.
-const REUSED: usize = 3;
+/// How many keys used again within [`REUSE_SPAN`] raise the condition.
+const MANY_REUSED: usize = 3;
 
-/// See [`REUSED`]; the condition ends when none was used again for so long.
+/// See [`MANY_REUSED`]; the condition ends when no key was used again for this long.
 const REUSE_SPAN: Duration = Duration::from_hours(1);
 
-/// A card that is read without a break for so long was left on the reader.
-const LEFT_LYING: Duration = Duration::from_mins(2);
+/// A card that is read without a break for this long was left on the reader.
+const LEFT_ON_READER: Duration = Duration::from_mins(2);
 
-/// Cards whose reads are followed, at most. Of more, those that come first count.
+/// How many cards' reads are followed. Of more cards, only the first ones.
 const MOST_READS: usize = 1024;
 
-/// So many readable times in a row end the condition that some are not.
+/// How many readable times in a row end the condition that some are not.
 const READABLE: u32 = 20;
 
-/// What a person is to be told.
+/// A condition to raise or to clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceFinding {
     pub(super) kind: ConditionKind,
     /// Which source, or which door of it.
     pub(super) subject: String,
-    /// What is wrong and what to do; none when it is over.
+    /// What is wrong and what to do; none to clear it.
     pub(super) detail: Option<String>,
 }
 
-/// The conditions that are made here.
+/// The conditions that are raised here.
 pub(super) const KINDS: [ConditionKind; 4] = [
     ConditionKind::ClockOffset,
     ConditionKind::TimeUnreadable,
@@ -89,21 +90,21 @@ struct SourceWatch {
     counters: Arc<SourceCounters>,
     /// Readable times since the last that was not; none where all were.
     readable: Option<u32>,
-    /// When keys were used again.
+    /// When keys were last used again.
     reused: VecDeque<BootTime>,
 }
 
-/// How far one clock was ahead lately.
+/// How far one clock was ahead recently.
 #[derive(Debug)]
 struct ClockTrail {
     source: Arc<str>,
     door: DoorKey,
     run: Option<ClockRun>,
-    /// How far it is off, in milliseconds, if it is; and how it writes its time.
+    /// How far it is off, in milliseconds, and how it writes its time; none if it is right.
     off: Option<(i64, Writing)>,
 }
 
-/// Offsets one after the other that are the same, but for [`TOLERANCE`].
+/// Consecutive offsets that are equal within [`TOLERANCE`].
 #[derive(Clone, Copy, Debug)]
 struct ClockRun {
     since: BootTime,
@@ -113,11 +114,11 @@ struct ClockRun {
     most: i64,
 }
 
-/// The content that each key stood for.
+/// The content that each key identified.
 #[derive(Debug, Default)]
 struct Keys {
     content: BTreeMap<u64, u64>,
-    /// The oldest first.
+    /// The keys, oldest first.
     order: VecDeque<u64>,
 }
 
@@ -128,16 +129,16 @@ struct Reads {
     door: DoorKey,
     first: WallTime,
     last: WallTime,
-    /// When the last of them came.
+    /// When the last of them arrived.
     came: BootTime,
-    /// A gap as long as this ends them.
+    /// A longer gap ends them.
     gap: Duration,
-    told: bool,
+    is_reported: bool,
 }
 
 impl Watch {
-    /// A message was mapped. `waited` is how long the broker may have kept it.
-    pub(super) fn saw(
+    /// Checks a message that was mapped. `waited` is how long the broker may have kept it.
+    pub(super) fn observe(
         &mut self,
         mapping: &Mapping,
         (sightings, clocks): (&[Sighting], &[ClockReading]),
@@ -148,14 +149,14 @@ impl Watch {
         let of_source = self.sources.entry(Arc::clone(&mapping.name));
         of_source.or_insert_with(|| SourceWatch { counters: counters(), ..SourceWatch::default() });
         for (sighting, clock) in sightings.iter().zip(clocks) {
-            self.reading(mapping, sighting, clock, now, waited, &mut found);
-            self.key(sighting, now.boot, &mut found);
-            self.read(mapping, sighting, now.boot, &mut found);
+            self.check_clock(mapping, sighting, clock, now, waited, &mut found);
+            self.check_key(sighting, now.boot, &mut found);
+            self.check_reads(mapping, sighting, now.boot, &mut found);
         }
         found
     }
 
-    fn reading(
+    fn check_clock(
         &mut self,
         mapping: &Mapping,
         sighting: &Sighting,
@@ -171,8 +172,8 @@ impl Watch {
             ClockReading::Unreadable(shape) => {
                 add(&of.counters.times_unreadable, 1);
                 let detail = format!(
-                    "the source \"{}\" sends a time that no format of its time.parse reads: {shape}; the time of arrival is \
-                     used instead; add its format to parse under [source.time]",
+                    "the source \"{}\" sends a time that no format in its time.parse can read: {shape}; the time of \
+                     arrival is used instead; add the format to parse under [source.time]",
                     mapping.name
                 );
                 found.push(SourceFinding {
@@ -215,7 +216,7 @@ impl Watch {
         }
     }
 
-    /// The worst of the clocks of a source.
+    /// Reports the clock of a source that is furthest off.
     fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> SourceFinding {
         let of_source = self.clocks.values().filter(|trail| trail.source == mapping.name);
         let off = of_source.filter_map(|trail| Some((trail.off?, &trail.door)));
@@ -226,16 +227,16 @@ impl Watch {
         let detail = worst.map(|(off, door)| {
             let way = if off.0 > 0 { "ahead" } else { "behind" };
             format!(
-                "the clock at door \"{door}\" of the source \"{}\" is {} {way}; nothing is shifted; {}",
+                "the clock at door \"{door}\" of the source \"{}\" is {} {way}; its times are not corrected; {}",
                 mapping.name,
-                span(off.0),
+                two_units(off.0),
                 mapping.clock_advice(off, now)
             )
         });
         SourceFinding { kind: ConditionKind::ClockOffset, subject: mapping.name.to_string(), detail }
     }
 
-    fn key(&mut self, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
+    fn check_key(&mut self, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
         let (key, content) = (hashed(&sighting.key.0), content_of(sighting));
         if !self.keys.is_reused(key, content) {
             return;
@@ -243,15 +244,15 @@ impl Watch {
         let Some(of) = self.sources.get_mut(&sighting.source) else { return };
         add(&of.counters.keys_reused, 1);
         of.reused.push_back(now);
-        if of.reused.len() > REUSED {
+        if of.reused.len() > MANY_REUSED {
             of.reused.pop_front();
         }
         let recent = of.reused.iter().filter(|at| now.since(**at) <= REUSE_SPAN).count();
-        if recent >= REUSED {
+        if recent >= MANY_REUSED {
             let detail = format!(
-                "events of the source \"{}\" come with keys that other events had, the last at door \"{}\"; they count as \
-                 events of their own. A controller that counts from one again needs the time in key.id; if none does, \
-                 somebody else publishes on its topics",
+                "events of the source \"{}\" have keys that earlier events used, most recently at door \"{}\"; they still count \
+                 as separate events. If a controller starts counting from one again, add the time to key.id; if none \
+                 does, another client publishes on its topics",
                 sighting.source, sighting.event.door
             );
             let subject = sighting.source.to_string();
@@ -259,7 +260,7 @@ impl Watch {
         }
     }
 
-    fn read(&mut self, mapping: &Mapping, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
+    fn check_reads(&mut self, mapping: &Mapping, sighting: &Sighting, now: BootTime, found: &mut Vec<SourceFinding>) {
         let Some(credential) = &sighting.event.credential else { return };
         let (door, at, gap) = (&sighting.event.door, sighting.event_at, mapping.debounce());
         let direction = sighting.event.direction as u8;
@@ -269,7 +270,7 @@ impl Watch {
         }
         let reads = self.reads.entry(id).or_insert_with(|| {
             let (source, door) = (Arc::clone(&mapping.name), door.clone());
-            Reads { source, door, first: at, last: at, came: now, gap, told: false }
+            Reads { source, door, first: at, last: at, came: now, gap, is_reported: false }
         });
         if at.distance(reads.last) <= gap || (reads.first..=reads.last).contains(&at) {
             reads.first = reads.first.min(at);
@@ -278,11 +279,11 @@ impl Watch {
             (reads.first, reads.last) = (at, at);
         }
         reads.came = now;
-        if reads.last.since(reads.first) >= LEFT_LYING {
-            reads.told = true;
+        if reads.last.since(reads.first) >= LEFT_ON_READER {
+            reads.is_reported = true;
             let detail = format!(
                 "the reader at door \"{door}\" of the source \"{}\" has been reading the same card since {}; it counts once; \
-                 look whether a card was left on it, or set the reader to report a card once",
+                 check whether a card was left on it, or set the reader to report each card once",
                 mapping.name,
                 reads.first.to_rfc3339_seconds()
             );
@@ -291,19 +292,19 @@ impl Watch {
         }
     }
 
-    /// Time has passed.
-    pub(super) fn look(&mut self, now: BootTime) -> Vec<SourceFinding> {
+    /// Clears the conditions that have ended. Called once a second.
+    pub(super) fn tick(&mut self, now: BootTime) -> Vec<SourceFinding> {
         let mut found = Vec::new();
-        let mut told = Vec::new();
+        let mut ended = Vec::new();
         self.reads.retain(|_, reads| {
-            let over = now.since(reads.came) > reads.gap.max(Duration::from_secs(1));
-            if over && reads.told {
-                told.push(format!("{}/{}", reads.source, reads.door));
+            let is_over = now.since(reads.came) > reads.gap.max(Duration::from_secs(1));
+            if is_over && reads.is_reported {
+                ended.push(format!("{}/{}", reads.source, reads.door));
             }
-            !over
+            !is_over
         });
-        for subject in told {
-            let goes_on = |reads: &Reads| reads.told && format!("{}/{}", reads.source, reads.door) == subject;
+        for subject in ended {
+            let goes_on = |reads: &Reads| reads.is_reported && format!("{}/{}", reads.source, reads.door) == subject;
             if !self.reads.values().any(goes_on) {
                 found.push(SourceFinding { kind: ConditionKind::ReaderRepeats, subject, detail: None });
             }
@@ -323,7 +324,7 @@ impl Watch {
 }
 
 impl ClockTrail {
-    /// Takes in an offset and judges the clock by those that are the same.
+    /// Adds an offset, and judges the clock by those that are equal.
     fn note(&mut self, (ahead, writing): (i64, Writing), now: BootTime, lateness: Duration) {
         if ahead.abs() <= TOLERANCE {
             // A clock that is right now was late before, or was set.
@@ -338,9 +339,9 @@ impl ClockTrail {
         let lateness = i64::try_from(lateness.as_millis()).unwrap_or(i64::MAX);
         let may_be_lateness = run.most < 0 && run.most >= lateness.saturating_neg();
         let is_sure =
-            if may_be_lateness { run.many >= STEADY.0 && now.since(run.since) >= STEADY.1 } else { run.many >= ENOUGH };
-        // What is late is so by more than its clock is off: the least late is nearest to the truth. To the minute, so that
-        // jitter makes no news.
+            if may_be_lateness { run.many >= STEADY.0 && now.since(run.since) >= STEADY.1 } else { run.many >= PROOF };
+        // Late messages make a clock look further behind than it is, so the largest value is closest to the truth.
+        // Compared in minutes, or jitter would report it again and again.
         let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
         if is_sure && self.off.is_none_or(|(off, _)| minutes(off).abs_diff(minutes(run.most)) > 1) {
             self.off = Some((run.most, writing));
@@ -349,7 +350,7 @@ impl ClockTrail {
 }
 
 impl Keys {
-    /// Did this key stand for something else before? From now on it stands for this.
+    /// Did this key identify other content before? From now on it identifies this.
     fn is_reused(&mut self, key: u64, content: u64) -> bool {
         match self.content.insert(key, content) {
             Some(before) => before != content,
@@ -372,24 +373,24 @@ fn hashed(what: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Everything that a message said of an event. The time of its arrival is not said by it.
+/// A hash of everything that a message says about an event. The time of arrival is not part of that.
 fn content_of(sighting: &Sighting) -> u64 {
     let event = &sighting.event;
     let at = (sighting.time_quality != TimeQuality::Arrival).then(|| sighting.event_at.millis());
     let refusal = event.refusal.map(|refusal| refusal as u8);
-    let said = (at, event.kind as u8, event.direction as u8, refusal, &event.door.0);
+    let fields = (at, event.kind as u8, event.direction as u8, refusal, &event.door.0);
     let shown = event.credential.as_ref().map(|shown| (shown.kind, &shown.scope, &shown.value));
-    hashed(&(said, shown))
+    hashed(&(fields, shown))
 }
 
-/// `5 h`, `5 h 45 min`, `95 s`, `9 d 2 h`.
-pub(super) fn span(millis: i64) -> String {
+/// A span in at most two units: `5 h`, `5 h 45 min`, `1 min 35 s`, `9 d 2 h`.
+fn two_units(millis: i64) -> String {
     let seconds = (millis.unsigned_abs() + 500) / 1000;
-    // Seconds say nothing beside that many minutes.
+    // From ten minutes on, seconds do not matter.
     let seconds = if seconds >= 600 { (seconds + 30) / 60 * 60 } else { seconds };
     let parts = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
-    let told = parts.iter().filter(|(many, _)| *many > 0);
-    told.take(2).map(|(many, unit)| format!("{many} {unit}")).collect::<Vec<_>>().join(" ")
+    let shown = parts.iter().filter(|(many, _)| *many > 0);
+    shown.take(2).map(|(many, unit)| format!("{many} {unit}")).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -400,7 +401,7 @@ mod tests {
         mapping::{Mapped, MappingFragment, Meta, content::Content},
     };
 
-    /// One source, and what became of its messages.
+    /// One source, and the conditions that its messages raised.
     struct Bench {
         mapping: Mapping,
         watch: Watch,
@@ -419,25 +420,26 @@ mod tests {
             Self { mapping, watch: Watch::default(), counters: Arc::default(), raised: BTreeMap::new(), boot: 0 }
         }
 
-        /// A tap so many seconds after the last one, by a clock that is so many seconds ahead.
+        /// A tap `later` seconds after the last one, by a clock that is `ahead` seconds ahead.
         fn tap(&mut self, later: u64, ahead: i64) {
             self.boot += later;
             let unix = 1_772_442_000 + self.boot.cast_signed();
             let payload = format!(r#"{{"door":"main","card":"{}","time":{}}}"#, self.boot, unix + ahead);
-            self.says(&payload);
+            self.receive(&payload);
         }
 
-        fn says(&mut self, payload: &str) {
+        fn receive(&mut self, payload: &str) {
             let boot = BootTime::from_duration(Duration::from_secs(self.boot));
             let wall = WallTime::from_millis((1_772_442_000 + self.boot.cast_signed()) * 1000);
             let now = Now { wall, boot };
             let Mapped { content, clocks } = self.mapping.map("doors", payload.as_bytes(), Meta::default(), now);
             let Content::Sightings(sightings) = content else { panic!("{content:?}") };
             let counters = Arc::clone(&self.counters);
-            let found =
-                self.watch.saw(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
-            let looked = self.watch.look(boot);
-            for SourceFinding { kind, subject, detail } in found.into_iter().chain(looked) {
+            let found = self
+                .watch
+                .observe(&self.mapping, (&sightings, &clocks), (now, Duration::ZERO), || Arc::clone(&counters));
+            let ended = self.watch.tick(boot);
+            for SourceFinding { kind, subject, detail } in found.into_iter().chain(ended) {
                 match detail {
                     Some(detail) => drop(self.raised.insert((kind, subject), detail)),
                     None => drop(self.raised.remove(&(kind, subject))),
@@ -445,50 +447,50 @@ mod tests {
             }
         }
 
-        fn told(&self, kind: ConditionKind) -> Option<&str> {
+        fn detail(&self, kind: ConditionKind) -> Option<&str> {
             self.raised.iter().find(|((raised, _), _)| *raised == kind).map(|(_, detail)| detail.as_str())
         }
     }
 
     #[test]
-    fn a_clock_is_off_if_it_is_so_by_the_same_at_every_tap() {
+    fn a_clock_is_off_if_every_tap_has_the_same_offset() {
         let mut ahead = Bench::new("10m");
         (0..2).for_each(|_| ahead.tap(60, 3600));
-        assert_eq!(ahead.told(ConditionKind::ClockOffset), None, "two are no proof");
+        assert_eq!(ahead.detail(ConditionKind::ClockOffset), None, "two are no proof");
         ahead.tap(60, 3601);
-        assert!(ahead.told(ConditionKind::ClockOffset).is_some_and(|told| told.contains("1 h ahead")));
+        assert!(ahead.detail(ConditionKind::ClockOffset).is_some_and(|detail| detail.contains("1 h ahead")));
         assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 3_601_000);
-        // Set right.
+        // The clock is corrected.
         ahead.tap(60, 1);
-        assert_eq!(ahead.told(ConditionKind::ClockOffset), None);
+        assert_eq!(ahead.detail(ConditionKind::ClockOffset), None);
         assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 0);
 
         let mut erratic = Bench::new("10m");
         for ahead in [3600, -7200, 900, 5000, 86_400] {
             erratic.tap(60, ahead);
         }
-        assert_eq!(erratic.told(ConditionKind::ClockOffset), None);
+        assert_eq!(erratic.detail(ConditionKind::ClockOffset), None);
     }
 
     #[test]
-    fn what_was_kept_by_a_controller_is_no_wrong_clock() {
+    fn taps_that_a_controller_buffered_are_no_wrong_clock() {
         // An hour's taps in one burst, and an hour later the next.
         let mut buffers = Bench::new("8d");
         for _ in 0..3 {
             buffers.boot += 3600;
             (1..=6).for_each(|ten| buffers.tap(0, ten * -600));
         }
-        assert_eq!(buffers.told(ConditionKind::ClockOffset), None);
+        assert_eq!(buffers.detail(ConditionKind::ClockOffset), None);
         // Taps of one minute, all an hour late, may be a burst.
         (0..5).for_each(|nth| buffers.tap(1, -3600 - nth));
-        assert_eq!(buffers.told(ConditionKind::ClockOffset), None);
+        assert_eq!(buffers.detail(ConditionKind::ClockOffset), None);
         // Always an hour late, for minutes: no burst.
         (0..40).for_each(|_| buffers.tap(4, -3600));
-        assert!(buffers.told(ConditionKind::ClockOffset).is_some_and(|told| told.contains("1 h behind")));
+        assert!(buffers.detail(ConditionKind::ClockOffset).is_some_and(|detail| detail.contains("1 h behind")));
     }
 
     #[test]
-    fn spans_are_told_in_two_units_at_most() {
+    fn spans_have_two_units_at_most() {
         let table = [
             (-18_000_000, "5 h"),
             (20_700_000, "5 h 45 min"),
@@ -497,18 +499,18 @@ mod tests {
             (20_699_000, "5 h 45 min"),
             (-3_599_000, "1 h"),
         ];
-        for (millis, told) in table {
-            assert_eq!(span(millis), told);
+        for (millis, text) in table {
+            assert_eq!(two_units(millis), text);
         }
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn memory_is_bounded() {
         let mut bench = Bench::new("10m");
         for nth in 0..(MOST_KEYS + 100) {
             let door = nth % (MOST_CLOCKS + 100);
-            bench.says(&format!(r#"{{"id":"x{nth}","door":"d{door}","card":"c{nth}","time":"?"}}"#));
-            bench.says(&format!(r#"{{"id":"y{nth}","door":"d{door}","card":"c{nth}","time":1772442000}}"#));
+            bench.receive(&format!(r#"{{"id":"x{nth}","door":"d{door}","card":"c{nth}","time":"?"}}"#));
+            bench.receive(&format!(r#"{{"id":"y{nth}","door":"d{door}","card":"c{nth}","time":1772442000}}"#));
         }
         let watch = &bench.watch;
         assert!(watch.clocks.len() <= MOST_CLOCKS && watch.reads.len() <= MOST_READS);

@@ -1,7 +1,7 @@
-//! The unacknowledged messages of one connection: acknowledgements leave in the order in which messages came.
+//! The unacknowledged messages of one connection: acknowledgements go out in the order in which messages came.
 //!
-//! The protocol asks for that order (MQTT 5, 4.6.0-2), and a batch may commit behind a later one. A window lives as long
-//! as its connection: a receipt that is spent afterwards finds the connection gone and changes nothing, because packet
+//! The protocol requires that order (MQTT 5, 4.6.0-2), and a batch may commit after a later one. A window lives as long
+//! as its connection. A receipt that is spent afterwards finds the connection gone and changes nothing, because packet
 //! ids of an old connection mean other messages on a new one.
 
 use std::{
@@ -17,7 +17,7 @@ use crate::source::Receipt;
 /// Sends one acknowledgement, or drops it when the connection is gone. Must not block.
 type Sender<T> = Box<dyn Fn(T) + Send + Sync>;
 
-/// What one connection still owes the broker.
+/// The acknowledgements that one connection still owes the broker.
 pub(crate) struct AckWindow<T> {
     send: Sender<T>,
     owed: Mutex<Owed<T>>,
@@ -25,7 +25,7 @@ pub(crate) struct AckWindow<T> {
 }
 
 struct Owed<T> {
-    /// The number of the first of `waiting`, counted from the start of the connection.
+    /// The number of the first entry of `waiting`, counted from the start of the connection.
     first: u64,
     waiting: VecDeque<Waiting<T>>,
 }
@@ -41,7 +41,7 @@ impl<T: Send + 'static> AckWindow<T> {
         Arc::new(Self { send: Box::new(send), owed, abandoned: CancellationToken::new() })
     }
 
-    /// The right to acknowledge the message that came just now.
+    /// The right to acknowledge the message that has just come.
     pub(crate) fn receipt(self: &Arc<Self>, acknowledgement: T) -> Receipt {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let nth = owed.first + owed.waiting.len() as u64;
@@ -57,24 +57,24 @@ impl<T: Send + 'static> AckWindow<T> {
         &self.abandoned
     }
 
-    /// Is nothing owed?
+    /// Is everything acknowledged?
     pub(crate) fn is_settled(&self) -> bool {
         self.owed(|count, _| count == 0)
     }
 
-    /// Looks at how many acknowledgements are owed, and at the oldest of them.
-    pub(crate) fn owed<R>(&self, look: impl FnOnce(usize, Option<&T>) -> R) -> R {
+    /// Passes `inspect` how many acknowledgements are owed, and the oldest of them.
+    pub(crate) fn owed<R>(&self, inspect: impl FnOnce(usize, Option<&T>) -> R) -> R {
         let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        look(owed.waiting.len(), owed.waiting.front().map(|waiting| &waiting.acknowledgement))
+        inspect(owed.waiting.len(), owed.waiting.front().map(|waiting| &waiting.acknowledgement))
     }
 
     fn spend(&self, nth: u64) {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = nth.checked_sub(owed.first).and_then(|place| usize::try_from(place).ok());
-        if let Some(waiting) = place.and_then(|place| owed.waiting.get_mut(place)) {
+        let index = nth.checked_sub(owed.first).and_then(|index| usize::try_from(index).ok());
+        if let Some(waiting) = index.and_then(|index| owed.waiting.get_mut(index)) {
             waiting.spent = true;
         }
-        // Sent under the lock, so that two threads cannot overtake each other.
+        // Send under the lock: two threads must not overtake each other.
         while owed.waiting.front().is_some_and(|waiting| waiting.spent) {
             if let Some(waiting) = owed.waiting.pop_front() {
                 owed.first += 1;
@@ -86,7 +86,7 @@ impl<T: Send + 'static> AckWindow<T> {
 
 impl<T> fmt::Debug for AckWindow<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Window")
+        f.write_str("AckWindow")
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_receipt_is_noticed_and_holds_back_what_came_after() {
+    fn a_dropped_receipt_is_noticed_and_holds_back_later_acknowledgements() {
         let (window, sent) = recording();
         let (first, second, third) = (window.receipt(1), window.receipt(2), window.receipt(3));
         third.spend();

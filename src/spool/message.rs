@@ -1,4 +1,4 @@
-//! PURE. A delivery as the spool keeps it, and as it comes back, perhaps after another start of the machine.
+//! PURE. A delivery as the spool stores it, and as it comes back, perhaps after a reboot.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ struct WrittenMessage<'a> {
 }
 
 #[derive(Deserialize)]
-struct KeptMessage {
+struct StoredMessage {
     source: Arc<str>,
     content: Content,
 }
 
-/// What is written.
-pub(super) fn written(source: &str, content: &Content) -> String {
+/// The text to store.
+pub(super) fn encode(source: &str, content: &Content) -> String {
     serde_json::to_string(&WrittenMessage { source, content }).expect("a delivery is plain data")
 }
 
-/// What was written. `began` is when this process began to read, for what an earlier one wrote.
-/// None when it cannot be read, because another version of this program wrote it.
-pub(super) fn read(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)> {
-    let KeptMessage { source, mut content } = serde_json::from_str(text).ok()?;
+/// The delivery that was stored; none where it cannot be read, because another version of checkind wrote it. `began` is
+/// when this process began to use the spool, for a message that an earlier one wrote.
+pub(super) fn decode(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)> {
+    let StoredMessage { source, mut content } = serde_json::from_str(text).ok()?;
     if let (Some(began), Content::Sightings(sightings)) = (began, &mut content) {
         for sighting in sightings {
             sighting.arrived = arrival(sighting.arrived, began);
@@ -38,17 +38,17 @@ pub(super) fn read(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)
     Some((source, content))
 }
 
-/// What takes the place of a row that cannot be read: it is counted, and in nobody's way.
-pub(super) fn unreadable() -> (Arc<str>, Content) {
+/// Replaces a row that cannot be read: it is counted, and does not block the rows after it.
+pub(super) fn placeholder() -> (Arc<str>, Content) {
     let rejection = Rejection { why: RejectReason::NotInFormat, topic: "spool".to_owned(), sample: String::new() };
     (Arc::from("spool"), Content::Rejected(rejection))
 }
 
-/// When a message of an earlier process arrived, in the terms of this one.
+/// When a message of an earlier process arrived, on the clocks of this one.
 ///
-/// If both clocks have gone on alike since then, it was the same start of the machine, or as good as that. Otherwise the
-/// machine was started anew, or its wall clock was stepped while nobody watched: then the wall time is what remains, and
-/// the boot time is one that makes nothing of now look close to it.
+/// If both clocks have advanced by the same time since then, the machine has not rebooted, or it makes no difference.
+/// Otherwise it has rebooted, or its wall clock was stepped while no process of ours ran. Then the wall time is kept, and
+/// the boot time becomes one that is far from anything now.
 fn arrival(arrived: Now, began: Now) -> Now {
     let expected = arrived.wall.plus(began.boot.since(arrived.boot));
     if arrived.boot <= began.boot && expected.distance(began.wall) <= STEP {
@@ -69,7 +69,7 @@ mod tests {
     };
     use std::time::Duration;
 
-    /// Seconds of the wall clock, and since the machine's start.
+    /// Seconds of the wall clock, and since boot.
     fn at(wall: i64, boot: u64) -> Now {
         Now { wall: WallTime::from_millis(wall * 1000), boot: BootTime::from_duration(Duration::from_secs(boot)) }
     }
@@ -104,26 +104,26 @@ mod tests {
             sample: "{\"a\":#}\u{0}".to_owned(),
         });
         for content in [content(at(1_772_442_000, 50)), rejected] {
-            assert_eq!(read(&written("side", &content), None), Some((Arc::from("side"), content)));
+            assert_eq!(decode(&encode("side", &content), None), Some((Arc::from("side"), content)));
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_rejected() {
-        assert_eq!(read("{\"source\":\"side\",\"content\":{\"levitated\":[]}}", None), None);
-        assert!(matches!(unreadable().1, Content::Rejected(_)));
+        assert_eq!(decode("{\"source\":\"side\",\"content\":{\"levitated\":[]}}", None), None);
+        assert!(matches!(placeholder().1, Content::Rejected(_)));
     }
 
     #[test]
-    fn an_arrival_keeps_its_boot_time_only_in_the_same_start_of_the_machine() {
+    fn an_arrival_keeps_its_boot_time_only_until_a_reboot() {
         for (why, arrived, began, kept) in [
             ("the process was restarted", at(10_000, 50), at(10_600, 650), true),
-            ("the machine was restarted", at(10_000, 5000), at(10_600, 60), false),
-            ("the machine was restarted and runs longer than then", at(10_000, 50), at(10_600, 300), false),
+            ("the machine has rebooted", at(10_000, 5000), at(10_600, 60), false),
+            ("the machine has rebooted and has been up for longer than then", at(10_000, 50), at(10_600, 300), false),
             ("the wall clock was stepped meanwhile", at(10_000, 50), at(96_400, 650), false),
             ("the wall clock went back", at(10_000, 50), at(9_000, 650), false),
         ] {
-            let Some((_, Content::Sightings(sightings))) = read(&written("side", &content(arrived)), Some(began))
+            let Some((_, Content::Sightings(sightings))) = decode(&encode("side", &content(arrived)), Some(began))
             else {
                 panic!("{why}: it cannot be read");
             };

@@ -1,0 +1,145 @@
+//! How the client library is set up, and what its errors mean.
+
+use std::{pin::Pin, time::Duration};
+
+use rumqttc::{
+    AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, EventLoop, MqttOptions,
+    PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey, StateError,
+};
+use secrecy::ExposeSecret;
+
+use super::{
+    life::LinkFault,
+    tls::{TlsSetupError, transport},
+};
+use crate::{mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
+
+/// How many unacknowledged messages the broker may send, the size of a large batch. mosquitto overruns it.
+const RECEIVE_MAXIMUM: u16 = 1024;
+
+/// The largest packet that the broker may send, in bytes: the largest payload with a long topic and properties. The
+/// broker drops larger ones instead of sending them (MQTT 5, 3.1.2.11.4).
+#[expect(clippy::cast_possible_truncation, reason = "a constant far below the limit")]
+const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
+
+/// How often the connection is checked while nothing is sent. A dead one is noticed after at most two of these.
+const KEEP_ALIVE_SECONDS: u16 = 20;
+
+/// How long connecting may take, TLS and login included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests waiting for the connection. An acknowledgement answers a packet id that the broker cannot use again before,
+/// so there are never more of them than packet ids: the queue cannot be full.
+const REQUESTS: usize = 65_535 + 16;
+
+/// How many acknowledgements are sent with one write; the library would spend a packet on each.
+const WRITE_BATCH: usize = 64;
+
+/// How many messages of ours may be under way. We publish none here, and the library makes its tables of this size.
+const OUTGOING: u16 = 4;
+
+/// The client cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientSetupError {
+    #[error(transparent)]
+    Tls(#[from] TlsSetupError),
+    #[error("cannot set up the MQTT client: {0}")]
+    Client(String),
+}
+
+/// A client that has not connected yet.
+pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, EventLoop), ClientSetupError> {
+    let address = (settings.host.clone(), settings.port);
+    let mut options = MqttOptions::new(settings.client_id.clone(), address);
+    options
+        .set_keep_alive(KEEP_ALIVE_SECONDS)
+        .set_connect_timeout(CONNECT_TIMEOUT)
+        .set_clean_start(false)
+        .set_session_expiry_interval(Some(u32::try_from(SESSION_EXPIRY.as_secs()).unwrap_or(u32::MAX)))
+        .set_receive_maximum(Some(RECEIVE_MAXIMUM))
+        .set_max_packet_size(Some(LARGEST_PACKET))
+        .set_ack_mode(AckMode::Manual)
+        .set_outgoing_inflight_upper_limit(OUTGOING)
+        .set_max_request_batch(WRITE_BATCH)
+        .set_session_store(NothingOutgoing);
+    if let Some((username, password)) = &settings.login {
+        options.set_credentials(username.clone(), password.expose_secret().to_owned());
+    }
+    if let Some(tls) = &settings.tls {
+        options.set_transport(transport(tls).await?);
+    }
+    let built = AsyncClient::builder(options).capacity(REQUESTS).try_build();
+    built.map_err(|fault| ClientSetupError::Client(fault.to_string()))
+}
+
+/// What the end of a connection means, and its text.
+pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
+    if let ConnectionError::ConnectionRefused(code) = error {
+        return if needs_a_person(*code) {
+            (LinkFault::Refused, format!("{code:?}"))
+        } else {
+            (LinkFault::Other, format!("refused: {code:?}"))
+        };
+    }
+    let fault = if let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = error
+        && *reason_code == DisconnectReasonCode::SessionTakenOver
+    {
+        LinkFault::TakenOver
+    } else if let ConnectionError::MqttState(StateError::ConnectionAborted | StateError::Io(_)) = error {
+        LinkFault::Aborted
+    } else {
+        LinkFault::Other
+    };
+    (fault, error.to_string())
+}
+
+/// Will the broker refuse us until a person changes something?
+fn needs_a_person(code: ConnectReturnCode) -> bool {
+    matches!(
+        code,
+        ConnectReturnCode::BadUserNamePassword
+            | ConnectReturnCode::NotAuthorized
+            | ConnectReturnCode::Banned
+            | ConnectReturnCode::BadAuthenticationMethod
+            | ConnectReturnCode::BadClientId
+            | ConnectReturnCode::ClientIdentifierNotValid
+            | ConnectReturnCode::RefusedProtocolVersion
+            | ConnectReturnCode::UnsupportedProtocolVersion
+    )
+}
+
+/// Tells the client library that this side of the session has nothing under way.
+///
+/// A broker that has kept our session while we were restarted is right to resume it. The library refuses that, or
+/// refuses every later SUBSCRIBE, unless it is shown the client's half of the session (MQTT 5, 3.2.2-4). Ours is always
+/// empty: we publish nothing, and received messages of QoS 1 that are not acknowledged yet are the broker's half.
+#[derive(Debug)]
+struct NothingOutgoing;
+
+impl SessionStore for NothingOutgoing {
+    fn load<'a>(&'a self, key: &'a SessionStoreKey) -> StoreFuture<'a, Option<PersistedSession>> {
+        let session = PersistedSession {
+            format_version: 1,
+            client_id: key.client_id().to_owned(),
+            clean_start: false,
+            session_expiry_interval: None,
+            outgoing_inflight_upper_limit: Some(OUTGOING),
+            ack_mode: PersistedAckMode::Manual,
+            last_pkid: 0,
+            last_puback: 0,
+            replay: Vec::new(),
+            incoming_qos2: Vec::new(),
+        };
+        Box::pin(std::future::ready(Ok(Some(session))))
+    }
+
+    fn save<'a>(&'a self, _: &'a SessionStoreKey, _: &'a PersistedSession) -> StoreFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn clear<'a>(&'a self, _: &'a SessionStoreKey) -> StoreFuture<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionStoreError>> + Send + 'a>>;

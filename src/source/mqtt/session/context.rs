@@ -1,0 +1,199 @@
+//! What the broker session keeps from one connection to the next.
+
+use std::{
+    path::PathBuf,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    delivery_queue::DeliveryQueue,
+    life::{AttemptStreak, ConnectionEnd, Retry},
+};
+use crate::{
+    base::{
+        clock::{BootTime, Clock},
+        health::{ConditionKind, Health},
+        permit::LeasePermit,
+    },
+    mapping::{
+        Mapped, Mapping, Meta,
+        content::{Content, RejectReason},
+        reject, route,
+    },
+    settings,
+    source::mqtt::{
+        counters::MqttCounters,
+        session_file::SessionFile,
+        session_state::{FirstArrival, SESSION_EXPIRY, SessionState},
+        watch::{SourceFinding, Watch},
+    },
+};
+
+/// The source of messages that no `[[source]]` claims.
+pub const UNCLAIMED: &str = "mqtt";
+
+/// How often the session file is updated while we are caught up. A process that dies takes messages for stored at the
+/// broker if they came up to this much before.
+const SAVE_EVERY: Duration = Duration::from_mins(10);
+
+/// Did a wait end because we have to stop?
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WaitEnd {
+    Whole,
+    Stopped,
+}
+
+/// What lives as long as the session's task.
+pub(super) struct SessionContext {
+    pub(super) settings: settings::Mqtt,
+    pub(super) sources: Vec<Arc<Mapping>>,
+    /// All topics of the sources.
+    pub(super) filters: Vec<String>,
+    pub(super) clock: Clock,
+    pub(super) queue: DeliveryQueue,
+    pub(super) health: Health,
+    pub(super) counters: Arc<MqttCounters>,
+    pub(super) session_state: SessionState,
+    pub(super) stop: CancellationToken,
+    pub(super) drained: CancellationToken,
+    pub(super) permit: Option<LeasePermit>,
+    /// The broker has kept a session for us, in this process or an earlier one.
+    pub(super) had_session: bool,
+    pub(super) session_file: Option<PathBuf>,
+    /// The content of that file.
+    pub(super) saved: Option<SessionFile>,
+    pub(super) watch: Watch,
+    pub(super) streak: AttemptStreak,
+}
+
+impl SessionContext {
+    pub(super) fn may_connect(&self) -> bool {
+        let now = self.clock.now().boot;
+        self.permit.as_ref().is_none_or(|permit| permit.holds(now))
+    }
+
+    /// Resets the gauges of a connection that has ended.
+    pub(super) fn disconnected(&self) {
+        self.counters.connected.store(false, Relaxed);
+        self.counters.subscribed.store(0, Relaxed);
+        self.counters.unacknowledged.store(0, Relaxed);
+        self.counters.oldest.store(0, Relaxed);
+        self.session_state.disconnected(self.clock.now().boot);
+    }
+
+    /// Reports how a connection ended.
+    pub(super) fn report(&self, end: ConnectionEnd, retry: Retry, fault: &str) {
+        let settings::Mqtt { host, port, client_id, .. } = &self.settings;
+        let detail = match end {
+            ConnectionEnd::Setup => fault.to_owned(),
+            ConnectionEnd::Refused => format!(
+                "the broker at {host}:{port} refused our login: {fault}; check client_id, username and password"
+            ),
+            ConnectionEnd::TakenOver => {
+                format!("another client uses the client id \"{client_id}\"; give each gateway a different client_id")
+            }
+            ConnectionEnd::CutShort if retry.is_contested => format!(
+                "the broker keeps closing our connections without a reason, as it does when another client uses the \
+                 client id \"{client_id}\"; give each gateway a different client_id"
+            ),
+            ConnectionEnd::CutShort => format!("the broker at {host}:{port} closed the connection: {fault}"),
+            ConnectionEnd::Lost => format!("no connection to the broker at {host}:{port}: {fault}"),
+            ConnectionEnd::Abandoned => {
+                return tracing::info!("door messages were returned unprocessed; reconnecting to fetch them again");
+            }
+            ConnectionEnd::Shed => {
+                return tracing::info!(
+                    "the backlog is cleared; reconnecting to fetch the messages left with the broker"
+                );
+            }
+            ConnectionEnd::Finished => return,
+        };
+        if retry.is_contested {
+            self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
+        }
+        self.health.raise(ConditionKind::BrokerUnavailable, "", detail);
+    }
+
+    /// Waits, and meanwhile sends held deliveries to the pipeline.
+    pub(super) async fn wait(&mut self, span: Duration) -> WaitEnd {
+        let mut sleep = pin!(tokio::time::sleep(span));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return WaitEnd::Stopped,
+                () = self.queue.forward(), if self.queue.is_waiting() => {}
+                () = &mut sleep => return WaitEnd::Whole,
+            }
+        }
+    }
+
+    /// The broker has nothing more for us.
+    pub(super) fn caught_up(&mut self, now: BootTime) {
+        self.session_state.caught_up(now);
+        let wall = self.clock.now().wall;
+        let is_old = |saved: &SessionFile| saved.caught_up.is_none_or(|known| known.distance(wall) >= SAVE_EVERY);
+        if self.saved.as_ref().is_some_and(is_old) {
+            self.save();
+        }
+    }
+
+    /// Writes the session file for the next process: that there is a session, and what it is subscribed to.
+    pub(super) fn save(&mut self) {
+        let now = self.clock.now();
+        let waited = self.session_state.waited(now.boot);
+        let caught_up = (waited < SESSION_EXPIRY).then(|| now.wall.minus(waited));
+        let file = SessionFile::new(&self.settings, &self.session_state.filters(), caught_up);
+        if let Some(path) = &self.session_file
+            && self.saved.as_ref() != Some(&file)
+        {
+            file.write(path);
+            self.saved = Some(file);
+        }
+    }
+
+    /// Maps a message to content, with the name of its source.
+    pub(super) fn map(
+        &mut self,
+        topic: &[u8],
+        payload: &[u8],
+        retained: bool,
+        arrived: FirstArrival,
+    ) -> (Arc<str>, Content) {
+        let topic = String::from_utf8_lossy(topic);
+        let Some(mapping) = route(&self.sources, &topic) else {
+            let rejection = reject(RejectReason::UnknownTopic, &topic, payload);
+            return (Arc::from(UNCLAIMED), Content::Rejected(rejection));
+        };
+        let FirstArrival { at, waited } = arrived;
+        let Mapped { content, clocks } = mapping.map(&topic, payload, Meta { retained, waited }, at);
+        let name = Arc::clone(&mapping.name);
+        // A retained copy says nothing new about its controller.
+        if let Content::Sightings(sightings) = &content
+            && !retained
+        {
+            let counters = || self.counters.of_source(&name);
+            let found = self.watch.observe(mapping, (sightings, &clocks), (at, waited), counters);
+            self.report_findings(found);
+        }
+        (name, content)
+    }
+
+    /// Lets the watch over the sources notice that time has passed.
+    pub(super) fn check_sources(&mut self, now: BootTime) {
+        let found = self.watch.tick(now);
+        self.report_findings(found);
+    }
+
+    fn report_findings(&self, found: Vec<SourceFinding>) {
+        for SourceFinding { kind, subject, detail } in found {
+            match detail {
+                Some(detail) => self.health.raise(kind, &subject, detail),
+                None => self.health.clear(kind, &subject),
+            }
+        }
+    }
+}
