@@ -86,7 +86,7 @@ impl Listener {
             known: known_here,
             health: health.clone(),
             coverage: hearing.clone(),
-            memory: memory.map(Path::to_owned),
+            usual_gaps_folder: memory.map(Path::to_owned),
             stop: stop.clone(),
         };
         let (tell, told) = sync_channel(1);
@@ -227,7 +227,7 @@ fn device(number: u32) -> MacAddr {
 }
 
 #[test]
-fn a_device_that_speaks_is_handed_over_and_the_mirror_port_stays_silent() {
+fn a_device_that_sends_is_delivered_and_nothing_is_sent_on_the_mirror_port() {
     let wire = Wire::new();
     let mut listener = Listener::at(&wire);
     let sent_before = frames_sent(&wire);
@@ -248,7 +248,7 @@ fn frames_sent(wire: &Wire) -> u64 {
 }
 
 #[test]
-fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is_up() {
+fn a_link_that_goes_down_is_reported_costs_nothing_and_is_captured_again_when_it_is_up() {
     let wire = Wire::new();
     let mut listener = Listener::at(&wire);
     wire.mirror.ip(&["link", "set", "s1", "down"]);
@@ -263,7 +263,7 @@ fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is
 }
 
 #[test]
-fn an_interface_that_is_deleted_and_made_anew_is_heard_again_without_any_capability() {
+fn an_interface_that_is_deleted_and_recreated_is_captured_again_without_any_capability() {
     let wire = Wire::new();
     let mut listener = Listener::at(&wire);
     for round in 1..=3 {
@@ -328,7 +328,7 @@ fn up_to_three_tags_are_read_and_the_outermost_limits_the_capture() {
 }
 
 #[test]
-fn what_is_no_evidence_is_counted_and_not_handed_over() {
+fn what_is_no_evidence_is_counted_and_not_delivered() {
     let wire = Wire::new();
     let ignore = vec![MacPattern { prefix: device(9).octets().to_vec() }];
     let mut listener = Listener::on(&wire.mirror, Capture { ignore, ..capture("s1") }, Capabilities::Dropped);
@@ -555,7 +555,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
 }
 
 #[test]
-fn what_is_usual_on_a_mirror_is_learnt_and_kept() {
+fn usual_gaps_of_a_mirror_are_learnt_and_kept() {
     let (wire, folder) = (Wire::new(), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("usual-gaps-s1.json");
     let on = |clock| Listener::by(clock, Some(folder.path()), &wire.mirror, capture("s1"), Capabilities::Dropped);
@@ -585,7 +585,7 @@ fn what_is_usual_on_a_mirror_is_learnt_and_kept() {
 }
 
 #[test]
-fn a_capture_stops_soon_and_hands_over_what_it_has() {
+fn a_capture_stops_soon_and_delivers_what_it_has() {
     let wire = Wire::new();
     let mut listener = Listener::at(&wire);
     wire.send(&[arp_request(device(1))]);
@@ -617,7 +617,7 @@ fn without_the_capability_opening_says_what_is_missing() {
             presences: sender,
             known: watch::channel(KnownMacs::default()).1,
             coverage: SiteCoverage::new(LONGEST_GAP),
-            memory: None,
+            usual_gaps_folder: None,
             stop: CancellationToken::new(),
         };
         CaptureTask::open(&capture("s1"), with)
@@ -629,7 +629,7 @@ fn without_the_capability_opening_says_what_is_missing() {
 }
 
 #[test]
-fn the_portable_backend_hears_too_and_does_not_spin_when_the_link_is_down_or_gone() {
+fn the_portable_backend_captures_too_and_does_not_spin_when_the_link_is_down_or_gone() {
     let wire = Wire::new();
     let portable = Capture { backend: CaptureBackend::Portable, ..capture("s1") };
     let mut listener = Listener::on(&wire.mirror, portable, Capabilities::Kept);

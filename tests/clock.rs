@@ -79,7 +79,7 @@ impl Stage {
 }
 
 #[test]
-fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
+fn a_clock_stepped_ten_days_either_way_checks_no_one_out_and_leaves_no_trace() {
     let mut stage = Stage::new(0);
     stage.daemon.wait_until_ready();
     let began = now();

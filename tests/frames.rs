@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tag_means_the_same_whether_or_not_the_kernel_has_taken_it_off(frame in any_frame()) {
+    fn a_tag_means_the_same_whether_or_not_the_kernel_has_stripped_it(frame in any_frame()) {
         let (shown, tag) = as_the_kernel_shows_it(&frame);
         prop_assert_eq!(observe(&shown, tag), observe(&frame, None));
     }

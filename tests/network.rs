@@ -86,7 +86,7 @@ fn wait_for_checkin(home: &Home, daemon: &Daemon, what: &str, want: impl Fn(&[St
 }
 
 #[test]
-fn the_daemon_is_not_ready_before_it_hears() {
+fn the_daemon_is_not_ready_before_it_captures() {
     let namespace = Namespace::new("deaf");
     let home = Home::new(&listening("s1", ""));
     let daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
@@ -126,7 +126,7 @@ fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silen
 }
 
 #[test]
-fn what_we_could_not_hear_checks_nobody_out() {
+fn time_without_coverage_checks_no_one_out() {
     const IDLE: Duration = Duration::from_secs(5);
     let wire = Wire::new();
     let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
@@ -173,7 +173,7 @@ fn is_in(home: &Home, daemon: &Daemon) {
 }
 
 #[test]
-fn a_mirror_that_dies_while_its_link_stays_up_checks_nobody_out_and_is_named() {
+fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported() {
     const IDLE: Duration = Duration::from_secs(5);
     let wire = Wire::new();
     let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
@@ -230,7 +230,7 @@ enum Deaf {
 }
 
 #[test]
-fn a_time_in_which_the_daemon_was_stopped_checks_nobody_out() {
+fn a_stopped_daemon_checks_no_one_out() {
     /// Longer than the daemon may hear before it is killed and after it is back, on a busy machine.
     const IDLE: Duration = Duration::from_secs(20);
     let wire = Wire::new();
@@ -287,7 +287,7 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
     let home = Home::new(&listening("s1", ""));
     home.import(&owner(MEMBER));
     let daemon = start_in(&home, &wire.mirror);
-    daemon.wait_for_line("listening on s1");
+    daemon.wait_for_line("capturing on s1");
     let before = daemon.peak_memory();
     for first in (0..FORGED).step_by(AT_ONCE as usize) {
         let frames: Vec<Vec<u8>> = (first..first + AT_ONCE).map(|number| arp_request(device(number))).collect();
