@@ -1,4 +1,4 @@
-// The same as peer_paho.py in JavaScript: mqtt.js and better-sqlite3, one INSERT per message, each a transaction of its own.
+// The same as peer_paho.py in JavaScript: mqtt.js and better-sqlite3, one INSERT per message, each in a separate transaction.
 // usage: node peer_node.js PORT DATABASE MESSAGES [wal]
 const [port, path, wanted, wal] = [process.argv[2], process.argv[3], +process.argv[4], process.argv[5] === 'wal'];
 const mqtt = require('mqtt'), Database = require('better-sqlite3');

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// Reads one message. The client is the Ethernet source: a relay sends messages of its own kind.
+/// Reads one message. The client is the Ethernet source: what a relay sends are relay messages.
 ///
 /// `malformed` says that the packet around it is already known to be wrong.
 pub(super) fn dhcpv6(payload: &[u8], source: MacAddr, malformed: bool) -> Option<PayloadEvidence> {

@@ -17,12 +17,11 @@ pub(super) fn ip_payload(packet: &IpPacket<'_>, source: MacAddr) -> Option<Paylo
     let datagram = packet.udp()?;
     // The rest of the first fragment is in the others; nothing is missing.
     let short = (datagram.short || packet.short) && !packet.cut;
-    let has_port =
-        |one: u16, other: u16| [datagram.from_port, datagram.to_port].iter().any(|port| *port == one || *port == other);
-    if has_port(67, 68) {
+    let ports = [datagram.from_port, datagram.to_port];
+    if ports.iter().any(|port| matches!(port, 67 | 68)) {
         return (packet.version == IpVersion::Four).then(|| bootp(datagram.payload, packet.cut, short)).flatten();
     }
-    if has_port(546, 547) {
+    if ports.iter().any(|port| matches!(port, 546 | 547)) {
         // DHCPv6 does not run over IPv4 (RFC 8415 7.1).
         return dhcpv6(datagram.payload, source, short || packet.version == IpVersion::Four);
     }
