@@ -46,6 +46,7 @@ pub(super) struct BlockTally {
 }
 
 impl BlockTally {
+    #[inline]
     pub(super) fn count(&mut self, outcome: MergeOutcome) {
         match outcome {
             MergeOutcome::Strong => self.strong += 1,

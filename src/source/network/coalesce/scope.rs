@@ -35,12 +35,14 @@ impl CaptureScope {
     }
 
     /// Is the outermost tag one of the VLANs of the capture?
+    #[inline]
     pub(super) fn has_vlan(&self, vlans: &Vlans) -> bool {
         self.vlans.is_empty() || vlans.outermost().is_some_and(|id| self.vlans.contains(&id))
     }
 
     /// Is evidence that took this way strong? None when it comes from another site. A client that renews through a router may be
     /// behind one of our relays or another's: its evidence is weak, so it opens nothing.
+    #[inline]
     pub(super) fn strength(&self, via: Via, strong: bool) -> Option<bool> {
         match (via, &self.relays) {
             (Via::Link, _) | (Via::Relay(_) | Via::Router, Relays::Any) => Some(strong),
@@ -50,6 +52,7 @@ impl CaptureScope {
     }
 
     /// Is it an address of this machine, or of listed infrastructure?
+    #[inline]
     pub(super) fn excludes(&self, mac: MacAddr) -> bool {
         self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac))
     }

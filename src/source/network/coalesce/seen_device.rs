@@ -55,6 +55,7 @@ impl SeenDevice {
     }
 
     /// Merges one frame of evidence.
+    #[inline]
     pub(super) fn merge(&mut self, strong: bool, idle_limit: Duration, now: Now) {
         self.add_pending(strong, now);
         if strong {
@@ -100,11 +101,13 @@ impl SeenDevice {
     }
 
     /// Is there anything to deliver? Weak evidence alone opens nothing, so it is of no use for an unknown device.
+    #[inline]
     pub(super) fn has_pending(&self) -> bool {
         self.pending.is_some_and(|pending| self.known || pending.last_strong_at.is_some())
     }
 
     /// When it is to be delivered next, once there is anything.
+    #[inline]
     pub(super) fn due_at(&self, refresh: Duration, now: Now) -> BootTime {
         self.delivered.map_or(now.boot, |at| at.plus(refresh))
     }

@@ -10,6 +10,7 @@ use super::{
 use crate::base::mac::MacAddr;
 
 /// Reads one ARP message. It is 28 octets long; the frame may be padded behind them.
+#[inline]
 pub(super) fn arp(body: &[u8], source: MacAddr) -> PayloadEvidence {
     const IPV4_OVER_ETHERNET: &[u8] = &[0, 1, 0x08, 0, 6, 4];
     if body.get(..6) != Some(IPV4_OVER_ETHERNET) {

@@ -13,6 +13,7 @@ use super::{
 /// Reads one message. The client is `chaddr`, whichever station sent the frame: a relay uses its own Ethernet address.
 ///
 /// `cut` says that the rest is in other fragments, so options may end anywhere; `short` that the rest is missing.
+#[inline]
 pub(super) fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<PayloadEvidence> {
     const ETHERNET: u8 = 1;
     const IEEE_802: u8 = 6;

@@ -12,6 +12,7 @@ use crate::base::mac::MacAddr;
 /// Reads one message. The client is the Ethernet source: what a relay sends are relay messages.
 ///
 /// `malformed` says that the packet around it is already known to be wrong.
+#[inline]
 pub(super) fn dhcpv6(payload: &[u8], source: MacAddr, malformed: bool) -> Option<PayloadEvidence> {
     const RELAY_FORWARD: u8 = 12;
     const RELAY_REPLY: u8 = 13;

@@ -36,6 +36,7 @@ pub(super) struct EthernetFrame<'a> {
 impl<'a> EthernetFrame<'a> {
     /// `stripped` is the outermost tag, which the kernel took off. None when the frame has more than [`super::vlan::TAGS`]
     /// tags, is cut inside its headers, or carries no EtherType.
+    #[inline]
     pub(super) fn read(frame: &'a [u8], stripped: Option<VlanId>) -> Option<Self> {
         let source = mac_at(frame, 6)?;
         let mut vlans = Vlans::default();
@@ -62,6 +63,7 @@ impl<'a> EthernetFrame<'a> {
 }
 
 /// Does this type announce a VLAN tag?
+#[inline]
 pub(super) fn is_tag(ether_type: u16) -> bool {
     matches!(ether_type, TAG_C | TAG_S | TAG_OLD)
 }

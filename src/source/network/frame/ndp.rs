@@ -7,6 +7,7 @@ use super::{
 use crate::base::mac::MacAddr;
 
 /// Reads one ICMPv6 message. None for other messages than neighbour discovery.
+#[inline]
 pub(super) fn neighbour_discovery(packet: &IpPacket<'_>, source: MacAddr) -> Option<PayloadEvidence> {
     const SOLICITED: u8 = 0x40;
     /// A packet from this link (RFC 4861 7.1): every router decrements the hop limit.

@@ -14,6 +14,7 @@ const VXLAN_PORT: u16 = 4789;
 const GENEVE_PORT: u16 = 6081;
 
 /// Does this packet carry ARP, DHCP or neighbour discovery of another place?
+#[inline]
 pub(super) fn is_tunnel(packet: &IpPacket<'_>) -> bool {
     let inner = match packet.protocol {
         IP_IN_IP => Some((IPV4, packet.body)),
