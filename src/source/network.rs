@@ -5,7 +5,13 @@
 //! only waits, follows the interface, counts and delivers.
 //! Never here: what a presence means for a check-in. Nothing is ever sent on a captured interface.
 
-use std::{fmt, path::PathBuf, sync::Arc, sync::atomic::Ordering, thread, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
 
 use tokio::sync::{
     mpsc::{self, error::TrySendError},

@@ -76,6 +76,7 @@ fn source() -> Vec<Statement> {
     };
     use Statement::{Do, Here, If};
     vec![
+        // Up to three VLAN tags.
         Do(SET_X, 0),
         Do(LOAD_HALF, 12),
         If(IF_EQUAL, 0x8100, FirstTag, Next),
@@ -107,10 +108,12 @@ fn source() -> Vec<Statement> {
         Do(ADD, 8),
         Do(A_TO_X, 0),
         Do(LOAD_HALF_X, 12),
+        // ARP is kept; of IP, more has to be read.
         Here(EtherType),
         If(IF_EQUAL, 0x0806, Keep, Next),
         If(IF_EQUAL, 0x0800, Ipv4, Next),
         If(IF_EQUAL, 0x86dd, Ipv6, Drop),
+        // IPv4: UDP in a first fragment.
         Here(Ipv4),
         Do(LOAD_BYTE_X, 23),
         If(IF_EQUAL, 17, Next, Drop),
@@ -122,6 +125,7 @@ fn source() -> Vec<Statement> {
         Do(ADD_X, 0),
         Do(A_TO_X, 0),
         If(IF_AT_LEAST, 0, Udp, Udp),
+        // IPv6: UDP, or the four messages of neighbour discovery that are read.
         Here(Ipv6),
         Do(LOAD_BYTE_X, 20),
         If(IF_EQUAL, 17, OverIpv6, Next),
@@ -134,6 +138,7 @@ fn source() -> Vec<Statement> {
         Do(X_TO_A, 0),
         Do(ADD, 40),
         Do(A_TO_X, 0),
+        // UDP: the ports of DHCPv4 and DHCPv6, from or to.
         Here(Udp),
         Do(LOAD_HALF_X, 14),
         If(IF_EQUAL, 67, Keep, Next),
