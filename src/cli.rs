@@ -289,7 +289,7 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let ground = Prepared::lay(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
-        CaptureError::Failed { .. } | CaptureError::NobodyListens(_) => Failure::Other(UNAVAILABLE, error.into()),
+        CaptureError::Failed { .. } | CaptureError::PipelineGone(_) => Failure::Other(UNAVAILABLE, error.into()),
     })?;
     let supervisor = Supervisor::new(settings, SettingsOrigin::File(config), &ground);
     let stop = CancellationToken::new();

@@ -124,7 +124,7 @@ impl Prepared {
             known: known_reader,
             health: health.clone(),
             coverage: site_coverage.clone(),
-            memory: (!settings.captures.is_empty()).then(|| folder(settings)),
+            usual_gaps_folder: (!settings.captures.is_empty()).then(|| folder(settings)),
             stop: intake.clone(),
         };
         let open = |capture| CaptureTask::open(capture, capture_context.clone());
@@ -596,7 +596,7 @@ impl Supervisor {
     fn start_captures(&mut self, captures: Vec<CaptureTask>) -> anyhow::Result<()> {
         for mut capture in captures {
             // Before anything can be asked whether we are ready.
-            capture.look()?;
+            capture.attach()?;
             let counters = capture.counters();
             self.metrics.watch(
                 "interface",

@@ -1,4 +1,4 @@
-//! The capture on real interfaces, in namespaces of its own: nothing of this reaches a network of the machine.
+//! The capture on real interfaces, in separate network namespaces: no frame reaches a network of the machine.
 
 use std::{
     collections::BTreeSet,
@@ -36,23 +36,23 @@ use crate::support::{
     wait_for,
 };
 
-/// Generous: the machine that tests may be busy. What must be quick is measured by `tests/bench/capture.sh`.
+/// Generous: the test machine may be busy. What must be quick is measured by `tests/bench/capture.sh`.
 const SOON: Duration = Duration::from_secs(10);
 
-/// A capture that runs in a namespace, on a thread of its own.
-struct Listener {
+/// A capture that runs in a namespace, on a separate thread.
+struct RunningCapture {
     presences: mpsc::Receiver<Presences>,
-    /// Taken out of the queue, and not waited for yet.
+    /// Taken out of the queue, but not waited for yet.
     arrived: Vec<Presence>,
     known: watch::Sender<KnownMacs>,
     health: Health,
-    hearing: SiteCoverage,
+    coverage: SiteCoverage,
     clock: Clock,
     counters: Arc<CaptureCounters>,
     stop: CancellationToken,
     /// The kernel's number of the thread.
     thread: i32,
-    running: Option<JoinHandle<Result<(), CaptureError>>>,
+    join: Option<JoinHandle<Result<(), CaptureError>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,69 +62,69 @@ enum Capabilities {
     Dropped,
 }
 
-impl Listener {
+impl RunningCapture {
     fn on(namespace: &Namespace, capture: Capture, capabilities: Capabilities) -> Self {
         Self::by(Clock::system(), None, namespace, capture, capabilities)
     }
 
-    /// By this clock, with what an earlier one left in a folder.
+    /// By this clock, with the usual gaps that an earlier capture left in a folder.
     fn by(
         clock: Clock,
-        memory: Option<&Path>,
+        usual_gaps: Option<&Path>,
         namespace: &Namespace,
         capture: Capture,
         capabilities: Capabilities,
     ) -> Self {
-        let hearing = SiteCoverage::new(clock.passing_in(LONGEST_GAP));
+        let coverage = SiteCoverage::new(clock.passing_in(LONGEST_GAP));
         let (health, stop) = (Health::new(clock.clone()), CancellationToken::new());
         let (sender, presences) = mpsc::channel(PRESENCES);
         let (known, known_here) = watch::channel(KnownMacs::default());
-        let with = CaptureContext {
+        let context = CaptureContext {
             idle_limit: Duration::from_secs(45 * 60),
             clock: clock.clone(),
             presences: sender,
             known: known_here,
             health: health.clone(),
-            coverage: hearing.clone(),
-            memory: memory.map(Path::to_owned),
+            coverage: coverage.clone(),
+            usual_gaps_folder: usual_gaps.map(Path::to_owned),
             stop: stop.clone(),
         };
-        let (tell, told) = sync_channel(1);
+        let (opened, when_opened) = sync_channel(1);
         let name = namespace.name().to_owned();
         let running = thread::spawn(move || {
             Namespace::enter(&name);
-            let task = CaptureTask::open(&capture, with)?;
+            let task = CaptureTask::open(&capture, context)?;
             if capabilities == Capabilities::Dropped {
                 drop_capabilities();
             }
-            tell.send((task.counters(), rustix::thread::gettid().as_raw_nonzero().get())).expect("the test listens");
+            opened.send((task.counters(), rustix::thread::gettid().as_raw_nonzero().get())).expect("the test waits");
             task.run()
         });
-        let (counters, thread) = told.recv_timeout(SOON).expect("the capture opens; it needs root");
+        let (counters, thread) = when_opened.recv_timeout(SOON).expect("the capture opens; it needs root");
         Self {
             presences,
             arrived: Vec::new(),
             known,
             health,
-            hearing,
+            coverage,
             clock,
             counters,
             stop,
             thread,
-            running: Some(running),
+            join: Some(running),
         }
     }
 
-    /// Listens on `s1` and waits until it hears.
+    /// Captures on `s1` and waits until it has coverage.
     fn at(wire: &Wire) -> Self {
-        let listener = Self::on(&wire.mirror, capture("s1"), Capabilities::Dropped);
-        listener.wait_until_hearing();
-        listener
+        let running = Self::on(&wire.mirror, capture("s1"), Capabilities::Dropped);
+        running.wait_until_covered();
+        running
     }
 
-    fn wait_until_hearing(&self) {
-        wait_for("the capture to hear", SOON, || {
-            if self.hearing.is_covered() { Ok(()) } else { Err(format!("{:?}", self.health.conditions())) }
+    fn wait_until_covered(&self) {
+        wait_for("the capture to have coverage", SOON, || {
+            if self.coverage.is_covered() { Ok(()) } else { Err(format!("{:?}", self.health.conditions())) }
         });
     }
 
@@ -132,10 +132,10 @@ impl Listener {
         wait_for("the capture to be blind", SOON, || {
             if self.health.is_raised(ConditionKind::CaptureBlind, "s1") { Ok(()) } else { Err("no condition".into()) }
         });
-        assert!(!self.hearing.is_covered());
+        assert!(!self.coverage.is_covered());
     }
 
-    /// A second of blindness costs next to no processor time.
+    /// A second of blindness takes almost no processor time.
     fn stays_blind_at_no_cost(&self) {
         self.wait_until_blind();
         let used = self.processor_time();
@@ -166,22 +166,22 @@ impl Listener {
         })
     }
 
-    /// Waits for the link to be looked at twice.
-    fn looks(&self) {
+    /// Waits for the link to be checked twice.
+    fn wait_for_checks(&self) {
         let since = self.clock.now().boot;
-        wait_for("the link to be looked at twice", SOON, || {
+        wait_for("the link to be checked twice", SOON, || {
             let passed = self.clock.real(self.clock.now().boot.since(since));
             if passed > Duration::from_millis(1200) { Ok(()) } else { Err(format!("{passed:?}")) }
         });
     }
 
-    /// Waits until so many frames have been read, and the rest that is looked at now and then.
-    fn has_read(&self, frames: u64) {
+    /// Waits until this many frames have been read, and until what is checked now and then has been checked.
+    fn wait_for_frames(&self, frames: u64) {
         wait_for("every frame to be read", SOON, || match self.counters.frames.load(Relaxed) {
             read if read == frames => Ok(()),
             other => Err(format!("{other} of {frames}")),
         });
-        self.looks();
+        self.wait_for_checks();
     }
 
     fn condition(&self, kind: ConditionKind) -> Option<Condition> {
@@ -197,14 +197,14 @@ impl Listener {
 
     fn end(mut self) -> Result<(), CaptureError> {
         self.stop.cancel();
-        self.running.take().expect("runs once").join().expect("the capture does not panic")
+        self.join.take().expect("runs once").join().expect("the capture does not panic")
     }
 }
 
-impl Drop for Listener {
+impl Drop for RunningCapture {
     fn drop(&mut self) {
         self.stop.cancel();
-        if let Some(running) = self.running.take() {
+        if let Some(running) = self.join.take() {
             let _ended = running.join();
         }
     }
@@ -227,17 +227,17 @@ fn device(number: u32) -> MacAddr {
 }
 
 #[test]
-fn a_device_that_speaks_is_handed_over_and_the_mirror_port_stays_silent() {
+fn a_device_that_sends_is_delivered_and_nothing_is_sent_on_the_mirror_port() {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     let sent_before = frames_sent(&wire);
     wire.send(&[arp_request(device(1))]);
-    let presence = listener.wait_for(device(1));
+    let presence = running.wait_for(device(1));
     assert_eq!(&*presence.interface, "s1");
     assert_eq!((presence.since, presence.last_strong_at), (presence.first_at, Some(presence.last_at)));
     assert_eq!(presence.frames, 1);
     assert_eq!(frames_sent(&wire), sent_before);
-    listener.end().expect("an orderly end");
+    running.end().expect("a clean end");
 }
 
 /// Frames that have left by the mirror port.
@@ -248,56 +248,56 @@ fn frames_sent(wire: &Wire) -> u64 {
 }
 
 #[test]
-fn a_link_that_goes_down_is_reported_costs_nothing_and_is_heard_again_when_it_is_up() {
+fn a_link_that_goes_down_is_reported_costs_nothing_and_is_captured_again_when_it_is_up() {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     wire.mirror.ip(&["link", "set", "s1", "down"]);
-    listener.wait_until_blind();
-    listener.stays_blind_at_no_cost();
-    assert_eq!(listener.hearing.span(), None, "a blind capture hears nothing");
+    running.wait_until_blind();
+    running.stays_blind_at_no_cost();
+    assert_eq!(running.coverage.span(), None, "a blind capture has no coverage");
     wire.mirror.ip(&["link", "set", "s1", "up"]);
-    listener.wait_until_hearing();
+    running.wait_until_covered();
     wire.send(&[arp_request(device(2))]);
-    listener.wait_for(device(2));
-    assert!(listener.health.conditions().is_empty());
+    running.wait_for(device(2));
+    assert!(running.health.conditions().is_empty());
 }
 
 #[test]
-fn an_interface_that_is_deleted_and_made_anew_is_heard_again_without_any_capability() {
+fn an_interface_that_is_deleted_and_recreated_is_captured_again_without_any_capability() {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     for round in 1..=3 {
         wire.unplug();
-        listener.wait_until_blind();
+        running.wait_until_blind();
         wire.plug();
-        listener.wait_until_hearing();
+        running.wait_until_covered();
         wire.send(&[arp_request(device(round))]);
-        listener.wait_for(device(round));
+        running.wait_for(device(round));
     }
 }
 
 #[test]
 fn an_interface_that_appears_late_is_waited_for() {
     let wire = Wire::unplugged();
-    let mut listener = Listener::on(&wire.mirror, capture("s1"), Capabilities::Dropped);
-    listener.wait_until_blind();
+    let mut running = RunningCapture::on(&wire.mirror, capture("s1"), Capabilities::Dropped);
+    running.wait_until_blind();
     wire.plug();
-    listener.wait_until_hearing();
+    running.wait_until_covered();
     wire.send(&[arp_request(device(1))]);
-    listener.wait_for(device(1));
+    running.wait_for(device(1));
 }
 
 #[test]
 fn a_renamed_interface_is_followed() {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     wire.mirror.ip(&["link", "set", "s1", "name", "span"]);
-    listener.looks();
+    running.wait_for_checks();
     wire.send(&[arp_request(device(1))]);
-    listener.wait_for(device(1));
-    assert!(listener.hearing.is_covered());
-    assert!(listener.health.conditions().is_empty());
-    listener.end().expect("an orderly end");
+    running.wait_for(device(1));
+    assert!(running.coverage.is_covered());
+    assert!(running.health.conditions().is_empty());
+    running.end().expect("a clean end");
 }
 
 #[test]
@@ -311,100 +311,100 @@ fn up_to_three_tags_are_read_and_the_outermost_limits_the_capture() {
     ];
     for (vlans, wanted) in [(vec![], vec![1, 2, 3, 4, 5]), (vec![10], vec![2, 4]), (vec![20], vec![3, 5])] {
         let wire = Wire::new();
-        let mut listener =
-            Listener::on(&wire.mirror, Capture { vlans: vlans.clone(), ..capture("s1") }, Capabilities::Dropped);
-        listener.wait_until_hearing();
+        let mut running =
+            RunningCapture::on(&wire.mirror, Capture { vlans: vlans.clone(), ..capture("s1") }, Capabilities::Dropped);
+        running.wait_until_covered();
         let request = |number| arp(1, device(number), [10, 0, 0, 9], [10, 0, 0, 1]);
         wire.send(&TAGS.map(|(number, tags)| ethernet(device(number), tags, 0x0806, &request(number))));
         for number in &wanted {
-            listener.wait_for(device(*number));
+            running.wait_for(device(*number));
         }
-        wait_for("every frame to be read", SOON, || match listener.counters.frames.load(Relaxed) {
+        wait_for("every frame to be read", SOON, || match running.counters.frames.load(Relaxed) {
             5 => Ok(()),
             other => Err(format!("{other} of 5")),
         });
-        assert_eq!(listener.counters.strong.load(Relaxed), wanted.len() as u64, "vlans {vlans:?}");
+        assert_eq!(running.counters.strong.load(Relaxed), wanted.len() as u64, "vlans {vlans:?}");
     }
 }
 
 #[test]
-fn what_is_no_evidence_is_counted_and_not_handed_over() {
+fn what_is_no_evidence_is_counted_and_not_delivered() {
     let wire = Wire::new();
     let ignore = vec![MacPattern { prefix: device(9).octets().to_vec() }];
-    let mut listener = Listener::on(&wire.mirror, Capture { ignore, ..capture("s1") }, Capabilities::Dropped);
-    listener.wait_until_hearing();
+    let mut running = RunningCapture::on(&wire.mirror, Capture { ignore, ..capture("s1") }, Capabilities::Dropped);
+    running.wait_until_covered();
     wire.send(&[
-        // Somebody speaks for another.
+        // One device uses another's address.
         ethernet(device(1), &[], 0x0806, &arp(1, device(2), [10, 0, 0, 2], [10, 0, 0, 1])),
-        // A reply of a device that nobody knows.
+        // A reply of an unknown device.
         ethernet(device(3), &[], 0x0806, &arp(2, device(3), [10, 0, 0, 3], [10, 0, 0, 1])),
         // Infrastructure.
         arp_request(device(9)),
         // An address that routers share (VRRP).
         arp_request(MacAddr::new([0, 0, 0x5e, 0, 1, 10])),
-        // Web traffic does not come past the filter.
+        // Web traffic does not pass the filter.
         ethernet(device(4), &[], 0x0800, &[0x45; 100]),
         arp_request(device(5)),
     ]);
-    assert_eq!(listener.wait_for(device(5)).frames, 1);
-    let counters = &listener.counters;
+    assert_eq!(running.wait_for(device(5)).frames, 1);
+    let counters = &running.counters;
     let counted = [&counters.frames, &counters.suspicious, &counters.weak, &counters.out_of_scope, &counters.strong];
     assert_eq!(counted.map(|counter| counter.load(Relaxed)), [5, 1, 1, 1, 1]);
     assert_eq!(counters.no_evidence.load(Relaxed), 2, "the forger, and the routers");
-    assert!(listener.arrived.is_empty() && listener.presences.try_recv().is_err());
+    assert!(running.arrived.is_empty() && running.presences.try_recv().is_err());
 }
 
 #[test]
 fn a_storm_of_forged_addresses_neither_fills_memory_nor_hides_a_member() {
     const FORGED: u32 = 100_000;
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     let member = device(FORGED + 1);
-    listener.known.send_replace(Arc::new(BTreeSet::from([member])));
+    running.known.send_replace(Arc::new(BTreeSet::from([member])));
     let storm: Vec<Vec<u8>> = (0..FORGED).map(|number| arp_request(device(number))).collect();
-    // Nobody takes what is handed over: the queue is full from the beginning of the storm on.
+    // No one takes presences from the queue: it is full from the beginning of the storm on.
     wire.send(&storm);
     wait_for("the storm to be over", SOON, || {
-        let counters = &listener.counters;
+        let counters = &running.counters;
         let read = counters.frames.load(Relaxed) + counters.kernel_drops.load(Relaxed);
         if read >= u64::from(FORGED) { Ok(()) } else { Err(format!("{counters:?}")) }
     });
-    let counters = Arc::clone(&listener.counters);
+    let counters = Arc::clone(&running.counters);
     let kept = counters.strong.load(Relaxed);
     assert!(kept <= UNKNOWN_DEVICES as u64, "{counters:?}");
     assert_eq!(counters.left_out.load(Relaxed) + kept, counters.frames.load(Relaxed), "{counters:?}");
-    // The member speaks when table and queue are full.
+    // The member sends when table and queue are full.
     wire.send(&[arp_request(member)]);
-    listener.wait_for(member);
+    running.wait_for(member);
 }
 
 #[test]
 fn a_device_that_asks_for_an_address_is_seen_through_a_mirrored_port_of_a_switch() {
     let office = Office::new("2h");
-    let mut listener = Listener::on(&office.mirror, capture("eth0"), Capabilities::Dropped);
-    listener.wait_until_hearing();
+    let mut running = RunningCapture::on(&office.mirror, capture("eth0"), Capabilities::Dropped);
+    running.wait_until_covered();
     office.ask_for_address();
     let client: MacAddr = Office::CLIENT.parse().expect("an address");
-    let presence = listener.wait_for(client);
+    let presence = running.wait_for(client);
     assert!(presence.last_strong_at.is_some(), "{}", office.describe());
 }
 
 #[test]
 fn leases_of_several_of_our_devices_that_do_not_fit_into_the_limit_are_a_condition() {
     let office = Office::new("2h");
-    let listener = Listener::on(&office.mirror, capture("eth0"), Capabilities::Dropped);
+    let running = RunningCapture::on(&office.mirror, capture("eth0"), Capabilities::Dropped);
     let devices = [device(1), device(2), device(3)];
-    listener.known.send_replace(Arc::new(BTreeSet::from(devices)));
-    listener.wait_until_hearing();
+    running.known.send_replace(Arc::new(BTreeSet::from(devices)));
+    running.wait_until_covered();
     for (number, device) in devices.iter().enumerate() {
-        assert_eq!(listener.condition(ConditionKind::IdleLimitShort), None, "{number} leases");
+        assert_eq!(running.condition(ConditionKind::IdleLimitShort), None, "{number} leases");
         office.client.ip(&["link", "set", "eth0", "address", &device.to_string()]);
         office.ask_for_address();
-        listener.looks();
+        running.wait_for_checks();
     }
     // Leases of two hours and a limit of 45 minutes: an awake phone would be checked out.
     let raised = wait_for("the leases to be noticed", SOON, || {
-        listener.condition(ConditionKind::IdleLimitShort).ok_or_else(|| format!("{:?}", listener.counters))
+        running.condition(ConditionKind::IdleLimitShort).ok_or_else(|| format!("{:?}", running.counters))
     });
     assert!(raised.detail.contains("set idle_limit to 1h 5m or more"), "{}", raised.detail);
 }
@@ -426,10 +426,10 @@ fn leases_that_say_nothing_of_our_devices_are_no_condition() {
     let ignored = |number: u32| device(number);
     let member = |number: u8| MacAddr::new([0x3c, 0x23, 0, 0, 0, number]);
     let limited = Capture { vlans: vec![10], ignore, ..capture("s1") };
-    let listener = Listener::on(&wire.mirror, limited, Capabilities::Dropped);
+    let running = RunningCapture::on(&wire.mirror, limited, Capabilities::Dropped);
     let members = (0..9).map(member).chain((0..9).map(ignored));
-    listener.known.send_replace(Arc::new(members.collect()));
-    listener.wait_until_hearing();
+    running.known.send_replace(Arc::new(members.collect()));
+    running.wait_until_covered();
     let mut frames = Vec::new();
     for number in 0..9 {
         let stranger = MacAddr::new([0x3c, 0x24, 0, 0, 0, number]);
@@ -437,19 +437,19 @@ fn leases_that_say_nothing_of_our_devices_are_no_condition() {
         frames.push(ack(ignored(number.into()), OURS, DAY));
         frames.push(ack(stranger, OURS, DAY));
         frames.push(ack(member(number), OURS, u32::MAX));
-        // Two of ours have leases of their own, or somebody forges.
+        // Two of our devices have special leases, or someone forges.
         frames.push(ack(member(number % 2), OURS, DAY));
     }
     wire.send(&frames);
-    listener.has_read(45);
-    assert_eq!(listener.health.conditions(), []);
+    running.wait_for_frames(45);
+    assert_eq!(running.health.conditions(), []);
     wire.send(&[ack(member(2), OURS, DAY)]);
-    listener.has_read(46);
-    assert!(listener.condition(ConditionKind::IdleLimitShort).is_some(), "{:?}", listener.counters);
+    running.wait_for_frames(46);
+    assert!(running.condition(ConditionKind::IdleLimitShort).is_some(), "{:?}", running.counters);
 }
 
-/// A client asks for its lease, or renews it; `relay` has passed it on.
-fn asks(client: MacAddr, sender: MacAddr, relay: [u8; 4]) -> Vec<u8> {
+/// A client requests or renews its lease; `relay` has forwarded the message.
+fn dhcp_request(client: MacAddr, sender: MacAddr, relay: [u8; 4]) -> Vec<u8> {
     let mut message = bootp(1, client, &[53, 1, 3, 255]);
     message[24..28].copy_from_slice(&relay);
     ethernet(sender, &[], 0x0800, &ipv4(17, 5, 0, &udp(67, 67, &message)))
@@ -464,22 +464,25 @@ fn clients_of_relays_that_are_not_listed_are_at_another_site() {
         (Relays::Listed(Vec::new()), vec![1]),
     ] {
         let wire = Wire::new();
-        let mut listener =
-            Listener::on(&wire.mirror, Capture { relays: relays.clone(), ..capture("s1") }, Capabilities::Dropped);
-        listener.known.send_replace(Arc::new((1..9).map(device).collect()));
-        listener.wait_until_hearing();
+        let mut running = RunningCapture::on(
+            &wire.mirror,
+            Capture { relays: relays.clone(), ..capture("s1") },
+            Capabilities::Dropped,
+        );
+        running.known.send_replace(Arc::new((1..9).map(device).collect()));
+        running.wait_until_covered();
         wire.send(&[
-            asks(device(1), device(1), [0; 4]),
-            asks(device(2), router, ours),
-            asks(device(3), router, theirs),
-            asks(device(4), router, [0; 4]),
+            dhcp_request(device(1), device(1), [0; 4]),
+            dhcp_request(device(2), router, ours),
+            dhcp_request(device(3), router, theirs),
+            dhcp_request(device(4), router, [0; 4]),
         ]);
-        listener.has_read(4);
+        running.wait_for_frames(4);
         for number in wanted {
-            let opens = listener.wait_for(device(number)).last_strong_at.is_some();
+            let opens = running.wait_for(device(number)).last_strong_at.is_some();
             assert_eq!(opens, number != 4 || relays == Relays::Any, "device {number}, {relays:?}");
         }
-        assert!(listener.arrived.is_empty() && listener.presences.try_recv().is_err(), "{relays:?}");
+        assert!(running.arrived.is_empty() && running.presences.try_recv().is_err(), "{relays:?}");
     }
 }
 
@@ -488,11 +491,11 @@ fn an_interface_is_found_by_another_of_its_names() {
     const ALTNAME: &str = "mirror-of-the-switch-in-the-basement";
     let wire = Wire::new();
     wire.mirror.ip(&["link", "property", "add", "dev", "s1", "altname", ALTNAME]);
-    let mut listener = Listener::on(&wire.mirror, capture(ALTNAME), Capabilities::Dropped);
-    listener.wait_until_hearing();
+    let mut running = RunningCapture::on(&wire.mirror, capture(ALTNAME), Capabilities::Dropped);
+    running.wait_until_covered();
     wire.send(&[arp_request(device(1))]);
-    assert_eq!(&*listener.wait_for(device(1)).interface, ALTNAME);
-    listener.end().expect("an orderly end");
+    assert_eq!(&*running.wait_for(device(1)).interface, ALTNAME);
+    running.end().expect("a clean end");
 }
 
 /// Monday, at the beginning of an hour.
@@ -500,12 +503,12 @@ fn monday() -> WallTime {
     "2026-03-02T09:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into()
 }
 
-/// So fast that the longest time without a frame passes in some seconds.
+/// So fast that the longest time without a frame passes in a few seconds.
 fn fast(rate: u32) -> Clock {
     Clock::accelerated(monday(), rate, Duration::from_hours(24))
 }
 
-/// A frame of the network's own, of which no device sends one and the filter lets none pass.
+/// A frame of the network itself: no device sends such a frame, and the filter drops it.
 fn chatter() -> Vec<u8> {
     ethernet(device(900), &[], 0x88cc, &[0; 46])
 }
@@ -513,95 +516,95 @@ fn chatter() -> Vec<u8> {
 #[test]
 fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on() {
     let wire = Wire::new();
-    let listener = Listener::by(fast(120), None, &wire.mirror, capture("s1"), Capabilities::Dropped);
-    listener.wait_until_hearing();
-    assert_eq!(listener.hearing.span(), None, "nothing has shown yet that the mirror works");
-    let first = wait_for("a frame to be heard", SOON, || {
+    let running = RunningCapture::by(fast(120), None, &wire.mirror, capture("s1"), Capabilities::Dropped);
+    running.wait_until_covered();
+    assert_eq!(running.coverage.span(), None, "nothing has shown yet that the mirror works");
+    let first = wait_for("a frame to be covered", SOON, || {
         wire.send(&[chatter()]);
-        listener.hearing.span().ok_or_else(|| format!("{:?}", listener.health.conditions()))
+        running.coverage.span().ok_or_else(|| format!("{:?}", running.health.conditions()))
     });
     let more = wait_for("another one", SOON, || {
         wire.send(&[chatter()]);
-        let heard = listener.hearing.span().expect("no silence");
-        if heard.until > first.until { Ok(heard) } else { Err(format!("{heard:?}")) }
+        let span = running.coverage.span().expect("no silence");
+        if span.until > first.until { Ok(span) } else { Err(format!("{span:?}")) }
     });
     assert_eq!(more.from, first.from);
-    let last = listener.clock.now();
-    // The longest time of an hour that is not known yet.
+    let last = running.clock.now();
+    // The longest time for an hour without known gaps.
     let silent = wait_for("the silence to be noticed", SOON, || {
-        if let Some(heard) = listener.hearing.span() {
-            let after = heard.until.since(last.boot);
-            assert!(after < Duration::from_secs(60), "heard {after:?} more than the last frame");
+        if let Some(span) = running.coverage.span() {
+            let after = span.until.since(last.boot);
+            assert!(after < Duration::from_secs(60), "covered {after:?} longer than the last frame");
         }
-        listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
+        running.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", running.counters))
     });
     assert!(silent.since.distance(last.wall) < Duration::from_secs(60), "{silent:?}, last frame before {last:?}");
-    assert!(listener.clock.now().wall.since(silent.since) > usual_gaps::LATEST, "{silent:?}");
-    assert_eq!((listener.hearing.span(), listener.hearing.is_covered()), (None, false));
-    assert_eq!(listener.health.conditions().len(), 1, "the link is up: {:?}", listener.health.conditions());
-    wait_for("the age of the last frame", SOON, || match listener.counters.last_frame.load(Relaxed) {
+    assert!(running.clock.now().wall.since(silent.since) > usual_gaps::LATEST, "{silent:?}");
+    assert_eq!((running.coverage.span(), running.coverage.is_covered()), (None, false));
+    assert_eq!(running.health.conditions().len(), 1, "the link is up: {:?}", running.health.conditions());
+    wait_for("the age of the last frame", SOON, || match running.counters.last_frame.load(Relaxed) {
         600.. => Ok(()),
         age => Err(format!("{age} s")),
     });
-    assert_eq!(listener.counters.frames.load(Relaxed), 0, "no frame was read for this");
+    assert_eq!(running.counters.frames.load(Relaxed), 0, "no frame was read for this");
     wire.send(&[chatter()]);
-    listener.wait_until_hearing();
-    wait_for("the silence to be over", SOON, || match listener.health.conditions().as_slice() {
+    running.wait_until_covered();
+    wait_for("the silence to be over", SOON, || match running.health.conditions().as_slice() {
         [] => Ok(()),
         conditions => Err(format!("{conditions:?}")),
     });
-    let again = listener.hearing.span().expect("it hears again");
-    assert_eq!(again.from, again.until, "the silence is not heard afterwards");
+    let again = running.coverage.span().expect("it has coverage again");
+    assert_eq!(again.from, again.until, "the silence does not become covered afterwards");
 }
 
 #[test]
-fn what_is_usual_on_a_mirror_is_learnt_and_kept() {
+fn usual_gaps_of_a_mirror_are_learnt_and_kept() {
     let (wire, folder) = (Wire::new(), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("usual-gaps-s1.json");
-    let on = |clock| Listener::by(clock, Some(folder.path()), &wire.mirror, capture("s1"), Capabilities::Dropped);
+    let on = |clock| RunningCapture::by(clock, Some(folder.path()), &wire.mirror, capture("s1"), Capabilities::Dropped);
     // An hour in 3.6 seconds.
-    let listener = on(fast(1000));
+    let running = on(fast(1000));
     wait_for("an hour to pass", SOON, || {
         wire.send(&[chatter()]);
-        let hours = listener.clock.now().wall.since(monday()).as_secs() / 3600;
-        if hours >= 1 { Ok(()) } else { Err(format!("{hours}; {:?}", listener.health.conditions())) }
+        let hours = running.clock.now().wall.since(monday()).as_secs() / 3600;
+        if hours >= 1 { Ok(()) } else { Err(format!("{hours}; {:?}", running.health.conditions())) }
     });
-    listener.end().expect("an orderly end");
+    running.end().expect("a clean end");
     let text = std::fs::read_to_string(&file).expect("what was learnt");
     let kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known: Vec<u64> =
         kept["hours"].as_array().expect("hours").iter().filter_map(serde_json::Value::as_u64).collect();
     assert!((1..=2).contains(&known.len()) && text.len() < 2000, "{text}");
-    // A minute is the shortest that it comes to.
+    // The shortest silence that is reported is a minute.
     let usual: Vec<u16> = vec![1; 168];
     std::fs::write(&file, serde_json::json!({ "hours": usual }).to_string()).expect("a file");
-    let listener = on(fast(20));
+    let running = on(fast(20));
     let silent = wait_for("the silence to be noticed", SOON, || {
-        listener.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", listener.counters))
+        running.condition(ConditionKind::MirrorSilent).ok_or_else(|| format!("{:?}", running.counters))
     });
-    let after = listener.clock.now().wall.since(silent.since);
+    let after = running.clock.now().wall.since(silent.since);
     assert!(after < Duration::from_mins(3), "{after:?}");
     assert!(silent.detail.contains("every 1m"), "{}", silent.detail);
 }
 
 #[test]
-fn a_capture_stops_soon_and_hands_over_what_it_has() {
+fn a_capture_stops_soon_and_delivers_what_it_has() {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     wire.send(&[arp_request(device(1))]);
-    listener.wait_for(device(1));
+    running.wait_for(device(1));
     wire.send(&[arp_request(device(1)), arp_request(device(1))]);
-    wait_for("two more frames", SOON, || match listener.counters.strong.load(Relaxed) {
+    wait_for("two more frames", SOON, || match running.counters.strong.load(Relaxed) {
         3 => Ok(()),
         other => Err(format!("{other} of 3")),
     });
-    let asked = listener.clock.now().boot;
-    listener.stop.cancel();
-    listener.running.take().expect("runs once").join().expect("no panic").expect("an orderly end");
-    let took = listener.clock.now().boot.since(asked);
+    let stopped = running.clock.now().boot;
+    running.stop.cancel();
+    running.join.take().expect("runs once").join().expect("no panic").expect("a clean end");
+    let took = running.clock.now().boot.since(stopped);
     assert!(took < Duration::from_secs(2), "stopping took {took:?}");
-    assert_eq!(listener.wait_for(device(1)).frames, 2);
-    assert!(!listener.hearing.is_covered());
+    assert_eq!(running.wait_for(device(1)).frames, 2);
+    assert!(!running.coverage.is_covered());
 }
 
 #[test]
@@ -610,17 +613,17 @@ fn without_the_capability_opening_says_what_is_missing() {
         drop_capabilities();
         let (sender, _presences) = mpsc::channel(1);
         let clock = Clock::system();
-        let with = CaptureContext {
+        let context = CaptureContext {
             idle_limit: Duration::from_secs(60),
             health: Health::new(clock.clone()),
             clock,
             presences: sender,
             known: watch::channel(KnownMacs::default()).1,
             coverage: SiteCoverage::new(LONGEST_GAP),
-            memory: None,
+            usual_gaps_folder: None,
             stop: CancellationToken::new(),
         };
-        CaptureTask::open(&capture("s1"), with)
+        CaptureTask::open(&capture("s1"), context)
             .err()
             .map(|fault| (matches!(fault, CaptureError::NotPermitted(_)), fault.to_string()))
     });
@@ -629,25 +632,25 @@ fn without_the_capability_opening_says_what_is_missing() {
 }
 
 #[test]
-fn the_portable_backend_hears_too_and_does_not_spin_when_the_link_is_down_or_gone() {
+fn the_portable_backend_captures_too_and_does_not_spin_when_the_link_is_down_or_gone() {
     let wire = Wire::new();
     let portable = Capture { backend: CaptureBackend::Portable, ..capture("s1") };
-    let mut listener = Listener::on(&wire.mirror, portable, Capabilities::Kept);
-    listener.wait_until_hearing();
+    let mut running = RunningCapture::on(&wire.mirror, portable, Capabilities::Kept);
+    running.wait_until_covered();
     wire.send(&[arp_request(device(1))]);
-    listener.wait_for(device(1));
+    running.wait_for(device(1));
     wire.mirror.ip(&["link", "set", "s1", "down"]);
-    listener.stays_blind_at_no_cost();
+    running.stays_blind_at_no_cost();
     wire.mirror.ip(&["link", "set", "s1", "up"]);
-    listener.wait_until_hearing();
+    running.wait_until_covered();
     wire.send(&[arp_request(device(2))]);
-    listener.wait_for(device(2));
+    running.wait_for(device(2));
     wire.unplug();
-    listener.stays_blind_at_no_cost();
+    running.stays_blind_at_no_cost();
     wire.plug();
-    listener.wait_until_hearing();
+    running.wait_until_covered();
     wire.send(&[arp_request(device(3))]);
-    listener.wait_for(device(3));
+    running.wait_for(device(3));
 }
 
 /// Prints what the capture costs; `tests/bench/capture.sh` makes the traffic and says what is in it.
@@ -655,8 +658,8 @@ fn the_portable_backend_hears_too_and_does_not_spin_when_the_link_is_down_or_gon
 #[ignore = "a measurement, not a check: run tests/bench/capture.sh"]
 fn what_the_capture_costs() {
     println!("idle for 5 s: {}", idle());
-    println!("from frame to hand-over, 50 devices: {}", latency());
-    println!("from up to hearing, and from made anew to hearing, longest of 5: {:?}", recovery());
+    println!("from frame to delivery, 50 devices: {}", latency());
+    println!("from link up to coverage, and from interface recreated to coverage, longest of 5: {:?}", recovery());
     // Three times 500,000 frames at 1 Gb/s take 12.6 s.
     for (file, speed, times) in
         [("span", "--mbps=1000", "--loop=3"), ("span", "--topspeed", "--loop=1"), ("storm", "--topspeed", "--loop=1")]
@@ -669,28 +672,28 @@ fn what_the_capture_costs() {
 
 fn idle() -> String {
     let wire = Wire::new();
-    let listener = Listener::at(&wire);
+    let running = RunningCapture::at(&wire);
     let wakes = || {
-        let path = format!("/proc/self/task/{}/status", listener.thread);
+        let path = format!("/proc/self/task/{}/status", running.thread);
         let text = std::fs::read_to_string(path).expect("the thread runs");
         let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).expect("a line");
         line.trim().parse::<u64>().expect("a number")
     };
-    let (used, woken, from) = (listener.processor_time(), wakes(), listener.clock.now().boot);
+    let (used, woken, from) = (running.processor_time(), wakes(), running.clock.now().boot);
     wait_for("five seconds", SOON, || {
-        if listener.clock.now().boot.since(from) >= Duration::from_secs(5) { Ok(()) } else { Err(String::new()) }
+        if running.clock.now().boot.since(from) >= Duration::from_secs(5) { Ok(()) } else { Err(String::new()) }
     });
-    format!("{:?} of processor time, {} wake-ups", listener.processor_time().saturating_sub(used), wakes() - woken)
+    format!("{:?} of processor time, {} wake-ups", running.processor_time().saturating_sub(used), wakes() - woken)
 }
 
 fn latency() -> String {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
+    let mut running = RunningCapture::at(&wire);
     let mut all: Vec<Duration> = (0..50)
         .map(|number| {
             wire.send(&[arp_request(device(number))]);
-            let sent = listener.clock.now().wall;
-            listener.wait_for(device(number)).arrived.wall.since(sent)
+            let sent = running.clock.now().wall;
+            running.wait_for(device(number)).arrived.wall.since(sent)
         })
         .collect();
     all.sort();
@@ -699,15 +702,15 @@ fn latency() -> String {
 
 fn recovery() -> (Duration, Duration) {
     let wire = Wire::new();
-    let listener = Listener::at(&wire);
+    let running = RunningCapture::at(&wire);
     let longest = |lose: &dyn Fn(), regain: &dyn Fn()| {
         let times = (0..5).map(|_| {
             lose();
-            listener.wait_until_blind();
-            let from = listener.clock.now().boot;
+            running.wait_until_blind();
+            let from = running.clock.now().boot;
             regain();
-            listener.wait_until_hearing();
-            listener.clock.now().boot.since(from)
+            running.wait_until_covered();
+            running.clock.now().boot.since(from)
         });
         times.max().expect("five times")
     };
@@ -718,24 +721,24 @@ fn recovery() -> (Duration, Duration) {
 
 fn under_load(traffic: &str, speed: &str, times: &str) -> String {
     let wire = Wire::new();
-    let mut listener = Listener::at(&wire);
-    let beside = wire.mirror.start("tcpdump", &["-i", "s1", "-w", "/dev/null", "arp or udp port 67 or udp port 68"]);
-    let (before, start) = (listener.processor_time(), listener.clock.now().boot);
+    let mut running = RunningCapture::at(&wire);
+    let tcpdump = wire.mirror.start("tcpdump", &["-i", "s1", "-w", "/dev/null", "arp or udp port 67 or udp port 68"]);
+    let (before, start) = (running.processor_time(), running.clock.now().boot);
     wire.sender.run("tcpreplay", &["-q", "--preload-pcap", speed, times, "-i", "s0", traffic]);
-    let took = listener.clock.now().boot.since(start);
+    let took = running.clock.now().boot.since(start);
     let mut devices = BTreeSet::new();
     let (mut last, mut quiet_since) = (u64::MAX, start);
     wait_for("the capture to have read everything", SOON, || {
-        while let Ok(list) = listener.presences.try_recv() {
+        while let Ok(list) = running.presences.try_recv() {
             devices.extend(list.into_iter().map(|presence| presence.mac));
         }
-        let (frames, now) = (listener.counters.frames.load(Relaxed), listener.clock.now().boot);
+        let (frames, now) = (running.counters.frames.load(Relaxed), running.clock.now().boot);
         if std::mem::replace(&mut last, frames) != frames {
             quiet_since = now;
         }
         if now.since(quiet_since) > Duration::from_secs(1) { Ok(()) } else { Err(format!("{frames} frames")) }
     });
-    drop(beside);
-    let used = listener.processor_time().saturating_sub(before);
-    format!("{took:?}, {used:?} of processor time, {} devices handed over, {:?}", devices.len(), listener.counters)
+    drop(tcpdump);
+    let used = running.processor_time().saturating_sub(before);
+    format!("{took:?}, {used:?} of processor time, {} devices delivered, {:?}", devices.len(), running.counters)
 }

@@ -13,7 +13,7 @@ use crate::support::{
 
 const TEN_DAYS: i64 = 864_000;
 
-/// A daemon whose wall clock the test holds; its boot-time clock is the machine's.
+/// A daemon whose wall clock the test sets; its boot-time clock is the machine's.
 struct Stage {
     broker: Broker,
     home: Home,
@@ -21,7 +21,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts with a wall clock that is so many seconds off.
+    /// Starts with a wall clock that is `off` seconds wrong.
     fn new(off: i64) -> Self {
         let broker = Broker::plain();
         let home = Home::new(&(site("") + &doors(broker.port)));
@@ -32,7 +32,7 @@ impl Stage {
         let environment = [
             ("LD_PRELOAD", library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path of ours")),
-            // Seconds for which the file is not read again: while one thread reads it, another may see the true time.
+            // Seconds until the file is read again: while one thread reads it, another may see the true time.
             ("FAKETIME_CACHE_DURATION", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
@@ -40,7 +40,7 @@ impl Stage {
         Self { broker, home, daemon }
     }
 
-    /// Sets the wall clock so many seconds off. In one step: a file that is being written reads as no offset.
+    /// Sets the wall clock `off` seconds wrong. In one step: a file that is being written reads as no offset.
     fn set(&self, off: i64) {
         self.home.write("clock.new", &offset(off));
         fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the folder takes a file");
@@ -66,8 +66,8 @@ impl Stage {
         });
     }
 
-    /// How many times of the records are outside this span.
-    fn absurd(&self, from: WallTime, to: WallTime) -> i64 {
+    /// How many times in the records are outside this span.
+    fn times_outside(&self, from: WallTime, to: WallTime) -> i64 {
         let span = format!("NOT BETWEEN '{from}' AND '{to}'");
         let ledger = self.home.ledger();
         let times = ["from_time", "last_activity", "to_time"];
@@ -79,7 +79,7 @@ impl Stage {
 }
 
 #[test]
-fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
+fn a_clock_stepped_ten_days_either_way_checks_no_one_out_and_leaves_no_trace() {
     let mut stage = Stage::new(0);
     stage.daemon.wait_until_ready();
     let began = now();
@@ -87,8 +87,8 @@ fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
     stage.wait_for_facts(1);
     for (number, off, person) in [(2, TEN_DAYS, 2), (3, -TEN_DAYS, 3), (4, TEN_DAYS, 1)] {
         stage.set(off);
-        let by = format!("stepped by {off} seconds");
-        wait_for(&by, LIMIT, || {
+        let step = format!("stepped by {off} seconds");
+        wait_for(&step, LIMIT, || {
             let detail = stage.daemon.conditions().remove("clock_stepped").unwrap_or_default();
             // A step is measured to the second.
             let near = (off - 1..=off + 1).any(|off| detail.contains(&format!("stepped by {off} seconds")));
@@ -104,7 +104,12 @@ fn ten_days_forth_and_back_while_it_runs_check_nobody_out_and_leave_no_trace() {
     stage.wait_for_facts(5);
     assert_eq!((ledger.count("checkins"), ledger.count("checkins WHERE to_time IS NULL")), (3, 2));
     assert_eq!(ledger.count("checkins WHERE auto_checkout"), 0);
-    assert_eq!(stage.absurd(began, now()), 0, "{:?}", ledger.texts("SELECT from_time, last_activity FROM checkins"));
+    assert_eq!(
+        stage.times_outside(began, now()),
+        0,
+        "{:?}",
+        ledger.texts("SELECT from_time, last_activity FROM checkins")
+    );
     stage.daemon.stop();
 }
 
@@ -119,14 +124,14 @@ fn a_start_in_1970_waits_until_the_clock_is_set_and_then_knows_when_people_came(
     stage.broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
     stage.daemon.wait_for_metric("checkind_mqtt_messages_total", "", 2);
     let received = now();
-    assert_eq!(stage.home.ledger().facts(), 0, "decided without knowing when");
+    assert_eq!(stage.home.ledger().facts(), 0, "decided before the clock was set");
     stage.set(0);
     stage.daemon.wait_until_over("clock_not_set");
     stage.wait_for_facts(2);
     assert_eq!(stage.home.ledger().count("checkins WHERE to_time IS NULL"), 2);
     let second = std::time::Duration::from_secs(1);
     assert_eq!(
-        stage.absurd(began.minus(second), received.plus(second)),
+        stage.times_outside(began.minus(second), received.plus(second)),
         0,
         "{:?}",
         stage.home.ledger().texts("SELECT from_time, last_activity FROM checkins")

@@ -1,4 +1,4 @@
-//! What frames mean, held against captures made by others, an independent parser, and the kernel's filter.
+//! What frames mean, compared with captures made by others, an independent parser, and the kernel's filter.
 
 use std::{
     fs,
@@ -25,9 +25,9 @@ use crate::support::{
     shapes, skipped,
 };
 
-/// The folder with captures made by others and what they must mean (`expected.tsv`), where there is one. They are not part
-/// of the project.
-#[expect(clippy::disallowed_methods, reason = "where they are is for the caller to say")]
+/// The folder with captures made by others and what they must mean (`expected.tsv`), if it is set. They are not part of the
+/// project.
+#[expect(clippy::disallowed_methods, reason = "the caller says where they are")]
 fn captures_of_others() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("CHECKIND_CAPTURES").filter(|folder| !folder.is_empty())?);
     assert!(folder.join("expected.tsv").exists(), "{} has no expected.tsv", folder.display());
@@ -46,13 +46,13 @@ fn captures_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Calls back with every capture that there is, of ours and of others.
-fn with_captures(look: impl FnOnce(&[PathBuf])) {
+/// Calls back with every capture available, ours and others'.
+fn with_captures(test: impl FnOnce(&[PathBuf])) {
     let ours = tempfile::tempdir().expect("a temporary directory");
     shapes::write(ours.path());
     let mut files = captures_in(ours.path());
     files.extend(captures_of_others().iter().flat_map(|folder| captures_in(folder)));
-    look(&files);
+    test(&files);
 }
 
 fn print(files: &[PathBuf]) -> String {
@@ -109,7 +109,7 @@ fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
 }
 
-/// What the kernel hands to a filter and to us: it takes the outermost tag off, of the two types that it knows.
+/// What the kernel gives to a filter and to us: it strips the outermost tag if it is of the two types that it knows.
 fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     match frame.get(12..16) {
         Some([0x81, 0x00, a, b] | [0x88, 0xa8, a, b]) => {
@@ -162,7 +162,7 @@ fn the_kernels_filter_keeps_the_bulk_of_the_traffic_away() {
         ethernet(mac(1), &[(0x8100, 9)], 0x0800, &ipv4(6, 5, 0, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(6, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(58, &[128, 0, 0, 0, 0, 0, 0, 0])),
-        // The second fragment of a DHCP message has no ports: what stands there is not one.
+        // The second fragment of a DHCP message has no ports: the octets in their place are data.
         ethernet(mac(1), &[], 0x0800, &ipv4(17, 5, 0x00b9, &udp(68, 67, &[0; 100]))),
         ethernet(mac(1), &[], 0x88cc, &[2; 60]),
     ];
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn a_tag_means_the_same_whether_or_not_the_kernel_has_taken_it_off(frame in any_frame()) {
+    fn a_tag_means_the_same_whether_or_not_the_kernel_has_stripped_it(frame in any_frame()) {
         let (shown, tag) = as_the_kernel_shows_it(&frame);
         prop_assert_eq!(observe(&shown, tag), observe(&frame, None));
     }

@@ -1,4 +1,4 @@
-//! The daemon on a mirror port: real clients on a real wire become check-ins that are refreshed and closed by themselves,
+//! The daemon on a mirror port: real clients on a real wire become check-ins that are refreshed and closed automatically,
 //! and neither a dead wire nor a flood of forged addresses does any harm.
 
 use std::time::Duration;
@@ -21,24 +21,24 @@ use crate::support::{
     wait_for,
 };
 
-/// Starts the daemon in a namespace; its API is asked there.
+/// Starts the daemon in a namespace; API requests are made there too.
 fn start_in(home: &Home, namespace: &Namespace) -> Daemon {
     let mut daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
     daemon.wait_until_ready();
     daemon
 }
 
-/// A site whose only ear is this interface.
-fn listening(interface: &str, more: &str) -> String {
+/// A site with this interface as its only capture.
+fn capturing(interface: &str, more: &str) -> String {
     format!("{}[[capture]]\ninterface = \"{interface}\"\n", site(more))
 }
 
-/// Somebody with this device.
+/// A person with this device.
 fn owner(mac: &str) -> serde_json::Value {
     people(0, &[json!({ "Id": 7, "FullName": "Ada Lovelace", "MacAddresses": mac })])
 }
 
-/// Device number `number` of many; none of them is anybody's.
+/// Device number `number` of many; none of them belongs to a person.
 fn device(number: u32) -> MacAddr {
     let [a, b, c, d] = number.to_be_bytes();
     MacAddr::new([0x02, 0xf0, a, b, c, d])
@@ -51,9 +51,9 @@ fn member() -> MacAddr {
     MEMBER.parse().expect("an address")
 }
 
-/// The check-ins, by whose they are: source, addresses, from, last activity, to, automatic.
+/// The check-ins by person: source, addresses, from, last activity, to, automatic.
 fn visits(home: &Home) -> Vec<[String; 6]> {
-    // What a visit that goes on was refreshed by is not in its own row yet.
+    // The last refresh of an open visit is not in its row yet.
     let rows = home.ledger().texts(
         "SELECT CAST(source AS TEXT), mac_addresses, from_time, last_activity, to_time, CAST(auto_checkout AS TEXT), \
          CAST((SELECT max(last_activity) FROM standings WHERE subject = coworker_id AND to_time IS NULL) AS TEXT), \
@@ -61,9 +61,9 @@ fn visits(home: &Home) -> Vec<[String; 6]> {
          FROM checkins ORDER BY coworker_id",
     );
     let visit = |row: Vec<String>| {
-        let [source, macs, from, last, to, automatic, stands, heard]: [String; 8] =
+        let [source, macs, from, last, to, automatic, person_state, presence]: [String; 8] =
             row.try_into().expect("eight columns");
-        let later = [stands, heard].into_iter().filter_map(|millis| millis.parse().ok());
+        let later = [person_state, presence].into_iter().filter_map(|millis| millis.parse().ok());
         let later = later.map(|millis| WallTime::from_millis(millis).to_rfc3339_millis());
         [source, macs, from, later.fold(last, Ord::max), to, automatic]
     };
@@ -86,9 +86,9 @@ fn wait_for_checkin(home: &Home, daemon: &Daemon, what: &str, want: impl Fn(&[St
 }
 
 #[test]
-fn the_daemon_is_not_ready_before_it_hears() {
-    let namespace = Namespace::new("deaf");
-    let home = Home::new(&listening("s1", ""));
+fn the_daemon_is_not_ready_before_it_captures() {
+    let namespace = Namespace::new("blind");
+    let home = Home::new(&capturing("s1", ""));
     let daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
     wait_for("the capture to be blind", LIMIT, || {
         let answer = daemon.get("/readyz");
@@ -101,10 +101,10 @@ fn the_daemon_is_not_ready_before_it_hears() {
 #[test]
 fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silent() {
     let office = Office::new("2h");
-    let home = Home::new(&listening("eth0", "idle_limit = \"6s\""));
+    let home = Home::new(&capturing("eth0", "idle_limit = \"6s\""));
     home.import(&owner(Office::CLIENT));
     let daemon = start_in(&home, &office.mirror);
-    // Nobody is silent where it is not known that we hear.
+    // Silence counts only while other frames show that the mirror works.
     let _chatter = office.server.chatters("eth0");
     office.ask_for_address();
     let [source, macs, from, ..] = wait_for_checkin(&home, &daemon, "a check-in by network", |_| true);
@@ -126,31 +126,31 @@ fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silen
 }
 
 #[test]
-fn what_we_could_not_hear_checks_nobody_out() {
+fn time_without_coverage_checks_no_one_out() {
     const IDLE: Duration = Duration::from_secs(5);
     let wire = Wire::new();
-    let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
+    let home = Home::new(&capturing("s1", "idle_limit = \"5s\""));
     home.import(&owner(MEMBER));
     let daemon = start_in(&home, &wire.mirror);
     wire.send(&[arp_request(member())]);
     wait_for_checkin(&home, &daemon, "a check-in", |_| true);
     // The wire itself may have come up a moment after the daemon.
     let (mut begun, mut over) = daemon.changes_of("capture_blind");
-    for deaf in [Deaf::Down, Deaf::Deleted] {
-        match deaf {
-            Deaf::Down => drop(wire.sender.ip(&["link", "set", "s0", "down"])),
-            Deaf::Deleted => wire.unplug(),
+    for cause in [BlindCause::Down, BlindCause::Deleted] {
+        match cause {
+            BlindCause::Down => drop(wire.sender.ip(&["link", "set", "s0", "down"])),
+            BlindCause::Deleted => wire.unplug(),
         }
         daemon.wait_for_condition("capture_blind");
-        passes(IDLE + Duration::from_secs(2));
+        wait_out(IDLE + Duration::from_secs(2));
         let [_, _, _, before, to, _] = checkin(&home).expect("a check-in");
         assert_eq!(to, "", "{}", daemon.log());
         assert_eq!(daemon.get("/readyz").status, 503);
-        match deaf {
-            Deaf::Down => drop(wire.sender.ip(&["link", "set", "s0", "up"])),
-            Deaf::Deleted => wire.plug(),
+        match cause {
+            BlindCause::Down => drop(wire.sender.ip(&["link", "set", "s0", "up"])),
+            BlindCause::Deleted => wire.plug(),
         }
-        // The wire carries frames a moment after it is up; each try is a frame of the device.
+        // The wire carries frames only shortly after it is up; each try sends a frame of the device.
         wait_for("a refresh", LIMIT, || {
             wire.send(&[arp_request(member())]);
             match checkin(&home).expect("a check-in") {
@@ -173,11 +173,11 @@ fn is_in(home: &Home, daemon: &Daemon) {
 }
 
 #[test]
-fn a_mirror_that_dies_while_its_link_stays_up_checks_nobody_out_and_is_named() {
+fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported() {
     const IDLE: Duration = Duration::from_secs(5);
     let wire = Wire::new();
-    let home = Home::new(&listening("s1", "idle_limit = \"5s\""));
-    // Here a second without a frame is much, at any hour.
+    let home = Home::new(&capturing("s1", "idle_limit = \"5s\""));
+    // Here even a second without a frame is unusual, at any hour.
     let usual: Vec<u16> = vec![1; 168];
     home.write("usual-gaps-s1.json", &json!({ "hours": usual }).to_string());
     home.import(&owner(MEMBER));
@@ -188,7 +188,7 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_nobody_out_and_is_named() {
     // The switch forgets the mirror session.
     drop(chatter);
     let died = now();
-    passes(IDLE * 2);
+    wait_out(IDLE * 2);
     assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "not known yet: {}", daemon.get("/readyz").body);
     is_in(&home, &daemon);
     let silent = wait_for("the mirror to be found silent", 3 * LIMIT, || {
@@ -202,18 +202,23 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_nobody_out_and_is_named() {
     assert_eq!(daemon.get("/readyz").status, 200, "an empty building may look the same");
     assert!(daemon.metric("checkind_capture_last_frame_age_seconds", "interface=\"s1\"") >= 55);
     is_in(&home, &daemon);
-    // The session is there again, and the member is not.
-    let [_, _, _, spoke, ..] = checkin(&home).expect("a check-in");
+    // The mirror session is back, and the member is not.
+    let [_, _, _, last_activity, ..] = checkin(&home).expect("a check-in");
     let _chatter = wire.sender.chatters("s0");
     daemon.wait_until_over("mirror_silent");
     let [.., to, automatic] = wait_for_checkin(&home, &daemon, "the check-out", |[.., to, _]| !to.is_empty());
-    assert_eq!((to, automatic.as_str()), (spoke, "1"), "only chatter is no activity: {}", daemon.log());
+    assert_eq!(
+        (to, automatic.as_str()),
+        (last_activity, "1"),
+        "chatter is no activity of the device: {}",
+        daemon.log()
+    );
     assert_eq!(daemon.changes_of("mirror_silent"), (1, 1), "{}", daemon.log());
     daemon.stop();
 }
 
-/// Lets this much time pass, in which something must not happen.
-fn passes(time: Duration) {
+/// Waits for this long while something must not happen.
+fn wait_out(time: Duration) {
     let clock = Clock::system();
     let since = clock.now().boot;
     wait_for("time to pass", LIMIT, || {
@@ -222,30 +227,30 @@ fn passes(time: Duration) {
     });
 }
 
-/// Why nothing is heard.
+/// Why the capture is blind.
 #[derive(Clone, Copy)]
-enum Deaf {
+enum BlindCause {
     Down,
     Deleted,
 }
 
 #[test]
-fn a_time_in_which_the_daemon_was_stopped_checks_nobody_out() {
-    /// Longer than the daemon may hear before it is killed and after it is back, on a busy machine.
+fn a_stopped_daemon_checks_no_one_out() {
+    /// Longer than the coverage before the daemon is killed plus that after it is back, on a busy machine.
     const IDLE: Duration = Duration::from_secs(20);
     let wire = Wire::new();
-    let home = Home::new(&listening("s1", "idle_limit = \"20s\""));
+    let home = Home::new(&capturing("s1", "idle_limit = \"20s\""));
     home.import(&owner(MEMBER));
     let daemon = start_in(&home, &wire.mirror);
     wire.send(&[arp_request(member())]);
     wait_for_checkin(&home, &daemon, "a check-in", |_| true);
     daemon.kill();
-    passes(IDLE + Duration::from_secs(1));
+    wait_out(IDLE + Duration::from_secs(1));
     let [_, _, _, before, to, _] = checkin(&home).expect("a check-in");
     assert_eq!(to, "");
     let daemon = start_in(&home, &wire.mirror);
-    // Timers are looked at every second.
-    passes(Duration::from_millis(2500));
+    // Timers are checked every second.
+    wait_out(Duration::from_millis(2500));
     wire.send(&[arp_request(member())]);
     let [_, _, _, _, to, _] =
         wait_for_checkin(&home, &daemon, "a refresh", |[_, _, _, last, to, _]| *last > before || !to.is_empty());
@@ -256,11 +261,11 @@ fn a_time_in_which_the_daemon_was_stopped_checks_nobody_out() {
 #[test]
 fn an_unknown_device_is_one_failed_checkin_a_day() {
     let wire = Wire::new();
-    let home = Home::new(&listening("s1", "idle_limit = \"4s\""));
+    let home = Home::new(&capturing("s1", "idle_limit = \"4s\""));
     home.import(&owner(MEMBER));
     for round in 0..2 {
         let daemon = start_in(&home, &wire.mirror);
-        wait_for("its frames to be heard", LIMIT, || {
+        wait_for("its frames to be counted", LIMIT, || {
             wire.send(&[arp_request(device(1))]);
             match daemon.metric("checkind_presences_total", "") {
                 0..3 => Err(daemon.log()),
@@ -284,10 +289,10 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
     /// KiB.
     const GROWTH: u64 = 32 * 1024;
     let wire = Wire::new();
-    let home = Home::new(&listening("s1", ""));
+    let home = Home::new(&capturing("s1", ""));
     home.import(&owner(MEMBER));
     let daemon = start_in(&home, &wire.mirror);
-    daemon.wait_for_line("listening on s1");
+    daemon.wait_for_line("capturing on s1");
     let before = daemon.peak_memory();
     for first in (0..FORGED).step_by(AT_ONCE as usize) {
         let frames: Vec<Vec<u8>> = (first..first + AT_ONCE).map(|number| arp_request(device(number))).collect();
@@ -303,7 +308,7 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
     wait_for_checkin(&home, &daemon, "the member", |_| true);
     assert_eq!(home.ledger().count("failed_checkins"), i64::try_from(UNRECOGNISED_A_DAY).expect("small"));
     let grown = daemon.peak_memory() - before;
-    assert!(grown < GROWTH, "grown by {grown} KiB from {before}");
+    assert!(grown < GROWTH, "memory grew by {grown} KiB from {before}");
     assert_eq!(daemon.changes_of("unrecognised_flood"), (1, 0), "{}", daemon.log());
     assert_eq!(daemon.get("/readyz").status, 200, "a flood is a warning");
     daemon.stop();
@@ -312,7 +317,7 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
 #[test]
 fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
     const AGO: Duration = Duration::from_hours(21);
-    // The last cut-off was eighteen hours ago; both came the day before it.
+    // The last cut-off was eighteen hours ago; both people came on the day before it.
     let minute = now().plus(Duration::from_hours(6)).minute();
     let cut_off = minute.minus(Duration::from_hours(24));
     let (wire, broker) = (Wire::new(), Broker::plain());
@@ -326,7 +331,7 @@ fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
     broker.publish("flat/events", flat_event(1, card(1), Way::In, now().minus(AGO)).as_bytes(), 1);
     wait_for_visits(&home, &daemon, 1);
     daemon.stop();
-    // Where the wire ends there is no way to the broker.
+    // The namespace of the wire has no route to the broker.
     home.configure(&(site + "[[capture]]\ninterface = \"s1\"\n"));
     let starter = ["ip", "netns", "exec", wire.mirror.name(), BINARY];
     let mut daemon = home.start_by(&starter, &clock.environment()).inside(wire.mirror.name());
@@ -335,8 +340,11 @@ fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
     wait_for_visits(&home, &daemon, 2);
     daemon.stop();
     let open = visits(&home);
-    let spoke = open[1][3].clone();
-    assert!(open.iter().all(|[_, _, _, _, to, _]| to.is_empty()) && spoke < cut_off.to_rfc3339_millis(), "{open:?}");
+    let last_activity = open[1][3].clone();
+    assert!(
+        open.iter().all(|[_, _, _, _, to, _]| to.is_empty()) && last_activity < cut_off.to_rfc3339_millis(),
+        "{open:?}"
+    );
 
     let daemon = start_in(&home, &wire.mirror);
     wait_for("both to be checked out", LIMIT, || match home.ledger().count("checkins WHERE to_time IS NULL") {
@@ -345,7 +353,7 @@ fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
     });
     let ended: Vec<_> = visits(&home).into_iter().map(|[_, _, _, _, to, automatic]| (to, automatic)).collect();
     let automatic = |at: String| (at, "1".to_owned());
-    let wanted = [automatic(cut_off.to_rfc3339_millis()), automatic(spoke)];
+    let wanted = [automatic(cut_off.to_rfc3339_millis()), automatic(last_activity)];
     assert_eq!(ended, wanted, "the cut-off for a card, the last activity for a device");
     daemon.stop();
 }

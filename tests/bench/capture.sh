@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the capture costs beside tcpdump: mixed traffic at 1 Gb/s and at top speed, and a storm of ARP, on a wire of
-# namespaces. Needs root, python3, tcpreplay and tcpdump. By hand, on a quiet machine; prints one line per run.
+# What the capture costs beside tcpdump: mixed traffic at 1 Gb/s and at top speed, and a storm of ARP, between two network
+# namespaces. Needs root, python3, tcpreplay and tcpdump. Run by hand on a quiet machine; prints one line per run.
 # usage: tests/bench/capture.sh [frames]
 set -e
 cd "$(dirname "$0")/../.."

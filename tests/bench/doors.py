@@ -4,9 +4,9 @@
 usage: tests/bench/doors.py [--messages 50000] [--coworkers 1000] [--postgres postgres://…] [--devices 100000] [--passes 0]
 
 Starts a private mosquitto on loopback (and uses the PostgreSQL that it is given), queues the messages for the daemon's
-session while it is away, starts the release build and times it from its first commit to the last: the burst after an
-outage. Then publishes 50 messages a second for ten seconds and takes each one's way from the publisher to the log.
-By hand, on a quiet machine; compare figures of one run only. Needs mosquitto, mosquitto-clients, python3.
+session while the daemon is stopped, starts the release build and times it from the first commit to the last: the burst
+after an outage. Then publishes 100 single messages and times each from the publisher to the log.
+Run by hand on a quiet machine; compare figures of one run only. Needs mosquitto, mosquitto-clients, python3.
 """
 import argparse, json, os, pathlib, signal, socket, sqlite3, subprocess, sys, tempfile, time
 
@@ -75,8 +75,8 @@ def cpu(pid):
 
 
 def site(coworkers, passes):
-    """People with cards; each holds so many passes, half of them for days and half for minutes, that no run uses up, and has
-    a plan whose limits are asked for and not reached."""
+    """People with cards. Each holds `passes` passes, half of them for days and half for minutes, which no run uses up, and has
+    a plan whose limits are checked but not reached."""
     people = [{"Id": n + 1, "FullName": f"Coworker {n}", "AccessCardId": str(1_000_000 + n)} for n in range(coworkers)]
     document = {"Businesses": [{"Id": 1, "Name": "Bench"}], "Coworkers": people}
     if passes:
@@ -96,7 +96,7 @@ class Rows:
     def __init__(self, folder, postgres):
         self.path, self.postgres = folder / "checkind.db", postgres
 
-    def ask(self, sql):
+    def query(self, sql):
         if self.postgres:
             out = subprocess.run(["psql", "-XAtc", sql, self.postgres], capture_output=True, text=True)
             return out.stdout.strip()
@@ -105,7 +105,7 @@ class Rows:
 
     def count(self):
         try:
-            return int(self.ask("SELECT count(*) FROM facts") or 0)
+            return int(self.query("SELECT count(*) FROM facts") or 0)
         except (sqlite3.OperationalError, ValueError):
             return 0
 
@@ -149,23 +149,23 @@ def run(name, arguments, postgres):
         used, peak = cpu(daemon.pid), rss(daemon.pid)
         left = arguments.messages - seen_first
         rate = left / took
-        decisions = rows.ask("SELECT count(*) FROM checkins")
+        decisions = rows.query("SELECT count(*) FROM checkins")
         print(f"{name}: {rate:,.0f} messages/s to committed decision, {1e6 * (used - used_first) / left:.0f} µs CPU each "
               f"({used_first:.1f} s before the first, most of it to load the directory), "
               f"peak {peak:.1f} MiB, {decisions} check-ins", flush=True)
 
-        ways = []
+        latencies = []
         for n in range(500):
             number = arguments.messages + n
             at = time.monotonic()
             subprocess.run(["mosquitto_pub", "-p", str(port), "-q", "1", "-t", "bench/events", "-m", event(number, arguments.coworkers)], check=True)
             until("a single message", lambda: rows.count() - before > number, 10)
-            ways.append(time.monotonic() - at)
+            latencies.append(time.monotonic() - at)
             if n == 99:
                 break
-        ways.sort()
-        print(f"{name}: one message at a time, publisher started to row seen: median {1e3 * ways[50]:.1f} ms, "
-              f"90th of 100 {1e3 * ways[90]:.1f} ms (mosquitto_pub's own start included)", flush=True)
+        latencies.sort()
+        print(f"{name}: one message at a time, publisher started to row seen: median {1e3 * latencies[50]:.1f} ms, "
+              f"90th of 100 {1e3 * latencies[90]:.1f} ms (mosquitto_pub's own start included)", flush=True)
         stop(daemon)
 
         devices = [{"Id": n + 1, "FullName": f"Coworker {n}", "MacAddresses": ":".join(f"{(0x3C22FB000000 + n).to_bytes(6, 'big')[i]:02x}" for i in range(6))}
@@ -191,7 +191,7 @@ def main():
     parser.add_argument("--messages", type=int, default=50_000)
     parser.add_argument("--coworkers", type=int, default=1000)
     parser.add_argument("--devices", type=int, default=100_000)
-    parser.add_argument("--passes", type=int, default=0, help="that each coworker holds; for the figure with passes: "
+    parser.add_argument("--passes", type=int, default=0, help="passes that each coworker holds; for the figure with passes: "
                         "--coworkers 100000 --passes 3")
     parser.add_argument("--postgres", help="an empty database")
     parser.add_argument("--only-postgres", action="store_true")

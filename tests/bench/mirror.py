@@ -3,9 +3,9 @@
 
 usage: tests/bench/mirror.py [--frames 2000000] [--mbps 1000]
 
-Makes two network namespaces with a veth pair, starts the release build (capture, database, API) and tcpdump on the far
-end, replays the generated traffic into the near end, and prints what both used and saw. Root; needs iproute2, tcpreplay,
-tcpdump, python3. By hand, on a quiet machine.
+Creates two network namespaces with a veth pair, starts the release build (capture, database, API) and tcpdump on the far
+end, replays the generated traffic into the near end, and prints what both used and saw. Needs root, iproute2, tcpreplay,
+tcpdump and python3. Run by hand on a quiet machine.
 """
 import argparse, json, os, pathlib, signal, subprocess, sys, tempfile, time
 
@@ -27,8 +27,6 @@ def cpu(pid):
     for task in os.listdir(f"/proc/{pid}/task"):
         total += int(open(f"/proc/{pid}/task/{task}/schedstat").read().split()[0])
     return total / 1e9
-
-
 
 
 def metrics():

@@ -12,7 +12,7 @@ if wal:
     db.execute("PRAGMA journal_mode=WAL")
 db.execute("CREATE TABLE IF NOT EXISTS event (id TEXT PRIMARY KEY, door TEXT, card TEXT, direction TEXT, time TEXT, received INTEGER)")
 db.commit()
-done, began, last, ways = 0, None, time.monotonic(), []
+done, began, last, latencies = 0, None, time.monotonic(), []
 
 
 def on_message(client, userdata, message):
@@ -23,7 +23,7 @@ def on_message(client, userdata, message):
                (event["id"], event["door"], event["card"], event["direction"], event["time"], time.time_ns()))
     db.commit()
     done, last = done + 1, time.monotonic()
-    ways.append(time.time_ns() - event.get("sent", 0))
+    latencies.append(time.time_ns() - event.get("sent", 0))
 
 
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="peer", clean_session=False)
@@ -33,7 +33,7 @@ client.connect("127.0.0.1", port)
 client.subscribe("flat/events", qos=1)
 while done < wanted and time.monotonic() - last < 10:
     client.loop(0.5)
-ways.sort()
-print(json.dumps({"committed": done, "rate": done / (last - (began or 0)), "p50": ways[done // 2] / 1e6,
-                  "p99": ways[max(0, int(done * 0.99) - 1)] / 1e6,
+latencies.sort()
+print(json.dumps({"committed": done, "rate": done / (last - (began or 0)), "p50": latencies[done // 2] / 1e6,
+                  "p99": latencies[max(0, int(done * 0.99) - 1)] / 1e6,
                   "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))

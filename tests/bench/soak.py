@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Door messages, a mirror port and random faults: nothing is lost, nothing doubled, the counters add up, memory stays flat.
+"""Door messages, a mirror port and random faults: nothing is lost or doubled, the counters add up, memory stays flat.
 
 usage: tests/bench/soak.py [--seconds 600] [--seed 1] [--people 100000] [--frames 15000] [--binary target/release/checkind]
 
-Publishes to a private broker as fast as the daemon takes it: everybody's tap in turn, in, then out, at the time that it is.
-Meanwhile so many frames a second of the phones of 2,000 of them come in at a mirror port, a veth pair between two network
+Publishes to a private broker as fast as the daemon accepts: each person's tap in turn, in, then out, with the current time.
+Meanwhile --frames frames a second from the phones of 2,000 people arrive at a mirror port, a veth pair between two network
 namespaces. Every few seconds one of these happens: the daemon is killed (SIGKILL) or ended (SIGTERM) and started again; its
-settings are reloaded; the broker stops for a while (SIGSTOP) or is restarted; the disk is slow, hangs, or fails at every
-sync. At the end the disk is well, and every message that was published must be one fact, every tap of whoever has no
-phone a check-in or its end. Exit code 1 when one of the four is not so.
+settings are reloaded; the broker pauses for some seconds (SIGSTOP) or is restarted; the disk is slow, hangs, or fails at
+every sync. At the end the disk works again. Then every published message must be one fact, and every tap of a person
+without a phone a check-in or its end. The exit code is 1 when one of the four fails.
 
 Root. Needs gcc, iproute2, mosquitto, python3, tcpreplay.
 """
@@ -22,9 +22,9 @@ from peers import BINARY, Checkind, Place, event, events_of, member, number_in, 
 NAMESPACES = "CHECKIND_SOAK_NAMESPACES"
 CHUNK = 10_000
 PHONES = 2_000
-# MiB that may be resident at the end beyond the beginning: twice what the queue before a stalled disk holds.
+# MiB by which resident memory may grow: twice what the queue in front of a stalled disk holds.
 GROWTH = 40
-# Seconds from which on that is asked for.
+# Seconds; shorter runs are not checked for growth.
 LONG = 300
 
 
@@ -33,7 +33,7 @@ def sh(*command):
 
 
 def phone(number):
-    """As gen_arpstorm.py makes them."""
+    """The addresses that gen_arpstorm.py generates."""
     return f"3C:22:FB:{number >> 8:02X}:{number & 255:02X}:{number & 255:02X}"
 
 
@@ -43,9 +43,9 @@ class Soak:
         members = [member(n) | ({"MacAddresses": phone(n)} if n < PHONES else {}) for n in range(people)]
         more = '[[capture]]\ninterface = "far0"\n' if frames else ""
         self.daemon = Checkind(place, members, more)
-        self.published, self.faults, self.over = 0, {}, False
+        self.published, self.faults, self.stopping = 0, {}, False
         self.memory, self.broker_free = [], threading.Lock()
-        self.heard, self.heard_before, self.looked = 0, 0, 0
+        self.phone_frames, self.phone_frames_before, self.sampled_at = 0, 0, 0
         self.order("ok")
 
     def order(self, order):
@@ -55,10 +55,10 @@ class Soak:
 
     def start(self):
         self.daemon.start(0)
-        self.heard_before, self.heard = self.heard_before + self.heard, 0
+        self.phone_frames_before, self.phone_frames = self.phone_frames_before + self.phone_frames, 0
 
     def replay(self, seconds):
-        """Frames for so long at most."""
+        """Sends frames for at most this many seconds."""
         capture = self.place.folder / "phones.pcap"
         sh(sys.executable, HERE / "gen_arpstorm.py", capture, 100_000, PHONES)
         near = os.environ[NAMESPACES].split()[0]
@@ -70,18 +70,18 @@ class Soak:
         return {name: int(self.daemon.metric(f"checkind_{name}_total") or 0) for name in names}
 
     def publish(self):
-        """Never more than two chunks ahead of what is durable, so that no fault is followed by minutes of backlog."""
+        """Publishes, never more than two chunks ahead of what is durable: otherwise minutes of backlog would follow a fault."""
         db = None
-        while not self.over:
+        while not self.stopping:
             first = self.published
             lines = "\n".join(event(n, time.time(), self.people) for n in range(first, first + CHUNK)) + "\n"
             command = ["mosquitto_pub", "-p", str(self.place.port), "-q", "1", "-t", "flat/events", "-l"]
-            # A second time is harmless: the messages have ids.
+            # Publishing again is harmless: the messages have ids.
             with self.broker_free:
                 while subprocess.run(command, input=lines, text=True, stderr=subprocess.DEVNULL).returncode:
                     time.sleep(0.2)
             self.published += CHUNK
-            while not self.over and first >= 2 * CHUNK and not self.is_durable(first - CHUNK):
+            while not self.stopping and first >= 2 * CHUNK and not self.is_durable(first - CHUNK):
                 time.sleep(0.05)
 
     def is_durable(self, number):
@@ -124,19 +124,19 @@ class Soak:
         if self.daemon.process.poll() is not None:
             sys.exit(f"the daemon ended: {self.daemon.process.returncode}\n{(self.place.folder / 'log').read_text()[-5000:]}")
         self.memory.append(resident(self.daemon.process.pid, "VmRSS") or 0)
-        if self.frames and time.monotonic() > self.looked + 1:
-            self.looked = time.monotonic()
-            self.heard = max(self.heard, sum(self.counts("capture_strong", "capture_weak").values()))
+        if self.frames and time.monotonic() > self.sampled_at + 1:
+            self.sampled_at = time.monotonic()
+            self.phone_frames = max(self.phone_frames, sum(self.counts("capture_strong", "capture_weak").values()))
 
     def adds_up(self):
-        """Of the process that runs now; nobody publishes, and nobody's phone speaks."""
-        came = ("mqtt_events", "presences")
+        """Checks the counters of the current process; nothing is published now, and no phone sends."""
+        arrived = ("mqtt_events", "presences")
         messages, done = "mqtt_messages", ("mqtt_acknowledged", "mqtt_stale_receipts", "mqtt_shed")
         frames, seen = "capture_frames", ("capture_strong", "capture_weak", "capture_no_evidence", "capture_out_of_scope", "capture_left_out")
         for _ in range(200):
-            counts = self.counts("decisions", *came, messages, *done, frames, *seen, "mqtt_redelivered", "decided_again")
+            counts = self.counts("decisions", *arrived, messages, *done, frames, *seen, "mqtt_redelivered", "decided_again")
             total = lambda names: sum(counts[name] for name in names)
-            if counts["decisions"] == total(came) and counts[messages] == total(done) and counts[frames] == total(seen):
+            if counts["decisions"] == total(arrived) and counts[messages] == total(done) and counts[frames] == total(seen):
                 print("counters of the last process:", counts)
                 return
             time.sleep(0.5)
@@ -155,14 +155,14 @@ class Soak:
                 self.watch()
                 time.sleep(0.25)
             self.fault()
-        self.over = True
+        self.stopping = True
         if replayed:
             replayed.terminate()
             replayed.wait()
         publisher.join(60)
         until("the last message", lambda: self.is_durable(self.published - 1) or self.watch(), 300, 0.5)
         self.adds_up()
-        self.daemon.leave()
+        self.daemon.stop()
         return self.judge(seconds)
 
     def judge(self, seconds):
@@ -176,24 +176,24 @@ class Soak:
             open_twice = one("SELECT count(*) FROM (SELECT 1 FROM checkins WHERE to_time IS NULL GROUP BY coworker_id HAVING count(*) > 1)")
             visits, ended = db.execute("SELECT count(*), count(to_time) FROM checkins WHERE coworker_id > ?", (PHONES,)).fetchone()
             whole = one("PRAGMA quick_check")
-        ways = [0, 0]
+        taps = [0, 0]
         for number in range(self.published):
             if number % self.people >= PHONES:
-                ways[number // self.people % 2] += 1
+                taps[number // self.people % 2] += 1
         quarter = max(1, len(self.memory) // 4)
         first, last = max(self.memory[:quarter]), max(self.memory[-quarter:])
-        heard = self.heard_before + self.heard
-        print(f"{self.published:,} messages, {rows:,} facts of doors, {sum(missing):,} missing, {open_twice} people in twice, file {whole}; {heard:,} frames of phones heard")
-        print(f"without a phone: {visits:,} check-ins for {ways[0]:,} taps in, {ended:,} check-outs for {ways[1]:,} taps out")
+        phone_frames = self.phone_frames_before + self.phone_frames
+        print(f"{self.published:,} messages, {rows:,} facts of doors, {sum(missing):,} missing, {open_twice} people checked in twice, file {whole}; {phone_frames:,} frames of phones seen")
+        print(f"without a phone: {visits:,} check-ins for {taps[0]:,} taps in, {ended:,} check-outs for {taps[1]:,} taps out")
         print("faults:", ", ".join(f"{count} × {name}" for name, count in sorted(self.faults.items())))
         log = (self.place.folder / "log").read_text()
         raised = sorted(set(part.split('"')[0] for part in log.split('condition="')[1:]))
         counts = {name: log.count(f'condition="{name}"') - log.count(f'{name} is over') for name in raised}
         print("conditions:", ", ".join(f"{count} × {name}" for name, count in counts.items()))
-        print(f"resident: {first:.1f} MiB at most in the first quarter, {last:.1f} MiB in the last")
-        # In less, the beginning is not what the daemon settles to.
+        print(f"resident: at most {first:.1f} MiB in the first quarter, {last:.1f} MiB in the last")
+        # In a shorter run, memory has not settled yet in the first quarter.
         flat = last <= first + GROWTH or seconds < LONG
-        right = rows == self.published and not any(missing) and not open_twice and [visits, ended] == ways
+        right = rows == self.published and not any(missing) and not open_twice and [visits, ended] == taps
         return right and whole == "ok" and flat
 
 
@@ -220,7 +220,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--people", type=int, default=100_000)
-    parser.add_argument("--frames", type=int, default=15_000, help="a second, at the mirror port; 0: without one")
+    parser.add_argument("--frames", type=int, default=15_000, help="per second at the mirror port; 0 for no mirror port")
     parser.add_argument("--binary", type=pathlib.Path, default=BINARY)
     arguments = parser.parse_args()
     if not arguments.binary.exists():

@@ -1,7 +1,7 @@
 //! PURE. Merges what frames say into one presence per device.
 //!
-//! However many frames arrive, a device is handed over when it appears and then once per refresh, and memory is bounded.
-//! Never here: whether a presence opens or refreshes a check-in. That is the engine's.
+//! However many frames arrive, a device is delivered when it appears and then once per refresh, and memory is bounded.
+//! Never here: whether a presence opens or refreshes a check-in. The engine decides that.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,31 +9,37 @@ use std::{
     time::Duration,
 };
 
-use super::frame::{Evidence, Observation, Via, VlanId, WhyNot};
+use self::{
+    scope::CaptureScope,
+    seen_device::{Announced, SeenDevice},
+};
+use super::frame::{Evidence, Observation, WhyNot};
 use crate::{
     base::{
-        clock::{BootTime, Now, WallTime},
+        clock::{BootTime, Now},
         mac::MacAddr,
-        sighting::Presence,
     },
-    settings::{Capture, MacPattern, Relays},
+    settings::Capture,
     source::Presences,
 };
+
+mod scope;
+mod seen_device;
 
 /// The addresses that belong to people; replaced as a whole when the directory changes.
 pub type KnownMacs = Arc<BTreeSet<MacAddr>>;
 
 /// Unknown devices that are remembered at once, per capture. Ten times the visitors of a large site in a day; 1 MiB at
-/// most. Strong evidence of one more is counted as left out and forgotten.
+/// most. Strong evidence of any more is counted as left out and dropped.
 pub const UNKNOWN_DEVICES: usize = 8192;
 
-/// Devices in one hand-over: as many as the pipeline writes in one batch. The rest go with the next.
-pub const HANDED_OVER: usize = 512;
+/// The most devices that are delivered together: as many as the pipeline writes in one batch. The rest go with the next.
+pub const DELIVERED_TOGETHER: usize = 512;
 
-/// The longest time between two hand-overs of a device that goes on speaking, unless the silence limit is short.
+/// The time between two deliveries of a device that goes on sending; shorter when the idle limit is short.
 const LONGEST_REFRESH: Duration = Duration::from_secs(60);
 
-/// The table is looked through at most this often: one pass over a full one costs a fifth of a millisecond.
+/// The table is scanned at most this often: one pass over a full one takes a fifth of a millisecond.
 const BETWEEN_SCANS: Duration = Duration::from_secs(1);
 
 /// Silent devices are forgotten this often.
@@ -47,8 +53,8 @@ pub enum MergeOutcome {
     /// Merged as weak evidence, or nothing to refresh.
     Weak,
     /// No evidence.
-    Nothing(WhyNot),
-    /// Of a VLAN or behind a relay that is not listened to, our own, or of listed infrastructure.
+    NoEvidence(WhyNot),
+    /// Of a VLAN or behind a relay that is not captured, our own, or of listed infrastructure.
     OutOfScope,
     /// An unknown device for which there is no room.
     LeftOut,
@@ -58,15 +64,11 @@ pub enum MergeOutcome {
 #[derive(Debug)]
 pub struct Coalescer {
     interface: Arc<str>,
-    vlans: BTreeSet<VlanId>,
-    ignore: Vec<MacPattern>,
-    relays: Relays,
-    /// A handful: looked through faster than a tree.
-    own: Vec<MacAddr>,
+    scope: CaptureScope,
     known: KnownMacs,
     idle_limit: Duration,
     refresh: Duration,
-    devices: BTreeMap<MacKey, Device>,
+    devices: BTreeMap<MacKey, SeenDevice>,
     /// How many of `devices` are not in `known`.
     unknown: usize,
     /// Devices that have just appeared, in that order; no longer than `devices`.
@@ -75,7 +77,7 @@ pub struct Coalescer {
     next_sweep: Option<BootTime>,
 }
 
-/// An address as a number: a storm is mostly looking up, and numbers compare in one instruction.
+/// An address as a number: a storm is mostly lookups, and numbers compare in one instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct MacKey(u64);
 
@@ -93,46 +95,12 @@ impl From<MacKey> for MacAddr {
     }
 }
 
-#[derive(Debug)]
-struct Device {
-    known: bool,
-    /// Start of the unbroken presence; none while all evidence was weak.
-    since: Option<WallTime>,
-    last_strong: Option<BootTime>,
-    /// The last evidence that counts against silence.
-    last_alive: BootTime,
-    handed_over: Option<BootTime>,
-    announced: Announced,
-    pending: Option<PendingEvidence>,
-}
-
-/// Has the start of this presence been handed over?
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Announced {
-    No,
-    /// Its address is in the queue of those that appeared.
-    Queued,
-    Yes,
-}
-
-/// Evidence that was not handed over yet.
-#[derive(Clone, Copy, Debug)]
-struct PendingEvidence {
-    first_at: WallTime,
-    last_at: WallTime,
-    last_strong_at: Option<WallTime>,
-    frames: u32,
-}
-
 impl Coalescer {
-    /// Knows nobody and has seen nothing.
+    /// Without known addresses and without devices.
     pub fn new(capture: &Capture, idle_limit: Duration) -> Self {
         Self {
             interface: Arc::clone(&capture.interface),
-            vlans: capture.vlans.iter().copied().map(VlanId::from_tci).collect(),
-            ignore: capture.ignore.clone(),
-            relays: capture.relays.clone(),
-            own: Vec::new(),
+            scope: CaptureScope::new(capture),
             known: KnownMacs::default(),
             idle_limit,
             refresh: LONGEST_REFRESH.min(idle_limit / 4),
@@ -144,7 +112,7 @@ impl Coalescer {
         }
     }
 
-    /// Replaces the addresses that belong to people. A device that has become known is handed over with its next frame.
+    /// Replaces the addresses that belong to people. A device that has become known is delivered with its next frame.
     pub fn set_known(&mut self, known: KnownMacs) {
         self.known = known;
         for (key, device) in &mut self.devices {
@@ -159,22 +127,22 @@ impl Coalescer {
 
     /// Replaces the addresses of this machine, which are never evidence.
     pub fn set_own(&mut self, own: Vec<MacAddr>) {
-        self.own = own;
+        self.scope.set_own(own);
     }
 
     /// Merges one observation.
     pub fn merge(&mut self, seen: &Observation, now: Now) -> MergeOutcome {
-        if !self.vlans.is_empty() && !seen.vlans.outermost().is_some_and(|id| self.vlans.contains(&id)) {
+        if !self.scope.has_vlan(&seen.vlans) {
             return MergeOutcome::OutOfScope;
         }
         let strong = match seen.evidence {
-            Evidence::None(why) => return MergeOutcome::Nothing(why),
+            Evidence::None(why) => return MergeOutcome::NoEvidence(why),
             Evidence::Strong => true,
             Evidence::Weak => false,
         };
-        let Some(mac) = seen.mac else { return MergeOutcome::Nothing(WhyNot::NoAddress) };
-        let Some(strong) = self.behind(seen.via, strong) else { return MergeOutcome::OutOfScope };
-        if self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac)) {
+        let Some(mac) = seen.mac else { return MergeOutcome::NoEvidence(WhyNot::NoAddress) };
+        let Some(strong) = self.scope.strength(seen.via, strong) else { return MergeOutcome::OutOfScope };
+        if self.scope.excludes(mac) {
             return MergeOutcome::OutOfScope;
         }
         if self.keep(mac, strong, now) {
@@ -186,17 +154,7 @@ impl Coalescer {
         }
     }
 
-    /// How strong evidence is that came like this; none where it is of another site. Who renews through a router may be behind a
-    /// relay of ours or of others: that opens nothing.
-    fn behind(&self, via: Via, strong: bool) -> Option<bool> {
-        match (via, &self.relays) {
-            (Via::Link, _) | (Via::Relay(_) | Via::Router, Relays::Any) => Some(strong),
-            (Via::Relay(relay), Relays::Listed(relays)) => relays.contains(&relay).then_some(strong),
-            (Via::Router, Relays::Listed(relays)) => (!relays.is_empty()).then_some(false),
-        }
-    }
-
-    /// Does this device belong to somebody?
+    /// Does this device belong to a person?
     pub fn knows(&self, mac: MacAddr) -> bool {
         self.known.contains(&mac)
     }
@@ -212,78 +170,74 @@ impl Coalescer {
                     return false;
                 }
                 self.unknown += usize::from(!known);
-                entry.insert(Device::new(known, now))
+                entry.insert(SeenDevice::new(known, now))
             }
         };
-        device.take(strong, now);
-        if strong {
-            device.hears_strong(self.idle_limit, now);
-            if device.announced == Announced::No {
-                device.announced = Announced::Queued;
-                self.appeared.push_back(mac);
-            }
-        } else {
-            device.hears_weak(self.idle_limit, now);
+        device.merge(strong, self.idle_limit, now);
+        if strong && device.announced == Announced::No {
+            device.announced = Announced::Queued;
+            self.appeared.push_back(mac);
         }
-        // Those in the queue need no scan.
-        if device.announced != Announced::Queued && device.has_news() {
+        // Devices in the queue need no scan.
+        if device.announced != Announced::Queued && device.has_pending() {
             let due = device.due_at(self.refresh, now);
             self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
         }
         true
     }
 
-    /// Is there anything to hand over?
+    /// Is anything due?
     pub fn has_due(&self, now: Now) -> bool {
         !self.appeared.is_empty() || self.next_scan.is_some_and(|next| next <= now.boot)
     }
 
-    /// Takes the devices that are due, at most [`HANDED_OVER`]: those that appeared first. Call it again while
+    /// Takes the devices that are due, at most [`DELIVERED_TOGETHER`]: those that appeared first. Call it again while
     /// [`Coalescer::has_due`].
     pub fn take_due(&mut self, now: Now) -> Presences {
         let mut due = Vec::new();
-        while due.len() < HANDED_OVER {
+        while due.len() < DELIVERED_TOGETHER {
             let Some(mac) = self.appeared.pop_front() else { break };
             if let Some(device) = self.devices.get_mut(&mac.into()) {
                 device.announced = Announced::Yes;
-                due.extend(device.hand_over(&self.interface, mac, now));
+                due.extend(device.take_presence(&self.interface, mac, now));
             }
         }
-        if self.next_scan.is_some_and(|next| next <= now.boot) && due.len() < HANDED_OVER {
+        if self.next_scan.is_some_and(|next| next <= now.boot) && due.len() < DELIVERED_TOGETHER {
             self.scan(&mut due, now);
         }
         due
     }
 
+    /// Takes the devices whose refresh is due, and finds out when the next scan is.
     fn scan(&mut self, due: &mut Presences, now: Now) {
         let mut next: Option<BootTime> = None;
         for (&key, device) in &mut self.devices {
-            if !device.has_news() {
+            if !device.has_pending() {
                 continue;
             }
             let at = device.due_at(self.refresh, now);
-            if at <= now.boot && due.len() < HANDED_OVER {
-                due.extend(device.hand_over(&self.interface, key.into(), now));
+            if at <= now.boot && due.len() < DELIVERED_TOGETHER {
+                due.extend(device.take_presence(&self.interface, key.into(), now));
             } else {
                 next = Some(next.map_or(at, |soonest| soonest.min(at)));
             }
         }
-        let full = due.len() >= HANDED_OVER;
+        let full = due.len() >= DELIVERED_TOGETHER;
         self.next_scan = next.map(|at| if full { at } else { at.max(now.boot.plus(BETWEEN_SCANS.min(self.refresh))) });
     }
 
-    /// Forgets devices that have been silent for longer than the silence limit, and whose evidence was handed over.
+    /// Forgets devices that have been silent for longer than the idle limit and whose evidence was delivered.
     pub fn sweep(&mut self, now: Now) {
         if self.next_sweep.is_some_and(|next| now.boot < next) {
             return;
         }
         self.next_sweep = Some(now.boot.plus(BETWEEN_SWEEPS.min(self.idle_limit)));
         let idle_limit = self.idle_limit;
-        self.devices.retain(|_, device| device.has_news() || now.boot.since(device.last_alive) <= idle_limit);
+        self.devices.retain(|_, device| device.has_pending() || now.boot.since(device.last_alive) <= idle_limit);
         self.unknown = self.devices.values().filter(|device| !device.known).count();
     }
 
-    /// Makes everything due that was not handed over: the capture ends.
+    /// The capture ends: makes everything due that was not delivered.
     pub fn finish(&mut self, now: Now) {
         self.refresh = Duration::ZERO;
         self.next_scan = Some(now.boot);
@@ -295,83 +249,14 @@ impl Coalescer {
     }
 }
 
-impl Device {
-    fn new(known: bool, now: Now) -> Self {
-        Self {
-            known,
-            since: None,
-            last_strong: None,
-            last_alive: now.boot,
-            handed_over: None,
-            announced: Announced::No,
-            pending: None,
-        }
-    }
-
-    fn take(&mut self, strong: bool, now: Now) {
-        let pending = self.pending.get_or_insert(PendingEvidence {
-            first_at: now.wall,
-            last_at: now.wall,
-            last_strong_at: None,
-            frames: 0,
-        });
-        pending.first_at = pending.first_at.min(now.wall);
-        pending.last_at = now.wall;
-        pending.frames = pending.frames.saturating_add(1);
-        if strong {
-            pending.last_strong_at = Some(now.wall);
-        }
-    }
-
-    /// A presence begins with strong evidence after a silence, unless an earlier one still waits for room in the queue:
-    /// then the two become one.
-    fn hears_strong(&mut self, idle_limit: Duration, now: Now) {
-        let silent = now.boot.since(self.last_alive) > idle_limit;
-        let waiting = self.announced == Announced::Queued;
-        if self.since.is_none() || (silent && !waiting) {
-            self.since = Some(now.wall);
-            self.announced = Announced::No;
-        }
-        self.last_strong = Some(now.boot);
-        self.last_alive = now.boot;
-    }
-
-    /// Weak evidence holds off silence for two silence limits: a switched-off computer's network card answers all night.
-    fn hears_weak(&mut self, idle_limit: Duration, now: Now) {
-        if self.last_strong.is_some_and(|strong| now.boot.since(strong) <= idle_limit.saturating_mul(2)) {
-            self.last_alive = now.boot;
-        }
-    }
-
-    /// Weak evidence alone opens nothing, so nobody wants to hear it of a device that belongs to nobody.
-    fn has_news(&self) -> bool {
-        self.pending.is_some_and(|pending| self.known || pending.last_strong_at.is_some())
-    }
-
-    fn due_at(&self, refresh: Duration, now: Now) -> BootTime {
-        self.handed_over.map_or(now.boot, |at| at.plus(refresh))
-    }
-
-    fn hand_over(&mut self, interface: &Arc<str>, mac: MacAddr, now: Now) -> Option<Presence> {
-        let pending = self.pending.take()?;
-        self.handed_over = Some(now.boot);
-        Some(Presence {
-            interface: Arc::clone(interface),
-            mac,
-            since: self.since.unwrap_or(pending.first_at),
-            first_at: pending.first_at,
-            last_at: pending.last_at,
-            last_strong_at: pending.last_strong_at,
-            frames: pending.frames,
-            arrived: now,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::network::frame::{FrameKind, Vlans};
+    use crate::{
+        base::clock::WallTime,
+        settings::{MacPattern, Relays},
+        source::network::frame::{FrameKind, Via, Vlans},
+    };
     use proptest::prelude::*;
 
     const LIMIT: Duration = Duration::from_secs(45 * 60);
@@ -412,9 +297,9 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_handed_over_when_it_appears_and_then_once_a_minute_while_it_speaks() {
+    fn a_device_is_delivered_when_it_appears_and_then_once_a_minute_while_it_sends() {
         let mut coalescer = coalescer();
-        let mut handed = Vec::new();
+        let mut delivered = Vec::new();
         for second in 0..=150 {
             coalescer.merge(&seen(1, Evidence::Strong), at(second));
             while coalescer.has_due(at(second)) {
@@ -422,14 +307,14 @@ mod tests {
                 if due.is_empty() {
                     break;
                 }
-                handed.extend(due.into_iter().map(|presence| (second, presence.frames)));
+                delivered.extend(due.into_iter().map(|presence| (second, presence.frames)));
             }
         }
-        assert_eq!(handed, [(0, 1), (60, 60), (120, 60)]);
+        assert_eq!(delivered, [(0, 1), (60, 60), (120, 60)]);
     }
 
     #[test]
-    fn a_silent_device_is_not_handed_over_again() {
+    fn a_silent_device_is_not_delivered_again() {
         let mut coalescer = coalescer();
         coalescer.merge(&seen(1, Evidence::Strong), at(0));
         assert_eq!(coalescer.take_due(at(0)).len(), 1);
@@ -437,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_presence_begins_anew_only_after_a_silence_longer_than_the_limit() {
+    fn a_new_presence_begins_only_after_a_silence_longer_than_the_limit() {
         for (gap, begins_at) in [(45 * 60, 0), (45 * 60 + 1, 45 * 60 + 1)] {
             let mut coalescer = coalescer();
             coalescer.merge(&seen(1, Evidence::Strong), at(0));
@@ -467,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn weak_evidence_alone_is_handed_over_for_known_devices_only() {
+    fn weak_evidence_alone_is_delivered_for_known_devices_only() {
         let mut coalescer = coalescer();
         coalescer.set_known(knowing(1));
         coalescer.merge(&seen(1, Evidence::Weak), at(0));
@@ -483,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_has_become_known_is_handed_over_with_its_next_frame() {
+    fn a_device_that_has_become_known_is_delivered_with_its_next_frame() {
         let mut coalescer = coalescer();
         coalescer.merge(&seen(1, Evidence::Strong), at(0));
         coalescer.take_due(at(0));
@@ -505,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn only_listed_relays_speak_for_their_clients_and_a_router_opens_nothing() {
+    fn only_listed_relays_prove_their_clients_and_a_router_opens_nothing() {
         let [ours, theirs] = [[10, 1, 0, 1], [10, 2, 0, 1]].map(std::net::Ipv4Addr::from);
         let all = [Via::Link, Via::Relay(ours), Via::Relay(theirs), Via::Router];
         let (yes, no) = (MergeOutcome::Strong, MergeOutcome::OutOfScope);
@@ -525,7 +410,7 @@ mod tests {
         let mut coalescer = coalescer();
         coalescer.set_known(knowing(5_000_000));
         let mut left_out = 0;
-        let mut handed = 0;
+        let mut delivered = 0;
         for number in 0..1_000_000 {
             left_out += u32::from(coalescer.merge(&seen(number, Evidence::Strong), at(0)) == MergeOutcome::LeftOut);
         }
@@ -534,10 +419,10 @@ mod tests {
         assert_eq!(coalescer.remembered(), UNKNOWN_DEVICES + 1);
         while coalescer.has_due(at(0)) {
             let due = coalescer.take_due(at(0));
-            assert!(due.len() <= HANDED_OVER);
-            handed += due.len();
+            assert!(due.len() <= DELIVERED_TOGETHER);
+            delivered += due.len();
         }
-        assert_eq!(handed, UNKNOWN_DEVICES + 1);
+        assert_eq!(delivered, UNKNOWN_DEVICES + 1);
         coalescer.sweep(at(46 * 60));
         assert_eq!(coalescer.remembered(), 0);
         assert_eq!(coalescer.merge(&seen(1, Evidence::Strong), at(46 * 60)), MergeOutcome::Strong);
@@ -555,14 +440,14 @@ mod tests {
     }
 
     proptest! {
-        /// However the queue stalls, every frame of evidence is in exactly one hand-over, and times are in order.
+        /// However the queue stalls, every frame of evidence is delivered exactly once, and times are in order.
         #[test]
         fn nothing_but_repetition_is_lost(
             steps in proptest::collection::vec((0u32..20, any::<bool>(), 0u64..1200, any::<bool>()), 1..200),
         ) {
             let mut coalescer = coalescer();
             coalescer.set_known(Arc::new((0..20).map(mac).collect()));
-            let (mut clock, mut merged, mut handed) = (0, 0u32, 0u32);
+            let (mut clock, mut merged, mut delivered) = (0, 0u32, 0u32);
             for (number, strong, pause, room) in steps {
                 clock += pause;
                 let evidence = if strong { Evidence::Strong } else { Evidence::Weak };
@@ -574,13 +459,13 @@ mod tests {
                         prop_assert!(presence.first_at <= presence.last_at);
                         prop_assert!(presence.since <= presence.last_at);
                         prop_assert!(presence.last_strong_at.is_none_or(|last| presence.first_at <= last));
-                        handed += presence.frames;
+                        delivered += presence.frames;
                     }
                 }
             }
             coalescer.finish(at(clock));
-            handed += coalescer.take_due(at(clock)).iter().map(|presence| presence.frames).sum::<u32>();
-            prop_assert_eq!(merged, handed);
+            delivered += coalescer.take_due(at(clock)).iter().map(|presence| presence.frames).sum::<u32>();
+            prop_assert_eq!(merged, delivered);
         }
     }
 }

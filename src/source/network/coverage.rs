@@ -1,8 +1,8 @@
-//! PURE. When this site could hear: silence counts only while it could.
+//! PURE. Coverage: the time in which this site could have seen a device. Silence counts only in it.
 //!
-//! A frame proves that the mirror worked until it came. What follows the last frame is not known yet: a switch that forgets
-//! a mirror session leaves the link up, and its port is as silent as an empty building. So hearing ends at the last frame,
-//! and goes on, over the time between, with the next one.
+//! A frame proves that the mirror worked until it arrived. Nothing is known yet about the time after the last frame: a switch
+//! that forgets a mirror session leaves the link up, and its port is as silent as an empty building. So coverage ends at the
+//! last frame, and the next frame extends it over the time between.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,68 +11,68 @@ use std::{
 
 use crate::base::clock::BootTime;
 
-/// A capture looks at its link at least this often. A longer pause was spent suspended or starved: what was heard ends
+/// A capture checks its link at least this often. During a longer pause the machine was suspended or starved, so coverage ends
 /// before it.
 pub const LONGEST_GAP: Duration = Duration::from_secs(2);
 
-/// A stretch of time that was heard without a break.
+/// A stretch of time that was covered without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoverageSpan {
-    /// The frame that it begins with; another stretch has another.
+    /// The frame that it begins with; no two spans begin with the same.
     pub from: BootTime,
-    /// The last frame up to now.
+    /// The last frame so far.
     pub until: BootTime,
 }
 
-/// The hearing of all captures of the site together; cheap to clone.
+/// The coverage of all captures of the site together; cheap to clone.
 ///
-/// The site hears while every capture of it does: nobody knows on which of them a device would have spoken, and a
-/// check-out that comes late costs less than one that is wrong.
+/// The site is covered while each of its captures is: a device may send on any of them, and a late check-out costs less than
+/// a wrong one.
 #[derive(Clone, Debug)]
 pub struct SiteCoverage(Arc<Mutex<CoverageState>>);
 
 #[derive(Debug)]
 struct CoverageState {
     longest_gap: Duration,
-    /// By their numbers.
+    /// By the number of the capture.
     captures: Vec<CaptureState>,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum CaptureState {
     NoCoverage,
-    /// Looked last at this time; what was heard until then, if any frame has come.
+    /// When it last reported, and what it covered until then, if any frame has arrived.
     Listening(BootTime, Option<CoverageSpan>),
 }
 
 impl SiteCoverage {
-    /// Deaf, until an capture opens. `longest_gap` is [`LONGEST_GAP`] on the clock that the captures are timed by.
+    /// No coverage until a capture opens. `longest_gap` is [`LONGEST_GAP`] on the clock that the captures are timed by.
     pub fn new(longest_gap: Duration) -> Self {
         Self(Arc::new(Mutex::new(CoverageState { longest_gap, captures: Vec::new() })))
     }
 
-    /// One capture's part in it; deaf at first.
+    /// Adds a capture, which has no coverage at first.
     pub fn capture(&self) -> CaptureCoverage {
         let mut state = self.state();
         state.captures.push(CaptureState::NoCoverage);
         CaptureCoverage { site: self.clone(), number: state.captures.len() - 1 }
     }
 
-    /// Do all captures listen now, and is none known to be deaf? Never where there are none.
+    /// Do all captures listen now? False when there are no captures.
     pub fn is_covered(&self) -> bool {
         let captures = &self.state().captures;
         !captures.is_empty() && captures.iter().all(|capture| matches!(capture, CaptureState::Listening(..)))
     }
 
-    /// What all captures have heard without a break up to their last frames; none while one of them is deaf.
+    /// What all captures have covered without a break up to their last frames; none while one of them has no coverage.
     pub fn span(&self) -> Option<CoverageSpan> {
         let of = |capture: &CaptureState| match capture {
             CaptureState::NoCoverage => None,
-            CaptureState::Listening(_, heard) => *heard,
+            CaptureState::Listening(_, span) => *span,
         };
         let each = self.state().captures.iter().map(of).collect::<Option<Vec<CoverageSpan>>>()?;
-        let from = each.iter().map(|heard| heard.from).max()?;
-        let until = each.iter().map(|heard| heard.until).min()?;
+        let from = each.iter().map(|span| span.from).max()?;
+        let until = each.iter().map(|span| span.until).min()?;
         (from <= until).then_some(CoverageSpan { from, until })
     }
 
@@ -81,7 +81,7 @@ impl SiteCoverage {
     }
 }
 
-/// One capture's part in the hearing of the site. Dropped, it is deaf.
+/// One capture's part in the coverage of the site. Dropping it ends the coverage.
 #[derive(Debug)]
 pub struct CaptureCoverage {
     site: SiteCoverage,
@@ -89,28 +89,28 @@ pub struct CaptureCoverage {
 }
 
 impl CaptureCoverage {
-    /// The capture listens, and nothing has come since it last said so. To be said at least once a second.
+    /// The capture listens, and no frame has arrived since its last report. To be reported at least once a second.
     pub fn listening(&self, now: BootTime) {
-        self.look(now, |heard| heard);
+        self.report(now, |span| span);
     }
 
-    /// A frame has come: since the one before it, the capture has heard.
+    /// A frame has arrived: the time since the frame before it is covered.
     pub fn frame_seen(&self, now: BootTime) {
-        self.look(now, |heard| Some(CoverageSpan { from: heard.map_or(now, |heard| heard.from), until: now }));
+        self.report(now, |span| Some(CoverageSpan { from: span.map_or(now, |span| span.from), until: now }));
     }
 
-    /// The capture does not hear, and has not since its last frame.
+    /// The capture sees no frames, and has seen none since the last one reported.
     pub fn lost(&self) {
         self.set(|_, _| CaptureState::NoCoverage);
     }
 
-    fn look(&self, now: BootTime, then: impl FnOnce(Option<CoverageSpan>) -> Option<CoverageSpan>) {
+    fn report(&self, now: BootTime, then: impl FnOnce(Option<CoverageSpan>) -> Option<CoverageSpan>) {
         self.set(|capture, longest_gap| {
-            let heard = match capture {
-                CaptureState::Listening(looked, heard) if now.since(looked) <= longest_gap => heard,
+            let span = match capture {
+                CaptureState::Listening(reported, span) if now.since(reported) <= longest_gap => span,
                 CaptureState::Listening(..) | CaptureState::NoCoverage => None,
             };
-            CaptureState::Listening(now, then(heard))
+            CaptureState::Listening(now, then(span))
         });
     }
 
@@ -137,58 +137,58 @@ mod tests {
         BootTime::from_duration(Duration::from_secs(seconds))
     }
 
-    fn heard(from: u64, until: u64) -> CoverageSpan {
+    fn span(from: u64, until: u64) -> CoverageSpan {
         CoverageSpan { from: at(from), until: at(until) }
     }
 
     #[test]
-    fn time_is_heard_only_between_two_frames() {
-        let hearing = SiteCoverage::new(LONGEST_GAP);
-        let capture = hearing.capture();
-        assert!(!hearing.is_covered());
+    fn time_is_covered_only_between_two_frames() {
+        let coverage = SiteCoverage::new(LONGEST_GAP);
+        let capture = coverage.capture();
+        assert!(!coverage.is_covered());
         capture.listening(at(99));
-        assert!(hearing.is_covered());
-        assert_eq!(hearing.span(), None, "no frame has come yet");
+        assert!(coverage.is_covered());
+        assert_eq!(coverage.span(), None, "no frame has arrived yet");
         capture.frame_seen(at(100));
         (101..=160).for_each(|second| capture.listening(at(second)));
-        assert_eq!(hearing.span(), Some(heard(100, 100)), "a minute of nothing may be a dead mirror");
+        assert_eq!(coverage.span(), Some(span(100, 100)), "a minute without frames may be a dead mirror");
         capture.frame_seen(at(161));
-        assert_eq!(hearing.span(), Some(heard(100, 161)), "it was not");
+        assert_eq!(coverage.span(), Some(span(100, 161)), "it was not");
         capture.lost();
-        assert_eq!(hearing.span(), None);
+        assert_eq!(coverage.span(), None);
         capture.frame_seen(at(600));
-        assert_eq!(hearing.span(), Some(heard(600, 600)), "what was deaf is not heard afterwards");
+        assert_eq!(coverage.span(), Some(span(600, 600)), "lost coverage does not come back");
     }
 
     #[test]
-    fn a_night_of_suspension_is_not_heard() {
-        let hearing = SiteCoverage::new(LONGEST_GAP);
-        let capture = hearing.capture();
+    fn a_night_of_suspension_is_not_covered() {
+        let coverage = SiteCoverage::new(LONGEST_GAP);
+        let capture = coverage.capture();
         (0..=10).for_each(|second| capture.frame_seen(at(second)));
-        assert_eq!(hearing.span(), Some(heard(0, 10)));
+        assert_eq!(coverage.span(), Some(span(0, 10)));
         capture.frame_seen(at(8 * 3600));
-        assert_eq!(hearing.span(), Some(heard(8 * 3600, 8 * 3600)));
+        assert_eq!(coverage.span(), Some(span(8 * 3600, 8 * 3600)));
     }
 
     #[test]
-    fn one_deaf_capture_makes_the_site_deaf() {
-        let hearing = SiteCoverage::new(LONGEST_GAP);
-        let (left, right) = (hearing.capture(), hearing.capture());
+    fn one_blind_capture_ends_the_coverage_of_the_site() {
+        let coverage = SiteCoverage::new(LONGEST_GAP);
+        let (left, right) = (coverage.capture(), coverage.capture());
         for second in 0..=10 {
             left.frame_seen(at(second));
             right.frame_seen(at(second));
         }
-        assert_eq!(hearing.span(), Some(heard(0, 10)));
+        assert_eq!(coverage.span(), Some(span(0, 10)));
         left.listening(at(11));
         right.frame_seen(at(11));
-        assert_eq!(hearing.span(), Some(heard(0, 10)), "a phone may have spoken where nobody heard it");
+        assert_eq!(coverage.span(), Some(span(0, 10)), "a phone may have sent on the capture that saw no frame");
         left.lost();
-        assert_eq!(hearing.span(), None);
-        assert!(!hearing.is_covered());
+        assert_eq!(coverage.span(), None);
+        assert!(!coverage.is_covered());
         left.frame_seen(at(12));
         right.frame_seen(at(12));
-        assert_eq!(hearing.span(), Some(heard(12, 12)));
+        assert_eq!(coverage.span(), Some(span(12, 12)));
         drop(right);
-        assert!(!hearing.is_covered());
+        assert!(!coverage.is_covered());
     }
 }

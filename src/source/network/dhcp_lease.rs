@@ -1,35 +1,35 @@
-//! PURE. Is the silence limit long enough for the DHCP leases that this network grants to its people's devices?
+//! PURE. Is the idle limit long enough for the DHCP leases that this network grants to its people's devices?
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::base::{clock::BootTime, mac::MacAddr};
 
-/// A lease time counts for this long after it was last granted: a client that holds the longest usual one, a day, has
-/// renewed twice by then, and a lease time that the site has shortened is forgotten.
+/// A lease time counts for this long after it was last granted: by then a client with the longest usual lease, a day, has
+/// renewed twice, and a lease time that the site has shortened is forgotten.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// An awake client renews at half its lease (RFC 2131 4.4.5); this much later it has certainly been heard.
+/// An awake client renews at half its lease (RFC 2131 4.4.5); this much later it has certainly sent a frame.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
-/// So many devices must have been granted as much: one message can be forged, and one device can have a lease of its own.
+/// This many devices must have the lease time: one message can be forged, and one device can have a special lease.
 const SEVERAL: usize = 3;
 
-/// Devices whose lease is remembered, at most; of more, the one that was granted longest ago is forgotten. Far more than
-/// are needed, and far less than a page of memory each.
+/// The most devices whose lease is remembered; beyond that, the lease granted longest ago is forgotten. Far more than are
+/// needed, and far less than a page of memory each.
 const DEVICES: usize = 256;
 
-/// The lease times that were granted lately, by whose they are.
+/// The lease times that were granted lately, by device.
 #[derive(Debug, Default)]
 pub struct LeaseWatch {
     granted: BTreeMap<MacAddr, (Duration, BootTime)>,
 }
 
-/// The silence limit is shorter than the silence of an awake client.
+/// The idle limit is shorter than the silence of an awake client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooShort {
     /// The longest lease time that several devices have.
     pub lease: Duration,
-    /// The shortest silence limit that fits it.
+    /// The shortest idle limit that fits it.
     pub needed: Duration,
 }
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn leases_of_one_or_two_devices_say_nothing_and_of_others_as_much_as_several_have() {
+    fn a_lease_counts_only_when_several_devices_have_it() {
         let short = |lease: u64| TooShort { lease: minutes(lease), needed: minutes(lease / 2 + 5) };
         for (granted, wanted) in [
             (&[1440][..], None),

@@ -1,8 +1,8 @@
 //! PURE. The filter that the kernel runs on every mirrored frame, as classic BPF (`bpf(4)`, Linux `filter.rst`).
 //!
-//! It lets through whatever [`frame::observe`](super::frame::observe) could take as evidence, and little else; it
-//! decides nothing. The kernel takes one VLAN tag off before it runs, but only one of 802.1Q or 802.1ad: under the old
-//! type 0x9100 all three stand in the frame, so three are followed here.
+//! It lets through everything that [`frame::observe`](super::frame::observe) could take as evidence, and little else; it
+//! decides nothing. The kernel strips one VLAN tag before it runs, but only one of 802.1Q or 802.1ad: with the old type
+//! 0x9100 all three are in the frame, so three are followed here.
 
 /// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Instruction {
 }
 
 /// Octets of a frame that are kept. A DHCP message that fills an Ethernet frame under three tags fits; a jumbo frame is
-/// cut, and what is read of it stands in its first few hundred octets.
+/// cut, but everything that is read is in its first few hundred octets.
 pub const KEPT: u32 = 2048;
 
 /// The program, from the first instruction to the last.
@@ -43,7 +43,7 @@ const IF_AT_LEAST: u16 = 0x35;
 const IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Where a jump goes. In the order in which the marks stand in the program.
+/// Where a jump goes. In the order of the marks in the program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mark {
     /// The next instruction.
@@ -69,13 +69,14 @@ enum Statement {
     Here(Mark),
 }
 
-/// X holds how far the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
+/// X holds by how much the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
 fn source() -> Vec<Statement> {
     use Mark::{
         Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, ThirdTag, Typed, Udp,
     };
     use Statement::{Do, Here, If};
     vec![
+        // Up to three VLAN tags.
         Do(SET_X, 0),
         Do(LOAD_HALF, 12),
         If(IF_EQUAL, 0x8100, FirstTag, Next),
@@ -107,10 +108,12 @@ fn source() -> Vec<Statement> {
         Do(ADD, 8),
         Do(A_TO_X, 0),
         Do(LOAD_HALF_X, 12),
+        // ARP is kept; of IP, more has to be read.
         Here(EtherType),
         If(IF_EQUAL, 0x0806, Keep, Next),
         If(IF_EQUAL, 0x0800, Ipv4, Next),
         If(IF_EQUAL, 0x86dd, Ipv6, Drop),
+        // IPv4: UDP in a first fragment.
         Here(Ipv4),
         Do(LOAD_BYTE_X, 23),
         If(IF_EQUAL, 17, Next, Drop),
@@ -122,6 +125,7 @@ fn source() -> Vec<Statement> {
         Do(ADD_X, 0),
         Do(A_TO_X, 0),
         If(IF_AT_LEAST, 0, Udp, Udp),
+        // IPv6: UDP, or the four messages of neighbour discovery that are read.
         Here(Ipv6),
         Do(LOAD_BYTE_X, 20),
         If(IF_EQUAL, 17, OverIpv6, Next),
@@ -134,6 +138,7 @@ fn source() -> Vec<Statement> {
         Do(X_TO_A, 0),
         Do(ADD, 40),
         Do(A_TO_X, 0),
+        // UDP: the ports of DHCPv4 and DHCPv6, from or to.
         Here(Udp),
         Do(LOAD_HALF_X, 14),
         If(IF_EQUAL, 67, Keep, Next),
@@ -152,7 +157,9 @@ fn source() -> Vec<Statement> {
     ]
 }
 
+/// Turns marks into the distances of jumps.
 fn assemble(lines: &[Statement]) -> Vec<Instruction> {
+    // First pass: the position of each mark.
     let mut marks = Vec::new();
     let mut count = 0usize;
     for line in lines {
@@ -165,6 +172,7 @@ fn assemble(lines: &[Statement]) -> Vec<Instruction> {
         let target = marks.iter().find(|(mark, _)| *mark == to).map_or(from + 1, |(_, at)| *at);
         u8::try_from(target - from - 1).expect("the program is shorter than a jump reaches")
     };
+    // Second pass: the instructions.
     let mut program = Vec::with_capacity(count);
     for line in lines {
         let at = program.len();

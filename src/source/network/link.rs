@@ -1,10 +1,10 @@
-//! PURE. What became of the interface that a capture listens to: there, down, gone, back under another number, renamed.
+//! PURE. Where the interface of a capture is: present, down, gone, back under another number, or renamed.
 //!
-//! And how the kernel tells (`rtnetlink(7)`, Linux `if_link.h`): every length in its messages is checked like a stranger's.
+//! Also the messages in which the kernel lists interfaces (`rtnetlink(7)`, Linux `if_link.h`): no length in them is trusted.
 
 use crate::base::mac::MacAddr;
 
-/// The number of an interface (`if_nametoindex(3)`); never used again by the kernel while the machine runs.
+/// The number of an interface (`if_nametoindex(3)`); the kernel does not reuse it while the machine runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkIndex(pub u32);
 
@@ -21,11 +21,11 @@ pub struct Link {
     pub mac: Option<MacAddr>,
     /// Up, with a carrier: frames can arrive.
     pub running: bool,
-    /// Frames received since it was made, those that no filter lets through included.
+    /// Frames received since it was created, those that the filter drops included.
     pub received: u64,
 }
 
-/// Where to listen.
+/// Where to capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfacePlace {
     /// The interface is here, by one of its names or, when it was renamed, by its number.
@@ -36,8 +36,8 @@ pub enum InterfacePlace {
     Gone,
 }
 
-/// Where to listen for `name`. An interface of that name comes first, then one that has it besides its own; else the one
-/// listened to so far, renamed.
+/// Where to capture for `name`: first an interface of that name, then one with that alternative name, then the one captured
+/// so far (`bound`), which was renamed.
 pub fn find(links: Vec<Link>, name: &str, bound: Option<LinkIndex>) -> InterfacePlace {
     let by_name = links.iter().position(|link| link.name == name);
     let by_altname = || links.iter().position(|link| link.altnames.iter().any(|altname| altname == name));
@@ -64,7 +64,7 @@ const FAILED: u16 = 2;
 const DONE: u16 = 3;
 
 /// A request for all, `NLM_F_REQUEST | NLM_F_DUMP`.
-const ASK_FOR_ALL: u16 = 0x301;
+const REQUEST_ALL: u16 = 0x301;
 const INTERRUPTED: u16 = 0x10;
 
 const UP: u32 = 0x1;
@@ -79,12 +79,12 @@ const ALTNAME: u16 = 53;
 /// The kernel adds flags to the number of an attribute.
 const ATTRIBUTE: u16 = 0x3fff;
 
-/// The message that asks for all interfaces; answers have its number.
+/// The message that requests all interfaces; answers have its number.
 pub(super) fn request(number: u32) -> Vec<u8> {
     let length = u32::try_from(HEADER + INFO).unwrap_or(0);
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(GET_LINK.to_ne_bytes());
-    message.extend(ASK_FOR_ALL.to_ne_bytes());
+    message.extend(REQUEST_ALL.to_ne_bytes());
     message.extend(number.to_ne_bytes());
     message.resize(HEADER + INFO, 0);
     message
@@ -104,23 +104,23 @@ pub(super) struct DumpAnswer {
 
 /// Reads one answer; messages that answer another request are left out.
 pub(super) fn read(answer: &[u8], number: u32) -> DumpAnswer {
-    let mut says = DumpAnswer::default();
+    let mut read = DumpAnswer::default();
     let mut rest = answer;
     while let (Some(length), Some(kind), Some(flags)) = (word(rest, 0), half(rest, 4), half(rest, 6)) {
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(body) = rest.get(HEADER..length) else { break };
         if word(rest, 8) == Some(number) {
-            says.interrupted |= flags & INTERRUPTED != 0;
+            read.interrupted |= flags & INTERRUPTED != 0;
             match kind {
-                NEW_LINK => says.more.extend(read_link(body)),
-                DONE => says.last = true,
-                FAILED => says.error = word(body, 0).map(|code| code.cast_signed().saturating_neg()),
+                NEW_LINK => read.more.extend(read_link(body)),
+                DONE => read.last = true,
+                FAILED => read.error = word(body, 0).map(|code| code.cast_signed().saturating_neg()),
                 _ => {}
             }
         }
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    says
+    read
 }
 
 fn read_link(body: &[u8]) -> Option<Link> {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_comes_first_then_the_number_listened_to_so_far() {
+    fn the_name_comes_first_then_the_number_captured_so_far() {
         let table = [
             (vec![link("eth1", 3, true)], None, InterfacePlace::Here(link("eth1", 3, true))),
             (vec![link("eth1", 3, false)], Some(3), InterfacePlace::Down(link("eth1", 3, false))),
@@ -215,7 +215,7 @@ mod tests {
         );
     }
 
-    /// A message of the kernel's.
+    /// A message as the kernel sends it.
     fn message(kind: u16, number: u32, body: &[u8]) -> Vec<u8> {
         let mut message = u32::try_from(HEADER + body.len()).expect("short").to_ne_bytes().to_vec();
         message.extend([kind.to_ne_bytes(), [0, 0]].concat());
@@ -246,14 +246,14 @@ mod tests {
         ];
         let other = message(NEW_LINK, 8, &body.concat());
         let answer = [other, message(NEW_LINK, 9, &body.concat()), message(DONE, 9, &[0; 4])].concat();
-        let says = read(&answer, 9);
+        let got = read(&answer, 9);
         let wanted = Link {
             altnames: vec!["mirror".to_owned(), "uplink".to_owned()],
             mac: Some(MacAddr::new([0x3c, 0x22, 0xfb, 1, 2, 3])),
             received: 77,
             ..link("eth1", 3, true)
         };
-        assert_eq!((says.more, says.error, says.interrupted, says.last), (vec![wanted], None, false, true));
+        assert_eq!((got.more, got.error, got.interrupted, got.last), (vec![wanted], None, false, true));
         assert_eq!(read(&message(FAILED, 9, &(-1i32).to_ne_bytes()), 9).error, Some(1));
     }
 

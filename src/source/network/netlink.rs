@@ -1,7 +1,7 @@
 //! Asks the kernel which interfaces there are (`rtnetlink(7)`): names, state, and how many frames each has received.
 //!
-//! Of the calling thread's network namespace, which files under `/sys` need not be; without any right; one request for all
-//! of it.
+//! One request lists them all, without any capability. It is about the calling thread's network namespace, which the files
+//! under `/sys` need not be.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
@@ -15,34 +15,35 @@ use rustix::{
 
 use super::link::{self, DumpAnswer, Link};
 
-/// What one answer may have, in octets: the kernel fills at most half of it.
+/// The largest answer, in octets; the kernel fills at most half of it.
 const ANSWER: usize = 64 << 10;
 
-/// The kernel answers before the request returns; if not, the next look asks again.
+/// The kernel answers before the request returns; if it does not, the next check asks again.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// Interfaces come and go while they are listed: then the list is asked for again, so often.
+/// How often the list is requested when interfaces come and go while they are listed.
 const TRIES: u32 = 3;
 
-/// A question that can be asked again and again.
+/// A socket over which the interfaces can be listed again and again.
 #[derive(Debug)]
 pub struct Links {
     socket: OwnedFd,
     answer: Vec<u8>,
-    asked: u32,
+    /// The number of the last request.
+    requests: u32,
 }
 
 impl Links {
-    /// In the network namespace that the calling thread is in, for good.
+    /// Stays in the network namespace that the calling thread is in now.
     ///
     /// # Errors
-    /// When the process may have no more sockets.
+    /// When the process may open no more sockets.
     pub fn open() -> io::Result<Self> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         // NETLINK_ROUTE is protocol 0.
         let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
         set_socket_timeout(&socket, Timeout::Recv, Some(TIME_LIMIT))?;
-        Ok(Self { socket, answer: vec![0; ANSWER], asked: 0 })
+        Ok(Self { socket, answer: vec![0; ANSWER], requests: 0 })
     }
 
     /// All interfaces.
@@ -51,32 +52,32 @@ impl Links {
     /// When the kernel does not list them.
     pub fn list(&mut self) -> io::Result<Vec<Link>> {
         for _ in 0..TRIES {
-            if let Some(links) = self.ask()? {
+            if let Some(links) = self.request()? {
                 return Ok(links);
             }
         }
-        Err(io::Error::other("they change while they are listed"))
+        Err(io::Error::other("the interfaces keep changing while they are listed"))
     }
 
     /// None when the list changed meanwhile.
-    fn ask(&mut self) -> io::Result<Option<Vec<Link>>> {
-        self.asked = self.asked.wrapping_add(1);
-        send(&self.socket, &link::request(self.asked), SendFlags::empty())?;
-        let (mut links, mut whole) = (Vec::new(), true);
+    fn request(&mut self) -> io::Result<Option<Vec<Link>>> {
+        self.requests = self.requests.wrapping_add(1);
+        send(&self.socket, &link::request(self.requests), SendFlags::empty())?;
+        let (mut links, mut complete) = (Vec::new(), true);
         loop {
             let (read, length) = retry_on_intr(|| recv(&self.socket, &mut self.answer[..], RecvFlags::TRUNC))?;
             if length > read {
                 return Err(io::Error::other("an answer is too long"));
             }
             let answer = self.answer.get(..read).unwrap_or_default();
-            let DumpAnswer { more, error, interrupted, last } = link::read(answer, self.asked);
+            let DumpAnswer { more, error, interrupted, last } = link::read(answer, self.requests);
             links.extend(more);
-            whole &= !interrupted;
+            complete &= !interrupted;
             if let Some(error) = error {
                 return Err(io::Error::from_raw_os_error(error));
             }
             if last {
-                return Ok(whole.then_some(links));
+                return Ok(complete.then_some(links));
             }
         }
     }

@@ -1,8 +1,8 @@
 //! pnet's channel, for systems where the ring cannot be used.
 //!
 //! It reads every frame of the mirror port one by one, loses the outermost VLAN tag, has no drop counter, and needs its
-//! privilege again whenever the interface comes back. After an error its receiver fails for ever and at once, so a
-//! failed channel is closed and opened anew only when the link has been looked at.
+//! privilege again whenever the interface comes back. After an error its receiver fails immediately and forever, so a failed
+//! channel is closed, and opened again only after the link has been checked.
 
 use std::{io, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     link::LinkIndex,
 };
 
-/// The largest part of a frame that is kept, in octets; the same as the filter of the ring keeps.
+/// Octets of a frame that are kept, as with the filter of the ring.
 const KEPT: usize = super::filter::KEPT as usize;
 
 /// A channel that is closed until it is bound.
@@ -32,7 +32,7 @@ struct OpenChannel {
 }
 
 impl Portable {
-    /// `limit` is the longest wait that will be asked for: the channel takes it when it is opened.
+    /// `limit` is the longest wait that will be requested: the channel takes it when it is opened.
     pub(super) fn new(limit: Duration) -> Self {
         Self { channel: None, frame: Vec::with_capacity(KEPT), limit }
     }

@@ -3,8 +3,8 @@
 //! This is the one module of the product that may use `unsafe`. A mirror port at 1 Gb/s through safe calls costs a third
 //! of a core and loses frames; through the ring it costs a thousandth and loses none, and no maintained library opens
 //! the ring, filters before binding and survives a deleted interface. What is unsafe is small: four system calls that
-//! the safe wrappers do not have, and the view of a block that the kernel has handed to us. Every offset inside a block
-//! is checked like a stranger's. Nothing here ever transmits.
+//! the safe wrappers do not have, and the view of a block that the kernel has given to us. No offset inside a block is
+//! trusted. Nothing here ever transmits.
 #![expect(
     unsafe_code,
     reason = "the packet ring is memory shared with the kernel; the module doc argues why it is worth it"
@@ -36,16 +36,16 @@ use super::{
     link::LinkIndex,
 };
 
-/// Octets of one block. Large enough that a storm wakes us some thousand times for a million frames, not a million.
+/// Octets of one block. Large enough that a million frames of a storm wake us about a thousand times, not a million.
 const BLOCK: usize = 128 << 10;
 /// Blocks: 1 MiB in all, two seconds of a busy mirror port after the filter. When all are full the kernel counts drops.
 const BLOCKS: usize = 8;
-/// What the kernel reckons a frame to need; it only checks that blocks divide into them.
+/// Octets that the kernel assumes for a frame; it only checks that a block is a multiple of it.
 const FRAME: usize = filter::KEPT as usize;
-/// A block that is not full is handed over after this many milliseconds: the most that the ring adds to a check-in.
+/// The kernel gives us a block that is not full after this many milliseconds: the most that the ring delays a check-in.
 const BLOCK_TIMEOUT: u32 = 100;
 
-/// An open ring; deaf until it is bound.
+/// An open ring; it receives nothing until it is bound.
 #[derive(Debug)]
 pub(super) struct Ring {
     /// Declared before the socket: the mapping goes first.
@@ -84,8 +84,8 @@ impl Ring {
 }
 
 impl FrameSource for Ring {
-    /// Binds, again when the interface has come back under another number. The socket stays the same, so that filter and
-    /// ring stay and no capability is needed.
+    /// Binds, also again when the interface has come back under another number. The socket stays the same, so filter and ring
+    /// stay too, and no capability is needed.
     fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError> {
         if self.bound == Some(index) {
             return Ok(());
@@ -163,7 +163,7 @@ impl FrameSource for Ring {
 #[derive(Debug)]
 struct MappedRing(NonNull<u8>);
 
-// SAFETY: the mapping belongs to this value alone, and is used through `&self` and `&mut self` of whoever owns it; no
+// SAFETY: the mapping belongs to this value alone, and is used through `&self` and `&mut self` of its owner; no
 // thread keeps anything about it elsewhere.
 unsafe impl Send for MappedRing {}
 
@@ -186,7 +186,7 @@ impl MappedRing {
     }
 
     fn status(&self, block: usize) -> &AtomicU32 {
-        // SAFETY: the status word lies inside the block, is aligned to four (a block is aligned to the page), lives as
+        // SAFETY: the status word is inside the block, is aligned to four (a block is aligned to the page), lives as
         // long as the mapping, and both sides change it atomically.
         unsafe { self.start_of(block).add(Self::STATUS).cast::<AtomicU32>().as_ref() }
     }
@@ -215,11 +215,11 @@ impl Drop for MappedRing {
     fn drop(&mut self) {
         // SAFETY: the mapping was made with this length and no view of it outlives `self`.
         let unmapped = unsafe { munmap(self.0.as_ptr().cast(), BLOCK * BLOCKS) };
-        debug_assert!(unmapped.is_ok(), "the ring is a mapping of ours");
+        debug_assert!(unmapped.is_ok(), "the ring is our mapping");
     }
 }
 
-/// The frames of one block, with the tag that the kernel took off. Ends early where a header cannot be right.
+/// The frames of one block, with the tag that the kernel stripped. Ends early at a header that cannot be right.
 struct Frames<'a> {
     block: &'a [u8],
     at: usize,
@@ -305,7 +305,7 @@ fn statistics(socket: &OwnedFd) -> io::Result<libc::tpacket_stats_v3> {
 
 /// Frames of every protocol.
 const ALL: u16 = libc::ETH_P_ALL as u16;
-/// Frames of no protocol: bound, and deaf.
+/// Frames of no protocol: bound, but receiving nothing.
 const NONE: u16 = 0;
 
 fn address(index: i32, protocol: u16) -> libc::sockaddr_ll {
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_frames_of_a_block_come_in_order_with_the_tag_that_was_taken_off() {
+    fn the_frames_of_a_block_come_in_order_with_the_tag_that_was_stripped() {
         let block = block(&[(&[1; 60], None), (&[2; 61], Some(0x600a)), (&[3; 1514], Some(0))]);
         let got: Vec<_> =
             Frames::of(&block).map(|(frame, tag)| (frame[0], frame.len(), tag.map(VlanId::number))).collect();

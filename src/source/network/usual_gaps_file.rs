@@ -1,7 +1,7 @@
-//! What is usual on a mirror, kept over restarts: a small file beside the database or the spool, one for each interface.
+//! Keeps the usual gaps of a mirror over restarts: a small file beside the database or the spool, one for each interface.
 //!
-//! Never here: anything that records need. A file that cannot be read or written costs an alarm that comes later, because
-//! what is usual is learnt again.
+//! Never here: anything that records depend on. If the file cannot be read or written, a dead mirror is reported later,
+//! because the gaps have to be learnt again.
 
 use std::{
     io,
@@ -11,26 +11,29 @@ use std::{
 use super::usual_gaps::UsualGaps;
 use crate::base::disk;
 
-/// The file of a capture.
+/// The largest file that is read, in octets; what is written has a tenth of it. A larger file is not ours.
+const LARGEST: u64 = 16 << 10;
+
+/// The file of one capture.
 #[derive(Debug)]
 pub(super) struct UsualGapsFile(PathBuf);
 
 impl UsualGapsFile {
-    /// Of this interface, in this folder.
+    /// The file of this interface, in this folder.
     pub(super) fn of(folder: &Path, interface: &str) -> Self {
         Self(folder.join(format!("usual-gaps-{interface}.json")))
     }
 
-    /// What was kept; nothing is known where there is no such file.
+    /// What was kept; no known gaps when the file does not exist or cannot be read.
     pub(super) fn read(&self) -> UsualGaps {
         let kept = match crate::settings::read_bounded(&self.0, LARGEST) {
-            Ok(bytes) => serde_json::from_slice(&bytes).ok().and_then(UsualGaps::kept),
+            Ok(bytes) => serde_json::from_slice(&bytes).ok().and_then(UsualGaps::validated),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return UsualGaps::default(),
             Err(_) => None,
         };
         kept.unwrap_or_else(|| {
             let file = self.0.display();
-            tracing::warn!(%file, "what is usual on this mirror cannot be read, and is learnt again in a week");
+            tracing::warn!(%file, "cannot read the usual gaps of this mirror; they are learnt again over the next week");
             UsualGaps::default()
         })
     }
@@ -40,10 +43,7 @@ impl UsualGapsFile {
         let text = serde_json::to_vec(usual).unwrap_or_default();
         if let Err(error) = disk::replace(&self.0, &text) {
             let file = self.0.display();
-            tracing::warn!(%file, %error, "what is usual on this mirror could not be written down");
+            tracing::warn!(%file, %error, "cannot write the usual gaps of this mirror");
         }
     }
 }
-
-/// Octets; what is written has a tenth of it. A larger file is another's.
-const LARGEST: u64 = 16 << 10;
