@@ -90,7 +90,7 @@ fn what_was_received_before_the_end_is_decided_and_acknowledged() {
     broker.publish_lines("flat/events", (0..TAPS).map(|number| flat_event(number, card(1), Way::In, at)), 1);
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", TAPS.into());
     daemon.signal(Signal::TERM);
-    daemon.wait_for_line("stopping: taking nothing in any more");
+    daemon.wait_for_line("shutting down: no longer accepting input");
     assert_eq!(home.ledger().facts(), 0, "the database is locked");
     drop(lock);
     let (status, log) = daemon.wait();
@@ -137,12 +137,12 @@ fn a_second_signal_ends_at_once_what_the_first_cannot() {
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", 1);
     daemon.signal(Signal::TERM);
     daemon.wait_for_line("a second one ends the process at once");
-    daemon.wait_for_line("stopping: taking nothing in any more");
+    daemon.wait_for_line("shutting down: no longer accepting input");
     daemon.signal(Signal::TERM);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("a second signal: ending at once"), "{log}");
-    assert!(!log.contains("left behind"), "it waited for the deadline: {log}");
+    assert!(log.contains("a second signal: exiting at once"), "{log}");
+    assert!(!log.contains("abandoned"), "it waited for the deadline: {log}");
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -159,7 +159,7 @@ fn whoever_is_late_at_the_deadline_is_named_and_nothing_of_theirs_is_lost() {
     daemon.signal(Signal::TERM);
     let (status, log) = daemon.wait();
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {log}");
-    assert!(log.contains("left behind: ") && log.contains("the pipeline"), "{log}");
+    assert!(log.contains("abandoned: ") && log.contains("the pipeline"), "{log}");
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
