@@ -124,7 +124,7 @@ pub(super) async fn check_password(
         Ok(name) => api.store.user(&name).await?,
         Err(_) => None,
     };
-    let stored = found.as_ref().map_or_else(StoredPassword::nobodys, |(_, stored)| stored.clone());
+    let stored = found.as_ref().map_or_else(StoredPassword::decoy, |(_, stored)| stored.clone());
     let turn = timeout(HASH_TURN, Arc::clone(&api.guard.hashes).acquire_owned()).await.map_err(|_| Problem::Busy)?;
     let hashing = tokio::task::spawn_blocking(move || {
         // The turn ends with the hash, also when the client has gone and nobody waits for the answer.
@@ -284,7 +284,7 @@ mod tests {
 
     fn known(until: u64) -> CachedSignIn {
         let name = "ada".parse().expect("a name");
-        CachedSignIn { name, password: StoredPassword::nobodys(), until: at(until) }
+        CachedSignIn { name, password: StoredPassword::decoy(), until: at(until) }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{
     clock::{Now, WallTime},
+    closed_list::closed_list,
     mac::MacAddr,
 };
 
@@ -246,59 +247,36 @@ pub enum CredentialKind {
     Name,
 }
 
-/// Why the controller refused, in our words. `Other` when it gives no reason that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// No rights at this door.
-    NoRights,
-    /// Not at this time of day.
-    OutsideHours,
-    /// The credential has expired at the controller.
-    Expired,
-    /// The credential is disabled or banned at the controller.
-    Disabled,
-    /// A wrong PIN.
-    WrongPin,
-    /// Anti-passback: in twice, or out twice.
-    AntiPassback,
-    /// Another door is open.
-    Interlock,
-    /// The door needs more cards, or a first card.
-    MoreCards,
-    /// The controller gives no reason that we know.
-    Other,
+closed_list! {
+    /// Why the controller refused, in our words.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Refusal {
+        /// No rights at this door.
+        NoRights = "no_rights",
+        /// Not at this time of day.
+        OutsideHours = "outside_hours",
+        /// The credential has expired at the controller.
+        Expired = "expired",
+        /// The credential is disabled or banned at the controller.
+        Disabled = "disabled",
+        /// A wrong PIN.
+        WrongPin = "wrong_pin",
+        /// Anti-passback: in twice, or out twice.
+        AntiPassback = "anti_passback",
+        /// Another door is open.
+        Interlock = "interlock",
+        /// The door needs more cards, or a first card.
+        MoreCards = "more_cards",
+        /// The controller gives no reason that we know.
+        Other = "denied",
+    }
+
+    /// The word that mappings and the sighting log use.
+    fn word;
 }
 
 impl Refusal {
-    /// The word that mappings and the sighting log use.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoRights => "no_rights",
-            Self::OutsideHours => "outside_hours",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::WrongPin => "wrong_pin",
-            Self::AntiPassback => "anti_passback",
-            Self::Interlock => "interlock",
-            Self::MoreCards => "more_cards",
-            Self::Other => "denied",
-        }
-    }
-
-    /// Every refusal, for mappings to be checked against.
-    pub const ALL: [Self; 9] = [
-        Self::NoRights,
-        Self::OutsideHours,
-        Self::Expired,
-        Self::Disabled,
-        Self::WrongPin,
-        Self::AntiPassback,
-        Self::Interlock,
-        Self::MoreCards,
-        Self::Other,
-    ];
-
     /// The refusal that a mapping names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|refusal| refusal.word() == word)

@@ -65,7 +65,7 @@ impl FactReader<'_> {
         let (subject, recognised) = match credential {
             // An attempt is one, whoever made it.
             None if sighting.event.kind.is_refusal() => {
-                (Subject::nobody_at(self.business, &sighting.event.door), Recognised::NoCredential)
+                (Subject::unidentified_at(self.business, &sighting.event.door), Recognised::NoCredential)
             }
             None => (Subject::BUSINESS, Recognised::NoCredential),
             Some(credential) => match directory.by_credential(credential) {

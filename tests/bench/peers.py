@@ -79,7 +79,7 @@ def events_of(db, people, since=0):
 
 
 def number_in(payload):
-    """The number of the event in the entry of a door; of another entry none. As src/base/fact.rs packs it: the codec, the kind of
+    """The number of the event in the entry of a door; of another entry none. As src/base/fact/codec.rs packs it: the codec, the kind of
     entry, the source's name behind its length, and the number in groups of seven bits, the lowest ones first."""
     if payload[:2] != b"\x01\x00":
         return None
