@@ -1,4 +1,4 @@
-//! The binary as a process: what systemd hears, reload, the ways to end, and the commands beside a running daemon.
+//! The binary as a process: notifications to systemd, reload, the ways to end, and the commands beside a running daemon.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -21,12 +21,12 @@ fn open_site(broker: &Broker, persons: u32) -> (Home, Daemon) {
 }
 
 #[test]
-fn systemd_is_told_the_whole_life() {
+fn systemd_is_notified_from_start_to_stop() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut systemd = Systemd::new(&home.path("."));
     let address = systemd.address().to_owned();
-    // Only the process itself knows its number before it starts.
+    // Before the process starts only the shell that becomes it knows its id.
     let starter = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", BINARY];
     let daemon = home.start_by(&starter, &[("NOTIFY_SOCKET", &address), ("WATCHDOG_USEC", "1500000")]);
     systemd.wait_for("STATUS=opening the database");
@@ -150,7 +150,7 @@ fn a_second_signal_ends_at_once_what_the_first_cannot() {
 }
 
 #[test]
-fn whoever_is_late_at_the_deadline_is_named_and_nothing_of_theirs_is_lost() {
+fn a_part_that_is_late_at_the_deadline_is_named_and_loses_nothing() {
     let broker = Broker::plain();
     let (home, daemon) = open_site(&broker, 1);
     let lock = home.ledger().lock();
@@ -198,7 +198,7 @@ fn the_exit_code_says_whose_fault_it_is() {
 #[test]
 fn without_the_right_to_capture_the_daemon_says_what_it_needs() {
     let home = Home::new(&(site("") + "[[capture]]\ninterface = \"lo\"\n"));
-    // The binary may be where only root can go, and the folder must be readable by nobody.
+    // The binary may be where only root has access, and the user `nobody` must be able to read the folder.
     let folder = home.path("").canonicalize().expect("the folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("an open folder");
     let binary = folder.join("checkind");

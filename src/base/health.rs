@@ -1,4 +1,4 @@
-//! Named conditions: what is wrong, since when, what to do. `/readyz`, `STATUS=` and the log all read from here.
+//! Named conditions: what is wrong, since when, what to do. `/readyz`, `STATUS=` and the log all use them.
 
 mod condition_kind;
 
@@ -21,7 +21,7 @@ pub struct Condition {
     pub subject: String,
     /// What is wrong and what to do, in one or two sentences.
     pub detail: String,
-    /// Since when.
+    /// When it began.
     pub since: WallTime,
 }
 

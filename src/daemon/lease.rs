@@ -120,7 +120,7 @@ impl Lease {
     /// Renews the lease until `stop` is cancelled.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is no error: then no gateway can
+    /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error: then no gateway can
     /// take the lease.
     pub async fn keep(&self, stop: &CancellationToken) -> Result<(), LeaseError> {
         while stop.run_until_cancelled(time::sleep(RENEW_EVERY)).await.is_some() {

@@ -70,7 +70,7 @@ impl Parts {
         self.running.insert(task.id(), part);
     }
 
-    /// Starts a part on a thread of its own, because it blocks.
+    /// Starts a part on a separate thread, because it blocks.
     pub(super) fn spawn_blocking(&mut self, part: Part, work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
         let task = self.tasks.spawn_blocking(work);
         self.running.insert(task.id(), part);

@@ -11,7 +11,7 @@ use crate::base::health::ConditionKind;
 /// How long a shutdown may take before the parts that are late are abandoned. Below the unit's `TimeoutStopSec`.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long late parts get to end once they have been told that the deadline has passed.
+/// How long late parts get to end after the deadline.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How far a shutdown has come.
@@ -34,7 +34,7 @@ impl Supervisor {
         }
     }
 
-    /// The orderly end; see the first line of this file. Another signal exits at once.
+    /// The clean shutdown; see the first line of this file. A further signal exits at once.
     async fn stop_in_order(&mut self, requests: &mut Requests) {
         self.stop.intake.cancel();
         self.door_queue.close();

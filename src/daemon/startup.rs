@@ -58,7 +58,7 @@ impl Supervisor {
         Ok((running, ready))
     }
 
-    /// Starts each capture on a thread of its own.
+    /// Starts each capture on a separate thread.
     pub(super) fn start_captures(&mut self, captures: Vec<CaptureTask>) -> anyhow::Result<()> {
         for mut capture in captures {
             // A blind capture raises its condition here, before anyone can ask whether we are ready.
@@ -131,7 +131,7 @@ impl Supervisor {
 
         // With a lease the captures run already, and `prepared` holds none.
         self.start_captures(prepared.captures)?;
-        self.site = SitePhase::Deciding { policies: policy_sender, records: records.clone() };
+        self.site = SitePhase::Deciding { policies: policy_sender, records: Box::new(records.clone()) };
 
         // With a spool and no lease the session runs already.
         if self.broker.session.is_none() {

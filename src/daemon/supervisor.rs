@@ -89,7 +89,7 @@ pub(super) enum SitePhase {
     /// Not yet, or never: the database does not answer, another gateway holds the lease, or there is no `[site]`.
     Waiting,
     /// It runs. A reload records the new policy in `records` and sends the history with it to the pipeline.
-    Deciding { policies: watch::Sender<Arc<PolicyHistory>>, records: Store },
+    Deciding { policies: watch::Sender<Arc<PolicyHistory>>, records: Box<Store> },
 }
 
 impl Supervisor {

@@ -1,4 +1,4 @@
-//! What systemd is told: readiness, reloads, `STATUS=` and the watchdog (sd_notify(3)).
+//! Notifications to systemd: readiness, reloads, `STATUS=` and the watchdog (sd_notify(3)).
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     source::mqtt::counters::MqttCounters,
 };
 
-/// A pipeline that has not turned for this long is stuck; the watchdog is no longer fed.
+/// A pipeline without progress for this long is stuck; the watchdog is no longer fed.
 const STUCK: Duration = Duration::from_secs(60);
 
 /// How often `STATUS=` is brought up to date, and the longest time between two looks at the watchdog.
@@ -37,14 +37,14 @@ pub(super) struct Reporter {
     pub(super) counters: Arc<MqttCounters>,
     /// Lets `/readyz` judge once start-up has finished.
     pub(super) ready: Ready,
-    /// When the pipeline last turned; `None` before it runs.
+    /// When the pipeline last made progress; `None` before it runs.
     pub(super) alive: watch::Receiver<Option<BootTime>>,
     /// A broker session has been started, so start-up has not finished before its first result.
     pub(super) waits_for_broker: bool,
 }
 
 impl Reporter {
-    /// Feeds the watchdog while the pipeline turns, keeps `STATUS=` up to date, and lets `/readyz` judge once the broker
+    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and lets `/readyz` judge once the broker
     /// has had its first chance. The captures have had theirs: each is looked at when it starts.
     pub(super) async fn run(self, stop: CancellationToken) {
         let watchdog = sd_notify::watchdog_enabled();
@@ -63,7 +63,7 @@ impl Reporter {
                 self.ready.started();
             }
             // Without a pipeline (standby, records only) there is nothing that could be stuck.
-            if watchdog.is_some() && self.alive.borrow().is_none_or(|turned| now.since(turned) < STUCK) {
+            if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
                 notify(&[NotifyState::Watchdog]);
             }
             let status = status(&self.health, self.metrics.open_now());

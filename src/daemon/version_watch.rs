@@ -28,7 +28,7 @@ const EVERY: Duration = Duration::from_secs(2);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// A reconciler: when the directory or a site's settings have a newer version in the database, it loads and publishes
-/// them. While they cannot be read the last ones stay in force, so a half-failed import checks no one out.
+/// them. While they cannot be read the last ones stay in force, so a half-failed import checks out no person.
 #[derive(Debug)]
 pub(super) struct VersionWatch {
     pub(super) store: Store,

@@ -27,7 +27,7 @@ pub struct StoredFact {
     pub business: BusinessId,
     /// The day of `at`.
     pub day: LogDay,
-    /// Whom it is filed under.
+    /// Under what the log files it.
     pub subject: Subject,
     /// When.
     pub at: WallTime,

@@ -64,7 +64,7 @@ pub struct DoorFact {
     pub quality: TimeQuality,
     /// When it reached us.
     pub arrived: WallTime,
-    /// Whom it is filed under.
+    /// Under what the log files it.
     pub subject: Subject,
     /// How the subject was found.
     pub recognised: Recognised,
@@ -196,7 +196,7 @@ mod tests {
             ("front/405419896/10", 10),
             ("front/405419896/10/2026-03-02 09:00:00 PST", 10),
             ("flat/side/2026-03-02T09:00:00+01:30/n17", 17),
-            // A digest is no number, whatever it ends with.
+            // A digest is not a number, even if it ends with digits.
             ("front/0123456789abcdef0123456789abc711", 0),
             ("x", 0),
             ("", 0),

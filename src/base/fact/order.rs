@@ -31,7 +31,7 @@ impl LogDay {
 pub struct FactKey {
     /// The day of `at`.
     pub day: LogDay,
-    /// Whom it is filed under.
+    /// Under what the log files it.
     pub subject: Subject,
     /// When.
     pub at: WallTime,

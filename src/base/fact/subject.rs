@@ -1,4 +1,4 @@
-//! PURE. Whom the log files a fact under, and how the directory found that person.
+//! PURE. Under whose name the log files a fact, and how the directory found that person.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use crate::base::{
     sighting::{Credential, DoorKey},
 };
 
-/// Whom the log files a fact under: a coworker (above zero), a credential or device that does not belong to exactly one
+/// Under what the log files a fact: a coworker (above zero), a credential or device that does not belong to exactly one
 /// person (below zero), or the business as a whole (zero).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -24,7 +24,7 @@ impl Subject {
         Self(id.0)
     }
 
-    /// A credential that belongs to nobody, or to more than one person. `key` is the directory's secret: without it, short
+    /// A credential that belongs to no person, or to more than one. `key` is the directory's secret: without it, short
     /// numbers could be read back from the log.
     pub fn stranger(business: BusinessId, credential: &Credential, key: &str) -> Self {
         let kind = [credential.kind as u8];
@@ -54,7 +54,7 @@ impl Subject {
     }
 }
 
-/// Whom the directory of that time recognised by what was presented.
+/// What the directory of that time made of the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Recognised {
     /// One person: the fact's subject.
