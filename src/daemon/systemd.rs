@@ -110,3 +110,18 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
         tracing::debug!(%error, "could not notify systemd");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_counts_check_ins_and_names_every_condition() {
+        let health = Health::new(Clock::system());
+        assert_eq!(status(&health, 0), "0 check-ins open");
+        assert_eq!(status(&health, 1), "1 check-in open");
+        health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 is down");
+        health.raise(ConditionKind::Standby, "", "another gateway works");
+        assert_eq!(status(&health, 2), "2 check-ins open; capture_blind eth1, standby");
+    }
+}
