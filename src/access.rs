@@ -1,7 +1,7 @@
-//! Who may call the API: users, roles, passwords, tokens. No HTTP and no SQL live here.
+//! Who may call the API: users, roles, passwords, tokens. No HTTP and no SQL here.
 //!
-//! Roles are the platform's (`Checkin-Read` and its kin). Passwords are kept as argon2id, tokens as SHA-256, so that a
-//! copy of the database lets nobody in.
+//! Roles are the platform's (`Checkin-Read` and so on). Passwords are stored as argon2id and tokens as SHA-256, so a copy of
+//! the database does not give access.
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
@@ -13,18 +13,18 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use crate::base::{clock::WallTime, random};
+use crate::base::{clock::WallTime, closed_list::closed_list, random};
 
-/// How long an access token is good for. The platform says `expires_in: 604799`, seven days less a second, and so do we.
+/// How long an access token is valid. The platform says `expires_in: 604799`, seven days less a second, and so do we.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);
 
-/// How long a refresh token is good for: a client that calls at least once a month never needs the password again.
+/// How long a refresh token is valid: a client that calls at least once a month never needs the password again.
 pub const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The shortest password that is taken, in characters; the system draws no other rules (NIST SP 800-63B 3.1.1.2).
+/// The shortest password that is accepted, in characters. There are no other rules (NIST SP 800-63B 3.1.1.2).
 pub const PASSWORD_CHARACTERS: usize = 12;
 
-/// The longest password, in bytes: a phrase fits, and hashing it costs nothing beside the argon2 itself.
+/// The longest password, in bytes: a phrase fits, and its length adds nothing to the cost of argon2.
 pub const PASSWORD_BYTES: usize = 1024;
 
 /// The longest user name, in bytes: the longest e-mail address (RFC 5321 4.5.3.1.3) is 254.
@@ -37,16 +37,16 @@ const ARGON2_KIB: u32 = 19_456;
 /// Passes of argon2id over its memory.
 const ARGON2_PASSES: u32 = 2;
 
-/// A hash of the form and cost of a real one that no password has; an unknown user is checked against it, so that the
+/// A hash with the form and cost of a real one that matches no password. An unknown user is checked against it, so the
 /// answer takes as long as for a wrong password.
-const NOBODYS_HASH: &str =
+const DECOY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyBpdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// The name of an API user, often an e-mail address; records carry it in `UpdatedBy`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserName(String);
 
-/// Why a text is no [`UserName`].
+/// The text is not a [`UserName`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a user name has 1 to {NAME_BYTES} bytes, no colon, no control characters and no space at its ends")]
 pub struct BadUserName;
@@ -77,67 +77,40 @@ impl fmt::Display for UserName {
     }
 }
 
-/// One right, by the platform's name. A closed list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// `Checkin-List`.
-    CheckinList,
-    /// `Checkin-Read`.
-    CheckinRead,
-    /// `Checkin-Create`.
-    CheckinCreate,
-    /// `Checkin-Edit`.
-    CheckinEdit,
-    /// `Checkin-Delete`.
-    CheckinDelete,
-    /// `FailedCheckin-List`.
-    FailedCheckinList,
-    /// `FailedCheckin-Read`.
-    FailedCheckinRead,
-    /// `FailedCheckin-Create`.
-    FailedCheckinCreate,
-    /// `FailedCheckin-Edit`.
-    FailedCheckinEdit,
-    /// `FailedCheckin-Delete`.
-    FailedCheckinDelete,
-}
-
-/// A text that names no [`Role`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role {0:?}; the roles are Checkin-, FailedCheckin- with List, Read, Create, Edit, Delete")]
-pub struct UnknownRole(pub String);
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Self; 10] = [
-        Self::CheckinList,
-        Self::CheckinRead,
-        Self::CheckinCreate,
-        Self::CheckinEdit,
-        Self::CheckinDelete,
-        Self::FailedCheckinList,
-        Self::FailedCheckinRead,
-        Self::FailedCheckinCreate,
-        Self::FailedCheckinEdit,
-        Self::FailedCheckinDelete,
-    ];
+closed_list! {
+    /// One right, by the platform's name.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Role {
+        /// `Checkin-List`.
+        CheckinList = "Checkin-List",
+        /// `Checkin-Read`.
+        CheckinRead = "Checkin-Read",
+        /// `Checkin-Create`.
+        CheckinCreate = "Checkin-Create",
+        /// `Checkin-Edit`.
+        CheckinEdit = "Checkin-Edit",
+        /// `Checkin-Delete`.
+        CheckinDelete = "Checkin-Delete",
+        /// `FailedCheckin-List`.
+        FailedCheckinList = "FailedCheckin-List",
+        /// `FailedCheckin-Read`.
+        FailedCheckinRead = "FailedCheckin-Read",
+        /// `FailedCheckin-Create`.
+        FailedCheckinCreate = "FailedCheckin-Create",
+        /// `FailedCheckin-Edit`.
+        FailedCheckinEdit = "FailedCheckin-Edit",
+        /// `FailedCheckin-Delete`.
+        FailedCheckinDelete = "FailedCheckin-Delete",
+    }
 
     /// The platform's name of the role.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CheckinList => "Checkin-List",
-            Self::CheckinRead => "Checkin-Read",
-            Self::CheckinCreate => "Checkin-Create",
-            Self::CheckinEdit => "Checkin-Edit",
-            Self::CheckinDelete => "Checkin-Delete",
-            Self::FailedCheckinList => "FailedCheckin-List",
-            Self::FailedCheckinRead => "FailedCheckin-Read",
-            Self::FailedCheckinCreate => "FailedCheckin-Create",
-            Self::FailedCheckinEdit => "FailedCheckin-Edit",
-            Self::FailedCheckinDelete => "FailedCheckin-Delete",
-        }
-    }
+    fn name;
 }
+
+/// The text is not the name of a [`Role`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown role {0:?}; the roles are Checkin- and FailedCheckin- with List, Read, Create, Edit or Delete")]
+pub struct UnknownRole(pub String);
 
 impl FromStr for Role {
     type Err = UnknownRole;
@@ -189,26 +162,26 @@ pub struct User {
     pub updated_on: WallTime,
 }
 
-/// A password as it is kept: an argon2id PHC string. Its `Debug` shows nothing.
+/// A password as it is stored: an argon2id PHC string. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredPassword(String);
 
-/// Why a password is not taken.
+/// Why a password is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPassword {
     /// Fewer than [`PASSWORD_CHARACTERS`].
     #[error("the password is too short; it needs at least {PASSWORD_CHARACTERS} characters")]
     Short,
     /// More than [`PASSWORD_BYTES`].
-    #[error("the password is too long; at most {PASSWORD_BYTES} bytes are taken")]
+    #[error("the password is too long; the longest has {PASSWORD_BYTES} bytes")]
     Long,
-    /// It holds a control character, which no client can send.
-    #[error("the password holds a control character")]
+    /// It contains a control character, which no client can send.
+    #[error("the password contains a control character")]
     Control,
 }
 
 impl StoredPassword {
-    /// Hashes a password: about 20 ms and 19 MiB. Blocks; not for the runtime's own threads.
+    /// Hashes a password: about 20 ms and 19 MiB. Blocks; must not run on the runtime's own threads.
     pub fn new(password: &SecretString) -> Result<Self, BadPassword> {
         let password = password.expose_secret();
         if password.chars().count() < PASSWORD_CHARACTERS {
@@ -222,11 +195,11 @@ impl StoredPassword {
         }
         let hash = argon2()
             .hash_password_with_salt(password.as_bytes(), &random::secret()[..16])
-            .expect("argon2 takes any password of this length with a 16-byte salt");
+            .expect("argon2 accepts any password of this length with a 16-byte salt");
         Ok(Self(hash.to_string()))
     }
 
-    /// As the database keeps it.
+    /// From the database.
     pub fn from_phc(text: String) -> Self {
         Self(text)
     }
@@ -236,15 +209,15 @@ impl StoredPassword {
         &self.0
     }
 
-    /// Is this the password? As slow as [`StoredPassword::new`]; blocks. A damaged hash is nobody's.
+    /// Is this the password? As slow as [`StoredPassword::new`]; blocks. A damaged hash matches no password.
     pub fn is(&self, password: &SecretString) -> bool {
         PasswordHash::new(&self.0)
             .is_ok_and(|hash| argon2().verify_password(password.expose_secret().as_bytes(), &hash).is_ok())
     }
 
-    /// What an unknown user's password is compared with, at the same cost; nothing matches it.
-    pub fn nobodys() -> Self {
-        Self(NOBODYS_HASH.to_owned())
+    /// What an unknown user's password is compared with, at the same cost; no password matches it.
+    pub fn decoy() -> Self {
+        Self(DECOY_HASH.to_owned())
     }
 }
 
@@ -259,17 +232,17 @@ fn argon2() -> Argon2<'static> {
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
-/// What a token is good for.
+/// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenKind {
     /// Calls the API.
     Access,
-    /// Buys a new pair, once.
+    /// Is exchanged for a new pair, once.
     Refresh,
 }
 
 impl TokenKind {
-    /// The word that the database keeps.
+    /// The word that the database stores.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Access => "access",
@@ -277,7 +250,7 @@ impl TokenKind {
         }
     }
 
-    /// How long a token of this kind is good for.
+    /// How long a token of this kind is valid.
     pub const fn lifetime(self) -> Duration {
         match self {
             Self::Access => ACCESS_LIFETIME,
@@ -286,12 +259,12 @@ impl TokenKind {
     }
 }
 
-/// A fresh token: 256 random bits as base64url, 43 characters. Handed out once, never kept.
+/// A fresh token: 256 random bits as base64url, 43 characters. Sent to the client once, never stored.
 pub fn fresh_token() -> SecretString {
     SecretString::from(URL_SAFE_NO_PAD.encode(random::secret()))
 }
 
-/// All that is kept of a token: its SHA-256 in hexadecimal. 256 random bits need no salt and no slow hash.
+/// All that is stored of a token: its SHA-256 in hexadecimal. 256 random bits need no salt and no slow hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenDigest(String);
 
@@ -301,7 +274,7 @@ impl TokenDigest {
         use fmt::Write as _;
         let mut hex = String::with_capacity(64);
         for byte in Sha256::digest(token.as_bytes()) {
-            write!(hex, "{byte:02x}").expect("a String takes everything");
+            write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
         }
         Self(hex)
     }
@@ -337,11 +310,11 @@ mod tests {
     }
 
     #[test]
-    fn nobodys_hash_is_parsed_and_costs_as_much_as_a_real_one() {
-        let hash = PasswordHash::new(NOBODYS_HASH).expect("a PHC string");
+    fn the_decoy_hash_is_parsed_and_costs_as_much_as_a_real_one() {
+        let hash = PasswordHash::new(DECOY_HASH).expect("a PHC string");
         assert_eq!(Params::try_from(&hash).expect("params").m_cost(), ARGON2_KIB);
         assert_eq!(Params::try_from(&hash).expect("params").t_cost(), ARGON2_PASSES);
-        assert!(!StoredPassword::nobodys().is(&secret("")));
+        assert!(!StoredPassword::decoy().is(&secret("")));
         assert!(!StoredPassword::from_phc("damaged".to_owned()).is(&secret("")));
     }
 
@@ -368,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn role_names_are_read_back_whatever_their_case() {
+    fn role_names_are_parsed_in_any_case() {
         for role in Role::ALL {
             assert_eq!(role.name().parse(), Ok(role));
             assert_eq!(role.name().to_lowercase().parse(), Ok(role));

@@ -1,7 +1,7 @@
 //! The HTTP API: records in the platform's shape, tokens, health, metrics.
 //!
-//! Every answer, errors included, is JSON (metrics are OpenMetrics text) and is never cached. What the records look
-//! like is in [`shape`], who may read them in `auth`; nothing here decides about check-ins.
+//! Every response, errors included, is JSON (metrics are OpenMetrics text) and is never cached. [`shape`] has the form of
+//! the records, `auth` who may read them. Nothing here decides about check-ins.
 
 mod auth;
 mod health;
@@ -48,7 +48,7 @@ use crate::{
 };
 use reply::Problem;
 
-/// Connections at the same time. A page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at worst.
+/// Connections at the same time. A web page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at worst.
 /// Further ones wait in the kernel's backlog until one ends.
 const CONNECTIONS: usize = 128;
 
@@ -58,20 +58,20 @@ const BUFFER: usize = 32 * 1024;
 /// The largest request body, in bytes. A record is one KiB; larger bodies are refused with 413.
 const BODY: usize = 64 * 1024;
 
-/// How long a request may take from its last header to its answer, body and database included; then 503.
+/// How long a request may take from its last header to its response, body and database included; then 503.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long a client may take to send the headers of its next request, also between two requests; then the connection
-/// is closed, so that silent clients cannot hold all of them.
+/// How long a client may take to send the headers of its next request, also between two requests. Then the connection is
+/// closed, so silent clients cannot hold all of them.
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// How long requests that have begun may take after the daemon was told to stop.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long requests that have begun may take once the daemon stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// The pause after the system has refused to accept (out of descriptors): trying again at once only burns the core.
+/// The pause after the system has refused to accept (out of descriptors): trying again at once would only use CPU.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the API answers from; cheap to clone.
+/// What the API needs to answer; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ApiState {
     store: Store,
@@ -84,13 +84,13 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// An API that answers from this store and says `starting` until [`Ready::started`] is called.
+    /// An API that answers from this store. `/readyz` says `starting` until [`Ready::started`] is called.
     pub fn new(store: Store, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
         Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
     }
 
-    /// The handle by which the supervisor says that start-up has finished.
+    /// The handle with which the daemon says that start-up has finished.
     pub fn ready(&self) -> Ready {
         self.ready.clone()
     }
@@ -101,12 +101,12 @@ impl ApiState {
 pub struct Ready(Arc<AtomicBool>);
 
 impl Ready {
-    /// Start-up has finished.
+    /// Says that start-up has finished.
     pub fn started(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Has it?
+    /// Has start-up finished?
     pub fn is_started(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
@@ -119,19 +119,19 @@ struct Peer(SocketAddr);
 /// Serves until `stop` is cancelled, then lets requests that have begun finish for five seconds.
 ///
 /// # Errors
-/// When the listener is no listening socket. A connection that fails concerns nobody else.
+/// When the listener is not a listening socket. A connection that fails affects no other.
 pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
-    tracing::info!(%address, "the API listens");
+    tracing::info!(%address, "the API is listening");
     let routes = routes(state);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut open = JoinSet::new();
-    while let Some((stream, peer, place)) = next_connection(&listener, &room, &stop).await {
+    while let Some((stream, peer, permit)) = next_connection(&listener, &permits, &stop).await {
         let routes = routes.clone().layer(Extension(Peer(peer)));
         let stop = stop.clone();
         open.spawn(async move {
             connection(stream, routes, stop).await;
-            drop(place);
+            drop(permit);
         });
         while open.try_join_next().is_some() {}
     }
@@ -141,20 +141,20 @@ pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationTok
     Ok(())
 }
 
-/// The next connection with its place among [`CONNECTIONS`]; none once `stop` is cancelled.
+/// The next connection with its permit, one of [`CONNECTIONS`]; `None` once `stop` is cancelled.
 async fn next_connection(
     listener: &TcpListener,
-    room: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     stop: &CancellationToken,
 ) -> Option<(TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     stop.run_until_cancelled(async {
-        let place = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+        let permit = Arc::clone(permits).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => return (stream, peer, place),
-                Err(error) if of_one_connection(&error) => {}
+                Ok((stream, peer)) => return (stream, peer, permit),
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "the API cannot accept connections, trying again in a second");
+                    tracing::warn!(%error, "the API cannot accept connections; trying again in a second");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -163,17 +163,18 @@ async fn next_connection(
     .await
 }
 
-/// `accept(2)` also reports what had happened to the connection before it was accepted.
-fn of_one_connection(error: &io::Error) -> bool {
+/// `accept(2)` also reports errors of a connection that failed before it was accepted.
+fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
 }
 
+/// Serves one connection until it ends or the daemon stops.
 async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "an API connection keeps Nagle's delay");
+        tracing::debug!(%error, "could not switch off Nagle's algorithm for an API connection");
     }
     let mut serving = std::pin::pin!(
         http1::Builder::new()
@@ -186,9 +187,9 @@ async fn connection(stream: TcpStream, routes: Router, stop: CancellationToken) 
         served = serving.as_mut() => served,
         () = stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
-            match timeout(FAREWELL, serving).await {
+            match timeout(LAST_REQUESTS, serving).await {
                 Ok(served) => served,
-                Err(_) => return tracing::warn!("an API request was cut off by the stop"),
+                Err(_) => return tracing::warn!("an API request was cut off by the shutdown"),
             }
         }
     };
@@ -212,7 +213,7 @@ fn routes(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// A time limit around, and the headers of, every answer.
+/// Gives every request a time limit and every response its headers.
 async fn within_bounds(request: Request, next: Next) -> Response {
     let mut response = match timeout(REQUEST, next.run(request)).await {
         Ok(response) => response,

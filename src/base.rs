@@ -1,17 +1,34 @@
-//! What every part stands on: time, identities, and the words in which the parts talk to each other.
+//! What every part builds on: time, identities, and the types that the parts exchange.
 //!
-//! Never here: anything that decides, and anything that talks to the outside.
+//! | module | holds |
+//! |---|---|
+//! | [`clock`] | wall time and boot time, and the only reader of both |
+//! | [`zone`] | a time zone: a name with its rules |
+//! | [`random`] | the only source of randomness |
+//! | [`backoff`] | the pauses between attempts |
+//! | [`plain`] | text that is safe to print |
+//! | [`mac`] | MAC addresses |
+//! | [`card`] | the spellings of a card number |
+//! | [`sighting`] | what a door controller or a capture reports |
+//! | [`fact`] | the entries of the log, and their encoding |
+//! | [`record`] | check-ins and failed check-ins, and their ids |
+//! | [`permit`] | the right to do what only the holder of the lease may do |
+//! | [`health`] | conditions: what is wrong, since when, what to do |
+//! | [`disk`] | free disk space, and replacing a small file |
+//!
+//! Never here: anything that decides, and anything that talks to other machines.
 
-pub mod clock;
-pub mod random;
 pub mod backoff;
-pub mod plain;
+pub mod card;
+pub mod clock;
+pub(crate) mod closed_list;
+pub mod disk;
+pub mod fact;
+pub mod health;
 pub mod mac;
-pub mod zone;
+pub mod permit;
+pub mod plain;
+pub mod random;
 pub mod record;
 pub mod sighting;
-pub mod card;
-pub mod fact;
-pub mod permit;
-pub mod health;
-pub mod disk;
+pub mod zone;

@@ -287,13 +287,13 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, "checkind starts");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
-    let ground = Prepared::lay(&settings, Clock::system()).map_err(|error| match error {
+    let prepared = Prepared::open(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
         CaptureError::Failed { .. } | CaptureError::PipelineGone(_) => Failure::Other(UNAVAILABLE, error.into()),
     })?;
-    let supervisor = Supervisor::new(settings, SettingsOrigin::File(config), &ground);
+    let supervisor = Supervisor::new(settings, SettingsOrigin::File(config), &prepared);
     let stop = CancellationToken::new();
-    runtime()?.block_on(Box::pin(supervisor.run(ground, stop, |_| {}))).map_err(|error| {
+    runtime()?.block_on(Box::pin(supervisor.run(prepared, stop, |_| {}))).map_err(|error| {
         tracing::error!("{error:#}");
         let unavailable =
             error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<io::Error>() || cause.is::<LeaseError>());

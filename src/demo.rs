@@ -187,7 +187,7 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
 }
 
 fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Prepared, Clock)> {
-    Ok((Prepared::lay(settings, clock.clone())?, clock))
+    Ok((Prepared::open(settings, clock.clone())?, clock))
 }
 
 /// The settings, by way of a configuration file.

@@ -459,7 +459,7 @@ impl Mapping {
             return Ok(None);
         };
         let door = self.door(view, kind)?;
-        let credential = if kind.names_somebody() { self.credential(view, &door)? } else { None };
+        let credential = if kind.names_person() { self.credential(view, &door)? } else { None };
         if credential.is_none() && matches!(kind, DoorEventKind::Granted | DoorEventKind::Read) {
             return Err(RejectReason::BadField);
         }
@@ -513,7 +513,7 @@ impl Mapping {
         let rendered = self.door.as_ref().map(|template| template.render(view)).transpose()?;
         match rendered {
             Some(Some(door)) => Ok(DoorKey(door)),
-            Some(None) if kind.names_somebody() => Err(RejectReason::BadField),
+            Some(None) if kind.names_person() => Err(RejectReason::BadField),
             Some(None) | None => Ok(DoorKey(self.name.to_string())),
         }
     }

@@ -76,7 +76,7 @@ fn a_check_in_is_served_with_every_key_of_the_platforms_example_in_its_order() {
 }
 
 #[test]
-fn an_open_check_in_of_nobody_has_explicit_nulls() {
+fn an_open_check_in_without_a_coworker_has_explicit_nulls() {
     let site = Site::start();
     let answer = site.get("/api/spaces/checkins/9223372036854775807", &admin());
     assert_eq!(keys(&answer.body), names(CHECKIN));
@@ -201,16 +201,16 @@ fn errors_read_like_a_failed_command_of_the_platform() {
     let missing = site.get("/api/spaces/checkins/1", &admin());
     insta::assert_snapshot!(missing.body, @r#"{"Status":404,"Message":"There is no Checkin with this id.","Value":null,"Errors":null,"WasSuccessful":false}"#);
     let unknown = site.get("/api/spaces/checkins/87654321", "Bearer nonsense");
-    insta::assert_snapshot!(unknown.body, @r#"{"Status":401,"Message":"The bearer token or the password is not valid, or no longer.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(unknown.body, @r#"{"Status":401,"Message":"The bearer token or the password is wrong or has expired.","Value":null,"Errors":null,"WasSuccessful":false}"#);
     insta::assert_debug_snapshot!(unknown.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\", error=\"invalid_token\"",
         "Basic realm=\"checkind\", charset=\"UTF-8\"",
     ]
 "#);
-    let nobody = send(site.address, "GET", "/api/spaces/checkins/87654321", &[], "");
-    insta::assert_snapshot!(nobody.body, @r#"{"Status":401,"Message":"Sign in: the request carries no bearer token and no user name.","Value":null,"Errors":null,"WasSuccessful":false}"#);
-    insta::assert_debug_snapshot!(nobody.all("www-authenticate"), @r#"
+    let anonymous = send(site.address, "GET", "/api/spaces/checkins/87654321", &[], "");
+    insta::assert_snapshot!(anonymous.body, @r#"{"Status":401,"Message":"Sign in: the request has no bearer token and no user name.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_debug_snapshot!(anonymous.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\"",
         "Basic realm=\"checkind\", charset=\"UTF-8\"",
@@ -218,7 +218,7 @@ fn errors_read_like_a_failed_command_of_the_platform() {
 "#);
     site.add("reader", &Rights::Roles(BTreeSet::from([Role::FailedCheckinRead])));
     let lacking = site.get("/api/spaces/checkins/87654321", &basic("reader", PASSWORD));
-    insta::assert_snapshot!(lacking.body, @r#"{"Status":403,"Message":"This user is no administrator and lacks the role Checkin-Read.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(lacking.body, @r#"{"Status":403,"Message":"This user is not an administrator and lacks the role Checkin-Read.","Value":null,"Errors":null,"WasSuccessful":false}"#);
     insta::assert_debug_snapshot!(lacking.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\", error=\"insufficient_scope\", scope=\"Checkin-Read\"",
@@ -433,7 +433,7 @@ fn a_database_that_does_not_answer_is_noticed_without_hurting_health() {
 }
 
 #[test]
-fn metrics_are_ours_and_name_nobody() {
+fn metrics_are_ours_and_identify_no_person() {
     let site = Site::start();
     site.metrics.decided(Outcome::Opened, 1);
     site.bearer("admin@example.com");
@@ -549,7 +549,7 @@ fn a_stop_lets_a_request_that_has_begun_finish_and_takes_no_new_ones() {
     assert_eq!(parse(&answer).status, 400);
 }
 
-/// An API on a port of its own with a few records and an administrator.
+/// An API on a free port with a few records and an administrator.
 struct Site {
     address: SocketAddr,
     store: Store,

@@ -1,5 +1,5 @@
-//! What happens when things break: killed processes, brokers and databases that go away, full disks, and input that is
-//! none. Nothing that was acknowledged is lost, nobody is checked out because of it, and each change of state is one line.
+//! What happens when things break: killed processes, brokers and databases that go away, full disks, and garbage as input.
+//! Nothing that was acknowledged is lost, no person is checked out because of it, and each change of state is one line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,7 +45,7 @@ fn keeping() -> BrokerOptions {
 }
 
 /// Event number `number` of a stream in which [`PEOPLE`] people walk in and out in turn, a second apart; one event in
-/// ten is a card that nobody has. `first` is the first of these people, `from` the time of event 0.
+/// ten is an unknown card. `first` is the first of these people, `from` the time of event 0.
 fn walk(number: u32, first: u32, from: WallTime) -> (u32, Way, WallTime) {
     let at = from.plus(Duration::from_secs(number.into()));
     if number % 10 == 9 {
@@ -86,7 +86,7 @@ const KILLS: u32 = 50;
 /// [`KILLS`] kills while two streams of [`walk`] run, `events` events in each.
 fn kills(home: &Home, broker: &Broker, events: u32) {
     home.import(&people(2 * PEOPLE + 1, &[]));
-    // Events of the last hours, so that nothing is older than a controller's clock may be.
+    // Events of the last hours: none may be older than a controller's time is trusted.
     let from = now().minus(Duration::from_secs(u64::from(events) + 60));
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -115,7 +115,7 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
     }
     let mut daemon = home.start();
     wait_for_facts(home, &mut daemon, i64::from(2 * events));
-    // One more of a person of its own: when it is decided, everything before it has been.
+    // One more tap, by a further person: when it is decided, everything before it has been.
     broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for_facts(home, &mut daemon, i64::from(2 * events) + 1);
     daemon.adds_up();
@@ -167,7 +167,7 @@ fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() 
 }
 
 /// Cuts the power, or only kills, so many times in the middle of a stream of taps; how many taps the broker delivered, or
-/// with QoS 1 was told are safe, and are not in the database.
+/// with QoS 1 got an acknowledgement for, and are not in the database.
 fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64 {
     let settled = if qos == 0 { "checkind_decisions_total" } else { "checkind_mqtt_acknowledged_total" };
     let environment = power.map(PowerCut::environment).unwrap_or_default();
@@ -246,16 +246,16 @@ fn one_person_in(broker_port: u16, broker: &Broker) -> (Home, Daemon) {
     (home, daemon)
 }
 
-/// An entry of somebody at the other door; the first of them opens the check-in, the others keep them in.
+/// A person's entry at the other door; the first one opens the check-in, further ones keep it open.
 fn tap(number: u32) -> String {
     flat_event(number, card(1 + number % PEOPLE), Way::In, now())
 }
 
-/// Nobody has been checked out, each of these many messages is one fact, and each was acknowledged.
+/// No person has been checked out, each of these messages is one fact, and each was acknowledged.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     wait_for_facts(home, daemon, i64::from(messages));
     assert_eq!(home.ledger().facts(), i64::from(messages));
-    assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
+    assert_eq!(home.ledger().count("checkins WHERE to_time IS NOT NULL"), 0, "a person was checked out");
     assert_eq!(home.ledger().count("checkins"), i64::from(messages.min(PEOPLE)));
     daemon.adds_up();
 }
@@ -383,7 +383,7 @@ fn a_reset_connection_in_the_middle_of_a_stream_loses_nothing() {
 }
 
 #[test]
-fn a_session_that_somebody_wiped_is_named_and_the_doors_go_on() {
+fn a_session_that_was_wiped_is_named_and_the_doors_go_on() {
     let broker = Broker::plain();
     let road = Road::to(broker.port);
     let (home, mut daemon) = one_person_in(road.port, &broker);
@@ -425,14 +425,14 @@ fn a_disk_that_cannot_sync_acknowledges_nothing_and_everything_arrives_once_it_c
     broker.publish_lines("flat/events", (1000..3000).map(tap), 1);
     let detail = daemon.wait_for_condition("database_unavailable");
     assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
-    // Several tries, each on a connection of its own.
+    // Several tries, each on its own connection.
     wait_for("more failures", LIMIT, || match daemon.metric("checkind_commit_failures_total", "") {
         now if now >= 5 => Ok(()),
         now => Err(now.to_string()),
     });
     assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1000);
     assert_eq!(daemon.get("/readyz").status, 503);
-    assert_eq!(daemon.get("/healthz").status, 200, "a restart would mend nothing");
+    assert_eq!(daemon.get("/healthz").status, 200, "a restart would not help");
     disk.is("ok");
     daemon.wait_until_ready();
     intact(&home, &mut daemon, 3000);
@@ -504,7 +504,7 @@ fn a_locked_database_holds_the_doors_up_and_loses_nothing() {
     let detail = daemon.wait_for_condition("database_unavailable");
     assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
     assert_eq!(daemon.get("/readyz").status, 503);
-    assert_eq!(daemon.get("/healthz").status, 200, "a restart would mend nothing");
+    assert_eq!(daemon.get("/healthz").status, 200, "a restart would not help");
     assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
     // Longer than SQLite itself waits for a lock.
     wait_for("eight seconds", LIMIT, || {
@@ -547,7 +547,7 @@ fn a_database_server_that_crashes_in_mid_stream_loses_nothing() {
         scope.spawn(|| broker.publish_lines("flat/events", (0..4000).map(tap), 1));
         wait_for_facts(&home, &mut daemon, 1);
         server.crash();
-        // Not only asked for by whoever reads `/readyz`: the pipeline has noticed.
+        // The pipeline has noticed, not only the probe of `/readyz`.
         daemon.wait_for_line("condition=\"database_unavailable\"");
         assert_eq!(daemon.get("/readyz").status, 503);
     });
@@ -602,7 +602,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
 }
 
 #[test]
-fn broken_input_is_counted_shown_masked_acknowledged_and_in_nobodys_way() {
+fn broken_input_is_counted_shown_masked_acknowledged_and_blocks_nothing() {
     let broker = Broker::plain();
     let (home, mut daemon) = one_person_in(broker.port, &broker);
     let endless = format!("{{\"door\":\"side\",\"card\":\"{}\"", "7".repeat(20 * 1024));

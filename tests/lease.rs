@@ -1,5 +1,5 @@
-//! Active and standby: two gateways of one site, of which one works. Whatever happens to either, the other one goes on
-//! within fifteen seconds, nothing is lost, and nothing is decided twice.
+//! Active and standby: two gateways of one site, of which one works. If either fails, the other works within fifteen
+//! seconds, nothing is lost, and nothing is decided twice.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -67,11 +67,11 @@ fn stands_by(daemon: &Daemon) {
     assert_eq!(daemon.metric("checkind_mqtt_connects_total", ""), 0, "a standby has no session");
     let own = daemon.metric("checkind_spool_replayed_total", "");
     let decided = daemon.metric("checkind_decisions_total", "");
-    assert_eq!(decided, own, "a standby decides nothing but what its own earlier life had acknowledged");
+    assert_eq!(decided, own, "a standby decides nothing but what its own earlier process had acknowledged");
     assert_eq!(daemon.get("/readyz").status, 200, "a standby is ready to take over");
 }
 
-/// Every message is one fact, and everybody is in once; `working` is who decides.
+/// Every message is one fact, and each person is checked in once; `working` is the gateway that decides.
 fn check(home: &Home, working: &Daemon, messages: u32) {
     let ledger = home.ledger();
     wait_for(&format!("{messages} facts"), LIMIT, || match ledger.try_facts()? {
@@ -80,7 +80,7 @@ fn check(home: &Home, working: &Daemon, messages: u32) {
     });
     assert_eq!(ledger.facts(), i64::from(messages));
     assert_eq!(ledger.count("checkins"), i64::from(PEOPLE.min(messages)));
-    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "somebody was checked out");
+    assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "a person was checked out");
     assert_eq!(ledger.facts_with(Outcome::Opened), i64::from(PEOPLE.min(messages)));
 }
 
@@ -165,7 +165,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
 }
 
 #[test]
-fn an_orderly_end_hands_the_site_over_at_once() {
+fn a_clean_shutdown_passes_the_site_to_the_standby_at_once() {
     let server = Postgres::start();
     let broker = Broker::plain();
     let homes = pair(&server, &broker);

@@ -1,4 +1,4 @@
-//! The binary as a process: what systemd hears, reload, the ways to end, and the commands beside a running daemon.
+//! The binary as a process: notifications to systemd, reload, the ways to end, and the commands beside a running daemon.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -21,12 +21,12 @@ fn open_site(broker: &Broker, persons: u32) -> (Home, Daemon) {
 }
 
 #[test]
-fn systemd_is_told_the_whole_life() {
+fn systemd_is_notified_from_start_to_stop() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut systemd = Systemd::new(&home.path("."));
     let address = systemd.address().to_owned();
-    // Only the process itself knows its number before it starts.
+    // Before the process starts only the shell that becomes it knows its id.
     let starter = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", BINARY];
     let daemon = home.start_by(&starter, &[("NOTIFY_SOCKET", &address), ("WATCHDOG_USEC", "1500000")]);
     systemd.wait_for("STATUS=opening the database");
@@ -90,7 +90,7 @@ fn what_was_received_before_the_end_is_decided_and_acknowledged() {
     broker.publish_lines("flat/events", (0..TAPS).map(|number| flat_event(number, card(1), Way::In, at)), 1);
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", TAPS.into());
     daemon.signal(Signal::TERM);
-    daemon.wait_for_line("stopping: taking nothing in any more");
+    daemon.wait_for_line("shutting down: no longer accepting input");
     assert_eq!(home.ledger().facts(), 0, "the database is locked");
     drop(lock);
     let (status, log) = daemon.wait();
@@ -137,12 +137,12 @@ fn a_second_signal_ends_at_once_what_the_first_cannot() {
     daemon.wait_for_metric("checkind_mqtt_messages_total", "", 1);
     daemon.signal(Signal::TERM);
     daemon.wait_for_line("a second one ends the process at once");
-    daemon.wait_for_line("stopping: taking nothing in any more");
+    daemon.wait_for_line("shutting down: no longer accepting input");
     daemon.signal(Signal::TERM);
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("a second signal: ending at once"), "{log}");
-    assert!(!log.contains("left behind"), "it waited for the deadline: {log}");
+    assert!(log.contains("a second signal: exiting at once"), "{log}");
+    assert!(!log.contains("abandoned"), "it waited for the deadline: {log}");
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -150,7 +150,7 @@ fn a_second_signal_ends_at_once_what_the_first_cannot() {
 }
 
 #[test]
-fn whoever_is_late_at_the_deadline_is_named_and_nothing_of_theirs_is_lost() {
+fn a_part_that_is_late_at_the_deadline_is_named_and_loses_nothing() {
     let broker = Broker::plain();
     let (home, daemon) = open_site(&broker, 1);
     let lock = home.ledger().lock();
@@ -159,7 +159,7 @@ fn whoever_is_late_at_the_deadline_is_named_and_nothing_of_theirs_is_lost() {
     daemon.signal(Signal::TERM);
     let (status, log) = daemon.wait();
     assert!(status.code().is_some_and(|code| code != 0), "{status}: {log}");
-    assert!(log.contains("left behind: ") && log.contains("the pipeline"), "{log}");
+    assert!(log.contains("abandoned: ") && log.contains("the pipeline"), "{log}");
     drop(lock);
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -198,7 +198,7 @@ fn the_exit_code_says_whose_fault_it_is() {
 #[test]
 fn without_the_right_to_capture_the_daemon_says_what_it_needs() {
     let home = Home::new(&(site("") + "[[capture]]\ninterface = \"lo\"\n"));
-    // The binary may be where only root can go, and the folder must be readable by nobody.
+    // The binary may be where only root has access, and the user `nobody` must be able to read the folder.
     let folder = home.path("").canonicalize().expect("the folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("an open folder");
     let binary = folder.join("checkind");

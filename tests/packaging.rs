@@ -1,4 +1,4 @@
-//! What is shipped beside the program: the unit, the account, and that the program lives inside what they allow.
+//! What is shipped with the program: the unit and the user, and that the program works with the rights they give.
 
 use std::{
     fs,
@@ -54,8 +54,8 @@ fn the_unit_gives_one_right_and_no_more() {
 }
 
 #[test]
-fn an_orderly_end_fits_into_the_units_patience() {
-    // One second for last words, and the database has to be closed.
+fn a_clean_shutdown_fits_into_the_units_stop_timeout() {
+    // One second for late parts to end, and the database has to be closed.
     let needed = daemon::DEADLINE + Duration::from_secs(5);
     assert!(seconds("TimeoutStopSec") >= needed, "TimeoutStopSec must be at least {needed:?}");
 }
@@ -112,7 +112,7 @@ fn the_daemon_captures_with_the_rights_of_the_unit() {
     });
 }
 
-/// A daemon as somebody without rights, ended with the value.
+/// A daemon that runs as a user without rights; stopped when dropped.
 struct Daemon<'a> {
     child: Child,
     namespace: &'a Namespace,
@@ -124,7 +124,7 @@ impl<'a> Daemon<'a> {
 
     fn start(namespace: &'a Namespace) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // Somebody without rights may not enter the folder of the build.
+        // A user without rights may not enter the build folder.
         let program = folder.path().join("checkind");
         fs::copy(env!("CARGO_BIN_EXE_checkind"), &program).expect("a copy of the program");
         let config = folder.path().join("checkind.toml");

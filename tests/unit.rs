@@ -109,7 +109,7 @@ impl Site {
         match answer {
             Some(answer) if answer.status == 200 => Ok(answer.body),
             Some(answer) => Err(answer.body),
-            None => Err("nobody listens".to_owned()),
+            None => Err("the API does not listen".to_owned()),
         }
     }
 
@@ -119,7 +119,7 @@ impl Site {
         });
     }
 
-    /// Somebody taps; the decision is committed when this returns.
+    /// A member taps; the decision is committed when this returns.
     fn tap(&self, number: u32) {
         let tap = flat_event(number, card(number), Way::In, now());
         self.network.run("mosquitto_pub", &["-q", "1", "-t", "flat/events", "-m", &tap]);
@@ -134,7 +134,7 @@ impl Site {
         self.machine.property(UNIT, "MainPID")
     }
 
-    /// Waits until systemd has started it anew.
+    /// Waits until systemd has restarted it.
     fn wait_for_another(&self, than: &str) {
         wait_for("another process of the unit", LIMIT, || {
             let state = self.machine.property(UNIT, "SubState");
@@ -295,6 +295,6 @@ fn what_the_unit_forbids_is_refused_and_what_it_needs_is_not() {
         }
     }
     for what in MAY {
-        assert!(provable.contains(&what), "{what} is refused to everybody here: {free:?}");
+        assert!(provable.contains(&what), "{what} is refused to every user here: {free:?}");
     }
 }

@@ -89,8 +89,8 @@ fn another_database_of_time_zones_is_in_force_without_a_restart() {
     one("failed_checkins WHERE coworker_id = 1 AND description LIKE 'pass_outside_hours:%'");
 
     put(&home, &showing(9 * 60 + 5, began), "2026a");
-    daemon.wait_for_line("the time zone data is another");
-    let told = daemon.lines("the time zone data is another").join("");
+    daemon.wait_for_line("the time zone data has changed");
+    let told = daemon.lines("the time zone data has changed").join("");
     assert!(told.contains("2026a") && told.contains("America/Vancouver"), "{told}");
     broker.publish("flat/events", flat_event(2, card(2), Way::In, next_second()).as_bytes(), 1);
     one("checkins WHERE coworker_id = 2");

@@ -1,5 +1,5 @@
-//! Who is calling, and may they? Bearer tokens and HTTP Basic, answered from the database at every request, so that a
-//! removal, a new password or other rights count from the next request on.
+//! Who is calling, and may they? Bearer tokens and HTTP Basic are checked against the database at every request, so a
+//! removed user, a new password or changed rights take effect with the next request.
 
 use std::{
     collections::BTreeMap,
@@ -26,39 +26,39 @@ use crate::{
     metrics::SignIn,
 };
 
-/// Passwords hashed at the same time. Each takes 19 MiB and a core for some 20 ms; a flood of sign-ins then costs
-/// 38 MiB and the rest of it waits.
+/// Passwords hashed at the same time. Each takes 19 MiB and a core for some 20 ms, so a flood of sign-ins costs 38 MiB;
+/// the rest of it waits.
 const HASHES: usize = 2;
 
 /// How long a sign-in waits for its turn to be hashed; then 503.
 const HASH_TURN: Duration = Duration::from_secs(5);
 
-/// How long a password that was right is remembered for Basic, so that a client that sends it with every request does
-/// not cost a hash each time.
+/// How long a correct password is remembered for Basic: a client that sends it with every request must not cost a hash
+/// each time.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// How many right passwords are remembered. At this many the one that expires first is forgotten, and costs a hash again.
+/// How many correct passwords are remembered. Beyond this the one that expires first is forgotten, and costs a hash again.
 const REMEMBERED_MOST: usize = 256;
 
-/// What a request shows of who sent it.
+/// What a request says about its sender.
 #[derive(Debug)]
 pub(super) struct RequestIdentity {
     credential: HttpCredential,
     peer: Option<Peer>,
 }
 
-/// The `Authorization` header, taken apart. Its `Debug` shows no secret.
+/// The parsed `Authorization` header. Its `Debug` shows no secret.
 #[derive(Debug)]
 enum HttpCredential {
     None,
     Bearer(TokenDigest),
-    /// The whole header as the key of the memory, the user name and the password.
+    /// The key of the whole header in the cache, the user name and the password.
     Basic {
         key: SignInKey,
         name: String,
         password: SecretString,
     },
-    /// Another scheme, several headers, or broken ones.
+    /// Another scheme, several headers, or a malformed one.
     Unreadable,
 }
 
@@ -82,6 +82,7 @@ pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role)
     Err(Problem::Forbidden(role))
 }
 
+/// The user whose credential the request carries.
 async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
     let user = match &shown.credential {
         HttpCredential::None => return Err(Problem::NoCredentials),
@@ -101,14 +102,14 @@ async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Probl
     }
 }
 
-/// The log line and the count of a credential that was not good. It names no user: what was typed may be a password.
+/// Logs and counts a credential that was refused. The log names no user: what was typed may be a password.
 pub(super) fn refused(api: &ApiState, shown: &RequestIdentity, kind: &'static str) {
     api.metrics.signed_in(SignIn::Refused);
     tracing::warn!(peer = %shown, kind, "API credential refused");
 }
 
-/// The log line and the count of a password or refresh token that was good. API users are integrations and staff, not
-/// members, and who signed in is what an audit asks (OWASP ASVS 5.0, 16.3.1).
+/// Logs and counts a password or refresh token that was accepted. API users are integrations and staff, not members, and
+/// an audit asks who signed in (OWASP ASVS 5.0, 16.3.1).
 pub(super) fn accepted(api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) {
     api.metrics.signed_in(SignIn::Accepted);
     tracing::info!(user = %name, peer = %shown, kind, "API user signed in");
@@ -124,10 +125,10 @@ pub(super) async fn check_password(
         Ok(name) => api.store.user(&name).await?,
         Err(_) => None,
     };
-    let stored = found.as_ref().map_or_else(StoredPassword::nobodys, |(_, stored)| stored.clone());
+    let stored = found.as_ref().map_or_else(StoredPassword::decoy, |(_, stored)| stored.clone());
     let turn = timeout(HASH_TURN, Arc::clone(&api.guard.hashes).acquire_owned()).await.map_err(|_| Problem::Busy)?;
     let hashing = tokio::task::spawn_blocking(move || {
-        // The turn ends with the hash, also when the client has gone and nobody waits for the answer.
+        // The turn ends with the hash, even if the client has disconnected and no request waits for the result.
         let _turn = turn;
         stored.is(&password)
     });
@@ -135,6 +136,7 @@ pub(super) async fn check_password(
     Ok(found.filter(|_| right))
 }
 
+/// The user of a Basic credential: from the cache while the stored password is unchanged, else by hashing.
 async fn basic(
     api: &ApiState,
     shown: &RequestIdentity,
@@ -143,14 +145,14 @@ async fn basic(
     password: &SecretString,
 ) -> Result<Option<User>, Problem> {
     let now = api.clock.now().boot;
-    if let Some(known) = api.guard.memory.find(key, now)
+    if let Some(known) = api.guard.cache.find(key, now)
         && let Some((user, stored)) = api.store.user(&known.name).await?
         && stored == known.password
     {
         return Ok(Some(user));
     }
     let Some((user, stored)) = check_password(api, name, password.clone()).await? else { return Ok(None) };
-    api.guard.memory.remember(
+    api.guard.cache.remember(
         key,
         CachedSignIn { name: user.name.clone(), password: stored, until: now.plus(REMEMBERED) },
         now,
@@ -159,6 +161,7 @@ async fn basic(
     Ok(Some(user))
 }
 
+/// Parses the `Authorization` header.
 fn credential(headers: &HeaderMap, guard: &Guard) -> HttpCredential {
     let mut all = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (all.next(), all.next()) else {
@@ -182,7 +185,7 @@ fn basic_credential(encoded: &str, guard: &Guard) -> Option<HttpCredential> {
     let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
     let (name, password) = text.split_once(':')?;
     Some(HttpCredential::Basic {
-        key: guard.memory.key(encoded),
+        key: guard.cache.key(encoded),
         name: name.to_owned(),
         password: SecretString::from(password),
     })
@@ -209,30 +212,30 @@ impl fmt::Display for RequestIdentity {
     }
 }
 
-/// What bounds the cost of passwords.
+/// What limits the cost of checking passwords.
 #[derive(Debug)]
 pub(super) struct Guard {
     hashes: Arc<Semaphore>,
-    memory: SignInCache,
+    cache: SignInCache,
 }
 
 impl Default for Guard {
     fn default() -> Self {
-        Self { hashes: Arc::new(Semaphore::new(HASHES)), memory: SignInCache::new(random::secret()) }
+        Self { hashes: Arc::new(Semaphore::new(HASHES)), cache: SignInCache::new(random::secret()) }
     }
 }
 
-/// SHA-256 of the memory's salt and a Basic credential.
+/// SHA-256 of the cache's salt and a Basic credential.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct SignInKey([u8; 32]);
 
 impl fmt::Debug for SignInKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MemoryKey")
+        f.write_str("SignInKey")
     }
 }
 
-/// A Basic credential that was right, as long as the user's kept password is still this one.
+/// A Basic credential that was correct; still valid while the user's stored password is this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CachedSignIn {
     name: UserName,
@@ -240,7 +243,7 @@ struct CachedSignIn {
     until: BootTime,
 }
 
-/// Right passwords of the last minutes. The salt is drawn at start, so that the keys are of no use elsewhere.
+/// Correct passwords of the last minutes. The salt is drawn at start, so the keys are useless elsewhere.
 #[derive(Debug)]
 struct SignInCache {
     salt: [u8; 32],
@@ -284,11 +287,11 @@ mod tests {
 
     fn known(until: u64) -> CachedSignIn {
         let name = "ada".parse().expect("a name");
-        CachedSignIn { name, password: StoredPassword::nobodys(), until: at(until) }
+        CachedSignIn { name, password: StoredPassword::decoy(), until: at(until) }
     }
 
     #[test]
-    fn the_header_is_taken_apart_and_shows_no_secret() {
+    fn the_header_is_parsed_and_shows_no_secret() {
         let guard = Guard::default();
         for (values, expected) in [
             (vec![], "none"),
@@ -341,17 +344,17 @@ mod tests {
     }
 
     #[test]
-    fn right_passwords_are_forgotten_in_time_and_never_more_than_the_bound() {
-        let memory = SignInCache::new([7; 32]);
-        let first = memory.key("first");
-        memory.remember(&first, known(10), at(0));
-        assert_eq!(memory.find(&first, at(9)), Some(known(10)));
-        assert_eq!(memory.find(&first, at(10)), None);
-        assert_eq!(memory.find(&memory.key("other"), at(0)), None);
+    fn correct_passwords_expire_and_stay_within_the_bound() {
+        let cache = SignInCache::new([7; 32]);
+        let first = cache.key("first");
+        cache.remember(&first, known(10), at(0));
+        assert_eq!(cache.find(&first, at(9)), Some(known(10)));
+        assert_eq!(cache.find(&first, at(10)), None);
+        assert_eq!(cache.find(&cache.key("other"), at(0)), None);
         for number in 0..REMEMBERED_MOST {
-            memory.remember(&memory.key(&number.to_string()), known(20), at(0));
+            cache.remember(&cache.key(&number.to_string()), known(20), at(0));
         }
-        assert_eq!(memory.known.lock().expect("not poisoned").len(), REMEMBERED_MOST);
-        assert_eq!(memory.find(&first, at(0)), None, "the one that expires first makes room");
+        assert_eq!(cache.known.lock().expect("not poisoned").len(), REMEMBERED_MOST);
+        assert_eq!(cache.find(&first, at(0)), None, "the one that expires first makes room");
     }
 }

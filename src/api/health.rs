@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`: for machines that watch. They hold no personal data and need no token.
+//! `/healthz`, `/readyz` and `/metrics`, for monitoring. They hold no personal data and need no token.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::{
 /// How long the database may take to answer before it counts as unavailable here.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// How long one answer of the database serves every caller, so that `/readyz` cannot be used to keep it busy.
+/// How long one answer of the database serves every caller: `/readyz` must not be a way to keep it busy.
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
@@ -58,18 +58,18 @@ impl From<Condition> for ConditionBody {
     }
 }
 
-/// 200 while the process can answer at all; asks nobody, so that a broken database gets no process restarted.
+/// 200 while the process can answer at all. It checks nothing else: a broken database must not restart the process.
 pub(super) async fn healthz() -> Response {
     json(StatusCode::OK, &HealthBody { status: "ok" })
 }
 
 /// 200 once start-up has finished and nothing blocks, else 503; with every condition.
 pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
-    // Asked first: what is wrong when it has started is among the conditions that are read after that.
+    // First: every condition raised before start-up finished is then among those read below.
     let started = api.ready.is_started();
     let mut conditions = api.health.conditions();
-    let known = conditions.iter().any(|condition| condition.kind == ConditionKind::DatabaseUnavailable);
-    if !known && let Some(condition) = api.probe.database(&api).await {
+    let is_raised = conditions.iter().any(|condition| condition.kind == ConditionKind::DatabaseUnavailable);
+    if !is_raised && let Some(condition) = api.probe.database(&api).await {
         conditions.insert(0, condition);
     }
     let blocked = conditions.iter().any(|condition| condition.kind.blocks_readiness());
@@ -85,18 +85,19 @@ pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], api.metrics.text()).into_response()
 }
 
-/// The last answer of the database. An instance that only serves records has nobody else who would notice its absence.
+/// The last answer of the database. In an instance that only serves records no other part would notice that it is away.
 #[derive(Debug, Default)]
 pub(super) struct Probe(Mutex<Option<ProbeAnswer>>);
 
 #[derive(Debug)]
 struct ProbeAnswer {
     at: BootTime,
-    /// Since when the database has not answered, and what it said; none while it answers.
+    /// Since when the database has not answered, and its error; `None` while it answers.
     failing: Option<(WallTime, String)>,
 }
 
 impl Probe {
+    /// The condition of a database that does not answer; asks it at most once a second.
     async fn database(&self, api: &ApiState) -> Option<Condition> {
         let mut last = self.0.lock().await;
         let now = api.clock.now();

@@ -1,6 +1,6 @@
 //! `GET /api/spaces/checkins/{id}` and `/api/spaces/failedcheckins/{id}`.
 //!
-//! An id that is no number is answered like one that no record has, with 404: to a client both mean "no such record".
+//! An id that is not a number gets the same response as an unknown id, 404: to a client both mean "no such record".
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -41,6 +41,7 @@ pub(super) async fn failed_checkin(
     Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
 }
 
+/// The id in the path, if it is a number.
 fn number(id: Id) -> Option<i64> {
     id.ok()?.0.parse().ok()
 }

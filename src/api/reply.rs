@@ -1,4 +1,4 @@
-//! How answers are written: JSON with its charset, and problems in the platform's envelope.
+//! How responses are written: JSON with its charset, and problems in the platform's envelope.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -11,10 +11,10 @@ use crate::{access::Role, store::StoreError};
 /// The content type of everything but metrics.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// Seconds after which a client may try again, for `Retry-After`: a database that is started anew needs about that long.
+/// Seconds after which a client may try again, for `Retry-After`: a database that restarts needs about that long.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("bodies are plain data");
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
@@ -23,19 +23,19 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 /// Why a request gets no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
-    /// Nothing lives at this path.
+    /// The path does not exist.
     NoSuchPath,
-    /// The path is right, the entity (named here) has no record with this id.
+    /// The path exists, but this entity has no record with the id.
     NoSuchRecord(&'static str),
-    /// The path does not take this method.
+    /// The path does not support this method.
     MethodNotAllowed,
-    /// The body is larger than the API takes.
+    /// The body is larger than the API accepts.
     TooLarge,
     /// No `Authorization` header.
     NoCredentials,
-    /// A credential that is wrong, unknown, revoked or expired; which of them is nobody's business.
+    /// A credential that is wrong, unknown, revoked or expired; the caller does not learn which.
     BadCredentials,
-    /// A good credential of somebody without this role.
+    /// A valid credential of a user without this role.
     Forbidden(Role),
     /// The database does not answer.
     Unavailable,
@@ -43,7 +43,7 @@ pub(super) enum Problem {
     Busy,
     /// It took too long.
     TooSlow,
-    /// Something is wrong that trying again does not mend.
+    /// Trying again will not help.
     Broken,
 }
 
@@ -51,7 +51,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) | StoreError::Conflict => {
-                tracing::debug!(%error, "an API request found no database");
+                tracing::debug!(%error, "the database did not answer an API request");
                 Self::Unavailable
             }
             StoreError::Unusable { .. } => {
@@ -62,8 +62,8 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// The platform's command envelope for what went wrong (`Status`, `Message`, `Value`, `Errors`, `WasSuccessful`), so
-/// that a client that reads `Message` after a failed command reads it here too.
+/// The platform's command envelope for errors (`Status`, `Message`, `Value`, `Errors`, `WasSuccessful`): a client that
+/// reads `Message` after a failed command can read it here too.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Envelope<'a> {
@@ -89,17 +89,17 @@ impl Problem {
 
     fn message(self) -> String {
         match self {
-            Self::NoSuchPath => "There is nothing at this path.".to_owned(),
+            Self::NoSuchPath => "This path does not exist.".to_owned(),
             Self::NoSuchRecord(entity) => format!("There is no {entity} with this id."),
-            Self::MethodNotAllowed => "This path does not take this method.".to_owned(),
+            Self::MethodNotAllowed => "This path does not support this method.".to_owned(),
             Self::TooLarge => "The request body is too large.".to_owned(),
-            Self::NoCredentials => "Sign in: the request carries no bearer token and no user name.".to_owned(),
-            Self::BadCredentials => "The bearer token or the password is not valid, or no longer.".to_owned(),
-            Self::Forbidden(role) => format!("This user is no administrator and lacks the role {role}."),
-            Self::Unavailable => "The database does not answer now; try again later.".to_owned(),
+            Self::NoCredentials => "Sign in: the request has no bearer token and no user name.".to_owned(),
+            Self::BadCredentials => "The bearer token or the password is wrong or has expired.".to_owned(),
+            Self::Forbidden(role) => format!("This user is not an administrator and lacks the role {role}."),
+            Self::Unavailable => "The database is not available; try again later.".to_owned(),
             Self::Busy => "Too many sign-ins at the same time; try again later.".to_owned(),
             Self::TooSlow => "The request took too long; try again later.".to_owned(),
-            Self::Broken => "The request cannot be answered; the daemon's log says why.".to_owned(),
+            Self::Broken => "The request cannot be answered; see the daemon's log.".to_owned(),
         }
     }
 

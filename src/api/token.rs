@@ -19,7 +19,7 @@ use crate::{
     store::TokenPair,
 };
 
-/// The form's fields; others, like the platform's `totp`, are passed over.
+/// The form's fields; others, like the platform's `totp`, are ignored.
 #[derive(Deserialize)]
 pub(super) struct TokenForm {
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct TokenForm {
     refresh_token: Option<String>,
 }
 
-/// Why no tokens are handed out: the error codes of RFC 6749 5.2 that can occur here.
+/// Why no tokens are issued: the error codes of RFC 6749 5.2 that can occur here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum TokenError {
@@ -41,7 +41,7 @@ pub(super) enum TokenError {
 impl TokenError {
     const fn sentence(self) -> &'static str {
         match self {
-            Self::InvalidRequest => "a field that this grant needs is missing, or is there twice",
+            Self::InvalidRequest => "a field that this grant needs is missing or appears twice",
             Self::InvalidGrant => "the user name, the password or the refresh token is not valid",
             Self::UnsupportedGrantType => "send a form with grant_type=password or grant_type=refresh_token",
         }
@@ -62,22 +62,22 @@ struct Granted<'a> {
     refresh_token: &'a str,
 }
 
-/// Either kind of "no": one in the words of OAuth, or one that every request can get.
-pub(super) enum No {
-    Fault(TokenError),
+/// Why the request is refused: an error of OAuth, or one that every request can get.
+pub(super) enum GrantRefusal {
+    OAuth(TokenError),
     Problem(Problem),
 }
 
-impl<P: Into<Problem>> From<P> for No {
+impl<P: Into<Problem>> From<P> for GrantRefusal {
     fn from(problem: P) -> Self {
         Self::Problem(problem.into())
     }
 }
 
-impl IntoResponse for No {
+impl IntoResponse for GrantRefusal {
     fn into_response(self) -> Response {
         match self {
-            Self::Fault(error) => {
+            Self::OAuth(error) => {
                 json(StatusCode::BAD_REQUEST, &TokenRefusal { error, error_description: error.sentence() })
             }
             Self::Problem(problem) => problem.into_response(),
@@ -85,16 +85,17 @@ impl IntoResponse for No {
     }
 }
 
+/// Issues a pair of tokens for a password or a refresh token.
 pub(super) async fn grant(
     State(api): State<ApiState>,
     shown: RequestIdentity,
     form: Result<Form<TokenForm>, FormRejection>,
-) -> Result<Response, No> {
+) -> Result<Response, GrantRefusal> {
     let asked = match form {
         Ok(Form(asked)) => asked,
         Err(rejection) => return Err(unreadable(&rejection)),
     };
-    let missing = No::Fault(TokenError::InvalidRequest);
+    let missing = GrantRefusal::OAuth(TokenError::InvalidRequest);
     match asked.grant_type.as_str() {
         "password" => match (asked.username, asked.password) {
             (Some(name), Some(password)) => by_password(&api, &shown, &name, SecretString::from(password)).await,
@@ -104,7 +105,7 @@ pub(super) async fn grant(
             Some(token) => by_refresh_token(&api, &shown, &SecretString::from(token)).await,
             None => Err(missing),
         },
-        _ => Err(No::Fault(TokenError::UnsupportedGrantType)),
+        _ => Err(GrantRefusal::OAuth(TokenError::UnsupportedGrantType)),
     }
 }
 
@@ -113,41 +114,45 @@ async fn by_password(
     shown: &RequestIdentity,
     name: &str,
     password: SecretString,
-) -> Result<Response, No> {
+) -> Result<Response, GrantRefusal> {
     let Some((user, stored)) = check_password(api, name, password).await? else {
         refused(api, shown, "password");
-        return Err(No::Fault(TokenError::InvalidGrant));
+        return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };
     let fresh = FreshTokens::draw();
     if !api.store.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
         refused(api, shown, "password");
-        return Err(No::Fault(TokenError::InvalidGrant));
+        return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     }
-    Ok(fresh.hand_out(api, shown, &user.name, "password"))
+    Ok(fresh.issue(api, shown, &user.name, "password"))
 }
 
-async fn by_refresh_token(api: &ApiState, shown: &RequestIdentity, token: &SecretString) -> Result<Response, No> {
+async fn by_refresh_token(
+    api: &ApiState,
+    shown: &RequestIdentity,
+    token: &SecretString,
+) -> Result<Response, GrantRefusal> {
     let fresh = FreshTokens::draw();
     let old = TokenDigest::of(token.expose_secret());
     let Some(name) = api.store.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
         refused(api, shown, "refresh_token");
-        return Err(No::Fault(TokenError::InvalidGrant));
+        return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };
-    Ok(fresh.hand_out(api, shown, &name, "refresh_token"))
+    Ok(fresh.issue(api, shown, &name, "refresh_token"))
 }
 
-/// A body that is no form, above all JSON, is to the platform a grant of no known type.
-fn unreadable(rejection: &FormRejection) -> No {
+/// The platform answers a body that is not a form, above all JSON, like an unknown grant type.
+fn unreadable(rejection: &FormRejection) -> GrantRefusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return No::Problem(Problem::TooLarge);
+        return GrantRefusal::Problem(Problem::TooLarge);
     }
     if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        return No::Fault(TokenError::UnsupportedGrantType);
+        return GrantRefusal::OAuth(TokenError::UnsupportedGrantType);
     }
-    No::Fault(TokenError::InvalidRequest)
+    GrantRefusal::OAuth(TokenError::InvalidRequest)
 }
 
-/// A new pair of tokens, before only its digests are left.
+/// A new pair of tokens. Only their digests are stored.
 struct FreshTokens {
     access: SecretString,
     refresh: SecretString,
@@ -165,7 +170,7 @@ impl FreshTokens {
         }
     }
 
-    fn hand_out(&self, api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) -> Response {
+    fn issue(&self, api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) -> Response {
         accepted(api, shown, name, kind);
         let granted = Granted {
             access_token: self.access.expose_secret(),

@@ -1,11 +1,11 @@
-//! PURE. One card, many spellings: how the text of a reader becomes forms that can be compared.
+//! PURE. One card, many spellings: how a reader's text becomes forms that can be compared.
 //!
-//! Two sides meet here, and neither guesses. A *source* says with its `card.steps` how its text is to be read, and gets
-//! one form. A *stored* card was written by a person who did not say how, so [`spellings_of_card`] gives every reading
-//! that its text allows. They match when the exact texts are equal, or when the source's form is among the stored
-//! card's. A stored text with two readings may so meet two people: the directory answers that with "ambiguous".
+//! Neither side guesses. A *source* says with its `card.steps` how to read its text, and gets one form. A *stored* card was
+//! written by a person who did not say how, so [`spellings_of_card`] gives every reading that its text allows. They match
+//! when the exact texts are equal, or when the source's form is among those of the stored card. A stored text with two
+//! readings may thus match the cards of two people: the directory answers "ambiguous".
 //!
-//! Forms are texts with a mark that no card list uses:
+//! Forms are texts with a prefix that no card list uses:
 //!
 //! | form | means |
 //! |---|---|
@@ -31,28 +31,28 @@ const LONGEST_HEX: usize = 32;
 /// Steps before the first reading step work on the text, those after it on the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CardStep {
-    /// `trim`: white space at both ends goes (it always does; the step documents it).
+    /// `trim`: removes white space at both ends (this always happens; the step documents it).
     Trim,
     /// `upper`: the text in upper case; makes [`spellings_of_card`]'s third form comparable.
     Upper,
-    /// `strip:CHARS`: each of these characters goes, wherever it stands.
+    /// `strip:CHARS`: removes each of these characters anywhere in the text.
     Strip(Vec<char>),
     /// `dec`: read as a decimal number.
     Dec,
-    /// `hex`: read as a hexadecimal number; `0x` in front, `h` behind and the separators `-`, `:`, `.` and blank are allowed.
+    /// `hex`: read as a hexadecimal number; the prefix `0x`, the suffix `h` and the separators `-`, `:`, `.` and blank are allowed.
     Hex,
     /// `dec_bytes`: read as decimal octets, `0-133-204-199`, `[13, 70, 0]`, or a JSON array.
     DecBytes,
-    /// `unpadded`: hexadecimal octets without leading zeros. The text cannot be read back, so it is only compared with
-    /// what a stored card would look like when printed in the same way; read as `hex` too.
+    /// `unpadded`: hexadecimal octets without leading zeros. The text cannot be decoded, so it is only compared with a stored
+    /// card printed in the same way; read as `hex` too.
     Unpadded,
     /// `pad_bytes:N`: the number is N octets wide, which matters to `reverse_bytes`.
     PadBytes(usize),
-    /// `reverse_bytes`: the octets in the other order.
+    /// `reverse_bytes`: reverses the order of the octets.
     ReverseBytes,
-    /// `drop_parity:N`: of N bits, the first and the last are parity and go (`drop_parity` alone: 26).
+    /// `drop_parity:N`: of N bits, the first and the last are parity and are removed (`drop_parity` alone: 26).
     DropParity(u32),
-    /// `low_bits:N`: only the lowest N bits.
+    /// `low_bits:N`: keeps only the lowest N bits.
     LowBits(u32),
     /// `w26_fc100000`: the number is facility code × 100000 + card number, as UHPPOTE boards print it; becomes the 24 card bits.
     W26FromFc100000,
@@ -65,7 +65,7 @@ pub enum CardStep {
 /// The text is not a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a step; there are trim, upper, strip:CHARS, dec, hex, dec_bytes, unpadded, pad_bytes:N (1 to 16), \
+    "\"{0}\" is not a step; the steps are trim, upper, strip:CHARS, dec, hex, dec_bytes, unpadded, pad_bytes:N (1 to 16), \
      reverse_bytes, drop_parity:N (3 to 64), low_bits:N (1 to 64), w26_fc100000, to_w26_fc100000 and w26_split"
 )]
 pub struct NotAStep(String);
@@ -104,7 +104,7 @@ impl FromStr for CardStep {
     }
 }
 
-/// A number on its way through the steps.
+/// The number that the steps work on.
 #[derive(Clone, Copy)]
 struct Bits {
     value: u128,
@@ -123,10 +123,10 @@ impl Bits {
     }
 }
 
-/// Builds the credential that a source's text stands for.
+/// Builds the credential of a source's text.
 ///
-/// A step that does not fit the text (decimal digits expected, letters found) leaves the exact text as the only way to
-/// match: no form is better than a wrong one.
+/// If a step does not fit the text (decimal digits expected, letters found), only the exact text can match: no form is
+/// better than a wrong one.
 pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[CardStep]) -> Credential {
     let value = text.trim().to_owned();
     let mut spellings = Vec::new();
@@ -140,6 +140,7 @@ pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[Ca
     Credential { kind, scope, value, spellings }
 }
 
+/// The forms that the steps make of a text; `None` if a step does not fit it.
 fn forms_by_steps(text: &str, steps: &[CardStep]) -> Option<Vec<String>> {
     let mut text = text.to_owned();
     let mut bits: Option<Bits> = None;
@@ -172,15 +173,15 @@ fn forms_by_steps(text: &str, steps: &[CardStep]) -> Option<Vec<String>> {
     Some(forms)
 }
 
-/// The forms under which a stored card can be found, besides its exact text: what the directory puts into its index.
+/// The forms under which a stored card can be found besides its exact text. The directory puts them into its index.
 ///
-/// Every reading of the text that a source may mean: hexadecimal (with or without separators, `0x`, `h`), decimal,
+/// They are every reading of the text that a source may mean: hexadecimal (with or without separators, `0x`, `h`), decimal,
 /// facility code and card number as printed on EM4100 cards (`133,52423`; where a comma separates cards, `133:52423`),
-/// dashed decimal octets, the unpadded form of hexadecimal octets, and the text in upper case. At most six; no form is
-/// given twice.
+/// dashed decimal octets, the unpadded form of hexadecimal octets, and the text in upper case. At most six forms,
+/// each once.
 ///
-/// Facility code × 100000 + card number is not a reading of its own, because any eight digits would have it: a source
-/// that meets such a list says so with the step `to_w26_fc100000`.
+/// Facility code × 100000 + card number is not among the readings, because any eight digits would have it: a source whose
+/// members are stored in such a list says so with the step `to_w26_fc100000`.
 pub fn spellings_of_card(value: &str) -> Vec<String> {
     let text = value.trim();
     if text.is_empty() || text.chars().count() > LONGEST_CREDENTIAL {
@@ -199,7 +200,7 @@ pub fn spellings_of_card(value: &str) -> Vec<String> {
     seen
 }
 
-/// What a numeric step works on: the number read so far, or else the text as a decimal number.
+/// The input of a numeric step: the number read so far, or else the text as a decimal number.
 fn number(bits: Option<Bits>, text: &str) -> Option<Bits> {
     bits.or_else(|| decimal(text).map(Bits::of))
 }
@@ -239,7 +240,7 @@ fn dashed_octets(text: &str) -> Option<Bits> {
     dashed.then(|| octets(text)).flatten()
 }
 
-/// Facility code and card number with a comma or colon; two digits behind a colon are hexadecimal octets.
+/// Facility code and card number with a comma or colon; two digits after a colon are hexadecimal octets.
 fn printed_split(text: &str) -> Option<Bits> {
     let printed = text.contains(',') || text.split_once(':').is_some_and(|(_, card)| card.len() > 2);
     printed.then(|| w26_split(text)).flatten()
@@ -271,7 +272,7 @@ fn reversed(bits: Bits) -> Bits {
     Bits { value, octets }
 }
 
-/// Hexadecimal octets printed without leading zeros; none when that changes nothing.
+/// Hexadecimal octets printed without leading zeros; `None` when that changes nothing.
 fn unpadded(text: &str) -> Option<String> {
     let digits = hex_digits(text)?;
     if digits.len() % 2 != 0 || digits.len() < 4 {
@@ -302,7 +303,7 @@ mod tests {
 
     /// The spellings of the 24 card bits 85CCC7 and of the UID f30c6204.
     #[test]
-    fn every_known_spelling_of_a_card_meets_the_stored_one() {
+    fn every_known_spelling_of_a_card_matches_the_stored_one() {
         let by_source: [(&str, &[&str]); 14] = [
             ("85CCC7", &["hex"]),
             ("85ccc7", &["hex"]),
@@ -341,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_copied_from_uhppote_boards_is_met_by_bits_when_the_source_says_so() {
+    fn a_list_copied_from_uhppote_boards_matches_bits_when_the_source_says_so() {
         assert!(matches("13352423", "85CCC7", &["hex", "to_w26_fc100000"]));
         assert!(!matches("13352423", "85CCC7", &["hex"]));
     }
@@ -368,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unpadded_text_is_never_read_back() {
+    fn an_unpadded_text_is_never_decoded() {
         assert!(matches("f30c6204", "f3c624", &["unpadded"]));
         assert!(!matches("f30c6204", "f3c624", &["hex"]));
         assert!(matches("f3ec6234", "f3ec6234", &["unpadded"]));

@@ -47,7 +47,7 @@ impl WallTime {
         Utc.timestamp_millis_opt(self.0).single().expect("WallTime is clamped to chrono's range")
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// How long after `earlier` this is; zero if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -129,12 +129,12 @@ impl<'de> Deserialize<'de> for WallTime {
 
 /// Time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
 ///
-/// What was kept on the disk from an earlier start of the machine has a place before it ([`BootTime::earlier`]), so that
-/// its spans are right among themselves and long ago to everything that is waited for now.
+/// Instants that were stored before the machine's last start come before that start ([`BootTime::earlier`]): spans among
+/// them are right, and to every wait of now they are long ago.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootTime(Duration);
 
-/// The start of the machine: after every wall time, which take the place before it.
+/// The start of the machine. It is later than every wall time, so those fit before it.
 const START: Duration = Duration::from_secs(253_402_300_800);
 
 impl BootTime {
@@ -143,17 +143,17 @@ impl BootTime {
         Self(START.saturating_add(since_boot))
     }
 
-    /// An instant of an earlier start of the machine, of which only the wall time still means anything.
+    /// An instant from before the machine's last start, of which only the wall time is still meaningful.
     pub fn earlier(wall: WallTime) -> Self {
         Self(Duration::from_millis(wall.millis().unsigned_abs()))
     }
 
-    /// Does it lie before the machine's start?
+    /// Is it before the machine's last start?
     pub fn is_earlier(self) -> bool {
         self.0 < START
     }
 
-    /// How long after `earlier` this is; zero when it is not after.
+    /// How long after `earlier` this is; zero if it is not after.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -205,7 +205,7 @@ impl Clock {
         Self(Arc::new(ClockKind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
     }
 
-    /// Clocks that stand still until they are moved, for tests and for replays on virtual time.
+    /// Clocks that only move when they are set, for tests and for replays on virtual time.
     pub fn manual(start: Now) -> Self {
         Self(Arc::new(ClockKind::Manual(Mutex::new((start, Steady::new(start))))))
     }
@@ -216,7 +216,7 @@ impl Clock {
             ClockKind::System(steady) => {
                 let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
                 let machine = Now { wall: wall_clock(), boot: BootTime::from_duration(boot_clock()) };
-                Now { wall: steady.look(machine), ..machine }
+                Now { wall: steady.observe(machine), ..machine }
             }
             ClockKind::Accelerated { from, wall, rate, lead } => {
                 let run = boot_clock().saturating_sub(*from);
@@ -226,13 +226,13 @@ impl Clock {
             }
             ClockKind::Manual(hands) => {
                 let (machine, steady) = &mut *hands.lock().unwrap_or_else(PoisonError::into_inner);
-                Now { wall: steady.look(*machine), ..*machine }
+                Now { wall: steady.observe(*machine), ..*machine }
             }
         }
     }
 
-    /// By how many milliseconds the machine's wall clock differs from the time in force, because it was stepped and the
-    /// step is not believed yet.
+    /// By how many milliseconds the machine's wall clock differs from the time in force, because it was stepped and the step
+    /// is not yet believed.
     pub fn doubt(&self) -> Option<i64> {
         match &*self.0 {
             ClockKind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
@@ -263,7 +263,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; both clocks advance by `span`. Nothing happens to the other kinds.
+    /// Advances both clocks of a manual clock by `span`. Does nothing to the other kinds.
     pub fn advance(&self, span: Duration) {
         if let ClockKind::Manual(hands) = &*self.0 {
             let machine = &mut hands.lock().unwrap_or_else(PoisonError::into_inner).0;
@@ -271,7 +271,7 @@ impl Clock {
         }
     }
 
-    /// Steps only the wall time of a manual clock, as `date -s` would. Nothing happens to the other kinds.
+    /// Steps only the wall time of a manual clock, as `date -s` would. Does nothing to the other kinds.
     pub fn step_wall(&self, wall: WallTime) {
         if let ClockKind::Manual(hands) = &*self.0 {
             hands.lock().unwrap_or_else(PoisonError::into_inner).0.wall = wall;
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_the_machines_start_keeps_its_spans_and_is_long_ago() {
+    fn instants_before_the_machines_start_keep_their_spans_and_are_long_ago() {
         let (early, late) = (at("2026-03-01T09:00:00Z"), at("2026-03-01T09:00:05Z"));
         assert_eq!(BootTime::earlier(late).since(BootTime::earlier(early)), Duration::from_secs(5));
         let start = BootTime::from_duration(Duration::ZERO);

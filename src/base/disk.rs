@@ -1,5 +1,5 @@
-//! The room on the disk of the database or the spool: a gauge, and a condition before it runs out. And how a small file is
-//! replaced on it.
+//! Free space on the disk of the database or the spool: a gauge, and a condition before it runs out. Also how a small file
+//! is replaced.
 
 use std::{
     fs, io,
@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::health::{ConditionKind, Health};
 
-/// How often it looks. Even a flood writes only some megabytes a second, and [`LOW`] is far more than half a minute of it.
+/// How often it is checked. Even a flood writes only some megabytes a second, and [`LOW`] is far more than that for half a
+/// minute.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// Less free than this many bytes is a condition. A busy site writes some 10 MB a day: it is a month's warning.
+/// The condition is raised below this many free bytes. A busy site writes some 10 MB a day: that is a month's warning.
 const LOW: u64 = 256 * 1024 * 1024;
 
-/// Writes a small file, whole or not at all: a process that ends meanwhile leaves the one that was there.
+/// Writes a small file, whole or not at all: if the process ends meanwhile, the old file is still there.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -30,14 +31,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// What is known of the disk; metrics read it.
+/// What is known about the disk; metrics read it.
 #[derive(Debug, Default)]
 pub struct DiskFigures {
     /// Bytes that this process may still use.
     pub free: AtomicU64,
 }
 
-/// Looks at the disk of `folder` until it is stopped.
+/// Checks the disk of `folder` until it is stopped.
 pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
     loop {
         match free(&folder) {
@@ -45,7 +46,7 @@ pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, sto
                 figures.free.store(free, Relaxed);
                 judge(&folder, free, &health);
             }
-            Err(error) => tracing::debug!(%error, "the room on the disk is not known"),
+            Err(error) => tracing::debug!(%error, "could not read the free disk space"),
         }
         if stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
             return;
@@ -53,21 +54,23 @@ pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, sto
     }
 }
 
+/// Raises or clears the condition.
 fn judge(folder: &Path, free: u64, health: &Health) {
     let raised = health.is_raised(ConditionKind::DiskLow, "");
-    // Over only with some more than that, so that it does not come and go.
+    // Cleared only with a quarter more than that, so it does not come and go.
     if free >= if raised { LOW + LOW / 4 } else { LOW } {
         return health.clear(ConditionKind::DiskLow, "");
     }
     let detail = format!(
-        "{} has only {} MB left; when it is full, door messages wait at the broker. Make room, or lower the times in \
-         [retention]",
+        "{} has only {} MB left; when it is full, door messages wait at the broker. Free some space, or lower the times \
+         in [retention]",
         folder.display(),
         free / 1_000_000
     );
     health.raise(ConditionKind::DiskLow, "", detail);
 }
 
+/// The bytes on the disk of `folder` that this process may still use.
 fn free(folder: &Path) -> io::Result<u64> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let disk = rustix::fs::statvfs(folder)?;

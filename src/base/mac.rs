@@ -1,6 +1,6 @@
 //! IEEE 802 MAC addresses: the credential that a device carries.
 //!
-//! Never here: which addresses belong to whom (`directory`), or what a frame proves (`source::network`).
+//! Never here: who owns an address (`directory`), or what a frame proves (`source::network`).
 
 use std::{fmt, str::FromStr};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A 48-bit MAC address (IEEE 802, EUI-48).
 ///
 /// `Display` prints the one form that records use: lower case, colons (`3c:22:fb:01:02:03`). `Debug` hides the last
-/// three octets, because an address identifies a person's phone and debug output ends in logs.
+/// three octets, because an address identifies a person's phone and debug output ends up in logs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr([u8; 6]);
 
@@ -34,7 +34,7 @@ impl MacAddr {
         self.0[0] & 0x02 != 0
     }
 
-    /// `00:00:00:00:00:00`, which stands for "not known" in ARP and DHCP.
+    /// `00:00:00:00:00:00`, which means "not known" in ARP and DHCP.
     pub fn is_zero(self) -> bool {
         self.0 == [0; 6]
     }

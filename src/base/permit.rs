@@ -1,4 +1,4 @@
-//! The right to begin something that only the gateway with the lease of its site may do.
+//! Permission to begin something that only the gateway with the lease of its site may do.
 //!
 //! Never here: how the lease is taken and renewed (`daemon::lease`).
 
@@ -11,12 +11,12 @@ use super::clock::BootTime;
 /// How long a lease lasts unless it is renewed. The statement that takes it says the same.
 pub const LEASE_TERM: Duration = Duration::from_secs(10);
 
-/// When the lease was last known to be ours; cheap to clone.
+/// When this gateway was last known to hold the lease; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LeasePermit(watch::Receiver<Option<BootTime>>);
 
 impl LeasePermit {
-    /// A permit that follows the instant at which the lease was last known to be ours.
+    /// A permit that follows the instant at which this gateway was last known to hold the lease.
     pub const fn new(known: watch::Receiver<Option<BootTime>>) -> Self {
         Self(known)
     }

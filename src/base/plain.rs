@@ -1,15 +1,15 @@
-//! PURE. Text of others for people: without what moves a cursor or turns the direction of reading.
+//! PURE. Text from outside, made safe to print: without characters that move the cursor or change the reading direction.
 //!
-//! Records keep every text as it came; only what is printed is cleaned.
+//! Records keep every text as it arrived; only printed text is cleaned.
 
-/// Does it change how the text around it is shown? Control characters, line and paragraph separators, and the
+/// Does this character change how the text around it is shown? Control characters, line and paragraph separators, and the
 /// bidirectional controls (Unicode Standard Annex 9, section 2), by which a name can pass for another.
 pub fn is_unruly(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The text without them.
+/// The text without such characters.
 pub fn plain(text: &str) -> String {
     text.replace(is_unruly, "")
 }
@@ -19,7 +19,7 @@ mod tests {
     use super::plain;
 
     #[test]
-    fn a_name_moves_no_cursor_and_turns_no_text_round() {
+    fn a_printed_name_moves_no_cursor_and_reverses_no_text() {
         for (text, expected) in [
             ("Zoë\u{1b}[2J\u{7}\r\n", "Zoë[2J"),
             ("Ada \u{202e}nimda\u{202c}\u{2066}\u{2069}\u{200f}\u{61c}", "Ada nimda"),

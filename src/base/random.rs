@@ -1,6 +1,6 @@
 //! The only place that draws randomness: record ids, tokens, jitter.
 //!
-//! The pure core never calls this; ids are handed to it.
+//! The pure core never calls this; it gets ids as arguments.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
-/// 32 bytes from the kernel's random number generator, enough for a bearer token that nobody can guess.
+/// 32 bytes from the kernel's random number generator, enough for a bearer token that cannot be guessed.
 #[expect(clippy::disallowed_methods, reason = "this module is the sanctioned source of randomness")]
 pub fn secret() -> [u8; 32] {
     let mut bytes = [0u8; 32];
@@ -21,13 +21,13 @@ pub fn secret() -> [u8; 32] {
         match rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty()) {
             Ok(more) => filled += more,
             Err(rustix::io::Errno::INTR) => {}
-            Err(fault) => panic!("the kernel gives no randomness: {fault}"),
+            Err(fault) => panic!("getrandom failed: {fault}"),
         }
     }
     bytes
 }
 
-/// A duration between half of `base` and the whole of it, so that many clients do not retry in step.
+/// A duration between half of `base` and all of it, which keeps many clients from retrying in step.
 pub fn jittered(base: Duration) -> Duration {
     let draw = u32::from(secret()[0]);
     base / 2 + base * draw / 512

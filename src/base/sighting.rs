@@ -1,6 +1,6 @@
-//! PURE. The normalised claim "this credential, here, then, in this direction", whatever said it.
+//! PURE. The normalised claim "this credential, here, then, in this direction", from any source.
 //!
-//! Sources make sightings; they never decide what one means. Deciding is the engine's.
+//! Sources make sightings; the engine decides what they mean.
 
 use std::{fmt, sync::Arc};
 
@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::{
     clock::{Now, WallTime},
+    closed_list::closed_list,
     mac::MacAddr,
 };
 
-/// The identity of a sighting: unique in the database, so that a redelivered message changes nothing.
+/// The identity of a sighting: unique in the database, so a redelivered message changes nothing.
 ///
 /// Sources build it: `<source>/<event id>/<event time>` where the controller numbers its events, else a digest of what
-/// the message said and when (the recipe: `source::mqtt::mapping`).
+/// the message said and when (see [`mapping`](crate::mapping)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SightingKey(pub String);
 
@@ -24,7 +25,7 @@ impl fmt::Display for SightingKey {
     }
 }
 
-/// What a door controller, or the network, says happened; ready for the engine.
+/// What a door controller reports; ready for the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Unique in the database.
@@ -92,7 +93,7 @@ pub enum DoorEventKind {
     UnknownCredential,
     /// A duress code was used; the controller says whether it opened.
     Duress,
-    /// Exit button or request to exit: names nobody.
+    /// Exit button or request to exit: identifies no person.
     Exit,
     /// Opened by command.
     RemoteOpen,
@@ -106,7 +107,7 @@ pub enum DoorEventKind {
     Forced,
     /// The controller or reader was tampered with.
     Tamper,
-    /// Somebody rang.
+    /// The bell was rung.
     Bell,
     /// The controller came online.
     Online,
@@ -118,7 +119,7 @@ pub enum DoorEventKind {
 
 impl DoorEventKind {
     /// Does an event of this kind say who was at the door?
-    pub const fn names_somebody(self) -> bool {
+    pub const fn names_person(self) -> bool {
         match self {
             Self::Granted | Self::Read | Self::Denied | Self::UnknownCredential | Self::Duress => true,
             Self::Exit
@@ -135,12 +136,12 @@ impl DoorEventKind {
         }
     }
 
-    /// Was somebody refused?
+    /// Was a person refused?
     pub const fn is_refusal(self) -> bool {
         matches!(self, Self::Denied | Self::UnknownCredential | Self::Duress)
     }
 
-    /// Did the controller let somebody in, or leave it to us?
+    /// Did the controller let a person in, or leave the decision to us?
     pub const fn lets_in(self) -> bool {
         matches!(self, Self::Granted | Self::Read)
     }
@@ -196,8 +197,8 @@ impl Direction {
 pub struct Credential {
     /// Card, PIN, slot, user or name.
     pub kind: CredentialKind,
-    /// The source or lock inside which the value means something; absent when it is meaningful everywhere (cards). PINs
-    /// have that of their source, and are everybody's own wherever they are typed.
+    /// The source or lock inside which the value has a meaning; `None` where it means the same everywhere (cards). A PIN has
+    /// its source here, but belongs to the same person at every source.
     pub scope: Option<String>,
     /// The text as the controller sent it, trimmed.
     pub value: String,
@@ -246,85 +247,62 @@ pub enum CredentialKind {
     Name,
 }
 
-/// Why the controller refused, in our words. `Other` when it gives no reason that we know.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Refusal {
-    /// No rights at this door.
-    NoRights,
-    /// Not at this time of day.
-    OutsideHours,
-    /// The credential has expired at the controller.
-    Expired,
-    /// The credential is disabled or banned at the controller.
-    Disabled,
-    /// A wrong PIN.
-    WrongPin,
-    /// Anti-passback: in twice, or out twice.
-    AntiPassback,
-    /// Another door is open.
-    Interlock,
-    /// The door needs more cards, or a first card.
-    MoreCards,
-    /// The controller gives no reason that we know.
-    Other,
+closed_list! {
+    /// Why the controller refused, in our words.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum Refusal {
+        /// No rights at this door.
+        NoRights = "no_rights",
+        /// Not at this time of day.
+        OutsideHours = "outside_hours",
+        /// The credential has expired at the controller.
+        Expired = "expired",
+        /// The credential is disabled or banned at the controller.
+        Disabled = "disabled",
+        /// A wrong PIN.
+        WrongPin = "wrong_pin",
+        /// Anti-passback: in twice, or out twice.
+        AntiPassback = "anti_passback",
+        /// Another door is open.
+        Interlock = "interlock",
+        /// The door needs more cards, or a first card.
+        MoreCards = "more_cards",
+        /// The controller gives no reason that we know.
+        Other = "denied",
+    }
+
+    /// The word that mappings and the sighting log use.
+    fn word;
 }
 
 impl Refusal {
-    /// The word that mappings and the sighting log use.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::NoRights => "no_rights",
-            Self::OutsideHours => "outside_hours",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::WrongPin => "wrong_pin",
-            Self::AntiPassback => "anti_passback",
-            Self::Interlock => "interlock",
-            Self::MoreCards => "more_cards",
-            Self::Other => "denied",
-        }
-    }
-
-    /// Every refusal, for mappings to be checked against.
-    pub const ALL: [Self; 9] = [
-        Self::NoRights,
-        Self::OutsideHours,
-        Self::Expired,
-        Self::Disabled,
-        Self::WrongPin,
-        Self::AntiPassback,
-        Self::Interlock,
-        Self::MoreCards,
-        Self::Other,
-    ];
-
     /// The refusal that a mapping names.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|refusal| refusal.word() == word)
     }
 }
 
-/// One device's frames since its last presence was handed over, merged: first seen, last seen, how strong.
+/// One device's frames since the capture sent its last presence, merged: first seen, last seen, how strong.
 ///
-/// This is all that leaves the capture; no frame is kept.
+/// This is all that leaves the capture; no frame is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
     /// The capture's interface.
     pub interface: Arc<str>,
     /// The device.
     pub mac: MacAddr,
-    /// Start of the unbroken presence that this is part of: the first strong evidence after a silence longer than the
-    /// silence limit. Equal to `first_at` for a device that has just appeared.
+    /// Start of the unbroken presence that this is part of: the first strong evidence after a silence longer than the idle
+    /// limit. Equal to `first_at` for a device that has just appeared.
     pub since: WallTime,
     /// The first evidence merged here.
     pub first_at: WallTime,
     /// The last evidence merged here, strong or weak.
     pub last_at: WallTime,
-    /// The last strong evidence merged here; none when all of it was weak.
+    /// The last strong evidence merged here; `None` when all of it was weak.
     pub last_strong_at: Option<WallTime>,
     /// How many frames were merged.
     pub frames: u32,
-    /// When it was handed over.
+    /// When the capture sent it.
     pub arrived: Now,
 }

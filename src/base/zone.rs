@@ -1,5 +1,5 @@
-//! PURE. A time zone: a name, with the rules that some version of the zone data has for it. Where that data comes from is
-//! [`crate::settings::zones`]' business; nobody looks at it from here.
+//! PURE. A time zone: a name, with the rules that one version of the zone data has for it. [`crate::settings::zones`] reads
+//! that data.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::clock::WallTime;
 
-/// A time zone. Two are equal if they have one name: rules change with the data, settings do not.
+/// A time zone. Two are equal if their names are: rules change with the data, settings do not.
 #[derive(Clone)]
 pub struct Zone {
     name: Arc<str>,
@@ -26,7 +26,7 @@ impl Zone {
         Self { name: name.into(), rules }
     }
 
-    /// The same under the name that the data gives it, which is written as in the IANA list.
+    /// A zone under the name that the data gives it, spelled as in the IANA list.
     pub fn known_as(name: &str, rules: TimeZone) -> Self {
         let name = rules.iana_name().unwrap_or(name).into();
         Self { name, rules }
@@ -37,7 +37,7 @@ impl Zone {
         Self::new("UTC", TimeZone::UTC)
     }
 
-    /// With the rules that this program brings along; none for a name that they do not have.
+    /// A zone with the rules built into this program; `None` for a name that they do not have.
     pub fn bundled(name: &str) -> Option<Self> {
         let rules = TimeZoneDatabase::bundled().get(name).ok()?;
         Some(Self::known_as(name, rules))
@@ -48,7 +48,7 @@ impl Zone {
         &self.name
     }
 
-    /// Do both have the same rules, too?
+    /// Do both have the same rules?
     pub fn has_rules_of(&self, other: &Self) -> bool {
         self.rules == other.rules
     }
@@ -67,13 +67,13 @@ impl Zone {
     }
 
     /// Both instants at which a clock shows this: in the hour that it shows twice they differ. A time that the clocks skip is
-    /// read with the offset from before, as a clock shows it that was not set forward yet.
+    /// read with the offset before the change, as a clock would show it that has not been set forward yet.
     pub fn occurrences(&self, local: NaiveDateTime) -> [WallTime; 2] {
         let (occurrences, _) = self.read(local);
         occurrences
     }
 
-    /// See [`Zone::occurrences`]; and do the clocks skip it? What is beyond the rules is in UTC.
+    /// See [`Zone::occurrences`]; also whether the clocks skip it. Times beyond the rules are in UTC.
     fn read(&self, local: NaiveDateTime) -> ([WallTime; 2], bool) {
         let utc = WallTime::from(local.and_utc());
         let Some(civil) = civil(local) else { return ([utc; 2], false) };
@@ -91,7 +91,7 @@ impl Zone {
         i64::from(offset) * 1000
     }
 
-    /// The end of the gap that was the last one at an instant.
+    /// The end of the last gap before an instant.
     fn gap_before(&self, at: WallTime) -> WallTime {
         let after = Timestamp::from_millisecond(at.millis() + 1).ok();
         let last = after.and_then(|after| self.rules.preceding(after).next());
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_reach_is_in_utc() {
+    fn times_beyond_the_rules_are_in_utc() {
         let zone = test_zone("Europe/London");
         for at in [WallTime::from_millis(i64::MAX / 2), WallTime::from_millis(i64::MIN / 2)] {
             let _local = zone.local(at);

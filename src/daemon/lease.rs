@@ -1,16 +1,15 @@
 //! Active and standby: of several gateways of one site only the one that holds the lease works.
 //!
-//! The lease is a row of the shared database ([`LEASE_TERM`](crate::base::permit::LEASE_TERM)), prolonged every few seconds. A standby opens no session at the
-//! broker and decides nothing; it asks every second, so that it takes over within twelve seconds of the holder's last
-//! word, and at once after an orderly end.
+//! The lease is a row of the shared database, valid for [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and renewed every
+//! few seconds. A standby opens no broker session and decides nothing. It asks every second, so it takes over within
+//! twelve seconds of the holder's last renewal, and at once after a clean shutdown.
 //!
-//! **What keeps two from working at once.** Every transaction of the holder's fails at its end when the lease has been
-//! taken, so decisions are fenced by the database. The session at the broker is one by its nature: both gateways have the
-//! same client id, and the broker keeps one connection for it. A holder that cannot reach the database keeps the
-//! connection that it has, because then nobody can take the lease either, and its spool takes the messages; but once the
-//! lease may have ended it opens no new one, so that two never throw each other out. A holder that finds the lease taken
-//! ends its process: what it remembers is not the truth any more. Started again it hands over what is in its spool, and
-//! stands by.
+//! **What keeps two from working at once.** Every transaction of the holder fails at its end when another gateway has
+//! taken the lease, so the database fences decisions. The broker session needs no fence: both gateways use the same client
+//! id, and the broker keeps one connection for it. A holder that cannot reach the database keeps its connection, because
+//! then no other gateway can take the lease either, and its spool takes the messages. Once the lease may have expired it
+//! opens no new connection, so the two never disconnect each other in turn. A holder that finds its lease taken ends its
+//! process: what it remembers is out of date. After the restart it decides what is in its spool, and stands by.
 
 use std::time::Duration;
 
@@ -29,30 +28,30 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often it is prolonged: three tries before it ends.
-const EVERY: Duration = Duration::from_secs(3);
+/// How often the holder renews the lease: three tries before it expires.
+const RENEW_EVERY: Duration = Duration::from_secs(3);
 
-/// How often a standby asks for it.
-const ASK: Duration = Duration::from_secs(1);
+/// How often a standby tries to take the lease.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a standby lets the holder be first when the database was away: time for one of its tries.
-const AFTER_YOU: Duration = Duration::from_secs(8);
+/// How long a standby lets the holder go first when the database was away: time for one of its tries.
+const HOLDER_FIRST: Duration = Duration::from_secs(8);
 
-/// What one try may take: a server that has gone away without a word would hold it for ever.
+/// The longest one try may take: a server that has disappeared silently would block it forever.
 const TRY: Duration = Duration::from_secs(3);
 
 /// Why a holder stops.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
-    /// Somebody else has it.
-    #[error("the gateway {0} has taken over this site; this one must start again, as its standby")]
+    /// Another gateway has the lease.
+    #[error("the gateway {0} has taken over this site; this one must restart, as its standby")]
     Lost(String),
     /// The database can never be asked.
-    #[error("the lease cannot be asked for")]
+    #[error("the lease cannot be requested")]
     Store(#[from] StoreError),
 }
 
-/// One gateway's wish for the lease of its site.
+/// One gateway's claim to the lease of its site.
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
@@ -61,53 +60,56 @@ pub struct Lease {
     instance: Uuid,
     clock: Clock,
     health: Health,
-    known: watch::Sender<Option<BootTime>>,
+    /// When the last successful request for the lease was sent.
+    renewed: watch::Sender<Option<BootTime>>,
 }
 
 impl Lease {
-    /// A gateway called `holder`; two processes are told apart even if they are called alike.
+    /// A gateway called `holder`. Two processes of the same name are still two claims.
     pub fn new(store: Store, business: BusinessId, holder: String, clock: Clock, health: Health) -> Self {
-        Self { store, business, holder, instance: random::uuid(), clock, health, known: watch::channel(None).0 }
+        Self { store, business, holder, instance: random::uuid(), clock, health, renewed: watch::channel(None).0 }
     }
 
-    /// What tells this process from every other.
+    /// What distinguishes this process from every other.
     pub const fn instance(&self) -> Uuid {
         self.instance
     }
 
-    /// For whoever begins something that only the holder may do.
+    /// For code that begins something that only the holder may do.
     pub fn permit(&self) -> LeasePermit {
-        LeasePermit::new(self.known.subscribe())
+        LeasePermit::new(self.renewed.subscribe())
     }
 
-    /// Waits until the lease is ours. May be dropped at any time.
+    /// Waits until this gateway holds the lease. May be dropped at any time.
     ///
     /// # Errors
     /// [`LeaseError::Store`] when the database can never be asked.
     pub async fn acquire(&self) -> Result<(), LeaseError> {
-        let mut waits_until = self.clock.now().boot;
-        let mut first = true;
+        let mut holder_first_until = self.clock.now().boot;
+        let mut is_first = true;
         loop {
-            let tried = if self.clock.now().boot < waits_until { self.ask().await } else { self.take().await };
+            // After an outage the holder goes first: until then only check that the database answers.
+            let tried = if self.clock.now().boot < holder_first_until { self.probe().await } else { self.take().await };
             match tried {
                 Ok(true) => break,
                 Ok(false) => {
-                    let holder = self.other().await;
+                    let holder = self.current_holder().await;
                     let detail = format!("the gateway {holder} works; this one stands by and takes over when it fails");
                     self.health.raise(ConditionKind::Standby, "", detail);
                     self.health.clear(ConditionKind::DatabaseUnavailable, "");
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => {
-                    if !first {
-                        waits_until = self.clock.now().boot.plus(AFTER_YOU);
+                    // A failure at the first try is this gateway's start, not an outage that the holder lived through.
+                    if !is_first {
+                        holder_first_until = self.clock.now().boot.plus(HOLDER_FIRST);
                     }
-                    let detail = format!("{error}; it is not known who holds the lease of this site");
+                    let detail = format!("{error}; unknown which gateway holds the lease of this site");
                     self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
                 }
             }
-            first = false;
-            time::sleep(ASK).await;
+            is_first = false;
+            time::sleep(TRY_EVERY).await;
         }
         self.health.clear(ConditionKind::Standby, "");
         self.health.clear(ConditionKind::DatabaseUnavailable, "");
@@ -115,50 +117,52 @@ impl Lease {
         Ok(())
     }
 
-    /// Prolongs the lease until it is told to stop.
+    /// Renews the lease until `stop` is cancelled.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] as soon as somebody else has it. That the database is away is none: then nobody can take it.
+    /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error: then no gateway can
+    /// take the lease.
     pub async fn keep(&self, stop: &CancellationToken) -> Result<(), LeaseError> {
-        while stop.run_until_cancelled(time::sleep(EVERY)).await.is_some() {
+        while stop.run_until_cancelled(time::sleep(RENEW_EVERY)).await.is_some() {
             match self.take().await {
                 Ok(true) => {}
-                Ok(false) => return Err(LeaseError::Lost(self.other().await)),
+                Ok(false) => return Err(LeaseError::Lost(self.current_holder().await)),
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
-                Err(StoreError::Unavailable(error)) => tracing::debug!(%error, "the lease was not prolonged"),
-                Err(StoreError::Conflict) => tracing::debug!("the lease was not prolonged"),
+                Err(StoreError::Unavailable(error)) => tracing::debug!(%error, "the lease was not renewed"),
+                Err(StoreError::Conflict) => tracing::debug!("the lease was not renewed"),
             }
         }
         Ok(())
     }
 
-    /// Gives the lease back, so that a standby need not wait for its end.
+    /// Gives the lease back, so a standby need not wait until it expires.
     pub async fn release(&self) {
         let released = time::timeout(TRY, self.store.release_lease(self.business, self.instance)).await;
         if !matches!(released, Ok(Ok(()))) {
-            tracing::warn!("the lease could not be given back; a standby takes over when it has ended");
+            tracing::warn!("could not release the lease; a standby takes over when it expires");
         }
     }
 
+    /// Takes or renews the lease; false when another gateway has it.
     async fn take(&self) -> Result<bool, StoreError> {
-        // Before the question: the answer may take its time, and the lease does not begin later than that.
+        // Before the request: the answer may be slow, and the lease does not begin later than this.
         let asked = self.clock.now().boot;
         let taken = time::timeout(TRY, self.store.take_lease(self.business, &self.holder, self.instance)).await;
         let taken = taken.unwrap_or(Err(StoreError::too_late()))?;
         if taken {
-            self.known.send_replace(Some(asked));
+            self.renewed.send_replace(Some(asked));
         }
         Ok(taken)
     }
 
-    /// Only asks whether the database answers, so that somebody else may take the lease.
-    async fn ask(&self) -> Result<bool, StoreError> {
+    /// Checks only that the database answers, and leaves the lease to another gateway.
+    async fn probe(&self) -> Result<bool, StoreError> {
         let asked = time::timeout(TRY, self.store.lease_holder(self.business)).await;
         asked.unwrap_or(Err(StoreError::too_late())).map(|_| false)
     }
 
-    async fn other(&self) -> String {
+    async fn current_holder(&self) -> String {
         let holder = time::timeout(TRY, self.store.lease_holder(self.business)).await;
-        holder.ok().and_then(Result::ok).flatten().unwrap_or_else(|| "of another name".to_owned())
+        holder.ok().and_then(Result::ok).flatten().unwrap_or_else(|| "of unknown name".to_owned())
     }
 }

@@ -1,4 +1,4 @@
-//! Forgets what the policy says to forget: a reconciler, idempotent, by time.
+//! Deletes rows that are older than the retention policy allows: a reconciler, idempotent, by time.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::{
     store::{Expired, Store},
 };
 
-/// How often it looks. Retention is counted in days, so an hour late is nothing.
+/// How often expired rows are deleted. Retention is counted in days, so an hour late does not matter.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// The pause between two portions, so that a large clean-up never holds up a batch for longer than one of them.
-const BETWEEN: Duration = Duration::from_millis(50);
+/// The pause between two portions: a large clean-up never delays a batch for longer than one portion.
+const PAUSE: Duration = Duration::from_millis(50);
 
-/// Deletes this business's expired rows until it is stopped. A database that is away is tried again an hour later.
+/// Deletes this business's expired rows until it is stopped. If the database is unavailable, it tries again an hour later.
 pub async fn run(business: BusinessId, retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
     let policy = [
-        // What may still be folded again is kept, whatever the settings say.
+        // What a late fact may still need for a refold is kept, whatever the settings say.
         (Expired::Facts, retention.sightings.map(|keep| keep.max(HISTORY))),
         (Expired::Checkpoints, Some(HISTORY)),
         (Expired::Checkins, retention.checkins),
@@ -31,7 +31,7 @@ pub async fn run(business: BusinessId, retention: Retention, store: Store, clock
     loop {
         for (what, keep) in policy {
             if let Some(keep) = keep {
-                forget(what, business, keep, &store, &clock, &stop).await;
+                delete_expired(what, business, keep, &store, &clock, &stop).await;
             }
         }
         if stop.run_until_cancelled(tokio::time::sleep(clock.real(EVERY))).await.is_none() {
@@ -40,7 +40,8 @@ pub async fn run(business: BusinessId, retention: Retention, store: Store, clock
     }
 }
 
-async fn forget(
+/// Deletes one kind of rows, a portion at a time.
+async fn delete_expired(
     what: Expired,
     business: BusinessId,
     keep: Duration,
@@ -48,26 +49,26 @@ async fn forget(
     clock: &Clock,
     stop: &CancellationToken,
 ) {
-    let mut forgotten = 0;
+    let mut deleted = 0;
     while !stop.is_cancelled() {
         let before = clock.now().wall.minus(keep);
         match store.forget(what, business, before).await {
             Ok(0) => break,
-            Ok(more) => forgotten += more,
+            Ok(more) => deleted += more,
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     what = what.word(),
-                    "retention could not delete"
+                    "retention could not delete expired rows"
                 );
                 return;
             }
         }
-        if stop.run_until_cancelled(tokio::time::sleep(BETWEEN)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             break;
         }
     }
-    if forgotten > 0 {
-        tracing::info!(what = what.word(), rows = forgotten, "forgotten, as the retention policy says");
+    if deleted > 0 {
+        tracing::info!(what = what.word(), rows = deleted, "deleted, as the retention policy says");
     }
 }

@@ -38,7 +38,7 @@ pub enum DoorVerdict {
 
 /// Judges a door event by the settings of its time.
 pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
-    if !fact.kind.names_somebody() || fact.shown.is_none() && !fact.kind.is_refusal() {
+    if !fact.kind.names_person() || fact.shown.is_none() && !fact.kind.is_refusal() {
         return DoorVerdict::Record(Note::NamesNobody);
     }
     let known = fact.recognised == Recognised::Coworker;

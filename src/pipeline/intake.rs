@@ -61,11 +61,11 @@ impl FactReader<'_> {
     /// A door event.
     pub(super) fn door(&self, sighting: &Sighting) -> DoorFact {
         let directory = self.directories.at(sighting.event_at);
-        let credential = sighting.event.credential.as_ref().filter(|_| sighting.event.kind.names_somebody());
+        let credential = sighting.event.credential.as_ref().filter(|_| sighting.event.kind.names_person());
         let (subject, recognised) = match credential {
             // An attempt is one, whoever made it.
             None if sighting.event.kind.is_refusal() => {
-                (Subject::nobody_at(self.business, &sighting.event.door), Recognised::NoCredential)
+                (Subject::unidentified_at(self.business, &sighting.event.door), Recognised::NoCredential)
             }
             None => (Subject::BUSINESS, Recognised::NoCredential),
             Some(credential) => match directory.by_credential(credential) {

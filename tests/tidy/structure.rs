@@ -170,8 +170,8 @@ fn folders_and_files_have_no_circles() {
 
 #[test]
 fn a_type_name_is_declared_once() {
-    let declaration = Regex::new(r"^\s*(?:pub(?:\([a-z: ]+\))? )?(?:struct|enum|trait|type|union) ([A-Z]\w*)")
-        .expect("a pattern");
+    let declaration =
+        Regex::new(r"^\s*(?:pub(?:\([a-z: ]+\))? )?(?:struct|enum|trait|type|union) ([A-Z]\w*)").expect("a pattern");
     let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in product() {
         // An associated type belongs to its trait, and is no name of ours.

@@ -1,8 +1,8 @@
-//! PURE. Which wall time is in force: a step of the machine's clock is not believed before it has lasted.
+//! PURE. Which wall time is in force: a step of the machine's clock is not believed until it has lasted.
 //!
-//! Between two looks the wall clock must have gone on as far as the boot-time clock. Where it has not, somebody stepped
-//! it, and which of the two times is right cannot be known here. So the old time goes on, carried by the boot-time
-//! clock, and a step that is taken back within [`CONFIRMED_AFTER`] leaves no trace in any record.
+//! Between two readings the wall clock must advance as far as the boot-time clock. If it does not, it was stepped, and it
+//! is unknown which of the two times is right. So the old time goes on, advanced by the boot-time clock, and a step that is
+//! undone within [`CONFIRMED_AFTER`] leaves no trace in any record.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use super::{BootTime, Now, WallTime};
 pub const STEP: Duration = Duration::from_secs(2);
 
 /// No site ran this program before 2026-01-01T00:00:00Z: an earlier time is that of a machine without a battery whose
-/// clock has not been set. It is left for a later time at once, and never taken up.
+/// clock has not been set. Any later time replaces it at once, and it is never believed.
 pub const EARLIEST: WallTime = WallTime::from_millis(1_767_225_600_000);
 
-/// How long a step must last before it is believed. An hour: time services take back their mistakes within minutes, an
-/// operator who set the wrong date sees the condition; and an hour of records with the old time is still read.
+/// How long a step must last before it is believed. An hour: time services correct their mistakes within minutes, an
+/// operator who set the wrong date sees the condition, and an hour of records with the old time is still usable.
 pub const CONFIRMED_AFTER: Duration = Duration::from_hours(1);
 
 /// A step forward this soon after the machine's start is its first synchronisation, and believed at once: machines
@@ -33,28 +33,30 @@ pub(super) struct Steady {
 /// A step that is not believed yet.
 #[derive(Clone, Copy, Debug)]
 struct UnconfirmedStep {
-    /// When it was seen, on both clocks as the machine has them.
+    /// When it was seen, by both of the machine's clocks.
     seen: Now,
     /// By how much, in milliseconds.
     by: i64,
 }
 
 impl Steady {
-    /// Starts with what the machine says.
+    /// Starts with the machine's time.
     pub(super) fn new(now: Now) -> Self {
         Self { in_force: Some(now), doubt: None }
     }
 
     /// The time in force when the machine says `now`.
-    pub(super) fn look(&mut self, now: Now) -> WallTime {
+    pub(super) fn observe(&mut self, now: Now) -> WallTime {
         let Some(was) = self.in_force else {
             return self.believe(now);
         };
         let expected = was.wall.plus(now.boot.since(was.boot));
-        let young = now.boot < BootTime::from_duration(FIRST_SYNC) && now.wall > expected;
-        if now.wall.distance(expected) <= STEP || was.wall < EARLIEST || young {
+        // A forward step soon after boot is the first synchronisation.
+        let first_sync = now.boot < BootTime::from_duration(FIRST_SYNC) && now.wall > expected;
+        if now.wall.distance(expected) <= STEP || was.wall < EARLIEST || first_sync {
             return self.believe(now);
         }
+        // The same step as before goes on counting; another one, or a return to 1970, starts the hour again.
         let same = self.doubt.filter(|doubt| {
             now.wall.distance(doubt.seen.wall.plus(now.boot.since(doubt.seen.boot))) <= STEP && now.wall >= EARLIEST
         });
@@ -73,6 +75,7 @@ impl Steady {
         self.doubt.map(|doubt| doubt.by)
     }
 
+    /// Puts the machine's time in force.
     fn believe(&mut self, now: Now) -> WallTime {
         *self = Self::new(now);
         now.wall
@@ -87,10 +90,10 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOON: i64 = 1_772_452_800;
 
-    /// Looks once a second for so long, with the machine's wall clock `off` seconds from the true time; the last answer
-    /// as a difference to the true time.
+    /// Reads the time once a second for `seconds`, with the machine's wall clock `off` seconds from the true time. Returns the
+    /// last answer as a difference to the true time.
     fn run(steady: &mut Steady, from: u64, seconds: u64, off: i64) -> i64 {
-        (from..from + seconds).map(|boot| off_by(steady, boot, off)).last().expect("at least one look")
+        (from..from + seconds).map(|boot| off_by(steady, boot, off)).last().expect("at least one reading")
     }
 
     fn off_by(steady: &mut Steady, boot: u64, off: i64) -> i64 {
@@ -99,11 +102,11 @@ mod tests {
             wall: WallTime::from_millis((truth + off) * 1000),
             boot: BootTime::from_duration(Duration::from_secs(boot)),
         };
-        steady.look(now).millis() / 1000 - truth
+        steady.observe(now).millis() / 1000 - truth
     }
 
     #[test]
-    fn a_step_that_is_taken_back_was_never_there() {
+    fn a_step_that_is_undone_leaves_no_trace() {
         for off in [10 * DAY, -10 * DAY, 3600, -3600, 3, -3, -30_000 * DAY] {
             let mut steady = Steady::default();
             assert_eq!(run(&mut steady, 5000, 10, 0), 0);
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_was_never_set_is_left_at_once_and_never_taken_up() {
+    fn an_unset_clock_is_replaced_at_once_and_never_believed() {
         let in_1970 = -NOON;
         let mut steady = Steady::default();
         assert_eq!(run(&mut steady, 5000, 10, in_1970), in_1970);
@@ -148,7 +151,7 @@ mod tests {
         let mut steady = Steady::default();
         run(&mut steady, 20, 10, -15 * 3600);
         assert_eq!(run(&mut steady, 30, 1, 0), 0);
-        assert_eq!(run(&mut steady, 31, 60, -DAY), 0, "backwards it is none");
+        assert_eq!(run(&mut steady, 31, 60, -DAY), 0, "a step back is not a first synchronisation");
     }
 
     proptest! {

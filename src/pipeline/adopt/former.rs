@@ -261,7 +261,7 @@ impl<'a> Former<'a> {
             _ => return None,
         };
         let credential = line.credential.as_deref().map(|text| self.credential(text, line.coworker));
-        let (subject, recognised) = match (line.coworker, credential.as_ref().filter(|_| kind.names_somebody())) {
+        let (subject, recognised) = match (line.coworker, credential.as_ref().filter(|_| kind.names_person())) {
             (Some(coworker), _) => (Subject::coworker(coworker), Recognised::Coworker),
             (None, None) => (Subject::BUSINESS, Recognised::NoCredential),
             (None, Some(credential)) => {

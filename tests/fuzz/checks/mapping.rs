@@ -61,7 +61,7 @@ fn check_sighting(mapping: &Mapping, sighting: &Sighting, arrived: Now) {
     assert!(sighting.time_quality != TimeQuality::Arrival || sighting.event_at == arrived.wall);
     assert!(!sighting.event.door.0.is_empty());
     if let Some(credential) = &sighting.event.credential {
-        assert!(sighting.event.kind.names_somebody());
+        assert!(sighting.event.kind.names_person());
         assert!(!credential.value.is_empty() && credential.value.chars().count() <= LONGEST_CREDENTIAL);
         assert!(!credential.spellings.contains(&credential.value));
     }

@@ -1,0 +1,40 @@
+//! PURE. An entry of the log: one kind of fact or another.
+
+use std::sync::Arc;
+
+use super::{
+    digest::FactDigest,
+    door::DoorFact,
+    presence::{PresenceFact, StrangeDeviceFact},
+};
+use crate::base::{clock::WallTime, record::BusinessId};
+
+/// A message that could not be mapped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedFact {
+    /// Where.
+    pub business: BusinessId,
+    /// When it arrived.
+    pub at: WallTime,
+    /// Random, because nothing in such messages distinguishes them.
+    pub digest: FactDigest,
+    /// The `[[source]]`.
+    pub source: Arc<str>,
+    /// The topic, with long numbers masked.
+    pub topic: String,
+    /// Why, as a word.
+    pub why: String,
+}
+
+/// An entry of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// A door controller said something.
+    Door(DoorFact),
+    /// A coworker's device was seen.
+    Presence(PresenceFact),
+    /// A device that does not belong to exactly one person was seen.
+    StrangeDevice(StrangeDeviceFact),
+    /// A message could not be mapped.
+    Rejected(RejectedFact),
+}

@@ -1,0 +1,93 @@
+//! PURE. Where a fact belongs: its day and key in the log, and its place in the order of time.
+
+use serde::{Deserialize, Serialize};
+
+use super::{digest::FactDigest, subject::Subject};
+use crate::base::clock::WallTime;
+
+/// Milliseconds in a day of the log. Days are UTC days: they depend on no setting, so a fact belongs to the same day
+/// whenever it arrives.
+const DAY: i64 = 86_400_000;
+
+/// A day of the log: days since 1970-01-01, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LogDay(pub i64);
+
+impl LogDay {
+    /// The day of an instant.
+    pub const fn of(at: WallTime) -> Self {
+        Self(at.millis().div_euclid(DAY))
+    }
+
+    /// Its first instant.
+    pub const fn start(self) -> WallTime {
+        WallTime::from_millis(self.0 * DAY)
+    }
+}
+
+/// What identifies a fact in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FactKey {
+    /// The day of `at`.
+    pub day: LogDay,
+    /// Under what the log files it.
+    pub subject: Subject,
+    /// When.
+    pub at: WallTime,
+    /// What makes it unique.
+    pub digest: FactDigest,
+    /// `at` is the time of arrival, so a redelivery would have another one.
+    pub arrived: bool,
+}
+
+impl FactKey {
+    /// The key of a fact that has its own time.
+    pub(super) const fn of(subject: Subject, at: WallTime, digest: FactDigest) -> Self {
+        Self { day: LogDay::of(at), subject, at, digest, arrived: false }
+    }
+}
+
+/// The place of a fact in the order of time. Facts of one instant are ordered independently of their arrival: timers and
+/// directory versions first, then the network, then doors. The digest decides where nothing else does, see
+/// [`FactOrder::ties_with`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FactOrder {
+    /// When.
+    pub at: WallTime,
+    /// Among the facts of one instant.
+    pub rank: FactRank,
+    /// Among those of one rank: the controller's number of the event, where it has one.
+    pub ordinal: u64,
+    /// Among those of one number.
+    pub digest: FactDigest,
+}
+
+impl FactOrder {
+    /// Before everything at or after this instant.
+    pub const fn before(at: WallTime) -> Self {
+        Self { at, rank: FactRank::Timer, ordinal: 0, digest: FactDigest([0; 16]) }
+    }
+
+    /// Are these two events at doors whose order nothing in them tells? If they are one person's, the person's state does.
+    pub fn ties_with(&self, other: &Self) -> bool {
+        let is_door = self.rank == FactRank::Door && other.rank == FactRank::Door;
+        is_door && self.at == other.at && self.ordinal == other.ordinal
+    }
+
+    /// Before everything.
+    pub const FIRST: Self = Self::before(WallTime::from_millis(0));
+}
+
+/// The order of facts of one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum FactRank {
+    /// A timer ran out.
+    Timer,
+    /// A version of the directory comes into force.
+    Directory,
+    /// A device was seen.
+    Network,
+    /// A door said something.
+    Door,
+}

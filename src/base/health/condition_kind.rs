@@ -1,0 +1,91 @@
+//! PURE. The kinds of conditions: one row each, from which the enum, the list, the names and the reference are made.
+
+/// Makes [`ConditionKind`]. A row is what the kind means (one line, shown in the reference too), the variant, the name,
+/// and whether the condition `blocks` readiness or only `warns`.
+macro_rules! condition_kinds {
+    ($(#[doc = $meaning:literal] $variant:ident = $name:literal, $effect:ident;)+) => {
+        /// What can be wrong for longer than a moment. `subject` in [`Condition`](super::Condition) says which one (an
+        /// interface, a source).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum ConditionKind {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl ConditionKind {
+            /// Every kind, so each gauge is present at zero.
+            pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
+
+            /// The name that `/readyz` and the log use.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What a condition of this kind means, in one sentence.
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $meaning.trim_ascii(),)+
+                }
+            }
+
+            /// Does `/readyz` answer 503 while this lasts? Otherwise it is a warning.
+            pub const fn blocks_readiness(self) -> bool {
+                match self {
+                    $(Self::$variant => condition_kinds!(@ $effect),)+
+                }
+            }
+        }
+    };
+    (@ blocks) => { true };
+    (@ warns) => { false };
+}
+
+condition_kinds! {
+    /// The database does not answer or refuses writes.
+    DatabaseUnavailable = "database_unavailable", blocks;
+    /// There is no connection to the broker.
+    BrokerUnavailable = "broker_unavailable", blocks;
+    /// The broker refused a subscription.
+    SubscriptionRefused = "subscription_refused", blocks;
+    /// The broker had forgotten our session: messages sent while we were disconnected are lost.
+    SessionLost = "session_lost", warns;
+    /// Another client uses our client id.
+    SessionTakenOver = "session_taken_over", warns;
+    /// A controller's clock is off by a constant: a time zone, or minutes.
+    ClockOffset = "clock_offset", warns;
+    /// A controller sends times that `time.parse` cannot read; the time of arrival is used instead.
+    TimeUnreadable = "time_unreadable", warns;
+    /// A controller reuses the keys of its events for other events.
+    KeysReused = "keys_reused", warns;
+    /// A reader has been reading the same card for two minutes.
+    ReaderRepeats = "reader_repeats", warns;
+    /// An interface is missing, down, or may not be captured.
+    CaptureBlind = "capture_blind", blocks;
+    /// The link is up, but no frame at all has arrived for longer than usual: the mirror session may have died.
+    MirrorSilent = "mirror_silent", warns;
+    /// The idle limit is too short for the DHCP leases of several members' devices.
+    IdleLimitShort = "idle_limit_short", warns;
+    /// There are more unrecognised devices than are recorded in a day.
+    UnrecognisedFlood = "unrecognised_flood", warns;
+    /// A changed settings file was refused; the old settings stay in force.
+    SettingsRefused = "settings_refused", warns;
+    /// The directory could not be read; the last version stays in force.
+    DirectoryStale = "directory_stale", warns;
+    /// The wall clock was stepped.
+    ClockStepped = "clock_stepped", warns;
+    /// The wall clock has not been set since the machine started: it shows a time before this program existed.
+    ClockNotSet = "clock_not_set", blocks;
+    /// A tenth of the spool is in use: door messages arrive and the shared database does not take them.
+    SpoolFilling = "spool_filling", warns;
+    /// The spool has reached its limit: door messages stay with the broker, unacknowledged.
+    SpoolFull = "spool_full", blocks;
+    /// The spool's disk cannot be written: door messages stay with the broker, unacknowledged.
+    SpoolUnavailable = "spool_unavailable", blocks;
+    /// Door messages wait and none is acknowledged, although the database works.
+    AcknowledgementsStalled = "acknowledgements_stalled", blocks;
+    /// The disk of the database or the spool is nearly full.
+    DiskLow = "disk_low", warns;
+    /// Another gateway of this site holds the lease; this one waits to take over.
+    Standby = "standby", warns;
+}

@@ -1,0 +1,77 @@
+//! The queue of door messages from the broker session to the pipeline, with or without the spool between them.
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    source::{DELIVERIES, Delivery},
+    spool::SpoolEnds,
+};
+
+/// The queue's ends, as far as nothing else holds them.
+#[derive(Debug, Default)]
+pub(super) struct DoorQueue {
+    /// Where the session puts its messages. `None` before the spool or the pipeline reads them, and during shutdown.
+    sender: Option<mpsc::Sender<Delivery>>,
+    spool: SpoolStage,
+}
+
+/// How far the spool is connected.
+#[derive(Debug, Default)]
+enum SpoolStage {
+    /// No spool: the session sends straight to the pipeline.
+    #[default]
+    Absent,
+    /// The spool writes messages to disk; the pipeline that will read its output has not started.
+    Filling { output: mpsc::Receiver<Delivery>, settled: CancellationToken },
+    /// The pipeline reads the spool's output.
+    Feeding { settled: CancellationToken },
+}
+
+impl DoorQueue {
+    /// Puts the spool between the session and the pipeline; `stop` ends the spool. Returns the ends for [`Spool::run`].
+    ///
+    /// [`Spool::run`]: crate::spool::Spool::run
+    pub(super) fn open_through_spool(&mut self, stop: CancellationToken) -> SpoolEnds {
+        let (sender, input) = mpsc::channel(DELIVERIES);
+        let (spooled, output) = mpsc::channel(DELIVERIES);
+        let settled = CancellationToken::new();
+        self.sender = Some(sender);
+        self.spool = SpoolStage::Filling { output, settled: settled.clone() };
+        SpoolEnds { input, output: spooled, taken: settled, stop }
+    }
+
+    /// The pipeline's end: behind the spool, or straight behind the session.
+    pub(super) fn open_for_pipeline(&mut self) -> mpsc::Receiver<Delivery> {
+        match std::mem::take(&mut self.spool) {
+            SpoolStage::Filling { output, settled } => {
+                self.spool = SpoolStage::Feeding { settled };
+                output
+            }
+            without @ (SpoolStage::Absent | SpoolStage::Feeding { .. }) => {
+                let (sender, deliveries) = mpsc::channel(DELIVERIES);
+                self.spool = without;
+                self.sender = Some(sender);
+                deliveries
+            }
+        }
+    }
+
+    /// The session's end; `None` while nothing reads door messages.
+    pub(super) fn sender(&self) -> Option<&mpsc::Sender<Delivery>> {
+        self.sender.as_ref()
+    }
+
+    /// Drops our copy of the session's end, so the queue ends when the session drops its own.
+    pub(super) fn close(&mut self) {
+        self.sender = None;
+    }
+
+    /// Cancelled once the spool will acknowledge nothing more; `None` without a spool.
+    pub(super) fn spool_settled(&self) -> Option<&CancellationToken> {
+        match &self.spool {
+            SpoolStage::Absent => None,
+            SpoolStage::Filling { settled, .. } | SpoolStage::Feeding { settled } => Some(settled),
+        }
+    }
+}

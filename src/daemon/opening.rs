@@ -1,0 +1,114 @@
+//! Opening the database and the spool, however long it takes.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tokio::time;
+
+use super::{requests::Requests, supervisor::Supervisor, systemd::notify};
+use crate::{
+    base::{backoff::Backoff, health::ConditionKind, record::BusinessId},
+    directory::history::DirectoryHistory,
+    policy::{PolicyHistory, SitePolicy},
+    settings::{Database, SpoolSettings},
+    spool::Spool,
+    store::{Store, StoreError},
+};
+
+/// Between two attempts to open the database or the spool.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+
+/// What a pipeline decides by.
+#[derive(Debug)]
+pub(super) struct Basis {
+    pub(super) business: BusinessId,
+    pub(super) policies: Arc<PolicyHistory>,
+    pub(super) directories: Arc<DirectoryHistory>,
+}
+
+impl Supervisor {
+    /// Opens the database; `None` when a stop was requested meanwhile.
+    pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
+        let database = self.settings.database.clone();
+        let open = async || {
+            Store::look_after_crash(&database).await?;
+            Store::open(&database).await
+        };
+        self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await
+    }
+
+    /// Opens the spool; `None` when a stop was requested meanwhile.
+    pub(super) async fn open_spool(
+        &mut self,
+        settings: &SpoolSettings,
+        requests: &mut Requests,
+    ) -> anyhow::Result<Option<Spool>> {
+        let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
+        let open = async || {
+            Store::look_after_crash(&Database::Sqlite { path: settings.path.clone() }).await?;
+            Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
+        };
+        let spool = self.retry_until_open(ConditionKind::SpoolUnavailable, "the spool", open, requests).await;
+        spool.context("the spool cannot be used")
+    }
+
+    /// Records the site's own policy, then loads all policies and the directory; `None` when a stop was requested
+    /// meanwhile.
+    pub(super) async fn load_basis(
+        &mut self,
+        store: &Store,
+        requests: &mut Requests,
+        own: &SitePolicy,
+    ) -> anyhow::Result<Option<Basis>> {
+        let (clock, business, zones) = (self.clock.clone(), own.site.business, self.settings.zones.clone());
+        let load = async || {
+            let policies = Arc::new(zones.rule(&store.policies(own, clock.now().wall).await?));
+            let directories = Arc::new(store.load_directories().await?);
+            Ok(Basis { business, policies, directories })
+        };
+        let loaded = self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", load, requests).await;
+        loaded.context("could not load the directory and the earlier settings")
+    }
+
+    /// Tries until `open` succeeds or can never succeed; `None` when a stop was requested meanwhile.
+    async fn retry_until_open<T>(
+        &mut self,
+        kind: ConditionKind,
+        what: &str,
+        open: impl AsyncFn() -> Result<T, StoreError>,
+        requests: &mut Requests,
+    ) -> anyhow::Result<Option<T>> {
+        let mut failures = 0;
+        loop {
+            // A server that hangs must not keep us from stopping.
+            let opened = tokio::select! {
+                opened = Box::pin(open()) => opened,
+                () = requests.stop() => return Ok(None),
+                Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+            };
+            match opened {
+                Ok(opened) => {
+                    self.health.clear(kind, "");
+                    return Ok(Some(opened));
+                }
+                Err(StoreError::Conflict) => {}
+                Err(StoreError::Unavailable(error)) => {
+                    self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
+                }
+                Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
+            }
+
+            // Before readiness systemd would end the start; this asks for time for the next attempts.
+            let extend = u32::try_from((RETRY.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
+            let status = format!("waiting for {what}");
+            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
+            tokio::select! {
+                () = time::sleep(RETRY.pause(failures)) => {}
+                () = requests.stop() => return Ok(None),
+                Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+            }
+            failures = failures.saturating_add(1);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is made before the runtime starts, while the process may still capture.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    base::{clock::Clock, health::Health},
+    settings::{Database, Settings},
+    source::{
+        PRESENCES, Presences,
+        network::{
+            CaptureContext, CaptureError, CaptureTask,
+            coalesce::KnownMacs,
+            coverage::{LONGEST_GAP, SiteCoverage},
+        },
+    },
+};
+
+/// The open captures, and what they share with the rest of the daemon.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) clock: Clock,
+    pub(super) health: Health,
+    pub(super) coverage: SiteCoverage,
+    /// Ends the captures, and with them the whole intake.
+    pub(super) intake: CancellationToken,
+    /// Tells the captures which addresses belong to people.
+    pub(super) known_macs: watch::Sender<KnownMacs>,
+    /// The pipeline's end of the captures' queue.
+    pub(super) presences: mpsc::Receiver<Presences>,
+    pub(super) captures: Vec<CaptureTask>,
+    capture_context: CaptureContext,
+}
+
+impl Prepared {
+    /// Opens every capture.
+    ///
+    /// # Errors
+    /// [`CaptureError::NotPermitted`] without `CAP_NET_RAW`.
+    pub fn open(settings: &Settings, clock: Clock) -> Result<Self, CaptureError> {
+        let health = Health::new(clock.clone());
+        let coverage = SiteCoverage::new(clock.passing_in(LONGEST_GAP));
+        let intake = CancellationToken::new();
+        let (known_macs, known_reader) = watch::channel(KnownMacs::default());
+        let (sender, presences) = mpsc::channel(PRESENCES);
+        let idle_limit = settings.site.as_ref().map_or(Duration::ZERO, |site| site.idle_limit);
+        let capture_context = CaptureContext {
+            idle_limit,
+            clock: clock.clone(),
+            presences: sender,
+            known: known_reader,
+            health: health.clone(),
+            coverage: coverage.clone(),
+            usual_gaps_folder: (!settings.captures.is_empty()).then(|| data_folder(settings)),
+            stop: intake.clone(),
+        };
+        let open = |capture| CaptureTask::open(capture, capture_context.clone());
+        let captures = settings.captures.iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { clock, health, coverage, intake, known_macs, presences, captures, capture_context })
+    }
+
+    /// What the captures were opened with, for frames that reach the daemon other than through an interface.
+    pub fn capture_context(&self) -> CaptureContext {
+        self.capture_context.clone()
+    }
+}
+
+/// The folder on this machine for what must not be lost: that of the spool, or of the SQLite database.
+pub(super) fn data_folder(settings: &Settings) -> PathBuf {
+    let file = match (&settings.spool, &settings.database) {
+        (Some(spool), _) => Some(&spool.path),
+        (None, Database::Sqlite { path }) => Some(path),
+        (None, Database::Postgres { .. }) => None,
+    };
+    file.and_then(|file| file.parent()).unwrap_or(Path::new("")).to_owned()
+}

@@ -1,0 +1,147 @@
+//! Reload: reads the settings again and puts in force what can change while the daemon runs.
+
+use std::{sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+use tokio::time;
+
+use super::{
+    parts::Part,
+    shutdown::DEADLINE,
+    supervisor::{SettingsOrigin, SitePhase, Supervisor},
+    systemd::{notify, notify_reloading},
+};
+use crate::{
+    base::health::ConditionKind,
+    policy::SitePolicy,
+    settings::{self, Settings},
+};
+
+/// How long the last batch out of an empty queue usually takes to its commit.
+const LAST_COMMIT: Duration = Duration::from_millis(200);
+
+/// How often the queue is checked for being empty.
+const QUEUE_CHECK: Duration = Duration::from_millis(10);
+
+impl Supervisor {
+    /// Reads the settings again. A bad file keeps the old ones; changes that need a restart are named.
+    pub(super) async fn reload(&mut self) {
+        let file = match &self.origin {
+            SettingsOrigin::File(file) => file.clone(),
+            SettingsOrigin::Made => return,
+        };
+        tracing::info!("reading the settings again");
+        notify_reloading();
+        match settings::load(file.as_deref(), settings::environment()) {
+            Err(faults) => {
+                for fault in faults.faults() {
+                    tracing::error!("{}", fault.head());
+                }
+                let count = faults.faults().len();
+                let first = faults.faults().first().map(|fault| fault.head().to_string()).unwrap_or_default();
+                let counted = if count == 1 {
+                    format!("1 fault: {first}")
+                } else {
+                    format!("{count} faults, the first: {first}")
+                };
+                let detail = format!(
+                    "the changed settings were refused ({counted}); the old ones stay in force. Run checkind check-config"
+                );
+                self.health.raise(ConditionKind::SettingsRefused, "", detail);
+            }
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!("{}", warning.head());
+                }
+                self.apply(loaded.settings).await;
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Puts new settings in force, as far as they can change without a restart.
+    async fn apply(&mut self, new: Settings) {
+        // The connection to the broker is the one section that is made again below.
+        let restart: Vec<&str> = settings::changes_needing_restart(&self.settings, &new)
+            .into_iter()
+            .filter(|section| *section != "mqtt")
+            .collect();
+        if restart.is_empty() {
+            self.health.clear(ConditionKind::SettingsRefused, "");
+        } else {
+            let detail = format!("{} changed; restart checkind for that to take effect", restart.join(", "));
+            self.health.raise(ConditionKind::SettingsRefused, "", detail);
+        }
+
+        // A fact is judged by the policy of its time, so a policy is in force only once it is recorded.
+        if let (SitePhase::Deciding { policies, records }, Some(site)) = (&self.site, &new.site)
+            && !restart.contains(&"site.business")
+        {
+            let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
+            match records.policies(&own, self.clock.now().wall).await {
+                Ok(known) => {
+                    policies.send_replace(Arc::new(new.zones.rule(&known)));
+                }
+                Err(error) => {
+                    let detail =
+                        format!("the changed settings could not be recorded ({error}); the old ones stay in force");
+                    self.health.raise(ConditionKind::SettingsRefused, "", detail);
+                    return;
+                }
+            }
+        }
+
+        // What needs a restart keeps its old value, so the next reload compares with what really runs.
+        let old = std::mem::replace(&mut self.settings, new);
+        if restart.contains(&"site.business") {
+            self.settings.site = old.site;
+        }
+        self.settings.database = old.database;
+        self.settings.api = old.api;
+        self.settings.captures = old.captures;
+
+        // The old session ends before the new one begins. The broker keeps our messages in between.
+        if let Some(session) = self.broker.session.take() {
+            session.stop.cancel();
+            self.await_commits().await;
+            session.drained.cancel();
+            self.await_session().await;
+            // Conditions of the old session apply to the new one only if they occur again.
+            self.health.clear_kind(ConditionKind::SubscriptionRefused);
+            self.health.clear_kind(ConditionKind::BrokerUnavailable);
+        }
+        self.start_session();
+        tracing::info!("the new settings are in force");
+    }
+
+    /// Gives the pipeline time to commit what the session has sent, so it is acknowledged before the connection ends.
+    /// What is not acknowledged the broker delivers again.
+    async fn await_commits(&self) {
+        let Some(deliveries) = self.door_queue.sender() else { return };
+        let empty = async {
+            while deliveries.capacity() < deliveries.max_capacity() {
+                time::sleep(QUEUE_CHECK).await;
+            }
+            time::sleep(LAST_COMMIT).await;
+        };
+        if time::timeout(DEADLINE, empty).await.is_err() {
+            tracing::warn!("the queue did not empty before the reload; the broker will deliver the rest again");
+        }
+    }
+
+    /// Waits until the stopped session has ended, so two never share a client id. Other parts that end meanwhile are
+    /// noticed afterwards, as they would have been without the reload.
+    async fn await_session(&mut self) {
+        let mut others = Vec::new();
+        while self.parts.is_running(Part::Session) {
+            match self.parts.next_end().await {
+                Some(ended) if ended.part == Part::Session => {}
+                Some(other) => others.push(other),
+                None => break,
+            }
+        }
+        for other in others {
+            self.parts.spawn(other.part, async move { other.result });
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The daemon's state: its settings, its running parts, and how they are stopped.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared};
+use crate::{
+    base::{clock::Clock, health::Health},
+    engine::decision::Reason,
+    metrics::Metrics,
+    policy::PolicyHistory,
+    settings::Settings,
+    source::mqtt::{counters::MqttCounters, session_state::SessionState},
+    spool::SpoolCounters,
+    store::Store,
+};
+
+/// Where the settings came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsOrigin {
+    /// This main file (`None`: the default one) and the files beside it; a reload reads them again.
+    File(Option<PathBuf>),
+    /// The program made them; there is nothing to reload.
+    Made,
+}
+
+/// Where the daemon can be reached once it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Running {
+    /// The API's address; `None` when it is off.
+    pub api: Option<SocketAddr>,
+}
+
+/// The daemon.
+#[derive(Debug)]
+pub struct Supervisor {
+    pub(super) settings: Settings,
+    pub(super) origin: SettingsOrigin,
+    pub(super) clock: Clock,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) parts: Parts,
+    pub(super) stop: StopTokens,
+    pub(super) door_queue: DoorQueue,
+    pub(super) spool_counters: Arc<SpoolCounters>,
+    pub(super) broker: BrokerLink,
+    /// Held while the site runs; `None` while standing by, and where a site has one gateway.
+    pub(super) lease: Option<Arc<Lease>>,
+    pub(super) site: SitePhase,
+}
+
+/// The tokens that stop the parts.
+#[derive(Debug)]
+pub(super) struct StopTokens {
+    /// Ends the intake: the captures and the broker session.
+    pub(super) intake: CancellationToken,
+    /// Tells the pipeline to decide what it has and end.
+    pub(super) drain: CancellationToken,
+    /// Ends everything that neither takes in nor decides.
+    pub(super) rest: CancellationToken,
+    /// Tells the pipeline to give up what it has not committed.
+    pub(super) deadline: CancellationToken,
+}
+
+/// The broker session that runs, and what outlives it.
+#[derive(Debug, Default)]
+pub(super) struct BrokerLink {
+    pub(super) counters: Arc<MqttCounters>,
+    /// Our half of the session. It outlives a reload, as the broker's half does.
+    pub(super) session_state: SessionState,
+    /// The tokens of the running session; `None` without `[mqtt]`, and before anything reads door messages.
+    pub(super) session: Option<SessionTokens>,
+}
+
+/// How one broker session is stopped.
+#[derive(Clone, Debug)]
+pub(super) struct SessionTokens {
+    /// Ends its intake. A reload cancels this alone, so the captures go on.
+    pub(super) stop: CancellationToken,
+    /// Nothing more will be committed: it acknowledges what it has receipts for and disconnects.
+    pub(super) drained: CancellationToken,
+}
+
+/// Whether the site's pipeline runs.
+#[derive(Debug)]
+pub(super) enum SitePhase {
+    /// Not yet, or never: the database does not answer, another gateway holds the lease, or there is no `[site]`.
+    Waiting,
+    /// It runs. A reload records the new policy in `records` and sends the history with it to the pipeline.
+    Deciding { policies: watch::Sender<Arc<PolicyHistory>>, records: Box<Store> },
+}
+
+impl Supervisor {
+    /// A daemon with these settings.
+    pub fn new(settings: Settings, origin: SettingsOrigin, prepared: &Prepared) -> Self {
+        let codes: Vec<&'static str> = Reason::all().map(Reason::code).collect();
+        Self {
+            settings,
+            origin,
+            clock: prepared.clock.clone(),
+            health: prepared.health.clone(),
+            metrics: Metrics::new(prepared.health.clone(), &codes),
+            parts: Parts::default(),
+            stop: StopTokens {
+                intake: prepared.intake.clone(),
+                drain: CancellationToken::new(),
+                rest: CancellationToken::new(),
+                deadline: CancellationToken::new(),
+            },
+            door_queue: DoorQueue::default(),
+            spool_counters: Arc::default(),
+            broker: BrokerLink::default(),
+            lease: None,
+            site: SitePhase::Waiting,
+        }
+    }
+}

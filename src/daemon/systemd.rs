@@ -1,0 +1,127 @@
+//! Notifications to systemd: readiness, reloads, `STATUS=` and the watchdog (sd_notify(3)).
+
+use std::{sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+use tokio::{sync::watch, time};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::Ready,
+    base::{
+        clock::{BootTime, Clock},
+        health::{ConditionKind, Health},
+    },
+    metrics::Metrics,
+    source::mqtt::counters::MqttCounters,
+};
+
+/// A pipeline without progress for this long is stuck; the watchdog is no longer fed.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// How often `STATUS=` is brought up to date, and the longest time between two looks at the watchdog.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// How often start-up is checked until the broker's state is known.
+const START_UP_CHECK: Duration = Duration::from_millis(100);
+
+/// How long start-up waits for the broker and the captures before `/readyz` says what they are waiting for.
+const START_UP: Duration = Duration::from_secs(10);
+
+/// Reports the daemon's state for as long as it runs.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    pub(super) clock: Clock,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+    pub(super) counters: Arc<MqttCounters>,
+    /// Lets `/readyz` judge once start-up has finished.
+    pub(super) ready: Ready,
+    /// When the pipeline last made progress; `None` before it runs.
+    pub(super) alive: watch::Receiver<Option<BootTime>>,
+    /// A broker session has been started, so start-up has not finished before its first result.
+    pub(super) waits_for_broker: bool,
+}
+
+impl Reporter {
+    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and lets `/readyz` judge once the broker
+    /// has had its first chance. The captures have had theirs: each is looked at when it starts.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let watchdog = sd_notify::watchdog_enabled();
+        // Three tries within the watchdog's period.
+        let every = watchdog.map_or(STATUS_EVERY, |period| period / 3).min(STATUS_EVERY);
+        let began = self.clock.now().boot;
+        let mut last_status = String::new();
+        loop {
+            let now = self.clock.now().boot;
+            // A connection, a failure or too long a wait: each is an answer that `/readyz` can give.
+            let broker_known = !self.waits_for_broker
+                || self.counters.is_ready()
+                || self.health.is_raised(ConditionKind::BrokerUnavailable, "")
+                || self.clock.real(now.since(began)) > START_UP;
+            if broker_known {
+                self.ready.started();
+            }
+            // Without a pipeline (standby, records only) there is nothing that could be stuck.
+            if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
+                notify(&[NotifyState::Watchdog]);
+            }
+            let status = status(&self.health, self.metrics.open_now());
+            if status != last_status {
+                notify(&[NotifyState::Status(&status)]);
+                last_status = status;
+            }
+            let pause = if broker_known { every } else { START_UP_CHECK };
+            if stop.run_until_cancelled(time::sleep(pause)).await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// `STATUS=`: how many check-ins are open, and which conditions are raised.
+fn status(health: &Health, open: i64) -> String {
+    let conditions = health.conditions();
+    let people = if open == 1 { "1 check-in open".to_owned() } else { format!("{open} check-ins open") };
+    if conditions.is_empty() {
+        return people;
+    }
+    let raised: Vec<String> = conditions
+        .iter()
+        .map(|condition| match condition.subject.as_str() {
+            "" => condition.kind.name().to_owned(),
+            subject => format!("{} {subject}", condition.kind.name()),
+        })
+        .collect();
+    format!("{people}; {}", raised.join(", "))
+}
+
+/// Says that a reload has begun. `RELOADING=1` needs the monotonic time in the same message.
+pub(super) fn notify_reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "could not read the monotonic clock for RELOADING=1"),
+    }
+}
+
+/// Sends states to systemd. Without systemd they go nowhere; a failing socket is no reason to stop.
+pub(super) fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "could not notify systemd");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_counts_check_ins_and_names_every_condition() {
+        let health = Health::new(Clock::system());
+        assert_eq!(status(&health, 0), "0 check-ins open");
+        assert_eq!(status(&health, 1), "1 check-in open");
+        health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 is down");
+        health.raise(ConditionKind::Standby, "", "another gateway works");
+        assert_eq!(status(&health, 2), "2 check-ins open; capture_blind eth1, standby");
+    }
+}

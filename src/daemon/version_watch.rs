@@ -1,0 +1,137 @@
+//! Publishes a new version of the directory, the settings or the time zone data as soon as there is one.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    base::{
+        clock::Clock,
+        health::{ConditionKind, Health},
+        zone::Zone,
+    },
+    directory::{Directory, history::DirectoryHistory},
+    policy::PolicyHistory,
+    settings::zones::{Stamp, Zones},
+    source::network::coalesce::KnownMacs,
+    store::{Store, StoreError},
+};
+
+/// How often the versions are checked: an import is in force within this.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// The shortest pause between two checks, in the machine's time, when the clock runs faster than the machine's.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// A reconciler: when the directory or a site's settings have a newer version in the database, it loads and publishes
+/// them. While they cannot be read the last ones stay in force, so a half-failed import checks out no person.
+#[derive(Debug)]
+pub(super) struct VersionWatch {
+    pub(super) store: Store,
+    pub(super) directories: watch::Sender<Arc<DirectoryHistory>>,
+    pub(super) policies: watch::Sender<Arc<PolicyHistory>>,
+    pub(super) known_macs: watch::Sender<KnownMacs>,
+    pub(super) health: Health,
+    pub(super) clock: Clock,
+    /// Notified when the pipeline has seen a newer version.
+    pub(super) stale: Arc<Notify>,
+    pub(super) zones: Zones,
+    /// The state of the zone data's files at the last check.
+    pub(super) zone_stamps: Vec<Stamp>,
+}
+
+impl VersionWatch {
+    /// Checks every two seconds, and at once when the pipeline asks for it, until it is stopped.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        loop {
+            self.check_zones();
+            let pause = self.clock.real(EVERY).max(SHORTEST_PAUSE);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.stale.notified() => {}
+                () = time::sleep(pause) => {}
+            }
+            match self.check_versions().await {
+                Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
+                Err(error) => {
+                    let detail = format!("{error}; the last version stays in force");
+                    self.health.raise(ConditionKind::DirectoryStale, "", detail);
+                }
+            }
+        }
+    }
+
+    /// Compares the versions in the database with those that are published, and publishes newer ones.
+    async fn check_versions(&self) -> Result<(), StoreError> {
+        let published = self.directories.borrow().latest().version;
+        if self.store.directory_version().await? != published {
+            let newer = Arc::new(self.store.load_directory().await?);
+            let versions = self.store.directory_versions().await?;
+            tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
+            // The captures first: where their table of unknown devices is full, they must not leave out a device that the
+            // pipeline would now recognise.
+            self.known_macs.send_replace(known_macs(&newer));
+            let history = self.directories.borrow().followed_by(newer, &versions);
+            self.directories.send_replace(Arc::new(history));
+        }
+        if self.store.newest_policy().await? != self.policies.borrow().newest {
+            let policies = self.store.read_policies().await?;
+            self.policies.send_replace(Arc::new(self.zones.rule(&policies)));
+        }
+        Ok(())
+    }
+
+    /// Reads the time zone data again when its files have changed. The new rules are in force from then on, for all
+    /// instants.
+    fn check_zones(&mut self) {
+        // Reading the data is expensive, so the files' stamps are compared first.
+        let published = Arc::clone(&self.policies.borrow());
+        let stamps = self.zones.stamps(published.zones().map(Zone::name));
+        if std::mem::replace(&mut self.zone_stamps, stamps.clone()) == stamps {
+            return;
+        }
+        let newer = self.zones.opened_again();
+        let ruled = newer.rule(&published);
+
+        // A package update replaces every file; only zones whose rules differ matter here.
+        let changed: BTreeSet<&str> = ruled
+            .zones()
+            .zip(published.zones())
+            .filter(|(new, old)| !new.has_rules_of(old))
+            .map(|(new, _)| new.name())
+            .collect();
+        if newer.version() != self.zones.version() || !changed.is_empty() {
+            let (version, zones) = (newer.version(), changed.iter().copied().collect::<Vec<_>>().join(", "));
+            tracing::info!(
+                source = newer.source(),
+                version,
+                "the time zone data has changed; zones with other rules here: {zones:?}; times that controllers send \
+                 without an offset are read by it after a reload"
+            );
+        }
+
+        // A zone that has gone keeps the rules that were read, but would stop the next start.
+        for gone in published.zones().map(Zone::name).filter(|name| newer.find(name).is_none()).collect::<BTreeSet<_>>()
+        {
+            let source = newer.source();
+            tracing::warn!(
+                source,
+                "the time zone data no longer has {gone}, or its file is damaged; the rules that were read stay in force \
+                 until checkind ends, and it will not start without them: repair the package tzdata"
+            );
+        }
+        if !changed.is_empty() {
+            self.policies.send_replace(Arc::new(ruled));
+        }
+        self.zones = newer;
+    }
+}
+
+/// The addresses that belong to people, for the captures.
+pub(super) fn known_macs(directory: &Directory) -> KnownMacs {
+    Arc::new(directory.known_macs().collect())
+}

@@ -1,0 +1,131 @@
+//! The metrics that are registered at start: one row each, with the kind, the name, the unit and the help.
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::{Registry, Unit},
+};
+
+use crate::{base::closed_list::closed_list, engine::decision::Outcome, mapping::content::RejectReason};
+
+/// Upper ends of the batch sizes: powers of four up to the largest batch.
+const BATCH_BUCKETS: (f64, f64, u16) = (1.0, 4.0, 7);
+
+/// Upper ends of the batch durations in seconds: 1 ms to 8 s, doubling; a batch on a good disk takes some 10 ms.
+const SECONDS_BUCKETS: (f64, f64, u16) = (0.001, 2.0, 14);
+
+/// Upper ends of the lag in seconds: 1 ms to 73 hours, times four; a database may be away for a day.
+const LAG_BUCKETS: (f64, f64, u16) = (0.001, 4.0, 15);
+
+/// The one label of a metric: its name and a value from a closed list.
+pub(super) type Label = [(&'static str, &'static str); 1];
+
+closed_list! {
+    /// A queue between two parts of the program.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Queue {
+        /// Door messages from the broker session to the pipeline, in messages.
+        Deliveries = "deliveries",
+        /// Coalesced presences from the captures to the pipeline, in lists of presences.
+        Presences = "presences",
+    }
+
+    /// The label's value.
+    fn word;
+}
+
+closed_list! {
+    /// The result of a credential that was sent to the API.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum SignIn {
+        /// It was valid.
+        Accepted = "accepted",
+        /// It was not.
+        Refused = "refused",
+    }
+
+    /// The label's value.
+    fn word;
+}
+
+/// Makes [`Instruments`]. A row is the field, its type, its name below `checkind_` (with its unit in brackets), its help
+/// and its value at start. `codes` names the argument with the reasons of failed check-ins.
+macro_rules! instruments {
+    ($codes:ident; $($field:ident: $kind:ty = $name:literal $([$unit:ident])?, $help:literal, $start:expr;)+) => {
+        /// The metrics of the program, without those that are read at scrape.
+        #[derive(Clone, Debug)]
+        pub(super) struct Instruments {
+            $(#[doc = $help] pub(super) $field: $kind,)+
+        }
+
+        impl Instruments {
+            /// Each at zero. `codes` are the reasons of failed check-ins.
+            pub(super) fn new($codes: &[&'static str]) -> Self {
+                Self { $($field: $start,)+ }
+            }
+
+            /// Registers each under its name.
+            pub(super) fn register(&self, registry: &mut Registry) {
+                registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+                $(instruments!(@ registry, self.$field.clone(), $name $([$unit])?, $help);)+
+            }
+        }
+    };
+    (@ $registry:ident, $metric:expr, $name:literal, $help:literal) => {
+        $registry.register($name, $help, $metric)
+    };
+    (@ $registry:ident, $metric:expr, $name:literal [$unit:ident], $help:literal) => {
+        $registry.register_with_unit($name, $help, Unit::$unit, $metric)
+    };
+}
+
+instruments! {
+    codes;
+    door_events: Counter = "door_events", "Door events received from the broker", Counter::default();
+    presences: Counter = "presences", "Device presences received from the captures", Counter::default();
+    decisions: Family<Label, Counter> = "decisions", "Sightings decided, by outcome",
+        at_zero("outcome", Outcome::ALL.map(Outcome::word));
+    failed_checkins: Family<Label, Counter> = "failed_checkins", "Failed check-ins written, by reason",
+        at_zero("code", codes.iter().copied());
+    rejected_messages: Family<Label, Counter> = "rejected_messages", "Messages that could not be mapped, by reason",
+        at_zero("reason", RejectReason::ALL.map(RejectReason::word));
+    batch_sightings: Histogram = "batch_sightings", "Sightings per committed batch",
+        Histogram::new(buckets(BATCH_BUCKETS));
+    batch_duration: Histogram = "batch_duration" [Seconds], "Time from the start of a batch to its commit",
+        Histogram::new(buckets(SECONDS_BUCKETS));
+    lag: Histogram = "lag" [Seconds], "Time from the arrival of a door message to the commit of its decision",
+        Histogram::new(buckets(LAG_BUCKETS));
+    commit_failures: Counter = "commit_failures", "Batches that could not be committed and were tried again",
+        Counter::default();
+    left_out: Counter = "unrecognised_left_out",
+        "Unrecognised devices without a failed check-in because the daily limit was reached", Counter::default();
+    decided_again: Counter = "decided_again", "People refolded because one of their facts arrived late",
+        Counter::default();
+    open_checkins: Gauge = "open_checkins", "Check-ins open at this gateway's business", Gauge::default();
+    queue_depth: Family<Label, Gauge> = "queue_depth", "Entries waiting in a queue",
+        at_zero("queue", Queue::ALL.map(Queue::word));
+    signins: Family<Label, Counter> = "api_signins",
+        "Sign-ins that the API accepted, and credentials of any kind that it refused",
+        at_zero("result", SignIn::ALL.map(SignIn::word));
+}
+
+/// A family in which every value of the label is present at zero.
+fn at_zero<M>(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Family<Label, M>
+where
+    M: Default + Clone,
+{
+    let family = Family::<Label, M>::default();
+    for value in values {
+        drop(family.get_or_create(&[(label, value)]));
+    }
+    family
+}
+
+fn buckets((first, factor, count): (f64, f64, u16)) -> impl Iterator<Item = f64> {
+    exponential_buckets(first, factor, count)
+}
