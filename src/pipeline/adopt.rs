@@ -85,8 +85,10 @@ impl Pipeline {
         let now = began.wall;
         let directories = Arc::clone(&self.context.directories.borrow());
         let policies = Arc::clone(&self.context.policies.borrow());
+        // Of several gateways that start at once, one gets the lock, and the others then find no old log.
         let mut transaction = limited(self.context.store.batch()).await?;
         let Some(version) = limited(transaction.lock_old_log()).await? else { return Ok(Some(())) };
+        // Passes and short card numbers are read from the newest directory, so it must be loaded.
         let known = directories.latest().version;
         if self.context.stale.is_some() && version != known {
             tracing::info!(
@@ -96,6 +98,7 @@ impl Pipeline {
             );
             return Ok(None);
         }
+        // The lines first: the states of people depend on what the lines say besides the records.
         let mut log = OldLog::new(self.context.business, directories.latest(), &policies, now);
         let mut counts = Counts::default();
         adopt_lines(&mut log, &mut transaction, &mut counts).await?;
@@ -103,6 +106,7 @@ impl Pipeline {
         let world =
             World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now };
         adopt_people(&log, &world, &mut transaction, &mut counts).await?;
+        // Dropping the old log in the same transaction makes the adoption happen exactly once.
         let end = async {
             transaction.drop_old_log().await?;
             transaction.commit().await

@@ -59,7 +59,7 @@ impl AlreadyCommitted {
     }
 }
 
-/// The identity of a door fact within its batch, whoever another version of the directory says it is about.
+/// The identity of a door fact within its batch, even if another version of the directory attributes it to another person.
 const fn identity(fact: &DoorFact) -> (WallTime, FactDigest) {
     (fact.at, fact.digest)
 }

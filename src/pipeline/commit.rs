@@ -59,7 +59,7 @@ impl Pipeline {
     fn remember(&mut self, result: &BatchResult, work: BatchWork<'_>) {
         let now = self.now();
         self.unproven.extend(&result.unproven);
-        // At start it is not known how long the open visits have lasted. A step of the clock makes them known again.
+        // At start it is not known how long a visit has been open. From a step of the clock on it counts as seen.
         let seen =
             (self.reviewed_version.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
         for decided in &result.decided {

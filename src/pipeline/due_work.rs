@@ -43,7 +43,7 @@ impl Pipeline {
         }
         self.run_deadlines(deadline).await?;
 
-        // Several times within an idle limit, or a crash could lose more presence than a silence takes.
+        // At least four times within an idle limit: the presences that a crash loses must not look like a silence.
         let every = WRITE_EVERY.min(self.policy().site.idle_limit / 4);
         if self.presences_written_at.is_none_or(|written| now.boot.since(written) >= every) {
             if !self.present.unwritten(self.context.business).is_empty()

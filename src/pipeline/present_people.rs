@@ -62,7 +62,7 @@ impl PresentPeople {
         self.people.len()
     }
 
-    /// Takes a person's state after a commit. `seen` is now, or none at start, where nothing tells how long the visit has been
+    /// Takes a person's state after a commit. `seen` is now, or none at start, when it is not clear how long the visit has been
     /// known.
     pub(super) fn update(
         &mut self,

@@ -61,7 +61,7 @@ impl Pipeline {
             past_directory::groups(&directories, &subjects, since, &policy.site.passes, &mut transaction).await?;
         let versions = directories.since(since);
 
-        // Shared passes are locked before anything is read, in one order: two gateways cannot both spend the last use.
+        // Shared passes are locked before any state is read, so two gateways cannot both spend the last use.
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
 

@@ -196,6 +196,7 @@ impl<'a> OldLog<'a> {
             since: line.event_at.min(line.last_at),
             frames: u32::try_from(line.frames).unwrap_or(u32::MAX),
         };
+        // Without a coworker it is an unknown device: its fact is kept, and nothing more depends on it.
         let Some(coworker) = line.coworker else {
             let ambiguous = line.reason.as_deref() == Some(Reason::AmbiguousDevice.code());
             let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
@@ -211,6 +212,7 @@ impl<'a> OldLog<'a> {
         if line.reason.as_deref() == Some(Note::Late.word()) {
             return Some(Vec::new());
         }
+        // A line that does not list its points is read as one.
         let mut points = match line.points.as_deref() {
             Some(text) => text.split_terminator(';').map(point).collect::<Option<Vec<Point>>>()?,
             None => vec![whole],
@@ -219,6 +221,7 @@ impl<'a> OldLog<'a> {
         points.retain(|point| point.last_at <= latest);
         points.sort_unstable();
         points.dedup();
+        // A fact holds the points of one day. Only those that opened or refreshed a visit are evidence for it.
         let counts = matches!(outcome, Outcome::Opened | Outcome::Refreshed);
         let mut days: BTreeMap<LogDay, Vec<Point>> = BTreeMap::new();
         for point in points {
@@ -252,6 +255,7 @@ impl<'a> OldLog<'a> {
             "arrival" => TimeQuality::Arrival,
             _ => return None,
         };
+        // The person is the one that the line names, even if the card has another holder now.
         let credential = line.credential.as_deref().map(|text| self.credential(text, line.coworker));
         let (subject, recognised) = match (line.coworker, credential.as_ref().filter(|_| kind.names_somebody())) {
             (Some(coworker), _) => (Subject::coworker(coworker), Recognised::Coworker),
@@ -262,6 +266,7 @@ impl<'a> OldLog<'a> {
                 (Subject::stranger(business, credential, self.directory.pin_key()), recognised)
             }
         };
+        // Built as a sighting, because the identity of the fact is made from one.
         let sighting = Sighting {
             key: SightingKey(line.key.clone()),
             source: line.source.as_str().into(),
@@ -298,6 +303,7 @@ impl<'a> OldLog<'a> {
         let debounce = self.policies.at(business, fact.at).or_else(|| self.policies.latest(self.own_business));
         let debounce = debounce.map_or(Duration::ZERO, |policy| policy.site.debounce);
         let tomorrow = LogDay(LogDay::of(fact.at).0 + 1).start();
+        // Only a tap that opened or refreshed a visit is evidence for it; only an entry or a toggle let the person in.
         let enters = ["entry", "toggle"]
             .iter()
             .any(|word| line.claim.as_deref().is_some_and(|claim| claim.split(':').next() == Some(word)));
@@ -311,6 +317,7 @@ impl<'a> OldLog<'a> {
                 trace.entry = trace.entry.max(Some(fact.at));
             }
         }
+        // Later repetitions are compared with the last tap that was not one itself.
         if repeated {
             return;
         }

@@ -51,6 +51,7 @@ impl OldLog<'_> {
             totals: OldTotals::default(),
             kept: Vec::new(),
         };
+        // Day by day: the visits that began before it, the ones that cannot change anymore, and then the state.
         let mut left = visits.iter().peekable();
         let mut first_of_day: BTreeSet<(BusinessId, WallTime)> = BTreeSet::new();
         let mut adopted = AdoptedPerson::default();
@@ -179,6 +180,7 @@ impl<'a> OldPerson<'a> {
 
     fn count(&mut self, visit: &Visit) {
         let (log, totals) = (self.log, &mut self.totals);
+        // The use of the pass.
         let date = visit.day.date;
         let spent = visit.spent(self.coworker);
         if let Some((pass, (_, basis_at))) = visit.held_pass().and_then(|pass| Some((pass, log.passes.get(&pass)?))) {
@@ -187,9 +189,11 @@ impl<'a> OldPerson<'a> {
             used.add(&spent);
             totals.used.push((pass, used));
         }
+        // The totals towards plan limits.
         if visit.counts() {
             totals.counted_days.extend(totals.counted.add(date, spent.present(visit.from)));
         }
+        // The charge, of which only the latest pass day at each business matters.
         if let Some(charge) = self.charges.get(&visit.unique_id) {
             let (business, day) = (visit.business, charge.pass_day);
             totals.charged.retain(|known| known.business != business || known.day >= day);
@@ -215,6 +219,7 @@ impl<'a> OldPerson<'a> {
     /// The state at the beginning of a day, or now if there is none.
     fn state_at(&self, day: Option<LogDay>) -> PersonState {
         let visits: Vec<Visit> = self.kept.iter().map(|(old, visit)| self.visit_at(old, visit, day)).collect();
+        // Entries and pass days: those of counted visits, and of those that may still change.
         let mut let_in = self.totals.let_in.clone();
         for visit in &visits {
             if let Some(entry) = visit.door_in_at {
@@ -222,6 +227,7 @@ impl<'a> OldPerson<'a> {
                 *known = entry.max(*known);
             }
         }
+        // The place up to which the person is folded: the last thing that any line or record says.
         let before = |at: &LogDay| day.is_none_or(|day| *at < day);
         let traces = self.trace.iter().flat_map(|trace| &trace.days).filter(|((at, _), _)| before(at));
         let (mut any, mut silent_at) = (None, None);

@@ -513,7 +513,7 @@ impl Old {
         Self { database: Database::Sqlite { path }, connection: Connected::Sqlite(connection), _folder: folder }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests where its server is")]
+    #[expect(clippy::disallowed_methods, reason = "tests/run passes the address of its server")]
     async fn postgres() -> Self {
         let server = std::env::var("CHECKIND_TEST_POSTGRES")
             .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");

@@ -4,7 +4,7 @@
 //! question is hypothetical ("would they be admitted if ...") the whole state is copied and the copy is asked. Slow and plain.
 //!
 //! CHOICES where the documents and the rules leave something open:
-//!  C1  Without any pass (passes not asked for) the day is one record, as with a held day pass; with all others every
+//!  C1  Without any pass (passes not required) the day is one record, as with a held day pass; with all others every
 //!      visit is its own.
 //!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
 //!      has not changed since whether it counts towards the plan: the record keeps what was true when it was opened.
@@ -746,14 +746,14 @@ impl World {
         let plan = tariff.map(|t| Plan { tariff: t.clone(), renews: person.renews });
         if let Some(plan) = &plan {
             let periods = periods(plan, today, settings.week_starts_on);
-            for (name, stretch, days, _) in &periods {
-                let (used, _) = counted(state, person.id, *stretch, at, None);
+            for (name, span, days, _) in &periods {
+                let (used, _) = counted(state, person.id, *span, at, None);
                 if days.is_some_and(|d| used.len() >= d as usize) && !used.contains(&today) {
                     return Err(format!("plan_limit_days_{name}"));
                 }
             }
-            for (name, stretch, _, hours) in &periods {
-                let (_, used) = counted(state, person.id, *stretch, at, None);
+            for (name, span, _, hours) in &periods {
+                let (_, used) = counted(state, person.id, *span, at, None);
                 if hours.is_some_and(|h| used >= i64::from(h) * HOUR) {
                     return Err(format!("plan_limit_hours_{name}"));
                 }
@@ -889,8 +889,8 @@ impl World {
             used.push(v.from + v.away + i64::from(held.left) * MINUTE - used_time(state, held, at, Some(i)));
         }
         if let Some(plan) = v.plan.as_ref().filter(|_| v.counts) {
-            for (_, stretch, _, hours) in periods(plan, v.day.date, settings.week_starts_on) {
-                let (_, others) = counted(state, v.person, stretch, at, Some(i));
+            for (_, span, _, hours) in periods(plan, v.day.date, settings.week_starts_on) {
+                let (_, others) = counted(state, v.person, span, at, Some(i));
                 used.extend(hours.map(|h| v.from + v.away + i64::from(h) * HOUR - others));
             }
         }

@@ -136,7 +136,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
             hub.act(act).await;
         }
         let failed = hub.failed().await;
-        let last = failed.last().unwrap_or_else(|| panic!("{code}: nobody was refused"));
+        let last = failed.last().unwrap_or_else(|| panic!("{code}: no failed check-in"));
         assert!(last.starts_with(&format!("{code}: ")) && last.contains(text), "{code}: {last}");
         seen.insert(code.to_owned());
     }

@@ -338,7 +338,7 @@ impl Records {
     }
 }
 
-/// The number of a held pass, which is part of the identity of a pass that has none of its own.
+/// The number of a held pass, which is part of its identity if the pass has none from the platform.
 fn number_of(pass: Uuid) -> i64 {
     pass.as_bytes()[8..].iter().skip(1).fold(0, |number, byte| number << 8 | i64::from(*byte))
 }
