@@ -1,4 +1,4 @@
-//! What happened at doors is what is written: messages through a real broker, and the records that they leave.
+//! Door events through a real broker, and the records that they become.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ struct Hall {
     broker: Broker,
     home: Home,
     daemon: Daemon,
-    said: i64,
+    sent: i64,
 }
 
 /// The folder of a site with these people. `doors` are `[[source]]`s and `[[door]]`s.
@@ -35,21 +35,21 @@ impl Hall {
         let home = home(&broker, doors, members);
         let mut daemon = home.start();
         daemon.wait_until_ready();
-        Self { broker, home, daemon, said: 0 }
+        Self { broker, home, daemon, sent: 0 }
     }
 
     /// Publishes these and waits until all have been decided.
-    fn says(&mut self, topic: &str, messages: &[String]) {
+    fn publish(&mut self, topic: &str, messages: &[String]) {
         self.broker.publish_lines(topic, messages.iter().cloned(), 1);
-        self.said += i64::try_from(messages.len()).expect("few");
-        let said = self.said;
+        self.sent += i64::try_from(messages.len()).expect("few");
+        let sent = self.sent;
         wait_for("every message to be decided", LIMIT, || match self.home.ledger().try_facts()? {
-            decided if decided >= said => Ok(()),
-            decided => Err(format!("{decided} of {said}\n{}", self.daemon.log())),
+            decided if decided >= sent => Ok(()),
+            decided => Err(format!("{decided} of {sent}\n{}", self.daemon.log())),
         });
     }
 
-    /// Who came and went: the person, and how many seconds they stayed, if they left.
+    /// Every visit: the person, and its length in seconds, or -1 if it is open.
     fn visits(&self) -> Vec<Vec<String>> {
         self.home
             .ledger()
@@ -100,7 +100,7 @@ fn in_and_out_two_seconds_later_is_a_visit_although_no_message_has_an_id() {
         flat(&json!({"card": card(person).to_string(), "direction": way, "time": at}))
     };
     let taps: Vec<String> = (1..=20).flat_map(|person| [tap(person, "in", 0), tap(person, "out", 2)]).collect();
-    hall.says("doors/side", &taps);
+    hall.publish("doors/side", &taps);
     let expected: Vec<Vec<String>> = (1..=20).map(|person: u32| vec![person.to_string(), "2".to_owned()]).collect();
     assert_eq!(hall.visits(), expected, "{}", hall.daemon.log());
     // Delivered again, they are the same events.
@@ -116,51 +116,51 @@ fn in_and_out_within_one_minute_is_a_visit_where_the_clock_shows_minutes_only() 
     let minute = ago(60).utc().format("%Y-%m-%d %H:%M").to_string();
     let tap =
         |person: u32, way: &str| flat(&json!({"card": card(person).to_string(), "direction": way, "time": minute}));
-    // Four in the order in which it happened, four the other way round and in messages of their own.
+    // Four pairs in order, and four the other way round in separate messages.
     let taps: Vec<String> = (1..=4).flat_map(|person| [tap(person, "in"), tap(person, "out")]).collect();
-    hall.says("doors/side", &taps);
+    hall.publish("doors/side", &taps);
     for person in 5..=8 {
-        hall.says("doors/side", &[tap(person, "out")]);
-        hall.says("doors/side", &[tap(person, "in")]);
+        hall.publish("doors/side", &[tap(person, "out")]);
+        hall.publish("doors/side", &[tap(person, "in")]);
     }
     let expected: Vec<Vec<String>> = (1..=8).map(|person: u32| vec![person.to_string(), "0".to_owned()]).collect();
     assert_eq!(hall.visits(), expected, "{}", hall.daemon.log());
 }
 
 #[test]
-fn a_controller_that_counts_from_one_again_is_heard() {
+fn a_controller_that_counts_from_one_again_is_recorded() {
     let mut hall = Hall::open(FLAT, &people(4, &[]));
     let start = ago(4000);
     let tap = |id: u32, person: u32, way: &str, later: u64| {
         let at = start.plus(Duration::from_secs(later)).to_rfc3339_seconds();
         flat(&json!({"id": id, "card": card(person).to_string(), "direction": way, "time": at}))
     };
-    hall.says("doors/side", &[tap(1, 1, "in", 0), tap(2, 2, "in", 100)]);
-    // A power cut.
-    hall.says("doors/side", &[tap(1, 3, "in", 3000), tap(2, 2, "out", 3100), tap(3, 4, "in", 3200)]);
+    hall.publish("doors/side", &[tap(1, 1, "in", 0), tap(2, 2, "in", 100)]);
+    // After a power cut.
+    hall.publish("doors/side", &[tap(1, 3, "in", 3000), tap(2, 2, "out", 3100), tap(3, 4, "in", 3200)]);
     let visits: Vec<Vec<String>> =
         [("1", "-1"), ("2", "3000"), ("3", "-1"), ("4", "-1")].map(|(who, long)| vec![who.into(), long.into()]).into();
     assert_eq!(hall.visits(), visits, "{}", hall.daemon.log());
 }
 
 #[test]
-fn numbers_that_somebody_else_used_up_are_not_taken_from_a_door() {
+fn numbers_that_another_door_has_used_are_still_free_for_this_one() {
     let mut hall = Hall::open(FLAT, &people(10, &[]));
     let beats: Vec<String> =
         (100..110).map(|id| json!({"id": id, "door": "side", "result": "heartbeat"}).to_string()).collect();
-    hall.says("doors/other", &beats);
+    hall.publish("doors/other", &beats);
     let taps: Vec<String> = (0..10)
         .map(|nth| {
             let at = ago(50 - u64::from(nth)).to_rfc3339_seconds();
             flat(&json!({"id": 100 + nth, "card": card(nth + 1).to_string(), "direction": "in", "time": at}))
         })
         .collect();
-    hall.says("doors/side", &taps);
+    hall.publish("doors/side", &taps);
     assert_eq!(hall.visits().len(), 10, "{}", hall.daemon.log());
 }
 
 #[test]
-fn a_blank_or_empty_value_gives_way_to_the_next_place_of_a_field() {
+fn a_blank_or_empty_value_falls_back_to_the_next_path_of_a_field() {
     let source = r#"
 [[source]]
 name = "board"
@@ -179,7 +179,7 @@ on_out = "check_out"
     let by_user =
         |number: u32, blank: Value| json!({"CardNo": blank, "UserID": card(number), "Reader": "", "Door": "side"});
     let taps = [by_user(1, json!("")), by_user(2, json!("  ")), by_user(3, json!("0")), by_user(4, json!(0))];
-    hall.says("board", &taps.map(|tap| tap.to_string()));
+    hall.publish("board", &taps.map(|tap| tap.to_string()));
     assert_eq!(hall.visits().len(), 4, "{}", hall.daemon.log());
 }
 
@@ -195,8 +195,8 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
         flat(&json!({"card": "12345", "time": at(60)})),
         flat(&json!({"card": card(2).to_string(), "door": "back \"3\"", "time": at(50)})),
     ];
-    hall.says("doors/side", &attempts);
-    let told = hall.failures();
+    hall.publish("doors/side", &attempts);
+    let text = hall.failures();
     let expected = [
         ("refused_wrong_pin: ", "(at Side door)"),
         ("refused_by_controller: ", "(at Side door)"),
@@ -204,21 +204,21 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
         ("unrecognised_card: ", "(at Side door)"),
         ("door_not_configured: ", r#"(match = "back \"3\"")"#),
     ];
-    assert_eq!(told.len(), expected.len(), "{told:?}\n{}", hall.daemon.log());
-    for (told, (code, door)) in told.iter().zip(expected) {
-        assert!(told.starts_with(code) && told.ends_with(door), "{told}");
+    assert_eq!(text.len(), expected.len(), "{text:?}\n{}", hall.daemon.log());
+    for (text, (code, door)) in text.iter().zip(expected) {
+        assert!(text.starts_with(code) && text.ends_with(door), "{text}");
     }
-    // Whoever guesses a PIN makes an attempt each time; a card that is refused twice within the debounce makes one.
+    // Each guess of a PIN is an attempt. A card that is refused twice within the debounce is one.
     let pin = |before| flat(&json!({"result": "denied", "reason": "wrong_pin", "time": at(before)}));
     let card = |before| {
         flat(&json!({"result": "denied", "reason": "expired", "card": card(1).to_string(), "time": at(before)}))
     };
-    hall.says("doors/side", &[pin(88), pin(40), card(68)]);
+    hall.publish("doors/side", &[pin(88), pin(40), card(68)]);
     assert_eq!(hall.failures().len(), 7);
 }
 
 #[test]
-fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_nobody_comes_back_at_once() {
+fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_does_not_check_in_again_at_once() {
     let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
     let mut hall = Hall::open(&doors, &people(1, &[]));
     let at = ago(4000);
@@ -229,18 +229,18 @@ fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_nobody_comes_back_at_on
         };
         seconds.iter().map(tap).collect()
     };
-    hall.says("doors/side", &taps(&[0]));
-    // An hour later they hold it there; half a minute after that they tap once more, because the door did not open.
-    hall.says("doors/side", &taps(&[3600, 3602, 3604, 3606, 3611]));
-    hall.says("doors/side", &taps(&[3640]));
+    hall.publish("doors/side", &taps(&[0]));
+    // An hour later the card is held there, and tapped again half a minute later because the door did not open.
+    hall.publish("doors/side", &taps(&[3600, 3602, 3604, 3606, 3611]));
+    hall.publish("doors/side", &taps(&[3640]));
     let first = || vec!["1".to_owned(), "3600".to_owned()];
     assert_eq!(hall.visits(), [first()], "{}", hall.daemon.log());
-    // Later is an entry.
-    hall.says("doors/side", &taps(&[3661]));
+    // A later tap is an entry.
+    hall.publish("doors/side", &taps(&[3661]));
     assert_eq!(hall.visits(), [first(), vec!["1".to_owned(), "-1".to_owned()]]);
 }
 
-/// A controller that keeps nothing.
+/// Controllers that keep no events.
 const PROMPT: &str = r#"
 [[source]]
 name = "flat"
@@ -265,7 +265,7 @@ on_out = "check_out"
 "#;
 
 #[test]
-fn what_the_broker_kept_over_a_long_weekend_happened_then() {
+fn messages_that_the_broker_kept_over_a_long_weekend_keep_their_time() {
     const WEEKEND: u64 = 3 * 86_400;
     let broker = Broker::plain();
     let home = home(&broker, PROMPT, &people(3, &[]));
@@ -279,14 +279,14 @@ fn what_the_broker_kept_over_a_long_weekend_happened_then() {
     };
     let came = ago(WEEKEND - 7200);
     let left = came.plus(Duration::from_secs(3600));
-    // Whatever says that it is older than the absence has a wrong clock.
+    // An event that is older than the absence was stamped by a wrong clock.
     let wrong = ago(WEEKEND + 3600);
     broker.publish_lines("doors/side", [tap(1, "in", came), tap(1, "out", left), tap(2, "in", wrong)], 1);
 
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    let mut hall = Hall { broker, home, daemon, said: 3 };
-    hall.says("doors/side", &[]);
+    let mut hall = Hall { broker, home, daemon, sent: 3 };
+    hall.publish("doors/side", &[]);
     assert_eq!(
         hall.visits(),
         [["1", "3600"], ["2", "-1"]].map(|row| row.map(ToOwned::to_owned)),
@@ -298,24 +298,24 @@ fn what_the_broker_kept_over_a_long_weekend_happened_then() {
     assert_eq!(millis(&began[0][0]), came.millis() / 1000 * 1000);
     assert!(instant(&began[1][0]).distance(now()) < LIMIT);
 
-    // What is live was not kept, however old it says it is; a board that buffers is believed.
-    wait_for("everything that the broker kept to be here", LIMIT, || {
+    // A live message was not kept, whatever its time. A board that buffers is believed.
+    wait_for("everything that the broker kept to arrive", LIMIT, || {
         match hall.daemon.metric("checkind_mqtt_may_have_waited_seconds", "") {
             waited if waited < 60 => Ok(()),
             waited => Err(format!("{waited} s")),
         }
     });
-    hall.says("doors/side", &[tap(3, "in", ago(47 * 3600))]);
+    hall.publish("doors/side", &[tap(3, "in", ago(47 * 3600))]);
     let last = hall.home.ledger().texts("SELECT last_activity FROM checkins WHERE coworker_id = 3");
     assert!(instant(&last[0][0]).distance(now()) < LIMIT, "{last:?}");
     let before = ago(47 * 3600);
-    hall.says("board", &[board_event(1, card(2), Way::In, before)]);
+    hall.publish("board", &[board_event(1, card(2), Way::In, before)]);
     let first = hall.home.ledger().texts("SELECT min(from_time) FROM checkins WHERE coworker_id = 2");
     assert_eq!(millis(&first[0][0]), before.millis() / 1000 * 1000);
 }
 
 #[test]
-fn a_clock_in_another_zone_is_named_and_nothing_is_shifted() {
+fn a_clock_in_another_zone_is_reported_and_nothing_is_shifted() {
     let mut hall = Hall::open(PROMPT, &people(5, &[]));
     let local = |person: u32| {
         let unix = ago(5 * 3600).millis() / 1000;
@@ -324,16 +324,16 @@ fn a_clock_in_another_zone_is_named_and_nothing_is_shifted() {
                "hostname": "esp-1", "doorName": "side"})
         .to_string()
     };
-    hall.says("esp/send", &(1..=4).map(local).collect::<Vec<_>>());
-    let told = hall.daemon.wait_for_condition("clock_offset");
+    hall.publish("esp/send", &(1..=4).map(local).collect::<Vec<_>>());
+    let text = hall.daemon.wait_for_condition("clock_offset");
     for part in ["\"esp\"", "\"side\"", "5 h behind", "not corrected", "parse = [\"unix_local\"]"] {
-        assert!(told.contains(part), "{told}");
+        assert!(text.contains(part), "{text}");
     }
     let metrics = hall.daemon.get("/metrics").body;
     let ahead =
         metrics.lines().find_map(|line| line.strip_prefix("checkind_source_clock_ahead_seconds{source=\"esp\"} "));
     let ahead: f64 = ahead.and_then(|ahead| ahead.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
-    // The way of a message takes a second or two on a busy machine.
+    // A message takes a second or two on a busy machine.
     assert!((-18_060.0..=-17_999.0).contains(&ahead), "{ahead}");
     assert_eq!(hall.daemon.metric("checkind_source_times_not_believed_total", "source=\"esp\""), 4);
     let began = hall.home.ledger().texts("SELECT from_time FROM checkins");
@@ -342,47 +342,47 @@ fn a_clock_in_another_zone_is_named_and_nothing_is_shifted() {
         let began = instant(&row[0]);
         assert!(began.distance(now()) < LIMIT, "{began}");
     }
-    // Somebody sets the clock right.
+    // The clock is set right.
     let now_is = |person: u32| {
         let mut event: Value = serde_json::from_str(&local(person)).expect("JSON");
         event["time"] = json!(now().millis() / 1000);
         event.to_string()
     };
-    hall.says("esp/send", &(1..=5).map(now_is).collect::<Vec<_>>());
+    hall.publish("esp/send", &(1..=5).map(now_is).collect::<Vec<_>>());
     hall.daemon.wait_until_over("clock_offset");
 }
 
 #[test]
-fn a_time_that_cannot_be_read_is_counted_and_named() {
+fn a_time_that_cannot_be_read_is_counted_and_reported() {
     let mut hall = Hall::open(PROMPT, &people(30, &[]));
     let tap = |person: u32, time: &str| flat(&json!({"card": card(person).to_string(), "time": time}));
-    hall.says("doors/side", &[tap(1, "02.03.2026 09:00"), tap(2, "02.03.2026 09:00 Uhr")]);
-    let told = hall.daemon.wait_for_condition("time_unreadable");
+    hall.publish("doors/side", &[tap(1, "02.03.2026 09:00"), tap(2, "02.03.2026 09:00 Uhr")]);
+    let text = hall.daemon.wait_for_condition("time_unreadable");
     assert!(
-        told.contains("\"##.##.#### ##:##") && told.contains("\"flat\"") && told.contains("[source.time]"),
-        "{told}"
+        text.contains("\"##.##.#### ##:##") && text.contains("\"flat\"") && text.contains("[source.time]"),
+        "{text}"
     );
     assert_eq!(hall.daemon.metric("checkind_source_times_unreadable_total", "source=\"flat\""), 2);
     assert_eq!(hall.visits().len(), 2);
-    // The format was mended, here at the controller.
+    // The format is fixed at the controller.
     let right = |person| tap(person, &now().to_rfc3339_seconds());
-    hall.says("doors/side", &(3..=22).map(right).collect::<Vec<_>>());
+    hall.publish("doors/side", &(3..=22).map(right).collect::<Vec<_>>());
     hall.daemon.wait_until_over("time_unreadable");
 }
 
 #[test]
-fn keys_that_are_used_again_and_again_are_named() {
+fn keys_that_are_used_again_and_again_are_reported() {
     let mut hall = Hall::open(PROMPT, &people(8, &[]));
     let tap = |id: u32, person: u32| flat(&json!({"id": id, "card": card(person).to_string(), "direction": "in"}));
-    hall.says("doors/side", &[tap(1, 1), tap(2, 2), tap(3, 3)]);
-    // The same again is no event of its own, and nothing to name.
+    hall.publish("doors/side", &[tap(1, 1), tap(2, 2), tap(3, 3)]);
+    // A repetition is no new event, and not worth a condition.
     hall.broker.publish_lines("doors/side", [tap(1, 1), tap(2, 2)], 1);
-    hall.says("doors/side", &[tap(1, 4), tap(2, 5)]);
+    hall.publish("doors/side", &[tap(1, 4), tap(2, 5)]);
     assert_eq!(hall.daemon.metric("checkind_source_keys_reused_total", "source=\"flat\""), 2);
     assert!(!hall.daemon.conditions().contains_key("keys_reused"));
-    hall.says("doors/side", &[tap(3, 6)]);
-    let told = hall.daemon.wait_for_condition("keys_reused");
-    assert!(told.contains("\"flat\"") && told.contains("\"side\"") && told.contains("key.id"), "{told}");
+    hall.publish("doors/side", &[tap(3, 6)]);
+    let text = hall.daemon.wait_for_condition("keys_reused");
+    assert!(text.contains("\"flat\"") && text.contains("\"side\"") && text.contains("key.id"), "{text}");
     assert_eq!(hall.visits().len(), 6);
 }
 
@@ -394,10 +394,10 @@ fn a_controller_cannot_speak_for_the_door_of_another_topic() {
     };
     // The topic names the door where the payload does not.
     let silent = json!({"result": "granted", "direction": "in", "card": card(2).to_string()}).to_string();
-    hall.says("doors/back", &[tap(1, "side"), silent]);
+    hall.publish("doors/back", &[tap(1, "side"), silent]);
     assert_eq!(hall.visits(), [["2", "-1"].map(ToOwned::to_owned)], "{}", hall.daemon.log());
     assert_eq!(hall.daemon.metric("checkind_rejected_messages_total", "reason=\"other_topic\""), 1);
-    hall.says("doors/side", &[tap(1, "side")]);
+    hall.publish("doors/side", &[tap(1, "side")]);
     assert_eq!(hall.visits().len(), 2);
 }
 
@@ -406,7 +406,7 @@ fn a_card_that_is_held_at_a_toggle_door_without_a_clock_is_one_tap_too() {
     let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
     let hall = Hall::open(&doors, &people(1, &[]));
     let read = flat(&json!({"card": card(1).to_string()}));
-    // A read a second for twelve seconds, at the controller's pace.
+    // One read a second for twelve seconds, as the controller sends them.
     let portions = std::iter::repeat_n(vec![read], 12);
     hall.broker.publish_portions("doors/side", portions, Duration::from_secs(1));
     hall.daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 12);
@@ -416,7 +416,7 @@ fn a_card_that_is_held_at_a_toggle_door_without_a_clock_is_one_tap_too() {
 }
 
 #[test]
-fn a_card_left_on_a_reader_is_one_event_and_is_named() {
+fn a_card_left_on_a_reader_is_one_event_and_is_reported() {
     let doors = FLAT.replace("on_in = \"check_in\"\non_out = \"check_out\"", "on_in = \"toggle\"\non_out = \"toggle\"");
     let mut hall = Hall::open(&doors, &people(2, &[]));
     let at = ago(4000);
@@ -424,11 +424,11 @@ fn a_card_left_on_a_reader_is_one_event_and_is_named() {
         let time = at.plus(Duration::from_secs(second)).to_rfc3339_seconds();
         flat(&json!({"card": card(1).to_string(), "time": time}))
     };
-    hall.says("doors/side", &(0..30).map(|nth| read(nth * 4)).collect::<Vec<_>>());
+    hall.publish("doors/side", &(0..30).map(|nth| read(nth * 4)).collect::<Vec<_>>());
     assert!(!hall.daemon.conditions().contains_key("reader_repeats"));
-    hall.says("doors/side", &(30..150).map(|nth| read(nth * 4)).collect::<Vec<_>>());
-    let told = hall.daemon.wait_for_condition("reader_repeats");
-    assert!(told.contains("\"side\"") && told.contains("same card"), "{told}");
+    hall.publish("doors/side", &(30..150).map(|nth| read(nth * 4)).collect::<Vec<_>>());
+    let text = hall.daemon.wait_for_condition("reader_repeats");
+    assert!(text.contains("\"side\"") && text.contains("same card"), "{text}");
     assert_eq!(hall.visits(), [["1", "-1"].map(ToOwned::to_owned)]);
     assert_eq!(hall.daemon.metric("checkind_decisions_total", "outcome=\"opened\""), 1);
     hall.daemon.wait_until_over("reader_repeats");

@@ -40,8 +40,8 @@ use crate::{
         person::{AfterPass, EndedVisit, Visit},
     },
     pipeline::{
-        calendar_of, days_of,
-        decide::{self, FactOrigin, GroupCase, RefoldInput, UnloggedPoint},
+        calendar_of,
+        decide::{self, FactOrigin, FoldInput, PendingPoint, Refold, days_between},
     },
     policy::{HISTORY, PolicyHistory, SitePolicy, door::Door, site::Site},
     settings::Settings,
@@ -91,7 +91,7 @@ pub struct ExplainInput {
     directories: DirectoryHistory,
     policies: PolicyHistory,
     coverage: BTreeMap<BusinessId, Coverage>,
-    cases: Vec<GroupCase>,
+    cases: Vec<FoldInput>,
     /// Facts that are not folded: of strange devices, and from before the first checkpoint.
     logged: Vec<DecidedFact>,
 }
@@ -195,7 +195,7 @@ async fn load_once(
     let versions = directories.since(from);
     let groups = decide::groups(&who.subjects, &versions, &site.passes);
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
-    let mut cases: Vec<GroupCase> = groups.iter().map(|group| GroupCase::of(group, &versions)).collect();
+    let mut cases: Vec<FoldInput> = groups.iter().map(|group| FoldInput::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
     let (loaded, users) = store.standings(&everybody, &passes).await?;
     if loaded.directory != latest.version {
@@ -210,14 +210,16 @@ async fn load_once(
             let active =
                 standing.is_some_and(|known| known.person.open().is_some() || known.person.folded.at >= first.start());
             if who.subjects.contains(subject) || active {
-                case.now.insert(*subject, standing.cloned().unwrap_or_default());
+                case.current.insert(*subject, standing.cloned().unwrap_or_default());
                 let pending = loaded.pending.get(subject).into_iter().flatten();
-                case.unwritten.extend(pending.flat_map(UnloggedPoint::pending));
+                case.points.extend(pending.flat_map(PendingPoint::pending));
             }
         }
-        let newest = case.now.values().map(|known| LogDay::of(known.person.folded.at)).chain([tomorrow]).max();
+        let newest = case.current.values().map(|known| LogDay::of(known.person.folded.at)).chain([tomorrow]).max();
         let newest = newest.unwrap_or(tomorrow);
-        asked.extend(case.now.keys().flat_map(|subject| days_of(first, newest).map(move |day| (*subject, day))));
+        asked.extend(
+            case.current.keys().flat_map(|subject| days_between(first, newest).map(move |day| (*subject, day))),
+        );
     }
     let (checkpoints, facts) = store.past(&asked).await?;
     let (again, _) = store.standings(&everybody, &BTreeSet::new()).await?;
@@ -230,7 +232,7 @@ async fn load_once(
         return Ok(None);
     }
     let logged = begin(&mut cases, first, checkpoints, facts);
-    decide::know_usage(&mut cases, users);
+    decide::add_usage(&mut cases, users);
     let mut coverage = BTreeMap::new();
     for others in [false, true] {
         for (place, stretches) in store.coverage(business, others, now.minus(HISTORY)).await? {
@@ -238,7 +240,7 @@ async fn load_once(
             coverage.insert(place, Coverage::new(stretches));
         }
     }
-    let begins = cases.iter().filter_map(GroupCase::begins).chain([from, first.start()]).min().unwrap_or(from);
+    let begins = cases.iter().filter_map(FoldInput::begins).chain([from, first.start()]).min().unwrap_or(from);
     fill_in(&mut directories, begins, store).await?;
     let mut known = ExplainInput { who, business, from, now, directories, policies, coverage, cases, logged };
     let totals = store.totals(&decide::totals_to_read(&known.world(), &known.cases)).await?;
@@ -258,7 +260,7 @@ async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &St
 
 /// Everybody as they were before the first day, and what there is since; what cannot be folded is handed back.
 fn begin(
-    cases: &mut [GroupCase],
+    cases: &mut [FoldInput],
     first: LogDay,
     checkpoints: Vec<(Subject, LogDay, crate::engine::person::PersonState)>,
     facts: Vec<DecidedFact>,
@@ -270,18 +272,18 @@ fn begin(
         }
     }
     for case in cases.iter_mut() {
-        for (subject, known) in &case.now {
+        for (subject, known) in &case.current {
             let person = before.get(subject).map_or(&known.person, |(_, person)| person);
             case.group.people.insert(*subject, person.clone());
         }
-        case.past = Some(RefoldInput { from: first, ..RefoldInput::default() });
+        case.refold = Some(Refold { from: first, ..Refold::default() });
     }
     let mut logged = Vec::new();
     for row in facts {
-        let case = cases.iter_mut().find(|case| case.now.contains_key(&row.fact.subject));
+        let case = cases.iter_mut().find(|case| case.current.contains_key(&row.fact.subject));
         let person = case.as_ref().and_then(|case| case.group.people.get(&row.fact.subject));
         let decided = person.is_some_and(|person| row.fact.at <= person.folded.at);
-        match case.and_then(|case| case.past.as_mut()).filter(|_| !decided) {
+        match case.and_then(|case| case.refold.as_mut()).filter(|_| !decided) {
             Some(past) => past.facts.push(row),
             None => logged.push(row),
         }
@@ -364,14 +366,14 @@ pub fn explain(mut known: ExplainInput) -> Explained {
     let mut visits = Vec::new();
     let mut behind = false;
     for case in std::mem::take(&mut known.cases) {
-        let GroupCase { now, past, unwritten, group, .. } = case;
-        let rows: Vec<(Fact, DecisionCode)> = past
+        let FoldInput { refold, points, group, current, .. } = case;
+        let rows: Vec<(Fact, DecisionCode)> = refold
             .iter()
-            .flat_map(|past| &past.facts)
+            .flat_map(|refold| &refold.facts)
             .filter_map(|row| Some((Fact::read(&row.fact).ok()?, row.decision)))
             .collect();
         let facts: Vec<Fact> = rows.iter().map(|(fact, _)| fact.clone()).collect();
-        let items = decide::items(&facts, &[], &unwritten);
+        let items = decide::items(&facts, &[], &points);
         let bare: Vec<FoldItem<'_>> = items.iter().map(|(item, _)| *item).collect();
         let folded = fold::fold(known.world(), group, &bare);
         let teller = Teller { known: &known, folded: &folded };
@@ -391,7 +393,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
                     rows.get(*row).filter(|_| last.get(row) == Some(&index)),
                     rows.get(*row).and_then(|row| interface(&row.0)),
                 ),
-                FactOrigin::Unwritten(of) => (None, unwritten.get(*of).map(|new| &*new.heard.interface)),
+                FactOrigin::Pending(of) => (None, points.get(*of).map(|point| &*point.presence.interface)),
                 FactOrigin::NewDoor => (None, None),
             };
             let log = row.map(|(_, code)| *code).filter(|code| *code != decision.code());
@@ -411,7 +413,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
                 visits.push(teller.summary(&record.visit));
             }
         }
-        behind |= now.iter().filter(|(subject, _)| own(subject)).any(|(subject, standing)| {
+        behind |= current.iter().filter(|(subject, _)| own(subject)).any(|(subject, standing)| {
             let open = |visit: &Visit| visit.unique_id;
             let folded = folded.people.get(subject).and_then(|person| person.open()).map(open);
             standing.person.open().map(open).is_some_and(|known| folded != Some(known))
@@ -959,10 +961,9 @@ mod tests {
     }
 
     fn known(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> ExplainInput {
-        let mut case =
-            GroupCase { past: Some(RefoldInput { facts, ..RefoldInput::default() }), ..GroupCase::default() };
+        let mut case = FoldInput { refold: Some(Refold { facts, ..Refold::default() }), ..FoldInput::default() };
         case.group.people.insert(ADA, PersonState::default());
-        case.now.insert(ADA, PersonStanding::default());
+        case.current.insert(ADA, PersonStanding::default());
         let name = "Ada".to_owned();
         let title = "Ada (coworker 11)".to_owned();
         ExplainInput {

@@ -1,10 +1,10 @@
-//! PURE. A step of the wall clock: what was stamped before it, by the same clock, gets the time that it would have now.
+//! PURE. A step of the wall clock: everything that the same clock stamped before the step gets the time that it would get now.
 
 use std::collections::BTreeSet;
 
 use super::{
-    decide::{GroupCase, UnloggedPoint},
-    intake::HeardDevice,
+    decide::{FoldInput, PendingPoint},
+    intake::PersonPresence,
 };
 use crate::{
     base::{
@@ -17,8 +17,8 @@ use crate::{
     store::{DecidedFact, PersonStanding, Writes},
 };
 
-/// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
-/// machine has the time that it had.
+/// By how many milliseconds the wall clock was stepped between two readings. A message kept from before the machine's start
+/// keeps its time.
 pub(super) fn stepped(was: Now, now: Now) -> Option<i64> {
     if was.boot.is_earlier() {
         return None;
@@ -27,7 +27,7 @@ pub(super) fn stepped(was: Now, now: Now) -> Option<i64> {
     (now.wall.distance(expected) > STEP).then(|| now.wall.millis().saturating_sub(expected.millis()))
 }
 
-/// A message that arrived before a step, or before the clock was set, gets the time that it would have now.
+/// Gives a message that arrived before a step, or before the clock was set, the time that it would get now.
 pub(super) fn retime(delivery: &mut Delivery, now: Now) {
     let Content::Sightings(sightings) = &mut delivery.content else { return };
     for sighting in sightings {
@@ -40,7 +40,7 @@ pub(super) fn retime(delivery: &mut Delivery, now: Now) {
     }
 }
 
-/// The same for what a capture heard; and what it merged across a step is put in order.
+/// The same for a presence. The times of one that a capture merged across a step are put in order.
 pub(super) fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
     let by = stepped(presence.arrived, now).unwrap_or(0);
     let last = presence.last_at.min(presence.arrived.wall);
@@ -57,55 +57,56 @@ pub(super) fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
 /// A step of the wall clock that is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClockStep {
-    /// By so many milliseconds.
+    /// The size of the step, in milliseconds.
     pub(super) by: i64,
-    /// The time right after it: what our clock has stamped with a later one, it stamped before the step was believed, wrongly.
+    /// The time right after the step: a later stamp by our clock dates from before the step was believed, and is wrong.
     pub(super) wrong_from: WallTime,
 }
 
-/// The first day that a step touches of these people: of their open check-in if that moves, and of what was stamped with a time
-/// to come.
-pub(super) fn moved_from(case: &GroupCase, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
+/// The first day that a step affects for these people: that of their open check-in if it moves, and that of facts stamped with
+/// a future time.
+pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
     let first = |(subject, known): (&Subject, &PersonStanding)| {
         let open = known.person.open().filter(|_| moving.contains(subject));
         let open = open.map(|visit| visit.from.min(visit.from.moved(step.by)));
         let ahead = (step.by < 0 && known.person.folded.at > step.wrong_from).then(|| step.wrong_from.moved(step.by));
         open.into_iter().chain(ahead).min()
     };
-    case.now.iter().filter_map(first).map(LogDay::of).min()
+    input.current.iter().filter_map(first).map(LogDay::of).min()
 }
 
-/// Moves what our clock wrote of these people: since their check-in began, if that moves, and everything with a time to come.
-pub(super) fn move_facts(case: &mut GroupCase, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
-    let Some(past) = &mut case.past else { return };
+/// Moves the facts that our clock stamped about these people: those since the beginning of their check-in, if it moves, and all
+/// with a future time.
+pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
+    let Some(refold) = &mut input.refold else { return };
     let since = |subject: Subject| {
-        let open = case.now.get(&subject).filter(|_| moving.contains(&subject));
+        let open = input.current.get(&subject).filter(|_| moving.contains(&subject));
         open.and_then(|known| known.person.open()).map(|open| open.from)
     };
     let moves = |subject: Subject, at: WallTime| {
         since(subject).is_some_and(|from| at >= from) || (step.by < 0 && at > step.wrong_from)
     };
-    let mut kept: Vec<DecidedFact> = Vec::with_capacity(past.facts.len());
-    for row in std::mem::take(&mut past.facts) {
+    let mut kept: Vec<DecidedFact> = Vec::with_capacity(refold.facts.len());
+    for row in std::mem::take(&mut refold.facts) {
         match Fact::read(&row.fact) {
             Ok(Fact::Door(mut door)) if moves(door.subject, door.at) && is_ours(&door, step.by) => {
                 (door.at, door.arrived) = (door.at.moved(step.by), door.arrived.moved(step.by));
-                case.doors.push(door);
+                input.doors.push(door);
                 writes.gone_facts.push(row.fact);
             }
             Ok(Fact::Presence(presence)) if moves(presence.subject, presence.at()) => {
-                let points = presence.points.iter().map(|point| UnloggedPoint {
-                    heard: HeardDevice {
+                let points = presence.points.iter().map(|point| PendingPoint {
+                    presence: PersonPresence {
                         subject: presence.subject,
                         business: presence.business,
                         mac: presence.mac,
                         interface: std::sync::Arc::clone(&presence.interface),
                         point: point.moved(step.by),
                     },
-                    new: false,
+                    is_new: false,
                     was_pending: false,
                 });
-                case.unwritten.extend(points);
+                input.points.extend(points);
                 writes.gone_facts.push(row.fact);
             }
             Ok(Fact::Door(_) | Fact::Presence(_) | Fact::StrangeDevice(_) | Fact::Rejected(_)) | Err(_) => {
@@ -113,17 +114,16 @@ pub(super) fn move_facts(case: &mut GroupCase, moving: &BTreeSet<Subject>, step:
             }
         }
     }
-    past.facts = kept;
-    // What no fact holds yet was stamped by the same clock.
-    for unwritten in case.unwritten.iter_mut().filter(|unwritten| unwritten.was_pending) {
-        if moves(unwritten.heard.subject, unwritten.heard.point.last_at) {
-            unwritten.heard.point = unwritten.heard.point.moved(step.by);
+    refold.facts = kept;
+    // The same clock stamped the points that are not in the log yet.
+    for pending in input.points.iter_mut().filter(|point| point.was_pending) {
+        if moves(pending.presence.subject, pending.presence.point.last_at) {
+            pending.presence.point = pending.presence.point.moved(step.by);
         }
     }
 }
 
-/// Was its time read from the clock that was stepped, or from one that went with it? Another clock may have been right all the
-/// time.
+/// Did the clock that was stepped stamp the event, or one that it set? Another clock may have been right throughout.
 fn is_ours(door: &DoorFact, by: i64) -> bool {
     let apart = door.at.distance(door.arrived);
     door.quality == TimeQuality::Arrival

@@ -1,7 +1,7 @@
-//! When the captures could hear, written down in stretches: silence is counted only inside them.
+//! The coverage of the site as it is written to the database: a silence counts only within it.
 //!
-//! A stretch ends at the last frame. The time since then becomes part of it with the next one, see
-//! [`hearing`](crate::source::network::coverage).
+//! A span of coverage ends at the last frame. The next frame adds the time since then, see
+//! [`coverage`](crate::source::network::coverage).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -18,24 +18,24 @@ use crate::{
     store::CoverageRow,
 };
 
-/// Stretches that are remembered, at most: one ends with every blindness. Of more the oldest are forgotten, so that silence in
-/// their time is not counted.
-const STRETCHES: usize = 10_000;
+/// Spans that are remembered, at most: one ends with every loss of coverage. Beyond that the oldest are forgotten, and silence
+/// in their time does not count.
+const SPANS: usize = 10_000;
 
-/// The stretches that are written down, and the one that goes on.
+/// The spans that are written, and the current one.
 #[derive(Debug, Default)]
 pub(super) struct CoverageLog {
     /// The oldest first.
     written: VecDeque<(Uuid, CoverageRow)>,
-    going_on: Option<CoverageEntry>,
-    /// The database takes nothing: what is heard meanwhile does not count before it is written.
-    refused: bool,
+    current: Option<CoverageEntry>,
+    /// The database is failing: coverage does not count until it is written.
+    write_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct CoverageEntry {
     id: Uuid,
-    /// The frame that what is heard began with: when it is another one, this stretch is over.
+    /// The frame that the captures' span began with: a different one means that this span has ended.
     began: BootTime,
     from: Now,
     /// The last frame.
@@ -48,97 +48,97 @@ impl CoverageEntry {
         CoverageRow { from: self.from.wall, to: self.from.wall.plus(self.until.since(self.from.boot)) }
     }
 
-    /// Has the wall clock gone on as the other one has?
+    /// Has the wall clock run as the boot clock has?
     fn agrees(&self, now: Now) -> bool {
         now.wall.since(self.from.wall).abs_diff(now.boot.since(self.from.boot)) < STEP
     }
 }
 
 impl CoverageLog {
-    /// What the database has; what was written in a time that was not right is left out.
-    pub(super) fn read(stretches: &[CoverageRow], now: WallTime) -> Self {
-        let right = stretches.iter().rev().filter(|covered| covered.to <= now.plus(STEP));
-        let written = right.take(STRETCHES).map(|covered| (Uuid::nil(), *covered)).collect::<VecDeque<_>>();
+    /// The log as the database has it, without spans that a wrong clock wrote.
+    pub(super) fn read(rows: &[CoverageRow], now: WallTime) -> Self {
+        let valid = rows.iter().rev().filter(|covered| covered.to <= now.plus(STEP));
+        let written = valid.take(SPANS).map(|covered| (Uuid::nil(), *covered)).collect::<VecDeque<_>>();
         Self { written: written.into_iter().rev().collect(), ..Self::default() }
     }
 
-    /// All of it, up to the last frame; what follows is not proven.
+    /// All spans up to the last frame; the time since then is unproven.
     pub(super) fn coverage(&self, now: Now) -> Coverage {
-        // What was written by a clock that was ahead is of a time to come.
+        // A clock that was ahead wrote spans in the future.
         let written = self.written.iter().map(|(_, covered)| (covered.from, covered.to.min(now.wall)));
-        let going_on = self.counted(now).map(|covered| (covered.from, covered.to.min(now.wall)));
-        Coverage::new(written.chain(going_on)).and_unproven(going_on.map(|(_, last)| (last, now.wall)))
+        let current = self.counted(now).map(|covered| (covered.from, covered.to.min(now.wall)));
+        Coverage::new(written.chain(current)).and_unproven(current.map(|(_, last)| (last, now.wall)))
     }
 
-    /// Up to when it is known what was heard: the last frame, where the next one may still add to it.
+    /// The instant up to which coverage is known: the last frame while a span is open, because the next frame may still add to
+    /// it.
     pub(super) fn proven(&self, now: Now) -> WallTime {
         self.counted(now).map_or(now.wall, |covered| covered.to.min(now.wall))
     }
 
     fn counted(&self, now: Now) -> Option<CoverageRow> {
-        self.going_on.filter(|stretch| !self.refused && stretch.agrees(now)).map(|stretch| stretch.covered())
+        self.current.filter(|span| !self.write_failed && span.agrees(now)).map(|span| span.covered())
     }
 
-    /// Takes over what was heard since the last look; begins a stretch where the one before is over.
-    pub(super) fn look(&mut self, hearing: &SiteCoverage, now: Now) {
-        let Some(heard) = hearing.span() else {
-            self.going_on = None;
+    /// Takes the captures' span since the last call; begins a new span if the one before has ended.
+    pub(super) fn update(&mut self, site: &SiteCoverage, now: Now) {
+        let Some(covered) = site.span() else {
+            self.current = None;
             return;
         };
-        match self.going_on.as_mut().filter(|stretch| stretch.began == heard.from && stretch.agrees(now)) {
-            Some(stretch) => stretch.until = heard.until,
+        match self.current.as_mut().filter(|span| span.began == covered.from && span.agrees(now)) {
+            Some(span) => span.until = covered.until,
             None => {
-                let from = Now { wall: now.wall.minus(now.boot.since(heard.until)), boot: heard.until };
-                let (id, began) = (random::uuid(), heard.from);
-                self.going_on = Some(CoverageEntry { id, began, from, until: heard.until, written: now.boot });
+                let from = Now { wall: now.wall.minus(now.boot.since(covered.until)), boot: covered.until };
+                let (id, began) = (random::uuid(), covered.from);
+                self.current = Some(CoverageEntry { id, began, from, until: covered.until, written: now.boot });
             }
         }
     }
 
-    /// The wall clock was stepped: what was heard in the stretch that goes on was heard so much later, or earlier.
+    /// Moves the current span by a step of the wall clock, in milliseconds.
     pub(super) fn step(&mut self, by: i64) {
-        if let Some(stretch) = &mut self.going_on {
-            stretch.id = random::uuid();
-            stretch.from.wall = stretch.from.wall.moved(by);
+        if let Some(span) = &mut self.current {
+            span.id = random::uuid();
+            span.from.wall = span.from.wall.moved(by);
         }
     }
 
-    /// The stretch that goes on, to be written down, unless it is.
+    /// The current span, if it differs from what is written.
     pub(super) fn to_write(&self, now: Now) -> Option<(Uuid, CoverageRow)> {
-        let stretch = self.going_on.filter(|stretch| stretch.agrees(now))?;
-        Some((stretch.id, stretch.covered())).filter(|known| self.written.back() != Some(known))
+        let span = self.current.filter(|span| span.agrees(now))?;
+        Some((span.id, span.covered())).filter(|known| self.written.back() != Some(known))
     }
 
-    /// How long ago the stretch was written down.
+    /// How long ago the current span was written.
     pub(super) fn unwritten_for(&self, now: BootTime) -> Duration {
-        self.going_on.map_or(Duration::ZERO, |stretch| now.since(stretch.written))
+        self.current.map_or(Duration::ZERO, |span| now.since(span.written))
     }
 
-    /// It is written.
-    pub(super) fn written(&mut self, (id, covered): (Uuid, CoverageRow), now: Now) {
-        if let Some(stretch) = self.going_on.as_mut().filter(|stretch| stretch.id == id) {
-            stretch.written = now.boot;
+    /// Notes that a span is written.
+    pub(super) fn mark_written(&mut self, (id, covered): (Uuid, CoverageRow), now: Now) {
+        if let Some(span) = self.current.as_mut().filter(|span| span.id == id) {
+            span.written = now.boot;
         }
         match self.written.back_mut().filter(|(known, _)| *known == id) {
             Some((_, known)) => *known = covered,
             None => self.written.push_back((id, covered)),
         }
         let oldest = now.wall.minus(HISTORY);
-        while self.written.len() > STRETCHES || self.written.front().is_some_and(|(_, covered)| covered.to < oldest) {
+        while self.written.len() > SPANS || self.written.front().is_some_and(|(_, covered)| covered.to < oldest) {
             self.written.pop_front();
         }
     }
 
-    /// The database refuses what we write.
-    pub(super) fn refused(&mut self) {
-        self.refused = true;
+    /// Notes that a write failed.
+    pub(super) fn note_failure(&mut self) {
+        self.write_failed = true;
     }
 
-    /// The database takes what we write. What the captures heard while it did not could not be written, so nobody's silence in
-    /// that time is known.
-    pub(super) fn taken(&mut self) {
-        if std::mem::take(&mut self.refused) {
-            self.going_on = None;
+    /// Notes that the database works. Coverage during an outage could not be written, so no silence in that time counts.
+    pub(super) fn note_success(&mut self) {
+        if std::mem::take(&mut self.write_failed) {
+            self.current = None;
         }
     }
 }

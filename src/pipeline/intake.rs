@@ -1,4 +1,4 @@
-//! PURE. What a batch says, as facts: whose each one is, by the directory of its time.
+//! PURE. Makes facts of what arrived in a batch, each about a person or device by the directory of its time.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,9 +19,9 @@ use crate::{
     source::Delivery,
 };
 
-/// A device of somebody's was heard.
+/// A presence of a coworker's device.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HeardDevice {
+pub(crate) struct PersonPresence {
     pub(crate) subject: Subject,
     pub(crate) business: BusinessId,
     pub(crate) mac: MacAddr,
@@ -29,20 +29,20 @@ pub(crate) struct HeardDevice {
     pub(crate) point: Point,
 }
 
-/// A batch, or a part of it that is decided in one transaction.
+/// The facts of a batch, or of a sub-batch that is decided in one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
     pub(super) doors: Vec<DoorFact>,
-    pub(super) heard: Vec<HeardDevice>,
-    pub(super) strange: Vec<StrangeDeviceFact>,
+    pub(super) presences: Vec<PersonPresence>,
+    pub(super) unknown_devices: Vec<StrangeDeviceFact>,
     pub(super) rejected: Vec<RejectedFact>,
-    /// Devices for which the site wants no record.
+    /// Presences of devices that the site does not record.
     pub(super) ignored: u64,
-    /// The newest version of the directory that it was read by.
+    /// The newest version of the directory when the facts were read.
     pub(super) version: i64,
 }
 
-/// What facts are made by.
+/// What facts are read by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FactReader<'a> {
     pub(super) business: BusinessId,
@@ -52,18 +52,18 @@ pub(super) struct FactReader<'a> {
 }
 
 impl FactReader<'_> {
-    /// The version of the directory by which something of this time is read, if only the database has it. What is too late is
-    /// decided by none.
+    /// The version of the directory that facts of this time are read by, if only the database has it. A fact that is too late
+    /// is not decided, so it needs none.
     pub(super) fn missing_at(&self, at: WallTime) -> Option<i64> {
         (at >= self.now.minus(LATEST)).then(|| self.directories.missing_at(at)).flatten()
     }
 
-    /// A door event.
+    /// The fact of a door event.
     pub(super) fn door(&self, sighting: &Sighting) -> DoorFact {
         let directory = self.directories.at(sighting.event_at);
         let credential = sighting.event.credential.as_ref().filter(|_| sighting.event.kind.names_person());
         let (subject, recognised) = match credential {
-            // An attempt is one, whoever made it.
+            // A refusal without a credential is still a failed check-in, of an unknown person at that door.
             None if sighting.event.kind.is_refusal() => {
                 (Subject::unidentified_at(self.business, &sighting.event.door), Recognised::NoCredential)
             }
@@ -81,14 +81,14 @@ impl FactReader<'_> {
         DoorFact { too_late, ..DoorFact::of(sighting, self.business, subject, recognised) }
     }
 
-    /// What a capture handed over.
+    /// Adds the fact of a presence: that of a coworker, that of an unknown device, or none that the site wants.
     pub(super) fn presence(&self, presence: &Presence, intake: &mut Intake) {
         let point = Point::of(presence);
         let (business, mac) = (self.business, presence.mac);
         let recognised = match self.directories.at(presence.last_at).by_mac(mac) {
             Match::One(coworker) => {
                 let (subject, interface) = (Subject::coworker(coworker.id), Arc::clone(&presence.interface));
-                intake.heard.push(HeardDevice { subject, business, mac, interface, point });
+                intake.presences.push(PersonPresence { subject, business, mac, interface, point });
                 return;
             }
             Match::Nobody if admission::wants_record(&self.policy.site, mac) => Recognised::Unknown,
@@ -99,10 +99,10 @@ impl FactReader<'_> {
             }
         };
         let interface = Arc::clone(&presence.interface);
-        intake.strange.push(StrangeDeviceFact { business, mac, interface, recognised, point });
+        intake.unknown_devices.push(StrangeDeviceFact { business, mac, interface, recognised, point });
     }
 
-    /// A message that was not understood.
+    /// The fact of a rejected message.
     pub(super) fn rejected(&self, source: &Arc<str>, rejection: &Rejection, id: Uuid) -> RejectedFact {
         RejectedFact {
             business: self.business,
@@ -116,52 +116,58 @@ impl FactReader<'_> {
 }
 
 impl Intake {
-    /// Everybody of whom it says something that is folded.
+    /// Everyone with a fact that may be folded.
     pub(super) fn subjects(&self) -> BTreeSet<Subject> {
         let doors = self.doors.iter().map(|fact| fact.subject);
-        let heard = self.heard.iter().map(|heard| heard.subject);
-        doors.chain(heard).filter(|subject| *subject != Subject::BUSINESS).collect()
+        let presences = self.presences.iter().map(|presence| presence.subject);
+        doors.chain(presences).filter(|subject| *subject != Subject::BUSINESS).collect()
     }
 
-    /// How many facts it holds.
+    /// The number of facts.
     pub(super) fn len(&self) -> usize {
-        self.doors.len() + self.heard.len() + self.strange.len() + self.rejected.len()
+        self.doors.len() + self.presences.len() + self.unknown_devices.len() + self.rejected.len()
     }
 
-    /// When the first thing happened that is decided.
+    /// The time of the earliest fact that may be folded.
     pub(super) fn first(&self) -> Option<WallTime> {
         let doors = self.doors.iter().map(|fact| fact.at);
-        doors.chain(self.heard.iter().map(|heard| heard.point.first_at)).min()
+        doors.chain(self.presences.iter().map(|presence| presence.point.first_at)).min()
     }
 
-    /// In parts of at most so many facts and people. What is said of one person stays in the order in which it came.
+    /// Splits into sub-batches of at most so many facts and people. The facts about one person keep their order.
     pub(super) fn split(mut self, facts: usize, people: usize) -> Vec<Self> {
-        let mut parts = Vec::new();
-        let mut part =
-            Self { ignored: self.ignored, strange: self.strange, rejected: self.rejected, ..Self::default() };
+        let mut sub_batches = Vec::new();
+        // Unknown devices and rejected messages are few, because both are limited, and go with the first.
+        let mut sub_batch = Self {
+            ignored: self.ignored,
+            unknown_devices: self.unknown_devices,
+            rejected: self.rejected,
+            ..Self::default()
+        };
         let mut subjects = BTreeSet::new();
         for fact in self.doors.drain(..) {
-            if part.doors.len() >= facts || (subjects.len() >= people && !subjects.contains(&fact.subject)) {
-                parts.push(std::mem::take(&mut part));
+            if sub_batch.doors.len() >= facts || (subjects.len() >= people && !subjects.contains(&fact.subject)) {
+                sub_batches.push(std::mem::take(&mut sub_batch));
                 subjects.clear();
             }
             subjects.insert(fact.subject);
-            part.doors.push(fact);
+            sub_batch.doors.push(fact);
         }
-        for heard in self.heard.drain(..) {
-            if part.heard.len() >= facts || (subjects.len() >= people && !subjects.contains(&heard.subject)) {
-                parts.push(std::mem::take(&mut part));
+        for presence in self.presences.drain(..) {
+            let is_full = subjects.len() >= people && !subjects.contains(&presence.subject);
+            if sub_batch.presences.len() >= facts || is_full {
+                sub_batches.push(std::mem::take(&mut sub_batch));
                 subjects.clear();
             }
-            subjects.insert(heard.subject);
-            part.heard.push(heard);
+            subjects.insert(presence.subject);
+            sub_batch.presences.push(presence);
         }
-        parts.push(part);
-        parts
+        sub_batches.push(sub_batch);
+        sub_batches
     }
 }
 
-/// The events of a batch, in the order in which they came.
+/// The door events of a batch, in the order of arrival.
 pub(super) fn sightings(deliveries: &[Delivery]) -> impl Iterator<Item = &Sighting> {
     deliveries.iter().flat_map(|delivery| match &delivery.content {
         Content::Sightings(sightings) => sightings.as_slice(),
@@ -169,7 +175,7 @@ pub(super) fn sightings(deliveries: &[Delivery]) -> impl Iterator<Item = &Sighti
     })
 }
 
-/// Long numbers in a topic are card numbers or telephone numbers as often as device ids.
+/// A topic with its long numbers masked: they are as likely to be card or telephone numbers as device ids.
 pub(super) fn without_numbers(topic: &str) -> String {
     let long = |level: &str| level.chars().filter(char::is_ascii_digit).count() > LONGEST_PIN;
     let masked = |level: &str| if long(level) { "…".to_owned() } else { level.to_owned() };

@@ -1,11 +1,11 @@
-//! The whole pipeline on a database, with clocks that the test holds.
+//! The whole pipeline on a database, with clocks that the test controls.
 
 mod adopt;
 mod against_model;
 mod clock_steps;
 mod constant_work;
+mod coverage;
 mod gateway;
-mod hearing;
 mod hub;
 mod late;
 mod many;

@@ -1,4 +1,4 @@
-//! What an earlier version has left: records stay as they are, and go on.
+//! A database of an earlier version: records stay as they are, and open visits continue.
 
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
@@ -60,20 +60,20 @@ on_both!(
     an_empty_database_has_nothing_to_take_over,
     an_exit_ends_the_visit_that_was_open,
     silence_ends_the_visit_that_was_open,
-    what_the_network_said_last_keeps_the_visit_open,
+    the_last_presence_keeps_the_visit_open,
     the_cut_off_ends_the_visit_and_its_charge_is_final,
     the_rest_of_the_minutes_is_used_up,
     a_late_exit_of_the_day_before_changes_that_visit_only,
-    a_late_entry_of_the_day_before_is_decided_among_what_there_was,
+    a_late_entry_of_the_day_before_is_decided_among_its_facts,
     a_late_exit_before_the_silence_of_the_day_before_counts,
     a_visit_that_was_open_at_midnight_can_end_before_it,
-    what_comes_again_is_known,
-    what_is_hidden_in_the_old_log_does_no_harm_when_it_comes_again,
+    a_message_that_comes_again_is_a_duplicate,
+    a_credential_that_the_old_log_hides_does_no_harm_when_it_comes_again,
     minutes_of_a_shared_pass_stay_used,
     hours_of_a_plan_stay_used,
     days_of_a_day_pass_stay_used,
     a_device_that_was_refused_today_is_not_refused_again,
-    who_was_in_at_two_places_is_out_in_time,
+    a_person_who_was_in_at_two_sites_is_out_in_time,
     the_log_is_read_as_before,
 );
 
@@ -85,19 +85,19 @@ async fn records_stay_as_they_are_and_are_taken_over_once(mut old: Old) {
     let open = old.rows("standings", &["subject"], "deadline IS NOT NULL").await;
     assert_eq!(open, ["7", "8", "10"]);
     assert_eq!(old.records().await, before);
-    assert!(!hub.gateway.pipeline.with.store.has_old_log().await.expect("asked"));
+    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("asked"));
     let facts = old.rows("facts", &["day", "subject", "at", "decision"], "true").await;
     let states = old.rows("standings", &["subject", "folded_at"], "true").await;
     drop(hub);
     let again = old.start().await;
     assert_eq!(old.rows("facts", &["day", "subject", "at", "decision"], "true").await, facts);
     assert_eq!(old.rows("standings", &["subject", "folded_at"], "true").await, states);
-    assert_eq!(again.gateway.pipeline.presents.len(), 3);
+    assert_eq!(again.gateway.pipeline.present.len(), 3);
 }
 
 async fn an_empty_database_has_nothing_to_take_over(old: Old) {
     let hub = old.start().await;
-    assert!(!hub.gateway.pipeline.with.store.has_old_log().await.expect("asked"));
+    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("asked"));
     assert_eq!(old.records().await, [""; 0]);
 }
 
@@ -113,19 +113,19 @@ async fn an_exit_ends_the_visit_that_was_open(mut old: Old) {
 async fn silence_ends_the_visit_that_was_open(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
-    // Heard for the last time at 11:50, and the captures could hear since 08:00.
+    // Seen for the last time at 11:50, with coverage since 08:00.
     hub.gateway.pass(Duration::from_mins(34)).await;
     assert_eq!(hub.visits_of(ADA).await, ["08:00-17:00 Time", "09:00- Time"]);
     hub.gateway.pass(Duration::from_mins(3)).await;
     assert_eq!(hub.visits_of(ADA).await, ["08:00-17:00 Time", "09:00-11:50 Time auto"]);
 }
 
-async fn what_the_network_said_last_keeps_the_visit_open(mut old: Old) {
+async fn the_last_presence_keeps_the_visit_open(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
     hub.gateway.pass(Duration::from_mins(30)).await;
-    let heard = hub.phone();
-    hub.gateway.settle(Vec::new(), vec![heard]).await;
+    let presence = hub.phone();
+    hub.gateway.settle(Vec::new(), vec![presence]).await;
     hub.gateway.pass(Duration::from_mins(40)).await;
     assert_eq!(hub.visits_of(ADA).await, ["08:00-17:00 Time", "09:00- Time"]);
     hub.gateway.pass(Duration::from_mins(10)).await;
@@ -167,15 +167,15 @@ async fn a_late_exit_of_the_day_before_changes_that_visit_only(mut old: Old) {
     after.sort();
     let mut failed = failed;
     failed.sort();
-    assert_eq!(after, failed, "also her refusal at the door");
+    assert_eq!(after, failed, "including the refusal at the door");
 }
 
-async fn a_late_entry_of_the_day_before_is_decided_among_what_there_was(mut old: Old) {
+async fn a_late_entry_of_the_day_before_is_decided_among_its_facts(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
     hub.deliver("8165609", "main", EXIT, at("2026-03-02T12:00:00Z")).await;
     hub.deliver("8165609", "main", ENTRY, at("2026-03-02T13:00:00Z")).await;
-    // With a day pass the day is one block.
+    // With a day pass the whole day is one visit.
     assert_eq!(hub.visits_of(CLEO).await, ["09:00-17:00 Day", "08:30-10:30 Day"]);
     hub.deliver("8165608", "main", EXIT, at("2026-03-02T09:30:00Z")).await;
     hub.gateway.pass(Duration::from_mins(60)).await;
@@ -185,7 +185,7 @@ async fn a_late_entry_of_the_day_before_is_decided_among_what_there_was(mut old:
 
 async fn a_late_exit_before_the_silence_of_the_day_before_counts(mut old: Old) {
     people(&mut old).await;
-    // Heard from 23:00 to 23:40; silent since then, which was known at 00:25.
+    // Seen from 23:00 to 23:40 and silent since, which was proven at 00:25.
     let visit = Visit {
         network: true,
         strong: Some("2026-03-01T23:40:00.000Z"),
@@ -200,7 +200,7 @@ async fn a_late_exit_before_the_silence_of_the_day_before_counts(mut old: Old) {
         ("2026-03-01T23:40:00Z", "refreshed", ""),
     ];
     for (when, decision, _) in points {
-        old.heard(ADA, PHONE.to_string(), when, when, decision, 201).await;
+        old.presences(ADA, PHONE.to_string(), when, when, decision, 201).await;
     }
     old.timer(ADA, "2026-03-02T00:25:00.000Z", "silence", 201).await;
     old.covered("2026-03-01T08:00:00.000Z", NOW).await;
@@ -226,16 +226,16 @@ async fn a_visit_that_was_open_at_midnight_can_end_before_it(mut old: Old) {
     assert_eq!(hub.visits_of(CLEO).await, ["22:00-23:00 Day"]);
 }
 
-async fn what_comes_again_is_known(mut old: Old) {
+async fn a_message_that_comes_again_is_a_duplicate(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
     let before = (old.records().await, old.rows("facts", &["day", "subject", "at"], "true").await);
     let again = vec![
         message("8165608", "111/1", ENTRY, at("2026-03-03T11:30:00Z"), TimeQuality::Device),
         message("8165610", "112/1", ENTRY, at("2026-03-03T11:00:00Z"), TimeQuality::Device),
-        // One without a clock comes at another time.
+        // A message without a clock comes at another time.
         message("8165609", "113/3", ENTRY, now().moved(-1000), TimeQuality::Arrival),
-        // A controller's refusal, an unknown card, and a short number of somebody who has one only.
+        // A controller's refusal, an unknown card, and a short number of a person with just one.
         message(
             "8165609",
             "113/5",
@@ -250,12 +250,12 @@ async fn what_comes_again_is_known(mut old: Old) {
     hub.gateway.settle(again, Vec::new()).await;
     let after = (old.records().await, old.rows("facts", &["day", "subject", "at"], "true").await);
     assert_eq!(after, before);
-    let figures = hub.gateway.pipeline.with.metrics.text();
+    let figures = hub.gateway.pipeline.context.metrics.text();
     let figure = format!("checkind_decisions_total{{outcome=\"duplicate\"}} {many}\n");
     assert!(figures.contains(&figure), "{figures}");
 }
 
-async fn what_is_hidden_in_the_old_log_does_no_harm_when_it_comes_again(mut old: Old) {
+async fn a_credential_that_the_old_log_hides_does_no_harm_when_it_comes_again(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
     let before = old.rows("checkins", &["id", "from_time", "to_time"], "true").await;
@@ -284,7 +284,7 @@ async fn minutes_of_a_shared_pass_stay_used(mut old: Old) {
 async fn hours_of_a_plan_stay_used(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
-    // Two and a half of three hours of the week are used, and four of the week before.
+    // Two and a half of this week's three hours are used, and four were used the week before.
     hub.deliver("8165613", "main", ENTRY, now()).await;
     hub.gateway.pass(Duration::from_mins(40)).await;
     assert_eq!(hub.visits_of(GUS).await.last().map(String::as_str), Some("12:00-12:30 Time auto"));
@@ -294,7 +294,7 @@ async fn hours_of_a_plan_stay_used(mut old: Old) {
 async fn days_of_a_day_pass_stay_used(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
-    // Monday and Tuesday of two.
+    // Both days are used: Monday and Tuesday.
     hub.gateway.pass(Duration::from_hours(24)).await;
     hub.deliver("8165609", "main", ENTRY, now().moved(86_400_000)).await;
     let visits = hub.visits_of(CLEO).await;
@@ -305,13 +305,13 @@ async fn a_device_that_was_refused_today_is_not_refused_again(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
     let before = hub.failed().await;
-    let heard = Presence { mac: HAL_S_PHONE.parse().expect("an address"), ..hub.phone() };
-    hub.gateway.settle(Vec::new(), vec![heard]).await;
+    let presence = Presence { mac: HAL_S_PHONE.parse().expect("an address"), ..hub.phone() };
+    hub.gateway.settle(Vec::new(), vec![presence]).await;
     assert_eq!(hub.failed().await, before);
     assert_eq!(hub.visits_of(HAL).await, [""; 0]);
 }
 
-async fn who_was_in_at_two_places_is_out_in_time(mut old: Old) {
+async fn a_person_who_was_in_at_two_sites_is_out_in_time(mut old: Old) {
     people(&mut old).await;
     let here = Visit { door_in: Some("2026-03-03T11:00:00.000Z"), ..Visit::open(401, BOB, "2026-03-03T11:00:00.000Z") };
     let there = Visit { business: 2, ..Visit::open(402, BOB, "2026-03-02T09:00:00.000Z") };
@@ -319,14 +319,16 @@ async fn who_was_in_at_two_places_is_out_in_time(mut old: Old) {
     old.visit(&there).await;
     let mut hub = old.start().await;
     let exit = hub.deliver("8165608", "main", EXIT, now());
-    tokio::time::timeout(Duration::from_secs(20), exit).await.expect("no settings of the other business are needed");
+    tokio::time::timeout(Duration::from_secs(20), exit)
+        .await
+        .expect("the settings of the other business are not needed");
     assert_eq!(hub.visits_of(BOB).await, ["09:00-00:00 Time auto", "11:00-12:00 Time"]);
 }
 
 async fn the_log_is_read_as_before(mut old: Old) {
     everything(&mut old).await;
     let hub = old.start().await;
-    let store = &hub.gateway.pipeline.with.store;
+    let store = &hub.gateway.pipeline.context.store;
     let facts = store.facts_between(BusinessId(1), at("2026-03-01T00:00:00Z"), now()).await.expect("read");
     let found = |outcome: Outcome, reason: Option<&str>, who: Option<i64>| {
         let fits = |fact: &&crate::store::LoggedFact| {
@@ -354,7 +356,7 @@ async fn of_two_gateways_that_start_at_once_one_takes_over() {
     let before = old.records().await;
     let (one, two) = tokio::join!(old.start(), old.start());
     assert_eq!(old.records().await, before);
-    assert_eq!([one.gateway.pipeline.presents.len(), two.gateway.pipeline.presents.len()], [3, 3]);
+    assert_eq!([one.gateway.pipeline.present.len(), two.gateway.pipeline.present.len()], [3, 3]);
     assert_eq!(old.rows("standings", &["revision"], "revision > 2").await, [""; 0]);
 }
 
@@ -365,7 +367,7 @@ fn now() -> WallTime {
     at(NOW)
 }
 
-/// As the broker would send it again.
+/// A message as the broker would send it again.
 fn message(
     card: &str,
     key: &str,
@@ -437,7 +439,7 @@ fn id(number: i64) -> String {
     format!("10000000-0000-4000-8000-{number:012}")
 }
 
-/// A database with the schema of the version before, and what that wrote.
+/// A database with the schema and the content of the version before.
 struct Old {
     database: Database,
     connection: Connected,
@@ -463,7 +465,7 @@ struct Visit {
     macs: Option<String>,
     door_in: Option<&'static str>,
     strong: Option<&'static str>,
-    /// The number of the pass that is held, its kind, and the number of that.
+    /// The number of the held pass, the kind of pass, and the number of the kind.
     pass: Option<(i64, &'static str, i64)>,
     ends: Option<(&'static str, &'static str)>,
     counts: bool,
@@ -511,7 +513,7 @@ impl Old {
         Self { database: Database::Sqlite { path }, connection: Connected::Sqlite(connection), _folder: folder }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "tests/run tells the tests where its server is")]
+    #[expect(clippy::disallowed_methods, reason = "tests/run passes the address of its server")]
     async fn postgres() -> Self {
         let server = std::env::var("CHECKIND_TEST_POSTGRES")
             .expect("CHECKIND_TEST_POSTGRES names no PostgreSQL server; start the tests with tests/run");
@@ -620,14 +622,14 @@ impl Old {
         all
     }
 
-    /// The new version, on this database.
+    /// Starts the new version on this database.
     async fn start(&self) -> Hub {
         self.start_with(|_| {}).await
     }
 
     async fn start_with(&self, change: impl FnOnce(&mut crate::policy::site::Site)) -> Hub {
         let store = loop {
-            // Two that migrate at once collide, and the later finds the work done.
+            // Two gateways that migrate at once collide, and the second finds the work done.
             match Store::open(&self.database).await {
                 Ok(store) => break store,
                 Err(error) => assert!(matches!(error, crate::store::StoreError::Conflict), "{error:?}"),
@@ -643,7 +645,7 @@ impl Old {
         let mut site = site(Zone::utc());
         change(&mut site);
         let mut gateway = Gateway::on(store, Now { wall: now(), boot }, directory(1, entities()), vec![door], site);
-        gateway.pipeline = Pipeline::new(gateway.pipeline.with.clone());
+        gateway.pipeline = Pipeline::new(gateway.pipeline.context.clone());
         gateway.pipeline.recover(&CancellationToken::new()).await.expect("reads");
         Hub::of(gateway)
     }
@@ -748,13 +750,13 @@ impl Old {
         self.line(&key, "granted", Some(way), Some(&card), who, when, "device", said, visit, Some(claim)).await;
     }
 
-    /// A line of the network from one presence to another, a minute each.
-    async fn heard(&mut self, person: i64, mac: String, from: &str, to: &str, decision: &str, visit: i64) {
+    /// A line of presences from one instant to another, one a minute.
+    async fn presences(&mut self, person: i64, mac: String, from: &str, to: &str, decision: &str, visit: i64) {
         let (from, to) = (at(from), at(to));
         let mut points = String::new();
         let mut at = from;
         while at <= to {
-            // One that has just appeared.
+            // A device that has just appeared.
             write!(points, "{},0,0,0,2;", at.millis()).expect("a text");
             at = at.moved(60_000);
         }
@@ -804,10 +806,10 @@ async fn everything(old: &mut Old) {
     old.exit(ADA, "2026-03-02T17:00:00.000Z", 90, "110/2").await;
     old.visit(&Visit::closed(90, ADA, "2026-03-02T08:00:00.000Z", "2026-03-02T17:00:00.000Z")).await;
     let phone = PHONE.to_string();
-    old.heard(ADA, phone.clone(), "2026-03-03T09:00:00Z", "2026-03-03T09:00:00Z", "opened", 101).await;
+    old.presences(ADA, phone.clone(), "2026-03-03T09:00:00Z", "2026-03-03T09:00:00Z", "opened", 101).await;
     for (from, to) in [("09:01", "09:14"), ("10:00", "10:14"), ("11:36", "11:50")] {
         let time = |time: &str| format!("2026-03-03T{time}:00Z");
-        old.heard(ADA, phone.clone(), &time(from), &time(to), "refreshed", 101).await;
+        old.presences(ADA, phone.clone(), &time(from), &time(to), "refreshed", 101).await;
     }
     old.visit(&Visit {
         network: true,
@@ -817,7 +819,7 @@ async fn everything(old: &mut Old) {
         ..Visit::open(101, ADA, "2026-03-03T09:00:00.000Z")
     })
     .await;
-    // Bob: an hour of his hundred minutes yesterday, in today until they are used up.
+    // Bob: used an hour of 100 minutes yesterday, is in today until the rest is used up.
     old.entry(BOB, "2026-03-02T09:00:00.000Z", 91, "111/0").await;
     old.exit(BOB, "2026-03-02T10:00:00.000Z", 91, "111/9").await;
     old.visit(&Visit::closed(91, BOB, "2026-03-02T09:00:00.000Z", "2026-03-02T10:00:00.000Z")).await;
@@ -828,7 +830,7 @@ async fn everything(old: &mut Old) {
         ..Visit::open(102, BOB, "2026-03-03T11:30:00.000Z")
     })
     .await;
-    // Cleo: refused by the controller, then in, yesterday and today, both closed; two days of a day pass.
+    // Cleo: refused by the controller, then in, yesterday and today; both visits are closed and use two days of a day pass.
     let refused = ("failed", Some("refused_no_rights"));
     old.line(
         "front/113/5",
@@ -865,7 +867,7 @@ async fn everything(old: &mut Old) {
     old.exit(CLEO, "2026-03-03T10:30:00.000Z", 93, "113/4").await;
     old.visit(&Visit { pass: day, ..Visit::closed(93, CLEO, "2026-03-03T08:30:00.000Z", "2026-03-03T10:30:00.000Z") })
         .await;
-    // Dan pays as he goes.
+    // Dan: pay-as-you-go.
     old.entry(DAN, "2026-03-03T11:00:00.000Z", 103, "112/1").await;
     old.visit(&Visit {
         pass: Some((0, "pay_as_you_go", 3)),
@@ -891,7 +893,7 @@ async fn everything(old: &mut Old) {
         old.exit(FAY, to, number, &format!("{number}/2")).await;
         old.visit(&Visit { pass: Some((4, "time", 1)), ..Visit::closed(number, FAY, from, to) }).await;
     }
-    // Gus: four hours of the week before, long after which no line is left; and two and a half of this.
+    // Gus: four hours last week, whose lines are long deleted, and two and a half this week.
     for (number, from, to) in [
         (80, "2026-02-17T10:00:00.000Z", "2026-02-17T14:00:00.000Z"),
         (97, "2026-03-02T10:00:00.000Z", "2026-03-02T11:00:00.000Z"),
@@ -902,7 +904,7 @@ async fn everything(old: &mut Old) {
         old.exit(GUS, to, number, &format!("{number}/2")).await;
         old.visit(&Visit { pass: Some((5, "time", 4)), counts: true, ..Visit::closed(number, GUS, from, to) }).await;
     }
-    // Hal: a short number and a PIN at the door, of which no check-in came; his phone was refused this morning.
+    // Hal: a short number and a PIN at the door, without a check-in; the phone was refused this morning.
     old.line(
         "front/114/1",
         "granted",
@@ -930,7 +932,7 @@ async fn everything(old: &mut Old) {
     )
     .await;
     old.say(failed(502, Some(HAL), "2026-03-03T09:30:00.000Z", 3, Some(HAL_S_PHONE), "network_not_allowed")).await;
-    // Strangers, and a message that was not understood.
+    // Unknown credentials and devices, and a rejected message.
     old.line(
         "front/115/1",
         "granted",

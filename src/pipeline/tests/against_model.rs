@@ -1,10 +1,10 @@
-//! The engine against the reference model, which was written from the pages alone.
+//! The engine against the reference model, which was written from the documents alone.
 
 use std::collections::BTreeMap;
 
 use super::{
     model::{ChargeRow, Coverage, Fact, FailureRow, PassRow, Records, Scenario, VisitRow, records},
-    scenario::{Dice, Told, asked, code_of, coverage, devices, directories, policies, scenario, told},
+    scenario::{Dice, EngineFact, asked, code_of, coverage, devices, directories, engine_fact, policies, scenario},
 };
 use crate::{
     base::{clock::WallTime, fact::Subject, record::CheckinSource},
@@ -14,27 +14,27 @@ use crate::{
     },
 };
 
-/// Scenarios that are tried: some seconds' worth.
+/// Scenarios to try: they take some seconds.
 const CASES: u64 = 3500;
 
-/// Those that are told of a failing run.
+/// Failing scenarios to print, at most.
 const SHOWN: u64 = 3;
 
-/// How often a failing scenario is tried with one thing less.
+/// How often a failing scenario is tried with one element less.
 const TRIES: usize = 5000;
 
-/// What the engine makes of a scenario, all at once.
+/// The records that the engine makes of a scenario, in one fold.
 fn folded(scenario: &Scenario) -> Records {
     let (directories, policies, coverage) = (directories(scenario), policies(scenario), coverage(scenario));
     let now = WallTime::from_millis(scenario.now);
     let world =
         World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now.moved(1) };
-    let told: Vec<Told> = scenario.facts.iter().map(told).collect();
-    let mut items: Vec<FoldItem<'_>> = told
+    let facts: Vec<EngineFact> = scenario.facts.iter().map(engine_fact).collect();
+    let mut items: Vec<FoldItem<'_>> = facts
         .iter()
-        .map(|told| match told {
-            Told::Door(fact) => FoldItem::door(fact),
-            Told::Heard(subject, business, mac, point) => FoldItem::heard(*subject, *business, *mac, *point),
+        .map(|facts| match facts {
+            EngineFact::Door(fact) => FoldItem::door(fact),
+            EngineFact::Presence(subject, business, mac, point) => FoldItem::heard(*subject, *business, *mac, *point),
         })
         .collect();
     items.sort_by_key(|item| item.place);
@@ -89,13 +89,13 @@ fn rows(folded: &Folded) -> Records {
     Records { visits, failures, charges }.sorted()
 }
 
-/// The same scenario with as little in it as still differs, or as little as is found in so many tries.
+/// The smallest version of a scenario that still differs, as far as it is found in so many tries.
 pub(super) fn smallest(
     mut scenario: Scenario,
     mut tries: usize,
     mut differs: impl FnMut(&Scenario) -> bool,
 ) -> Scenario {
-    // One thing after the other is left out, where that makes no difference to the difference.
+    // Leaves out one element after the other, if the records still differ without it.
     let mut at = 0;
     while let Some(smaller) = smaller_ones(&scenario).into_iter().nth(at).filter(|_| tries > 0) {
         tries -= 1;
@@ -108,7 +108,7 @@ pub(super) fn smallest(
     scenario
 }
 
-/// The scenario with one thing less.
+/// The scenario with one element less.
 fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut without = |change: &dyn Fn(&mut Scenario)| {
@@ -167,8 +167,8 @@ fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
     all
 }
 
-/// What a scenario says, for people.
-pub(super) fn told_of(scenario: &Scenario) -> String {
+/// A scenario, for people to read.
+pub(super) fn text_of(scenario: &Scenario) -> String {
     let clock = |at: i64| WallTime::from_millis(at).to_rfc3339_seconds();
     let mut lines: Vec<String> = Vec::new();
     for business in &scenario.businesses {
@@ -182,14 +182,14 @@ pub(super) fn told_of(scenario: &Scenario) -> String {
         lines.extend(directory.kinds.iter().map(|each| format!("  {each:?}")));
         lines.extend(directory.held.iter().map(|each| format!("  {each:?}")));
     }
-    let heard = |each: &Coverage| format!("covered {} {} - {}", each.business, clock(each.from), clock(each.to));
-    lines.extend(scenario.coverage.iter().map(heard));
+    let covered = |each: &Coverage| format!("covered {} {} - {}", each.business, clock(each.from), clock(each.to));
+    lines.extend(scenario.coverage.iter().map(covered));
     let fact = |each: &Fact| format!("{} business {} {:?}", clock(each.at), each.business, each.kind);
     lines.extend(scenario.facts.iter().map(fact));
     lines.join("\n")
 }
 
-pub(super) fn told_of_records(records: &Records) -> String {
+pub(super) fn text_of_records(records: &Records) -> String {
     let visits = records.visits.iter().map(|each| format!("  {each:?}"));
     let failures = records.failures.iter().map(|each| format!("  {each:?}"));
     let charges = records.charges.iter().map(|each| format!("  {each:?}"));
@@ -209,8 +209,8 @@ fn the_engine_makes_the_records_of_the_model() {
             eprintln!("seed {seed} differs");
             if wrong <= SHOWN {
                 let small = smallest(scenario, TRIES, differs);
-                let (engine, model) = (told_of_records(&folded(&small)), told_of_records(&records(&small)));
-                eprintln!("seed {seed}\n{}\nengine\n{engine}\nmodel\n{model}", told_of(&small));
+                let (engine, model) = (text_of_records(&folded(&small)), text_of_records(&records(&small)));
+                eprintln!("seed {seed}\n{}\nengine\n{engine}\nmodel\n{model}", text_of(&small));
             }
         }
     }

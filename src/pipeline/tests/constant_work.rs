@@ -1,4 +1,4 @@
-//! How much a batch asks of the database.
+//! How many statements a batch takes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,7 +39,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one() {
+async fn a_batch_takes_as_many_statements_for_a_thousand_people_as_for_one() {
     let cases = [(Passes::None, 4..=14), (Passes::Limited, 4..=18)];
     for (fresh, (passes, bound)) in [
         (Fresh::sqlite().await, cases[0].clone()),
@@ -48,7 +48,7 @@ async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one()
         (Fresh::postgres().await, cases[1].clone()),
     ] {
         let mut pipeline = pipeline(&fresh, passes);
-        let mut said = Vec::new();
+        let mut statements = Vec::new();
         for people in [1..=1, 2..=1001] {
             let hour = Duration::from_hours(1);
             for (direction, offset, late) in [
@@ -57,18 +57,24 @@ async fn a_batch_says_as_much_to_the_database_for_a_thousand_people_as_for_one()
                 (Direction::In, 1_000_000, Duration::ZERO),
                 (Direction::Unknown, 0, hour),
             ] {
-                let mut deliveries: Vec<Delivery> =
-                    people.clone().map(|number| tap(&pipeline.with.clock, number + offset, direction, late)).collect();
+                let mut deliveries: Vec<Delivery> = people
+                    .clone()
+                    .map(|number| tap(&pipeline.context.clock, number + offset, direction, late))
+                    .collect();
                 let before = SAID.get();
                 pipeline
-                    .settle(&mut deliveries, Vec::new(), &CancellationToken::new())
+                    .process_batch(&mut deliveries, Vec::new(), &CancellationToken::new())
                     .await
-                    .expect("the database takes it");
-                said.push(SAID.get() - before);
+                    .expect("the database commits it");
+                statements.push(SAID.get() - before);
             }
         }
-        assert_eq!(said[..4], said[4..], "in, out, nobody's card, and late; for one, for a thousand; {passes:?}");
-        assert!(said.iter().all(|said| bound.contains(said)), "{said:?}");
+        assert_eq!(
+            statements[..4],
+            statements[4..],
+            "in, out, an unknown card, and late; for one, for a thousand; {passes:?}"
+        );
+        assert!(statements.iter().all(|statements| bound.contains(statements)), "{statements:?}");
         assert_eq!(fresh.store.checkins_between(BusinessId(1), at(0), at(i64::MAX)).await.expect("read").len(), 1001);
     }
 }
@@ -103,11 +109,11 @@ fn tap(clock: &Clock, number: u64, direction: Direction, late: Duration) -> Deli
     Delivery { source: Arc::from("test"), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
 }
 
-/// What the people of the directory hold.
+/// The passes of the people in the directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passes {
     None,
-    /// A plan with limits, a time pass that counts towards them, a day pass that it is better than, and pay-as-you-go.
+    /// A plan with limits, a time pass that counts towards them, a day pass of lower priority, and pay-as-you-go.
     Limited,
 }
 
@@ -143,7 +149,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
             add(EntityKind::CoworkerTimePass, held);
         }
     }
-    // Noon: an hour earlier is the same day.
+    // Noon: an hour earlier is on the same day.
     let noon = Now { wall: at(1_782_907_200_000), boot: BootTime::from_duration(Duration::from_hours(10)) };
     let clock = Clock::manual(noon);
     let health = Health::new(clock.clone());

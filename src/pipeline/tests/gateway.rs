@@ -1,30 +1,42 @@
-//! A site on a SQLite file, whose clocks the test holds.
+//! A site on a SQLite file, with clocks that the test controls.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use crate::{base::zone::Zone, pipeline::*};
 use crate::{
     base::{
+        clock::{BootTime, Clock, Now, WallTime},
+        health::Health,
         mac::MacAddr,
+        record::{BusinessId, CoworkerId},
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
             TimeQuality,
         },
+        zone::Zone,
     },
     directory::{
         Builder, Directory,
         entity::{CoworkerEntity, Entity},
+        history::DirectoryHistory,
     },
+    mapping::content::Content,
+    metrics::Metrics,
+    pipeline::{Context, Pipeline},
     policy::{
+        PolicyHistory, SitePolicy,
         door::{Door, DoorAction},
         site::Site,
     },
     settings::Database,
-    source::{Receipt, network::coverage::CaptureCoverage},
-    store::KnownVisit,
+    source::{
+        Delivery, Presences, Receipt,
+        network::coverage::{CaptureCoverage, SiteCoverage},
+    },
+    store::{KnownVisit, Store},
 };
 
 const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
@@ -35,7 +47,7 @@ pub(in crate::pipeline) struct Gateway {
     pub(in crate::pipeline) clock: Clock,
     pub(in crate::pipeline) capture: CaptureCoverage,
     taps: u32,
-    ends: (watch::Sender<Arc<PolicyHistory>>, watch::Sender<Arc<DirectoryHistory>>),
+    senders: (watch::Sender<Arc<PolicyHistory>>, watch::Sender<Arc<DirectoryHistory>>),
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -44,7 +56,7 @@ impl Gateway {
         Self::after(start, Duration::from_secs(5000)).await
     }
 
-    /// On a machine that was started so long ago.
+    /// On a machine that has been up for this long.
     pub(in crate::pipeline) async fn after(start: &str, up: Duration) -> Self {
         Self::in_zone(start, up, Zone::utc()).await
     }
@@ -68,7 +80,7 @@ impl Gateway {
         Self { _folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
     }
 
-    /// On a database that is there.
+    /// On an existing database.
     pub(in crate::pipeline) fn on(store: Store, now: Now, directory: Directory, doors: Vec<Door>, site: Site) -> Self {
         let (business, history) = (site.business, PolicyHistory::only(SitePolicy { site, doors }));
         Self::of(store, now, business, history, DirectoryHistory::only(Arc::new(directory)))
@@ -83,8 +95,8 @@ impl Gateway {
     ) -> Self {
         let clock = Clock::manual(now);
         let health = Health::new(clock.clone());
-        let hearing = SiteCoverage::new(Duration::from_hours(1));
-        let capture = hearing.capture();
+        let coverage = SiteCoverage::new(Duration::from_hours(1));
+        let capture = coverage.capture();
         capture.frame_seen(clock.now().boot);
         let (reloads, policies) = watch::channel(Arc::new(policies));
         let (imports, directories) = watch::channel(Arc::new(directories));
@@ -95,88 +107,88 @@ impl Gateway {
             policies,
             directories,
             stale: None,
-            site_coverage: hearing,
+            site_coverage: coverage,
             metrics: Metrics::new(health.clone(), &[]),
             health,
             alive: watch::channel(None).0,
         });
-        pipeline.reviewed = Some(pipeline.with.directories.borrow().latest().version);
-        Self { pipeline, clock, capture, taps: 0, ends: (reloads, imports), _folder: None }
+        pipeline.reviewed_version = Some(pipeline.context.directories.borrow().latest().version);
+        Self { pipeline, clock, capture, taps: 0, senders: (reloads, imports), _folder: None }
     }
 
     /// The daemon stops and starts again.
     pub(in crate::pipeline) async fn restart(&mut self) {
-        // What is due at the end of the last life is written at its end.
+        // A daemon that stops writes what is due.
         self.pipeline.write_presences().await.expect("writes");
         self.crash().await;
     }
 
     /// The daemon is killed and starts again.
     pub(in crate::pipeline) async fn crash(&mut self) {
-        self.pipeline = Pipeline::new(self.pipeline.with.clone());
+        self.pipeline = Pipeline::new(self.pipeline.context.clone());
         self.pipeline.recover(&CancellationToken::new()).await.expect("reads");
     }
 
     /// One turn of the pipeline's loop.
     pub(in crate::pipeline) async fn settle(&mut self, mut deliveries: Vec<Delivery>, presences: Presences) {
         let never = CancellationToken::new();
-        self.pipeline.watch_clock(&never).await.expect("looks");
-        self.pipeline.settle(&mut deliveries, presences, &never).await.expect("settles");
-        self.pipeline.turn(&never).await.expect("turns");
+        self.pipeline.watch_clock(&never).await.expect("reads the clock");
+        self.pipeline.process_batch(&mut deliveries, presences, &never).await.expect("commits");
+        self.pipeline.do_due_work(&never).await.expect("does what is due");
     }
 
-    /// An import, a moment after everything that was before it.
+    /// An import, a moment after everything before it.
     pub(in crate::pipeline) fn change_directory(&self, directory: Directory) {
         self.clock.advance(Duration::from_millis(1));
         let from = self.pipeline.now().wall;
-        self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
+        self.senders.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::new(directory)));
     }
 
-    /// All versions, once they are asked for.
-    pub(in crate::pipeline) fn sees(
+    /// Loads all versions, once the pipeline asks for them.
+    pub(in crate::pipeline) fn loads_when_asked(
         &self,
         directories: DirectoryHistory,
         asked: Arc<tokio::sync::Notify>,
     ) -> impl Future<Output = ()> + use<> {
-        let imports = self.ends.1.clone();
+        let imports = self.senders.1.clone();
         async move {
             asked.notified().await;
             imports.send_replace(Arc::new(directories));
         }
     }
 
-    /// All versions.
+    /// Replaces all versions.
     pub(in crate::pipeline) fn change_directories(&self, directories: DirectoryHistory) {
-        self.ends.1.send_replace(Arc::new(directories));
+        self.senders.1.send_replace(Arc::new(directories));
     }
 
-    /// A version that comes into force at an instant.
+    /// Adds a version that comes into force at an instant.
     pub(in crate::pipeline) fn put_directory(&self, from: WallTime, directory: &Arc<Directory>) {
-        self.ends.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::clone(directory)));
+        self.senders.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::clone(directory)));
     }
 
-    /// Settings that come into force at an instant.
+    /// Adds settings that come into force at an instant.
     pub(in crate::pipeline) fn put_policy(&self, from: WallTime, policy: &SitePolicy) {
-        self.ends.0.send_modify(|history| Arc::make_mut(history).add(from, policy.clone()));
+        self.senders.0.send_modify(|history| Arc::make_mut(history).add(from, policy.clone()));
     }
 
     pub(in crate::pipeline) fn change_policy(&self, change: impl FnOnce(&mut SitePolicy)) {
         let from = self.pipeline.now().wall;
         let mut policy = SitePolicy::clone(&self.pipeline.policy());
         change(&mut policy);
-        self.ends.0.send_modify(|history| Arc::make_mut(history).add(from, policy));
+        self.senders.0.send_modify(|history| Arc::make_mut(history).add(from, policy));
     }
 
-    /// Everybody's records, as they are stored; of who is in, with what is known of their last activity.
+    /// A person's visits as they are stored; an open one with its last activity from the person's state.
     pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<KnownVisit> {
         let long_ago = WallTime::from_millis(0);
         let since = [(CoworkerId(person), (long_ago, long_ago))].into();
-        let mut batch = self.pipeline.with.store.batch().await.expect("begins");
+        let mut batch = self.pipeline.context.store.batch().await.expect("begins");
         let records = batch.records(&since).await.expect("read");
         drop(batch);
         let mut visits: Vec<KnownVisit> = records.visits.into_values().collect();
         visits.sort_by_key(|visit| (visit.from, visit.unique_id));
-        let open = self.pipeline.with.store.open_checkins().await.expect("read");
+        let open = self.pipeline.context.store.open_checkins().await.expect("read");
         for visit in visits.iter_mut().filter(|visit| visit.to.is_none()) {
             let known = open.iter().find(|open| open.unique_id == visit.unique_id);
             visit.last_activity = known.and_then(|open| open.last_activity).expect("a last activity");
@@ -192,8 +204,8 @@ impl Gateway {
             self.clock.advance(next);
             self.capture.frame_seen(self.clock.now().boot);
             let never = CancellationToken::new();
-            self.pipeline.watch_clock(&never).await.expect("looks");
-            self.pipeline.turn(&never).await.expect("turns");
+            self.pipeline.watch_clock(&never).await.expect("reads the clock");
+            self.pipeline.do_due_work(&never).await.expect("does what is due");
         }
     }
 
@@ -202,7 +214,7 @@ impl Gateway {
         self.clock.step_wall(self.clock.now().wall.moved(by));
     }
 
-    /// Puts the machine's wall clock right again.
+    /// Undoes a step of the machine's wall clock.
     pub(in crate::pipeline) fn step_back(&self) {
         self.clock.step_wall(self.clock.now().wall);
     }
@@ -212,9 +224,9 @@ impl Gateway {
         self.settle(vec![tap], Vec::new()).await;
     }
 
-    pub(in crate::pipeline) async fn hear(&mut self) {
-        let heard = self.presence();
-        self.settle(Vec::new(), vec![heard]).await;
+    pub(in crate::pipeline) async fn see_phone(&mut self) {
+        let presence = self.presence();
+        self.settle(Vec::new(), vec![presence]).await;
     }
 
     /// A tap now, at a controller without a clock.
@@ -244,7 +256,7 @@ impl Gateway {
         Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
     }
 
-    /// The phone now.
+    /// A presence of the phone, now.
     pub(in crate::pipeline) fn presence(&self) -> Presence {
         let arrived = self.clock.now();
         Presence {
@@ -267,7 +279,7 @@ impl Gateway {
         all
     }
 
-    /// Every record: who, from when to when, by the time of day.
+    /// Every visit: the person, and the times of day of its beginning and end.
     pub(in crate::pipeline) async fn records(&self) -> Vec<String> {
         let time = |at: WallTime| at.utc().format("%H:%M").to_string();
         let line = |visit: &KnownVisit| {

@@ -1,4 +1,4 @@
-//! A site with one door and Ada, to whom things happen minute by minute.
+//! A site with one door and one coworker, Ada, in time that passes minute by minute.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,12 +40,13 @@ pub(in crate::pipeline) enum Act {
     Out(&'static str),
     Elsewhere,
     Event(DoorEventKind, Option<Refusal>),
-    Heard,
+    /// Ada's phone.
+    Seen,
     /// Minutes.
     Wait(u64),
 }
 
-/// A site whose directory and clock the test holds.
+/// A site whose directory and clock the test controls.
 pub(in crate::pipeline) struct Hub {
     pub(in crate::pipeline) gateway: Gateway,
     version: i64,
@@ -60,7 +61,7 @@ impl Hub {
         Self::of(Gateway::with(folder, now, directory(1, entities), doors, site).await)
     }
 
-    /// On a database that is there.
+    /// On an existing database.
     pub(in crate::pipeline) fn on(fresh: &Fresh, entities: Vec<(EntityKind, Value)>) -> Self {
         let (now, site, doors) = beginning(&entities);
         Self::of(Gateway::on(fresh.store.clone(), now, directory(1, entities), doors, site))
@@ -76,7 +77,7 @@ impl Hub {
             Act::Out(card) => self.door(card, "main", Direction::Out, DoorEventKind::Granted, None).await,
             Act::Elsewhere => self.door("700", "back", Direction::In, DoorEventKind::Granted, None).await,
             Act::Event(kind, refusal) => self.door("700", "main", Direction::In, kind, refusal).await,
-            Act::Heard => {
+            Act::Seen => {
                 let presence = self.phone();
                 self.gateway.settle(Vec::new(), vec![presence]).await;
             }
@@ -87,7 +88,7 @@ impl Hub {
         }
     }
 
-    /// The phone now.
+    /// A presence of the phone, now.
     pub(in crate::pipeline) fn phone(&self) -> Presence {
         let arrived = self.gateway.clock.now();
         let seen = arrived.wall;
@@ -103,7 +104,7 @@ impl Hub {
         }
     }
 
-    /// Taps of Ada, so many minutes after the start, in or out.
+    /// Ada's taps: minutes after the start, and whether inwards.
     pub(in crate::pipeline) async fn taps(&mut self, taps: &[(u64, bool)]) {
         for &(minute, inwards) in taps {
             self.act(&Act::Wait(minute - self.elapsed)).await;
@@ -111,7 +112,7 @@ impl Hub {
         }
     }
 
-    /// Ada's exit, so many minutes after the start, which arrives now.
+    /// Ada's exit so many minutes after the start, which arrives only now.
     pub(in crate::pipeline) async fn late_exit(&mut self, minute: i64) {
         let when = at(START).moved(minute * 60_000);
         self.deliver("700", "main", (Direction::Out, DoorEventKind::Granted, None), when).await;
@@ -174,14 +175,14 @@ impl Hub {
         self.gateway.change_policy(change);
     }
 
-    pub(in crate::pipeline) fn told(code: &str) -> String {
+    pub(in crate::pipeline) fn description(code: &str) -> String {
         let reason = Reason::from_code(code).expect("a reason");
         reason.description_with(Some("\"Hours\""))
     }
 
     pub(in crate::pipeline) async fn failed(&self) -> Vec<String> {
         let (from, to) = (WallTime::from_millis(0), at("2026-04-01T00:00:00Z"));
-        let failed = self.gateway.pipeline.with.store.failed_checkins_between(BusinessId(1), from, to).await;
+        let failed = self.gateway.pipeline.context.store.failed_checkins_between(BusinessId(1), from, to).await;
         failed.expect("read").into_iter().filter_map(|failed| failed.description).collect()
     }
 
@@ -204,7 +205,7 @@ impl Hub {
     }
 
     pub(in crate::pipeline) async fn charges(&self) -> Vec<String> {
-        let charges = self.gateway.pipeline.with.store.charges(CoworkerId(7)).await.expect("read");
+        let charges = self.gateway.pipeline.context.store.charges(CoworkerId(7)).await.expect("read");
         let line = |(minutes, amount, _, to): &(i64, i64, WallTime, Option<WallTime>)| {
             let last = if to.is_some() { " final" } else { "" };
             format!("{minutes} min {amount}{last}")
@@ -213,7 +214,7 @@ impl Hub {
     }
 }
 
-/// A site with one door, on the morning of [`START`]. Where it has no passes, every visit is a record, for tests to tell them apart.
+/// A site with one door, on the morning of [`START`]. Without passes every visit is recorded, for tests to tell visits apart.
 fn beginning(entities: &[(EntityKind, Value)]) -> (Now, Site, Vec<Door>) {
     let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
     let door = Door {

@@ -1,4 +1,4 @@
-//! What comes late, at its edges: cut-offs, steps of the clock, retention, lost answers, charges.
+//! Late facts, in edge cases: cut-offs, steps of the clock, retention, lost confirmations, charges.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::{
     engine::decision::Outcome,
     pipeline::{
         Pipeline,
-        decide::{GroupCase, RefoldInput},
+        decide::{FoldInput, Refold},
     },
     policy::HISTORY,
     source::{Delivery, Receipt},
@@ -35,39 +35,39 @@ const ENTRY: (Direction, DoorEventKind, Option<Refusal>) = (Direction::In, DoorE
 const EXIT: (Direction, DoorEventKind, Option<Refusal>) = (Direction::Out, DoorEventKind::Granted, None);
 
 contract!(
-    a_visit_whose_commit_was_not_answered_ends_at_the_cut_off,
+    a_visit_whose_commit_was_not_confirmed_ends_at_the_cut_off,
     a_pass_that_ends_and_another_that_begins_at_one_instant_can_come_again,
     a_cut_off_of_a_time_that_comes_twice_comes_twice,
     presences_on_both_sides_of_a_cut_off_are_two_visits_also_when_something_comes_late,
     what_the_cut_off_wrote_stays_when_the_next_day_is_decided_again,
     a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once,
-    what_a_step_back_has_spoilt_makes_nothing_late,
-    a_timer_that_a_step_back_has_spoilt_is_nothing_to_come,
-    a_visit_that_ends_in_time_to_come_makes_nothing_late,
-    what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time,
+    facts_in_the_future_after_a_step_back_make_nothing_late,
+    a_timer_in_the_future_after_a_step_back_is_not_due,
+    a_visit_that_ends_in_the_future_makes_nothing_late,
+    facts_of_a_clock_that_was_ahead_decide_nothing_before_their_time,
     a_visit_that_began_earlier_than_was_known_is_charged_from_there,
     a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there,
     retention_leaves_what_may_still_be_folded_again,
-    what_is_too_old_keeps_nothing_else_from_being_decided_again,
-    what_is_too_old_is_only_recorded,
-    who_was_refused_before_stays_so_when_a_later_import_would_let_them_in,
-    a_refusal_that_has_another_reason_now_is_told_with_that,
+    a_fact_that_is_too_old_does_not_stop_others_from_being_decided_again,
+    a_fact_that_is_too_old_is_only_recorded,
+    an_earlier_refusal_stays_when_a_later_import_would_admit_the_person,
+    a_refusal_that_has_another_reason_now_is_recorded_with_it,
     a_device_that_changes_hands_leaves_each_owner_their_own_line,
-    a_limit_of_the_month_counts_what_was_before_it_took_the_place_of_one_of_the_week,
-    a_first_limit_counts_what_was_before_it,
-    a_limit_of_the_week_counts_what_was_before_it_took_the_place_of_one_of_the_month,
-    later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more,
+    a_monthly_limit_counts_visits_from_before_it_replaced_a_weekly_one,
+    a_first_limit_counts_earlier_visits,
+    a_weekly_limit_counts_visits_from_before_it_replaced_a_monthly_one,
+    later_visits_of_a_day_cost_more_once_an_earlier_one_is_free,
     a_repetition_is_known_after_a_restart_and_a_redelivery,
-    a_card_is_whose_it_was_then_after_a_restart_too,
+    a_card_belongs_to_its_holder_of_that_time_after_a_restart_too,
     a_pass_is_what_it_was_then_after_a_restart_too,
-    what_somebody_used_of_a_pass_before_they_shared_it_is_used,
-    a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says,
-    a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhile,
-    what_was_silent_a_week_ago_is_so_when_something_comes_late,
+    use_of_a_pass_before_it_was_shared_counts,
+    a_pass_with_a_new_holder_begins_with_what_the_import_says,
+    a_card_belongs_to_its_holder_in_the_newest_directory_even_if_that_came_meanwhile,
+    a_silence_of_a_week_ago_still_ends_the_visit_in_a_refold,
 );
 
-/// A gateway that has just started, so many hours after the beginning of what these versions of the directory say: the first
-/// from the beginning on, and one more each hour.
+/// A gateway that has just started, so many hours after START. The first of these versions of the directory came into force at
+/// START, and one more each hour.
 async fn restarted(fresh: &Fresh, hours: u64, versions: &[Value]) -> Hub {
     for (hour, version) in (0..).zip(versions) {
         fresh.imports(&version.to_string(), at(START).moved(hour * 3_600_000).millis()).await;
@@ -75,13 +75,13 @@ async fn restarted(fresh: &Fresh, hours: u64, versions: &[Value]) -> Hub {
     let hub = Hub::on(fresh, Vec::new());
     let history = fresh.store.load_directories().await.expect("loaded");
     let only = versions.len() - 1;
-    assert_eq!(history.missing(WallTime::from_millis(0)).len(), only, "only the newest is at hand");
+    assert_eq!(history.missing(WallTime::from_millis(0)).len(), only, "only the newest is loaded");
     hub.gateway.change_directories(history);
     hub.gateway.clock.advance(Duration::from_hours(hours));
     hub
 }
 
-async fn a_card_is_whose_it_was_then_after_a_restart_too(fresh: Fresh) {
+async fn a_card_belongs_to_its_holder_of_that_time_after_a_restart_too(fresh: Fresh) {
     let with = |ada: &str, ben: &str, eva: &str| {
         json!({"Coworkers": [
             {"Id": 7, "FullName": "Ada", "AccessCardId": ada}, {"Id": 8, "FullName": "Ben", "AccessCardId": ben},
@@ -96,7 +96,7 @@ async fn a_card_is_whose_it_was_then_after_a_restart_too(fresh: Fresh) {
     assert_eq!(hub.visits_of(7).await, ["09:30- None"]);
     assert_eq!(hub.visits_of(8).await, ["10:30- None"]);
     assert_eq!(hub.visits_of(9).await, ["11:30- None"]);
-    // In one batch, and of a time before all that is known.
+    // In one batch, one of them from before the first version.
     let exits = [59, 100, 170, -30].map(|minute| hub.delivery("700", "main", EXIT, at(START).moved(minute * 60_000)));
     hub.gateway.settle(exits.into(), Vec::new()).await;
     assert_eq!(hub.visits_of(7).await, ["09:30-09:59 None"]);
@@ -105,7 +105,7 @@ async fn a_card_is_whose_it_was_then_after_a_restart_too(fresh: Fresh) {
 }
 
 async fn a_pass_is_what_it_was_then_after_a_restart_too(fresh: Fresh) {
-    // Ada holds ten hours until ten o'clock, then Ben does, who shared them before; from eleven on there are no such passes.
+    // Ada holds ten hours until ten o'clock, then Ben, who shared them before. From eleven on the pass is archived.
     let with = |holder: i64, members: &[i64], archived: bool| {
         json!({
             "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "700"}, {"Id": 8, "FullName": "Ben", "AccessCardId": "800"}],
@@ -130,21 +130,21 @@ async fn a_pass_is_what_it_was_then_after_a_restart_too(fresh: Fresh) {
     }
     assert_eq!(hub.visits_of(8).await, ["09:10-09:30 Time", "10:20-11:00 Time auto"]);
     assert_eq!(hub.visits_of(7).await, ["09:40-09:50 Time"]);
-    assert_eq!(hub.failed().await.len(), 2, "who has no pass at ten past ten, and who loses it at eleven");
+    assert_eq!(hub.failed().await.len(), 2, "Ada has no pass at ten past ten, and Ben loses it at eleven");
 }
 
-async fn a_visit_whose_commit_was_not_answered_ends_at_the_cut_off(fresh: Fresh) {
+async fn a_visit_whose_commit_was_not_confirmed_ends_at_the_cut_off(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     let tap = hub.now("700", ENTRY);
-    // The database has taken it, and this process does not know: it decides the same batch once more.
-    let mut unheard = Pipeline::new(hub.gateway.pipeline.with.clone());
-    let committed = unheard.settle(&mut vec![copy(&tap)], Vec::new(), &CancellationToken::new()).await;
+    // The database has committed it, and this process does not know: it decides the same batch again.
+    let mut crashed = Pipeline::new(hub.gateway.pipeline.context.clone());
+    let committed = crashed.process_batch(&mut vec![copy(&tap)], Vec::new(), &CancellationToken::new()).await;
     committed.expect("committed");
     hub.gateway.settle(vec![tap], Vec::new()).await;
-    assert_eq!(hub.gateway.pipeline.presents.len(), 1);
+    assert_eq!(hub.gateway.pipeline.present.len(), 1);
     hub.hours(16).await;
     assert_eq!(hub.visits().await, ["09:00-00:00 None auto"]);
-    assert_eq!(hub.gateway.pipeline.presents.len(), 0);
+    assert_eq!(hub.gateway.pipeline.present.len(), 0);
 }
 
 async fn a_pass_that_ends_and_another_that_begins_at_one_instant_can_come_again(fresh: Fresh) {
@@ -152,7 +152,7 @@ async fn a_pass_that_ends_and_another_that_begins_at_one_instant_can_come_again(
     hub.taps(&[(0, true), (70, false)]).await;
     assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:10 PayAsYouGo"]);
     hub.late_exit(65).await;
-    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:05 PayAsYouGo"], "and can be decided again");
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto", "10:00-10:05 PayAsYouGo"], "it can be decided again");
 }
 
 async fn a_cut_off_of_a_time_that_comes_twice_comes_twice(fresh: Fresh) {
@@ -162,16 +162,16 @@ async fn a_cut_off_of_a_time_that_comes_twice_comes_twice(fresh: Fresh) {
     hub.step(-24).await;
     hub.act(&Act::Tap("700")).await;
     let day = tokio::time::timeout(Duration::from_mins(1), hub.hours(24)).await;
-    day.expect("the line of before is in the way of nothing");
+    day.expect("the earlier line does not block the fold");
     assert_eq!(hub.visits().await, ["09:00-00:00 None auto", "02:01-00:00 None auto"]);
 }
 
 async fn presences_on_both_sides_of_a_cut_off_are_two_visits_also_when_something_comes_late(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
-    hub.change_site(|book| book.site.cut_off = NaiveTime::from_hms_opt(9, 20, 0).expect("a time of day"));
+    hub.change_site(|policy| policy.site.cut_off = NaiveTime::from_hms_opt(9, 20, 0).expect("a time of day"));
     for wait in [16, 2, 4, 2] {
         hub.act(&Act::Wait(wait)).await;
-        hub.act(&Act::Heard).await;
+        hub.act(&Act::Seen).await;
     }
     assert_eq!(hub.visits().await, ["09:16-09:18 None auto", "09:22- None"]);
     hub.act(&Act::Wait(6)).await;
@@ -200,17 +200,17 @@ async fn a_day_that_was_paid_for_before_a_step_of_the_clock_is_paid_once(fresh: 
     hub.act(&Act::Tap("700")).await;
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["10:00-11:01 PayAsYouGo", "11:31-11:31 PayAsYouGo"]);
-    let charges = hub.gateway.pipeline.with.store.charges(CoworkerId(7)).await.expect("read");
+    let charges = hub.gateway.pipeline.context.store.charges(CoworkerId(7)).await.expect("read");
     let amounts: Vec<_> = charges.iter().map(|(_, amount, _, to)| (*amount, to.is_some())).collect();
     assert_eq!(amounts, [(1000, true), (0, true)]);
 }
 
-async fn what_a_step_back_has_spoilt_makes_nothing_late(fresh: Fresh) {
+async fn facts_in_the_future_after_a_step_back_make_nothing_late(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.act(&Act::Tap("700")).await;
     hub.act(&Act::Wait(30)).await;
     hub.gateway.clock.step_wall(hub.wall().moved(-3_600_000));
-    // Until the step is believed, records go on in the time before it.
+    // Until the step is believed, records keep the time before it.
     hub.act(&Act::Wait(30)).await;
     hub.act(&Act::Tap("700")).await;
     hub.act(&Act::Wait(57)).await;
@@ -219,27 +219,27 @@ async fn what_a_step_back_has_spoilt_makes_nothing_late(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["08:00-09:57 None"]);
     hub.act(&Act::Wait(3)).await;
     hub.refused_twice().await;
-    // The day cannot be decided again; that somebody was refused since then closes nothing, and opens nothing.
+    // The day cannot be decided again. The refusals since then close nothing and open nothing.
     let late = hub.at("700", ENTRY, 59);
     hub.gateway.settle(vec![late], Vec::new()).await;
     assert_eq!(hub.visits().await, ["08:00-09:57 None", "09:59- None"]);
 }
 
-async fn a_timer_that_a_step_back_has_spoilt_is_nothing_to_come(fresh: Fresh) {
+async fn a_timer_in_the_future_after_a_step_back_is_not_due(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(50)).await;
-    assert_eq!(hub.visits().await, ["09:00-09:00 None auto"], "they were silent");
+    assert_eq!(hub.visits().await, ["09:00-09:00 None auto"], "the silence has run out");
     hub.act(&Act::Tap("700")).await;
     hub.step(-2).await;
     hub.act(&Act::Wait(53)).await;
-    assert_eq!(hub.wall(), at("2026-03-02T09:44:00Z"), "a minute before the silence of before the step");
+    assert_eq!(hub.wall(), at("2026-03-02T09:44:00Z"), "a minute before the silence as it was before the step");
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["07:00-07:00 None auto", "07:50-09:44 None"]);
     hub.refused_twice().await;
 }
 
-async fn a_visit_that_ends_in_time_to_come_makes_nothing_late(fresh: Fresh) {
+async fn a_visit_that_ends_in_the_future_makes_nothing_late(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.taps(&[(0, true), (58, false), (59, true)]).await;
     hub.step(-2).await;
@@ -250,14 +250,14 @@ async fn a_visit_that_ends_in_time_to_come_makes_nothing_late(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["07:00-07:58 None", "07:59-09:55 None"]);
 }
 
-async fn what_a_clock_that_was_ahead_wrote_decides_nothing_before_its_time(fresh: Fresh) {
+async fn facts_of_a_clock_that_was_ahead_decide_nothing_before_their_time(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.gateway.clock.step_wall(hub.wall().moved(-3_600_000));
     hub.taps(&[(70 - 25, true), (70 - 15, false)]).await;
     hub.act(&Act::Wait(30)).await;
     assert_eq!(hub.wall(), at("2026-03-02T09:25:00Z"), "the step is believed");
     hub.act(&Act::Tap("700")).await;
-    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25- None"], "what was to come was an hour ago");
+    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25- None"], "what was in the future was an hour ago");
     hub.act(&Act::Wait(10)).await;
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25-09:35 None"]);
@@ -269,8 +269,8 @@ async fn a_visit_that_began_earlier_than_was_known_is_charged_from_there(fresh: 
     assert_eq!(hub.charges().await, ["15 min 150"]);
     hub.act(&Act::Wait(15)).await;
     let exit = hub.now("700", EXIT);
-    let heard = hub.presence((0, 2));
-    hub.gateway.settle(vec![exit], vec![heard]).await;
+    let presence = hub.presence((0, 2));
+    hub.gateway.settle(vec![exit], vec![presence]).await;
     assert_eq!(hub.visits().await, ["09:00-09:16 PayAsYouGo"]);
     assert_eq!(hub.charges().await, ["30 min 300 final"]);
 }
@@ -280,8 +280,8 @@ async fn a_visit_that_began_earlier_than_was_known_uses_its_minutes_from_there(f
     hub.taps(&[(1, true)]).await;
     hub.act(&Act::Wait(49)).await;
     let taps = vec![hub.at("700", EXIT, 31), hub.at("700", ENTRY, 40)];
-    let heard = hub.presence((0, 2));
-    hub.gateway.settle(taps, vec![heard]).await;
+    let presence = hub.presence((0, 2));
+    hub.gateway.settle(taps, vec![presence]).await;
     hub.act(&Act::Wait(60)).await;
     assert_eq!(hub.visits().await, ["09:00-09:31 Time", "09:40-10:09 Time auto"]);
 }
@@ -298,7 +298,7 @@ async fn retention_leaves_what_may_still_be_folded_again(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["09:00-10:30 Day"]);
 }
 
-/// Ada came for two hours, and nine days later again.
+/// Ada comes for two hours, and again nine days later.
 async fn after_nine_days(fresh: &Fresh) -> Hub {
     let mut hub = Hub::on(fresh, vec![coworker()]);
     hub.taps(&[(0, true), (120, false)]).await;
@@ -309,21 +309,21 @@ async fn after_nine_days(fresh: &Fresh) -> Hub {
     hub
 }
 
-async fn what_is_too_old_keeps_nothing_else_from_being_decided_again(fresh: Fresh) {
+async fn a_fact_that_is_too_old_does_not_stop_others_from_being_decided_again(fresh: Fresh) {
     let mut hub = after_nine_days(&fresh).await;
     let late = vec![hub.at("700", EXIT, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
 }
 
-async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
+async fn a_fact_that_is_too_old_is_only_recorded(fresh: Fresh) {
     let mut hub = after_nine_days(&fresh).await;
     let late = vec![hub.at("700", ENTRY, 60), hub.at("700", EXIT, 9 * 24 * 60 + 60)];
     hub.gateway.settle(late, Vec::new()).await;
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
     let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(old.reason, Some("late"));
-    // Also of somebody of whom nothing else is known.
+    // The same for a person without any other fact.
     let mut hub =
         Hub::on(&fresh, vec![(EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"}))]);
     hub.hours(9 * 24).await;
@@ -332,12 +332,12 @@ async fn what_is_too_old_is_only_recorded(fresh: Fresh) {
     assert_eq!(hub.visits_of(8).await, [""; 0]);
 }
 
-async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(fresh: Fresh) {
+async fn an_earlier_refusal_stays_when_a_later_import_would_admit_the_person(fresh: Fresh) {
     let without = day_pass().into_iter().filter(|(kind, _)| *kind != EntityKind::CoworkerTimePass).collect();
     let mut hub = Hub::on(&fresh, without);
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(20)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     assert_eq!(hub.failed().await.len(), 1, "once for the day");
     hub.import(day_pass()).await;
     hub.act(&Act::Wait(20)).await;
@@ -346,7 +346,7 @@ async fn who_was_refused_before_stays_so_when_a_later_import_would_let_them_in(f
     assert_eq!(hub.visits().await, ["09:40- Day"]);
 }
 
-async fn a_refusal_that_has_another_reason_now_is_told_with_that(fresh: Fresh) {
+async fn a_refusal_that_has_another_reason_now_is_recorded_with_it(fresh: Fresh) {
     let slot = json!([{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "11:00"}]);
     let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600, "TimeSlots": slot});
     let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": 60});
@@ -363,33 +363,33 @@ async fn a_refusal_that_has_another_reason_now_is_told_with_that(fresh: Fresh) {
 
 async fn a_device_that_changes_hands_leaves_each_owner_their_own_line(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(2)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     let bob = json!({"Id": 8, "FullName": "Bob", "MacAddresses": PHONE});
     let ada = json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700"});
     hub.import(vec![(EntityKind::Coworker, ada), (EntityKind::Coworker, bob)]).await;
     for wait in [2, 10] {
         hub.act(&Act::Wait(wait)).await;
-        hub.act(&Act::Heard).await;
+        hub.act(&Act::Seen).await;
     }
     hub.late_exit(1).await;
     assert_eq!(hub.visits().await, ["09:00-09:01 None"]);
 }
 
-async fn a_limit_of_the_month_counts_what_was_before_it_took_the_place_of_one_of_the_week(fresh: Fresh) {
+async fn a_monthly_limit_counts_visits_from_before_it_replaced_a_weekly_one(fresh: Fresh) {
     limits_change(&fresh, &json!({"HoursWeekLimit": 50}), &json!({"CheckinMonthLimit": 5})).await;
 }
 
-async fn a_first_limit_counts_what_was_before_it(fresh: Fresh) {
+async fn a_first_limit_counts_earlier_visits(fresh: Fresh) {
     limits_change(&fresh, &json!({}), &json!({"CheckinMonthLimit": 5})).await;
 }
 
-async fn a_limit_of_the_week_counts_what_was_before_it_took_the_place_of_one_of_the_month(fresh: Fresh) {
+async fn a_weekly_limit_counts_visits_from_before_it_replaced_a_monthly_one(fresh: Fresh) {
     limits_change(&fresh, &json!({"CheckinMonthLimit": 10}), &json!({"HoursWeekLimit": 2})).await;
 }
 
-/// Three hours in the first week, two in the second, when the plan changes: then a tap is one too many.
+/// Three hours in the first week and two in the second, then the plan changes: the next tap is one too many.
 async fn limits_change(fresh: &Fresh, first: &Value, second: &Value) {
     let with = |limits: &Value| {
         let mut tariff = limits.clone();
@@ -422,12 +422,12 @@ async fn limits_change(fresh: &Fresh, first: &Value, second: &Value) {
     hub.act(&Act::Tap("700")).await;
     let refused = |failed: &[String]| failed.len() == 1 && failed.iter().all(|text| text.starts_with("plan_limit_"));
     assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
-    // The same when everything since Wednesday of the first week is folded again.
+    // The same after a refold from Wednesday of the first week on.
     hub.late_exit(3 * 24 * 60).await;
     assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
 }
 
-async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_more(fresh: Fresh) {
+async fn later_visits_of_a_day_cost_more_once_an_earlier_one_is_free(fresh: Fresh) {
     let slot = json!({
         "Id": 1, "Name": "Early", "MinutesIncluded": 600,
         "TimeSlots": [{"DayOfWeek": 1, "FromTime": "09:00", "ToTime": "10:00"}],
@@ -435,21 +435,21 @@ async fn later_visits_of_a_day_cost_more_when_an_earlier_one_costs_nothing_any_m
     let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1});
     let early = vec![(EntityKind::TimePass, slot), (EntityKind::CoworkerTimePass, held)];
     let mut hub = Hub::on(&fresh, [vec![coworker(), by_the_minute()], early].concat());
-    hub.change_site(|book| {
-        let rules = book.site.passes.pay_as_you_go.as_mut().expect("the default");
+    hub.change_site(|policy| {
+        let rules = policy.site.passes.pay_as_you_go.as_mut().expect("the default");
         rules.maximum = Some(1000);
     });
     hub.act(&Act::Wait(65)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(55)).await;
     hub.act(&Act::Tap("700")).await;
     hub.act(&Act::Wait(120)).await;
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["10:05-10:05 PayAsYouGo auto", "11:00-13:00 PayAsYouGo"]);
-    assert_eq!(hub.charges().await, ["15 min 150 final", "120 min 850 final"], "the day costs ten at most");
+    assert_eq!(hub.charges().await, ["15 min 150 final", "120 min 850 final"], "a day costs ten at most");
     let late = vec![hub.at("700", ENTRY, 30), hub.at("700", EXIT, 59)];
     hub.gateway.settle(late, Vec::new()).await;
-    assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone only left with them");
+    assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone only left with Ada");
     assert_eq!(hub.charges().await, ["120 min 1000 final"]);
 }
 
@@ -468,23 +468,23 @@ async fn a_repetition_is_known_after_a_restart_and_a_redelivery(fresh: Fresh) {
 }
 
 #[tokio::test]
-async fn of_two_gateways_that_decide_one_tap_again_one_counts_it() {
+async fn only_one_of_two_gateways_counts_a_tap_that_both_decide() {
     let fresh = Fresh::postgres().await;
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.taps(&[(0, true), (120, false)]).await;
     let late = hub.at("700", EXIT, 60);
-    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
+    let mut other = Pipeline::new(hub.gateway.pipeline.context.clone());
     let never = CancellationToken::new();
     let (mut one, mut two) = (vec![copy(&late)], vec![late]);
     let (first, second) = tokio::join!(
-        hub.gateway.pipeline.settle(&mut one, Vec::new(), &never),
-        other.settle(&mut two, Vec::new(), &never),
+        hub.gateway.pipeline.process_batch(&mut one, Vec::new(), &never),
+        other.process_batch(&mut two, Vec::new(), &never),
     );
-    first.and(second).expect("both settle");
+    first.and(second).expect("both commit");
     assert_eq!(hub.visits().await, ["09:00-10:00 None"]);
     let line = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(line.outcome, Outcome::Closed);
-    let figures = hub.gateway.pipeline.with.metrics.text();
+    let figures = hub.gateway.pipeline.context.metrics.text();
     for (outcome, times) in [("closed", 2), ("duplicate", 1)] {
         let figure = format!("checkind_decisions_total{{outcome=\"{outcome}\"}} {times}\n");
         assert!(figures.contains(&figure), "{figure}{figures}");
@@ -496,7 +496,7 @@ impl Hub {
         self.gateway.clock.now().wall
     }
 
-    /// Time goes by in larger steps.
+    /// Passes time in larger steps.
     async fn hours(&mut self, hours: u32) {
         for _ in 0..2 * hours {
             self.gateway.clock.advance(Duration::from_mins(30));
@@ -505,7 +505,7 @@ impl Hub {
         }
     }
 
-    /// The wall clock is stepped by so many hours, and it lasts until it is believed.
+    /// Steps the wall clock by so many hours, until the step is believed.
     async fn step(&mut self, hours: i64) {
         let then = self.wall();
         self.gateway.clock.step_wall(then.moved(hours * 3_600_000));
@@ -519,12 +519,12 @@ impl Hub {
         self.delivery(card, "main", what, now)
     }
 
-    /// Arrives now, and happened so many minutes after the start.
+    /// A tap so many minutes after the start that arrives now.
     fn at(&mut self, card: &str, what: (Direction, DoorEventKind, Option<Refusal>), after: i64) -> Delivery {
         self.delivery(card, "main", what, minute(after))
     }
 
-    /// The phone, from and to so many minutes after the start; it arrives now.
+    /// A presence of the phone, from and to so many minutes after the start, that arrives now.
     fn presence(&self, (from, to): (i64, i64)) -> Presence {
         Presence {
             interface: "eth1".into(),
@@ -550,7 +550,7 @@ impl Hub {
 
     /// Every fact about Ada, in the order of their time.
     async fn log(&self) -> Vec<LoggedFact> {
-        let store = &self.gateway.pipeline.with.store;
+        let store = &self.gateway.pipeline.context.store;
         let facts = store.facts_between(BusinessId(1), WallTime::from_millis(0), far()).await.expect("read");
         facts.into_iter().filter(|fact| fact.coworker == Some(CoworkerId(7))).collect()
     }
@@ -568,7 +568,7 @@ fn copy(delivery: &Delivery) -> Delivery {
     Delivery { source: Arc::clone(&delivery.source), content: delivery.content.clone(), receipt: Receipt::none() }
 }
 
-/// Pay-as-you-go, ten minutes for one.
+/// Pay-as-you-go, at 1.00 for ten minutes.
 fn by_the_minute() -> (EntityKind, Value) {
     let kind =
         json!({"Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true});
@@ -576,13 +576,13 @@ fn by_the_minute() -> (EntityKind, Value) {
 }
 
 #[test]
-fn what_is_folded_again_asks_for_the_directories_of_its_whole_first_day() {
-    let of_late = RefoldInput { from: LogDay::of(at(START)), ..RefoldInput::default() };
-    let case = GroupCase { past: Some(of_late), ..GroupCase::default() };
+fn a_refold_needs_the_directories_of_its_whole_first_day() {
+    let of_late = Refold { from: LogDay::of(at(START)), ..Refold::default() };
+    let case = FoldInput { refold: Some(of_late), ..FoldInput::default() };
     assert_eq!(case.begins(), Some(LogDay::of(at(START)).start()));
 }
 
-async fn what_somebody_used_of_a_pass_before_they_shared_it_is_used(fresh: Fresh) {
+async fn use_of_a_pass_before_it_was_shared_counts(fresh: Fresh) {
     let with = |team: &[i64]| {
         let ben = json!({"Id": 8, "FullName": "Ben", "AccessCardId": "800"});
         let team = json!({"Id": 1, "Name": "Team", "ShareTimePasses": true, "TeamMembers": team});
@@ -596,14 +596,14 @@ async fn what_somebody_used_of_a_pass_before_they_shared_it_is_used(fresh: Fresh
     hub.act(&Act::Wait(60)).await;
     assert_eq!(hub.visits().await, ["09:00-09:25 Time"]);
     assert_eq!(hub.visits_of(8).await, ["10:00-10:35 Time auto"]);
-    // Ada shares no more: what she uses is hers, until she shares again.
+    // Ada leaves the team: her use counts for her alone until she shares again.
     hub.import(with(&[])).await;
     hub.import(with(&[7, 8])).await;
     hub.act(&Act::Tap("700")).await;
-    assert_eq!(hub.visits().await, ["09:00-09:25 Time"], "there is nothing left");
+    assert_eq!(hub.visits().await, ["09:00-09:25 Time"], "no minutes are left");
 }
 
-async fn a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says(fresh: Fresh) {
+async fn a_pass_with_a_new_holder_begins_with_what_the_import_says(fresh: Fresh) {
     let with = |holder: i64| {
         json!({
             "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "700"}, {"Id": 8, "FullName": "Ben", "AccessCardId": "800"}],
@@ -612,7 +612,7 @@ async fn a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says(fres
         })
     };
     let mut hub = restarted(&fresh, 4, &[with(8), with(8), with(7)]).await;
-    // Ben in and out while he held it; then Ada. In every order, and whatever is said late of them.
+    // Ben is in and out while he holds it, then Ada is in. Ada's visit comes first, the rest comes late.
     let taps = [("700", 150, ENTRY), ("800", 30, ENTRY), ("800", 40, EXIT), ("700", 10, EXIT)];
     for (card, minute, what) in taps {
         let tap = hub.delivery(card, "main", what, at(START).moved(minute * 60_000));
@@ -623,52 +623,53 @@ async fn a_pass_that_goes_to_somebody_else_begins_with_what_the_import_says(fres
     assert_eq!(hub.failed().await, [""; 0]);
 }
 
-async fn a_card_is_whose_the_newest_directory_says_also_where_that_came_meanwhile(fresh: Fresh) {
+async fn a_card_belongs_to_its_holder_in_the_newest_directory_even_if_that_came_meanwhile(fresh: Fresh) {
     let with = |ada: &str, ben: &str| {
         json!({"Coworkers": [
             {"Id": 7, "FullName": "Ada", "AccessCardId": ada}, {"Id": 8, "FullName": "Ben", "AccessCardId": ben}]})
     };
     let mut hub = restarted(&fresh, 1, &[with("700", "1")]).await;
     let asked = std::sync::Arc::new(tokio::sync::Notify::new());
-    hub.gateway.pipeline.with.stale = Some(std::sync::Arc::clone(&asked));
-    // An import that the daemon has not seen yet, a minute ago; and a tap now.
+    hub.gateway.pipeline.context.stale = Some(std::sync::Arc::clone(&asked));
+    // An import a minute ago that the daemon has not loaded yet, and a tap now.
     hub.act(&Act::Wait(1)).await;
     let now = hub.gateway.clock.now().wall;
     fresh.imports(&with("0", "700").to_string(), now.moved(-60_000).millis()).await;
     let tap = hub.delivery("700", "main", ENTRY, now);
     let newest = fresh.store.load_directories().await.expect("loaded");
-    let sees = hub.gateway.sees(newest, asked);
+    let loads = hub.gateway.loads_when_asked(newest, asked);
     let (mut taps, never) = (vec![tap], CancellationToken::new());
-    let settles = hub.gateway.pipeline.settle(&mut taps, Vec::new(), &never);
-    let (settled, ()) = tokio::join!(settles, sees);
-    settled.expect("settled");
-    assert_eq!(hub.visits_of(8).await.len(), 1, "it is Ben's now");
+    let commits = hub.gateway.pipeline.process_batch(&mut taps, Vec::new(), &never);
+    let (committed, ()) = tokio::join!(commits, loads);
+    committed.expect("committed");
+    assert_eq!(hub.visits_of(8).await.len(), 1, "the card is Ben's now");
     assert_eq!(hub.visits_of(7).await, [""; 0]);
 }
 
-async fn what_was_silent_a_week_ago_is_so_when_something_comes_late(fresh: Fresh) {
+async fn a_silence_of_a_week_ago_still_ends_the_visit_in_a_refold(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     for wait in [0, 10, 120, 10] {
         hub.act(&Act::Wait(wait)).await;
-        hub.act(&Act::Heard).await;
+        hub.act(&Act::Seen).await;
     }
     hub.hours(24 * 6).await;
     let stays = ["09:00-09:10 None auto", "11:10-11:20 None auto"];
     assert_eq!(hub.visits().await, stays);
     hub.gateway.restart().await;
     hub.late_exit(200).await;
-    assert_eq!(hub.visits().await, stays, "they are two");
+    assert_eq!(hub.visits().await, stays, "the two visits stay apart");
 }
 
-/// A gateway that has taken over hands over what the one before had kept: its timers are in no one's memory.
+/// A gateway that takes over decides what the one before had kept in its spool. No process has the timers of these visits in
+/// memory.
 #[tokio::test]
 async fn a_visit_that_another_gateway_has_written_ends_at_the_cut_off() {
     let fresh = Fresh::postgres().await;
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.act(&Act::Wait(1)).await;
     let tap = hub.now("700", ENTRY);
-    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
-    other.settle(&mut vec![tap], Vec::new(), &CancellationToken::new()).await.expect("settles");
+    let mut other = Pipeline::new(hub.gateway.pipeline.context.clone());
+    other.process_batch(&mut vec![tap], Vec::new(), &CancellationToken::new()).await.expect("commits");
     hub.hours(16).await;
     assert_eq!(hub.visits().await, ["09:01-00:00 None auto"]);
 }

@@ -1,4 +1,4 @@
-//! What comes late, of many people at once.
+//! Late facts about many people at once.
 
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ use crate::{
 const PEOPLE: i64 = 7;
 
 #[tokio::test]
-async fn what_comes_late_for_many_people_is_decided_as_if_it_had_come_in_time() {
+async fn late_facts_about_many_people_are_decided_as_if_they_had_come_in_time() {
     {
         let mut hub = Hub::new((1..=PEOPLE).map(person).collect()).await;
         hub.act(&Act::Wait(120)).await;
@@ -27,7 +27,7 @@ async fn what_comes_late_for_many_people_is_decided_as_if_it_had_come_in_time() 
         let again = (1..=PEOPLE).map(|person| tap(&mut hub, person, Direction::In, 70)).collect();
         hub.gateway.settle(again, Vec::new()).await;
         let mut late: Vec<Delivery> = (1..=PEOPLE).map(|person| tap(&mut hub, person, Direction::In, 30)).collect();
-        // Somebody's tap twice, nobody's card, a message that was not understood; and somebody who is heard just now.
+        // A tap that comes twice, an unknown card, a rejected message, and a person whose phone is seen just now.
         late.push(Delivery { content: late[0].content.clone(), source: "front".into(), receipt: Receipt::none() });
         late.extend([tap(&mut hub, 99, Direction::In, 30), not_understood()]);
         hub.gateway.settle(late, vec![hub.phone()]).await;
@@ -37,14 +37,14 @@ async fn what_comes_late_for_many_people_is_decided_as_if_it_had_come_in_time() 
         assert_eq!(figure(&hub, "checkind_decided_again_total"), PEOPLE);
         assert_eq!(figure(&hub, "checkind_decisions_total"), 3 * PEOPLE + 3 + 1);
         assert_eq!(figure(&hub, "checkind_door_events_total"), 3 * PEOPLE + 3);
-        assert_eq!(hub.failed().await.len(), 1, "nobody's card");
+        assert_eq!(hub.failed().await.len(), 1, "the unknown card");
     }
 }
 
 #[tokio::test]
 async fn a_tap_soon_after_a_restart_is_compared_with_the_log_and_nothing_is_decided_again() {
     let mut hub = Hub::new(vec![person(1)]).await;
-    // The second repeats the first; the third comes three seconds after that, and six after the tap itself.
+    // The second repeats the first. The third comes three seconds after the second, and six after the first.
     for (seconds, direction) in [(0, Direction::In), (3, Direction::In), (6, Direction::Out)] {
         let tap = tap_at(&mut hub, 1, direction, at(START).moved(seconds * 1000));
         hub.gateway.settle(vec![tap], Vec::new()).await;
@@ -55,26 +55,27 @@ async fn a_tap_soon_after_a_restart_is_compared_with_the_log_and_nothing_is_deci
     assert_eq!(figure(&hub, "checkind_decisions_total{outcome=\"recorded\"}"), 1);
 }
 
-/// The sum of a metric over its labels, or with them.
+/// The sum of a metric over its labels, or its value with them.
 #[tokio::test]
 async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
     let mut hub = Hub::new(vec![person(1)]).await;
     hub.act(&Act::Wait(120)).await;
     let began = hub.gateway.clock.now().wall.moved(-3_600_000);
-    // Those of 0, 4 and 8 s are one attempt, whatever comes first.
+    // The taps at 0, 4 and 8 s are one attempt, in any order of arrival.
     for after in [8000, 20_000, 0, 4000] {
         let late = tap_at(&mut hub, 99, Direction::In, began.moved(after));
         hub.gateway.settle(vec![late], Vec::new()).await;
     }
     let (from, to) = (began.moved(-1), began.moved(60_000));
-    let failed = hub.gateway.pipeline.with.store.failed_checkins_between(BusinessId(1), from, to).await.expect("read");
+    let failed =
+        hub.gateway.pipeline.context.store.failed_checkins_between(BusinessId(1), from, to).await.expect("read");
     let mut after: Vec<i64> = failed.iter().map(|failed| failed.attempt_at.millis() - began.millis()).collect();
     after.sort_unstable();
     assert_eq!(after, [0, 20_000]);
 }
 
 fn figure(hub: &Hub, name: &str) -> i64 {
-    let text = hub.gateway.pipeline.with.metrics.text();
+    let text = hub.gateway.pipeline.context.metrics.text();
     let lines = text.lines().filter(|line| {
         let named = line.split(' ').next().unwrap_or_default();
         named == name || named.split('{').next() == Some(name)
@@ -82,7 +83,7 @@ fn figure(hub: &Hub, name: &str) -> i64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok()).sum()
 }
 
-/// The second has a phone.
+/// A coworker; number 2 has a phone.
 fn person(id: i64) -> (EntityKind, Value) {
     let macs = if id == 2 { PHONE.to_string() } else { String::new() };
     let person = json!({"Id": id, "FullName": format!("Member {id}"), "AccessCardId": card(id), "MacAddresses": macs});

@@ -1,34 +1,34 @@
 //! Reference model: how check-ins, failed check-ins and charges of coworking sites follow from facts.
 //!
-//! All facts are sorted by time and folded over one `State` that holds everybody. Nothing is cached, and where a
-//! question is hypothetical ("would they be admitted if ...") the whole state is copied and asked. Slow and plain.
+//! All facts are sorted by time and folded over one `State` that holds everyone. Nothing is cached, and where a
+//! question is hypothetical ("would they be admitted if ...") the whole state is copied and the copy is asked. Slow and plain.
 //!
-//! CHOICES, where the pages and the rules leave something open:
-//!  C1  Without any pass (passes not asked for) the day is one record, as with a held day pass; with all others every
+//! CHOICES where the documents and the rules leave something open:
+//!  C1  Without any pass (passes not required) the day is one record, as with a held day pass; with all others every
 //!      visit is its own.
 //!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
 //!      has not changed since whether it counts towards the plan: the record keeps what was true when it was opened.
-//!  C3  A reopened visit stays tracked (it is the same record), but what doors said in it is forgotten (toggle).
+//!  C3  A reopened visit stays tracked (it is the same record), but its door entries are forgotten (toggle).
 //!  C4  Plan hours count presence: the time away inside a block is not counted.
 //!  C5  A presence is admitted as of its `at` (slots, expiry, what is left), whatever its FromTime is.
 //!  C6  The pass day of rule 3 is that of `at`. Strong evidence of an earlier pass day, or from before the previous
-//!      visit's end or last lingering evidence, opens nothing (and no failure): only what is strong opens.
-//!  C7  Silence looks only at the next evidence in fold order. If that does not reach back far enough, the visit is
-//!      closed at the instant the silence gets too long (others may have its time pass from then on).
+//!      visit's end or last lingering evidence, opens nothing (and is no failure): only strong evidence opens.
+//!  C7  A silence depends only on the next evidence in fold order. If that does not reach back far enough, the visit is
+//!      closed at the instant at which the silence exceeds the limit (others may use its time pass from then on).
 //!  C8  Idle limit: that of the settings in force at the last activity; for a bridge that at the evidence's `at`.
 //!  C9  A read that the controller refused, and a repetition, are no activity and do not bridge.
 //!  C10 Weak presences bridge nothing, open nothing and do not extend lingering. Exit and activity taps bridge (ToTime
 //!      becomes the end of the pass) and do nothing else.
 //!  C11 Bridging: the new visit's FromTime is by rule 3 (first evidence after the pass's end), not the end itself.
 //!      The bridged record's LastActivity stays; where the same presence spans the end it is cut to the end.
-//!  C12 After the end of a pass of somebody only doors know, the new visit's LastActivity is its start, its source is
-//!      door, and toggles still know the earlier door entry (they have not said that they left). If nobody lets them go
-//!      on, the next toggle of that pass day is their exit, unless a silence said before that they had left.
+//!  C12 After the end of a pass of a person without devices, the new visit's LastActivity is its start, its source is
+//!      door, and toggles still use the earlier door entry (there was no exit). If no pass lets them continue, the
+//!      next toggle of that pass day is their exit, unless a silence has ended the visit before.
 //!  C13 At one instant: exits, then cut-offs, then pass ends, then silences, then all other facts; of several people by id.
-//!      A pass that ends with the pass day is a cut-off: nobody goes on.
+//!      A pass that ends with the pass day is a cut-off: no visit continues.
 //!  C14 Lingering is per business; other businesses' exits only bound FromTime. It may cross the cut-off.
 //!  C15 "That business's idle limit" in rule 8 is that of the open visit's business, in plain, not covered, time.
-//!  C16 The pass that goes on (rule 8) goes on also when the network says that they moved.
+//!  C16 The pass that continues (rule 8) also continues when the network shows that the person moved.
 //!  C17 AfterDoor: a door of this business let them in (entry admitted or refreshed) in the pass day of `at`.
 //!      Dwell and network_opens stop silently: no failure.
 //!  C18 Rule 5 also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
@@ -42,13 +42,13 @@
 //!      for, but a visit without a pass does not count.
 //!  C24 Day of use "began" with its first visit; it is taken off if that is not before basis_at. A visit's minutes are
 //!      taken off, all of them, if its ToTime is not before basis_at. "More left" compares milliseconds, not minutes.
-//!      Of who came before basis_at, all visits count.
+//!      For a person who came before basis_at, all visits count.
 //!  C25 only_members, only_contacts and tariffs must all be met, by the person who comes (not the holder).
 //!  C26 The nearest miss is over own and shared passes together. Passes whose kind is unknown are not there.
 //!  C27 Of two kinds that cost the same per minute pay-as-you-go takes the smaller id. It is ended by the kind's slots
 //!      and plan hours, never by its minutes.
 //!  C28 A pass is "gone" in a new directory if it, its kind, its sharing or its business is gone, its kind archived, or
-//!      it is outside its slots, or not for this person, this business or the network any more.
+//!      it is outside its slots, or not for this person, this business or the network anymore.
 //!      A visit keeps its plan, with the limits and the renewal date that this had when it began (or was reopened).
 //!  C29 Charge: `minutes` are the charged ones (whole steps), also for a day pass. Each day kind is paid once per pass
 //!      day and business. Final is what is closed. If kind or settings did not exist at FromTime, those that admitted.
@@ -73,7 +73,7 @@ use chrono_tz::Tz;
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
-// ------------------------------------------------------------------------------------------------ what goes in
+// ------------------------------------------------------------------------------------------------ input
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NetworkOpens {
@@ -234,7 +234,7 @@ pub(super) struct Scenario {
     pub now: i64,
 }
 
-// ------------------------------------------------------------------------------------------------ what comes out
+// ------------------------------------------------------------------------------------------------ output
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PassRow {
@@ -286,7 +286,7 @@ pub(super) struct Records {
 /// The instant at which a wall clock shows this (C31).
 fn instant(zone: Tz, wall: NaiveDateTime) -> i64 {
     let mut wall = wall;
-    // The longest gap that ever was is a whole day (Samoa, 2011).
+    // The longest gap ever is a whole day (Samoa, 2011).
     for _ in 0..(2 * 24 * 60) {
         match zone.from_local_datetime(&wall) {
             LocalResult::Single(t) | LocalResult::Ambiguous(t, _) => return t.timestamp_millis(),
@@ -327,7 +327,7 @@ fn end_of_pass_day(settings: &Settings, date: NaiveDate) -> i64 {
     ends.iter().find(|day| day.date == date).map_or(cut_offs[1], |day| day.end)
 }
 
-/// When the slot ends in which we are: `None` outside of all slots, `Some(None)` where there are no slots.
+/// The end of the current slot: `None` outside of all slots, `Some(None)` without slots.
 fn slot_end(kind: &Kind, settings: &Settings, at: i64) -> Option<Option<i64>> {
     if kind.slots.is_empty() {
         return Some(None);
@@ -351,11 +351,11 @@ fn slot_end(kind: &Kind, settings: &Settings, at: i64) -> Option<Option<i64>> {
     joined(open).into_iter().find(|(from, to)| *from <= at && at < *to).map(|(_, to)| Some(to))
 }
 
-/// Stretches of time that touch or overlap are one.
-fn joined(mut stretches: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
-    stretches.sort_unstable();
+/// Joins spans of time that touch or overlap.
+fn joined(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
+    spans.sort_unstable();
     let mut all: Vec<(i64, i64)> = Vec::new();
-    for (from, to) in stretches {
+    for (from, to) in spans {
         match all.last_mut() {
             Some(last) if from <= last.1 => last.1 = last.1.max(to),
             _ => all.push((from, to)),
@@ -424,20 +424,20 @@ struct Visit {
     away: i64,
     /// The last strong evidence; the visit is tracked if there is any.
     strong: Option<i64>,
-    /// The first entry that a door told, as toggles need it.
+    /// The first entry at a door, as toggles need it.
     door_entry: Option<i64>,
-    /// End of the pass by minutes or plan hours: it hangs on FromTime.
+    /// End of the pass by minutes or plan hours: it depends on FromTime.
     end_used: Option<i64>,
     /// End of the pass by slots or expiry: it does not.
     end_fixed: Option<i64>,
-    /// They left by an exit, then.
+    /// The instant of an exit.
     exit: Option<i64>,
     /// The last evidence that still lingers (not before the exit).
     lingering: i64,
-    /// Closed at LastActivity because the pass ended, then: still to be bridged.
+    /// The instant at which the pass ended: the visit was closed at LastActivity and may still be bridged.
     pass_ended: Option<i64>,
-    /// It ended because its pass did, not because they left.
-    under_them: bool,
+    /// It ended because its pass did, not because the person left.
+    pass_ran_out: bool,
     asked_at: i64,
 }
 
@@ -452,7 +452,7 @@ impl Visit {
         self.to = Some(to.max(self.from));
         self.auto_checkout = true;
     }
-    /// Closed by something that happened at `at`: of whom the network hears, it says how long they stayed.
+    /// Closes the visit at `at`. If the person has a device, the network says how long they stayed.
     fn close_seen(&mut self, at: i64) {
         self.last_activity = self.last_activity.min(at);
         self.close(if self.tracked() { self.last_activity } else { at });
@@ -460,7 +460,7 @@ impl Visit {
     fn presence(&self, at: i64) -> i64 {
         (self.to.unwrap_or(at) - self.from - self.away).max(0)
     }
-    /// Nothing of a later visit may be before this.
+    /// A later visit begins no earlier.
     fn bound(&self) -> i64 {
         let end = self.to.unwrap_or(self.last_activity);
         if self.exit.is_some() { end.max(self.lingering) } else { end }
@@ -469,13 +469,13 @@ impl Visit {
 
 #[derive(Clone, Debug, Default)]
 struct State {
-    /// In the order in which they began; the latest of a person is the one they are or were in.
+    /// In the order in which they began; a person's latest is the current or the last one.
     visits: Vec<Visit>,
     failures: Vec<FailureRow>,
-    network_told: BTreeSet<(i64, u64, String, i64, i64)>,
+    network_failed: BTreeSet<(i64, u64, String, i64, i64)>,
     /// Person, business, instant: a door let them in.
     let_in: Vec<(i64, i64, i64)>,
-    /// By person and business: until when a toggle after one that was an exit says nothing.
+    /// By person and business: until when a toggle after an exit is ignored.
     absent_until: BTreeMap<(i64, i64), i64>,
 }
 
@@ -495,7 +495,7 @@ impl State {
 }
 
 struct Admitted {
-    /// They never left: their pass ended, and another covers them.
+    /// The person never left: one pass ended, and another covers them.
     stays: bool,
     pass: Option<PassRow>,
     counts: bool,
@@ -514,7 +514,7 @@ const MISSES: [&str; 8] = [
     "pass_in_use",
 ];
 
-/// How a sighting of the network looks to those who decide.
+/// A presence, as the rules see it.
 #[derive(Clone, Copy)]
 struct Seen {
     person: i64,
@@ -526,7 +526,7 @@ struct Seen {
     strong_at: Option<i64>,
 }
 
-// ------------------------------------------------------------------------------------------------ what does not change
+// ------------------------------------------------------------------------------------------------ constants of a scenario
 
 struct World {
     businesses: BTreeMap<i64, Vec<Settings>>,
@@ -555,7 +555,7 @@ impl World {
         let coverage = coverage.into_iter().map(|(b, c)| (b, joined(c))).collect();
         let mut facts: Vec<Fact> = scenario.facts.iter().filter(|f| f.at <= scenario.now).cloned().collect();
         facts.retain(|f| businesses.contains_key(&f.business) && !directories.is_empty());
-        // Presences before doors: who is heard and taps in the same instant was heard first.
+        // Presences before doors: at the same instant, the presence comes first.
         facts.sort_by_key(|f| (f.at, matches!(f.kind, FactKind::Door { .. }), f.tie));
         let mut world = World { businesses, directories, coverage, facts, repeated: Vec::new(), now: scenario.now };
         world.repeated = world.repetitions();
@@ -587,13 +587,13 @@ impl World {
         self.directories.iter().rev().find(|d| d.from <= at).unwrap_or(&self.directories[0])
     }
 
-    /// How much of this time we could have heard somebody.
+    /// How much of this time is covered.
     fn covered(&self, business: i64, from: i64, to: i64) -> i64 {
-        let stretches = self.coverage.get(&business).map_or(&[][..], Vec::as_slice);
-        stretches.iter().map(|(a, b)| (to.min(*b) - from.max(*a)).max(0)).sum()
+        let spans = self.coverage.get(&business).map_or(&[][..], Vec::as_slice);
+        spans.iter().map(|(a, b)| (to.min(*b) - from.max(*a)).max(0)).sum()
     }
 
-    /// Has the silence from here to there been too long?
+    /// Has the silence until then been too long?
     fn silent(&self, v: &Visit, until: i64, limit: i64) -> bool {
         v.tracked() && self.covered(v.business, v.last_activity, until) > limit
     }
@@ -619,8 +619,8 @@ impl World {
         v.strong.is_some_and(|strong| at <= strong + 2 * limit)
     }
 
-    /// Rule 2: is the visit saved from silence by its next evidence, which began before the silence was too long?
-    fn heard_in_time(&self, v: &Visit, next: usize) -> bool {
+    /// Rule 2: did the next evidence begin before the silence was too long? Then the visit continues.
+    fn seen_in_time(&self, v: &Visit, next: usize) -> bool {
         for (n, fact) in self.facts.iter().enumerate().skip(next).filter(|(_, f)| f.business == v.business) {
             let begins = match &fact.kind {
                 FactKind::Door { person, refused, .. } if *person == v.person && !refused && !self.repeated[n] => {
@@ -685,7 +685,7 @@ fn counted(
     (days, time)
 }
 
-/// The periods of the plan's limits that a date is in: name, stretch, days, hours.
+/// The periods of the plan's limits that a date is in: name, span, days, hours.
 type Period = (&'static str, (NaiveDate, NaiveDate), Option<u32>, Option<u32>);
 fn periods(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> [Period; 3] {
     let t = &plan.tariff;
@@ -699,7 +699,7 @@ fn periods(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> [Period; 3] {
     ]
 }
 
-/// What visits used of a time pass since the import that said what is left.
+/// What visits used of a time pass since the import that set what is left.
 fn used_time(state: &State, held: &Held, at: i64, except: Option<usize>) -> i64 {
     let visits = state.visits.iter().enumerate().filter(|(i, v)| {
         Some(*i) != except
@@ -719,11 +719,11 @@ fn used_days(state: &State, held: i64) -> BTreeMap<(i64, NaiveDate), i64> {
     uses
 }
 
-/// What decides between valid passes; the smallest is used.
+/// The order of choice among valid passes: the smallest is used.
 type Choice = (bool, u8, bool, i64, bool, usize, i64, bool, i64);
 
 impl World {
-    /// Design 4.3: may they come in, here and now, and by which pass?
+    /// Design 4.3: may the person come in, here and now, and by which pass?
     fn ask(
         &self,
         state: &State,
@@ -739,21 +739,21 @@ impl World {
         if let Some(code) = self.against(person, business, at, network) {
             return Err(code);
         }
-        let person = directory.person(person).expect("nothing is against them");
+        let person = directory.person(person).expect("the person is admissible");
 
-        // The plan's limits are hard: whatever pass they hold.
+        // The plan's limits are hard, whatever passes the person holds.
         let tariff = person.tariff.and_then(|t| directory.tariffs.iter().find(|x| x.id == t));
         let plan = tariff.map(|t| Plan { tariff: t.clone(), renews: person.renews });
         if let Some(plan) = &plan {
             let periods = periods(plan, today, settings.week_starts_on);
-            for (name, stretch, days, _) in &periods {
-                let (used, _) = counted(state, person.id, *stretch, at, None);
+            for (name, span, days, _) in &periods {
+                let (used, _) = counted(state, person.id, *span, at, None);
                 if days.is_some_and(|d| used.len() >= d as usize) && !used.contains(&today) {
                     return Err(format!("plan_limit_days_{name}"));
                 }
             }
-            for (name, stretch, _, hours) in &periods {
-                let (_, used) = counted(state, person.id, *stretch, at, None);
+            for (name, span, _, hours) in &periods {
+                let (_, used) = counted(state, person.id, *span, at, None);
                 if hours.is_some_and(|h| used >= i64::from(h) * HOUR) {
                     return Err(format!("plan_limit_hours_{name}"));
                 }
@@ -799,7 +799,7 @@ impl World {
             });
         }
         if good_at_a_door {
-            return Err(MISSES[miss.expect("one was not good")].to_string());
+            return Err(MISSES[miss.expect("one was not valid")].to_string());
         }
         if settings.pay_as_you_go.is_some() {
             let kinds = directory.kinds.iter().filter(|k| {
@@ -823,7 +823,7 @@ impl World {
         Err(miss.map_or("no_valid_pass", |how| MISSES[how]).to_string())
     }
 
-    /// Design 4.3, 2 and 3: what is against this person, whatever they hold.
+    /// Design 4.3, 2 and 3: the reason to refuse this person, whatever passes they hold.
     fn against(&self, person: i64, business: i64, at: i64, network: bool) -> Option<String> {
         let Some(person) = self.directory(at).person(person).filter(|p| !p.archived) else {
             return Some("coworker_archived".to_string());
@@ -837,7 +837,7 @@ impl World {
         (network && !person.allow_network).then(|| "network_not_allowed".to_string())
     }
 
-    /// Is this pass valid, here and now? Its place in the choice, or the first that it fails (an index of `MISSES`).
+    /// Is this pass valid, here and now? Its place in the order of choice, or the first check that it fails (an index of `MISSES`).
     fn judge(
         &self,
         state: &State,
@@ -876,7 +876,7 @@ impl World {
         Ok((!begun, kind.priority, kind.minutes.is_some(), price, !held.granted, locations, -left, shared, held.id))
     }
 
-    /// When the pass of an open visit ends: by what is used up, and by slots and expiry.
+    /// The ends of the pass of an open visit: when it is used up, and by slots and expiry.
     fn reckon(&self, state: &State, i: usize, at: i64) -> (Option<i64>, Option<i64>) {
         let v = &state.visits[i];
         let (directory, settings) = (self.directory(at), self.settings(v.business, at));
@@ -889,8 +889,8 @@ impl World {
             used.push(v.from + v.away + i64::from(held.left) * MINUTE - used_time(state, held, at, Some(i)));
         }
         if let Some(plan) = v.plan.as_ref().filter(|_| v.counts) {
-            for (_, stretch, _, hours) in periods(plan, v.day.date, settings.week_starts_on) {
-                let (_, others) = counted(state, v.person, stretch, at, Some(i));
+            for (_, span, _, hours) in periods(plan, v.day.date, settings.week_starts_on) {
+                let (_, others) = counted(state, v.person, span, at, Some(i));
                 used.extend(hours.map(|h| v.from + v.away + i64::from(h) * HOUR - others));
             }
         }
@@ -903,7 +903,7 @@ impl World {
 
     // -------------------------------------------------------------------------------------------- coming in
 
-    /// They come in, from then, decided at: a visit begins, or the block of the day goes on. Gives the visit's number.
+    /// Admits a person: a visit begins, or the block of the day continues. Returns the visit's number.
     fn begin(
         &self,
         state: &mut State,
@@ -934,11 +934,11 @@ impl World {
         let i = match block {
             Some(i) => {
                 let v = &mut state.visits[i];
-                let left = v.to.take().expect("who comes in was out");
+                let left = v.to.take().expect("the person was out");
                 v.away += (from - left).max(0);
                 v.auto_checkout = false;
                 v.last_activity = v.last_activity.max(at);
-                (v.exit, v.pass_ended, v.under_them, v.door_entry) = (None, None, false, None);
+                (v.exit, v.pass_ended, v.pass_ran_out, v.door_entry) = (None, None, false, None);
                 (v.counts, v.plan, v.asked_at) = (by.counts, by.plan, at);
                 i
             }
@@ -964,7 +964,7 @@ impl World {
                     exit: None,
                     lingering: 0,
                     pass_ended: None,
-                    under_them: false,
+                    pass_ran_out: false,
                     asked_at: at,
                 });
                 state.visits.len() - 1
@@ -982,7 +982,7 @@ impl World {
         i
     }
 
-    /// Rule 11: they are heard of again after their pass ended, so they were there until it did.
+    /// Rule 11: there is evidence of the person after the pass ended, so they were there until it did.
     fn bridge(&self, state: &mut State, person: i64, business: i64, begins: i64, at: i64) {
         let Some(i) = state.latest(person) else { return };
         let v = &state.visits[i];
@@ -1023,7 +1023,7 @@ impl World {
                 }
             }
             (Action::CheckIn, None) => {
-                // Rule 8: they are here now, so they are not there, whether we let them in or not.
+                // Rule 8: the person is here now, so not there, whether admitted or not.
                 let goes_on = open.and_then(|i| {
                     state.visits[i].close_seen(at);
                     state.visits[i].pass.as_ref().and_then(|p| p.held)
@@ -1040,7 +1040,7 @@ impl World {
         }
     }
 
-    /// What a tap at a toggle door means, by what doors have said of them.
+    /// The meaning of a tap at a toggle door, by the person's door events so far.
     fn toggled(&self, state: &mut State, person: i64, business: i64, at: i64) -> Action {
         let minimum = self.settings(business, at).toggle_minimum_stay;
         let in_here = state.open(person).is_some_and(|i| state.visits[i].business == business);
@@ -1050,7 +1050,7 @@ impl World {
         let Some(i) = state.latest(person) else { return Action::CheckIn };
         let v = &state.visits[i];
         let limit = self.settings(business, v.last_activity).idle_limit;
-        let without_pass = v.business == business && v.under_them && at < v.day.end && !self.silent(v, at, limit);
+        let without_pass = v.business == business && v.pass_ran_out && at < v.day.end && !self.silent(v, at, limit);
         match v.door_entry.filter(|_| in_here || without_pass) {
             None => Action::CheckIn,
             Some(entered) if at - entered < minimum => Action::Activity,
@@ -1064,7 +1064,7 @@ impl World {
         }
     }
 
-    /// Those who leave by a door in the very instant of the next fact: they have left before anything else happens then.
+    /// People who leave by a door at the very instant of the next fact: their exit comes before anything else then.
     fn leaving(&self, state: &State, next: usize) -> Vec<i64> {
         let at = self.facts[next].at;
         let now = self.facts.iter().enumerate().skip(next).take_while(|(_, fact)| fact.at == at);
@@ -1117,18 +1117,18 @@ impl World {
         self.ended_meanwhile(state, i, seen);
     }
 
-    /// The pass ended before this presence did: they were there until then, and coming in is asked anew.
+    /// The pass ended before this presence did: the person was there until then, and must be admitted again.
     fn ended_meanwhile(&self, state: &mut State, i: usize, seen: &Seen) {
         let v = &mut state.visits[i];
         if let Some(end) = v.pass_end().filter(|end| *end <= seen.at) {
             v.last_activity = v.last_activity.min(end);
             v.close(end);
-            v.under_them = true;
+            v.pass_ran_out = true;
             self.network_opens(state, seen);
         }
     }
 
-    /// Rule 5: was the network the first to see them, before the door that opened this visit?
+    /// Rule 5: did the network see the person before the door that opened this visit?
     fn was_here_before(&self, state: &State, i: usize, seen: &Seen) -> bool {
         let (v, settings) = (&state.visits[i], self.settings(seen.business, seen.at));
         let strong = seen.strong_at.unwrap_or(i64::MIN);
@@ -1151,7 +1151,7 @@ impl World {
         self.ask(&without, seen.person, seen.business, seen.at, true, None).is_ok()
     }
 
-    /// Rules 3, 4 and 8: evidence of somebody who is not in here.
+    /// Rules 3, 4 and 8: evidence of a person who is not in here.
     fn network_opens(&self, state: &mut State, seen: &Seen) {
         let Seen { person, business, at, first_at, .. } = *seen;
         let Some(strong) = seen.strong_at else { return };
@@ -1177,7 +1177,7 @@ impl World {
             return;
         }
         bound = bound.max(state.latest(person).map_or(i64::MIN, |i| state.visits[i].bound()));
-        // What opened nothing while they were in elsewhere dates nothing either.
+        // Evidence that opened nothing while the person was in elsewhere does not date the visit either.
         if let Some(v) = elsewhere.map(|i| &state.visits[i]) {
             bound = bound.max(v.last_activity + self.settings(v.business, v.last_activity).idle_limit);
         }
@@ -1188,7 +1188,7 @@ impl World {
             return;
         }
         if let Some(code) = self.against(person, business, at, true) {
-            self.tell(state, seen, code, day.start);
+            self.fail_network(state, seen, code, day.start);
             return;
         }
         match settings.network_opens {
@@ -1218,20 +1218,20 @@ impl World {
                 self.ended_meanwhile(state, i, seen);
             }
             Err(code) => {
-                self.tell(state, seen, code, day.start);
+                self.fail_network(state, seen, code, day.start);
             }
         }
     }
 
-    /// A failure of the network: once for a device, a reason and a pass day.
-    fn tell(&self, state: &mut State, seen: &Seen, code: String, day: i64) {
+    /// Adds a network failure: one for each device, reason and pass day.
+    fn fail_network(&self, state: &mut State, seen: &Seen, code: String, day: i64) {
         let Seen { person, business, at, .. } = *seen;
-        if state.network_told.insert((person, seen.mac, code.clone(), business, day)) {
+        if state.network_failed.insert((person, seen.mac, code.clone(), business, day)) {
             state.failures.push(FailureRow { person, business, at, code, by_network: true });
         }
     }
 
-    /// Rule 10: what a new directory makes of those who are in.
+    /// Rule 10: the effect of a new directory on people who are in.
     fn new_directory(&self, state: &mut State, at: i64) {
         let directory = self.directory(at);
         for i in 0..state.visits.len() {
@@ -1276,7 +1276,7 @@ impl World {
                 continue;
             }
             let (used, fixed) = if gone { (None, Some(at)) } else { self.reckon(state, i, at) };
-            // What was good until now stays.
+            // A pass that was valid until now stays.
             state.visits[i].end_used = used.map(|t| t.max(at));
             state.visits[i].end_fixed = fixed.map(|t| t.max(at));
         }
@@ -1284,12 +1284,12 @@ impl World {
 
     // -------------------------------------------------------------------------------------------- timers
 
-    /// Everything that happens by itself up to and including this instant. `next` is the first fact not yet seen.
+    /// Runs all timers up to and including this instant. `next` is the first fact that has not been folded yet.
     fn timers(&self, state: &mut State, until: i64, next: usize) {
         self.timers_but(state, until, next, &[]);
     }
 
-    /// The same, but for what would happen at this instant itself to those who leave then.
+    /// The same, except for timers at this very instant of people who leave then.
     fn timers_but(&self, state: &mut State, until: i64, next: usize, leaving: &[i64]) {
         loop {
             let mut due: Vec<(i64, u8, i64, usize)> = Vec::new();
@@ -1297,7 +1297,7 @@ impl World {
                 due.push((v.day.end, 0, v.person, i));
                 due.extend(v.pass_end().map(|t| (t, 1, v.person, i)));
                 if v.tracked() {
-                    let silence = self.silence_at(v).filter(|t| *t <= until && !self.heard_in_time(v, next));
+                    let silence = self.silence_at(v).filter(|t| *t <= until && !self.seen_in_time(v, next));
                     due.extend(silence.map(|t| (t, 2, v.person, i)));
                 }
             }
@@ -1308,16 +1308,16 @@ impl World {
                 0 => v.close_seen(at),
                 1 if v.tracked() => {
                     v.close_seen(at);
-                    (v.pass_ended, v.under_them) = (Some(at), true);
+                    (v.pass_ended, v.pass_ran_out) = (Some(at), true);
                 }
                 1 => {
-                    // Nobody said that they left: they go on, by another pass, or the front desk is told.
+                    // There was no exit: the person continues by another pass, or the front desk gets a failed check-in.
                     v.close(at);
-                    v.under_them = true;
+                    v.pass_ran_out = true;
                     let (business, entered) = (v.business, v.door_entry);
                     match self.ask(state, person, business, at, false, None) {
                         Ok(by) => {
-                            // A visit of its own, also by the same pass, where a cut-off was moved meanwhile.
+                            // A separate visit, even by the same pass, if a cut-off was moved meanwhile.
                             let new =
                                 self.begin(state, person, business, (at, at), None, Admitted { stays: true, ..by });
                             state.visits[new].door_entry = entered;
@@ -1379,7 +1379,7 @@ fn round_up(amount: i128, by: i128) -> i64 {
 pub(super) fn records(scenario: &Scenario) -> Records {
     let world = World::new(scenario);
     let mut state = State::default();
-    // The first directory is in force from the beginning, so its coming is no event.
+    // The first directory is in force from the beginning, so it is no event.
     let mut versions = world.directories.iter().skip(1).map(|d| d.from).filter(|from| *from <= world.now).peekable();
     for (n, fact) in world.facts.iter().enumerate() {
         while let Some(at) = versions.next_if(|from| *from <= fact.at) {

@@ -1,5 +1,5 @@
-//! Order does not matter: any permutation, repetition, batching, delay and restart against a model of a few dozen lines,
-//! which sorts by time and folds.
+//! The order of arrival does not matter: any permutation, repetition, batching, delay and restart against a model of a few dozen
+//! lines, which sorts by time and folds.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::{
     source::{Delivery, Receipt},
 };
 
-/// Two days of London's winter, in seconds: the property's events lie in them, and it is decided after them.
+/// Two days of London's winter, in seconds: the events are in them, and the decision comes after them.
 const START: &str = "2026-01-10T00:00:00Z";
 const END: i64 = 2 * DAY + 1800;
 const DAY: i64 = 86_400;
@@ -39,15 +39,15 @@ const DAY: i64 = 86_400;
 const IDLE: i64 = 45 * 60;
 const LINGER: i64 = 10 * 60;
 
-/// People in the directory of a lab: each case takes the next. After the last one there is a new lab, because whatever
-/// comes late reads the log of two days, which is everybody's.
+/// People in the directory of a lab: each case takes the next. After the last one there is a new lab, because a late fact reads
+/// the log of two days, which has everyone's facts.
 const PEOPLE: i64 = 400;
 
 /// What a person does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// The phone or the laptop, from so many seconds before on.
-    Heard {
+    /// The phone or the laptop, since so many seconds before.
+    Seen {
         laptop: bool,
         before: i64,
         strong: bool,
@@ -73,16 +73,16 @@ enum Row {
     Charge { from: i64, to: Option<i64>, minutes: i64, amount: i64 },
 }
 
-/// What somebody holds, and what a visit uses.
+/// The pass that a person holds, or that a visit uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Pass {
-    /// More minutes than anybody needs.
+    /// More minutes than a case needs.
     Plenty,
-    /// Two hours of minutes; then pay-as-you-go, 1.50 a quarter of an hour, at most 10.00 a day.
+    /// Two hours of minutes, then pay-as-you-go at 1.50 a quarter of an hour, at most 10.00 a day.
     Minutes,
     /// One day.
     Day,
-    /// Plenty of minutes, of a plan of three hours a week.
+    /// Plenty of minutes, on a plan of three hours a week.
     Hours,
     PayAsYouGo,
 }
@@ -110,7 +110,7 @@ fn day(at: i64) -> i64 {
     at.div_euclid(DAY)
 }
 
-/// The pass of a visit that begins now, and when it ends; else the code of why not.
+/// The pass of a visit that begins now, and its end; otherwise the code of the refusal.
 fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'static str> {
     let used = |pass: Pass| -> i64 {
         visits.iter().filter(|visit| visit.pass == pass).map(|visit| visit.to.unwrap_or(at) - visit.from).sum()
@@ -128,7 +128,7 @@ fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'sta
     }
 }
 
-/// Ends what ends by itself; tells of those whose pass ended, and who could not stay.
+/// Ends visits that end automatically, and adds a failed check-in where a pass ended and the person could not stay.
 fn run_out(holds: Pass, visits: &mut Vec<Visit>, quiet: i64, until: i64, rows: &mut Vec<Row>) {
     while let Some(visit) = visits.last_mut().filter(|visit| visit.to.is_none()) {
         let (cut, tracked) = ((day(visit.from) + 1) * DAY, visit.strong.is_some());
@@ -165,7 +165,7 @@ fn open(holds: Pass, visits: &mut Vec<Visit>, at: i64, from: i64, network: bool,
     let (door, strong) = ((!network).then_some(at), network.then_some(at));
     match entitled(holds, visits, at) {
         Err(code) => {
-            // By network once a day for each device.
+            // By network, once a day for each device.
             let failed = Row::Failed { at, code: code.to_owned() };
             let before = |row: &Row| matches!(row, Row::Failed { at: before, code: known } if known == &format!("{who}{code}") && day(*before) == day(at));
             if !network {
@@ -182,7 +182,7 @@ fn open(holds: Pass, visits: &mut Vec<Visit>, at: i64, from: i64, network: bool,
                 visit.strong = visit.strong.max(strong);
             }
             _ => {
-                // What is used counts from the beginning; it may be used up by now.
+                // Use counts from the beginning of the visit; the pass may be used up by now.
                 let ends = if ends == i64::MAX { ends } else { ends - (at - from) };
                 let over = ends <= at;
                 visits.push(Visit {
@@ -221,16 +221,16 @@ fn charges(visits: &[Visit]) -> Vec<Row> {
 }
 
 impl Event {
-    /// When the evidence of it begins.
+    /// The beginning of its evidence.
     fn first(&self) -> i64 {
         match self.act {
-            Act::Heard { before, .. } => self.at + before,
+            Act::Seen { before, .. } => self.at + before,
             Act::In | Act::Out | Act::Toggle | Act::Desk | Act::Denied => self.at,
         }
     }
 }
 
-/// What a tap at a toggle door means to somebody whom a door last let in at `entered`; other events stay what they are.
+/// The meaning of a tap at a toggle door for a person whom a door last let in at `entered`. Other events keep their meaning.
 fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out: Option<i64>) -> Act {
     match (act, entered) {
         (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
@@ -241,7 +241,7 @@ fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out:
     }
 }
 
-/// In and out at one instant, which no numbers tell apart.
+/// In and out at one instant, with no numbers to tell their order.
 fn is_both_at_once(events: &[Event]) -> bool {
     matches!(events, [one, other, ..] if one.act == Act::In && other.act == Act::Out && one.at == other.at)
 }
@@ -254,18 +254,18 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut toggled_out: Option<i64> = None;
     let mut events: Vec<Event> = events.iter().copied().collect();
     for next in 0..events.len() {
-        // Who is heard later on may have been there before.
+        // A later presence may have begun before.
         let quiet = events[next..].iter().map(Event::first).min().unwrap_or(END);
         let at = events[next].at;
         if is_both_at_once(&events[next..]) {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
-            // Who is in went out and came back.
+            // A person who is in went out and came back.
             if visits.last().is_some_and(|visit| visit.to.is_none()) {
                 events.swap(next, next + 1);
             }
         }
         let act = events[next].act;
-        if !matches!(act, Act::Heard { .. }) {
+        if !matches!(act, Act::Seen { .. }) {
             let repeated = taps.iter().any(|(known, before)| *known == act && at - before <= 5);
             taps.push((act, at));
             if repeated {
@@ -273,10 +273,10 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         let first = events[next].first();
-        // A refusal says nothing of who is in: a presence that began before the silence was over may still come.
+        // A refusal is no evidence of presence: one that began before the silence had run out may still come.
         if act != Act::Denied {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
-            // Who leaves in the instant of the end has left before it.
+            // An exit in the instant of the end comes before it.
             let stayed = |visit: &Visit| visit.door.is_some_and(|entered| at - entered >= 60);
             let open = visits.last().filter(|visit| visit.to.is_none());
             if !open.is_some_and(|visit| act == Act::Out || act == Act::Toggle && stayed(visit)) {
@@ -284,14 +284,14 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         if let Some(visit) = visits.last_mut().filter(|visit| visit.auto && visit.strong.is_some()) {
-            let weak = matches!(act, Act::Heard { strong: false, .. });
+            let weak = matches!(act, Act::Seen { strong: false, .. });
             let known = !weak && act != Act::Denied && visit.last + IDLE >= first && day(at) == day(visit.from);
             if known && visit.ends <= at && visit.to.is_some_and(|to| to < visit.ends) {
                 visit.to = Some(visit.ends);
             }
         }
         let is_in = visits.last().is_some_and(|visit| visit.to.is_none());
-        // Only the pass has ended, and no door has said that they left.
+        // Only the pass has ended; no door has recorded an exit.
         let under_them = |visit: &Visit| {
             let cut = (day(visit.from) + 1) * DAY;
             let silent = visit.strong.is_some() && visit.last + IDLE < at;
@@ -316,19 +316,19 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
                 (visit.to, visit.last) = (Some(at), visit.last.max(at));
             }
             (Act::Desk | Act::Out, None) => {}
-            (Act::Heard { strong: true, .. }, Some(visit)) => {
+            (Act::Seen { strong: true, .. }, Some(visit)) => {
                 if first_today && may && first < visit.from && day(first) == day(visit.from) {
                     visit.ends -= visit.from - first;
                     (visit.from, visit.network) = (first, true);
                 }
                 (visit.last, visit.strong) = (visit.last.max(at), Some(at));
             }
-            (Act::Heard { strong: false, .. }, Some(visit)) => {
+            (Act::Seen { strong: false, .. }, Some(visit)) => {
                 if visit.strong.is_some_and(|strong| at <= strong + 2 * IDLE) {
                     visit.last = visit.last.max(at);
                 }
             }
-            (Act::Heard { strong, laptop, .. }, None) => {
+            (Act::Seen { strong, laptop, .. }, None) => {
                 let previous = visits.last_mut();
                 let followed = previous.as_ref().map(|visit| visit.to.unwrap_or(visit.from).max(visit.lingered));
                 let left = previous.as_ref().is_some_and(|visit| !visit.auto);
@@ -364,7 +364,7 @@ struct Arrival {
 
 fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
-        4 => (any::<bool>(), -60i64..=0, prop::bool::weighted(0.8)).prop_map(|(laptop, before, strong)| Act::Heard { laptop, before, strong }),
+        4 => (any::<bool>(), -60i64..=0, prop::bool::weighted(0.8)).prop_map(|(laptop, before, strong)| Act::Seen { laptop, before, strong }),
         3 => Just(Act::In),
         3 => Just(Act::Out),
         3 => Just(Act::Toggle),
@@ -373,7 +373,7 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Instants that lie close together, and near the edges: cut-off, silence, linger, debounce.
+/// Instants close together, and near the edges: cut-off, silence, linger, debounce.
 fn instants() -> impl Strategy<Value = i64> {
     let hours = prop::sample::select(vec![0i64, 8, 9, 17, 23, 24, 33, 47]);
     let minutes = prop_oneof![0i64..60, Just(0), Just(10), Just(45)];
@@ -385,11 +385,11 @@ fn histories() -> impl Strategy<Value = (Vec<Event>, Arrival)> {
     let event = (instants(), acts()).prop_map(|(at, act)| Event { at, act });
     prop::collection::btree_set(event, 1..14).prop_flat_map(|events| {
         let mut events: Vec<Event> = events.into_iter().collect();
-        // Of two devices that are heard at the same instant, neither is first.
-        let heard = |event: &Event| matches!(event.act, Act::Heard { .. });
-        events.dedup_by(|later, earlier| later.at == earlier.at && heard(later) && heard(earlier));
+        // Two devices seen at the same instant have no order.
+        let is_presence = |event: &Event| matches!(event.act, Act::Seen { .. });
+        events.dedup_by(|later, earlier| later.at == earlier.at && is_presence(later) && is_presence(earlier));
         let doors: Vec<usize> =
-            (0..events.len()).filter(|&index| !matches!(events[index].act, Act::Heard { .. })).collect();
+            (0..events.len()).filter(|&index| !matches!(events[index].act, Act::Seen { .. })).collect();
         let again =
             prop::collection::vec(prop::sample::select(if doors.is_empty() { vec![0] } else { doors.clone() }), 0..3);
         let all = again.prop_map({
@@ -429,8 +429,8 @@ impl Lab {
             site.passes.pay_as_you_go =
                 site.passes.pay_as_you_go.map(|rules| PayAsYouGo { maximum: Some(1000), ..rules });
             let folder = folder.expect("a temporary folder");
-            let mut gateway = Gateway::with(folder, now, everybody(), doors(), site).await;
-            // Heard without a gap until the end.
+            let mut gateway = Gateway::with(folder, now, everyone(), doors(), site).await;
+            // Covered without a gap until the end.
             gateway.settle(Vec::new(), Vec::new()).await;
             for _ in 0..=END / 1800 {
                 gateway.clock.advance(Duration::from_mins(30));
@@ -442,7 +442,7 @@ impl Lab {
         Self { runtime, gateway, next: 0 }
     }
 
-    /// Plays it with the next person who holds what this one holds.
+    /// Plays a case with the next person who holds this pass.
     fn play(&mut self, like: i64, events: &[Event], arrival: &Arrival) -> (i64, Vec<Row>) {
         // Another four people.
         if self.next + 4 + 3 > PEOPLE {
@@ -476,7 +476,7 @@ impl Gateway {
     async fn rows(&self, person: CoworkerId) -> Vec<Row> {
         let seconds = |at: WallTime| (at.millis() - self::at(START).millis()) / 1000;
         let (long_ago, far) = (WallTime::from_millis(0), WallTime::from_millis(i64::MAX));
-        let store = &self.pipeline.with.store;
+        let store = &self.pipeline.context.store;
         let mut rows: Vec<Row> = self
             .visits_of(person.0)
             .await
@@ -523,7 +523,7 @@ enum Message {
 fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
     let wall = |seconds: i64| at(START).moved(seconds * 1000);
     let (door, direction, kind) = match event.act {
-        Act::Heard { laptop, before, strong } => {
+        Act::Seen { laptop, before, strong } => {
             return Message::Network(Presence {
                 interface: "eth1".into(),
                 mac: device(person, laptop),
@@ -549,7 +549,7 @@ fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
     };
     let key = match event.act {
         Act::In | Act::Out => format!("front/of {person}x/without a number {index}x"),
-        Act::Toggle | Act::Desk | Act::Denied | Act::Heard { .. } => format!("front/{person}/{index:03}"),
+        Act::Toggle | Act::Desk | Act::Denied | Act::Seen { .. } => format!("front/{person}/{index:03}"),
     };
     let sighting = Sighting {
         key: SightingKey(key),
@@ -577,7 +577,7 @@ fn device(person: i64, laptop: bool) -> MacAddr {
     MacAddr::new([0x3c, u8::from(laptop), a, b, c, d])
 }
 
-fn everybody() -> Directory {
+fn everyone() -> Directory {
     let mut builder = Builder::new(1, "key");
     let mut add = |kind: EntityKind, document: serde_json::Value| {
         let entity: Entity = kind.read(document).expect("an entity");
@@ -643,7 +643,7 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// However the sightings of two days arrive, the records are those of the model.
+    /// In whatever order the sightings of two days arrive, the records are those of the model.
     #[test]
     fn any_order_gives_the_same_records(person in 0i64..4, (events, arrival) in histories()) {
         let (person, rows) = LAB.with_borrow_mut(|lab| lab.get_or_insert_with(Lab::new).play(person, &events, &arrival));

@@ -1,4 +1,4 @@
-//! Passes through the whole pipeline: every reason, and what happens to somebody who is in when something ends.
+//! Passes through the whole pipeline: every reason, and what happens during a visit when a pass ends.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     policy::passes::PassesAsked,
 };
 
-/// A code, who and what the directory has, what happens, and what the front desk reads of it.
+/// A code, the entities of the directory, the events, and what the front desk reads.
 type Case = (&'static str, Vec<(EntityKind, Value)>, Vec<Act>, &'static str);
 
-/// Each reason is produced by somebody at a door or on the network, and tells the front desk enough.
+/// A person at a door or on the network produces each reason, and its text is enough for the front desk.
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "a table with a row per reason")]
 async fn every_reason_is_produced_through_the_pipeline() {
@@ -49,7 +49,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
     let two_days = || vec![Act::Tap("700"), Act::Out("700"), Act::Wait(24 * 60), Act::Tap("700")];
     let cases: Vec<Case> = vec![
         ("unrecognised_card", vec![], vec![Act::Tap("1234567")], "no coworker has this card"),
-        ("unrecognised_device", vec![], vec![Act::Heard], "no coworker has a device"),
+        ("unrecognised_device", vec![], vec![Act::Seen], "no coworker has a device"),
         (
             "ambiguous_card",
             vec![plain(), (Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "700"}))],
@@ -59,7 +59,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
         (
             "ambiguous_device",
             vec![plain(), (Coworker, json!({"Id": 8, "FullName": "Bob", "MacAddresses": PHONE}))],
-            vec![Act::Heard],
+            vec![Act::Seen],
             "more than one coworker has a device",
         ),
         ("coworker_inactive", vec![ada(json!({"Active": false}))], card(), "not active"),
@@ -68,7 +68,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
         (
             "network_not_allowed",
             vec![ada(json!({"AllowNetworkCheckin": false}))],
-            vec![Act::Heard],
+            vec![Act::Seen],
             "may not check in by network",
         ),
         ("duress", vec![plain()], vec![Act::Event(DoorEventKind::Duress, None)], "duress"),
@@ -113,7 +113,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
         (
             "pass_no_network",
             vec![plain(), kind(json!({"AllowNetworkCheckin": false})), held(json!({}))],
-            vec![Act::Heard],
+            vec![Act::Seen],
             "Hours",
         ),
         (
@@ -136,7 +136,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
             hub.act(act).await;
         }
         let failed = hub.failed().await;
-        let last = failed.last().unwrap_or_else(|| panic!("{code}: nobody was refused"));
+        let last = failed.last().unwrap_or_else(|| panic!("{code}: no failed check-in"));
         assert!(last.starts_with(&format!("{code}: ")) && last.contains(text), "{code}: {last}");
         seen.insert(code.to_owned());
     }
@@ -166,11 +166,15 @@ async fn with_a_time_pass_every_visit_is_its_own_and_uses_its_minutes() {
     let mut hub = Hub::new(minutes(60)).await;
     hub.taps(&[(0, true), (30, false), (90, true), (150, false)]).await;
     assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30-11:00 Time auto"], "the minutes ran out at eleven");
-    assert_eq!(hub.failed().await, ["pass_used_up"].map(Hub::told), "and the front desk was told then");
+    assert_eq!(
+        hub.failed().await,
+        ["pass_used_up"].map(Hub::description),
+        "and the front desk got a failed check-in then"
+    );
 }
 
 #[tokio::test]
-async fn whoever_is_still_in_when_the_minutes_run_out_goes_on_by_the_next_pass_or_as_you_go() {
+async fn a_visit_continues_by_the_next_pass_or_pay_as_you_go_when_the_minutes_run_out() {
     let mut entities = minutes(60);
     entities.push((
         EntityKind::TimePass,
@@ -186,7 +190,7 @@ async fn whoever_is_still_in_when_the_minutes_run_out_goes_on_by_the_next_pass_o
 }
 
 #[tokio::test]
-async fn a_charge_is_provisional_while_somebody_is_in_and_final_when_they_leave() {
+async fn a_charge_is_provisional_during_a_visit_and_final_at_its_end() {
     let as_you_go =
         json!({"Id": 4, "Name": "As you go", "MinutesIncluded": 60, "Price": 6, "UseAsPayAsYouGoForContacts": true});
     let mut hub = Hub::new(vec![coworker(), (EntityKind::TimePass, as_you_go)]).await;
@@ -199,22 +203,22 @@ async fn a_charge_is_provisional_while_somebody_is_in_and_final_when_they_leave(
 }
 
 #[tokio::test]
-async fn of_whom_the_network_hears_the_network_says_whether_they_stayed() {
+async fn the_network_decides_whether_a_person_with_a_device_stayed() {
     let mut hub = Hub::new(minutes(60)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     for _ in 0..4 {
         hub.act(&Act::Wait(20)).await;
-        hub.act(&Act::Heard).await;
+        hub.act(&Act::Seen).await;
     }
-    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"], "to the end of the minutes: they were heard at ten");
-    assert_eq!(hub.failed().await, [Hub::told("pass_used_up")], "at ten, and once for the day");
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"], "to the end of the minutes: the phone was seen at ten");
+    assert_eq!(hub.failed().await, [Hub::description("pass_used_up")], "at ten, and once for the day");
 
     let mut hub = Hub::new(minutes(60)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(40)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(60)).await;
-    assert_eq!(hub.visits().await, ["09:00-09:40 Time auto"], "never heard again: their minutes are not taken");
+    assert_eq!(hub.visits().await, ["09:00-09:40 Time auto"], "never seen again: no more minutes are used");
 }
 
 #[tokio::test]
@@ -234,7 +238,7 @@ async fn a_slot_and_an_expiry_end_a_visit_when_they_come() {
 }
 
 #[tokio::test]
-async fn whom_an_import_archives_is_out_and_a_pass_that_it_takes_away_ends() {
+async fn an_import_that_archives_a_person_or_a_pass_ends_the_visit() {
     let archived = (EntityKind::Coworker, json!({"Id": 7, "FullName": "Ada", "AccessCardId": "700", "Archived": true}));
     let mut hub = Hub::new(minutes(600)).await;
     hub.taps(&[(0, true), (20, true)]).await;
@@ -250,7 +254,7 @@ async fn whom_an_import_archives_is_out_and_a_pass_that_it_takes_away_ends() {
     ])
     .await;
     assert_eq!(hub.visits().await, ["09:00-09:20 Time auto"]);
-    assert_eq!(hub.failed().await.len(), 1, "the front desk is told");
+    assert_eq!(hub.failed().await.len(), 1, "the front desk gets a failed check-in");
 }
 
 #[tokio::test]
@@ -274,7 +278,7 @@ async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_
     hub.act(&Act::Tap("700")).await;
     hub.import(vec![plan(5, "Full time"), plan(6, "Part time"), person(6)]).await;
     hub.taps(&[(30, false), (60, true)]).await;
-    let store = &hub.gateway.pipeline.with.store;
+    let store = &hub.gateway.pipeline.context.store;
     let (from, to) = (WallTime::from_millis(0), at("2026-03-03T00:00:00Z"));
     let records = store.checkins_between(BusinessId(1), from, to).await.expect("read");
     let plans: Vec<_> = records.iter().map(|record| record.then.tariff.as_deref()).collect();
@@ -302,7 +306,7 @@ async fn two_who_share_minutes_and_come_in_the_same_moment_do_not_both_use_them(
     assert_eq!(hub.failed().await.len(), 1);
 }
 
-/// As many taps in one backlog as somebody wants: everybody uses the minutes when the one before has left them.
+/// Within one backlog, each person uses the minutes once the person before has left.
 #[tokio::test]
 async fn those_who_share_minutes_take_turns_also_in_one_batch() {
     for (first, second) in [("700", "800"), ("800", "700")] {
@@ -332,9 +336,9 @@ async fn those_who_share_minutes_take_turns_also_in_one_batch() {
     }
 }
 
-/// What a sharer has used is used, also when they share no more, in the middle of a visit or after it.
+/// Use by a sharer counts even after the person leaves the team, during a visit or after it.
 #[tokio::test]
-async fn what_somebody_used_of_a_shared_pass_stays_used_when_they_leave_the_team() {
+async fn use_of_a_shared_pass_stays_used_when_a_member_leaves_the_team() {
     for leaves_first in [true, false] {
         let mut hub = Hub::new(sharing(60)).await;
         hub.act(&Act::Tap("800")).await;
@@ -353,9 +357,9 @@ async fn what_somebody_used_of_a_shared_pass_stays_used_when_they_leave_the_team
     }
 }
 
-/// The cut-off in the middle of a backlog does not end the turn of whoever was in until then.
+/// A cut-off in the middle of a backlog does not end the turn of the person who was in until then.
 #[tokio::test]
-async fn whoever_shares_minutes_has_them_until_they_are_out_whatever_came_after_in_the_backlog() {
+async fn a_sharer_keeps_the_minutes_until_the_visit_ends_whatever_follows_in_the_backlog() {
     for (first, second) in [("700", "800"), ("800", "700")] {
         let mut hub = Hub::new(sharing(1000)).await;
         let start = hub.gateway.clock.now().wall;
@@ -377,27 +381,27 @@ async fn whoever_shares_minutes_has_them_until_they_are_out_whatever_came_after_
 #[tokio::test]
 async fn two_openings_within_a_quarter_of_an_hour_are_decided_again_like_others() {
     let mut hub = Hub::new(vec![coworker()]).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(1)).await;
     hub.act(&Act::Out("700")).await;
     hub.act(&Act::Wait(12)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(5)).await;
-    hub.act(&Act::Heard).await;
+    hub.act(&Act::Seen).await;
     hub.late_exit(14).await;
     assert_eq!(hub.visits().await, ["09:00-09:01 None", "09:13-09:14 None"]);
 }
 
 #[tokio::test]
-async fn the_timer_of_a_visit_that_somebody_else_has_closed_is_forgotten() {
+async fn the_timer_of_a_visit_that_another_gateway_has_closed_is_forgotten() {
     let mut hub = Hub::new(vec![coworker()]).await;
     hub.act(&Act::Tap("700")).await;
     let now = hub.gateway.clock.now().wall;
     let exit = hub.delivery("700", "main", (Direction::Out, DoorEventKind::Granted, None), now);
-    let mut other = Pipeline::new(hub.gateway.pipeline.with.clone());
-    other.settle(&mut vec![exit], Vec::new(), &CancellationToken::new()).await.expect("another gateway decides");
+    let mut other = Pipeline::new(hub.gateway.pipeline.context.clone());
+    other.process_batch(&mut vec![exit], Vec::new(), &CancellationToken::new()).await.expect("another gateway commits");
     hub.act(&Act::Wait(16 * 60)).await;
-    assert_eq!(hub.gateway.pipeline.presents.len(), 0);
+    assert_eq!(hub.gateway.pipeline.present.len(), 0);
     assert_eq!(hub.visits().await, ["09:00-09:00 None"]);
 }
 
@@ -405,10 +409,10 @@ async fn the_timer_of_a_visit_that_somebody_else_has_closed_is_forgotten() {
 async fn a_late_exit_gives_minutes_back_and_takes_a_failed_check_in_with_it() {
     let mut hub = Hub::new(minutes(60)).await;
     hub.taps(&[(0, true), (90, true)]).await;
-    let told = Hub::told("pass_used_up");
+    let at_end = Hub::description("pass_used_up");
     assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"]);
-    let at_door = told.replace(')', "; at Main)");
-    assert_eq!(hub.failed().await, [told, at_door], "when the minutes ended, and at the door");
+    let at_door = at_end.replace(')', "; at Main)");
+    assert_eq!(hub.failed().await, [at_end, at_door], "when the minutes ended, and at the door");
     hub.late_exit(30).await;
     assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30- Time"]);
     assert!(hub.failed().await.is_empty());

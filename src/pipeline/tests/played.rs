@@ -1,5 +1,5 @@
-//! The whole pipeline against the reference model: gateways on a database, to which the facts of a scenario come late, twice
-//! and in batches, while timers run, versions come into force, gateways start again and retention passes.
+//! The whole pipeline against the reference model: gateways on a database get the facts of a scenario late, twice and in
+//! batches, while timers run, versions come into force, gateways restart and retention deletes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,7 @@ use std::{
 use tokio::runtime::Runtime;
 
 use super::{
-    against_model::{smallest, told_of, told_of_records},
+    against_model::{smallest, text_of, text_of_records},
     gateway::Gateway,
     model::{
         ChargeRow, Coverage, Directory, Fact, FactKind, FailureRow, PassRow, Records, Scenario, VisitRow, records,
@@ -36,20 +36,20 @@ use crate::{
     store::{Expired, Store, tests::Fresh},
 };
 
-/// Scenarios that are played in each run; SQLite has one gateway, PostgreSQL two.
+/// Scenarios in each run; SQLite has one gateway, PostgreSQL two.
 const ON_SQLITE: u64 = 250;
 const ON_POSTGRES: u64 = 24;
 
-/// How late a fact may be and still be decided, less the time in which batches wait: seven days and a half.
+/// How late a fact may be to be decided, less the time for which batches wait: seven days and a half.
 const LATEST: u64 = 7 * 1440 + 720;
 
-/// How often a failing scenario is played with one thing less.
+/// How often a failing scenario is played with one element less.
 const TRIES: usize = 60;
 
-/// After so many the database is a new one.
+/// Scenarios on one database.
 const PER_DATABASE: u64 = 100;
 
-/// What happens to the gateways, and when.
+/// What happens to the gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
     /// A version of the directory comes into force.
@@ -58,19 +58,19 @@ enum Step {
     Settings(usize, usize),
     /// A fact arrives, perhaps not for the first time.
     Arrives(usize),
-    /// What has arrived is decided.
+    /// The gateways decide what has arrived.
     Settle,
-    /// It is decided and committed by a process that dies before it says so; the next one is given it again.
-    DieUnheard,
-    /// The same, and the captures say whether they hear.
-    Turn { hears: bool },
-    /// Gateways start again.
+    /// A process decides and commits it, and dies before it acknowledges; the next process gets it again.
+    DieBeforeAck,
+    /// The same, and the captures report their coverage.
+    Turn { covered: bool },
+    /// The gateways restart.
     Restart,
-    /// Retention passes.
+    /// Retention deletes.
     Forget,
 }
 
-/// What happens in a scenario: the same for one with a fact less, but for that fact.
+/// The steps of a scenario. With one fact less they are the same, except for that fact.
 fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
     let mut steps = Vec::new();
     let mut starts: Vec<i64> = scenario.directories.iter().map(|directory| directory.from).collect();
@@ -91,24 +91,24 @@ fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
             _ => dice.minutes(LATEST),
         };
         steps.push((fact.at + late(dice), Step::Arrives(index)));
-        // What is handed over twice is a door's.
+        // Only door messages are delivered twice.
         if matches!(fact.kind, FactKind::Door { .. }) && dice.one_in(5) {
             steps.push((fact.at + late(dice), Step::Arrives(index)));
         }
         if dice.one_in(2) {
-            let settle = if dice.one_in(8) { Step::DieUnheard } else { Step::Settle };
+            let settle = if dice.one_in(8) { Step::DieBeforeAck } else { Step::Settle };
             steps.push((fact.at + dice.minutes(30), settle));
         }
     }
     let dice = &mut Dice(seed);
-    let mut hears = dice.one_in(2);
+    let mut covered = dice.one_in(2);
     let mut at = scenario.start;
     while at < scenario.now {
-        // A capture says at least every hour that it hears. When all is told, only what is late happens.
+        // A capture reports at least every hour. After the last step only late facts arrive.
         let longest = if at < scenario.start + SPAN.cast_signed() * MINUTE { 58 } else { 480 };
         at += MINUTE + dice.minutes(longest);
-        hears ^= dice.one_in(if hears { 20 } else { 5 });
-        steps.push((at, Step::Turn { hears }));
+        covered ^= dice.one_in(if covered { 20 } else { 5 });
+        steps.push((at, Step::Turn { covered }));
         match dice.below(60) {
             0 => steps.push((at, Step::Restart)),
             1 => steps.push((at, Step::Forget)),
@@ -125,9 +125,9 @@ struct Played<'a> {
     store: Store,
     gateways: Vec<Gateway>,
     waiting: Vec<BTreeSet<(i64, usize)>>,
-    /// What was written of when the captures heard: by business and beginning, the end.
-    heard: BTreeMap<(i64, i64), i64>,
-    /// The directory is imported, and read again after a restart: then only its newest version is at hand.
+    /// The written coverage: the end of each span, by business and beginning.
+    covered_until: BTreeMap<(i64, i64), i64>,
+    /// The directory is imported, and read again after a restart: then only its newest version is loaded.
     imports: bool,
 }
 
@@ -141,14 +141,15 @@ impl<'a> Played<'a> {
         let first = DirectoryHistory::only(version_of(scenario, 0, store, imports).await.1);
         let mut settings = PolicyHistory::default();
         for business in &scenario.businesses {
-            let policy = known.at(BusinessId(business.id), WallTime::from_millis(0)).expect("settings since ever");
+            let policy =
+                known.at(BusinessId(business.id), WallTime::from_millis(0)).expect("settings from the beginning");
             settings.add(WallTime::from_millis(0), policy.as_ref().clone());
         }
         let gateway =
             |business: i64| Gateway::of(store.clone(), now, BusinessId(business), settings.clone(), first.clone());
         let gateways: Vec<Gateway> = scenario.businesses.iter().map(|business| gateway(business.id)).collect();
         let waiting = gateways.iter().map(|_| BTreeSet::new()).collect();
-        Self { scenario, store: store.clone(), gateways, waiting, heard: BTreeMap::new(), imports }
+        Self { scenario, store: store.clone(), gateways, waiting, covered_until: BTreeMap::new(), imports }
     }
 
     async fn play(mut self, steps: &[(i64, Step)]) -> Played<'a> {
@@ -170,14 +171,14 @@ impl<'a> Played<'a> {
             Self::restart(gateway, self.imports).await;
             gateway.settle(Vec::new(), Vec::new()).await;
         }
-        self.note_heard().await;
+        self.note_coverage().await;
         self
     }
 
     async fn restart(gateway: &mut Gateway, imports: bool) {
         gateway.restart().await;
         if imports {
-            gateway.change_directories(gateway.pipeline.with.store.load_directories().await.expect("loaded"));
+            gateway.change_directories(gateway.pipeline.context.store.load_directories().await.expect("loaded"));
         }
     }
 
@@ -200,23 +201,23 @@ impl<'a> Played<'a> {
                 self.waiting[gateway.expect("a business")].insert((number.try_into().expect("small"), index));
             }
             Step::Settle => self.settle_all().await,
-            Step::DieUnheard => {
+            Step::DieBeforeAck => {
                 for (gateway, waiting) in self.gateways.iter().zip(&self.waiting) {
                     let mut deliveries: Vec<Delivery> = Vec::new();
                     for (_, index) in waiting {
                         deliveries.extend(delivery(&self.scenario.facts[*index], gateway.clock.now()));
                     }
-                    let mut unheard = Pipeline::new(gateway.pipeline.with.clone());
+                    let mut crashed = Pipeline::new(gateway.pipeline.context.clone());
                     let never = tokio_util::sync::CancellationToken::new();
-                    unheard.recover(&never).await.expect("reads");
-                    unheard.settle(&mut deliveries, Vec::new(), &never).await.expect("settles");
+                    crashed.recover(&never).await.expect("reads");
+                    crashed.process_batch(&mut deliveries, Vec::new(), &never).await.expect("settles");
                 }
                 self.settle_all().await;
             }
-            Step::Turn { hears } => {
+            Step::Turn { covered } => {
                 for gateway in &mut self.gateways {
                     let now = gateway.clock.now().boot;
-                    if hears { gateway.capture.frame_seen(now) } else { gateway.capture.lost() }
+                    if covered { gateway.capture.frame_seen(now) } else { gateway.capture.lost() }
                 }
                 self.settle_all().await;
             }
@@ -227,7 +228,7 @@ impl<'a> Played<'a> {
                 }
             }
             Step::Forget => {
-                self.note_heard().await;
+                self.note_coverage().await;
                 for business in &self.scenario.businesses {
                     for what in [Expired::Facts, Expired::Checkpoints, Expired::Coverage] {
                         let before = at.minus(HISTORY);
@@ -252,26 +253,26 @@ impl<'a> Played<'a> {
         }
     }
 
-    async fn note_heard(&mut self) {
+    async fn note_coverage(&mut self) {
         for business in &self.scenario.businesses {
             let known =
                 self.store.coverage(BusinessId(business.id), false, WallTime::from_millis(0)).await.expect("read");
             for covered in known.into_values().flatten() {
-                let to = self.heard.entry((business.id, covered.from.millis())).or_default();
+                let to = self.covered_until.entry((business.id, covered.from.millis())).or_default();
                 *to = covered.to.millis().max(*to);
             }
         }
     }
 
-    /// The scenario with the coverage that was written, and the records.
-    async fn told(&self) -> (Scenario, Records) {
+    /// The scenario with the coverage as it was written, and the records.
+    async fn outcome(&self) -> (Scenario, Records) {
         let mut scenario = self.scenario.clone();
-        let heard = self.heard.iter().map(|(&(business, from), &to)| Coverage { business, from, to });
-        scenario.coverage = heard.collect();
+        let spans = self.covered_until.iter().map(|(&(business, from), &to)| Coverage { business, from, to });
+        scenario.coverage = spans.collect();
         let (mut visits, mut failures, mut charges) = (Vec::new(), Vec::new(), Vec::new());
         let millis = |at: WallTime| at.millis();
         for gateway in &self.gateways {
-            let business = gateway.pipeline.with.business;
+            let business = gateway.pipeline.context.business;
             let far = WallTime::from_millis(i64::MAX / 2);
             let failed = self.store.failed_checkins_between(business, WallTime::from_millis(0), far).await;
             failures.extend(failed.expect("read").into_iter().map(|failure| FailureRow {
@@ -312,7 +313,7 @@ impl<'a> Played<'a> {
     }
 }
 
-/// A version of the directory and when it comes into force: as it is, or from a database that it was imported into.
+/// A version of the directory, and when it comes into force. If it was imported, it is read from the database.
 async fn version_of(
     scenario: &Scenario,
     index: usize,
@@ -326,10 +327,10 @@ async fn version_of(
     let documents = stored(scenario, index);
     let before = store.directory_version().await.expect("asked");
     store.import(&documents, before, from, |_| {}).await.expect("imported");
-    let said_at = scenario.directories.iter().map(|directory| (directory.from, &directory.held));
-    let (_, held) = said_at.into_iter().find(|(known, _)| *known == from.millis()).expect("a version");
-    let said_at = held.first().map_or(0, |held| held.basis_at);
-    store.say_passes_were_told(WallTime::from_millis(said_at)).await;
+    let basis_at = scenario.directories.iter().map(|directory| (directory.from, &directory.held));
+    let (_, held) = basis_at.into_iter().find(|(known, _)| *known == from.millis()).expect("a version");
+    let basis_at = held.first().map_or(0, |held| held.basis_at);
+    store.say_passes_were_told(WallTime::from_millis(basis_at)).await;
     (from, Arc::new(store.load_directory().await.expect("loaded")))
 }
 
@@ -370,7 +371,7 @@ fn presence(fact: &Fact, arrived: Now) -> Option<Presence> {
     })
 }
 
-/// The scenario of a seed: on one gateway only the first business is there.
+/// The scenario of a seed; with one gateway it has the first business only.
 fn of_seed(seed: u64, gateways: usize) -> Scenario {
     let mut found = scenario(&mut Dice(seed * 7919 + 1));
     found.businesses.truncate(gateways);
@@ -381,7 +382,7 @@ fn of_seed(seed: u64, gateways: usize) -> Scenario {
     found
 }
 
-/// Scenarios that were played, and databases for them.
+/// Played scenarios, and the databases for them.
 struct Stage {
     runtime: Runtime,
     postgres: bool,
@@ -395,9 +396,9 @@ impl Stage {
         Self { runtime, postgres, database: None, played: 0 }
     }
 
-    /// What the model and the gateways make of a scenario; each is about other people at other businesses.
+    /// The records that the model and the gateways make of a scenario. Each scenario has its own people and businesses.
     fn play(&mut self, scenario: &Scenario, seed: u64) -> (Scenario, Records) {
-        // A version of a directory is of the whole database.
+        // A version of the directory belongs to the whole database.
         if !self.postgres || self.played.is_multiple_of(PER_DATABASE) {
             let fresh = async { if self.postgres { Fresh::postgres().await } else { Fresh::in_memory().await } };
             self.database = Some(self.runtime.block_on(fresh));
@@ -409,13 +410,13 @@ impl Stage {
         let store = self.database.as_ref().expect("a database").store.clone();
         self.runtime.block_on(async {
             let (scenario, records) =
-                Played::new(&scenario, &store, !self.postgres).await.play(&steps).await.told().await;
+                Played::new(&scenario, &store, !self.postgres).await.play(&steps).await.outcome().await;
             (scenario.renumbered(-number), records.renumbered(-number))
         })
     }
 
     fn differs(&mut self, scenario: &Scenario, seed: u64) -> bool {
-        // An import takes nothing away: it can only archive it.
+        // An import deletes nothing, it only archives.
         let kept = |directory: &Directory| {
             let (people, kinds) = (&directory.people, &directory.kinds);
             let ids = people.iter().map(|person| person.id).chain(kinds.iter().map(|kind| -kind.id));
@@ -425,8 +426,8 @@ impl Stage {
         if !self.postgres && scenario.directories.iter().any(|directory| Some(kept(directory)) != first) {
             return false;
         }
-        let (heard, played) = self.play(scenario, seed);
-        played != records(&heard)
+        let (covered, played) = self.play(scenario, seed);
+        played != records(&covered)
     }
 }
 
@@ -441,15 +442,15 @@ fn play_all(postgres: bool, cases: std::ops::Range<u64>) {
             eprintln!("seed {seed} differs");
             if wrong <= 3 {
                 let small = smallest(scenario, TRIES, |scenario| stage.differs(scenario, seed));
-                let (heard, played) = stage.play(&small, seed);
-                let (engine, model) = (told_of_records(&played), told_of_records(&records(&heard)));
+                let (covered, played) = stage.play(&small, seed);
+                let (engine, model) = (text_of_records(&played), text_of_records(&records(&covered)));
                 let steps: Vec<String> = steps(&small, seed)
                     .iter()
                     .filter(|(_, step)| !matches!(step, Step::Turn { .. }))
                     .map(|(at, step)| format!("  {} {step:?}", WallTime::from_millis(*at).to_rfc3339_seconds()))
                     .collect();
                 let steps = steps.join("\n");
-                eprintln!("seed {seed}\n{}\n{steps}\npipeline\n{engine}\nmodel\n{model}", told_of(&heard));
+                eprintln!("seed {seed}\n{}\n{steps}\npipeline\n{engine}\nmodel\n{model}", text_of(&covered));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Random sites with a few days of facts, for the reference model and for the engine.
+//! Random sites with a few days of facts, in the form of the reference model and in that of the engine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,16 +38,16 @@ use crate::{
 
 pub(super) const MINUTE: i64 = 60_000;
 
-/// When scenarios begin, 00:00 UTC: a Monday, and the Saturdays before London's clocks go forward and back.
+/// The beginnings of scenarios, 00:00 UTC: a Monday, and the Saturdays before London's clocks go forward and back.
 const STARTS: [i64; 3] = [1_772_409_600_000, 1_774_656_000_000, 1_792_800_000_000];
 
-/// Minutes that the facts of a scenario lie in.
+/// The length of a scenario, in minutes.
 pub(super) const SPAN: u64 = 3 * 1440;
 
-/// Numbers apart of the people of two scenarios on one database, and of their businesses and passes.
+/// The distance between the numbers of people in two scenarios on one database; likewise of businesses and passes.
 pub(super) const PEOPLE: i64 = 10;
 
-/// Numbers that look random, and are the same for the same seed.
+/// Pseudo-random numbers, the same for the same seed.
 #[derive(Clone, Debug)]
 pub(super) struct Dice(pub(super) u64);
 
@@ -74,8 +74,8 @@ impl Dice {
     }
 }
 
-/// The seeds of a run; `CHECKIND_SCENARIOS=FROM-TO` asks for others.
-#[expect(clippy::disallowed_methods, reason = "a hunt by hand says where to look")]
+/// The seeds of a run; `CHECKIND_SCENARIOS=FROM-TO` chooses others.
+#[expect(clippy::disallowed_methods, reason = "a search by hand chooses its seeds")]
 pub(super) fn asked(otherwise: u64) -> std::ops::Range<u64> {
     let asked = std::env::var("CHECKIND_SCENARIOS").ok();
     let range = asked.as_deref().and_then(|text| text.split_once('-'));
@@ -87,30 +87,30 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
     let start = dice.of(STARTS);
     let businesses = (1..=2).map(|id| Business { id, settings: all_settings(dice, start) }).collect();
     let versions = dice.below(3);
-    // A plan does not change under those who are in.
+    // A plan does not change during a visit.
     let plan = plan(dice, start);
     let members = [dice.one_in(2), dice.one_in(2), dice.one_in(2)];
     let reset = dice.one_in(2);
     let directories: Vec<Directory> =
         (0..=versions).map(|version| directory(dice, (start, version), &(plan.clone(), members, reset))).collect();
     let many = 10 + dice.below(30);
-    // Half of what happens, happens in a few minutes: repetitions, people who meet, the edges of cut-offs and slots.
+    // Half of the facts are in a few minutes: repetitions, people who meet, the edges of cut-offs and slots.
     let busy: [i64; 6] = std::array::from_fn(|_| match dice.below(3) {
         0 => dice.of([179, 180, 1079, 1080, 1439, 1440]) * MINUTE + dice.below(2).cast_signed() * 1440 * MINUTE,
         _ => dice.minutes(SPAN),
     });
     let mut facts: Vec<Fact> = (0..many).map(|tie| fact(dice, start, busy, tie)).collect();
     meet_edges(dice, start, &directories, &mut facts);
-    let stretches = (1..=2).flat_map(|business| (0..4).map(move |stretch| (business, stretch)));
-    let coverage = stretches.map(|(business, stretch)| {
-        let from = start + stretch * 1000 * MINUTE;
+    let spans = (1..=2).flat_map(|business| (0..4).map(move |span| (business, span)));
+    let coverage = spans.map(|(business, span)| {
+        let from = start + span * 1000 * MINUTE;
         model::Coverage { business, from, to: from + dice.minutes(1100) }
     });
     let coverage: Vec<Coverage> = coverage.collect();
     Scenario { start, businesses, directories, facts, coverage, now: start + SPAN.cast_signed() * MINUTE }
 }
 
-/// A plan, and when the people who have it pay next.
+/// A plan, and the renewal date of the people who have it.
 type Plan = (Tariff, Option<NaiveDate>);
 
 fn plan(dice: &mut Dice, start: i64) -> Plan {
@@ -131,7 +131,7 @@ fn plan(dice: &mut Dice, start: i64) -> Plan {
     (tariff, dice.one_in(3).then_some(near))
 }
 
-/// Some facts happen in the very instant in which a day, a slot or the minutes of a pass may end. No two happen at once.
+/// Moves some facts to the very instant in which a day, a slot or the minutes of a pass may end. No two are at one instant.
 fn meet_edges(dice: &mut Dice, start: i64, directories: &[Directory], facts: &mut [Fact]) {
     for index in 0..facts.len() {
         if !dice.one_in(4) {
@@ -187,7 +187,7 @@ fn all_settings(dice: &mut Dice, start: i64) -> Vec<Settings> {
 
 fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: &(Plan, [bool; 3], bool)) -> Directory {
     let ((tariff, renews), members, reset) = fixed;
-    // Between two facts: no two things happen at once.
+    // Between two facts: no two events are at one instant.
     let from = if version == 0 { 0 } else { start + dice.minutes(SPAN) + 50_000 + version.cast_signed() * 1000 };
     let slots = |dice: &mut Dice| -> Vec<Slot> {
         if !dice.one_in(3) {
@@ -218,7 +218,7 @@ fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: &(Plan, [bool
         payg_contacts: dice.one_in(3),
     };
     let kinds = (1..=4).map(kind).collect();
-    // With two passes somebody holds none.
+    // With two passes, one person holds none.
     let many = dice.of([6, 6, 2]);
     let held = |id| Held {
         id,
@@ -282,7 +282,7 @@ const fn door_name(action: Action) -> &'static str {
 }
 
 impl Scenario {
-    /// The same of other people, businesses and passes.
+    /// The same with other people, businesses and passes.
     pub(super) fn renumbered(mut self, by: i64) -> Self {
         for business in &mut self.businesses {
             business.id += by;
@@ -312,7 +312,7 @@ impl Scenario {
 }
 
 impl Records {
-    /// In an order that does not depend on how they came.
+    /// In an order that does not depend on the order of arrival.
     pub(super) fn sorted(mut self) -> Self {
         self.visits.sort();
         self.failures.sort();
@@ -320,7 +320,7 @@ impl Records {
         self
     }
 
-    /// The same of other people, businesses and passes.
+    /// The same with other people, businesses and passes.
     pub(super) fn renumbered(mut self, by: i64) -> Self {
         for visit in &mut self.visits {
             (visit.person, visit.business) = (visit.person + by, visit.business + by);
@@ -338,7 +338,7 @@ impl Records {
     }
 }
 
-/// The number of a held pass: the identity of one without its own holds it.
+/// The number of a held pass, which is part of its identity if the pass has none from the platform.
 fn number_of(pass: Uuid) -> i64 {
     pass.as_bytes()[8..].iter().skip(1).fold(0, |number, byte| number << 8 | i64::from(*byte))
 }
@@ -349,7 +349,7 @@ impl PassRow {
     }
 }
 
-/// The code with which a description begins; the model has one for what a controller refuses, whatever its word for it.
+/// The code that a description begins with. The model has one code for a controller's refusal, whatever the reason.
 pub(super) fn code_of(description: &str) -> String {
     let code = description.split(':').next().unwrap_or_default();
     code.replace("refused_by_controller", "refused_denied")
@@ -442,14 +442,14 @@ pub(super) fn directories(scenario: &Scenario) -> DirectoryHistory {
 
 fn built(number: i64, of: &Directory) -> crate::directory::Directory {
     let mut builder = Builder::new(number, "key");
-    for (kind, document, said_at) in documents(of) {
-        builder.add_as_of(kind.read(document).expect("an entity"), WallTime::from_millis(said_at));
+    for (kind, document, basis_at) in documents(of) {
+        builder.add_as_of(kind.read(document).expect("an entity"), WallTime::from_millis(basis_at));
     }
     builder.build()
 }
 
-/// A version as an import stores it. A team that is not there is archived; and of every pass something is new, because when it
-/// was said what is left of it may be.
+/// A version as an import stores it. A missing team is archived. Every pass has a change, because the import sets since when its
+/// use is counted.
 pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     let mut sorted: Vec<&Directory> = scenario.directories.iter().collect();
     sorted.sort_by_key(|directory| directory.from);
@@ -479,7 +479,7 @@ pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     all.into_iter().map(document).collect()
 }
 
-/// The entities of a version, and when it was said what is left of a pass.
+/// The entities of a version and, for a pass, since when its use is counted.
 pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
     let mut all = Vec::new();
     let mut add = |kind, document| all.push((kind, document, 0));
@@ -557,28 +557,28 @@ fn time_pass(kind: &Kind) -> Value {
     })
 }
 
-/// When the captures could hear, for the engine.
+/// The coverage, for the engine.
 pub(super) fn coverage(scenario: &Scenario) -> BTreeMap<BusinessId, coverage::Coverage> {
     let of = |business: i64| {
-        let stretches = scenario.coverage.iter().filter(|known| known.business == business);
+        let spans = scenario.coverage.iter().filter(|known| known.business == business);
         let at = WallTime::from_millis;
-        (BusinessId(business), coverage::Coverage::new(stretches.map(|known| (at(known.from), at(known.to)))))
+        (BusinessId(business), coverage::Coverage::new(spans.map(|known| (at(known.from), at(known.to)))))
     };
     (1..=2).map(of).collect()
 }
 
-/// What the engine is told.
+/// A fact, for the engine.
 #[derive(Clone, Debug)]
-pub(super) enum Told {
+pub(super) enum EngineFact {
     Door(DoorFact),
-    Heard(Subject, BusinessId, MacAddr, Point),
+    Presence(Subject, BusinessId, MacAddr, Point),
 }
 
-pub(super) fn told(fact: &Fact) -> Told {
+pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
     let at = WallTime::from_millis;
     let business = BusinessId(fact.business);
     match &fact.kind {
-        FactKind::Door { person, door, refused, .. } => Told::Door(DoorFact {
+        FactKind::Door { person, door, refused, .. } => EngineFact::Door(DoorFact {
             business,
             at: at(fact.at),
             quality: TimeQuality::Device,
@@ -603,7 +603,7 @@ pub(super) fn told(fact: &Fact) -> Told {
                 since: at(*since),
                 frames: 1,
             };
-            Told::Heard(Subject(*person), business, device(*person, *mac), point)
+            EngineFact::Presence(Subject(*person), business, device(*person, *mac), point)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What versions of the directory that only the database has say of the people whom a batch is about.
+//! Reads past versions of the directory that only the database has, as far as they are about the people of a batch.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,7 +10,8 @@ use crate::{
     store::{Batch, StoreError},
 };
 
-/// Who is folded together, by every version in force since an instant; and these versions, as far as they are about them.
+/// The groups that are folded together, by every version in force since an instant, and a history with these versions, as far
+/// as they are about the groups.
 pub(super) async fn groups(
     directories: &Arc<DirectoryHistory>,
     subjects: &People,
@@ -25,21 +26,22 @@ pub(super) async fn groups(
     }
     let mut about = BTreeSet::new();
     loop {
-        // An earlier version may know more people who shared a pass with these, and they with others: until there are no more.
+        // An earlier version may name more people who shared a pass with these, and those others in turn: read until there are
+        // no more.
         let members: BTreeSet<CoworkerId> =
             groups.iter().flatten().filter_map(|subject| subject.as_coworker()).collect();
         if members.is_subset(&about) && known.missing(since).is_empty() {
             return Ok((known, groups));
         }
         about.extend(members);
-        known = recall(directories, &about, since, transaction).await?;
+        known = load_versions(directories, &about, since, transaction).await?;
         groups = decide::groups(subjects, &known.since(since), policy);
     }
 }
 
-/// The directories with what the versions in force since an instant say of these people. A version that says the same as the
-/// one before is that one.
-pub(super) async fn recall(
+/// The history with what the versions in force since an instant say about these people. A version that says the same as the
+/// one before is read only once.
+pub(super) async fn load_versions(
     directories: &Arc<DirectoryHistory>,
     people: &BTreeSet<CoworkerId>,
     since: WallTime,
@@ -48,7 +50,7 @@ pub(super) async fn recall(
     let missing = directories.missing(since);
     let Some(first) = missing.first() else { return Ok(Arc::clone(directories)) };
     let changed = transaction.versions_about(people, *first).await?;
-    let mut whole = DirectoryHistory::clone(directories);
+    let mut complete = DirectoryHistory::clone(directories);
     let mut last: Option<(i64, Arc<Directory>)> = None;
     for version in missing {
         let same = last.filter(|(before, _)| changed.range(before + 1..=version).next().is_none());
@@ -56,8 +58,8 @@ pub(super) async fn recall(
             Some((_, directory)) => directory,
             None => Arc::new(transaction.people_of_then(version, people).await?),
         };
-        whole.fill_in(version, Arc::clone(&directory));
+        complete.fill_in(version, Arc::clone(&directory));
         last = Some((version, directory));
     }
-    Ok(Arc::new(whole))
+    Ok(Arc::new(complete))
 }

@@ -1,0 +1,198 @@
+//! Processes what has arrived: one batch of messages and presences is read, decided, committed and acknowledged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    attempts::PipelineError,
+    batch_work::{BatchResult, BatchWork},
+    clock_step::{retime, retimed_presence},
+    intake::Intake,
+    state::Pipeline,
+    unknown_devices::UNRECOGNISED_A_DAY,
+};
+use crate::{
+    base::{
+        clock::{Now, WallTime},
+        fact::{DoorFact, FactDigest, RejectedFact},
+        health::ConditionKind,
+        mac::MacAddr,
+        sighting::Presence,
+    },
+    engine::decision::Outcome,
+    mapping::content::Content,
+    source::{Delivery, Presences},
+};
+
+/// Facts in one transaction, at most: some 20 MB with everything that is made of them. A message may hold many events; the
+/// rest is in the next transaction.
+const FACTS: usize = 16_384;
+
+/// People in one transaction, at most: their states are read and written, some 2 MB.
+pub(super) const PEOPLE: usize = 2000;
+
+/// What of a batch has been committed, or needs no decision, if the batch has to be read again.
+#[derive(Debug, Default)]
+struct AlreadyCommitted {
+    doors: BTreeSet<(WallTime, FactDigest)>,
+    presences: BTreeSet<(MacAddr, WallTime)>,
+    /// Presences that only continue a visit.
+    refreshed: u64,
+    facts: usize,
+}
+
+impl AlreadyCommitted {
+    fn remove_from(&self, intake: &mut Intake) {
+        intake.doors.retain(|fact| !self.doors.contains(&identity(fact)));
+        intake.presences.retain(|presence| !self.presences.contains(&(presence.mac, presence.point.last_at)));
+        intake.unknown_devices.retain(|fact| !self.presences.contains(&(fact.mac, fact.point.last_at)));
+    }
+
+    fn add(&mut self, sub_batch: &Intake) {
+        self.doors.extend(sub_batch.doors.iter().map(identity));
+        self.presences.extend(sub_batch.presences.iter().map(|presence| (presence.mac, presence.point.last_at)));
+        self.facts += sub_batch.len();
+    }
+}
+
+/// The identity of a door fact within its batch, even if another version of the directory attributes it to another person.
+const fn identity(fact: &DoorFact) -> (WallTime, FactDigest) {
+    (fact.at, fact.digest)
+}
+
+impl Pipeline {
+    /// Decides and commits one batch, then spends its receipts.
+    pub(super) async fn process_batch(
+        &mut self,
+        deliveries: &mut Vec<Delivery>,
+        presences: Presences,
+        deadline: &CancellationToken,
+    ) -> Result<(), PipelineError> {
+        let began = self.context.clock.now().boot;
+        let now = self.now();
+        // The frames of these presences have come, so the coverage reaches at least to them.
+        self.coverage.update(&self.context.site_coverage, now);
+
+        // A message may have waited in the queue across a step of the clock.
+        for delivery in deliveries.iter_mut() {
+            retime(delivery, now);
+        }
+        let presences: Presences = presences.into_iter().map(|presence| retimed_presence(presence, now)).collect();
+
+        // If a newer directory comes into force meanwhile, the facts are read again: a card may have changed hands.
+        let mut rejected = self.read_rejected(deliveries, now);
+        let mut committed = AlreadyCommitted::default();
+        while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {}
+
+        // Everything is durable. Receipts are spent in the order of arrival, as MQTT requires.
+        let committed_at = self.context.clock.now().boot;
+        for delivery in deliveries.drain(..) {
+            if let Content::Sightings(sightings) = &delivery.content
+                && let Some(sighting) = sightings.first().filter(|sighting| !sighting.arrived.boot.is_earlier())
+            {
+                self.context.metrics.lag(committed_at.since(sighting.arrived.boot));
+            }
+            delivery.receipt.spend();
+        }
+        let took = self.context.clock.now().boot.since(began);
+        self.context.metrics.batch(u32::try_from(committed.facts).unwrap_or(u32::MAX), took);
+        Ok(())
+    }
+
+    /// Decides and commits what is left of a batch; false if it has to be read again, by a newer directory.
+    async fn try_batch(
+        &mut self,
+        deliveries: &[Delivery],
+        presences: &[Presence],
+        rejected: &mut Vec<RejectedFact>,
+        committed: &mut AlreadyCommitted,
+        deadline: &CancellationToken,
+    ) -> Result<bool, PipelineError> {
+        let now = self.now();
+        let mut intake = self.read_facts(deliveries, presences, now, deadline).await?;
+        committed.remove_from(&mut intake);
+        intake.rejected.clone_from(rejected);
+
+        // Most presences only continue a visit. They need no transaction: memory keeps them for the next fold.
+        let rules = self.policy().rules();
+        for presence in intake.presences.extract_if(.., |presence| self.present.keep_if_continuing(presence, &rules)) {
+            committed.presences.insert((presence.mac, presence.point.last_at));
+            committed.refreshed += 1;
+        }
+
+        // Of unknown devices, only the new ones of the day get a failed check-in.
+        let directories = Arc::clone(&self.context.directories.borrow());
+        let unknown = std::mem::take(&mut intake.unknown_devices);
+        let unknown = self.unknown_devices.records(unknown, &self.policy(), &directories, now.wall);
+        let mut records = unknown.records;
+
+        // One transaction for each sub-batch. What is committed stays so if a later one finds a newer directory.
+        let (ignored, read_by, metrics) = (intake.ignored, Some(intake.version), self.context.metrics.clone());
+        let no_people = BTreeSet::new();
+        for sub_batch in intake.split(FACTS, PEOPLE) {
+            if sub_batch.len() == 0 && records.is_empty() {
+                continue;
+            }
+            let unknown_devices = std::mem::take(&mut records);
+            let work =
+                BatchWork { unknown_devices: &unknown_devices, read_by, ..BatchWork::fold_now(&sub_batch, &no_people) };
+            let Some(result) = self.try_commit(work, deadline).await? else { return Ok(false) };
+            // The first sub-batch held the rejected messages.
+            rejected.clear();
+            committed.add(&sub_batch);
+            metrics.received((sub_batch.doors.len() + sub_batch.rejected.len()) as u64);
+            metrics.presences((sub_batch.presences.len() + unknown_devices.len()) as u64);
+            self.count_outcomes(result);
+            for (failure, fact) in unknown_devices {
+                if let Some(mac) = failure.mac {
+                    self.unknown_devices.mark_reported(failure.refused.reason, mac);
+                    committed.presences.insert((mac, fact.fact.at));
+                }
+            }
+            self.report_alive();
+        }
+        metrics.decided(Outcome::Refreshed, committed.refreshed);
+        metrics.decided(Outcome::Recorded, ignored + unknown.skipped);
+        metrics.presences(committed.refreshed + ignored + unknown.skipped);
+        self.report_flood(unknown.left_out, now);
+        Ok(true)
+    }
+
+    /// Counts what became of the facts of a sub-batch.
+    fn count_outcomes(&self, result: BatchResult) {
+        let metrics = &self.context.metrics;
+        let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
+        for (outcome, reason) in result.outcomes {
+            *outcomes.entry(outcome).or_default() += 1;
+            if let Some(reason) = reason {
+                metrics.failed(reason.code());
+            }
+        }
+        for (outcome, facts) in outcomes {
+            metrics.decided(outcome, facts);
+        }
+    }
+
+    /// Raises the condition that there are too many unknown devices, until the end of the pass day.
+    fn report_flood(&mut self, left_out: u64, now: Now) {
+        if left_out > 0 {
+            self.left_out += left_out;
+            self.context.metrics.left_out(left_out);
+            let detail = format!(
+                "more than {UNRECOGNISED_A_DAY} unrecognised devices today; {} sightings of other devices were not \
+                 recorded. If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
+                self.left_out
+            );
+            self.context.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
+            self.flood_day = Some(self.policy().calendar().pass_day(now.wall));
+        } else if self.flood_day.is_some_and(|day| !day.contains(now.wall)) {
+            self.context.health.clear(ConditionKind::UnrecognisedFlood, "");
+            self.flood_day = None;
+            self.left_out = 0;
+        }
+    }
+}

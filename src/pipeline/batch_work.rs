@@ -1,0 +1,58 @@
+//! The work of one transaction, and its result.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{clock_step::ClockStep, decide::Decided, intake::Intake};
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{LogDay, Subject},
+    },
+    directory::history::DirectoryHistory,
+    engine::{
+        decision::{Outcome, Reason},
+        fold::FailureRecord,
+    },
+    store::DecidedFact,
+};
+
+/// What one transaction decides.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BatchWork<'a> {
+    /// The new facts.
+    pub(super) sub_batch: &'a Intake,
+    /// People to fold up to now without a new fact.
+    pub(super) people: &'a BTreeSet<Subject>,
+    /// Failed check-ins of unknown devices, and their facts.
+    pub(super) unknown_devices: &'a [(FailureRecord, DecidedFact)],
+    /// A step of the wall clock: it moves what the clock stamped about these people, and the open check-ins of those in the
+    /// set.
+    pub(super) step: Option<(ClockStep, &'a BTreeSet<Subject>)>,
+    /// The newest version of the directory when the facts were read; none without facts.
+    pub(super) read_by: Option<i64>,
+    /// Everyone is folded again from this day on: more coverage is proven than when something was decided.
+    pub(super) refold_from: Option<LogDay>,
+}
+
+impl<'a> BatchWork<'a> {
+    /// Folds these people up to now.
+    pub(super) const fn fold_now(sub_batch: &'a Intake, people: &'a BTreeSet<Subject>) -> Self {
+        Self { sub_batch, people, unknown_devices: &[], step: None, read_by: None, refold_from: None }
+    }
+
+    /// Were the facts read by the newest of these versions?
+    pub(super) fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
+        self.read_by.is_none_or(|version| version == directories.latest().version)
+    }
+}
+
+/// The result of a committed transaction.
+#[derive(Debug, Default)]
+pub(super) struct BatchResult {
+    /// What became of each new fact.
+    pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
+    /// The result of each fold.
+    pub(super) decided: Vec<Decided>,
+    /// People to fold again once the coverage up to these instants is proven.
+    pub(super) unproven: BTreeMap<Subject, WallTime>,
+}

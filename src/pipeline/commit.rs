@@ -1,0 +1,75 @@
+//! Commits work, however long the database is away and whatever newer versions of the directory and the settings it gets.
+
+use std::sync::Arc;
+
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    attempts::{PipelineError, STALE, retry},
+    batch_work::{BatchResult, BatchWork},
+    state::Pipeline,
+};
+
+impl Pipeline {
+    /// Decides and commits work whose facts do not depend on the directory.
+    pub(super) async fn commit(
+        &mut self,
+        work: BatchWork<'_>,
+        deadline: &CancellationToken,
+    ) -> Result<BatchResult, PipelineError> {
+        loop {
+            if let Some(result) = self.try_commit(work, deadline).await? {
+                return Ok(result);
+            }
+        }
+    }
+
+    /// Decides and commits work. None if there is a newer directory, or there are newer settings, than those it was read by:
+    /// the pipeline has them by then, or has waited a moment for them.
+    pub(super) async fn try_commit(
+        &mut self,
+        work: BatchWork<'_>,
+        deadline: &CancellationToken,
+    ) -> Result<Option<BatchResult>, PipelineError> {
+        // Marked before the attempt, to notice a version that arrives during it.
+        let (mut directories, mut policies) = (self.context.directories.clone(), self.context.policies.clone());
+        directories.mark_unchanged();
+        policies.mark_unchanged();
+        let now = self.now();
+        if let Some(result) = retry!(self, deadline, self.try_transaction(work, now)) {
+            self.remember(&result, work);
+            return Ok(Some(result));
+        }
+        let directory = Arc::clone(&self.context.directories.borrow());
+        if work.is_read_by(&directory) {
+            tracing::debug!("waiting for the newest directory and settings");
+            self.ask_for_newer();
+            tokio::select! {
+                _ = directories.changed() => {}
+                _ = policies.changed() => {}
+                () = deadline.cancelled() => return Err(PipelineError::GaveUp),
+                () = time::sleep(STALE) => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes over what a commit has changed: the people who are in, and the next deadline.
+    fn remember(&mut self, result: &BatchResult, work: BatchWork<'_>) {
+        let now = self.now();
+        self.unproven.extend(&result.unproven);
+        // At start it is not known how long a visit has been open. From a step of the clock on it counts as seen.
+        let seen =
+            (self.reviewed_version.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
+        for decided in &result.decided {
+            for (subject, person) in &decided.people {
+                self.present.update(*subject, person, self.context.business, seen);
+            }
+        }
+        self.next_deadline = None;
+        self.context.metrics.open_checkins(i64::try_from(self.present.len()).unwrap_or(i64::MAX));
+        let refolded: u64 = result.decided.iter().map(|decided| decided.refolded).sum();
+        self.context.metrics.decided_again(refolded);
+    }
+}

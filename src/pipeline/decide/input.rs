@@ -1,0 +1,141 @@
+//! PURE. The input of one fold: the current states of a group of people, the new facts about them and, when one of these is
+//! late, the earlier states and facts to fold again from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{DoorFact, LogDay, Subject},
+        record::{BusinessId, CoworkerId},
+    },
+    directory::Directory,
+    engine::fold::{FoldItem, Group},
+    pipeline::intake::PersonPresence,
+    store::{DecidedFact, KnownRecords, PendingPresence, PersonStanding},
+};
+
+/// One point of a presence that is not in the log of facts yet, and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct PendingPoint {
+    pub(crate) presence: PersonPresence,
+    /// A capture has just sent it.
+    pub(crate) is_new: bool,
+    /// It was kept beside the log: in the database, in the pipeline's memory or in both.
+    pub(crate) was_pending: bool,
+}
+
+impl PendingPoint {
+    /// The points of a pending presence.
+    pub(crate) fn pending(pending: &PendingPresence) -> impl Iterator<Item = Self> {
+        let PendingPresence { business, subject, mac, interface, points } = pending;
+        let interface: Arc<str> = interface.as_str().into();
+        points.iter().map(move |point| Self {
+            presence: PersonPresence {
+                subject: *subject,
+                business: *business,
+                mac: *mac,
+                interface: Arc::clone(&interface),
+                point: *point,
+            },
+            is_new: false,
+            was_pending: true,
+        })
+    }
+
+    /// The point as an item of the fold.
+    pub(super) fn item(&self) -> FoldItem<'_> {
+        let PersonPresence { subject, business, mac, interface: _, point } = &self.presence;
+        FoldItem::heard(*subject, *business, *mac, *point)
+    }
+}
+
+/// What is known about a group before its fold, and what is new.
+#[derive(Debug, Default)]
+pub(crate) struct FoldInput {
+    /// The current states, as the database has them.
+    pub(crate) current: BTreeMap<Subject, PersonStanding>,
+    /// What the fold needs to begin earlier; none when nothing is late.
+    pub(crate) refold: Option<Refold>,
+    pub(crate) doors: Vec<DoorFact>,
+    pub(crate) points: Vec<PendingPoint>,
+    /// The states that the fold begins with: the current ones or, in a refold, earlier ones.
+    pub(crate) group: Group,
+    /// Other people may use the passes of these people too.
+    pub(crate) shares_passes: bool,
+    /// The passes of these people: others who have left the group may have used them.
+    pub(crate) passes: BTreeSet<Uuid>,
+    /// Everyone in the group who holds passes, folded or not: only their own states know what they used before the passes were
+    /// shared.
+    pub(crate) holders: BTreeSet<Subject>,
+}
+
+/// What a refold needs besides.
+#[derive(Debug, Default)]
+pub(crate) struct Refold {
+    /// The first day that is folded again.
+    pub(crate) from: LogDay,
+    pub(crate) facts: Vec<DecidedFact>,
+    /// The stored records of these people, from one pass day before the refold on.
+    pub(crate) records: KnownRecords,
+    /// The earliest visit of each person that the refold decides again.
+    pub(crate) visits_since: BTreeMap<CoworkerId, WallTime>,
+    /// The days that have a checkpoint.
+    pub(crate) checkpoints: Vec<(Subject, LogDay)>,
+}
+
+impl FoldInput {
+    /// An input without states and facts, for people who are folded together.
+    pub(crate) fn of(group: &BTreeSet<Subject>, versions: &[&Directory]) -> Self {
+        let mut input = Self { shares_passes: group.len() > 1, ..Self::default() };
+        for (subject, coworker) in group.iter().filter_map(|subject| Some((subject, subject.as_coworker()?))) {
+            for held in versions.iter().flat_map(|version| version.own_passes(coworker)) {
+                input.passes.insert(held.guid);
+                input.holders.insert(*subject);
+            }
+        }
+        input
+    }
+
+    /// The earliest instant at which the fold may need a version of the directory.
+    pub(crate) fn begins(&self) -> Option<WallTime> {
+        let folded = self.group.people.values().flat_map(|person| {
+            let visits = person.visits.iter().map(|visit| visit.from);
+            visits.chain((person.folded.at.millis() > 0).then_some(person.folded.at))
+        });
+        folded
+            .chain(self.doors.iter().map(|fact| fact.at))
+            .chain(self.points.iter().map(|point| point.presence.point.last_at))
+            // A refold decides everything since the beginning of its first day.
+            .chain(self.refold.iter().map(|refold| refold.from.start()))
+            .min()
+    }
+
+    /// The instants of everyone's facts and of the beginning of their open visit, by business.
+    pub(super) fn instants(&self) -> BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> {
+        let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
+        let points = self.points.iter().map(|point| &point.presence);
+        let points = points.map(|presence| (presence.subject, presence.business, presence.point.last_at));
+        let past = self.refold.iter().flat_map(|refold| &refold.facts);
+        let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
+        let open = self.group.people.iter().filter_map(|(subject, person)| Some((*subject, person.open()?)));
+        let open = open.map(|(subject, open)| (subject, open.business, open.from));
+        let mut instants: BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> = BTreeMap::new();
+        for (subject, business, at) in doors.chain(points).chain(past).chain(open) {
+            instants.entry((subject, business)).or_default().insert(at);
+        }
+        instants
+    }
+
+    /// Is a visit or a fact at a business other than this one?
+    pub(in crate::pipeline) fn involves_other_than(&self, business: BusinessId) -> bool {
+        let mut visits = self.group.people.values().flat_map(|person| &person.visits);
+        visits.any(|visit| visit.business != business)
+            || self.refold.as_ref().is_some_and(|refold| refold.facts.iter().any(|row| row.fact.business != business))
+    }
+}

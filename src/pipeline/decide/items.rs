@@ -1,0 +1,46 @@
+//! PURE. Everything that a fold goes through, in the order of time.
+
+use super::input::PendingPoint;
+use crate::{
+    base::fact::{DoorFact, Fact},
+    engine::fold::FoldItem,
+};
+
+/// Where an item of a fold came from, to give its fact the decision.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum FactOrigin {
+    NewDoor,
+    /// A door fact of the log, by its index.
+    OldDoor(usize),
+    /// A point of a presence in the log, by the index of the presence.
+    OldPoint(usize),
+    /// A point that is not in the log yet, by its index.
+    Pending(usize),
+}
+
+/// The facts of the log and the new ones, in the order of their places.
+pub(crate) fn items<'a>(
+    old: &'a [Fact],
+    doors: &'a [DoorFact],
+    points: &'a [PendingPoint],
+) -> Vec<(FoldItem<'a>, FactOrigin)> {
+    let mut items: Vec<(FoldItem<'_>, FactOrigin)> = Vec::with_capacity(old.len() + doors.len() + points.len());
+    for (index, fact) in old.iter().enumerate() {
+        match fact {
+            Fact::Door(door) if !door.too_late => items.push((FoldItem::door(door), FactOrigin::OldDoor(index))),
+            Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
+                (
+                    FoldItem::heard(presence.subject, presence.business, presence.mac, *point),
+                    FactOrigin::OldPoint(index),
+                )
+            })),
+            Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
+        }
+    }
+    items.extend(doors.iter().map(|door| (FoldItem::door(door), FactOrigin::NewDoor)));
+    items.extend(points.iter().enumerate().map(|(index, point)| (point.item(), FactOrigin::Pending(index))));
+    // A point may come twice, from the database and from memory.
+    items.sort_by_key(|(item, _)| item.place);
+    items.dedup_by_key(|(item, _)| (item.place, item.subject));
+    items
+}

@@ -1,0 +1,117 @@
+//! PURE. What has been used of passes and plans outside of a fold, and what the fold must write for others to read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+use uuid::Uuid;
+
+use super::{groups::People, input::FoldInput};
+use crate::{
+    base::{clock::WallTime, fact::Subject, record::CoworkerId},
+    directory::history::DirectoryHistory,
+    engine::{
+        fold::{self, Folded, World},
+        passes::Used,
+        person::PersonState,
+    },
+    store::{PersonStanding, Writes},
+};
+
+/// The totals towards plan limits to be read: for each coworker, the last one before each of these days. They are the first
+/// days of every window that a limit may be counted in during the fold, unless the person's state has a day before it.
+pub(crate) fn totals_to_read(world: &World<'_>, inputs: &[FoldInput]) -> BTreeSet<(CoworkerId, NaiveDate)> {
+    let mut totals = BTreeSet::new();
+    for input in inputs {
+        let versions = world.directories.between(input.begins(), world.now);
+        for ((subject, business), instants) in input.instants() {
+            let counted = input.group.people.get(&subject).and_then(|person| person.counted.days().first());
+            // If nothing has been counted yet, there is no total before any day.
+            let Some((coworker, (known_from, _))) = subject.as_coworker().zip(counted) else { continue };
+            // A visit that ends automatically may be followed by another on the day of a fact, of a version or of today.
+            for at in instants.iter().chain(&versions).chain([&world.now]) {
+                let starts = fold::window_starts(world, coworker, business, *at);
+                totals.extend(starts.into_iter().filter(|first| first <= known_from).map(|first| (coworker, first)));
+            }
+        }
+    }
+    totals
+}
+
+/// Adds to each input what people who are not folded have used of its passes.
+pub(crate) fn add_usage(inputs: &mut [FoldInput], users: Vec<(Uuid, Subject, Used)>) {
+    let mut by_pass: BTreeMap<Uuid, Vec<(Subject, Used)>> = BTreeMap::new();
+    for (pass, subject, used) in users {
+        by_pass.entry(pass).or_default().push((subject, used));
+    }
+    if by_pass.is_empty() {
+        return;
+    }
+    for FoldInput { group, passes, .. } in inputs {
+        for (pass, users) in passes.iter().filter_map(|pass| by_pass.get_key_value(pass)) {
+            let others = users.iter().filter(|(subject, _)| !group.people.contains_key(subject));
+            group.others.entry(*pass).or_default().extend(others.map(|(_, used)| *used));
+        }
+    }
+}
+
+/// Everyone who holds passes that people of an input may use, and is not folded.
+pub(in crate::pipeline) fn absent_holders(inputs: &[FoldInput]) -> People {
+    let absent = |input: &FoldInput| {
+        input.holders.iter().filter(|holder| !input.current.contains_key(holder)).copied().collect::<People>()
+    };
+    inputs.iter().filter(|input| input.shares_passes).flat_map(absent).collect()
+}
+
+/// Replaces the stored usage of these holders by that in their own states: only these know what they used before the pass was
+/// shared.
+pub(in crate::pipeline) fn use_states_of_holders(
+    users: &mut Vec<(Uuid, Subject, Used)>,
+    holders: &BTreeMap<Subject, PersonStanding>,
+    passes: &BTreeSet<Uuid>,
+    directories: &DirectoryHistory,
+) {
+    users.retain(|(_, subject, _)| !holders.contains_key(subject));
+    for (subject, coworker, person) in
+        holders.iter().filter_map(|(subject, known)| Some((*subject, subject.as_coworker()?, &known.person)))
+    {
+        let used =
+            person.uses(coworker, |pass| passes.contains(pass), |pass| basis_of(directories, coworker, person, pass));
+        users.extend(used.into_iter().map(|(pass, used)| (pass, subject, used)));
+    }
+}
+
+/// Since when the use of a pass is counted, by the directory at the person's last fold.
+fn basis_of(
+    directories: &DirectoryHistory,
+    coworker: CoworkerId,
+    person: &PersonState,
+    pass: Uuid,
+) -> Option<WallTime> {
+    directories.at(person.folded.at).pass(coworker, pass).map(|held| held.basis_at)
+}
+
+/// Writes what people used of passes that others may use too, where the others read it. Usage by a person who has left the
+/// team still counts.
+pub(super) fn write_shared_usage(
+    folded: &Folded,
+    current: &BTreeMap<Subject, PersonStanding>,
+    shares_passes: bool,
+    world: &World<'_>,
+    writes: &mut Writes,
+) {
+    for (subject, person) in &folded.people {
+        let Some(coworker) = subject.as_coworker() else { continue };
+        let directory = world.directories.latest();
+        let is_own = |pass: &Uuid| directory.own_passes(coworker).any(|held| held.guid == *pass);
+        let basis_of = |pass| basis_of(world.directories, coworker, person, pass);
+        let read_by_others = |pass: &Uuid| shares_passes || !is_own(pass);
+        let mut uses = person.uses(coworker, read_by_others, basis_of);
+        // A use that a refold has undone is written as nothing, which frees the pass.
+        if let Some(before) = current.get(subject) {
+            for (pass, used) in before.person.uses(coworker, read_by_others, basis_of) {
+                uses.entry(pass).or_insert(Used::nothing(coworker, used.basis_at));
+            }
+        }
+        writes.pass_usage.extend(uses.into_iter().map(|(pass, used)| (pass, *subject, used)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What is due at each turn besides what has arrived: silences that are proven now, a newer directory, deadlines, and
+//! presences and coverage to write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    attempts::{PipelineError, retry},
+    batch_work::BatchWork,
+    intake::Intake,
+    present_people::WRITE_EVERY,
+    state::{Pipeline, calendar_of},
+};
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{LogDay, Subject},
+        record::BusinessId,
+    },
+    store::{StoreError, Writes},
+};
+
+/// How often the coverage is written while no presence is: a crash loses at most this much provable silence.
+const COVERAGE_EVERY: Duration = Duration::from_secs(30);
+
+impl Pipeline {
+    /// Does everything that is due.
+    pub(super) async fn do_due_work(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let now = self.now();
+        // First, because a silence that is proven now may come before a deadline.
+        self.refold_proven(deadline).await?;
+
+        // A newer directory may have taken away the pass that an open visit uses.
+        let version = self.directory_version();
+        if self.reviewed_version != Some(version) {
+            self.fold_everyone_present(deadline).await?;
+            self.reviewed_version = Some(version);
+        }
+        self.run_deadlines(deadline).await?;
+
+        // At least four times within an idle limit: the presences that a crash loses must not look like a silence.
+        let every = WRITE_EVERY.min(self.policy().site.idle_limit / 4);
+        if self.presences_written_at.is_none_or(|written| now.boot.since(written) >= every) {
+            if !self.present.unwritten(self.context.business).is_empty()
+                || self.coverage.unwritten_for(now.boot) >= COVERAGE_EVERY
+            {
+                retry!(self, deadline, self.write_presences());
+            }
+            self.presences_written_at = Some(now.boot);
+            let overdue = self.present.overdue(now.wall);
+            if !overdue.is_empty() {
+                self.fold_now(&overdue, None, deadline).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the coverage of the captures, and folds again everyone with a silence that it proves before their last facts.
+    async fn refold_proven(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let now = self.now();
+        self.coverage.update(&self.context.site_coverage, now);
+        let proven = self.coverage.proven(now);
+        let mut by_day: BTreeMap<LogDay, BTreeSet<Subject>> = BTreeMap::new();
+        for (subject, silence) in self.unproven.extract_if(.., |_, silence| *silence < proven) {
+            by_day.entry(LogDay::of(silence)).or_default().insert(subject);
+        }
+        let no_facts = Intake::default();
+        for (day, people) in by_day {
+            let work = BatchWork { refold_from: Some(day), ..BatchWork::fold_now(&no_facts, &people) };
+            self.commit(work, deadline).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the presences that only continue a visit and, in the same transaction, the coverage.
+    pub(super) async fn write_presences(&mut self) -> Result<(), StoreError> {
+        let now = self.now();
+        let business = self.context.business;
+        let covered = self.coverage.to_write(now);
+        let writes = Writes {
+            pending: self.present.unwritten(business),
+            coverage: covered.map(|(id, covered)| (id, business, covered)),
+            ..Writes::default()
+        };
+        if writes.pending.is_empty() && writes.coverage.is_none() {
+            return Ok(());
+        }
+        let policies = Arc::clone(&self.context.policies.borrow());
+        let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
+        let mut transaction = self.context.store.batch().await?;
+        transaction.write(&writes, &calendar, now.wall).await?;
+        transaction.commit().await?;
+        self.present.mark_written();
+        if let Some(covered) = covered {
+            self.coverage.mark_written(covered, now);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,27 @@
+//! PURE. How many rejected messages get a line in the log.
+
+use std::time::Duration;
+
+use crate::base::clock::BootTime;
+
+/// Rejected messages that are recorded, per minute; the rest are counted. Enough to see what a controller sends, too little to
+/// fill a disk.
+const REJECTIONS_A_MINUTE: u32 = 30;
+
+/// A limit per minute.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RateLimit {
+    minute: Option<BootTime>,
+    used: u32,
+}
+
+impl RateLimit {
+    /// May another message be recorded now?
+    pub(super) fn take(&mut self, now: BootTime) -> bool {
+        if self.minute.is_none_or(|minute| now.since(minute) >= Duration::from_mins(1)) {
+            *self = Self { minute: Some(now), used: 0 };
+        }
+        self.used += 1;
+        self.used <= REJECTIONS_A_MINUTE
+    }
+}

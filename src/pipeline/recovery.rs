@@ -1,0 +1,51 @@
+//! What the pipeline does before its first batch: it takes over an old log, and reads what a restart must know.
+
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    adopt,
+    attempts::{PipelineError, STALE, retry},
+    coverage_log::CoverageLog,
+    state::Pipeline,
+    unknown_devices::UNRECOGNISED_A_DAY,
+};
+use crate::{engine::decision::Reason, policy::HISTORY};
+
+impl Pipeline {
+    /// Reads the coverage and the unknown devices reported today from the database, and folds everyone who is in: visits that
+    /// ended while the daemon was down end now, at their own time.
+    pub(super) async fn recover(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        // It may have to wait for the newest directory, with no database error that would end at the deadline.
+        let adopting = async {
+            while retry!(self, deadline, self.adopt(), within adopt::LONGEST).is_none() {
+                self.ask_for_newer();
+                time::sleep(STALE).await;
+            }
+            Ok::<_, PipelineError>(())
+        };
+        tokio::select! {
+            adopted = adopting => adopted?,
+            () = deadline.cancelled() => return Err(PipelineError::GaveUp),
+        }
+
+        let now = self.now();
+        let business = self.context.business;
+        // Without the coverage no silence of the last days could be proven.
+        let since = now.wall.minus(HISTORY);
+        let spans = retry!(self, deadline, self.context.store.coverage(business, false, since));
+        self.coverage = CoverageLog::read(spans.get(&business).map_or(&[], Vec::as_slice), now.wall);
+
+        // Without these the day's limit would start over.
+        let day = self.policy().calendar().pass_day(now.wall);
+        let reason = Reason::UnrecognisedDevice;
+        let reported =
+            retry!(self, deadline, self.context.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY));
+        self.unknown_devices.begin_day(day, reported.into_iter().map(|mac| (reason, mac)).collect());
+
+        self.fold_everyone_present(deadline).await?;
+        self.reviewed_version = Some(self.directory_version());
+        tracing::info!(open = self.present.len(), business = business.0, "found open check-ins");
+        Ok(())
+    }
+}

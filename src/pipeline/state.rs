@@ -1,0 +1,141 @@
+//! What the pipeline works with, and what it remembers between batches.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::sync::{Notify, watch};
+
+use super::{
+    clock_step::stepped, coverage_log::CoverageLog, present_people::PresentPeople, rate_limit::RateLimit,
+    unknown_devices::UnknownDevices,
+};
+use crate::{
+    base::{
+        clock::{BootTime, Clock, Now, WallTime},
+        fact::Subject,
+        health::Health,
+        record::BusinessId,
+        zone::Zone,
+    },
+    directory::{Directory, history::DirectoryHistory},
+    metrics::Metrics,
+    policy::{
+        PolicyHistory, SitePolicy,
+        calendar::{Calendar, PassDay},
+    },
+    source::network::coverage::SiteCoverage,
+    store::Store,
+};
+
+/// How often the loop turns when nothing arrives. An automatic check-out is at most this late.
+pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// What the pipeline needs from the daemon.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The time.
+    pub clock: Clock,
+    /// Where everything is written.
+    pub store: Store,
+    /// The site of this gateway.
+    pub business: BusinessId,
+    /// The settings of every site, current and past; a reload adds to them.
+    pub policies: watch::Receiver<Arc<PolicyHistory>>,
+    /// The directory, current and past; an import adds to it.
+    pub directories: watch::Receiver<Arc<DirectoryHistory>>,
+    /// Notified when the database has a newer version of either; none where no task would load it.
+    pub stale: Option<Arc<Notify>>,
+    /// The coverage of the captures.
+    pub site_coverage: SiteCoverage,
+    /// Conditions.
+    pub health: Health,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Stamped at every turn of the loop; the watchdog supervises it.
+    pub alive: watch::Sender<Option<BootTime>>,
+}
+
+/// The pipeline; see the module.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub(super) context: Context,
+    pub(super) present: PresentPeople,
+    pub(super) coverage: CoverageLog,
+    pub(super) rejections: RateLimit,
+    pub(super) unknown_devices: UnknownDevices,
+    /// The pass day of the condition `unrecognised_flood`, and the sightings left out in it.
+    pub(super) flood_day: Option<PassDay>,
+    pub(super) left_out: u64,
+    /// The clocks at the last turn: open check-ins are written in this time until a step has been applied to them.
+    pub(super) last_clocks: Option<Now>,
+    /// When the condition `clock_stepped` was last raised.
+    pub(super) stepped_at: Option<BootTime>,
+    /// The past version of the directory that was loaded last, while late facts still need it.
+    pub(super) past_directory: Option<Arc<Directory>>,
+    /// The version of the directory that everyone present was last folded by.
+    pub(super) reviewed_version: Option<i64>,
+    /// When presences were last written.
+    pub(super) presences_written_at: Option<BootTime>,
+    /// The next deadline in the database, if any, and when it was read.
+    pub(super) next_deadline: Option<(Option<WallTime>, BootTime)>,
+    /// Presences are waiting in the queue: no recent silence is decided, because one of them may break it.
+    pub(super) presences_waiting: bool,
+    /// People about whom something was decided that a silence before it may change, and the instant of that silence, in time
+    /// whose coverage is not proven yet. One instant per person at most.
+    pub(super) unproven: BTreeMap<Subject, WallTime>,
+}
+
+impl Pipeline {
+    /// A pipeline that has not started.
+    pub fn new(context: Context) -> Self {
+        Self {
+            context,
+            present: PresentPeople::default(),
+            coverage: CoverageLog::default(),
+            rejections: RateLimit::default(),
+            unknown_devices: UnknownDevices::default(),
+            flood_day: None,
+            left_out: 0,
+            last_clocks: None,
+            stepped_at: None,
+            past_directory: None,
+            reviewed_version: None,
+            presences_written_at: None,
+            next_deadline: None,
+            presences_waiting: false,
+            unproven: BTreeMap::new(),
+        }
+    }
+
+    /// The time in which open check-ins are written: the current one, except between a step and its application to them.
+    pub(super) fn now(&self) -> Now {
+        let now = self.context.clock.now();
+        match self.last_clocks.and_then(|last| stepped(last, now)) {
+            Some(by) => Now { wall: now.wall.moved(-by), ..now },
+            None => now,
+        }
+    }
+
+    /// The current settings of the site.
+    pub(super) fn policy(&self) -> Arc<SitePolicy> {
+        let policies = self.context.policies.borrow();
+        Arc::clone(
+            policies.latest(self.context.business).expect("the site's own policy is known before the pipeline starts"),
+        )
+    }
+
+    /// The newest version of the directory that is loaded.
+    pub(super) fn directory_version(&self) -> i64 {
+        self.context.directories.borrow().latest().version
+    }
+
+    /// Tells the watchdog that the pipeline is working.
+    pub(super) fn report_alive(&self) {
+        self.context.alive.send_replace(Some(self.context.clock.now().boot));
+    }
+}
+
+/// A business's pass days and wall clock at an instant, in UTC if its settings are no longer known.
+pub(crate) fn calendar_of(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> Calendar {
+    let utc = Calendar { zone: Zone::utc(), cut_off: chrono::NaiveTime::MIN };
+    policies.at(business, at).map_or(utc, |policy| policy.calendar())
+}
