@@ -110,7 +110,6 @@ const ALWAYS_PURE: &[&str] = &[
     "src/engine/passes.rs",
     "src/engine/person.rs",
     "src/mapping.rs",
-    "src/pipeline/adopt/former.rs",
     "src/pipeline/adopt/old_log.rs",
     "src/pipeline/adopt/old_person.rs",
     "src/pipeline/clock_step.rs",
