@@ -9,12 +9,6 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{
-    CardFragment, CardPlan, Choice, DEBOUNCE, FieldPlace, KeyFragment, Mapping, MappingFault, MappingFragment,
-    PayloadFormat, Pointers, Retained, Rule, RuleCondition, RuleFragment, Template, TemplatePart, Templates, Test,
-    TimeFragment, TimePlan,
-    time::{TimeFormat, Trust, parse_offset},
-};
 use crate::{
     base::{
         card::CardStep,
@@ -22,8 +16,16 @@ use crate::{
         zone::Zone,
     },
     mapping::{
+        CardPlan, DEBOUNCE, Mapping, PayloadFormat, Retained,
+        fragment::{
+            CardFragment, KeyFragment, MappingFault, MappingFragment, Pointers, RuleFragment, Templates, TimeFragment,
+        },
         presets,
+        rule::{Choice, Rule, RuleCondition, Test},
+        template::Template,
+        time::{TimeFormat, TimePlan, Trust, parse_offset},
         topic::{TopicPattern, is_name},
+        view::FieldPlace,
     },
 };
 
@@ -34,19 +36,22 @@ const LARGEST_REGEX: usize = 64 * 1024;
 const KINDS: &str = "granted, read, denied, unknown_credential, duress, exit, remote_open, door_open, door_closed, held, \
                      forced, tamper, bell, online, offline, heartbeat or ignore";
 
-pub(super) fn compile(fragment: &MappingFragment) -> Result<Mapping, Vec<MappingFault>> {
-    let mut faults = Faults::default();
-    let merged = match fragment.preset.as_deref().map(presets::find) {
-        None => fragment.clone(),
-        Some(Some(preset)) => put_on(fragment, preset),
-        Some(None) => {
-            let known = presets::NAMES.join(", ");
-            faults.add(&["preset"], format!("there is no such preset; there are {known}"));
-            fragment.clone()
-        }
-    };
-    let mapping = faults.mapping(&merged);
-    if faults.0.is_empty() { Ok(mapping) } else { Err(faults.0) }
+impl Mapping {
+    /// Puts the fragment on top of its preset and checks every part; all faults at once.
+    pub fn compile(fragment: &MappingFragment) -> Result<Self, Vec<MappingFault>> {
+        let mut compiler = MappingCompiler::default();
+        let merged = match fragment.preset.as_deref().map(presets::find) {
+            None => fragment.clone(),
+            Some(Some(preset)) => put_on(fragment, preset),
+            Some(None) => {
+                let known = presets::NAMES.join(", ");
+                compiler.add(&["preset"], format!("there is no such preset; there are {known}"));
+                fragment.clone()
+            }
+        };
+        let mapping = compiler.mapping(&merged);
+        if compiler.faults.is_empty() { Ok(mapping) } else { Err(compiler.faults) }
+    }
 }
 
 /// The fragment's values before the preset's; its rules are tried first.
@@ -81,12 +86,14 @@ fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
 }
 
 #[derive(Default)]
-struct Faults(Vec<MappingFault>);
+struct MappingCompiler {
+    faults: Vec<MappingFault>,
+}
 
-impl Faults {
+impl MappingCompiler {
     fn add(&mut self, path: &[&str], message: impl Into<String>) {
         let path = path.iter().map(|key| (*key).to_owned()).collect();
-        self.0.push(MappingFault { path, message: message.into() });
+        self.faults.push(MappingFault { path, message: message.into() });
     }
 
     fn mapping(&mut self, merged: &MappingFragment) -> Mapping {
@@ -270,7 +277,7 @@ impl Faults {
     }
 
     fn template(&mut self, path: &[&str], written: Option<&str>, names: &[String]) -> Option<Template> {
-        match template(written?, names) {
+        match Template::parse(written?, names) {
             Ok(template) => Some(template),
             Err(wrong) => {
                 self.add(path, wrong);
@@ -421,24 +428,4 @@ fn one_or_many(written: &Value) -> Vec<Value> {
 fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
     let reader: serde::de::value::StrDeserializer<'_, WordError> = text.into_deserializer();
     T::deserialize(reader).ok()
-}
-
-fn template(written: &str, names: &[String]) -> Result<Template, String> {
-    let mut parts = Vec::new();
-    let mut rest = written;
-    while let Some((text, after)) = rest.split_once('{') {
-        let (name, after) = after.split_once('}').ok_or_else(|| format!("\"{written}\" has a {{ without a }}"))?;
-        if !names.iter().any(|known| known == name) {
-            return Err(format!("\"{name}\" is neither a field nor a topic level; there are {}", names.join(", ")));
-        }
-        if !text.is_empty() {
-            parts.push(TemplatePart::Text(text.to_owned()));
-        }
-        parts.push(TemplatePart::Name(name.to_owned()));
-        rest = after;
-    }
-    if !rest.is_empty() {
-        parts.push(TemplatePart::Text(rest.to_owned()));
-    }
-    if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Template(parts)) }
 }

@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::sighting::Sighting;
+use serde_json::Value;
+
+use crate::{base::sighting::Sighting, mapping::limits::LARGEST_PAYLOAD};
+
+/// How much of a rejected message is kept, in characters: enough to recognise it.
+const SAMPLE: usize = 120;
 
 /// What the mapping made of a message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +89,40 @@ impl RejectReason {
             Self::NoRule => "no_rule",
             Self::OtherTopic => "other_topic",
             Self::UnknownTopic => "unknown_topic",
+        }
+    }
+}
+
+/// What is recorded of a message that could not become a sighting: nothing in it may identify anybody.
+pub fn reject(why: RejectReason, topic: &str, payload: &[u8]) -> Rejection {
+    Rejection { why, topic: topic.chars().take(SAMPLE).collect(), sample: masked_sample(payload) }
+}
+
+/// The shape of a payload: keys and punctuation stay, every value and every digit is covered.
+fn masked_sample(payload: &[u8]) -> String {
+    let head = &payload[..payload.len().min(LARGEST_PAYLOAD)];
+    let masked = match serde_json::from_slice::<Value>(head) {
+        Ok(value) => masked_json(&value).to_string(),
+        Err(_) => String::from_utf8_lossy(&head[..head.len().min(SAMPLE * 4)]).into_owned(),
+    };
+    let is_json = !masked.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok();
+    let cover = |c: char| match c {
+        _ if c.is_numeric() => '#',
+        _ if !is_json && c.is_alphabetic() => 'x',
+        _ if c.is_control() => ' ',
+        _ => c,
+    };
+    masked.chars().take(SAMPLE).map(cover).collect()
+}
+
+fn masked_json(value: &Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) => value.clone(),
+        Value::Number(_) => Value::from(0),
+        Value::String(_) => Value::from("…"),
+        Value::Array(items) => items.iter().take(SAMPLE).map(masked_json).collect(),
+        Value::Object(entries) => {
+            entries.iter().take(SAMPLE).map(|(key, value)| (key.clone(), masked_json(value))).collect()
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use serde::Deserialize;
 
-use super::MappingFragment;
+use crate::mapping::fragment::MappingFragment;
 
 /// The names that `preset` may have.
 pub const NAMES: [&str; 3] = ["esp-rfid-v2", "uhppoted", "generic-json"];

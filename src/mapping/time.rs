@@ -5,7 +5,10 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::base::{clock::WallTime, sighting::TimeQuality, zone::Zone};
+use crate::{
+    base::{clock::WallTime, sighting::TimeQuality, zone::Zone},
+    mapping::value::is_empty,
+};
 
 /// How far from the arrival a controller's time is believed when neither the source nor its preset says it. Ten minutes of
 /// lateness are more than a controller takes to send again what its network has lost, and less than the quarter of an hour by
@@ -93,7 +96,7 @@ impl TimePlan {
         waited: Duration,
     ) -> (WallTime, TimeQuality, ClockReading) {
         // A controller that does not know the time may leave the text blank.
-        let Some(said) = said.filter(|said| !super::is_empty(said)) else {
+        let Some(said) = said.filter(|said| !is_empty(said)) else {
             return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
         let read = self.read(said, arrived);
