@@ -6,32 +6,30 @@
 use std::{collections::BTreeMap, ops::Range};
 
 use config::{Map, Value, ValueKind};
-use serde::{Deserialize, de::IntoDeserializer};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
-use super::{
-    report::{FAULTS_SHOWN, Finding, Origins, Show, Span},
-    written::{CaptureWritten, DoorWritten, SectionReader, WrittenSections},
+use crate::{
+    mapping::{Mapping, MappingFault, MappingFragment},
+    settings::{
+        advice::did_you_mean,
+        form::{Misformed, form, key_of, locate},
+        origin::ValueOrigin,
+        reader::SectionReader,
+        report::{FAULTS_SHOWN, Finding, Origins, Show, Span},
+        written::{CaptureWritten, DoorWritten, SECTIONS, WrittenSections},
+    },
 };
-use crate::mapping::{Mapping, MappingFault, MappingFragment};
-
-/// The sections that are written once, `[section]`; later layers override their keys one by one.
-pub(super) const SECTIONS: [&str; 8] =
-    ["database", "spool", "site", "pay_as_you_go", "lease", "mqtt", "api", "retention"];
 
 /// The sections that are lists, `[[section]]`; the lists of all files are put one after the other.
 pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];
 
-/// How many faults one `[[source]]` can have in its form; each costs a pass over the table.
-const SOURCE_FAULTS: usize = 20;
-
 /// One file, or one variable, as written.
 #[derive(Debug, Default)]
 pub(super) struct Fragment {
-    /// The sections; each value's origin is its [`At`].
+    /// The sections; each value's origin is its [`ValueOrigin`].
     pub(super) sections: Map<String, Value>,
     /// Where each section begins.
     pub(super) headers: BTreeMap<String, Span>,
@@ -50,36 +48,6 @@ pub(super) struct SourceWritten {
     pub(super) name: Span,
     /// Absent when it has faults.
     pub(super) mapping: Option<Mapping>,
-}
-
-/// Where a key and its value stand; travels through the layers as the origin of a [`Value`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct At {
-    pub(super) key: Span,
-    pub(super) value: Span,
-    /// Written in the environment, where everything is text.
-    pub(super) variable: bool,
-}
-
-impl At {
-    fn to_origin(self) -> String {
-        let Self { key, value, variable } = self;
-        format!("{} {} {} {} {} {}", key.origin, key.start, key.end, value.start, value.end, u8::from(variable))
-    }
-
-    /// The place of a value; that of a shipped default when it has none.
-    pub(super) fn of(value: &Value) -> Self {
-        let numbers: Vec<usize> =
-            value.origin().unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();
-        match numbers[..] {
-            [origin, key_start, key_end, start, end, variable] => Self {
-                key: Span { origin, start: key_start, end: key_end },
-                value: Span { origin, start, end },
-                variable: variable == 1,
-            },
-            _ => Self { key: Span::SHIPPED, value: Span::SHIPPED, variable: false },
-        }
-    }
 }
 
 /// Reads a file that `origins` holds.
@@ -126,10 +94,10 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     if !SECTIONS.contains(&section.as_str()) {
         return refuse(format!("unknown section; known are {}", SECTIONS.join(", ").to_ascii_uppercase()));
     }
-    let at = At { key: place, value: place, variable: true };
-    let value = Value::new(Some(&at.to_origin()), ValueKind::String(text.to_owned()));
+    let at = ValueOrigin { key: place, value: place, variable: true };
+    let value = Value::new(Some(&at.to_text()), ValueKind::String(text.to_owned()));
     let table = ValueKind::Table(Map::from([(key, value)]));
-    let sections = Map::from([(section.clone(), Value::new(Some(&at.to_origin()), table))]);
+    let sections = Map::from([(section.clone(), Value::new(Some(&at.to_text()), table))]);
     WrittenSections::read(&sections, findings);
     Fragment { sections, headers: BTreeMap::from([(section, place)]), ..Fragment::default() }
 }
@@ -214,7 +182,7 @@ impl FragmentReader {
         None
     }
 
-    fn value(&self, at: At, value: &DeValue<'_>) -> Value {
+    fn value(&self, at: ValueOrigin, value: &DeValue<'_>) -> Value {
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.to_string()),
             // Out of range: kept as a number that no key accepts.
@@ -228,7 +196,7 @@ impl FragmentReader {
             DeValue::Array(items) => ValueKind::Array(
                 items
                     .iter()
-                    .map(|item| self.value(At { value: self.place(&item.span()), ..at }, item.get_ref()))
+                    .map(|item| self.value(ValueOrigin { value: self.place(&item.span()), ..at }, item.get_ref()))
                     .collect(),
             ),
             DeValue::Table(entries) => ValueKind::Table(
@@ -241,139 +209,19 @@ impl FragmentReader {
                     .collect(),
             ),
         };
-        Value::new(Some(&at.to_origin()), kind)
+        Value::new(Some(&at.to_text()), kind)
     }
 
     fn place(&self, span: &Range<usize>) -> Span {
         Span { origin: self.origin, start: span.start, end: span.end }
     }
 
-    fn at(&self, key: &Range<usize>, value: &Range<usize>) -> At {
-        At { key: self.place(key), value: self.place(value), variable: false }
+    fn at(&self, key: &Range<usize>, value: &Range<usize>) -> ValueOrigin {
+        ValueOrigin { key: self.place(key), value: self.place(value), variable: false }
     }
 
     fn fault(&mut self, place: Span, show: Show, key: &str, message: String) {
         self.findings.push(Finding { place, show, key: key.to_owned(), message });
-    }
-}
-
-/// The keys inside a `[[source]]`, for people.
-fn key_of(path: &[String]) -> String {
-    if path.is_empty() { "[[source]]".to_owned() } else { path.join(".") }
-}
-
-/// A fault that the deserializer found.
-#[derive(Debug, PartialEq, Eq)]
-struct Misformed {
-    span: Range<usize>,
-    /// The keys that lead to it; none for the whole `[[source]]`.
-    path: Vec<String>,
-    message: String,
-}
-
-/// Reads a `[[source]]` into its type. The deserializer stops at the first fault; what it complains of is taken out and
-/// the rest read again, until nothing is left to complain of.
-fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: &mut Vec<Misformed>) -> Option<T> {
-    let mut rest = item.clone();
-    for _ in 0..SOURCE_FAULTS {
-        let error = match T::deserialize(rest.clone().into_deserializer()) {
-            Ok(read) => return faults.is_empty().then_some(read),
-            Err(error) => error,
-        };
-        let span = error.span().unwrap_or_else(|| item.span());
-        let missing = |fault: &&Misformed| {
-            fault.path.last().is_some_and(|key| error.message() == format!("missing field `{key}`"))
-        };
-        if let Some(fault) = faults.iter().find(missing) {
-            // Missing only because it was taken out: then what it belongs to goes, or text takes its place.
-            let gone = take_out(&mut rest, &span).is_some() || stand_in(&mut rest, &fault.path);
-            if gone {
-                continue;
-            }
-            return None;
-        }
-        let path = take_out(&mut rest, &span).unwrap_or_default();
-        let stuck = path.is_empty();
-        faults.push(Misformed { span, path, message: reworded(error.message()) });
-        if stuck {
-            return None;
-        }
-    }
-    None
-}
-
-/// Where the value at the end of `path` stands, or the deepest table on the way to it.
-fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Range<usize>> {
-    let (step, rest) = path.split_first()?;
-    let child = match item.get_ref() {
-        DeValue::Table(table) => table.get(step.as_str()),
-        DeValue::Array(items) => step.parse().ok().and_then(|at: usize| items.get(at)),
-        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
-            None
-        }
-    };
-    match child {
-        Some(child) => locate(child, rest).or_else(|| Some(child.span())),
-        None => Some(item.span()),
-    }
-}
-
-/// Removes the entry of which `span` is the key or the value, and tells the keys that led to it.
-fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<String>> {
-    let led = |step: String, rest: Vec<String>| std::iter::once(step).chain(rest).collect();
-    match value.get_mut() {
-        DeValue::Table(table) => {
-            let found = table.iter().find(|(key, value)| key.span() == *span || value.span() == *span);
-            if let Some(key) = found.map(|(key, _)| key.get_ref().to_string()) {
-                table.remove(key.as_str());
-                return Some(vec![key]);
-            }
-            table.iter_mut().find_map(|(key, value)| Some(led(key.get_ref().to_string(), take_out(value, span)?)))
-        }
-        DeValue::Array(items) => {
-            if let Some(at) = items.iter().position(|item| item.span() == *span) {
-                let kept = items.clone().into_iter().enumerate().filter(|(other, _)| *other != at);
-                *items = kept.map(|(_, item)| item).collect();
-                return Some(vec![at.to_string()]);
-            }
-            items.iter_mut().enumerate().find_map(|(at, item)| Some(led(at.to_string(), take_out(item, span)?)))
-        }
-        DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
-            None
-        }
-    }
-}
-
-/// Puts text where a required value was taken out, once.
-fn stand_in(value: &mut Spanned<DeValue<'_>>, path: &[String]) -> bool {
-    let (DeValue::Table(table), [key]) = (value.get_mut(), path) else { return false };
-    let text = Spanned::new(0..0, DeValue::String("-".into()));
-    table.insert(Spanned::new(0..0, key.clone().into()), text).is_none()
-}
-
-/// The deserializer's words in those of the other faults: an unknown field gets its nearest known key.
-fn reworded(message: &str) -> String {
-    let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    match names.split_first() {
-        Some((unknown, known)) if message.starts_with("unknown field") => {
-            format!("unknown key; {}", did_you_mean(unknown, known.iter().copied(), str::to_owned))
-        }
-        Some((unknown, known)) if message.starts_with("unknown variant") => {
-            format!("\"{unknown}\" is not one of {}", known.join(", "))
-        }
-        Some((missing, _)) if message.starts_with("missing field") => format!("{missing} is missing"),
-        _ => wrong_kind(message),
-    }
-}
-
-/// `invalid type: integer `1`, expected a string`, the other way round.
-fn wrong_kind(message: &str) -> String {
-    if message.starts_with("data did not match any variant") {
-        return "is of a kind that this key does not take".to_owned();
-    }
-    match message.split_once(": ").and_then(|(_, rest)| rest.split_once(", expected ")) {
-        Some((found, expected)) if message.starts_with("invalid ") => format!("expected {expected}, found {found}"),
-        Some(_) | None => message.replace('\n', "; "),
     }
 }
 
@@ -388,34 +236,6 @@ fn advice_on_section(name: &str) -> String {
     )
 }
 
-/// `did you mean X?`, or all that is known when nothing is near.
-pub(super) fn did_you_mean<'k>(
-    written: &str,
-    known: impl Iterator<Item = &'k str> + Clone,
-    spell: impl Fn(&'k str) -> String,
-) -> String {
-    match nearest(written, known.clone()) {
-        Some(near) => format!("did you mean {}?", spell(near)),
-        None => format!("known are {}", known.map(spell).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// The known word that is most like the written one, if any is like it at all.
-pub(super) fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
-    // The length bounds the work that a hostile key can cause; no known word is longer.
-    let written: String = written.chars().take(60).collect::<String>().to_lowercase();
-    known
-        .map(|known| {
-            let near = strsim::normalized_damerau_levenshtein(&written, &known.to_lowercase());
-            // `password` for `password_file`: half of a name is a likelier slip than any misspelling.
-            let part = written.len() > 3 && known.starts_with(&written);
-            (if part { near.max(0.9) } else { near }, known)
-        })
-        .filter(|(near, _)| *near > 0.6)
-        .max_by(|(left, _), (right, _)| left.total_cmp(right))
-        .map(|(_, known)| known)
-}
-
 /// The whole lines that a span touches.
 fn lines_around(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.as_bytes()[..span.start.min(text.len())].iter().rposition(|byte| *byte == b'\n');
@@ -428,70 +248,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its form is tested")]
-    struct Outer {
-        name: String,
-        number: Option<u8>,
-        topics: Option<Vec<String>>,
-        #[serde(default)]
-        inner: Option<Inner>,
-        #[serde(default)]
-        rule: Vec<Inner>,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    #[expect(dead_code, reason = "only its form is tested")]
-    struct Inner {
-        kind: Kind,
-    }
-
-    #[derive(Debug, Deserialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Kind {
-        Exit,
-        Ignore,
-    }
-
-    /// Each fault as `text it points to: key: message`.
-    fn faults_of(text: &str) -> Vec<String> {
-        let document = DeTable::parse(text).expect("the test's text is TOML");
-        let Some(DeValue::Array(items)) = document.get_ref().get("source").map(Spanned::get_ref) else {
-            panic!("the test's text has a [[source]]")
-        };
-        let mut faults = Vec::new();
-        let read: Option<Outer> = form(&items[0], &mut faults);
-        assert_eq!(read.is_none(), !faults.is_empty());
-        faults.sort_by_key(|fault| fault.span.start);
-        faults
-            .iter()
-            .map(|fault| format!("{}: {}: {}", &text[fault.span.clone()], key_of(&fault.path), fault.message))
-            .collect()
-    }
-
-    #[test]
-    fn every_fault_in_the_form_of_a_source_is_found() {
-        let text = "[[source]]\nname = 1\nnumbr = 2\ntopics = [\"a\", 2]\n[source.inner]\nkind = \"exti\"\n\
-                    [[source.rule]]\nkind = \"exit\"\n[[source.rule]]\nkind = \"ignore\"\nwen = 1\n";
-        assert_eq!(
-            faults_of(text),
-            [
-                "1: name: expected a string, found integer `1`",
-                "numbr: numbr: unknown key; did you mean number?",
-                "2: topics.1: expected a string, found integer `2`",
-                "\"exti\": inner.kind: \"exti\" is not one of exit, ignore",
-                "wen: rule.1.wen: unknown key; known are kind",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_source_without_its_name_says_so() {
-        assert_eq!(faults_of("[[source]]\nnumber = 2\n"), ["[[source]]: [[source]]: name is missing"]);
-    }
 
     proptest! {
         #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 
-use super::{
+use crate::settings::{
     fragment::{Fragment, SourceWritten},
     report::Span,
     written::{CaptureWritten, DoorWritten, WrittenSections},

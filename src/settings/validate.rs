@@ -5,9 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     net::IpAddr,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,17 +13,6 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{
-    Api, Capture, CaptureBackend, Database, LeaseSettings, Mqtt, Relays, Retention, Settings, SpoolSettings, Tls,
-    fragment::{SourceWritten, nearest},
-    merge::Merged,
-    read_bounded,
-    report::{Finding, Origins, Show, Span},
-    written::{
-        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
-        MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten, short,
-    },
-};
 use crate::{
     base::zone::Zone,
     mapping::Mapping,
@@ -34,33 +21,27 @@ use crate::{
         passes::{PassPolicy, PayAsYouGo},
         site::{NetworkOpens, Site},
     },
-    settings::zones::Zones,
+    settings::{
+        advice::nearest,
+        capture::{Capture, CaptureBackend, Relays},
+        fragment::SourceWritten,
+        merge::Merged,
+        reader::{Given, short},
+        report::{Finding, Origins, Show, Span},
+        secrets::{PemKind, SecretFile, Secrets},
+        sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls},
+        url::{BrokerUrl, DatabaseUrl},
+        written::{
+            ApiWritten, CaptureWritten, DatabaseWritten, DoorWritten, LeaseWritten, MqttWritten, PayAsYouGoWritten,
+            RetentionWritten, SiteWritten, SpoolWritten,
+        },
+        zones::Zones,
+    },
 };
-
-/// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
-/// fault.
-const LARGEST_SECRET: u64 = 1024 * 1024;
 
 /// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be; more is a fault. Ten times the largest site: doors are
 /// looked through for every tap.
 const LISTED: usize = 1000;
-
-/// Where the files with secrets are.
-#[derive(Debug)]
-pub(super) struct Secrets {
-    /// `$CREDENTIALS_DIRECTORY`.
-    pub(super) credentials: Option<PathBuf>,
-    /// The folder of the main file.
-    pub(super) folder: PathBuf,
-}
-
-impl Secrets {
-    /// A file of the credentials directory if it is there, else of the configuration's folder.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        let credential = self.credentials.as_ref().map(|folder| folder.join(path));
-        credential.filter(|path| path.exists()).unwrap_or_else(|| self.folder.join(path))
-    }
-}
 
 /// The settings; none when there is a fault, be it one that was found before.
 pub(super) fn validate(
@@ -329,9 +310,9 @@ impl Check<'_> {
         if let (Some(place), true) = (key_file.place(), cert_file.is_absent()) {
             self.missing(place, "key_file", "needs cert_file beside it, the key's certificate");
         }
-        let ca_file = self.pem("ca_file", ca_file, Readers::Anybody);
-        let cert = self.pem("cert_file", cert_file, Readers::Anybody);
-        let key = self.pem("key_file", key_file, Readers::Owner);
+        let ca_file = self.pem("ca_file", ca_file, PemKind::Certificate);
+        let cert = self.pem("cert_file", cert_file, PemKind::Certificate);
+        let key = self.pem("key_file", key_file, PemKind::PrivateKey);
         Tls { ca_file, client: cert.zip(key) }
     }
 
@@ -434,54 +415,47 @@ impl Check<'_> {
         listen.map(|listen| Api { listen })
     }
 
-    /// The content of a secret file, without the line break at its end.
     fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
         let Given::Good(written, place) = file else { return None };
-        let (path, bytes) = self.read(key, &written, place, Readers::Owner)?;
-        let refuse = |message| format!("{} {message}", path.display());
-        let Ok(text) = String::from_utf8(bytes) else {
-            self.fault(place, key, refuse("is not UTF-8 text"));
-            return None;
-        };
-        let secret = text.trim_end_matches(['\r', '\n']);
-        if secret.trim().is_empty() {
-            self.fault(place, key, refuse("is empty"));
-            return None;
-        }
-        if secret.contains('\n') {
-            self.fault(place, key, refuse("has more than one line; a password is one"));
-            return None;
-        }
-        Some(SecretString::from(secret))
-    }
-
-    /// A file that is read anew whenever it is used; here only whether that will succeed.
-    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, readers: Readers) -> Option<PathBuf> {
-        let Given::Good(written, place) = file else { return None };
-        let (path, bytes) = self.read(key, &written, place, readers)?;
-        let wanted: &[u8] = if key == "key_file" { b"PRIVATE KEY-----" } else { b"-----BEGIN CERTIFICATE-----" };
-        if !bytes.windows(wanted.len()).any(|window| window == wanted) {
-            let what = if key == "key_file" { "private key" } else { "certificate" };
-            self.fault(place, key, format!("{} holds no {what} in PEM form", path.display()));
-        }
-        Some(path)
-    }
-
-    fn read(&mut self, key: &str, written: &Path, place: Span, readers: Readers) -> Option<(PathBuf, Vec<u8>)> {
-        let path = self.secrets.resolve(written);
-        let bytes = match read_bounded(&path, LARGEST_SECRET) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.fault(place, key, unreadable(&path, &error, self.secrets));
-                return None;
+        let file = self.read(key, &written, place)?;
+        self.warn_if_world_readable(&file, key, place);
+        match file.password() {
+            Ok(password) => Some(password),
+            Err(message) => {
+                self.fault(place, key, message);
+                None
             }
-        };
-        let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
-        if readers == Readers::Owner && mode & 0o004 != 0 {
-            let message = format!("{} can be read by every user of this machine; chmod o-r", path.display());
+        }
+    }
+
+    /// A file that is read again whenever it is used; here only whether that will succeed.
+    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, kind: PemKind) -> Option<PathBuf> {
+        let Given::Good(written, place) = file else { return None };
+        let file = self.read(key, &written, place)?;
+        if kind == PemKind::PrivateKey {
+            self.warn_if_world_readable(&file, key, place);
+        }
+        if let Err(message) = file.check_pem(kind) {
+            self.fault(place, key, message);
+        }
+        Some(file.path)
+    }
+
+    fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
+        match self.secrets.read(written) {
+            Ok(file) => Some(file),
+            Err(message) => {
+                self.fault(place, key, message);
+                None
+            }
+        }
+    }
+
+    fn warn_if_world_readable(&mut self, file: &SecretFile, key: &str, place: Span) {
+        if file.is_world_readable() {
+            let message = format!("{} can be read by every user of this machine; chmod o-r", file.path.display());
             self.warn(place, key, message);
         }
-        Some((path, bytes))
     }
 
     fn required<T>(&mut self, section: Span, label: &str, key: &str, given: Given<T>) -> Option<T> {
@@ -505,25 +479,6 @@ impl Check<'_> {
     fn warn(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.warnings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
-}
-
-/// Who should be able to read a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Readers {
-    /// It holds no secret.
-    Anybody,
-    /// The daemon, and a group at most.
-    Owner,
-}
-
-fn unreadable(path: &Path, error: &io::Error, secrets: &Secrets) -> String {
-    let also = match &secrets.credentials {
-        Some(folder) if !path.starts_with(folder) && error.kind() == io::ErrorKind::NotFound => {
-            format!(", nor is it in {}", folder.display())
-        }
-        Some(_) | None => String::new(),
-    };
-    format!("{} cannot be read: {error}{also}", path.display())
 }
 
 fn is_loopback(host: &str) -> bool {

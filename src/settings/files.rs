@@ -1,0 +1,36 @@
+//! Reading files and folders, each only up to a bound.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// How many drop-ins are read; a folder with more is not a configuration, and a fault.
+pub(super) const DROP_INS_READ: usize = 256;
+
+/// The `*.toml` of a folder, without hidden ones (an editor's copies); one more than are read when there are too many.
+pub(super) fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+        if paths.len() > DROP_INS_READ {
+            break;
+        }
+    }
+    Ok(paths)
+}
+
+/// The bytes of a file that has at most `limit` of them; a larger one is an error, also one that never ends.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}

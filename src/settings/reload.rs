@@ -1,0 +1,55 @@
+//! Which changes of the settings a running daemon cannot follow.
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::settings::sections::{Database, Mqtt, Settings};
+
+/// The sections whose change a running daemon cannot take over, so that it has to be started again: the database, whose
+/// pool and schema everything holds; the business, whose check-ins are open; the silence limit that running captures
+/// pace their hand-overs by; the retention; the addresses and sockets that are opened, or need a right that is given up,
+/// after the start. Everything else follows a reload.
+pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
+    let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
+    let changed = [
+        ("database", !same_database(&old.database, &new.database)),
+        ("spool", old.spool != new.spool),
+        ("lease", old.lease != new.lease),
+        ("site.business", business(old) != business(new)),
+        ("mqtt", !same_broker(old.mqtt.as_ref(), new.mqtt.as_ref())),
+        ("site.idle_limit", !new.captures.is_empty() && idle_limit(old) != idle_limit(new)),
+        ("capture", old.captures != new.captures),
+        ("retention", old.retention != new.retention),
+        ("api.listen", old.api != new.api),
+    ];
+    changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
+}
+
+fn same_database(old: &Database, new: &Database) -> bool {
+    match (old, new) {
+        (Database::Sqlite { path: old }, Database::Sqlite { path: new }) => old == new,
+        (
+            Database::Postgres { url: old, password: old_password },
+            Database::Postgres { url: new, password: new_password },
+        ) => old == new && same_secret(old_password.as_ref(), new_password.as_ref()),
+        (Database::Sqlite { .. }, Database::Postgres { .. }) | (Database::Postgres { .. }, Database::Sqlite { .. }) => {
+            false
+        }
+    }
+}
+
+fn same_broker(old: Option<&Mqtt>, new: Option<&Mqtt>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old.is_none() && new.is_none() };
+    let user = |mqtt: &Mqtt| mqtt.login.as_ref().map(|(user, _)| user.clone());
+    let secret = |mqtt: &Mqtt| mqtt.login.as_ref().map(|(_, secret)| secret.clone());
+    old.host == new.host
+        && old.port == new.port
+        && old.client_id == new.client_id
+        && old.tls == new.tls
+        && user(old) == user(new)
+        && same_secret(secret(old).as_ref(), secret(new).as_ref())
+}
+
+fn same_secret(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {
+    old.map(|secret| secret.expose_secret()) == new.map(|secret| secret.expose_secret())
+}
