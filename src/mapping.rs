@@ -1,15 +1,16 @@
-//! PURE. Topic and payload to sightings, by rules that are data.
+//! PURE. Turns a topic and a payload into sightings, by rules that are data.
 //!
-//! A `[[source]]` is written as a [`MappingFragment`], put on its preset and checked by [`Mapping::compile`], and then
-//! applied to each message by [`Mapping::map`]. Nothing here keeps state: the same message maps to the same sightings
-//! with the same keys, so that a message which is delivered again changes nothing.
+//! A `[[source]]` is written as a [`MappingFragment`]. [`Mapping::compile`] puts it on its preset and checks it;
+//! [`Mapping::map`] then applies it to each message. Nothing here keeps state: the same message always gives the same
+//! sightings with the same keys, so a redelivered message changes nothing.
 //!
-//! **Keys.** `<source>/<id>` where `key.id` names fields that the message has; of several ids the first of which it has
-//! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256
-//! digest of topic, credential, door, kind, direction, reason and event time, when that time is the controller's own. Else
-//! the arrival, rounded to half the debounce window, takes the place of the event time. The session gives a copy the arrival
-//! of the first (`source::mqtt::session_state`), so such a message counts twice only if the daemon dies between commit and
-//! acknowledgement and the copy comes after the window.
+//! **Keys.** If the message has the fields that `key.id` names, the key is `<source>/<id>`; of several templates, the first
+//! that can be filled in counts. An id should include the event time, because controllers restart their numbers.
+//!
+//! Without an id, the key is `<source>/` and a SHA-256 digest of topic, credential, door, kind, direction, reason and event
+//! time, if that time is the controller's own. Otherwise the arrival, rounded to half the debounce window, takes the place
+//! of the event time. The session gives a redelivered copy the arrival of the first (`source::mqtt::session_state`), so such
+//! a message counts twice only if the daemon dies between commit and acknowledgement and the copy arrives after the window.
 //! Sources with ids or clocks are better.
 //!
 //! Never here: what a sighting means for a check-in (`engine`), who owns a credential (`directory`).
@@ -57,10 +58,10 @@ pub use fragment::{
 pub use limits::{LARGEST_PAYLOAD, LONGEST_TEXT, MOST_EVENTS};
 pub use time::{ClockReading, Writing};
 
-/// The debounce window before [`Mapping::at_site`] puts the site's in.
+/// The debounce window until [`Mapping::at_site`] sets the site's.
 const DEBOUNCE: Duration = Duration::from_secs(5);
 
-/// How old a retained event may be under `retained = "if_fresh"`: it happened while we were just reconnecting.
+/// How old a retained event may be under `retained = "if_fresh"`: long enough for one that happened while we reconnected.
 const FRESH: Duration = Duration::from_secs(120);
 
 /// A compiled `[[source]]`.
@@ -77,7 +78,7 @@ pub struct Mapping {
     fields: BTreeMap<String, Vec<String>>,
     door: Option<Template>,
     id: Vec<Template>,
-    /// Names that topic and payload both have: the payload must say what the topic says.
+    /// Names that topic and payload both have: the payload must agree with the topic.
     bound: Vec<String>,
     time: TimePlan,
     card: CardPlan,
@@ -85,6 +86,7 @@ pub struct Mapping {
     debounce: Duration,
 }
 
+/// `format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadFormat {
     Json,
@@ -92,6 +94,7 @@ enum PayloadFormat {
     Csv,
 }
 
+/// `retained`: what a retained copy is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retained {
     Ignore,
@@ -100,6 +103,7 @@ enum Retained {
     Accept,
 }
 
+/// `[source.card]`, compiled.
 #[derive(Debug)]
 struct CardPlan {
     kind: CredentialKind,
@@ -108,38 +112,38 @@ struct CardPlan {
     scope: Option<Template>,
 }
 
-/// What came with the message besides topic and payload.
+/// What we know about a message besides its topic and payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// The broker kept this copy and sent it because we subscribed; it says nothing about now.
+    /// The broker kept this copy and sent it because we subscribed; it says nothing about the present.
     pub retained: bool,
-    /// How long it may have waited at the broker for us at most.
+    /// The longest time for which the broker may have kept it for us.
     pub waited: Duration,
 }
 
-/// What a message comes to.
+/// What a message was mapped to.
 #[derive(Debug)]
 pub struct Mapped {
-    /// For the pipeline.
+    /// The part for the pipeline.
     pub content: Content,
-    /// What the controller's clock said of each of its sightings.
+    /// The reading of the controller's clock for each sighting.
     pub clocks: Vec<ClockReading>,
 }
 
 impl Mapping {
-    /// The zone that the source names for times without an offset, by other rules.
+    /// Replaces the rules of the zone that the source names for times without an offset, if `find` knows that zone.
     #[must_use]
     pub fn in_zone(mut self, find: impl FnOnce(&str) -> Option<Zone>) -> Self {
         self.time.zone = self.time.zone.map(|zone| find(zone.name()).unwrap_or(zone));
         self
     }
 
-    /// How late a live message of this source may be and have its time believed.
+    /// How late a live message of this source may be for its time to be trusted.
     pub const fn lateness(&self) -> Duration {
         self.time.lateness()
     }
 
-    /// What to write in the settings, or to do, when the clock of a controller of this source is so many milliseconds ahead.
+    /// What an operator should do about a controller of this source whose clock is so many milliseconds ahead.
     pub fn clock_advice(&self, ahead: (i64, Writing), now: WallTime) -> String {
         self.time.advice(ahead, now)
     }
@@ -149,8 +153,8 @@ impl Mapping {
         self.debounce
     }
 
-    /// Takes over what the site knows: the zone for times without an offset, unless the source names one, and the
-    /// debounce window, which goes into the keys of messages without id and time.
+    /// Sets what the site defines: the zone for times without an offset, unless the source names one, and the debounce
+    /// window, which is part of the keys of messages without id and time.
     #[must_use]
     pub fn at_site(mut self, zone: &Zone, debounce: Duration) -> Self {
         self.time.zone.get_or_insert_with(|| zone.clone());
@@ -168,22 +172,23 @@ impl Mapping {
         self.topics.iter().any(|pattern| pattern.matches(topic).is_some())
     }
 
-    /// What a message says. Never fails: what cannot be understood becomes [`Content::Rejected`].
+    /// Maps a message. Never fails: what cannot be understood becomes [`Content::Rejected`].
     ///
-    /// When a list has good and bad entries, the good ones count; a message of which nothing is good is rejected with the
-    /// first reason.
+    /// If a list has good and bad entries, the good ones count. A message without a good entry is rejected with the reason
+    /// of the first.
     pub fn map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Mapped {
-        let said = match self.try_map(topic, payload, meta, arrived) {
-            Ok(said) => said,
+        let events = match self.try_map(topic, payload, meta, arrived) {
+            Ok(events) => events,
             Err(why) => {
                 return Mapped { content: Content::Rejected(content::reject(why, topic, payload)), clocks: Vec::new() };
             }
         };
-        let (sightings, clocks): (Vec<Sighting>, Vec<ClockReading>) = said.into_iter().unzip();
+        let (sightings, clocks): (Vec<Sighting>, Vec<ClockReading>) = events.into_iter().unzip();
         let content = if sightings.is_empty() { Content::Ignored } else { Content::Sightings(sightings) };
         Mapped { content, clocks }
     }
 
+    /// The events of a message. No event is a message that was understood and means nothing.
     fn try_map(
         &self,
         topic: &str,
@@ -191,26 +196,32 @@ impl Mapping {
         meta: Meta,
         arrived: Now,
     ) -> Result<Vec<(Sighting, ClockReading)>, RejectReason> {
+        // A source that ignores retained copies does not look into them.
         let levels = self.topics.iter().find_map(|pattern| pattern.matches(topic)).ok_or(RejectReason::UnknownTopic)?;
         if meta.retained && self.retained == Retained::Ignore {
             return Ok(Vec::new());
         }
+
+        // Read the payload, and find the events in it.
         let document = self.document(payload)?;
         let base = document.pointer(&self.base).ok_or(RejectReason::BadField)?;
         let views = self.views(&levels, base)?;
-        // Nearly every message says one thing, and thousands of them are held when the database is slow; a vector that
-        // grows by itself has room for four.
+
+        // Map each event. Nearly every message has one, and thousands are held when the database is slow: a vector left to
+        // grow would have room for four.
         let (mut sightings, mut first_fault) = (Vec::with_capacity(1), None);
         for (ordinal, view) in views.iter().enumerate() {
             match self.sighting(view, topic, ordinal, (arrived, meta.waited)) {
-                Ok(Some(said)) if self.keeps(meta, view, &said.0) => sightings.push(said),
+                Ok(Some(event)) if self.keeps(meta, view, &event.0) => sightings.push(event),
                 Ok(Some(_) | None) => {}
                 Err(why) => first_fault = first_fault.or(Some(why)),
             }
         }
+
+        // Zipped events are one tap answered by several relays: if one let in, the others' refusals mean nothing.
         let is_of = |kind| move |(sighting, _): &(Sighting, ClockReading)| sighting.event.kind == kind;
         if !self.zip.is_empty() && sightings.iter().any(is_of(DoorEventKind::Granted)) {
-            sightings.retain(|said| !is_of(DoorEventKind::Denied)(said));
+            sightings.retain(|event| !is_of(DoorEventKind::Denied)(event));
         }
         match first_fault {
             Some(why) if sightings.is_empty() => Err(why),
@@ -218,18 +229,19 @@ impl Mapping {
         }
     }
 
+    /// The payload as JSON, whatever its format.
     fn document(&self, payload: &[u8]) -> Result<Value, RejectReason> {
         if payload.len() > LARGEST_PAYLOAD {
             return Err(RejectReason::Oversize);
         }
         let text = std::str::from_utf8(payload).map_err(|_| RejectReason::NotUtf8)?;
-        // Firmware written in C likes to send the zero at the end of its strings.
+        // Firmware written in C may send the zero at the end of its strings.
         let text = text.trim_end_matches('\0');
         if text.trim().is_empty() {
             return Err(RejectReason::Empty);
         }
         match self.format {
-            // serde_json stops at 128 levels, so that no payload can exhaust the stack.
+            // serde_json stops at 128 levels, so no payload can exhaust the stack.
             PayloadFormat::Json => serde_json::from_str(text).map_err(|_| RejectReason::NotInFormat),
             PayloadFormat::Text => Ok(Value::String(text.trim().to_owned())),
             PayloadFormat::Csv => {
@@ -238,7 +250,7 @@ impl Mapping {
         }
     }
 
-    /// One view for each event that the message carries.
+    /// One view for each event in the message.
     fn views<'a>(&'a self, levels: &'a [(&'a str, &'a str)], base: &'a Value) -> Result<Vec<View<'a>>, RejectReason> {
         let single = std::slice::from_ref(base);
         let elements = match &self.each {
@@ -260,6 +272,7 @@ impl Mapping {
         Ok(views)
     }
 
+    /// The sighting that one event is; none if its rule ignores it.
     fn sighting(
         &self,
         view: &View<'_>,
@@ -290,18 +303,20 @@ impl Mapping {
         Ok(Some((Sighting { key, source, event_at, time_quality, arrived, event }, clock)))
     }
 
-    /// A controller that may publish on its own topics only must not speak for the door of another.
+    /// Where a name is in both topic and payload, they must agree: a controller that may publish on its own topics only must
+    /// not report events of another controller's door.
     fn check_topic(&self, view: &View<'_>) -> Result<(), RejectReason> {
         for name in &self.bound {
             let Some(level) = view.level(name) else { continue };
-            let said = view.named_value(name).filter(|said| !is_empty(said)).map(scalar_text).transpose()?;
-            if said.is_some_and(|said| said != level) {
+            let text = view.named_value(name).filter(|value| !is_empty(value)).map(scalar_text).transpose()?;
+            if text.is_some_and(|text| text != level) {
                 return Err(RejectReason::OtherTopic);
             }
         }
         Ok(())
     }
 
+    /// What was presented; none if the field is absent or has a text for "nothing".
     fn credential(&self, view: &View<'_>, door: &DoorKey) -> Result<Option<Credential>, RejectReason> {
         let Some(text) = view.named_value(CARD).map(card_text).transpose()?.flatten() else {
             return Ok(None);
@@ -322,7 +337,7 @@ impl Mapping {
         Ok(Some(card::read(self.card.kind, scope, &text, &self.card.steps)))
     }
 
-    /// The door's key. An event that names nobody and no door (a heartbeat) belongs to the source as a whole.
+    /// The door's key. An event that names neither a person nor a door (a heartbeat) belongs to the source as a whole.
     fn door(&self, view: &View<'_>, kind: DoorEventKind) -> Result<DoorKey, RejectReason> {
         let rendered = self.door.as_ref().map(|template| template.render(view)).transpose()?;
         match rendered {
@@ -332,6 +347,7 @@ impl Mapping {
         }
     }
 
+    /// The key of an event; the module's documentation says how it is made.
     fn key(
         &self,
         view: &View<'_>,
@@ -348,8 +364,8 @@ impl Mapping {
         let when = match quality {
             TimeQuality::Device | TimeQuality::Corrected => format!("event {}", event_at.millis()),
             TimeQuality::Arrival => {
-                // Half the debounce window: reads of a card that is held there are written at least that often, so the window
-                // slides on with them.
+                // Half the debounce window: reads of a card held to the reader then get a new key at least that often, and the
+                // window slides on with them.
                 let half = i64::try_from(self.debounce.as_millis() / 2).unwrap_or(i64::MAX).max(1);
                 format!("arrival {}", arrived.millis() / half)
             }
@@ -360,6 +376,7 @@ impl Mapping {
         Ok(SightingKey(format!("{}/{digest}", self.name)))
     }
 
+    /// The first id that the message has every field of.
     fn id_of(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
         for template in &self.id {
             if let Some(id) = template.render(view)? {
@@ -369,7 +386,7 @@ impl Mapping {
         Ok(None)
     }
 
-    /// Does a retained copy count? Everything else does.
+    /// Does this event count? A retained copy counts by the source's policy, everything else always.
     fn keeps(&self, meta: Meta, view: &View<'_>, sighting: &Sighting) -> bool {
         let trusted = sighting.time_quality != TimeQuality::Arrival;
         !meta.retained
@@ -382,12 +399,12 @@ impl Mapping {
     }
 }
 
-/// The source that a topic belongs to: the first that claims it.
+/// The source that a topic belongs to: the first one that claims it.
 pub fn route<'a>(sources: &'a [Arc<Mapping>], topic: &str) -> Option<&'a Arc<Mapping>> {
     sources.iter().find(|source| source.claims(topic))
 }
 
-/// The first half of a SHA-256 over the parts, each with its length in front, in hexadecimal.
+/// The first half of a SHA-256 over the parts, each preceded by its length, in hexadecimal.
 fn digest(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {

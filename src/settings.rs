@@ -1,8 +1,8 @@
-//! What the rest of the program may see of the configuration: validated, typed, no option without a meaning.
+//! The configuration: reads all layers, merges them and validates the result.
 //!
-//! Three stages, one name each: a *fragment* is one file as written (`settings::fragment`), *merged* is all layers put
-//! together (`settings::merge`), and [`Settings`] is what came through validation (`settings::validate`).
-//! The key names and their meaning are a contract; `config/checkind.toml` shows every key.
+//! There are three stages. A *fragment* is one file or variable as written (`settings::fragment`), *merged* is all layers
+//! together (`settings::merge`), and [`Settings`] is the validated result (`settings::validate`), the only one that the rest
+//! of the program sees. The keys and their meaning are a contract; `config/checkind.toml` shows every key.
 
 use std::{
     collections::BTreeMap,
@@ -41,66 +41,69 @@ pub use sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, Spoo
 pub use summary::summary;
 use zones::Zones;
 
-/// The main file unless `--config` names another. It may be missing: then the shipped defaults hold.
+/// The main file unless `--config` names another. If it is missing, the shipped defaults apply.
 pub const MAIN_FILE: &str = "/etc/checkind/checkind.toml";
 
-/// Beside the main file: its `*.toml` are read after it, in name order.
+/// The folder beside the main file whose `*.toml` files are read after it, in name order.
 const DROP_INS: &str = "conf.d";
 
-/// Variables that begin so are settings, `CHECKIND__SECTION__KEY`; no other variable is looked at, but for
-/// `CREDENTIALS_DIRECTORY`.
+/// Variables with this prefix are settings, `CHECKIND__SECTION__KEY`.
 const VARIABLES: &str = "CHECKIND__";
 
-/// Where systemd puts the files of `LoadCredential=` (systemd.exec(5)).
+/// The variable with the folder of the files of systemd's `LoadCredential=` (systemd.exec(5)).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// Where the zone data is, if not where every system has it (`TZDIR`, tzset(3)).
+/// The variable with the folder of the zone data, if it is not in the usual place (tzset(3)).
 const ZONE_DIRECTORY: &str = "TZDIR";
 
-/// The variables that are read besides the settings.
-const WANTED: [&str; 2] = [CREDENTIALS_DIRECTORY, ZONE_DIRECTORY];
+/// The other variables that are read.
+const OTHER_VARIABLES: [&str; 2] = [CREDENTIALS_DIRECTORY, ZONE_DIRECTORY];
 
-/// The largest file that is read, in bytes: a hundred times a large site. A larger one is a fault.
+/// The largest configuration file, in bytes: a hundred times that of a large site. A larger one is a fault.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// What [`load`] found: the settings, and what is probably not meant.
+/// What [`load`] returns: the settings, and what is probably a mistake in them.
 #[derive(Debug, Clone)]
 pub struct LoadedSettings {
     /// The settings.
     pub settings: Settings,
-    /// Nothing here stops the daemon; each is worth a line in the log.
+    /// They do not stop the daemon; each gets a line in the log.
     pub warnings: Vec<Fault>,
 }
 
-/// The environment of this process, for [`load`]. Bytes that are not UTF-8 are replaced, so that they are refused where
-/// they matter and ignored where they do not.
+/// The environment of this process, for [`load`]. Bytes that are not UTF-8 are replaced: in a setting they are then refused,
+/// elsewhere ignored.
 #[expect(clippy::disallowed_methods, reason = "this module is the sanctioned reader of the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
 
-/// Reads, layers and validates the configuration: the shipped defaults, `main_file` (or [`MAIN_FILE`]), `conf.d/*.toml`
-/// beside it in name order, the variables `CHECKIND__SECTION__KEY`.
+/// Reads, merges and validates the layers of the configuration: the shipped defaults, `main_file` (or [`MAIN_FILE`]),
+/// `conf.d/*.toml` beside it in name order, and the variables `CHECKIND__SECTION__KEY`.
 ///
 /// # Errors
-/// Everything that is wrong, in all files, at once.
+/// Has all faults of all layers.
 pub fn load(
     main_file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<LoadedSettings, SettingsFaults> {
-    let environment: BTreeMap<String, String> =
-        environment.filter(|(name, _)| name.starts_with(VARIABLES) || WANTED.contains(&name.as_str())).collect();
+    // Only variables that can matter, in name order.
+    let environment: BTreeMap<String, String> = environment
+        .filter(|(name, _)| name.starts_with(VARIABLES) || OTHER_VARIABLES.contains(&name.as_str()))
+        .collect();
     let folder_of = |name: &str| environment.get(name).filter(|path| !path.is_empty()).map(PathBuf::from);
     let main = main_file.unwrap_or(Path::new(MAIN_FILE));
     let folder = main.parent().unwrap_or(Path::new("")).to_owned();
+
+    // Read the layers. If we may not even look for the main file, reading it gives the fault that says why.
     let mut reading = LayerReading::default();
-    // A file that may not even be looked for is read, for the fault to say why.
     if main_file.is_some() || !matches!(main.try_exists(), Ok(false)) {
         reading.file(main);
     }
     reading.drop_ins(&folder.join(DROP_INS));
     reading.variables(&environment);
 
+    // Merge and validate them. Warnings are only for settings that work.
     let LayerReading { origins, fragments, mut findings } = reading;
     let secrets = Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), folder };
     let zones = Zones::open(folder_of(ZONE_DIRECTORY));
@@ -110,11 +113,11 @@ pub fn load(
     match (report::faults(&origins, findings), settings) {
         (None, Some(settings)) => Ok(LoadedSettings { settings, warnings: report::warnings(&origins, warnings) }),
         (Some(faults), _) => Err(faults),
-        (None, None) => unreachable!("settings are withheld only with a fault that says why"),
+        (None, None) => unreachable!("without settings there is a fault that says why"),
     }
 }
 
-/// The layers while they are read, in the order in which they count.
+/// The layers that have been read, each before those that override it.
 #[derive(Default)]
 struct LayerReading {
     origins: Origins,
@@ -123,25 +126,27 @@ struct LayerReading {
 }
 
 impl LayerReading {
+    /// Reads a file as the next layer.
     fn file(&mut self, path: &Path) {
         let bytes = match read_bounded(path, LARGEST_FILE) {
             Ok(bytes) => bytes,
             Err(error) => return self.fault_without_text(path, format!("cannot be read: {error}")),
         };
         let broken = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
-        // What follows the first bad byte is read all the same: its faults are as good as those before it.
+        // The rest is read too: its faults are as useful as those before the bad byte.
         let origin = self.origins.add_file(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
         if let Some(at) = broken {
             self.findings.push(Finding {
                 place: Span { origin, start: at, end: at + 1 },
                 show: Show::Line,
                 key: String::new(),
-                message: "is not UTF-8 from here on; save the file in that encoding".to_owned(),
+                message: "is not UTF-8 from here on; save the file as UTF-8".to_owned(),
             });
         }
         self.fragments.push(fragment::file(&self.origins, origin, &mut self.findings));
     }
 
+    /// Reads the drop-ins, each as a layer.
     fn drop_ins(&mut self, folder: &Path) {
         let mut paths = match toml_files(folder) {
             Ok(paths) => paths,
@@ -149,7 +154,7 @@ impl LayerReading {
             Err(error) => return self.fault_without_text(folder, format!("cannot be read: {error}")),
         };
         if paths.len() > DROP_INS_READ {
-            return self.fault_without_text(folder, format!("has more than {DROP_INS_READ} files"));
+            return self.fault_without_text(folder, format!("has more than {DROP_INS_READ} *.toml files"));
         }
         paths.sort();
         for path in paths {
@@ -157,6 +162,7 @@ impl LayerReading {
         }
     }
 
+    /// Reads the variables, each as a layer.
     fn variables(&mut self, environment: &BTreeMap<String, String>) {
         for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(VARIABLES)) {
             let origin = self.origins.add_variable(name.clone());
@@ -164,11 +170,12 @@ impl LayerReading {
         }
     }
 
+    /// A fault of a whole file or folder.
     fn fault_without_text(&mut self, path: &Path, message: String) {
         let origin = self.origins.add_file(path.to_owned(), String::new());
         let place = Span { origin, start: 0, end: 0 };
         self.findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
-        // What seems to be missing may stand there.
+        // A key that seems to be missing may be in what could not be read.
         self.fragments.push(Fragment { torn: true, ..Fragment::default() });
     }
 }

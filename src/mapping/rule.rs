@@ -1,4 +1,4 @@
-//! PURE. Rules: conditions over a message, and what it means when they hold.
+//! PURE. Rules: conditions on a message, and what the message means if they hold.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+/// One `[[source.rule]]`, compiled.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) when: Vec<RuleCondition>,
@@ -22,19 +23,21 @@ pub(super) struct Rule {
     pub(super) refusal: Option<Choice<Refusal>>,
 }
 
-/// A fixed word, or one chosen by what the message says.
+/// A fixed word, or one looked up by a text of the message.
 #[derive(Debug)]
 pub(super) enum Choice<T> {
     Always(T),
     By { place: FieldPlace, words: BTreeMap<String, T>, other: Option<T> },
 }
 
+/// One entry of `when`: a value and the tests that it must pass.
 #[derive(Debug)]
 pub(super) struct RuleCondition {
     pub(super) place: FieldPlace,
     pub(super) tests: Vec<Test>,
 }
 
+/// A test of one value.
 #[derive(Debug)]
 pub(super) enum Test {
     Is(Vec<Value>),

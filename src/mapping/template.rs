@@ -6,6 +6,7 @@ use crate::mapping::{content::RejectReason, view::View};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Template(Vec<TemplatePart>);
 
+/// A part of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TemplatePart {
     Text(String),
@@ -13,14 +14,16 @@ pub(super) enum TemplatePart {
 }
 
 impl Template {
-    /// Reads a template in which only these names may be used; the error says what is wrong.
+    /// Reads a template that may use only these names. The error says what is wrong.
     pub(super) fn parse(written: &str, names: &[String]) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = written;
         while let Some((text, after)) = rest.split_once('{') {
-            let (name, after) = after.split_once('}').ok_or_else(|| format!("\"{written}\" has a {{ without a }}"))?;
+            let (name, after) =
+                after.split_once('}').ok_or_else(|| format!("\"{written}\" has a {{ without its }}"))?;
             if !names.iter().any(|known| known == name) {
-                return Err(format!("\"{name}\" is neither a field nor a topic level; there are {}", names.join(", ")));
+                let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                return Err(format!("\"{name}\" is neither a field nor a topic level; known: {known}"));
             }
             if !text.is_empty() {
                 parts.push(TemplatePart::Text(text.to_owned()));
@@ -34,7 +37,7 @@ impl Template {
         if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Self(parts)) }
     }
 
-    /// The text; none when one of its names is not in the message or is blank.
+    /// The text; none if one of its names is absent from the message or blank.
     pub(super) fn render(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
         let mut rendered = String::new();
         for part in &self.0 {

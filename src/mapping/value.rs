@@ -1,9 +1,10 @@
-//! PURE. Single values of a payload as text.
+//! PURE. Reading single values of a payload.
 
 use serde_json::Value;
 
 use crate::mapping::{content::RejectReason, limits::LONGEST_TEXT};
 
+/// The text of a string, number or boolean.
 pub(super) fn scalar_text(value: &Value) -> Result<String, RejectReason> {
     match value {
         Value::String(text) => bounded(text.trim().to_owned()),
@@ -13,7 +14,7 @@ pub(super) fn scalar_text(value: &Value) -> Result<String, RejectReason> {
     }
 }
 
-/// A card may also be an array of octets; its text is then the dashed decimal form.
+/// The text of a card. It may also be an array of octets; its text is then the octets in decimal, joined by dashes.
 pub(super) fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
     let Value::Array(octets) = value else {
         return scalar_text(value).map(Some);
@@ -23,17 +24,18 @@ pub(super) fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
     octets.map(|octets| Some(octets.join("-"))).ok_or(RejectReason::BadField)
 }
 
-/// No text of a controller is this long, and none has a control character inside.
+/// Refuses a text that no controller sends: too long, or with a control character inside.
 pub(super) fn bounded(text: String) -> Result<String, RejectReason> {
     let long = text.len() > LONGEST_TEXT && text.chars().count() > LONGEST_TEXT;
     if long || text.trim().chars().any(char::is_control) { Err(RejectReason::BadField) } else { Ok(text) }
 }
 
-/// Equal and of one type; 1 and 1.0 are the same number.
+/// Are they equal and of one type? 1 and 1.0 are the same number.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
 }
 
+/// Does it say nothing? A number and a boolean always say something.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -10,9 +10,10 @@ use crate::mapping::{
     value::{bounded, card_text, is_empty, scalar_text},
 };
 
-/// The field that says whose credential it was.
+/// The field that holds the credential.
 pub(super) const CARD: &str = "card";
 
+/// Where a rule finds a value.
 #[derive(Debug)]
 pub(super) enum FieldPlace {
     Pointer(String),
@@ -31,7 +32,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// One view for each position of the arrays at these pointers, which must be of one length.
+    /// One view for each position of the arrays at these pointers, which must have the same length.
     pub(super) fn unzipped(self, zip: &'a [String]) -> Result<Vec<Self>, RejectReason> {
         let arrays: Vec<(&'a str, &'a Vec<Value>)> = zip
             .iter()
@@ -55,19 +56,19 @@ impl<'a> View<'a> {
         found.filter(|value| !value.is_null())
     }
 
-    /// Of the places of a field, the first that says something; where none does, the first that is there.
+    /// The value of a field: of its pointers, the first value that says something, else the first that is present.
     pub(super) fn named_value(&self, name: &str) -> Option<&'a Value> {
         let pointers = self.fields.get(name)?;
-        let there = || pointers.iter().filter_map(|pointer| self.value(pointer));
+        let present = || pointers.iter().filter_map(|pointer| self.value(pointer));
         let no_card = |value: &Value| {
             name == CARD && card_text(value).is_ok_and(|text| text.is_some_and(|text| self.no_card.contains(&text)))
         };
         if pointers.len() > 1
-            && let Some(says) = there().find(|value| !is_empty(value) && !no_card(value))
+            && let Some(value) = present().find(|value| !is_empty(value) && !no_card(value))
         {
-            return Some(says);
+            return Some(value);
         }
-        there().next()
+        present().next()
     }
 
     /// The topic level of that name.
@@ -75,7 +76,7 @@ impl<'a> View<'a> {
         self.levels.iter().find(|(level, _)| *level == name).map(|(_, text)| *text)
     }
 
-    /// The text behind a name: a topic level or a field.
+    /// The text that a name stands for: a topic level or a field.
     pub(super) fn named_text(&self, name: &str) -> Result<Option<String>, RejectReason> {
         if let Some(level) = self.level(name) {
             return bounded(level.to_owned()).map(Some);

@@ -1,6 +1,6 @@
-//! PURE. The known word that was probably meant.
+//! PURE. Suggests the known word that was probably meant.
 
-/// `did you mean X?`, or all that is known when nothing is near.
+/// `did you mean X?`, or all known words if none is similar.
 pub(super) fn did_you_mean<'k>(
     written: &str,
     known: impl Iterator<Item = &'k str> + Clone,
@@ -8,18 +8,18 @@ pub(super) fn did_you_mean<'k>(
 ) -> String {
     match nearest(written, known.clone()) {
         Some(near) => format!("did you mean {}?", spell(near)),
-        None => format!("known are {}", known.map(spell).collect::<Vec<_>>().join(", ")),
+        None => format!("known: {}", known.map(spell).collect::<Vec<_>>().join(", ")),
     }
 }
 
-/// The known word that is most like the written one, if any is like it at all.
+/// The known word that is most similar to the written one, if one is similar enough.
 pub(super) fn nearest<'k>(written: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     // The length bounds the work that a hostile key can cause; no known word is longer.
     let written: String = written.chars().take(60).collect::<String>().to_lowercase();
     known
         .map(|known| {
             let near = strsim::normalized_damerau_levenshtein(&written, &known.to_lowercase());
-            // `password` for `password_file`: half of a name is a likelier slip than any misspelling.
+            // `password` for `password_file`: half a name is a likelier slip than any misspelling.
             let part = written.len() > 3 && known.starts_with(&written);
             (if part { near.max(0.9) } else { near }, known)
         })

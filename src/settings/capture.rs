@@ -1,4 +1,4 @@
-//! PURE. `[[capture]]`: an interface to listen on, and the addresses that are never evidence.
+//! PURE. `[[capture]]`: an interface with mirrored traffic, and the addresses that are never evidence.
 
 use std::{net::Ipv4Addr, str::FromStr, sync::Arc};
 
@@ -19,12 +19,12 @@ pub struct Capture {
     pub backend: CaptureBackend,
 }
 
-/// `relays` of a capture: whose clients are at this site.
+/// `relays` of a capture: the DHCP relays whose clients are at this site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relays {
-    /// Everybody's (default).
+    /// All (default).
     Any,
-    /// Those of the relays with these addresses; none where there are none.
+    /// Only those with these addresses; an empty list is none.
     Listed(Vec<Ipv4Addr>),
 }
 
@@ -33,26 +33,26 @@ pub enum Relays {
 pub enum CaptureBackend {
     /// The ring on Linux (default).
     Ring,
-    /// pnet's portable channel: much dearer, loses the outer VLAN tag.
+    /// pnet's portable channel: costs much more, loses the outer VLAN tag.
     Portable,
 }
 
 /// `00:50:56:*` or a whole address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MacPattern {
-    /// The leading octets that must be equal; six for a whole address.
+    /// The leading octets that must match; six for a whole address.
     pub prefix: Vec<u8>,
 }
 
-/// The text is neither an address nor the beginning of one.
+/// The text is neither an address nor the start of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is neither a MAC address nor the beginning of one; write 3c:22:fb:01:02:03 or 00:50:56:*")]
+#[error("\"{0}\" is neither a MAC address nor the start of one; write for example 3c:22:fb:01:02:03 or 00:50:56:*")]
 pub struct MacPatternError(String);
 
 impl FromStr for MacPattern {
     type Err = MacPatternError;
 
-    /// A whole address in any usual spelling, or one to five octets, joined by `:` or `-`, with `*` for the rest.
+    /// Reads a whole address in any usual spelling, or one to five octets, joined by `:` or `-`, with `*` for the rest.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = || MacPatternError(text.chars().take(40).collect());
         if !text.contains('*') {
@@ -73,7 +73,7 @@ impl FromStr for MacPattern {
 }
 
 impl MacPattern {
-    /// Does the address begin with the pattern's octets?
+    /// Does the address start with the pattern's octets?
     pub fn matches(&self, mac: MacAddr) -> bool {
         mac.octets().starts_with(&self.prefix)
     }
@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_pattern_is_an_address_or_the_beginning_of_one() {
+    fn a_mac_pattern_is_an_address_or_the_start_of_one() {
         let mac = MacAddr::new([0x00, 0x50, 0x56, 0xab, 0xcd, 0xef]);
         for (text, fits) in [
             ("00:50:56:*", true),

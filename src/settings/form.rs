@@ -1,4 +1,4 @@
-//! PURE. A `[[source]]` to its type by serde, with every fault of its form and not only the first.
+//! PURE. Reads a `[[source]]` into its type by serde, and reports every fault of its form rather than only the first.
 
 use std::ops::Range;
 
@@ -7,20 +7,20 @@ use toml::{Spanned, de::DeValue};
 
 use crate::settings::advice::did_you_mean;
 
-/// How many faults one `[[source]]` can have in its form; each costs a pass over the table.
+/// How many faults of form one `[[source]]` may have; each costs a pass over the table.
 const SOURCE_FAULTS: usize = 20;
 
 /// A fault that the deserializer found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misformed {
     pub(super) span: Range<usize>,
-    /// The keys that lead to it; none for the whole `[[source]]`.
+    /// The keys that lead to it; empty for the whole `[[source]]`.
     pub(super) path: Vec<String>,
     pub(super) message: String,
 }
 
-/// Reads a `[[source]]` into its type. The deserializer stops at the first fault; what it complains of is taken out and
-/// the rest read again, until nothing is left to complain of.
+/// Reads a `[[source]]` into its type. The deserializer stops at the first fault, so we remove the value with the fault and
+/// read the rest again, until there are no more faults.
 pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: &mut Vec<Misformed>) -> Option<T> {
     let mut rest = item.clone();
     for _ in 0..SOURCE_FAULTS {
@@ -33,9 +33,8 @@ pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: 
             fault.path.last().is_some_and(|key| error.message() == format!("missing field `{key}`"))
         };
         if let Some(fault) = faults.iter().find(missing) {
-            // Missing only because it was taken out: then what it belongs to goes, or text takes its place.
-            let gone = take_out(&mut rest, &span).is_some() || stand_in(&mut rest, &fault.path);
-            if gone {
+            // Missing only because we removed it: remove what it belongs to, or put text in its place.
+            if take_out(&mut rest, &span).is_some() || stand_in(&mut rest, &fault.path) {
                 continue;
             }
             return None;
@@ -50,7 +49,7 @@ pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: 
     None
 }
 
-/// Where the value at the end of `path` stands, or the deepest table on the way to it.
+/// Where the value at the end of `path` is written, or the deepest table on the way to it.
 pub(super) fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Range<usize>> {
     let (step, rest) = path.split_first()?;
     let child = match item.get_ref() {
@@ -66,9 +65,9 @@ pub(super) fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Ran
     }
 }
 
-/// Removes the entry of which `span` is the key or the value, and tells the keys that led to it.
+/// Removes the entry whose key or value is at `span`, and returns the keys that lead to it.
 fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec<String>> {
-    let led = |step: String, rest: Vec<String>| std::iter::once(step).chain(rest).collect();
+    let path = |step: String, rest: Vec<String>| std::iter::once(step).chain(rest).collect();
     match value.get_mut() {
         DeValue::Table(table) => {
             let found = table.iter().find(|(key, value)| key.span() == *span || value.span() == *span);
@@ -76,7 +75,7 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec
                 table.remove(key.as_str());
                 return Some(vec![key]);
             }
-            table.iter_mut().find_map(|(key, value)| Some(led(key.get_ref().to_string(), take_out(value, span)?)))
+            table.iter_mut().find_map(|(key, value)| Some(path(key.get_ref().to_string(), take_out(value, span)?)))
         }
         DeValue::Array(items) => {
             if let Some(at) = items.iter().position(|item| item.span() == *span) {
@@ -84,7 +83,7 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec
                 *items = kept.map(|(_, item)| item).collect();
                 return Some(vec![at.to_string()]);
             }
-            items.iter_mut().enumerate().find_map(|(at, item)| Some(led(at.to_string(), take_out(item, span)?)))
+            items.iter_mut().enumerate().find_map(|(at, item)| Some(path(at.to_string(), take_out(item, span)?)))
         }
         DeValue::String(_) | DeValue::Integer(_) | DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => {
             None
@@ -92,14 +91,14 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec
     }
 }
 
-/// Puts text where a required value was taken out, once.
+/// Puts text in the place of a required value that was removed, once.
 fn stand_in(value: &mut Spanned<DeValue<'_>>, path: &[String]) -> bool {
     let (DeValue::Table(table), [key]) = (value.get_mut(), path) else { return false };
     let text = Spanned::new(0..0, DeValue::String("-".into()));
     table.insert(Spanned::new(0..0, key.clone().into()), text).is_none()
 }
 
-/// The deserializer's words in those of the other faults: an unknown field gets its nearest known key.
+/// The deserializer's message in the words of the other faults; an unknown field gets the most similar known key.
 fn reworded(message: &str) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match names.split_first() {
@@ -114,10 +113,10 @@ fn reworded(message: &str) -> String {
     }
 }
 
-/// `invalid type: integer `1`, expected a string`, the other way round.
+/// Turns `invalid type: integer `1`, expected a string` around.
 fn wrong_kind(message: &str) -> String {
     if message.starts_with("data did not match any variant") {
-        return "is of a kind that this key does not take".to_owned();
+        return "has a type that this key does not accept".to_owned();
     }
     match message.split_once(": ").and_then(|(_, rest)| rest.split_once(", expected ")) {
         Some((found, expected)) if message.starts_with("invalid ") => format!("expected {expected}, found {found}"),
@@ -190,7 +189,7 @@ mod tests {
                 "numbr: numbr: unknown key; did you mean number?",
                 "2: topics.1: expected a string, found integer `2`",
                 "\"exti\": inner.kind: \"exti\" is not one of exit, ignore",
-                "wen: rule.1.wen: unknown key; known are kind",
+                "wen: rule.1.wen: unknown key; known: kind",
             ]
         );
     }

@@ -1,6 +1,6 @@
-//! PURE. One file as written: its text to values that know their place, and every fault that can be seen in one file.
+//! PURE. One file or variable as written: its values with their places, and every fault that one file alone can show.
 //!
-//! Never here: which layer wins (`settings::merge`), or what the values of different keys mean together
+//! Never here: which layer wins (`settings::merge`), what the values of different keys mean together
 //! (`settings::validate`).
 
 use std::{collections::BTreeMap, ops::Range};
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// The sections that are lists, `[[section]]`; the lists of all files are put one after the other.
+/// The sections that are lists, `[[section]]`; the lists of all files are joined in order.
 pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];
 
 /// One file, or one variable, as written.
@@ -31,12 +31,12 @@ pub(super) const LISTS: [&str; 3] = ["source", "door", "capture"];
 pub(super) struct Fragment {
     /// The sections; each value's origin is its [`ValueOrigin`].
     pub(super) sections: Map<String, Value>,
-    /// Where each section begins.
+    /// Where each section starts.
     pub(super) headers: BTreeMap<String, Span>,
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
-    /// Part of the text could not be read: what seems to be missing may stand there.
+    /// Part of the text could not be read: a key that seems to be missing may be there.
     pub(super) torn: bool,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Fragment {
 #[derive(Debug)]
 pub(super) struct SourceWritten {
     pub(super) place: Span,
-    /// Where its name stands.
+    /// Where its name is written.
     pub(super) name: Span,
     /// Absent when it has faults.
     pub(super) mapping: Option<Mapping>,
@@ -59,11 +59,11 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
         reader.section(key, value);
     }
     reader.fragment.torn = !errors.is_empty();
-    // What stands on a torn line was guessed by the parser; its faults are echoes.
+    // On a line with a syntax error the parser guesses values; faults in them only repeat the error.
     let torn: Vec<Range<usize>> =
         errors.iter().take(FAULTS_SHOWN).map(|error| lines_around(text, &error.span().unwrap_or_default())).collect();
-    let echo = |finding: &Finding| torn.iter().any(|lines| lines.contains(&finding.place.start));
-    findings.extend(reader.findings.into_iter().filter(|finding| !echo(finding)));
+    let is_echo = |finding: &Finding| torn.iter().any(|lines| lines.contains(&finding.place.start));
+    findings.extend(reader.findings.into_iter().filter(|finding| !is_echo(finding)));
     findings.extend(errors.iter().take(FAULTS_SHOWN).map(|error| {
         let span = error.span().unwrap_or_default();
         let place = Span { origin, start: span.start, end: span.end };
@@ -82,17 +82,17 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     };
     let parts: Vec<&str> = name.split("__").collect();
     let &[_prefix, section, key] = parts.as_slice() else {
-        return refuse("not the form CHECKIND__SECTION__KEY".to_owned());
+        return refuse("does not have the form CHECKIND__SECTION__KEY".to_owned());
     };
     if name.chars().any(|character| character.is_ascii_lowercase()) {
-        return refuse(format!("variables are written in capitals: {}", name.to_ascii_uppercase()));
+        return refuse(format!("must be in capitals: {}", name.to_ascii_uppercase()));
     }
     let (section, key) = (section.to_ascii_lowercase(), key.to_ascii_lowercase());
     if LISTS.contains(&section.as_str()) {
-        return refuse(format!("[[{section}]] cannot be set by a variable; write it in a file of conf.d"));
+        return refuse(format!("[[{section}]] cannot be set by a variable; write it in a file in conf.d"));
     }
     if !SECTIONS.contains(&section.as_str()) {
-        return refuse(format!("unknown section; known are {}", SECTIONS.join(", ").to_ascii_uppercase()));
+        return refuse(format!("unknown section; known: {}", SECTIONS.join(", ").to_ascii_uppercase()));
     }
     let at = ValueOrigin { key: place, value: place, variable: true };
     let value = Value::new(Some(&at.to_text()), ValueKind::String(text.to_owned()));
@@ -102,6 +102,7 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     Fragment { sections, headers: BTreeMap::from([(section, place)]), ..Fragment::default() }
 }
 
+/// Reads the sections of one file.
 struct FragmentReader {
     origin: usize,
     fragment: Fragment,
@@ -109,6 +110,7 @@ struct FragmentReader {
 }
 
 impl FragmentReader {
+    /// Reads a `[section]`, or passes a `[[section]]` on.
     fn section(&mut self, key: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
         let name = key.get_ref().as_ref();
         let place = self.place(&key.span());
@@ -120,7 +122,7 @@ impl FragmentReader {
             return self.fault(place, Show::Start, name, format!("unknown section; {advice}"));
         }
         let DeValue::Table(_) = value.get_ref() else {
-            return self.fault(place, Show::Start, name, format!("this is a section: write [{name}] above its keys"));
+            return self.fault(place, Show::Start, name, format!("is a section; write [{name}] above its keys"));
         };
         let at = self.at(&key.span(), &value.span());
         let sections = Map::from([(name.to_owned(), self.value(at, value.get_ref()))]);
@@ -129,6 +131,7 @@ impl FragmentReader {
         self.fragment.headers.insert(name.to_owned(), place);
     }
 
+    /// Reads the entries of a `[[section]]`.
     fn list(&mut self, name: &str, place: Span, value: &Spanned<DeValue<'_>>) {
         let items = match value.get_ref() {
             DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()) => items,
@@ -139,7 +142,7 @@ impl FragmentReader {
             | DeValue::Float(_)
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => {
-                let message = format!("there may be several: write [[{name}]], with two brackets, above its keys");
+                let message = format!("is a list; write [[{name}]], with two brackets, above the keys of each");
                 return self.fault(place, Show::Start, name, message);
             }
         };
@@ -162,7 +165,7 @@ impl FragmentReader {
         }
     }
 
-    /// Compiles a `[[source]]`; its faults are put at the keys that they name.
+    /// Compiles a `[[source]]`. Each fault is reported at the key that it names.
     fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Span) -> Option<Mapping> {
         let mut faults = Vec::new();
         let fragment: Option<MappingFragment> = form(item, &mut faults);
@@ -182,16 +185,17 @@ impl FragmentReader {
         None
     }
 
+    /// A value with its place, in the form of the `config` crate.
     fn value(&self, at: ValueOrigin, value: &DeValue<'_>) -> Value {
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.to_string()),
-            // Out of range: kept as a number that no key accepts.
+            // Out of range: becomes a number that no key accepts.
             DeValue::Integer(number) => {
                 i64::from_str_radix(number.as_str(), number.radix()).map_or(ValueKind::I128(i128::MAX), ValueKind::I64)
             }
             DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(yes) => ValueKind::Boolean(*yes),
-            // No key holds a date; TOML has no nil, so that its place is free.
+            // No key holds a date, and TOML has no nil, so nil means a date.
             DeValue::Datetime(_) => ValueKind::Nil,
             DeValue::Array(items) => ValueKind::Array(
                 items
@@ -225,6 +229,7 @@ impl FragmentReader {
     }
 }
 
+/// The section that was probably meant, in its brackets.
 fn advice_on_section(name: &str) -> String {
     let known = SECTIONS.iter().chain(&LISTS).copied();
     did_you_mean(

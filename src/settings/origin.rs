@@ -1,15 +1,15 @@
-//! PURE. Where a key and its value are written, carried through the layers by the value itself.
+//! PURE. Where a key and its value are written. The value carries it through the layers.
 
 use config::Value;
 
 use crate::settings::report::Span;
 
-/// Where a key and its value stand; travels through the layers as the origin of a [`Value`].
+/// Where a key and its value are written; stored as the origin of a [`Value`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ValueOrigin {
     pub(super) key: Span,
     pub(super) value: Span,
-    /// Written in the environment, where everything is text.
+    /// Is it an environment variable? There, everything is text.
     pub(super) variable: bool,
 }
 
@@ -19,7 +19,7 @@ impl ValueOrigin {
         format!("{} {} {} {} {} {}", key.origin, key.start, key.end, value.start, value.end, u8::from(variable))
     }
 
-    /// The place of a value; that of a shipped default when it has none.
+    /// Where a value is written; a value without a place is a shipped default.
     pub(super) fn of(value: &Value) -> Self {
         let numbers: Vec<usize> =
             value.origin().unwrap_or_default().split(' ').filter_map(|number| number.parse().ok()).collect();

@@ -1,4 +1,4 @@
-//! PURE. Reading a section key by key: what is asked for is known, what is left over is a fault.
+//! PURE. Reads a section key by key. A key that is never requested is unknown, and a fault.
 
 use config::{Map, Value, ValueKind};
 
@@ -8,15 +8,15 @@ use crate::settings::{
     report::{FAULTS_SHOWN, Finding, Show, Span},
 };
 
-/// What a key holds.
+/// The value of a key.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Given<T> {
     /// Not written.
     #[default]
     Absent,
-    /// Written, and already refused: nobody needs to be told that it is missing.
+    /// Written, with a fault that has been reported.
     Faulty,
-    /// Written.
+    /// Written, and good.
     Good(T, Span),
 }
 
@@ -29,7 +29,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// Where it is written by the operator, good; a shipped default is written nowhere.
+    /// Where the operator wrote it, if it is good; a shipped default has no place.
     pub(super) fn place(&self) -> Option<Span> {
         match self {
             Self::Good(_, place) if *place != Span::SHIPPED => Some(*place),
@@ -43,28 +43,29 @@ impl<T> Given<T> {
     }
 }
 
-/// A section that is being read: what is asked for is known, what is left over is not.
+/// A section that is being read.
 #[derive(Debug)]
 pub(super) struct SectionReader<'t> {
     label: &'static str,
     pub(super) place: Span,
     entries: Option<&'t Map<String, Value>>,
-    asked: Vec<&'static str>,
+    known: Vec<&'static str>,
     findings: &'t mut Vec<Finding>,
 }
 
 impl<'t> SectionReader<'t> {
     pub(super) fn open(label: &'static str, place: Span, value: &'t Value, findings: &'t mut Vec<Finding>) -> Self {
         let entries = if let ValueKind::Table(entries) = &value.kind { Some(entries) } else { None };
-        Self { label, place, entries, asked: Vec::new(), findings }
+        Self { label, place, entries, known: Vec::new(), findings }
     }
 
+    /// Reads a key. Its faults become findings.
     pub(super) fn take<T>(
         &mut self,
         key: &'static str,
         read: impl FnOnce(&Value) -> Result<T, ValueFaults>,
     ) -> Given<T> {
-        self.asked.push(key);
+        self.known.push(key);
         let Some(value) = self.entries.and_then(|entries| entries.get(key)) else { return Given::Absent };
         let place = ValueOrigin::of(value).value;
         let ValueFaults(refused) = match read(value) {
@@ -78,12 +79,13 @@ impl<'t> SectionReader<'t> {
         Given::Faulty
     }
 
+    /// Reports the keys that were never requested.
     pub(super) fn close(self) {
         let mut unknown: Vec<(ValueOrigin, &String)> = self
             .entries
             .into_iter()
             .flatten()
-            .filter(|(key, _)| !self.asked.contains(&key.as_str()))
+            .filter(|(key, _)| !self.known.contains(&key.as_str()))
             .map(|(key, value)| (ValueOrigin::of(value), key))
             .collect();
         unknown.sort_by_key(|(at, _)| at.key);
@@ -92,20 +94,20 @@ impl<'t> SectionReader<'t> {
             let spell = |known: &str| {
                 if variable { format!("CHECKIND__{section}__{known}").to_uppercase() } else { known.to_owned() }
             };
-            // What is not printed needs no advice: looking for near names is the dear part.
+            // A fault that will not be printed needs no advice, and finding similar names is the expensive part.
             let printed = count < FAULTS_SHOWN;
-            let advice = if printed { did_you_mean(key, self.asked.iter().copied(), spell) } else { String::new() };
+            let advice = if printed { did_you_mean(key, self.known.iter().copied(), spell) } else { String::new() };
             let message = format!("unknown key of {}; {advice}", self.label);
             self.findings.push(Finding { place, show: Show::Start, key: key.clone(), message });
         }
     }
 }
 
-/// Why a value is refused; a list may have several reasons.
+/// Why a value is refused. A list may have several reasons.
 pub(super) struct ValueFaults(pub(super) Vec<ValueFault>);
 
 pub(super) struct ValueFault {
-    /// The item of a list; the whole value when absent.
+    /// The item of a list; the whole value if absent.
     pub(super) at: Option<Span>,
     pub(super) show: Show,
     pub(super) message: String,
@@ -137,13 +139,13 @@ pub(super) fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, ValueFault
     refused(format!("expected {wanted}, found {found}"))
 }
 
-/// In the environment everything is text.
+/// The text of a value from the environment, where everything is text.
 pub(super) fn from_variable(value: &Value) -> Option<&str> {
     let ValueKind::String(text) = &value.kind else { return None };
     ValueOrigin::of(value).variable.then_some(text.trim())
 }
 
-/// Enough of a value to recognise it.
+/// A value cut to a length at which it can still be recognised.
 pub(super) fn short(text: &str) -> String {
     if text.chars().count() <= 60 {
         text.to_owned()

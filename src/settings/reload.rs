@@ -1,13 +1,13 @@
-//! Which changes of the settings a running daemon cannot follow.
+//! Compares old and new settings: which changes need a restart.
 
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::settings::sections::{Database, Mqtt, Settings};
 
-/// The sections whose change a running daemon cannot take over, so that it has to be started again: the database, whose
-/// pool and schema everything holds; the business, whose check-ins are open; the silence limit that running captures
-/// pace their hand-overs by; the retention; the addresses and sockets that are opened, or need a right that is given up,
-/// after the start. Everything else follows a reload.
+/// The sections that changed and need a restart of the daemon. Everything else follows a reload. A restart is needed for
+/// the database, whose pool and schema every part uses; the business, whose check-ins are open; the idle limit, which sets
+/// how often running captures report; the retention; and addresses and sockets that are opened at the start, or need a
+/// privilege that is dropped after it.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);

@@ -1,4 +1,4 @@
-//! The files that the configuration names: passwords, certificates and keys.
+//! Reads the files that the configuration names: passwords, certificates and keys.
 
 use std::{
     io,
@@ -10,8 +10,7 @@ use secrecy::SecretString;
 
 use crate::settings::files::read_bounded;
 
-/// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
-/// fault.
+/// The largest secret or certificate file, in bytes: four times a bundle of all public roots. A larger one is a fault.
 const LARGEST_SECRET: u64 = 1024 * 1024;
 
 /// Where the files with secrets are.
@@ -24,8 +23,8 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads a file of the credentials directory if it is there, else of the configuration's folder. The error names the
-    /// file.
+    /// Reads a file from the credentials directory if it is there, else from the configuration's folder. The error names
+    /// the file.
     pub(super) fn read(&self, written: &Path) -> Result<SecretFile, String> {
         let credential = self.credentials.as_ref().map(|folder| folder.join(written));
         let path = credential.filter(|path| path.exists()).unwrap_or_else(|| self.folder.join(written));
@@ -37,7 +36,7 @@ impl Secrets {
     fn unreadable(&self, path: &Path, error: &io::Error) -> String {
         let also = match &self.credentials {
             Some(folder) if !path.starts_with(folder) && error.kind() == io::ErrorKind::NotFound => {
-                format!(", nor is it in {}", folder.display())
+                format!(", and it is not in {}", folder.display())
             }
             Some(_) | None => String::new(),
         };
@@ -70,12 +69,12 @@ impl SecretFile {
             return refuse("is empty");
         }
         if secret.contains('\n') {
-            return refuse("has more than one line; a password is one");
+            return refuse("has more than one line; it must contain only the password");
         }
         Ok(SecretString::from(secret))
     }
 
-    /// Does it hold what a PEM file of this kind holds? The error says what it lacks.
+    /// Checks that it is a PEM file of this kind. The error says what it lacks.
     pub(super) fn check_pem(&self, kind: PemKind) -> Result<(), String> {
         let (marker, what): (&[u8], _) = match kind {
             PemKind::Certificate => (b"-----BEGIN CERTIFICATE-----", "certificate"),
@@ -84,7 +83,7 @@ impl SecretFile {
         if self.bytes.windows(marker.len()).any(|window| window == marker) {
             return Ok(());
         }
-        Err(format!("{} holds no {what} in PEM form", self.path.display()))
+        Err(format!("{} has no {what} in PEM format", self.path.display()))
     }
 }
 

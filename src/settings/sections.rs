@@ -1,4 +1,4 @@
-//! The validated configuration, section by section: typed, no option without a meaning.
+//! The validated configuration, section by section.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,19 +19,19 @@ pub struct Settings {
     pub database: Database,
     /// `[site]`; absent on an instance that only serves records.
     pub site: Option<Site>,
-    /// `[mqtt]`; absent where no door controller speaks MQTT.
+    /// `[mqtt]`; absent if no door controller speaks MQTT.
     pub mqtt: Option<Mqtt>,
-    /// `[[source]]`, compiled with their presets, in the order of the files.
+    /// `[[source]]`, compiled with its preset, in the order of the files.
     pub sources: Vec<Arc<Mapping>>,
     /// `[[door]]`, in the order of the files; the first whose pattern matches counts.
     pub doors: Vec<Door>,
     /// `[[capture]]`.
     pub captures: Vec<Capture>,
-    /// `[spool]`; absent with SQLite, whose file is as near, and on an instance that only serves records.
+    /// `[spool]`; absent with SQLite, whose file is on the same disk, and on an instance that only serves records.
     pub spool: Option<SpoolSettings>,
-    /// `[lease]`; absent where a site has one gateway.
+    /// `[lease]`; absent if the site has one gateway.
     pub lease: Option<LeaseSettings>,
-    /// `[api]`; absent when the API is switched off.
+    /// `[api]`; absent if the API is switched off.
     pub api: Option<Api>,
     /// `[retention]`.
     pub retention: Retention,
@@ -59,7 +59,7 @@ pub enum Database {
 pub struct Mqtt {
     /// Host of `url`.
     pub host: String,
-    /// Port of `url`; 1883 or 8883 when it has none.
+    /// Port of `url`; 1883 or 8883 if it has none.
     pub port: u16,
     /// `client_id`.
     pub client_id: String,
@@ -69,10 +69,10 @@ pub struct Mqtt {
     pub tls: Option<Tls>,
 }
 
-/// TLS towards the broker; the files are read anew at each connection, so that renewed certificates are picked up.
+/// TLS to the broker. The files are read again for each connection, to pick up renewed certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// `ca_file`: PEM; the system's roots when absent.
+    /// `ca_file`: PEM; the system's roots if absent.
     pub ca_file: Option<PathBuf>,
     /// `cert_file` and `key_file`: PEM.
     pub client: Option<(PathBuf, PathBuf)>,
@@ -90,7 +90,7 @@ pub struct SpoolSettings {
 /// `[lease]`: this gateway works only while it holds the lease of its site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseSettings {
-    /// `holder`: what this gateway is called.
+    /// `holder`: the name of this gateway.
     pub holder: String,
 }
 
@@ -101,7 +101,7 @@ pub struct Api {
     pub listen: SocketAddr,
 }
 
-/// `[retention]`; none means kept.
+/// `[retention]`; none means forever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// `sightings`.
@@ -110,6 +110,6 @@ pub struct Retention {
     pub checkins: Option<Duration>,
     /// `failed_checkins`.
     pub failed_checkins: Option<Duration>,
-    /// `unrecognised`: failed check-ins of unknown devices; then the address is erased.
+    /// `unrecognised`: failed check-ins of unknown devices, whose addresses are then erased.
     pub unrecognised: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! The settings in a few lines, for people.
+//! The summary of the settings that `check-config` prints.
 
 use std::fmt::Write as _;
 
@@ -10,11 +10,11 @@ use crate::{
     },
 };
 
-/// What will run, for people: one line per section, no secrets.
+/// Summarises what will run: one line per section, no secrets.
 pub fn summary(settings: &Settings) -> String {
     let mut text = String::new();
-    let mut line = |label: &str, said: String| {
-        let _written = writeln!(text, "{label:<10}{said}");
+    let mut line = |label: &str, value: String| {
+        let _written = writeln!(text, "{label:<10}{value}");
     };
     line(
         "database",
@@ -37,7 +37,7 @@ pub fn summary(settings: &Settings) -> String {
     );
     line("zones", settings.zones.to_string());
     if let Some(LeaseSettings { holder }) = &settings.lease {
-        line("lease", format!("works or stands by, as {holder}"));
+        line("lease", format!("active or standby, as {holder}"));
     }
     line(
         "broker",

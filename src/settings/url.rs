@@ -1,4 +1,4 @@
-//! PURE. The URLs of the database and of the broker, taken apart.
+//! PURE. Reads the URLs of the database and of the broker.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use crate::settings::{
     value::string,
 };
 
-/// `database.url`, taken apart.
+/// The parts of `database.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DatabaseUrl {
     Sqlite(PathBuf),
@@ -23,20 +23,20 @@ pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
         let path = path.strip_prefix("//").unwrap_or(path);
         return match path {
             "" => refused("names no file; write for example \"sqlite:/var/lib/checkind/checkind.db\""),
-            ":memory:" => refused("a database in memory forgets every check-in; name a file"),
+            ":memory:" => refused("a database in memory loses every check-in at a restart; name a file"),
             path if path.contains('?') => refused("parameters are not supported; write the path alone"),
             path => Ok(DatabaseUrl::Sqlite(PathBuf::from(path))),
         };
     }
     if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-        // Not printed: whatever it is, it may hold a password.
+        // Not printed: it may contain a password.
         return refused_unseen(format!("is not the URL of a database; expected {wanted}"));
     }
     let Ok(url) = url::Url::parse(text) else {
         return refused_unseen("is not a URL; expected postgres://USER@HOST/DATABASE");
     };
     if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
-        return refused_unseen("holds a password; write it into a file and name that file as password_file");
+        return refused_unseen("must not contain a password; write it to a file and set password_file to its name");
     }
     if url.path().trim_matches('/').is_empty() {
         return refused("names no database; expected postgres://USER@HOST/DATABASE");
@@ -44,7 +44,7 @@ pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
     Ok(DatabaseUrl::Postgres(text.to_owned()))
 }
 
-/// `mqtt.url`, taken apart.
+/// The parts of `mqtt.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct BrokerUrl {
     pub(super) host: String,
@@ -64,19 +64,17 @@ pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
         _ => return refused_unseen(format!("is not the URL of a broker; expected {wanted}")),
     };
     if !url.username().is_empty() || url.password().is_some() {
-        return refused_unseen(
-            "holds a user name or a password; write username, and password_file with the name of a file",
-        );
+        return refused_unseen("must not contain a user name or a password; set username and password_file instead");
     }
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if host.is_empty() {
         return refused(format!("names no host; expected {wanted}"));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return refused(format!("ends behind the port; expected {wanted}"));
+        return refused(format!("must end after the port; expected {wanted}"));
     }
     match url.port() {
-        Some(0) => refused("0 is not the port of a broker"),
+        Some(0) => refused("must not have port 0"),
         port => Ok(BrokerUrl { host: host.to_owned(), port: port.unwrap_or(if tls { 8883 } else { 1883 }), tls }),
     }
 }

@@ -1,4 +1,4 @@
-//! PURE. The form of single values: what each kind of key may hold, and its value in a type of its own.
+//! PURE. Reads single values: what each key may hold, checked and converted to its type.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,15 +19,15 @@ use crate::{
     },
 };
 
-/// The longest span that can be configured, in days: a hundred years. Longer ones are slips, and would carry the
-/// calendar's arithmetic out of its range.
+/// The longest duration that can be configured, in days: a hundred years. A longer one is a slip, and could overflow the
+/// calendar.
 const LONGEST_DAYS: u64 = 36_525;
 
-/// The longest step of pay-as-you-go: a visit does not outlast its pass day.
+/// The longest step of pay-as-you-go: a visit ends with its pass day.
 const LONGEST_STEP: Duration = Duration::from_hours(24);
 
-/// The largest amount of money that can be configured, in minor units: far above the price of any day, and far below
-/// where sums of them would overflow.
+/// The largest amount of money that can be configured, in minor units: far above the price of a day, and so small that
+/// sums do not overflow.
 const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
 
 pub(super) fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, ValueFaults> {
@@ -41,7 +41,7 @@ pub(super) fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, Valu
 pub(super) fn text(value: &Value) -> Result<String, ValueFaults> {
     let text = string(value, "text in quotes")?;
     if text.chars().any(char::is_control) {
-        return refused("holds a control character");
+        return refused("contains a control character");
     }
     Ok(text.to_owned())
 }
@@ -69,13 +69,13 @@ pub(super) fn integer(value: &Value, wanted: &str) -> Result<i64, ValueFaults> {
 }
 
 pub(super) fn business(value: &Value) -> Result<BusinessId, ValueFaults> {
-    match integer(value, "the number of a business, such as 1")? {
+    match integer(value, "a business number such as 1")? {
         number @ 1.. => Ok(BusinessId(number)),
-        number => refused(format!("{number} is not the number of a business; they begin at 1")),
+        number => refused(format!("{number} is not a business number; write 1 or more")),
     }
 }
 
-/// Anything from a second up.
+/// A duration of a second or more.
 pub(super) fn span(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span_or_none(value)?;
     if span.is_zero() {
@@ -84,7 +84,7 @@ pub(super) fn span(value: &Value) -> Result<Duration, ValueFaults> {
     Ok(span)
 }
 
-/// Anything from a second up, or zero.
+/// A duration of a second or more, or zero.
 pub(super) fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     let text = string(value, "a duration in quotes, for example \"45m\"")?;
     let Ok(span) = humantime::parse_duration(text) else {
@@ -99,7 +99,7 @@ pub(super) fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     Ok(span)
 }
 
-/// What is charged by the minute goes by whole ones.
+/// A whole number of minutes: charges are by the minute.
 pub(super) fn whole_minutes(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span(value)?;
     if !span.as_secs().is_multiple_of(60) || span.subsec_nanos() > 0 {
@@ -118,15 +118,15 @@ pub(super) fn currency(value: &Value) -> Result<Currency, ValueFaults> {
     })
 }
 
-/// Minor units.
+/// An amount in minor units.
 pub(super) fn amount(value: &Value) -> Result<i64, ValueFaults> {
     match integer(value, "an amount in minor units, for example 1250 for 12.50")? {
         amount @ 0..=LARGEST_AMOUNT => Ok(amount),
-        amount => refused(format!("{amount} is not an amount from 0 to {LARGEST_AMOUNT}")),
+        amount => refused(format!("{amount} is out of range; write 0 to {LARGEST_AMOUNT}")),
     }
 }
 
-/// A size on a disk, in bytes, from a megabyte up.
+/// A size on a disk in bytes, at least a megabyte.
 pub(super) fn size(value: &Value) -> Result<u64, ValueFaults> {
     const UNITS: [(&str, u64); 3] = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
     let text = string(value, "a size in quotes, for example \"1GB\"")?;
@@ -148,7 +148,7 @@ pub(super) fn time_of_day(value: &Value) -> Result<NaiveTime, ValueFaults> {
     }
 }
 
-/// Its name; whether there is such a zone, the zone data says.
+/// The name of a zone; validation looks it up in the zone data.
 pub(super) fn time_zone(value: &Value) -> Result<String, ValueFaults> {
     string(value, "a time zone in quotes, for example \"Europe/London\"").map(str::to_owned)
 }
@@ -183,7 +183,7 @@ pub(super) fn vlan(value: &Value) -> Result<u16, ValueFaults> {
     let number = integer(value, "a VLAN number")?;
     match u16::try_from(number) {
         Ok(vlan @ 1..=4094) => Ok(vlan),
-        _ => refused(format!("{number} is not a VLAN number; they are 1 to 4094")),
+        _ => refused(format!("{number} is not a VLAN number; write 1 to 4094")),
     }
 }
 
@@ -194,7 +194,7 @@ pub(super) fn mac_pattern(value: &Value) -> Result<MacPattern, ValueFaults> {
 
 pub(super) fn vlans(value: &Value) -> Result<Vec<u16>, ValueFaults> {
     if matches!(&value.kind, ValueKind::Array(items) if items.is_empty()) {
-        return refused("is empty; leave it out where every VLAN counts");
+        return refused("is empty; leave it out to include every VLAN");
     }
     list(value, vlan)
 }
@@ -226,7 +226,8 @@ pub(super) fn relays(value: &Value) -> Result<Relays, ValueFaults> {
     word(value, &WORDS).map(|any| if any { Relays::Any } else { Relays::Listed(Vec::new()) })
 }
 
-/// Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name); an altname may have 127 (`ALTIFNAMSIZ`).
+/// The name of an interface. Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name); an altname may have
+/// 127 (`ALTIFNAMSIZ`).
 pub(super) fn interface(value: &Value) -> Result<String, ValueFaults> {
     let text = string(value, "the name of an interface in quotes, for example \"eth1\"")?;
     let odd =
@@ -237,7 +238,7 @@ pub(super) fn interface(value: &Value) -> Result<String, ValueFaults> {
     Ok(text.to_owned())
 }
 
-/// MQTT allows 65535 bytes; brokers and their logs do not enjoy them.
+/// MQTT allows 65535 bytes, but brokers and logs handle long ids badly.
 pub(super) fn client_id(value: &Value) -> Result<String, ValueFaults> {
     let id = text(value)?;
     if id.len() > 256 {

@@ -1,6 +1,6 @@
-//! PURE. The keys: which there are, what each may hold, and its value in a type of its own. All of them may be absent.
+//! PURE. The keys of each section, with their values as written. Any of them may be absent.
 //!
-//! Never here: which keys are required, and what they mean together (`settings::validate`).
+//! Never here: which keys are required, and what they mean together (`settings::validate`), how a value is read (`settings::value`).
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -28,20 +28,20 @@ use crate::{
     },
 };
 
-/// The sections of one table each. A new one is a row here, and a type with a function `read`.
+/// Declares the sections that are written once. A new one is a row here, and a type with a function `read`.
 macro_rules! sections {
     ($($name:ident: $written:ty,)+) => {
         /// The sections that are written once, `[section]`; later layers override their keys one by one.
         pub(super) const SECTIONS: [&str; [$(stringify!($name)),+].len()] = [$(stringify!($name)),+];
 
-        /// The sections as written; of a fragment, or of all layers together.
+        /// The sections as written, of one fragment or of all layers together.
         #[derive(Debug, Default)]
         pub(super) struct WrittenSections {
             $(pub(super) $name: $written,)+
         }
 
         impl WrittenSections {
-            /// Reads the sections; everything that is wrong with a single value goes to `findings`.
+            /// Reads the sections. Faults of single values go to `findings`.
             pub(super) fn read(sections: &Map<String, Value>, findings: &mut Vec<Finding>) -> Self {
                 let mut written = Self::default();
                 $(
@@ -247,7 +247,7 @@ impl ApiWritten {
     }
 }
 
-/// `[retention]`; zero means kept.
+/// `[retention]`; zero means forever.
 #[derive(Debug, Default)]
 pub(super) struct RetentionWritten {
     pub(super) sightings: Given<Duration>,
