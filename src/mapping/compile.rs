@@ -82,7 +82,7 @@ fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     }
 }
 
-/// Compiles part by part and collects the faults. A part with a fault gets a stand-in, for the other faults to be found too.
+/// Compiles part by part and collects the faults. A part with a fault gets a default, to find the other faults as well.
 #[derive(Default)]
 struct MappingCompiler {
     faults: Vec<MappingFault>,
@@ -408,14 +408,15 @@ impl MappingCompiler {
                     None
                 }
             },
+            // A table: every word is checked, and "*" is for all texts that it does not have.
             (Value::Object(table), Some(place)) => {
                 let mut words = BTreeMap::new();
-                for (said, text) in table {
+                for (from, text) in table {
                     match read(text.as_str().unwrap_or_default()) {
-                        Ok(chosen) => drop(words.insert(said.clone(), chosen)),
+                        Ok(chosen) => drop(words.insert(from.clone(), chosen)),
                         Err(known) => {
                             let message = format!("{text} is not a {key}; write one of {known}");
-                            self.add(&["rule", at, key, said], message);
+                            self.add(&["rule", at, key, from], message);
                         }
                     }
                 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{base::sighting::Sighting, mapping::limits::LARGEST_PAYLOAD};
 
 /// How much of a rejected message is kept, in characters: enough to recognise it.
-const SAMPLE: usize = 120;
+const SAMPLE_LENGTH: usize = 120;
 
 /// What a message was mapped to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +86,7 @@ reject_reasons! {
 
 /// Builds the record of a message that could not become a sighting. Nothing in it may identify a person.
 pub fn reject(why: RejectReason, topic: &str, payload: &[u8]) -> Rejection {
-    Rejection { why, topic: topic.chars().take(SAMPLE).collect(), sample: masked_sample(payload) }
+    Rejection { why, topic: topic.chars().take(SAMPLE_LENGTH).collect(), sample: masked_sample(payload) }
 }
 
 /// The shape of a payload: keys and punctuation stay, every value and every digit is masked.
@@ -94,7 +94,7 @@ fn masked_sample(payload: &[u8]) -> String {
     let head = &payload[..payload.len().min(LARGEST_PAYLOAD)];
     let masked = match serde_json::from_slice::<Value>(head) {
         Ok(value) => masked_json(&value).to_string(),
-        Err(_) => String::from_utf8_lossy(&head[..head.len().min(SAMPLE * 4)]).into_owned(),
+        Err(_) => String::from_utf8_lossy(&head[..head.len().min(SAMPLE_LENGTH * 4)]).into_owned(),
     };
     let is_json = !masked.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok();
     let mask = |c: char| match c {
@@ -103,7 +103,7 @@ fn masked_sample(payload: &[u8]) -> String {
         _ if c.is_control() => ' ',
         _ => c,
     };
-    masked.chars().take(SAMPLE).map(mask).collect()
+    masked.chars().take(SAMPLE_LENGTH).map(mask).collect()
 }
 
 fn masked_json(value: &Value) -> Value {
@@ -111,9 +111,9 @@ fn masked_json(value: &Value) -> Value {
         Value::Null | Value::Bool(_) => value.clone(),
         Value::Number(_) => Value::from(0),
         Value::String(_) => Value::from("…"),
-        Value::Array(items) => items.iter().take(SAMPLE).map(masked_json).collect(),
+        Value::Array(items) => items.iter().take(SAMPLE_LENGTH).map(masked_json).collect(),
         Value::Object(entries) => {
-            entries.iter().take(SAMPLE).map(|(key, value)| (key.clone(), masked_json(value))).collect()
+            entries.iter().take(SAMPLE_LENGTH).map(|(key, value)| (key.clone(), masked_json(value))).collect()
         }
     }
 }

@@ -189,13 +189,13 @@ fn a_source_overrides_its_preset_piece_by_piece_and_its_rules_come_first() {
         kind = "ignore"
     "#;
     let mapping = mapping(text);
-    let said = |user: &str| {
+    let payload_of = |user: &str| {
         format!(
             r#"{{"type":"access","isKnown":"true","access":"Always","username":"{user}","uid":"f3c624","door":"d"}}"#
         )
     };
-    assert!(matches!(live(&mapping, "workshop/send", &said("Cleaner")), Content::Ignored));
-    let read = sightings(live(&mapping, "workshop/send", &said("X")));
+    assert!(matches!(live(&mapping, "workshop/send", &payload_of("Cleaner")), Content::Ignored));
+    let read = sightings(live(&mapping, "workshop/send", &payload_of("X")));
     let credential = read[0].event.credential.clone().expect("a card");
     assert_eq!(credential.spellings, ["#f3c624", "u:f3c624"]);
 }

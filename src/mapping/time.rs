@@ -100,7 +100,7 @@ impl TimePlan {
             return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
         let read = self.read(value, arrived);
-        let corrected = read.and_then(|(value, writing)| Some((value.checked_add_signed(self.offset)?, writing)));
+        let corrected = read.and_then(|(at, writing)| Some((at.checked_add_signed(self.offset)?, writing)));
         let Some((at, writing)) = corrected else {
             return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(value)));
         };
@@ -128,14 +128,14 @@ impl TimePlan {
         if quarters == 0 || ahead.abs() > MOST || (ahead - quarters * QUARTER).abs() > ZONE_JITTER {
             return "set the controller's clock, and keep it right by NTP".to_owned();
         }
-        // Which line would read this clock as what it is depends on how the controller writes.
+        // The setting that would read this clock correctly depends on how the controller writes its time.
         let used = self.zone().ahead(at);
         let line = match writing {
             Writing::Local => {
                 let meant = used + quarters * QUARTER;
                 match (meant, meant % 3_600_000) {
                     (0, _) => "zone = \"UTC\"".to_owned(),
-                    // The signs of these names are reversed: in RFC 3339, east of Greenwich is ahead.
+                    // The signs of these names are reversed (in RFC 3339, zones east of Greenwich are ahead).
                     (_, 0) => format!("its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
                     _ => "zone = \"the name of its zone\"".to_owned(),
                 }

@@ -59,6 +59,7 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
         reader.section(key, value);
     }
     reader.fragment.torn = !errors.is_empty();
+
     // On a line with a syntax error the parser guesses values; faults in them only repeat the error.
     let torn: Vec<Range<usize>> =
         errors.iter().take(FAULTS_SHOWN).map(|error| lines_around(text, &error.span().unwrap_or_default())).collect();
@@ -80,6 +81,7 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
         findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
         Fragment::default()
     };
+    // The name must be that of a section and a key; whether the section has the key is checked when it is read.
     let parts: Vec<&str> = name.split("__").collect();
     let &[_prefix, section, key] = parts.as_slice() else {
         return refuse("does not have the form CHECKIND__SECTION__KEY".to_owned());
@@ -94,6 +96,7 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     if !SECTIONS.contains(&section.as_str()) {
         return refuse(format!("unknown section; known: {}", SECTIONS.join(", ").to_ascii_uppercase()));
     }
+    // A fragment with this one key.
     let at = ValueOrigin { key: place, value: place, variable: true };
     let value = Value::new(Some(&at.to_text()), ValueKind::String(text.to_owned()));
     let table = ValueKind::Table(Map::from([(key, value)]));

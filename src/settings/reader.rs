@@ -37,7 +37,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// Not written, not even wrongly.
+    /// Not written at all, not even with a fault.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
@@ -49,11 +49,13 @@ pub(super) struct SectionReader<'t> {
     label: &'static str,
     pub(super) place: Span,
     entries: Option<&'t Map<String, Value>>,
+    /// The keys that were requested.
     known: Vec<&'static str>,
     findings: &'t mut Vec<Finding>,
 }
 
 impl<'t> SectionReader<'t> {
+    /// Starts to read a section; what is not a table has no keys.
     pub(super) fn open(label: &'static str, place: Span, value: &'t Value, findings: &'t mut Vec<Finding>) -> Self {
         let entries = if let ValueKind::Table(entries) = &value.kind { Some(entries) } else { None };
         Self { label, place, entries, known: Vec::new(), findings }
@@ -106,6 +108,7 @@ impl<'t> SectionReader<'t> {
 /// Why a value is refused. A list may have several reasons.
 pub(super) struct ValueFaults(pub(super) Vec<ValueFault>);
 
+/// One reason for which a value is refused.
 pub(super) struct ValueFault {
     /// The item of a list; the whole value if absent.
     pub(super) at: Option<Span>,
@@ -113,15 +116,17 @@ pub(super) struct ValueFault {
     pub(super) message: String,
 }
 
+/// Refuses a value, and prints its line.
 pub(super) fn refused<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
     Err(ValueFaults(vec![ValueFault { at: None, show: Show::Line, message: message.into() }]))
 }
 
-/// Refuses a value that holds a secret, without printing its line.
+/// Refuses a value that contains a secret, without printing its line.
 pub(super) fn refused_unseen<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
     Err(ValueFaults(vec![ValueFault { at: None, show: Show::Nothing, message: message.into() }]))
 }
 
+/// Refuses a value of another type, and says which type was found.
 pub(super) fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, ValueFaults> {
     if let Some(text) = from_variable(value) {
         return refused(format!("expected {wanted}, found \"{}\"", short(text)));

@@ -1,6 +1,6 @@
 //! Compares old and new settings: which changes need a restart.
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::sections::{Database, Mqtt, Settings};
 
@@ -51,5 +51,5 @@ fn same_broker(old: Option<&Mqtt>, new: Option<&Mqtt>) -> bool {
 }
 
 fn same_secret(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {
-    old.map(|secret| secret.expose_secret()) == new.map(|secret| secret.expose_secret())
+    old.map(ExposeSecret::expose_secret) == new.map(ExposeSecret::expose_secret)
 }

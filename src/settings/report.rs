@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf};
 /// file of another format, named by mistake, does not fill the journal.
 pub(super) const FAULTS_SHOWN: usize = 100;
 
-/// How many characters of a source line are printed around the fault, so that a fault and its line fit a terminal.
+/// How many characters of a line are printed around a fault: few enough for a terminal.
 const LINE_SHOWN: usize = 110;
 
 /// Everything that is wrong with a configuration, in the order of the files and their lines.

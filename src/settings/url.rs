@@ -12,10 +12,13 @@ use crate::settings::{
 /// The parts of `database.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DatabaseUrl {
+    /// The path of the file.
     Sqlite(PathBuf),
+    /// The URL, without a password.
     Postgres(String),
 }
 
+/// Reads `database.url`.
 pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
     let wanted = "\"sqlite:/var/lib/checkind/checkind.db\" or \"postgres://checkind@db.example/checkind\"";
     let text = string(value, wanted)?;
@@ -35,6 +38,7 @@ pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
     let Ok(url) = url::Url::parse(text) else {
         return refused_unseen("is not a URL; expected postgres://USER@HOST/DATABASE");
     };
+    // check-config prints this URL, so the password must be in a file.
     if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
         return refused_unseen("must not contain a password; write it to a file and set password_file to its name");
     }
@@ -52,12 +56,14 @@ pub(super) struct BrokerUrl {
     pub(super) tls: bool,
 }
 
+/// Reads `mqtt.url`.
 pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     let wanted = "\"mqtts://broker.example:8883\", or mqtt:// without TLS";
     let text = string(value, wanted)?;
     let Ok(url) = url::Url::parse(text) else {
         return refused_unseen(format!("is not the URL of a broker; expected {wanted}"));
     };
+    // The scheme decides about TLS. The line of a URL that is not of a broker may contain a password.
     let tls = match url.scheme() {
         "mqtt" => false,
         "mqtts" => true,
@@ -66,6 +72,7 @@ pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     if !url.username().is_empty() || url.password().is_some() {
         return refused_unseen("must not contain a user name or a password; set username and password_file instead");
     }
+    // What remains is a host and perhaps a port.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if host.is_empty() {
         return refused(format!("names no host; expected {wanted}"));

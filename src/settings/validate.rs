@@ -41,7 +41,7 @@ use crate::{
 
 /// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be, each; more is a fault. Ten times the largest site. It is
 /// bounded because every tap searches the doors.
-const LISTED: usize = 1000;
+const MOST_ENTRIES: usize = 1000;
 
 /// Builds the settings. None if there is a fault, including those found earlier.
 pub(super) fn validate(
@@ -55,8 +55,8 @@ pub(super) fn validate(
     let mut check = Check { secrets, zones: &zones, origins, findings, warnings, headers: &headers, torn };
     // A list that is too long is not searched for further faults.
     for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
-        if count > LISTED {
-            let message = format!("there are {count} [[{list}]] sections; the most is {LISTED}");
+        if count > MOST_ENTRIES {
+            let message = format!("there are {count} [[{list}]] sections; the most is {MOST_ENTRIES}");
             check.findings.push(Finding { place: Span::SHIPPED, show: Show::Nothing, key: String::new(), message });
             return None;
         }
@@ -420,6 +420,7 @@ impl Check<'_> {
         listen.map(|listen| Api { listen })
     }
 
+    /// The password in a file.
     fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
         let Given::Good(written, place) = file else { return None };
         let file = self.read(key, &written, place)?;
