@@ -1,200 +1,68 @@
-//! PURE. Topic and payload to sightings, by rules that are data.
+//! PURE. Turns a topic and a payload into sightings, by rules that are data.
 //!
-//! A `[[source]]` is written as a [`MappingFragment`], put on its preset and checked by [`Mapping::compile`], and then
-//! applied to each message by [`Mapping::map`]. Nothing here keeps state: the same message maps to the same sightings
-//! with the same keys, so that a message which is delivered again changes nothing.
+//! A `[[source]]` is written as a [`MappingFragment`]. [`Mapping::compile`] puts it on its preset and checks it;
+//! [`Mapping::map`] then applies it to each message. Nothing here keeps state: the same message always gives the same
+//! sightings with the same keys, so a redelivered message changes nothing.
 //!
-//! **Keys.** `<source>/<id>` where `key.id` names fields that the message has; of several ids the first of which it has
-//! everything. The event time belongs to it, because controllers restart their numbers. Else `<source>/` and a SHA-256
-//! digest of topic, credential, door, kind, direction, reason and event time, when that time is the controller's own. Else
-//! the arrival, rounded to half the debounce window, takes the place of the event time. The session gives a copy the arrival
-//! of the first (`source::mqtt::session_state`), so such a message counts twice only if the daemon dies between commit and
-//! acknowledgement and the copy comes after the window.
+//! **Keys.** If the message has the fields that `key.id` names, the key is `<source>/<id>`; of several templates, the first
+//! that can be filled in counts. An id should include the event time, because controllers restart their numbers.
+//!
+//! Without an id, the key is `<source>/` and a SHA-256 digest of topic, credential, door, kind, direction, reason and event
+//! time, if that time is the controller's own. Otherwise the arrival, rounded to half the debounce window, takes the place
+//! of the event time. The session gives a redelivered copy the arrival of the first (`source::mqtt::session_state`), so such
+//! a message counts twice only if the daemon dies between commit and acknowledgement and the copy arrives after the window.
 //! Sources with ids or clocks are better.
 //!
 //! Never here: what a sighting means for a check-in (`engine`), who owns a credential (`directory`).
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
 
-use regex::Regex;
-use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use self::topic::TopicPattern;
-use crate::{
-    base::{
-        card::{self, CardStep, LONGEST_CREDENTIAL},
-        clock::{Now, WallTime},
-        sighting::{
-            Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
-            TimeQuality,
-        },
-        zone::Zone,
-    },
-    mapping::content::{Content, RejectReason, Rejection},
+use self::{
+    content::{Content, RejectReason},
+    rule::Rule,
+    template::Template,
+    time::TimePlan,
+    topic::TopicPattern,
+    value::{card_text, is_empty, scalar_text},
+    view::{CARD, View},
 };
-use time::TimePlan;
-pub use time::{ClockReading, Writing};
+use crate::base::{
+    card::{self, CardStep, LONGEST_CREDENTIAL},
+    clock::{Now, WallTime},
+    sighting::{
+        Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Refusal, Sighting, SightingKey,
+        TimeQuality,
+    },
+    zone::Zone,
+};
 
 mod compile;
 pub mod content;
+mod fragment;
+mod limits;
 pub mod presets;
+mod rule;
+mod template;
 mod time;
 pub mod topic;
+mod value;
+mod view;
 
-/// The largest payload, in bytes; also announced to the broker as the largest packet. A door event has some hundred
-/// bytes, one with a picture some ten thousand. A larger one is rejected as `oversize`.
-pub const LARGEST_PAYLOAD: usize = 256 * 1024;
+pub use content::reject;
+pub use fragment::{
+    CardFragment, KeyFragment, MappingFault, MappingFragment, Pointers, RuleFragment, Templates, TimeFragment,
+};
+pub use limits::{LARGEST_PAYLOAD, LONGEST_TEXT, MOST_EVENTS};
+pub use time::{ClockReading, Writing};
 
-/// How many events one message may carry; the longest list that a known controller sends has five. A message with more
-/// is rejected as a bad field.
-pub const MOST_EVENTS: usize = 64;
-
-/// The longest text of one field, in characters; door names and ids are far shorter. A longer one is a bad field.
-pub const LONGEST_TEXT: usize = 256;
-
-/// The field that says whose credential it was.
-const CARD: &str = "card";
-
-/// How much of a rejected message is kept, in characters: enough to recognise it.
-const SAMPLE: usize = 120;
-
-/// The debounce window before [`Mapping::at_site`] puts the site's in.
+/// The debounce window until [`Mapping::at_site`] sets the site's.
 const DEBOUNCE: Duration = Duration::from_secs(5);
 
-/// How old a retained event may be under `retained = "if_fresh"`: it happened while we were just reconnecting.
+/// How old a retained event may be under `retained = "if_fresh"`: long enough for one that happened while we reconnected.
 const FRESH: Duration = Duration::from_secs(120);
-
-/// One `[[source]]` as written; everything a preset gives may be absent.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct MappingFragment {
-    /// The source's name.
-    pub name: String,
-    /// The preset that this is put on; see [`presets::NAMES`].
-    pub preset: Option<String>,
-    /// Topic filters; a level may be `{named}`.
-    pub topics: Option<Vec<String>>,
-    /// `json` (default), `text` (the whole payload is the value at the pointer ""), or `csv` (columns are `/0`, `/1`, …;
-    /// no quoting).
-    pub format: Option<String>,
-    /// Pointer to the object in which the other pointers start.
-    pub base: Option<String>,
-    /// Pointer, from the base, to an array of events. Pointers then start in the element, and in the base where the
-    /// element has nothing there.
-    pub each: Option<String>,
-    /// Pointers to arrays that are read side by side, one event for each position; values that are no arrays stay. It is
-    /// one tap that several relays answer, so where one of them lets in, those that do not are left out. Not together
-    /// with `each`.
-    pub zip: Option<Vec<String>>,
-    /// What a retained copy is worth: `ignore` (default), `if_new_id` (only with an id and a trusted time), `if_fresh`
-    /// (only with a trusted time of the last two minutes), `accept`.
-    pub retained: Option<String>,
-    /// Named values: one pointer, or several of which the first that is not blank counts. `card` and `time` are used by
-    /// these names; all can be used in templates and conditions.
-    pub field: BTreeMap<String, Pointers>,
-    /// `[source.key]`.
-    pub key: KeyFragment,
-    /// `[source.time]`.
-    pub time: TimeFragment,
-    /// `[source.card]`.
-    pub card: CardFragment,
-    /// `[[source.rule]]`, tried in order before those of the preset; the first that matches counts.
-    pub rule: Vec<RuleFragment>,
-}
-
-/// One pointer or several.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Pointers {
-    /// One.
-    One(String),
-    /// The first that is not blank counts.
-    FirstOf(Vec<String>),
-}
-
-/// One template or several.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub enum Templates {
-    /// One.
-    One(String),
-    /// The first of which the message has every name counts.
-    FirstOf(Vec<String>),
-}
-
-/// `[source.key]`: templates over named topic levels and fields.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KeyFragment {
-    /// The door's key; the source's name when absent.
-    pub door: Option<String>,
-    /// What makes the event unique inside the source. The number at its end tells the order of events of one
-    /// instant; a time behind it is passed over.
-    pub id: Option<Templates>,
-}
-
-/// `[source.time]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TimeFragment {
-    /// `unix`, `unix_local` (a clock set to local time that counts as if it were UTC), `unix_ms`, `rfc3339` or `strptime`
-    /// patterns; the first that fits counts.
-    pub parse: Option<Vec<String>>,
-    /// IANA zone for `unix_local` and for texts without an offset; the site's when absent.
-    pub zone: Option<String>,
-    /// Correction of the controller's clock, for example `-2h`.
-    pub offset: Option<String>,
-    /// How late a live message may be, and how far ahead, for its time to be believed: `10m past, 2m future` where neither
-    /// this nor the preset says it, `8d past` for a controller that keeps its events while it has no network.
-    pub trust: Option<String>,
-}
-
-/// `[source.card]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct CardFragment {
-    /// `card` (default), `pin`, `slot`, `user` or `name`.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// How the text is read: [`CardStep`].
-    pub steps: Option<Vec<String>>,
-    /// Texts that stand for "nothing was presented".
-    pub empty: Option<Vec<String>>,
-    /// Template of the scope in which a slot, user or name means something. When absent: of a slot the source and the door
-    /// (`source/door`), of a user or name the source.
-    pub scope: Option<String>,
-}
-
-/// One `[[source.rule]]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RuleFragment {
-    /// Conditions that must all hold. The key is a pointer, or the name of a topic level or field. The value is what it
-    /// must equal, an array of which it must equal one, or a table of `is`, `not`, `text` (compared as text),
-    /// `exists`, `empty` and `regex`.
-    pub when: BTreeMap<String, Value>,
-    /// A kind of event (`granted`, `read`, `denied`, …) or `ignore`.
-    pub kind: String,
-    /// `in`, `out`, `unknown`, or a table from the text at `direction_from`; `*` is for all others.
-    pub direction: Option<Value>,
-    /// Pointer or name.
-    pub direction_from: Option<String>,
-    /// A reason of refusal, or a table from the text at `reason_from`; `*` is for all others.
-    pub reason: Option<Value>,
-    /// Pointer or name.
-    pub reason_from: Option<String>,
-}
-
-/// A fault of one `[[source]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MappingFault {
-    /// The keys that lead to the value inside the `[[source]]` table, arrays by index (`["rule", "2", "kind"]`).
-    pub path: Vec<String>,
-    /// What is wrong with it and what would be right.
-    pub message: String,
-}
 
 /// A compiled `[[source]]`.
 #[derive(Debug)]
@@ -210,7 +78,7 @@ pub struct Mapping {
     fields: BTreeMap<String, Vec<String>>,
     door: Option<Template>,
     id: Vec<Template>,
-    /// Names that topic and payload both have: the payload must say what the topic says.
+    /// Names that topic and payload both have: the payload must agree with the topic.
     bound: Vec<String>,
     time: TimePlan,
     card: CardPlan,
@@ -218,6 +86,7 @@ pub struct Mapping {
     debounce: Duration,
 }
 
+/// `format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PayloadFormat {
     Json,
@@ -225,6 +94,7 @@ enum PayloadFormat {
     Csv,
 }
 
+/// `retained`: what a retained copy is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retained {
     Ignore,
@@ -233,6 +103,7 @@ enum Retained {
     Accept,
 }
 
+/// `[source.card]`, compiled.
 #[derive(Debug)]
 struct CardPlan {
     kind: CredentialKind,
@@ -241,91 +112,38 @@ struct CardPlan {
     scope: Option<Template>,
 }
 
-#[derive(Debug)]
-struct Rule {
-    when: Vec<RuleCondition>,
-    /// None for `ignore`.
-    kind: Option<DoorEventKind>,
-    direction: Choice<Direction>,
-    refusal: Option<Choice<Refusal>>,
-}
-
-/// A fixed word, or one chosen by what the message says.
-#[derive(Debug)]
-enum Choice<T> {
-    Always(T),
-    By { place: FieldPlace, words: BTreeMap<String, T>, other: Option<T> },
-}
-
-#[derive(Debug)]
-struct RuleCondition {
-    place: FieldPlace,
-    tests: Vec<Test>,
-}
-
-#[derive(Debug)]
-enum FieldPlace {
-    Pointer(String),
-    Name(String),
-}
-
-#[derive(Debug)]
-enum Test {
-    Is(Vec<Value>),
-    Not(Vec<Value>),
-    Text(Vec<String>),
-    Exists(bool),
-    Empty(bool),
-    Regex(Regex),
-}
-
-/// Text with `{names}`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Template(Vec<TemplatePart>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum TemplatePart {
-    Text(String),
-    Name(String),
-}
-
-/// What came with the message besides topic and payload.
+/// What we know about a message besides its topic and payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// The broker kept this copy and sent it because we subscribed; it says nothing about now.
+    /// The broker kept this copy and sent it because we subscribed; it says nothing about the present.
     pub retained: bool,
-    /// How long it may have waited at the broker for us at most.
+    /// The longest time for which the broker may have kept it for us.
     pub waited: Duration,
 }
 
-/// What a message comes to.
+/// What a message was mapped to.
 #[derive(Debug)]
 pub struct Mapped {
-    /// For the pipeline.
+    /// The part for the pipeline.
     pub content: Content,
-    /// What the controller's clock said of each of its sightings.
+    /// The reading of the controller's clock for each sighting.
     pub clocks: Vec<ClockReading>,
 }
 
 impl Mapping {
-    /// Puts the fragment on top of its preset and checks every part; all faults at once.
-    pub fn compile(fragment: &MappingFragment) -> Result<Self, Vec<MappingFault>> {
-        compile::compile(fragment)
-    }
-
-    /// The zone that the source names for times without an offset, by other rules.
+    /// Replaces the rules of the zone that the source names for times without an offset, if `find` knows that zone.
     #[must_use]
     pub fn in_zone(mut self, find: impl FnOnce(&str) -> Option<Zone>) -> Self {
         self.time.zone = self.time.zone.map(|zone| find(zone.name()).unwrap_or(zone));
         self
     }
 
-    /// How late a live message of this source may be and have its time believed.
+    /// How late a live message of this source may be for its time to be trusted.
     pub const fn lateness(&self) -> Duration {
         self.time.lateness()
     }
 
-    /// What to write in the settings, or to do, when the clock of a controller of this source is so many milliseconds ahead.
+    /// What an operator should do about a controller of this source whose clock is so many milliseconds ahead.
     pub fn clock_advice(&self, ahead: (i64, Writing), now: WallTime) -> String {
         self.time.advice(ahead, now)
     }
@@ -335,8 +153,8 @@ impl Mapping {
         self.debounce
     }
 
-    /// Takes over what the site knows: the zone for times without an offset, unless the source names one, and the
-    /// debounce window, which goes into the keys of messages without id and time.
+    /// Sets what the site defines: the zone for times without an offset, unless the source names one, and the debounce
+    /// window, which is part of the keys of messages without id and time.
     #[must_use]
     pub fn at_site(mut self, zone: &Zone, debounce: Duration) -> Self {
         self.time.zone.get_or_insert_with(|| zone.clone());
@@ -354,22 +172,23 @@ impl Mapping {
         self.topics.iter().any(|pattern| pattern.matches(topic).is_some())
     }
 
-    /// What a message says. Never fails: what cannot be understood becomes [`Content::Rejected`].
+    /// Maps a message. Never fails: what cannot be understood becomes [`Content::Rejected`].
     ///
-    /// When a list has good and bad entries, the good ones count; a message of which nothing is good is rejected with the
-    /// first reason.
+    /// If a list has good and bad entries, the good ones count. A message without a good entry is rejected with the reason
+    /// of the first.
     pub fn map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Mapped {
-        let said = match self.try_map(topic, payload, meta, arrived) {
-            Ok(said) => said,
+        let events = match self.try_map(topic, payload, meta, arrived) {
+            Ok(events) => events,
             Err(why) => {
-                return Mapped { content: Content::Rejected(reject(why, topic, payload)), clocks: Vec::new() };
+                return Mapped { content: Content::Rejected(content::reject(why, topic, payload)), clocks: Vec::new() };
             }
         };
-        let (sightings, clocks): (Vec<Sighting>, Vec<ClockReading>) = said.into_iter().unzip();
+        let (sightings, clocks): (Vec<Sighting>, Vec<ClockReading>) = events.into_iter().unzip();
         let content = if sightings.is_empty() { Content::Ignored } else { Content::Sightings(sightings) };
         Mapped { content, clocks }
     }
 
+    /// The events of a message. No event is a message that was understood and means nothing.
     fn try_map(
         &self,
         topic: &str,
@@ -377,26 +196,32 @@ impl Mapping {
         meta: Meta,
         arrived: Now,
     ) -> Result<Vec<(Sighting, ClockReading)>, RejectReason> {
+        // A source that ignores retained copies does not look into them.
         let levels = self.topics.iter().find_map(|pattern| pattern.matches(topic)).ok_or(RejectReason::UnknownTopic)?;
         if meta.retained && self.retained == Retained::Ignore {
             return Ok(Vec::new());
         }
+
+        // Read the payload, and find the events in it.
         let document = self.document(payload)?;
         let base = document.pointer(&self.base).ok_or(RejectReason::BadField)?;
         let views = self.views(&levels, base)?;
-        // Nearly every message says one thing, and thousands of them are held when the database is slow; a vector that
-        // grows by itself has room for four.
+
+        // Map each event. Nearly every message has one, and thousands are held when the database is slow: a vector left to
+        // grow would have room for four.
         let (mut sightings, mut first_fault) = (Vec::with_capacity(1), None);
         for (ordinal, view) in views.iter().enumerate() {
             match self.sighting(view, topic, ordinal, (arrived, meta.waited)) {
-                Ok(Some(said)) if self.keeps(meta, view, &said.0) => sightings.push(said),
+                Ok(Some(event)) if self.keeps(meta, view, &event.0) => sightings.push(event),
                 Ok(Some(_) | None) => {}
                 Err(why) => first_fault = first_fault.or(Some(why)),
             }
         }
+
+        // Zipped events are one tap answered by several relays: if one let in, the others' refusals mean nothing.
         let is_of = |kind| move |(sighting, _): &(Sighting, ClockReading)| sighting.event.kind == kind;
         if !self.zip.is_empty() && sightings.iter().any(is_of(DoorEventKind::Granted)) {
-            sightings.retain(|said| !is_of(DoorEventKind::Denied)(said));
+            sightings.retain(|event| !is_of(DoorEventKind::Denied)(event));
         }
         match first_fault {
             Some(why) if sightings.is_empty() => Err(why),
@@ -404,18 +229,19 @@ impl Mapping {
         }
     }
 
+    /// The payload as JSON, whatever its format.
     fn document(&self, payload: &[u8]) -> Result<Value, RejectReason> {
         if payload.len() > LARGEST_PAYLOAD {
             return Err(RejectReason::Oversize);
         }
         let text = std::str::from_utf8(payload).map_err(|_| RejectReason::NotUtf8)?;
-        // Firmware written in C likes to send the zero at the end of its strings.
+        // Firmware written in C may send the zero at the end of its strings.
         let text = text.trim_end_matches('\0');
         if text.trim().is_empty() {
             return Err(RejectReason::Empty);
         }
         match self.format {
-            // serde_json stops at 128 levels, so that no payload can exhaust the stack.
+            // serde_json stops at 128 levels, so no payload can exhaust the stack.
             PayloadFormat::Json => serde_json::from_str(text).map_err(|_| RejectReason::NotInFormat),
             PayloadFormat::Text => Ok(Value::String(text.trim().to_owned())),
             PayloadFormat::Csv => {
@@ -424,7 +250,7 @@ impl Mapping {
         }
     }
 
-    /// One view for each event that the message carries.
+    /// One view for each event in the message.
     fn views<'a>(&'a self, levels: &'a [(&'a str, &'a str)], base: &'a Value) -> Result<Vec<View<'a>>, RejectReason> {
         let single = std::slice::from_ref(base);
         let elements = match &self.each {
@@ -446,6 +272,7 @@ impl Mapping {
         Ok(views)
     }
 
+    /// The sighting that one event is; none if its rule ignores it.
     fn sighting(
         &self,
         view: &View<'_>,
@@ -476,18 +303,20 @@ impl Mapping {
         Ok(Some((Sighting { key, source, event_at, time_quality, arrived, event }, clock)))
     }
 
-    /// A controller that may publish on its own topics only must not speak for the door of another.
+    /// Where a name is in both topic and payload, they must agree: a controller that may publish on its own topics only must
+    /// not report events of another controller's door.
     fn check_topic(&self, view: &View<'_>) -> Result<(), RejectReason> {
         for name in &self.bound {
             let Some(level) = view.level(name) else { continue };
-            let said = view.named_value(name).filter(|said| !is_empty(said)).map(scalar_text).transpose()?;
-            if said.is_some_and(|said| said != level) {
+            let text = view.named_value(name).filter(|value| !is_empty(value)).map(scalar_text).transpose()?;
+            if text.is_some_and(|text| text != level) {
                 return Err(RejectReason::OtherTopic);
             }
         }
         Ok(())
     }
 
+    /// What was presented; none if the field is absent or has a text for "nothing".
     fn credential(&self, view: &View<'_>, door: &DoorKey) -> Result<Option<Credential>, RejectReason> {
         let Some(text) = view.named_value(CARD).map(card_text).transpose()?.flatten() else {
             return Ok(None);
@@ -508,7 +337,7 @@ impl Mapping {
         Ok(Some(card::read(self.card.kind, scope, &text, &self.card.steps)))
     }
 
-    /// The door's key. An event that names nobody and no door (a heartbeat) belongs to the source as a whole.
+    /// The door's key. An event that names neither a person nor a door (a heartbeat) belongs to the source as a whole.
     fn door(&self, view: &View<'_>, kind: DoorEventKind) -> Result<DoorKey, RejectReason> {
         let rendered = self.door.as_ref().map(|template| template.render(view)).transpose()?;
         match rendered {
@@ -518,6 +347,7 @@ impl Mapping {
         }
     }
 
+    /// The key of an event; the module's documentation says how it is made.
     fn key(
         &self,
         view: &View<'_>,
@@ -534,8 +364,8 @@ impl Mapping {
         let when = match quality {
             TimeQuality::Device | TimeQuality::Corrected => format!("event {}", event_at.millis()),
             TimeQuality::Arrival => {
-                // Half the debounce window: reads of a card that is held there are written at least that often, so the window
-                // slides on with them.
+                // Half the debounce window: reads of a card held to the reader then get a new key at least that often, and the
+                // window slides on with them.
                 let half = i64::try_from(self.debounce.as_millis() / 2).unwrap_or(i64::MAX).max(1);
                 format!("arrival {}", arrived.millis() / half)
             }
@@ -546,6 +376,7 @@ impl Mapping {
         Ok(SightingKey(format!("{}/{digest}", self.name)))
     }
 
+    /// The first id that the message has every field of.
     fn id_of(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
         for template in &self.id {
             if let Some(id) = template.render(view)? {
@@ -555,7 +386,7 @@ impl Mapping {
         Ok(None)
     }
 
-    /// Does a retained copy count? Everything else does.
+    /// Does this event count? A retained copy counts by the source's policy, everything else always.
     fn keeps(&self, meta: Meta, view: &View<'_>, sighting: &Sighting) -> bool {
         let trusted = sighting.time_quality != TimeQuality::Arrival;
         !meta.retained
@@ -568,46 +399,12 @@ impl Mapping {
     }
 }
 
-/// The source that a topic belongs to: the first that claims it.
+/// The source that a topic belongs to: the first one that claims it.
 pub fn route<'a>(sources: &'a [Arc<Mapping>], topic: &str) -> Option<&'a Arc<Mapping>> {
     sources.iter().find(|source| source.claims(topic))
 }
 
-/// What is recorded of a message that could not become a sighting: nothing in it may identify anybody.
-pub fn reject(why: RejectReason, topic: &str, payload: &[u8]) -> Rejection {
-    Rejection { why, topic: topic.chars().take(SAMPLE).collect(), sample: masked_sample(payload) }
-}
-
-/// The shape of a payload: keys and punctuation stay, every value and every digit is covered.
-fn masked_sample(payload: &[u8]) -> String {
-    let head = &payload[..payload.len().min(LARGEST_PAYLOAD)];
-    let masked = match serde_json::from_slice::<Value>(head) {
-        Ok(value) => masked_json(&value).to_string(),
-        Err(_) => String::from_utf8_lossy(&head[..head.len().min(SAMPLE * 4)]).into_owned(),
-    };
-    let is_json = !masked.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok();
-    let cover = |c: char| match c {
-        _ if c.is_numeric() => '#',
-        _ if !is_json && c.is_alphabetic() => 'x',
-        _ if c.is_control() => ' ',
-        _ => c,
-    };
-    masked.chars().take(SAMPLE).map(cover).collect()
-}
-
-fn masked_json(value: &Value) -> Value {
-    match value {
-        Value::Null | Value::Bool(_) => value.clone(),
-        Value::Number(_) => Value::from(0),
-        Value::String(_) => Value::from("…"),
-        Value::Array(items) => items.iter().take(SAMPLE).map(masked_json).collect(),
-        Value::Object(entries) => {
-            entries.iter().take(SAMPLE).map(|(key, value)| (key.clone(), masked_json(value))).collect()
-        }
-    }
-}
-
-/// The first half of a SHA-256 over the parts, each with its length in front, in hexadecimal.
+/// The first half of a SHA-256 over the parts, each preceded by its length, in hexadecimal.
 fn digest(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for part in parts {
@@ -619,183 +416,6 @@ fn digest(parts: &[&str]) -> String {
         write!(text, "{byte:02x}").expect("writing to a String cannot fail");
     }
     text
-}
-
-/// One event inside a message, as conditions and templates see it.
-struct View<'a> {
-    levels: &'a [(&'a str, &'a str)],
-    fields: &'a BTreeMap<String, Vec<String>>,
-    /// Texts of the field `card` that stand for "nothing was presented".
-    no_card: &'a [String],
-    base: &'a Value,
-    element: &'a Value,
-    zipped: Vec<(&'a str, &'a Value)>,
-}
-
-impl<'a> View<'a> {
-    /// One view for each position of the arrays at these pointers, which must be of one length.
-    fn unzipped(self, zip: &'a [String]) -> Result<Vec<Self>, RejectReason> {
-        let arrays: Vec<(&'a str, &'a Vec<Value>)> = zip
-            .iter()
-            .filter_map(|pointer| Some((pointer.as_str(), self.element.pointer(pointer)?.as_array()?)))
-            .collect();
-        let Some((_, first)) = arrays.first() else {
-            return Ok(vec![self]);
-        };
-        let length = first.len();
-        if length == 0 || length > MOST_EVENTS || arrays.iter().any(|(_, array)| array.len() != length) {
-            return Err(RejectReason::BadField);
-        }
-        let at = |position: usize| arrays.iter().map(|(pointer, array)| (*pointer, &array[position])).collect();
-        Ok((0..length).map(|position| Self { zipped: at(position), ..self }).collect())
-    }
-
-    /// The value at a pointer; null counts as absent.
-    fn value(&self, pointer: &str) -> Option<&'a Value> {
-        let zipped = self.zipped.iter().find(|(zipped, _)| *zipped == pointer).map(|(_, value)| *value);
-        let found = zipped.or_else(|| self.element.pointer(pointer)).or_else(|| self.base.pointer(pointer));
-        found.filter(|value| !value.is_null())
-    }
-
-    /// Of the places of a field, the first that says something; where none does, the first that is there.
-    fn named_value(&self, name: &str) -> Option<&'a Value> {
-        let pointers = self.fields.get(name)?;
-        let there = || pointers.iter().filter_map(|pointer| self.value(pointer));
-        let no_card = |value: &Value| {
-            name == CARD && card_text(value).is_ok_and(|text| text.is_some_and(|text| self.no_card.contains(&text)))
-        };
-        if pointers.len() > 1
-            && let Some(says) = there().find(|value| !is_empty(value) && !no_card(value))
-        {
-            return Some(says);
-        }
-        there().next()
-    }
-
-    /// The topic level of that name.
-    fn level(&self, name: &str) -> Option<&'a str> {
-        self.levels.iter().find(|(level, _)| *level == name).map(|(_, text)| *text)
-    }
-
-    /// The text behind a name: a topic level or a field.
-    fn named_text(&self, name: &str) -> Result<Option<String>, RejectReason> {
-        if let Some(level) = self.level(name) {
-            return bounded(level.to_owned()).map(Some);
-        }
-        self.named_value(name).map_or(Ok(None), |value| scalar_text(value).map(Some))
-    }
-
-    fn text_at(&self, place: &FieldPlace) -> Option<String> {
-        match place {
-            FieldPlace::Pointer(pointer) => scalar_text(self.value(pointer)?).ok(),
-            FieldPlace::Name(name) => self.named_text(name).ok().flatten(),
-        }
-    }
-}
-
-fn scalar_text(value: &Value) -> Result<String, RejectReason> {
-    match value {
-        Value::String(text) => bounded(text.trim().to_owned()),
-        Value::Number(number) => Ok(number.to_string()),
-        Value::Bool(flag) => Ok(flag.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(RejectReason::BadField),
-    }
-}
-
-/// A card may also be an array of octets; its text is then the dashed decimal form.
-fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
-    let Value::Array(octets) = value else {
-        return scalar_text(value).map(Some);
-    };
-    let octets: Option<Vec<String>> =
-        octets.iter().take(LONGEST_TEXT).map(|octet| Some(u8::try_from(octet.as_u64()?).ok()?.to_string())).collect();
-    octets.map(|octets| Some(octets.join("-"))).ok_or(RejectReason::BadField)
-}
-
-/// No text of a controller is this long, and none has a control character inside.
-fn bounded(text: String) -> Result<String, RejectReason> {
-    let long = text.len() > LONGEST_TEXT && text.chars().count() > LONGEST_TEXT;
-    if long || text.trim().chars().any(char::is_control) { Err(RejectReason::BadField) } else { Ok(text) }
-}
-
-impl Template {
-    /// The text; none when one of its names is not in the message or is blank.
-    fn render(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
-        let mut rendered = String::new();
-        for part in &self.0 {
-            match part {
-                TemplatePart::Text(text) => rendered.push_str(text),
-                TemplatePart::Name(name) => match view.named_text(name)?.filter(|text| !text.is_empty()) {
-                    Some(text) => rendered.push_str(&text),
-                    None => return Ok(None),
-                },
-            }
-        }
-        Ok(Some(rendered))
-    }
-}
-
-impl Rule {
-    fn holds(&self, view: &View<'_>) -> bool {
-        self.when.iter().all(|condition| condition.holds(view))
-    }
-}
-
-impl RuleCondition {
-    fn holds(&self, view: &View<'_>) -> bool {
-        let level;
-        let value = match &self.place {
-            FieldPlace::Pointer(pointer) => view.value(pointer),
-            FieldPlace::Name(name) => match view.level(name) {
-                Some(text) => {
-                    level = Value::from(text);
-                    Some(&level)
-                }
-                None => view.named_value(name),
-            },
-        };
-        self.tests.iter().all(|test| test.holds(value))
-    }
-}
-
-impl Test {
-    fn holds(&self, value: Option<&Value>) -> bool {
-        let text = || value.and_then(|value| scalar_text(value).ok());
-        match self {
-            Self::Is(wanted) => value.is_some_and(|value| wanted.iter().any(|want| same(want, value))),
-            Self::Not(unwanted) => !value.is_some_and(|value| unwanted.iter().any(|not| same(not, value))),
-            Self::Text(wanted) => text().is_some_and(|text| wanted.contains(&text)),
-            Self::Exists(wanted) => value.is_some() == *wanted,
-            Self::Empty(wanted) => value.is_none_or(is_empty) == *wanted,
-            Self::Regex(pattern) => text().is_some_and(|text| pattern.is_match(&text)),
-        }
-    }
-}
-
-/// Equal and of one type; 1 and 1.0 are the same number.
-fn same(a: &Value, b: &Value) -> bool {
-    a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
-}
-
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(_) | Value::Number(_) => false,
-        Value::String(text) => text.trim().is_empty(),
-        Value::Array(items) => items.is_empty(),
-        Value::Object(entries) => entries.is_empty(),
-    }
-}
-
-impl<T: Copy> Choice<T> {
-    fn choose(&self, view: &View<'_>) -> Option<T> {
-        match self {
-            Self::Always(word) => Some(*word),
-            Self::By { place, words, other } => {
-                view.text_at(place).and_then(|text| words.get(&text).copied()).or(*other)
-            }
-        }
-    }
 }
 
 #[cfg(test)]

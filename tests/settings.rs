@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: files in folders, variables, and what is printed when they are wrong.
+//! The configuration as an operator sees it: files in folders, variables, and what is printed if they are wrong.
 
 use std::{
     fmt::Write as _,
@@ -89,7 +89,7 @@ fn an_empty_file_serves_records_from_the_default_database() {
     assert!(settings.site.is_none() && settings.mqtt.is_none() && settings.captures.is_empty());
 }
 
-/// The shipped file with every `#key = ` and `#[section]` made to count.
+/// The shipped file with the `#` removed from every `#key = ` and `#[section]`.
 fn shipped_with_everything() -> String {
     let shipped = include_str!("../config/checkind.toml");
     let mut text = String::new();
@@ -131,17 +131,17 @@ fn the_shipped_file_shows_every_key_with_its_default() {
 }
 
 #[test]
-fn the_shipped_file_shows_every_key_that_there_is() {
+fn the_shipped_file_shows_every_known_key() {
     let everything = shipped_with_everything();
     let mut shown: Vec<&str> =
         everything.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key).collect();
     shown.retain(|key| !key.starts_with('#'));
-    // An unknown key is answered with all that are known.
+    // The fault for an unknown key lists all known keys.
     for section in
         ["[database]", "[spool]", "[site]", "[lease]", "[mqtt]", "[api]", "[retention]", "[[door]]", "[[capture]]"]
     {
         let faults = Folder::new(format!("{section}\nxxxxxxxxxx = 1\n")).faults(&[]);
-        let known = faults.lines().find_map(|line| line.split_once("known are ")).expect("the known keys are told").1;
+        let known = faults.lines().find_map(|line| line.split_once("known: ")).expect("the known keys").1;
         for key in known.split(", ") {
             assert!(shown.contains(&key), "config/checkind.toml does not show {key} of {section}");
         }
@@ -226,7 +226,7 @@ fn passes_and_pay_as_you_go_are_rules_of_the_site() {
     checkind.toml:8:12: currency: "pounds" is not a currency; write its three capital letters, for example "GBP"
         8 | currency = "pounds"
           |            ^^^^^^^^
-    checkind.toml:9:11: minimum: -1 is not an amount from 0 to 1000000000000
+    checkind.toml:9:11: minimum: -1 is out of range; write 0 to 1000000000000
         9 | minimum = -1
           |           ^^
     checkind.toml:10:8: step: must be whole minutes, for example "15m"
@@ -235,7 +235,7 @@ fn passes_and_pay_as_you_go_are_rules_of_the_site() {
     "#);
     let crossed = format!("{SITE}[pay_as_you_go]\nminimum = 100\nmaximum = 99\n");
     insta::assert_snapshot!(Folder::new(crossed).faults(&[]), @r"
-    checkind.toml:7:11: maximum: is less than minimum, 100; write 0 for no maximum
+    checkind.toml:7:11: maximum: is less than minimum (100); write 0 for no maximum
         7 | maximum = 99
           |           ^^
     ");
@@ -274,7 +274,7 @@ fn variables_set_what_files_can() {
 }
 
 #[test]
-fn five_faults_are_told_at_once() {
+fn five_faults_are_reported_at_once() {
     let folder = Folder::new(
         "[site]\nbusiness = \"one\"\nname = \"Hub One\"\ntime_zone = \"Europe/Londn\"\nidle_limt = \"30m\"\nlinger = \"45x\"\n",
     )
@@ -282,7 +282,7 @@ fn five_faults_are_told_at_once() {
     insta::assert_snapshot!(folder.faults(&[("CHECKIND__SITE__CUT_OFF", "24:00"), ("CHECKIND__SITE__LINGR", "1m")]));
 }
 
-/// Main files that are wrong; what is printed for each is in the snapshot.
+/// Main files with faults; the snapshot has what is printed for each.
 const BROKEN: &[(&str, &str)] = &[
     ("not TOML", "[site\nname = \"Hub One\n= 3\n"),
     ("torn in one place, wrong in another", "[site]\nname = \"Hub\nlinger = \"45x\"\n"),
@@ -347,12 +347,12 @@ const BROKEN: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_is_wrong_is_told_like_a_compiler_would() {
-    let mut told = String::new();
+fn every_fault_is_printed_with_its_line() {
+    let mut printed = String::new();
     for (what, text) in BROKEN {
-        writeln!(told, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("text grows");
+        writeln!(printed, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("text grows");
     }
-    insta::assert_snapshot!(told);
+    insta::assert_snapshot!(printed);
 }
 
 #[test]
@@ -405,12 +405,12 @@ fn a_secret_of_the_credentials_directory_comes_first() {
 }
 
 #[test]
-fn secrets_that_are_none_are_faults() {
+fn a_secret_that_cannot_be_used_is_a_fault() {
     for (content, message) in [
         (b"".as_slice(), "is empty"),
         (b"\n", "is empty"),
         (b"\xff\xfe", "is not UTF-8 text"),
-        (b"hunter\ntwo\n", "has more than one line; a password is one"),
+        (b"hunter\ntwo\n", "has more than one line; it must contain only the password"),
     ] {
         let faults = with_secret(content).faults(&[]);
         assert!(faults.contains(&format!("secret {message}")) && !faults.contains("hunter"), "{faults}");
@@ -435,7 +435,7 @@ fn a_client_certificate_is_two_pem_files() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_a_warning() {
+fn a_probable_mistake_is_a_warning() {
     let folder = Folder::new(format!(
         "[database]\nurl = \"sqlite:here.db\"\n{SITE}network_opens = \"after-door\"\nnetwork_checkins = false\n\
          toggle_minimum_stay = \"1m\"\n[mqtt]\nurl = \"mqtt://broker.example\"\nusername = \"u\"\n\
@@ -450,7 +450,7 @@ fn what_is_hardly_meant_is_a_warning() {
 }
 
 #[test]
-fn the_summary_tells_what_will_run_and_no_secret() {
+fn the_summary_shows_what_will_run_and_no_secret() {
     let folder = Folder::new(format!(
         "{SITE}[mqtt]\nurl = \"mqtts://[::1]:8884\"\nusername = \"u\"\npassword_file = \"secret\"\n\
          {}[[door]]\nmatch = \"1\"\nname = \"Main entrance\"\n[[door]]\nmatch = \"2\"\n\
@@ -460,10 +460,11 @@ fn the_summary_tells_what_will_run_and_no_secret() {
     .write("secret", "hunter2");
     let read = folder.settings(&[]);
     let summary = settings::summary(&read);
-    let little = settings::summary(&Folder::new("[api]\nlisten = \"off\"").settings(&[]));
-    // Which data this machine has is not the test's.
-    let told = format!("{summary}\n{little}").replace(&read.zones.to_string(), "/usr/share/zoneinfo, version 2026a");
-    insta::assert_snapshot!(told);
+    let smallest = settings::summary(&Folder::new("[api]\nlisten = \"off\"").settings(&[]));
+    // The version of the zone data depends on the machine.
+    let summaries =
+        format!("{summary}\n{smallest}").replace(&read.zones.to_string(), "/usr/share/zoneinfo, version 2026a");
+    insta::assert_snapshot!(summaries);
 }
 
 #[test]
@@ -488,7 +489,7 @@ fn what_a_reload_cannot_change_is_named() {
     );
 }
 
-/// The largest files that are read must not keep the daemon from starting, or from saying why it does not.
+/// Even files of the largest size must load quickly, or be refused in a few lines that say why.
 #[test]
 fn files_of_another_kind_are_refused_in_a_screenful() {
     for piece in ["[site]\n", "= \"\n", "[[door]]\nmatch = \"*\"\n", "[[source]]\n", "[", "\u{1f6aa}"] {
@@ -504,7 +505,7 @@ fn files_of_another_kind_are_refused_in_a_screenful() {
     assert_eq!(faults, "checkind.toml: cannot be read: larger than 1048576 bytes");
 }
 
-/// Anything, and text that looks like a configuration more often than chance would have it.
+/// Arbitrary bytes, and text that often looks like a configuration.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         "\\[\\[?(database|site|mqtt|api|retention|source|door|capture)\\]?\\]\n",
@@ -533,7 +534,7 @@ proptest! {
 }
 
 #[test]
-fn the_settings_keep_their_promises_over_the_corpus_and_cuts_of_it() {
+fn the_settings_keep_their_promises_over_the_corpus_and_prefixes_of_it() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/settings");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("checkind.toml");

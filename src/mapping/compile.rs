@@ -1,4 +1,4 @@
-//! PURE. From a fragment as written to a mapping that cannot fail: presets, and every fault with its path.
+//! PURE. Compiles a fragment as written to a mapping that cannot fail. Each fault names the path to its key.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,12 +9,6 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::{
-    CardFragment, CardPlan, Choice, DEBOUNCE, FieldPlace, KeyFragment, Mapping, MappingFault, MappingFragment,
-    PayloadFormat, Pointers, Retained, Rule, RuleCondition, RuleFragment, Template, TemplatePart, Templates, Test,
-    TimeFragment, TimePlan,
-    time::{TimeFormat, Trust, parse_offset},
-};
 use crate::{
     base::{
         card::CardStep,
@@ -22,34 +16,42 @@ use crate::{
         zone::Zone,
     },
     mapping::{
+        CardPlan, DEBOUNCE, Mapping, PayloadFormat, Retained,
+        fragment::{
+            CardFragment, KeyFragment, MappingFault, MappingFragment, Pointers, RuleFragment, Templates, TimeFragment,
+        },
         presets,
+        rule::{Choice, Rule, RuleCondition, Test},
+        template::Template,
+        time::{TimeFormat, TimePlan, Trust, parse_offset},
         topic::{TopicPattern, is_name},
+        view::FieldPlace,
     },
 };
 
-/// How much memory one compiled pattern may take, in bytes. The engine is linear in the payload, whatever the pattern;
-/// a larger pattern is a fault of the configuration.
+/// How much memory one compiled regular expression may take, in bytes; a larger one is a fault. Matching takes time linear
+/// in the payload, whatever the expression.
 const LARGEST_REGEX: usize = 64 * 1024;
 
-const KINDS: &str = "granted, read, denied, unknown_credential, duress, exit, remote_open, door_open, door_closed, held, \
-                     forced, tamper, bell, online, offline, heartbeat or ignore";
-
-pub(super) fn compile(fragment: &MappingFragment) -> Result<Mapping, Vec<MappingFault>> {
-    let mut faults = Faults::default();
-    let merged = match fragment.preset.as_deref().map(presets::find) {
-        None => fragment.clone(),
-        Some(Some(preset)) => put_on(fragment, preset),
-        Some(None) => {
-            let known = presets::NAMES.join(", ");
-            faults.add(&["preset"], format!("there is no such preset; there are {known}"));
-            fragment.clone()
-        }
-    };
-    let mapping = faults.mapping(&merged);
-    if faults.0.is_empty() { Ok(mapping) } else { Err(faults.0) }
+impl Mapping {
+    /// Puts the fragment on top of its preset and checks every part. The error has all faults.
+    pub fn compile(fragment: &MappingFragment) -> Result<Self, Vec<MappingFault>> {
+        let mut compiler = MappingCompiler::default();
+        let merged = match fragment.preset.as_deref().map(|name| (name, presets::find(name))) {
+            None => fragment.clone(),
+            Some((_, Some(preset))) => put_on(fragment, preset),
+            Some((name, None)) => {
+                let known = presets::NAMES.join(", ");
+                compiler.add(&["preset"], format!("\"{name}\" is not a preset; known: {known}"));
+                fragment.clone()
+            }
+        };
+        let mapping = compiler.mapping(&merged);
+        if compiler.faults.is_empty() { Ok(mapping) } else { Err(compiler.faults) }
+    }
 }
 
-/// The fragment's values before the preset's; its rules are tried first.
+/// The fragment on top of the preset: its values replace the preset's, its rules are tried first.
 fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     let mut field = preset.field;
     field.extend(own.field.clone());
@@ -80,16 +82,20 @@ fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     }
 }
 
+/// Compiles part by part and collects the faults. A part with a fault gets a default, to find the other faults as well.
 #[derive(Default)]
-struct Faults(Vec<MappingFault>);
+struct MappingCompiler {
+    faults: Vec<MappingFault>,
+}
 
-impl Faults {
+impl MappingCompiler {
     fn add(&mut self, path: &[&str], message: impl Into<String>) {
         let path = path.iter().map(|key| (*key).to_owned()).collect();
-        self.0.push(MappingFault { path, message: message.into() });
+        self.faults.push(MappingFault { path, message: message.into() });
     }
 
     fn mapping(&mut self, merged: &MappingFragment) -> Mapping {
+        // Names come first: templates and conditions may only use names of topic levels and fields.
         if !is_name(&merged.name) {
             self.add(&["name"], "a source needs a name of letters, digits, - and _");
         }
@@ -132,7 +138,7 @@ impl Faults {
         topics
     }
 
-    /// Every name that a template or a condition may use.
+    /// The names that templates and conditions may use.
     fn names(merged: &MappingFragment, topics: &[TopicPattern]) -> Vec<String> {
         let of_topics = topics.iter().flat_map(TopicPattern::names).map(ToOwned::to_owned);
         of_topics.chain(merged.field.keys().cloned()).collect()
@@ -142,14 +148,14 @@ impl Faults {
         let mut fields = BTreeMap::new();
         for (name, pointers) in written {
             if !is_name(name) {
-                self.add(&["field", name], "a field's name has letters, digits, - and _");
+                self.add(&["field", name], "a field's name may have only letters, digits, - and _");
             }
             let pointers = match pointers {
                 Pointers::One(pointer) => std::slice::from_ref(pointer),
                 Pointers::FirstOf(pointers) => pointers.as_slice(),
             };
             if pointers.is_empty() {
-                self.add(&["field", name], "a field needs a pointer");
+                self.add(&["field", name], "a field needs at least one pointer");
             }
             let pointers = pointers.iter().filter_map(|pointer| self.pointer(&["field", name], Some(pointer)));
             let pointers = pointers.collect();
@@ -163,7 +169,10 @@ impl Faults {
         if pointer.is_empty() || pointer.starts_with('/') {
             return Some(pointer.to_owned());
         }
-        self.add(path, format!("\"{pointer}\" is not a JSON pointer; it begins with /, or is empty for the whole"));
+        self.add(
+            path,
+            format!("\"{pointer}\" is not a JSON pointer; write one that begins with /, or \"\" for the whole"),
+        );
         None
     }
 
@@ -192,10 +201,7 @@ impl Faults {
             None | Some("ignore") => Retained::Ignore,
             Some("if_new_id") if has_id => Retained::IfNewId,
             Some("if_new_id") => {
-                self.add(
-                    &["retained"],
-                    "if_new_id needs key.id; without one an old copy cannot be told from a new event",
-                );
+                self.add(&["retained"], "if_new_id needs key.id: without an id, an old copy looks like a new event");
                 Retained::Ignore
             }
             Some("if_fresh") => Retained::IfFresh,
@@ -218,12 +224,15 @@ impl Faults {
             }
         }
         if merged.field.contains_key("time") && plan.parse.is_empty() {
-            self.add(&["time", "parse"], "the field time needs time.parse, which says how to read it");
+            self.add(&["time", "parse"], "is missing: it says how to read the field time");
         }
         if let Some(zone) = &written.zone {
             match Zone::bundled(zone) {
                 Some(zone) => plan.zone = Some(zone),
-                None => self.add(&["time", "zone"], format!("\"{zone}\" is not an IANA zone such as Europe/London")),
+                None => self.add(
+                    &["time", "zone"],
+                    format!("\"{zone}\" is not a time zone; write an IANA name such as Europe/London"),
+                ),
             }
         }
         if let Some(offset) = &written.offset {
@@ -242,11 +251,12 @@ impl Faults {
     }
 
     fn card(&mut self, written: &CardFragment, names: &[String]) -> CardPlan {
-        let kind = match written.kind.as_deref().map(word::<CredentialKind>) {
+        let kind = match written.kind.as_deref().map(|text| (text, word::<CredentialKind>(text))) {
             None => CredentialKind::Card,
-            Some(Some(kind)) => kind,
-            Some(None) => {
-                self.add(&["card", "type"], "write card, pin, slot, user or name");
+            Some((_, Ok(kind))) => kind,
+            Some((text, Err(known))) => {
+                let message = format!("\"{text}\" is not a type of credential; write one of {known}");
+                self.add(&["card", "type"], message);
                 CredentialKind::Card
             }
         };
@@ -263,14 +273,14 @@ impl Faults {
         if slash && matches!(kind, CredentialKind::User | CredentialKind::Name) {
             self.add(
                 &["card", "scope"],
-                "write a scope without a /: of users and names, an import takes what stands before the first / for it",
+                "must not contain a /: for users and names, an import reads the text before the first / as the scope",
             );
         }
         CardPlan { kind, steps, empty, scope: self.template(&["card", "scope"], written.scope.as_deref(), names) }
     }
 
     fn template(&mut self, path: &[&str], written: Option<&str>, names: &[String]) -> Option<Template> {
-        match template(written?, names) {
+        match Template::parse(written?, names) {
             Ok(template) => Some(template),
             Err(wrong) => {
                 self.add(path, wrong);
@@ -304,19 +314,20 @@ impl Faults {
     fn rule(&mut self, at: &str, written: &RuleFragment, names: &[String]) -> Rule {
         let kind = match written.kind.as_str() {
             "ignore" => None,
-            text => {
-                let kind = word::<DoorEventKind>(text);
-                if kind.is_none() {
-                    self.add(&["rule", at, "kind"], format!("\"{text}\" is not a kind; write {KINDS}"));
+            text => match word::<DoorEventKind>(text) {
+                Ok(kind) => Some(kind),
+                Err(known) => {
+                    let message = format!("\"{text}\" is not a kind of event; write ignore or one of {known}");
+                    self.add(&["rule", at, "kind"], message);
+                    None
                 }
-                kind
-            }
+            },
         };
         let when = written.when.iter().filter_map(|(place, test)| self.condition(at, place, test, names)).collect();
         let from = written.direction_from.as_deref();
         let direction = self.choice(at, "direction", written.direction.as_ref(), from, names, word::<Direction>);
         let from = written.reason_from.as_deref();
-        let refusal = self.choice(at, "reason", written.reason.as_ref(), from, names, Refusal::from_word);
+        let refusal = self.choice(at, "reason", written.reason.as_ref(), from, names, refusal_word);
         Rule { when, kind, direction: direction.unwrap_or(Choice::Always(Direction::Unknown)), refusal }
     }
 
@@ -327,7 +338,10 @@ impl Faults {
         if names.iter().any(|name| name == written) {
             return Some(FieldPlace::Name(written.to_owned()));
         }
-        self.add(path, format!("\"{written}\" is neither a pointer (which begins with /) nor a field or topic level"));
+        self.add(
+            path,
+            format!("\"{written}\" is neither a pointer, which begins with /, nor the name of a field or topic level"),
+        );
         None
     }
 
@@ -366,11 +380,15 @@ impl Faults {
         };
         if test.is_none() {
             let path: Vec<&str> = path.iter().copied().chain([name]).collect();
-            self.add(&path, "the tests are is, not, text = \"…\", exists = true, empty = true and regex = \"…\"");
+            self.add(
+                &path,
+                "is not a valid test; write is, not, text = \"…\", exists = true, empty = true or regex = \"…\"",
+            );
         }
         test
     }
 
+    /// A word under `key`, or a table of words that is looked up by the value at `key_from`.
     fn choice<T>(
         &mut self,
         at: &str,
@@ -378,35 +396,39 @@ impl Faults {
         written: Option<&Value>,
         from: Option<&str>,
         names: &[String],
-        read: impl Fn(&str) -> Option<T>,
+        read: impl Fn(&str) -> Result<T, String>,
     ) -> Option<Choice<T>> {
         let from_key = format!("{key}_from");
         let place = from.and_then(|from| self.place(&["rule", at, &from_key], from, names));
         match (written?, place) {
             (Value::String(text), _) => match read(text) {
-                Some(chosen) => Some(Choice::Always(chosen)),
-                None => {
-                    self.add(&["rule", at, key], format!("\"{text}\" is not a {key}"));
+                Ok(chosen) => Some(Choice::Always(chosen)),
+                Err(known) => {
+                    self.add(&["rule", at, key], format!("\"{text}\" is not a {key}; write one of {known}"));
                     None
                 }
             },
+            // A table: every word is checked, and "*" is for all texts that it does not have.
             (Value::Object(table), Some(place)) => {
                 let mut words = BTreeMap::new();
-                for (said, text) in table {
-                    match text.as_str().and_then(&read) {
-                        Some(chosen) => drop(words.insert(said.clone(), chosen)),
-                        None => self.add(&["rule", at, key, said], format!("{text} is not a {key}")),
+                for (from, text) in table {
+                    match read(text.as_str().unwrap_or_default()) {
+                        Ok(chosen) => drop(words.insert(from.clone(), chosen)),
+                        Err(known) => {
+                            let message = format!("{text} is not a {key}; write one of {known}");
+                            self.add(&["rule", at, key, from], message);
+                        }
                     }
                 }
                 let other = words.remove("*");
                 Some(Choice::By { place, words, other })
             }
             (Value::Object(_), None) => {
-                self.add(&["rule", at, key], format!("a table needs {from_key}, which says what is looked up in it"));
+                self.add(&["rule", at, key], format!("a table needs {from_key}, the value to look up in it"));
                 None
             }
             (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_), _) => {
-                self.add(&["rule", at, key], format!("a {key} is a word, or a table of words with {from_key}"));
+                self.add(&["rule", at, key], format!("must be a word, or a table of words together with {from_key}"));
                 None
             }
         }
@@ -417,28 +439,18 @@ fn one_or_many(written: &Value) -> Vec<Value> {
     written.as_array().cloned().unwrap_or_else(|| vec![written.clone()])
 }
 
-/// The variant that a word names, by the spelling that records use.
-fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+/// The variant that a word names, by the spelling that records use. The error lists the words that exist.
+fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
     let reader: serde::de::value::StrDeserializer<'_, WordError> = text.into_deserializer();
-    T::deserialize(reader).ok()
+    T::deserialize(reader).map_err(|error| {
+        // serde says "unknown variant `x`, expected one of `a`, `b`".
+        let message = error.to_string();
+        let known = message.rsplit_once(", expected ").map_or("", |(_, known)| known);
+        known.trim_start_matches("one of ").replace('`', "")
+    })
 }
 
-fn template(written: &str, names: &[String]) -> Result<Template, String> {
-    let mut parts = Vec::new();
-    let mut rest = written;
-    while let Some((text, after)) = rest.split_once('{') {
-        let (name, after) = after.split_once('}').ok_or_else(|| format!("\"{written}\" has a {{ without a }}"))?;
-        if !names.iter().any(|known| known == name) {
-            return Err(format!("\"{name}\" is neither a field nor a topic level; there are {}", names.join(", ")));
-        }
-        if !text.is_empty() {
-            parts.push(TemplatePart::Text(text.to_owned()));
-        }
-        parts.push(TemplatePart::Name(name.to_owned()));
-        rest = after;
-    }
-    if !rest.is_empty() {
-        parts.push(TemplatePart::Text(rest.to_owned()));
-    }
-    if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Template(parts)) }
+/// The refusal that a word names. The error lists the words that exist.
+fn refusal_word(text: &str) -> Result<Refusal, String> {
+    Refusal::from_word(text).ok_or_else(|| Refusal::ALL.map(Refusal::word).join(", "))
 }

@@ -1,23 +1,27 @@
-//! PURE. What a mapping makes of a message: events, nothing, or a rejection with its reason.
+//! PURE. The result of mapping a message: sightings, nothing, or a rejection with its reason.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::base::sighting::Sighting;
+use crate::{base::sighting::Sighting, mapping::limits::LARGEST_PAYLOAD};
 
-/// What the mapping made of a message.
+/// How much of a rejected message is kept, in characters: enough to recognise it.
+const SAMPLE_LENGTH: usize = 120;
+
+/// What a message was mapped to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// One or more events.
     Sightings(Vec<Sighting>),
-    /// Understood, and nothing to decide (a rule of kind `ignore`, or a retained copy that the source's policy skips).
+    /// Understood, but there is nothing to decide: a rule of kind `ignore`, or a retained copy that the source's policy skips.
     Ignored,
     /// Not understood: recorded, counted, acknowledged.
     Rejected(Rejection),
 }
 
 impl Content {
-    /// How many events it is that each end in one outcome.
+    /// How many outcomes it leads to: one for each sighting, and one for a rejection.
     pub fn events(&self) -> u64 {
         match self {
             Self::Sightings(sightings) => sightings.len() as u64,
@@ -38,52 +42,78 @@ pub struct Rejection {
     pub sample: String,
 }
 
-/// Why a message could not become a sighting. A closed list: it labels a metric.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RejectReason {
-    /// Larger than the packet limit.
-    Oversize,
-    /// No bytes.
-    Empty,
-    /// Not UTF-8.
-    NotUtf8,
-    /// Not in the source's format, or nested too deep.
-    NotInFormat,
-    /// A field is missing or has a wrong type.
-    BadField,
-    /// No rule of the source matches.
-    NoRule,
-    /// The payload speaks for another door than the topic.
-    OtherTopic,
-    /// No source claims the topic.
-    UnknownTopic,
+/// Declares [`RejectReason`]: one row per reason, from which the enum, the list of all and the words are made.
+macro_rules! reject_reasons {
+    ($(#[doc = $doc:literal] $reason:ident = $word:literal,)+) => {
+        /// Why a message could not become a sighting. A closed list: it labels a metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum RejectReason {
+            $(#[doc = $doc] #[serde(rename = $word)] $reason,)+
+        }
+
+        impl RejectReason {
+            /// Every reason, so each counter is present at zero.
+            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$reason),+];
+
+            /// The word for metrics and the sighting log.
+            pub const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $word,)+
+                }
+            }
+        }
+    };
 }
 
-impl RejectReason {
-    /// Every reason, so that each counter is present at zero.
-    pub const ALL: [Self; 8] = [
-        Self::Oversize,
-        Self::Empty,
-        Self::NotUtf8,
-        Self::NotInFormat,
-        Self::BadField,
-        Self::NoRule,
-        Self::OtherTopic,
-        Self::UnknownTopic,
-    ];
+reject_reasons! {
+    /// Larger than the largest payload.
+    Oversize = "oversize",
+    /// No bytes, or only white space.
+    Empty = "empty",
+    /// Not UTF-8.
+    NotUtf8 = "not_utf8",
+    /// Not in the source's format, or nested too deep.
+    NotInFormat = "not_in_format",
+    /// A field is missing or has a wrong type.
+    BadField = "bad_field",
+    /// No rule of the source matches.
+    NoRule = "no_rule",
+    /// The payload names another door than the topic.
+    OtherTopic = "other_topic",
+    /// No source claims the topic.
+    UnknownTopic = "unknown_topic",
+}
 
-    /// The word for metrics and the sighting log.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Oversize => "oversize",
-            Self::Empty => "empty",
-            Self::NotUtf8 => "not_utf8",
-            Self::NotInFormat => "not_in_format",
-            Self::BadField => "bad_field",
-            Self::NoRule => "no_rule",
-            Self::OtherTopic => "other_topic",
-            Self::UnknownTopic => "unknown_topic",
+/// Builds the record of a message that could not become a sighting. Nothing in it may identify a person.
+pub fn reject(why: RejectReason, topic: &str, payload: &[u8]) -> Rejection {
+    Rejection { why, topic: topic.chars().take(SAMPLE_LENGTH).collect(), sample: masked_sample(payload) }
+}
+
+/// The shape of a payload: keys and punctuation stay, every value and every digit is masked.
+fn masked_sample(payload: &[u8]) -> String {
+    let head = &payload[..payload.len().min(LARGEST_PAYLOAD)];
+    let masked = match serde_json::from_slice::<Value>(head) {
+        Ok(value) => masked_json(&value).to_string(),
+        Err(_) => String::from_utf8_lossy(&head[..head.len().min(SAMPLE_LENGTH * 4)]).into_owned(),
+    };
+    let is_json = !masked.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok();
+    let mask = |c: char| match c {
+        _ if c.is_numeric() => '#',
+        _ if !is_json && c.is_alphabetic() => 'x',
+        _ if c.is_control() => ' ',
+        _ => c,
+    };
+    masked.chars().take(SAMPLE_LENGTH).map(mask).collect()
+}
+
+fn masked_json(value: &Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) => value.clone(),
+        Value::Number(_) => Value::from(0),
+        Value::String(_) => Value::from("…"),
+        Value::Array(items) => items.iter().take(SAMPLE_LENGTH).map(masked_json).collect(),
+        Value::Object(entries) => {
+            entries.iter().take(SAMPLE_LENGTH).map(|(key, value)| (key.clone(), masked_json(value))).collect()
         }
     }
 }

@@ -1,22 +1,41 @@
-//! PURE. The mappings that we ship, each with the messages that it was made from.
+//! PURE. The mappings that we ship, each with sample messages.
 //!
-//! A preset is a file of `config/presets`, built into the binary: `[mapping]` is a `[[source]]` without name, and each
-//! `[[sample]]` is a message with what it must become, which a test replays.
+//! A preset is a file of `config/presets`, built into the binary. `[mapping]` is a `[[source]]` without a name; each
+//! `[[sample]]` is a message and what it must become. A test replays the samples.
 
 use serde::Deserialize;
 
-use super::MappingFragment;
+use crate::mapping::fragment::MappingFragment;
 
-/// The names that `preset` may have.
-pub const NAMES: [&str; 3] = ["esp-rfid-v2", "uhppoted", "generic-json"];
+/// Declares the presets. The name of a preset is that of its file.
+macro_rules! presets {
+    ($($name:literal,)+) => {
+        /// The names that `preset` may have.
+        pub const NAMES: [&str; [$($name),+].len()] = [$($name),+];
+
+        /// The text of a preset file.
+        pub fn text(name: &str) -> Option<&'static str> {
+            match name {
+                $($name => Some(include_str!(concat!("../../config/presets/", $name, ".toml"))),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+presets! {
+    "esp-rfid-v2",
+    "uhppoted",
+    "generic-json",
+}
 
 /// One preset file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    /// The mapping, without name and mostly without topics.
+    /// The mapping, without a name and usually without topics.
     pub mapping: MappingFragment,
-    /// Messages with what they must become.
+    /// Messages, and what they must become.
     #[serde(default)]
     pub sample: Vec<Sample>,
 }
@@ -36,10 +55,10 @@ pub struct Sample {
     pub retained: bool,
     /// When it arrives, RFC 3339.
     pub arrived: String,
-    /// The events that it must become; absent for `ignored` and `rejected` ones.
+    /// The events that it must become; none if it must be ignored or rejected.
     #[serde(default)]
     pub expect: Vec<Expected>,
-    /// The word of the reason why it must be rejected.
+    /// The word of the reason for which it must be rejected.
     pub rejected: Option<String>,
 }
 
@@ -51,26 +70,16 @@ pub struct Expected {
     pub kind: String,
     /// The door's key.
     pub door: String,
-    /// The direction's word; `unknown` when absent.
+    /// The direction's word; `unknown` if absent.
     pub direction: Option<String>,
     /// The credential's text.
     pub card: Option<String>,
     /// The reason's word.
     pub reason: Option<String>,
-    /// The event time, RFC 3339; the arrival when absent.
+    /// The event time, RFC 3339; the arrival if absent.
     pub at: Option<String>,
-    /// The key, where it has an id.
+    /// The key, if the event has an id.
     pub key: Option<String>,
-}
-
-/// The text of a preset file.
-pub fn text(name: &str) -> Option<&'static str> {
-    match name {
-        "esp-rfid-v2" => Some(include_str!("../../config/presets/esp-rfid-v2.toml")),
-        "uhppoted" => Some(include_str!("../../config/presets/uhppoted.toml")),
-        "generic-json" => Some(include_str!("../../config/presets/generic-json.toml")),
-        _ => None,
-    }
 }
 
 /// The preset of that name.

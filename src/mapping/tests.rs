@@ -63,7 +63,7 @@ const READER: &str = r#"
 "#;
 
 #[test]
-fn every_preset_turns_its_samples_into_what_they_say() {
+fn every_preset_maps_its_samples_as_they_say() {
     for name in presets::NAMES {
         let preset: Preset = toml::from_str(presets::text(name).expect("its text")).expect("a preset that parses");
         assert!(!preset.sample.is_empty(), "{name} has no samples");
@@ -189,19 +189,19 @@ fn a_source_overrides_its_preset_piece_by_piece_and_its_rules_come_first() {
         kind = "ignore"
     "#;
     let mapping = mapping(text);
-    let said = |user: &str| {
+    let payload_of = |user: &str| {
         format!(
             r#"{{"type":"access","isKnown":"true","access":"Always","username":"{user}","uid":"f3c624","door":"d"}}"#
         )
     };
-    assert!(matches!(live(&mapping, "workshop/send", &said("Cleaner")), Content::Ignored));
-    let read = sightings(live(&mapping, "workshop/send", &said("X")));
+    assert!(matches!(live(&mapping, "workshop/send", &payload_of("Cleaner")), Content::Ignored));
+    let read = sightings(live(&mapping, "workshop/send", &payload_of("X")));
     let credential = read[0].event.credential.clone().expect("a card");
     assert_eq!(credential.spellings, ["#f3c624", "u:f3c624"]);
 }
 
 #[test]
-fn conditions_test_what_they_say() {
+fn every_condition_passes_and_fails_as_written() {
     let table = [
         (r#"{ "/v" = 1 }"#, r#"{"v":1}"#, true),
         (r#"{ "/v" = 1 }"#, r#"{"v":1.0}"#, true),
@@ -311,7 +311,7 @@ fn columns_and_lists_are_read() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_rejected_with_its_reason() {
+fn a_message_that_cannot_be_understood_is_rejected_with_its_reason() {
     let reader = mapping(READER);
     let deep = format!(r#"{{"card":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
     let long = format!(r#"{{"card":"{}"}}"#, "7".repeat(300));
@@ -356,20 +356,20 @@ fn keys_are_the_same_for_the_same_event_and_differ_for_others() {
     };
     let with_id = format!("{READER}\nkey.id = \"{{door}}/{{id}}\"");
     assert_eq!(key(&with_id, r#"{"card":"A","id":7}"#, NINE), "front/front/7");
-    // An id that the message does not have leaves the digest.
+    // Without its id, a message gets the digest as its key.
     let digest = key(&with_id, r#"{"card":"A"}"#, NINE);
     assert!(digest.starts_with("front/") && digest.len() == "front/".len() + 32, "{digest}");
     let long = format!(r#"{{"card":"A","id":"{}"}}"#, "7".repeat(255));
     assert_eq!(key(&with_id, &long, NINE).len(), "front/".len() + 32);
 
-    let told = r#"{"card":"A","time":1772441990}"#;
-    assert_eq!(key(READER, told, "2026-03-02T09:00:00Z"), key(READER, told, "2026-03-02T12:00:00Z"));
-    assert_ne!(key(READER, told, NINE), key(READER, r#"{"card":"B","time":1772441990}"#, NINE));
-    assert_ne!(key(READER, told, NINE), key(READER, r#"{"card":"A","time":1772441991}"#, NINE));
+    let timed = r#"{"card":"A","time":1772441990}"#;
+    assert_eq!(key(READER, timed, "2026-03-02T09:00:00Z"), key(READER, timed, "2026-03-02T12:00:00Z"));
+    assert_ne!(key(READER, timed, NINE), key(READER, r#"{"card":"B","time":1772441990}"#, NINE));
+    assert_ne!(key(READER, timed, NINE), key(READER, r#"{"card":"A","time":1772441991}"#, NINE));
 
-    let silent = r#"{"card":"A"}"#;
-    assert_eq!(key(READER, silent, "2026-03-02T09:00:00.100Z"), key(READER, silent, "2026-03-02T09:00:02.400Z"));
-    assert_ne!(key(READER, silent, "2026-03-02T09:00:00.100Z"), key(READER, silent, "2026-03-02T09:00:02.600Z"));
+    let untimed = r#"{"card":"A"}"#;
+    assert_eq!(key(READER, untimed, "2026-03-02T09:00:00.100Z"), key(READER, untimed, "2026-03-02T09:00:02.400Z"));
+    assert_ne!(key(READER, untimed, "2026-03-02T09:00:00.100Z"), key(READER, untimed, "2026-03-02T09:00:02.600Z"));
 }
 
 #[test]
@@ -406,7 +406,7 @@ fn the_first_source_that_claims_a_topic_gets_it() {
     assert!(route(&sources, "windows/front").is_none());
 }
 
-/// JSON as controllers and vandals send it: the right keys with any values, and any nesting.
+/// JSON as broken or hostile controllers send it: the right keys with any values, and any nesting.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

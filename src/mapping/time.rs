@@ -1,33 +1,36 @@
-//! PURE. The controller's clock: reading its text, correcting it, and deciding whether to believe it.
+//! PURE. The controller's clock: reads its time, corrects it and decides whether to trust it.
 
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
 use serde_json::Value;
 
-use crate::base::{clock::WallTime, sighting::TimeQuality, zone::Zone};
+use crate::{
+    base::{clock::WallTime, sighting::TimeQuality, zone::Zone},
+    mapping::value::is_empty,
+};
 
-/// How far from the arrival a controller's time is believed when neither the source nor its preset says it. Ten minutes of
-/// lateness are more than a controller takes to send again what its network has lost, and less than the quarter of an hour by
-/// which a clock is wrong that is set to another time zone. No clock may run ahead by more than two minutes.
+/// How far from the arrival a controller's time is trusted if neither the source nor its preset sets it. Ten minutes late is
+/// more than a controller needs to resend what the network lost, and less than the quarter of an hour by which a clock set to
+/// another time zone is wrong at least. No clock may be ahead by more than two minutes.
 const TRUST: Trust = Trust { past: Duration::from_mins(10), future: Duration::from_mins(2) };
 
-/// How far from a whole quarter of an hour an offset may be, in milliseconds, and be taken for another time zone.
+/// How far from a whole quarter of an hour a clock may be off and still be taken to be in another time zone, in milliseconds.
 const ZONE_JITTER: i64 = 90_000;
 
-/// How much of the shape of a time that cannot be read is shown, in characters: the longest that anyone writes has 35.
+/// How much of the shape of an unreadable time is shown, in characters; the longest known format has 35.
 const LONGEST_SHAPE: usize = 40;
 
-/// Numbers above this are not seconds, as which they would lie in the year 5138, but milliseconds.
+/// Numbers above this are milliseconds: as seconds they would be in the year 5138.
 const MOST_SECONDS: f64 = 1e11;
 
 /// `[source.time]`, compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimePlan {
     pub(super) parse: Vec<TimeFormat>,
-    /// For text without an offset; none until the site's is put in.
+    /// For text without an offset; none until the site's is set.
     pub(super) zone: Option<Zone>,
-    /// Added to what the controller says.
+    /// Added to the controller's time.
     pub(super) offset: TimeDelta,
     pub(super) trust: Trust,
 }
@@ -35,19 +38,19 @@ pub(super) struct TimePlan {
 /// One way to read a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum TimeFormat {
-    /// Seconds since 1970, as a number or as digits; milliseconds where the number is too large for that.
+    /// Seconds since 1970, as a number or as digits; milliseconds if the number is too large for seconds.
     Unix,
-    /// Seconds that a clock counts which was set to the local time of its zone, as if that were UTC.
+    /// Seconds since 1970 of a clock that was set to the local time of its zone as if that were UTC.
     UnixLocal,
     /// Milliseconds since 1970.
     UnixMillis,
-    /// `2026-03-01T09:00:00+01:00`, also with a blank for the `T`, a comma before the fraction, and `+0100` or `+01`.
+    /// `2026-03-01T09:00:00+01:00`, also with a blank for the `T`, a comma before the fraction, or the offset `+0100` or `+01`.
     Rfc3339,
-    /// A pattern of `strptime(3)`. A zone abbreviation (`%Z`) is skipped: there are several CSTs and ISTs.
+    /// A pattern of `strptime(3)`. A zone abbreviation (`%Z`) is skipped: CST and IST each mean several zones.
     Pattern { text: String, has_offset: bool },
 }
 
-/// The window around the arrival inside which the controller's time is believed.
+/// The window around the arrival in which the controller's time is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Trust {
     pub(super) past: Duration,
@@ -60,46 +63,46 @@ impl Default for TimePlan {
     }
 }
 
-/// What came of the controller's time.
+/// What the controller's clock showed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClockReading {
-    /// The message has none.
+    /// The message has no time.
     Absent,
-    /// None of `time.parse` can read it. Its shape: every digit is a `#`, and every letter an `x`.
+    /// No format of `time.parse` fits. Holds the shape: every digit is a `#`, every letter an `x`.
     Unreadable(String),
-    /// How far ahead of the arrival it is, in milliseconds, the source's correction included; whether it is believed or not.
+    /// How far the time is ahead of the arrival, in milliseconds, after the source's correction, whether it is trusted or not.
     Ahead(i64, Writing),
 }
 
-/// How a controller writes its time, as far as a wrong time zone shows in it.
+/// How a controller writes its time, which decides how a wrong time zone shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writing {
-    /// As a number, which counts from 1970 in UTC.
+    /// As a number that counts from 1970 in UTC.
     Number,
-    /// As a text that says how far it is ahead of UTC.
+    /// As a text with its offset from UTC.
     WithOffset,
-    /// As a text that does not, or as a number that a clock counts which was set to local time.
+    /// As a text without an offset, or as a number of a clock that was set to local time.
     Local,
 }
 
 impl TimePlan {
-    /// The event time, whose clock it is, and what that clock said. A time that is absent, unreadable or not believable is
-    /// replaced by the arrival: a door with a flat battery must still let its people be checked in. `waited` is how long the
-    /// broker may have kept the message for us.
+    /// The event time, whose clock it is from, and what the controller's clock showed. The arrival replaces a time that is
+    /// absent, unreadable or outside the window: a controller whose clock battery is flat must not keep people from being
+    /// checked in. `waited` is how long the broker may have kept the message for us.
     pub(super) fn event_time(
         &self,
-        said: Option<&Value>,
+        value: Option<&Value>,
         arrived: WallTime,
         waited: Duration,
     ) -> (WallTime, TimeQuality, ClockReading) {
         // A controller that does not know the time may leave the text blank.
-        let Some(said) = said.filter(|said| !super::is_empty(said)) else {
+        let Some(value) = value.filter(|value| !is_empty(value)) else {
             return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
-        let read = self.read(said, arrived);
-        let corrected = read.and_then(|(said, writing)| Some((said.checked_add_signed(self.offset)?, writing)));
+        let read = self.read(value, arrived);
+        let corrected = read.and_then(|(at, writing)| Some((at.checked_add_signed(self.offset)?, writing)));
         let Some((at, writing)) = corrected else {
-            return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(said)));
+            return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(value)));
         };
         // Compared before it becomes a WallTime, which is clamped: 1970 minus an offset would look like 1970.
         let ahead = at.timestamp_millis().saturating_sub(arrived.millis());
@@ -115,64 +118,66 @@ impl TimePlan {
         self.zone.clone().unwrap_or_else(Zone::utc)
     }
 
-    /// What to write, or to do, when a clock is so many milliseconds ahead at an instant.
+    /// What an operator should do about a clock that is so many milliseconds ahead at an instant.
     pub(super) fn advice(&self, (ahead, writing): (i64, Writing), at: WallTime) -> String {
         const QUARTER: i64 = 15 * 60_000;
-        // From twelve hours behind UTC to fourteen ahead of it.
+        // Zones range from twelve hours behind UTC to fourteen ahead of it.
         const MOST: i64 = 26 * 3_600_000;
+        // Zones differ by quarters of an hour; a clock that is off by anything else is simply wrong.
         let quarters = (ahead + ahead.signum() * QUARTER / 2) / QUARTER;
         if quarters == 0 || ahead.abs() > MOST || (ahead - quarters * QUARTER).abs() > ZONE_JITTER {
-            return "set the controller's clock and let it keep it by NTP".to_owned();
+            return "set the controller's clock, and keep it right by NTP".to_owned();
         }
+        // The setting that would read this clock correctly depends on how the controller writes its time.
         let used = self.zone().ahead(at);
         let line = match writing {
             Writing::Local => {
                 let meant = used + quarters * QUARTER;
                 match (meant, meant % 3_600_000) {
                     (0, _) => "zone = \"UTC\"".to_owned(),
-                    // The signs of these names are the other way round (RFC 3339 counts what is east of Greenwich as ahead).
-                    (_, 0) => format!("the name of its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
+                    // The signs of these names are reversed (in RFC 3339, zones east of Greenwich are ahead).
+                    (_, 0) => format!("its zone, for example zone = \"Etc/GMT{:+}\"", -meant / 3_600_000),
                     _ => "zone = \"the name of its zone\"".to_owned(),
                 }
             }
             Writing::Number if used == quarters * QUARTER => "parse = [\"unix_local\"]".to_owned(),
             Writing::Number => "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned(),
             Writing::WithOffset => {
-                "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of \
-                                    its zone\", if that is not the site's"
+                "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of its zone\" if that \
+                 is not the site's"
                     .to_owned()
             }
         };
-        format!("that is the clock of another time zone: set it right, or write under [source.time] {line}")
+        format!("the clock is set to another time zone: correct it, or write under [source.time] {line}")
     }
 
-    /// How late a live message may be and have its time believed.
+    /// How late a live message may be for its time to be trusted.
     pub(super) const fn lateness(&self) -> Duration {
         self.trust.past
     }
 
-    fn read(&self, said: &Value, arrived: WallTime) -> Option<(DateTime<Utc>, Writing)> {
-        self.parse.iter().find_map(|format| Some((self.read_as(format, said, arrived)?, format.writing())))
+    fn read(&self, value: &Value, arrived: WallTime) -> Option<(DateTime<Utc>, Writing)> {
+        self.parse.iter().find_map(|format| Some((self.read_as(format, value, arrived)?, format.writing())))
     }
 
-    fn read_as(&self, format: &TimeFormat, said: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
+    fn read_as(&self, format: &TimeFormat, value: &Value, arrived: WallTime) -> Option<DateTime<Utc>> {
         match format {
-            TimeFormat::Unix => unix(number(said)?),
-            TimeFormat::UnixLocal => Some(in_zone(unix(number(said)?)?.naive_utc(), &self.zone(), arrived)),
-            TimeFormat::UnixMillis => millis(number(said)?),
-            TimeFormat::Rfc3339 => rfc3339(text(said)?),
+            TimeFormat::Unix => unix(number(value)?),
+            TimeFormat::UnixLocal => Some(in_zone(unix(number(value)?)?.naive_utc(), &self.zone(), arrived)),
+            TimeFormat::UnixMillis => millis(number(value)?),
+            TimeFormat::Rfc3339 => rfc3339(text(value)?),
             TimeFormat::Pattern { text: pattern, has_offset } => {
-                let read = |said: &str| {
+                let read = |value: &str| {
                     if *has_offset {
-                        DateTime::parse_from_str(said, pattern).ok().map(|at| at.to_utc())
+                        DateTime::parse_from_str(value, pattern).ok().map(|at| at.to_utc())
                     } else {
-                        let local = NaiveDateTime::parse_from_str(said, pattern).ok()?;
+                        let local = NaiveDateTime::parse_from_str(value, pattern).ok()?;
                         Some(in_zone(local, &self.zone(), arrived))
                     }
                 };
-                let said = text(said)?;
-                read(said).or_else(|| {
-                    let (whole, fraction) = without_fraction(said)?;
+                let value = text(value)?;
+                read(value).or_else(|| {
+                    let (whole, fraction) = without_fraction(value)?;
                     read(&whole)?.checked_add_signed(fraction)
                 })
             }
@@ -180,18 +185,18 @@ impl TimePlan {
     }
 }
 
-/// What a text looks like, without what it says.
-fn shape(said: &Value) -> String {
+/// What a value looks like, without its content.
+fn shape(value: &Value) -> String {
     let cover = |c: char| match c {
         _ if c.is_numeric() => '#',
         _ if c.is_alphabetic() => 'x',
         _ if c.is_control() => ' ',
         _ => c,
     };
-    match said {
+    match value {
         Value::String(text) => format!("\"{}\"", text.chars().take(LONGEST_SHAPE).map(cover).collect::<String>()),
         Value::Number(number) => number.to_string().chars().take(LONGEST_SHAPE).map(cover).collect(),
-        Value::Null | Value::Bool(_) => "no text and no number".to_owned(),
+        Value::Null | Value::Bool(_) => "neither text nor a number".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "an object".to_owned(),
     }
@@ -203,27 +208,30 @@ fn unix(number: f64) -> Option<DateTime<Utc>> {
 }
 
 fn millis(number: f64) -> Option<DateTime<Utc>> {
-    #[expect(clippy::cast_possible_truncation, reason = "a cast from f64 saturates, and the window refuses it")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a cast from f64 saturates, and the result is outside the window"
+    )]
     DateTime::from_timestamp_millis(number.round() as i64)
 }
 
-/// RFC 3339, and what else of ISO 8601 controllers write for it.
-fn rfc3339(said: &str) -> Option<DateTime<Utc>> {
-    let mut said = said.replacen(' ', "T", 1).replace(',', ".");
-    // The sign of an offset stands behind the time; those of the date stand before it.
-    let is_offset = |at: &usize| *at > "2026-03-01T".len() && said[at + 1..].bytes().all(|byte| byte.is_ascii_digit());
-    let sign = said.rfind(['+', '-']).filter(is_offset);
-    match sign.map(|at| said.len() - at) {
-        Some(3) => said.push_str(":00"),
-        Some(5) => said.insert(said.len() - 2, ':'),
+/// RFC 3339, and the other forms of ISO 8601 that controllers write.
+fn rfc3339(value: &str) -> Option<DateTime<Utc>> {
+    let mut value = value.replacen(' ', "T", 1).replace(',', ".");
+    // The sign of an offset comes after the time; the hyphens of the date come before it.
+    let is_offset = |at: &usize| *at > "2026-03-01T".len() && value[at + 1..].bytes().all(|byte| byte.is_ascii_digit());
+    let sign = value.rfind(['+', '-']).filter(is_offset);
+    match sign.map(|at| value.len() - at) {
+        Some(3) => value.push_str(":00"),
+        Some(5) => value.insert(value.len() - 2, ':'),
         Some(_) | None => {}
     }
-    DateTime::parse_from_rfc3339(&said).ok().map(|at| at.to_utc())
+    DateTime::parse_from_rfc3339(&value).ok().map(|at| at.to_utc())
 }
 
-/// A text without the fraction of its second, which the pattern has no place for, and that fraction.
-fn without_fraction(said: &str) -> Option<(String, TimeDelta)> {
-    let bytes = said.as_bytes();
+/// A text without the fraction of its second, for patterns that cannot read one, and that fraction.
+fn without_fraction(value: &str) -> Option<(String, TimeDelta)> {
+    let bytes = value.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
     let behind_seconds = |at: &usize| {
         matches!(bytes[*at], b'.' | b',')
@@ -235,24 +243,24 @@ fn without_fraction(said: &str) -> Option<(String, TimeDelta)> {
     };
     let at = (0..bytes.len()).find(behind_seconds)?;
     let digits = (at + 1..bytes.len()).take_while(|at| is_digit(*at)).count();
-    // More than milliseconds are cut off.
-    let millis = format!("{:0<3.3}", &said[at + 1..at + 1 + digits]).parse().ok()?;
-    Some((format!("{}{}", &said[..at], &said[at + 1 + digits..]), TimeDelta::milliseconds(millis)))
+    // Digits beyond milliseconds are cut off.
+    let millis = format!("{:0<3.3}", &value[at + 1..at + 1 + digits]).parse().ok()?;
+    Some((format!("{}{}", &value[..at], &value[at + 1 + digits..]), TimeDelta::milliseconds(millis)))
 }
 
-/// A wall-clock reading as an instant. In the hour that the clock shows twice it is the one nearer to the arrival.
+/// A local time as an instant. In the hour that occurs twice, the instant nearer to the arrival.
 fn in_zone(local: NaiveDateTime, zone: &Zone, arrived: WallTime) -> DateTime<Utc> {
     let [first, second] = zone.occurrences(local);
     let nearer = if second.distance(arrived) < first.distance(arrived) { second } else { first };
     nearer.utc()
 }
 
-fn text(said: &Value) -> Option<&str> {
-    said.as_str().map(str::trim)
+fn text(value: &Value) -> Option<&str> {
+    value.as_str().map(str::trim)
 }
 
-fn number(said: &Value) -> Option<f64> {
-    let number = said.as_f64().or_else(|| text(said)?.parse().ok())?;
+fn number(value: &Value) -> Option<f64> {
+    let number = value.as_f64().or_else(|| text(value)?.parse().ok())?;
     number.is_finite().then_some(number)
 }
 
@@ -265,7 +273,7 @@ impl TimeFormat {
         }
     }
 
-    /// `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`; the error says what would be right.
+    /// Reads `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`. The error says what would be right.
     pub(super) fn parse(word: &str) -> Result<Self, String> {
         match word {
             "unix" => Ok(Self::Unix),
@@ -286,7 +294,7 @@ impl TimeFormat {
         }
         let items: Vec<Item<'_>> = StrftimeItems::new(word).collect();
         if items.contains(&Item::Error) {
-            return Err(format!("\"{word}\" has a % sequence that does not exist"));
+            return Err(format!("\"{word}\" has an unknown % sequence"));
         }
         let has_offset = items.iter().any(|item| {
             matches!(
@@ -308,7 +316,7 @@ impl TimeFormat {
 }
 
 impl Trust {
-    /// `2d past, 2m future`, in either order; a side that is not named keeps its default.
+    /// Reads `2d past, 2m future`, in either order. A side that is not named keeps its default.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("\"{text}\" is not a trust window; write it as \"2d past, 2m future\"");
         let mut trust = TRUST;
@@ -325,7 +333,7 @@ impl Trust {
     }
 }
 
-/// `-2h`, `+90s`, `1h 30m`: a correction of the controller's clock, at most a day either way.
+/// Reads `-2h`, `+90s`, `1h 30m`: a correction of the controller's clock, at most a day either way.
 pub(super) fn parse_offset(text: &str) -> Result<TimeDelta, String> {
     let (sign, span) = match text.trim().strip_prefix('-') {
         Some(span) => (-1, span),
@@ -360,9 +368,9 @@ mod tests {
     }
 
     impl TimePlan {
-        /// Of a live message.
-        fn judged(&self, said: &Value, arrived: WallTime) -> (WallTime, TimeQuality) {
-            let (at, quality, _) = self.event_time(Some(said), arrived, Duration::ZERO);
+        /// The event time of a live message.
+        fn judged(&self, value: &Value, arrived: WallTime) -> (WallTime, TimeQuality) {
+            let (at, quality, _) = self.event_time(Some(value), arrived, Duration::ZERO);
             (at, quality)
         }
     }
@@ -391,7 +399,7 @@ mod tests {
                 "2026-03-02T09:00:00Z",
                 TimeQuality::Device,
             ),
-            // The abbreviation lies (the bridge stamps the host's own), the configured zone counts.
+            // The abbreviation is wrong (the bridge writes that of its own host); the configured zone counts.
             (
                 &[uhppoted],
                 "Europe/London",
@@ -411,9 +419,9 @@ mod tests {
             ),
             (&["rfc3339", "unix"], "UTC", "0s", json!(1_772_442_000), "2026-03-02T09:00:00Z", TimeQuality::Device),
         ];
-        for (formats, zone, offset, said, want, quality) in table {
-            let got = plan(formats, zone, offset).judged(&said, arrived);
-            assert_eq!(got, (at(want), quality), "{formats:?} {said}");
+        for (formats, zone, offset, value, want, quality) in table {
+            let got = plan(formats, zone, offset).judged(&value, arrived);
+            assert_eq!(got, (at(want), quality), "{formats:?} {value}");
         }
     }
 
@@ -424,22 +432,22 @@ mod tests {
         let absent = [json!(null), json!({}), json!(" ")];
         let unreadable = [json!("soon"), json!(true), json!([1])];
         let wrong = [json!(0), json!(-5), json!(1e300), json!(1_772_442_000 + 121), json!(1_772_442_000 - 601)];
-        let judged = |said: &Value| {
-            let (at, quality, reading) = unix.event_time(Some(said), arrived, Duration::ZERO);
-            assert_eq!((at, quality), (arrived, TimeQuality::Arrival), "{said}");
+        let judged = |value: &Value| {
+            let (at, quality, reading) = unix.event_time(Some(value), arrived, Duration::ZERO);
+            assert_eq!((at, quality), (arrived, TimeQuality::Arrival), "{value}");
             reading
         };
-        assert!(absent.iter().all(|said| judged(said) == ClockReading::Absent));
-        let shapes = unreadable.each_ref().map(|said| match judged(said) {
+        assert!(absent.iter().all(|value| judged(value) == ClockReading::Absent));
+        let shapes = unreadable.each_ref().map(|value| match judged(value) {
             ClockReading::Unreadable(shape) => shape,
             read @ (ClockReading::Absent | ClockReading::Ahead(..)) => panic!("{read:?}"),
         });
-        assert_eq!(shapes, ["\"xxxx\"", "no text and no number", "a list"]);
+        assert_eq!(shapes, ["\"xxxx\"", "neither text nor a number", "a list"]);
         assert!(
             wrong
                 .iter()
                 .take(2)
-                .all(|said| matches!(judged(said), ClockReading::Ahead(..-1_000_000_000, Writing::Number)))
+                .all(|value| matches!(judged(value), ClockReading::Ahead(..-1_000_000_000, Writing::Number)))
         );
         assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000, Writing::Number));
         assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000, Writing::Number));
@@ -450,11 +458,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_kept_may_be_later_by_as_long_as_it_was_kept() {
+    fn a_message_that_the_broker_kept_may_be_late_by_as_long_as_it_was_kept() {
         let arrived = at("2026-03-02T09:00:00Z");
-        let quality = |said: &str, waited| {
+        let quality = |value: &str, waited| {
             let waited = Duration::from_secs(waited);
-            plan(&["rfc3339"], "UTC", "0s").event_time(Some(&json!(said)), arrived, waited).1
+            plan(&["rfc3339"], "UTC", "0s").event_time(Some(&json!(value)), arrived, waited).1
         };
         let weekend = 3 * 86_400;
         assert_eq!(quality("2026-02-27T08:51:00Z", weekend), TimeQuality::Device);
@@ -464,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn what_controllers_write_for_a_format_is_read_too() {
+    fn loose_spellings_of_a_format_are_read_too() {
         let (arrived, nine) = (at("2026-03-02T09:00:03Z"), at("2026-03-02T09:00:00Z"));
         let local = "%Y-%m-%d %H:%M:%S";
         let table = [
@@ -478,15 +486,15 @@ mod tests {
             (local, json!("2026-03-02 10:00:00,123456"), 123),
             ("%Y-%m-%d %H:%M:%S %z", json!("2026-03-02 10:00:00.5 +0100"), 500),
         ];
-        for (format, said, later) in table {
-            let got = plan(&[format], "Europe/Berlin", "0s").judged(&said, arrived);
-            assert_eq!(got, (nine.plus(Duration::from_millis(later)), TimeQuality::Device), "{format} {said}");
+        for (format, value, later) in table {
+            let got = plan(&[format], "Europe/Berlin", "0s").judged(&value, arrived);
+            assert_eq!(got, (nine.plus(Duration::from_millis(later)), TimeQuality::Device), "{format} {value}");
         }
-        for (format, said) in
+        for (format, value) in
             [("rfc3339", "2026-03-02T09:00:00"), (local, "2026-03-02 10:00:00."), (local, "10:00:00.5")]
         {
-            let reading = plan(&[format], "UTC", "0s").event_time(Some(&json!(said)), arrived, Duration::ZERO).2;
-            assert!(matches!(reading, ClockReading::Unreadable(_)), "{said}");
+            let reading = plan(&[format], "UTC", "0s").event_time(Some(&json!(value)), arrived, Duration::ZERO).2;
+            assert!(matches!(reading, ClockReading::Unreadable(_)), "{value}");
         }
     }
 
@@ -501,29 +509,29 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_of_another_zone_is_told_with_the_line_to_write() {
+    fn the_clock_of_another_zone_gets_the_line_to_write() {
         let summer = at("2026-07-01T09:00:00Z");
         let hours = |hours: f64| {
             #[expect(clippy::cast_possible_truncation, reason = "hours of a test")]
             let millis = (hours * 3_600_000.0) as i64;
             millis
         };
-        let told = |format: &str, zone: &str, ahead: f64| {
+        let advice = |format: &str, zone: &str, ahead: f64| {
             let plan = plan(&[format], zone, "0s");
             plan.advice((hours(ahead), plan.parse[0].writing()), summer)
         };
         let local = "%Y-%m-%d %H:%M:%S";
-        for (told, want) in [
-            (told(local, "Europe/London", -1.0), "zone = \"UTC\""),
-            (told(local, "Europe/London", 1.01), "zone = \"Etc/GMT-2\""),
-            (told(local, "America/New_York", 9.5), "zone = \"the name of its zone\""),
-            (told("unix", "America/New_York", -4.0), "parse = [\"unix_local\"]"),
-            (told("unix", "Europe/London", -4.0), "parse = [\"unix_local\"] and zone"),
-            (told("rfc3339", "Europe/London", 1.0), "parse = [\"%Y-%m-%dT%H:%M:%SZ\"]"),
-            (told(local, "UTC", 0.1), "set the controller's clock and let it keep it by NTP"),
-            (told(local, "UTC", -30.0), "set the controller's clock and let it keep it by NTP"),
+        for (advice, want) in [
+            (advice(local, "Europe/London", -1.0), "zone = \"UTC\""),
+            (advice(local, "Europe/London", 1.01), "zone = \"Etc/GMT-2\""),
+            (advice(local, "America/New_York", 9.5), "zone = \"the name of its zone\""),
+            (advice("unix", "America/New_York", -4.0), "parse = [\"unix_local\"]"),
+            (advice("unix", "Europe/London", -4.0), "parse = [\"unix_local\"] and zone"),
+            (advice("rfc3339", "Europe/London", 1.0), "parse = [\"%Y-%m-%dT%H:%M:%SZ\"]"),
+            (advice(local, "UTC", 0.1), "set the controller's clock, and keep it right by NTP"),
+            (advice(local, "UTC", -30.0), "set the controller's clock, and keep it right by NTP"),
         ] {
-            assert!(told.contains(want), "{told}");
+            assert!(advice.contains(want), "{advice}");
         }
     }
 
@@ -543,11 +551,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_time_panics(said in ".{0,40}", number: f64, arrived in 0i64..253_402_300_799_999) {
+        fn no_time_panics(value in ".{0,40}", number: f64, arrived in 0i64..253_402_300_799_999) {
             let plan = plan(&["unix", "unix_ms", "rfc3339", "%Y-%m-%d %H:%M:%S %Z", "%s"], "America/Sao_Paulo", "-2h");
             let arrived = WallTime::from_millis(arrived);
-            for said in [json!(said), json!(number)] {
-                let (event, quality) = plan.judged(&said, arrived);
+            for value in [json!(value), json!(number)] {
+                let (event, quality) = plan.judged(&value, arrived);
                 prop_assert!(quality != TimeQuality::Arrival || event == arrived);
             }
         }

@@ -1,13 +1,13 @@
-//! PURE. Topic patterns: MQTT filters whose levels may carry a name (`site/{door}/scan`).
+//! PURE. Topic patterns: MQTT filters whose levels may have a name (`site/{door}/scan`).
 
 use std::str::FromStr;
 
-/// The longest topic pattern, in bytes; the protocol's own limit is 65,535, no controller comes near this one.
+/// The longest topic pattern, in bytes. The protocol's limit is 65,535; no controller needs even this much.
 pub const LONGEST_PATTERN: usize = 512;
 
-/// A subscription that says what its levels mean.
+/// A topic filter that names its levels.
 ///
-/// `+` stands for any one level, `{name}` for any one level whose text gets that name, `#` at the end for the rest.
+/// `+` matches any one level, `{name}` any one level whose text gets that name, `#` at the end the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
     levels: Vec<Level>,
@@ -24,17 +24,19 @@ enum Level {
 /// The text is not a topic pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTopic {
-    /// Nothing, or more than [`LONGEST_PATTERN`] bytes.
-    #[error("a topic has between 1 and {LONGEST_PATTERN} bytes")]
+    /// Empty, or more than [`LONGEST_PATTERN`] bytes.
+    #[error("a topic must have 1 to {LONGEST_PATTERN} bytes")]
     Length,
     /// `+`, `#`, `{` or `}` inside a level, or `#` before the end.
-    #[error("+, # and {{name}} stand for whole levels, and # only for the last ones")]
+    #[error("+, # and {{name}} must be whole levels, and # must be the last")]
     Wildcard,
     /// An empty or unusable name.
-    #[error("a name in braces has letters, digits, - and _")]
+    #[error("a name in braces may have only letters, digits, - and _")]
     Name,
     /// `$share/…`.
-    #[error("shared subscriptions break the order of a door's messages; give each gateway its own client id instead")]
+    #[error(
+        "a shared subscription does not keep a door's messages in order; give each gateway its own client id instead"
+    )]
     Shared,
 }
 
@@ -74,7 +76,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 impl TopicPattern {
-    /// The filter to subscribe to: the names become `+`.
+    /// The filter to subscribe to, with `+` for each name.
     pub fn filter(&self) -> String {
         let levels = self.levels.iter().map(|level| match level {
             Level::Exactly(text) => text.as_str(),
@@ -92,10 +94,10 @@ impl TopicPattern {
         })
     }
 
-    /// The named levels of a topic that this pattern covers; none when it does not cover it.
+    /// The named levels of a topic, if this pattern matches it.
     ///
-    /// As in the protocol (MQTT 5, 4.7): `#` also covers the level before it, and a wildcard in the first level does not
-    /// cover topics that begin with `$`.
+    /// As in the protocol (MQTT 5, 4.7): `#` also matches the level before it, and a wildcard in the first level does not
+    /// match topics that begin with `$`.
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         if topic.starts_with('$') && !matches!(self.levels.first(), Some(Level::Exactly(_))) {
             return None;
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_cover_topics_as_the_protocol_says() {
+    fn patterns_match_topics_as_the_protocol_says() {
         let table = [
             ("a/b", "a/b", true),
             ("a/b", "a/b/c", false),
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn named_levels_are_handed_out_and_subscribed_as_wildcards() {
+    fn named_levels_are_returned_and_subscribed_as_wildcards() {
         let pattern = pattern("site/{door}/+/{what}");
         assert_eq!(pattern.filter(), "site/+/+/+");
         assert_eq!(pattern.matches("site/front/x/scan"), Some(vec![("door", "front"), ("what", "scan")]));

@@ -1,18 +1,18 @@
-//! PURE. All layers put together: shipped defaults, the main file, the drop-ins, the environment.
+//! PURE. Merges the layers: shipped defaults, the main file, the drop-ins, the environment.
 //!
-//! Never here: faults of single values (`settings::written` finds them in every layer, also where a later one wins).
+//! Never here: faults of single values (`settings::value` finds them in every layer, also where a later one wins).
 
 use std::collections::BTreeMap;
 
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 
-use super::{
+use crate::settings::{
     fragment::{Fragment, SourceWritten},
     report::Span,
     written::{CaptureWritten, DoorWritten, WrittenSections},
 };
 
-/// The shipped defaults, as they would be written. `config/checkind.toml` shows the same values with their reasons.
+/// The shipped defaults, as they would be written. `config/checkind.toml` shows and explains the same values.
 const DEFAULTS: [(&str, &str, Default); 25] = [
     ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
     ("spool", "path", Default::Text("/var/lib/checkind/spool.db")),
@@ -48,20 +48,20 @@ enum Default {
     Number(i64),
 }
 
-/// All layers together.
+/// All layers, merged.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) written: WrittenSections,
-    /// Where each section begins, in the first layer that has it.
+    /// Where each section starts, in the first layer that has it.
     pub(super) headers: BTreeMap<String, Span>,
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
-    /// Part of some text could not be read: what seems to be missing may stand there.
+    /// Part of some text could not be read: a key that seems to be missing may be there.
     pub(super) torn: bool,
 }
 
-/// Later layers win key by key; lists are put one after the other.
+/// Merges the fragments over the defaults. Later layers win key by key; lists are joined in order.
 pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
     let mut layers = vec![SettingsLayer(defaults())];
     let mut merged = Merged {
@@ -83,11 +83,12 @@ pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
         merged.captures.extend(captures);
         merged.torn |= torn;
     }
-    // The faults of single values were found when their fragments were read, also of those that lose here.
+    // Reading the fragments has reported the faults of single values, also of values that are overridden here.
     merged.written = WrittenSections::read(&winners(layers), &mut Vec::new());
     merged
 }
 
+/// The sections with the value of the last layer for each key.
 fn winners(layers: Vec<SettingsLayer>) -> Map<String, Value> {
     let mut builder = Config::builder();
     for layer in layers {
@@ -114,7 +115,7 @@ fn defaults() -> Map<String, Value> {
     sections
 }
 
-/// One layer, as the `config` crate takes it.
+/// One layer, in the form that the `config` crate takes.
 #[derive(Debug, Clone)]
 struct SettingsLayer(Map<String, Value>);
 

@@ -1,14 +1,14 @@
-//! Faults of the configuration, and how they print: place, key, what is wrong, the line and a caret.
+//! Faults of the configuration, and how they are printed: place, key, what is wrong, the line and a caret.
 //!
-//! Never here: what counts as a fault (`settings::fragment`, `settings::validate`).
+//! Never here: what counts as a fault (`settings::fragment`, `settings::value`, `settings::validate`).
 
 use std::{fmt, path::PathBuf};
 
-/// How many faults are kept and printed; the rest are only counted. More than anybody mends in one go, few enough for a
-/// file of another format, named by mistake, not to fill the journal.
+/// How many faults are kept and printed; the rest are only counted. More than anyone fixes at once, and few enough that a
+/// file of another format, named by mistake, does not fill the journal.
 pub(super) const FAULTS_SHOWN: usize = 100;
 
-/// How many characters of a source line are printed around the fault, so that a fault and its line fit a terminal.
+/// How many characters of a line are printed around a fault: few enough for a terminal.
 const LINE_SHOWN: usize = 110;
 
 /// Everything that is wrong with a configuration, in the order of the files and their lines.
@@ -26,7 +26,7 @@ impl SettingsFaults {
 }
 
 impl fmt::Display for SettingsFaults {
-    /// One fault after the other, each with its line; no line break at the end.
+    /// Each fault with its line; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, fault) in self.faults.iter().enumerate() {
             write!(f, "{}{fault}", if at == 0 { "" } else { "\n" })?;
@@ -38,7 +38,7 @@ impl fmt::Display for SettingsFaults {
     }
 }
 
-/// One thing that is wrong, or, among the warnings, that is probably not meant.
+/// One thing that is wrong or, among the warnings, probably a mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     head: String,
@@ -46,7 +46,7 @@ pub struct Fault {
 }
 
 impl Fault {
-    /// Without the line and the caret, for a log.
+    /// The fault without the line and the caret, for a log.
     pub fn head(&self) -> &str {
         &self.head
     }
@@ -61,7 +61,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A line of a file with the part that a fault is about.
+/// A line of a file, and the part of it that a fault is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
     /// From 1.
@@ -85,11 +85,11 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// A shipped default: written nowhere that an operator could change.
+    /// The place of a shipped default, which no file has.
     pub(super) const SHIPPED: Self = Self { origin: usize::MAX, start: 0, end: 0 };
 }
 
-/// What the settings were read from, in the order in which it counts.
+/// The files and variables that the settings were read from, each before those that override it.
 #[derive(Debug, Default)]
 pub(super) struct Origins(Vec<Origin>);
 
@@ -121,7 +121,7 @@ impl Origins {
         }
     }
 
-    /// The place in words, for a fault that refers to a second place: `FILE:LINE`, or the variable's name.
+    /// The place as text, for a fault that refers to a second place: `FILE:LINE`, or the variable's name.
     pub(super) fn describe(&self, place: Span) -> String {
         match self.0.get(place.origin) {
             Some(Origin::File { path, text }) => {
@@ -133,29 +133,30 @@ impl Origins {
     }
 }
 
-/// A fault as it is found, before it is given its words.
+/// A fault as it is found, before it is rendered as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
     pub(super) place: Span,
-    /// What of the line is printed.
+    /// How much of the line is printed.
     pub(super) show: Show,
-    /// The key, or the section in brackets; empty when the fault is about the file.
+    /// The key, or the section in brackets; empty if the fault is about the file.
     pub(super) key: String,
     pub(super) message: String,
 }
 
-/// How much of the line is printed: what is printed ends in the journal, and a secret must not.
+/// How much of the line is printed. It ends up in the journal, so it must not contain a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Show {
     /// All of it.
     Line,
-    /// Up to the end of the place, unless it is a section's header: the value of an unknown key may be a password.
+    /// Up to the end of the place, because the value of an unknown key may be a password. The header of a section is printed
+    /// whole.
     Start,
-    /// Nothing: the value holds a secret, or there is no line.
+    /// Nothing: the value contains a secret, or there is no line.
     Nothing,
 }
 
-/// Puts faults in order, each once, in words. None when there are none.
+/// Sorts faults, removes duplicates and renders them. None if there are no faults.
 pub(super) fn faults(origins: &Origins, mut findings: Vec<Finding>) -> Option<SettingsFaults> {
     findings.sort();
     findings.dedup();
@@ -164,7 +165,7 @@ pub(super) fn faults(origins: &Origins, mut findings: Vec<Finding>) -> Option<Se
     (!faults.is_empty()).then_some(SettingsFaults { faults, left_out })
 }
 
-/// Puts warnings in order, each once, in words.
+/// Sorts warnings, removes duplicates and renders them.
 pub(super) fn warnings(origins: &Origins, mut findings: Vec<Finding>) -> Vec<Fault> {
     findings.sort();
     findings.dedup();
@@ -173,18 +174,18 @@ pub(super) fn warnings(origins: &Origins, mut findings: Vec<Finding>) -> Vec<Fau
 
 fn render(origins: &Origins, finding: &Finding, mark: &str) -> Fault {
     let Finding { place, show, key, message } = finding;
-    let said = if key.is_empty() { message.clone() } else { format!("{key}: {message}") };
+    let shown = if key.is_empty() { message.clone() } else { format!("{key}: {message}") };
     let (head, excerpt) = match origins.0.get(place.origin) {
         Some(Origin::File { path, text }) if *show == Show::Nothing && text.is_empty() => {
-            (format!("{}: {mark}{said}", path.display()), None)
+            (format!("{}: {mark}{shown}", path.display()), None)
         }
         Some(Origin::File { path, text }) => {
             let spot = LineSpot::of(text, place.start);
             let excerpt = (*show != Show::Nothing).then(|| spot.excerpt(text, place, *show));
-            (format!("{}:{}:{}: {mark}{said}", path.display(), spot.number, spot.before + 1), excerpt)
+            (format!("{}:{}:{}: {mark}{shown}", path.display(), spot.number, spot.before + 1), excerpt)
         }
         Some(Origin::Variable { name }) => (format!("{name}: {mark}{message}"), None),
-        None => (format!("{mark}{said}"), None),
+        None => (format!("{mark}{shown}"), None),
     };
     Fault { head: head.chars().map(printable).collect(), excerpt }
 }
@@ -228,7 +229,7 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-/// What a terminal may be sent: no control characters out of a file or a variable.
+/// The character that is printed for one of a file or a variable: control characters must not reach the terminal.
 fn printable(character: char) -> char {
     match character {
         '\t' => ' ',
@@ -251,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_caret_stands_under_the_value() {
+    fn the_caret_is_under_the_value() {
         assert_eq!(
             shown("[site]\n\tname = \"é\"  # x\n", "\"é\"", Show::Line),
             "a.toml:2:9: key: is wrong\n    2 |  name = \"é\"  # x\n      |         ^^^"
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_to_print_is_counted() {
+    fn faults_that_are_too_many_to_print_are_counted() {
         let mut origins = Origins::default();
         let origin = origins.add_file(PathBuf::from("a.toml"), "x\n".repeat(500));
         let finding = |line: usize| Finding {

@@ -1,13 +1,11 @@
-//! From all layers together to [`Settings`]: what is required, what excludes what, and what is allowed but hardly meant.
+//! Turns the merged layers into [`Settings`]: which keys are required, which exclude each other, and which are allowed but
+//! probably a mistake.
 //!
-//! The one place where files other than the configuration are opened: secrets are read, certificates looked at. Never
-//! here: the form of single values (`settings::written`).
+//! Never here: the form of single values (`settings::value`), reading secrets and certificates (`settings::secrets`).
 
 use std::{
     collections::BTreeMap,
-    io,
     net::IpAddr,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -15,17 +13,6 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{
-    Api, Capture, CaptureBackend, Database, LeaseSettings, Mqtt, Relays, Retention, Settings, SpoolSettings, Tls,
-    fragment::{SourceWritten, nearest},
-    merge::Merged,
-    read_bounded,
-    report::{Finding, Origins, Show, Span},
-    written::{
-        ApiWritten, BrokerUrl, CaptureWritten, DatabaseUrl, DatabaseWritten, DoorWritten, Given, LeaseWritten,
-        MqttWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten, short,
-    },
-};
 use crate::{
     base::zone::Zone,
     mapping::Mapping,
@@ -34,35 +21,29 @@ use crate::{
         passes::{PassPolicy, PayAsYouGo},
         site::{NetworkOpens, Site},
     },
-    settings::zones::Zones,
+    settings::{
+        advice::nearest,
+        capture::{Capture, CaptureBackend, Relays},
+        fragment::SourceWritten,
+        merge::Merged,
+        reader::{Given, short},
+        report::{Finding, Origins, Show, Span},
+        secrets::{PemKind, SecretFile, Secrets},
+        sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls},
+        url::{BrokerUrl, DatabaseUrl},
+        written::{
+            ApiWritten, CaptureWritten, DatabaseWritten, DoorWritten, LeaseWritten, MqttWritten, PayAsYouGoWritten,
+            RetentionWritten, SiteWritten, SpoolWritten,
+        },
+        zones::Zones,
+    },
 };
 
-/// The largest secret or certificate file, in bytes; a bundle of all public roots is a quarter of it. A larger one is a
-/// fault.
-const LARGEST_SECRET: u64 = 1024 * 1024;
+/// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be, each; more is a fault. Ten times the largest site. It is
+/// bounded because every tap searches the doors.
+const MOST_ENTRIES: usize = 1000;
 
-/// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be; more is a fault. Ten times the largest site: doors are
-/// looked through for every tap.
-const LISTED: usize = 1000;
-
-/// Where the files with secrets are.
-#[derive(Debug)]
-pub(super) struct Secrets {
-    /// `$CREDENTIALS_DIRECTORY`.
-    pub(super) credentials: Option<PathBuf>,
-    /// The folder of the main file.
-    pub(super) folder: PathBuf,
-}
-
-impl Secrets {
-    /// A file of the credentials directory if it is there, else of the configuration's folder.
-    fn resolve(&self, path: &Path) -> PathBuf {
-        let credential = self.credentials.as_ref().map(|folder| folder.join(path));
-        credential.filter(|path| path.exists()).unwrap_or_else(|| self.folder.join(path))
-    }
-}
-
-/// The settings; none when there is a fault, be it one that was found before.
+/// Builds the settings. None if there is a fault, including those found earlier.
 pub(super) fn validate(
     merged: Merged,
     (secrets, zones): (&Secrets, Zones),
@@ -72,15 +53,17 @@ pub(super) fn validate(
 ) -> Option<Settings> {
     let Merged { written, headers, sources, doors, captures, torn } = merged;
     let mut check = Check { secrets, zones: &zones, origins, findings, warnings, headers: &headers, torn };
+    // A list that is too long is not searched for further faults.
     for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
-        if count > LISTED {
-            let message = format!("there are {count} of [[{list}]]; {LISTED} is the most");
+        if count > MOST_ENTRIES {
+            let message = format!("there are {count} [[{list}]] sections; the most is {MOST_ENTRIES}");
             check.findings.push(Finding { place: Span::SHIPPED, show: Show::Nothing, key: String::new(), message });
             return None;
         }
     }
+    // Every section is checked, for all faults to be reported at once.
     check.needs(&sources, &doors, &captures);
-    check.hardly_meant(&written.site, &sources, &doors, &captures);
+    check.probable_mistakes(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);
     let site = check.site(written.site, written.pay_as_you_go);
     let spool = check.spool(written.spool, database.as_ref(), site.is_some());
@@ -119,7 +102,7 @@ struct Check<'c> {
 }
 
 impl Check<'_> {
-    /// Sections that make no sense without another one.
+    /// Sections that need another one.
     fn needs(&mut self, sources: &[SourceWritten], doors: &[DoorWritten], captures: &[CaptureWritten]) {
         let (mqtt, site) = (self.headers.contains_key("mqtt"), self.headers.contains_key("site"));
         let firsts = [
@@ -129,24 +112,20 @@ impl Check<'_> {
         for (section, first) in firsts {
             let Some(place) = first else { continue };
             if !site {
-                self.missing(
-                    place,
-                    section,
-                    "needs a [site] with business, name and time_zone: whose check-ins are these?",
-                );
+                self.missing(place, section, "needs a [site] section with business, name and time_zone");
             }
             if section == "[[source]]" && !mqtt {
-                self.missing(place, section, "needs [mqtt] with the url of the broker");
+                self.missing(place, section, "needs an [mqtt] section with the url of the broker");
             }
         }
         if let (true, Some(door)) = (sources.is_empty(), doors.first()) {
-            let message = "is never used: there is no [[source]] whose doors it could name";
+            let message = "is never used: there is no [[source]] to report taps at doors";
             self.warn(door.place, "[[door]]", message);
         }
     }
 
-    /// What is allowed and hardly meant.
-    fn hardly_meant(
+    /// Warns about what is allowed but probably a mistake.
+    fn probable_mistakes(
         &mut self,
         site: &SiteWritten,
         sources: &[SourceWritten],
@@ -156,20 +135,20 @@ impl Check<'_> {
         if let Given::Good(NetworkOpens::AfterDoor, place) = site.network_opens
             && sources.is_empty()
         {
-            let message = "\"after-door\" without a [[source]]: the network will never open a check-in";
+            let message = "is \"after-door\" without a [[source]], so the network will never open a check-in";
             self.warn(place, "network_opens", message);
         }
         if let (Some(place), false) = (self.headers.get("pay_as_you_go"), self.headers.contains_key("site")) {
             self.warn(*place, "pay_as_you_go", "is never used: there is no [site]");
         }
         if let (Given::Good(false, place), false) = (&site.network_checkins, captures.is_empty()) {
-            self.warn(*place, "network_checkins", "is false: no [[capture]] will check anybody in");
+            self.warn(*place, "network_checkins", "is false, so no [[capture]] will check anyone in");
         }
         let toggles = doors.iter().any(|door| {
             [&door.on_in, &door.on_out].iter().any(|action| matches!(action, Given::Good(DoorAction::Toggle, _)))
         });
         if let (Some(place), false) = (site.toggle_minimum_stay.place(), toggles) {
-            self.warn(place, "toggle_minimum_stay", "is never used: no [[door]] toggles");
+            self.warn(place, "toggle_minimum_stay", "is never used: no [[door]] has \"toggle\"");
         }
     }
 
@@ -182,7 +161,11 @@ impl Check<'_> {
                     self.fault(place, "password_file", "is for PostgreSQL; SQLite has no password");
                 }
                 if let (Some(place), true) = (url_place, path.is_relative()) {
-                    self.warn(place, "url", "is relative to wherever the daemon is started; write the whole path");
+                    self.warn(
+                        place,
+                        "url",
+                        "is relative to the folder in which the daemon is started; write an absolute path",
+                    );
                 }
                 Some(Database::Sqlite { path })
             }
@@ -193,7 +176,7 @@ impl Check<'_> {
         }
     }
 
-    /// Where there is one to keep.
+    /// The spool, if this instance keeps one.
     fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<SpoolSettings> {
         let SpoolWritten { path, limit } = written;
         let places = [("path", path.place()), ("limit", limit.place())];
@@ -202,7 +185,7 @@ impl Check<'_> {
             (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
                 for (key, place) in places {
                     if let Some(place) = place {
-                        let message = "is never used: only a site on a shared PostgreSQL keeps a spool";
+                        let message = "is never used: only a site with a PostgreSQL database keeps a spool";
                         self.warn(place, key, message);
                     }
                 }
@@ -239,7 +222,7 @@ impl Check<'_> {
         })
     }
 
-    /// Inside: none where it is switched off.
+    /// The inner option is none if it is switched off.
     #[expect(clippy::option_option, reason = "the outer one says whether the keys are good, as everywhere here")]
     fn pay_as_you_go(&mut self, written: PayAsYouGoWritten) -> Option<Option<PayAsYouGo>> {
         let place = written.maximum.place().or(written.minimum.place());
@@ -252,7 +235,7 @@ impl Check<'_> {
         if let (Some(maximum), Some(place)) = (rules.maximum, place)
             && maximum < rules.minimum
         {
-            let message = format!("is less than minimum, {}; write 0 for no maximum", rules.minimum);
+            let message = format!("is less than minimum ({}); write 0 for no maximum", rules.minimum);
             self.fault(place, "maximum", message);
         }
         Some(written.enabled.good()?.then_some(rules))
@@ -261,7 +244,7 @@ impl Check<'_> {
     fn lease(&mut self, written: LeaseWritten) -> Option<LeaseSettings> {
         let place = self.headers.get("lease").copied()?;
         if !self.headers.contains_key("site") {
-            self.missing(place, "[lease]", "needs a [site]: who works there, and who stands by?");
+            self.missing(place, "[lease]", "needs a [site] section: two gateways share the lease of a site");
         }
         self.required(place, "[lease]", "holder", written.holder).map(|holder| LeaseSettings { holder })
     }
@@ -280,7 +263,7 @@ impl Check<'_> {
             self.warn(
                 url_place.unwrap_or(user),
                 "url",
-                "the password travels in clear; use mqtts:// if the broker can",
+                "sends the password unencrypted; use mqtts:// if the broker supports it",
             );
         }
         let login = self.login(username, password_file);
@@ -289,7 +272,7 @@ impl Check<'_> {
         Some(Mqtt { host, port, client_id: client_id?, login, tls: encrypted.then_some(tls) })
     }
 
-    /// Brokers keep what they queue for us under this name: it must stay the same, and be no one else's.
+    /// The broker queues our messages under this name, so it must stay the same and be used by no other client.
     fn client_id(&mut self, section: Span, written: Given<String>, site: Option<&Site>) -> Option<String> {
         match (&written, site) {
             (Given::Absent, Some(site)) => Some(format!("checkind-{}", site.business)),
@@ -302,10 +285,10 @@ impl Check<'_> {
 
     fn login(&mut self, username: Given<String>, password_file: Given<PathBuf>) -> Option<(String, SecretString)> {
         if let (Some(place), true) = (password_file.place(), username.is_absent()) {
-            self.fault(place, "password_file", "needs username beside it");
+            self.fault(place, "password_file", "needs a username as well");
         }
         if let (Some(place), true) = (username.place(), password_file.is_absent()) {
-            self.missing(place, "username", "needs password_file beside it, the name of a file with the password");
+            self.missing(place, "username", "needs a password_file as well, the name of a file with the password");
         }
         let password = self.secret("password_file", password_file);
         Some((username.good()?, password?))
@@ -320,18 +303,18 @@ impl Check<'_> {
     ) -> Tls {
         for (key, file) in [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)] {
             if let (Some(place), false) = (file.place(), encrypted) {
-                self.fault(place, key, "is for TLS, and url has none; write url = \"mqtts://…\"");
+                self.fault(place, key, "is only for TLS; write url = \"mqtts://…\" to use it");
             }
         }
         if let (Some(place), true) = (cert_file.place(), key_file.is_absent()) {
-            self.missing(place, "cert_file", "needs key_file beside it, the certificate's private key");
+            self.missing(place, "cert_file", "needs a key_file as well, the private key of the certificate");
         }
         if let (Some(place), true) = (key_file.place(), cert_file.is_absent()) {
-            self.missing(place, "key_file", "needs cert_file beside it, the key's certificate");
+            self.missing(place, "key_file", "needs a cert_file as well, the certificate of the key");
         }
-        let ca_file = self.pem("ca_file", ca_file, Readers::Anybody);
-        let cert = self.pem("cert_file", cert_file, Readers::Anybody);
-        let key = self.pem("key_file", key_file, Readers::Owner);
+        let ca_file = self.pem("ca_file", ca_file, PemKind::Certificate);
+        let cert = self.pem("cert_file", cert_file, PemKind::Certificate);
+        let key = self.pem("key_file", key_file, PemKind::PrivateKey);
         Tls { ca_file, client: cert.zip(key) }
     }
 
@@ -356,10 +339,13 @@ impl Check<'_> {
         for SourceWritten { name: place, mapping, .. } in written {
             let Some(mapping) = mapping else { continue };
             if mapping.name.trim().is_empty() {
-                self.fault(place, "name", "is empty; a source is known by its name");
+                self.fault(place, "name", "is empty; a source needs a name");
             } else if let Some(first) = seen.insert(mapping.name.clone(), place) {
-                let message =
-                    format!("there is a source \"{}\" already, at {}", mapping.name, self.origins.describe(first));
+                let message = format!(
+                    "\"{}\" is already the name of the source at {}",
+                    mapping.name,
+                    self.origins.describe(first)
+                );
                 self.fault(place, "name", message);
             }
             sources.push(Arc::new(match local {
@@ -375,10 +361,10 @@ impl Check<'_> {
         for DoorWritten { place, pattern, name, on_in, on_out } in written {
             let at = pattern.place().unwrap_or(place);
             let Some(pattern) = self.required(place, "[[door]]", "match", pattern) else { continue };
-            // A pattern's own `*` is fitted only by another `*`, so this finds every key that the earlier one takes away.
+            // Only a `*` matches a `*`, so an earlier pattern that matches this pattern's text matches all of its doors.
             if let Some((_, earlier)) = doors.iter().find(|(door, _)| door.matches(&pattern)) {
                 let message = format!(
-                    "is never reached: the first door that fits counts, and {} fits all of these",
+                    "is never reached: the first match counts, and the pattern at {} matches all of these doors",
                     self.origins.describe(*earlier)
                 );
                 self.fault(at, "match", message);
@@ -402,7 +388,7 @@ impl Check<'_> {
             let Some(interface) = self.required(place, "[[capture]]", "interface", interface) else { continue };
             if let Some(first) = seen.insert(interface.clone(), at) {
                 let message = format!(
-                    "\"{interface}\" is captured already, at {}; put its vlans into one list",
+                    "\"{interface}\" is already captured, at {}; put all its VLANs in one list",
                     self.origins.describe(first)
                 );
                 self.fault(at, "interface", message);
@@ -410,8 +396,8 @@ impl Check<'_> {
             if let (Given::Good(CaptureBackend::Portable, at), Given::Good(limited, _)) = (&backend, &vlans)
                 && !limited.is_empty()
             {
-                let message = "\"portable\" cannot limit a capture to vlans: it loses the tag of every frame. Leave out one of \
-                               the two keys";
+                let message =
+                    "\"portable\" cannot be combined with vlans, because it loses the VLAN tag; remove one of the two";
                 self.fault(*at, "backend", message);
             }
             captures.push(Capture {
@@ -429,59 +415,54 @@ impl Check<'_> {
         let Given::Good(listen, place) = written.listen else { return None };
         let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
         if listen.is_none() && idle {
-            self.warn(place, "listen", "\"off\" without a [site]: nothing is left to do");
+            self.warn(place, "listen", "is \"off\" and there is no [site], so the daemon has nothing to do");
         }
         listen.map(|listen| Api { listen })
     }
 
-    /// The content of a secret file, without the line break at its end.
+    /// The password in a file.
     fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
         let Given::Good(written, place) = file else { return None };
-        let (path, bytes) = self.read(key, &written, place, Readers::Owner)?;
-        let refuse = |message| format!("{} {message}", path.display());
-        let Ok(text) = String::from_utf8(bytes) else {
-            self.fault(place, key, refuse("is not UTF-8 text"));
-            return None;
-        };
-        let secret = text.trim_end_matches(['\r', '\n']);
-        if secret.trim().is_empty() {
-            self.fault(place, key, refuse("is empty"));
-            return None;
-        }
-        if secret.contains('\n') {
-            self.fault(place, key, refuse("has more than one line; a password is one"));
-            return None;
-        }
-        Some(SecretString::from(secret))
-    }
-
-    /// A file that is read anew whenever it is used; here only whether that will succeed.
-    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, readers: Readers) -> Option<PathBuf> {
-        let Given::Good(written, place) = file else { return None };
-        let (path, bytes) = self.read(key, &written, place, readers)?;
-        let wanted: &[u8] = if key == "key_file" { b"PRIVATE KEY-----" } else { b"-----BEGIN CERTIFICATE-----" };
-        if !bytes.windows(wanted.len()).any(|window| window == wanted) {
-            let what = if key == "key_file" { "private key" } else { "certificate" };
-            self.fault(place, key, format!("{} holds no {what} in PEM form", path.display()));
-        }
-        Some(path)
-    }
-
-    fn read(&mut self, key: &str, written: &Path, place: Span, readers: Readers) -> Option<(PathBuf, Vec<u8>)> {
-        let path = self.secrets.resolve(written);
-        let bytes = match read_bounded(&path, LARGEST_SECRET) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.fault(place, key, unreadable(&path, &error, self.secrets));
-                return None;
+        let file = self.read(key, &written, place)?;
+        self.warn_if_world_readable(&file, key, place);
+        match file.password() {
+            Ok(password) => Some(password),
+            Err(message) => {
+                self.fault(place, key, message);
+                None
             }
-        };
-        let mode = path.metadata().map_or(0, |metadata| metadata.permissions().mode());
-        if readers == Readers::Owner && mode & 0o004 != 0 {
-            let message = format!("{} can be read by every user of this machine; chmod o-r", path.display());
+        }
+    }
+
+    /// A file that is read again for each connection; here we only check that this will succeed.
+    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, kind: PemKind) -> Option<PathBuf> {
+        let Given::Good(written, place) = file else { return None };
+        let file = self.read(key, &written, place)?;
+        if kind == PemKind::PrivateKey {
+            self.warn_if_world_readable(&file, key, place);
+        }
+        if let Err(message) = file.check_pem(kind) {
+            self.fault(place, key, message);
+        }
+        Some(file.path)
+    }
+
+    fn read(&mut self, key: &str, written: &Path, place: Span) -> Option<SecretFile> {
+        match self.secrets.read(written) {
+            Ok(file) => Some(file),
+            Err(message) => {
+                self.fault(place, key, message);
+                None
+            }
+        }
+    }
+
+    fn warn_if_world_readable(&mut self, file: &SecretFile, key: &str, place: Span) {
+        if file.is_world_readable() {
+            let message =
+                format!("{} is readable by every user of this machine; run chmod o-r on it", file.path.display());
             self.warn(place, key, message);
         }
-        Some((path, bytes))
     }
 
     fn required<T>(&mut self, section: Span, label: &str, key: &str, given: Given<T>) -> Option<T> {
@@ -491,7 +472,7 @@ impl Check<'_> {
         given.good()
     }
 
-    /// Something is not there. Says nothing while part of the text could not be read, since it may stand there.
+    /// Reports that something is missing, unless part of the text could not be read: it may be there.
     fn missing(&mut self, place: Span, key: &str, message: impl Into<String>) {
         if !self.torn {
             self.fault(place, key, message);
@@ -505,25 +486,6 @@ impl Check<'_> {
     fn warn(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.warnings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
-}
-
-/// Who should be able to read a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Readers {
-    /// It holds no secret.
-    Anybody,
-    /// The daemon, and a group at most.
-    Owner,
-}
-
-fn unreadable(path: &Path, error: &io::Error, secrets: &Secrets) -> String {
-    let also = match &secrets.credentials {
-        Some(folder) if !path.starts_with(folder) && error.kind() == io::ErrorKind::NotFound => {
-            format!(", nor is it in {}", folder.display())
-        }
-        Some(_) | None => String::new(),
-    };
-    format!("{} cannot be read: {error}{also}", path.display())
 }
 
 fn is_loopback(host: &str) -> bool {

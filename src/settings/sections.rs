@@ -1,0 +1,115 @@
+//! The validated configuration, section by section.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    mapping::Mapping,
+    policy::{door::Door, site::Site},
+    settings::{capture::Capture, zones::Zones},
+};
+
+/// The validated configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where the rules of time zones come from.
+    pub zones: Zones,
+    /// `[database]`.
+    pub database: Database,
+    /// `[site]`; absent on an instance that only serves records.
+    pub site: Option<Site>,
+    /// `[mqtt]`; absent if no door controller speaks MQTT.
+    pub mqtt: Option<Mqtt>,
+    /// `[[source]]`, compiled with its preset, in the order of the files.
+    pub sources: Vec<Arc<Mapping>>,
+    /// `[[door]]`, in the order of the files; the first whose pattern matches counts.
+    pub doors: Vec<Door>,
+    /// `[[capture]]`.
+    pub captures: Vec<Capture>,
+    /// `[spool]`; absent with SQLite, whose file is on the same disk, and on an instance that only serves records.
+    pub spool: Option<SpoolSettings>,
+    /// `[lease]`; absent if the site has one gateway.
+    pub lease: Option<LeaseSettings>,
+    /// `[api]`; absent if the API is switched off.
+    pub api: Option<Api>,
+    /// `[retention]`.
+    pub retention: Retention,
+}
+
+/// `[database]`.
+#[derive(Debug, Clone)]
+pub enum Database {
+    /// `sqlite:PATH`.
+    Sqlite {
+        /// The file; its folder must exist and be writable.
+        path: PathBuf,
+    },
+    /// `postgres://…`.
+    Postgres {
+        /// The URL as written, without a password.
+        url: String,
+        /// From `password_file`.
+        password: Option<SecretString>,
+    },
+}
+
+/// `[mqtt]`.
+#[derive(Debug, Clone)]
+pub struct Mqtt {
+    /// Host of `url`.
+    pub host: String,
+    /// Port of `url`; 1883 or 8883 if it has none.
+    pub port: u16,
+    /// `client_id`.
+    pub client_id: String,
+    /// `username` with the content of `password_file`.
+    pub login: Option<(String, SecretString)>,
+    /// Present for `mqtts://`.
+    pub tls: Option<Tls>,
+}
+
+/// TLS to the broker. The files are read again for each connection, to pick up renewed certificates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// `ca_file`: PEM; the system's roots if absent.
+    pub ca_file: Option<PathBuf>,
+    /// `cert_file` and `key_file`: PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+/// `[spool]`: where door messages wait for a shared database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// `path`: a SQLite file; its folder must exist and be writable.
+    pub path: PathBuf,
+    /// `limit`: the bytes that may be in use.
+    pub limit: u64,
+}
+
+/// `[lease]`: this gateway works only while it holds the lease of its site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// `holder`: the name of this gateway.
+    pub holder: String,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Api {
+    /// `listen`.
+    pub listen: SocketAddr,
+}
+
+/// `[retention]`; none means forever.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// `sightings`.
+    pub sightings: Option<Duration>,
+    /// `checkins`.
+    pub checkins: Option<Duration>,
+    /// `failed_checkins`.
+    pub failed_checkins: Option<Duration>,
+    /// `unrecognised`: failed check-ins of unknown devices, whose addresses are then erased.
+    pub unrecognised: Option<Duration>,
+}

@@ -1,0 +1,69 @@
+//! The summary of the settings that `check-config` prints.
+
+use std::fmt::Write as _;
+
+use crate::{
+    policy::site::Site,
+    settings::{
+        capture::CaptureBackend,
+        sections::{Database, LeaseSettings, Settings, SpoolSettings},
+    },
+};
+
+/// Summarises what will run: one line per section, no secrets.
+pub fn summary(settings: &Settings) -> String {
+    let mut text = String::new();
+    let mut line = |label: &str, value: String| {
+        let _written = writeln!(text, "{label:<10}{value}");
+    };
+    line(
+        "database",
+        match &settings.database {
+            Database::Sqlite { path } => format!("SQLite, {}", path.display()),
+            Database::Postgres { url, password } => {
+                format!("PostgreSQL, {url}{}", if password.is_some() { ", with a password" } else { "" })
+            }
+        },
+    );
+    if let Some(SpoolSettings { path, limit }) = &settings.spool {
+        line("spool", format!("{}, {} MB at most", path.display(), limit / 1_000_000));
+    }
+    line(
+        "site",
+        settings.site.as_ref().map_or("none: serves the records of all businesses".to_owned(), |site| {
+            let Site { business, name, time_zone, cut_off, .. } = site;
+            format!("{name} (business {business}), {time_zone}, pass day ends at {}", cut_off.format("%H:%M"))
+        }),
+    );
+    line("zones", settings.zones.to_string());
+    if let Some(LeaseSettings { holder }) = &settings.lease {
+        line("lease", format!("active or standby, as {holder}"));
+    }
+    line(
+        "broker",
+        settings.mqtt.as_ref().map_or("none".to_owned(), |mqtt| {
+            let tls = if mqtt.tls.is_some() { "with TLS" } else { "without TLS" };
+            let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
+            format!("{host}:{} {tls}, as {}", mqtt.port, mqtt.client_id)
+        }),
+    );
+    line("sources", counted(settings.sources.iter().map(|source| source.name.as_ref())));
+    line("doors", counted(settings.doors.iter().map(|door| door.name.as_str())));
+    let captures = settings.captures.iter().map(|capture| {
+        let backend = match capture.backend {
+            CaptureBackend::Ring => "ring",
+            CaptureBackend::Portable => "portable",
+        };
+        format!("{} ({backend})", capture.interface)
+    });
+    let captures: Vec<String> = captures.collect();
+    line("captures", counted(captures.iter().map(String::as_str)));
+    line("api", settings.api.as_ref().map_or("off".to_owned(), |api| format!("http://{}", api.listen)));
+    text
+}
+
+/// `2: Main entrance, Back door`.
+fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<&str> = names.collect();
+    if names.is_empty() { "none".to_owned() } else { format!("{}: {}", names.len(), names.join(", ")) }
+}
