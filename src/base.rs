@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod random;
 pub mod backoff;
+pub mod closed_list;
 pub mod plain;
 pub mod mac;
 pub mod zone;

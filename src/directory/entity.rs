@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use uuid::Uuid;
 
 use super::catalogue::{Currency, Moment, Price, Priority};
-use crate::base::{clock::WallTime, sighting::CredentialKind};
+use crate::base::{clock::WallTime, closed_list::closed_list, sighting::CredentialKind};
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,55 +28,45 @@ pub enum Entity {
     CoworkerTimePass(CoworkerTimePassEntity),
 }
 
-/// Which kind of entity: the arrays of an import file, in the order in which they refer to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntityKind {
-    /// `Businesses`.
-    Business,
-    /// `Teams`.
-    Team,
-    /// `Tariffs`.
-    Tariff,
-    /// `TimePasses`.
-    TimePass,
-    /// `Coworkers`.
-    Coworker,
-    /// `CoworkerTimePasses`.
-    CoworkerTimePass,
+closed_list! {
+    /// Which kind of entity: the arrays of an import file, in the order in which they refer to each other. The row holds
+    /// the array's name in an import file, the word that the database stores and the noun for people.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum EntityKind: (&'static str, &'static str, &'static str) {
+        /// `Businesses`.
+        Business => ("Businesses", "business", "business"),
+        /// `Teams`.
+        Team => ("Teams", "team", "team"),
+        /// `Tariffs`.
+        Tariff => ("Tariffs", "tariff", "plan"),
+        /// `TimePasses`.
+        TimePass => ("TimePasses", "time_pass", "kind of pass"),
+        /// `Coworkers`.
+        Coworker => ("Coworkers", "coworker", "coworker"),
+        /// `CoworkerTimePasses`.
+        CoworkerTimePass => ("CoworkerTimePasses", "coworker_time_pass", "pass"),
+    }
 }
 
 impl EntityKind {
-    /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Business, Self::Team, Self::Tariff, Self::TimePass, Self::Coworker, Self::CoworkerTimePass];
-
     /// The array's name in an import file.
     pub const fn array(self) -> &'static str {
-        match self {
-            Self::Business => "Businesses",
-            Self::Team => "Teams",
-            Self::Tariff => "Tariffs",
-            Self::TimePass => "TimePasses",
-            Self::Coworker => "Coworkers",
-            Self::CoworkerTimePass => "CoworkerTimePasses",
-        }
+        self.row().0
     }
 
     /// The word that the database stores.
     pub const fn word(self) -> &'static str {
-        match self {
-            Self::Business => "business",
-            Self::Team => "team",
-            Self::Tariff => "tariff",
-            Self::TimePass => "time_pass",
-            Self::Coworker => "coworker",
-            Self::CoworkerTimePass => "coworker_time_pass",
-        }
+        self.row().1
     }
 
-    /// From the database's word.
+    /// The kind with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// The noun for one entity, for people: `coworker`.
+    pub const fn noun(self) -> &'static str {
+        self.row().2
     }
 
     /// Reads a document of this kind, from a value or from text.
@@ -111,18 +101,6 @@ impl EntityKind {
             Self::Business | Self::Team | Self::Tariff | Self::TimePass => &["Id", "Name"],
             Self::Coworker => &["Id", "FullName"],
             Self::CoworkerTimePass => &["Id", "CoworkerId", "TimePassId"],
-        }
-    }
-
-    /// One entity of it, for people: `coworker`.
-    pub const fn noun(self) -> &'static str {
-        match self {
-            Self::Business => "business",
-            Self::Team => "team",
-            Self::Tariff => "plan",
-            Self::TimePass => "kind of pass",
-            Self::Coworker => "coworker",
-            Self::CoworkerTimePass => "pass",
         }
     }
 }
@@ -413,48 +391,32 @@ impl CoworkerEntity {
     }
 }
 
-/// A field of a coworker that holds credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub enum CredentialField {
-    /// Cards.
-    AccessCardId,
-    /// Fobs, which are cards to a reader.
-    KeyFobNumber,
-    /// PINs, as digests.
-    AccessPincode,
-    /// Devices.
-    MacAddresses,
-    /// Slots of locks.
-    Slots,
-    /// User ids of controllers.
-    AccessUsers,
-    /// Names that controllers use.
-    AccessNames,
+closed_list! {
+    /// A field of a coworker that holds credentials. The row holds its key in a document, and the type that a reader
+    /// gives the credential: none for devices, which no reader sees.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+    pub enum CredentialField: (&'static str, Option<CredentialKind>) {
+        /// Cards.
+        AccessCardId => ("AccessCardId", Some(CredentialKind::Card)),
+        /// Fobs, which are cards to a reader.
+        KeyFobNumber => ("KeyFobNumber", Some(CredentialKind::Card)),
+        /// PINs, as digests.
+        AccessPincode => ("AccessPincode", Some(CredentialKind::Pin)),
+        /// Devices.
+        MacAddresses => ("MacAddresses", None),
+        /// Slots of locks.
+        Slots => ("Slots", Some(CredentialKind::Slot)),
+        /// User ids of controllers.
+        AccessUsers => ("AccessUsers", Some(CredentialKind::User)),
+        /// Names that controllers use.
+        AccessNames => ("AccessNames", Some(CredentialKind::Name)),
+    }
 }
 
 impl CredentialField {
-    /// Every one.
-    pub const ALL: [Self; 7] = [
-        Self::AccessCardId,
-        Self::KeyFobNumber,
-        Self::AccessPincode,
-        Self::MacAddresses,
-        Self::Slots,
-        Self::AccessUsers,
-        Self::AccessNames,
-    ];
-
     /// Its key in a document.
     pub const fn key(self) -> &'static str {
-        match self {
-            Self::AccessCardId => "AccessCardId",
-            Self::KeyFobNumber => "KeyFobNumber",
-            Self::AccessPincode => "AccessPincode",
-            Self::MacAddresses => "MacAddresses",
-            Self::Slots => "Slots",
-            Self::AccessUsers => "AccessUsers",
-            Self::AccessNames => "AccessNames",
-        }
+        self.row().0
     }
 
     /// Does this key hold credentials?
@@ -462,16 +424,9 @@ impl CredentialField {
         Self::ALL.iter().any(|field| field.key() == key)
     }
 
-    /// What a reader calls it; none for devices, which no reader sees.
+    /// The type that a reader gives the credential; none for devices, which no reader sees.
     pub const fn kind(self) -> Option<CredentialKind> {
-        match self {
-            Self::AccessCardId | Self::KeyFobNumber => Some(CredentialKind::Card),
-            Self::AccessPincode => Some(CredentialKind::Pin),
-            Self::MacAddresses => None,
-            Self::Slots => Some(CredentialKind::Slot),
-            Self::AccessUsers => Some(CredentialKind::User),
-            Self::AccessNames => Some(CredentialKind::Name),
-        }
+        self.row().1
     }
 }
 

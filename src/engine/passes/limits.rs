@@ -8,7 +8,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
 
-use super::{Counted, PassCase, PlanUsed, Refused};
+use super::{
+    case::PassCase,
+    pass_use::Refused,
+    usage::{Counted, PlanUsed},
+};
 use crate::{
     directory::{
         Coworker, Directory,

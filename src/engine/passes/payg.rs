@@ -6,7 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PassCase, PassEnd, PassKind, PassUse, Refused, choice};
+use super::{
+    case::PassCase,
+    pass_use::{PassEnd, PassKind, PassUse, Refused},
+    slots,
+};
 use crate::{
     base::{clock::WallTime, record::TimePassId},
     directory::catalogue::{Currency, Price, TimePass},
@@ -83,8 +87,11 @@ pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUs
             }
             // They hold no pass that could be outside of its hours: what they lack is a pass.
             Err(why) => {
-                let good =
-                    if why == Reason::PassOutsideHours { choice::hours(kind, case) } else { "at a door".to_owned() };
+                let good = if why == Reason::PassOutsideHours {
+                    slots::hours(kind, case.calendar, case.ask.at)
+                } else {
+                    "at a door".to_owned()
+                };
                 let detail = Some(format!("pay-as-you-go \"{}\" is good {good}", kind.name).into());
                 missed = missed.or(Some(Refused { reason: Reason::NoValidPass, detail }));
             }
