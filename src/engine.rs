@@ -82,7 +82,7 @@ impl Claim {
     }
 
     /// Silence ends with the first evidence, although the claim is decided at the last.
-    pub const fn heard_at(self) -> WallTime {
+    pub const fn seen_at(self) -> WallTime {
         match self {
             Self::Door { at, .. } | Self::Withdrawn { at } => at,
             Self::Network { first_at, .. } => first_at,

@@ -6,7 +6,7 @@ use super::{
     Admission, Claim, DoorClaim,
     decision::{Note, Reason},
     passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Usage},
-    person::{Gate, PersonState, Visit},
+    person::{AdmissionCheck, PersonState, Visit},
 };
 use crate::{
     base::{
@@ -116,7 +116,7 @@ impl std::fmt::Debug for SiteAdmission<'_> {
     }
 }
 
-impl Gate for SiteAdmission<'_> {
+impl AdmissionCheck for SiteAdmission<'_> {
     fn admission(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission {
         if let Some(reason) = self.against(claim.source()) {
             return Admission::Refused(Refused { reason, detail: None });

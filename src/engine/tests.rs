@@ -11,7 +11,7 @@ use super::{
     coverage::Coverage,
     life::CloseBy,
     passes::PassKind,
-    person::{ClaimContext, EndedVisit, Gate, PersonState, Visit},
+    person::{AdmissionCheck, ClaimContext, EndedVisit, PersonState, Visit},
     *,
 };
 use crate::base::{
@@ -638,7 +638,7 @@ struct Always {
     asked: RefCell<Vec<Option<Uuid>>>,
 }
 
-impl Gate for Always {
+impl AdmissionCheck for Always {
     fn admission(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
         self.asked.borrow_mut().push(continued);
         self.admission.clone()
@@ -726,7 +726,7 @@ impl Site {
     }
 
     fn claim_at(&mut self, business: BusinessId, claim: Claim) -> (Decision, Option<EndedVisit>) {
-        self.run_timers(claim.heard_at(), claim.at());
+        self.run_timers(claim.seen_at(), claim.at());
         self.next += 1;
         let id = FactDigest::of([self.next.to_be_bytes().as_slice()]);
         let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };

@@ -17,7 +17,7 @@ use crate::{
     engine::{
         Decision,
         decision::{DecisionCode, Note, Outcome, Reason},
-        fold::{self, FoldItem, Folded, Group, VisitRecord, What, World},
+        fold::{self, FoldGroup, FoldItem, Folded, VisitRecord, What, World},
         passes::{PlanTally, Used},
         person::{PersonState, Visit, visits_of},
     },
@@ -93,7 +93,7 @@ pub(crate) struct GroupCase {
     pub(crate) past: Option<RefoldInput>,
     pub(crate) doors: Vec<DoorFact>,
     pub(crate) unwritten: Vec<UnloggedPoint>,
-    pub(crate) group: Group,
+    pub(crate) group: FoldGroup,
     /// Others may use the passes of these people too.
     pub(crate) shares: bool,
     /// The passes of these people: others may have used them, and not be of the group any more.
@@ -252,7 +252,7 @@ pub(super) fn late_from(case: &GroupCase, world: &World<'_>) -> Option<LogDay> {
         };
         item.is_late(person) || behind_others()
     });
-    let late = late.map(|item| LogDay::of(item.place.at.min(item.heard_at())));
+    let late = late.map(|item| LogDay::of(item.place.at.min(item.seen_at())));
     // A version that came into force before something that was folded without it.
     let versions = case.now.values().filter(|known| known.revision > 0).filter_map(|known| {
         let from = world.directories.newer_than(known.person.directory)?;
@@ -276,8 +276,8 @@ pub(super) fn unproven(case: &GroupCase, world: &World<'_>, business: BusinessId
     let mut newest: BTreeMap<Subject, WallTime> = BTreeMap::new();
     let mut since: BTreeMap<Subject, Vec<WallTime>> = BTreeMap::new();
     for item in new {
-        let last = newest.entry(item.subject).or_insert(item.heard_at());
-        *last = item.heard_at().max(*last);
+        let last = newest.entry(item.subject).or_insert(item.seen_at());
+        *last = item.seen_at().max(*last);
         since.entry(item.subject).or_default().push(item.place.at);
     }
     newest.retain(|_, last| *last > last_frame);
@@ -308,7 +308,7 @@ pub(super) fn unproven(case: &GroupCase, world: &World<'_>, business: BusinessId
 }
 
 fn item_of(heard: &HeardDevice) -> FoldItem<'static> {
-    FoldItem::heard(heard.subject, heard.business, heard.mac, heard.point)
+    FoldItem::seen(heard.subject, heard.business, heard.mac, heard.point)
 }
 
 /// What came of a case.
@@ -346,10 +346,7 @@ pub(crate) fn items<'a>(
         match fact {
             Fact::Door(door) if !door.too_late => items.push((FoldItem::door(door), FactOrigin::OldDoor(index))),
             Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
-                (
-                    FoldItem::heard(presence.subject, presence.business, presence.mac, *point),
-                    FactOrigin::OldPoint(index),
-                )
+                (FoldItem::seen(presence.subject, presence.business, presence.mac, *point), FactOrigin::OldPoint(index))
             })),
             Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
         }
@@ -403,7 +400,7 @@ pub(super) fn decide(world: World<'_>, case: GroupCase, writes: &mut Writes) -> 
             (FactOrigin::OldDoor(index) | FactOrigin::OldPoint(index), _) => {
                 again.insert(*index, decision.code());
             }
-            (FactOrigin::NewDoor, What::Heard(..)) => {}
+            (FactOrigin::NewDoor, What::Seen(..)) => {}
         }
     }
     writes.facts.extend(lines.into_facts());

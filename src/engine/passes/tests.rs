@@ -1,17 +1,29 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc, Weekday};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     limits::{Windows, in_months, in_weeks},
     payg::{Charged, charge},
     *,
 };
-use crate::directory::{Builder, catalogue::Cycle, import};
+use crate::directory::{
+    Builder, Coworker,
+    catalogue::{Cycle, TimePass},
+    import,
+};
 use crate::{
-    base::zone::test_zone,
+    base::{
+        clock::WallTime,
+        record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
+        zone::test_zone,
+    },
     policy::passes::{PassesAsked, PayAsYouGo},
 };
 

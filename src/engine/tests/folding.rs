@@ -14,7 +14,7 @@ use crate::{
     },
     directory::{Builder, Directory, history::DirectoryHistory, import},
     engine::{
-        fold::{FoldItem, Folded, Group, VisitRecord, World, ask, deadline, fold, silence_behind},
+        fold::{FoldGroup, FoldItem, Folded, VisitRecord, World, ask, deadline, fold, silence_behind},
         passes::Counted,
         person::AfterPass,
     },
@@ -384,7 +384,7 @@ fn an_answer_says_what_would_be_done_and_what_was_charged() {
     let people = little.fold(&story, at("12:00")).people;
     let world = little.world(at("12:00"), at("12:00"));
     let asked = |business, time| {
-        let group = Group { people: people.clone(), ..Group::default() };
+        let group = FoldGroup { people: people.clone(), ..FoldGroup::default() };
         let (admission, charged) = ask(world, group, CoworkerId(1), business, (at(time), CheckinSource::DoorAccess));
         let kind = match admission {
             Admission::Admitted(Some(pass)) => Some(pass.kind),
@@ -435,13 +435,13 @@ proptest! {
             let next = rest.first().map_or(end, |item| item.place.at);
             let last = first.last().map_or(WallTime::from_millis(MIDNIGHT), |item| item.place.at);
             let now = last.moved((next.millis() - last.millis()) * later / 100);
-            let quiet_until = rest.iter().map(FoldItem::heard_at).min().unwrap_or(now).min(now);
+            let quiet_until = rest.iter().map(FoldItem::seen_at).min().unwrap_or(now).min(now);
             let before = fold(little.world(now, quiet_until), Little::group(&[]), first);
             let late = rest.iter().any(|item| item.is_late(&before.people[&item.subject]));
             let silence = silence_behind(before.people.values(), &little.world(end, end));
             if !late && silence.is_none() || at == 0 {
                 // What the first fold counted is what a database would have.
-                let group = Group { people: before.people.clone(), totals: before.counted.clone(), ..Group::default() };
+                let group = FoldGroup { people: before.people.clone(), totals: before.counted.clone(), ..FoldGroup::default() };
                 let after = fold(little.world(end, end), group, rest);
                 break (before, after);
             }
@@ -587,11 +587,11 @@ impl Little {
     }
 
     /// Everybody, some of whom are known already.
-    fn group(known: &[(Subject, PersonState)]) -> Group {
+    fn group(known: &[(Subject, PersonState)]) -> FoldGroup {
         let mut people: BTreeMap<Subject, PersonState> =
             [ADA, BOB, STRANGER].map(|subject| (subject, PersonState::default())).into();
         people.extend(known.iter().cloned());
-        Group { people, ..Group::default() }
+        FoldGroup { people, ..FoldGroup::default() }
     }
 
     fn fold(&self, story: &Story, now: WallTime) -> Folded {
@@ -632,7 +632,7 @@ impl Story {
     /// In the order of time, each once.
     fn items(&self) -> Vec<FoldItem<'_>> {
         let heard =
-            self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::heard(subject, business, mac, point));
+            self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::seen(subject, business, mac, point));
         let mut items: Vec<FoldItem<'_>> = self.doors.iter().map(FoldItem::door).chain(heard).collect();
         items.sort_by_key(|item| item.place);
         items.dedup_by_key(|item| item.place);
