@@ -229,8 +229,8 @@ pub struct HeldPass {
     pub price: Price,
     /// When [`left`](Self::left) was said.
     pub basis_at: WallTime,
-    pub(super) expires: Packed,
-    pub(super) used: Packed,
+    pub(super) expires: PackedMoment,
+    pub(super) used: PackedMoment,
     /// Days of a day pass, minutes of a time pass, that were left at `basis_at`.
     pub left: u32,
     pub(super) expires_on_date: bool,
@@ -254,9 +254,9 @@ impl HeldPass {
 /// A moment, or none, in eight octets: milliseconds, or days of the common era where a flag beside it says that it is a
 /// date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Packed(i64);
+pub(super) struct PackedMoment(i64);
 
-impl Packed {
+impl PackedMoment {
     const NEVER: i64 = i64::MAX;
 
     /// With its flag.

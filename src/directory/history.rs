@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Directory;
+use super::lookup::Directory;
 use crate::base::clock::WallTime;
 
 /// Versions that are kept in memory, at most: those of about a week of nightly imports. Earlier ones are loaded when

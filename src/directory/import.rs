@@ -17,7 +17,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     entity::{self, CredentialField, EntityKind},
-    pin_digest, scoped,
+    pin::hide_pins,
+    scoped,
 };
 use crate::base::mac::MacAddr;
 
@@ -87,9 +88,6 @@ impl std::error::Error for ImportFaults {}
 /// Faults or warnings reported at most, each: a file in a wrong shape has one per entity, and the first hundred tell as
 /// much. The rest are counted.
 const LINES: usize = 100;
-
-/// The mark of a PIN that is stored as a digest.
-pub(crate) const DIGEST_MARK: &str = "sha256:";
 
 /// Reads the JSON of an import: one object of arrays, all optional. Entity by entity, so that only
 /// their texts are held.
@@ -459,25 +457,6 @@ fn device(text: &str) -> Result<MacAddr, String> {
         Ok(mac) => Err(format!("{mac} cannot be the address of one device")),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// PINs are kept as digests only, so that a reader of the database does not learn them.
-fn hide_pins(fields: &mut Map<String, Value>, pin_key: &str) {
-    let text = match fields.get("AccessPincode") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => return,
-    };
-    let digests: Vec<String> = entity::listed(Some(&text))
-        .map(|pin| {
-            if pin.starts_with(DIGEST_MARK) {
-                pin.to_owned()
-            } else {
-                format!("{DIGEST_MARK}{}", pin_digest(pin, pin_key))
-            }
-        })
-        .collect();
-    fields.insert("AccessPincode".to_owned(), Value::String(digests.join(",")));
 }
 
 fn has_nul(value: &Value) -> bool {
