@@ -178,7 +178,7 @@ macro_rules! other_shapes {
 
 impl File<'_, '_> {
     fn refuse(self, found: &Value) {
-        self.0.faults.push(|| format!("the file holds {}; an object of arrays is needed", kind_of(found)));
+        self.0.faults.push(|| format!("the file must be an object of arrays, but holds {}", kind_of(found)));
     }
 }
 
@@ -196,7 +196,7 @@ impl<'de> Visitor<'de> for File<'_, '_> {
             } else {
                 map.next_value::<IgnoredAny>()?;
                 let known = EntityKind::ALL.map(EntityKind::array).join(", ");
-                self.0.faults.push(|| format!("{name}: no such list; there are {known}"));
+                self.0.faults.push(|| format!("{name}: there is no such list; the lists are {known}"));
             }
         }
         Ok(())
@@ -219,7 +219,7 @@ impl<'de> Visitor<'de> for File<'_, '_> {
 impl List<'_, '_> {
     fn refuse(self, found: &Value) {
         let array = self.1.array();
-        self.0.faults.push(|| format!("{array}: {} where a list is needed", kind_of(found)));
+        self.0.faults.push(|| format!("{array}: must be a list, but is {}", kind_of(found)));
     }
 }
 
@@ -271,10 +271,10 @@ impl FileReading<'_> {
             }
         };
         if has_nul(&entity) {
-            self.faults.push(|| format!("{}: a text holds a NUL character, which no database can keep", path()));
+            self.faults.push(|| format!("{}: a text contains a NUL character, which the database cannot store", path()));
         }
         let Value::Object(mut fields) = entity else {
-            self.faults.push(|| format!("{}: {} where an object is needed", path(), kind_of(&entity)));
+            self.faults.push(|| format!("{}: must be an object, but is {}", path(), kind_of(&entity)));
             return;
         };
         // What an update does not say is stored already; `draft` knows.
@@ -297,7 +297,7 @@ impl FileReading<'_> {
             self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
         }
         if !self.seen.insert((kind, id)) {
-            self.faults.push(|| format!("{}.Id: {id} stands in this list twice", path()));
+            self.faults.push(|| format!("{}.Id: {id} is in this list twice", path()));
         }
         if kind == EntityKind::Coworker {
             for fault in spell_out(&mut fields, text) {
@@ -325,7 +325,7 @@ struct WrittenNumbers<'a> {
 fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if fields.contains_key("ByHand") {
-        faults.push("ByHand: what was assigned by hand is no import's to bring; leave it out".to_owned());
+        faults.push("ByHand: an import cannot set what was assigned by hand; leave it out".to_owned());
     }
     for field in CredentialField::ALL {
         let name = field.key();
@@ -380,7 +380,7 @@ fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Ve
     let values = spreadsheet::codes(text, separators);
     let scopeless = |value: &&String| field.kind().and_then(|kind| scoped::key_of_text(kind, value)).is_none();
     match values.iter().find(scopeless) {
-        Some(value) => Err(format!("\"{value}\" does not say where; write for example {example}")),
+        Some(value) => Err(format!("\"{value}\" has no scope; for example, write {example}")),
         None => Ok(values),
     }
 }
@@ -420,7 +420,7 @@ fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
 
 fn faulty_slot(slot: &Value) -> Vec<String> {
     const NEEDED: [&str; 3] = ["DayOfWeek", "FromTime", "ToTime"];
-    let Value::Object(fields) = slot else { return vec![format!(": {} where an object is needed", kind_of(slot))] };
+    let Value::Object(fields) = slot else { return vec![format!(": must be an object, but is {}", kind_of(slot))] };
     let missing = NEEDED.into_iter().filter(|name| !fields.contains_key(*name));
     let mut found: Vec<String> = missing.map(|name| format!(": missing field `{name}`")).collect();
     for name in NEEDED.into_iter().filter(|name| fields.contains_key(*name)) {
@@ -454,7 +454,7 @@ fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
 fn device(text: &str) -> Result<MacAddr, String> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac.is_station() => Ok(mac),
-        Ok(mac) => Err(format!("{mac} cannot be the address of one device")),
+        Ok(mac) => Err(format!("{mac} cannot be the address of a single device")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -501,11 +501,11 @@ mod tests {
             [
                 "Coworkers[0].MacAddresses: \"nonsense\" is not a MAC address; write it as 3c:22:fb:01:02:03, \
                  3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203",
-                "Coworkers[1].Id: 1 stands in this list twice",
+                "Coworkers[1].Id: 1 is in this list twice",
                 "Coworkers[2].Id: invalid type: string \"x\", expected i64",
-                "Coworkers[4]: a number where an object is needed",
-                "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
-                "Tariffs: an object where a list is needed",
+                "Coworkers[4]: must be an object, but is a number",
+                "Team: there is no such list; the lists are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
+                "Tariffs: must be a list, but is an object",
             ]
         );
     }
@@ -528,19 +528,19 @@ mod tests {
         insta::assert_snapshot!(faults.join("\n"), @r#"
         Tariffs[0].CheckinWeekLimit: -1 is not a whole number from 0 to 4294967295
         Tariffs[0].HoursMonthLimit: 2.5 is not a whole number from 0 to 4294967295
-        TimePasses[0].CurrencyCode: "gbp" is not a currency; write for example GBP
-        TimePasses[0].MinutesIncluded: 0 minutes are of no use; leave it out for a day pass
-        TimePasses[0].Price: "1,50" is not a price; write for example 12.5
+        TimePasses[0].CurrencyCode: "gbp" is not a currency; for example, write GBP
+        TimePasses[0].MinutesIncluded: 0 minutes are no use; leave this out for a day pass
+        TimePasses[0].Price: "1,50" is not a price; for example, write 12.5
         TimePasses[0].UsePriority: "Top" is not one of High, Normal, Low, 1, 2, 3
         TimePasses[1].Businesses: invalid type: integer `3`, expected a sequence
-        TimePasses[1].Price: "12.34567" is not a price; write for example 12.5
+        TimePasses[1].Price: "12.34567" is not a price; for example, write 12.5
         TimePasses[1].TimeSlots: invalid type: map, expected a sequence
-        TimePasses[2].TimeSlots[0].FromTime: "9 o'clock" is not a time of day; write for example 09:00
+        TimePasses[2].TimeSlots[0].FromTime: "9 o'clock" is not a time of day; for example, write 09:00
         TimePasses[2].TimeSlots[1]: missing field `ToTime`
         TimePasses[2].TimeSlots[1].DayOfWeek: "7" is not a weekday; write 0 (Sunday) to 6 (Saturday), or its English name
-        TimePasses[2].TimeSlots[2]: a number where an object is needed
-        Coworkers[0].RenewalDate: "soon" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
-        CoworkerTimePasses[0].ExpireDate: "31.12.2026" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
+        TimePasses[2].TimeSlots[2]: must be an object, but is a number
+        Coworkers[0].RenewalDate: "soon" is not a date; for example, write 2026-01-31 or 2026-01-31T18:00:00Z
+        CoworkerTimePasses[0].ExpireDate: "31.12.2026" is not a date; for example, write 2026-01-31 or 2026-01-31T18:00:00Z
         CoworkerTimePasses[0].RemainingUses: invalid type: string "3", expected a JSON number
         CoworkerTimePasses[0].UniqueId: UUID parsing failed: invalid character: found `x` at 0
         "#);

@@ -89,7 +89,7 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 /// A pass for no minutes could be meant as one for days, or for nothing.
 pub(super) fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     match count(deserializer)? {
-        Some(0) => Err(D::Error::custom("0 minutes are of no use; leave it out for a day pass")),
+        Some(0) => Err(D::Error::custom("0 minutes are no use; leave this out for a day pass")),
         minutes => Ok(minutes),
     }
 }
@@ -98,7 +98,7 @@ pub(super) fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
     let Some(text) = text_or_number(deserializer)? else { return Ok(None) };
     read_price(&text)
         .map(Some)
-        .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; write for example 12.5")))
+        .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; for example, write 12.5")))
 }
 
 /// Digits, and up to four after a point; up to eleven before it, so that no sum of prices overflows.
@@ -117,7 +117,7 @@ pub(super) fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     text.parse()
         .map(Some)
-        .map_err(|()| D::Error::custom(format!("\"{text}\" is not a currency; write for example GBP")))
+        .map_err(|()| D::Error::custom(format!("\"{text}\" is not a currency; for example, write GBP")))
 }
 
 pub(super) fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
@@ -157,7 +157,7 @@ impl<'de> Deserialize<'de> for TimeOfDay {
         match read_moment(&text) {
             Some(Moment::Instant(at)) => Ok(Self { minutes: minutes(at.utc().time()), utc: true }),
             Some(Moment::Date(_)) | None => {
-                Err(D::Error::custom(format!("\"{text}\" is not a time of day; write for example 09:00")))
+                Err(D::Error::custom(format!("\"{text}\" is not a time of day; for example, write 09:00")))
             }
         }
     }
@@ -167,7 +167,7 @@ pub(super) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
     read_moment(&text).map(Some).ok_or_else(|| {
         let example = "2026-01-31 or 2026-01-31T18:00:00Z";
-        D::Error::custom(format!("\"{text}\" is not a date; write for example {example}"))
+        D::Error::custom(format!("\"{text}\" is not a date; for example, write {example}"))
     })
 }
 

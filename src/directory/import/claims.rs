@@ -78,7 +78,7 @@ impl Claims {
             }
             let last = named.pop().unwrap_or_default();
             let others = named.join(", ");
-            format!("{what} belongs to {others} and {last}: it checks nobody in until only one of them has it")
+            format!("{what} belongs to {others} and {last}: it checks no one in until only one of them has it")
         })
     }
 

@@ -183,8 +183,8 @@ impl Draft {
         }
         let still = self.still_archived;
         if still > 0 {
-            let stay = if still == 1 { "person in the files stays" } else { "people in the files stay" };
-            self.warnings.push(|| format!("{still} {stay} archived; \"Archived\": false brings them back"));
+            let stay = if still == 1 { "person in the files is" } else { "people in the files are" };
+            self.warnings.push(|| format!("{still} {stay} still archived; \"Archived\": false brings them back"));
         }
         let archived = self.changes.archived.iter().filter(|change| change.kind == EntityKind::Coworker).count();
         if self.replace == Replace::Tenth && archived * 10 > self.people_before {
@@ -270,9 +270,9 @@ impl Draft {
             Err(error) => {
                 let path = self.path(kind, spot, lacking.unwrap_or(&"Id"));
                 let fault = match (stored, lacking) {
-                    (None, Some(_)) => format!("{path}: needed, because no {} with the id {id} is known", kind.noun()),
+                    (None, Some(_)) => format!("{path}: required, because there is no {} with the id {id} yet", kind.noun()),
                     (None | Some(_), _) => {
-                        format!("{path}: what is stored of {id} cannot be read ({error}); import all of it as JSON")
+                        format!("{path}: the stored record of {id} cannot be read ({error}); import it in full as JSON")
                     }
                 };
                 self.refuse([fault]);
@@ -387,9 +387,9 @@ impl Draft {
         }
         let fault = if found.is_empty() {
             let near = self.nearest(kind, name).map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
-            format!("no {} is called \"{name}\"{near}", kind.noun())
+            format!("there is no {} called \"{name}\"{near}", kind.noun())
         } else {
-            format!("{} {}s are called \"{name}\"; import this person as JSON, with its id", found.len(), kind.noun())
+            format!("there are {} {}s called \"{name}\"; import this person as JSON, with the id", found.len(), kind.noun())
         };
         let path = self.path(EntityKind::Coworker, spot, field);
         self.refuse([format!("{path}: {fault}")]);
@@ -436,7 +436,7 @@ impl Draft {
             && other != pass.id
         {
             let path = |spot| self.path(EntityKind::CoworkerTimePass, spot, "UniqueId");
-            let fault = format!("{}: {guid} is also that of {}", path(spot), path(elsewhere));
+            let fault = format!("{}: {guid} is also used at {}", path(spot), path(elsewhere));
             self.refuse([fault]);
         }
     }
@@ -455,7 +455,7 @@ impl Draft {
             let path = self.path(EntityKind::Coworker, spot, "MacAddresses");
             self.warnings.push(|| {
                 format!(
-                    "{path}: {mac} is a randomised (locally administered) address; it may change, ask for the device's \
+                    "{path}: {mac} is a randomised (locally administered) address and may change; ask for the device's \
                      fixed address on this network"
                 )
             });
@@ -487,7 +487,7 @@ impl Draft {
             let path = self.path(from, spot, field);
             let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
             self.warnings
-                .push(|| format!("{path}{more}: no {} are known at all, so that it means nothing", to.array()));
+                .push(|| format!("{path}{more}: this has no effect, because the directory has no {}", to.array()));
         }
     }
 

@@ -58,7 +58,7 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
             Ok(false) => break,
             Ok(true) => {}
             Err(error) => {
-                reading.faults.push(|| format!("1: no table: {error}"));
+                reading.faults.push(|| format!("1: not a table: {error}"));
                 break;
             }
         }
@@ -76,7 +76,7 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
     if reading.columns.is_empty() && reading.faults.is_empty() {
         reading
             .faults
-            .push(|| format!("1: the file is empty; its first line names the columns: {}", COLUMNS.join(",")));
+            .push(|| format!("1: the file is empty; the first line must name the columns: {}", COLUMNS.join(",")));
     }
     if reading.faults.is_empty() { Ok(reading.table) } else { Err(ImportFaults(reading.faults.finish())) }
 }
@@ -138,7 +138,7 @@ impl TableReading {
             let known = COLUMNS.into_iter().find(|column| letters(column).eq(letters(name)));
             match known {
                 Some(column) if self.columns.contains(&known) => {
-                    self.faults.push(|| format!("{line}: {column}: there are two columns of this name"));
+                    self.faults.push(|| format!("{line}: {column}: two columns have this name"));
                 }
                 Some(_) => {}
                 None => unread.push(name),
@@ -148,7 +148,7 @@ impl TableReading {
         if self.faults.is_empty() && !self.columns.contains(&Some("id")) {
             let all = COLUMNS.join(",");
             self.faults
-                .push(|| format!("{line}: id: the column is missing; people are updated by it. The columns are {all}"));
+                .push(|| format!("{line}: id: this column is missing and is required to update people; the columns are {all}"));
         }
         if !unread.is_empty() {
             let named = unread.iter().filter(|name| !name.is_empty()).take(NAMED);
@@ -158,15 +158,17 @@ impl TableReading {
             let noun = if count == 1 { "column is" } else { "columns are" };
             self.table
                 .notes
-                .push(format!("{line}: {count} {noun} not read: {}{dots}; read are {all}", named.join(", ")));
+                .push(format!("{line}: {count} {noun} ignored: {}{dots}; the columns that are read are {all}", named.join(", ")));
         }
     }
 
     fn line(&mut self, line: u64, record: &StringRecord) {
         let (fields, columns) = (record.len(), self.columns.len());
         if fields != columns {
-            let hint = if fields > columns { "; a field with a comma in it needs quotes" } else { "" };
-            self.faults.push(|| format!("{line}: {fields} fields under {columns} columns{hint}"));
+            let hint = if fields > columns { "; a field that contains a comma needs quotes" } else { "" };
+            let counted = |count, noun| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
+            let (fields, columns) = (counted(fields, "field"), counted(columns, "column"));
+            self.faults.push(|| format!("{line}: {fields} for {columns}{hint}"));
             return;
         }
         let mut person = PersonLine { line, ..PersonLine::default() };
@@ -183,7 +185,7 @@ impl TableReading {
         if self.seen.insert(person.id) {
             self.table.people.push(person);
         } else {
-            self.faults.push(|| format!("{line}: id: {} stands in this file twice", person.id));
+            self.faults.push(|| format!("{line}: id: {} is in this file twice", person.id));
         }
     }
 }
@@ -191,7 +193,7 @@ impl TableReading {
 impl PersonLine {
     fn take(&mut self, column: &str, field: &str) -> Result<(), String> {
         if field.contains('\0') {
-            return Err("the text holds a NUL character, which no database can keep".to_owned());
+            return Err("the text contains a NUL character, which the database cannot store".to_owned());
         }
         let text = spreadsheet::cell(field);
         match column {
@@ -201,7 +203,7 @@ impl PersonLine {
                 let id = whole.map_or(code.as_ref(), |(whole, _)| whole).parse().ok().filter(|id: &i64| *id > 0);
                 self.id = id.ok_or_else(|| format!("\"{field}\" is not a positive number"))?;
             }
-            "full_name" if text.is_empty() => return Err("a name is needed".to_owned()),
+            "full_name" if text.is_empty() => return Err("a name is required".to_owned()),
             "full_name" => self.full_name = Some(text.to_owned()),
             "email" => self.email = Some(text.to_owned()),
             "active" => self.active = yes_or_no(&spreadsheet::code(field))?,
@@ -282,13 +284,13 @@ mod tests {
     #[test]
     fn an_export_is_read_by_its_known_columns_with_one_note() {
         let read = read_csv("\nsep=;\n").expect_err("no line of columns").0;
-        assert!(read[0].starts_with("2: id: the column is missing"), "{read:?}");
+        assert!(read[0].starts_with("2: id: this column is missing"), "{read:?}");
         let read = read_csv("sep=;\nPhone;ID;Email 2;;Fax;A;B;C\n1;7;;;;;;\n").expect("reads");
         assert_eq!((read.people[0].id, read.people[0].line), (7, 3));
         let all = COLUMNS.join(",");
         assert_eq!(
             read.notes,
-            [format!("2: 7 columns are not read: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; read are {all}")]
+            [format!("2: 7 columns are ignored: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; the columns that are read are {all}")]
         );
     }
 
@@ -306,22 +308,22 @@ mod tests {
     #[test]
     fn every_fault_is_named_with_its_line() {
         let all = COLUMNS.join(",");
-        let empty = format!("1: the file is empty; its first line names the columns: {all}");
-        let id = format!("1: id: the column is missing; people are updated by it. The columns are {all}");
+        let empty = format!("1: the file is empty; the first line must name the columns: {all}");
+        let id = format!("1: id: this column is missing and is required to update people; the columns are {all}");
         for (text, expected) in [
             ("", &[empty.as_str()][..]),
             ("full_name\nAda\n", &[&id]),
-            ("id,name,ID\n", &["1: id: there are two columns of this name"]),
+            ("id,name,ID\n", &["1: id: two columns have this name"]),
             (
                 "id,full_name,active,macs\n1,\"A\nB\",maybe,ff:ff:ff:ff:ff:ff\n\nx,Bob,no,\n3,,,\n4,Lovelace, Ada,,\n\
                  5,E,,\n5,F,,\n",
                 &[
                     "2: active: \"maybe\" is neither true nor false",
-                    "2: macs: ff:ff:ff:ff:ff:ff cannot be the address of one device",
+                    "2: macs: ff:ff:ff:ff:ff:ff cannot be the address of a single device",
                     "5: id: \"x\" is not a positive number",
-                    "6: full_name: a name is needed",
-                    "7: 5 fields under 4 columns; a field with a comma in it needs quotes",
-                    "9: id: 5 stands in this file twice",
+                    "6: full_name: a name is required",
+                    "7: 5 fields for 4 columns; a field that contains a comma needs quotes",
+                    "9: id: 5 is in this file twice",
                 ],
             ),
             (
@@ -329,9 +331,9 @@ mod tests {
                 &[
                     "2: cards: \"1.23457E+09\" is a number that lost digits in a spreadsheet; format the column as text, \
                      enter it again and export again",
-                    "3: cards: \"8,165,538\" is a number with separators of thousands, or several cards? Format the column \
-                     as text; between several write \", \"",
-                    "3: slots: \"5\" does not say where; write for example source/door/5",
+                    "3: cards: \"8,165,538\" is either one number with thousands separators or several cards; format the column \
+                     as text and write \", \" between cards",
+                    "3: slots: \"5\" has no scope; for example, write source/door/5",
                     "4: id: \"3.5\" is not a positive number",
                 ],
             ),

@@ -83,9 +83,9 @@ pub(super) fn number(text: &str) -> Result<String, &'static str> {
 }
 
 const LOST: &str =
-    "a number that lost digits in a spreadsheet; format the column as text, enter it again and export again";
+    "a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again";
 const ONE_OR_SEVERAL: &str =
-    "a number with separators of thousands, or several cards? Format the column as text; between several write \", \"";
+    "either one number with thousands separators or several cards; format the column as text and write \", \" between cards";
 
 /// The digits of a number that is a whole one.
 fn whole(text: &str) -> Result<Cow<'_, str>, &'static str> {

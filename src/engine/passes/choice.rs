@@ -238,15 +238,15 @@ fn refused(case: &PassCase<'_>, pass: &HeldPass, reason: Reason) -> Refused {
     let since = in_use_since(case, pass).filter(|_| reason == Reason::PassInUse);
     let more = if let Some(expires) = expires {
         match expires {
-            Moment::Date(date) => format!(" was good to {date}"),
+            Moment::Date(date) => format!(" was valid until the end of {date}"),
             Moment::Instant(at) => format!(" expired on {}", case.face(at)),
         }
     } else if let Some(since) = since {
-        format!(" is in use since {}", case.face(since))
+        format!(" has been in use since {}", case.face(since))
     } else if reason == Reason::PassOutsideHours {
-        format!(" is good {}", slots::hours(&pass.kind, case.calendar, case.ask.at))
+        format!(" is valid {}", slots::hours(&pass.kind, case.calendar, case.ask.at))
     } else if reason == Reason::PassOtherBusiness {
-        format!(" is good at {}", places(&pass.kind, case))
+        format!(" is valid at {}", places(&pass.kind, case))
     } else {
         String::new()
     };

@@ -88,9 +88,10 @@ fn counted(case: &PassCase<'_>, (first, end): PlanWindow, today: NaiveDate) -> (
 }
 
 fn reached(limit: PlanLimit, tariff: &Tariff, allowed: u32, first: NaiveDate, end: NaiveDate) -> Refused {
-    let what = if limit.is_hours() { "hours" } else { "days" };
+    let unit = if limit.is_hours() { "hour" } else { "day" };
+    let plural = if allowed == 1 { "" } else { "s" };
     let last = end.pred_opt().unwrap_or(end);
-    let detail: Arc<str> = format!("\"{}\": {allowed} {what} from {first} to {last}", tariff.name).into();
+    let detail: Arc<str> = format!("\"{}\": {allowed} {unit}{plural} from {first} to {last}", tariff.name).into();
     Refused { reason: Reason::PlanLimit(limit), detail: Some(detail) }
 }
 

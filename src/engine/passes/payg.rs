@@ -92,7 +92,7 @@ pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUs
                 } else {
                     "at a door".to_owned()
                 };
-                let detail = Some(format!("pay-as-you-go \"{}\" is good {good}", kind.name).into());
+                let detail = Some(format!("pay-as-you-go \"{}\" is valid {good}", kind.name).into());
                 missed = missed.or(Some(Refused { reason: Reason::NoValidPass, detail }));
             }
         }

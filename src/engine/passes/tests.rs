@@ -179,14 +179,14 @@ fn each_way_to_fail_has_its_reason_and_tells_what_the_front_desk_needs() {
         })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    pass_archived: the coworker's pass is of a kind that was withdrawn; give them another ("Mornings")
-    pass_not_for_customer: the coworker's pass is not for customers of this kind or plan ("Mornings")
-    pass_other_business: the coworker's pass is for other businesses ("Mornings" is good at business 2)
-    pass_expired: the coworker's pass has expired ("Mornings" was good to 2026-01-13)
+    pass_archived: the coworker's kind of pass has been withdrawn; give them another ("Mornings")
+    pass_not_for_customer: the coworker's pass is not valid for their kind of customer or plan ("Mornings")
+    pass_other_business: the coworker's pass is not valid at this business ("Mornings" is valid at business 2)
+    pass_expired: the coworker's pass has expired ("Mornings" was valid until the end of 2026-01-13)
     pass_used_up: the coworker's pass is used up ("Mornings")
-    pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is good Thu 09:00-17:00)
+    pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is valid Thu 09:00-17:00)
     pass_no_network: the coworker's pass does not allow check-ins by network; they can use a door ("Mornings")
-    pass_in_use: the coworker's pass is in use by another check-in; check that one out ("Mornings" is in use since 2026-01-14 09:30)
+    pass_in_use: the coworker's pass is in use by another check-in; check that one out ("Mornings" has been in use since 2026-01-14 09:30)
     "#);
 }
 
@@ -771,7 +771,7 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
     });
     assert_eq!(
         closed,
-        ["pay-as-you-go \"Hot desk\" is good Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is good at a door"]
+        ["pay-as-you-go \"Hot desk\" is valid Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is valid at a door"]
     );
     // A day pass with which somebody else is in is good at a door, too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});

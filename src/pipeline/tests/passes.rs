@@ -69,7 +69,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
             "network_not_allowed",
             vec![ada(json!({"AllowNetworkCheckin": false}))],
             vec![Act::Heard],
-            "may not check in by network",
+            "is not allowed to check in by network",
         ),
         ("duress", vec![plain()], vec![Act::Event(DoorEventKind::Duress, None)], "duress"),
         ("door_not_configured", vec![plain()], vec![Act::Elsewhere], "no [[door]]"),
@@ -97,7 +97,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
             "pass_expired",
             vec![plain(), kind(json!({})), held(json!({"ExpireDate": "2026-02-27"}))],
             card(),
-            "was good to 2026-02-27",
+            "was valid until the end of 2026-02-27",
         ),
         ("pass_used_up", vec![plain(), day(), held(json!({"RemainingUses": 1}))], two_days(), "Day"),
         (
@@ -108,7 +108,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
                 held(json!({})),
             ],
             card(),
-            "is good Tue 09:00-17:00",
+            "is valid Tue 09:00-17:00",
         ),
         (
             "pass_no_network",
@@ -126,7 +126,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
                 (EntityKind::Team, json!({"Id": 3, "Name": "Rocket", "TeamMembers": [7, 8], "ShareTimePasses": true})),
             ],
             vec![Act::Tap("700"), Act::Wait(5), Act::Tap("800")],
-            "of Ada is in use since 2026-03-02 09:00",
+            "of Ada has been in use since 2026-03-02 09:00",
         ),
     ];
     let mut seen = BTreeSet::new();

@@ -70,9 +70,9 @@ fn what_nothing_defines_is_a_fault_with_its_path() {
     }"#;
     let table = "id,full_name,tariff,teams\n6,Gus,Ful time,\n1,Ada,,Rocket\n";
     insta::assert_snapshot!(told(Replace::No, &[("site.json", json), ("people.csv", table), ("more.csv", "id,cards\n7,5\n")]), @r#"
-    people.csv:3: teams: 2 teams are called "Rocket"; import this person as JSON, with its id
-    people.csv:2: tariff: no plan is called "Ful time"; did you mean "full time"?
-    more.csv:2: full_name: needed, because no coworker with the id 7 is known
+    people.csv:3: teams: there are 2 teams called "Rocket"; import this person as JSON, with the id
+    people.csv:2: tariff: there is no plan called "Ful time"; did you mean "full time"?
+    more.csv:2: full_name: required, because there is no coworker with the id 7 yet
     site.json: Coworkers[0].TariffId: there is no plan 50 in Tariffs
     site.json: Coworkers[0].Teams: there is no team 80 in Teams
     site.json: Coworkers[0].Businesses: there is no business 2 in Businesses
@@ -97,7 +97,7 @@ fn passes_name_businesses_plans_and_each_other() {
         ]
     }"#;
     insta::assert_snapshot!(told(Replace::No, &[("site.json", json)]), @r#"
-    site.json: CoworkerTimePasses[1].UniqueId: 5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21 is also that of site.json: CoworkerTimePasses[0].UniqueId
+    site.json: CoworkerTimePasses[1].UniqueId: 5d2c7a06-6c2f-4a4e-9f0f-7d8f5b1c9e21 is also used at site.json: CoworkerTimePasses[0].UniqueId
     site.json: TimePasses[0].Businesses: there is no business 3 in Businesses
     site.json: TimePasses[0].Tariffs: there is no plan 50 in Tariffs
     site.json: TimePasses[1].BusinessId: there is no business 4 in Businesses
@@ -117,7 +117,7 @@ fn people_alone_are_an_import_and_what_they_name_is_kept() {
     1: {"FullName":"Ada","Id":1,"TariffId":5}
     2: {"FullName":"Bob","Id":2,"TariffId":6}
     3: {"FullName":"Eve","Id":3,"TariffId":null,"TariffName":"Full time","TeamNames":"Anvil,Rocket"}
-    warning: site.json: Coworkers[0].TariffId (and 1 more): no Tariffs are known at all, so that it means nothing
+    warning: site.json: Coworkers[0].TariffId (and 1 more): this has no effect, because the directory has no Tariffs
     "#);
     let team = r#"{"Teams": [{"Id": 9, "Name": "Anvil", "TeamMembers": [1, 44]}]}"#;
     insta::assert_snapshot!(told(Replace::No, &[("site.json", team)]), @r#"
@@ -137,11 +137,11 @@ fn a_credential_that_two_people_have_is_named_with_them_but_no_pin_is_shown() {
     let told = told(Replace::No, &[("site.json", json), ("people.csv", "id,cards\n3,7;12\n")]);
     let warnings: Vec<&str> = told.lines().filter(|line| line.starts_with("warning")).collect();
     insta::assert_snapshot!(warnings.join("\n"), @r"
-    warning: a PIN belongs to Ada (coworker 1, stored) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
-    warning: card 12 belongs to Eve (coworker 3, people.csv:2) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
-    warning: card ab belongs to Dan (coworker 4, site.json: Coworkers[0]) and Fay (coworker 5, site.json: Coworkers[1]): it checks nobody in until only one of them has it
-    warning: device 3c:22:fb:00:00:01 belongs to Ada (coworker 1, stored) and Dan (coworker 4, site.json: Coworkers[0]): it checks nobody in until only one of them has it
-    warning: site.json: Coworkers[1].MacAddresses: 02:00:00:00:00:05 is a randomised (locally administered) address; it may change, ask for the device's fixed address on this network
+    warning: a PIN belongs to Ada (coworker 1, stored) and Fay (coworker 5, site.json: Coworkers[1]): it checks no one in until only one of them has it
+    warning: card 12 belongs to Eve (coworker 3, people.csv:2) and Dan (coworker 4, site.json: Coworkers[0]): it checks no one in until only one of them has it
+    warning: card ab belongs to Dan (coworker 4, site.json: Coworkers[0]) and Fay (coworker 5, site.json: Coworkers[1]): it checks no one in until only one of them has it
+    warning: device 3c:22:fb:00:00:01 belongs to Ada (coworker 1, stored) and Dan (coworker 4, site.json: Coworkers[0]): it checks no one in until only one of them has it
+    warning: site.json: Coworkers[1].MacAddresses: 02:00:00:00:00:05 is a randomised (locally administered) address and may change; ask for the device's fixed address on this network
     ");
 }
 
@@ -204,7 +204,7 @@ fn an_entity_says_of_a_plan_or_a_spelling_what_it_says_last() {
     let json = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada"}]}"#;
     insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
     unchanged 1
-    warning: 1 person in the files stays archived; "Archived": false brings them back
+    warning: 1 person in the files is still archived; "Archived": false brings them back
     "#);
 }
 
