@@ -323,7 +323,7 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
     home.write("three.json", r#"{"Coworkers": [{"Id": 10, "MacAddresses": "3c:22:fb:00:00:08"}]}"#);
     insta::assert_snapshot!(import(&home, &["one.json", "two.json", "three.json"]), @r"
     checkind: nothing was imported
-    three.json: Coworkers[0].FullName: needed, because no coworker with the id 10 is known
+    three.json: Coworkers[0].FullName: required, because there is no coworker with the id 10 yet
     exit 65
     ");
     insta::assert_snapshot!(import(&home, &["one.json", "two.json"]), @r"

@@ -23,13 +23,13 @@ use crate::base::{
     sighting::CredentialKind,
 };
 
-/// A snapshot in the making: one entity after the other, so that the documents of a large directory need not stand in
-/// memory together. What is referred to comes first: businesses, plans and teams, then kinds of passes, people, passes.
+/// Builds a snapshot one entity at a time, so the documents of a large directory are never in memory together. Entities
+/// that others refer to come first: businesses, plans and teams, then kinds of passes, people, passes.
 #[derive(Debug, Default)]
 pub struct Builder {
     directory: Directory,
-    /// The credentials of archived people: whoever is archived keeps one only until somebody else has it, because cards
-    /// and devices are handed on.
+    /// The credentials of archived people. They keep one only until another person has it, because cards and devices
+    /// are passed on.
     former: Directory,
     teams: BTreeMap<TeamId, Arc<str>>,
     held: Vec<HeldPass>,
@@ -42,18 +42,18 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Nobody yet; `pin_key` is the database's own key, so that PINs are kept as digests only.
+    /// An empty snapshot; `pin_key` is the key of the database, with which PINs are kept as digests only.
     pub fn new(version: i64, pin_key: &str) -> Self {
         let nobody = |version| Directory { version, pin_key: pin_key.into(), ..Directory::default() };
         Self { directory: nobody(version), former: nobody(version), ..Self::default() }
     }
 
-    /// Takes in one entity. Whatever a pass has left was said before its first use.
+    /// Adds one entity. What a pass has left is taken as said before its first use.
     pub fn add(&mut self, entity: Entity) {
         self.add_as_of(entity, WallTime::from_millis(0));
     }
 
-    /// Takes in one entity; `basis_at` is when it was said how much of a pass was left.
+    /// Adds one entity; `basis_at` is when the import said how much of a pass was left.
     pub fn add_as_of(&mut self, entity: Entity, basis_at: WallTime) {
         match entity {
             Entity::Business(business) => {
@@ -139,7 +139,8 @@ impl Builder {
         }
     }
 
-    /// Where it is good: the listed businesses, else where its owner is, and where that one is the head of the network.
+    /// Where it is valid: the listed businesses, else its owner and, if that is the head of a network, the network's
+    /// businesses.
     fn places(&self, pass: &entity::TimePassEntity) -> Places {
         let mut list: Vec<BusinessId> = pass.businesses.0.iter().copied().map(BusinessId).collect();
         if list.is_empty() {
@@ -154,7 +155,7 @@ impl Builder {
 
     fn add_held(&mut self, pass: &entity::CoworkerTimePassEntity, basis_at: WallTime) {
         let Some(kind) = self.directory.time_passes.get(&TimePassId(pass.time_pass_id)) else { return };
-        // What the platform charged for a visit is no pass for another one.
+        // A pass that the platform charged for one visit is not valid for another.
         if pass.is_pay_as_you_go {
             return;
         }
@@ -207,7 +208,8 @@ impl Builder {
     }
 }
 
-/// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is good for a day.
+/// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is valid for one
+/// day.
 fn left(pass: &entity::CoworkerTimePassEntity, minutes: Option<u32>) -> u32 {
     let whole = |whole: u32| if pass.used { 0 } else { whole };
     match minutes {
@@ -257,7 +259,7 @@ fn slot(slot: &entity::TimeSlot) -> Slot {
 }
 
 impl Directory {
-    /// Adds claims that give way to those that are there.
+    /// Adds claims, unless the credential already has an owner.
     fn take_in(&mut self, former: Self) {
         self.macs.sort_unstable();
         let free = |mac: MacAddr| self.macs.binary_search_by_key(&mac, |(known, _)| *known).is_err();

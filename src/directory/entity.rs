@@ -1,6 +1,6 @@
 //! PURE. The directory's entities in the shape of the platform's API: what an import file holds.
 //!
-//! Only the fields that we use are named; the document is stored whole, so that nothing of it is lost.
+//! Only the fields that we use are named; the document is stored whole, so nothing of it is lost.
 
 mod fields;
 
@@ -102,7 +102,7 @@ impl EntityKind {
         Ok(entity)
     }
 
-    /// The fields that it cannot be read without.
+    /// The required fields.
     pub const fn needed(self) -> &'static [&'static str] {
         match self {
             Self::Business | Self::Team | Self::Tariff | Self::TimePass => &["Id", "Name"],
@@ -120,7 +120,7 @@ pub struct BusinessEntity {
     pub id: i64,
     /// `Name`.
     pub name: String,
-    /// `RootLocationId`: the location at the head of the network; what that one owns is good at all of them.
+    /// `RootLocationId`: the location at the head of the network; passes that it owns are valid at all of them.
     #[serde(default)]
     pub root_location_id: Option<i64>,
 }
@@ -141,7 +141,7 @@ pub struct TeamEntity {
     pub share_time_passes: bool,
 }
 
-/// A plan. Limits that are 0 or absent are none.
+/// A plan. A limit that is 0 or absent is no limit.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TariffEntity {
@@ -187,7 +187,7 @@ pub struct TimePassEntity {
     /// `BusinessId`: who owns it; every business when absent.
     #[serde(default)]
     pub business_id: Option<i64>,
-    /// `Businesses`: where it is good; empty for where its owner is.
+    /// `Businesses`: where it is valid; empty for where its owner is.
     #[serde(default)]
     pub businesses: Ids,
     /// `Price`.
@@ -223,7 +223,7 @@ pub struct TimePassEntity {
     /// `Tariffs`: the plans whose people may use it; empty for all.
     #[serde(default)]
     pub tariffs: Ids,
-    /// `TimeSlots`: when it is good; empty for always.
+    /// `TimeSlots`: when it is valid; empty for always.
     #[serde(default, deserialize_with = "null_is_default")]
     pub time_slots: Vec<TimeSlot>,
     /// `Archived`.
@@ -231,7 +231,7 @@ pub struct TimePassEntity {
     pub archived: bool,
 }
 
-/// A stretch of a weekday in which a kind of pass is good.
+/// A part of a weekday in which a kind of pass is valid.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TimeSlot {
@@ -244,7 +244,7 @@ pub struct TimeSlot {
     pub to_time: TimeOfDay,
 }
 
-/// A pass that somebody holds.
+/// A pass that a person holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the platform's pass has these switches")]
@@ -313,7 +313,7 @@ pub struct CoworkerEntity {
     /// `Archived`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub archived: bool,
-    /// `AllowNetworkCheckin`; true when absent, because whoever registers a device wants it to count.
+    /// `AllowNetworkCheckin`; true when absent, because people who register a device want it to count.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
     pub allow_network_checkin: bool,
     /// `AccessCardId`: card numbers, separated by `,`.
@@ -337,7 +337,7 @@ pub struct CoworkerEntity {
     /// `AccessNames` (our addition): what controllers call them, each `scope/name`, separated by `,`.
     #[serde(default)]
     pub access_names: Option<String>,
-    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import brings or takes it.
+    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import adds or removes it.
     #[serde(default, deserialize_with = "null_is_default")]
     pub by_hand: BTreeMap<CredentialField, String>,
     /// `TariffId`.
@@ -367,7 +367,7 @@ pub struct CoworkerEntity {
 }
 
 impl CoworkerEntity {
-    /// Every credential of theirs as it is written, imported or assigned by hand.
+    /// Every credential of the person as it is written, imported or assigned by hand.
     pub fn credentials(&self) -> impl Iterator<Item = (CredentialField, &str)> {
         CredentialField::ALL.into_iter().flat_map(|field| {
             let by_hand = self.by_hand.get(&field).map(String::as_str);

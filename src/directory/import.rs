@@ -29,7 +29,7 @@ pub struct Import {
     pub documents: Vec<Document>,
 }
 
-/// One entity as it is stored.
+/// One entity in the form that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// Which kind.
@@ -42,14 +42,14 @@ pub struct Document {
     pub body: String,
     /// Of a pass: who holds it.
     pub holder: Option<i64>,
-    /// Of a pass: what it says is left, as text; what was used since it last said something else is taken off.
+    /// Of a pass: what it says is left, as text. What was used since this last changed is subtracted.
     pub basis: Option<String>,
-    /// Where it stands.
+    /// Where it is.
     pub place: EntryPlace,
 }
 
 impl Document {
-    /// Of the fields of an entity, its PINs replaced already.
+    /// From the fields of an entity, with PINs already replaced.
     pub(crate) fn of(
         kind: EntityKind,
         (id, archived): (i64, bool),
@@ -62,7 +62,7 @@ impl Document {
     }
 }
 
-/// Where an entity stands, inside its file.
+/// Where an entity is inside its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryPlace {
     /// The index in its list.
@@ -85,12 +85,12 @@ impl fmt::Display for ImportFaults {
 
 impl std::error::Error for ImportFaults {}
 
-/// Faults or warnings reported at most, each: a file in a wrong shape has one per entity, and the first hundred tell as
-/// much. The rest are counted.
+/// The most faults and the most warnings that are reported. A file in a wrong shape has one per entity, and the first
+/// hundred say enough; the rest are counted.
 const LINES: usize = 100;
 
-/// Reads the JSON of an import: one object of arrays, all optional. Entity by entity, so that only
-/// their texts are held.
+/// Reads the JSON of an import: one object of arrays, all optional. It reads entity by entity and holds only their
+/// texts.
 ///
 /// # Errors
 /// Every fault of the file, up to a hundred.
@@ -106,7 +106,7 @@ pub fn read_json(text: &str, pin_key: &str) -> Result<Import, ImportFaults> {
     if reading.faults.is_empty() { Ok(reading.import) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// What some programs put before the first character of a UTF-8 file.
+/// The mark that some programs put at the beginning of a UTF-8 file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The first lines of a report, and how many more there were.
@@ -150,7 +150,7 @@ struct File<'r, 'a>(&'r mut FileReading<'a>);
 /// One of its lists.
 struct List<'r, 'a>(&'r mut FileReading<'a>, EntityKind);
 
-/// Values that are neither of the two shapes that are asked for.
+/// Values of neither of the two expected shapes.
 macro_rules! other_shapes {
     ($refuse:ident) => {
         fn visit_bool<E>(self, value: bool) -> Result<(), E> {
@@ -271,13 +271,14 @@ impl FileReading<'_> {
             }
         };
         if has_nul(&entity) {
-            self.faults.push(|| format!("{}: a text contains a NUL character, which the database cannot store", path()));
+            self.faults
+                .push(|| format!("{}: a text contains a NUL character, which the database cannot store", path()));
         }
         let Value::Object(mut fields) = entity else {
             self.faults.push(|| format!("{}: must be an object, but is {}", path(), kind_of(&entity)));
             return;
         };
-        // What an update does not say is stored already; `draft` knows.
+        // An update may leave out fields that are already stored; `draft` checks that.
         let mut whole = fields.clone();
         for name in kind.needed().iter().filter(|name| **name != "Id") {
             whole.entry(*name).or_insert_with(|| sample(name));
@@ -321,7 +322,7 @@ struct WrittenNumbers<'a> {
     pin: Option<&'a RawValue>,
 }
 
-/// Brings the credentials of a coworker into the form in which readers say them. Each fault begins with its field.
+/// Brings the credentials of a coworker into the form that readers send. Each fault begins with its field.
 fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if fields.contains_key("ByHand") {
@@ -345,7 +346,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
                 spreadsheet::number(&number).map_err(|fault| refused_number(field, &number, fault))
             }
             Some(Value::String(text)) => match spelled(field, text, &['\n']) {
-                // As it was written, so that nothing has changed where nothing has.
+                // Kept as it was written, so an unchanged value does not count as a change.
                 Ok(values) if entity::listed(Some(text)).eq(values.iter().map(String::as_str)) => continue,
                 other => other.map(|values| values.join(",")),
             },
@@ -363,7 +364,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     faults
 }
 
-/// The values of a field as readers say them, or what is wrong with it.
+/// The values of a field as readers send them, or what is wrong with it.
 fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Vec<String>, String> {
     let example = match field {
         CredentialField::AccessCardId | CredentialField::KeyFobNumber | CredentialField::AccessPincode => {
@@ -391,8 +392,8 @@ fn refused_number(field: CredentialField, text: &str, fault: &str) -> String {
     format!("{shown} is {fault}")
 }
 
-/// What keeps an entity from being read: the deserializer stops at its first fault and does not name the field, so that
-/// each field is read alone, among those that are needed. Each fault follows the path of the entity.
+/// Why an entity cannot be read. The deserializer stops at the first fault and does not name the field, so each field
+/// is read alone, with samples of the required ones. Each fault follows the path of the entity.
 fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     if !fields.contains_key("Id") {
@@ -432,7 +433,7 @@ fn faulty_slot(slot: &Value) -> Vec<String> {
     found
 }
 
-/// A good value of a field that is needed.
+/// A valid sample of a required field.
 fn sample(name: &str) -> Value {
     match name {
         "Name" | "FullName" => "-".into(),
@@ -441,7 +442,7 @@ fn sample(name: &str) -> Value {
     }
 }
 
-/// What a pass says is left of it, in a form that is the same whenever it says the same.
+/// What a pass says is left of it, in a canonical form.
 fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
     const SAID: [&str; 5] = ["RemainingMinutes", "RemainingUses", "TotalUses", "Used", "UsedDate"];
     let said =
@@ -450,7 +451,7 @@ fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
         .then(|| Value::Object(SAID.into_iter().filter_map(said).collect()).to_string())
 }
 
-/// The address of one device, or why it is none.
+/// The address of a single device, or why it is not one.
 fn device(text: &str) -> Result<MacAddr, String> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac.is_station() => Ok(mac),

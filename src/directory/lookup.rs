@@ -32,7 +32,7 @@ pub struct Directory {
     /// The teams whose members share their passes: by member, and by team.
     pub(super) sharing: Box<[(CoworkerId, TeamId)]>,
     pub(super) sharers: Box<[(TeamId, CoworkerId)]>,
-    /// Sorted by address; an address that two people claim stands here twice.
+    /// Sorted by address; an address that two people claim is here twice.
     pub(super) macs: Vec<(MacAddr, CoworkerId)>,
     /// Lower-cased card and fob numbers as the operator wrote them.
     pub(super) cards: Index,
@@ -55,14 +55,14 @@ pub(super) enum Holder {
     Several,
 }
 
-/// Whom a credential belongs to.
+/// Who a credential belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match<'a> {
-    /// Nobody has it.
+    /// No one has it.
     Nobody,
     /// This person.
     One(&'a Coworker),
-    /// More than one person claims it; nobody is guessed.
+    /// More than one person claims it, so it matches no one.
     Several,
 }
 
@@ -87,7 +87,7 @@ impl Directory {
         self.time_passes.values().map(AsRef::as_ref)
     }
 
-    /// Is there any kind of pass, be it an archived one?
+    /// Is there any kind of pass, even an archived one?
     pub fn knows_passes(&self) -> bool {
         !self.time_passes.is_empty()
     }
@@ -97,12 +97,12 @@ impl Directory {
         self.held.len()
     }
 
-    /// Every pass that somebody holds.
+    /// Every pass that people hold.
     pub fn all_held(&self) -> impl Iterator<Item = &HeldPass> {
         self.held.iter()
     }
 
-    /// The numbers of people's cards that may be PINs, where they are one person's.
+    /// Card numbers that could be PINs and belong to one person.
     pub fn short_cards(&self) -> impl Iterator<Item = (CoworkerId, &str)> {
         let short = |text: &str| text.len() <= LONGEST_PIN && text.bytes().all(|byte| byte.is_ascii_digit());
         self.cards.iter().filter(move |(text, _)| short(text)).filter_map(|(text, claim)| match claim {
@@ -116,8 +116,8 @@ impl Directory {
         !run(&self.sharing, |(member, _)| member.cmp(&coworker)).is_empty()
     }
 
-    /// Everybody who may use a pass that this person may use, and so on: the people of the teams that share passes, of their
-    /// other such teams, and so on.
+    /// Everyone connected to this person by shared passes: the members of their teams that share passes, of the other
+    /// such teams of those members, and so on.
     pub fn who_share_passes_with(&self, coworker: CoworkerId) -> BTreeSet<CoworkerId> {
         let mut people = BTreeSet::from([coworker]);
         let mut teams = BTreeSet::new();
@@ -133,7 +133,7 @@ impl Directory {
         people
     }
 
-    /// The passes that somebody holds.
+    /// The passes that a person holds.
     pub fn own_passes(&self, holder: CoworkerId) -> impl Iterator<Item = &HeldPass> {
         run(&self.held, |pass| pass.holder.cmp(&holder)).iter()
     }
@@ -143,14 +143,13 @@ impl Directory {
         &self.pin_key
     }
 
-    /// A pass that a coworker may use, or another's that they used before; only then are all passes looked through.
+    /// A pass that a coworker may use, or one that they used before; only for the latter are all passes searched.
     pub fn pass(&self, coworker: CoworkerId, guid: uuid::Uuid) -> Option<&HeldPass> {
         let is_it = |pass: &&HeldPass| pass.guid == guid;
         self.usable(coworker).find(is_it).or_else(|| self.held.iter().find(is_it))
     }
 
-    /// The passes that somebody may use: their own, then those of people who are customers and share a team with them
-    /// that shares passes.
+    /// The passes that a person may use: their own, then those of customers in a team with them that shares passes.
     pub fn usable(&self, coworker: CoworkerId) -> impl Iterator<Item = &HeldPass> {
         let others: BTreeSet<CoworkerId> = run(&self.sharing, |(member, _)| member.cmp(&coworker))
             .iter()
@@ -167,7 +166,7 @@ impl Directory {
         self.coworkers.get(at)
     }
 
-    /// Who has this name, whatever its capitals.
+    /// Who has this name, ignoring case.
     pub fn by_name(&self, name: &str) -> Match<'_> {
         let name = name.to_lowercase();
         let mut found = self.coworkers.iter().filter(|coworker| coworker.full_name.to_lowercase() == name);
@@ -183,7 +182,7 @@ impl Directory {
         self.coworkers.len()
     }
 
-    /// Every device that somebody has registered, ascending.
+    /// Every registered device, ascending.
     pub fn known_macs(&self) -> impl Iterator<Item = MacAddr> {
         self.macs.iter().map(|(mac, _)| *mac)
     }
@@ -199,8 +198,8 @@ impl Directory {
         }
     }
 
-    /// Whose credential is this? Only one of its own type is looked at. The text as the controller sent it is tried first,
-    /// then its other spellings in their order; the first that anybody has decides.
+    /// Whose credential is this? Only credentials of the same type are searched. The text as the controller sent it is
+    /// tried first, then its other spellings in order; the first match decides.
     pub fn by_credential(&self, credential: &Credential) -> Match<'_> {
         let Credential { kind, scope, value, spellings } = credential;
         let scoped = |index: &Index| {
@@ -221,7 +220,7 @@ impl Directory {
         }
     }
 
-    /// Whose slot, user id or name is this, as an import writes it (`source/door/5`)? A text may be all three.
+    /// Whose slot, user id or name is this, as an import writes it (`source/door/5`)? A text may be any of the three.
     pub fn by_scoped_text(&self, text: &str) -> Match<'_> {
         let mut found = Match::Nobody;
         for (kind, index) in [

@@ -1,9 +1,9 @@
-//! PURE. The one path by which records come to be: people as they were, and facts since then, to people as they are and
-//! every record on the way.
+//! PURE. The only path that makes records: from people as they were and the facts since then to people as they are,
+//! with every record on the way.
 //!
-//! People who may use the same passes are folded together, because what one of them does decides whether the next may come
-//! in. Mostly that is one person. Records are collected by their identities; what of them is new or different is for the
-//! caller to find out.
+//! People who may use the same passes are folded together, because what one of them does decides whether the next may
+//! come in. Mostly that is one person. Records are collected by their identities; the caller finds out which are new or
+//! different.
 
 mod deciding;
 mod folding;
@@ -37,7 +37,7 @@ use crate::base::{
     record::{BusinessId, CheckinSource, CoworkerId},
 };
 
-/// Folds the items, which come in the order of their places, and the timers between them and up to now.
+/// Folds the items, in the order of their places, with the timers between them and up to now.
 pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folded {
     let upcoming = Upcoming::of(items);
     let since = group.people.values().map(|person| person.folded.at).min();
@@ -68,7 +68,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
     folding.finish()
 }
 
-/// Would somebody be let in, by which pass? And what was charged them in the pass day so far.
+/// Would this person be let in, and by which pass? Also returns what they were charged so far in the pass day.
 pub fn ask(
     world: World<'_>,
     group: FoldGroup,
@@ -83,8 +83,8 @@ pub fn ask(
     let refused = Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
     let idle = person.open().map_or(Duration::ZERO, |open| world.idle_limit(open));
     let admission = match person.come_from_elsewhere(business, at, by, idle) {
-        Ok(continued) => folding.at_business(subject, business, at, |_, gate| {
-            gate.map_or(refused, |gate| gate.entitled((at, at), by, &person, continued))
+        Ok(continued) => folding.at_business(subject, business, at, |_, admission| {
+            admission.map_or(refused, |admission| admission.entitled((at, at), by, &person, continued))
         }),
         Err(note) => Admission::Held(note),
     };

@@ -30,8 +30,8 @@ use crate::{
 
 /// May they come in, and by which pass?
 ///
-/// The limits of the plan come first and are hard, also for whoever holds spare passes; then what they hold, in the
-/// order of `src/docs/passes.md`; then pay-as-you-go.
+/// The limits of the plan come first and are hard, even for people with spare passes. Then come the passes that they
+/// hold, in the order of `src/docs/passes.md`, then pay-as-you-go.
 ///
 /// # Errors
 /// Why not. Where several passes fail, the reason is that of the nearest miss.
@@ -53,7 +53,7 @@ pub fn entitle(
             found.end_within(&case, rest);
             return Ok(Entitlement::Pass(found));
         }
-        // A pass that is good at the door is no reason to charge whoever carries a phone past it.
+        // A person whose pass is valid at the door is not charged for carrying a phone past it.
         Err(choice::NoPassFits { nearest: Some(missed), good_at_a_door: true }) => return Err(missed),
         Err(missed) => missed.nearest,
     };
@@ -68,10 +68,10 @@ pub fn entitle(
     Err(missed.unwrap_or(Refused { reason: Reason::NoValidPass, detail: None }))
 }
 
-/// Until when somebody who is in may stay by the pass that let them in: `ask.at` is now, `ask.from` when they came in.
+/// How long a person who is in may stay by the pass that let them in: `ask.at` is now, `ask.from` when they came in.
 ///
 /// # Errors
-/// Why it is no good any more.
+/// Why the pass is no longer valid.
 pub fn lasting(
     directory: &Directory,
     policy: &PassPolicy,
@@ -90,7 +90,7 @@ pub fn lasting(
     let mut found = match (pass.guid, &policy.pay_as_you_go) {
         (Some(guid), _) => choice::only(&case, guid).ok_or_else(gone)?,
         (None, Some(rules)) => payg::only(&case, rules, pass.time_pass).ok_or_else(gone)?,
-        // No charge is made any more; what was agreed when they came in stays.
+        // Pay-as-you-go is off now; what was agreed when they came in stays.
         (None, None) if directory.time_pass(pass.time_pass).is_none_or(|kind| kind.archived) => return Err(gone()),
         (None, None) => return Ok(pass.clone()),
     };

@@ -639,12 +639,12 @@ struct Always {
 }
 
 impl AdmissionCheck for Always {
-    fn admission(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
+    fn may_open(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
         self.asked.borrow_mut().push(continued);
         self.admission.clone()
     }
 
-    fn stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
+    fn may_stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
         self.admission.clone()
     }
 }
@@ -677,7 +677,7 @@ impl Site {
                 toggle_minimum_stay: Duration::from_secs(60),
                 record_every_visit: false,
             },
-            coverage: Coverage::deaf(),
+            coverage: Coverage::none(),
             admission: Admission::Admitted(None),
             asked: Vec::new(),
             next: 0,
@@ -729,12 +729,12 @@ impl Site {
         self.run_timers(claim.seen_at(), claim.at());
         self.next += 1;
         let id = FactDigest::of([self.next.to_be_bytes().as_slice()]);
-        let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+        let check = Always { admission: self.admission.clone(), asked: RefCell::default() };
         let idle_elsewhere = self.rules.idle_limit;
         let context =
-            ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            ClaimContext { business, rules: &self.rules, coverage: &self.coverage, admission: &check, idle_elsewhere };
         let decided = self.person.decide(&context, &claim, id);
-        self.asked.extend(gate.asked.into_inner());
+        self.asked.extend(check.asked.into_inner());
         self.settle();
         decided
     }
@@ -758,10 +758,15 @@ impl Site {
             if at > until {
                 break;
             }
-            let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+            let check = Always { admission: self.admission.clone(), asked: RefCell::default() };
             let (business, idle_elsewhere) = (open.business, self.rules.idle_limit);
-            let context =
-                ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            let context = ClaimContext {
+                business,
+                rules: &self.rules,
+                coverage: &self.coverage,
+                admission: &check,
+                idle_elsewhere,
+            };
             all.extend(self.person.end(Some(&context), by, at));
             self.settle();
         }

@@ -101,7 +101,7 @@ pub(super) fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; for example, write 12.5")))
 }
 
-/// Digits, and up to four after a point; up to eleven before it, so that no sum of prices overflows.
+/// Digits, and up to four after a point; up to eleven before it, so no sum of prices overflows.
 fn read_price(text: &str) -> Option<Price> {
     let (units, parts) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

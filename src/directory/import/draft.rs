@@ -1,7 +1,7 @@
 //! PURE. Several import files and the stored directory to what changes: one plan, made before anything is written.
 //!
 //! Files come first ([`Draft::json`], [`Draft::csv`]), then every stored entity, kind by kind in the order of
-//! [`EntityKind::ALL`] ([`Draft::stored`]), so that plans and teams are known by name before the people who have them.
+//! [`EntityKind::ALL`] ([`Draft::stored`]), so plans and teams are known by name before the people who have them.
 
 mod body;
 mod changes;
@@ -36,16 +36,16 @@ pub struct Draft {
     replace: Replace,
     pin_key: String,
     files: Vec<String>,
-    /// What the files say, by entity; of the same key in two files the later counts.
+    /// What the files say, by entity; if two files have the same key, the later one counts.
     entries: BTreeMap<(EntityKind, i64), Entry>,
-    /// The kinds of which the files hold anything.
+    /// The kinds that the files hold.
     listed: BTreeSet<EntityKind>,
     /// Everything that is defined, in the files or in the database.
     known: BTreeSet<(EntityKind, i64)>,
     /// Plans and teams by their lower-cased names.
     names: BTreeMap<(EntityKind, String), Vec<i64>>,
     claims: Claims,
-    /// Listed people who are archived, and about whom no file says whether they are.
+    /// How many people in the files are archived, although no file says whether they are.
     still_archived: usize,
     /// How many people were stored and not archived.
     people_before: usize,
@@ -78,7 +78,7 @@ impl Draft {
         Self { replace, pin_key, ..Self::default() }
     }
 
-    /// Takes in a file in the shape of the API; `name` is how messages call it.
+    /// Adds a file in the shape of the API; messages call it `name`.
     pub fn json(&mut self, name: &str, text: &str) {
         let file = self.file(name);
         match read_json(text, &self.pin_key) {
@@ -92,7 +92,7 @@ impl Draft {
         }
     }
 
-    /// Takes in a table of people.
+    /// Adds a table of people.
     pub fn csv(&mut self, name: &str, text: &str) {
         let file = self.file(name);
         match people::read_csv(text) {
@@ -109,12 +109,12 @@ impl Draft {
         }
     }
 
-    /// Takes in a file that is no text, and why.
+    /// Adds the fault of a file that is not text.
     pub fn unreadable(&mut self, name: &str, why: &str) {
         self.refuse([format!("{name}: {why}")]);
     }
 
-    /// The files are all there; their plans and teams are known by name from here on.
+    /// All files are read; registers their plans and teams by name.
     ///
     /// # Errors
     /// Every fault of every file.
@@ -164,10 +164,10 @@ impl Draft {
         }
     }
 
-    /// Everything stored has been compared: what is left is new.
+    /// Everything stored has been compared; the rest is new.
     ///
     /// # Errors
-    /// What the files name and nothing defines, with its path.
+    /// Every reference of the files that nothing defines, with its path.
     pub fn finish(mut self) -> Result<Changes, ImportFaults> {
         for ((kind, id), entry) in mem::take(&mut self.entries) {
             self.compare(kind, id, entry, None);
@@ -176,7 +176,7 @@ impl Draft {
         if !self.faults.is_empty() {
             return Err(ImportFaults(self.faults.finish()));
         }
-        // With a bound of their own: a hundred randomised addresses do not hide what checks nobody in.
+        // These have their own bound, so a hundred randomised addresses do not hide a credential that checks no one in.
         let mut shared = ReportLines::default();
         for line in mem::take(&mut self.claims).shared() {
             shared.push(|| line);
@@ -223,7 +223,7 @@ impl Draft {
         }
     }
 
-    /// One entity of the files against what is stored of it.
+    /// Compares one entity of the files with its stored document.
     fn compare(&mut self, kind: EntityKind, id: i64, Entry { spot, layers }: Entry, stored: Option<&str>) {
         let before = stored.map(object).unwrap_or_default();
         let mut body = before.clone();
@@ -270,7 +270,9 @@ impl Draft {
             Err(error) => {
                 let path = self.path(kind, spot, lacking.unwrap_or(&"Id"));
                 let fault = match (stored, lacking) {
-                    (None, Some(_)) => format!("{path}: required, because there is no {} with the id {id} yet", kind.noun()),
+                    (None, Some(_)) => {
+                        format!("{path}: required, because there is no {} with the id {id} yet", kind.noun())
+                    }
                     (None | Some(_), _) => {
                         format!("{path}: the stored record of {id} cannot be read ({error}); import it in full as JSON")
                     }
@@ -292,7 +294,7 @@ impl Draft {
         }
     }
 
-    /// What an entity of a file says, onto its document: what it does not say stays.
+    /// Merges the fields of an entity into its document; the others stay.
     fn merge(&self, said: Map<String, Value>, body: &mut Map<String, Value>) {
         bring_back(body, said.contains_key("Archived"));
         for name in SAME_FIELD {
@@ -300,7 +302,8 @@ impl Draft {
                 body.retain(|known, _| !SAME_FIELD.contains(&known.as_str()));
             }
         }
-        // The number of a plan goes before its name: a file that only names another plan would change nothing.
+        // The number of a plan takes precedence over its name, so a file that only names another plan would change
+        // nothing.
         if let Some(Value::String(plan)) = said.get("TariffName")
             && !said.contains_key("TariffId")
             && let Some(known) = body.get("TariffId").and_then(Value::as_i64)
@@ -311,7 +314,7 @@ impl Draft {
         body.extend(said);
     }
 
-    /// What a line of a table says, onto the document of its person; whoever is named is no longer archived.
+    /// Merges a line of a table into the document of its person, who is then no longer archived.
     fn apply(&mut self, line: &PersonLine, spot: EntrySpot, body: &mut Map<String, Value>) {
         let spot = EntrySpot { place: EntryPlace::Line(line.line), ..spot };
         body.insert("Id".to_owned(), line.id.into());
@@ -368,7 +371,7 @@ impl Draft {
         }
         let names: BTreeSet<&str> = teams.iter().map(String::as_str).collect();
         let before: BTreeSet<&str> = entity::listed(body.get("TeamNames").and_then(Value::as_str)).collect();
-        // Where teams are known, their own names are what a record keeps; a name beside them would outlive a renaming.
+        // Where teams are known, a record keeps their own names; a name beside them would outlive a renaming.
         let names = if ids.is_empty() { names } else { BTreeSet::new() };
         if before != names {
             let names: Vec<&str> = names.into_iter().collect();
@@ -376,7 +379,7 @@ impl Draft {
         }
     }
 
-    /// The plan or team of this name. Where none of its kind is known at all, the name alone is kept.
+    /// The plan or team of this name. If none of its kind is known at all, only the name is kept.
     fn called(&mut self, kind: EntityKind, name: &str, spot: EntrySpot, field: &'static str) -> Option<i64> {
         if !self.any(kind) {
             return None;
@@ -389,7 +392,11 @@ impl Draft {
             let near = self.nearest(kind, name).map_or_else(String::new, |near| format!("; did you mean \"{near}\"?"));
             format!("there is no {} called \"{name}\"{near}", kind.noun())
         } else {
-            format!("there are {} {}s called \"{name}\"; import this person as JSON, with the id", found.len(), kind.noun())
+            format!(
+                "there are {} {}s called \"{name}\"; import this person as JSON, with the id",
+                found.len(),
+                kind.noun()
+            )
         };
         let path = self.path(EntityKind::Coworker, spot, field);
         self.refuse([format!("{path}: {fault}")]);
@@ -429,7 +436,7 @@ impl Draft {
         }
     }
 
-    /// Two passes of one identity would use up each other.
+    /// Two passes with one identity would use up each other.
     fn identify(&mut self, pass: &entity::CoworkerTimePassEntity, spot: EntrySpot) {
         let Some(guid) = pass.unique_id else { return };
         if let Some((other, elsewhere)) = self.guids.insert(guid, (pass.id, spot))
@@ -441,7 +448,7 @@ impl Draft {
         }
     }
 
-    /// Whose credentials these are; whoever is archived gives way (`directory`).
+    /// Registers whose credentials these are; archived people give way (`directory`).
     fn claim(&mut self, coworker: &entity::CoworkerEntity, spot: EntrySpot) {
         if coworker.archived {
             return;
@@ -463,7 +470,7 @@ impl Draft {
     }
 
     fn check_references(&mut self) {
-        // Of a kind of which nothing is known at all, one line says as much as thousands.
+        // If no entity of a kind is known, one line says as much as thousands.
         let mut without: BTreeMap<(EntityKind, &'static str, EntityKind), (usize, EntrySpot)> = BTreeMap::new();
         for EntityReference { from, spot, field, to, if_undefined } in mem::take(&mut self.references) {
             if self.known.contains(&to) {

@@ -1,7 +1,7 @@
 //! PURE. A table of people (CSV, RFC 4180) to what it says about each of them.
 //!
-//! Columns may stand in any order; a column that is not there says nothing. What plans and teams are called is resolved
-//! later, when they are known.
+//! Columns may be in any order; a missing column changes nothing. The names of plans and teams are resolved later, when
+//! they are known.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use super::{BYTE_ORDER_MARK, ImportFaults, ReportLines, device, spelled, spreadsheet};
 use crate::directory::entity::CredentialField;
 
-/// What one line says about one person. Nothing, where there is no such column; empty, where the field is.
+/// What one line says about one person. None without such a column; empty if the field is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PersonLine {
     pub(super) id: i64,
@@ -29,18 +29,18 @@ pub(super) struct PersonLine {
 #[derive(Debug, Default)]
 pub(super) struct PeopleTable {
     pub(super) people: Vec<PersonLine>,
-    /// What is odd but no fault, each with its line.
+    /// What is odd but not a fault, each with its line.
     pub(super) notes: Vec<String>,
 }
 
 /// The columns that a table may have, as they are documented.
 const COLUMNS: [&str; 9] = ["id", "full_name", "email", "active", "tariff", "teams", "cards", "macs", "slots"];
 
-/// Columns that are not read are named up to so many: a whole export has hundreds, and the first tell what it is.
+/// The most unread columns that a note names: a whole export has hundreds, and the first few show what it is.
 const NAMED: usize = 5;
 
-/// What stands between the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
-/// inside of cells.
+/// What separates the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
+/// inside cells.
 const BETWEEN: [char; 3] = [';', '\n', '\r'];
 
 /// Reads a table. Faults begin with the line: `17: macs: …`.
@@ -81,9 +81,9 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
     if reading.faults.is_empty() { Ok(reading.table) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// The table, the number of its first line, and what stands between its columns: what the line `sep=;` says, as some
-/// spreadsheets write it; else what stands most often in the heading, because spreadsheets write semicolons where a comma is
-/// the decimal separator, and tabs when asked for text.
+/// The table, the number of its first line, and the delimiter of its columns: from the line `sep=;` that some
+/// spreadsheets write, else the most frequent one in the heading, because spreadsheets write semicolons where a comma
+/// is the decimal separator, and tabs when saving as text.
 fn delimited(text: &str) -> (&str, u64, u8) {
     let (heading, rest) = text.split_once('\n').unwrap_or((text, ""));
     let said = heading.trim_end_matches('\r').trim_matches('"');
@@ -109,7 +109,7 @@ struct LineCount<'a> {
 }
 
 impl LineCount<'_> {
-    /// The line on which the record begins that stands between these octets.
+    /// The line on which the record between these octets begins.
     fn of(&mut self, start: u64, end: u64) -> u64 {
         let octet = |at| usize::try_from(at).unwrap_or(usize::MAX).min(self.text.len());
         let record = self.text.as_bytes().get(octet(start)..octet(end)).unwrap_or_default();
@@ -124,7 +124,7 @@ impl LineCount<'_> {
 
 #[derive(Default)]
 struct TableReading {
-    /// Which of [`COLUMNS`] stands in each column; none where it is not read.
+    /// Which of [`COLUMNS`] each column is; none if it is not read.
     columns: Vec<Option<&'static str>>,
     table: PeopleTable,
     faults: ReportLines,
@@ -147,8 +147,9 @@ impl TableReading {
         }
         if self.faults.is_empty() && !self.columns.contains(&Some("id")) {
             let all = COLUMNS.join(",");
-            self.faults
-                .push(|| format!("{line}: id: this column is missing and is required to update people; the columns are {all}"));
+            self.faults.push(|| {
+                format!("{line}: id: this column is missing and is required to update people; the columns are {all}")
+            });
         }
         if !unread.is_empty() {
             let named = unread.iter().filter(|name| !name.is_empty()).take(NAMED);
@@ -156,9 +157,10 @@ impl TableReading {
             let dots = if named.len() < unread.len() { ", …" } else { "" };
             let (count, all) = (unread.len(), COLUMNS.join(","));
             let noun = if count == 1 { "column is" } else { "columns are" };
-            self.table
-                .notes
-                .push(format!("{line}: {count} {noun} ignored: {}{dots}; the columns that are read are {all}", named.join(", ")));
+            self.table.notes.push(format!(
+                "{line}: {count} {noun} ignored: {}{dots}; the columns that are read are {all}",
+                named.join(", ")
+            ));
         }
     }
 
@@ -230,7 +232,7 @@ fn letters(name: &str) -> impl Iterator<Item = char> {
     name.chars().filter(|c| c.is_alphanumeric()).collect::<Vec<_>>().into_iter()
 }
 
-/// Nothing, for an empty field: it leaves everybody as they are.
+/// None for an empty field: it leaves the person as they are.
 fn yes_or_no(field: &str) -> Result<Option<bool>, String> {
     match field.to_lowercase().as_str() {
         "" => Ok(None),
@@ -290,7 +292,9 @@ mod tests {
         let all = COLUMNS.join(",");
         assert_eq!(
             read.notes,
-            [format!("2: 7 columns are ignored: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; the columns that are read are {all}")]
+            [format!(
+                "2: 7 columns are ignored: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; the columns that are read are {all}"
+            )]
         );
     }
 
@@ -330,7 +334,7 @@ mod tests {
                 "id,cards,slots\n1,1.23457E+09,\n2,\"8,165,538\",5\n3.5,,\n",
                 &[
                     "2: cards: \"1.23457E+09\" is a number that lost digits in a spreadsheet; format the column as text, \
-                     enter it again and export again",
+                     enter the number again and export again",
                     "3: cards: \"8,165,538\" is either one number with thousands separators or several cards; format the column \
                      as text and write \", \" between cards",
                     "3: slots: \"5\" has no scope; for example, write source/door/5",

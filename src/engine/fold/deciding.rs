@@ -26,8 +26,8 @@ use crate::{
 };
 
 impl Folding<'_> {
-    /// Which of these is decided next: the first, or of those that it ties with the first that changes where the person stands.
-    /// A clock that shows minutes only says "in" and "out" at once: for somebody who is out it was in, then out.
+    /// Which of these is decided next: the first, or of those tied with it the first that changes the person's phase. A
+    /// clock that only shows minutes gives "in" and "out" the same time: for a person who is out it was in, then out.
     pub(super) fn next_of_tied(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
         let first = &items[order[0]];
         let ties = |item: &FoldItem<'_>| item.place.ties_with(&first.place);
@@ -71,7 +71,7 @@ impl Folding<'_> {
         if let DoorVerdict::Record(Note::NamesNobody) = verdict {
             return Decision::recorded(Note::NamesNobody);
         }
-        // Who shows nothing cannot be known again: each attempt is one, as when somebody guesses PINs.
+        // Without a credential a repetition cannot be recognised: each attempt counts, as when a person guesses PINs.
         let is_known_again = fact.shown.is_some() || !fact.kind.is_refusal();
         if is_known_again && person.repeats(fact.tap(), fact.at, rules) {
             return Decision::recorded(Note::RepeatedTap);
@@ -139,8 +139,8 @@ impl Folding<'_> {
     }
 }
 
-/// What a failed check-in tells the front desk besides its reason: the door by its name; one that the settings do not know by its
-/// key, as it must be written there.
+/// The detail of a failed check-in: the door by its name, or, if the settings do not have it, the line with its key to
+/// add there.
 fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
     let key = &fact.door.0;
     let known = Door::of(&policy.doors, key);
@@ -149,7 +149,7 @@ fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Opt
             format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
         }
         Some(door) if !door.pattern.contains('*') => format!("at {}", door.name),
-        // One entry of the settings that means many doors does not say which.
+        // An entry that matches many doors does not say which one.
         Some(door) if door.name != door.pattern => format!("at {}, {key}", door.name),
         Some(_) | None => format!("at {key}"),
     };

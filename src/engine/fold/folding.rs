@@ -42,7 +42,7 @@ impl<'w> Folding<'w> {
         Self { world, others, totals, folded, upcoming }
     }
 
-    /// Does something where a business's gate stands as it was at an instant.
+    /// Calls `then` with the rules and the admission of a business as they were at an instant.
     pub(super) fn at_business<T>(
         &self,
         subject: Subject,
@@ -55,7 +55,7 @@ impl<'w> Folding<'w> {
         };
         let rules = policy.rules();
         let usage = |person: &PersonState| self.usage(coworker, person);
-        let gate = SiteAdmission {
+        let admission = SiteAdmission {
             site: &policy.site,
             calendar: rules.calendar.clone(),
             directory: self.world.directory(at),
@@ -66,13 +66,13 @@ impl<'w> Folding<'w> {
             business,
             rules: &rules,
             coverage: self.world.coverage(business),
-            gate: &gate,
+            admission: &admission,
             idle_elsewhere: rules.idle_limit,
         };
-        then(Some(&context), Some(&gate))
+        then(Some(&context), Some(&admission))
     }
 
-    /// What this person, taken out of the group, and everybody else in it have used.
+    /// What this person, who is taken out of the group, and everyone else in it have used.
     fn usage(&self, coworker: CoworkerId, person: &PersonState) -> (Usage, Vec<Spent>) {
         let mut usage = Usage::default();
         let mut also: Vec<Spent> = Vec::new();

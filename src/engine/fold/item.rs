@@ -45,7 +45,7 @@ impl<'a> FoldItem<'a> {
         Self { place: point.place(business, mac), subject, business, what: What::Seen(mac, point) }
     }
 
-    /// Silence ends with the first evidence, although it is decided at the last.
+    /// When it was first seen: silence ends with the first evidence, although the item is decided at the last.
     pub const fn seen_at(&self) -> WallTime {
         match &self.what {
             What::Door(fact) => fact.at,
@@ -53,10 +53,10 @@ impl<'a> FoldItem<'a> {
         }
     }
 
-    /// Does it come after something that has been decided already?
+    /// Does it belong before something that has already been decided?
     pub fn is_late(&self, person: &PersonState) -> bool {
         let silent = person.silent_at.filter(|(business, _)| *business == self.business);
-        // An exit in the very instant in which the visit ended by itself was in time.
+        // An exit in the very instant in which a timer ended the visit is in time.
         let ended_now = |visit: &Visit| visit.auto_checkout && visit.ends_at_last().0 == self.place.at;
         self.place <= person.folded
             || self.place.ties_with(&person.folded)
@@ -65,10 +65,10 @@ impl<'a> FoldItem<'a> {
     }
 }
 
-/// The first evidence of each at each business that is still to come, at every point of the fold.
+/// At every point of the fold: the earliest evidence still to come of each person at each business.
 #[derive(Debug, Default)]
 pub(super) struct Upcoming {
-    /// By item: the earliest evidence of that item and all later ones, last item first.
+    /// By item: the earliest evidence of that item and of all later ones, last item first.
     heard: BTreeMap<(Subject, BusinessId), Vec<(usize, WallTime)>>,
 }
 

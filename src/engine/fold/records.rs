@@ -21,14 +21,14 @@ use crate::{
     },
 };
 
-/// Who is folded together, as they were before the first of the items.
+/// The people who are folded together, as they were before the first item.
 #[derive(Clone, Debug, Default)]
 pub struct FoldGroup {
-    /// The people, and the credentials that belong to no one.
+    /// The people, and the credentials that no one owns.
     pub people: BTreeMap<Subject, PersonState>,
-    /// What others who are not folded have used of passes that these may use.
+    /// What people outside this fold have used of passes that these people may use.
     pub others: BTreeMap<Uuid, Vec<Used>>,
-    /// The last total towards a plan before the window of each limit, where it is final and no state has it any more.
+    /// The last total towards a plan before the window of each limit, if it is final and no longer in a state.
     pub totals: BTreeMap<(CoworkerId, NaiveDate), Counted>,
 }
 
@@ -57,7 +57,7 @@ pub struct VisitRecord {
 pub struct FailureRecord {
     /// Its identity.
     pub unique_id: Uuid,
-    /// Who, if somebody was recognised.
+    /// Who, if the person was recognised.
     pub coworker: Option<CoworkerId>,
     /// What was true then.
     pub then: Opened,
@@ -94,7 +94,7 @@ pub struct ChargeRecord {
     pub charge: payg::Charge,
 }
 
-/// A version of the directory has changed how long the pass of an open visit lasts.
+/// A version of the directory changed how long the pass of an open visit lasts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repassed {
     /// Which visit.
@@ -107,10 +107,10 @@ pub struct Repassed {
     pub now: PassUse,
 }
 
-/// What a fold came to.
+/// The result of a fold.
 #[derive(Debug, Default)]
 pub struct Folded {
-    /// Everybody as they are now.
+    /// Everyone as they are now.
     pub people: BTreeMap<Subject, PersonState>,
     /// People as they were before the first event of a day.
     pub checkpoints: Vec<(Subject, LogDay, PersonState)>,
@@ -124,9 +124,9 @@ pub struct Folded {
     pub counted: BTreeMap<(CoworkerId, NaiveDate), Counted>,
     /// What became of each item, in their order.
     pub decisions: Vec<Decision>,
-    /// Visits that ended by themselves.
+    /// Visits that timers, the directory or coming in elsewhere ended.
     pub ended: Vec<(Subject, EndedVisit)>,
-    /// Open visits whose pass lasts longer, or less long, since a version of the directory.
+    /// Open visits whose pass end a version of the directory changed.
     pub repassed: Vec<Repassed>,
 }
 

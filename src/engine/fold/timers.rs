@@ -24,8 +24,8 @@ use crate::{
 };
 
 impl Folding<'_> {
-    /// Who leaves by a door in this instant, in which their visit may end by itself: that is in time, and
-    /// controllers whose clocks show minutes only say it of everybody who leaves in the last one.
+    /// Who leaves by a door in the very instant in which a timer ends their visit: such an exit is in time. Controllers
+    /// whose clocks only show minutes date every exit of the last minute like this.
     pub(super) fn leaving<'i>(
         &mut self,
         rest: impl Iterator<Item = &'i FoldItem<'i>>,
@@ -50,13 +50,14 @@ impl Folding<'_> {
         leaving
     }
 
-    /// Ends what runs out by itself up to an instant, the earliest first; who leaves in that instant has done so before.
+    /// Runs the timers up to an instant, the earliest first; people in `leaving` leave in that instant before their
+    /// timer.
     pub(super) fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
         while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
             let Some(open) = person.open().cloned() else { return };
             let ended = self.at_business(subject, open.business, at, |context, _| {
-                // Of a business whose settings are not known, no one can say whether they may stay.
+                // Without the settings of the business we cannot say whether they may stay.
                 person.end(context, by, at)
             });
             if let Some(ended) = ended {
@@ -66,14 +67,14 @@ impl Folding<'_> {
         }
     }
 
-    /// The timer that runs out first, where all that run out up to an instant are asked for.
+    /// The timer that runs out first, of those that run out up to an instant.
     fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, CloseBy)> {
         let timer = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
             let (last, by) = open.ends_at_last();
             let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
                 Some(heard) => at < heard,
-                // Where the visit ends anyway there is nothing to wait for: what is heard after all is late.
+                // Where the visit ends anyway there is nothing to wait for: evidence that still comes is late.
                 None => at < self.world.quiet_until || last <= until,
             };
             let silence = open
@@ -88,7 +89,8 @@ impl Folding<'_> {
         timers.min_by_key(|(at, subject, _)| (*at, *subject))
     }
 
-    /// A version of the directory comes into force: who may no longer be in is out, and passes last as long as they do now.
+    /// A version of the directory comes into force: people who may no longer be in are checked out, and passes get
+    /// their new ends.
     pub(super) fn new_directory(&mut self, at: WallTime) {
         let place = FactOrder { rank: FactRank::Directory, ..FactOrder::before(at) };
         let is_in = |(subject, person): (&Subject, &PersonState)| {
@@ -98,9 +100,9 @@ impl Folding<'_> {
         for (subject, open) in open {
             let Some(mut person) = self.take(subject, at) else { continue };
             let (mut ended, mut repassed) = (None, None);
-            self.at_business(subject, open.business, at, |context, gate| {
-                let (Some(context), Some(gate)) = (context, gate) else { return };
-                if gate.barrier().is_some() {
+            self.at_business(subject, open.business, at, |context, admission| {
+                let (Some(context), Some(admission)) = (context, admission) else { return };
+                if admission.barrier().is_some() {
                     let (decision, _) = person.decide(context, &Claim::Withdrawn { at }, FactDigest([0; 16]));
                     ended = (decision.outcome == Outcome::Closed).then_some(EndedVisit {
                         visit: open.unique_id,
@@ -109,7 +111,7 @@ impl Folding<'_> {
                         by: CloseBy::Withdrawn,
                         after_pass: None,
                     });
-                } else if let Some(pass) = gate.lasts(&open, &person, at)
+                } else if let Some(pass) = admission.new_pass_end(&open, &person, at)
                     && let Some(visit) = person.visits.iter_mut().find(|visit| visit.is_open())
                 {
                     let before = visit.pass.replace(pass.clone());
@@ -125,7 +127,7 @@ impl Folding<'_> {
     }
 }
 
-/// When a person's open visit ends, if nothing more is heard: never later than it really does.
+/// When a person's open visit ends if no more evidence comes: never later than it really does.
 pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
     let open = person.open()?;
     let (last, _) = open.ends_at_last();
@@ -133,15 +135,16 @@ pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, 
         let coverage = world.coverage(open.business);
         let limit = world.idle_limit(open);
         let known = coverage.run_out(open.last_activity, limit).map(|at| at.moved(1));
-        // Covered since the last frame and from now on, it would be then; where it is deaf, it is looked at again in a while.
+        // This is the earliest possible end, if everything since the last frame and from now on is covered. Without
+        // coverage it is checked again later.
         let left = limit.saturating_sub(coverage.at_most_since(open.last_activity)).max(SOONEST);
         known.filter(|known| *known >= world.quiet_until).unwrap_or_else(|| world.now.plus(left).moved(1))
     });
     Some((open.business, silence.map_or(last, |silence| silence.min(last))))
 }
 
-/// The first silence that is known only now, although something that comes after it has been decided: with somebody in who
-/// was out, a pass that others may use was not free.
+/// The first silence that became known only now, although something after it has been decided. Until then the person
+/// counted as in, and a pass that others may use as in use.
 pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, world: &World<'_>) -> Option<WallTime> {
     let people: Vec<&PersonState> = people.into_iter().collect();
     let decided = people.iter().map(|person| person.folded.at).max()?;
@@ -157,5 +160,5 @@ pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, wor
     open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
 }
 
-/// How soon a silence that cannot be known yet is looked at again.
+/// How soon a silence that is not certain yet is checked again.
 const SOONEST: std::time::Duration = Duration::from_secs(1);

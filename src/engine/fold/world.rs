@@ -25,11 +25,11 @@ pub struct World<'a> {
     pub directories: &'a DirectoryHistory,
     /// What sites decide by, and did.
     pub policies: &'a PolicyHistory,
-    /// When the captures of each business could hear.
+    /// The coverage of each business.
     pub coverage: &'a BTreeMap<BusinessId, Coverage>,
     /// The time.
     pub now: WallTime,
-    /// Silence before this is over: what was heard by then has been handed over.
+    /// Silence before this instant is final: the captures have delivered all evidence up to it.
     pub quiet_until: WallTime,
 }
 
@@ -43,8 +43,8 @@ impl World<'_> {
     }
 
     pub(super) fn coverage(&self, business: BusinessId) -> &Coverage {
-        static DEAF: Coverage = Coverage::deaf();
-        self.coverage.get(&business).unwrap_or(&DEAF)
+        static NONE: Coverage = Coverage::none();
+        self.coverage.get(&business).unwrap_or(&NONE)
     }
     /// How long a device may be silent in an open visit.
     pub(super) fn idle_limit(&self, visit: &Visit) -> Duration {
@@ -52,7 +52,7 @@ impl World<'_> {
     }
 }
 
-/// The first days of the windows that somebody's plan is counted in at an instant.
+/// The first days of the windows in which a person's plan is counted at an instant.
 pub fn window_starts(
     world: &World<'_>,
     coworker: CoworkerId,

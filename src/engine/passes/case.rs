@@ -19,7 +19,7 @@ use crate::{
     policy::calendar::{Calendar, PassDay},
 };
 
-/// Who asks to be let in.
+/// Who is asking to come in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// Who.
@@ -32,10 +32,10 @@ pub struct Ask<'a> {
     pub at: WallTime,
     /// Since when they have been there: what is used of a pass counts from here.
     pub from: WallTime,
-    /// The pass of a visit elsewhere that this entry has ended: it goes on, if it is good here.
+    /// The pass of a visit elsewhere that this entry has ended: it continues, if it is valid here.
     pub continued: Option<Uuid>,
 }
-/// All that one question is about.
+/// Everything that the answer to one question depends on.
 pub(super) struct PassCase<'a> {
     pub(super) directory: &'a Directory,
     pub(super) calendar: &'a Calendar,
@@ -46,7 +46,7 @@ pub(super) struct PassCase<'a> {
 }
 
 impl PassCase<'_> {
-    /// Is this kind of pass of any use to this customer here, whenever it may be?
+    /// Could this kind of pass be valid for this customer here, at whatever time?
     pub(super) fn fits(&self, kind: &TimePass) -> Result<(), Reason> {
         let coworker = self.ask.coworker;
         let member = coworker.is_member();
@@ -65,7 +65,7 @@ impl PassCase<'_> {
         }
     }
 
-    /// Is it of use now, and until when?
+    /// Is it valid now, and until when?
     pub(super) fn fits_now(&self, kind: &TimePass) -> Result<Option<WallTime>, Reason> {
         let until = slots::slot_end(kind, self.calendar, self.ask.at, self.day.end)?;
         if self.ask.by == CheckinSource::NetworkActivity && !kind.allow_network_checkin {
@@ -79,7 +79,7 @@ impl PassCase<'_> {
         self.calendar.local(at).format("%Y-%m-%d %H:%M").to_string()
     }
 
-    /// When something that was imported ends; a date means the pass day.
+    /// When an imported moment is over; a date means the end of that pass day.
     pub(super) fn end_of(&self, moment: Moment) -> WallTime {
         match moment {
             Moment::Instant(at) => at,

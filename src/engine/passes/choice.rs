@@ -1,10 +1,9 @@
-//! PURE. Which of the passes that somebody may use is used, and what is wrong with the others.
+//! PURE. Which of the passes that a person may use is chosen, and what is wrong with the others.
 //!
-//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this entry
-//! has ended; a day pass that this person has begun
-//! today (the day is paid); priority high, normal, low; day passes before time passes; the cheaper one; granted by a plan or
-//! product before added by hand; good at fewer businesses before more; more left of it; own before shared by a team; the
-//! smaller number.
+//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this
+//! entry has ended; a day pass that this person has begun today (the day is paid); priority high, normal, low; day
+//! passes before time passes; the cheaper one; granted by a plan or product before added by hand; valid at fewer
+//! businesses before more; more left of it; own before shared by a team; the smaller number.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -29,16 +28,16 @@ use crate::{
     engine::decision::Reason,
 };
 
-/// No pass would do.
+/// No pass is valid.
 #[derive(Debug)]
 pub(super) struct NoPassFits {
-    /// Why the nearest would not.
+    /// Why the nearest is not.
     pub(super) nearest: Option<Refused>,
-    /// One would at a door.
+    /// One is valid at a door.
     pub(super) good_at_a_door: bool,
 }
 
-/// A pass that would do.
+/// A pass that is valid.
 struct Candidate<'a> {
     pass: &'a HeldPass,
     begun: bool,
@@ -47,10 +46,10 @@ struct Candidate<'a> {
     ends: Option<(WallTime, PassEnd)>,
 }
 
-/// Businesses that are named in a sentence, at most; the others are counted.
+/// The most businesses that a sentence names; the others are counted.
 const PLACES: usize = 3;
 
-/// What the best pass has less of than all others.
+/// The sort key of a pass: the best pass has the smallest.
 type PassRank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
 
 /// The pass to use.
@@ -83,7 +82,7 @@ pub(super) fn choose(case: &PassCase<'_>) -> Result<PassUse, NoPassFits> {
     Ok(candidate.used())
 }
 
-/// One of the passes that they may use, if it is good.
+/// One of the passes that they may use, if it is valid.
 pub(super) fn only(case: &PassCase<'_>, guid: uuid::Uuid) -> Option<PassUse> {
     let pass = case.directory.usable(case.ask.coworker.id).find(|pass| pass.guid == guid)?;
     judge(case, pass).ok().map(Candidate::used)
@@ -102,8 +101,8 @@ impl Candidate<'_> {
     }
 }
 
-/// From what nothing will mend to what a moment or another way in mends, so that the first is told only of a pass that has
-/// no fault before it, and of several passes the one that is nearest.
+/// From what cannot be helped to what time or another way in solves. Checks run in this order, and of several passes
+/// the one that came furthest is reported.
 const NEARNESS: [Reason; 8] = [
     Reason::PassArchived,
     Reason::PassNotForCustomer,
@@ -152,7 +151,7 @@ fn rank(case: &PassCase<'_>, candidate: &Candidate<'_>) -> PassRank {
     )
 }
 
-/// Has this person begun this pass day with it?
+/// Has this person already used it on this pass day?
 fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.day.date);
     let before = used(case, pass).any(|used| used.coworker == id && used.on(today));
@@ -166,7 +165,7 @@ fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     before || now() || imported()
 }
 
-/// What each person has used of a pass, but for visits that may still change.
+/// What each person has used of a pass, without visits that may still change.
 fn used<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
     case.usage.passes.get(&pass.guid).into_iter().flatten()
 }
@@ -178,8 +177,8 @@ fn visits<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &
 }
 
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
-/// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
-/// same day.
+/// said what was left. Days are distinguished by date, so a day at another business with another cut-off is the same
+/// day.
 fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
@@ -195,8 +194,8 @@ fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     u64::from(pass.left).saturating_sub(before + now)
 }
 
-/// The seconds that are left of a time pass. A visit that ended before the import is in what the import said; of somebody who
-/// came before the first import that is known, all visits that may still change count: no pass lasts for ever.
+/// The seconds that are left of a time pass. What the import said includes visits that ended before it. For a person
+/// who came before the first import that is known, all visits that may still change count: no pass lasts forever.
 fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
     let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
@@ -205,13 +204,13 @@ fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     (u64::from(pass.left) * 60).saturating_sub(before + now)
 }
 
-/// Is it a time pass with which somebody is in? A day pass serves several at once.
+/// Is it a time pass that an open visit uses? Several people can use a day pass at once.
 fn is_in_use(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     pass.kind.minutes.is_some() && in_use_since(case, pass).is_some()
 }
 
 /// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
-/// import, and would lock people out until the next one; it is not looked at.
+/// import, and would lock people out until the next one; it is ignored.
 fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
     let known = used(case, pass).filter_map(|used| used.open);
@@ -219,8 +218,8 @@ fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
 }
 
-/// Of two misses the one that the front desk is told: the nearer by [`NEARNESS`], of two that have expired the later, own
-/// before shared, the smaller number.
+/// Which of two misses is reported to the front desk: the nearer by [`NEARNESS`], of two that have expired the later
+/// one, own before shared, the smaller number.
 fn nearer(case: &PassCase<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
     let key = |(pass, reason): (&HeldPass, Reason)| {
         let near = NEARNESS.iter().position(|known| *known == reason);
@@ -253,7 +252,7 @@ fn refused(case: &PassCase<'_>, pass: &HeldPass, reason: Reason) -> Refused {
     Refused { reason, detail: Some(format!("\"{name}\"{whose}{more}").into()) }
 }
 
-/// The names of the first few businesses where it is good.
+/// The names of the first few businesses where it is valid.
 fn places(kind: &TimePass, case: &PassCase<'_>) -> String {
     let Places::Only(list) = &kind.places else { return "every business".to_owned() };
     let name = |id: &BusinessId| {

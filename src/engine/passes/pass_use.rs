@@ -11,10 +11,10 @@ use crate::{
     engine::decision::Reason,
 };
 
-/// Why somebody may come in.
+/// Why a person may come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entitlement {
-    /// Passes are not asked for at this site.
+    /// This site does not require passes.
     Unchecked,
     /// By this pass.
     Pass(PassUse),
@@ -23,8 +23,8 @@ pub enum Entitlement {
 /// The pass that a visit uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassUse {
-    /// `CoworkerTimePass.UniqueId`; none for pay-as-you-go, where nobody holds a pass: the caller makes one of the visit's
-    /// own identity.
+    /// `CoworkerTimePass.UniqueId`; none for pay-as-you-go, where no one holds a pass: the caller makes one from the
+    /// visit's identity.
     pub guid: Option<Uuid>,
     /// The kind of pass.
     pub time_pass: TimePassId,
@@ -88,16 +88,16 @@ impl PassEnd {
     }
 }
 
-/// Why somebody may not come in.
+/// Why a person may not come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The code and sentence.
     pub reason: Reason,
-    /// What the front desk needs besides: which pass expired when, which limit was reached.
+    /// The detail for the front desk: which pass expired when, which limit was reached.
     pub detail: Option<Arc<str>>,
 }
 impl PassUse {
-    /// Ends it where the plan's hours end, if it counts towards them, and forgets an end that the cut-off comes before.
+    /// Ends it when the plan's hours end, if it counts towards them, and drops an end that is after the cut-off.
     pub(super) fn end_within(&mut self, case: &PassCase<'_>, rest: Option<u64>) {
         if let Some(rest) = rest.filter(|_| self.counts_towards_plan_limits) {
             let end = (case.ask.from.plus(Duration::from_secs(rest)), PassEnd::LimitReached);

@@ -11,8 +11,8 @@ use crate::{
     policy::calendar::Calendar,
 };
 
-/// Until when the slots of a kind of pass cover an instant without a gap, but no further than `limit`; no end when it has
-/// no slots.
+/// Until when the slots of a kind of pass cover an instant without a gap, searched up to `limit`; no end if it has no
+/// slots.
 ///
 /// # Errors
 /// [`Reason::PassOutsideHours`] when none covers it.

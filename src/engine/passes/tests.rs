@@ -622,7 +622,7 @@ fn a_visit_that_does_not_count_is_not_ended_by_the_plans_hours() {
     assert_eq!(site.ask(NOW).expect("let in").ends, None);
     let also = Spent { counts: true, ..site.spent(1, Uuid::nil(), "08:00", None) };
     let refused = site.ask_with(NOW, &Usage::default(), &[also]).expect_err("an hour is over, spare pass or not");
-    assert_eq!(refused.detail.as_deref(), Some("\"Part time\": 1 hours from 2026-01-12 to 2026-01-18"));
+    assert_eq!(refused.detail.as_deref(), Some("\"Part time\": 1 hour from 2026-01-12 to 2026-01-18"));
 }
 
 #[test]

@@ -74,12 +74,13 @@ impl Used {
         Self { coworker, basis_at, days: 0, last_day: None, days_before: 0, seconds: 0, open: None }
     }
 
-    /// What of it counts against what an import said at `basis_at`: nothing, if it said so afterwards.
+    /// The days and seconds that count against what an import said at `basis_at`: none, if the import said it
+    /// afterwards.
     pub(super) fn since(&self, basis_at: WallTime) -> (u32, u64) {
         if self.basis_at == basis_at { (self.days, self.seconds) } else { (0, 0) }
     }
 
-    /// Was it used on this date, as far back as that can still be asked?
+    /// Was it used on this date? Answers for the eight dates before the last one too.
     pub fn on(&self, date: NaiveDate) -> bool {
         let ago = self.last_day.map(|last| (last - date).num_days());
         ago == Some(0) || ago.and_then(bit_of).is_some_and(|bit| self.days_before & bit != 0)
@@ -98,7 +99,7 @@ impl Used {
         }
     }
 
-    /// Adds a visit that will not change any more.
+    /// Adds a visit that can no longer change.
     pub fn add(&mut self, visit: &Spent) {
         let date = visit.day.date;
         if !self.on(date) && visit.from >= self.basis_at {
@@ -110,14 +111,14 @@ impl Used {
         }
     }
 
-    /// The same, counted from another import on, if it said something else.
+    /// The same, counted from another import, if that one said something else.
     #[must_use]
     pub fn based_on(self, basis_at: WallTime) -> Self {
         if self.basis_at == basis_at { self } else { Self { basis_at, days: 0, seconds: 0, ..self } }
     }
 }
 
-/// The bit of a date that lies so many days before the last.
+/// The bit of a date so many days before the last.
 fn bit_of(days: i64) -> Option<u8> {
     u32::try_from(days - 1).ok().and_then(|place| 1u8.checked_shl(place))
 }
@@ -131,7 +132,8 @@ pub struct Counted {
     pub seconds: u64,
 }
 
-/// What counts towards the limits of somebody's plan: running totals since ever, at the end of each of the last pass days.
+/// What counts towards the limits of a person's plan: running totals of all time, at the end of each of the last pass
+/// days.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanTally(Vec<(NaiveDate, Counted)>);
 
@@ -145,7 +147,7 @@ impl PlanTally {
         &self.0
     }
 
-    /// Adds a visit; hands back the totals that it changes.
+    /// Adds a visit and returns the totals that it changes.
     pub fn add(&mut self, date: NaiveDate, seconds: u64) -> Vec<(NaiveDate, Counted)> {
         if self.0.is_empty() {
             // A later visit may be counted for an earlier day, before which there was nothing.

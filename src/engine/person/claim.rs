@@ -41,18 +41,18 @@ impl PersonState {
             }
         }
         let (phase, index) = self.phase(context, claim);
-        let told = self.untoggled(context, *claim, phase, index);
+        let resolved = self.resolve_toggle(context, *claim, phase, index);
         if let (Claim::Door { action: DoorClaim::Toggle, at }, Claim::Door { action: DoorClaim::Exit, .. }) =
-            (*claim, told)
+            (*claim, resolved)
         {
             let absent_until = at.plus(context.rules.toggle_minimum_stay);
             self.taps.push((TapId::toggled_out(context.business), absent_until));
             if let (Phase::Out | Phase::Left, Some(visit)) = (phase, self.visit_at(index)) {
-                // Doors have said now that they left.
+                // A door has now said that they left.
                 visit.door_in_at = None;
             }
         }
-        let claim = &told;
+        let claim = &resolved;
         let decision = match life::step(phase, self.input(context, claim, index)) {
             LifeStep::Ask => match self.began(context, claim) {
                 Some(from) => self.ask(context, claim, from, continued, id),
@@ -75,8 +75,8 @@ impl PersonState {
         (decision, moved)
     }
 
-    /// Somebody whose visit was closed at their last activity, because their pass ended, is heard of again before a silence
-    /// would have closed it: then they were there, and used the pass, to its end.
+    /// Corrects a visit that was closed at the last activity because its pass ended. If the person is seen again before
+    /// a silence would have closed it, they were there, and used the pass, to its end.
     fn bridge(&mut self, context: &ClaimContext<'_>, claim: &Claim) {
         let weak = matches!(claim, Claim::Network { strong_at: None, .. } | Claim::Withdrawn { .. });
         if weak || self.open().is_some() {
@@ -92,7 +92,7 @@ impl PersonState {
         }
     }
 
-    /// Where the coworker stands at this business, and the visit that this is about.
+    /// The phase of the coworker at this business, and the place of the visit that it refers to.
     fn phase(&self, context: &ClaimContext<'_>, claim: &Claim) -> (Phase, Option<usize>) {
         if let Some(index) = self.visits.iter().position(Visit::is_open) {
             let tracked = self.visits.get(index).is_some_and(Visit::is_tracked);
@@ -103,7 +103,7 @@ impl PersonState {
         (if left { Phase::Left } else { Phase::Out }, previous)
     }
 
-    /// A tap at a toggle door so soon after one that was an exit is no entry: they are still leaving.
+    /// A tap at a toggle door just after one that was an exit is not an entry: they are still leaving.
     fn still_leaving(&self, context: &ClaimContext<'_>, claim: Claim) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else { return claim };
         let is_in = self.open().is_some_and(|open| open.business == context.business);
@@ -115,9 +115,10 @@ impl PersonState {
         }
     }
 
-    /// What a tap at a toggle door means where the coworker stands: the first tap during a visit that the network opened is an
-    /// entry, because no door has said anything; the first tap of somebody whose pass has ended under them is their exit.
-    fn untoggled(&self, context: &ClaimContext<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
+    /// What a tap at a toggle door means in this phase. The first tap during a visit that the network opened is an
+    /// entry, because no door has said anything yet. The first tap of a person whose pass ended while they were in is
+    /// their exit.
+    fn resolve_toggle(&self, context: &ClaimContext<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else {
             return claim;
         };
@@ -149,14 +150,14 @@ impl PersonState {
     }
 }
 
-/// Has a silence since the last activity been too long before this?
+/// Did the silence since the last activity pass the idle limit before this instant?
 fn silent_before(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.is_tracked()
         && context.coverage.run_out(visit.last_activity, context.rules.idle_limit).is_some_and(|silence| silence < at)
 }
 
-/// Has nothing but the end of their pass ended the visit, so that somebody whom a door let in may still be there? No longer
-/// than that day.
+/// Did only the end of the pass end the visit? Then a person whom a door let in may still be there, but no longer than
+/// that day.
 fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.pass_ended
         && visit.business == context.business
@@ -164,7 +165,7 @@ fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -
         && !silent_before(visit, context, at)
 }
 
-/// Is this network evidence only the phone in the pocket of somebody who is leaving?
+/// Is this network evidence only the phone of a person who is leaving?
 fn lingers(visit: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> bool {
     let Claim::Network { first_at, last_at, .. } = *claim else {
         return false;

@@ -12,15 +12,15 @@ use crate::{
     policy::Rules,
 };
 
-/// Who says whether a claim may open a check-in: asked only where one would be opened.
+/// Decides whether a claim may open a check-in. It is asked only when one would be opened.
 pub trait AdmissionCheck {
-    /// May this claim open a check-in that began at `from`, for somebody who stands there? `continued` is the pass of a visit
-    /// elsewhere that it ends.
-    fn admission(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission;
+    /// May this claim open a check-in that began at `from`, for a person in this state? `continued` is the pass of a
+    /// visit elsewhere that it ends.
+    fn may_open(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission;
 
-    /// May somebody whose pass ends at this instant stay? No claim is made: no one has said that they are still there, nor
+    /// May a person whose pass ends at this instant stay? There is no claim: nothing says that they are still there, or
     /// that they left.
-    fn stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission;
+    fn may_stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission;
 }
 
 /// Where a claim is made, and what holds there at its time.
@@ -30,17 +30,20 @@ pub struct ClaimContext<'a> {
     pub business: BusinessId,
     /// Its rules at the time.
     pub rules: &'a Rules,
-    /// When its captures could hear.
+    /// The coverage of its captures.
     pub coverage: &'a Coverage,
-    /// Who may come in.
-    pub gate: &'a dyn AdmissionCheck,
-    /// How long a device may be silent at the business where the person is in, if that is another.
+    /// Decides who may come in.
+    pub admission: &'a dyn AdmissionCheck,
+    /// The idle limit of the business where the person is in, if that is another.
     pub idle_elsewhere: std::time::Duration,
 }
 
 impl std::fmt::Debug for ClaimContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scene").field("business", &self.business).field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("ClaimContext")
+            .field("business", &self.business)
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,15 +58,15 @@ pub struct EndedVisit {
     pub at: WallTime,
     /// Which timer.
     pub by: CloseBy,
-    /// What followed, where a pass ended under somebody of whom nothing was heard either way.
+    /// What followed when a pass ended and nothing said whether the person had left.
     pub after_pass: Option<AfterPass>,
 }
 
-/// What becomes of somebody whose pass ends while they are in.
+/// What becomes of a person whose pass ends while they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterPass {
-    /// Another pass covers them: a visit of its own.
+    /// Another pass covers them: a new visit.
     On(Uuid),
-    /// None does: a failed check-in.
+    /// No other pass covers them: a failed check-in.
     Refused(Refused),
 }

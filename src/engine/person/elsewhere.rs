@@ -27,7 +27,7 @@ pub(super) enum ElsewhereEffect {
     Asks,
 }
 
-/// What a claim at one business means for somebody who is in at another: a person is in one place.
+/// What a claim at one business means for a person who is in at another: a person is in one place.
 pub(super) fn claimed_elsewhere(open: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> ElsewhereEffect {
     match *claim {
         Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, .. } => ElsewhereEffect::Ends,
@@ -44,7 +44,8 @@ pub(super) fn claimed_elsewhere(open: &Visit, context: &ClaimContext<'_>, claim:
 }
 
 impl PersonState {
-    /// The network would let somebody in here who is in elsewhere, silently: they are there until they are admitted here.
+    /// The network would let in a person who is in elsewhere, where their device is silent. They stay there until they
+    /// are admitted here.
     pub(super) fn ask_elsewhere(
         &mut self,
         context: &ClaimContext<'_>,
@@ -56,7 +57,7 @@ impl PersonState {
         let continued = self.open().and_then(Visit::held_pass);
         let ended = moved_on.end_elsewhere(from);
         let decision = moved_on.ask(context, claim, from, continued, id);
-        // Also if the pass that let them in is used up by now.
+        // A visit was opened, even if the pass that let them in is already used up.
         if moved_on.visits.len() > self.visits.len() {
             *self = moved_on;
             (decision, ended)
@@ -65,8 +66,8 @@ impl PersonState {
         }
     }
 
-    /// Somebody who is asked about here leaves where they are in, as when they came: the pass that goes on. The network moves
-    /// nobody who is heard of there.
+    /// Ends the open visit elsewhere of a person who is asked about here, as if they had come, and returns the pass
+    /// that continues. The network does not move a person whose device is still seen there.
     pub(in crate::engine) fn come_from_elsewhere(
         &mut self,
         business: BusinessId,

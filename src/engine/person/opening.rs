@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl PersonState {
-    /// May they come in, who have been there since then?
+    /// Asks whether a person may come in who has been there since `from`.
     pub(super) fn ask(
         &mut self,
         context: &ClaimContext<'_>,
@@ -30,7 +30,7 @@ impl PersonState {
         continued: Option<Uuid>,
         id: FactDigest,
     ) -> Decision {
-        match context.gate.admission(claim, from, self, continued) {
+        match context.admission.may_open(claim, from, self, continued) {
             Admission::Admitted(pass) => {
                 let used_up = pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at).filter(|at| *at <= claim.at());
                 let decision = self.come_in(context, claim, from, pass, id);
@@ -44,7 +44,8 @@ impl PersonState {
         }
     }
 
-    /// They were there for so long before anything opened the visit that its pass is used up by now: it lasted to its end.
+    /// The person was there so long before anything opened the visit that its pass is already used up: the visit lasted
+    /// to the end of the pass.
     fn ask_again(
         &mut self,
         context: &ClaimContext<'_>,
@@ -72,11 +73,11 @@ impl PersonState {
         id: FactDigest,
     ) -> Decision {
         if let Some(visit) = self.same_block(context, claim, pass.as_ref()) {
-            // Presence is counted, and the gap is none.
+            // Only presence counts, not the gap.
             visit.before += visit.to.unwrap_or(visit.since).since(visit.since).as_secs();
             visit.since = from;
             (visit.to, visit.auto_checkout, visit.lingered_at, visit.pass) = (None, false, None, pass);
-            // What doors said before they left is over.
+            // What doors said before they left no longer counts.
             (visit.pass_ended, visit.door_in_at) = (false, None);
             let unique_id = visit.unique_id;
             self.freshen(self.visits.len() - 1, context, claim);
@@ -111,8 +112,8 @@ impl PersonState {
         Decision::of(Outcome::Opened, unique_id)
     }
 
-    /// With a day pass, and where no pass is asked for, the day is one block, from first in to last out: the visit of that day
-    /// with that pass, if a return opens it again.
+    /// With a day pass, and where no pass is required, the day is one block, from first in to last out. Returns the
+    /// visit of that day with that pass, if a return opens it again.
     fn same_block(&mut self, context: &ClaimContext<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
         if context.rules.record_every_visit {
             return None;
@@ -120,7 +121,7 @@ impl PersonState {
         let visit = self.visits.last_mut().filter(|visit| visit.business == context.business)?;
         let same = match (visit.pass.as_ref(), pass) {
             (None, None) => true,
-            // A record keeps whether it counts towards the plan.
+            // A record that counts towards the plan cannot be joined with one that does not.
             (Some(known), Some(pass)) => {
                 [known.kind, pass.kind] == [PassKind::Day; 2]
                     && known.guid == pass.guid
@@ -131,8 +132,9 @@ impl PersonState {
         (same && visit.day.contains(claim.at())).then_some(visit)
     }
 
-    /// When somebody whom a claim brings in was first there: for the network the start of the unbroken presence, but not
-    /// before what is known about the previous visit, and not before the pass day; nothing if no strong evidence is from then.
+    /// When a person whom a claim lets in was first there. For the network this is the start of the unbroken presence,
+    /// but not before the end of the previous visit and not before the pass day; none if no strong evidence is from
+    /// then.
     pub(super) fn began(&self, context: &ClaimContext<'_>, claim: &Claim) -> Option<WallTime> {
         match *claim {
             Claim::Door { at, .. } | Claim::Withdrawn { at } => Some(at),
@@ -145,7 +147,7 @@ impl PersonState {
                         && first_at <= visit.followed_until(context.rules)
                 };
                 let day = context.rules.calendar.pass_day(last_at).start;
-                // Evidence that came while they were in elsewhere opens nothing, and dates nothing either.
+                // Evidence from while they were in elsewhere neither opens a visit nor dates one.
                 let elsewhere = |visit: &Visit| visit.is_open() && visit.business != context.business;
                 let left = previous.map(|visit| match visit.to {
                     Some(to) => to,
@@ -190,8 +192,8 @@ impl PersonState {
         }
     }
 
-    /// When somebody who is in was there before: a device that was seen, with the right to open, before the door opened
-    /// this first visit of the day.
+    /// The earlier beginning of an open visit: a device was seen, and could have opened it, before the door opened this
+    /// first visit of the day.
     fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
         let visit = self.visits.get(index)?;
         let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
@@ -202,17 +204,17 @@ impl PersonState {
         if previous.is_some_and(|previous| previous.to.is_some_and(|to| first_at < to)) {
             return None;
         }
-        // As they stood before the door let them in.
+        // The state before the door let them in.
         let mut without = self.clone();
         without.let_in.retain(|(_, entry)| *entry < visit.from);
         without.visits.remove(index);
-        match context.gate.admission(claim, first_at, &without, None) {
+        match context.admission.may_open(claim, first_at, &without, None) {
             Admission::Admitted(_) => Some(first_at),
             Admission::Refused(_) | Admission::Held(_) => None,
         }
     }
 
-    /// Brings a visit up to date with a claim; nothing in it ever moves backwards.
+    /// Updates a visit with a claim; nothing in it ever moves backwards.
     fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
         let Some(visit) = self.visits.get_mut(index) else { return };
         visit.last_activity = visit.last_activity.max(claim.at());

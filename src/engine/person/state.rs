@@ -57,7 +57,7 @@ pub struct PersonState {
     pub folded: FactOrder,
     /// The newest version of the directory that it was folded by: one that came into force before `folded` and is newer is late.
     pub directory: i64,
-    /// A silence has ended a visit there at this instant: what was heard there before it is late.
+    /// A silence ended a visit there at this instant: evidence from there before it is late.
     pub silent_at: Option<(BusinessId, WallTime)>,
     /// The last visits, earliest first; at most one is open.
     pub visits: Vec<Visit>,
@@ -100,12 +100,12 @@ pub fn visit_of(opening: FactDigest) -> Uuid {
     identity([opening.0.as_slice(), b"visit"])
 }
 
-/// Stands for a fact in the identity of the next visit that it opens, where it has used up the pass of the one before.
+/// Replaces a fact in the identity of the next visit that it opens, after the pass of the one before was used up.
 pub(super) fn next_opening(opening: FactDigest) -> FactDigest {
     FactDigest::of([opening.0.as_slice(), b"went on"])
 }
 
-/// Visits that one fact opens, at most: more passes than anybody has that end within one presence.
+/// The most visits that one fact opens: no one has this many passes that end within one presence.
 const OPENED_BY_ONE: usize = 8;
 
 /// The identities of all visits that a fact may open.
@@ -150,8 +150,8 @@ impl PersonState {
         self.let_in.iter().any(|(place, entry)| *place == business && day.contains(*entry) && *entry <= at)
     }
 
-    /// Is this tap the repetition of one that was read just before? It is remembered, so that reads of one card that is left at a
-    /// reader are one until there is a gap.
+    /// Does this tap repeat one that was read just before? It is remembered: reads of a card left at a reader are one
+    /// tap until there is a gap.
     pub fn repeats(&mut self, tap: TapId, at: WallTime, rules: &Rules) -> bool {
         self.taps.retain(|(_, until)| at <= *until);
         let until = at.plus(rules.debounce);
@@ -167,7 +167,7 @@ impl PersonState {
         }
     }
 
-    /// Does a tap at a door end their open visit as an exit? It is not remembered.
+    /// Would a tap at a door end their open visit as an exit? The tap is not remembered.
     pub fn would_leave(
         &self,
         business: BusinessId,
@@ -194,7 +194,7 @@ impl PersonState {
         known
     }
 
-    /// Takes out the oldest visit that no claim can change any more.
+    /// Removes the oldest visit that no claim can change.
     pub fn settled(&mut self) -> Option<Visit> {
         (self.visits.len() > STILL_OPEN_TO_CHANGE).then(|| self.visits.remove(0))
     }

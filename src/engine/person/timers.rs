@@ -22,15 +22,16 @@ impl PersonState {
         }
         let ended = visit.clone();
         let then = (by == CloseBy::PassEnd && !ended.is_tracked())
-            .then(|| context.and_then(|context| self.stay(context, &ended, at)))
+            .then(|| context.and_then(|context| self.stay_after_pass(context, &ended, at)))
             .flatten();
         Some(EndedVisit { visit: ended.unique_id, business: ended.business, at, by, after_pass: then })
     }
 
-    /// The pass of somebody has ended whom only doors know: no one has said that they left. Another pass takes over where
-    /// there is one; else the front desk is told. Of whom the network hears, it will say whether they are still there.
-    fn stay(&mut self, context: &ClaimContext<'_>, ended: &Visit, at: WallTime) -> Option<AfterPass> {
-        match context.gate.stay(at, ended.source, self) {
+    /// The pass of a person whom no capture tracks has ended, and no door said that they left. Another valid pass takes
+    /// over; without one, a failed check-in tells the front desk. For a tracked person, the network shows whether they
+    /// are still there.
+    fn stay_after_pass(&mut self, context: &ClaimContext<'_>, ended: &Visit, at: WallTime) -> Option<AfterPass> {
+        match context.admission.may_stay(at, ended.source, self) {
             Admission::Admitted(pass) => {
                 let id = identity([ended.unique_id.as_bytes().as_slice(), b"stay", &at.millis().to_be_bytes()]);
                 self.visits.push(Visit {

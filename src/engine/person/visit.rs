@@ -19,10 +19,10 @@ use crate::{
     policy::{Rules, calendar::PassDay},
 };
 
-/// One check-in, as the engine knows it.
+/// One check-in as the engine sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
-    /// Its identity: made of the fact that opened it.
+    /// Its identity, made from the fact that opened it.
     pub unique_id: Uuid,
     /// Where.
     pub business: BusinessId,
@@ -30,7 +30,7 @@ pub struct Visit {
     pub source: CheckinSource,
     /// In.
     pub from: WallTime,
-    /// When what let them in was decided; for the network later than `from`.
+    /// When the check-in was decided; for the network this is later than `from`.
     pub admitted_at: WallTime,
     /// Out; none while open.
     pub to: Option<WallTime>,
@@ -44,13 +44,13 @@ pub struct Visit {
     pub last_activity: WallTime,
     /// Devices seen during it.
     pub macs: BTreeSet<MacAddr>,
-    /// The last entry by a door during it; what toggles go by.
+    /// The last entry by a door during it, which toggles depend on.
     pub door_in_at: Option<WallTime>,
-    /// The last strong network evidence during it; what makes it tracked.
+    /// The last strong network evidence during it, which makes it tracked.
     pub strong_at: Option<WallTime>,
     /// The last network evidence after the exit that was only the phone leaving.
     pub lingered_at: Option<WallTime>,
-    /// The pass that covers it; none where passes are not asked for.
+    /// The pass that covers it; none where no pass is required.
     pub pass: Option<PassUse>,
     /// No visit at the same business began earlier in its pass day.
     pub first_of_day: bool,
@@ -71,7 +71,7 @@ impl Visit {
         self.strong_at.is_some()
     }
 
-    /// The pass that somebody holds and it uses; none for pay-as-you-go.
+    /// The held pass that it uses; none for pay-as-you-go.
     pub fn held_pass(&self) -> Option<Uuid> {
         self.pass.as_ref().and_then(|pass| pass.guid)
     }
@@ -100,7 +100,7 @@ impl Visit {
         self.pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at.max(self.from))
     }
 
-    /// When nothing but silence would end it.
+    /// When it ends at the latest, if no silence ends it before, and why.
     pub fn ends_at_last(&self) -> (WallTime, CloseBy) {
         let pass_end = self.pass_ends().filter(|at| *at < self.day.end).map(|at| (at, CloseBy::PassEnd));
         pass_end.unwrap_or((self.day.end, CloseBy::CutOff))
@@ -130,7 +130,7 @@ impl Visit {
         }
     }
 
-    /// It began earlier than was known; what it uses of a pass began then too.
+    /// Moves its beginning to an earlier instant; its use of a pass begins then too.
     pub(super) fn begin_at(&mut self, from: WallTime) {
         let earlier = self.from.since(from);
         if self.since == self.from {
@@ -145,14 +145,14 @@ impl Visit {
         }
     }
 
-    /// Did its pass end under somebody of whom the network heard, so that it was closed before that at their last activity?
+    /// The end of its pass, if that closed a tracked visit at an earlier last activity.
     pub(super) fn cut_short(&self) -> Option<WallTime> {
         let end = self.pass_ends().filter(|_| self.pass_ended && self.is_tracked())?;
         self.to.is_some_and(|to| to < end).then_some(end)
     }
 
-    /// What a tap at a toggle door means during it: toggles flip what *doors* have said, and a tap within the minimum stay
-    /// since the last entry says nothing.
+    /// What a tap at a toggle door means during it. Toggles flip what *doors* have said; a tap within the minimum stay
+    /// after the last entry says nothing.
     pub(super) fn toggled(&self, at: WallTime, rules: &Rules) -> DoorClaim {
         match self.door_in_at {
             Some(entered) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
@@ -165,7 +165,7 @@ impl Visit {
         self.to.is_some() && !self.auto_checkout
     }
 
-    /// Network evidence up to here is joined to the exit: it is the phone in its owner's pocket.
+    /// Network evidence up to here belongs to the exit: it is the phone in its owner's pocket.
     pub(super) fn followed_until(&self, rules: &Rules) -> WallTime {
         self.to.max(self.lingered_at).unwrap_or(self.from).plus(rules.linger)
     }

@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::directory::entity;
 
-/// The mark of what `--replace` archived: it comes back when a file holds it again, while what the platform archived stays
-/// so until the platform says otherwise.
+/// Marks what `--replace` archived: it comes back when a file holds it again. What the platform archived stays archived
+/// until the platform says otherwise.
 pub(super) const LEFT_OUT: &str = "LeftOutByImport";
 
-/// Keys of the platform's of which only one may stand in a document: it spells one field in two ways.
+/// Two spellings of the platform for one field; a document may hold only one of them.
 pub(super) const SAME_FIELD: [&str; 2] = ["AllowNetworkCheckin", "AllowNetworkCheckIn"];
 
-/// Whatever `--replace` archived is not archived any more once a file holds it, unless the file says that it is.
+/// Brings back what `--replace` archived once a file holds it, unless the file says whether it is archived.
 pub(super) fn bring_back(body: &mut Map<String, Value>, says_archived: bool) {
     if body.remove(LEFT_OUT).is_some() && !says_archived {
         body.remove("Archived");
@@ -33,7 +33,7 @@ pub(super) fn name_of(body: &Map<String, Value>) -> Option<String> {
     name.and_then(Value::as_str).map(str::to_owned)
 }
 
-/// The names of the fields that differ; null is as good as none.
+/// The names of the fields that differ; null is the same as absent.
 pub(super) fn differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<String> {
     fn value<'a>(of: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
         of.get(name).filter(|value| !value.is_null())
@@ -42,7 +42,7 @@ pub(super) fn differences(before: &Map<String, Value>, after: &Map<String, Value
     names.into_iter().filter(|name| value(before, name) != value(after, name)).cloned().collect()
 }
 
-/// Sets a `,`-separated field, unless it holds the same values already, perhaps spelled otherwise.
+/// Sets a `,`-separated field, unless it already holds the same values, perhaps in another spelling.
 pub(super) fn set_list(
     body: &mut Map<String, Value>,
     field: &str,

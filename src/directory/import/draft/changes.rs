@@ -1,18 +1,19 @@
-//! PURE. What an import does to the directory, and what becomes of that which its files leave out.
+//! PURE. What an import does to the directory, and what happens to entities that its files leave out.
 
 use serde::Serialize;
 
 use crate::directory::{entity::EntityKind, import::Document};
 
-/// What becomes of that which the files leave out, of the kinds that they hold.
+/// What happens to stored entities that the files leave out, of the kinds that they hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replace {
-    /// It stays.
+    /// They stay.
     #[default]
     No,
-    /// It is archived, unless that is more than a tenth of the people: then the files are probably a part of the export.
+    /// They are archived, unless they are more than a tenth of the people: then the files are probably only part of an
+    /// export.
     Tenth,
-    /// It is archived, whoever it is.
+    /// They are archived, however many there are.
     All,
 }
 
@@ -20,7 +21,7 @@ pub enum Replace {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Changes {
-    /// What is to be written.
+    /// The documents to write.
     #[serde(skip)]
     pub documents: Vec<Document>,
     /// Entities that were not there.
@@ -29,19 +30,19 @@ pub struct Changes {
     pub changed: Vec<EntityChange>,
     /// Entities that the files no longer hold.
     pub archived: Vec<EntityChange>,
-    /// How many entities of the files are stored as they are.
+    /// How many entities of the files are already stored unchanged.
     pub unchanged: usize,
     /// How many people lose a card, fob, PIN, device, slot, user id or name.
     pub people_losing_credentials: usize,
-    /// How many people `--replace` would archive, of how many, where that is more than a tenth of them and nobody said
-    /// `--replace=all`.
+    /// How many people `--replace` would archive, of how many, if that is more than a tenth of them and `--replace=all`
+    /// was not given.
     #[serde(skip)]
     pub asks_for_all: Option<(usize, usize)>,
-    /// What is odd but no fault, with its path.
+    /// What is odd but not a fault, with its path.
     pub warnings: Vec<String>,
 }
 
-/// One entity that is not as it was. No value of it but the name: its credentials are nobody's business.
+/// One entity that changed. It shows no value but the name, because credentials are private.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EntityChange {

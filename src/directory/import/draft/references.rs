@@ -1,9 +1,9 @@
-//! PURE. What an entity of an import refers to, and what it means that the other is defined nowhere.
+//! PURE. What an entity of an import refers to, and what an undefined reference means.
 
 use super::spot::EntrySpot;
 use crate::directory::entity::{Entity, EntityKind};
 
-/// An entity that another one names.
+/// A reference from one entity to another.
 #[derive(Debug)]
 pub(super) struct EntityReference {
     pub(super) from: EntityKind,
@@ -13,14 +13,14 @@ pub(super) struct EntityReference {
     pub(super) if_undefined: UndefinedReference,
 }
 
-/// What it means that the entity is defined nowhere.
+/// What a reference to an undefined entity is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UndefinedReference {
     /// Always a fault.
     Fault,
-    /// A fault where entities of that kind are known at all: exports of people alone are legitimate.
+    /// A fault if any entity of that kind is known: exports with only people are legitimate.
     FaultAmongOthers,
-    /// Exports name people of other locations.
+    /// Only a warning: exports name people of other locations.
     Warning,
 }
 
