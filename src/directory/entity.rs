@@ -103,7 +103,7 @@ impl EntityKind {
     }
 
     /// The required fields.
-    pub const fn needed(self) -> &'static [&'static str] {
+    pub const fn required(self) -> &'static [&'static str] {
         match self {
             Self::Business | Self::Team | Self::Tariff | Self::TimePass => &["Id", "Name"],
             Self::Coworker => &["Id", "FullName"],

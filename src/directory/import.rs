@@ -263,6 +263,7 @@ impl<'de> Visitor<'de> for List<'_, '_> {
 impl FileReading<'_> {
     fn entity(&mut self, kind: EntityKind, at: usize, text: &str) {
         let path = || format!("{}[{at}]", kind.array());
+        // Not JSON, a NUL or not an object: there are no fields to look at.
         let entity = match serde_json::from_str(text) {
             Ok(entity) => entity,
             Err(error) => {
@@ -280,7 +281,7 @@ impl FileReading<'_> {
         };
         // An update may leave out fields that are already stored; `draft` checks that.
         let mut whole = fields.clone();
-        for name in kind.needed().iter().filter(|name| **name != "Id") {
+        for name in kind.required().iter().filter(|name| **name != "Id") {
             whole.entry(*name).or_insert_with(|| sample(name));
         }
         if let Err(error) = kind.read(Value::Object(whole)) {
@@ -293,6 +294,7 @@ impl FileReading<'_> {
             }
             return;
         }
+        // The fields are readable; the number must be a usable key, once in the list.
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
             self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
@@ -300,6 +302,7 @@ impl FileReading<'_> {
         if !self.seen.insert((kind, id)) {
             self.faults.push(|| format!("{}.Id: {id} is in this list twice", path()));
         }
+        // Credentials take the form that readers send, and PINs leave the document.
         if kind == EntityKind::Coworker {
             for fault in spell_out(&mut fields, text) {
                 self.faults.push(|| format!("{}.{fault}", path()));
@@ -401,7 +404,7 @@ fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
     }
     for (name, value) in fields {
         let mut alone: Map<String, Value> =
-            kind.needed().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
+            kind.required().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
         alone.insert(name.clone(), value.clone());
         let Err(error) = kind.read(Value::Object(alone)) else { continue };
         match value {

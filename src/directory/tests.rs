@@ -55,7 +55,7 @@ fn a_card_is_found_as_written_then_by_its_other_spellings() {
 }
 
 #[test]
-fn nobody_is_guessed_when_two_people_claim_the_same() {
+fn no_one_matches_when_two_people_claim_the_same() {
     let site = directory(SITE);
     assert_eq!(name(site.by_credential(&card("DEAD01", &[]))), "several");
     assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "several");

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_proven_counts_only_where_it_is_asked_for() {
+    fn unproven_time_counts_only_where_requested() {
         let coverage = Coverage::new([(at(0), at(100))]).and_unproven(Some((at(100), at(160))));
         assert_eq!(coverage.run_out(at(20), Duration::from_secs(100)), None);
         assert_eq!(coverage.at_most().run_out(at(20), Duration::from_secs(100)), Some(at(120)));

@@ -46,6 +46,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
     let mut decisions: Vec<Option<Decision>> = vec![None; items.len()];
     let mut order: Vec<usize> = (0..items.len()).collect();
     for step in 0..items.len() {
+        // First what happens before the item: new versions of the directory, and timers that run out.
         let at = items[order[step]].place.at;
         while let Some(version) = versions.next_if(|version| *version <= at) {
             folding.run_timers(version, &BTreeSet::new());
@@ -53,6 +54,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
         }
         let leaving = folding.leaving(order[step..].iter().map(|index| &items[*index]), at);
         folding.run_timers(at, &leaving);
+        // Of items at one instant, the one that fits the person's phase comes first.
         let next = folding.next_of_tied(items, &order[step..]);
         order[step..=step + next].rotate_right(1);
         let index = order[step];

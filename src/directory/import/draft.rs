@@ -225,19 +225,21 @@ impl Draft {
 
     /// Compares one entity of the files with its stored document.
     fn compare(&mut self, kind: EntityKind, id: i64, Entry { spot, layers }: Entry, stored: Option<&str>) {
+        // The stored document, with what each file says on top, in the order of the files.
         let before = stored.map(object).unwrap_or_default();
         let mut body = before.clone();
         let mut says_archived = false;
         for layer in layers {
             match layer {
                 ImportLayer::Document(document) => {
-                    let said = object(&document.body);
-                    says_archived |= said.contains_key("Archived");
-                    self.merge(said, &mut body);
+                    let fields = object(&document.body);
+                    says_archived |= fields.contains_key("Archived");
+                    self.merge(fields, &mut body);
                 }
                 ImportLayer::Line(line) => self.apply(&line, spot, &mut body),
             }
         }
+        // What differs, for the report. People of the same import may name a plan or team by its new name.
         let mut change = EntityChange {
             kind,
             id,
@@ -248,8 +250,9 @@ impl Draft {
         if let Some(name) = &change.name {
             self.name(kind, id, name);
         }
+        // Only the merged document shows whether a required field is missing: a file may hold just a part.
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
-        let lacking = kind.needed().iter().find(|name| !body.contains_key(**name));
+        let missing = kind.required().iter().find(|name| !body.contains_key(**name));
         let document = Document::of(kind, (id, archived), body.clone(), spot.place);
         match kind.read(Value::Object(body)) {
             Ok(entity) => {
@@ -268,8 +271,8 @@ impl Draft {
                 self.register(&entity, spot);
             }
             Err(error) => {
-                let path = self.path(kind, spot, lacking.unwrap_or(&"Id"));
-                let fault = match (stored, lacking) {
+                let path = self.path(kind, spot, missing.unwrap_or(&"Id"));
+                let fault = match (stored, missing) {
                     (None, Some(_)) => {
                         format!("{path}: required, because there is no {} with the id {id} yet", kind.noun())
                     }
@@ -280,13 +283,14 @@ impl Draft {
                 self.refuse([fault]);
             }
         }
-        let there = stored.is_some();
-        if there && change.fields.is_empty() {
+        // An entity that is stored unchanged is only counted.
+        let is_stored = stored.is_some();
+        if is_stored && change.fields.is_empty() {
             self.changes.unchanged += 1;
             return;
         }
         self.changes.documents.push(document);
-        if there {
+        if is_stored {
             self.changes.people_losing_credentials += usize::from(change.loses_credential);
             self.changes.changed.push(change);
         } else {
@@ -295,23 +299,23 @@ impl Draft {
     }
 
     /// Merges the fields of an entity into its document; the others stay.
-    fn merge(&self, said: Map<String, Value>, body: &mut Map<String, Value>) {
-        bring_back(body, said.contains_key("Archived"));
+    fn merge(&self, fields: Map<String, Value>, body: &mut Map<String, Value>) {
+        bring_back(body, fields.contains_key("Archived"));
         for name in SAME_FIELD {
-            if said.contains_key(name) {
+            if fields.contains_key(name) {
                 body.retain(|known, _| !SAME_FIELD.contains(&known.as_str()));
             }
         }
         // The number of a plan takes precedence over its name, so a file that only names another plan would change
         // nothing.
-        if let Some(Value::String(plan)) = said.get("TariffName")
-            && !said.contains_key("TariffId")
+        if let Some(Value::String(plan)) = fields.get("TariffName")
+            && !fields.contains_key("TariffId")
             && let Some(known) = body.get("TariffId").and_then(Value::as_i64)
             && !self.named(EntityKind::Tariff, plan).contains(&known)
         {
             body.insert("TariffId".to_owned(), Value::Null);
         }
-        body.extend(said);
+        body.extend(fields);
     }
 
     /// Merges a line of a table into the document of its person, who is then no longer archived.
@@ -483,7 +487,7 @@ impl Draft {
                     self.refuse([format!("{path}: there is no {noun} {id} in {list}")]);
                 }
                 (UndefinedReference::Warning, true) => {
-                    self.warnings.push(|| format!("{path}: there is no {noun} {id} in {list}"))
+                    self.warnings.push(|| format!("{path}: there is no {noun} {id} in {list}"));
                 }
                 (UndefinedReference::FaultAmongOthers | UndefinedReference::Warning, false) => {
                     without.entry((from, field, to.0)).or_insert((0, spot)).0 += 1;

@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_in_any_order_and_fields_are_quoted_or_not() {
+    fn columns_come_in_any_order_and_fields_are_quoted_or_not() {
         let text = "\u{feff}macs,ID,full_name,cards\r\n\
                     \"3C-22-FB-00-00-01, 3c22fb000002\",7,\"Lovelace, Ada\",1;2\r\n\r\n,8,Bob \"B\" Example,\r\n";
         let people = read_csv(text).expect("reads").people;

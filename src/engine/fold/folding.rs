@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+/// People in a fold, what they and others have used, and what the fold has written so far.
 pub(super) struct Folding<'w> {
     pub(super) world: World<'w>,
     others: BTreeMap<Uuid, Vec<Used>>,

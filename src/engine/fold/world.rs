@@ -46,6 +46,7 @@ impl World<'_> {
         static NONE: Coverage = Coverage::none();
         self.coverage.get(&business).unwrap_or(&NONE)
     }
+
     /// How long a device may be silent in an open visit.
     pub(super) fn idle_limit(&self, visit: &Visit) -> Duration {
         self.policy(visit.business, visit.last_activity).map_or(Duration::MAX, |policy| policy.site.idle_limit)

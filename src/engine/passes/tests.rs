@@ -209,7 +209,7 @@ fn of_several_passes_the_nearest_miss_is_named() {
 }
 
 #[test]
-fn whoever_holds_nothing_is_told_so_unless_passes_are_not_asked_for() {
+fn a_person_without_a_pass_is_refused_unless_passes_are_off() {
     let none = Site::of(json!({}));
     let archived = Site::of(json!({"TimePasses": [{"Id": 3, "Name": "Old", "Archived": true}]}));
     for (site, asked, expected) in [
@@ -254,7 +254,7 @@ fn a_pass_is_good_where_its_owner_is_or_where_it_says() {
 }
 
 #[test]
-fn members_contacts_and_plans_are_told_apart() {
+fn members_contacts_and_plans_are_distinguished() {
     let site = |kind: &Value| {
         Site::of(json!({
             "Tariffs": [{"Id": 5, "Name": "Full time"}],
@@ -484,7 +484,7 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
 }
 
 #[test]
-fn passes_of_people_who_are_no_customers_any_more_are_not_shared() {
+fn passes_of_former_customers_are_not_shared() {
     let site = |bob: Value, shares: bool| {
         Site::of(json!({
             "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1], "ShareTimePasses": shares}],
@@ -773,7 +773,7 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
         closed,
         ["pay-as-you-go \"Hot desk\" is valid Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is valid at a door"]
     );
-    // A day pass with which somebody else is in is good at a door, too.
+    // A day pass that someone else is in with is valid at a door too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
     let site = Site::of(json!({
         "TimePasses": [kind(1, "6", Some(60), &contacts), by_day],
@@ -792,7 +792,7 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
 }
 
 #[test]
-fn whoever_holds_a_pass_for_the_door_is_not_charged_because_the_network_saw_them() {
+fn a_person_with_a_pass_for_the_door_is_not_charged_because_the_network_saw_them() {
     let site = Site::of(json!({
         "TimePasses": [{"Id": 1, "Name": "Day", "AllowNetworkCheckIn": false},
                        {"Id": 2, "Name": "Hot desk", "Price": 6, "MinutesIncluded": 60, "UseAsPayAsYouGoForContacts": true}],
@@ -1007,7 +1007,7 @@ impl Site {
         self.directory.coworker(CoworkerId(id)).expect("a coworker")
     }
 
-    /// The identity of a pass that somebody holds.
+    /// The identity of a pass that a person holds.
     fn guid(&self, id: i64) -> Uuid {
         let everybody: BTreeSet<i64> = (1..5).collect();
         let mut held = everybody.iter().flat_map(|who| self.directory.usable(CoworkerId(*who)));

@@ -26,8 +26,10 @@ impl PersonState {
         claim: &Claim,
         id: FactDigest,
     ) -> (Decision, Option<EndedVisit>) {
+        // Taps and evidence that belong to what just happened change what the claim means.
         self.bridge(context, claim);
         let claim = &self.still_leaving(context, *claim);
+        // A person is in one place: a visit elsewhere comes first.
         let mut moved = None;
         let mut continued = None;
         if let Some(open) = self.open().filter(|open| open.business != context.business) {
@@ -40,6 +42,8 @@ impl PersonState {
                 ElsewhereEffect::Asks => return self.ask_elsewhere(context, claim, id),
             }
         }
+        // A toggle means in or out only by what doors have said in this visit. An exit by toggle is remembered, so the next
+        // tap is not taken for an entry at once.
         let (phase, index) = self.phase(context, claim);
         let resolved = self.resolve_toggle(context, *claim, phase, index);
         if let (Claim::Door { action: DoorClaim::Toggle, at }, Claim::Door { action: DoorClaim::Exit, .. }) =
@@ -52,6 +56,7 @@ impl PersonState {
                 visit.door_in_at = None;
             }
         }
+        // The step of the life cycle.
         let claim = &resolved;
         let decision = match life::step(phase, self.input(context, claim, index)) {
             LifeStep::Ask => match self.began(context, claim) {

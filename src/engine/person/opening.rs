@@ -64,6 +64,7 @@ impl PersonState {
         }
     }
 
+    /// Opens a visit again, where the day is one block, or opens a new one.
     fn come_in(
         &mut self,
         context: &ClaimContext<'_>,
@@ -83,6 +84,7 @@ impl PersonState {
             self.freshen(self.visits.len() - 1, context, claim);
             return Decision::of(Outcome::Opened, unique_id);
         }
+        // A new record. Only the first visit of the day may later begin earlier.
         let day = context.rules.calendar.pass_day(from);
         let first_of_day = !self.came.contains(&(context.business, day.start));
         self.came.retain(|(business, _)| *business != context.business);
@@ -167,6 +169,7 @@ impl PersonState {
         }
     }
 
+    /// Refreshes an open visit; the first of the day may begin earlier, and a pass that is used up is replaced.
     pub(super) fn refresh(
         &mut self,
         context: &ClaimContext<'_>,
