@@ -1,9 +1,10 @@
-//! PURE. Decides what facts do to people's check-ins. No I/O, no clock, no randomness: `now` is handed in, and identities
-//! follow from the facts.
+//! PURE. Decides what facts do to people's check-ins. No I/O, no clock, no randomness: the caller passes `now`, and
+//! identities follow from the facts.
 //!
-//! There is one path. [`fold`] takes people as they were at some point ([`person::PersonState`]) and the facts since then in
-//! the order of time, with the timers that ran out between them (silence, cut-off, end of the pass), and gives the people
-//! as they are then, with every record on the way. A fact that comes late is no case of its own: the fold starts earlier.
+//! There is one path. [`fold`] takes people as they were at some point ([`person::PersonState`]) and the facts since
+//! then in the order of time, with the timers that ran out between them (silence, cut-off, end of the pass), and gives
+//! the people as they are then, with every record on the way. A late fact is not a special case: the fold starts
+//! earlier.
 
 pub mod admission;
 pub mod coverage;
@@ -37,11 +38,11 @@ pub enum Claim {
         mac: MacAddr,
         /// Start of the unbroken presence.
         since: WallTime,
-        /// First evidence of this hand-over.
+        /// First evidence of this presence.
         first_at: WallTime,
-        /// Last evidence of this hand-over.
+        /// Last evidence of this presence.
         last_at: WallTime,
-        /// Last strong evidence of this hand-over.
+        /// Last strong evidence of this presence.
         strong_at: Option<WallTime>,
     },
     /// The directory says that they may no longer be in.
@@ -81,8 +82,8 @@ impl Claim {
         }
     }
 
-    /// Silence ends with the first evidence, although the claim is decided at the last.
-    pub const fn heard_at(self) -> WallTime {
+    /// When the device was first seen: silence ends with the first evidence, although the claim is decided at the last.
+    pub const fn seen_at(self) -> WallTime {
         match self {
             Self::Door { at, .. } | Self::Withdrawn { at } => at,
             Self::Network { first_at, .. } => first_at,
@@ -93,11 +94,11 @@ impl Claim {
 /// May a claim open a check-in?
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes; by this pass, where one is asked for.
+    /// Yes; by this pass, where one is required.
     Admitted(Option<PassUse>),
     /// No, and that is a failed check-in.
     Refused(Refused),
-    /// No, and that is no one's fault (too short a stay, a site where the network opens nothing).
+    /// Not now, but this is not a failure (too short a stay, a site where the network opens nothing).
     Held(Note),
 }
 

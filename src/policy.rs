@@ -17,15 +17,15 @@ use site::Site;
 
 use crate::base::{clock::WallTime, record::BusinessId, zone::Zone};
 
-/// How far back facts may come and still be decided: what is older is only recorded. Controllers that buffer keep a week.
+/// How old facts may be and still be decided; older ones are only recorded. Controllers that buffer keep a week.
 pub const LATEST: Duration = Duration::from_hours(8 * 24);
 
 /// How far back the settings and the directory are known, and checkpoints and coverage are kept: as long as facts may be
 /// late, and the longest pass day before that.
 pub const HISTORY: Duration = Duration::from_hours(10 * 24);
 
-/// How far ahead of ours a controller's clock may be: what is later was written by a clock that was wrong, and is decided
-/// when its time has come.
+/// How far a controller's clock may be ahead of ours. A later fact comes from a wrong clock, and is decided when its
+/// time has come.
 pub const AHEAD: Duration = Duration::from_mins(5);
 
 /// The rules of a site that the life of a check-in depends on.
@@ -39,9 +39,9 @@ pub struct Rules {
     pub linger: Duration,
     /// The same credential at the same door within this span is one sighting.
     pub debounce: Duration,
-    /// How long somebody must have been in before a toggle door lets them out.
+    /// How long a person must have been in before a toggle door lets them out.
     pub toggle_minimum_stay: Duration,
-    /// Every visit is a record of its own, also with a day pass or without any.
+    /// Every visit is a separate record, even with a day pass or without a pass.
     pub record_every_visit: bool,
 }
 
@@ -83,14 +83,14 @@ pub struct PolicyHistory {
 }
 
 impl PolicyHistory {
-    /// One policy, in force since ever.
+    /// One policy, in force from the beginning.
     pub fn only(policy: SitePolicy) -> Self {
         let mut history = Self::default();
         history.add(WallTime::from_millis(0), policy);
         history
     }
 
-    /// The same with other rules of the time zones, as the zone data is now: instants of the past are judged by it, too.
+    /// The same with the current rules of the time zones: past instants are judged by them too.
     #[must_use]
     pub fn in_zones(&self, ruled: impl Fn(&Zone) -> Zone) -> Self {
         let mut all = Self { newest: self.newest, ..Self::default() };
@@ -111,7 +111,7 @@ impl PolicyHistory {
         self.versions.entry(policy.site.business).or_default().push((from, Arc::new(policy)));
     }
 
-    /// What a business decided by at an instant; what was before the first version that is known is judged by that one.
+    /// What a business decided by at an instant; before the first known version, that version.
     pub fn at(&self, business: BusinessId, at: WallTime) -> Option<&Arc<SitePolicy>> {
         let versions = self.versions.get(&business)?;
         let after = versions.partition_point(|(from, _)| *from <= at);

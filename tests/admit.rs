@@ -83,11 +83,11 @@ fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
     Dan Example (coworker 14), by door, at Hub One on 2026-01-31 23:30
     let in with the day pass "Day"
     Dan Example (coworker 14), by door, at Hub One on 2026-02-01 00:00
-    refused, pass_expired: the coworker's pass has expired ("Day" was good to 2026-01-31)
+    refused, pass_expired: the coworker's pass has expired ("Day" was valid until the end of 2026-01-31)
     Fay Example (coworker 15), by door, at Hub One on 2026-02-02 09:30
     let in with the day pass "Mornings", until 2026-02-02 13:00 when its hours end
     Fay Example (coworker 15), by door, at Hub One on 2026-02-03 09:30
-    refused, pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is good Mon 09:00-13:00)
+    refused, pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is valid Mon 09:00-13:00)
     refused, unrecognised_card: no coworker has this card, fob or PIN
     refused, unrecognised_device: no coworker has a device with this MAC address
     "#);
@@ -202,7 +202,7 @@ fn programs_are_told_in_json() {
       "Code": "pass_expired",
       "CoworkerFullName": "Dan Example",
       "CoworkerId": 14,
-      "Description": "pass_expired: the coworker's pass has expired (\"Day\" was good to 2026-01-31)",
+      "Description": "pass_expired: the coworker's pass has expired (\"Day\" was valid until the end of 2026-01-31)",
       "InSince": null,
       "Pass": null,
       "Source": 2

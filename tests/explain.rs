@@ -50,7 +50,7 @@ fn the_front_desk_sees_what_arrived_and_what_was_decided() {
     assert!(text.starts_with("Member 1 (coworker 1), from ") && text.contains(" at Hub One\n"), "{text}");
     insta::assert_snapshot!(lines(&text).join("\n"), @r#"
     T door side of flat, in: card 8165601, granted (came 10 min late) -> opened: checked in with the time pass "10 hours", until T when its minutes are used up
-    T door side of flat, in: card 8165601, refused by the controller (came 5 min late) -> failed, refused_by_controller: the door controller refused and gave no reason that we know
+    T door side of flat, in: card 8165601, refused by the controller (came 5 min late) -> failed, refused_by_controller: the door controller refused and gave no reason that we recognise
     T door 405419896:4 of board, out: card 8165601, granted -> closed: checked out
     T to T 9 min, left by a door, opened by door, the time pass "10 hours"
     "#);

@@ -61,7 +61,7 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
     exit 0
     ");
     insta::assert_snapshot!(import(&home, &["people.csv", "--dry-run"]), @r"
-    warning: card 8165538 belongs to Ada Lovelace (coworker 1, people.csv:2) and Eve (coworker 3, people.csv:4): it checks nobody in until only one of them has it
+    warning: card 8165538 belongs to Ada Lovelace (coworker 1, people.csv:2) and Eve (coworker 3, people.csv:4): it checks no one in until only one of them has it
     add     coworker 3 Eve
     change  coworker 1 Ada Lovelace: AccessCardId, FullName
     1 would be added, 1 would be changed, 0 would be archived, 1 unchanged; nothing was written
@@ -109,8 +109,8 @@ fn all_faults_of_all_files_are_told_at_once_and_nothing_is_imported() {
     insta::assert_snapshot!(import(&home, &["good.csv", "site.json", "people.csv", "latin.csv"]), @r#"
     checkind: nothing was imported
     site.json: Coworkers[0].MacAddresses: "nonsense" is not a MAC address; write it as 3c:22:fb:01:02:03, 3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203
-    site.json: Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses
-    people.csv:3: macs: ff:ff:ff:ff:ff:ff cannot be the address of one device
+    site.json: Team: there is no such list; the lists are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses
+    people.csv:3: macs: ff:ff:ff:ff:ff:ff cannot be the address of a single device
     latin.csv: not UTF-8; save it as "CSV UTF-8" or JSON in UTF-8
     exit 65
     "#);
@@ -248,20 +248,20 @@ fn what_two_people_have_is_said_at_every_import() {
     ]}"#;
     let home = home(&[("site.json", json), ("more.csv", "id,full_name,cards\n5,Fay,8165538\n")]);
     insta::assert_snapshot!(import(&home, &["site.json"]), @r"
-    warning: a PIN belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks nobody in until only one of them has it
-    warning: card 8165538 belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks nobody in until only one of them has it
-    warning: card 8768711, in one spelling or another, belongs to Ada (coworker 1, site.json: Coworkers[0]) and Eve (coworker 3, site.json: Coworkers[2]): it checks nobody in until only one of them has it
-    warning: device 3c:22:fb:00:00:01 belongs to Eve (coworker 3, site.json: Coworkers[2]) and Dan (coworker 4, site.json: Coworkers[3]): it checks nobody in until only one of them has it
-    warning: slot locks/back/3 belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks nobody in until only one of them has it
+    warning: a PIN belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks no one in until only one of them has it
+    warning: card 8165538 belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks no one in until only one of them has it
+    warning: card 8768711, in one spelling or another, belongs to Ada (coworker 1, site.json: Coworkers[0]) and Eve (coworker 3, site.json: Coworkers[2]): it checks no one in until only one of them has it
+    warning: device 3c:22:fb:00:00:01 belongs to Eve (coworker 3, site.json: Coworkers[2]) and Dan (coworker 4, site.json: Coworkers[3]): it checks no one in until only one of them has it
+    warning: slot locks/back/3 belongs to Ada (coworker 1, site.json: Coworkers[0]) and Bob (coworker 2, site.json: Coworkers[1]): it checks no one in until only one of them has it
     4 added, 0 changed, 0 archived, 0 unchanged; a running daemon uses it within two seconds
     exit 0
     ");
     insta::assert_snapshot!(import(&home, &["more.csv"]), @r"
-    warning: a PIN belongs to Ada (coworker 1, stored) and Bob (coworker 2, stored): it checks nobody in until only one of them has it
-    warning: card 8165538 belongs to Ada (coworker 1, stored), Bob (coworker 2, stored) and Fay (coworker 5, more.csv:2): it checks nobody in until only one of them has it
-    warning: card 8768711, in one spelling or another, belongs to Ada (coworker 1, stored) and Eve (coworker 3, stored): it checks nobody in until only one of them has it
-    warning: device 3c:22:fb:00:00:01 belongs to Eve (coworker 3, stored) and Dan (coworker 4, stored): it checks nobody in until only one of them has it
-    warning: slot locks/back/3 belongs to Ada (coworker 1, stored) and Bob (coworker 2, stored): it checks nobody in until only one of them has it
+    warning: a PIN belongs to Ada (coworker 1, stored) and Bob (coworker 2, stored): it checks no one in until only one of them has it
+    warning: card 8165538 belongs to Ada (coworker 1, stored), Bob (coworker 2, stored) and Fay (coworker 5, more.csv:2): it checks no one in until only one of them has it
+    warning: card 8768711, in one spelling or another, belongs to Ada (coworker 1, stored) and Eve (coworker 3, stored): it checks no one in until only one of them has it
+    warning: device 3c:22:fb:00:00:01 belongs to Eve (coworker 3, stored) and Dan (coworker 4, stored): it checks no one in until only one of them has it
+    warning: slot locks/back/3 belongs to Ada (coworker 1, stored) and Bob (coworker 2, stored): it checks no one in until only one of them has it
     1 added, 0 changed, 0 archived, 0 unchanged; a running daemon uses it within two seconds
     exit 0
     ");
@@ -289,7 +289,7 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
     ]);
     import(&home, &["site.json"]);
     insta::assert_snapshot!(import(&home, &["list.json", "list.csv"]), @r#"
-    warning: 1 person in the files stays archived; "Archived": false brings them back
+    warning: 1 person in the files is still archived; "Archived": false brings them back
     0 added, 2 changed, 0 archived, 2 unchanged; a running daemon uses it within two seconds
     exit 0
     "#);
@@ -323,7 +323,7 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
     home.write("three.json", r#"{"Coworkers": [{"Id": 10, "MacAddresses": "3c:22:fb:00:00:08"}]}"#);
     insta::assert_snapshot!(import(&home, &["one.json", "two.json", "three.json"]), @r"
     checkind: nothing was imported
-    three.json: Coworkers[0].FullName: needed, because no coworker with the id 10 is known
+    three.json: Coworkers[0].FullName: required, because there is no coworker with the id 10 yet
     exit 65
     ");
     insta::assert_snapshot!(import(&home, &["one.json", "two.json"]), @r"
@@ -357,7 +357,7 @@ fn what_was_assigned_by_hand_is_not_an_imports_to_take() {
     assert!(home.ask(&["admit", "8165538"]).starts_with("refused, unrecognised_card"));
     insta::assert_snapshot!(import(&home, &["brings.json"]), @r"
     checkind: nothing was imported
-    brings.json: Coworkers[0].ByHand: what was assigned by hand is no import's to bring; leave it out
+    brings.json: Coworkers[0].ByHand: an import cannot set what was assigned by hand; leave it out
     exit 65
     ");
 }
@@ -411,12 +411,12 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
     home.write("broken.json", json);
     insta::assert_snapshot!(import(&home, &["broken.csv", "broken.json"]), @r#"
     checkind: nothing was imported
-    broken.csv:2: cards: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter it again and export again
-    broken.csv:3: cards: "8,165,538" is a number with separators of thousands, or several cards? Format the column as text; between several write ", "
-    broken.json: Coworkers[0].AccessCardId: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter it again and export again
-    broken.json: Coworkers[0].KeyFobNumber: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter it again and export again
-    broken.json: Coworkers[1].AccessCardId: "8,165,538" is a number with separators of thousands, or several cards? Format the column as text; between several write ", "
-    broken.json: Coworkers[1].AccessPincode: the value is a number that lost digits in a spreadsheet; format the column as text, enter it again and export again
+    broken.csv:2: cards: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again
+    broken.csv:3: cards: "8,165,538" is either one number with thousands separators or several cards; format the column as text and write ", " between cards
+    broken.json: Coworkers[0].AccessCardId: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again
+    broken.json: Coworkers[0].KeyFobNumber: "1.23457E+09" is a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again
+    broken.json: Coworkers[1].AccessCardId: "8,165,538" is either one number with thousands separators or several cards; format the column as text and write ", " between cards
+    broken.json: Coworkers[1].AccessPincode: the value is a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again
     exit 65
     "#);
     assert_eq!(home.ledger().count("directory"), 0);
@@ -431,7 +431,7 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
     home.write_bytes("unicode.txt", &utf16);
     home.write("numbers.json", r#"{"Coworkers": [{"Id": 4, "FullName": "Dan", "AccessCardId": 8165541.0, "KeyFobNumber": 12345678901234567890123}]}"#);
     insta::assert_snapshot!(import(&home, &["excel.csv", "unicode.txt", "numbers.json"]), @r#"
-    warning: excel.csv:2: 2 columns are not read: "Phone", "Company"; read are id,full_name,email,active,tariff,teams,cards,macs,slots
+    warning: excel.csv:2: 2 columns are ignored: "Phone", "Company"; the columns that are read are id,full_name,email,active,tariff,teams,cards,macs,slots
     5 added, 0 changed, 0 archived, 0 unchanged; a running daemon uses it within two seconds
     exit 0
     "#);

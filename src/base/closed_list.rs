@@ -1,7 +1,10 @@
 //! PURE. Closed lists: enums that have one row per variant, from which the enum, its words and the list of all come.
 
-/// Makes an enum in which each variant has a word, with `ALL` (every variant, in the order of the rows) and a function
-/// from the variant to its word.
+/// Declares an enum from one row per variant, with `ALL`, every variant in the order of the rows. No variant can be missing
+/// from it.
+///
+/// `Variant = "word"` gives a function from the variant to its word. `Variant => expression`, in an enum with the type of a row
+/// behind its name, gives a private function `row` from the variant to that expression.
 macro_rules! closed_list {
     (
         $(#[$meta:meta])*
@@ -25,6 +28,28 @@ macro_rules! closed_list {
             $visibility const fn $word_of(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+
+                }
+            }
+        }
+    };
+    (
+        $(#[$about:meta])*
+        $visibility:vis enum $name:ident: $row:ty {
+            $($(#[$meaning:meta])* $variant:ident => $words:expr,)+
+        }
+    ) => {
+        $(#[$about])*
+        $visibility enum $name {
+            $($(#[$meaning])* $variant,)+
+        }
+
+        impl $name {
+            /// Every variant, in the order of declaration.
+            $visibility const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
+
+            const fn row(self) -> $row {
+                match self {
+                    $(Self::$variant => $words,)+
                 }
             }
         }

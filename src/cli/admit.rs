@@ -24,7 +24,7 @@ use crate::{
     engine::{
         Admission, admission,
         decision::Reason,
-        fold::{self, Group, World},
+        fold::{self, FoldGroup, World},
         passes::{PassEnd, PassKind, PassUse, Refused, payg},
     },
     policy::{
@@ -164,7 +164,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         return Ok(answer(Some(coworker), verdict));
     }
     let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
-    let mut group = Group { people, ..Group::default() };
+    let mut group = FoldGroup { people, ..FoldGroup::default() };
     for (pass, subject, used) in users {
         if !group.people.contains_key(&subject) {
             group.others.entry(pass).or_default().push(used);

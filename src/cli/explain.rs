@@ -495,7 +495,7 @@ impl Teller<'_> {
         let quiet = matches!(decision.outcome, Outcome::Refreshed | Outcome::Recorded);
         let (kind, what, heard, same) = match item.what {
             What::Door(door) => (EventKind::Door, door_text(door, &self.known.policies), None, None),
-            What::Heard(mac, point) => {
+            What::Seen(mac, point) => {
                 let same = quiet.then_some((item.business, mac, code));
                 let heard = (point.first_at, point.last_at, 1);
                 let weak = if point.strong_at.is_none() && !quiet { ", weak evidence" } else { "" };

@@ -1,5 +1,5 @@
 //! PURE. What entitles people: kinds of passes, the passes that they hold, plans with their limits; resolved from the
-//! entities so that a question needs no further reading.
+//! entities, so a question needs no further lookup.
 //!
 //! Never here: whether a pass is valid now (`engine::passes`).
 
@@ -124,7 +124,7 @@ pub enum Cycle {
     Weeks(u32),
 }
 
-/// Which passes are used up first, on the operator's word.
+/// Which passes are used up first, as the operator chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Before others.
@@ -136,7 +136,7 @@ pub enum Priority {
     Low,
 }
 
-/// Where a kind of pass is good.
+/// Where a kind of pass is valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Places {
     /// At every business.
@@ -146,7 +146,7 @@ pub enum Places {
 }
 
 impl Places {
-    /// Is it good there?
+    /// Is it valid there?
     pub fn cover(&self, business: BusinessId) -> bool {
         match self {
             Self::Everywhere => true,
@@ -154,7 +154,7 @@ impl Places {
         }
     }
 
-    /// At how many it is good, for comparing.
+    /// At how many businesses it is valid, for comparing.
     pub fn number(&self) -> usize {
         match self {
             Self::Everywhere => usize::MAX,
@@ -163,7 +163,7 @@ impl Places {
     }
 }
 
-/// A stretch of a weekday in which a kind of pass is good.
+/// A part of a weekday in which a kind of pass is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot {
     /// The day on which it begins, on the business's wall clock.
@@ -184,7 +184,7 @@ pub struct TimePass {
     pub id: TimePassId,
     /// Its name.
     pub name: Arc<str>,
-    /// Withdrawn: no pass of this kind is good any more.
+    /// Withdrawn: no pass of this kind is valid.
     pub archived: bool,
     /// A time pass has so many minutes; a day pass has none.
     pub minutes: Option<u32>,
@@ -204,9 +204,9 @@ pub struct TimePass {
     pub only_for_contacts: bool,
     /// Only for people with one of these plans; empty for all.
     pub tariffs: Box<[TariffId]>,
-    /// Where it is good.
+    /// Where it is valid.
     pub places: Places,
-    /// When it is good; empty for always.
+    /// When it is valid; empty for always.
     pub slots: Box<[Slot]>,
     /// May be assigned and charged to people with a plan.
     pub pay_as_you_go_for_members: bool,
@@ -214,7 +214,7 @@ pub struct TimePass {
     pub pay_as_you_go_for_contacts: bool,
 }
 
-/// A pass that somebody holds. Packed, because a large network holds hundreds of thousands.
+/// A pass that a person holds. Packed, because a large network holds hundreds of thousands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeldPass {
     /// Its number.
@@ -229,8 +229,8 @@ pub struct HeldPass {
     pub price: Price,
     /// When [`left`](Self::left) was said.
     pub basis_at: WallTime,
-    pub(super) expires: Packed,
-    pub(super) used: Packed,
+    pub(super) expires: PackedMoment,
+    pub(super) used: PackedMoment,
     /// Days of a day pass, minutes of a time pass, that were left at `basis_at`.
     pub left: u32,
     pub(super) expires_on_date: bool,
@@ -240,7 +240,7 @@ pub struct HeldPass {
 }
 
 impl HeldPass {
-    /// When it stops to be good; on a date it is good to the end of it.
+    /// When it expires; a date means the end of that day.
     pub fn expires(&self) -> Option<Moment> {
         self.expires.moment(self.expires_on_date)
     }
@@ -254,9 +254,9 @@ impl HeldPass {
 /// A moment, or none, in eight octets: milliseconds, or days of the common era where a flag beside it says that it is a
 /// date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Packed(i64);
+pub(super) struct PackedMoment(i64);
 
-impl Packed {
+impl PackedMoment {
     const NEVER: i64 = i64::MAX;
 
     /// With its flag.

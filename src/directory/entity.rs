@@ -1,15 +1,22 @@
 //! PURE. The directory's entities in the shape of the platform's API: what an import file holds.
 //!
-//! Only the fields that we use are named; the document is stored whole, so that nothing of it is lost.
+//! Only the fields that we use are named; the document is stored whole, so nothing of it is lost.
+
+mod fields;
+
+pub use fields::{Ids, TimeOfDay, listed};
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc, Weekday};
-use serde::{Deserialize, Deserializer, de::Error};
+use chrono::Weekday;
+use fields::{
+    count, currency, minutes, moment, null_is_default, null_is_yes, price, priority, text_or_number, weekday, yes,
+};
+use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use super::catalogue::{Currency, Moment, Price, Priority};
-use crate::base::{clock::WallTime, sighting::CredentialKind};
+use crate::base::{closed_list::closed_list, sighting::CredentialKind};
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,55 +35,45 @@ pub enum Entity {
     CoworkerTimePass(CoworkerTimePassEntity),
 }
 
-/// Which kind of entity: the arrays of an import file, in the order in which they refer to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EntityKind {
-    /// `Businesses`.
-    Business,
-    /// `Teams`.
-    Team,
-    /// `Tariffs`.
-    Tariff,
-    /// `TimePasses`.
-    TimePass,
-    /// `Coworkers`.
-    Coworker,
-    /// `CoworkerTimePasses`.
-    CoworkerTimePass,
+closed_list! {
+    /// Which kind of entity: the arrays of an import file, in the order in which they refer to each other. The row holds
+    /// the array's name in an import file, the word that the database stores and the noun for people.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum EntityKind: (&'static str, &'static str, &'static str) {
+        /// `Businesses`.
+        Business => ("Businesses", "business", "business"),
+        /// `Teams`.
+        Team => ("Teams", "team", "team"),
+        /// `Tariffs`.
+        Tariff => ("Tariffs", "tariff", "plan"),
+        /// `TimePasses`.
+        TimePass => ("TimePasses", "time_pass", "kind of pass"),
+        /// `Coworkers`.
+        Coworker => ("Coworkers", "coworker", "coworker"),
+        /// `CoworkerTimePasses`.
+        CoworkerTimePass => ("CoworkerTimePasses", "coworker_time_pass", "pass"),
+    }
 }
 
 impl EntityKind {
-    /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Business, Self::Team, Self::Tariff, Self::TimePass, Self::Coworker, Self::CoworkerTimePass];
-
     /// The array's name in an import file.
     pub const fn array(self) -> &'static str {
-        match self {
-            Self::Business => "Businesses",
-            Self::Team => "Teams",
-            Self::Tariff => "Tariffs",
-            Self::TimePass => "TimePasses",
-            Self::Coworker => "Coworkers",
-            Self::CoworkerTimePass => "CoworkerTimePasses",
-        }
+        self.row().0
     }
 
     /// The word that the database stores.
     pub const fn word(self) -> &'static str {
-        match self {
-            Self::Business => "business",
-            Self::Team => "team",
-            Self::Tariff => "tariff",
-            Self::TimePass => "time_pass",
-            Self::Coworker => "coworker",
-            Self::CoworkerTimePass => "coworker_time_pass",
-        }
+        self.row().1
     }
 
-    /// From the database's word.
+    /// The kind with this word.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
+    /// The noun for one entity, for people: `coworker`.
+    pub const fn noun(self) -> &'static str {
+        self.row().2
     }
 
     /// Reads a document of this kind, from a value or from text.
@@ -105,24 +102,12 @@ impl EntityKind {
         Ok(entity)
     }
 
-    /// The fields that it cannot be read without.
-    pub const fn needed(self) -> &'static [&'static str] {
+    /// The required fields.
+    pub const fn required(self) -> &'static [&'static str] {
         match self {
             Self::Business | Self::Team | Self::Tariff | Self::TimePass => &["Id", "Name"],
             Self::Coworker => &["Id", "FullName"],
             Self::CoworkerTimePass => &["Id", "CoworkerId", "TimePassId"],
-        }
-    }
-
-    /// One entity of it, for people: `coworker`.
-    pub const fn noun(self) -> &'static str {
-        match self {
-            Self::Business => "business",
-            Self::Team => "team",
-            Self::Tariff => "plan",
-            Self::TimePass => "kind of pass",
-            Self::Coworker => "coworker",
-            Self::CoworkerTimePass => "pass",
         }
     }
 }
@@ -135,7 +120,7 @@ pub struct BusinessEntity {
     pub id: i64,
     /// `Name`.
     pub name: String,
-    /// `RootLocationId`: the location at the head of the network; what that one owns is good at all of them.
+    /// `RootLocationId`: the location at the head of the network; passes that it owns are valid at all of them.
     #[serde(default)]
     pub root_location_id: Option<i64>,
 }
@@ -156,7 +141,7 @@ pub struct TeamEntity {
     pub share_time_passes: bool,
 }
 
-/// A plan. Limits that are 0 or absent are none.
+/// A plan. A limit that is 0 or absent is no limit.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TariffEntity {
@@ -202,7 +187,7 @@ pub struct TimePassEntity {
     /// `BusinessId`: who owns it; every business when absent.
     #[serde(default)]
     pub business_id: Option<i64>,
-    /// `Businesses`: where it is good; empty for where its owner is.
+    /// `Businesses`: where it is valid; empty for where its owner is.
     #[serde(default)]
     pub businesses: Ids,
     /// `Price`.
@@ -238,7 +223,7 @@ pub struct TimePassEntity {
     /// `Tariffs`: the plans whose people may use it; empty for all.
     #[serde(default)]
     pub tariffs: Ids,
-    /// `TimeSlots`: when it is good; empty for always.
+    /// `TimeSlots`: when it is valid; empty for always.
     #[serde(default, deserialize_with = "null_is_default")]
     pub time_slots: Vec<TimeSlot>,
     /// `Archived`.
@@ -246,7 +231,7 @@ pub struct TimePassEntity {
     pub archived: bool,
 }
 
-/// A stretch of a weekday in which a kind of pass is good.
+/// A part of a weekday in which a kind of pass is valid.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TimeSlot {
@@ -259,16 +244,7 @@ pub struct TimeSlot {
     pub to_time: TimeOfDay,
 }
 
-/// A time of day.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeOfDay {
-    /// Minutes from midnight.
-    pub minutes: u16,
-    /// Of UTC, not of the business's wall clock.
-    pub utc: bool,
-}
-
-/// A pass that somebody holds.
+/// A pass that a person holds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[expect(clippy::struct_excessive_bools, reason = "the platform's pass has these switches")]
@@ -337,7 +313,7 @@ pub struct CoworkerEntity {
     /// `Archived`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub archived: bool,
-    /// `AllowNetworkCheckin`; true when absent, because whoever registers a device wants it to count.
+    /// `AllowNetworkCheckin`; true when absent, because people who register a device want it to count.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
     pub allow_network_checkin: bool,
     /// `AccessCardId`: card numbers, separated by `,`.
@@ -361,7 +337,7 @@ pub struct CoworkerEntity {
     /// `AccessNames` (our addition): what controllers call them, each `scope/name`, separated by `,`.
     #[serde(default)]
     pub access_names: Option<String>,
-    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import brings or takes it.
+    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import adds or removes it.
     #[serde(default, deserialize_with = "null_is_default")]
     pub by_hand: BTreeMap<CredentialField, String>,
     /// `TariffId`.
@@ -391,7 +367,7 @@ pub struct CoworkerEntity {
 }
 
 impl CoworkerEntity {
-    /// Every credential of theirs as it is written, imported or assigned by hand.
+    /// Every credential of the person as it is written, imported or assigned by hand.
     pub fn credentials(&self) -> impl Iterator<Item = (CredentialField, &str)> {
         CredentialField::ALL.into_iter().flat_map(|field| {
             let by_hand = self.by_hand.get(&field).map(String::as_str);
@@ -413,48 +389,32 @@ impl CoworkerEntity {
     }
 }
 
-/// A field of a coworker that holds credentials.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-pub enum CredentialField {
-    /// Cards.
-    AccessCardId,
-    /// Fobs, which are cards to a reader.
-    KeyFobNumber,
-    /// PINs, as digests.
-    AccessPincode,
-    /// Devices.
-    MacAddresses,
-    /// Slots of locks.
-    Slots,
-    /// User ids of controllers.
-    AccessUsers,
-    /// Names that controllers use.
-    AccessNames,
+closed_list! {
+    /// A field of a coworker that holds credentials. The row holds its key in a document, and the type that a reader
+    /// gives the credential: none for devices, which no reader sees.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+    pub enum CredentialField: (&'static str, Option<CredentialKind>) {
+        /// Cards.
+        AccessCardId => ("AccessCardId", Some(CredentialKind::Card)),
+        /// Fobs, which are cards to a reader.
+        KeyFobNumber => ("KeyFobNumber", Some(CredentialKind::Card)),
+        /// PINs, as digests.
+        AccessPincode => ("AccessPincode", Some(CredentialKind::Pin)),
+        /// Devices.
+        MacAddresses => ("MacAddresses", None),
+        /// Slots of locks.
+        Slots => ("Slots", Some(CredentialKind::Slot)),
+        /// User ids of controllers.
+        AccessUsers => ("AccessUsers", Some(CredentialKind::User)),
+        /// Names that controllers use.
+        AccessNames => ("AccessNames", Some(CredentialKind::Name)),
+    }
 }
 
 impl CredentialField {
-    /// Every one.
-    pub const ALL: [Self; 7] = [
-        Self::AccessCardId,
-        Self::KeyFobNumber,
-        Self::AccessPincode,
-        Self::MacAddresses,
-        Self::Slots,
-        Self::AccessUsers,
-        Self::AccessNames,
-    ];
-
     /// Its key in a document.
     pub const fn key(self) -> &'static str {
-        match self {
-            Self::AccessCardId => "AccessCardId",
-            Self::KeyFobNumber => "KeyFobNumber",
-            Self::AccessPincode => "AccessPincode",
-            Self::MacAddresses => "MacAddresses",
-            Self::Slots => "Slots",
-            Self::AccessUsers => "AccessUsers",
-            Self::AccessNames => "AccessNames",
-        }
+        self.row().0
     }
 
     /// Does this key hold credentials?
@@ -462,177 +422,8 @@ impl CredentialField {
         Self::ALL.iter().any(|field| field.key() == key)
     }
 
-    /// What a reader calls it; none for devices, which no reader sees.
+    /// The type that a reader gives the credential; none for devices, which no reader sees.
     pub const fn kind(self) -> Option<CredentialKind> {
-        match self {
-            Self::AccessCardId | Self::KeyFobNumber => Some(CredentialKind::Card),
-            Self::AccessPincode => Some(CredentialKind::Pin),
-            Self::MacAddresses => None,
-            Self::Slots => Some(CredentialKind::Slot),
-            Self::AccessUsers => Some(CredentialKind::User),
-            Self::AccessNames => Some(CredentialKind::Name),
-        }
+        self.row().1
     }
-}
-
-/// A list of references: `[1, 2]`, `[{"Id": 1}]` or null.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ids(pub Vec<i64>);
-
-impl<'de> Deserialize<'de> for Ids {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "an id, or an object with an Id")]
-        enum Reference {
-            Id(i64),
-            Object {
-                #[serde(rename = "Id")]
-                id: i64,
-            },
-        }
-        let list = Option::<Vec<Reference>>::deserialize(deserializer)?.unwrap_or_default();
-        let id = |reference| match reference {
-            Reference::Id(id) | Reference::Object { id } => id,
-        };
-        Ok(Self(list.into_iter().map(id).collect()))
-    }
-}
-
-/// The values of a `,`-separated field, trimmed, empty ones left out.
-pub fn listed(text: Option<&str>) -> impl Iterator<Item = &str> {
-    text.unwrap_or_default().split(',').map(str::trim).filter(|value| !value.is_empty())
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn null_is_yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Option::deserialize(deserializer).map(|value| value.unwrap_or(true))
-}
-
-fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// Card numbers are often exported as numbers; their text is what counts.
-fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a text or a number")]
-    enum Either {
-        Text(String),
-        Number(serde_json::Number),
-    }
-    let text = |either| match either {
-        Either::Text(text) => text,
-        Either::Number(number) => number.to_string(),
-    };
-    Ok(Option::<Either>::deserialize(deserializer)?.map(text))
-}
-
-/// A number that counts something; none for null.
-fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
-    // Some exports write whole numbers with a fraction of zero.
-    let text = number.to_string();
-    let whole = text.strip_suffix(".0").unwrap_or(&text);
-    whole
-        .parse()
-        .map(Some)
-        .map_err(|_| D::Error::custom(format!("{number} is not a whole number from 0 to {}", u32::MAX)))
-}
-
-/// A pass for no minutes could be meant as one for days, or for nothing.
-fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    match count(deserializer)? {
-        Some(0) => Err(D::Error::custom("0 minutes are of no use; leave it out for a day pass")),
-        minutes => Ok(minutes),
-    }
-}
-
-fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Price>, D::Error> {
-    let Some(text) = text_or_number(deserializer)? else { return Ok(None) };
-    read_price(&text)
-        .map(Some)
-        .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; write for example 12.5")))
-}
-
-/// Digits, and up to four after a point; up to eleven before it, so that no sum of prices overflows.
-fn read_price(text: &str) -> Option<Price> {
-    let (units, parts) = text.split_once('.').unwrap_or((text, ""));
-    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if units.is_empty() || units.len() > 11 || parts.len() > 4 || !digits(units) || !digits(parts) {
-        return None;
-    }
-    let units: i64 = units.parse().ok()?;
-    let parts: i64 = format!("{parts:0<4}").parse().ok()?;
-    Some(Price(units * Price::UNIT + parts))
-}
-
-fn currency<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Currency>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    text.parse()
-        .map(Some)
-        .map_err(|()| D::Error::custom(format!("\"{text}\" is not a currency; write for example GBP")))
-}
-
-fn priority<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Priority, D::Error> {
-    match text_or_number(deserializer)?.as_deref() {
-        None | Some("0" | "2" | "Normal") => Ok(Priority::Normal),
-        Some("1" | "High") => Ok(Priority::High),
-        Some("3" | "Low") => Ok(Priority::Low),
-        Some(text) => Err(D::Error::custom(format!("\"{text}\" is not one of High, Normal, Low, 1, 2, 3"))),
-    }
-}
-
-fn weekday<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Weekday, D::Error> {
-    const DAYS: [(&str, &str, Weekday); 7] = [
-        ("0", "Sunday", Weekday::Sun),
-        ("1", "Monday", Weekday::Mon),
-        ("2", "Tuesday", Weekday::Tue),
-        ("3", "Wednesday", Weekday::Wed),
-        ("4", "Thursday", Weekday::Thu),
-        ("5", "Friday", Weekday::Fri),
-        ("6", "Saturday", Weekday::Sat),
-    ];
-    let text = text_or_number(deserializer)?.unwrap_or_default();
-    let found = DAYS.into_iter().find(|(number, name, _)| *number == text || *name == text);
-    found.map(|(.., day)| day).ok_or_else(|| {
-        D::Error::custom(format!("\"{text}\" is not a weekday; write 0 (Sunday) to 6 (Saturday), or its English name"))
-    })
-}
-
-impl<'de> Deserialize<'de> for TimeOfDay {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let minutes = |time: NaiveTime| u16::try_from(time.num_seconds_from_midnight() / 60).unwrap_or(0);
-        let local = ["%H:%M", "%H:%M:%S"].iter().find_map(|form| NaiveTime::parse_from_str(&text, form).ok());
-        if let Some(time) = local {
-            return Ok(Self { minutes: minutes(time), utc: false });
-        }
-        match read_moment(&text) {
-            Some(Moment::Instant(at)) => Ok(Self { minutes: minutes(at.utc().time()), utc: true }),
-            Some(Moment::Date(_)) | None => {
-                Err(D::Error::custom(format!("\"{text}\" is not a time of day; write for example 09:00")))
-            }
-        }
-    }
-}
-
-fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Moment>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
-    read_moment(&text).map(Some).ok_or_else(|| {
-        let example = "2026-01-31 or 2026-01-31T18:00:00Z";
-        D::Error::custom(format!("\"{text}\" is not a date; write for example {example}"))
-    })
-}
-
-/// A date, an instant, or a date with a time that has no zone: that is UTC, as everything of the platform.
-fn read_moment(text: &str) -> Option<Moment> {
-    if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
-        return Some(Moment::Date(date));
-    }
-    let zoned = DateTime::parse_from_rfc3339(text).ok().map(|at| at.to_utc());
-    let plain = || NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f").ok().map(|at| at.and_utc());
-    zoned.or_else(plain).map(|at: DateTime<Utc>| Moment::Instant(WallTime::from(at)))
 }

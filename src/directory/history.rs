@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Directory;
+use super::lookup::Directory;
 use crate::base::clock::WallTime;
 
 /// Versions that are kept in memory, at most: those of about a week of nightly imports. Earlier ones are loaded when
@@ -18,12 +18,12 @@ struct DirectoryVersion {
     directory: Option<Arc<Directory>>,
 }
 
-/// The versions that a fold may ask for, earliest first; never empty, and the last is always at hand.
+/// The versions that a fold may ask for, earliest first; never empty, and the last is always in memory.
 #[derive(Clone, Debug)]
 pub struct DirectoryHistory(Vec<DirectoryVersion>);
 
 impl DirectoryHistory {
-    /// One version, in force since ever.
+    /// One version, in force from the beginning.
     pub fn only(directory: Arc<Directory>) -> Self {
         Self(vec![DirectoryVersion {
             from: WallTime::from_millis(0),
@@ -61,7 +61,8 @@ impl DirectoryHistory {
         history
     }
 
-    /// Adds a version that comes into force later than all others. The first one that knows anything is in force since ever.
+    /// Adds a version that comes into force later than all others. The first one that is not empty is in force from the
+    /// beginning.
     pub fn add(&mut self, from: WallTime, directory: Arc<Directory>) {
         if self.0.iter().all(|known| known.number == 0) {
             *self = Self::only(directory);
@@ -79,10 +80,10 @@ impl DirectoryHistory {
         self.0.partition_point(|version| version.from <= at).saturating_sub(1)
     }
 
-    /// The version in force at an instant; what was before the first that is known is judged by that one.
+    /// The version in force at an instant; before the first known version, that version.
     pub fn at(&self, at: WallTime) -> &Directory {
         let from = self.in_force(at);
-        // One that is not at hand was not asked for in time: the next best is the one after it.
+        // A version that is not in memory was not loaded in time: the next best is the one after it.
         let at_hand = self.0.iter().skip(from).find_map(|version| version.directory.as_ref());
         at_hand.unwrap_or_else(|| self.latest())
     }
@@ -92,7 +93,7 @@ impl DirectoryHistory {
         self.0.last().and_then(|version| version.directory.as_ref()).expect("the last version is at hand")
     }
 
-    /// The versions in force since an instant that are at hand, the last among them.
+    /// The versions in force since an instant that are in memory, including the last.
     pub fn since(&self, since: WallTime) -> Vec<&Directory> {
         self.0.iter().skip(self.in_force(since)).filter_map(|version| version.directory.as_deref()).collect()
     }
@@ -113,7 +114,7 @@ impl DirectoryHistory {
         version.directory.is_none().then_some(version.number)
     }
 
-    /// The same with a version at hand.
+    /// The same with a version in memory.
     #[must_use]
     pub fn with(&self, number: i64, directory: Arc<Directory>) -> Self {
         let mut history = self.clone();
@@ -121,21 +122,21 @@ impl DirectoryHistory {
         history
     }
 
-    /// Puts a version at hand.
+    /// Adds the loaded directory of a version.
     pub fn fill_in(&mut self, number: i64, directory: Arc<Directory>) {
         if let Some(version) = self.0.iter_mut().find(|version| version.number == number) {
             version.directory = Some(directory);
         }
     }
 
-    /// When versions came into force, after one instant and up to another; the first never did.
+    /// When versions came into force, after one instant and up to another, without the first.
     pub fn between(&self, after: Option<WallTime>, until: WallTime) -> Vec<WallTime> {
         let after = after.unwrap_or(WallTime::from_millis(0));
         let starts = self.0.iter().skip(1).map(|version| version.from);
         starts.filter(|from| *from >= after && *from <= until).collect()
     }
 
-    /// When the first version came into force that is newer than this one; none when there is none.
+    /// When the first newer version came into force, if there is one.
     pub fn newer_than(&self, number: i64) -> Option<WallTime> {
         self.0.iter().skip(1).filter(|version| version.number > number).map(|version| version.from).min()
     }

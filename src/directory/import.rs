@@ -17,7 +17,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use super::{
     entity::{self, CredentialField, EntityKind},
-    pin_digest, scoped,
+    pin::hide_pins,
+    scoped,
 };
 use crate::base::mac::MacAddr;
 
@@ -28,7 +29,7 @@ pub struct Import {
     pub documents: Vec<Document>,
 }
 
-/// One entity as it is stored.
+/// One entity in the form that is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
     /// Which kind.
@@ -41,14 +42,14 @@ pub struct Document {
     pub body: String,
     /// Of a pass: who holds it.
     pub holder: Option<i64>,
-    /// Of a pass: what it says is left, as text; what was used since it last said something else is taken off.
+    /// Of a pass: what it says is left, as text. What was used since this last changed is subtracted.
     pub basis: Option<String>,
-    /// Where it stands.
+    /// Where it is.
     pub place: EntryPlace,
 }
 
 impl Document {
-    /// Of the fields of an entity, its PINs replaced already.
+    /// From the fields of an entity, with PINs already replaced.
     pub(crate) fn of(
         kind: EntityKind,
         (id, archived): (i64, bool),
@@ -61,7 +62,7 @@ impl Document {
     }
 }
 
-/// Where an entity stands, inside its file.
+/// Where an entity is inside its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryPlace {
     /// The index in its list.
@@ -84,15 +85,12 @@ impl fmt::Display for ImportFaults {
 
 impl std::error::Error for ImportFaults {}
 
-/// Faults or warnings reported at most, each: a file in a wrong shape has one per entity, and the first hundred tell as
-/// much. The rest are counted.
+/// The most faults and the most warnings that are reported. A file in a wrong shape has one per entity, and the first
+/// hundred say enough; the rest are counted.
 const LINES: usize = 100;
 
-/// The mark of a PIN that is stored as a digest.
-pub(crate) const DIGEST_MARK: &str = "sha256:";
-
-/// Reads the JSON of an import: one object of arrays, all optional. Entity by entity, so that only
-/// their texts are held.
+/// Reads the JSON of an import: one object of arrays, all optional. It reads entity by entity and holds only their
+/// texts.
 ///
 /// # Errors
 /// Every fault of the file, up to a hundred.
@@ -108,7 +106,7 @@ pub fn read_json(text: &str, pin_key: &str) -> Result<Import, ImportFaults> {
     if reading.faults.is_empty() { Ok(reading.import) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// What some programs put before the first character of a UTF-8 file.
+/// The mark that some programs put at the beginning of a UTF-8 file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The first lines of a report, and how many more there were.
@@ -152,7 +150,7 @@ struct File<'r, 'a>(&'r mut FileReading<'a>);
 /// One of its lists.
 struct List<'r, 'a>(&'r mut FileReading<'a>, EntityKind);
 
-/// Values that are neither of the two shapes that are asked for.
+/// Values of neither of the two expected shapes.
 macro_rules! other_shapes {
     ($refuse:ident) => {
         fn visit_bool<E>(self, value: bool) -> Result<(), E> {
@@ -180,7 +178,7 @@ macro_rules! other_shapes {
 
 impl File<'_, '_> {
     fn refuse(self, found: &Value) {
-        self.0.faults.push(|| format!("the file holds {}; an object of arrays is needed", kind_of(found)));
+        self.0.faults.push(|| format!("the file must be an object of arrays, but holds {}", kind_of(found)));
     }
 }
 
@@ -198,7 +196,7 @@ impl<'de> Visitor<'de> for File<'_, '_> {
             } else {
                 map.next_value::<IgnoredAny>()?;
                 let known = EntityKind::ALL.map(EntityKind::array).join(", ");
-                self.0.faults.push(|| format!("{name}: no such list; there are {known}"));
+                self.0.faults.push(|| format!("{name}: there is no such list; the lists are {known}"));
             }
         }
         Ok(())
@@ -221,7 +219,7 @@ impl<'de> Visitor<'de> for File<'_, '_> {
 impl List<'_, '_> {
     fn refuse(self, found: &Value) {
         let array = self.1.array();
-        self.0.faults.push(|| format!("{array}: {} where a list is needed", kind_of(found)));
+        self.0.faults.push(|| format!("{array}: must be a list, but is {}", kind_of(found)));
     }
 }
 
@@ -265,6 +263,7 @@ impl<'de> Visitor<'de> for List<'_, '_> {
 impl FileReading<'_> {
     fn entity(&mut self, kind: EntityKind, at: usize, text: &str) {
         let path = || format!("{}[{at}]", kind.array());
+        // Not JSON, a NUL or not an object: there are no fields to look at.
         let entity = match serde_json::from_str(text) {
             Ok(entity) => entity,
             Err(error) => {
@@ -273,15 +272,16 @@ impl FileReading<'_> {
             }
         };
         if has_nul(&entity) {
-            self.faults.push(|| format!("{}: a text holds a NUL character, which no database can keep", path()));
+            self.faults
+                .push(|| format!("{}: a text contains a NUL character, which the database cannot store", path()));
         }
         let Value::Object(mut fields) = entity else {
-            self.faults.push(|| format!("{}: {} where an object is needed", path(), kind_of(&entity)));
+            self.faults.push(|| format!("{}: must be an object, but is {}", path(), kind_of(&entity)));
             return;
         };
-        // What an update does not say is stored already; `draft` knows.
+        // An update may leave out fields that are already stored; `draft` checks that.
         let mut whole = fields.clone();
-        for name in kind.needed().iter().filter(|name| **name != "Id") {
+        for name in kind.required().iter().filter(|name| **name != "Id") {
             whole.entry(*name).or_insert_with(|| sample(name));
         }
         if let Err(error) = kind.read(Value::Object(whole)) {
@@ -294,13 +294,15 @@ impl FileReading<'_> {
             }
             return;
         }
+        // The fields are readable; the number must be a usable key, once in the list.
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
             self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
         }
         if !self.seen.insert((kind, id)) {
-            self.faults.push(|| format!("{}.Id: {id} stands in this list twice", path()));
+            self.faults.push(|| format!("{}.Id: {id} is in this list twice", path()));
         }
+        // Credentials take the form that readers send, and PINs leave the document.
         if kind == EntityKind::Coworker {
             for fault in spell_out(&mut fields, text) {
                 self.faults.push(|| format!("{}.{fault}", path()));
@@ -323,11 +325,11 @@ struct WrittenNumbers<'a> {
     pin: Option<&'a RawValue>,
 }
 
-/// Brings the credentials of a coworker into the form in which readers say them. Each fault begins with its field.
+/// Brings the credentials of a coworker into the form that readers send. Each fault begins with its field.
 fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     if fields.contains_key("ByHand") {
-        faults.push("ByHand: what was assigned by hand is no import's to bring; leave it out".to_owned());
+        faults.push("ByHand: an import cannot set what was assigned by hand; leave it out".to_owned());
     }
     for field in CredentialField::ALL {
         let name = field.key();
@@ -347,7 +349,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
                 spreadsheet::number(&number).map_err(|fault| refused_number(field, &number, fault))
             }
             Some(Value::String(text)) => match spelled(field, text, &['\n']) {
-                // As it was written, so that nothing has changed where nothing has.
+                // Kept as it was written, so an unchanged value does not count as a change.
                 Ok(values) if entity::listed(Some(text)).eq(values.iter().map(String::as_str)) => continue,
                 other => other.map(|values| values.join(",")),
             },
@@ -365,7 +367,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     faults
 }
 
-/// The values of a field as readers say them, or what is wrong with it.
+/// The values of a field as readers send them, or what is wrong with it.
 fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Vec<String>, String> {
     let example = match field {
         CredentialField::AccessCardId | CredentialField::KeyFobNumber | CredentialField::AccessPincode => {
@@ -382,7 +384,7 @@ fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Ve
     let values = spreadsheet::codes(text, separators);
     let scopeless = |value: &&String| field.kind().and_then(|kind| scoped::key_of_text(kind, value)).is_none();
     match values.iter().find(scopeless) {
-        Some(value) => Err(format!("\"{value}\" does not say where; write for example {example}")),
+        Some(value) => Err(format!("\"{value}\" has no scope; for example, write {example}")),
         None => Ok(values),
     }
 }
@@ -393,8 +395,8 @@ fn refused_number(field: CredentialField, text: &str, fault: &str) -> String {
     format!("{shown} is {fault}")
 }
 
-/// What keeps an entity from being read: the deserializer stops at its first fault and does not name the field, so that
-/// each field is read alone, among those that are needed. Each fault follows the path of the entity.
+/// Why an entity cannot be read. The deserializer stops at the first fault and does not name the field, so each field
+/// is read alone, with samples of the required ones. Each fault follows the path of the entity.
 fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     if !fields.contains_key("Id") {
@@ -402,7 +404,7 @@ fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
     }
     for (name, value) in fields {
         let mut alone: Map<String, Value> =
-            kind.needed().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
+            kind.required().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
         alone.insert(name.clone(), value.clone());
         let Err(error) = kind.read(Value::Object(alone)) else { continue };
         match value {
@@ -422,7 +424,7 @@ fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
 
 fn faulty_slot(slot: &Value) -> Vec<String> {
     const NEEDED: [&str; 3] = ["DayOfWeek", "FromTime", "ToTime"];
-    let Value::Object(fields) = slot else { return vec![format!(": {} where an object is needed", kind_of(slot))] };
+    let Value::Object(fields) = slot else { return vec![format!(": must be an object, but is {}", kind_of(slot))] };
     let missing = NEEDED.into_iter().filter(|name| !fields.contains_key(*name));
     let mut found: Vec<String> = missing.map(|name| format!(": missing field `{name}`")).collect();
     for name in NEEDED.into_iter().filter(|name| fields.contains_key(*name)) {
@@ -434,7 +436,7 @@ fn faulty_slot(slot: &Value) -> Vec<String> {
     found
 }
 
-/// A good value of a field that is needed.
+/// A valid sample of a required field.
 fn sample(name: &str) -> Value {
     match name {
         "Name" | "FullName" => "-".into(),
@@ -443,7 +445,7 @@ fn sample(name: &str) -> Value {
     }
 }
 
-/// What a pass says is left of it, in a form that is the same whenever it says the same.
+/// What a pass says is left of it, in a canonical form.
 fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
     const SAID: [&str; 5] = ["RemainingMinutes", "RemainingUses", "TotalUses", "Used", "UsedDate"];
     let said =
@@ -452,32 +454,13 @@ fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
         .then(|| Value::Object(SAID.into_iter().filter_map(said).collect()).to_string())
 }
 
-/// The address of one device, or why it is none.
+/// The address of a single device, or why it is not one.
 fn device(text: &str) -> Result<MacAddr, String> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac.is_station() => Ok(mac),
-        Ok(mac) => Err(format!("{mac} cannot be the address of one device")),
+        Ok(mac) => Err(format!("{mac} cannot be the address of a single device")),
         Err(error) => Err(error.to_string()),
     }
-}
-
-/// PINs are kept as digests only, so that a reader of the database does not learn them.
-fn hide_pins(fields: &mut Map<String, Value>, pin_key: &str) {
-    let text = match fields.get("AccessPincode") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) | None => return,
-    };
-    let digests: Vec<String> = entity::listed(Some(&text))
-        .map(|pin| {
-            if pin.starts_with(DIGEST_MARK) {
-                pin.to_owned()
-            } else {
-                format!("{DIGEST_MARK}{}", pin_digest(pin, pin_key))
-            }
-        })
-        .collect();
-    fields.insert("AccessPincode".to_owned(), Value::String(digests.join(",")));
 }
 
 fn has_nul(value: &Value) -> bool {
@@ -522,11 +505,11 @@ mod tests {
             [
                 "Coworkers[0].MacAddresses: \"nonsense\" is not a MAC address; write it as 3c:22:fb:01:02:03, \
                  3c-22-fb-01-02-03, 3c22.fb01.0203 or 3c22fb010203",
-                "Coworkers[1].Id: 1 stands in this list twice",
+                "Coworkers[1].Id: 1 is in this list twice",
                 "Coworkers[2].Id: invalid type: string \"x\", expected i64",
-                "Coworkers[4]: a number where an object is needed",
-                "Team: no such list; there are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
-                "Tariffs: an object where a list is needed",
+                "Coworkers[4]: must be an object, but is a number",
+                "Team: there is no such list; the lists are Businesses, Teams, Tariffs, TimePasses, Coworkers, CoworkerTimePasses",
+                "Tariffs: must be a list, but is an object",
             ]
         );
     }
@@ -549,19 +532,19 @@ mod tests {
         insta::assert_snapshot!(faults.join("\n"), @r#"
         Tariffs[0].CheckinWeekLimit: -1 is not a whole number from 0 to 4294967295
         Tariffs[0].HoursMonthLimit: 2.5 is not a whole number from 0 to 4294967295
-        TimePasses[0].CurrencyCode: "gbp" is not a currency; write for example GBP
-        TimePasses[0].MinutesIncluded: 0 minutes are of no use; leave it out for a day pass
-        TimePasses[0].Price: "1,50" is not a price; write for example 12.5
+        TimePasses[0].CurrencyCode: "gbp" is not a currency; for example, write GBP
+        TimePasses[0].MinutesIncluded: 0 minutes are no use; leave this out for a day pass
+        TimePasses[0].Price: "1,50" is not a price; for example, write 12.5
         TimePasses[0].UsePriority: "Top" is not one of High, Normal, Low, 1, 2, 3
         TimePasses[1].Businesses: invalid type: integer `3`, expected a sequence
-        TimePasses[1].Price: "12.34567" is not a price; write for example 12.5
+        TimePasses[1].Price: "12.34567" is not a price; for example, write 12.5
         TimePasses[1].TimeSlots: invalid type: map, expected a sequence
-        TimePasses[2].TimeSlots[0].FromTime: "9 o'clock" is not a time of day; write for example 09:00
+        TimePasses[2].TimeSlots[0].FromTime: "9 o'clock" is not a time of day; for example, write 09:00
         TimePasses[2].TimeSlots[1]: missing field `ToTime`
         TimePasses[2].TimeSlots[1].DayOfWeek: "7" is not a weekday; write 0 (Sunday) to 6 (Saturday), or its English name
-        TimePasses[2].TimeSlots[2]: a number where an object is needed
-        Coworkers[0].RenewalDate: "soon" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
-        CoworkerTimePasses[0].ExpireDate: "31.12.2026" is not a date; write for example 2026-01-31 or 2026-01-31T18:00:00Z
+        TimePasses[2].TimeSlots[2]: must be an object, but is a number
+        Coworkers[0].RenewalDate: "soon" is not a date; for example, write 2026-01-31 or 2026-01-31T18:00:00Z
+        CoworkerTimePasses[0].ExpireDate: "31.12.2026" is not a date; for example, write 2026-01-31 or 2026-01-31T18:00:00Z
         CoworkerTimePasses[0].RemainingUses: invalid type: string "3", expected a JSON number
         CoworkerTimePasses[0].UniqueId: UUID parsing failed: invalid character: found `x` at 0
         "#);

@@ -1,6 +1,7 @@
 //! PURE. Slots, users and names: credentials that mean something only inside a scope, and how people write them.
 //!
-//! A reader says scope and value apart, an import writes them as one text, `scope/value`. Both become one key here.
+//! A reader sends scope and value separately; an import writes them as one text, `scope/value`. Both become one key
+//! here.
 //!
 //! | type | scope, where `card.scope` says nothing | written | the scope ends at |
 //! |---|---|---|---|
@@ -12,8 +13,8 @@
 
 use crate::base::sighting::CredentialKind;
 
-/// The key of a credential as a reader says it. None for cards and PINs, which have no scope, and for what no import can
-/// write: a slot with a `/`, a user or name in a scope with one, or anything without a scope.
+/// The key of a credential as a reader sends it. None for cards and PINs, which have no scope, and for what no import
+/// can express: a slot with a `/`, a user or name in a scope with one, or anything without a scope.
 pub fn key(kind: CredentialKind, scope: Option<&str>, value: &str) -> Option<String> {
     let (scope, value) = (scope?, value.trim());
     let writable = match kind {

@@ -6,7 +6,7 @@ use super::{
     Admission, Claim, DoorClaim,
     decision::{Note, Reason},
     passes::{self, Ask, Entitlement, PassEnd, PassUse, Refused, Usage},
-    person::{Gate, PersonState, Visit},
+    person::{AdmissionCheck, PersonState, Visit},
 };
 use crate::{
     base::{
@@ -25,14 +25,14 @@ use crate::{
     },
 };
 
-/// What a door event says, before anybody's check-ins are looked at.
+/// What a door event says, before the person's check-ins are considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoorVerdict {
-    /// Somebody known did something that their check-ins depend on.
+    /// A known person did something that affects their check-ins.
     Claim(DoorClaim),
-    /// A failed check-in, of a person if one is known.
+    /// A failed check-in, of a person if they are known.
     Fail(Reason),
-    /// Only the log.
+    /// Only the sighting log is written.
     Record(Note),
 }
 
@@ -86,7 +86,7 @@ pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
     }
 }
 
-/// Does a site want a record of a device that no one has registered?
+/// Does a site record failed check-ins of a device that no one has registered?
 pub fn wants_record(site: &Site, mac: MacAddr) -> bool {
     match site.unrecognised_devices {
         UnrecognisedDevices::All => true,
@@ -95,8 +95,8 @@ pub fn wants_record(site: &Site, mac: MacAddr) -> bool {
     }
 }
 
-/// The gate of a site for one coworker: what is against them, then what the site lets the network do, then limits and
-/// passes.
+/// The admission of one coworker at a site: what speaks against them, then what the site lets the network do, then
+/// limits and passes.
 pub struct SiteAdmission<'a> {
     /// The site.
     pub site: &'a Site,
@@ -106,7 +106,7 @@ pub struct SiteAdmission<'a> {
     pub directory: &'a Directory,
     /// Who.
     pub coworker: CoworkerId,
-    /// What was used of passes and limits by everybody who may use the same, this person's own state aside.
+    /// What everyone who may use the same passes has used of passes and limits, apart from this person's own state.
     pub usage: &'a dyn Fn(&PersonState) -> (Usage, Vec<passes::Spent>),
 }
 
@@ -116,8 +116,8 @@ impl std::fmt::Debug for SiteAdmission<'_> {
     }
 }
 
-impl Gate for SiteAdmission<'_> {
-    fn admission(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission {
+impl AdmissionCheck for SiteAdmission<'_> {
+    fn may_open(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission {
         if let Some(reason) = self.against(claim.source()) {
             return Admission::Refused(Refused { reason, detail: None });
         }
@@ -129,7 +129,7 @@ impl Gate for SiteAdmission<'_> {
         self.entitled((claim.at(), from), claim.source(), person, continued)
     }
 
-    fn stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission {
+    fn may_stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission {
         match self.barrier() {
             Some(reason) => Admission::Refused(Refused { reason, detail: None }),
             None => self.entitled((at, at), source, person, None),
@@ -153,7 +153,7 @@ impl SiteAdmission<'_> {
         })
     }
 
-    /// By which pass, for somebody who comes at an instant and was there since another?
+    /// By which pass may a person come in at one instant who has been there since another?
     pub(super) fn entitled(
         &self,
         (at, from): (WallTime, WallTime),
@@ -176,9 +176,9 @@ impl SiteAdmission<'_> {
         }
     }
 
-    /// The pass of an open visit, with the end that it has by this directory, if that is another; nothing where no pass
-    /// covers the visit. A pass that is no good any more ends now.
-    pub fn lasts(&self, open: &Visit, person: &PersonState, now: WallTime) -> Option<PassUse> {
+    /// The pass of an open visit with its end by this directory, if that end changed; none if no pass covers the visit.
+    /// A pass that is no longer valid ends now.
+    pub fn new_pass_end(&self, open: &Visit, person: &PersonState, now: WallTime) -> Option<PassUse> {
         let pass = open.pass.as_ref()?;
         let coworker = self.directory.coworker(self.coworker)?;
         let mut without = person.clone();
@@ -195,7 +195,7 @@ impl SiteAdmission<'_> {
         (ends != pass.ends).then(|| PassUse { ends, ..pass.clone() })
     }
 
-    /// What keeps the network from opening a check-in, without anybody being refused.
+    /// What keeps the network from opening a check-in without a refusal.
     fn held(&self, since: WallTime, at: WallTime, evidence: WallTime, person: &PersonState) -> Option<Note> {
         let may_open = self.site.network_checkins
             && match self.site.network_opens {
@@ -213,7 +213,7 @@ impl SiteAdmission<'_> {
     }
 }
 
-/// Known and unambiguous is settled; then active, not archived, of this business.
+/// Why a coworker who was recognised may not be here at all: archived, not active, or of other businesses.
 pub fn barrier(coworker: &Coworker, business: BusinessId) -> Option<Reason> {
     if coworker.archived {
         Some(Reason::CoworkerArchived)

@@ -1,4 +1,4 @@
-//! PURE. When the captures of a business could hear: silence is counted only then.
+//! PURE. When the captures of a business could have seen a device: silence counts only then.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// None at all.
-    pub const fn deaf() -> Self {
+    /// No coverage at all.
+    pub const fn none() -> Self {
         Self { known: Vec::new(), unproven: None }
     }
 
@@ -43,7 +43,7 @@ impl Coverage {
         self.unproven
     }
 
-    /// As it is if that time turns out to be covered.
+    /// The coverage if that time turns out to be covered.
     #[must_use]
     pub fn at_most(&self) -> Self {
         Self::new(self.known.iter().copied().chain(self.unproven))
@@ -60,11 +60,11 @@ impl Coverage {
         let mut left = limit;
         for &(from, to) in self.known.iter().skip(first) {
             let from = from.max(since);
-            let heard = to.since(from);
-            if heard > left {
+            let covered = to.since(from);
+            if covered > left {
                 return Some(from.plus(left));
             }
-            left = left.saturating_sub(heard);
+            left = left.saturating_sub(covered);
         }
         None
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_proven_counts_only_where_it_is_asked_for() {
+    fn unproven_time_counts_only_where_requested() {
         let coverage = Coverage::new([(at(0), at(100))]).and_unproven(Some((at(100), at(160))));
         assert_eq!(coverage.run_out(at(20), Duration::from_secs(100)), None);
         assert_eq!(coverage.at_most().run_out(at(20), Duration::from_secs(100)), Some(at(120)));

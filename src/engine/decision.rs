@@ -1,157 +1,208 @@
 //! PURE. What the engine answers: an outcome, and the reason or note that explains it.
 //!
 //! The codes are a closed list and part of the product: they begin every `Description`, label metrics and are what
-//! `explain` shows.
+//! `explain` shows. Each is written once, in one row with its sentence and its number in the log.
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::sighting::Refusal;
+use crate::{
+    base::{closed_list::closed_list, sighting::Refusal},
+    mapping::content::RejectReason,
+};
 
-/// What became of a received event. Every one ends in exactly one of these, and each is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Outcome {
-    /// A check-in was opened.
-    Opened,
-    /// A check-in was refreshed.
-    Refreshed,
-    /// A check-in was closed.
-    Closed,
-    /// A failed check-in was written.
-    Failed,
-    /// Nothing but the sighting log was written.
-    Recorded,
-    /// The same sighting had been decided before.
-    Duplicate,
-    /// The message could not be mapped.
-    Rejected,
-}
-
-impl Outcome {
-    /// Every outcome, so that each counter is present at zero.
-    pub const ALL: [Self; 7] =
-        [Self::Opened, Self::Refreshed, Self::Closed, Self::Failed, Self::Recorded, Self::Duplicate, Self::Rejected];
-
-    /// The word for metrics and the sighting log.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Opened => "opened",
-            Self::Refreshed => "refreshed",
-            Self::Closed => "closed",
-            Self::Failed => "failed",
-            Self::Recorded => "recorded",
-            Self::Duplicate => "duplicate",
-            Self::Rejected => "rejected",
-        }
+closed_list! {
+    /// What became of a received event. Every event ends in exactly one of these, and each is counted.
+    ///
+    /// The order of declaration numbers them in the log: append only.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Outcome: &'static str {
+        /// A check-in was opened.
+        Opened => "opened",
+        /// A check-in was refreshed.
+        Refreshed => "refreshed",
+        /// A check-in was closed.
+        Closed => "closed",
+        /// A failed check-in was written.
+        Failed => "failed",
+        /// Only the sighting log was written.
+        Recorded => "recorded",
+        /// The same sighting was decided before.
+        Duplicate => "duplicate",
+        /// The message could not be mapped.
+        Rejected => "rejected",
     }
 }
 
-/// Why a check-in failed: the code and sentence of a failed check-in's `Description`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Reason {
-    /// No coworker has this card, fob or PIN.
-    UnrecognisedCard,
-    /// No coworker has a device with this MAC address.
-    UnrecognisedDevice,
-    /// More than one coworker has this card, fob or PIN.
-    AmbiguousCard,
-    /// More than one coworker has this MAC address.
-    AmbiguousDevice,
-    /// The coworker is not active.
-    CoworkerInactive,
-    /// The coworker is archived.
-    CoworkerArchived,
-    /// The coworker belongs to other businesses.
-    OtherBusiness,
-    /// The coworker may not check in by network.
-    NetworkNotAllowed,
-    /// The controller refused.
-    RefusedByController(Refusal),
-    /// A duress code was used and the controller did not open.
-    Duress,
-    /// No `[[door]]` matches the door.
-    DoorNotConfigured,
-    /// A limit of the plan is reached.
-    PlanLimit(PlanLimit),
-    /// Nothing that they hold is of any use here, and there is no pay-as-you-go.
-    NoValidPass,
-    /// The pass was withdrawn.
-    PassArchived,
-    /// The pass is for another kind of customer, or for other plans.
-    PassNotForCustomer,
-    /// The pass is for other businesses.
-    PassOtherBusiness,
-    /// The pass has expired.
-    PassExpired,
-    /// The uses or minutes of the pass are used up.
-    PassUsedUp,
-    /// The pass does not cover this weekday and time.
-    PassOutsideHours,
-    /// The pass does not allow check-ins by network.
-    PassNoNetwork,
-    /// The minutes of the pass are being used by another check-in.
-    PassInUse,
+impl Outcome {
+    /// The word for metrics and the sighting log.
+    pub const fn word(self) -> &'static str {
+        self.row()
+    }
 }
 
-/// A limit of a plan: what is counted, and in which stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum PlanLimit {
-    /// Days of access in a week.
-    DaysWeek,
-    /// Days of access in a calendar month.
-    DaysMonth,
-    /// Days of access in a billing cycle.
-    DaysCycle,
-    /// Hours in a week.
-    HoursWeek,
-    /// Hours in a calendar month.
-    HoursMonth,
-    /// Hours in a billing cycle.
-    HoursCycle,
+closed_list! {
+    /// A limit of a plan: what is counted, and in which window. The row says whether hours are counted.
+    ///
+    /// Limits are checked in this order.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum PlanLimit: bool {
+        /// Days of access in a week.
+        DaysWeek => false,
+        /// Days of access in a calendar month.
+        DaysMonth => false,
+        /// Days of access in a billing cycle.
+        DaysCycle => false,
+        /// Hours in a week.
+        HoursWeek => true,
+        /// Hours in a calendar month.
+        HoursMonth => true,
+        /// Hours in a billing cycle.
+        HoursCycle => true,
+    }
 }
 
 impl PlanLimit {
-    /// Every limit, in the order in which they are looked at.
-    pub const ALL: [Self; 6] =
-        [Self::DaysWeek, Self::DaysMonth, Self::DaysCycle, Self::HoursWeek, Self::HoursMonth, Self::HoursCycle];
-
     /// Are hours counted, and not days?
     pub const fn is_hours(self) -> bool {
-        match self {
-            Self::DaysWeek | Self::DaysMonth | Self::DaysCycle => false,
-            Self::HoursWeek | Self::HoursMonth | Self::HoursCycle => true,
+        self.row()
+    }
+}
+
+/// Declares [`Reason`] with one row per reason: its number in the log, its code and its sentence. A variant that holds
+/// another enum has a row for each variant of that enum; a new one there does not compile without its row here.
+macro_rules! reasons {
+    (
+        $(#[$about:meta])*
+        pub enum $name:ident {
+            $(
+                $(#[$meaning:meta])*
+                $variant:ident
+                $(=> ($number:literal, $code:literal, $sentence:literal))?
+                $(($inner:ident) {
+                    $($part:ident => ($part_number:literal, $part_code:literal, $part_sentence:literal),)+
+                })?,
+            )+
         }
+    ) => {
+        $(#[$about])*
+        pub enum $name {
+            $($(#[$meaning])* $variant $(($inner))?,)+
+        }
+
+        impl $name {
+            /// Every reason with its row.
+            const ROWS: &[(Self, ReasonRow)] = &[
+                $(
+                    $((Self::$variant, ($number, $code, $sentence)),)?
+                    $($((Self::$variant($inner::$part), ($part_number, $part_code, $part_sentence)),)+)?
+                )+
+            ];
+
+            const fn row(self) -> ReasonRow {
+                match self {
+                    $(
+                        $(Self::$variant => ($number, $code, $sentence),)?
+                        $($(Self::$variant($inner::$part) => ($part_number, $part_code, $part_sentence),)+)?
+                    )+
+                }
+            }
+        }
+    };
+}
+
+/// The number in the log, the code and the sentence of a reason.
+type ReasonRow = (i64, &'static str, &'static str);
+
+reasons! {
+    /// Why a check-in failed: the code and sentence of a failed check-in's `Description`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Reason {
+        /// No coworker has this card, fob or PIN.
+        UnrecognisedCard => (1, "unrecognised_card", "no coworker has this card, fob or PIN"),
+        /// No coworker has a device with this MAC address.
+        UnrecognisedDevice => (2, "unrecognised_device", "no coworker has a device with this MAC address"),
+        /// More than one coworker has this card, fob or PIN.
+        AmbiguousCard => (
+            3,
+            "ambiguous_card",
+            "more than one coworker has this card, fob or PIN; remove it from all but one"
+        ),
+        /// More than one coworker has this MAC address.
+        AmbiguousDevice => (
+            4,
+            "ambiguous_device",
+            "more than one coworker has a device with this MAC address; remove it from all but one"
+        ),
+        /// The coworker is not active.
+        CoworkerInactive => (5, "coworker_inactive", "the coworker is not active"),
+        /// The coworker is archived.
+        CoworkerArchived => (6, "coworker_archived", "the coworker is archived"),
+        /// The coworker belongs to other businesses.
+        OtherBusiness => (7, "other_business", "the coworker does not belong to this business"),
+        /// The coworker may not check in by network.
+        NetworkNotAllowed => (8, "network_not_allowed", "the coworker is not allowed to check in by network"),
+        /// The controller refused.
+        RefusedByController(Refusal) {
+            NoRights => (26, "refused_no_rights", "the door controller refused: no rights at this door"),
+            OutsideHours => (27, "refused_outside_hours", "the door controller refused: outside the permitted hours"),
+            Expired => (28, "refused_expired", "the door controller refused: the credential has expired"),
+            Disabled => (29, "refused_disabled", "the door controller refused: the credential is disabled"),
+            WrongPin => (30, "refused_wrong_pin", "the door controller refused: wrong PIN"),
+            AntiPassback => (31, "refused_anti_passback", "the door controller refused: anti-passback"),
+            Interlock => (32, "refused_interlock", "the door controller refused: another door is open"),
+            MoreCards => (33, "refused_more_cards", "the door controller refused: more cards are required"),
+            Other => (34, "refused_by_controller", "the door controller refused and gave no reason that we recognise"),
+        },
+        /// A duress code was used and the controller did not open.
+        Duress => (9, "duress", "a duress code was used and the door stayed shut"),
+        /// No `[[door]]` matches the door.
+        DoorNotConfigured => (10, "door_not_configured", "no [[door]] in the settings matches this door; add one"),
+        /// A limit of the plan is reached.
+        PlanLimit(PlanLimit) {
+            DaysWeek => (11, "plan_limit_days_week", "the plan's days of access for this week are used up"),
+            DaysMonth => (12, "plan_limit_days_month", "the plan's days of access for this month are used up"),
+            DaysCycle => (13, "plan_limit_days_cycle", "the plan's days of access for this billing cycle are used up"),
+            HoursWeek => (14, "plan_limit_hours_week", "the plan's hours for this week are used up"),
+            HoursMonth => (15, "plan_limit_hours_month", "the plan's hours for this month are used up"),
+            HoursCycle => (16, "plan_limit_hours_cycle", "the plan's hours for this billing cycle are used up"),
+        },
+        /// They hold no pass that could be valid here, and no pay-as-you-go pass applies.
+        NoValidPass => (
+            17,
+            "no_valid_pass",
+            "the coworker has no pass and no pay-as-you-go pass applies; sell or grant one"
+        ),
+        /// The kind of pass was withdrawn.
+        PassArchived => (18, "pass_archived", "the coworker's kind of pass has been withdrawn; give them another"),
+        /// The pass is for another kind of customer, or for other plans.
+        PassNotForCustomer => (
+            19,
+            "pass_not_for_customer",
+            "the coworker's pass is not valid for their kind of customer or plan"
+        ),
+        /// The pass is for other businesses.
+        PassOtherBusiness => (20, "pass_other_business", "the coworker's pass is not valid at this business"),
+        /// The pass has expired.
+        PassExpired => (21, "pass_expired", "the coworker's pass has expired"),
+        /// The uses or minutes of the pass are used up.
+        PassUsedUp => (22, "pass_used_up", "the coworker's pass is used up"),
+        /// The pass does not cover this weekday and time.
+        PassOutsideHours => (23, "pass_outside_hours", "the coworker's pass does not cover this weekday and time"),
+        /// The pass does not allow check-ins by network.
+        PassNoNetwork => (
+            24,
+            "pass_no_network",
+            "the coworker's pass does not allow check-ins by network; they can use a door"
+        ),
+        /// Another check-in is using the minutes of the pass.
+        PassInUse => (25, "pass_in_use", "the coworker's pass is in use by another check-in; check that one out"),
     }
 }
 
 impl Reason {
     /// Every reason, for the documentation and for counters present at zero.
     pub fn all() -> impl Iterator<Item = Self> {
-        [
-            Self::UnrecognisedCard,
-            Self::UnrecognisedDevice,
-            Self::AmbiguousCard,
-            Self::AmbiguousDevice,
-            Self::CoworkerInactive,
-            Self::CoworkerArchived,
-            Self::OtherBusiness,
-            Self::NetworkNotAllowed,
-            Self::Duress,
-            Self::DoorNotConfigured,
-        ]
-        .into_iter()
-        .chain(PlanLimit::ALL.into_iter().map(Self::PlanLimit))
-        .chain([
-            Self::NoValidPass,
-            Self::PassArchived,
-            Self::PassNotForCustomer,
-            Self::PassOtherBusiness,
-            Self::PassExpired,
-            Self::PassUsedUp,
-            Self::PassOutsideHours,
-            Self::PassNoNetwork,
-            Self::PassInUse,
-        ])
-        .chain(Refusal::ALL.into_iter().map(Self::RefusedByController))
+        Self::ROWS.iter().map(|(reason, _)| *reason)
     }
 
     /// The reason with this code.
@@ -161,92 +212,12 @@ impl Reason {
 
     /// The code: stable, part of the API.
     pub const fn code(self) -> &'static str {
-        match self {
-            Self::UnrecognisedCard => "unrecognised_card",
-            Self::UnrecognisedDevice => "unrecognised_device",
-            Self::AmbiguousCard => "ambiguous_card",
-            Self::AmbiguousDevice => "ambiguous_device",
-            Self::CoworkerInactive => "coworker_inactive",
-            Self::CoworkerArchived => "coworker_archived",
-            Self::OtherBusiness => "other_business",
-            Self::NetworkNotAllowed => "network_not_allowed",
-            Self::RefusedByController(refusal) => match refusal {
-                Refusal::NoRights => "refused_no_rights",
-                Refusal::OutsideHours => "refused_outside_hours",
-                Refusal::Expired => "refused_expired",
-                Refusal::Disabled => "refused_disabled",
-                Refusal::WrongPin => "refused_wrong_pin",
-                Refusal::AntiPassback => "refused_anti_passback",
-                Refusal::Interlock => "refused_interlock",
-                Refusal::MoreCards => "refused_more_cards",
-                Refusal::Other => "refused_by_controller",
-            },
-            Self::Duress => "duress",
-            Self::DoorNotConfigured => "door_not_configured",
-            Self::PlanLimit(limit) => match limit {
-                PlanLimit::DaysWeek => "plan_limit_days_week",
-                PlanLimit::DaysMonth => "plan_limit_days_month",
-                PlanLimit::DaysCycle => "plan_limit_days_cycle",
-                PlanLimit::HoursWeek => "plan_limit_hours_week",
-                PlanLimit::HoursMonth => "plan_limit_hours_month",
-                PlanLimit::HoursCycle => "plan_limit_hours_cycle",
-            },
-            Self::NoValidPass => "no_valid_pass",
-            Self::PassArchived => "pass_archived",
-            Self::PassNotForCustomer => "pass_not_for_customer",
-            Self::PassOtherBusiness => "pass_other_business",
-            Self::PassExpired => "pass_expired",
-            Self::PassUsedUp => "pass_used_up",
-            Self::PassOutsideHours => "pass_outside_hours",
-            Self::PassNoNetwork => "pass_no_network",
-            Self::PassInUse => "pass_in_use",
-        }
+        self.row().1
     }
 
     /// The sentence that tells the front desk what happened.
     pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::UnrecognisedCard => "no coworker has this card, fob or PIN",
-            Self::UnrecognisedDevice => "no coworker has a device with this MAC address",
-            Self::AmbiguousCard => "more than one coworker has this card, fob or PIN; remove it from all but one",
-            Self::AmbiguousDevice => {
-                "more than one coworker has a device with this MAC address; remove it from all but one"
-            }
-            Self::CoworkerInactive => "the coworker is not active",
-            Self::CoworkerArchived => "the coworker is archived",
-            Self::OtherBusiness => "the coworker does not belong to this business",
-            Self::NetworkNotAllowed => "the coworker may not check in by network",
-            Self::RefusedByController(refusal) => match refusal {
-                Refusal::NoRights => "the door controller refused: no rights at this door",
-                Refusal::OutsideHours => "the door controller refused: outside the permitted hours",
-                Refusal::Expired => "the door controller refused: the credential has expired",
-                Refusal::Disabled => "the door controller refused: the credential is disabled",
-                Refusal::WrongPin => "the door controller refused: wrong PIN",
-                Refusal::AntiPassback => "the door controller refused: anti-passback",
-                Refusal::Interlock => "the door controller refused: another door is open",
-                Refusal::MoreCards => "the door controller refused: more cards are needed",
-                Refusal::Other => "the door controller refused and gave no reason that we know",
-            },
-            Self::Duress => "a duress code was used and the door stayed shut",
-            Self::DoorNotConfigured => "no [[door]] in the settings matches this door; add one",
-            Self::PlanLimit(limit) => match limit {
-                PlanLimit::DaysWeek => "the plan's days of access for this week are used up",
-                PlanLimit::DaysMonth => "the plan's days of access for this month are used up",
-                PlanLimit::DaysCycle => "the plan's days of access for this billing cycle are used up",
-                PlanLimit::HoursWeek => "the plan's hours for this week are used up",
-                PlanLimit::HoursMonth => "the plan's hours for this month are used up",
-                PlanLimit::HoursCycle => "the plan's hours for this billing cycle are used up",
-            },
-            Self::NoValidPass => "the coworker holds no pass and no pay-as-you-go pass fits; sell or grant one",
-            Self::PassArchived => "the coworker's pass is of a kind that was withdrawn; give them another",
-            Self::PassNotForCustomer => "the coworker's pass is not for customers of this kind or plan",
-            Self::PassOtherBusiness => "the coworker's pass is for other businesses",
-            Self::PassExpired => "the coworker's pass has expired",
-            Self::PassUsedUp => "the coworker's pass is used up",
-            Self::PassOutsideHours => "the coworker's pass does not cover this weekday and time",
-            Self::PassNoNetwork => "the coworker's pass does not allow check-ins by network; they can use a door",
-            Self::PassInUse => "the coworker's pass is in use by another check-in; check that one out",
-        }
+        self.row().2
     }
 
     /// `code: sentence`, as `Description` holds it.
@@ -254,70 +225,57 @@ impl Reason {
         format!("{}: {}", self.code(), self.sentence())
     }
 
-    /// `code: sentence (detail)`, where something is known that the front desk needs.
+    /// `code: sentence (detail)`, where there is a detail that the front desk needs.
     pub fn description_with(self, detail: Option<&str>) -> String {
         detail.map_or_else(|| self.description(), |detail| format!("{} ({detail})", self.description()))
     }
 }
 
-/// Why nothing but the sighting log was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Note {
-    /// An exit, or activity, of somebody who is not checked in.
-    NotCheckedIn,
-    /// The phone is still in range while its owner leaves.
-    Lingering,
-    /// An older event that changes nothing any more.
-    Late,
-    /// The event names nobody (a button, a door contact).
-    NamesNobody,
-    /// The door is configured to record only.
-    RecordOnly,
-    /// The same credential at the same door again, too soon.
-    RepeatedTap,
-    /// The device has not been present for the minimum dwell.
-    DwellNotReached,
-    /// `network_opens` does not let the network open this check-in.
-    NetworkMayNotOpen,
-    /// Weak evidence of somebody who is not checked in, or too long after the last strong evidence.
-    WeakEvidence,
-    /// The same failed check-in was written before in this pass day.
-    FailedBefore,
-    /// Network evidence of somebody who is checked in at another business.
-    InElsewhere,
+closed_list! {
+    /// Why only the sighting log was written. The row holds the number in the log, the word and the sentence.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    pub enum Note: (i64, &'static str, &'static str) {
+        /// An exit, or activity, of a person who is not checked in.
+        NotCheckedIn => (
+            35,
+            "not_checked_in",
+            "not checked in here at that time, so there was nothing to close or refresh"
+        ),
+        /// The phone is still in range while its owner leaves.
+        Lingering => (36, "lingering", "just checked out; the device is still in range"),
+        /// An older event that no longer changes anything.
+        Late => (37, "late", "too old to change anything"),
+        /// The event does not say who it was (a button, a door contact).
+        NamesNobody => (38, "names_nobody", "the event does not say who was at the door"),
+        /// The door is configured to record only.
+        RecordOnly => (39, "record_only", "the settings only record events at this door"),
+        /// The same credential at the same door again, too soon.
+        RepeatedTap => (40, "repeated_tap", "the same credential at the same door again, too soon"),
+        /// The device has not been present for the minimum dwell.
+        DwellNotReached => (41, "dwell_not_reached", "the device has not been here long enough yet"),
+        /// `network_opens` does not let the network open this check-in.
+        NetworkMayNotOpen => (
+            42,
+            "network_may_not_open",
+            "the settings do not let the network open this check-in"
+        ),
+        /// Weak evidence of a person who is not checked in, or too long after the last strong evidence.
+        WeakEvidence => (
+            43,
+            "weak_evidence",
+            "another device may have sent this for it, so it checks no one in"
+        ),
+        /// The same failed check-in was written before in this pass day.
+        FailedBefore => (44, "failed_before", "this device already has the same failed check-in for this day"),
+        /// Network evidence of a person who is checked in at another business.
+        InElsewhere => (45, "in_elsewhere", "checked in at another business at that time"),
+    }
 }
 
 impl Note {
-    /// Every note.
-    pub const ALL: [Self; 11] = [
-        Self::NotCheckedIn,
-        Self::Lingering,
-        Self::Late,
-        Self::NamesNobody,
-        Self::RecordOnly,
-        Self::RepeatedTap,
-        Self::DwellNotReached,
-        Self::NetworkMayNotOpen,
-        Self::WeakEvidence,
-        Self::FailedBefore,
-        Self::InElsewhere,
-    ];
-
     /// The word for the sighting log.
     pub const fn word(self) -> &'static str {
-        match self {
-            Self::NotCheckedIn => "not_checked_in",
-            Self::Lingering => "lingering",
-            Self::Late => "late",
-            Self::NamesNobody => "names_nobody",
-            Self::RecordOnly => "record_only",
-            Self::RepeatedTap => "repeated_tap",
-            Self::DwellNotReached => "dwell_not_reached",
-            Self::NetworkMayNotOpen => "network_may_not_open",
-            Self::WeakEvidence => "weak_evidence",
-            Self::FailedBefore => "failed_before",
-            Self::InElsewhere => "in_elsewhere",
-        }
+        self.row().1
     }
 
     /// The note with this word.
@@ -327,89 +285,43 @@ impl Note {
 
     /// The sentence that tells the front desk what happened.
     pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::NotCheckedIn => "not checked in here at that time, so there was nothing to end or refresh",
-            Self::Lingering => "just checked out; the device is still in range",
-            Self::Late => "too old to change anything",
-            Self::NamesNobody => "the event names no one",
-            Self::RecordOnly => "the settings only record what this door says",
-            Self::RepeatedTap => "the same credential at the same door again, too soon",
-            Self::DwellNotReached => "the device has not been here long enough yet",
-            Self::NetworkMayNotOpen => "the settings do not let the network open this check-in",
-            Self::WeakEvidence => "others may have sent this for the device; it checks no one in",
-            Self::FailedBefore => "this device already has the same failed check-in on this day",
-            Self::InElsewhere => "checked in at another business at that time",
-        }
+        self.row().2
     }
 }
 
-/// Every word that explains a decision, by its number in the log. Only ever appended to.
-const WORDS: [&str; 53] = [
-    "unrecognised_card",
-    "unrecognised_device",
-    "ambiguous_card",
-    "ambiguous_device",
-    "coworker_inactive",
-    "coworker_archived",
-    "other_business",
-    "network_not_allowed",
-    "duress",
-    "door_not_configured",
-    "plan_limit_days_week",
-    "plan_limit_days_month",
-    "plan_limit_days_cycle",
-    "plan_limit_hours_week",
-    "plan_limit_hours_month",
-    "plan_limit_hours_cycle",
-    "no_valid_pass",
-    "pass_archived",
-    "pass_not_for_customer",
-    "pass_other_business",
-    "pass_expired",
-    "pass_used_up",
-    "pass_outside_hours",
-    "pass_no_network",
-    "pass_in_use",
-    "refused_no_rights",
-    "refused_outside_hours",
-    "refused_expired",
-    "refused_disabled",
-    "refused_wrong_pin",
-    "refused_anti_passback",
-    "refused_interlock",
-    "refused_more_cards",
-    "refused_by_controller",
-    "not_checked_in",
-    "lingering",
-    "late",
-    "names_nobody",
-    "record_only",
-    "repeated_tap",
-    "dwell_not_reached",
-    "network_may_not_open",
-    "weak_evidence",
-    "failed_before",
-    "in_elsewhere",
-    "oversize",
-    "empty",
-    "not_utf8",
-    "not_in_format",
-    "bad_field",
-    "no_rule",
-    "unknown_topic",
-    "other_topic",
-];
+/// The number in the log of why a message was rejected.
+const fn rejection_number(why: RejectReason) -> i64 {
+    match why {
+        RejectReason::Oversize => 46,
+        RejectReason::Empty => 47,
+        RejectReason::NotUtf8 => 48,
+        RejectReason::NotInFormat => 49,
+        RejectReason::BadField => 50,
+        RejectReason::NoRule => 51,
+        RejectReason::UnknownTopic => 52,
+        RejectReason::OtherTopic => 53,
+    }
+}
+
+/// Every word that explains a decision, with its number in the log. A number is never used again for another word.
+fn numbered_words() -> impl Iterator<Item = (i64, &'static str)> {
+    let reasons = Reason::all().map(|reason| (reason.row().0, reason.code()));
+    let notes = Note::ALL.into_iter().map(|note| (note.row().0, note.word()));
+    let rejections = RejectReason::ALL.into_iter().map(|why| (rejection_number(why), why.word()));
+    reasons.chain(notes).chain(rejections)
+}
 
 /// What the log keeps of a decision: the outcome and the word that explains it, as one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionCode(pub i64);
 
 impl DecisionCode {
-    /// Of an outcome and its word.
+    /// From an outcome and its word.
     pub fn of(outcome: Outcome, word: Option<&str>) -> Self {
-        let word = word.and_then(|word| WORDS.iter().position(|known| *known == word));
-        let number = |at: Option<usize>| at.and_then(|at| i64::try_from(at + 1).ok()).unwrap_or(0);
-        Self(number(Outcome::ALL.iter().position(|known| *known == outcome)) * 1000 + number(word))
+        let word = word.and_then(|word| numbered_words().find(|(_, known)| *known == word));
+        let outcome = Outcome::ALL.iter().position(|known| *known == outcome);
+        let outcome = outcome.and_then(|at| i64::try_from(at + 1).ok()).unwrap_or(0);
+        Self(outcome * 1000 + word.map_or(0, |(number, _)| number))
     }
 
     /// The outcome.
@@ -420,13 +332,14 @@ impl DecisionCode {
 
     /// The word that explains it.
     pub fn word(self) -> Option<&'static str> {
-        let at = usize::try_from(self.0 % 1000 - 1).ok()?;
-        WORDS.get(at).copied()
+        numbered_words().find(|(number, _)| *number == self.0 % 1000).map(|(_, word)| word)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -442,12 +355,13 @@ mod tests {
     fn every_word_has_its_number_in_the_log() {
         let reasons = Reason::all().map(|reason| (Outcome::Failed, reason.code()));
         let notes = Note::ALL.into_iter().map(|note| (Outcome::Recorded, note.word()));
-        let rejected =
-            crate::mapping::content::RejectReason::ALL.into_iter().map(|why| (Outcome::Rejected, why.word()));
+        let rejected = RejectReason::ALL.into_iter().map(|why| (Outcome::Rejected, why.word()));
         for (outcome, word) in reasons.chain(notes).chain(rejected) {
             let code = DecisionCode::of(outcome, Some(word));
             assert_eq!((code.outcome(), code.word()), (outcome, Some(word)));
         }
         assert_eq!(DecisionCode::of(Outcome::Opened, None).word(), None);
+        let numbers: BTreeSet<i64> = numbered_words().map(|(number, _)| number).collect();
+        assert_eq!(numbers.len(), numbered_words().count(), "each word has a number that no other word has");
     }
 }

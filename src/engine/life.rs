@@ -1,4 +1,4 @@
-//! PURE. The life of a check-in: which step a claim takes, given where the coworker stands.
+//! PURE. The life of a check-in: which step a claim takes in each phase of the coworker.
 //!
 //! ```text
 //!             entry      exit            activity        strong   weak, fresh  weak, stale  withdrawn  silence  cut-off, pass end
@@ -8,13 +8,13 @@
 //!  Tracked    refresh    close           refresh         refresh  refresh      weak         close      close    close
 //! ```
 //!
-//! *ask* opens if the coworker is admitted; refused it fails, held it is only recorded. Claims come in the order of their
-//! time, so there is no row for what comes late: the fold starts before it. Somebody who is in at another business is
-//! looked at first, see [`super::person`]. Every cell is walked by a test.
+//! *ask* opens if the coworker is admitted; refused it fails, held it is only recorded. Claims come in the order of
+//! their time, so there is no row for late facts: the fold starts before them. A person who is in at another business
+//! is handled first; see [`super::person`]. Every cell is walked by a test.
 
 use super::decision::Note;
 
-/// Where a coworker stood at the time of a claim.
+/// The phase of a coworker at the time of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Not checked in.
@@ -23,29 +23,29 @@ pub enum Phase {
     Left,
     /// Checked in; the network has not seen a device of theirs during it.
     In,
-    /// Checked in; the network has seen a device of theirs during it, so that silence means something.
+    /// Checked in; the network has seen a device of theirs during it, so silence means something.
     Tracked,
 }
 
 /// What a claim says, seen from the life cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Somebody came in.
+    /// They came in.
     Entry,
-    /// Somebody went out.
+    /// They went out.
     Exit,
-    /// Somebody is there, by a door that only refreshes.
+    /// They are there, according to a door that only refreshes.
     Activity,
     /// The device itself sent something.
     Strong,
-    /// Something that others may have sent for the device.
+    /// Another device may have sent this for it.
     Weak {
-        /// Within two silence limits of the last strong evidence.
+        /// Within two idle limits of the last strong evidence.
         fresh: bool,
     },
     /// The directory says that they may no longer be in.
     Withdrawn,
-    /// Nothing was heard for longer than the silence limit.
+    /// The device was silent for longer than the idle limit.
     Silence,
     /// The pass day ended.
     CutOff,
@@ -93,7 +93,7 @@ pub enum LifeStep {
     Refresh,
     /// The check-in ends.
     Close(CloseBy),
-    /// Remembered with the check-in that was left, so that lingering can go on.
+    /// Remembered with the check-in that they left, so lingering can go on.
     Linger,
     /// Only the sighting log.
     Record(Note),

@@ -11,7 +11,7 @@ use super::{
     coverage::Coverage,
     life::CloseBy,
     passes::PassKind,
-    person::{ClaimContext, EndedVisit, Gate, PersonState, Visit},
+    person::{AdmissionCheck, ClaimContext, EndedVisit, PersonState, Visit},
     *,
 };
 use crate::base::{
@@ -37,7 +37,7 @@ fn a_tap_in_and_a_tap_out_make_one_visit() {
 }
 
 #[test]
-fn a_second_entry_refreshes_and_an_exit_of_somebody_who_is_out_does_nothing() {
+fn a_second_entry_refreshes_and_an_exit_while_out_does_nothing() {
     let mut site = Site::new();
     assert_eq!(site.door(DoorClaim::Exit, "08:00").note, Some(Note::NotCheckedIn));
     site.door(DoorClaim::Entry, "09:00");
@@ -64,7 +64,7 @@ fn toggle_lets_in_then_out_but_not_within_the_minimum_stay() {
 }
 
 #[test]
-fn the_first_toggle_tap_of_somebody_whom_the_network_let_in_is_an_entry() {
+fn the_first_toggle_tap_after_the_network_opened_the_visit_is_an_entry() {
     let mut site = Site::new();
     site.strong(PHONE, "08:55");
     assert_eq!(site.door(DoorClaim::Toggle, "09:00").outcome, Outcome::Refreshed);
@@ -72,7 +72,7 @@ fn the_first_toggle_tap_of_somebody_whom_the_network_let_in_is_an_entry() {
 }
 
 #[test]
-fn the_first_toggle_tap_of_somebody_whose_pass_has_ended_under_them_is_their_exit() {
+fn the_first_toggle_tap_after_their_pass_ended_is_their_exit() {
     let ends = Some((at("12:00"), passes::PassEnd::SlotEnds));
     let morning = Admission::Admitted(Some(PassUse { ends, ..day_pass(Uuid::from_u128(1)) }));
     let refused = Admission::Refused(Refused { reason: Reason::PassOutsideHours, detail: None });
@@ -113,7 +113,7 @@ fn strong_evidence_opens_weak_evidence_only_refreshes() {
 }
 
 #[test]
-fn weak_evidence_keeps_nobody_in_for_longer_than_two_silence_limits() {
+fn weak_evidence_keeps_no_one_in_for_longer_than_two_idle_limits() {
     let mut site = Site::new();
     site.strong(PHONE, "09:00");
     assert_eq!(site.weak(PHONE, "10:30").outcome, Outcome::Refreshed);
@@ -175,7 +175,7 @@ fn a_phone_that_leaves_with_its_owner_opens_nothing() {
 }
 
 #[test]
-fn lingering_ends_one_silence_limit_after_the_exit() {
+fn lingering_ends_one_idle_limit_after_the_exit() {
     let mut site = Site::telling_visits_apart();
     site.strong(PHONE, "09:00");
     site.door(DoorClaim::Exit, "17:00");
@@ -249,7 +249,7 @@ fn presence_from_before_the_cut_off_opens_in_the_new_day() {
 }
 
 #[test]
-fn a_door_that_let_somebody_in_counts_for_its_pass_day_only() {
+fn an_entry_by_a_door_counts_for_its_pass_day_only() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     let calendar = site.rules.calendar;
@@ -260,7 +260,7 @@ fn a_door_that_let_somebody_in_counts_for_its_pass_day_only() {
 }
 
 #[test]
-fn an_entry_elsewhere_ends_the_visit_where_somebody_was() {
+fn an_entry_elsewhere_ends_the_visit_where_they_were() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     let (decision, ended) = site.door_of(TWO, DoorClaim::Entry, "10:00");
@@ -271,7 +271,7 @@ fn an_entry_elsewhere_ends_the_visit_where_somebody_was() {
 }
 
 #[test]
-fn somebody_tracked_who_comes_in_elsewhere_was_there_until_their_last_activity() {
+fn a_tracked_person_who_comes_in_elsewhere_was_there_until_their_last_activity() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     site.strong(PHONE, "09:30");
@@ -311,7 +311,7 @@ fn an_exit_or_activity_elsewhere_does_nothing() {
 }
 
 #[test]
-fn a_phone_elsewhere_moves_no_one_within_the_silence_limit() {
+fn a_phone_elsewhere_moves_no_one_within_the_idle_limit() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     assert_eq!(site.strong_of(TWO, PHONE, "09:45").0.note, Some(Note::InElsewhere));
@@ -322,19 +322,19 @@ fn a_phone_elsewhere_moves_no_one_within_the_silence_limit() {
 }
 
 #[test]
-fn a_phone_that_is_heard_here_keeps_its_owner_here() {
+fn a_phone_that_is_seen_here_keeps_its_owner_here() {
     let mut site = Site { coverage: always(), ..Site::new() };
     for minute in ["09:00", "09:30", "10:00"] {
         site.strong(PHONE, minute);
     }
     assert_eq!(site.strong_of(TWO, LAPTOP, "10:45").0.note, Some(Note::InElsewhere));
-    // Here it was silent for longer than the limit, so that the visit is over before.
+    // Here it was silent for longer than the limit, so the visit ended before.
     assert_eq!(site.strong_of(TWO, LAPTOP, "10:50").0.outcome, Outcome::Opened);
     assert_eq!(site.visits(), ["09:00-10:00 network auto", "10:50- network last 10:50 at 2"]);
 }
 
 #[test]
-fn the_network_moves_somebody_tracked_whom_we_could_not_hear_here() {
+fn the_network_moves_a_tracked_person_when_this_business_had_no_coverage() {
     let mut site = Site::new();
     site.strong(PHONE, "09:00");
     site.claim_at(
@@ -352,7 +352,7 @@ fn the_network_moves_somebody_tracked_whom_we_could_not_hear_here() {
 }
 
 #[test]
-fn somebody_whom_the_network_may_not_let_in_elsewhere_stays_where_they_are() {
+fn a_person_the_network_may_not_let_in_elsewhere_stays_where_they_are() {
     for admission in [
         Admission::Refused(Refused { reason: Reason::PassOtherBusiness, detail: None }),
         Admission::Held(Note::NetworkMayNotOpen),
@@ -367,7 +367,7 @@ fn somebody_whom_the_network_may_not_let_in_elsewhere_stays_where_they_are() {
 }
 
 #[test]
-fn somebody_who_has_left_lingers_only_where_they_were() {
+fn a_person_who_left_lingers_only_where_they_were() {
     let mut site = Site::new();
     site.door(DoorClaim::Entry, "09:00");
     site.door(DoorClaim::Exit, "17:00");
@@ -376,7 +376,7 @@ fn somebody_who_has_left_lingers_only_where_they_were() {
 }
 
 #[test]
-fn the_gate_is_told_of_the_pass_of_a_visit_that_coming_in_elsewhere_ends() {
+fn admission_gets_the_pass_of_a_visit_that_coming_in_elsewhere_ends() {
     let pass = Uuid::from_u128(7);
     let mut site = Site { admission: Admission::Admitted(Some(day_pass(pass))), ..Site::new() };
     site.door(DoorClaim::Entry, "09:00");
@@ -409,7 +409,7 @@ fn a_day_with_a_day_pass_is_one_block_and_the_gaps_are_no_presence() {
 }
 
 #[test]
-fn where_no_pass_is_asked_for_the_day_is_one_record_unless_every_visit_is_recorded() {
+fn where_no_pass_is_required_the_day_is_one_record_unless_every_visit_is_recorded() {
     for (mut site, expected) in [
         (Site::new(), vec!["09:00-12:30 door", "25:00-26:00 door"]),
         (Site::telling_visits_apart(), vec!["09:00-10:00 door", "12:00-12:30 door", "25:00-26:00 door"]),
@@ -453,7 +453,7 @@ fn a_step_of_the_clock_moves_all_of_a_visit() {
 }
 
 #[test]
-fn a_device_that_is_heard_before_the_door_moves_only_the_first_visit_of_the_day() {
+fn a_device_that_is_seen_before_the_door_moves_only_the_first_visit_of_the_day() {
     let earlier = |site: &mut Site| {
         site.claim(Claim::Network {
             mac: PHONE,
@@ -489,7 +489,7 @@ fn a_device_that_is_heard_before_the_door_moves_only_the_first_visit_of_the_day(
 }
 
 #[test]
-fn a_device_that_is_heard_before_the_door_begins_no_visit_while_somebody_was_elsewhere() {
+fn a_device_that_is_seen_before_the_door_begins_no_visit_while_its_owner_was_elsewhere() {
     let mut site = Site::new();
     site.door_of(TWO, DoorClaim::Entry, "08:00");
     site.door(DoorClaim::Entry, "09:00");
@@ -589,7 +589,7 @@ proptest! {
     }
 }
 
-/// 2026-01-10T00:00:00Z, in London's winter, so that local and UTC agree.
+/// 2026-01-10T00:00:00Z, in London's winter, so local time and UTC agree.
 const MIDNIGHT: i64 = 1_768_003_200_000;
 
 fn minutes(minute: i64) -> WallTime {
@@ -603,7 +603,7 @@ fn at(text: &str) -> WallTime {
     WallTime::from_millis(MIDNIGHT + seconds * 1000)
 }
 
-/// Captures that heard all the time.
+/// Coverage all the time.
 fn always() -> Coverage {
     Coverage::new([(minutes(-1440), minutes(10 * 1440))])
 }
@@ -621,7 +621,7 @@ fn some_claim(kind: u8, first_at: WallTime, last_at: WallTime) -> Claim {
     }
 }
 
-/// A day pass that somebody holds.
+/// A day pass that a person holds.
 fn day_pass(guid: Uuid) -> PassUse {
     PassUse {
         guid: Some(guid),
@@ -632,19 +632,19 @@ fn day_pass(guid: Uuid) -> PassUse {
     }
 }
 
-/// Answers the same to everybody, and remembers which passes were said to go on.
+/// Gives everyone the same answer, and remembers which passes were continued.
 struct Always {
     admission: Admission,
     asked: RefCell<Vec<Option<Uuid>>>,
 }
 
-impl Gate for Always {
-    fn admission(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
+impl AdmissionCheck for Always {
+    fn may_open(&self, _: &Claim, _: WallTime, _: &PersonState, continued: Option<Uuid>) -> Admission {
         self.asked.borrow_mut().push(continued);
         self.admission.clone()
     }
 
-    fn stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
+    fn may_stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
         self.admission.clone()
     }
 }
@@ -652,7 +652,7 @@ impl Gate for Always {
 /// One person, and two businesses with the same rules.
 struct Site {
     person: PersonState,
-    /// Visits that nothing can change any more, earliest first.
+    /// Visits that can no longer change, earliest first.
     settled: Vec<Visit>,
     settles: bool,
     rules: Rules,
@@ -677,7 +677,7 @@ impl Site {
                 toggle_minimum_stay: Duration::from_secs(60),
                 record_every_visit: false,
             },
-            coverage: Coverage::deaf(),
+            coverage: Coverage::none(),
             admission: Admission::Admitted(None),
             asked: Vec::new(),
             next: 0,
@@ -726,20 +726,20 @@ impl Site {
     }
 
     fn claim_at(&mut self, business: BusinessId, claim: Claim) -> (Decision, Option<EndedVisit>) {
-        self.run_timers(claim.heard_at(), claim.at());
+        self.run_timers(claim.seen_at(), claim.at());
         self.next += 1;
         let id = FactDigest::of([self.next.to_be_bytes().as_slice()]);
-        let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+        let check = Always { admission: self.admission.clone(), asked: RefCell::default() };
         let idle_elsewhere = self.rules.idle_limit;
         let context =
-            ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            ClaimContext { business, rules: &self.rules, coverage: &self.coverage, admission: &check, idle_elsewhere };
         let decided = self.person.decide(&context, &claim, id);
-        self.asked.extend(gate.asked.into_inner());
+        self.asked.extend(check.asked.into_inner());
         self.settle();
         decided
     }
 
-    /// Nothing is heard until then.
+    /// No evidence comes until then.
     fn pass_time(&mut self, until: &str) -> Vec<EndedVisit> {
         self.run_timers(at(until), at(until))
     }
@@ -758,10 +758,15 @@ impl Site {
             if at > until {
                 break;
             }
-            let gate = Always { admission: self.admission.clone(), asked: RefCell::default() };
+            let check = Always { admission: self.admission.clone(), asked: RefCell::default() };
             let (business, idle_elsewhere) = (open.business, self.rules.idle_limit);
-            let context =
-                ClaimContext { business, rules: &self.rules, coverage: &self.coverage, gate: &gate, idle_elsewhere };
+            let context = ClaimContext {
+                business,
+                rules: &self.rules,
+                coverage: &self.coverage,
+                admission: &check,
+                idle_elsewhere,
+            };
             all.extend(self.person.end(Some(&context), by, at));
             self.settle();
         }

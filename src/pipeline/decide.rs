@@ -96,7 +96,7 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
             (FactOrigin::OldDoor(index) | FactOrigin::OldPoint(index), _) => {
                 decided_again.insert(*index, decision.code());
             }
-            (FactOrigin::NewDoor, What::Heard(..)) => {}
+            (FactOrigin::NewDoor, What::Seen(..)) => {}
         }
     }
     writes.facts.extend(lines.into_facts());

@@ -21,8 +21,8 @@ pub struct PassDay {
     pub start: WallTime,
     /// The cut-off that ends it.
     pub end: WallTime,
-    /// The date that it is called by, on the business's wall clock: of the two dates that it touches the one on which more
-    /// of it lies. With a cut-off before noon that is the date on which it begins, else the next one.
+    /// The date that it is called by, on the business's wall clock: of the two dates that it touches the one that has
+    /// more of it. With a cut-off before noon that is the date on which it begins, else the next one.
     pub date: NaiveDate,
 }
 
@@ -73,7 +73,7 @@ impl Calendar {
     }
 
     /// When the business's wall clock shows this. A local time that the clocks skip is the first instant after the gap;
-    /// one that happens twice is its first occurrence, so that a cut-off never happens twice.
+    /// one that happens twice is its first occurrence, so a cut-off never happens twice.
     pub fn instant(&self, local: NaiveDateTime) -> WallTime {
         self.zone.instant(local)
     }

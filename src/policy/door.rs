@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// `[[door]]`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Door {
-    /// `match`: the source's door key; `*` stands for any text.
+    /// `match`: the source's door key; `*` matches any text.
     pub pattern: String,
     /// `name`, for people.
     pub name: String,
@@ -16,12 +16,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// The first of some doors that is meant by a key.
+    /// The first of these doors that matches a key.
     pub fn of<'a>(doors: &'a [Self], key: &str) -> Option<&'a Self> {
         doors.iter().find(|door| door.matches(key))
     }
 
-    /// Does the pattern fit a door key? `*` stands for any text, also for none; everything else for itself.
+    /// Does the pattern match a door key? `*` matches any text, also none; everything else matches itself.
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = self.pattern.split('*');
         let Some(mut rest) = parts.next().and_then(|first| key.strip_prefix(first)) else { return false };

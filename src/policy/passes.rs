@@ -1,4 +1,4 @@
-//! PURE. `[site] passes` and `[pay_as_you_go]`: when a pass is asked for, and what a visit without one costs.
+//! PURE. `[site] passes` and `[pay_as_you_go]`: when a pass is required, and what a visit without one costs.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl Default for PassPolicy {
 }
 
 impl PassPolicy {
-    /// Is a pass asked for? Kinds of passes that were archived count: archiving the last must not open the doors.
+    /// Is a pass required? Archived kinds of passes count: archiving the last one must not open the doors.
     pub fn asks(&self, directory: &Directory) -> bool {
         match self.asked {
             PassesAsked::IfAny => directory.knows_passes(),
@@ -44,7 +44,7 @@ impl PassPolicy {
     }
 }
 
-/// `passes`: when a valid pass is asked for.
+/// `passes`: when a valid pass is required.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PassesAsked {
     /// As soon as the directory has any kind of pass.

@@ -1,4 +1,4 @@
-//! PURE. `[site]`: the business that a gateway stands in, and the rules of its own.
+//! PURE. `[site]`: the business where a gateway is installed, and its rules.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::passes::PassPolicy;
 use crate::base::{record::BusinessId, zone::Zone};
 
-/// `[site]`: the business that this gateway stands in.
+/// `[site]`: the business where this gateway is installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
     /// `business`.
@@ -17,7 +17,7 @@ pub struct Site {
     pub name: String,
     /// `time_zone`, an IANA name.
     pub time_zone: Zone,
-    /// `cut_off`: the local time at which a pass day ends and everybody still in is checked out.
+    /// `cut_off`: the local time at which a pass day ends and everyone still in is checked out.
     pub cut_off: NaiveTime,
     /// `idle_limit`: a tracked check-in is closed after a silence longer than this.
     pub idle_limit: Duration,
@@ -47,7 +47,7 @@ pub struct Site {
 pub enum NetworkOpens {
     /// The network may open check-ins.
     Always,
-    /// Only for people whom a door has let in that pass day.
+    /// Only for people let in by a door on that pass day.
     AfterDoor,
     /// The network only refreshes.
     Never,

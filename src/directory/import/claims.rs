@@ -1,4 +1,4 @@
-//! PURE. Whose credentials an import brings: what two people have, and what somebody has no more.
+//! PURE. Whose credentials an import brings: which ones two people have, and which ones a person loses.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
@@ -11,18 +11,18 @@ use crate::{
     },
 };
 
-/// People named at most of those who have the same credential: the first tell whom to ask.
+/// The most people named who have the same credential: the first few are enough to know who to ask.
 const NAMED: usize = 5;
 
-/// The credentials of everybody who is not archived, as they will be.
+/// The credentials of everyone who is not archived, as they will be.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// How people are told of each: `Ada (coworker 1, site.json: Coworkers[0])`.
+    /// How messages name each person: `Ada (coworker 1, site.json: Coworkers[0])`.
     people: BTreeMap<i64, Box<str>>,
     /// Whose each credential is: the first of them.
     first: BTreeMap<CredentialClaim, i64>,
     spellings: BTreeMap<Box<str>, Readings>,
-    /// What more than one person has, as people call it and, of what is not shown, as it is stored; and who has it.
+    /// What more than one person has, and who: by its name in messages and, if that does not show it, as it is stored.
     shared: BTreeMap<(String, String), BTreeSet<i64>>,
 }
 
@@ -51,7 +51,7 @@ struct Readings {
 }
 
 impl Claims {
-    /// Takes in a person who stands at this place.
+    /// Adds a person from this place.
     pub(super) fn add(&mut self, coworker: &CoworkerEntity, place: &str) {
         let CoworkerEntity { id, full_name, .. } = coworker;
         self.people.insert(*id, format!("{full_name} (coworker {id}, {place})").into());
@@ -78,11 +78,11 @@ impl Claims {
             }
             let last = named.pop().unwrap_or_default();
             let others = named.join(", ");
-            format!("{what} belongs to {others} and {last}: it checks nobody in until only one of them has it")
+            format!("{what} belongs to {others} and {last}: it checks no one in until only one of them has it")
         })
     }
 
-    /// Whose it is already; from now on theirs, if nobody's.
+    /// Whose it already is; theirs from now on, if no one's.
     fn claim(&mut self, claim: CredentialClaim, id: i64) -> Option<i64> {
         match self.first.entry(claim) {
             Entry::Occupied(known) => Some(*known.get()),
@@ -116,7 +116,7 @@ impl Claims {
 }
 
 impl CredentialClaim {
-    /// What a value claims; none where no reader and no frame can say it.
+    /// What a value claims; none if no reader or frame can show it.
     fn of(field: CredentialField, value: &str) -> Option<Self> {
         let scoped = |kind| scoped::key_of_text(kind, value).map(Into::into);
         Some(match field.kind() {
@@ -130,7 +130,7 @@ impl CredentialClaim {
     }
 }
 
-/// A credential for people. A PIN is shown to nobody.
+/// The name of a credential in messages. A PIN is never shown.
 fn called(field: CredentialField, value: &str) -> String {
     let scoped = |kind| scoped::key_of_text(kind, value).unwrap_or_else(|| value.to_owned());
     match field.kind() {
@@ -143,7 +143,7 @@ fn called(field: CredentialField, value: &str) -> String {
     }
 }
 
-/// Had this person a credential that they have no more?
+/// Did this person have a credential that they no longer have?
 pub(super) fn loses(before: &CoworkerEntity, after: &CoworkerEntity) -> bool {
     let claims = |of: &CoworkerEntity| -> BTreeSet<CredentialClaim> {
         of.credentials().filter_map(|(field, value)| CredentialClaim::of(field, value)).collect()

@@ -1,7 +1,7 @@
 //! PURE. A table of people (CSV, RFC 4180) to what it says about each of them.
 //!
-//! Columns may stand in any order; a column that is not there says nothing. What plans and teams are called is resolved
-//! later, when they are known.
+//! Columns may be in any order; a missing column changes nothing. The names of plans and teams are resolved later, when
+//! they are known.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use super::{BYTE_ORDER_MARK, ImportFaults, ReportLines, device, spelled, spreadsheet};
 use crate::directory::entity::CredentialField;
 
-/// What one line says about one person. Nothing, where there is no such column; empty, where the field is.
+/// What one line says about one person. None without such a column; empty if the field is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PersonLine {
     pub(super) id: i64,
@@ -29,18 +29,18 @@ pub(super) struct PersonLine {
 #[derive(Debug, Default)]
 pub(super) struct PeopleTable {
     pub(super) people: Vec<PersonLine>,
-    /// What is odd but no fault, each with its line.
+    /// What is odd but not a fault, each with its line.
     pub(super) notes: Vec<String>,
 }
 
 /// The columns that a table may have, as they are documented.
 const COLUMNS: [&str; 9] = ["id", "full_name", "email", "active", "tariff", "teams", "cards", "macs", "slots"];
 
-/// Columns that are not read are named up to so many: a whole export has hundreds, and the first tell what it is.
+/// The most unread columns that a note names: a whole export has hundreds, and the first few show what it is.
 const NAMED: usize = 5;
 
-/// What stands between the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
-/// inside of cells.
+/// What separates the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
+/// inside cells.
 const BETWEEN: [char; 3] = [';', '\n', '\r'];
 
 /// Reads a table. Faults begin with the line: `17: macs: …`.
@@ -58,7 +58,7 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
             Ok(false) => break,
             Ok(true) => {}
             Err(error) => {
-                reading.faults.push(|| format!("1: no table: {error}"));
+                reading.faults.push(|| format!("1: not a table: {error}"));
                 break;
             }
         }
@@ -76,14 +76,14 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
     if reading.columns.is_empty() && reading.faults.is_empty() {
         reading
             .faults
-            .push(|| format!("1: the file is empty; its first line names the columns: {}", COLUMNS.join(",")));
+            .push(|| format!("1: the file is empty; the first line must name the columns: {}", COLUMNS.join(",")));
     }
     if reading.faults.is_empty() { Ok(reading.table) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// The table, the number of its first line, and what stands between its columns: what the line `sep=;` says, as some
-/// spreadsheets write it; else what stands most often in the heading, because spreadsheets write semicolons where a comma is
-/// the decimal separator, and tabs when asked for text.
+/// The table, the number of its first line, and the delimiter of its columns: from the line `sep=;` that some
+/// spreadsheets write, else the most frequent one in the heading, because spreadsheets write semicolons where a comma
+/// is the decimal separator, and tabs when saving as text.
 fn delimited(text: &str) -> (&str, u64, u8) {
     let (heading, rest) = text.split_once('\n').unwrap_or((text, ""));
     let said = heading.trim_end_matches('\r').trim_matches('"');
@@ -109,7 +109,7 @@ struct LineCount<'a> {
 }
 
 impl LineCount<'_> {
-    /// The line on which the record begins that stands between these octets.
+    /// The line on which the record between these octets begins.
     fn of(&mut self, start: u64, end: u64) -> u64 {
         let octet = |at| usize::try_from(at).unwrap_or(usize::MAX).min(self.text.len());
         let record = self.text.as_bytes().get(octet(start)..octet(end)).unwrap_or_default();
@@ -124,7 +124,7 @@ impl LineCount<'_> {
 
 #[derive(Default)]
 struct TableReading {
-    /// Which of [`COLUMNS`] stands in each column; none where it is not read.
+    /// Which of [`COLUMNS`] each column is; none if it is not read.
     columns: Vec<Option<&'static str>>,
     table: PeopleTable,
     faults: ReportLines,
@@ -138,7 +138,7 @@ impl TableReading {
             let known = COLUMNS.into_iter().find(|column| letters(column).eq(letters(name)));
             match known {
                 Some(column) if self.columns.contains(&known) => {
-                    self.faults.push(|| format!("{line}: {column}: there are two columns of this name"));
+                    self.faults.push(|| format!("{line}: {column}: two columns have this name"));
                 }
                 Some(_) => {}
                 None => unread.push(name),
@@ -147,8 +147,9 @@ impl TableReading {
         }
         if self.faults.is_empty() && !self.columns.contains(&Some("id")) {
             let all = COLUMNS.join(",");
-            self.faults
-                .push(|| format!("{line}: id: the column is missing; people are updated by it. The columns are {all}"));
+            self.faults.push(|| {
+                format!("{line}: id: this column is missing and is required to update people; the columns are {all}")
+            });
         }
         if !unread.is_empty() {
             let named = unread.iter().filter(|name| !name.is_empty()).take(NAMED);
@@ -156,17 +157,20 @@ impl TableReading {
             let dots = if named.len() < unread.len() { ", …" } else { "" };
             let (count, all) = (unread.len(), COLUMNS.join(","));
             let noun = if count == 1 { "column is" } else { "columns are" };
-            self.table
-                .notes
-                .push(format!("{line}: {count} {noun} not read: {}{dots}; read are {all}", named.join(", ")));
+            self.table.notes.push(format!(
+                "{line}: {count} {noun} ignored: {}{dots}; the columns that are read are {all}",
+                named.join(", ")
+            ));
         }
     }
 
     fn line(&mut self, line: u64, record: &StringRecord) {
         let (fields, columns) = (record.len(), self.columns.len());
         if fields != columns {
-            let hint = if fields > columns { "; a field with a comma in it needs quotes" } else { "" };
-            self.faults.push(|| format!("{line}: {fields} fields under {columns} columns{hint}"));
+            let hint = if fields > columns { "; a field that contains a comma needs quotes" } else { "" };
+            let counted = |count, noun| if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") };
+            let (fields, columns) = (counted(fields, "field"), counted(columns, "column"));
+            self.faults.push(|| format!("{line}: {fields} for {columns}{hint}"));
             return;
         }
         let mut person = PersonLine { line, ..PersonLine::default() };
@@ -183,7 +187,7 @@ impl TableReading {
         if self.seen.insert(person.id) {
             self.table.people.push(person);
         } else {
-            self.faults.push(|| format!("{line}: id: {} stands in this file twice", person.id));
+            self.faults.push(|| format!("{line}: id: {} is in this file twice", person.id));
         }
     }
 }
@@ -191,7 +195,7 @@ impl TableReading {
 impl PersonLine {
     fn take(&mut self, column: &str, field: &str) -> Result<(), String> {
         if field.contains('\0') {
-            return Err("the text holds a NUL character, which no database can keep".to_owned());
+            return Err("the text contains a NUL character, which the database cannot store".to_owned());
         }
         let text = spreadsheet::cell(field);
         match column {
@@ -201,7 +205,7 @@ impl PersonLine {
                 let id = whole.map_or(code.as_ref(), |(whole, _)| whole).parse().ok().filter(|id: &i64| *id > 0);
                 self.id = id.ok_or_else(|| format!("\"{field}\" is not a positive number"))?;
             }
-            "full_name" if text.is_empty() => return Err("a name is needed".to_owned()),
+            "full_name" if text.is_empty() => return Err("a name is required".to_owned()),
             "full_name" => self.full_name = Some(text.to_owned()),
             "email" => self.email = Some(text.to_owned()),
             "active" => self.active = yes_or_no(&spreadsheet::code(field))?,
@@ -228,7 +232,7 @@ fn letters(name: &str) -> impl Iterator<Item = char> {
     name.chars().filter(|c| c.is_alphanumeric()).collect::<Vec<_>>().into_iter()
 }
 
-/// Nothing, for an empty field: it leaves everybody as they are.
+/// None for an empty field: it leaves the person as they are.
 fn yes_or_no(field: &str) -> Result<Option<bool>, String> {
     match field.to_lowercase().as_str() {
         "" => Ok(None),
@@ -243,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_stand_in_any_order_and_fields_are_quoted_or_not() {
+    fn columns_come_in_any_order_and_fields_are_quoted_or_not() {
         let text = "\u{feff}macs,ID,full_name,cards\r\n\
                     \"3C-22-FB-00-00-01, 3c22fb000002\",7,\"Lovelace, Ada\",1;2\r\n\r\n,8,Bob \"B\" Example,\r\n";
         let people = read_csv(text).expect("reads").people;
@@ -282,13 +286,15 @@ mod tests {
     #[test]
     fn an_export_is_read_by_its_known_columns_with_one_note() {
         let read = read_csv("\nsep=;\n").expect_err("no line of columns").0;
-        assert!(read[0].starts_with("2: id: the column is missing"), "{read:?}");
+        assert!(read[0].starts_with("2: id: this column is missing"), "{read:?}");
         let read = read_csv("sep=;\nPhone;ID;Email 2;;Fax;A;B;C\n1;7;;;;;;\n").expect("reads");
         assert_eq!((read.people[0].id, read.people[0].line), (7, 3));
         let all = COLUMNS.join(",");
         assert_eq!(
             read.notes,
-            [format!("2: 7 columns are not read: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; read are {all}")]
+            [format!(
+                "2: 7 columns are ignored: \"Phone\", \"Email 2\", \"Fax\", \"A\", \"B\", …; the columns that are read are {all}"
+            )]
         );
     }
 
@@ -306,32 +312,32 @@ mod tests {
     #[test]
     fn every_fault_is_named_with_its_line() {
         let all = COLUMNS.join(",");
-        let empty = format!("1: the file is empty; its first line names the columns: {all}");
-        let id = format!("1: id: the column is missing; people are updated by it. The columns are {all}");
+        let empty = format!("1: the file is empty; the first line must name the columns: {all}");
+        let id = format!("1: id: this column is missing and is required to update people; the columns are {all}");
         for (text, expected) in [
             ("", &[empty.as_str()][..]),
             ("full_name\nAda\n", &[&id]),
-            ("id,name,ID\n", &["1: id: there are two columns of this name"]),
+            ("id,name,ID\n", &["1: id: two columns have this name"]),
             (
                 "id,full_name,active,macs\n1,\"A\nB\",maybe,ff:ff:ff:ff:ff:ff\n\nx,Bob,no,\n3,,,\n4,Lovelace, Ada,,\n\
                  5,E,,\n5,F,,\n",
                 &[
                     "2: active: \"maybe\" is neither true nor false",
-                    "2: macs: ff:ff:ff:ff:ff:ff cannot be the address of one device",
+                    "2: macs: ff:ff:ff:ff:ff:ff cannot be the address of a single device",
                     "5: id: \"x\" is not a positive number",
-                    "6: full_name: a name is needed",
-                    "7: 5 fields under 4 columns; a field with a comma in it needs quotes",
-                    "9: id: 5 stands in this file twice",
+                    "6: full_name: a name is required",
+                    "7: 5 fields for 4 columns; a field that contains a comma needs quotes",
+                    "9: id: 5 is in this file twice",
                 ],
             ),
             (
                 "id,cards,slots\n1,1.23457E+09,\n2,\"8,165,538\",5\n3.5,,\n",
                 &[
                     "2: cards: \"1.23457E+09\" is a number that lost digits in a spreadsheet; format the column as text, \
-                     enter it again and export again",
-                    "3: cards: \"8,165,538\" is a number with separators of thousands, or several cards? Format the column \
-                     as text; between several write \", \"",
-                    "3: slots: \"5\" does not say where; write for example source/door/5",
+                     enter the number again and export again",
+                    "3: cards: \"8,165,538\" is either one number with thousands separators or several cards; format the column \
+                     as text and write \", \" between cards",
+                    "3: slots: \"5\" has no scope; for example, write source/door/5",
                     "4: id: \"3.5\" is not a positive number",
                 ],
             ),

@@ -46,7 +46,7 @@ pub(super) fn code(text: &str) -> Cow<'_, str> {
     if text.contains(unseen) { Cow::Owned(text.replace(unseen, "").trim().to_owned()) } else { Cow::Borrowed(text) }
 }
 
-/// The values of a cell that holds several codes. `separators` stand between them, besides a comma.
+/// The values of a cell that holds several codes, separated by a comma or any of `separators`.
 pub(super) fn codes(text: &str, separators: &[char]) -> Vec<String> {
     let between = |c: char| c == ',' || separators.contains(&c);
     cell(text).split(between).map(code).filter(|value| !value.is_empty()).map(Cow::into_owned).collect()
@@ -54,13 +54,13 @@ pub(super) fn codes(text: &str, separators: &[char]) -> Vec<String> {
 
 /// The values of a cell that holds card numbers or PINs, or what is wrong with it.
 pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'static str> {
-    // Nearly every card; the patterns are dear.
+    // Nearly every card; the patterns are slow.
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(vec![text.to_owned()]);
     }
     let mut values = Vec::new();
     for part in cell(text).split(separators).flat_map(|part| part.split(", ")).map(code) {
-        // In JSON a comma stands between several values, if they are all as long.
+        // In JSON a comma separates several values, if they have the same length.
         let several = !separators.contains(&';') && part.find(',') == Some(3);
         if THOUSANDS.is_match(&part) && !several {
             return Err(ONE_OR_SEVERAL);
@@ -83,9 +83,8 @@ pub(super) fn number(text: &str) -> Result<String, &'static str> {
 }
 
 const LOST: &str =
-    "a number that lost digits in a spreadsheet; format the column as text, enter it again and export again";
-const ONE_OR_SEVERAL: &str =
-    "a number with separators of thousands, or several cards? Format the column as text; between several write \", \"";
+    "a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again";
+const ONE_OR_SEVERAL: &str = "either one number with thousands separators or several cards; format the column as text and write \", \" between cards";
 
 /// The digits of a number that is a whole one.
 fn whole(text: &str) -> Result<Cow<'_, str>, &'static str> {
@@ -145,7 +144,7 @@ mod tests {
             let read = numbers(written, &[';', '\n']);
             assert_eq!(read.as_deref().expect(written), expected, "{written}");
         }
-        // In JSON a comma stands between several.
+        // In JSON a comma separates several values.
         assert_eq!(numbers("123,456", &['\n']).as_deref(), Ok(&["123".to_owned(), "456".to_owned()][..]));
         assert_eq!(numbers("8,165,538", &['\n']), Err(ONE_OR_SEVERAL));
         for (written, fault) in [

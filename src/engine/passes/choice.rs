@@ -1,10 +1,9 @@
-//! PURE. Which of the passes that somebody may use is used, and what is wrong with the others.
+//! PURE. Which of the passes that a person may use is chosen, and what is wrong with the others.
 //!
-//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this entry
-//! has ended; a day pass that this person has begun
-//! today (the day is paid); priority high, normal, low; day passes before time passes; the cheaper one; granted by a plan or
-//! product before added by hand; good at fewer businesses before more; more left of it; own before shared by a team; the
-//! smaller number.
+//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this
+//! entry has ended; a day pass that this person has begun today (the day is paid); priority high, normal, low; day
+//! passes before time passes; the cheaper one; granted by a plan or product before added by hand; valid at fewer
+//! businesses before more; more left of it; own before shared by a team; the smaller number.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -12,29 +11,33 @@ use std::{
     time::Duration,
 };
 
-use chrono::{Datelike, Days, NaiveDate, NaiveTime};
+use chrono::NaiveDate;
 
-use super::{PassCase, PassEnd, PassKind, PassUse, Refused, Spent, Used};
+use super::{
+    case::PassCase,
+    pass_use::{PassEnd, PassKind, PassUse, Refused},
+    slots,
+    usage::{Spent, Used},
+};
 use crate::{
     base::{
         clock::WallTime,
         record::{BusinessId, CoworkerId, CoworkerTimePassId},
     },
-    directory::catalogue::{HeldPass, Moment, Places, Price, Priority, Slot, TimePass},
+    directory::catalogue::{HeldPass, Moment, Places, Price, Priority, TimePass},
     engine::decision::Reason,
-    policy::calendar::Calendar,
 };
 
-/// No pass would do.
+/// No pass is valid.
 #[derive(Debug)]
 pub(super) struct NoPassFits {
-    /// Why the nearest would not.
+    /// Why the nearest is not.
     pub(super) nearest: Option<Refused>,
-    /// One would at a door.
+    /// One is valid at a door.
     pub(super) good_at_a_door: bool,
 }
 
-/// A pass that would do.
+/// A pass that is valid.
 struct Candidate<'a> {
     pass: &'a HeldPass,
     begun: bool,
@@ -43,10 +46,10 @@ struct Candidate<'a> {
     ends: Option<(WallTime, PassEnd)>,
 }
 
-/// Businesses that are named in a sentence, at most; the others are counted.
+/// The most businesses that a sentence names; the others are counted.
 const PLACES: usize = 3;
 
-/// What the best pass has less of than all others.
+/// The sort key of a pass: the best pass has the smallest.
 type PassRank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
 
 /// The pass to use.
@@ -79,7 +82,7 @@ pub(super) fn choose(case: &PassCase<'_>) -> Result<PassUse, NoPassFits> {
     Ok(candidate.used())
 }
 
-/// One of the passes that they may use, if it is good.
+/// One of the passes that they may use, if it is valid.
 pub(super) fn only(case: &PassCase<'_>, guid: uuid::Uuid) -> Option<PassUse> {
     let pass = case.directory.usable(case.ask.coworker.id).find(|pass| pass.guid == guid)?;
     judge(case, pass).ok().map(Candidate::used)
@@ -98,60 +101,8 @@ impl Candidate<'_> {
     }
 }
 
-/// Until when the slots of a kind of pass cover an instant without a gap, but no further than `limit`; no end when it has
-/// no slots.
-///
-/// # Errors
-/// [`Reason::PassOutsideHours`] when none covers it.
-pub(super) fn slot_end(
-    kind: &TimePass,
-    calendar: &Calendar,
-    at: WallTime,
-    limit: WallTime,
-) -> Result<Option<WallTime>, Reason> {
-    if kind.slots.is_empty() {
-        return Ok(None);
-    }
-    let mut end = at;
-    // Each turn goes through a slot that ends later; a pass day has only so many.
-    while end < limit {
-        let later = kind.slots.iter().filter_map(|slot| covered_until(*slot, calendar, end)).max();
-        match later {
-            Some(later) if later > end => end = later,
-            Some(_) | None => break,
-        }
-    }
-    if end > at { Ok(Some(end)) } else { Err(Reason::PassOutsideHours) }
-}
-
-/// The end of the slot, where it covers the instant.
-fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTime> {
-    let today = calendar.local(at).date();
-    let from = if slot.utc { local_minute(slot.from, calendar, today.year()) } else { slot.from };
-    let on = |days_ago: u64| {
-        let date = today.checked_sub_days(Days::new(days_ago))?;
-        if date.weekday() != slot.weekday {
-            return None;
-        }
-        let midnight = date.and_time(NaiveTime::MIN);
-        let instant = |minutes: u16| calendar.instant(midnight + Duration::from_secs(u64::from(minutes) * 60));
-        let (begin, end) = (instant(from), instant(from + (slot.to - slot.from)));
-        (begin <= at && at < end).then_some(end)
-    };
-    // One that began yesterday may end today.
-    [on(0), on(1)].into_iter().flatten().max()
-}
-
-/// The platform writes times of day as instants of January 1976, made from the wall clock's offset: the minute on that
-/// clock again. The offset is that of the January of this year, because zones have moved since.
-fn local_minute(utc: u16, calendar: &Calendar, year: i32) -> u16 {
-    let january = chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
-    let minutes = i64::from(utc) + (calendar.local(WallTime::from(january.and_utc())) - january).num_minutes();
-    u16::try_from(minutes.rem_euclid(1440)).unwrap_or(0)
-}
-
-/// From what nothing will mend to what a moment or another way in mends, so that the first is told only of a pass that has
-/// no fault before it, and of several passes the one that is nearest.
+/// From what cannot be helped to what time or another way in solves. Checks run in this order, and of several passes
+/// the one that came furthest is reported.
 const NEARNESS: [Reason; 8] = [
     Reason::PassArchived,
     Reason::PassNotForCustomer,
@@ -200,7 +151,7 @@ fn rank(case: &PassCase<'_>, candidate: &Candidate<'_>) -> PassRank {
     )
 }
 
-/// Has this person begun this pass day with it?
+/// Has this person already used it on this pass day?
 fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.day.date);
     let before = used(case, pass).any(|used| used.coworker == id && used.on(today));
@@ -214,7 +165,7 @@ fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     before || now() || imported()
 }
 
-/// What each person has used of a pass, but for visits that may still change.
+/// What each person has used of a pass, without visits that may still change.
 fn used<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
     case.usage.passes.get(&pass.guid).into_iter().flatten()
 }
@@ -226,8 +177,8 @@ fn visits<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &
 }
 
 /// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
-/// said what was left. Days are told apart by their dates, so that a day of another business, with another cut-off, is the
-/// same day.
+/// said what was left. Days are distinguished by date, so a day at another business with another cut-off is the same
+/// day.
 fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
@@ -243,8 +194,8 @@ fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     u64::from(pass.left).saturating_sub(before + now)
 }
 
-/// The seconds that are left of a time pass. A visit that ended before the import is in what the import said; of somebody who
-/// came before the first import that is known, all visits that may still change count: no pass lasts for ever.
+/// The seconds that are left of a time pass. What the import said includes visits that ended before it. For a person
+/// who came before the first import that is known, all visits that may still change count: no pass lasts forever.
 fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
     let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
@@ -253,13 +204,13 @@ fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     (u64::from(pass.left) * 60).saturating_sub(before + now)
 }
 
-/// Is it a time pass with which somebody is in? A day pass serves several at once.
+/// Is it a time pass that an open visit uses? Several people can use a day pass at once.
 fn is_in_use(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     pass.kind.minutes.is_some() && in_use_since(case, pass).is_some()
 }
 
 /// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
-/// import, and would lock people out until the next one; it is not looked at.
+/// import, and would lock people out until the next one; it is ignored.
 fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
     let known = used(case, pass).filter_map(|used| used.open);
@@ -267,8 +218,8 @@ fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
 }
 
-/// Of two misses the one that the front desk is told: the nearer by [`NEARNESS`], of two that have expired the later, own
-/// before shared, the smaller number.
+/// Which of two misses is reported to the front desk: the nearer by [`NEARNESS`], of two that have expired the later
+/// one, own before shared, the smaller number.
 fn nearer(case: &PassCase<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
     let key = |(pass, reason): (&HeldPass, Reason)| {
         let near = NEARNESS.iter().position(|known| *known == reason);
@@ -286,22 +237,22 @@ fn refused(case: &PassCase<'_>, pass: &HeldPass, reason: Reason) -> Refused {
     let since = in_use_since(case, pass).filter(|_| reason == Reason::PassInUse);
     let more = if let Some(expires) = expires {
         match expires {
-            Moment::Date(date) => format!(" was good to {date}"),
+            Moment::Date(date) => format!(" was valid until the end of {date}"),
             Moment::Instant(at) => format!(" expired on {}", case.face(at)),
         }
     } else if let Some(since) = since {
-        format!(" is in use since {}", case.face(since))
+        format!(" has been in use since {}", case.face(since))
     } else if reason == Reason::PassOutsideHours {
-        format!(" is good {}", hours(&pass.kind, case))
+        format!(" is valid {}", slots::hours(&pass.kind, case.calendar, case.ask.at))
     } else if reason == Reason::PassOtherBusiness {
-        format!(" is good at {}", places(&pass.kind, case))
+        format!(" is valid at {}", places(&pass.kind, case))
     } else {
         String::new()
     };
     Refused { reason, detail: Some(format!("\"{name}\"{whose}{more}").into()) }
 }
 
-/// The names of the first few businesses where it is good.
+/// The names of the first few businesses where it is valid.
 fn places(kind: &TimePass, case: &PassCase<'_>) -> String {
     let Places::Only(list) = &kind.places else { return "every business".to_owned() };
     let name = |id: &BusinessId| {
@@ -309,17 +260,4 @@ fn places(kind: &TimePass, case: &PassCase<'_>) -> String {
     };
     let more = if list.len() > PLACES { format!(" and {} more", list.len() - PLACES) } else { String::new() };
     list.iter().take(PLACES).map(name).collect::<Vec<_>>().join(", ") + &more
-}
-
-/// `Mon 09:00-13:00, Tue 22:00-02:00`.
-pub(super) fn hours(kind: &TimePass, case: &PassCase<'_>) -> String {
-    let year = case.calendar.local(case.ask.at).year();
-    let mut slots: Vec<Slot> = kind.slots.to_vec();
-    slots.sort_by_key(|slot| (slot.weekday.num_days_from_monday(), slot.from));
-    let text = |slot: &Slot| {
-        let from = if slot.utc { local_minute(slot.from, case.calendar, year) } else { slot.from };
-        let face = |minutes: u16| format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60);
-        format!("{} {}-{}", slot.weekday, face(from), face(from + (slot.to - slot.from)))
-    };
-    slots.iter().map(text).collect::<Vec<_>>().join(", ")
 }

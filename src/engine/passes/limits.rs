@@ -1,14 +1,18 @@
-//! PURE. How much of their plan somebody has left: days and hours, in the week, the month and the billing cycle.
+//! PURE. How much of a person's plan is left: days and hours, in the week, the month and the billing cycle.
 //!
-//! A day is a pass day, however often somebody comes; the weeks, months and cycles are made of whole pass days, by the
+//! A day is a pass day, however often a person comes; the weeks, months and cycles are made of whole pass days, by the
 //! dates of the business's wall clock. Only visits that count towards the limits count, at all businesses. A day that
-//! was begun is good to its end.
+//! was begun stays valid to its end.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use chrono::{Datelike, Months, NaiveDate, TimeDelta, Weekday};
 
-use super::{Counted, PassCase, PlanUsed, Refused};
+use super::{
+    case::PassCase,
+    pass_use::Refused,
+    usage::{Counted, PlanUsed},
+};
 use crate::{
     directory::{
         Coworker, Directory,
@@ -53,7 +57,7 @@ pub(super) fn check(case: &PassCase<'_>, policy: &PassPolicy) -> Result<Option<u
     Ok(rest)
 }
 
-/// The first days of the windows that the limits of somebody's plan are counted in on a day; none where nothing is limited.
+/// The first days of the windows in which the limits of a person's plan are counted on a day; none without limits.
 pub fn window_starts(
     directory: &Directory,
     policy: &PassPolicy,
@@ -84,9 +88,10 @@ fn counted(case: &PassCase<'_>, (first, end): PlanWindow, today: NaiveDate) -> (
 }
 
 fn reached(limit: PlanLimit, tariff: &Tariff, allowed: u32, first: NaiveDate, end: NaiveDate) -> Refused {
-    let what = if limit.is_hours() { "hours" } else { "days" };
+    let unit = if limit.is_hours() { "hour" } else { "day" };
+    let plural = if allowed == 1 { "" } else { "s" };
     let last = end.pred_opt().unwrap_or(end);
-    let detail: Arc<str> = format!("\"{}\": {allowed} {what} from {first} to {last}", tariff.name).into();
+    let detail: Arc<str> = format!("\"{}\": {allowed} {unit}{plural} from {first} to {last}", tariff.name).into();
     Refused { reason: Reason::PlanLimit(limit), detail: Some(detail) }
 }
 
@@ -142,7 +147,7 @@ pub(super) fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> PlanW
     (first, days_after(first, length))
 }
 
-/// Every beginning is counted from the anchor, so that the 31st is the 31st again after a short month.
+/// Every beginning is counted from the anchor, so the 31st is the 31st again after a short month.
 pub(super) fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> PlanWindow {
     let between = (today.year() - anchor.year()).saturating_mul(12) + month_number(today) - month_number(anchor);
     let begin = |cycles: i32| months_after(anchor, cycles.saturating_mul(months));

@@ -1,4 +1,4 @@
-//! PURE. Pay-as-you-go: which kind of pass is assigned to somebody without a pass, and what their visit costs.
+//! PURE. Pay-as-you-go: which kind of pass is assigned to a person without a pass, and what their visit costs.
 //!
 //! Whole minor units and whole seconds; nothing here is a fraction.
 
@@ -6,7 +6,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{PassCase, PassEnd, PassKind, PassUse, Refused, choice};
+use super::{
+    case::PassCase,
+    pass_use::{PassEnd, PassKind, PassUse, Refused},
+    slots,
+};
 use crate::{
     base::{clock::WallTime, record::TimePassId},
     directory::catalogue::{Currency, Price, TimePass},
@@ -70,7 +74,7 @@ pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<Wa
 /// The cheapest per minute of the kinds that would be assigned here and now; of equals the one with the smaller number.
 ///
 /// # Errors
-/// What keeps them away, if there are any; none otherwise.
+/// Why those that would be assigned are not valid now; none if there are no such kinds.
 pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
     let mut best: Option<(&TimePass, Option<WallTime>)> = None;
     let mut missed = None;
@@ -81,11 +85,14 @@ pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUs
                     best = Some((kind, until));
                 }
             }
-            // They hold no pass that could be outside of its hours: what they lack is a pass.
+            // They hold no pass that could be outside its hours: the reason is that they have no pass.
             Err(why) => {
-                let good =
-                    if why == Reason::PassOutsideHours { choice::hours(kind, case) } else { "at a door".to_owned() };
-                let detail = Some(format!("pay-as-you-go \"{}\" is good {good}", kind.name).into());
+                let good = if why == Reason::PassOutsideHours {
+                    slots::hours(kind, case.calendar, case.ask.at)
+                } else {
+                    "at a door".to_owned()
+                };
+                let detail = Some(format!("pay-as-you-go \"{}\" is valid {good}", kind.name).into());
                 missed = missed.or(Some(Refused { reason: Reason::NoValidPass, detail }));
             }
         }

@@ -1,17 +1,29 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use chrono::{DateTime, NaiveDate, NaiveTime, Utc, Weekday};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     limits::{Windows, in_months, in_weeks},
     payg::{Charged, charge},
     *,
 };
-use crate::directory::{Builder, catalogue::Cycle, import};
+use crate::directory::{
+    Builder, Coworker,
+    catalogue::{Cycle, TimePass},
+    import,
+};
 use crate::{
-    base::zone::test_zone,
+    base::{
+        clock::WallTime,
+        record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
+        zone::test_zone,
+    },
     policy::passes::{PassesAsked, PayAsYouGo},
 };
 
@@ -167,14 +179,14 @@ fn each_way_to_fail_has_its_reason_and_tells_what_the_front_desk_needs() {
         })
         .collect();
     insta::assert_snapshot!(told.join("\n"), @r#"
-    pass_archived: the coworker's pass is of a kind that was withdrawn; give them another ("Mornings")
-    pass_not_for_customer: the coworker's pass is not for customers of this kind or plan ("Mornings")
-    pass_other_business: the coworker's pass is for other businesses ("Mornings" is good at business 2)
-    pass_expired: the coworker's pass has expired ("Mornings" was good to 2026-01-13)
+    pass_archived: the coworker's kind of pass has been withdrawn; give them another ("Mornings")
+    pass_not_for_customer: the coworker's pass is not valid for their kind of customer or plan ("Mornings")
+    pass_other_business: the coworker's pass is not valid at this business ("Mornings" is valid at business 2)
+    pass_expired: the coworker's pass has expired ("Mornings" was valid until the end of 2026-01-13)
     pass_used_up: the coworker's pass is used up ("Mornings")
-    pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is good Thu 09:00-17:00)
+    pass_outside_hours: the coworker's pass does not cover this weekday and time ("Mornings" is valid Thu 09:00-17:00)
     pass_no_network: the coworker's pass does not allow check-ins by network; they can use a door ("Mornings")
-    pass_in_use: the coworker's pass is in use by another check-in; check that one out ("Mornings" is in use since 2026-01-14 09:30)
+    pass_in_use: the coworker's pass is in use by another check-in; check that one out ("Mornings" has been in use since 2026-01-14 09:30)
     "#);
 }
 
@@ -197,7 +209,7 @@ fn of_several_passes_the_nearest_miss_is_named() {
 }
 
 #[test]
-fn whoever_holds_nothing_is_told_so_unless_passes_are_not_asked_for() {
+fn a_person_without_a_pass_is_refused_unless_passes_are_off() {
     let none = Site::of(json!({}));
     let archived = Site::of(json!({"TimePasses": [{"Id": 3, "Name": "Old", "Archived": true}]}));
     for (site, asked, expected) in [
@@ -242,7 +254,7 @@ fn a_pass_is_good_where_its_owner_is_or_where_it_says() {
 }
 
 #[test]
-fn members_contacts_and_plans_are_told_apart() {
+fn members_contacts_and_plans_are_distinguished() {
     let site = |kind: &Value| {
         Site::of(json!({
             "Tariffs": [{"Id": 5, "Name": "Full time"}],
@@ -472,7 +484,7 @@ fn minutes_are_used_by_one_visit_at_a_time_and_add_up() {
 }
 
 #[test]
-fn passes_of_people_who_are_no_customers_any_more_are_not_shared() {
+fn passes_of_former_customers_are_not_shared() {
     let site = |bob: Value, shares: bool| {
         Site::of(json!({
             "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1], "ShareTimePasses": shares}],
@@ -610,7 +622,7 @@ fn a_visit_that_does_not_count_is_not_ended_by_the_plans_hours() {
     assert_eq!(site.ask(NOW).expect("let in").ends, None);
     let also = Spent { counts: true, ..site.spent(1, Uuid::nil(), "08:00", None) };
     let refused = site.ask_with(NOW, &Usage::default(), &[also]).expect_err("an hour is over, spare pass or not");
-    assert_eq!(refused.detail.as_deref(), Some("\"Part time\": 1 hours from 2026-01-12 to 2026-01-18"));
+    assert_eq!(refused.detail.as_deref(), Some("\"Part time\": 1 hour from 2026-01-12 to 2026-01-18"));
 }
 
 #[test]
@@ -759,9 +771,9 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
     });
     assert_eq!(
         closed,
-        ["pay-as-you-go \"Hot desk\" is good Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is good at a door"]
+        ["pay-as-you-go \"Hot desk\" is valid Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is valid at a door"]
     );
-    // A day pass with which somebody else is in is good at a door, too.
+    // A day pass that someone else is in with is valid at a door too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
     let site = Site::of(json!({
         "TimePasses": [kind(1, "6", Some(60), &contacts), by_day],
@@ -780,7 +792,7 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
 }
 
 #[test]
-fn whoever_holds_a_pass_for_the_door_is_not_charged_because_the_network_saw_them() {
+fn a_person_with_a_pass_for_the_door_is_not_charged_because_the_network_saw_them() {
     let site = Site::of(json!({
         "TimePasses": [{"Id": 1, "Name": "Day", "AllowNetworkCheckIn": false},
                        {"Id": 2, "Name": "Hot desk", "Price": 6, "MinutesIncluded": 60, "UseAsPayAsYouGoForContacts": true}],
@@ -995,7 +1007,7 @@ impl Site {
         self.directory.coworker(CoworkerId(id)).expect("a coworker")
     }
 
-    /// The identity of a pass that somebody holds.
+    /// The identity of a pass that a person holds.
     fn guid(&self, id: i64) -> Uuid {
         let everybody: BTreeSet<i64> = (1..5).collect();
         let mut held = everybody.iter().flat_map(|who| self.directory.usable(CoworkerId(*who)));

@@ -14,7 +14,7 @@ use crate::{
     },
     directory::{Builder, Directory, history::DirectoryHistory, import},
     engine::{
-        fold::{FoldItem, Folded, Group, VisitRecord, World, ask, deadline, fold, silence_behind},
+        fold::{FoldGroup, FoldItem, Folded, VisitRecord, World, ask, deadline, fold, silence_behind},
         passes::Counted,
         person::AfterPass,
     },
@@ -31,7 +31,7 @@ const BOB: Subject = Subject(2);
 const STRANGER: Subject = Subject(-7);
 
 #[test]
-fn a_pass_goes_on_at_the_business_that_somebody_comes_in_at_next() {
+fn a_pass_continues_at_the_business_where_they_come_in_next() {
     // By the other rules a day pass comes before a time pass.
     let passes = json!({
         "TimePasses": [{"Id": 1, "Name": "Hours", "MinutesIncluded": 600},
@@ -55,7 +55,7 @@ fn a_pass_goes_on_at_the_business_that_somebody_comes_in_at_next() {
 }
 
 #[test]
-fn in_and_out_at_one_instant_is_decided_by_where_the_person_stands() {
+fn in_and_out_at_one_instant_is_decided_by_the_phase_of_the_person() {
     let mut little = Little::of(&[(0, json!({}))]);
     little.change_site(ONE, |site| site.record_every_visit = true);
     let seconds = |visit: &VisitRecord| visit.visit.to.map(|to| to.since(visit.visit.from).as_secs());
@@ -106,7 +106,7 @@ fn an_exit_in_the_instant_of_the_end_is_in_time_and_an_entry_belongs_to_what_beg
         assert_eq!(told(Direction::In, 0), [(Some(at(end)), true), (None, false)], "{kind}");
         assert_eq!(told(Direction::Out, 1)[0], (Some(at(end)), true), "{kind}");
 
-        // Whoever looked at the clock in that instant decides again.
+        // A fold that ran in that very instant decides again.
         let (mut story, mut exit) = (Story::default(), Story::default());
         story.door(ADA, ONE, Direction::In, at("09:00"));
         exit.door(ADA, ONE, Direction::Out, at(end));
@@ -146,7 +146,7 @@ fn plan(limits: &Value) -> Value {
     })
 }
 
-/// Somebody who has come for a long time, but not in the last weeks.
+/// A person who has come for a long time, but not in the last weeks.
 fn long_known() -> PersonState {
     let mut person = PersonState::default();
     person.counted.add(NaiveDate::from_ymd_opt(2025, 11, 20).expect("a date"), 800 * 3600);
@@ -235,7 +235,7 @@ fn visits_before_a_window_that_are_settled_in_it_do_not_count_in_it() {
 #[test]
 fn a_window_that_is_asked_about_late_in_a_fold_counts_from_its_first_day() {
     // Monday is in the week that began on Sunday there, and in the one that begins here. The state says what was before
-    // both, so that no one has to look it up.
+    // both, so no one has to look it up.
     let mut little = Little::of(&[(0, plan(&json!({"HoursWeekLimit": 20})))]);
     little.change_site(TWO, |site| site.passes.week_starts_on = chrono::Weekday::Sun);
     little.change_site(ONE, |site| site.record_every_visit = true);
@@ -282,7 +282,7 @@ fn the_last_use_of_a_day_pass_lasts_although_an_import_says_that_it_is_used() {
 }
 
 #[test]
-fn how_long_somebody_may_be_silent_is_said_where_they_are_in() {
+fn the_idle_limit_is_that_of_the_business_where_they_are_in() {
     let mut little = Little::of(&[(0, json!({}))]);
     little.change_site(TWO, |site| site.idle_limit = Duration::from_mins(30));
     for (time, note) in [("09:35", Some(Note::InElsewhere)), ("09:46", None)] {
@@ -302,7 +302,7 @@ fn how_long_somebody_may_be_silent_is_said_where_they_are_in() {
 }
 
 #[test]
-fn somebody_who_is_withdrawn_is_out_when_the_directory_says_so() {
+fn a_withdrawn_person_is_out_when_the_directory_says_so() {
     let little = Little::of(&[(0, busy()), (at("10:00").millis(), busier())]);
     let mut story = Story::default();
     story.door(BOB, ONE, Direction::In, at("09:00"));
@@ -328,7 +328,7 @@ fn a_device_that_is_refused_again_fails_once_a_day() {
 }
 
 #[test]
-fn silence_waits_for_what_was_heard_before_it_and_is_not_handed_over_yet() {
+fn silence_waits_for_earlier_evidence_that_is_not_delivered_yet() {
     let little = Little::of(&[(0, json!({}))]);
     let mut story = Story::default();
     story.heard(ADA, ONE, PHONE, at("09:00"), Duration::ZERO);
@@ -337,7 +337,7 @@ fn silence_waits_for_what_was_heard_before_it_and_is_not_handed_over_yet() {
         let folded = fold(little.world(at("10:00"), at(quiet_until)), Little::group(&[]), &items);
         assert_eq!(folded.people[&ADA].open().is_some(), open, "{quiet_until}");
     }
-    // A hand-over that began before the silence was over keeps them in, although it is decided after it.
+    // A presence that began before the silence was over keeps them in, although it is decided after it.
     story.heard(ADA, ONE, PHONE, at("09:50"), Duration::from_mins(6));
     let folded = little.fold(&story, at("10:00"));
     assert_eq!((folded.visits.len(), folded.ended.len()), (1, 0));
@@ -384,7 +384,7 @@ fn an_answer_says_what_would_be_done_and_what_was_charged() {
     let people = little.fold(&story, at("12:00")).people;
     let world = little.world(at("12:00"), at("12:00"));
     let asked = |business, time| {
-        let group = Group { people: people.clone(), ..Group::default() };
+        let group = FoldGroup { people: people.clone(), ..FoldGroup::default() };
         let (admission, charged) = ask(world, group, CoworkerId(1), business, (at(time), CheckinSource::DoorAccess));
         let kind = match admission {
             Admission::Admitted(Some(pass)) => Some(pass.kind),
@@ -435,13 +435,13 @@ proptest! {
             let next = rest.first().map_or(end, |item| item.place.at);
             let last = first.last().map_or(WallTime::from_millis(MIDNIGHT), |item| item.place.at);
             let now = last.moved((next.millis() - last.millis()) * later / 100);
-            let quiet_until = rest.iter().map(FoldItem::heard_at).min().unwrap_or(now).min(now);
+            let quiet_until = rest.iter().map(FoldItem::seen_at).min().unwrap_or(now).min(now);
             let before = fold(little.world(now, quiet_until), Little::group(&[]), first);
             let late = rest.iter().any(|item| item.is_late(&before.people[&item.subject]));
             let silence = silence_behind(before.people.values(), &little.world(end, end));
             if !late && silence.is_none() || at == 0 {
                 // What the first fold counted is what a database would have.
-                let group = Group { people: before.people.clone(), totals: before.counted.clone(), ..Group::default() };
+                let group = FoldGroup { people: before.people.clone(), totals: before.counted.clone(), ..FoldGroup::default() };
                 let after = fold(little.world(end, end), group, rest);
                 break (before, after);
             }
@@ -532,7 +532,7 @@ fn busier() -> Value {
     site
 }
 
-/// What facts are judged by: directories from instants on, two businesses, captures that hear most of the time.
+/// What facts are judged by: directories from instants on, two businesses, coverage most of the time.
 struct Little {
     directories: DirectoryHistory,
     policies: PolicyHistory,
@@ -586,12 +586,12 @@ impl Little {
         World { directories, policies, coverage, now, quiet_until }
     }
 
-    /// Everybody, some of whom are known already.
-    fn group(known: &[(Subject, PersonState)]) -> Group {
+    /// Everyone, some of whom are already known.
+    fn group(known: &[(Subject, PersonState)]) -> FoldGroup {
         let mut people: BTreeMap<Subject, PersonState> =
             [ADA, BOB, STRANGER].map(|subject| (subject, PersonState::default())).into();
         people.extend(known.iter().cloned());
-        Group { people, ..Group::default() }
+        FoldGroup { people, ..FoldGroup::default() }
     }
 
     fn fold(&self, story: &Story, now: WallTime) -> Folded {
@@ -632,7 +632,7 @@ impl Story {
     /// In the order of time, each once.
     fn items(&self) -> Vec<FoldItem<'_>> {
         let heard =
-            self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::heard(subject, business, mac, point));
+            self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::seen(subject, business, mac, point));
         let mut items: Vec<FoldItem<'_>> = self.doors.iter().map(FoldItem::door).chain(heard).collect();
         items.sort_by_key(|item| item.place);
         items.dedup_by_key(|item| item.place);
@@ -694,7 +694,7 @@ impl Story {
             _ if subject == STRANGER => self.door(subject, business, Direction::In, at),
             4 => {
                 self.heard(subject, business, LAPTOP, at, Duration::from_secs(length));
-                let (.., point) = self.heard.last_mut().expect("just heard");
+                let (.., point) = self.heard.last_mut().expect("just added");
                 point.strong_at = None;
             }
             _ => self.heard(subject, business, PHONE, at, Duration::from_secs(length)),

@@ -15,7 +15,7 @@ use crate::{
         record::{BusinessId, CoworkerId},
     },
     directory::Directory,
-    engine::fold::{FoldItem, Group},
+    engine::fold::{FoldGroup, FoldItem},
     pipeline::intake::PersonPresence,
     store::{DecidedFact, KnownRecords, PendingPresence, PersonStanding},
 };
@@ -51,7 +51,7 @@ impl PendingPoint {
     /// The point as an item of the fold.
     pub(super) fn item(&self) -> FoldItem<'_> {
         let PersonPresence { subject, business, mac, interface: _, point } = &self.presence;
-        FoldItem::heard(*subject, *business, *mac, *point)
+        FoldItem::seen(*subject, *business, *mac, *point)
     }
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct FoldInput {
     pub(crate) doors: Vec<DoorFact>,
     pub(crate) points: Vec<PendingPoint>,
     /// The states that the fold begins with: the current ones or, in a refold, earlier ones.
-    pub(crate) group: Group,
+    pub(crate) group: FoldGroup,
     /// Other people may use the passes of these people too.
     pub(crate) shares_passes: bool,
     /// The passes of these people: others who have left the group may have used them.

@@ -29,10 +29,7 @@ pub(crate) fn items<'a>(
         match fact {
             Fact::Door(door) if !door.too_late => items.push((FoldItem::door(door), FactOrigin::OldDoor(index))),
             Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
-                (
-                    FoldItem::heard(presence.subject, presence.business, presence.mac, *point),
-                    FactOrigin::OldPoint(index),
-                )
+                (FoldItem::seen(presence.subject, presence.business, presence.mac, *point), FactOrigin::OldPoint(index))
             })),
             Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
         }

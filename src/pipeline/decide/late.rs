@@ -33,7 +33,7 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
         };
         item.is_late(person) || behind_others()
     });
-    let late = late.map(|item| LogDay::of(item.place.at.min(item.heard_at())));
+    let late = late.map(|item| LogDay::of(item.place.at.min(item.seen_at())));
     // A version that came into force before a fact that was decided without it.
     let versions = input.current.values().filter(|known| known.revision > 0).filter_map(|known| {
         let from = world.directories.newer_than(known.person.directory)?;
@@ -63,8 +63,8 @@ pub(in crate::pipeline) fn unproven(
     let mut newest: BTreeMap<Subject, WallTime> = BTreeMap::new();
     let mut activity: BTreeMap<Subject, Vec<WallTime>> = BTreeMap::new();
     for item in new {
-        let last = newest.entry(item.subject).or_insert(item.heard_at());
-        *last = item.heard_at().max(*last);
+        let last = newest.entry(item.subject).or_insert(item.seen_at());
+        *last = item.seen_at().max(*last);
         activity.entry(item.subject).or_default().push(item.place.at);
     }
     newest.retain(|_, last| *last > last_frame);

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     base::{clock::WallTime, fact::Subject, record::CheckinSource},
     engine::{
-        fold::{FoldItem, Folded, Group, World, fold},
+        fold::{FoldGroup, FoldItem, Folded, World, fold},
         person::PersonState,
     },
 };
@@ -34,12 +34,12 @@ fn folded(scenario: &Scenario) -> Records {
         .iter()
         .map(|facts| match facts {
             EngineFact::Door(fact) => FoldItem::door(fact),
-            EngineFact::Presence(subject, business, mac, point) => FoldItem::heard(*subject, *business, *mac, *point),
+            EngineFact::Presence(subject, business, mac, point) => FoldItem::seen(*subject, *business, *mac, *point),
         })
         .collect();
     items.sort_by_key(|item| item.place);
     let people: BTreeMap<Subject, PersonState> = (1..=3).map(|id| (Subject(id), PersonState::default())).collect();
-    let folded = fold(world, Group { people, ..Group::default() }, &items);
+    let folded = fold(world, FoldGroup { people, ..FoldGroup::default() }, &items);
     rows(&folded)
 }
 

@@ -1,0 +1,157 @@
+//! PURE. What one fact does: the verdict at a door or the evidence of a device, and the claim that follows from it.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use uuid::Uuid;
+
+use super::{
+    folding::Folding,
+    item::{FoldItem, What},
+    records::{device_failure, door_failure},
+};
+use crate::{
+    base::{
+        fact::{DoorFact, FactDigest, Point, Subject},
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource},
+    },
+    engine::{
+        Claim, Decision, DoorClaim,
+        admission::{self, DoorVerdict},
+        decision::{Note, Reason},
+        passes::Refused,
+        person::{ClaimContext, PersonState, RefusedDevice},
+    },
+    policy::{Rules, SitePolicy, door::Door},
+};
+
+impl Folding<'_> {
+    /// Which of these is decided next: the first, or of those tied with it the first that changes the person's phase. A
+    /// clock that only shows minutes gives "in" and "out" the same time: for a person who is out it was in, then out.
+    pub(super) fn next_of_tied(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
+        let first = &items[order[0]];
+        let ties = |item: &FoldItem<'_>| item.place.ties_with(&first.place);
+        if !order.get(1).is_some_and(|index| ties(&items[*index])) {
+            return 0;
+        }
+        let open = self.folded.people.get(&first.subject).and_then(PersonState::open);
+        let changes = |item: &FoldItem<'_>| {
+            let (What::Door(fact), Some(policy)) = (item.what, self.world.policy(item.business, item.place.at)) else {
+                return false;
+            };
+            let is_in = open.is_some_and(|open| open.business == item.business);
+            let wanted = if is_in { DoorClaim::Exit } else { DoorClaim::Entry };
+            item.subject == first.subject && admission::judge_door(fact, policy) == DoorVerdict::Claim(wanted)
+        };
+        let alike = order.iter().map(|index| &items[*index]).take_while(|item| ties(item));
+        alike.enumerate().find(|(_, item)| changes(item)).map_or(0, |(next, _)| next)
+    }
+
+    pub(super) fn decide(&mut self, index: usize, item: &FoldItem<'_>) -> Decision {
+        let Some(mut person) = self.take(item.subject, item.place.at) else {
+            return Decision::recorded(Note::NamesNobody);
+        };
+        self.upcoming.passed(item, index);
+        let decision = match self.world.policy(item.business, item.place.at) {
+            None => Decision::recorded(Note::Late),
+            Some(policy) => {
+                let (policy, rules) = (Arc::clone(policy), policy.rules());
+                match item.what {
+                    What::Door(fact) => self.at_door(fact, &policy, &rules, &mut person),
+                    What::Seen(mac, point) => self.on_network(item, mac, point, &rules, &mut person),
+                }
+            }
+        };
+        self.put(item.subject, person, item.place);
+        decision
+    }
+
+    fn at_door(&mut self, fact: &DoorFact, policy: &SitePolicy, rules: &Rules, person: &mut PersonState) -> Decision {
+        let verdict = admission::judge_door(fact, policy);
+        if let DoorVerdict::Record(Note::NamesNobody) = verdict {
+            return Decision::recorded(Note::NamesNobody);
+        }
+        // Without a credential a repetition cannot be recognised: each attempt counts, as when a person guesses PINs.
+        let is_known_again = fact.shown.is_some() || !fact.kind.is_refusal();
+        if is_known_again && person.repeats(fact.tap(), fact.at, rules) {
+            return Decision::recorded(Note::RepeatedTap);
+        }
+        let decision = match verdict {
+            DoorVerdict::Claim(action) => {
+                let claim = Claim::Door { action, at: fact.at };
+                self.claim(fact.subject, fact.business, &claim, fact.digest, person)
+            }
+            DoorVerdict::Fail(reason) => Decision::failed(reason),
+            DoorVerdict::Record(note) => Decision::recorded(note),
+        };
+        if let Some(reason) = decision.reason {
+            let id = door_failure(fact.digest);
+            let attempt = (fact.at, CheckinSource::DoorAccess, None);
+            let detail = Some(at_which_door(fact, policy, reason, decision.detail.as_deref()).into());
+            self.fail(id, fact.subject, fact.business, attempt, Refused { reason, detail });
+        }
+        decision
+    }
+
+    fn on_network(
+        &mut self,
+        item: &FoldItem<'_>,
+        mac: MacAddr,
+        point: Point,
+        rules: &Rules,
+        person: &mut PersonState,
+    ) -> Decision {
+        let Point { last_at, first_at, strong_at, since, .. } = point;
+        let claim = Claim::Network { mac, since, first_at, last_at, strong_at };
+        let decision = self.claim(item.subject, item.business, &claim, item.place.digest, person);
+        let Some(reason) = decision.reason else { return decision };
+        let day = rules.calendar.pass_day(last_at).start;
+        if person.refused_before(RefusedDevice { business: item.business, day, reason, mac }) {
+            return Decision::recorded(Note::FailedBefore);
+        }
+        let id = device_failure(item.business, day, reason, mac, item.subject);
+        let attempt = (last_at, CheckinSource::NetworkActivity, Some(mac));
+        self.fail(id, item.subject, item.business, attempt, Refused { reason, detail: decision.detail.clone() });
+        decision
+    }
+
+    fn claim(
+        &mut self,
+        subject: Subject,
+        business: BusinessId,
+        claim: &Claim,
+        id: FactDigest,
+        person: &mut PersonState,
+    ) -> Decision {
+        let before: BTreeSet<Uuid> = person.visits.iter().map(|visit| visit.unique_id).collect();
+        let elsewhere = person.open().map_or(Duration::ZERO, |open| self.world.idle_limit(open));
+        let (decision, ended) = self.at_business(subject, business, claim.at(), |context, _| match context {
+            Some(context) => person.decide(&ClaimContext { idle_elsewhere: elsewhere, ..*context }, claim, id),
+            None => (Decision::recorded(Note::Late), None),
+        });
+        if let Some(ended) = ended {
+            self.note_ended(subject, person, ended);
+        }
+        for visit in person.visits.iter().filter(|visit| !before.contains(&visit.unique_id)) {
+            self.note_opened(subject, visit, claim.at());
+        }
+        decision
+    }
+}
+
+/// The detail of a failed check-in: the door by its name, or, if the settings do not have it, the line with its key to
+/// add there.
+fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
+    let key = &fact.door.0;
+    let known = Door::of(&policy.doors, key);
+    let door = match known {
+        _ if reason == Reason::DoorNotConfigured => {
+            format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+        }
+        Some(door) if !door.pattern.contains('*') => format!("at {}", door.name),
+        // An entry that matches many doors does not say which one.
+        Some(door) if door.name != door.pattern => format!("at {}, {key}", door.name),
+        Some(_) | None => format!("at {key}"),
+    };
+    more.map_or_else(|| door.clone(), |more| format!("{more}; {door}"))
+}

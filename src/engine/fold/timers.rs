@@ -1,0 +1,164 @@
+//! PURE. What ends visits between the facts: silence, cut-off, the end of a pass and a new version of the directory.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use super::{
+    folding::Folding,
+    item::{FoldItem, What},
+    records::Repassed,
+    world::World,
+};
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{FactDigest, FactOrder, FactRank, Subject},
+        record::BusinessId,
+    },
+    engine::{
+        Claim,
+        admission::{self, DoorVerdict},
+        decision::Outcome,
+        life::CloseBy,
+        person::{EndedVisit, PersonState, Visit},
+    },
+};
+
+impl Folding<'_> {
+    /// Who leaves by a door in the very instant in which a timer ends their visit: such an exit is in time. Controllers
+    /// whose clocks only show minutes date every exit of the last minute like this.
+    pub(super) fn leaving<'i>(
+        &mut self,
+        rest: impl Iterator<Item = &'i FoldItem<'i>>,
+        at: WallTime,
+    ) -> BTreeSet<Subject> {
+        let mut leaving = BTreeSet::new();
+        for item in rest.take_while(|item| item.place.at == at) {
+            let What::Door(fact) = item.what else { continue };
+            let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
+            if open.is_none_or(|open| open.ends_at_last().0 > at) {
+                continue;
+            }
+            let Some(policy) = self.world.policy(item.business, at).map(Arc::clone) else { continue };
+            let DoorVerdict::Claim(action) = admission::judge_door(fact, &policy) else { continue };
+            self.run_timers(at.moved(-1), &BTreeSet::new());
+            let person = self.folded.people.get(&item.subject);
+            if person.is_some_and(|person| person.would_leave(item.business, action, (fact.tap(), at), &policy.rules()))
+            {
+                leaving.insert(item.subject);
+            }
+        }
+        leaving
+    }
+
+    /// Runs the timers up to an instant, the earliest first; people in `leaving` leave in that instant before their
+    /// timer.
+    pub(super) fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
+        while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
+            let Some(mut person) = self.take(subject, at) else { return };
+            let Some(open) = person.open().cloned() else { return };
+            let ended = self.at_business(subject, open.business, at, |context, _| {
+                // Without the settings of the business we cannot say whether they may stay.
+                person.end(context, by, at)
+            });
+            if let Some(ended) = ended {
+                self.note_ended(subject, &person, ended);
+            }
+            self.put(subject, person, FactOrder::before(at));
+        }
+    }
+
+    /// The timer that runs out first, of those that run out up to an instant.
+    fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, CloseBy)> {
+        let timer = |(subject, person): (&Subject, &PersonState)| {
+            let open = person.open()?;
+            let (last, by) = open.ends_at_last();
+            let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
+                Some(heard) => at < heard,
+                // Where the visit ends anyway there is nothing to wait for: evidence that still comes is late.
+                None => at < self.world.quiet_until || last <= until,
+            };
+            let silence = open
+                .is_tracked()
+                .then(|| self.world.coverage(open.business).run_out(open.last_activity, self.world.idle_limit(open)))
+                .flatten()
+                .filter(|at| *at < last && is_quiet(*at));
+            Some(silence.map_or((last, *subject, by), |at| (at, *subject, CloseBy::Silence)))
+        };
+        let in_time = |(at, subject, _): &(WallTime, Subject, CloseBy)| *at == until && leaving.contains(subject);
+        let timers = self.folded.people.iter().filter_map(timer).filter(|timer| !in_time(timer));
+        timers.min_by_key(|(at, subject, _)| (*at, *subject))
+    }
+
+    /// A version of the directory comes into force: people who may no longer be in are checked out, and passes get
+    /// their new ends.
+    pub(super) fn new_directory(&mut self, at: WallTime) {
+        let place = FactOrder { rank: FactRank::Directory, ..FactOrder::before(at) };
+        let is_in = |(subject, person): (&Subject, &PersonState)| {
+            person.open().filter(|open| place > person.folded && open.from < at).map(|open| (*subject, open.clone()))
+        };
+        let open: Vec<(Subject, Visit)> = self.folded.people.iter().filter_map(is_in).collect();
+        for (subject, open) in open {
+            let Some(mut person) = self.take(subject, at) else { continue };
+            let (mut ended, mut repassed) = (None, None);
+            self.at_business(subject, open.business, at, |context, admission| {
+                let (Some(context), Some(admission)) = (context, admission) else { return };
+                if admission.barrier().is_some() {
+                    let (decision, _) = person.decide(context, &Claim::Withdrawn { at }, FactDigest([0; 16]));
+                    ended = (decision.outcome == Outcome::Closed).then_some(EndedVisit {
+                        visit: open.unique_id,
+                        business: open.business,
+                        at,
+                        by: CloseBy::Withdrawn,
+                        after_pass: None,
+                    });
+                } else if let Some(pass) = admission.new_pass_end(&open, &person, at)
+                    && let Some(visit) = person.visits.iter_mut().find(|visit| visit.is_open())
+                {
+                    let before = visit.pass.replace(pass.clone());
+                    repassed = Some(Repassed { visit: visit.unique_id, at, before, now: pass });
+                }
+            });
+            self.folded.repassed.extend(repassed);
+            if let Some(ended) = ended {
+                self.note_ended(subject, &person, ended);
+            }
+            self.put(subject, person, place);
+        }
+    }
+}
+
+/// When a person's open visit ends if no more evidence comes: never later than it really does.
+pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
+    let open = person.open()?;
+    let (last, _) = open.ends_at_last();
+    let silence = open.is_tracked().then(|| {
+        let coverage = world.coverage(open.business);
+        let limit = world.idle_limit(open);
+        let known = coverage.run_out(open.last_activity, limit).map(|at| at.moved(1));
+        // This is the earliest possible end, if everything since the last frame and from now on is covered. Without
+        // coverage it is checked again later.
+        let left = limit.saturating_sub(coverage.at_most_since(open.last_activity)).max(SOONEST);
+        known.filter(|known| *known >= world.quiet_until).unwrap_or_else(|| world.now.plus(left).moved(1))
+    });
+    Some((open.business, silence.map_or(last, |silence| silence.min(last))))
+}
+
+/// The first silence that became known only now, although something after it has been decided. Until then the person
+/// counted as in, and a pass that others may use as in use.
+pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, world: &World<'_>) -> Option<WallTime> {
+    let people: Vec<&PersonState> = people.into_iter().collect();
+    let decided = people.iter().map(|person| person.folded.at).max()?;
+    let silence = |open: &Visit| {
+        let limit = world.idle_limit(open);
+        match world.coverage.get(&open.business) {
+            Some(coverage) => coverage.run_out(open.last_activity, limit),
+            // It may be as early as this.
+            None => Some(open.last_activity.plus(limit)),
+        }
+    };
+    let open = people.iter().filter_map(|person| person.open()).filter(|open| open.is_tracked());
+    open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
+}
+
+/// How soon a silence that is not certain yet is checked again.
+const SOONEST: std::time::Duration = Duration::from_secs(1);

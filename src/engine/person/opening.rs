@@ -1,0 +1,237 @@
+//! PURE. Opening and refreshing a visit: since when the person has been there, by which pass, and whether it is a new
+//! record.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use super::{
+    context::ClaimContext,
+    state::{PersonState, next_opening, visit_of},
+    visit::Visit,
+};
+use crate::{
+    base::{clock::WallTime, fact::FactDigest},
+    engine::{
+        Admission, Claim, Decision, DoorClaim,
+        decision::{Note, Outcome},
+        life::CloseBy,
+        passes::{PassKind, PassUse},
+    },
+};
+
+impl PersonState {
+    /// Asks whether a person may come in who has been there since `from`.
+    pub(super) fn ask(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        from: WallTime,
+        continued: Option<Uuid>,
+        id: FactDigest,
+    ) -> Decision {
+        match context.admission.may_open(claim, from, self, continued) {
+            Admission::Admitted(pass) => {
+                let used_up = pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at).filter(|at| *at <= claim.at());
+                let decision = self.come_in(context, claim, from, pass, id);
+                match used_up {
+                    Some(at) => self.ask_again(context, claim, at, decision, id),
+                    None => decision,
+                }
+            }
+            Admission::Refused(refused) => Decision::refused(refused),
+            Admission::Held(note) => Decision::recorded(note),
+        }
+    }
+
+    /// The person was there so long before anything opened the visit that its pass is already used up: the visit lasted
+    /// to the end of the pass.
+    fn ask_again(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        end: WallTime,
+        decision: Decision,
+        id: FactDigest,
+    ) -> Decision {
+        if let Some(visit) = self.visits.last_mut() {
+            visit.close(CloseBy::PassEnd, end);
+            visit.last_activity = visit.last_activity.min(end);
+        }
+        match self.began(context, claim) {
+            Some(from) => self.ask(context, claim, from, None, next_opening(id)),
+            None => decision,
+        }
+    }
+
+    /// Opens a visit again, where the day is one block, or opens a new one.
+    fn come_in(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        from: WallTime,
+        pass: Option<PassUse>,
+        id: FactDigest,
+    ) -> Decision {
+        if let Some(visit) = self.same_block(context, claim, pass.as_ref()) {
+            // Only presence counts, not the gap.
+            visit.before += visit.to.unwrap_or(visit.since).since(visit.since).as_secs();
+            visit.since = from;
+            (visit.to, visit.auto_checkout, visit.lingered_at, visit.pass) = (None, false, None, pass);
+            // What doors said before they left no longer counts.
+            (visit.pass_ended, visit.door_in_at) = (false, None);
+            let unique_id = visit.unique_id;
+            self.freshen(self.visits.len() - 1, context, claim);
+            return Decision::of(Outcome::Opened, unique_id);
+        }
+        // A new record. Only the first visit of the day may later begin earlier.
+        let day = context.rules.calendar.pass_day(from);
+        let first_of_day = !self.came.contains(&(context.business, day.start));
+        self.came.retain(|(business, _)| *business != context.business);
+        self.came.push((context.business, day.start));
+        let unique_id = visit_of(id);
+        self.visits.push(Visit {
+            unique_id,
+            business: context.business,
+            source: claim.source(),
+            from,
+            admitted_at: claim.at(),
+            to: None,
+            day,
+            auto_checkout: false,
+            pass_ended: false,
+            last_activity: claim.at(),
+            macs: BTreeSet::new(),
+            door_in_at: None,
+            strong_at: None,
+            lingered_at: None,
+            pass,
+            first_of_day,
+            since: from,
+            before: 0,
+        });
+        self.freshen(self.visits.len() - 1, context, claim);
+        Decision::of(Outcome::Opened, unique_id)
+    }
+
+    /// With a day pass, and where no pass is required, the day is one block, from first in to last out. Returns the
+    /// visit of that day with that pass, if a return opens it again.
+    fn same_block(&mut self, context: &ClaimContext<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
+        if context.rules.record_every_visit {
+            return None;
+        }
+        let visit = self.visits.last_mut().filter(|visit| visit.business == context.business)?;
+        let same = match (visit.pass.as_ref(), pass) {
+            (None, None) => true,
+            // A record that counts towards the plan cannot be joined with one that does not.
+            (Some(known), Some(pass)) => {
+                [known.kind, pass.kind] == [PassKind::Day; 2]
+                    && known.guid == pass.guid
+                    && known.counts_towards_plan_limits == pass.counts_towards_plan_limits
+            }
+            (None, Some(_)) | (Some(_), None) => false,
+        };
+        (same && visit.day.contains(claim.at())).then_some(visit)
+    }
+
+    /// When a person whom a claim lets in was first there. For the network this is the start of the unbroken presence,
+    /// but not before the end of the previous visit and not before the pass day; none if no strong evidence is from
+    /// then.
+    pub(super) fn began(&self, context: &ClaimContext<'_>, claim: &Claim) -> Option<WallTime> {
+        match *claim {
+            Claim::Door { at, .. } | Claim::Withdrawn { at } => Some(at),
+            Claim::Network { since, first_at, last_at, strong_at, .. } => {
+                let evidence = strong_at.unwrap_or(last_at);
+                let previous = self.visits.last();
+                let follows = |visit: &Visit| {
+                    visit.business == context.business
+                        && visit.left_by_exit()
+                        && first_at <= visit.followed_until(context.rules)
+                };
+                let day = context.rules.calendar.pass_day(last_at).start;
+                // Evidence from while they were in elsewhere neither opens a visit nor dates one.
+                let elsewhere = |visit: &Visit| visit.is_open() && visit.business != context.business;
+                let left = previous.map(|visit| match visit.to {
+                    Some(to) => to,
+                    None if elsewhere(visit) => visit.last_activity.plus(context.idle_elsewhere),
+                    None => visit.last_activity,
+                });
+                let left = left.max(previous.and_then(|visit| visit.lingered_at));
+                if evidence < day || left.is_some_and(|left| evidence < left) {
+                    return None;
+                }
+                if previous.is_some_and(follows) {
+                    return Some(evidence);
+                }
+                let after = |at: &WallTime| *at >= day && left.is_none_or(|left| *at > left);
+                [since, first_at].into_iter().find(after).or(Some(evidence))
+            }
+        }
+    }
+
+    /// Refreshes an open visit; the first of the day may begin earlier, and a pass that is used up is replaced.
+    pub(super) fn refresh(
+        &mut self,
+        context: &ClaimContext<'_>,
+        claim: &Claim,
+        index: Option<usize>,
+        id: FactDigest,
+    ) -> Decision {
+        let from = index.and_then(|index| self.earlier_beginning(context, claim, index));
+        let Some(visit) = self.visit_at(index) else { return Decision::recorded(Note::NotCheckedIn) };
+        let unique_id = visit.unique_id;
+        if let Some(from) = from {
+            visit.begin_at(from);
+            visit.source = claim.source();
+        }
+        let used_up = visit.pass_ends().filter(|end| *end <= claim.at());
+        if let Some(index) = index {
+            self.freshen(index, context, claim);
+        }
+        let decision = Decision::of(Outcome::Refreshed, unique_id);
+        match used_up {
+            Some(end) => self.ask_again(context, claim, end, decision, id),
+            None => decision,
+        }
+    }
+
+    /// The earlier beginning of an open visit: a device was seen, and could have opened it, before the door opened this
+    /// first visit of the day.
+    fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
+        let visit = self.visits.get(index)?;
+        let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
+        if !visit.first_of_day || !visit.day.contains(first_at) || first_at >= visit.from {
+            return None;
+        }
+        let previous = index.checked_sub(1).and_then(|previous| self.visits.get(previous));
+        if previous.is_some_and(|previous| previous.to.is_some_and(|to| first_at < to)) {
+            return None;
+        }
+        // The state before the door let them in.
+        let mut without = self.clone();
+        without.let_in.retain(|(_, entry)| *entry < visit.from);
+        without.visits.remove(index);
+        match context.admission.may_open(claim, first_at, &without, None) {
+            Admission::Admitted(_) => Some(first_at),
+            Admission::Refused(_) | Admission::Held(_) => None,
+        }
+    }
+
+    /// Updates a visit with a claim; nothing in it ever moves backwards.
+    fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
+        let Some(visit) = self.visits.get_mut(index) else { return };
+        visit.last_activity = visit.last_activity.max(claim.at());
+        match *claim {
+            Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, at } => {
+                visit.door_in_at = visit.door_in_at.max(Some(at));
+                self.let_in.retain(|(business, _)| *business != context.business);
+                self.let_in.push((context.business, at));
+            }
+            Claim::Door { action: DoorClaim::Exit | DoorClaim::Activity, .. } | Claim::Withdrawn { .. } => {}
+            Claim::Network { mac, strong_at, .. } => {
+                visit.macs.insert(mac);
+                visit.strong_at = visit.strong_at.max(strong_at);
+            }
+        }
+    }
+}

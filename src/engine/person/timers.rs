@@ -1,0 +1,61 @@
+//! PURE. The end of a visit on a timer, and what becomes of a person whose pass ends while they are in.
+
+use std::collections::BTreeSet;
+
+use super::{
+    context::{AfterPass, ClaimContext, EndedVisit},
+    state::PersonState,
+    visit::Visit,
+};
+use crate::{
+    base::clock::WallTime,
+    engine::{Admission, identity, life::CloseBy},
+};
+
+impl PersonState {
+    /// Ends the open visit on a timer that ran out at `at`.
+    pub fn end(&mut self, context: Option<&ClaimContext<'_>>, by: CloseBy, at: WallTime) -> Option<EndedVisit> {
+        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
+        visit.close(by, at);
+        if by == CloseBy::Silence {
+            self.silent_at = Some((visit.business, at));
+        }
+        let ended = visit.clone();
+        let then = (by == CloseBy::PassEnd && !ended.is_tracked())
+            .then(|| context.and_then(|context| self.stay_after_pass(context, &ended, at)))
+            .flatten();
+        Some(EndedVisit { visit: ended.unique_id, business: ended.business, at, by, after_pass: then })
+    }
+
+    /// The pass of a person whom no capture tracks has ended, and no door said that they left. Another valid pass takes
+    /// over; without one, a failed check-in tells the front desk. For a tracked person, the network shows whether they
+    /// are still there.
+    fn stay_after_pass(&mut self, context: &ClaimContext<'_>, ended: &Visit, at: WallTime) -> Option<AfterPass> {
+        match context.admission.may_stay(at, ended.source, self) {
+            Admission::Admitted(pass) => {
+                let id = identity([ended.unique_id.as_bytes().as_slice(), b"stay", &at.millis().to_be_bytes()]);
+                self.visits.push(Visit {
+                    unique_id: id,
+                    from: at,
+                    admitted_at: at,
+                    to: None,
+                    day: context.rules.calendar.pass_day(at),
+                    auto_checkout: false,
+                    pass_ended: false,
+                    last_activity: at,
+                    macs: BTreeSet::new(),
+                    strong_at: None,
+                    lingered_at: None,
+                    pass,
+                    first_of_day: false,
+                    since: at,
+                    before: 0,
+                    ..ended.clone()
+                });
+                Some(AfterPass::On(id))
+            }
+            Admission::Refused(refused) => Some(AfterPass::Refused(refused)),
+            Admission::Held(_) => None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! PURE. One check-in of a person: what it holds, when it ends at the latest, and how it closes.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    base::{
+        clock::WallTime,
+        mac::MacAddr,
+        record::{BusinessId, CheckinSource, CoworkerId},
+    },
+    engine::{
+        DoorClaim,
+        life::CloseBy,
+        passes::{PassEnd, PassUse, Spent},
+    },
+    policy::{Rules, calendar::PassDay},
+};
+
+/// One check-in as the engine sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// Its identity, made from the fact that opened it.
+    pub unique_id: Uuid,
+    /// Where.
+    pub business: BusinessId,
+    /// What opened it.
+    pub source: CheckinSource,
+    /// In.
+    pub from: WallTime,
+    /// When the check-in was decided; for the network this is later than `from`.
+    pub admitted_at: WallTime,
+    /// Out; none while open.
+    pub to: Option<WallTime>,
+    /// Its pass day, by the settings in force when it began.
+    pub day: PassDay,
+    /// Closed by us rather than by an exit.
+    pub auto_checkout: bool,
+    /// Closed because its pass ended.
+    pub pass_ended: bool,
+    /// The last sign of life.
+    pub last_activity: WallTime,
+    /// Devices seen during it.
+    pub macs: BTreeSet<MacAddr>,
+    /// The last entry by a door during it, which toggles depend on.
+    pub door_in_at: Option<WallTime>,
+    /// The last strong network evidence during it, which makes it tracked.
+    pub strong_at: Option<WallTime>,
+    /// The last network evidence after the exit that was only the phone leaving.
+    pub lingered_at: Option<WallTime>,
+    /// The pass that covers it; none where no pass is required.
+    pub pass: Option<PassUse>,
+    /// No visit at the same business began earlier in its pass day.
+    pub first_of_day: bool,
+    /// The beginning of the last stretch of presence: of a day that is one block, the last return.
+    pub since: WallTime,
+    /// Whole seconds of presence in the stretches before.
+    pub before: u64,
+}
+
+impl Visit {
+    /// Not closed yet.
+    pub const fn is_open(&self) -> bool {
+        self.to.is_none()
+    }
+
+    /// Has the network seen a device of theirs during it? Only then does silence mean anything.
+    pub const fn is_tracked(&self) -> bool {
+        self.strong_at.is_some()
+    }
+
+    /// The held pass that it uses; none for pay-as-you-go.
+    pub fn held_pass(&self) -> Option<Uuid> {
+        self.pass.as_ref().and_then(|pass| pass.guid)
+    }
+
+    /// Does it count towards the limits of a plan?
+    pub fn counts(&self) -> bool {
+        self.pass.as_ref().is_some_and(|pass| pass.counts_towards_plan_limits)
+    }
+
+    /// What it uses of passes and limits.
+    pub fn spent(&self, coworker: CoworkerId) -> Spent {
+        Spent {
+            coworker,
+            pass: self.held_pass(),
+            counts: self.counts(),
+            from: self.from,
+            to: self.to,
+            day: self.day,
+            since: self.since,
+            before: self.before,
+        }
+    }
+
+    /// When its pass stops covering it, if that is before the pass day ends.
+    pub fn pass_ends(&self) -> Option<WallTime> {
+        self.pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at.max(self.from))
+    }
+
+    /// When it ends at the latest, if no silence ends it before, and why.
+    pub fn ends_at_last(&self) -> (WallTime, CloseBy) {
+        let pass_end = self.pass_ends().filter(|at| *at < self.day.end).map(|at| (at, CloseBy::PassEnd));
+        pass_end.unwrap_or((self.day.end, CloseBy::CutOff))
+    }
+
+    /// The same visit after a step of the clock that wrote it, by so many milliseconds.
+    #[must_use]
+    pub fn moved(&self, by: i64, day: PassDay) -> Self {
+        let moved = |at: Option<WallTime>| at.map(|at| at.moved(by));
+        Self {
+            from: self.from.moved(by),
+            to: moved(self.to),
+            day,
+            last_activity: self.last_activity.moved(by),
+            door_in_at: moved(self.door_in_at),
+            strong_at: moved(self.strong_at),
+            lingered_at: moved(self.lingered_at),
+            pass: self.pass.clone().map(|pass| PassUse {
+                ends: pass.ends.map(|(at, why)| match why {
+                    PassEnd::MinutesUsedUp | PassEnd::LimitReached => (at.moved(by), why),
+                    PassEnd::SlotEnds | PassEnd::Expires => (at, why),
+                }),
+                ..pass
+            }),
+            since: self.since.moved(by),
+            ..self.clone()
+        }
+    }
+
+    /// Moves its beginning to an earlier instant; its use of a pass begins then too.
+    pub(super) fn begin_at(&mut self, from: WallTime) {
+        let earlier = self.from.since(from);
+        if self.since == self.from {
+            self.since = from;
+        }
+        self.from = from;
+        if let Some(pass) = &mut self.pass {
+            pass.ends = pass.ends.map(|(at, why)| match why {
+                PassEnd::MinutesUsedUp | PassEnd::LimitReached => (at.minus(earlier), why),
+                PassEnd::SlotEnds | PassEnd::Expires => (at, why),
+            });
+        }
+    }
+
+    /// The end of its pass, if that closed a tracked visit at an earlier last activity.
+    pub(super) fn cut_short(&self) -> Option<WallTime> {
+        let end = self.pass_ends().filter(|_| self.pass_ended && self.is_tracked())?;
+        self.to.is_some_and(|to| to < end).then_some(end)
+    }
+
+    /// What a tap at a toggle door means during it. Toggles flip what *doors* have said; a tap within the minimum stay
+    /// after the last entry says nothing.
+    pub(super) fn toggled(&self, at: WallTime, rules: &Rules) -> DoorClaim {
+        match self.door_in_at {
+            Some(entered) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
+            Some(_) => DoorClaim::Activity,
+            None => DoorClaim::Entry,
+        }
+    }
+
+    pub(super) fn left_by_exit(&self) -> bool {
+        self.to.is_some() && !self.auto_checkout
+    }
+
+    /// Network evidence up to here belongs to the exit: it is the phone in its owner's pocket.
+    pub(super) fn followed_until(&self, rules: &Rules) -> WallTime {
+        self.to.max(self.lingered_at).unwrap_or(self.from).plus(rules.linger)
+    }
+
+    pub(super) fn close(&mut self, by: CloseBy, at: WallTime) {
+        let to = match by {
+            CloseBy::Silence => self.last_activity,
+            CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn | CloseBy::Elsewhere if self.is_tracked() => {
+                self.last_activity.min(at)
+            }
+            CloseBy::Exit | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn | CloseBy::Elsewhere => at,
+        };
+        self.to = Some(to.max(self.from));
+        self.pass_ended = by == CloseBy::PassEnd;
+        self.auto_checkout = by != CloseBy::Exit;
+        if by == CloseBy::Exit {
+            self.lingered_at = (self.last_activity > at).then_some(self.last_activity);
+            self.last_activity = self.last_activity.max(at);
+        }
+    }
+}
