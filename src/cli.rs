@@ -5,8 +5,9 @@ pub mod admit;
 pub mod capture_file;
 pub mod explain;
 pub mod import;
+mod lookup;
+mod print;
 pub mod replay;
-mod table;
 pub mod user;
 pub mod who;
 

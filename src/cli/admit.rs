@@ -12,20 +12,21 @@ use uuid::Uuid;
 
 use crate::{
     base::{
-        card::spellings_of_card,
         clock::WallTime,
         fact::Subject,
-        mac::MacAddr,
         plain::plain,
         record::{BusinessId, CheckinSource, CoworkerId},
-        sighting::{Credential, CredentialKind},
     },
-    directory::{Coworker, Directory, Match, catalogue::Currency, history::DirectoryHistory},
+    cli::{
+        lookup::{AskedAbout, WhoError, asked, find},
+        print::{money, pass_end, pass_name, pretty},
+    },
+    directory::{Coworker, Directory, Match, history::DirectoryHistory},
     engine::{
         Admission, admission,
         decision::Reason,
         fold::{self, Group, World},
-        passes::{PassEnd, PassKind, PassUse, Refused, payg},
+        passes::{PassKind, PassUse, Refused, payg},
     },
     policy::{
         PolicyHistory, SitePolicy,
@@ -40,20 +41,6 @@ use crate::{
 #[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
 pub struct TimeError(String);
 
-/// Why it is not known whom a question is about.
-#[derive(Debug, thiserror::Error)]
-pub enum WhoError {
-    /// Nothing was asked.
-    #[error(
-        "say who: a card as the reader reads it, a slot as an import writes it (source/door/5), a device's MAC address, or \
-         the number or name of a coworker"
-    )]
-    Nothing,
-    /// A name that is not one person's.
-    #[error("more than one coworker is called \"{0}\"; give the number instead")]
-    Several(String),
-}
-
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
@@ -63,17 +50,6 @@ pub enum AdmitError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Whoever a question is about, by what it names.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum AskedAbout<'d> {
-    /// A card or fob, or a slot, user id or name in its scope.
-    Card(Match<'d>),
-    /// A device.
-    Device(MacAddr, Match<'d>),
-    /// The number or the name of a coworker, or nothing that is known.
-    Person(Match<'d>),
 }
 
 /// What would happen.
@@ -185,35 +161,6 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     Ok(answer(Some(coworker), verdict))
 }
 
-/// What was asked, if anything.
-pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
-    let who = who.trim();
-    if who.is_empty() { Err(WhoError::Nothing) } else { Ok(who) }
-}
-
-/// Whom this names.
-pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout<'d>, WhoError> {
-    let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
-    let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };
-    if by_card != Match::Nobody {
-        return Ok(AskedAbout::Card(by_card));
-    }
-    if let Ok(mac) = who.parse::<MacAddr>() {
-        return Ok(AskedAbout::Device(mac, directory.by_mac(mac)));
-    }
-    // A card may have leading zeros, which no number has.
-    let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
-    let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
-    match numbered.map_or_else(|| directory.by_name(who), Match::One) {
-        Match::Several => Err(WhoError::Several(plain(who))),
-        found @ (Match::Nobody | Match::One(_)) => Ok(AskedAbout::Person(found)),
-    }
-}
-
-pub(super) fn credential(kind: CredentialKind, scope: Option<String>, value: &str) -> Credential {
-    Credential { kind, scope, value: value.to_owned(), spellings: spellings_of_card(value) }
-}
-
 /// What is settled before any pass is looked at.
 fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
@@ -264,43 +211,15 @@ pub fn text(answer: &AdmitAnswer) -> String {
 }
 
 fn with(pass: &UsablePass, face: &impl Fn(WallTime) -> String) -> String {
-    let mut said = named(pass.used.kind, &pass.name);
+    let mut said = pass_name(pass.used.kind, &pass.name);
     if let Some(charge) = &pass.first_charge {
         let amount = money(charge.amount, charge.currency);
         write!(said, ", {amount} for the first {} minutes", charge.minutes).expect("a String takes everything");
     }
     if let Some((at, why)) = pass.used.ends {
-        write!(said, ", until {} {}", face(at), when(why)).expect("a String takes everything");
+        write!(said, ", until {} {}", face(at), pass_end(why)).expect("a String takes everything");
     }
     said
-}
-
-/// A pass, by its kind and name.
-pub(super) fn named(kind: PassKind, name: &str) -> String {
-    let name = plain(name);
-    match kind {
-        PassKind::Day => format!("the day pass \"{name}\""),
-        PassKind::Time => format!("the time pass \"{name}\""),
-        PassKind::PayAsYouGo => format!("pay-as-you-go \"{name}\""),
-    }
-}
-
-/// Why a pass ends, behind the time.
-pub(super) const fn when(why: PassEnd) -> &'static str {
-    match why {
-        PassEnd::MinutesUsedUp => "when its minutes are used up",
-        PassEnd::SlotEnds => "when its hours end",
-        PassEnd::Expires => "when it expires",
-        PassEnd::LimitReached => "when the hours of the plan are used up",
-    }
-}
-
-/// An amount in minor units, as people write it.
-pub(super) fn money(amount: i64, currency: Currency) -> String {
-    let (units, parts) = (amount / currency.minor_units(), amount % currency.minor_units());
-    let digits = currency.minor_units().ilog10() as usize;
-    let parts = if digits > 0 { format!(".{parts:0digits$}") } else { String::new() };
-    format!("{units}{parts} {currency}")
 }
 
 /// For programs.
@@ -326,7 +245,7 @@ pub fn json(answer: &AdmitAnswer) -> String {
         }
         Verdict::NotByNetwork(why) => value["Description"] = (*why).into(),
     }
-    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+    pretty(&value)
 }
 
 fn pass_json(pass: &UsablePass, time: &impl Fn(WallTime) -> String) -> Value {

@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::print::pretty;
 use crate::{
     base::{clock::WallTime, plain::plain},
     directory::{
@@ -189,7 +190,7 @@ pub fn json(changes: &Changes, dry_run: bool) -> String {
     if let Value::Object(fields) = &mut value {
         fields.insert("DryRun".to_owned(), dry_run.into());
     }
-    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+    pretty(&value)
 }
 
 /// What has changed, for people. An import that happened is only counted; a dry run names what would change.

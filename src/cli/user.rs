@@ -10,7 +10,7 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::table::table;
+use super::print::{pretty, table};
 use crate::{
     access::{BadPassword, PASSWORD_BYTES, Rights, Role, StoredPassword, User, UserName},
     base::clock::WallTime,
@@ -89,8 +89,7 @@ pub async fn list(store: &Store, json: bool) -> Result<String, UserError> {
     let users = store.users().await?;
     if json {
         let listed: Vec<_> = users.iter().map(Listed::from).collect();
-        let text = serde_json::to_string_pretty(&listed).expect("users are plain data");
-        return Ok(text + "\n");
+        return Ok(pretty(&listed));
     }
     if users.is_empty() {
         return Ok("There are no users; `checkind user add` makes one.\n".to_owned());

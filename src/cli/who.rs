@@ -1,16 +1,11 @@
 //! PURE. `checkind who`: who is in now, since when, and why they still are.
 
-use std::time::Duration;
-
 use chrono::{NaiveDateTime, TimeDelta};
 
-use super::table::table;
+use super::print::{by, pretty, span, table};
 use crate::{
     api::shape::CheckinEntity,
-    base::{
-        clock::WallTime,
-        record::{Checkin, CheckinSource},
-    },
+    base::{clock::WallTime, record::Checkin},
     policy::site::Site,
 };
 
@@ -27,9 +22,7 @@ pub fn text(open: &[Checkin], site: Option<&Site>, now: WallTime) -> String {
 /// Open check-ins as a JSON array in the API's shape.
 pub fn json(open: &[Checkin]) -> String {
     let entities: Vec<_> = open.iter().map(CheckinEntity::from).collect();
-    let mut text = serde_json::to_string_pretty(&entities).expect("records are plain data");
-    text.push('\n');
-    text
+    pretty(&entities)
 }
 
 fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
@@ -77,36 +70,15 @@ fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
     at.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
-/// `5 min` or `3 h 05 min`; seconds are cut.
-pub(super) fn span(span: Duration) -> String {
-    let minutes = span.as_secs() / 60;
-    match minutes {
-        0 => "under 1 min".to_owned(),
-        1..60 => format!("{minutes} min"),
-        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
-    }
-}
-
-pub(super) fn by(source: CheckinSource) -> &'static str {
-    match source {
-        CheckinSource::None => "unknown",
-        CheckinSource::Manual => "hand",
-        CheckinSource::DoorAccess => "door",
-        CheckinSource::NetworkActivity => "network",
-        CheckinSource::Tile => "tile",
-        CheckinSource::Sensor => "sensor",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        base::record::{BusinessId, CheckinId, CoworkerId, Snapshot},
+        base::record::{BusinessId, CheckinId, CheckinSource, CoworkerId, Snapshot},
         policy::site::{NetworkOpens, UnrecognisedDevices},
     };
     use chrono::{DateTime, NaiveTime, Utc};
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     #[test]
     fn the_table_says_who_is_in_since_when_and_why() {
@@ -136,15 +108,6 @@ mod tests {
         assert_eq!(value[0]["CoworkerFullName"], "Ada Lovelace");
         assert_eq!(value[0]["FromTime"], "2026-07-01T08:05:59Z");
         assert_eq!(json(&[]), "[]\n");
-    }
-
-    #[test]
-    fn spans_are_read_at_a_glance() {
-        for (seconds, expected) in
-            [(0, "under 1 min"), (59, "under 1 min"), (60, "1 min"), (3599, "59 min"), (11_100, "3 h 05 min")]
-        {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
-        }
     }
 
     fn checkin(name: &str, from: &str) -> Checkin {
