@@ -1,5 +1,5 @@
-//! The command line: arguments to library calls to exit codes (sysexits.h: 64 usage, 69 unavailable, 77 permission,
-//! 78 configuration).
+//! The commands: turns arguments into library calls, and errors into exit codes (sysexits.h: 64 usage, 65 data,
+//! 69 unavailable, 70 software, 74 input, 77 permission, 78 configuration).
 
 pub mod admit;
 mod arguments;
@@ -41,10 +41,10 @@ use crate::{
     store::{BackupError, Store, StoreError},
 };
 
-/// Worker threads of the runtime: one for the pipeline, one for everybody who asks.
+/// Worker threads of the runtime: one for the pipeline, one for API requests.
 const WORKERS: usize = 2;
 
-/// What ends the program, by exit code.
+/// Why the program ends, with its exit code.
 #[derive(Debug)]
 enum Failure {
     /// 78.
@@ -106,14 +106,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let LoadedSettings { settings, warnings } =
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
-    // What the database library warns of (a lost connection, a statement that waited for a lock) is told once, as the
-    // condition that it leads to.
+    // Warnings of the database library (a lost connection, a statement that waited for a lock) are left out: we report
+    // them once, as the condition that they lead to.
     log_to_stderr("info,sqlx=error");
     for warning in &warnings {
         tracing::warn!("{}", warning.head());
     }
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, "checkind starts");
+    tracing::info!(version, "checkind is starting");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let ground = Prepared::lay(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
@@ -132,7 +132,10 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
 #[cfg(feature = "demo")]
 fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure> {
     if config.is_some() {
-        return Err(Failure::Other(USAGE, anyhow::anyhow!("the demo makes its own configuration; leave --config out")));
+        return Err(Failure::Other(
+            USAGE,
+            anyhow::anyhow!("the demo writes its own configuration; do not pass --config"),
+        ));
     }
     log_to_stderr("off,checkind=warn");
     let minutes = arguments.minutes.unwrap_or(1);
@@ -210,7 +213,7 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
     let settings = load(config)?;
     let AdmitArguments { who, at, json } = arguments;
     let Some(site) = &settings.site else {
-        let why = anyhow::anyhow!("whom a site lets in depends on its [site]; this configuration has none");
+        let why = anyhow::anyhow!("admit needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
     };
     let now = Clock::system().now().wall;
@@ -234,7 +237,7 @@ fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Res
     let settings = load(config)?;
     let ExplainArguments { who, since, json } = arguments;
     let Some(site) = &settings.site else {
-        let why = anyhow::anyhow!("what a site decides depends on its [site]; this configuration has none");
+        let why = anyhow::anyhow!("explain needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
     };
     let now = Clock::system().now().wall;
@@ -315,11 +318,11 @@ fn runtime() -> Result<Runtime, Failure> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .context("the runtime cannot start")
+        .context("cannot start the async runtime")
         .map_err(|error| Failure::Other(SOFTWARE, error))
 }
 
-/// Logs to standard error; `RUST_LOG` says what. Under systemd the journal stamps the time itself.
+/// Logs to standard error, filtered by `RUST_LOG`. Under systemd the journal adds the time.
 pub(crate) fn log_to_stderr(default: &str) {
     let environment: Vec<(String, String)> = settings::environment().collect();
     let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -333,15 +336,16 @@ pub(crate) fn log_to_stderr(default: &str) {
     }
 }
 
-/// Lines of the log. What they quote turns no text round; the colours of a terminal are control characters and stay.
+/// Log lines without the characters that would reorder text on a terminal, since logs quote input. Control characters
+/// stay: they carry the colours.
 struct PlainLines<W>(W);
 
 impl<W: Write> Write for PlainLines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let turns = |c: char| is_unruly(c) && !c.is_control();
+        let reorders = |c: char| is_unruly(c) && !c.is_control();
         match std::str::from_utf8(line) {
-            Ok(text) if text.contains(turns) => {
-                self.0.write_all(text.replace(turns, "").as_bytes())?;
+            Ok(text) if text.contains(reorders) => {
+                self.0.write_all(text.replace(reorders, "").as_bytes())?;
                 Ok(line.len())
             }
             Ok(_) | Err(_) => self.0.write(line),
@@ -359,13 +363,13 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(text: &str) {
-    // Files and databases are quoted in it. Its own lines stay.
+    // The text quotes files and databases; only its line ends are ours.
     let text = text.replace(|c: char| c != '\n' && is_unruly(c), "");
-    // When standard error is closed there is nobody left to tell.
+    // If standard error is closed, there is nowhere left to report to.
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// `checkind … | head` is no failure.
+/// `checkind … | head` is not a failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

@@ -1,4 +1,4 @@
-//! `checkind admit`: would this person be let in, by which pass until when, or why not. Nothing is written.
+//! `checkind admit`: whether someone would be let in, with which pass and until when, or why not. Writes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,15 +36,15 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The text is no time.
+/// The text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
+#[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" in the site's time zone, or 2026-01-31T10:30:00Z")]
 pub struct TimeError(String);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
-    /// It names no one.
+    /// The text names no single coworker, card or device.
     #[error(transparent)]
     Who(#[from] WhoError),
     /// The database.
@@ -64,11 +64,11 @@ pub struct AdmitAnswer {
 
 #[derive(Debug)]
 enum Verdict {
-    /// They are in already, and nothing is asked of whoever is in.
+    /// They are already in, and someone who is in needs no further check.
     In(WallTime),
     Admitted(Option<UsablePass>),
     Refused(Refused),
-    /// The settings keep the network from opening this check-in.
+    /// The settings do not allow the network to open this check-in.
     NotByNetwork(&'static str),
 }
 
@@ -80,10 +80,10 @@ struct UsablePass {
     first_charge: Option<payg::Charge>,
 }
 
-/// The time that `--at` names; a time of day is today's.
+/// Reads the value of `--at`. A time of day means today.
 ///
 /// # Errors
-/// It is no time.
+/// It is not a time.
 pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeError> {
     let calendar = calendar(site);
     if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(text) {
@@ -98,7 +98,7 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
     local.map(|local| calendar.instant(local)).ok_or_else(|| TimeError(text.chars().take(40).collect()))
 }
 
-/// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
+/// Answers for the holder of this card, else of this device, else for the coworker with this number or name.
 pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<AdmitAnswer, AdmitError> {
     let who = asked(who)?;
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
@@ -124,10 +124,12 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         (Match::Nobody, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
+    // Everyone who shares passes counts: their visits use up the same minutes.
     let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
     let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
     let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
     let (loaded, users) = store.standings(&people, &passes).await?;
+    // Someone who is in here at that time needs no pass.
     let in_now = loaded.standings.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
     if let Some(open) = in_now
         && open.business == site.business
@@ -139,6 +141,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
+    // The engine answers as it would decide a door event or a sighting at that time.
     let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = Group { people, ..Group::default() };
     for (pass, subject, used) in users {
@@ -161,7 +164,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     Ok(answer(Some(coworker), verdict))
 }
 
-/// What is settled before any pass is looked at.
+/// What is decided before passes are considered.
 fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
     if let Some(reason) = admission::barrier(coworker, site.business) {
@@ -174,7 +177,7 @@ fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<
         return Some(refused(Reason::NetworkNotAllowed));
     }
     let opens = site.network_checkins && site.network_opens != NetworkOpens::Never;
-    (!opens).then_some(Verdict::NotByNetwork("the settings let the network open no check-ins at this site"))
+    (!opens).then_some(Verdict::NotByNetwork("the settings do not let the network open check-ins at this site"))
 }
 
 fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> UsablePass {
@@ -184,7 +187,7 @@ fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTim
     UsablePass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
 }
 
-/// For people.
+/// The answer as text.
 pub fn text(answer: &AdmitAnswer) -> String {
     let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let face = |at: WallTime| calendar(site).local(at).format("%Y-%m-%d %H:%M").to_string();
@@ -194,18 +197,18 @@ pub fn text(answer: &AdmitAnswer) -> String {
         text = format!("{} (coworker {id}), by {by}, at {} on {}\n", plain(name), site.name, face(*at));
     }
     let said = match verdict {
-        Verdict::In(since) => format!("in already, since {}: nothing more is asked", face(*since)),
-        Verdict::Admitted(None) => "let in; passes are not asked for here".to_owned(),
+        Verdict::In(since) => format!("already in, since {}: no further check is made", face(*since)),
+        Verdict::Admitted(None) => "let in; this site does not require passes".to_owned(),
         Verdict::Admitted(Some(pass)) => format!("let in with {}", with(pass, &face)),
         Verdict::Refused(Refused { reason, detail }) => {
             format!("refused, {}", reason.description_with(detail.as_deref()))
         }
-        Verdict::NotByNetwork(why) => format!("nothing happens: {why}"),
+        Verdict::NotByNetwork(why) => format!("no check-in: {why}"),
     };
     let door = *by == CheckinSource::NetworkActivity
         && site.network_opens == NetworkOpens::AfterDoor
         && matches!(verdict, Verdict::Admitted(_));
-    writeln!(text, "{}{}", plain(&said), if door { ", once a door has let them in that day" } else { "" })
+    writeln!(text, "{}{}", plain(&said), if door { ", after a door has let them in that day" } else { "" })
         .expect("a String takes everything");
     text
 }
@@ -214,7 +217,7 @@ fn with(pass: &UsablePass, face: &impl Fn(WallTime) -> String) -> String {
     let mut said = pass_name(pass.used.kind, &pass.name);
     if let Some(charge) = &pass.first_charge {
         let amount = money(charge.amount, charge.currency);
-        write!(said, ", {amount} for the first {} minutes", charge.minutes).expect("a String takes everything");
+        write!(said, ", {amount} for the first {} min", charge.minutes).expect("a String takes everything");
     }
     if let Some((at, why)) = pass.used.ends {
         write!(said, ", until {} {}", face(at), pass_end(why)).expect("a String takes everything");
@@ -222,7 +225,7 @@ fn with(pass: &UsablePass, face: &impl Fn(WallTime) -> String) -> String {
     said
 }
 
-/// For programs.
+/// The answer as JSON.
 pub fn json(answer: &AdmitAnswer) -> String {
     let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let time = |at: WallTime| at.to_rfc3339_seconds();

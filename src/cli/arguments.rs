@@ -11,7 +11,7 @@ use crate::access::{Role, UserName};
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub(super) struct Arguments {
-    /// The configuration file; `conf.d/*.toml` beside it is read too [default: /etc/checkind/checkind.toml]
+    /// Configuration file; `conf.d/*.toml` beside it is read too [default: /etc/checkind/checkind.toml]
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     #[command(subcommand)]
@@ -22,47 +22,47 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon
     Run,
-    /// A whole site on this machine with nothing installed: a broker, door controllers, phones, the daemon; a day in a minute
+    /// Simulate a whole site on this machine, with nothing to install: broker, door controllers, phones and the daemon, a day in a minute
     #[cfg(feature = "demo")]
     Demo(DemoArguments),
-    /// Check the configuration: every fault at once, with file, line and caret
+    /// Check the configuration and list every fault, with file, line and caret
     CheckConfig,
-    /// Import people, credentials, teams, plans and passes; importing again updates by Id
+    /// Import people, credentials, teams, plans and passes; a later import updates them by Id
     #[command(after_help = IMPORT_HELP)]
     Import(ImportArguments),
-    /// Copy the SQLite database into a new file while the daemon runs
+    /// Copy the SQLite database to a new file while the daemon runs
     Backup {
-        /// The new file; nothing is overwritten
+        /// The new file; an existing file is never overwritten
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Who is in now, since when, last activity, why still in
+    /// List who is in, since when, their last activity, and why they are still in
     Who {
-        /// Print the open check-ins in the API's shape
+        /// Print the open check-ins as JSON, as the API returns them
         #[arg(long)]
         json: bool,
     },
-    /// Would this person be let in, by which pass until when, or why not; nothing is written
+    /// Say whether someone would be let in, with which pass and until when, or why not; writes nothing
     Admit(AdmitArguments),
-    /// Why was this person checked in, refused or charged: the facts and decisions in order; nothing is written
+    /// Explain why someone was checked in, refused or charged: facts and decisions in order; writes nothing
     Explain(ExplainArguments),
-    /// What captured frames mean
+    /// Decode the frames of a capture file
     Replay(Replay),
-    /// API users, their roles and passwords
+    /// Manage API users, their roles and passwords
     #[command(subcommand)]
     User(UserCommand),
 }
 
 const IMPORT_HELP: &str = "\
-All files are one import: either everything is written or nothing, and every fault is listed with its place.
+All files form one import: either all of it is written or nothing, and every fault is listed with its place.
 
 JSON is one object of lists, all optional: Businesses, Teams, Tariffs, TimePasses, Coworkers,
-CoworkerTimePasses, in the API's shape. Of what is stored under its Id, an entity changes the keys that it has: an
-absent key keeps its value, null or an empty text clears what an import brought.
+CoworkerTimePasses, with the API's keys. An entity changes only the keys that it has, of what is stored under its Id: an
+absent key keeps its value; null or an empty text clears a value that an import set.
   {\"Coworkers\": [{\"Id\": 7, \"FullName\": \"Ada Example\", \"AccessCardId\": \"8165538\"}]}
 
-A name that ends in .csv, .tsv, .tab or .txt is a table of people, with commas, semicolons or tabs. It changes only the
-columns that it has; an empty field empties, but active stays as it is. Columns that it does not know are left out.
+A file named .csv, .tsv, .tab or .txt is a table of people, separated by commas, semicolons or tabs. It changes only the
+columns that it has. An empty field clears the value, except for active, which stays as it is. Unknown columns are ignored.
   id,full_name,email,active,tariff,teams,cards,macs,slots
   7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03,locks/back-door/5";
 
@@ -76,27 +76,27 @@ pub(super) enum ReplaceWord {
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArguments {
-    /// Say what would change, and write nothing
+    /// List what would change, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Also archive what the files no longer hold, of those lists of which they hold anything; =all if that is more than a
-    /// tenth of the people
+    /// Also archive entities that the files no longer contain, in every list of which they contain any; use =all to archive
+    /// more than a tenth of the people
     #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, default_missing_value = "tenth")]
     pub(super) replace: Option<ReplaceWord>,
-    /// Print what changed as JSON
+    /// Print the changes as JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// JSON in the API's entity shape, or a table of people (*.csv, *.tsv)
+    /// JSON with the API's keys, or a table of people (*.csv, *.tsv)
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct AdmitArguments {
-    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
+    /// A card as the reader reads it, a device's MAC address, or a coworker's number or name
     #[arg(value_name = "CARD|MAC|COWORKER")]
     pub(super) who: String,
-    /// When: 10:30 today, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z [default: now]
+    /// Time: 10:30 (today), "2026-01-31 10:30" in the site's time zone, or 2026-01-31T10:30:00Z [default: now]
     #[arg(long, value_name = "TIME")]
     pub(super) at: Option<String>,
     /// Print JSON
@@ -106,11 +106,11 @@ pub(super) struct AdmitArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
-    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
+    /// A card as the reader reads it, a device's MAC address, or a coworker's number or name
     #[arg(value_name = "CARD|MAC|COWORKER")]
     pub(super) who: String,
-    /// Begin so many days ago, 1 to 10; 1 is yesterday
-    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MOST_DAYS)))]
+    /// How many days to go back, 1 to 10; 1 starts yesterday
+    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MAX_DAYS)))]
     pub(super) since: u32,
     /// Print JSON
     #[arg(long)]
@@ -119,7 +119,7 @@ pub(super) struct ExplainArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct Replay {
-    /// Print what each frame meant, one line a frame
+    /// Print what each frame means, one line per frame
     #[arg(long, required = true)]
     pub(super) frames: bool,
     /// pcap or pcapng files
@@ -130,22 +130,22 @@ pub(super) struct Replay {
 #[cfg(feature = "demo")]
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
-    /// How many minutes the day takes [default: 1]
+    /// Length of the day in minutes [default: 1]
     #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=120))]
     pub(super) minutes: Option<u64>,
-    /// How many seconds the day takes
+    /// Length of the day in seconds
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=7200))]
     pub(super) seconds: Option<u64>,
-    /// Go on serving after the day, until Ctrl-C; so it is anyway when the output is a terminal
+    /// Keep serving after the day until Ctrl-C; the default when the output is a terminal
     #[arg(long)]
     pub(super) stay: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Add a user; the password is read from the terminal or standard input
+    /// Add a user; reads the password from the terminal or standard input
     Add {
-        /// The name, for example an e-mail address
+        /// User name, for example an e-mail address
         name: UserName,
         #[command(flatten)]
         rights: RightsArguments,
@@ -156,31 +156,31 @@ pub(super) enum UserCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Give a user a new password; their tokens end
+    /// Set a new password for a user; revokes their tokens
     Password {
-        /// The name
+        /// User name
         name: UserName,
     },
-    /// Give a user other roles
+    /// Replace a user's roles
     Role {
-        /// The name
+        /// User name
         name: UserName,
         #[command(flatten)]
         rights: RightsArguments,
     },
-    /// Remove a user; their tokens end
+    /// Remove a user; revokes their tokens
     Remove {
-        /// The name
+        /// User name
         name: UserName,
     },
 }
 
 #[derive(Debug, Args)]
 pub(super) struct RightsArguments {
-    /// A role, for example Checkin-Read; may be given several times
+    /// Role, for example Checkin-Read; repeat the option for several roles
     #[arg(long, value_name = "ROLE")]
     pub(super) role: Vec<Role>,
-    /// A full administrator
+    /// Make the user a full administrator
     #[arg(long)]
     pub(super) admin: bool,
 }

@@ -11,38 +11,38 @@ use crate::{
     directory::{Directory, Match},
 };
 
-/// Why it is not known whom a question is about.
+/// Why the text names no single coworker, card or device.
 #[derive(Debug, thiserror::Error)]
 pub enum WhoError {
-    /// Nothing was asked.
+    /// The text is empty.
     #[error(
-        "say who: a card as the reader reads it, a slot as an import writes it (source/door/5), a device's MAC address, or \
-         the number or name of a coworker"
+        "give a card as the reader reads it, a slot as in an import file (source/door/5), a device's MAC address, or a \
+         coworker's number or name"
     )]
     Nothing,
-    /// A name that is not one person's.
+    /// Several people share this name.
     #[error("more than one coworker is called \"{0}\"; give the number instead")]
     Several(String),
 }
 
-/// Whoever a question is about, by what it names.
+/// What the operator named, and the coworker it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AskedAbout<'d> {
-    /// A card or fob, or a slot, user id or name in its scope.
+    /// A card or fob; or a slot, user id or name with its scope.
     Card(Match<'d>),
     /// A device.
     Device(MacAddr, Match<'d>),
-    /// The number or the name of a coworker, or nothing that is known.
+    /// A coworker's number or name, or a text that matches nothing.
     Person(Match<'d>),
 }
 
-/// What was asked, if anything.
+/// The text without surrounding spaces; an error when nothing is left.
 pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
     let who = who.trim();
     if who.is_empty() { Err(WhoError::Nothing) } else { Ok(who) }
 }
 
-/// Whom this names.
+/// Looks the text up as a card, then as a scoped credential, a MAC address, a coworker's number and a name.
 pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout<'d>, WhoError> {
     let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
     let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };

@@ -10,12 +10,12 @@ use crate::{
     engine::passes::{PassEnd, PassKind},
 };
 
-/// JSON on several lines, with a line end. `value` is plain data: it has no map whose keys are not texts.
+/// Indented JSON, with a line end.
 pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain data is JSON") + "\n"
 }
 
-/// A heading and rows in columns two spaces apart, no space at the end of a line. Cells are [`plain`].
+/// A heading and rows in columns two spaces apart, without trailing spaces. Cells are made [`plain`].
 pub(super) fn table<const COLUMNS: usize>(heading: [&str; COLUMNS], rows: Vec<[String; COLUMNS]>) -> String {
     let mut lines = vec![heading.map(str::to_owned)];
     lines.extend(rows.into_iter().map(|row| row.map(|cell| plain(&cell))));
@@ -29,7 +29,7 @@ fn padded(line: &[String], widths: &[usize]) -> String {
     format!("{}\n", cells.join("  ").trim_end())
 }
 
-/// A pass, by its kind and name.
+/// A pass with its kind and name.
 pub(super) fn pass_name(kind: PassKind, name: &str) -> String {
     let name = plain(name);
     match kind {
@@ -39,7 +39,7 @@ pub(super) fn pass_name(kind: PassKind, name: &str) -> String {
     }
 }
 
-/// Why a pass ends, behind the time.
+/// Why a pass ends; follows the time.
 pub(super) const fn pass_end(why: PassEnd) -> &'static str {
     match why {
         PassEnd::MinutesUsedUp => "when its minutes are used up",
@@ -49,7 +49,7 @@ pub(super) const fn pass_end(why: PassEnd) -> &'static str {
     }
 }
 
-/// An amount in minor units, as people write it.
+/// An amount in minor units, written with its currency.
 pub(super) fn money(amount: i64, currency: Currency) -> String {
     let (units, parts) = (amount / currency.minor_units(), amount % currency.minor_units());
     let digits = currency.minor_units().ilog10() as usize;
@@ -67,6 +67,7 @@ pub(super) fn span(span: Duration) -> String {
     }
 }
 
+/// Where a check-in came from.
 pub(super) fn by(source: CheckinSource) -> &'static str {
     match source {
         CheckinSource::None => "unknown",
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_read_at_a_glance() {
+    fn spans_are_in_minutes_and_hours() {
         for (seconds, expected) in
             [(0, "under 1 min"), (59, "under 1 min"), (60, "1 min"), (3599, "59 min"), (11_100, "3 h 05 min")]
         {

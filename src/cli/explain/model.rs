@@ -21,20 +21,20 @@ use crate::{
     store::DecidedFact,
 };
 
-/// Who is asked about.
+/// The coworker, card or device that the operator named.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Who {
+pub(super) struct NamedSubject {
     pub(super) coworker: Option<(CoworkerId, String)>,
-    /// For people.
+    /// What the heading calls them.
     pub(super) title: String,
-    /// What the log files their facts under.
+    /// The subjects under which the log stores their facts.
     pub(super) subjects: BTreeSet<Subject>,
 }
 
-/// Everything that is read: what [`explain`] folds.
+/// Everything that was read from the database, ready to fold.
 #[derive(Debug)]
 pub struct ExplainInput {
-    pub(super) who: Who,
+    pub(super) who: NamedSubject,
     pub(super) business: BusinessId,
     pub(super) from: WallTime,
     pub(super) now: WallTime,
@@ -42,26 +42,26 @@ pub struct ExplainInput {
     pub(super) policies: PolicyHistory,
     pub(super) coverage: BTreeMap<BusinessId, Coverage>,
     pub(super) cases: Vec<GroupCase>,
-    /// Facts that are not folded: of strange devices, and from before the first checkpoint.
+    /// Facts that are not folded: those of strange devices, and those from before the first checkpoint.
     pub(super) logged: Vec<DecidedFact>,
 }
 
-/// What happened, in the order of time.
+/// What happened, in order of time.
 #[derive(Debug)]
 pub struct Explained {
-    pub(super) who: Who,
+    pub(super) who: NamedSubject,
     pub(super) business: BusinessId,
     pub(super) from: WallTime,
     pub(super) now: WallTime,
     pub(super) policies: PolicyHistory,
     pub(super) names: BTreeMap<BusinessId, String>,
     pub(super) events: Vec<TimelineEvent>,
-    pub(super) visits: Vec<Summary>,
-    /// The database has a check-in open that is over: the daemon has not looked.
+    pub(super) visits: Vec<VisitSummary>,
+    /// The database has an open check-in that should have ended: the daemon has not processed it.
     pub(super) behind: bool,
 }
 
-/// What sort of thing happened.
+/// The kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventKind {
     Door,
@@ -70,32 +70,32 @@ pub(super) enum EventKind {
     Directory,
 }
 
-/// One line.
+/// One line of the timeline.
 #[derive(Clone, Debug)]
 pub(super) struct TimelineEvent {
     pub(super) place: FactOrder,
     pub(super) kind: EventKind,
     pub(super) business: BusinessId,
-    /// What was said to have happened.
+    /// What the door or the network reported, in words.
     pub(super) what: String,
-    /// Of presences: first and last evidence, and how many were merged.
-    pub(super) heard: Option<(WallTime, WallTime, u32)>,
+    /// For presences: first and last evidence, and how many were merged.
+    pub(super) seen: Option<(WallTime, WallTime, u32)>,
     pub(super) code: DecisionCode,
-    /// What was decided, and why.
-    pub(super) said: String,
-    /// What the log says was decided, where that is something else.
+    /// The decision and its reason, in words.
+    pub(super) outcome: String,
+    /// The decision in the log, if it differs.
     pub(super) log: Option<DecisionCode>,
-    /// Lines of one device that say the same become one.
-    pub(super) same: Option<(BusinessId, MacAddr, DecisionCode)>,
+    /// Consecutive lines of one device with the same decision are merged; this is their key.
+    pub(super) merge_key: Option<(BusinessId, MacAddr, DecisionCode)>,
 }
 
-/// A visit at the end.
+/// A visit, as listed at the end.
 #[derive(Clone, Debug)]
-pub(super) struct Summary {
+pub(super) struct VisitSummary {
     pub(super) visit: Visit,
     pub(super) pass: Option<String>,
     pub(super) charge: Option<ChargeRecord>,
-    /// While it is open: what ends it.
+    /// What will end it, while it is open.
     pub(super) ends: Option<String>,
 }
 

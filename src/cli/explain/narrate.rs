@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::{
-    model::{EventKind, ExplainInput, Summary, TimelineEvent},
+    model::{EventKind, ExplainInput, TimelineEvent, VisitSummary},
     words::{decided, door_text, face},
 };
 use crate::{
@@ -27,13 +27,13 @@ use crate::{
     },
 };
 
-/// Says what a fold came to.
-pub(super) struct Teller<'a> {
+/// Turns the results of one fold into words.
+pub(super) struct Narrator<'a> {
     pub(super) known: &'a ExplainInput,
     pub(super) folded: &'a Folded,
 }
 
-impl Teller<'_> {
+impl Narrator<'_> {
     pub(super) fn event(
         &self,
         item: &FoldItem<'_>,
@@ -43,21 +43,21 @@ impl Teller<'_> {
     ) -> TimelineEvent {
         let code = decision.code();
         let quiet = matches!(decision.outcome, Outcome::Refreshed | Outcome::Recorded);
-        let (kind, what, heard, same) = match item.what {
+        let (kind, what, seen, merge_key) = match item.what {
             What::Door(door) => (EventKind::Door, door_text(door, &self.known.policies), None, None),
             What::Heard(mac, point) => {
-                let same = quiet.then_some((item.business, mac, code));
-                let heard = (point.first_at, point.last_at, 1);
+                let merge_key = quiet.then_some((item.business, mac, code));
+                let seen = (point.first_at, point.last_at, 1);
                 let weak = if point.strong_at.is_none() && !quiet { ", weak evidence" } else { "" };
-                (EventKind::Network, format!("network {}, {mac}{weak}", plain(interface)), Some(heard), same)
+                (EventKind::Network, format!("network {}, {mac}{weak}", plain(interface)), Some(seen), merge_key)
             }
         };
-        let said = match (decision.outcome, decision.visit) {
+        let outcome = match (decision.outcome, decision.visit) {
             (Outcome::Opened, Some(visit)) => self.opened(item, visit),
             (Outcome::Refreshed, _) if kind == EventKind::Network => "refreshed: still here".to_owned(),
             _ => decided(code, decision.detail.as_deref()),
         };
-        TimelineEvent { place: item.place, kind, business: item.business, what, heard, code, said, log, same }
+        TimelineEvent { place: item.place, kind, business: item.business, what, seen, code, outcome, log, merge_key }
     }
 
     fn opened(&self, item: &FoldItem<'_>, visit: Uuid) -> String {
@@ -65,12 +65,12 @@ impl Teller<'_> {
         let mut said = "opened: checked in".to_owned();
         let Some(record) = self.folded.visits.get(&visit) else { return said };
         if visit != identity([item.place.digest.0.as_slice(), b"visit"]) {
-            "opened: back in, the same visit goes on".clone_into(&mut said);
+            "opened: back in, continues the same visit".clone_into(&mut said);
         } else if record.visit.from < at {
             let from = face(&self.known.policies, item.business, record.visit.from, at);
             said = format!("opened: checked in from {from}");
         }
-        // As it was then: a version of the directory may have changed it since.
+        // The pass as it was then: a later directory version may have changed it.
         let changed = self.folded.repassed.iter().find(|change| change.visit == visit && change.at > at);
         let pass = changed.map_or(record.visit.pass.as_ref(), |change| change.before.as_ref());
         if let Some(pass) = pass {
@@ -93,28 +93,28 @@ impl Teller<'_> {
         };
         let (what, why) = match by {
             CloseBy::Exit => ("exit".to_owned(), "checked out".to_owned()),
-            CloseBy::Withdrawn => (self.version(*at), "may no longer be in".to_owned()),
+            CloseBy::Withdrawn => (self.version(*at), "no longer allowed in".to_owned()),
             CloseBy::Silence => {
                 let policy = self.known.policies.at(*business, *at);
                 let limit = policy.map_or_else(String::new, |policy| format!(" for {}", span(policy.site.idle_limit)));
-                ("silence".to_owned(), format!("no device heard{limit}"))
+                ("idle limit".to_owned(), format!("no device seen{limit}"))
             }
-            CloseBy::CutOff => ("daily cut-off".to_owned(), "the day is over".to_owned()),
-            CloseBy::PassEnd => ("end of the pass".to_owned(), "the pass covers no more".to_owned()),
-            CloseBy::Elsewhere => ("ended elsewhere".to_owned(), "came in at another business".to_owned()),
+            CloseBy::CutOff => ("daily cut-off".to_owned(), "the pass day is over".to_owned()),
+            CloseBy::PassEnd => ("end of the pass".to_owned(), "the pass no longer covers the visit".to_owned()),
+            CloseBy::Elsewhere => ("check-in elsewhere".to_owned(), "checked in at another business".to_owned()),
         };
         let then = match then {
             None => String::new(),
             Some(AfterPass::Refused(refused)) => {
                 format!(
-                    "; stays without a pass: failed, {}",
+                    "; still there without a pass: failed, {}",
                     refused.reason.description_with(refused.detail.as_deref())
                 )
             }
             Some(AfterPass::On(next)) => {
                 let pass = self.folded.visits.get(next).and_then(|record| record.visit.pass.as_ref());
                 let pass = pass.map_or_else(String::new, |pass| format!(" with {}", self.pass(pass, (*business, *at))));
-                format!("; opened: goes on{pass}")
+                format!("; opened: continues{pass}")
             }
         };
         TimelineEvent {
@@ -122,11 +122,11 @@ impl Teller<'_> {
             kind,
             business: *business,
             what,
-            heard: None,
+            seen: None,
             code: DecisionCode::of(Outcome::Closed, None),
-            said: format!("closed, {}: {why}{as_of}{then}", by.word()),
+            outcome: format!("closed, {}: {why}{as_of}{then}", by.word()),
             log: None,
-            same: None,
+            merge_key: None,
         }
     }
 
@@ -139,11 +139,11 @@ impl Teller<'_> {
             kind: EventKind::Directory,
             business,
             what: self.version(change.at),
-            heard: None,
+            seen: None,
             code: DecisionCode::of(Outcome::Refreshed, None),
-            said: format!("refreshed: now {pass}{lasts}"),
+            outcome: format!("refreshed: now {pass}{lasts}"),
             log: None,
-            same: None,
+            merge_key: None,
         })
     }
 
@@ -161,7 +161,7 @@ impl Teller<'_> {
         format!("directory version {} in force", self.known.directories.at(at).version)
     }
 
-    pub(super) fn summary(&self, visit: &Visit) -> Summary {
+    pub(super) fn summary(&self, visit: &Visit) -> VisitSummary {
         let pass = visit.pass.as_ref().map(|pass| {
             let kind = self.known.directories.at(visit.from).time_pass(pass.time_pass);
             pass_name(pass.kind, kind.map_or("", |kind| &kind.name))
@@ -172,21 +172,22 @@ impl Teller<'_> {
             let by = if by == CloseBy::PassEnd { "the end of the pass" } else { "the cut-off" };
             let policy = self.known.policies.at(visit.business, visit.last_activity);
             match policy.filter(|_| visit.is_tracked()) {
-                Some(policy) => format!("an exit, {} of silence, or {by} at {at}", span(policy.site.idle_limit)),
+                Some(policy) => format!("an exit, {} without a device, or {by} at {at}", span(policy.site.idle_limit)),
                 None => format!("an exit, or {by} at {at}"),
             }
         });
-        Summary { visit: visit.clone(), pass, charge: self.folded.charges.get(&visit.unique_id).cloned(), ends }
+        VisitSummary { visit: visit.clone(), pass, charge: self.folded.charges.get(&visit.unique_id).cloned(), ends }
     }
 }
 
-/// A fact that is not folded, with what the log says of it.
+/// A line for a fact that is not folded, with the decision in the log.
 pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> Option<TimelineEvent> {
-    let mut said = decided(code, None);
-    let (place, kind, business, what, heard) = match fact {
+    let mut outcome = decided(code, None);
+    let (place, kind, business, what, seen) = match fact {
         Fact::Door(door) => {
             if door.too_late {
-                said = format!("{}, late: came too late to be decided, more than 8 days", code.outcome().word());
+                outcome =
+                    format!("{}, late: arrived more than 8 days late, too late to be decided", code.outcome().word());
             }
             (door.place(), EventKind::Door, door.business, door_text(door, &known.policies), None)
         }
@@ -199,8 +200,8 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
             (place, EventKind::Network, presence.business, what, Some((first.first_at, last, many)))
         }
         Fact::StrangeDevice(device) => {
-            let whose = if device.recognised == Recognised::Ambiguous { "several people's" } else { "no one's" };
-            let what = format!("network {}, {} ({whose})", plain(&device.interface), device.mac);
+            let owner = if device.recognised == Recognised::Ambiguous { "ambiguous" } else { "unrecognised" };
+            let what = format!("network {}, {} ({owner})", plain(&device.interface), device.mac);
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));
             (place, EventKind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
         }
@@ -211,10 +212,10 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
         kind,
         business,
         what,
-        heard,
+        seen,
         code,
-        said,
+        outcome,
         log: None,
-        same: None,
+        merge_key: None,
     })
 }

@@ -1,4 +1,4 @@
-//! Reads from the database what the pipeline would read to decide about the same people again.
+//! Reads from the database what the pipeline would read to refold the same people.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,7 +9,7 @@ use std::{
 use chrono::{Days, NaiveTime};
 use uuid::Uuid;
 
-use super::model::{ExplainInput, Who};
+use super::model::{ExplainInput, NamedSubject};
 use crate::{
     base::{
         clock::WallTime,
@@ -30,27 +30,27 @@ use crate::{
     store::{DecidedFact, PersonStanding, Store, StoreError},
 };
 
-/// How far back at most, in days: as far as checkpoints reach.
-pub const MOST_DAYS: u32 = 10;
+/// The furthest back, in days: as far as checkpoints reach.
+pub const MAX_DAYS: u32 = 10;
 
-/// How often it is read again when the daemon has written meanwhile.
-const TRIES: u32 = 5;
+/// How often to read again when the daemon wrote in the meantime.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// Why nothing can be explained.
+/// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// It names no one.
+    /// The text names no single coworker, card or device.
     #[error(transparent)]
     Who(#[from] WhoError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The daemon writes about these people all the time.
-    #[error("the daemon keeps writing about these people; try again")]
+    /// The daemon wrote about these people during every attempt.
+    #[error("the daemon is writing about these people; try again")]
     Busy,
 }
 
-/// Reads everything about who this names, since the beginning of the day so many days ago.
+/// Reads everything about the coworker, card or device named by `who`, from the start of the day `days` days ago.
 ///
 /// # Errors
 /// [`ExplainError`]
@@ -62,7 +62,7 @@ pub async fn load(
     now: WallTime,
 ) -> Result<ExplainInput, ExplainError> {
     let who = asked(who)?;
-    for _ in 0..TRIES {
+    for _ in 0..MAX_ATTEMPTS {
         if let Some(known) = load_once(store, settings, site, (who, days), now).await? {
             return Ok(known);
         }
@@ -70,7 +70,7 @@ pub async fn load(
     Err(ExplainError::Busy)
 }
 
-/// None when the daemon has written about the same people meanwhile.
+/// Returns `None` when the daemon wrote about the same people in the meantime.
 async fn load_once(
     store: &Store,
     settings: &Settings,
@@ -78,6 +78,7 @@ async fn load_once(
     (who, days): (&str, u32),
     now: WallTime,
 ) -> Result<Option<ExplainInput>, ExplainError> {
+    // The latest directory says who is meant; an old policy may be missing before the first start of the daemon.
     let business = site.business;
     let mut directories = store.load_directories().await?;
     let latest = Arc::clone(directories.latest());
@@ -87,25 +88,28 @@ async fn load_once(
     }
     let sources: Vec<&str> = settings.sources.iter().map(|source| &*source.name).collect();
     let who = resolve(&latest, business, who, &sources)?;
+    // From local midnight, but no further back than the history that the daemon keeps.
     let calendar = calendar_of(&policies, business, now);
     let date = calendar.local(now).date();
     let first = date.checked_sub_days(Days::new(days.into())).unwrap_or(date).and_time(NaiveTime::MIN);
     let from = calendar.instant(first).max(now.minus(HISTORY));
 
+    // People who share passes are decided together, in one case.
     fill_in(&mut directories, from, store).await?;
     let versions = directories.since(from);
     let groups = decide::groups(&who.subjects, &versions, &site.passes);
-    let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
+    let people: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
     let mut cases: Vec<GroupCase> = groups.iter().map(|group| GroupCase::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
-    let (loaded, users) = store.standings(&everybody, &passes).await?;
+    let (loaded, users) = store.standings(&people, &passes).await?;
     if loaded.directory != latest.version {
         return Ok(None);
     }
+    // Which days of which people to read from the log.
     let (first, tomorrow) = (LogDay::of(from), LogDay::of(now.plus(Duration::from_hours(24))));
     let mut asked = Vec::new();
     for (case, group) in cases.iter_mut().zip(&groups) {
-        // Of those who share passes, who is in, or did something since.
+        // Of the people who share passes, only those who are in or were active since then can change the result.
         for subject in group {
             let standing = loaded.standings.get(subject);
             let active =
@@ -121,15 +125,17 @@ async fn load_once(
         asked.extend(case.now.keys().flat_map(|subject| days_of(first, newest).map(move |day| (*subject, day))));
     }
     let (checkpoints, facts) = store.past(&asked).await?;
-    let (again, _) = store.standings(&everybody, &BTreeSet::new()).await?;
+    // Read the revisions again: if one has moved, the reads above do not belong together.
+    let (again, _) = store.standings(&people, &BTreeSet::new()).await?;
     let revision = |subject: &Subject, standings: &BTreeMap<Subject, PersonStanding>| {
         standings.get(subject).map_or(0, |known| known.revision)
     };
     let moved =
-        everybody.iter().any(|subject| revision(subject, &loaded.standings) != revision(subject, &again.standings));
+        people.iter().any(|subject| revision(subject, &loaded.standings) != revision(subject, &again.standings));
     if moved || again.directory != loaded.directory || again.policies != loaded.policies {
         return Ok(None);
     }
+    // From here on nothing depends on the revisions: fill in what the fold needs besides.
     let logged = begin(&mut cases, first, checkpoints, facts);
     decide::know_usage(&mut cases, users);
     let mut coverage = BTreeMap::new();
@@ -149,7 +155,7 @@ async fn load_once(
     Ok(Some(known))
 }
 
-/// Puts the versions in force since an instant at hand.
+/// Loads the directory versions in force since an instant.
 async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &Store) -> Result<(), StoreError> {
     for version in directories.missing(since) {
         directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
@@ -157,7 +163,7 @@ async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &St
     Ok(())
 }
 
-/// Everybody as they were before the first day, and what there is since; what cannot be folded is handed back.
+/// Sets up each case: the people as of the first day, and the facts since then. Returns the facts that cannot be folded.
 fn begin(
     cases: &mut [GroupCase],
     first: LogDay,
@@ -190,16 +196,22 @@ fn begin(
     logged
 }
 
-/// Who this names, and what else the log may file it under: a card was no one's before it was assigned.
-fn resolve(directory: &Directory, business: BusinessId, who: &str, sources: &[&str]) -> Result<Who, ExplainError> {
+/// Finds who is meant, and every subject under which the log may store their facts: a card had no owner before it was
+/// assigned.
+fn resolve(
+    directory: &Directory,
+    business: BusinessId,
+    who: &str,
+    sources: &[&str],
+) -> Result<NamedSubject, ExplainError> {
     let (mac, is_card, found) = match find(directory, who)? {
         AskedAbout::Card(found) => (None, true, found),
         AskedAbout::Device(mac, found) => (Some(mac), false, found),
         AskedAbout::Person(found) => (None, false, found),
     };
-    let mut known = Who::default();
+    let mut known = NamedSubject::default();
     let shown = plain(who);
-    let thing = match mac {
+    let label = match mac {
         Some(mac) => format!("device {mac}"),
         None => format!("card \"{shown}\""),
     };
@@ -210,9 +222,9 @@ fn resolve(directory: &Directory, business: BusinessId, who: &str, sources: &[&s
             known.coworker = Some((coworker.id, name));
             known.subjects.insert(Subject::coworker(coworker.id));
         }
-        Match::Several => known.title = format!("{thing}, which more than one coworker has"),
-        Match::Nobody if mac.is_some() => known.title = format!("{thing}, which no coworker has"),
-        Match::Nobody => known.title = format!("\"{shown}\", which is no coworker's card, number or name"),
+        Match::Several => known.title = format!("{label}, which more than one coworker has"),
+        Match::Nobody if mac.is_some() => known.title = format!("{label}, which no coworker has"),
+        Match::Nobody => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
     }
     if let Some(mac) = mac {
         known.subjects.insert(Subject::strange_device(business, mac));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     explain, json,
-    model::{ExplainInput, Who},
+    model::{ExplainInput, NamedSubject},
     text,
     words::door_text,
 };
@@ -101,7 +101,7 @@ fn door(number: u8, when: &str, direction: Direction) -> DoorFact {
     }
 }
 
-fn heard(points: &[&str]) -> Fact {
+fn seen(points: &[&str]) -> Fact {
     let point = |when: &&str| {
         let (last_at, since) = (at(when), at("01T08:30:00"));
         Point { last_at, first_at: last_at.moved(-20_000), strong_at: Some(last_at), since, frames: 3 }
@@ -119,14 +119,14 @@ fn row(fact: &Fact, outcome: Outcome, word: Option<&str>) -> DecidedFact {
     DecidedFact { fact: fact.stored(), decision: DecisionCode::of(outcome, word) }
 }
 
-fn known(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> ExplainInput {
+fn input(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> ExplainInput {
     let mut case = GroupCase { past: Some(RefoldInput { facts, ..RefoldInput::default() }), ..GroupCase::default() };
     case.group.people.insert(ADA, PersonState::default());
     case.now.insert(ADA, PersonStanding::default());
     let name = "Ada".to_owned();
     let title = "Ada (coworker 11)".to_owned();
     ExplainInput {
-        who: Who { coworker: Some((CoworkerId(11), name)), title, subjects: BTreeSet::from([ADA]) },
+        who: NamedSubject { coworker: Some((CoworkerId(11), name)), title, subjects: BTreeSet::from([ADA]) },
         business: BusinessId(1),
         from: at("01T00:00:00"),
         now: at(now),
@@ -139,12 +139,12 @@ fn known(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> E
 }
 
 #[test]
-fn a_day_is_told_in_order_and_the_same_again_and_again_is_one_line() {
+fn a_day_is_in_order_and_repeated_sightings_are_one_line() {
     let facts = vec![
         row(&Fact::Door(door(1, "01T08:30:05", Direction::In)), Outcome::Opened, None),
         row(&Fact::Door(door(2, "01T08:30:07", Direction::In)), Outcome::Recorded, Some("repeated_tap")),
-        row(&heard(&["01T08:31:00", "01T08:32:00", "01T08:33:00"]), Outcome::Refreshed, None),
-        row(&heard(&["01T09:00:00", "01T09:30:00"]), Outcome::Refreshed, None),
+        row(&seen(&["01T08:31:00", "01T08:32:00", "01T08:33:00"]), Outcome::Refreshed, None),
+        row(&seen(&["01T09:00:00", "01T09:30:00"]), Outcome::Refreshed, None),
         row(
             &Fact::Door(DoorFact {
                 kind: DoorEventKind::Denied,
@@ -167,29 +167,29 @@ fn a_day_is_told_in_order_and_the_same_again_and_again_is_one_line() {
         ),
     ];
     let directories = DirectoryHistory::only(directory(1, true, 150));
-    let told = text(&explain(known(directories, facts, "01T17:00:00")));
-    insta::assert_snapshot!(told, @r#"
+    let shown = text(&explain(input(directories, facts, "01T17:00:00")));
+    insta::assert_snapshot!(shown, @r#"
     Ada (coworker 11), from 2026-07-01 01:00 to 2026-07-01 18:00 at Hub One
     Wed 2026-07-01
       09:30:05  door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with the time pass "10 hours", until 12:00:05 when its minutes are used up
       09:30:07  door "Side entrance" (side of board), in: card 8165538, granted -> recorded, repeated_tap: the same credential at the same door again, too soon
-      09:31:00  network eth0, 3c:22:fb:00:00:01: heard 5 times from 09:30:40 to 10:30:00 -> refreshed: still here
-      11:15:00  silence -> closed, silence: no device heard for 45 min, out as of 10:30:00
-      12:30:00  door "Side entrance" (side of board), in: card 8165538, refused by the controller, outside hours (came 2 h 10 min late) -> failed, refused_outside_hours: the door controller refused: outside the permitted hours
-      13:00:00  door "Side entrance" (side of board), in: card 8165538, granted (time of arrival used) -> opened: checked in with the time pass "10 hours", until 14:30:05 when its minutes are used up [the log says "failed, no_valid_pass: the coworker holds no pass and no pay-as-you-go pass fits; sell or grant one", which is a fault or a change by hand]
-      14:30:05  end of the pass -> closed, pass_end: the pass covers no more; opened: goes on with pay-as-you-go "Desk"
-      17:00:00  ended elsewhere -> closed, in_elsewhere: came in at another business
+      09:31:00  network eth0, 3c:22:fb:00:00:01: seen 5 times from 09:30:40 to 10:30:00 -> refreshed: still here
+      11:15:00  idle limit -> closed, silence: no device seen for 45 min, out as of 10:30:00
+      12:30:00  door "Side entrance" (side of board), in: card 8165538, refused by the controller, outside hours (arrived 2 h 10 min late) -> failed, refused_outside_hours: the door controller refused: outside the permitted hours
+      13:00:00  door "Side entrance" (side of board), in: card 8165538, granted (arrival time used) -> opened: checked in with the time pass "10 hours", until 14:30:05 when its minutes are used up [the log has "failed, no_valid_pass: the coworker holds no pass and no pay-as-you-go pass fits; sell or grant one" instead: a bug, or a change by hand]
+      14:30:05  end of the pass -> closed, pass_end: the pass no longer covers the visit; opened: continues with pay-as-you-go "Desk"
+      17:00:00  check-in elsewhere -> closed, in_elsewhere: checked in at another business
       18:00:00  at Hub Two, door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with pay-as-you-go "Desk"
     Check-ins
       2026-07-01 09:30:05 to 10:30:00, 59 min, closed automatically, opened by door, the time pass "10 hours"
       2026-07-01 13:00:00 to 14:30:05, 1 h 30 min, closed automatically, opened by door, the time pass "10 hours"
-      2026-07-01 14:30:05 to 17:00:00, 2 h 29 min, closed automatically, opened by door, pay-as-you-go "Desk", charged 15.00 GBP for 150 minutes
-      2026-07-01 18:00:00, still in until an exit, or the cut-off at 2026-07-02 00:00:00, opened by door, at Hub Two, pay-as-you-go "Desk", charged 1.50 GBP for 15 minutes so far
+      2026-07-01 14:30:05 to 17:00:00, 2 h 29 min, closed automatically, opened by door, pay-as-you-go "Desk", charged 15.00 GBP for 150 min
+      2026-07-01 18:00:00, still in, until an exit, or the cut-off at 2026-07-02 00:00:00, opened by door, at Hub Two, pay-as-you-go "Desk", charged 1.50 GBP for 15 min so far
     "#);
 }
 
 #[test]
-fn what_a_version_of_the_directory_changed_is_told() {
+fn changes_by_a_new_directory_version_are_shown() {
     let mut directories = DirectoryHistory::only(directory(1, true, 600));
     directories.add(at("01T09:00:00"), directory(2, true, 120));
     directories.add(at("01T09:30:00"), directory(3, true, 120));
@@ -198,13 +198,13 @@ fn what_a_version_of_the_directory_changed_is_told() {
         row(&Fact::Door(door(1, "01T08:30:05", Direction::In)), Outcome::Opened, None),
         row(&Fact::Door(door(2, "01T11:00:00", Direction::In)), Outcome::Failed, Some("coworker_inactive")),
     ];
-    let told = text(&explain(known(directories, facts, "02T12:00:00")));
-    insta::assert_snapshot!(told, @r#"
+    let shown = text(&explain(input(directories, facts, "02T12:00:00")));
+    insta::assert_snapshot!(shown, @r#"
     Ada (coworker 11), from 2026-07-01 01:00 to 2026-07-02 13:00 at Hub One
     Wed 2026-07-01
       09:30:05  door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with the time pass "10 hours", until 19:30:05 when its minutes are used up
       10:00:00  directory version 2 in force -> refreshed: now the time pass "10 hours", until 11:30:05 when its minutes are used up
-      11:00:00  directory version 4 in force -> closed, withdrawn: may no longer be in
+      11:00:00  directory version 4 in force -> closed, withdrawn: no longer allowed in
       12:00:00  door "Side entrance" (side of board), in: card 8165538, granted -> failed, coworker_inactive: the coworker is not active
     Check-ins
       2026-07-01 09:30:05 to 11:00:00, 1 h 29 min, closed automatically, opened by door, the time pass "10 hours"
@@ -212,7 +212,7 @@ fn what_a_version_of_the_directory_changed_is_told() {
 }
 
 #[test]
-fn without_a_pass_the_charge_is_told_and_who_is_still_in() {
+fn without_a_pass_the_charge_is_shown_and_the_open_check_in() {
     let facts = vec![
         row(&Fact::Door(door(1, "01T08:30:00", Direction::In)), Outcome::Opened, None),
         row(&Fact::Door(door(2, "01T10:00:00", Direction::Out)), Outcome::Closed, None),
@@ -224,17 +224,17 @@ fn without_a_pass_the_charge_is_told_and_who_is_still_in() {
         ),
     ];
     let directories = DirectoryHistory::only(directory(1, true, 0));
-    let explained = explain(known(directories, facts, "01T13:00:00"));
+    let explained = explain(input(directories, facts, "01T13:00:00"));
     insta::assert_snapshot!(text(&explained), @r#"
     Ada (coworker 11), from 2026-07-01 01:00 to 2026-07-01 14:00 at Hub One
     Wed 2026-07-01
       09:30:00  door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with pay-as-you-go "Desk"
       11:00:00  door "Side entrance" (side of board), out: card 8165538, granted -> closed: checked out
       13:00:00  door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with pay-as-you-go "Desk"
-      13:30:00  door "Side entrance" (side of board), out: card 8165538, granted -> recorded, late: came too late to be decided, more than 8 days
+      13:30:00  door "Side entrance" (side of board), out: card 8165538, granted -> recorded, late: arrived more than 8 days late, too late to be decided
     Check-ins
-      2026-07-01 09:30:00 to 11:00:00, 1 h 30 min, left by a door, opened by door, pay-as-you-go "Desk", charged 9.00 GBP for 90 minutes
-      2026-07-01 13:00:00, still in until an exit, or the cut-off at 2026-07-02 00:00:00, opened by door, pay-as-you-go "Desk", charged 1.50 GBP for 15 minutes so far
+      2026-07-01 09:30:00 to 11:00:00, 1 h 30 min, checked out at a door, opened by door, pay-as-you-go "Desk", charged 9.00 GBP for 90 min
+      2026-07-01 13:00:00, still in, until an exit, or the cut-off at 2026-07-02 00:00:00, opened by door, pay-as-you-go "Desk", charged 1.50 GBP for 15 min so far
     "#);
     let value: Value = serde_json::from_str(&json(&explained)).expect("JSON");
     assert_eq!(value["Checkins"][0]["Charge"]["Final"], true);
@@ -242,24 +242,24 @@ fn without_a_pass_the_charge_is_told_and_who_is_still_in() {
 }
 
 #[test]
-fn doors_and_clocks_are_told_in_words() {
-    let told = |change: fn(&mut DoorFact)| {
+fn doors_and_clocks_are_put_in_words() {
+    let shown = |change: fn(&mut DoorFact)| {
         let mut fact = door(1, "01T08:30:00", Direction::Unknown);
         change(&mut fact);
         door_text(&fact, &policies())
     };
-    let told = [
-        told(|fact| fact.quality = TimeQuality::Corrected),
-        told(|fact| fact.arrived = fact.at.moved(-180_000)),
-        told(|fact| fact.kind = DoorEventKind::UnknownCredential),
-        told(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Pin, scope: None, value: None })),
-        told(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: None })),
-        told(|fact| fact.door = DoorKey("side\u{1b}[2J".to_owned())),
+    let shown = [
+        shown(|fact| fact.quality = TimeQuality::Corrected),
+        shown(|fact| fact.arrived = fact.at.moved(-180_000)),
+        shown(|fact| fact.kind = DoorEventKind::UnknownCredential),
+        shown(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Pin, scope: None, value: None })),
+        shown(|fact| fact.shown = Some(ShownCredential { kind: CredentialKind::Card, scope: None, value: None })),
+        shown(|fact| fact.door = DoorKey("side\u{1b}[2J".to_owned())),
     ];
-    insta::assert_snapshot!(told.join("\n"), @r#"
+    insta::assert_snapshot!(shown.join("\n"), @r#"
     door "Side entrance" (side of board): card 8165538, granted (controller's clock corrected)
     door "Side entrance" (side of board): card 8165538, granted (controller's clock 3 min ahead)
-    door "Side entrance" (side of board): card 8165538, not known to the controller
+    door "Side entrance" (side of board): card 8165538, unknown to the controller
     door "Side entrance" (side of board): PIN, granted
     door "Side entrance" (side of board): PIN or short number, granted
     door side[2J of board: card 8165538, granted

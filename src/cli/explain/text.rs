@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    model::{EventKind, Explained, Summary, TimelineEvent},
+    model::{EventKind, Explained, TimelineEvent, VisitSummary},
     words::{decided, face, local},
 };
 use crate::{
@@ -13,14 +13,14 @@ use crate::{
     cli::print::{by, money, pretty, span},
 };
 
-/// For people: a line for each event, under its date, and the visits.
+/// The timeline as text: a line for each event under its date, then the visits.
 pub fn text(explained: &Explained) -> String {
     let Explained { who, business, from, now, policies, names, events, visits, behind } = explained;
     let name = |place: BusinessId| names.get(&place).map_or("", String::as_str);
     let minute = |at: WallTime| local(policies, *business, at).format("%Y-%m-%d %H:%M");
     let mut lines = vec![format!("{}, from {} to {} at {}", who.title, minute(*from), minute(*now), name(*business))];
     if events.is_empty() {
-        lines.push("Nothing is known of this time: no door and no capture said anything.".to_owned());
+        lines.push("Nothing was recorded in this time: no door event and no device seen.".to_owned());
     }
     let mut date = None;
     for event in events {
@@ -30,17 +30,17 @@ pub fn text(explained: &Explained) -> String {
             lines.push(at.format("%a %Y-%m-%d").to_string());
         }
         let face = |instant: WallTime| face(policies, event.business, instant, event.place.at);
-        let heard = match event.heard {
-            Some((first, last, 1)) if last.since(first) < Duration::from_secs(1) => ": heard".to_owned(),
-            Some((first, _, 1)) => format!(": heard since {}", face(first)),
-            Some((first, last, many)) => format!(": heard {many} times from {} to {}", face(first), face(last)),
+        let seen = match event.seen {
+            Some((first, last, 1)) if last.since(first) < Duration::from_secs(1) => ": seen".to_owned(),
+            Some((first, _, 1)) => format!(": seen since {}", face(first)),
+            Some((first, last, many)) => format!(": seen {many} times from {} to {}", face(first), face(last)),
             None => String::new(),
         };
         let place = if event.business == *business { String::new() } else { format!("at {}, ", name(event.business)) };
         let log = event.log.map_or_else(String::new, |code| {
-            format!(" [the log says \"{}\", which is a fault or a change by hand]", decided(code, None))
+            format!(" [the log has \"{}\" instead: a bug, or a change by hand]", decided(code, None))
         });
-        lines.push(format!("  {}  {place}{}{heard} -> {}{log}", at.format("%H:%M:%S"), event.what, event.said));
+        lines.push(format!("  {}  {place}{}{seen} -> {}{log}", at.format("%H:%M:%S"), event.what, event.outcome));
     }
     if !visits.is_empty() {
         lines.push("Check-ins".to_owned());
@@ -48,23 +48,23 @@ pub fn text(explained: &Explained) -> String {
     }
     if *behind {
         lines.push(
-            "The database still has a check-in open that is over by now. Is the daemon running? It closes it."
+            "The database still has an open check-in that should have ended. Is the daemon running? It closes it."
                 .to_owned(),
         );
     }
     lines.join("\n") + "\n"
 }
 
-fn summary_text(summary: &Summary, explained: &Explained) -> String {
-    let Summary { visit, pass, charge, ends } = summary;
+fn summary_text(summary: &VisitSummary, explained: &Explained) -> String {
+    let VisitSummary { visit, pass, charge, ends } = summary;
     let face = |at: WallTime, line: WallTime| face(&explained.policies, visit.business, at, line);
     let from = local(&explained.policies, visit.business, visit.from).format("%Y-%m-%d %H:%M:%S");
     let stay = match visit.to {
         Some(to) => {
-            let out = if visit.auto_checkout { "closed automatically" } else { "left by a door" };
+            let out = if visit.auto_checkout { "closed automatically" } else { "checked out at a door" };
             format!("{from} to {}, {}, {out}", face(to, visit.from), span(to.since(visit.from)))
         }
-        None => format!("{from}, still in until {}", ends.as_deref().unwrap_or("an exit")),
+        None => format!("{from}, still in, until {}", ends.as_deref().unwrap_or("an exit")),
     };
     let place = if visit.business == explained.business {
         String::new()
@@ -75,17 +75,17 @@ fn summary_text(summary: &Summary, explained: &Explained) -> String {
     let charge = charge.as_ref().map_or_else(String::new, |record| {
         let amount = money(record.charge.amount, record.charge.currency);
         let so_far = if record.to.is_none() { " so far" } else { "" };
-        format!(", charged {amount} for {} minutes{so_far}", record.charge.minutes)
+        format!(", charged {amount} for {} min{so_far}", record.charge.minutes)
     });
     format!("  {stay}, opened by {}{place}{pass}{charge}", by(visit.source))
 }
 
-/// For programs.
+/// The timeline as JSON.
 pub fn json(explained: &Explained) -> String {
     let Explained { who, business, from, now, policies, events, visits, behind, .. } = explained;
     let time = |at: WallTime| at.to_rfc3339_seconds();
     let event = |event: &TimelineEvent| {
-        let heard = event.heard;
+        let seen = event.seen;
         json!({
             "At": time(event.place.at),
             "AtLocal": local(policies, event.business, event.place.at).format("%Y-%m-%dT%H:%M:%S").to_string(),
@@ -97,17 +97,17 @@ pub fn json(explained: &Explained) -> String {
                 EventKind::Directory => "directory",
             },
             "What": event.what,
-            "HeardFrom": heard.map(|(first, ..)| time(first)),
-            "HeardTo": heard.map(|(_, last, _)| time(last)),
-            "HeardTimes": heard.map(|(.., many)| many),
+            "HeardFrom": seen.map(|(first, ..)| time(first)),
+            "HeardTo": seen.map(|(_, last, _)| time(last)),
+            "HeardTimes": seen.map(|(.., many)| many),
             "Outcome": event.code.outcome().word(),
             "Code": event.code.word(),
-            "Description": event.said,
+            "Description": event.outcome,
             "LogSays": event.log.map(|code| decided(code, None)),
         })
     };
-    let visit = |summary: &Summary| {
-        let Summary { visit, pass, charge, .. } = summary;
+    let visit = |summary: &VisitSummary| {
+        let VisitSummary { visit, pass, charge, .. } = summary;
         json!({
             "UniqueId": visit.unique_id.to_string(),
             "BusinessId": visit.business,

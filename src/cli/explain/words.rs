@@ -18,10 +18,10 @@ use crate::{
     policy::{PolicyHistory, door::Door},
 };
 
-/// From when on a message is called late, or a clock ahead.
-const WORTH_SAYING: Duration = Duration::from_mins(1);
+/// The least delay of a message, or lead of a controller's clock, that is mentioned.
+const MIN_MENTIONED: Duration = Duration::from_mins(1);
 
-/// The outcome, and the code and sentence that explain it.
+/// The outcome, with the code and sentence of its reason.
 pub(super) fn decided(code: DecisionCode, detail: Option<&str>) -> String {
     let outcome = code.outcome();
     let why = code.word().map(|word| {
@@ -32,7 +32,7 @@ pub(super) fn decided(code: DecisionCode, detail: Option<&str>) -> String {
     match (why, outcome) {
         (Some(why), _) => format!("{}, {why}", outcome.word()),
         (None, Outcome::Opened) => "opened: checked in".to_owned(),
-        (None, Outcome::Refreshed) => "refreshed: in already".to_owned(),
+        (None, Outcome::Refreshed) => "refreshed: already in".to_owned(),
         (None, Outcome::Closed) => "closed: checked out".to_owned(),
         (None, Outcome::Failed | Outcome::Recorded | Outcome::Duplicate | Outcome::Rejected) => {
             outcome.word().to_owned()
@@ -40,7 +40,7 @@ pub(super) fn decided(code: DecisionCode, detail: Option<&str>) -> String {
     }
 }
 
-/// Where, which way, what was presented, what the controller answered, and whose time it is.
+/// A door event: the door and direction, the credential, the controller's answer, and remarks on its time.
 pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
     let way = match fact.direction {
         Direction::In => ", in",
@@ -48,7 +48,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         Direction::Unknown => "",
     };
     let shown = fact.shown.as_ref().map_or_else(String::new, |shown| {
-        // As an import writes it.
+        // The form that an import file uses.
         let scope = shown.scope.as_ref().map_or_else(String::new, |scope| format!("{}/", plain(scope)));
         match (shown.kind, shown.value.as_deref().map(plain)) {
             (_, None) => format!("{}, ", shown.text()),
@@ -66,16 +66,16 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             format!("refused by the controller, {}", refusal.word().replace('_', " "))
         }
         (DoorEventKind::Denied, _) => "refused by the controller".to_owned(),
-        (DoorEventKind::UnknownCredential, _) => "not known to the controller".to_owned(),
+        (DoorEventKind::UnknownCredential, _) => "unknown to the controller".to_owned(),
         (kind, _) => kind.word().replace('_', " "),
     };
-    let whose = match fact.quality {
-        TimeQuality::Arrival => " (time of arrival used)".to_owned(),
+    let timing = match fact.quality {
+        TimeQuality::Arrival => " (arrival time used)".to_owned(),
         TimeQuality::Device | TimeQuality::Corrected => {
             let corrected = (fact.quality == TimeQuality::Corrected).then(|| "controller's clock corrected".to_owned());
             let (late, ahead) = (fact.arrived.since(fact.at), fact.at.since(fact.arrived));
-            let late = (late >= WORTH_SAYING).then(|| format!("came {} late", span(late)));
-            let ahead = (ahead >= WORTH_SAYING).then(|| format!("controller's clock {} ahead", span(ahead)));
+            let late = (late >= MIN_MENTIONED).then(|| format!("arrived {} late", span(late)));
+            let ahead = (ahead >= MIN_MENTIONED).then(|| format!("controller's clock {} ahead", span(ahead)));
             let marks: Vec<String> = [corrected, late, ahead].into_iter().flatten().collect();
             if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
         }
@@ -85,14 +85,15 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
     let name = configured.filter(|door| door.name != door.pattern).map(|door| &door.name);
     let key = format!("{} of {}", plain(&fact.door.0), plain(&fact.source));
     let door = name.map_or_else(|| key.clone(), |name| format!("\"{}\" ({key})", plain(name)));
-    format!("door {door}{way}: {shown}{answer}{whose}")
+    format!("door {door}{way}: {shown}{answer}{timing}")
 }
 
+/// An instant on a business's wall clock.
 pub(super) fn local(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> NaiveDateTime {
     calendar_of(policies, business, at).local(at)
 }
 
-/// An instant on a business's wall clock, with the date if it is not that of the line.
+/// An instant on a business's wall clock, with its date if that differs from the line's.
 pub(super) fn face(policies: &PolicyHistory, business: BusinessId, at: WallTime, line: WallTime) -> String {
     let (at, line) = (local(policies, business, at), local(policies, business, line));
     at.format(if at.date() == line.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string()
