@@ -1,12 +1,14 @@
-//! The command line: arguments to library calls to exit codes (sysexits.h: 64 usage, 69 unavailable, 77 permission,
-//! 78 configuration).
+//! The commands: turns arguments into library calls, and errors into exit codes (sysexits.h: 64 usage, 65 data,
+//! 69 unavailable, 70 software, 74 input, 77 permission, 78 configuration).
 
 pub mod admit;
+mod arguments;
 pub mod capture_file;
 pub mod explain;
 pub mod import;
+mod lookup;
+mod print;
 pub mod replay;
-mod table;
 pub mod user;
 pub mod who;
 
@@ -18,12 +20,16 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(feature = "demo")]
+use self::arguments::DemoArguments;
+use self::arguments::{
+    AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, ReplaceWord, Replay, UserCommand,
+};
 use crate::{
-    access::{Role, UserName},
     base::{
         clock::Clock,
         plain::{is_unruly, plain},
@@ -35,188 +41,10 @@ use crate::{
     store::{BackupError, Store, StoreError},
 };
 
-/// Worker threads of the runtime: one for the pipeline, one for everybody who asks.
+/// Worker threads of the runtime: one for the pipeline, one for API requests.
 const WORKERS: usize = 2;
 
-/// Turns what a coworking site's doors and network already say into check-ins.
-#[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
-struct Arguments {
-    /// The configuration file; `conf.d/*.toml` beside it is read too [default: /etc/checkind/checkind.toml]
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Run the daemon
-    Run,
-    /// A whole site on this machine with nothing installed: a broker, door controllers, phones, the daemon; a day in a minute
-    #[cfg(feature = "demo")]
-    Demo(DemoArguments),
-    /// Check the configuration: every fault at once, with file, line and caret
-    CheckConfig,
-    /// Import people, credentials, teams, plans and passes; importing again updates by Id
-    #[command(after_help = IMPORT_HELP)]
-    Import(ImportArguments),
-    /// Copy the SQLite database into a new file while the daemon runs
-    Backup {
-        /// The new file; nothing is overwritten
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// Who is in now, since when, last activity, why still in
-    Who {
-        /// Print the open check-ins in the API's shape
-        #[arg(long)]
-        json: bool,
-    },
-    /// Would this person be let in, by which pass until when, or why not; nothing is written
-    Admit(AdmitArguments),
-    /// Why was this person checked in, refused or charged: the facts and decisions in order; nothing is written
-    Explain(ExplainArguments),
-    /// What captured frames mean
-    Replay(Replay),
-    /// API users, their roles and passwords
-    #[command(subcommand)]
-    User(UserCommand),
-}
-
-const IMPORT_HELP: &str = "\
-All files are one import: either everything is written or nothing, and every fault is listed with its place.
-
-JSON is one object of lists, all optional: Businesses, Teams, Tariffs, TimePasses, Coworkers,
-CoworkerTimePasses, in the API's shape. Of what is stored under its Id, an entity changes the keys that it has: an
-absent key keeps its value, null or an empty text clears what an import brought.
-  {\"Coworkers\": [{\"Id\": 7, \"FullName\": \"Ada Example\", \"AccessCardId\": \"8165538\"}]}
-
-A name that ends in .csv, .tsv, .tab or .txt is a table of people, with commas, semicolons or tabs. It changes only the
-columns that it has; an empty field empties, but active stays as it is. Columns that it does not know are left out.
-  id,full_name,email,active,tariff,teams,cards,macs,slots
-  7,Ada,a@example.com,true,Full time,Rocket;Anvil,8165538,3c:22:fb:01:02:03,locks/back-door/5";
-
-/// How much `--replace` may archive.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ReplaceWord {
-    #[value(hide = true)]
-    Tenth,
-    All,
-}
-
-#[derive(Debug, Args)]
-struct ImportArguments {
-    /// Say what would change, and write nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Also archive what the files no longer hold, of those lists of which they hold anything; =all if that is more than a
-    /// tenth of the people
-    #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, default_missing_value = "tenth")]
-    replace: Option<ReplaceWord>,
-    /// Print what changed as JSON
-    #[arg(long)]
-    json: bool,
-    /// JSON in the API's entity shape, or a table of people (*.csv, *.tsv)
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-struct AdmitArguments {
-    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
-    #[arg(value_name = "CARD|MAC|COWORKER")]
-    who: String,
-    /// When: 10:30 today, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z [default: now]
-    #[arg(long, value_name = "TIME")]
-    at: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct ExplainArguments {
-    /// A card as the reader reads it, a device's MAC address, or the number or name of a coworker
-    #[arg(value_name = "CARD|MAC|COWORKER")]
-    who: String,
-    /// Begin so many days ago, 1 to 10; 1 is yesterday
-    #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MOST_DAYS)))]
-    since: u32,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Debug, Args)]
-struct Replay {
-    /// Print what each frame meant, one line a frame
-    #[arg(long, required = true)]
-    frames: bool,
-    /// pcap or pcapng files
-    #[arg(required = true, value_name = "FILE")]
-    files: Vec<PathBuf>,
-}
-
-#[cfg(feature = "demo")]
-#[derive(Debug, Args)]
-struct DemoArguments {
-    /// How many minutes the day takes [default: 1]
-    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=120))]
-    minutes: Option<u64>,
-    /// How many seconds the day takes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(10..=7200))]
-    seconds: Option<u64>,
-    /// Go on serving after the day, until Ctrl-C; so it is anyway when the output is a terminal
-    #[arg(long)]
-    stay: bool,
-}
-
-#[derive(Debug, Subcommand)]
-enum UserCommand {
-    /// Add a user; the password is read from the terminal or standard input
-    Add {
-        /// The name, for example an e-mail address
-        name: UserName,
-        #[command(flatten)]
-        rights: RightsArguments,
-    },
-    /// List users and their roles
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Give a user a new password; their tokens end
-    Password {
-        /// The name
-        name: UserName,
-    },
-    /// Give a user other roles
-    Role {
-        /// The name
-        name: UserName,
-        #[command(flatten)]
-        rights: RightsArguments,
-    },
-    /// Remove a user; their tokens end
-    Remove {
-        /// The name
-        name: UserName,
-    },
-}
-
-#[derive(Debug, Args)]
-struct RightsArguments {
-    /// A role, for example Checkin-Read; may be given several times
-    #[arg(long, value_name = "ROLE")]
-    role: Vec<Role>,
-    /// A full administrator
-    #[arg(long)]
-    admin: bool,
-}
-
-/// What ends the program, by exit code.
+/// Why the program ends, with its exit code.
 #[derive(Debug)]
 enum Failure {
     /// 78.
@@ -278,14 +106,14 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let LoadedSettings { settings, warnings } =
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
-    // What the database library warns of (a lost connection, a statement that waited for a lock) is told once, as the
-    // condition that it leads to.
+    // Warnings of the database library (a lost connection, a statement that waited for a lock) are left out: we report
+    // them once, as the condition that they lead to.
     log_to_stderr("info,sqlx=error");
     for warning in &warnings {
         tracing::warn!("{}", warning.head());
     }
     let version = env!("CARGO_PKG_VERSION");
-    tracing::info!(version, "checkind starts");
+    tracing::info!(version, "checkind is starting");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let prepared = Prepared::open(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
@@ -304,7 +132,10 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
 #[cfg(feature = "demo")]
 fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure> {
     if config.is_some() {
-        return Err(Failure::Other(USAGE, anyhow::anyhow!("the demo makes its own configuration; leave --config out")));
+        return Err(Failure::Other(
+            USAGE,
+            anyhow::anyhow!("the demo writes its own configuration; do not pass --config"),
+        ));
     }
     log_to_stderr("off,checkind=warn");
     let minutes = arguments.minutes.unwrap_or(1);
@@ -382,7 +213,7 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
     let settings = load(config)?;
     let AdmitArguments { who, at, json } = arguments;
     let Some(site) = &settings.site else {
-        let why = anyhow::anyhow!("whom a site lets in depends on its [site]; this configuration has none");
+        let why = anyhow::anyhow!("admit needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
     };
     let now = Clock::system().now().wall;
@@ -406,7 +237,7 @@ fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Res
     let settings = load(config)?;
     let ExplainArguments { who, since, json } = arguments;
     let Some(site) = &settings.site else {
-        let why = anyhow::anyhow!("what a site decides depends on its [site]; this configuration has none");
+        let why = anyhow::anyhow!("explain needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
     };
     let now = Clock::system().now().wall;
@@ -487,11 +318,11 @@ fn runtime() -> Result<Runtime, Failure> {
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .context("the runtime cannot start")
+        .context("cannot start the async runtime")
         .map_err(|error| Failure::Other(SOFTWARE, error))
 }
 
-/// Logs to standard error; `RUST_LOG` says what. Under systemd the journal stamps the time itself.
+/// Logs to standard error, filtered by `RUST_LOG`. Under systemd the journal adds the time.
 pub(crate) fn log_to_stderr(default: &str) {
     let environment: Vec<(String, String)> = settings::environment().collect();
     let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
@@ -505,15 +336,16 @@ pub(crate) fn log_to_stderr(default: &str) {
     }
 }
 
-/// Lines of the log. What they quote turns no text round; the colours of a terminal are control characters and stay.
+/// Log lines without the characters that would reorder text on a terminal, since logs quote input. Control characters
+/// stay: they carry the colours.
 struct PlainLines<W>(W);
 
 impl<W: Write> Write for PlainLines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let turns = |c: char| is_unruly(c) && !c.is_control();
+        let reorders = |c: char| is_unruly(c) && !c.is_control();
         match std::str::from_utf8(line) {
-            Ok(text) if text.contains(turns) => {
-                self.0.write_all(text.replace(turns, "").as_bytes())?;
+            Ok(text) if text.contains(reorders) => {
+                self.0.write_all(text.replace(reorders, "").as_bytes())?;
                 Ok(line.len())
             }
             Ok(_) | Err(_) => self.0.write(line),
@@ -531,13 +363,13 @@ fn say(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(text: &str) {
-    // Files and databases are quoted in it. Its own lines stay.
+    // The text quotes files and databases; only its line ends are ours.
     let text = text.replace(|c: char| c != '\n' && is_unruly(c), "");
-    // When standard error is closed there is nobody left to tell.
+    // If standard error is closed, there is nowhere left to report to.
     drop(writeln!(io::stderr(), "{text}"));
 }
 
-/// `checkind … | head` is no failure.
+/// `checkind … | head` is not a failure.
 fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error
         .chain()

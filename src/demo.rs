@@ -1,8 +1,8 @@
-//! `checkind demo`: a whole site on this machine with nothing installed, and a day of it in a minute.
+//! `checkind demo`: a whole site on this machine, with nothing to install, and its day in a minute.
 //!
-//! Real are the daemon (the same [`Supervisor`] as `checkind run`, on a clock that runs faster), the broker that the
-//! simulated door controllers publish to, the wire that the frames of the simulated phones and laptops travel on (where
-//! this process may make one), the database and the API. Invented are the people.
+//! The daemon (the same [`Supervisor`] as `checkind run`, on a faster clock), the broker, the database and the API are real.
+//! So is the wire that carries the frames, if this process may create one. The people, door controllers, phones and laptops
+//! are simulated.
 
 mod broker;
 mod controllers;
@@ -54,81 +54,85 @@ use folder::Folder;
 use show::{RecordFollower, clock_face, say};
 use wire::{Direct, Way, Wire};
 
-/// The API's usual port, tried first.
+/// The API's default port, tried first.
 const API_PORT: u16 = 8080;
 
 /// The API user of the demo.
 const API_USER: &str = "demo";
 
-/// How often the records are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How often to read the records.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long the daemon may take until it hears the doors.
-const START_UP: Duration = Duration::from_secs(15);
+/// How long the daemon may take to subscribe to the doors' topics.
+const START_LIMIT: Duration = Duration::from_secs(15);
 
-/// How long one question to the daemon's own API may take.
-const ASKING: Duration = Duration::from_secs(10);
+/// How long a request to the daemon's API may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// The largest answer of it that is read, in bytes.
-const ANSWER: u64 = 1024 * 1024;
+/// The most of a response that is read, in bytes.
+const MAX_RESPONSE: u64 = 1024 * 1024;
 
-/// How long, and what then.
+/// The options of the demo.
 #[derive(Clone, Copy, Debug)]
 pub struct DemoOptions {
-    /// How long the day takes.
+    /// Real length of the simulated day.
     pub length: Duration,
-    /// Go on serving after the day, until a signal.
+    /// Keep serving after the day, until a signal.
     pub stay: bool,
 }
 
 /// Runs the demo: until the day is over, or with `stay` until SIGINT, SIGTERM or SIGHUP.
 ///
 /// # Errors
-/// When a part of it cannot start, when the daemon fails, or when nobody reads the output any more.
+/// When a part cannot start, the daemon fails, or the output is closed.
 pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signals cannot be handled")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
     let ends = DemoStops::default();
     let asked_to_stop = async {
         while let Some(signal) = signals.next().await {
             ends.day.cancel();
-            // The daemon takes these itself once it runs; a token beside the signal would make it look like a second one.
-            if signal == SIGHUP || !ends.handed_over.load(Ordering::Acquire) {
+            // Once it runs, the daemon handles SIGINT and SIGTERM itself. Cancelling the token too would look like a second
+            // signal, which ends it at once.
+            if signal == SIGHUP || !ends.daemon_handles_signals.load(Ordering::Acquire) {
                 ends.daemon.cancel();
             }
         }
     };
     tokio::select! {
         outcome = Box::pin(site(options, &ends)) => outcome,
-        () = asked_to_stop => bail!("signals are not delivered any more"),
+        () = asked_to_stop => bail!("signals are no longer delivered"),
     }
 }
 
-/// What ends early.
+/// What a signal stops.
 #[derive(Default)]
 struct DemoStops {
-    /// Nothing more happens and nothing more is shown.
+    /// Stops the simulated day and its output.
     day: CancellationToken,
-    /// The daemon is told to stop.
+    /// Stops the daemon.
     daemon: CancellationToken,
-    /// The daemon handles SIGINT and SIGTERM.
-    handed_over: AtomicBool,
+    /// The daemon handles SIGINT and SIGTERM itself.
+    daemon_handles_signals: AtomicBool,
 }
 
-/// Sets everything up, lives the day, takes everything down.
+/// Sets everything up, plays the day, and removes everything.
 async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
+    // The parts that the settings name: a folder, a broker and, if possible, a wire.
     let folder = Folder::make()?;
     let broker = Broker::start().await?;
     let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
-    // Short enough to type, and too long to guess in the life of a demo on loopback.
+    // Short enough to type, too long to guess while a demo runs on loopback.
     let password: String = random::uuid().simple().to_string().chars().take(PASSWORD_CHARACTERS).collect();
     let password = SecretString::from(password);
     let mut settings = settings(&folder, &broker, &way)?;
     prepare(&settings, &password).await?;
 
+    // A clock that runs through the day in the requested time.
     let date = hub::zone().local(Clock::system().now().wall).date();
     let span = Duration::from_secs((day::ENDS - day::BEGINS).into());
     let rate = u32::try_from(span.as_millis() / options.length.as_millis().max(1)).unwrap_or(1).max(1);
     let clock = || Clock::accelerated(day::instant(date, day::BEGINS), rate, span);
+    // A wire may exist and still not be capturable; then decode the frames directly.
     let (prepared, clock) = match lay(&settings, clock()) {
         Ok(laid) => laid,
         Err(error) => {
@@ -141,14 +145,15 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
         return Ok(());
     }
     let (direct, frames, read) = match &way {
-        Way::Wire(wire) => (None, wire.frames().context("the wire is cut")?, None),
+        Way::Wire(wire) => (None, wire.frames().context("the wire is down")?, None),
         Way::Direct(_) => {
             let (direct, frames, read) = Direct::new(prepared.capture_context());
             (Some(direct), frames, Some(read))
         }
     };
+    // Run the daemon and the day side by side; the end of one stops the other.
     let (controllers, connections) = controllers::controllers(&broker)?;
-    let (found, place) = oneshot::channel();
+    let (started_tx, started_rx) = oneshot::channel();
     let site = DemoSite {
         options,
         way: &way,
@@ -163,15 +168,15 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     let database = settings.database.clone();
     let supervisor = Supervisor::new(settings, SettingsOrigin::Made, &prepared);
     let daemon = async {
-        let started = |running: &Running| drop(found.send(running.clone()));
-        ends.handed_over.store(true, Ordering::Release);
+        let started = |running: &Running| drop(started_tx.send(running.clone()));
+        ends.daemon_handles_signals.store(true, Ordering::Release);
         let outcome = Box::pin(supervisor.run(prepared, ends.daemon.clone(), started)).await;
         ends.day.cancel();
         outcome
     };
     let day = async {
-        let lived = ends.day.run_until_cancelled(Box::pin(site.live(database, place, connections, direct))).await;
-        // Whoever ended the day also told the daemon.
+        let lived = ends.day.run_until_cancelled(Box::pin(site.live(database, started_rx, connections, direct))).await;
+        // A day that was cancelled has its daemon stopped already.
         if lived.is_some() {
             ends.daemon.cancel();
         }
@@ -180,9 +185,10 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     let (served, lived) = tokio::join!(daemon, day);
     served.context("the daemon failed")?;
     lived?;
+    // Say so only after everything is removed.
     drop(way);
     drop(folder);
-    say("Everything of the demo is removed.")?;
+    say("The demo has removed everything it created.")?;
     Ok(())
 }
 
@@ -190,7 +196,7 @@ fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Prepared, Clock)> {
     Ok((Prepared::open(settings, clock.clone())?, clock))
 }
 
-/// The settings, by way of a configuration file.
+/// The settings, loaded from a configuration file as an operator writes it.
 fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Settings> {
     let interface = match way {
         Way::Wire(wire) => Some(wire.interface()),
@@ -218,11 +224,11 @@ async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result
     Ok(())
 }
 
-/// The living site.
+/// The running site.
 struct DemoSite<'a> {
     options: DemoOptions,
     way: &'a Way,
-    /// Frames read directly.
+    /// The number of frames read directly.
     read: Option<Arc<AtomicU64>>,
     password: SecretString,
     clock: Clock,
@@ -236,12 +242,12 @@ impl DemoSite<'_> {
     async fn live(
         self,
         database: Database,
-        place: oneshot::Receiver<Running>,
+        started: oneshot::Receiver<Running>,
         connections: ControllerConnections,
         direct: Option<Direct>,
     ) -> anyhow::Result<()> {
-        let Ok(running) = place.await else { return Ok(()) };
-        let api = running.api.context("the API is off")?;
+        let Ok(running) = started.await else { return Ok(()) };
+        let api = running.api.context("the API is disabled")?;
         let store = Store::open(&database).await?;
         let background = async {
             let direct = async {
@@ -254,12 +260,12 @@ impl DemoSite<'_> {
         };
         tokio::select! {
             outcome = Box::pin(self.day(&store, api)) => outcome,
-            () = background => bail!("the simulated devices ended"),
+            () = background => bail!("the simulated devices stopped"),
         }
     }
 
     async fn day(&self, store: &Store, api: SocketAddr) -> anyhow::Result<()> {
-        time::timeout(START_UP, ready(api)).await.context("the daemon did not subscribe in time")??;
+        time::timeout(START_LIMIT, ready(api)).await.context("the daemon did not subscribe in time")??;
         self.introduce(api)?;
         let scenes = day::scenes(self.date);
         let mut watcher = RecordFollower::new(store.clone(), BusinessId(1), self.doors.clone(), self.date);
@@ -268,11 +274,11 @@ impl DemoSite<'_> {
             loop {
                 tokio::select! {
                     outcome = &mut played => break outcome?,
-                    () = time::sleep(LOOK_EVERY) => watcher.look().await?,
+                    () = time::sleep(POLL_INTERVAL) => watcher.show_new().await?,
                 }
             }
         }
-        watcher.look().await?;
+        watcher.show_new().await?;
         self.conclude(&watcher, api).await?;
         if self.options.stay {
             std::future::pending::<()>().await;
@@ -280,14 +286,14 @@ impl DemoSite<'_> {
         Ok(())
     }
 
-    /// Lets everything happen at its time, until the end of the day.
+    /// Plays every scene at its time, until the end of the day.
     async fn play(&self, scenes: &[Scene]) -> anyhow::Result<()> {
         let end = day::instant(self.date, day::ENDS);
         for scene in scenes.iter().take_while(|scene| scene.at < end) {
             time::sleep(self.clock.real(scene.at.since(self.clock.now().wall))).await;
             match &scene.act {
                 Act::Publish(from, topics, payload) => self.controllers.publish(*from, topics, payload).await?,
-                Act::Send(frame) => self.frames.send(frame.clone()).await.context("the wire is cut")?,
+                Act::Send(frame) => self.frames.send(frame.clone()).await.context("the wire is down")?,
             }
         }
         time::sleep(self.clock.real(end.since(self.clock.now().wall))).await;
@@ -301,12 +307,12 @@ impl DemoSite<'_> {
                 wire.interface()
             ),
             Way::Direct(why) => format!(
-                "directly through the frame decoder, because\n            this process cannot make a wire ({why}); root can"
+                "directly through the frame decoder, because\n            this process cannot create a wire ({why}); run as root for one"
             ),
         };
         say(format_args!(
-            "A day at Harbour Hub, a small coworking site, in about {}. Everybody here is invented.\n\n\
-             Doors       a UHPPOTE board behind uhppoted-mqtt and an esp-rfid, publishing by MQTT 5 to an embedded broker\n\
+            "A day at Harbour Hub, a small coworking site, in about {}. All people are invented.\n\n\
+             Doors       a UHPPOTE board behind uhppoted-mqtt and an esp-rfid, publishing over MQTT 5 to an embedded broker\n\
              Network     ARP and DHCP frames of phones and laptops, {wire}\n\
              API         http://{api}, user {API_USER}, password {password}\n\
              Try         curl -s -u {API_USER}:{password} http://{api}/api/spaces/checkins/1\n",
@@ -320,7 +326,7 @@ impl DemoSite<'_> {
         let now = clock_face(self.clock.now().wall);
         say(format_args!("\n{now}  The day is over.\n\n{}", watcher.summary().await?))?;
         say(format_args!(
-            "  door messages     {} received, {} acknowledged, {} said twice, {} not understood",
+            "  door messages     {} received, {} acknowledged, {} duplicates, {} not understood",
             figures.sum("checkind_mqtt_messages_total", ""),
             figures.sum("checkind_mqtt_acknowledged_total", ""),
             figures.sum("checkind_decisions_total", "duplicate"),
@@ -342,7 +348,7 @@ impl DemoSite<'_> {
         let password = self.password.expose_secret();
         if self.options.stay {
             say(format_args!(
-                "The daemon goes on, at the usual pace, until Ctrl-C. Look around:\n\
+                "The daemon keeps running at normal speed until Ctrl-C. Try:\n\
                  \x20 curl -s -u {API_USER}:{password} http://{api}/api/spaces/checkins/1\n\
                  \x20 curl -s -u {API_USER}:{password} http://{api}/api/spaces/failedcheckins/1\n\
                  \x20 curl -s http://{api}/readyz\n\
@@ -353,7 +359,7 @@ impl DemoSite<'_> {
     }
 }
 
-/// Waits until the daemon has subscribed: what controllers say before goes nowhere.
+/// Waits until the daemon has subscribed. Messages published before would be lost.
 async fn ready(api: SocketAddr) -> anyhow::Result<()> {
     loop {
         let figures = Figures(get(api, "/metrics").await?);
@@ -365,19 +371,19 @@ async fn ready(api: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// The body that the daemon's API answers.
+/// The body of a response of the daemon's API.
 async fn get(api: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let asking = async {
+    let request = async {
         let mut stream = TcpStream::connect(api).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.take(ANSWER).read_to_string(&mut answer).await?;
-        io::Result::Ok(answer)
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {api}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut response = String::new();
+        stream.take(MAX_RESPONSE).read_to_string(&mut response).await?;
+        io::Result::Ok(response)
     };
-    let answer = time::timeout(ASKING, asking).await.context("the API does not answer")??;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    body.context("the API's answer has no end of headers")
+    let response = time::timeout(REQUEST_LIMIT, request).await.context("the API does not respond")??;
+    let body = response.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.context("the API's response has no end of headers")
 }
 
 /// The metrics page.

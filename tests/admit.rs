@@ -1,4 +1,4 @@
-//! `checkind admit` as a process: who would be let in, with which pass until when, and why not.
+//! `checkind admit` as a process: who would be let in, with which pass and until when, or why not.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ const PEOPLE: &str = r#"{
     ]
 }"#;
 
-/// Ada shares what she holds with Gus.
+/// Ada shares her passes with Gus.
 const TEAM: &str = r#"{
     "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [11, 16], "ShareTimePasses": true}],
     "Coworkers": [{"Id": 16, "FullName": "Gus Example", "TariffId": 5}]
@@ -53,7 +53,7 @@ fn asked(home: &Home, who: &str, at: &str) -> String {
 }
 
 #[test]
-fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
+fn the_answer_names_the_coworker_and_the_pass_or_the_reason() {
     let home = home();
     let asked = |who: &str, at: &str| asked(&home, who, at);
     let told = [
@@ -77,7 +77,7 @@ fn whoever_is_asked_about_is_told_with_the_pass_or_the_reason() {
     Ada Example (coworker 11), by door, at Hub One on 2026-07-01 11:00
     let in with the time pass "10 hours", until 2026-07-01 12:30 when its minutes are used up
     Bob Example (coworker 12), by door, at Hub One on 2026-02-04 10:00
-    let in with pay-as-you-go "Hot desk", 1.63 GBP for the first 15 minutes
+    let in with pay-as-you-go "Hot desk", 1.63 GBP for the first 15 min
     Eve Example (coworker 13), by door, at Hub One on 2026-02-04 10:00
     refused, coworker_inactive: the coworker is not active
     Dan Example (coworker 14), by door, at Hub One on 2026-01-31 23:30
@@ -123,7 +123,7 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let home = Home::new(&configuration);
     home.write("people.json", PEOPLE);
     home.write("team.json", TEAM);
-    // What is left of a pass is as of the import, so that is made before the visits.
+    // The minutes left of a pass are as of the import, so the import comes before the visits.
     let clock = WallClock::off_by(-4 * 3600);
     for file in ["people.json", "team.json"] {
         let path = home.path(file);
@@ -155,21 +155,21 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     wait_for_row("checkins WHERE to_time IS NULL");
     let since = ago(1).utc().format("%Y-%m-%d %H:%M");
     let told = asked("11");
-    assert!(told.contains(&format!("in already, since {since}")), "{told}");
+    assert!(told.contains(&format!("already in, since {since}")), "{told}");
     let later = now.plus(Duration::from_secs(2 * 3600)).to_rfc3339_seconds();
     let told = home.ask(&["admit", "11", "--at", &later]);
     assert!(told.contains("refused, pass_used_up"), "by then they are out: {told}");
     let told = asked("16");
     assert!(told.contains("refused, pass_in_use: ") && told.contains(&format!("since {since}")), "{told}");
     daemon.stop();
-    // Whoever comes in elsewhere leaves here, and the pass goes on.
+    // A check-in elsewhere ends the one here, and the pass still counts.
     home.configure(&configuration.replace("business = 1", "business = 2").replace("Hub One", "Hub Two"));
     let told = asked("11");
     assert!(told.contains(&of_ninety(29)), "{told}");
 }
 
 #[test]
-fn programs_are_told_in_json() {
+fn json_has_every_field() {
     let home = home();
     insta::assert_snapshot!(home.ask(&["admit", "8165538", "--at", "2026-02-04 10:00", "--json"]), @r#"
     {
@@ -211,25 +211,26 @@ fn programs_are_told_in_json() {
 }
 
 #[test]
-fn a_site_that_knows_no_passes_asks_for_none_and_faults_say_what_to_write() {
+fn a_site_without_passes_requires_none_and_errors_say_what_to_write() {
     let home = Home::new(SITE);
     home.import(&serde_json::json!({"Coworkers": [{"Id": 1, "FullName": "Ada"}]}));
-    assert!(home.ask(&["admit", "1"]).ends_with("\nlet in; passes are not asked for here\n"));
+    assert!(home.ask(&["admit", "1"]).ends_with("\nlet in; this site does not require passes\n"));
     let refused = home.run(&["admit", "1", "--at", "noon"]);
     assert_eq!(refused.status.code(), Some(64));
     insta::assert_snapshot!(String::from_utf8_lossy(&refused.stderr), @r#"
-      checkind: "noon" is not a time; write 10:30, "2026-01-31 10:30" on the site's wall clock, or 2026-01-31T10:30:00Z
+      checkind: "noon" is not a time; write 10:30, "2026-01-31 10:30" in the site's time zone, or 2026-01-31T10:30:00Z
       "#);
     let records_only = Home::new("");
     assert_eq!(records_only.run(&["admit", "1"]).status.code(), Some(78));
 }
 
 #[test]
-fn who_is_asked_about_is_one_person_or_a_card() {
+fn the_argument_names_one_person_or_a_card() {
     let home = home();
     let twins = r#"{"Coworkers": [{"Id": 17, "FullName": "Ada Example", "AccessCardId": "8165590"}]}"#;
     home.import(&serde_json::from_str(twins).expect("JSON"));
-    for (who, told) in [("", "say who"), ("  ", "say who"), ("ada example", "more than one coworker is called")] {
+    for (who, told) in [("", "give a card"), ("  ", "give a card"), ("ada example", "more than one coworker is called")]
+    {
         let output = home.run(&["admit", who]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(64) && said.contains(told), "{who:?}: {output:?}");

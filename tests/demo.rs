@@ -1,4 +1,4 @@
-//! `checkind demo` as a process, with and without privileges, and what it leaves behind.
+//! `checkind demo` as a process, with and without privileges, and that it cleans up.
 
 use std::{
     fs,
@@ -18,9 +18,9 @@ use tempfile::TempDir;
 use crate::support::{http, lan::Namespace, wait_for};
 
 /// Longer than any demo here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(120);
 
-/// A running demo in a namespace of its own, so that its port and its interfaces are nobody else's.
+/// A running demo in its own network namespace, so no other process has its port or interfaces.
 struct Demo {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -28,15 +28,15 @@ struct Demo {
 }
 
 impl Demo {
-    /// `as_whom` is put before the program.
-    fn start(namespace: &Namespace, folder: &Path, as_whom: &[&str], seconds: u32) -> Self {
-        // The build's folder may be out of reach for others.
+    /// `prefix` comes before the program, to run it as another user.
+    fn start(namespace: &Namespace, folder: &Path, prefix: &[&str], seconds: u32) -> Self {
+        // Another user may not be able to read the build folder.
         let program = folder.with_extension("checkind");
         if !program.exists() {
             fs::copy(env!("CARGO_BIN_EXE_checkind"), &program).expect("a copy of the program");
         }
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace.name()]).args(as_whom).arg(&program);
+        command.args(["netns", "exec", namespace.name()]).args(prefix).arg(&program);
         command.args(["demo", "--seconds", &seconds.to_string()]).env("TMPDIR", folder).env_remove("RUST_LOG");
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|fault| panic!("ip: {fault}; install iproute2"));
@@ -61,7 +61,7 @@ impl Demo {
     }
 
     fn wait_for_line(&self, with: &str) -> String {
-        wait_for(with, PATIENCE, || {
+        wait_for(with, LIMIT, || {
             let said = self.said.lock().expect("the lines");
             let found = said.iter().find(|line| line.contains(with)).cloned();
             found.ok_or_else(|| format!("{}\n{}", said.join("\n"), self.complained.lock().expect("the text")))
@@ -81,15 +81,15 @@ impl Demo {
         assert!(status.success());
     }
 
-    /// Its exit code and everything it said.
+    /// Its exit code and output.
     fn end(mut self) -> (Option<i32>, String) {
-        let code = wait_for("the demo to end", PATIENCE, || match self.child.try_wait().expect("a child") {
+        let code = wait_for("the demo to end", LIMIT, || match self.child.try_wait().expect("a child") {
             Some(status) => Ok(status.code()),
             None => Err(self.text()),
         });
-        self.wait_for_line("Everything of the demo is removed.");
+        self.wait_for_line("The demo has removed everything it created.");
         let complained = self.complained.lock().expect("the text").clone();
-        assert_eq!(complained, "", "nothing is complained about");
+        assert_eq!(complained, "", "no errors on standard error");
         (code, self.text())
     }
 }
@@ -101,7 +101,7 @@ impl Drop for Demo {
     }
 }
 
-/// A folder that everybody may write to.
+/// A folder that every user may write to.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
@@ -116,7 +116,7 @@ fn entries(folder: &Path) -> Vec<String> {
     entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// The first check-in, as an outsider reads it while the demo runs.
+/// The first check-in, read through the API while the demo runs.
 fn first_checkin(namespace: &Namespace, api: SocketAddr, password: &str) -> serde_json::Value {
     let login = format!("Basic {}", STANDARD.encode(format!("demo:{password}")));
     thread::scope(|scope| {
@@ -130,7 +130,7 @@ fn first_checkin(namespace: &Namespace, api: SocketAddr, password: &str) -> serd
     })
 }
 
-/// What a day always comes to, however slow the machine is.
+/// Checks what a day always contains, however slow the machine is.
 fn is_a_whole_day(text: &str) {
     assert!(text.contains("The day is over."), "{text}");
     for code in [
@@ -186,8 +186,8 @@ fn a_day_passes_on_a_real_wire_and_leaves_nothing_behind() {
 fn a_day_passes_without_privileges() {
     let (namespace, folder) = (Namespace::new("demo"), folder());
     let temporary = folder.path().join("tmp");
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
-    let demo = Demo::start(&namespace, &temporary, &nobody, 20);
+    let unprivileged = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let demo = Demo::start(&namespace, &temporary, &unprivileged, 20);
     let (api, password) = demo.api();
     demo.wait_for_line("07:41  in       Mara Quill");
     assert_eq!(first_checkin(&namespace, api, &password)["BusinessName"], "Harbour Hub");
@@ -199,7 +199,7 @@ fn a_day_passes_without_privileges() {
 }
 
 #[test]
-fn what_a_killed_demo_leaves_is_removed_by_the_next_which_ends_with_ctrl_c() {
+fn the_next_demo_cleans_up_after_a_killed_one_and_ends_with_ctrl_c() {
     let (namespace, folder) = (Namespace::new("demo"), folder());
     let temporary = folder.path().join("tmp");
     let killed = Demo::start(&namespace, &temporary, &[], 60);
@@ -207,7 +207,7 @@ fn what_a_killed_demo_leaves_is_removed_by_the_next_which_ends_with_ctrl_c() {
     assert!(namespace.ip(&["link"]).contains("ckdemo"));
     killed.signal("-KILL");
     drop(killed);
-    wait_for("the wire to go with its process", PATIENCE, || {
+    wait_for("the wire to go with its process", LIMIT, || {
         let links = namespace.ip(&["link"]);
         if links.contains("ckdemo") { Err(links) } else { Ok(()) }
     });

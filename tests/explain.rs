@@ -1,4 +1,4 @@
-//! `checkind explain` as a process: why a person was checked in, refused or charged.
+//! `checkind explain` as a process: why someone was checked in, refused or charged.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_front_desk_sees_what_arrived_and_what_was_decided() {
+fn the_front_desk_sees_what_came_in_and_what_was_decided() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut document = people(2, &[json!({"Id": 3, "FullName": "Member 3"})]);
@@ -46,54 +46,60 @@ fn the_front_desk_sees_what_arrived_and_what_was_decided() {
     daemon.wait_for_metric("checkind_mqtt_events_total", "", 5);
     daemon.adds_up();
 
-    let text = home.ask(&["explain", &card(1).to_string()]);
-    assert!(text.starts_with("Member 1 (coworker 1), from ") && text.contains(" at Hub One\n"), "{text}");
-    insta::assert_snapshot!(lines(&text).join("\n"), @r#"
-    T door side of flat, in: card 8165601, granted (came 10 min late) -> opened: checked in with the time pass "10 hours", until T when its minutes are used up
-    T door side of flat, in: card 8165601, refused by the controller (came 5 min late) -> failed, refused_by_controller: the door controller refused and gave no reason that we recognise
+    let told = home.ask(&["explain", &card(1).to_string()]);
+    assert!(told.starts_with("Member 1 (coworker 1), from ") && told.contains(" at Hub One\n"), "{told}");
+    insta::assert_snapshot!(lines(&told).join("\n"), @r#"
+    T door side of flat, in: card 8165601, granted (arrived 10 min late) -> opened: checked in with the time pass "10 hours", until T when its minutes are used up
+    T door side of flat, in: card 8165601, refused by the controller (arrived 5 min late) -> failed, refused_by_controller: the door controller refused and gave no reason that we recognise
     T door 405419896:4 of board, out: card 8165601, granted -> closed: checked out
-    T to T 9 min, left by a door, opened by door, the time pass "10 hours"
+    T to T 9 min, checked out at a door, opened by door, the time pass "10 hours"
     "#);
     assert_eq!(home.ask(&["explain", "member 1"]), home.ask(&["explain", "1", "--since", "2"]));
-    let text = home.ask(&["explain", "2"]);
-    insta::assert_snapshot!(lines(&text).join("\n"), @r#"
-    T door side of flat, in: card 8165602, granted (time of arrival used) -> opened: checked in with pay-as-you-go "Hot desk"
-    T still in until an exit, or the cut-off at T opened by door, pay-as-you-go "Hot desk", charged 1.63 GBP for 15 minutes so far
+    let told = home.ask(&["explain", "2"]);
+    insta::assert_snapshot!(lines(&told).join("\n"), @r#"
+    T door side of flat, in: card 8165602, granted (arrival time used) -> opened: checked in with pay-as-you-go "Hot desk"
+    T still in, until an exit, or the cut-off at T opened by door, pay-as-you-go "Hot desk", charged 1.63 GBP for 15 min so far
     "#);
-    // An unknown card, and the same card after a coworker got it.
+    // A card without an owner, and the same card after it was given to a coworker.
     let stranger = home.ask(&["explain", &card(9).to_string()]);
-    assert!(stranger.starts_with("\"8165609\", which is no coworker's card, number or name, from "), "{stranger}");
+    assert!(
+        stranger.starts_with("\"8165609\", which is not the card, number or name of any coworker, from "),
+        "{stranger}"
+    );
     insta::assert_snapshot!(lines(&stranger).join("\n"), @r#"T door side of flat, in: card 8165609, granted -> failed, unrecognised_card: no coworker has this card, fob or PIN"#);
     home.import(&json!({"Coworkers": [{"Id": 3, "FullName": "Member 3", "AccessCardId": card(9).to_string()}]}));
     let assigned = home.ask(&["explain", &card(9).to_string()]);
     assert!(assigned.starts_with("Member 3 (coworker 3), "), "{assigned}");
     assert_eq!(lines(&assigned), lines(&stranger));
-    let unseen = home.ask(&["explain", "3c:22:fb:00:00:09"]);
-    assert!(unseen.starts_with("device 3c:22:fb:00:00:09, which no coworker has, from "), "{unseen}");
-    assert!(unseen.ends_with("Nothing is known of this time: no door and no capture said anything.\n"), "{unseen}");
+    let unheard = home.ask(&["explain", "3c:22:fb:00:00:09"]);
+    assert!(unheard.starts_with("device 3c:22:fb:00:00:09, which no coworker has, from "), "{unheard}");
+    assert!(
+        unheard.ends_with("Nothing was recorded in this time: no door and no capture said anything.\n"),
+        "{unheard}"
+    );
 
-    let text: serde_json::Value = serde_json::from_str(&home.ask(&["explain", "1", "--json"])).expect("JSON");
+    let told: serde_json::Value = serde_json::from_str(&home.ask(&["explain", "1", "--json"])).expect("JSON");
     assert_eq!(
-        (&text["CoworkerId"], &text["Checkins"][0]["TimePass"]),
+        (&told["CoworkerId"], &told["Checkins"][0]["TimePass"]),
         (&json!(1), &json!("the time pass \"10 hours\""))
     );
     assert_eq!(
-        (&text["Events"][1]["Outcome"], &text["Events"][1]["Code"]),
+        (&told["Events"][1]["Outcome"], &told["Events"][1]["Code"]),
         (&json!("failed"), &json!("refused_by_controller"))
     );
 
-    // A change by hand is reported.
+    // What was changed by hand is named.
     home.ledger().execute("UPDATE facts SET decision = 4017 WHERE subject = 2");
-    let text = home.ask(&["explain", "2"]);
-    let fault = "[the log says \"failed, no_valid_pass: ";
-    assert!(text.contains(fault) && text.contains("which is a fault or a change by hand]"), "{text}");
+    let told = home.ask(&["explain", "2"]);
+    let differs = "[the log has \"failed, no_valid_pass: ";
+    assert!(told.contains(differs) && told.contains("instead: a bug, or a change by hand]"), "{told}");
     daemon.stop();
     // The same while the daemon is off.
     assert_eq!(lines(&home.ask(&["explain", "1"])).len(), 4);
 }
 
 #[test]
-fn late_facts_and_shared_passes_are_explained_as_they_were_decided() {
+fn late_facts_and_shared_passes_are_shown_as_they_were_decided() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut document = people(2, &[]);
@@ -105,7 +111,7 @@ fn late_facts_and_shared_passes_are_explained_as_they_were_decided() {
     daemon.wait_until_ready();
     let at = |minutes: u64| now().minus(Duration::from_mins(minutes));
     let days = |days: u64| days * 24 * 60;
-    // The first comes last, so the others are decided again.
+    // The first comes last: by then the others are decided again.
     let events = [
         (1, 2, Way::In, days(4)),
         (2, 2, Way::Out, days(4) - 60),
@@ -121,42 +127,42 @@ fn late_facts_and_shared_passes_are_explained_as_they_were_decided() {
     }
     for days in ["2", "6"] {
         for person in ["1", "2"] {
-            let text = home.ask(&["explain", person, "--since", days]);
-            assert!(!text.contains("[the log says"), "{text}");
-            assert!(!text.contains("Is the daemon running?"), "{text}");
+            let told = home.ask(&["explain", person, "--since", days]);
+            assert!(!told.contains("[the log has"), "{told}");
+            assert!(!told.contains("Is the daemon running?"), "{told}");
         }
     }
     let short = lines(&home.ask(&["explain", "2"]));
-    let refused = "T door side of flat, in: card 8165602, granted (came 24 h 30 min late) -> failed, pass_in_use: ";
+    let refused = "T door side of flat, in: card 8165602, granted (arrived 24 h 30 min late) -> failed, pass_in_use: ";
     assert!(short[0].starts_with(refused), "{short:?}");
     assert!(
-        short[1].contains("(came 5 min late) -> opened: checked in with the time pass \"10 hours\", until T"),
+        short[1].contains("(arrived 5 min late) -> opened: checked in with the time pass \"10 hours\", until T"),
         "{short:?}"
     );
-    assert!(short[2].starts_with("T still in until an exit, or the end of the pass at T"), "{short:?}");
+    assert!(short[2].starts_with("T still in, until an exit, or the end of the pass at T"), "{short:?}");
     assert_eq!(short.len(), 3, "{short:?}");
     let long = lines(&home.ask(&["explain", "2", "--since", "6"]));
     assert_eq!(long.len(), short.len() + 3, "{long:?}");
-    assert!(long[0].contains("(came 96 h 00 min late) -> opened: checked in with the time pass"), "{long:?}");
+    assert!(long[0].contains("(arrived 96 h 00 min late) -> opened: checked in with the time pass"), "{long:?}");
     daemon.stop();
 }
 
 #[test]
-fn a_wrong_question_is_answered_with_the_right_form() {
+fn wrong_questions_are_answered_with_what_to_write() {
     let home = Home::new(&site(""));
     let twice = json!({"Coworkers": [{"Id": 1, "FullName": "Ada"}, {"Id": 2, "FullName": "Ada"}]});
     home.import(&twice);
-    for (arguments, code, expected) in [
+    for (arguments, code, said) in [
         (vec!["explain"], 64, "CARD|MAC|COWORKER"),
         (vec!["explain", "1", "--since", "11"], 64, "11 is not in 1..=10"),
-        (vec!["explain", " "], 64, "say who: a card"),
+        (vec!["explain", " "], 64, "give a card"),
         (vec!["explain", "ada"], 64, "more than one coworker is called \"ada\"; give the number instead"),
     ] {
         let answer = home.run(&arguments);
-        let text = String::from_utf8_lossy(&answer.stderr);
-        assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {text}");
-        assert!(text.contains(expected), "{arguments:?}: {text}");
+        let told = String::from_utf8_lossy(&answer.stderr);
+        assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(said), "{arguments:?}: {told}");
     }
-    assert!(home.ask(&["explain", "1"]).contains("Nothing is known of this time"));
+    assert!(home.ask(&["explain", "1"]).contains("Nothing was recorded in this time"));
     assert_eq!(Home::new("").run(&["explain", "1"]).status.code(), Some(78));
 }

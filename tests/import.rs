@@ -116,7 +116,7 @@ fn all_faults_of_all_files_are_told_at_once_and_nothing_is_imported() {
     "#);
     assert_eq!(home.ledger().count("directory"), 0);
     insta::assert_snapshot!(import(&home, &["absent.json"]), @r"
-    checkind: absent.json cannot be read: No such file or directory (os error 2)
+    checkind: cannot read absent.json: No such file or directory (os error 2)
     exit 74
     ");
 }
@@ -378,11 +378,11 @@ fn replace_asks_before_it_archives_more_than_a_tenth_of_the_people() {
     insta::assert_snapshot!(import(&home, &["--replace", "part.csv", "--dry-run"]), @r"
     archive coworker 17 Member 17
     archive coworker 18 Member 18
-    0 would be added, 0 would be changed, 2 would be archived, 16 unchanged; 2 of 18 people are more than a tenth: it takes --replace=all; nothing was written
+    0 would be added, 0 would be changed, 2 would be archived, 16 unchanged; this archives 2 of 18 people, more than a tenth: it needs --replace=all; nothing was written
     exit 0
     ");
     insta::assert_snapshot!(import(&home, &["--replace", "part.csv"]), @r"
-    checkind: nothing was imported: --replace would archive 2 of 18 people, more than a tenth; look at them with --dry-run, and say --replace=all if that is meant
+    checkind: nothing was imported: --replace would archive 2 of 18 people, more than a tenth; list them with --dry-run, then use --replace=all if that is intended
     exit 65
     ");
     assert_eq!(documents(&home), before);

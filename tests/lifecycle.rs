@@ -217,7 +217,7 @@ fn the_commands_work_beside_a_running_daemon() {
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    assert_eq!(home.ask(&["who"]), "Nobody is checked in.\n");
+    assert_eq!(home.ask(&["who"]), "No one is checked in.\n");
     home.import(&people(1, &[]));
     daemon.wait_for_line("the directory has changed");
     broker.publish("flat/events", flat_event(1, card(1), Way::In, now()).as_bytes(), 1);

@@ -1,4 +1,4 @@
-//! `checkind admit`: would this person be let in, by which pass until when, or why not. Nothing is written.
+//! `checkind admit`: whether someone would be let in, with which pass and until when, or why not. Writes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,20 +12,21 @@ use uuid::Uuid;
 
 use crate::{
     base::{
-        card::spellings_of_card,
         clock::WallTime,
         fact::Subject,
-        mac::MacAddr,
         plain::plain,
         record::{BusinessId, CheckinSource, CoworkerId},
-        sighting::{Credential, CredentialKind},
     },
-    directory::{Coworker, Directory, Match, catalogue::Currency, history::DirectoryHistory},
+    cli::{
+        lookup::{AskedAbout, WhoError, asked, find},
+        print::{money, pass_end, pass_name, pretty},
+    },
+    directory::{Coworker, Directory, Match, history::DirectoryHistory},
     engine::{
         Admission, admission,
         decision::Reason,
         fold::{self, FoldGroup, World},
-        passes::{PassEnd, PassKind, PassUse, Refused, payg},
+        passes::{PassKind, PassUse, Refused, payg},
     },
     policy::{
         PolicyHistory, SitePolicy,
@@ -35,45 +36,20 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The text is no time.
+/// The text is not a time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" on the site's wall clock, or 2026-01-31T10:30:00Z")]
+#[error("\"{0}\" is not a time; write 10:30, \"2026-01-31 10:30\" in the site's time zone, or 2026-01-31T10:30:00Z")]
 pub struct TimeError(String);
-
-/// Why it is not known whom a question is about.
-#[derive(Debug, thiserror::Error)]
-pub enum WhoError {
-    /// Nothing was asked.
-    #[error(
-        "say who: a card as the reader reads it, a slot as an import writes it (source/door/5), a device's MAC address, or \
-         the number or name of a coworker"
-    )]
-    Nothing,
-    /// A name that is not one person's.
-    #[error("more than one coworker is called \"{0}\"; give the number instead")]
-    Several(String),
-}
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
-    /// It names no one.
+    /// The text names no single coworker, card or device.
     #[error(transparent)]
     Who(#[from] WhoError),
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// Whoever a question is about, by what it names.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum AskedAbout<'d> {
-    /// A card or fob, or a slot, user id or name in its scope.
-    Card(Match<'d>),
-    /// A device.
-    Device(MacAddr, Match<'d>),
-    /// The number or the name of a coworker, or nothing that is known.
-    Person(Match<'d>),
 }
 
 /// What would happen.
@@ -88,11 +64,11 @@ pub struct AdmitAnswer {
 
 #[derive(Debug)]
 enum Verdict {
-    /// They are in already, and nothing is asked of whoever is in.
+    /// They are already in, and someone who is in needs no further check.
     In(WallTime),
     Admitted(Option<UsablePass>),
     Refused(Refused),
-    /// The settings keep the network from opening this check-in.
+    /// The settings do not allow the network to open this check-in.
     NotByNetwork(&'static str),
 }
 
@@ -104,10 +80,10 @@ struct UsablePass {
     first_charge: Option<payg::Charge>,
 }
 
-/// The time that `--at` names; a time of day is today's.
+/// Reads the value of `--at`. A time of day means today.
 ///
 /// # Errors
-/// It is no time.
+/// It is not a time.
 pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeError> {
     let calendar = calendar(site);
     if let Ok(instant) = chrono::DateTime::parse_from_rfc3339(text) {
@@ -122,7 +98,7 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
     local.map(|local| calendar.instant(local)).ok_or_else(|| TimeError(text.chars().take(40).collect()))
 }
 
-/// Asks for whoever has this card or device, or for the coworker of this number or name, in this order.
+/// Answers for the holder of this card, else of this device, else for the coworker with this number or name.
 pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<AdmitAnswer, AdmitError> {
     let who = asked(who)?;
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
@@ -148,10 +124,12 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         (Match::Nobody, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
+    // Everyone who shares passes counts: their visits use up the same minutes.
     let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
     let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
     let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
     let (loaded, users) = store.standings(&people, &passes).await?;
+    // Someone who is in here at that time needs no pass.
     let in_now = loaded.standings.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
     if let Some(open) = in_now
         && open.business == site.business
@@ -163,6 +141,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
+    // The engine answers as it would decide a door event or a sighting at that time.
     let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = FoldGroup { people, ..FoldGroup::default() };
     for (pass, subject, used) in users {
@@ -185,36 +164,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     Ok(answer(Some(coworker), verdict))
 }
 
-/// What was asked, if anything.
-pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
-    let who = who.trim();
-    if who.is_empty() { Err(WhoError::Nothing) } else { Ok(who) }
-}
-
-/// Whom this names.
-pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout<'d>, WhoError> {
-    let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
-    let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };
-    if by_card != Match::Nobody {
-        return Ok(AskedAbout::Card(by_card));
-    }
-    if let Ok(mac) = who.parse::<MacAddr>() {
-        return Ok(AskedAbout::Device(mac, directory.by_mac(mac)));
-    }
-    // A card may have leading zeros, which no number has.
-    let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
-    let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
-    match numbered.map_or_else(|| directory.by_name(who), Match::One) {
-        Match::Several => Err(WhoError::Several(plain(who))),
-        found @ (Match::Nobody | Match::One(_)) => Ok(AskedAbout::Person(found)),
-    }
-}
-
-pub(super) fn credential(kind: CredentialKind, scope: Option<String>, value: &str) -> Credential {
-    Credential { kind, scope, value: value.to_owned(), spellings: spellings_of_card(value) }
-}
-
-/// What is settled before any pass is looked at.
+/// What is decided before passes are considered.
 fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
     if let Some(reason) = admission::barrier(coworker, site.business) {
@@ -227,7 +177,7 @@ fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<
         return Some(refused(Reason::NetworkNotAllowed));
     }
     let opens = site.network_checkins && site.network_opens != NetworkOpens::Never;
-    (!opens).then_some(Verdict::NotByNetwork("the settings let the network open no check-ins at this site"))
+    (!opens).then_some(Verdict::NotByNetwork("the settings do not let the network open check-ins at this site"))
 }
 
 fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTime, used: PassUse) -> UsablePass {
@@ -237,7 +187,7 @@ fn pass(directory: &Directory, site: &Site, charged: &payg::Charged, at: WallTim
     UsablePass { name: kind.map_or_else(String::new, |kind| kind.name.to_string()), used, first_charge }
 }
 
-/// For people.
+/// The answer as text.
 pub fn text(answer: &AdmitAnswer) -> String {
     let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let face = |at: WallTime| calendar(site).local(at).format("%Y-%m-%d %H:%M").to_string();
@@ -247,63 +197,35 @@ pub fn text(answer: &AdmitAnswer) -> String {
         text = format!("{} (coworker {id}), by {by}, at {} on {}\n", plain(name), site.name, face(*at));
     }
     let said = match verdict {
-        Verdict::In(since) => format!("in already, since {}: nothing more is asked", face(*since)),
-        Verdict::Admitted(None) => "let in; passes are not asked for here".to_owned(),
+        Verdict::In(since) => format!("already in, since {}: no further check is made", face(*since)),
+        Verdict::Admitted(None) => "let in; this site does not require passes".to_owned(),
         Verdict::Admitted(Some(pass)) => format!("let in with {}", with(pass, &face)),
         Verdict::Refused(Refused { reason, detail }) => {
             format!("refused, {}", reason.description_with(detail.as_deref()))
         }
-        Verdict::NotByNetwork(why) => format!("nothing happens: {why}"),
+        Verdict::NotByNetwork(why) => format!("no check-in: {why}"),
     };
     let door = *by == CheckinSource::NetworkActivity
         && site.network_opens == NetworkOpens::AfterDoor
         && matches!(verdict, Verdict::Admitted(_));
-    writeln!(text, "{}{}", plain(&said), if door { ", once a door has let them in that day" } else { "" })
+    writeln!(text, "{}{}", plain(&said), if door { ", after a door has let them in that day" } else { "" })
         .expect("a String takes everything");
     text
 }
 
 fn with(pass: &UsablePass, face: &impl Fn(WallTime) -> String) -> String {
-    let mut said = named(pass.used.kind, &pass.name);
+    let mut said = pass_name(pass.used.kind, &pass.name);
     if let Some(charge) = &pass.first_charge {
         let amount = money(charge.amount, charge.currency);
-        write!(said, ", {amount} for the first {} minutes", charge.minutes).expect("a String takes everything");
+        write!(said, ", {amount} for the first {} min", charge.minutes).expect("a String takes everything");
     }
     if let Some((at, why)) = pass.used.ends {
-        write!(said, ", until {} {}", face(at), when(why)).expect("a String takes everything");
+        write!(said, ", until {} {}", face(at), pass_end(why)).expect("a String takes everything");
     }
     said
 }
 
-/// A pass, by its kind and name.
-pub(super) fn named(kind: PassKind, name: &str) -> String {
-    let name = plain(name);
-    match kind {
-        PassKind::Day => format!("the day pass \"{name}\""),
-        PassKind::Time => format!("the time pass \"{name}\""),
-        PassKind::PayAsYouGo => format!("pay-as-you-go \"{name}\""),
-    }
-}
-
-/// Why a pass ends, behind the time.
-pub(super) const fn when(why: PassEnd) -> &'static str {
-    match why {
-        PassEnd::MinutesUsedUp => "when its minutes are used up",
-        PassEnd::SlotEnds => "when its hours end",
-        PassEnd::Expires => "when it expires",
-        PassEnd::LimitReached => "when the hours of the plan are used up",
-    }
-}
-
-/// An amount in minor units, as people write it.
-pub(super) fn money(amount: i64, currency: Currency) -> String {
-    let (units, parts) = (amount / currency.minor_units(), amount % currency.minor_units());
-    let digits = currency.minor_units().ilog10() as usize;
-    let parts = if digits > 0 { format!(".{parts:0digits$}") } else { String::new() };
-    format!("{units}{parts} {currency}")
-}
-
-/// For programs.
+/// The answer as JSON.
 pub fn json(answer: &AdmitAnswer) -> String {
     let AdmitAnswer { site, at, by, coworker, verdict } = answer;
     let time = |at: WallTime| at.to_rfc3339_seconds();
@@ -326,7 +248,7 @@ pub fn json(answer: &AdmitAnswer) -> String {
         }
         Verdict::NotByNetwork(why) => value["Description"] = (*why).into(),
     }
-    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+    pretty(&value)
 }
 
 fn pass_json(pass: &UsablePass, time: &impl Fn(WallTime) -> String) -> Value {

@@ -2,6 +2,11 @@
 //!
 //! A stream is read record by record into one bounded buffer; a file of any size costs the same memory.
 //! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng. Never here: what a frame means.
+//!
+//! No crate reads these files as well. pcap-parser 0.17.0 has no resolution for clocks in powers of two, reads the time
+//! offset of big-endian files in the wrong order, drops old packet blocks, and stops at a damaged statistics block.
+//! pcap-file (3.0.0-rc.3, and 2.0.0, its last release) rejects a file for a comment that is not UTF-8, and the candidate
+//! also for a block larger than its buffer and a simple packet cut by the snapshot length.
 
 use std::{
     fmt,
@@ -10,12 +15,12 @@ use std::{
 
 use crate::base::clock::WallTime;
 
-/// The longest record that is read, in octets: the largest snapshot length that libpcap allows, and room for the fields
-/// and options of a pcapng block. A longer one that is no packet is skipped; a longer packet ends the reading.
-const LONGEST: usize = 262_144 + 4096;
+/// The longest record that is read, in octets: the largest snapshot length that libpcap allows, plus room for the fields
+/// and options of a pcapng block. A longer block without a frame is skipped; a longer frame or interface is an error.
+const MAX_RECORD: usize = 262_144 + 4096;
 
-/// The most interfaces of one pcapng section. A file that claims more is refused: no capture has them.
-const INTERFACES: usize = 1024;
+/// The most interfaces in one pcapng section. A file that claims more is rejected: no real capture has as many.
+const MAX_INTERFACES: usize = 1024;
 
 /// The link layer of a frame, by its number in the registry of capture files (LINKTYPE_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,11 +44,11 @@ impl LinkType {
 /// One captured frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was captured; the file's simple packets carry no time and have 1970.
+    /// When it was captured; 1970 for simple packets, which carry no time.
     pub at: WallTime,
-    /// What `bytes` begins with.
+    /// The link layer that `bytes` starts with.
     pub link: LinkType,
-    /// The frame as far as it was captured.
+    /// The frame, cut to the snapshot length.
     pub bytes: &'a [u8],
 }
 
@@ -53,24 +58,24 @@ impl fmt::Debug for Record<'_> {
     }
 }
 
-/// A capture file could not be read on.
+/// Why a capture file could not be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureFileError {
-    /// Not a capture file, or not of a version that exists.
+    /// Not a capture file, or an unknown version of one.
     #[error("this is neither a pcap nor a pcapng file")]
     Unknown,
-    /// The file ends inside a record, as it does when the capturing program was killed. All records before it were read.
+    /// The file ends inside a record, as it does when the capture program was killed. All records before it were read.
     #[error("the file was cut short in the middle of a frame")]
     CutShort,
-    /// A length or reference in the file cannot be right.
+    /// A length or a reference in the file is impossible.
     #[error("the file is damaged: {0}")]
     Damaged(&'static str),
     /// The file could not be read.
-    #[error("reading failed")]
+    #[error("read error")]
     Io(#[from] io::Error),
 }
 
-/// A capture file that is being read.
+/// A capture file, read one record at a time.
 pub struct CaptureFile<R> {
     input: R,
     format: CaptureFormat,
@@ -93,7 +98,7 @@ enum Order {
 struct Interface {
     link: LinkType,
     per_second: u64,
-    /// Seconds to add to every time stamp.
+    /// Seconds to add to every timestamp.
     offset: i64,
 }
 
@@ -110,7 +115,7 @@ const SIMPLE_PACKET: u32 = 3;
 const PACKET: u32 = 6;
 
 impl<R: Read> CaptureFile<R> {
-    /// Reads the beginning of the file and finds out its format. Give a buffered reader.
+    /// Reads the file header and detects the format. `input` should be buffered.
     pub fn open(mut input: R) -> Result<Self, CaptureFileError> {
         let mut magic = [0; 4];
         input.read_exact(&mut magic).map_err(|fault| ended(fault, CaptureFileError::Unknown))?;
@@ -135,14 +140,15 @@ impl<R: Read> CaptureFile<R> {
             [0x4d, 0x3c, 0xb2, 0xa1] => (Order::Little, 1_000_000_000),
             _ => return Err(CaptureFileError::Unknown),
         };
+        // Classic pcap: the rest of its one header.
         let mut header = [0; 20];
         input.read_exact(&mut header).map_err(|fault| ended(fault, CaptureFileError::Unknown))?;
-        // The upper half of the last field says how long the frame check sequence is.
+        // The upper half of the last field is the length of the frame check sequence.
         let link = LinkType(low_half(order.u32(&header, 16)?));
         Ok(Self { input, format: CaptureFormat::Classic { order, per_second, link }, buffer: Vec::new() })
     }
 
-    /// The next frame; none at the end of the file.
+    /// The next frame, or `None` at the end of the file.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, CaptureFileError> {
         match self.format {
             CaptureFormat::Classic { order, per_second, link } => self.next_classic(order, per_second, link),
@@ -161,7 +167,7 @@ impl<R: Read> CaptureFile<R> {
             return Ok(None);
         }
         let length = as_size(order.u32(&header, 8)?);
-        if length > LONGEST {
+        if length > MAX_RECORD {
             return Err(CaptureFileError::Damaged("a frame is longer than any capture program writes"));
         }
         self.fill(length)?;
@@ -177,18 +183,19 @@ impl<R: Read> CaptureFile<R> {
             }
             let CaptureFormat::Blocks { order, .. } = &self.format else { return Ok(None) };
             let order = *order;
-            // Reads the same in either byte order, on purpose.
+            // A palindrome: it reads the same in either byte order, and the section header says which one follows.
             if u32::from_be_bytes(kind) == SECTION {
                 self.section()?;
                 continue;
             }
             let kind = order.u32(&kind, 0)?;
+            // The length is checked before the buffer grows: a damaged file may claim 4 GB.
             let length = self.block_length(order)?;
-            if length > LONGEST && !matches!(kind, PACKET | SIMPLE_PACKET | OLD_PACKET | INTERFACE) {
+            if length > MAX_RECORD && !matches!(kind, PACKET | SIMPLE_PACKET | OLD_PACKET | INTERFACE) {
                 self.skip(length + 4)?;
                 continue;
             }
-            if length > LONGEST {
+            if length > MAX_RECORD {
                 return Err(CaptureFileError::Damaged("a block is longer than any capture program writes"));
             }
             self.fill(length)?;
@@ -201,7 +208,7 @@ impl<R: Read> CaptureFile<R> {
         }
     }
 
-    /// The octets between a block's two lengths, after the kind was read.
+    /// The number of octets between the two lengths of a block. The kind has been read.
     fn block_length(&mut self, order: Order) -> Result<usize, CaptureFileError> {
         let mut total = [0; 4];
         self.input.read_exact(&mut total).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
@@ -212,7 +219,7 @@ impl<R: Read> CaptureFile<R> {
         Ok(total - 12)
     }
 
-    /// A section header, after its kind was read: byte order and interfaces begin anew.
+    /// Reads a section header after its kind. It sets the byte order and clears the interfaces.
     fn section(&mut self) -> Result<(), CaptureFileError> {
         let mut begin = [0; 8];
         self.input.read_exact(&mut begin).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
@@ -230,6 +237,7 @@ impl<R: Read> CaptureFile<R> {
         Ok(())
     }
 
+    /// Adds the interface in the buffer to the section.
     fn interface(&mut self, order: Order) -> Result<(), CaptureFileError> {
         const RESOLUTION: u16 = 9;
         const OFFSET: u16 = 14;
@@ -246,13 +254,14 @@ impl<R: Read> CaptureFile<R> {
             rest = rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
         }
         let CaptureFormat::Blocks { interfaces, .. } = &mut self.format else { return Ok(()) };
-        if interfaces.len() == INTERFACES {
-            return Err(CaptureFileError::Damaged("a section has more interfaces than any machine"));
+        if interfaces.len() == MAX_INTERFACES {
+            return Err(CaptureFileError::Damaged("a section has more interfaces than any machine has"));
         }
         interfaces.push(new);
         Ok(())
     }
 
+    /// The frame in the buffer. `kind` says which of the three packet blocks it is.
     fn packet(&self, order: Order, kind: u32) -> Result<Record<'_>, CaptureFileError> {
         let CaptureFormat::Blocks { interfaces, .. } = &self.format else { return Err(CaptureFileError::Unknown) };
         let block = self.buffer.as_slice();
@@ -261,7 +270,9 @@ impl<R: Read> CaptureFile<R> {
             OLD_PACKET => (usize::from(order.u16(block, 0)?), 20),
             _ => (0, 4),
         };
-        let interface = interfaces.get(number).ok_or(CaptureFileError::Damaged("a frame names no interface"))?;
+        let interface = interfaces
+            .get(number)
+            .ok_or(CaptureFileError::Damaged("a frame names an interface that does not exist"))?;
         let (ticks, length) = if header == 4 {
             (None, as_size(order.u32(block, 0)?).min(block.len().saturating_sub(4)))
         } else {
@@ -320,7 +331,7 @@ const TOO_SHORT: CaptureFileError = CaptureFileError::Damaged("a block is shorte
 fn resolution(exponent: u8) -> Result<u64, CaptureFileError> {
     let base: u64 = if exponent & 0x80 == 0 { 10 } else { 2 };
     base.checked_pow(u32::from(exponent & 0x7f))
-        .ok_or(CaptureFileError::Damaged("a clock is finer than time stamps can hold"))
+        .ok_or(CaptureFileError::Damaged("a clock is finer than a timestamp can hold"))
 }
 
 fn time(ticks: u64, per_second: u64, offset: i64) -> WallTime {
@@ -330,9 +341,9 @@ fn time(ticks: u64, per_second: u64, offset: i64) -> WallTime {
     WallTime::from_millis(millis.saturating_add(offset.saturating_mul(1000)))
 }
 
-/// False at the end of the file, before the first octet; an end after it is a cut.
-fn fill_or_end(input: &mut impl Read, into: &mut [u8]) -> Result<bool, CaptureFileError> {
-    let (first, rest) = into.split_at_mut(1);
+/// False when the file ends before the first octet. If it ends later, it was cut short.
+fn fill_or_end(input: &mut impl Read, buffer: &mut [u8]) -> Result<bool, CaptureFileError> {
+    let (first, rest) = buffer.split_at_mut(1);
     loop {
         match input.read(first) {
             Ok(0) => return Ok(false),
@@ -345,8 +356,8 @@ fn fill_or_end(input: &mut impl Read, into: &mut [u8]) -> Result<bool, CaptureFi
     Ok(true)
 }
 
-fn ended(fault: io::Error, at_the_end: CaptureFileError) -> CaptureFileError {
-    if fault.kind() == io::ErrorKind::UnexpectedEof { at_the_end } else { fault.into() }
+fn ended(fault: io::Error, at_end: CaptureFileError) -> CaptureFileError {
+    if fault.kind() == io::ErrorKind::UnexpectedEof { at_end } else { fault.into() }
 }
 
 fn as_size(length: u32) -> usize {
@@ -423,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_right_is_refused() {
+    fn impossible_lengths_and_references_are_rejected() {
         let start = [section(), interface(1, &[])].concat();
         let with = |more: Vec<u8>| all(&[start.clone(), more].concat());
         assert!(matches!(all(b"a letter"), Err(CaptureFileError::Unknown)));
@@ -438,8 +449,37 @@ mod tests {
     }
 
     #[test]
-    fn a_large_block_that_is_no_packet_is_skipped_without_being_held() {
-        let bytes = [section(), interface(1, &[]), block(10, &vec![0; LONGEST * 2]), packet(0, 0, &[1])].concat();
+    fn a_large_block_without_a_frame_is_skipped_without_filling_the_memory() {
+        let bytes = [section(), interface(1, &[]), block(10, &vec![0; MAX_RECORD * 2]), packet(0, 0, &[1])].concat();
         assert_eq!(all(&bytes).expect("a capture").len(), 1);
+    }
+
+    #[test]
+    fn damage_outside_of_frames_and_clocks_is_skipped() {
+        let comment = [1, 0, 2, 0, 0xff, 0xfe, 0, 0];
+        let bytes = [
+            section(),
+            interface(1, &comment),
+            block(5, &[1, 0, 0, 0]),
+            block(4, &[1, 0, 200, 0, 1, 2, 3, 4]),
+            block(OLD_PACKET, &[&[0; 12][..], &[3, 0, 0, 0, 60, 0, 0, 0, 1, 2, 3]].concat()),
+            block(SIMPLE_PACKET, &[200, 0, 0, 0, 7, 8, 9, 9]),
+        ];
+        assert_eq!(all(&bytes.concat()).expect("a capture"), [(0, 1, vec![1, 2, 3]), (0, 1, vec![7, 8, 9, 9])]);
+        let huge = [section(), interface(1, &[]), vec![77, 0, 0, 0, 0xfc, 0xff, 0xff, 0xff, 0, 0, 0, 0]].concat();
+        assert!(matches!(all(&huge), Err(CaptureFileError::CutShort)));
+    }
+
+    #[test]
+    fn a_big_endian_section_has_big_endian_options() {
+        let bytes = [
+            &[0x0a, 0x0d, 0x0d, 0x0a, 0, 0, 0, 28, 0x1a, 0x2b, 0x3c, 0x4d, 0, 1, 0, 0][..],
+            &[0xff; 8],
+            &[0, 0, 0, 28],
+            &[0, 0, 0, 1, 0, 0, 0, 32, 0, 1, 0, 0, 0, 4, 0, 0, 0, 14, 0, 8, 0, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 32],
+            &[0, 0, 0, 6, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x1e, 0x84, 0x80],
+            &[0, 0, 0, 1, 0, 0, 0, 1, 7, 0, 0, 0, 0, 0, 0, 36],
+        ];
+        assert_eq!(all(&bytes.concat()).expect("a capture"), [(102_000, 1, vec![7])]);
     }
 }

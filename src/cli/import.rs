@@ -1,4 +1,4 @@
-//! `checkind import`: files and the stored directory to one plan, the plan to the database, and what it was to people.
+//! `checkind import`: reads the files, compares them with the stored directory, writes the changes, and prints them.
 
 use std::{
     fmt::Write as _,
@@ -8,6 +8,7 @@ use std::{
 
 use serde_json::Value;
 
+use super::print::pretty;
 use crate::{
     base::{clock::WallTime, plain::plain},
     directory::{
@@ -20,35 +21,35 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Entities listed at most, of each of added, changed and archived: more than that nobody reads; `--json` has them all.
-const LISTED: usize = 50;
+/// The most entities listed under each of added, changed and archived. More would be unreadable; `--json` lists them all.
+const MAX_LISTED: usize = 50;
 
-/// One file, in octets: some hundred thousand people with all that the platform exports of them. A larger one is refused
-/// before it fills the memory.
-const LARGEST_FILE: u64 = 1 << 30;
+/// The largest file, in octets: several hundred thousand people with everything that the platform exports about them. A
+/// larger one is rejected before it fills the memory.
+const MAX_FILE: u64 = 1 << 30;
 
-/// Why nothing was imported.
+/// Why the import failed; nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// A file cannot be opened or read.
-    #[error("{0} cannot be read")]
+    #[error("cannot read {0}")]
     Input(String, #[source] io::Error),
-    /// The files cannot be used; every fault, one a line.
+    /// The files have faults; lists them all, one per line.
     #[error("nothing was imported\n{0}")]
     Faults(ImportFaults),
-    /// More would be archived than is likely to be meant.
+    /// More people would be archived than is plausible.
     #[error(
-        "nothing was imported: --replace would archive {archived} of {people} people, more than a tenth; look at them with \
-         --dry-run, and say --replace=all if that is meant"
+        "nothing was imported: --replace would archive {archived} of {people} people, more than a tenth; list them with \
+         --dry-run, then use --replace=all if that is intended"
     )]
     TooMany {
-        /// How many people.
+        /// How many people would be archived.
         archived: usize,
-        /// Of how many who are not archived.
+        /// How many people are not archived now.
         people: usize,
     },
-    /// Somebody else imported at the same moment.
-    #[error("nothing was imported: another import came in between; start again")]
+    /// Another import ran at the same time.
+    #[error("nothing was imported: another import ran at the same time; try again")]
     Overtaken,
     /// The database failed.
     #[error("nothing was imported")]
@@ -67,29 +68,30 @@ impl From<StoreError> for ImportError {
 /// What to import and how.
 #[derive(Debug)]
 pub struct ImportOptions<'a> {
-    /// JSON, or tables where the name ends so (`is_table`).
+    /// JSON files, or tables by their name (`is_table`).
     pub files: &'a [PathBuf],
-    /// Say what would change and write nothing.
+    /// List what would change and write nothing.
     pub dry_run: bool,
-    /// Archive what the files no longer hold.
+    /// Archive what the files no longer contain.
     pub replace: Replace,
 }
 
-/// Imports; what has changed.
+/// Imports the files and returns the changes.
 ///
 /// # Errors
-/// [`ImportError`]; then nothing has changed.
+/// [`ImportError`]; nothing was written then.
 pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -> Result<Changes, ImportError> {
-    // A dry run draws no key; nothing is stored then that its digests could be compared with.
+    // A dry run creates no PIN key: without a key no stored digest exists to compare with.
     let key = if options.dry_run { store.drawn_pin_key().await?.unwrap_or_default() } else { store.pin_key().await? };
     let progress = Progress::new();
     let version = store.directory_version().await?;
     let mut draft = Draft::new(options.replace, key);
     for file in options.files {
         progress.say(|| format!("reading {}", file.display()));
-        take_in(&mut draft, file)?;
+        add_file(&mut draft, file)?;
     }
     let mut draft = draft.read().map_err(ImportError::Faults)?;
+    // Page by page: the stored directory may be larger than the files.
     let mut compared = 0;
     for kind in EntityKind::ALL {
         let mut after = 0;
@@ -108,6 +110,7 @@ pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -
     if let Some((archived, people)) = changes.asks_for_all.filter(|_| !options.dry_run) {
         return Err(ImportError::TooMany { archived, people });
     }
+    // `version` makes the write fail when another import ran since the comparison.
     if !options.dry_run && !changes.documents.is_empty() {
         let all = changes.documents.len();
         store
@@ -117,12 +120,12 @@ pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -
     Ok(changes)
 }
 
-fn take_in(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
+fn add_file(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
     let name = file.display().to_string();
     let unread = |error| ImportError::Input(name.clone(), error);
     let size = std::fs::metadata(file).map_err(unread)?.len();
-    if size > LARGEST_FILE {
-        draft.unreadable(&name, &format!("{size} octets are more than one file may have; split it"));
+    if size > MAX_FILE {
+        draft.unreadable(&name, &format!("the file has {size} octets, more than the limit; split it"));
         return Ok(());
     }
     let Some(text) = decoded(std::fs::read(file).map_err(unread)?) else {
@@ -137,13 +140,13 @@ fn take_in(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// Does the name say that it is a table?
+/// Is the file a table, by its name?
 fn is_table(file: &Path) -> bool {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["csv", "tsv", "tab", "txt"].into_iter().any(|table| table.eq_ignore_ascii_case(extension))
 }
 
-/// UTF-8, or UTF-16 with its mark, as spreadsheets write "Unicode text".
+/// Decodes UTF-8, or UTF-16 with a byte order mark, which spreadsheets call "Unicode text".
 fn decoded(bytes: Vec<u8>) -> Option<String> {
     let units = |from: fn([u8; 2]) -> u16| {
         let (units, rest) = bytes.as_chunks::<2>();
@@ -157,7 +160,7 @@ fn decoded(bytes: Vec<u8>) -> Option<String> {
     }
 }
 
-/// One line on the terminal that is written over and over, and gone at the end.
+/// A progress line on the terminal: each text overwrites the last, and the end removes it.
 struct Progress {
     terminal: bool,
 }
@@ -169,7 +172,7 @@ impl Progress {
 
     fn say(&self, line: impl FnOnce() -> String) {
         if self.terminal {
-            // A progress line that cannot be written is not worth stopping for.
+            // The import goes on if a progress line cannot be written.
             drop(write!(io::stderr(), "\r\x1b[K{}", line()));
         }
     }
@@ -183,26 +186,26 @@ impl Drop for Progress {
     }
 }
 
-/// What has changed, for programs.
+/// The changes as JSON.
 pub fn json(changes: &Changes, dry_run: bool) -> String {
     let mut value = serde_json::to_value(changes).expect("changes are plain data");
     if let Value::Object(fields) = &mut value {
         fields.insert("DryRun".to_owned(), dry_run.into());
     }
-    serde_json::to_string_pretty(&value).expect("a value is JSON") + "\n"
+    pretty(&value)
 }
 
-/// What has changed, for people. An import that happened is only counted; a dry run names what would change.
+/// The changes as text. An import prints only the counts; a dry run also lists the entities.
 pub fn text(changes: &Changes, dry_run: bool) -> String {
     let Changes { added, changed, archived, unchanged, people_losing_credentials, .. } = changes;
     let mut text = String::new();
     if dry_run {
         for (sign, list) in [("add", added), ("change", changed), ("archive", archived)] {
-            for change in list.iter().take(LISTED) {
+            for change in list.iter().take(MAX_LISTED) {
                 text.push_str(&line(sign, change));
             }
-            if list.len() > LISTED {
-                writeln!(text, "{sign:8}and {} more; --json lists them all", list.len() - LISTED)
+            if list.len() > MAX_LISTED {
+                writeln!(text, "{sign:8}and {} more; --json lists them all", list.len() - MAX_LISTED)
                     .expect("writing to a String");
             }
         }
@@ -222,7 +225,7 @@ pub fn text(changes: &Changes, dry_run: bool) -> String {
         many => write!(text, "; {many} people lose a credential").expect("writing to a String"),
     }
     if let Some((some, people)) = changes.asks_for_all {
-        write!(text, "; {some} of {people} people are more than a tenth: it takes --replace=all")
+        write!(text, "; this archives {some} of {people} people, more than a tenth: it needs --replace=all")
             .expect("writing to a String");
     }
     text.push_str(match (dry_run, changes.documents.is_empty()) {

@@ -1,4 +1,4 @@
-//! Reads captures from files and says what each frame means, without a site, a database or a network.
+//! `checkind replay`: decodes the frames of capture files, without a site, a database or a network.
 
 use std::{
     fs::File,
@@ -11,36 +11,36 @@ use crate::{
     source::network::frame::{self, Evidence, FrameKind, Observation, Via, Vlans, WhyNot},
 };
 
-/// A file could not be read, or the output not be written.
+/// Why a file could not be read or the output not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The file cannot be opened.
     #[error("cannot open {}", path.display())]
     Open {
-        /// As the operator wrote it.
+        /// The path that the operator gave.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The file cannot be read on. What came before was printed.
-    #[error("cannot read {} beyond frame {after}", path.display())]
+    /// The file cannot be read further. Everything before was printed.
+    #[error("cannot read {} past frame {after}", path.display())]
     Read {
-        /// As the operator wrote it.
+        /// The path that the operator gave.
         path: PathBuf,
-        /// The last frame that was read, from 1; 0 when there was none.
+        /// The number of the last frame that was read, from 1; 0 if none was.
         after: u64,
-        /// Why.
+        /// The cause.
         source: CaptureFileError,
     },
     /// The output cannot be written.
-    #[error("cannot write the frames")]
+    #[error("cannot write the output")]
     Write(#[from] io::Error),
 }
 
-/// Prints what each frame of the files means: a heading and one line per frame, columns separated by tabs.
+/// Prints what each frame means: a heading and one line per frame, in columns separated by tabs.
 ///
 /// Columns: file name, frame number from 1, kind, VLAN ids (outermost first, `-` for none), the address that the frame
-/// speaks for (`-` for none), evidence (`strong`, `weak`, `no`), and why not. Frames that are neither ARP, DHCP nor
+/// is evidence for (`-` for none), evidence (`strong`, `weak`, `no`), and why not. Frames that are neither ARP, DHCP nor
 /// neighbour discovery have no line.
 pub fn print_frames(files: &[PathBuf], out: &mut impl Write) -> Result<(), ReplayError> {
     writeln!(out, "file\tframe\tkind\tvlans\tmac\tevidence\twhy")?;
@@ -79,7 +79,7 @@ fn print_frame(name: &str, number: u64, seen: &Observation, out: &mut impl Write
     }
 }
 
-/// What a captured frame says, whatever link it was captured on; none when it concerns no device.
+/// What a captured frame says, on any link layer; `None` if it concerns no device.
 pub fn observe(record: &Record<'_>) -> Option<Observation> {
     if record.link == LinkType::ETHERNET {
         return frame::observe(record.bytes, None);
@@ -95,7 +95,7 @@ pub fn observe(record: &Record<'_>) -> Option<Observation> {
     })
 }
 
-/// The Ethernet type and payload of a frame on the other links that captures of offices have; none for the rest.
+/// The Ethernet type and payload of a frame on the other link layers found in office captures; `None` for the rest.
 fn payload_of_other_link(link: LinkType, bytes: &[u8]) -> Option<(u16, &[u8])> {
     let be16 = |at: usize| Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     match link {
@@ -122,7 +122,7 @@ fn arcnet(bytes: &[u8]) -> Option<(u16, &[u8])> {
     }
 }
 
-/// IEEE 802.11 (9.3.2): only data frames that are not encrypted carry LLC and SNAP.
+/// IEEE 802.11 (9.3.2): only unencrypted data frames carry LLC and SNAP.
 fn wireless(bytes: &[u8]) -> Option<(u16, &[u8])> {
     let (kind, flags) = (*bytes.first()?, *bytes.get(1)?);
     let (is_data, has_no_data, is_qos) = (kind & 0x0c == 0x08, kind & 0x40 != 0, kind & 0x80 != 0);

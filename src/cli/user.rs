@@ -10,40 +10,40 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::table::table;
+use super::print::{pretty, table};
 use crate::{
     access::{BadPassword, PASSWORD_BYTES, Rights, Role, StoredPassword, User, UserName},
     base::clock::WallTime,
     store::{Store, StoreError},
 };
 
-/// Why a `user` command does nothing.
+/// Why a `user` command changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum UserError {
     /// A mistake on the command line: exit code 64.
     #[error("a user needs --admin or at least one --role, and not both")]
     Rights,
     /// `add` with a name that is taken: exit code 64.
-    #[error("there is a user {0} already; `checkind user password` gives a new password")]
+    #[error("user {0} already exists; set a new password with `checkind user password`")]
     Exists(UserName),
-    /// A name that nobody has: exit code 64.
-    #[error("there is no user {0}; `checkind user list` shows all")]
+    /// An unknown name: exit code 64.
+    #[error("there is no user {0}; `checkind user list` lists all users")]
     Unknown(UserName),
-    /// The password is not taken: exit code 64.
+    /// The password is not acceptable: exit code 64.
     #[error(transparent)]
     Password(#[from] BadPassword),
-    /// Typed twice, and differently: exit code 64.
+    /// The password was typed differently the second time: exit code 64.
     #[error("the two passwords differ")]
     Differ,
     /// The terminal or standard input failed, or ended without a line: exit code 74.
-    #[error("no password could be read")]
+    #[error("cannot read the password")]
     Input(#[from] io::Error),
     /// Exit code 69.
-    #[error("the users cannot be read or changed")]
+    #[error("cannot read or change the users")]
     Store(#[from] StoreError),
 }
 
-/// The rights that `--admin` and `--role …` ask for.
+/// The rights given with `--admin` and `--role …`.
 pub fn rights(administrator: bool, roles: &[Role]) -> Result<Rights, UserError> {
     match (administrator, roles) {
         (true, []) => Ok(Rights::Administrator),
@@ -52,22 +52,22 @@ pub fn rights(administrator: bool, roles: &[Role]) -> Result<Rights, UserError> 
     }
 }
 
-/// Asks for a password at the terminal, twice and without echo, or takes the first line of standard input where that
-/// is no terminal; hashes it. Blocks.
+/// Asks for a password twice at the terminal without echo, or reads the first line of standard input if that is not a
+/// terminal. Returns its hash. Blocks.
 pub fn ask_password() -> Result<StoredPassword, UserError> {
     let input = io::stdin();
     if !input.is_terminal() {
         return Ok(StoredPassword::new(&first_line(&mut input.lock())?)?);
     }
-    let silent = Silent::new(input.as_fd())?;
+    let echo_off = EchoOff::new(input.as_fd())?;
     let password = prompted("Password: ", &mut input.lock())?;
-    let kept = StoredPassword::new(&password)?;
-    let again = prompted("The same again: ", &mut input.lock())?;
-    drop(silent);
+    let stored = StoredPassword::new(&password)?;
+    let again = prompted("Repeat the password: ", &mut input.lock())?;
+    drop(echo_off);
     if password.expose_secret() != again.expose_secret() {
         return Err(UserError::Differ);
     }
-    Ok(kept)
+    Ok(stored)
 }
 
 /// `user add`.
@@ -81,7 +81,7 @@ pub async fn add(
     if !store.add_user(name, password, rights, now).await? {
         return Err(UserError::Exists(name.clone()));
     }
-    Ok(format!("User {name} may sign in: {}.\n", described(rights)))
+    Ok(format!("User {name} added. Roles: {}.\n", described(rights)))
 }
 
 /// `user list`: every user with their rights, as a table or as a JSON array.
@@ -89,17 +89,16 @@ pub async fn list(store: &Store, json: bool) -> Result<String, UserError> {
     let users = store.users().await?;
     if json {
         let listed: Vec<_> = users.iter().map(Listed::from).collect();
-        let text = serde_json::to_string_pretty(&listed).expect("users are plain data");
-        return Ok(text + "\n");
+        return Ok(pretty(&listed));
     }
     if users.is_empty() {
-        return Ok("There are no users; `checkind user add` makes one.\n".to_owned());
+        return Ok("There are no users; add one with `checkind user add`.\n".to_owned());
     }
     let row = |user: User| [user.name.to_string(), described(&user.rights), user.updated_on.to_rfc3339_seconds()];
-    Ok(table(["NAME", "MAY", "LAST CHANGED"], users.into_iter().map(row).collect()))
+    Ok(table(["NAME", "ROLES", "LAST CHANGED"], users.into_iter().map(row).collect()))
 }
 
-/// `user password`: a new password, which ends every session.
+/// `user password`: sets a new password and revokes every token.
 pub async fn set_password(
     store: &Store,
     name: &UserName,
@@ -109,15 +108,15 @@ pub async fn set_password(
     if !store.set_password(name, password, now).await? {
         return Err(UserError::Unknown(name.clone()));
     }
-    Ok(format!("User {name} has a new password; all tokens are revoked.\n"))
+    Ok(format!("User {name} has a new password; all tokens were revoked.\n"))
 }
 
-/// `user role`: other rights, from the next request on.
+/// `user role`: replaces the rights, from the next request on.
 pub async fn set_rights(store: &Store, name: &UserName, rights: &Rights, now: WallTime) -> Result<String, UserError> {
     if !store.set_rights(name, rights, now).await? {
         return Err(UserError::Unknown(name.clone()));
     }
-    Ok(format!("User {name} has other rights: {}.\n", described(rights)))
+    Ok(format!("User {name} updated. Roles: {}.\n", described(rights)))
 }
 
 /// `user remove`.
@@ -125,7 +124,7 @@ pub async fn remove(store: &Store, name: &UserName) -> Result<String, UserError>
     if !store.remove_user(name).await? {
         return Err(UserError::Unknown(name.clone()));
     }
-    Ok(format!("User {name} is removed; all tokens are revoked.\n"))
+    Ok(format!("User {name} was removed; all tokens were revoked.\n"))
 }
 
 /// A user as `user list --json` prints them, with keys in the style of the API.
@@ -158,7 +157,7 @@ impl<'a> From<&'a User> for Listed<'a> {
 fn described(rights: &Rights) -> String {
     match rights {
         Rights::Administrator => "administrator".to_owned(),
-        Rights::Roles(roles) if roles.is_empty() => "nothing".to_owned(),
+        Rights::Roles(roles) if roles.is_empty() => "no roles".to_owned(),
         Rights::Roles(roles) => roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
     }
 }
@@ -168,16 +167,17 @@ fn prompted(prompt: &str, input: &mut impl BufRead) -> Result<SecretString, User
     terminal.write_all(prompt.as_bytes())?;
     terminal.flush()?;
     let line = first_line(input);
-    // The end of the line was not echoed either.
+    // The line end was not echoed either.
     terminal.write_all(b"\n")?;
     line
 }
 
-/// A line without its end. More bytes than a password may have are not read; it is refused for its length then.
+/// A line without its line end. Reads no more bytes than a password may have, plus a line end; a longer password is then
+/// rejected for its length.
 fn first_line(input: &mut impl BufRead) -> Result<SecretString, UserError> {
-    const MOST: u64 = PASSWORD_BYTES as u64 + 2;
+    const MAX_BYTES: u64 = PASSWORD_BYTES as u64 + 2;
     let mut line = String::new();
-    if input.take(MOST).read_line(&mut line)? == 0 {
+    if input.take(MAX_BYTES).read_line(&mut line)? == 0 {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
     if line.ends_with('\n') {
@@ -189,29 +189,29 @@ fn first_line(input: &mut impl BufRead) -> Result<SecretString, UserError> {
     Ok(SecretString::from(line))
 }
 
-/// The terminal without echo until this is dropped.
+/// Turns the terminal's echo off until it is dropped.
 ///
-/// Signals from the keyboard are off as well, as in getpass(3): an interrupt would end the program and leave the
-/// terminal silent. Ctrl-C becomes a character that no password may have.
-struct Silent<'a> {
+/// Turns off signals from the keyboard too, as getpass(3) does: an interrupt would end the program and leave the terminal
+/// without echo. Ctrl-C becomes a character that no password may have.
+struct EchoOff<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,
 }
 
-impl<'a> Silent<'a> {
+impl<'a> EchoOff<'a> {
     fn new(terminal: BorrowedFd<'a>) -> Result<Self, UserError> {
         let before = tcgetattr(terminal).map_err(io::Error::from)?;
-        let mut silent = before.clone();
-        silent.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
-        tcsetattr(terminal, OptionalActions::Flush, &silent).map_err(io::Error::from)?;
+        let mut modes = before.clone();
+        modes.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        tcsetattr(terminal, OptionalActions::Flush, &modes).map_err(io::Error::from)?;
         Ok(Self { terminal, before })
     }
 }
 
-impl Drop for Silent<'_> {
+impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
         if let Err(error) = tcsetattr(self.terminal, OptionalActions::Flush, &self.before) {
-            tracing::warn!(%error, "the terminal keeps its echo off; `stty echo` turns it on");
+            tracing::warn!(%error, "could not turn the terminal's echo back on; run `stty echo`");
         }
     }
 }
@@ -222,7 +222,7 @@ mod tests {
     use crate::settings::Database;
 
     #[test]
-    fn a_user_gets_either_everything_or_roles() {
+    fn a_user_is_either_an_administrator_or_has_roles() {
         assert!(matches!(rights(true, &[]), Ok(Rights::Administrator)));
         assert!(
             matches!(rights(false, &[Role::CheckinRead, Role::CheckinRead]), Ok(Rights::Roles(roles)) if roles.len() == 1)
@@ -259,9 +259,9 @@ mod tests {
         assert!(list(&store, false).await.expect("a list").starts_with("There are no users"));
         add(&store, &ada, &Rights::Administrator, &password, now).await.expect("new");
         let said = add(&store, &bot, &reader, &password, now).await.expect("new");
-        assert_eq!(said, "User bot may sign in: Checkin-Read, FailedCheckin-Read.\n");
+        assert_eq!(said, "User bot added. Roles: Checkin-Read, FailedCheckin-Read.\n");
         insta::assert_snapshot!(list(&store, false).await.expect("a list"), @r"
-        NAME             MAY                               LAST CHANGED
+        NAME             ROLES                             LAST CHANGED
         ada@example.com  administrator                     2026-03-02T09:00:00Z
         bot              Checkin-Read, FailedCheckin-Read  2026-03-02T09:00:00Z
 ");

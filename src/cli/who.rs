@@ -1,41 +1,34 @@
-//! PURE. `checkind who`: who is in now, since when, and why they still are.
-
-use std::time::Duration;
+//! PURE. `checkind who`: who is in, since when, and why they are still in.
 
 use chrono::{NaiveDateTime, TimeDelta};
 
-use super::table::table;
+use super::print::{by, pretty, span, table};
 use crate::{
     api::shape::CheckinEntity,
-    base::{
-        clock::WallTime,
-        record::{Checkin, CheckinSource},
-    },
+    base::{clock::WallTime, record::Checkin},
     policy::site::Site,
 };
 
-/// Open check-ins as a table, in the order given. Times are the business's wall clock. `site` gives the limits of this
-/// gateway's own business; of another one only the gateway there knows them.
+/// Open check-ins as a table, in the order given. Times are on the business's wall clock. `site` holds the limits of this
+/// gateway's own business; other businesses' limits are known only to their gateways.
 pub fn text(open: &[Checkin], site: Option<&Site>, now: WallTime) -> String {
     if open.is_empty() {
-        return "Nobody is checked in.\n".to_owned();
+        return "No one is checked in.\n".to_owned();
     }
     let rows = open.iter().map(|checkin| row(checkin, site.filter(|site| site.business == checkin.business), now));
     table(["NAME", "AT", "SINCE", "LAST ACTIVITY", "BY", "STILL IN BECAUSE"], rows.collect())
 }
 
-/// Open check-ins as a JSON array in the API's shape.
+/// Open check-ins as a JSON array, as the API returns them.
 pub fn json(open: &[Checkin]) -> String {
     let entities: Vec<_> = open.iter().map(CheckinEntity::from).collect();
-    let mut text = serde_json::to_string_pretty(&entities).expect("records are plain data");
-    text.push('\n');
-    text
+    pretty(&entities)
 }
 
 fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
     let when = |at| clock_face(local(checkin, site, at), local(checkin, site, now));
     [
-        checkin.then.full_name.clone().unwrap_or_else(|| "(nobody named)".to_owned()),
+        checkin.then.full_name.clone().unwrap_or_else(|| "(unknown)".to_owned()),
         checkin.business_name.clone().unwrap_or_else(|| format!("business {}", checkin.business)),
         when(checkin.from),
         checkin.last_activity.map_or_else(|| "-".to_owned(), when),
@@ -44,25 +37,25 @@ fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
     ]
 }
 
-/// In words: a tracked check-in ends by silence, any other by an exit or the cut-off.
+/// Why a check-in is still open: a tracked one ends at the idle limit, any other with an exit or at the cut-off.
 fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
     if checkin.macs.is_empty() {
         let until = site.map_or_else(String::new, |site| format!(" at {}", site.cut_off.format("%H:%M")));
         return format!("no device seen: in until an exit or the cut-off{until}");
     }
-    let silent = now.since(checkin.last_activity.unwrap_or(checkin.from));
-    let silence = span(silent);
+    let idle = now.since(checkin.last_activity.unwrap_or(checkin.from));
+    let ago = span(idle);
     match site.map(|site| site.idle_limit) {
-        None => format!("device seen {silence} ago"),
-        Some(limit) if silent <= limit => {
-            format!("device seen {silence} ago; out after {} of silence", span(limit))
+        None => format!("device seen {ago} ago"),
+        Some(limit) if idle <= limit => {
+            format!("device seen {ago} ago; out after {} without it", span(limit))
         }
-        Some(limit) => format!("device seen {silence} ago; out after {} of silence that we could hear", span(limit)),
+        Some(limit) => format!("device seen {ago} ago; out after {} of coverage without it", span(limit)),
     }
 }
 
-/// An instant on the business's wall clock. Another business's zone is not in the settings here; its offset at the
-/// start of the check-in is in the record, and serves until the clocks change.
+/// An instant on the business's wall clock. The settings hold no zone for another business, so its offset comes from the
+/// record, as of the start of the check-in. It is right until the clocks change.
 fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime {
     if let Some(site) = site {
         return site.time_zone.local(at);
@@ -77,36 +70,15 @@ fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
     at.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()
 }
 
-/// `5 min` or `3 h 05 min`; seconds are cut.
-pub(super) fn span(span: Duration) -> String {
-    let minutes = span.as_secs() / 60;
-    match minutes {
-        0 => "under 1 min".to_owned(),
-        1..60 => format!("{minutes} min"),
-        _ => format!("{} h {:02} min", minutes / 60, minutes % 60),
-    }
-}
-
-pub(super) fn by(source: CheckinSource) -> &'static str {
-    match source {
-        CheckinSource::None => "unknown",
-        CheckinSource::Manual => "hand",
-        CheckinSource::DoorAccess => "door",
-        CheckinSource::NetworkActivity => "network",
-        CheckinSource::Tile => "tile",
-        CheckinSource::Sensor => "sensor",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
-        base::record::{BusinessId, CheckinId, CoworkerId, Snapshot},
+        base::record::{BusinessId, CheckinId, CheckinSource, CoworkerId, Snapshot},
         policy::site::{NetworkOpens, UnrecognisedDevices},
     };
     use chrono::{DateTime, NaiveTime, Utc};
-    use std::collections::BTreeSet;
+    use std::{collections::BTreeSet, time::Duration};
 
     #[test]
     fn the_table_says_who_is_in_since_when_and_why() {
@@ -116,17 +88,17 @@ mod tests {
             macs: BTreeSet::from(["3c:22:fb:00:00:01".parse().expect("an address")]),
             ..checkin("Ada Lovelace", "2026-06-30T22:30:00Z")
         };
-        let unheard = Checkin { last_activity: Some(at("2026-07-01T09:00:00Z")), ..tracked.clone() };
+        let unseen = Checkin { last_activity: Some(at("2026-07-01T09:00:00Z")), ..tracked.clone() };
         let elsewhere = Checkin { business: BusinessId(2), business_name: None, ..tracked.clone() };
-        let open = [tracked, unheard, checkin("Zoë Ångström", "2026-07-01T08:05:59Z"), elsewhere];
+        let open = [tracked, unseen, checkin("Zoë Ångström", "2026-07-01T08:05:59Z"), elsewhere];
         insta::assert_snapshot!(text(&open, Some(&site()), at("2026-07-01T11:00:00Z")), @r"
         NAME          AT          SINCE             LAST ACTIVITY  BY       STILL IN BECAUSE
-        Ada Lovelace  Hub One     2026-06-30 23:30  11:48          network  device seen 12 min ago; out after 45 min of silence
-        Ada Lovelace  Hub One     2026-06-30 23:30  10:00          network  device seen 2 h 00 min ago; out after 45 min of silence that we could hear
+        Ada Lovelace  Hub One     2026-06-30 23:30  11:48          network  device seen 12 min ago; out after 45 min without it
+        Ada Lovelace  Hub One     2026-06-30 23:30  10:00          network  device seen 2 h 00 min ago; out after 45 min of coverage without it
         Zoë Ångström  Hub One     09:05             -              door     no device seen: in until an exit or the cut-off at 00:00
         Ada Lovelace  business 2  2026-06-30 23:30  11:48          network  device seen 12 min ago
 ");
-        assert_eq!(text(&[], Some(&site()), at("2026-07-01T11:00:00Z")), "Nobody is checked in.\n");
+        assert_eq!(text(&[], Some(&site()), at("2026-07-01T11:00:00Z")), "No one is checked in.\n");
     }
 
     #[test]
@@ -136,15 +108,6 @@ mod tests {
         assert_eq!(value[0]["CoworkerFullName"], "Ada Lovelace");
         assert_eq!(value[0]["FromTime"], "2026-07-01T08:05:59Z");
         assert_eq!(json(&[]), "[]\n");
-    }
-
-    #[test]
-    fn spans_are_read_at_a_glance() {
-        for (seconds, expected) in
-            [(0, "under 1 min"), (59, "under 1 min"), (60, "1 min"), (3599, "59 min"), (11_100, "3 h 05 min")]
-        {
-            assert_eq!(span(Duration::from_secs(seconds)), expected);
-        }
     }
 
     fn checkin(name: &str, from: &str) -> Checkin {

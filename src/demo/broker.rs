@@ -1,4 +1,4 @@
-//! An MQTT broker inside this process, on a free port of loopback, for as long as the process lives.
+//! An MQTT broker in this process, on a free loopback port, for the life of the process.
 
 use std::{
     io,
@@ -14,26 +14,26 @@ use tokio::{net::TcpStream, time};
 
 use crate::base::random;
 
-/// Who may log in.
+/// The only user that may log in.
 pub(super) const USER: &str = "demo";
 
-/// How often a port is tried that somebody else took in the meantime.
+/// How many ports to try: another process may take a free port before the broker does.
 const ATTEMPTS: u32 = 3;
 
-/// How long the broker may take to listen.
+/// How long the broker may take until it listens.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Where the broker is.
+/// A running broker.
 #[derive(Debug)]
 pub(super) struct Broker {
-    /// On 127.0.0.1.
+    /// Its port on 127.0.0.1.
     pub(super) port: u16,
-    /// Of [`USER`]; drawn anew each time, because everybody on this machine can reach the port.
+    /// The password of [`USER`], random for each run: every user of this machine can reach the port.
     pub(super) password: SecretString,
 }
 
 impl Broker {
-    /// Starts the broker on threads of its own, which end with the process: it offers no other way.
+    /// Starts the broker in its own threads. They end with the process; rumqttd has no other way to stop them.
     pub(super) async fn start() -> anyhow::Result<Self> {
         let password = SecretString::from(random::uuid().simple().to_string());
         for _ in 0..ATTEMPTS {
@@ -44,7 +44,7 @@ impl Broker {
                 return Ok(Self { port, password });
             }
         }
-        bail!("the embedded broker does not listen");
+        bail!("the embedded broker did not start listening");
     }
 }
 
@@ -55,7 +55,7 @@ fn run(config: Config) -> anyhow::Result<()> {
             tracing::error!(%error, "the embedded broker ended");
         }
     });
-    thread.map(drop).context("the broker's thread cannot be started")
+    thread.map(drop).context("cannot start the broker's thread")
 }
 
 async fn is_listening(port: u16) -> bool {
@@ -67,12 +67,12 @@ async fn is_listening(port: u16) -> bool {
     time::timeout(TIME_LIMIT, listening).await.is_ok()
 }
 
-/// A port that nobody listens on now.
+/// A port that is free now.
 pub(super) fn free_port() -> io::Result<u16> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?.local_addr().map(|address| address.port())
 }
 
-/// A few clients, small messages, a few megabytes of memory.
+/// Limits for a few clients and small messages, in a few megabytes of memory.
 fn configuration(port: u16, password: &SecretString) -> String {
     let password = password.expose_secret();
     format!(

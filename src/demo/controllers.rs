@@ -1,4 +1,4 @@
-//! The simulated door controllers: each a real MQTT 5 client of its own, QoS 1.
+//! The simulated door controllers: real MQTT 5 clients that publish with QoS 1.
 
 use std::{net::Ipv4Addr, time::Duration};
 
@@ -12,11 +12,11 @@ use super::{
     day::Controller,
 };
 
-/// Messages waiting for the connection; more than the day has in its busiest minute. When it is full, the day waits.
-const WAITING: usize = 256;
+/// The most messages queued for a connection: more than the busiest minute of the day has. When it is full, the day waits.
+const QUEUE: usize = 256;
 
-/// The pause before a controller connects again.
-const PAUSE: Duration = Duration::from_millis(200);
+/// The delay before a controller reconnects.
+const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 
 /// All controllers of the site.
 pub(super) struct Controllers {
@@ -24,13 +24,13 @@ pub(super) struct Controllers {
     garden: AsyncClient,
 }
 
-/// Their connections, which somebody has to drive.
+/// Their connections; [`ControllerConnections::drive`] must run for them to work.
 pub(super) struct ControllerConnections {
     bridge: EventLoop,
     garden: EventLoop,
 }
 
-/// Makes the controllers; they connect when they are driven.
+/// Creates the controllers. They connect when their connections are driven.
 pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, ControllerConnections)> {
     let (bridge, bridge_loop) = client(broker, "uhppoted-gateway")?;
     let (garden, garden_loop) = client(broker, "esp-garden")?;
@@ -40,7 +40,7 @@ pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, Contr
 fn client(broker: &Broker, id: &str) -> anyhow::Result<(AsyncClient, EventLoop)> {
     let mut options = MqttOptions::new(id, (Ipv4Addr::LOCALHOST.to_string(), broker.port));
     options.set_keep_alive(20).set_credentials(broker::USER, broker.password.expose_secret().to_owned());
-    AsyncClient::builder(options).capacity(WAITING).try_build().context("an MQTT client cannot be made")
+    AsyncClient::builder(options).capacity(QUEUE).try_build().context("cannot create an MQTT client")
 }
 
 impl Controllers {
@@ -52,24 +52,24 @@ impl Controllers {
         };
         for topic in topics {
             let options = PublishOptions::new(QoS::AtLeastOnce);
-            client.publish(*topic, payload.to_owned(), options).await.context("a controller cannot publish")?;
+            client.publish(*topic, payload.to_owned(), options).await.context("a controller could not publish")?;
         }
         Ok(())
     }
 }
 
 impl ControllerConnections {
-    /// Keeps every controller connected; never ends.
+    /// Keeps every controller connected. Never returns.
     pub(super) async fn drive(self) {
-        tokio::join!(keep(self.bridge), keep(self.garden));
+        tokio::join!(keep_connected(self.bridge), keep_connected(self.garden));
     }
 }
 
-async fn keep(mut connection: EventLoop) {
+async fn keep_connected(mut connection: EventLoop) {
     loop {
         if let Err(error) = connection.poll().await {
             tracing::debug!(%error, "a simulated controller lost its connection");
-            time::sleep(PAUSE).await;
+            time::sleep(RECONNECT_DELAY).await;
         }
     }
 }

@@ -1,6 +1,6 @@
-//! PURE. What happens at the site in the course of the day, with the messages and frames that say so.
+//! PURE. The events of the day at the site, as messages and frames.
 //!
-//! Never here: what the daemon makes of it.
+//! Never here: what the daemon decides.
 
 use chrono::{Days, NaiveDate, NaiveTime};
 use serde_json::json;
@@ -11,24 +11,24 @@ use super::{
 };
 use crate::base::{clock::WallTime, mac::MacAddr};
 
-/// When the demo's clock starts, seconds after midnight.
+/// The start of the demo's clock, in seconds after midnight.
 pub(super) const BEGINS: u32 = hm(7, 28);
 
-/// When it ends: ten minutes after the cut-off.
+/// Its end: ten minutes after the cut-off.
 pub(super) const ENDS: u32 = hm(20, 10);
 
-/// The topics on which the bridge of the board publishes each event: as it happens, and in its feed.
+/// The topics on which the board's bridge publishes each event: the live topic and the feed.
 const BRIDGE_TOPICS: &[&str] = &["uhppoted/gateway/events/live", "uhppoted/gateway/events"];
 
 /// The topic of the esp-rfid at the garden door.
 const GARDEN_TOPICS: &[&str] = &["rfid/send"];
 
-/// One thing that happens.
+/// One event.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
-    /// When.
+    /// When it happens.
     pub(super) at: WallTime,
-    /// What.
+    /// What happens.
     pub(super) act: Act,
 }
 
@@ -41,7 +41,7 @@ pub(super) enum Act {
     Send(Vec<u8>),
 }
 
-/// The two that publish.
+/// The controllers that publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Controller {
     /// uhppoted-mqtt, the bridge of the board.
@@ -50,7 +50,7 @@ pub(super) enum Controller {
     Garden,
 }
 
-/// An instant of the day; after a change of the clocks the later one, as everything happens after it.
+/// An instant of the day. A local time that occurs twice means the later one: the demo's day starts after the change.
 pub(super) fn instant(date: NaiveDate, second: u32) -> WallTime {
     let (days, second) = (second / 86_400, second % 86_400);
     let time = NaiveTime::from_num_seconds_from_midnight_opt(second, 0).unwrap_or(NaiveTime::MIN);
@@ -82,7 +82,7 @@ struct Day {
     events: u32,
 }
 
-/// What the board says about a door.
+/// An event of the board.
 struct BoardEvent {
     door: u8,
     outwards: bool,
@@ -103,7 +103,7 @@ impl Day {
         self.push(second, Act::Send(frame));
     }
 
-    /// The bridge says the same twice, on its two topics.
+    /// Publishes an event of the board; the bridge sends it on both of its topics.
     fn board(&mut self, second: u32, event: &BoardEvent) {
         self.events += 1;
         let at = instant(self.date, second);
@@ -150,7 +150,7 @@ impl Day {
         }
     }
 
-    /// Comes in, is there, goes; the phone is in range a little longer than its owner.
+    /// A visit: in, stay, out. The phone stays in range a little longer than its owner.
     fn visit(&mut self, person: &DemoPerson, visit: &DemoVisit) {
         let own = u32::from(person.id);
         if visit.taps_in {
@@ -158,7 +158,7 @@ impl Day {
         }
         if let Some(phone) = person.phone() {
             let first = visit.from + 25 + own * 7 % 60;
-            // An idle phone is heard once in twelve to twenty-six minutes.
+            // An idle phone sends a frame every twelve to twenty-six minutes.
             self.stay(phone, Port::Air, first, visit.to, 12 * 60 + own * 97 % (14 * 60));
             if visit.taps_out {
                 self.frame(visit.to + 40, frames::arp_request(phone, Port::Air));
@@ -180,7 +180,7 @@ impl Day {
         }
     }
 
-    /// A device gets an address, renews it at half its lease, and asks for the router now and then.
+    /// A device gets an address, renews it at half its lease, and sends ARP requests for the router.
     fn stay(&mut self, device: MacAddr, port: Port, from: u32, to: u32, every: u32) {
         for (at, renewal) in (from..to).step_by(30 * 60).zip(0u32..) {
             self.frame(at, frames::dhcp_request(device, port));
@@ -194,9 +194,9 @@ impl Day {
         }
     }
 
-    /// Devices that belong to nobody we know.
+    /// Devices without a known owner.
     fn strangers(&mut self) {
-        // A visitor with a randomised address stays for a meeting; two people walk past with the radio on.
+        // A visitor with a randomised address stays for a meeting; two people walk past with Wi-Fi on.
         let visitor = MacAddr::new([0x06, 0x1d, 0x5a, 0x33, 0x40, 0x9e]);
         self.stay(visitor, Port::Air, hm(10, 31), hm(11, 44), 9 * 60);
         for (at, last) in [(hm(11, 52), 0xa1), (hm(15, 26), 0xa2)] {
@@ -204,11 +204,11 @@ impl Day {
         }
     }
 
-    /// Cards that open nothing.
+    /// Cards that are refused.
     fn refusals(&mut self) {
         let refused = |door, card| BoardEvent { door, outwards: false, card, granted: false, kind: 1, reason: 6 };
-        // Somebody else's card, tried twice; a coworker without rights on the quiet floor; an inactive coworker's card;
-        // a member of the other hub, whom the board lets in; a card that was given to two people.
+        // An unknown card, tried twice; a coworker without rights to the quiet floor; an inactive coworker's card; a member
+        // of the other hub, for whom the board opens; a card assigned to two people.
         self.board(hm(10, 22), &refused(1, card(64_123)));
         self.board(hm(10, 22) + 21, &refused(1, card(64_123)));
         self.board(hm(11, 17), &refused(2, card(12_018)));
@@ -219,7 +219,7 @@ impl Day {
         self.garden_log(hm(13, 5), "WARN", "rfid", "Unknown rfid tag is scanned");
     }
 
-    /// What doors say besides taps.
+    /// Door events other than taps.
     fn doors(&mut self) {
         let button = BoardEvent { door: 1, outwards: true, card: 8, granted: true, kind: 2, reason: 20 };
         for at in [hm(15, 3), hm(16, 5), hm(17, 22)] {
@@ -227,9 +227,9 @@ impl Day {
         }
         self.garden_log(hm(12, 38), "WARN", "tamper", "Door wasn't closed within max open time!");
         self.garden_log(hm(12, 41), "INFO", "door", "Door Closed");
-        // Held to the reader until the light changed: one tap.
+        // Held to the reader until the light changed: two reads, one tap.
         self.swipe(hm(8, 2) + 3, 1, card(12_002), false);
-        // A controller that was cut off in the middle of a sentence.
+        // A message cut off in the middle.
         let torn = r#"{"type":"access","time":16"#.to_owned();
         self.push(hm(14, 44), Act::Publish(Controller::Garden, GARDEN_TOPICS, torn));
         for at in (BEGINS..ENDS).step_by(30 * 60) {
@@ -239,9 +239,9 @@ impl Day {
         }
     }
 
-    /// Infrastructure, and one machine that speaks for another.
+    /// Infrastructure, and one machine that forges ARP for another.
     fn machines(&mut self) {
-        // So often that the mirror is never without any frame for long.
+        // Often enough that the capture never looks dead.
         for at in (BEGINS..ENDS).step_by(2 * 60) {
             self.frame(at, frames::arp_request(hub::ROUTER, Port::Air));
         }
@@ -254,7 +254,7 @@ impl Day {
         }
     }
 
-    /// A laptop left asleep on a desk: its network card answers all evening, and its owner is checked out all the same.
+    /// A sleeping laptop left on a desk: its network card answers all evening, and its owner is still checked out.
     fn left_laptop(&mut self) {
         let Some(person) = PEOPLE.iter().find(|person| person.id == 16) else { return };
         let (Some(laptop), Some(visit)) = (person.laptop(), person.visits.last()) else { return };
@@ -283,12 +283,12 @@ mod tests {
         let (begins, ends) = (instant(date(), BEGINS), instant(date(), ENDS));
         let last = scenes.iter().filter(|scene| scene.at > ends).count();
         assert!(scenes.first().is_some_and(|scene| scene.at >= begins));
-        assert!(last < 40, "only those who stay longer go on: {last}");
+        assert!(last < 40, "only devices that stay after the end continue: {last}");
         assert!(scenes.len() < 6000, "{}", scenes.len());
     }
 
     #[test]
-    fn every_frame_is_of_a_protocol_that_is_listened_to() {
+    fn every_frame_is_of_a_protocol_that_is_captured() {
         for scene in scenes(date()) {
             match scene.act {
                 Act::Send(frame) => assert!(observe(&frame, None).is_some(), "{frame:02x?}"),

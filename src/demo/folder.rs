@@ -1,4 +1,4 @@
-//! The temporary folder of the demo, gone when it ends.
+//! The temporary folder of the demo, removed when the demo ends.
 
 use std::{
     ffi::OsStr,
@@ -15,29 +15,30 @@ use crate::{base::random, settings};
 
 const PREFIX: &str = "checkind-demo-";
 
-/// Entries of the temporary directory that are looked at for what killed demos have left behind.
-const LOOKED_AT: usize = 10_000;
+/// The most entries of the temporary directory to search for folders of killed demos.
+const MAX_ENTRIES: usize = 10_000;
 
-/// A folder that only this user can read; removed when dropped, and before a panic that aborts.
+/// A folder that only this user can read. It is removed when dropped, and before a panic aborts the process.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    /// Makes it, and removes those of demos that were killed.
+    /// Creates the folder, and removes the folders of killed demos.
     pub(super) fn make() -> anyhow::Result<Self> {
         let all = settings::environment().find(|(name, value)| name == "TMPDIR" && !value.is_empty());
         let all = all.map_or_else(|| PathBuf::from("/tmp"), |(_, path)| PathBuf::from(path));
         remove_leftovers(&all);
         let path = all.join(format!("{PREFIX}{}-{}", std::process::id(), random::uuid().simple()));
-        DirBuilder::new().mode(0o700).create(&path).with_context(|| {
-            format!("{} cannot be made; set TMPDIR to a folder that can be written", path.display())
-        })?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot create {}; set TMPDIR to a writable folder", path.display()))?;
         let folder = Self(path);
         folder.remove_before_abort();
         Ok(folder)
     }
 
-    /// A place in it.
+    /// The path of a file in it.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -47,16 +48,16 @@ impl Folder {
         let path = self.file(name);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(text.as_bytes()))
-            .with_context(|| format!("{} cannot be written", path.display()))?;
+            .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(path)
     }
 
-    /// Where panics abort, nothing is dropped.
+    /// Removes the folder in the panic hook, because nothing is dropped when panics abort.
     fn remove_before_abort(&self) {
         let path = self.0.clone();
-        let usual = panic::take_hook();
-        panic::set_hook(Box::new(move |what| {
-            usual(what);
+        let default = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            default(info);
             if cfg!(panic = "abort") {
                 remove(&path);
             }
@@ -74,15 +75,15 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_dir_all(path)
         && error.kind() != io::ErrorKind::NotFound
     {
-        tracing::warn!(%error, "{} could not be removed", path.display());
+        tracing::warn!(%error, "could not remove {}", path.display());
     }
 }
 
-/// Folders of our own whose process has gone.
+/// Removes this user's demo folders whose process no longer runs.
 fn remove_leftovers(all: &Path) {
     let Ok(entries) = fs::read_dir(all) else { return };
     let us = rustix::process::geteuid().as_raw();
-    for entry in entries.take(LOOKED_AT).flatten() {
+    for entry in entries.take(MAX_ENTRIES).flatten() {
         let ours = entry.metadata().is_ok_and(|about| about.is_dir() && about.uid() == us);
         if ours && owner(&entry.file_name()).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
             remove(&entry.path());

@@ -11,42 +11,42 @@ const LEASE: u32 = 3600;
 const BROADCAST: MacAddr = MacAddr::new([0xff; 6]);
 const SUBNET: [u8; 3] = [192, 0, 2];
 
-/// Is the device on a cable, in the VLAN of the desks?
+/// How a device is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
-    /// By radio: no tag.
+    /// Wi-Fi: no tag.
     Air,
-    /// By cable: tagged.
+    /// Cable, in the VLAN of the desks: tagged.
     Desk,
 }
 
-/// A device asks who has the router's address: it is awake.
+/// A device asks for the router's address: it is awake.
 pub(super) fn arp_request(device: MacAddr, port: Port) -> Vec<u8> {
     arp(Opcode::Request, device, device, address(device), router(), port)
 }
 
-/// A device says that an address is its own from now on.
+/// A device announces its address.
 pub(super) fn announcement(device: MacAddr, port: Port) -> Vec<u8> {
     arp(Opcode::Request, device, device, address(device), address(device), port)
 }
 
-/// An answer, perhaps by a network card whose computer sleeps.
+/// An ARP reply, perhaps from the network card of a sleeping computer.
 pub(super) fn arp_reply(device: MacAddr, port: Port) -> Vec<u8> {
     arp(Opcode::Reply, device, device, address(device), router(), port)
 }
 
-/// `sender` speaks for an address that is not its own.
+/// A forged reply: `sender` claims the address of `victim`.
 pub(super) fn forged(sender: MacAddr, victim: MacAddr) -> Vec<u8> {
     arp(Opcode::Reply, sender, victim, address(victim), router(), Port::Air)
 }
 
-/// DHCPREQUEST: a device comes, or renews its address.
+/// DHCPREQUEST: a device arrives, or renews its address.
 pub(super) fn dhcp_request(device: MacAddr, port: Port) -> Vec<u8> {
     let options = [53, 1, 3, 50, 4, SUBNET[0], SUBNET[1], SUBNET[2], device.octets()[5], 255];
     bootp(1, device, BROADCAST, device, &options, port)
 }
 
-/// DHCPACK: the router grants it.
+/// DHCPACK: the router grants the address.
 pub(super) fn dhcp_ack(router: MacAddr, device: MacAddr, port: Port) -> Vec<u8> {
     let [a, b, c, d] = LEASE.to_be_bytes();
     bootp(2, router, device, device, &[53, 1, 5, 51, 4, a, b, c, d, 255], port)
@@ -80,7 +80,7 @@ fn bootp(operation: u8, source: MacAddr, to: MacAddr, client: MacAddr, options: 
     let addresses = if operation == 1 { [[0; 4], [255; 4]] } else { [router(), address(client)] };
     let mut datagram = ports.to_vec();
     datagram.extend(length(8 + message.len()));
-    // Without a checksum, as UDP over IPv4 may be.
+    // No checksum: it is optional for UDP over IPv4.
     datagram.extend([0, 0]);
     datagram.extend(message);
     let mut packet = vec![0x45, 0];
@@ -110,12 +110,12 @@ fn ethernet(to: MacAddr, from: MacAddr, ether_type: u16, payload: &[u8], port: P
     frame
 }
 
-/// A length field; everything here is shorter than a frame may be.
+/// A length field. Every message here is shorter than a frame.
 fn length(octets: usize) -> [u8; 2] {
     u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// RFC 1071, over a header of whole words with a zero in the checksum's place.
+/// The checksum of RFC 1071, over whole words with zero in the checksum field.
 fn checksum(header: &[u8]) -> [u8; 2] {
     let mut sum: u32 = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     while sum > 0xffff {
@@ -125,7 +125,7 @@ fn checksum(header: &[u8]) -> [u8; 2] {
     [high, low]
 }
 
-/// From the network for documentation (RFC 5737).
+/// An address in the network for documentation (RFC 5737).
 fn address(device: MacAddr) -> [u8; 4] {
     [SUBNET[0], SUBNET[1], SUBNET[2], device.octets()[5]]
 }
@@ -154,14 +154,14 @@ mod tests {
                 (arp_reply(device, port), Evidence::Weak),
                 (dhcp_ack(other, device, port), Evidence::Weak),
             ] {
-                let seen = observe(&frame, None).expect("one of ours");
+                let seen = observe(&frame, None).expect("a frame that is captured");
                 assert_eq!((seen.mac, seen.evidence), (Some(device), evidence), "{seen:?}");
                 assert_eq!(seen.vlans.outermost().is_some(), port == Port::Desk);
             }
         }
-        let lease = observe(&dhcp_ack(other, device, Port::Air), None).expect("one of ours").lease;
+        let lease = observe(&dhcp_ack(other, device, Port::Air), None).expect("a frame that is captured").lease;
         assert_eq!(lease, Some(Duration::from_secs(3600)));
-        let forged = observe(&forged(other, device), None).expect("one of ours");
+        let forged = observe(&forged(other, device), None).expect("a frame that is captured");
         assert!(matches!(forged.evidence, Evidence::None(why) if why.is_suspicious()), "{forged:?}");
     }
 

@@ -1,6 +1,6 @@
-//! PURE. The site of the demo: its people, its doors, its devices, its configuration. All of them invented.
+//! PURE. The site of the demo: its people, doors, devices and configuration. All of them are invented.
 //!
-//! Addresses are those that RFC 7042 2.1.2 sets aside for documentation, so that nobody's device is meant.
+//! MAC addresses are those that RFC 7042 2.1.2 reserves for documentation, so no real device has them.
 
 use std::fmt::Write as _;
 
@@ -11,12 +11,12 @@ use crate::base::{mac::MacAddr, zone::Zone};
 /// The time zone of the site.
 const ZONE: &str = "Europe/London";
 
-/// The same with the rules that the program brings along.
+/// The site's time zone, with the rules bundled in the program.
 pub(super) fn zone() -> Zone {
     Zone::bundled(ZONE).unwrap_or_else(Zone::utc)
 }
 
-/// The end of the pass day, seconds after midnight: whoever is still in is checked out.
+/// The end of the pass day, in seconds after midnight: everyone still in is checked out.
 pub(super) const CUT_OFF: u32 = hm(20, 0);
 
 /// The UHPPOTE board: door 1 is the main entrance, door 2 the quiet floor.
@@ -43,35 +43,35 @@ pub(super) const fn documented(last: u8) -> MacAddr {
     MacAddr::new([0x00, 0x00, 0x5e, 0x00, 0x53, last])
 }
 
-/// Somebody with a key to the site, and their day.
+/// A person in the directory, and their day.
 pub(super) struct DemoPerson {
     /// The number in the directory.
     pub(super) id: u8,
-    /// Invented.
+    /// Full name.
     pub(super) name: &'static str,
     tariff: u8,
     team: Option<u8>,
-    /// What they hold to readers.
+    /// What they present to readers.
     pub(super) key: HeldKey,
     phone: bool,
     laptop: bool,
     kind: PersonKind,
-    /// When they are here.
+    /// Their visits.
     pub(super) visits: &'static [DemoVisit],
 }
 
-/// What somebody holds to a reader.
+/// What a person presents to a reader.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeldKey {
     /// A card, at the main entrance.
     Card(u32),
     /// A fob, at the garden door.
     Fob(&'static str),
-    /// Nothing: they come in with others.
+    /// Nothing: they walk in with others.
     Nothing,
 }
 
-/// What is special about somebody.
+/// What is special about a person.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PersonKind {
     Member,
@@ -80,13 +80,13 @@ enum PersonKind {
     NotByNetwork,
 }
 
-/// One stay of somebody, in seconds after midnight.
+/// One visit, in seconds after midnight.
 pub(super) struct DemoVisit {
-    /// In.
+    /// Start.
     pub(super) from: u32,
     /// Do they use their key on the way in?
     pub(super) taps_in: bool,
-    /// Out.
+    /// End.
     pub(super) to: u32,
     /// Do they use their key on the way out?
     pub(super) taps_out: bool,
@@ -97,12 +97,12 @@ const fn taps(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: true, to, taps_out: true }
 }
 
-/// Taps in, and leaves behind somebody who holds the door.
+/// Taps in, and leaves without a tap.
 const fn slips_out(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: true, to, taps_out: false }
 }
 
-/// Known to the network only.
+/// Seen by the network only.
 const fn unseen(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: false, to, taps_out: false }
 }
@@ -146,7 +146,7 @@ const VIRTUAL: u8 = 3;
 const LIGHTHOUSE: Option<u8> = Some(1);
 const SAPLING: Option<u8> = Some(2);
 
-/// Everybody in the directory.
+/// Everyone in the directory.
 pub(super) const PEOPLE: &[DemoPerson] = &[
     member(
         1,
@@ -186,7 +186,7 @@ pub(super) const PEOPLE: &[DemoPerson] = &[
         HeldKey::Card(card(12_010)),
         &[taps(hm(9, 1), hm(12, 31)), slips_out(hm(13, 14), hm(18, 20))],
     ),
-    // Came by card and has no device that the network knows: in until the cut-off.
+    // Taps in and has no known device: in until the cut-off.
     DemoPerson {
         phone: false,
         laptop: false,
@@ -203,7 +203,7 @@ pub(super) const PEOPLE: &[DemoPerson] = &[
         HeldKey::Card(card(12_015)),
         &[taps(hm(9, 33), hm(13, 12)), taps(hm(14, 4), hm(18, 32))],
     ),
-    // Leaves a laptop on the desk: its network card goes on answering.
+    // Leaves a laptop on the desk; its network card keeps answering.
     member(16, "Greta Stillwater", FULL_TIME, SAPLING, HeldKey::Card(card(12_016)), &[slips_out(hm(9, 42), hm(16, 5))]),
     DemoPerson {
         laptop: false,
@@ -217,7 +217,7 @@ pub(super) const PEOPLE: &[DemoPerson] = &[
         laptop: false,
         ..member(20, "Tamar Winslade", VIRTUAL, None, HeldKey::Nothing, &[unseen(hm(10, 40), hm(11, 5))])
     },
-    // These two were given the same card.
+    // These two have the same card.
     member(21, "Rufus Elderkin", PART_TIME, None, HeldKey::Card(card(12_021)), &[unseen(hm(9, 51), hm(15, 2))]),
     DemoPerson {
         phone: false,
@@ -251,7 +251,7 @@ const fn member(
     DemoPerson { id, name, tariff, team, key, phone: true, laptop: true, kind: PersonKind::Member, visits }
 }
 
-/// The directory as an import file, in the shape of the API.
+/// The directory as an import file.
 pub(super) fn directory() -> String {
     json!({
         "Businesses": [{"Id": 1, "Name": "Harbour Hub"}, {"Id": 2, "Name": "Hill Hub"}],
@@ -266,7 +266,8 @@ pub(super) fn directory() -> String {
     .to_string()
 }
 
-/// The configuration file, but for the database and the API's address. `interface` is captured when there is one; the broker's password is in `mqtt-password`.
+/// The configuration file, without the database and the API's address. `interface` is captured if given. The broker's
+/// password is in `mqtt-password`.
 pub(super) fn configuration(broker_port: u16, interface: Option<&str>) -> String {
     let mut text = format!(
         r#"[site]
@@ -291,7 +292,7 @@ topics = ["uhppoted/gateway/events", "uhppoted/gateway/events/live"]
 name = "garden"
 preset = "esp-rfid-v2"
 topics = ["rfid/send"]
-# An hour of this clock passes in some seconds, and so does the way of a message.
+# An hour of the demo's clock takes a few seconds, so a message seems to take minutes to arrive.
 time.trust = "2h past"
 
 [[door]]

@@ -1,4 +1,4 @@
-//! Shows what happens as it happens, from the records that everybody else reads.
+//! Prints check-ins and failed check-ins as they happen, from the records that the API serves.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,13 +21,13 @@ use crate::{
     store::{LoggedFact, Store, StoreError},
 };
 
-/// Writes a line to standard output, at once.
+/// Prints a line and flushes.
 pub(super) fn say(line: impl fmt::Display) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush())
 }
 
-/// Follows the records.
+/// Prints new records.
 pub(super) struct RecordFollower {
     store: Store,
     business: BusinessId,
@@ -41,16 +41,16 @@ pub(super) struct RecordFollower {
 type ShownLine = (WallTime, String);
 
 impl RecordFollower {
-    /// Has seen nothing.
+    /// A follower that has printed nothing yet.
     pub(super) fn new(store: Store, business: BusinessId, doors: Vec<Door>, date: NaiveDate) -> Self {
         Self { store, business, doors, date, visits: BTreeMap::new(), failures: BTreeMap::new() }
     }
 
-    /// Shows what is new.
-    pub(super) async fn look(&mut self) -> anyhow::Result<()> {
+    /// Prints what is new since the last call.
+    pub(super) async fn show_new(&mut self) -> anyhow::Result<()> {
         let mut lines = Vec::new();
-        self.look_at_visits(&mut lines).await?;
-        self.look_at_failures(&mut lines).await?;
+        self.add_visits(&mut lines).await?;
+        self.add_failures(&mut lines).await?;
         lines.sort();
         for (_, line) in lines {
             say(line)?;
@@ -58,7 +58,7 @@ impl RecordFollower {
         Ok(())
     }
 
-    async fn look_at_visits(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
+    async fn add_visits(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
         let (begins, ends) = self.day();
         for visit in self.store.checkins_between(self.business, begins, ends).await? {
             let before = self.visits.get(&visit.id);
@@ -74,7 +74,7 @@ impl RecordFollower {
         Ok(())
     }
 
-    async fn look_at_failures(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
+    async fn add_failures(&mut self, lines: &mut Vec<ShownLine>) -> Result<(), StoreError> {
         let (begins, ends) = self.day();
         for failure in self.store.failed_checkins_between(self.business, begins, ends).await? {
             if !self.failures.contains_key(&failure.id) {
@@ -85,7 +85,7 @@ impl RecordFollower {
         Ok(())
     }
 
-    /// From midnight to midnight.
+    /// The day from midnight to midnight.
     fn day(&self) -> (WallTime, WallTime) {
         (day::instant(self.date, 0), day::instant(self.date, 24 * 3600))
     }
@@ -124,7 +124,7 @@ impl RecordFollower {
         let door = sighting.as_ref().and_then(|sighting| self.door(sighting));
         let card = sighting.and_then(|sighting| sighting.credential).map(|card| format!("card {}", masked(&card)));
         let device = failure.macs.first().map(|mac| format!("device {mac}"));
-        let who = failure.then.full_name.clone().or(card).or(device).unwrap_or_else(|| "(nobody named)".to_owned());
+        let who = failure.then.full_name.clone().or(card).or(device).unwrap_or_else(|| "(unknown)".to_owned());
         let place = door.map(|door| format!(" ({door})")).unwrap_or_default();
         Ok(line(failure.attempt_at, "refused", &who, &format!("{sentence}{place}")))
     }
@@ -155,8 +155,9 @@ impl RecordFollower {
         Door::of(&self.doors, key).map(|door| door.name.as_str())
     }
 
-    /// What the day came to.
+    /// The totals of the day.
     pub(super) async fn summary(&self) -> Result<String, StoreError> {
+        // Visits, by what opened and what ended them.
         let visits: Vec<&Checkin> = self.visits.values().collect();
         let count = |which: &dyn Fn(&Checkin) -> bool| visits.iter().filter(|visit| which(visit)).count();
         let people: BTreeSet<_> = visits.iter().map(|visit| visit.coworker).collect();
@@ -165,15 +166,16 @@ impl RecordFollower {
         let by_exit = count(&|visit| visit.to.is_some() && !visit.auto_checkout);
         let at_cut_off = count(&|visit| visit.auto_checkout && visit.updated_on >= cut_off);
         let still_open = count(&|visit| visit.to.is_none());
-        let silent = visits.len() - by_exit - at_cut_off - still_open;
+        let at_idle_limit = visits.len() - by_exit - at_cut_off - still_open;
         let mut text = format!(
             "  visits            {} of {} people: {by_door} opened by a door, {} by the network;\n\
-             {:20}{by_exit} ended by a door, {silent} by silence, {at_cut_off} by the cut-off, {still_open} still open\n",
+             {:20}{by_exit} ended by a door, {at_idle_limit} by silence, {at_cut_off} by the cut-off, {still_open} still open\n",
             visits.len(),
             people.len(),
             visits.len() - by_door,
             "",
         );
+        // Failed check-ins, by code.
         let mut codes: BTreeMap<&str, usize> = BTreeMap::new();
         for failure in self.failures.values() {
             let code = failure.description.as_deref().and_then(|said| said.split(':').next()).unwrap_or_default();
@@ -183,12 +185,13 @@ impl RecordFollower {
         // Writing to a String cannot fail.
         let _written =
             write!(text, "  failed check-ins  {}: {}", self.failures.len(), codes.join(",\n                      "));
+        // Facts that changed nothing, by reason.
         let (begins, ends) = self.day();
         let log = self.store.facts_between(self.business, begins, ends).await?;
         let noted = |note: Note| log.iter().filter(|line| line.reason == Some(note.word())).count();
         let _written = write!(
             text,
-            "\n  of no effect      {} buttons, door contacts and heartbeats, {} sightings of phones whose owners had just left",
+            "\n  no effect         {} buttons, door contacts and heartbeats; {} sightings of phones whose owners had just left",
             noted(Note::NamesNobody),
             noted(Note::Lingering),
         );
@@ -201,7 +204,7 @@ fn line(at: WallTime, what: &str, who: &str, how: &str) -> String {
 }
 
 fn name(name: Option<&str>) -> &str {
-    name.unwrap_or("(nobody named)")
+    name.unwrap_or("(unknown)")
 }
 
 /// `09:05` on the site's wall clock.

@@ -1,5 +1,5 @@
-//! How the frames of the simulated devices reach the daemon: over a wire into its capture, or, where this process may
-//! not make one, through the frame decoder and the coalescer directly.
+//! How the simulated devices' frames reach the daemon: over a wire into its capture, or directly through the frame decoder
+//! and the coalescer if this process may not create a wire.
 
 use std::{
     fs::File,
@@ -28,30 +28,30 @@ use crate::{
     source::network::{CaptureContext, coalesce::Coalescer, frame, netlink::Links},
 };
 
-/// Frames on their way to the wire. When it is full, the day waits.
-const WAITING: usize = 256;
+/// The most frames queued for the wire. When it is full, the day waits.
+const QUEUE: usize = 256;
 
 /// The devices' end of the wire, inside the namespace.
 const FAR_END: &str = "devices";
 
-/// How long the kernel may take to notice that both ends are up.
+/// How long the kernel may take to bring both ends up.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often frames that reach the daemon directly are handed over to the pipeline.
-const TURN: Duration = Duration::from_millis(20);
+/// How often directly read frames are swept into presences for the pipeline.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The way of the frames.
+/// How frames reach the daemon.
 pub(super) enum Way {
-    /// A wire.
+    /// Over a wire.
     Wire(Wire),
-    /// Directly, and why.
+    /// Directly, with the reason why there is no wire.
     Direct(String),
 }
 
-/// A veth pair: one end is the daemon's, the other in a network namespace.
+/// A veth pair: the daemon captures on one end, the other is in a network namespace.
 ///
-/// The namespace has no name once the wire is there: it lives through the thread that sends in it, and so it and both
-/// ends are gone with the process, however that ends.
+/// The namespace loses its name once the wire is up. Only the sending thread keeps it alive, so the namespace and both ends
+/// go away with the process, even if it is killed.
 pub(super) struct Wire {
     interface: String,
     frames: Option<mpsc::Sender<Vec<u8>>>,
@@ -59,37 +59,37 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Makes the wire.
+    /// Creates the wire.
     ///
     /// # Errors
-    /// Says what this process may not do, or what is missing.
+    /// What this process may not do, or what is missing.
     pub(super) async fn make() -> anyhow::Result<Self> {
         let namespace = Namespace::add(format!("ckdemo{}", std::process::id()))?;
         let interface = namespace.0.clone();
         ip(&["link", "add", &interface, "type", "veth", "peer", "name", FAR_END, "netns", &namespace.0])?;
         let mut wire = Self { interface, frames: None, sender: None };
-        // Interfaces that get no address of their own by IPv6 say nothing of their own.
+        // Without an IPv6 address the interfaces send no frames themselves.
         ip(&["link", "set", &wire.interface, "addrgenmode", "none"])?;
         ip(&["-n", &namespace.0, "link", "set", FAR_END, "addrgenmode", "none"])?;
         ip(&["-n", &namespace.0, "link", "set", FAR_END, "up"])?;
         ip(&["link", "set", &wire.interface, "up"])?;
-        let (frames, waiting) = mpsc::channel(WAITING);
-        let (said, ready) = oneshot::channel();
+        let (frames, waiting) = mpsc::channel(QUEUE);
+        let (opened, ready) = oneshot::channel();
         let name = namespace.0.clone();
-        let sender = thread::Builder::new().name("devices".to_owned()).spawn(move || send_all(&name, waiting, said));
-        wire.sender = Some(sender.context("a thread cannot be started")?);
+        let sender = thread::Builder::new().name("devices".to_owned()).spawn(move || send_all(&name, waiting, opened));
+        wire.sender = Some(sender.context("cannot start a thread")?);
         wire.frames = Some(frames);
-        ready.await.context("the sender ended")??;
-        time::timeout(TIME_LIMIT, has_carrier(&wire.interface)).await.context("the wire carries nothing")?;
+        ready.await.context("the sending thread ended")??;
+        time::timeout(TIME_LIMIT, has_carrier(&wire.interface)).await.context("the wire did not come up")?;
         Ok(wire)
     }
 
-    /// The daemon's end.
+    /// The name of the daemon's end.
     pub(super) fn interface(&self) -> &str {
         &self.interface
     }
 
-    /// A handle that sends.
+    /// A channel for frames to send.
     pub(super) fn frames(&self) -> Option<mpsc::Sender<Vec<u8>>> {
         self.frames.clone()
     }
@@ -98,18 +98,18 @@ impl Wire {
 impl Drop for Wire {
     fn drop(&mut self) {
         if let Err(error) = ip(&["link", "del", &self.interface]) {
-            tracing::warn!(%error, "the interface {} could not be removed", self.interface);
+            tracing::warn!(%error, "could not remove the interface {}", self.interface);
         }
         self.frames = None;
         if let Some(sender) = self.sender.take()
             && sender.join().is_err()
         {
-            tracing::warn!("the sender of frames panicked");
+            tracing::warn!("the sending thread panicked");
         }
     }
 }
 
-/// A namespace that has a name until this is dropped.
+/// A named network namespace; the name is removed on drop.
 struct Namespace(String);
 
 impl Namespace {
@@ -122,38 +122,38 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Err(error) = ip(&["netns", "del", &self.0]) {
-            tracing::warn!(%error, "the network namespace {} could not be removed", self.0);
+            tracing::warn!(%error, "could not remove the network namespace {}", self.0);
         }
     }
 }
 
-/// Sends in the namespace until there is nobody to send for, or no wire.
-fn send_all(namespace: &str, mut frames: mpsc::Receiver<Vec<u8>>, said: oneshot::Sender<anyhow::Result<()>>) {
+/// Sends frames inside the namespace until the channel closes. Ends at once if the wire cannot be opened.
+fn send_all(namespace: &str, mut frames: mpsc::Receiver<Vec<u8>>, ready: oneshot::Sender<anyhow::Result<()>>) {
     let opened = open(namespace);
     let (mut sender, outcome) = match opened {
         Ok(sender) => (Some(sender), Ok(())),
         Err(error) => (None, Err(error)),
     };
-    if said.send(outcome).is_err() {
+    if ready.send(outcome).is_err() {
         return;
     }
     while let (Some(sender), Some(frame)) = (&mut sender, frames.blocking_recv()) {
         match sender.send_to(&frame, None) {
             Some(Ok(())) | None => {}
-            Some(Err(error)) => tracing::debug!(%error, "a frame was not sent"),
+            Some(Err(error)) => tracing::debug!(%error, "could not send a frame"),
         }
     }
 }
 
 fn open(namespace: &str) -> anyhow::Result<Box<dyn DataLinkSender>> {
-    let file = File::open(Path::new("/run/netns").join(namespace)).context("the network namespace cannot be opened")?;
+    let file = File::open(Path::new("/run/netns").join(namespace)).context("cannot open the network namespace")?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .context("the network namespace cannot be entered")?;
+        .context("cannot enter the network namespace")?;
     let far_end = datalink::interfaces().into_iter().find(|interface| interface.name == FAR_END);
     let far_end = far_end.context("the far end of the wire is missing")?;
-    match datalink::channel(&far_end, Config::default()).context("frames cannot be sent")? {
+    match datalink::channel(&far_end, Config::default()).context("cannot send frames")? {
         Channel::Ethernet(sender, _) => Ok(sender),
-        _ => bail!("the wire is no Ethernet"),
+        _ => bail!("the wire is not Ethernet"),
     }
 }
 
@@ -169,7 +169,7 @@ async fn has_carrier(interface: &str) {
 
 fn ip(args: &[&str]) -> anyhow::Result<()> {
     let done = Command::new("ip").args(args).stdin(Stdio::null()).output();
-    let done = done.map_err(|error| anyhow!("`ip` (package iproute2) cannot be run: {error}"))?;
+    let done = done.map_err(|error| anyhow!("cannot run `ip` (package iproute2): {error}"))?;
     if done.status.success() {
         return Ok(());
     }
@@ -177,17 +177,17 @@ fn ip(args: &[&str]) -> anyhow::Result<()> {
     bail!("`ip {}`: {}", args.join(" "), said.lines().next().unwrap_or("failed"));
 }
 
-/// The short way: decodes frames and hands over presences as a capture does.
+/// The path without a wire: decodes frames and sends presences to the pipeline, as a capture does.
 pub(super) struct Direct {
     coalescer: Coalescer,
-    with: CaptureContext,
+    context: CaptureContext,
     frames: mpsc::Receiver<Vec<u8>>,
     read: Arc<AtomicU64>,
 }
 
 impl Direct {
-    /// Ready to run; with the handle that sends, and the number of frames read.
-    pub(super) fn new(with: CaptureContext) -> (Self, mpsc::Sender<Vec<u8>>, Arc<AtomicU64>) {
+    /// Returns it with the channel for frames to send, and the number of frames read.
+    pub(super) fn new(context: CaptureContext) -> (Self, mpsc::Sender<Vec<u8>>, Arc<AtomicU64>) {
         let ignore = [hub::ROUTER, hub::PRINTER].map(|mac| MacPattern { prefix: mac.octets().to_vec() });
         let capture = Capture {
             interface: "direct".into(),
@@ -196,21 +196,21 @@ impl Direct {
             relays: Relays::Any,
             backend: CaptureBackend::Portable,
         };
-        let (sender, frames) = mpsc::channel(WAITING);
+        let (sender, frames) = mpsc::channel(QUEUE);
         let read = Arc::<AtomicU64>::default();
-        let coalescer = Coalescer::new(&capture, with.idle_limit);
-        (Self { coalescer, with, frames, read: Arc::clone(&read) }, sender, read)
+        let coalescer = Coalescer::new(&capture, context.idle_limit);
+        (Self { coalescer, context, frames, read: Arc::clone(&read) }, sender, read)
     }
 
-    /// Runs until it is dropped.
+    /// Runs until dropped.
     pub(super) async fn run(mut self) {
-        let capture = self.with.coverage.capture();
+        let capture = self.context.coverage.capture();
         loop {
-            let arrived = time::timeout(TURN, self.frames.recv()).await;
-            let now = self.with.clock.now();
+            let arrived = time::timeout(SWEEP_INTERVAL, self.frames.recv()).await;
+            let now = self.context.clock.now();
             capture.frame_seen(now.boot);
-            if self.with.known.has_changed().unwrap_or(false) {
-                let known = Arc::clone(&self.with.known.borrow_and_update());
+            if self.context.known.has_changed().unwrap_or(false) {
+                let known = Arc::clone(&self.context.known.borrow_and_update());
                 self.coalescer.set_known(known);
             }
             match arrived {
@@ -220,12 +220,12 @@ impl Direct {
                         self.coalescer.merge(&seen, now);
                     }
                 }
-                Ok(None) => time::sleep(TURN).await,
+                Ok(None) => time::sleep(SWEEP_INTERVAL).await,
                 Err(_quiet) => {}
             }
             self.coalescer.sweep(now);
             while self.coalescer.has_due(now)
-                && let Ok(room) = self.with.presences.try_reserve()
+                && let Ok(room) = self.context.presences.try_reserve()
             {
                 let due = self.coalescer.take_due(now);
                 if due.is_empty() {

@@ -109,9 +109,12 @@ impl Imports {
             // What a module only re-exports it does not use.
             let code: String = source.code().map(|(_, line)| format!("{line} ")).collect();
             let used = Source { name: String::new(), text: public.replace_all(&code, "").into_owned() };
-            let paths = used.imports().into_iter().chain(
-                source.code().flat_map(|(_, line)| inline.find_iter(line).map(|found| found.as_str().to_owned())),
-            );
+            // Paths in the code itself; `pub(in crate::…)` only says who may look.
+            let lines = source.code().filter(|(_, line)| !line.contains("use ") && !line.contains("(in crate::"));
+            let paths = used
+                .imports()
+                .into_iter()
+                .chain(lines.flat_map(|(_, line)| inline.find_iter(line).map(|found| found.as_str().to_owned())));
             for path in paths {
                 let Some(target) = self.declares(&self.absolute(module, &path)) else { continue };
                 if target != module && !target.is_empty() && !module.is_empty() {
