@@ -325,7 +325,7 @@ impl Supervisor {
     async fn open_store(&mut self, signals: &mut Signals, stop: &CancellationToken) -> anyhow::Result<Option<Store>> {
         let database = self.settings.database.clone();
         let open = async || {
-            Store::look_after_crash(&database).await?;
+            Store::check_after_crash(&database).await?;
             Store::open(&database).await
         };
         self.patiently(ConditionKind::DatabaseUnavailable, "the database", open, signals, stop).await
@@ -358,7 +358,7 @@ impl Supervisor {
     ) -> anyhow::Result<Option<Spool>> {
         let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
         let open = async || {
-            Store::look_after_crash(&settings::Database::Sqlite { path: settings.path.clone() }).await?;
+            Store::check_after_crash(&settings::Database::Sqlite { path: settings.path.clone() }).await?;
             Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
         };
         let spool = self.patiently(ConditionKind::SpoolUnavailable, "the spool", open, signals, stop).await;

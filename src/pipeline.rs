@@ -869,10 +869,10 @@ impl Pipeline {
     fn fill(&self, case: &mut GroupCase, members: &BTreeSet<Subject>, loaded: &BatchRows) {
         let business = self.with.business;
         for subject in members {
-            case.now.insert(*subject, loaded.standings.get(subject).cloned().unwrap_or_default());
+            case.now.insert(*subject, loaded.people.get(subject).cloned().unwrap_or_default());
             // What is kept here is what the database has, and more.
             let kept = self.presents.pending(*subject, business);
-            let stored = loaded.pending.get(subject).into_iter().flatten();
+            let stored = loaded.unlogged.get(subject).into_iter().flatten();
             let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
             case.unwritten.extend(stored.flat_map(UnloggedPoint::pending));
             case.unwritten.extend(kept.iter().flatten().flat_map(UnloggedPoint::pending));
@@ -1030,11 +1030,11 @@ impl Pipeline {
         let business = self.with.business;
         let covered = self.coverage.to_write(now);
         let writes = Writes {
-            pending: self.presents.unwritten(business),
+            unlogged: self.presents.unwritten(business),
             coverage: covered.map(|(id, covered)| (id, business, covered)),
             ..Writes::default()
         };
-        if writes.pending.is_empty() && writes.coverage.is_none() {
+        if writes.unlogged.is_empty() && writes.coverage.is_none() {
             return Ok(());
         }
         let policies = Arc::clone(&self.with.policies.borrow());
@@ -1222,7 +1222,7 @@ async fn know_usage(
     let mut users = transaction.pass_users(&passes).await?;
     let holders = decide::absent_holders(cases);
     if !holders.is_empty() {
-        let holders = transaction.load(&holders, &[]).await?.standings;
+        let holders = transaction.load(&holders, &[]).await?.people;
         decide::add_holders(&mut users, &holders, &passes, directories);
     }
     decide::know_usage(cases, users);
@@ -1232,8 +1232,8 @@ async fn know_usage(
 async fn add(loaded: &mut BatchRows, transaction: &mut Batch, people: &BTreeSet<Subject>) -> Result<(), StoreError> {
     if !people.is_empty() {
         let more = transaction.load(people, &[]).await?;
-        loaded.standings.extend(more.standings);
-        loaded.pending.extend(more.pending);
+        loaded.people.extend(more.people);
+        loaded.unlogged.extend(more.unlogged);
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a gateway takes of a shared PostgreSQL: two connections, the rights of the README, and nothing of a session.
+//! What a gateway uses of a shared PostgreSQL: two connections, the rights of the README, and nothing of a session.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -35,7 +35,7 @@ fn url(address: &str) -> String {
     format!("postgres://{LOGIN}@{address}/postgres")
 }
 
-/// A gateway with a business and a topic of its own.
+/// A gateway with its own business and topic.
 fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
     let text = (site("") + &doors(broker.port))
         .replace("business = 1", &format!("business = {business}"))
@@ -44,12 +44,12 @@ fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
     Home::on(&url(address), &text)
 }
 
-/// Adds somebody who may read check-ins; before the daemon starts, which leaves no connection for a command here.
+/// Adds a user who may read check-ins; before the daemon starts, which leaves no connection for a command here.
 fn add_reader(home: &Home) {
     home.tell(&["user", "add", "ada", "--role", "Checkin-Read"], "correct horse battery\n");
 }
 
-/// The header of that one.
+/// The header of that user.
 fn reader(daemon: &Daemon) -> String {
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let body = "grant_type=password&username=ada&password=correct+horse+battery";
@@ -116,16 +116,16 @@ fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
         assert_eq!(daemon.complaints(), [""; 0], "{}", daemon.log());
         daemon.stop();
     }
-    // What the server was told by the gateways, and under which name.
+    // The statements of the gateways, and their names.
     let log = server.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.starts_with(&format!("{LOGIN} "))).collect();
-    assert!(told.iter().any(|line| line.contains("execute <unnamed>")), "the log names statements");
+    let sent: Vec<&str> = log.lines().filter(|line| line.starts_with(&format!("{LOGIN} "))).collect();
+    assert!(sent.iter().any(|line| line.contains("execute <unnamed>")), "the log names statements");
     let named = |line: &&&str| {
         let words = ["parse ", "bind ", "execute "].map(|word| format!(" {word}"));
         words.iter().filter_map(|word| line.split_once(word)).any(|(_, name)| !name.starts_with("<unnamed>"))
             && line.contains("duration: ")
     };
-    let bad: Vec<&&str> = told.iter().filter(named).take(3).collect();
+    let bad: Vec<&&str> = sent.iter().filter(named).take(3).collect();
     assert!(bad.is_empty(), "{bad:?}");
 }
 

@@ -151,8 +151,8 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
     let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
     let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
-    let (loaded, users) = store.standings(&people, &passes).await?;
-    let in_now = loaded.standings.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
+    let (loaded, users) = store.people(&people, &passes).await?;
+    let in_now = loaded.people.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
     if let Some(open) = in_now
         && open.business == site.business
         && open.from <= at
@@ -163,7 +163,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
-    let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
+    let people = loaded.people.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = Group { people, ..Group::default() };
     for (pass, subject, used) in users {
         if !group.people.contains_key(&subject) {

@@ -197,7 +197,7 @@ async fn load_once(
     let everybody: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
     let mut cases: Vec<GroupCase> = groups.iter().map(|group| GroupCase::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
-    let (loaded, users) = store.standings(&everybody, &passes).await?;
+    let (loaded, users) = store.people(&everybody, &passes).await?;
     if loaded.directory != latest.version {
         return Ok(None);
     }
@@ -206,12 +206,12 @@ async fn load_once(
     for (case, group) in cases.iter_mut().zip(&groups) {
         // Of those who share passes, who is in, or did something since.
         for subject in group {
-            let standing = loaded.standings.get(subject);
+            let standing = loaded.people.get(subject);
             let active =
                 standing.is_some_and(|known| known.person.open().is_some() || known.person.folded.at >= first.start());
             if who.subjects.contains(subject) || active {
                 case.now.insert(*subject, standing.cloned().unwrap_or_default());
-                let pending = loaded.pending.get(subject).into_iter().flatten();
+                let pending = loaded.unlogged.get(subject).into_iter().flatten();
                 case.unwritten.extend(pending.flat_map(UnloggedPoint::pending));
             }
         }
@@ -220,12 +220,11 @@ async fn load_once(
         asked.extend(case.now.keys().flat_map(|subject| days_of(first, newest).map(move |day| (*subject, day))));
     }
     let (checkpoints, facts) = store.past(&asked).await?;
-    let (again, _) = store.standings(&everybody, &BTreeSet::new()).await?;
-    let revision = |subject: &Subject, standings: &BTreeMap<Subject, crate::store::PersonStanding>| {
+    let (again, _) = store.people(&everybody, &BTreeSet::new()).await?;
+    let revision = |subject: &Subject, standings: &BTreeMap<Subject, crate::store::StoredPerson>| {
         standings.get(subject).map_or(0, |known| known.revision)
     };
-    let moved =
-        everybody.iter().any(|subject| revision(subject, &loaded.standings) != revision(subject, &again.standings));
+    let moved = everybody.iter().any(|subject| revision(subject, &loaded.people) != revision(subject, &again.people));
     if moved || again.directory != loaded.directory || again.policies != loaded.policies {
         return Ok(None);
     }
@@ -869,7 +868,7 @@ mod tests {
         directory::{Builder, Directory, entity::EntityKind},
         engine::person::PersonState,
         policy::door::{Door, DoorAction},
-        store::PersonStanding,
+        store::StoredPerson,
     };
 
     const ADA: Subject = Subject(11);
@@ -962,7 +961,7 @@ mod tests {
         let mut case =
             GroupCase { past: Some(RefoldInput { facts, ..RefoldInput::default() }), ..GroupCase::default() };
         case.group.people.insert(ADA, PersonState::default());
-        case.now.insert(ADA, PersonStanding::default());
+        case.now.insert(ADA, StoredPerson::default());
         let name = "Ada".to_owned();
         let title = "Ada (coworker 11)".to_owned();
         ExplainInput {

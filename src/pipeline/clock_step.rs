@@ -14,7 +14,7 @@ use crate::{
     },
     mapping::content::Content,
     source::Delivery,
-    store::{DecidedFact, PersonStanding, Writes},
+    store::{DecidedFact, StoredPerson, Writes},
 };
 
 /// By how many milliseconds the wall clock was stepped between two looks; what was kept from an earlier start of the
@@ -66,7 +66,7 @@ pub(super) struct ClockStep {
 /// The first day that a step touches of these people: of their open check-in if that moves, and of what was stamped with a time
 /// to come.
 pub(super) fn moved_from(case: &GroupCase, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
-    let first = |(subject, known): (&Subject, &PersonStanding)| {
+    let first = |(subject, known): (&Subject, &StoredPerson)| {
         let open = known.person.open().filter(|_| moving.contains(subject));
         let open = open.map(|visit| visit.from.min(visit.from.moved(step.by)));
         let ahead = (step.by < 0 && known.person.folded.at > step.wrong_from).then(|| step.wrong_from.moved(step.by));

@@ -23,7 +23,7 @@ use crate::{
     },
     policy::passes::PassPolicy,
     store::{
-        ChangedVisit, DecidedFact, KnownRecords, KnownVisit, NewStanding, PendingPresence, PersonStanding, Writes,
+        ChangedVisit, DecidedFact, NewPersonState, StoredPerson, StoredRecords, StoredVisit, UnloggedPresence, Writes,
     },
 };
 
@@ -67,8 +67,8 @@ pub(crate) struct UnloggedPoint {
 
 impl UnloggedPoint {
     /// The points that were pending.
-    pub(crate) fn pending(pending: &PendingPresence) -> impl Iterator<Item = Self> {
-        let PendingPresence { business, subject, mac, interface, points } = pending;
+    pub(crate) fn pending(pending: &UnloggedPresence) -> impl Iterator<Item = Self> {
+        let UnloggedPresence { business, subject, mac, interface, points } = pending;
         let interface: std::sync::Arc<str> = interface.as_str().into();
         points.iter().map(move |point| Self {
             heard: HeardDevice {
@@ -88,7 +88,7 @@ impl UnloggedPoint {
 #[derive(Debug, Default)]
 pub(crate) struct GroupCase {
     /// As they are now.
-    pub(crate) now: BTreeMap<Subject, PersonStanding>,
+    pub(crate) now: BTreeMap<Subject, StoredPerson>,
     /// As they were before the first thing that is folded, and the facts since; none when nothing came late.
     pub(crate) past: Option<RefoldInput>,
     pub(crate) doors: Vec<DoorFact>,
@@ -109,7 +109,7 @@ pub(crate) struct RefoldInput {
     pub(crate) from: LogDay,
     pub(crate) facts: Vec<DecidedFact>,
     /// The records of these people, with those of a while before.
-    pub(crate) records: KnownRecords,
+    pub(crate) records: StoredRecords,
     /// From when on visits are of the fold, by whose they are.
     pub(crate) since: BTreeMap<CoworkerId, WallTime>,
     /// The days of which there is a checkpoint.
@@ -214,7 +214,7 @@ pub(super) fn absent_holders(cases: &[GroupCase]) -> People {
 /// What they used stands in their own state.
 pub(super) fn add_holders(
     users: &mut Vec<(Uuid, Subject, Used)>,
-    holders: &BTreeMap<Subject, PersonStanding>,
+    holders: &BTreeMap<Subject, StoredPerson>,
     passes: &BTreeSet<Uuid>,
     directories: &DirectoryHistory,
 ) {
@@ -420,7 +420,7 @@ pub(super) fn decide(world: World<'_>, case: GroupCase, writes: &mut Writes) -> 
         decided.again = folded.people.len() as u64;
     }
     let pending = unwritten.iter().filter(|unwritten| unwritten.was_pending);
-    writes.gone_pending.extend(pending.map(|unwritten| unwritten.heard.subject));
+    writes.gone_unlogged.extend(pending.map(|unwritten| unwritten.heard.subject));
     decided.ended = folded.ended.len();
     decided.silent = folded.ended.iter().filter(|(_, ended)| ended.by == crate::engine::life::CloseBy::Silence).count();
     change_records(&folded, &now, records.as_ref().map(|(records, _)| records), writes);
@@ -470,8 +470,8 @@ impl PresenceLines {
 /// What of the records is new, differs, or never was.
 fn change_records(
     folded: &Folded,
-    now: &BTreeMap<Subject, PersonStanding>,
-    records: Option<&KnownRecords>,
+    now: &BTreeMap<Subject, StoredPerson>,
+    records: Option<&StoredRecords>,
     writes: &mut Writes,
 ) {
     match records {
@@ -501,8 +501,8 @@ fn change_records(
     writes.plan_usage.extend(folded.counted.iter().map(|(key, counted)| (*key, *counted)));
 }
 
-fn change_past_records(folded: &Folded, known: &KnownRecords, writes: &mut Writes) {
-    let mut gone: Vec<&KnownVisit> =
+fn change_past_records(folded: &Folded, known: &StoredRecords, writes: &mut Writes) {
+    let mut gone: Vec<&StoredVisit> =
         known.visits.values().filter(|visit| !folded.visits.contains_key(&visit.unique_id)).collect();
     for (id, record) in &folded.visits {
         let stored = known.visits.get(id);
@@ -532,7 +532,7 @@ fn change_past_records(folded: &Folded, known: &KnownRecords, writes: &mut Write
     writes.gone_charges.extend(known.charges.keys().filter(|id| !folded.charges.contains_key(id)));
 }
 
-fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
+fn overlaps(stored: &StoredVisit, record: &VisitRecord) -> bool {
     let visit = &record.visit;
     let meets = |to: Option<WallTime>, from: WallTime| to.is_none_or(|to| to >= from);
     stored.coworker == record.coworker
@@ -541,7 +541,7 @@ fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
         && meets(visit.to, stored.from)
 }
 
-fn same_as_stored(stored: &KnownVisit, record: &VisitRecord) -> bool {
+fn same_as_stored(stored: &StoredVisit, record: &VisitRecord) -> bool {
     let visit = &record.visit;
     (stored.from, stored.to, stored.auto_checkout, stored.source)
         == (visit.from, visit.to, visit.auto_checkout, visit.source)
@@ -569,12 +569,12 @@ fn paid(visit: &Visit) -> bool {
 
 fn change_people(
     folded: &Folded,
-    now: &BTreeMap<Subject, PersonStanding>,
+    now: &BTreeMap<Subject, StoredPerson>,
     counted: Option<&BTreeMap<Subject, PlanTally>>,
     world: &World<'_>,
     writes: &mut Writes,
 ) {
-    let nothing = PersonStanding::default();
+    let nothing = StoredPerson::default();
     for (subject, person) in &folded.people {
         let standing = now.get(subject).unwrap_or(&nothing);
         let deadline = fold::deadline(person, world);
@@ -589,7 +589,7 @@ fn change_people(
             continue;
         }
         let (subject, revision, person) = (*subject, standing.revision, person.clone());
-        writes.standings.push(NewStanding { subject, revision, person, deadline, same_deadline });
+        writes.people.push(NewPersonState { subject, revision, person, deadline, same_deadline });
         if let Some((counted, coworker)) = counted.zip(subject.as_coworker()) {
             let counted = counted.get(&subject).map(PlanTally::days).unwrap_or_default();
             writes.recounted.push((coworker, counted.last().map(|(date, _)| *date)));
@@ -615,7 +615,7 @@ fn change_checkpoints(folded: &Folded, past: Option<&RefoldInput>, writes: &mut 
 /// passes all the same.
 fn share_usage(
     folded: &Folded,
-    now: &BTreeMap<Subject, PersonStanding>,
+    now: &BTreeMap<Subject, StoredPerson>,
     shares: bool,
     world: &World<'_>,
     writes: &mut Writes,

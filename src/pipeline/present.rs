@@ -21,7 +21,7 @@ use crate::{
     },
     engine::{decision::Reason, person::PersonState},
     policy::{Rules, calendar::PassDay},
-    store::PendingPresence,
+    store::UnloggedPresence,
 };
 
 /// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a
@@ -131,12 +131,12 @@ impl Presents {
     }
 
     /// What is kept of somebody's presences, if it is known here.
-    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<PendingPresence>> {
+    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<UnloggedPresence>> {
         self.people.get(&subject).map(|present| present.rows(subject, business).collect())
     }
 
     /// What is not in the database yet.
-    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<PendingPresence> {
+    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<UnloggedPresence> {
         let unwritten = self.people.iter().filter(|(_, present)| present.unwritten);
         unwritten.flat_map(|(subject, present)| present.rows(*subject, business)).collect()
     }
@@ -206,8 +206,8 @@ pub(super) enum UnknownDeviceRecord {
 }
 
 impl Present {
-    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = PendingPresence> {
-        self.pending.iter().map(move |(mac, (interface, points))| PendingPresence {
+    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = UnloggedPresence> {
+        self.pending.iter().map(move |(mac, (interface, points))| UnloggedPresence {
             business,
             subject,
             mac: *mac,

@@ -24,7 +24,7 @@ use crate::{
     },
     settings::Database,
     source::{Receipt, network::coverage::CaptureCoverage},
-    store::KnownVisit,
+    store::StoredVisit,
 };
 
 const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
@@ -168,13 +168,13 @@ impl Gateway {
     }
 
     /// Everybody's records, as they are stored; of who is in, with what is known of their last activity.
-    pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<KnownVisit> {
+    pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<StoredVisit> {
         let long_ago = WallTime::from_millis(0);
         let since = [(CoworkerId(person), (long_ago, long_ago))].into();
         let mut batch = self.pipeline.with.store.batch().await.expect("begins");
         let records = batch.records(&since).await.expect("read");
         drop(batch);
-        let mut visits: Vec<KnownVisit> = records.visits.into_values().collect();
+        let mut visits: Vec<StoredVisit> = records.visits.into_values().collect();
         visits.sort_by_key(|visit| (visit.from, visit.unique_id));
         let open = self.pipeline.with.store.open_checkins().await.expect("read");
         for visit in visits.iter_mut().filter(|visit| visit.to.is_none()) {
@@ -259,7 +259,7 @@ impl Gateway {
         }
     }
 
-    pub(in crate::pipeline) async fn visits(&self) -> Vec<KnownVisit> {
+    pub(in crate::pipeline) async fn visits(&self) -> Vec<StoredVisit> {
         let mut all = Vec::new();
         for person in 1..=3 {
             all.extend(self.visits_of(person).await);
@@ -270,7 +270,7 @@ impl Gateway {
     /// Every record: who, from when to when, by the time of day.
     pub(in crate::pipeline) async fn records(&self) -> Vec<String> {
         let time = |at: WallTime| at.utc().format("%H:%M").to_string();
-        let line = |visit: &KnownVisit| {
+        let line = |visit: &StoredVisit| {
             let from = time(visit.from);
             let to = visit.to.map_or_else(|| format!(" last {}", time(visit.last_activity)), time);
             let auto = if visit.auto_checkout { " auto" } else { "" };
