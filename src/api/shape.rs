@@ -1,8 +1,8 @@
 //! PURE. Records in the platform's JSON: every key, in the order of its example bodies, nulls written out.
 //!
 //! Times are UTC as `YYYY-MM-DDTHH:MM:SSZ`, fractions cut; `…Local` values are the business's wall clock without a
-//! `Z`, so that nobody mistakes them for UTC. `IsNew` is false and `LocalizationDetails` and `CustomFields` are null:
-//! they belong to the platform's own pages.
+//! `Z`, so they cannot be mistaken for UTC. `IsNew` is false, `LocalizationDetails` and `CustomFields` are null: only the
+//! platform's own pages use them.
 
 use chrono::NaiveDateTime;
 use serde::Serialize;
@@ -43,37 +43,59 @@ pub struct CheckinEntity<'a> {
 
 impl<'a> From<&'a Checkin> for CheckinEntity<'a> {
     fn from(checkin: &'a Checkin) -> Self {
+        // All fields by name, so one that has no place in the body does not compile.
+        let Checkin {
+            id,
+            unique_id,
+            coworker_id,
+            coworker_full_name,
+            business_id,
+            business_name,
+            source,
+            from_time,
+            to_time,
+            counts_towards_plan_limits,
+            coworker_time_pass_guid,
+            auto_checkout,
+            last_activity,
+            mac_addresses,
+            teams_at_the_time_of_checkin,
+            tariff_at_the_time_of_checkin,
+            validate_checkin_job_id,
+            from_time_local,
+            to_time_local,
+            created_on,
+            updated_on,
+            updated_by,
+            system_id,
+        } = checkin;
         Self {
-            coworker_id: checkin.coworker.map(|id| id.0),
-            coworker_full_name: checkin.then.full_name.as_deref(),
-            business_id: checkin.business.0,
-            business_name: checkin.business_name.as_deref(),
-            source: checkin.source.number(),
-            from_time: checkin.from.to_rfc3339_seconds(),
-            to_time: checkin.to.map(WallTime::to_rfc3339_seconds),
-            counts_towards_plan_limits: checkin.counts_towards_plan_limits,
-            coworker_time_pass_guid: checkin.coworker_time_pass,
-            auto_checkout: checkin.auto_checkout,
-            last_activity: checkin.last_activity.map(WallTime::to_rfc3339_seconds),
-            mac_addresses: join_macs(&checkin.macs),
-            teams_at_the_time_of_checkin: checkin.then.teams.as_deref(),
-            tariff_at_the_time_of_checkin: checkin.then.tariff.as_deref(),
-            validate_checkin_job_id: checkin.validate_checkin_job.as_deref(),
-            from_time_local: checkin.from_local.map(local),
-            to_time_local: checkin.to_local.map(local),
+            coworker_id: coworker_id.map(|id| id.0),
+            coworker_full_name: coworker_full_name.as_deref(),
+            business_id: business_id.0,
+            business_name: business_name.as_deref(),
+            source: source.number(),
+            from_time: from_time.to_rfc3339_seconds(),
+            to_time: to_time.map(WallTime::to_rfc3339_seconds),
+            counts_towards_plan_limits: *counts_towards_plan_limits,
+            coworker_time_pass_guid: *coworker_time_pass_guid,
+            auto_checkout: *auto_checkout,
+            last_activity: last_activity.map(WallTime::to_rfc3339_seconds),
+            mac_addresses: join_macs(mac_addresses),
+            teams_at_the_time_of_checkin: teams_at_the_time_of_checkin.as_deref(),
+            tariff_at_the_time_of_checkin: tariff_at_the_time_of_checkin.as_deref(),
+            validate_checkin_job_id: validate_checkin_job_id.as_deref(),
+            from_time_local: from_time_local.map(local),
+            to_time_local: to_time_local.map(local),
             common: Common {
-                id: checkin.id.0,
-                updated_on: checkin.updated_on.to_rfc3339_seconds(),
-                created_on: checkin.created_on.to_rfc3339_seconds(),
-                unique_id: checkin.unique_id,
-                updated_by: &checkin.updated_by,
+                id: id.0,
+                updated_on: updated_on.to_rfc3339_seconds(),
+                created_on: created_on.to_rfc3339_seconds(),
+                unique_id: *unique_id,
+                updated_by,
                 is_new: false,
-                system_id: checkin.system_id.as_deref(),
-                to_string_text: sentence(
-                    "Checkin",
-                    checkin.then.full_name.as_deref(),
-                    checkin.business_name.as_deref(),
-                ),
+                system_id: system_id.as_deref(),
+                to_string_text: sentence("Checkin", coworker_full_name.as_deref(), business_name.as_deref()),
                 localization_details: None,
                 custom_fields: None,
             },
@@ -102,31 +124,47 @@ pub struct FailedCheckinEntity<'a> {
 
 impl<'a> From<&'a FailedCheckin> for FailedCheckinEntity<'a> {
     fn from(failed: &'a FailedCheckin) -> Self {
+        // All fields by name, so one that has no place in the body does not compile.
+        let FailedCheckin {
+            id,
+            unique_id,
+            coworker_id,
+            coworker_full_name,
+            business_id,
+            business_name,
+            checkin_attempt_time,
+            source,
+            mac_addresses,
+            teams_at_the_time_of_checkin,
+            tariff_at_the_time_of_checkin,
+            description,
+            checkin_attempt_time_local,
+            created_on,
+            updated_on,
+            updated_by,
+            system_id,
+        } = failed;
         Self {
-            coworker_id: failed.coworker.map(|id| id.0),
-            coworker_full_name: failed.then.full_name.as_deref(),
-            business_id: failed.business.0,
-            business_name: failed.business_name.as_deref(),
-            checkin_attempt_time: failed.attempt_at.to_rfc3339_seconds(),
-            source: failed.source.number(),
-            mac_addresses: join_macs(&failed.macs),
-            teams_at_the_time_of_checkin: failed.then.teams.as_deref(),
-            tariff_at_the_time_of_checkin: failed.then.tariff.as_deref(),
-            description: failed.description.as_deref(),
-            checkin_attempt_time_local: failed.attempt_local.map(local),
+            coworker_id: coworker_id.map(|id| id.0),
+            coworker_full_name: coworker_full_name.as_deref(),
+            business_id: business_id.0,
+            business_name: business_name.as_deref(),
+            checkin_attempt_time: checkin_attempt_time.to_rfc3339_seconds(),
+            source: source.number(),
+            mac_addresses: join_macs(mac_addresses),
+            teams_at_the_time_of_checkin: teams_at_the_time_of_checkin.as_deref(),
+            tariff_at_the_time_of_checkin: tariff_at_the_time_of_checkin.as_deref(),
+            description: description.as_deref(),
+            checkin_attempt_time_local: checkin_attempt_time_local.map(local),
             common: Common {
-                id: failed.id.0,
-                updated_on: failed.updated_on.to_rfc3339_seconds(),
-                created_on: failed.created_on.to_rfc3339_seconds(),
-                unique_id: failed.unique_id,
-                updated_by: &failed.updated_by,
+                id: id.0,
+                updated_on: updated_on.to_rfc3339_seconds(),
+                created_on: created_on.to_rfc3339_seconds(),
+                unique_id: *unique_id,
+                updated_by,
                 is_new: false,
-                system_id: failed.system_id.as_deref(),
-                to_string_text: sentence(
-                    "FailedCheckin",
-                    failed.then.full_name.as_deref(),
-                    failed.business_name.as_deref(),
-                ),
+                system_id: system_id.as_deref(),
+                to_string_text: sentence("FailedCheckin", coworker_full_name.as_deref(), business_name.as_deref()),
                 localization_details: None,
                 custom_fields: None,
             },
@@ -150,8 +188,8 @@ struct Common<'a> {
     custom_fields: Option<()>,
 }
 
-/// `ToStringText`, the record in a few words: `Ada Lovelace at Hub One`. The entity's name stands in for a person whom
-/// nobody knows, and the place is left out when the record has none.
+/// `ToStringText`, the record in a few words: `Ada Lovelace at Hub One`. The entity's name takes the place of an unknown person,
+/// and a record without a location has no place.
 fn sentence(entity: &str, who: Option<&str>, place: Option<&str>) -> String {
     let who = who.unwrap_or(entity);
     place.map_or_else(|| who.to_owned(), |place| format!("{who} at {place}"))
@@ -166,7 +204,7 @@ mod tests {
     use super::sentence;
 
     #[test]
-    fn a_record_says_in_a_few_words_what_it_is() {
+    fn a_record_is_described_in_a_few_words() {
         for (who, place, expected) in [
             (Some("Ada Lovelace"), Some("Hub One"), "Ada Lovelace at Hub One"),
             (Some("Ada Lovelace"), None, "Ada Lovelace"),

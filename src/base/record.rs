@@ -1,6 +1,6 @@
 //! PURE. The records that the product exists for, and their identifiers.
 //!
-//! `Checkin` and `FailedCheckin` have the fields of the platform's API; `api::shape` prints them in its form.
+//! `Checkin` and `FailedCheckin` have the fields of the platform's API; `api::shape` prints them as JSON.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -35,7 +35,7 @@ id!(/// A plan.
     TariffId);
 id!(/// A kind of pass.
     TimePassId);
-id!(/// A pass that somebody holds.
+id!(/// A pass that a coworker holds.
     CoworkerTimePassId);
 id!(/// A check-in, numbered by the database.
     CheckinId);
@@ -97,94 +97,125 @@ pub struct Snapshot {
     pub tariff: Option<String>,
 }
 
-/// A row of `checkins`, as the API serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Checkin {
-    /// Numbered by the database.
-    pub id: CheckinId,
-    /// Ours, known before the row is written.
-    pub unique_id: Uuid,
-    /// Who; null for records made through the API without one.
-    pub coworker: Option<CoworkerId>,
-    /// Name, teams and plan then.
-    pub then: Snapshot,
-    /// Where.
-    pub business: BusinessId,
-    /// The location's name then.
-    pub business_name: Option<String>,
-    /// What created it.
-    pub source: CheckinSource,
-    /// In.
-    pub from: WallTime,
-    /// Out; none while it is open.
-    pub to: Option<WallTime>,
-    /// `from` on the business's wall clock.
-    pub from_local: Option<NaiveDateTime>,
-    /// `to` on the business's wall clock.
-    pub to_local: Option<NaiveDateTime>,
-    /// Copied from the pass used.
-    pub counts_towards_plan_limits: bool,
-    /// The pass used.
-    pub coworker_time_pass: Option<Uuid>,
-    /// Closed by us rather than by an exit.
-    pub auto_checkout: bool,
-    /// The last sign of life.
-    pub last_activity: Option<WallTime>,
-    /// The devices seen during it.
-    pub macs: BTreeSet<MacAddr>,
-    /// `ValidateCheckinJobId`: only ever what an API caller wrote.
-    pub validate_checkin_job: Option<String>,
-    /// When the row was written.
-    pub created_on: WallTime,
-    /// When it was last changed.
-    pub updated_on: WallTime,
-    /// Who changed it last: an API user's name, or `checkind`.
-    pub updated_by: String,
-    /// Free text of API callers.
-    pub system_id: Option<String>,
+/// Declares a record: a row of a table, as the API serves it. Its fields are the columns of the table and, in another case, the
+/// keys of the API. It also makes a macro that passes them to another macro: the store reads them by it, so a field that is
+/// added here needs a migration and its place in `api::shape`, and nothing else.
+macro_rules! record {
+    ($dollar:tt $fields:ident; $(#[$of:meta])* pub struct $name:ident { $($(#[$on:meta])* pub $field:ident: $kind:ty,)+ }) => {
+        $(#[$of])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name { $($(#[$on])* pub $field: $kind,)+ }
+
+        macro_rules! $fields {
+            ($dollar use_them:ident) => {
+                $dollar use_them! { $name { $($field: $kind),+ } }
+            };
+        }
+        pub(crate) use $fields;
+    };
 }
 
-/// A row of `failed_checkins`, as the API serves it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FailedCheckin {
-    /// Numbered by the database.
-    pub id: FailedCheckinId,
-    /// Ours.
-    pub unique_id: Uuid,
-    /// Who; none when nobody was recognised.
-    pub coworker: Option<CoworkerId>,
-    /// Name, teams and plan then.
-    pub then: Snapshot,
-    /// Where.
-    pub business: BusinessId,
-    /// The location's name then.
-    pub business_name: Option<String>,
-    /// When it was attempted.
-    pub attempt_at: WallTime,
-    /// `attempt_at` on the business's wall clock.
-    pub attempt_local: Option<NaiveDateTime>,
-    /// How it was attempted.
-    pub source: CheckinSource,
-    /// The device, for attempts by network.
-    pub macs: BTreeSet<MacAddr>,
-    /// `code: sentence`; none only in a record that an API caller made.
-    pub description: Option<String>,
-    /// When the row was written.
-    pub created_on: WallTime,
-    /// When it was last changed.
-    pub updated_on: WallTime,
-    /// Who changed it last.
-    pub updated_by: String,
-    /// Free text of API callers.
-    pub system_id: Option<String>,
+record! { $ checkin_fields;
+    /// A row of `checkins`.
+    pub struct Checkin {
+        /// Numbered by the database.
+        pub id: CheckinId,
+        /// Ours, known before the row is written.
+        pub unique_id: Uuid,
+        /// Who; null for records made through the API without one.
+        pub coworker_id: Option<CoworkerId>,
+        /// The name then.
+        pub coworker_full_name: Option<String>,
+        /// Where.
+        pub business_id: BusinessId,
+        /// The location's name then.
+        pub business_name: Option<String>,
+        /// What created it.
+        pub source: CheckinSource,
+        /// In.
+        pub from_time: WallTime,
+        /// Out; none while it is open.
+        pub to_time: Option<WallTime>,
+        /// Copied from the pass used.
+        pub counts_towards_plan_limits: bool,
+        /// The pass used.
+        pub coworker_time_pass_guid: Option<Uuid>,
+        /// Closed by us rather than by an exit.
+        pub auto_checkout: bool,
+        /// The last sign of life.
+        pub last_activity: Option<WallTime>,
+        /// The devices seen during it.
+        pub mac_addresses: BTreeSet<MacAddr>,
+        /// Team names then, joined by `,`.
+        pub teams_at_the_time_of_checkin: Option<String>,
+        /// The plan's name then.
+        pub tariff_at_the_time_of_checkin: Option<String>,
+        /// Only ever what an API caller wrote.
+        pub validate_checkin_job_id: Option<String>,
+        /// `from_time` on the business's wall clock.
+        pub from_time_local: Option<NaiveDateTime>,
+        /// `to_time` on the business's wall clock.
+        pub to_time_local: Option<NaiveDateTime>,
+        /// When the row was written.
+        pub created_on: WallTime,
+        /// When it was last changed.
+        pub updated_on: WallTime,
+        /// Who changed it last: an API user's name, or [`UPDATED_BY`].
+        pub updated_by: String,
+        /// Free text of API callers.
+        pub system_id: Option<String>,
+    }
 }
+
+record! { $ failed_checkin_fields;
+    /// A row of `failed_checkins`.
+    pub struct FailedCheckin {
+        /// Numbered by the database.
+        pub id: FailedCheckinId,
+        /// Ours.
+        pub unique_id: Uuid,
+        /// Who; none when no person was recognised.
+        pub coworker_id: Option<CoworkerId>,
+        /// The name then.
+        pub coworker_full_name: Option<String>,
+        /// Where.
+        pub business_id: BusinessId,
+        /// The location's name then.
+        pub business_name: Option<String>,
+        /// When it was attempted.
+        pub checkin_attempt_time: WallTime,
+        /// How it was attempted.
+        pub source: CheckinSource,
+        /// The device, for attempts by network.
+        pub mac_addresses: BTreeSet<MacAddr>,
+        /// Team names then, joined by `,`.
+        pub teams_at_the_time_of_checkin: Option<String>,
+        /// The plan's name then.
+        pub tariff_at_the_time_of_checkin: Option<String>,
+        /// `code: sentence`; none only in a record that an API caller made.
+        pub description: Option<String>,
+        /// `checkin_attempt_time` on the business's wall clock.
+        pub checkin_attempt_time_local: Option<NaiveDateTime>,
+        /// When the row was written.
+        pub created_on: WallTime,
+        /// When it was last changed.
+        pub updated_on: WallTime,
+        /// Who changed it last.
+        pub updated_by: String,
+        /// Free text of API callers.
+        pub system_id: Option<String>,
+    }
+}
+
+/// Who changed a record last, when it was this program.
+pub const UPDATED_BY: &str = "checkind";
 
 /// `MacAddresses` as records write it: lower case, colons, joined by `,`; none when there is no device.
 pub fn join_macs(macs: &BTreeSet<MacAddr>) -> Option<String> {
     (!macs.is_empty()).then(|| macs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
-/// Reads what [`join_macs`] wrote; anything else in the column is left out.
+/// Reads what [`join_macs`] wrote; ignores anything else in the column.
 pub fn split_macs(text: Option<&str>) -> BTreeSet<MacAddr> {
     text.unwrap_or_default().split(',').filter_map(|mac| mac.parse().ok()).collect()
 }

@@ -128,9 +128,9 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
     let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
     let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
-    let (loaded, users) = store.standings(&people, &passes).await?;
+    let (loaded, users) = store.people(&people, &passes).await?;
     // Someone who is in here at that time needs no pass.
-    let in_now = loaded.standings.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
+    let in_now = loaded.people.get(&Subject::coworker(coworker.id)).and_then(|known| known.person.open());
     if let Some(open) = in_now
         && open.business == site.business
         && open.from <= at
@@ -142,7 +142,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         return Ok(answer(Some(coworker), verdict));
     }
     // The engine answers as it would decide a door event or a sighting at that time.
-    let people = loaded.standings.into_iter().map(|(subject, known)| (subject, known.person)).collect();
+    let people = loaded.people.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = FoldGroup { people, ..FoldGroup::default() };
     for (pass, subject, used) in users {
         if !group.people.contains_key(&subject) {

@@ -15,7 +15,7 @@ pub fn text(open: &[Checkin], site: Option<&Site>, now: WallTime) -> String {
     if open.is_empty() {
         return "No one is checked in.\n".to_owned();
     }
-    let rows = open.iter().map(|checkin| row(checkin, site.filter(|site| site.business == checkin.business), now));
+    let rows = open.iter().map(|checkin| row(checkin, site.filter(|site| site.business == checkin.business_id), now));
     table(["NAME", "AT", "SINCE", "LAST ACTIVITY", "BY", "STILL IN BECAUSE"], rows.collect())
 }
 
@@ -28,9 +28,9 @@ pub fn json(open: &[Checkin]) -> String {
 fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
     let when = |at| clock_face(local(checkin, site, at), local(checkin, site, now));
     [
-        checkin.then.full_name.clone().unwrap_or_else(|| "(unknown)".to_owned()),
-        checkin.business_name.clone().unwrap_or_else(|| format!("business {}", checkin.business)),
-        when(checkin.from),
+        checkin.coworker_full_name.clone().unwrap_or_else(|| "(unknown)".to_owned()),
+        checkin.business_name.clone().unwrap_or_else(|| format!("business {}", checkin.business_id)),
+        when(checkin.from_time),
         checkin.last_activity.map_or_else(|| "-".to_owned(), when),
         by(checkin.source).to_owned(),
         because(checkin, site, now),
@@ -39,11 +39,11 @@ fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
 
 /// Why a check-in is still open: a tracked one ends at the idle limit, any other with an exit or at the cut-off.
 fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
-    if checkin.macs.is_empty() {
+    if checkin.mac_addresses.is_empty() {
         let until = site.map_or_else(String::new, |site| format!(" at {}", site.cut_off.format("%H:%M")));
         return format!("no device seen: in until an exit or the cut-off{until}");
     }
-    let idle = now.since(checkin.last_activity.unwrap_or(checkin.from));
+    let idle = now.since(checkin.last_activity.unwrap_or(checkin.from_time));
     let ago = span(idle);
     match site.map(|site| site.idle_limit) {
         None => format!("device seen {ago} ago"),
@@ -60,8 +60,8 @@ fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime 
     if let Some(site) = site {
         return site.time_zone.local(at);
     }
-    let from = checkin.from_local.unwrap_or_else(|| checkin.from.utc().naive_utc());
-    from.checked_add_signed(TimeDelta::milliseconds(at.millis() - checkin.from.millis())).unwrap_or(from)
+    let from = checkin.from_time_local.unwrap_or_else(|| checkin.from_time.utc().naive_utc());
+    from.checked_add_signed(TimeDelta::milliseconds(at.millis() - checkin.from_time.millis())).unwrap_or(from)
 }
 
 /// `09:05` today, with the date on other days.
@@ -74,7 +74,7 @@ fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
 mod tests {
     use super::*;
     use crate::{
-        base::record::{BusinessId, CheckinId, CheckinSource, CoworkerId, Snapshot},
+        base::record::{BusinessId, CheckinId, CheckinSource, CoworkerId},
         policy::site::{NetworkOpens, UnrecognisedDevices},
     };
     use chrono::{DateTime, NaiveTime, Utc};
@@ -85,11 +85,11 @@ mod tests {
         let tracked = Checkin {
             source: CheckinSource::NetworkActivity,
             last_activity: Some(at("2026-07-01T10:48:00Z")),
-            macs: BTreeSet::from(["3c:22:fb:00:00:01".parse().expect("an address")]),
+            mac_addresses: BTreeSet::from(["3c:22:fb:00:00:01".parse().expect("an address")]),
             ..checkin("Ada Lovelace", "2026-06-30T22:30:00Z")
         };
         let unseen = Checkin { last_activity: Some(at("2026-07-01T09:00:00Z")), ..tracked.clone() };
-        let elsewhere = Checkin { business: BusinessId(2), business_name: None, ..tracked.clone() };
+        let elsewhere = Checkin { business_id: BusinessId(2), business_name: None, ..tracked.clone() };
         let open = [tracked, unseen, checkin("Zoë Ångström", "2026-07-01T08:05:59Z"), elsewhere];
         insta::assert_snapshot!(text(&open, Some(&site()), at("2026-07-01T11:00:00Z")), @r"
         NAME          AT          SINCE             LAST ACTIVITY  BY       STILL IN BECAUSE
@@ -115,21 +115,23 @@ mod tests {
         Checkin {
             id: CheckinId(1),
             unique_id: uuid::Uuid::nil(),
-            coworker: Some(CoworkerId(1)),
-            then: Snapshot { full_name: Some(name.to_owned()), teams: None, tariff: None },
-            business: BusinessId(1),
+            coworker_id: Some(CoworkerId(1)),
+            coworker_full_name: Some(name.to_owned()),
+            business_id: BusinessId(1),
             business_name: Some("Hub One".to_owned()),
             source: CheckinSource::DoorAccess,
-            from,
-            to: None,
-            from_local: Some(crate::base::zone::test_zone("Europe/London").local(from)),
-            to_local: None,
+            from_time: from,
+            to_time: None,
+            from_time_local: Some(crate::base::zone::test_zone("Europe/London").local(from)),
+            to_time_local: None,
             counts_towards_plan_limits: false,
-            coworker_time_pass: None,
+            coworker_time_pass_guid: None,
             auto_checkout: false,
             last_activity: None,
-            macs: BTreeSet::new(),
-            validate_checkin_job: None,
+            mac_addresses: BTreeSet::new(),
+            teams_at_the_time_of_checkin: None,
+            tariff_at_the_time_of_checkin: None,
+            validate_checkin_job_id: None,
             created_on: from,
             updated_on: from,
             updated_by: "checkind".to_owned(),

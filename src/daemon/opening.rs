@@ -32,7 +32,7 @@ impl Supervisor {
     pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
         let database = self.settings.database.clone();
         let open = async || {
-            Store::look_after_crash(&database).await?;
+            Store::check_after_crash(&database).await?;
             Store::open(&database).await
         };
         self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await
@@ -46,7 +46,7 @@ impl Supervisor {
     ) -> anyhow::Result<Option<Spool>> {
         let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
         let open = async || {
-            Store::look_after_crash(&Database::Sqlite { path: settings.path.clone() }).await?;
+            Store::check_after_crash(&Database::Sqlite { path: settings.path.clone() }).await?;
             Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
         };
         let spool = self.retry_until_open(ConditionKind::SpoolUnavailable, "the spool", open, requests).await;

@@ -62,11 +62,11 @@ impl RecordFollower {
         let (begins, ends) = self.day();
         for visit in self.store.checkins_between(self.business, begins, ends).await? {
             let before = self.visits.get(&visit.id);
-            let was_open = before.is_none_or(|before| before.to.is_none());
+            let was_open = before.is_none_or(|before| before.to_time.is_none());
             if before.is_none() {
-                lines.push((visit.from, self.opened(&visit).await?));
+                lines.push((visit.from_time, self.opened(&visit).await?));
             }
-            if visit.to.is_some() && was_open {
+            if visit.to_time.is_some() && was_open {
                 lines.push(self.closed(&visit).await?);
             }
             self.visits.insert(visit.id, visit);
@@ -78,7 +78,7 @@ impl RecordFollower {
         let (begins, ends) = self.day();
         for failure in self.store.failed_checkins_between(self.business, begins, ends).await? {
             if !self.failures.contains_key(&failure.id) {
-                lines.push((failure.attempt_at, self.refused(&failure).await?));
+                lines.push((failure.checkin_attempt_time, self.refused(&failure).await?));
                 self.failures.insert(failure.id, failure);
             }
         }
@@ -92,41 +92,41 @@ impl RecordFollower {
 
     async fn opened(&self, visit: &Checkin) -> Result<String, StoreError> {
         let how = match visit.source {
-            CheckinSource::DoorAccess => self.at_door(visit.from, visit.coworker, Outcome::Opened).await?,
+            CheckinSource::DoorAccess => self.at_door(visit.from_time, visit.coworker_id, Outcome::Opened).await?,
             CheckinSource::NetworkActivity => {
-                let device = visit.macs.first().map(|mac| format!(", device {mac}"));
+                let device = visit.mac_addresses.first().map(|mac| format!(", device {mac}"));
                 format!("by network{}", device.unwrap_or_default())
             }
             CheckinSource::None | CheckinSource::Manual | CheckinSource::Tile | CheckinSource::Sensor => {
                 "by other means".to_owned()
             }
         };
-        Ok(line(visit.from, "in", name(visit.then.full_name.as_deref()), &how))
+        Ok(line(visit.from_time, "in", name(visit.coworker_full_name.as_deref()), &how))
     }
 
     async fn closed(&self, visit: &Checkin) -> Result<ShownLine, StoreError> {
-        let to = visit.to.unwrap_or(visit.from);
-        let stay = span(to.since(visit.from));
+        let to = visit.to_time.unwrap_or(visit.from_time);
+        let stay = span(to.since(visit.from_time));
         let (at, how) = if !visit.auto_checkout {
-            (to, format!("{}, after {stay}", self.at_door(to, visit.coworker, Outcome::Closed).await?))
+            (to, format!("{}, after {stay}", self.at_door(to, visit.coworker_id, Outcome::Closed).await?))
         } else if visit.updated_on >= day::instant(self.date, hub::CUT_OFF) {
             (visit.updated_on, format!("by the cut-off, as of {}, after {stay}", clock_face(to)))
         } else {
             (visit.updated_on, format!("by silence, as of {}, after {stay}", clock_face(to)))
         };
-        Ok((at, line(at, "out", name(visit.then.full_name.as_deref()), &how)))
+        Ok((at, line(at, "out", name(visit.coworker_full_name.as_deref()), &how)))
     }
 
     async fn refused(&self, failure: &FailedCheckin) -> Result<String, StoreError> {
         let said = failure.description.as_deref().unwrap_or_default();
         let sentence = said.split_once(": ").map_or(said, |(_, sentence)| sentence);
-        let sighting = self.sighting(failure.attempt_at, failure.coworker, Outcome::Failed).await?;
+        let sighting = self.sighting(failure.checkin_attempt_time, failure.coworker_id, Outcome::Failed).await?;
         let door = sighting.as_ref().and_then(|sighting| self.door(sighting));
         let card = sighting.and_then(|sighting| sighting.credential).map(|card| format!("card {}", masked(&card)));
-        let device = failure.macs.first().map(|mac| format!("device {mac}"));
-        let who = failure.then.full_name.clone().or(card).or(device).unwrap_or_else(|| "(unknown)".to_owned());
+        let device = failure.mac_addresses.first().map(|mac| format!("device {mac}"));
+        let who = failure.coworker_full_name.clone().or(card).or(device).unwrap_or_else(|| "(unknown)".to_owned());
         let place = door.map(|door| format!(" ({door})")).unwrap_or_default();
-        Ok(line(failure.attempt_at, "refused", &who, &format!("{sentence}{place}")))
+        Ok(line(failure.checkin_attempt_time, "refused", &who, &format!("{sentence}{place}")))
     }
 
     async fn at_door(
@@ -160,12 +160,12 @@ impl RecordFollower {
         // Visits, by what opened and what ended them.
         let visits: Vec<&Checkin> = self.visits.values().collect();
         let count = |which: &dyn Fn(&Checkin) -> bool| visits.iter().filter(|visit| which(visit)).count();
-        let people: BTreeSet<_> = visits.iter().map(|visit| visit.coworker).collect();
+        let people: BTreeSet<_> = visits.iter().map(|visit| visit.coworker_id).collect();
         let cut_off = day::instant(self.date, hub::CUT_OFF);
         let by_door = count(&|visit| visit.source == CheckinSource::DoorAccess);
-        let by_exit = count(&|visit| visit.to.is_some() && !visit.auto_checkout);
+        let by_exit = count(&|visit| visit.to_time.is_some() && !visit.auto_checkout);
         let at_cut_off = count(&|visit| visit.auto_checkout && visit.updated_on >= cut_off);
-        let still_open = count(&|visit| visit.to.is_none());
+        let still_open = count(&|visit| visit.to_time.is_none());
         let at_idle_limit = visits.len() - by_exit - at_cut_off - still_open;
         let mut text = format!(
             "  visits            {} of {} people: {by_door} opened by a door, {} by the network;\n\

@@ -27,7 +27,7 @@ use crate::{
         fold::{self, World},
     },
     policy::HISTORY,
-    store::{Batch, NewStanding, StoreError, Writes},
+    store::{Batch, NewPersonState, StoreError, Writes},
 };
 use old_log::OldLog;
 
@@ -196,7 +196,7 @@ async fn adopt_people(
             writes.plan_usage.extend(adopted.counted.into_iter().map(|(date, counted)| ((coworker, date), counted)));
             writes.pass_usage.extend(adopted.shared.into_iter().map(|(pass, used)| (pass, subject, used)));
             let person = adopted.now;
-            writes.standings.push(NewStanding { subject, revision: 0, person, deadline, same_deadline: false });
+            writes.people.push(NewPersonState { subject, revision: 0, person, deadline, same_deadline: false });
         }
         limited(transaction.write(&writes, &calendar, world.now)).await?;
     }

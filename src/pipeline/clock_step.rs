@@ -14,7 +14,7 @@ use crate::{
     },
     mapping::content::Content,
     source::Delivery,
-    store::{DecidedFact, PersonStanding, Writes},
+    store::{DecidedFact, StoredPerson, Writes},
 };
 
 /// By how many milliseconds the wall clock was stepped between two readings. A message kept from before the machine's start
@@ -66,7 +66,7 @@ pub(super) struct ClockStep {
 /// The first day that a step affects for these people: that of their open check-in if it moves, and that of facts stamped with
 /// a future time.
 pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
-    let first = |(subject, known): (&Subject, &PersonStanding)| {
+    let first = |(subject, known): (&Subject, &StoredPerson)| {
         let open = known.person.open().filter(|_| moving.contains(subject));
         let open = open.map(|visit| visit.from.min(visit.from.moved(step.by)));
         let ahead = (step.by < 0 && known.person.folded.at > step.wrong_from).then(|| step.wrong_from.moved(step.by));

@@ -107,7 +107,7 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
 
     // The points are in the log now, and no longer pending.
     let pending = points.iter().filter(|point| point.was_pending);
-    writes.gone_pending.extend(pending.map(|point| point.presence.subject));
+    writes.gone_unlogged.extend(pending.map(|point| point.presence.subject));
 
     // Records and states are written where they differ from what is stored.
     changes::write_records(&folded, &current, records.as_ref().map(|(records, _)| records), writes);

@@ -83,11 +83,11 @@ impl Pipeline {
         let business = self.context.business;
         let covered = self.coverage.to_write(now);
         let writes = Writes {
-            pending: self.present.unwritten(business),
+            unlogged: self.present.unwritten(business),
             coverage: covered.map(|(id, covered)| (id, business, covered)),
             ..Writes::default()
         };
-        if writes.pending.is_empty() && writes.coverage.is_none() {
+        if writes.unlogged.is_empty() && writes.coverage.is_none() {
             return Ok(());
         }
         let policies = Arc::clone(&self.context.policies.borrow());

@@ -22,7 +22,7 @@ use crate::{
     },
     engine::person::PersonState,
     policy::Rules,
-    store::PendingPresence,
+    store::UnloggedPresence,
 };
 
 /// How often presences that only continue a visit are written, and with them the coverage: a crash loses at most this much of
@@ -132,12 +132,12 @@ impl PresentPeople {
     }
 
     /// The pending presences of a person; none if the person is not known to be in here.
-    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<PendingPresence>> {
+    pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<UnloggedPresence>> {
         self.people.get(&subject).map(|present| present.rows(subject, business).collect())
     }
 
     /// The pending presences that are not in the database yet.
-    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<PendingPresence> {
+    pub(super) fn unwritten(&self, business: BusinessId) -> Vec<UnloggedPresence> {
         let unwritten = self.people.iter().filter(|(_, present)| present.unwritten);
         unwritten.flat_map(|(subject, present)| present.rows(*subject, business)).collect()
     }
@@ -165,8 +165,8 @@ impl PresentPeople {
 }
 
 impl PresentPerson {
-    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = PendingPresence> {
-        self.pending.iter().map(move |(mac, (interface, points))| PendingPresence {
+    fn rows(&self, subject: Subject, business: BusinessId) -> impl Iterator<Item = UnloggedPresence> {
+        self.pending.iter().map(move |(mac, (interface, points))| UnloggedPresence {
             business,
             subject,
             mac: *mac,

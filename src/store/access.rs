@@ -1,12 +1,15 @@
 //! `users` and `tokens`: who may call the API.
 //!
-//! Whatever takes a right away (a removal, a new password) takes the tokens with it, in the same transaction.
+//! A removal or a new password also revokes the tokens, in the same transaction.
 
 use std::collections::BTreeSet;
 
 use super::{
-    Store, StoreError,
-    sql::{Arg, Row, Statement, Transaction, statement},
+    error::StoreError,
+    handle::Store,
+    sql::Transaction,
+    statement::{Arg, Statement, statement},
+    stored::Row,
 };
 use crate::{
     access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
@@ -37,8 +40,8 @@ const KEEP_NEWEST: Statement = statement!(
 );
 const TAKE_TOKEN: Statement =
     statement!("DELETE FROM tokens WHERE hash = $1 AND kind = $2 AND expires_at > $3 RETURNING user_name");
-// These two change nothing; they hold the user's row until the commit, so that on PostgreSQL a new password waits for
-// the tokens of the old one and then revokes them.
+// These two change nothing. They lock the user's row until the commit: on PostgreSQL a new password then waits for the tokens of
+// the old one, and revokes them.
 const HOLD_USER: Statement =
     statement!("UPDATE users SET updated_on = updated_on WHERE name = $1 AND password_hash = $2");
 const HOLD_HOLDER: Statement =
@@ -48,12 +51,12 @@ const HOLDER: Statement = statement!(
      WHERE tokens.hash = $1 AND tokens.kind = $2 AND tokens.expires_at > $3"
 );
 
-/// The digests of an access and a refresh token that are handed out together.
+/// The digests of an access and a refresh token that are issued together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPair {
     /// Calls the API.
     pub access: TokenDigest,
-    /// Buys the next pair.
+    /// Is exchanged for the next pair.
     pub refresh: TokenDigest,
 }
 
@@ -117,7 +120,7 @@ impl Store {
     /// Keeps a pair of tokens for a user whose password was right; false when the password was replaced, or the user
     /// removed, since `password` was read.
     ///
-    /// Expired tokens of everybody, and this user's oldest ones over the bound, go at the same time.
+    /// At the same time, expired tokens of all users and this user's oldest ones over the bound are deleted.
     pub async fn put_tokens(
         &self,
         name: &UserName,
@@ -135,7 +138,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Gives up a refresh token for a new pair; whose it was, or none when it is unknown, expired or used before.
+    /// Exchanges a refresh token for a new pair; returns its user, or none when it is unknown, expired or was used before.
     pub async fn rotate_tokens(
         &self,
         refresh: &TokenDigest,
@@ -143,7 +146,7 @@ impl Store {
         now: WallTime,
     ) -> Result<Option<UserName>, StoreError> {
         let args = [digest_arg(refresh), kind_arg(TokenKind::Refresh), Arg::Time(now)];
-        // Nobody who only guesses gets hold of the one connection that writes.
+        // Read first, so a client that only guesses never holds the one connection that writes.
         if self.sql.read(HOLDER, &args).await?.is_empty() {
             return Ok(None);
         }

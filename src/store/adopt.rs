@@ -1,5 +1,5 @@
-//! What a version before the log of facts has left: its table `sightings` is read once, in one transaction, and dropped at
-//! the end of it. A database without that table has been taken over.
+//! The table `sightings` of a version before the log of facts: it is read once, in one transaction, and dropped at the end of
+//! it. A database without that table has been migrated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,10 +7,13 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
-    Batch, DecidedFact, Store, StoreError,
-    batch::{PUT_FACTS, StoredPass, fact_row, pass},
+    batch::{Batch, DecidedFact, FactRow, PASS_IN_POSTGRES, PASS_IN_SQLITE, PUT_FACTS, PassColumns},
+    columns::sql,
     directory::{CoworkerRow, coworker_rows},
-    sql::{Arg, Row, Statement, statement},
+    error::StoreError,
+    handle::Store,
+    statement::{Arg, Statement, statement},
+    stored::{Row, from_number, stored},
 };
 use crate::{
     base::{
@@ -23,11 +26,11 @@ use crate::{
 
 const THERE: Statement = statement!(
     sqlite: "SELECT count(*) AS there FROM sqlite_master WHERE type = 'table' AND name = 'sightings'",
-    // Also where this login has no right to it.
+    // True also where this login has no right to it.
     postgres: "SELECT count(*) AS there FROM pg_catalog.pg_class WHERE oid = to_regclass('sightings')"
 );
 
-/// Other gateways that want to take over wait here, and imports too. SQLite has one writer anyway.
+/// Makes other gateways that migrate the old log wait, and imports too, by the lock of the only row. SQLite has one writer anyway.
 const LOCK: Statement = statement!(
     sqlite: "SELECT version FROM directory_version",
     postgres: "SELECT version FROM directory_version FOR UPDATE"
@@ -35,59 +38,54 @@ const LOCK: Statement = statement!(
 
 const DROP: Statement = statement!("DROP TABLE sightings");
 
+/// By the index `sightings_by_time`, once for each business.
 const NEXT_BUSINESS: Statement = statement!("SELECT min(business_id) AS next FROM sightings WHERE business_id > $1");
 
-/// By the index of time. What a line is, as a JSON array: see [`OldLine`].
+/// The lines of a business in the order of their times, by the index `sightings_by_time`; each is an array of JSON.
 macro_rules! lines {
-    ($array:expr, $after:expr, $until:expr) => {
-        concat!(
-            "SELECT ", $after, $array,
-            "(s.key, s.source, s.door, s.kind, s.direction, s.credential, s.mac, s.coworker_id, s.event_at, s.last_at,
-              s.strong_at, s.time_quality, s.received_at, s.decision, s.reason, s.checkin, s.frames, s.claim, s.points)",
-            $until, " AS line
+    ($($line:tt),+) => {
+        sql!(
+            "SELECT ", $($line),+, " AS line
              FROM sightings s WHERE s.business_id = $1 AND s.event_at >= $2 AND (s.event_at, s.key) > ($2, $3)
              ORDER BY s.event_at, s.key LIMIT $4"
         )
     };
 }
 
-const LINES: Statement =
-    statement!(sqlite: lines!("json_array", "", ""), postgres: lines!("json_build_array", "CAST(", " AS text)"));
+const LINES: Statement = statement!(
+    sqlite: lines!("json_array(", [OldLine, json Sqlite: "s.*"], ")"),
+    postgres: lines!("CAST(json_build_array(", [OldLine, json Postgres: "s.*"], ") AS text)")
+);
 
-const EVERYBODY: Statement =
+const PEOPLE: Statement =
     statement!("SELECT DISTINCT coworker_id FROM checkins WHERE coworker_id IS NOT NULL ORDER BY coworker_id");
 
-const STANDING: Statement = statement!("SELECT subject FROM standings WHERE subject > 0");
+/// The people whose person state this version has written.
+const FOLDED: Statement = statement!("SELECT subject FROM standings WHERE subject > 0");
 
+/// Every visit of these people by the index `checkins_by_coworker`; each is an array of JSON with two arrays in it.
 macro_rules! visits {
-    ($array:expr, $before:expr, $after:expr) => {
-        concat!(
-            "SELECT ",
-            $before,
-            $array,
-            "(c.unique_id, c.coworker_id, c.business_id, c.source, c.from_time, c.to_time,
-              CAST(c.auto_checkout AS integer), c.last_activity, c.mac_addresses, c.door_in_at, c.strong_at,
-              c.lingered_at, ",
-            pass!($array),
-            ")",
-            $after,
-            " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id"
-        )
+    ($($visit:tt),+) => {
+        sql!("SELECT ", $($visit),+, " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id")
     };
 }
 
 const VISITS: Statement = statement!(
     rows(CoworkerRow)
-    sqlite: visits!("json_array", "", ""), postgres: visits!("json_build_array", "CAST(", " AS text)")
+    sqlite: visits!("json_array(json_array(", [OldVisitColumns, json Sqlite: "c.*"], "), ", PASS_IN_SQLITE, ")"),
+    postgres: visits!(
+        "CAST(json_build_array(json_build_array(", [OldVisitColumns, json Postgres: "c.*"], "), ", PASS_IN_POSTGRES, ") AS text)"
+    )
 );
 
+/// By the index `payg_charges_by_coworker`.
 const CHARGES: Statement = statement!(
     rows(CoworkerRow)
     "SELECT p.checkin, p.pass_day, p.time_pass_id, p.unbounded, p.amount FROM r CROSS JOIN payg_charges p
      WHERE p.coworker_id = r.coworker_id AND p.from_time >= $2"
 );
 
-/// Refusals of devices, which are written once in a pass day.
+/// Refusals of devices, which are written once in a pass day. By the index `failed_checkins_by_coworker`.
 const REFUSALS: Statement = statement!(
     rows(CoworkerRow)
     "SELECT f.coworker_id, f.business_id, f.checkin_attempt_time, f.mac_addresses, f.code
@@ -95,31 +93,33 @@ const REFUSALS: Statement = statement!(
      WHERE f.coworker_id = r.coworker_id AND f.checkin_attempt_time >= $2 AND f.mac_addresses IS NOT NULL"
 );
 
-/// A line of the old log.
-#[derive(Clone, Debug, Deserialize)]
-pub(crate) struct OldLine {
-    pub(crate) key: String,
-    pub(crate) source: String,
-    pub(crate) door: Option<String>,
-    pub(crate) kind: String,
-    pub(crate) direction: Option<String>,
-    pub(crate) credential: Option<String>,
-    pub(crate) mac: Option<String>,
-    pub(crate) coworker: Option<CoworkerId>,
-    pub(crate) event_at: WallTime,
-    pub(crate) last_at: WallTime,
-    pub(crate) strong_at: Option<WallTime>,
-    pub(crate) quality: String,
-    pub(crate) received_at: WallTime,
-    pub(crate) decision: String,
-    pub(crate) reason: Option<String>,
-    pub(crate) checkin: Option<Uuid>,
-    pub(crate) frames: i64,
-    pub(crate) claim: Option<String>,
-    pub(crate) points: Option<String>,
+stored! {
+    /// A line of the old log.
+    #[derive(Clone, Debug, Deserialize)]
+    pub(crate) struct OldLine {
+        pub(crate) key: String,
+        pub(crate) source: String,
+        pub(crate) door: Option<String>,
+        pub(crate) kind: String,
+        pub(crate) direction: Option<String>,
+        pub(crate) credential: Option<String>,
+        pub(crate) mac: Option<String>,
+        pub(crate) coworker: Option<CoworkerId> = "coworker_id",
+        pub(crate) event_at: WallTime,
+        pub(crate) last_at: WallTime,
+        pub(crate) strong_at: Option<WallTime>,
+        pub(crate) quality: String = "time_quality",
+        pub(crate) received_at: WallTime,
+        pub(crate) decision: String,
+        pub(crate) reason: Option<String>,
+        pub(crate) checkin: Option<Uuid>,
+        pub(crate) frames: i64,
+        pub(crate) claim: Option<String>,
+        pub(crate) points: Option<String>,
+    }
 }
 
-/// A check-in with all that the old columns know of it.
+/// A check-in with the columns that only earlier versions wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OldVisit {
     pub(crate) unique_id: Uuid,
@@ -163,33 +163,36 @@ pub(crate) struct OldRecords {
     pub(crate) refusals: BTreeMap<CoworkerId, Vec<OldRefusal>>,
 }
 
-#[derive(Deserialize)]
-struct FormerVisit {
-    unique_id: Uuid,
-    coworker_id: CoworkerId,
-    business_id: BusinessId,
-    source: i64,
-    from_time: WallTime,
-    to_time: Option<WallTime>,
-    auto_checkout: u8,
-    last_activity: Option<WallTime>,
-    mac_addresses: Option<String>,
-    door_in_at: Option<WallTime>,
-    strong_at: Option<WallTime>,
-    lingered_at: Option<WallTime>,
-    pass: StoredPass,
+stored! {
+    /// The columns of a check-in, without those of its pass.
+    #[derive(Deserialize)]
+    struct OldVisitColumns {
+        unique_id: Uuid,
+        coworker_id: CoworkerId,
+        business_id: BusinessId,
+        source: i64,
+        from_time: WallTime,
+        to_time: Option<WallTime>,
+        #[serde(deserialize_with = "from_number")]
+        auto_checkout: bool,
+        last_activity: Option<WallTime>,
+        mac_addresses: Option<String>,
+        door_in_at: Option<WallTime>,
+        strong_at: Option<WallTime>,
+        lingered_at: Option<WallTime>,
+    }
 }
 
-impl From<FormerVisit> for OldVisit {
-    fn from(stored: FormerVisit) -> Self {
+impl From<(OldVisitColumns, PassColumns)> for OldVisit {
+    fn from((stored, pass): (OldVisitColumns, PassColumns)) -> Self {
         Self {
-            pass: stored.pass.used(),
+            pass: pass.used(),
             unique_id: stored.unique_id,
             business: stored.business_id,
             source: CheckinSource::from_number(stored.source).unwrap_or(CheckinSource::None),
             from: stored.from_time,
             to: stored.to_time,
-            auto_checkout: stored.auto_checkout != 0,
+            auto_checkout: stored.auto_checkout,
             last_activity: stored.last_activity.unwrap_or(stored.from_time),
             macs: split_macs(stored.mac_addresses.as_deref()),
             door_in_at: stored.door_in_at,
@@ -200,14 +203,14 @@ impl From<FormerVisit> for OldVisit {
 }
 
 impl Store {
-    /// Is there a log that an earlier version has written?
+    /// True if the log of an earlier version is there.
     pub(crate) async fn has_old_log(&self) -> Result<bool, StoreError> {
         is_there(&self.sql.read(THERE, &[]).await?)
     }
 }
 
 impl Batch {
-    /// Waits for other gateways that are taking over the old log; the version of the directory, if it is still there
+    /// Waits for other gateways that are migrating the old log; the version of the directory, if the old log is still there
     /// afterwards.
     pub(crate) async fn lock_old_log(&mut self) -> Result<Option<i64>, StoreError> {
         let version = self.transaction.rows(LOCK, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))?;
@@ -215,7 +218,7 @@ impl Batch {
         Ok(there.then_some(version))
     }
 
-    /// The businesses that it is about.
+    /// The businesses of the old log.
     pub(crate) async fn old_businesses(&mut self) -> Result<Vec<BusinessId>, StoreError> {
         let mut found = Vec::new();
         let mut after = i64::MIN;
@@ -229,7 +232,7 @@ impl Batch {
         }
     }
 
-    /// The next lines of a business after one, which is told by its time and key; those that cannot be read are none.
+    /// The next lines of a business after the one with this time and key.
     pub(crate) async fn old_lines(
         &mut self,
         business: BusinessId,
@@ -247,20 +250,20 @@ impl Batch {
         Ok(lines)
     }
 
-    /// Writes facts of the old log; one that is there already is the same.
+    /// Writes facts of the old log; one that is there already stays as it is.
     pub(crate) async fn put_old_facts(&mut self, facts: &[DecidedFact]) -> Result<(), StoreError> {
-        self.change_rows(PUT_FACTS, &facts.iter().map(fact_row).collect::<Vec<_>>()).await
+        self.change_rows(PUT_FACTS, &facts.iter().map(FactRow::from).collect::<Vec<_>>()).await
     }
 
-    /// Everybody who has a check-in.
+    /// The people who have a check-in.
     pub(crate) async fn old_people(&mut self) -> Result<BTreeSet<CoworkerId>, StoreError> {
-        let rows = self.transaction.rows(EVERYBODY, &[]).await?;
+        let rows = self.transaction.rows(PEOPLE, &[]).await?;
         rows.iter().map(|row| row.int("coworker_id").map(CoworkerId)).collect()
     }
 
-    /// Those whose state is known already: this version has decided about them.
+    /// The people whose state this version has folded already.
     pub(crate) async fn known_people(&mut self) -> Result<BTreeSet<CoworkerId>, StoreError> {
-        let rows = self.transaction.rows(STANDING, &[]).await?;
+        let rows = self.transaction.rows(FOLDED, &[]).await?;
         rows.iter().map(|row| row.int("subject").map(CoworkerId)).collect()
     }
 
@@ -274,8 +277,8 @@ impl Batch {
         let args = [coworker_rows(people), Arg::Time(since)];
         let visits = &mut records.visits;
         let each = |row: Row| {
-            let stored = row.json::<FormerVisit>("visit")?;
-            visits.entry(stored.coworker_id).or_default().push(stored.into());
+            let stored = row.json::<(OldVisitColumns, PassColumns)>("visit")?;
+            visits.entry(stored.0.coworker_id).or_default().push(stored.into());
             Ok(())
         };
         self.transaction.rows_each(VISITS, args.get(..1).unwrap_or_default(), each).await?;
@@ -300,7 +303,7 @@ impl Batch {
         Ok(records)
     }
 
-    /// All of it has been taken over.
+    /// Drops the old log once all of it has been migrated.
     pub(crate) async fn drop_old_log(&mut self) -> Result<(), StoreError> {
         self.transaction.change(DROP, &[]).await.map(drop)
     }
@@ -308,4 +311,10 @@ impl Batch {
 
 fn is_there(rows: &[Row]) -> Result<bool, StoreError> {
     Ok(rows.first().map_or(Ok(0), |row| row.int("there"))? > 0)
+}
+
+#[cfg(test)]
+pub(super) fn tables() -> [(&'static str, &'static [super::columns::Column]); 1] {
+    use super::columns::Columns;
+    [("checkins", OldVisitColumns::COLUMNS)]
 }

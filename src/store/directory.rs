@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use serde_json::Deserializer;
 
 use super::{
-    Batch, Store, StoreError,
+    batch::Batch,
+    error::StoreError,
+    handle::Store,
     rows::row,
-    sql::{Arg, Row, Statement, statement},
+    statement::{Arg, Statement, statement},
+    stored::Row,
 };
 use crate::{
     base::{clock::WallTime, record::CoworkerId},
@@ -30,8 +33,8 @@ pub struct StoredEntity {
 }
 
 const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
-/// What people refer to; then the people, then what they hold, in the order of the primary key, so that nothing is
-/// sorted. Of an archived plan the limits hold, and of archived kinds of passes it must be known that they are.
+/// What people refer to; then the people, then what they hold, in the order of the primary key, so nothing is sorted. An
+/// archived plan's limits still apply, and an archived kind of pass must be known as such.
 const REFERRED_TO: Statement = statement!(
     "SELECT kind, document, updated_on AS said_on FROM directory
      WHERE kind IN ('business', 'tariff', 'team', 'time_pass') AND (archived = FALSE OR kind IN ('tariff', 'time_pass'))
@@ -46,7 +49,7 @@ const HELD: Statement = statement!(
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
-/// The same of a version: what was in force then, be it in force still or replaced since.
+/// The same for an earlier version: what was in force then, whether it still is or has been replaced since.
 macro_rules! of_version {
     ($version:literal, $which:expr) => {
         concat!(
@@ -74,7 +77,7 @@ const REFERRED_TO_THEN: Statement = statement!(of_version!(
 ));
 const PEOPLE_THEN: Statement = statement!(of_version!("$1", "kind = 'coworker'"));
 const HELD_THEN: Statement = statement!(of_version!("$1", "kind = 'coworker_time_pass' AND archived = FALSE"));
-/// The same, of some people and what they hold.
+/// The same for some people and what they hold, by the primary keys and the indexes of holders.
 macro_rules! of_people {
     ($which:expr) => {
         concat!(
@@ -94,7 +97,8 @@ const THESE_PEOPLE_THEN: Statement =
     statement!(rows(CoworkerRow) of_people!("d.kind = 'coworker' AND d.id = r.coworker_id"));
 const HELD_BY_THEM_THEN: Statement =
     statement!(rows(CoworkerRow) of_people!("d.holder = r.coworker_id AND d.archived = FALSE"));
-/// The versions after one that changed something about some people; a pass may have gone from one to another.
+/// The versions after one that changed anything about some people; a pass may have moved from one to another. By the primary keys
+/// and the indexes of holders.
 const ABOUT_PEOPLE: Statement = statement!(
     rows(CoworkerRow)
     "SELECT d.since AS version FROM r CROSS JOIN directory d
@@ -105,8 +109,8 @@ const ABOUT_PEOPLE: Statement = statement!(
      UNION SELECT d.since FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.since > $2
      UNION SELECT d.until FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.until > $2"
 );
-/// The same about what everybody refers to.
-const ABOUT_EVERYBODY: Statement = statement!(
+/// The same about what all people refer to.
+const ABOUT_REFERRED_TO: Statement = statement!(
     "SELECT d.since AS version FROM directory d
        WHERE d.kind IN ('business', 'tariff', 'team', 'time_pass') AND d.since > $1
      UNION SELECT d.since FROM directory_past d
@@ -119,19 +123,22 @@ const VERSIONS: Statement = statement!(
 );
 const BRING_INTO_FORCE: Statement =
     statement!("INSERT INTO directory_versions (version, in_force) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-/// What nothing late can ask for any more; the version in force at that time is kept.
+/// Versions that no late fact can need any more; the one in force at that time is kept.
 const FORGET_VERSIONS: Statement = statement!(
     "DELETE FROM directory_versions WHERE version < (SELECT max(v.version) FROM directory_versions v WHERE v.in_force <= $1)"
 );
 const FORGET_PAST: Statement =
     statement!("DELETE FROM directory_past WHERE until <= (SELECT min(version) FROM directory_versions)");
+/// Keeps what [`PUT`] is about to replace, if it differs. By the primary key.
 const REPLACED: Statement = statement!(
     rows(DocumentRow<'_>)
     "INSERT INTO directory_past (kind, id, since, until, document, archived, holder, said_on)
      SELECT d.kind, d.id, d.since, $2, d.document, d.archived, d.holder, coalesce(d.basis_at, d.updated_on)
      FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id WHERE d.document <> r.document OR d.archived <> r.archived"
 );
+/// Changes nothing when the version is another by now.
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
+/// The primary key finds the row that is replaced. `since` and `basis_at` stay where nothing changes that they date.
 const PUT: Statement = statement!(
     rows(DocumentRow<'_>)
     "INSERT INTO directory (kind, id, document, archived, holder, updated_on, basis, basis_at, since)
@@ -171,7 +178,7 @@ impl Store {
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))
     }
 
-    /// The stored entities of a kind, by id: the first thousand after this one. None when there are no more.
+    /// The stored entities of a kind, by id: the first thousand after this one. Empty at the end.
     pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<StoredEntity>, StoreError> {
         let rows = self.sql.read(PAGE, &[Arg::Text(kind.word().to_owned()), Arg::Int(after)]).await?;
         let stored = |row: Row| {
@@ -197,14 +204,15 @@ impl Store {
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
         let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
-        build(&mut ReadFrom::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|asked| (asked, NOTHING))).await
+        build(&mut ReadFrom::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|statement| (statement, NOTHING)))
+            .await
     }
 
     /// Builds the snapshot of an earlier version.
     pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
         let args = [Arg::Int(version)];
-        let asked = [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN].map(|asked| (asked, args.as_slice()));
-        build(&mut ReadFrom::Store(self), version, asked).await
+        let statements = [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN].map(|statement| (statement, args.as_slice()));
+        build(&mut ReadFrom::Store(self), version, statements).await
     }
 
     /// The snapshot, and when it and earlier ones came into force.
@@ -219,11 +227,11 @@ impl Store {
         self.sql.read(VERSIONS, &[]).await?.iter().map(version).collect()
     }
 
-    /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that
-    /// they were compared with. `progress` is told how many are done.
+    /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that they were
+    /// compared with. `progress` gets the number that are done.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when somebody else has imported meanwhile.
+    /// [`StoreError::Conflict`] when there has been another import meanwhile.
     pub async fn import(
         &self,
         documents: &[Document],
@@ -232,7 +240,7 @@ impl Store {
         mut progress: impl FnMut(usize),
     ) -> Result<(), StoreError> {
         let mut transaction = self.sql.begin().await?;
-        // First, so that a second import waits here on PostgreSQL, and then finds another version.
+        // First: on PostgreSQL a second import waits here for the row lock, and then finds another version.
         if transaction.change(COUNT_UP, &[Arg::Int(over)]).await? == 0 {
             return Err(StoreError::Conflict);
         }
@@ -242,7 +250,7 @@ impl Store {
         transaction.change(FORGET_VERSIONS, &[old]).await?;
         transaction.change(FORGET_PAST, &[]).await?;
         let mut done = 0;
-        // In the order in which a batch locks them, so that the two wait for each other and nothing worse.
+        // In the order in which a batch locks them, so the two wait for each other and never deadlock.
         let mut ordered: Vec<&Document> = documents.iter().collect();
         ordered.sort_by_key(|document| (document.kind.word(), document.id));
         for chunk in ordered.chunks(CHUNK) {
@@ -258,7 +266,7 @@ impl Store {
 }
 
 impl Batch {
-    /// What an earlier version says of some people, and of what everybody refers to.
+    /// What an earlier version says of some people, and of what all people refer to.
     pub(crate) async fn people_of_then(
         &mut self,
         version: i64,
@@ -266,19 +274,19 @@ impl Batch {
     ) -> Result<Directory, StoreError> {
         let about = [coworker_rows(people), Arg::Int(version)];
         let version_only = [Arg::Int(version)];
-        let asked: [(Statement, &[Arg]); 3] =
+        let statements: [(Statement, &[Arg]); 3] =
             [(REFERRED_TO_THEN, &version_only), (THESE_PEOPLE_THEN, &about), (HELD_BY_THEM_THEN, &about)];
-        build(&mut ReadFrom::Batch(self), version, asked).await
+        build(&mut ReadFrom::Batch(self), version, statements).await
     }
 
-    /// The versions after one in which anything of these people, or of what everybody refers to, is not as it was before.
+    /// The versions after one that changed anything about these people, or about what all people refer to.
     pub(crate) async fn versions_about(
         &mut self,
         people: &BTreeSet<CoworkerId>,
         after: i64,
     ) -> Result<BTreeSet<i64>, StoreError> {
         let mut rows = self.transaction.rows(ABOUT_PEOPLE, &[coworker_rows(people), Arg::Int(after)]).await?;
-        rows.extend(self.transaction.rows(ABOUT_EVERYBODY, &[Arg::Int(after)]).await?);
+        rows.extend(self.transaction.rows(ABOUT_REFERRED_TO, &[Arg::Int(after)]).await?);
         rows.iter().map(|row| row.int("version")).collect()
     }
 }
@@ -287,7 +295,7 @@ pub(super) fn coworker_rows<'a>(people: impl IntoIterator<Item = &'a CoworkerId>
     Arg::rows(&people.into_iter().map(|&coworker_id| CoworkerRow { coworker_id }).collect::<Vec<_>>())
 }
 
-/// Who is asked: whoever has begun a batch asks on its connection.
+/// Where a directory is read from. A task that has begun a batch must use its connection.
 enum ReadFrom<'a> {
     Store(&'a Store),
     Batch(&'a mut Batch),
@@ -308,7 +316,7 @@ impl ReadFrom<'_> {
 }
 
 async fn build(
-    asked: &mut ReadFrom<'_>,
+    source: &mut ReadFrom<'_>,
     version: i64,
     statements: [(Statement, &[Arg]); 3],
 ) -> Result<Directory, StoreError> {
@@ -317,7 +325,7 @@ async fn build(
         pin_key = row.text("pin_key")?;
         Ok(())
     };
-    asked.each(VERSION, &[], head).await?;
+    source.each(VERSION, &[], head).await?;
     let mut builder = Builder::new(version, &pin_key);
     for (statement, args) in statements {
         let each = |row: &Row| {
@@ -330,7 +338,7 @@ async fn build(
             }
             Ok(())
         };
-        asked.each(statement, args, each).await?;
+        source.each(statement, args, each).await?;
     }
     Ok(builder.build())
 }

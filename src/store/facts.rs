@@ -1,9 +1,12 @@
-//! The log, as those read it who ask why.
+//! The log, for people who ask why something was decided.
 
 use super::{
-    Store, StoreError,
-    batch::decided_fact,
-    sql::{Arg, Statement, statement},
+    batch::{DecidedFact, FactRow},
+    columns::sql,
+    error::StoreError,
+    handle::Store,
+    statement::{Arg, Statement, statement},
+    stored::StoredRow,
 };
 use crate::{
     base::{
@@ -16,15 +19,16 @@ use crate::{
     engine::decision::{DecisionCode, Outcome},
 };
 
-/// Facts that one question returns, at most: the first ones. A busy site has some ten thousand a day.
+/// Facts that one call returns, at most: the first ones. A busy site has some ten thousand a day.
 const RETURNED: i64 = 20_000;
 
-/// By day: then the key finds them.
-const BETWEEN: Statement = statement!(
-    "SELECT * FROM facts WHERE day >= $1 AND day <= $2 AND at >= $3 AND at < $4 AND business_id = $5 ORDER BY at LIMIT $6"
-);
+/// By the days as well as the times, because the primary key begins with the day.
+const BETWEEN: Statement = statement!(sql!(
+    "SELECT ", [FactRow: "*"], " FROM facts
+     WHERE day >= $1 AND day <= $2 AND at >= $3 AND at < $4 AND business_id = $5 ORDER BY at LIMIT $6",
+));
 
-/// A fact and what became of it, for people.
+/// A fact and what was decided of it, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedFact {
     /// The `[[source]]`, or the interface.
@@ -41,7 +45,7 @@ pub struct LoggedFact {
     pub coworker: Option<CoworkerId>,
     /// When it happened: of presences, the first evidence.
     pub event_at: WallTime,
-    /// What became of it.
+    /// What was decided of it.
     pub outcome: Outcome,
     /// The word of why.
     pub reason: Option<&'static str>,
@@ -67,7 +71,7 @@ impl Store {
         ];
         let mut found = Vec::new();
         for row in self.sql.read(BETWEEN, &args).await? {
-            let decided = decided_fact(&row)?;
+            let decided = DecidedFact::from(FactRow::read(&row)?);
             match Fact::read(&decided.fact) {
                 Ok(fact) => found.push(logged(&fact, decided.decision)),
                 Err(UnreadableFact) => tracing::warn!("an entry of the log cannot be read; a newer checkind wrote it"),

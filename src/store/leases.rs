@@ -1,15 +1,18 @@
-//! Which of several gateways of one business works: a row that one of them holds, for as long as the database's clock
-//! says. Plain statements, so that any engine that speaks PostgreSQL's protocol can do it.
+//! Which of several gateways of one business works: a row that one of them holds, until the time in it is over by the
+//! database's clock. Plain statements, so any database that speaks PostgreSQL's protocol can do it.
 
 use uuid::Uuid;
 
 use super::{
-    Store, StoreError,
-    sql::{Arg, Statement, Transaction, statement},
+    error::StoreError,
+    fence::Fence,
+    handle::Store,
+    statement::{Arg, Statement, statement},
 };
 use crate::base::record::BusinessId;
 
-/// Takes the lease, or prolongs it: it is ours, or nobody's any more. Ten seconds, see [`crate::base::permit::LEASE_TERM`].
+/// Takes the lease if it has expired, or renews it if it is ours, for ten seconds: see [`crate::base::permit::LEASE_TERM`]. By the
+/// primary key, whose row lock lets one of two gateways win.
 const TAKE: Statement = statement!(
     sqlite: "INSERT INTO leases (business_id, holder, instance, expires_at)
              VALUES ($1, $2, $3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+10 seconds'))
@@ -23,51 +26,25 @@ const TAKE: Statement = statement!(
              WHERE leases.instance = excluded.instance OR leases.expires_at <= clock_timestamp()"
 );
 
+/// By the primary key.
 const HOLDER: Statement = statement!("SELECT holder FROM leases WHERE business_id = $1");
 
+/// By the primary key.
 const RELEASE: Statement = statement!(
     sqlite: "UPDATE leases SET expires_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now')
              WHERE business_id = $1 AND instance = $2",
     postgres: "UPDATE leases SET expires_at = clock_timestamp() WHERE business_id = $1 AND instance = $2"
 );
 
-/// The last word of a transaction before its commit. PostgreSQL keeps the row as it is until then: whoever takes the
-/// lease does so before, and we fail, or after, and we were right. SQLite's writer is alone anyway.
-const STILL_OURS: Statement = statement!(
-    sqlite: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2",
-    postgres: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2 FOR SHARE"
-);
-
-/// What a transaction must find at its end to be committed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fence {
-    business: BusinessId,
-    instance: Uuid,
-}
-
-impl Fence {
-    /// Fails when somebody else has the lease now.
-    pub(super) async fn check(self, transaction: &mut Transaction) -> Result<(), StoreError> {
-        let args = [Arg::Int(self.business.0), Arg::Text(self.instance.to_string())];
-        if transaction.rows(STILL_OURS, &args).await?.is_empty() {
-            return Err(StoreError::Unusable {
-                what: "another gateway has taken over this site; this one must start again, as its standby".to_owned(),
-                source: None,
-            });
-        }
-        Ok(())
-    }
-}
-
 impl Store {
-    /// The same database, for the decisions of a gateway that works only while it holds the lease: every batch fails at its
-    /// end if the lease is not this instance's any more.
+    /// The same database for a gateway that works only while it holds the lease: a batch fails at its commit once this instance no
+    /// longer has the lease.
     #[must_use]
     pub fn fenced(&self, business: BusinessId, instance: Uuid) -> Self {
         Self { sql: self.sql.clone(), fence: Some(Fence { business, instance }) }
     }
 
-    /// Takes or prolongs the lease of a business for ten seconds; false when another instance has it.
+    /// Takes or renews the lease of a business for ten seconds; false when another instance has it.
     pub async fn take_lease(&self, business: BusinessId, holder: &str, instance: Uuid) -> Result<bool, StoreError> {
         let args = [Arg::Int(business.0), Arg::Text(holder.to_owned()), Arg::Text(instance.to_string())];
         Ok(self.sql.change(TAKE, &args).await? > 0)
@@ -79,7 +56,7 @@ impl Store {
         rows.first().map(|row| row.text("holder")).transpose()
     }
 
-    /// Gives the lease back, if this instance has it.
+    /// Releases the lease, if this instance has it.
     pub async fn release_lease(&self, business: BusinessId, instance: Uuid) -> Result<(), StoreError> {
         let args = [Arg::Int(business.0), Arg::Text(instance.to_string())];
         self.sql.change(RELEASE, &args).await.map(drop)

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Batch, StoreError,
+    batch::Batch,
+    error::StoreError,
     rows::row,
-    sql::{Arg, Statement, Transaction, statement},
+    sql::Transaction,
+    statement::{Arg, Statement, statement},
 };
 use crate::{
     base::record::CoworkerId,
@@ -21,7 +23,8 @@ row! {
     }
 }
 
-/// In one order, so that two sites that want the same rows wait for each other and do not lock each other out.
+/// Locks the rows in one order, so two sites that want the same rows wait for each other and never deadlock. By the primary key.
+/// `NO KEY` lets rows that refer to these be written meanwhile.
 const LOCK: Statement = statement!(
     rows(KeyRow)
     "SELECT d.id FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id
@@ -29,8 +32,8 @@ const LOCK: Statement = statement!(
 );
 
 impl Batch {
-    /// Waits for other gateways that are spending the passes of the same people, and keeps them waiting until the commit.
-    /// SQLite has one writer anyway. Ask before anything else is read.
+    /// Waits for other gateways that are spending the passes of the same people, and makes them wait until the commit. SQLite has
+    /// one writer anyway. Must come before anything else is read, so what is read then includes what they have spent.
     pub(crate) async fn lock_passes(
         &mut self,
         versions: &[&Directory],

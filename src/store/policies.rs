@@ -1,8 +1,9 @@
-//! What sites decide by, and decided by: a fact is judged by the settings of its time.
+//! The settings that sites decide by, and decided by: a fact is decided by the settings of its time.
 
 use super::{
-    Store, StoreError,
-    sql::{Arg, Statement, statement},
+    error::StoreError,
+    handle::Store,
+    statement::{Arg, Statement, statement},
 };
 use crate::{
     base::{clock::WallTime, record::BusinessId},
@@ -12,6 +13,7 @@ use crate::{
 const ALL: Statement =
     statement!("SELECT number, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
 const NEWEST: Statement = statement!("SELECT coalesce(max(number), 0) AS newest FROM site_policies");
+/// The numbers only grow: a gateway that sees a higher one reads all again. The primary key fails one of two that write at once.
 const PUT: Statement = statement!(
     "INSERT INTO site_policies (number, business_id, in_force, policy)
      SELECT coalesce(max(number), 0) + 1, $1, $2, $3 FROM site_policies"
@@ -25,8 +27,8 @@ const FORGET: Statement = statement!(
 );
 
 impl Store {
-    /// Every policy of every business that is still asked about, this site's own among them: written down, from `now` on, if
-    /// it is another than the last.
+    /// Every policy of every business that a late fact may need. This site's own is written first, in force from `now` on, if it
+    /// differs from the last.
     pub async fn policies(&self, own: &SitePolicy, now: WallTime) -> Result<PolicyHistory, StoreError> {
         let business = own.site.business;
         let known = self.read_policies().await?;
@@ -49,7 +51,7 @@ impl Store {
         self.sql.read(NEWEST, &[]).await?.first().map_or(Ok(0), |row| row.int("newest"))
     }
 
-    /// Every policy of every business that is still asked about. One that no longer reads, written by a newer version, is left
+    /// Every policy of every business that a late fact may need. One that cannot be read, because a newer version wrote it, is left
     /// out with a warning.
     pub async fn read_policies(&self) -> Result<PolicyHistory, StoreError> {
         let mut history = PolicyHistory::default();

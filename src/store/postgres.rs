@@ -1,9 +1,9 @@
 //! The connections to PostgreSQL: two at work, one at rest.
 //!
-//! What is said here works through a pooler that gives out another connection of the server's for every transaction
-//! (PgBouncer in transaction mode). So everything is said inside of a transaction, statements have no names, and nothing is set
-//! for longer than a transaction. sqlx asks what a statement means in one round trip and runs it in the next; only a
-//! transaction keeps the two on one connection.
+//! Everything here works through a pooler that assigns another server connection to every transaction (PgBouncer in
+//! transaction mode). So every statement runs inside a transaction, statements have no names, and nothing is set for longer
+//! than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a transaction keeps the two on
+//! one connection.
 
 use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
 
@@ -25,26 +25,29 @@ use crate::base::{
     clock::{BootTime, Clock},
 };
 
-use super::sql::{SLOW, StoreError, TIME_LIMIT, database_code, is_refused, migration};
+use super::{
+    error::{StoreError, database_code, is_refused, migration_error},
+    limits::{SLOW, TIME_LIMIT},
+};
 
-/// Connections per gateway, at most: one decides; the other is for the lease, the directory, retention and the API, which
-/// take turns. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow as many for each gateway.
+/// Connections per gateway, at most: one for the pipeline; the lease, the directory, retention and the API take turns on the
+/// other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow as many for each gateway.
 const CONNECTIONS: usize = 2;
 
-/// How long the second connection is kept when nobody needs it: longer than the pauses between requests of somebody who
-/// reads page after page.
+/// How long the second connection is kept unused: longer than the pauses between the requests of a client that reads page
+/// after page.
 const UNUSED: Duration = Duration::from_secs(10);
 
-/// How old a connection becomes, so that a gateway follows a server that has moved, and what the server keeps for a
-/// connection does not grow for months.
+/// How old a connection becomes. A gateway must follow a server that has moved, and the server's memory for a connection must
+/// not grow for months.
 const OLDEST: Duration = Duration::from_mins(30);
 
-/// Between two attempts to connect. A server that starts is found within the longest pause.
+/// The pauses between attempts to connect. A server that has started is found within the longest pause.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 
-/// How often the schema is looked at again when another gateway changes it at the same moment. Each time is one change
-/// that the other has finished; beyond that the caller decides what to do.
-const LOOKS: u32 = 5;
+/// How often the schema is read again when another gateway changes it at the same moment. Each time is one change that the
+/// other has finished; beyond that the caller decides what to do.
+const ATTEMPTS: u32 = 5;
 
 /// How each transaction begins. A gateway that stops in the middle of one, frozen or cut off, holds the rows of its batch for
 /// eight seconds; then the server ends it. That is below the time after which another gateway of the site takes over.
@@ -79,7 +82,7 @@ pub(crate) struct Connections {
     kept: ConnectionSlot,
     /// Taken while the other is in use, and closed soon after.
     second: ConnectionSlot,
-    /// The right to use one of them. Nobody waits for a second turn while holding one.
+    /// The right to use one of them. No task waits for a second turn while holding one.
     turns: Arc<Semaphore>,
 }
 
@@ -94,11 +97,11 @@ impl Connections {
     pub(crate) async fn open(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
         let mut options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Unusable {
-                what: "database.url is no PostgreSQL URL".to_owned(),
+                what: "database.url is not a PostgreSQL URL".to_owned(),
                 source: Some(error),
             })?
             .application_name("checkind")
-            // PgBouncer refuses what it does not know at the start of a connection.
+            // PgBouncer refuses startup parameters that it does not know.
             .extra_float_digits(None)
             .statement_cache_capacity(0)
             .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
@@ -116,7 +119,7 @@ impl Connections {
         Ok(connections)
     }
 
-    /// The same connections for the one who decides: one of them is always free for it, and everybody else shares the other.
+    /// The same connections for the pipeline: one of them is always free for it, and all other tasks share the other.
     pub(crate) async fn reserving(&self) -> Result<Self, StoreError> {
         self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
@@ -157,11 +160,11 @@ impl Connections {
         text: &'static str,
     ) -> Result<PgTransaction, StoreError> {
         let mut work = PgTransaction::at(place, turn);
-        let Err(fault) = work.say(text).await else { return Ok(work) };
+        let Err(fault) = work.run(text).await else { return Ok(work) };
         let Some((place, turn)) = work.give_up() else { return Err(fault.into()) };
-        tracing::debug!(%fault, "a connection to the database had ended");
+        tracing::debug!(%fault, "a connection to the database has ended");
         let mut work = PgTransaction::at(self.ready(place).await?, turn);
-        work.say(text).await?;
+        work.run(text).await?;
         Ok(work)
     }
 
@@ -203,7 +206,7 @@ impl Connections {
         }
     }
 
-    /// Ends the connections in good order, once they are not in use.
+    /// Ends the connections cleanly, once they are not in use.
     pub(crate) async fn close(&self) {
         self.turns.close();
         for place in [&self.second, &self.kept] {
@@ -213,10 +216,10 @@ impl Connections {
         }
     }
 
-    /// Applies what the schema lacks. A schema that is as it should be is only looked at.
+    /// Applies the migrations that the schema lacks. A schema that is up to date is only read.
     async fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let steps = sqlx::migrate!("src/store/migrations/postgres");
-        for _ in 0..LOOKS {
+        for _ in 0..ATTEMPTS {
             let missing = self.missing(&steps).await?;
             if missing.is_empty() {
                 return Ok(());
@@ -250,15 +253,15 @@ impl Connections {
                 Some(step) if step.checksum.as_ref() != checksum => MigrateError::VersionMismatch(version),
                 Some(_) => continue,
             };
-            return Err(migration(fault));
+            return Err(migration_error(fault));
         }
         Ok(steps.iter().filter(|step| !applied.contains_key(&step.version)).collect())
     }
 
-    /// Applies steps, all or none. Each is first noted as done: another gateway that applies them too waits at the note's key, and
-    /// then finds it taken. That needs no lock for which the session would have to last.
+    /// Applies steps, all or none. Each is first recorded as done: another gateway that applies them too waits at the primary key of
+    /// the record, and then finds it taken. That needs no lock of the session, which a pooler would not keep.
     async fn migrate(&self, missing: &[&Migration]) -> Result<(), StoreError> {
-        let failed = |fault| match migration(MigrateError::Execute(fault)) {
+        let failed = |fault| match migration_error(MigrateError::Execute(fault)) {
             StoreError::Unusable { source: Some(source), .. } if is_refused(&source) => {
                 let newest = missing.last().map_or(0, |step| step.version);
                 let what = format!(
@@ -270,21 +273,21 @@ impl Connections {
             other @ (StoreError::Unavailable(_) | StoreError::Conflict | StoreError::Unusable { .. }) => other,
         };
         let mut work = self.begin().await?;
-        work.say(NOTES).await.map_err(failed)?;
+        work.run(NOTES).await.map_err(failed)?;
         for step in missing {
             let note = unnamed(NOTE).bind(step.version).bind(&*step.description).bind(&*step.checksum);
             work.connection().execute(note).await.map_err(failed)?;
             work.connection().execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
         }
-        // A new database has nothing to take over from an earlier version; later that takes the owner of the tables.
+        // A new database has no old log to migrate. Later only the owner of the tables could drop it.
         if missing.first().is_some_and(|step| step.version == 1) {
-            work.say("DROP TABLE IF EXISTS sightings").await.map_err(failed)?;
+            work.run("DROP TABLE IF EXISTS sightings").await.map_err(failed)?;
         }
         work.commit().await
     }
 }
 
-/// What has been applied, in the table that sqlx's own migrations keep: databases of earlier versions have it.
+/// The migrations that have been applied, in the table of sqlx's own migrator: databases of earlier versions have it.
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     version BIGINT PRIMARY KEY,
     description TEXT NOT NULL,
@@ -297,7 +300,7 @@ const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
 const NOTE: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
     VALUES ($1, $2, TRUE, $3, -1)";
 
-/// A statement without a name: a pooler may give the next transaction a connection that has never heard of it.
+/// A statement without a name: a pooler may assign the next transaction a connection that does not have it.
 fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
@@ -311,7 +314,7 @@ fn closed() -> StoreError {
 }
 
 /// Closes the second connection some time after it was last used.
-#[expect(clippy::disallowed_methods, reason = "it ends by itself, and nothing depends on it")]
+#[expect(clippy::disallowed_methods, reason = "it ends soon, and nothing depends on it")]
 fn close_when_unused(second: &ConnectionSlot) {
     let second = Arc::downgrade(second);
     tokio::spawn(async move {
@@ -334,12 +337,12 @@ fn close_when_unused(second: &ConnectionSlot) {
 impl OpenConnection {
     async fn close(self) {
         if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "closing a connection to the database");
+            tracing::debug!(%error, "could not close a connection to the database");
         }
     }
 }
 
-/// A transaction, which nothing remains of unless it is committed.
+/// A transaction. Unless it is committed, nothing of it remains.
 pub(crate) struct PgTransaction {
     /// None when it is over.
     held: Option<(SlotGuard, OpenConnection, OwnedSemaphorePermit)>,
@@ -356,8 +359,8 @@ impl PgTransaction {
         &mut open.connection
     }
 
-    /// Says something that has no arguments and no answer.
-    async fn say(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
+    /// Runs a statement that has no arguments and returns no rows.
+    async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
         self.connection().execute(sqlx::raw_sql(text)).await.map(drop)
     }
 
@@ -369,7 +372,7 @@ impl PgTransaction {
 
     /// Makes it durable.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        self.say("COMMIT").await?;
+        self.run("COMMIT").await?;
         if let Some((mut place, open, _)) = self.held.take() {
             *place = Some(OpenConnection { used: Some(now()), ..open });
         }
@@ -378,8 +381,8 @@ impl PgTransaction {
 }
 
 impl Drop for PgTransaction {
-    /// The server's last word is waited for, however it ended, so that there are never more connections than places. One that
-    /// says nothing any more is given up.
+    /// Waits for the server's answer, however the transaction ended, so there are never more connections than places. Gives up a
+    /// connection that does not answer.
     fn drop(&mut self) {
         let Some((mut place, mut open, _)) = self.held.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };

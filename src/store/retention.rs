@@ -1,8 +1,9 @@
 //! Deletes what is older than the policy allows, a portion at a time.
 
 use super::{
-    Store, StoreError,
-    sql::{Arg, Statement, statement},
+    error::StoreError,
+    handle::Store,
+    statement::{Arg, Statement, statement},
 };
 use crate::{
     base::{clock::WallTime, fact::LogDay, record::BusinessId},
@@ -12,7 +13,7 @@ use crate::{
 /// Rows deleted in one transaction: some milliseconds of the writer's time.
 const PORTION: i64 = 500;
 
-/// Days of the log that are looked through for strange devices, before those that are kept.
+/// Days of the log that are searched for unrecognised devices, before those that are kept.
 const DAYS: i64 = 400;
 
 /// Of days that are over: the log's key begins with the day, so the oldest are found at once.
@@ -20,34 +21,39 @@ const FACTS: Statement = statement!(
     "DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT day, subject, at, digest FROM facts
        WHERE day < $1 AND business_id = $3 ORDER BY day LIMIT $2)"
 );
-/// Nothing is folded from so far back; who they are now stands elsewhere.
+/// No fold begins so far back; the person states of now are in `standings`.
 const CHECKPOINTS: Statement = statement!(
     "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM checkpoints WHERE day < $1 LIMIT $2)"
 );
-/// Credentials that belong to no one, and that no one has shown for so long.
+/// Credentials that belong to no coworker, and were last shown that long ago.
 const STRANGERS: Statement = statement!(
     "DELETE FROM standings WHERE subject IN
        (SELECT subject FROM standings WHERE subject < 0 AND folded_at < $1 LIMIT $2)"
 );
+/// By the index `checkins_by_time`.
 const CHECKINS: Statement = statement!(
     "DELETE FROM checkins WHERE id IN
        (SELECT id FROM checkins WHERE business_id = $3 AND from_time < $1 AND to_time IS NOT NULL
         ORDER BY from_time LIMIT $2)"
 );
+/// By the index `failed_checkins_by_time`.
 const FAILED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
        (SELECT id FROM failed_checkins WHERE business_id = $3 AND checkin_attempt_time < $1
         ORDER BY checkin_attempt_time LIMIT $2)"
 );
+/// By the index `failed_checkins_by_code`.
 const UNRECOGNISED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
        (SELECT id FROM failed_checkins WHERE business_id = $3 AND code = $4 AND checkin_attempt_time < $1 LIMIT $2)"
 );
+/// By the primary key, day by day: a walk of the log would take minutes.
 const UNRECOGNISED_FACTS: Statement = statement!(
     "WITH RECURSIVE r(day) AS (SELECT $1 - $5 UNION ALL SELECT day + 1 FROM r WHERE day < $1 - 1)
      DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT f.day, f.subject, f.at, f.digest FROM r
        CROSS JOIN facts f WHERE f.day = r.day AND f.subject < 0 AND f.decision = $2 AND f.business_id = $3 LIMIT $4)"
 );
+/// By the index of business and end.
 const COVERAGE: Statement = statement!(
     "DELETE FROM coverage WHERE id IN (SELECT id FROM coverage WHERE business_id = $3 AND to_time < $1 LIMIT $2)"
 );
@@ -57,15 +63,15 @@ const COVERAGE: Statement = statement!(
 pub enum Expired {
     /// The log.
     Facts,
-    /// Checkpoints, and what is known of credentials that belong to no one.
+    /// Checkpoints, and the states of credentials that belong to no coworker.
     Checkpoints,
     /// Closed check-ins.
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of devices that no one has registered, and their facts: the address is then nowhere any more.
+    /// Failed check-ins of unregistered devices, and their facts: after that the address is stored nowhere.
     UnrecognisedDevices,
-    /// The stretches during which the captures could hear.
+    /// The intervals of coverage.
     Coverage,
 }
 
@@ -84,8 +90,8 @@ impl Expired {
 }
 
 impl Store {
-    /// Deletes one portion, of each table that holds it, of what a business has that is older than `before`; how many rows
-    /// that was.
+    /// Deletes one portion of a business's rows that are older than `before`, from each table concerned; returns how many rows that
+    /// was.
     pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
         let day = LogDay::of(before);
         let portion = || Arg::Int(PORTION);
@@ -118,7 +124,7 @@ impl Store {
 
 /// The deletes, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn questions() -> [(Statement, usize); 8] {
+pub(super) fn statements() -> [(Statement, usize); 8] {
     let [facts, checkins, failed, coverage] = [FACTS, CHECKINS, FAILED, COVERAGE].map(|delete| (delete, 3));
     let theirs = [(UNRECOGNISED, 4), (UNRECOGNISED_FACTS, 5)];
     [facts, checkins, failed, coverage, (CHECKPOINTS, 2), (STRANGERS, 2), theirs[0], theirs[1]]

@@ -1,8 +1,8 @@
-//! The rows of a batch on their way to a database.
+//! The rows that a statement brings to a database.
 //!
-//! SQLite takes each value as an argument of its own, in statements for a few fixed numbers of rows: to take the columns of
-//! JSON apart again cost it as much as all else that it does for a tap. PostgreSQL takes them all as one JSON array, because
-//! there each statement waits for the network.
+//! SQLite takes each value as an argument, in statements for a few fixed numbers of rows: taking JSON apart again cost it as
+//! much as everything else that it does for a tap. PostgreSQL takes all rows as one JSON array, because there each statement
+//! waits for the network.
 
 use std::fmt;
 
@@ -12,14 +12,15 @@ use serde::{
 };
 use uuid::Uuid;
 
+use super::columns::{Column, ColumnKind, ColumnType};
 use crate::base::{
     clock::WallTime,
     fact::{LogDay, Subject},
-    record::{BusinessId, CoworkerId, TimePassId},
+    record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
 };
 
-/// Rows in one statement to SQLite: a batch is said in as few of them as it takes. Each is prepared once and
-/// kept, in some 100 bytes for each value.
+/// Rows in one statement to SQLite: a batch is sent in as few of them as possible. Each is prepared once and kept, in some
+/// 100 bytes for each value.
 pub(super) const SIZES: [usize; 4] = [1, 4, 16, 64];
 
 /// One value of a row.
@@ -29,7 +30,7 @@ pub(crate) enum SqlValue {
     Bool(bool),
     Int(i64),
     Text(String),
-    /// JSON has none: there, they are hexadecimal text.
+    /// In JSON, the text that PostgreSQL reads as bytes.
     Bytes(Vec<u8>),
 }
 
@@ -40,24 +41,23 @@ impl Serialize for SqlValue {
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Int(value) => serializer.serialize_i64(*value),
             Self::Text(value) => serializer.serialize_str(value),
-            Self::Bytes(value) => serializer.serialize_str(&hex(value)),
+            Self::Bytes(value) => serializer.serialize_str(&format!("\\x{}", hex(value))),
         }
     }
 }
 
-/// What a column of a row may be.
-pub(crate) trait ToValue {
-    /// Its type in PostgreSQL. SQLite's columns take values as they are.
-    const POSTGRES: &'static str;
-
+/// A type that can be written into a column.
+pub(crate) trait ToValue: ColumnType {
     fn to_value(&self) -> SqlValue;
 }
 
 macro_rules! to_value {
-    ($($kind:ty, $postgres:literal, $value:ident => $as:expr;)+) => {
-        $(impl ToValue for $kind {
-            const POSTGRES: &'static str = $postgres;
+    ($($kind:ty, $column:ident, $value:ident => $as:expr;)+) => {
+        $(impl ColumnType for $kind {
+            const KIND: ColumnKind = ColumnKind::$column;
+        }
 
+        impl ToValue for $kind {
             fn to_value(&self) -> SqlValue {
                 let $value = self;
                 $as
@@ -67,41 +67,38 @@ macro_rules! to_value {
 }
 
 to_value! {
-    bool, "boolean", value => SqlValue::Bool(*value);
-    i64, "bigint", value => SqlValue::Int(*value);
-    u32, "bigint", value => SqlValue::Int(i64::from(*value));
-    u8, "bigint", value => SqlValue::Int(i64::from(*value));
-    u64, "bigint", value => SqlValue::Int(i64::try_from(*value).unwrap_or(i64::MAX));
-    Subject, "bigint", value => SqlValue::Int(value.0);
-    LogDay, "bigint", value => SqlValue::Int(value.0);
-    BusinessId, "bigint", value => SqlValue::Int(value.0);
-    CoworkerId, "bigint", value => SqlValue::Int(value.0);
-    TimePassId, "bigint", value => SqlValue::Int(value.0);
-    Uuid, "uuid", value => SqlValue::Text(value.to_string());
-    WallTime, "timestamptz", value => SqlValue::Text(value.to_rfc3339_millis());
-    str, "text", value => SqlValue::Text(without_nul(value));
-    String, "text", value => SqlValue::Text(without_nul(value));
-    Vec<u8>, "text", value => SqlValue::Bytes(value.clone());
-    [u8; 16], "text", value => SqlValue::Bytes(value.to_vec());
+    bool, Boolean, value => SqlValue::Bool(*value);
+    i64, Bigint, value => SqlValue::Int(*value);
+    u32, Bigint, value => SqlValue::Int(i64::from(*value));
+    u8, Bigint, value => SqlValue::Int(i64::from(*value));
+    u64, Bigint, value => SqlValue::Int(i64::try_from(*value).unwrap_or(i64::MAX));
+    Subject, Bigint, value => SqlValue::Int(value.0);
+    LogDay, Bigint, value => SqlValue::Int(value.0);
+    BusinessId, Bigint, value => SqlValue::Int(value.0);
+    CoworkerId, Bigint, value => SqlValue::Int(value.0);
+    TimePassId, Bigint, value => SqlValue::Int(value.0);
+    CheckinSource, Bigint, value => SqlValue::Int(value.number());
+    Uuid, Uuid, value => SqlValue::Text(value.to_string());
+    WallTime, Time, value => SqlValue::Text(value.to_rfc3339_millis());
+    str, Text, value => SqlValue::Text(without_nul(value));
+    String, Text, value => SqlValue::Text(without_nul(value));
+    Vec<u8>, Bytes, value => SqlValue::Bytes(value.clone());
+    [u8; 16], Bytes, value => SqlValue::Bytes(value.to_vec());
 }
 
 impl<T: ToValue> ToValue for Option<T> {
-    const POSTGRES: &'static str = T::POSTGRES;
-
     fn to_value(&self) -> SqlValue {
         self.as_ref().map_or(SqlValue::Null, ToValue::to_value)
     }
 }
 
 impl<T: ToValue + ?Sized> ToValue for &T {
-    const POSTGRES: &'static str = T::POSTGRES;
-
     fn to_value(&self) -> SqlValue {
         (**self).to_value()
     }
 }
 
-/// PostgreSQL's text cannot hold a NUL character, and one that came in with a message must not stop the batch for ever: it
+/// PostgreSQL's text cannot hold a NUL character, and one that came in with a message must not stop the batch forever: it
 /// becomes U+FFFD, in both databases.
 fn without_nul(text: &str) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
@@ -113,7 +110,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(digits).collect()
 }
 
-/// None for what is not hexadecimal.
+/// None for text that is not hexadecimal.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),
@@ -125,29 +122,58 @@ pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     rest.is_empty().then(|| pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect())?
 }
 
-/// A column of a row: its name and its type in PostgreSQL.
-pub(crate) type Column = (&'static str, &'static str);
+/// A row that a statement is about. [`row`] implements it for a struct.
+pub(crate) trait WrittenRow {
+    /// All of its values: the columns of the table, then the parameters.
+    const VALUES: &'static [Column];
 
-/// A row of a batch. [`row`] writes it for a struct, whose fields are the columns.
-pub(crate) trait Columns {
-    const COLUMNS: &'static [Column];
-
-    /// Adds its values, in the order of the columns.
+    /// Adds its values, in the order of [`Self::VALUES`].
     fn add_to(&self, values: &mut Vec<SqlValue>);
 }
 
-/// Makes a struct a row.
+/// Makes a struct a row that can be written. Its fields are columns of the table, under the same name or the one after `=`.
+/// Those after `with` are parameters: the statement needs them, and the table has no such column. With `read` before it, rows
+/// are also read back into the struct, see [`super::stored`].
 macro_rules! row {
-    ($(#[$of:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? { $($(#[$on:meta])* $at:vis $field:ident: $kind:ty),+ $(,)? }) => {
+    (read $(#[$of:meta])* $vis:vis struct $name:ident {
+        $($(#[$on:meta])* $at:vis $field:ident: $kind:ty $(= $column:literal)?),+ $(,)?
+    }) => {
+        $crate::store::rows::row! {
+            $(#[$of])*
+            $vis struct $name { $($(#[$on])* $at $field: $kind $(= $column)?),+ }
+        }
+        $crate::store::stored::stored_row!($name { $($field $($column)?),+ });
+    };
+    ($(#[$of:meta])* $vis:vis struct $name:ident $(<$life:lifetime>)? {
+        $($(#[$on:meta])* $at:vis $field:ident: $kind:ty $(= $column:literal)?),+ $(,)?
+    } $(with { $($parameter:ident: $parameter_kind:ty),+ $(,)? })?) => {
         $(#[$of])*
-        $vis struct $name $(<$life>)? { $($(#[$on])* $at $field: $kind),+ }
+        $vis struct $name $(<$life>)? { $($(#[$on])* $at $field: $kind,)+ $($($parameter: $parameter_kind,)+)? }
 
-        impl $(<$life>)? $crate::store::rows::Columns for $name $(<$life>)? {
-            const COLUMNS: &'static [$crate::store::rows::Column] =
-                &[$((stringify!($field), <$kind as $crate::store::rows::ToValue>::POSTGRES)),+];
+        impl $(<$life>)? $crate::store::columns::Columns for $name $(<$life>)? {
+            const COLUMNS: &'static [$crate::store::columns::Column] = &[$($crate::store::columns::Column {
+                name: $crate::store::columns::column_name!($field $($column)?),
+                kind: <$kind as $crate::store::columns::ColumnType>::KIND,
+            }),+];
+        }
+
+        impl $(<$life>)? $crate::store::rows::WrittenRow for $name $(<$life>)? {
+            const VALUES: &'static [$crate::store::columns::Column] = &[
+                $($crate::store::columns::Column {
+                    name: $crate::store::columns::column_name!($field $($column)?),
+                    kind: <$kind as $crate::store::columns::ColumnType>::KIND,
+                },)+
+                $($($crate::store::columns::Column {
+                    name: stringify!($parameter),
+                    kind: <$parameter_kind as $crate::store::columns::ColumnType>::KIND,
+                },)+)?
+            ];
 
             fn add_to(&self, values: &mut Vec<$crate::store::rows::SqlValue>) {
-                values.extend([$($crate::store::rows::ToValue::to_value(&self.$field)),+]);
+                values.extend([
+                    $($crate::store::rows::ToValue::to_value(&self.$field),)+
+                    $($($crate::store::rows::ToValue::to_value(&self.$parameter),)+)?
+                ]);
             }
         }
     };
@@ -168,12 +194,12 @@ impl fmt::Debug for Rows {
 }
 
 impl Rows {
-    pub(super) fn of<T: Columns>(rows: &[T]) -> Self {
-        let mut values = Vec::with_capacity(rows.len() * T::COLUMNS.len());
+    pub(super) fn of<T: WrittenRow>(rows: &[T]) -> Self {
+        let mut values = Vec::with_capacity(rows.len() * T::VALUES.len());
         for row in rows {
             row.add_to(&mut values);
         }
-        Self { columns: T::COLUMNS, values }
+        Self { columns: T::VALUES, values }
     }
 
     pub(super) const fn columns(&self) -> &'static [Column] {
@@ -184,7 +210,7 @@ impl Rows {
         self.values.len() / self.columns.len().max(1)
     }
 
-    /// The same in portions, each as many rows as one statement to SQLite has.
+    /// The values in portions, each as many rows as one statement to SQLite takes.
     pub(super) fn portions(&self) -> impl Iterator<Item = &[SqlValue]> {
         let width = self.columns.len();
         let mut left = self.values.as_slice();
@@ -217,22 +243,21 @@ struct JsonRow<'a>(&'static [Column], &'a [SqlValue]);
 impl Serialize for JsonRow<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut object = serializer.serialize_map(Some(self.1.len()))?;
-        for ((name, _), value) in self.0.iter().zip(self.1) {
-            object.serialize_entry(name, value)?;
+        for (column, value) in self.0.iter().zip(self.1) {
+            object.serialize_entry(column.name, value)?;
         }
         object.end()
     }
 }
 
-/// What comes before the text of a statement about so many rows `r`, whose values are its first arguments, and that text,
-/// whose other arguments come after them.
+/// The text of a statement about rows `r` for SQLite. So many values are its first arguments, `$2` and up come after them.
 pub(super) fn for_sqlite(columns: &[Column], text: &str, values: usize) -> String {
     let width = columns.len();
     let row = format!("(?{}),", ",?".repeat(width.saturating_sub(1)));
     let mut all = row.repeat(values / width.max(1));
     all.pop();
-    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
-    // $1 stands for the rows.
+    let names: Vec<&str> = columns.iter().map(|column| column.name).collect();
+    // $1 is the rows.
     let mut text = text.to_owned();
     for number in 2..=MOST_ARGUMENTS {
         text = text.replace(&format!("${number}"), &format!("?{}", values + number - 1));
@@ -240,12 +265,13 @@ pub(super) fn for_sqlite(columns: &[Column], text: &str, values: usize) -> Strin
     format!("WITH r({}) AS (VALUES {all}) {text}", names.join(", "))
 }
 
-/// Arguments of a statement about rows: the rows, and what is said of all of them.
+/// Arguments of a statement about rows, at most: the rows, and those that are the same for all of them.
 const MOST_ARGUMENTS: usize = 4;
 
-/// The text of a statement about rows `r`, which are all in its first argument.
+/// The text of a statement about rows `r` for PostgreSQL: all of them are in its first argument.
 pub(super) fn for_postgres(columns: &[Column], text: &str) -> String {
-    let columns: Vec<String> = columns.iter().map(|(name, kind)| format!("{name} {kind}")).collect();
+    let columns: Vec<String> =
+        columns.iter().map(|column| format!("{} {}", column.name, column.kind.postgres())).collect();
     format!("WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t({})) {text}", columns.join(", "))
 }
 
@@ -277,22 +303,21 @@ mod tests {
     }
 
     #[test]
-    fn a_statement_says_the_rows_and_what_is_said_of_all_of_them() {
-        let text =
-            for_sqlite(Pair::COLUMNS, "DELETE FROM t WHERE id IN (SELECT id FROM r) AND at < $2 AND at > $3", 24);
+    fn a_statement_has_the_rows_and_the_arguments_for_all_of_them() {
+        let text = for_sqlite(Pair::VALUES, "DELETE FROM t WHERE id IN (SELECT id FROM r) AND at < $2 AND at > $3", 24);
         let rows = ["(?,?)"; 12].join(",");
         let expected = format!(
             "WITH r(id, name) AS (VALUES {rows}) DELETE FROM t WHERE id IN (SELECT id FROM r) AND at < ?25 AND at > ?26"
         );
         assert_eq!(text, expected);
-        let text = for_postgres(Pair::COLUMNS, "SELECT r.id FROM r");
+        let text = for_postgres(Pair::VALUES, "SELECT r.id FROM r");
         let expected =
             "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(id bigint, name text)) SELECT r.id FROM r";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn what_is_hexadecimal_is_read_again() {
+    fn hexadecimal_text_is_read_back() {
         assert_eq!(hex(&[0, 15, 255]), "000fff");
         assert_eq!(unhex("000fFf"), Some(vec![0, 15, 255]));
         for other in ["0", "0g", "é0"] {
@@ -305,7 +330,7 @@ mod tests {
         assert_eq!(pairs(2).json(), "[{\"id\":0,\"name\":null},{\"id\":1,\"name\":\"a\u{fffd}b\"}]");
         assert_eq!(
             serde_json::json!([SqlValue::Bytes(vec![0, 255]), SqlValue::Bool(true)]).to_string(),
-            "[\"00ff\",true]"
+            r#"["\\x00ff",true]"#
         );
     }
 }

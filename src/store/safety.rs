@@ -1,4 +1,4 @@
-//! The SQLite file's safety: a copy while the daemon runs, and a look at the file after an end that was none.
+//! The safety of the SQLite file: a backup while the daemon runs, and a check of the file after an unclean shutdown.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,21 +16,21 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sqlx::{ConnectOptions, Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time;
 
-use super::{Store, StoreError};
+use super::{error::StoreError, handle::Store};
 use crate::settings::Database;
 
-/// How long the look at the file may take; what it has not read by then goes unchecked, and a warning says so. A hundred
-/// megabytes take about a second, so this is some gigabytes; and well below the 90 s that systemd gives a start.
-const LONGEST_LOOK: Duration = Duration::from_secs(30);
+/// How long the check of the file may take; the rest of the file goes unchecked then, with a warning. A hundred megabytes take
+/// about a second, so this is some gigabytes; and well below the 90 s that systemd gives a start.
+const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
-/// How many steps of SQLite's machine pass between two questions whether the time is up: some milliseconds.
+/// How many steps of SQLite's virtual machine pass between two checks of the time: some milliseconds.
 const STEPS: i32 = 100_000;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// PostgreSQL has its own means.
-    #[error("the database is a PostgreSQL; back it up with pg_dump")]
+    #[error("the database is in PostgreSQL; back it up with pg_dump")]
     Postgres,
     /// Nothing is ever overwritten.
     #[error("{} exists; a backup overwrites nothing", .0.display())]
@@ -51,7 +51,7 @@ pub enum BackupError {
 impl Store {
     /// Copies a SQLite database, as it is at this moment, into a new file that only its owner can read; bytes written.
     ///
-    /// The daemon goes on meanwhile: it is read like by anybody else. `to` appears when the copy is whole and on the disk.
+    /// The daemon goes on meanwhile: the copy is one more reader. `to` appears when the copy is complete and on the disk.
     pub async fn backup(database: &Database, to: &Path) -> Result<u64, BackupError> {
         let Database::Sqlite { path } = database else { return Err(BackupError::Postgres) };
         if to.symlink_metadata().is_ok() {
@@ -70,14 +70,14 @@ impl Store {
         written
     }
 
-    /// Looks at a SQLite file after a daemon that did not end in good order, at most for half a minute.
+    /// Checks a SQLite file after an unclean shutdown, at most for half a minute.
     ///
-    /// The mark of a good end is SQLite's own: the last to close the file folds its log into it and removes the log. A
-    /// start after that, and PostgreSQL, cost nothing here.
+    /// SQLite itself marks a clean shutdown: the last connection to close folds the log into the file and removes the log. A start
+    /// after that costs nothing here, nor does PostgreSQL.
     ///
     /// # Errors
     /// [`StoreError::Unusable`] when the file is damaged, [`StoreError::Unavailable`] when it cannot be read now.
-    pub async fn look_after_crash(database: &Database) -> Result<(), StoreError> {
+    pub async fn check_after_crash(database: &Database) -> Result<(), StoreError> {
         let Database::Sqlite { path } = database else { return Ok(()) };
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
@@ -85,47 +85,49 @@ impl Store {
             return Ok(());
         }
         let mut connection = connect(path).await?;
-        let late = Arc::new(AtomicBool::new(false));
-        let in_time = {
-            let late = Arc::clone(&late);
-            move || !late.load(Ordering::Relaxed)
+        // The handler makes SQLite give up the check once the time is up.
+        let time_is_up = Arc::new(AtomicBool::new(false));
+        let goes_on = {
+            let time_is_up = Arc::clone(&time_is_up);
+            move || !time_is_up.load(Ordering::Relaxed)
         };
-        connection.lock_handle().await?.set_progress_handler(STEPS, in_time);
-        let look = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection);
-        let found = {
-            let mut look = std::pin::pin!(look);
-            match time::timeout(LONGEST_LOOK, &mut look).await {
-                Ok(found) => found,
+        connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+        let check = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection);
+        let outcome = {
+            let mut check = std::pin::pin!(check);
+            match time::timeout(LONGEST_CHECK, &mut check).await {
+                Ok(outcome) => outcome,
                 Err(_) => {
-                    late.store(true, Ordering::Relaxed);
-                    look.await
+                    time_is_up.store(true, Ordering::Relaxed);
+                    check.await
                 }
             }
         };
-        let said = match found {
+        // A check that was given up proves nothing, and does not keep the daemon from starting.
+        let verdict = match outcome {
             Ok(row) => row.try_get::<String, _>(0)?,
-            Err(_) if late.load(Ordering::Relaxed) => {
-                let seconds = LONGEST_LOOK.as_secs();
+            Err(_) if time_is_up.load(Ordering::Relaxed) => {
+                let seconds = LONGEST_CHECK.as_secs();
                 tracing::warn!(
                     seconds,
-                    "the last run did not end in good order, and not all of the database was checked"
+                    "the last shutdown was unclean, and only part of the database was checked in time"
                 );
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        if said != "ok" {
+        if verdict != "ok" {
             return Err(StoreError::Unusable {
-                what: format!("the file is damaged ({said}); restore a backup that `checkind backup` made"),
+                what: format!("the file is damaged ({verdict}); restore a backup made with `checkind backup`"),
                 source: None,
             });
         }
-        tracing::info!("the last run did not end in good order; the database was checked and is sound");
+        tracing::info!("the last shutdown was unclean; the database was checked and is sound");
         connection.close().await.map_err(StoreError::from)
     }
 }
 
-/// A connection of its own that never writes.
+/// A separate connection that never writes.
 async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
     options.log_statements(tracing::log::LevelFilter::Off).connect().await
@@ -133,10 +135,10 @@ async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
 
 async fn copy(path: &Path, partial: &Path) -> Result<(), BackupError> {
     let unwritable = |source| BackupError::Write { path: partial.to_owned(), source };
-    // SQLite writes into an empty file as into none; made here, it is never anybody else's to read.
+    // SQLite writes into an empty file as if it were new. Made here, no other user can ever read it.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(unwritable)?;
     let mut connection = connect(path).await.map_err(BackupError::Read)?;
-    let name = partial.to_str().ok_or_else(|| unwritable(io::Error::other("its name is no text")))?;
+    let name = partial.to_str().ok_or_else(|| unwritable(io::Error::other("its name is not UTF-8")))?;
     sqlx::query("VACUUM INTO ?").bind(name).execute(&mut connection).await.map_err(BackupError::Read)?;
     connection.close().await.map_err(BackupError::Read)
 }

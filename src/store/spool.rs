@@ -1,5 +1,5 @@
-//! The spool's file: a SQLite queue of its own, whatever database the records are in. What is in it, and when it is read,
-//! is the business of [`crate::spool`].
+//! The spool's file: a SQLite queue, whatever database the records are in. [`crate::spool`] decides what is in it and when it is
+//! read.
 
 use std::{
     fs::{self, OpenOptions},
@@ -9,24 +9,33 @@ use std::{
 };
 
 use super::{
-    StoreError,
+    columns::sql,
+    error::StoreError,
     rows::row,
-    sql::{Arg, Sql, Statement, statement},
+    sql::Sql,
+    statement::{Arg, Statement, statement},
+    stored::StoredRow,
 };
 use crate::base::clock::WallTime;
 
-/// Door messages that are acknowledged and not yet in the shared database, in the order in which they came. PINs stand in
-/// them as they were typed.
+/// Door messages that are acknowledged and not yet in the shared database, in the order in which they came. They hold PINs as
+/// typed.
 const SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL)";
 
+const KEY: &[&str] = &["seq"];
+
+/// By the primary key. A row that is there is the same one from a try whose outcome is unknown.
 const APPEND: Statement = statement!(
     rows(Spooled)
-    "INSERT INTO spool (seq, arrived_at, message) SELECT seq, arrived_at, message FROM r WHERE true ORDER BY seq
-     ON CONFLICT (seq) DO UPDATE SET arrived_at = excluded.arrived_at, message = excluded.message"
+    sql!(
+        "INSERT INTO spool (", [Spooled: "*"], ") SELECT ", [Spooled: "*"], " FROM r WHERE true ORDER BY seq
+         ON CONFLICT (seq) DO UPDATE SET ", [Spooled, except KEY: "* = excluded.*"],
+    )
 );
 const FORGET: Statement = statement!("DELETE FROM spool WHERE seq <= $1");
-const PAGE: Statement = statement!("SELECT seq, arrived_at, message FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2");
+/// In the order of the primary key.
+const PAGE: Statement = statement!(sql!("SELECT ", [Spooled: "*"], " FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2"));
 const ENDS: Statement = statement!("SELECT min(seq) AS first, max(seq) AS last FROM spool");
 const USED: Statement = statement!(
     "SELECT (p.page_count - f.freelist_count) * s.page_size AS used
@@ -34,6 +43,7 @@ const USED: Statement = statement!(
 );
 
 row! {
+    read
     /// One row of the spool.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Spooled {
@@ -41,7 +51,7 @@ row! {
         pub(crate) seq: i64,
         /// When it arrived.
         pub(crate) arrived_at: WallTime,
-        /// What it says, as JSON.
+        /// The message as JSON.
         pub(crate) message: String,
     }
 }
@@ -55,7 +65,7 @@ pub(crate) struct SpoolFile {
 impl SpoolFile {
     /// Opens or creates the file, which only its owner can read.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite takes an empty file for a new one. What cannot be made here, it says itself why it cannot open.
+        // SQLite takes an empty file for a new one. If it cannot be made here, SQLite reports why it cannot open it.
         let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         Ok(Self { sql: Sql::open_scratch(path, SCHEMA).await? })
     }
@@ -82,8 +92,8 @@ impl SpoolFile {
         Ok(first.zip(last))
     }
 
-    /// Adds these, and forgets everything up to the number `done`, as one transaction on the disk; how many bytes of
-    /// the file are in use then. The same rows may be added again, when it is not known whether the last try succeeded.
+    /// Adds rows and deletes everything up to the number `done`, in one durable transaction; returns how many bytes of the file
+    /// are in use then. The same rows may be added again when it is unknown whether the last try succeeded.
     pub(crate) async fn append(&self, rows: &[Spooled], done: i64) -> Result<u64, StoreError> {
         let mut transaction = self.sql.begin().await?;
         transaction.change(FORGET, &[Arg::Int(done)]).await?;
@@ -100,15 +110,10 @@ impl SpoolFile {
     pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<Vec<Spooled>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(limit)]).await?;
-        rows.iter()
-            .map(|row| {
-                let (seq, arrived_at) = (row.int("seq")?, row.time("arrived_at")?);
-                Ok(Spooled { seq, arrived_at, message: row.text("message")? })
-            })
-            .collect()
+        rows.iter().map(Spooled::read).collect()
     }
 
-    /// Ends the connections in good order.
+    /// Ends the connections cleanly.
     pub(crate) async fn close(&self) {
         self.sql.close().await;
     }

@@ -27,7 +27,7 @@ use crate::{
     },
     policy::{HISTORY, SitePolicy, site::Site},
     settings::Settings,
-    store::{DecidedFact, PersonStanding, Store, StoreError},
+    store::{DecidedFact, Store, StoreError, StoredPerson},
 };
 
 /// The furthest back, in days: as far as checkpoints reach.
@@ -101,7 +101,7 @@ async fn load_once(
     let people: BTreeSet<Subject> = groups.iter().flatten().copied().collect();
     let mut cases: Vec<FoldInput> = groups.iter().map(|group| FoldInput::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
-    let (loaded, users) = store.standings(&people, &passes).await?;
+    let (loaded, users) = store.people(&people, &passes).await?;
     if loaded.directory != latest.version {
         return Ok(None);
     }
@@ -111,12 +111,12 @@ async fn load_once(
     for (case, group) in cases.iter_mut().zip(&groups) {
         // Of the people who share passes, only those who are in or were active since then can change the result.
         for subject in group {
-            let standing = loaded.standings.get(subject);
+            let standing = loaded.people.get(subject);
             let active =
                 standing.is_some_and(|known| known.person.open().is_some() || known.person.folded.at >= first.start());
             if who.subjects.contains(subject) || active {
                 case.current.insert(*subject, standing.cloned().unwrap_or_default());
-                let pending = loaded.pending.get(subject).into_iter().flatten();
+                let pending = loaded.unlogged.get(subject).into_iter().flatten();
                 case.points.extend(pending.flat_map(PendingPoint::pending));
             }
         }
@@ -128,12 +128,11 @@ async fn load_once(
     }
     let (checkpoints, facts) = store.past(&asked).await?;
     // Read the revisions again: if one has moved, the reads above do not belong together.
-    let (again, _) = store.standings(&people, &BTreeSet::new()).await?;
-    let revision = |subject: &Subject, standings: &BTreeMap<Subject, PersonStanding>| {
+    let (again, _) = store.people(&people, &BTreeSet::new()).await?;
+    let revision = |subject: &Subject, standings: &BTreeMap<Subject, StoredPerson>| {
         standings.get(subject).map_or(0, |known| known.revision)
     };
-    let moved =
-        people.iter().any(|subject| revision(subject, &loaded.standings) != revision(subject, &again.standings));
+    let moved = people.iter().any(|subject| revision(subject, &loaded.people) != revision(subject, &again.people));
     if moved || again.directory != loaded.directory || again.policies != loaded.policies {
         return Ok(None);
     }

@@ -30,7 +30,7 @@ use crate::{
         door::{Door, DoorAction},
         site::Site,
     },
-    store::{DecidedFact, PersonStanding},
+    store::{DecidedFact, StoredPerson},
 };
 
 const ADA: Subject = Subject(11);
@@ -122,7 +122,7 @@ fn row(fact: &Fact, outcome: Outcome, word: Option<&str>) -> DecidedFact {
 fn input(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> ExplainInput {
     let mut case = FoldInput { refold: Some(Refold { facts, ..Refold::default() }), ..FoldInput::default() };
     case.group.people.insert(ADA, PersonState::default());
-    case.current.insert(ADA, PersonStanding::default());
+    case.current.insert(ADA, StoredPerson::default());
     let name = "Ada".to_owned();
     let title = "Ada (coworker 11)".to_owned();
     ExplainInput {

@@ -17,15 +17,15 @@ use crate::{
         passes::PlanTally,
         person::Visit,
     },
-    store::{ChangedVisit, KnownRecords, KnownVisit, NewStanding, PersonStanding, Writes},
+    store::{ChangedVisit, NewPersonState, StoredPerson, StoredRecords, StoredVisit, Writes},
 };
 
 /// Writes the records that are new, changed or gone. `records` are the stored ones in a refold; without them, the current
 /// states know every visit that the fold can change.
 pub(super) fn write_records(
     folded: &Folded,
-    current: &BTreeMap<Subject, PersonStanding>,
-    records: Option<&KnownRecords>,
+    current: &BTreeMap<Subject, StoredPerson>,
+    records: Option<&StoredRecords>,
     writes: &mut Writes,
 ) {
     match records {
@@ -35,7 +35,7 @@ pub(super) fn write_records(
     writes.plan_usage.extend(folded.counted.iter().map(|(key, counted)| (*key, *counted)));
 }
 
-fn write_recent_records(folded: &Folded, current: &BTreeMap<Subject, PersonStanding>, writes: &mut Writes) {
+fn write_recent_records(folded: &Folded, current: &BTreeMap<Subject, StoredPerson>, writes: &mut Writes) {
     let visits = current.values().flat_map(|known| &known.person.visits);
     let known: BTreeMap<Uuid, &Visit> = visits.map(|visit| (visit.unique_id, visit)).collect();
     let mut touched = BTreeSet::new();
@@ -57,8 +57,8 @@ fn write_recent_records(folded: &Folded, current: &BTreeMap<Subject, PersonStand
     writes.failures.extend(folded.failures.values().cloned());
 }
 
-fn write_refolded_records(folded: &Folded, known: &KnownRecords, writes: &mut Writes) {
-    let mut gone: Vec<&KnownVisit> =
+fn write_refolded_records(folded: &Folded, known: &StoredRecords, writes: &mut Writes) {
+    let mut gone: Vec<&StoredVisit> =
         known.visits.values().filter(|visit| !folded.visits.contains_key(&visit.unique_id)).collect();
     for (id, record) in &folded.visits {
         let stored = known.visits.get(id);
@@ -88,7 +88,7 @@ fn write_refolded_records(folded: &Folded, known: &KnownRecords, writes: &mut Wr
     writes.gone_charges.extend(known.charges.keys().filter(|id| !folded.charges.contains_key(id)));
 }
 
-fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
+fn overlaps(stored: &StoredVisit, record: &VisitRecord) -> bool {
     let visit = &record.visit;
     let meets = |to: Option<WallTime>, from: WallTime| to.is_none_or(|to| to >= from);
     stored.coworker == record.coworker
@@ -97,7 +97,7 @@ fn overlaps(stored: &KnownVisit, record: &VisitRecord) -> bool {
         && meets(visit.to, stored.from)
 }
 
-fn same_as_stored(stored: &KnownVisit, record: &VisitRecord) -> bool {
+fn same_as_stored(stored: &StoredVisit, record: &VisitRecord) -> bool {
     let visit = &record.visit;
     (stored.from, stored.to, stored.auto_checkout, stored.source)
         == (visit.from, visit.to, visit.auto_checkout, visit.source)
@@ -126,12 +126,12 @@ fn is_charged(visit: &Visit) -> bool {
 /// Writes the states that have changed. `counted` are the totals towards plan limits that a refold counts on from.
 pub(super) fn write_people(
     folded: &Folded,
-    current: &BTreeMap<Subject, PersonStanding>,
+    current: &BTreeMap<Subject, StoredPerson>,
     counted: Option<&BTreeMap<Subject, PlanTally>>,
     world: &World<'_>,
     writes: &mut Writes,
 ) {
-    let unknown = PersonStanding::default();
+    let unknown = StoredPerson::default();
     for (subject, person) in &folded.people {
         let standing = current.get(subject).unwrap_or(&unknown);
         let deadline = fold::deadline(person, world);
@@ -146,7 +146,7 @@ pub(super) fn write_people(
             continue;
         }
         let (subject, revision, person) = (*subject, standing.revision, person.clone());
-        writes.standings.push(NewStanding { subject, revision, person, deadline, same_deadline });
+        writes.people.push(NewPersonState { subject, revision, person, deadline, same_deadline });
         if let Some((counted, coworker)) = counted.zip(subject.as_coworker()) {
             let counted = counted.get(&subject).map(PlanTally::days).unwrap_or_default();
             writes.recounted.push((coworker, counted.last().map(|(date, _)| *date)));

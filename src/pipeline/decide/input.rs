@@ -17,7 +17,7 @@ use crate::{
     directory::Directory,
     engine::fold::{FoldGroup, FoldItem},
     pipeline::intake::PersonPresence,
-    store::{DecidedFact, KnownRecords, PendingPresence, PersonStanding},
+    store::{DecidedFact, StoredPerson, StoredRecords, UnloggedPresence},
 };
 
 /// One point of a presence that is not in the log of facts yet, and where it came from.
@@ -32,8 +32,8 @@ pub(crate) struct PendingPoint {
 
 impl PendingPoint {
     /// The points of a pending presence.
-    pub(crate) fn pending(pending: &PendingPresence) -> impl Iterator<Item = Self> {
-        let PendingPresence { business, subject, mac, interface, points } = pending;
+    pub(crate) fn pending(pending: &UnloggedPresence) -> impl Iterator<Item = Self> {
+        let UnloggedPresence { business, subject, mac, interface, points } = pending;
         let interface: Arc<str> = interface.as_str().into();
         points.iter().map(move |point| Self {
             presence: PersonPresence {
@@ -59,7 +59,7 @@ impl PendingPoint {
 #[derive(Debug, Default)]
 pub(crate) struct FoldInput {
     /// The current states, as the database has them.
-    pub(crate) current: BTreeMap<Subject, PersonStanding>,
+    pub(crate) current: BTreeMap<Subject, StoredPerson>,
     /// What the fold needs to begin earlier; none when nothing is late.
     pub(crate) refold: Option<Refold>,
     pub(crate) doors: Vec<DoorFact>,
@@ -82,7 +82,7 @@ pub(crate) struct Refold {
     pub(crate) from: LogDay,
     pub(crate) facts: Vec<DecidedFact>,
     /// The stored records of these people, from one pass day before the refold on.
-    pub(crate) records: KnownRecords,
+    pub(crate) records: StoredRecords,
     /// The earliest visit of each person that the refold decides again.
     pub(crate) visits_since: BTreeMap<CoworkerId, WallTime>,
     /// The days that have a checkpoint.

@@ -14,7 +14,7 @@ use crate::{
         passes::Used,
         person::PersonState,
     },
-    store::{PersonStanding, Writes},
+    store::{StoredPerson, Writes},
 };
 
 /// The totals towards plan limits to be read: for each coworker, the last one before each of these days. They are the first
@@ -66,7 +66,7 @@ pub(in crate::pipeline) fn absent_holders(inputs: &[FoldInput]) -> People {
 /// shared.
 pub(in crate::pipeline) fn use_states_of_holders(
     users: &mut Vec<(Uuid, Subject, Used)>,
-    holders: &BTreeMap<Subject, PersonStanding>,
+    holders: &BTreeMap<Subject, StoredPerson>,
     passes: &BTreeSet<Uuid>,
     directories: &DirectoryHistory,
 ) {
@@ -94,7 +94,7 @@ fn basis_of(
 /// team still counts.
 pub(super) fn write_shared_usage(
     folded: &Folded,
-    current: &BTreeMap<Subject, PersonStanding>,
+    current: &BTreeMap<Subject, StoredPerson>,
     shares_passes: bool,
     world: &World<'_>,
     writes: &mut Writes,

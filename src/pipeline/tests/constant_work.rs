@@ -35,7 +35,7 @@ use crate::{
         Receipt,
         network::coverage::{LONGEST_GAP, SiteCoverage},
     },
-    store::{SAID, tests::Fresh},
+    store::{SENT, tests::Fresh},
 };
 
 #[tokio::test]
@@ -61,12 +61,12 @@ async fn a_batch_takes_as_many_statements_for_a_thousand_people_as_for_one() {
                     .clone()
                     .map(|number| tap(&pipeline.context.clock, number + offset, direction, late))
                     .collect();
-                let before = SAID.get();
+                let before = SENT.get();
                 pipeline
                     .process_batch(&mut deliveries, Vec::new(), &CancellationToken::new())
                     .await
                     .expect("the database commits it");
-                statements.push(SAID.get() - before);
+                statements.push(SENT.get() - before);
             }
         }
         assert_eq!(

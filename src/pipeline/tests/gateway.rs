@@ -36,7 +36,7 @@ use crate::{
         Delivery, Presences, Receipt,
         network::coverage::{CaptureCoverage, SiteCoverage},
     },
-    store::{KnownVisit, Store},
+    store::{Store, StoredVisit},
 };
 
 const PHONE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, 2]);
@@ -180,13 +180,13 @@ impl Gateway {
     }
 
     /// A person's visits as they are stored; an open one with its last activity from the person's state.
-    pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<KnownVisit> {
+    pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<StoredVisit> {
         let long_ago = WallTime::from_millis(0);
         let since = [(CoworkerId(person), (long_ago, long_ago))].into();
         let mut batch = self.pipeline.context.store.batch().await.expect("begins");
         let records = batch.records(&since).await.expect("read");
         drop(batch);
-        let mut visits: Vec<KnownVisit> = records.visits.into_values().collect();
+        let mut visits: Vec<StoredVisit> = records.visits.into_values().collect();
         visits.sort_by_key(|visit| (visit.from, visit.unique_id));
         let open = self.pipeline.context.store.open_checkins().await.expect("read");
         for visit in visits.iter_mut().filter(|visit| visit.to.is_none()) {
@@ -271,7 +271,7 @@ impl Gateway {
         }
     }
 
-    pub(in crate::pipeline) async fn visits(&self) -> Vec<KnownVisit> {
+    pub(in crate::pipeline) async fn visits(&self) -> Vec<StoredVisit> {
         let mut all = Vec::new();
         for person in 1..=3 {
             all.extend(self.visits_of(person).await);
@@ -282,7 +282,7 @@ impl Gateway {
     /// Every visit: the person, and the times of day of its beginning and end.
     pub(in crate::pipeline) async fn records(&self) -> Vec<String> {
         let time = |at: WallTime| at.utc().format("%H:%M").to_string();
-        let line = |visit: &KnownVisit| {
+        let line = |visit: &StoredVisit| {
             let from = time(visit.from);
             let to = visit.to.map_or_else(|| format!(" last {}", time(visit.last_activity)), time);
             let auto = if visit.auto_checkout { " auto" } else { "" };

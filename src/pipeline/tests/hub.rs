@@ -28,7 +28,7 @@ use crate::{
         site::Site,
     },
     source::{Delivery, Receipt},
-    store::{KnownVisit, tests::Fresh},
+    store::{StoredVisit, tests::Fresh},
 };
 
 /// A Monday.
@@ -192,7 +192,7 @@ impl Hub {
 
     pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<String> {
         let face = |at: WallTime| at.utc().format("%H:%M").to_string();
-        let line = |visit: &KnownVisit| {
+        let line = |visit: &StoredVisit| {
             let kind = visit.pass.as_ref().map_or("None", |pass| match pass.kind {
                 PassKind::Day => "Day",
                 PassKind::Time => "Time",

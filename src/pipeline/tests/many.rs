@@ -69,7 +69,8 @@ async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
     let (from, to) = (began.moved(-1), began.moved(60_000));
     let failed =
         hub.gateway.pipeline.context.store.failed_checkins_between(BusinessId(1), from, to).await.expect("read");
-    let mut after: Vec<i64> = failed.iter().map(|failed| failed.attempt_at.millis() - began.millis()).collect();
+    let mut after: Vec<i64> =
+        failed.iter().map(|failed| failed.checkin_attempt_time.millis() - began.millis()).collect();
     after.sort_unstable();
     assert_eq!(after, [0, 20_000]);
 }

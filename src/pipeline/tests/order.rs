@@ -494,14 +494,14 @@ impl Gateway {
             })
             .collect();
         let failures = store.failed_checkins_between(BusinessId(1), long_ago, far).await.expect("read");
-        rows.extend(failures.iter().filter(|failure| failure.coworker == Some(person)).map(|failure| {
-            let device = match failure.macs.first() {
+        rows.extend(failures.iter().filter(|failure| failure.coworker_id == Some(person)).map(|failure| {
+            let device = match failure.mac_addresses.first() {
                 Some(mac) if *mac == device(person.0, true) => "laptop ",
                 Some(_) => "phone ",
                 None => "",
             };
             let code = failure.description.as_deref().and_then(|text| text.split(':').next()).unwrap_or_default();
-            Row::Failed { at: seconds(failure.attempt_at), code: format!("{device}{code}") }
+            Row::Failed { at: seconds(failure.checkin_attempt_time), code: format!("{device}{code}") }
         }));
         let charges = store.charges(person).await.expect("read");
         rows.extend(charges.iter().map(|(minutes, amount, from, to)| Row::Charge {

@@ -281,7 +281,7 @@ async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_
     let store = &hub.gateway.pipeline.context.store;
     let (from, to) = (WallTime::from_millis(0), at("2026-03-03T00:00:00Z"));
     let records = store.checkins_between(BusinessId(1), from, to).await.expect("read");
-    let plans: Vec<_> = records.iter().map(|record| record.then.tariff.as_deref()).collect();
+    let plans: Vec<_> = records.iter().map(|record| record.tariff_at_the_time_of_checkin.as_deref()).collect();
     assert_eq!(plans, [Some("Full time"), Some("Part time")]);
 }
 

@@ -276,9 +276,9 @@ impl<'a> Played<'a> {
             let far = WallTime::from_millis(i64::MAX / 2);
             let failed = self.store.failed_checkins_between(business, WallTime::from_millis(0), far).await;
             failures.extend(failed.expect("read").into_iter().map(|failure| FailureRow {
-                person: failure.coworker.map_or(0, |id| id.0),
-                business: failure.business.0,
-                at: millis(failure.attempt_at),
+                person: failure.coworker_id.map_or(0, |id| id.0),
+                business: failure.business_id.0,
+                at: millis(failure.checkin_attempt_time),
                 code: code_of(failure.description.as_deref().unwrap_or_default()),
                 by_network: failure.source == CheckinSource::NetworkActivity,
             }));
@@ -330,7 +330,7 @@ async fn version_of(
     let basis_at = scenario.directories.iter().map(|directory| (directory.from, &directory.held));
     let (_, held) = basis_at.into_iter().find(|(known, _)| *known == from.millis()).expect("a version");
     let basis_at = held.first().map_or(0, |held| held.basis_at);
-    store.say_passes_were_told(WallTime::from_millis(basis_at)).await;
+    store.set_pass_basis(WallTime::from_millis(basis_at)).await;
     (from, Arc::new(store.load_directory().await.expect("loaded")))
 }
 

@@ -28,8 +28,8 @@ pub(super) async fn load_more(
 ) -> Result<(), StoreError> {
     if !people.is_empty() {
         let more = transaction.load(people, &[]).await?;
-        loaded.standings.extend(more.standings);
-        loaded.pending.extend(more.pending);
+        loaded.people.extend(more.people);
+        loaded.unlogged.extend(more.unlogged);
     }
     Ok(())
 }
@@ -43,10 +43,10 @@ pub(super) fn add_people(
     business: BusinessId,
 ) {
     for subject in members {
-        input.current.insert(*subject, loaded.standings.get(subject).cloned().unwrap_or_default());
+        input.current.insert(*subject, loaded.people.get(subject).cloned().unwrap_or_default());
         // For a person who is in here, memory has all points that the database has, and newer ones.
         let kept = present.pending(*subject, business);
-        let stored = loaded.pending.get(subject).into_iter().flatten();
+        let stored = loaded.unlogged.get(subject).into_iter().flatten();
         let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
         input.points.extend(stored.flat_map(PendingPoint::pending));
         input.points.extend(kept.iter().flatten().flat_map(PendingPoint::pending));
@@ -63,7 +63,7 @@ pub(super) async fn load_usage(
     let mut users = transaction.pass_users(&passes).await?;
     let holders = decide::absent_holders(inputs);
     if !holders.is_empty() {
-        let holders = transaction.load(&holders, &[]).await?.standings;
+        let holders = transaction.load(&holders, &[]).await?.people;
         decide::use_states_of_holders(&mut users, &holders, &passes, directories);
     }
     decide::add_usage(inputs, users);

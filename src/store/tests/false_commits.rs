@@ -1,7 +1,7 @@
-//! What a connection says after the disk was full or failed: with our way of writing, and, as a control, with the usual
-//! one, whose commits answer "done" and are not.
+//! What a connection reports after the disk was full or failed: with our way of writing, and, as a control, with the usual
+//! one, which reports commits that never happened.
 //!
-//! The disk is broken for a process of its own: the tests start this binary again, for [`on_this_disk`] alone.
+//! The disk is broken for a separate process: the tests start this binary again, for [`on_this_disk`] alone.
 
 #![expect(clippy::disallowed_methods, reason = "the environment tells the second process what to do")]
 
@@ -16,15 +16,19 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::sql::{Arg, Sql, Statement, StoreError, statement};
+use crate::store::{
+    error::StoreError,
+    sql::Sql,
+    statement::{Arg, Statement, statement},
+};
 
 /// Rows in one transaction.
 const ROWS: i64 = 250;
 
-/// Transactions before the disk is mended, and after.
+/// Transactions before the disk is repaired, and after.
 const TRANSACTIONS: (i64, i64) = (60, 20);
 
-/// Where the second process finds its folder, its way of writing and what mends its disk.
+/// Where the second process finds its folder, its way of writing and what repairs its disk.
 const ORDERS: &str = "CHECKIND_TEST_BROKEN_DISK";
 
 const INSERT: Statement = statement!("INSERT INTO e (id, transaction_number, filler) VALUES ($1, $2, $3)");
@@ -32,11 +36,11 @@ const INSERT: Statement = statement!("INSERT INTO e (id, transaction_number, fil
 const TABLE: Statement =
     statement!("CREATE TABLE IF NOT EXISTS e (id INTEGER PRIMARY KEY, transaction_number INTEGER, filler TEXT)");
 
-/// Somebody who writes rows in transactions.
+/// One of two ways to write rows in transactions.
 enum Writer {
     /// As the product does.
     Ours(Box<Sql>),
-    /// As most programs do: `BEGIN`, and the same connection for ever.
+    /// As most programs do: `BEGIN`, and the same connection forever.
     Usual(SqliteConnection),
 }
 
@@ -78,12 +82,12 @@ impl Writer {
     }
 }
 
-/// The second process: writes while the disk breaks and after it was mended, and says how many transactions were
+/// The second process: writes while the disk breaks and after it was repaired, and says how many transactions were
 /// reported as committed before, after, and how many of all these are missing.
 #[tokio::test]
 async fn on_this_disk() {
     let Ok(orders) = env::var(ORDERS) else { return };
-    let [folder, way, breaks, mends] = orders.split('|').collect::<Vec<_>>()[..] else { panic!("{orders}") };
+    let [folder, way, breaks, repairs] = orders.split('|').collect::<Vec<_>>()[..] else { panic!("{orders}") };
     let path = Path::new(folder).join("e.db");
     let shell = |line: &str| assert!(Command::new("sh").args(["-c", line]).status().expect("a shell").success());
     let mut writer = Writer::open(way, &path).await;
@@ -97,7 +101,7 @@ async fn on_this_disk() {
         }
     }
     let broken = reported.len();
-    shell(mends);
+    shell(repairs);
     for transaction in TRANSACTIONS.0..TRANSACTIONS.0 + TRANSACTIONS.1 {
         if writer.write(transaction).await.is_ok() {
             reported.push(transaction);
@@ -115,7 +119,7 @@ async fn on_this_disk() {
     println!("outcome {broken} {} {missing}", reported.len() - broken);
 }
 
-/// What the second process said.
+/// What the second process reported.
 #[derive(Debug)]
 struct Outcome {
     while_broken: u32,
@@ -133,12 +137,12 @@ fn outcome(starter: &[&str], environment: &[(&str, &str)], orders: &[&str; 4]) -
     let test = concat!(module_path!(), "::on_this_disk").split_once("::").expect("a crate").1;
     command.args(["--exact", test, "--nocapture"]).envs(environment.iter().copied()).env(ORDERS, orders.join("|"));
     let output = command.stdin(Stdio::null()).output().expect("unshare of util-linux");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let numbers = said.lines().find_map(|line| line.split_once("outcome ")).unwrap_or_else(|| panic!("{said}")).1;
+    let printed = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let numbers = printed.lines().find_map(|line| line.split_once("outcome ")).unwrap_or_else(|| panic!("{printed}")).1;
     let [while_broken, after, missing] =
         numbers.split(' ').map(|number| number.parse().expect("a number")).collect::<Vec<u32>>()[..]
     else {
-        panic!("{said}")
+        panic!("{printed}")
     };
     Outcome { while_broken, after, missing }
 }

@@ -1,0 +1,189 @@
+//! `facts`: the log.
+
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{FactDigest, LogDay, StoredFact, Subject},
+        record::BusinessId,
+    },
+    engine::decision::DecisionCode,
+    store::{
+        batch::transaction::Batch,
+        columns::sql,
+        error::StoreError,
+        rows::row,
+        statement::{Arg, Statement, statement},
+        stored::{Row, StoredRow},
+    },
+};
+
+row! {
+    read
+    /// A row of the log.
+    pub(in crate::store) struct FactRow {
+        day: LogDay,
+        subject: Subject,
+        at: i64,
+        digest: [u8; 16],
+        business_id: BusinessId,
+        arrived: bool,
+        decision: i64,
+        payload: Vec<u8>,
+    }
+}
+
+row! {
+    /// The key of a fact, and its decision.
+    struct FactKeyRow {
+        day: LogDay,
+        subject: Subject,
+        at: i64,
+        digest: [u8; 16],
+        decision: i64,
+    }
+}
+
+const KEY: &[&str] = &["day", "subject", "at", "digest"];
+
+row! {
+    /// A day of a subject.
+    pub(super) struct DayRow {
+        subject: Subject,
+        day: LogDay,
+    }
+}
+
+/// By the primary key, whose first columns are the day and the subject.
+pub(super) const FACTS: Statement = statement!(
+    rows(DayRow)
+    sql!("SELECT ", [FactRow: "f.*"], " FROM r CROSS JOIN facts f WHERE f.day = r.day AND f.subject = r.subject")
+);
+
+/// A fact that is there stays as it is and is not counted. The primary key decides, and for facts without a time the unique
+/// index `facts_arrived`.
+pub(in crate::store) const PUT_FACTS: Statement = statement!(
+    rows(FactRow)
+    sql!("INSERT INTO facts (", [FactRow: "*"], ") SELECT ", [FactRow: "*"], " FROM r WHERE true ON CONFLICT DO NOTHING")
+);
+
+/// By the primary key.
+const DECIDE_FACTS: Statement = statement!(
+    rows(FactKeyRow)
+    "UPDATE facts SET decision = r.decision FROM r
+     WHERE facts.day = r.day AND facts.subject = r.subject AND facts.at = r.at AND facts.digest = r.digest"
+);
+
+/// By the primary key.
+const DROP_FACTS: Statement = statement!(
+    rows(FactKeyRow)
+    sql!(
+        "DELETE FROM facts WHERE (", [FactKeyRow, only KEY: "*"], ") IN (SELECT ", [FactKeyRow, only KEY: "*"],
+        " FROM r)",
+    )
+);
+
+/// A fact and what was decided of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DecidedFact {
+    pub(crate) fact: StoredFact,
+    pub(crate) decision: DecisionCode,
+}
+
+impl From<FactRow> for DecidedFact {
+    fn from(row: FactRow) -> Self {
+        let fact = StoredFact {
+            business: row.business_id,
+            day: row.day,
+            subject: row.subject,
+            at: WallTime::from_millis(row.at),
+            digest: FactDigest(row.digest),
+            arrived: row.arrived,
+            payload: row.payload,
+        };
+        Self { fact, decision: DecisionCode(row.decision) }
+    }
+}
+
+impl From<&DecidedFact> for FactRow {
+    fn from(decided: &DecidedFact) -> Self {
+        let fact = &decided.fact;
+        Self {
+            day: fact.day,
+            subject: fact.subject,
+            at: fact.at.millis(),
+            digest: fact.digest.0,
+            business_id: fact.business,
+            arrived: fact.arrived,
+            decision: decided.decision.0,
+            payload: fact.payload.clone(),
+        }
+    }
+}
+
+/// What a row of the log holds.
+pub(super) fn decided_fact(row: &Row) -> Result<DecidedFact, StoreError> {
+    FactRow::read(row).map(DecidedFact::from)
+}
+
+fn key_row(fact: &StoredFact, decision: DecisionCode) -> FactKeyRow {
+    let StoredFact { day, subject, at, digest, .. } = fact;
+    FactKeyRow { day: *day, subject: *subject, at: at.millis(), digest: digest.0, decision: decision.0 }
+}
+
+pub(super) fn day_rows(days: &[(Subject, LogDay)]) -> Vec<DayRow> {
+    days.iter().map(|&(subject, day)| DayRow { subject, day }).collect()
+}
+
+impl Batch {
+    /// The facts of these people on these days.
+    pub(crate) async fn facts(&mut self, days: &[(Subject, LogDay)]) -> Result<Vec<DecidedFact>, StoreError> {
+        let mut facts = Vec::new();
+        if days.is_empty() {
+            return Ok(facts);
+        }
+        let each = |row: Row| {
+            facts.push(decided_fact(&row)?);
+            Ok(())
+        };
+        self.transaction.rows_each(FACTS, &[Arg::rows(&day_rows(days))], each).await?;
+        Ok(facts)
+    }
+
+    /// Deletes facts, then writes new ones: a fact whose time was wrong may be in both. Then changes decisions.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] when a new fact is there already.
+    pub(super) async fn write_log(
+        &mut self,
+        gone: &[StoredFact],
+        new: &[DecidedFact],
+        decided_again: &[DecidedFact],
+    ) -> Result<(), StoreError> {
+        let gone: Vec<FactKeyRow> = gone.iter().map(|fact| key_row(fact, DecisionCode(0))).collect();
+        self.change_rows(DROP_FACTS, &gone).await?;
+        self.change_all_rows(PUT_FACTS, &new.iter().map(FactRow::from).collect::<Vec<_>>()).await?;
+        let again = decided_again.iter().map(|decided| key_row(&decided.fact, decided.decision));
+        self.change_rows(DECIDE_FACTS, &again.collect::<Vec<_>>()).await
+    }
+}
+
+#[cfg(test)]
+pub(super) fn tables() -> Vec<(&'static str, &'static [crate::store::columns::Column])> {
+    use crate::store::columns::Columns;
+    vec![("facts", FactRow::COLUMNS), ("facts", FactKeyRow::COLUMNS)]
+}
+
+#[cfg(test)]
+pub(super) fn statements() -> Vec<(Statement, usize)> {
+    [FACTS, PUT_FACTS, DECIDE_FACTS, DROP_FACTS].map(|statement| (statement, 1)).to_vec()
+}
+
+#[cfg(test)]
+pub(super) fn indexed() -> Vec<(Statement, usize, &'static [&'static str])> {
+    const KEY_OF_FACT: &[&str] = &["SEARCH facts USING PRIMARY KEY (day=? AND subject=? AND at=? AND digest=?)"];
+    vec![
+        (FACTS, 1, &["SEARCH f USING PRIMARY KEY (day=? AND subject=?)"]),
+        (DROP_FACTS, 1, KEY_OF_FACT),
+        (DECIDE_FACTS, 1, KEY_OF_FACT),
+    ]
+}

@@ -1,0 +1,59 @@
+//! The transaction of one batch.
+
+use crate::store::{
+    error::StoreError,
+    fence::Fence,
+    handle::Store,
+    rows::WrittenRow,
+    sql::Transaction,
+    statement::{Arg, Statement},
+};
+
+/// One batch's transaction. Dropped before its commit, it leaves nothing behind.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(in crate::store) transaction: Transaction,
+    fence: Option<Fence>,
+}
+
+impl Store {
+    /// Begins the transaction of a batch.
+    pub(crate) async fn batch(&self) -> Result<Batch, StoreError> {
+        Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
+    }
+}
+
+impl Batch {
+    /// Runs a statement about these rows; nothing when there are no rows.
+    pub(in crate::store) async fn change_rows<T: WrittenRow>(
+        &mut self,
+        statement: Statement,
+        rows: &[T],
+    ) -> Result<(), StoreError> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.transaction.change(statement, &[Arg::rows(rows)]).await.map(drop)
+    }
+
+    /// The same where every row must be written. One that is not was written by another gateway since it was read.
+    pub(super) async fn change_all_rows<T: WrittenRow>(
+        &mut self,
+        statement: Statement,
+        rows: &[T],
+    ) -> Result<(), StoreError> {
+        if !rows.is_empty() && self.transaction.change(statement, &[Arg::rows(rows)]).await? < rows.len() as u64 {
+            return Err(StoreError::Conflict);
+        }
+        Ok(())
+    }
+
+    /// Makes the batch durable, if this gateway may still write.
+    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        // Last, so the row lock of the lease is held as short as possible.
+        if let Some(fence) = self.fence {
+            fence.check(&mut self.transaction).await?;
+        }
+        self.transaction.commit().await
+    }
+}

@@ -1,0 +1,183 @@
+//! A SQLite file: how it is opened, and who reads and writes it.
+
+use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions, Connection,
+    sqlite::{
+        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    },
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::{
+    error::{StoreError, database_code, migration_error},
+    limits::{SLOW, TIME_LIMIT},
+};
+
+/// How long SQLite waits for another process's lock before a statement fails. A copy or an import that holds it for a moment
+/// is no outage. Longer locks are a condition, and the work is tried again.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Pages in SQLite's log before the commit that passes this number folds them into the file, which costs it two more
+/// syncs. A single tap writes some ten pages: at SQLite's own 1,000, one acknowledgement in a hundred waits that
+/// long, at 8,000 (16 MB) one in eight hundred.
+const PAGES_IN_LOG: &str = "8000";
+
+/// How much of a file the connection that writes may keep in memory, in KiB and with SQLite's minus. A batch of a thousand taps
+/// changes some 5 MB of pages; those that do not fit go to the log before the commit, one write each, and are read again
+/// after it.
+const CACHE: &str = "-8192";
+
+/// The same for a connection that only reads: the kernel caches the file, too.
+const READER_CACHE: &str = "-512";
+
+/// Bytes in a page of a new SQLite file: half of SQLite's default, because most commits change a few scattered rows and write
+/// every page that they touch. A file keeps the page size that it was made with.
+const PAGE: u32 = 2048;
+
+/// Rows that SQLite's thread may be ahead of the task that reads them: those of the largest batch, so neither waits for the
+/// other after every few rows.
+const ROWS_AHEAD: usize = 1024;
+
+/// Statements that a connection keeps prepared: all that a batch may need, for each number of rows.
+const STATEMENTS: usize = 200;
+
+/// Connections that only read, per process: pages and API calls at the same time. Further reads wait their turn.
+const READERS: u32 = 4;
+
+/// A SQLite file: one connection that writes, a few that read.
+///
+/// The writer begins every transaction with `BEGIN IMMEDIATE` and is discarded after any failure, because a
+/// connection whose transaction failed on a full disk or an I/O error may report commits that never happened.
+#[derive(Clone)]
+pub(crate) struct SqliteFile {
+    options: SqliteConnectOptions,
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
+    pub(super) readers: SqlitePool,
+}
+
+impl fmt::Debug for SqliteFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SqliteFile({})", self.options.get_filename().display())
+    }
+}
+
+/// The right to write, and where the connection goes back to after a commit that succeeded.
+pub(super) type WriterSlot = OwnedMutexGuard<Option<SqliteConnection>>;
+
+impl SqliteFile {
+    /// Opens or creates the file of the records; brings its schema up to date.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = durable(path);
+        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration_error)?;
+        Ok(Self::new(path, options, writer))
+    }
+
+    /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
+    pub(super) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
+        let options = durable(path).pragma("secure_delete", "ON");
+        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        sqlx::query(schema).execute(&mut writer).await?;
+        Ok(Self::new(path, options, writer))
+    }
+
+    fn new(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
+        give_to_folder_owner(path);
+        // Without timeouts the pool has no maintenance task. That task can read the count of idle connections at the moment at
+        // which it has wrapped below zero, and then never yields its thread again (sqlx 0.9.0; transact-rs/sqlx#3645).
+        let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
+        let readers = pool.max_connections(READERS).acquire_timeout(TIME_LIMIT).connect_lazy_with(
+            options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
+        );
+        Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers }
+    }
+
+    /// Waits for the right to write. The connection is new if the last transaction failed.
+    pub(super) async fn writer(&self) -> Result<(WriterSlot, SqliteConnection), StoreError> {
+        let mut slot = Arc::clone(&self.writer).lock_owned().await;
+        let connection = match slot.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await?,
+        };
+        Ok((slot, connection))
+    }
+
+    /// Ends the connections; the last one to close folds SQLite's log into the file.
+    pub(super) async fn close(&self) {
+        self.readers.close().await;
+        let writer = self.writer.lock().await.take();
+        if let Some(writer) = writer
+            && let Err(error) = writer.close().await
+        {
+            tracing::warn!(%error, "could not close the database");
+        }
+    }
+}
+
+/// How every SQLite file of ours is opened: what was committed is on the disk.
+fn durable(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .page_size(PAGE)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .row_buffer_size(ROWS_AHEAD)
+        .statement_cache_capacity(STATEMENTS)
+        .pragma("wal_autocheckpoint", PAGES_IN_LOG)
+        .pragma("cache_size", CACHE)
+        // A statement's undo pages, a few for each, stay in memory: writing them to a file would cost time for nothing.
+        .pragma("temp_store", "MEMORY")
+        .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
+        .log_statements(tracing::log::LevelFilter::Off)
+}
+
+/// A command that root runs must not leave files that the daemon's user cannot open: the owner of the folder gets them.
+/// If that fails, opening fails later, and says so.
+fn give_to_folder_owner(path: &Path) {
+    use std::os::unix::fs::MetadataExt;
+
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(owner) = std::fs::metadata(folder) else { return };
+    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
+        return;
+    }
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        if let Err(error) = std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid()))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, "a database file could not be given to the owner of its folder");
+        }
+    }
+}
+
+fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
+    match StoreError::from(error) {
+        // SQLITE_CANTOPEN: waiting does not help.
+        StoreError::Unavailable(error) if database_code(&error).as_deref() == Some("14") => StoreError::Unusable {
+            what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
+            source: Some(error),
+        },
+        other @ (StoreError::Unavailable(_) | StoreError::Conflict | StoreError::Unusable { .. }) => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_pool_of_readers_has_no_maintenance_task() {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let file = SqliteFile::open(&folder.path().join("x.db")).await.expect("a file");
+        let options = file.readers.options();
+        assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
+        assert_eq!(options.get_min_connections(), 0);
+    }
+}
