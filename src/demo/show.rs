@@ -121,12 +121,11 @@ impl RecordFollower {
         let said = failure.description.as_deref().unwrap_or_default();
         let sentence = said.split_once(": ").map_or(said, |(_, sentence)| sentence);
         let sighting = self.sighting(failure.checkin_attempt_time, failure.coworker_id, Outcome::Failed).await?;
-        let door = sighting.as_ref().and_then(|sighting| self.door(sighting));
         let card = sighting.and_then(|sighting| sighting.credential).map(|card| format!("card {}", masked(&card)));
         let device = failure.mac_addresses.first().map(|mac| format!("device {mac}"));
         let who = failure.coworker_full_name.clone().or(card).or(device).unwrap_or_else(|| "(unknown)".to_owned());
-        let place = door.map(|door| format!(" ({door})")).unwrap_or_default();
-        Ok(line(failure.checkin_attempt_time, "refused", &who, &format!("{sentence}{place}")))
+        // The sentence ends with the door.
+        Ok(line(failure.checkin_attempt_time, "refused", &who, sentence))
     }
 
     async fn at_door(

@@ -176,7 +176,7 @@ fn a_day_is_in_order_and_repeated_sightings_are_one_line() {
       09:31:00  network eth0, 3c:22:fb:00:00:01: seen 5 times from 09:30:40 to 10:30:00 -> refreshed: still here
       11:15:00  idle limit -> closed, silence: no device seen for 45 min, out as of 10:30:00
       12:30:00  door "Side entrance" (side of board), in: card 8165538, refused by the controller, outside hours (arrived 2 h 10 min late) -> failed, refused_outside_hours: the door controller refused: outside the permitted hours
-      13:00:00  door "Side entrance" (side of board), in: card 8165538, granted (arrival time used) -> opened: checked in with the time pass "10 hours", until 14:30:05 when its minutes are used up [the log has "failed, no_valid_pass: the coworker holds no pass and no pay-as-you-go pass fits; sell or grant one" instead: a bug, or a change by hand]
+      13:00:00  door "Side entrance" (side of board), in: card 8165538, granted (arrival time used) -> opened: checked in with the time pass "10 hours", until 14:30:05 when its minutes are used up [the log has "failed, no_valid_pass: the coworker has no pass and no pay-as-you-go pass applies; sell or grant one" instead: a bug, or a change by hand]
       14:30:05  end of the pass -> closed, pass_end: the pass no longer covers the visit; opened: continues with pay-as-you-go "Desk"
       17:00:00  check-in elsewhere -> closed, in_elsewhere: checked in at another business
       18:00:00  at Hub Two, door "Side entrance" (side of board), in: card 8165538, granted -> opened: checked in with pay-as-you-go "Desk"
