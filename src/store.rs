@@ -13,6 +13,7 @@ mod error;
 mod facts;
 mod fence;
 mod handle;
+mod hex;
 mod leases;
 mod limits;
 mod locks;

@@ -12,7 +12,10 @@ use serde::{
 };
 use uuid::Uuid;
 
-use super::columns::{Column, ColumnKind, ColumnType};
+use super::{
+    columns::{Column, ColumnKind, ColumnType},
+    hex::hex,
+};
 use crate::base::{
     clock::WallTime,
     fact::{LogDay, Subject},
@@ -102,24 +105,6 @@ impl<T: ToValue + ?Sized> ToValue for &T {
 /// becomes U+FFFD, in both databases.
 fn without_nul(text: &str) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from);
-    bytes.iter().flat_map(digits).collect()
-}
-
-/// None for text that is not hexadecimal.
-pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    rest.is_empty().then(|| pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect())?
 }
 
 /// A row that a statement is about. [`row`] implements it for a struct.
@@ -314,15 +299,6 @@ mod tests {
         let expected =
             "WITH r AS (SELECT * FROM jsonb_to_recordset($1::jsonb) AS t(id bigint, name text)) SELECT r.id FROM r";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn hexadecimal_text_is_read_back() {
-        assert_eq!(hex(&[0, 15, 255]), "000fff");
-        assert_eq!(unhex("000fFf"), Some(vec![0, 15, 255]));
-        for other in ["0", "0g", "é0"] {
-            assert_eq!(unhex(other), None, "{other}");
-        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::{
     columns::{ColumnKind, ColumnType},
     error::StoreError,
-    rows::unhex,
+    hex::unhex,
 };
 use crate::base::{
     clock::WallTime,

@@ -86,7 +86,7 @@ impl Batch {
 }
 
 #[cfg(test)]
-impl crate::store::Store {
+impl crate::store::handle::Store {
     /// The charges of one person, earliest first: minutes, amount, from and to.
     pub(crate) async fn charges(
         &self,
