@@ -56,7 +56,7 @@ fn asked(home: &Home, who: &str, at: &str) -> String {
 fn the_answer_names_the_coworker_and_the_pass_or_the_reason() {
     let home = home();
     let asked = |who: &str, at: &str| asked(&home, who, at);
-    let told = [
+    let printed = [
         asked("8165538", "2026-02-04 10:00"),
         asked("3C-22-FB-00-00-01", "2026-02-04T10:00:00Z"),
         asked("11", "2026-07-01T10:00:00Z"),
@@ -69,7 +69,7 @@ fn the_answer_names_the_coworker_and_the_pass_or_the_reason() {
         asked("1234567", "2026-02-04 10:00"),
         asked("3c:22:fb:00:00:09", "2026-02-04 10:00"),
     ];
-    insta::assert_snapshot!(told.concat(), @r#"
+    insta::assert_snapshot!(printed.concat(), @r#"
     Ada Example (coworker 11), by door, at Hub One on 2026-02-04 10:00
     let in with the time pass "10 hours", until 2026-02-04 11:30 when its minutes are used up
     Ada Example (coworker 11), by network, at Hub One on 2026-02-04 10:00
@@ -110,9 +110,9 @@ fn a_pass_that_expires_on_a_date_is_good_until_its_pass_day_ends() {
         ("2026-07-04 03:00", false),
         ("2026-07-04 09:00", false),
     ] {
-        let told = asked(&home, "8165538", at);
+        let printed = asked(&home, "8165538", at);
         let expected = if let_in { "let in with the day pass" } else { "refused, pass_expired: " };
-        assert!(told.contains(expected), "{at}: {told}");
+        assert!(printed.contains(expected), "{at}: {printed}");
     }
 }
 
@@ -148,24 +148,24 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let asked = |who: &str| asked(&home, who, &now.to_rfc3339_seconds());
     let of_ninety = |left: u64| format!("\"10 hours\", until {} when its minutes are used up", ahead(left));
     for who in ["11", "16"] {
-        let told = asked(who);
-        assert!(told.contains(&of_ninety(30)), "{told}");
+        let printed = asked(who);
+        assert!(printed.contains(&of_ninety(30)), "{printed}");
     }
     tap(3, Way::In, ago(1));
     wait_for_row("checkins WHERE to_time IS NULL");
     let since = ago(1).utc().format("%Y-%m-%d %H:%M");
-    let told = asked("11");
-    assert!(told.contains(&format!("already in, since {since}")), "{told}");
+    let printed = asked("11");
+    assert!(printed.contains(&format!("already in, since {since}")), "{printed}");
     let later = now.plus(Duration::from_secs(2 * 3600)).to_rfc3339_seconds();
-    let told = home.ask(&["admit", "11", "--at", &later]);
-    assert!(told.contains("refused, pass_used_up"), "by then they are out: {told}");
-    let told = asked("16");
-    assert!(told.contains("refused, pass_in_use: ") && told.contains(&format!("since {since}")), "{told}");
+    let printed = home.ask(&["admit", "11", "--at", &later]);
+    assert!(printed.contains("refused, pass_used_up"), "by then they are out: {printed}");
+    let printed = asked("16");
+    assert!(printed.contains("refused, pass_in_use: ") && printed.contains(&format!("since {since}")), "{printed}");
     daemon.stop();
     // A check-in elsewhere ends the one here, and the pass still counts.
     home.configure(&configuration.replace("business = 1", "business = 2").replace("Hub One", "Hub Two"));
-    let told = asked("11");
-    assert!(told.contains(&of_ninety(29)), "{told}");
+    let printed = asked("11");
+    assert!(printed.contains(&of_ninety(29)), "{printed}");
 }
 
 #[test]
@@ -229,11 +229,12 @@ fn the_argument_names_one_person_or_a_card() {
     let home = home();
     let twins = r#"{"Coworkers": [{"Id": 17, "FullName": "Ada Example", "AccessCardId": "8165590"}]}"#;
     home.import(&serde_json::from_str(twins).expect("JSON"));
-    for (who, told) in [("", "give a card"), ("  ", "give a card"), ("ada example", "more than one coworker is called")]
+    for (who, printed) in
+        [("", "give a card"), ("  ", "give a card"), ("ada example", "more than one coworker is called")]
     {
         let output = home.run(&["admit", who]);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(64) && said.contains(told), "{who:?}: {output:?}");
+        assert!(output.status.code() == Some(64) && said.contains(printed), "{who:?}: {output:?}");
     }
     // The number of a coworker has no leading zeros, and a card may.
     assert!(asked(&home, "11", "2026-02-04 10:00").contains("Ada Example"));

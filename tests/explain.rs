@@ -46,17 +46,17 @@ fn the_front_desk_sees_what_came_in_and_what_was_decided() {
     daemon.wait_for_metric("checkind_mqtt_events_total", "", 5);
     daemon.adds_up();
 
-    let told = home.ask(&["explain", &card(1).to_string()]);
-    assert!(told.starts_with("Member 1 (coworker 1), from ") && told.contains(" at Hub One\n"), "{told}");
-    insta::assert_snapshot!(lines(&told).join("\n"), @r#"
+    let printed = home.ask(&["explain", &card(1).to_string()]);
+    assert!(printed.starts_with("Member 1 (coworker 1), from ") && printed.contains(" at Hub One\n"), "{printed}");
+    insta::assert_snapshot!(lines(&printed).join("\n"), @r#"
     T door side of flat, in: card 8165601, granted (arrived 10 min late) -> opened: checked in with the time pass "10 hours", until T when its minutes are used up
     T door side of flat, in: card 8165601, refused by the controller (arrived 5 min late) -> failed, refused_by_controller: the door controller refused and gave no reason that we recognise
     T door 405419896:4 of board, out: card 8165601, granted -> closed: checked out
     T to T 9 min, checked out at a door, opened by door, the time pass "10 hours"
     "#);
     assert_eq!(home.ask(&["explain", "member 1"]), home.ask(&["explain", "1", "--since", "2"]));
-    let told = home.ask(&["explain", "2"]);
-    insta::assert_snapshot!(lines(&told).join("\n"), @r#"
+    let printed = home.ask(&["explain", "2"]);
+    insta::assert_snapshot!(lines(&printed).join("\n"), @r#"
     T door side of flat, in: card 8165602, granted (arrival time used) -> opened: checked in with pay-as-you-go "Hot desk"
     T still in, until an exit, or the cut-off at T opened by door, pay-as-you-go "Hot desk", charged 1.63 GBP for 15 min so far
     "#);
@@ -71,28 +71,25 @@ fn the_front_desk_sees_what_came_in_and_what_was_decided() {
     let assigned = home.ask(&["explain", &card(9).to_string()]);
     assert!(assigned.starts_with("Member 3 (coworker 3), "), "{assigned}");
     assert_eq!(lines(&assigned), lines(&stranger));
-    let unheard = home.ask(&["explain", "3c:22:fb:00:00:09"]);
-    assert!(unheard.starts_with("device 3c:22:fb:00:00:09, which no coworker has, from "), "{unheard}");
-    assert!(
-        unheard.ends_with("Nothing was recorded in this time: no door and no capture said anything.\n"),
-        "{unheard}"
-    );
+    let unseen = home.ask(&["explain", "3c:22:fb:00:00:09"]);
+    assert!(unseen.starts_with("device 3c:22:fb:00:00:09, which no coworker has, from "), "{unseen}");
+    assert!(unseen.ends_with("Nothing was recorded in this time: no door event and no device seen.\n"), "{unseen}");
 
-    let told: serde_json::Value = serde_json::from_str(&home.ask(&["explain", "1", "--json"])).expect("JSON");
+    let printed: serde_json::Value = serde_json::from_str(&home.ask(&["explain", "1", "--json"])).expect("JSON");
     assert_eq!(
-        (&told["CoworkerId"], &told["Checkins"][0]["TimePass"]),
+        (&printed["CoworkerId"], &printed["Checkins"][0]["TimePass"]),
         (&json!(1), &json!("the time pass \"10 hours\""))
     );
     assert_eq!(
-        (&told["Events"][1]["Outcome"], &told["Events"][1]["Code"]),
+        (&printed["Events"][1]["Outcome"], &printed["Events"][1]["Code"]),
         (&json!("failed"), &json!("refused_by_controller"))
     );
 
     // What was changed by hand is named.
     home.ledger().execute("UPDATE facts SET decision = 4017 WHERE subject = 2");
-    let told = home.ask(&["explain", "2"]);
+    let printed = home.ask(&["explain", "2"]);
     let differs = "[the log has \"failed, no_valid_pass: ";
-    assert!(told.contains(differs) && told.contains("instead: a bug, or a change by hand]"), "{told}");
+    assert!(printed.contains(differs) && printed.contains("instead: a bug, or a change by hand]"), "{printed}");
     daemon.stop();
     // The same while the daemon is off.
     assert_eq!(lines(&home.ask(&["explain", "1"])).len(), 4);
@@ -127,9 +124,9 @@ fn late_facts_and_shared_passes_are_shown_as_they_were_decided() {
     }
     for days in ["2", "6"] {
         for person in ["1", "2"] {
-            let told = home.ask(&["explain", person, "--since", days]);
-            assert!(!told.contains("[the log has"), "{told}");
-            assert!(!told.contains("Is the daemon running?"), "{told}");
+            let printed = home.ask(&["explain", person, "--since", days]);
+            assert!(!printed.contains("[the log has"), "{printed}");
+            assert!(!printed.contains("Is the daemon running?"), "{printed}");
         }
     }
     let short = lines(&home.ask(&["explain", "2"]));
@@ -159,9 +156,9 @@ fn wrong_questions_are_answered_with_what_to_write() {
         (vec!["explain", "ada"], 64, "more than one coworker is called \"ada\"; give the number instead"),
     ] {
         let answer = home.run(&arguments);
-        let told = String::from_utf8_lossy(&answer.stderr);
-        assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {told}");
-        assert!(told.contains(said), "{arguments:?}: {told}");
+        let printed = String::from_utf8_lossy(&answer.stderr);
+        assert_eq!(answer.status.code(), Some(code), "{arguments:?}: {printed}");
+        assert!(printed.contains(said), "{arguments:?}: {printed}");
     }
     assert!(home.ask(&["explain", "1"]).contains("Nothing was recorded in this time"));
     assert_eq!(Home::new("").run(&["explain", "1"]).status.code(), Some(78));

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 //! What frames mean, compared with captures made by others, an independent parser, and the kernel's filter.
+=======
+//! What frames mean, checked against captures made by others, an independent parser, and the kernel's filter.
+>>>>>>> h11-G
 
 use std::{
     fs,
@@ -25,8 +29,13 @@ use crate::support::{
     shapes, skipped,
 };
 
+<<<<<<< HEAD
 /// The folder with captures made by others and what they must mean (`expected.tsv`), if it is set. They are not part of the
 /// project.
+=======
+/// The folder with captures made by others and their expected meaning (`expected.tsv`), if configured. They are not part of
+/// the project.
+>>>>>>> h11-G
 #[expect(clippy::disallowed_methods, reason = "the caller says where they are")]
 fn captures_of_others() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("CHECKIND_CAPTURES").filter(|folder| !folder.is_empty())?);
@@ -46,13 +55,22 @@ fn captures_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+<<<<<<< HEAD
 /// Calls back with every capture available, ours and others'.
 fn with_captures(test: impl FnOnce(&[PathBuf])) {
+=======
+/// Calls `check` with every capture, ours and those of others.
+fn with_captures(check: impl FnOnce(&[PathBuf])) {
+>>>>>>> h11-G
     let ours = tempfile::tempdir().expect("a temporary directory");
     shapes::write(ours.path());
     let mut files = captures_in(ours.path());
     files.extend(captures_of_others().iter().flat_map(|folder| captures_in(folder)));
+<<<<<<< HEAD
     test(&files);
+=======
+    check(&files);
+>>>>>>> h11-G
 }
 
 fn print(files: &[PathBuf]) -> String {
@@ -109,7 +127,11 @@ fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
 }
 
+<<<<<<< HEAD
 /// What the kernel gives to a filter and to us: it strips the outermost tag if it is of the two types that it knows.
+=======
+/// What the kernel passes to a filter and to us: it removes the outermost tag if it is of one of the two types it knows.
+>>>>>>> h11-G
 fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     match frame.get(12..16) {
         Some([0x81, 0x00, a, b] | [0x88, 0xa8, a, b]) => {
@@ -120,7 +142,7 @@ fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     }
 }
 
-/// Evidence, or a frame that has to be counted as suspicious.
+/// Is the frame evidence, or must it be counted as suspicious?
 fn is_wanted(seen: &Observation) -> bool {
     match seen.evidence {
         Evidence::Strong | Evidence::Weak => true,
@@ -154,7 +176,7 @@ fn the_kernels_filter_lets_through_every_wanted_frame_under_up_to_three_tags() {
 }
 
 #[test]
-fn the_kernels_filter_keeps_the_bulk_of_the_traffic_away() {
+fn the_kernels_filter_drops_the_bulk_of_the_traffic() {
     let program = filter::program();
     let web = udp(443, 40_000, &[7; 200]);
     let bulk = [
@@ -162,7 +184,11 @@ fn the_kernels_filter_keeps_the_bulk_of_the_traffic_away() {
         ethernet(mac(1), &[(0x8100, 9)], 0x0800, &ipv4(6, 5, 0, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(6, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(58, &[128, 0, 0, 0, 0, 0, 0, 0])),
+<<<<<<< HEAD
         // The second fragment of a DHCP message has no ports: the octets in their place are data.
+=======
+        // The second fragment of a DHCP message has no ports, only data in their place.
+>>>>>>> h11-G
         ethernet(mac(1), &[], 0x0800, &ipv4(17, 5, 0x00b9, &udp(68, 67, &[0; 100]))),
         ethernet(mac(1), &[], 0x88cc, &[2; 60]),
     ];
@@ -175,7 +201,7 @@ fn mac(number: u8) -> MacAddr {
     MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, number])
 }
 
-/// Frames that a mirror port shows, whole or spoilt in one place.
+/// Frames that a mirror port shows, intact or damaged in one place.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let tags = prop::sample::select(TAGGINGS.to_vec());
     let port = prop::sample::select(vec![67u16, 68, 546, 547, 53, 4789]);
@@ -198,15 +224,15 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(operation, sender, from, to)| (0x0806, arp(operation, mac(sender), from, to)));
     let discovery = (130u8..140, prop::collection::vec(any::<u8>(), 0..60))
         .prop_map(|(kind, body)| (0x86dd, ipv6(58, &[&[kind, 0, 0, 0][..], &body].concat())));
-    let spoil = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
-    (tags, prop_oneof![ip, arp, discovery], any::<bool>(), spoil).prop_map(|(tags, (kind, payload), snap, spoil)| {
+    let damage = prop::option::weighted(0.3, (any::<prop::sample::Index>(), any::<u8>()));
+    (tags, prop_oneof![ip, arp, discovery], any::<bool>(), damage).prop_map(|(tags, (kind, payload), snap, damage)| {
         let mut frame = if snap {
             let wrapped = [&[0xaa, 0xaa, 3, 0, 0, 0][..], &u16::to_be_bytes(kind), &payload].concat();
             ethernet(mac(1), tags, u16::try_from(wrapped.len()).expect("a short frame"), &wrapped)
         } else {
             ethernet(mac(1), tags, kind, &payload)
         };
-        if let Some((at, value)) = spoil {
+        if let Some((at, value)) = damage {
             let at = at.index(frame.len());
             frame[at] = value;
         }
@@ -298,11 +324,11 @@ fn read_all(bytes: &[u8]) -> (usize, Option<CaptureFileError>) {
 }
 
 #[test]
-fn a_capture_that_was_cut_or_spoilt_ends_with_an_error_and_without_a_panic() {
-    with_captures(cut_and_spoil);
+fn a_cut_or_damaged_capture_ends_without_a_panic() {
+    with_captures(cut_and_damage);
 }
 
-fn cut_and_spoil(files: &[PathBuf]) {
+fn cut_and_damage(files: &[PathBuf]) {
     for path in files {
         let whole = fs::read(path).expect("a capture");
         let (frames, fault) = read_all(&whole);
@@ -312,9 +338,9 @@ fn cut_and_spoil(files: &[PathBuf]) {
             assert!(fewer <= frames);
         }
         for at in (0..whole.len()).step_by(whole.len() / 200 + 1) {
-            let mut spoilt = whole.clone();
-            spoilt[at] ^= 0xff;
-            read_all(&spoilt);
+            let mut damaged = whole.clone();
+            damaged[at] ^= 0xff;
+            read_all(&damaged);
         }
     }
 }

@@ -99,7 +99,7 @@ fn a_dry_run_says_what_would_change_and_writes_nothing() {
 }
 
 #[test]
-fn all_faults_of_all_files_are_told_at_once_and_nothing_is_imported() {
+fn all_faults_of_all_files_are_listed_at_once_and_nothing_is_imported() {
     let home = home(&[
         ("site.json", r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "MacAddresses": "nonsense"}], "Team": []}"#),
         ("people.csv", "id,full_name,macs\n2,Bob,3c:22:fb:00:00:01\n3,Eve,ff:ff:ff:ff:ff:ff\n"),
@@ -122,7 +122,7 @@ fn all_faults_of_all_files_are_told_at_once_and_nothing_is_imported() {
 }
 
 #[test]
-fn whom_an_import_leaves_out_is_refused_as_archived_and_comes_back_with_the_next() {
+fn people_left_out_of_an_import_are_refused_as_archived_until_the_next_import() {
     let broker = Broker::plain();
     let home = Home::new(&(site("") + &doors(broker.port)));
     home.import(&people(2, &[]));
@@ -223,17 +223,17 @@ fn slots_users_and_names_count_in_their_scope_and_are_no_cards() {
     // The commands take and give them as an import writes them.
     assert!(home.ask(&["admit", "locks/back/3"]).starts_with("Ada evil (coworker 1), by door, "));
     assert!(home.ask(&["admit", "Cam/Dan Example"]).contains("refused, unrecognised_card"), "scopes are as they are");
-    let told = home.ask(&["explain", "locks/front/5"]);
-    assert!(told.contains("door front of locks: slot locks/front/5, granted"), "{told}");
-    let told = home.ask(&["explain", "4"]);
-    assert!(told.contains("name cam/dan example, granted"), "{told}");
+    let printed = home.ask(&["explain", "locks/front/5"]);
+    assert!(printed.contains("door front of locks: slot locks/front/5, granted"), "{printed}");
+    let printed = home.ask(&["explain", "4"]);
+    assert!(printed.contains("name cam/dan example, granted"), "{printed}");
     // What others write turns no line of the log round.
     broker.publish("locks/ba\u{202e}ck", b"?", 1);
     daemon.wait_for_line("a message was not understood");
     assert!(!daemon.log().contains('\u{202e}'), "{}", daemon.log());
     // Names are cleaned for people and kept in the record.
-    let told = home.ask(&["who"]);
-    assert!(told.contains("Ada evil  "), "{told:?}");
+    let printed = home.ask(&["who"]);
+    assert!(printed.contains("Ada evil  "), "{printed:?}");
     assert_eq!(ledger.count("checkins WHERE coworker_full_name = 'Ada \u{202e}evil\u{7}'"), 1);
     daemon.stop();
 }
@@ -443,8 +443,8 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
         ("12345678901234567890123", "Dan"),
         ("1234567", "Zoë"),
     ] {
-        let told = home.ask(&["admit", card]);
-        assert!(told.starts_with(&format!("{name} (coworker")), "{card}: {told}");
+        let printed = home.ask(&["admit", card]);
+        assert!(printed.starts_with(&format!("{name} (coworker")), "{card}: {printed}");
     }
     // An empty field leaves active as it is.
     import(&home, &["excel.csv"]);
@@ -454,8 +454,8 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
     assert!(home.ask(&["admit", "1"]).contains("let in"));
     // Names are cleaned on output alone.
     home.write("odd.json", r#"{"Coworkers": [{"Id": 8, "FullName": "Eve\u202e\u0007 X", "AccessCardId": "8165549"}]}"#);
-    let told = import(&home, &["odd.json", "--dry-run"]);
-    assert!(told.starts_with("add     coworker 8 Eve X\n"), "{told:?}");
+    let printed = import(&home, &["odd.json", "--dry-run"]);
+    assert!(printed.starts_with("add     coworker 8 Eve X\n"), "{printed:?}");
     import(&home, &["odd.json"]);
     assert!(home.ask(&["admit", "8165549"]).starts_with("Eve X (coworker 8), "));
     assert!(documents(&home).concat().concat().contains("Eve\u{202e}\\u0007 X"));
