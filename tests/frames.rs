@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-//! What frames mean, compared with captures made by others, an independent parser, and the kernel's filter.
-=======
 //! What frames mean, checked against captures made by others, an independent parser, and the kernel's filter.
->>>>>>> h11-G
 
 use std::{
     fs,
@@ -29,13 +25,8 @@ use crate::support::{
     shapes, skipped,
 };
 
-<<<<<<< HEAD
-/// The folder with captures made by others and what they must mean (`expected.tsv`), if it is set. They are not part of the
-/// project.
-=======
 /// The folder with captures made by others and their expected meaning (`expected.tsv`), if configured. They are not part of
 /// the project.
->>>>>>> h11-G
 #[expect(clippy::disallowed_methods, reason = "the caller says where they are")]
 fn captures_of_others() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("CHECKIND_CAPTURES").filter(|folder| !folder.is_empty())?);
@@ -55,22 +46,13 @@ fn captures_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-<<<<<<< HEAD
-/// Calls back with every capture available, ours and others'.
-fn with_captures(test: impl FnOnce(&[PathBuf])) {
-=======
 /// Calls `check` with every capture, ours and those of others.
 fn with_captures(check: impl FnOnce(&[PathBuf])) {
->>>>>>> h11-G
     let ours = tempfile::tempdir().expect("a temporary directory");
     shapes::write(ours.path());
     let mut files = captures_in(ours.path());
     files.extend(captures_of_others().iter().flat_map(|folder| captures_in(folder)));
-<<<<<<< HEAD
-    test(&files);
-=======
     check(&files);
->>>>>>> h11-G
 }
 
 fn print(files: &[PathBuf]) -> String {
@@ -127,11 +109,7 @@ fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
 }
 
-<<<<<<< HEAD
-/// What the kernel gives to a filter and to us: it strips the outermost tag if it is of the two types that it knows.
-=======
 /// What the kernel passes to a filter and to us: it removes the outermost tag if it is of one of the two types it knows.
->>>>>>> h11-G
 fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     match frame.get(12..16) {
         Some([0x81, 0x00, a, b] | [0x88, 0xa8, a, b]) => {
@@ -184,11 +162,7 @@ fn the_kernels_filter_drops_the_bulk_of_the_traffic() {
         ethernet(mac(1), &[(0x8100, 9)], 0x0800, &ipv4(6, 5, 0, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(6, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(58, &[128, 0, 0, 0, 0, 0, 0, 0])),
-<<<<<<< HEAD
-        // The second fragment of a DHCP message has no ports: the octets in their place are data.
-=======
         // The second fragment of a DHCP message has no ports, only data in their place.
->>>>>>> h11-G
         ethernet(mac(1), &[], 0x0800, &ipv4(17, 5, 0x00b9, &udp(68, 67, &[0; 100]))),
         ethernet(mac(1), &[], 0x88cc, &[2; 60]),
     ];
