@@ -36,10 +36,12 @@
 //!
 //! - [`docs::promises`]: what is promised, and what is not.
 //! - [`docs::architecture`]: the invariants behind the promises, with the tests that prove them.
+//! - [`docs::importing`]: how people, credentials and passes get in.
 //! - [`docs::passes`]: who may come in, by which pass, and what it costs.
 //! - [`docs::data`]: what is stored about people, and how it is erased.
 //! - [`docs::threats`]: who might attack, and what stops them.
 //! - [`docs::reference`]: exit codes, reasons, conditions, roles and metrics.
+//! - [`docs::glossary`]: the words.
 //! - [`docs::development`]: how to build, test and change checkind.
 
 pub mod base;

@@ -25,14 +25,14 @@ pub struct Delivery {
     pub source: Arc<str>,
     /// What the mapping made of it.
     pub content: Content,
-    /// Spent once the decision is durable.
+    /// Spent once the message is durable.
     pub receipt: Receipt,
 }
 
 /// The devices that one capture sends together.
 pub type Presences = Vec<Presence>;
 
-/// The right to acknowledge one delivery, spent once, after the commit of its decision.
+/// The right to acknowledge one delivery, spent once: after the commit of its decision or, with a spool, after the spool's fsync.
 ///
 /// If it is dropped unspent, the broker delivers the message again.
 pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);

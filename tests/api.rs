@@ -732,7 +732,7 @@ enum Shown {
 use Shown::{Bool, Null, Number, Text};
 
 /// The keys of a check-in in the platform's order.
-const CHECKIN: [(&str, Shown); 27] = [
+const CHECKIN: &[(&str, Shown)] = &[
     ("CoworkerId", Null),
     ("CoworkerFullName", Null),
     ("BusinessId", Number),
@@ -763,7 +763,7 @@ const CHECKIN: [(&str, Shown); 27] = [
 ];
 
 /// The keys of a failed check-in in the platform's order.
-const FAILED_CHECKIN: [(&str, Shown); 21] = [
+const FAILED_CHECKIN: &[(&str, Shown)] = &[
     ("CoworkerId", Null),
     ("CoworkerFullName", Null),
     ("BusinessId", Number),
@@ -787,8 +787,8 @@ const FAILED_CHECKIN: [(&str, Shown); 21] = [
     ("CustomFields", Null),
 ];
 
-fn names<const N: usize>(entity: [(&str, Shown); N]) -> Vec<String> {
-    entity.map(|(name, _)| name.to_owned()).into()
+fn names(entity: &[(&str, Shown)]) -> Vec<String> {
+    entity.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
 /// The keys of a flat JSON object in the order in which they are written.

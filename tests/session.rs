@@ -63,7 +63,7 @@ fn a_disk_with_little_room_is_named_and_its_free_space_is_a_metric() {
     let binary = crate::support::daemon::BINARY;
     let daemon = home.start_by(&["unshare", "--mount", "sh", "-c", script, "sh", &place, binary], &[]);
     let detail = daemon.wait_for_condition("disk_low");
-    assert!(detail.contains(&place) && detail.contains("Make room"), "{detail}");
+    assert!(detail.contains(&place) && detail.contains("Free some space"), "{detail}");
     wait_for("the room", LIMIT, || match daemon.metric("checkind_disk_free_bytes", "") {
         free @ 1..20_971_520 => Ok(free),
         other => Err(other.to_string()),

@@ -112,7 +112,7 @@ fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     let waiting = daemon.metric("checkind_spool_depth", "");
     assert!(waiting >= u64::from(messages), "{waiting} wait in the spool");
     // The pipeline has noticed, not only a reader of `/readyz`.
-    daemon.wait_for_line("kept in the spool");
+    daemon.wait_for_line("stay in the spool");
     server.resume();
     daemon.wait_until_ready();
     intact(&home, &mut daemon, messages + 1);
@@ -350,7 +350,7 @@ fn a_gateway_that_the_server_has_no_room_for_collects_says_so_and_decides_when_t
     let daemon = home.spawn_by(&[BINARY], &[]);
     wait_for("the gateway to say so", LIMIT, || {
         let log = daemon.log();
-        if log.contains("has as many connections as it allows") { Ok(()) } else { Err(log) }
+        if log.contains("has no free connection") { Ok(()) } else { Err(log) }
     });
     broker.publish_lines("flat/events", taps(0..PEOPLE), 1);
     drop(others);

@@ -98,8 +98,8 @@ pub struct Snapshot {
 }
 
 /// Declares a record: a row of a table, as the API serves it. Its fields are the columns of the table and, in another case, the
-/// keys of the API. It also makes a macro that passes them to another macro: the store reads them by it, so a field that is
-/// added here needs a migration and its place in `api::shape`, and nothing else.
+/// keys of the API. It also makes a macro that passes them to another macro: the store reads them by it. The page
+/// `docs::development` lists the steps to add a field.
 macro_rules! record {
     ($dollar:tt $fields:ident; $(#[$of:meta])* pub struct $name:ident { $($(#[$on:meta])* pub $field:ident: $kind:ty,)+ }) => {
         $(#[$of])*
@@ -150,7 +150,7 @@ record! { $ checkin_fields;
         pub teams_at_the_time_of_checkin: Option<String>,
         /// The plan's name then.
         pub tariff_at_the_time_of_checkin: Option<String>,
-        /// Only ever what an API caller wrote.
+        /// Never written by checkind; part of the platform's shape.
         pub validate_checkin_job_id: Option<String>,
         /// `from_time` on the business's wall clock.
         pub from_time_local: Option<NaiveDateTime>,
@@ -162,7 +162,7 @@ record! { $ checkin_fields;
         pub updated_on: WallTime,
         /// Who changed it last: an API user's name, or [`UPDATED_BY`].
         pub updated_by: String,
-        /// Free text of API callers.
+        /// Never written by checkind; part of the platform's shape.
         pub system_id: Option<String>,
     }
 }
@@ -192,7 +192,7 @@ record! { $ failed_checkin_fields;
         pub teams_at_the_time_of_checkin: Option<String>,
         /// The plan's name then.
         pub tariff_at_the_time_of_checkin: Option<String>,
-        /// `code: sentence`; none only in a record that an API caller made.
+        /// `code: sentence`.
         pub description: Option<String>,
         /// `checkin_attempt_time` on the business's wall clock.
         pub checkin_attempt_time_local: Option<NaiveDateTime>,
@@ -202,7 +202,7 @@ record! { $ failed_checkin_fields;
         pub updated_on: WallTime,
         /// Who changed it last.
         pub updated_by: String,
-        /// Free text of API callers.
+        /// Never written by checkind; part of the platform's shape.
         pub system_id: Option<String>,
     }
 }
@@ -218,4 +218,34 @@ pub fn join_macs(macs: &BTreeSet<MacAddr>) -> Option<String> {
 /// Reads what [`join_macs`] wrote; ignores anything else in the column.
 pub fn split_macs(text: Option<&str>) -> BTreeSet<MacAddr> {
     text.unwrap_or_default().split(',').filter_map(|mac| mac.parse().ok()).collect()
+}
+
+/// An open check-in by door at business 1 that begins at `from`, for tests.
+#[cfg(test)]
+pub(crate) fn test_checkin(from: WallTime) -> Checkin {
+    Checkin {
+        id: CheckinId(1),
+        unique_id: uuid::Uuid::nil(),
+        coworker_id: Some(CoworkerId(1)),
+        coworker_full_name: Some("Ada Lovelace".to_owned()),
+        business_id: BusinessId(1),
+        business_name: Some("Hub One".to_owned()),
+        source: CheckinSource::DoorAccess,
+        from_time: from,
+        to_time: None,
+        from_time_local: None,
+        to_time_local: None,
+        counts_towards_plan_limits: false,
+        coworker_time_pass_guid: None,
+        auto_checkout: false,
+        last_activity: None,
+        mac_addresses: BTreeSet::new(),
+        teams_at_the_time_of_checkin: None,
+        tariff_at_the_time_of_checkin: None,
+        validate_checkin_job_id: None,
+        created_on: from,
+        updated_on: from,
+        updated_by: "checkind".to_owned(),
+        system_id: None,
+    }
 }

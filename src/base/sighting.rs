@@ -146,7 +146,7 @@ impl DoorEventKind {
         matches!(self, Self::Granted | Self::Read)
     }
 
-    /// The word that the sighting log stores.
+    /// The word that the log of facts stores.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Granted => "granted",
@@ -272,7 +272,7 @@ closed_list! {
         Other = "denied",
     }
 
-    /// The word that mappings and the sighting log use.
+    /// The word that mappings and the log of facts use.
     fn word;
 }
 

@@ -117,11 +117,11 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
     let coworker = match (found, by) {
         (Match::One(coworker), _) => coworker,
-        (Match::Nobody, CheckinSource::NetworkActivity) => {
+        (Match::NoOne, CheckinSource::NetworkActivity) => {
             return Ok(answer(None, refused(Reason::UnrecognisedDevice)));
         }
         (Match::Several, CheckinSource::NetworkActivity) => return Ok(answer(None, refused(Reason::AmbiguousDevice))),
-        (Match::Nobody, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
+        (Match::NoOne, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
     // Everyone who shares passes counts: their visits use up the same minutes.

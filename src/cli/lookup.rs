@@ -45,8 +45,8 @@ pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
 /// Looks the text up as a card, then as a scoped credential, a MAC address, a coworker's number and a name.
 pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout<'d>, WhoError> {
     let by_card = directory.by_credential(&credential(CredentialKind::Card, None, who));
-    let by_card = if by_card == Match::Nobody { directory.by_scoped_text(who) } else { by_card };
-    if by_card != Match::Nobody {
+    let by_card = if by_card == Match::NoOne { directory.by_scoped_text(who) } else { by_card };
+    if by_card != Match::NoOne {
         return Ok(AskedAbout::Card(by_card));
     }
     if let Ok(mac) = who.parse::<MacAddr>() {
@@ -57,7 +57,7 @@ pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout
     let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
     match numbered.map_or_else(|| directory.by_name(who), Match::One) {
         Match::Several => Err(WhoError::Several(plain(who))),
-        found @ (Match::Nobody | Match::One(_)) => Ok(AskedAbout::Person(found)),
+        found @ (Match::NoOne | Match::One(_)) => Ok(AskedAbout::Person(found)),
     }
 }
 

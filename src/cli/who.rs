@@ -74,7 +74,7 @@ fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
 mod tests {
     use super::*;
     use crate::{
-        base::record::{BusinessId, CheckinId, CheckinSource, CoworkerId},
+        base::record::{BusinessId, CheckinSource, test_checkin},
         policy::site::{NetworkOpens, UnrecognisedDevices},
     };
     use chrono::{DateTime, NaiveTime, Utc};
@@ -113,29 +113,9 @@ mod tests {
     fn checkin(name: &str, from: &str) -> Checkin {
         let from = at(from);
         Checkin {
-            id: CheckinId(1),
-            unique_id: uuid::Uuid::nil(),
-            coworker_id: Some(CoworkerId(1)),
             coworker_full_name: Some(name.to_owned()),
-            business_id: BusinessId(1),
-            business_name: Some("Hub One".to_owned()),
-            source: CheckinSource::DoorAccess,
-            from_time: from,
-            to_time: None,
             from_time_local: Some(crate::base::zone::test_zone("Europe/London").local(from)),
-            to_time_local: None,
-            counts_towards_plan_limits: false,
-            coworker_time_pass_guid: None,
-            auto_checkout: false,
-            last_activity: None,
-            mac_addresses: BTreeSet::new(),
-            teams_at_the_time_of_checkin: None,
-            tariff_at_the_time_of_checkin: None,
-            validate_checkin_job_id: None,
-            created_on: from,
-            updated_on: from,
-            updated_by: "checkind".to_owned(),
-            system_id: None,
+            ..test_checkin(from)
         }
     }
 

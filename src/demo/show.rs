@@ -167,7 +167,7 @@ impl RecordFollower {
         let still_open = count(&|visit| visit.to_time.is_none());
         let at_idle_limit = visits.len() - by_exit - at_cut_off - still_open;
         let mut text = format!(
-            "  visits            {} of {} people: {by_door} opened by a door, {} by the network;\n\
+            "  visits            {} by {} people: {by_door} opened by a door, {} by the network;\n\
              {:20}{by_exit} ended by a door, {at_idle_limit} by silence, {at_cut_off} by the cut-off, {still_open} still open\n",
             visits.len(),
             people.len(),
@@ -191,7 +191,7 @@ impl RecordFollower {
         let _written = write!(
             text,
             "\n  no effect         {} buttons, door contacts and heartbeats; {} sightings of phones whose owners had just left",
-            noted(Note::NamesNobody),
+            noted(Note::NamesNoOne),
             noted(Note::Lingering),
         );
         Ok(text)

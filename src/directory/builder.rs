@@ -44,8 +44,8 @@ pub struct Builder {
 impl Builder {
     /// An empty snapshot; `pin_key` is the key of the database, with which PINs are kept as digests only.
     pub fn new(version: i64, pin_key: &str) -> Self {
-        let nobody = |version| Directory { version, pin_key: pin_key.into(), ..Directory::default() };
-        Self { directory: nobody(version), former: nobody(version), ..Self::default() }
+        let empty = |version| Directory { version, pin_key: pin_key.into(), ..Directory::default() };
+        Self { directory: empty(version), former: empty(version), ..Self::default() }
     }
 
     /// Adds one entity. What a pass has left is taken as said before its first use.

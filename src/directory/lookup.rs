@@ -59,7 +59,7 @@ pub(super) enum Holder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match<'a> {
     /// No one has it.
-    Nobody,
+    NoOne,
     /// This person.
     One(&'a Coworker),
     /// More than one person claims it, so it matches no one.
@@ -173,7 +173,7 @@ impl Directory {
         match (found.next(), found.next()) {
             (Some(coworker), None) => Match::One(coworker),
             (Some(_), Some(_)) => Match::Several,
-            (None, _) => Match::Nobody,
+            (None, _) => Match::NoOne,
         }
     }
 
@@ -192,9 +192,9 @@ impl Directory {
         let from = self.macs.partition_point(|(known, _)| *known < mac);
         let mut claims = self.macs.iter().skip(from).take_while(|(known, _)| *known == mac);
         match (claims.next(), claims.next()) {
-            (Some((_, id)), None) => self.coworker(*id).map_or(Match::Nobody, Match::One),
+            (Some((_, id)), None) => self.coworker(*id).map_or(Match::NoOne, Match::One),
             (Some(_), Some(_)) => Match::Several,
-            (None, _) => Match::Nobody,
+            (None, _) => Match::NoOne,
         }
     }
 
@@ -222,7 +222,7 @@ impl Directory {
 
     /// Whose slot, user id or name is this, as an import writes it (`source/door/5`)? A text may be any of the three.
     pub fn by_scoped_text(&self, text: &str) -> Match<'_> {
-        let mut found = Match::Nobody;
+        let mut found = Match::NoOne;
         for (kind, index) in [
             (CredentialKind::Slot, &self.slots),
             (CredentialKind::User, &self.users),
@@ -230,8 +230,8 @@ impl Directory {
         ] {
             let claim = scoped::key_of_text(kind, text).and_then(|key| index.get(key.as_str()));
             found = match (found, self.resolve(claim)) {
-                (found, Match::Nobody) => found,
-                (Match::Nobody, one) => one,
+                (found, Match::NoOne) => found,
+                (Match::NoOne, one) => one,
                 (Match::One(known), Match::One(other)) if known.id == other.id => found,
                 (Match::One(_) | Match::Several, Match::One(_) | Match::Several) => Match::Several,
             };
@@ -241,9 +241,9 @@ impl Directory {
 
     fn resolve(&self, claim: Option<&Holder>) -> Match<'_> {
         match claim {
-            None => Match::Nobody,
+            None => Match::NoOne,
             Some(Holder::Several) => Match::Several,
-            Some(Holder::One(id)) => self.coworker(*id).map_or(Match::Nobody, Match::One),
+            Some(Holder::One(id)) => self.coworker(*id).map_or(Match::NoOne, Match::One),
         }
     }
 }

@@ -26,7 +26,7 @@ fn card(value: &str, spellings: &[&str]) -> Credential {
 
 fn name(found: Match<'_>) -> &str {
     match found {
-        Match::Nobody => "nobody",
+        Match::NoOne => "no one",
         Match::One(coworker) => &coworker.full_name,
         Match::Several => "several",
     }

@@ -32,14 +32,14 @@ pub enum DoorVerdict {
     Claim(DoorClaim),
     /// A failed check-in, of a person if they are known.
     Fail(Reason),
-    /// Only the sighting log is written.
+    /// Only the log of facts is written.
     Record(Note),
 }
 
 /// Judges a door event by the settings of its time.
 pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
     if !fact.kind.names_person() || fact.shown.is_none() && !fact.kind.is_refusal() {
-        return DoorVerdict::Record(Note::NamesNobody);
+        return DoorVerdict::Record(Note::NamesNoOne);
     }
     let known = fact.recognised == Recognised::Coworker;
     match fact.kind {

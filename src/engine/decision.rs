@@ -24,7 +24,7 @@ closed_list! {
         Closed => "closed",
         /// A failed check-in was written.
         Failed => "failed",
-        /// Only the sighting log was written.
+        /// Only the log was written.
         Recorded => "recorded",
         /// The same sighting was decided before.
         Duplicate => "duplicate",
@@ -34,7 +34,7 @@ closed_list! {
 }
 
 impl Outcome {
-    /// The word for metrics and the sighting log.
+    /// The word for metrics and the log of facts.
     pub const fn word(self) -> &'static str {
         self.row()
     }
@@ -232,7 +232,7 @@ impl Reason {
 }
 
 closed_list! {
-    /// Why only the sighting log was written. The row holds the number in the log, the word and the sentence.
+    /// Why only the log was written. The row holds the number in the log, the word and the sentence.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum Note: (i64, &'static str, &'static str) {
         /// An exit, or activity, of a person who is not checked in.
@@ -246,7 +246,7 @@ closed_list! {
         /// An older event that no longer changes anything.
         Late => (37, "late", "too old to change anything"),
         /// The event does not say who it was (a button, a door contact).
-        NamesNobody => (38, "names_nobody", "the event does not say who was at the door"),
+        NamesNoOne => (38, "names_nobody", "the event does not say who was at the door"),
         /// The door is configured to record only.
         RecordOnly => (39, "record_only", "the settings only record events at this door"),
         /// The same credential at the same door again, too soon.
@@ -273,7 +273,7 @@ closed_list! {
 }
 
 impl Note {
-    /// The word for the sighting log.
+    /// The word for the log of facts.
     pub const fn word(self) -> &'static str {
         self.row().1
     }

@@ -71,7 +71,7 @@ pub enum CloseBy {
 }
 
 impl CloseBy {
-    /// The word for the sighting log.
+    /// The word for the log of facts.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Exit => "exit",
@@ -95,7 +95,7 @@ pub enum LifeStep {
     Close(CloseBy),
     /// Remembered with the check-in that they left, so lingering can go on.
     Linger,
-    /// Only the sighting log.
+    /// Only the log of facts.
     Record(Note),
     /// A timer that no longer applies.
     Nothing,

@@ -55,7 +55,7 @@ macro_rules! reject_reasons {
             /// Every reason, so each counter is present at zero.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$reason),+];
 
-            /// The word for metrics and the sighting log.
+            /// The word for metrics and the log of facts.
             pub const fn word(self) -> &'static str {
                 match self {
                     $(Self::$reason => $word,)+

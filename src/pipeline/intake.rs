@@ -70,7 +70,7 @@ impl FactReader<'_> {
             None => (Subject::BUSINESS, Recognised::NoCredential),
             Some(credential) => match directory.by_credential(credential) {
                 Match::One(coworker) => (Subject::coworker(coworker.id), Recognised::Coworker),
-                found @ (Match::Nobody | Match::Several) => {
+                found @ (Match::NoOne | Match::Several) => {
                     let ambiguous = found == Match::Several;
                     let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
                     (Subject::stranger(self.business, credential, directory.pin_key()), recognised)
@@ -91,9 +91,9 @@ impl FactReader<'_> {
                 intake.presences.push(PersonPresence { subject, business, mac, interface, point });
                 return;
             }
-            Match::Nobody if admission::wants_record(&self.policy.site, mac) => Recognised::Unknown,
+            Match::NoOne if admission::wants_record(&self.policy.site, mac) => Recognised::Unknown,
             Match::Several if presence.last_strong_at.is_some() => Recognised::Ambiguous,
-            Match::Nobody | Match::Several => {
+            Match::NoOne | Match::Several => {
                 intake.ignored += 1;
                 return;
             }

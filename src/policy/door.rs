@@ -46,7 +46,7 @@ pub enum DoorAction {
     Toggle,
     /// Refreshes only.
     Activity,
-    /// Writes nothing but the sighting log.
+    /// Writes nothing but the log of facts.
     Record,
 }
 

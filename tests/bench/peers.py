@@ -4,16 +4,16 @@
 usage: tests/bench/peers.py [--only rate,latency,memory] [--repeat 3] [--million 1000000] [--asleep]
        [--alone] [--binary target/release/checkind]
 
-* rate: door messages that queued up at the broker while nobody was there, per second, from the first to the last
-  durable one. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
+* rate: door messages that queued up at the broker while no client was connected, per second, from the first durable one to the
+  last. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
 * latency: from the publisher to durable, at 50 and at 1,000 messages a second. Meanwhile a program of the lowest class
   (SCHED_IDLE) turns on each core: one of a virtual machine that sleeps is woken up late by its host, here by 2 ms at the
   99th percentile, whatever is measured. Where the processors' time is limited (a quota), leave that out: --asleep.
 * memory: resident after a million messages, as they come and as backlogs of 50,000.
 
 Each on the disk as it is, and on one with 4 ms for every fsync, as SD cards have: files in memory and
-tests/support/c/slowsync.c, so that nobody else's writes are in the way. Prints a table and, for each bar, whether it was
-met; the exit code is 1 when one was missed. Figures of different runs are not comparable.
+tests/support/c/slowsync.c, which keeps the writes of others out of the way. Prints a table and, for each limit, whether it
+was met; the exit code is 1 when one was missed. Figures of different runs are not comparable.
 `chrt -f 5` before the command keeps others who work on the machine out of the way.
 
 Needs the release build (cargo build --release --no-default-features), gcc, mosquitto, python3 with venv, node and npm.
@@ -229,7 +229,7 @@ listen = "127.0.0.1:{place.api}"
         db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
         since, deadline, seen = 0, time.monotonic() + 120, 0
         while len(durable) < count and time.monotonic() < deadline:
-            # One, and when it is there those that came with it: a watcher that asks for little takes little from whom it watches.
+            # One, and when it is there those that came with it: a watcher that reads little disturbs little.
             ahead = range(len(durable), min(len(durable) + (50 if seen else 1), count))
             events = events_of(db, [number % PEOPLE for number in ahead], since)
             seen = next((index for index, number in enumerate(ahead) if number not in events), len(ahead))
@@ -368,7 +368,7 @@ def latency(make, per_second, count, slow, kept=awake):
         system.start(count)
         system.ready()
         sent = place.folder / "sent.json"
-        # What a sync of somebody else takes meanwhile, 20 times a second.
+        # How long another program's sync takes meanwhile, 20 times a second.
         sampler = subprocess.Popen([sys.executable, "-c", SAMPLER], cwd=place.folder, env=place.environment, stdout=subprocess.PIPE, text=True)
         sampler.stdout.readline()
         publisher = place.start([str(PYTHON), "-c", PUBLISHER, str(place.port), str(per_second), str(count), str(PEOPLE), str(sent)], dict(os.environ))

@@ -191,7 +191,7 @@ impl Daemon {
         let address = wait_for("the API to listen", LIMIT, || {
             self.still_runs();
             let log = self.log();
-            let line = log.lines().find(|line| line.contains("the API listens"));
+            let line = log.lines().find(|line| line.contains("the API is listening"));
             let address = line.and_then(|line| line.split("address=").nth(1)).map(str::trim);
             address.and_then(|address| address.parse().ok()).ok_or(log)
         });

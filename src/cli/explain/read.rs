@@ -224,8 +224,8 @@ fn resolve(
             known.subjects.insert(Subject::coworker(coworker.id));
         }
         Match::Several => known.title = format!("{label}, which more than one coworker has"),
-        Match::Nobody if mac.is_some() => known.title = format!("{label}, which no coworker has"),
-        Match::Nobody => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
+        Match::NoOne if mac.is_some() => known.title = format!("{label}, which no coworker has"),
+        Match::NoOne => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
     }
     if let Some(mac) = mac {
         known.subjects.insert(Subject::strange_device(business, mac));

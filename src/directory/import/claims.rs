@@ -82,7 +82,7 @@ impl Claims {
         })
     }
 
-    /// Whose it already is; theirs from now on, if no one's.
+    /// Whose it already is; theirs from now on if it had no owner.
     fn claim(&mut self, claim: CredentialClaim, id: i64) -> Option<i64> {
         match self.first.entry(claim) {
             Entry::Occupied(known) => Some(*known.get()),

@@ -49,7 +49,7 @@ impl Folding<'_> {
 
     pub(super) fn decide(&mut self, index: usize, item: &FoldItem<'_>) -> Decision {
         let Some(mut person) = self.take(item.subject, item.place.at) else {
-            return Decision::recorded(Note::NamesNobody);
+            return Decision::recorded(Note::NamesNoOne);
         };
         self.upcoming.passed(item, index);
         let decision = match self.world.policy(item.business, item.place.at) {
@@ -68,8 +68,8 @@ impl Folding<'_> {
 
     fn at_door(&mut self, fact: &DoorFact, policy: &SitePolicy, rules: &Rules, person: &mut PersonState) -> Decision {
         let verdict = admission::judge_door(fact, policy);
-        if let DoorVerdict::Record(Note::NamesNobody) = verdict {
-            return Decision::recorded(Note::NamesNobody);
+        if let DoorVerdict::Record(Note::NamesNoOne) = verdict {
+            return Decision::recorded(Note::NamesNoOne);
         }
         // Without a credential a repetition cannot be recognised: each attempt counts, as when a person guesses PINs.
         let is_known_again = fact.shown.is_some() || !fact.kind.is_refusal();

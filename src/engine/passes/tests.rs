@@ -124,7 +124,7 @@ fn chosen(first: Spec, second: Spec) -> i64 {
     site.answer(&ask, &Usage::default(), &also).expect("let in").time_pass.0
 }
 
-/// One way to fail for each reason: the kind of pass and the pass, changed so that it fails.
+/// One way to fail for each reason: the kind of pass and the pass, changed to make it fail.
 fn misses() -> Vec<(&'static str, Value, Value)> {
     vec![
         ("pass_archived", json!({"Archived": true}), json!({})),

@@ -45,7 +45,7 @@ pub(in crate::pipeline) fn undecided(
         let note = if fact.too_late {
             Some(Note::Late)
         } else {
-            (fact.subject == Subject::BUSINESS).then_some(Note::NamesNobody)
+            (fact.subject == Subject::BUSINESS).then_some(Note::NamesNoOne)
         };
         match note {
             Some(note) => {

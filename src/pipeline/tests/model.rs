@@ -723,7 +723,7 @@ fn used_days(state: &State, held: i64) -> BTreeMap<(i64, NaiveDate), i64> {
 type Choice = (bool, u8, bool, i64, bool, usize, i64, bool, i64);
 
 impl World {
-    /// Design 4.3: may the person come in, here and now, and by which pass?
+    /// May the person come in, here and now, and by which pass?
     fn ask(
         &self,
         state: &State,
@@ -823,7 +823,7 @@ impl World {
         Err(miss.map_or("no_valid_pass", |how| MISSES[how]).to_string())
     }
 
-    /// Design 4.3, 2 and 3: the reason to refuse this person, whatever passes they hold.
+    /// The reason to refuse this person, whatever passes they hold.
     fn against(&self, person: i64, business: i64, at: i64, network: bool) -> Option<String> {
         let Some(person) = self.directory(at).person(person).filter(|p| !p.archived) else {
             return Some("coworker_archived".to_string());

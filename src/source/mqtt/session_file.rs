@@ -1,6 +1,6 @@
 //! The session file: what the next process has to know of our session at the broker. A small file beside the database.
 //!
-//! It says that there is a session, which lets us notice that the broker lost it while we were away; what the session is
+//! It records the session, which lets us notice that the broker lost it while we were away; what the session is
 //! subscribed to, to unsubscribe from topics that are no longer configured; and when we were last caught up, which
 //! limits how long a message may have waited.
 //!

@@ -20,7 +20,7 @@ const TABLE: Statement = statement!(
 /// Columns that no struct has: only the database uses them, or an earlier version did.
 const OF_NO_STRUCT: &[(&str, &str)] = &[("failed_checkins", "once_key"), ("payg_charges", "id")];
 
-/// Columns of the API's records that no batch writes: the database numbers the rows, and API callers write the others.
+/// Columns of the API's records that no batch writes: the database numbers the rows, and the others exist only for the shape of the API.
 const NOT_WRITTEN: &[(&str, &str)] = &[
     ("checkins", "id"),
     ("checkins", "system_id"),

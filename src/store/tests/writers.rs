@@ -88,7 +88,7 @@ async fn a_lease_has_one_holder_until_it_is_given_back(fresh: Fresh) {
     let store = &fresh.store;
     assert_eq!(store.lease_holder(site).await.expect("read"), None);
     assert!(store.take_lease(site, "a", first).await.expect("taken"));
-    assert!(store.take_lease(site, "a", first).await.expect("prolonged"));
+    assert!(store.take_lease(site, "a", first).await.expect("renewed"));
     assert!(!store.take_lease(site, "a", second).await.expect("asked"), "a process of the same name is another one");
     assert!(store.take_lease(other_site, "b", second).await.expect("another site"));
     store.release_lease(site, second).await.expect("no harm");

@@ -141,7 +141,7 @@ impl SessionContext {
         }
     }
 
-    /// Writes the session file for the next process: that there is a session, and what it is subscribed to.
+    /// Writes the session file for the next process: the existence of the session, and what it is subscribed to.
     pub(super) fn save(&mut self) {
         let now = self.clock.now();
         let waited = self.session_state.waited(now.boot);
