@@ -65,7 +65,7 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
     daemon.signal(Signal::HUP);
     let detail = daemon.wait_for_condition("settings_refused");
     assert!(
-        detail.contains("expected the number of a business") && detail.contains("old ones stay in force"),
+        detail.contains("expected a business number") && detail.contains("old ones stay in force"),
         "{detail}"
     );
     let answer = daemon.get("/readyz");
