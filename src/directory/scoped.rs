@@ -66,7 +66,7 @@ mod tests {
             let said = key(kind, Some(scope), value);
             assert!(said.is_some() && said == key_of_text(kind, written), "{scope} {value} {written}: {said:?}");
         }
-        assert_ne!(key_of_text(User, "cam/7"), key_of_text(User, "cam/007"), "of users only the text is known");
+        assert_ne!(key_of_text(User, "cam/7"), key_of_text(User, "cam/007"), "a user id is a text, so zeros count");
         for (kind, scope, value) in [
             (Card, Some("cam"), "5"),
             (Pin, Some("cam"), "5"),

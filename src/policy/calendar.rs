@@ -145,7 +145,7 @@ mod tests {
         let london = calendar("Europe/London", 1, 30);
         let day = london.pass_day(at("2026-10-25T12:00:00Z"));
         assert_eq!(day.start, at("2026-10-25T00:30:00Z"));
-        assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two half past ones");
+        assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two occurrences of 01:30");
     }
 
     #[test]
