@@ -1,7 +1,7 @@
 //! Who may call the API: users, roles, passwords, tokens. No HTTP and no SQL here.
 //!
-//! Roles are the platform's (`Checkin-Read` and so on). Passwords are stored as argon2id and tokens as SHA-256, so a copy of
-//! the database does not give access.
+//! Roles are the platform's (`Checkin-Read` and so on). Passwords are stored as argon2id and tokens as SHA-256, so a
+//! copy of the database does not give access.
 
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
@@ -15,19 +15,19 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::{clock::WallTime, closed_list::closed_list, random};
 
-/// How long an access token is valid. The platform says `expires_in: 604799`, seven days less a second, and so do we.
+/// How long an access token is valid. The platform sends `expires_in: 604799`, seven days less a second, and so do we.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);
 
 /// How long a refresh token is valid: a client that calls at least once a month never needs the password again.
 pub const REFRESH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The shortest password that is accepted, in characters. There are no other rules (NIST SP 800-63B 3.1.1.2).
+/// The shortest accepted password, in characters. There are no other rules (NIST SP 800-63B 3.1.1.2).
 pub const PASSWORD_CHARACTERS: usize = 12;
 
-/// The longest password, in bytes: a phrase fits, and its length adds nothing to the cost of argon2.
+/// The longest accepted password, in bytes: enough for a phrase, and its length adds nothing to the cost of argon2.
 pub const PASSWORD_BYTES: usize = 1024;
 
-/// The longest user name, in bytes: the longest e-mail address (RFC 5321 4.5.3.1.3) is 254.
+/// The longest user name, in bytes: the longest e-mail address (RFC 5321 4.5.3.1.3) has 254 bytes.
 const NAME_BYTES: usize = 254;
 
 /// Memory of one argon2id hash, in KiB. With one lane and two passes this is the first choice of the OWASP Password
@@ -42,7 +42,7 @@ const ARGON2_PASSES: u32 = 2;
 const DECOY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5IGhhcyBpdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The name of an API user, often an e-mail address; records carry it in `UpdatedBy`.
+/// The name of an API user, often an e-mail address; records contain it in `UpdatedBy`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UserName(String);
 
@@ -78,7 +78,7 @@ impl fmt::Display for UserName {
 }
 
 closed_list! {
-    /// One right, by the platform's name.
+    /// One right, named as on the platform.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum Role {
         /// `Checkin-List`.
@@ -115,7 +115,7 @@ pub struct UnknownRole(pub String);
 impl FromStr for Role {
     type Err = UnknownRole;
 
-    /// Case does not count; role names are typed by people.
+    /// Ignores case, because people type role names.
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
         Self::ALL
             .into_iter()
@@ -140,7 +140,7 @@ pub enum Rights {
 }
 
 impl Rights {
-    /// Do these rights include the role?
+    /// Whether these rights include the role.
     pub fn allow(&self, role: Role) -> bool {
         match self {
             Self::Administrator => true,
@@ -162,7 +162,7 @@ pub struct User {
     pub updated_on: WallTime,
 }
 
-/// A password as it is stored: an argon2id PHC string. Its `Debug` shows nothing.
+/// A password as stored: an argon2id PHC string. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredPassword(String);
 
@@ -181,7 +181,7 @@ pub enum BadPassword {
 }
 
 impl StoredPassword {
-    /// Hashes a password: about 20 ms and 19 MiB. Blocks; must not run on the runtime's own threads.
+    /// Hashes a password, in about 20 ms and 19 MiB. Blocks; must not run on the runtime's own threads.
     pub fn new(password: &SecretString) -> Result<Self, BadPassword> {
         let password = password.expose_secret();
         if password.chars().count() < PASSWORD_CHARACTERS {
@@ -199,23 +199,23 @@ impl StoredPassword {
         Ok(Self(hash.to_string()))
     }
 
-    /// From the database.
+    /// From the text in the database.
     pub fn from_phc(text: String) -> Self {
         Self(text)
     }
 
-    /// For the database.
+    /// The text for the database.
     pub fn as_phc(&self) -> &str {
         &self.0
     }
 
-    /// Is this the password? As slow as [`StoredPassword::new`]; blocks. A damaged hash matches no password.
+    /// Whether this is the password. As slow as [`StoredPassword::new`]; blocks. A damaged hash matches no password.
     pub fn is(&self, password: &SecretString) -> bool {
         PasswordHash::new(&self.0)
             .is_ok_and(|hash| argon2().verify_password(password.expose_secret().as_bytes(), &hash).is_ok())
     }
 
-    /// What an unknown user's password is compared with, at the same cost; no password matches it.
+    /// The hash that an unknown user's password is compared with, at the same cost; no password matches it.
     pub fn decoy() -> Self {
         Self(DECOY_HASH.to_owned())
     }
@@ -235,9 +235,9 @@ fn argon2() -> Argon2<'static> {
 /// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TokenKind {
-    /// Calls the API.
+    /// To call the API.
     Access,
-    /// Is exchanged for a new pair, once.
+    /// To be exchanged for a new pair, once.
     Refresh,
 }
 
@@ -264,7 +264,7 @@ pub fn fresh_token() -> SecretString {
     SecretString::from(URL_SAFE_NO_PAD.encode(random::secret()))
 }
 
-/// All that is stored of a token: its SHA-256 in hexadecimal. 256 random bits need no salt and no slow hash.
+/// All that is stored of a token: its SHA-256 in hexadecimal. With 256 random bits, it needs no salt and no slow hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TokenDigest(String);
 
@@ -279,7 +279,7 @@ impl TokenDigest {
         Self(hex)
     }
 
-    /// For the database.
+    /// The text for the database.
     pub fn as_hex(&self) -> &str {
         &self.0
     }

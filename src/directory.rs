@@ -1,6 +1,6 @@
 //! PURE. People, credentials, teams, plans and passes as one immutable snapshot.
 //!
-//! Built from entity documents in the API's shape ([`entity::Entity`]); `directory::import` reads them from files and
+//! Built from entity documents in the API's shape ([`entity::Entity`]). `directory::import` reads them from files and
 //! `store` keeps them.
 
 mod builder;

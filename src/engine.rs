@@ -1,10 +1,10 @@
-//! PURE. Decides what facts do to people's check-ins. No I/O, no clock, no randomness: the caller passes `now`, and
-//! identities follow from the facts.
+//! PURE. Decides how facts change people's check-ins. No I/O, no clock, no randomness: the caller passes `now`, and
+//! identities are derived from the facts.
 //!
-//! There is one path. [`fold`] takes people as they were at some point ([`person::PersonState`]) and the facts since
-//! then in the order of time, with the timers that ran out between them (silence, cut-off, end of the pass), and gives
-//! the people as they are then, with every record on the way. A late fact is not a special case: the fold starts
-//! earlier.
+//! There is one path. [`fold`] starts from the state of people at some point ([`person::PersonState`]), applies the
+//! facts since then in time order, runs the timers that expire between them (silence, cut-off, end of the pass), and
+//! returns the new state of the people with every record made on the way. A late fact is not a special case: the fold
+//! just starts earlier.
 
 pub mod admission;
 pub mod coverage;
@@ -22,17 +22,17 @@ use crate::base::{clock::WallTime, mac::MacAddr, record::CheckinSource};
 use decision::{Note, Outcome, Reason};
 use passes::{PassUse, Refused};
 
-/// What is claimed about a coworker.
+/// A claim about a coworker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// A door said something at this instant.
+    /// A door reported something at this instant.
     Door {
-        /// What the door's configuration makes of it.
+        /// What it means, by the door's settings.
         action: DoorClaim,
         /// When.
         at: WallTime,
     },
-    /// The network saw a device of theirs.
+    /// The network saw one of their devices.
     Network {
         /// The device.
         mac: MacAddr,
@@ -45,14 +45,14 @@ pub enum Claim {
         /// Last strong evidence of this presence.
         strong_at: Option<WallTime>,
     },
-    /// The directory says that they may no longer be in.
+    /// According to the directory, they may no longer be in.
     Withdrawn {
-        /// From when on.
+        /// Since when.
         at: WallTime,
     },
 }
 
-/// What a door's configuration makes of a grant.
+/// What a grant means, by the door's settings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoorClaim {
     /// In.
@@ -61,12 +61,12 @@ pub enum DoorClaim {
     Exit,
     /// In when out, out when in.
     Toggle,
-    /// There.
+    /// Present: only refreshes an open check-in.
     Activity,
 }
 
 impl Claim {
-    /// The instant that the claim is decided at, and so its place in the order.
+    /// When the claim is decided, which is also its place in the order.
     pub const fn at(self) -> WallTime {
         match self {
             Self::Door { at, .. } | Self::Withdrawn { at } => at,
@@ -74,7 +74,7 @@ impl Claim {
         }
     }
 
-    /// What a record of it says that it came from.
+    /// The source that its records name.
     pub const fn source(self) -> CheckinSource {
         match self {
             Self::Door { .. } | Self::Withdrawn { .. } => CheckinSource::DoorAccess,
@@ -82,7 +82,7 @@ impl Claim {
         }
     }
 
-    /// When the device was first seen: silence ends with the first evidence, although the claim is decided at the last.
+    /// When the person was first seen: the first evidence ends the silence, although the claim is decided at the last.
     pub const fn seen_at(self) -> WallTime {
         match self {
             Self::Door { at, .. } | Self::Withdrawn { at } => at,
@@ -91,39 +91,39 @@ impl Claim {
     }
 }
 
-/// May a claim open a check-in?
+/// Whether a claim may open a check-in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Yes; by this pass, where one is required.
+    /// Yes, by this pass if one is required.
     Admitted(Option<PassUse>),
-    /// No, and that is a failed check-in.
+    /// No: a failed check-in is written.
     Refused(Refused),
-    /// Not now, but this is not a failure (too short a stay, a site where the network opens nothing).
+    /// Not now, but this is no failure (the stay is too short, or the network may not open check-ins at this site).
     Held(Note),
 }
 
-/// What was decided.
+/// The decision on a claim or fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What became of the claim.
+    /// The outcome.
     pub outcome: Outcome,
     /// Why a check-in failed.
     pub reason: Option<Reason>,
-    /// What the front desk needs to know besides.
+    /// More detail for the front desk.
     pub detail: Option<Arc<str>>,
-    /// Why nothing was written.
+    /// Why only the log was written.
     pub note: Option<Note>,
-    /// The visit that was opened, refreshed or closed, or whose phone lingers.
+    /// The visit that was opened, refreshed or closed, or that the lingering phone belongs to.
     pub visit: Option<Uuid>,
 }
 
 impl Decision {
-    /// Only the log is written.
+    /// A decision that only writes the log.
     pub const fn recorded(note: Note) -> Self {
         Self { outcome: Outcome::Recorded, reason: None, detail: None, note: Some(note), visit: None }
     }
 
-    /// A failed check-in is written.
+    /// A decision that writes a failed check-in.
     pub const fn failed(reason: Reason) -> Self {
         Self { outcome: Outcome::Failed, reason: Some(reason), detail: None, note: None, visit: None }
     }
@@ -136,21 +136,21 @@ impl Decision {
         Self { outcome, reason: None, detail: None, note: None, visit: Some(visit) }
     }
 
-    /// What the log keeps of it.
+    /// Its code in the log.
     pub fn code(&self) -> decision::DecisionCode {
         decision::DecisionCode::of(self.outcome, self.word())
     }
 
-    /// The word that explains it in the log; none where the outcome says it all.
+    /// The word that explains it in the log; `None` if the outcome is enough.
     pub fn word(&self) -> Option<&'static str> {
         self.reason.map(Reason::code).or_else(|| self.note.map(Note::word))
     }
 }
 
-/// The identity of a record: a version 5 UUID (RFC 9562, 5.5) of what made it: the same facts give the same
+/// The identity of a record: a version 5 UUID (RFC 9562, 5.5) of the facts behind it. The same facts produce the same
 /// identities, wherever and in whatever order they are folded.
 pub fn identity<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Uuid {
-    /// Drawn once, for checkind's records.
+    /// Generated once, for checkind's records.
     const NAMESPACE: Uuid = Uuid::from_u128(0x5b0c_8f6e_7d8c_4f55_9a39_3c0f_1d0e_6b52);
     Uuid::new_v5(&NAMESPACE, &crate::base::fact::FactDigest::of(parts).0)
 }

@@ -1,6 +1,6 @@
-//! PURE. What a site decides by, and what it decided by before: settings as facts.
+//! PURE. The settings of a site, now and in the past: settings are facts too.
 //!
-//! A fact is judged by the settings in force at its time, so a change of the settings changes no earlier record.
+//! A fact is judged by the settings in force at its time, so a change of settings never changes an earlier record.
 
 pub mod calendar;
 pub mod door;
@@ -17,35 +17,36 @@ use site::Site;
 
 use crate::base::{clock::WallTime, record::BusinessId, zone::Zone};
 
-/// How old facts may be and still be decided; older ones are only recorded. Controllers that buffer keep a week.
+/// The greatest age of a fact that is still decided; older ones are only recorded. Controllers that buffer events keep
+/// a week.
 pub const LATEST: Duration = Duration::from_hours(8 * 24);
 
-/// How far back the settings and the directory are known, and checkpoints and coverage are kept: as long as facts may be
-/// late, and the longest pass day before that.
+/// How far back the settings, the directory, checkpoints and coverage are kept: the greatest delay of a fact, plus the
+/// longest pass day before it.
 pub const HISTORY: Duration = Duration::from_hours(10 * 24);
 
-/// How far a controller's clock may be ahead of ours. A later fact comes from a wrong clock, and is decided when its
-/// time has come.
+/// How far a controller's clock may be ahead of ours. A fact further ahead comes from a wrong clock, and is decided
+/// when its time has come.
 pub const AHEAD: Duration = Duration::from_mins(5);
 
-/// The rules of a site that the life of a check-in depends on.
+/// The rules of a site that the life cycle of a check-in depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// Pass days and the business's wall clock.
     pub calendar: Calendar,
     /// A tracked check-in is closed after a silence longer than this.
     pub idle_limit: Duration,
-    /// How long after an exit, or the last lingering evidence, network evidence opens nothing.
+    /// How long after an exit, or after the last lingering evidence, network evidence opens nothing.
     pub linger: Duration,
-    /// The same credential at the same door within this span is one sighting.
+    /// The same credential at the same door again within this span is the same sighting.
     pub debounce: Duration,
-    /// How long a person must have been in before a toggle door lets them out.
+    /// How long a person must have been in before a toggle door checks them out.
     pub toggle_minimum_stay: Duration,
     /// Every visit is a separate record, even with a day pass or without a pass.
     pub record_every_visit: bool,
 }
 
-/// What a site decides by.
+/// The settings of one site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SitePolicy {
     /// `[site]`, `[pay_as_you_go]`.
@@ -55,7 +56,7 @@ pub struct SitePolicy {
 }
 
 impl SitePolicy {
-    /// The rules of the engine.
+    /// The rules for the engine.
     pub fn rules(&self) -> Rules {
         Rules {
             calendar: self.calendar(),
@@ -73,24 +74,24 @@ impl SitePolicy {
     }
 }
 
-/// The policies of every business that shares the database, each from an instant on.
+/// The settings of every business that shares the database, each version with the instant from which it applies.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PolicyHistory {
     /// By business, earliest first.
     versions: BTreeMap<BusinessId, Vec<(WallTime, Arc<SitePolicy>)>>,
-    /// The number of the last version, in the database.
+    /// The number of the last version in the database.
     pub newest: i64,
 }
 
 impl PolicyHistory {
-    /// One policy, in force from the beginning.
+    /// A history with one version, in force from the beginning.
     pub fn only(policy: SitePolicy) -> Self {
         let mut history = Self::default();
         history.add(WallTime::from_millis(0), policy);
         history
     }
 
-    /// The same with the current rules of the time zones: past instants are judged by them too.
+    /// The same with the current rules of the time zones, which past instants are judged by too.
     #[must_use]
     pub fn in_zones(&self, ruled: impl Fn(&Zone) -> Zone) -> Self {
         let mut all = Self { newest: self.newest, ..Self::default() };
@@ -106,19 +107,19 @@ impl PolicyHistory {
         self.versions.values().flatten().map(|(_, policy)| &policy.site.time_zone)
     }
 
-    /// Adds a version; later ones come later.
+    /// Adds a version. Versions must be added in time order.
     pub fn add(&mut self, from: WallTime, policy: SitePolicy) {
         self.versions.entry(policy.site.business).or_default().push((from, Arc::new(policy)));
     }
 
-    /// What a business decided by at an instant; before the first known version, that version.
+    /// The settings of a business at an instant; before the first known version, that version.
     pub fn at(&self, business: BusinessId, at: WallTime) -> Option<&Arc<SitePolicy>> {
         let versions = self.versions.get(&business)?;
         let after = versions.partition_point(|(from, _)| *from <= at);
         versions.get(after.saturating_sub(1)).map(|(_, policy)| policy)
     }
 
-    /// What a business decides by now.
+    /// The current settings of a business.
     pub fn latest(&self, business: BusinessId) -> Option<&Arc<SitePolicy>> {
         self.versions.get(&business).and_then(|versions| versions.last()).map(|(_, policy)| policy)
     }

@@ -1,4 +1,4 @@
-//! PURE. From entities to the directory: one entity after the other.
+//! PURE. Builds the directory from entities, one after the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +23,9 @@ use crate::base::{
     sighting::CredentialKind,
 };
 
-/// Builds a snapshot one entity at a time, so the documents of a large directory are never in memory together. Entities
-/// that others refer to come first: businesses, plans and teams, then kinds of passes, people, passes.
+/// Builds a snapshot one entity at a time, so the documents of a large directory are never all in memory together.
+/// Entities that others refer to must be added first: businesses, plans and teams, then kinds of passes, people,
+/// passes.
 #[derive(Debug, Default)]
 pub struct Builder {
     directory: Directory,
@@ -33,7 +34,7 @@ pub struct Builder {
     former: Directory,
     teams: BTreeMap<TeamId, Arc<str>>,
     held: Vec<HeldPass>,
-    /// The teams that share passes, and who is in them.
+    /// The teams that share passes, and their members.
     sharing: BTreeSet<TeamId>,
     sharers: BTreeSet<(TeamId, CoworkerId)>,
     members: BTreeMap<CoworkerId, Vec<Arc<str>>>,
@@ -42,18 +43,19 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty snapshot; `pin_key` is the key of the database, with which PINs are kept as digests only.
+    /// An empty snapshot. `pin_key` is the key of the database for digests of PINs, which are the only form in which
+    /// PINs are kept.
     pub fn new(version: i64, pin_key: &str) -> Self {
         let empty = |version| Directory { version, pin_key: pin_key.into(), ..Directory::default() };
         Self { directory: empty(version), former: empty(version), ..Self::default() }
     }
 
-    /// Adds one entity. What a pass has left is taken as said before its first use.
+    /// Adds one entity. What a pass has left counts as set before its first use.
     pub fn add(&mut self, entity: Entity) {
         self.add_as_of(entity, WallTime::from_millis(0));
     }
 
-    /// Adds one entity; `basis_at` is when the import said how much of a pass was left.
+    /// Adds one entity. `basis_at` is when the import set what a pass has left.
     pub fn add_as_of(&mut self, entity: Entity, basis_at: WallTime) {
         match entity {
             Entity::Business(business) => {
@@ -139,8 +141,8 @@ impl Builder {
         }
     }
 
-    /// Where it is valid: the listed businesses, else its owner and, if that is the head of a network, the network's
-    /// businesses.
+    /// Where it is valid: the listed businesses; if there are none, its owner and, if that is the head of a network,
+    /// the network's businesses.
     fn places(&self, pass: &entity::TimePassEntity) -> Places {
         let mut list: Vec<BusinessId> = pass.businesses.0.iter().copied().map(BusinessId).collect();
         if list.is_empty() {
@@ -188,7 +190,7 @@ impl Builder {
         text
     }
 
-    /// The snapshot.
+    /// Returns the snapshot.
     pub fn build(mut self) -> Directory {
         let mut directory = self.directory;
         directory.take_in(self.former);
@@ -208,8 +210,8 @@ impl Builder {
     }
 }
 
-/// What is left of a pass: days of a day pass, minutes of a time pass. A day pass that says nothing is valid for one
-/// day.
+/// What is left of a pass: days of a day pass, minutes of a time pass. A day pass without any such field is valid for
+/// one day.
 fn left(pass: &entity::CoworkerTimePassEntity, minutes: Option<u32>) -> u32 {
     let whole = |whole: u32| if pass.used { 0 } else { whole };
     match minutes {
@@ -221,7 +223,7 @@ fn left(pass: &entity::CoworkerTimePassEntity, minutes: Option<u32>) -> u32 {
     }
 }
 
-/// The identity of a pass that was imported without one: the same after every import.
+/// Derives the identity of a pass that was imported without one; it is the same after every import.
 fn made_of(id: i64) -> Uuid {
     let bytes = Uuid::from_u64_pair(0x6368_6563_6b69_6e64, id.cast_unsigned()).into_bytes();
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
@@ -252,14 +254,14 @@ fn plan(tariff: entity::TariffEntity) -> Tariff {
 fn slot(slot: &entity::TimeSlot) -> Slot {
     const DAY: u16 = 1440;
     let from = slot.from_time.minutes;
-    // A minute before midnight is how forms write the end of the day.
+    // Forms write a minute before midnight for the end of the day.
     let to = if slot.to_time.minutes == DAY - 1 { DAY } else { slot.to_time.minutes };
     let to = if to <= from { to + DAY } else { to };
     Slot { weekday: slot.day_of_week, from, to, utc: slot.from_time.utc }
 }
 
 impl Directory {
-    /// Adds claims, unless the credential already has an owner.
+    /// Adds the credentials of archived people, except those that already have an owner.
     fn take_in(&mut self, former: Self) {
         self.macs.sort_unstable();
         let free = |mac: MacAddr| self.macs.binary_search_by_key(&mac, |(known, _)| *known).is_err();
@@ -316,8 +318,8 @@ fn claim(index: &mut Index, text: impl Into<Box<str>>, id: CoworkerId) {
         .or_insert(Holder::One(id));
 }
 
-/// Team names as the coworker's own record lists them, with those teams that list the coworker; each once, in the
-/// alphabet's order.
+/// The team names in the coworker's own record, and the names of teams that list the coworker; each once, in
+/// alphabetical order.
 fn team_names(
     person: &entity::CoworkerEntity,
     teams: &BTreeMap<TeamId, Arc<str>>,

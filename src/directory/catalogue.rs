@@ -1,7 +1,7 @@
-//! PURE. What entitles people: kinds of passes, the passes that they hold, plans with their limits; resolved from the
-//! entities, so a question needs no further lookup.
+//! PURE. What entitles people: kinds of passes, the passes that they hold, and plans with their limits. Resolved from
+//! the entities, so using them needs no further lookup.
 //!
-//! Never here: whether a pass is valid now (`engine::passes`).
+//! Not in this module: whether a pass is valid now (`engine::passes`).
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -14,8 +14,8 @@ use crate::base::{
     record::{BusinessId, CoworkerId, CoworkerTimePassId, TariffId, TimePassId},
 };
 
-/// An amount of money as an import writes it, in ten-thousandths of the currency's unit: no currency has a smaller coin,
-/// and how many of them a minor unit has depends on the currency.
+/// An amount of money as in an import, in ten-thousandths of the currency's unit. No currency has a smaller coin; how
+/// many of them make a minor unit depends on the currency.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Price(pub i64);
 
@@ -32,7 +32,7 @@ impl Currency {
     /// Pounds sterling.
     pub const GBP: Self = Self(*b"GBP");
 
-    /// How many minor units a unit has (ISO 4217; a hundred for all but a few).
+    /// The number of minor units in a unit (ISO 4217; a hundred for all but a few).
     pub fn minor_units(self) -> i64 {
         match &self.0 {
             b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF" | b"UGX"
@@ -66,10 +66,10 @@ impl fmt::Debug for Currency {
     }
 }
 
-/// A date, or an instant: what the platform writes for the beginning or end of something.
+/// A date or an instant, which the platform uses for the start or end of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// A day of the business's wall clock.
+    /// A day on the business's wall clock.
     Date(NaiveDate),
     /// An instant.
     Instant(WallTime),
@@ -89,22 +89,22 @@ pub struct Business {
 pub struct Tariff {
     /// Its name.
     pub name: Arc<str>,
-    /// Days of access; none without a limit.
+    /// The limits on days of access.
     pub days: Limits,
-    /// Hours; none without a limit.
+    /// The limits on hours.
     pub hours: Limits,
-    /// How long a billing cycle is.
+    /// The length of a billing cycle.
     pub cycle: Cycle,
 }
 
 impl Tariff {
-    /// Is anything limited?
+    /// Whether anything is limited.
     pub fn has_limits(&self) -> bool {
         self.days != Limits::default() || self.hours != Limits::default()
     }
 }
 
-/// How much a plan allows per stretch of time.
+/// How much a plan allows in each period; `None` for no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// Per week.
@@ -118,13 +118,13 @@ pub struct Limits {
 /// The length of a billing cycle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cycle {
-    /// So many months.
+    /// This many months.
     Months(u32),
-    /// So many weeks.
+    /// This many weeks.
     Weeks(u32),
 }
 
-/// Which passes are used up first, as the operator chooses.
+/// Which passes are used up first, as chosen by the operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     /// Before others.
@@ -141,12 +141,12 @@ pub enum Priority {
 pub enum Places {
     /// At every business.
     Everywhere,
-    /// At these; sorted.
+    /// At these businesses; sorted.
     Only(Box<[BusinessId]>),
 }
 
 impl Places {
-    /// Is it valid there?
+    /// Whether it is valid at this business.
     pub fn cover(&self, business: BusinessId) -> bool {
         match self {
             Self::Everywhere => true,
@@ -154,7 +154,7 @@ impl Places {
         }
     }
 
-    /// At how many businesses it is valid, for comparing.
+    /// The number of businesses where it is valid, for comparing.
     pub fn number(&self) -> usize {
         match self {
             Self::Everywhere => usize::MAX,
@@ -170,9 +170,9 @@ pub struct Slot {
     pub weekday: Weekday,
     /// Minutes from midnight.
     pub from: u16,
-    /// Minutes from the same midnight, more than `from`; beyond 1440 it ends on the next day.
+    /// Minutes from the same midnight, greater than `from`; beyond 1440 the slot ends on the next day.
     pub to: u16,
-    /// The minutes are UTC, as the platform writes them; the weekday is local all the same.
+    /// The minutes are UTC, as the platform sends them; the weekday is local nevertheless.
     pub utc: bool,
 }
 
@@ -186,23 +186,23 @@ pub struct TimePass {
     pub name: Arc<str>,
     /// Withdrawn: no pass of this kind is valid.
     pub archived: bool,
-    /// A time pass has so many minutes; a day pass has none.
+    /// The minutes of a time pass; `None` for a day pass.
     pub minutes: Option<u32>,
     /// What it costs.
     pub price: Price,
-    /// In which currency, where the import says.
+    /// The currency, if the import contains it.
     pub currency: Option<Currency>,
-    /// Which is used first.
+    /// Whether it is used before or after others.
     pub priority: Priority,
-    /// Do visits with it count towards the limits of the plan?
+    /// Whether visits with it count towards the limits of the plan.
     pub counts_towards_plan_limits: bool,
-    /// May the network check people in with it?
+    /// Whether the network may check people in with it.
     pub allow_network_checkin: bool,
     /// Only for people with a plan.
     pub only_for_members: bool,
-    /// Only for people without.
+    /// Only for people without a plan.
     pub only_for_contacts: bool,
-    /// Only for people with one of these plans; empty for all.
+    /// Only for people with one of these plans; empty for all people.
     pub tariffs: Box<[TariffId]>,
     /// Where it is valid.
     pub places: Places,
@@ -210,7 +210,7 @@ pub struct TimePass {
     pub slots: Box<[Slot]>,
     /// May be assigned and charged to people with a plan.
     pub pay_as_you_go_for_members: bool,
-    /// May be assigned and charged to people without.
+    /// May be assigned and charged to people without a plan.
     pub pay_as_you_go_for_contacts: bool,
 }
 
@@ -219,19 +219,19 @@ pub struct TimePass {
 pub struct HeldPass {
     /// Its number.
     pub id: CoworkerTimePassId,
-    /// What check-ins name it by.
+    /// Its identity in check-ins.
     pub guid: Uuid,
     /// Whose it is.
     pub holder: CoworkerId,
-    /// Of which kind.
+    /// The kind of pass.
     pub kind: Arc<TimePass>,
     /// What it cost.
     pub price: Price,
-    /// When [`left`](Self::left) was said.
+    /// When the import set [`left`](Self::left).
     pub basis_at: WallTime,
     pub(super) expires: PackedMoment,
     pub(super) used: PackedMoment,
-    /// Days of a day pass, minutes of a time pass, that were left at `basis_at`.
+    /// The days of a day pass or the minutes of a time pass that were left at `basis_at`.
     pub left: u32,
     pub(super) expires_on_date: bool,
     pub(super) used_on_date: bool,
@@ -245,21 +245,20 @@ impl HeldPass {
         self.expires.moment(self.expires_on_date)
     }
 
-    /// When it was last used, as far as the import knows.
+    /// When it was last used, according to the import.
     pub fn used(&self) -> Option<Moment> {
         self.used.moment(self.used_on_date)
     }
 }
 
-/// A moment, or none, in eight octets: milliseconds, or days of the common era where a flag beside it says that it is a
-/// date.
+/// A moment, or none, in eight octets: milliseconds, or days of the common era if a separate flag marks it as a date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PackedMoment(i64);
 
 impl PackedMoment {
     const NEVER: i64 = i64::MAX;
 
-    /// With its flag.
+    /// The packed moment and its flag.
     pub(super) fn pack(moment: Option<Moment>) -> (Self, bool) {
         match moment {
             None => (Self(Self::NEVER), false),

@@ -1,4 +1,4 @@
-//! PURE. What the engine needs to know of a person.
+//! PURE. The facts about a person that the engine needs.
 
 use std::sync::Arc;
 
@@ -6,14 +6,14 @@ use crate::base::record::{BusinessId, CoworkerId, Snapshot, TariffId};
 
 use super::catalogue::Moment;
 
-/// What the engine needs to know of a person.
+/// The facts about a person that the engine needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Coworker {
     /// Who.
     pub id: CoworkerId,
     /// Their name.
     pub full_name: Arc<str>,
-    /// May use the space at all.
+    /// May use the space.
     pub active: bool,
     /// No longer a customer.
     pub archived: bool,
@@ -25,14 +25,14 @@ pub struct Coworker {
     pub tariff: Option<Arc<str>>,
     /// Plan.
     pub tariff_id: Option<TariffId>,
-    /// A day on which a billing cycle of theirs begins.
+    /// A day on which one of their billing cycles begins.
     pub renews: Option<Moment>,
     /// The businesses they belong to; empty for the whole network.
     pub businesses: Box<[BusinessId]>,
 }
 
 impl Coworker {
-    /// What a record keeps of them.
+    /// The data about them that a record keeps.
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             full_name: Some(self.full_name.to_string()),
@@ -41,17 +41,17 @@ impl Coworker {
         }
     }
 
-    /// Have they a plan? Else they are a contact.
+    /// Whether they have a plan. If not, they are a contact.
     pub fn is_member(&self) -> bool {
         self.tariff_id.is_some() || self.tariff.is_some()
     }
 
-    /// May they use the space at all?
+    /// Whether they may use the space.
     pub fn is_customer(&self) -> bool {
         self.active && !self.archived
     }
 
-    /// Do they belong to this business, or to the whole network?
+    /// Whether they belong to this business or to the whole network.
     pub fn belongs_to(&self, business: BusinessId) -> bool {
         self.businesses.is_empty() || self.businesses.contains(&business)
     }

@@ -1,6 +1,6 @@
-//! PURE. The directory's entities in the shape of the platform's API: what an import file holds.
+//! PURE. The directory's entities in the shape of the platform's API: the contents of an import file.
 //!
-//! Only the fields that we use are named; the document is stored whole, so nothing of it is lost.
+//! Only the fields that we use are named. The document is stored whole, so nothing is lost.
 
 mod fields;
 
@@ -36,8 +36,8 @@ pub enum Entity {
 }
 
 closed_list! {
-    /// Which kind of entity: the arrays of an import file, in the order in which they refer to each other. The row holds
-    /// the array's name in an import file, the word that the database stores and the noun for people.
+    /// The kind of an entity: one for each array of an import file, in the order in which they refer to each other. The
+    /// row holds the array's name in an import file, the word that the database stores and the noun for people.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum EntityKind: (&'static str, &'static str, &'static str) {
         /// `Businesses`.
@@ -79,7 +79,7 @@ impl EntityKind {
     /// Reads a document of this kind, from a value or from text.
     ///
     /// # Errors
-    /// Says which field is missing or has a wrong type.
+    /// Names the field that is missing or has a wrong type.
     pub fn read<'de, D: Deserializer<'de>>(self, document: D) -> Result<Entity, D::Error> {
         Ok(match self {
             Self::Business => Entity::Business(BusinessEntity::deserialize(document)?),
@@ -94,7 +94,7 @@ impl EntityKind {
     /// Reads the text of a document of this kind.
     ///
     /// # Errors
-    /// No JSON, or which field is missing or has a wrong type.
+    /// The text is not JSON, or a field is missing or has a wrong type.
     pub fn read_text(self, document: &str) -> Result<Entity, serde_json::Error> {
         let mut text = serde_json::Deserializer::from_str(document);
         let entity = self.read(&mut text)?;
@@ -120,7 +120,8 @@ pub struct BusinessEntity {
     pub id: i64,
     /// `Name`.
     pub name: String,
-    /// `RootLocationId`: the location at the head of the network; passes that it owns are valid at all of them.
+    /// `RootLocationId`: the location at the head of the network. Passes that the head owns are valid at all its
+    /// locations.
     #[serde(default)]
     pub root_location_id: Option<i64>,
 }
@@ -133,7 +134,7 @@ pub struct TeamEntity {
     pub id: i64,
     /// `Name`.
     pub name: String,
-    /// `TeamMembers`: ids of coworkers, or objects that have one.
+    /// `TeamMembers`: ids of coworkers, or objects with one.
     #[serde(default)]
     pub team_members: Ids,
     /// `ShareTimePasses`: its members may use each other's passes.
@@ -167,10 +168,10 @@ pub struct TariffEntity {
     /// `HoursPricePlanLimit`: hours in a billing cycle.
     #[serde(default, deserialize_with = "count")]
     pub hours_price_plan_limit: Option<u32>,
-    /// `InvoiceEvery`: months of a billing cycle; 1 when absent.
+    /// `InvoiceEvery`: months in a billing cycle; 1 if absent.
     #[serde(default, deserialize_with = "count")]
     pub invoice_every: Option<u32>,
-    /// `InvoiceEveryWeeks`: weeks of a billing cycle, instead of months.
+    /// `InvoiceEveryWeeks`: weeks in a billing cycle, instead of months.
     #[serde(default, deserialize_with = "count")]
     pub invoice_every_weeks: Option<u32>,
 }
@@ -184,10 +185,10 @@ pub struct TimePassEntity {
     pub id: i64,
     /// `Name`.
     pub name: String,
-    /// `BusinessId`: who owns it; every business when absent.
+    /// `BusinessId`: the owner; every business if absent.
     #[serde(default)]
     pub business_id: Option<i64>,
-    /// `Businesses`: where it is valid; empty for where its owner is.
+    /// `Businesses`: where it is valid; if empty, wherever its owner is.
     #[serde(default)]
     pub businesses: Ids,
     /// `Price`.
@@ -208,10 +209,10 @@ pub struct TimePassEntity {
     /// `UseAsPayAsYouGoForContacts`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub use_as_pay_as_you_go_for_contacts: bool,
-    /// `UsePriority`: `High`, `Normal`, `Low`, or 1, 2, 3; normal when absent.
+    /// `UsePriority`: `High`, `Normal`, `Low`, or 1, 2, 3; normal if absent.
     #[serde(default, deserialize_with = "priority")]
     pub use_priority: Priority,
-    /// `AllowNetworkCheckin`, which the platform also spells `AllowNetworkCheckIn`; true when absent.
+    /// `AllowNetworkCheckin`, which the platform also spells `AllowNetworkCheckIn`; true if absent.
     #[serde(default = "yes", alias = "AllowNetworkCheckIn", deserialize_with = "null_is_yes")]
     pub allow_network_checkin: bool,
     /// `OnlyForMembers`: people with a plan.
@@ -220,10 +221,10 @@ pub struct TimePassEntity {
     /// `OnlyForContacts`: people without a plan.
     #[serde(default, deserialize_with = "null_is_default")]
     pub only_for_contacts: bool,
-    /// `Tariffs`: the plans whose people may use it; empty for all.
+    /// `Tariffs`: people with one of these plans may use it; if empty, everyone.
     #[serde(default)]
     pub tariffs: Ids,
-    /// `TimeSlots`: when it is valid; empty for always.
+    /// `TimeSlots`: when it is valid; if empty, always.
     #[serde(default, deserialize_with = "null_is_default")]
     pub time_slots: Vec<TimeSlot>,
     /// `Archived`.
@@ -240,7 +241,7 @@ pub struct TimeSlot {
     pub day_of_week: Weekday,
     /// `FromTime`: `09:00` on the business's wall clock, or an instant as the platform writes it.
     pub from_time: TimeOfDay,
-    /// `ToTime`: not after `FromTime`, it is a time of the next day; `23:59` is the end of the day.
+    /// `ToTime`: a time on the next day if it is not after `FromTime`; `23:59` is the end of the day.
     pub to_time: TimeOfDay,
 }
 
@@ -251,7 +252,7 @@ pub struct TimeSlot {
 pub struct CoworkerTimePassEntity {
     /// `Id`.
     pub id: i64,
-    /// `UniqueId`; made of the `Id` when absent.
+    /// `UniqueId`; derived from the `Id` if absent.
     #[serde(default)]
     pub unique_id: Option<Uuid>,
     /// `CoworkerId`.
@@ -264,28 +265,28 @@ pub struct CoworkerTimePassEntity {
     /// `UsedDate`.
     #[serde(default, deserialize_with = "moment")]
     pub used_date: Option<Moment>,
-    /// `RemainingUses`: days of a day pass, minutes of a time pass, except where `TotalUses` is 1: then it counts the pass.
+    /// `RemainingUses`: days of a day pass, minutes of a time pass; if `TotalUses` is 1, it counts the pass instead.
     #[serde(default, deserialize_with = "count")]
     pub remaining_uses: Option<u32>,
     /// `TotalUses`.
     #[serde(default, deserialize_with = "count")]
     pub total_uses: Option<u32>,
-    /// `RemainingMinutes` (our addition): of a time pass.
+    /// `RemainingMinutes` (our addition): for a time pass.
     #[serde(default, deserialize_with = "count")]
     pub remaining_minutes: Option<u32>,
     /// `Free`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub free: bool,
-    /// `Price`; that of its kind when absent.
+    /// `Price`; the price of its kind if absent.
     #[serde(default, deserialize_with = "price")]
     pub price: Option<Price>,
-    /// `ExpireDate`: an instant, or a date that is the last day.
+    /// `ExpireDate`: an instant, or a date, which is the last day.
     #[serde(default, deserialize_with = "moment")]
     pub expire_date: Option<Moment>,
     /// `IsFromTariff`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub is_from_tariff: bool,
-    /// `IsPayAsYouGo`: the trace of a charge of the platform, never used again.
+    /// `IsPayAsYouGo`: the trace of a charge by the platform, never used again.
     #[serde(default, deserialize_with = "null_is_default")]
     pub is_pay_as_you_go: bool,
     /// `TariffTimePassUniqueId`.
@@ -307,13 +308,13 @@ pub struct CoworkerEntity {
     pub id: i64,
     /// `FullName`.
     pub full_name: String,
-    /// `Active`; true when absent.
+    /// `Active`; true if absent.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
     pub active: bool,
     /// `Archived`.
     #[serde(default, deserialize_with = "null_is_default")]
     pub archived: bool,
-    /// `AllowNetworkCheckin`; true when absent, because people who register a device want it to count.
+    /// `AllowNetworkCheckin`; true if absent, because people who register a device want it to count.
     #[serde(default = "yes", deserialize_with = "null_is_yes")]
     pub allow_network_checkin: bool,
     /// `AccessCardId`: card numbers, separated by `,`.
@@ -331,28 +332,28 @@ pub struct CoworkerEntity {
     /// `Slots` (our addition): slots of locks, each `scope/number`, separated by `,` ([`super::scoped`]).
     #[serde(default)]
     pub slots: Option<String>,
-    /// `AccessUsers` (our addition): what controllers know them by, each `scope/id`, separated by `,`.
+    /// `AccessUsers` (our addition): their user ids in controllers, each `scope/id`, separated by `,`.
     #[serde(default)]
     pub access_users: Option<String>,
-    /// `AccessNames` (our addition): what controllers call them, each `scope/name`, separated by `,`.
+    /// `AccessNames` (our addition): their names in controllers, each `scope/name`, separated by `,`.
     #[serde(default)]
     pub access_names: Option<String>,
-    /// `ByHand` (our addition): what was assigned by hand, in the same fields. No import adds or removes it.
+    /// `ByHand` (our addition): credentials assigned by hand, in the same fields. No import adds or removes them.
     #[serde(default, deserialize_with = "null_is_default")]
     pub by_hand: BTreeMap<CredentialField, String>,
     /// `TariffId`.
     #[serde(default)]
     pub tariff_id: Option<i64>,
-    /// `TariffName`, used when `TariffId` names no known plan.
+    /// `TariffName`, used if `TariffId` does not name a known plan.
     #[serde(default)]
     pub tariff_name: Option<String>,
     /// `TeamNames`: separated by `,`.
     #[serde(default)]
     pub team_names: Option<String>,
-    /// `Teams`: ids, or objects that have one.
+    /// `Teams`: ids, or objects with one.
     #[serde(default)]
     pub teams: Ids,
-    /// `Businesses`: ids, or objects that have one; empty for the whole network.
+    /// `Businesses`: ids, or objects with one; empty for the whole network.
     #[serde(default)]
     pub businesses: Ids,
     /// `InvoicingBusinessId`.
@@ -361,13 +362,13 @@ pub struct CoworkerEntity {
     /// `RenewalDate`: a day on which a billing cycle begins.
     #[serde(default, deserialize_with = "moment")]
     pub renewal_date: Option<Moment>,
-    /// `RegistrationDate`: the same, where there is no `RenewalDate`.
+    /// `RegistrationDate`: the same, if there is no `RenewalDate`.
     #[serde(default, deserialize_with = "moment")]
     pub registration_date: Option<Moment>,
 }
 
 impl CoworkerEntity {
-    /// Every credential of the person as it is written, imported or assigned by hand.
+    /// Every credential of the person as written, imported or assigned by hand.
     pub fn credentials(&self) -> impl Iterator<Item = (CredentialField, &str)> {
         CredentialField::ALL.into_iter().flat_map(|field| {
             let by_hand = self.by_hand.get(&field).map(String::as_str);
@@ -390,8 +391,8 @@ impl CoworkerEntity {
 }
 
 closed_list! {
-    /// A field of a coworker that holds credentials. The row holds its key in a document, and the type that a reader
-    /// gives the credential: none for devices, which no reader sees.
+    /// A field of a coworker that holds credentials. The row holds its key in a document, and the type of credential
+    /// that a reader sends; `None` for devices, which no reader sees.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
     pub enum CredentialField: (&'static str, Option<CredentialKind>) {
         /// Cards.
@@ -404,9 +405,9 @@ closed_list! {
         MacAddresses => ("MacAddresses", None),
         /// Slots of locks.
         Slots => ("Slots", Some(CredentialKind::Slot)),
-        /// User ids of controllers.
+        /// User ids in controllers.
         AccessUsers => ("AccessUsers", Some(CredentialKind::User)),
-        /// Names that controllers use.
+        /// Names in controllers.
         AccessNames => ("AccessNames", Some(CredentialKind::Name)),
     }
 }
@@ -417,12 +418,12 @@ impl CredentialField {
         self.row().0
     }
 
-    /// Does this key hold credentials?
+    /// Whether the field with this key holds credentials.
     pub fn holds(key: &str) -> bool {
         Self::ALL.iter().any(|field| field.key() == key)
     }
 
-    /// The type that a reader gives the credential; none for devices, which no reader sees.
+    /// The type of credential that a reader sends; `None` for devices, which no reader sees.
     pub const fn kind(self) -> Option<CredentialKind> {
         self.row().1
     }

@@ -1,12 +1,12 @@
-//! PURE. The directory as it is and as it was: a fact is judged by the version in force at its time.
+//! PURE. The directory, now and in the past: a fact is judged by the version in force at its time.
 
 use std::sync::Arc;
 
 use super::lookup::Directory;
 use crate::base::clock::WallTime;
 
-/// Versions that are kept in memory, at most: those of about a week of nightly imports. Earlier ones are loaded when
-/// something late asks for them.
+/// The most versions kept in memory: about a week of nightly imports. Earlier ones are loaded when something late needs
+/// them.
 const RESIDENT: usize = 8;
 
 /// One version.
@@ -14,11 +14,11 @@ const RESIDENT: usize = 8;
 struct DirectoryVersion {
     from: WallTime,
     number: i64,
-    /// None while only the database has it.
+    /// `None` if only the database has it.
     directory: Option<Arc<Directory>>,
 }
 
-/// The versions that a fold may ask for, earliest first; never empty, and the last is always in memory.
+/// The versions that a fold may need, earliest first; never empty, and the last is always in memory.
 #[derive(Clone, Debug)]
 pub struct DirectoryHistory(Vec<DirectoryVersion>);
 
@@ -32,7 +32,7 @@ impl DirectoryHistory {
         }])
     }
 
-    /// The newest version, and when it and those before it came into force.
+    /// The newest version in memory, and the earlier ones, each with the time when it came into force.
     pub fn new(versions: &[(i64, WallTime)], newest: Arc<Directory>) -> Self {
         let mut history = Self::only(newest);
         let number = history.latest().version;
@@ -49,7 +49,8 @@ impl DirectoryHistory {
         history
     }
 
-    /// With a newer version, and those between that only the database has; `versions` says when they came into force.
+    /// The same history with a newer version, and with the versions between, which only the database has; `versions`
+    /// contains when each came into force.
     #[must_use]
     pub fn followed_by(&self, newest: Arc<Directory>, versions: &[(i64, WallTime)]) -> Self {
         let mut history = Self::new(versions, newest);
@@ -61,7 +62,7 @@ impl DirectoryHistory {
         history
     }
 
-    /// Adds a version that comes into force later than all others. The first one that is not empty is in force from the
+    /// Adds a version that comes into force after all others. The first version that is not empty is in force from the
     /// beginning.
     pub fn add(&mut self, from: WallTime, directory: Arc<Directory>) {
         if self.0.iter().all(|known| known.number == 0) {
@@ -75,7 +76,7 @@ impl DirectoryHistory {
         }
     }
 
-    /// The place of the version in force at an instant: the first, before all of them.
+    /// The index of the version in force at an instant; before all of them, the first.
     fn in_force(&self, at: WallTime) -> usize {
         self.0.partition_point(|version| version.from <= at).saturating_sub(1)
     }
@@ -83,17 +84,17 @@ impl DirectoryHistory {
     /// The version in force at an instant; before the first known version, that version.
     pub fn at(&self, at: WallTime) -> &Directory {
         let from = self.in_force(at);
-        // A version that is not in memory was not loaded in time: the next best is the one after it.
+        // A version that is not in memory was not loaded in time. The next best is the one after it.
         let at_hand = self.0.iter().skip(from).find_map(|version| version.directory.as_ref());
         at_hand.unwrap_or_else(|| self.latest())
     }
 
-    /// The version that is in force last.
+    /// The newest version.
     pub fn latest(&self) -> &Arc<Directory> {
         self.0.last().and_then(|version| version.directory.as_ref()).expect("the last version is at hand")
     }
 
-    /// The versions in force since an instant that are in memory, including the last.
+    /// The versions in force since an instant that are in memory, including the newest.
     pub fn since(&self, since: WallTime) -> Vec<&Directory> {
         self.0.iter().skip(self.in_force(since)).filter_map(|version| version.directory.as_deref()).collect()
     }
@@ -114,7 +115,7 @@ impl DirectoryHistory {
         version.directory.is_none().then_some(version.number)
     }
 
-    /// The same with a version in memory.
+    /// The same history with a version loaded into memory.
     #[must_use]
     pub fn with(&self, number: i64, directory: Arc<Directory>) -> Self {
         let mut history = self.clone();
@@ -129,19 +130,19 @@ impl DirectoryHistory {
         }
     }
 
-    /// When versions came into force, after one instant and up to another, without the first.
+    /// When versions came into force between two instants, both included. The first version does not count.
     pub fn between(&self, after: Option<WallTime>, until: WallTime) -> Vec<WallTime> {
         let after = after.unwrap_or(WallTime::from_millis(0));
         let starts = self.0.iter().skip(1).map(|version| version.from);
         starts.filter(|from| *from >= after && *from <= until).collect()
     }
 
-    /// When the first newer version came into force, if there is one.
+    /// When the first version newer than `number` came into force, if there is one.
     pub fn newer_than(&self, number: i64) -> Option<WallTime> {
         self.0.iter().skip(1).filter(|version| version.number > number).map(|version| version.from).min()
     }
 
-    /// Forgets what was in force only before an instant.
+    /// Forgets versions that were in force only before an instant.
     pub fn forget(&mut self, before: WallTime) {
         self.0.drain(..self.in_force(before));
     }

@@ -1,6 +1,7 @@
-//! PURE. An import file to entities, every fault at once; nothing is imported from a file with a fault.
+//! PURE. Reads an import file into entities and reports every fault at once. Nothing is imported from a file with a
+//! fault.
 //!
-//! What several files and the stored directory mean together is `import::draft`.
+//! `import::draft` combines several files with the stored directory.
 
 mod claims;
 pub mod draft;
@@ -22,29 +23,30 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// What an import file holds, ready for the database.
+/// The contents of an import file, ready for the database.
 #[derive(Debug, Default)]
 pub struct Import {
     /// The documents, in the order of the file.
     pub documents: Vec<Document>,
 }
 
-/// One entity in the form that is stored.
+/// One entity in the form in which it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
-    /// Which kind.
+    /// The kind.
     pub kind: EntityKind,
     /// Its `Id`.
     pub id: i64,
     /// `Archived`.
     pub archived: bool,
-    /// The whole document as JSON, its PINs replaced by digests: as text, because a hundred thousand trees are large.
+    /// The whole document as JSON, with digests in place of PINs. It is text, because a hundred thousand trees are
+    /// large.
     pub body: String,
-    /// Of a pass: who holds it.
+    /// Of a pass: its holder.
     pub holder: Option<i64>,
-    /// Of a pass: what it says is left, as text. What was used since this last changed is subtracted.
+    /// Of a pass: the fields that set what is left, as text. What was used since they last changed is subtracted.
     pub basis: Option<String>,
-    /// Where it is.
+    /// Its place in the file.
     pub place: EntryPlace,
 }
 
@@ -62,7 +64,7 @@ impl Document {
     }
 }
 
-/// Where an entity is inside its file.
+/// The place of an entity in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EntryPlace {
     /// The index in its list.
@@ -85,12 +87,11 @@ impl fmt::Display for ImportFaults {
 
 impl std::error::Error for ImportFaults {}
 
-/// The most faults and the most warnings that are reported. A file in a wrong shape has one per entity, and the first
-/// hundred say enough; the rest are counted.
+/// The most faults and the most warnings that are reported. A file in a wrong shape has one for each entity, and the
+/// first hundred are enough to see why; the rest are counted.
 const LINES: usize = 100;
 
-/// Reads the JSON of an import: one object of arrays, all optional. It reads entity by entity and holds only their
-/// texts.
+/// Reads the JSON of an import: one object of arrays, all optional. Reads one entity at a time and keeps only its text.
 ///
 /// # Errors
 /// Every fault of the file, up to a hundred.
@@ -106,10 +107,10 @@ pub fn read_json(text: &str, pin_key: &str) -> Result<Import, ImportFaults> {
     if reading.faults.is_empty() { Ok(reading.import) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// The mark that some programs put at the beginning of a UTF-8 file.
+/// The mark that some programs put at the start of a UTF-8 file.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The first lines of a report, and how many more there were.
+/// The first lines of a report, and the number of all of them.
 #[derive(Debug, Default)]
 struct ReportLines {
     first: Vec<String>,
@@ -263,7 +264,7 @@ impl<'de> Visitor<'de> for List<'_, '_> {
 impl FileReading<'_> {
     fn entity(&mut self, kind: EntityKind, at: usize, text: &str) {
         let path = || format!("{}[{at}]", kind.array());
-        // Not JSON, a NUL or not an object: there are no fields to look at.
+        // Not JSON, a NUL or not an object: there are no fields to check.
         let entity = match serde_json::from_str(text) {
             Ok(entity) => entity,
             Err(error) => {
@@ -279,7 +280,7 @@ impl FileReading<'_> {
             self.faults.push(|| format!("{}: must be an object, but is {}", path(), kind_of(&entity)));
             return;
         };
-        // An update may leave out fields that are already stored; `draft` checks that.
+        // An update may omit fields that are already stored; `draft` checks that.
         let mut whole = fields.clone();
         for name in kind.required().iter().filter(|name| **name != "Id") {
             whole.entry(*name).or_insert_with(|| sample(name));
@@ -294,7 +295,7 @@ impl FileReading<'_> {
             }
             return;
         }
-        // The fields are readable; the number must be a usable key, once in the list.
+        // The fields are readable; the id must be positive and occur once in the list.
         let id = fields.get("Id").and_then(Value::as_i64).unwrap_or_default();
         if id <= 0 {
             self.faults.push(|| format!("{}.Id: {id} is not a positive number", path()));
@@ -302,7 +303,7 @@ impl FileReading<'_> {
         if !self.seen.insert((kind, id)) {
             self.faults.push(|| format!("{}.Id: {id} is in this list twice", path()));
         }
-        // Credentials take the form that readers send, and PINs leave the document.
+        // Bring credentials into the form that readers send, and replace PINs.
         if kind == EntityKind::Coworker {
             for fault in spell_out(&mut fields, text) {
                 self.faults.push(|| format!("{}.{fault}", path()));
@@ -314,7 +315,8 @@ impl FileReading<'_> {
     }
 }
 
-/// The numbers of a coworker as they are written: as numbers they have lost what a 64-bit floating point cannot hold.
+/// The numbers of a coworker as written in the file: once parsed, they have lost what 64-bit floating point cannot
+/// hold.
 #[derive(Default, Deserialize)]
 struct WrittenNumbers<'a> {
     #[serde(borrow, rename = "AccessCardId")]
@@ -349,7 +351,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
                 spreadsheet::number(&number).map_err(|fault| refused_number(field, &number, fault))
             }
             Some(Value::String(text)) => match spelled(field, text, &['\n']) {
-                // Kept as it was written, so an unchanged value does not count as a change.
+                // Kept as written, so an unchanged value does not count as a change.
                 Ok(values) if entity::listed(Some(text)).eq(values.iter().map(String::as_str)) => continue,
                 other => other.map(|values| values.join(",")),
             },
@@ -367,7 +369,7 @@ fn spell_out(fields: &mut Map<String, Value>, text: &str) -> Vec<String> {
     faults
 }
 
-/// The values of a field as readers send them, or what is wrong with it.
+/// The values of a field in the form that readers send, or what is wrong with it.
 fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Vec<String>, String> {
     let example = match field {
         CredentialField::AccessCardId | CredentialField::KeyFobNumber | CredentialField::AccessPincode => {
@@ -389,14 +391,14 @@ fn spelled(field: CredentialField, text: &str, separators: &[char]) -> Result<Ve
     }
 }
 
-/// PINs are not shown.
+/// The fault of a value. PINs are not shown.
 fn refused_number(field: CredentialField, text: &str, fault: &str) -> String {
     let shown = if field == CredentialField::AccessPincode { "the value".to_owned() } else { format!("\"{text}\"") };
     format!("{shown} is {fault}")
 }
 
 /// Why an entity cannot be read. The deserializer stops at the first fault and does not name the field, so each field
-/// is read alone, with samples of the required ones. Each fault follows the path of the entity.
+/// is read alone, with samples of the required ones. Each fault continues the entity's path.
 fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
     let mut found = Vec::new();
     if !fields.contains_key("Id") {
@@ -445,7 +447,7 @@ fn sample(name: &str) -> Value {
     }
 }
 
-/// What a pass says is left of it, in a canonical form.
+/// The fields of a pass that set what is left of it, in a canonical form.
 fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
     const SAID: [&str; 5] = ["RemainingMinutes", "RemainingUses", "TotalUses", "Used", "UsedDate"];
     let said =
@@ -454,7 +456,7 @@ fn basis(kind: EntityKind, fields: &Map<String, Value>) -> Option<String> {
         .then(|| Value::Object(SAID.into_iter().filter_map(said).collect()).to_string())
 }
 
-/// The address of a single device, or why it is not one.
+/// The address of a single device, or why the text is not one.
 fn device(text: &str) -> Result<MacAddr, String> {
     match text.parse::<MacAddr>() {
         Ok(mac) if mac.is_station() => Ok(mac),

@@ -1,4 +1,4 @@
-//! PURE. The directory as it was loaded: who does this card or device belong to, and which passes may they use?
+//! PURE. A loaded directory: who a card or device belongs to, and which passes they may use.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,10 +18,10 @@ use crate::base::{
     sighting::{Credential, CredentialKind},
 };
 
-/// Everything that recognises people, as it was when it was loaded.
+/// Everything needed to recognise people, as it was when it was loaded.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Counts up with every import; a daemon that sees another number loads again.
+    /// Increases with every import; a daemon that sees another number loads the directory again.
     pub version: i64,
     pub(super) businesses: BTreeMap<BusinessId, Business>,
     pub(super) tariffs: BTreeMap<TariffId, Tariff>,
@@ -32,7 +32,7 @@ pub struct Directory {
     /// The teams whose members share their passes: by member, and by team.
     pub(super) sharing: Box<[(CoworkerId, TeamId)]>,
     pub(super) sharers: Box<[(TeamId, CoworkerId)]>,
-    /// Sorted by address; an address that two people claim is here twice.
+    /// Sorted by address; an address that two people have is here twice.
     pub(super) macs: Vec<(MacAddr, CoworkerId)>,
     /// Lower-cased card and fob numbers as the operator wrote them.
     pub(super) cards: Index,
@@ -40,7 +40,7 @@ pub struct Directory {
     pub(super) spellings: Index,
     /// Digests of PINs.
     pub(super) pins: Index,
-    /// Slots of locks, user ids and names of controllers, each inside its scope ([`scoped::key`]).
+    /// Slots of locks, user ids and names in controllers, each within its scope ([`scoped::key`]).
     pub(super) slots: Index,
     pub(super) users: Index,
     pub(super) names: Index,
@@ -55,14 +55,14 @@ pub(super) enum Holder {
     Several,
 }
 
-/// Who a credential belongs to.
+/// The owner of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match<'a> {
     /// No one has it.
     NoOne,
     /// This person.
     One(&'a Coworker),
-    /// More than one person claims it, so it matches no one.
+    /// More than one person has it, so it matches no one.
     Several,
 }
 
@@ -87,12 +87,12 @@ impl Directory {
         self.time_passes.values().map(AsRef::as_ref)
     }
 
-    /// Is there any kind of pass, even an archived one?
+    /// Whether any kind of pass exists, even an archived one.
     pub fn knows_passes(&self) -> bool {
         !self.time_passes.is_empty()
     }
 
-    /// How many passes people hold.
+    /// The number of passes that people hold.
     pub fn held_passes(&self) -> usize {
         self.held.len()
     }
@@ -111,13 +111,13 @@ impl Directory {
         })
     }
 
-    /// Are they in a team that shares its passes?
+    /// Whether they are in a team that shares its passes.
     pub fn shares_passes(&self, coworker: CoworkerId) -> bool {
         !run(&self.sharing, |(member, _)| member.cmp(&coworker)).is_empty()
     }
 
-    /// Everyone connected to this person by shared passes: the members of their teams that share passes, of the other
-    /// such teams of those members, and so on.
+    /// Everyone connected to this person by shared passes: the members of their teams that share passes, the members of
+    /// those people's other such teams, and so on.
     pub fn who_share_passes_with(&self, coworker: CoworkerId) -> BTreeSet<CoworkerId> {
         let mut people = BTreeSet::from([coworker]);
         let mut teams = BTreeSet::new();
@@ -138,18 +138,19 @@ impl Directory {
         run(&self.held, |pass| pass.holder.cmp(&holder)).iter()
     }
 
-    /// The key that PINs are digested with.
+    /// The key for digests of PINs.
     pub fn pin_key(&self) -> &str {
         &self.pin_key
     }
 
-    /// A pass that a coworker may use, or one that they used before; only for the latter are all passes searched.
+    /// A pass that a coworker may use or has used before. Only for the latter are all passes searched.
     pub fn pass(&self, coworker: CoworkerId, guid: uuid::Uuid) -> Option<&HeldPass> {
         let is_it = |pass: &&HeldPass| pass.guid == guid;
         self.usable(coworker).find(is_it).or_else(|| self.held.iter().find(is_it))
     }
 
-    /// The passes that a person may use: their own, then those of customers in a team with them that shares passes.
+    /// The passes that a person may use: their own, then those of customers who are in a team with them that shares
+    /// passes.
     pub fn usable(&self, coworker: CoworkerId) -> impl Iterator<Item = &HeldPass> {
         let others: BTreeSet<CoworkerId> = run(&self.sharing, |(member, _)| member.cmp(&coworker))
             .iter()
@@ -166,7 +167,7 @@ impl Directory {
         self.coworkers.get(at)
     }
 
-    /// Who has this name, ignoring case.
+    /// The person with this name, ignoring case.
     pub fn by_name(&self, name: &str) -> Match<'_> {
         let name = name.to_lowercase();
         let mut found = self.coworkers.iter().filter(|coworker| coworker.full_name.to_lowercase() == name);
@@ -177,7 +178,7 @@ impl Directory {
         }
     }
 
-    /// How many people there are.
+    /// The number of people.
     pub fn coworkers(&self) -> usize {
         self.coworkers.len()
     }
@@ -187,7 +188,7 @@ impl Directory {
         self.macs.iter().map(|(mac, _)| *mac)
     }
 
-    /// Whose device is this?
+    /// The owner of a device.
     pub fn by_mac(&self, mac: MacAddr) -> Match<'_> {
         let from = self.macs.partition_point(|(known, _)| *known < mac);
         let mut claims = self.macs.iter().skip(from).take_while(|(known, _)| *known == mac);
@@ -198,7 +199,7 @@ impl Directory {
         }
     }
 
-    /// Whose credential is this? Only credentials of the same type are searched. The text as the controller sent it is
+    /// The owner of a credential. Only credentials of the same type are searched. The text that the controller sent is
     /// tried first, then its other spellings in order; the first match decides.
     pub fn by_credential(&self, credential: &Credential) -> Match<'_> {
         let Credential { kind, scope, value, spellings } = credential;
@@ -220,7 +221,8 @@ impl Directory {
         }
     }
 
-    /// Whose slot, user id or name is this, as an import writes it (`source/door/5`)? A text may be any of the three.
+    /// The owner of a slot, user id or name in the form of an import (`source/door/5`). The text may be any of the
+    /// three.
     pub fn by_scoped_text(&self, text: &str) -> Match<'_> {
         let mut found = Match::NoOne;
         for (kind, index) in [

@@ -1,4 +1,4 @@
-//! PURE. PINs are kept as digests only, so a reader of the database does not learn them.
+//! PURE. PINs are kept only as digests, so a reader of the database does not learn them.
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -8,15 +8,15 @@ use super::entity;
 /// The mark of a PIN that is stored as a digest.
 pub(crate) const DIGEST_MARK: &str = "sha256:";
 
-/// The digest of a PIN. Short numbers can be guessed in a moment, so this hides PINs from a reader of the database, but
-/// not from one who also has the key.
+/// The digest of a PIN. Short numbers can be guessed in a moment, so this hides PINs from a reader of the database who
+/// does not also have the key.
 pub(crate) fn pin_digest(pin: &str, key: &str) -> String {
     let digest =
         Sha256::new().chain_update(key.as_bytes()).chain_update(b"/pin/").chain_update(pin.as_bytes()).finalize();
     format!("{:032x}", digest.iter().take(16).fold(0u128, |number, byte| number << 8 | u128::from(*byte)))
 }
 
-/// Replaces PINs by digests, so a reader of the database does not learn them.
+/// Replaces PINs with digests, so a reader of the database does not learn them.
 pub(super) fn hide_pins(fields: &mut Map<String, Value>, pin_key: &str) {
     let text = match fields.get("AccessPincode") {
         Some(Value::String(text)) => text.clone(),

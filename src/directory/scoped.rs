@@ -1,7 +1,7 @@
-//! PURE. Slots, users and names: credentials that mean something only inside a scope, and how people write them.
+//! PURE. Slots, users and names: credentials that only mean something within a scope, and how people write them.
 //!
-//! A reader sends scope and value separately; an import writes them as one text, `scope/value`. Both become one key
-//! here.
+//! A reader sends scope and value separately; an import contains them as one text, `scope/value`. Both become the same
+//! key here.
 //!
 //! | type | scope, where `card.scope` says nothing | written | the scope ends at |
 //! |---|---|---|---|
@@ -9,12 +9,12 @@
 //! | user | source | `cam/17` | the first `/` |
 //! | name | source | `cam/Ada Example` | the first `/` |
 //!
-//! Scopes are compared as they are, values without regard to capitals, numbers of slots without leading zeros.
+//! Scopes are compared exactly, values without regard to case, and numbers of slots without leading zeros.
 
 use crate::base::sighting::CredentialKind;
 
-/// The key of a credential as a reader sends it. None for cards and PINs, which have no scope, and for what no import
-/// can express: a slot with a `/`, a user or name in a scope with one, or anything without a scope.
+/// The key of a credential that a reader sent. `None` for cards and PINs, which have no scope, and for anything that an
+/// import cannot express: a slot with a `/`, a user or name in a scope with one, or anything without a scope.
 pub fn key(kind: CredentialKind, scope: Option<&str>, value: &str) -> Option<String> {
     let (scope, value) = (scope?, value.trim());
     let writable = match kind {
@@ -31,7 +31,7 @@ pub fn key(kind: CredentialKind, scope: Option<&str>, value: &str) -> Option<Str
     Some(format!("{scope}/{}", value.to_lowercase()))
 }
 
-/// Scope and value of a text that a person wrote; none where it has no scope, or the type has none.
+/// The scope and value of a text that a person wrote; `None` if it has no scope, or if the type does not use one.
 pub fn parts(kind: CredentialKind, text: &str) -> Option<(&str, &str)> {
     let (scope, value) = match kind {
         CredentialKind::Card | CredentialKind::Pin => None,
@@ -42,7 +42,7 @@ pub fn parts(kind: CredentialKind, text: &str) -> Option<(&str, &str)> {
     (!scope.is_empty() && !value.is_empty()).then_some((scope, value))
 }
 
-/// The key of a text that a person wrote; none where it has no scope.
+/// The key of a text that a person wrote; `None` if it has no scope.
 pub fn key_of_text(kind: CredentialKind, text: &str) -> Option<String> {
     let (scope, value) = parts(kind, text)?;
     key(kind, Some(scope), value)
@@ -66,7 +66,7 @@ mod tests {
             let said = key(kind, Some(scope), value);
             assert!(said.is_some() && said == key_of_text(kind, written), "{scope} {value} {written}: {said:?}");
         }
-        assert_ne!(key_of_text(User, "cam/7"), key_of_text(User, "cam/007"), "of users only the text is known");
+        assert_ne!(key_of_text(User, "cam/7"), key_of_text(User, "cam/007"), "a user id is a text, so zeros count");
         for (kind, scope, value) in [
             (Card, Some("cam"), "5"),
             (Pin, Some("cam"), "5"),

@@ -1,4 +1,4 @@
-//! What the directory finds, from the documents of an import.
+//! Lookups in a directory that was built from the documents of an import.
 
 use super::{Builder, Directory, Match, entity, import};
 use crate::base::{

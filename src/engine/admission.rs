@@ -1,4 +1,4 @@
-//! PURE. Who is it, and may this sighting open a check-in? The first check that fails is the reason.
+//! PURE. Who a sighting belongs to, and whether it may open a check-in. The first check that fails is the reason.
 
 use uuid::Uuid;
 
@@ -25,23 +25,24 @@ use crate::{
     },
 };
 
-/// What a door event says, before the person's check-ins are considered.
+/// The verdict on a door event, before the person's check-ins are considered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DoorVerdict {
     /// A known person did something that affects their check-ins.
     Claim(DoorClaim),
-    /// A failed check-in, of a person if they are known.
+    /// A failed check-in; it names the person if they are known.
     Fail(Reason),
     /// Only the log of facts is written.
     Record(Note),
 }
 
-/// Judges a door event by the settings of its time.
+/// Judges a door event by the settings in force at its time.
 pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
     if !fact.kind.names_person() || fact.shown.is_none() && !fact.kind.is_refusal() {
         return DoorVerdict::Record(Note::NamesNoOne);
     }
     let known = fact.recognised == Recognised::Coworker;
+    // A refusal by the controller, an unknown credential and duress fail at any door.
     match fact.kind {
         DoorEventKind::Denied => {
             return DoorVerdict::Fail(Reason::RefusedByController(fact.refusal.unwrap_or(Refusal::Other)));
@@ -65,6 +66,7 @@ pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
         | DoorEventKind::Offline
         | DoorEventKind::Heartbeat => {}
     }
+    // The settings of the door decide what a grant means.
     let Some(door) = Door::of(&policy.doors, &fact.door.0) else {
         return DoorVerdict::Fail(Reason::DoorNotConfigured);
     };
@@ -86,7 +88,7 @@ pub fn judge_door(fact: &DoorFact, policy: &SitePolicy) -> DoorVerdict {
     }
 }
 
-/// Does a site record failed check-ins of a device that no one has registered?
+/// Whether a site records failed check-ins of a device that no one has registered.
 pub fn wants_record(site: &Site, mac: MacAddr) -> bool {
     match site.unrecognised_devices {
         UnrecognisedDevices::All => true,
@@ -95,8 +97,8 @@ pub fn wants_record(site: &Site, mac: MacAddr) -> bool {
     }
 }
 
-/// The admission of one coworker at a site: what speaks against them, then what the site lets the network do, then
-/// limits and passes.
+/// The admission of one coworker at a site: first whether anything rules them out, then what the site lets the network
+/// do, then limits and passes.
 pub struct SiteAdmission<'a> {
     /// The site.
     pub site: &'a Site,
@@ -106,7 +108,7 @@ pub struct SiteAdmission<'a> {
     pub directory: &'a Directory,
     /// Who.
     pub coworker: CoworkerId,
-    /// What everyone who may use the same passes has used of passes and limits, apart from this person's own state.
+    /// Returns what a person in this state, and everyone who may use the same passes, has used of passes and limits.
     pub usage: &'a dyn Fn(&PersonState) -> (Usage, Vec<passes::Spent>),
 }
 
@@ -138,7 +140,7 @@ impl AdmissionCheck for SiteAdmission<'_> {
 }
 
 impl SiteAdmission<'_> {
-    /// Active, not archived, of this business.
+    /// Why the coworker may not be here at all: archived, not active, or of other businesses.
     pub fn barrier(&self) -> Option<Reason> {
         self.directory
             .coworker(self.coworker)
@@ -153,7 +155,7 @@ impl SiteAdmission<'_> {
         })
     }
 
-    /// By which pass may a person come in at one instant who has been there since another?
+    /// Returns the pass by which a person who has been there since `from` may come in at `at`.
     pub(super) fn entitled(
         &self,
         (at, from): (WallTime, WallTime),
@@ -176,11 +178,12 @@ impl SiteAdmission<'_> {
         }
     }
 
-    /// The pass of an open visit with its end by this directory, if that end changed; none if no pass covers the visit.
-    /// A pass that is no longer valid ends now.
+    /// The pass of an open visit with its end by this directory; `None` if the end did not change or no pass covers the
+    /// visit. A pass that is no longer valid ends now.
     pub fn new_pass_end(&self, open: &Visit, person: &PersonState, now: WallTime) -> Option<PassUse> {
         let pass = open.pass.as_ref()?;
         let coworker = self.directory.coworker(self.coworker)?;
+        // The visit itself must not count as a use of its pass.
         let mut without = person.clone();
         for visit in without.visits.iter_mut().filter(|visit| visit.unique_id == open.unique_id) {
             visit.to = Some(visit.since);
@@ -195,7 +198,7 @@ impl SiteAdmission<'_> {
         (ends != pass.ends).then(|| PassUse { ends, ..pass.clone() })
     }
 
-    /// What keeps the network from opening a check-in without a refusal.
+    /// What keeps the network from opening a check-in, although it is no refusal.
     fn held(&self, since: WallTime, at: WallTime, evidence: WallTime, person: &PersonState) -> Option<Note> {
         let may_open = self.site.network_checkins
             && match self.site.network_opens {
@@ -213,7 +216,7 @@ impl SiteAdmission<'_> {
     }
 }
 
-/// Why a coworker who was recognised may not be here at all: archived, not active, or of other businesses.
+/// Why a recognised coworker may not be here at all: archived, not active, or of other businesses.
 pub fn barrier(coworker: &Coworker, business: BusinessId) -> Option<Reason> {
     if coworker.archived {
         Some(Reason::CoworkerArchived)

@@ -1,24 +1,24 @@
-//! PURE. When the captures of a business could have seen a device: silence counts only then.
+//! PURE. When the captures of a business could have seen a device. Silence counts only during that time.
 
 use std::time::Duration;
 
 use crate::base::clock::WallTime;
 
-/// Stretches of coverage, earliest first, that neither overlap nor touch.
+/// Stretches of coverage, earliest first; they neither overlap nor touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Coverage {
     known: Vec<(WallTime, WallTime)>,
-    /// The time since the last frame: the next one shows whether it was covered.
+    /// The time since the last frame. The next frame shows whether it was covered.
     unproven: Option<(WallTime, WallTime)>,
 }
 
 impl Coverage {
-    /// No coverage at all.
+    /// No coverage.
     pub const fn none() -> Self {
         Self { known: Vec::new(), unproven: None }
     }
 
-    /// From stretches in any order; those that overlap or touch become one.
+    /// From stretches in any order; those that overlap or touch are merged.
     pub fn new(stretches: impl IntoIterator<Item = (WallTime, WallTime)>) -> Self {
         let mut sorted: Vec<_> = stretches.into_iter().filter(|(from, to)| from < to).collect();
         sorted.sort_unstable();
@@ -32,7 +32,7 @@ impl Coverage {
         Self { known: merged, unproven: None }
     }
 
-    /// The same, with the time since the last frame, if any has passed.
+    /// The same coverage with the unproven time since the last frame; an empty `span` is ignored.
     #[must_use]
     pub fn and_unproven(self, span: Option<(WallTime, WallTime)>) -> Self {
         Self { unproven: span.filter(|(from, to)| from < to), ..self }
@@ -43,18 +43,19 @@ impl Coverage {
         self.unproven
     }
 
-    /// The coverage if that time turns out to be covered.
+    /// The coverage if the unproven time turns out to be covered.
     #[must_use]
     pub fn at_most(&self) -> Self {
         Self::new(self.known.iter().copied().chain(self.unproven))
     }
 
-    /// How much of the time since `since` they cover, if what is not proven is covered.
+    /// How much of the time since `since` is covered, if the unproven time counts as covered.
     pub fn at_most_since(&self, since: WallTime) -> Duration {
         self.known.iter().chain(&self.unproven).map(|&(from, to)| to.since(from.max(since))).sum()
     }
 
-    /// The instant from which on more than `limit` of covered time has passed since `since`; none while it has not.
+    /// The instant after which more than `limit` of covered time has passed since `since`; `None` if that much has not
+    /// passed yet.
     pub fn run_out(&self, since: WallTime, limit: Duration) -> Option<WallTime> {
         let first = self.known.partition_point(|&(_, to)| to <= since);
         let mut left = limit;

@@ -1,7 +1,7 @@
-//! PURE. What the engine answers: an outcome, and the reason or note that explains it.
+//! PURE. The engine's answers: an outcome, and the reason or note that explains it.
 //!
-//! The codes are a closed list and part of the product: they begin every `Description`, label metrics and are what
-//! `explain` shows. Each is written once, in one row with its sentence and its number in the log.
+//! The codes are a closed list and part of the product: every `Description` starts with one, metrics are labelled by
+//! them, and `explain` shows them. Each is defined once, in one row with its sentence and its number in the log.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::{
 closed_list! {
     /// What became of a received event. Every event ends in exactly one of these, and each is counted.
     ///
-    /// The order of declaration numbers them in the log: append only.
+    /// The order of declaration determines the numbers in the log: append only.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum Outcome: &'static str {
         /// A check-in was opened.
@@ -26,7 +26,7 @@ closed_list! {
         Failed => "failed",
         /// Only the log was written.
         Recorded => "recorded",
-        /// The same sighting was decided before.
+        /// The same sighting has already been decided.
         Duplicate => "duplicate",
         /// The message could not be mapped.
         Rejected => "rejected",
@@ -41,7 +41,7 @@ impl Outcome {
 }
 
 closed_list! {
-    /// A limit of a plan: what is counted, and in which window. The row says whether hours are counted.
+    /// A limit of a plan: what is counted, and in which window. The row is `true` if hours are counted.
     ///
     /// Limits are checked in this order.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -62,14 +62,14 @@ closed_list! {
 }
 
 impl PlanLimit {
-    /// Are hours counted, and not days?
+    /// Whether hours are counted rather than days.
     pub const fn is_hours(self) -> bool {
         self.row()
     }
 }
 
 /// Declares [`Reason`] with one row per reason: its number in the log, its code and its sentence. A variant that holds
-/// another enum has a row for each variant of that enum; a new one there does not compile without its row here.
+/// another enum has a row for each variant of that enum; adding a variant there does not compile without its row here.
 macro_rules! reasons {
     (
         $(#[$about:meta])*
@@ -200,7 +200,7 @@ reasons! {
 }
 
 impl Reason {
-    /// Every reason, for the documentation and for counters present at zero.
+    /// Every reason, for the documentation and for counters that start at zero.
     pub fn all() -> impl Iterator<Item = Self> {
         Self::ROWS.iter().map(|(reason, _)| *reason)
     }
@@ -220,12 +220,12 @@ impl Reason {
         self.row().2
     }
 
-    /// `code: sentence`, as `Description` holds it.
+    /// `code: sentence`, as in `Description`.
     pub fn description(self) -> String {
         format!("{}: {}", self.code(), self.sentence())
     }
 
-    /// `code: sentence (detail)`, where there is a detail that the front desk needs.
+    /// `code: sentence (detail)`, if there is a detail for the front desk.
     pub fn description_with(self, detail: Option<&str>) -> String {
         detail.map_or_else(|| self.description(), |detail| format!("{} ({detail})", self.description()))
     }
@@ -235,7 +235,7 @@ closed_list! {
     /// Why only the log was written. The row holds the number in the log, the word and the sentence.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum Note: (i64, &'static str, &'static str) {
-        /// An exit, or activity, of a person who is not checked in.
+        /// An exit or activity of a person who is not checked in.
         NotCheckedIn => (
             35,
             "not_checked_in",
@@ -245,7 +245,7 @@ closed_list! {
         Lingering => (36, "lingering", "just checked out; the device is still in range"),
         /// An older event that no longer changes anything.
         Late => (37, "late", "too old to change anything"),
-        /// The event does not say who it was (a button, a door contact).
+        /// The event does not identify anyone (a button, a door contact).
         NamesNoOne => (38, "names_nobody", "the event does not say who was at the door"),
         /// The door is configured to record only.
         RecordOnly => (39, "record_only", "the settings only record events at this door"),
@@ -259,13 +259,13 @@ closed_list! {
             "network_may_not_open",
             "the settings do not let the network open this check-in"
         ),
-        /// Weak evidence of a person who is not checked in, or too long after the last strong evidence.
+        /// Weak evidence of a person who is not checked in, or that is too long after the last strong evidence.
         WeakEvidence => (
             43,
             "weak_evidence",
             "another device may have sent this for it, so it checks no one in"
         ),
-        /// The same failed check-in was written before in this pass day.
+        /// The same failed check-in has already been written in this pass day.
         FailedBefore => (44, "failed_before", "this device already has the same failed check-in for this day"),
         /// Network evidence of a person who is checked in at another business.
         InElsewhere => (45, "in_elsewhere", "checked in at another business at that time"),
@@ -289,7 +289,7 @@ impl Note {
     }
 }
 
-/// The number in the log of why a message was rejected.
+/// The number of a rejection in the log.
 const fn rejection_number(why: RejectReason) -> i64 {
     match why {
         RejectReason::Oversize => 46,
@@ -303,7 +303,7 @@ const fn rejection_number(why: RejectReason) -> i64 {
     }
 }
 
-/// Every word that explains a decision, with its number in the log. A number is never used again for another word.
+/// Every word that explains a decision, with its number in the log. A number is never reused for another word.
 fn numbered_words() -> impl Iterator<Item = (i64, &'static str)> {
     let reasons = Reason::all().map(|reason| (reason.row().0, reason.code()));
     let notes = Note::ALL.into_iter().map(|note| (note.row().0, note.word()));
@@ -311,7 +311,7 @@ fn numbered_words() -> impl Iterator<Item = (i64, &'static str)> {
     reasons.chain(notes).chain(rejections)
 }
 
-/// What the log keeps of a decision: the outcome and the word that explains it, as one number.
+/// A decision as the log stores it: the outcome and the word that explains it, in one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionCode(pub i64);
 
@@ -362,6 +362,6 @@ mod tests {
         }
         assert_eq!(DecisionCode::of(Outcome::Opened, None).word(), None);
         let numbers: BTreeSet<i64> = numbered_words().map(|(number, _)| number).collect();
-        assert_eq!(numbers.len(), numbered_words().count(), "each word has a number that no other word has");
+        assert_eq!(numbers.len(), numbered_words().count(), "each word has a unique number");
     }
 }

@@ -1,8 +1,8 @@
-//! PURE. The only path that makes records: from people as they were and the facts since then to people as they are,
-//! with every record on the way.
+//! PURE. The only code that makes records: it turns people as they were and the facts since then into people as they
+//! are, with every record made on the way.
 //!
-//! People who may use the same passes are folded together, because what one of them does decides whether the next may
-//! come in. Mostly that is one person. Records are collected by their identities; the caller finds out which are new or
+//! People who may use the same passes are folded together, because what one of them does can decide whether the next
+//! may come in. Usually that is one person. Records are keyed by identity; the caller works out which are new or
 //! different.
 
 mod deciding;
@@ -37,7 +37,7 @@ use crate::base::{
     record::{BusinessId, CheckinSource, CoworkerId},
 };
 
-/// Folds the items, in the order of their places, with the timers between them and up to now.
+/// Folds the items in order, with the timers between them and up to now.
 pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folded {
     let upcoming = Upcoming::of(items);
     let since = group.people.values().map(|person| person.folded.at).min();
@@ -46,7 +46,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
     let mut decisions: Vec<Option<Decision>> = vec![None; items.len()];
     let mut order: Vec<usize> = (0..items.len()).collect();
     for step in 0..items.len() {
-        // First what happens before the item: new versions of the directory, and timers that run out.
+        // Events before the item come first: new versions of the directory, and timers that expire.
         let at = items[order[step]].place.at;
         while let Some(version) = versions.next_if(|version| *version <= at) {
             folding.run_timers(version, &BTreeSet::new());
@@ -54,7 +54,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
         }
         let leaving = folding.leaving(order[step..].iter().map(|index| &items[*index]), at);
         folding.run_timers(at, &leaving);
-        // Of items at one instant, the one that fits the person's phase comes first.
+        // Among items at the same instant, the one that fits the person's phase comes first.
         let next = folding.next_of_tied(items, &order[step..]);
         order[step..=step + next].rotate_right(1);
         let index = order[step];
@@ -62,6 +62,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
         decisions[index] = Some(folding.decide(index, item));
     }
     folding.folded.decisions = decisions.into_iter().flatten().collect();
+    // Events after the last item, up to now.
     for version in versions {
         folding.run_timers(version, &BTreeSet::new());
         folding.new_directory(version);
@@ -70,7 +71,8 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
     folding.finish()
 }
 
-/// Would this person be let in, and by which pass? Also returns what they were charged so far in the pass day.
+/// Returns whether this person would be let in and by which pass, and what they have been charged so far in the pass
+/// day.
 pub fn ask(
     world: World<'_>,
     group: FoldGroup,
@@ -83,6 +85,7 @@ pub fn ask(
     let subject = Subject::coworker(coworker);
     let mut person = folding.folded.people.remove(&subject).unwrap_or_default();
     let refused = Admission::Refused(Refused { reason: Reason::CoworkerArchived, detail: None });
+    // Coming in here would first end a visit elsewhere.
     let idle = person.open().map_or(Duration::ZERO, |open| world.idle_limit(open));
     let admission = match person.come_from_elsewhere(business, at, by, idle) {
         Ok(continued) => folding.at_business(subject, business, at, |_, admission| {
@@ -90,6 +93,7 @@ pub fn ask(
         }),
         Err(note) => Admission::Held(note),
     };
+    // The charges of visits that may still change are not in the state yet.
     let mut charged = person.charged.clone();
     for visit in &person.visits {
         if let Some(charge) = folding.charge(coworker, visit, &charged) {

@@ -1,4 +1,4 @@
-//! PURE. The life of a check-in: which step a claim takes in each phase of the coworker.
+//! PURE. The life cycle of a check-in: the step that a claim causes in each phase of the coworker.
 //!
 //! ```text
 //!             entry      exit            activity        strong   weak, fresh  weak, stale  withdrawn  silence  cut-off, pass end
@@ -8,9 +8,9 @@
 //!  Tracked    refresh    close           refresh         refresh  refresh      weak         close      close    close
 //! ```
 //!
-//! *ask* opens if the coworker is admitted; refused it fails, held it is only recorded. Claims come in the order of
-//! their time, so there is no row for late facts: the fold starts before them. A person who is in at another business
-//! is handled first; see [`super::person`]. Every cell is walked by a test.
+//! *ask* opens a check-in if the coworker is admitted; a refusal makes it fail, and a hold only records it. Claims are
+//! processed in time order, so there is no row for late facts: the fold starts before them. A person who is in at
+//! another business is handled first; see [`super::person`]. A test checks every cell.
 
 use super::decision::Note;
 
@@ -19,31 +19,31 @@ use super::decision::Note;
 pub enum Phase {
     /// Not checked in.
     Out,
-    /// Out by an exit, so recently that the phone may still be in range. Only network evidence meets this phase.
+    /// Out by an exit so recent that the phone may still be in range. Only network evidence can lead to this phase.
     Left,
-    /// Checked in; the network has not seen a device of theirs during it.
+    /// Checked in; the network has seen none of their devices during the visit.
     In,
-    /// Checked in; the network has seen a device of theirs during it, so silence means something.
+    /// Checked in; the network has seen one of their devices during the visit, so silence means something.
     Tracked,
 }
 
-/// What a claim says, seen from the life cycle.
+/// The input of a step: a claim or a timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input {
     /// They came in.
     Entry,
     /// They went out.
     Exit,
-    /// They are there, according to a door that only refreshes.
+    /// They are present, at a door that only refreshes.
     Activity,
     /// The device itself sent something.
     Strong,
-    /// Another device may have sent this for it.
+    /// Another device may have sent something on its behalf.
     Weak {
         /// Within two idle limits of the last strong evidence.
         fresh: bool,
     },
-    /// The directory says that they may no longer be in.
+    /// According to the directory, they may no longer be in.
     Withdrawn,
     /// The device was silent for longer than the idle limit.
     Silence,
@@ -84,24 +84,24 @@ impl CloseBy {
     }
 }
 
-/// What happens.
+/// The step to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifeStep {
-    /// A check-in, if they are admitted.
+    /// Opens a check-in if they are admitted.
     Ask,
-    /// `LastActivity`, devices and the like are brought up to date.
+    /// Updates `LastActivity`, devices and the like.
     Refresh,
-    /// The check-in ends.
+    /// Closes the check-in.
     Close(CloseBy),
-    /// Remembered with the check-in that they left, so lingering can go on.
+    /// Remembers the evidence in the visit that they left, so lingering can continue.
     Linger,
-    /// Only the log of facts.
+    /// Only writes the log of facts.
     Record(Note),
-    /// A timer that no longer applies.
+    /// Nothing: the timer no longer applies.
     Nothing,
 }
 
-/// The table above.
+/// Looks up the step in the table above.
 pub fn step(phase: Phase, input: Input) -> LifeStep {
     match input {
         Input::Entry => match phase {
@@ -153,7 +153,7 @@ mod tests {
 
     const PHASES: [Phase; 4] = [Phase::Out, Phase::Left, Phase::In, Phase::Tracked];
 
-    /// The table of the module's page, a row per input, a column per phase.
+    /// The table from the module documentation: a row per input, a column per phase.
     #[test]
     fn every_cell_of_the_table_is_as_drawn() {
         use LifeStep::{Ask, Close, Linger, Nothing, Record, Refresh};

@@ -1,8 +1,8 @@
-//! PURE. May this person be let in by what they hold: limits of the plan, then their passes, then pay-as-you-go.
+//! PURE. Whether what a person holds lets them in: limits of the plan, then their passes, then pay-as-you-go.
 //!
-//! The caller says what was used before: [`Usage`] comes from the database, [`Spent`] holds the visits that are being
-//! decided now. Never here: who it is and whether they belong here (`engine::admission`), and the life of the check-in
-//! (`engine`).
+//! The caller provides what was used before: [`Usage`] comes from the database, [`Spent`] holds the visits that are
+//! being decided now. Not in this module: who the person is and whether they belong here (`engine::admission`), and the
+//! life cycle of the check-in (`engine`).
 
 mod case;
 mod choice;
@@ -28,13 +28,13 @@ use crate::{
     },
 };
 
-/// May they come in, and by which pass?
+/// Returns whether they may come in, and by which pass.
 ///
-/// The limits of the plan come first and are hard, even for people with spare passes. Then come the passes that they
-/// hold, in the order of `src/docs/passes.md`, then pay-as-you-go.
+/// The limits of the plan are checked first and are hard, even for people with spare passes. Then follow the passes
+/// that they hold, in the order of `src/docs/passes.md`, and pay-as-you-go.
 ///
 /// # Errors
-/// Why not. Where several passes fail, the reason is that of the nearest miss.
+/// Why not. If several passes fail, the reason is that of the nearest miss.
 pub fn entitle(
     directory: &Directory,
     policy: &PassPolicy,
@@ -47,16 +47,18 @@ pub fn entitle(
         return Ok(Entitlement::Unchecked);
     }
     let case = PassCase { directory, calendar, ask, day: calendar.pass_day(ask.at), usage, also };
+    // The limits of the plan, then their passes.
     let rest = limits::check(&case, policy)?;
     let missed = match choice::choose(&case) {
         Ok(mut found) => {
             found.end_within(&case, rest);
             return Ok(Entitlement::Pass(found));
         }
-        // A person whose pass is valid at the door is not charged for carrying a phone past it.
+        // A person with a pass that is valid at the door is not charged for carrying a phone past it.
         Err(choice::NoPassFits { nearest: Some(missed), good_at_a_door: true }) => return Err(missed),
         Err(missed) => missed.nearest,
     };
+    // None of their passes fits: try pay-as-you-go.
     let missed = match policy.pay_as_you_go.as_ref().map(|rules| payg::cheapest(&case, rules)) {
         Some(Ok(mut found)) => {
             found.end_within(&case, rest);
@@ -68,7 +70,7 @@ pub fn entitle(
     Err(missed.unwrap_or(Refused { reason: Reason::NoValidPass, detail: None }))
 }
 
-/// How long a person who is in may stay by the pass that let them in: `ask.at` is now, `ask.from` when they came in.
+/// How long a person who is in may stay on the pass that let them in: `ask.at` is now, `ask.from` is when they came in.
 ///
 /// # Errors
 /// Why the pass is no longer valid.
@@ -90,11 +92,11 @@ pub fn lasting(
     let mut found = match (pass.guid, &policy.pay_as_you_go) {
         (Some(guid), _) => choice::only(&case, guid).ok_or_else(gone)?,
         (None, Some(rules)) => payg::only(&case, rules, pass.time_pass).ok_or_else(gone)?,
-        // Pay-as-you-go is off now; what was agreed when they came in stays.
+        // Pay-as-you-go is off now, but what was agreed when they came in still applies.
         (None, None) if directory.time_pass(pass.time_pass).is_none_or(|kind| kind.archived) => return Err(gone()),
         (None, None) => return Ok(pass.clone()),
     };
-    // What was true when they came in stays.
+    // This was settled when they came in.
     found.counts_towards_plan_limits = pass.counts_towards_plan_limits;
     found.end_within(&case, rest);
     Ok(found)

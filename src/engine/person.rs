@@ -1,7 +1,7 @@
-//! PURE. One coworker, at all businesses: where they are checked in, and what a claim or a timer does to that.
+//! PURE. One coworker, at all businesses: where they are checked in, and how a claim or a timer changes that.
 //!
-//! A [`PersonState`] is everything about a person that later decisions depend on, and no more: it is what a checkpoint
-//! keeps, and its size does not depend on the length of the history.
+//! A [`PersonState`] holds everything about a person that later decisions depend on, and no more. A checkpoint stores
+//! it, and its size does not depend on the length of the history.
 
 mod claim;
 mod context;

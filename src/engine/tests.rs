@@ -1,4 +1,4 @@
-//! What the life of a check-in looks like from outside: one coworker, one day, one claim after the other.
+//! The life cycle of a check-in from outside: one coworker, one day, one claim after the other.
 
 mod folding;
 
@@ -90,7 +90,7 @@ fn the_first_toggle_tap_after_their_pass_ended_is_their_exit() {
         (None, "12:30", exit),
         (None, "23:59", exit),
         (Some("11:50"), "12:35", exit),
-        // They had left long before; the next day is another.
+        // They had left long before; the next day is separate.
         (Some("11:50"), "12:36", (Outcome::Opened, "09:00-11:50 door auto")),
         (None, "24:00", (Outcome::Opened, "09:00-12:00 door auto")),
     ] {
@@ -280,7 +280,7 @@ fn a_tracked_person_who_comes_in_elsewhere_was_there_until_their_last_activity()
     assert_eq!(
         site.door_of(TWO, DoorClaim::Toggle, "12:00").0.outcome,
         Outcome::Closed,
-        "a toggle there goes by there"
+        "a toggle there depends on the visit there"
     );
     site.door(DoorClaim::Entry, "12:30");
     let here_again = ["09:00-09:30 door auto", "10:00-12:00 door at 2", "12:30- door last 12:30"];
@@ -294,7 +294,7 @@ fn a_refused_entry_elsewhere_ends_the_visit_too() {
     site.admission = Admission::Refused(Refused { reason: Reason::OtherBusiness, detail: None });
     let (decision, ended) = site.door_of(TWO, DoorClaim::Entry, "10:00");
     assert_eq!((decision.outcome, ended.is_some()), (Outcome::Failed, true));
-    assert_eq!(site.visits(), ["09:00-10:00 door auto"], "a door let them in there, with us or without us");
+    assert_eq!(site.visits(), ["09:00-10:00 door auto"], "a door there let them in, although we refused");
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn a_phone_that_is_seen_here_keeps_its_owner_here() {
         site.strong(PHONE, minute);
     }
     assert_eq!(site.strong_of(TWO, LAPTOP, "10:45").0.note, Some(Note::InElsewhere));
-    // Here it was silent for longer than the limit, so the visit ended before.
+    // Their device was silent here for longer than the limit, so the visit had ended before.
     assert_eq!(site.strong_of(TWO, LAPTOP, "10:50").0.outcome, Outcome::Opened);
     assert_eq!(site.visits(), ["09:00-10:00 network auto", "10:50- network last 10:50 at 2"]);
 }
@@ -348,7 +348,7 @@ fn the_network_moves_a_tracked_person_when_this_business_had_no_coverage() {
         },
     );
     let moved = ["09:00-09:00 network auto", "10:00- network last 10:01 at 2"];
-    assert_eq!(site.visits(), moved, "not since before they were here");
+    assert_eq!(site.visits(), moved, "not from when they were still here");
 }
 
 #[test]
@@ -398,7 +398,7 @@ fn a_day_with_a_day_pass_is_one_block_and_the_gaps_are_no_presence() {
     let present = |site: &Site, now: &str| site.person.visits[0].spent(CoworkerId(7)).present(at(now));
     assert_eq!(present(&site, "18:00"), 3600 * 13 / 2);
     site.door(DoorClaim::Entry, "18:00");
-    assert_eq!(present(&site, "19:00"), 3600 * 15 / 2, "and an hour so far");
+    assert_eq!(present(&site, "19:00"), 3600 * 15 / 2, "plus an hour so far");
 
     let mut every = Site { admission: site.admission, ..Site::new() };
     every.rules.record_every_visit = true;
@@ -475,7 +475,7 @@ fn a_device_that_is_seen_before_the_door_moves_only_the_first_visit_of_the_day()
     earlier(&mut site);
     assert_eq!(site.visits(), ["09:00-10:00 door", "13:00- door last 13:01"]);
 
-    // Two visits elsewhere between them change nothing about that.
+    // Two visits elsewhere in between do not change that.
     let mut site = Site::telling_visits_apart();
     site.door(DoorClaim::Entry, "09:00");
     site.door(DoorClaim::Exit, "10:00");
@@ -510,7 +510,7 @@ fn a_tap_is_a_repetition_only_of_one_that_was_read_just_before() {
     assert!(!site.person.repeats(tap, at("09:00:00"), &site.rules));
     assert!(site.person.repeats(tap, at("09:00:04"), &site.rules));
     assert!(!site.person.repeats(other, at("09:00:04"), &site.rules));
-    assert!(site.person.repeats(tap, at("09:00:09"), &site.rules), "so long after the repetition, and no longer");
+    assert!(site.person.repeats(tap, at("09:00:09"), &site.rules), "the span starts again with each repeat");
     assert!(!site.person.repeats(tap, at("09:00:15"), &site.rules));
     assert_eq!(site.person.taps.len(), 1);
 }
@@ -525,7 +525,7 @@ fn a_tap_is_repeated_within_the_span_of_its_own_business() {
 }
 
 proptest! {
-    /// Whatever is claimed, wherever: at most one open visit, no visit ends before it begins, none overlap, and
+    /// For any claims at any business: at most one open visit, no visit ends before it begins, none overlap, and
     /// `LastActivity` never moves backwards.
     #[test]
     fn visits_stay_sound(
@@ -547,7 +547,7 @@ proptest! {
                 if let Some(old) = before.iter().find(|old| old.unique_id == visit.unique_id) {
                     prop_assert!(visit.last_activity >= old.last_activity);
                     prop_assert!(visit.from <= old.from);
-                    prop_assert!(old.is_open() || visit.to == old.to, "a closed visit stays closed as it was");
+                    prop_assert!(old.is_open() || visit.to == old.to, "a closed visit keeps its end");
                 }
             }
             for pair in visits.windows(2) {
@@ -557,7 +557,7 @@ proptest! {
         }
     }
 
-    /// A state that keeps only the visits that may still change decides as one that keeps all of them.
+    /// A state that keeps only the visits that may still change makes the same decisions as one that keeps all of them.
     #[test]
     fn visits_that_are_settled_decide_nothing(
         mut claims in prop::collection::vec((0i64..2 * 1440, 0u8..6, 0i64..90, any::<bool>()), 2..46),
@@ -596,14 +596,14 @@ fn minutes(minute: i64) -> WallTime {
     WallTime::from_millis(MIDNIGHT + minute * 60_000)
 }
 
-/// `HH:MM` or `HH:MM:SS` after midnight of the first day; hours above 23 are the next day's.
+/// `HH:MM` or `HH:MM:SS` after midnight of the first day; hours above 23 are on the next day.
 fn at(text: &str) -> WallTime {
     let parts: Vec<i64> = text.split(':').map(|part| part.parse().expect("a number")).collect();
     let seconds = parts.first().unwrap_or(&0) * 3600 + parts.get(1).unwrap_or(&0) * 60 + parts.get(2).unwrap_or(&0);
     WallTime::from_millis(MIDNIGHT + seconds * 1000)
 }
 
-/// Coverage all the time.
+/// Coverage at all times.
 fn always() -> Coverage {
     Coverage::new([(minutes(-1440), minutes(10 * 1440))])
 }
@@ -632,7 +632,7 @@ fn day_pass(guid: Uuid) -> PassUse {
     }
 }
 
-/// Gives everyone the same answer, and remembers which passes were continued.
+/// Gives everyone the same answer, and records which passes were continued.
 struct Always {
     admission: Admission,
     asked: RefCell<Vec<Option<Uuid>>>,
@@ -739,12 +739,12 @@ impl Site {
         decided
     }
 
-    /// No evidence comes until then.
+    /// Lets time pass without evidence.
     fn pass_time(&mut self, until: &str) -> Vec<EndedVisit> {
         self.run_timers(at(until), at(until))
     }
 
-    /// Ends what runs out by itself, as a fold does: silence before `quiet_until`, and days and passes up to `until`.
+    /// Runs the timers as a fold does: silence before `quiet_until`, and the ends of days and passes up to `until`.
     fn run_timers(&mut self, quiet_until: WallTime, until: WallTime) -> Vec<EndedVisit> {
         let mut all = Vec::new();
         while let Some(open) = self.person.open() {
@@ -781,12 +781,12 @@ impl Site {
         }
     }
 
-    /// Every visit there was.
+    /// Every visit so far.
     fn all(&self) -> Vec<Visit> {
         self.settled.iter().chain(&self.person.visits).cloned().collect()
     }
 
-    /// `09:00-17:00 door auto`, or `09:00- door last 11:00` while open; `at 2` where it is not the first business.
+    /// `09:00-17:00 door auto`, or `09:00- door last 11:00` while open; with `at 2` if it is not at the first business.
     fn visits(&self) -> Vec<String> {
         let clock = |at: WallTime| {
             let minutes = (at.millis() - MIDNIGHT) / 60_000;

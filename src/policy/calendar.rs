@@ -21,13 +21,13 @@ pub struct PassDay {
     pub start: WallTime,
     /// The cut-off that ends it.
     pub end: WallTime,
-    /// The date that it is called by, on the business's wall clock: of the two dates that it touches the one that has
-    /// more of it. With a cut-off before noon that is the date on which it begins, else the next one.
+    /// The date that names it: of the two dates on the business's wall clock that it touches, the one with the larger
+    /// part of it. With a cut-off before noon that is the date on which it begins, otherwise the next one.
     pub date: NaiveDate,
 }
 
 impl PassDay {
-    /// Is this instant inside the day?
+    /// Whether this instant is in the day.
     pub fn contains(&self, at: WallTime) -> bool {
         self.start <= at && at < self.end
     }
@@ -39,7 +39,7 @@ impl Calendar {
         self.zone.local(at)
     }
 
-    /// The pass day that an instant belongs to: 23 to 25 hours long where the clocks change.
+    /// The pass day that an instant belongs to; 23 to 25 hours long if the clocks change.
     pub fn pass_day(&self, at: WallTime) -> PassDay {
         let today = self.local(at).date();
         let begins_on = if at < self.cut_off_on(today) { day_before(today) } else { today };
@@ -56,13 +56,14 @@ impl Calendar {
         }
     }
 
-    /// The hour decides, not the middle of the day: where clocks go back at midnight, two days would have one date.
+    /// Decided by the hour of the cut-off, not by the middle of the day: if clocks go back at midnight, two days would
+    /// otherwise have one date.
     fn belongs_to_the_next_date(&self) -> bool {
         const NOON: NaiveTime = NaiveTime::from_hms_opt(12, 0, 0).expect("a time of day");
         self.cut_off >= NOON
     }
 
-    /// The pass day that is called by a date.
+    /// The pass day with this date.
     pub fn day_of(&self, date: NaiveDate) -> PassDay {
         self.beginning_on(if self.belongs_to_the_next_date() { day_before(date) } else { date })
     }
@@ -72,8 +73,8 @@ impl Calendar {
         self.instant(date.and_time(self.cut_off))
     }
 
-    /// When the business's wall clock shows this. A local time that the clocks skip is the first instant after the gap;
-    /// one that happens twice is its first occurrence, so a cut-off never happens twice.
+    /// When the business's wall clock shows this local time. If the clocks skip it, the first instant after the gap; if
+    /// it occurs twice, the first occurrence, so a cut-off never happens twice.
     pub fn instant(&self, local: NaiveDateTime) -> WallTime {
         self.zone.instant(local)
     }
@@ -144,7 +145,7 @@ mod tests {
         let london = calendar("Europe/London", 1, 30);
         let day = london.pass_day(at("2026-10-25T12:00:00Z"));
         assert_eq!(day.start, at("2026-10-25T00:30:00Z"));
-        assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two half past ones");
+        assert_eq!(london.pass_day(at("2026-10-25T01:00:00Z")), day, "between the two occurrences of 01:30");
     }
 
     #[test]
@@ -162,7 +163,7 @@ mod tests {
             (12, 0, "2026-01-10T12:00:00Z", "2026-01-11"),
             (18, 0, "2026-01-10T17:59:59Z", "2026-01-10"),
             (18, 0, "2026-01-10T18:00:00Z", "2026-01-11"),
-            // The clocks skip this cut-off, and repeat it.
+            // Cut-offs that the clocks skip and repeat.
             (1, 30, "2026-03-29T12:00:00Z", "2026-03-29"),
             (1, 30, "2026-10-25T12:00:00Z", "2026-10-25"),
         ] {

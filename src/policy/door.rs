@@ -16,12 +16,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// The first of these doors that matches a key.
+    /// The first of these doors that matches `key`.
     pub fn of<'a>(doors: &'a [Self], key: &str) -> Option<&'a Self> {
         doors.iter().find(|door| door.matches(key))
     }
 
-    /// Does the pattern match a door key? `*` matches any text, also none; everything else matches itself.
+    /// Whether the pattern matches a door key. `*` matches any text, including none; everything else matches itself.
     pub fn matches(&self, key: &str) -> bool {
         let mut parts = self.pattern.split('*');
         let Some(mut rest) = parts.next().and_then(|first| key.strip_prefix(first)) else { return false };
@@ -35,18 +35,18 @@ impl Door {
     }
 }
 
-/// What a door's grant means.
+/// What a grant at a door means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum DoorAction {
-    /// Opens, or refreshes.
+    /// Opens or refreshes a check-in.
     CheckIn,
-    /// Closes.
+    /// Closes it.
     CheckOut,
-    /// Opens when out, closes when in.
+    /// Opens it if out, closes it if in.
     Toggle,
     /// Refreshes only.
     Activity,
-    /// Writes nothing but the log of facts.
+    /// Only writes the log of facts.
     Record,
 }
 

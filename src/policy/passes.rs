@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::directory::{Directory, catalogue::Currency};
 
-/// The rules of a site about passes.
+/// The rules of a site for passes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassPolicy {
     /// `[site] passes`.
     pub asked: PassesAsked,
     /// `[site] week_starts_on`.
     pub week_starts_on: Weekday,
-    /// `[pay_as_you_go]`; none where it is off.
+    /// `[pay_as_you_go]`; `None` if it is off.
     pub pay_as_you_go: Option<PayAsYouGo>,
 }
 
@@ -34,7 +34,7 @@ impl Default for PassPolicy {
 }
 
 impl PassPolicy {
-    /// Is a pass required? Archived kinds of passes count: archiving the last one must not open the doors.
+    /// Whether a pass is required. Archived kinds of passes count: archiving the last one must not open the doors.
     pub fn asks(&self, directory: &Directory) -> bool {
         match self.asked {
             PassesAsked::IfAny => directory.knows_passes(),
@@ -60,10 +60,10 @@ pub enum PassesAsked {
 pub struct PayAsYouGo {
     /// `currency`.
     pub currency: Currency,
-    /// `minimum`: what a pass day costs at least, in minor units.
+    /// `minimum`: the least that a pass day costs, in minor units.
     pub minimum: i64,
-    /// `maximum`: what a pass day costs at most, in minor units.
+    /// `maximum`: the most that a pass day costs, in minor units.
     pub maximum: Option<i64>,
-    /// `step`: stays are charged in steps of this length, the last one whole.
+    /// `step`: stays are charged in steps of this length; a step that has begun is charged in full.
     pub step: Duration,
 }

@@ -25,18 +25,18 @@ pub struct Site {
     pub record_every_visit: bool,
     /// `minimum_dwell`: how long a device must have been present before the network opens a check-in.
     pub minimum_dwell: Duration,
-    /// `linger`: how long after an exit network evidence is only the phone in its owner's pocket.
+    /// `linger`: how long after an exit network evidence counts as only the phone in its owner's pocket.
     pub linger: Duration,
     /// `network_opens`.
     pub network_opens: NetworkOpens,
     /// `unrecognised_devices`.
     pub unrecognised_devices: UnrecognisedDevices,
-    /// `network_checkins`: false switches check-ins by network off for the whole business.
+    /// `network_checkins`: `false` switches off check-ins by network for the whole business.
     pub network_checkins: bool,
-    /// `debounce`: the same credential at the same door within this span is one sighting.
+    /// `debounce`: the same credential at the same door again within this span is the same sighting.
     pub debounce: Duration,
-    /// `toggle_minimum_stay`: a tap at a toggle door counts as an exit only so long after the last entry, and as an entry only so
-    /// long after the last exit by one.
+    /// `toggle_minimum_stay`: the shortest time after the last entry before a tap at a toggle door counts as an exit,
+    /// and after the last exit by toggle before a tap counts as an entry.
     pub toggle_minimum_stay: Duration,
     /// `passes`, `week_starts_on` and `[pay_as_you_go]`.
     pub passes: PassPolicy,
@@ -47,13 +47,13 @@ pub struct Site {
 pub enum NetworkOpens {
     /// The network may open check-ins.
     Always,
-    /// Only for people let in by a door on that pass day.
+    /// Only for people whom a door has let in on that pass day.
     AfterDoor,
     /// The network only refreshes.
     Never,
 }
 
-/// `unrecognised_devices`: for which unknown addresses a failed check-in is written.
+/// `unrecognised_devices`: which unknown addresses cause a failed check-in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UnrecognisedDevices {
     /// All.

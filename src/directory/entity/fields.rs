@@ -1,4 +1,4 @@
-//! PURE. How single fields of the platform's documents are read: numbers, prices, dates and times of day.
+//! PURE. Reads single fields of the platform's documents: numbers, prices, dates and times of day.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc, Weekday};
 use serde::{Deserialize, Deserializer, de::Error};
@@ -13,7 +13,7 @@ use crate::{
 pub struct TimeOfDay {
     /// Minutes from midnight.
     pub minutes: u16,
-    /// Of UTC, not of the business's wall clock.
+    /// In UTC, not on the business's wall clock.
     pub utc: bool,
 }
 
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for Ids {
     }
 }
 
-/// The values of a `,`-separated field, trimmed, empty ones left out.
+/// The values of a `,`-separated field, trimmed and without empty ones.
 pub fn listed(text: Option<&str>) -> impl Iterator<Item = &str> {
     text.unwrap_or_default().split(',').map(str::trim).filter(|value| !value.is_empty())
 }
@@ -59,7 +59,7 @@ pub(super) fn null_is_default<'de, D: Deserializer<'de>, T: Default + Deserializ
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// Card numbers are often exported as numbers; their text is what counts.
+/// Card numbers are often exported as numbers; only their text matters.
 pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a text or a number")]
@@ -74,7 +74,7 @@ pub(super) fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     Ok(Option::<Either>::deserialize(deserializer)?.map(text))
 }
 
-/// A number that counts something; none for null.
+/// A number that counts something; `None` for null.
 pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else { return Ok(None) };
     // Some exports write whole numbers with a fraction of zero.
@@ -86,7 +86,7 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         .map_err(|_| D::Error::custom(format!("{number} is not a whole number from 0 to {}", u32::MAX)))
 }
 
-/// A pass for no minutes could be meant as one for days, or for nothing.
+/// Like `count`, but refuses zero: a pass for no minutes could be meant as one for days, or for nothing.
 pub(super) fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
     match count(deserializer)? {
         Some(0) => Err(D::Error::custom("0 minutes are no use; leave this out for a day pass")),
@@ -101,7 +101,7 @@ pub(super) fn price<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
         .ok_or_else(|| D::Error::custom(format!("\"{text}\" is not a price; for example, write 12.5")))
 }
 
-/// Digits, and up to four after a point; up to eleven before it, so no sum of prices overflows.
+/// Up to eleven digits, and up to four after a point, so no sum of prices overflows.
 fn read_price(text: &str) -> Option<Price> {
     let (units, parts) = text.split_once('.').unwrap_or((text, ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -171,7 +171,7 @@ pub(super) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Optio
     })
 }
 
-/// A date, an instant, or a date with a time that has no zone: that is UTC, as everything of the platform.
+/// A date, an instant, or a date and time without a zone, which is UTC like everything on the platform.
 fn read_moment(text: &str) -> Option<Moment> {
     if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         return Some(Moment::Date(date));

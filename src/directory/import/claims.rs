@@ -1,4 +1,4 @@
-//! PURE. Whose credentials an import brings: which ones two people have, and which ones a person loses.
+//! PURE. The owners of credentials in an import: which credentials two people have, and which a person loses.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
@@ -11,18 +11,19 @@ use crate::{
     },
 };
 
-/// The most people named who have the same credential: the first few are enough to know who to ask.
+/// The most people named for one shared credential: the first few show whom to contact.
 const NAMED: usize = 5;
 
-/// The credentials of everyone who is not archived, as they will be.
+/// The credentials of everyone who is not archived, as they will be after the import.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// How messages name each person: `Ada (coworker 1, site.json: Coworkers[0])`.
+    /// Each person as named in messages: `Ada (coworker 1, site.json: Coworkers[0])`.
     people: BTreeMap<i64, Box<str>>,
-    /// Whose each credential is: the first of them.
+    /// The first owner of each credential.
     first: BTreeMap<CredentialClaim, i64>,
     spellings: BTreeMap<Box<str>, Readings>,
-    /// What more than one person has, and who: by its name in messages and, if that does not show it, as it is stored.
+    /// The owners of each credential that more than one person has. The key is its name in messages and, if that does
+    /// not show the value, the value as stored.
     shared: BTreeMap<(String, String), BTreeSet<i64>>,
 }
 
@@ -37,21 +38,21 @@ enum CredentialClaim {
     Name(Box<str>),
 }
 
-/// Whose card has this form, by how it was read: the first of them. All digits may be a decimal or a hexadecimal number:
-/// two such texts are the same card only if they are the same number both ways, or every list of small numbers would be
-/// full of ambiguities.
+/// The first owners of cards with this form, by how the text was read. A text of digits may be a decimal or a
+/// hexadecimal number: two such texts are the same card only if they are the same number both ways. Otherwise every
+/// list of small numbers would be full of ambiguities.
 #[derive(Debug, Default)]
 struct Readings {
     /// A text that is not all digits.
     sure: Option<i64>,
-    /// All digits as a decimal number.
+    /// All digits, read as a decimal number.
     decimal: Option<i64>,
-    /// All digits as anything else.
+    /// All digits, read as anything else.
     other: Option<i64>,
 }
 
 impl Claims {
-    /// Adds a person from this place.
+    /// Adds a person and their credentials; `place` is where they are in the import.
     pub(super) fn add(&mut self, coworker: &CoworkerEntity, place: &str) {
         let CoworkerEntity { id, full_name, .. } = coworker;
         self.people.insert(*id, format!("{full_name} (coworker {id}, {place})").into());
@@ -67,7 +68,7 @@ impl Claims {
         }
     }
 
-    /// A line for each credential that more than one person has.
+    /// Returns a line for each credential that more than one person has.
     pub(super) fn shared(self) -> impl Iterator<Item = String> {
         let Self { people, shared, .. } = self;
         shared.into_iter().map(move |((what, _), ids)| {
@@ -82,7 +83,7 @@ impl Claims {
         })
     }
 
-    /// Whose it already is; theirs from now on if it had no owner.
+    /// Returns the owner of a credential; if it has none, this person becomes its owner.
     fn claim(&mut self, claim: CredentialClaim, id: i64) -> Option<i64> {
         match self.first.entry(claim) {
             Entry::Occupied(known) => Some(*known.get()),
@@ -93,7 +94,7 @@ impl Claims {
         }
     }
 
-    /// The same card is written by one person in decimal and by another in hexadecimal.
+    /// Registers the forms of a card, to find two people who have the same card in decimal and in hexadecimal.
     fn claim_spellings(&mut self, card: &str, id: i64) {
         let digits = card.bytes().all(|byte| byte.is_ascii_digit());
         let decimal = card.parse().ok().map(|number: u128| format!("#{number:x}"));
@@ -116,7 +117,7 @@ impl Claims {
 }
 
 impl CredentialClaim {
-    /// What a value claims; none if no reader or frame can show it.
+    /// The credential in a field; `None` if no reader or frame can show it.
     fn of(field: CredentialField, value: &str) -> Option<Self> {
         let scoped = |kind| scoped::key_of_text(kind, value).map(Into::into);
         Some(match field.kind() {
@@ -143,7 +144,7 @@ fn called(field: CredentialField, value: &str) -> String {
     }
 }
 
-/// Did this person have a credential that they no longer have?
+/// Whether this person had a credential that they no longer have.
 pub(super) fn loses(before: &CoworkerEntity, after: &CoworkerEntity) -> bool {
     let claims = |of: &CoworkerEntity| -> BTreeSet<CredentialClaim> {
         of.credentials().filter_map(|(field, value)| CredentialClaim::of(field, value)).collect()

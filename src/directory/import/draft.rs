@@ -1,6 +1,7 @@
-//! PURE. Several import files and the stored directory to what changes: one plan, made before anything is written.
+//! PURE. Combines several import files with the stored directory into one plan of changes, made before anything is
+//! written.
 //!
-//! Files come first ([`Draft::json`], [`Draft::csv`]), then every stored entity, kind by kind in the order of
+//! Files are added first ([`Draft::json`], [`Draft::csv`]), then every stored entity, kind by kind in the order of
 //! [`EntityKind::ALL`] ([`Draft::stored`]), so plans and teams are known by name before the people who have them.
 
 mod body;
@@ -30,26 +31,26 @@ use super::{
 };
 use crate::directory::entity::{self, CredentialField, Entity, EntityKind};
 
-/// An import in the making.
+/// An import in progress.
 #[derive(Debug, Default)]
 pub struct Draft {
     replace: Replace,
     pin_key: String,
     files: Vec<String>,
-    /// What the files say, by entity; if two files have the same key, the later one counts.
+    /// The entities in the files; if two files have the same key, the later one takes precedence.
     entries: BTreeMap<(EntityKind, i64), Entry>,
-    /// The kinds that the files hold.
+    /// The kinds that the files contain.
     listed: BTreeSet<EntityKind>,
-    /// Everything that is defined, in the files or in the database.
+    /// Everything that is defined in the files or in the database.
     known: BTreeSet<(EntityKind, i64)>,
     /// Plans and teams by their lower-cased names.
     names: BTreeMap<(EntityKind, String), Vec<i64>>,
     claims: Claims,
-    /// How many people in the files are archived, although no file says whether they are.
+    /// How many people in the files are archived, although no file contains `Archived` for them.
     still_archived: usize,
-    /// How many people were stored and not archived.
+    /// How many stored people were not archived.
     people_before: usize,
-    /// The passes of the files by their identity.
+    /// The passes in the files, by identity.
     guids: BTreeMap<Uuid, (i64, EntrySpot)>,
     references: Vec<EntityReference>,
     faults: ReportLines,
@@ -60,7 +61,7 @@ pub struct Draft {
 #[derive(Debug)]
 struct Entry {
     spot: EntrySpot,
-    /// What each file says, in the order of the files.
+    /// The contents of each file about it, in the order of the files.
     layers: Vec<ImportLayer>,
 }
 
@@ -78,7 +79,7 @@ impl Draft {
         Self { replace, pin_key, ..Self::default() }
     }
 
-    /// Adds a file in the shape of the API; messages call it `name`.
+    /// Adds a file in the shape of the API, which messages call `name`.
     pub fn json(&mut self, name: &str, text: &str) {
         let file = self.file(name);
         match read_json(text, &self.pin_key) {
@@ -114,7 +115,7 @@ impl Draft {
         self.refuse([format!("{name}: {why}")]);
     }
 
-    /// All files are read; registers their plans and teams by name.
+    /// Call after the last file. Registers the plans and teams of all files by name.
     ///
     /// # Errors
     /// Every fault of every file.
@@ -138,16 +139,18 @@ impl Draft {
         Ok(self)
     }
 
-    /// Compares with one stored entity.
+    /// Compares the files with one stored entity.
     pub fn stored(&mut self, kind: EntityKind, id: i64, archived: bool, document: &str) {
         self.known.insert((kind, id));
         if kind == EntityKind::Coworker && !archived {
             self.people_before += 1;
         }
+        // The files contain it: compare.
         if let Some(entry) = self.entries.remove(&(kind, id)) {
             self.compare(kind, id, entry, Some(document));
             return;
         }
+        // The files omit it: it stays, or `--replace` archives it.
         if archived {
             return;
         }
@@ -164,10 +167,10 @@ impl Draft {
         }
     }
 
-    /// Everything stored has been compared; the rest is new.
+    /// Call after the last stored entity. What is left in the files is new.
     ///
     /// # Errors
-    /// Every reference of the files that nothing defines, with its path.
+    /// Every reference in the files to an undefined entity, with its path.
     pub fn finish(mut self) -> Result<Changes, ImportFaults> {
         for ((kind, id), entry) in mem::take(&mut self.entries) {
             self.compare(kind, id, entry, None);
@@ -223,9 +226,9 @@ impl Draft {
         }
     }
 
-    /// Compares one entity of the files with its stored document.
+    /// Compares one entity in the files with its stored document.
     fn compare(&mut self, kind: EntityKind, id: i64, Entry { spot, layers }: Entry, stored: Option<&str>) {
-        // The stored document, with what each file says on top, in the order of the files.
+        // Start from the stored document and apply each file, in the order of the files.
         let before = stored.map(object).unwrap_or_default();
         let mut body = before.clone();
         let mut says_archived = false;
@@ -239,7 +242,7 @@ impl Draft {
                 ImportLayer::Line(line) => self.apply(&line, spot, &mut body),
             }
         }
-        // What differs, for the report. People of the same import may name a plan or team by its new name.
+        // What differs, for the report. People in the same import may refer to a plan or team by its new name.
         let mut change = EntityChange {
             kind,
             id,
@@ -250,7 +253,7 @@ impl Draft {
         if let Some(name) = &change.name {
             self.name(kind, id, name);
         }
-        // Only the merged document shows whether a required field is missing: a file may hold just a part.
+        // Only the merged document shows whether a required field is missing: a file may contain just a part.
         let archived = body.get("Archived").and_then(Value::as_bool).unwrap_or(false);
         let missing = kind.required().iter().find(|name| !body.contains_key(**name));
         let document = Document::of(kind, (id, archived), body.clone(), spot.place);
@@ -283,7 +286,7 @@ impl Draft {
                 self.refuse([fault]);
             }
         }
-        // An entity that is stored unchanged is only counted.
+        // An entity that is already stored unchanged is only counted.
         let is_stored = stored.is_some();
         if is_stored && change.fields.is_empty() {
             self.changes.unchanged += 1;
@@ -298,7 +301,7 @@ impl Draft {
         }
     }
 
-    /// Merges the fields of an entity into its document; the others stay.
+    /// Merges the fields of an entity into its document; other fields stay.
     fn merge(&self, fields: Map<String, Value>, body: &mut Map<String, Value>) {
         bring_back(body, fields.contains_key("Archived"));
         for name in SAME_FIELD {
@@ -306,8 +309,8 @@ impl Draft {
                 body.retain(|known, _| !SAME_FIELD.contains(&known.as_str()));
             }
         }
-        // The number of a plan takes precedence over its name, so a file that only names another plan would change
-        // nothing.
+        // The id of a plan takes precedence over its name, so a file that only contains another plan's name would
+        // change nothing.
         if let Some(Value::String(plan)) = fields.get("TariffName")
             && !fields.contains_key("TariffId")
             && let Some(known) = body.get("TariffId").and_then(Value::as_i64)
@@ -375,7 +378,7 @@ impl Draft {
         }
         let names: BTreeSet<&str> = teams.iter().map(String::as_str).collect();
         let before: BTreeSet<&str> = entity::listed(body.get("TeamNames").and_then(Value::as_str)).collect();
-        // Where teams are known, a record keeps their own names; a name beside them would outlive a renaming.
+        // If teams are known, a record only keeps their ids: a name would outlive a renaming of its team.
         let names = if ids.is_empty() { names } else { BTreeSet::new() };
         if before != names {
             let names: Vec<&str> = names.into_iter().collect();
@@ -383,7 +386,7 @@ impl Draft {
         }
     }
 
-    /// The plan or team of this name. If none of its kind is known at all, only the name is kept.
+    /// The plan or team with this name. If nothing of its kind is known, only the name is kept.
     fn called(&mut self, kind: EntityKind, name: &str, spot: EntrySpot, field: &'static str) -> Option<i64> {
         if !self.any(kind) {
             return None;
@@ -430,7 +433,7 @@ impl Draft {
         self.changes.documents.push(Document::of(kind, (id, true), body, EntryPlace::Stored));
     }
 
-    /// What an entity of the files refers to, and whose credentials and identity it claims.
+    /// Registers what an entity in the files refers to, and the credentials and identity that it claims.
     fn register(&mut self, entity: &Entity, spot: EntrySpot) {
         self.references.extend(references_of(entity, spot));
         match entity {
@@ -440,7 +443,7 @@ impl Draft {
         }
     }
 
-    /// Two passes with one identity would use up each other.
+    /// Registers the identity of a pass. Two passes with one identity would use up each other.
     fn identify(&mut self, pass: &entity::CoworkerTimePassEntity, spot: EntrySpot) {
         let Some(guid) = pass.unique_id else { return };
         if let Some((other, elsewhere)) = self.guids.insert(guid, (pass.id, spot))
@@ -452,7 +455,8 @@ impl Draft {
         }
     }
 
-    /// Registers whose credentials these are; archived people give way (`directory`).
+    /// Registers the owner of credentials. Those of archived people do not count, because they may be passed on
+    /// (`directory`).
     fn claim(&mut self, coworker: &entity::CoworkerEntity, spot: EntrySpot) {
         if coworker.archived {
             return;
@@ -474,7 +478,7 @@ impl Draft {
     }
 
     fn check_references(&mut self) {
-        // If no entity of a kind is known, one line says as much as thousands.
+        // If no entity of a kind is known, one line is as useful as thousands.
         let mut without: BTreeMap<(EntityKind, &'static str, EntityKind), (usize, EntrySpot)> = BTreeMap::new();
         for EntityReference { from, spot, field, to, if_undefined } in mem::take(&mut self.references) {
             if self.known.contains(&to) {
@@ -502,7 +506,7 @@ impl Draft {
         }
     }
 
-    /// `site.json: Coworkers[3].MacAddresses`, `people.csv:17: macs`.
+    /// The path of a field: `site.json: Coworkers[3].MacAddresses`, `people.csv:17: macs`.
     fn path(&self, kind: EntityKind, spot: EntrySpot, field: &str) -> String {
         let place = self.place(kind, spot);
         match spot.place {
@@ -512,7 +516,7 @@ impl Draft {
         }
     }
 
-    /// `site.json: Coworkers[3]`, `people.csv:17`.
+    /// The place of an entity: `site.json: Coworkers[3]`, `people.csv:17`.
     fn place(&self, kind: EntityKind, spot: EntrySpot) -> String {
         let file = self.files.get(spot.file).map_or("", String::as_str);
         match spot.place {

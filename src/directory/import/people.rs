@@ -1,4 +1,4 @@
-//! PURE. A table of people (CSV, RFC 4180) to what it says about each of them.
+//! PURE. Reads a table of people (CSV, RFC 4180).
 //!
 //! Columns may be in any order; a missing column changes nothing. The names of plans and teams are resolved later, when
 //! they are known.
@@ -10,7 +10,7 @@ use csv::{ReaderBuilder, StringRecord, Trim};
 use super::{BYTE_ORDER_MARK, ImportFaults, ReportLines, device, spelled, spreadsheet};
 use crate::directory::entity::CredentialField;
 
-/// What one line says about one person. None without such a column; empty if the field is.
+/// The fields of one person, from one line. `None` if the column is missing; empty if the field is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PersonLine {
     pub(super) id: i64,
@@ -25,22 +25,22 @@ pub(super) struct PersonLine {
     pub(super) slots: Option<Vec<String>>,
 }
 
-/// What a table says.
+/// The contents of a table.
 #[derive(Debug, Default)]
 pub(super) struct PeopleTable {
     pub(super) people: Vec<PersonLine>,
-    /// What is odd but not a fault, each with its line.
+    /// Oddities that are not faults, each with its line.
     pub(super) notes: Vec<String>,
 }
 
-/// The columns that a table may have, as they are documented.
+/// The columns that a table may have, as documented.
 const COLUMNS: [&str; 9] = ["id", "full_name", "email", "active", "tariff", "teams", "cards", "macs", "slots"];
 
-/// The most unread columns that a note names: a whole export has hundreds, and the first few show what it is.
+/// The most ignored columns that a note names: a whole export has hundreds, and the first few show what it is.
 const NAMED: usize = 5;
 
-/// What separates the values of one field besides a comma: a semicolon needs no quotes, and spreadsheets break lines
-/// inside cells.
+/// What may separate the values of one field in addition to a comma: a semicolon needs no quotes, and spreadsheets
+/// break lines inside cells.
 const BETWEEN: [char; 3] = [';', '\n', '\r'];
 
 /// Reads a table. Faults begin with the line: `17: macs: …`.
@@ -81,9 +81,9 @@ pub(super) fn read_csv(text: &str) -> Result<PeopleTable, ImportFaults> {
     if reading.faults.is_empty() { Ok(reading.table) } else { Err(ImportFaults(reading.faults.finish())) }
 }
 
-/// The table, the number of its first line, and the delimiter of its columns: from the line `sep=;` that some
-/// spreadsheets write, else the most frequent one in the heading, because spreadsheets write semicolons where a comma
-/// is the decimal separator, and tabs when saving as text.
+/// The table, the number of its first line, and the delimiter of its columns. The delimiter is taken from the line
+/// `sep=;` that some spreadsheets write, or else is the most frequent one in the heading, because spreadsheets write
+/// semicolons if a comma is the decimal separator, and tabs when saving as text.
 fn delimited(text: &str) -> (&str, u64, u8) {
     let (heading, rest) = text.split_once('\n').unwrap_or((text, ""));
     let said = heading.trim_end_matches('\r').trim_matches('"');
@@ -101,7 +101,7 @@ fn delimited(text: &str) -> (&str, u64, u8) {
     (text, 1, delimiter)
 }
 
-/// Counts lines; the reader's own count takes empty lines before a record for a part of it.
+/// Counts lines. The reader's own count treats empty lines before a record as part of it.
 struct LineCount<'a> {
     text: &'a str,
     line: u64,
@@ -124,7 +124,7 @@ impl LineCount<'_> {
 
 #[derive(Default)]
 struct TableReading {
-    /// Which of [`COLUMNS`] each column is; none if it is not read.
+    /// Which of [`COLUMNS`] each column is; `None` if it is ignored.
     columns: Vec<Option<&'static str>>,
     table: PeopleTable,
     faults: ReportLines,
@@ -226,13 +226,13 @@ impl PersonLine {
     }
 }
 
-/// The letters of a column's name: exports write `Full Name` or `FullName`.
+/// The letters of a column's name, because exports write `Full Name` or `FullName`.
 fn letters(name: &str) -> impl Iterator<Item = char> {
     let name = spreadsheet::code(name).to_lowercase();
     name.chars().filter(|c| c.is_alphanumeric()).collect::<Vec<_>>().into_iter()
 }
 
-/// None for an empty field: it leaves the person as they are.
+/// The value of the field; `None` if it is empty, which leaves the person as they are.
 fn yes_or_no(field: &str) -> Result<Option<bool>, String> {
     match field.to_lowercase().as_str() {
         "" => Ok(None),

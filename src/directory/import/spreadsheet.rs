@@ -1,4 +1,4 @@
-//! PURE. What spreadsheets make of card numbers, undone where that is certain and refused where it is not.
+//! PURE. Undoes what spreadsheets do to card numbers if that is certain, and refuses them if it is not.
 //!
 //! | cell | becomes |
 //! |---|---|
@@ -16,7 +16,8 @@ use crate::base::plain::is_unruly;
 /// The most digits of a number that a spreadsheet keeps: it calculates with 64-bit floating point (IEEE 754 binary64).
 const DIGITS_KEPT: usize = 15;
 
-/// Without a point behind the first digit or a sign behind the `E`, it is a hexadecimal card: `12E4`.
+/// A number in scientific notation. Without a point after the first digits or a sign after the `E` it is a hexadecimal
+/// card: `12E4`.
 static SCIENTIFIC: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"^([0-9]{1,3})(?:[.,]([0-9]+)[Ee]\+?|[Ee]\+)([0-9]{1,3})$"));
 static WHOLE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^([0-9]+)[.,]0+$"));
@@ -30,15 +31,15 @@ fn pattern(text: &str) -> Regex {
     Regex::new(text).expect("a pattern of ours")
 }
 
-/// A cell without what keeps its text a text: `="…"`.
+/// A cell without the wrapper that keeps a text a text: `="…"`.
 pub(super) fn cell(text: &str) -> &str {
     let text = text.trim();
     let inner = text.strip_prefix("=\"").and_then(|inner| inner.strip_suffix('"'));
     inner.filter(|inner| !inner.contains('"')).map_or(text, str::trim)
 }
 
-/// The same of a cell that holds no prose: an apostrophe in front is a spreadsheet's mark of a text, and marks that cannot
-/// be seen come along when an address is copied from a window.
+/// The same for a cell that contains no prose. An apostrophe in front is how a spreadsheet marks a text, and invisible
+/// marks are copied along with an address from a window.
 pub(super) fn code(text: &str) -> Cow<'_, str> {
     let text = cell(text);
     let text = text.strip_prefix('\'').map_or(text, str::trim_start);
@@ -46,21 +47,22 @@ pub(super) fn code(text: &str) -> Cow<'_, str> {
     if text.contains(unseen) { Cow::Owned(text.replace(unseen, "").trim().to_owned()) } else { Cow::Borrowed(text) }
 }
 
-/// The values of a cell that holds several codes, separated by a comma or any of `separators`.
+/// The values of a cell with several codes, separated by a comma or any of `separators`.
 pub(super) fn codes(text: &str, separators: &[char]) -> Vec<String> {
     let between = |c: char| c == ',' || separators.contains(&c);
     cell(text).split(between).map(code).filter(|value| !value.is_empty()).map(Cow::into_owned).collect()
 }
 
-/// The values of a cell that holds card numbers or PINs, or what is wrong with it.
+/// The values of a cell with card numbers or PINs, or what is wrong with it.
 pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'static str> {
-    // Nearly every card; the patterns are slow.
+    // Nearly every card is like this, and the patterns are slow.
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(vec![text.to_owned()]);
     }
     let mut values = Vec::new();
+    // A comma may be part of a number here, so only split where it cannot be.
     for part in cell(text).split(separators).flat_map(|part| part.split(", ")).map(code) {
-        // In JSON a comma separates several values, if they have the same length.
+        // In JSON a comma separates several values if they have the same length.
         let several = !separators.contains(&';') && part.find(',') == Some(3);
         if THOUSANDS.is_match(&part) && !several {
             return Err(ONE_OR_SEVERAL);
@@ -76,7 +78,7 @@ pub(super) fn numbers(text: &str, separators: &[char]) -> Result<Vec<String>, &'
     Ok(values)
 }
 
-/// A number of JSON, as it is written there.
+/// A number in JSON, as written there.
 pub(super) fn number(text: &str) -> Result<String, &'static str> {
     let whole = whole(text)?;
     if whole.bytes().all(|byte| byte.is_ascii_digit()) { Ok(whole.into_owned()) } else { Err(LOST) }
@@ -86,7 +88,7 @@ const LOST: &str =
     "a number that lost digits in a spreadsheet; format the column as text, enter the number again and export again";
 const ONE_OR_SEVERAL: &str = "either one number with thousands separators or several cards; format the column as text and write \", \" between cards";
 
-/// The digits of a number that is a whole one.
+/// The digits of a number, which must be whole.
 fn whole(text: &str) -> Result<Cow<'_, str>, &'static str> {
     let significant = |digits: &str| digits.trim_start_matches('0').len();
     if let Some(found) = WHOLE.captures(text).and_then(|found| found.get(1)) {
@@ -96,7 +98,7 @@ fn whole(text: &str) -> Result<Cow<'_, str>, &'static str> {
     let group = |at| found.get(at).map_or("", |group| group.as_str());
     let (first, behind) = (group(1), group(2));
     let exponent: usize = group(3).parse().map_err(|_| LOST)?;
-    // Where fewer digits are written than there are before the point, the rest was rounded away.
+    // If fewer digits are written than the number has before the point, the rest was rounded away.
     let (integer, fraction) = behind.split_at_checked(exponent).ok_or(LOST)?;
     if exponent >= DIGITS_KEPT || exponent == 0 || fraction.bytes().any(|byte| byte != b'0') {
         return Err(LOST);

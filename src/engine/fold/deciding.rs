@@ -1,4 +1,4 @@
-//! PURE. What one fact does: the verdict at a door or the evidence of a device, and the claim that follows from it.
+//! PURE. Decides one fact: judges the door event or the evidence of a device, and applies the claim that follows.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -26,8 +26,8 @@ use crate::{
 };
 
 impl Folding<'_> {
-    /// Which of these is decided next: the first, or of those tied with it the first that changes the person's phase. A
-    /// clock that only shows minutes gives "in" and "out" the same time: for a person who is out it was in, then out.
+    /// Picks the next item. If several have the same time, prefers one that changes whether the person is in or out. A
+    /// clock that only shows minutes gives "in" and "out" the same time: a person who was out came in, then went out.
     pub(super) fn next_of_tied(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
         let first = &items[order[0]];
         let ties = |item: &FoldItem<'_>| item.place.ties_with(&first.place);
@@ -71,7 +71,8 @@ impl Folding<'_> {
         if let DoorVerdict::Record(Note::NamesNoOne) = verdict {
             return Decision::recorded(Note::NamesNoOne);
         }
-        // Without a credential a repetition cannot be recognised: each attempt counts, as when a person guesses PINs.
+        // Without a credential we cannot tell a repeat from a new attempt, so each counts (someone may be guessing
+        // PINs).
         let is_known_again = fact.shown.is_some() || !fact.kind.is_refusal();
         if is_known_again && person.repeats(fact.tap(), fact.at, rules) {
             return Decision::recorded(Note::RepeatedTap);
@@ -105,6 +106,7 @@ impl Folding<'_> {
         let claim = Claim::Network { mac, since, first_at, last_at, strong_at };
         let decision = self.claim(item.subject, item.business, &claim, item.place.digest, person);
         let Some(reason) = decision.reason else { return decision };
+        // A refusal of a device is written once in a pass day.
         let day = rules.calendar.pass_day(last_at).start;
         if person.refused_before(RefusedDevice { business: item.business, day, reason, mac }) {
             return Decision::recorded(Note::FailedBefore);
@@ -139,8 +141,8 @@ impl Folding<'_> {
     }
 }
 
-/// The detail of a failed check-in: the door by its name, or, if the settings do not have it, the line with its key to
-/// add there.
+/// The detail of a failed check-in: the name of the door or, if the settings do not have the door, the `match` line to
+/// add to them.
 fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
     let key = &fact.door.0;
     let known = Door::of(&policy.doors, key);
@@ -149,7 +151,7 @@ fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Opt
             format!("match = \"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
         }
         Some(door) if !door.pattern.contains('*') => format!("at {}", door.name),
-        // An entry that matches many doors does not say which one.
+        // A pattern may match many doors, so the key shows which one it was.
         Some(door) if door.name != door.pattern => format!("at {}, {key}", door.name),
         Some(_) | None => format!("at {key}"),
     };

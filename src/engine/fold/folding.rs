@@ -1,4 +1,4 @@
-//! PURE. A fold on its way: everyone in it, the business that a claim is made at, and what was used of passes.
+//! PURE. A fold in progress: everyone in it, the context of a claim at a business, and what was used of passes.
 
 use std::collections::BTreeMap;
 
@@ -23,11 +23,11 @@ use crate::{
     },
 };
 
-/// People in a fold, what they and others have used, and what the fold has written so far.
+/// The people in a fold, what they and others have used, and the records made so far.
 pub(super) struct Folding<'w> {
     pub(super) world: World<'w>,
     others: BTreeMap<Uuid, Vec<Used>>,
-    /// Totals towards plan limits: what is known of them, and what the fold has changed.
+    /// Totals towards plan limits: those known at the start, and those that the fold has changed.
     pub(super) totals: BTreeMap<(CoworkerId, NaiveDate), Counted>,
     pub(super) folded: Folded,
     pub(super) upcoming: Upcoming,
@@ -43,7 +43,8 @@ impl<'w> Folding<'w> {
         Self { world, others, totals, folded, upcoming }
     }
 
-    /// Calls `then` with the rules and the admission of a business as they were at an instant.
+    /// Calls `then` with the rules and the admission of a business as they were at `at`; with `None` if there are no
+    /// settings or the subject is not a coworker.
     pub(super) fn at_business<T>(
         &self,
         subject: Subject,
@@ -73,7 +74,8 @@ impl<'w> Folding<'w> {
         then(Some(&context), Some(&admission))
     }
 
-    /// What this person, who is taken out of the group, and everyone else in it have used.
+    /// What this person and everyone else in the group have used. The person is separate because they have been taken
+    /// out of the group.
     fn usage(&self, coworker: CoworkerId, person: &PersonState) -> (Usage, Vec<Spent>) {
         let mut usage = Usage::default();
         let mut also: Vec<Spent> = Vec::new();

@@ -1,4 +1,4 @@
-//! PURE. What is folded: facts and points of presences in the order of time, and the evidence that is still to come.
+//! PURE. The input of a fold: facts and points of presences in time order, and the evidence still to come.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use crate::{
     engine::person::{PersonState, Visit},
 };
 
-/// One fact, or one point of a presence, in the order of time.
+/// One fact, or one point of a presence.
 #[derive(Clone, Copy, Debug)]
 pub struct FoldItem<'a> {
-    /// Its place.
+    /// Its place in the order.
     pub place: FactOrder,
     /// Whose it is.
     pub subject: Subject,
@@ -35,17 +35,17 @@ pub enum What<'a> {
 }
 
 impl<'a> FoldItem<'a> {
-    /// A door's.
+    /// An item for a door fact.
     pub const fn door(fact: &'a DoorFact) -> Self {
         Self { place: fact.place(), subject: fact.subject, business: fact.business, what: What::Door(fact) }
     }
 
-    /// A device's.
+    /// An item for a point of a device's presence.
     pub fn seen(subject: Subject, business: BusinessId, mac: MacAddr, point: Point) -> Self {
         Self { place: point.place(business, mac), subject, business, what: What::Seen(mac, point) }
     }
 
-    /// When it was first seen: silence ends with the first evidence, although the item is decided at the last.
+    /// When the person was first seen: the first evidence ends the silence, although the item is decided at the last.
     pub const fn seen_at(&self) -> WallTime {
         match &self.what {
             What::Door(fact) => fact.at,
@@ -53,10 +53,10 @@ impl<'a> FoldItem<'a> {
         }
     }
 
-    /// Does it belong before something that has already been decided?
+    /// Whether it belongs before something that has already been decided.
     pub fn is_late(&self, person: &PersonState) -> bool {
         let silent = person.silent_at.filter(|(business, _)| *business == self.business);
-        // An exit in the very instant in which a timer ended the visit is in time.
+        // An exit at the very instant when a timer ended the visit must come before the timer.
         let ended_now = |visit: &Visit| visit.auto_checkout && visit.ends_at_last().0 == self.place.at;
         self.place <= person.folded
             || self.place.ties_with(&person.folded)
@@ -65,10 +65,10 @@ impl<'a> FoldItem<'a> {
     }
 }
 
-/// At every point of the fold: the earliest evidence still to come of each person at each business.
+/// For each person at each business, the earliest evidence still to come at every point of the fold.
 #[derive(Debug, Default)]
 pub(super) struct Upcoming {
-    /// By item: the earliest evidence of that item and of all later ones, last item first.
+    /// For each item, the earliest evidence of it and of all later ones; last item first.
     heard: BTreeMap<(Subject, BusinessId), Vec<(usize, WallTime)>>,
 }
 

@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Folding<'_> {
-    /// Takes a person out of the group for an event; a new day begins with a checkpoint.
+    /// Takes a person out of the group for an event. Before the first event of a day, it saves a checkpoint.
     pub(super) fn take(&mut self, subject: Subject, at: WallTime) -> Option<PersonState> {
         let person = self.folded.people.remove(&subject)?;
         let day = LogDay::of(at);
@@ -35,7 +35,7 @@ impl Folding<'_> {
         Some(person)
     }
 
-    /// Puts them back, and counts visits that can no longer change.
+    /// Puts a person back, and counts their visits that can no longer change.
     pub(super) fn put(&mut self, subject: Subject, mut person: PersonState, place: FactOrder) {
         person.folded = person.folded.max(place);
         if let Some(coworker) = subject.as_coworker() {
@@ -48,7 +48,7 @@ impl Folding<'_> {
 
     pub(super) fn charge(&self, coworker: CoworkerId, visit: &Visit, before: &[ChargedDay]) -> Option<ChargeRecord> {
         let pass = visit.pass.as_ref().filter(|pass| pass.kind == PassKind::PayAsYouGo)?;
-        // By the rules from when they came; if those do not have it, by the rules from when they were admitted.
+        // Prefer the rules from when they came; if those lack something, use the rules from when they were admitted.
         let instants = [visit.from, visit.admitted_at];
         let rules_at = |at| self.world.policy(visit.business, at)?.site.passes.pay_as_you_go.as_ref();
         let rules = instants.into_iter().find_map(rules_at)?;
@@ -111,7 +111,7 @@ impl Folding<'_> {
         self.folded.failures.insert(unique_id, failure);
     }
 
-    /// Adds the visits that may still change as they are now, and returns the fold.
+    /// Adds the visits that may still change, as they are now, and returns the result of the fold.
     pub(super) fn finish(mut self) -> Folded {
         let version = self.world.directories.latest().version;
         let mut people = std::mem::take(&mut self.folded.people);
@@ -130,18 +130,18 @@ impl Folding<'_> {
         Folded { people, ..self.folded }
     }
 
-    /// Counts a visit that can no longer change.
+    /// Counts a visit towards its pass, the plan and the charges, once it can no longer change.
     fn settle(&mut self, coworker: CoworkerId, person: &mut PersonState, visit: Visit, at: WallTime) {
         let date = visit.day.date;
         if let Some(pass) = visit.held_pass() {
             let directory = self.world.directory(at);
             let usable: BTreeSet<Uuid> = directory.usable(coworker).map(|held| held.guid).collect();
-            // A pass that is gone is no longer asked about; its use is forgotten once no late fact can ask about it.
+            // The use of a pass that is gone is forgotten once no late fact can need it.
             let old = |day: Option<NaiveDate>| day.is_none_or(|day| (date - day).num_days() > 10);
             person.used.retain(|(known, used)| usable.contains(known) || !old(used.last_day));
             let known = person.used.iter().position(|(known, _)| *known == pass);
             let before = known.map(|at| person.used.remove(at).1);
-            // Others may still use a pass that this person may not.
+            // If this person may no longer use the pass, keep its last basis: others may still use it.
             let basis_at = directory.pass(coworker, pass).map(|held| held.basis_at);
             let basis_at = basis_at.or(before.map(|used| used.basis_at)).unwrap_or(WallTime::from_millis(0));
             let mut used = before.unwrap_or(Used::nothing(coworker, basis_at)).based_on(basis_at);

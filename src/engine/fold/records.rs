@@ -1,4 +1,4 @@
-//! PURE. What a fold takes and what it gives: people as they were, people as they are, and every record on the way.
+//! PURE. The input and output of a fold: people as they were, people as they are, and every record made on the way.
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,9 @@ use crate::{
 pub struct FoldGroup {
     /// The people, and the credentials that no one owns.
     pub people: BTreeMap<Subject, PersonState>,
-    /// What people outside this fold have used of passes that these people may use.
+    /// What people outside this fold have used of the passes that these people may use.
     pub others: BTreeMap<Uuid, Vec<Used>>,
-    /// The last total towards a plan before the window of each limit, if it is final and no longer in a state.
+    /// For each limit of a plan, the last total before its window, if it is final and no longer in a person's state.
     pub totals: BTreeMap<(CoworkerId, NaiveDate), Counted>,
 }
 
@@ -41,18 +41,18 @@ pub struct Opened {
     pub business_name: Option<String>,
 }
 
-/// A check-in as it is to be stored.
+/// A check-in to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VisitRecord {
     /// Who.
     pub coworker: CoworkerId,
-    /// What.
+    /// The visit.
     pub visit: Visit,
     /// What was true when it was opened, if that was in this fold.
     pub opened: Option<Opened>,
 }
 
-/// A failed check-in as it is to be stored.
+/// A failed check-in to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailureRecord {
     /// Its identity.
@@ -73,7 +73,7 @@ pub struct FailureRecord {
     pub refused: Refused,
 }
 
-/// A charge as it is to be stored.
+/// A charge to be stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChargeRecord {
     /// The identity of the check-in.
@@ -82,19 +82,19 @@ pub struct ChargeRecord {
     pub coworker: CoworkerId,
     /// Where.
     pub business: BusinessId,
-    /// By which kind of pass.
+    /// The kind of pass.
     pub time_pass: TimePassId,
     /// The beginning of the pass day.
     pub pass_day: WallTime,
     /// From when.
     pub from: WallTime,
-    /// Until when; none while the check-in is open: then the charge is provisional.
+    /// Until when; `None` while the check-in is open and the charge provisional.
     pub to: Option<WallTime>,
     /// How much.
     pub charge: payg::Charge,
 }
 
-/// A version of the directory changed how long the pass of an open visit lasts.
+/// A new version of the directory changed when the pass of an open visit ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repassed {
     /// Which visit.
@@ -112,7 +112,7 @@ pub struct Repassed {
 pub struct Folded {
     /// Everyone as they are now.
     pub people: BTreeMap<Subject, PersonState>,
-    /// People as they were before the first event of a day.
+    /// People as they were before their first event of a day.
     pub checkpoints: Vec<(Subject, LogDay, PersonState)>,
     /// Every check-in that was open, opened or changed.
     pub visits: BTreeMap<Uuid, VisitRecord>,
@@ -120,13 +120,13 @@ pub struct Folded {
     pub failures: BTreeMap<Uuid, FailureRecord>,
     /// Every charge.
     pub charges: BTreeMap<Uuid, ChargeRecord>,
-    /// Totals towards plan limits, up to the end of each day whose total changed.
+    /// Totals towards plan limits at the end of each day, for the days that changed.
     pub counted: BTreeMap<(CoworkerId, NaiveDate), Counted>,
-    /// What became of each item, in their order.
+    /// The decision on each item, in order.
     pub decisions: Vec<Decision>,
-    /// Visits that timers, the directory or coming in elsewhere ended.
+    /// Visits ended by timers, by the directory or by coming in elsewhere.
     pub ended: Vec<(Subject, EndedVisit)>,
-    /// Open visits whose pass end a version of the directory changed.
+    /// Open visits that now have another pass end because of a version of the directory.
     pub repassed: Vec<Repassed>,
 }
 

@@ -1,4 +1,4 @@
-//! PURE. What ends visits between the facts: silence, cut-off, the end of a pass and a new version of the directory.
+//! PURE. What ends visits between facts: silence, the cut-off, the end of a pass and a new version of the directory.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -24,8 +24,8 @@ use crate::{
 };
 
 impl Folding<'_> {
-    /// Who leaves by a door in the very instant in which a timer ends their visit: such an exit is in time. Controllers
-    /// whose clocks only show minutes date every exit of the last minute like this.
+    /// The people who leave by a door at the very instant when a timer ends their visit. Such an exit comes before the
+    /// timer: controllers with clocks that only show minutes date every exit of the last minute like this.
     pub(super) fn leaving<'i>(
         &mut self,
         rest: impl Iterator<Item = &'i FoldItem<'i>>,
@@ -50,8 +50,7 @@ impl Folding<'_> {
         leaving
     }
 
-    /// Runs the timers up to an instant, the earliest first; people in `leaving` leave in that instant before their
-    /// timer.
+    /// Runs the timers up to `until`, the earliest first. People in `leaving` leave at `until` before their timer.
     pub(super) fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
         while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
@@ -67,14 +66,14 @@ impl Folding<'_> {
         }
     }
 
-    /// The timer that runs out first, of those that run out up to an instant.
+    /// The next timer to expire, except at `until` for people in `leaving`.
     fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, CloseBy)> {
         let timer = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
             let (last, by) = open.ends_at_last();
             let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
                 Some(heard) => at < heard,
-                // Where the visit ends anyway there is nothing to wait for: evidence that still comes is late.
+                // If the visit ends by then anyway, there is nothing to wait for: evidence that arrives later is late.
                 None => at < self.world.quiet_until || last <= until,
             };
             let silence = open
@@ -89,8 +88,7 @@ impl Folding<'_> {
         timers.min_by_key(|(at, subject, _)| (*at, *subject))
     }
 
-    /// A version of the directory comes into force: people who may no longer be in are checked out, and passes get
-    /// their new ends.
+    /// Applies a new version of the directory: checks out people who may no longer be in, and updates when passes end.
     pub(super) fn new_directory(&mut self, at: WallTime) {
         let place = FactOrder { rank: FactRank::Directory, ..FactOrder::before(at) };
         let is_in = |(subject, person): (&Subject, &PersonState)| {
@@ -127,7 +125,7 @@ impl Folding<'_> {
     }
 }
 
-/// When a person's open visit ends if no more evidence comes: never later than it really does.
+/// When a person's open visit ends if no more evidence arrives; never later than it really ends.
 pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
     let open = person.open()?;
     let (last, _) = open.ends_at_last();
@@ -135,15 +133,15 @@ pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, 
         let coverage = world.coverage(open.business);
         let limit = world.idle_limit(open);
         let known = coverage.run_out(open.last_activity, limit).map(|at| at.moved(1));
-        // This is the earliest possible end, if everything since the last frame and from now on is covered. Without
-        // coverage it is checked again later.
+        // The earliest possible end, if everything since the last frame and from now on is covered. If it is not, this
+        // is checked again later.
         let left = limit.saturating_sub(coverage.at_most_since(open.last_activity)).max(SOONEST);
         known.filter(|known| *known >= world.quiet_until).unwrap_or_else(|| world.now.plus(left).moved(1))
     });
     Some((open.business, silence.map_or(last, |silence| silence.min(last))))
 }
 
-/// The first silence that became known only now, although something after it has been decided. Until then the person
+/// The first silence that became certain only now, although something after it has been decided. Until now the person
 /// counted as in, and a pass that others may use as in use.
 pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, world: &World<'_>) -> Option<WallTime> {
     let people: Vec<&PersonState> = people.into_iter().collect();
@@ -152,7 +150,7 @@ pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, wor
         let limit = world.idle_limit(open);
         match world.coverage.get(&open.business) {
             Some(coverage) => coverage.run_out(open.last_activity, limit),
-            // It may be as early as this.
+            // Without coverage data, this is the earliest it can be.
             None => Some(open.last_activity.plus(limit)),
         }
     };
@@ -160,5 +158,5 @@ pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, wor
     open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
 }
 
-/// How soon a silence that is not certain yet is checked again.
+/// The shortest wait before a silence that is not certain yet is checked again.
 const SOONEST: std::time::Duration = Duration::from_secs(1);

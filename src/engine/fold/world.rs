@@ -1,4 +1,4 @@
-//! PURE. What facts are judged by: the versions of the directory and the settings, coverage and the time.
+//! PURE. What is needed to judge facts: the versions of the directory and the settings, coverage and the time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,16 +18,16 @@ use crate::{
     policy::{PolicyHistory, SitePolicy},
 };
 
-/// What facts are judged by.
+/// What is needed to judge facts.
 #[derive(Clone, Copy, Debug)]
 pub struct World<'a> {
-    /// Who is who, and was.
+    /// The directory, now and in the past.
     pub directories: &'a DirectoryHistory,
-    /// What sites decide by, and did.
+    /// The settings of the sites, now and in the past.
     pub policies: &'a PolicyHistory,
     /// The coverage of each business.
     pub coverage: &'a BTreeMap<BusinessId, Coverage>,
-    /// The time.
+    /// The current time.
     pub now: WallTime,
     /// Silence before this instant is final: the captures have delivered all evidence up to it.
     pub quiet_until: WallTime,
@@ -47,13 +47,13 @@ impl World<'_> {
         self.coverage.get(&business).unwrap_or(&NONE)
     }
 
-    /// How long a device may be silent in an open visit.
+    /// How long a device may be silent before an open visit ends.
     pub(super) fn idle_limit(&self, visit: &Visit) -> Duration {
         self.policy(visit.business, visit.last_activity).map_or(Duration::MAX, |policy| policy.site.idle_limit)
     }
 }
 
-/// The first days of the windows in which a person's plan is counted at an instant.
+/// The first day of each window that limits a person's plan at an instant.
 pub fn window_starts(
     world: &World<'_>,
     coworker: CoworkerId,

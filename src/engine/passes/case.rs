@@ -1,4 +1,4 @@
-//! PURE. The question whether a person may come in by a pass: who asks, and everything that the answer depends on.
+//! PURE. A request to come in by a pass: who wants to come in, and everything that the answer depends on.
 
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::{
     policy::calendar::{Calendar, PassDay},
 };
 
-/// Who is asking to come in.
+/// Who wants to come in, where, when and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// Who.
@@ -30,12 +30,12 @@ pub struct Ask<'a> {
     pub by: CheckinSource,
     /// When.
     pub at: WallTime,
-    /// Since when they have been there: what is used of a pass counts from here.
+    /// Since when they have been there; the use of a pass counts from here.
     pub from: WallTime,
-    /// The pass of a visit elsewhere that this entry has ended: it continues, if it is valid here.
+    /// The pass of a visit elsewhere that this entry ended. It continues if it is valid here.
     pub continued: Option<Uuid>,
 }
-/// Everything that the answer to one question depends on.
+/// Everything that the answer to one request depends on.
 pub(super) struct PassCase<'a> {
     pub(super) directory: &'a Directory,
     pub(super) calendar: &'a Calendar,
@@ -46,7 +46,7 @@ pub(super) struct PassCase<'a> {
 }
 
 impl PassCase<'_> {
-    /// Could this kind of pass be valid for this customer here, at whatever time?
+    /// Whether this kind of pass could be valid for this customer here, regardless of the time.
     pub(super) fn fits(&self, kind: &TimePass) -> Result<(), Reason> {
         let coworker = self.ask.coworker;
         let member = coworker.is_member();
@@ -65,7 +65,7 @@ impl PassCase<'_> {
         }
     }
 
-    /// Is it valid now, and until when?
+    /// Whether it is valid now, and until when.
     pub(super) fn fits_now(&self, kind: &TimePass) -> Result<Option<WallTime>, Reason> {
         let until = slots::slot_end(kind, self.calendar, self.ask.at, self.day.end)?;
         if self.ask.by == CheckinSource::NetworkActivity && !kind.allow_network_checkin {
@@ -74,12 +74,12 @@ impl PassCase<'_> {
         Ok(until)
     }
 
-    /// An instant on the wall clock, for people.
+    /// An instant on the business's wall clock, in a form for people.
     pub(super) fn face(&self, at: WallTime) -> String {
         self.calendar.local(at).format("%Y-%m-%d %H:%M").to_string()
     }
 
-    /// When an imported moment is over; a date means the end of that pass day.
+    /// When an imported moment is over; for a date, the end of that pass day.
     pub(super) fn end_of(&self, moment: Moment) -> WallTime {
         match moment {
             Moment::Instant(at) => at,

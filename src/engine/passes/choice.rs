@@ -1,9 +1,9 @@
-//! PURE. Which of the passes that a person may use is chosen, and what is wrong with the others.
+//! PURE. Chooses one of the passes that a person may use, and finds what is wrong with the others.
 //!
-//! The order, each rule deciding only where those before it see no difference: the pass of a visit elsewhere that this
-//! entry has ended; a day pass that this person has begun today (the day is paid); priority high, normal, low; day
-//! passes before time passes; the cheaper one; granted by a plan or product before added by hand; valid at fewer
-//! businesses before more; more left of it; own before shared by a team; the smaller number.
+//! The order, where each rule only breaks the ties that those before it leave: the pass of a visit elsewhere that this
+//! entry ended; a day pass that this person has begun today (the day is paid); priority high, normal, low; day passes
+//! before time passes; the cheaper one; granted by a plan or product before added by hand; valid at fewer businesses
+//! before more; more left on it; own before shared by a team; the smaller number.
 
 use std::{
     cmp::{Ordering, Reverse},
@@ -31,13 +31,13 @@ use crate::{
 /// No pass is valid.
 #[derive(Debug)]
 pub(super) struct NoPassFits {
-    /// Why the nearest is not.
+    /// Why the nearest miss is not valid.
     pub(super) nearest: Option<Refused>,
-    /// One is valid at a door.
+    /// One would be valid at a door.
     pub(super) good_at_a_door: bool,
 }
 
-/// A pass that is valid.
+/// A valid pass.
 struct Candidate<'a> {
     pass: &'a HeldPass,
     begun: bool,
@@ -46,13 +46,13 @@ struct Candidate<'a> {
     ends: Option<(WallTime, PassEnd)>,
 }
 
-/// The most businesses that a sentence names; the others are counted.
+/// How many businesses a sentence names; it only counts the others.
 const PLACES: usize = 3;
 
-/// The sort key of a pass: the best pass has the smallest.
+/// The sort key of a pass: the best pass has the smallest one.
 type PassRank = (bool, bool, Priority, bool, Price, bool, usize, Reverse<u64>, bool, CoworkerTimePassId);
 
-/// The pass to use.
+/// Returns the pass to use.
 ///
 /// # Errors
 /// The nearest miss, if there is any pass.
@@ -82,7 +82,7 @@ pub(super) fn choose(case: &PassCase<'_>) -> Result<PassUse, NoPassFits> {
     Ok(candidate.used())
 }
 
-/// One of the passes that they may use, if it is valid.
+/// The pass with this identity, if they may use it and it is valid.
 pub(super) fn only(case: &PassCase<'_>, guid: uuid::Uuid) -> Option<PassUse> {
     let pass = case.directory.usable(case.ask.coworker.id).find(|pass| pass.guid == guid)?;
     judge(case, pass).ok().map(Candidate::used)
@@ -101,8 +101,8 @@ impl Candidate<'_> {
     }
 }
 
-/// From what cannot be helped to what time or another way in solves. Checks run in this order, and of several passes
-/// the one that came furthest is reported.
+/// The reasons in the order of the checks, from what cannot be helped to what time or another way in solves. Of several
+/// passes, the one that passed the most checks is reported.
 const NEARNESS: [Reason; 8] = [
     Reason::PassArchived,
     Reason::PassNotForCustomer,
@@ -115,6 +115,7 @@ const NEARNESS: [Reason; 8] = [
 ];
 
 fn judge<'a>(case: &PassCase<'_>, pass: &'a HeldPass) -> Result<Candidate<'a>, Reason> {
+    // The checks run in the order of `NEARNESS`.
     let at = case.ask.at;
     case.fits(&pass.kind)?;
     let expires = pass.expires().map(|moment| case.end_of(moment));
@@ -151,7 +152,7 @@ fn rank(case: &PassCase<'_>, candidate: &Candidate<'_>) -> PassRank {
     )
 }
 
-/// Has this person already used it on this pass day?
+/// Whether this person has already used the pass on this pass day.
 fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     let (id, today) = (case.ask.coworker.id, case.day.date);
     let before = used(case, pass).any(|used| used.coworker == id && used.on(today));
@@ -165,20 +166,19 @@ fn begun(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     before || now() || imported()
 }
 
-/// What each person has used of a pass, without visits that may still change.
+/// What each person has used of a pass, not counting visits that may still change.
 fn used<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Used> {
     case.usage.passes.get(&pass.guid).into_iter().flatten()
 }
 
-/// The visits with it that may still change.
+/// The visits on this pass that may still change.
 fn visits<'a>(case: &'a PassCase<'_>, pass: &HeldPass) -> impl Iterator<Item = &'a Spent> {
     let guid = pass.guid;
     case.also.iter().filter(move |visit| visit.pass == Some(guid))
 }
 
-/// The days that are left of a day pass: each person's pass day is one use, counted if it began after the import that
-/// said what was left. Days are distinguished by date, so a day at another business with another cut-off is the same
-/// day.
+/// The days left on a day pass. Each person's pass day is one use, counted if it began after the import that set what
+/// was left. Days are distinguished by date, so the same date at another business with another cut-off is the same day.
 fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| u64::from(used.since(pass.basis_at).0)).sum();
     let mut now: BTreeMap<(CoworkerId, NaiveDate), WallTime> = BTreeMap::new();
@@ -194,8 +194,8 @@ fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     u64::from(pass.left).saturating_sub(before + now)
 }
 
-/// The seconds that are left of a time pass. What the import said includes visits that ended before it. For a person
-/// who came before the first import that is known, all visits that may still change count: no pass lasts forever.
+/// The seconds left on a time pass. The number in the import includes visits that ended before it. For a person who
+/// came before the first known import, all visits that may still change count: no pass lasts forever.
 fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
     let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
@@ -204,13 +204,13 @@ fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
     (u64::from(pass.left) * 60).saturating_sub(before + now)
 }
 
-/// Is it a time pass that an open visit uses? Several people can use a day pass at once.
+/// Whether it is a time pass that an open visit is using. Several people can use a day pass at once.
 fn is_in_use(case: &PassCase<'_>, pass: &HeldPass) -> bool {
     pass.kind.minutes.is_some() && in_use_since(case, pass).is_some()
 }
 
-/// Minutes are used by one visit at a time. What the platform says of its own check-ins (`CheckedIn`) is as old as the
-/// import, and would lock people out until the next one; it is ignored.
+/// Since when an open visit has been using the pass. Minutes are used by one visit at a time. The platform's own list
+/// of check-ins (`CheckedIn`) is ignored: it is as old as the import, and would lock people out until the next one.
 fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     let at = case.ask.at;
     let known = used(case, pass).filter_map(|used| used.open);
@@ -218,8 +218,8 @@ fn in_use_since(case: &PassCase<'_>, pass: &HeldPass) -> Option<WallTime> {
     known.chain(now.map(|visit| visit.from)).filter(|from| *from <= at).min()
 }
 
-/// Which of two misses is reported to the front desk: the nearer by [`NEARNESS`], of two that have expired the later
-/// one, own before shared, the smaller number.
+/// Compares two misses; the greater one is reported to the front desk: the nearer by [`NEARNESS`], then the later of
+/// two that have expired, own before shared, the smaller number.
 fn nearer(case: &PassCase<'_>, one: (&HeldPass, Reason), other: (&HeldPass, Reason)) -> Ordering {
     let key = |(pass, reason): (&HeldPass, Reason)| {
         let near = NEARNESS.iter().position(|known| *known == reason);

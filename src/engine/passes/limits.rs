@@ -1,8 +1,8 @@
 //! PURE. How much of a person's plan is left: days and hours, in the week, the month and the billing cycle.
 //!
-//! A day is a pass day, however often a person comes; the weeks, months and cycles are made of whole pass days, by the
-//! dates of the business's wall clock. Only visits that count towards the limits count, at all businesses. A day that
-//! was begun stays valid to its end.
+//! A day is a pass day, however often a person comes. Weeks, months and cycles consist of whole pass days, by their
+//! dates on the business's wall clock. Only visits that count towards the limits are counted, at all businesses. A day
+//! that has begun stays valid to its end.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -22,14 +22,14 @@ use crate::{
     policy::{calendar::Calendar, passes::PassPolicy},
 };
 
-/// The day that the cycles of people without one of their own are counted from: one for all times, or a cycle of two
-/// weeks would begin again with every week, and one of five months with every year.
+/// The day from which cycles are counted for people without a day of their own. It never changes: otherwise a cycle of
+/// two weeks would begin again every week, and one of five months every year.
 const SINCE: NaiveDate = NaiveDate::from_ymd_opt(1970, 1, 1).expect("a date");
 
-/// A stretch of pass days: the first, and the first after it.
+/// A range of pass days: the first day, and the day after the last.
 pub(super) type PlanWindow = (NaiveDate, NaiveDate);
 
-/// The seconds that are left of the plan's hours; none without a limit.
+/// The seconds left of the plan's hours; `None` if they are not limited.
 ///
 /// # Errors
 /// The limit that is reached.
@@ -57,7 +57,7 @@ pub(super) fn check(case: &PassCase<'_>, policy: &PassPolicy) -> Result<Option<u
     Ok(rest)
 }
 
-/// The first days of the windows in which the limits of a person's plan are counted on a day; none without limits.
+/// The first day of each window in which the limits of a person's plan are counted on `today`; empty without limits.
 pub fn window_starts(
     directory: &Directory,
     policy: &PassPolicy,
@@ -71,7 +71,8 @@ pub fn window_starts(
     PlanLimit::ALL.into_iter().filter_map(|limit| windows.of(limit, tariff)).map(|(_, (first, _))| first).collect()
 }
 
-/// What counts in a window, and whether today is in it. A pass day of another business may already be in the next one.
+/// What counts in a window, and whether today already counts. A pass day of another business may already be in the next
+/// window.
 fn counted(case: &PassCase<'_>, (first, end): PlanWindow, today: NaiveDate) -> (Counted, bool) {
     let (id, at) = (case.ask.coworker.id, case.ask.at);
     let nothing = PlanUsed::default();
@@ -95,7 +96,7 @@ fn reached(limit: PlanLimit, tariff: &Tariff, allowed: u32, first: NaiveDate, en
     Refused { reason: Reason::PlanLimit(limit), detail: Some(detail) }
 }
 
-/// The day that billing cycles are counted from.
+/// The day from which a person's billing cycles are counted, if they have one of their own.
 fn anchor(coworker: &Coworker, calendar: &Calendar) -> Option<NaiveDate> {
     coworker.renews.map(|moment| match moment {
         Moment::Date(date) => date,
@@ -129,7 +130,7 @@ impl Windows {
         }
     }
 
-    /// How much the plan allows, and in which window.
+    /// How much the plan allows, and in which window; `None` if it has no such limit.
     fn of(&self, limit: PlanLimit, tariff: &Tariff) -> Option<(u32, PlanWindow)> {
         let Limits { week, month, cycle } = if limit.is_hours() { tariff.hours } else { tariff.days };
         let (allowed, window) = match limit {
@@ -147,7 +148,7 @@ pub(super) fn in_weeks(today: NaiveDate, anchor: NaiveDate, weeks: i64) -> PlanW
     (first, days_after(first, length))
 }
 
-/// Every beginning is counted from the anchor, so the 31st is the 31st again after a short month.
+/// Every cycle is counted from the anchor, so after a short month the 31st is the 31st again.
 pub(super) fn in_months(today: NaiveDate, anchor: NaiveDate, months: i32) -> PlanWindow {
     let between = (today.year() - anchor.year()).saturating_mul(12) + month_number(today) - month_number(anchor);
     let begin = |cycles: i32| months_after(anchor, cycles.saturating_mul(months));

@@ -11,7 +11,7 @@ use crate::{
     engine::decision::Reason,
 };
 
-/// Why a person may come in.
+/// On what grounds a person may come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Entitlement {
     /// This site does not require passes.
@@ -23,14 +23,14 @@ pub enum Entitlement {
 /// The pass that a visit uses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassUse {
-    /// `CoworkerTimePass.UniqueId`; none for pay-as-you-go, where no one holds a pass: the caller makes one from the
-    /// visit's identity.
+    /// `CoworkerTimePass.UniqueId`; `None` for pay-as-you-go, where no one holds a pass and the caller derives one from
+    /// the visit's identity.
     pub guid: Option<Uuid>,
     /// The kind of pass.
     pub time_pass: TimePassId,
     /// How it is used.
     pub kind: PassKind,
-    /// Does the visit count towards the limits of the plan?
+    /// Whether the visit counts towards the limits of the plan.
     pub counts_towards_plan_limits: bool,
     /// When and why it stops covering the visit, if that is before the pass day ends.
     pub ends: Option<(WallTime, PassEnd)>,
@@ -97,7 +97,7 @@ pub struct Refused {
     pub detail: Option<Arc<str>>,
 }
 impl PassUse {
-    /// Ends it when the plan's hours end, if it counts towards them, and drops an end that is after the cut-off.
+    /// Ends it when the plan's hours end, if it counts towards them, and drops an end that is not before the cut-off.
     pub(super) fn end_within(&mut self, case: &PassCase<'_>, rest: Option<u64>) {
         if let Some(rest) = rest.filter(|_| self.counts_towards_plan_limits) {
             let end = (case.ask.from.plus(Duration::from_secs(rest)), PassEnd::LimitReached);

@@ -1,6 +1,6 @@
 //! PURE. Pay-as-you-go: which kind of pass is assigned to a person without a pass, and what their visit costs.
 //!
-//! Whole minor units and whole seconds; nothing here is a fraction.
+//! Amounts are whole minor units and times are whole seconds: nothing is a fraction.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,19 +18,19 @@ use crate::{
     policy::passes::PayAsYouGo,
 };
 
-/// Minutes of a day pass, for comparing it with others.
+/// The minutes of a day pass, for comparing prices.
 const DAY: u32 = 1440;
 
 /// What a visit costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
-    /// Minutes that are charged: whole steps.
+    /// The minutes charged: whole steps.
     pub minutes: u32,
-    /// What they cost before the bounds of the day, in minor units.
+    /// Their cost in minor units, before the bounds of the day.
     pub unbounded: i64,
-    /// What is charged, in minor units: with what was charged before, the day stays within its bounds.
+    /// The amount charged in minor units. Together with what was charged before, it keeps the day within its bounds.
     pub amount: i64,
-    /// Of this currency.
+    /// The currency.
     pub currency: Currency,
 }
 
@@ -41,7 +41,7 @@ pub struct Charged {
     pub unbounded: i64,
     /// The sum that was charged.
     pub amount: i64,
-    /// The kinds of pass: a day pass is paid once a day.
+    /// The kinds of pass charged: a day pass is charged once a day.
     pub kinds: BTreeSet<TimePassId>,
 }
 
@@ -54,10 +54,11 @@ impl Charged {
     }
 }
 
-/// What a visit costs with this kind of pass; one that is open costs its first step.
+/// What a visit costs with this kind of pass; an open visit costs its first step.
 ///
-/// A time pass costs its price for its minutes, step by step, rounded up to a minor unit; a day pass costs its price, once
-/// a day. The sum of the day is kept between `minimum` and `maximum`, and what was charged before is taken off.
+/// With a time pass, the minutes (in whole steps) cost their share of its price, rounded up to a minor unit; a day pass
+/// costs its price once a day. The sum of the day is kept between `minimum` and `maximum`, and what was charged before
+/// is subtracted.
 pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<WallTime>, already: &Charged) -> Charge {
     let minutes = charged_minutes(rules.step, to.map_or(Duration::ZERO, |to| to.since(from)));
     let unbounded = match kind.minutes {
@@ -71,10 +72,11 @@ pub fn charge(kind: &TimePass, rules: &PayAsYouGo, from: WallTime, to: Option<Wa
     Charge { minutes, unbounded, amount, currency: rules.currency }
 }
 
-/// The cheapest per minute of the kinds that would be assigned here and now; of equals the one with the smaller number.
+/// The pass with the lowest price per minute of the kinds that would be assigned here and now; of equal ones, the one
+/// with the smaller number.
 ///
 /// # Errors
-/// Why those that would be assigned are not valid now; none if there are no such kinds.
+/// Why the kinds that would be assigned are not valid now; `None` if there are none.
 pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUse, Option<Refused>> {
     let mut best: Option<(&TimePass, Option<WallTime>)> = None;
     let mut missed = None;
@@ -85,7 +87,7 @@ pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUs
                     best = Some((kind, until));
                 }
             }
-            // They hold no pass that could be outside its hours: the reason is that they have no pass.
+            // They hold no pass that could be outside its hours, so the reason is that they have no pass.
             Err(why) => {
                 let good = if why == Reason::PassOutsideHours {
                     slots::hours(kind, case.calendar, case.ask.at)
@@ -101,7 +103,7 @@ pub(super) fn cheapest(case: &PassCase<'_>, rules: &PayAsYouGo) -> Result<PassUs
     Ok(used(kind, until))
 }
 
-/// One of the kinds, if it would be assigned here and now.
+/// The kind with this number, if it would be assigned here and now.
 pub(super) fn only(case: &PassCase<'_>, rules: &PayAsYouGo, id: TimePassId) -> Option<PassUse> {
     let kind = case.directory.time_pass(id).filter(|kind| offered(case, rules, kind))?;
     case.fits_now(kind).ok().map(|until| used(kind, until))
@@ -128,14 +130,14 @@ fn cheaper(one: &TimePass, other: &TimePass) -> bool {
     weighed(one.price, other.minutes) < weighed(other.price, one.minutes)
 }
 
-/// Whole steps, at least one.
+/// The minutes to charge: whole steps, at least one.
 fn charged_minutes(step: Duration, stayed: Duration) -> u32 {
     let step = (step.as_secs() / 60).max(1);
     let steps = stayed.as_secs().div_ceil(step * 60).max(1);
     u32::try_from(steps.saturating_mul(step)).unwrap_or(u32::MAX)
 }
 
-/// The price of so many of the included minutes, in minor units, rounded up.
+/// The cost of `minutes` at this price for the `included` minutes, in minor units, rounded up.
 fn cost(price: Price, currency: Currency, minutes: u32, included: u32) -> i64 {
     let exact = i128::from(price.0) * i128::from(currency.minor_units()) * i128::from(minutes);
     let per = i128::from(Price::UNIT) * i128::from(included.max(1));

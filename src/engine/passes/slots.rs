@@ -1,4 +1,4 @@
-//! PURE. When a kind of pass is valid: its slots of the week on the business's wall clock.
+//! PURE. When a kind of pass is valid: its weekly slots on the business's wall clock.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::{
     policy::calendar::Calendar,
 };
 
-/// Until when the slots of a kind of pass cover an instant without a gap, searched up to `limit`; no end if it has no
+/// Until when the slots of a kind of pass cover an instant without a gap, searched up to `limit`; `None` if it has no
 /// slots.
 ///
 /// # Errors
-/// [`Reason::PassOutsideHours`] when none covers it.
+/// [`Reason::PassOutsideHours`] if no slot covers it.
 pub(super) fn slot_end(
     kind: &TimePass,
     calendar: &Calendar,
@@ -26,7 +26,7 @@ pub(super) fn slot_end(
         return Ok(None);
     }
     let mut end = at;
-    // Each turn goes through a slot that ends later; a pass day has only so many.
+    // Each iteration moves on to a slot that ends later, and a pass day has only a few.
     while end < limit {
         let later = kind.slots.iter().filter_map(|slot| covered_until(*slot, calendar, end)).max();
         match later {
@@ -37,7 +37,7 @@ pub(super) fn slot_end(
     if end > at { Ok(Some(end)) } else { Err(Reason::PassOutsideHours) }
 }
 
-/// The end of the slot, where it covers the instant.
+/// The end of the slot if it covers the instant.
 fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTime> {
     let today = calendar.local(at).date();
     let from = if slot.utc { local_minute(slot.from, calendar, today.year()) } else { slot.from };
@@ -51,12 +51,13 @@ fn covered_until(slot: Slot, calendar: &Calendar, at: WallTime) -> Option<WallTi
         let (begin, end) = (instant(from), instant(from + (slot.to - slot.from)));
         (begin <= at && at < end).then_some(end)
     };
-    // One that began yesterday may end today.
+    // A slot that began yesterday may end today.
     [on(0), on(1)].into_iter().flatten().max()
 }
 
-/// The platform writes times of day as instants of January 1976, made from the wall clock's offset: the minute on that
-/// clock again. The offset is that of the January of this year, because zones have moved since.
+/// Converts a time of day of the platform back to the minute on the wall clock. The platform writes times of day as
+/// instants of January 1976, using the wall clock's offset. Here the offset is that of January of this year, because
+/// zones have changed since.
 fn local_minute(utc: u16, calendar: &Calendar, year: i32) -> u16 {
     let january = chrono::NaiveDate::from_ymd_opt(year, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
     let minutes = i64::from(utc) + (calendar.local(WallTime::from(january.and_utc())) - january).num_minutes();

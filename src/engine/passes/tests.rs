@@ -30,17 +30,17 @@ use crate::{
 /// Wednesday, 10:00 in London.
 const NOW: &str = "2026-01-14T10:00:00Z";
 
-/// What was done with a pass today.
+/// How a pass was used today.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Today {
     Untouched,
-    /// A visit with it was over before.
+    /// An earlier visit with it is over.
     Begun,
-    /// The visit with it has just been ended by coming in here.
+    /// Coming in here has just ended the visit with it elsewhere.
     Continued,
 }
 
-/// What distinguishes two passes of the table of choices.
+/// The properties that distinguish two passes in the table of rules.
 #[derive(Clone, Copy)]
 struct Spec {
     today: Today,
@@ -66,7 +66,7 @@ const PLAIN: Spec = Spec {
 
 type Change = fn(&mut Spec);
 
-/// Each rule of the choice, in its order: what makes a pass come first, and what makes it come last.
+/// The rules of the choice, in order: what makes a pass come first, and what makes it come last.
 const RULES: [(&str, Change, Change); 9] = [
     ("continued", |spec| spec.today = Today::Continued, |_| {}),
     ("begun today", |spec| spec.today = Today::Begun, |_| {}),
@@ -81,14 +81,14 @@ const RULES: [(&str, Change, Change); 9] = [
 
 #[test]
 fn each_rule_of_the_choice_decides_where_those_before_it_do_not() {
-    assert_eq!(chosen(PLAIN, PLAIN), 10, "of equals the smaller number");
+    assert_eq!(chosen(PLAIN, PLAIN), 10, "if equal, the smaller number");
     for (place, (rule, better, worse)) in RULES.into_iter().enumerate() {
         let (mut good, mut bad) = (PLAIN, PLAIN);
         better(&mut good);
         worse(&mut bad);
         assert_eq!(chosen(bad, good), 20, "{rule}");
         for (later, better_later, worse_later) in RULES.into_iter().skip(place + 1) {
-            // Minutes are not begun for a day.
+            // Only a day pass can have been begun today.
             if (rule, later) == ("begun today", "day before time") {
                 continue;
             }
@@ -100,7 +100,7 @@ fn each_rule_of_the_choice_decides_where_those_before_it_do_not() {
     }
 }
 
-/// The number of the pass that Ada uses: 10, or 20.
+/// The number of the pass that Ada uses: 10 or 20.
 fn chosen(first: Spec, second: Spec) -> i64 {
     let kind = |id: i64, spec: &Spec| {
         json!({"Id": id, "Name": "Pass", "Price": spec.price, "UsePriority": spec.priority,
@@ -124,7 +124,7 @@ fn chosen(first: Spec, second: Spec) -> i64 {
     site.answer(&ask, &Usage::default(), &also).expect("let in").time_pass.0
 }
 
-/// One way to fail for each reason: the kind of pass and the pass, changed to make it fail.
+/// One way to fail for each reason: changes to the kind of pass and to the pass that make it fail.
 fn misses() -> Vec<(&'static str, Value, Value)> {
     vec![
         ("pass_archived", json!({"Archived": true}), json!({})),
@@ -142,7 +142,7 @@ fn misses() -> Vec<(&'static str, Value, Value)> {
     ]
 }
 
-/// Ada with the passes that fail in these ways.
+/// The refusal of Ada with passes that fail in these ways.
 fn fails(ways: &[(&'static str, Value, Value)]) -> Refused {
     let (mut kinds, mut held) = (Vec::new(), Vec::new());
     for (at, (_, kind, pass)) in ways.iter().enumerate() {
@@ -159,7 +159,7 @@ fn fails(ways: &[(&'static str, Value, Value)]) -> Refused {
     site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &also).expect_err("refused")
 }
 
-/// The fields of both, with `Id` counted from one.
+/// Both objects merged, with `from` added to the `Id`.
 fn merged(mut base: Value, more: &Value, from: i64) -> Value {
     base["Id"] = (base["Id"].as_i64().expect("a number") + from).into();
     for (name, value) in more.as_object().expect("fields") {
@@ -307,7 +307,7 @@ fn a_pass_ends_with_its_minutes_its_slot_or_its_date_whichever_is_first() {
             "2026-01-14T11:30:00Z minutes_used_up",
         ),
         (json!({"MinutesIncluded": 90}), json!({"RemainingUses": 0}), "pass_used_up"),
-        // Beyond the cut-off it does not matter.
+        // An end after the cut-off does not matter.
         (json!({"MinutesIncluded": 900}), json!({}), "never"),
         (json!({"TimeSlots": [morning]}), json!({}), "2026-01-14T13:00:00Z slot_ends"),
         (json!({"TimeSlots": [morning], "MinutesIncluded": 90}), json!({}), "2026-01-14T11:30:00Z minutes_used_up"),
@@ -336,11 +336,11 @@ fn slots_are_weekdays_and_times_of_the_wall_clock() {
         (vec![slot(3, "09:00", "13:00"), slot(3, "12:00", "12:30")], NOW, "2026-01-14T13:00:00Z slot_ends"),
         (vec![slot(3, "00:00", "23:59")], "2026-01-14T23:59:30Z", "never"),
         (vec![slot(3, "00:00", "00:00")], "2026-01-14T23:59:30Z", "never"),
-        // Past midnight it is still Tuesday's slot.
+        // After midnight it is still Tuesday's slot.
         (vec![slot(2, "22:00", "02:00")], "2026-01-14T01:00:00Z", "2026-01-14T02:00:00Z slot_ends"),
         (vec![slot(2, "22:00", "02:00")], "2026-01-14T02:00:00Z", "pass_outside_hours"),
         (vec![slot(2, "22:00", "02:00")], "2026-01-14T22:30:00Z", "pass_outside_hours"),
-        // As the platform writes nine o'clock in London, in winter and in summer.
+        // Nine o'clock in London as the platform writes it, in winter and in summer.
         (vec![slot(3, "1976-01-01T09:00:00Z", "1976-01-01T13:00:00Z")], NOW, "2026-01-14T13:00:00Z slot_ends"),
         (
             vec![slot(3, "1976-01-01T09:00:00Z", "1976-01-01T13:00:00Z")],
@@ -348,7 +348,7 @@ fn slots_are_weekdays_and_times_of_the_wall_clock() {
             "2026-07-15T12:00:00Z slot_ends",
         ),
         (vec![slot(3, "09:00", "13:00")], "2026-07-15T08:30:00Z", "2026-07-15T12:00:00Z slot_ends"),
-        // The hour that the clocks skip is no part of the slot.
+        // The hour that the clocks skip is not part of the slot.
         (vec![slot(0, "00:30", "01:30")], "2026-03-29T00:45:00Z", "2026-03-29T01:00:00Z slot_ends"),
     ] {
         assert_eq!(ends(&json!({"TimeSlots": slots}), &json!({}), now), expected, "{slots:?} {now}");
@@ -366,7 +366,7 @@ fn a_slot_written_in_utc_is_the_wall_clocks_where_the_zone_is_far_from_it() {
         site.calendar.zone = test_zone("Asia/Tokyo");
         site
     };
-    // Wednesday from eight to ten in Tokyo, which is Tuesday from eleven to one in UTC.
+    // Wednesday from eight to ten in Tokyo is Tuesday 23:00 to Wednesday 01:00 in UTC.
     let site = site("1975-12-31T23:00:00Z", "1976-01-01T01:00:00Z");
     assert!(site.ask("2026-01-13T23:30:00Z").is_ok());
     assert!(site.ask("2026-01-14T01:00:00Z").is_err());
@@ -446,7 +446,7 @@ fn what_was_used_before_the_import_is_in_what_it_said() {
         assert_eq!(site.ask_with(NOW, &usage, &[]).is_ok(), expected, "{said}");
         assert_eq!(site.ask_with(NOW, &Usage::default(), &[spent]).is_ok(), expected, "{said}, still open to change");
     }
-    // Totals that were counted against an earlier import are in what the later one said.
+    // What was counted against an earlier import is already included in the later one.
     let site = Site::said(text, at("2026-01-12T12:00:00Z"));
     let spent = site.visit(1, Some(site.guid(1)), at(monday), Some(at(monday)));
     let usage = Site::used(site.guid(1), &spent, at("2026-01-12T08:00:00Z"));
@@ -504,7 +504,7 @@ fn passes_of_former_customers_are_not_shared() {
     }
 }
 
-/// Ada's plan with one limit, and whether she may come in on a day after visits of eight hours on these days.
+/// Returns whether Ada, on a plan with one limit, may come in after visits of eight hours on these days.
 fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
     let site = Site::of(json!({
         "Tariffs": [merged(json!({"Id": 0, "Name": "Part time"}), plan, 5)],
@@ -531,7 +531,7 @@ fn limited(plan: &Value, person: &Value, days: &[&str], now: &str) -> String {
         Err(refused) => refused.reason.code().to_owned(),
     };
     let told = said(site.ask_with(now, &usage, &[]));
-    assert_eq!(said(site.ask_with(now, &Usage::default(), &visits)), told, "still open to change or counted: the same");
+    assert_eq!(said(site.ask_with(now, &Usage::default(), &visits)), told, "the same, whether counted or not yet");
     told
 }
 
@@ -767,13 +767,13 @@ fn without_a_valid_pass_the_cheapest_pay_as_you_go_pass_per_minute_is_assigned()
     let closed = [with("TimeSlots", hours), with("AllowNetworkCheckIn", false.into())].map(|more| {
         let site = Site::of(json!({"TimePasses": [kind(1, "1", Some(60), &more)]}));
         let refused = site.ask_by(CheckinSource::NetworkActivity, NOW, &Usage::default(), &[]).expect_err("none fits");
-        refused.detail.expect("which one would at another time, or at a door").to_string()
+        refused.detail.expect("the pass that is valid at another time or at a door").to_string()
     });
     assert_eq!(
         closed,
         ["pay-as-you-go \"Hot desk\" is valid Thu 09:00-10:00", "pay-as-you-go \"Hot desk\" is valid at a door"]
     );
-    // A day pass that someone else is in with is valid at a door too.
+    // A day pass that another person is using is valid at a door too.
     let by_day = json!({"Id": 9, "Name": "Day", "AllowNetworkCheckIn": false});
     let site = Site::of(json!({
         "TimePasses": [kind(1, "6", Some(60), &contacts), by_day],
@@ -812,10 +812,10 @@ fn merged_field(base: &Value, key: &str, value: Value) -> Value {
     fields
 }
 
-/// A kind of pass of this price and length.
+/// A kind of pass with this price and length.
 fn priced(price: &str, minutes: Option<u32>) -> TimePass {
     let site = Site::of(json!({"TimePasses": [{"Id": 1, "Name": "Desk", "Price": price, "MinutesIncluded": minutes}]}));
-    site.directory.time_pass(TimePassId(1)).expect("it is there").clone()
+    site.directory.time_pass(TimePassId(1)).expect("a known kind").clone()
 }
 
 fn rules(currency: &str, minimum: i64, maximum: Option<i64>) -> PayAsYouGo {
@@ -953,7 +953,7 @@ proptest! {
 }
 
 proptest! {
-    /// Visits are counted in any order that two businesses, whose pass days have other dates, may bring.
+    /// Visits may be counted in any order that occurs at two businesses with different dates for their pass days.
     #[test]
     fn running_totals_are_those_of_the_days(visits in prop::collection::vec((0u64..9, -1i64..=1, 0u64..9000), 1..40)) {
         let mut tally = PlanTally::default();
@@ -977,7 +977,7 @@ proptest! {
     }
 }
 
-/// A site in London whose people are Ada (1) and Bob (2), unless it says otherwise.
+/// A site in London. Its people are Ada (1) and Bob (2) by default.
 struct Site {
     directory: Directory,
     calendar: Calendar,
@@ -988,7 +988,7 @@ impl Site {
         Self::said(site, WallTime::from_millis(0))
     }
 
-    /// With what is left of its passes said at this time.
+    /// A site with an import that set what its passes have left at `said`.
     fn said(mut site: Value, said: WallTime) -> Self {
         if site.get("Coworkers").is_none() {
             site["Coworkers"] = json!([{"Id": 1, "FullName": "Ada"}, {"Id": 2, "FullName": "Bob"}]);
@@ -1014,7 +1014,7 @@ impl Site {
         held.find(|pass| pass.id.0 == id).expect("a pass").guid
     }
 
-    /// A visit of today.
+    /// A visit today.
     fn spent(&self, who: i64, pass: Uuid, from: &str, to: Option<&str>) -> Spent {
         let time = |time: &str| {
             at(&format!("2026-01-14T{}Z", if time.len() == 5 { format!("{time}:00") } else { time.to_owned() }))
@@ -1028,7 +1028,7 @@ impl Site {
         Spent { coworker: CoworkerId(who), pass, counts: false, from, to, day, since: from, before: 0 }
     }
 
-    /// What one visit used of a pass, counted against what an import said then.
+    /// What one visit used of a pass, counted against the import of `basis_at`.
     fn used(pass: Uuid, spent: &Spent, basis_at: WallTime) -> Usage {
         let mut used = Used::nothing(spent.coworker, basis_at);
         used.add(spent);

@@ -1,4 +1,4 @@
-//! PURE. What was used of passes and counts towards plans: running totals, and visits that may still change.
+//! PURE. What was used of passes and what counts towards plans: running totals, and visits that may still change.
 
 use std::collections::BTreeMap;
 
@@ -11,24 +11,24 @@ use crate::{
     policy::calendar::PassDay,
 };
 
-/// A visit that [`Usage`] does not hold yet, because it may still change.
+/// A visit that [`Usage`] does not include yet, because it may still change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
     /// Whose.
     pub coworker: CoworkerId,
     /// The pass that it uses.
     pub pass: Option<Uuid>,
-    /// Does it count towards the limits of the plan?
+    /// Whether it counts towards the limits of the plan.
     pub counts: bool,
     /// In.
     pub from: WallTime,
-    /// Out; none while open.
+    /// Out; `None` while open.
     pub to: Option<WallTime>,
     /// Its pass day.
     pub day: PassDay,
-    /// The beginning of the last stretch of presence: of a day that is one block, the last return.
+    /// The start of the last stretch of presence: the last return, if the day is one block.
     pub since: WallTime,
-    /// Whole seconds of presence in the stretches before.
+    /// Whole seconds of presence before that stretch.
     pub before: u64,
 }
 
@@ -39,7 +39,7 @@ impl Spent {
     }
 }
 
-/// What was used before: running totals, whose size does not depend on how long the history is.
+/// What was used before: running totals of a size that does not depend on the length of the history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// By pass: what each person has used of it.
@@ -48,39 +48,39 @@ pub struct Usage {
     pub plans: BTreeMap<CoworkerId, PlanUsed>,
 }
 
-/// What one person has used of a pass since an import last said what was left of it.
+/// What one person has used of a pass since the import that last set what was left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// Who.
     pub coworker: CoworkerId,
-    /// When the import said it.
+    /// When that import set it.
     pub basis_at: WallTime,
-    /// Pass days that began since.
+    /// Pass days that began since then.
     pub days: u32,
-    /// The last pass day with it, since then or before.
+    /// The last pass day on which it was used, since then or before.
     pub last_day: Option<NaiveDate>,
-    /// Which of the eight dates before that were pass days with it, the last first: a visit at a business with another cut-off
-    /// may be counted for an earlier date than one before it.
+    /// On which of the eight dates before `last_day` it was used, the latest first: a visit at a business with another
+    /// cut-off may be counted for an earlier date than the visit before it.
     pub days_before: u8,
-    /// Whole seconds of the visits that ended since.
+    /// Whole seconds of the visits that ended since then.
     pub seconds: u64,
-    /// Since when a visit with it is open, where that is known only from here.
+    /// Since when a visit has been using it, if this is the only record of that visit.
     pub open: Option<WallTime>,
 }
 
 impl Used {
-    /// Nothing yet.
+    /// Nothing used yet.
     pub const fn nothing(coworker: CoworkerId, basis_at: WallTime) -> Self {
         Self { coworker, basis_at, days: 0, last_day: None, days_before: 0, seconds: 0, open: None }
     }
 
-    /// The days and seconds that count against what an import said at `basis_at`: none, if the import said it
-    /// afterwards.
+    /// The days and seconds that count against what the import of `basis_at` set; zero if they are from before that
+    /// import.
     pub(super) fn since(&self, basis_at: WallTime) -> (u32, u64) {
         if self.basis_at == basis_at { (self.days, self.seconds) } else { (0, 0) }
     }
 
-    /// Was it used on this date? Answers for the eight dates before the last one too.
+    /// Whether it was used on this date. Also works for the eight dates before the last one.
     pub fn on(&self, date: NaiveDate) -> bool {
         let ago = self.last_day.map(|last| (last - date).num_days());
         ago == Some(0) || ago.and_then(bit_of).is_some_and(|bit| self.days_before & bit != 0)
@@ -111,14 +111,14 @@ impl Used {
         }
     }
 
-    /// The same, counted from another import, if that one said something else.
+    /// The same, counted from another import; starts at zero if that import set another value.
     #[must_use]
     pub fn based_on(self, basis_at: WallTime) -> Self {
         if self.basis_at == basis_at { self } else { Self { basis_at, days: 0, seconds: 0, ..self } }
     }
 }
 
-/// The bit of a date so many days before the last.
+/// The bit of the date that is `days` before the last one.
 fn bit_of(days: i64) -> Option<u8> {
     u32::try_from(days - 1).ok().and_then(|place| 1u8.checked_shl(place))
 }
@@ -138,11 +138,11 @@ pub struct Counted {
 pub struct PlanTally(Vec<(NaiveDate, Counted)>);
 
 impl PlanTally {
-    /// Pass days at two businesses may have dates so far apart and still overlap: time zones differ by up to 26 hours, and
-    /// cut-offs by up to 24. The totals of such days may still change; earlier ones are final.
+    /// Pass days at two businesses can overlap although their dates are this far apart: time zones differ by up to 26
+    /// hours, and cut-offs by up to 24. The totals of such days may still change; earlier ones are final.
     const STILL_CHANGING: TimeDelta = TimeDelta::days(3);
 
-    /// The last total that is final, and those that may still change, earliest first.
+    /// The last final total, and those that may still change, earliest first.
     pub fn days(&self) -> &[(NaiveDate, Counted)] {
         &self.0
     }
@@ -150,7 +150,7 @@ impl PlanTally {
     /// Adds a visit and returns the totals that it changes.
     pub fn add(&mut self, date: NaiveDate, seconds: u64) -> Vec<(NaiveDate, Counted)> {
         if self.0.is_empty() {
-            // A later visit may be counted for an earlier day, before which there was nothing.
+            // A later visit may be counted for an earlier day, and before that day there was nothing.
             let nothing_before = date.checked_sub_signed(Self::STILL_CHANGING).unwrap_or(date);
             self.0.push((nothing_before, Counted::default()));
         }
@@ -175,12 +175,12 @@ impl PlanTally {
     }
 }
 
-/// Running totals towards one person's plan, by pass day: with the last before the window of every limit.
+/// Running totals towards one person's plan, by pass day, including the last one before the window of every limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanUsed(pub BTreeMap<NaiveDate, Counted>);
 
 impl PlanUsed {
-    /// From the first day of a window to the day before its end.
+    /// The total from the first day of a window to the day before its end.
     pub(super) fn within(&self, first: NaiveDate, end: NaiveDate) -> Counted {
         let before = |day: NaiveDate| self.0.range(..day).next_back().map(|(_, total)| *total).unwrap_or_default();
         let (to, from) = (before(end), before(first));

@@ -1,4 +1,4 @@
-//! PURE. What a claim does to a person: the step of the life cycle that it takes where they are.
+//! PURE. Applies a claim to a person, depending on whether they are in, out or leaving.
 
 use super::{
     context::{ClaimContext, EndedVisit},
@@ -19,17 +19,17 @@ use crate::{
 };
 
 impl PersonState {
-    /// Decides the next claim. `id` tells its fact from every other.
+    /// Decides the next claim. `id` identifies the fact that it came from.
     pub fn decide(
         &mut self,
         context: &ClaimContext<'_>,
         claim: &Claim,
         id: FactDigest,
     ) -> (Decision, Option<EndedVisit>) {
-        // Taps and evidence that belong to what just happened change what the claim means.
+        // What just happened can change the meaning of this claim.
         self.bridge(context, claim);
         let claim = &self.still_leaving(context, *claim);
-        // A person is in one place: a visit elsewhere comes first.
+        // A person can only be in one place, so a visit elsewhere is handled first.
         let mut moved = None;
         let mut continued = None;
         if let Some(open) = self.open().filter(|open| open.business != context.business) {
@@ -42,8 +42,8 @@ impl PersonState {
                 ElsewhereEffect::Asks => return self.ask_elsewhere(context, claim, id),
             }
         }
-        // A toggle means in or out only by what doors have said in this visit. An exit by toggle is remembered, so the next
-        // tap is not taken for an entry at once.
+        // Only earlier door events of this visit decide whether a toggle means in or out. An exit by toggle is
+        // remembered, so a second tap just after it does not count as an entry.
         let (phase, index) = self.phase(context, claim);
         let resolved = self.resolve_toggle(context, *claim, phase, index);
         if let (Claim::Door { action: DoorClaim::Toggle, at }, Claim::Door { action: DoorClaim::Exit, .. }) =
@@ -52,11 +52,11 @@ impl PersonState {
             let absent_until = at.plus(context.rules.toggle_minimum_stay);
             self.taps.push((TapId::toggled_out(context.business), absent_until));
             if let (Phase::Out | Phase::Left, Some(visit)) = (phase, self.visit_at(index)) {
-                // A door has now said that they left.
+                // A door has now reported that they left.
                 visit.door_in_at = None;
             }
         }
-        // The step of the life cycle.
+        // Take the step of the life cycle.
         let claim = &resolved;
         let decision = match life::step(phase, self.input(context, claim, index)) {
             LifeStep::Ask => match self.began(context, claim) {
@@ -80,8 +80,8 @@ impl PersonState {
         (decision, moved)
     }
 
-    /// Corrects a visit that was closed at the last activity because its pass ended. If the person is seen again before
-    /// a silence would have closed it, they were there, and used the pass, to its end.
+    /// If a visit was cut back to the last activity because its pass ended, and the person is seen again within the
+    /// idle limit, they were there all along: restore the visit to the end of the pass.
     fn bridge(&mut self, context: &ClaimContext<'_>, claim: &Claim) {
         let weak = matches!(claim, Claim::Network { strong_at: None, .. } | Claim::Withdrawn { .. });
         if weak || self.open().is_some() {
@@ -97,7 +97,7 @@ impl PersonState {
         }
     }
 
-    /// The phase of the coworker at this business, and the place of the visit that it refers to.
+    /// The coworker's phase at this business, and the index of the visit that it refers to.
     fn phase(&self, context: &ClaimContext<'_>, claim: &Claim) -> (Phase, Option<usize>) {
         if let Some(index) = self.visits.iter().position(Visit::is_open) {
             let tracked = self.visits.get(index).is_some_and(Visit::is_tracked);
@@ -108,7 +108,7 @@ impl PersonState {
         (if left { Phase::Left } else { Phase::Out }, previous)
     }
 
-    /// A tap at a toggle door just after one that was an exit is not an entry: they are still leaving.
+    /// Turns a tap at a toggle door just after an exit into activity: it is not an entry, the person is still leaving.
     fn still_leaving(&self, context: &ClaimContext<'_>, claim: Claim) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else { return claim };
         let is_in = self.open().is_some_and(|open| open.business == context.business);
@@ -121,7 +121,7 @@ impl PersonState {
     }
 
     /// What a tap at a toggle door means in this phase. The first tap during a visit that the network opened is an
-    /// entry, because no door has said anything yet. The first tap of a person whose pass ended while they were in is
+    /// entry, because no door has reported one yet. If a person's pass ended while they were in, their first tap is
     /// their exit.
     fn resolve_toggle(&self, context: &ClaimContext<'_>, claim: Claim, phase: Phase, index: Option<usize>) -> Claim {
         let Claim::Door { action: DoorClaim::Toggle, at } = claim else {
@@ -155,14 +155,14 @@ impl PersonState {
     }
 }
 
-/// Did the silence since the last activity pass the idle limit before this instant?
+/// Whether the idle limit expired before `at`.
 fn silent_before(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.is_tracked()
         && context.coverage.run_out(visit.last_activity, context.rules.idle_limit).is_some_and(|silence| silence < at)
 }
 
-/// Did only the end of the pass end the visit? Then a person whom a door let in may still be there, but no longer than
-/// that day.
+/// Whether the visit ended only because its pass did. A person whom a door let in may then still be there, but not
+/// beyond that pass day.
 fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.pass_ended
         && visit.business == context.business
@@ -170,7 +170,7 @@ fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -
         && !silent_before(visit, context, at)
 }
 
-/// Is this network evidence only the phone of a person who is leaving?
+/// Whether this network evidence is only the phone of a person who is leaving.
 fn lingers(visit: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> bool {
     let Claim::Network { first_at, last_at, .. } = *claim else {
         return false;

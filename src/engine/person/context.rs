@@ -1,4 +1,4 @@
-//! PURE. Where a claim is made, who decides whether it may open a check-in, and what ends a visit.
+//! PURE. The context of a claim, the check that decides whether it may open a check-in, and how a visit ended.
 
 use uuid::Uuid;
 
@@ -12,18 +12,18 @@ use crate::{
     policy::Rules,
 };
 
-/// Decides whether a claim may open a check-in. It is asked only when one would be opened.
+/// Decides whether a claim may open a check-in. Called only if one would be opened.
 pub trait AdmissionCheck {
-    /// May this claim open a check-in that began at `from`, for a person in this state? `continued` is the pass of a
-    /// visit elsewhere that it ends.
+    /// Whether this claim may open a check-in that began at `from`, for a person in this state. `continued` is the pass
+    /// of a visit elsewhere that the claim ends.
     fn may_open(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission;
 
-    /// May a person whose pass ends at this instant stay? There is no claim: nothing says that they are still there, or
-    /// that they left.
+    /// Whether a person may stay when their pass ends at this instant. There is no claim: nothing shows whether they
+    /// are still there or have left.
     fn may_stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission;
 }
 
-/// Where a claim is made, and what holds there at its time.
+/// Where a claim is made, and the rules that apply there at its time.
 #[derive(Clone, Copy)]
 pub struct ClaimContext<'a> {
     /// The business.
@@ -34,7 +34,7 @@ pub struct ClaimContext<'a> {
     pub coverage: &'a Coverage,
     /// Decides who may come in.
     pub admission: &'a dyn AdmissionCheck,
-    /// The idle limit of the business where the person is in, if that is another.
+    /// The idle limit of the other business if the person is in elsewhere.
     pub idle_elsewhere: std::time::Duration,
 }
 
@@ -47,22 +47,22 @@ impl std::fmt::Debug for ClaimContext<'_> {
     }
 }
 
-/// A visit that a timer, or coming in elsewhere, has ended.
+/// A visit that was ended by a timer, by the directory or by coming in elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedVisit {
-    /// Which.
+    /// Its identity.
     pub visit: Uuid,
     /// Where.
     pub business: BusinessId,
-    /// When the timer ran out, which for silence is later than the visit's end.
+    /// When it was ended; for silence this is when the timer expired, which is later than the visit's end.
     pub at: WallTime,
-    /// Which timer.
+    /// What ended it.
     pub by: CloseBy,
-    /// What followed when a pass ended and nothing said whether the person had left.
+    /// What followed, if a pass ended and nothing showed whether the person had left.
     pub after_pass: Option<AfterPass>,
 }
 
-/// What becomes of a person whose pass ends while they are in.
+/// What happens to a person whose pass ends while they are in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AfterPass {
     /// Another pass covers them: a new visit.

@@ -1,4 +1,4 @@
-//! PURE. A person is in one place: what a claim at one business does to a visit at another.
+//! PURE. A person can only be in one place: how a claim at one business affects a visit at another.
 
 use uuid::Uuid;
 
@@ -16,18 +16,18 @@ use crate::{
     engine::{Claim, Decision, DoorClaim, decision::Note, life::CloseBy},
 };
 
-/// What a claim elsewhere means for an open visit.
+/// How a claim elsewhere affects an open visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ElsewhereEffect {
-    /// Nothing, for this reason.
+    /// Not at all, for this reason.
     Nothing(Note),
-    /// It is over: a door there let them in.
+    /// The visit ends: a door elsewhere let them in.
     Ends,
-    /// It is over if they are admitted there.
+    /// The visit ends if they are admitted elsewhere.
     Asks,
 }
 
-/// What a claim at one business means for a person who is in at another: a person is in one place.
+/// How a claim at one business affects a person who is in at another.
 pub(super) fn claimed_elsewhere(open: &Visit, context: &ClaimContext<'_>, claim: &Claim) -> ElsewhereEffect {
     match *claim {
         Claim::Door { action: DoorClaim::Entry | DoorClaim::Toggle, .. } => ElsewhereEffect::Ends,
@@ -44,8 +44,8 @@ pub(super) fn claimed_elsewhere(open: &Visit, context: &ClaimContext<'_>, claim:
 }
 
 impl PersonState {
-    /// The network would let in a person who is in elsewhere, where their device is silent. They stay there until they
-    /// are admitted here.
+    /// Decides a network claim about a person who is in elsewhere, where their device is silent. They stay checked in
+    /// there unless they are admitted here.
     pub(super) fn ask_elsewhere(
         &mut self,
         context: &ClaimContext<'_>,
@@ -57,7 +57,7 @@ impl PersonState {
         let continued = self.open().and_then(Visit::held_pass);
         let ended = moved_on.end_elsewhere(from);
         let decision = moved_on.ask(context, claim, from, continued, id);
-        // A visit was opened, even if the pass that let them in is already used up.
+        // The move counts if a visit was opened, even if the pass that let them in is already used up.
         if moved_on.visits.len() > self.visits.len() {
             *self = moved_on;
             (decision, ended)
@@ -66,8 +66,8 @@ impl PersonState {
         }
     }
 
-    /// Ends the open visit elsewhere of a person who is asked about here, as if they had come, and returns the pass
-    /// that continues. The network does not move a person whose device is still seen there.
+    /// Prepares the question whether a person would be admitted here: ends their open visit elsewhere and returns the
+    /// pass that continues. The network does not move a person while their device is still seen there.
     pub(in crate::engine) fn come_from_elsewhere(
         &mut self,
         business: BusinessId,

@@ -1,5 +1,4 @@
-//! PURE. Opening and refreshing a visit: since when the person has been there, by which pass, and whether it is a new
-//! record.
+//! PURE. Opens and refreshes visits: when the person arrived, by which pass, and whether it is a new record.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +20,7 @@ use crate::{
 };
 
 impl PersonState {
-    /// Asks whether a person may come in who has been there since `from`.
+    /// Checks whether a person who has been there since `from` may come in, and opens a visit if so.
     pub(super) fn ask(
         &mut self,
         context: &ClaimContext<'_>,
@@ -44,8 +43,8 @@ impl PersonState {
         }
     }
 
-    /// The person was there so long before anything opened the visit that its pass is already used up: the visit lasted
-    /// to the end of the pass.
+    /// Handles a visit with a pass that was used up before the claim, because the person had been there for so long:
+    /// closes the visit at the end of the pass, and checks whether another pass lets them stay.
     fn ask_again(
         &mut self,
         context: &ClaimContext<'_>,
@@ -64,7 +63,7 @@ impl PersonState {
         }
     }
 
-    /// Opens a visit again, where the day is one block, or opens a new one.
+    /// Reopens a visit if the day is one block, or else opens a new one.
     fn come_in(
         &mut self,
         context: &ClaimContext<'_>,
@@ -78,13 +77,13 @@ impl PersonState {
             visit.before += visit.to.unwrap_or(visit.since).since(visit.since).as_secs();
             visit.since = from;
             (visit.to, visit.auto_checkout, visit.lingered_at, visit.pass) = (None, false, None, pass);
-            // What doors said before they left no longer counts.
+            // Door events from before they left no longer count.
             (visit.pass_ended, visit.door_in_at) = (false, None);
             let unique_id = visit.unique_id;
             self.freshen(self.visits.len() - 1, context, claim);
             return Decision::of(Outcome::Opened, unique_id);
         }
-        // A new record. Only the first visit of the day may later begin earlier.
+        // A new record. Only the first visit of the day may later get an earlier start.
         let day = context.rules.calendar.pass_day(from);
         let first_of_day = !self.came.contains(&(context.business, day.start));
         self.came.retain(|(business, _)| *business != context.business);
@@ -114,8 +113,8 @@ impl PersonState {
         Decision::of(Outcome::Opened, unique_id)
     }
 
-    /// With a day pass, and where no pass is required, the day is one block, from first in to last out. Returns the
-    /// visit of that day with that pass, if a return opens it again.
+    /// The visit that this claim reopens. With a day pass, or if no pass is required, the day is one block from first
+    /// in to last out, so a return reopens the visit of that day with that pass.
     fn same_block(&mut self, context: &ClaimContext<'_>, claim: &Claim, pass: Option<&PassUse>) -> Option<&mut Visit> {
         if context.rules.record_every_visit {
             return None;
@@ -134,9 +133,9 @@ impl PersonState {
         (same && visit.day.contains(claim.at())).then_some(visit)
     }
 
-    /// When a person whom a claim lets in was first there. For the network this is the start of the unbroken presence,
-    /// but not before the end of the previous visit and not before the pass day; none if no strong evidence is from
-    /// then.
+    /// When the person arrived, for a claim that lets them in. For the network this is the start of the unbroken
+    /// presence, but not before the end of the previous visit or the start of the pass day; `None` if there is no
+    /// strong evidence since then.
     pub(super) fn began(&self, context: &ClaimContext<'_>, claim: &Claim) -> Option<WallTime> {
         match *claim {
             Claim::Door { at, .. } | Claim::Withdrawn { at } => Some(at),
@@ -149,7 +148,7 @@ impl PersonState {
                         && first_at <= visit.followed_until(context.rules)
                 };
                 let day = context.rules.calendar.pass_day(last_at).start;
-                // Evidence from while they were in elsewhere neither opens a visit nor dates one.
+                // Evidence from the time they were in elsewhere neither opens a visit nor sets its start.
                 let elsewhere = |visit: &Visit| visit.is_open() && visit.business != context.business;
                 let left = previous.map(|visit| match visit.to {
                     Some(to) => to,
@@ -160,6 +159,7 @@ impl PersonState {
                 if evidence < day || left.is_some_and(|left| evidence < left) {
                     return None;
                 }
+                // The presence began as a lingering phone, so only the evidence since then shows that they came back.
                 if previous.is_some_and(follows) {
                     return Some(evidence);
                 }
@@ -169,7 +169,7 @@ impl PersonState {
         }
     }
 
-    /// Refreshes an open visit; the first of the day may begin earlier, and a pass that is used up is replaced.
+    /// Refreshes an open visit. The first visit of the day may get an earlier start, and a used-up pass is replaced.
     pub(super) fn refresh(
         &mut self,
         context: &ClaimContext<'_>,
@@ -195,8 +195,8 @@ impl PersonState {
         }
     }
 
-    /// The earlier beginning of an open visit: a device was seen, and could have opened it, before the door opened this
-    /// first visit of the day.
+    /// The earlier start of an open visit, if it is the first of the day and a device that could have opened it was
+    /// seen before the door did.
     fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
         let visit = self.visits.get(index)?;
         let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
@@ -217,7 +217,7 @@ impl PersonState {
         }
     }
 
-    /// Updates a visit with a claim; nothing in it ever moves backwards.
+    /// Updates a visit with a claim. Its times never move backwards.
     fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
         let Some(visit) = self.visits.get_mut(index) else { return };
         visit.last_activity = visit.last_activity.max(claim.at());

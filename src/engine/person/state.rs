@@ -1,4 +1,4 @@
-//! PURE. What later decisions need to know of a person, and what can be asked of that alone.
+//! PURE. The state of a person that later decisions depend on, and what can be answered from it alone.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +22,11 @@ use crate::{
     policy::{Rules, calendar::Calendar},
 };
 
-/// Visits that a later claim may still change: the last, and the one before it, which tells whether the last is the first
-/// of its day. Older ones are only counted.
+/// How many visits a later claim may still change: the last, and the one before it, which shows whether the last is the
+/// first of its day. Older ones are only counted.
 pub const STILL_OPEN_TO_CHANGE: usize = 2;
 
-/// A device's refusal that was written once in its pass day.
+/// A refusal of a device that has already been written in its pass day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedDevice {
     /// Where.
@@ -46,24 +46,24 @@ pub struct ChargedDay {
     pub business: BusinessId,
     /// The beginning of the pass day.
     pub day: WallTime,
-    /// What.
+    /// The charges.
     pub charged: Charged,
 }
 
 /// Everything about a person that later decisions depend on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonState {
-    /// Everything up to here is in it.
+    /// The place in the order up to which everything is included.
     pub folded: FactOrder,
-    /// The newest version of the directory that it was folded by: one that came into force before `folded` and is newer is late.
+    /// The newest version of the directory that was used. A newer version that came into force before `folded` is late.
     pub directory: i64,
-    /// A silence ended a visit there at this instant: evidence from there before it is late.
+    /// Where and when silence last ended a visit: evidence from there up to that instant is late.
     pub silent_at: Option<(BusinessId, WallTime)>,
     /// The last visits, earliest first; at most one is open.
     pub visits: Vec<Visit>,
-    /// Until when a read is the repetition of each tap.
+    /// For each tap, until when another read of it is a repeat.
     pub taps: Vec<(TapId, WallTime)>,
-    /// The last entry by a door at each business.
+    /// The last door entry at each business.
     pub let_in: Vec<(BusinessId, WallTime)>,
     /// Refusals of devices in the pass day.
     pub refused: Vec<RefusedDevice>,
@@ -100,12 +100,13 @@ pub fn visit_of(opening: FactDigest) -> Uuid {
     identity([opening.0.as_slice(), b"visit"])
 }
 
-/// Replaces a fact in the identity of the next visit that it opens, after the pass of the one before was used up.
+/// Stands in for the fact in the identity of the next visit that it opens, after the pass of the previous visit was
+/// used up.
 pub(super) fn next_opening(opening: FactDigest) -> FactDigest {
     FactDigest::of([opening.0.as_slice(), b"went on"])
 }
 
-/// The most visits that one fact opens: no one has this many passes that end within one presence.
+/// The most visits that one fact can open: no one has this many passes that end within one presence.
 const OPENED_BY_ONE: usize = 8;
 
 /// The identities of all visits that a fact may open.
@@ -119,12 +120,13 @@ impl PersonState {
         self.visits.iter().find(|visit| visit.is_open())
     }
 
-    /// The visit with this identity, while it may still change.
+    /// The visit with this identity, if it may still change.
     pub fn visit(&self, unique_id: Uuid) -> Option<&Visit> {
         self.visits.iter().find(|visit| visit.unique_id == unique_id)
     }
 
-    /// What they have used of some passes, visits that may still change included. `basis_of` says since when a pass is counted.
+    /// What they have used of the passes that `asked` selects, including visits that may still change. `basis_of`
+    /// returns the time from which the use of a pass counts.
     pub fn uses(
         &self,
         coworker: CoworkerId,
@@ -144,14 +146,14 @@ impl PersonState {
         all
     }
 
-    /// Has a door let them in at this business during the pass day of `at`?
+    /// Whether a door let them in at this business in the pass day of `at`, at or before `at`.
     pub fn let_in_by_door(&self, business: BusinessId, calendar: &Calendar, at: WallTime) -> bool {
         let day = calendar.pass_day(at);
         self.let_in.iter().any(|(place, entry)| *place == business && day.contains(*entry) && *entry <= at)
     }
 
-    /// Does this tap repeat one that was read just before? It is remembered: reads of a card left at a reader are one
-    /// tap until there is a gap.
+    /// Whether this tap repeats one that was read just before. It is remembered: reads of a card left at a reader are
+    /// one tap until there is a gap.
     pub fn repeats(&mut self, tap: TapId, at: WallTime, rules: &Rules) -> bool {
         self.taps.retain(|(_, until)| at <= *until);
         let until = at.plus(rules.debounce);
@@ -167,7 +169,7 @@ impl PersonState {
         }
     }
 
-    /// Would a tap at a door end their open visit as an exit? The tap is not remembered.
+    /// Whether a tap at a door would end their open visit as an exit. The tap is not remembered.
     pub fn would_leave(
         &self,
         business: BusinessId,
@@ -184,7 +186,7 @@ impl PersonState {
         !repeats && self.open().filter(|open| open.business == business).is_some_and(exits)
     }
 
-    /// Was this refusal of a device written before in the pass day? If not, it is remembered.
+    /// Whether this refusal of a device has already been written in the pass day. If not, it is remembered.
     pub fn refused_before(&mut self, refused: RefusedDevice) -> bool {
         self.refused.retain(|known| known.business != refused.business || known.day >= refused.day);
         let known = self.refused.contains(&refused);
@@ -194,12 +196,12 @@ impl PersonState {
         known
     }
 
-    /// Removes the oldest visit that no claim can change.
+    /// Removes the oldest visit, if no claim can change it any more.
     pub fn settled(&mut self) -> Option<Visit> {
         (self.visits.len() > STILL_OPEN_TO_CHANGE).then(|| self.visits.remove(0))
     }
 
-    /// The visit at this place among those that may still change.
+    /// The visit at this index among those that may still change.
     pub(super) fn visit_at(&mut self, index: Option<usize>) -> Option<&mut Visit> {
         index.and_then(|index| self.visits.get_mut(index))
     }

@@ -1,4 +1,4 @@
-//! PURE. The end of a visit on a timer, and what becomes of a person whose pass ends while they are in.
+//! PURE. Ends visits on timers, and decides what happens to a person whose pass ends while they are in.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl PersonState {
-    /// Ends the open visit on a timer that ran out at `at`.
+    /// Ends the open visit on a timer that expired at `at`.
     pub fn end(&mut self, context: Option<&ClaimContext<'_>>, by: CloseBy, at: WallTime) -> Option<EndedVisit> {
         let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
         visit.close(by, at);
@@ -27,9 +27,9 @@ impl PersonState {
         Some(EndedVisit { visit: ended.unique_id, business: ended.business, at, by, after_pass: then })
     }
 
-    /// The pass of a person whom no capture tracks has ended, and no door said that they left. Another valid pass takes
-    /// over; without one, a failed check-in tells the front desk. For a tracked person, the network shows whether they
-    /// are still there.
+    /// Decides what happens to an untracked person when their pass ends and no door has reported an exit. Another valid
+    /// pass takes over; without one, a failed check-in tells the front desk. For a tracked person, the network shows
+    /// whether they are still there.
     fn stay_after_pass(&mut self, context: &ClaimContext<'_>, ended: &Visit, at: WallTime) -> Option<AfterPass> {
         match context.admission.may_stay(at, ended.source, self) {
             Admission::Admitted(pass) => {

@@ -1,4 +1,4 @@
-//! PURE. One check-in of a person: what it holds, when it ends at the latest, and how it closes.
+//! PURE. One check-in of a person: its data, its latest possible end, and how it closes.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ use crate::{
 /// One check-in as the engine sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
-    /// Its identity, made from the fact that opened it.
+    /// Its identity, derived from the fact that opened it.
     pub unique_id: Uuid,
     /// Where.
     pub business: BusinessId,
@@ -32,51 +32,51 @@ pub struct Visit {
     pub from: WallTime,
     /// When the check-in was decided; for the network this is later than `from`.
     pub admitted_at: WallTime,
-    /// Out; none while open.
+    /// Out; `None` while open.
     pub to: Option<WallTime>,
     /// Its pass day, by the settings in force when it began.
     pub day: PassDay,
-    /// Closed by us rather than by an exit.
+    /// Closed by checkind, not by an exit.
     pub auto_checkout: bool,
     /// Closed because its pass ended.
     pub pass_ended: bool,
-    /// The last sign of life.
+    /// The last sign that the person was there.
     pub last_activity: WallTime,
     /// Devices seen during it.
     pub macs: BTreeSet<MacAddr>,
-    /// The last entry by a door during it, which toggles depend on.
+    /// The last door entry during it, which decides what a toggle means.
     pub door_in_at: Option<WallTime>,
-    /// The last strong network evidence during it, which makes it tracked.
+    /// The last strong network evidence during it. If there is any, the visit is tracked.
     pub strong_at: Option<WallTime>,
-    /// The last network evidence after the exit that was only the phone leaving.
+    /// The last network evidence after the exit, which was only the phone leaving.
     pub lingered_at: Option<WallTime>,
-    /// The pass that covers it; none where no pass is required.
+    /// The pass that covers it; `None` if no pass is required.
     pub pass: Option<PassUse>,
     /// No visit at the same business began earlier in its pass day.
     pub first_of_day: bool,
-    /// The beginning of the last stretch of presence: of a day that is one block, the last return.
+    /// The start of the last stretch of presence: the last return, if the day is one block.
     pub since: WallTime,
-    /// Whole seconds of presence in the stretches before.
+    /// Whole seconds of presence before that stretch.
     pub before: u64,
 }
 
 impl Visit {
-    /// Not closed yet.
+    /// Whether it is not closed yet.
     pub const fn is_open(&self) -> bool {
         self.to.is_none()
     }
 
-    /// Has the network seen a device of theirs during it? Only then does silence mean anything.
+    /// Whether the network has seen one of their devices during it. Only then does silence mean anything.
     pub const fn is_tracked(&self) -> bool {
         self.strong_at.is_some()
     }
 
-    /// The held pass that it uses; none for pay-as-you-go.
+    /// The held pass that it uses; `None` for pay-as-you-go.
     pub fn held_pass(&self) -> Option<Uuid> {
         self.pass.as_ref().and_then(|pass| pass.guid)
     }
 
-    /// Does it count towards the limits of a plan?
+    /// Whether it counts towards the limits of a plan.
     pub fn counts(&self) -> bool {
         self.pass.as_ref().is_some_and(|pass| pass.counts_towards_plan_limits)
     }
@@ -100,13 +100,13 @@ impl Visit {
         self.pass.as_ref().and_then(|pass| pass.ends).map(|(at, _)| at.max(self.from))
     }
 
-    /// When it ends at the latest, if no silence ends it before, and why.
+    /// Its latest possible end and the reason; silence may end it before.
     pub fn ends_at_last(&self) -> (WallTime, CloseBy) {
         let pass_end = self.pass_ends().filter(|at| *at < self.day.end).map(|at| (at, CloseBy::PassEnd));
         pass_end.unwrap_or((self.day.end, CloseBy::CutOff))
     }
 
-    /// The same visit after a step of the clock that wrote it, by so many milliseconds.
+    /// The same visit, moved by `by` milliseconds after a step of the clock that dated it.
     #[must_use]
     pub fn moved(&self, by: i64, day: PassDay) -> Self {
         let moved = |at: Option<WallTime>| at.map(|at| at.moved(by));
@@ -130,7 +130,7 @@ impl Visit {
         }
     }
 
-    /// Moves its beginning to an earlier instant; its use of a pass begins then too.
+    /// Moves its start to an earlier instant; its use of a pass starts then too.
     pub(super) fn begin_at(&mut self, from: WallTime) {
         let earlier = self.from.since(from);
         if self.since == self.from {
@@ -145,14 +145,14 @@ impl Visit {
         }
     }
 
-    /// The end of its pass, if that closed a tracked visit at an earlier last activity.
+    /// The end of its pass, if that end closed a tracked visit at an earlier last activity.
     pub(super) fn cut_short(&self) -> Option<WallTime> {
         let end = self.pass_ends().filter(|_| self.pass_ended && self.is_tracked())?;
         self.to.is_some_and(|to| to < end).then_some(end)
     }
 
-    /// What a tap at a toggle door means during it. Toggles flip what *doors* have said; a tap within the minimum stay
-    /// after the last entry says nothing.
+    /// What a tap at a toggle door means during it. A toggle reverses what a *door* reported last; a tap within the
+    /// minimum stay after the last entry changes nothing.
     pub(super) fn toggled(&self, at: WallTime, rules: &Rules) -> DoorClaim {
         match self.door_in_at {
             Some(entered) if at >= entered.plus(rules.toggle_minimum_stay) => DoorClaim::Exit,
@@ -165,7 +165,7 @@ impl Visit {
         self.to.is_some() && !self.auto_checkout
     }
 
-    /// Network evidence up to here belongs to the exit: it is the phone in its owner's pocket.
+    /// Network evidence up to this instant belongs to the exit: it is the phone in its owner's pocket.
     pub(super) fn followed_until(&self, rules: &Rules) -> WallTime {
         self.to.max(self.lingered_at).unwrap_or(self.from).plus(rules.linger)
     }

@@ -32,7 +32,7 @@ const STRANGER: Subject = Subject(-7);
 
 #[test]
 fn a_pass_continues_at_the_business_where_they_come_in_next() {
-    // By the other rules a day pass comes before a time pass.
+    // By the other rules, a day pass would be chosen before a time pass.
     let passes = json!({
         "TimePasses": [{"Id": 1, "Name": "Hours", "MinutesIncluded": 600},
                        {"Id": 2, "Name": "Day", "Businesses": [2]}],
@@ -50,7 +50,7 @@ fn a_pass_continues_at_the_business_where_they_come_in_next() {
     let mut visits: Vec<&VisitRecord> = folded.visits.values().collect();
     visits.sort_by_key(|visit| visit.visit.from);
     let found: Vec<_> = visits.into_iter().map(kinds).collect();
-    assert_eq!(found, [(ONE, Some(1)), (TWO, Some(1)), (TWO, Some(2))], "after an exit it is chosen again");
+    assert_eq!(found, [(ONE, Some(1)), (TWO, Some(1)), (TWO, Some(2))], "after an exit a pass is chosen again");
     assert_eq!(folded.ended.iter().map(|(_, ended)| ended.by).collect::<Vec<_>>(), [CloseBy::Elsewhere]);
 }
 
@@ -60,14 +60,14 @@ fn in_and_out_at_one_instant_is_decided_by_the_phase_of_the_person() {
     little.change_site(ONE, |site| site.record_every_visit = true);
     let seconds = |visit: &VisitRecord| visit.visit.to.map(|to| to.since(visit.visit.from).as_secs());
     for directions in [[Direction::In, Direction::Out], [Direction::Out, Direction::In]] {
-        // Who was out came and left again.
+        // A person who was out came in and left again.
         let mut story = Story::default();
         for direction in directions {
             story.door(ADA, ONE, direction, at("09:00"));
         }
         let folded = little.fold(&story, at("10:00"));
         assert_eq!(folded.visits.values().map(seconds).collect::<Vec<_>>(), [Some(0)], "{directions:?}");
-        // Who was in left and came back.
+        // A person who was in left and came back.
         let mut story = Story::default();
         story.door(ADA, ONE, Direction::In, at("08:00"));
         for direction in directions {
@@ -82,7 +82,7 @@ fn in_and_out_at_one_instant_is_decided_by_the_phase_of_the_person() {
 
 #[test]
 fn an_exit_in_the_instant_of_the_end_is_in_time_and_an_entry_belongs_to_what_begins() {
-    // A Monday, as the facts' day; the minutes, the slot and the day end at 12:00, 12:00 and 24:00.
+    // A Monday, like the day of the facts. The minutes end at 12:00, the slot at 12:00 and the day at 24:00.
     let monday = json!([{"DayOfWeek": chrono::Datelike::weekday(&at("09:00").utc()).num_days_from_sunday(), "FromTime": "09:00", "ToTime": "12:00"}]);
     for (kind, end) in
         [(json!({"MinutesIncluded": 180}), "12:00"), (json!({"TimeSlots": monday}), "12:00"), (json!({}), "24:00")]
@@ -106,7 +106,7 @@ fn an_exit_in_the_instant_of_the_end_is_in_time_and_an_entry_belongs_to_what_beg
         assert_eq!(told(Direction::In, 0), [(Some(at(end)), true), (None, false)], "{kind}");
         assert_eq!(told(Direction::Out, 1)[0], (Some(at(end)), true), "{kind}");
 
-        // A fold that ran in that very instant decides again.
+        // A fold that ran at that very instant must be done again.
         let (mut story, mut exit) = (Story::default(), Story::default());
         story.door(ADA, ONE, Direction::In, at("09:00"));
         exit.door(ADA, ONE, Direction::Out, at(end));
@@ -131,7 +131,7 @@ fn a_block_counts_its_presence_towards_the_plan_without_the_gap() {
     assert_eq!(counted, Some(Counted { days: 1, seconds: 7 * 3600 }));
 }
 
-/// Coworkers with a plan that has these limits, and a day pass that counts.
+/// Coworkers on a plan with these limits, and a day pass that counts towards them.
 fn plan(limits: &Value) -> Value {
     let mut tariff = json!({"Id": 5, "Name": "Part time"});
     for (name, value) in limits.as_object().expect("fields") {
@@ -146,7 +146,7 @@ fn plan(limits: &Value) -> Value {
     })
 }
 
-/// A person who has come for a long time, but not in the last weeks.
+/// A person with a long history, but no visits in the last weeks.
 fn long_known() -> PersonState {
     let mut person = PersonState::default();
     person.counted.add(NaiveDate::from_ymd_opt(2025, 11, 20).expect("a date"), 800 * 3600);
@@ -164,7 +164,7 @@ fn what_was_before_the_window_does_not_count_towards_a_plan() {
 
 #[test]
 fn a_new_limit_in_the_directory_does_not_count_what_was_before_its_window() {
-    // The old plan counts a week, the new one a month.
+    // The old plan limits a week, the new one a month.
     let month = json!({"HoursMonthLimit": 20});
     let little = Little::of(&[(0, plan(&json!({"HoursWeekLimit": 20}))), (at("10:00").millis(), plan(&month))]);
     let mut story = Story::default();
@@ -234,8 +234,8 @@ fn visits_before_a_window_that_are_settled_in_it_do_not_count_in_it() {
 
 #[test]
 fn a_window_that_is_asked_about_late_in_a_fold_counts_from_its_first_day() {
-    // Monday is in the week that began on Sunday there, and in the one that begins here. The state says what was before
-    // both, so no one has to look it up.
+    // Monday is in the week that began on Sunday at the other business, and in the one that begins here. The state
+    // contains the total before both, so it need not be looked up.
     let mut little = Little::of(&[(0, plan(&json!({"HoursWeekLimit": 20})))]);
     little.change_site(TWO, |site| site.passes.week_starts_on = chrono::Weekday::Sun);
     little.change_site(ONE, |site| site.record_every_visit = true);
@@ -337,7 +337,7 @@ fn silence_waits_for_earlier_evidence_that_is_not_delivered_yet() {
         let folded = fold(little.world(at("10:00"), at(quiet_until)), Little::group(&[]), &items);
         assert_eq!(folded.people[&ADA].open().is_some(), open, "{quiet_until}");
     }
-    // A presence that began before the silence was over keeps them in, although it is decided after it.
+    // A presence that began before the silence was over keeps them in, although it is decided after that.
     story.heard(ADA, ONE, PHONE, at("09:50"), Duration::from_mins(6));
     let folded = little.fold(&story, at("10:00"));
     assert_eq!((folded.visits.len(), folded.ended.len()), (1, 0));
@@ -369,7 +369,7 @@ fn a_deadline_is_never_later_than_the_end_of_a_visit() {
         let world = little.world(at("09:10"), at("09:10"));
         assert_eq!(deadline(&folded.people[&ADA], &world), Some((business, expected)));
         let folded = little.fold(story, expected);
-        assert_eq!(deadline(&folded.people[&ADA], &world), None, "it is over then");
+        assert_eq!(deadline(&folded.people[&ADA], &world), None, "the visit is over by then");
     }
 }
 
@@ -404,7 +404,8 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// A fold up to some point, and another from the people that it gave, make the same records as one over everything.
+    /// A fold up to some point, and another from the people that it returned, make the same records as one over
+    /// everything.
     #[test]
     fn a_fold_that_is_split_makes_the_same_records(
         told in prop::collection::vec((0i64..3 * 86_400, 0usize..3, any::<bool>(), 0u8..8, 0u64..3000), 2..40),
@@ -428,7 +429,7 @@ proptest! {
         let end = minutes(4 * 1440);
         let whole = fold(little.world(end, end), Little::group(&[]), &items);
 
-        // What is late for the first fold would begin it earlier.
+        // A fact that is late for the first fold would make it start earlier, so move the split until nothing is late.
         let mut at = split.min(items.len() - 1);
         let (before, after) = loop {
             let (first, rest) = items.split_at(at);
@@ -440,7 +441,7 @@ proptest! {
             let late = rest.iter().any(|item| item.is_late(&before.people[&item.subject]));
             let silence = silence_behind(before.people.values(), &little.world(end, end));
             if !late && silence.is_none() || at == 0 {
-                // What the first fold counted is what a database would have.
+                // The totals of the first fold are what a database would contain.
                 let group = FoldGroup { people: before.people.clone(), totals: before.counted.clone(), ..FoldGroup::default() };
                 let after = fold(little.world(end, end), group, rest);
                 break (before, after);
@@ -467,7 +468,7 @@ proptest! {
         prop_assert_eq!(shown(after.people), shown(whole.people));
     }
 
-    /// What is late makes a fold begin at a checkpoint: from there it comes to the same.
+    /// A late fact makes a fold start at a checkpoint. From there it makes the same records.
     #[test]
     fn a_fold_from_a_checkpoint_makes_the_same_records(
         told in prop::collection::vec((0i64..4 * 86_400, any::<bool>(), 0u8..8, 0u64..3000), 2..40),
@@ -505,7 +506,7 @@ proptest! {
     }
 }
 
-/// Everything that may be asked about: limits, shared passes of days and minutes, pay-as-you-go.
+/// Everything that can affect a decision: limits, shared passes for days and minutes, pay-as-you-go.
 fn busy() -> Value {
     json!({
         "Teams": [{"Id": 8, "Name": "Rocket", "TeamMembers": [1, 2], "ShareTimePasses": true}],
@@ -524,7 +525,7 @@ fn busy() -> Value {
     })
 }
 
-/// The same, after the day passes were taken away and Bob has left.
+/// The same, after the day passes were taken away and Bob left.
 fn busier() -> Value {
     let mut site = busy();
     site["Coworkers"][1]["Active"] = false.into();
@@ -532,7 +533,8 @@ fn busier() -> Value {
     site
 }
 
-/// What facts are judged by: directories from instants on, two businesses, coverage most of the time.
+/// What is needed to judge facts: directories in force from different instants, two businesses, coverage most of the
+/// time.
 struct Little {
     directories: DirectoryHistory,
     policies: PolicyHistory,
@@ -586,7 +588,7 @@ impl Little {
         World { directories, policies, coverage, now, quiet_until }
     }
 
-    /// Everyone, some of whom are already known.
+    /// Everyone, with the states of those who are already known.
     fn group(known: &[(Subject, PersonState)]) -> FoldGroup {
         let mut people: BTreeMap<Subject, PersonState> =
             [ADA, BOB, STRANGER].map(|subject| (subject, PersonState::default())).into();
@@ -629,7 +631,7 @@ struct Story {
 }
 
 impl Story {
-    /// In the order of time, each once.
+    /// The items in time order, each once.
     fn items(&self) -> Vec<FoldItem<'_>> {
         let heard =
             self.heard.iter().map(|&(subject, business, mac, point)| FoldItem::seen(subject, business, mac, point));

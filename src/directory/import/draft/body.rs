@@ -1,4 +1,4 @@
-//! PURE. Documents of entities as JSON: what differs, and how a field is set without changing what is already right.
+//! PURE. Entities as JSON documents: finds what differs, and sets a field without changing what is already right.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use serde_json::{Map, Value};
 
 use crate::directory::entity;
 
-/// Marks what `--replace` archived: it comes back when a file holds it again. What the platform archived stays archived
-/// until the platform says otherwise.
+/// Marks an entity that `--replace` archived: it comes back when a file contains it again. An entity that the platform
+/// archived stays archived until the platform changes that.
 pub(super) const LEFT_OUT: &str = "LeftOutByImport";
 
-/// Two spellings of the platform for one field; a document may hold only one of them.
+/// The platform's two spellings of one field; a document may contain only one of them.
 pub(super) const SAME_FIELD: [&str; 2] = ["AllowNetworkCheckin", "AllowNetworkCheckIn"];
 
-/// Brings back what `--replace` archived once a file holds it, unless the file says whether it is archived.
+/// Brings back what `--replace` archived when a file contains it, unless the file itself contains `Archived`.
 pub(super) fn bring_back(body: &mut Map<String, Value>, says_archived: bool) {
     if body.remove(LEFT_OUT).is_some() && !says_archived {
         body.remove("Archived");
@@ -42,7 +42,7 @@ pub(super) fn differences(before: &Map<String, Value>, after: &Map<String, Value
     names.into_iter().filter(|name| value(before, name) != value(after, name)).cloned().collect()
 }
 
-/// Sets a `,`-separated field, unless it already holds the same values, perhaps in another spelling.
+/// Sets a `,`-separated field, unless it already contains the same values, perhaps in another spelling.
 pub(super) fn set_list(
     body: &mut Map<String, Value>,
     field: &str,

@@ -1,48 +1,48 @@
-//! PURE. What an import does to the directory, and what happens to entities that its files leave out.
+//! PURE. How an import changes the directory, and what happens to entities that its files omit.
 
 use serde::Serialize;
 
 use crate::directory::{entity::EntityKind, import::Document};
 
-/// What happens to stored entities that the files leave out, of the kinds that they hold.
+/// What happens to stored entities that the files omit, if the files contain others of their kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replace {
     /// They stay.
     #[default]
     No,
-    /// They are archived, unless they are more than a tenth of the people: then the files are probably only part of an
-    /// export.
+    /// They are archived, unless that would be more than a tenth of the people: then the files are probably only part
+    /// of an export.
     Tenth,
     /// They are archived, however many there are.
     All,
 }
 
-/// What an import does to the directory.
+/// How an import changes the directory.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Changes {
     /// The documents to write.
     #[serde(skip)]
     pub documents: Vec<Document>,
-    /// Entities that were not there.
+    /// New entities.
     pub added: Vec<EntityChange>,
     /// Entities with another value in some field.
     pub changed: Vec<EntityChange>,
-    /// Entities that the files no longer hold.
+    /// Entities that the files no longer contain.
     pub archived: Vec<EntityChange>,
-    /// How many entities of the files are already stored unchanged.
+    /// How many entities in the files are already stored unchanged.
     pub unchanged: usize,
     /// How many people lose a card, fob, PIN, device, slot, user id or name.
     pub people_losing_credentials: usize,
-    /// How many people `--replace` would archive, of how many, if that is more than a tenth of them and `--replace=all`
-    /// was not given.
+    /// How many people `--replace` would archive, out of how many, if that is more than a tenth and `--replace=all` was
+    /// not given.
     #[serde(skip)]
     pub asks_for_all: Option<(usize, usize)>,
-    /// What is odd but not a fault, with its path.
+    /// Oddities that are not faults, each with its path.
     pub warnings: Vec<String>,
 }
 
-/// One entity that changed. It shows no value but the name, because credentials are private.
+/// One changed entity. It shows no value but the name, because credentials are private.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct EntityChange {
@@ -56,7 +56,7 @@ pub struct EntityChange {
     /// The names of the fields that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<String>,
-    /// A credential that they had is not among those that they have now.
+    /// They no longer have one of their earlier credentials.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub loses_credential: bool,
 }

@@ -1,4 +1,4 @@
-//! PURE. What an entity of an import refers to, and what an undefined reference means.
+//! PURE. The references of an imported entity, and what happens if one is undefined.
 
 use super::spot::EntrySpot;
 use crate::directory::entity::{Entity, EntityKind};
@@ -13,18 +13,18 @@ pub(super) struct EntityReference {
     pub(super) if_undefined: UndefinedReference,
 }
 
-/// What a reference to an undefined entity is.
+/// How a reference to an undefined entity is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UndefinedReference {
     /// Always a fault.
     Fault,
-    /// A fault if any entity of that kind is known: exports with only people are legitimate.
+    /// A fault if any entity of that kind is known, because exports with only people are legitimate.
     FaultAmongOthers,
-    /// Only a warning: exports name people of other locations.
+    /// Only a warning, because exports contain references to people of other locations.
     Warning,
 }
 
-/// A field, and the entity that it refers to.
+/// A field and the entity that it refers to.
 type ReferencingField = (&'static str, (EntityKind, i64));
 
 /// Every entity that this one refers to.
@@ -32,7 +32,7 @@ pub(super) fn references_of(entity: &Entity, spot: EntrySpot) -> Vec<EntityRefer
     let (from, if_undefined, fields): (EntityKind, UndefinedReference, Vec<ReferencingField>) = match entity {
         Entity::Tariff(_) => return Vec::new(),
         Entity::Business(business) => {
-            // Exports of one location name a head that is not among them.
+            // Exports of one location refer to a head that is not among them.
             let root = business.root_location_id.map(|id| ("RootLocationId", (EntityKind::Business, id)));
             (EntityKind::Business, UndefinedReference::Warning, root.into_iter().collect())
         }

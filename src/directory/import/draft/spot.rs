@@ -1,15 +1,15 @@
-//! PURE. Where an entity is in the files of an import.
+//! PURE. The place of an entity in the files of an import.
 
 use crate::directory::import::EntryPlace;
 
-/// Which file, and where in it.
+/// The file, and the place in it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EntrySpot {
     pub(super) file: usize,
     pub(super) place: EntryPlace,
 }
 
-/// A table's column for a field; fields without one keep their names.
+/// The column of a field in a table; a field without one keeps its name.
 pub(super) fn column(field: &str) -> &str {
     match field {
         "FullName" => "full_name",

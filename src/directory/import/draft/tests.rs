@@ -1,4 +1,4 @@
-//! Imports over a stored directory, and what they change or refuse.
+//! Imports over a stored directory: what they change, and what they refuse.
 
 use super::*;
 
@@ -168,7 +168,7 @@ fn small_numbers_are_not_ambiguous_by_being_read_in_hexadecimal() {
     ]}"#;
     let told = over("{}", Replace::No, &[("site.json", pins)]);
     assert_eq!(told.matches("warning: a PIN belongs to ").count(), 2, "{told}");
-    assert_eq!(told.matches("warning").count(), 2, "types do not meet: {told}");
+    assert_eq!(told.matches("warning").count(), 2, "different types never match: {told}");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn an_entity_says_of_a_plan_or_a_spelling_what_it_says_last() {
     1: {"AllowNetworkCheckin":true,"Id":1,"Name":"Day"}
     1: {"FullName":"Ada","Id":1,"TariffId":5,"TariffName":"full time"}
     "#);
-    // A plan of which a file says but a part keeps its name for the people of the same import.
+    // The files contain only part of a plan. It keeps its name for the people in the same import.
     let json = r#"{"Tariffs": [{"Id": 6, "CheckinWeekLimit": 3}]}"#;
     let told = over(stored, Replace::No, &[("site.json", json), ("people.csv", "id,tariff\n1,Part time\n")]);
     assert!(told.contains("changed Coworkers 1 Ada: TariffId, TariffName"), "{told}");
@@ -199,7 +199,7 @@ fn an_entity_says_of_a_plan_or_a_spelling_what_it_says_last() {
     unchanged 0
     1: {"FullName":"Ada","Id":1,"TariffId":null,"TariffName":"Night"}
     "#);
-    // Archived by the platform, not by `--replace`: it stays, and is told.
+    // Archived by the platform, not by `--replace`: it stays archived, with a warning.
     let stored = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada", "Archived": true}]}"#;
     let json = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada"}]}"#;
     insta::assert_snapshot!(over(stored, Replace::No, &[("site.json", json)]), @r#"
@@ -208,7 +208,7 @@ fn an_entity_says_of_a_plan_or_a_spelling_what_it_says_last() {
     "#);
 }
 
-/// What an import over [`STORED`] says.
+/// The result of an import over [`STORED`].
 fn told(replace: Replace, files: &[(&str, &str)]) -> String {
     over(STORED, replace, files)
 }
