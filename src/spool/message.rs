@@ -48,7 +48,7 @@ pub(super) fn placeholder() -> (Arc<str>, Content) {
 ///
 /// If both clocks have advanced by the same time since then, the machine has not rebooted, or it makes no difference.
 /// Otherwise it has rebooted, or its wall clock was stepped while no process of ours ran. Then the wall time is kept,
-/// and the boot time is replaced by one far before anything of this boot.
+/// and the boot time is replaced by one that lies before this boot.
 fn arrival(arrived: Now, began: Now) -> Now {
     let expected = arrived.wall.plus(began.boot.since(arrived.boot));
     if arrived.boot <= began.boot && expected.distance(began.wall) <= STEP {
