@@ -133,7 +133,7 @@ pub struct Mapped {
 }
 
 impl Mapping {
-    /// Replaces the rules of the source's own `time.zone`, if it has one, with those that `find` returns.
+    /// Replaces the rules of the source's own `time.zone`, if it has one, with those that `find` returns, if any.
     #[must_use]
     pub fn in_zone(mut self, find: impl FnOnce(&str) -> Option<Zone>) -> Self {
         self.time.zone = self.time.zone.map(|zone| find(zone.name()).unwrap_or(zone));
