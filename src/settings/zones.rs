@@ -167,7 +167,7 @@ mod tests {
         fs::write(folder.path().join("new"), rules("MST-6")).expect("written");
         fs::rename(folder.path().join("new"), folder.path().join("Mars/Base")).expect("renamed");
         assert_ne!(own.stamps(["Mars/Base"]), before);
-        let newer = own.opened_again().find("Mars/Base").expect("it is there");
+        let newer = own.opened_again().find("Mars/Base").expect("the system has it");
         assert!(newer == zone && !newer.has_rules_of(&zone));
         assert_eq!(newer.local(at), at.moved(6 * 3_600_000).utc().naive_utc());
     }
