@@ -33,7 +33,8 @@ pub struct Delivery {
 /// The devices that one capture sends together.
 pub type Presences = Vec<Presence>;
 
-/// The right to acknowledge one delivery, spent once: after the commit of its decision or, with a spool, after the spool's fsync.
+/// The right to acknowledge one delivery. It is spent once: after the commit of its decision or, with a spool, after
+/// the spool's fsync.
 ///
 /// If it is dropped unspent, the broker delivers the message again.
 pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);

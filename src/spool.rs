@@ -138,6 +138,7 @@ impl Spool {
         health: Health,
         counters: Arc<SpoolCounters>,
     ) -> Result<Self, StoreError> {
+        // Lock first, then find the rows of earlier processes. Appending nothing returns how much is in use.
         let lock = lock(&settings.path)?;
         let file = SpoolFile::open(&settings.path).await?;
         let ends = file.ends().await?;
@@ -146,6 +147,7 @@ impl Spool {
         if last > before {
             tracing::info!(messages = last - before, "the spool contains door messages of an earlier run");
         }
+        // Rows may be committed out of order; only a contiguous run from the start may be deleted.
         let committed = Arc::new(AtomicI64::new(before));
         let window = {
             let committed = Arc::clone(&committed);

@@ -59,7 +59,7 @@ pub enum Pointers {
 pub enum Templates {
     /// One.
     One(String),
-    /// The first whose names are all in the message counts.
+    /// The first one with all its names in the message counts.
     FirstOf(Vec<String>),
 }
 

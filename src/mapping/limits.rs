@@ -4,8 +4,8 @@
 /// hundred bytes, one with a picture tens of thousands. A larger one is rejected as `oversize`.
 pub const LARGEST_PAYLOAD: usize = 256 * 1024;
 
-/// How many events one message may have; the longest list that a known controller sends has five. A message with more is
-/// rejected as `bad_field`.
+/// How many events one message may contain; the longest list that a known controller sends has five. A message with
+/// more is rejected as `bad_field`.
 pub const MOST_EVENTS: usize = 64;
 
 /// The longest text of one field, in characters; door names and ids are far shorter. A longer one is a `bad_field`.

@@ -1,4 +1,4 @@
-//! PURE. Topic patterns: MQTT filters whose levels may have a name (`site/{door}/scan`).
+//! PURE. Topic patterns: MQTT filters with named levels (`site/{door}/scan`).
 
 use std::str::FromStr;
 
@@ -96,8 +96,8 @@ impl TopicPattern {
 
     /// The named levels of a topic, if this pattern matches it.
     ///
-    /// As in the protocol (MQTT 5, 4.7): `#` also matches the level before it, and a wildcard in the first level does not
-    /// match topics that begin with `$`.
+    /// As in the protocol (MQTT 5, 4.7): `#` also matches the level before it, and a wildcard in the first level does
+    /// not match topics that begin with `$`.
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         if topic.starts_with('$') && !matches!(self.levels.first(), Some(Level::Exactly(_))) {
             return None;

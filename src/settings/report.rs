@@ -149,7 +149,7 @@ pub(super) struct Finding {
 pub(super) enum Show {
     /// All of it.
     Line,
-    /// Up to the end of the place, because the value of an unknown key may be a password. The header of a section is printed
+    /// Up to the end of the place, because the value of an unknown key may be a password. A section header is printed
     /// whole.
     Start,
     /// Nothing: the value contains a secret, or there is no line.

@@ -236,7 +236,7 @@ impl MqttWritten {
 /// `[api]`.
 #[derive(Debug, Default)]
 pub(super) struct ApiWritten {
-    /// None for `off`.
+    /// `None` for `off`.
     pub(super) listen: Given<Option<SocketAddr>>,
 }
 

@@ -2,8 +2,10 @@
 //!
 //! A capture is one thread. It reads frames from the ring or the portable channel; [`frame`] determines what each frame
 //! proves, [`coalesce`] merges that per device, and the presences go to the pipeline through a bounded queue. The
-//! capture itself only waits, follows the interface, counts and delivers. Never here: what a presence means for a
-//! check-in. Nothing is ever sent on a captured interface.
+//! capture itself only waits, follows the interface, counts and delivers.
+//! Nothing is ever sent on a captured interface.
+//!
+//! Never here: what a presence means for a check-in.
 
 use std::{
     fmt,

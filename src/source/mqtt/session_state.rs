@@ -54,7 +54,8 @@ struct Remembered {
 struct Absence {
     /// When we were last caught up in this process, or when this was first needed.
     since: Option<BootTime>,
-    /// How long we had not been caught up by then; if that is unknown, as long as the broker may keep anything.
+    /// How long we had not been caught up by then; if that is unknown, the longest time that the broker may keep
+    /// anything.
     before: Duration,
 }
 

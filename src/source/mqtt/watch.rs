@@ -167,6 +167,7 @@ impl Watch {
     ) {
         let Some(of) = self.sources.get_mut(&mapping.name) else { return };
         let subject = || mapping.name.to_string();
+        // An unreadable time raises its own condition; there is no offset to judge.
         let (ahead, writing) = match clock {
             ClockReading::Absent => return,
             ClockReading::Unreadable(shape) => {
@@ -186,6 +187,7 @@ impl Watch {
             }
             ClockReading::Ahead(ahead, writing) => (*ahead, *writing),
         };
+        // One readable time is not enough to clear that condition: a controller may send both kinds.
         if let Some(readable) = &mut of.readable {
             *readable += 1;
             if *readable >= READABLE {
@@ -196,6 +198,7 @@ impl Watch {
         if sighting.time_quality == TimeQuality::Arrival {
             add(&of.counters.times_not_believed, 1);
         }
+        // The offset of a stored message contains its time at the broker, so it proves nothing.
         if waited > LIVE {
             return;
         }
@@ -209,6 +212,7 @@ impl Watch {
             run: None,
             off: None,
         });
+        // Report only changes.
         let before = trail.off;
         trail.note((ahead, writing), now.boot, mapping.lateness());
         if before != trail.off {

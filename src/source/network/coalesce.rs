@@ -1,6 +1,7 @@
 //! PURE. Merges the evidence of frames into one presence per device.
 //!
 //! However many frames arrive, a device is delivered when it appears and then once per refresh, and memory is bounded.
+//!
 //! Never here: whether a presence opens or refreshes a check-in. The engine decides that.
 
 use std::{

@@ -2,8 +2,9 @@
 //!
 //! ARP (RFC 826, RFC 5227), DHCPv4 (RFC 2131, RFC 2132), DHCPv6 (RFC 8415) and neighbour discovery (RFC 4861), under up
 //! to three VLAN tags. Nothing here allocates, panics, keeps state or trusts a length. The functions that read a
-//! protocol are `#[inline]`: each has one caller in another file, and in a storm every call counts. Never here: whose
-//! device it is, whether its address is listed as infrastructure, or what follows from the evidence.
+//! protocol are `#[inline]`: each has one caller in another file, and in a storm every call counts.
+//!
+//! Never here: whose device it is, whether its address is listed as infrastructure, or what follows from the evidence.
 
 mod arp;
 mod bytes;

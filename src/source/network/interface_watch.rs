@@ -2,6 +2,7 @@
 //!
 //! An interface can be missing, go down, reappear under another number or be renamed; a mirror can die while its link
 //! stays up. The watch raises and clears [`ConditionKind::CaptureBlind`] and [`ConditionKind::MirrorSilent`] for it.
+//!
 //! Never here: the content of frames.
 
 use std::{io, path::Path, sync::Arc};

@@ -1,4 +1,4 @@
-//! pnet's channel, for systems where the ring cannot be used.
+//! pnet's channel, for systems on which the ring does not work.
 //!
 //! It reads every frame of the mirror port one by one, loses the outermost VLAN tag, has no drop counter, and needs its
 //! privilege again whenever the interface reappears. After an error, its receiver fails immediately on every call, so a
