@@ -1,17 +1,18 @@
-//! PURE. Turns a topic and a payload into sightings, by rules that are data.
+//! PURE. Turns a topic and a payload into sightings, by rules from the configuration.
 //!
-//! A `[[source]]` is written as a [`MappingFragment`]. [`Mapping::compile`] puts it on its preset and checks it;
-//! [`Mapping::map`] then applies it to each message. Nothing here keeps state: the same message always gives the same
+//! A `[[source]]` is written as a [`MappingFragment`]. [`Mapping::compile`] overlays it on its preset and checks it;
+//! [`Mapping::map`] then applies it to each message. Nothing here keeps state: the same message always yields the same
 //! sightings with the same keys, so a redelivered message changes nothing.
 //!
-//! **Keys.** If the message has the fields that `key.id` names, the key is `<source>/<id>`; of several templates, the first
-//! that can be filled in counts. An id should include the event time, because controllers restart their numbers.
+//! **Keys.** If the message has the fields that `key.id` refers to, the key is `<source>/<id>`; if there are several
+//! templates, the first one whose fields are all present counts. An id should include the event time, because
+//! controllers restart their numbering.
 //!
-//! Without an id, the key is `<source>/` and a SHA-256 digest of topic, credential, door, kind, direction, reason and event
-//! time, if that time is the controller's own. Otherwise the arrival, rounded to half the debounce window, takes the place
-//! of the event time. The session gives a redelivered copy the arrival of the first (`source::mqtt::session_state`), so such
-//! a message counts twice only if the daemon dies between commit and acknowledgement and the copy arrives after the window.
-//! Sources with ids or clocks are better.
+//! Without an id, the key is `<source>/` and a SHA-256 digest of topic, credential, door, kind, direction, reason and
+//! event time, if that time is the controller's own. Otherwise the arrival, rounded to half the debounce window,
+//! replaces the event time. A redelivered copy gets the arrival of the original (`source::mqtt::session_state`), so
+//! such a message counts twice only if the daemon dies between commit and acknowledgement and the copy arrives after
+//! the window. Prefer sources that send ids or timestamps.
 //!
 //! Never here: what a sighting means for a check-in (`engine`), who owns a credential (`directory`).
 
@@ -61,7 +62,8 @@ pub use time::{ClockReading, Writing};
 /// The debounce window until [`Mapping::at_site`] sets the site's.
 const DEBOUNCE: Duration = Duration::from_secs(5);
 
-/// How old a retained event may be under `retained = "if_fresh"`: long enough for one that happened while we reconnected.
+/// How old a retained event may be under `retained = "if_fresh"`: old enough to have happened while we were
+/// reconnecting.
 const FRESH: Duration = Duration::from_secs(120);
 
 /// A compiled `[[source]]`.
@@ -78,7 +80,7 @@ pub struct Mapping {
     fields: BTreeMap<String, Vec<String>>,
     door: Option<Template>,
     id: Vec<Template>,
-    /// Names that topic and payload both have: the payload must agree with the topic.
+    /// Names that are both a topic level and a field: the payload must agree with the topic.
     bound: Vec<String>,
     time: TimePlan,
     card: CardPlan,
@@ -94,7 +96,7 @@ enum PayloadFormat {
     Csv,
 }
 
-/// `retained`: what a retained copy is worth.
+/// `retained`: whether a retained message counts as an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retained {
     Ignore,
@@ -112,26 +114,26 @@ struct CardPlan {
     scope: Option<Template>,
 }
 
-/// What we know about a message besides its topic and payload.
+/// What we know about a message in addition to its topic and payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
-    /// The broker kept this copy and sent it because we subscribed; it says nothing about the present.
+    /// Whether the broker kept this copy and sent it because we subscribed; it tells us nothing about the present.
     pub retained: bool,
     /// The longest time for which the broker may have kept it for us.
     pub waited: Duration,
 }
 
-/// What a message was mapped to.
+/// The result of mapping a message.
 #[derive(Debug)]
 pub struct Mapped {
     /// The part for the pipeline.
     pub content: Content,
-    /// The reading of the controller's clock for each sighting.
+    /// The reading of the controller's clock for each sighting, in the same order.
     pub clocks: Vec<ClockReading>,
 }
 
 impl Mapping {
-    /// Replaces the rules of the zone that the source names for times without an offset, if `find` knows that zone.
+    /// Replaces the rules of the source's own `time.zone`, if it has one, with those that `find` returns, if any.
     #[must_use]
     pub fn in_zone(mut self, find: impl FnOnce(&str) -> Option<Zone>) -> Self {
         self.time.zone = self.time.zone.map(|zone| find(zone.name()).unwrap_or(zone));
@@ -143,18 +145,18 @@ impl Mapping {
         self.time.lateness()
     }
 
-    /// What an operator should do about a controller of this source whose clock is so many milliseconds ahead.
+    /// What an operator should do about a controller of this source whose clock is ahead by this many milliseconds.
     pub fn clock_advice(&self, ahead: (i64, Writing), now: WallTime) -> String {
         self.time.advice(ahead, now)
     }
 
-    /// The window in which the same card at the same door is one sighting.
+    /// The debounce window: repeated reads of one card at one door within it are one tap.
     pub const fn debounce(&self) -> Duration {
         self.debounce
     }
 
-    /// Sets what the site defines: the zone for times without an offset, unless the source names one, and the debounce
-    /// window, which is part of the keys of messages without id and time.
+    /// Sets what the site defines: the zone for times without an offset, unless the source sets its own, and the
+    /// debounce window, which is part of the keys of messages with neither id nor time.
     #[must_use]
     pub fn at_site(mut self, zone: &Zone, debounce: Duration) -> Self {
         self.time.zone.get_or_insert_with(|| zone.clone());
@@ -167,15 +169,15 @@ impl Mapping {
         self.topics.iter().map(TopicPattern::filter)
     }
 
-    /// Does the topic belong to this source?
+    /// Whether the topic belongs to this source.
     pub fn claims(&self, topic: &str) -> bool {
         self.topics.iter().any(|pattern| pattern.matches(topic).is_some())
     }
 
-    /// Maps a message. Never fails: what cannot be understood becomes [`Content::Rejected`].
+    /// Maps a message. Never fails: a message that cannot be understood becomes [`Content::Rejected`].
     ///
-    /// If a list has good and bad entries, the good ones count. A message without a good entry is rejected with the reason
-    /// of the first.
+    /// If a list has good and bad entries, the good ones count. A message without a good entry is rejected with the
+    /// reason for the first bad one.
     pub fn map(&self, topic: &str, payload: &[u8], meta: Meta, arrived: Now) -> Mapped {
         let events = match self.try_map(topic, payload, meta, arrived) {
             Ok(events) => events,
@@ -188,7 +190,7 @@ impl Mapping {
         Mapped { content, clocks }
     }
 
-    /// The events of a message. No event is a message that was understood and means nothing.
+    /// The events of a message. An empty list: the message was understood and has no effect.
     fn try_map(
         &self,
         topic: &str,
@@ -196,7 +198,7 @@ impl Mapping {
         meta: Meta,
         arrived: Now,
     ) -> Result<Vec<(Sighting, ClockReading)>, RejectReason> {
-        // A source that ignores retained copies does not look into them.
+        // If the source ignores retained copies, do not read the payload.
         let levels = self.topics.iter().find_map(|pattern| pattern.matches(topic)).ok_or(RejectReason::UnknownTopic)?;
         if meta.retained && self.retained == Retained::Ignore {
             return Ok(Vec::new());
@@ -207,8 +209,8 @@ impl Mapping {
         let base = document.pointer(&self.base).ok_or(RejectReason::BadField)?;
         let views = self.views(&levels, base)?;
 
-        // Map each event. Nearly every message has one, and thousands are held when the database is slow: a vector left to
-        // grow would have room for four.
+        // Map each event. Nearly every message has only one, and thousands are held when the database is slow: a vector
+        // that grows by itself would have room for four.
         let (mut sightings, mut first_fault) = (Vec::with_capacity(1), None);
         for (ordinal, view) in views.iter().enumerate() {
             match self.sighting(view, topic, ordinal, (arrived, meta.waited)) {
@@ -218,7 +220,8 @@ impl Mapping {
             }
         }
 
-        // Zipped events are one tap answered by several relays: if one let in, the others' refusals mean nothing.
+        // Zipped events are one tap answered by several relays: if one of them opened, the refusals of the others are
+        // irrelevant.
         let is_of = |kind| move |(sighting, _): &(Sighting, ClockReading)| sighting.event.kind == kind;
         if !self.zip.is_empty() && sightings.iter().any(is_of(DoorEventKind::Granted)) {
             sightings.retain(|event| !is_of(DoorEventKind::Denied)(event));
@@ -235,7 +238,7 @@ impl Mapping {
             return Err(RejectReason::Oversize);
         }
         let text = std::str::from_utf8(payload).map_err(|_| RejectReason::NotUtf8)?;
-        // Firmware written in C may send the zero at the end of its strings.
+        // Firmware written in C may send the terminating zero of its strings.
         let text = text.trim_end_matches('\0');
         if text.trim().is_empty() {
             return Err(RejectReason::Empty);
@@ -272,7 +275,7 @@ impl Mapping {
         Ok(views)
     }
 
-    /// The sighting that one event is; none if its rule ignores it.
+    /// The sighting for one event; `None` if its rule ignores it.
     fn sighting(
         &self,
         view: &View<'_>,
@@ -303,8 +306,8 @@ impl Mapping {
         Ok(Some((Sighting { key, source, event_at, time_quality, arrived, event }, clock)))
     }
 
-    /// Where a name is in both topic and payload, they must agree: a controller that may publish on its own topics only must
-    /// not report events of another controller's door.
+    /// If a name is in both topic and payload, they must agree: a controller that may publish only on its own topics
+    /// must not report events at another controller's door.
     fn check_topic(&self, view: &View<'_>) -> Result<(), RejectReason> {
         for name in &self.bound {
             let Some(level) = view.level(name) else { continue };
@@ -316,7 +319,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// What was presented; none if the field is absent or has a text for "nothing".
+    /// The credential that was presented; `None` if the field is absent or contains a text for "nothing was presented".
     fn credential(&self, view: &View<'_>, door: &DoorKey) -> Result<Option<Credential>, RejectReason> {
         let Some(text) = view.named_value(CARD).map(card_text).transpose()?.flatten() else {
             return Ok(None);
@@ -347,7 +350,7 @@ impl Mapping {
         }
     }
 
-    /// The key of an event; the module's documentation says how it is made.
+    /// The key of an event; the module documentation describes it.
     fn key(
         &self,
         view: &View<'_>,
@@ -364,8 +367,8 @@ impl Mapping {
         let when = match quality {
             TimeQuality::Device | TimeQuality::Corrected => format!("event {}", event_at.millis()),
             TimeQuality::Arrival => {
-                // Half the debounce window: reads of a card held to the reader then get a new key at least that often, and the
-                // window slides on with them.
+                // Round to half the debounce window: reads of a card held to the reader then get a new key at least
+                // that often, so the window keeps sliding.
                 let half = i64::try_from(self.debounce.as_millis() / 2).unwrap_or(i64::MAX).max(1);
                 format!("arrival {}", arrived.millis() / half)
             }
@@ -376,7 +379,7 @@ impl Mapping {
         Ok(SightingKey(format!("{}/{digest}", self.name)))
     }
 
-    /// The first id that the message has every field of.
+    /// The id from the first template whose fields are all present.
     fn id_of(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
         for template in &self.id {
             if let Some(id) = template.render(view)? {
@@ -386,7 +389,7 @@ impl Mapping {
         Ok(None)
     }
 
-    /// Does this event count? A retained copy counts by the source's policy, everything else always.
+    /// Whether this event counts. For a retained copy the source's policy decides; everything else always counts.
     fn keeps(&self, meta: Meta, view: &View<'_>, sighting: &Sighting) -> bool {
         let trusted = sighting.time_quality != TimeQuality::Arrival;
         !meta.retained
@@ -399,7 +402,7 @@ impl Mapping {
     }
 }
 
-/// The source that a topic belongs to: the first one that claims it.
+/// The first source that claims the topic.
 pub fn route<'a>(sources: &'a [Arc<Mapping>], topic: &str) -> Option<&'a Arc<Mapping>> {
     sources.iter().find(|source| source.claims(topic))
 }

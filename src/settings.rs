@@ -1,8 +1,8 @@
 //! The configuration: reads all layers, merges them and validates the result.
 //!
-//! There are three stages. A *fragment* is one file or variable as written (`settings::fragment`), *merged* is all layers
-//! together (`settings::merge`), and [`Settings`] is the validated result (`settings::validate`), the only one that the rest
-//! of the program sees. The keys and their meaning are a contract; `config/checkind.toml` shows every key.
+//! There are three stages: a *fragment* is one file or variable as written (`settings::fragment`), *merged* is all
+//! layers together (`settings::merge`), and [`Settings`] is the validated result (`settings::validate`). The rest of
+//! the program sees only the last. The keys and their meaning are a contract; `config/checkind.toml` shows every key.
 
 use std::{
     collections::BTreeMap,
@@ -41,7 +41,7 @@ pub use sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, Spoo
 pub use summary::summary;
 use zones::Zones;
 
-/// The main file unless `--config` names another. If it is missing, the shipped defaults apply.
+/// The main file, unless `--config` specifies another. If it is missing, the shipped defaults apply.
 pub const MAIN_FILE: &str = "/etc/checkind/checkind.toml";
 
 /// The folder beside the main file whose `*.toml` files are read after it, in name order.
@@ -50,10 +50,10 @@ const DROP_INS: &str = "conf.d";
 /// Variables with this prefix are settings, `CHECKIND__SECTION__KEY`.
 const VARIABLES: &str = "CHECKIND__";
 
-/// The variable with the folder of the files of systemd's `LoadCredential=` (systemd.exec(5)).
+/// The variable that contains the folder with the files of systemd's `LoadCredential=` (systemd.exec(5)).
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// The variable with the folder of the zone data, if it is not in the usual place (tzset(3)).
+/// The variable that contains the folder with the zone data, if that is not in the usual place (tzset(3)).
 const ZONE_DIRECTORY: &str = "TZDIR";
 
 /// The other variables that are read.
@@ -62,17 +62,17 @@ const OTHER_VARIABLES: [&str; 2] = [CREDENTIALS_DIRECTORY, ZONE_DIRECTORY];
 /// The largest configuration file, in bytes: a hundred times that of a large site. A larger one is a fault.
 const LARGEST_FILE: u64 = 1024 * 1024;
 
-/// What [`load`] returns: the settings, and what is probably a mistake in them.
+/// What [`load`] returns: the settings, and warnings of probable mistakes in them.
 #[derive(Debug, Clone)]
 pub struct LoadedSettings {
     /// The settings.
     pub settings: Settings,
-    /// They do not stop the daemon; each gets a line in the log.
+    /// Probable mistakes. They do not stop the daemon; each gets a line in the log.
     pub warnings: Vec<Fault>,
 }
 
-/// The environment of this process, for [`load`]. Bytes that are not UTF-8 are replaced: in a setting they are then refused,
-/// elsewhere ignored.
+/// The environment of this process, for [`load`]. Bytes that are not UTF-8 are replaced; after that, they are refused
+/// in a setting and ignored elsewhere.
 #[expect(clippy::disallowed_methods, reason = "this module is the sanctioned reader of the environment")]
 pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
@@ -82,12 +82,12 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
 /// `conf.d/*.toml` beside it in name order, and the variables `CHECKIND__SECTION__KEY`.
 ///
 /// # Errors
-/// Has all faults of all layers.
+/// Contains all faults of all layers.
 pub fn load(
     main_file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<LoadedSettings, SettingsFaults> {
-    // Only variables that can matter, in name order.
+    // Keep only the variables that matter, in name order.
     let environment: BTreeMap<String, String> = environment
         .filter(|(name, _)| name.starts_with(VARIABLES) || OTHER_VARIABLES.contains(&name.as_str()))
         .collect();
@@ -95,7 +95,8 @@ pub fn load(
     let main = main_file.unwrap_or(Path::new(MAIN_FILE));
     let folder = main.parent().unwrap_or(Path::new("")).to_owned();
 
-    // Read the layers. If we may not even look for the main file, reading it gives the fault that says why.
+    // Read the layers. If we may not even check that the main file exists, reading it returns the error that explains
+    // why.
     let mut reading = LayerReading::default();
     if main_file.is_some() || !matches!(main.try_exists(), Ok(false)) {
         reading.file(main);
@@ -103,7 +104,7 @@ pub fn load(
     reading.drop_ins(&folder.join(DROP_INS));
     reading.variables(&environment);
 
-    // Merge and validate them. Warnings are only for settings that work.
+    // Merge and validate them. There are warnings only for settings without faults.
     let LayerReading { origins, fragments, mut findings } = reading;
     let secrets = Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), folder };
     let zones = Zones::open(folder_of(ZONE_DIRECTORY));
@@ -117,7 +118,7 @@ pub fn load(
     }
 }
 
-/// The layers that have been read, each before those that override it.
+/// The layers that have been read; later ones override earlier ones.
 #[derive(Default)]
 struct LayerReading {
     origins: Origins,
@@ -133,7 +134,7 @@ impl LayerReading {
             Err(error) => return self.fault_without_text(path, format!("cannot be read: {error}")),
         };
         let broken = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
-        // The rest is read too: its faults are as useful as those before the bad byte.
+        // Read the rest as well: its faults are as useful as those before the bad byte.
         let origin = self.origins.add_file(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
         if let Some(at) = broken {
             self.findings.push(Finding {
@@ -170,12 +171,12 @@ impl LayerReading {
         }
     }
 
-    /// A fault of a whole file or folder.
+    /// Reports a fault of a whole file or folder.
     fn fault_without_text(&mut self, path: &Path, message: String) {
         let origin = self.origins.add_file(path.to_owned(), String::new());
         let place = Span { origin, start: 0, end: 0 };
         self.findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
-        // A key that seems to be missing may be in what could not be read.
+        // A key that seems to be missing may be in the part that could not be read.
         self.fragments.push(Fragment { torn: true, ..Fragment::default() });
     }
 }

@@ -1,4 +1,5 @@
-//! What a source gives the rest of the daemon: sightings with receipts, through bounded queues. Sources decide nothing.
+//! What a source passes to the rest of the daemon: sightings with receipts, through bounded queues. Sources decide
+//! nothing.
 
 use std::{fmt, sync::Arc};
 
@@ -9,30 +10,31 @@ pub mod network;
 
 /// The queue of door messages between the broker session and the pipeline, in messages.
 ///
-/// Two of the largest batches: while one commits, the next is ready. When it is full, the session holds a few more
-/// messages and then stops reading, so the broker keeps the rest.
+/// Holds two of the largest batches: while one commits, the next is ready. When the queue is full, the session holds a
+/// few more messages and then stops reading, so the broker keeps the rest.
 pub const DELIVERIES: usize = 2048;
 
 /// The queue of coalesced presences between the captures and the pipeline, in lists of devices.
 ///
-/// When it is full, the capture keeps merging into the same entries, so only repetition is lost.
+/// When the queue is full, the capture keeps merging into the same entries, so only repetition is lost.
 pub const PRESENCES: usize = 16;
 
 /// One message from a controller: its content, and the right to acknowledge it.
 #[derive(Debug)]
 pub struct Delivery {
-    /// The `[[source]]` that the topic belongs to; [`mqtt::session::UNCLAIMED`] where no source claims the topic.
+    /// The `[[source]]` that the topic belongs to; [`mqtt::session::UNCLAIMED`] if no source claims the topic.
     pub source: Arc<str>,
-    /// What the mapping made of it.
+    /// The result of mapping it.
     pub content: Content,
-    /// Spent once the message is durable.
+    /// To be spent once the message is durable.
     pub receipt: Receipt,
 }
 
 /// The devices that one capture sends together.
 pub type Presences = Vec<Presence>;
 
-/// The right to acknowledge one delivery, spent once: after the commit of its decision or, with a spool, after the spool's fsync.
+/// The right to acknowledge one delivery. It is spent once: after the commit of its decision or, with a spool, after
+/// the spool's fsync.
 ///
 /// If it is dropped unspent, the broker delivers the message again.
 pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
@@ -43,17 +45,18 @@ impl Receipt {
         Self(Some(Box::new(acknowledge)))
     }
 
-    /// For a delivery that needs no acknowledgement (QoS 0).
+    /// The receipt of a delivery that needs no acknowledgement (QoS 0).
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// Is there anything to acknowledge?
+    /// Whether spending this receipt acknowledges anything.
     pub const fn acknowledges(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Acknowledges. Receipts are spent in the order in which their messages arrived (MQTT 5, 4.6.0-2).
+    /// Acknowledges the message. Acknowledgements go out in order of arrival (MQTT 5, 4.6.0-2), whatever the order of
+    /// spending.
     pub fn spend(self) {
         if let Some(acknowledge) = self.0 {
             acknowledge();

@@ -1,13 +1,14 @@
-//! The local spool: with a shared PostgreSQL, door messages are on this machine's disk before they are acknowledged.
+//! The local spool: with a shared PostgreSQL, door messages are stored on this machine's disk before they are
+//! acknowledged.
 //!
-//! One task sits between the broker session and the pipeline. It writes the messages that have queued up to a SQLite file,
-//! in one transaction. After its fsync the broker gets the acknowledgements, and the same deliveries go on to the
-//! pipeline. Their receipts there mean that the shared database has them. Then the spool deletes them, lazily: a message
-//! that is replayed needlessly still has its key, and is a duplicate. While the database is away the file grows up to
-//! its limit. Then nothing more is acknowledged, and the broker keeps the rest. The pipeline first gets the messages of
-//! an earlier process.
+//! One task sits between the broker session and the pipeline. It writes the messages that have queued up to a SQLite
+//! file, in one transaction. After its fsync, the broker gets the acknowledgements, and the same deliveries continue to
+//! the pipeline. When the pipeline spends their receipts, the shared database has them, and the spool deletes them,
+//! lazily: a message that is replayed needlessly still has its key, and is a duplicate. While the database is
+//! unavailable, the file grows up to its limit. Then nothing more is acknowledged, and the broker keeps the rest.
+//! Messages of an earlier process go to the pipeline first.
 //!
-//! Presences of the network are not spooled: the captures merge them, so an outage costs only repetition.
+//! Presences from the network are not spooled: the captures merge them, so an outage costs only repetition.
 //!
 //! Never here: what a message means. With a SQLite database there is no spool, because the decision is committed to the
 //! same disk.
@@ -46,20 +47,20 @@ use crate::{
     store::{SpoolFile, Spooled, StoreError},
 };
 
-/// How many messages are written, or read back, at once: as many as the pipeline takes in one batch.
+/// How many messages are written, or read back, at once: as many as the pipeline processes in one batch.
 const BATCH: usize = 1000;
 
 /// How often gauges and conditions are updated.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long committed rows wait to be deleted together with the next write, before their deletion costs a separate fsync.
-/// After a crash, the commits of this time are replayed needlessly.
+/// How long committed rows may wait for the next write to delete them; after that, their deletion gets an fsync of its
+/// own. After a crash, rows committed within this time are replayed needlessly.
 const DELETE_AFTER: Duration = Duration::from_secs(5);
 
-/// Pauses between attempts while the disk does not work.
+/// Pauses between attempts while the disk fails.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(2) };
 
-/// What the spool counts, for metrics.
+/// Counters and gauges of the spool, for metrics.
 #[derive(Debug, Default)]
 pub struct SpoolCounters {
     /// Messages that the shared database does not have yet.
@@ -78,26 +79,26 @@ pub struct SpoolCounters {
     pub failures: AtomicU64,
 }
 
-/// The two ends of the spool, and the signals of its end.
+/// The input and output of the spool, and the signals for its end.
 #[derive(Debug)]
 pub struct SpoolEnds {
     /// From the broker session.
     pub input: mpsc::Receiver<Delivery>,
     /// To the pipeline.
     pub output: mpsc::Sender<Delivery>,
-    /// The spool cancels it when the session has ended and none of its messages will be acknowledged any more.
+    /// Cancelled by the spool when the session has ended and no more of its messages will be acknowledged.
     pub taken: CancellationToken,
-    /// Ends the spool; the next process gets what it holds.
+    /// Ends the spool; the next process continues with its content.
     pub stop: CancellationToken,
 }
 
-/// The spool; see the documentation of the module.
+/// The spool; see the module documentation.
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
-    /// None while a new file cannot be created.
+    /// `None` while a new file cannot be created.
     file: Option<SpoolFile>,
-    /// Two processes on one spool would deliver everything twice.
+    /// Held because two processes on one spool would deliver everything twice.
     _lock: File,
     clock: Clock,
     health: Health,
@@ -105,7 +106,7 @@ pub struct Spool {
     fill: SpoolFill,
     /// Rows up to here were written by earlier processes.
     inherited: i64,
-    /// When this process began to use the spool; tells whether the boot times of those rows are still valid.
+    /// When this process began to use the spool; shows whether the boot times of those rows are still valid.
     began: Now,
     /// The last row in the file.
     written: i64,
@@ -126,7 +127,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens or creates the spool, and finds what an earlier process has left in it.
+    /// Opens or creates the spool, and finds the messages that an earlier process left in it.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when another attempt may succeed; [`StoreError::Unusable`] when another process uses
@@ -137,6 +138,7 @@ impl Spool {
         health: Health,
         counters: Arc<SpoolCounters>,
     ) -> Result<Self, StoreError> {
+        // Lock first, then find the rows of earlier processes. Appending nothing returns how much is in use.
         let lock = lock(&settings.path)?;
         let file = SpoolFile::open(&settings.path).await?;
         let ends = file.ends().await?;
@@ -145,6 +147,7 @@ impl Spool {
         if last > before {
             tracing::info!(messages = last - before, "the spool contains door messages of an earlier run");
         }
+        // Rows may be committed out of order; only a contiguous run from the start may be deleted.
         let committed = Arc::new(AtomicI64::new(before));
         let window = {
             let committed = Arc::clone(&committed);
@@ -175,15 +178,15 @@ impl Spool {
         })
     }
 
-    /// Has everything in the spool gone to the pipeline?
+    /// Whether everything in the spool has been sent to the pipeline.
     pub const fn is_empty(&self) -> bool {
         self.delivered == self.written
     }
 
-    /// Works until `stop` is cancelled, or until the session has ended and everything is committed.
+    /// Runs until `stop` is cancelled, or until the session has ended and everything is committed.
     ///
     /// # Errors
-    /// When the file can never be used again.
+    /// If the file can never be used again.
     pub async fn run(mut self, mut ends: SpoolEnds) -> Result<(), StoreError> {
         if !self.wait_for_clock(&ends.stop).await {
             return Ok(());
@@ -192,8 +195,8 @@ impl Spool {
         let (mut has_input, mut has_reader) = (true, true);
         let mut retry: Pin<Box<Sleep>> = Box::pin(time::sleep(Duration::ZERO));
         loop {
-            // Rows that the pipeline does not have yet, of this or an earlier process, go out when it has room. A full
-            // spool takes no input, nor does one whose last batch could not be written yet.
+            // Send rows that the pipeline does not have yet, of this or an earlier process, as soon as it has room.
+            // Read no input while the spool is full or the last batch could not be written yet.
             let behind = usize::try_from(self.written - self.delivered).unwrap_or(BATCH).min(BATCH);
             let waiting = self.write_failed || self.read_failed;
             tokio::select! {
@@ -217,8 +220,8 @@ impl Spool {
                 retry.set(time::sleep(RETRY.pause(self.failures)));
                 self.failures = self.failures.saturating_add(1);
             }
-            // Once the session has ended, say when no acknowledgement is left to come: all its messages are on the disk,
-            // or the disk takes no more of them.
+            // Once the session has ended, signal that there will be no more acknowledgements: all its messages are on
+            // the disk, or the disk accepts no more of them.
             let stuck = self.fill.is_full() || self.write_failed;
             if !has_input || (stuck && ends.input.is_closed()) {
                 ends.taken.cancel();
@@ -231,10 +234,10 @@ impl Spool {
         Ok(())
     }
 
-    /// Waits while the wall clock is before the time at which this program was written; false if `stop` is cancelled
-    /// meanwhile.
+    /// Waits until the wall clock is past the time at which this program was written; returns false if `stop` is
+    /// cancelled first.
     ///
-    /// Takes in nothing: after a reboot, we could not tell when a message of this time had arrived.
+    /// Reads no input meanwhile: after a reboot, we could not tell when such a message had arrived.
     async fn wait_for_clock(&mut self, stop: &CancellationToken) -> bool {
         while self.clock.now().wall < EARLIEST {
             if stop.run_until_cancelled(time::sleep(TICK)).await.is_none() {
@@ -245,7 +248,8 @@ impl Spool {
         true
     }
 
-    /// Writes what came from the session, acknowledges it, and sends it to the pipeline if nothing is before it.
+    /// Writes a batch from the session, acknowledges it, and sends it to the pipeline unless earlier rows are still
+    /// waiting.
     async fn store(&mut self, batch: &mut Vec<Delivery>, output: &mpsc::Sender<Delivery>) -> Result<(), StoreError> {
         // Messages that need no decision are acknowledged and not written.
         let now = self.clock.now().wall;
@@ -265,7 +269,7 @@ impl Spool {
         self.written += i64::try_from(rows.len()).unwrap_or(i64::MAX);
         self.counters.written.fetch_add(rows.len() as u64, Relaxed);
         self.counters.depth.store(u64::try_from(self.written - committed).unwrap_or(0), Relaxed);
-        // Send them on only if there is room for all of them; otherwise they are read back when there is.
+        // Send them to the pipeline only if it has room for all of them; otherwise they are read back when it does.
         let mut room = if caught_up { output.try_reserve_many(rows.len()).ok() } else { None };
         for Delivery { source, content, receipt } in batch.drain(..) {
             receipt.spend();
@@ -306,8 +310,8 @@ impl Spool {
         self.delivered = seq;
     }
 
-    /// Writes to the file. If that fails, and the file holds nothing that is still needed, replaces it with a new one: on
-    /// a full disk even deleting rows takes room.
+    /// Writes to the file. If that fails and the file contains nothing that is still needed, deletes it to start with a
+    /// new one, because on a full disk even deleting rows needs space.
     async fn append(&mut self, rows: &[Spooled], committed: i64) -> Result<u64, StoreError> {
         let file = match self.file.clone() {
             Some(file) => file,
@@ -324,7 +328,7 @@ impl Spool {
         written
     }
 
-    /// A write has succeeded.
+    /// Records a successful write.
     fn written_to(&mut self, used: u64, committed: i64) {
         self.fill.set_used(used);
         self.deleted = (committed, self.clock.now().boot);
@@ -389,7 +393,7 @@ impl Spool {
         Ok(())
     }
 
-    /// Raises and clears the conditions about the size.
+    /// Raises and clears the conditions on the spool's size.
     fn update_conditions(&mut self, depth: u64, oldest: Duration) {
         self.fill.update();
         if self.fill.is_full() {
@@ -404,7 +408,7 @@ impl Spool {
         }
     }
 
-    /// Closes the file. Committed rows that could not be deleted are replayed needlessly.
+    /// Closes the file. Committed rows that could not be deleted will be replayed needlessly.
     async fn close(self) {
         let committed = self.committed.load(Relaxed);
         if let Some(file) = &self.file {

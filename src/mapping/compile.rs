@@ -1,4 +1,4 @@
-//! PURE. Compiles a fragment as written to a mapping that cannot fail. Each fault names the path to its key.
+//! PURE. Compiles a fragment into a mapping that cannot fail. Each fault contains the path to its key.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -29,12 +29,12 @@ use crate::{
     },
 };
 
-/// How much memory one compiled regular expression may take, in bytes; a larger one is a fault. Matching takes time linear
-/// in the payload, whatever the expression.
+/// How much memory one compiled regular expression may use, in bytes; a larger one is a fault. Matching takes time
+/// linear in the payload, whatever the expression.
 const LARGEST_REGEX: usize = 64 * 1024;
 
 impl Mapping {
-    /// Puts the fragment on top of its preset and checks every part. The error has all faults.
+    /// Overlays the fragment on its preset and checks every part. The error contains all faults.
     pub fn compile(fragment: &MappingFragment) -> Result<Self, Vec<MappingFault>> {
         let mut compiler = MappingCompiler::default();
         let merged = match fragment.preset.as_deref().map(|name| (name, presets::find(name))) {
@@ -51,7 +51,7 @@ impl Mapping {
     }
 }
 
-/// The fragment on top of the preset: its values replace the preset's, its rules are tried first.
+/// Overlays the fragment on the preset: its values replace the preset's, and its rules are tried first.
 fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     let mut field = preset.field;
     field.extend(own.field.clone());
@@ -82,7 +82,7 @@ fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     }
 }
 
-/// Compiles part by part and collects the faults. A part with a fault gets a default, to find the other faults as well.
+/// Compiles part by part and collects the faults. A faulty part gets a default, to find the other faults as well.
 #[derive(Default)]
 struct MappingCompiler {
     faults: Vec<MappingFault>,
@@ -95,7 +95,7 @@ impl MappingCompiler {
     }
 
     fn mapping(&mut self, merged: &MappingFragment) -> Mapping {
-        // Names come first: templates and conditions may only use names of topic levels and fields.
+        // Collect the names first: templates and conditions may use only the names of topic levels and fields.
         if !is_name(&merged.name) {
             self.add(&["name"], "a source needs a name of letters, digits, - and _");
         }
@@ -388,7 +388,7 @@ impl MappingCompiler {
         test
     }
 
-    /// A word under `key`, or a table of words that is looked up by the value at `key_from`.
+    /// Compiles a word under `key`, or a table of words in which to look up the value at `key_from`.
     fn choice<T>(
         &mut self,
         at: &str,
@@ -408,7 +408,7 @@ impl MappingCompiler {
                     None
                 }
             },
-            // A table: every word is checked, and "*" is for all texts that it does not have.
+            // A table: check every word; "*" is for all texts that are not in the table.
             (Value::Object(table), Some(place)) => {
                 let mut words = BTreeMap::new();
                 for (from, text) in table {
@@ -439,18 +439,18 @@ fn one_or_many(written: &Value) -> Vec<Value> {
     written.as_array().cloned().unwrap_or_else(|| vec![written.clone()])
 }
 
-/// The variant that a word names, by the spelling that records use. The error lists the words that exist.
+/// The variant with this word, as spelled in records. The error lists the known words.
 fn word<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, String> {
     let reader: serde::de::value::StrDeserializer<'_, WordError> = text.into_deserializer();
     T::deserialize(reader).map_err(|error| {
-        // serde says "unknown variant `x`, expected one of `a`, `b`".
+        // serde's message is "unknown variant `x`, expected one of `a`, `b`".
         let message = error.to_string();
         let known = message.rsplit_once(", expected ").map_or("", |(_, known)| known);
         known.trim_start_matches("one of ").replace('`', "")
     })
 }
 
-/// The refusal that a word names. The error lists the words that exist.
+/// The refusal with this word. The error lists the known words.
 fn refusal_word(text: &str) -> Result<Refusal, String> {
     Refusal::from_word(text).ok_or_else(|| Refusal::ALL.map(Refusal::word).join(", "))
 }

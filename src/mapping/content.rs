@@ -8,20 +8,21 @@ use crate::{base::sighting::Sighting, mapping::limits::LARGEST_PAYLOAD};
 /// How much of a rejected message is kept, in characters: enough to recognise it.
 const SAMPLE_LENGTH: usize = 120;
 
-/// What a message was mapped to.
+/// What a message was mapped to, for the pipeline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// One or more events.
     Sightings(Vec<Sighting>),
-    /// Understood, but there is nothing to decide: a rule of kind `ignore`, or a retained copy that the source's policy skips.
+    /// Understood, but with nothing to decide: a rule of kind `ignore`, or a retained copy that the source's policy
+    /// skips.
     Ignored,
     /// Not understood: recorded, counted, acknowledged.
     Rejected(Rejection),
 }
 
 impl Content {
-    /// How many outcomes it leads to: one for each sighting, and one for a rejection.
+    /// How many outcomes it leads to: one for each sighting, or one for a rejection.
     pub fn events(&self) -> u64 {
         match self {
             Self::Sightings(sightings) => sightings.len() as u64,
@@ -38,21 +39,21 @@ pub struct Rejection {
     pub why: RejectReason,
     /// The topic, cut to 120 characters.
     pub topic: String,
-    /// The first 120 characters of the payload, every digit and every text value masked.
+    /// The first 120 characters of the payload, with every digit and every text value masked.
     pub sample: String,
 }
 
-/// Declares [`RejectReason`]: one row per reason, from which the enum, the list of all and the words are made.
+/// Declares [`RejectReason`]: from one row per reason, generates the enum, the list of all reasons and their words.
 macro_rules! reject_reasons {
     ($(#[doc = $doc:literal] $reason:ident = $word:literal,)+) => {
-        /// Why a message could not become a sighting. A closed list: it labels a metric.
+        /// Why a message could not become a sighting. A closed list, because it labels a metric.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum RejectReason {
             $(#[doc = $doc] #[serde(rename = $word)] $reason,)+
         }
 
         impl RejectReason {
-            /// Every reason, so each counter is present at zero.
+            /// Every reason, so each counter is exported, even at zero.
             pub const ALL: [Self; [$($word),+].len()] = [$(Self::$reason),+];
 
             /// The word for metrics and the log of facts.
@@ -84,12 +85,12 @@ reject_reasons! {
     UnknownTopic = "unknown_topic",
 }
 
-/// Builds the record of a message that could not become a sighting. Nothing in it may identify a person.
+/// Builds the record of a message that could not become a sighting. It must contain nothing that identifies a person.
 pub fn reject(why: RejectReason, topic: &str, payload: &[u8]) -> Rejection {
     Rejection { why, topic: topic.chars().take(SAMPLE_LENGTH).collect(), sample: masked_sample(payload) }
 }
 
-/// The shape of a payload: keys and punctuation stay, every value and every digit is masked.
+/// The shape of a payload: keys and punctuation are kept, every value and every digit is masked.
 fn masked_sample(payload: &[u8]) -> String {
     let head = &payload[..payload.len().min(LARGEST_PAYLOAD)];
     let masked = match serde_json::from_slice::<Value>(head) {

@@ -1,13 +1,13 @@
 //! PURE. The mappings that we ship, each with sample messages.
 //!
 //! A preset is a file of `config/presets`, built into the binary. `[mapping]` is a `[[source]]` without a name; each
-//! `[[sample]]` is a message and what it must become. A test replays the samples.
+//! `[[sample]]` is a message with the events that it must become. A test replays the samples.
 
 use serde::Deserialize;
 
 use crate::mapping::fragment::MappingFragment;
 
-/// Declares the presets. The name of a preset is that of its file.
+/// Declares the presets. A preset has the name of its file.
 macro_rules! presets {
     ($($name:literal,)+) => {
         /// The names that `preset` may have.
@@ -35,12 +35,12 @@ presets! {
 pub struct Preset {
     /// The mapping, without a name and usually without topics.
     pub mapping: MappingFragment,
-    /// Messages, and what they must become.
+    /// Messages, with the events that they must become.
     #[serde(default)]
     pub sample: Vec<Sample>,
 }
 
-/// A message, and what it must become.
+/// A message, with the events that it must become.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sample {
@@ -50,15 +50,15 @@ pub struct Sample {
     pub topic: String,
     /// Its payload.
     pub payload: String,
-    /// Is it a retained copy?
+    /// Whether it is a retained copy.
     #[serde(default)]
     pub retained: bool,
     /// When it arrives, RFC 3339.
     pub arrived: String,
-    /// The events that it must become; none if it must be ignored or rejected.
+    /// The events that it must become; empty if it must be ignored or rejected.
     #[serde(default)]
     pub expect: Vec<Expected>,
-    /// The word of the reason for which it must be rejected.
+    /// The word for the reason, if it must be rejected.
     pub rejected: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! PURE. Rules: conditions on a message, and what the message means if they hold.
+//! PURE. Rules: conditions on a message, and its meaning if they hold.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) when: Vec<RuleCondition>,
-    /// None for `ignore`.
+    /// `None` for `ignore`.
     pub(super) kind: Option<DoorEventKind>,
     pub(super) direction: Choice<Direction>,
     pub(super) refusal: Option<Choice<Refusal>>,
 }
 
-/// A fixed word, or one looked up by a text of the message.
+/// A fixed word, or one looked up by a text in the message.
 #[derive(Debug)]
 pub(super) enum Choice<T> {
     Always(T),

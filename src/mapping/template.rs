@@ -14,7 +14,7 @@ pub(super) enum TemplatePart {
 }
 
 impl Template {
-    /// Reads a template that may use only these names. The error says what is wrong.
+    /// Parses a template that may use only these names. The error explains what is wrong.
     pub(super) fn parse(written: &str, names: &[String]) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = written;
@@ -37,7 +37,7 @@ impl Template {
         if parts.is_empty() { Err("a template cannot be empty".to_owned()) } else { Ok(Self(parts)) }
     }
 
-    /// The text; none if one of its names is absent from the message or blank.
+    /// The rendered text; `None` if one of its names is absent from the message or blank.
     pub(super) fn render(&self, view: &View<'_>) -> Result<Option<String>, RejectReason> {
         let mut rendered = String::new();
         for part in &self.0 {

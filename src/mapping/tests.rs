@@ -49,7 +49,7 @@ fn live(mapping: &Mapping, topic: &str, payload: &str) -> Content {
     mapping.map(topic, payload.as_bytes(), Meta::default(), at(NINE)).content
 }
 
-/// A reader that publishes JSON, the base of most tests here.
+/// A reader that publishes JSON; most tests here use it.
 const READER: &str = r#"
     name = "front"
     topics = ["doors/{door}"]
@@ -406,7 +406,7 @@ fn the_first_source_that_claims_a_topic_gets_it() {
     assert!(route(&sources, "windows/front").is_none());
 }
 
-/// JSON as broken or hostile controllers send it: the right keys with any values, and any nesting.
+/// JSON as broken or hostile controllers send it: the right keys with arbitrary values, and arbitrary nesting.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

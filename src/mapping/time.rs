@@ -10,12 +10,13 @@ use crate::{
     mapping::value::is_empty,
 };
 
-/// How far from the arrival a controller's time is trusted if neither the source nor its preset sets it. Ten minutes late is
-/// more than a controller needs to resend what the network lost, and less than the quarter of an hour by which a clock set to
-/// another time zone is wrong at least. No clock may be ahead by more than two minutes.
+/// How far from the arrival a controller's time is trusted if neither the source nor its preset sets it. Ten minutes is
+/// more than a controller needs to resend what the network lost, and less than a quarter of an hour, the least error of
+/// a clock that is set to another time zone. No clock may be ahead by more than two minutes.
 const TRUST: Trust = Trust { past: Duration::from_mins(10), future: Duration::from_mins(2) };
 
-/// How far from a whole quarter of an hour a clock may be off and still be taken to be in another time zone, in milliseconds.
+/// How far an offset may be from a whole number of quarter hours and still be attributed to another time zone, in
+/// milliseconds.
 const ZONE_JITTER: i64 = 90_000;
 
 /// How much of the shape of an unreadable time is shown, in characters; the longest known format has 35.
@@ -28,7 +29,7 @@ const MOST_SECONDS: f64 = 1e11;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TimePlan {
     pub(super) parse: Vec<TimeFormat>,
-    /// For text without an offset; none until the site's is set.
+    /// For text without an offset; `None` until the site's zone is set.
     pub(super) zone: Option<Zone>,
     /// Added to the controller's time.
     pub(super) offset: TimeDelta,
@@ -40,11 +41,12 @@ pub(super) struct TimePlan {
 pub(super) enum TimeFormat {
     /// Seconds since 1970, as a number or as digits; milliseconds if the number is too large for seconds.
     Unix,
-    /// Seconds since 1970 of a clock that was set to the local time of its zone as if that were UTC.
+    /// Seconds since 1970 from a clock that was set to the local time of its zone and treats it as UTC.
     UnixLocal,
     /// Milliseconds since 1970.
     UnixMillis,
-    /// `2026-03-01T09:00:00+01:00`, also with a blank for the `T`, a comma before the fraction, or the offset `+0100` or `+01`.
+    /// `2026-03-01T09:00:00+01:00`, also with a space instead of the `T`, a comma before the fraction, or the offset
+    /// `+0100` or `+01`.
     Rfc3339,
     /// A pattern of `strptime(3)`. A zone abbreviation (`%Z`) is skipped: CST and IST each mean several zones.
     Pattern { text: String, has_offset: bool },
@@ -63,39 +65,40 @@ impl Default for TimePlan {
     }
 }
 
-/// What the controller's clock showed.
+/// The reading of a controller's clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClockReading {
     /// The message has no time.
     Absent,
-    /// No format of `time.parse` fits. Holds the shape: every digit is a `#`, every letter an `x`.
+    /// No format in `time.parse` fits. Contains the shape: every digit is a `#`, every letter an `x`.
     Unreadable(String),
-    /// How far the time is ahead of the arrival, in milliseconds, after the source's correction, whether it is trusted or not.
+    /// How far the time is ahead of the arrival, in milliseconds, after the source's correction, whether trusted or
+    /// not.
     Ahead(i64, Writing),
 }
 
-/// How a controller writes its time, which decides how a wrong time zone shows.
+/// How a controller writes its time, which determines how to correct a wrong time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writing {
-    /// As a number that counts from 1970 in UTC.
+    /// As a number counted from 1970 in UTC.
     Number,
     /// As a text with its offset from UTC.
     WithOffset,
-    /// As a text without an offset, or as a number of a clock that was set to local time.
+    /// As a text without an offset, or as a number from a clock that was set to local time.
     Local,
 }
 
 impl TimePlan {
-    /// The event time, whose clock it is from, and what the controller's clock showed. The arrival replaces a time that is
-    /// absent, unreadable or outside the window: a controller whose clock battery is flat must not keep people from being
-    /// checked in. `waited` is how long the broker may have kept the message for us.
+    /// The event time, its quality, and the reading of the controller's clock. The arrival replaces a time that is
+    /// absent, unreadable or outside the window: a controller with a flat clock battery must not prevent check-ins.
+    /// `waited` is how long the broker may have kept the message for us.
     pub(super) fn event_time(
         &self,
         value: Option<&Value>,
         arrived: WallTime,
         waited: Duration,
     ) -> (WallTime, TimeQuality, ClockReading) {
-        // A controller that does not know the time may leave the text blank.
+        // A controller without the time may send a blank text.
         let Some(value) = value.filter(|value| !is_empty(value)) else {
             return (arrived, TimeQuality::Arrival, ClockReading::Absent);
         };
@@ -104,7 +107,7 @@ impl TimePlan {
         let Some((at, writing)) = corrected else {
             return (arrived, TimeQuality::Arrival, ClockReading::Unreadable(shape(value)));
         };
-        // Compared before it becomes a WallTime, which is clamped: 1970 minus an offset would look like 1970.
+        // Compare before converting to WallTime, which is clamped: 1970 minus an offset would become 1970.
         let ahead = at.timestamp_millis().saturating_sub(arrived.millis());
         let window = if ahead < 0 { self.trust.past.saturating_add(waited) } else { self.trust.future };
         if u128::from(ahead.unsigned_abs()) > window.as_millis() {
@@ -118,12 +121,12 @@ impl TimePlan {
         self.zone.clone().unwrap_or_else(Zone::utc)
     }
 
-    /// What an operator should do about a clock that is so many milliseconds ahead at an instant.
+    /// What an operator should do about a clock that is ahead by this many milliseconds at `at`.
     pub(super) fn advice(&self, (ahead, writing): (i64, Writing), at: WallTime) -> String {
         const QUARTER: i64 = 15 * 60_000;
         // Zones range from twelve hours behind UTC to fourteen ahead of it.
         const MOST: i64 = 26 * 3_600_000;
-        // Zones differ by quarters of an hour; a clock that is off by anything else is simply wrong.
+        // Zones differ by quarter hours; a clock that is off by anything else is simply wrong.
         let quarters = (ahead + ahead.signum() * QUARTER / 2) / QUARTER;
         if quarters == 0 || ahead.abs() > MOST || (ahead - quarters * QUARTER).abs() > ZONE_JITTER {
             return "set the controller's clock, and keep it right by NTP".to_owned();
@@ -185,7 +188,7 @@ impl TimePlan {
     }
 }
 
-/// What a value looks like, without its content.
+/// The shape of a value, without its content.
 fn shape(value: &Value) -> String {
     let cover = |c: char| match c {
         _ if c.is_numeric() => '#',
@@ -215,10 +218,10 @@ fn millis(number: f64) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(number.round() as i64)
 }
 
-/// RFC 3339, and the other forms of ISO 8601 that controllers write.
+/// Reads RFC 3339, and the other forms of ISO 8601 that controllers send.
 fn rfc3339(value: &str) -> Option<DateTime<Utc>> {
     let mut value = value.replacen(' ', "T", 1).replace(',', ".");
-    // The sign of an offset comes after the time; the hyphens of the date come before it.
+    // The sign of an offset is after the time; the hyphens of the date are before it.
     let is_offset = |at: &usize| *at > "2026-03-01T".len() && value[at + 1..].bytes().all(|byte| byte.is_ascii_digit());
     let sign = value.rfind(['+', '-']).filter(is_offset);
     match sign.map(|at| value.len() - at) {
@@ -229,7 +232,7 @@ fn rfc3339(value: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc3339(&value).ok().map(|at| at.to_utc())
 }
 
-/// A text without the fraction of its second, for patterns that cannot read one, and that fraction.
+/// Splits the fraction of the second off a text, for patterns that cannot read one.
 fn without_fraction(value: &str) -> Option<(String, TimeDelta)> {
     let bytes = value.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
@@ -243,12 +246,12 @@ fn without_fraction(value: &str) -> Option<(String, TimeDelta)> {
     };
     let at = (0..bytes.len()).find(behind_seconds)?;
     let digits = (at + 1..bytes.len()).take_while(|at| is_digit(*at)).count();
-    // Digits beyond milliseconds are cut off.
+    // Digits beyond milliseconds are dropped.
     let millis = format!("{:0<3.3}", &value[at + 1..at + 1 + digits]).parse().ok()?;
     Some((format!("{}{}", &value[..at], &value[at + 1 + digits..]), TimeDelta::milliseconds(millis)))
 }
 
-/// A local time as an instant. In the hour that occurs twice, the instant nearer to the arrival.
+/// The instant of a local time. In the hour that occurs twice, the one nearer to the arrival.
 fn in_zone(local: NaiveDateTime, zone: &Zone, arrived: WallTime) -> DateTime<Utc> {
     let [first, second] = zone.occurrences(local);
     let nearer = if second.distance(arrived) < first.distance(arrived) { second } else { first };
@@ -273,7 +276,7 @@ impl TimeFormat {
         }
     }
 
-    /// Reads `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`. The error says what would be right.
+    /// Parses `unix`, `unix_local`, `unix_ms`, `rfc3339`, or a pattern with `%`. The error explains what is accepted.
     pub(super) fn parse(word: &str) -> Result<Self, String> {
         match word {
             "unix" => Ok(Self::Unix),
@@ -316,7 +319,7 @@ impl TimeFormat {
 }
 
 impl Trust {
-    /// Reads `2d past, 2m future`, in either order. A side that is not named keeps its default.
+    /// Parses `2d past, 2m future`, in either order. A side that is missing keeps its default.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("\"{text}\" is not a trust window; write it as \"2d past, 2m future\"");
         let mut trust = TRUST;
@@ -333,7 +336,7 @@ impl Trust {
     }
 }
 
-/// Reads `-2h`, `+90s`, `1h 30m`: a correction of the controller's clock, at most a day either way.
+/// Parses `-2h`, `+90s`, `1h 30m`: a correction of the controller's clock, at most a day either way.
 pub(super) fn parse_offset(text: &str) -> Result<TimeDelta, String> {
     let (sign, span) = match text.trim().strip_prefix('-') {
         Some(span) => (-1, span),
@@ -399,7 +402,7 @@ mod tests {
                 "2026-03-02T09:00:00Z",
                 TimeQuality::Device,
             ),
-            // The abbreviation is wrong (the bridge writes that of its own host); the configured zone counts.
+            // The abbreviation is wrong (the bridge writes its own host's); the configured zone counts.
             (
                 &[uhppoted],
                 "Europe/London",

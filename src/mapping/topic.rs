@@ -1,4 +1,4 @@
-//! PURE. Topic patterns: MQTT filters whose levels may have a name (`site/{door}/scan`).
+//! PURE. Topic patterns: MQTT filters with named levels (`site/{door}/scan`).
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ pub const LONGEST_PATTERN: usize = 512;
 
 /// A topic filter that names its levels.
 ///
-/// `+` matches any one level, `{name}` any one level whose text gets that name, `#` at the end the rest.
+/// `+` matches any one level; `{name}` does as well, and names its text; `#` at the end matches the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPattern {
     levels: Vec<Level>,
@@ -70,7 +70,7 @@ fn level(text: &str) -> Result<Level, BadTopic> {
     if text.contains(['+', '#', '{', '}']) { Err(BadTopic::Wildcard) } else { Ok(Level::Exactly(text.to_owned())) }
 }
 
-/// Can this be the name of a level or a field?
+/// Whether this can be the name of a level or a field.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
@@ -96,8 +96,8 @@ impl TopicPattern {
 
     /// The named levels of a topic, if this pattern matches it.
     ///
-    /// As in the protocol (MQTT 5, 4.7): `#` also matches the level before it, and a wildcard in the first level does not
-    /// match topics that begin with `$`.
+    /// As in the protocol (MQTT 5, 4.7): `#` also matches the level before it, and a wildcard in the first level does
+    /// not match topics that begin with `$`.
     pub fn matches<'a>(&'a self, topic: &'a str) -> Option<Vec<(&'a str, &'a str)>> {
         if topic.starts_with('$') && !matches!(self.levels.first(), Some(Level::Exactly(_))) {
             return None;

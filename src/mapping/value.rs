@@ -14,7 +14,7 @@ pub(super) fn scalar_text(value: &Value) -> Result<String, RejectReason> {
     }
 }
 
-/// The text of a card. It may also be an array of octets; its text is then the octets in decimal, joined by dashes.
+/// The text of a card. An array of octets is accepted as well: its text is the octets in decimal, joined by dashes.
 pub(super) fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
     let Value::Array(octets) = value else {
         return scalar_text(value).map(Some);
@@ -24,18 +24,18 @@ pub(super) fn card_text(value: &Value) -> Result<Option<String>, RejectReason> {
     octets.map(|octets| Some(octets.join("-"))).ok_or(RejectReason::BadField)
 }
 
-/// Refuses a text that no controller sends: too long, or with a control character inside.
+/// Refuses a text that no controller sends: one that is too long or contains a control character.
 pub(super) fn bounded(text: String) -> Result<String, RejectReason> {
     let long = text.len() > LONGEST_TEXT && text.chars().count() > LONGEST_TEXT;
     if long || text.trim().chars().any(char::is_control) { Err(RejectReason::BadField) } else { Ok(text) }
 }
 
-/// Are they equal and of one type? 1 and 1.0 are the same number.
+/// Whether two values are equal and of the same type. 1 and 1.0 are the same number.
 pub(super) fn same(a: &Value, b: &Value) -> bool {
     a == b || matches!((a.as_f64(), b.as_f64()), (Some(a), Some(b)) if a.to_bits() == b.to_bits())
 }
 
-/// Does it say nothing? A number and a boolean always say something.
+/// Whether a value is null, blank or empty. A number or a boolean never is.
 pub(super) fn is_empty(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -24,7 +24,7 @@ pub(super) enum FieldPlace {
 pub(super) struct View<'a> {
     pub(super) levels: &'a [(&'a str, &'a str)],
     pub(super) fields: &'a BTreeMap<String, Vec<String>>,
-    /// Texts of the field `card` that stand for "nothing was presented".
+    /// Texts of the field `card` that mean "nothing was presented".
     pub(super) no_card: &'a [String],
     pub(super) base: &'a Value,
     pub(super) element: &'a Value,
@@ -56,7 +56,7 @@ impl<'a> View<'a> {
         found.filter(|value| !value.is_null())
     }
 
-    /// The value of a field: of its pointers, the first value that says something, else the first that is present.
+    /// The value of a field: the first of its pointers with a value that is not blank, else the first with any value.
     pub(super) fn named_value(&self, name: &str) -> Option<&'a Value> {
         let pointers = self.fields.get(name)?;
         let present = || pointers.iter().filter_map(|pointer| self.value(pointer));
@@ -76,7 +76,7 @@ impl<'a> View<'a> {
         self.levels.iter().find(|(level, _)| *level == name).map(|(_, text)| *text)
     }
 
-    /// The text that a name stands for: a topic level or a field.
+    /// The text of a topic level or field.
     pub(super) fn named_text(&self, name: &str) -> Result<Option<String>, RejectReason> {
         if let Some(level) = self.level(name) {
             return bounded(level.to_owned()).map(Some);

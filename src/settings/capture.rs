@@ -9,7 +9,7 @@ use crate::base::mac::{MacAddr, MacParseError};
 pub struct Capture {
     /// `interface`.
     pub interface: Arc<str>,
-    /// `vlans`: only these (outermost tag), or every frame when empty.
+    /// `vlans`: only frames with these outermost tags, or every frame if empty.
     pub vlans: Vec<u16>,
     /// `ignore`: infrastructure that is never evidence.
     pub ignore: Vec<MacPattern>,
@@ -24,7 +24,7 @@ pub struct Capture {
 pub enum Relays {
     /// All (default).
     Any,
-    /// Only those with these addresses; an empty list is none.
+    /// Only those with these addresses; none if empty.
     Listed(Vec<Ipv4Addr>),
 }
 
@@ -33,7 +33,7 @@ pub enum Relays {
 pub enum CaptureBackend {
     /// The ring on Linux (default).
     Ring,
-    /// pnet's portable channel: costs much more, loses the outer VLAN tag.
+    /// pnet's portable channel, which costs much more and loses the outer VLAN tag.
     Portable,
 }
 
@@ -52,7 +52,8 @@ pub struct MacPatternError(String);
 impl FromStr for MacPattern {
     type Err = MacPatternError;
 
-    /// Reads a whole address in any usual spelling, or one to five octets, joined by `:` or `-`, with `*` for the rest.
+    /// Parses a whole address in any usual spelling, or one to five octets, joined by `:` or `-`, with `*` for the
+    /// rest.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refuse = || MacPatternError(text.chars().take(40).collect());
         if !text.contains('*') {
@@ -73,7 +74,7 @@ impl FromStr for MacPattern {
 }
 
 impl MacPattern {
-    /// Does the address start with the pattern's octets?
+    /// Whether the address starts with the pattern's octets.
     pub fn matches(&self, mac: MacAddr) -> bool {
         mac.octets().starts_with(&self.prefix)
     }

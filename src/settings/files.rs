@@ -1,4 +1,4 @@
-//! Reads files and folders up to a bound.
+//! Reads files and folders up to a limit.
 
 use std::{
     fs::File,
@@ -6,11 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How many drop-ins a folder may have. With more it is not a configuration, and that is a fault.
+/// How many drop-ins a folder may have. A folder with more is not a configuration, which is a fault.
 pub(super) const DROP_INS_READ: usize = 256;
 
-/// The `*.toml` files of a folder except hidden ones (copies of an editor). If there are too many, stops at one more than the
-/// bound.
+/// The `*.toml` files of a folder except hidden ones (an editor's copies). If there are too many, stops at one more
+/// than the limit.
 pub(super) fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder)? {
@@ -26,7 +26,7 @@ pub(super) fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// The bytes of a file of at most `limit` bytes. A larger one is an error, also one that never ends.
+/// Reads a file of at most `limit` bytes. A larger one is an error, as is one that never ends.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;

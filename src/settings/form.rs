@@ -1,4 +1,4 @@
-//! PURE. Reads a `[[source]]` into its type by serde, and reports every fault of its form rather than only the first.
+//! PURE. Deserializes a `[[source]]` with serde, and reports every structural fault rather than only the first.
 
 use std::ops::Range;
 
@@ -7,20 +7,20 @@ use toml::{Spanned, de::DeValue};
 
 use crate::settings::advice::did_you_mean;
 
-/// How many faults of form one `[[source]]` may have; each costs a pass over the table.
+/// How many structural faults of one `[[source]]` are reported; each costs a pass over the table.
 const SOURCE_FAULTS: usize = 20;
 
 /// A fault that the deserializer found.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Misformed {
     pub(super) span: Range<usize>,
-    /// The keys that lead to it; empty for the whole `[[source]]`.
+    /// The keys that lead to the value; empty for the whole `[[source]]`.
     pub(super) path: Vec<String>,
     pub(super) message: String,
 }
 
-/// Reads a `[[source]]` into its type. The deserializer stops at the first fault, so we remove the value with the fault and
-/// read the rest again, until there are no more faults.
+/// Deserializes a `[[source]]`. The deserializer stops at the first fault, so we remove the faulty value and read the
+/// rest again, until there are no more faults.
 pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: &mut Vec<Misformed>) -> Option<T> {
     let mut rest = item.clone();
     for _ in 0..SOURCE_FAULTS {
@@ -33,7 +33,7 @@ pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: 
             fault.path.last().is_some_and(|key| error.message() == format!("missing field `{key}`"))
         };
         if let Some(fault) = faults.iter().find(missing) {
-            // Missing only because we removed it: remove what it belongs to, or put text in its place.
+            // It is missing only because we removed it, so remove its parent as well, or insert a placeholder.
             if take_out(&mut rest, &span).is_some() || stand_in(&mut rest, &fault.path) {
                 continue;
             }
@@ -49,7 +49,7 @@ pub(super) fn form<'d, T: Deserialize<'d>>(item: &Spanned<DeValue<'d>>, faults: 
     None
 }
 
-/// Where the value at the end of `path` is written, or the deepest table on the way to it.
+/// Where the value at `path` is written, or the deepest table on the way to it.
 pub(super) fn locate(item: &Spanned<DeValue<'_>>, path: &[String]) -> Option<Range<usize>> {
     let (step, rest) = path.split_first()?;
     let child = match item.get_ref() {
@@ -91,14 +91,14 @@ fn take_out(value: &mut Spanned<DeValue<'_>>, span: &Range<usize>) -> Option<Vec
     }
 }
 
-/// Puts text in the place of a required value that was removed, once.
+/// Inserts a placeholder for a required value that was removed; returns false if one is there already.
 fn stand_in(value: &mut Spanned<DeValue<'_>>, path: &[String]) -> bool {
     let (DeValue::Table(table), [key]) = (value.get_mut(), path) else { return false };
     let text = Spanned::new(0..0, DeValue::String("-".into()));
     table.insert(Spanned::new(0..0, key.clone().into()), text).is_none()
 }
 
-/// The deserializer's message in the words of the other faults; an unknown field gets the most similar known key.
+/// Rewords the deserializer's message like the other faults; for an unknown field, suggests the most similar known key.
 fn reworded(message: &str) -> String {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match names.split_first() {
@@ -113,7 +113,7 @@ fn reworded(message: &str) -> String {
     }
 }
 
-/// Turns `invalid type: integer `1`, expected a string` around.
+/// Rewords `invalid type: integer `1`, expected a string` to put the expected type first.
 fn wrong_kind(message: &str) -> String {
     if message.starts_with("data did not match any variant") {
         return "has a type that this key does not accept".to_owned();
@@ -124,7 +124,7 @@ fn wrong_kind(message: &str) -> String {
     }
 }
 
-/// The keys inside a `[[source]]`, for people.
+/// The path inside a `[[source]]`, as shown to people.
 pub(super) fn key_of(path: &[String]) -> String {
     if path.is_empty() { "[[source]]".to_owned() } else { path.join(".") }
 }

@@ -1,6 +1,7 @@
-//! PURE. One file or variable as written: its values with their places, and every fault that one file alone can show.
+//! PURE. One file or variable as written: its values with their places, and every fault that can be found in that file
+//! alone.
 //!
-//! Never here: which layer wins (`settings::merge`), what the values of different keys mean together
+//! Never here: which layer wins (`settings::merge`), and how the values of different keys interact
 //! (`settings::validate`).
 
 use std::{collections::BTreeMap, ops::Range};
@@ -36,7 +37,7 @@ pub(super) struct Fragment {
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
-    /// Part of the text could not be read: a key that seems to be missing may be there.
+    /// Part of the text could not be read, so a key that seems to be missing may be there.
     pub(super) torn: bool,
 }
 
@@ -46,11 +47,11 @@ pub(super) struct SourceWritten {
     pub(super) place: Span,
     /// Where its name is written.
     pub(super) name: Span,
-    /// Absent when it has faults.
+    /// Absent if it has faults.
     pub(super) mapping: Option<Mapping>,
 }
 
-/// Reads a file that `origins` holds.
+/// Reads a file that is in `origins`.
 pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>) -> Fragment {
     let text = origins.text(origin);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -60,7 +61,7 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
     }
     reader.fragment.torn = !errors.is_empty();
 
-    // On a line with a syntax error the parser guesses values; faults in them only repeat the error.
+    // On a line with a syntax error the parser guesses values; drop their faults, which only repeat the error.
     let torn: Vec<Range<usize>> =
         errors.iter().take(FAULTS_SHOWN).map(|error| lines_around(text, &error.span().unwrap_or_default())).collect();
     let is_echo = |finding: &Finding| torn.iter().any(|lines| lines.contains(&finding.place.start));
@@ -74,14 +75,14 @@ pub(super) fn file(origins: &Origins, origin: usize, findings: &mut Vec<Finding>
     reader.fragment
 }
 
-/// Reads a variable, `CHECKIND__SECTION__KEY`, that `origins` holds.
+/// Reads a variable, `CHECKIND__SECTION__KEY`, that is in `origins`.
 pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec<Finding>) -> Fragment {
     let place = Span { origin, start: 0, end: 0 };
     let mut refuse = |message: String| {
         findings.push(Finding { place, show: Show::Nothing, key: String::new(), message });
         Fragment::default()
     };
-    // The name must be that of a section and a key; whether the section has the key is checked when it is read.
+    // The name must consist of a section and a key. Reading the section checks that it has the key.
     let parts: Vec<&str> = name.split("__").collect();
     let &[_prefix, section, key] = parts.as_slice() else {
         return refuse("does not have the form CHECKIND__SECTION__KEY".to_owned());
@@ -96,7 +97,7 @@ pub(super) fn variable(origin: usize, name: &str, text: &str, findings: &mut Vec
     if !SECTIONS.contains(&section.as_str()) {
         return refuse(format!("unknown section; known: {}", SECTIONS.join(", ").to_ascii_uppercase()));
     }
-    // A fragment with this one key.
+    // Build a fragment with this one key.
     let at = ValueOrigin { key: place, value: place, variable: true };
     let value = Value::new(Some(&at.to_text()), ValueKind::String(text.to_owned()));
     let table = ValueKind::Table(Map::from([(key, value)]));
@@ -113,7 +114,7 @@ struct FragmentReader {
 }
 
 impl FragmentReader {
-    /// Reads a `[section]`, or passes a `[[section]]` on.
+    /// Reads a `[section]`; a `[[section]]` is read by [`Self::list`].
     fn section(&mut self, key: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
         let name = key.get_ref().as_ref();
         let place = self.place(&key.span());
@@ -168,7 +169,7 @@ impl FragmentReader {
         }
     }
 
-    /// Compiles a `[[source]]`. Each fault is reported at the key that it names.
+    /// Compiles a `[[source]]`. Each fault is reported at its key.
     fn source(&mut self, item: &Spanned<DeValue<'_>>, place: Span) -> Option<Mapping> {
         let mut faults = Vec::new();
         let fragment: Option<MappingFragment> = form(item, &mut faults);
@@ -188,17 +189,17 @@ impl FragmentReader {
         None
     }
 
-    /// A value with its place, in the form of the `config` crate.
+    /// Converts a value, with its place, to the type of the `config` crate.
     fn value(&self, at: ValueOrigin, value: &DeValue<'_>) -> Value {
         let kind = match value {
             DeValue::String(text) => ValueKind::String(text.to_string()),
-            // Out of range: becomes a number that no key accepts.
+            // If it is out of range, it becomes a number that no key accepts.
             DeValue::Integer(number) => {
                 i64::from_str_radix(number.as_str(), number.radix()).map_or(ValueKind::I128(i128::MAX), ValueKind::I64)
             }
             DeValue::Float(number) => ValueKind::Float(number.as_str().parse().unwrap_or(f64::NAN)),
             DeValue::Boolean(yes) => ValueKind::Boolean(*yes),
-            // No key holds a date, and TOML has no nil, so nil means a date.
+            // No key accepts a date, and TOML has no nil, so nil can represent a date.
             DeValue::Datetime(_) => ValueKind::Nil,
             DeValue::Array(items) => ValueKind::Array(
                 items
@@ -232,7 +233,7 @@ impl FragmentReader {
     }
 }
 
-/// The section that was probably meant, in its brackets.
+/// Suggests the section that was probably meant, in its brackets.
 fn advice_on_section(name: &str) -> String {
     let known = SECTIONS.iter().chain(&LISTS).copied();
     did_you_mean(
@@ -244,7 +245,7 @@ fn advice_on_section(name: &str) -> String {
     )
 }
 
-/// The whole lines that a span touches.
+/// The byte range of the whole lines that a span touches.
 fn lines_around(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.as_bytes()[..span.start.min(text.len())].iter().rposition(|byte| *byte == b'\n');
     let end = text.as_bytes()[span.end.min(text.len())..].iter().position(|byte| *byte == b'\n');

@@ -1,6 +1,7 @@
 //! PURE. Merges the layers: shipped defaults, the main file, the drop-ins, the environment.
 //!
-//! Never here: faults of single values (`settings::value` finds them in every layer, also where a later one wins).
+//! Never here: faults of single values (`settings::value` finds them in every layer, even if a later one overrides
+//! them).
 
 use std::collections::BTreeMap;
 
@@ -57,7 +58,7 @@ pub(super) struct Merged {
     pub(super) sources: Vec<SourceWritten>,
     pub(super) doors: Vec<DoorWritten>,
     pub(super) captures: Vec<CaptureWritten>,
-    /// Part of some text could not be read: a key that seems to be missing may be there.
+    /// Part of some text could not be read, so a key that seems to be missing may be there.
     pub(super) torn: bool,
 }
 
@@ -83,12 +84,12 @@ pub(super) fn merge(fragments: Vec<Fragment>) -> Merged {
         merged.captures.extend(captures);
         merged.torn |= torn;
     }
-    // Reading the fragments has reported the faults of single values, also of values that are overridden here.
+    // Discard the findings: reading the fragments has already reported the faults of single values.
     merged.written = WrittenSections::read(&winners(layers), &mut Vec::new());
     merged
 }
 
-/// The sections with the value of the last layer for each key.
+/// The sections, with each key's value from the last layer that sets it.
 fn winners(layers: Vec<SettingsLayer>) -> Map<String, Value> {
     let mut builder = Config::builder();
     for layer in layers {
@@ -115,7 +116,7 @@ fn defaults() -> Map<String, Value> {
     sections
 }
 
-/// One layer, in the form that the `config` crate takes.
+/// One layer, as a source of the `config` crate.
 #[derive(Debug, Clone)]
 struct SettingsLayer(Map<String, Value>);
 

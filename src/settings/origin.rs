@@ -1,4 +1,4 @@
-//! PURE. Where a key and its value are written. The value carries it through the layers.
+//! PURE. Where a key and its value are written. It travels with the value through the layers.
 
 use config::Value;
 
@@ -9,7 +9,7 @@ use crate::settings::report::Span;
 pub(super) struct ValueOrigin {
     pub(super) key: Span,
     pub(super) value: Span,
-    /// Is it an environment variable? There, everything is text.
+    /// Whether it is an environment variable, where every value is text.
     pub(super) variable: bool,
 }
 

@@ -1,4 +1,4 @@
-//! PURE. Reads a section key by key. A key that is never requested is unknown, and a fault.
+//! PURE. Reads a section key by key. A key that is never requested is unknown, which is a fault.
 
 use config::{Map, Value, ValueKind};
 
@@ -14,14 +14,14 @@ pub(super) enum Given<T> {
     /// Not written.
     #[default]
     Absent,
-    /// Written, with a fault that has been reported.
+    /// Written, but with a fault that has been reported.
     Faulty,
-    /// Written, and good.
+    /// Written, and valid.
     Good(T, Span),
 }
 
 impl<T> Given<T> {
-    /// The value, if it is written and good.
+    /// The value, if it is written and valid.
     pub(super) fn good(self) -> Option<T> {
         match self {
             Self::Good(value, _) => Some(value),
@@ -29,7 +29,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// Where the operator wrote it, if it is good; a shipped default has no place.
+    /// Where the operator wrote it, if it is valid; a shipped default has no place.
     pub(super) fn place(&self) -> Option<Span> {
         match self {
             Self::Good(_, place) if *place != Span::SHIPPED => Some(*place),
@@ -37,7 +37,7 @@ impl<T> Given<T> {
         }
     }
 
-    /// Not written at all, not even with a fault.
+    /// Whether it is not written at all, not even with a fault.
     pub(super) fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
@@ -55,7 +55,7 @@ pub(super) struct SectionReader<'t> {
 }
 
 impl<'t> SectionReader<'t> {
-    /// Starts to read a section; what is not a table has no keys.
+    /// Starts to read a section; a value that is not a table has no keys.
     pub(super) fn open(label: &'static str, place: Span, value: &'t Value, findings: &'t mut Vec<Finding>) -> Self {
         let entries = if let ValueKind::Table(entries) = &value.kind { Some(entries) } else { None };
         Self { label, place, entries, known: Vec::new(), findings }
@@ -96,7 +96,7 @@ impl<'t> SectionReader<'t> {
             let spell = |known: &str| {
                 if variable { format!("CHECKIND__{section}__{known}").to_uppercase() } else { known.to_owned() }
             };
-            // A fault that will not be printed needs no advice, and finding similar names is the expensive part.
+            // A fault that will not be printed needs no advice, and finding similar names is expensive.
             let printed = count < FAULTS_SHOWN;
             let advice = if printed { did_you_mean(key, self.known.iter().copied(), spell) } else { String::new() };
             let message = format!("unknown key of {}; {advice}", self.label);
@@ -105,28 +105,28 @@ impl<'t> SectionReader<'t> {
     }
 }
 
-/// Why a value is refused. A list may have several reasons.
+/// Why a value is refused. For a list, there may be several reasons.
 pub(super) struct ValueFaults(pub(super) Vec<ValueFault>);
 
-/// One reason for which a value is refused.
+/// One reason why a value is refused.
 pub(super) struct ValueFault {
-    /// The item of a list; the whole value if absent.
+    /// The item of a list that it applies to; the whole value if absent.
     pub(super) at: Option<Span>,
     pub(super) show: Show,
     pub(super) message: String,
 }
 
-/// Refuses a value, and prints its line.
+/// Refuses a value; its line is printed.
 pub(super) fn refused<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
     Err(ValueFaults(vec![ValueFault { at: None, show: Show::Line, message: message.into() }]))
 }
 
-/// Refuses a value that contains a secret, without printing its line.
+/// Refuses a value that may contain a secret; its line is not printed.
 pub(super) fn refused_unseen<T>(message: impl Into<String>) -> Result<T, ValueFaults> {
     Err(ValueFaults(vec![ValueFault { at: None, show: Show::Nothing, message: message.into() }]))
 }
 
-/// Refuses a value of another type, and says which type was found.
+/// Refuses a value of another type; the message contains the type found.
 pub(super) fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, ValueFaults> {
     if let Some(text) = from_variable(value) {
         return refused(format!("expected {wanted}, found \"{}\"", short(text)));
@@ -144,13 +144,13 @@ pub(super) fn wrong_type<T>(wanted: &str, value: &Value) -> Result<T, ValueFault
     refused(format!("expected {wanted}, found {found}"))
 }
 
-/// The text of a value from the environment, where everything is text.
+/// The text of a value from the environment, where every value is text; `None` for a value from a file.
 pub(super) fn from_variable(value: &Value) -> Option<&str> {
     let ValueKind::String(text) = &value.kind else { return None };
     ValueOrigin::of(value).variable.then_some(text.trim())
 }
 
-/// A value cut to a length at which it can still be recognised.
+/// A value, cut to a length at which it is still recognisable.
 pub(super) fn short(text: &str) -> String {
     if text.chars().count() <= 60 {
         text.to_owned()

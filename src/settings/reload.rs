@@ -4,10 +4,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::settings::sections::{Database, Mqtt, Settings};
 
-/// The sections that changed and need a restart of the daemon. Everything else follows a reload. A restart is needed for
-/// the database, whose pool and schema every part uses; the business, whose check-ins are open; the idle limit, which sets
-/// how often running captures report; the retention; and addresses and sockets that are opened at the start, or need a
-/// privilege that is dropped after it.
+/// The sections that changed and need a restart of the daemon. Everything else takes effect on a reload. A restart is
+/// needed for the database, because every part uses its pool and schema; for the business, because its check-ins are
+/// open; for the idle limit, which determines how often running captures report; for the retention; and for addresses
+/// and sockets that are opened at startup, or need a privilege that is dropped after it.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);

@@ -4,14 +4,14 @@
 
 use std::{fmt, path::PathBuf};
 
-/// How many faults are kept and printed; the rest are only counted. More than anyone fixes at once, and few enough that a
-/// file of another format, named by mistake, does not fill the journal.
+/// How many faults are kept and printed; the rest are only counted. More than a person fixes at once, and few enough
+/// that a file of another format, specified by mistake, does not fill the journal.
 pub(super) const FAULTS_SHOWN: usize = 100;
 
 /// How many characters of a line are printed around a fault: few enough for a terminal.
 const LINE_SHOWN: usize = 110;
 
-/// Everything that is wrong with a configuration, in the order of the files and their lines.
+/// All faults of a configuration, in the order of the files and their lines.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct SettingsFaults {
     faults: Vec<Fault>,
@@ -26,7 +26,7 @@ impl SettingsFaults {
 }
 
 impl fmt::Display for SettingsFaults {
-    /// Each fault with its line; no line break at the end.
+    /// Writes each fault with its line; no line break at the end.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, fault) in self.faults.iter().enumerate() {
             write!(f, "{}{fault}", if at == 0 { "" } else { "\n" })?;
@@ -38,7 +38,7 @@ impl fmt::Display for SettingsFaults {
     }
 }
 
-/// One thing that is wrong or, among the warnings, probably a mistake.
+/// One fault or, among the warnings, one probable mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     head: String,
@@ -61,15 +61,15 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A line of a file, and the part of it that a fault is about.
+/// A line of a file, with the faulty part marked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Excerpt {
-    /// From 1.
+    /// Counted from 1.
     number: usize,
     line: String,
     /// Characters before the caret.
     before: usize,
-    /// Carets.
+    /// Number of carets.
     width: usize,
 }
 
@@ -80,7 +80,7 @@ pub(super) struct Span {
     pub(super) origin: usize,
     /// First byte.
     pub(super) start: usize,
-    /// Byte after the last.
+    /// One past the last byte.
     pub(super) end: usize,
 }
 
@@ -89,7 +89,7 @@ impl Span {
     pub(super) const SHIPPED: Self = Self { origin: usize::MAX, start: 0, end: 0 };
 }
 
-/// The files and variables that the settings were read from, each before those that override it.
+/// The files and variables that the settings were read from; later ones override earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct Origins(Vec<Origin>);
 
@@ -101,13 +101,13 @@ enum Origin {
 }
 
 impl Origins {
-    /// Remembers a file; faults in it point into `text`.
+    /// Adds a file; faults in it point into `text`.
     pub(super) fn add_file(&mut self, path: PathBuf, text: String) -> usize {
         self.0.push(Origin::File { path, text });
         self.0.len() - 1
     }
 
-    /// Remembers a variable of the environment.
+    /// Adds an environment variable.
     pub(super) fn add_variable(&mut self, name: String) -> usize {
         self.0.push(Origin::Variable { name });
         self.0.len() - 1
@@ -133,30 +133,30 @@ impl Origins {
     }
 }
 
-/// A fault as it is found, before it is rendered as text.
+/// A fault as found, before it is rendered as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Finding {
     pub(super) place: Span,
     /// How much of the line is printed.
     pub(super) show: Show,
-    /// The key, or the section in brackets; empty if the fault is about the file.
+    /// The key, or the section in brackets; empty if the fault concerns the whole file.
     pub(super) key: String,
     pub(super) message: String,
 }
 
-/// How much of the line is printed. It ends up in the journal, so it must not contain a secret.
+/// How much of the line is printed. The output ends up in the journal, so it must not contain a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Show {
     /// All of it.
     Line,
-    /// Up to the end of the place, because the value of an unknown key may be a password. The header of a section is printed
+    /// Up to the end of the place, because the value of an unknown key may be a password. A section header is printed
     /// whole.
     Start,
     /// Nothing: the value contains a secret, or there is no line.
     Nothing,
 }
 
-/// Sorts faults, removes duplicates and renders them. None if there are no faults.
+/// Sorts faults, removes duplicates and renders them. `None` if there are no faults.
 pub(super) fn faults(origins: &Origins, mut findings: Vec<Finding>) -> Option<SettingsFaults> {
     findings.sort();
     findings.dedup();
@@ -192,7 +192,7 @@ fn render(origins: &Origins, finding: &Finding, mark: &str) -> Fault {
 
 /// A line and the position in it.
 struct LineSpot {
-    /// From 1.
+    /// Counted from 1.
     number: usize,
     /// First byte of the line.
     line_start: usize,
@@ -229,7 +229,7 @@ fn floor_boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
-/// The character that is printed for one of a file or a variable: control characters must not reach the terminal.
+/// The character to print for one from a file or a variable: control characters must not reach the terminal.
 fn printable(character: char) -> char {
     match character {
         '\t' => ' ',

@@ -1,4 +1,4 @@
-//! Reads the files that the configuration names: passwords, certificates and keys.
+//! Reads the files that the configuration refers to: passwords, certificates and keys.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use crate::settings::files::read_bounded;
 /// The largest secret or certificate file, in bytes: four times a bundle of all public roots. A larger one is a fault.
 const LARGEST_SECRET: u64 = 1024 * 1024;
 
-/// Where the files with secrets are.
+/// The folders that contain the files with secrets.
 #[derive(Debug)]
 pub(super) struct Secrets {
     /// `$CREDENTIALS_DIRECTORY`.
@@ -23,8 +23,8 @@ pub(super) struct Secrets {
 }
 
 impl Secrets {
-    /// Reads a file from the credentials directory if it is there, else from the configuration's folder. The error names
-    /// the file.
+    /// Reads a file from the credentials directory if it exists there, else from the configuration's folder. The error
+    /// contains the path.
     pub(super) fn read(&self, written: &Path) -> Result<SecretFile, String> {
         let credential = self.credentials.as_ref().map(|folder| folder.join(written));
         let path = credential.filter(|path| path.exists()).unwrap_or_else(|| self.folder.join(written));
@@ -44,7 +44,7 @@ impl Secrets {
     }
 }
 
-/// A file that the configuration names, as it was read.
+/// A file that the configuration refers to, as it was read.
 pub(super) struct SecretFile {
     /// Where it was found.
     pub(super) path: PathBuf,
@@ -53,12 +53,12 @@ pub(super) struct SecretFile {
 }
 
 impl SecretFile {
-    /// Can every user of this machine read it?
+    /// Whether every user of this machine can read it.
     pub(super) const fn is_world_readable(&self) -> bool {
         self.mode & 0o004 != 0
     }
 
-    /// The one line of the file, without the line break at its end.
+    /// The only line of the file, without the line break at its end.
     pub(super) fn password(&self) -> Result<SecretString, String> {
         let refuse = |message| Err(format!("{} {message}", self.path.display()));
         let Ok(text) = std::str::from_utf8(&self.bytes) else {
@@ -74,7 +74,7 @@ impl SecretFile {
         Ok(SecretString::from(secret))
     }
 
-    /// Checks that it is a PEM file of this kind. The error says what it lacks.
+    /// Checks that it is a PEM file of this kind. The error explains what is missing.
     pub(super) fn check_pem(&self, kind: PemKind) -> Result<(), String> {
         let (marker, what): (&[u8], _) = match kind {
             PemKind::Certificate => (b"-----BEGIN CERTIFICATE-----", "certificate"),
@@ -90,8 +90,8 @@ impl SecretFile {
 /// What a PEM file is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PemKind {
-    /// No secret.
+    /// Not secret.
     Certificate,
-    /// Only for the daemon, and a group at most.
+    /// Readable only by the daemon, and at most a group.
     PrivateKey,
 }

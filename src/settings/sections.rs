@@ -13,11 +13,11 @@ use crate::{
 /// The validated configuration.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the rules of time zones come from.
+    /// The time zone data.
     pub zones: Zones,
     /// `[database]`.
     pub database: Database,
-    /// `[site]`; absent on an instance that only serves records.
+    /// `[site]`; absent in an instance that only serves records.
     pub site: Option<Site>,
     /// `[mqtt]`; absent if no door controller speaks MQTT.
     pub mqtt: Option<Mqtt>,
@@ -27,7 +27,7 @@ pub struct Settings {
     pub doors: Vec<Door>,
     /// `[[capture]]`.
     pub captures: Vec<Capture>,
-    /// `[spool]`; absent with SQLite, whose file is on the same disk, and on an instance that only serves records.
+    /// `[spool]`; absent with SQLite, whose file is on the same disk, and in an instance that only serves records.
     pub spool: Option<SpoolSettings>,
     /// `[lease]`; absent if the site has one gateway.
     pub lease: Option<LeaseSettings>,
@@ -63,7 +63,7 @@ pub struct Mqtt {
     pub port: u16,
     /// `client_id`.
     pub client_id: String,
-    /// `username` with the content of `password_file`.
+    /// `username`, and the content of `password_file`.
     pub login: Option<(String, SecretString)>,
     /// Present for `mqtts://`.
     pub tls: Option<Tls>,
@@ -83,7 +83,7 @@ pub struct Tls {
 pub struct SpoolSettings {
     /// `path`: a SQLite file; its folder must exist and be writable.
     pub path: PathBuf,
-    /// `limit`: the bytes that may be in use.
+    /// `limit`: how many bytes may be in use.
     pub limit: u64,
 }
 
@@ -101,7 +101,7 @@ pub struct Api {
     pub listen: SocketAddr,
 }
 
-/// `[retention]`; none means forever.
+/// `[retention]`; `None` means forever.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// `sightings`.
@@ -110,6 +110,6 @@ pub struct Retention {
     pub checkins: Option<Duration>,
     /// `failed_checkins`.
     pub failed_checkins: Option<Duration>,
-    /// `unrecognised`: failed check-ins of unknown devices, whose addresses are then erased.
+    /// `unrecognised`: for failed check-ins of unknown devices, whose addresses are erased after this time.
     pub unrecognised: Option<Duration>,
 }

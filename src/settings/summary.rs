@@ -62,7 +62,7 @@ pub fn summary(settings: &Settings) -> String {
     text
 }
 
-/// `2: Main entrance, Back door`.
+/// Formats names as `2: Main entrance, Back door`.
 fn counted<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: Vec<&str> = names.collect();
     if names.is_empty() { "none".to_owned() } else { format!("{}: {}", names.len(), names.join(", ")) }

@@ -63,7 +63,7 @@ pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     let Ok(url) = url::Url::parse(text) else {
         return refused_unseen(format!("is not the URL of a broker; expected {wanted}"));
     };
-    // The scheme decides about TLS. The line of a URL that is not of a broker may contain a password.
+    // The scheme determines whether to use TLS. Any other URL may contain a password, so its line is not printed.
     let tls = match url.scheme() {
         "mqtt" => false,
         "mqtts" => true,
@@ -72,7 +72,7 @@ pub(super) fn broker_url(value: &Value) -> Result<BrokerUrl, ValueFaults> {
     if !url.username().is_empty() || url.password().is_some() {
         return refused_unseen("must not contain a user name or a password; set username and password_file instead");
     }
-    // What remains is a host and perhaps a port.
+    // Only a host and perhaps a port may remain.
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     if host.is_empty() {
         return refused(format!("names no host; expected {wanted}"));

@@ -1,7 +1,7 @@
-//! Turns the merged layers into [`Settings`]: which keys are required, which exclude each other, and which are allowed but
-//! probably a mistake.
+//! Turns the merged layers into [`Settings`]: checks which keys are required and which exclude each other, and warns
+//! about those that are allowed but probably a mistake.
 //!
-//! Never here: the form of single values (`settings::value`), reading secrets and certificates (`settings::secrets`).
+//! Never here: single values (`settings::value`), and reading secrets and certificates (`settings::secrets`).
 
 use std::{
     collections::BTreeMap,
@@ -39,11 +39,11 @@ use crate::{
     },
 };
 
-/// How many `[[source]]`, `[[door]]` or `[[capture]]` there may be, each; more is a fault. Ten times the largest site. It is
-/// bounded because every tap searches the doors.
+/// How many each of `[[source]]`, `[[door]]` and `[[capture]]` there may be; more is a fault. Ten times the largest
+/// site. There is a limit because every tap searches the doors.
 const MOST_ENTRIES: usize = 1000;
 
-/// Builds the settings. None if there is a fault, including those found earlier.
+/// Builds the settings. `None` if there is any fault, including those found earlier.
 pub(super) fn validate(
     merged: Merged,
     (secrets, zones): (&Secrets, Zones),
@@ -53,7 +53,7 @@ pub(super) fn validate(
 ) -> Option<Settings> {
     let Merged { written, headers, sources, doors, captures, torn } = merged;
     let mut check = Check { secrets, zones: &zones, origins, findings, warnings, headers: &headers, torn };
-    // A list that is too long is not searched for further faults.
+    // If a list is too long, do not search it for further faults.
     for (list, count) in [("source", sources.len()), ("door", doors.len()), ("capture", captures.len())] {
         if count > MOST_ENTRIES {
             let message = format!("there are {count} [[{list}]] sections; the most is {MOST_ENTRIES}");
@@ -61,7 +61,7 @@ pub(super) fn validate(
             return None;
         }
     }
-    // Every section is checked, for all faults to be reported at once.
+    // Check every section, to report all faults at once.
     check.needs(&sources, &doors, &captures);
     check.probable_mistakes(&written.site, &sources, &doors, &captures);
     let database = check.database(written.database);
@@ -102,7 +102,7 @@ struct Check<'c> {
 }
 
 impl Check<'_> {
-    /// Sections that need another one.
+    /// Checks that sections that depend on another section have it.
     fn needs(&mut self, sources: &[SourceWritten], doors: &[DoorWritten], captures: &[CaptureWritten]) {
         let (mqtt, site) = (self.headers.contains_key("mqtt"), self.headers.contains_key("site"));
         let firsts = [
@@ -124,7 +124,7 @@ impl Check<'_> {
         }
     }
 
-    /// Warns about what is allowed but probably a mistake.
+    /// Warns about settings that are allowed but probably a mistake.
     fn probable_mistakes(
         &mut self,
         site: &SiteWritten,
@@ -176,7 +176,7 @@ impl Check<'_> {
         }
     }
 
-    /// The spool, if this instance keeps one.
+    /// The spool, if this instance has one.
     fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<SpoolSettings> {
         let SpoolWritten { path, limit } = written;
         let places = [("path", path.place()), ("limit", limit.place())];
@@ -222,7 +222,7 @@ impl Check<'_> {
         })
     }
 
-    /// The inner option is none if it is switched off.
+    /// The inner option is `None` if pay-as-you-go is switched off.
     #[expect(clippy::option_option, reason = "the outer one says whether the keys are good, as everywhere here")]
     fn pay_as_you_go(&mut self, written: PayAsYouGoWritten) -> Option<Option<PayAsYouGo>> {
         let place = written.maximum.place().or(written.minimum.place());
@@ -272,7 +272,8 @@ impl Check<'_> {
         Some(Mqtt { host, port, client_id: client_id?, login, tls: encrypted.then_some(tls) })
     }
 
-    /// The broker queues our messages under this name, so it must stay the same and be used by no other client.
+    /// The client id. The broker queues our messages under it, so it must stay the same, and no other client may use
+    /// it.
     fn client_id(&mut self, section: Span, written: Given<String>, site: Option<&Site>) -> Option<String> {
         match (&written, site) {
             (Given::Absent, Some(site)) => Some(format!("checkind-{}", site.business)),
@@ -361,7 +362,8 @@ impl Check<'_> {
         for DoorWritten { place, pattern, name, on_in, on_out } in written {
             let at = pattern.place().unwrap_or(place);
             let Some(pattern) = self.required(place, "[[door]]", "match", pattern) else { continue };
-            // Only a `*` matches a `*`, so an earlier pattern that matches this pattern's text matches all of its doors.
+            // Only `*` matches `*`, so if an earlier pattern matches the text of this pattern, it matches all of its
+            // doors.
             if let Some((_, earlier)) = doors.iter().find(|(door, _)| door.matches(&pattern)) {
                 let message = format!(
                     "is never reached: the first match counts, and the pattern at {} matches all of these doors",
@@ -420,7 +422,7 @@ impl Check<'_> {
         listen.map(|listen| Api { listen })
     }
 
-    /// The password in a file.
+    /// Reads the password in a file.
     fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
         let Given::Good(written, place) = file else { return None };
         let file = self.read(key, &written, place)?;
@@ -434,7 +436,7 @@ impl Check<'_> {
         }
     }
 
-    /// A file that is read again for each connection; here we only check that this will succeed.
+    /// Checks a certificate or key file, and returns its path. It is read again for each connection.
     fn pem(&mut self, key: &'static str, file: Given<PathBuf>, kind: PemKind) -> Option<PathBuf> {
         let Given::Good(written, place) = file else { return None };
         let file = self.read(key, &written, place)?;
@@ -472,7 +474,7 @@ impl Check<'_> {
         given.good()
     }
 
-    /// Reports that something is missing, unless part of the text could not be read: it may be there.
+    /// Reports that something is missing, unless part of the text could not be read and it may be there.
     fn missing(&mut self, place: Span, key: &str, message: impl Into<String>) {
         if !self.torn {
             self.fault(place, key, message);

@@ -1,4 +1,4 @@
-//! PURE. Reads single values: what each key may hold, checked and converted to its type.
+//! PURE. Reads single values: checks them and converts them to the type of their key.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,15 +19,15 @@ use crate::{
     },
 };
 
-/// The longest duration that can be configured, in days: a hundred years. A longer one is a slip, and could overflow the
-/// calendar.
+/// The longest duration that can be configured, in days: a hundred years. A longer one is a typing error, and could
+/// overflow the calendar.
 const LONGEST_DAYS: u64 = 36_525;
 
 /// The longest step of pay-as-you-go: a visit ends with its pass day.
 const LONGEST_STEP: Duration = Duration::from_hours(24);
 
-/// The largest amount of money that can be configured, in minor units: far above the price of a day, and so small that
-/// sums do not overflow.
+/// The largest amount of money that can be configured, in minor units: far above the price of a day, and small enough
+/// that sums do not overflow.
 const LARGEST_AMOUNT: i64 = 1_000_000_000_000;
 
 pub(super) fn string<'v>(value: &'v Value, wanted: &str) -> Result<&'v str, ValueFaults> {
@@ -75,7 +75,7 @@ pub(super) fn business(value: &Value) -> Result<BusinessId, ValueFaults> {
     }
 }
 
-/// A duration of a second or more.
+/// Reads a duration of a second or more.
 pub(super) fn span(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span_or_none(value)?;
     if span.is_zero() {
@@ -84,7 +84,7 @@ pub(super) fn span(value: &Value) -> Result<Duration, ValueFaults> {
     Ok(span)
 }
 
-/// A duration of a second or more, or zero.
+/// Reads a duration of a second or more, or zero.
 pub(super) fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     let text = string(value, "a duration in quotes, for example \"45m\"")?;
     let Ok(span) = humantime::parse_duration(text) else {
@@ -99,7 +99,7 @@ pub(super) fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     Ok(span)
 }
 
-/// A whole number of minutes: charges are by the minute.
+/// Reads a whole number of minutes, because charges are by the minute.
 pub(super) fn whole_minutes(value: &Value) -> Result<Duration, ValueFaults> {
     let span = span(value)?;
     if !span.as_secs().is_multiple_of(60) || span.subsec_nanos() > 0 {
@@ -118,7 +118,7 @@ pub(super) fn currency(value: &Value) -> Result<Currency, ValueFaults> {
     })
 }
 
-/// An amount in minor units.
+/// Reads an amount in minor units.
 pub(super) fn amount(value: &Value) -> Result<i64, ValueFaults> {
     match integer(value, "an amount in minor units, for example 1250 for 12.50")? {
         amount @ 0..=LARGEST_AMOUNT => Ok(amount),
@@ -126,7 +126,7 @@ pub(super) fn amount(value: &Value) -> Result<i64, ValueFaults> {
     }
 }
 
-/// A size on a disk in bytes, at least a megabyte.
+/// Reads a size on disk, in bytes, of at least a megabyte.
 pub(super) fn size(value: &Value) -> Result<u64, ValueFaults> {
     const UNITS: [(&str, u64); 3] = [("MB", 1_000_000), ("GB", 1_000_000_000), ("TB", 1_000_000_000_000)];
     let text = string(value, "a size in quotes, for example \"1GB\"")?;
@@ -148,7 +148,7 @@ pub(super) fn time_of_day(value: &Value) -> Result<NaiveTime, ValueFaults> {
     }
 }
 
-/// The name of a zone; validation looks it up in the zone data.
+/// Reads the name of a zone; validation looks it up in the zone data.
 pub(super) fn time_zone(value: &Value) -> Result<String, ValueFaults> {
     string(value, "a time zone in quotes, for example \"Europe/London\"").map(str::to_owned)
 }
@@ -226,8 +226,8 @@ pub(super) fn relays(value: &Value) -> Result<Relays, ValueFaults> {
     word(value, &WORDS).map(|any| if any { Relays::Any } else { Relays::Listed(Vec::new()) })
 }
 
-/// The name of an interface. Linux: at most 15 bytes, no slash, no space (`IFNAMSIZ`, dev_valid_name); an altname may have
-/// 127 (`ALTIFNAMSIZ`).
+/// Reads the name of an interface. On Linux, it has at most 15 bytes, no slash and no space (`IFNAMSIZ`,
+/// dev_valid_name); an altname may have 127 (`ALTIFNAMSIZ`).
 pub(super) fn interface(value: &Value) -> Result<String, ValueFaults> {
     let text = string(value, "the name of an interface in quotes, for example \"eth1\"")?;
     let odd =
@@ -238,7 +238,7 @@ pub(super) fn interface(value: &Value) -> Result<String, ValueFaults> {
     Ok(text.to_owned())
 }
 
-/// MQTT allows 65535 bytes, but brokers and logs handle long ids badly.
+/// Reads a client id. MQTT allows 65535 bytes, but brokers and logs handle long ids badly.
 pub(super) fn client_id(value: &Value) -> Result<String, ValueFaults> {
     let id = text(value)?;
     if id.len() > 256 {

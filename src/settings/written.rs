@@ -1,6 +1,7 @@
-//! PURE. The keys of each section, with their values as written. Any of them may be absent.
+//! PURE. The keys of each section, with their values as written. Any key may be absent.
 //!
-//! Never here: which keys are required, and what they mean together (`settings::validate`), how a value is read (`settings::value`).
+//! Never here: which keys are required and how they interact (`settings::validate`), and how a value is read
+//! (`settings::value`).
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -28,13 +29,13 @@ use crate::{
     },
 };
 
-/// Declares the sections that are written once. A new one is a row here, and a type with a function `read`.
+/// Declares the sections that occur once. For a new one, add a row here, and a type with a function `read`.
 macro_rules! sections {
     ($($name:ident: $written:ty,)+) => {
-        /// The sections that are written once, `[section]`; later layers override their keys one by one.
+        /// The sections that occur once, `[section]`; later layers override their keys one by one.
         pub(super) const SECTIONS: [&str; [$(stringify!($name)),+].len()] = [$(stringify!($name)),+];
 
-        /// The sections as written, of one fragment or of all layers together.
+        /// The sections as written, in one fragment or in all layers together.
         #[derive(Debug, Default)]
         pub(super) struct WrittenSections {
             $(pub(super) $name: $written,)+
@@ -235,7 +236,7 @@ impl MqttWritten {
 /// `[api]`.
 #[derive(Debug, Default)]
 pub(super) struct ApiWritten {
-    /// None for `off`.
+    /// `None` for `off`.
     pub(super) listen: Given<Option<SocketAddr>>,
 }
 

@@ -1,5 +1,5 @@
-//! The rules of time zones. They come from the system's database, so a change by a government needs an update of the system
-//! and not of this program. The program's own data is used only if the system has none.
+//! The rules of time zones. They are from the system's database, so a change by a government requires an update of the
+//! system, not of this program. The program's own data is used only if the system has none.
 
 use std::{
     collections::BTreeSet,
@@ -14,10 +14,10 @@ use jiff::tz::TimeZoneDatabase;
 
 use crate::{base::zone::Zone, policy::PolicyHistory};
 
-/// Where every distribution has the database; `TZDIR` of the environment takes precedence.
+/// Where every distribution has the database; the environment variable `TZDIR` takes precedence.
 const SYSTEM: &str = "/usr/share/zoneinfo";
 
-/// The file that shows that a folder is a database: every one has it.
+/// The file that identifies a folder as a database: every database has it.
 const ALWAYS_THERE: &str = "UTC";
 
 /// The longest line with a version, in octets; a longer one is not read.
@@ -28,17 +28,17 @@ const VERSION_LINE: u64 = 80;
 pub struct Zones {
     /// The folders to look in, in order.
     folders: Vec<PathBuf>,
-    /// The folder in which it was found; none for the program's own data.
+    /// The folder in which the data was found; `None` for the program's own data.
     found: Option<PathBuf>,
     database: TimeZoneDatabase,
     version: String,
 }
 
-/// Tells whether a file has been replaced or rewritten: its inode, modification time and size.
+/// A file's inode, modification time and size, which change if it is replaced or rewritten.
 pub type Stamp = Option<(u64, i64, i64, u64)>;
 
 impl Zones {
-    /// Opens the database in `tzdir` (`TZDIR` of the environment), else the system's, else the program's.
+    /// Opens the database in `tzdir` (from the environment variable `TZDIR`), else the system's, else the program's.
     pub fn open(tzdir: Option<PathBuf>) -> Self {
         Self::of(tzdir.into_iter().chain([PathBuf::from(SYSTEM)]).collect())
     }
@@ -68,7 +68,7 @@ impl Zones {
         self.database.available().map(|name| name.as_str().to_owned()).collect()
     }
 
-    /// The history with the rules of this data. A recorded zone that is not in the data keeps the rules that it has.
+    /// The history, with the zone rules from this data. A recorded zone that is not in the data keeps its rules.
     pub fn rule(&self, history: &PolicyHistory) -> PolicyHistory {
         history.in_zones(|zone| self.find(zone.name()).unwrap_or_else(|| zone.clone()))
     }
@@ -83,7 +83,7 @@ impl Zones {
         &self.version
     }
 
-    /// Stamps that differ if these zones have changed on disk. Looks at the metadata of a few files and reads none.
+    /// Stamps that differ if these zones have changed on disk. Reads only the metadata of a few files.
     pub fn stamps<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Vec<Stamp> {
         let own: Vec<String> = names.into_iter().map(str::to_owned).collect();
         let files = ["tzdata.zi", "+VERSION", ALWAYS_THERE].into_iter().chain(own.iter().map(String::as_str));
@@ -109,7 +109,8 @@ fn stamp(of: &Metadata) -> (u64, i64, i64, u64) {
     (of.ino(), of.mtime(), of.mtime_nsec(), of.size())
 }
 
-/// `tzdata.zi` begins with `# version 2025b`; some systems have a file `+VERSION` with nothing else.
+/// Reads the version: `tzdata.zi` begins with `# version 2025b`; some systems have a file `+VERSION` that contains
+/// nothing else.
 fn version_of(folder: &Path) -> Option<String> {
     let first = |name: &str| {
         let mut line = String::new();
@@ -126,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// A file in the format of RFC 9636, of a zone whose rules are all in its footer.
+    /// A file in the format of RFC 9636 for a zone with all its rules in the footer.
     fn rules(footer: &str) -> Vec<u8> {
         let header = |version: u8| {
             let mut header = b"TZif".to_vec();
@@ -156,8 +157,8 @@ mod tests {
         fs::write(folder.path().join("Mars/Base"), rules("MST-5")).expect("written");
         let own = Zones::of(vec![folder.path().join("nothing"), folder.path().to_owned()]);
         assert_eq!(own.version(), "2099z");
-        assert!(own.find("Europe/London").is_none(), "what the system does not have is not there");
-        let zone = own.find("Mars/Base").expect("it is there");
+        assert!(own.find("Europe/London").is_none(), "the program's own data is not used as well");
+        let zone = own.find("Mars/Base").expect("the system has it");
         let at = crate::base::clock::WallTime::from_millis(1_790_000_000_000);
         assert_eq!(zone.local(at), at.moved(5 * 3_600_000).utc().naive_utc());
 
@@ -166,7 +167,7 @@ mod tests {
         fs::write(folder.path().join("new"), rules("MST-6")).expect("written");
         fs::rename(folder.path().join("new"), folder.path().join("Mars/Base")).expect("renamed");
         assert_ne!(own.stamps(["Mars/Base"]), before);
-        let newer = own.opened_again().find("Mars/Base").expect("it is there");
+        let newer = own.opened_again().find("Mars/Base").expect("the system has it");
         assert!(newer == zone && !newer.has_rules_of(&zone));
         assert_eq!(newer.local(at), at.moved(6 * 3_600_000).utc().naive_utc());
     }

@@ -1,6 +1,6 @@
-//! Doors: the broker session, and what it remembers, counts and notices about the controllers.
+//! Doors: the broker session, with its state, its counters and its watch over the controllers.
 //!
-//! [`session`] speaks MQTT; only it and its files name the client library.
+//! [`session`] speaks MQTT; only that module refers to the client library.
 
 pub mod counters;
 mod pause_budget;

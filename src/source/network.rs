@@ -1,9 +1,11 @@
-//! One capture per interface: what the mirror port shows, as coalesced presences.
+//! One capture per interface: turns the traffic of a mirror port into coalesced presences.
 //!
-//! A capture is one thread. It reads frames from the ring or the portable channel; [`frame`] says what each proves,
-//! [`coalesce`] merges that per device, and the presences go to the pipeline through a bounded queue. The capture itself
-//! only waits, follows the interface, counts and delivers.
-//! Never here: what a presence means for a check-in. Nothing is ever sent on a captured interface.
+//! A capture is one thread. It reads frames from the ring or the portable channel; [`frame`] determines what each frame
+//! proves, [`coalesce`] merges that per device, and the presences go to the pipeline through a bounded queue. The
+//! capture itself only waits, follows the interface, counts and delivers.
+//! Nothing is ever sent on a captured interface.
+//!
+//! Never here: what a presence means for a check-in.
 
 use std::{
     fmt,
@@ -56,11 +58,11 @@ mod ring;
 pub mod usual_gaps;
 mod usual_gaps_file;
 
-/// The longest wait for frames: two wake-ups a second when nothing happens, a stop within half a second, and a link
-/// that is checked often enough to be captured again within a second.
+/// The longest wait for frames. It allows two wake-ups a second when nothing happens, a stop within half a second, and
+/// checks of the link that are frequent enough to capture it again within a second.
 const WAIT: Duration = Duration::from_millis(500);
 
-/// The shortest wait, in the machine's time, for a clock that runs faster than the machine's.
+/// The shortest wait, in real time, if our clock runs faster than the machine's.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 /// What a capture needs from the daemon.
@@ -70,7 +72,7 @@ pub struct CaptureContext {
     pub idle_limit: Duration,
     /// The time.
     pub clock: Clock,
-    /// The queue to the pipeline; while it is full, the capture goes on merging.
+    /// The queue to the pipeline; while it is full, the capture keeps merging.
     pub presences: mpsc::Sender<Presences>,
     /// The addresses that belong to people.
     pub known: watch::Receiver<KnownMacs>,
@@ -78,7 +80,7 @@ pub struct CaptureContext {
     pub health: Health,
     /// The coverage of the site.
     pub coverage: SiteCoverage,
-    /// The folder in which the usual gaps of a mirror are kept; without one they are learnt again after each start.
+    /// The folder in which the usual gaps of a mirror are kept; without one, they are learnt again after each start.
     pub usual_gaps_folder: Option<PathBuf>,
     /// Ends the capture.
     pub stop: CancellationToken,
@@ -86,7 +88,7 @@ pub struct CaptureContext {
 
 /// An open capture that is not running yet.
 ///
-/// Opening needs `CAP_NET_RAW`. With the ring nothing later does, so the daemon can drop every capability between
+/// Opening needs `CAP_NET_RAW`. With the ring, nothing after that does, so the daemon can drop all capabilities between
 /// [`CaptureTask::open`] and [`CaptureTask::start`]. The portable backend needs it again for every new link.
 pub struct CaptureTask {
     interface: Arc<str>,
@@ -150,8 +152,8 @@ impl CaptureTask {
         &self.interface
     }
 
-    /// Looks for the interface and attaches to it, or raises [`ConditionKind::CaptureBlind`] with the reason.
-    /// [`CaptureTask::run`] does so too; a caller that does it first knows the state before the thread starts.
+    /// Finds the interface and attaches to it, or raises [`ConditionKind::CaptureBlind`] with the reason.
+    /// [`CaptureTask::run`] does so as well; call this first to know the state before the thread starts.
     pub fn attach(&mut self) -> Result<(), CaptureError> {
         self.check_interface(self.context.clock.now())
     }
@@ -159,7 +161,7 @@ impl CaptureTask {
     /// Runs the capture on a new thread.
     pub fn start(self) -> Result<thread::JoinHandle<Result<(), CaptureError>>, CaptureError> {
         let interface = Arc::clone(&self.interface);
-        // The kernel keeps fifteen characters of a thread's name, as it does of an interface's.
+        // The kernel limits a thread's name to fifteen characters, like an interface's.
         thread::Builder::new()
             .name(interface.chars().take(15).collect())
             .spawn(move || self.run())
@@ -183,7 +185,7 @@ impl CaptureTask {
                     true
                 }
             };
-            // Also while frames never pause, as in a storm.
+            // Do this at regular intervals even if frames never pause, as in a storm.
             if idle || self.last_check.is_none_or(|last| now.boot.since(last) >= WAIT) {
                 self.check_interface(now)?;
                 self.housekeep(now);
@@ -191,7 +193,7 @@ impl CaptureTask {
             self.deliver_due(now)?;
         }
 
-        // Coverage ends here; what has been merged still goes out.
+        // Coverage ends here; merged evidence is still delivered.
         let now = self.context.clock.now();
         self.watch.close();
         self.coalescer.finish(now);
@@ -217,7 +219,7 @@ impl CaptureTask {
             let Some(seen) = frame::observe(frame, tag) else { return };
             let outcome = coalescer.merge(&seen, now);
             tally.count(outcome);
-            // Only leases of our people's devices on this capture say how long one of them may be silent.
+            // Only leases of our people's devices on this capture tell us how long such a device may be silent.
             if let (MergeOutcome::Weak, Some(lease), Some(mac)) = (outcome, seen.lease, seen.mac)
                 && coalescer.knows(mac)
             {
@@ -225,13 +227,14 @@ impl CaptureTask {
             }
         });
         counters.add(&tally);
-        // Coverage goes first: the time of a presence must be covered before the presence is delivered.
+        // Report coverage first: the time of a presence must be covered before the presence is delivered.
         if tally.frames > 0 {
             self.watch.frames_read(now);
         }
     }
 
-    /// Before every block: a device that has just been imported must not be left out by a storm that fills the table.
+    /// Updates the known addresses. Called before every block: even in a storm that fills the table, a device that has
+    /// just been imported must get an entry.
     fn update_known(&mut self) {
         if self.context.known.has_changed().unwrap_or(false) {
             let known = Arc::clone(&self.context.known.borrow_and_update());
@@ -239,7 +242,7 @@ impl CaptureTask {
         }
     }
 
-    /// What need not be done for every block: losses, usual gaps, lease times, forgetting.
+    /// Does what is not needed for every block: losses, usual gaps, lease times, and forgetting silent devices.
     fn housekeep(&mut self, now: Now) {
         let losses = self.source.losses();
         counters::add(&self.counters.kernel_drops, losses.drops);
@@ -268,7 +271,7 @@ impl CaptureTask {
         }
     }
 
-    /// Sends the presences that are due to the pipeline, as far as its queue has room.
+    /// Sends the presences that are due to the pipeline, while its queue has room.
     fn deliver_due(&mut self, now: Now) -> Result<(), CaptureError> {
         while self.coalescer.has_due(now) {
             match self.context.presences.try_reserve() {

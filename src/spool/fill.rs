@@ -1,10 +1,10 @@
-//! PURE. How full the spool is, and what its conditions say about that.
+//! PURE. How full the spool is, and the texts of its conditions.
 //!
-//! A condition ends well below the size at which it begins, or it would come and go.
+//! A condition ends well below the size at which it begins, or it would flap.
 
 use std::time::Duration;
 
-/// Bytes in use, against the limit.
+/// Bytes in use, compared with the limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpoolFill {
     limit: u64,
@@ -21,17 +21,18 @@ impl SpoolFill {
         self.used
     }
 
-    /// From the limit on, until a twentieth of it is free again.
+    /// Whether the spool is full: from the limit on, until more than a twentieth of it is free again.
     pub(super) const fn is_full(&self) -> bool {
         self.is_full
     }
 
-    /// From a tenth of the limit on, until only a twentieth is in use. `was_filling` is whether the condition is raised.
+    /// Whether the spool is filling: from a tenth of the limit on, until less than a twentieth is in use. `was_filling`
+    /// is whether the condition is raised.
     pub(super) const fn is_filling(&self, was_filling: bool) -> bool {
         self.used >= self.limit / if was_filling { 20 } else { 10 }
     }
 
-    /// The file now has this many bytes in use. A full spool stays full until [`Self::update`].
+    /// Records how many bytes of the file are in use. A full spool stays full until [`Self::update`].
     pub(super) const fn set_used(&mut self, used: u64) {
         self.used = used;
         self.is_full |= used >= self.limit;
@@ -43,7 +44,7 @@ impl SpoolFill {
         self.is_full = self.used >= bound;
     }
 
-    /// The text of the condition while it is full.
+    /// The text of the condition that the spool is full.
     pub(super) fn full_detail(depth: u64, oldest: Duration) -> String {
         format!(
             "the spool is full: {}; further messages stay with the broker, which may keep only a few. Bring the database \
@@ -52,7 +53,7 @@ impl SpoolFill {
         )
     }
 
-    /// The text of the condition while it is filling.
+    /// The text of the condition that the spool is filling.
     pub(super) fn filling_detail(&self, depth: u64, oldest: Duration) -> String {
         let percent = self.used.saturating_mul(100) / self.limit.max(1);
         format!(

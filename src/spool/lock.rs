@@ -1,4 +1,4 @@
-//! The lock that gives the spool to one process.
+//! The lock that reserves the spool for one process.
 
 use std::{
     fs::{File, TryLockError},

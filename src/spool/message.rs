@@ -1,4 +1,4 @@
-//! PURE. A delivery as the spool stores it, and as it comes back, perhaps after a reboot.
+//! PURE. Encodes a delivery for the spool, and decodes it again, perhaps after a reboot.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ struct StoredMessage {
     content: Content,
 }
 
-/// The text to store.
+/// Encodes a delivery as the text to store.
 pub(super) fn encode(source: &str, content: &Content) -> String {
     serde_json::to_string(&WrittenMessage { source, content }).expect("a delivery is plain data")
 }
 
-/// The delivery that was stored; none where it cannot be read, because another version of checkind wrote it. `began` is
-/// when this process began to use the spool, for a message that an earlier one wrote.
+/// Decodes a stored delivery; `None` if it cannot be read because another version of checkind wrote it. For a message
+/// that an earlier process wrote, `began` is when this process began to use the spool.
 pub(super) fn decode(text: &str, began: Option<Now>) -> Option<(Arc<str>, Content)> {
     let StoredMessage { source, mut content } = serde_json::from_str(text).ok()?;
     if let (Some(began), Content::Sightings(sightings)) = (began, &mut content) {
@@ -38,17 +38,17 @@ pub(super) fn decode(text: &str, began: Option<Now>) -> Option<(Arc<str>, Conten
     Some((source, content))
 }
 
-/// Replaces a row that cannot be read: it is counted, and does not block the rows after it.
+/// The replacement for a row that cannot be read: it is counted, and does not block the rows after it.
 pub(super) fn placeholder() -> (Arc<str>, Content) {
     let rejection = Rejection { why: RejectReason::NotInFormat, topic: "spool".to_owned(), sample: String::new() };
     (Arc::from("spool"), Content::Rejected(rejection))
 }
 
-/// When a message of an earlier process arrived, on the clocks of this one.
+/// When a message of an earlier process arrived, by the clocks of this process.
 ///
 /// If both clocks have advanced by the same time since then, the machine has not rebooted, or it makes no difference.
-/// Otherwise it has rebooted, or its wall clock was stepped while no process of ours ran. Then the wall time is kept, and
-/// the boot time becomes one that is far from anything now.
+/// Otherwise it has rebooted, or its wall clock was stepped while no process of ours ran. Then the wall time is kept,
+/// and the boot time is replaced by one that lies before this boot.
 fn arrival(arrived: Now, began: Now) -> Now {
     let expected = arrived.wall.plus(began.boot.since(arrived.boot));
     if arrived.boot <= began.boot && expected.distance(began.wall) <= STEP {
@@ -69,7 +69,7 @@ mod tests {
     };
     use std::time::Duration;
 
-    /// Seconds of the wall clock, and since boot.
+    /// Seconds since 1970, and since boot.
     fn at(wall: i64, boot: u64) -> Now {
         Now { wall: WallTime::from_millis(wall * 1000), boot: BootTime::from_duration(Duration::from_secs(boot)) }
     }

@@ -9,7 +9,7 @@ struct Bench {
     folder: tempfile::TempDir,
     health: Health,
     counters: Arc<SpoolCounters>,
-    /// The messages in the order in which the broker got their acknowledgements.
+    /// The messages in the order in which they were acknowledged.
     acknowledged: Arc<Mutex<Vec<u32>>>,
 }
 
@@ -36,7 +36,7 @@ impl Bench {
     /// `room` is the capacity of the queue to the pipeline.
     #[expect(clippy::disallowed_methods, reason = "a test is its own supervisor")]
     async fn start(&self, limit: u64, room: usize) -> Running {
-        // Room for everything that a test sends, however much of it the spool takes.
+        // Room for everything that a test sends, however much of it the spool reads.
         let (session, input) = mpsc::channel(4096);
         let (output, pipeline) = mpsc::channel(room);
         let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -69,7 +69,7 @@ fn number(delivery: &Delivery) -> u32 {
     rejection.sample.parse().expect("a number")
 }
 
-/// Without the messages that need no decision.
+/// The numbers of the messages that need a decision.
 fn decided(numbers: std::ops::Range<u32>) -> impl Iterator<Item = u32> {
     numbers.filter(|number| number % 10 != 9)
 }

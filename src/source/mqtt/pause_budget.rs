@@ -1,7 +1,7 @@
-//! How long a connection may go unread because there is no room for what it brings.
+//! How long a connection may go unread because the queue is full.
 //!
-//! A connection that is not polled does not send either: neither acknowledgements nor pings go out. So the limit is not on
-//! one pause, but on the time from the first pause until something of ours has gone out. Polling in between is not
+//! A connection that is not polled does not send either: neither acknowledgements nor pings go out. So the limit
+//! applies to the time from the first pause until we have sent something, not to each pause. Polling in between is not
 //! enough: the client library reads everything that has arrived before it sends a ping, and after a pause something has
 //! always arrived.
 
@@ -22,29 +22,29 @@ enum Remaining {
 }
 
 impl PauseBudget {
-    /// The budget is spent this long after the first pause.
+    /// A budget that is spent `span` after the first pause begins.
     pub(super) const fn new(span: Duration) -> Self {
         Self { span, left: Remaining::All }
     }
 
-    /// The connection pauses.
+    /// A pause begins.
     pub(super) fn begin(&mut self) {
         if let Remaining::All = self.left {
             self.left = Remaining::Some(Box::pin(tokio::time::sleep(self.span)));
         }
     }
 
-    /// Something of ours has gone out on the connection.
+    /// We have sent something on the connection.
     pub(super) fn renew(&mut self) {
         self.left = Remaining::All;
     }
 
-    /// Is the budget spent?
+    /// Whether the budget is spent.
     pub(super) const fn is_spent(&self) -> bool {
         matches!(self.left, Remaining::None)
     }
 
-    /// Waits until the budget is spent; forever if no pause has begun. Safe to cancel.
+    /// Waits until the budget is spent; never returns if no pause has begun. Safe to cancel.
     pub(super) async fn end(&mut self) {
         match &mut self.left {
             Remaining::All => std::future::pending().await,

@@ -1,34 +1,35 @@
-//! The broker session. Only the files of this folder name the MQTT client library.
+//! The broker session. Only this file and its folder refer to the MQTT client library.
 //!
-//! One task polls the connection. It maps what it receives and puts it into the bounded queue to the pipeline. What
-//! commits comes back as a spent receipt and becomes an acknowledgement. [`life`] decides what an event means for the
-//! connection, and when the next one is tried; the other files carry that out.
+//! One task polls the connection. It maps each message and puts the result into the bounded queue to the pipeline. Once
+//! that is committed, its receipt is spent and the acknowledgement goes out. [`life`] decides what an event means for
+//! the connection, and when to try the next one; the other files carry that out.
 //!
-//! **What is promised.** A message of QoS 1 is acknowledged after its receipt was spent and not before, in the order of
-//! arrival, on the connection that it came on. The broker delivers everything else again on the next connection, which
-//! is the only way that the protocol has. The session is persistent ([`SESSION_EXPIRY`]), so the broker queues messages
-//! of QoS 1 while we are away. Messages of QoS 0 that were sent while we were away are lost.
+//! **Guarantees.** A QoS 1 message is acknowledged only after its receipt was spent, in order of arrival, on the
+//! connection that delivered it. The broker delivers everything else again on the next connection; the protocol has no
+//! other way. The session is persistent ([`SESSION_EXPIRY`]), so the broker queues QoS 1 messages while we are
+//! disconnected. QoS 0 messages sent meanwhile are lost.
 //!
-//! **When the pipeline is slow.** The queue fills, then up to [`MOST_HELD`] sightings are held here, and then the connection
-//! is not polled until there is room, so TCP makes the broker wait. Its window of unacknowledged messages would do the
-//! same, but some brokers overrun it (mosquitto 2.0 does).
+//! **When the pipeline is slow.** The queue fills, then up to [`MOST_HELD`] sightings are held here, and then the
+//! connection is not polled until there is room, so TCP makes the broker wait. The limit on unacknowledged messages
+//! would do the same, but some brokers exceed it (mosquitto 2.0 does).
 //!
-//! That pause is safe, although the connection's task waits for the application in it:
-//! * *It cannot deadlock.* The pipeline never waits for this task: a receipt is spent into a queue that cannot be full
-//!   (`REQUESTS`), so room comes as soon as a batch has committed, and the acknowledgements of that batch go out then.
-//!   During the pause the task also waits for everything else that may happen (a stop request, dropped receipts, a
-//!   pipeline that is gone), and any of it ends the pause. The poll is not dropped; it waits in the middle of its work.
-//! * *It cannot cost the connection.* The broker closes the connection when it gets nothing for one and a half
-//!   keep-alives. A ping is due one keep-alive after what went out last, so a pause may delay it by less than half of
-//!   one. From the first pause until something of ours went out no more than `LONGEST_PAUSE` passes, half of that.
+//! That pause is safe, although the connection's task waits for the application meanwhile:
+//! * *It cannot deadlock.* The pipeline never waits for this task: spending a receipt adds to a queue that cannot be
+//!   full (`REQUESTS`), so there is room again as soon as a batch has committed, and then the acknowledgements of that
+//!   batch go out. During the pause the task also waits for everything else that can happen (a stop request, a dropped
+//!   receipt, the end of the pipeline), and any of these ends the pause. The poll is not dropped; it stays suspended.
+//! * *It cannot cost the connection.* The broker closes the connection when it receives nothing for one and a half
+//!   keep-alives. A ping is due one keep-alive after the last packet that we sent, so a pause must delay it by less
+//!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, half of
+//!   that.
 //!
-//! **When the pipeline is stalled**, because the database is away or the disk hangs, the pause budget runs out. The
-//! connection is read on, for hours if need be, so pings go out and this task waits for nothing. Messages of QoS 1 are
-//! left with the broker, unread and unacknowledged, and fetched by a new connection when the backlog is cleared.
-//! Messages of QoS 0 are dropped and counted.
+//! **When the pipeline is stalled**, because the database is unavailable or the disk hangs, the pause budget runs out.
+//! Then the connection is read again, for hours if necessary, so pings go out and this task waits for nothing. QoS 1
+//! messages are discarded unacknowledged, so the broker keeps them, and a new connection fetches them when the backlog
+//! is cleared. QoS 0 messages are dropped and counted.
 //!
-//! **Each connection starts fresh**, with a new client, newly read certificates and a new window of receipts, so nothing
-//! of an old connection can leak into it. What has to outlast a connection is in the [`SessionState`].
+//! **Each connection starts fresh**, with a new client, newly read certificates and a new window of receipts, so
+//! nothing of an old connection can leak into it. State that must outlast a connection is in the [`SessionState`].
 //!
 //! [`SESSION_EXPIRY`]: super::session_state::SESSION_EXPIRY
 
@@ -71,16 +72,16 @@ use crate::{
 /// How often a gateway without the lease checks whether it may connect.
 const PERMIT_CHECK: Duration = Duration::from_secs(1);
 
-/// The broker session and what it works with.
+/// The broker session and everything it needs.
 ///
-/// Ends in two steps. When `stop` is cancelled, intake ends at once: the queue to the pipeline is closed (held
-/// deliveries are left with the broker), and only acknowledgements go out. When `drained` is cancelled too, because no
-/// receipt will be spent any more, the last acknowledgements are sent, then DISCONNECT, and [`Session::run`] returns.
+/// It ends in two steps. When `stop` is cancelled, intake ends at once: the queue to the pipeline is closed (held
+/// deliveries are left with the broker), and only acknowledgements go out. When `drained` is cancelled as well, because
+/// no more receipts will be spent, it sends the last acknowledgements, then DISCONNECT, and [`Session::run`] returns.
 #[derive(Debug)]
 pub struct Session {
     /// `[mqtt]`.
     pub settings: settings::Mqtt,
-    /// `[[source]]`, in order.
+    /// The mappings of all `[[source]]` tables, in order.
     pub sources: Vec<Arc<Mapping>>,
     /// For arrival times.
     pub clock: Clock,
@@ -88,13 +89,13 @@ pub struct Session {
     pub deliveries: mpsc::Sender<Delivery>,
     /// Where conditions are raised.
     pub health: Health,
-    /// Where everything is counted; [`MqttCounters::is_ready`] says whether all subscriptions are granted.
+    /// Counts everything; [`MqttCounters::is_ready`] returns whether all subscriptions are granted.
     pub counters: Arc<MqttCounters>,
-    /// What earlier sessions of this process left behind; give the next one the same.
+    /// The state that earlier sessions of this process left; pass the same to the next one.
     pub session_state: SessionState,
-    /// The file that tells the next process that there was a session; none to do without.
+    /// The file that tells the next process about this session; `None` to work without one.
     pub session_file: Option<PathBuf>,
-    /// Where a site has two gateways, only the one with the lease connects; none where there is one gateway.
+    /// If the site has two gateways, only the one with the lease connects; `None` if it has one.
     pub permit: Option<LeasePermit>,
     /// Ends intake.
     pub stop: CancellationToken,
@@ -103,9 +104,9 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects, and connects again after each end of a connection, until it has to stop. Never fails: faults become
-    /// conditions, and the next attempt follows. When the pipeline drops its end of the queue, messages are left with
-    /// the broker, and this returns at the next end of the connection.
+    /// Connects, and reconnects whenever a connection ends, until it has to stop. Never fails: faults become
+    /// conditions, and another attempt follows. When the pipeline drops its end of the queue, messages are left with
+    /// the broker, and this returns when the connection ends.
     pub async fn run(self) {
         let mut context = self.prepare().await;
         loop {
@@ -130,7 +131,7 @@ impl Session {
         }
     }
 
-    /// Takes up what earlier sessions left, and clears their conditions.
+    /// Restores what earlier sessions left, and clears their conditions.
     async fn prepare(self) -> SessionContext {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
@@ -142,7 +143,7 @@ impl Session {
         if let Some(saved) = &saved {
             self.session_state.subscribed(&saved.filters);
             let now = self.clock.now().wall;
-            // One in the future was written by a clock that was wrong, or this clock is.
+            // If it is in the future, the clock was wrong when it was written, or is wrong now.
             if let Some(caught_up) = saved.caught_up.filter(|caught_up| *caught_up <= now) {
                 self.session_state.was_away(now.since(caught_up));
             }

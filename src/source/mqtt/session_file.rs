@@ -1,10 +1,10 @@
-//! The session file: what the next process has to know of our session at the broker. A small file beside the database.
+//! The session file: what the next process must know about our session at the broker. A small file beside the database.
 //!
-//! It records the session, which lets us notice that the broker lost it while we were away; what the session is
+//! It records three things: that there was a session, so we notice if the broker has lost it meanwhile; what it is
 //! subscribed to, to unsubscribe from topics that are no longer configured; and when we were last caught up, which
 //! limits how long a message may have waited.
 //!
-//! Never here: anything that the records need. A file that cannot be read or written costs only these three.
+//! Never here: anything that the records depend on. A file that cannot be read or written costs only these three.
 
 use std::{io, path::Path};
 
@@ -23,7 +23,7 @@ pub(super) struct SessionFile {
     client_id: String,
     /// The topics that the session is subscribed to.
     pub(super) filters: Vec<String>,
-    /// When we last had everything that the broker had for us, roughly; none where that is unknown.
+    /// About when we last had everything that the broker had for us; `None` if that is unknown.
     #[serde(default)]
     pub(super) caught_up: Option<WallTime>,
 }
@@ -35,7 +35,7 @@ impl SessionFile {
         Self { host, port: *port, client_id, filters: filters.to_vec(), caught_up }
     }
 
-    /// The file of an earlier session with the same host, port and client id, if there is one.
+    /// Reads the file; `None` unless it is of a session with the same host, port and client id.
     pub(super) async fn read(path: &Path, settings: &settings::Mqtt) -> Option<Self> {
         let saved: Self = match tokio::fs::read(path).await {
             Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
@@ -52,7 +52,7 @@ impl SessionFile {
         (saved.host == *host && saved.port == *port && saved.client_id == *client_id).then_some(saved)
     }
 
-    /// Replaces the file, whole or not at all. A few hundred bytes, for each new session and every ten minutes.
+    /// Replaces the file atomically. A few hundred bytes, for each new session and every ten minutes.
     pub(super) fn write(&self, path: &Path) {
         let text = serde_json::to_vec(self).expect("plain data");
         if let Err(error) = disk::replace(path, &text) {

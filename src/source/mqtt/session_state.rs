@@ -1,15 +1,16 @@
-//! PURE. What the process remembers of its session at the broker, across connections and reloads.
+//! PURE. What the process remembers about its session at the broker, across connections and reloads.
 //!
-//! **Arrivals.** A message with neither id nor time takes its key and its time from its arrival ([`crate::mapping`]). When
-//! the broker delivers it again it must get the same key, or it would be decided twice, so the first arrival counts. We
-//! recognise a copy by its packet id, which the broker keeps (MQTT 5, 4.4.0-1), together with its content. None of this
-//! outlives the process.
+//! **Arrivals.** A message with neither id nor time gets its key and its time from its arrival ([`crate::mapping`]).
+//! When the broker delivers it again, it must get the same key, or it would be decided twice, so the first arrival
+//! counts. We recognise a copy by its packet id, which the broker reuses for the copy (MQTT 5, 4.4.0-1), together with
+//! its content. None of this outlives the process.
 //!
-//! **Absence.** A message may have waited at the broker since we were last caught up, that is, had everything there was.
+//! **Absence.** A message may have waited at the broker since we were last caught up, that is, since we last had
+//! everything.
 //!
-//! **Filters.** Topics that an earlier session of this process subscribed to and that are no longer configured.
+//! **Filters.** The topics that are subscribed, so we can unsubscribe from those that are no longer configured.
 //!
-//! Never here: anything that the records depend on. What is lost here costs at most a duplicate.
+//! Never here: anything that the records depend on. Losing this state costs at most a duplicate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,16 +25,16 @@ use crate::{
     settings,
 };
 
-/// How long the broker keeps our session and its queue while we are away. A long weekend with a dead gateway must not
-/// lose events; after a week a person will have looked anyway. Brokers may lower it, which is logged.
+/// How long the broker keeps our session and its queue while we are disconnected. A long weekend with a dead gateway
+/// must not lose events; after a week a person will have noticed. Brokers may lower it, which is logged.
 pub const SESSION_EXPIRY: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// How long before the end of a connection an acknowledgement may have been lost with it. A dead connection is noticed
+/// An acknowledgement sent this long before the end of its connection may have been lost. A dead connection is noticed
 /// after two keep-alives, 40 s. Arrivals that were acknowledged earlier are forgotten when the connection ends, because
 /// the broker may have used their packet ids again, even for a message with the same content.
 const IN_DOUBT: Duration = Duration::from_secs(60);
 
-/// What the process remembers of its session at the broker. Cheap to clone; all clones share one state.
+/// What the process remembers about its session at the broker. Cheap to clone; all clones share one state.
 ///
 /// Holds at most one arrival for each of the 65,535 packet ids, 3 MB: a new message with an old id replaces it.
 #[derive(Clone, Debug, Default)]
@@ -48,12 +49,13 @@ struct Remembered {
     absence: Absence,
 }
 
-/// Since when the broker may have kept messages for us.
+/// How long the broker may have kept messages for us.
 #[derive(Clone, Copy, Debug)]
 struct Absence {
-    /// When we were last caught up in this process, or when it began to count.
+    /// When we were last caught up in this process, or when this was first needed.
     since: Option<BootTime>,
-    /// How long before that; where it is unknown, as long as the broker may keep anything.
+    /// How long we had not been caught up by then; if that is unknown, the longest time that the broker may keep
+    /// anything.
     before: Duration,
 }
 
@@ -63,8 +65,8 @@ impl Default for Absence {
     }
 }
 
-/// By packet id, in pages of 256 by its upper half: brokers use the ids in turn, and a tree of single ids would take twice
-/// the memory.
+/// Arrivals by packet id, in pages of 256 by its upper byte: brokers use the ids in turn, and a tree of single ids
+/// would take twice the memory.
 #[derive(Debug, Default)]
 struct Arrivals(BTreeMap<u8, Box<[Option<MessageArrival>; 256]>>);
 
@@ -90,7 +92,7 @@ impl Arrivals {
 struct MessageArrival {
     digest: MessageDigest,
     first: FirstArrival,
-    /// When its acknowledgement was sent on the present connection; also none where it may have been lost.
+    /// When its acknowledgement was sent on this connection; `None` also if an earlier one may have been lost.
     acknowledged: Option<BootTime>,
 }
 
@@ -98,7 +100,7 @@ struct MessageArrival {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FirstArrival {
     pub(super) at: Now,
-    /// How long it may have waited at the broker before that.
+    /// How long it may have waited at the broker by then.
     pub(super) waited: Duration,
 }
 
@@ -119,7 +121,7 @@ impl MessageDigest {
 }
 
 impl SessionState {
-    /// Forgets everything if these settings mean another session.
+    /// Forgets everything if these settings are for another session.
     pub(super) fn belongs_to(&self, settings: &settings::Mqtt) {
         let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
         let mut remembered = self.remembered();
@@ -128,7 +130,7 @@ impl SessionState {
         }
     }
 
-    /// When a message first arrived: now, unless it is a copy of one that is remembered.
+    /// When a message first arrived: now, unless it is a copy of a remembered message.
     pub(super) fn arrival(&self, packet: u16, is_copy: bool, digest: MessageDigest, now: Now) -> FirstArrival {
         let waited = self.waited(now.boot);
         let mut remembered = self.remembered();
@@ -137,7 +139,7 @@ impl SessionState {
         let first = known.map_or_else(
             || FirstArrival {
                 at: now,
-                // An earlier process may have received it, at any time before.
+                // An earlier process may have received the original, at any time.
                 waited: if is_copy { SESSION_EXPIRY } else { waited },
             },
             |arrival| arrival.first,
@@ -146,7 +148,7 @@ impl SessionState {
         first
     }
 
-    /// An earlier process was last caught up this long ago.
+    /// Records that an earlier process was last caught up this long ago.
     pub(super) fn was_away(&self, before: Duration) {
         let mut remembered = self.remembered();
         if remembered.absence.since.is_none() {
@@ -154,12 +156,12 @@ impl SessionState {
         }
     }
 
-    /// The broker has nothing more for us: what comes from now on has not waited.
+    /// Records that the broker's backlog is empty: messages that arrive from now on have not waited.
     pub(super) fn caught_up(&self, now: BootTime) {
         self.remembered().absence = Absence { since: Some(now), before: Duration::ZERO };
     }
 
-    /// How long a message that comes now may have waited at the broker.
+    /// How long a message that arrives now may have waited at the broker.
     pub(super) fn waited(&self, now: BootTime) -> Duration {
         let mut remembered = self.remembered();
         let absence = &mut remembered.absence;
@@ -167,14 +169,14 @@ impl SessionState {
         now.since(since).saturating_add(absence.before).min(SESSION_EXPIRY)
     }
 
-    /// The acknowledgement was sent, which does not mean that it reached the broker.
+    /// Records that the acknowledgement was sent, which does not mean that it reached the broker.
     pub(super) fn acknowledged(&self, packet: u16, now: BootTime) {
         if let Some(arrival) = self.remembered().arrivals.slot(packet) {
             arrival.acknowledged = Some(now);
         }
     }
 
-    /// The connection has ended.
+    /// Records that the connection has ended.
     pub(super) fn disconnected(&self, now: BootTime) {
         self.remembered().arrivals.retain(|arrival| {
             let acknowledged = arrival.acknowledged.take();
@@ -182,7 +184,7 @@ impl SessionState {
         });
     }
 
-    /// The broker has no session for us: no copies will come, and nothing is subscribed.
+    /// Records that the broker has no session for us: no copies will arrive, and nothing is subscribed.
     pub(super) fn session_is_new(&self) {
         let mut remembered = self.remembered();
         remembered.arrivals = Arrivals::default();
@@ -199,12 +201,12 @@ impl SessionState {
         self.remembered().filters.iter().cloned().collect()
     }
 
-    /// The broker has answered SUBSCRIBE: these are subscribed, too.
+    /// Records that the broker has answered SUBSCRIBE: these are subscribed as well.
     pub(super) fn subscribed(&self, filters: &[String]) {
         self.remembered().filters.extend(filters.iter().cloned());
     }
 
-    /// The broker has answered UNSUBSCRIBE: these are no longer subscribed.
+    /// Records that the broker has answered UNSUBSCRIBE: these are no longer subscribed.
     pub(super) fn unsubscribed(&self, filters: &[String]) {
         self.remembered().filters.retain(|filter| !filters.contains(filter));
     }
@@ -234,7 +236,7 @@ mod tests {
         assert_eq!(session_state.arrival(7, false, digest("A"), at(1)).at, at(1));
         session_state.disconnected(at(2).boot);
         assert_eq!(session_state.arrival(7, true, digest("A"), at(30)).at, at(1));
-        assert_eq!(session_state.arrival(7, true, digest("A"), at(60)).at, at(1), "however often it comes");
+        assert_eq!(session_state.arrival(7, true, digest("A"), at(60)).at, at(1), "however often it is delivered");
         assert_eq!(session_state.arrival(8, true, digest("A"), at(60)).at, at(60), "another tap of the same card");
         assert_eq!(session_state.arrival(8, true, digest("B"), at(61)).at, at(61), "another message under a used id");
         assert_eq!(session_state.arrival(7, false, digest("A"), at(62)).at, at(62), "the same card again, not a copy");
@@ -262,12 +264,12 @@ mod tests {
         assert_eq!((waited(10), waited(20)), (3600, 3610));
         session_state.caught_up(at(50).boot);
         assert_eq!((waited(50), waited(80)), (0, 30));
-        // What an earlier process did no longer matters.
+        // From here on, what an earlier process did is irrelevant.
         session_state.was_away(Duration::from_secs(9000));
         session_state.disconnected(at(90).boot);
         assert_eq!(waited(100), 50);
         assert_eq!(SessionState::default().waited(at(0).boot), SESSION_EXPIRY);
-        // A copy may have waited for as long as the first one.
+        // A copy may have waited as long as the original.
         session_state.arrival(7, false, digest("A"), at(110));
         session_state.caught_up(at(120).boot);
         assert_eq!(session_state.arrival(7, true, digest("A"), at(130)).waited, Duration::from_secs(60));

@@ -1,5 +1,5 @@
-//! PURE. Faults of controllers that no single message shows: clocks that are off, times that cannot be read, keys that are
-//! used again, readers that repeat.
+//! PURE. Detects faults of controllers that no single message shows: clocks that are off, times that cannot be read,
+//! keys that are used again, readers that repeat.
 //!
 //! It decides nothing and corrects no time; it raises the conditions that tell a person what to fix.
 
@@ -27,42 +27,42 @@ const LIVE: Duration = Duration::from_mins(1);
 /// be.
 const TOLERANCE: i64 = 60_000;
 
-/// How many equal offsets prove a wrong clock, where they cannot be lateness.
+/// How many equal offsets prove a wrong clock if they cannot be lateness.
 const PROOF: u32 = 3;
 
-/// Where the offsets may be lateness: how many equal ones prove a wrong clock, and over how long. A controller that sends
+/// If the offsets may be lateness: how many equal ones prove a wrong clock, and over how long. A controller that sends
 /// late sends in bursts.
 const STEADY: (u32, Duration) = (5, Duration::from_mins(2));
 
-/// How many clocks are checked, one for each door. Of more doors, only the first ones.
+/// How many clocks are checked, one per door. If there are more doors, only the first ones are checked.
 const MOST_CLOCKS: usize = 1000;
 
-/// How many keys are remembered: those of the last hours, in 150 KB. A key that is used again later goes unnoticed here,
-/// but its event is decided all the same.
+/// How many keys are remembered: those of the last hours, in 150 KB. A key that is used again later goes unnoticed
+/// here, but its event is still decided.
 const MOST_KEYS: usize = 4096;
 
-/// How many keys used again within [`REUSE_SPAN`] raise the condition.
+/// How many reused keys within [`REUSE_SPAN`] raise the condition.
 const MANY_REUSED: usize = 3;
 
-/// See [`MANY_REUSED`]; the condition ends when no key was used again for this long.
+/// See [`MANY_REUSED`]; the condition ends after this long without a reused key.
 const REUSE_SPAN: Duration = Duration::from_hours(1);
 
 /// A card that is read without a break for this long was left on the reader.
 const LEFT_ON_READER: Duration = Duration::from_mins(2);
 
-/// How many cards' reads are followed. Of more cards, only the first ones.
+/// How many cards are watched for repeated reads. If there are more cards, only the first ones are watched.
 const MOST_READS: usize = 1024;
 
-/// How many readable times in a row end the condition that some are not.
+/// How many readable times in a row clear the condition that times are unreadable.
 const READABLE: u32 = 20;
 
 /// A condition to raise or to clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SourceFinding {
     pub(super) kind: ConditionKind,
-    /// Which source, or which door of it.
+    /// The source, or the door of it.
     pub(super) subject: String,
-    /// What is wrong and what to do; none to clear it.
+    /// What is wrong and what to do; `None` to clear the condition.
     pub(super) detail: Option<String>,
 }
 
@@ -74,7 +74,7 @@ pub(super) const KINDS: [ConditionKind; 4] = [
     ConditionKind::ReaderRepeats,
 ];
 
-/// What is remembered of the messages of the last hours.
+/// What is remembered about the messages of the last hours.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     sources: BTreeMap<Arc<str>, SourceWatch>,
@@ -88,19 +88,19 @@ pub(super) struct Watch {
 #[derive(Debug, Default)]
 struct SourceWatch {
     counters: Arc<SourceCounters>,
-    /// Readable times since the last that was not; none where all were.
+    /// Readable times since the last unreadable one; `None` if there was none lately.
     readable: Option<u32>,
-    /// When keys were last used again.
+    /// When keys were reused most recently.
     reused: VecDeque<BootTime>,
 }
 
-/// How far one clock was ahead recently.
+/// The recent offsets of one clock.
 #[derive(Debug)]
 struct ClockTrail {
     source: Arc<str>,
     door: DoorKey,
     run: Option<ClockRun>,
-    /// How far it is off, in milliseconds, and how it writes its time; none if it is right.
+    /// How far it is off, in milliseconds, and how the controller writes its time; `None` if the clock is right.
     off: Option<(i64, Writing)>,
 }
 
@@ -109,12 +109,12 @@ struct ClockTrail {
 struct ClockRun {
     since: BootTime,
     many: u32,
-    /// Milliseconds ahead of the arrival.
+    /// In milliseconds ahead of the arrival.
     least: i64,
     most: i64,
 }
 
-/// The content that each key identified.
+/// The content last seen with each key.
 #[derive(Debug, Default)]
 struct Keys {
     content: BTreeMap<u64, u64>,
@@ -129,15 +129,15 @@ struct Reads {
     door: DoorKey,
     first: WallTime,
     last: WallTime,
-    /// When the last of them arrived.
+    /// When the last one arrived.
     came: BootTime,
-    /// A longer gap ends them.
+    /// A longer gap ends the series.
     gap: Duration,
     is_reported: bool,
 }
 
 impl Watch {
-    /// Checks a message that was mapped. `waited` is how long the broker may have kept it.
+    /// Checks a mapped message. `waited` is how long the broker may have kept it.
     pub(super) fn observe(
         &mut self,
         mapping: &Mapping,
@@ -167,6 +167,7 @@ impl Watch {
     ) {
         let Some(of) = self.sources.get_mut(&mapping.name) else { return };
         let subject = || mapping.name.to_string();
+        // An unreadable time raises its own condition; there is no offset to judge.
         let (ahead, writing) = match clock {
             ClockReading::Absent => return,
             ClockReading::Unreadable(shape) => {
@@ -186,6 +187,7 @@ impl Watch {
             }
             ClockReading::Ahead(ahead, writing) => (*ahead, *writing),
         };
+        // One readable time is not enough to clear that condition: a controller may send both kinds.
         if let Some(readable) = &mut of.readable {
             *readable += 1;
             if *readable >= READABLE {
@@ -196,6 +198,7 @@ impl Watch {
         if sighting.time_quality == TimeQuality::Arrival {
             add(&of.counters.times_not_believed, 1);
         }
+        // The offset of a stored message contains its time at the broker, so it proves nothing.
         if waited > LIVE {
             return;
         }
@@ -209,6 +212,7 @@ impl Watch {
             run: None,
             off: None,
         });
+        // Report only changes.
         let before = trail.off;
         trail.note((ahead, writing), now.boot, mapping.lateness());
         if before != trail.off {
@@ -216,7 +220,7 @@ impl Watch {
         }
     }
 
-    /// Reports the clock of a source that is furthest off.
+    /// Reports the worst clock of a source; clears the condition if none is off.
     fn clock_finding(&self, mapping: &Mapping, now: WallTime) -> SourceFinding {
         let of_source = self.clocks.values().filter(|trail| trail.source == mapping.name);
         let off = of_source.filter_map(|trail| Some((trail.off?, &trail.door)));
@@ -324,10 +328,10 @@ impl Watch {
 }
 
 impl ClockTrail {
-    /// Adds an offset, and judges the clock by those that are equal.
+    /// Adds an offset, and judges the clock by the run of equal offsets.
     fn note(&mut self, (ahead, writing): (i64, Writing), now: BootTime, lateness: Duration) {
         if ahead.abs() <= TOLERANCE {
-            // A clock that is right now was late before, or was set.
+            // The clock is right: earlier messages were late, or it has been set.
             (self.run, self.off) = (None, None);
             return;
         }
@@ -340,8 +344,8 @@ impl ClockTrail {
         let may_be_lateness = run.most < 0 && run.most >= lateness.saturating_neg();
         let is_sure =
             if may_be_lateness { run.many >= STEADY.0 && now.since(run.since) >= STEADY.1 } else { run.many >= PROOF };
-        // Late messages make a clock look further behind than it is, so the largest value is closest to the truth.
-        // Compared in minutes, or jitter would report it again and again.
+        // Late messages make a clock look further behind than it is, so the largest offset is closest to the truth.
+        // Compare in minutes, or jitter would cause repeated reports.
         let minutes = |ahead: i64| (ahead + ahead.signum() * 30_000) / 60_000;
         if is_sure && self.off.is_none_or(|(off, _)| minutes(off).abs_diff(minutes(run.most)) > 1) {
             self.off = Some((run.most, writing));
@@ -350,7 +354,7 @@ impl ClockTrail {
 }
 
 impl Keys {
-    /// Did this key identify other content before? From now on it identifies this.
+    /// Whether this key last identified other content. From now on it identifies this.
     fn is_reused(&mut self, key: u64, content: u64) -> bool {
         match self.content.insert(key, content) {
             Some(before) => before != content,
@@ -373,7 +377,7 @@ fn hashed(what: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// A hash of everything that a message says about an event. The time of arrival is not part of that.
+/// A hash of everything that a message contains about an event; the time of arrival is not part of that.
 fn content_of(sighting: &Sighting) -> u64 {
     let event = &sighting.event;
     let at = (sighting.time_quality != TimeQuality::Arrival).then(|| sighting.event_at.millis());
@@ -383,7 +387,7 @@ fn content_of(sighting: &Sighting) -> u64 {
     hashed(&(fields, shown))
 }
 
-/// A span in at most two units: `5 h`, `5 h 45 min`, `1 min 35 s`, `9 d 2 h`.
+/// Formats a span in at most two units: `5 h`, `5 h 45 min`, `1 min 35 s`, `9 d 2 h`.
 fn two_units(millis: i64) -> String {
     let seconds = (millis.unsigned_abs() + 500) / 1000;
     // From ten minutes on, seconds do not matter.
@@ -456,11 +460,11 @@ mod tests {
     fn a_clock_is_off_if_every_tap_has_the_same_offset() {
         let mut ahead = Bench::new("10m");
         (0..2).for_each(|_| ahead.tap(60, 3600));
-        assert_eq!(ahead.detail(ConditionKind::ClockOffset), None, "two are no proof");
+        assert_eq!(ahead.detail(ConditionKind::ClockOffset), None, "two do not prove it");
         ahead.tap(60, 3601);
         assert!(ahead.detail(ConditionKind::ClockOffset).is_some_and(|detail| detail.contains("1 h ahead")));
         assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 3_601_000);
-        // The clock is corrected.
+        // The clock has been set.
         ahead.tap(60, 1);
         assert_eq!(ahead.detail(ConditionKind::ClockOffset), None);
         assert_eq!(ahead.counters.clock_ahead.load(Relaxed), 0);
@@ -481,10 +485,10 @@ mod tests {
             (1..=6).for_each(|ten| buffers.tap(0, ten * -600));
         }
         assert_eq!(buffers.detail(ConditionKind::ClockOffset), None);
-        // Taps of one minute, all an hour late, may be a burst.
+        // Taps within a minute, all an hour late, may be a burst.
         (0..5).for_each(|nth| buffers.tap(1, -3600 - nth));
         assert_eq!(buffers.detail(ConditionKind::ClockOffset), None);
-        // Always an hour late, for minutes: no burst.
+        // Always an hour late over several minutes: not a burst.
         (0..40).for_each(|_| buffers.tap(4, -3600));
         assert!(buffers.detail(ConditionKind::ClockOffset).is_some_and(|detail| detail.contains("1 h behind")));
     }

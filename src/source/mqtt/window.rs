@@ -1,8 +1,8 @@
-//! The unacknowledged messages of one connection: acknowledgements go out in the order in which messages came.
+//! The unacknowledged messages of one connection: acknowledgements go out in the order in which messages arrived.
 //!
 //! The protocol requires that order (MQTT 5, 4.6.0-2), and a batch may commit after a later one. A window lives as long
-//! as its connection. A receipt that is spent afterwards finds the connection gone and changes nothing, because packet
-//! ids of an old connection mean other messages on a new one.
+//! as its connection. A receipt that is spent after that has no effect, because a new connection may use the same
+//! packet id for another message.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::source::Receipt;
 
-/// Sends one acknowledgement, or drops it when the connection is gone. Must not block.
+/// Sends one acknowledgement, or drops it if the connection is gone. Must not block.
 type Sender<T> = Box<dyn Fn(T) + Send + Sync>;
 
 /// The acknowledgements that one connection still owes the broker.
@@ -25,7 +25,7 @@ pub(crate) struct AckWindow<T> {
 }
 
 struct Owed<T> {
-    /// The number of the first entry of `waiting`, counted from the start of the connection.
+    /// The number of the first entry in `waiting`, counted from the start of the connection.
     first: u64,
     waiting: VecDeque<Waiting<T>>,
 }
@@ -41,7 +41,7 @@ impl<T: Send + 'static> AckWindow<T> {
         Arc::new(Self { send: Box::new(send), owed, abandoned: CancellationToken::new() })
     }
 
-    /// The right to acknowledge the message that has just come.
+    /// The right to acknowledge the message that has just arrived.
     pub(crate) fn receipt(self: &Arc<Self>, acknowledgement: T) -> Receipt {
         let mut owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         let nth = owed.first + owed.waiting.len() as u64;
@@ -51,18 +51,18 @@ impl<T: Send + 'static> AckWindow<T> {
         Receipt::new(move || ticket.spend())
     }
 
-    /// Cancelled when a receipt was dropped unspent. The broker delivers again only on a new connection (MQTT 5,
-    /// 4.4.0-1), and nothing behind that message can be acknowledged on this one.
+    /// Cancelled when a receipt is dropped unspent. The broker delivers again only on a new connection (MQTT 5,
+    /// 4.4.0-1), and no message after that one can be acknowledged on this connection.
     pub(crate) const fn abandoned(&self) -> &CancellationToken {
         &self.abandoned
     }
 
-    /// Is everything acknowledged?
+    /// Whether everything is acknowledged.
     pub(crate) fn is_settled(&self) -> bool {
         self.owed(|count, _| count == 0)
     }
 
-    /// Passes `inspect` how many acknowledgements are owed, and the oldest of them.
+    /// Calls `inspect` with the number of acknowledgements owed and the oldest of them.
     pub(crate) fn owed<R>(&self, inspect: impl FnOnce(usize, Option<&T>) -> R) -> R {
         let owed = self.owed.lock().unwrap_or_else(PoisonError::into_inner);
         inspect(owed.waiting.len(), owed.waiting.front().map(|waiting| &waiting.acknowledgement))
@@ -74,7 +74,7 @@ impl<T: Send + 'static> AckWindow<T> {
         if let Some(waiting) = index.and_then(|index| owed.waiting.get_mut(index)) {
             waiting.spent = true;
         }
-        // Send under the lock: two threads must not overtake each other.
+        // Send while holding the lock, so two threads cannot send out of order.
         while owed.waiting.front().is_some_and(|waiting| waiting.spent) {
             if let Some(waiting) = owed.waiting.pop_front() {
                 owed.first += 1;

@@ -1,8 +1,8 @@
-//! Why a capture cannot start or go on.
+//! Why a capture cannot start or continue.
 
 use std::{io, sync::Arc};
 
-/// A capture cannot start, or cannot go on.
+/// A capture cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
     /// The process may not capture.
@@ -25,7 +25,7 @@ pub enum CaptureError {
 }
 
 impl CaptureError {
-    /// From what the system said when the capture was opened.
+    /// Converts an error from opening the capture.
     pub(super) fn from_open(interface: &Arc<str>, source: io::Error) -> Self {
         let interface = Arc::clone(interface);
         if source.kind() == io::ErrorKind::PermissionDenied {

@@ -1,6 +1,7 @@
-//! PURE. Merges what frames say into one presence per device.
+//! PURE. Merges the evidence of frames into one presence per device.
 //!
 //! However many frames arrive, a device is delivered when it appears and then once per refresh, and memory is bounded.
+//!
 //! Never here: whether a presence opens or refreshes a check-in. The engine decides that.
 
 use std::{
@@ -26,41 +27,42 @@ use crate::{
 mod scope;
 mod seen_device;
 
-/// The addresses that belong to people; replaced as a whole when the directory changes.
+/// The addresses that belong to people; the whole set is replaced when the directory changes.
 pub type KnownMacs = Arc<BTreeSet<MacAddr>>;
 
-/// Unknown devices that are remembered at once, per capture. Ten times the visitors of a large site in a day; 1 MiB at
-/// most. Strong evidence of any more is counted as left out and dropped.
+/// How many unknown devices each capture remembers at once. Ten times the visitors of a large site in a day; 1 MiB at
+/// most. Strong evidence of further devices is dropped and counted as left out.
 pub const UNKNOWN_DEVICES: usize = 8192;
 
-/// The most devices that are delivered together: as many as the pipeline writes in one batch. The rest go with the next.
+/// How many devices are delivered together at most: as many as the pipeline writes in one batch. The rest follow in the
+/// next delivery.
 pub const DELIVERED_TOGETHER: usize = 512;
 
-/// The time between two deliveries of a device that goes on sending; shorter when the idle limit is short.
+/// The time between two deliveries of a device that keeps sending; shorter if the idle limit is short.
 const LONGEST_REFRESH: Duration = Duration::from_secs(60);
 
-/// The table is scanned at most this often: one pass over a full one takes a fifth of a millisecond.
+/// The table is scanned at most this often: one pass over a full table takes a fifth of a millisecond.
 const BETWEEN_SCANS: Duration = Duration::from_secs(1);
 
 /// Silent devices are forgotten this often.
 const BETWEEN_SWEEPS: Duration = Duration::from_secs(60);
 
-/// What became of an observation.
+/// What happened to an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MergeOutcome {
     /// Merged as strong evidence.
     Strong,
-    /// Merged as weak evidence, or nothing to refresh.
+    /// Merged as weak evidence, or ignored because there is no presence to refresh.
     Weak,
     /// No evidence.
     NoEvidence(WhyNot),
-    /// Of a VLAN or behind a relay that is not captured, our own, or of listed infrastructure.
+    /// From a VLAN or relay that is not captured, from this machine, or from listed infrastructure.
     OutOfScope,
-    /// An unknown device for which there is no room.
+    /// From an unknown device for which there is no room.
     LeftOut,
 }
 
-/// The devices that one capture has seen lately.
+/// The devices that one capture has seen recently.
 #[derive(Debug)]
 pub struct Coalescer {
     interface: Arc<str>,
@@ -71,7 +73,7 @@ pub struct Coalescer {
     devices: BTreeMap<MacKey, SeenDevice>,
     /// How many of `devices` are not in `known`.
     unknown: usize,
-    /// Devices that have just appeared, in that order; no longer than `devices`.
+    /// Devices that have just appeared, in order of appearance; no longer than `devices`.
     appeared: VecDeque<MacAddr>,
     next_scan: Option<BootTime>,
     next_sweep: Option<BootTime>,
@@ -96,7 +98,7 @@ impl From<MacKey> for MacAddr {
 }
 
 impl Coalescer {
-    /// Without known addresses and without devices.
+    /// A coalescer without known addresses and without devices.
     pub fn new(capture: &Capture, idle_limit: Duration) -> Self {
         Self {
             interface: Arc::clone(&capture.interface),
@@ -154,12 +156,13 @@ impl Coalescer {
         }
     }
 
-    /// Does this device belong to a person?
+    /// Whether this device belongs to a person.
     pub fn knows(&self, mac: MacAddr) -> bool {
         self.known.contains(&mac)
     }
 
-    /// False when the device is not remembered: there is no room, or it is unknown and the evidence weak.
+    /// Records evidence of a device. Returns false if the device is not remembered: there is no room, or it is unknown
+    /// and the evidence is weak.
     fn keep(&mut self, mac: MacAddr, strong: bool, now: Now) -> bool {
         use std::collections::btree_map::Entry;
         let device = match self.devices.entry(mac.into()) {
@@ -178,7 +181,7 @@ impl Coalescer {
             device.announced = Announced::Queued;
             self.appeared.push_back(mac);
         }
-        // Devices in the queue need no scan.
+        // Devices in the queue are delivered without a scan.
         if device.announced != Announced::Queued && device.has_pending() {
             let due = device.due_at(self.refresh, now);
             self.next_scan = Some(self.next_scan.map_or(due, |next| next.min(due)));
@@ -186,13 +189,13 @@ impl Coalescer {
         true
     }
 
-    /// Is anything due?
+    /// Whether anything is due.
     pub fn has_due(&self, now: Now) -> bool {
         !self.appeared.is_empty() || self.next_scan.is_some_and(|next| next <= now.boot)
     }
 
-    /// Takes the devices that are due, at most [`DELIVERED_TOGETHER`]: those that appeared first. Call it again while
-    /// [`Coalescer::has_due`].
+    /// Takes at most [`DELIVERED_TOGETHER`] devices that are due; those that have just appeared come first. Call it
+    /// again while [`Coalescer::has_due`].
     pub fn take_due(&mut self, now: Now) -> Presences {
         let mut due = Vec::new();
         while due.len() < DELIVERED_TOGETHER {
@@ -208,7 +211,7 @@ impl Coalescer {
         due
     }
 
-    /// Takes the devices whose refresh is due, and finds out when the next scan is.
+    /// Takes the devices that are due for a refresh, and schedules the next scan.
     fn scan(&mut self, due: &mut Presences, now: Now) {
         let mut next: Option<BootTime> = None;
         for (&key, device) in &mut self.devices {
@@ -226,7 +229,7 @@ impl Coalescer {
         self.next_scan = next.map(|at| if full { at } else { at.max(now.boot.plus(BETWEEN_SCANS.min(self.refresh))) });
     }
 
-    /// Forgets devices that have been silent for longer than the idle limit and whose evidence was delivered.
+    /// Forgets devices that have been silent for longer than the idle limit and have no evidence left to deliver.
     pub fn sweep(&mut self, now: Now) {
         if self.next_sweep.is_some_and(|next| now.boot < next) {
             return;
@@ -237,7 +240,7 @@ impl Coalescer {
         self.unknown = self.devices.values().filter(|device| !device.known).count();
     }
 
-    /// The capture ends: makes everything due that was not delivered.
+    /// Called when the capture ends: makes all undelivered evidence due.
     pub fn finish(&mut self, now: Now) {
         self.refresh = Duration::ZERO;
         self.next_scan = Some(now.boot);
@@ -440,7 +443,8 @@ mod tests {
     }
 
     proptest! {
-        /// However the queue stalls, every frame of evidence is delivered exactly once, and times are in order.
+        /// However the queue stalls, every frame of evidence is delivered exactly once, and the times of a presence are
+        /// in order.
         #[test]
         fn nothing_but_repetition_is_lost(
             steps in proptest::collection::vec((0u32..20, any::<bool>(), 0u64..1200, any::<bool>()), 1..200),

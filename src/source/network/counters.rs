@@ -1,10 +1,10 @@
-//! What one capture has counted, for the metrics.
+//! The counters of one capture, for the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{coalesce::MergeOutcome, frame::WhyNot};
 
-/// What one capture has counted since it was opened.
+/// The counters of one capture since it was opened.
 #[derive(Debug, Default)]
 pub struct CaptureCounters {
     /// Frames that the kernel's filter let through.
@@ -13,13 +13,13 @@ pub struct CaptureCounters {
     pub strong: AtomicU64,
     /// Frames that were weak evidence.
     pub weak: AtomicU64,
-    /// ARP, DHCP and neighbour discovery that is no evidence.
+    /// ARP, DHCP and neighbour discovery frames that were no evidence.
     pub no_evidence: AtomicU64,
-    /// Those of them that use an address that they were not sent from.
+    /// Of those, frames that contain an address that they were not sent from.
     pub suspicious: AtomicU64,
-    /// Those of them that their protocol forbids.
+    /// Of those, frames that violate their protocol.
     pub malformed: AtomicU64,
-    /// Frames of other VLANs, of this machine and of listed infrastructure.
+    /// Frames from other VLANs, from this machine and from listed infrastructure.
     pub out_of_scope: AtomicU64,
     /// Strong evidence of unknown devices for which there was no room.
     pub left_out: AtomicU64,
@@ -27,12 +27,13 @@ pub struct CaptureCounters {
     pub kernel_drops: AtomicU64,
     /// How often the ring was full.
     pub freezes: AtomicU64,
-    /// Seconds since the last frame of any kind, those that the filter drops included; since the start when there was no frame.
+    /// Seconds since the last frame of any kind, including those that the filter drops; since the start if there was
+    /// none.
     pub last_frame: AtomicU64,
 }
 
-/// What one block of frames adds to the counters: in a storm, adding each frame to shared counters would take a tenth of the
-/// time.
+/// What one block of frames adds to the counters. In a storm, adding each frame to the shared counters would take a
+/// tenth of the time.
 #[derive(Debug, Default)]
 pub(super) struct BlockTally {
     pub(super) frames: u64,
@@ -63,7 +64,7 @@ impl BlockTally {
 }
 
 impl CaptureCounters {
-    /// Adds a block. `frames` goes last: a reader that sees it also sees what the frames were.
+    /// Adds a block. `frames` is last, so a reader that sees the new value also sees what the frames were.
     pub(super) fn add(&self, tally: &BlockTally) {
         add(&self.strong, tally.strong);
         add(&self.weak, tally.weak);
@@ -76,7 +77,7 @@ impl CaptureCounters {
     }
 }
 
-/// Adds to one counter. Each has one writer, and readers that may be a block late.
+/// Adds to one counter. Each counter has one writer, and its readers may be a block late.
 pub(super) fn add(counter: &AtomicU64, more: u64) {
     if more > 0 {
         counter.fetch_add(more, Ordering::Relaxed);

@@ -1,8 +1,8 @@
-//! PURE. Coverage: the time in which this site could have seen a device. Silence counts only in it.
+//! PURE. Coverage: the time in which this site could have seen a device. Silence counts only during coverage.
 //!
-//! A frame proves that the mirror worked until it arrived. Nothing is known yet about the time after the last frame: a switch
-//! that forgets a mirror session leaves the link up, and its port is as silent as an empty building. So coverage ends at the
-//! last frame, and the next frame extends it over the time between.
+//! A frame proves that the mirror worked until the frame arrived. The time after the last frame is uncertain: a switch
+//! that forgets a mirror session leaves the link up, and its port is as silent as an empty building. So coverage ends
+//! at the last frame, and the next frame extends it over the time in between.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,23 +11,23 @@ use std::{
 
 use crate::base::clock::BootTime;
 
-/// A capture checks its link at least this often. During a longer pause the machine was suspended or starved, so coverage ends
-/// before it.
+/// A capture checks its link at least this often. A longer pause means that the machine was suspended or overloaded, so
+/// coverage ends before it.
 pub const LONGEST_GAP: Duration = Duration::from_secs(2);
 
-/// A stretch of time that was covered without a break.
+/// A span of time that was covered without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CoverageSpan {
-    /// The frame that it begins with; no two spans begin with the same.
+    /// The time of its first frame; no two spans begin with the same frame.
     pub from: BootTime,
-    /// The last frame so far.
+    /// The time of its last frame so far.
     pub until: BootTime,
 }
 
 /// The coverage of all captures of the site together; cheap to clone.
 ///
-/// The site is covered while each of its captures is: a device may send on any of them, and a late check-out costs less than
-/// a wrong one.
+/// The site is covered only while all of its captures are: a device may send on any of them, and a late check-out costs
+/// less than a wrong one.
 #[derive(Clone, Debug)]
 pub struct SiteCoverage(Arc<Mutex<CoverageState>>);
 
@@ -41,12 +41,12 @@ struct CoverageState {
 #[derive(Clone, Copy, Debug)]
 enum CaptureState {
     NoCoverage,
-    /// When it last reported, and what it covered until then, if any frame has arrived.
+    /// When it last reported, and the span it had covered by then, if any frame has arrived.
     Listening(BootTime, Option<CoverageSpan>),
 }
 
 impl SiteCoverage {
-    /// No coverage until a capture opens. `longest_gap` is [`LONGEST_GAP`] on the clock that the captures are timed by.
+    /// A site without captures, and so without coverage. `longest_gap` is [`LONGEST_GAP`] on the captures' clock.
     pub fn new(longest_gap: Duration) -> Self {
         Self(Arc::new(Mutex::new(CoverageState { longest_gap, captures: Vec::new() })))
     }
@@ -58,13 +58,13 @@ impl SiteCoverage {
         CaptureCoverage { site: self.clone(), number: state.captures.len() - 1 }
     }
 
-    /// Do all captures listen now? False when there are no captures.
+    /// Whether all captures are listening now. False if there are no captures.
     pub fn is_covered(&self) -> bool {
         let captures = &self.state().captures;
         !captures.is_empty() && captures.iter().all(|capture| matches!(capture, CaptureState::Listening(..)))
     }
 
-    /// What all captures have covered without a break up to their last frames; none while one of them has no coverage.
+    /// The span that all captures have covered without a break; `None` while one of them has no coverage.
     pub fn span(&self) -> Option<CoverageSpan> {
         let of = |capture: &CaptureState| match capture {
             CaptureState::NoCoverage => None,
@@ -89,17 +89,18 @@ pub struct CaptureCoverage {
 }
 
 impl CaptureCoverage {
-    /// The capture listens, and no frame has arrived since its last report. To be reported at least once a second.
+    /// Reports that the capture is listening and no frame has arrived since its last report. Call this at least once a
+    /// second.
     pub fn listening(&self, now: BootTime) {
         self.report(now, |span| span);
     }
 
-    /// A frame has arrived: the time since the frame before it is covered.
+    /// Reports that a frame has arrived, which covers the time since the frame before it.
     pub fn frame_seen(&self, now: BootTime) {
         self.report(now, |span| Some(CoverageSpan { from: span.map_or(now, |span| span.from), until: now }));
     }
 
-    /// The capture sees no frames, and has seen none since the last one reported.
+    /// Reports that the capture cannot see frames, and has seen none since the last one reported.
     pub fn lost(&self) {
         self.set(|_, _| CaptureState::NoCoverage);
     }

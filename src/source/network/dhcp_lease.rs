@@ -1,40 +1,42 @@
-//! PURE. Is the idle limit long enough for the DHCP leases that this network grants to its people's devices?
+//! PURE. Checks whether the idle limit is long enough for the DHCP leases that this network grants to its people's
+//! devices.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::base::{clock::BootTime, mac::MacAddr};
 
-/// A lease time counts for this long after it was last granted: by then a client with the longest usual lease, a day, has
-/// renewed twice, and a lease time that the site has shortened is forgotten.
+/// A lease time counts for this long after it was last granted. By then a client with the longest usual lease, a day,
+/// has renewed twice, so a lease time that the site has shortened is forgotten after this.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
 
-/// An awake client renews at half its lease (RFC 2131 4.4.5); this much later it has certainly sent a frame.
+/// An awake client renews at half its lease (RFC 2131 4.4.5); after this much longer, it has certainly sent a frame.
 const GRACE: Duration = Duration::from_secs(5 * 60);
 
-/// This many devices must have the lease time: one message can be forged, and one device can have a special lease.
+/// At least this many devices must have the lease time: one message may be forged, and one device may have a special
+/// lease.
 const SEVERAL: usize = 3;
 
-/// The most devices whose lease is remembered; beyond that, the lease granted longest ago is forgotten. Far more than are
+/// How many devices' leases are remembered; beyond that, the lease granted longest ago is forgotten. Far more than are
 /// needed, and far less than a page of memory each.
 const DEVICES: usize = 256;
 
-/// The lease times that were granted lately, by device.
+/// The lease times that were granted recently, by device.
 #[derive(Debug, Default)]
 pub struct LeaseWatch {
     granted: BTreeMap<MacAddr, (Duration, BootTime)>,
 }
 
-/// The idle limit is shorter than the silence of an awake client.
+/// The idle limit is too short: an awake client may be silent for longer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooShort {
     /// The longest lease time that several devices have.
     pub lease: Duration,
-    /// The shortest idle limit that fits it.
+    /// The shortest idle limit that is long enough for it.
     pub needed: Duration,
 }
 
 impl LeaseWatch {
-    /// A server granted this lease time to one of our people's devices.
+    /// Records that a server granted this lease time to one of our people's devices.
     pub fn granted(&mut self, device: MacAddr, lease: Duration, now: BootTime) {
         self.granted.insert(device, (lease, now));
         if self.granted.len() > DEVICES {
@@ -43,7 +45,7 @@ impl LeaseWatch {
         }
     }
 
-    /// Is the limit too short for the leases seen?
+    /// Checks whether the limit is too short for the leases seen.
     pub fn check(&mut self, idle_limit: Duration, now: BootTime) -> Option<TooShort> {
         self.granted.retain(|_, (_, at)| now.since(*at) <= REMEMBERED);
         let mut leases: Vec<Duration> = self.granted.values().map(|(lease, _)| *lease).collect();
@@ -102,7 +104,7 @@ mod tests {
         }
         let mut again = LeaseWatch::default();
         (0..10).for_each(|_| again.granted(device(1), minutes(1440), start()));
-        assert_eq!(again.check(minutes(45), start()), None, "often the same device");
+        assert_eq!(again.check(minutes(45), start()), None, "several leases of one device");
     }
 
     #[test]

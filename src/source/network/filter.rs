@@ -1,8 +1,8 @@
 //! PURE. The filter that the kernel runs on every mirrored frame, as classic BPF (`bpf(4)`, Linux `filter.rst`).
 //!
-//! It lets through everything that [`frame::observe`](super::frame::observe) could take as evidence, and little else; it
-//! decides nothing. The kernel strips one VLAN tag before it runs, but only one of 802.1Q or 802.1ad: with the old type
-//! 0x9100 all three are in the frame, so three are followed here.
+//! It passes everything that [`frame::observe`](super::frame::observe) might accept as evidence, and little else; it
+//! decides nothing. The kernel strips one VLAN tag before the filter runs, but only if it is of 802.1Q or 802.1ad: with
+//! the old type 0x9100 all three tags are in the frame, so the filter follows three.
 
 /// One instruction of classic BPF, laid out as the kernel's `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,8 @@ pub struct Instruction {
     pub operand: u32,
 }
 
-/// Octets of a frame that are kept. A DHCP message that fills an Ethernet frame under three tags fits; a jumbo frame is
-/// cut, but everything that is read is in its first few hundred octets.
+/// How many octets of a frame are kept. A DHCP message that fills an Ethernet frame under three tags fits; a jumbo
+/// frame is cut, but everything that we read is in its first few hundred octets.
 pub const KEPT: u32 = 2048;
 
 /// The program, from the first instruction to the last.
@@ -43,7 +43,7 @@ const IF_AT_LEAST: u16 = 0x35;
 const IF_ANY_BIT: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
-/// Where a jump goes. In the order of the marks in the program.
+/// The target of a jump, in the order in which the marks occur in the program.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mark {
     /// The next instruction.
@@ -69,7 +69,8 @@ enum Statement {
     Here(Mark),
 }
 
-/// X holds by how much the octets behind the Ethernet header are shifted: by tags, by SNAP, then by the IP header.
+/// The program, with symbolic jumps. X contains the offset of the octets after the Ethernet header: first of tags, then
+/// of SNAP, then of the IP header.
 fn source() -> Vec<Statement> {
     use Mark::{
         Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, ThirdTag, Typed, Udp,
@@ -108,7 +109,7 @@ fn source() -> Vec<Statement> {
         Do(ADD, 8),
         Do(A_TO_X, 0),
         Do(LOAD_HALF_X, 12),
-        // ARP is kept; of IP, more has to be read.
+        // Keep ARP; for IP, read further.
         Here(EtherType),
         If(IF_EQUAL, 0x0806, Keep, Next),
         If(IF_EQUAL, 0x0800, Ipv4, Next),
@@ -138,7 +139,7 @@ fn source() -> Vec<Statement> {
         Do(X_TO_A, 0),
         Do(ADD, 40),
         Do(A_TO_X, 0),
-        // UDP: the ports of DHCPv4 and DHCPv6, from or to.
+        // UDP: the ports of DHCPv4 and DHCPv6, as source or destination.
         Here(Udp),
         Do(LOAD_HALF_X, 14),
         If(IF_EQUAL, 67, Keep, Next),
@@ -157,7 +158,7 @@ fn source() -> Vec<Statement> {
     ]
 }
 
-/// Turns marks into the distances of jumps.
+/// Resolves the marks to jump distances.
 fn assemble(lines: &[Statement]) -> Vec<Instruction> {
     // First pass: the position of each mark.
     let mut marks = Vec::new();

@@ -1,8 +1,9 @@
-//! PURE. What one Ethernet frame says about the device that sent it.
+//! PURE. What one Ethernet frame proves about the device that sent it.
 //!
 //! ARP (RFC 826, RFC 5227), DHCPv4 (RFC 2131, RFC 2132), DHCPv6 (RFC 8415) and neighbour discovery (RFC 4861), under up
-//! to three VLAN tags. Nothing here allocates, panics, keeps state or trusts a length.
-//! Each protocol is `#[inline]`: it has one caller in another file, and in a storm every call counts.
+//! to three VLAN tags. Nothing here allocates, panics, keeps state or trusts a length. The functions that read a
+//! protocol are `#[inline]`: each has one caller in another file, and in a storm every call counts.
+//!
 //! Never here: whose device it is, whether its address is listed as infrastructure, or what follows from the evidence.
 
 mod arp;
@@ -38,39 +39,39 @@ pub use self::{
 };
 use crate::base::mac::MacAddr;
 
-/// What one frame says.
+/// What was observed in one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// The kind of frame.
     pub kind: FrameKind,
     /// Its VLAN tags.
     pub vlans: Vlans,
-    /// The device that it is about; none when the frame does not hold a 48-bit address.
+    /// The device that it concerns; `None` if the frame does not contain a 48-bit address.
     pub mac: Option<MacAddr>,
     /// How much it proves.
     pub evidence: Evidence,
-    /// The way that a DHCPv4 message took; everything else comes over the link.
+    /// The path that a DHCPv4 message took; all other frames arrive over the link.
     pub via: Via,
-    /// The lease time that a server granted (option 51 of a DHCPACK); none for an infinite lease (RFC 2131 3.3), which is never
-    /// renewed.
+    /// The lease time that a server granted (option 51 of a DHCPACK); `None` for an infinite lease (RFC 2131 3.3),
+    /// which is never renewed.
     pub lease: Option<Duration>,
 }
 
-/// The way that a message between a client and its server took.
+/// The path that a message between a client and its server took.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Via {
-    /// The client is on this link, as far as the frame says.
+    /// The client is on this link, as far as the frame shows.
     Link,
     /// Through the relay with this address (`giaddr`, RFC 1542 4.1), which is on the client's link.
     Relay(Ipv4Addr),
-    /// From or to a client behind a router: the frame's address is not the client's, and no relay has put its address in. A
-    /// client that got its lease through a relay renews it like this (RFC 2131 4.4.5).
+    /// From or to a client behind a router: the frame's address is not the client's, and no relay has inserted its
+    /// address. A client that got its lease through a relay renews it like this (RFC 2131 4.4.5).
     Router,
 }
 
 /// Reads one Ethernet frame, without its frame check sequence.
 ///
-/// `stripped` is the tag that the kernel took off before the frame reached us; it is the outermost. None when the frame
+/// `stripped` is the outermost tag, if the kernel removed it before the frame reached us. Returns `None` if the frame
 /// is neither ARP, DHCP nor neighbour discovery, or has more than [`TAGS`] tags.
 pub fn observe(frame: &[u8], stripped: Option<VlanId>) -> Option<Observation> {
     let EthernetFrame { source, vlans, ether_type, payload } = EthernetFrame::read(frame, stripped)?;
@@ -85,7 +86,8 @@ pub fn observe(frame: &[u8], stripped: Option<VlanId>) -> Option<Observation> {
     Some(Observation { kind: found.kind, vlans, mac: found.mac, evidence: found.evidence, via, lease: found.lease })
 }
 
-/// Is this payload ARP, DHCP or neighbour discovery? For links that are not Ethernet, which never give evidence.
+/// Whether this payload is ARP, DHCP or neighbour discovery. For links that are not Ethernet, which never provide
+/// evidence.
 pub fn concerns_devices(ether_type: u16, payload: &[u8]) -> bool {
     read(ether_type, payload, MacAddr::new([0; 6])).is_some()
 }
@@ -96,7 +98,7 @@ fn read(ether_type: u16, payload: &[u8], source: MacAddr) -> Option<PayloadEvide
         ARP | REVERSE_ARP => Some(arp(payload, source)),
         IPV4 | IPV6 => {
             let packet = IpPacket::read(ether_type, payload)?;
-            // First: a tunnel may use a port or protocol that is read below.
+            // Check this first: a tunnel may use a port or protocol that is read below.
             if is_tunnel(&packet) {
                 return Some(PayloadEvidence::none(FrameKind::Tunnelled, Some(source), WhyNot::Tunnelled));
             }
@@ -106,7 +108,7 @@ fn read(ether_type: u16, payload: &[u8], source: MacAddr) -> Option<PayloadEvide
     }
 }
 
-/// Does the frame come straight from the client or, if a server sent it, go straight to the client or to a group?
+/// Whether the frame was sent directly by the client or, if a server sent it, directly to the client or to a group.
 fn is_direct(frame: &[u8], client: MacAddr, evidence: Evidence) -> bool {
     match evidence {
         Evidence::Strong => mac_at(frame, 6) == Some(client),

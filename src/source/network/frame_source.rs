@@ -6,16 +6,16 @@ use super::{frame::VlanId, link::LinkIndex};
 
 /// Delivers the frames of one interface. It never transmits.
 pub(super) trait FrameSource: Send {
-    /// Captures on this interface from now on; does nothing when it already does.
+    /// Captures on this interface from now on; has no effect if it already does.
     fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError>;
 
     /// Waits for frames, for at most `limit`.
     fn wait(&mut self, limit: Duration) -> Wake;
 
-    /// Calls `each` with every frame that has arrived, and with the VLAN tag that the kernel stripped.
+    /// Calls `each` for every frame that has arrived, with the VLAN tag that the kernel stripped.
     fn frames(&mut self, each: &mut dyn FnMut(&[u8], Option<VlanId>));
 
-    /// What was lost since the last call.
+    /// The frames lost since the last call.
     fn losses(&mut self) -> Losses;
 }
 
@@ -24,9 +24,9 @@ pub(super) trait FrameSource: Send {
 pub(super) enum Wake {
     /// Frames have arrived.
     Frames,
-    /// Nothing has.
+    /// No frame has arrived.
     Nothing,
-    /// The interface went down or away, or the source failed; the link has to be checked.
+    /// The interface went down or disappeared, or the source failed; the link must be checked.
     Fault(io::Error),
 }
 

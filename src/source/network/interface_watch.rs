@@ -1,8 +1,9 @@
 //! Follows the interface of a capture: finds it, binds the frame source to it, and reports coverage.
 //!
-//! An interface can be missing, go down, come back under another number or be renamed; a mirror can die while its link stays
-//! up. The watch raises and clears [`ConditionKind::CaptureBlind`] and [`ConditionKind::MirrorSilent`] for it.
-//! Never here: what a frame says.
+//! An interface can be missing, go down, reappear under another number or be renamed; a mirror can die while its link
+//! stays up. The watch raises and clears [`ConditionKind::CaptureBlind`] and [`ConditionKind::MirrorSilent`] for it.
+//!
+//! Never here: the content of frames.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -34,16 +35,16 @@ pub(super) struct InterfaceWatch {
     listed_at: BootTime,
     attachment: Attachment,
     mirror: Mirror,
-    /// Where the usual gaps of the mirror are kept; none when they are learnt again after each start.
+    /// Where the usual gaps of the mirror are kept; `None` if they are learnt again after each start.
     usual_gaps_file: Option<UsualGapsFile>,
-    /// The last frame of any kind; the start when there was none.
+    /// When the last frame of any kind arrived; the start if there was none.
     last_frame_at: BootTime,
 }
 
 /// What the frame source is attached to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Attachment {
-    /// Nothing; the number of the last interface, if there was one.
+    /// Nothing. Contains the number of the last interface, if there was one.
     Detached(Option<LinkIndex>),
     /// This interface, under this name.
     Attached(LinkIndex, String),
@@ -59,7 +60,7 @@ impl Attachment {
 }
 
 impl InterfaceWatch {
-    /// Opens the socket to the kernel and reads the usual gaps. Not attached yet.
+    /// Opens the socket to the kernel and reads the usual gaps. Does not attach yet.
     pub(super) fn open(
         interface: Arc<str>,
         clock: Clock,
@@ -91,12 +92,12 @@ impl InterfaceWatch {
         &self.attachment
     }
 
-    /// The last frame of any kind; the start when there was none.
+    /// When the last frame of any kind arrived; the start if there was none.
     pub(super) fn last_frame_at(&self) -> BootTime {
         self.last_frame_at
     }
 
-    /// Checks where the interface is and attaches `source` to it. Returns the addresses of this machine, unless the kernel
+    /// Finds the interface and attaches `source` to it. Returns the addresses of this machine; `None` if the kernel
     /// could not list its interfaces.
     pub(super) fn check(
         &mut self,
@@ -129,37 +130,37 @@ impl InterfaceWatch {
         Ok(Some(own))
     }
 
-    /// The frame source has read frames that passed the filter.
+    /// Records that the frame source has read frames that passed the filter.
     pub(super) fn frames_read(&mut self, now: Now) {
-        // Frames of a link that is down by now prove no coverage.
+        // Frames from a link that is down by now do not prove coverage.
         if matches!(self.attachment, Attachment::Attached(..)) {
             let state = self.mirror.frame_seen(now);
             self.report(state, now);
         }
     }
 
-    /// Writes the usual gaps when they have changed.
+    /// Writes the usual gaps if they have changed.
     pub(super) fn save_usual_gaps(&mut self) {
         if let Some(file) = self.usual_gaps_file.as_ref().filter(|_| self.mirror.usual_gaps().take_changed()) {
             file.write(self.mirror.usual_gaps());
         }
     }
 
-    /// The capture ends: so does its coverage, and what was learnt in the current hour is kept.
+    /// Called when the capture ends: ends its coverage, and keeps what was learnt in the current hour.
     pub(super) fn close(&mut self) {
         self.coverage.lost();
         self.mirror.usual_gaps().finish();
         self.save_usual_gaps();
     }
 
-    /// The link is up: attaches to it and checks its mirror.
+    /// Attaches to a link that is up, and checks its mirror.
     fn attach(&mut self, source: &mut dyn FrameSource, link: Link, now: Now) -> Result<(), CaptureError> {
         if !self.bind(source, link.index)? {
             return Ok(());
         }
         self.check_mirror(&link, now);
 
-        // Only a change is logged, and ends the condition.
+        // Log only a change, and clear the condition only then.
         let index = link.index;
         let attached = Attachment::Attached(index, link.name.clone());
         if self.attachment == attached {
@@ -180,7 +181,7 @@ impl InterfaceWatch {
         Ok(())
     }
 
-    /// False when the source cannot capture on the interface now.
+    /// Binds the source; returns false if it cannot capture on the interface now.
     fn bind(&mut self, source: &mut dyn FrameSource, index: LinkIndex) -> Result<bool, CaptureError> {
         let why = match source.bind(index) {
             Ok(()) => return Ok(true),
@@ -197,7 +198,7 @@ impl InterfaceWatch {
         Ok(false)
     }
 
-    /// Do frames arrive on the link? The interface counts them all, so none has to be read for this.
+    /// Checks whether frames arrive on the link. The interface counts them all, so we need not read any for this.
     fn check_mirror(&mut self, link: &Link, now: Now) {
         let state = self.mirror.check(link.index, link.received, now);
         self.report(state, now);
@@ -235,12 +236,12 @@ impl InterfaceWatch {
         }
     }
 
-    /// No frame can arrive; `last` is the interface to look for.
+    /// Records that no frame can arrive; `last` is the interface to look for.
     fn go_blind(&mut self, last: Option<LinkIndex>, why: &str) {
         self.coverage.lost();
         self.mirror.detach();
         self.attachment = Attachment::Detached(last);
-        // One condition is enough, and this one says more.
+        // One condition is enough, and this one is more specific.
         self.health.clear(ConditionKind::MirrorSilent, &self.interface);
         self.health.raise(ConditionKind::CaptureBlind, &self.interface, why);
     }

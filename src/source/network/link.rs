@@ -1,17 +1,18 @@
-//! PURE. Where the interface of a capture is: present, down, gone, back under another number, or renamed.
+//! PURE. Finds the interface of a capture: present, down, gone, back under another number, or renamed.
 //!
-//! Also the messages in which the kernel lists interfaces (`rtnetlink(7)`, Linux `if_link.h`): no length in them is trusted.
+//! Also reads the messages in which the kernel lists interfaces (`rtnetlink(7)`, Linux `if_link.h`); no length in them
+//! is trusted.
 
 use crate::base::mac::MacAddr;
 
-/// The number of an interface (`if_nametoindex(3)`); the kernel does not reuse it while the machine runs.
+/// The number of an interface (`if_nametoindex(3)`); the kernel does not reuse it until the next boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkIndex(pub u32);
 
 /// One interface of this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    /// Its name now.
+    /// Its current name.
     pub name: String,
     /// Its other names (`ip link property add dev eth1 altname mirror`).
     pub altnames: Vec<String>,
@@ -19,25 +20,25 @@ pub struct Link {
     pub index: LinkIndex,
     /// Its own address.
     pub mac: Option<MacAddr>,
-    /// Up, with a carrier: frames can arrive.
+    /// Whether it is up and has a carrier, so frames can arrive.
     pub running: bool,
-    /// Frames received since it was created, those that the filter drops included.
+    /// Frames received since it was created, including those that the filter drops.
     pub received: u64,
 }
 
 /// Where to capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InterfacePlace {
-    /// The interface is here, by one of its names or, when it was renamed, by its number.
+    /// The interface was found, by one of its names or, if it was renamed, by its number.
     Here(Link),
-    /// Here, but down or without carrier.
+    /// The interface was found, but is down or has no carrier.
     Down(Link),
     /// There is no such interface.
     Gone,
 }
 
-/// Where to capture for `name`: first an interface of that name, then one with that alternative name, then the one captured
-/// so far (`bound`), which was renamed.
+/// Finds the interface to capture for `name`: first an interface with that name, then one with that alternative name,
+/// then the one captured so far (`bound`), which was renamed.
 pub fn find(links: Vec<Link>, name: &str, bound: Option<LinkIndex>) -> InterfacePlace {
     let by_name = links.iter().position(|link| link.name == name);
     let by_altname = || links.iter().position(|link| link.altnames.iter().any(|altname| altname == name));
@@ -63,7 +64,7 @@ const NEW_LINK: u16 = 16;
 const FAILED: u16 = 2;
 const DONE: u16 = 3;
 
-/// A request for all, `NLM_F_REQUEST | NLM_F_DUMP`.
+/// The flags of a request for all interfaces, `NLM_F_REQUEST | NLM_F_DUMP`.
 const REQUEST_ALL: u16 = 0x301;
 const INTERRUPTED: u16 = 0x10;
 
@@ -76,10 +77,10 @@ const STATISTICS: u16 = 23;
 const PROPERTIES: u16 = 52;
 const ALTNAME: u16 = 53;
 
-/// The kernel adds flags to the number of an attribute.
+/// The mask for the number of an attribute, to which the kernel adds flags.
 const ATTRIBUTE: u16 = 0x3fff;
 
-/// The message that requests all interfaces; answers have its number.
+/// The message that requests all interfaces; answers contain its number.
 pub(super) fn request(number: u32) -> Vec<u8> {
     let length = u32::try_from(HEADER + INFO).unwrap_or(0);
     let mut message = length.to_ne_bytes().to_vec();
@@ -90,19 +91,19 @@ pub(super) fn request(number: u32) -> Vec<u8> {
     message
 }
 
-/// What one answer says.
+/// The content of one answer.
 #[derive(Debug, Default)]
 pub(super) struct DumpAnswer {
     pub(super) more: Vec<Link>,
     /// The request failed (`errno`).
     pub(super) error: Option<i32>,
-    /// The list changed while it was made.
+    /// The list changed while the kernel compiled it.
     pub(super) interrupted: bool,
     /// There are no further answers.
     pub(super) last: bool,
 }
 
-/// Reads one answer; messages that answer another request are left out.
+/// Reads one answer; skips messages that answer another request.
 pub(super) fn read(answer: &[u8], number: u32) -> DumpAnswer {
     let mut read = DumpAnswer::default();
     let mut rest = answer;
@@ -151,7 +152,7 @@ fn read_link(body: &[u8]) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
-/// `struct rtattr`, one after the other.
+/// The attributes (`struct rtattr`), with their numbers.
 fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (length, kind) = (usize::from(half(rest, 0)?), half(rest, 2)?);
@@ -161,7 +162,7 @@ fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     })
 }
 
-/// A name ends with a zero.
+/// A name up to its terminating zero.
 fn text(value: &[u8]) -> String {
     let end = value.iter().position(|octet| *octet == 0).unwrap_or(value.len());
     String::from_utf8_lossy(&value[..end]).into_owned()

@@ -1,4 +1,4 @@
-//! PURE. Is the mirror dead, or the building empty?
+//! PURE. Distinguishes a dead mirror from an empty building.
 //!
 //! Any frame counts, so the network's own chatter shows that the mirror works after everyone has left.
 
@@ -16,9 +16,9 @@ pub(super) enum MirrorState {
     Resumed,
     /// No frame has arrived, and that is usual.
     Quiet,
-    /// No frame has arrived for longer than is usual.
+    /// No frame has arrived for longer than usual.
     Silent {
-        /// The last frame; when there was none, the time since which the interface is watched.
+        /// When the last frame arrived; if there was none, when the watch over the interface began.
         since: Now,
         /// The longest time without a frame that is acceptable now.
         longest: Duration,
@@ -29,22 +29,22 @@ pub(super) enum MirrorState {
 #[derive(Debug, Default)]
 pub(super) struct Mirror {
     usual: UsualGaps,
-    /// No silence is shorter than this, however short is usual: the machine may have paused.
+    /// A silence must be longer than this, whatever is usual: the machine may have paused.
     machine_pause: Duration,
     /// The interface, how many frames it had received, and the time of the last one.
     watched: Option<(LinkIndex, u64, Now)>,
-    /// Has any frame arrived since the watch began?
+    /// Whether any frame has arrived since the watch began.
     received_any: bool,
     silent: bool,
 }
 
 impl Mirror {
-    /// `machine_pause` is [`MACHINE_PAUSE`](super::usual_gaps::MACHINE_PAUSE) on the clock that the capture is timed by.
+    /// `machine_pause` is [`MACHINE_PAUSE`](super::usual_gaps::MACHINE_PAUSE) on the capture's clock.
     pub(super) fn new(usual: UsualGaps, machine_pause: Duration) -> Self {
         Self { usual, machine_pause, ..Self::default() }
     }
 
-    /// Checks by the count of frames that the interface has received in all.
+    /// Checks the mirror by the total number of frames that the interface has received.
     pub(super) fn check(&mut self, index: LinkIndex, received: u64, now: Now) -> MirrorState {
         match &mut self.watched {
             Some((known, frames, _)) if *known == index => {
@@ -70,7 +70,7 @@ impl Mirror {
         let Some((_, _, last)) = &mut self.watched else { return MirrorState::Resumed };
         let gap = now.boot.since(std::mem::replace(last, now).boot);
         let usual = !self.silent && gap <= longest;
-        // The time before the first frame is no gap between two frames.
+        // The time before the first frame is not a gap between two frames.
         if std::mem::replace(&mut self.received_any, true) {
             self.usual.record(gap, now.wall);
         }
@@ -82,7 +82,7 @@ impl Mirror {
         self.usual.longest(now.wall).max(self.machine_pause)
     }
 
-    /// The interface is no longer captured: the link is down, or gone.
+    /// Records that the interface is no longer captured: the link is down or gone.
     pub(super) fn detach(&mut self) {
         self.watched = None;
     }
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// What is usual after `count` hours from Monday on, with a frame every `gap` seconds.
+    /// The usual gaps after `count` hours from Monday on, with a frame every `gap` seconds.
     fn usual_after(count: u64, gap: u64) -> UsualGaps {
         let mut usual = UsualGaps::default();
         for second in (0..count * 3600).step_by(usize::try_from(gap).expect("small")).skip(1) {
@@ -126,7 +126,7 @@ mod tests {
     fn a_building_that_empties_on_a_holiday_is_no_failure() {
         let usual = usual_after(168, 2);
         assert_eq!(usual.longest(at((168 + 12) * 3600).wall), SOONEST);
-        // The gaps grow by a second each.
+        // Each gap is a second longer than the one before.
         let mut mirror = Mirror::new(usual, MACHINE_PAUSE);
         let (mut second, mut frames) = ((168 + 12) * 3600, 0);
         for gap in (2..240).chain([240; 200]) {

@@ -1,7 +1,7 @@
-//! Asks the kernel which interfaces there are (`rtnetlink(7)`): names, state, and how many frames each has received.
+//! Lists the interfaces that the kernel knows (`rtnetlink(7)`): names, state, and how many frames each has received.
 //!
-//! One request lists them all, without any capability. It is about the calling thread's network namespace, which the files
-//! under `/sys` need not be.
+//! One request lists them all, without any capability. It covers the calling thread's network namespace; the files
+//! under `/sys` may belong to another one.
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
@@ -18,13 +18,14 @@ use super::link::{self, DumpAnswer, Link};
 /// The largest answer, in octets; the kernel fills at most half of it.
 const ANSWER: usize = 64 << 10;
 
-/// The kernel answers before the request returns; if it does not, the next check asks again.
+/// How long to wait for an answer. The kernel answers before the request returns; if it does not, the next check tries
+/// again.
 const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// How often the list is requested when interfaces come and go while they are listed.
+/// How often the list is requested if interfaces appear or disappear while they are listed.
 const TRIES: u32 = 3;
 
-/// A socket over which the interfaces can be listed again and again.
+/// A socket for listing the interfaces repeatedly.
 #[derive(Debug)]
 pub struct Links {
     socket: OwnedFd,
@@ -34,10 +35,10 @@ pub struct Links {
 }
 
 impl Links {
-    /// Stays in the network namespace that the calling thread is in now.
+    /// Opens the socket. It stays in the network namespace that the calling thread is in now.
     ///
     /// # Errors
-    /// When the process may open no more sockets.
+    /// If the process cannot open another socket.
     pub fn open() -> io::Result<Self> {
         let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
         // NETLINK_ROUTE is protocol 0.
@@ -46,10 +47,10 @@ impl Links {
         Ok(Self { socket, answer: vec![0; ANSWER], requests: 0 })
     }
 
-    /// All interfaces.
+    /// Lists all interfaces.
     ///
     /// # Errors
-    /// When the kernel does not list them.
+    /// If the kernel does not list them.
     pub fn list(&mut self) -> io::Result<Vec<Link>> {
         for _ in 0..TRIES {
             if let Some(links) = self.request()? {
@@ -59,7 +60,7 @@ impl Links {
         Err(io::Error::other("the interfaces keep changing while they are listed"))
     }
 
-    /// None when the list changed meanwhile.
+    /// Requests the list once; `None` if it changed meanwhile.
     fn request(&mut self) -> io::Result<Option<Vec<Link>>> {
         self.requests = self.requests.wrapping_add(1);
         send(&self.socket, &link::request(self.requests), SendFlags::empty())?;

@@ -1,8 +1,8 @@
-//! pnet's channel, for systems where the ring cannot be used.
+//! pnet's channel, for systems on which the ring does not work.
 //!
 //! It reads every frame of the mirror port one by one, loses the outermost VLAN tag, has no drop counter, and needs its
-//! privilege again whenever the interface comes back. After an error its receiver fails immediately and forever, so a failed
-//! channel is closed, and opened again only after the link has been checked.
+//! privilege again whenever the interface reappears. After an error, its receiver fails immediately on every call, so a
+//! failed channel is closed, and opened again only after the link has been checked.
 
 use std::{io, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
     link::LinkIndex,
 };
 
-/// Octets of a frame that are kept, as with the filter of the ring.
+/// How many octets of a frame are kept; the same as with the ring's filter.
 const KEPT: usize = super::filter::KEPT as usize;
 
 /// A channel that is closed until it is bound.
@@ -32,7 +32,7 @@ struct OpenChannel {
 }
 
 impl Portable {
-    /// `limit` is the longest wait that will be requested: the channel takes it when it is opened.
+    /// `limit` is the longest wait that will be requested: the channel's timeout is set when it is opened.
     pub(super) fn new(limit: Duration) -> Self {
         Self { channel: None, frame: Vec::with_capacity(KEPT), limit }
     }

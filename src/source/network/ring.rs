@@ -1,10 +1,10 @@
 //! The kernel's packet ring: `AF_PACKET` with `TPACKET_V3` (`packet(7)`, Linux `packet_mmap.rst`).
 //!
-//! This is the one module of the product that may use `unsafe`. A mirror port at 1 Gb/s through safe calls costs a third
-//! of a core and loses frames; through the ring it costs a thousandth and loses none, and no maintained library opens
-//! the ring, filters before binding and survives a deleted interface. What is unsafe is small: four system calls that
-//! the safe wrappers do not have, and the view of a block that the kernel has given to us. No offset inside a block is
-//! trusted. Nothing here ever transmits.
+//! This is the only module of the product that may use `unsafe`. Capturing a mirror port at 1 Gb/s with safe calls
+//! costs a third of a core and loses frames; with the ring it costs a thousandth and loses none, and no maintained
+//! library opens the ring, filters before binding and survives a deleted interface. The unsafe part is small: four
+//! system calls that the safe wrappers lack, and the view of a block that the kernel has passed to us. No offset inside
+//! a block is trusted. Nothing here ever transmits.
 #![expect(
     unsafe_code,
     reason = "the packet ring is memory shared with the kernel; the module doc argues why it is worth it"
@@ -36,19 +36,22 @@ use super::{
     link::LinkIndex,
 };
 
-/// Octets of one block. Large enough that a million frames of a storm wake us about a thousand times, not a million.
+/// The size of one block, in octets. Large enough that a storm of a million frames wakes us about a thousand times, not
+/// a million.
 const BLOCK: usize = 128 << 10;
-/// Blocks: 1 MiB in all, two seconds of a busy mirror port after the filter. When all are full the kernel counts drops.
+/// The number of blocks: 1 MiB in all, two seconds of a busy mirror port after the filter. When all are full, the
+/// kernel drops frames and counts them.
 const BLOCKS: usize = 8;
-/// Octets that the kernel assumes for a frame; it only checks that a block is a multiple of it.
+/// The nominal size of a frame, in octets; the kernel only checks that a block is a multiple of it.
 const FRAME: usize = filter::KEPT as usize;
-/// The kernel gives us a block that is not full after this many milliseconds: the most that the ring delays a check-in.
+/// The kernel passes a block that is not full to us after this many milliseconds: the longest time by which the ring
+/// delays a check-in.
 const BLOCK_TIMEOUT: u32 = 100;
 
 /// An open ring; it receives nothing until it is bound.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// Declared before the socket: the mapping goes first.
+    /// Declared before the socket, to be dropped first.
     memory: MappedRing,
     socket: OwnedFd,
     bound: Option<LinkIndex>,
@@ -57,7 +60,7 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Opens the socket, filter first, and maps the ring. Needs `CAP_NET_RAW`; nothing later does.
+    /// Opens the socket, attaches the filter first, and maps the ring. Needs `CAP_NET_RAW`; nothing after that does.
     pub(super) fn open() -> io::Result<Self> {
         let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         attach_filter(&socket)?;
@@ -84,8 +87,8 @@ impl Ring {
 }
 
 impl FrameSource for Ring {
-    /// Binds, also again when the interface has come back under another number. The socket stays the same, so filter and ring
-    /// stay too, and no capability is needed.
+    /// Binds, and binds again if the interface has reappeared under another number. The socket stays the same, so
+    /// filter and ring do as well, and no capability is needed.
     fn bind(&mut self, index: LinkIndex) -> Result<(), FrameSourceError> {
         if self.bound == Some(index) {
             return Ok(());
@@ -125,7 +128,7 @@ impl FrameSource for Ring {
             Ok(_) => {}
             Err(fault) => return Wake::Fault(fault.into()),
         }
-        // A pending error makes every poll return at once until it is read.
+        // A pending error makes every poll return immediately until the error is read.
         if sockets[0].revents().contains(PollFlags::ERR)
             && let Ok(Err(fault)) | Err(fault) = socket_error(&self.socket)
         {
@@ -168,7 +171,7 @@ struct MappedRing(NonNull<u8>);
 unsafe impl Send for MappedRing {}
 
 impl MappedRing {
-    /// Octets in front of a block's status word.
+    /// The offset of a block's status word, in octets.
     const STATUS: usize = 8;
 
     fn map(socket: &OwnedFd) -> io::Result<Self> {
@@ -191,18 +194,18 @@ impl MappedRing {
         unsafe { self.start_of(block).add(Self::STATUS).cast::<AtomicU32>().as_ref() }
     }
 
-    /// Has the kernel filled the block and left it to us?
+    /// Whether the kernel has filled the block and passed it to us.
     fn belongs_to_us(&self, block: usize) -> bool {
         self.status(block).load(Ordering::Acquire) & libc::TP_STATUS_USER != 0
     }
 
-    /// The octets of a block that belongs to us; empty for one that does not.
+    /// The octets of a block if it belongs to us; empty if it does not.
     fn block(&self, block: usize) -> &[u8] {
         if !self.belongs_to_us(block) {
             return &[];
         }
-        // SAFETY: the range is one block of the mapping and lives as long as `self`. While its status says that it is
-        // ours the kernel does not write to it, and only `give_back`, which takes `&mut self`, changes the status.
+        // SAFETY: the range is one block of the mapping and lives as long as `self`. While its status marks it as ours,
+        // the kernel does not write to it, and only `give_back`, which takes `&mut self`, changes the status.
         unsafe { std::slice::from_raw_parts(self.start_of(block).as_ptr(), BLOCK) }
     }
 
@@ -219,7 +222,7 @@ impl Drop for MappedRing {
     }
 }
 
-/// The frames of one block, with the tag that the kernel stripped. Ends early at a header that cannot be right.
+/// The frames of one block, with the tag that the kernel stripped. Ends early at an invalid header.
 struct Frames<'a> {
     block: &'a [u8],
     at: usize,
@@ -227,7 +230,7 @@ struct Frames<'a> {
 }
 
 impl<'a> Frames<'a> {
-    /// `struct tpacket_block_desc`: the number of frames and the offset of the first.
+    /// Reads `struct tpacket_block_desc`: the number of frames and the offset of the first.
     fn of(block: &'a [u8]) -> Self {
         let (left, at) = (word(block, 12).unwrap_or(0), word(block, 16).and_then(offset).unwrap_or(usize::MAX));
         Self { block, at, left }
@@ -237,7 +240,7 @@ impl<'a> Frames<'a> {
 impl<'a> Iterator for Frames<'a> {
     type Item = (&'a [u8], Option<VlanId>);
 
-    /// `struct tpacket3_hdr`.
+    /// Reads `struct tpacket3_hdr`.
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let header = self.block.get(self.at..)?.get(..48)?;
@@ -279,7 +282,7 @@ fn attach_filter(socket: &OwnedFd) -> io::Result<()> {
     )
 }
 
-/// `setsockopt(2)` with a plain C value.
+/// Calls `setsockopt(2)` with a plain C value.
 fn set<T>(socket: &OwnedFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the pointer and the length describe `value`, which outlives the call; the kernel only reads it.
@@ -328,7 +331,7 @@ fn bind(socket: &OwnedFd, index: i32, protocol: u16) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The kind of hardware that the socket is bound to (`ARPHRD_*`).
+/// The hardware type of the interface that the socket is bound to (`ARPHRD_*`).
 fn hardware(socket: &OwnedFd) -> io::Result<u16> {
     let mut address = address(0, NONE);
     let mut length = size_of_val(&address) as libc::socklen_t;

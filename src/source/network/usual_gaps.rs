@@ -1,7 +1,7 @@
-//! PURE. How long a mirror is usually without any frame, by the hour of the week.
+//! PURE. How long a mirror usually goes without any frame, by hour of the week.
 //!
-//! The gaps are learnt. An hour of the week is compared with the same hour of earlier weeks, with the hours beside it, and
-//! with the last two hours, so a building that empties on a holiday is no failure.
+//! The gaps are learnt. An hour of the week is compared with the same hour of earlier weeks, with the adjacent hours,
+//! and with the last two hours, so a building that empties on a holiday is not reported as a failure.
 
 use std::time::Duration;
 
@@ -9,28 +9,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{EARLIEST, WallTime};
 
-/// No mirror is reported as silent sooner: the quietest live network has a frame a minute, if only from its spanning tree.
+/// A mirror is not reported as silent sooner than this: the quietest live network has a frame a minute, if only from
+/// its spanning tree.
 pub const SOONEST: Duration = Duration::from_mins(1);
 
-/// A mirror is reported as silent after this time at the latest, whatever is usual; also in an hour without known gaps.
+/// A mirror is reported as silent after this time at the latest, whatever is usual, and in an hour without known gaps.
 pub const LATEST: Duration = Duration::from_mins(10);
 
-/// A busy machine may pause for this long. It matters where a clock runs faster than the machine's, as in the demo.
+/// A busy machine may pause for this long. It matters if our clock runs faster than the machine's, as in the demo.
 pub const MACHINE_PAUSE: Duration = Duration::from_secs(3);
 
-/// Hours of a week, counted from Thursday 00:00 UTC because 1970 began on one. Daylight saving time moves a site by one hour;
-/// comparing with the hours beside it absorbs that.
+/// Hours of a week, counted from Thursday 00:00 UTC because 1970 began on one. Daylight saving time moves a site by one
+/// hour; comparing with the adjacent hours absorbs that.
 const HOURS: usize = 168;
 
 const HOUR: i64 = 3_600_000;
 
-/// An hour shows what is usual only if at least this much of it was covered.
+/// We learn from an hour only if at least this much of it was covered.
 const ENOUGH: Duration = Duration::from_mins(30);
 
-/// The longest usual gaps between two frames. A few hundred octets.
+/// The longest usual gaps between two frames. A few hundred octets in size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UsualGaps {
-    /// In seconds, by the hour of the week; none for an hour that was never covered.
+    /// In seconds, by hour of the week; `None` for an hour that was never covered.
     hours: Vec<Option<u16>>,
     #[serde(skip)]
     current: Option<Hour>,
@@ -38,14 +39,14 @@ pub struct UsualGaps {
     #[serde(skip)]
     previous: Duration,
     #[serde(skip)]
-    /// Has anything been learnt since it was last asked?
+    /// Whether anything has been learnt since the last [`UsualGaps::take_changed`].
     changed: bool,
 }
 
 /// The current hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Hour {
-    /// Since 1970.
+    /// Counted from 1970.
     number: i64,
     longest: Duration,
     /// How much of it was covered.
@@ -59,13 +60,13 @@ impl Default for UsualGaps {
 }
 
 impl UsualGaps {
-    /// What was read from a file; none when the file holds something else.
+    /// Checks gaps that were read from a file; `None` if the file contains something else.
     pub fn validated(self) -> Option<Self> {
         (self.hours.len() == HOURS).then_some(self)
     }
 
-    /// The longest time without a frame that is acceptable now: twice the longest usual gap, since a gap a little longer than
-    /// ever before is no failure.
+    /// The longest time without a frame that is acceptable now: twice the longest usual gap, because a gap that is
+    /// slightly longer than ever before is not a failure.
     pub fn longest(&self, now: WallTime) -> Duration {
         let number = now.millis() / HOUR;
         if self.at_hour(number).is_none() {
@@ -81,7 +82,7 @@ impl UsualGaps {
         longest.saturating_mul(2).clamp(SOONEST, LATEST)
     }
 
-    /// Records a gap that a frame has ended. One longer than [`LATEST`] is a failure, and nothing is learnt from it.
+    /// Records a gap that a frame has ended. A gap longer than [`LATEST`] is a failure, and nothing is learnt from it.
     pub fn record(&mut self, gap: Duration, now: WallTime) {
         if gap > LATEST || now < EARLIEST {
             return;
@@ -93,14 +94,14 @@ impl UsualGaps {
         }
     }
 
-    /// The capture ends: learns from the current hour.
+    /// Called when the capture ends: learns from the current hour.
     pub fn finish(&mut self) {
         if let Some(hour) = self.current.take() {
             self.learn(hour);
         }
     }
 
-    /// Has anything been learnt since the last call?
+    /// Whether anything has been learnt since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
     }
@@ -118,7 +119,8 @@ impl UsualGaps {
         }
     }
 
-    /// A longer gap is usual at once. Shorter ones become usual gradually: each week goes half of the way.
+    /// Learns from an hour. A longer gap becomes usual at once, a shorter one gradually: each week halves the
+    /// difference.
     fn learn(&mut self, hour: Hour) {
         let seconds = u16::try_from(hour.longest.as_millis().div_ceil(1000)).unwrap_or(u16::MAX);
         let covered_enough = hour.covered >= ENOUGH;
@@ -162,7 +164,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// Receives frames for `count` hours from an hour on, with these gaps.
+    /// Records frames with this gap for `count` hours, starting at hour `from`.
     fn hours(usual: &mut UsualGaps, from: u64, count: u64, gap: u64) {
         for second in (from * 3600..(from + count) * 3600).step_by(usize::try_from(gap).expect("small")).skip(1) {
             usual.record(secs(gap), at(second).wall);
@@ -199,7 +201,7 @@ mod tests {
             seen.push(usual.hours[slot(at(12 * 3600).wall.millis() / HOUR)].expect("known"));
         }
         assert_eq!(seen, [10, 250, 130, 70, 40]);
-        // One minute of an hour says nothing about the rest.
+        // One minute of an hour does not represent the rest.
         usual.record(secs(1), at(5 * 168 * 3600 + 12 * 3600 + 60).wall);
         usual.finish();
         assert!(!usual.take_changed());

@@ -1,4 +1,5 @@
-//! Keeps the usual gaps of a mirror over restarts: a small file beside the database or the spool, one for each interface.
+//! Keeps the usual gaps of a mirror across restarts: a small file beside the database or the spool, one for each
+//! interface.
 //!
 //! Never here: anything that records depend on. If the file cannot be read or written, a dead mirror is reported later,
 //! because the gaps have to be learnt again.
@@ -11,7 +12,7 @@ use std::{
 use super::usual_gaps::UsualGaps;
 use crate::base::disk;
 
-/// The largest file that is read, in octets; what is written has a tenth of it. A larger file is not ours.
+/// The largest file that is read, in octets; those that we write are a tenth of it. A larger file is not ours.
 const LARGEST: u64 = 16 << 10;
 
 /// The file of one capture.
@@ -24,7 +25,7 @@ impl UsualGapsFile {
         Self(folder.join(format!("usual-gaps-{interface}.json")))
     }
 
-    /// What was kept; no known gaps when the file does not exist or cannot be read.
+    /// Reads the file; no known gaps if it does not exist or cannot be read.
     pub(super) fn read(&self) -> UsualGaps {
         let kept = match crate::settings::read_bounded(&self.0, LARGEST) {
             Ok(bytes) => serde_json::from_slice(&bytes).ok().and_then(UsualGaps::validated),
@@ -38,7 +39,7 @@ impl UsualGapsFile {
         })
     }
 
-    /// Writes it, whole or not at all: a kilobyte, once an hour.
+    /// Replaces the file atomically: a kilobyte, once an hour.
     pub(super) fn write(&self, usual: &UsualGaps) {
         let text = serde_json::to_vec(usual).unwrap_or_default();
         if let Err(error) = disk::replace(&self.0, &text) {

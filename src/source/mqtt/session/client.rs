@@ -1,4 +1,4 @@
-//! How the client library is set up, and what its errors mean.
+//! Sets up the client library, and interprets its errors.
 
 use std::{pin::Pin, time::Duration};
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
 
-/// How many unacknowledged messages the broker may send, the size of a large batch. mosquitto overruns it.
+/// How many unacknowledged messages the broker may send: about a large batch. mosquitto exceeds it.
 const RECEIVE_MAXIMUM: u16 = 1024;
 
 /// The largest packet that the broker may send, in bytes: the largest payload with a long topic and properties. The
@@ -22,20 +22,20 @@ const RECEIVE_MAXIMUM: u16 = 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a constant far below the limit")]
 const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 
-/// How often the connection is checked while nothing is sent. A dead one is noticed after at most two of these.
+/// How often the connection is checked while nothing is sent. A dead connection is noticed after at most two of these.
 const KEEP_ALIVE_SECONDS: u16 = 20;
 
-/// How long connecting may take, TLS and login included.
+/// How long connecting may take, including TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests waiting for the connection. An acknowledgement answers a packet id that the broker cannot use again before,
-/// so there are never more of them than packet ids: the queue cannot be full.
+/// Requests that may wait for the connection. The broker cannot reuse a packet id before we acknowledge it, so there
+/// are never more acknowledgements than packet ids, and the queue cannot be full.
 const REQUESTS: usize = 65_535 + 16;
 
-/// How many acknowledgements are sent with one write; the library would spend a packet on each.
+/// How many acknowledgements are sent with one write; by default, the library sends each in a packet of its own.
 const WRITE_BATCH: usize = 64;
 
-/// How many messages of ours may be under way. We publish none here, and the library makes its tables of this size.
+/// How many messages of ours may be in flight. We publish none here, and the library allocates tables of this size.
 const OUTGOING: u16 = 4;
 
 /// The client cannot be built.
@@ -72,7 +72,7 @@ pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, Ev
     built.map_err(|fault| ClientSetupError::Client(fault.to_string()))
 }
 
-/// What the end of a connection means, and its text.
+/// Why a connection ended, and the text of the error.
 pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
     if let ConnectionError::ConnectionRefused(code) = error {
         return if needs_a_person(*code) {
@@ -93,7 +93,7 @@ pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
     (fault, error.to_string())
 }
 
-/// Will the broker refuse us until a person changes something?
+/// Whether the broker will refuse us until a person changes something.
 fn needs_a_person(code: ConnectReturnCode) -> bool {
     matches!(
         code,
@@ -108,11 +108,11 @@ fn needs_a_person(code: ConnectReturnCode) -> bool {
     )
 }
 
-/// Tells the client library that this side of the session has nothing under way.
+/// Tells the client library that our side of the session has nothing in flight.
 ///
-/// A broker that has kept our session while we were restarted is right to resume it. The library refuses that, or
-/// refuses every later SUBSCRIBE, unless it is shown the client's half of the session (MQTT 5, 3.2.2-4). Ours is always
-/// empty: we publish nothing, and received messages of QoS 1 that are not acknowledged yet are the broker's half.
+/// A broker that kept our session across our restart is right to resume it. The library refuses that, or refuses every
+/// later SUBSCRIBE, unless it is given the client's half of the session (MQTT 5, 3.2.2-4). Ours is always empty: we
+/// publish nothing, and received QoS 1 messages that are not acknowledged yet belong to the broker's half.
 #[derive(Debug)]
 struct NothingOutgoing;
 

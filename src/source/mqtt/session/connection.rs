@@ -1,4 +1,4 @@
-//! One connection to the broker: polls the client library, and carries out what [`super::life`] says.
+//! One connection to the broker: polls the client library, and carries out what [`super::life`] decides.
 
 use std::{
     pin::{Pin, pin},
@@ -30,26 +30,26 @@ use crate::{
     },
 };
 
-/// How long the connection may go unread: a quarter of the keep-alive, or of a shorter one that the broker wants. EMQX
-/// also closes a connection that has read nothing for 15 seconds.
+/// How long the connection may go unread: a quarter of the keep-alive. If the broker requires a shorter keep-alive, a
+/// quarter of that applies. EMQX also closes a connection that has read nothing for 15 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// How long leaving may take before the connection is simply closed, below [`crate::daemon::DEADLINE`].
+/// How long leaving may take before the connection is closed anyway; less than [`crate::daemon::DEADLINE`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often we check whether acknowledgements go out.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
-/// No acknowledgement for this long, though messages wait and the database accepts writes, is a stall. Longer than one
-/// try of the slowest batch may take, and shorter than the watchdog waits before it ends the process.
+/// If no acknowledgement goes out for this long, although messages wait and the database accepts writes, that is a
+/// stall. Longer than one attempt at the slowest batch may take, and shorter than the watchdog's limit.
 const STALL: Duration = Duration::from_secs(45);
 
-/// When no message has come for this long although everything is acknowledged, the broker has no stored messages left
-/// for us. It sends what it has as soon as its window has room, so this is far longer than a round trip. Where messages
-/// never leave such a gap, their controllers' times are believed for longer, as if they had been stored.
+/// After this long without a message, with everything acknowledged, we assume the broker's backlog is empty. The broker
+/// sends what it has as soon as its window has room, so this is far longer than a round trip. If there is never such a
+/// gap, the wider trust window stays in force.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// Conditions that already say why nothing is acknowledged.
+/// Conditions that already explain why nothing is acknowledged.
 const KNOWN_CAUSES: [ConditionKind; 4] = [
     ConditionKind::DatabaseUnavailable,
     ConditionKind::ClockNotSet,
@@ -57,29 +57,29 @@ const KNOWN_CAUSES: [ConditionKind; 4] = [
     ConditionKind::SpoolUnavailable,
 ];
 
-/// What lives as long as one connection.
+/// The state of one connection.
 struct BrokerConnection<'a> {
     context: &'a mut SessionContext,
     client: AsyncClient,
-    /// Acknowledgements with their packet ids, and when their messages came.
+    /// Acknowledgements with their packet ids, and when their messages arrived.
     window: Arc<AckWindow<(u16, ManualAck, BootTime)>>,
     check: Interval,
-    /// How many acknowledgements had gone out when one last did, or none was owed, and when that was.
+    /// Count and time of the last progress: an acknowledgement went out, or none was due.
     progress: (u64, BootTime),
     phase: LinkPhase,
-    /// When a message last came, or the broker accepted us.
+    /// When the last message arrived, or the broker accepted us.
     last_message: BootTime,
-    /// How much longer it may go unread.
+    /// How much longer the connection may go unread.
     pause_budget: PauseBudget,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
     lasting: Pin<Box<Sleep>>,
-    /// What the broker was asked to unsubscribe, in the order of its answer.
+    /// The filters in our UNSUBSCRIBE, in the order in which the broker answers them.
     unwanted: Vec<String>,
-    /// What the client library said at the end.
+    /// The error that the client library reported at the end.
     fault: String,
 }
 
-/// One connection from setup to end; how it ended, and the fault as a text.
+/// Runs one connection from setup to end. Returns how it ended, and the fault as text.
 pub(super) async fn run(context: &mut SessionContext) -> (ConnectionEnd, String) {
     let (client, mut eventloop) = match client(&context.settings).await {
         Ok(built) => built,
@@ -105,7 +105,7 @@ impl<'a> BrokerConnection<'a> {
         let (sender, counters) = (client.clone(), Arc::clone(&context.counters));
         let (session_state, clock) = (context.session_state.clone(), context.clock.clone());
         let window = AckWindow::new(move |(packet, acknowledgement, _)| {
-            // Fails only when the connection is gone; the broker delivers the message again.
+            // Fails only if the connection is gone; then the broker delivers the message again.
             if sender.try_manual_ack(acknowledgement).is_ok() {
                 session_state.acknowledged(packet, clock.now().boot);
                 add(&counters.acknowledged, 1);
@@ -129,25 +129,25 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Were messages left with the broker, and is everything before them committed and acknowledged?
+    /// Whether messages were left with the broker and everything before them is committed and acknowledged.
     fn has_caught_up(&self) -> bool {
         self.phase.is_shedding() && !self.context.queue.is_waiting() && self.window.is_settled()
     }
 
-    /// Should the connection go unread, because there is no room for what it brings?
+    /// Whether to stop reading because the queue is full.
     fn is_full(&self) -> bool {
         let queue = &self.context.queue;
         self.phase.is_open() && !self.phase.is_shedding() && !queue.is_closed() && queue.is_full()
     }
 
-    /// Handles the next event of the client library. Meanwhile sends held deliveries to the pipeline, and reacts to stop
-    /// requests and timers.
+    /// Handles the next event of the client library. While waiting for it, sends held deliveries to the pipeline and
+    /// reacts to stop requests and timers.
     ///
-    /// The poll is never dropped before it is done, unless the connection ends with it.
+    /// The poll is never dropped before it has finished, unless the connection ends with it.
     async fn next(&mut self, eventloop: &mut EventLoop) {
         let mut poll = pin!(eventloop.poll());
         loop {
-            // Without room the poll waits, so TCP makes the broker wait, but only until the pause budget is spent.
+            // Without room, do not poll, so TCP makes the broker wait; but only until the pause budget is spent.
             let full = self.is_full();
             if full {
                 self.pause_budget.begin();
@@ -184,7 +184,7 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Moves on in the life of the connection.
+    /// Moves the connection to its next phase, and carries out the action that this requires.
     fn advance(&mut self, event: LinkEvent) {
         let (phase, action) = step(self.phase, event);
         self.phase = phase;
@@ -192,8 +192,8 @@ impl<'a> BrokerConnection<'a> {
             LinkAction::Nothing => {}
             LinkAction::Subscribe => {
                 self.lasting.set(tokio::time::sleep(STABLE));
-                // On every connection: it costs nothing when the session has the subscriptions, and repairs a session
-                // that has lost them or was made with other settings.
+                // Subscribe on every connection: that costs nothing if the session already has the subscriptions, and
+                // repairs a session that has lost them or was created with other settings.
                 self.subscribe();
             }
             LinkAction::ClearFailures => {
@@ -213,8 +213,8 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Updates the gauges of unacknowledged messages, and raises the condition of a stall: a part of the daemon that
-    /// never spends its receipts.
+    /// Updates the gauges of unacknowledged messages, and raises a condition if acknowledgements stall, that is, if
+    /// some part of the daemon never spends its receipts.
     fn check(&mut self) {
         let now = self.context.clock.now().boot;
         let (count, since) = self.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
@@ -242,7 +242,7 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Notes that the broker has nothing more for us, if that is so.
+    /// Records that the broker's backlog is empty, if it is.
     fn note_quiet(&mut self, now: BootTime) {
         let is_quiet = self.phase.is_open()
             && !self.phase.is_shedding()
@@ -273,7 +273,8 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// The broker has accepted us: takes note of its terms, and cancels subscriptions that are no longer configured.
+    /// The broker has accepted us: applies the limits that it sets, and cancels subscriptions that are no longer
+    /// configured.
     fn accepted(&mut self, answer: &ConnAck) {
         let Self { context, .. } = self;
         self.last_message = context.clock.now().boot;
@@ -284,7 +285,7 @@ impl<'a> BrokerConnection<'a> {
         let settings = &context.settings;
         tracing::info!(host = settings.host, port = settings.port, resumed, "connected to the broker");
 
-        // A new session has no stored messages, and where there was an old one, its messages are lost.
+        // A new session has no stored messages. If there was an old one, its messages are lost.
         if resumed {
             context.health.clear(ConditionKind::SessionLost, "");
         } else {
@@ -297,7 +298,7 @@ impl<'a> BrokerConnection<'a> {
             }
         }
 
-        // The broker may want a shorter keep-alive and a shorter session. A keep-alive of zero means no limit.
+        // The broker may require a shorter keep-alive and a shorter session. A keep-alive of zero means no limit.
         let keep_alive = answer.properties.as_ref().and_then(|properties| properties.server_keep_alive);
         if let Some(seconds) = keep_alive.filter(|seconds| *seconds > 0) {
             self.pause_budget = PauseBudget::new(LONGEST_PAUSE.min(Duration::from_secs(seconds.into()) / 4));
@@ -315,11 +316,11 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Sends the acknowledgements that are due, then DISCONNECT. Messages that come in from here on are discarded.
+    /// Sends the acknowledgements that are due, then DISCONNECT. Messages that arrive from here on are discarded.
     ///
-    /// Between the two goes another SUBSCRIBE. Its answer, for which the library waits before it disconnects, says that
-    /// the broker has read the acknowledgements. While messages come in, closing the connection resets it, and a broker
-    /// that sees the reset first drops what it has not read.
+    /// We send another SUBSCRIBE in between: its SUBACK, for which the library waits before it disconnects, proves that
+    /// the broker has read our acknowledgements. Otherwise closing a socket with unread data resets it, and the broker
+    /// may discard them.
     fn leave(&self) {
         self.subscribe();
         // The queue has room for it, see `REQUESTS`; if it did not, the keep-alive would end the connection.
@@ -328,7 +329,7 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
-    /// Subscribes to everything, in one packet. Only a new subscription brings retained messages.
+    /// Subscribes to all filters, in one packet. Only for a new subscription does the broker send retained messages.
     fn subscribe(&self) {
         if self.context.filters.is_empty() {
             return;
@@ -346,7 +347,7 @@ impl<'a> BrokerConnection<'a> {
     }
 
     fn subscribed(&mut self, answer: &SubAck) {
-        // The answer to the SUBSCRIBE of `leave`.
+        // This answers the SUBSCRIBE of `leave`.
         if matches!(self.phase, LinkPhase::Leaving(_)) {
             return;
         }
@@ -396,13 +397,13 @@ impl<'a> BrokerConnection<'a> {
                 }
             }
         }
-        // Not tried again where it was refused: the answer would be the same.
+        // If the broker refused, do not try again: the answer would be the same.
         self.context.session_state.unsubscribed(&unwanted);
         self.context.save();
     }
 
     fn received(&mut self, publish: &Publish) {
-        // Without intake nothing is acknowledged, so the broker keeps it.
+        // After intake has ended no new message is acknowledged, so the broker keeps this one.
         if !self.phase.is_open() {
             return;
         }
@@ -413,7 +414,7 @@ impl<'a> BrokerConnection<'a> {
         let acknowledgement = self.client.prepare_ack(publish);
         let broker_keeps_it = acknowledgement.is_some();
 
-        // How long the broker may have kept it depends on the gap before it, so look at that first.
+        // How long the broker may have kept it depends on the gap before it, so check that first.
         let now = self.context.clock.now();
         self.note_quiet(now.boot);
         self.last_message = now.boot;
@@ -425,7 +426,7 @@ impl<'a> BrokerConnection<'a> {
             FirstArrival { at: now, waited: session_state.waited(now.boot) }
         };
 
-        // Once one message of QoS 1 was left with the broker, all are, to acknowledge in order.
+        // Once one QoS 1 message was left with the broker, all later ones are as well, to acknowledge in order.
         if self.context.queue.is_full() || (self.phase.is_shedding() && broker_keeps_it) {
             if broker_keeps_it {
                 self.advance(LinkEvent::NoRoom);

@@ -1,4 +1,4 @@
-//! What the broker session keeps from one connection to the next.
+//! The state that the broker session keeps from one connection to the next.
 
 use std::{
     path::PathBuf,
@@ -33,21 +33,21 @@ use crate::{
     },
 };
 
-/// The source of messages that no `[[source]]` claims.
+/// The source name of messages that no `[[source]]` claims.
 pub const UNCLAIMED: &str = "mqtt";
 
-/// How often the session file is updated while we are caught up. A process that dies takes messages for stored at the
-/// broker if they came up to this much before.
+/// How often the session file is updated while we are caught up. After a crash, the next process assumes that the
+/// broker may have stored messages for up to this much longer than it really did.
 const SAVE_EVERY: Duration = Duration::from_mins(10);
 
-/// Did a wait end because we have to stop?
+/// How a wait ended: after its whole span, or because we have to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum WaitEnd {
     Whole,
     Stopped,
 }
 
-/// What lives as long as the session's task.
+/// The state of the session's task.
 pub(super) struct SessionContext {
     pub(super) settings: settings::Mqtt,
     pub(super) sources: Vec<Arc<Mapping>>,
@@ -61,10 +61,10 @@ pub(super) struct SessionContext {
     pub(super) stop: CancellationToken,
     pub(super) drained: CancellationToken,
     pub(super) permit: Option<LeasePermit>,
-    /// The broker has kept a session for us, in this process or an earlier one.
+    /// Whether the broker has had a session for us, in this process or an earlier one.
     pub(super) had_session: bool,
     pub(super) session_file: Option<PathBuf>,
-    /// The content of that file.
+    /// The current content of that file.
     pub(super) saved: Option<SessionFile>,
     pub(super) watch: Watch,
     pub(super) streak: AttemptStreak,
@@ -118,7 +118,7 @@ impl SessionContext {
         self.health.raise(ConditionKind::BrokerUnavailable, "", detail);
     }
 
-    /// Waits, and meanwhile sends held deliveries to the pipeline.
+    /// Waits, and sends held deliveries to the pipeline meanwhile.
     pub(super) async fn wait(&mut self, span: Duration) -> WaitEnd {
         let mut sleep = pin!(tokio::time::sleep(span));
         loop {
@@ -131,7 +131,7 @@ impl SessionContext {
         }
     }
 
-    /// The broker has nothing more for us.
+    /// Records that the broker's backlog is empty.
     pub(super) fn caught_up(&mut self, now: BootTime) {
         self.session_state.caught_up(now);
         let wall = self.clock.now().wall;
@@ -141,7 +141,7 @@ impl SessionContext {
         }
     }
 
-    /// Writes the session file for the next process: the existence of the session, and what it is subscribed to.
+    /// Writes the session file for the next process, unless nothing in it has changed.
     pub(super) fn save(&mut self) {
         let now = self.clock.now();
         let waited = self.session_state.waited(now.boot);
@@ -171,7 +171,7 @@ impl SessionContext {
         let FirstArrival { at, waited } = arrived;
         let Mapped { content, clocks } = mapping.map(&topic, payload, Meta { retained, waited }, at);
         let name = Arc::clone(&mapping.name);
-        // A retained copy says nothing new about its controller.
+        // A retained copy tells us nothing new about its controller.
         if let Content::Sightings(sightings) = &content
             && !retained
         {
@@ -182,7 +182,7 @@ impl SessionContext {
         (name, content)
     }
 
-    /// Lets the watch over the sources notice that time has passed.
+    /// Lets the watch clear the conditions of sources that have ended by now.
     pub(super) fn check_sources(&mut self, now: BootTime) {
         let found = self.watch.tick(now);
         self.report_findings(found);

@@ -17,19 +17,18 @@ use crate::{
 
 /// How many sightings wait here for room in the queue to the pipeline before the connection is no longer read.
 ///
-/// When it has not been read for `LONGEST_PAUSE`, and nothing of ours has gone out since, further
-/// messages are left with the broker (QoS 1) or dropped (QoS 0). A flood of QoS 0 that lasts longer than that is
-/// dropped in part, because only pings go out meanwhile.
+/// When `LONGEST_PAUSE` has passed and we have sent nothing meanwhile, further messages are left with the broker (QoS
+/// 1) or dropped (QoS 0). A longer flood of QoS 0 is partly dropped, because we send only pings meanwhile.
 pub const MOST_HELD: usize = 1024;
 
-/// The way of a delivery to the pipeline.
+/// The path of deliveries to the pipeline.
 pub(super) struct DeliveryQueue {
-    /// None once intake has ended.
+    /// `None` once intake has ended.
     channel: Option<mpsc::Sender<Delivery>>,
     held: VecDeque<Delivery>,
     /// Sightings in `held`, each message at least one.
     weight: usize,
-    /// How many messages were skipped since that was logged; none while there is room.
+    /// How many messages were skipped since that was logged; `None` while there is room.
     skipped: Option<u64>,
     counters: Arc<MqttCounters>,
 }
@@ -39,17 +38,17 @@ impl DeliveryQueue {
         Self { channel: Some(channel), held: VecDeque::new(), weight: 0, skipped: None, counters }
     }
 
-    /// Has intake ended, because we closed it or because the pipeline is gone?
+    /// Whether intake has ended, because we closed it or because the pipeline is gone.
     pub(super) const fn is_closed(&self) -> bool {
         self.channel.is_none()
     }
 
-    /// Is there no room to hold another message?
+    /// Whether there is no room to hold another message.
     pub(super) const fn is_full(&self) -> bool {
         self.weight >= MOST_HELD
     }
 
-    /// Does any delivery wait for room in the channel?
+    /// Whether any delivery is waiting for room in the channel.
     pub(super) fn is_waiting(&self) -> bool {
         !self.held.is_empty()
     }
@@ -59,7 +58,7 @@ impl DeliveryQueue {
         let Some(channel) = self.channel.clone() else {
             return self.count_unsent(&delivery);
         };
-        // Behind deliveries that wait it has to wait, too, to keep the order.
+        // If others are waiting, this one has to wait behind them, to keep the order.
         let room = if self.held.is_empty() { channel.try_reserve() } else { Err(TrySendError::Full(())) };
         match room {
             Ok(room) => {
@@ -78,7 +77,7 @@ impl DeliveryQueue {
         }
     }
 
-    /// Waits for room and sends the oldest. Takes nothing before there is room, so it is safe to cancel.
+    /// Waits for room, then sends the oldest. Removes nothing before there is room, so it is safe to cancel.
     pub(super) async fn forward(&mut self) {
         let Some(channel) = &self.channel else {
             return self.close();
@@ -112,14 +111,14 @@ impl DeliveryQueue {
         add(if broker_keeps_it { &self.counters.shed } else { &self.counters.dropped }, 1);
     }
 
-    /// Counts a message that the pipeline does not get.
+    /// Counts a message that will not reach the pipeline.
     fn count_unsent(&self, delivery: &Delivery) {
         let counter = if delivery.receipt.acknowledges() { &self.counters.shed } else { &self.counters.dropped };
         add(counter, 1);
     }
 
-    /// Ends intake; the pipeline sees the end of the channel once it has read everything in it. Deliveries that still
-    /// wait here are left with the broker.
+    /// Ends intake. The pipeline sees the end of the channel once it has read everything in it. Deliveries still held
+    /// here are left with the broker.
     pub(super) fn close(&mut self) {
         self.channel = None;
         for delivery in std::mem::take(&mut self.held) {

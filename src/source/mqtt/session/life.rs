@@ -13,8 +13,8 @@
 //!  broken           Ended                 Ended                   Ended                   Ended           Ended
 //! ```
 //!
-//! *Clear* clears what earlier failures raised; once the connection is stable, the loss of a session. How a broken
-//! connection ended depends on the fault and on the phase:
+//! *Clear* clears the conditions that earlier failures raised; on a connection that is already stable, it clears the
+//! loss of a session. How a broken connection ended depends on the fault and the phase:
 //!
 //! ```text
 //!               Connecting  Open, young  Open, stable  Draining   Leaving
@@ -24,7 +24,7 @@
 //!  other        Lost        Lost         Lost          Lost       the end that it left for
 //! ```
 //!
-//! And what follows:
+//! What follows depends on how it ended:
 //!
 //! ```text
 //!  end          pause, before jitter      client id contested?        failures in a row  cut short in a row
@@ -48,12 +48,12 @@ use crate::base::backoff::Backoff;
 /// Pauses between attempts.
 const BACKOFF: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
-/// The same after a refused login or an unreadable certificate, which takes a person to fix. Brokers lock out clients
+/// The same after a refused login or an unreadable certificate, which a person has to fix. Brokers lock out clients
 /// that try too often.
 const SLOW_BACKOFF: Backoff = Backoff { first: Duration::from_secs(30), longest: Duration::from_secs(300) };
 
 /// The pause when another client uses our id. With jitter that is at most two attempts a minute, so two gateways with
-/// one id do not disconnect each other all the time.
+/// one id do not disconnect each other constantly.
 const CONTESTED_PAUSE: Duration = Duration::from_secs(60);
 
 /// After this many young connections in a row that the broker closed without a reason, we assume that another client
@@ -63,37 +63,37 @@ const CONTESTED_AFTER: u32 = 3;
 /// A connection that has lasted this long is stable: the next failure counts as the first again.
 pub(super) const STABLE: Duration = Duration::from_secs(60);
 
-/// How long the loss of a session stays a condition, for a person to see it.
+/// How long the loss of a session stays a condition, to give a person time to see it.
 pub(super) const LOST_SHOWN: Duration = Duration::from_secs(3600);
 
-/// How far a connection is.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkPhase {
     /// The broker has not accepted us yet.
     Connecting,
-    /// Messages come in.
+    /// Messages arrive.
     Open {
-        /// It has lasted for [`STABLE`].
+        /// Whether it has lasted for [`STABLE`].
         stable: bool,
-        /// Messages of QoS 1 are left with the broker. All of them from the first one on, to acknowledge in order.
+        /// Whether QoS 1 messages are left with the broker: all of them from the first one on, to acknowledge in order.
         shedding: bool,
     },
-    /// Intake has ended, acknowledgements go out.
+    /// Intake has ended; acknowledgements still go out.
     Draining,
-    /// The last acknowledgements are on their way, then DISCONNECT. The connection will have ended like this.
+    /// We are sending the last acknowledgements, then DISCONNECT. Holds how the connection will have ended.
     Leaving(ConnectionEnd),
     /// Over.
     Ended(ConnectionEnd),
 }
 
-/// What happens to a connection.
+/// An event in the life of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkEvent {
     /// The broker accepted us (CONNACK).
     Accepted,
-    /// It has lasted: for [`STABLE`] at first, then for [`LOST_SHOWN`] each time.
+    /// It has lasted: for [`STABLE`] the first time, then for another [`LOST_SHOWN`] each time.
     Lasted,
-    /// There was no room for a message of QoS 1.
+    /// There was no room for a QoS 1 message.
     NoRoom,
     /// Nothing is held and everything is acknowledged.
     CaughtUp,
@@ -101,7 +101,7 @@ pub(super) enum LinkEvent {
     ReceiptDropped,
     /// The pipeline has closed its end of the queue.
     PipelineGone,
-    /// The daemon wants intake to end.
+    /// The daemon requests the end of intake.
     Stop,
     /// No further receipt will be spent.
     Drained,
@@ -109,12 +109,12 @@ pub(super) enum LinkEvent {
     Broken(LinkFault),
 }
 
-/// Why the client library says that a connection has ended.
+/// The reason that the client library reports for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkFault {
-    /// The broker refuses our login or id, which takes a person to fix.
+    /// The broker refuses our login or id, which a person has to fix.
     Refused,
-    /// The broker says that another client connected with our id.
+    /// The broker reports that another client connected with our id.
     TakenOver,
     /// The broker closed the connection without a reason; mosquitto 2.0 does that when our id is taken over.
     Aborted,
@@ -122,13 +122,13 @@ pub(super) enum LinkFault {
     Other,
 }
 
-/// What the shell does about an event.
+/// What to do about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LinkAction {
     Nothing,
     /// Subscribe to all topics.
     Subscribe,
-    /// The connection is good: forget the failures before it.
+    /// The connection is stable: forget the failures before it.
     ClearFailures,
     /// The loss of the session has been shown for long enough.
     ClearLoss,
@@ -140,12 +140,12 @@ pub(super) enum LinkAction {
     Leave,
 }
 
-/// How a connection ended, as far as the next attempt cares.
+/// How a connection ended, as far as it matters for the next attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ConnectionEnd {
-    /// We left, or had to stop before there was a connection to leave.
+    /// We disconnected, or had to stop before the broker accepted us.
     Finished,
-    /// The certificates or options cannot be used; no connection was tried.
+    /// The certificates or options cannot be used; we did not try to connect.
     Setup,
     /// The broker refuses our login or id.
     Refused,
@@ -218,17 +218,17 @@ fn end(phase: LinkPhase, fault: LinkFault) -> ConnectionEnd {
 }
 
 impl LinkPhase {
-    /// Does this event change anything now? The shell waits only for events that do.
+    /// Whether this event changes anything now. The connection waits only for events that do.
     pub(super) fn heeds(self, event: LinkEvent) -> bool {
         step(self, event) != (self, LinkAction::Nothing)
     }
 
-    /// Do messages come in?
+    /// Whether messages arrive.
     pub(super) const fn is_open(self) -> bool {
         matches!(self, Self::Open { .. })
     }
 
-    /// Are messages of QoS 1 left with the broker?
+    /// Whether QoS 1 messages are left with the broker.
     pub(super) const fn is_shedding(self) -> bool {
         matches!(self, Self::Open { shedding: true, .. })
     }
@@ -277,7 +277,7 @@ impl AttemptStreak {
         let failures = self.failures.saturating_add(1);
         let streak = match end {
             ConnectionEnd::CutShort => Self { failures, cut_short },
-            // A broker that does not answer was away itself: no other client can have taken our id there.
+            // A broker that does not answer was unavailable itself, so no other client can have taken over our id.
             ConnectionEnd::Lost => Self { failures, cut_short: 0 },
             ConnectionEnd::Setup | ConnectionEnd::Refused | ConnectionEnd::TakenOver | ConnectionEnd::Abandoned => {
                 Self { failures, ..self }
@@ -298,10 +298,10 @@ mod tests {
     const LASTING_SHEDDING: LinkPhase = Open { stable: true, shedding: true };
     const ENDS: [ConnectionEnd; 8] = [Finished, Setup, Refused, TakenOver, CutShort, Lost, Abandoned, Shed];
 
-    /// What does not change the phase and needs no action.
+    /// The cell of an event that changes nothing.
     const NONE: Option<(LinkPhase, LinkAction)> = None;
 
-    /// The first two tables of the module's page: a row per event, a column per phase.
+    /// The first two tables of the module documentation: a row per event, a column per phase.
     #[test]
     fn every_cell_of_a_connections_life_is_as_drawn() {
         use LinkEvent::{Accepted, Broken, CaughtUp, Drained, Lasted, NoRoom, PipelineGone, ReceiptDropped, Stop};
@@ -341,7 +341,7 @@ mod tests {
                 assert_eq!(step(phase, event), expected.unwrap_or((phase, Nothing)), "{phase:?} × {event:?}");
                 assert_eq!(phase.heeds(event), expected.is_some(), "{phase:?} × {event:?}");
             }
-            // Once the end is decided, only the connection's own end matters, and cannot change it.
+            // Once the kind of end is decided, only the end itself has an effect, and it does not change the kind.
             for end in ENDS {
                 let ends = matches!(event, Broken(_));
                 let leaving = if ends { Ended(end) } else { Leaving(end) };

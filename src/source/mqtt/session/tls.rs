@@ -41,7 +41,8 @@ pub(super) async fn transport(tls: &Tls) -> Result<Transport, TlsSetupError> {
         }
         return Ok(Transport::tls(ca, client, None));
     }
-    // Trust the authorities of the system. The library takes no client certificate beside them, so add it here.
+    // Trust the authorities of the system. The library accepts no client certificate together with them, so add it
+    // here.
     let configuration = TlsConfiguration::try_default_rustls().map_err(TlsSetupError::Library)?;
     match (configuration, client, &tls.client) {
         (TlsConfiguration::Rustls(config), Some((chain, key)), Some((chain_path, key_path))) => {

@@ -1,4 +1,5 @@
-//! PURE. Which observations count for a capture: its VLANs, its relays, and the addresses that are never evidence.
+//! PURE. Decides which observations count for a capture: by its VLANs, its relays, and the addresses that are never
+//! evidence.
 
 use std::collections::BTreeSet;
 
@@ -34,14 +35,14 @@ impl CaptureScope {
         self.own = own;
     }
 
-    /// Is the outermost tag one of the VLANs of the capture?
+    /// Whether the outermost tag is one of the capture's VLANs.
     #[inline]
     pub(super) fn has_vlan(&self, vlans: &Vlans) -> bool {
         self.vlans.is_empty() || vlans.outermost().is_some_and(|id| self.vlans.contains(&id))
     }
 
-    /// Is evidence that took this way strong? None when it comes from another site. A client that renews through a router may be
-    /// behind one of our relays or another's: its evidence is weak, so it opens nothing.
+    /// Whether evidence that arrived via this path is strong; `None` if it is from another site. A client that renews
+    /// through a router may be behind one of our relays or another site's: its evidence is weak, so it opens nothing.
     #[inline]
     pub(super) fn strength(&self, via: Via, strong: bool) -> Option<bool> {
         match (via, &self.relays) {
@@ -51,7 +52,7 @@ impl CaptureScope {
         }
     }
 
-    /// Is it an address of this machine, or of listed infrastructure?
+    /// Whether it is an address of this machine or of listed infrastructure.
     #[inline]
     pub(super) fn excludes(&self, mac: MacAddr) -> bool {
         self.own.contains(&mac) || self.ignore.iter().any(|pattern| pattern.matches(mac))

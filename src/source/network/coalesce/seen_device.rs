@@ -1,4 +1,4 @@
-//! PURE. One device in a capture's table: its presence, and the evidence that was not delivered yet.
+//! PURE. One device in a capture's table: its presence, and the evidence that has not been delivered yet.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,28 +11,28 @@ use crate::base::{
 /// One device.
 #[derive(Debug)]
 pub(super) struct SeenDevice {
-    /// Does it belong to a person?
+    /// Whether it belongs to a person.
     pub(super) known: bool,
-    /// Start of the unbroken presence; none while all evidence was weak.
+    /// Start of the unbroken presence; `None` while all evidence has been weak.
     since: Option<WallTime>,
     last_strong: Option<BootTime>,
-    /// The last evidence that ends a silence.
+    /// The last evidence that counts against silence.
     pub(super) last_alive: BootTime,
     delivered: Option<BootTime>,
     pub(super) announced: Announced,
     pending: Option<PendingEvidence>,
 }
 
-/// Has the start of this presence been delivered?
+/// Whether the start of this presence has been delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
     No,
-    /// The address is in the queue of devices that appeared.
+    /// The address is in the queue of devices that have appeared.
     Queued,
     Yes,
 }
 
-/// Evidence that was not delivered yet.
+/// Evidence that has not been delivered yet.
 #[derive(Clone, Copy, Debug)]
 struct PendingEvidence {
     first_at: WallTime,
@@ -80,8 +80,8 @@ impl SeenDevice {
         }
     }
 
-    /// A presence begins with strong evidence after a silence, unless an earlier one still waits for room in the queue:
-    /// then the two become one.
+    /// A presence begins with strong evidence after a silence. But if an earlier presence is still waiting for room in
+    /// the queue, the two become one.
     fn merge_strong(&mut self, idle_limit: Duration, now: Now) {
         let silent = now.boot.since(self.last_alive) > idle_limit;
         let waiting = self.announced == Announced::Queued;
@@ -93,26 +93,27 @@ impl SeenDevice {
         self.last_alive = now.boot;
     }
 
-    /// Weak evidence prevents silence for two idle limits only: the network card of a computer that is off answers all night.
+    /// Weak evidence prevents silence for at most two idle limits: the network card of a computer that is off answers
+    /// all night.
     fn merge_weak(&mut self, idle_limit: Duration, now: Now) {
         if self.last_strong.is_some_and(|strong| now.boot.since(strong) <= idle_limit.saturating_mul(2)) {
             self.last_alive = now.boot;
         }
     }
 
-    /// Is there anything to deliver? Weak evidence alone opens nothing, so it is of no use for an unknown device.
+    /// Whether there is anything to deliver. Weak evidence alone opens nothing, so it is useless for an unknown device.
     #[inline]
     pub(super) fn has_pending(&self) -> bool {
         self.pending.is_some_and(|pending| self.known || pending.last_strong_at.is_some())
     }
 
-    /// When it is to be delivered next, once there is anything.
+    /// When pending evidence is due for delivery.
     #[inline]
     pub(super) fn due_at(&self, refresh: Duration, now: Now) -> BootTime {
         self.delivered.map_or(now.boot, |at| at.plus(refresh))
     }
 
-    /// Takes the pending evidence; none when there is nothing.
+    /// Takes the pending evidence; `None` if there is none.
     pub(super) fn take_presence(&mut self, interface: &Arc<str>, mac: MacAddr, now: Now) -> Option<Presence> {
         let pending = self.pending.take()?;
         self.delivered = Some(now.boot);

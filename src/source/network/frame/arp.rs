@@ -9,7 +9,7 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// Reads one ARP message. It is 28 octets long; the frame may be padded behind them.
+/// Reads one ARP message. It is 28 octets long; padding may follow.
 #[inline]
 pub(super) fn arp(body: &[u8], source: MacAddr) -> PayloadEvidence {
     const IPV4_OVER_ETHERNET: &[u8] = &[0, 1, 0x08, 0, 6, 4];

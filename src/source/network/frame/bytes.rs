@@ -1,4 +1,4 @@
-//! PURE. Reads fields of a frame; a field that runs past the end is none.
+//! PURE. Reads fields of a frame; `None` for a field that extends past the end.
 
 use crate::base::mac::MacAddr;
 

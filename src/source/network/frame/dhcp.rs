@@ -10,9 +10,10 @@ use super::{
     station::not_one_station,
 };
 
-/// Reads one message. The client is `chaddr`, whichever station sent the frame: a relay uses its own Ethernet address.
+/// Reads one message. The client is `chaddr`, whichever station sent the frame, because a relay uses its own Ethernet
+/// address.
 ///
-/// `cut` says that the rest is in other fragments, so options may end anywhere; `short` that the rest is missing.
+/// `cut`: the rest is in other fragments, so options may end anywhere. `short`: the rest is missing.
 #[inline]
 pub(super) fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<PayloadEvidence> {
     const ETHERNET: u8 = 1;
@@ -21,7 +22,7 @@ pub(super) fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<PayloadEvi
     const INFINITE: u32 = u32::MAX;
     let (from_client, hardware, length) = (*payload.first()? == 1, *payload.get(1)?, *payload.get(2)?);
 
-    // Option 53 gives the kind of message.
+    // Option 53 is the kind of message.
     let (options, well_formed) = DhcpOptions::of_message(payload, cut);
     let kind = match options.message {
         Some(number) if number != 0 => FrameKind::Dhcp(DhcpType::from_number(number)),
@@ -29,7 +30,7 @@ pub(super) fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<PayloadEvi
         _ => FrameKind::BootpReply,
     };
 
-    // Only a client with a 48-bit Ethernet address can be one of our devices.
+    // Only a client with a 48-bit Ethernet address can be one of our people's devices.
     let chaddr = mac_at(payload, 28).filter(|_| matches!(hardware, ETHERNET | IEEE_802) && length == 6);
     let Some(mac) = chaddr.filter(|_| hardware == ETHERNET) else {
         let no_address = hardware == ETHERNET && length == 6;
@@ -40,7 +41,7 @@ pub(super) fn bootp(payload: &[u8], cut: bool, short: bool) -> Option<PayloadEvi
         ));
     };
 
-    // What it proves about this client.
+    // Determine what the message proves about this client.
     let proof = BootpProof::of(kind, from_client);
     let why = not_one_station(mac)
         .or((proof == BootpProof::Nothing).then_some(WhyNot::DoesNotShowTheClient))
@@ -65,15 +66,15 @@ struct DhcpOptions {
     message: Option<u8>,
     /// Option 51, in seconds.
     lease: Option<u32>,
-    /// Option 52: which of the fields `file` (bit 0) and `sname` (bit 1) hold options too.
+    /// Option 52: which of the fields `file` (bit 0) and `sname` (bit 1) contain options as well.
     overload: u8,
 }
 
 impl DhcpOptions {
-    /// All options of a message, and whether it is well-formed. `cut` as for [`bootp`].
+    /// Reads all options of a message. Returns them, and whether the message is well-formed. `cut` as for [`bootp`].
     fn of_message(payload: &[u8], cut: bool) -> (Self, bool) {
         const COOKIE: &[u8] = &[99, 130, 83, 99];
-        /// The vendor area that BOOTP without options always has.
+        /// The size of the vendor area, which BOOTP without options always has.
         const VENDOR_AREA: usize = 64;
         let mut options = Self::default();
         let well_formed = match payload.get(236..240) {
@@ -93,7 +94,7 @@ impl DhcpOptions {
         (options, well_formed)
     }
 
-    /// Reads one field of options (RFC 2132 2); false when an option runs past the end of it.
+    /// Reads one field of options (RFC 2132 2). Returns false if an option extends past its end.
     fn read(&mut self, field: &[u8]) -> bool {
         const PAD: u8 = 0;
         const END: u8 = 255;
@@ -128,7 +129,7 @@ impl DhcpOptions {
 enum BootpProof {
     /// The client sent it.
     Sent,
-    /// A server granted what the client had requested a moment ago.
+    /// A server granted what the client had just requested.
     Answered,
     Nothing,
 }

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// Reads one message. The client is the Ethernet source: what a relay sends are relay messages.
+/// Reads one message. The client is the Ethernet source, because a relay sends only relay messages.
 ///
-/// `malformed` says that the packet around it is already known to be wrong.
+/// `malformed`: the packet around it is already known to be invalid.
 #[inline]
 pub(super) fn dhcpv6(payload: &[u8], source: MacAddr, malformed: bool) -> Option<PayloadEvidence> {
     const RELAY_FORWARD: u8 = 12;
@@ -29,7 +29,7 @@ pub(super) fn dhcpv6(payload: &[u8], source: MacAddr, malformed: bool) -> Option
     })
 }
 
-/// Does every option end where the next begins (RFC 8415 21.1)?
+/// Whether every option ends where the next begins (RFC 8415 21.1).
 fn are_whole(options: Option<&[u8]>) -> bool {
     let Some(mut rest) = options else { return false };
     while !rest.is_empty() {

@@ -19,7 +19,7 @@ const TAG_C: u16 = 0x8100;
 const TAG_S: u16 = 0x88a8;
 /// The provider's tag before IEEE 802.1ad.
 const TAG_OLD: u16 = 0x9100;
-/// Up to this value the field after the addresses is the length of an IEEE 802.3 frame.
+/// Up to this value, the field after the addresses is the length of an IEEE 802.3 frame.
 const LONGEST_LLC: u16 = 1500;
 /// LLC unnumbered information to SNAP with the Ethernet organisation (RFC 1042).
 const SNAP_ETHERNET: &[u8] = &[0xaa, 0xaa, 0x03, 0, 0, 0];
@@ -28,14 +28,14 @@ const SNAP_ETHERNET: &[u8] = &[0xaa, 0xaa, 0x03, 0, 0, 0];
 pub(super) struct EthernetFrame<'a> {
     pub(super) source: MacAddr,
     pub(super) vlans: Vlans,
-    /// The type of the payload, behind tags and SNAP.
+    /// The type of the payload, after tags and SNAP.
     pub(super) ether_type: u16,
     pub(super) payload: &'a [u8],
 }
 
 impl<'a> EthernetFrame<'a> {
-    /// `stripped` is the outermost tag, which the kernel took off. None when the frame has more than [`super::vlan::TAGS`]
-    /// tags, is cut inside its headers, or carries no EtherType.
+    /// Reads the headers. `stripped` is the outermost tag, if the kernel removed it. Returns `None` if the frame has
+    /// more than [`super::vlan::TAGS`] tags, is cut inside its headers, or has no EtherType.
     #[inline]
     pub(super) fn read(frame: &'a [u8], stripped: Option<VlanId>) -> Option<Self> {
         let source = mac_at(frame, 6)?;
@@ -62,7 +62,7 @@ impl<'a> EthernetFrame<'a> {
     }
 }
 
-/// Does this type announce a VLAN tag?
+/// Whether this type indicates a VLAN tag.
 #[inline]
 pub(super) fn is_tag(ether_type: u16) -> bool {
     matches!(ether_type, TAG_C | TAG_S | TAG_OLD)

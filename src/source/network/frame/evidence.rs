@@ -1,4 +1,4 @@
-//! PURE. How much a frame proves about the presence of a device, and why it proves nothing.
+//! PURE. How much a frame proves about the presence of a device, or why it proves nothing.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl fmt::Display for Evidence {
 pub enum WhyNot {
     /// The link is not Ethernet.
     NotEthernet,
-    /// Inside a tunnel: the device is somewhere else.
+    /// It is inside a tunnel: the device is somewhere else.
     Tunnelled,
     /// ARP for other networks.
     NotIpv4OverEthernet,
@@ -44,20 +44,20 @@ pub enum WhyNot {
     VirtualRouter,
     /// The ARP sender is not the Ethernet source: proxied, or forged.
     SenderIsNotSource,
-    /// The BOOTP client has another kind of address.
+    /// The BOOTP client has an address of another kind.
     NotEthernetClient,
-    /// Offers, releases, lease queries and what servers say.
+    /// Offers, releases, lease queries and most messages of servers.
     DoesNotShowTheClient,
     /// A router's advertisement.
     Router,
     /// The source link-layer option is not the Ethernet source: proxied, or forged.
     OptionIsNotSource,
-    /// A length or field that its protocol forbids.
+    /// A length or field that the protocol forbids.
     Malformed,
 }
 
 impl WhyNot {
-    /// Does the frame use an address that it was not sent from?
+    /// Whether the frame contains an address that it was not sent from.
     pub const fn is_suspicious(self) -> bool {
         match self {
             Self::SenderIsNotSource | Self::OptionIsNotSource => true,

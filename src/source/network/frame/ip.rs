@@ -2,11 +2,11 @@
 
 use super::{bytes::be16, ethernet::IPV4};
 
-/// An IP packet that is whole, or the first fragment of one.
+/// A whole IP packet, or the first fragment of one.
 pub(super) struct IpPacket<'a> {
     pub(super) version: IpVersion,
-    /// The protocol behind the header. Extension headers of IPv6 are not followed: hosts send none before the protocols that
-    /// are read here.
+    /// The protocol after the header. IPv6 extension headers are not followed: hosts send none before the protocols
+    /// that we read.
     pub(super) protocol: u8,
     pub(super) hop_limit: u8,
     pub(super) body: &'a [u8],
@@ -38,7 +38,7 @@ pub(super) const GRE: u8 = 47;
 pub(super) const ICMPV6: u8 = 58;
 
 impl<'a> IpPacket<'a> {
-    /// None for a header that cannot be right, and for every fragment but the first.
+    /// Reads a packet; `None` if the header is invalid, and for every fragment except the first.
     pub(super) fn read(ether_type: u16, bytes: &'a [u8]) -> Option<Self> {
         if ether_type == IPV4 { Self::read_four(bytes) } else { Self::read_six(bytes) }
     }
@@ -79,7 +79,7 @@ impl<'a> IpPacket<'a> {
         })
     }
 
-    /// The UDP datagram in it; none for another protocol.
+    /// The UDP datagram in it; `None` for another protocol.
     pub(super) fn udp(&self) -> Option<UdpDatagram<'a>> {
         const HEADER: usize = 8;
         let length = usize::from(be16(self.body, 4)?);

@@ -1,4 +1,4 @@
-//! PURE. Which of our protocols an IP packet carries: neighbour discovery, DHCPv4 or DHCPv6.
+//! PURE. Reads the payload of an IP packet: neighbour discovery, DHCPv4 or DHCPv6.
 
 use super::{
     dhcp::bootp,
@@ -9,14 +9,14 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// None for all other traffic.
+/// Reads the payload; `None` for all other traffic.
 #[inline]
 pub(super) fn ip_payload(packet: &IpPacket<'_>, source: MacAddr) -> Option<PayloadEvidence> {
     if packet.protocol == ICMPV6 && packet.version == IpVersion::Six {
         return neighbour_discovery(packet, source);
     }
     let datagram = packet.udp()?;
-    // The rest of the first fragment is in the others; nothing is missing.
+    // The rest of a cut packet is in the other fragments, so nothing is missing.
     let short = (datagram.short || packet.short) && !packet.cut;
     let (from, to) = (datagram.from_port, datagram.to_port);
     if matches!(from, 67 | 68) || matches!(to, 67 | 68) {

@@ -5,7 +5,7 @@ use std::fmt;
 /// The kind of a frame. Displayed as the word that `checkind replay --frames` prints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
-    /// ARP request for the address of another station.
+    /// ARP request for another station's address.
     ArpRequest,
     /// ARP request without a sender's IP address (RFC 5227 2.1.1).
     ArpProbe,
@@ -36,7 +36,7 @@ pub enum FrameKind {
     },
     /// One of the above inside a tunnel.
     Tunnelled,
-    /// One of the above on a link that is not Ethernet; only files have those.
+    /// One of the above on a link that is not Ethernet; occurs only in files.
     OtherLinkLayer,
 }
 
@@ -82,7 +82,7 @@ pub enum DhcpType {
     Release,
     /// 8.
     Inform,
-    /// Any other, lease queries (RFC 4388) among them.
+    /// Any other, including lease queries (RFC 4388).
     Other(u8),
 }
 
@@ -137,7 +137,7 @@ pub enum Dhcpv6Type {
     Decline,
     /// 11.
     InformationRequest,
-    /// What servers and relays send.
+    /// Any other; servers and relays send these.
     Other(u8),
 }
 
@@ -156,7 +156,7 @@ impl Dhcpv6Type {
         }
     }
 
-    /// Does a message of this type prove that its client is here?
+    /// Whether a message of this type proves that its client is here.
     pub(super) const fn shows_the_client(self) -> bool {
         match self {
             Self::Solicit

@@ -6,11 +6,11 @@ use super::{
 };
 use crate::base::mac::MacAddr;
 
-/// Reads one ICMPv6 message. None for other messages than neighbour discovery.
+/// Reads one ICMPv6 message; `None` if it is not neighbour discovery.
 #[inline]
 pub(super) fn neighbour_discovery(packet: &IpPacket<'_>, source: MacAddr) -> Option<PayloadEvidence> {
     const SOLICITED: u8 = 0x40;
-    /// A packet from this link (RFC 4861 7.1): every router decrements the hop limit.
+    /// The hop limit of a packet from this link (RFC 4861 7.1): every router decrements it.
     const NEVER_FORWARDED: u8 = 255;
     let body = packet.body;
     let (kind, header) = match *body.first()? {
@@ -44,7 +44,7 @@ struct NdOptions {
 }
 
 impl NdOptions {
-    /// None when an option has no length or runs past the end (RFC 4861 4.6).
+    /// Returns `None` if an option has length zero or extends past the end (RFC 4861 4.6).
     fn read(options: Option<&[u8]>) -> Option<Self> {
         let mut rest = options?;
         let mut found = Self { source: None };

@@ -11,7 +11,7 @@ use crate::base::mac::MacAddr;
 /// What one payload proves.
 pub(super) struct PayloadEvidence {
     pub(super) kind: FrameKind,
-    /// The device that it is about.
+    /// The device that it concerns.
     pub(super) mac: Option<MacAddr>,
     pub(super) evidence: Evidence,
     /// The relay that a DHCPv4 message passed through.
@@ -33,7 +33,7 @@ impl PayloadEvidence {
         Self { kind, mac, evidence: Evidence::None(why), relay: None, lease: None }
     }
 
-    /// Is it DHCPv4, or BOOTP?
+    /// Whether it is DHCPv4 or BOOTP.
     pub(super) fn is_bootp(&self) -> bool {
         matches!(self.kind, FrameKind::Dhcp(_) | FrameKind::BootpRequest | FrameKind::BootpReply)
     }

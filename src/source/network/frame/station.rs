@@ -1,9 +1,9 @@
-//! PURE. Is a MAC address the address of one station? Zero, group and shared router addresses are not.
+//! PURE. Checks whether a MAC address belongs to one station. Zero, group and shared router addresses do not.
 
 use super::evidence::WhyNot;
 use crate::base::mac::MacAddr;
 
-/// Why the address cannot be that of one device; none when it can.
+/// Why the address cannot belong to one device; `None` if it can.
 pub(super) fn not_one_station(mac: MacAddr) -> Option<WhyNot> {
     if mac.is_zero() {
         return Some(WhyNot::ZeroAddress);
@@ -14,7 +14,7 @@ pub(super) fn not_one_station(mac: MacAddr) -> Option<WhyNot> {
     is_virtual_router(mac).then_some(WhyNot::VirtualRouter)
 }
 
-/// Addresses that a group of routers shares: VRRP and CARP, for IPv4 and IPv6 (RFC 9568 7.3); HSRP, HSRP version 2, and HSRP
+/// Whether routers share this address: VRRP and CARP, for IPv4 and IPv6 (RFC 9568 7.3); HSRP, HSRP version 2, and HSRP
 /// for IPv6; GLBP (Cisco's First Hop Redundancy Protocols guide).
 const fn is_virtual_router(mac: MacAddr) -> bool {
     matches!(

@@ -1,4 +1,4 @@
-//! Every kind of frame, built by hand, and what it proves.
+//! Builds every kind of frame by hand, and checks what it proves.
 
 use super::{
     ip::{GRE, ICMPV6, IP_IN_IP, UDP},
@@ -38,7 +38,7 @@ fn bootp(operation: u8, options: &[u8]) -> Vec<u8> {
     message
 }
 
-/// As a relay forwards it: the relay's address in the Ethernet header, the client's in the message.
+/// A message as forwarded by a relay: the relay's address in the Ethernet header, the client's in the message.
 fn dhcp(operation: u8, options: &[u8]) -> Vec<u8> {
     ethernet(OTHER, IPV4, &ipv4(UDP, 0, &udp(67, 67, &bootp(operation, options))))
 }

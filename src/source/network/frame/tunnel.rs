@@ -1,4 +1,4 @@
-//! PURE. Tunnels: ARP, DHCP or neighbour discovery inside one comes from another place.
+//! PURE. Detects tunnels: ARP, DHCP or neighbour discovery inside a tunnel is from another place.
 //!
 //! IP in IP, GRE (RFC 2784, RFC 2890), VXLAN and Geneve.
 
@@ -13,7 +13,7 @@ use crate::base::mac::MacAddr;
 const VXLAN_PORT: u16 = 4789;
 const GENEVE_PORT: u16 = 6081;
 
-/// Does this packet carry ARP, DHCP or neighbour discovery of another place?
+/// Whether this packet carries ARP, DHCP or neighbour discovery from another place.
 #[inline]
 pub(super) fn is_tunnel(packet: &IpPacket<'_>) -> bool {
     let inner = match packet.protocol {
@@ -40,9 +40,10 @@ fn gre(body: &[u8]) -> Option<(u16, &[u8])> {
     Some((be16(body, 2)?, body.get(4 + 4 * optional..)?))
 }
 
-/// Is what the tunnel carries ARP, DHCP or neighbour discovery? One level deep: a tunnel in a tunnel is other traffic.
+/// Whether the tunnel's payload is ARP, DHCP or neighbour discovery. Only one level deep: a tunnel in a tunnel counts
+/// as other traffic.
 fn concerns_devices(ether_type: u16, bytes: &[u8]) -> bool {
-    // What the packet proves is of no interest here, so neither is its sender.
+    // Here it does not matter what the packet proves, so the sender does not matter either.
     let any_source = MacAddr::new([0; 6]);
     let (ether_type, bytes) = if ether_type == BRIDGED_ETHERNET {
         let mut at = 12;

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// A VLAN identifier (IEEE 802.1Q), 0 to 4095; 0 is a tag that carries a priority only.
+/// A VLAN identifier (IEEE 802.1Q), 0 to 4095; 0 means that the tag contains only a priority.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct VlanId(u16);
 
 impl VlanId {
-    /// From a tag control information field: its low twelve bits.
+    /// The low twelve bits of a tag control information field.
     pub const fn from_tci(tci: u16) -> Self {
         Self(tci & 0x0fff)
     }
@@ -24,11 +24,11 @@ impl fmt::Display for VlanId {
     }
 }
 
-/// The most VLAN tags that are read, the one that the kernel strips included. A frame with more says nothing: a remote
-/// mirror adds one to a customer's two, and no network has a fourth.
+/// How many VLAN tags are read, including the one that the kernel strips. A frame with more is ignored: a remote mirror
+/// adds one to a customer's two, and no network has a fourth.
 pub const TAGS: usize = 3;
 
-/// The VLAN tags of a frame, outermost first; displayed as `10,20`, or `-` when there are none.
+/// The VLAN tags of a frame, outermost first; displayed as `10,20`, or `-` if there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Vlans {
     ids: [VlanId; TAGS],
@@ -41,12 +41,12 @@ impl Vlans {
         &self.ids[..self.count]
     }
 
-    /// The outermost tag, by which a capture can be limited.
+    /// The outermost tag, to which a capture can be limited.
     pub fn outermost(&self) -> Option<VlanId> {
         self.ids().first().copied()
     }
 
-    /// Adds the next tag inwards; none when there is no room for it.
+    /// Adds the next inner tag; `None` if there is no room for it.
     pub(super) fn push(&mut self, id: VlanId) -> Option<()> {
         *self.ids.get_mut(self.count)? = id;
         self.count += 1;
