@@ -6,7 +6,7 @@
 //!
 //! The path of a card tap: the run loop here takes its message from the queue, and `arrivals` sees it through to the
 //! acknowledgement. `read_facts`, with the pure `intake`, turns it into a fact about the person who had the card at the
-//! time of the tap. `commit` retries `transaction` until it succeeds: it loads the person's state, has the pure
+//! time of the tap. `commit` retries until `transaction` succeeds, which loads the person's state, has the pure
 //! `decide` fold the fact over it, and writes the fact and the changed records. A late tap takes the same path, except
 //! that `decide::late_from` finds the day from which to refold, and `transaction::refold` loads the state at the
 //! beginning of that day and the facts since then.

@@ -113,6 +113,7 @@ impl Pipeline {
             transaction.commit().await
         };
         time::timeout(LONGEST_END, end).await.unwrap_or(Err(StoreError::too_late()))?;
+        // Report what was adopted.
         let Counts { lines, facts, people, open, checkpoints, .. } = counts;
         let seconds = self.context.clock.now().boot.since(began.boot).as_secs_f64();
         let unreadable = log.unreadable;

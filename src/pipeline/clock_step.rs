@@ -80,6 +80,7 @@ pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: Cl
 /// with a future time.
 pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
     let Some(refold) = &mut input.refold else { return };
+    // Which facts move: those of a moving check-in, and those that the clock stamped ahead of the time after the step.
     let since = |subject: Subject| {
         let open = input.current.get(&subject).filter(|_| moving.contains(&subject));
         open.and_then(|known| known.person.open()).map(|open| open.from)
@@ -87,6 +88,7 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
     let moves = |subject: Subject, at: WallTime| {
         since(subject).is_some_and(|from| at >= from) || (step.by < 0 && at > step.wrong_from)
     };
+    // A moved fact gets another place, so it leaves the log and is decided again as a new one.
     let mut kept: Vec<DecidedFact> = Vec::with_capacity(refold.facts.len());
     for row in std::mem::take(&mut refold.facts) {
         match Fact::read(&row.fact) {

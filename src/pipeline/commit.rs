@@ -1,5 +1,4 @@
-//! Commits work, retrying for as long as the database is unavailable and whenever there is a newer directory or newer
-//! settings.
+//! Commits work, retrying while the database is unavailable and whenever there is a newer directory or newer settings.
 
 use std::sync::Arc;
 
@@ -27,8 +26,8 @@ impl Pipeline {
         }
     }
 
-    /// Decides and commits work. `None` if there is a newer directory or newer settings; by then they are loaded, or
-    /// this has waited a moment for them.
+    /// Decides and commits work. `None` if there is a newer directory or newer settings; by then they are loaded, or it
+    /// has waited a moment for them.
     pub(super) async fn try_commit(
         &mut self,
         work: BatchWork<'_>,

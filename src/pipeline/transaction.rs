@@ -113,6 +113,7 @@ impl Pipeline {
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         let totals = transaction.totals(&decide::totals_to_read(&world, &inputs)).await?;
 
+        // Everything is loaded: fold each group and collect what changes.
         for mut input in inputs {
             input.group.totals.clone_from(&totals);
             result.unproven.extend(decide::unproven(&input, &world, business));

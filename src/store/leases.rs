@@ -1,6 +1,6 @@
-//! Leases, which determine the one of several gateways of a business that works. A lease is a row that one of them
-//! holds until the time in it has passed by the database's clock. It uses plain statements, so any database that speaks
-//! PostgreSQL's protocol can do it.
+//! Leases decide which of several gateways of a business works. A lease is a row that one of them holds until the time
+//! in it has passed by the database's clock. The statements are plain, so any database that speaks PostgreSQL's
+//! protocol can run them.
 
 use uuid::Uuid;
 

@@ -82,6 +82,7 @@ impl Store {
     /// [`StoreError::Unusable`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
     pub async fn check_after_crash(database: &Database) -> Result<(), StoreError> {
         let Database::Sqlite { path } = database else { return Ok(()) };
+        // Only an unclean shutdown leaves a log with content.
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         if !fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0) {
