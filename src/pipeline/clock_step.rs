@@ -76,8 +76,8 @@ pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: Cl
     input.current.iter().filter_map(first).map(LogDay::of).min()
 }
 
-/// Moves the facts that our clock stamped about these people: those since the beginning of their check-in, if it moves, and all
-/// with a future time.
+/// Moves the facts that our clock stamped about these people: those since the beginning of their check-in, if it moves,
+/// and all with a future time.
 pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
     let Some(refold) = &mut input.refold else { return };
     // Which facts move: those of a moving check-in, and those that the clock stamped ahead of the time after the step.

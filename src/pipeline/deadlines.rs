@@ -41,7 +41,8 @@ impl Pipeline {
             self.fold_now(&due.into_iter().collect(), None, deadline).await?;
             self.report_alive();
             if self.presences_waiting {
-                // A silence that cannot be decided yet stays due. It is tried again in the next turn, not in a busy loop.
+                // A silence that cannot be decided yet stays due. It is tried again in the next turn, not in a busy
+                // loop.
                 return Ok(());
             }
         }

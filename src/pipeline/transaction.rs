@@ -150,8 +150,8 @@ impl Pipeline {
     }
 }
 
-/// Counts duplicates, and writes what needs no fold: facts that are only recorded, rejected messages and failed check-ins of
-/// unknown devices. Returns the door facts to decide.
+/// Counts duplicates, and writes what needs no fold: facts that are only recorded, rejected messages and failed
+/// check-ins of unknown devices. Returns the door facts to decide.
 fn sort_out(work: BatchWork<'_>, loaded: &BatchRows, result: &mut BatchResult, writes: &mut Writes) -> Vec<DoorFact> {
     let (new, duplicates) = decide::new_facts(work.sub_batch, &loaded.known);
     result.outcomes.extend((0..duplicates).map(|_| (Outcome::Duplicate, None)));

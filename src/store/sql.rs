@@ -102,7 +102,8 @@ impl Sql {
         })
     }
 
-    /// The rows of one statement that writes nothing. A task that has begun a transaction must use [`Transaction::rows`].
+    /// The rows of one statement that writes nothing. A task that has begun a transaction must use
+    /// [`Transaction::rows`].
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {

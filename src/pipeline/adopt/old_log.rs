@@ -363,7 +363,8 @@ fn point(text: &str) -> Option<Point> {
     Some(Point { last_at, first_at, strong_at, since, frames: next()?.parse().ok()? })
 }
 
-/// The controller's reason for a refusal: in the claim if the person was known, otherwise in the reason of the decision.
+/// The controller's reason for a refusal: in the claim if the person was known, otherwise in the reason of the
+/// decision.
 fn refusal(line: &OldLine) -> Refusal {
     let claimed = line.claim.as_deref().and_then(|claim| claim.strip_prefix("fail:"));
     match claimed.or(line.reason.as_deref()).and_then(Reason::from_code) {

@@ -527,7 +527,8 @@ struct Seen {
     strong_at: Option<i64>,
 }
 
-// ------------------------------------------------------------------------------------------------ constants of a scenario
+// ------------------------------------------------------------------------------------------------ constants of a
+// scenario
 
 struct World {
     businesses: BTreeMap<i64, Vec<Settings>>,
@@ -1314,7 +1315,8 @@ impl World {
                     (v.pass_ended, v.pass_ran_out) = (Some(at), true);
                 }
                 1 => {
-                    // There was no exit: the person continues by another pass, or the front desk gets a failed check-in.
+                    // There was no exit: the person continues by another pass, or the front desk gets a failed
+                    // check-in.
                     v.close(at);
                     v.pass_ran_out = true;
                     let (business, entered) = (v.business, v.door_entry);

@@ -128,7 +128,8 @@ impl Store {
         Ok((loaded, rows.iter().map(pass_user).collect::<Result<_, _>>()?))
     }
 
-    /// The checkpoints and the facts of these people on these days, without a transaction: for commands that write nothing.
+    /// The checkpoints and the facts of these people on these days, without a transaction: for commands that write
+    /// nothing.
     pub(crate) async fn past(
         &self,
         days: &[(Subject, LogDay)],
