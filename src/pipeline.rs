@@ -1,17 +1,18 @@
-//! The one task that decides: receive, load, fold, commit, acknowledge.
+//! The pipeline, the single task that decides: it receives, loads, folds, commits and acknowledges.
 //!
-//! What has queued up becomes one batch and mostly one transaction. Receipts are spent in the order of arrival, after the
-//! commit. While the database is away the batch waits and nothing more is taken from the queues, so the broker keeps what we
-//! have not acknowledged.
+//! Everything waiting in the queues becomes one batch, usually one transaction. Receipts are spent after the commit, in
+//! the order of arrival. While the database is unavailable, the batch waits and nothing more is taken from the queues,
+//! so the broker keeps what has not been acknowledged.
 //!
-//! The way of a card tap: the run loop here takes its message from the queue. `arrivals` has it read, committed and
-//! acknowledged: `read_facts` with the pure `intake` makes a fact of it, about the person who had the card at the time of the
-//! tap; `commit` tries until `transaction` succeeds, which loads the person's state, has the pure `decide` fold the fact over
-//! it, and writes the fact and the records that change. A late tap takes the same way: `decide::late_from` finds the day to
-//! fold again from, and `transaction::refold` loads the state at the beginning of that day and the facts since.
+//! The path of a card tap: the run loop here takes its message from the queue, and `arrivals` sees it through to the
+//! acknowledgement. `read_facts`, with the pure `intake`, turns it into a fact about the person who had the card at the
+//! time of the tap. `commit` retries until `transaction` succeeds, which loads the person's state, has the pure
+//! `decide` fold the fact over it, and writes the fact and the changed records. A late tap takes the same path, except
+//! that `decide::late_from` finds the day from which to refold, and `transaction::refold` loads the state at the
+//! beginning of that day and the facts since then.
 //!
-//! At every turn `due_work` follows: `deadlines` that have come, a newer directory, and presences and coverage to write.
-//! `wall_clock` watches for steps, `recovery` is the start, and `attempts` is what happens when the database fails.
+//! Each turn of the loop ends with `due_work`: expired `deadlines`, a newer directory, and presences and coverage to
+//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, and `attempts` handles database failures.
 
 mod adopt;
 mod arrivals;
@@ -51,8 +52,9 @@ pub(crate) use state::calendar_of;
 pub use state::{Context, Pipeline};
 pub use unknown_devices::UNRECOGNISED_A_DAY;
 
-/// Messages in one batch, at most. A thousand rows are a few hundred kilobytes and some ten milliseconds; with more, the first
-/// of them would wait for the last without saving round trips worth naming.
+/// The maximum number of messages in one batch. A thousand rows are a few hundred kilobytes and take some ten
+/// milliseconds; in a larger batch, the first would wait for the last without saving a significant number of round
+/// trips.
 const BATCH: usize = 1000;
 
 /// The queues that the pipeline reads.
@@ -65,10 +67,10 @@ pub struct Inputs {
 }
 
 impl Pipeline {
-    /// Runs until both queues are closed and empty, or until `stop` closes them; gives up at `deadline`.
+    /// Runs until both queues are closed and empty; `stop` closes them. Gives up at `deadline`.
     ///
     /// # Errors
-    /// [`PipelineError::Store`] when the database can never be used, [`PipelineError::GaveUp`] at the deadline.
+    /// [`PipelineError::Store`] if the database is unusable, [`PipelineError::GaveUp`] at the deadline.
     pub async fn run(
         mut self,
         mut inputs: Inputs,
@@ -84,7 +86,8 @@ impl Pipeline {
         let mut deliveries = Vec::with_capacity(BATCH);
         let mut stopping = false;
         loop {
-            // Wait for something to arrive, at most until the next tick. Doors come first: a person waits there.
+            // Wait for something to arrive, at most until the next tick. Doors come first, because a person is waiting
+            // there.
             let mut presences = Vec::new();
             tokio::select! {
                 biased;
@@ -105,14 +108,15 @@ impl Pipeline {
                 Some(more) = inputs.presences.recv() => presences = more,
                 () = time::sleep(tick) => {}
             }
-            // Presences that have queued up share the transaction.
+            // Presences waiting in the queue share the transaction.
             while presences.len() < BATCH
                 && let Ok(more) = inputs.presences.try_recv()
             {
                 presences.extend(more);
             }
             self.report_queues(&inputs);
-            // The clock before the batch: a step must move what was stamped before it, and nothing after.
+            // Check the clock before the batch: a step must move what was stamped before it, and nothing stamped after
+            // it.
             self.watch_clock(&deadline).await?;
             self.presences_waiting = !inputs.presences.is_empty();
             if !deliveries.is_empty() || !presences.is_empty() {
@@ -120,7 +124,7 @@ impl Pipeline {
             }
             self.do_due_work(&deadline).await?;
         }
-        // Best effort: at worst a minute of presences and coverage is lost, the same minute of both.
+        // Best effort: at worst, a minute of presences is lost, along with the coverage of that minute.
         if let Ok(Err(error)) = time::timeout(RETRY.longest, self.write_presences()).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "the last presences were not written");
         }

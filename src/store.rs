@@ -1,7 +1,8 @@
-//! Everything that the rest of the program reads from the database and writes to it.
+//! The database: everything that the rest of the program reads from it and writes to it.
 //!
-//! One interface, one SQL text where the two databases allow it, one contract suite that runs on both. The database has
-//! the last word: at most one open check-in per coworker and business is a unique index, not a promise of the code.
+//! There is one interface, one SQL text wherever the two databases allow it, and one contract suite that runs on both.
+//! The database has the last word: a unique index, not the code, ensures at most one open check-in per coworker and
+//! business.
 
 mod access;
 mod adopt;

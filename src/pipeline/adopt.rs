@@ -1,5 +1,5 @@
-//! Takes over the log and the records of a version before the log of facts, once, before anything is decided. This is the one
-//! transaction in which that happens; [`old_log`] and [`old_person`] say what they become, and are pure.
+//! Adopts the log and the records of a version from before the log of facts, once, before anything is decided. All of
+//! it happens in the one transaction in this file; [`old_log`] and [`old_person`], which are pure, do the conversion.
 
 mod old_log;
 mod old_person;
@@ -31,25 +31,26 @@ use crate::{
 };
 use old_log::OldLog;
 
-/// Lines that are read and written at a time: some 30 MB with everything that they become.
+/// The number of lines read and written at a time: some 30 MB with everything derived from them.
 const LINES: usize = 4_000;
 
-/// People whose records are read at a time: for ten years, some 50 MB.
+/// The number of people whose records are read at a time: for ten years, some 50 MB.
 const PEOPLE: usize = 100;
 
-/// The limit of one step. A slow disk needs some seconds.
+/// The time limit of one step. A slow disk needs some seconds.
 const LONGEST_STEP: Duration = Duration::from_mins(2);
 
-/// The limit of the end: a database frees every page of a table that it drops, and the old log may be gigabytes.
+/// The time limit of the last step: a database frees every page of a table that it drops, and the old log may be
+/// gigabytes.
 const LONGEST_END: Duration = Duration::from_mins(30);
 
-/// The limit of all of it, with millions of lines on a slow disk.
+/// The time limit of the whole adoption, enough for millions of lines on a slow disk.
 pub(super) const LONGEST: Duration = Duration::from_hours(2);
 
-/// How far a pass day, and a record about one, may reach back before the first line that is read.
+/// How far a pass day and its records may reach back before the first line that is read.
 const BEFORE: Duration = Duration::from_hours(48);
 
-/// What has been taken over.
+/// What has been adopted.
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
     lines: u64,
@@ -60,7 +61,7 @@ struct Counts {
 }
 
 impl Pipeline {
-    /// Takes over the old log, if there is one. None if the loaded directory is not the newest.
+    /// Adopts the old log, if there is one. `None` if the loaded directory is not the newest.
     pub(super) async fn adopt(&self) -> Result<Option<()>, StoreError> {
         if !time::timeout(LONGEST_ATTEMPT, self.context.store.has_old_log())
             .await
@@ -72,7 +73,7 @@ impl Pipeline {
         loop {
             tokio::select! {
                 done = &mut adopting => return done,
-                // All of it may take hours, but each step is limited, so nothing is stuck.
+                // The whole adoption may take hours, but each step has a time limit, so it is not stuck.
                 () = time::sleep(TICK) => {
                     self.report_alive();
                 }
@@ -85,7 +86,7 @@ impl Pipeline {
         let now = began.wall;
         let directories = Arc::clone(&self.context.directories.borrow());
         let policies = Arc::clone(&self.context.policies.borrow());
-        // Of several gateways that start at once, one gets the lock, and the others then find no old log.
+        // If several gateways start at once, one gets the lock, and the others then find no old log.
         let mut transaction = limited(self.context.store.batch()).await?;
         let Some(version) = limited(transaction.lock_old_log()).await? else { return Ok(Some(())) };
         // Passes and short card numbers are read from the newest directory, so it must be loaded.
@@ -98,7 +99,7 @@ impl Pipeline {
             );
             return Ok(None);
         }
-        // The lines first: the states of people depend on what the lines say besides the records.
+        // The lines first: the states of people depend on them as well as on the records.
         let mut log = OldLog::new(self.context.business, directories.latest(), &policies, now);
         let mut counts = Counts::default();
         adopt_lines(&mut log, &mut transaction, &mut counts).await?;
@@ -106,16 +107,17 @@ impl Pipeline {
         let world =
             World { directories: &directories, policies: &policies, coverage: &coverage, now, quiet_until: now };
         adopt_people(&log, &world, &mut transaction, &mut counts).await?;
-        // Dropping the old log in the same transaction makes the adoption happen exactly once.
+        // Dropping the old log in the same transaction ensures that the adoption happens exactly once.
         let end = async {
             transaction.drop_old_log().await?;
             transaction.commit().await
         };
         time::timeout(LONGEST_END, end).await.unwrap_or(Err(StoreError::too_late()))?;
+        // Report what was adopted.
         let Counts { lines, facts, people, open, checkpoints, .. } = counts;
         let seconds = self.context.clock.now().boot.since(began.boot).as_secs_f64();
         let unreadable = log.unreadable;
-        // A new database has an empty old log: that is not worth a line.
+        // A new database has an empty old log, which is not worth logging.
         if lines + people > 0 {
             tracing::info!(
                 lines,
@@ -150,7 +152,8 @@ async fn limited<T>(work: impl Future<Output = Result<T, StoreError>>) -> Result
     time::timeout(LONGEST_STEP, work).await.unwrap_or(Err(StoreError::too_late()))
 }
 
-/// Turns lines into facts, in the order of their time. What is remembered of them is some hundred bytes for each person and day.
+/// Turns lines into facts, in chronological order. Remembering what states depend on takes some hundred bytes per
+/// person and day.
 async fn adopt_lines(log: &mut OldLog<'_>, transaction: &mut Batch, counts: &mut Counts) -> Result<(), StoreError> {
     for business in limited(transaction.old_businesses()).await? {
         let (mut at, mut key) = (log.since(), String::new());

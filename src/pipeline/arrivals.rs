@@ -1,4 +1,4 @@
-//! Processes what has arrived: one batch of messages and presences is read, decided, committed and acknowledged.
+//! Processes a batch of messages and presences: reads, decides, commits and acknowledges it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,19 +28,19 @@ use crate::{
     source::{Delivery, Presences},
 };
 
-/// Facts in one transaction, at most: some 20 MB with everything that is made of them. A message may hold many events; the
-/// rest is in the next transaction.
+/// The maximum number of facts in one transaction: some 20 MB with everything derived from them. A message may contain
+/// many events; the rest go into the next transaction.
 const FACTS: usize = 16_384;
 
-/// People in one transaction, at most: their states are read and written, some 2 MB.
+/// The maximum number of people in one transaction. Their states are read and written: some 2 MB.
 pub(super) const PEOPLE: usize = 2000;
 
-/// What of a batch has been committed, or needs no decision, if the batch has to be read again.
+/// The part of a batch that is committed or needs no decision, and is skipped if the batch is read again.
 #[derive(Debug, Default)]
 struct AlreadyCommitted {
     doors: BTreeSet<(WallTime, FactDigest)>,
     presences: BTreeSet<(MacAddr, WallTime)>,
-    /// Presences that only continue a visit.
+    /// The number of presences that only continue a visit.
     refreshed: u64,
     facts: usize,
 }
@@ -59,7 +59,8 @@ impl AlreadyCommitted {
     }
 }
 
-/// The identity of a door fact within its batch, even if another version of the directory attributes it to another person.
+/// The identity of a door fact within its batch. It is the same if another version of the directory attributes the fact
+/// to another person.
 const fn identity(fact: &DoorFact) -> (WallTime, FactDigest) {
     (fact.at, fact.digest)
 }
@@ -74,10 +75,10 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         let began = self.context.clock.now().boot;
         let now = self.now();
-        // The frames of these presences have come, so the coverage reaches at least to them.
+        // The frames of these presences have been captured, so the coverage extends at least to them.
         self.coverage.update(&self.context.site_coverage, now);
 
-        // A message may have waited in the queue across a step of the clock.
+        // The clock may have been stepped while a message waited in the queue.
         for delivery in deliveries.iter_mut() {
             retime(delivery, now);
         }
@@ -88,7 +89,7 @@ impl Pipeline {
         let mut committed = AlreadyCommitted::default();
         while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {}
 
-        // Everything is durable. Receipts are spent in the order of arrival, as MQTT requires.
+        // Everything is durable now. Receipts are spent in the order of arrival, as MQTT requires.
         let committed_at = self.context.clock.now().boot;
         for delivery in deliveries.drain(..) {
             if let Content::Sightings(sightings) = &delivery.content
@@ -103,7 +104,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Decides and commits what is left of a batch; false if it has to be read again, by a newer directory.
+    /// Decides and commits what is left of a batch. Returns false if it has to be read again with a newer directory.
     async fn try_batch(
         &mut self,
         deliveries: &[Delivery],
@@ -117,20 +118,21 @@ impl Pipeline {
         committed.remove_from(&mut intake);
         intake.rejected.clone_from(rejected);
 
-        // Most presences only continue a visit. They need no transaction: memory keeps them for the next fold.
+        // Most presences only continue a visit. They need no transaction: they stay in memory until the next fold.
         let rules = self.policy().rules();
         for presence in intake.presences.extract_if(.., |presence| self.present.keep_if_continuing(presence, &rules)) {
             committed.presences.insert((presence.mac, presence.point.last_at));
             committed.refreshed += 1;
         }
 
-        // Of unknown devices, only the new ones of the day get a failed check-in.
+        // Only unknown devices that are new today get a failed check-in.
         let directories = Arc::clone(&self.context.directories.borrow());
         let unknown = std::mem::take(&mut intake.unknown_devices);
         let unknown = self.unknown_devices.records(unknown, &self.policy(), &directories, now.wall);
         let mut records = unknown.records;
 
-        // One transaction for each sub-batch. What is committed stays so if a later one finds a newer directory.
+        // One transaction for each sub-batch. Those already committed stay committed if a later one finds a newer
+        // directory.
         let (ignored, read_by, metrics) = (intake.ignored, Some(intake.version), self.context.metrics.clone());
         let no_people = BTreeSet::new();
         for sub_batch in intake.split(FACTS, PEOPLE) {
@@ -141,7 +143,7 @@ impl Pipeline {
             let work =
                 BatchWork { unknown_devices: &unknown_devices, read_by, ..BatchWork::fold_now(&sub_batch, &no_people) };
             let Some(result) = self.try_commit(work, deadline).await? else { return Ok(false) };
-            // The first sub-batch held the rejected messages.
+            // The first sub-batch contained the rejected messages.
             rejected.clear();
             committed.add(&sub_batch);
             metrics.received((sub_batch.doors.len() + sub_batch.rejected.len()) as u64);
@@ -162,7 +164,7 @@ impl Pipeline {
         Ok(true)
     }
 
-    /// Counts what became of the facts of a sub-batch.
+    /// Counts the outcomes of the facts of a sub-batch.
     fn count_outcomes(&self, result: BatchResult) {
         let metrics = &self.context.metrics;
         let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();

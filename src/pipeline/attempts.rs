@@ -1,4 +1,4 @@
-//! What the pipeline does when the database fails: it tries again until it succeeds or a shutdown runs out of time.
+//! What the pipeline does when the database fails: it retries until it succeeds or a shutdown runs out of time.
 
 use std::time::Duration;
 
@@ -11,26 +11,27 @@ use crate::{
     store::StoreError,
 };
 
-/// Pauses between attempts after the database failed. Once it is back, we notice within the longest pause.
+/// The pauses between attempts while the database fails. Its recovery is noticed within the longest pause.
 pub(super) const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 
-/// The limit of one attempt: a server that vanishes without closing the connection would block it forever. It is ten times the
-/// longest batch ever seen on a slow disk, and less than the time after which the watchdog calls the pipeline stuck.
+/// The time limit of one attempt: a server that vanishes without closing the connection would block it forever. It is
+/// ten times the longest batch ever seen on a slow disk, and less than the time after which the watchdog considers the
+/// pipeline stuck.
 pub(super) const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
-/// How long the pipeline waits for a newer version of the directory or the settings before it asks for it again.
+/// How long the pipeline waits for a newer version of the directory or the settings before it requests it again.
 pub(super) const STALE: Duration = Duration::from_millis(500);
 
-/// Consecutive conflicts that are retried without a pause: each means that another gateway made progress.
+/// The number of conflicts that are retried without a pause: each means that another gateway made progress.
 const CONFLICTS: u32 = 10;
 
 /// Why the pipeline ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    /// The database cannot be used at all.
+    /// The database is unusable.
     #[error("the pipeline cannot continue")]
     Store(#[from] StoreError),
-    /// The deadline of the shutdown passed while the database was away; what was not committed was not acknowledged.
+    /// The deadline of the shutdown passed while the database was unavailable; nothing uncommitted was acknowledged.
     #[error("stopped before the last batch was committed; the spool or the broker will deliver it again")]
     GaveUp,
 }
@@ -39,12 +40,12 @@ pub enum PipelineError {
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failures: u32,
-    /// Those that were conflicts with another writer.
+    /// Conflicts with another writer, which are retried without a pause.
     conflicts: u32,
 }
 
-/// Evaluates a piece of work with the database until it succeeds. `$work` is evaluated again for each attempt, and each is
-/// limited to [`LONGEST_ATTEMPT`] or to what `within` says. See [`Pipeline::wait_to_retry`] for the failures.
+/// Repeats database work until it succeeds. `$work` is evaluated again for each attempt, and each attempt is limited to
+/// [`LONGEST_ATTEMPT`] or to the duration after `within`. See [`Pipeline::wait_to_retry`] for what happens in between.
 macro_rules! retry {
     ($pipeline:ident, $deadline:expr, $work:expr) => {
         retry!($pipeline, $deadline, $work, within $crate::pipeline::attempts::LONGEST_ATTEMPT)
@@ -72,11 +73,11 @@ impl Pipeline {
         self.coverage.note_success();
     }
 
-    /// Returns when the next attempt is due: at once after a conflict, after a growing pause while the database is
-    /// unavailable.
+    /// Waits until the next attempt is due: a conflict is retried at once, an unavailable database after a growing
+    /// pause.
     ///
     /// # Errors
-    /// When the database cannot be used, or the deadline passes first.
+    /// If the database is unusable, or the deadline passes first.
     pub(super) async fn wait_to_retry(
         &mut self,
         attempts: &mut Attempts,
@@ -85,7 +86,7 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         self.context.metrics.commit_failed();
         self.coverage.note_failure();
-        // Waiting for the database is work as far as the watchdog is concerned: a restart would not help.
+        // For the watchdog, waiting for the database counts as working: a restart would not help.
         self.report_alive();
         match error {
             StoreError::Conflict if attempts.conflicts < CONFLICTS => {

@@ -25,12 +25,12 @@ pub(super) struct BatchWork<'a> {
     pub(super) people: &'a BTreeSet<Subject>,
     /// Failed check-ins of unknown devices, and their facts.
     pub(super) unknown_devices: &'a [(FailureRecord, DecidedFact)],
-    /// A step of the wall clock: it moves what the clock stamped about these people, and the open check-ins of those in the
-    /// set.
+    /// A step of the wall clock. It moves what the clock stamped about everyone in `people`, and the open check-ins of
+    /// those in this set.
     pub(super) step: Option<(ClockStep, &'a BTreeSet<Subject>)>,
-    /// The newest version of the directory when the facts were read; none without facts.
+    /// The newest version of the directory when the facts were read; `None` if there are no facts.
     pub(super) read_by: Option<i64>,
-    /// Everyone is folded again from this day on: more coverage is proven than when something was decided.
+    /// The day from which everyone is refolded, if coverage has been proven since their facts were decided.
     pub(super) refold_from: Option<LogDay>,
 }
 
@@ -40,7 +40,7 @@ impl<'a> BatchWork<'a> {
         Self { sub_batch, people, unknown_devices: &[], step: None, read_by: None, refold_from: None }
     }
 
-    /// Were the facts read by the newest of these versions?
+    /// Whether the facts were read with the newest of these versions.
     pub(super) fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
         self.read_by.is_none_or(|version| version == directories.latest().version)
     }
@@ -49,10 +49,10 @@ impl<'a> BatchWork<'a> {
 /// The result of a committed transaction.
 #[derive(Debug, Default)]
 pub(super) struct BatchResult {
-    /// What became of each new fact.
+    /// The outcome of each new fact.
     pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
     /// The result of each fold.
     pub(super) decided: Vec<Decided>,
-    /// People to fold again once the coverage up to these instants is proven.
+    /// People to refold once the coverage up to these instants is proven.
     pub(super) unproven: BTreeMap<Subject, WallTime>,
 }

@@ -1,4 +1,5 @@
-//! PURE. A step of the wall clock: everything that the same clock stamped before the step gets the time that it would get now.
+//! PURE. Applies a step of the wall clock: everything that this clock stamped before the step gets the time that it
+//! would get now.
 
 use std::collections::BTreeSet;
 
@@ -17,8 +18,8 @@ use crate::{
     store::{DecidedFact, StoredPerson, Writes},
 };
 
-/// By how many milliseconds the wall clock was stepped between two readings. A message kept from before the machine's start
-/// keeps its time.
+/// By how many milliseconds the wall clock was stepped between two readings; `None` if it was not. A message from
+/// before the machine's start keeps its time.
 pub(super) fn stepped(was: Now, now: Now) -> Option<i64> {
     if was.boot.is_earlier() {
         return None;
@@ -40,7 +41,7 @@ pub(super) fn retime(delivery: &mut Delivery, now: Now) {
     }
 }
 
-/// The same for a presence. The times of one that a capture merged across a step are put in order.
+/// The same for a presence. If a capture merged it across a step, its times are put in order.
 pub(super) fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
     let by = stepped(presence.arrived, now).unwrap_or(0);
     let last = presence.last_at.min(presence.arrived.wall);
@@ -59,11 +60,11 @@ pub(super) fn retimed_presence(mut presence: Presence, now: Now) -> Presence {
 pub(super) struct ClockStep {
     /// The size of the step, in milliseconds.
     pub(super) by: i64,
-    /// The time right after the step: a later stamp by our clock dates from before the step was believed, and is wrong.
+    /// The time right after the step. A later stamp by our clock was made before the step was believed, and is wrong.
     pub(super) wrong_from: WallTime,
 }
 
-/// The first day that a step affects for these people: that of their open check-in if it moves, and that of facts stamped with
+/// The first day that a step affects for these people: the day of an open check-in that moves, or of facts stamped with
 /// a future time.
 pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: ClockStep) -> Option<LogDay> {
     let first = |(subject, known): (&Subject, &StoredPerson)| {
@@ -75,10 +76,11 @@ pub(super) fn moved_from(input: &FoldInput, moving: &BTreeSet<Subject>, step: Cl
     input.current.iter().filter_map(first).map(LogDay::of).min()
 }
 
-/// Moves the facts that our clock stamped about these people: those since the beginning of their check-in, if it moves, and all
-/// with a future time.
+/// Moves the facts that our clock stamped about these people: those since the beginning of their check-in, if it moves,
+/// and all with a future time.
 pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step: ClockStep, writes: &mut Writes) {
     let Some(refold) = &mut input.refold else { return };
+    // Which facts move: those of a moving check-in, and those that the clock stamped ahead of the time after the step.
     let since = |subject: Subject| {
         let open = input.current.get(&subject).filter(|_| moving.contains(&subject));
         open.and_then(|known| known.person.open()).map(|open| open.from)
@@ -86,6 +88,7 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
     let moves = |subject: Subject, at: WallTime| {
         since(subject).is_some_and(|from| at >= from) || (step.by < 0 && at > step.wrong_from)
     };
+    // A moved fact gets another place, so it leaves the log and is decided again as a new one.
     let mut kept: Vec<DecidedFact> = Vec::with_capacity(refold.facts.len());
     for row in std::mem::take(&mut refold.facts) {
         match Fact::read(&row.fact) {
@@ -115,7 +118,7 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
         }
     }
     refold.facts = kept;
-    // The same clock stamped the points that are not in the log yet.
+    // The points that are not in the log yet were stamped by the same clock.
     for pending in input.points.iter_mut().filter(|point| point.was_pending) {
         if moves(pending.presence.subject, pending.presence.point.last_at) {
             pending.presence.point = pending.presence.point.moved(step.by);
@@ -123,7 +126,8 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
     }
 }
 
-/// Did the clock that was stepped stamp the event, or one that it set? Another clock may have been right throughout.
+/// Whether the event was stamped by the clock that was stepped, or by one set from it. Another clock may have been
+/// right throughout.
 fn is_ours(door: &DoorFact, by: i64) -> bool {
     let apart = door.at.distance(door.arrived);
     door.quality == TimeQuality::Arrival

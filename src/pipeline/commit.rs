@@ -1,4 +1,4 @@
-//! Commits work, however long the database is away and whatever newer versions of the directory and the settings it gets.
+//! Commits work, retrying while the database is unavailable and whenever there is a newer directory or newer settings.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::{
 };
 
 impl Pipeline {
-    /// Decides and commits work whose facts do not depend on the directory.
+    /// Decides and commits work whose facts do not depend on the directory, so it can simply be repeated with a newer
+    /// one.
     pub(super) async fn commit(
         &mut self,
         work: BatchWork<'_>,
@@ -25,8 +26,8 @@ impl Pipeline {
         }
     }
 
-    /// Decides and commits work. None if there is a newer directory, or there are newer settings, than those it was read by:
-    /// the pipeline has them by then, or has waited a moment for them.
+    /// Decides and commits work. `None` if there is a newer directory or newer settings; by then they are loaded, or it
+    /// has waited a moment for them.
     pub(super) async fn try_commit(
         &mut self,
         work: BatchWork<'_>,
@@ -55,11 +56,13 @@ impl Pipeline {
         Ok(None)
     }
 
-    /// Takes over what a commit has changed: the people who are in, and the next deadline.
+    /// Remembers what a commit has changed: who is in, and which silences are unproven. The next deadline has to be
+    /// read again.
     fn remember(&mut self, result: &BatchResult, work: BatchWork<'_>) {
         let now = self.now();
         self.unproven.extend(&result.unproven);
-        // At start it is not known how long a visit has been open. From a step of the clock on it counts as seen.
+        // At startup it is not known when a visit was first seen. One folded because of a clock step counts as seen
+        // now.
         let seen =
             (self.reviewed_version.is_some() || !work.people.is_empty() && work.step.is_some()).then_some(now.boot);
         for decided in &result.decided {

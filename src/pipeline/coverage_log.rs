@@ -1,4 +1,4 @@
-//! The coverage of the site as it is written to the database: a silence counts only within it.
+//! The coverage of the site as stored in the database: silence counts only while the site is covered.
 //!
 //! A span of coverage ends at the last frame. The next frame adds the time since then, see
 //! [`coverage`](crate::source::network::coverage).
@@ -18,24 +18,24 @@ use crate::{
     store::CoverageRow,
 };
 
-/// Spans that are remembered, at most: one ends with every loss of coverage. Beyond that the oldest are forgotten, and silence
-/// in their time does not count.
+/// The maximum number of remembered spans; each loss of coverage ends one. Beyond that, the oldest are forgotten, and
+/// silence during them does not count.
 const SPANS: usize = 10_000;
 
-/// The spans that are written, and the current one.
+/// The written spans and the current one.
 #[derive(Debug, Default)]
 pub(super) struct CoverageLog {
-    /// The oldest first.
+    /// Oldest first.
     written: VecDeque<(Uuid, CoverageRow)>,
     current: Option<CoverageEntry>,
-    /// The database is failing: coverage does not count until it is written.
+    /// Whether the database is failing: then coverage does not count until it is written.
     write_failed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct CoverageEntry {
     id: Uuid,
-    /// The frame that the captures' span began with: a different one means that this span has ended.
+    /// The frame with which the captures' span began. If theirs begins with another one, this span has ended.
     began: BootTime,
     from: Now,
     /// The last frame.
@@ -48,14 +48,14 @@ impl CoverageEntry {
         CoverageRow { from: self.from.wall, to: self.from.wall.plus(self.until.since(self.from.boot)) }
     }
 
-    /// Has the wall clock run as the boot clock has?
+    /// Whether the wall clock has kept pace with the boot clock.
     fn agrees(&self, now: Now) -> bool {
         now.wall.since(self.from.wall).abs_diff(now.boot.since(self.from.boot)) < STEP
     }
 }
 
 impl CoverageLog {
-    /// The log as the database has it, without spans that a wrong clock wrote.
+    /// The log as stored, without spans in the future, which a wrong clock wrote.
     pub(super) fn read(rows: &[CoverageRow], now: WallTime) -> Self {
         let valid = rows.iter().rev().filter(|covered| covered.to <= now.plus(STEP));
         let written = valid.take(SPANS).map(|covered| (Uuid::nil(), *covered)).collect::<VecDeque<_>>();
@@ -64,14 +64,14 @@ impl CoverageLog {
 
     /// All spans up to the last frame; the time since then is unproven.
     pub(super) fn coverage(&self, now: Now) -> Coverage {
-        // A clock that was ahead wrote spans in the future.
+        // Spans in the future were written by a clock that was ahead.
         let written = self.written.iter().map(|(_, covered)| (covered.from, covered.to.min(now.wall)));
         let current = self.counted(now).map(|covered| (covered.from, covered.to.min(now.wall)));
         Coverage::new(written.chain(current)).and_unproven(current.map(|(_, last)| (last, now.wall)))
     }
 
-    /// The instant up to which coverage is known: the last frame while a span is open, because the next frame may still add to
-    /// it.
+    /// The instant up to which coverage is known: now or, while a span is open, its last frame, because the next frame
+    /// may still extend it.
     pub(super) fn proven(&self, now: Now) -> WallTime {
         self.counted(now).map_or(now.wall, |covered| covered.to.min(now.wall))
     }
@@ -80,7 +80,7 @@ impl CoverageLog {
         self.current.filter(|span| !self.write_failed && span.agrees(now)).map(|span| span.covered())
     }
 
-    /// Takes the captures' span since the last call; begins a new span if the one before has ended.
+    /// Updates the current span from the captures'; begins a new one if it has ended.
     pub(super) fn update(&mut self, site: &SiteCoverage, now: Now) {
         let Some(covered) = site.span() else {
             self.current = None;
@@ -115,7 +115,7 @@ impl CoverageLog {
         self.current.map_or(Duration::ZERO, |span| now.since(span.written))
     }
 
-    /// Notes that a span is written.
+    /// Notes that a span has been written.
     pub(super) fn mark_written(&mut self, (id, covered): (Uuid, CoverageRow), now: Now) {
         if let Some(span) = self.current.as_mut().filter(|span| span.id == id) {
             span.written = now.boot;
@@ -135,7 +135,8 @@ impl CoverageLog {
         self.write_failed = true;
     }
 
-    /// Notes that the database works. Coverage during an outage could not be written, so no silence in that time counts.
+    /// Notes that the database works. Coverage could not be written during an outage, so silence during it does not
+    /// count.
     pub(super) fn note_success(&mut self) {
         if std::mem::take(&mut self.write_failed) {
             self.current = None;

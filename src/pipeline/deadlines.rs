@@ -1,4 +1,4 @@
-//! Folds people up to now without a new fact: when a deadline of theirs comes, or all who are in.
+//! Folds people up to now without a new fact: those whose deadline has passed, or everyone who is in.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -13,17 +13,17 @@ use super::{
 };
 use crate::base::{clock::BootTime, fact::Subject};
 
-/// People who are folded up to now in one transaction, at most; the rest in the next.
+/// The maximum number of people who are folded up to now in one transaction; the rest follow in the next.
 pub(super) const TIMERS: usize = 1000;
 
-/// How often the next deadline is read again where another gateway may have written one.
+/// How often the next deadline is read again if another gateway may have written one.
 const READ_EVERY: Duration = Duration::from_secs(10);
 
 impl Pipeline {
-    /// Folds everyone whose deadline has come: a visit may end by its pass day, its pass or a silence.
+    /// Folds everyone whose deadline has passed: their pass day, their pass or a silence may end the visit.
     pub(super) async fn run_deadlines(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let business = self.context.business;
-        // One instant for the whole turn. Deadlines that come meanwhile wait for the next turn, after what has arrived.
+        // One instant for the whole turn. Deadlines that pass meanwhile wait for the next turn, after new arrivals.
         let now = self.now();
         loop {
             // Most turns end here, without a query: the next deadline is known, and in the future.
@@ -41,14 +41,15 @@ impl Pipeline {
             self.fold_now(&due.into_iter().collect(), None, deadline).await?;
             self.report_alive();
             if self.presences_waiting {
-                // A silence that cannot be decided yet stays due. It is tried again in the next turn, not in a busy loop.
+                // A silence that cannot be decided yet stays due. It is tried again in the next turn, not in a busy
+                // loop.
                 return Ok(());
             }
         }
     }
 
-    /// Folds everyone who is in here up to now: at start, and after an import, which may have taken away the pass that a visit
-    /// uses.
+    /// Folds everyone who is in here up to now: at startup, and after an import, which may have removed the pass that a
+    /// visit uses.
     pub(super) async fn fold_everyone_present(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let business = self.context.business;
         let mut after = Subject(i64::MIN);

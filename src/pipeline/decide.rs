@@ -1,4 +1,4 @@
-//! PURE. Decides: from what a transaction has read and what is new, through the fold, to everything that it writes.
+//! PURE. Decides: folds the new facts over what a transaction has read, and works out everything that it writes.
 
 mod changes;
 mod groups;
@@ -33,26 +33,26 @@ pub(super) use new_facts::{new_facts, undecided};
 pub(super) use usage::{absent_holders, use_states_of_holders};
 pub(crate) use usage::{add_usage, totals_to_read};
 
-/// What a fold came to, besides what it writes.
+/// The result of a fold, apart from what it writes.
 #[derive(Debug, Default)]
 pub(super) struct Decided {
-    /// What became of each new door fact and each new presence.
+    /// The outcome of each new door fact and each new presence.
     pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
     /// The new states.
     pub(super) people: BTreeMap<Subject, PersonState>,
-    /// How many people were folded again.
+    /// The number of people who were refolded.
     pub(super) refolded: u64,
-    /// Visits that ended automatically.
+    /// The number of visits that ended automatically.
     pub(super) auto_ended: usize,
-    /// Those of them that a silence ended.
+    /// The number of these that a silence ended.
     pub(super) ended_by_silence: usize,
 }
 
-/// Folds an input and adds what changes to `writes`.
+/// Folds an input and adds the changes to `writes`.
 pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) -> Decided {
     let FoldInput { current, mut refold, doors, points, group, shares_passes, passes: _, holders: _ } = input;
 
-    // One order of time over the facts of the log (in a refold), the new door facts and the pending points.
+    // Put the logged facts (in a refold), the new door facts and the pending points in one chronological order.
     let mut records = refold.as_mut().map(|refold| {
         let visits_since = std::mem::take(&mut refold.visits_since);
         (std::mem::take(&mut refold.records), visits_since)
@@ -62,12 +62,12 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = rows.filter_map(read).unzip();
     let items = items(&old, &doors, &points);
     if let Some((records, visits_since)) = &mut records {
-        // The records were read from one pass day earlier: keep those of the refold's own visits.
+        // The records were read starting one pass day earlier: keep those of the refold's own visits.
         let opened = items.iter().flat_map(|(item, _)| visits_of(item.place.digest)).collect();
         records.keep_since(visits_since, &opened);
     }
 
-    // A refold counts towards plan limits again, from the totals of the states that it begins with.
+    // A refold recounts towards plan limits, starting from the totals of the states that it begins with.
     let counted = refold.is_some().then(|| {
         let tally = |(subject, person): (&Subject, &PersonState)| (*subject, person.counted.clone());
         group.people.iter().map(tally).collect::<BTreeMap<Subject, PlanTally>>()
@@ -75,7 +75,7 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     let fold_items: Vec<FoldItem<'_>> = items.iter().map(|(item, _)| *item).collect();
     let folded = fold::fold(world, group, &fold_items);
 
-    // Each fact gets its decision: new ones are added to the log, those of the log are updated where it differs.
+    // Each fact gets its decision: new facts are added to the log, logged ones are updated if the decision differs.
     let mut decided = Decided::default();
     let mut lines = PresenceLines::default();
     let mut decided_again: BTreeMap<usize, DecisionCode> = BTreeMap::new();
@@ -109,7 +109,7 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     let pending = points.iter().filter(|point| point.was_pending);
     writes.gone_unlogged.extend(pending.map(|point| point.presence.subject));
 
-    // Records and states are written where they differ from what is stored.
+    // Records and states are written if they differ from what is stored.
     changes::write_records(&folded, &current, records.as_ref().map(|(records, _)| records), writes);
     changes::write_people(&folded, &current, counted.as_ref(), &world, writes);
     changes::write_checkpoints(&folded, refold.as_ref(), writes);
@@ -122,11 +122,12 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     decided
 }
 
-/// Writes the decisions on facts of the log that a refold has changed.
+/// Writes the decisions on logged facts that a refold has changed.
 fn write_decisions_again(rows: &[&DecidedFact], again: &BTreeMap<usize, DecisionCode>, writes: &mut Writes) {
     for (index, row) in rows.iter().enumerate() {
         let Some(decision) = again.get(&index).filter(|decision| **decision != row.decision) else { continue };
-        // The failed check-in of an unknown credential belongs to no coworker's records: only the log knows of it.
+        // The failed check-in of an unknown credential belongs to no coworker's records, so it is found only through
+        // the log.
         if row.fact.subject.as_coworker().is_none() && row.decision.outcome() == Outcome::Failed {
             writes.gone_failures.push(fold::door_failure(row.fact.digest));
         }

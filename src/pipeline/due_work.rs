@@ -1,4 +1,4 @@
-//! What is due at each turn besides what has arrived: silences that are proven now, a newer directory, deadlines, and
+//! What is due at each turn in addition to new arrivals: newly proven silences, a newer directory, deadlines, and
 //! presences and coverage to write.
 
 use std::{
@@ -25,17 +25,18 @@ use crate::{
     store::{StoreError, Writes},
 };
 
-/// How often the coverage is written while no presence is: a crash loses at most this much provable silence.
+/// How often the coverage is written if there are no presences to write: a crash loses at most this much provable
+/// silence.
 const COVERAGE_EVERY: Duration = Duration::from_secs(30);
 
 impl Pipeline {
     /// Does everything that is due.
     pub(super) async fn do_due_work(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();
-        // First, because a silence that is proven now may come before a deadline.
+        // First, because a newly proven silence may precede a deadline.
         self.refold_proven(deadline).await?;
 
-        // A newer directory may have taken away the pass that an open visit uses.
+        // A newer directory may have removed the pass that an open visit uses.
         let version = self.directory_version();
         if self.reviewed_version != Some(version) {
             self.fold_everyone_present(deadline).await?;
@@ -60,7 +61,8 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Takes the coverage of the captures, and folds again everyone with a silence that it proves before their last facts.
+    /// Updates the coverage from the captures, and refolds everyone for whom it proves a silence before their latest
+    /// facts.
     async fn refold_proven(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();
         self.coverage.update(&self.context.site_coverage, now);

@@ -1,4 +1,5 @@
-//! PURE. Makes facts of what arrived in a batch, each about a person or device by the directory of its time.
+//! PURE. Turns what arrived in a batch into facts, attributing each to a person or device by the directory in force
+//! when it happened.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -29,20 +30,20 @@ pub(crate) struct PersonPresence {
     pub(crate) point: Point,
 }
 
-/// The facts of a batch, or of a sub-batch that is decided in one transaction.
+/// The facts of a batch, or of a sub-batch, which is decided in one transaction.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Intake {
     pub(super) doors: Vec<DoorFact>,
     pub(super) presences: Vec<PersonPresence>,
     pub(super) unknown_devices: Vec<StrangeDeviceFact>,
     pub(super) rejected: Vec<RejectedFact>,
-    /// Presences of devices that the site does not record.
+    /// The number of presences of devices that the site does not record.
     pub(super) ignored: u64,
     /// The newest version of the directory when the facts were read.
     pub(super) version: i64,
 }
 
-/// What facts are read by.
+/// What is needed to turn an event into a fact.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FactReader<'a> {
     pub(super) business: BusinessId,
@@ -52,18 +53,18 @@ pub(super) struct FactReader<'a> {
 }
 
 impl FactReader<'_> {
-    /// The version of the directory that facts of this time are read by, if only the database has it. A fact that is too late
-    /// is not decided, so it needs none.
+    /// The version of the directory in force at this time, if it has to be loaded from the database. `None` if a fact
+    /// of this time is too late: it is not decided, so it needs no version.
     pub(super) fn missing_at(&self, at: WallTime) -> Option<i64> {
         (at >= self.now.minus(LATEST)).then(|| self.directories.missing_at(at)).flatten()
     }
 
-    /// The fact of a door event.
+    /// Turns a door event into a fact.
     pub(super) fn door(&self, sighting: &Sighting) -> DoorFact {
         let directory = self.directories.at(sighting.event_at);
         let credential = sighting.event.credential.as_ref().filter(|_| sighting.event.kind.names_person());
         let (subject, recognised) = match credential {
-            // A refusal without a credential is still a failed check-in, of an unknown person at that door.
+            // A refusal without a credential is still a failed check-in of an unknown person at that door.
             None if sighting.event.kind.is_refusal() => {
                 (Subject::unidentified_at(self.business, &sighting.event.door), Recognised::NoCredential)
             }
@@ -81,7 +82,8 @@ impl FactReader<'_> {
         DoorFact { too_late, ..DoorFact::of(sighting, self.business, subject, recognised) }
     }
 
-    /// Adds the fact of a presence: that of a coworker, that of an unknown device, or none that the site wants.
+    /// Adds a presence to the facts about coworkers or unknown devices, or only to the ignored ones if the site does
+    /// not record it.
     pub(super) fn presence(&self, presence: &Presence, intake: &mut Intake) {
         let point = Point::of(presence);
         let (business, mac) = (self.business, presence.mac);
@@ -102,7 +104,7 @@ impl FactReader<'_> {
         intake.unknown_devices.push(StrangeDeviceFact { business, mac, interface, recognised, point });
     }
 
-    /// The fact of a rejected message.
+    /// Turns a rejected message into a fact.
     pub(super) fn rejected(&self, source: &Arc<str>, rejection: &Rejection, id: Uuid) -> RejectedFact {
         RejectedFact {
             business: self.business,
@@ -134,10 +136,11 @@ impl Intake {
         doors.chain(self.presences.iter().map(|presence| presence.point.first_at)).min()
     }
 
-    /// Splits into sub-batches of at most so many facts and people. The facts about one person keep their order.
+    /// Splits the facts into sub-batches of at most `facts` facts of each kind and `people` people. The facts about
+    /// each person keep their order.
     pub(super) fn split(mut self, facts: usize, people: usize) -> Vec<Self> {
         let mut sub_batches = Vec::new();
-        // Unknown devices and rejected messages are few, because both are limited, and go with the first.
+        // Unknown devices and rejected messages go into the first: both are limited, so they are few.
         let mut sub_batch = Self {
             ignored: self.ignored,
             unknown_devices: self.unknown_devices,
@@ -175,7 +178,7 @@ pub(super) fn sightings(deliveries: &[Delivery]) -> impl Iterator<Item = &Sighti
     })
 }
 
-/// A topic with its long numbers masked: they are as likely to be card or telephone numbers as device ids.
+/// The topic with its long numbers masked: they may be card or telephone numbers rather than device ids.
 pub(super) fn without_numbers(topic: &str) -> String {
     let long = |level: &str| level.chars().filter(char::is_ascii_digit).count() > LONGEST_PIN;
     let masked = |level: &str| if long(level) { "…".to_owned() } else { level.to_owned() };

@@ -1,4 +1,4 @@
-//! Reads past versions of the directory that only the database has, as far as they are about the people of a batch.
+//! Reads past versions of the directory that are only in the database, limited to the people of a batch.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -10,8 +10,8 @@ use crate::{
     store::{Batch, StoreError},
 };
 
-/// The groups that are folded together, by every version in force since an instant, and a history with these versions, as far
-/// as they are about the groups.
+/// The groups that are folded together, according to every version in force since an instant, and a history that
+/// includes these versions, limited to the people in the groups.
 pub(super) async fn groups(
     directories: &Arc<DirectoryHistory>,
     subjects: &People,
@@ -26,8 +26,8 @@ pub(super) async fn groups(
     }
     let mut about = BTreeSet::new();
     loop {
-        // An earlier version may name more people who shared a pass with these, and those others in turn: read until there are
-        // no more.
+        // An earlier version may contain more people who shared a pass with these, and they with others in turn: read
+        // until there are no more.
         let members: BTreeSet<CoworkerId> =
             groups.iter().flatten().filter_map(|subject| subject.as_coworker()).collect();
         if members.is_subset(&about) && known.missing(since).is_empty() {
@@ -39,8 +39,8 @@ pub(super) async fn groups(
     }
 }
 
-/// The history with what the versions in force since an instant say about these people. A version that says the same as the
-/// one before is read only once.
+/// The history, with the versions in force since an instant filled in for these people. A version that changes nothing
+/// about them is not read: the version before it is used.
 pub(super) async fn load_versions(
     directories: &Arc<DirectoryHistory>,
     people: &BTreeSet<CoworkerId>,

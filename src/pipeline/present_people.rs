@@ -1,8 +1,8 @@
-//! PURE. What the pipeline remembers between batches about people who are in: a presence that only continues a visit then
-//! costs no transaction, just its place in the rows that are written every minute.
+//! PURE. What the pipeline remembers between batches about people who are in. A presence that only continues a visit
+//! thus needs no transaction of its own: it is written with the others every minute.
 //!
-//! All of it may be lost. After a restart the pipeline folds from the database again, and loses at most a minute of presences
-//! along with the coverage of that minute.
+//! All of it may be lost: after a restart the pipeline folds from the database again, and loses at most a minute of
+//! presences along with the coverage of that minute.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,8 +25,8 @@ use crate::{
     store::UnloggedPresence,
 };
 
-/// How often presences that only continue a visit are written, and with them the coverage: a crash loses at most this much of
-/// both.
+/// How often presences that only continue a visit are written, along with the coverage: a crash loses at most this much
+/// of both.
 pub(super) const WRITE_EVERY: Duration = Duration::from_secs(60);
 
 /// A person who is in here.
@@ -40,13 +40,13 @@ struct PresentPerson {
     strong_at: Option<WallTime>,
     folded: FactOrder,
     silent_at: Option<WallTime>,
-    /// The end of the visit by its pass day or its pass.
+    /// When the pass day or the pass ends the visit.
     ends: WallTime,
-    /// When this process saw the visit begin; none for a visit that was found at start.
+    /// When this process saw the visit begin; `None` for a visit found at startup.
     seen: Option<BootTime>,
     /// Points that are not in the log of facts yet, by device.
     pending: BTreeMap<MacAddr, (Arc<str>, Vec<Point>)>,
-    /// Some of these points are not in the database either.
+    /// Whether some of these points are not in the database either.
     unwritten: bool,
 }
 
@@ -62,8 +62,8 @@ impl PresentPeople {
         self.people.len()
     }
 
-    /// Takes a person's state after a commit. `seen` is now, or none at start, when it is not clear how long the visit has been
-    /// known.
+    /// Updates a person from their state after a commit. `seen` is now, or `None` at startup, when it is not known how
+    /// long ago the visit was first seen.
     pub(super) fn update(
         &mut self,
         subject: Subject,
@@ -94,8 +94,8 @@ impl PresentPeople {
         self.people.insert(subject, present);
     }
 
-    /// Keeps a presence for the person's next fold, and returns true, if that fold could only refresh the visit with it: the
-    /// visit is the same, the device is in it, no silence precedes it, and nothing later was decided.
+    /// Keeps a presence for the person's next fold and returns true, if it could only refresh the visit there: the
+    /// visit is the same, it includes the device, no silence precedes the presence, and nothing later was decided.
     pub(super) fn keep_if_continuing(&mut self, presence: &PersonPresence, rules: &Rules) -> bool {
         let Some(present) = self.people.get_mut(&presence.subject) else { return false };
         let point = &presence.point;
@@ -126,12 +126,12 @@ impl PresentPeople {
         continues
     }
 
-    /// People whose visit should have ended: another gateway may have ended it without this one learning of it.
+    /// People whose visit should have ended. Another gateway may have ended it without this one noticing.
     pub(super) fn overdue(&self, now: WallTime) -> BTreeSet<Subject> {
         self.people.iter().filter(|(_, present)| present.ends < now).map(|(subject, _)| *subject).collect()
     }
 
-    /// The pending presences of a person; none if the person is not known to be in here.
+    /// The pending presences of a person; `None` if the person is not known to be in here.
     pub(super) fn pending(&self, subject: Subject, business: BusinessId) -> Option<Vec<UnloggedPresence>> {
         self.people.get(&subject).map(|present| present.rows(subject, business).collect())
     }
@@ -142,16 +142,16 @@ impl PresentPeople {
         unwritten.flat_map(|(subject, present)| present.rows(*subject, business)).collect()
     }
 
-    /// Notes that they are in the database now.
+    /// Notes that all of them are in the database now.
     pub(super) fn mark_written(&mut self) {
         for present in self.people.values_mut() {
             present.unwritten = false;
         }
     }
 
-    /// People whose check-in our clock stamped before it was stepped by so many milliseconds: those for whom the moved
-    /// beginning fits better to how long we have known them (a controller's own clock may have been right throughout). Of those
-    /// found at start: everyone, or no one if this is the `first` synchronisation.
+    /// People whose check-in our clock stamped before it was stepped by `by` milliseconds: those whose beginning, once
+    /// moved, is closer to when we first saw them. (A controller's own clock may have been right throughout.) Of those
+    /// found at startup: everyone, or no one if this is the `first` synchronisation.
     pub(super) fn stamped_before_step(&self, by: i64, first: bool, now: Now) -> BTreeSet<Subject> {
         let ours = |present: &PresentPerson| match present.seen {
             None => !first,

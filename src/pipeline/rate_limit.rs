@@ -1,11 +1,11 @@
-//! PURE. How many rejected messages get a line in the log.
+//! PURE. Limits how many rejected messages are recorded.
 
 use std::time::Duration;
 
 use crate::base::clock::BootTime;
 
-/// Rejected messages that are recorded, per minute; the rest are counted. Enough to see what a controller sends, too little to
-/// fill a disk.
+/// The maximum number of rejected messages recorded per minute; the rest are only counted. Enough to see what a
+/// controller sends, too few to fill a disk.
 const REJECTIONS_A_MINUTE: u32 = 30;
 
 /// A limit per minute.
@@ -16,7 +16,7 @@ pub(super) struct RateLimit {
 }
 
 impl RateLimit {
-    /// May another message be recorded now?
+    /// Counts a message, and returns whether it may be recorded.
     pub(super) fn take(&mut self, now: BootTime) -> bool {
         if self.minute.is_none_or(|minute| now.since(minute) >= Duration::from_mins(1)) {
             *self = Self { minute: Some(now), used: 0 };

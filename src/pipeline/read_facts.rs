@@ -1,4 +1,4 @@
-//! Reads the facts of a batch, each by the directory of its time.
+//! Reads the facts of a batch, each with the directory in force when it happened.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -22,11 +22,12 @@ use crate::{
     source::Delivery,
 };
 
-/// The limit for reading a past version of the directory: with a hundred thousand people it takes some seconds on a slow disk.
+/// The time limit for loading a past version of the directory: with a hundred thousand people it takes some seconds on
+/// a slow disk.
 const LONGEST_LOAD: Duration = Duration::from_mins(2);
 
 impl Pipeline {
-    /// The facts of a batch.
+    /// Turns a batch into facts.
     pub(super) async fn read_facts(
         &mut self,
         deliveries: &[Delivery],
@@ -39,8 +40,8 @@ impl Pipeline {
         let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
         let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
 
-        // Most facts are read by a version that is loaded. Late ones may need a version that only the database has: they come
-        // after the others, one version at a time.
+        // Most facts are read with a version that is in memory. Late ones may need a version that is only in the
+        // database: they are read after the others, one version at a time.
         let mut by_version: BTreeMap<i64, (Vec<&Sighting>, Vec<&Presence>)> = BTreeMap::new();
         for sighting in intake::sightings(deliveries) {
             match reader.missing_at(sighting.event_at) {
@@ -68,8 +69,8 @@ impl Pipeline {
         Ok(intake)
     }
 
-    /// A version of the directory that only the database has: who had which card then. It is read outside of any transaction,
-    /// because with a hundred thousand people it takes seconds.
+    /// Loads a version of the directory that is only in the database, to find who had which card then. It is read
+    /// outside any transaction, because with a hundred thousand people this takes seconds.
     async fn load_past_directory(
         &mut self,
         version: i64,
@@ -78,7 +79,7 @@ impl Pipeline {
         if let Some(loaded) = self.past_directory.as_ref().filter(|loaded| loaded.version == version) {
             return Ok(Arc::clone(loaded));
         }
-        // Memory holds one at a time.
+        // Drop the old one first: only one is kept in memory at a time.
         self.past_directory = None;
         let directory =
             Arc::new(retry!(self, deadline, self.context.store.load_directory_of(version), within LONGEST_LOAD));
@@ -87,7 +88,7 @@ impl Pipeline {
         Ok(directory)
     }
 
-    /// The rejected messages of a batch that are recorded: only so many a minute. The others are counted.
+    /// The rejected messages of a batch that are recorded, up to a limit per minute. The others are only counted.
     pub(super) fn read_rejected(&mut self, deliveries: &[Delivery], now: Now) -> Vec<RejectedFact> {
         let directories = Arc::clone(&self.context.directories.borrow());
         let (business, policy) = (self.context.business, self.policy());

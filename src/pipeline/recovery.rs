@@ -1,4 +1,4 @@
-//! What the pipeline does before its first batch: it takes over an old log, and reads what a restart must know.
+//! What the pipeline does before its first batch: it adopts an old log, and reads what it must know after a restart.
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +13,11 @@ use super::{
 use crate::{engine::decision::Reason, policy::HISTORY};
 
 impl Pipeline {
-    /// Reads the coverage and the unknown devices reported today from the database, and folds everyone who is in: visits that
-    /// ended while the daemon was down end now, at their own time.
+    /// Reads the coverage and the unknown devices reported today from the database, and folds everyone who is in:
+    /// visits that should have ended while the daemon was down are ended now, as of that time.
     pub(super) async fn recover(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
-        // It may have to wait for the newest directory, with no database error that would end at the deadline.
+        // Adoption may have to wait for the newest directory. This is not a database error, which `retry!` would end at
+        // the deadline.
         let adopting = async {
             while retry!(self, deadline, self.adopt(), within adopt::LONGEST).is_none() {
                 self.ask_for_newer();
@@ -31,12 +32,12 @@ impl Pipeline {
 
         let now = self.now();
         let business = self.context.business;
-        // Without the coverage no silence of the last days could be proven.
+        // Without the coverage, no silence of the last few days could be proven.
         let since = now.wall.minus(HISTORY);
         let spans = retry!(self, deadline, self.context.store.coverage(business, false, since));
         self.coverage = CoverageLog::read(spans.get(&business).map_or(&[], Vec::as_slice), now.wall);
 
-        // Without these the day's limit would start over.
+        // Without the devices already reported, the daily limit would start over.
         let day = self.policy().calendar().pass_day(now.wall);
         let reason = Reason::UnrecognisedDevice;
         let reported =

@@ -1,4 +1,4 @@
-//! What the pipeline works with, and what it remembers between batches.
+//! What the pipeline needs from the daemon, and what it remembers between batches.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -26,15 +26,15 @@ use crate::{
     store::Store,
 };
 
-/// How often the loop turns when nothing arrives. An automatic check-out is at most this late.
+/// How often the loop runs when nothing arrives. An automatic check-out is at most this late.
 pub(super) const TICK: Duration = Duration::from_secs(1);
 
 /// What the pipeline needs from the daemon.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The time.
+    /// The clocks.
     pub clock: Clock,
-    /// Where everything is written.
+    /// The database.
     pub store: Store,
     /// The site of this gateway.
     pub business: BusinessId,
@@ -42,13 +42,13 @@ pub struct Context {
     pub policies: watch::Receiver<Arc<PolicyHistory>>,
     /// The directory, current and past; an import adds to it.
     pub directories: watch::Receiver<Arc<DirectoryHistory>>,
-    /// Notified when the database has a newer version of either; none where no task would load it.
+    /// Notified when the database has a newer version of either; `None` if no task would load it.
     pub stale: Option<Arc<Notify>>,
     /// The coverage of the captures.
     pub site_coverage: SiteCoverage,
     /// Conditions.
     pub health: Health,
-    /// Figures.
+    /// Metrics.
     pub metrics: Metrics,
     /// Stamped at every turn of the loop; the watchdog supervises it.
     pub alive: watch::Sender<Option<BootTime>>,
@@ -62,25 +62,25 @@ pub struct Pipeline {
     pub(super) coverage: CoverageLog,
     pub(super) rejections: RateLimit,
     pub(super) unknown_devices: UnknownDevices,
-    /// The pass day of the condition `unrecognised_flood`, and the sightings left out in it.
+    /// The pass day of the condition `unrecognised_flood`, and the number of sightings not recorded during it.
     pub(super) flood_day: Option<PassDay>,
     pub(super) left_out: u64,
-    /// The clocks at the last turn: open check-ins are written in this time until a step has been applied to them.
+    /// The clocks at the last turn. Open check-ins are written in this time until a step has been applied to them.
     pub(super) last_clocks: Option<Now>,
     /// When the condition `clock_stepped` was last raised.
     pub(super) stepped_at: Option<BootTime>,
-    /// The past version of the directory that was loaded last, while late facts still need it.
+    /// The past version of the directory that was loaded last, kept while late facts still need it.
     pub(super) past_directory: Option<Arc<Directory>>,
-    /// The version of the directory that everyone present was last folded by.
+    /// The version of the directory with which everyone present was last folded.
     pub(super) reviewed_version: Option<i64>,
     /// When presences were last written.
     pub(super) presences_written_at: Option<BootTime>,
     /// The next deadline in the database, if any, and when it was read.
     pub(super) next_deadline: Option<(Option<WallTime>, BootTime)>,
-    /// Presences are waiting in the queue: no recent silence is decided, because one of them may break it.
+    /// Whether presences are waiting in the queue: then no recent silence is decided, because one of them may break it.
     pub(super) presences_waiting: bool,
-    /// People about whom something was decided that a silence before it may change, and the instant of that silence, in time
-    /// whose coverage is not proven yet. One instant per person at most.
+    /// People whose latest facts may come after a silence that only the next frame can confirm, and when that silence
+    /// would have reached the idle limit. At most one instant per person.
     pub(super) unproven: BTreeMap<Subject, WallTime>,
 }
 
@@ -106,7 +106,8 @@ impl Pipeline {
         }
     }
 
-    /// The time in which open check-ins are written: the current one, except between a step and its application to them.
+    /// The time in which open check-ins are written: the current time, but without a step that has not been applied to
+    /// them yet.
     pub(super) fn now(&self) -> Now {
         let now = self.context.clock.now();
         match self.last_clocks.and_then(|last| stepped(last, now)) {
@@ -123,7 +124,7 @@ impl Pipeline {
         )
     }
 
-    /// The newest version of the directory that is loaded.
+    /// The newest loaded version of the directory.
     pub(super) fn directory_version(&self) -> i64 {
         self.context.directories.borrow().latest().version
     }
@@ -134,7 +135,7 @@ impl Pipeline {
     }
 }
 
-/// A business's pass days and wall clock at an instant, in UTC if its settings are no longer known.
+/// The calendar of a business at an instant; in UTC if its settings are no longer known.
 pub(crate) fn calendar_of(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> Calendar {
     let utc = Calendar { zone: Zone::utc(), cut_off: chrono::NaiveTime::MIN };
     policies.at(business, at).map_or(utc, |policy| policy.calendar())

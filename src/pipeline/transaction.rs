@@ -1,8 +1,8 @@
 //! One transaction: load, fold, write. It takes as many statements for a thousand facts as for one.
 //!
-//! Most of it is about two questions: who must be folded together, and from when on. A tap in the order of time is folded over
-//! the person's current state. A late fact is folded over the state at the beginning of its day, together with every fact
-//! since, and whatever comes out differently is changed.
+//! Most of the code answers two questions: who must be folded together, and from when. A tap that arrives in order is
+//! folded over the person's current state. A late fact is folded over the state at the beginning of its day, together
+//! with every fact since then, and whatever comes out differently is changed.
 
 mod load;
 mod refold;
@@ -37,7 +37,7 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Makes one attempt. None if the loaded directory or settings are not the newest.
+    /// Makes one attempt. `None` if the loaded directory or settings are not the newest.
     pub(super) async fn try_transaction(
         &self,
         work: BatchWork<'_>,
@@ -54,8 +54,9 @@ impl Pipeline {
         let first = sub_batch.first().unwrap_or(now.wall);
         let mut transaction = self.context.store.batch().await?;
 
-        // People who may use the same passes are folded together, by every version of the directory since the beginning of
-        // the first fact's day, where a refold would begin. A day more, because a visit of yesterday may be due today.
+        // People who may use the same passes are folded together, according to every version of the directory since the
+        // beginning of the first fact's day, where a refold would begin. At least the last 24 hours count, because a
+        // visit of yesterday may be due today.
         let since = LogDay::of(first).start().min(now.wall.minus(Duration::from_hours(24)));
         let (directories, groups) =
             past_directory::groups(&directories, &subjects, since, &policy.site.passes, &mut transaction).await?;
@@ -65,7 +66,7 @@ impl Pipeline {
         let coworkers = subjects.iter().filter_map(|subject| subject.as_coworker());
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
 
-        // The states of these people, which of the facts are known already, and the newest versions.
+        // Load the states of these people, which facts are already known, and the newest versions.
         let keys: Vec<_> = sub_batch.doors.iter().map(DoorFact::key).collect();
         let mut loaded = transaction.load(&subjects, &keys).await?;
         if self.context.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
@@ -75,7 +76,7 @@ impl Pipeline {
         let (mut result, mut writes) = (BatchResult::default(), Writes::default());
         let doors = sort_out(work, &loaded, &mut result, &mut writes);
 
-        // Of the others in a group, those who are in or have a fact after the first new one are folded too.
+        // Other members of a group are folded too if they are in or have a fact after the first new one.
         let sharing: BTreeSet<Subject> = groups
             .iter()
             .filter(|group| group.len() > 1)
@@ -89,8 +90,8 @@ impl Pipeline {
         let mut inputs = self.fold_inputs(&groups, &folded, &versions, &loaded);
         assign_facts(&mut inputs, doors, &sub_batch.presences);
 
-        // Where something is late, the fold begins earlier. Silence counts up to `quiet_until`: while presences wait in the
-        // queue, one of them may still break a recent silence.
+        // If something is late, the fold begins earlier. Silence counts up to `quiet_until`: while presences wait in
+        // the queue, one of them may still break a recent silence.
         let quiet_until = if self.presences_waiting { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
         let business = self.context.business;
         let mut coverage = BTreeMap::from([(business, self.coverage.coverage(now))]);
@@ -99,8 +100,8 @@ impl Pipeline {
         let source = RefoldSource { groups: &groups, work, world, present: &self.present, business };
         load_refolds(&mut inputs, &source, &mut loaded, &mut transaction, &mut writes).await?;
 
-        // What the folds are judged by: others' use of the passes, coverage and directories as far back as they reach, and
-        // totals towards plan limits.
+        // Load what the folds depend on: others' usage of the passes, coverage, directories as far back as the folds
+        // reach, and totals towards plan limits.
         load_usage(&mut inputs, &directories, &mut transaction).await?;
         if self.context.store.is_shared() {
             load_other_coverage(&inputs, business, now, &mut coverage, &mut transaction).await?;
@@ -112,6 +113,7 @@ impl Pipeline {
         let world = World { directories: &directories, policies, coverage: &coverage, now: now.wall, quiet_until };
         let totals = transaction.totals(&decide::totals_to_read(&world, &inputs)).await?;
 
+        // Everything is loaded: fold each group and collect what changes.
         for mut input in inputs {
             input.group.totals.clone_from(&totals);
             result.unproven.extend(decide::unproven(&input, &world, business));
@@ -121,7 +123,7 @@ impl Pipeline {
         }
 
         if work.refold_from.is_some() || result.decided.iter().any(|decided| decided.ended_by_silence > 0) {
-            // The coverage that proves a silence must be stored with the check-out that it caused.
+            // The coverage that proves a silence must be stored together with the check-out that it caused.
             writes.coverage = self.coverage.to_write(now).map(|(id, covered)| (id, business, covered));
         }
         let calendar = |business: BusinessId, at: WallTime| calendar_of(policies, business, at);
@@ -130,7 +132,7 @@ impl Pipeline {
         Ok(Some(result))
     }
 
-    /// One input for each group, with the people who are folded.
+    /// One input for each group, with those of its members who are folded.
     fn fold_inputs(
         &self,
         groups: &[BTreeSet<Subject>],
@@ -148,8 +150,8 @@ impl Pipeline {
     }
 }
 
-/// Counts duplicates, and writes what needs no fold: facts that are only recorded, rejected messages and failed check-ins of
-/// unknown devices. Returns the door facts to decide.
+/// Counts duplicates, and writes what needs no fold: facts that are only recorded, rejected messages and failed
+/// check-ins of unknown devices. Returns the door facts to decide.
 fn sort_out(work: BatchWork<'_>, loaded: &BatchRows, result: &mut BatchResult, writes: &mut Writes) -> Vec<DoorFact> {
     let (new, duplicates) = decide::new_facts(work.sub_batch, &loaded.known);
     result.outcomes.extend((0..duplicates).map(|_| (Outcome::Duplicate, None)));

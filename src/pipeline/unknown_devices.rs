@@ -1,4 +1,4 @@
-//! PURE. Failed check-ins of unknown devices: one per device, reason and pass day, and only so many a day.
+//! PURE. Failed check-ins of unknown devices: one per device, reason and pass day, up to a daily limit.
 
 use std::collections::BTreeSet;
 
@@ -19,14 +19,15 @@ use crate::{
     store::DecidedFact,
 };
 
-/// Unrecognised devices for which a failed check-in is written, per business and pass day. A busy open network shows a few
-/// hundred strangers' phones a day; more than this are counted and raise a condition, and are not written.
+/// The maximum number of unrecognised devices for which a failed check-in is written, per business and pass day. A busy
+/// open network sees a few hundred strangers' phones a day; any beyond this limit are only counted, and raise a
+/// condition.
 pub const UNRECOGNISED_A_DAY: usize = 1000;
 
 /// The unknown devices of the pass day.
 #[derive(Debug, Default)]
 pub(super) struct UnknownDevices {
-    /// Those with a record.
+    /// Devices that have a record.
     reported: BTreeSet<(Reason, MacAddr)>,
     day: Option<PassDay>,
 }
@@ -36,9 +37,9 @@ pub(super) struct UnknownDevices {
 pub(super) struct UnknownDeviceRecords {
     /// A failed check-in and a fact for each new device.
     pub(super) records: Vec<(FailureRecord, DecidedFact)>,
-    /// Presences of devices that have their record already, or get none.
+    /// The number of presences of devices that already have a record, or get none.
     pub(super) skipped: u64,
-    /// Those of them whose device gets no record because there are too many.
+    /// The number of skipped presences whose device gets no record because there are too many.
     pub(super) left_out: u64,
 }
 
@@ -47,23 +48,23 @@ pub(super) struct UnknownDeviceRecords {
 enum UnknownDeviceStatus {
     New,
     Reported,
-    /// There are too many.
+    /// It gets no record, because there are too many.
     LeftOut,
 }
 
 impl UnknownDevices {
-    /// Starts a pass day with the devices that are reported in it.
+    /// Starts a pass day with the devices already reported in it.
     pub(super) fn begin_day(&mut self, day: PassDay, reported: BTreeSet<(Reason, MacAddr)>) {
         self.reported = reported;
         self.day = Some(day);
     }
 
-    /// Notes that a device has its record.
+    /// Notes that a device has a record.
     pub(super) fn mark_reported(&mut self, reason: Reason, mac: MacAddr) {
         self.reported.insert((reason, mac));
     }
 
-    /// Makes the records of a batch. They count as reported only once they are committed.
+    /// Creates the records of a batch. They count as reported only once they are committed.
     pub(super) fn records(
         &mut self,
         facts: Vec<StrangeDeviceFact>,
@@ -124,7 +125,7 @@ fn failed_checkin(
     directories: &DirectoryHistory,
 ) -> FailureRecord {
     let (business, at) = (fact.business, fact.point.last_at);
-    // Its identity holds the pass day: after a restart the same record is written at most once.
+    // Its identity includes the pass day, so even after a restart the same record is not written twice.
     let day = policy.calendar().pass_day(at);
     let subject = Subject::strange_device(business, fact.mac);
     let name = directories.at(at).business(business).unwrap_or(&policy.site.name).to_owned();

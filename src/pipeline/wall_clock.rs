@@ -1,4 +1,4 @@
-//! Watches the wall clock: waits until it is set, and moves open check-ins with a step.
+//! Watches the wall clock: waits until it is set, and moves open check-ins when it is stepped.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,13 +18,15 @@ use crate::base::{
     health::ConditionKind,
 };
 
-/// How long the condition `clock_stepped` stays after a step.
+/// How long the condition `clock_stepped` stays raised after a step.
 const STEP_REMEMBERED: Duration = Duration::from_mins(10);
 
 impl Pipeline {
-    /// Waits while the wall clock shows a time before this program existed; false if the daemon stops meanwhile.
+    /// Waits while the wall clock shows a time before this program existed. Returns false if the daemon stops
+    /// meanwhile.
     ///
-    /// Nothing is taken from the queues: the broker keeps the door messages, and the captures coalesce the presences.
+    /// Nothing is taken from the queues meanwhile: the broker keeps the door messages, and the captures coalesce the
+    /// presences.
     pub(super) async fn wait_for_clock(&mut self, stop: &CancellationToken) -> bool {
         loop {
             let now = self.context.clock.now();
@@ -43,8 +45,8 @@ impl Pipeline {
         }
     }
 
-    /// Notices a step of the wall clock. Once the step is believed, open check-ins move with it. On the clock that never jumps
-    /// nothing happens to them: the step checks no one out, and the time that they have been in stays right.
+    /// Detects a step of the wall clock. Once the step is believed, open check-ins move with it. By the boot clock
+    /// nothing changes for them: the step checks no one out, and the time that people have been in stays right.
     pub(super) async fn watch_clock(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.context.clock.now();
         if let Some(by) = self.last_clocks.and_then(|last| stepped(last, now)) {
@@ -69,21 +71,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Moves the open check-ins by so many milliseconds, and with them the facts that our clock stamped about these people.
+    /// Moves the open check-ins by `by` milliseconds, along with the facts that our clock stamped about these people.
     ///
-    /// At the first synchronisation after the machine's start, check-ins that were open before it keep their times: a clock
-    /// that was right may have stamped them.
+    /// At the first synchronisation after boot, check-ins that were open before boot keep their times, because the
+    /// clock may have been right when it stamped them.
     async fn move_people(&mut self, by: i64, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.context.clock.now();
         let first = now.boot < BootTime::from_duration(FIRST_SYNC);
         let moving = self.present.stamped_before_step(by, first, now);
-        // The new time is in force from here on, and folds go up to it.
+        // From here on the new time is in force, and folds run up to it.
         self.last_clocks = Some(now);
         self.coverage.step(by);
         let step = ClockStep { by, wrong_from: now.wall.minus(CONFIRMED_AFTER) };
         let mut people: BTreeSet<Subject> = moving.clone();
         if by < 0 {
-            // The clock was ahead: facts that it stamped are in the future, also those of people who have left.
+            // The clock was ahead: facts that it stamped are in the future, including those of people who have left.
             let business = self.context.business;
             people.extend(retry!(self, deadline, self.context.store.people_ahead(business, step.wrong_from, PEOPLE)));
         }

@@ -16,8 +16,8 @@ use crate::{
     base::clock::WallTime,
 };
 
-/// Tokens of one kind that a user may hold. A client that asks for a new token at every call loses its oldest ones
-/// instead of filling the disk; sixteen integrations under one name, each signed in twice, still fit.
+/// The maximum number of tokens of one kind per user. A client that requests a new token at every call loses its oldest
+/// ones instead of filling the disk; sixteen integrations under one name, each signed in twice, still fit.
 const TOKENS_PER_USER: i64 = 32;
 
 const USERS: Statement = statement!("SELECT * FROM users ORDER BY name");
@@ -40,8 +40,8 @@ const KEEP_NEWEST: Statement = statement!(
 );
 const TAKE_TOKEN: Statement =
     statement!("DELETE FROM tokens WHERE hash = $1 AND kind = $2 AND expires_at > $3 RETURNING user_name");
-// These two change nothing. They lock the user's row until the commit: on PostgreSQL a new password then waits for the tokens of
-// the old one, and revokes them.
+// The next two statements change nothing. They lock the user's row until the commit: on PostgreSQL, setting a new
+// password then waits until tokens for the old one are written, and revokes them.
 const HOLD_USER: Statement =
     statement!("UPDATE users SET updated_on = updated_on WHERE name = $1 AND password_hash = $2");
 const HOLD_HOLDER: Statement =
@@ -51,7 +51,7 @@ const HOLDER: Statement = statement!(
      WHERE tokens.hash = $1 AND tokens.kind = $2 AND tokens.expires_at > $3"
 );
 
-/// The digests of an access and a refresh token that are issued together.
+/// The digests of an access token and a refresh token that are issued together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenPair {
     /// Calls the API.
@@ -61,7 +61,7 @@ pub struct TokenPair {
 }
 
 impl Store {
-    /// Adds an API user; false when the name is taken, and then nothing changes.
+    /// Adds an API user. Returns false, and changes nothing, if the name is taken.
     pub async fn add_user(
         &self,
         name: &UserName,
@@ -80,14 +80,14 @@ impl Store {
         self.sql.read(USERS, &[]).await?.iter().map(user).collect()
     }
 
-    /// One API user with the kept password.
+    /// One API user, with the stored password.
     pub async fn user(&self, name: &UserName) -> Result<Option<(User, StoredPassword)>, StoreError> {
         let rows = self.sql.read(USER, &[name_arg(name)]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         Ok(Some((user(row)?, StoredPassword::from_phc(row.text("password_hash")?))))
     }
 
-    /// Replaces the password and revokes every token; false when there is no such user.
+    /// Replaces the password and revokes every token. Returns false if there is no such user.
     pub async fn set_password(
         &self,
         name: &UserName,
@@ -102,13 +102,13 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Replaces the rights, from the next request on; false when there is no such user.
+    /// Replaces the rights, effective from the next request. Returns false if there is no such user.
     pub async fn set_rights(&self, name: &UserName, rights: &Rights, now: WallTime) -> Result<bool, StoreError> {
         let (administrator, roles) = rights_columns(rights);
         Ok(self.sql.change(SET_RIGHTS, &[name_arg(name), administrator, roles, Arg::Time(now)]).await? == 1)
     }
 
-    /// Removes a user with every token; false when there is no such user.
+    /// Removes a user with every token. Returns false if there is no such user.
     pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
         let mut transaction = self.sql.begin().await?;
         transaction.change(REVOKE, &[name_arg(name)]).await?;
@@ -117,10 +117,10 @@ impl Store {
         Ok(removed == 1)
     }
 
-    /// Keeps a pair of tokens for a user whose password was right; false when the password was replaced, or the user
-    /// removed, since `password` was read.
+    /// Stores a pair of tokens for a user whose password was correct. Returns false if the password has been replaced,
+    /// or the user removed, since `password` was read.
     ///
-    /// At the same time, expired tokens of all users and this user's oldest ones over the bound are deleted.
+    /// Also deletes expired tokens of all users, and this user's oldest ones beyond the maximum number.
     pub async fn put_tokens(
         &self,
         name: &UserName,
@@ -138,7 +138,8 @@ impl Store {
         Ok(true)
     }
 
-    /// Exchanges a refresh token for a new pair; returns its user, or none when it is unknown, expired or was used before.
+    /// Exchanges a refresh token for a new pair. Returns its user, or `None` if it is unknown, expired or was used
+    /// before.
     pub async fn rotate_tokens(
         &self,
         refresh: &TokenDigest,
@@ -146,7 +147,7 @@ impl Store {
         now: WallTime,
     ) -> Result<Option<UserName>, StoreError> {
         let args = [digest_arg(refresh), kind_arg(TokenKind::Refresh), Arg::Time(now)];
-        // Read first, so a client that only guesses never holds the one connection that writes.
+        // Read first, so a client that only guesses never occupies the one connection that writes.
         if self.sql.read(HOLDER, &args).await?.is_empty() {
             return Ok(None);
         }
@@ -160,7 +161,7 @@ impl Store {
         Ok(Some(name))
     }
 
-    /// The user who holds this access token; none when it is unknown or expired.
+    /// The user who holds this access token; `None` if it is unknown or expired.
     pub async fn token_holder(&self, access: &TokenDigest, now: WallTime) -> Result<Option<User>, StoreError> {
         let args = [digest_arg(access), kind_arg(TokenKind::Access), Arg::Time(now)];
         self.sql.read(HOLDER, &args).await?.first().map(user).transpose()
@@ -184,7 +185,7 @@ async fn put_pair(
 }
 
 fn user(row: &Row) -> Result<User, StoreError> {
-    // A role that a newer program granted gives no right here.
+    // A role that this version does not know, granted by a newer one, confers no right here.
     let roles = row.text("roles")?.split(',').filter_map(|role| role.parse::<Role>().ok()).collect();
     Ok(User {
         name: name(row, "name")?,

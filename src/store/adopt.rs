@@ -1,5 +1,5 @@
-//! The table `sightings` of a version before the log of facts: it is read once, in one transaction, and dropped at the end of
-//! it. A database without that table has been migrated.
+//! The table `sightings` of a version from before the log of facts. It is read once, in one transaction, and dropped at
+//! its end. A database without the table has been migrated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,11 +26,12 @@ use crate::{
 
 const THERE: Statement = statement!(
     sqlite: "SELECT count(*) AS there FROM sqlite_master WHERE type = 'table' AND name = 'sightings'",
-    // True also where this login has no right to it.
+    // Also true if this login has no right to it.
     postgres: "SELECT count(*) AS there FROM pg_catalog.pg_class WHERE oid = to_regclass('sightings')"
 );
 
-/// Makes other gateways that migrate the old log wait, and imports too, by the lock of the only row. SQLite has one writer anyway.
+/// Locks the only row, which makes other gateways that migrate the old log wait, and imports too. SQLite has only one
+/// writer anyway.
 const LOCK: Statement = statement!(
     sqlite: "SELECT version FROM directory_version",
     postgres: "SELECT version FROM directory_version FOR UPDATE"
@@ -41,7 +42,7 @@ const DROP: Statement = statement!("DROP TABLE sightings");
 /// By the index `sightings_by_time`, once for each business.
 const NEXT_BUSINESS: Statement = statement!("SELECT min(business_id) AS next FROM sightings WHERE business_id > $1");
 
-/// The lines of a business in the order of their times, by the index `sightings_by_time`; each is an array of JSON.
+/// The lines of a business in chronological order, by the index `sightings_by_time`; each is a JSON array.
 macro_rules! lines {
     ($($line:tt),+) => {
         sql!(
@@ -60,10 +61,10 @@ const LINES: Statement = statement!(
 const PEOPLE: Statement =
     statement!("SELECT DISTINCT coworker_id FROM checkins WHERE coworker_id IS NOT NULL ORDER BY coworker_id");
 
-/// The people whose person state this version has written.
+/// The people whose person state has already been written by this version.
 const FOLDED: Statement = statement!("SELECT subject FROM standings WHERE subject > 0");
 
-/// Every visit of these people by the index `checkins_by_coworker`; each is an array of JSON with two arrays in it.
+/// Every visit of these people, by the index `checkins_by_coworker`; each is a JSON array that contains two arrays.
 macro_rules! visits {
     ($($visit:tt),+) => {
         sql!("SELECT ", $($visit),+, " AS visit FROM r CROSS JOIN checkins c WHERE c.coworker_id = r.coworker_id")
@@ -119,7 +120,7 @@ stored! {
     }
 }
 
-/// A check-in with the columns that only earlier versions wrote.
+/// A check-in, including the columns that only earlier versions wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OldVisit {
     pub(crate) unique_id: Uuid,
@@ -203,15 +204,15 @@ impl From<(OldVisitColumns, PassColumns)> for OldVisit {
 }
 
 impl Store {
-    /// True if the log of an earlier version is there.
+    /// Whether the log of an earlier version exists.
     pub(crate) async fn has_old_log(&self) -> Result<bool, StoreError> {
         is_there(&self.sql.read(THERE, &[]).await?)
     }
 }
 
 impl Batch {
-    /// Waits for other gateways that are migrating the old log; the version of the directory, if the old log is still there
-    /// afterwards.
+    /// Waits for other gateways that are migrating the old log. Returns the version of the directory if the old log
+    /// still exists afterwards.
     pub(crate) async fn lock_old_log(&mut self) -> Result<Option<i64>, StoreError> {
         let version = self.transaction.rows(LOCK, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))?;
         let there = is_there(&self.transaction.rows(THERE, &[]).await?)?;
@@ -250,7 +251,7 @@ impl Batch {
         Ok(lines)
     }
 
-    /// Writes facts of the old log; one that is there already stays as it is.
+    /// Writes facts of the old log; a fact that already exists stays as it is.
     pub(crate) async fn put_old_facts(&mut self, facts: &[DecidedFact]) -> Result<(), StoreError> {
         self.change_rows(PUT_FACTS, &facts.iter().map(FactRow::from).collect::<Vec<_>>()).await
     }
@@ -261,13 +262,13 @@ impl Batch {
         rows.iter().map(|row| row.int("coworker_id").map(CoworkerId)).collect()
     }
 
-    /// The people whose state this version has folded already.
+    /// The people whose state this version has already folded.
     pub(crate) async fn known_people(&mut self) -> Result<BTreeSet<CoworkerId>, StoreError> {
         let rows = self.transaction.rows(FOLDED, &[]).await?;
         rows.iter().map(|row| row.int("subject").map(CoworkerId)).collect()
     }
 
-    /// Every check-in of these people; and since an instant what they were charged, and which of their devices were refused.
+    /// Every check-in of these people and, since an instant, their charges and the refusals of their devices.
     pub(crate) async fn old_records(
         &mut self,
         people: &[CoworkerId],

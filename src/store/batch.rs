@@ -41,7 +41,7 @@ pub(super) fn tables() -> Vec<(&'static str, &'static [super::columns::Column])>
     .concat()
 }
 
-/// The columns that new records of the API are written with.
+/// The columns with which new API records are written.
 #[cfg(test)]
 pub(super) fn written() -> [(&'static str, &'static [super::columns::Column]); 2] {
     [visits::written(), failures::written()]
@@ -65,7 +65,7 @@ pub(super) fn statements() -> Vec<(super::statement::Statement, usize)> {
     .concat()
 }
 
-/// The steps by which SQLite must find the rows of some of these statements.
+/// The query plan steps by which SQLite must find the rows of some of these statements.
 #[cfg(test)]
 pub(super) fn indexed() -> Vec<(super::statement::Statement, usize, &'static [&'static str])> {
     [failures::indexed(), load::indexed(), log::indexed(), people::indexed(), records::indexed(), usage::indexed()]

@@ -21,7 +21,7 @@ use crate::base::{
     },
 };
 
-/// Makes the columns of a record those of its table, and reads it from them.
+/// Declares the fields of a record as the columns of its table, and reads it from them.
 macro_rules! read_record {
     ($name:ident { $($field:ident: $kind:ty),+ }) => {
         impl super::columns::Columns for $name {
@@ -37,11 +37,12 @@ macro_rules! read_record {
 checkin_fields!(read_record);
 failed_checkin_fields!(read_record);
 
-/// Records that one call returns, at most: the first ones. A large site has some hundreds a day.
+/// The maximum number of records that one call returns, earliest first. A large site has some hundreds a day.
 const RETURNED: i64 = 10_000;
 
-/// Check-ins `c`, each with the last time its person was seen. An open visit that only goes on is not written again: its last
-/// activity is in the person state, or in a presence that no fact holds yet. Both are found by their primary keys.
+/// Check-ins `c`, each with the last time its person was seen. An open visit that merely continues is not written
+/// again: its last activity is in the person state, or in a presence that is not in a fact yet. Both are found by their
+/// primary keys.
 macro_rules! checkins {
     ($rest:literal) => {
         sql!(
@@ -97,7 +98,7 @@ impl Store {
         self.sql.read(OPEN, &[]).await?.iter().map(checkin).collect()
     }
 
-    /// The check-ins of a business that began from one instant up to another, earliest first, at most 10,000.
+    /// The check-ins of a business that began from one instant until another, earliest first, at most 10,000.
     pub async fn checkins_between(
         &self,
         business: BusinessId,
@@ -108,7 +109,7 @@ impl Store {
         self.sql.read(BETWEEN, &args).await?.iter().map(checkin).collect()
     }
 
-    /// The failed check-ins of a business from one instant up to another, earliest first, at most 10,000.
+    /// The failed check-ins of a business from one instant until another, earliest first, at most 10,000.
     pub async fn failed_checkins_between(
         &self,
         business: BusinessId,

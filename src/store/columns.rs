@@ -1,9 +1,10 @@
-//! The columns of a table, declared once by the fields of a struct, and the SQL text that is made of them at compile time.
+//! The columns of a table, declared once by the fields of a struct, and the SQL text that is built from them at compile
+//! time.
 //!
-//! [`sql`] joins literals and lists of columns to one `&'static str`. No list of columns is written by hand, so none can
-//! be in another order than the values that go with it.
+//! [`sql`] joins literals and lists of columns into one `&'static str`. No list of columns is written by hand, so its
+//! order always matches that of the values.
 
-/// What a column holds, as far as the two databases treat it differently.
+/// The kind of a column's values, as far as the two databases treat them differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ColumnKind {
     Boolean,
@@ -15,7 +16,7 @@ pub(crate) enum ColumnKind {
 }
 
 impl ColumnKind {
-    /// Its type in PostgreSQL. SQLite's columns take values as they are.
+    /// Its type in PostgreSQL. SQLite's columns accept values as they are.
     pub(super) const fn postgres(self) -> &'static str {
         match self {
             Self::Boolean => "boolean",
@@ -27,7 +28,8 @@ impl ColumnKind {
         }
     }
 
-    /// What makes a value of it the same JSON in both databases: truth is 0 or 1, bytes are hexadecimal text.
+    /// The SQL around a value that makes it the same JSON in both databases: booleans are 0 or 1, bytes are hexadecimal
+    /// text.
     const fn in_json(self, database: JsonOf) -> (&'static str, &'static str) {
         match (self, database) {
             (Self::Boolean, JsonOf::Sqlite | JsonOf::Postgres) => ("CAST(", " AS integer)"),
@@ -38,7 +40,7 @@ impl ColumnKind {
     }
 }
 
-/// The database that makes the JSON.
+/// The database that builds the JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JsonOf {
     Sqlite,
@@ -52,7 +54,7 @@ pub(crate) struct Column {
     pub(crate) kind: ColumnKind,
 }
 
-/// What a type is in a database.
+/// The kind of column in which a type is stored.
 pub(crate) trait ColumnType {
     const KIND: ColumnKind;
 }
@@ -65,12 +67,12 @@ impl<T: ColumnType + ?Sized> ColumnType for &T {
     const KIND: ColumnKind = T::KIND;
 }
 
-/// A struct whose fields are columns of a table, in their order in every list.
+/// A struct whose fields are columns of a table, in the order of every list.
 pub(crate) trait Columns {
     const COLUMNS: &'static [Column];
 }
 
-/// The name of a field's column: the field's own, or the one given for it.
+/// The name of a field's column: the field's own, or the one specified for it.
 macro_rules! column_name {
     ($field:ident) => {
         stringify!($field)
@@ -88,17 +90,17 @@ pub(crate) enum SqlPart {
     List(ColumnList),
 }
 
-/// Columns joined by commas, each in the form of a template in which `*` is its name.
+/// Columns joined by commas, each formatted by a template in which `*` is its name.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ColumnList {
     pub(crate) columns: &'static [Column],
     pub(crate) chosen: ChosenColumns,
     pub(crate) template: &'static str,
-    /// Each column as it must be to become JSON.
+    /// Set if each column is converted for JSON.
     pub(crate) json: Option<JsonOf>,
 }
 
-/// Which of the columns a list has.
+/// Which of the columns a list contains.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ChosenColumns {
     All,
@@ -106,9 +108,9 @@ pub(crate) enum ChosenColumns {
     Except(&'static [&'static str]),
 }
 
-/// Text of SQL, made at compile time. Its parts are literals and lists of the columns of a struct: `[Row: "*"]` are its
-/// columns, `[Row, only NAMES: "* = r.*"]` some of them, `[Row, except NAMES: "…"]` all others; `[Row, json Sqlite: "c.*"]`
-/// are those of an array of JSON, as that database makes it.
+/// SQL text, built at compile time. Its parts are literals and lists of the columns of a struct: `[Row: "*"]` are its
+/// columns, `[Row, only NAMES: "* = r.*"]` some of them, `[Row, except NAMES: "…"]` all others; `[Row, json Sqlite:
+/// "c.*"]` are the elements of a JSON array, as that database builds it.
 macro_rules! sql {
     ($($part:tt),+ $(,)?) => {{
         const PARTS: &[$crate::store::columns::SqlPart] = &[$($crate::store::columns::sql_part!($part)),+];
@@ -147,7 +149,7 @@ macro_rules! sql_part {
 }
 pub(crate) use sql_part;
 
-/// How many bytes the parts make.
+/// The length of the parts together, in bytes.
 pub(crate) const fn length(parts: &[SqlPart]) -> usize {
     write_parts(parts, &mut [])
 }
@@ -159,7 +161,7 @@ pub(crate) const fn joined<const LENGTH: usize>(parts: &[SqlPart]) -> [u8; LENGT
     bytes
 }
 
-/// What [`joined`] made is text because its parts are.
+/// The result of [`joined`] as text. It is valid because its parts are.
 pub(crate) const fn as_text(bytes: &'static [u8]) -> &'static str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -167,7 +169,7 @@ pub(crate) const fn as_text(bytes: &'static [u8]) -> &'static str {
     }
 }
 
-/// Writes into `out`, or only counts when it is empty.
+/// Writes into `out`, or only counts if it is empty.
 const fn write_parts(parts: &[SqlPart], out: &mut [u8]) -> usize {
     let (mut at, mut next) = (0, 0);
     while next < parts.len() {
@@ -209,7 +211,7 @@ const fn write_list(list: &ColumnList, out: &mut [u8], mut at: usize) -> usize {
     at
 }
 
-/// A name that is chosen or left out, and no column, is a mistake that does not compile.
+/// Fails to compile if a chosen or excluded name is not a column.
 const fn check_names(list: &ColumnList) {
     let names = match list.chosen {
         ChosenColumns::All => return,

@@ -1,4 +1,4 @@
-//! The directory's documents: imported as a whole, loaded as a whole.
+//! The documents of the directory: imported as a whole, loaded as a whole.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
     policy::HISTORY,
 };
 
-/// Documents sent to the database at once: a megabyte or so of JSON, whatever the size of the import.
+/// The number of documents sent to the database at once: roughly a megabyte of JSON, whatever the size of the import.
 const CHUNK: usize = 1000;
 
 /// One entity as it is stored.
@@ -26,15 +26,16 @@ const CHUNK: usize = 1000;
 pub struct StoredEntity {
     /// Its id, unique among its kind.
     pub id: i64,
-    /// No longer in use.
+    /// Whether it is no longer in use.
     pub archived: bool,
     /// The document as JSON.
     pub document: String,
 }
 
 const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
-/// What people refer to; then the people, then what they hold, in the order of the primary key, so nothing is sorted. An
-/// archived plan's limits still apply, and an archived kind of pass must be known as such.
+/// Entities that people refer to; the next two read the people, and what they hold. All are in the order of the primary
+/// key, so nothing is sorted. An archived plan's limits still apply, and an archived kind of pass must be recognised as
+/// archived.
 const REFERRED_TO: Statement = statement!(
     "SELECT kind, document, updated_on AS said_on FROM directory
      WHERE kind IN ('business', 'tariff', 'team', 'time_pass') AND (archived = FALSE OR kind IN ('tariff', 'time_pass'))
@@ -49,7 +50,7 @@ const HELD: Statement = statement!(
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
     statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
-/// The same for an earlier version: what was in force then, whether it still is or has been replaced since.
+/// The same for an earlier version: entities in force then, whether they still are or have been replaced since.
 macro_rules! of_version {
     ($version:literal, $which:expr) => {
         concat!(
@@ -97,8 +98,8 @@ const THESE_PEOPLE_THEN: Statement =
     statement!(rows(CoworkerRow) of_people!("d.kind = 'coworker' AND d.id = r.coworker_id"));
 const HELD_BY_THEM_THEN: Statement =
     statement!(rows(CoworkerRow) of_people!("d.holder = r.coworker_id AND d.archived = FALSE"));
-/// The versions after one that changed anything about some people; a pass may have moved from one to another. By the primary keys
-/// and the indexes of holders.
+/// The versions after a given one that changed anything about some people; a pass may have moved from one person to
+/// another. By the primary keys and the indexes of holders.
 const ABOUT_PEOPLE: Statement = statement!(
     rows(CoworkerRow)
     "SELECT d.since AS version FROM r CROSS JOIN directory d
@@ -109,36 +110,37 @@ const ABOUT_PEOPLE: Statement = statement!(
      UNION SELECT d.since FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.since > $2
      UNION SELECT d.until FROM r CROSS JOIN directory_past d WHERE d.holder = r.coworker_id AND d.until > $2"
 );
-/// The same about what all people refer to.
+/// The same for entities that all people refer to.
 const ABOUT_REFERRED_TO: Statement = statement!(
     "SELECT d.since AS version FROM directory d
        WHERE d.kind IN ('business', 'tariff', 'team', 'time_pass') AND d.since > $1
      UNION SELECT d.since FROM directory_past d
        WHERE d.kind IN ('business', 'tariff', 'team', 'time_pass') AND d.since > $1"
 );
-/// A version that came into force by a clock that was ahead was in force no later than those after it.
+/// A version imported while the clock was ahead came into force no later than those after it.
 const VERSIONS: Statement = statement!(
     "SELECT v.version, (SELECT min(l.in_force) FROM directory_versions l WHERE l.version >= v.version) AS in_force
      FROM directory_versions v ORDER BY v.version"
 );
 const BRING_INTO_FORCE: Statement =
     statement!("INSERT INTO directory_versions (version, in_force) VALUES ($1, $2) ON CONFLICT DO NOTHING");
-/// Versions that no late fact can need any more; the one in force at that time is kept.
+/// Versions that no late fact can need any more; the one in force at `$1` is kept.
 const FORGET_VERSIONS: Statement = statement!(
     "DELETE FROM directory_versions WHERE version < (SELECT max(v.version) FROM directory_versions v WHERE v.in_force <= $1)"
 );
 const FORGET_PAST: Statement =
     statement!("DELETE FROM directory_past WHERE until <= (SELECT min(version) FROM directory_versions)");
-/// Keeps what [`PUT`] is about to replace, if it differs. By the primary key.
+/// Saves the documents that [`PUT`] is about to replace, if they differ. By the primary key.
 const REPLACED: Statement = statement!(
     rows(DocumentRow<'_>)
     "INSERT INTO directory_past (kind, id, since, until, document, archived, holder, said_on)
      SELECT d.kind, d.id, d.since, $2, d.document, d.archived, d.holder, coalesce(d.basis_at, d.updated_on)
      FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id WHERE d.document <> r.document OR d.archived <> r.archived"
 );
-/// Changes nothing when the version is another by now.
+/// Changes nothing if the version has changed by now.
 const COUNT_UP: Statement = statement!("UPDATE directory_version SET version = version + 1 WHERE version = $1");
-/// The primary key finds the row that is replaced. `since` and `basis_at` stay where nothing changes that they date.
+/// The primary key finds the row that is replaced. `since` and `basis_at` stay as they are if nothing they date
+/// changes.
 const PUT: Statement = statement!(
     rows(DocumentRow<'_>)
     "INSERT INTO directory (kind, id, document, archived, holder, updated_on, basis, basis_at, since)
@@ -173,12 +175,12 @@ row! {
 }
 
 impl Store {
-    /// The number that every import counts up.
+    /// The version, which every import increments.
     pub async fn directory_version(&self) -> Result<i64, StoreError> {
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))
     }
 
-    /// The stored entities of a kind, by id: the first thousand after this one. Empty at the end.
+    /// The stored entities of a kind, by id: the first thousand after the id `after`. Empty at the end.
     pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<StoredEntity>, StoreError> {
         let rows = self.sql.read(PAGE, &[Arg::Text(kind.word().to_owned()), Arg::Int(after)]).await?;
         let stored = |row: Row| {
@@ -187,20 +189,21 @@ impl Store {
         rows.into_iter().map(stored).collect()
     }
 
-    /// The key that PINs are digested with; nothing when none has been drawn.
+    /// The key with which PINs are digested; `None` if none has been drawn yet.
     pub async fn drawn_pin_key(&self) -> Result<Option<String>, StoreError> {
         let key = self.sql.read(VERSION, &[]).await?.first().map(|row| row.text("pin_key")).transpose()?;
         Ok(key.filter(|key| !key.is_empty()))
     }
 
-    /// The key that PINs are digested with, drawn by the first caller.
+    /// The key with which PINs are digested; the first caller draws it.
     pub async fn pin_key(&self) -> Result<String, StoreError> {
         let drawn = crate::base::random::uuid().simple().to_string();
         self.sql.change(DRAW_PIN_KEY, &[Arg::Text(drawn)]).await?;
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(String::new()), |row| row.text("pin_key"))
     }
 
-    /// Builds the snapshot. A document that no longer reads (written by another version) is left out with a warning.
+    /// Builds the snapshot. A document that cannot be read any more (written by another version) is skipped with a
+    /// warning.
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
         let head = self.sql.read(VERSION, &[]).await?;
         let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
@@ -215,23 +218,23 @@ impl Store {
         build(&mut ReadFrom::Store(self), version, statements).await
     }
 
-    /// The snapshot, and when it and earlier ones came into force.
+    /// The snapshot, and the times when it and earlier ones came into force.
     pub async fn load_directories(&self) -> Result<DirectoryHistory, StoreError> {
         let newest = Arc::new(self.load_directory().await?);
         Ok(DirectoryHistory::new(&self.directory_versions().await?, newest))
     }
 
-    /// When each version came into force that something late may ask for.
+    /// When each version that a late fact may need came into force.
     pub async fn directory_versions(&self) -> Result<Vec<(i64, WallTime)>, StoreError> {
         let version = |row: &Row| Ok((row.int("version")?, WallTime::from_millis(row.int("in_force")?)));
         self.sql.read(VERSIONS, &[]).await?.iter().map(version).collect()
     }
 
-    /// Stores the documents of an import, all or none; a running daemon sees the new version. `over` is the version that they were
-    /// compared with. `progress` gets the number that are done.
+    /// Stores the documents of an import, all or none; a running daemon notices the new version. `over` is the version
+    /// with which they were compared. `progress` gets the number of documents stored so far.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when there has been another import meanwhile.
+    /// [`StoreError::Conflict`] if there has been another import meanwhile.
     pub async fn import(
         &self,
         documents: &[Document],
@@ -250,7 +253,7 @@ impl Store {
         transaction.change(FORGET_VERSIONS, &[old]).await?;
         transaction.change(FORGET_PAST, &[]).await?;
         let mut done = 0;
-        // In the order in which a batch locks them, so the two wait for each other and never deadlock.
+        // In the order in which a batch locks them, so an import and a batch wait for each other and never deadlock.
         let mut ordered: Vec<&Document> = documents.iter().collect();
         ordered.sort_by_key(|document| (document.kind.word(), document.id));
         for chunk in ordered.chunks(CHUNK) {
@@ -266,7 +269,7 @@ impl Store {
 }
 
 impl Batch {
-    /// What an earlier version says of some people, and of what all people refer to.
+    /// An earlier version of the directory, with only some people and the entities that all people refer to.
     pub(crate) async fn people_of_then(
         &mut self,
         version: i64,
@@ -279,7 +282,7 @@ impl Batch {
         build(&mut ReadFrom::Batch(self), version, statements).await
     }
 
-    /// The versions after one that changed anything about these people, or about what all people refer to.
+    /// The versions after `after` that changed anything about these people, or about entities that all people refer to.
     pub(crate) async fn versions_about(
         &mut self,
         people: &BTreeSet<CoworkerId>,

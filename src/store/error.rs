@@ -1,35 +1,35 @@
-//! What goes wrong in a database, sorted by what to do next.
+//! Database errors, classified by what to do next.
 
 use std::io;
 
-/// What goes wrong in a database, by what to do next.
+/// A database error, classified by what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// It does not answer, is locked, full, or failed to write. Nothing was committed; try again later.
+    /// The database does not answer, is locked or full, or failed to write. Nothing was committed; try again later.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
     /// Another writer was faster. Nothing was committed; load again and decide again, at once.
     #[error("another writer changed the same records")]
     Conflict,
-    /// It answers, and trying again cannot help: a schema that is not ours, a damaged file, a refused login.
+    /// The database answers, but trying again cannot help: a foreign schema, a damaged file, a refused login.
     #[error("the database cannot be used: {what}")]
     Unusable {
         /// What is wrong, and how to fix it.
         what: String,
-        /// What the database said.
+        /// The error that the database returned.
         #[source]
         source: Option<sqlx::Error>,
     },
 }
 
 impl StoreError {
-    /// No connection, or no answer, came in time.
+    /// There was no connection, or no answer, in time.
     pub(crate) fn too_late() -> Self {
         let why = "no answer in time; it is down, hangs, or has no free connection";
         Self::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
-    /// A column holds a value that this program never writes.
+    /// A column contains a value that this program never writes.
     pub(super) fn damaged() -> Self {
         Self::Unusable { what: BAD_COLUMN.to_owned(), source: None }
     }
@@ -75,7 +75,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The login lacks a right.
+/// Whether the login lacks a right.
 pub(super) fn is_refused(error: &sqlx::Error) -> bool {
     database_code(error).as_deref() == Some("42501")
 }

@@ -1,4 +1,4 @@
-//! The log, for people who ask why something was decided.
+//! Reads the log, for people who want to know why something was decided.
 
 use super::{
     batch::{DecidedFact, FactRow},
@@ -19,21 +19,21 @@ use crate::{
     engine::decision::{DecisionCode, Outcome},
 };
 
-/// Facts that one call returns, at most: the first ones. A busy site has some ten thousand a day.
+/// The maximum number of facts that one call returns, earliest first. A busy site has some ten thousand a day.
 const RETURNED: i64 = 20_000;
 
-/// By the days as well as the times, because the primary key begins with the day.
+/// Limited by day as well as time, because the primary key begins with the day.
 const BETWEEN: Statement = statement!(sql!(
     "SELECT ", [FactRow: "*"], " FROM facts
      WHERE day >= $1 AND day <= $2 AND at >= $3 AND at < $4 AND business_id = $5 ORDER BY at LIMIT $6",
 ));
 
-/// A fact and what was decided of it, for people.
+/// A fact and the decision on it, in a form for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedFact {
     /// The `[[source]]`, or the interface.
     pub source: String,
-    /// The door; none for the network.
+    /// The door; `None` for the network.
     pub door: Option<DoorKey>,
     /// The word of what happened; `network` for presences.
     pub kind: &'static str,
@@ -41,20 +41,20 @@ pub struct LoggedFact {
     pub credential: Option<String>,
     /// The device.
     pub mac: Option<MacAddr>,
-    /// Who.
+    /// The person.
     pub coworker: Option<CoworkerId>,
-    /// When it happened: of presences, the first evidence.
+    /// When it happened; for presences, the first evidence.
     pub event_at: WallTime,
-    /// What was decided of it.
+    /// What was decided.
     pub outcome: Outcome,
-    /// The word of why.
+    /// The word for the reason.
     pub reason: Option<&'static str>,
-    /// Frames that were merged into it.
+    /// The number of frames merged into it.
     pub frames: u32,
 }
 
 impl Store {
-    /// The facts of a business from one instant up to another, earliest first, at most 20,000.
+    /// The facts of a business from one instant until another, earliest first, at most 20,000.
     pub async fn facts_between(
         &self,
         business: BusinessId,

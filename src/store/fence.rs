@@ -1,4 +1,4 @@
-//! The fence of a gateway that works only while it holds a lease.
+//! The fence that lets a gateway commit only while it holds the lease.
 
 use uuid::Uuid;
 
@@ -9,15 +9,15 @@ use super::{
 };
 use crate::base::record::BusinessId;
 
-/// The last statement of a transaction before its commit. PostgreSQL's row lock keeps the lease as it is until then: another
-/// gateway takes it before, and this batch fails, or after, and this batch was right. SQLite has one writer anyway. The row is
-/// found by the primary key.
+/// The last statement of a transaction before its commit. PostgreSQL's row lock keeps the lease unchanged until then:
+/// if another gateway takes it before, this batch fails; if after, this batch was valid. SQLite has only one writer
+/// anyway. The row is found by the primary key.
 const STILL_OURS: Statement = statement!(
     sqlite: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2",
     postgres: "SELECT instance FROM leases WHERE business_id = $1 AND instance = $2 FOR SHARE"
 );
 
-/// The lease that must still be ours when a transaction commits.
+/// The lease that this gateway must still hold when a transaction commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fence {
     pub(super) business: BusinessId,
@@ -25,7 +25,7 @@ pub(crate) struct Fence {
 }
 
 impl Fence {
-    /// Fails when another gateway has the lease now.
+    /// Fails if another gateway has the lease now.
     pub(super) async fn check(self, transaction: &mut Transaction) -> Result<(), StoreError> {
         let args = [Arg::Int(self.business.0), Arg::Text(self.instance.to_string())];
         if transaction.rows(STILL_OURS, &args).await?.is_empty() {

@@ -1,4 +1,4 @@
-//! An open database, as the rest of the program holds it.
+//! The handle to an open database for the rest of the program.
 
 use super::{error::StoreError, fence::Fence, sql::Sql};
 use crate::settings::Database;
@@ -7,7 +7,7 @@ use crate::settings::Database;
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) sql: Sql,
-    /// Set when batches may commit only while a lease is ours.
+    /// Set if batches may commit only while this gateway holds a lease.
     pub(super) fence: Option<Fence>,
 }
 
@@ -15,7 +15,7 @@ impl Store {
     /// Opens the database and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when it does not answer now, [`StoreError::Unusable`] when it never will.
+    /// [`StoreError::Unavailable`] if it does not answer now, [`StoreError::Unusable`] if it never will.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         let sql = match database {
             Database::Sqlite { path } => Sql::open_sqlite(path).await?,
@@ -24,25 +24,26 @@ impl Store {
         Ok(Self { sql, fence: None })
     }
 
-    /// The same database for the pipeline: reads by other tasks do not keep it waiting. Once for each process.
+    /// The same database for the pipeline, which does not wait for reads by other tasks. Call once per process.
     ///
     /// # Errors
-    /// When the connections have been closed.
+    /// If the connections have been closed.
     pub async fn deciding(&self) -> Result<Self, StoreError> {
         Ok(Self { sql: self.sql.deciding().await?, fence: self.fence })
     }
 
-    /// Checks that the database answers and lets us write.
+    /// Checks that the database answers and accepts a write transaction.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.sql.probe().await
     }
 
-    /// True for a PostgreSQL: other gateways share it over the network, so door messages wait for it in a spool.
+    /// Whether the database is PostgreSQL: other gateways share it over the network, so door messages wait for it in a
+    /// spool.
     pub const fn is_shared(&self) -> bool {
         matches!(self.sql, Sql::Postgres(_))
     }
 
-    /// Ends the connections cleanly.
+    /// Closes the connections cleanly.
     pub async fn close(&self) {
         self.sql.close().await;
     }

@@ -1,13 +1,13 @@
-//! Bytes as hexadecimal text, which JSON can hold.
+//! Bytes as hexadecimal text, which JSON can contain.
 
-/// Lower case.
+/// The bytes as lower-case hexadecimal text.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits = |byte: &u8| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]].map(char::from);
     bytes.iter().flat_map(digits).collect()
 }
 
-/// None for text that is not hexadecimal.
+/// The bytes in hexadecimal text; `None` for other text.
 pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| match byte {
         b'0'..=b'9' => Some(byte - b'0'),

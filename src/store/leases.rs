@@ -1,5 +1,6 @@
-//! Which of several gateways of one business works: a row that one of them holds, until the time in it is over by the
-//! database's clock. Plain statements, so any database that speaks PostgreSQL's protocol can do it.
+//! Leases decide which of several gateways of a business works. A lease is a row that one of them holds until the time
+//! in it has passed by the database's clock. The statements are plain, so any database that speaks PostgreSQL's
+//! protocol can run them.
 
 use uuid::Uuid;
 
@@ -11,8 +12,8 @@ use super::{
 };
 use crate::base::record::BusinessId;
 
-/// Takes the lease if it has expired, or renews it if it is ours, for ten seconds: see [`crate::base::permit::LEASE_TERM`]. By the
-/// primary key, whose row lock lets one of two gateways win.
+/// Takes the lease if it has expired, or renews it if it is ours, for ten seconds: see
+/// [`crate::base::permit::LEASE_TERM`]. By the primary key, whose row lock lets only one of two gateways win.
 const TAKE: Statement = statement!(
     sqlite: "INSERT INTO leases (business_id, holder, instance, expires_at)
              VALUES ($1, $2, $3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+10 seconds'))
@@ -37,14 +38,14 @@ const RELEASE: Statement = statement!(
 );
 
 impl Store {
-    /// The same database for a gateway that works only while it holds the lease: a batch fails at its commit once this instance no
-    /// longer has the lease.
+    /// The same database for a gateway that works only while it holds the lease: a batch fails at its commit if this
+    /// instance no longer has it.
     #[must_use]
     pub fn fenced(&self, business: BusinessId, instance: Uuid) -> Self {
         Self { sql: self.sql.clone(), fence: Some(Fence { business, instance }) }
     }
 
-    /// Takes or renews the lease of a business for ten seconds; false when another instance has it.
+    /// Takes or renews the lease of a business for ten seconds. Returns false if another instance has it.
     pub async fn take_lease(&self, business: BusinessId, holder: &str, instance: Uuid) -> Result<bool, StoreError> {
         let args = [Arg::Int(business.0), Arg::Text(holder.to_owned()), Arg::Text(instance.to_string())];
         Ok(self.sql.change(TAKE, &args).await? > 0)

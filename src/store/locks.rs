@@ -1,4 +1,4 @@
-//! Gateways that spend the passes of the same people wait for each other.
+//! Makes gateways that spend the passes of the same people wait for each other.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +23,8 @@ row! {
     }
 }
 
-/// Locks the rows in one order, so two sites that want the same rows wait for each other and never deadlock. By the primary key.
-/// `NO KEY` lets rows that refer to these be written meanwhile.
+/// Locks the rows in a fixed order, so two sites that need the same rows wait for each other and never deadlock. By the
+/// primary key. `NO KEY` allows rows that refer to these to be written meanwhile.
 const LOCK: Statement = statement!(
     rows(KeyRow)
     "SELECT d.id FROM r JOIN directory d ON d.kind = r.kind AND d.id = r.id
@@ -32,8 +32,9 @@ const LOCK: Statement = statement!(
 );
 
 impl Batch {
-    /// Waits for other gateways that are spending the passes of the same people, and makes them wait until the commit. SQLite has
-    /// one writer anyway. Must come before anything else is read, so what is read then includes what they have spent.
+    /// Waits for other gateways that are spending the passes of the same people, and makes them wait until the commit.
+    /// SQLite has only one writer anyway. Must be called before anything else is read, so the values read include what
+    /// they have spent.
     pub(crate) async fn lock_passes(
         &mut self,
         versions: &[&Directory],

@@ -1,4 +1,4 @@
-//! The settings that sites decide by, and decided by: a fact is decided by the settings of its time.
+//! The settings of sites, current and past: a fact is decided by the settings in force when it happened.
 
 use super::{
     error::StoreError,
@@ -13,22 +13,23 @@ use crate::{
 const ALL: Statement =
     statement!("SELECT number, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
 const NEWEST: Statement = statement!("SELECT coalesce(max(number), 0) AS newest FROM site_policies");
-/// The numbers only grow: a gateway that sees a higher one reads all again. The primary key fails one of two that write at once.
+/// The numbers only grow: a gateway that sees a higher one reads all of them again. If two gateways write at once, the
+/// primary key makes one fail.
 const PUT: Statement = statement!(
     "INSERT INTO site_policies (number, business_id, in_force, policy)
      SELECT coalesce(max(number), 0) + 1, $1, $2, $3 FROM site_policies"
 );
-/// Written by a clock that was ahead: they never came into force.
+/// These were written while the clock was ahead: they never came into force.
 const DROP_AHEAD: Statement = statement!("DELETE FROM site_policies WHERE business_id = $1 AND in_force > $2");
-/// The last one of a business stays, however old.
+/// The one of a business in force at `$2` stays, however old.
 const FORGET: Statement = statement!(
     "DELETE FROM site_policies WHERE business_id = $1 AND in_force < (SELECT max(p.in_force) FROM site_policies p
        WHERE p.business_id = $1 AND p.in_force <= $2)"
 );
 
 impl Store {
-    /// Every policy of every business that a late fact may need. This site's own is written first, in force from `now` on, if it
-    /// differs from the last.
+    /// Every policy of every business that a late fact may need. This site's own is written first, in force from `now`,
+    /// if it differs from the last.
     pub async fn policies(&self, own: &SitePolicy, now: WallTime) -> Result<PolicyHistory, StoreError> {
         let business = own.site.business;
         let known = self.read_policies().await?;
@@ -51,8 +52,8 @@ impl Store {
         self.sql.read(NEWEST, &[]).await?.first().map_or(Ok(0), |row| row.int("newest"))
     }
 
-    /// Every policy of every business that a late fact may need. One that cannot be read, because a newer version wrote it, is left
-    /// out with a warning.
+    /// Every policy of every business that a late fact may need. One that cannot be read, because a newer version wrote
+    /// it, is skipped with a warning.
     pub async fn read_policies(&self) -> Result<PolicyHistory, StoreError> {
         let mut history = PolicyHistory::default();
         for row in self.sql.read(ALL, &[]).await? {

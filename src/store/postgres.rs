@@ -1,9 +1,9 @@
-//! The connections to PostgreSQL: two at work, one at rest.
+//! The connections to PostgreSQL: two while busy, one while idle.
 //!
-//! Everything here works through a pooler that assigns another server connection to every transaction (PgBouncer in
-//! transaction mode). So every statement runs inside a transaction, statements have no names, and nothing is set for longer
-//! than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a transaction keeps the two on
-//! one connection.
+//! Everything here works behind a pooler that may assign a different server connection to each transaction (PgBouncer
+//! in transaction mode). Therefore every statement runs inside a transaction, statements have no names, and nothing is
+//! set for longer than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a
+//! transaction keeps the two on one connection.
 
 use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
 
@@ -30,27 +30,29 @@ use super::{
     limits::{SLOW, TIME_LIMIT},
 };
 
-/// Connections per gateway, at most: one for the pipeline; the lease, the directory, retention and the API take turns on the
-/// other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow as many for each gateway.
+/// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
+/// take turns on the other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow this number
+/// for each gateway.
 const CONNECTIONS: usize = 2;
 
-/// How long the second connection is kept unused: longer than the pauses between the requests of a client that reads page
-/// after page.
+/// How long the second connection is kept while unused: longer than the pauses between the requests of a client that
+/// reads page after page.
 const UNUSED: Duration = Duration::from_secs(10);
 
-/// How old a connection becomes. A gateway must follow a server that has moved, and the server's memory for a connection must
-/// not grow for months.
+/// The maximum age of a connection. A gateway must follow a server that has moved, and the server's memory for a
+/// connection must not grow for months.
 const OLDEST: Duration = Duration::from_mins(30);
 
-/// The pauses between attempts to connect. A server that has started is found within the longest pause.
+/// The pauses between attempts to connect. A server that has started is noticed within the longest pause.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
 
-/// How often the schema is read again when another gateway changes it at the same moment. Each time is one change that the
-/// other has finished; beyond that the caller decides what to do.
+/// How often the schema is read again if another gateway changes it at the same moment. Each time, the other has
+/// finished one change; beyond this number the caller decides what to do.
 const ATTEMPTS: u32 = 5;
 
-/// How each transaction begins. A gateway that stops in the middle of one, frozen or cut off, holds the rows of its batch for
-/// eight seconds; then the server ends it. That is below the time after which another gateway of the site takes over.
+/// How each transaction begins. A gateway that stops in the middle of one, frozen or disconnected, locks the rows of
+/// its batch for eight seconds; then the server ends it. That is less than the time after which another gateway of the
+/// site takes over.
 macro_rules! begin {
     ($how:expr) => {
         concat!($how, "; SET LOCAL idle_in_transaction_session_timeout = '8s'")
@@ -60,29 +62,29 @@ macro_rules! begin {
 const WRITE: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
-/// A connection that is open.
+/// An open connection.
 struct OpenConnection {
     connection: PgConnection,
     since: BootTime,
-    /// When its last transaction ended; none while it is new.
+    /// When its last transaction ended; `None` while it is new.
     used: Option<BootTime>,
 }
 
-/// The place of a connection; empty until it is needed.
+/// The slot for a connection; empty until it is needed.
 type ConnectionSlot = Arc<Mutex<Option<OpenConnection>>>;
 
-/// The sole right to a place.
+/// The exclusive right to a slot.
 type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
 
 /// The connections of this process to one database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     options: Arc<PgConnectOptions>,
-    /// Taken whenever it is free, and kept open.
+    /// Used whenever it is free, and kept open.
     kept: ConnectionSlot,
-    /// Taken while the other is in use, and closed soon after.
+    /// Used while the other is busy, and closed soon after.
     second: ConnectionSlot,
-    /// The right to use one of them. No task waits for a second turn while holding one.
+    /// The permits to use one of them. No task waits for a second permit while holding one.
     turns: Arc<Semaphore>,
 }
 
@@ -101,7 +103,7 @@ impl Connections {
                 source: Some(error),
             })?
             .application_name("checkind")
-            // PgBouncer refuses startup parameters that it does not know.
+            // PgBouncer rejects startup parameters that it does not know.
             .extra_float_digits(None)
             .statement_cache_capacity(0)
             .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
@@ -119,7 +121,7 @@ impl Connections {
         Ok(connections)
     }
 
-    /// The same connections for the pipeline: one of them is always free for it, and all other tasks share the other.
+    /// The same connections for the pipeline: one is always free for it, and all other tasks share the other.
     pub(crate) async fn reserving(&self) -> Result<Self, StoreError> {
         self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
@@ -140,7 +142,7 @@ impl Connections {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
                 Ok(free) => self.ready(free).await?,
-                // The server may have no room for a second one: then whichever comes first.
+                // The server may have no room for a second connection: use whichever is available first.
                 Err(_) => tokio::select! {
                     biased;
                     second = async { self.ready(Arc::clone(&self.second).lock_owned().await).await } => second?,
@@ -152,7 +154,8 @@ impl Connections {
         time::timeout(TIME_LIMIT, work).await.unwrap_or(Err(StoreError::too_late()))
     }
 
-    /// Begins at a place that is ready. A connection that was in use before may have ended since: then with a new one.
+    /// Begins a transaction in a slot that is ready. A connection that was used before may have been closed since; then
+    /// it is replaced with a new one.
     async fn begin_at(
         &self,
         place: SlotGuard,
@@ -168,7 +171,7 @@ impl Connections {
         Ok(work)
     }
 
-    /// Connects where there is no connection, or an old one.
+    /// Connects if the slot has no connection, or an old one.
     async fn ready(&self, mut place: SlotGuard) -> Result<SlotGuard, StoreError> {
         if place.as_ref().is_some_and(|open| now().since(open.since) > OLDEST)
             && let Some(old) = place.take()
@@ -184,7 +187,7 @@ impl Connections {
         Ok(place)
     }
 
-    /// Connects, as soon as there is a server with room for it.
+    /// Connects as soon as the server is running and has room.
     async fn connect(&self) -> Result<OpenConnection, StoreError> {
         let mut failures = 0;
         loop {
@@ -195,7 +198,7 @@ impl Connections {
             let may_come = if let sqlx::Error::Io(fault) = &fault {
                 fault.kind() == io::ErrorKind::ConnectionRefused
             } else {
-                // It has no room, also for connections of this role; it is starting or stopping.
+                // The server, or this role, has no connection left; or the server is starting or stopping.
                 database_code(&fault).is_some_and(|code| ["53300", "57P03"].contains(&code.as_str()))
             };
             if !may_come {
@@ -206,7 +209,7 @@ impl Connections {
         }
     }
 
-    /// Ends the connections cleanly, once they are not in use.
+    /// Closes the connections cleanly, once they are no longer in use.
     pub(crate) async fn close(&self) {
         self.turns.close();
         for place in [&self.second, &self.kept] {
@@ -216,7 +219,7 @@ impl Connections {
         }
     }
 
-    /// Applies the migrations that the schema lacks. A schema that is up to date is only read.
+    /// Applies the missing migrations. An up-to-date schema is only read.
     async fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let steps = sqlx::migrate!("src/store/migrations/postgres");
         for _ in 0..ATTEMPTS {
@@ -233,7 +236,7 @@ impl Connections {
         Err(StoreError::Conflict)
     }
 
-    /// The steps that the schema lacks.
+    /// The migrations that the schema lacks.
     async fn missing<'a>(&self, steps: &'a Migrator) -> Result<Vec<&'a Migration>, StoreError> {
         let mut work = self.begin_read().await?;
         let there = work.connection().fetch_one(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
@@ -258,8 +261,9 @@ impl Connections {
         Ok(steps.iter().filter(|step| !applied.contains_key(&step.version)).collect())
     }
 
-    /// Applies steps, all or none. Each is first recorded as done: another gateway that applies them too waits at the primary key of
-    /// the record, and then finds it taken. That needs no lock of the session, which a pooler would not keep.
+    /// Applies migrations, all or none. Each is first recorded as done: another gateway that applies it too waits at
+    /// the primary key of the record, and then finds it taken. This needs no session lock, which a pooler would not
+    /// keep.
     async fn migrate(&self, missing: &[&Migration]) -> Result<(), StoreError> {
         let failed = |fault| match migration_error(MigrateError::Execute(fault)) {
             StoreError::Unusable { source: Some(source), .. } if is_refused(&source) => {
@@ -279,7 +283,7 @@ impl Connections {
             work.connection().execute(note).await.map_err(failed)?;
             work.connection().execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
         }
-        // A new database has no old log to migrate. Later only the owner of the tables could drop it.
+        // A new database has no old log to migrate, so drop the table now: later only the owner of the tables could.
         if missing.first().is_some_and(|step| step.version == 1) {
             work.run("DROP TABLE IF EXISTS sightings").await.map_err(failed)?;
         }
@@ -287,7 +291,7 @@ impl Connections {
     }
 }
 
-/// The migrations that have been applied, in the table of sqlx's own migrator: databases of earlier versions have it.
+/// The applied migrations, in the table of sqlx's own migrator, because databases of earlier versions have it.
 const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     version BIGINT PRIMARY KEY,
     description TEXT NOT NULL,
@@ -300,7 +304,8 @@ const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
 const NOTE: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
     VALUES ($1, $2, TRUE, $3, -1)";
 
-/// A statement without a name: a pooler may assign the next transaction a connection that does not have it.
+/// A statement without a name: a pooler may assign the next transaction a connection that does not have the prepared
+/// one.
 fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
@@ -313,7 +318,7 @@ fn closed() -> StoreError {
     sqlx::Error::PoolClosed.into()
 }
 
-/// Closes the second connection some time after it was last used.
+/// Closes the second connection a while after it was last used.
 #[expect(clippy::disallowed_methods, reason = "it ends soon, and nothing depends on it")]
 fn close_when_unused(second: &ConnectionSlot) {
     let second = Arc::downgrade(second);
@@ -344,7 +349,7 @@ impl OpenConnection {
 
 /// A transaction. Unless it is committed, nothing of it remains.
 pub(crate) struct PgTransaction {
-    /// None when it is over.
+    /// `None` once it is over.
     held: Option<(SlotGuard, OpenConnection, OwnedSemaphorePermit)>,
 }
 
@@ -353,7 +358,7 @@ impl PgTransaction {
         Self { held: place.take().map(|open| (place, open, turn)) }
     }
 
-    /// Where its statements run.
+    /// The connection on which its statements run.
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         let (_, open, _) = self.held.as_mut().expect("it is not over");
         &mut open.connection
@@ -364,13 +369,13 @@ impl PgTransaction {
         self.connection().execute(sqlx::raw_sql(text)).await.map(drop)
     }
 
-    /// The place without its connection, if that had been in use before.
+    /// The slot without its connection, if the connection had been used before.
     fn give_up(mut self) -> Option<(SlotGuard, OwnedSemaphorePermit)> {
         let (place, open, turn) = self.held.take()?;
         open.used.map(|_| (place, turn))
     }
 
-    /// Makes it durable.
+    /// Commits; everything is durable then.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         self.run("COMMIT").await?;
         if let Some((mut place, open, _)) = self.held.take() {
@@ -381,8 +386,8 @@ impl PgTransaction {
 }
 
 impl Drop for PgTransaction {
-    /// Waits for the server's answer, however the transaction ended, so there are never more connections than places. Gives up a
-    /// connection that does not answer.
+    /// Rolls back and waits for the server's answer before freeing the slot, so there are never more connections than
+    /// slots. Discards a connection that does not answer.
     fn drop(&mut self) {
         let Some((mut place, mut open, _)) = self.held.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };

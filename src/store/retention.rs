@@ -1,4 +1,4 @@
-//! Deletes what is older than the policy allows, a portion at a time.
+//! Deletes rows that are older than the policy allows, a portion at a time.
 
 use super::{
     error::StoreError,
@@ -10,22 +10,22 @@ use crate::{
     engine::decision::{DecisionCode, Outcome, Reason},
 };
 
-/// Rows deleted in one transaction: some milliseconds of the writer's time.
+/// The number of rows deleted in one transaction: some milliseconds of the writer's time.
 const PORTION: i64 = 500;
 
-/// Days of the log that are searched for unrecognised devices, before those that are kept.
+/// The number of days of the log to search for unrecognised devices, before the days that are kept.
 const DAYS: i64 = 400;
 
-/// Of days that are over: the log's key begins with the day, so the oldest are found at once.
+/// Whole days only: the log's key begins with the day, so the oldest are found at once.
 const FACTS: Statement = statement!(
     "DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT day, subject, at, digest FROM facts
        WHERE day < $1 AND business_id = $3 ORDER BY day LIMIT $2)"
 );
-/// No fold begins so far back; the person states of now are in `standings`.
+/// No fold begins that far back; the current person states are in `standings`.
 const CHECKPOINTS: Statement = statement!(
     "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM checkpoints WHERE day < $1 LIMIT $2)"
 );
-/// Credentials that belong to no coworker, and were last shown that long ago.
+/// Credentials that belong to no coworker and were last shown before that time.
 const STRANGERS: Statement = statement!(
     "DELETE FROM standings WHERE subject IN
        (SELECT subject FROM standings WHERE subject < 0 AND folded_at < $1 LIMIT $2)"
@@ -47,7 +47,7 @@ const UNRECOGNISED: Statement = statement!(
     "DELETE FROM failed_checkins WHERE id IN
        (SELECT id FROM failed_checkins WHERE business_id = $3 AND code = $4 AND checkin_attempt_time < $1 LIMIT $2)"
 );
-/// By the primary key, day by day: a walk of the log would take minutes.
+/// By the primary key, day by day: scanning the log would take minutes.
 const UNRECOGNISED_FACTS: Statement = statement!(
     "WITH RECURSIVE r(day) AS (SELECT $1 - $5 UNION ALL SELECT day + 1 FROM r WHERE day < $1 - 1)
      DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT f.day, f.subject, f.at, f.digest FROM r
@@ -58,7 +58,7 @@ const COVERAGE: Statement = statement!(
     "DELETE FROM coverage WHERE id IN (SELECT id FROM coverage WHERE business_id = $3 AND to_time < $1 LIMIT $2)"
 );
 
-/// What a retention period is about.
+/// What a retention period applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
     /// The log.
@@ -69,14 +69,14 @@ pub enum Expired {
     Checkins,
     /// Failed check-ins of any reason.
     FailedCheckins,
-    /// Failed check-ins of unregistered devices, and their facts: after that the address is stored nowhere.
+    /// Failed check-ins of unregistered devices, and their facts: once they are deleted, the address is stored nowhere.
     UnrecognisedDevices,
     /// The intervals of coverage.
     Coverage,
 }
 
 impl Expired {
-    /// For the log.
+    /// The word for the program's log.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Facts => "facts",
@@ -90,8 +90,8 @@ impl Expired {
 }
 
 impl Store {
-    /// Deletes one portion of a business's rows that are older than `before`, from each table concerned; returns how many rows that
-    /// was.
+    /// Deletes one portion of a business's rows that are older than `before` from each table concerned; returns the
+    /// number of deleted rows.
     pub async fn forget(&self, what: Expired, business: BusinessId, before: WallTime) -> Result<u64, StoreError> {
         let day = LogDay::of(before);
         let portion = || Arg::Int(PORTION);

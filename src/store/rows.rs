@@ -1,7 +1,7 @@
-//! The rows that a statement brings to a database.
+//! The rows that are passed to a statement.
 //!
-//! SQLite takes each value as an argument, in statements for a few fixed numbers of rows: taking JSON apart again cost it as
-//! much as everything else that it does for a tap. PostgreSQL takes all rows as one JSON array, because there each statement
+//! SQLite gets each value as an argument, in statements for a few fixed numbers of rows: parsing JSON cost it as much
+//! as everything else that it does for a tap. PostgreSQL gets all rows as one JSON array, because there each statement
 //! waits for the network.
 
 use std::fmt;
@@ -22,8 +22,8 @@ use crate::base::{
     record::{BusinessId, CheckinSource, CoworkerId, TimePassId},
 };
 
-/// Rows in one statement to SQLite: a batch is sent in as few of them as possible. Each is prepared once and kept, in some
-/// 100 bytes for each value.
+/// The numbers of rows in one statement for SQLite: a batch is sent in as few statements as possible. Each is prepared
+/// once and kept, which takes some 100 bytes per value.
 pub(super) const SIZES: [usize; 4] = [1, 4, 16, 64];
 
 /// One value of a row.
@@ -33,7 +33,7 @@ pub(crate) enum SqlValue {
     Bool(bool),
     Int(i64),
     Text(String),
-    /// In JSON, the text that PostgreSQL reads as bytes.
+    /// In JSON, written as the text that PostgreSQL reads as bytes.
     Bytes(Vec<u8>),
 }
 
@@ -101,13 +101,13 @@ impl<T: ToValue + ?Sized> ToValue for &T {
     }
 }
 
-/// PostgreSQL's text cannot hold a NUL character, and one that came in with a message must not stop the batch forever: it
-/// becomes U+FFFD, in both databases.
+/// PostgreSQL's text cannot contain a NUL character, and one in a message must not block the batch forever: it is
+/// replaced with U+FFFD, in both databases.
 fn without_nul(text: &str) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 
-/// A row that a statement is about. [`row`] implements it for a struct.
+/// A row that can be passed to a statement. [`row`] implements it for a struct.
 pub(crate) trait WrittenRow {
     /// All of its values: the columns of the table, then the parameters.
     const VALUES: &'static [Column];
@@ -116,9 +116,9 @@ pub(crate) trait WrittenRow {
     fn add_to(&self, values: &mut Vec<SqlValue>);
 }
 
-/// Makes a struct a row that can be written. Its fields are columns of the table, under the same name or the one after `=`.
-/// Those after `with` are parameters: the statement needs them, and the table has no such column. With `read` before it, rows
-/// are also read back into the struct, see [`super::stored`].
+/// Declares a struct as a row that can be written. Its fields are columns of the table, with the same name or the one
+/// after `=`. Those after `with` are parameters: the statement needs them, but the table has no such columns. With
+/// `read` before it, rows can also be read back into the struct, see [`super::stored`].
 macro_rules! row {
     (read $(#[$of:meta])* $vis:vis struct $name:ident {
         $($(#[$on:meta])* $at:vis $field:ident: $kind:ty $(= $column:literal)?),+ $(,)?
@@ -195,7 +195,7 @@ impl Rows {
         self.values.len() / self.columns.len().max(1)
     }
 
-    /// The values in portions, each as many rows as one statement to SQLite takes.
+    /// The values in portions, each with the number of rows of one statement for SQLite.
     pub(super) fn portions(&self) -> impl Iterator<Item = &[SqlValue]> {
         let width = self.columns.len();
         let mut left = self.values.as_slice();
@@ -235,7 +235,7 @@ impl Serialize for JsonRow<'_> {
     }
 }
 
-/// The text of a statement about rows `r` for SQLite. So many values are its first arguments, `$2` and up come after them.
+/// The SQLite text of a statement with rows `r`. The `values` values are its first arguments; `$2` and up follow them.
 pub(super) fn for_sqlite(columns: &[Column], text: &str, values: usize) -> String {
     let width = columns.len();
     let row = format!("(?{}),", ",?".repeat(width.saturating_sub(1)));
@@ -250,10 +250,10 @@ pub(super) fn for_sqlite(columns: &[Column], text: &str, values: usize) -> Strin
     format!("WITH r({}) AS (VALUES {all}) {text}", names.join(", "))
 }
 
-/// Arguments of a statement about rows, at most: the rows, and those that are the same for all of them.
+/// The maximum number of arguments of a statement with rows: the rows, and those that are the same for all of them.
 const MOST_ARGUMENTS: usize = 4;
 
-/// The text of a statement about rows `r` for PostgreSQL: all of them are in its first argument.
+/// The PostgreSQL text of a statement with rows `r`, which are all in its first argument.
 pub(super) fn for_postgres(columns: &[Column], text: &str) -> String {
     let columns: Vec<String> =
         columns.iter().map(|column| format!("{} {}", column.name, column.kind.postgres())).collect();

@@ -19,17 +19,18 @@ use tokio::time;
 use super::{error::StoreError, handle::Store};
 use crate::settings::Database;
 
-/// How long the check of the file may take; the rest of the file goes unchecked then, with a warning. A hundred megabytes take
-/// about a second, so this is some gigabytes; and well below the 90 s that systemd gives a start.
+/// How long the check of the file may take; after that, the rest stays unchecked, with a warning. A hundred megabytes
+/// take roughly a second, so this is enough for some gigabytes. It is well below the 90 s that systemd allows for
+/// startup.
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
-/// How many steps of SQLite's virtual machine pass between two checks of the time: some milliseconds.
+/// The number of steps of SQLite's virtual machine between two checks of the time: some milliseconds.
 const STEPS: i32 = 100_000;
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// PostgreSQL has its own means.
+    /// PostgreSQL has its own tools.
     #[error("the database is in PostgreSQL; back it up with pg_dump")]
     Postgres,
     /// Nothing is ever overwritten.
@@ -38,9 +39,9 @@ pub enum BackupError {
     /// The copy could not be written.
     #[error("{} cannot be written", path.display())]
     Write {
-        /// What.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The database could not be read to its end.
@@ -49,9 +50,11 @@ pub enum BackupError {
 }
 
 impl Store {
-    /// Copies a SQLite database, as it is at this moment, into a new file that only its owner can read; bytes written.
+    /// Copies a SQLite database, as it is at this moment, into a new file that only its owner can read. Returns the
+    /// number of bytes written.
     ///
-    /// The daemon goes on meanwhile: the copy is one more reader. `to` appears when the copy is complete and on the disk.
+    /// The daemon continues meanwhile: the copy is just another reader. `to` appears once the copy is complete and on
+    /// the disk.
     pub async fn backup(database: &Database, to: &Path) -> Result<u64, BackupError> {
         let Database::Sqlite { path } = database else { return Err(BackupError::Postgres) };
         if to.symlink_metadata().is_ok() {
@@ -70,22 +73,23 @@ impl Store {
         written
     }
 
-    /// Checks a SQLite file after an unclean shutdown, at most for half a minute.
+    /// Checks a SQLite file after an unclean shutdown, for at most half a minute.
     ///
-    /// SQLite itself marks a clean shutdown: the last connection to close folds the log into the file and removes the log. A start
-    /// after that costs nothing here, nor does PostgreSQL.
+    /// SQLite itself marks a clean shutdown: the last connection to close checkpoints the log into the file and removes
+    /// the log. After that, and with PostgreSQL, there is nothing to check.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when the file is damaged, [`StoreError::Unavailable`] when it cannot be read now.
+    /// [`StoreError::Unusable`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
     pub async fn check_after_crash(database: &Database) -> Result<(), StoreError> {
         let Database::Sqlite { path } = database else { return Ok(()) };
+        // Only an unclean shutdown leaves a log with content.
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
         if !fs::metadata(PathBuf::from(log)).is_ok_and(|log| log.len() > 0) {
             return Ok(());
         }
         let mut connection = connect(path).await?;
-        // The handler makes SQLite give up the check once the time is up.
+        // The handler makes SQLite abort the check once the time is up.
         let time_is_up = Arc::new(AtomicBool::new(false));
         let goes_on = {
             let time_is_up = Arc::clone(&time_is_up);
@@ -103,7 +107,7 @@ impl Store {
                 }
             }
         };
-        // A check that was given up proves nothing, and does not keep the daemon from starting.
+        // An aborted check proves nothing, and does not keep the daemon from starting.
         let verdict = match outcome {
             Ok(row) => row.try_get::<String, _>(0)?,
             Err(_) if time_is_up.load(Ordering::Relaxed) => {
@@ -127,7 +131,7 @@ impl Store {
     }
 }
 
-/// A separate connection that never writes.
+/// Opens a separate, read-only connection.
 async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
     options.log_statements(tracing::log::LevelFilter::Off).connect().await
@@ -135,7 +139,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
 
 async fn copy(path: &Path, partial: &Path) -> Result<(), BackupError> {
     let unwritable = |source| BackupError::Write { path: partial.to_owned(), source };
-    // SQLite writes into an empty file as if it were new. Made here, no other user can ever read it.
+    // SQLite writes into an empty file as if it were new. Because it is created here, no other user can ever read it.
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(unwritable)?;
     let mut connection = connect(path).await.map_err(BackupError::Read)?;
     let name = partial.to_str().ok_or_else(|| unwritable(io::Error::other("its name is not UTF-8")))?;
@@ -143,7 +147,7 @@ async fn copy(path: &Path, partial: &Path) -> Result<(), BackupError> {
     connection.close().await.map_err(BackupError::Read)
 }
 
-/// Gives the copy its name once it is on the disk.
+/// Gives the copy its final name once it is on the disk.
 fn publish(partial: &Path, to: &Path) -> Result<u64, BackupError> {
     let unwritable = |source| BackupError::Write { path: to.to_owned(), source };
     let file = File::open(partial).map_err(unwritable)?;

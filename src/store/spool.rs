@@ -1,5 +1,5 @@
-//! The spool's file: a SQLite queue, whatever database the records are in. [`crate::spool`] decides what is in it and when it is
-//! read.
+//! The spool file: a SQLite queue, whichever database the records are in. [`crate::spool`] decides what it contains and
+//! when it is read.
 
 use std::{
     fs::{self, OpenOptions},
@@ -18,14 +18,14 @@ use super::{
 };
 use crate::base::clock::WallTime;
 
-/// Door messages that are acknowledged and not yet in the shared database, in the order in which they came. They hold PINs as
-/// typed.
+/// Door messages that are acknowledged but not yet in the shared database, in the order of arrival. They contain PINs
+/// as typed.
 const SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL)";
 
 const KEY: &[&str] = &["seq"];
 
-/// By the primary key. A row that is there is the same one from a try whose outcome is unknown.
+/// By the primary key. A row that already exists is the same one, from an earlier attempt whose outcome was unknown.
 const APPEND: Statement = statement!(
     rows(Spooled)
     sql!(
@@ -47,7 +47,7 @@ row! {
     /// One row of the spool.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub(crate) struct Spooled {
-        /// Its place: messages of higher numbers came later.
+        /// Its place: messages with higher numbers arrived later.
         pub(crate) seq: i64,
         /// When it arrived.
         pub(crate) arrived_at: WallTime,
@@ -65,7 +65,7 @@ pub(crate) struct SpoolFile {
 impl SpoolFile {
     /// Opens or creates the file, which only its owner can read.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite takes an empty file for a new one. If it cannot be made here, SQLite reports why it cannot open it.
+        // SQLite treats an empty file as new. If it cannot be created here, SQLite reports why it cannot open it.
         let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         Ok(Self { sql: Sql::open_scratch(path, SCHEMA).await? })
     }
@@ -83,7 +83,7 @@ impl SpoolFile {
         Ok(())
     }
 
-    /// The first and the last number in it; none when it is empty.
+    /// The first and the last number in it; `None` if it is empty.
     pub(crate) async fn ends(&self) -> Result<Option<(i64, i64)>, StoreError> {
         let rows = self.sql.read(ENDS, &[]).await?;
         let row = rows.first();
@@ -92,8 +92,8 @@ impl SpoolFile {
         Ok(first.zip(last))
     }
 
-    /// Adds rows and deletes everything up to the number `done`, in one durable transaction; returns how many bytes of the file
-    /// are in use then. The same rows may be added again when it is unknown whether the last try succeeded.
+    /// Adds rows and deletes everything up to the number `done`, in one durable transaction; returns how many bytes of
+    /// the file are then in use. The same rows may be added again if it is unknown whether the last attempt succeeded.
     pub(crate) async fn append(&self, rows: &[Spooled], done: i64) -> Result<u64, StoreError> {
         let mut transaction = self.sql.begin().await?;
         transaction.change(FORGET, &[Arg::Int(done)]).await?;
@@ -106,14 +106,14 @@ impl SpoolFile {
         Ok(u64::try_from(used).unwrap_or(0))
     }
 
-    /// The rows after a number, at most so many, in order.
+    /// At most `limit` rows after a number, in order.
     pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<Vec<Spooled>, StoreError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(limit)]).await?;
         rows.iter().map(Spooled::read).collect()
     }
 
-    /// Ends the connections cleanly.
+    /// Closes the connections cleanly.
     pub(crate) async fn close(&self) {
         self.sql.close().await;
     }

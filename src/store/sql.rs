@@ -1,6 +1,6 @@
-//! One way to use two databases: a statement with its arguments in, rows out.
+//! One interface to two databases: a statement with its arguments in, rows out.
 //!
-//! Nothing here knows what a check-in is.
+//! Nothing here depends on what a check-in is.
 
 use std::{fmt, path::Path};
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::base::clock::WallTime;
 
-/// Adds the arguments; the two databases take times in different forms.
+/// Binds the arguments; the two databases expect times in different forms.
 macro_rules! bind_args {
     ($query:expr, $args:expr, $time:expr) => {
         $args.iter().fold($query, |query, arg| match arg {
@@ -54,13 +54,14 @@ fn bound_sqlite<'q>(text: SqlStr, values: &[SqlValue], args: &[Arg]) -> OfSqlite
 
 fn bound_postgres<'q>(text: SqlStr, args: &[Arg]) -> Query<'q, Postgres, PgArguments> {
     let query = bind_args!(sqlx::query(text), args, WallTime::utc);
-    // Through a pooler the next transaction may run in another server process, which does not have the prepared statement.
+    // Behind a pooler, the next transaction may run in another server process, which does not have the prepared
+    // statement.
     query.persistent(false)
 }
 
 #[cfg(test)]
 thread_local! {
-    /// Statements that this thread has sent to databases inside transactions, commits included.
+    /// The number of statements that this thread has sent to databases inside transactions, including commits.
     pub(crate) static SENT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
@@ -93,7 +94,7 @@ impl Sql {
         Ok(Self::Postgres(Connections::open(url, password).await?))
     }
 
-    /// The same database for the pipeline: reads by other tasks never keep it waiting.
+    /// The same database for the pipeline, which never waits for reads by other tasks.
     pub(crate) async fn deciding(&self) -> Result<Self, StoreError> {
         Ok(match self {
             Self::Sqlite(file) => Self::Sqlite(file.clone()),
@@ -101,7 +102,8 @@ impl Sql {
         })
     }
 
-    /// The rows of one statement that writes nothing. A task that has begun a transaction must use [`Transaction::rows`].
+    /// The rows of one statement that writes nothing. A task that has begun a transaction must use
+    /// [`Transaction::rows`].
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {
@@ -121,7 +123,7 @@ impl Sql {
         }
     }
 
-    /// Passes on the rows of a statement one by one, so they are never in memory together.
+    /// Passes the rows of a statement to `each` one by one, so they are never in memory together.
     pub(crate) async fn read_each(
         &self,
         statement: Statement,
@@ -169,12 +171,12 @@ impl Sql {
         }
     }
 
-    /// Checks that the database answers and lets us write.
+    /// Checks that the database answers and accepts a write transaction.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
         self.begin().await?.commit().await
     }
 
-    /// Ends the connections cleanly.
+    /// Closes the connections cleanly.
     pub(crate) async fn close(&self) {
         match self {
             Self::Sqlite(file) => file.close().await,
@@ -185,8 +187,8 @@ impl Sql {
 
 /// A transaction that writes.
 pub(crate) enum Transaction {
-    /// `slot` gets the connection back only after a commit that succeeded. `BEGIN` goes to SQLite's thread together with the
-    /// first statement: a single tap waits for every exchange with that thread.
+    /// `slot` gets the connection back only after a successful commit. `BEGIN` is sent to SQLite's thread together with
+    /// the first statement, because a single tap waits for every exchange with that thread.
     Sqlite {
         slot: WriterSlot,
         connection: SqliteConnection,
@@ -203,7 +205,7 @@ impl fmt::Debug for Transaction {
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 
-/// The text of a statement, behind `BEGIN` if its transaction has not begun.
+/// The text of a statement, after `BEGIN` if its transaction has not begun.
 fn begun(began: &mut bool, text: SqlStr) -> SqlStr {
     if std::mem::replace(began, true) {
         text
@@ -224,7 +226,8 @@ impl Transaction {
         Ok(rows)
     }
 
-    /// Passes on the rows of a statement one by one: a row of the log takes several times the memory of the fact in it.
+    /// Passes the rows of a statement to `each` one by one: a row of the log uses several times the memory of the fact
+    /// in it.
     pub(crate) async fn rows_each(
         &mut self,
         statement: Statement,
@@ -257,7 +260,8 @@ impl Transaction {
         match self {
             Self::Sqlite { connection, began, .. } => {
                 if !std::mem::replace(began, true) {
-                    // Alone, because behind `BEGIN` the count of changed rows would not be that of the statement.
+                    // Sent alone, because after `BEGIN` in one text the count of changed rows would not be the
+                    // statement's.
                     sqlx::query(BEGIN).execute(&mut *connection).await?;
                 }
                 let mut changed = 0;
@@ -273,7 +277,7 @@ impl Transaction {
         }
     }
 
-    /// Makes it durable.
+    /// Commits; everything is durable then.
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         count_sent();
         match self {

@@ -1,4 +1,4 @@
-//! A SQLite file: how it is opened, and who reads and writes it.
+//! A SQLite file: how it is opened, and the connections that read and write it.
 
 use std::{fmt, io, path::Path, sync::Arc, time::Duration};
 
@@ -15,38 +15,38 @@ use super::{
     limits::{SLOW, TIME_LIMIT},
 };
 
-/// How long SQLite waits for another process's lock before a statement fails. A copy or an import that holds it for a moment
-/// is no outage. Longer locks are a condition, and the work is tried again.
+/// How long SQLite waits for another process's lock before a statement fails. A copy or an import that holds it for a
+/// moment is no outage. A longer lock raises a condition, and the work is retried.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// Pages in SQLite's log before the commit that passes this number folds them into the file, which costs it two more
-/// syncs. A single tap writes some ten pages: at SQLite's own 1,000, one acknowledgement in a hundred waits that
-/// long, at 8,000 (16 MB) one in eight hundred.
+/// The number of pages in SQLite's log at which a commit checkpoints them into the file, which costs it two more syncs.
+/// A single tap writes some ten pages: at SQLite's default of 1,000, one acknowledgement in a hundred waits that long,
+/// at 8,000 (16 MB) one in eight hundred.
 const PAGES_IN_LOG: &str = "8000";
 
-/// How much of a file the connection that writes may keep in memory, in KiB and with SQLite's minus. A batch of a thousand taps
-/// changes some 5 MB of pages; those that do not fit go to the log before the commit, one write each, and are read again
-/// after it.
+/// How much of a file the writing connection may keep in memory, in KiB, which SQLite marks with a minus. A batch of a
+/// thousand taps changes some 5 MB of pages; those that do not fit are written to the log before the commit, one write
+/// each, and read again after it.
 const CACHE: &str = "-8192";
 
-/// The same for a connection that only reads: the kernel caches the file, too.
+/// The same for a read-only connection: the kernel caches the file, too.
 const READER_CACHE: &str = "-512";
 
-/// Bytes in a page of a new SQLite file: half of SQLite's default, because most commits change a few scattered rows and write
-/// every page that they touch. A file keeps the page size that it was made with.
+/// The page size of a new SQLite file, in bytes: half of SQLite's default, because most commits change a few scattered
+/// rows and write every page that they touch. A file keeps the page size with which it was created.
 const PAGE: u32 = 2048;
 
-/// Rows that SQLite's thread may be ahead of the task that reads them: those of the largest batch, so neither waits for the
-/// other after every few rows.
+/// How many rows SQLite's thread may be ahead of the task that reads them: those of the largest batch, so neither waits
+/// for the other after every few rows.
 const ROWS_AHEAD: usize = 1024;
 
-/// Statements that a connection keeps prepared: all that a batch may need, for each number of rows.
+/// The number of statements that a connection keeps prepared: all that a batch may need, for each number of rows.
 const STATEMENTS: usize = 200;
 
-/// Connections that only read, per process: pages and API calls at the same time. Further reads wait their turn.
+/// Read-only connections per process, for pages and API calls at the same time. Further reads wait their turn.
 const READERS: u32 = 4;
 
-/// A SQLite file: one connection that writes, a few that read.
+/// A SQLite file, with one connection that writes and a few that read.
 ///
 /// The writer begins every transaction with `BEGIN IMMEDIATE` and is discarded after any failure, because a
 /// connection whose transaction failed on a full disk or an I/O error may report commits that never happened.
@@ -63,7 +63,7 @@ impl fmt::Debug for SqliteFile {
     }
 }
 
-/// The right to write, and where the connection goes back to after a commit that succeeded.
+/// The right to write, and the slot to which the connection returns after a successful commit.
 pub(super) type WriterSlot = OwnedMutexGuard<Option<SqliteConnection>>;
 
 impl SqliteFile {
@@ -85,8 +85,8 @@ impl SqliteFile {
 
     fn new(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
         give_to_folder_owner(path);
-        // Without timeouts the pool has no maintenance task. That task can read the count of idle connections at the moment at
-        // which it has wrapped below zero, and then never yields its thread again (sqlx 0.9.0; transact-rs/sqlx#3645).
+        // Without timeouts the pool has no maintenance task. That task can read the count of idle connections just when
+        // it has wrapped below zero, and then never yields its thread again (sqlx 0.9.0; transact-rs/sqlx#3645).
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let readers = pool.max_connections(READERS).acquire_timeout(TIME_LIMIT).connect_lazy_with(
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
@@ -94,7 +94,7 @@ impl SqliteFile {
         Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers }
     }
 
-    /// Waits for the right to write. The connection is new if the last transaction failed.
+    /// Waits for the right to write. The connection is a new one if the last transaction failed.
     pub(super) async fn writer(&self) -> Result<(WriterSlot, SqliteConnection), StoreError> {
         let mut slot = Arc::clone(&self.writer).lock_owned().await;
         let connection = match slot.take() {
@@ -104,7 +104,7 @@ impl SqliteFile {
         Ok((slot, connection))
     }
 
-    /// Ends the connections; the last one to close folds SQLite's log into the file.
+    /// Closes the connections; the last one to close checkpoints SQLite's log into the file.
     pub(super) async fn close(&self) {
         self.readers.close().await;
         let writer = self.writer.lock().await.take();
@@ -116,7 +116,7 @@ impl SqliteFile {
     }
 }
 
-/// How every SQLite file of ours is opened: what was committed is on the disk.
+/// How each of our SQLite files is opened: whatever was committed is on the disk.
 fn durable(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -136,8 +136,8 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .log_statements(tracing::log::LevelFilter::Off)
 }
 
-/// A command that root runs must not leave files that the daemon's user cannot open: the owner of the folder gets them.
-/// If that fails, opening fails later, and says so.
+/// A command run by root must not leave files that the daemon's user cannot open, so they are given to the owner of the
+/// folder. If that fails, opening them fails later with an error that shows it.
 fn give_to_folder_owner(path: &Path) {
     use std::os::unix::fs::MetadataExt;
 
@@ -159,7 +159,7 @@ fn give_to_folder_owner(path: &Path) {
 
 fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
     match StoreError::from(error) {
-        // SQLITE_CANTOPEN: waiting does not help.
+        // SQLITE_CANTOPEN: retrying does not help.
         StoreError::Unavailable(error) if database_code(&error).as_deref() == Some("14") => StoreError::Unusable {
             what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
             source: Some(error),

@@ -1,6 +1,6 @@
 //! A statement: its text in each database, and its arguments.
 //!
-//! The text is the same wherever the two databases agree. How rows come into it differs: see [`super::rows`].
+//! The text is the same wherever the two databases agree. How rows are passed to it differs: see [`super::rows`].
 
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
@@ -14,14 +14,14 @@ use crate::base::clock::WallTime;
 /// One statement, in the text of each database.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Statement {
-    /// The columns of the rows that it is about, if it is about rows: they are `r` in the texts.
+    /// The columns of the rows passed to the statement, if any; the texts refer to these rows as `r`.
     pub(crate) columns: &'static [Column],
     pub(crate) sqlite: &'static str,
     pub(crate) postgres: &'static str,
 }
 
 impl Statement {
-    /// The texts that SQLite gets, each with its part of the rows and the other arguments.
+    /// The texts for SQLite, each with its portion of the rows and the other arguments.
     pub(super) fn for_sqlite<'a>(&self, args: &'a [Arg]) -> Vec<(SqlStr, &'a [SqlValue], &'a [Arg])> {
         match args.split_first() {
             Some((Arg::Rows(rows), others)) => {
@@ -33,7 +33,7 @@ impl Statement {
         }
     }
 
-    /// Every text that SQLite may get.
+    /// Every text that may be sent to SQLite.
     #[cfg(test)]
     pub(crate) fn texts(&self) -> Vec<String> {
         match self.columns.len() {
@@ -51,8 +51,8 @@ impl Statement {
     }
 }
 
-/// Builds a [`Statement`]. With `rows(Row)` its text may select from `r`, rows of that kind; where the two databases differ
-/// in more than where these come from, there are two texts.
+/// Builds a [`Statement`]. With `rows(Row)`, its text may select from `r`, which contains rows of that kind. If the
+/// databases differ in more than how `r` is passed, there are two texts.
 macro_rules! statement {
     (rows($row:ty) sqlite: $sqlite:expr, postgres: $postgres:expr) => {
         $crate::store::statement::Statement {
@@ -81,7 +81,7 @@ pub(crate) enum Arg {
     Text(String),
     Time(WallTime),
     Json(String),
-    /// The rows that a statement is about; the first of its arguments.
+    /// The rows passed to a statement; always its first argument.
     Rows(Rows),
 }
 
@@ -90,12 +90,12 @@ impl Arg {
         Self::Rows(Rows::of(rows))
     }
 
-    /// JSON that the statement takes apart.
+    /// JSON that the statement parses itself.
     pub(crate) fn json<T: Serialize>(value: &T) -> Self {
         Self::Json(serde_json::to_string(value).expect("plain data"))
     }
 
-    /// Rows as JSON objects that the statement takes apart, when it is about more than them.
+    /// Rows as JSON objects that the statement parses itself, for statements with other arguments before them.
     pub(crate) fn json_rows<T: WrittenRow>(rows: &[T]) -> Self {
         Self::Json(Rows::of(rows).json())
     }

@@ -1,4 +1,4 @@
-//! The rows that a statement brings back, and how their columns become values: always by name.
+//! The rows that a statement returns, and how their columns are converted to values: always by name.
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
@@ -19,10 +19,10 @@ use crate::base::{
     record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, TimePassId, split_macs},
 };
 
-/// How both databases keep a local time.
+/// The format in which both databases store a local time.
 pub(super) const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
 
-/// One row, of either database.
+/// One row from either database.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
     Postgres(PgRow),
@@ -46,7 +46,7 @@ impl Row {
         })
     }
 
-    /// The value of a column, as whatever type is wanted.
+    /// The value of a column, as type `T`.
     pub(crate) fn column<T: FromColumn>(&self, column: &'static str) -> Result<T, StoreError> {
         T::from_column(self, column)
     }
@@ -71,7 +71,7 @@ impl Row {
         self.get(column)
     }
 
-    /// A column that the statement has put together as JSON.
+    /// A column that the statement has built as JSON.
     pub(crate) fn json<T: DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
         let fault =
             |fault| StoreError::from(sqlx::Error::ColumnDecode { index: column.to_owned(), source: Box::new(fault) });
@@ -92,7 +92,7 @@ pub(crate) trait FromColumn: Sized {
     fn from_column(row: &Row, column: &'static str) -> Result<Self, StoreError>;
 }
 
-/// Reads a type, and the same where the column may be null, from what sqlx reads.
+/// Implements reading a type, and an `Option` of it for columns that may be null, from a type that sqlx reads.
 macro_rules! from_column {
     ($($kind:ty: $raw:ty, $value:pat => $as:expr;)+) => {
         $(impl FromColumn for $kind {
@@ -131,7 +131,7 @@ from_column! {
     [u8; 16]: Vec<u8>, value => value.try_into().map_err(|_| StoreError::damaged())?;
 }
 
-/// SQLite keeps UUIDs as text, PostgreSQL as its own type. Text that is no UUID counts as null.
+/// SQLite stores UUIDs as text, PostgreSQL as its own type. Text that is not a UUID counts as null.
 impl FromColumn for Option<Uuid> {
     fn from_column(row: &Row, column: &'static str) -> Result<Self, StoreError> {
         Ok(match row {
@@ -148,7 +148,7 @@ impl FromColumn for Uuid {
     }
 }
 
-/// Both databases keep a local time as text. One that cannot be read counts as null.
+/// Both databases store a local time as text. One that cannot be parsed counts as null.
 impl FromColumn for Option<NaiveDateTime> {
     fn from_column(row: &Row, column: &'static str) -> Result<Self, StoreError> {
         Ok(row.opt_text(column)?.and_then(|text| NaiveDateTime::parse_from_str(&text, LOCAL).ok()))
@@ -161,7 +161,7 @@ impl FromColumn for BTreeSet<MacAddr> {
     }
 }
 
-/// Types that are read and never written by the rows of a batch.
+/// Types that are read, but never written by the rows of a batch.
 macro_rules! read_only {
     ($($kind:ty, $column:ident;)+) => {
         $(impl ColumnType for $kind {
@@ -177,12 +177,12 @@ read_only! {
     BTreeSet<MacAddr>, Text;
 }
 
-/// A struct that is read from a row, each field from the column of its name.
+/// A struct that is read from a row, each field from the column with its name.
 pub(crate) trait StoredRow: Sized {
     fn read(row: &Row) -> Result<Self, StoreError>;
 }
 
-/// Implements [`StoredRow`] for a struct that has it all declared.
+/// Implements [`StoredRow`] for a struct that is declared already.
 macro_rules! stored_row {
     ($name:ident { $($field:ident $($column:literal)?),+ }) => {
         impl $crate::store::stored::StoredRow for $name {
@@ -194,8 +194,8 @@ macro_rules! stored_row {
 }
 pub(crate) use stored_row;
 
-/// Declares a struct that is read and never written. With `read` before it, it is read from the columns of a row; with serde's
-/// `Deserialize`, from an array of JSON with its columns in the order of its fields: `[Name, json …: "…"]` in
+/// Declares a struct that is read but never written. With `read` before it, it is read from the columns of a row; with
+/// serde's `Deserialize`, from a JSON array with its columns in the order of its fields: `[Name, json …: "…"]` in
 /// [`super::columns::sql`].
 macro_rules! stored {
     (read $(#[$of:meta])* $vis:vis struct $name:ident {
@@ -223,12 +223,12 @@ macro_rules! stored {
 }
 pub(crate) use stored;
 
-/// Truth in an array of JSON.
+/// Reads a boolean in a JSON array.
 pub(crate) fn from_number<'de, D: Deserializer<'de>>(json: D) -> Result<bool, D::Error> {
     Ok(u8::deserialize(json)? != 0)
 }
 
-/// Bytes in an array of JSON.
+/// Reads bytes in a JSON array.
 pub(crate) fn from_hex<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
     let text = String::deserialize(json)?;
     unhex(&text).ok_or_else(|| serde::de::Error::custom("bytes that are not hexadecimal"))

@@ -1,4 +1,4 @@
-//! The contract: the same suite on a SQLite file and on a real PostgreSQL, every statement executed.
+//! The contract: the same suite runs on a SQLite file and on a real PostgreSQL, and executes every statement.
 
 mod access;
 mod connections;

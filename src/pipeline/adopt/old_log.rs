@@ -1,5 +1,5 @@
-//! PURE. Reads the log of an earlier version: its lines become facts, and what later decisions depend on is remembered for each
-//! person and day.
+//! PURE. Reads the log of an earlier version: turns its lines into facts, and remembers what later decisions depend on
+//! for each person and day.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,7 +32,7 @@ use crate::{
     store::{DecidedFact, OldLine},
 };
 
-/// Every kind of door event, to be found by its word.
+/// Every kind of door event, to look up by its word.
 const KINDS: [DoorEventKind; 16] = [
     DoorEventKind::Granted,
     DoorEventKind::Read,
@@ -52,7 +52,7 @@ const KINDS: [DoorEventKind; 16] = [
     DoorEventKind::Heartbeat,
 ];
 
-/// What the old log says about one person on one day at one business, as far as later decisions depend on it.
+/// What the old log contains about one person on one day at one business, limited to what later decisions depend on.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DayTrace {
     /// The last evidence that opened or refreshed a visit.
@@ -62,13 +62,13 @@ pub(super) struct DayTrace {
     pub(super) macs: BTreeSet<MacAddr>,
     /// When a silence ended a visit.
     pub(super) silent: Option<WallTime>,
-    /// The last line of any kind.
+    /// The time of the last line of any kind.
     pub(super) any: Option<WallTime>,
-    /// Taps that may be repeated after the end of the day.
+    /// Taps so late that a repetition may follow after the end of the day.
     pub(super) taps: Vec<(TapId, WallTime)>,
 }
 
-/// What the old log says about one person.
+/// What the old log contains about one person.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PersonTrace {
     pub(super) days: BTreeMap<(LogDay, BusinessId), DayTrace>,
@@ -85,14 +85,14 @@ pub(super) struct OldLog<'a> {
     pub(super) now: WallTime,
     /// The first day whose lines are read.
     pub(super) first_day: LogDay,
-    /// The holder of each pass, and since when its use is counted.
+    /// The holder of each pass, and the time from which its usage is counted.
     pub(super) passes: BTreeMap<Uuid, (CoworkerId, WallTime)>,
     /// The short card number of people who have just one. It may be a PIN, so the old log hides it.
     short_cards: BTreeMap<CoworkerId, Option<&'a str>>,
     pub(super) traces: BTreeMap<CoworkerId, PersonTrace>,
     /// When a timer or an import ended each visit: later than its end if the cause was a silence.
     pub(super) ended: BTreeMap<Uuid, WallTime>,
-    /// Lines that no version of this program can have written.
+    /// The number of lines that no version of this program can have written.
     pub(super) unreadable: u64,
 }
 
@@ -128,12 +128,12 @@ impl<'a> OldLog<'a> {
         self.first_day.start()
     }
 
-    /// Everyone whom a line of the old log is about.
+    /// Everyone who appears in a line of the old log.
     pub(super) fn people(&self) -> impl Iterator<Item = CoworkerId> {
         self.traces.keys().copied()
     }
 
-    /// The facts of a line. Lines come in the order of their time.
+    /// Turns a line into facts. Lines must be passed in chronological order.
     pub(super) fn line(&mut self, business: BusinessId, line: &OldLine) -> Vec<DecidedFact> {
         let Some(outcome) = Outcome::ALL.into_iter().find(|outcome| outcome.word() == line.decision) else {
             self.unreadable += 1;
@@ -196,7 +196,7 @@ impl<'a> OldLog<'a> {
             since: line.event_at.min(line.last_at),
             frames: u32::try_from(line.frames).unwrap_or(u32::MAX),
         };
-        // Without a coworker it is an unknown device: its fact is kept, and nothing more depends on it.
+        // Without a coworker, it is an unknown device: its fact is kept, but nothing else depends on it.
         let Some(coworker) = line.coworker else {
             let ambiguous = line.reason.as_deref() == Some(Reason::AmbiguousDevice.code());
             let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
@@ -212,7 +212,7 @@ impl<'a> OldLog<'a> {
         if line.reason.as_deref() == Some(Note::Late.word()) {
             return Some(Vec::new());
         }
-        // A line that does not list its points is read as one.
+        // A line that does not list its points is read as a single point.
         let mut points = match line.points.as_deref() {
             Some(text) => text.split_terminator(';').map(point).collect::<Option<Vec<Point>>>()?,
             None => vec![whole],
@@ -221,7 +221,7 @@ impl<'a> OldLog<'a> {
         points.retain(|point| point.last_at <= latest);
         points.sort_unstable();
         points.dedup();
-        // A fact holds the points of one day. Only those that opened or refreshed a visit are evidence for it.
+        // A fact contains the points of one day. Only those that opened or refreshed a visit are evidence for it.
         let counts = matches!(outcome, Outcome::Opened | Outcome::Refreshed);
         let mut days: BTreeMap<LogDay, Vec<Point>> = BTreeMap::new();
         for point in points {
@@ -239,8 +239,8 @@ impl<'a> OldLog<'a> {
         Some(days.into_values().map(|points| Fact::Presence(fact(points))).collect())
     }
 
-    /// The fact that the message of this line would become if it came again, as far as the old log kept its content: the log
-    /// hides PINs and numbers that may be PINs, and does not say which kind of credential a number is.
+    /// The fact that the message of this line would become if it were delivered again, as far as the old log kept its
+    /// content: the log hides PINs and numbers that may be PINs, and does not record the kind of a credential.
     fn door(&mut self, business: BusinessId, line: &OldLine, outcome: Outcome) -> Option<DoorFact> {
         let kind = KINDS.into_iter().find(|kind| kind.word() == line.kind)?;
         let direction = match line.direction.as_deref()? {
@@ -255,7 +255,7 @@ impl<'a> OldLog<'a> {
             "arrival" => TimeQuality::Arrival,
             _ => return None,
         };
-        // The person is the one that the line names, even if the card has another holder now.
+        // The person is the one named in the line, even if the card has another holder now.
         let credential = line.credential.as_deref().map(|text| self.credential(text, line.coworker));
         let (subject, recognised) = match (line.coworker, credential.as_ref().filter(|_| kind.names_person())) {
             (Some(coworker), _) => (Subject::coworker(coworker), Recognised::Coworker),
@@ -266,7 +266,7 @@ impl<'a> OldLog<'a> {
                 (Subject::stranger(business, credential, self.directory.pin_key()), recognised)
             }
         };
-        // Built as a sighting, because the identity of the fact is made from one.
+        // Built as a sighting, because the identity of a fact is derived from one.
         let sighting = Sighting {
             key: SightingKey(line.key.clone()),
             source: line.source.as_str().into(),
@@ -282,8 +282,8 @@ impl<'a> OldLog<'a> {
             },
         };
         let fact = DoorFact::of(&sighting, business, subject, recognised);
-        // A fact that was too late to be decided is never decided. Nor are those of unknown credentials: their failed check-ins
-        // exist already, with other identities.
+        // A fact that was too late to be decided is never decided. Nor are facts about unknown credentials: their
+        // failed check-ins already exist, with other identities.
         let late = line.reason.as_deref() == Some(Note::Late.word()) || line.event_at > self.latest();
         let Some(coworker) = line.coworker.filter(|_| !late) else {
             return Some(DoorFact { too_late: true, ..fact });
@@ -317,7 +317,7 @@ impl<'a> OldLog<'a> {
                 trace.entry = trace.entry.max(Some(fact.at));
             }
         }
-        // Later repetitions are compared with the last tap that was not one itself.
+        // Later repetitions are compared with the last tap that was not itself a repetition.
         if repeated {
             return;
         }
@@ -339,7 +339,8 @@ impl<'a> OldLog<'a> {
         Credential { kind, scope: None, value: value.to_owned(), spellings: Vec::new() }
     }
 
-    /// A business's pass days at an instant; by the settings of this site if that business's are no longer known.
+    /// The calendar of a business at an instant, from the settings of this site if those of the business are no longer
+    /// known.
     pub(super) fn calendar(&self, business: BusinessId, at: WallTime) -> Calendar {
         let policy = self.policies.at(business, at).or_else(|| self.policies.at(self.own_business, at));
         let utc = Calendar { zone: crate::base::zone::Zone::utc(), cut_off: chrono::NaiveTime::MIN };
@@ -347,7 +348,8 @@ impl<'a> OldLog<'a> {
     }
 }
 
-/// A point in the form `LAST,LENGTH,LAST-STRONG,FIRST-SINCE,FRAMES`, in milliseconds; the third is empty without strong evidence.
+/// Parses a point in the form `LAST,LENGTH,LAST-STRONG,FIRST-SINCE,FRAMES`, in milliseconds; the third part is empty
+/// without strong evidence.
 fn point(text: &str) -> Option<Point> {
     let mut parts = text.split(',');
     let mut next = || parts.next();
@@ -361,7 +363,8 @@ fn point(text: &str) -> Option<Point> {
     Some(Point { last_at, first_at, strong_at, since, frames: next()?.parse().ok()? })
 }
 
-/// The controller's reason for a refusal: in the claim if the person was known, otherwise in the reason of the decision.
+/// The controller's reason for a refusal: in the claim if the person was known, otherwise in the reason of the
+/// decision.
 fn refusal(line: &OldLine) -> Refusal {
     let claimed = line.claim.as_deref().and_then(|claim| claim.strip_prefix("fail:"));
     match claimed.or(line.reason.as_deref()).and_then(Reason::from_code) {

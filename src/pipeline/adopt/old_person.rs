@@ -1,5 +1,5 @@
-//! PURE. Makes a person's state of the records of an earlier version: as it is now, and as it was at the beginning of each day
-//! that a late fact may be about.
+//! PURE. Derives a person's state from the records of an earlier version: the current state, and the state at the
+//! beginning of each day to which a late fact may belong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ use crate::{
     store::{OldCharge, OldRecords, OldRefusal, OldVisit},
 };
 
-/// A person of an earlier version, as this one keeps them.
+/// A person's states, adopted from an earlier version.
 #[derive(Debug, Default)]
 pub(super) struct AdoptedPerson {
     pub(super) now: PersonState,
@@ -51,7 +51,8 @@ impl OldLog<'_> {
             totals: OldTotals::default(),
             kept: Vec::new(),
         };
-        // Day by day: the visits that began before it, the ones that cannot change anymore, and then the state.
+        // For each day: add the visits that began before it, settle those that can no longer change, then take the
+        // state.
         let mut left = visits.iter().peekable();
         let mut first_of_day: BTreeSet<(BusinessId, WallTime)> = BTreeSet::new();
         let mut adopted = AdoptedPerson::default();
@@ -72,7 +73,7 @@ impl OldLog<'_> {
         adopted
     }
 
-    /// The days that get a checkpoint: from the first on which anything happened to the person to the last.
+    /// The days that get a checkpoint: from the first to the last on which anything happened to the person.
     fn days(&self, visits: &[OldVisit], trace: Option<&PersonTrace>) -> impl Iterator<Item = LogDay> + use<> {
         let today = LogDay::of(self.now);
         let mut days: Vec<LogDay> = trace.iter().flat_map(|trace| trace.days.keys()).map(|(day, _)| *day).collect();
@@ -87,7 +88,7 @@ impl OldLog<'_> {
         span.into_iter().flat_map(|(from, to)| from.0..=to.0).map(LogDay)
     }
 
-    /// When a visit was ended: for a silence, when it had lasted long enough.
+    /// When a visit was ended: if by a silence, when the silence had lasted long enough.
     fn ended_at(&self, visit: &OldVisit) -> Option<WallTime> {
         visit.to.map(|to| self.ended.get(&visit.unique_id).map_or(to, |ended| to.max(*ended)))
     }
@@ -122,7 +123,7 @@ impl OldLog<'_> {
         (old, visit)
     }
 
-    /// What a person used of passes that others may use too: shared ones, and those of other holders.
+    /// A person's usage of passes that others may use too: shared passes, and those of other holders.
     fn shared(&self, coworker: CoworkerId, person: &PersonState) -> Vec<(Uuid, Used)> {
         let shares = self.directory.who_share_passes_with(coworker).len() > 1;
         let read_by_others =
@@ -132,7 +133,7 @@ impl OldLog<'_> {
     }
 }
 
-/// What is counted of visits that nothing can change anymore.
+/// The totals of the visits that can no longer change.
 #[derive(Debug, Default)]
 struct OldTotals {
     used: Vec<(Uuid, Used)>,
@@ -145,7 +146,7 @@ struct OldTotals {
     latest: Option<WallTime>,
 }
 
-/// One person, as their visits are added in the order of time.
+/// One person, while their visits are added in chronological order.
 struct OldPerson<'a> {
     log: &'a OldLog<'a>,
     coworker: CoworkerId,
@@ -164,8 +165,8 @@ impl<'a> OldPerson<'a> {
         self.settle(day);
     }
 
-    /// Moves visits that cannot change anymore from `kept` to the totals: the oldest that have ended, beyond the number that a
-    /// state keeps.
+    /// Moves visits that can no longer change from `kept` to the totals: the oldest that have ended, beyond the number
+    /// that a state keeps.
     fn settle(&mut self, day: Option<LogDay>) {
         while self.kept.len() > STILL_OPEN_TO_CHANGE {
             let over = |(old, _): &(&OldVisit, Visit)| match day {
@@ -193,7 +194,7 @@ impl<'a> OldPerson<'a> {
         if visit.counts() {
             totals.counted_days.extend(totals.counted.add(date, spent.present(visit.from)));
         }
-        // The charge, of which only the latest pass day at each business matters.
+        // The charge: only those of the latest pass day at each business matter.
         if let Some(charge) = self.charges.get(&visit.unique_id) {
             let (business, day) = (visit.business, charge.pass_day);
             totals.charged.retain(|known| known.business != business || known.day >= day);
@@ -216,10 +217,10 @@ impl<'a> OldPerson<'a> {
         totals.latest = totals.latest.max(Some(latest_of(visit)));
     }
 
-    /// The state at the beginning of a day, or now if there is none.
+    /// The state at the beginning of `day`, or the current state if it is `None`.
     fn state_at(&self, day: Option<LogDay>) -> PersonState {
         let visits: Vec<Visit> = self.kept.iter().map(|(old, visit)| self.visit_at(old, visit, day)).collect();
-        // Entries and pass days: those of counted visits, and of those that may still change.
+        // The last entries: those of counted visits and of visits that may still change.
         let mut let_in = self.totals.let_in.clone();
         for visit in &visits {
             if let Some(entry) = visit.door_in_at {
@@ -227,7 +228,7 @@ impl<'a> OldPerson<'a> {
                 *known = entry.max(*known);
             }
         }
-        // The place up to which the person is folded: the last thing that any line or record says.
+        // The place up to which the person is folded: just after the last line or record.
         let before = |at: &LogDay| day.is_none_or(|day| *at < day);
         let traces = self.trace.iter().flat_map(|trace| &trace.days).filter(|((at, _), _)| before(at));
         let (mut any, mut silent_at) = (None, None);
@@ -266,7 +267,7 @@ impl<'a> OldPerson<'a> {
             return Visit { lingered_at: known(visit.lingered_at), ..visit.clone() };
         }
         let seen = self.seen(visit, LogDay::of(start));
-        // The lines do not reach back to its beginning: only the record knows of it.
+        // The lines do not reach back to its beginning, so only the record has evidence from then.
         let unknown = visit.from < self.log.since();
         let then = |at: Option<WallTime>, seen: Option<WallTime>, else_at: WallTime| {
             known(at).or(seen).or(at.filter(|_| unknown).map(|_| else_at))
@@ -307,7 +308,7 @@ impl<'a> OldPerson<'a> {
         of_day.flat_map(|(_, trace)| &trace.taps).copied().collect()
     }
 
-    /// Devices that were refused in the pass day.
+    /// Devices that were refused in the pass day of the beginning of `day`, or in the current one if it is `None`.
     fn refused_at(&self, day: Option<LogDay>) -> Vec<RefusedDevice> {
         let at = day.map_or(self.log.now, LogDay::start);
         let of_day = self.refusals.iter().filter(|refusal| day.is_none() || refusal.at < at).filter_map(|refusal| {
@@ -324,8 +325,8 @@ impl<'a> OldPerson<'a> {
     }
 }
 
-/// Ended visits, earliest first, then the open one: they move to the totals from the front. An earlier version let a person be in
-/// at two sites at once; the one with the last activity is where they are.
+/// Puts the ended visits first, earliest first, because they move to the totals from the front; the open one follows.
+/// An earlier version let a person be in at two sites at once: they are where the latest activity was.
 fn in_order(mut visits: Vec<Visit>) -> Vec<Visit> {
     visits.sort_by_key(|visit| visit.is_open().then_some(std::cmp::Reverse(visit.last_activity)));
     visits

@@ -1,5 +1,5 @@
-//! PURE. Compares what a fold came to with what is stored, and writes the difference: visits, charges, failed check-ins, the
-//! states of people and their checkpoints.
+//! PURE. Compares the result of a fold with what is stored, and writes the difference: visits, charges, failed
+//! check-ins, the states of people and their checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +20,8 @@ use crate::{
     store::{ChangedVisit, NewPersonState, StoredPerson, StoredRecords, StoredVisit, Writes},
 };
 
-/// Writes the records that are new, changed or gone. `records` are the stored ones in a refold; without them, the current
-/// states know every visit that the fold can change.
+/// Writes the records that are new, changed or gone. `records` are the stored ones in a refold. Otherwise they are not
+/// needed: the current states contain every visit that the fold can change.
 pub(super) fn write_records(
     folded: &Folded,
     current: &BTreeMap<Subject, StoredPerson>,
@@ -62,7 +62,7 @@ fn write_refolded_records(folded: &Folded, known: &StoredRecords, writes: &mut W
         known.visits.values().filter(|visit| !folded.visits.contains_key(&visit.unique_id)).collect();
     for (id, record) in &folded.visits {
         let stored = known.visits.get(id);
-        // A visit that now begins with another fact keeps its number as long as it overlaps what it was.
+        // A visit that now begins with another fact keeps its number if it overlaps its former self.
         let earlier_self = || gone.iter().position(|visit| overlaps(visit, record)).map(|at| gone.remove(at));
         match stored.or_else(earlier_self) {
             None if record.opened.is_none() => {}
@@ -107,7 +107,8 @@ fn same_as_stored(stored: &StoredVisit, record: &VisitRecord) -> bool {
         && record.opened.as_ref().is_none_or(|opened| *opened == stored.opened)
 }
 
-/// Would the two be the same record? The last activity of an open visit is not in it; that is read from the person's state.
+/// Whether the two visits have the same record. The last activity of an open visit is not part of its record; it is
+/// read from the person's state.
 fn same_record(one: &Visit, other: &Visit) -> bool {
     began_alike(one, other)
         && (one.to, one.auto_checkout) == (other.to, other.auto_checkout)
@@ -123,7 +124,7 @@ fn is_charged(visit: &Visit) -> bool {
     visit.pass.as_ref().is_some_and(|pass| pass.guid.is_none())
 }
 
-/// Writes the states that have changed. `counted` are the totals towards plan limits that a refold counts on from.
+/// Writes the states that have changed. `counted` are the totals towards plan limits from which a refold counts on.
 pub(super) fn write_people(
     folded: &Folded,
     current: &BTreeMap<Subject, StoredPerson>,
@@ -135,7 +136,8 @@ pub(super) fn write_people(
     for (subject, person) in &folded.people {
         let standing = current.get(subject).unwrap_or(&unknown);
         let deadline = fold::deadline(person, world);
-        // A stored deadline that is only too early is kept: moving it later with every presence would rewrite the index.
+        // A stored deadline that is merely too early is kept: postponing it with every presence would rewrite the
+        // index.
         let early = |(business, at): (BusinessId, WallTime)| {
             at > world.now && deadline.is_some_and(|(place, later)| place == business && at <= later)
         };
@@ -150,7 +152,7 @@ pub(super) fn write_people(
         if let Some((counted, coworker)) = counted.zip(subject.as_coworker()) {
             let counted = counted.get(&subject).map(PlanTally::days).unwrap_or_default();
             writes.recounted.push((coworker, counted.last().map(|(date, _)| *date)));
-            // The refold replaces every total that was not final, the unchanged ones included.
+            // The refold replaces every total that was not final, including the unchanged ones.
             for (date, total) in counted {
                 writes.plan_usage.entry((coworker, *date)).or_insert(*total);
             }
@@ -158,7 +160,7 @@ pub(super) fn write_people(
     }
 }
 
-/// Writes new checkpoints, and deletes those that a refold has passed without writing them again.
+/// Writes new checkpoints, and deletes those that a refold did not write again.
 pub(super) fn write_checkpoints(folded: &Folded, refold: Option<&Refold>, writes: &mut Writes) {
     writes.checkpoints.extend(folded.checkpoints.iter().cloned());
     if let Some(refold) = refold {

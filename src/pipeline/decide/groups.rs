@@ -1,4 +1,5 @@
-//! PURE. Who must be folded together: people who can use the same passes, because a use by one can leave none for the other.
+//! PURE. Who must be folded together: people who can use the same passes, because one person's use can leave none for
+//! another.
 
 use std::collections::BTreeSet;
 
@@ -8,11 +9,11 @@ use crate::{
     policy::passes::PassPolicy,
 };
 
-/// People who are folded together because they may use the same passes; mostly one person.
+/// People who are folded together because they may use the same passes; usually one person.
 pub(crate) type People = BTreeSet<Subject>;
 
-/// Groups these people with everyone who may use a pass that they may use too, and so on transitively, by any of these
-/// versions of the directory: a late fact is judged by an earlier version.
+/// Groups these people with everyone who may use the same passes, transitively, according to any of these versions of
+/// the directory: a late fact is judged by an earlier version.
 pub(crate) fn groups(subjects: &People, versions: &[&Directory], policy: &PassPolicy) -> Vec<People> {
     let versions: Vec<&Directory> = versions.iter().copied().filter(|version| policy.asks(version)).collect();
     let mut left = subjects.clone();

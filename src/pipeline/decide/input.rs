@@ -1,5 +1,5 @@
-//! PURE. The input of one fold: the current states of a group of people, the new facts about them and, when one of these is
-//! late, the earlier states and facts to fold again from.
+//! PURE. The input of one fold: the current states of a group of people, the new facts about them and, if something is
+//! late, the earlier states and facts from which to refold.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,9 +24,9 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct PendingPoint {
     pub(crate) presence: PersonPresence,
-    /// A capture has just sent it.
+    /// Whether a capture has just sent it.
     pub(crate) is_new: bool,
-    /// It was kept beside the log: in the database, in the pipeline's memory or in both.
+    /// Whether it was kept outside the log: in the database, in the pipeline's memory or in both.
     pub(crate) was_pending: bool,
 }
 
@@ -58,32 +58,32 @@ impl PendingPoint {
 /// What is known about a group before its fold, and what is new.
 #[derive(Debug, Default)]
 pub(crate) struct FoldInput {
-    /// The current states, as the database has them.
+    /// The current states, as stored.
     pub(crate) current: BTreeMap<Subject, StoredPerson>,
-    /// What the fold needs to begin earlier; none when nothing is late.
+    /// What the fold needs to begin earlier; `None` if nothing is late.
     pub(crate) refold: Option<Refold>,
     pub(crate) doors: Vec<DoorFact>,
     pub(crate) points: Vec<PendingPoint>,
     /// The states that the fold begins with: the current ones or, in a refold, earlier ones.
     pub(crate) group: FoldGroup,
-    /// Other people may use the passes of these people too.
+    /// Whether other people may use the passes of these people too.
     pub(crate) shares_passes: bool,
-    /// The passes of these people: others who have left the group may have used them.
+    /// The passes of these people. Others who have left the group may have used them.
     pub(crate) passes: BTreeSet<Uuid>,
-    /// Everyone in the group who holds passes, folded or not: only their own states know what they used before the passes were
-    /// shared.
+    /// Everyone in the group who holds passes, folded or not: only their own states contain what they used before the
+    /// passes were shared.
     pub(crate) holders: BTreeSet<Subject>,
 }
 
-/// What a refold needs besides.
+/// What a refold needs in addition.
 #[derive(Debug, Default)]
 pub(crate) struct Refold {
-    /// The first day that is folded again.
+    /// The first day to refold.
     pub(crate) from: LogDay,
     pub(crate) facts: Vec<DecidedFact>,
-    /// The stored records of these people, from one pass day before the refold on.
+    /// The stored records of these people, starting one pass day before the refold.
     pub(crate) records: StoredRecords,
-    /// The earliest visit of each person that the refold decides again.
+    /// The beginning of each person's earliest visit that the refold decides again.
     pub(crate) visits_since: BTreeMap<CoworkerId, WallTime>,
     /// The days that have a checkpoint.
     pub(crate) checkpoints: Vec<(Subject, LogDay)>,
@@ -102,7 +102,7 @@ impl FoldInput {
         input
     }
 
-    /// The earliest instant at which the fold may need a version of the directory.
+    /// The earliest instant for which the fold may need a version of the directory.
     pub(crate) fn begins(&self) -> Option<WallTime> {
         let folded = self.group.people.values().flat_map(|person| {
             let visits = person.visits.iter().map(|visit| visit.from);
@@ -116,7 +116,7 @@ impl FoldInput {
             .min()
     }
 
-    /// The instants of everyone's facts and of the beginning of their open visit, by business.
+    /// The times of each person's facts and of the beginning of their open visit, by business.
     pub(super) fn instants(&self) -> BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> {
         let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
         let points = self.points.iter().map(|point| &point.presence);
@@ -132,7 +132,7 @@ impl FoldInput {
         instants
     }
 
-    /// Is a visit or a fact at a business other than this one?
+    /// Whether the input has a visit or a fact at another business.
     pub(in crate::pipeline) fn involves_other_than(&self, business: BusinessId) -> bool {
         let mut visits = self.group.people.values().flat_map(|person| &person.visits);
         visits.any(|visit| visit.business != business)

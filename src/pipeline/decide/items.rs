@@ -1,4 +1,4 @@
-//! PURE. Everything that a fold goes through, in the order of time.
+//! PURE. The items that a fold processes, in chronological order.
 
 use super::input::PendingPoint;
 use crate::{
@@ -6,19 +6,19 @@ use crate::{
     engine::fold::FoldItem,
 };
 
-/// Where an item of a fold came from, to give its fact the decision.
+/// Where an item of a fold came from, which determines the fact that gets the decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum FactOrigin {
     NewDoor,
-    /// A door fact of the log, by its index.
+    /// A logged door fact, by its index.
     OldDoor(usize),
-    /// A point of a presence in the log, by the index of the presence.
+    /// A point of a logged presence, by the index of the presence.
     OldPoint(usize),
     /// A point that is not in the log yet, by its index.
     Pending(usize),
 }
 
-/// The facts of the log and the new ones, in the order of their places.
+/// The logged facts and the new ones, in the order of their places.
 pub(crate) fn items<'a>(
     old: &'a [Fact],
     doors: &'a [DoorFact],
@@ -36,7 +36,7 @@ pub(crate) fn items<'a>(
     }
     items.extend(doors.iter().map(|door| (FoldItem::door(door), FactOrigin::NewDoor)));
     items.extend(points.iter().enumerate().map(|(index, point)| (point.item(), FactOrigin::Pending(index))));
-    // A point may come twice, from the database and from memory.
+    // A point may occur twice: from the database and from memory.
     items.sort_by_key(|(item, _)| item.place);
     items.dedup_by_key(|(item, _)| (item.place, item.subject));
     items

@@ -1,4 +1,4 @@
-//! PURE. Finds what is late, and the day from which a group must be folded again.
+//! PURE. Finds what is late, and the day from which a group must be refolded.
 
 use std::collections::BTreeMap;
 
@@ -15,15 +15,16 @@ use crate::{
     },
 };
 
-/// The day from which a group must be folded again; none if everything new follows what was decided.
+/// The day from which a group must be refolded; `None` if it need not be.
 ///
-/// There are three causes: a new fact whose place is before one that was decided, a version of the directory that came into
-/// force before one, and a silence before one that has only now been proven.
+/// A group is refolded when (1) a new fact precedes one already decided, (2) a directory version took effect before a
+/// fact decided without it, (3) a silence before a decided fact has only now been confirmed.
 pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Option<LogDay> {
     let unknown = PersonState::default();
     let doors = input.doors.iter().map(FoldItem::door);
     let points = input.points.iter().map(PendingPoint::item);
-    // Where passes are shared, a fact is also late if another person's later fact was decided: it may have used the pass.
+    // If passes are shared, a fact is also late if another person's later fact was already decided: that one may have
+    // used the pass.
     let shared = input.current.len() > 1 || input.shares_passes && !input.passes.is_empty();
     let late = doors.chain(points).filter(|item| {
         let person = input.current.get(&item.subject).map_or(&unknown, |standing| &standing.person);
@@ -34,7 +35,7 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
         item.is_late(person) || behind_others()
     });
     let late = late.map(|item| LogDay::of(item.place.at.min(item.seen_at())));
-    // A version that came into force before a fact that was decided without it.
+    // A version that took effect before a fact decided without it.
     let versions = input.current.values().filter(|known| known.revision > 0).filter_map(|known| {
         let from = world.directories.newer_than(known.person.directory)?;
         (from <= known.person.folded.at).then(|| LogDay::of(from))
@@ -43,9 +44,9 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
     late.chain(versions).chain(silence).min()
 }
 
-/// People whose new facts may follow a silence that is not proven yet, with the instant of that silence: it would run out in
-/// the time since the last frame, and only the next frame shows whether that time was covered. They are folded again then, so
-/// naming one person too many does no harm.
+/// People whose latest facts may come after a silence that only the next frame can confirm, and when it would have
+/// reached the idle limit: the next frame shows whether the time since the last one was covered. They are refolded
+/// then; false positives only cost time.
 pub(in crate::pipeline) fn unproven(
     input: &FoldInput,
     world: &World<'_>,
@@ -75,7 +76,8 @@ pub(in crate::pipeline) fn unproven(
         // The earliest possible instant: searching the refolded facts for the exact one is not worth the time.
         return newest.into_keys().map(|subject| (subject, last_frame.moved(1))).collect();
     }
-    // A silence counts if it has not run out by proven coverage, but would if the time since the last frame were covered.
+    // A silence counts if it does not reach the idle limit within proven coverage, but would if the time since the last
+    // frame were covered.
     let at_most = coverage.at_most();
     let silence = |since: WallTime| {
         let limit = world.policies.at(business, since)?.site.idle_limit;
@@ -95,8 +97,8 @@ pub(in crate::pipeline) fn unproven(
     newest.into_iter().filter_map(first).collect()
 }
 
-/// The log days from one to another. After a large step of the clock the two may be years apart: then only the days near each
-/// of them.
+/// The log days from `from` to `to`. After a large step of the clock the two may be years apart: then only the days
+/// near each of them are returned.
 pub(crate) fn days_between(from: LogDay, to: LogDay) -> impl Iterator<Item = LogDay> {
     const NEAR: i64 = 12;
     let (near, far) = ((from.0 + NEAR).min(to.0), (to.0 - NEAR).max(from.0));

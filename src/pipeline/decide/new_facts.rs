@@ -12,8 +12,8 @@ use crate::{
     store::{DecidedFact, Writes},
 };
 
-/// The door facts of a sub-batch that are neither in the log (`known`, by their index) nor twice in the sub-batch, and the
-/// number of the others.
+/// The new door facts of a sub-batch and the number of duplicates: facts that are already in the log (`known`, by their
+/// index) or occurred earlier in the sub-batch.
 pub(in crate::pipeline) fn new_facts(intake: &Intake, known: &BTreeSet<usize>) -> (Vec<DoorFact>, u64) {
     let mut seen: BTreeSet<(FactDigest, Option<WallTime>)> = BTreeSet::new();
     let (mut new, mut duplicates) = (Vec::new(), 0);
@@ -28,8 +28,8 @@ pub(in crate::pipeline) fn new_facts(intake: &Intake, known: &BTreeSet<usize>) -
     (new, duplicates)
 }
 
-/// Writes the facts that are only recorded: those that are too late or name no one, and rejected messages. Returns the door
-/// facts that are left to decide, and how many door facts are only recorded.
+/// Writes the facts that are only recorded: those that are too late or name no one, and rejected messages. Returns the
+/// door facts left to decide, and how many are only recorded.
 pub(in crate::pipeline) fn undecided(
     new: Vec<DoorFact>,
     rejected: &[RejectedFact],

@@ -1,5 +1,5 @@
-//! PURE. Gathers the points of a device into entries of the log of facts: one for at most a quarter of an hour, and never
-//! across midnight.
+//! PURE. Groups the points of a device into entries of the log of facts. An entry covers at most a quarter of an hour,
+//! and never crosses midnight.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,14 +21,14 @@ type DeviceDay = (Subject, BusinessId, MacAddr, LogDay);
 /// The entries so far.
 #[derive(Default)]
 pub(super) struct PresenceLines {
-    /// By the last frame of their first point.
+    /// By device and day, and the last frame of the entry's first point.
     lines: BTreeMap<(DeviceDay, WallTime), (PresenceFact, DecisionCode)>,
-    /// The entry that the next point of a device is added to.
+    /// The entry to which a device's next point is added.
     open: BTreeMap<DeviceDay, WallTime>,
 }
 
 impl PresenceLines {
-    /// Adds a point. Points come in the order of time. The decision on an entry is that on its last point.
+    /// Adds a point. Points must be added in chronological order: an entry gets the decision on its last point.
     pub(super) fn add(&mut self, presence: &PersonPresence, decision: &Decision) {
         let at = presence.point.last_at;
         let key = (presence.subject, presence.business, presence.mac, LogDay::of(at));

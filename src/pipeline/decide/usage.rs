@@ -1,4 +1,4 @@
-//! PURE. What has been used of passes and plans outside of a fold, and what the fold must write for others to read.
+//! PURE. The usage of passes and plans outside a fold, and the usage that the fold must write for others to read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,17 +17,19 @@ use crate::{
     store::{StoredPerson, Writes},
 };
 
-/// The totals towards plan limits to be read: for each coworker, the last one before each of these days. They are the first
-/// days of every window that a limit may be counted in during the fold, unless the person's state has a day before it.
+/// The totals towards plan limits to read: for each coworker, the last total before each of these days. They are the
+/// first days of all windows in which a limit may be counted during the fold, unless the person's state already has an
+/// earlier day.
 pub(crate) fn totals_to_read(world: &World<'_>, inputs: &[FoldInput]) -> BTreeSet<(CoworkerId, NaiveDate)> {
     let mut totals = BTreeSet::new();
     for input in inputs {
         let versions = world.directories.between(input.begins(), world.now);
         for ((subject, business), instants) in input.instants() {
             let counted = input.group.people.get(&subject).and_then(|person| person.counted.days().first());
-            // If nothing has been counted yet, there is no total before any day.
+            // If nothing has been counted yet, there are no earlier totals.
             let Some((coworker, (known_from, _))) = subject.as_coworker().zip(counted) else { continue };
-            // A visit that ends automatically may be followed by another on the day of a fact, of a version or of today.
+            // After a visit ends automatically, another may begin on the day of a fact, on the day of a version or
+            // today.
             for at in instants.iter().chain(&versions).chain([&world.now]) {
                 let starts = fold::window_starts(world, coworker, business, *at);
                 totals.extend(starts.into_iter().filter(|first| first <= known_from).map(|first| (coworker, first)));
@@ -37,7 +39,7 @@ pub(crate) fn totals_to_read(world: &World<'_>, inputs: &[FoldInput]) -> BTreeSe
     totals
 }
 
-/// Adds to each input what people who are not folded have used of its passes.
+/// Adds to each input the usage of its passes by people who are not folded.
 pub(crate) fn add_usage(inputs: &mut [FoldInput], users: Vec<(Uuid, Subject, Used)>) {
     let mut by_pass: BTreeMap<Uuid, Vec<(Subject, Used)>> = BTreeMap::new();
     for (pass, subject, used) in users {
@@ -54,7 +56,7 @@ pub(crate) fn add_usage(inputs: &mut [FoldInput], users: Vec<(Uuid, Subject, Use
     }
 }
 
-/// Everyone who holds passes that people of an input may use, and is not folded.
+/// Everyone who holds passes that the people of an input may use, but is not folded.
 pub(in crate::pipeline) fn absent_holders(inputs: &[FoldInput]) -> People {
     let absent = |input: &FoldInput| {
         input.holders.iter().filter(|holder| !input.current.contains_key(holder)).copied().collect::<People>()
@@ -62,8 +64,8 @@ pub(in crate::pipeline) fn absent_holders(inputs: &[FoldInput]) -> People {
     inputs.iter().filter(|input| input.shares_passes).flat_map(absent).collect()
 }
 
-/// Replaces the stored usage of these holders by that in their own states: only these know what they used before the pass was
-/// shared.
+/// Replaces the stored usage of these holders with that in their own states: only the states contain what they used
+/// before the pass was shared.
 pub(in crate::pipeline) fn use_states_of_holders(
     users: &mut Vec<(Uuid, Subject, Used)>,
     holders: &BTreeMap<Subject, StoredPerson>,
@@ -80,7 +82,7 @@ pub(in crate::pipeline) fn use_states_of_holders(
     }
 }
 
-/// Since when the use of a pass is counted, by the directory at the person's last fold.
+/// The time from which usage of a pass is counted, according to the directory at the person's last fold.
 fn basis_of(
     directories: &DirectoryHistory,
     coworker: CoworkerId,
@@ -90,7 +92,7 @@ fn basis_of(
     directories.at(person.folded.at).pass(coworker, pass).map(|held| held.basis_at)
 }
 
-/// Writes what people used of passes that others may use too, where the others read it. Usage by a person who has left the
+/// Writes people's usage of passes that others may use too, for the others to read. Usage by a person who has left the
 /// team still counts.
 pub(super) fn write_shared_usage(
     folded: &Folded,
@@ -106,7 +108,7 @@ pub(super) fn write_shared_usage(
         let basis_of = |pass| basis_of(world.directories, coworker, person, pass);
         let read_by_others = |pass: &Uuid| shares_passes || !is_own(pass);
         let mut uses = person.uses(coworker, read_by_others, basis_of);
-        // A use that a refold has undone is written as nothing, which frees the pass.
+        // Usage that a refold has undone is written as zero, which frees the pass.
         if let Some(before) = current.get(subject) {
             for (pass, used) in before.person.uses(coworker, read_by_others, basis_of) {
                 uses.entry(pass).or_insert(Used::nothing(coworker, used.basis_at));

@@ -1,4 +1,4 @@
-//! A database of an earlier version: records stay as they are, and open visits continue.
+//! Adopts a database of an earlier version: records stay as they are, and open visits continue.
 
 use std::{borrow::Cow, fmt::Write as _, time::Duration};
 
@@ -85,7 +85,7 @@ async fn records_stay_as_they_are_and_are_taken_over_once(mut old: Old) {
     let open = old.rows("standings", &["subject"], "deadline IS NOT NULL").await;
     assert_eq!(open, ["7", "8", "10"]);
     assert_eq!(old.records().await, before);
-    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("asked"));
+    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("answered"));
     let facts = old.rows("facts", &["day", "subject", "at", "decision"], "true").await;
     let states = old.rows("standings", &["subject", "folded_at"], "true").await;
     drop(hub);
@@ -97,7 +97,7 @@ async fn records_stay_as_they_are_and_are_taken_over_once(mut old: Old) {
 
 async fn an_empty_database_has_nothing_to_take_over(old: Old) {
     let hub = old.start().await;
-    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("asked"));
+    assert!(!hub.gateway.pipeline.context.store.has_old_log().await.expect("answered"));
     assert_eq!(old.records().await, [""; 0]);
 }
 
@@ -113,7 +113,7 @@ async fn an_exit_ends_the_visit_that_was_open(mut old: Old) {
 async fn silence_ends_the_visit_that_was_open(mut old: Old) {
     everything(&mut old).await;
     let mut hub = old.start().await;
-    // Seen for the last time at 11:50, with coverage since 08:00.
+    // Last seen at 11:50, with coverage since 08:00.
     hub.gateway.pass(Duration::from_mins(34)).await;
     assert_eq!(hub.visits_of(ADA).await, ["08:00-17:00 Time", "09:00- Time"]);
     hub.gateway.pass(Duration::from_mins(3)).await;
@@ -179,13 +179,13 @@ async fn a_late_entry_of_the_day_before_is_decided_among_its_facts(mut old: Old)
     assert_eq!(hub.visits_of(CLEO).await, ["09:00-17:00 Day", "08:30-10:30 Day"]);
     hub.deliver("8165608", "main", EXIT, at("2026-03-02T09:30:00Z")).await;
     hub.gateway.pass(Duration::from_mins(60)).await;
-    // Half an hour more is left for today.
+    // Another half an hour is left for today.
     assert_eq!(hub.visits_of(BOB).await, ["09:00-09:30 Time", "11:30-12:40 Time auto", "12:40- PayAsYouGo"]);
 }
 
 async fn a_late_exit_before_the_silence_of_the_day_before_counts(mut old: Old) {
     people(&mut old).await;
-    // Seen from 23:00 to 23:40 and silent since, which was proven at 00:25.
+    // Seen from 23:00 to 23:40, then silent; the silence was proven at 00:25.
     let visit = Visit {
         network: true,
         strong: Some("2026-03-01T23:40:00.000Z"),
@@ -233,9 +233,9 @@ async fn a_message_that_comes_again_is_a_duplicate(mut old: Old) {
     let again = vec![
         message("8165608", "111/1", ENTRY, at("2026-03-03T11:30:00Z"), TimeQuality::Device),
         message("8165610", "112/1", ENTRY, at("2026-03-03T11:00:00Z"), TimeQuality::Device),
-        // A message without a clock comes at another time.
+        // A message without a clock arrives at another time.
         message("8165609", "113/3", ENTRY, now().moved(-1000), TimeQuality::Arrival),
-        // A controller's refusal, an unknown card, and a short number of a person with just one.
+        // A controller's refusal, an unknown card, and the short number of a person who has only one.
         message(
             "8165609",
             "113/5",
@@ -367,7 +367,7 @@ fn now() -> WallTime {
     at(NOW)
 }
 
-/// A message as the broker would send it again.
+/// A message as the broker would redeliver it.
 fn message(
     card: &str,
     key: &str,
@@ -439,7 +439,7 @@ fn id(number: i64) -> String {
     format!("10000000-0000-4000-8000-{number:012}")
 }
 
-/// A database with the schema and the content of the version before.
+/// A database with the schema and the content of the previous version.
 struct Old {
     database: Database,
     connection: Connected,
@@ -629,7 +629,7 @@ impl Old {
 
     async fn start_with(&self, change: impl FnOnce(&mut crate::policy::site::Site)) -> Hub {
         let store = loop {
-            // Two gateways that migrate at once collide, and the second finds the work done.
+            // If two gateways migrate at once, they collide, and the second finds the work done.
             match Store::open(&self.database).await {
                 Ok(store) => break store,
                 Err(error) => assert!(matches!(error, crate::store::StoreError::Conflict), "{error:?}"),
@@ -750,7 +750,7 @@ impl Old {
         self.line(&key, "granted", Some(way), Some(&card), who, when, "device", said, visit, Some(claim)).await;
     }
 
-    /// A line of presences from one instant to another, one a minute.
+    /// A line of presences from one instant to another, one per minute.
     async fn presences(&mut self, person: i64, mac: String, from: &str, to: &str, decision: &str, visit: i64) {
         let (from, to) = (at(from), at(to));
         let mut points = String::new();
@@ -819,7 +819,7 @@ async fn everything(old: &mut Old) {
         ..Visit::open(101, ADA, "2026-03-03T09:00:00.000Z")
     })
     .await;
-    // Bob: used an hour of 100 minutes yesterday, is in today until the rest is used up.
+    // Bob: used an hour of 100 minutes yesterday, and is in today until the rest is used up.
     old.entry(BOB, "2026-03-02T09:00:00.000Z", 91, "111/0").await;
     old.exit(BOB, "2026-03-02T10:00:00.000Z", 91, "111/9").await;
     old.visit(&Visit::closed(91, BOB, "2026-03-02T09:00:00.000Z", "2026-03-02T10:00:00.000Z")).await;
@@ -830,7 +830,8 @@ async fn everything(old: &mut Old) {
         ..Visit::open(102, BOB, "2026-03-03T11:30:00.000Z")
     })
     .await;
-    // Cleo: refused by the controller, then in, yesterday and today; both visits are closed and use two days of a day pass.
+    // Cleo: yesterday and today refused by the controller, then in; both visits are closed and use two days of a day
+    // pass.
     let refused = ("failed", Some("refused_no_rights"));
     old.line(
         "front/113/5",
@@ -893,7 +894,7 @@ async fn everything(old: &mut Old) {
         old.exit(FAY, to, number, &format!("{number}/2")).await;
         old.visit(&Visit { pass: Some((4, "time", 1)), ..Visit::closed(number, FAY, from, to) }).await;
     }
-    // Gus: four hours last week, whose lines are long deleted, and two and a half this week.
+    // Gus: four hours last week, with lines deleted long ago, and two and a half this week.
     for (number, from, to) in [
         (80, "2026-02-17T10:00:00.000Z", "2026-02-17T14:00:00.000Z"),
         (97, "2026-03-02T10:00:00.000Z", "2026-03-02T11:00:00.000Z"),

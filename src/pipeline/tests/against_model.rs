@@ -14,16 +14,16 @@ use crate::{
     },
 };
 
-/// Scenarios to try: they take some seconds.
+/// The number of scenarios to try: they take some seconds.
 const CASES: u64 = 3500;
 
-/// Failing scenarios to print, at most.
+/// The maximum number of failing scenarios to print.
 const SHOWN: u64 = 3;
 
-/// How often a failing scenario is tried with one element less.
+/// How many times to try a failing scenario with one element removed.
 const TRIES: usize = 5000;
 
-/// The records that the engine makes of a scenario, in one fold.
+/// The records that the engine produces from a scenario, in one fold.
 fn folded(scenario: &Scenario) -> Records {
     let (directories, policies, coverage) = (directories(scenario), policies(scenario), coverage(scenario));
     let now = WallTime::from_millis(scenario.now);
@@ -89,13 +89,13 @@ fn rows(folded: &Folded) -> Records {
     Records { visits, failures, charges }.sorted()
 }
 
-/// The smallest version of a scenario that still differs, as far as it is found in so many tries.
+/// The smallest version of a scenario that still differs, within the limited number of tries.
 pub(super) fn smallest(
     mut scenario: Scenario,
     mut tries: usize,
     mut differs: impl FnMut(&Scenario) -> bool,
 ) -> Scenario {
-    // Leaves out one element after the other, if the records still differ without it.
+    // Removes one element after the other, if the records still differ without it.
     let mut at = 0;
     while let Some(smaller) = smaller_ones(&scenario).into_iter().nth(at).filter(|_| tries > 0) {
         tries -= 1;
@@ -108,7 +108,7 @@ pub(super) fn smallest(
     scenario
 }
 
-/// The scenario with one element less.
+/// The scenario with one element removed.
 fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut without = |change: &dyn Fn(&mut Scenario)| {
@@ -167,7 +167,7 @@ fn smaller_ones(scenario: &Scenario) -> Vec<Scenario> {
     all
 }
 
-/// A scenario, for people to read.
+/// A scenario in a form for people.
 pub(super) fn text_of(scenario: &Scenario) -> String {
     let clock = |at: i64| WallTime::from_millis(at).to_rfc3339_seconds();
     let mut lines: Vec<String> = Vec::new();

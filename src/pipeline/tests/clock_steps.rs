@@ -65,7 +65,8 @@ async fn a_tap_from_before_the_clock_was_set_gets_the_time_that_it_had() {
 
 #[tokio::test]
 async fn at_the_first_synchronisation_what_was_open_before_keeps_its_times_and_what_came_since_moves() {
-    // Switched off on the evening of the 1st. At noon the next day the machine starts with the time of that evening.
+    // Switched off on the evening of the 1st. At noon the next day the machine boots with its clock still at that
+    // evening.
     let mut site = Gateway::after("2026-03-01T20:00:00Z", Duration::from_secs(30)).await;
     site.tap(1, Direction::In).await;
     site.restart().await;

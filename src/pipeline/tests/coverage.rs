@@ -1,11 +1,11 @@
-//! The time since the last frame counts as silence only once the next frame has come.
+//! The time since the last frame counts as silence only once the next frame has been seen.
 
 use std::time::Duration;
 
 use super::{gateway::Gateway, scenario::Dice};
 
-/// A site with a phone that is seen at 12:00 and again 46 minutes later, when coverage is proven only until 12:44: the other
-/// capture has seen no frame since.
+/// A site with a phone that is seen at 12:00 and again 46 minutes later, while coverage is proven only until 12:44: the
+/// other capture has seen no frame since then.
 async fn presence_before_its_coverage_is_proven() -> Gateway {
     let mut site = Gateway::new("2026-03-02T12:00:00Z").await;
     site.see_phone().await;
@@ -43,7 +43,7 @@ async fn a_silence_ends_no_visit_before_a_frame_proves_the_coverage() {
         site.clock.advance(Duration::from_mins(1));
         site.settle(Vec::new(), Vec::new()).await;
     }
-    assert_eq!(site.records().await, ["2 12:00- last 12:00"], "the mirror may have died at 12:40");
+    assert_eq!(site.records().await, ["2 12:00- last 12:00"], "the mirror may have failed at 12:40");
     site.pass(Duration::from_mins(1)).await;
     assert_eq!(site.records().await, ["2 12:00-12:00 auto"]);
 }

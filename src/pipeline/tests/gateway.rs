@@ -56,7 +56,7 @@ impl Gateway {
         Self::after(start, Duration::from_secs(5000)).await
     }
 
-    /// On a machine that has been up for this long.
+    /// A gateway on a machine that has been up for `up`.
     pub(in crate::pipeline) async fn after(start: &str, up: Duration) -> Self {
         Self::in_zone(start, up, Zone::utc()).await
     }
@@ -80,7 +80,7 @@ impl Gateway {
         Self { _folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
     }
 
-    /// On an existing database.
+    /// A gateway on an existing database.
     pub(in crate::pipeline) fn on(store: Store, now: Now, directory: Directory, doors: Vec<Door>, site: Site) -> Self {
         let (business, history) = (site.business, PolicyHistory::only(SitePolicy { site, doors }));
         Self::of(store, now, business, history, DirectoryHistory::only(Arc::new(directory)))
@@ -118,7 +118,7 @@ impl Gateway {
 
     /// The daemon stops and starts again.
     pub(in crate::pipeline) async fn restart(&mut self) {
-        // A daemon that stops writes what is due.
+        // A daemon that stops cleanly writes what is due.
         self.pipeline.write_presences().await.expect("writes");
         self.crash().await;
     }
@@ -137,7 +137,7 @@ impl Gateway {
         self.pipeline.do_due_work(&never).await.expect("does what is due");
     }
 
-    /// An import, a moment after everything before it.
+    /// Imports a directory, a moment after everything before.
     pub(in crate::pipeline) fn change_directory(&self, directory: Directory) {
         self.clock.advance(Duration::from_millis(1));
         let from = self.pipeline.now().wall;
@@ -162,12 +162,12 @@ impl Gateway {
         self.senders.1.send_replace(Arc::new(directories));
     }
 
-    /// Adds a version that comes into force at an instant.
+    /// Adds a version in force from an instant.
     pub(in crate::pipeline) fn put_directory(&self, from: WallTime, directory: &Arc<Directory>) {
         self.senders.1.send_modify(|history| Arc::make_mut(history).add(from, Arc::clone(directory)));
     }
 
-    /// Adds settings that come into force at an instant.
+    /// Adds settings in force from an instant.
     pub(in crate::pipeline) fn put_policy(&self, from: WallTime, policy: &SitePolicy) {
         self.senders.0.send_modify(|history| Arc::make_mut(history).add(from, policy.clone()));
     }
@@ -179,7 +179,7 @@ impl Gateway {
         self.senders.0.send_modify(|history| Arc::make_mut(history).add(from, policy));
     }
 
-    /// A person's visits as they are stored; an open one with its last activity from the person's state.
+    /// A person's visits as stored; the last activity of an open one is that in the person's state.
     pub(in crate::pipeline) async fn visits_of(&self, person: i64) -> Vec<StoredVisit> {
         let long_ago = WallTime::from_millis(0);
         let since = [(CoworkerId(person), (long_ago, long_ago))].into();
@@ -209,7 +209,7 @@ impl Gateway {
         }
     }
 
-    /// Steps the machine's wall clock by so many milliseconds.
+    /// Steps the machine's wall clock by `by` milliseconds.
     pub(in crate::pipeline) fn step(&self, by: i64) {
         self.clock.step_wall(self.clock.now().wall.moved(by));
     }

@@ -1,4 +1,4 @@
-//! A site with one door and one coworker, Ada, in time that passes minute by minute.
+//! A site with one door and one coworker, Ada, whose time passes minute by minute.
 
 use std::{sync::Arc, time::Duration};
 
@@ -61,7 +61,7 @@ impl Hub {
         Self::of(Gateway::with(folder, now, directory(1, entities), doors, site).await)
     }
 
-    /// On an existing database.
+    /// The site on an existing database.
     pub(in crate::pipeline) fn on(fresh: &Fresh, entities: Vec<(EntityKind, Value)>) -> Self {
         let (now, site, doors) = beginning(&entities);
         Self::of(Gateway::on(fresh.store.clone(), now, directory(1, entities), doors, site))
@@ -104,7 +104,7 @@ impl Hub {
         }
     }
 
-    /// Ada's taps: minutes after the start, and whether inwards.
+    /// Ada's taps: minutes after the start, and whether she enters.
     pub(in crate::pipeline) async fn taps(&mut self, taps: &[(u64, bool)]) {
         for &(minute, inwards) in taps {
             self.act(&Act::Wait(minute - self.elapsed)).await;
@@ -112,7 +112,7 @@ impl Hub {
         }
     }
 
-    /// Ada's exit so many minutes after the start, which arrives only now.
+    /// Ada's exit at `minute` after the start, which arrives only now.
     pub(in crate::pipeline) async fn late_exit(&mut self, minute: i64) {
         let when = at(START).moved(minute * 60_000);
         self.deliver("700", "main", (Direction::Out, DoorEventKind::Granted, None), when).await;
@@ -214,7 +214,8 @@ impl Hub {
     }
 }
 
-/// A site with one door, on the morning of [`START`]. Without passes every visit is recorded, for tests to tell visits apart.
+/// A site with one door, on the morning of [`START`]. Without passes every visit is recorded, which lets tests
+/// distinguish visits.
 fn beginning(entities: &[(EntityKind, Value)]) -> (Now, Site, Vec<Door>) {
     let now = Now { wall: at(START), boot: BootTime::from_duration(Duration::from_hours(10)) };
     let door = Door {
@@ -257,7 +258,7 @@ pub(in crate::pipeline) fn day_pass() -> Vec<(EntityKind, Value)> {
     vec![coworker(), (EntityKind::TimePass, json!({"Id": 1, "Name": "Day"})), held()]
 }
 
-/// Ada has a time pass with so many minutes left.
+/// A directory in which Ada has a time pass with `left` minutes.
 pub(in crate::pipeline) fn minutes(left: u32) -> Vec<(EntityKind, Value)> {
     let held = json!({"Id": 1, "CoworkerId": 7, "TimePassId": 1, "RemainingMinutes": left});
     let kind = json!({"Id": 1, "Name": "Hours", "MinutesIncluded": 600});

@@ -66,8 +66,8 @@ contract!(
     a_silence_of_a_week_ago_still_ends_the_visit_in_a_refold,
 );
 
-/// A gateway that has just started, so many hours after START. The first of these versions of the directory came into force at
-/// START, and one more each hour.
+/// A gateway that has just started, `hours` after START. The first of these versions of the directory came into force
+/// at START, the others each an hour later.
 async fn restarted(fresh: &Fresh, hours: u64, versions: &[Value]) -> Hub {
     for (hour, version) in (0..).zip(versions) {
         fresh.imports(&version.to_string(), at(START).moved(hour * 3_600_000).millis()).await;
@@ -96,7 +96,7 @@ async fn a_card_belongs_to_its_holder_of_that_time_after_a_restart_too(fresh: Fr
     assert_eq!(hub.visits_of(7).await, ["09:30- None"]);
     assert_eq!(hub.visits_of(8).await, ["10:30- None"]);
     assert_eq!(hub.visits_of(9).await, ["11:30- None"]);
-    // In one batch, one of them from before the first version.
+    // In one batch; one of the facts is from before the first version.
     let exits = [59, 100, 170, -30].map(|minute| hub.delivery("700", "main", EXIT, at(START).moved(minute * 60_000)));
     hub.gateway.settle(exits.into(), Vec::new()).await;
     assert_eq!(hub.visits_of(7).await, ["09:30-09:59 None"]);
@@ -105,7 +105,7 @@ async fn a_card_belongs_to_its_holder_of_that_time_after_a_restart_too(fresh: Fr
 }
 
 async fn a_pass_is_what_it_was_then_after_a_restart_too(fresh: Fresh) {
-    // Ada holds ten hours until ten o'clock, then Ben, who shared them before. From eleven on the pass is archived.
+    // Ada holds ten hours until ten o'clock, then Ben, who shared them before. From eleven the pass is archived.
     let with = |holder: i64, members: &[i64], archived: bool| {
         json!({
             "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "700"}, {"Id": 8, "FullName": "Ben", "AccessCardId": "800"}],
@@ -136,7 +136,7 @@ async fn a_pass_is_what_it_was_then_after_a_restart_too(fresh: Fresh) {
 async fn a_visit_whose_commit_was_not_confirmed_ends_at_the_cut_off(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     let tap = hub.now("700", ENTRY);
-    // The database has committed it, and this process does not know: it decides the same batch again.
+    // The database has committed it, but this process does not know: it decides the same batch again.
     let mut crashed = Pipeline::new(hub.gateway.pipeline.context.clone());
     let committed = crashed.process_batch(&mut vec![copy(&tap)], Vec::new(), &CancellationToken::new()).await;
     committed.expect("committed");
@@ -219,7 +219,7 @@ async fn facts_in_the_future_after_a_step_back_make_nothing_late(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["08:00-09:57 None"]);
     hub.act(&Act::Wait(3)).await;
     hub.refused_twice().await;
-    // The day cannot be decided again. The refusals since then close nothing and open nothing.
+    // The day cannot be decided again. The refusals since then neither close nor open anything.
     let late = hub.at("700", ENTRY, 59);
     hub.gateway.settle(vec![late], Vec::new()).await;
     assert_eq!(hub.visits().await, ["08:00-09:57 None", "09:59- None"]);
@@ -229,7 +229,7 @@ async fn a_timer_in_the_future_after_a_step_back_is_not_due(fresh: Fresh) {
     let mut hub = Hub::on(&fresh, vec![coworker()]);
     hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(50)).await;
-    assert_eq!(hub.visits().await, ["09:00-09:00 None auto"], "the silence has run out");
+    assert_eq!(hub.visits().await, ["09:00-09:00 None auto"], "the silence has reached the limit");
     hub.act(&Act::Tap("700")).await;
     hub.step(-2).await;
     hub.act(&Act::Wait(53)).await;
@@ -257,7 +257,7 @@ async fn facts_of_a_clock_that_was_ahead_decide_nothing_before_their_time(fresh:
     hub.act(&Act::Wait(30)).await;
     assert_eq!(hub.wall(), at("2026-03-02T09:25:00Z"), "the step is believed");
     hub.act(&Act::Tap("700")).await;
-    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25- None"], "what was in the future was an hour ago");
+    assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25- None"], "what was in the future is now an hour ago");
     hub.act(&Act::Wait(10)).await;
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["08:45-08:55 None", "09:25-09:35 None"]);
@@ -323,7 +323,7 @@ async fn a_fact_that_is_too_old_is_only_recorded(fresh: Fresh) {
     assert_eq!(hub.visits().await, ["09:00-11:00 None", "09:00-10:00 None"]);
     let old = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(old.reason, Some("late"));
-    // The same for a person without any other fact.
+    // The same for a person with no other fact.
     let mut hub =
         Hub::on(&fresh, vec![(EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"}))]);
     hub.hours(9 * 24).await;
@@ -338,7 +338,7 @@ async fn an_earlier_refusal_stays_when_a_later_import_would_admit_the_person(fre
     hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(20)).await;
     hub.act(&Act::Seen).await;
-    assert_eq!(hub.failed().await.len(), 1, "once for the day");
+    assert_eq!(hub.failed().await.len(), 1, "only once a day");
     hub.import(day_pass()).await;
     hub.act(&Act::Wait(20)).await;
     hub.act(&Act::Tap("700")).await;
@@ -422,7 +422,7 @@ async fn limits_change(fresh: &Fresh, first: &Value, second: &Value) {
     hub.act(&Act::Tap("700")).await;
     let refused = |failed: &[String]| failed.len() == 1 && failed.iter().all(|text| text.starts_with("plan_limit_"));
     assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
-    // The same after a refold from Wednesday of the first week on.
+    // The same after a refold from Wednesday of the first week.
     hub.late_exit(3 * 24 * 60).await;
     assert!(refused(&hub.failed().await), "{:?}", hub.visits().await);
 }
@@ -446,10 +446,10 @@ async fn later_visits_of_a_day_cost_more_once_an_earlier_one_is_free(fresh: Fres
     hub.act(&Act::Wait(120)).await;
     hub.act(&Act::Out("700")).await;
     assert_eq!(hub.visits().await, ["10:05-10:05 PayAsYouGo auto", "11:00-13:00 PayAsYouGo"]);
-    assert_eq!(hub.charges().await, ["15 min 150 final", "120 min 850 final"], "a day costs ten at most");
+    assert_eq!(hub.charges().await, ["15 min 150 final", "120 min 850 final"], "a day costs at most ten");
     let late = vec![hub.at("700", ENTRY, 30), hub.at("700", EXIT, 59)];
     hub.gateway.settle(late, Vec::new()).await;
-    assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone only left with Ada");
+    assert_eq!(hub.visits().await, ["09:30-09:59 Time", "11:00-13:00 PayAsYouGo"], "the phone left only with Ada");
     assert_eq!(hub.charges().await, ["120 min 1000 final"]);
 }
 
@@ -505,7 +505,7 @@ impl Hub {
         }
     }
 
-    /// Steps the wall clock by so many hours, until the step is believed.
+    /// Steps the wall clock by `hours`, and lets time pass until the step is believed.
     async fn step(&mut self, hours: i64) {
         let then = self.wall();
         self.gateway.clock.step_wall(then.moved(hours * 3_600_000));
@@ -519,12 +519,12 @@ impl Hub {
         self.delivery(card, "main", what, now)
     }
 
-    /// A tap so many minutes after the start that arrives now.
+    /// A tap `after` minutes after the start, which arrives now.
     fn at(&mut self, card: &str, what: (Direction, DoorEventKind, Option<Refusal>), after: i64) -> Delivery {
         self.delivery(card, "main", what, minute(after))
     }
 
-    /// A presence of the phone, from and to so many minutes after the start, that arrives now.
+    /// A presence of the phone between two times in minutes after the start, which arrives now.
     fn presence(&self, (from, to): (i64, i64)) -> Presence {
         Presence {
             interface: "eth1".into(),
@@ -545,10 +545,10 @@ impl Hub {
             self.act(&Act::Event(DoorEventKind::Denied, None)).await;
             self.gateway.pass(Duration::from_secs(2)).await;
         }
-        assert_eq!(self.failed().await.len(), before + 1, "the second is the repetition of the first");
+        assert_eq!(self.failed().await.len(), before + 1, "the second repeats the first");
     }
 
-    /// Every fact about Ada, in the order of their time.
+    /// Every fact about Ada, in chronological order.
     async fn log(&self) -> Vec<LoggedFact> {
         let store = &self.gateway.pipeline.context.store;
         let facts = store.facts_between(BusinessId(1), WallTime::from_millis(0), far()).await.expect("read");
@@ -596,7 +596,7 @@ async fn use_of_a_pass_before_it_was_shared_counts(fresh: Fresh) {
     hub.act(&Act::Wait(60)).await;
     assert_eq!(hub.visits().await, ["09:00-09:25 Time"]);
     assert_eq!(hub.visits_of(8).await, ["10:00-10:35 Time auto"]);
-    // Ada leaves the team: her use counts for her alone until she shares again.
+    // Ada leaves the team: her usage counts only for herself until she shares again.
     hub.import(with(&[])).await;
     hub.import(with(&[7, 8])).await;
     hub.act(&Act::Tap("700")).await;
@@ -612,7 +612,7 @@ async fn a_pass_with_a_new_holder_begins_with_what_the_import_says(fresh: Fresh)
         })
     };
     let mut hub = restarted(&fresh, 4, &[with(8), with(8), with(7)]).await;
-    // Ben is in and out while he holds it, then Ada is in. Ada's visit comes first, the rest comes late.
+    // Ben is in and out while he holds it, then Ada is in. Ada's visit arrives first, the rest arrives late.
     let taps = [("700", 150, ENTRY), ("800", 30, ENTRY), ("800", 40, EXIT), ("700", 10, EXIT)];
     for (card, minute, what) in taps {
         let tap = hub.delivery(card, "main", what, at(START).moved(minute * 60_000));
@@ -660,8 +660,8 @@ async fn a_silence_of_a_week_ago_still_ends_the_visit_in_a_refold(fresh: Fresh) 
     assert_eq!(hub.visits().await, stays, "the two visits stay apart");
 }
 
-/// A gateway that takes over decides what the one before had kept in its spool. No process has the timers of these visits in
-/// memory.
+/// A gateway that takes over decides what the previous one kept in its spool. No process has the timers of these visits
+/// in memory.
 #[tokio::test]
 async fn a_visit_that_another_gateway_has_written_ends_at_the_cut_off() {
     let fresh = Fresh::postgres().await;

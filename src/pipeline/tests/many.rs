@@ -27,7 +27,7 @@ async fn late_facts_about_many_people_are_decided_as_if_they_had_come_in_time() 
         let again = (1..=PEOPLE).map(|person| tap(&mut hub, person, Direction::In, 70)).collect();
         hub.gateway.settle(again, Vec::new()).await;
         let mut late: Vec<Delivery> = (1..=PEOPLE).map(|person| tap(&mut hub, person, Direction::In, 30)).collect();
-        // A tap that comes twice, an unknown card, a rejected message, and a person whose phone is seen just now.
+        // A tap that arrives twice, an unknown card, a rejected message, and a person whose phone has just been seen.
         late.push(Delivery { content: late[0].content.clone(), source: "front".into(), receipt: Receipt::none() });
         late.extend([tap(&mut hub, 99, Direction::In, 30), not_understood()]);
         hub.gateway.settle(late, vec![hub.phone()]).await;
@@ -44,7 +44,7 @@ async fn late_facts_about_many_people_are_decided_as_if_they_had_come_in_time() 
 #[tokio::test]
 async fn a_tap_soon_after_a_restart_is_compared_with_the_log_and_nothing_is_decided_again() {
     let mut hub = Hub::new(vec![person(1)]).await;
-    // The second repeats the first. The third comes three seconds after the second, and six after the first.
+    // The second repeats the first. The third follows three seconds after the second, and six after the first.
     for (seconds, direction) in [(0, Direction::In), (3, Direction::In), (6, Direction::Out)] {
         let tap = tap_at(&mut hub, 1, direction, at(START).moved(seconds * 1000));
         hub.gateway.settle(vec![tap], Vec::new()).await;
@@ -55,7 +55,7 @@ async fn a_tap_soon_after_a_restart_is_compared_with_the_log_and_nothing_is_deci
     assert_eq!(figure(&hub, "checkind_decisions_total{outcome=\"recorded\"}"), 1);
 }
 
-/// The sum of a metric over its labels, or its value with them.
+/// The sum of a metric over all labels, or its value with given ones.
 #[tokio::test]
 async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
     let mut hub = Hub::new(vec![person(1)]).await;
@@ -95,7 +95,7 @@ fn card(person: i64) -> String {
     (8_165_600 + person).to_string()
 }
 
-/// A tap so many minutes after the start.
+/// A tap at `minute` after the start.
 fn tap(hub: &mut Hub, person: i64, direction: Direction, minute: i64) -> Delivery {
     tap_at(hub, person, direction, at(START).moved(minute * 60_000))
 }

@@ -1,22 +1,22 @@
 //! Reference model: how check-ins, failed check-ins and charges of coworking sites follow from facts.
 //!
-//! All facts are sorted by time and folded over one `State` that holds everyone. Nothing is cached, and where a
-//! question is hypothetical ("would they be admitted if ...") the whole state is copied and the copy is asked. Slow and plain.
+//! All facts are sorted by time and folded over one `State` of everyone. Nothing is cached, and a hypothetical question
+//! ("would they be admitted if ...") is answered with a copy of the whole state. Slow and plain.
 //!
-//! CHOICES where the documents and the rules leave something open:
+//! CHOICES made where the documents and the rules leave something open:
 //!  C1  Without any pass (passes not required) the day is one record, as with a held day pass; with all others every
 //!      visit is its own.
 //!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
 //!      has not changed since whether it counts towards the plan: the record keeps what was true when it was opened.
 //!  C3  A reopened visit stays tracked (it is the same record), but its door entries are forgotten (toggle).
 //!  C4  Plan hours count presence: the time away inside a block is not counted.
-//!  C5  A presence is admitted as of its `at` (slots, expiry, what is left), whatever its FromTime is.
+//!  C5  A presence is admitted as of its `at` (slots, expiry, remaining use), whatever its FromTime is.
 //!  C6  The pass day of rule 3 is that of `at`. Strong evidence of an earlier pass day, or from before the previous
 //!      visit's end or last lingering evidence, opens nothing (and is no failure): only strong evidence opens.
 //!  C7  A silence depends only on the next evidence in fold order. If that does not reach back far enough, the visit is
 //!      closed at the instant at which the silence exceeds the limit (others may use its time pass from then on).
 //!  C8  Idle limit: that of the settings in force at the last activity; for a bridge that at the evidence's `at`.
-//!  C9  A read that the controller refused, and a repetition, are no activity and do not bridge.
+//!  C9  A read that the controller refused and a repetition are not activity and do not bridge.
 //!  C10 Weak presences bridge nothing, open nothing and do not extend lingering. Exit and activity taps bridge (ToTime
 //!      becomes the end of the pass) and do nothing else.
 //!  C11 Bridging: the new visit's FromTime is by rule 3 (first evidence after the pass's end), not the end itself.
@@ -32,27 +32,27 @@
 //!  C17 AfterDoor: a door of this business let them in (entry admitted or refreshed) in the pass day of `at`.
 //!      Dwell and network_opens stop silently: no failure.
 //!  C18 Rule 5 also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
-//!      anywhere and not lingering. It is asked as of `at`; by any pass.
+//!      anywhere and not lingering. It is checked as of `at`; by any pass.
 //!  C19 "Any entry at least toggle_minimum_stay ago" is an exit: the last entry of the visit counts.
-//!  C20 An exit's tap is activity: LastActivity is not before the exit.
+//!  C20 The tap of an exit is activity: LastActivity is not before the exit.
 //!  C21 Network failures are dated `at`, failures after a pass's end at that end (source door).
 //!  C22 Facts about people whom the directory does not know do nothing, save `refused_denied`; if they are in when a
 //!      directory without them comes, they are treated as archived. Facts and versions after `now` are ignored.
-//!  C23 Limits are asked in the order days week, month, cycle, hours week, month, cycle; also where no pass is asked
-//!      for, but a visit without a pass does not count.
+//!  C23 Limits are checked in the order days week, month, cycle, hours week, month, cycle; also if no pass is required,
+//!      but a visit without a pass does not count.
 //!  C24 Day of use "began" with its first visit; it is taken off if that is not before basis_at. A visit's minutes are
 //!      taken off, all of them, if its ToTime is not before basis_at. "More left" compares milliseconds, not minutes.
 //!      For a person who came before basis_at, all visits count.
 //!  C25 only_members, only_contacts and tariffs must all be met, by the person who comes (not the holder).
-//!  C26 The nearest miss is over own and shared passes together. Passes whose kind is unknown are not there.
+//!  C26 The nearest miss is over own and shared passes together. Passes of an unknown kind do not exist.
 //!  C27 Of two kinds that cost the same per minute pay-as-you-go takes the smaller id. It is ended by the kind's slots
 //!      and plan hours, never by its minutes.
 //!  C28 A pass is "gone" in a new directory if it, its kind, its sharing or its business is gone, its kind archived, or
-//!      it is outside its slots, or not for this person, this business or the network anymore.
-//!      A visit keeps its plan, with the limits and the renewal date that this had when it began (or was reopened).
+//!      it is outside its slots, or no longer for this person, this business or the network.
+//!      A visit keeps its plan, with the limits and the renewal date at its beginning (or when it was reopened).
 //!  C29 Charge: `minutes` are the charged ones (whole steps), also for a day pass. Each day kind is paid once per pass
-//!      day and business. Final is what is closed. If kind or settings did not exist at FromTime, those that admitted.
-//!  C30 Cycles without a renewal date: months from January 1970 on, weeks from the week of 1970-01-01 on.
+//!      day and business. A closed charge is final. If kind or settings did not exist at FromTime, those at admission.
+//!  C30 Cycles without a renewal date: months from January 1970, weeks from the week of 1970-01-01.
 //!  C31 A wall clock time that does not exist is the first instant after the gap; one that exists twice is the first.
 //!  C32 A cut-off that is found late (the settings changed) still cuts ToTime and LastActivity to the cut-off.
 
@@ -283,7 +283,7 @@ pub(super) struct Records {
 
 // ------------------------------------------------------------------------------------------------ the calendar
 
-/// The instant at which a wall clock shows this (C31).
+/// The instant at which the wall clock shows a time (C31).
 fn instant(zone: Tz, wall: NaiveDateTime) -> i64 {
     let mut wall = wall;
     // The longest gap ever is a whole day (Samoa, 2011).
@@ -304,7 +304,8 @@ fn plus_days(date: NaiveDate, days: i64) -> NaiveDate {
     date + Duration::days(days)
 }
 
-/// From one cut-off to the next; its date is that on which it begins, with a cut-off from noon on the next one.
+/// The pass day, from one cut-off to the next. Its date is the day on which it begins or, with a cut-off at noon or
+/// later, the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PassDay {
     start: i64,
@@ -320,14 +321,14 @@ fn pass_day(settings: &Settings, at: i64) -> PassDay {
     PassDay { start: cut_off(days), end: cut_off(days + 1), date: plus_days(near, days + evening) }
 }
 
-/// The end of the pass day that has this date, of the two that touch it.
+/// The end of the pass day with this date, which is one of the two that overlap it.
 fn end_of_pass_day(settings: &Settings, date: NaiveDate) -> i64 {
     let cut_offs = [0, 1].map(|days| instant(settings.zone, plus_days(date, days).and_time(settings.cut_off)));
     let ends = cut_offs.map(|end| pass_day(settings, end - 1));
     ends.iter().find(|day| day.date == date).map_or(cut_offs[1], |day| day.end)
 }
 
-/// The end of the current slot: `None` outside of all slots, `Some(None)` without slots.
+/// The end of the current slot: `None` outside all slots, `Some(None)` if there are no slots.
 fn slot_end(kind: &Kind, settings: &Settings, at: i64) -> Option<Option<i64>> {
     if kind.slots.is_empty() {
         return Some(None);
@@ -367,7 +368,7 @@ fn joined(mut spans: Vec<(i64, i64)>) -> Vec<(i64, i64)> {
 fn plus_months(date: NaiveDate, months: i64) -> NaiveDate {
     let count = i64::from(date.year()) * 12 + i64::from(date.month0()) + months;
     let (year, month) = (count.div_euclid(12) as i32, count.rem_euclid(12) as u32 + 1);
-    // A cycle that begins on the 31st begins on the last day of a shorter month.
+    // In a shorter month, a cycle that begins on the 31st begins on the last day.
     (1..=date.day())
         .rev()
         .find_map(|day| NaiveDate::from_ymd_opt(year, month, day))
@@ -420,15 +421,15 @@ struct Visit {
     counts: bool,
     plan: Option<Plan>,
     day: PassDay,
-    /// Time between leaving and coming back, in a day that is one block.
+    /// The time between leaving and coming back, if the day is one block.
     away: i64,
     /// The last strong evidence; the visit is tracked if there is any.
     strong: Option<i64>,
     /// The first entry at a door, as toggles need it.
     door_entry: Option<i64>,
-    /// End of the pass by minutes or plan hours: it depends on FromTime.
+    /// The end of the pass by minutes or plan hours, which depends on FromTime.
     end_used: Option<i64>,
-    /// End of the pass by slots or expiry: it does not.
+    /// The end of the pass by slots or expiry, which does not.
     end_fixed: Option<i64>,
     /// The instant of an exit.
     exit: Option<i64>,
@@ -436,7 +437,7 @@ struct Visit {
     lingering: i64,
     /// The instant at which the pass ended: the visit was closed at LastActivity and may still be bridged.
     pass_ended: Option<i64>,
-    /// It ended because its pass did, not because the person left.
+    /// Whether it ended because its pass did, rather than because the person left.
     pass_ran_out: bool,
     asked_at: i64,
 }
@@ -452,7 +453,7 @@ impl Visit {
         self.to = Some(to.max(self.from));
         self.auto_checkout = true;
     }
-    /// Closes the visit at `at`. If the person has a device, the network says how long they stayed.
+    /// Closes the visit at `at`. If the person has a device, the network determines how long they stayed.
     fn close_seen(&mut self, at: i64) {
         self.last_activity = self.last_activity.min(at);
         self.close(if self.tracked() { self.last_activity } else { at });
@@ -473,7 +474,7 @@ struct State {
     visits: Vec<Visit>,
     failures: Vec<FailureRow>,
     network_failed: BTreeSet<(i64, u64, String, i64, i64)>,
-    /// Person, business, instant: a door let them in.
+    /// The person, business and instant of each entry by a door.
     let_in: Vec<(i64, i64, i64)>,
     /// By person and business: until when a toggle after an exit is ignored.
     absent_until: BTreeMap<(i64, i64), i64>,
@@ -495,7 +496,7 @@ impl State {
 }
 
 struct Admitted {
-    /// The person never left: one pass ended, and another covers them.
+    /// Whether the person never left: one pass ended, and another covers them.
     stays: bool,
     pass: Option<PassRow>,
     counts: bool,
@@ -514,7 +515,7 @@ const MISSES: [&str; 8] = [
     "pass_in_use",
 ];
 
-/// A presence, as the rules see it.
+/// A presence, as the rules use it.
 #[derive(Clone, Copy)]
 struct Seen {
     person: i64,
@@ -526,14 +527,15 @@ struct Seen {
     strong_at: Option<i64>,
 }
 
-// ------------------------------------------------------------------------------------------------ constants of a scenario
+// ------------------------------------------------------------------------------------------------ constants of a
+// scenario
 
 struct World {
     businesses: BTreeMap<i64, Vec<Settings>>,
     directories: Vec<Directory>,
     coverage: BTreeMap<i64, Vec<(i64, i64)>>,
     facts: Vec<Fact>,
-    /// Which of the facts are repetitions of a read.
+    /// The facts that are repetitions of a read.
     repeated: Vec<bool>,
     now: i64,
 }
@@ -562,7 +564,7 @@ impl World {
         world
     }
 
-    /// Rule 6: each read against the previous one like it, be that itself a repetition.
+    /// Rule 6: each read is compared with the previous one like it, even if that is itself a repetition.
     fn repetitions(&self) -> Vec<bool> {
         let mut last: BTreeMap<(i64, i64, String, Direction, bool), i64> = BTreeMap::new();
         let mut repeated = Vec::new();
@@ -593,7 +595,7 @@ impl World {
         spans.iter().map(|(a, b)| (to.min(*b) - from.max(*a)).max(0)).sum()
     }
 
-    /// Has the silence until then been too long?
+    /// Whether the silence until then has been too long.
     fn silent(&self, v: &Visit, until: i64, limit: i64) -> bool {
         v.tracked() && self.covered(v.business, v.last_activity, until) > limit
     }
@@ -613,13 +615,13 @@ impl World {
         None
     }
 
-    /// Would weak evidence at this instant refresh the visit?
+    /// Whether weak evidence at this instant would refresh the visit.
     fn weak_refreshes(&self, v: &Visit, at: i64) -> bool {
         let limit = self.settings(v.business, at).idle_limit;
         v.strong.is_some_and(|strong| at <= strong + 2 * limit)
     }
 
-    /// Rule 2: did the next evidence begin before the silence was too long? Then the visit continues.
+    /// Rule 2: whether the next evidence began before the silence was too long. If so, the visit continues.
     fn seen_in_time(&self, v: &Visit, next: usize) -> bool {
         for (n, fact) in self.facts.iter().enumerate().skip(next).filter(|(_, f)| f.business == v.business) {
             let begins = match &fact.kind {
@@ -666,7 +668,7 @@ fn good_at(kind: &Kind, business: i64) -> bool {
     kind.businesses.is_empty() || kind.businesses.contains(&business)
 }
 
-/// Days (dates) and presence that count towards the plan's limits in a period, without visit number `except`.
+/// Days (dates) and presence that count towards the plan's limits in a period, excluding visit number `except`.
 fn counted(
     state: &State,
     person: i64,
@@ -685,7 +687,7 @@ fn counted(
     (days, time)
 }
 
-/// The periods of the plan's limits that a date is in: name, span, days, hours.
+/// The periods of the plan's limits that include a date: name, span, days, hours.
 type Period = (&'static str, (NaiveDate, NaiveDate), Option<u32>, Option<u32>);
 fn periods(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> [Period; 3] {
     let t = &plan.tariff;
@@ -699,7 +701,7 @@ fn periods(plan: &Plan, date: NaiveDate, starts_on: Weekday) -> [Period; 3] {
     ]
 }
 
-/// What visits used of a time pass since the import that set what is left.
+/// The usage of a time pass by visits since the import that set what is left.
 fn used_time(state: &State, held: &Held, at: i64, except: Option<usize>) -> i64 {
     let visits = state.visits.iter().enumerate().filter(|(i, v)| {
         Some(*i) != except
@@ -719,11 +721,11 @@ fn used_days(state: &State, held: i64) -> BTreeMap<(i64, NaiveDate), i64> {
     uses
 }
 
-/// The order of choice among valid passes: the smallest is used.
+/// The order of preference among valid passes: the smallest is used.
 type Choice = (bool, u8, bool, i64, bool, usize, i64, bool, i64);
 
 impl World {
-    /// May the person come in, here and now, and by which pass?
+    /// Whether the person may come in, here and now, and by which pass.
     fn ask(
         &self,
         state: &State,
@@ -837,7 +839,8 @@ impl World {
         (network && !person.allow_network).then(|| "network_not_allowed".to_string())
     }
 
-    /// Is this pass valid, here and now? Its place in the order of choice, or the first check that it fails (an index of `MISSES`).
+    /// Whether this pass is valid, here and now: its place in the order of preference, or the first check that it fails
+    /// (an index of `MISSES`).
     fn judge(
         &self,
         state: &State,
@@ -982,7 +985,7 @@ impl World {
         i
     }
 
-    /// Rule 11: there is evidence of the person after the pass ended, so they were there until it did.
+    /// Rule 11: there is evidence of the person after the pass ended, so they were present until then.
     fn bridge(&self, state: &mut State, person: i64, business: i64, begins: i64, at: i64) {
         let Some(i) = state.latest(person) else { return };
         let v = &state.visits[i];
@@ -1023,7 +1026,7 @@ impl World {
                 }
             }
             (Action::CheckIn, None) => {
-                // Rule 8: the person is here now, so not there, whether admitted or not.
+                // Rule 8: the person is here now and therefore no longer at the other site, whether admitted or not.
                 let goes_on = open.and_then(|i| {
                     state.visits[i].close_seen(at);
                     state.visits[i].pass.as_ref().and_then(|p| p.held)
@@ -1064,7 +1067,8 @@ impl World {
         }
     }
 
-    /// People who leave by a door at the very instant of the next fact: their exit comes before anything else then.
+    /// People who leave by a door at the very instant of the next fact: their exit precedes everything else at that
+    /// instant.
     fn leaving(&self, state: &State, next: usize) -> Vec<i64> {
         let at = self.facts[next].at;
         let now = self.facts.iter().enumerate().skip(next).take_while(|(_, fact)| fact.at == at);
@@ -1117,7 +1121,7 @@ impl World {
         self.ended_meanwhile(state, i, seen);
     }
 
-    /// The pass ended before this presence did: the person was there until then, and must be admitted again.
+    /// The pass ended before this presence did: the person was present until then, and must be admitted again.
     fn ended_meanwhile(&self, state: &mut State, i: usize, seen: &Seen) {
         let v = &mut state.visits[i];
         if let Some(end) = v.pass_end().filter(|end| *end <= seen.at) {
@@ -1128,7 +1132,7 @@ impl World {
         }
     }
 
-    /// Rule 5: did the network see the person before the door that opened this visit?
+    /// Rule 5: whether the network saw the person before the door that opened this visit.
     fn was_here_before(&self, state: &State, i: usize, seen: &Seen) -> bool {
         let (v, settings) = (&state.visits[i], self.settings(seen.business, seen.at));
         let strong = seen.strong_at.unwrap_or(i64::MIN);
@@ -1177,7 +1181,7 @@ impl World {
             return;
         }
         bound = bound.max(state.latest(person).map_or(i64::MIN, |i| state.visits[i].bound()));
-        // Evidence that opened nothing while the person was in elsewhere does not date the visit either.
+        // Evidence that opened nothing because the person was in elsewhere does not date the visit either.
         if let Some(v) = elsewhere.map(|i| &state.visits[i]) {
             bound = bound.max(v.last_activity + self.settings(v.business, v.last_activity).idle_limit);
         }
@@ -1289,7 +1293,7 @@ impl World {
         self.timers_but(state, until, next, &[]);
     }
 
-    /// The same, except for timers at this very instant of people who leave then.
+    /// The same, except for timers at this very instant of people who leave at it.
     fn timers_but(&self, state: &mut State, until: i64, next: usize, leaving: &[i64]) {
         loop {
             let mut due: Vec<(i64, u8, i64, usize)> = Vec::new();
@@ -1311,7 +1315,8 @@ impl World {
                     (v.pass_ended, v.pass_ran_out) = (Some(at), true);
                 }
                 1 => {
-                    // There was no exit: the person continues by another pass, or the front desk gets a failed check-in.
+                    // There was no exit: the person continues by another pass, or the front desk gets a failed
+                    // check-in.
                     v.close(at);
                     v.pass_ran_out = true;
                     let (business, entered) = (v.business, v.door_entry);
@@ -1379,7 +1384,7 @@ fn round_up(amount: i128, by: i128) -> i64 {
 pub(super) fn records(scenario: &Scenario) -> Records {
     let world = World::new(scenario);
     let mut state = State::default();
-    // The first directory is in force from the beginning, so it is no event.
+    // The first directory is in force from the beginning, so it is not an event.
     let mut versions = world.directories.iter().skip(1).map(|d| d.from).filter(|from| *from <= world.now).peekable();
     for (n, fact) in world.facts.iter().enumerate() {
         while let Some(at) = versions.next_if(|from| *from <= fact.at) {

@@ -1,5 +1,5 @@
-//! The order of arrival does not matter: any permutation, repetition, batching, delay and restart against a model of a few dozen
-//! lines, which sorts by time and folds.
+//! The order of arrival does not matter: compares any permutation, repetition, batching, delay and restart with a model
+//! of a few dozen lines, which sorts by time and folds.
 
 use std::{cell::RefCell, collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -31,7 +31,7 @@ use crate::{
     source::{Delivery, Receipt},
 };
 
-/// Two days of London's winter, in seconds: the events are in them, and the decision comes after them.
+/// Two winter days in London, in seconds: all events are within them, and the decision is made after them.
 const START: &str = "2026-01-10T00:00:00Z";
 const END: i64 = 2 * DAY + 1800;
 const DAY: i64 = 86_400;
@@ -39,14 +39,14 @@ const DAY: i64 = 86_400;
 const IDLE: i64 = 45 * 60;
 const LINGER: i64 = 10 * 60;
 
-/// People in the directory of a lab: each case takes the next. After the last one there is a new lab, because a late fact reads
-/// the log of two days, which has everyone's facts.
+/// The number of people in the directory of a lab: each case uses the next. After the last one a new lab is set up,
+/// because a late fact reads the log of two days, which contains everyone's facts.
 const PEOPLE: i64 = 400;
 
 /// What a person does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// The phone or the laptop, since so many seconds before.
+    /// The phone or the laptop, first seen this many seconds before.
     Seen {
         laptop: bool,
         before: i64,
@@ -110,7 +110,7 @@ fn day(at: i64) -> i64 {
     at.div_euclid(DAY)
 }
 
-/// The pass of a visit that begins now, and its end; otherwise the code of the refusal.
+/// The pass of a visit that begins now and the pass's end; otherwise the code of the refusal.
 fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'static str> {
     let used = |pass: Pass| -> i64 {
         visits.iter().filter(|visit| visit.pass == pass).map(|visit| visit.to.unwrap_or(at) - visit.from).sum()
@@ -128,7 +128,7 @@ fn entitled(holds: Pass, visits: &[Visit], at: i64) -> Result<(Pass, i64), &'sta
     }
 }
 
-/// Ends visits that end automatically, and adds a failed check-in where a pass ended and the person could not stay.
+/// Ends visits that end automatically, and adds a failed check-in if a pass ended and the person could not stay.
 fn run_out(holds: Pass, visits: &mut Vec<Visit>, quiet: i64, until: i64, rows: &mut Vec<Row>) {
     while let Some(visit) = visits.last_mut().filter(|visit| visit.to.is_none()) {
         let (cut, tracked) = ((day(visit.from) + 1) * DAY, visit.strong.is_some());
@@ -160,7 +160,7 @@ fn run_out(holds: Pass, visits: &mut Vec<Visit>, quiet: i64, until: i64, rows: &
     }
 }
 
-/// Opens a visit, or the block of the day again.
+/// Opens a visit, or reopens the block of the day.
 fn open(holds: Pass, visits: &mut Vec<Visit>, at: i64, from: i64, network: bool, who: &str, rows: &mut Vec<Row>) {
     let (door, strong) = ((!network).then_some(at), network.then_some(at));
     match entitled(holds, visits, at) {
@@ -182,7 +182,7 @@ fn open(holds: Pass, visits: &mut Vec<Visit>, at: i64, from: i64, network: bool,
                 visit.strong = visit.strong.max(strong);
             }
             _ => {
-                // Use counts from the beginning of the visit; the pass may be used up by now.
+                // Usage counts from the beginning of the visit; the pass may be used up by now.
                 let ends = if ends == i64::MAX { ends } else { ends - (at - from) };
                 let over = ends <= at;
                 visits.push(Visit {
@@ -230,7 +230,8 @@ impl Event {
     }
 }
 
-/// The meaning of a tap at a toggle door for a person whom a door last let in at `entered`. Other events keep their meaning.
+/// The meaning of a tap at a toggle door for a person whom a door last let in at `entered`. Other events keep their
+/// meaning.
 fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out: Option<i64>) -> Act {
     match (act, entered) {
         (Act::Toggle, _) if !is_in && toggled_out.is_some_and(|left| at - left < 60) => Act::Desk,
@@ -241,7 +242,7 @@ fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out:
     }
 }
 
-/// In and out at one instant, with no numbers to tell their order.
+/// An entry and an exit at one instant, with no numbers that determine their order.
 fn is_both_at_once(events: &[Event]) -> bool {
     matches!(events, [one, other, ..] if one.act == Act::In && other.act == Act::Out && one.at == other.at)
 }
@@ -254,7 +255,7 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     let mut toggled_out: Option<i64> = None;
     let mut events: Vec<Event> = events.iter().copied().collect();
     for next in 0..events.len() {
-        // A later presence may have begun before.
+        // A later presence may have begun earlier.
         let quiet = events[next..].iter().map(Event::first).min().unwrap_or(END);
         let at = events[next].at;
         if is_both_at_once(&events[next..]) {
@@ -273,10 +274,11 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
             }
         }
         let first = events[next].first();
-        // A refusal is no evidence of presence: one that began before the silence had run out may still come.
+        // A refusal is not evidence of presence: evidence that began before the silence reached the limit may still
+        // follow.
         if act != Act::Denied {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
-            // An exit in the instant of the end comes before it.
+            // An exit at the instant of the end precedes it.
             let stayed = |visit: &Visit| visit.door.is_some_and(|entered| at - entered >= 60);
             let open = visits.last().filter(|visit| visit.to.is_none());
             if !open.is_some_and(|visit| act == Act::Out || act == Act::Toggle && stayed(visit)) {
@@ -353,12 +355,12 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
     rows
 }
 
-/// How it arrives.
+/// How a case arrives.
 #[derive(Clone, Debug)]
 struct Arrival {
     /// Indices of the events, some twice, in the order of arrival.
     order: Vec<usize>,
-    /// After which of them a batch ends, and after which of those the daemon starts again.
+    /// For each of them, whether a batch ends after it, and whether the daemon then restarts.
     batches: Vec<(bool, bool)>,
 }
 
@@ -373,7 +375,7 @@ fn acts() -> impl Strategy<Value = Act> {
     ]
 }
 
-/// Instants close together, and near the edges: cut-off, silence, linger, debounce.
+/// Instants close together, and near the boundaries: cut-off, silence, linger, debounce.
 fn instants() -> impl Strategy<Value = i64> {
     let hours = prop::sample::select(vec![0i64, 8, 9, 17, 23, 24, 33, 47]);
     let minutes = prop_oneof![0i64..60, Just(0), Just(10), Just(45)];
@@ -406,7 +408,7 @@ fn histories() -> impl Strategy<Value = (Vec<Event>, Arrival)> {
     })
 }
 
-/// A gateway for a hundred cases; each case is another person.
+/// A gateway for a hundred cases; each case uses another person.
 struct Lab {
     runtime: Runtime,
     gateway: Gateway,

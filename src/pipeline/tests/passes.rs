@@ -21,7 +21,7 @@ use crate::{
     policy::passes::PassesAsked,
 };
 
-/// A code, the entities of the directory, the events, and what the front desk reads.
+/// A code, the entities of the directory, the events, and the text for the front desk.
 type Case = (&'static str, Vec<(EntityKind, Value)>, Vec<Act>, &'static str);
 
 /// A person at a door or on the network produces each reason, and its text is enough for the front desk.
@@ -148,7 +148,7 @@ async fn every_reason_is_produced_through_the_pipeline() {
         seen.insert(code.to_owned());
     }
     let all: BTreeSet<String> = Reason::all().map(|reason| reason.code().to_owned()).collect();
-    assert_eq!(seen, all, "each reason has its case here");
+    assert_eq!(seen, all, "each reason must have a case here");
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn with_a_day_pass_the_day_is_one_block_unless_every_visit_is_recorded() {
 async fn with_a_time_pass_every_visit_is_its_own_and_uses_its_minutes() {
     let mut hub = Hub::new(minutes(60)).await;
     hub.taps(&[(0, true), (30, false), (90, true), (150, false)]).await;
-    assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30-11:00 Time auto"], "the minutes ran out at eleven");
+    assert_eq!(hub.visits().await, ["09:00-09:30 Time", "10:30-11:00 Time auto"], "the minutes are used up at eleven");
     assert_eq!(
         hub.failed().await,
         ["pass_used_up"].map(Hub::description),
@@ -210,15 +210,15 @@ async fn the_network_decides_whether_a_person_with_a_device_stayed() {
         hub.act(&Act::Wait(20)).await;
         hub.act(&Act::Seen).await;
     }
-    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"], "to the end of the minutes: the phone was seen at ten");
-    assert_eq!(hub.failed().await, [Hub::description("pass_used_up")], "at ten, and once for the day");
+    assert_eq!(hub.visits().await, ["09:00-10:00 Time auto"], "until the minutes end: the phone was seen at ten");
+    assert_eq!(hub.failed().await, [Hub::description("pass_used_up")], "at ten, and only once a day");
 
     let mut hub = Hub::new(minutes(60)).await;
     hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(40)).await;
     hub.act(&Act::Seen).await;
     hub.act(&Act::Wait(60)).await;
-    assert_eq!(hub.visits().await, ["09:00-09:40 Time auto"], "never seen again: no more minutes are used");
+    assert_eq!(hub.visits().await, ["09:00-09:40 Time auto"], "not seen again, so no more minutes are used");
 }
 
 #[tokio::test]
@@ -285,7 +285,7 @@ async fn a_plan_that_changes_during_a_visit_counts_from_the_next_one_on_and_the_
     assert_eq!(plans, [Some("Full time"), Some("Part time")]);
 }
 
-/// Ada and Bob, who share so many minutes.
+/// Ada and Bob, who share `left` minutes.
 fn sharing(left: u32) -> Vec<(EntityKind, Value)> {
     let mut entities = minutes(left);
     entities.push((EntityKind::Coworker, json!({"Id": 8, "FullName": "Bob", "AccessCardId": "800"})));
@@ -336,7 +336,7 @@ async fn those_who_share_minutes_take_turns_also_in_one_batch() {
     }
 }
 
-/// Use by a sharer counts even after the person leaves the team, during a visit or after it.
+/// Usage by a sharer counts even after they leave the team, during a visit or after it.
 #[tokio::test]
 async fn use_of_a_shared_pass_stays_used_when_a_member_leaves_the_team() {
     for leaves_first in [true, false] {
@@ -357,7 +357,7 @@ async fn use_of_a_shared_pass_stays_used_when_a_member_leaves_the_team() {
     }
 }
 
-/// A cut-off in the middle of a backlog does not end the turn of the person who was in until then.
+/// A cut-off in the middle of a backlog does not take the minutes from the person who was in until then.
 #[tokio::test]
 async fn a_sharer_keeps_the_minutes_until_the_visit_ends_whatever_follows_in_the_backlog() {
     for (first, second) in [("700", "800"), ("800", "700")] {

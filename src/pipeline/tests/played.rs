@@ -1,5 +1,5 @@
-//! The whole pipeline against the reference model: gateways on a database get the facts of a scenario late, twice and in
-//! batches, while timers run, versions come into force, gateways restart and retention deletes.
+//! Compares the whole pipeline with the reference model: gateways on a database get the facts of a scenario late, twice
+//! and in batches, while timers run, versions come into force, gateways restart and retention deletes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,17 +36,17 @@ use crate::{
     store::{Expired, Store, tests::Fresh},
 };
 
-/// Scenarios in each run; SQLite has one gateway, PostgreSQL two.
+/// The number of scenarios in each run; SQLite has one gateway, PostgreSQL two.
 const ON_SQLITE: u64 = 250;
 const ON_POSTGRES: u64 = 24;
 
-/// How late a fact may be to be decided, less the time for which batches wait: seven days and a half.
+/// How late a fact may be and still be decided, less the time for which batches wait: seven and a half days.
 const LATEST: u64 = 7 * 1440 + 720;
 
-/// How often a failing scenario is played with one element less.
+/// How many times a failing scenario is played with one element removed.
 const TRIES: usize = 60;
 
-/// Scenarios on one database.
+/// The number of scenarios on one database.
 const PER_DATABASE: u64 = 100;
 
 /// What happens to the gateways.
@@ -60,9 +60,10 @@ enum Step {
     Arrives(usize),
     /// The gateways decide what has arrived.
     Settle,
-    /// A process decides and commits it, and dies before it acknowledges; the next process gets it again.
+    /// A process decides and commits what has arrived, and dies before acknowledging it; the next process gets it
+    /// again.
     DieBeforeAck,
-    /// The same, and the captures report their coverage.
+    /// The captures report their coverage, and the gateways decide what has arrived.
     Turn { covered: bool },
     /// The gateways restart.
     Restart,
@@ -70,7 +71,7 @@ enum Step {
     Forget,
 }
 
-/// The steps of a scenario. With one fact less they are the same, except for that fact.
+/// The steps of a scenario. If a fact is removed, the others stay the same.
 fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
     let mut steps = Vec::new();
     let mut starts: Vec<i64> = scenario.directories.iter().map(|directory| directory.from).collect();
@@ -80,7 +81,7 @@ fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
         let settings = business.settings.iter().enumerate();
         steps.extend(settings.map(|(index, settings)| (settings.from, Step::Settings(at, index))));
     }
-    // The first ones are there from the start.
+    // The first ones are in force from the start.
     steps.retain(|(at, _)| *at > 0);
     for (index, fact) in scenario.facts.iter().enumerate() {
         let dice = &mut Dice(seed * 1000 + fact.tie);
@@ -125,9 +126,9 @@ struct Played<'a> {
     store: Store,
     gateways: Vec<Gateway>,
     waiting: Vec<BTreeSet<(i64, usize)>>,
-    /// The written coverage: the end of each span, by business and beginning.
+    /// The coverage written: the end of each span, by business and beginning.
     covered_until: BTreeMap<(i64, i64), i64>,
-    /// The directory is imported, and read again after a restart: then only its newest version is loaded.
+    /// Whether the directory is imported, and read again after a restart: then only its newest version is loaded.
     imports: bool,
 }
 
@@ -264,7 +265,7 @@ impl<'a> Played<'a> {
         }
     }
 
-    /// The scenario with the coverage as it was written, and the records.
+    /// The scenario with the coverage as written, and the records.
     async fn outcome(&self) -> (Scenario, Records) {
         let mut scenario = self.scenario.clone();
         let spans = self.covered_until.iter().map(|(&(business, from), &to)| Coverage { business, from, to });
@@ -313,7 +314,7 @@ impl<'a> Played<'a> {
     }
 }
 
-/// A version of the directory, and when it comes into force. If it was imported, it is read from the database.
+/// A version of the directory, and when it comes into force. An imported one is read from the database.
 async fn version_of(
     scenario: &Scenario,
     index: usize,
@@ -325,7 +326,7 @@ async fn version_of(
         return (from, version);
     }
     let documents = stored(scenario, index);
-    let before = store.directory_version().await.expect("asked");
+    let before = store.directory_version().await.expect("answered");
     store.import(&documents, before, from, |_| {}).await.expect("imported");
     let basis_at = scenario.directories.iter().map(|directory| (directory.from, &directory.held));
     let (_, held) = basis_at.into_iter().find(|(known, _)| *known == from.millis()).expect("a version");
@@ -371,7 +372,7 @@ fn presence(fact: &Fact, arrived: Now) -> Option<Presence> {
     })
 }
 
-/// The scenario of a seed; with one gateway it has the first business only.
+/// The scenario of a seed; with one gateway it has only the first business.
 fn of_seed(seed: u64, gateways: usize) -> Scenario {
     let mut found = scenario(&mut Dice(seed * 7919 + 1));
     found.businesses.truncate(gateways);
@@ -396,7 +397,8 @@ impl Stage {
         Self { runtime, postgres, database: None, played: 0 }
     }
 
-    /// The records that the model and the gateways make of a scenario. Each scenario has its own people and businesses.
+    /// The records that the model and the gateways produce from a scenario. Each scenario has its own people and
+    /// businesses.
     fn play(&mut self, scenario: &Scenario, seed: u64) -> (Scenario, Records) {
         // A version of the directory belongs to the whole database.
         if !self.postgres || self.played.is_multiple_of(PER_DATABASE) {
@@ -416,7 +418,7 @@ impl Stage {
     }
 
     fn differs(&mut self, scenario: &Scenario, seed: u64) -> bool {
-        // An import deletes nothing, it only archives.
+        // An import deletes nothing; it only archives.
         let kept = |directory: &Directory| {
             let (people, kinds) = (&directory.people, &directory.kinds);
             let ids = people.iter().map(|person| person.id).chain(kinds.iter().map(|kind| -kind.id));

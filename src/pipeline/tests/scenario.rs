@@ -38,13 +38,13 @@ use crate::{
 
 pub(super) const MINUTE: i64 = 60_000;
 
-/// The beginnings of scenarios, 00:00 UTC: a Monday, and the Saturdays before London's clocks go forward and back.
+/// The start dates of scenarios, at 00:00 UTC: a Monday, and the Saturdays before London's clocks go forward and back.
 const STARTS: [i64; 3] = [1_772_409_600_000, 1_774_656_000_000, 1_792_800_000_000];
 
 /// The length of a scenario, in minutes.
 pub(super) const SPAN: u64 = 3 * 1440;
 
-/// The distance between the numbers of people in two scenarios on one database; likewise of businesses and passes.
+/// The distance between the numbers of people in two scenarios on one database; the same for businesses and passes.
 pub(super) const PEOPLE: i64 = 10;
 
 /// Pseudo-random numbers, the same for the same seed.
@@ -94,7 +94,7 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
     let directories: Vec<Directory> =
         (0..=versions).map(|version| directory(dice, (start, version), &(plan.clone(), members, reset))).collect();
     let many = 10 + dice.below(30);
-    // Half of the facts are in a few minutes: repetitions, people who meet, the edges of cut-offs and slots.
+    // Half of the facts fall within a few minutes: repetitions, people who meet, the boundaries of cut-offs and slots.
     let busy: [i64; 6] = std::array::from_fn(|_| match dice.below(3) {
         0 => dice.of([179, 180, 1079, 1080, 1439, 1440]) * MINUTE + dice.below(2).cast_signed() * 1440 * MINUTE,
         _ => dice.minutes(SPAN),
@@ -131,7 +131,8 @@ fn plan(dice: &mut Dice, start: i64) -> Plan {
     (tariff, dice.one_in(3).then_some(near))
 }
 
-/// Moves some facts to the very instant in which a day, a slot or the minutes of a pass may end. No two are at one instant.
+/// Moves some facts to the very instant at which a day, a slot or the minutes of a pass may end. No two are at the same
+/// instant.
 fn meet_edges(dice: &mut Dice, start: i64, directories: &[Directory], facts: &mut [Fact]) {
     for index in 0..facts.len() {
         if !dice.one_in(4) {
@@ -187,7 +188,7 @@ fn all_settings(dice: &mut Dice, start: i64) -> Vec<Settings> {
 
 fn directory(dice: &mut Dice, (start, version): (i64, u64), fixed: &(Plan, [bool; 3], bool)) -> Directory {
     let ((tariff, renews), members, reset) = fixed;
-    // Between two facts: no two events are at one instant.
+    // Between two facts, because no two events may be at the same instant.
     let from = if version == 0 { 0 } else { start + dice.minutes(SPAN) + 50_000 + version.cast_signed() * 1000 };
     let slots = |dice: &mut Dice| -> Vec<Slot> {
         if !dice.one_in(3) {
@@ -338,7 +339,7 @@ impl Records {
     }
 }
 
-/// The number of a held pass, which is part of its identity if the pass has none from the platform.
+/// The number of a held pass, which is part of its identity if the platform assigned it none.
 fn number_of(pass: Uuid) -> i64 {
     pass.as_bytes()[8..].iter().skip(1).fold(0, |number, byte| number << 8 | i64::from(*byte))
 }
@@ -448,8 +449,8 @@ fn built(number: i64, of: &Directory) -> crate::directory::Directory {
     builder.build()
 }
 
-/// A version as an import stores it. A missing team is archived. Every pass has a change, because the import sets since when its
-/// use is counted.
+/// A version as an import stores it. A missing team is archived. Every pass has a change, because the import sets the
+/// time from which its usage is counted.
 pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     let mut sorted: Vec<&Directory> = scenario.directories.iter().collect();
     sorted.sort_by_key(|directory| directory.from);
@@ -479,7 +480,7 @@ pub(super) fn stored(scenario: &Scenario, index: usize) -> Vec<Document> {
     all.into_iter().map(document).collect()
 }
 
-/// The entities of a version and, for a pass, since when its use is counted.
+/// The entities of a version and, for a pass, the time from which its usage is counted.
 pub(super) fn documents(of: &Directory) -> Vec<(EntityKind, Value, i64)> {
     let mut all = Vec::new();
     let mut add = |kind, document| all.push((kind, document, 0));

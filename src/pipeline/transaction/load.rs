@@ -1,4 +1,5 @@
-//! Loads what the folds of a transaction need: states, pending points, the use of passes and the coverage of other sites.
+//! Loads what the folds of a transaction need: states, pending points, the usage of passes and the coverage of other
+//! sites.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +45,7 @@ pub(super) fn add_people(
 ) {
     for subject in members {
         input.current.insert(*subject, loaded.people.get(subject).cloned().unwrap_or_default());
-        // For a person who is in here, memory has all points that the database has, and newer ones.
+        // For a person who is in here, memory has all points in the database, and newer ones.
         let kept = present.pending(*subject, business);
         let stored = loaded.unlogged.get(subject).into_iter().flatten();
         let stored = stored.filter(|pending| kept.is_none() || pending.business != business);
@@ -53,7 +54,7 @@ pub(super) fn add_people(
     }
 }
 
-/// Adds to each input what people outside of it have used of its passes.
+/// Adds to each input the usage of its passes by people outside it.
 pub(super) async fn load_usage(
     inputs: &mut [FoldInput],
     directories: &DirectoryHistory,

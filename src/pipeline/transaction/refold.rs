@@ -1,5 +1,5 @@
-//! Loads what a refold needs, where something is late: everyone of the group as they were at the beginning of that day, and
-//! the facts and records since.
+//! Loads what a refold needs if something is late: the state of everyone in the group at the beginning of that day, and
+//! the facts and records since then.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,10 +23,11 @@ use crate::{
     store::{Batch, BatchRows, DecidedFact, StoreError, Writes},
 };
 
-/// A visit begins at most this long before the fact that opens it: within its pass day, the longest of which has 25 hours.
+/// A visit begins at most this long before the fact that opens it: both are in the same pass day, and the longest has
+/// 25 hours.
 const LONGEST_DAY: Duration = Duration::from_hours(25);
 
-/// What is known besides the inputs themselves.
+/// What is known apart from the inputs themselves.
 pub(super) struct RefoldSource<'a> {
     pub(super) groups: &'a [BTreeSet<Subject>],
     pub(super) work: BatchWork<'a>,
@@ -35,8 +36,8 @@ pub(super) struct RefoldSource<'a> {
     pub(super) business: BusinessId,
 }
 
-/// Sets the states that each input's fold begins with: the current ones or, where something is late, those before that day,
-/// together with what a refold needs besides.
+/// Sets the states with which each input's fold begins: the current ones or, if something is late, those at the
+/// beginning of that day, along with everything else that a refold needs.
 pub(super) async fn load_refolds(
     inputs: &mut [FoldInput],
     source: &RefoldSource<'_>,
@@ -45,7 +46,7 @@ pub(super) async fn load_refolds(
     writes: &mut Writes,
 ) -> Result<(), StoreError> {
     let RefoldSource { groups, work, world, present, business } = *source;
-    // The day from which each group is folded again, if it is.
+    // The day from which each group is refolded, if it is.
     let from: Vec<Option<LogDay>> = inputs
         .iter()
         .map(|input| match work.step {
@@ -54,7 +55,8 @@ pub(super) async fn load_refolds(
         })
         .collect();
 
-    // A refold takes in everyone who shares passes and has a fact since that day: their uses of the passes may change too.
+    // A refold includes everyone who shares passes and has a fact since that day: their uses of the passes may change
+    // too.
     let absent = |(index, group): (usize, &BTreeSet<Subject>)| {
         let late = inputs.get(index).filter(|_| from.get(index).is_some_and(Option::is_some) && group.len() > 1);
         late.map(|input| group.iter().copied().filter(|known| !input.current.contains_key(known)).collect::<Vec<_>>())
@@ -64,7 +66,7 @@ pub(super) async fn load_refolds(
     let active = transaction.active(&absent, earliest.start()).await?;
     load_more(loaded, transaction, &active).await?;
 
-    // The days to read for each person: from the refold's first to the newest that a fact may be on.
+    // The days to read for each person: from the refold's first day to the latest that may have a fact.
     let tomorrow = LogDay::of(world.now.plus(Duration::from_hours(24)));
     let mut days = Vec::new();
     for ((input, group), from) in inputs.iter_mut().zip(groups).zip(&from) {
@@ -97,7 +99,7 @@ pub(super) async fn load_refolds(
         }
     }
 
-    // The stored records, to compare with what the refold comes to.
+    // The stored records, to compare with the result of the refold.
     let mut records = transaction.records(&records_since).await?;
     for input in inputs.iter_mut() {
         let people: BTreeSet<CoworkerId> = input.current.keys().filter_map(|subject| subject.as_coworker()).collect();
@@ -108,8 +110,8 @@ pub(super) async fn load_refolds(
     Ok(())
 }
 
-/// Sets the states that an input's fold begins with and, in a refold, the facts since then. `records_since` gets the earliest
-/// visit and the earliest other record to read for each coworker.
+/// Sets the states with which an input's fold begins and, in a refold, the facts since then. Adds to `records_since`
+/// the times from which each coworker's visits and other records are read.
 fn begin_earlier(
     input: &mut FoldInput,
     checkpoints: &mut BTreeMap<Subject, BTreeMap<LogDay, PersonState>>,
@@ -124,7 +126,8 @@ fn begin_earlier(
         refold.facts.extend(facts.remove(subject).into_iter().flatten());
         let known_days = checkpoints.remove(subject).unwrap_or_default();
         refold.checkpoints.extend(known_days.keys().map(|day| (*subject, *day)));
-        // No checkpoint means that nothing has happened to the person on that day or later: the current state is that state.
+        // No checkpoint means that nothing has happened to the person on that day or later, so the current state is
+        // also the state at its beginning.
         let person = known_days.into_values().next().unwrap_or_else(|| known.person.clone());
         if let Some(coworker) = subject.as_coworker() {
             let visits = person.visits.iter().map(|visit| visit.from).chain([refold.from.start()]).min();

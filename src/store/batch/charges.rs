@@ -37,7 +37,7 @@ row! {
     }
 }
 
-/// The columns that a charge keeps.
+/// The columns that stay when a charge is replaced.
 const KEPT: &[&str] = &["checkin", "coworker_id", "business_id", "created_on"];
 
 /// The unique index of `checkin` finds the row that is replaced.
@@ -73,7 +73,7 @@ fn charge_row(record: &ChargeRecord, now: WallTime) -> ChargeRow {
 }
 
 impl Batch {
-    /// Deletes charges, then writes others: one that is in both stays.
+    /// Deletes charges, then writes new ones: a charge in both remains.
     pub(super) async fn write_charges(
         &mut self,
         gone: &[Uuid],

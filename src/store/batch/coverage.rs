@@ -1,4 +1,4 @@
-//! `coverage`: the time in which the captures of a business could have seen a device.
+//! `coverage`: when the captures of a business could have seen a device.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ const PUT_COVERAGE: Statement = statement!(
      ON CONFLICT (id) DO UPDATE SET to_time = excluded.to_time"
 );
 
-/// Of one business when `$3` is true, of all others when it is false. Walks the table, which retention keeps small.
+/// For one business if `$3` is true, for all others if it is false. Scans the table, which retention keeps small.
 const COVERAGE: Statement = statement!(
     "SELECT business_id, from_time, to_time FROM coverage WHERE to_time >= $1 AND (business_id = $2) = $3 ORDER BY from_time"
 );
@@ -47,7 +47,7 @@ fn by_business(rows: &[Row]) -> Result<BTreeMap<BusinessId, Vec<CoverageRow>>, S
 }
 
 impl Store {
-    /// The intervals that reach beyond `since`: of one business, or of all others.
+    /// The intervals that end at `since` or later, of one business or of all others.
     pub(crate) async fn coverage(
         &self,
         business: BusinessId,

@@ -52,8 +52,8 @@ row! {
 /// The columns that a late fact may change.
 const CHANGED: &[&str] = &["checkin_attempt_time", "checkin_attempt_time_local", "description", "code", "updated_on"];
 
-/// One that is there stays as it is. It is looked for first, by the unique index of `unique_id`, because an insert that does
-/// nothing would still use up a number of PostgreSQL's sequence.
+/// A failed check-in that already exists stays as it is. It is looked up first, by the unique index of `unique_id`,
+/// because an insert that does nothing would still use up a number of PostgreSQL's sequence.
 const PUT_FAILED: Statement = statement!(
     rows(FailureRow<'_>)
     sql!(
@@ -63,8 +63,7 @@ const PUT_FAILED: Statement = statement!(
     )
 );
 
-/// The same attempt at another time or for another reason. One that is as it was is not written. By the unique index of
-/// `unique_id`.
+/// Changes the time or the reason of an attempt. An unchanged one is not written. By the unique index of `unique_id`.
 const CHANGE_FAILED: Statement = statement!(
     rows(FailureRow<'_>)
     sql!(
@@ -79,7 +78,7 @@ const CHANGE_FAILED: Statement = statement!(
 const DROP_FAILED: Statement =
     statement!(rows(IdRow) "DELETE FROM failed_checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
-/// The devices that failed check-ins of one code name. By the index `failed_checkins_by_code`.
+/// The devices in failed check-ins with one code. By the index `failed_checkins_by_code`.
 const FAILED_DEVICES: Statement = statement!(
     "SELECT mac_addresses FROM failed_checkins
      WHERE business_id = $1 AND checkin_attempt_time >= $2 AND code = $3 LIMIT $4"
@@ -112,7 +111,7 @@ fn failure_rows<'a>(failures: &'a [FailureRecord], calendar: Calendars<'_>, now:
 }
 
 impl Store {
-    /// The devices that a failed check-in of this reason names since `since`, at most `limit`. A restart asks, and then writes no
+    /// At most `limit` devices with a failed check-in for this reason since `since`. Read after a restart, to write no
     /// device twice.
     pub(crate) async fn failed_devices(
         &self,
@@ -132,7 +131,7 @@ impl Store {
 }
 
 impl Batch {
-    /// Deletes failed check-ins, changes those that are there, and writes new ones.
+    /// Deletes failed check-ins, changes existing ones, and writes new ones.
     pub(super) async fn write_failures(
         &mut self,
         gone: &[Uuid],
@@ -146,7 +145,7 @@ impl Batch {
     }
 }
 
-/// The columns that a new failed check-in is written with.
+/// The columns with which a new failed check-in is written.
 #[cfg(test)]
 pub(super) fn written() -> (&'static str, &'static [crate::store::columns::Column]) {
     ("failed_checkins", <FailureRow<'_> as crate::store::columns::Columns>::COLUMNS)

@@ -1,4 +1,5 @@
-//! What an ordinary batch reads at its beginning, in one statement, and the same outside a transaction.
+//! The single statement with which an ordinary batch reads its state; also used without a transaction by read-only
+//! commands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,8 +27,8 @@ use crate::{
 };
 
 row! {
-    /// A fact that may be in the log. Its digest is hexadecimal text, and `arrived` is 1 for a fact whose time is the one at
-    /// which it arrived.
+    /// A fact that may be in the log. Its digest is hexadecimal text, and `arrived` is 1 if its time is the time of
+    /// arrival.
     struct SoughtFact {
         position: i64,
         day: LogDay,
@@ -38,11 +39,11 @@ row! {
     }
 }
 
-/// Everything that an ordinary batch needs, in one row, because each row that SQLite's thread passes on costs more than finding
-/// it: the person states and the presences of the subjects in `$1`; which of the facts in `$2` the log has; and the newest
-/// versions of directory and settings.
+/// Everything that an ordinary batch needs, in one row, because passing a row between threads costs SQLite more than
+/// finding it: the person states and the presences of the subjects in `$1`; which of the facts in `$2` are in the log;
+/// and the newest versions of directory and settings.
 ///
-/// All of it is found by primary keys, and facts that arrived without a time by the unique index `facts_arrived`.
+/// Everything is found by primary keys, except facts that arrived without a time, by the unique index `facts_arrived`.
 const LOAD: Statement = statement!(
     sqlite: sql!(
         "SELECT
@@ -77,7 +78,7 @@ const LOAD: Statement = statement!(
     )
 );
 
-/// What [`Batch::load`] reads.
+/// The result of [`Batch::load`].
 #[derive(Debug, Default)]
 pub(crate) struct BatchRows {
     /// The newest version of the directory.
@@ -85,9 +86,9 @@ pub(crate) struct BatchRows {
     /// The newest version of any site's settings.
     pub(crate) policies: i64,
     pub(crate) people: BTreeMap<Subject, StoredPerson>,
-    /// Presences that no fact holds yet.
+    /// Presences that are not in a fact yet.
     pub(crate) unlogged: BTreeMap<Subject, Vec<UnloggedPresence>>,
-    /// Which of the facts the log has.
+    /// Which of the facts are in the log, by index.
     pub(crate) known: BTreeSet<usize>,
 }
 
@@ -111,7 +112,7 @@ impl BatchRows {
 }
 
 impl Store {
-    /// Person states, and what all people have used of some passes, without a transaction: for commands that write nothing.
+    /// Person states, and everyone's usage of some passes, without a transaction: for commands that write nothing.
     pub(crate) async fn people(
         &self,
         people: &BTreeSet<Subject>,
@@ -127,7 +128,8 @@ impl Store {
         Ok((loaded, rows.iter().map(pass_user).collect::<Result<_, _>>()?))
     }
 
-    /// The checkpoints and the facts of these people on these days, without a transaction: for commands that write nothing.
+    /// The checkpoints and the facts of these people on these days, without a transaction: for commands that write
+    /// nothing.
     pub(crate) async fn past(
         &self,
         days: &[(Subject, LogDay)],
@@ -140,7 +142,7 @@ impl Store {
 }
 
 impl Batch {
-    /// What an ordinary batch needs to know of these subjects and facts.
+    /// Loads what an ordinary batch needs about these subjects and facts.
     pub(crate) async fn load(
         &mut self,
         subjects: &BTreeSet<Subject>,

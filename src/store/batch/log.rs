@@ -59,8 +59,8 @@ pub(super) const FACTS: Statement = statement!(
     sql!("SELECT ", [FactRow: "f.*"], " FROM r CROSS JOIN facts f WHERE f.day = r.day AND f.subject = r.subject")
 );
 
-/// A fact that is there stays as it is and is not counted. The primary key decides, and for facts without a time the unique
-/// index `facts_arrived`.
+/// A fact that already exists stays as it is and is not counted. It is identified by the primary key or, without a time
+/// of its own, by the unique index `facts_arrived`.
 pub(in crate::store) const PUT_FACTS: Statement = statement!(
     rows(FactRow)
     sql!("INSERT INTO facts (", [FactRow: "*"], ") SELECT ", [FactRow: "*"], " FROM r WHERE true ON CONFLICT DO NOTHING")
@@ -82,7 +82,7 @@ const DROP_FACTS: Statement = statement!(
     )
 );
 
-/// A fact and what was decided of it.
+/// A fact and the decision on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DecidedFact {
     pub(crate) fact: StoredFact,
@@ -120,7 +120,7 @@ impl From<&DecidedFact> for FactRow {
     }
 }
 
-/// What a row of the log holds.
+/// The fact and the decision in a row of the log.
 pub(super) fn decided_fact(row: &Row) -> Result<DecidedFact, StoreError> {
     FactRow::read(row).map(DecidedFact::from)
 }
@@ -149,10 +149,11 @@ impl Batch {
         Ok(facts)
     }
 
-    /// Deletes facts, then writes new ones: a fact whose time was wrong may be in both. Then changes decisions.
+    /// Deletes facts, then writes new ones, in this order because a fact whose time was wrong may be in both. Then
+    /// changes decisions.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when a new fact is there already.
+    /// [`StoreError::Conflict`] if a new fact already exists.
     pub(super) async fn write_log(
         &mut self,
         gone: &[StoredFact],

@@ -1,4 +1,4 @@
-//! `standings` and `checkpoints`: person states as they are now, and as they were before the first event of a day.
+//! `standings` and `checkpoints`: the current person states, and those before the first event of a day.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +56,7 @@ row! {
 const CHECKPOINT_KEY: &[&str] = &["day", "subject"];
 
 row! {
-    /// A subject that a statement is about.
+    /// A subject, as an argument of a statement.
     pub(super) struct SubjectRow {
         subject: Subject,
     }
@@ -68,15 +68,15 @@ impl SubjectRow {
     }
 }
 
-/// Those of these people who are checked in, or whose state was folded up to `$2` or later. By the primary key.
+/// The people in `r` who are checked in, or whose state was folded up to `$2` or later. By the primary key.
 const ACTIVE: Statement = statement!(
     rows(SubjectRow)
     "SELECT s.subject FROM r CROSS JOIN standings s
      WHERE s.subject = r.subject AND (s.deadline IS NOT NULL OR s.folded_at >= $2)"
 );
 
-/// A row that another writer has changed since it was read is not written, and so not counted: its revision is another. In
-/// PostgreSQL the row lock of the other writer's transaction makes this statement wait until that is known.
+/// A row that another writer has changed since it was read has another revision, so it is not written and not counted.
+/// In PostgreSQL, the row lock of the other writer's transaction makes this statement wait until the outcome is known.
 const PUT_PEOPLE: Statement = statement!(
     rows(PersonRow)
     sql!(
@@ -86,7 +86,7 @@ const PUT_PEOPLE: Statement = statement!(
     )
 );
 
-/// The same where the deadline stays as it is: SQLite would write its index again even with the same value.
+/// The same without the deadline, if it stays as it is: SQLite would write its index again even with the same value.
 const PUT_PEOPLE_KEEP_DEADLINES: Statement = statement!(
     rows(PersonRow)
     sql!(
@@ -121,7 +121,7 @@ const PUT_CHECKPOINTS: Statement = statement!(
     )
 );
 
-/// By the index `standings_due`, whose order it is.
+/// By the index `standings_due`, in its order.
 const DUE: Statement = statement!(
     "SELECT subject FROM standings WHERE business_id = $1 AND deadline IS NOT NULL AND deadline <= $2
      ORDER BY deadline LIMIT $3"
@@ -131,18 +131,18 @@ const DUE: Statement = statement!(
 const NEXT_DEADLINE: Statement =
     statement!("SELECT min(deadline) AS deadline FROM standings WHERE business_id = $1 AND deadline IS NOT NULL");
 
-/// By the index `standings_due`, which holds only people who are checked in.
+/// By the index `standings_due`, which contains only people who are checked in.
 const CHECKED_IN: Statement = statement!(
     "SELECT subject FROM standings WHERE business_id = $1 AND deadline IS NOT NULL AND subject > $2
      ORDER BY subject LIMIT $3"
 );
 
-/// Person states that were folded beyond the present. Walks the table: only a step of the clock needs it.
+/// Person states that were folded beyond the present. Scans the table; needed only for a step of the clock.
 const AHEAD: Statement = statement!(
     "SELECT subject FROM standings WHERE folded_at > $2 AND (business_id = $1 OR business_id IS NULL) LIMIT $3"
 );
 
-/// A person state as the database has it.
+/// A person state as stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoredPerson {
     pub(crate) revision: i64,
@@ -166,11 +166,11 @@ impl TryFrom<PersonRow> for StoredPerson {
 #[derive(Clone, Debug)]
 pub(crate) struct NewPersonState {
     pub(crate) subject: Subject,
-    /// Of the row that it replaces; 0 for none.
+    /// The revision of the row that it replaces; 0 if there is none.
     pub(crate) revision: i64,
     pub(crate) person: PersonState,
     pub(crate) deadline: Option<(BusinessId, WallTime)>,
-    /// The deadline is the one that the row has.
+    /// Whether the deadline is the same as in the row.
     pub(crate) same_deadline: bool,
 }
 
@@ -188,14 +188,14 @@ impl NewPersonState {
     }
 }
 
-/// A checkpoint: whose, of which day, and the state.
+/// A checkpoint: the subject, the day and the state.
 pub(super) fn checkpoint(row: &Row) -> Result<(Subject, LogDay, PersonState), StoreError> {
     let CheckpointRow { day, subject, state } = CheckpointRow::read(row)?;
     Ok((subject, day, fact::decoded(&state).map_err(|_| StoreError::damaged())?))
 }
 
 impl Store {
-    /// The people whose deadlines at a business have come, the earliest first.
+    /// The people whose deadlines at a business have passed, earliest first.
     pub(crate) async fn due(
         &self,
         business: BusinessId,
@@ -205,7 +205,7 @@ impl Store {
         self.subjects(DUE, business, now.millis(), limit).await
     }
 
-    /// The people whose state is of a later time than now, because a clock was wrong.
+    /// The people whose state is later than `now`, because a clock was wrong.
     pub(crate) async fn people_ahead(
         &self,
         business: BusinessId,
@@ -215,7 +215,7 @@ impl Store {
         self.subjects(AHEAD, business, now.millis(), limit).await
     }
 
-    /// The people who are checked in at a business: the first after this one.
+    /// The people who are checked in at a business, starting after the subject `after`.
     pub(crate) async fn people_in(
         &self,
         business: BusinessId,
@@ -237,7 +237,7 @@ impl Store {
         self.sql.read(statement, &args).await?.iter().map(|row| row.column("subject")).collect()
     }
 
-    /// When the next deadline at a business comes.
+    /// The next deadline at a business.
     pub(crate) async fn next_deadline(&self, business: BusinessId) -> Result<Option<WallTime>, StoreError> {
         let rows = self.sql.read(NEXT_DEADLINE, &[Arg::Int(business.0)]).await?;
         let next = rows.first().map(|row| row.opt_int("deadline")).transpose()?.flatten();
@@ -246,7 +246,7 @@ impl Store {
 }
 
 impl Batch {
-    /// Those of these people who are checked in, or whose state is of `since` or later.
+    /// Those of these people who are checked in, or whose state was folded up to `since` or later.
     pub(crate) async fn active(
         &mut self,
         people: &BTreeSet<Subject>,
@@ -270,7 +270,7 @@ impl Batch {
         self.transaction.rows(CHECKPOINTS, &[Arg::rows(&day_rows(days))]).await?.iter().map(checkpoint).collect()
     }
 
-    /// Deletes checkpoints, then writes others.
+    /// Deletes checkpoints, then writes new ones.
     pub(super) async fn write_checkpoints(
         &mut self,
         gone: &[(Subject, LogDay)],
@@ -288,7 +288,7 @@ impl Batch {
     /// Writes person states.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when another gateway has written one of them since it was read.
+    /// [`StoreError::Conflict`] if another gateway has written one of them since it was read.
     pub(super) async fn write_people(&mut self, new: &[NewPersonState]) -> Result<(), StoreError> {
         for (same, statement) in [(false, PUT_PEOPLE), (true, PUT_PEOPLE_KEEP_DEADLINES)] {
             let rows = new.iter().filter(|new| new.same_deadline == same).map(NewPersonState::row);

@@ -1,4 +1,4 @@
-//! `presences`: presences of devices that no fact of the log holds yet.
+//! `presences`: presences of devices that are not in a fact of the log yet.
 
 use std::collections::BTreeSet;
 
@@ -52,7 +52,7 @@ const PUT_PRESENCES: Statement = statement!(
     )
 );
 
-/// Presences of one device that no fact holds yet.
+/// Presences of one device that are not in a fact yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UnloggedPresence {
     pub(crate) business: BusinessId,
@@ -64,7 +64,7 @@ pub(crate) struct UnloggedPresence {
 }
 
 impl UnloggedPresence {
-    /// None when it has no points.
+    /// The row; `None` if there are no points.
     fn row(&self) -> Option<PresenceRow> {
         let first = self.points.first()?;
         Some(PresenceRow {
@@ -105,7 +105,7 @@ fn device_address(number: i64) -> MacAddr {
 }
 
 impl Batch {
-    /// Deletes all presences of some people, then writes others: what is left of theirs may be among them.
+    /// Deletes all presences of some people, then writes new ones, which may include remaining ones of the same people.
     pub(super) async fn write_presences(
         &mut self,
         gone: &BTreeSet<Subject>,

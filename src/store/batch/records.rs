@@ -1,4 +1,4 @@
-//! The records of some people since an instant, which a late fact may change.
+//! Reads the records of some people since an instant, which a late fact may change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ use crate::{
 };
 
 row! {
-    /// A person, and since when.
+    /// A person, and the instant from which to read their records.
     struct SinceRow {
         coworker_id: CoworkerId,
         since: WallTime,
@@ -29,7 +29,7 @@ row! {
 
 stored! {
     read
-    /// Which failed check-in, and whose.
+    /// The identity of a failed check-in, and its person.
     struct FailureKey {
         unique_id: Uuid,
         coworker_id: CoworkerId,
@@ -38,7 +38,7 @@ stored! {
 
 stored! {
     read
-    /// Which charge, whose, and from when.
+    /// The check-in of a charge, its person and its beginning.
     struct ChargeKey {
         checkin: Uuid,
         coworker_id: CoworkerId,
@@ -46,9 +46,9 @@ stored! {
     }
 }
 
-/// The records of each person from an instant on, by an index of the person and the time. PostgreSQL plans every batch for a
-/// hundred people, and would walk the table for them; what it may not take apart (`OFFSET 0`) it looks up for each person by
-/// the index.
+/// The records of each person since an instant, by an index of the person and the time. PostgreSQL plans every batch
+/// for a hundred people, and would scan the table for them. It cannot flatten a subquery with `OFFSET 0`, so it looks
+/// up each person by the index.
 macro_rules! since {
     ($time:literal, $table:literal, sqlite: [$($sqlite:tt),+], postgres: [$($postgres:tt),+] $(,)?) => {
         statement!(
@@ -65,7 +65,7 @@ macro_rules! since {
     };
 }
 
-/// By the index `checkins_by_coworker`. Each visit is one value: an array of JSON with two arrays in it.
+/// By the index `checkins_by_coworker`. Each visit is one value: a JSON array that contains two arrays.
 const VISITS: Statement = since!(
     "from_time", "checkins",
     sqlite: [
@@ -90,14 +90,14 @@ const CHARGED: Statement =
 #[derive(Debug, Default)]
 pub(crate) struct StoredRecords {
     pub(crate) visits: BTreeMap<Uuid, StoredVisit>,
-    /// With whose they are.
+    /// Each with its person.
     pub(crate) failures: BTreeMap<Uuid, CoworkerId>,
-    /// With whose they are, and from when.
+    /// Each with its person and its beginning.
     pub(crate) charges: BTreeMap<Uuid, (CoworkerId, WallTime)>,
 }
 
 impl StoredRecords {
-    /// Leaves out the visits, and their charges, that began before the fold, unless one of its facts has opened them.
+    /// Drops the visits, and their charges, that began before the fold, unless one of its facts opened them.
     pub(crate) fn keep_since(&mut self, since: &BTreeMap<CoworkerId, WallTime>, opened: &BTreeSet<Uuid>) {
         let belongs = |id: &Uuid, coworker: CoworkerId, from: WallTime| {
             opened.contains(id) || since.get(&coworker).is_none_or(|since| from >= *since)
@@ -106,7 +106,7 @@ impl StoredRecords {
         self.charges.retain(|id, (coworker, from)| belongs(id, *coworker, *from));
     }
 
-    /// Takes out those of some people.
+    /// Takes out the records of some people.
     pub(crate) fn take(&mut self, people: &BTreeSet<CoworkerId>) -> Self {
         Self {
             visits: self.visits.extract_if(.., |_, visit| people.contains(&visit.coworker)).collect(),
@@ -117,7 +117,7 @@ impl StoredRecords {
 }
 
 impl Batch {
-    /// The records of these people, each person's from two instants on: one for check-ins and charges, one for failures.
+    /// The records of these people, each person's since two instants: one for check-ins and charges, one for failures.
     pub(crate) async fn records(
         &mut self,
         since: &BTreeMap<CoworkerId, (WallTime, WallTime)>,
@@ -130,7 +130,7 @@ impl Batch {
             let rows = since.iter().map(|(&coworker_id, since)| SinceRow { coworker_id, since: which(since) });
             [Arg::rows(&rows.collect::<Vec<_>>())]
         };
-        // One by one: a row takes several times the memory of the visit in it.
+        // One by one: a row uses several times the memory of the visit in it.
         let each = |row: Row| {
             let visit = StoredVisit::from(row.json::<(VisitColumns, PassColumns)>("visit")?);
             known.visits.insert(visit.unique_id, visit);

@@ -9,7 +9,7 @@ use crate::store::{
     statement::{Arg, Statement},
 };
 
-/// One batch's transaction. Dropped before its commit, it leaves nothing behind.
+/// The transaction of one batch. If it is dropped before its commit, nothing of it remains.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(in crate::store) transaction: Transaction,
@@ -24,7 +24,7 @@ impl Store {
 }
 
 impl Batch {
-    /// Runs a statement about these rows; nothing when there are no rows.
+    /// Runs a statement with these rows; does nothing if there are none.
     pub(in crate::store) async fn change_rows<T: WrittenRow>(
         &mut self,
         statement: Statement,
@@ -36,7 +36,7 @@ impl Batch {
         self.transaction.change(statement, &[Arg::rows(rows)]).await.map(drop)
     }
 
-    /// The same where every row must be written. One that is not was written by another gateway since it was read.
+    /// The same if every row must be written. A row that is not has been written by another gateway since it was read.
     pub(super) async fn change_all_rows<T: WrittenRow>(
         &mut self,
         statement: Statement,
@@ -50,7 +50,7 @@ impl Batch {
 
     /// Makes the batch durable, if this gateway may still write.
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        // Last, so the row lock of the lease is held as short as possible.
+        // Last, so the row lock of the lease is held for as short a time as possible.
         if let Some(fence) = self.fence {
             fence.check(&mut self.transaction).await?;
         }

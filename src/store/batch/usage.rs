@@ -1,4 +1,4 @@
-//! `pass_usage` and `plan_usage`: what people have used of passes, and what counts towards plan limits.
+//! `pass_usage` and `plan_usage`: people's usage of passes, and totals towards plan limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ const PASS_KEY: &[&str] = &["pass", "subject"];
 
 row! {
     read
-    /// What counts towards a person's plan limits, in all up to the end of a day.
+    /// The total that counts towards a person's plan limits up to the end of a day.
     struct PlanUsageRow {
         subject: CoworkerId,
         day: i64,
@@ -50,7 +50,7 @@ row! {
 const PLAN_KEY: &[&str] = &["subject", "day"];
 
 row! {
-    /// A pass that a statement is about.
+    /// A pass, as an argument of a statement.
     struct PassRow {
         pass: Uuid,
     }
@@ -70,7 +70,7 @@ pub(super) const PASS_USERS: Statement = statement!(
     sql!("SELECT ", [PassUsageRow: "u.*"], " FROM r CROSS JOIN pass_usage u WHERE u.pass = r.pass")
 );
 
-/// The last row of each person before a day: twice by the primary key.
+/// The last row of each person before a day, found by two look-ups by the primary key.
 const TOTALS: Statement = statement!(
     rows(PlanDayRow)
     sql!(
@@ -89,8 +89,8 @@ const PUT_PASS_USAGE: Statement = statement!(
     )
 );
 
-/// By the primary key. PostgreSQL plans every batch for a hundred people, and would walk the table for them; what it may not
-/// take apart (`OFFSET 0`) it looks up for each person by the index.
+/// By the primary key. PostgreSQL plans every batch for a hundred people, and would scan the table for them. It cannot
+/// flatten a subquery with `OFFSET 0`, so it looks up each person by the index.
 const DROP_PLAN_USAGE: Statement = statement!(
     rows(PlanDayRow)
     sqlite: "DELETE FROM plan_usage WHERE (subject, day) IN (SELECT u.subject, u.day FROM r
@@ -167,7 +167,7 @@ fn date_of(day: i64) -> Option<NaiveDate> {
 }
 
 impl Store {
-    /// What these people had counted towards their plans before these days, without a transaction.
+    /// The totals towards these people's plan limits before these days, without a transaction.
     pub(crate) async fn totals(
         &self,
         days: &BTreeSet<(CoworkerId, NaiveDate)>,
@@ -180,7 +180,7 @@ impl Store {
 }
 
 impl Batch {
-    /// What all people have used of these passes.
+    /// Everyone's usage of these passes.
     pub(crate) async fn pass_users(
         &mut self,
         passes: &BTreeSet<Uuid>,
@@ -191,7 +191,7 @@ impl Batch {
         self.transaction.rows(PASS_USERS, &[pass_rows(passes)]).await?.iter().map(pass_user).collect()
     }
 
-    /// What these people had counted towards their plans before these days.
+    /// The totals towards these people's plan limits before these days.
     pub(crate) async fn totals(
         &mut self,
         days: &BTreeSet<(CoworkerId, NaiveDate)>,
@@ -206,7 +206,7 @@ impl Batch {
         self.change_rows(PUT_PASS_USAGE, &used.iter().map(usage_row).collect::<Vec<_>>()).await
     }
 
-    /// Deletes the totals of people after a day, or all of them, then writes those that were counted again.
+    /// Deletes the totals of people after a day, or all their totals, then writes the recounted ones.
     pub(super) async fn write_plan_usage(
         &mut self,
         recounted: &[(CoworkerId, Option<NaiveDate>)],

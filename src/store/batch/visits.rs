@@ -28,7 +28,8 @@ use crate::{
 };
 
 row! {
-    /// A visit to write. `known_as` is its identity in the database, and `opened` that names, teams and plan are known.
+    /// A visit to write. `known_as` is its identity in the database; `opened` is whether names, teams and plan are
+    /// known.
     struct VisitRow<'a> {
         unique_id: Uuid,
         coworker_id: CoworkerId,
@@ -62,11 +63,11 @@ row! {
     }
 }
 
-/// What was true when the visit was opened.
+/// Columns with the state of things when the visit was opened.
 const OPENED: &[&str] =
     &["coworker_full_name", "business_name", "teams_at_the_time_of_checkin", "tariff_at_the_time_of_checkin"];
 
-/// What a late fact never changes, and [`OPENED`].
+/// Columns that a late fact never changes, and [`OPENED`].
 const FIXED_OR_OPENED: &[&str] = &[
     "coworker_id",
     "business_id",
@@ -78,7 +79,7 @@ const FIXED_OR_OPENED: &[&str] = &[
 ];
 
 row! {
-    /// What changes while a visit is open and when it ends.
+    /// The columns that change while a visit is open and when it ends.
     struct StayRow {
         to_time: Option<WallTime>,
         auto_checkout: bool,
@@ -106,20 +107,21 @@ impl IdRow {
     }
 }
 
-/// Only new visits: an insert that turns into an update would use up a number of PostgreSQL's sequence each time. The unique
-/// indexes of `unique_id` and of open visits fail it when another gateway was faster.
+/// New visits only: an insert that turns into an update would use up a number of PostgreSQL's sequence each time. The
+/// unique indexes of `unique_id` and of open visits make it fail if another gateway was faster.
 const PUT_VISITS: Statement = statement!(
     rows(VisitRow<'_>)
     sql!("INSERT INTO checkins (", [VisitRow<'_>: "*"], ") SELECT ", [VisitRow<'_>: "*"], " FROM r")
 );
 
-/// By the unique index of `unique_id`. A statement that also set what stays as it is would, in SQLite, write the indexes again.
+/// By the unique index of `unique_id`. If the statement also set columns that stay as they are, SQLite would write
+/// their indexes again.
 const CHANGE_STAYS: Statement = statement!(
     rows(StayRow)
     sql!("UPDATE checkins SET ", [StayRow: "* = r.*"], " FROM r WHERE checkins.unique_id = r.known_as")
 );
 
-/// By the unique index of `unique_id`. What was true when the visit was opened stays, unless the fold saw it open.
+/// By the unique index of `unique_id`. The [`OPENED`] columns stay, unless the fold included the opening.
 const CHANGE_VISITS: Statement = statement!(
     rows(VisitRow<'_>)
     sql!(
@@ -133,13 +135,13 @@ const CHANGE_VISITS: Statement = statement!(
 const DROP_VISITS: Statement =
     statement!(rows(IdRow) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
 
-/// A visit that is there and differs.
+/// A visit that exists but differs.
 #[derive(Clone, Debug)]
 pub(crate) struct ChangedVisit {
     /// Its identity in the database.
     pub(crate) known_as: Uuid,
     pub(crate) record: VisitRecord,
-    /// Only its end, its last activity and its devices differ.
+    /// Whether only its end, its last activity and its devices differ.
     pub(crate) stays: bool,
 }
 
@@ -194,12 +196,12 @@ stored! {
     }
 }
 
-/// The pass of a visit `c` as an array of JSON.
+/// The pass of a visit `c` as a JSON array.
 pub(in crate::store) const PASS_IN_SQLITE: &str = sql!("json_array(", [PassColumns, json Sqlite: "c.*"], ")");
 pub(in crate::store) const PASS_IN_POSTGRES: &str = sql!("json_build_array(", [PassColumns, json Postgres: "c.*"], ")");
 
 impl PassColumns {
-    /// None for a kind or an end that no version of this program wrote.
+    /// The use of the pass; `None` without a pass of a known kind.
     pub(in crate::store) fn used(self) -> Option<PassUse> {
         let kind = self.pass_kind.as_deref().and_then(PassKind::from_word)?;
         Some(PassUse {
@@ -237,14 +239,14 @@ impl From<(VisitColumns, PassColumns)> for StoredVisit {
     }
 }
 
-/// The wall clock of a business at an instant.
+/// Returns the calendar of a business at an instant.
 pub(super) type Calendars<'a> = &'a (dyn Fn(BusinessId, WallTime) -> Calendar + Sync);
 
 pub(super) fn local(at: WallTime, calendar: &Calendar) -> String {
     calendar.local(at).format(LOCAL).to_string()
 }
 
-/// How long a visit that is over was.
+/// The length of a visit, if it is over.
 fn seconds(visit: &Visit) -> Option<u64> {
     visit.to.map(|to| to.since(visit.from).as_secs())
 }
@@ -278,7 +280,7 @@ fn visit_row<'a>(record: &'a VisitRecord, known_as: Uuid, calendar: Calendars<'_
         from_time: visit.from,
         to_time: visit.to,
         counts_towards_plan_limits: visit.counts(),
-        // No person holds a pass that is assigned on the spot: it is identified by the check-in that it was assigned to.
+        // A pass that is assigned on the spot has no holder: it is identified by the check-in to which it was assigned.
         coworker_time_pass_guid: pass.map(|pass| pass.guid.unwrap_or(visit.unique_id)),
         auto_checkout: visit.auto_checkout,
         last_activity: visit.last_activity,
@@ -302,8 +304,8 @@ fn visit_row<'a>(record: &'a VisitRecord, known_as: Uuid, calendar: Calendars<'_
 }
 
 impl Batch {
-    /// Deletes visits, then writes those that are over, then those that are open: a person who left and came back within the
-    /// batch never has two open rows, which the unique index forbids.
+    /// Deletes visits, then changes those that are over, then those that are open, then adds new ones. In this order, a
+    /// person who left and came back within the batch never has two open rows, which the unique index forbids.
     pub(super) async fn write_visits(
         &mut self,
         gone: &[Uuid],
@@ -327,7 +329,7 @@ impl Batch {
     }
 }
 
-/// The columns that a new visit is written with.
+/// The columns with which a new visit is written.
 #[cfg(test)]
 pub(super) fn written() -> (&'static str, &'static [crate::store::columns::Column]) {
     ("checkins", <VisitRow<'_> as crate::store::columns::Columns>::COLUMNS)

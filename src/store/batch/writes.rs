@@ -33,9 +33,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Writes {
     pub(crate) facts: Vec<DecidedFact>,
-    /// Facts that are in the log and were decided otherwise.
+    /// Facts in the log whose decision has changed.
     pub(crate) decided_again: Vec<DecidedFact>,
-    /// Facts whose times a step of the clock has made wrong.
+    /// Facts whose times a clock step has shown to be wrong.
     pub(crate) gone_facts: Vec<StoredFact>,
     pub(crate) people: Vec<NewPersonState>,
     pub(crate) checkpoints: Vec<(Subject, LogDay, PersonState)>,
@@ -46,23 +46,23 @@ pub(crate) struct Writes {
     pub(crate) changed_visits: Vec<ChangedVisit>,
     pub(crate) gone_visits: Vec<Uuid>,
     pub(crate) failures: Vec<FailureRecord>,
-    /// Failures that may be there already, at another time or for another reason.
+    /// Failures that already exist, but may differ in time or reason.
     pub(crate) changed_failures: Vec<FailureRecord>,
     pub(crate) gone_failures: Vec<Uuid>,
     pub(crate) charges: Vec<ChargeRecord>,
     pub(crate) gone_charges: Vec<Uuid>,
     pub(crate) pass_usage: Vec<(Uuid, Subject, Used)>,
     pub(crate) plan_usage: BTreeMap<(CoworkerId, NaiveDate), Counted>,
-    /// From the day after on, everything that counted is counted again.
+    /// People whose totals after a day, or all of whose totals, are replaced.
     pub(crate) recounted: Vec<(CoworkerId, Option<NaiveDate>)>,
     pub(crate) coverage: Option<(Uuid, BusinessId, CoverageRow)>,
 }
 
 impl Batch {
-    /// Writes everything. `calendar` gives the wall clock of a business at an instant.
+    /// Writes everything. `calendar` returns the calendar of a business at an instant.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] when another gateway has written the same facts or people meanwhile.
+    /// [`StoreError::Conflict`] if another gateway has written the same facts or people meanwhile.
     pub(crate) async fn write(
         &mut self,
         writes: &Writes,
@@ -80,7 +80,7 @@ impl Batch {
         self.write_visits(&writes.gone_visits, &writes.changed_visits, &writes.new_visits, when).await?;
         self.write_failures(&writes.gone_failures, &writes.changed_failures, &writes.failures, when).await?;
         self.write_charges(&writes.gone_charges, &writes.charges, now).await?;
-        // What was used; and the person states last, whose revisions tell whether another gateway was faster.
+        // Usage, and last the person states, whose revisions show whether another gateway was faster.
         self.write_pass_usage(&writes.pass_usage).await?;
         self.write_plan_usage(&writes.recounted, &writes.plan_usage).await?;
         self.write_checkpoints(&writes.gone_checkpoints, &writes.checkpoints).await?;

@@ -1,4 +1,4 @@
-//! What a gateway uses of a PostgreSQL server: two connections, few rights, and nothing of a session.
+//! What a gateway uses of a PostgreSQL server: two connections, few rights, and no session state.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The next client of the connection would get a named statement, and everything that is set for a session.
+/// The next client of the connection would inherit a named statement and all session settings.
 #[tokio::test]
 async fn nothing_of_a_gateway_stays_on_a_connection() {
     const STAYS: Statement = statement!(
@@ -29,14 +29,14 @@ async fn nothing_of_a_gateway_stays_on_a_connection() {
     fresh.write(&opening([record(1, 1000)])).await.expect("written");
     fresh.imports(PASSES, 0).await;
     assert!(fresh.store.take_lease(BusinessId(1), "a", uuid()).await.expect("taken"));
-    let rows = fresh.store.sql.read(STAYS, &[]).await.expect("asked");
+    let rows = fresh.store.sql.read(STAYS, &[]).await.expect("answered");
     let number = |column| rows[0].int(column).expect("a number");
     assert_eq!((number("prepared"), number("locks")), (0, 0));
     assert_eq!(rows[0].text("timeout").expect("a text"), "8s", "for the transaction");
     let Database::Postgres { url, .. } = &fresh.database else { panic!("it is pooled") };
     let options = url.parse::<sqlx::postgres::PgConnectOptions>().expect("a URL").extra_float_digits(None);
     let mut plain = sqlx::PgConnection::connect_with(&options).await.expect("the pooler answers");
-    let outside = plain.fetch_one("SHOW idle_in_transaction_session_timeout").await.expect("asked");
+    let outside = plain.fetch_one("SHOW idle_in_transaction_session_timeout").await.expect("answered");
     assert_eq!(outside.get::<String, _>(0), "0", "not for the session");
 }
 
@@ -70,11 +70,11 @@ async fn gateways_that_start_at_once_make_the_tables_once() {
     let opened = futures_util::future::join_all((0..8).map(|_| Store::open(&database))).await;
     for store in opened {
         let store = store.expect("opens");
-        assert_eq!(store.directory_version().await.expect("asked"), 0);
+        assert_eq!(store.directory_version().await.expect("answered"), 0);
     }
 }
 
-/// The pipeline has a connection at once, however many other tasks read; and there are never more than two.
+/// The pipeline gets a connection at once, however many other tasks read, and there are never more than two.
 #[tokio::test]
 async fn two_connections_are_enough_and_one_is_for_the_pipeline() {
     let fresh = Fresh::pooled().await;
@@ -100,7 +100,8 @@ async fn two_connections_are_enough_and_one_is_for_the_pipeline() {
     assert_eq!(fresh.store.open_checkins().await.expect("read").len(), 20);
 }
 
-/// The answer to an abandoned statement is never taken for that of the next, and an abandoned transaction changes nothing.
+/// The answer to an abandoned statement is never mistaken for that of the next, and an abandoned transaction changes
+/// nothing.
 #[tokio::test]
 async fn an_abandoned_statement_is_over_before_its_connection_is_used_again() {
     const SLOW: Statement = statement!("SELECT CAST(pg_sleep(0.2) AS text) AS slept");

@@ -33,11 +33,11 @@ async fn an_import_is_loaded_and_counted(fresh: Fresh) {
     let text = r#"{"Businesses": [{"Id": 1, "Name": "Hub One"}],
         "Coworkers": [{"Id": 7, "FullName": "Ada", "AccessCardId": "8165538", "AccessPincode": "4711"}]}"#;
     let documents = import::read_json(text, &key).expect("reads").documents;
-    let before = fresh.store.directory_version().await.expect("asked");
+    let before = fresh.store.directory_version().await.expect("answered");
     let mut seen = 0;
     fresh.store.import(&documents, before, at(1), |done| seen = done).await.expect("imported");
     let late = fresh.store.import(&documents, before, at(2), |_| {}).await;
-    assert!(matches!(late, Err(StoreError::Conflict)), "compared with a version that is gone: {late:?}");
+    assert!(matches!(late, Err(StoreError::Conflict)), "compared with a version that was replaced: {late:?}");
     fresh.store.import(&documents, before + 1, at(2), |_| {}).await.expect("again");
     assert_eq!(seen, 2);
     let directory = fresh.store.load_directory().await.expect("loaded");
@@ -47,7 +47,7 @@ async fn an_import_is_loaded_and_counted(fresh: Fresh) {
     assert_eq!(page.iter().map(|stored| (stored.id, stored.archived)).collect::<Vec<_>>(), [(7, false)]);
     assert!(page[0].document.contains("8165538") && !page[0].document.contains("4711"), "{page:?}");
     assert_eq!(fresh.store.directory_page(EntityKind::Coworker, 7).await.expect("a page"), []);
-    assert_eq!(fresh.store.drawn_pin_key().await.expect("asked"), Some(key));
+    assert_eq!(fresh.store.drawn_pin_key().await.expect("answered"), Some(key));
 }
 
 async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
@@ -61,8 +61,8 @@ async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
         place: EntryPlace::Stored,
     };
     let documents: Vec<Document> = (1..=2500).map(document).collect();
-    assert_eq!(fresh.store.drawn_pin_key().await.expect("asked"), None);
-    let before = fresh.store.directory_version().await.expect("asked");
+    assert_eq!(fresh.store.drawn_pin_key().await.expect("answered"), None);
+    let before = fresh.store.directory_version().await.expect("answered");
     fresh.store.import(&documents, before, at(1), |_| {}).await.expect("imported");
     let mut ids = Vec::new();
     loop {
@@ -91,9 +91,9 @@ async fn what_an_import_replaces_is_still_there_for_its_time(fresh: Fresh) {
     assert_eq!(said(&first), expected(1, 1, "Ada"));
     fresh.imports(&site("Ada", r#", {"Id": 2, "FullName": "Bob"}"#), 2000).await;
     fresh.imports(&site("Ada Lovelace", ""), 3000).await;
-    // Only Bob; whatever it does not speak of stays.
+    // Imports only Bob; whatever is not in an import stays.
     fresh.imports(r#"{"Coworkers": [{"Id": 2, "FullName": "Bob", "Archived": true}]}"#, 4000).await;
-    let versions = fresh.store.directory_versions().await.expect("asked");
+    let versions = fresh.store.directory_versions().await.expect("answered");
     assert_eq!(versions, [(1, at(1000)), (2, at(2000)), (3, at(3000)), (4, at(4000))]);
     let mut found = Vec::new();
     for version in 1..=4 {
@@ -106,7 +106,7 @@ async fn what_an_import_replaces_is_still_there_for_its_time(fresh: Fresh) {
         let directory = fresh.store.load_directory_of(version).await.expect("loaded");
         directory.coworker(CoworkerId(2)).map(|coworker| coworker.archived)
     };
-    assert_eq!(found[0], expected(1, 1, "Ada"), "as it was");
+    assert_eq!(found[0], expected(1, 1, "Ada"), "unchanged");
     assert_eq!(found[1], expected(2, 2, "Ada"));
     assert_eq!(found[2], expected(3, 2, "Ada Lovelace"));
     assert_eq!((bob(1).await, bob(2).await, bob(3).await), (None, Some(false), Some(false)));
@@ -116,9 +116,9 @@ async fn what_an_import_replaces_is_still_there_for_its_time(fresh: Fresh) {
     assert_eq!(said(&newest), found[3]);
     let history = fresh.store.load_directories().await.expect("loaded");
     assert_eq!(said(history.latest()), found[3]);
-    assert_eq!(history.missing(at(2500)), [2, 3], "those that only the database has");
+    assert_eq!(history.missing(at(2500)), [2, 3], "those only in the database");
     assert_eq!(history.between(None, at(9000)), [at(2000), at(3000), at(4000)]);
-    assert_eq!(fresh.count("directory_past").await, 2, "what is as it was is kept once");
+    assert_eq!(fresh.count("directory_past").await, 2, "an unchanged entity is kept once");
 }
 
 async fn versions_that_nothing_late_can_ask_for_are_forgotten(fresh: Fresh) {
@@ -129,7 +129,7 @@ async fn versions_that_nothing_late_can_ask_for_are_forgotten(fresh: Fresh) {
     }
     // The second was in force ten days before this.
     fresh.imports(&site("D"), history + 2500).await;
-    let versions = fresh.store.directory_versions().await.expect("asked");
+    let versions = fresh.store.directory_versions().await.expect("answered");
     assert_eq!(versions.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [2, 3, 4]);
     let mut names = Vec::new();
     for version in 2..=4 {
@@ -161,5 +161,5 @@ async fn what_is_left_of_a_pass_counts_from_the_import_that_said_it(fresh: Fresh
         .replace("\"Id\": 1, \"Full", "\"Id\": 2, \"Full");
     let directory = fresh.imports(&other, 4).await;
     let basis: Vec<WallTime> = directory.usable(CoworkerId(2)).map(|held| held.basis_at).collect();
-    assert_eq!(basis, [at(4)], "the new holder begins with what the new import says");
+    assert_eq!(basis, [at(4)], "the new holder starts with the new import's figures");
 }

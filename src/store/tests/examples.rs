@@ -30,7 +30,7 @@ use crate::{
 
 pub(super) const DAY: i64 = 86_400_000;
 
-/// When the tests write.
+/// The time at which the tests write.
 pub(super) const NOW: WallTime = WallTime::from_millis(1_700_000_000_000);
 
 /// Ada (1) and Bob (2) share a team's passes; Ada holds 51 and Bob 52, both with limits.
@@ -45,7 +45,7 @@ pub(super) const PASSES: &str = r#"{
     ]
 }"#;
 
-/// What a version of the directory says.
+/// The content of a version of the directory.
 pub(super) fn said(directory: &Directory) -> (i64, usize, Option<String>, Option<String>) {
     let name = directory.coworker(CoworkerId(1)).map(|coworker| coworker.full_name.to_string());
     (directory.version, directory.coworkers(), name, directory.business(BusinessId(1)).map(ToOwned::to_owned))
@@ -123,7 +123,7 @@ pub(super) fn changed(record: &VisitRecord, stays: bool) -> ChangedVisit {
     ChangedVisit { known_as: record.visit.unique_id, record: record.clone(), stays }
 }
 
-/// The same as it is read back.
+/// The same as read back.
 pub(super) fn known(record: &VisitRecord) -> StoredVisit {
     let visit = &record.visit;
     StoredVisit {

@@ -34,9 +34,10 @@ async fn a_fact_is_written_once(fresh: Fresh) {
     assert_eq!(fresh.known(&[&one, &two, &one]).await, [0, 2]);
     let again = fresh.write(&logging([&two, &one])).await;
     assert!(matches!(again, Err(StoreError::Conflict)), "another gateway was faster: {again:?}");
-    assert!(fresh.known(&[&two]).await.is_empty(), "all of a batch or nothing");
+    assert!(fresh.known(&[&two]).await.is_empty(), "a batch is written as a whole or not");
 
-    // Other content at the same place is another fact, and so is the same content at another time or of another subject.
+    // Different content at the same place is another fact, and so is the same content at another time or about another
+    // subject.
     let other = DoorFact { digest: FactDigest([9; 16]), ..one.clone() };
     let later = DoorFact { at: at(1001), ..one.clone() };
     let whose = DoorFact { subject: Subject(2), ..one.clone() };
@@ -53,7 +54,7 @@ async fn a_fact_that_arrived_is_known_at_any_time(fresh: Fresh) {
     };
     let first = arrived(1, 1000, 9);
     fresh.write(&logging([&first])).await.expect("written");
-    // It arrives again, and now belongs to another subject: it is still the same fact.
+    // It arrives again, now about another subject: it is still the same fact.
     let (again, other) = (arrived(2, DAY + 1000, 9), arrived(1, 1000, 8));
     assert_eq!(fresh.known(&[&other, &again, &first]).await, [1, 2]);
     let written = fresh.write(&logging([&again])).await;
@@ -70,7 +71,7 @@ async fn facts_are_found_by_person_and_day(fresh: Fresh) {
     fresh.write(&logging(all.iter().chain([&elsewhere]))).await.expect("written");
     let mut batch = fresh.batch().await;
     let mut found = async |days: &[(Subject, LogDay)]| {
-        let mut facts = batch.facts(days).await.expect("asked");
+        let mut facts = batch.facts(days).await.expect("answered");
         facts.sort_by_key(|decided| (decided.fact.at, decided.fact.digest));
         facts
     };
@@ -92,13 +93,13 @@ async fn facts_change_their_decision_and_go(fresh: Fresh) {
     };
     fresh.write(&writes).await.expect("written");
     let mut batch = fresh.batch().await;
-    let mut facts = batch.facts(&[(Subject(1), LogDay(0)), (Subject(2), LogDay(0))]).await.expect("asked");
+    let mut facts = batch.facts(&[(Subject(1), LogDay(0)), (Subject(2), LogDay(0))]).await.expect("answered");
     facts.sort_by_key(|decided| decided.fact.subject);
     let facts = facts.into_iter().map(|decided| (decided.fact, decided.decision)).collect::<Vec<_>>();
     assert_eq!(facts, [(stored(&two), closed), (stored(&three), opened_code())]);
     drop(batch);
 
-    // One whose time was wrong goes, and comes again with another, in one transaction.
+    // A fact whose time was wrong is deleted and written with another time, in one transaction.
     let moved = DoorFact { at: at(7000), ..two.clone() };
     let writes = Writes { gone_facts: vec![stored(&two)], ..logging([&moved, &one]) };
     fresh.write(&writes).await.expect("written");
@@ -188,5 +189,5 @@ async fn the_log_shows_every_kind_of_fact(fresh: Fresh) {
             ..nothing
         },
     ];
-    assert_eq!(logged, expected, "a fact that a newer program wrote is left out");
+    assert_eq!(logged, expected, "a fact that a newer program wrote is skipped");
 }

@@ -1,5 +1,5 @@
-//! What a connection reports after the disk was full or failed: with our way of writing, and, as a control, with the usual
-//! one, which reports commits that never happened.
+//! What a connection reports after the disk was full or failed, with our way of writing and, as a control, with the
+//! usual one, which reports commits that never happened.
 //!
 //! The disk is broken for a separate process: the tests start this binary again, for [`on_this_disk`] alone.
 
@@ -22,13 +22,13 @@ use crate::store::{
     statement::{Arg, Statement, statement},
 };
 
-/// Rows in one transaction.
+/// The number of rows in one transaction.
 const ROWS: i64 = 250;
 
-/// Transactions before the disk is repaired, and after.
+/// The number of transactions before the disk is repaired, and after.
 const TRANSACTIONS: (i64, i64) = (60, 20);
 
-/// Where the second process finds its folder, its way of writing and what repairs its disk.
+/// The variable that gives the second process its folder, its way of writing and what repairs its disk.
 const ORDERS: &str = "CHECKIND_TEST_BROKEN_DISK";
 
 const INSERT: Statement = statement!("INSERT INTO e (id, transaction_number, filler) VALUES ($1, $2, $3)");
@@ -36,9 +36,9 @@ const INSERT: Statement = statement!("INSERT INTO e (id, transaction_number, fil
 const TABLE: Statement =
     statement!("CREATE TABLE IF NOT EXISTS e (id INTEGER PRIMARY KEY, transaction_number INTEGER, filler TEXT)");
 
-/// One of two ways to write rows in transactions.
+/// A way to write rows in transactions.
 enum Writer {
-    /// As the product does.
+    /// As checkind does.
     Ours(Box<Sql>),
     /// As most programs do: `BEGIN`, and the same connection forever.
     Usual(SqliteConnection),
@@ -82,8 +82,8 @@ impl Writer {
     }
 }
 
-/// The second process: writes while the disk breaks and after it was repaired, and says how many transactions were
-/// reported as committed before, after, and how many of all these are missing.
+/// The second process: writes while the disk is broken and after it is repaired, and reports how many transactions were
+/// reported as committed before and after the repair, and how many of these are missing.
 #[tokio::test]
 async fn on_this_disk() {
     let Ok(orders) = env::var(ORDERS) else { return };
@@ -107,7 +107,7 @@ async fn on_this_disk() {
             reported.push(transaction);
         }
     }
-    // As after the end of the process: what only its connection sees is not there.
+    // Read as if the process had ended: rows visible only to its connection are missing.
     let mut another =
         SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&path)).await.expect("a file");
     let mut missing = 0;
@@ -119,7 +119,7 @@ async fn on_this_disk() {
     println!("outcome {broken} {} {missing}", reported.len() - broken);
 }
 
-/// What the second process reported.
+/// The report of the second process.
 #[derive(Debug)]
 struct Outcome {
     while_broken: u32,
@@ -147,12 +147,12 @@ fn outcome(starter: &[&str], environment: &[(&str, &str)], orders: &[&str; 4]) -
     Outcome { while_broken, after, missing }
 }
 
-/// The bars for both kinds of broken disk.
+/// The requirements for both kinds of broken disk.
 fn judge(ours: &Outcome, usual: &Outcome) {
-    assert_eq!(ours.missing, 0, "reported as committed and not there: {ours:?}");
+    assert_eq!(ours.missing, 0, "reported as committed but missing: {ours:?}");
     assert!(i64::from(ours.while_broken) < TRANSACTIONS.0, "the disk was not broken: {ours:?}");
     assert_eq!(i64::from(ours.after), TRANSACTIONS.1, "it did not recover: {ours:?}");
-    assert!(usual.missing > 0, "the usual way does well too, so this proves nothing: {usual:?}");
+    assert!(usual.missing > 0, "the usual way loses nothing either, so this proves nothing: {usual:?}");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_full_disk_makes_no_false_commits_of_ours() {
     let run = |way| {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let place = folder.path().to_str().expect("a path of ours");
-        // The small disk is seen by the second process alone, and goes with it.
+        // The small disk is visible only to the second process, and disappears with it.
         let script = "mount -t tmpfs -o size=1m tmpfs \"$1\" && shift && exec \"$@\"";
         let starter = ["unshare", "--mount", "sh", "-c", script, "sh", place];
         outcome(&starter, &[], &[place, way, "true", &format!("mount -o remount,size=64m {place}")])

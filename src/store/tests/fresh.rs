@@ -1,4 +1,4 @@
-//! An empty database for each test, and the contract: the same tests on every kind of database.
+//! An empty database for each test, and the contract, which runs the same tests on every kind of database.
 
 use std::collections::BTreeSet;
 
@@ -25,7 +25,7 @@ use crate::{
     },
 };
 
-/// The password of the logins that are made for a test.
+/// The password of the logins that are created for a test.
 pub(super) const PASSWORD: &str = "gateway";
 
 /// Each test of the contract, once for each database.
@@ -37,7 +37,7 @@ macro_rules! contract {
         mod postgres {
             $(#[tokio::test] async fn $name() { super::$name(super::Fresh::postgres().await).await; })+
         }
-        /// As a gateway that has only the rights of the README, behind a pooler with two connections.
+        /// As a gateway with only the rights listed in the README, behind a pooler with two connections.
         mod pooled {
             $(#[tokio::test] async fn $name() { super::$name(super::Fresh::pooled().await).await; })+
         }
@@ -54,7 +54,7 @@ pub(crate) struct Fresh {
 }
 
 impl Store {
-    /// Sets when an import said what is left of every pass in force.
+    /// Sets when an import stated what is left of every pass in force.
     pub(crate) async fn set_pass_basis(&self, at: WallTime) {
         const SET: Statement = statement!("UPDATE directory SET basis_at = $1 WHERE kind = 'coworker_time_pass'");
         self.sql.change(SET, &[Arg::Time(at)]).await.expect("written");
@@ -62,7 +62,7 @@ impl Store {
 }
 
 impl Fresh {
-    /// The owner has made the tables; the login of a gateway may open two connections, and so may the pooler.
+    /// The owner has created the tables; a gateway's login may open two connections, and so may the pooler.
     pub(crate) async fn pooled() -> Self {
         let (owner, folder) = Self::empty_postgres().await;
         let (login, _) = Self::gateway_of(&owner).await;
@@ -74,7 +74,8 @@ impl Fresh {
         Self { _pooler: Some(pooler), ..fresh }
     }
 
-    /// Makes the tables as their owner, and a login for gateways; it, and a connection of the owner's.
+    /// Creates the tables as their owner, and a login for gateways. Returns the login and one of the owner's
+    /// connections.
     pub(super) async fn gateway_of(owner: &str) -> (String, sqlx::PgConnection) {
         let made = Store::open(&Database::Postgres { url: owner.to_owned(), password: None }).await.expect("opens");
         made.close().await;
@@ -92,7 +93,7 @@ impl Fresh {
         Self::open(Database::Sqlite { path: folder.path().join("checkind.db") }, folder).await
     }
 
-    /// A file in memory, where the machine has a place for one.
+    /// A file in memory, if the machine has a place for one.
     pub(crate) async fn in_memory() -> Self {
         let memory = std::path::Path::new("/dev/shm");
         let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
@@ -113,7 +114,7 @@ impl Fresh {
         let name = format!("contract_{}", uuid().simple());
         let mut admin = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("the server answers");
         admin.execute(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.expect("a new database");
-        // No test kills the server, so its commits need not wait for the disk.
+        // No test kills the server, so commits need not wait for the disk.
         let fast = format!("ALTER DATABASE {name} SET synchronous_commit = off");
         admin.execute(sqlx::AssertSqlSafe(fast)).await.expect("a setting");
         (format!("{server}/{name}"), tempfile::tempdir().expect("a temporary folder"))
@@ -145,21 +146,21 @@ impl Fresh {
 
     pub(super) async fn records(&self, coworkers: &[i64]) -> StoredRecords {
         let who = coworkers.iter().map(|coworker| (CoworkerId(*coworker), (at(0), at(0)))).collect();
-        self.batch().await.records(&who).await.expect("asked")
+        self.batch().await.records(&who).await.expect("answered")
     }
 
-    /// Which of these facts the log has.
+    /// Which of these facts are in the log.
     pub(super) async fn known(&self, facts: &[&DoorFact]) -> Vec<usize> {
         let facts: Vec<FactKey> = facts.iter().map(|fact| fact.key()).collect();
-        let loaded = self.batch().await.load(&BTreeSet::new(), &facts).await.expect("asked");
+        let loaded = self.batch().await.load(&BTreeSet::new(), &facts).await.expect("answered");
         loaded.known.into_iter().collect()
     }
 
     /// A person state, read inside a transaction and outside.
     pub(super) async fn standing(&self, subject: i64) -> Option<crate::store::StoredPerson> {
         let who = BTreeSet::from([Subject(subject)]);
-        let mut inside = self.batch().await.load(&who, &[]).await.expect("asked").people;
-        let (outside, _) = self.store.people(&who, &BTreeSet::new()).await.expect("asked");
+        let mut inside = self.batch().await.load(&who, &[]).await.expect("answered").people;
+        let (outside, _) = self.store.people(&who, &BTreeSet::new()).await.expect("answered");
         let found = inside.remove(&Subject(subject));
         let parts =
             |standing: &crate::store::StoredPerson| (standing.revision, standing.deadline, standing.person.clone());
@@ -170,7 +171,7 @@ impl Fresh {
     /// The charges of a coworker, earliest first.
     pub(super) async fn charges(&self, coworker: i64) -> Vec<ChargeRecord> {
         const CHARGES: Statement = statement!("SELECT * FROM payg_charges WHERE coworker_id = $1 ORDER BY from_time");
-        let rows = self.store.sql.read(CHARGES, &[Arg::Int(coworker)]).await.expect("asked");
+        let rows = self.store.sql.read(CHARGES, &[Arg::Int(coworker)]).await.expect("answered");
         let charge = |row: &Row| {
             Ok(ChargeRecord {
                 checkin: row.uuid("checkin")?,
@@ -191,7 +192,7 @@ impl Fresh {
         rows.iter().map(charge).collect::<Result<_, StoreError>>().expect("read")
     }
 
-    /// The row of a visit as the API reads it.
+    /// The row of a visit, as the API reads it.
     pub(super) async fn checkin_of(&self, unique_id: Uuid) -> Option<Checkin> {
         crate::store::rows::row! {
             struct IdRow {
@@ -200,12 +201,12 @@ impl Fresh {
         }
         const ID: Statement = statement!(rows(IdRow) "SELECT c.id FROM r JOIN checkins c ON c.unique_id = r.id");
         let row = IdRow { id: unique_id };
-        let rows = self.store.sql.read(ID, &[Arg::rows(&[row])]).await.expect("asked");
+        let rows = self.store.sql.read(ID, &[Arg::rows(&[row])]).await.expect("answered");
         let id = CheckinId(rows.first()?.int("id").expect("a number"));
         self.store.checkin(id).await.expect("read")
     }
 
-    /// SQLite's plan for a statement, one step a line.
+    /// SQLite's plan for a statement, one step per line.
     pub(super) async fn plan(&self, statement: Statement, arguments: usize) -> String {
         let Database::Sqlite { path } = &self.database else { unreachable!("a SQLite test") };
         let mut connection =
@@ -229,11 +230,11 @@ impl Fresh {
         plans.swap_remove(0)
     }
 
-    /// Imports a site as if at this time.
+    /// Imports a site as if at `now`.
     pub(crate) async fn imports(&self, site: &str, now: i64) -> Directory {
         let key = self.store.pin_key().await.expect("drawn");
         let documents = import::read_json(site, &key).expect("reads").documents;
-        let version = self.store.directory_version().await.expect("asked");
+        let version = self.store.directory_version().await.expect("answered");
         self.store.import(&documents, version, at(now), |_| {}).await.expect("imported");
         self.store.load_directory().await.expect("loaded")
     }
@@ -243,7 +244,7 @@ impl Fresh {
         self.store.sql.read(statement, &[]).await.expect("read").pop().expect("a row")
     }
 
-    /// How many rows a table has.
+    /// The number of rows in a table.
     pub(super) async fn count(&self, table: &'static str) -> i64 {
         let sql: &'static str = format!("SELECT count(*) AS n FROM {table}").leak();
         self.one(sql).await.int("n").expect("a number")

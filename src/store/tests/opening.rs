@@ -53,7 +53,7 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     );
 }
 
-/// What the version before the log of facts wrote.
+/// Rows that the version from before the log of facts wrote.
 const OLD_ROWS: &str = r#"
     INSERT INTO directory (kind, id, document, updated_on)
         VALUES ('coworker', 1, '{"Id": 1, "FullName": "Ada"}', '2026-01-01T00:00:00.000Z');
@@ -80,9 +80,9 @@ async fn is_brought_up_to_date(fresh: Fresh) {
         [(Some(CoworkerId(1)), Some(at(2000)))]
     );
     assert_eq!(fresh.visits(1).await.len(), 1);
-    let coverage = fresh.store.coverage(BusinessId(1), false, at(0)).await.expect("asked");
+    let coverage = fresh.store.coverage(BusinessId(1), false, at(0)).await.expect("answered");
     assert_eq!(coverage, BTreeMap::from([(BusinessId(1), vec![CoverageRow { from: at(1000), to: at(2000) }])]));
-    assert_eq!(fresh.store.directory_versions().await.expect("asked"), [(3, at(0))]);
+    assert_eq!(fresh.store.directory_versions().await.expect("answered"), [(3, at(0))]);
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Bob"}]}"#, 5000).await;
     for (version, name) in [(3, "Ada"), (4, "Bob")] {
         let directory = fresh.store.load_directory_of(version).await.expect("loaded");
@@ -114,7 +114,7 @@ async fn a_postgres_database_of_the_version_before_is_brought_up_to_date() {
     is_brought_up_to_date(Fresh::open(Database::Postgres { url, password: None }, folder).await).await;
 }
 
-/// A backup holds all that was committed, the log and where people stand included.
+/// A backup contains everything that was committed, including the log and the person states.
 #[tokio::test]
 async fn a_backup_is_a_database_of_its_own() {
     let fresh = Fresh::sqlite().await;
@@ -127,5 +127,5 @@ async fn a_backup_is_a_database_of_its_own() {
     let copy = Fresh::open(Database::Sqlite { path }, folder).await;
     assert_eq!(copy.known(&[&tap(1, 1000)]).await, [0]);
     assert_eq!(copy.visits(1).await, fresh.visits(1).await);
-    assert_eq!(copy.standing(1).await.expect("is there").deadline, Some((BusinessId(1), at(9000))));
+    assert_eq!(copy.standing(1).await.expect("exists").deadline, Some((BusinessId(1), at(9000))));
 }

@@ -1,4 +1,4 @@
-//! The settings that a site decides by.
+//! The settings with which a site decides.
 
 use std::time::Duration;
 
@@ -30,20 +30,20 @@ async fn settings_are_written_when_they_differ(fresh: Fresh) {
         doors: Vec::new(),
     };
     let store = &fresh.store;
-    assert_eq!(store.newest_policy().await.expect("asked"), 0);
-    assert_eq!(store.read_policies().await.expect("asked").newest, 0);
+    assert_eq!(store.newest_policy().await.expect("answered"), 0);
+    assert_eq!(store.read_policies().await.expect("answered").newest, 0);
     let put = async |business, minutes, now| {
         let history = store.policies(&policy(business, minutes), at(now)).await.expect("written");
-        assert_eq!(store.read_policies().await.expect("asked"), history);
-        assert_eq!(store.newest_policy().await.expect("asked"), history.newest);
+        assert_eq!(store.read_policies().await.expect("answered"), history);
+        assert_eq!(store.newest_policy().await.expect("answered"), history.newest);
         history
     };
     assert_eq!(put(1, 10, 1000).await.newest, 1);
-    assert_eq!(put(1, 10, 2000).await.newest, 1, "as they were");
+    assert_eq!(put(1, 10, 2000).await.newest, 1, "unchanged");
     assert_eq!(put(2, 20, 3000).await.newest, 2);
     assert_eq!(put(1, 30, 4000).await.newest, 3);
     let history = put(1, 10, 5000).await;
-    assert_eq!(history.newest, 4, "as they were before, but not now");
+    assert_eq!(history.newest, 4, "equal to an earlier version, but not to the current one");
     let minutes = |business, millis| {
         let policy = history.at(BusinessId(business), at(millis)).expect("is known");
         policy.site.idle_limit.as_secs() / 60
@@ -55,7 +55,7 @@ async fn settings_are_written_when_they_differ(fresh: Fresh) {
     let (number, damaged) = (history.newest + 1, "INSERT INTO site_policies VALUES ($1, 1, 6000, '{}')");
     let put_damaged = Statement { columns: &[], sqlite: damaged, postgres: damaged };
     store.sql.change(put_damaged, &[Arg::Int(number)]).await.expect("written");
-    let left = store.read_policies().await.expect("asked");
+    let left = store.read_policies().await.expect("answered");
     assert_eq!((left.newest, left.latest(BusinessId(1))), (number, history.latest(BusinessId(1))));
 }
 
@@ -76,7 +76,7 @@ async fn settings_from_a_clock_that_was_ahead_are_in_force_at_once(fresh: Fresh)
     fresh.imports(PASSES, 90_000).await;
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Eve"}]}"#, 5000).await;
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Ida"}]}"#, 6000).await;
-    let versions = fresh.store.directory_versions().await.expect("asked");
+    let versions = fresh.store.directory_versions().await.expect("answered");
     assert_eq!(versions, [(1, at(5000)), (2, at(5000)), (3, at(6000))]);
     let history = fresh.store.load_directories().await.expect("loaded");
     assert_eq!((history.at(at(6000)).version, history.missing(at(5500))), (3, vec![2]));
@@ -97,11 +97,11 @@ async fn old_settings_are_forgotten_but_for_the_last(fresh: Fresh) {
     {
         fresh.store.policies(&policy(business, minutes), at(now)).await.expect("written");
     }
-    let kept = fresh.store.read_policies().await.expect("asked");
+    let kept = fresh.store.read_policies().await.expect("answered");
     let minutes = |business, millis| {
         kept.at(BusinessId(business), at(millis)).map_or(0, |policy| policy.site.idle_limit.as_secs() / 60)
     };
     assert_eq!([500, 2999, 3000, history + 2500].map(|millis| minutes(1, millis)), [2, 2, 3, 4]);
-    assert_eq!(minutes(2, 500), 9, "another business forgets its own");
+    assert_eq!(minutes(2, 500), 9, "forgetting affects only one business");
     assert_eq!(fresh.count("site_policies").await, 5);
 }

@@ -1,4 +1,4 @@
-//! Failed check-ins and charges, what spans several kinds of records, and whole batches.
+//! Failed check-ins and charges, operations across several kinds of records, and whole batches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,11 +53,11 @@ async fn the_records_of_each_person_are_read_from_their_instants_on(fresh: Fresh
 
     let asked = BTreeMap::from([(CoworkerId(1), (at(3000), at(2500))), (CoworkerId(3), (at(0), at(0)))]);
     let mut batch = fresh.batch().await;
-    let StoredRecords { visits, failures: failed, charges } = batch.records(&asked).await.expect("asked");
+    let StoredRecords { visits, failures: failed, charges } = batch.records(&asked).await.expect("answered");
     let expected: Vec<StoredVisit> = day[2..5].iter().map(known).collect();
     let whose = |ids: &[Uuid]| ids.iter().map(|id| (*id, CoworkerId(1))).collect::<BTreeMap<_, _>>();
     let ids: Vec<Uuid> = expected.iter().map(|visit| visit.unique_id).collect();
-    assert_eq!(sorted(visits.into_values()), expected, "at any business, but of others nothing");
+    assert_eq!(sorted(visits.into_values()), expected, "at any business, but not of other people");
     let whose_charges: BTreeMap<Uuid, CoworkerId> =
         charges.iter().map(|(id, (coworker, _))| (*id, *coworker)).collect();
     assert_eq!((failed, whose_charges), (whose(&[failures[1].unique_id]), whose(&ids)));
@@ -136,7 +136,7 @@ async fn a_nul_character_stops_nothing(fresh: Fresh) {
     assert_eq!((text("coworker_full_name"), text("interface")), ("A\u{fffd}da".to_owned(), "e\u{fffd}1".to_owned()));
     let failed = fresh.one("SELECT description FROM failed_checkins").await.text("description").expect("text");
     assert!(failed.contains("a\u{fffd}b"), "{failed}");
-    // The log keeps bytes, and so what was said as it was said.
+    // The log stores bytes, so it keeps the text exactly as it was.
     let logged = fresh.store.facts_between(BusinessId(1), at(0), at(DAY)).await.expect("read");
     assert_eq!(logged[0].credential.as_deref(), Some("12\u{0}34"));
 }
@@ -170,7 +170,7 @@ async fn a_repeated_failure_is_written_once(fresh: Fresh) {
     fresh.write(&Writes { failures: vec![again, failure(2000)], ..Writes::default() }).await.expect("written");
     assert_eq!(fresh.count("failed_checkins").await, 3);
     let id = fresh.one("SELECT id FROM failed_checkins ORDER BY id LIMIT 1").await.int("id").expect("id");
-    let row = fresh.store.failed_checkin(FailedCheckinId(id)).await.expect("read").expect("is there");
+    let row = fresh.store.failed_checkin(FailedCheckinId(id)).await.expect("read").expect("exists");
     assert_eq!(row.description.as_deref(), Some("unrecognised_device: no coworker has a device with this MAC address"));
     assert_eq!((row.unique_id, row.coworker_id, row.checkin_attempt_time), (first.unique_id, None, at(1000)));
     assert_eq!((row.mac_addresses, row.source), (BTreeSet::from([mac(9)]), CheckinSource::NetworkActivity));
@@ -188,13 +188,13 @@ async fn a_failure_is_changed_in_its_place(fresh: Fresh) {
     let writes = Writes { changed_failures: vec![other_reason, other.clone(), unknown], ..Writes::default() };
     fresh.write_at(&writes, NOW.moved(1)).await.expect("changed");
     let after = rows().await;
-    assert_eq!(after.len(), 2, "a failure that is not there is not written");
+    assert_eq!(after.len(), 2, "a failure that does not exist is not changed");
     assert_eq!((after[0].id, after[0].created_on, after[0].updated_on), (before[0].id, NOW, NOW.moved(1)));
     assert_eq!(after[0].checkin_attempt_time, at(3000));
     assert!(after[0].description.as_deref().is_some_and(|text| text.starts_with("no_valid_pass")), "{after:?}");
     let code = fresh.one("SELECT code FROM failed_checkins ORDER BY id LIMIT 1").await.text("code").expect("text");
     assert_eq!(code, Reason::NoValidPass.code());
-    assert_eq!(after[1], before[1], "a failure that is the same is not written");
+    assert_eq!(after[1], before[1], "an unchanged failure is not written");
     fresh.write(&Writes { gone_failures: vec![other.unique_id, uuid()], ..Writes::default() }).await.expect("gone");
     assert_eq!(rows().await, after[..1]);
 }
@@ -206,8 +206,8 @@ async fn failed_devices_are_found_again(fresh: Fresh) {
     let failures = vec![failure(1000), other, refused];
     fresh.write(&Writes { failures, ..Writes::default() }).await.expect("written");
     let ask = |since| fresh.store.failed_devices(BusinessId(1), since, Reason::UnrecognisedDevice, 10);
-    assert_eq!(ask(at(1000)).await.expect("asked"), BTreeSet::from([mac(9)]));
-    assert!(ask(at(1001)).await.expect("asked").is_empty());
+    assert_eq!(ask(at(1000)).await.expect("answered"), BTreeSet::from([mac(9)]));
+    assert!(ask(at(1001)).await.expect("answered").is_empty());
 }
 
 async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
@@ -222,7 +222,7 @@ async fn charges_are_replaced_and_taken_back(fresh: Fresh) {
     let row = fresh.one("SELECT amount, minutes, currency, final FROM payg_charges ORDER BY from_time LIMIT 1").await;
     assert_eq!((row.int("amount").expect("a number"), row.text("currency").expect("text")), (700, "EUR".to_owned()));
     assert!(row.bool("final").expect("a truth"));
-    // Taken back and charged again in one batch: what is charged stays.
+    // Withdrawn and charged again in one batch: the charge stays.
     let writes = Writes {
         gone_charges: vec![over.visit.unique_id, uuid(), open.visit.unique_id],
         charges: vec![replaced.clone()],
@@ -245,13 +245,13 @@ async fn coverage_grows_and_is_read_by_business(fresh: Fresh) {
         let coverage = Some((id, BusinessId(business), stretch));
         fresh.write(&Writes { coverage, ..Writes::default() }).await.expect("written");
     }
-    let read = async |others, since| fresh.store.coverage(BusinessId(1), others, at(since)).await.expect("asked");
+    let read = async |others, since| fresh.store.coverage(BusinessId(1), others, at(since)).await.expect("answered");
     let own = |stretches: &[CoverageRow]| BTreeMap::from([(BusinessId(1), stretches.to_vec())]);
     assert_eq!(read(false, 0).await, own(&[covered(1000, 3000), covered(5000, 6000)]));
     assert_eq!(read(false, 3001).await, own(&[covered(5000, 6000)]));
     let both = BTreeMap::from([(BusinessId(2), vec![covered(500, 4000)]), (BusinessId(3), vec![covered(100, 200)])]);
     assert_eq!(read(true, 0).await, both);
     assert_eq!(read(true, 201).await.keys().collect::<Vec<_>>(), [&BusinessId(2)]);
-    assert_eq!(fresh.store.forget(Expired::Coverage, BusinessId(1), at(3001)).await.expect("asked"), 1);
+    assert_eq!(fresh.store.forget(Expired::Coverage, BusinessId(1), at(3001)).await.expect("answered"), 1);
     assert_eq!(read(false, 0).await, own(&[covered(5000, 6000)]));
 }

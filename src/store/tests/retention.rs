@@ -58,22 +58,22 @@ async fn what_has_expired_is_forgotten_for_one_business_only(fresh: Fresh) {
         (Expired::Checkpoints, 2),
         (Expired::Coverage, 1),
     ] {
-        assert_eq!(fresh.store.forget(what, BusinessId(1), before).await.expect("asked"), rows, "{what:?}");
-        assert_eq!(fresh.store.forget(what, BusinessId(1), before).await.expect("asked"), 0, "{what:?}");
+        assert_eq!(fresh.store.forget(what, BusinessId(1), before).await.expect("answered"), rows, "{what:?}");
+        assert_eq!(fresh.store.forget(what, BusinessId(1), before).await.expect("answered"), 0, "{what:?}");
     }
     for (table, left) in
         [("checkins", 2), ("failed_checkins", 1), ("facts", 2), ("checkpoints", 1), ("standings", 1), ("coverage", 1)]
     {
         assert_eq!(fresh.count(table).await, left, "{table}");
     }
-    assert_eq!(fresh.known(&facts.each_ref()).await, [2, 3], "a day is over as a whole");
+    assert_eq!(fresh.known(&facts.each_ref()).await, [2, 3], "only whole days are deleted");
 }
 
 async fn strangers_are_forgotten_and_members_are_not(fresh: Fresh) {
     let state = |subject, millis| NewPersonState { person: person(millis), ..standing(subject, 0, None) };
     let standings = vec![state(-1, 1000), state(-2, 5000), state(0, 1000), state(1, 1000)];
     fresh.write(&Writes { people: standings, ..Writes::default() }).await.expect("written");
-    assert_eq!(fresh.store.forget(Expired::Checkpoints, BusinessId(1), at(5000)).await.expect("asked"), 1);
+    assert_eq!(fresh.store.forget(Expired::Checkpoints, BusinessId(1), at(5000)).await.expect("answered"), 1);
     assert!(fresh.standing(-1).await.is_none());
     for left in [-2, 0, 1] {
         assert!(fresh.standing(left).await.is_some(), "{left}");
@@ -86,7 +86,7 @@ async fn more_than_a_portion_goes_in_portions(fresh: Fresh) {
     fresh.write(&Writes { checkpoints, ..logging(&facts) }).await.expect("written");
     for what in [Expired::Facts, Expired::Checkpoints] {
         for rows in [500, 200, 0] {
-            let forgotten = fresh.store.forget(what, BusinessId(1), at(DAY)).await.expect("asked");
+            let forgotten = fresh.store.forget(what, BusinessId(1), at(DAY)).await.expect("answered");
             assert_eq!(forgotten, rows, "{what:?}");
         }
     }
@@ -115,8 +115,8 @@ async fn an_unrecognised_device_is_forgotten_with_its_fact(fresh: Fresh) {
     fresh.write(&Writes { facts, failures: vec![failure(1000)], ..Writes::default() }).await.expect("written");
 
     let forget = |before| fresh.store.forget(Expired::UnrecognisedDevices, BusinessId(1), before);
-    assert_eq!(forget(at(1000)).await.expect("asked"), 0, "it is not older than that");
-    assert_eq!(forget(at(3 * DAY)).await.expect("asked"), 3);
+    assert_eq!(forget(at(1000)).await.expect("answered"), 0, "it is not older");
+    assert_eq!(forget(at(3 * DAY)).await.expect("answered"), 3);
     assert_eq!(fresh.count("failed_checkins").await, 0);
     let kept = kept.map(|DecidedFact { fact, .. }| FactKey {
         day: fact.day,
@@ -127,6 +127,6 @@ async fn an_unrecognised_device_is_forgotten_with_its_fact(fresh: Fresh) {
     });
     assert_eq!(fresh.count("facts").await, 4);
     let mut batch = fresh.batch().await;
-    let loaded = batch.load(&BTreeSet::new(), &kept).await.expect("asked");
+    let loaded = batch.load(&BTreeSet::new(), &kept).await.expect("answered");
     assert_eq!(loaded.known.len(), 4);
 }

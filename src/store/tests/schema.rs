@@ -1,4 +1,4 @@
-//! The fields of the structs against the columns of the tables, in both databases.
+//! Compares the fields of the structs with the columns of the tables, in both databases.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,10 +17,11 @@ const TABLE: Statement = statement!(
                FROM information_schema.columns WHERE table_name = $1"
 );
 
-/// Columns that no struct has: only the database uses them, or an earlier version did.
+/// Columns without a field in any struct: only the database uses them, or an earlier version did.
 const OF_NO_STRUCT: &[(&str, &str)] = &[("failed_checkins", "once_key"), ("payg_charges", "id")];
 
-/// Columns of the API's records that no batch writes: the database numbers the rows, and the others exist only for the shape of the API.
+/// Columns of the API's records that no batch writes: the database numbers the rows, and the others exist only for the
+/// API's format.
 const NOT_WRITTEN: &[(&str, &str)] = &[
     ("checkins", "id"),
     ("checkins", "system_id"),

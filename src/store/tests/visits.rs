@@ -1,4 +1,4 @@
-//! What is written of check-ins comes back, and the database keeps at most one open.
+//! Check-ins are read back as written, and the database allows at most one open.
 
 use std::collections::BTreeSet;
 
@@ -83,7 +83,7 @@ async fn the_api_reads_what_the_engine_wrote(fresh: Fresh) {
     fresh.write(&opening([record.clone()])).await.expect("written");
     let open = fresh.store.open_checkins().await.expect("read");
     assert_eq!(open.len(), 1);
-    let row = fresh.store.checkin(open[0].id).await.expect("read").expect("is there");
+    let row = fresh.store.checkin(open[0].id).await.expect("read").expect("exists");
     assert_eq!(row, open[0]);
     let visit = &record.visit;
     assert_eq!((row.unique_id, row.coworker_id, row.from_time), (visit.unique_id, Some(CoworkerId(1)), visit.from));
@@ -108,7 +108,7 @@ async fn there_is_at_most_one_open_visit_per_coworker_and_business(fresh: Fresh)
     fresh.write(&opening([elsewhere.clone()])).await.expect("another business");
     let again = with(&record(3, 3000), |visit| visit.unique_id = elsewhere.visit.unique_id);
     let again = fresh.write(&opening([again])).await;
-    assert!(matches!(again, Err(StoreError::Conflict)), "an identity is there once: {again:?}");
+    assert!(matches!(again, Err(StoreError::Conflict)), "an identity exists only once: {again:?}");
 }
 
 async fn a_coworker_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
@@ -119,7 +119,7 @@ async fn a_coworker_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
     fresh.write(&writes).await.expect("both");
     assert_eq!(fresh.visits(1).await, [known(&left), known(&back)]);
 
-    // The open one turns out to be over, and another one that was over to be open.
+    // The open one turns out to be over, and one that was over turns out to be open.
     let (reopened, closed) = (with(&left, |visit| visit.to = None), with(&back, |visit| visit.to = Some(at(4000))));
     let changes = vec![changed(&reopened, false), changed(&closed, true)];
     fresh.write(&Writes { changed_visits: changes, ..Writes::default() }).await.expect("both");
@@ -129,7 +129,7 @@ async fn a_coworker_may_leave_and_come_back_within_one_batch(fresh: Fresh) {
 async fn a_visit_that_turns_out_otherwise_keeps_its_number(fresh: Fresh) {
     let first = record(1, 5000);
     fresh.write(&opening([first.clone(), record(2, 5000)])).await.expect("written");
-    let before = fresh.checkin_of(first.visit.unique_id).await.expect("is there");
+    let before = fresh.checkin_of(first.visit.unique_id).await.expect("exists");
     let earlier = VisitRecord {
         opened: Some(opened("Ada")),
         ..with(&first, |visit| (visit.unique_id, visit.from) = (uuid(), at(3000)))
@@ -137,13 +137,13 @@ async fn a_visit_that_turns_out_otherwise_keeps_its_number(fresh: Fresh) {
     let change = ChangedVisit { known_as: first.visit.unique_id, ..changed(&earlier, false) };
     let writes = Writes { changed_visits: vec![change], ..Writes::default() };
     fresh.write_at(&writes, NOW.moved(1)).await.expect("changed");
-    let after = fresh.checkin_of(earlier.visit.unique_id).await.expect("is there");
+    let after = fresh.checkin_of(earlier.visit.unique_id).await.expect("exists");
     assert_eq!((after.id, after.created_on, after.updated_on), (before.id, NOW, NOW.moved(1)));
     assert_eq!((after.from_time, after.coworker_full_name.as_deref()), (at(3000), Some("Ada")));
     assert_eq!(fresh.checkin_of(first.visit.unique_id).await, None);
     assert_eq!(fresh.visits(1).await, [known(&earlier)]);
 
-    // What was true when it was opened stays, where the fold begins after that.
+    // The state of things at its opening stays if the fold begins after that.
     let later = VisitRecord { opened: None, ..with(&earlier, |visit| visit.from = at(2000)) };
     let writes = Writes { changed_visits: vec![changed(&later, false)], ..Writes::default() };
     fresh.write(&writes).await.expect("changed");
@@ -172,7 +172,7 @@ async fn a_visit_that_goes_on_keeps_its_beginning(fresh: Fresh) {
 async fn a_visit_that_never_was_is_gone(fresh: Fresh) {
     let (one, two, other) = (record(1, 1000), record(1, 2000), record(2, 1000));
     fresh.write(&opening([one.clone(), other.clone()])).await.expect("written");
-    // What is gone makes room for what takes its place.
+    // Deleted visits make room for those that replace them.
     let writes = Writes { gone_visits: vec![one.visit.unique_id, uuid()], ..opening([two.clone()]) };
     fresh.write(&writes).await.expect("written");
     assert_eq!(fresh.visits(1).await, [known(&two)]);
@@ -184,7 +184,7 @@ async fn an_open_visit_shows_the_latest_presence(fresh: Fresh) {
     let left = with(&record(2, 1000), |visit| (visit.to, visit.last_activity) = (Some(at(1500)), at(1500)));
     fresh.write(&opening([open.clone(), left.clone()])).await.expect("written");
     let last = async |record: &VisitRecord| {
-        let row = fresh.checkin_of(record.visit.unique_id).await.expect("is there");
+        let row = fresh.checkin_of(record.visit.unique_id).await.expect("exists");
         let here = fresh.store.checkins_between(BusinessId(1), at(0), at(DAY)).await.expect("read");
         assert!(here.contains(&row), "the same in a list");
         if row.to_time.is_none() {

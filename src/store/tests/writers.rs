@@ -1,4 +1,4 @@
-//! Two gateways at one database: races, locks and leases.
+//! Two gateways on one database: races, locks and leases.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ async fn two_writers_do_not_both_move_a_person(fresh: Fresh) {
         let (one, two) = tokio::join!(write(&fresh.store, &one), write(&other, &two));
         let lost = [&one, &two].iter().filter(|written| matches!(written, Err(StoreError::Conflict))).count();
         assert!(one.is_ok() != two.is_ok() && lost == 1, "{one:?} {two:?}");
-        let deadline = fresh.standing(1).await.expect("is there").deadline;
+        let deadline = fresh.standing(1).await.expect("exists").deadline;
         assert_eq!(deadline, Some((BusinessId(1), at(if one.is_ok() { 1000 } else { 2000 }))));
     }
 }
@@ -89,14 +89,17 @@ async fn a_lease_has_one_holder_until_it_is_given_back(fresh: Fresh) {
     assert_eq!(store.lease_holder(site).await.expect("read"), None);
     assert!(store.take_lease(site, "a", first).await.expect("taken"));
     assert!(store.take_lease(site, "a", first).await.expect("renewed"));
-    assert!(!store.take_lease(site, "a", second).await.expect("asked"), "a process of the same name is another one");
+    assert!(
+        !store.take_lease(site, "a", second).await.expect("answered"),
+        "another process with the same name is a different one"
+    );
     assert!(store.take_lease(other_site, "b", second).await.expect("another site"));
     store.release_lease(site, second).await.expect("no harm");
-    assert!(!store.take_lease(site, "b", second).await.expect("asked"));
+    assert!(!store.take_lease(site, "b", second).await.expect("answered"));
     store.release_lease(site, first).await.expect("given back");
     assert!(store.take_lease(site, "b", second).await.expect("taken"));
     assert_eq!(store.lease_holder(site).await.expect("read").as_deref(), Some("b"));
-    assert!(!store.take_lease(site, "a", first).await.expect("asked"));
+    assert!(!store.take_lease(site, "a", first).await.expect("answered"));
 }
 
 async fn a_batch_of_a_gateway_that_lost_its_lease_is_not_committed(fresh: Fresh) {
