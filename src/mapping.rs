@@ -57,7 +57,7 @@ pub use fragment::{
     CardFragment, KeyFragment, MappingFault, MappingFragment, Pointers, RuleFragment, Templates, TimeFragment,
 };
 pub use limits::{LARGEST_PAYLOAD, LONGEST_TEXT, MOST_EVENTS};
-pub use time::{ClockReading, Writing};
+pub use time::{ClockNotation, ClockReading};
 
 /// The debounce window until [`Mapping::at_site`] sets the site's.
 const DEBOUNCE: Duration = Duration::from_secs(5);
@@ -146,7 +146,7 @@ impl Mapping {
     }
 
     /// What an operator should do about a controller of this source whose clock is ahead by this many milliseconds.
-    pub fn clock_advice(&self, ahead: (i64, Writing), now: WallTime) -> String {
+    pub fn clock_advice(&self, ahead: (i64, ClockNotation), now: WallTime) -> String {
         self.time.advice(ahead, now)
     }
 

@@ -64,10 +64,7 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
     home.configure("[site]\nbusiness = \"one\"\nname = \"Hub One\"\ntime_zone = \"UTC\"\n");
     daemon.signal(Signal::HUP);
     let detail = daemon.wait_for_condition("settings_refused");
-    assert!(
-        detail.contains("expected a business number") && detail.contains("old ones stay in force"),
-        "{detail}"
-    );
+    assert!(detail.contains("expected a business number") && detail.contains("old ones stay in force"), "{detail}");
     let answer = daemon.get("/readyz");
     assert_eq!(answer.status, 200, "it works with what it had: {}", answer.body);
     broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);

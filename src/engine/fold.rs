@@ -55,7 +55,7 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
         let leaving = folding.leaving(order[step..].iter().map(|index| &items[*index]), at);
         folding.run_timers(at, &leaving);
         // Among items at the same instant, the one that fits the person's phase comes first.
-        let next = folding.next_of_tied(items, &order[step..]);
+        let next = folding.pick_among_ties(items, &order[step..]);
         order[step..=step + next].rotate_right(1);
         let index = order[step];
         let item = &items[index];

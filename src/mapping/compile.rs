@@ -39,7 +39,7 @@ impl Mapping {
         let mut compiler = MappingCompiler::default();
         let merged = match fragment.preset.as_deref().map(|name| (name, presets::find(name))) {
             None => fragment.clone(),
-            Some((_, Some(preset))) => put_on(fragment, preset),
+            Some((_, Some(preset))) => overlay(fragment, preset),
             Some((name, None)) => {
                 let known = presets::NAMES.join(", ");
                 compiler.add(&["preset"], format!("\"{name}\" is not a preset; known: {known}"));
@@ -52,7 +52,7 @@ impl Mapping {
 }
 
 /// Overlays the fragment on the preset: its values replace the preset's, and its rules are tried first.
-fn put_on(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
+fn overlay(own: &MappingFragment, preset: MappingFragment) -> MappingFragment {
     let mut field = preset.field;
     field.extend(own.field.clone());
     MappingFragment {

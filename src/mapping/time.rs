@@ -74,12 +74,12 @@ pub enum ClockReading {
     Unreadable(String),
     /// How far the time is ahead of the arrival, in milliseconds, after the source's correction, whether trusted or
     /// not.
-    Ahead(i64, Writing),
+    Ahead(i64, ClockNotation),
 }
 
 /// How a controller writes its time, which determines how to correct a wrong time zone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writing {
+pub enum ClockNotation {
     /// As a number counted from 1970 in UTC.
     Number,
     /// As a text with its offset from UTC.
@@ -122,7 +122,7 @@ impl TimePlan {
     }
 
     /// What an operator should do about a clock that is ahead by this many milliseconds at `at`.
-    pub(super) fn advice(&self, (ahead, writing): (i64, Writing), at: WallTime) -> String {
+    pub(super) fn advice(&self, (ahead, writing): (i64, ClockNotation), at: WallTime) -> String {
         const QUARTER: i64 = 15 * 60_000;
         // Zones range from twelve hours behind UTC to fourteen ahead of it.
         const MOST: i64 = 26 * 3_600_000;
@@ -134,7 +134,7 @@ impl TimePlan {
         // The setting that would read this clock correctly depends on how the controller writes its time.
         let used = self.zone().ahead(at);
         let line = match writing {
-            Writing::Local => {
+            ClockNotation::Local => {
                 let meant = used + quarters * QUARTER;
                 match (meant, meant % 3_600_000) {
                     (0, _) => "zone = \"UTC\"".to_owned(),
@@ -143,9 +143,9 @@ impl TimePlan {
                     _ => "zone = \"the name of its zone\"".to_owned(),
                 }
             }
-            Writing::Number if used == quarters * QUARTER => "parse = [\"unix_local\"]".to_owned(),
-            Writing::Number => "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned(),
-            Writing::WithOffset => {
+            ClockNotation::Number if used == quarters * QUARTER => "parse = [\"unix_local\"]".to_owned(),
+            ClockNotation::Number => "parse = [\"unix_local\"] and zone = \"the name of its zone\"".to_owned(),
+            ClockNotation::WithOffset => {
                 "parse = [\"%Y-%m-%dT%H:%M:%SZ\"], which reads it as local time, and zone = \"the name of its zone\" if that \
                  is not the site's"
                     .to_owned()
@@ -159,7 +159,7 @@ impl TimePlan {
         self.trust.past
     }
 
-    fn read(&self, value: &Value, arrived: WallTime) -> Option<(DateTime<Utc>, Writing)> {
+    fn read(&self, value: &Value, arrived: WallTime) -> Option<(DateTime<Utc>, ClockNotation)> {
         self.parse.iter().find_map(|format| Some((self.read_as(format, value, arrived)?, format.writing())))
     }
 
@@ -268,11 +268,11 @@ fn number(value: &Value) -> Option<f64> {
 }
 
 impl TimeFormat {
-    const fn writing(&self) -> Writing {
+    const fn writing(&self) -> ClockNotation {
         match self {
-            Self::Unix | Self::UnixMillis => Writing::Number,
-            Self::Rfc3339 | Self::Pattern { has_offset: true, .. } => Writing::WithOffset,
-            Self::UnixLocal | Self::Pattern { has_offset: false, .. } => Writing::Local,
+            Self::Unix | Self::UnixMillis => ClockNotation::Number,
+            Self::Rfc3339 | Self::Pattern { has_offset: true, .. } => ClockNotation::WithOffset,
+            Self::UnixLocal | Self::Pattern { has_offset: false, .. } => ClockNotation::Local,
         }
     }
 
@@ -450,10 +450,10 @@ mod tests {
             wrong
                 .iter()
                 .take(2)
-                .all(|value| matches!(judged(value), ClockReading::Ahead(..-1_000_000_000, Writing::Number)))
+                .all(|value| matches!(judged(value), ClockReading::Ahead(..-1_000_000_000, ClockNotation::Number)))
         );
-        assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000, Writing::Number));
-        assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000, Writing::Number));
+        assert_eq!(judged(&wrong[3]), ClockReading::Ahead(121_000, ClockNotation::Number));
+        assert_eq!(judged(&wrong[4]), ClockReading::Ahead(-601_000, ClockNotation::Number));
         assert_eq!(unix.event_time(None, arrived, Duration::ZERO).2, ClockReading::Absent);
         for edge in [120, -600] {
             assert_eq!(unix.judged(&json!(1_772_442_000 + edge), arrived).1, TimeQuality::Device);

@@ -112,7 +112,7 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
                 input.points.extend(points);
                 writes.gone_facts.push(row.fact);
             }
-            Ok(Fact::Door(_) | Fact::Presence(_) | Fact::StrangeDevice(_) | Fact::Rejected(_)) | Err(_) => {
+            Ok(Fact::Door(_) | Fact::Presence(_) | Fact::UnknownDevice(_) | Fact::Rejected(_)) | Err(_) => {
                 kept.push(row);
             }
         }

@@ -45,14 +45,14 @@ pub(super) struct Intake {
 
 /// What is needed to turn an event into a fact.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct FactReader<'a> {
+pub(super) struct FactMaker<'a> {
     pub(super) business: BusinessId,
     pub(super) directories: &'a DirectoryHistory,
     pub(super) policy: &'a SitePolicy,
     pub(super) now: WallTime,
 }
 
-impl FactReader<'_> {
+impl FactMaker<'_> {
     /// The version of the directory in force at this time, if it has to be loaded from the database. `None` if a fact
     /// of this time is too late: it is not decided, so it needs no version.
     pub(super) fn missing_at(&self, at: WallTime) -> Option<i64> {
@@ -74,7 +74,7 @@ impl FactReader<'_> {
                 found @ (Match::NoOne | Match::Several) => {
                     let ambiguous = found == Match::Several;
                     let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
-                    (Subject::stranger(self.business, credential, directory.pin_key()), recognised)
+                    (Subject::unknown_credential(self.business, credential, directory.pin_key()), recognised)
                 }
             },
         };

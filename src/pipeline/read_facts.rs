@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attempts::{PipelineError, retry},
-    intake::{self, FactReader, Intake},
+    intake::{self, FactMaker, Intake},
     state::Pipeline,
 };
 use crate::{
@@ -37,7 +37,7 @@ impl Pipeline {
     ) -> Result<Intake, PipelineError> {
         let directories = Arc::clone(&self.context.directories.borrow());
         let (business, policy) = (self.context.business, self.policy());
-        let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
+        let reader = FactMaker { business, directories: &directories, policy: &policy, now: now.wall };
         let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
 
         // Most facts are read with a version that is in memory. Late ones may need a version that is only in the
@@ -60,7 +60,7 @@ impl Pipeline {
         }
         for (version, (sightings, presences)) in by_version {
             let directories = directories.with(version, self.load_past_directory(version, deadline).await?);
-            let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
+            let reader = FactMaker { business, directories: &directories, policy: &policy, now: now.wall };
             intake.doors.extend(sightings.into_iter().map(|sighting| reader.door(sighting)));
             for presence in presences {
                 reader.presence(presence, &mut intake);
@@ -92,7 +92,7 @@ impl Pipeline {
     pub(super) fn read_rejected(&mut self, deliveries: &[Delivery], now: Now) -> Vec<RejectedFact> {
         let directories = Arc::clone(&self.context.directories.borrow());
         let (business, policy) = (self.context.business, self.policy());
-        let reader = FactReader { business, directories: &directories, policy: &policy, now: now.wall };
+        let reader = FactMaker { business, directories: &directories, policy: &policy, now: now.wall };
         let mut rejected = Vec::new();
         for delivery in deliveries {
             let Content::Rejected(rejection) = &delivery.content else { continue };

@@ -90,7 +90,7 @@ impl UnknownDevices {
                     new.insert((reason, fact.mac));
                     let failure = failed_checkin(&fact, reason, policy, directories);
                     let decision = DecisionCode::of(Outcome::Failed, Some(reason.code()));
-                    let stored = DecidedFact { fact: Fact::StrangeDevice(fact).stored(), decision };
+                    let stored = DecidedFact { fact: Fact::UnknownDevice(fact).stored(), decision };
                     result.records.push((failure, stored));
                 }
                 UnknownDeviceStatus::Reported => result.skipped += 1,
@@ -127,7 +127,7 @@ fn failed_checkin(
     let (business, at) = (fact.business, fact.point.last_at);
     // Its identity includes the pass day, so even after a restart the same record is not written twice.
     let day = policy.calendar().pass_day(at);
-    let subject = Subject::strange_device(business, fact.mac);
+    let subject = Subject::unknown_device(business, fact.mac);
     let name = directories.at(at).business(business).unwrap_or(&policy.site.name).to_owned();
     FailureRecord {
         unique_id: fold::device_failure(business, day.start, reason, fact.mac, subject),

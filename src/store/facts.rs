@@ -112,7 +112,7 @@ fn logged(fact: &Fact, decision: DecisionCode) -> LoggedFact {
             frames: presence.points.iter().map(|point| point.frames).sum(),
             ..nothing
         },
-        Fact::StrangeDevice(device) => LoggedFact {
+        Fact::UnknownDevice(device) => LoggedFact {
             source: device.interface.to_string(),
             mac: Some(device.mac),
             event_at: device.point.first_at,

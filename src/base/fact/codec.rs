@@ -169,12 +169,12 @@ impl Fact {
                 let payload = Payload::Presence { interface: &presence.interface, mac, points };
                 stored(presence.business, FactKey::of(presence.subject, at, presence.digest()), &payload)
             }
-            Self::StrangeDevice(device) => {
+            Self::UnknownDevice(device) => {
                 let (mac, at) = (device.mac.octets(), device.point.last_at);
                 let points = packed(&[device.point], at);
                 let (interface, recognised) = (&*device.interface, device.recognised);
                 let payload = Payload::StrangeDevice { interface, mac, recognised, points };
-                let subject = Subject::strange_device(device.business, device.mac);
+                let subject = Subject::unknown_device(device.business, device.mac);
                 let digest = device.point.place(device.business, device.mac).digest;
                 stored(device.business, FactKey::of(subject, at, digest), &payload)
             }
@@ -242,7 +242,7 @@ impl Fact {
             }
             Payload::StrangeDevice { interface, mac, recognised, points } => {
                 let point = unpacked(points, at).into_iter().next().ok_or(UnreadableFact)?;
-                Self::StrangeDevice(StrangeDeviceFact {
+                Self::UnknownDevice(StrangeDeviceFact {
                     business,
                     mac: MacAddr::new(mac),
                     interface: interface.into(),

@@ -34,7 +34,7 @@ pub enum Fact {
     /// A coworker's device was seen.
     Presence(PresenceFact),
     /// A device that does not belong to exactly one person was seen.
-    StrangeDevice(StrangeDeviceFact),
+    UnknownDevice(StrangeDeviceFact),
     /// A message could not be mapped.
     Rejected(RejectedFact),
 }

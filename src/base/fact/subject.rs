@@ -26,7 +26,7 @@ impl Subject {
 
     /// A credential that belongs to no person, or to more than one. `key` is the directory's secret: without it, short
     /// numbers could be read back from the log.
-    pub fn stranger(business: BusinessId, credential: &Credential, key: &str) -> Self {
+    pub fn unknown_credential(business: BusinessId, credential: &Credential, key: &str) -> Self {
         let kind = [credential.kind as u8];
         let scope = credential.scope.as_deref().unwrap_or_default();
         let parts = [key.as_bytes(), &business.0.to_be_bytes(), &kind, scope.as_bytes(), credential.value.as_bytes()];
@@ -39,7 +39,7 @@ impl Subject {
     }
 
     /// A device that belongs to no person, or to more than one.
-    pub fn strange_device(business: BusinessId, mac: MacAddr) -> Self {
+    pub fn unknown_device(business: BusinessId, mac: MacAddr) -> Self {
         Self::below_zero(FactDigest::of([b"device".as_slice(), &business.0.to_be_bytes(), &mac.octets()]))
     }
 
@@ -80,7 +80,7 @@ mod tests {
             value: value.to_owned(),
             spellings: Vec::new(),
         };
-        let subject = |value: &str| Subject::stranger(BusinessId(1), &card(value), "key");
+        let subject = |value: &str| Subject::unknown_credential(BusinessId(1), &card(value), "key");
         assert!(subject("1").0 < 0 && subject("1") != subject("2"));
         assert_eq!(subject("1").as_coworker(), None);
     }

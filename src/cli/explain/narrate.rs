@@ -199,7 +199,7 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
             let place = first.place(presence.business, presence.mac);
             (place, EventKind::Network, presence.business, what, Some((first.first_at, last, many)))
         }
-        Fact::StrangeDevice(device) => {
+        Fact::UnknownDevice(device) => {
             let owner = if device.recognised == Recognised::Ambiguous { "ambiguous" } else { "unrecognised" };
             let what = format!("network {}, {} ({owner})", plain(&device.interface), device.mac);
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));

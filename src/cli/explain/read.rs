@@ -228,17 +228,21 @@ fn resolve(
         Match::NoOne => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
     }
     if let Some(mac) = mac {
-        known.subjects.insert(Subject::strange_device(business, mac));
+        known.subjects.insert(Subject::unknown_device(business, mac));
     } else if is_card || known.coworker.is_none() {
         let key = directory.pin_key();
         for text in [who.to_owned(), who.to_lowercase(), who.to_uppercase()] {
-            known.subjects.insert(Subject::stranger(business, &credential(CredentialKind::Card, None, &text), key));
+            known.subjects.insert(Subject::unknown_credential(
+                business,
+                &credential(CredentialKind::Card, None, &text),
+                key,
+            ));
         }
         for kind in [CredentialKind::Slot, CredentialKind::User, CredentialKind::Name] {
             let written = scoped::parts(kind, who);
             for (scope, value) in sources.iter().map(|source| (*source, who)).chain(written) {
                 let credential = credential(kind, Some(scope.to_owned()), value);
-                known.subjects.insert(Subject::stranger(business, &credential, key));
+                known.subjects.insert(Subject::unknown_credential(business, &credential, key));
             }
         }
     }

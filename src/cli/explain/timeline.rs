@@ -143,7 +143,7 @@ fn merged(events: Vec<TimelineEvent>, policies: &PolicyHistory) -> Vec<TimelineE
 fn interface(fact: &Fact) -> Option<&str> {
     match fact {
         Fact::Presence(presence) => Some(&presence.interface),
-        Fact::StrangeDevice(device) => Some(&device.interface),
+        Fact::UnknownDevice(device) => Some(&device.interface),
         Fact::Door(_) | Fact::Rejected(_) => None,
     }
 }

@@ -28,7 +28,7 @@ use crate::{
 impl Folding<'_> {
     /// Picks the next item. If several have the same time, prefers one that changes whether the person is in or out. A
     /// clock that only shows minutes gives "in" and "out" the same time: a person who was out came in, then went out.
-    pub(super) fn next_of_tied(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
+    pub(super) fn pick_among_ties(&self, items: &[FoldItem<'_>], order: &[usize]) -> usize {
         let first = &items[order[0]];
         let ties = |item: &FoldItem<'_>| item.place.ties_with(&first.place);
         if !order.get(1).is_some_and(|index| ties(&items[*index])) {
@@ -88,7 +88,7 @@ impl Folding<'_> {
         if let Some(reason) = decision.reason {
             let id = door_failure(fact.digest);
             let attempt = (fact.at, CheckinSource::DoorAccess, None);
-            let detail = Some(at_which_door(fact, policy, reason, decision.detail.as_deref()).into());
+            let detail = Some(door_detail(fact, policy, reason, decision.detail.as_deref()).into());
             self.fail(id, fact.subject, fact.business, attempt, Refused { reason, detail });
         }
         decision
@@ -143,7 +143,7 @@ impl Folding<'_> {
 
 /// The detail of a failed check-in: the name of the door or, if the settings do not have the door, the `match` line to
 /// add to them.
-fn at_which_door(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
+fn door_detail(fact: &DoorFact, policy: &SitePolicy, reason: Reason, more: Option<&str>) -> String {
     let key = &fact.door.0;
     let known = Door::of(&policy.doors, key);
     let door = match known {

@@ -27,7 +27,7 @@ impl PersonState {
         id: FactDigest,
     ) -> (Decision, Option<EndedVisit>) {
         // What just happened can change the meaning of this claim.
-        self.bridge(context, claim);
+        self.extend_to_pass_end(context, claim);
         let claim = &self.still_leaving(context, *claim);
         // A person can only be in one place, so a visit elsewhere is handled first.
         let mut moved = None;
@@ -82,7 +82,7 @@ impl PersonState {
 
     /// If a visit was cut back to the last activity because its pass ended, and the person is seen again within the
     /// idle limit, they were there all along: restore the visit to the end of the pass.
-    fn bridge(&mut self, context: &ClaimContext<'_>, claim: &Claim) {
+    fn extend_to_pass_end(&mut self, context: &ClaimContext<'_>, claim: &Claim) {
         let weak = matches!(claim, Claim::Network { strong_at: None, .. } | Claim::Withdrawn { .. });
         if weak || self.open().is_some() {
             return;

@@ -200,7 +200,7 @@ impl<'a> OldLog<'a> {
         let Some(coworker) = line.coworker else {
             let ambiguous = line.reason.as_deref() == Some(Reason::AmbiguousDevice.code());
             let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
-            return Some(vec![Fact::StrangeDevice(StrangeDeviceFact {
+            return Some(vec![Fact::UnknownDevice(StrangeDeviceFact {
                 business,
                 mac,
                 interface,
@@ -263,7 +263,7 @@ impl<'a> OldLog<'a> {
             (None, Some(credential)) => {
                 let ambiguous = line.reason.as_deref() == Some(Reason::AmbiguousCard.code());
                 let recognised = if ambiguous { Recognised::Ambiguous } else { Recognised::Unknown };
-                (Subject::stranger(business, credential, self.directory.pin_key()), recognised)
+                (Subject::unknown_credential(business, credential, self.directory.pin_key()), recognised)
             }
         };
         // Built as a sighting, because the identity of a fact is derived from one.

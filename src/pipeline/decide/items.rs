@@ -31,7 +31,7 @@ pub(crate) fn items<'a>(
             Fact::Presence(presence) => items.extend(presence.points.iter().map(|point| {
                 (FoldItem::seen(presence.subject, presence.business, presence.mac, *point), FactOrigin::OldPoint(index))
             })),
-            Fact::Door(_) | Fact::StrangeDevice(_) | Fact::Rejected(_) => {}
+            Fact::Door(_) | Fact::UnknownDevice(_) | Fact::Rejected(_) => {}
         }
     }
     items.extend(doors.iter().map(|door| (FoldItem::door(door), FactOrigin::NewDoor)));

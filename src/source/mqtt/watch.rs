@@ -17,7 +17,7 @@ use crate::{
         health::ConditionKind,
         sighting::{DoorKey, Sighting, TimeQuality},
     },
-    mapping::{ClockReading, Mapping, Writing},
+    mapping::{ClockNotation, ClockReading, Mapping},
 };
 
 /// A message is live if the broker cannot have kept it longer than this. Only a live one shows how far a clock is off.
@@ -101,7 +101,7 @@ struct ClockTrail {
     door: DoorKey,
     run: Option<ClockRun>,
     /// How far it is off, in milliseconds, and how the controller writes its time; `None` if the clock is right.
-    off: Option<(i64, Writing)>,
+    off: Option<(i64, ClockNotation)>,
 }
 
 /// Consecutive offsets that are equal within [`TOLERANCE`].
@@ -329,7 +329,7 @@ impl Watch {
 
 impl ClockTrail {
     /// Adds an offset, and judges the clock by the run of equal offsets.
-    fn note(&mut self, (ahead, writing): (i64, Writing), now: BootTime, lateness: Duration) {
+    fn note(&mut self, (ahead, writing): (i64, ClockNotation), now: BootTime, lateness: Duration) {
         if ahead.abs() <= TOLERANCE {
             // The clock is right: earlier messages were late, or it has been set.
             (self.run, self.off) = (None, None);

@@ -63,7 +63,7 @@ enum Mark {
 }
 
 #[derive(Clone, Copy)]
-enum Statement {
+enum AsmStatement {
     Do(u16, u32),
     If(u16, u32, Mark, Mark),
     Here(Mark),
@@ -71,11 +71,11 @@ enum Statement {
 
 /// The program, with symbolic jumps. X contains the offset of the octets after the Ethernet header: first of tags, then
 /// of SNAP, then of the IP header.
-fn source() -> Vec<Statement> {
+fn source() -> Vec<AsmStatement> {
+    use AsmStatement::{Do, Here, If};
     use Mark::{
         Discovery, Drop, EtherType, FirstTag, Ipv4, Ipv6, Keep, Next, OverIpv6, SecondTag, ThirdTag, Typed, Udp,
     };
-    use Statement::{Do, Here, If};
     vec![
         // Up to three VLAN tags.
         Do(SET_X, 0),
@@ -159,14 +159,14 @@ fn source() -> Vec<Statement> {
 }
 
 /// Resolves the marks to jump distances.
-fn assemble(lines: &[Statement]) -> Vec<Instruction> {
+fn assemble(lines: &[AsmStatement]) -> Vec<Instruction> {
     // First pass: the position of each mark.
     let mut marks = Vec::new();
     let mut count = 0usize;
     for line in lines {
         match line {
-            Statement::Here(mark) => marks.push((*mark, count)),
-            Statement::Do(..) | Statement::If(..) => count += 1,
+            AsmStatement::Here(mark) => marks.push((*mark, count)),
+            AsmStatement::Do(..) | AsmStatement::If(..) => count += 1,
         }
     }
     let skip = |from: usize, to: Mark| {
@@ -178,11 +178,11 @@ fn assemble(lines: &[Statement]) -> Vec<Instruction> {
     for line in lines {
         let at = program.len();
         match *line {
-            Statement::Do(code, operand) => program.push(Instruction { code, jump_true: 0, jump_false: 0, operand }),
-            Statement::If(code, operand, yes, no) => {
+            AsmStatement::Do(code, operand) => program.push(Instruction { code, jump_true: 0, jump_false: 0, operand }),
+            AsmStatement::If(code, operand, yes, no) => {
                 program.push(Instruction { code, jump_true: skip(at, yes), jump_false: skip(at, no), operand });
             }
-            Statement::Here(_) => {}
+            AsmStatement::Here(_) => {}
         }
     }
     program

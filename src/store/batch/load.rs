@@ -29,7 +29,7 @@ use crate::{
 row! {
     /// A fact that may be in the log. Its digest is hexadecimal text, and `arrived` is 1 if its time is the time of
     /// arrival.
-    struct SoughtFact {
+    struct FactToLookUp {
         position: i64,
         day: LogDay,
         subject: Subject,
@@ -148,7 +148,7 @@ impl Batch {
         subjects: &BTreeSet<Subject>,
         facts: &[FactKey],
     ) -> Result<BatchRows, StoreError> {
-        let sought = facts.iter().zip(0..).map(|(fact, position)| SoughtFact {
+        let sought = facts.iter().zip(0..).map(|(fact, position)| FactToLookUp {
             position,
             day: fact.day,
             subject: fact.subject,

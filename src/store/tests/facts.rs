@@ -116,7 +116,7 @@ async fn the_log_shows_every_kind_of_fact(fresh: Fresh) {
         interface: interface(),
         points: vec![seen, point(4000)],
     });
-    let strange = Fact::StrangeDevice(StrangeDeviceFact {
+    let strange = Fact::UnknownDevice(StrangeDeviceFact {
         business: BusinessId(1),
         mac: mac(2),
         interface: interface(),

@@ -94,7 +94,7 @@ async fn more_than_a_portion_goes_in_portions(fresh: Fresh) {
 
 async fn an_unrecognised_device_is_forgotten_with_its_fact(fresh: Fresh) {
     let strange = |device, business, millis| {
-        let fact = Fact::StrangeDevice(StrangeDeviceFact {
+        let fact = Fact::UnknownDevice(StrangeDeviceFact {
             business: BusinessId(business),
             mac: mac(device),
             interface: "eth1".into(),
