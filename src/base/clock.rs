@@ -1,8 +1,8 @@
-//! The only reader of time.
+//! The only module that reads the time.
 //!
-//! Two kinds that never mix: [`WallTime`] is written into records, [`BootTime`] is waited on. The wall clock of a
-//! gateway without a battery jumps; the boot-time clock counts suspend and never jumps (`clock_gettime(2)`). So a step of
-//! the wall clock is believed only after it has lasted, see [`CONFIRMED_AFTER`].
+//! There are two kinds of time, which never mix: [`WallTime`] is for records, [`BootTime`] for waiting. The wall clock
+//! of a gateway without a battery jumps; the boot-time clock includes suspend and never jumps (`clock_gettime(2)`). So
+//! a step of the wall clock is believed only after it has lasted, see [`CONFIRMED_AFTER`].
 
 mod steady;
 
@@ -18,14 +18,14 @@ use serde::{Deserialize, Serialize};
 use steady::Steady;
 pub use steady::{CONFIRMED_AFTER, EARLIEST, FIRST_SYNC, STEP};
 
-/// A UTC instant with millisecond precision, as records keep it (both databases return exactly what was written).
+/// A UTC instant with millisecond precision, as stored in records (both databases return exactly what was written).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WallTime(i64);
 
 impl WallTime {
     /// From milliseconds since 1970-01-01T00:00:00Z.
     ///
-    /// Clamped to the years 1970 to 9999, the range that RFC 3339 and both databases can write.
+    /// Clamped to the years 1970 to 9999, the range that RFC 3339 and both databases support.
     pub const fn from_millis(millis: i64) -> Self {
         const LAST: i64 = 253_402_300_799_999;
         Self(if millis < 0 {
@@ -47,12 +47,12 @@ impl WallTime {
         Utc.timestamp_millis_opt(self.0).single().expect("WallTime is clamped to chrono's range")
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// The time from `earlier` to this; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// The distance between two instants, whichever comes first.
+    /// The distance between two instants, whichever is earlier.
     pub fn distance(self, other: Self) -> Duration {
         Duration::from_millis(self.0.abs_diff(other.0))
     }
@@ -69,7 +69,7 @@ impl WallTime {
         Self::from_millis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Moved by this many milliseconds, to either side.
+    /// Moved by this many milliseconds, in either direction.
     #[must_use]
     pub const fn moved(self, millis: i64) -> Self {
         Self::from_millis(self.0.saturating_add(millis))
@@ -81,12 +81,12 @@ impl WallTime {
         Self::from_millis(self.0 - self.0.rem_euclid(60_000))
     }
 
-    /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
+    /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text stored in SQLite: it sorts in order of time.
     pub fn to_rfc3339_millis(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
-    /// `YYYY-MM-DDTHH:MM:SSZ`, as the API writes times (fractions are cut, not rounded).
+    /// `YYYY-MM-DDTHH:MM:SSZ`, as the API writes times (fractions are truncated).
     pub fn to_rfc3339_seconds(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Secs, true)
     }
@@ -111,7 +111,7 @@ impl fmt::Debug for WallTime {
 }
 
 impl Serialize for WallTime {
-    /// Text for people, milliseconds for a codec of bytes.
+    /// As text in human-readable formats, as milliseconds in binary ones.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
     }
@@ -127,14 +127,14 @@ impl<'de> Deserialize<'de> for WallTime {
     }
 }
 
-/// Time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
+/// The time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
 ///
-/// Instants that were stored before the machine's last start come before that start ([`BootTime::earlier`]): spans among
-/// them are right, and to every wait of now they are long ago.
+/// Instants stored before the machine's last start lie before that start ([`BootTime::earlier`]): the spans between
+/// them are right, and to every current wait they are long past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootTime(Duration);
 
-/// The start of the machine. It is later than every wall time, so those fit before it.
+/// The start of the machine. Later than every wall time, so earlier instants fit before it.
 const START: Duration = Duration::from_secs(253_402_300_800);
 
 impl BootTime {
@@ -143,17 +143,17 @@ impl BootTime {
         Self(START.saturating_add(since_boot))
     }
 
-    /// An instant from before the machine's last start, of which only the wall time is still meaningful.
+    /// An instant before the machine's last start. Only its wall time is still meaningful.
     pub fn earlier(wall: WallTime) -> Self {
         Self(Duration::from_millis(wall.millis().unsigned_abs()))
     }
 
-    /// Is it before the machine's last start?
+    /// Whether this is before the machine's last start.
     pub fn is_earlier(self) -> bool {
         self.0 < START
     }
 
-    /// How long after `earlier` this is; zero if it is not after.
+    /// The time from `earlier` to this; zero if this is not later.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -181,8 +181,8 @@ pub struct Clock(Arc<ClockKind>);
 #[derive(Debug)]
 enum ClockKind {
     System(Mutex<Steady>),
-    /// Both clocks run `rate` times faster from `from` on, for `lead` of the machine's time, then as the machine's do;
-    /// the wall clock began at `wall`.
+    /// From `from`, both clocks run `rate` times faster for `lead` of the machine's time, then at the machine's pace.
+    /// The wall clock starts at `wall`.
     Accelerated {
         from: Duration,
         wall: WallTime,
@@ -198,8 +198,8 @@ impl Clock {
         Self(Arc::new(ClockKind::System(Mutex::default())))
     }
 
-    /// Clocks that start at `wall`, run `rate` times faster than the machine's until `span` of their own time has passed
-    /// (the demo's day in a minute), and then go on at the machine's pace.
+    /// Clocks that start at `wall` and run `rate` times faster than the machine's until `span` of their own time has
+    /// passed (the demo's day in a minute), then at the machine's pace.
     pub fn accelerated(wall: WallTime, rate: u32, span: Duration) -> Self {
         let rate = rate.max(1);
         Self(Arc::new(ClockKind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
@@ -210,7 +210,7 @@ impl Clock {
         Self(Arc::new(ClockKind::Manual(Mutex::new((start, Steady::new(start))))))
     }
 
-    /// Reads both clocks; the wall time is the one in force.
+    /// Reads both clocks. The wall time is the one in force.
     pub fn now(&self) -> Now {
         match &*self.0 {
             ClockKind::System(steady) => {
@@ -231,8 +231,8 @@ impl Clock {
         }
     }
 
-    /// By how many milliseconds the machine's wall clock differs from the time in force, because it was stepped and the step
-    /// is not yet believed.
+    /// By how many milliseconds the machine's wall clock differs from the time in force, while a step is not believed
+    /// yet.
     pub fn doubt(&self) -> Option<i64> {
         match &*self.0 {
             ClockKind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
@@ -241,7 +241,7 @@ impl Clock {
         }
     }
 
-    /// How long a waiter must really sleep for `span` of this clock to pass.
+    /// How long to sleep in real time for `span` of this clock to pass.
     pub fn real(&self, span: Duration) -> Duration {
         match &*self.0 {
             ClockKind::System(_) | ClockKind::Manual(_) => span,
@@ -255,7 +255,7 @@ impl Clock {
         }
     }
 
-    /// How much of this clock passes, at most, while `span` of the machine's time does.
+    /// The most time that passes on this clock during `span` of the machine's time.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
             ClockKind::System(_) | ClockKind::Manual(_) => span,
@@ -263,7 +263,7 @@ impl Clock {
         }
     }
 
-    /// Advances both clocks of a manual clock by `span`. Does nothing to the other kinds.
+    /// Advances both clocks of a manual clock by `span`. Does nothing for the other kinds.
     pub fn advance(&self, span: Duration) {
         if let ClockKind::Manual(hands) = &*self.0 {
             let machine = &mut hands.lock().unwrap_or_else(PoisonError::into_inner).0;
@@ -271,7 +271,7 @@ impl Clock {
         }
     }
 
-    /// Steps only the wall time of a manual clock, as `date -s` would. Does nothing to the other kinds.
+    /// Steps only the wall time of a manual clock, as `date -s` would. Does nothing for the other kinds.
     pub fn step_wall(&self, wall: WallTime) {
         if let ClockKind::Manual(hands) = &*self.0 {
             hands.lock().unwrap_or_else(PoisonError::into_inner).0.wall = wall;
