@@ -141,7 +141,7 @@ async fn by_refresh_token(
     Ok(fresh.issue(api, shown, &name, "refresh_token"))
 }
 
-/// The refusal of a body that is not a form, most likely JSON. Like the platform, it reports an unknown grant type.
+/// The refusal of a body that is not a form. JSON is reported as an unknown grant type, as on the platform.
 fn unreadable(rejection: &FormRejection) -> GrantRefusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return GrantRefusal::Problem(Problem::TooLarge);

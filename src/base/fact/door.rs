@@ -28,7 +28,8 @@ pub struct ShownCredential {
     pub value: Option<String>,
 }
 
-/// The most digits of a PIN. A shorter number may be one: some keypads send the PIN as the card number.
+/// The most digits of a PIN. A card number with no more digits may be one: some keypads send the PIN as the card
+/// number.
 pub const LONGEST_PIN: usize = 6;
 
 impl ShownCredential {

@@ -70,7 +70,7 @@ impl Narrator<'_> {
             let from = face(&self.known.policies, item.business, record.visit.from, at);
             said = format!("opened: checked in from {from}");
         }
-        // The pass as it was then: a later directory version may have changed it.
+        // The pass at that time: a later directory version may have changed it.
         let changed = self.folded.repassed.iter().find(|change| change.visit == visit && change.at > at);
         let pass = changed.map_or(record.visit.pass.as_ref(), |change| change.before.as_ref());
         if let Some(pass) = pass {
