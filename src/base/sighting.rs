@@ -91,7 +91,7 @@ pub enum DoorEventKind {
     Denied,
     /// The controller does not know the credential.
     UnknownCredential,
-    /// A duress code was used. The event does not tell whether the door opened.
+    /// A duress code was used. Counts as a refusal.
     Duress,
     /// An exit button or request to exit, which identifies no person.
     Exit,
