@@ -1,4 +1,4 @@
-//! `checkind backup`, and what a start after a crash says of the SQLite file.
+//! `checkind backup`, and what a start after a crash reports about the SQLite file.
 
 use std::{
     fs::{self, File},
@@ -64,7 +64,7 @@ fn a_backup_overwrites_nothing_and_leaves_nothing_behind() {
     assert!(String::from_utf8_lossy(&refused.stderr).contains("overwrites nothing"));
     assert_eq!(fs::read_to_string(&old).expect("it is there"), "precious");
     assert_eq!(home.run(&["backup", "/proc/nowhere/copy.db"]).status.code(), Some(74));
-    // A full disk, as far as SQLite can tell: no file may grow beyond 8 KiB.
+    // To SQLite this looks like a full disk: no file may grow beyond 8 KiB.
     let copy = home.path("copy.db");
     let limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"", crate::support::daemon::BINARY];
     let failed = home.command_of(&limited, &["backup", copy.to_str().expect("a path of ours")]).output().expect("runs");

@@ -1,4 +1,4 @@
-//! The binary as a process: notifications to systemd, reload, the ways to end, and the commands beside a running daemon.
+//! The binary as a process: notifications to systemd, reload, the ways to end, and commands beside a running daemon.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -26,7 +26,7 @@ fn systemd_is_notified_from_start_to_stop() {
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut systemd = Systemd::new(&home.path("."));
     let address = systemd.address().to_owned();
-    // Before the process starts only the shell that becomes it knows its id.
+    // The shell becomes the daemon and keeps its process id, so it can set `WATCHDOG_PID`.
     let starter = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", BINARY];
     let daemon = home.start_by(&starter, &[("NOTIFY_SOCKET", &address), ("WATCHDOG_USEC", "1500000")]);
     systemd.wait_for("STATUS=opening the database");
@@ -96,7 +96,7 @@ fn what_was_received_before_the_end_is_decided_and_acknowledged() {
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(home.ledger().facts(), i64::from(TAPS));
-    // The broker has nothing left for the next process.
+    // Nothing is left at the broker for the next process.
     let mut daemon = home.start();
     daemon.wait_until_ready();
     broker.publish("flat/events", flat_event(TAPS, card(1), Way::In, at).as_bytes(), 1);
@@ -198,7 +198,7 @@ fn the_exit_code_says_whose_fault_it_is() {
 #[test]
 fn without_the_right_to_capture_the_daemon_says_what_it_needs() {
     let home = Home::new(&(site("") + "[[capture]]\ninterface = \"lo\"\n"));
-    // The binary may be where only root has access, and the user `nobody` must be able to read the folder.
+    // Copy the binary, which may be where only root has access, into a folder that the user `nobody` can read.
     let folder = home.path("").canonicalize().expect("the folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("an open folder");
     let binary = folder.join("checkind");
@@ -264,7 +264,7 @@ fn a_start_without_a_broker_is_a_condition_until_it_comes() {
     daemon.stop();
 }
 
-/// Waits until the log has so many door facts of this kind, by their source and by what became of them.
+/// Waits until the log has `count` door facts whose source and outcome match.
 fn decided(home: &Home, daemon: &Daemon, which: impl Fn(&str, Outcome) -> bool, count: usize) {
     wait_for(&format!("{count} facts"), LIMIT, || {
         let log = home.ledger().log();

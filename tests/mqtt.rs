@@ -1,4 +1,4 @@
-//! The broker session against a real mosquitto: every trap of brokers and of the client library.
+//! The broker session against a real mosquitto: the traps of brokers and of the client library.
 
 use std::{
     collections::BTreeSet,
@@ -40,13 +40,13 @@ use crate::support::{
 #[path = "fuzz/checks/mapping.rs"]
 mod mapping_check;
 
-/// How long anything expected may take on a busy machine.
+/// How long an expected event may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a test watches that something does not happen.
+/// How long a test waits to see that something does not happen.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// A session in its own runtime; dropping it looks like a crash to the broker.
+/// A session in its own runtime. To the broker, dropping it looks like a crash.
 struct Gateway {
     runtime: Runtime,
     deliveries: mpsc::Receiver<Delivery>,
@@ -71,7 +71,7 @@ fn tls(mut settings: Mqtt, ca: &std::path::Path, client: Option<&Broker>) -> Mqt
     settings
 }
 
-/// Messages like `{"n":7}` on `doors/NAME`.
+/// A mapping for messages like `{"n":7}` on `doors/NAME`.
 fn doors() -> Arc<Mapping> {
     source(
         r#"
@@ -178,7 +178,7 @@ impl Gateway {
         numbers
     }
 
-    /// Ends as the daemon does: intake, then receipts, then the connection.
+    /// Shuts down in the daemon's order: intake, then receipts, then the connection.
     fn shutdown(self) {
         self.stop.cancel();
         self.drained.cancel();
@@ -432,7 +432,8 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
 }
 
-/// A source whose messages carry neither id nor time. Its debounce window is a millisecond: a later message is another one.
+/// A source whose messages have neither id nor time. Its debounce window is a millisecond, so later messages are new
+/// events.
 fn readers() -> Arc<Mapping> {
     let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
     let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
@@ -562,7 +563,7 @@ fn a_client_certificate_opens_where_one_is_required() {
     assert_eq!(gateway.take(1), ["1"]);
 }
 
-/// A foreign client; ends when dropped.
+/// Another client of the broker; ends when dropped.
 struct Intruder(Child);
 
 impl Drop for Intruder {
@@ -708,7 +709,7 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
                     break;
                 }
             }
-            // One commit on a slow card.
+            // As long as a commit on a slow SD card.
             std::thread::sleep(Duration::from_millis(4));
             for delivery in batch {
                 seen.insert(number(&delivery));
@@ -721,11 +722,12 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 1);
 }
 
-/// How many messages are committed before the pipeline stalls: mosquitto respects our window of unacknowledged messages
-/// until, in the middle of a backlog, acknowledgements come.
+/// How many messages are committed before the pipeline stalls. Some must be: mosquitto respects the session's window of
+/// unacknowledged messages until acknowledgements arrive in the middle of a backlog.
 const BEFORE: usize = 5000;
 
-/// Publishes numbered taps of QoS 1, in parts: mosquitto_pub exits early when more are under way than there are packet ids.
+/// Publishes numbered taps with QoS 1, in parts, because mosquitto_pub exits early if more messages are under way than
+/// there are packet ids.
 fn publish_backlog(broker: &Broker, messages: usize) {
     const PART: usize = 40_000;
     for first in (0..messages).step_by(PART) {
@@ -733,8 +735,7 @@ fn publish_backlog(broker: &Broker, messages: usize) {
     }
 }
 
-/// A session with a queue of `queue` messages, whose broker has sent more than it can hold: the test took [`BEFORE`]
-/// messages of the backlog, and leaves the rest.
+/// A session whose queue and holding area are full: the test has consumed [`BEFORE`] messages and stopped.
 fn crammed(broker: &Broker, queue: usize, backlog: usize) -> Gateway {
     let mut gateway = Gateway::start_with(settings(broker), vec![doors()], queue).ready();
     std::thread::scope(|scope| {
@@ -777,7 +778,7 @@ fn a_backlog_far_larger_than_what_is_held_is_taken_over_on_one_connection() {
 #[test]
 fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
     const BACKLOG: usize = 20_000;
-    // The broker's limit, one and a half of the 10 seconds that it makes of our keep-alive.
+    // The broker's limit: one and a half times the keep-alive, which it lowers to 10 seconds.
     const GIVEN_UP: Duration = Duration::from_secs(15);
     let lines = vec!["max_keepalive 10".to_owned()];
     let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
@@ -837,7 +838,7 @@ fn a_flood_fills_bounded_memory_and_what_the_broker_keeps_comes_later() {
     let broker = Broker::plain();
     let mut gateway = Gateway::start_with(settings(&broker), vec![doors()], 64).ready();
     broker.publish_lines("doors/front", (0..FLOOD).map(tap), 0);
-    // The publisher is gone before the broker has read all of it, and another publisher could overtake.
+    // The publisher exits before the broker has read everything, and another publisher could overtake it.
     gateway.wait("the whole flood", |gateway| gateway.counters.received.load(Relaxed) == FLOOD as u64);
     assert!(gateway.counters.dropped.load(Relaxed) > 0);
     broker.publish_lines("doors/front", (FLOOD..FLOOD + 100).map(tap), 1);

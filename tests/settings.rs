@@ -1,4 +1,4 @@
-//! The configuration as an operator sees it: files in folders, variables, and what is printed if they are wrong.
+//! The configuration as an operator sees it: files in folders, variables, and the messages for faults.
 
 use std::{
     fmt::Write as _,
@@ -28,12 +28,12 @@ mod fuzz_check;
 const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
 const MQTT: &str = "[mqtt]\nurl = \"mqtt://127.0.0.1\"\n";
 
-/// A `[[source]]` with that name.
+/// A `[[source]]` with this name.
 fn source(name: &str) -> String {
     format!("[[source]]\nname = \"{name}\"\npreset = \"uhppoted\"\ntopics = [\"{name}/events\"]\n")
 }
 
-/// A folder with a configuration, removed when it is dropped.
+/// A folder with a configuration; removed when dropped.
 struct Folder(TempDir);
 
 impl Folder {
@@ -66,13 +66,13 @@ impl Folder {
         }
     }
 
-    /// The faults as printed, with the folder's name taken out.
+    /// The faults as printed, without the folder's name.
     fn faults(&self, environment: &[(&str, &str)]) -> String {
         let faults = self.load(environment).expect_err("the configuration is wrong").to_string();
         faults.replace(&format!("{}/", self.0.path().display()), "")
     }
 
-    /// The warnings as printed, with the folder's name taken out.
+    /// The warnings as printed, without the folder's name.
     fn warnings(&self) -> String {
         let loaded = self.load(&[]).expect("the configuration is right");
         let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -89,7 +89,7 @@ fn an_empty_file_serves_records_from_the_default_database() {
     assert!(settings.site.is_none() && settings.mqtt.is_none() && settings.captures.is_empty());
 }
 
-/// The shipped file with the `#` removed from every `#key = ` and `#[section]`.
+/// The shipped file, with the `#` removed from every `#key = ` and `#[section]`.
 fn shipped_with_everything() -> String {
     let shipped = include_str!("../config/checkind.toml");
     let mut text = String::new();
@@ -489,7 +489,7 @@ fn what_a_reload_cannot_change_is_named() {
     );
 }
 
-/// Even files of the largest size must load quickly, or be refused in a few lines that say why.
+/// Even files of the largest size must load quickly, or be refused in a few lines that explain why.
 #[test]
 fn files_of_another_kind_are_refused_in_a_screenful() {
     for piece in ["[site]\n", "= \"\n", "[[door]]\nmatch = \"*\"\n", "[[source]]\n", "[", "\u{1f6aa}"] {

@@ -1,4 +1,4 @@
-//! What must hold for any bytes that are taken for a frame.
+//! What must hold for any bytes read as a frame.
 
 use checkind::source::network::frame::{Evidence, FrameKind, VlanId, observe};
 
