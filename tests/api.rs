@@ -513,11 +513,11 @@ fn connections_over_the_bound_wait_for_a_place() {
     let site = Site::start();
     let mut silent: Vec<_> = (0..128).map(|_| TcpStream::connect(site.address).expect("a place")).collect();
     let mut late = TcpStream::connect(site.address).expect("a place in the backlog");
-    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request goes out");
-    late.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket takes a time-out");
+    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request is sent");
+    late.set_read_timeout(Some(Duration::from_millis(200))).expect("the time-out is set");
     assert!(late.read(&mut [0]).is_err(), "answered although every place is taken");
     silent.pop();
-    late.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+    late.set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
     let mut answer = String::new();
     late.read_to_string(&mut answer).expect("an answer");
     assert_eq!(parse(&answer).status, 200);
@@ -534,7 +534,7 @@ fn a_stop_lets_a_request_that_has_begun_finish_and_takes_no_new_ones() {
         FORM.1,
         form.len()
     );
-    begun.write_all(head.as_bytes()).expect("the headers go out");
+    begun.write_all(head.as_bytes()).expect("the headers are sent");
     let mut carry_on = [0u8; 25];
     begun.read_exact(&mut carry_on).expect("the handler waits for the body");
     assert_eq!(&carry_on, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -543,7 +543,7 @@ fn a_stop_lets_a_request_that_has_begun_finish_and_takes_no_new_ones() {
         Ok(_) => Err("it still accepts".to_owned()),
         Err(_) => Ok(()),
     });
-    begun.write_all(form.as_bytes()).expect("the body goes out");
+    begun.write_all(form.as_bytes()).expect("the body is sent");
     let mut answer = String::new();
     begun.read_to_string(&mut answer).expect("an answer");
     assert_eq!(parse(&answer).status, 400);

@@ -197,7 +197,7 @@ impl RunningCapture {
 
     fn end(mut self) -> Result<(), CaptureError> {
         self.stop.cancel();
-        self.join.take().expect("runs once").join().expect("the capture does not panic")
+        self.join.take().expect("it is joined once").join().expect("the capture does not panic")
     }
 }
 
@@ -213,7 +213,7 @@ impl Drop for RunningCapture {
 fn drop_capabilities() {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .expect("less is allowed");
+        .expect("dropping capabilities is allowed");
 }
 
 fn capture(interface: &str) -> Capture {
@@ -243,7 +243,7 @@ fn a_device_that_sends_is_delivered_and_nothing_is_sent_on_the_mirror_port() {
 /// The number of frames sent out of the mirror port.
 fn frames_sent(wire: &Wire) -> u64 {
     let text = wire.mirror.run("cat", &["/proc/net/dev"]);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("s1:")).expect("s1 is there");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("s1:")).expect("s1 exists");
     line.split_whitespace().nth(9).expect("a column").parse().expect("a number")
 }
 
@@ -546,7 +546,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
         600.. => Ok(()),
         age => Err(format!("{age} s")),
     });
-    assert_eq!(running.counters.frames.load(Relaxed), 0, "no frame was read for this");
+    assert_eq!(running.counters.frames.load(Relaxed), 0, "no frame was read by the capture");
     wire.send(&[chatter()]);
     running.wait_until_covered();
     wait_for("the silence to be over", SOON, || match running.health.conditions().as_slice() {
@@ -570,7 +570,7 @@ fn usual_gaps_of_a_mirror_are_learnt_and_kept() {
         if hours >= 1 { Ok(()) } else { Err(format!("{hours}; {:?}", running.health.conditions())) }
     });
     running.end().expect("a clean end");
-    let text = std::fs::read_to_string(&file).expect("what was learnt");
+    let text = std::fs::read_to_string(&file).expect("the stored gaps");
     let kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known: Vec<u64> =
         kept["hours"].as_array().expect("hours").iter().filter_map(serde_json::Value::as_u64).collect();
@@ -600,7 +600,7 @@ fn a_capture_stops_soon_and_delivers_what_it_has() {
     });
     let stopped = running.clock.now().boot;
     running.stop.cancel();
-    running.join.take().expect("runs once").join().expect("no panic").expect("a clean end");
+    running.join.take().expect("it is joined once").join().expect("no panic").expect("a clean end");
     let took = running.clock.now().boot.since(stopped);
     assert!(took < Duration::from_secs(2), "stopping took {took:?}");
     assert_eq!(running.wait_for(device(1)).frames, 2);

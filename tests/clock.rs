@@ -43,7 +43,7 @@ impl Stage {
     /// Makes the wall clock wrong by `off` seconds. Replaces the file, because a half-written file reads as no offset.
     fn set(&self, off: i64) {
         self.home.write("clock.new", &offset(off));
-        fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the folder takes a file");
+        fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the file is written");
     }
 
     /// Publishes a tap from a controller that sends no time.

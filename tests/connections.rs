@@ -122,7 +122,7 @@ fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
     // The statements that the gateways sent, and their names.
     let log = server.log();
     let told: Vec<&str> = log.lines().filter(|line| line.starts_with(&format!("{LOGIN} "))).collect();
-    assert!(told.iter().any(|line| line.contains("execute <unnamed>")), "the log names statements");
+    assert!(told.iter().any(|line| line.contains("execute <unnamed>")), "the log has the names of statements");
     let named = |line: &&&str| {
         let words = ["parse ", "bind ", "execute "].map(|word| format!(" {word}"));
         words.iter().filter_map(|word| line.split_once(word)).any(|(_, name)| !name.starts_with("<unnamed>"))

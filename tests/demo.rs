@@ -213,7 +213,7 @@ fn the_next_demo_cleans_up_after_a_killed_one_and_ends_with_ctrl_c() {
     });
     let next = Demo::start(&namespace, &temporary, &[], 60);
     next.wait_for_line("07:41  in");
-    assert_eq!(entries(&temporary).len(), 1, "only its own is left");
+    assert_eq!(entries(&temporary).len(), 1, "only the demo's own folder is left");
     next.signal("-INT");
     let (code, _) = next.end();
     assert_eq!(code, Some(0));

@@ -128,7 +128,7 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
 fn check_streams(home: &Home, events: u32) {
     let ledger = home.ledger();
     let (visits, failures) = expected(events);
-    assert_eq!(ledger.facts(), i64::from(2 * events) + 1, "one decision for each message");
+    assert_eq!(ledger.facts(), i64::from(2 * events) + 1, "one decision per message");
     let mut of_boards = BTreeSet::new();
     for (fact, _) in ledger.log() {
         if let Fact::Door(door) = fact
@@ -137,7 +137,7 @@ fn check_streams(home: &Home, events: u32) {
             of_boards.insert(door.digest);
         }
     }
-    assert_eq!(of_boards.len(), events as usize, "each of a board's messages");
+    assert_eq!(of_boards.len(), events as usize, "each message of the boards");
     let outcomes = ledger.outcomes();
     assert_eq!(outcomes.get(&Outcome::Opened), Some(&(2 * visits + 1)), "{outcomes:?}");
     assert_eq!(outcomes.get(&Outcome::Failed), Some(&(2 * failures)), "{outcomes:?}");
@@ -588,7 +588,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     assert!(detail.contains("full"), "{detail}");
     let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
     assert!(acknowledged < u64::from(TAPS), "the disk is not small enough for this test");
-    assert_eq!(rows(), acknowledged, "what was acknowledged is on the disk");
+    assert_eq!(rows(), acknowledged, "everything acknowledged is on the disk");
     inside(&["mount", "-o", "remount,size=64m", &place]);
     wait_for("all taps", LIMIT, || match rows() {
         now if now == u64::from(TAPS) => Ok(()),

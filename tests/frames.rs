@@ -246,7 +246,7 @@ proptest! {
         }
         match (&packet.net, &packet.transport) {
             (Some(NetSlice::Arp(arp)), _) => {
-                let seen = seen.expect("ARP always means something");
+                let seen = seen.expect("ARP always has a meaning");
                 if matches!(seen.evidence, Evidence::Strong | Evidence::Weak) {
                     prop_assert_eq!(seen.mac.map(|mac| mac.octets().to_vec()), Some(arp.sender_hw_addr().to_vec()));
                     prop_assert_eq!(seen.kind == FrameKind::ArpReply, arp.operation().0 == 2);

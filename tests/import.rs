@@ -167,7 +167,7 @@ fn locks(port: u16) -> String {
              key.door = \"{{door}}\"\ncard.type = \"{kind}\"\n{}rule = [{{ kind = \"granted\" }}]",
             scope.replace("scope", "card.scope") + "\n"
         )
-        .expect("writing to a String");
+        .expect("writing to a String cannot fail");
     }
     text + "[[door]]\nmatch = \"*\"\non_in = \"check_in\"\non_out = \"check_out\"\n"
 }
@@ -222,7 +222,7 @@ fn slots_users_and_names_count_in_their_scope_and_are_no_cards() {
 
     // The commands accept and print them in the form that an import uses.
     assert!(home.ask(&["admit", "locks/back/3"]).starts_with("Ada evil (coworker 1), by door, "));
-    assert!(home.ask(&["admit", "Cam/Dan Example"]).contains("refused, unrecognised_card"), "scopes are as they are");
+    assert!(home.ask(&["admit", "Cam/Dan Example"]).contains("refused, unrecognised_card"), "scopes keep their case");
     let printed = home.ask(&["explain", "locks/front/5"]);
     assert!(printed.contains("door front of locks: slot locks/front/5, granted"), "{printed}");
     let printed = home.ask(&["explain", "4"]);
@@ -468,7 +468,7 @@ fn table(people: u32, word: &str) -> String {
     for id in 1..=people {
         let [_, b, c, d] = id.to_be_bytes();
         writeln!(text, "{id},{word} {id},member{id}@example.com,{},3c:22:fb:{b:02x}:{c:02x}:{d:02x}", 8_000_000 + id)
-            .expect("writing to a String");
+            .expect("writing to a String cannot fail");
     }
     text
 }
@@ -490,7 +490,7 @@ fn an_import_that_is_killed_half_way_leaves_the_old_directory_whole() {
     let gone = child.try_wait().expect("it is ours");
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    assert_eq!(gone, None, "it was done before it could be killed");
+    assert_eq!(gone, None, "the import ended before it could be killed");
     assert_eq!(documents(&home), before);
     insta::assert_snapshot!(import(&home, &["old.csv"]), @r"
     0 added, 0 changed, 0 archived, 100 unchanged

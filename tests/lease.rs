@@ -67,7 +67,7 @@ fn stands_by(daemon: &Daemon) {
     assert_eq!(daemon.metric("checkind_mqtt_connects_total", ""), 0, "a standby has no session");
     let own = daemon.metric("checkind_spool_replayed_total", "");
     let decided = daemon.metric("checkind_decisions_total", "");
-    assert_eq!(decided, own, "a standby decides nothing but what its own earlier process had acknowledged");
+    assert_eq!(decided, own, "a standby decides only what its own earlier process had acknowledged");
     assert_eq!(daemon.get("/readyz").status, 200, "a standby is ready to take over");
 }
 

@@ -36,7 +36,7 @@ fn systemd_is_notified_from_start_to_stop() {
     systemd.wait_for("WATCHDOG=1");
     daemon.signal(Signal::HUP);
     let reloading = systemd.wait_for("RELOADING=1");
-    assert!(reloading.contains("MONOTONIC_USEC="), "systemd wants both in one message: {reloading}");
+    assert!(reloading.contains("MONOTONIC_USEC="), "systemd requires both in one message: {reloading}");
     systemd.wait_for("READY=1");
     daemon.signal(Signal::TERM);
     systemd.wait_for("STOPPING=1");
@@ -69,7 +69,7 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
         "{detail}"
     );
     let answer = daemon.get("/readyz");
-    assert_eq!(answer.status, 200, "it works with what it had: {}", answer.body);
+    assert_eq!(answer.status, 200, "it continues with the old settings: {}", answer.body);
     broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
     decided(&home, &daemon, |source, outcome| source == "flat" && outcome == Outcome::Opened, 1);
 

@@ -355,7 +355,7 @@ fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
     broker.publish("doors/front", tap(1).as_bytes(), 1);
     let mut gateway = start(vec![bells()]);
     let delivery = gateway.next();
-    assert_eq!(number(&delivery), "unknown_topic", "what had been sent before is not lost silently");
+    assert_eq!(number(&delivery), "unknown_topic", "messages sent before are not lost silently");
     delivery.receipt.spend();
     broker.publish("doors/front", tap(2).as_bytes(), 1);
     gateway.nothing_comes();
@@ -457,7 +457,7 @@ fn a_message_without_id_and_time_is_the_same_sighting_when_it_comes_again() {
     broker.publish("readers/send", TAP, 1);
     broker.publish("readers/send", TAP, 1);
     let first: Vec<Delivery> = (0..2).map(|_| gateway.next()).collect();
-    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps of one card");
+    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps with one card");
     broker.stop();
     gateway.wait("the loss of the connection", |gateway| !gateway.counters.connected.load(Relaxed));
     broker.resume();
@@ -483,7 +483,7 @@ fn a_receipt_that_is_dropped_fetches_its_message_again() {
     gateway.take(1);
     drop(gateway.next());
     gateway.next().receipt.spend();
-    assert_eq!(gateway.take(2), ["1", "2"], "what came behind it is not acknowledged out of order");
+    assert_eq!(gateway.take(2), ["1", "2"], "later messages are not acknowledged out of order");
     assert_eq!(gateway.counters.connects.load(Relaxed), 2);
     gateway.nothing_comes();
 }
@@ -493,9 +493,9 @@ fn a_retained_message_comes_once_per_new_subscription_and_differs_from_a_live_on
     let broker = Broker::start(BrokerOptions { persistence: true, ..BrokerOptions::default() });
     broker.publish_retained("doors/front", tap(1).as_bytes());
     let mut first = Gateway::start(settings(&broker)).ready();
-    assert_eq!(first.take(1), ["ignored"], "the copy says nothing about now");
+    assert_eq!(first.take(1), ["ignored"], "a retained copy is no current event");
     broker.publish_retained("doors/front", tap(2).as_bytes());
-    assert_eq!(first.take(1), ["2"], "published while we listen, it is an event");
+    assert_eq!(first.take(1), ["2"], "a message published to a live subscription is an event");
     first.wait("acknowledgements", |gateway| gateway.counters.acknowledged.load(Relaxed) == 2);
     first.shutdown();
     let mut second = Gateway::start(settings(&broker)).ready();
@@ -633,7 +633,7 @@ fn what_is_held_at_the_end_of_intake_counts_as_left_with_the_broker() {
     let counters = Arc::clone(&gateway.counters);
     gateway.shutdown();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
-    assert_eq!(counters.events(), 2, "only what the pipeline got counts as an event: {counters:?}");
+    assert_eq!(counters.events(), 2, "only messages sent to the pipeline count as events: {counters:?}");
     assert_eq!(
         (count(&counters.acknowledged), count(&counters.shed), count(&counters.held)),
         (2, 8, 0),
@@ -661,7 +661,7 @@ fn in_the_middle_of_a_flood_everything_committed_is_acknowledged_before_we_leave
     let mut next = Gateway::start(settings(&broker)).ready();
     let rest: BTreeSet<String> = next.take(FLOOD - committed.len()).into_iter().collect();
     let again: Vec<_> = rest.intersection(&committed).collect();
-    assert!(again.is_empty(), "{} of {} came again: {again:?}", again.len(), committed.len());
+    assert!(again.is_empty(), "{} of {} were delivered again: {again:?}", again.len(), committed.len());
     assert_eq!(rest.len() + committed.len(), FLOOD);
     next.nothing_comes();
 }
@@ -797,7 +797,7 @@ fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
         seen.extend(gateway.take(1));
     }
     gateway.wait("all acknowledgements", |_| count(&counters.acknowledged) == BACKLOG as u64);
-    assert_eq!((count(&counters.connects), count(&counters.stale)), (2, 0), "what was left is fetched once");
+    assert_eq!((count(&counters.connects), count(&counters.stale)), (2, 0), "the rest is fetched once");
     gateway.nothing_comes();
 }
 
@@ -817,7 +817,7 @@ fn an_unread_connection_is_left_cleanly_when_we_have_to_stop() {
     assert_eq!((count(&counters.acknowledged), count(&counters.held)), ((BEFORE + QUEUE) as u64, 0), "{counters:?}");
     let mut next = Gateway::start(settings(&broker));
     let rest = numbers(BEFORE + QUEUE..BACKLOG);
-    assert_eq!(next.take(rest.len()), rest, "what was acknowledged does not come again");
+    assert_eq!(next.take(rest.len()), rest, "acknowledged messages are not delivered again");
     next.nothing_comes();
 }
 
@@ -888,7 +888,7 @@ fn unspent_receipts_are_a_stall_unless_the_cause_is_known() {
     gateway.wait("the message to grow old", |gateway| gateway.counters.oldest.load(Relaxed) > 120);
     assert_eq!(gateway.counters.unacknowledged.load(Relaxed), 1);
     let stalled = |gateway: &Gateway| gateway.health.is_raised(ConditionKind::AcknowledgementsStalled, "");
-    assert!(!stalled(&gateway), "the database is why");
+    assert!(!stalled(&gateway), "the database is the cause");
     gateway.health.clear(ConditionKind::DatabaseUnavailable, "");
     gateway.wait("the stall", stalled);
     delivery.receipt.spend();

@@ -95,7 +95,7 @@ fn shipped_with_everything() -> String {
     let mut text = String::new();
     for line in shipped.lines() {
         let counts = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty());
-        writeln!(text, "{}", counts.unwrap_or(line)).expect("text grows");
+        writeln!(text, "{}", counts.unwrap_or(line)).expect("writing to a String cannot fail");
     }
     text
 }
@@ -166,7 +166,7 @@ fn the_later_layer_wins_key_by_key() {
     let site = folder.settings(&[("CHECKIND__SITE__DEBOUNCE", "4s")]).site.expect("a site");
     assert_eq!(site.idle_limit, Duration::from_secs(30 * 60), "the main file over the default");
     assert_eq!(site.linger, Duration::from_secs(3 * 60), "the last drop-in by name");
-    assert_eq!(site.minimum_dwell, Duration::from_secs(2 * 60), "keys that later layers leave alone");
+    assert_eq!(site.minimum_dwell, Duration::from_secs(2 * 60), "keys that later layers do not set");
     assert_eq!(site.debounce, Duration::from_secs(4), "the environment over all");
     assert_eq!(site.toggle_minimum_stay, Duration::from_secs(60), "the default");
 }
@@ -350,7 +350,7 @@ const BROKEN: &[(&str, &str)] = &[
 fn every_fault_is_printed_with_its_line() {
     let mut printed = String::new();
     for (what, text) in BROKEN {
-        writeln!(printed, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("text grows");
+        writeln!(printed, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("writing to a String cannot fail");
     }
     insta::assert_snapshot!(printed);
 }

@@ -249,7 +249,7 @@ fn a_spool_whose_disk_is_full_acknowledges_only_what_it_holds() {
     let held: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
     assert!(acknowledged < u64::from(TAPS), "the disk is not small enough for this test");
-    assert_eq!(held, acknowledged, "what was acknowledged is on the disk");
+    assert_eq!(held, acknowledged, "everything acknowledged is on the disk");
     server.resume();
     daemon.wait_until_ready();
     intact(&home, &mut daemon, TAPS);

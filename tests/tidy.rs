@@ -171,7 +171,7 @@ fn the_top_level_holds_nothing_else() {
     let stray: Vec<&String> = found.difference(&allowed).collect();
     assert!(stray.is_empty(), "not in the list of the top level: {stray:?}");
     let missing: Vec<&String> = allowed.difference(&found).collect();
-    assert!(missing.is_empty(), "in the list of the top level, but not there: {missing:?}");
+    assert!(missing.is_empty(), "in the list of the top level, but missing: {missing:?}");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn every_file_says_what_lives_in_it() {
     for source in sources("src") {
         let first = source.text.lines().next().unwrap_or_default();
         let part = source.name.ends_with("/tests.rs");
-        assert!(first.starts_with("//! ") || part, "{} does not begin with what lives in it", source.name);
+        assert!(first.starts_with("//! ") || part, "{} does not begin with a line about its contents", source.name);
     }
 }
 
@@ -257,7 +257,7 @@ fn the_table_of_reasons_is_the_codes() {
     for reason in Reason::all() {
         // In the documentation double brackets would be a link.
         let sentence = reason.sentence().replace("[[door]]", "`[[door]]`");
-        writeln!(table, "| `{}` | {sentence} |", reason.code()).expect("a String takes everything");
+        writeln!(table, "| `{}` | {sentence} |", reason.code()).expect("writing to a String cannot fail");
     }
     holds(REFERENCE, "reasons", &table);
 }
@@ -267,7 +267,7 @@ fn the_table_of_conditions_is_the_codes() {
     let mut table = "| condition | `/readyz` | means |\n|---|---|---|\n".to_owned();
     for kind in ConditionKind::ALL {
         let answer = if kind.blocks_readiness() { "503" } else { "warns" };
-        writeln!(table, "| `{}` | {answer} | {} |", kind.name(), kind.meaning()).expect("a String takes everything");
+        writeln!(table, "| `{}` | {answer} | {} |", kind.name(), kind.meaning()).expect("a String is writable");
     }
     holds(REFERENCE, "conditions", &table);
 }
@@ -284,7 +284,7 @@ fn the_table_of_metrics_is_the_codes() {
     metrics.extend(watched_figures());
     let mut table = "| metric | what it counts or shows |\n|---|---|\n".to_owned();
     for (name, help) in metrics {
-        writeln!(table, "| `{name}` | {help} |").expect("a String takes everything");
+        writeln!(table, "| `{name}` | {help} |").expect("writing to a String cannot fail");
     }
     holds(REFERENCE, "metrics", &table);
 }
@@ -304,9 +304,9 @@ fn the_bounds_of_the_documentation_are_those_of_the_code() {
         let value = &constant.captures(&text).unwrap_or_else(|| panic!("{file} has no constant {name}"))[1];
         let written = number.find(value).unwrap_or_else(|| panic!("{name} has no number: {value}")).as_str();
         let said: String = bound.chars().filter(|c| *c != ',').take_while(|c| *c != ' ').collect();
-        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, the page says {bound}");
+        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, but the page has {bound}");
     }
-    assert!(rows >= 15, "the table of bounds has only {rows} rows that can be read");
+    assert!(rows >= 15, "only {rows} rows of the table of bounds can be read");
 }
 
 /// The documents name the tests that prove their claims: `proof: area::name`.
@@ -423,7 +423,7 @@ fn holds(page: &str, name: &str, table: &str) {
     }
     assert!(
         std::env::var_os("UPDATE_DOCS").is_some(),
-        "{page}: {name} is not what the code says; run UPDATE_DOCS=1 tests/run tidy\n{table}"
+        "{page}: {name} differs from the code; run UPDATE_DOCS=1 tests/run tidy\n{table}"
     );
     let text = format!("{before}{begin}\n{table}\n{end}{after}");
     fs::write(root().join(page), text).expect("the page");

@@ -91,7 +91,7 @@ impl Site {
         assert!(followed >= 9, "only {followed} commands in {block}");
         let import = "sudo -u checkind checkind import /stage/site.json";
         let readme_says = "sudo -u checkind checkind import site.json";
-        assert!(readme.contains(readme_says), "the README imports otherwise");
+        assert!(readme.contains(readme_says), "the README has another import command");
         self.sh(import);
         wait_for("the people of the import", LIMIT, || match self.machine.journal(UNIT) {
             journal if journal.contains("coworkers=20") => Ok(()),
@@ -295,6 +295,6 @@ fn what_the_unit_forbids_is_refused_and_what_it_needs_is_not() {
         }
     }
     for what in MAY {
-        assert!(provable.contains(&what), "{what} is refused to every user here: {free:?}");
+        assert!(provable.contains(&what), "{what} is refused to every user on this machine: {free:?}");
     }
 }

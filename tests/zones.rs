@@ -53,7 +53,7 @@ fn put(home: &Home, vancouver: &str, version: &str) {
     ];
     for (name, bytes) in files {
         home.write_bytes("new", &bytes);
-        fs::rename(home.path("new"), home.path("zones").join(name)).expect("in its place");
+        fs::rename(home.path("new"), home.path("zones").join(name)).expect("the file is replaced");
     }
 }
 
@@ -115,5 +115,5 @@ fn a_zone_that_the_system_does_not_have_is_refused_and_the_data_is_named() {
     assert!(told.contains("time_zone: \"America/Vancuver\" is not in the time zone data of this system"), "{told}");
     assert!(told.contains("did you mean \"America/Vancouver\"?"), "{told}");
     home.configure(&vancouver.replace("America/Vancouver", "Europe/London"));
-    assert_eq!(check().status.code(), Some(78), "what the system does not have is not taken from elsewhere");
+    assert_eq!(check().status.code(), Some(78), "a zone missing in the system is not taken from elsewhere");
 }

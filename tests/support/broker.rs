@@ -103,7 +103,7 @@ impl Broker {
 
     /// Starts the broker again on the same port, with what it kept.
     pub(crate) fn resume(&mut self) {
-        assert!(self.child.is_none(), "the broker runs already");
+        assert!(self.child.is_none(), "the broker is already running");
         let child = Command::new("mosquitto")
             .arg("-c")
             .arg(self.file("mosquitto.conf"))
@@ -137,20 +137,20 @@ impl Broker {
             text.push_str("max_queued_messages 0\n");
         }
         if options.persistence {
-            write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String");
+            write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String cannot fail");
         }
         if options.passwords {
-            writeln!(text, "password_file {dir}/passwd").expect("writing to a String");
+            writeln!(text, "password_file {dir}/passwd").expect("writing to a String cannot fail");
         }
         if options.tls != BrokerTls::Off {
             write!(text, "cafile {dir}/ca.crt\ncertfile {dir}/server.crt\nkeyfile {dir}/server.key\n")
-                .expect("writing to a String");
+                .expect("writing to a String cannot fail");
         }
         if options.tls == BrokerTls::Mutual {
             text.push_str("require_certificate true\n");
         }
         for line in &options.lines {
-            writeln!(text, "{line}").expect("writing to a String");
+            writeln!(text, "{line}").expect("writing to a String cannot fail");
         }
         text
     }
@@ -221,7 +221,7 @@ impl Broker {
         let mut input = child.stdin.take().expect("its input");
         for portion in portions {
             let text: String = portion.into_iter().map(|line| line + "\n").collect();
-            input.write_all(text.as_bytes()).expect("its input takes the payload");
+            input.write_all(text.as_bytes()).expect("the payload is written");
             // Not a wait for a state, but the pace of the stream.
             std::thread::sleep(pause);
         }
@@ -299,7 +299,7 @@ fn feed(mut command: Command, input: &[u8]) {
         .stdout(Stdio::null())
         .spawn()
         .expect("mosquitto_pub does not start; install it with: apt-get install mosquitto-clients");
-    child.stdin.take().expect("its input").write_all(input).expect("its input takes the payload");
+    child.stdin.take().expect("its input").write_all(input).expect("the payload is written");
     assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
 }
 

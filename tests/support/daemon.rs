@@ -101,7 +101,7 @@ impl Home {
 
     /// Writes a file that is not text.
     pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).expect("the folder takes a file");
+        fs::write(self.path(name), bytes).expect("the file is written");
     }
 
     /// The daemon's database.
@@ -138,7 +138,7 @@ impl Home {
         let mut command = self.command(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        child.stdin.take().expect("its input").write_all(line.as_bytes()).expect("its input takes a line");
+        child.stdin.take().expect("its input").write_all(line.as_bytes()).expect("the line is written");
         succeeded(&child.wait_with_output().expect("it ends"))
     }
 
@@ -339,7 +339,7 @@ impl Daemon {
             self.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
         }
         let outcomes = self.get("/metrics").body.matches("checkind_decisions_total{").count();
-        assert_eq!(outcomes, 7, "an outcome that the promise does not name");
+        assert_eq!(outcomes, 7, "an outcome that the list above lacks");
     }
 
     /// The peak of the daemon's resident memory, in KiB (`VmHWM` of proc(5)).
@@ -412,11 +412,11 @@ pub(crate) fn doors(port: u16) -> String {
             text,
             "[[source]]\nname = \"{name}\"\npreset = \"{preset}\"\ntopics = [\"{name}/events\"]\ntime.trust = \"8d past\""
         )
-        .expect("writing to a String");
+        .expect("writing to a String cannot fail");
     }
     for pattern in ["405419896:*", "side"] {
         writeln!(text, "[[door]]\nmatch = \"{pattern}\"\non_in = \"check_in\"\non_out = \"check_out\"")
-            .expect("writing to a String");
+            .expect("writing to a String cannot fail");
     }
     text
 }

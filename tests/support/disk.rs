@@ -34,7 +34,7 @@ impl Disk {
     pub(crate) fn is(&self, order: &str) {
         // Rename, so a reader sees the old order or the new one, never half of it.
         let new = self.orders.with_extension("new");
-        fs::write(&new, order).expect("the folder takes a file");
-        fs::rename(new, &self.orders).expect("the folder takes a file");
+        fs::write(&new, order).expect("the file is written");
+        fs::rename(new, &self.orders).expect("the file is written");
     }
 }

@@ -42,7 +42,7 @@ impl Answer {
 /// Sends one request on a new connection, and reads the whole response.
 pub(crate) fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(server).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
     let headers: String = headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let request =

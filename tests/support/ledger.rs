@@ -92,7 +92,7 @@ impl Ledger {
                 digest: FactDigest(bytes(&row[6]).try_into().expect("a digest")),
                 payload: bytes(&row[7]),
             };
-            (Fact::read(&stored).expect("a fact that we wrote"), DecisionCode(number(&row[5])).outcome())
+            (Fact::read(&stored).expect("a readable fact"), DecisionCode(number(&row[5])).outcome())
         };
         rows.into_iter().map(read).collect()
     }

@@ -92,7 +92,7 @@ impl Machine {
     pub(crate) fn write(&self, path: &str, text: &str) {
         let mut command = self.command(&["sh", "-c", "mkdir -p \"$(dirname \"$1\")\" && cat >\"$1\"", "sh", path]);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("nsenter of util-linux");
-        child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("its input takes the text");
+        child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("the text is written");
         assert!(child.wait().expect("its end").success(), "{path} cannot be written");
     }
 
@@ -141,8 +141,8 @@ impl Drop for Machine {
     }
 }
 
-/// Enters all namespaces of a machine. A process that enters keeps the rights it had outside, so those that reach beyond
-/// the machine (above all the clock, which has no namespace) are dropped.
+/// Enters all namespaces of a machine. A process that enters keeps the rights it had outside, so those that reach
+/// beyond the machine (above all the clock, which has no namespace) are dropped.
 fn inside(init: u32, program: &[&str]) -> Command {
     const BEYOND: &str = "-sys_time,-sys_module,-sys_boot,-sys_rawio,-syslog,-wake_alarm";
     let mut command = Command::new("nsenter");
@@ -195,7 +195,7 @@ fn root() -> Result<PathBuf, String> {
         .output();
     match made {
         Ok(output) if output.status.success() => {
-            fs::rename(&half, &root).expect("the root takes its place");
+            fs::rename(&half, &root).expect("the root is moved into place");
             Ok(root)
         }
         Ok(output) => {

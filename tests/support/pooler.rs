@@ -47,7 +47,7 @@ impl Pooler {
              max_client_conn = 100\ndefault_pool_size = 2\n"
         );
         let users: Vec<String> = logins.iter().map(|login| format!("\"{login}\" \"{password}\"\n")).collect();
-        fs::write(dir.path().join("users"), users.concat()).expect("the file of users");
+        fs::write(dir.path().join("users"), users.concat()).expect("the users file");
         fs::write(dir.path().join("ini"), settings).expect("the settings");
         let log = fs::File::create(dir.path().join("log")).expect("a log file");
         let child =

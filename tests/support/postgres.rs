@@ -94,7 +94,7 @@ impl Postgres {
 
     /// Starts the server again on the same port, with its data.
     pub(crate) fn resume(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
+        assert!(self.child.is_none(), "the server is already running");
         let folder = self.dir.path().display().to_string();
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);

@@ -67,16 +67,16 @@ impl PowerCut {
         for (path, writes) in pending(&log) {
             let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
             for write in writes.iter().rev() {
-                file.write_all_at(&write.old, write.offset).expect("the file takes it");
-                file.set_len(write.size).expect("the file takes it");
+                file.write_all_at(&write.old, write.offset).expect("the file is restored");
+                file.set_len(write.size).expect("the file is restored");
             }
             for (number, write) in writes.iter().enumerate() {
                 match (unsynced, &write.new) {
                     (Unsynced::Some(parity), Some(new)) if number % 2 != parity % 2 => {
-                        file.write_all_at(new, write.offset).expect("the file takes it");
+                        file.write_all_at(new, write.offset).expect("the file is restored");
                     }
                     (Unsynced::Some(parity), None) if number % 2 != parity % 2 => {
-                        file.set_len(write.offset).expect("the file takes it");
+                        file.set_len(write.offset).expect("the file is restored");
                     }
                     (Unsynced::Lost | Unsynced::Some(_), _) => lost += 1,
                 }

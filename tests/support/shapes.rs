@@ -197,12 +197,12 @@ pub(crate) fn write(folder: &Path) -> String {
     let mut tell = |name: &str, shapes: &[&Shape]| {
         for (number, shape) in (1..).zip(shapes) {
             if let Some(says) = &shape.says {
-                writeln!(expected, "{name}\t{number}\t{says}").expect("a String takes everything");
+                writeln!(expected, "{name}\t{number}\t{says}").expect("writing to a String cannot fail");
             }
         }
     };
     let every: Vec<&Shape> = shapes.iter().collect();
-    fs::write(folder.join("all.pcapng"), pcapng(&every)).expect("the folder takes a file");
+    fs::write(folder.join("all.pcapng"), pcapng(&every)).expect("the file is written");
     tell("all.pcapng", &every);
     let mut links: Vec<u16> = shapes.iter().map(|shape| shape.link.0).collect();
     links.sort_unstable();
@@ -210,7 +210,7 @@ pub(crate) fn write(folder: &Path) -> String {
     for link in links {
         let of_link: Vec<&Shape> = shapes.iter().filter(|shape| shape.link.0 == link).collect();
         let name = format!("link-{link:03}.pcap");
-        fs::write(folder.join(&name), pcap(link, &of_link)).expect("the folder takes a file");
+        fs::write(folder.join(&name), pcap(link, &of_link)).expect("the file is written");
         tell(&name, &of_link);
     }
     expected

@@ -185,5 +185,5 @@ fn a_type_name_is_declared_once() {
         }
     }
     places.retain(|_, places| places.len() > 1);
-    assert!(places.is_empty(), "a name says which: {places:#?}");
+    assert!(places.is_empty(), "the same type name is declared more than once: {places:#?}");
 }

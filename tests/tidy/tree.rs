@@ -96,7 +96,7 @@ pub(super) fn files(folder: &str) -> Vec<Source> {
                 let skipped = path.ends_with("target") || path.ends_with("corpus");
                 folders.extend((!skipped).then_some(path));
             } else if let Ok(text) = fs::read_to_string(&path) {
-                let name = path.strip_prefix(root()).expect("it lies below").to_str().expect("UTF-8").to_owned();
+                let name = path.strip_prefix(root()).expect("it is below the root").to_str().expect("UTF-8").to_owned();
                 found.push(Source { name, text });
             }
         }

@@ -13,7 +13,7 @@ pub(crate) fn check(bytes: &[u8], file: &Path) {
     match settings::load(Some(file), iter::empty()) {
         Ok(loaded) => {
             assert!(!settings::summary(&loaded.settings).is_empty());
-            let again = settings::load(Some(file), iter::empty()).expect("what was good is good");
+            let again = settings::load(Some(file), iter::empty()).expect("the same settings load again");
             assert_eq!(changes_needing_restart(&loaded.settings, &again.settings), [""; 0]);
         }
         Err(faults) => {
