@@ -189,7 +189,7 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported(
     drop(chatter);
     let died = now();
     wait_out(IDLE * 2);
-    assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "not noticed yet: {}", daemon.get("/readyz").body);
+    assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "no alarm yet: {}", daemon.get("/readyz").body);
     is_in(&home, &daemon);
     let silent = wait_for("the mirror to be found silent", 3 * LIMIT, || {
         let conditions: serde_json::Value = serde_json::from_str(&daemon.get("/readyz").body).expect("JSON");
