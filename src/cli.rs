@@ -61,7 +61,7 @@ const INPUT: u8 = 74;
 const PERMISSION: u8 = 77;
 const CONFIGURATION: u8 = 78;
 
-/// Runs the program with these arguments, of which the first is its own name.
+/// Runs the program with these arguments; the first is the program's name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,

@@ -38,7 +38,7 @@ fn owner(mac: &str) -> serde_json::Value {
     people(0, &[json!({ "Id": 7, "FullName": "Ada Lovelace", "MacAddresses": mac })])
 }
 
-/// Device number `number` of many, none of which belongs to a person.
+/// Device number `number`. None of these devices belongs to a person.
 fn device(number: u32) -> MacAddr {
     let [a, b, c, d] = number.to_be_bytes();
     MacAddr::new([0x02, 0xf0, a, b, c, d])

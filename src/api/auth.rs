@@ -115,7 +115,7 @@ pub(super) fn accepted(api: &ApiState, shown: &RequestIdentity, name: &UserName,
     tracing::info!(user = %name, peer = %shown, kind, "API user signed in");
 }
 
-/// Returns the user if this is their password. An unknown user takes as long as a wrong password.
+/// Returns the user if this is their password. Checking takes as long for an unknown user as for a wrong password.
 pub(super) async fn check_password(
     api: &ApiState,
     name: &str,

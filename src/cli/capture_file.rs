@@ -21,7 +21,7 @@ use crate::base::clock::WallTime;
 /// an error.
 const MAX_RECORD: usize = 262_144 + 4096;
 
-/// The most interfaces in one pcapng section. A file with more is rejected: no real capture has so many.
+/// The most interfaces in one pcapng section. Real captures have far fewer, so a file with more is rejected.
 const MAX_INTERFACES: usize = 1024;
 
 /// The link layer of a frame, by its number in the registry of capture files (LINKTYPE_*).

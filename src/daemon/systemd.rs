@@ -28,7 +28,7 @@ const START_UP_CHECK: Duration = Duration::from_millis(100);
 /// How long start-up waits for the broker. After that `/readyz` lists the conditions instead of `starting`.
 const START_UP: Duration = Duration::from_secs(10);
 
-/// Reports the daemon's state for as long as it runs.
+/// Reports the daemon's state until it stops.
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) clock: Clock,

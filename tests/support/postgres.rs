@@ -46,7 +46,7 @@ impl Postgres {
         Self::with_room_for(100)
     }
 
-    /// The same, for this many connections, three of which are reserved for the administrator.
+    /// The same, for this many connections. The administrator's three reserved ones are included.
     pub(crate) fn with_room_for(connections: u32) -> Self {
         Self::with(connections, false)
     }

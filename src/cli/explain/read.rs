@@ -211,6 +211,7 @@ fn resolve(
         AskedAbout::Device(mac, found) => (Some(mac), false, found),
         AskedAbout::Person(found) => (None, false, found),
     };
+    // The heading, and the subject of the coworker's own facts.
     let mut known = NamedSubject::default();
     let shown = plain(who);
     let label = match mac {
@@ -228,6 +229,7 @@ fn resolve(
         Match::NoOne if mac.is_some() => known.title = format!("{label}, which no coworker has"),
         Match::NoOne => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
     }
+    // Facts from the time when the device or credential had no owner, in every spelling and scope.
     if let Some(mac) = mac {
         known.subjects.insert(Subject::strange_device(business, mac));
     } else if is_card || known.coworker.is_none() {

@@ -59,6 +59,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             (CredentialKind::Name, Some(value)) => format!("name {scope}{value}, "),
         }
     });
+    // `Refusal::Other` adds nothing to the answer.
     let answer = match (fact.kind, fact.refusal) {
         (DoorEventKind::Granted, _) => "granted".to_owned(),
         (DoorEventKind::Read, _) => "read".to_owned(),
@@ -69,6 +70,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         (DoorEventKind::UnknownCredential, _) => "unknown to the controller".to_owned(),
         (kind, _) => kind.word().replace('_', " "),
     };
+    // Small differences between the clocks are normal, so they are not mentioned.
     let timing = match fact.quality {
         TimeQuality::Arrival => " (arrival time used)".to_owned(),
         TimeQuality::Device | TimeQuality::Corrected => {
@@ -80,6 +82,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
         }
     };
+    // A door without a configured name is printed by its key alone.
     let doors = policies.at(fact.business, fact.at).map_or(&[][..], |policy| &policy.doors);
     let configured = Door::of(doors, &fact.door.0);
     let name = configured.filter(|door| door.name != door.pattern).map(|door| &door.name);
