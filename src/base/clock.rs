@@ -23,7 +23,7 @@ pub use steady::{CONFIRMED_AFTER, EARLIEST, FIRST_SYNC, STEP};
 pub struct WallTime(i64);
 
 impl WallTime {
-    /// From milliseconds since 1970-01-01T00:00:00Z.
+    /// The instant this many milliseconds after 1970-01-01T00:00:00Z.
     ///
     /// Clamped to the years 1970 to 9999, the range that RFC 3339 and both databases support.
     pub const fn from_millis(millis: i64) -> Self {
@@ -138,7 +138,7 @@ pub struct BootTime(Duration);
 const START: Duration = Duration::from_secs(253_402_300_800);
 
 impl BootTime {
-    /// From the time since boot.
+    /// The instant this long after the machine's start.
     pub const fn from_duration(since_boot: Duration) -> Self {
         Self(START.saturating_add(since_boot))
     }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// From six octets in transmission order.
+    /// The address with these six octets, in transmission order.
     pub const fn new(octets: [u8; 6]) -> Self {
         Self(octets)
     }

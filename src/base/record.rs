@@ -72,7 +72,7 @@ impl CheckinSource {
         }
     }
 
-    /// From the platform's number.
+    /// The source with the platform's number.
     pub const fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             0 => Self::None,

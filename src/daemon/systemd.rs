@@ -25,7 +25,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How often to check whether the broker's state is known, during start-up.
 const START_UP_CHECK: Duration = Duration::from_millis(100);
 
-/// How long start-up waits for the broker. After that `/readyz` lists the conditions instead of `starting`.
+/// How long start-up waits for the broker. After that `/readyz` no longer reports `starting`.
 const START_UP: Duration = Duration::from_secs(10);
 
 /// Reports the daemon's state until it stops.
