@@ -1,7 +1,7 @@
 //! The HTTP API: records in the platform's shape, tokens, health, metrics.
 //!
-//! Every response, errors included, is JSON (metrics are OpenMetrics text) and is never cached. [`shape`] has the form of
-//! the records, `auth` who may read them. Nothing here decides about check-ins.
+//! Every response, errors included, is JSON (except metrics: OpenMetrics text) and must not be cached. [`shape`]
+//! defines the form of the records, and `auth` who may read them. Nothing here decides about check-ins.
 
 mod auth;
 mod health;
@@ -48,30 +48,30 @@ use crate::{
 };
 use reply::Problem;
 
-/// Connections at the same time. A web page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at worst.
-/// Further ones wait in the kernel's backlog until one ends.
+/// The most simultaneous connections. A web page and a few integrations need ten; 128 times [`BUFFER`] is 4 MiB at
+/// worst. Further connections wait in the kernel's backlog until one ends.
 const CONNECTIONS: usize = 128;
 
-/// The read buffer of a connection, in bytes. All headers of a request must fit; hyper answers larger ones with 431.
+/// The read buffer of a connection, in bytes. The headers of a request must fit into it; otherwise hyper answers 431.
 const BUFFER: usize = 32 * 1024;
 
-/// The largest request body, in bytes. A record is one KiB; larger bodies are refused with 413.
+/// The largest request body, in bytes. A record has about 1 KiB. Larger bodies are refused with 413.
 const BODY: usize = 64 * 1024;
 
-/// How long a request may take from its last header to its response, body and database included; then 503.
+/// The longest time from a request's last header to its response, reading the body and the database included; then 503.
 const REQUEST: Duration = Duration::from_secs(10);
 
-/// How long a client may take to send the headers of its next request, also between two requests. Then the connection is
-/// closed, so silent clients cannot hold all of them.
+/// How long a client may take to send the headers of its next request, idle time included. Then the connection is
+/// closed, so silent clients cannot occupy every connection.
 const HEADERS: Duration = Duration::from_secs(30);
 
-/// How long requests that have begun may take once the daemon stops.
+/// How long running requests may still take when the daemon stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
-/// The pause after the system has refused to accept (out of descriptors): trying again at once would only use CPU.
+/// The pause after `accept` fails (out of descriptors): retrying at once would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the API needs to answer; cheap to clone.
+/// What the handlers need; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ApiState {
     store: Store,
@@ -84,42 +84,42 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// An API that answers from this store. `/readyz` says `starting` until [`Ready::started`] is called.
+    /// The state of an API that reads from this store. `/readyz` reports `starting` until [`Ready::started`] is called.
     pub fn new(store: Store, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
         Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
     }
 
-    /// The handle with which the daemon says that start-up has finished.
+    /// The handle that marks start-up as finished.
     pub fn ready(&self) -> Ready {
         self.ready.clone()
     }
 }
 
-/// Has start-up finished? Until then `/readyz` answers 503; cheap to clone.
+/// Whether start-up has finished: until then `/readyz` answers 503. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Ready(Arc<AtomicBool>);
 
 impl Ready {
-    /// Says that start-up has finished.
+    /// Marks start-up as finished.
     pub fn started(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    /// Has start-up finished?
+    /// Whether start-up has finished.
     pub fn is_started(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }
 
-/// The other end of a connection.
+/// The client's address.
 #[derive(Clone, Copy, Debug)]
 struct Peer(SocketAddr);
 
-/// Serves until `stop` is cancelled, then lets requests that have begun finish for five seconds.
+/// Serves until `stop` is cancelled, then gives running requests five seconds to finish.
 ///
 /// # Errors
-/// When the listener is not a listening socket. A connection that fails affects no other.
+/// When the listener is not a listening socket. A failed connection does not affect others.
 pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "the API is listening");
@@ -141,7 +141,7 @@ pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationTok
     Ok(())
 }
 
-/// The next connection with its permit, one of [`CONNECTIONS`]; `None` once `stop` is cancelled.
+/// The next connection with its permit (one of [`CONNECTIONS`]); `None` once `stop` is cancelled.
 async fn next_connection(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
@@ -163,7 +163,7 @@ async fn next_connection(
     .await
 }
 
-/// `accept(2)` also reports errors of a connection that failed before it was accepted.
+/// Whether an error of `accept(2)` belongs to a connection that failed before it was accepted.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -213,7 +213,7 @@ fn routes(state: ApiState) -> Router {
         .with_state(state)
 }
 
-/// Gives every request a time limit and every response its headers.
+/// Applies the time limit to each request, and adds the common headers to each response.
 async fn within_bounds(request: Request, next: Next) -> Response {
     let mut response = match timeout(REQUEST, next.run(request)).await {
         Ok(response) => response,

@@ -1,4 +1,4 @@
-//! What every part builds on: time, identities, and the types that the parts exchange.
+//! The foundation of every part: time, identities, and the types that the parts exchange.
 //!
 //! | module | holds |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | [`health`] | conditions: what is wrong, since when, what to do |
 //! | [`disk`] | free disk space, and replacing a small file |
 //!
-//! Never here: anything that decides, and anything that talks to other machines.
+//! Never here: decisions, and communication with other machines.
 
 pub mod backoff;
 pub mod card;

@@ -44,12 +44,12 @@ use crate::{
 /// Worker threads of the runtime: one for the pipeline, one for API requests.
 const WORKERS: usize = 2;
 
-/// Why the program ends, with its exit code.
+/// Why the program fails, with its exit code.
 #[derive(Debug)]
 enum Failure {
-    /// 78.
+    /// Faults in the settings: 78.
     Settings(SettingsFaults),
-    /// Any other code, and why.
+    /// Another exit code, and the error.
     Other(u8, anyhow::Error),
 }
 
@@ -61,7 +61,7 @@ const INPUT: u8 = 74;
 const PERMISSION: u8 = 77;
 const CONFIGURATION: u8 = 78;
 
-/// Runs the program with these arguments; the first is its own name.
+/// Runs the program with these arguments; the first is the program's name.
 pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -106,8 +106,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let LoadedSettings { settings, warnings } =
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
-    // Warnings of the database library (a lost connection, a statement that waited for a lock) are left out: we report
-    // them once, as the condition that they lead to.
+    // Without warnings of the database library (a lost connection, a statement that waited for a lock): checkind
+    // reports them once, as the condition that they cause.
     log_to_stderr("info,sqlx=error");
     for warning in &warnings {
         tracing::warn!("{}", warning.head());
@@ -336,8 +336,8 @@ pub(crate) fn log_to_stderr(default: &str) {
     }
 }
 
-/// Log lines without the characters that would reorder text on a terminal, since logs quote input. Control characters
-/// stay: they carry the colours.
+/// Removes characters that would reorder text on a terminal from log lines, because logs quote input. Keeps control
+/// characters, which carry the colours.
 struct PlainLines<W>(W);
 
 impl<W: Write> Write for PlainLines<W> {

@@ -1,13 +1,13 @@
-//! Starts every part, notices when one ends, and stops them cleanly.
+//! Starts the parts, notices when one ends, and stops them cleanly.
 //!
-//! With a spool, the broker session begins before the database answers; its messages are kept on this machine meanwhile.
-//! With a lease, the site begins when this gateway holds the lease; until then the API answers, and what the captures see
-//! is dropped.
+//! With a spool, the broker session starts before the database answers; until then the spool keeps its messages on this
+//! machine. With a lease, the site starts when this gateway gets the lease; until then the API answers, and what the
+//! captures see is dropped.
 //!
-//! A shutdown has two stages. First the intake ends: the captures and the broker session accept nothing new, the pipeline
-//! drains what they have sent, then the session acknowledges the last commits and disconnects. Parts that are not done by
-//! [`DEADLINE`] are named in the log and abandoned; what was not committed was not acknowledged. A second signal ends the
-//! process at once. A part that ends unexpectedly ends the process with an error.
+//! A shutdown ends the intake first: the captures and the broker session accept nothing new, the pipeline drains what
+//! they have sent, and then the session acknowledges the last commits and disconnects. Parts that are still running at
+//! [`DEADLINE`] are logged and abandoned; what was not committed was not acknowledged. A second signal ends the process
+//! at once. A part that ends unexpectedly ends the process with an error.
 
 mod door_queue;
 pub mod lease;
@@ -40,14 +40,14 @@ pub use prepared::Prepared;
 pub use shutdown::DEADLINE;
 pub use supervisor::{Running, SettingsOrigin, Supervisor};
 
-/// How long closing the database may take; what is committed is safe without it.
+/// How long closing the database may take. Committed data is safe even if it is not closed.
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Runs until a signal, or `stop`, ends it; calls `running` when everything has been started.
+    /// Runs until a signal or `stop` ends it. Calls `running` when everything has been started.
     ///
     /// # Errors
-    /// When a part cannot start, or ended unexpectedly.
+    /// When a part cannot start or ends unexpectedly.
     pub async fn run(
         mut self,
         prepared: Prepared,
@@ -56,7 +56,8 @@ impl Supervisor {
     ) -> anyhow::Result<()> {
         let mut requests = Requests::new(stop)?;
 
-        // A spool takes door messages even while the database is away. With a lease, only the holder may connect.
+        // A spool accepts door messages even while the database is unavailable. With a lease, only the holder may
+        // connect.
         if let (Some(settings), None) = (self.settings.spool.clone(), &self.settings.lease) {
             let Some(spool) = self.open_spool(&settings, &mut requests).await? else {
                 return Ok(());
@@ -65,7 +66,7 @@ impl Supervisor {
             self.start_session();
         }
 
-        // What has been started must be stopped in order, so an error here is kept until after the shutdown.
+        // Parts that have been started must be stopped in order, so an error here is returned only after the shutdown.
         notify(&[NotifyState::Status("opening the database")]);
         let (store, outcome) = match self.open_store(&mut requests).await {
             Ok(Some(store)) => {
@@ -80,7 +81,7 @@ impl Supervisor {
         tracing::info!("shutting down: no longer accepting input");
         let late = self.shut_down(&mut requests).await;
 
-        // The standby may begin now: nothing of ours decides any more.
+        // The standby may take over now: this gateway decides nothing more.
         if let Some(lease) = &self.lease {
             lease.release().await;
         }
@@ -99,7 +100,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts what the settings ask for, and runs until there is a reason to stop.
+    /// Starts what the settings configure, and runs until there is a reason to stop.
     async fn serve(
         &mut self,
         mut prepared: Prepared,
@@ -112,7 +113,8 @@ impl Supervisor {
         let doors = self.settings.doors.clone();
         let own = self.settings.site.clone().map(|site| SitePolicy { site, doors });
         match (own, self.settings.lease.clone()) {
-            // A standby is ready as soon as it waits: systemd and the caller must not wait for a takeover.
+            // A standby is ready as soon as it waits for the lease: systemd and the caller must not wait for a
+            // takeover.
             (Some(own), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut prepared.captures))?;
                 self.start_reports(ready, alive_reader);
@@ -152,7 +154,7 @@ impl Supervisor {
                 request = requests.next() => match request {
                     OutsideRequest::Reload => self.reload().await,
                     OutsideRequest::StopBySignal(signal) => {
-                        // From now on a second signal ends the process, even if the runtime is stuck.
+                        // During the shutdown a second signal ends the process at once.
                         tracing::info!(signal, "signal received; a second one ends the process at once");
                         return Ok(());
                     }

@@ -1,8 +1,8 @@
-//! `checkind demo`: a whole site on this machine, with nothing to install, and its day in a minute.
+//! `checkind demo`: a whole site on this machine, with nothing to install, and a day in a minute.
 //!
-//! The daemon (the same [`Supervisor`] as `checkind run`, on a faster clock), the broker, the database and the API are real.
-//! So is the wire that carries the frames, if this process may create one. The people, door controllers, phones and laptops
-//! are simulated.
+//! The daemon (the same [`Supervisor`] as in `checkind run`, on a faster clock), the broker, the database and the API
+//! are real, and so is the wire that carries the frames, if this process may create one. The people, door controllers,
+//! phones and laptops are simulated.
 
 mod broker;
 mod controllers;
@@ -60,7 +60,7 @@ const API_PORT: u16 = 8080;
 /// The API user of the demo.
 const API_USER: &str = "demo";
 
-/// How often to read the records.
+/// How often the records are read.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How long the daemon may take to subscribe to the doors' topics.
@@ -69,7 +69,7 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// How long a request to the daemon's API may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 
-/// The most of a response that is read, in bytes.
+/// The most bytes of a response that are read.
 const MAX_RESPONSE: u64 = 1024 * 1024;
 
 /// The options of the demo.
@@ -77,7 +77,7 @@ const MAX_RESPONSE: u64 = 1024 * 1024;
 pub struct DemoOptions {
     /// Real length of the simulated day.
     pub length: Duration,
-    /// Keep serving after the day, until a signal.
+    /// Whether to keep serving after the day, until a signal.
     pub stay: bool,
 }
 
@@ -91,7 +91,7 @@ pub async fn run(options: DemoOptions) -> anyhow::Result<()> {
     let asked_to_stop = async {
         while let Some(signal) = signals.next().await {
             ends.day.cancel();
-            // Once it runs, the daemon handles SIGINT and SIGTERM itself. Cancelling the token too would look like a second
+            // A running daemon handles SIGINT and SIGTERM itself. Cancelling the token too would look like a second
             // signal, which ends it at once.
             if signal == SIGHUP || !ends.daemon_handles_signals.load(Ordering::Acquire) {
                 ends.daemon.cancel();
@@ -111,13 +111,13 @@ struct DemoStops {
     day: CancellationToken,
     /// Stops the daemon.
     daemon: CancellationToken,
-    /// The daemon handles SIGINT and SIGTERM itself.
+    /// Set while the daemon handles SIGINT and SIGTERM itself.
     daemon_handles_signals: AtomicBool,
 }
 
-/// Sets everything up, plays the day, and removes everything.
+/// Sets everything up, plays the day, and cleans up.
 async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
-    // The parts that the settings name: a folder, a broker and, if possible, a wire.
+    // Create what the settings refer to: a folder, a broker and, if possible, a wire.
     let folder = Folder::make()?;
     let broker = Broker::start().await?;
     let mut way = Wire::make().await.map_or_else(|error| Way::Direct(format!("{error:#}")), Way::Wire);
@@ -127,12 +127,12 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     let mut settings = settings(&folder, &broker, &way)?;
     prepare(&settings, &password).await?;
 
-    // A clock that runs through the day in the requested time.
+    // Use a clock that runs through the day in the requested time.
     let date = hub::zone().local(Clock::system().now().wall).date();
     let span = Duration::from_secs((day::ENDS - day::BEGINS).into());
     let rate = u32::try_from(span.as_millis() / options.length.as_millis().max(1)).unwrap_or(1).max(1);
     let clock = || Clock::accelerated(day::instant(date, day::BEGINS), rate, span);
-    // A wire may exist and still not be capturable; then decode the frames directly.
+    // A wire may exist and yet not allow a capture; then decode the frames directly.
     let (prepared, clock) = match lay(&settings, clock()) {
         Ok(laid) => laid,
         Err(error) => {
@@ -176,7 +176,7 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     };
     let day = async {
         let lived = ends.day.run_until_cancelled(Box::pin(site.live(database, started_rx, connections, direct))).await;
-        // A day that was cancelled has its daemon stopped already.
+        // If the day was cancelled, the daemon has been stopped already.
         if lived.is_some() {
             ends.daemon.cancel();
         }
@@ -185,7 +185,7 @@ async fn site(options: DemoOptions, ends: &DemoStops) -> anyhow::Result<()> {
     let (served, lived) = tokio::join!(daemon, day);
     served.context("the daemon failed")?;
     lived?;
-    // Say so only after everything is removed.
+    // Report the end only after everything is removed.
     drop(way);
     drop(folder);
     say("The demo has removed everything it created.")?;
@@ -196,7 +196,7 @@ fn lay(settings: &Settings, clock: Clock) -> anyhow::Result<(Prepared, Clock)> {
     Ok((Prepared::open(settings, clock.clone())?, clock))
 }
 
-/// The settings, loaded from a configuration file as an operator writes it.
+/// The settings, loaded from a configuration file like an operator's.
 fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Settings> {
     let interface = match way {
         Way::Wire(wire) => Some(wire.interface()),
@@ -228,7 +228,7 @@ async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result
 struct DemoSite<'a> {
     options: DemoOptions,
     way: &'a Way,
-    /// The number of frames read directly.
+    /// The number of frames read directly; `None` with a wire.
     read: Option<Arc<AtomicU64>>,
     password: SecretString,
     clock: Clock,
@@ -359,7 +359,7 @@ impl DemoSite<'_> {
     }
 }
 
-/// Waits until the daemon has subscribed. Messages published before would be lost.
+/// Waits until the daemon has subscribed; messages published before that would be lost.
 async fn ready(api: SocketAddr) -> anyhow::Result<()> {
     loop {
         let figures = Figures(get(api, "/metrics").await?);
@@ -371,7 +371,7 @@ async fn ready(api: SocketAddr) -> anyhow::Result<()> {
     }
 }
 
-/// The body of a response of the daemon's API.
+/// Returns the body of a response of the daemon's API.
 async fn get(api: SocketAddr, path: &str) -> anyhow::Result<String> {
     let request = async {
         let mut stream = TcpStream::connect(api).await?;

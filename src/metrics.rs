@@ -1,8 +1,8 @@
-//! Every metric of the program; `/metrics` prints them for Prometheus.
+//! Every metric of the program, exported to Prometheus at `/metrics`.
 //!
-//! Each is registered at zero, with its unit in its name: `instruments` has one row per metric. Labels come from closed
-//! lists or from the settings (interfaces, sources), never from a person, card or address. Figures that are stored
-//! elsewhere as atomics are read at scrape, see [`Metrics::watch`].
+//! Each starts at zero and has its unit in its name; `instruments` has one row per metric. Labels come from closed
+//! lists or from the settings (interfaces, sources), never from a person, card or address. Figures that other parts
+//! keep as atomics are read at scrape, see [`Metrics::watch`].
 
 pub mod figures;
 mod instruments;
@@ -58,85 +58,85 @@ impl Metrics {
         out
     }
 
-    /// Reads figures at each scrape, under one label (`interface="eth1"`). A second reader for the same label replaces the
-    /// first, so a part that is started again does not count twice.
+    /// Adds a reader of figures, called at each scrape, under one label (`interface="eth1"`). A second reader for the
+    /// same label replaces the first, so a part that is started again does not count twice.
     pub fn watch(&self, label: &'static str, value: &str, read: FigureReader) {
         self.watched.add(label, value, read);
     }
 
-    /// Door events were received from the broker.
+    /// Counts door events received from the broker.
     pub fn received(&self, events: u64) {
         self.instruments.door_events.inc_by(events);
     }
 
-    /// Presences were received from the captures.
+    /// Counts presences received from the captures.
     pub fn presences(&self, presences: u64) {
         self.instruments.presences.inc_by(presences);
     }
 
-    /// This many sightings were decided, and the decisions are durable.
+    /// Counts sightings whose decisions are durable.
     pub fn decided(&self, outcome: Outcome, sightings: u64) {
         self.instruments.decisions.get_or_create(&[("outcome", outcome.word())]).inc_by(sightings);
     }
 
-    /// A failed check-in was written, for the reason with this code.
+    /// Counts a failed check-in for the reason with this code.
     pub fn failed(&self, code: &'static str) {
         self.instruments.failed_checkins.get_or_create(&[("code", code)]).inc();
     }
 
-    /// A message could not be mapped.
+    /// Counts a message that could not be mapped.
     pub fn rejected(&self, reason: RejectReason) {
         self.instruments.rejected_messages.get_or_create(&[("reason", reason.word())]).inc();
     }
 
-    /// A batch of this many sightings was committed, this long after its start.
+    /// Records a committed batch: its sightings, and the time from its start to its commit.
     pub fn batch(&self, sightings: u32, took: Duration) {
         self.instruments.batch_sightings.observe(f64::from(sightings));
         self.instruments.batch_duration.observe(took.as_secs_f64());
     }
 
-    /// The decision on a door message was committed, this long after the message arrived.
+    /// Records the time from the arrival of a door message to the commit of its decision.
     pub fn lag(&self, lag: Duration) {
         self.instruments.lag.observe(lag.as_secs_f64());
     }
 
-    /// A batch could not be committed, and is tried again.
+    /// Counts a batch that could not be committed and is tried again.
     pub fn commit_failed(&self) {
         self.instruments.commit_failures.inc();
     }
 
-    /// This many unrecognised devices got no failed check-in, because the daily limit was reached.
+    /// Counts unrecognised devices without a failed check-in because the daily limit was reached.
     pub fn left_out(&self, devices: u64) {
         self.instruments.left_out.inc_by(devices);
     }
 
-    /// This many people were refolded, because one of their facts arrived late.
+    /// Counts people who were refolded because one of their facts arrived late.
     pub fn decided_again(&self, people: u64) {
         self.instruments.decided_again.inc_by(people);
     }
 
-    /// This many check-ins are open at this gateway's business.
+    /// Sets the number of check-ins open at this gateway's business.
     pub fn open_checkins(&self, now: i64) {
         self.instruments.open_checkins.set(now);
     }
 
-    /// How many check-ins were open at this gateway's business, as last reported.
+    /// The number of check-ins open at this gateway's business, as last set.
     pub fn open_now(&self) -> i64 {
         self.instruments.open_checkins.get()
     }
 
-    /// This many entries wait in a queue.
+    /// Sets the number of entries waiting in a queue.
     pub fn queue_depth(&self, queue: Queue, now: i64) {
         self.instruments.queue_depth.get_or_create(&[("queue", queue.word())]).set(now);
     }
 
-    /// A sign-in was accepted (a password, or a refresh token), or a credential of any kind was refused.
+    /// Counts an accepted sign-in (password or refresh token) or a refused credential of any kind.
     pub fn signed_in(&self, result: SignIn) {
         self.instruments.signins.get_or_create(&[("result", result.word())]).inc();
     }
 }
 
-/// How many conditions of each kind there are now.
+/// The number of raised conditions of each kind.
 #[derive(Debug)]
 struct Conditions(Health);
 

@@ -1,4 +1,4 @@
-//! `checkind admit` as a process: who would be let in, with which pass and until when, or why not.
+//! `checkind admit` as a process: whether someone would be let in, with which pass and until when, or why not.
 
 use std::time::Duration;
 
@@ -95,7 +95,7 @@ fn the_answer_names_the_coworker_and_the_pass_or_the_reason() {
 
 #[test]
 fn a_pass_that_expires_on_a_date_is_good_until_its_pass_day_ends() {
-    // 03:00 in London is 02:00 UTC in July: neither midnight is the end of a pass day.
+    // In July 03:00 in London is 02:00 UTC, so a pass day ends neither at local midnight nor at midnight UTC.
     let home = Home::new(&format!("{SITE}cut_off = \"03:00\"\n"));
     home.import(&serde_json::json!({
         "TimePasses": [{"Id": 1, "Name": "Day", "Price": 20}],
@@ -123,7 +123,7 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let home = Home::new(&configuration);
     home.write("people.json", PEOPLE);
     home.write("team.json", TEAM);
-    // The minutes left of a pass are as of the import, so the import comes before the visits.
+    // A pass's remaining minutes are as of the import, so the import must precede the visits.
     let clock = WallClock::off_by(-4 * 3600);
     for file in ["people.json", "team.json"] {
         let path = home.path(file);
@@ -162,7 +162,7 @@ fn what_was_used_before_and_who_is_in_is_read_from_the_database() {
     let printed = asked("16");
     assert!(printed.contains("refused, pass_in_use: ") && printed.contains(&format!("since {since}")), "{printed}");
     daemon.stop();
-    // A check-in elsewhere ends the one here, and the pass still counts.
+    // A check-in elsewhere ends the one here, and uses the same pass.
     home.configure(&configuration.replace("business = 1", "business = 2").replace("Hub One", "Hub Two"));
     let printed = asked("11");
     assert!(printed.contains(&of_ninety(29)), "{printed}");
@@ -236,7 +236,7 @@ fn the_argument_names_one_person_or_a_card() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(64) && said.contains(printed), "{who:?}: {output:?}");
     }
-    // The number of a coworker has no leading zeros, and a card may.
+    // A coworker's number has no leading zeros; a card number may.
     assert!(asked(&home, "11", "2026-02-04 10:00").contains("Ada Example"));
     let card = asked(&home, "0011", "2026-02-04 10:00");
     assert!(card.contains("unrecognised_card") && !card.contains("Ada"), "{card}");

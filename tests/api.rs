@@ -1,4 +1,4 @@
-//! What callers of the HTTP API see: bodies against the platform's example responses, errors, tokens, health, metrics.
+//! The HTTP API as its callers see it: bodies compared with the platform's examples, errors, tokens, health, metrics.
 
 use std::{
     collections::BTreeSet,
@@ -146,7 +146,7 @@ fn a_failed_check_in_is_served_with_every_key_of_the_platforms_example_in_its_or
 fn values_are_of_the_kinds_that_the_platforms_example_shows() {
     let site = Site::start();
     for (path, example) in
-        [("/api/spaces/checkins/87654321", &CHECKIN[..]), ("/api/spaces/failedcheckins/5", &FAILED_CHECKIN[..])]
+        [("/api/spaces/checkins/87654321", CHECKIN), ("/api/spaces/failedcheckins/5", FAILED_CHECKIN)]
     {
         let ours = site.get(path, &admin()).json();
         for (key, theirs) in example {
@@ -513,11 +513,11 @@ fn connections_over_the_bound_wait_for_a_place() {
     let site = Site::start();
     let mut silent: Vec<_> = (0..128).map(|_| TcpStream::connect(site.address).expect("a place")).collect();
     let mut late = TcpStream::connect(site.address).expect("a place in the backlog");
-    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request goes out");
-    late.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket takes a time-out");
+    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request is sent");
+    late.set_read_timeout(Some(Duration::from_millis(200))).expect("the time-out is set");
     assert!(late.read(&mut [0]).is_err(), "answered although every place is taken");
     silent.pop();
-    late.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+    late.set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
     let mut answer = String::new();
     late.read_to_string(&mut answer).expect("an answer");
     assert_eq!(parse(&answer).status, 200);
@@ -534,7 +534,7 @@ fn a_stop_lets_a_request_that_has_begun_finish_and_takes_no_new_ones() {
         FORM.1,
         form.len()
     );
-    begun.write_all(head.as_bytes()).expect("the headers go out");
+    begun.write_all(head.as_bytes()).expect("the headers are sent");
     let mut carry_on = [0u8; 25];
     begun.read_exact(&mut carry_on).expect("the handler waits for the body");
     assert_eq!(&carry_on, b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -543,13 +543,13 @@ fn a_stop_lets_a_request_that_has_begun_finish_and_takes_no_new_ones() {
         Ok(_) => Err("it still accepts".to_owned()),
         Err(_) => Ok(()),
     });
-    begun.write_all(form.as_bytes()).expect("the body goes out");
+    begun.write_all(form.as_bytes()).expect("the body is sent");
     let mut answer = String::new();
     begun.read_to_string(&mut answer).expect("an answer");
     assert_eq!(parse(&answer).status, 400);
 }
 
-/// An API on a free port with a few records and an administrator.
+/// An API on a free port, with a few records and an administrator.
 struct Site {
     address: SocketAddr,
     store: Store,
@@ -590,7 +590,7 @@ impl Site {
         site
     }
 
-    /// The same site on a second port, served by one thread whose log can be read.
+    /// Serves the same site on a second port, in one thread whose log the test can read.
     fn serve_logged(&self) -> (SocketAddr, Log) {
         let state = ApiState::new(self.store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -604,7 +604,7 @@ impl Site {
                 .with_max_level(tracing::Level::TRACE)
                 .with_writer(move || writer.clone())
                 .finish();
-            // While there is only one subscriber, the log points that other threads meet first stay off for this one too.
+            // With a single subscriber, log statements that other threads reach first stay disabled for this one too.
             let second = tracing::Dispatch::new(tracing_subscriber::registry());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             tracing::subscriber::with_default(subscriber, || {
@@ -721,7 +721,7 @@ fn text<'a>(body: &'a Value, key: &str) -> &'a str {
     body[key].as_str().unwrap_or_else(|| panic!("no text {key} in {body}"))
 }
 
-/// What the platform's example of an entity shows of a key; a key that is null there may be of any kind.
+/// The type of a key in the platform's example of an entity. A key that is null there may have any type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shown {
     Null,
@@ -731,7 +731,7 @@ enum Shown {
 }
 use Shown::{Bool, Null, Number, Text};
 
-/// The keys of a check-in in the platform's order.
+/// The keys of a check-in, in the platform's order.
 const CHECKIN: &[(&str, Shown)] = &[
     ("CoworkerId", Null),
     ("CoworkerFullName", Null),
@@ -762,7 +762,7 @@ const CHECKIN: &[(&str, Shown)] = &[
     ("CustomFields", Null),
 ];
 
-/// The keys of a failed check-in in the platform's order.
+/// The keys of a failed check-in, in the platform's order.
 const FAILED_CHECKIN: &[(&str, Shown)] = &[
     ("CoworkerId", Null),
     ("CoworkerFullName", Null),
@@ -791,7 +791,7 @@ fn names(entity: &[(&str, Shown)]) -> Vec<String> {
     entity.iter().map(|(name, _)| (*name).to_owned()).collect()
 }
 
-/// The keys of a flat JSON object in the order in which they are written.
+/// The keys of a flat JSON object, in the order written.
 fn keys(body: &str) -> Vec<String> {
     struct Keys(Vec<String>);
     impl<'de> serde::Deserialize<'de> for Keys {
@@ -814,7 +814,7 @@ fn keys(body: &str) -> Vec<String> {
     serde_json::from_str::<Keys>(body).unwrap_or_else(|error| panic!("no object ({error}): {body}")).0
 }
 
-/// A body with one key per line, in the order in which they were sent.
+/// A body with one key per line, in the order sent.
 fn pretty(answer: &Answer) -> String {
     answer.body.replace(",\"", ",\n\"")
 }

@@ -1,4 +1,4 @@
-//! `checkind backup`, and what a start after a crash says of the SQLite file.
+//! `checkind backup`, and what a start after a crash reports about the SQLite file.
 
 use std::{
     fs::{self, File},
@@ -38,7 +38,7 @@ fn a_backup_during_a_stream_of_taps_is_whole_and_a_daemon_starts_on_it() {
         now => Err(format!("{now}\n{}", daemon.log())),
     });
     assert!(daemon.complaints().is_empty(), "{:?}", daemon.complaints());
-    assert_eq!(fs::metadata(&copy).expect("it is there").permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&copy).expect("the file exists").permissions().mode() & 0o777, 0o600);
     let ledger = Ledger::of(&format!("sqlite:{}", copy.display()));
     let kept = ledger.facts();
     assert!((before..=after).contains(&kept), "{before} to {after}, the copy has {kept}");
@@ -62,9 +62,9 @@ fn a_backup_overwrites_nothing_and_leaves_nothing_behind() {
     let refused = home.run(&["backup", old.to_str().expect("a path of ours")]);
     assert_eq!(refused.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("overwrites nothing"));
-    assert_eq!(fs::read_to_string(&old).expect("it is there"), "precious");
+    assert_eq!(fs::read_to_string(&old).expect("the file exists"), "precious");
     assert_eq!(home.run(&["backup", "/proc/nowhere/copy.db"]).status.code(), Some(74));
-    // A full disk, as far as SQLite can tell: no file may grow beyond 8 KiB.
+    // To SQLite this looks like a full disk: no file may grow beyond 8 KiB.
     let copy = home.path("copy.db");
     let limited = ["sh", "-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\"", crate::support::daemon::BINARY];
     let failed = home.command_of(&limited, &["backup", copy.to_str().expect("a path of ours")]).output().expect("runs");
@@ -102,7 +102,7 @@ fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
     home.import(&people(2020, &[]));
     daemon.kill();
 
-    let file = File::options().write(true).open(home.path("checkind.db")).expect("it is there");
+    let file = File::options().write(true).open(home.path("checkind.db")).expect("the file exists");
     let length = file.metadata().expect("it has a length").len();
     for page in 20..length / 4096 {
         file.write_all_at(&[0xa5; 2048], page * 4096).expect("written");

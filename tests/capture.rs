@@ -1,4 +1,4 @@
-//! The capture on real interfaces, in separate network namespaces: no frame reaches a network of the machine.
+//! The capture on real interfaces, in separate network namespaces, so no frame reaches the machine's own networks.
 
 use std::{
     collections::BTreeSet,
@@ -36,13 +36,13 @@ use crate::support::{
     wait_for,
 };
 
-/// Generous: the test machine may be busy. What must be quick is measured by `tests/bench/capture.sh`.
+/// Generous, because the test machine may be busy. `tests/bench/capture.sh` measures speed.
 const SOON: Duration = Duration::from_secs(10);
 
 /// A capture that runs in a namespace, on a separate thread.
 struct RunningCapture {
     presences: mpsc::Receiver<Presences>,
-    /// Taken out of the queue, but not waited for yet.
+    /// Presences taken out of the queue, but not waited for yet.
     arrived: Vec<Presence>,
     known: watch::Sender<KnownMacs>,
     health: Health,
@@ -50,7 +50,7 @@ struct RunningCapture {
     clock: Clock,
     counters: Arc<CaptureCounters>,
     stop: CancellationToken,
-    /// The kernel's number of the thread.
+    /// The kernel's id of the thread.
     thread: i32,
     join: Option<JoinHandle<Result<(), CaptureError>>>,
 }
@@ -67,7 +67,7 @@ impl RunningCapture {
         Self::by(Clock::system(), None, namespace, capture, capabilities)
     }
 
-    /// By this clock, with the usual gaps that an earlier capture left in a folder.
+    /// With this clock, and the usual gaps that an earlier capture left in a folder.
     fn by(
         clock: Clock,
         usual_gaps: Option<&Path>,
@@ -115,7 +115,7 @@ impl RunningCapture {
         }
     }
 
-    /// Captures on `s1` and waits until it has coverage.
+    /// Captures on `s1`, and waits for coverage.
     fn at(wire: &Wire) -> Self {
         let running = Self::on(&wire.mirror, capture("s1"), Capabilities::Dropped);
         running.wait_until_covered();
@@ -135,7 +135,7 @@ impl RunningCapture {
         assert!(!self.coverage.is_covered());
     }
 
-    /// A second of blindness takes almost no processor time.
+    /// Checks that a second of blindness uses almost no processor time.
     fn stays_blind_at_no_cost(&self) {
         self.wait_until_blind();
         let used = self.processor_time();
@@ -148,7 +148,7 @@ impl RunningCapture {
         assert!(spent < Duration::from_millis(50), "the capture spins: {spent:?}");
     }
 
-    /// Waits for this device, and takes its presence out of what has arrived.
+    /// Waits for this device, and removes its presence from the arrived ones.
     fn wait_for(&mut self, mac: MacAddr) -> Presence {
         wait_for("a device", SOON, || {
             while let Ok(list) = self.presences.try_recv() {
@@ -166,7 +166,7 @@ impl RunningCapture {
         })
     }
 
-    /// Waits for the link to be checked twice.
+    /// Waits until the link has been checked twice.
     fn wait_for_checks(&self) {
         let since = self.clock.now().boot;
         wait_for("the link to be checked twice", SOON, || {
@@ -175,7 +175,7 @@ impl RunningCapture {
         });
     }
 
-    /// Waits until this many frames have been read, and until what is checked now and then has been checked.
+    /// Waits until this many frames have been read, and the periodic checks have run.
     fn wait_for_frames(&self, frames: u64) {
         wait_for("every frame to be read", SOON, || match self.counters.frames.load(Relaxed) {
             read if read == frames => Ok(()),
@@ -188,7 +188,7 @@ impl RunningCapture {
         self.health.conditions().into_iter().find(|condition| condition.kind == kind)
     }
 
-    /// Processor time that the capture has used.
+    /// The processor time used by the capture.
     fn processor_time(&self) -> Duration {
         let text =
             std::fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.thread)).expect("the thread runs");
@@ -197,7 +197,7 @@ impl RunningCapture {
 
     fn end(mut self) -> Result<(), CaptureError> {
         self.stop.cancel();
-        self.join.take().expect("runs once").join().expect("the capture does not panic")
+        self.join.take().expect("it is joined once").join().expect("the capture does not panic")
     }
 }
 
@@ -213,7 +213,7 @@ impl Drop for RunningCapture {
 fn drop_capabilities() {
     let none = CapabilitySet::empty();
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
-        .expect("less is allowed");
+        .expect("dropping capabilities is allowed");
 }
 
 fn capture(interface: &str) -> Capture {
@@ -240,10 +240,10 @@ fn a_device_that_sends_is_delivered_and_nothing_is_sent_on_the_mirror_port() {
     running.end().expect("a clean end");
 }
 
-/// Frames that have left by the mirror port.
+/// The number of frames sent out of the mirror port.
 fn frames_sent(wire: &Wire) -> u64 {
     let text = wire.mirror.run("cat", &["/proc/net/dev"]);
-    let line = text.lines().find_map(|line| line.trim().strip_prefix("s1:")).expect("s1 is there");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("s1:")).expect("s1 exists");
     line.split_whitespace().nth(9).expect("a column").parse().expect("a number")
 }
 
@@ -340,7 +340,7 @@ fn what_is_no_evidence_is_counted_and_not_delivered() {
         ethernet(device(3), &[], 0x0806, &arp(2, device(3), [10, 0, 0, 3], [10, 0, 0, 1])),
         // Infrastructure.
         arp_request(device(9)),
-        // An address that routers share (VRRP).
+        // An address shared by routers (VRRP).
         arp_request(MacAddr::new([0, 0, 0x5e, 0, 1, 10])),
         // Web traffic does not pass the filter.
         ethernet(device(4), &[], 0x0800, &[0x45; 100]),
@@ -362,7 +362,7 @@ fn a_storm_of_forged_addresses_neither_fills_memory_nor_hides_a_member() {
     let member = device(FORGED + 1);
     running.known.send_replace(Arc::new(BTreeSet::from([member])));
     let storm: Vec<Vec<u8>> = (0..FORGED).map(|number| arp_request(device(number))).collect();
-    // No one takes presences from the queue: it is full from the beginning of the storm on.
+    // The test does not read the queue, so it is full from the beginning of the storm.
     wire.send(&storm);
     wait_for("the storm to be over", SOON, || {
         let counters = &running.counters;
@@ -373,7 +373,7 @@ fn a_storm_of_forged_addresses_neither_fills_memory_nor_hides_a_member() {
     let kept = counters.strong.load(Relaxed);
     assert!(kept <= UNKNOWN_DEVICES as u64, "{counters:?}");
     assert_eq!(counters.left_out.load(Relaxed) + kept, counters.frames.load(Relaxed), "{counters:?}");
-    // The member sends when table and queue are full.
+    // The member sends while the table and the queue are full.
     wire.send(&[arp_request(member)]);
     running.wait_for(member);
 }
@@ -402,14 +402,14 @@ fn leases_of_several_of_our_devices_that_do_not_fit_into_the_limit_are_a_conditi
         office.ask_for_address();
         running.wait_for_checks();
     }
-    // Leases of two hours and a limit of 45 minutes: an awake phone would be checked out.
+    // With leases of two hours and a limit of 45 minutes, an awake phone would be checked out.
     let raised = wait_for("the leases to be noticed", SOON, || {
         running.condition(ConditionKind::IdleLimitShort).ok_or_else(|| format!("{:?}", running.counters))
     });
     assert!(raised.detail.contains("set idle_limit to 1h 5m or more"), "{}", raised.detail);
 }
 
-/// A DHCPACK to this device, in seconds.
+/// A DHCPACK to this device. `lease` is in seconds.
 fn ack(client: MacAddr, tags: &[Tag], lease: u32) -> Vec<u8> {
     let [a, b, c, d] = lease.to_be_bytes();
     let message = bootp(2, client, &[53, 1, 5, 51, 4, a, b, c, d, 255]);
@@ -437,7 +437,7 @@ fn leases_that_say_nothing_of_our_devices_are_no_condition() {
         frames.push(ack(ignored(number.into()), OURS, DAY));
         frames.push(ack(stranger, OURS, DAY));
         frames.push(ack(member(number), OURS, u32::MAX));
-        // Two of our devices have special leases, or someone forges.
+        // Two members' devices have unusual leases, or the leases are forged.
         frames.push(ack(member(number % 2), OURS, DAY));
     }
     wire.send(&frames);
@@ -448,7 +448,7 @@ fn leases_that_say_nothing_of_our_devices_are_no_condition() {
     assert!(running.condition(ConditionKind::IdleLimitShort).is_some(), "{:?}", running.counters);
 }
 
-/// A client requests or renews its lease; `relay` has forwarded the message.
+/// A client's request for a lease, or its renewal, forwarded by `relay`.
 fn dhcp_request(client: MacAddr, sender: MacAddr, relay: [u8; 4]) -> Vec<u8> {
     let mut message = bootp(1, client, &[53, 1, 3, 255]);
     message[24..28].copy_from_slice(&relay);
@@ -498,17 +498,17 @@ fn an_interface_is_found_by_another_of_its_names() {
     running.end().expect("a clean end");
 }
 
-/// Monday, at the beginning of an hour.
+/// A Monday, at the beginning of an hour.
 fn monday() -> WallTime {
     "2026-03-02T09:00:00Z".parse::<chrono::DateTime<chrono::Utc>>().expect("a time").into()
 }
 
-/// So fast that the longest time without a frame passes in a few seconds.
+/// A clock so fast that the longest time without a frame passes in a few seconds.
 fn fast(rate: u32) -> Clock {
     Clock::accelerated(monday(), rate, Duration::from_hours(24))
 }
 
-/// A frame of the network itself: no device sends such a frame, and the filter drops it.
+/// A frame of the network itself, which the filter drops: no device sends such frames.
 fn chatter() -> Vec<u8> {
     ethernet(device(900), &[], 0x88cc, &[0; 46])
 }
@@ -530,7 +530,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
     });
     assert_eq!(more.from, first.from);
     let last = running.clock.now();
-    // The longest time for an hour without known gaps.
+    // The longest silence allowed in an hour without known gaps.
     let silent = wait_for("the silence to be noticed", SOON, || {
         if let Some(span) = running.coverage.span() {
             let after = span.until.since(last.boot);
@@ -546,7 +546,7 @@ fn a_mirror_that_dies_while_the_link_stays_up_is_silent_from_its_last_frame_on()
         600.. => Ok(()),
         age => Err(format!("{age} s")),
     });
-    assert_eq!(running.counters.frames.load(Relaxed), 0, "no frame was read for this");
+    assert_eq!(running.counters.frames.load(Relaxed), 0, "no frame was read by the capture");
     wire.send(&[chatter()]);
     running.wait_until_covered();
     wait_for("the silence to be over", SOON, || match running.health.conditions().as_slice() {
@@ -562,7 +562,7 @@ fn usual_gaps_of_a_mirror_are_learnt_and_kept() {
     let (wire, folder) = (Wire::new(), tempfile::tempdir().expect("a folder"));
     let file = folder.path().join("usual-gaps-s1.json");
     let on = |clock| RunningCapture::by(clock, Some(folder.path()), &wire.mirror, capture("s1"), Capabilities::Dropped);
-    // An hour in 3.6 seconds.
+    // An hour passes in 3.6 seconds.
     let running = on(fast(1000));
     wait_for("an hour to pass", SOON, || {
         wire.send(&[chatter()]);
@@ -570,12 +570,12 @@ fn usual_gaps_of_a_mirror_are_learnt_and_kept() {
         if hours >= 1 { Ok(()) } else { Err(format!("{hours}; {:?}", running.health.conditions())) }
     });
     running.end().expect("a clean end");
-    let text = std::fs::read_to_string(&file).expect("what was learnt");
+    let text = std::fs::read_to_string(&file).expect("the stored gaps");
     let kept: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let known: Vec<u64> =
         kept["hours"].as_array().expect("hours").iter().filter_map(serde_json::Value::as_u64).collect();
     assert!((1..=2).contains(&known.len()) && text.len() < 2000, "{text}");
-    // The shortest silence that is reported is a minute.
+    // The shortest reported silence is a minute.
     let usual: Vec<u16> = vec![1; 168];
     std::fs::write(&file, serde_json::json!({ "hours": usual }).to_string()).expect("a file");
     let running = on(fast(20));
@@ -600,7 +600,7 @@ fn a_capture_stops_soon_and_delivers_what_it_has() {
     });
     let stopped = running.clock.now().boot;
     running.stop.cancel();
-    running.join.take().expect("runs once").join().expect("no panic").expect("a clean end");
+    running.join.take().expect("it is joined once").join().expect("no panic").expect("a clean end");
     let took = running.clock.now().boot.since(stopped);
     assert!(took < Duration::from_secs(2), "stopping took {took:?}");
     assert_eq!(running.wait_for(device(1)).frames, 2);
@@ -653,14 +653,14 @@ fn the_portable_backend_captures_too_and_does_not_spin_when_the_link_is_down_or_
     running.wait_for(device(3));
 }
 
-/// Prints what the capture costs; `tests/bench/capture.sh` makes the traffic and says what is in it.
+/// Prints what the capture costs. `tests/bench/capture.sh` generates the traffic and describes it.
 #[test]
 #[ignore = "a measurement, not a check: run tests/bench/capture.sh"]
 fn what_the_capture_costs() {
     println!("idle for 5 s: {}", idle());
     println!("from frame to delivery, 50 devices: {}", latency());
     println!("from link up to coverage, and from interface recreated to coverage, longest of 5: {:?}", recovery());
-    // Three times 500,000 frames at 1 Gb/s take 12.6 s.
+    // 3 × 500,000 frames at 1 Gb/s take 12.6 s.
     for (file, speed, times) in
         [("span", "--mbps=1000", "--loop=3"), ("span", "--topspeed", "--loop=1"), ("storm", "--topspeed", "--loop=1")]
     {

@@ -1,4 +1,4 @@
-//! The machine's wall clock under the real daemon: stepped while it runs, and not set when it starts (libfaketime).
+//! The real daemon on a wall clock that is stepped while it runs, or not set when it starts (libfaketime).
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::support::{
 
 const TEN_DAYS: i64 = 864_000;
 
-/// A daemon whose wall clock the test sets; its boot-time clock is the machine's.
+/// A daemon whose wall clock the test sets. Its boot-time clock is the machine's.
 struct Stage {
     broker: Broker,
     home: Home,
@@ -21,7 +21,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Starts with a wall clock that is `off` seconds wrong.
+    /// Starts with a wall clock that is wrong by `off` seconds.
     fn new(off: i64) -> Self {
         let broker = Broker::plain();
         let home = Home::new(&(site("") + &doors(broker.port)));
@@ -32,7 +32,7 @@ impl Stage {
         let environment = [
             ("LD_PRELOAD", library.as_str()),
             ("FAKETIME_TIMESTAMP_FILE", file.to_str().expect("a path of ours")),
-            // Seconds until the file is read again: while one thread reads it, another may see the true time.
+            // In seconds. While one thread reads the file again, another may see the true time.
             ("FAKETIME_CACHE_DURATION", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ];
@@ -40,13 +40,13 @@ impl Stage {
         Self { broker, home, daemon }
     }
 
-    /// Sets the wall clock `off` seconds wrong. In one step: a file that is being written reads as no offset.
+    /// Makes the wall clock wrong by `off` seconds. Replaces the file, because a half-written file reads as no offset.
     fn set(&self, off: i64) {
         self.home.write("clock.new", &offset(off));
-        fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the folder takes a file");
+        fs::rename(self.home.path("clock.new"), self.home.path("clock")).expect("the file is written");
     }
 
-    /// A tap at a controller that sends no time.
+    /// Publishes a tap from a controller that sends no time.
     fn tap(&self, number: u32, person: u32, way: Way) {
         let at = now();
         let time = format!(r#","time":"{}""#, at.to_rfc3339_seconds());
@@ -66,7 +66,7 @@ impl Stage {
         });
     }
 
-    /// How many times in the records are outside this span.
+    /// The number of times in the records outside this span.
     fn times_outside(&self, from: WallTime, to: WallTime) -> i64 {
         let span = format!("NOT BETWEEN '{from}' AND '{to}'");
         let ledger = self.home.ledger();
@@ -90,7 +90,7 @@ fn a_clock_stepped_ten_days_either_way_checks_no_one_out_and_leaves_no_trace() {
         let step = format!("stepped by {off} seconds");
         wait_for(&step, LIMIT, || {
             let detail = stage.daemon.conditions().remove("clock_stepped").unwrap_or_default();
-            // A step is measured to the second.
+            // The size of a step is rounded to seconds.
             let near = (off - 1..=off + 1).any(|off| detail.contains(&format!("stepped by {off} seconds")));
             if near { Ok(()) } else { Err(format!("{detail}\n{}", stage.daemon.log())) }
         });

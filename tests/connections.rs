@@ -1,4 +1,5 @@
-//! What a gateway takes of a shared PostgreSQL: two connections, the rights of the README, and nothing of a session.
+//! What a gateway needs of a shared PostgreSQL: two connections, the rights granted in the README, and no session
+//! state.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -15,13 +16,14 @@ use crate::support::{
     wait_for,
 };
 
-/// People on the doors.
+/// People who use the doors.
 const PEOPLE: u32 = 20;
 
 /// The login of the gateways.
 const LOGIN: &str = "gateway";
 
-/// A server whose owner has made the tables, and a login with the rights of the README that may open so many connections.
+/// Prepares a server: its owner creates the tables, and a login with the rights granted in the README may open
+/// `connections` connections.
 fn prepared(server: &Postgres, connections: u32) {
     Home::on(&server.url(), &site("")).ask(&["who"]);
     let ledger = Ledger::of(&server.url());
@@ -35,7 +37,7 @@ fn url(address: &str) -> String {
     format!("postgres://{LOGIN}@{address}/postgres")
 }
 
-/// A gateway with a business and a topic of its own.
+/// A gateway with its own business and topic.
 fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
     let text = (site("") + &doors(broker.port))
         .replace("business = 1", &format!("business = {business}"))
@@ -44,12 +46,13 @@ fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
     Home::on(&url(address), &text)
 }
 
-/// Adds an API user who may read check-ins. This comes before the daemon starts, because no connection is left for a command then.
+/// Adds an API user who may read check-ins. Call it before the daemon starts: after that no connection is left for a
+/// command.
 fn add_reader(home: &Home) {
     home.tell(&["user", "add", "ada", "--role", "Checkin-Read"], "correct horse battery\n");
 }
 
-/// The header of that one.
+/// The `Authorization` header of that user.
 fn reader(daemon: &Daemon) -> String {
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let body = "grant_type=password&username=ada&password=correct+horse+battery";
@@ -74,13 +77,13 @@ fn wait_for_facts(ledger: &Ledger, daemons: &mut [&mut Daemon], rows: u32) {
     });
 }
 
-/// Both gateways share two connections to the server, and neither knows which it gets.
+/// Both gateways share two connections to the server, and cannot tell which one they get.
 #[test]
 fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
     const TAPS: u32 = 200;
     let server = Postgres::that_logs();
     let pooler = Pooler::start(&server.address(), &["checkind", LOGIN], "");
-    // The owner makes the tables through the pooler, too.
+    // The owner creates the tables through the pooler, too.
     let owner = Home::on(&format!("postgres://checkind@{}/postgres", pooler.address()), &site(""));
     owner.ask(&["who"]);
     prepared(&server, 2);
@@ -116,10 +119,10 @@ fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
         assert_eq!(daemon.complaints(), [""; 0], "{}", daemon.log());
         daemon.stop();
     }
-    // What the server was told by the gateways, and under which name.
+    // The statements that the gateways sent, and their names.
     let log = server.log();
     let told: Vec<&str> = log.lines().filter(|line| line.starts_with(&format!("{LOGIN} "))).collect();
-    assert!(told.iter().any(|line| line.contains("execute <unnamed>")), "the log names statements");
+    assert!(told.iter().any(|line| line.contains("execute <unnamed>")), "the log has the names of statements");
     let named = |line: &&&str| {
         let words = ["parse ", "bind ", "execute "].map(|word| format!(" {word}"));
         words.iter().filter_map(|word| line.split_once(word)).any(|(_, name)| !name.starts_with("<unnamed>"))
@@ -153,7 +156,7 @@ fn a_gateway_takes_two_connections_at_work_and_one_at_rest() {
                 while working.load(Ordering::Relaxed) {
                     assert_eq!(daemon.send("GET", "/readyz", &[], "").status, 200);
                     let answer = daemon.send("GET", "/api/spaces/checkins/1", &headers, "");
-                    // Before the first tap there is none.
+                    // Before the first tap there is no check-in.
                     assert!([200, 404].contains(&answer.status), "{answer:?}");
                 }
             });

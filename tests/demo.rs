@@ -1,4 +1,4 @@
-//! `checkind demo` as a process, with and without privileges, and that it cleans up.
+//! `checkind demo` as a process: with and without privileges, and how it cleans up.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use crate::support::{http, lan::Namespace, wait_for};
 /// Longer than any demo here takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A running demo in its own network namespace, so no other process has its port or interfaces.
+/// A running demo in its own network namespace, where no other process uses its port or interfaces.
 struct Demo {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -28,7 +28,7 @@ struct Demo {
 }
 
 impl Demo {
-    /// `prefix` comes before the program, to run it as another user.
+    /// `prefix` is a command that runs the program, for example as another user.
     fn start(namespace: &Namespace, folder: &Path, prefix: &[&str], seconds: u32) -> Self {
         // Another user may not be able to read the build folder.
         let program = folder.with_extension("checkind");
@@ -81,7 +81,7 @@ impl Demo {
         assert!(status.success());
     }
 
-    /// Its exit code and output.
+    /// Waits for the end. Returns the exit code and the output.
     fn end(mut self) -> (Option<i32>, String) {
         let code = wait_for("the demo to end", LIMIT, || match self.child.try_wait().expect("a child") {
             Some(status) => Ok(status.code()),
@@ -130,7 +130,7 @@ fn first_checkin(namespace: &Namespace, api: SocketAddr, password: &str) -> serd
     })
 }
 
-/// Checks what a day always contains, however slow the machine is.
+/// Checks what a day always contains, even on a slow machine.
 fn is_a_whole_day(text: &str) {
     assert!(text.contains("The day is over."), "{text}");
     for code in [
@@ -213,7 +213,7 @@ fn the_next_demo_cleans_up_after_a_killed_one_and_ends_with_ctrl_c() {
     });
     let next = Demo::start(&namespace, &temporary, &[], 60);
     next.wait_for_line("07:41  in");
-    assert_eq!(entries(&temporary).len(), 1, "only its own is left");
+    assert_eq!(entries(&temporary).len(), 1, "only the demo's own folder is left");
     next.signal("-INT");
     let (code, _) = next.end();
     assert_eq!(code, Some(0));

@@ -1,4 +1,4 @@
-//! Door events through a real broker, and the records that they become.
+//! Door events sent through a real broker, and the resulting records.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct Hall {
     sent: i64,
 }
 
-/// The folder of a site with these people. `doors` are `[[source]]`s and `[[door]]`s.
+/// The folder of a site with these people. `doors` has the `[[source]]`s and `[[door]]`s.
 fn home(broker: &Broker, doors: &str, members: &Value) -> Home {
     let mqtt = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{}\"\nclient_id = \"checkind-test\"\n", broker.port);
     let home = Home::new(&(site("") + &mqtt + doors));
@@ -29,7 +29,7 @@ fn home(broker: &Broker, doors: &str, members: &Value) -> Home {
 }
 
 impl Hall {
-    /// `doors` are `[[source]]`s and `[[door]]`s.
+    /// Starts the site. `doors` has the `[[source]]`s and `[[door]]`s.
     fn open(doors: &str, members: &Value) -> Self {
         let broker = Broker::plain();
         let home = home(&broker, doors, members);
@@ -38,7 +38,7 @@ impl Hall {
         Self { broker, home, daemon, sent: 0 }
     }
 
-    /// Publishes these and waits until all have been decided.
+    /// Publishes messages, and waits until all have been decided.
     fn publish(&mut self, topic: &str, messages: &[String]) {
         self.broker.publish_lines(topic, messages.iter().cloned(), 1);
         self.sent += i64::try_from(messages.len()).expect("few");
@@ -49,7 +49,7 @@ impl Hall {
         });
     }
 
-    /// Every visit: the person, and its length in seconds, or -1 if it is open.
+    /// Every visit: the person, and the length in seconds (-1 while open).
     fn visits(&self) -> Vec<Vec<String>> {
         self.home
             .ledger()
@@ -103,7 +103,7 @@ fn in_and_out_two_seconds_later_is_a_visit_although_no_message_has_an_id() {
     hall.publish("doors/side", &taps);
     let expected: Vec<Vec<String>> = (1..=20).map(|person: u32| vec![person.to_string(), "2".to_owned()]).collect();
     assert_eq!(hall.visits(), expected, "{}", hall.daemon.log());
-    // Delivered again, they are the same events.
+    // Messages delivered again are the same events.
     hall.broker.publish_lines("doors/side", taps, 1);
     hall.daemon.wait_for_metric("checkind_decisions_total", "duplicate", 40);
     assert_eq!(hall.visits(), expected);
@@ -116,7 +116,7 @@ fn in_and_out_within_one_minute_is_a_visit_where_the_clock_shows_minutes_only() 
     let minute = ago(60).utc().format("%Y-%m-%d %H:%M").to_string();
     let tap =
         |person: u32, way: &str| flat(&json!({"card": card(person).to_string(), "direction": way, "time": minute}));
-    // Four pairs in order, and four the other way round in separate messages.
+    // Four pairs in order, and four in reverse order, in separate messages.
     let taps: Vec<String> = (1..=4).flat_map(|person| [tap(person, "in"), tap(person, "out")]).collect();
     hall.publish("doors/side", &taps);
     for person in 5..=8 {
@@ -136,7 +136,7 @@ fn a_controller_that_counts_from_one_again_is_recorded() {
         flat(&json!({"id": id, "card": card(person).to_string(), "direction": way, "time": at}))
     };
     hall.publish("doors/side", &[tap(1, 1, "in", 0), tap(2, 2, "in", 100)]);
-    // After a power cut.
+    // After a power cut the controller numbers its events from 1 again.
     hall.publish("doors/side", &[tap(1, 3, "in", 3000), tap(2, 2, "out", 3100), tap(3, 4, "in", 3200)]);
     let visits: Vec<Vec<String>> =
         [("1", "-1"), ("2", "3000"), ("3", "-1"), ("4", "-1")].map(|(who, long)| vec![who.into(), long.into()]).into();
@@ -188,7 +188,7 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
     let mut hall = Hall::open(FLAT, &people(2, &[]));
     let at = |before: u64| ago(before).to_rfc3339_seconds();
     let attempts = [
-        // A wrong PIN, and a card that could not be read.
+        // A wrong PIN, and an unreadable card.
         flat(&json!({"result": "denied", "reason": "wrong_pin", "time": at(90)})),
         flat(&json!({"result": "denied", "card": "0", "time": at(80)})),
         flat(&json!({"result": "denied", "reason": "expired", "card": card(1).to_string(), "time": at(70)})),
@@ -208,7 +208,7 @@ fn every_refused_attempt_at_a_door_is_a_record_that_names_the_door() {
     for (text, (code, door)) in text.iter().zip(expected) {
         assert!(text.starts_with(code) && text.ends_with(door), "{text}");
     }
-    // Each guess of a PIN is an attempt. A card that is refused twice within the debounce is one.
+    // Each guess of a PIN is an attempt. A card refused twice within the debounce is one attempt.
     let pin = |before| flat(&json!({"result": "denied", "reason": "wrong_pin", "time": at(before)}));
     let card = |before| {
         flat(&json!({"result": "denied", "reason": "expired", "card": card(1).to_string(), "time": at(before)}))
@@ -230,7 +230,7 @@ fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_does_not_check_in_again
         seconds.iter().map(tap).collect()
     };
     hall.publish("doors/side", &taps(&[0]));
-    // An hour later the card is held there, and tapped again half a minute later because the door did not open.
+    // An hour later the card is held to the reader, and tapped again half a minute later because the door did not open.
     hall.publish("doors/side", &taps(&[3600, 3602, 3604, 3606, 3611]));
     hall.publish("doors/side", &taps(&[3640]));
     let first = || vec!["1".to_owned(), "3600".to_owned()];
@@ -240,7 +240,7 @@ fn a_card_that_is_held_at_a_toggle_door_is_read_once_and_does_not_check_in_again
     assert_eq!(hall.visits(), [first(), vec!["1".to_owned(), "-1".to_owned()]]);
 }
 
-/// Controllers that keep no events.
+/// Controllers that do not buffer events.
 const PROMPT: &str = r#"
 [[source]]
 name = "flat"
@@ -279,7 +279,7 @@ fn messages_that_the_broker_kept_over_a_long_weekend_keep_their_time() {
     };
     let came = ago(WEEKEND - 7200);
     let left = came.plus(Duration::from_secs(3600));
-    // An event that is older than the absence was stamped by a wrong clock.
+    // An event older than the absence was stamped by a wrong clock.
     let wrong = ago(WEEKEND + 3600);
     broker.publish_lines("doors/side", [tap(1, "in", came), tap(1, "out", left), tap(2, "in", wrong)], 1);
 
@@ -298,7 +298,7 @@ fn messages_that_the_broker_kept_over_a_long_weekend_keep_their_time() {
     assert_eq!(millis(&began[0][0]), came.millis() / 1000 * 1000);
     assert!(instant(&began[1][0]).distance(now()) < LIMIT);
 
-    // A live message was not kept, whatever its time. A board that buffers is believed.
+    // A live message was not kept by the broker, whatever its time. The time of a board that buffers is trusted.
     wait_for("everything that the broker kept to arrive", LIMIT, || {
         match hall.daemon.metric("checkind_mqtt_may_have_waited_seconds", "") {
             waited if waited < 60 => Ok(()),
@@ -333,7 +333,7 @@ fn a_clock_in_another_zone_is_reported_and_nothing_is_shifted() {
     let ahead =
         metrics.lines().find_map(|line| line.strip_prefix("checkind_source_clock_ahead_seconds{source=\"esp\"} "));
     let ahead: f64 = ahead.and_then(|ahead| ahead.parse().ok()).unwrap_or_else(|| panic!("{metrics}"));
-    // A message takes a second or two on a busy machine.
+    // A message may take a second or two on a busy machine.
     assert!((-18_060.0..=-17_999.0).contains(&ahead), "{ahead}");
     assert_eq!(hall.daemon.metric("checkind_source_times_not_believed_total", "source=\"esp\""), 4);
     let began = hall.home.ledger().texts("SELECT from_time FROM checkins");
@@ -342,7 +342,7 @@ fn a_clock_in_another_zone_is_reported_and_nothing_is_shifted() {
         let began = instant(&row[0]);
         assert!(began.distance(now()) < LIMIT, "{began}");
     }
-    // The clock is set right.
+    // Now the clock is set right.
     let now_is = |person: u32| {
         let mut event: Value = serde_json::from_str(&local(person)).expect("JSON");
         event["time"] = json!(now().millis() / 1000);
@@ -364,7 +364,7 @@ fn a_time_that_cannot_be_read_is_counted_and_reported() {
     );
     assert_eq!(hall.daemon.metric("checkind_source_times_unreadable_total", "source=\"flat\""), 2);
     assert_eq!(hall.visits().len(), 2);
-    // The format is fixed at the controller.
+    // Now the format is corrected at the controller.
     let right = |person| tap(person, &now().to_rfc3339_seconds());
     hall.publish("doors/side", &(3..=22).map(right).collect::<Vec<_>>());
     hall.daemon.wait_until_over("time_unreadable");
@@ -375,7 +375,7 @@ fn keys_that_are_used_again_and_again_are_reported() {
     let mut hall = Hall::open(PROMPT, &people(8, &[]));
     let tap = |id: u32, person: u32| flat(&json!({"id": id, "card": card(person).to_string(), "direction": "in"}));
     hall.publish("doors/side", &[tap(1, 1), tap(2, 2), tap(3, 3)]);
-    // A repetition is no new event, and not worth a condition.
+    // A repetition is not a new event, and raises no condition.
     hall.broker.publish_lines("doors/side", [tap(1, 1), tap(2, 2)], 1);
     hall.publish("doors/side", &[tap(1, 4), tap(2, 5)]);
     assert_eq!(hall.daemon.metric("checkind_source_keys_reused_total", "source=\"flat\""), 2);
@@ -392,7 +392,7 @@ fn a_controller_cannot_speak_for_the_door_of_another_topic() {
     let tap = |person: u32, door: &str| {
         json!({"door": door, "result": "granted", "direction": "in", "card": card(person).to_string()}).to_string()
     };
-    // The topic names the door where the payload does not.
+    // The topic identifies the door if the payload does not.
     let silent = json!({"result": "granted", "direction": "in", "card": card(2).to_string()}).to_string();
     hall.publish("doors/back", &[tap(1, "side"), silent]);
     assert_eq!(hall.visits(), [["2", "-1"].map(ToOwned::to_owned)], "{}", hall.daemon.log());

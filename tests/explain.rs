@@ -60,7 +60,7 @@ fn the_front_desk_sees_what_came_in_and_what_was_decided() {
     T door side of flat, in: card 8165602, granted (arrival time used) -> opened: checked in with pay-as-you-go "Hot desk"
     T still in, until an exit, or the cut-off at T opened by door, pay-as-you-go "Hot desk", charged 1.63 GBP for 15 min so far
     "#);
-    // A card without an owner, and the same card after it was given to a coworker.
+    // A card without an owner, and the same card after it was assigned to a coworker.
     let stranger = home.ask(&["explain", &card(9).to_string()]);
     assert!(
         stranger.starts_with("\"8165609\", which is not the card, number or name of any coworker, from "),
@@ -85,13 +85,13 @@ fn the_front_desk_sees_what_came_in_and_what_was_decided() {
         (&json!("failed"), &json!("refused_by_controller"))
     );
 
-    // What was changed by hand is named.
+    // A change by hand is pointed out.
     home.ledger().execute("UPDATE facts SET decision = 4017 WHERE subject = 2");
     let printed = home.ask(&["explain", "2"]);
     let differs = "[the log has \"failed, no_valid_pass: ";
     assert!(printed.contains(differs) && printed.contains("instead: a bug, or a change by hand]"), "{printed}");
     daemon.stop();
-    // The same while the daemon is off.
+    // The output is the same while the daemon is off.
     assert_eq!(lines(&home.ask(&["explain", "1"])).len(), 4);
 }
 
@@ -108,7 +108,7 @@ fn late_facts_and_shared_passes_are_shown_as_they_were_decided() {
     daemon.wait_until_ready();
     let at = |minutes: u64| now().minus(Duration::from_mins(minutes));
     let days = |days: u64| days * 24 * 60;
-    // The first comes last: by then the others are decided again.
+    // The first event arrives last, so the others must be decided again.
     let events = [
         (1, 2, Way::In, days(4)),
         (2, 2, Way::Out, days(4) - 60),

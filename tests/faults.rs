@@ -1,5 +1,6 @@
-//! What happens when things break: killed processes, brokers and databases that go away, full disks, and garbage as input.
-//! Nothing that was acknowledged is lost, no person is checked out because of it, and each change of state is one line.
+//! What happens when things break: killed processes, unavailable brokers and databases, full disks, and garbage as
+//! input. Nothing acknowledged is lost, no person is checked out because of a fault, and each change of state is logged
+//! in one line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,10 +33,10 @@ use crate::support::{
     wait_for,
 };
 
-/// People on the boards' doors; as many more are on the other door.
+/// People who use the boards' doors; as many others use the other door.
 const PEOPLE: u32 = 20;
 
-/// A broker that keeps its queue over a restart, at the latest a second after it changed.
+/// A broker whose queue survives a restart, except for changes of the last second.
 fn keeping() -> BrokerOptions {
     BrokerOptions {
         persistence: true,
@@ -44,8 +45,8 @@ fn keeping() -> BrokerOptions {
     }
 }
 
-/// Event number `number` of a stream in which [`PEOPLE`] people walk in and out in turn, a second apart; one event in
-/// ten is an unknown card. `first` is the first of these people, `from` the time of event 0.
+/// Event number `number` of a stream in which [`PEOPLE`] people walk in and out in turn, a second apart. One event in
+/// ten has an unknown card. `first` is the first of these people, `from` the time of event 0.
 fn walk(number: u32, first: u32, from: WallTime) -> (u32, Way, WallTime) {
     let at = from.plus(Duration::from_secs(number.into()));
     if number % 10 == 9 {
@@ -56,7 +57,7 @@ fn walk(number: u32, first: u32, from: WallTime) -> (u32, Way, WallTime) {
     (card(first + step % PEOPLE), way, at)
 }
 
-/// What a stream of `events` events of [`walk`] must leave: visits, and failed check-ins.
+/// The numbers of visits and failed check-ins expected from `events` events of [`walk`].
 fn expected(events: u32) -> (i64, i64) {
     let unknown = events / 10;
     let steps = events - unknown;
@@ -66,7 +67,7 @@ fn expected(events: u32) -> (i64, i64) {
     (i64::try_from(visits).expect("few") * i64::from(PEOPLE) + i64::from(last), i64::from(unknown))
 }
 
-/// Waits for so many decisions, as long as there is progress.
+/// Waits for `rows` decisions. Fails if there is no progress for [`LIMIT`].
 fn wait_for_facts(home: &Home, daemon: &mut Daemon, rows: i64) {
     let mut seen = -1;
     while seen < rows {
@@ -80,13 +81,13 @@ fn wait_for_facts(home: &Home, daemon: &mut Daemon, rows: i64) {
     }
 }
 
-/// How often a test of kills kills.
+/// Kills per test.
 const KILLS: u32 = 50;
 
-/// [`KILLS`] kills while two streams of [`walk`] run, `events` events in each.
+/// Kills the daemon [`KILLS`] times during two streams of [`walk`] with `events` events each.
 fn kills(home: &Home, broker: &Broker, events: u32) {
     home.import(&people(2 * PEOPLE + 1, &[]));
-    // Events of the last hours: none may be older than a controller's time is trusted.
+    // Events of the last hours: none may be too old for a controller's time to be trusted.
     let from = now().minus(Duration::from_secs(u64::from(events) + 60));
     let mut daemon = home.start();
     daemon.wait_until_ready();
@@ -106,8 +107,8 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
                     broker.publish_lines(if board { "board/events" } else { "flat/events" }, lines, 1);
                 });
             }
-            // Each kill at another point of the slice, and of the batch that is under way: rows are seen when one has
-            // just been committed.
+            // Each kill hits another point of the slice and of the running batch: new rows mean that a batch has just
+            // been committed.
             wait_for_facts(home, &mut daemon, i64::from(2 * slice * kill + 2 * slice * kill / KILLS));
             thread::sleep(Duration::from_millis(u64::from(kill * 7 % 31)));
             daemon.kill();
@@ -115,7 +116,7 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
     }
     let mut daemon = home.start();
     wait_for_facts(home, &mut daemon, i64::from(2 * events));
-    // One more tap, by a further person: when it is decided, everything before it has been.
+    // One more tap, by another person: when it is decided, everything before it has been.
     broker.publish("flat/events", flat_event(events, card(2 * PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for_facts(home, &mut daemon, i64::from(2 * events) + 1);
     daemon.adds_up();
@@ -123,11 +124,11 @@ fn kills(home: &Home, broker: &Broker, events: u32) {
     daemon.stop();
 }
 
-/// The database after two streams of `events` events each, and one event of one more person.
+/// Checks the database after two streams of `events` events each, and one event of another person.
 fn check_streams(home: &Home, events: u32) {
     let ledger = home.ledger();
     let (visits, failures) = expected(events);
-    assert_eq!(ledger.facts(), i64::from(2 * events) + 1, "one decision for each message");
+    assert_eq!(ledger.facts(), i64::from(2 * events) + 1, "one decision per message");
     let mut of_boards = BTreeSet::new();
     for (fact, _) in ledger.log() {
         if let Fact::Door(door) = fact
@@ -136,7 +137,7 @@ fn check_streams(home: &Home, events: u32) {
             of_boards.insert(door.digest);
         }
     }
-    assert_eq!(of_boards.len(), events as usize, "each of a board's messages");
+    assert_eq!(of_boards.len(), events as usize, "each message of the boards");
     let outcomes = ledger.outcomes();
     assert_eq!(outcomes.get(&Outcome::Opened), Some(&(2 * visits + 1)), "{outcomes:?}");
     assert_eq!(outcomes.get(&Outcome::Failed), Some(&(2 * failures)), "{outcomes:?}");
@@ -166,8 +167,8 @@ fn fifty_kills_during_ten_thousand_taps_lose_and_double_nothing_on_postgresql() 
     kills(&home, &broker, 5000);
 }
 
-/// Cuts the power, or only kills, so many times in the middle of a stream of taps; how many taps the broker delivered, or
-/// with QoS 1 got an acknowledgement for, and are not in the database.
+/// Cuts the power (or kills) `cuts` times during a stream of taps. Returns how many delivered (QoS 0) or acknowledged
+/// (QoS 1) taps are missing.
 fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64 {
     let settled = if qos == 0 { "checkind_decisions_total" } else { "checkind_mqtt_acknowledged_total" };
     let environment = power.map(PowerCut::environment).unwrap_or_default();
@@ -188,7 +189,7 @@ fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64
                 now if now >= enough => Ok(()),
                 now => Err(format!("{now} of {enough}\n{}", daemon.log())),
             });
-            // Each cut at another point of the batch that is under way.
+            // Each cut hits another point of the running batch.
             thread::sleep(Duration::from_millis(u64::from(cut * 7 % 31)));
             daemon.kill();
         });
@@ -198,7 +199,7 @@ fn lost_in_cuts(power: Option<&PowerCut>, qos: u8, cuts: u32, slice: u32) -> i64
     }
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    // The last one comes after everything that the broker still had.
+    // The last tap arrives after everything that the broker still had.
     broker.publish("flat/events", flat_event(cuts * slice, card(PEOPLE + 1), Way::In, now()).as_bytes(), 1);
     wait_for("the last tap", LIMIT, || {
         let last = format!("SELECT count(*) FROM checkins WHERE coworker_id = {}", PEOPLE + 1);
@@ -218,9 +219,8 @@ fn twenty_power_cuts_take_away_nothing_that_was_acknowledged() {
     assert_eq!(lost_in_cuts(Some(&PowerCut::new(folder.path())), 1, 20, 300), 0);
 }
 
-/// The same with commits that are not synced, as with `synchronous=NORMAL`, which the product does not offer: the
-/// library passes the program off as having synced, except before checkpoints. A power cut that takes nothing away then
-/// would prove nothing above.
+/// Control: without syncs a cut must lose data, or the test above proves nothing. The library only pretends to sync,
+/// except before checkpoints, as with `synchronous=NORMAL`, which the product does not offer.
 #[test]
 fn power_cuts_take_away_what_was_acknowledged_if_commits_were_not_synced() {
     let folder = tempfile::tempdir().expect("a temporary directory");
@@ -228,7 +228,7 @@ fn power_cuts_take_away_what_was_acknowledged_if_commits_were_not_synced() {
     assert!(lost > 0, "nothing was lost");
 }
 
-/// The kills above come in the middle of something: what the broker does not keep until it is acknowledged is lost.
+/// Control: the kills above hit work in progress, because messages that the broker need not keep (QoS 0) are lost.
 #[test]
 fn kills_take_away_what_needs_no_acknowledgement() {
     let lost = lost_in_cuts(None, 0, 3, 2000);
@@ -246,12 +246,12 @@ fn one_person_in(broker_port: u16, broker: &Broker) -> (Home, Daemon) {
     (home, daemon)
 }
 
-/// A person's entry at the other door; the first one opens the check-in, further ones keep it open.
+/// An entry at the other door. A person's first entry opens the check-in, later ones keep it open.
 fn tap(number: u32) -> String {
     flat_event(number, card(1 + number % PEOPLE), Way::In, now())
 }
 
-/// No person has been checked out, each of these messages is one fact, and each was acknowledged.
+/// Checks that no person has been checked out, and that each message is one fact and was acknowledged.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     wait_for_facts(home, daemon, i64::from(messages));
     assert_eq!(home.ledger().facts(), i64::from(messages));
@@ -302,7 +302,7 @@ fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
         scope.spawn(|| broker.publish_lines("flat/events", (1..2000).map(tap), 1));
         wait_for_facts(&home, &mut daemon, 2);
         broker.signal(Signal::STOP);
-        // Not a wait for a state: this is how long the broker hangs.
+        // Not a wait for a state, but the time for which the broker hangs.
         thread::sleep(Duration::from_secs(3));
         broker.signal(Signal::CONT);
     });
@@ -311,7 +311,7 @@ fn a_broker_that_hangs_for_three_seconds_is_waited_for() {
     daemon.stop();
 }
 
-/// A road to the broker on which connections can be reset, and which can be closed.
+/// A proxy to the broker whose connections can be reset.
 struct Road {
     port: u16,
     closed: Arc<AtomicBool>,
@@ -325,7 +325,7 @@ impl Road {
         let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let closed = Arc::<AtomicBool>::default();
         let (list, is_closed) = (Arc::clone(&open), Arc::clone(&closed));
-        // Ends with the process, as tests run in one of their own.
+        // The thread ends with the process; each test runs in its own.
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 if is_closed.load(Ordering::SeqCst) {
@@ -343,11 +343,12 @@ impl Road {
         Self { port, closed, open }
     }
 
-    /// Ends every connection with a TCP reset, at both ends.
+    /// Resets every connection (TCP RST) at both ends.
     fn reset(&self) {
         for stream in self.open.lock().expect("no panic").drain(..) {
             rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).expect("a socket option");
-            // The copying threads hold handles too: a shutdown would be polite, so they are woken by the reset alone.
+            // The copying threads hold handles too. A full shutdown would end the connection politely, so this only
+            // wakes them.
             let _gone = stream.shutdown(std::net::Shutdown::Read);
         }
     }
@@ -360,7 +361,7 @@ fn copy(mut from: TcpStream, mut to: TcpStream) {
             break;
         }
     }
-    // Both directions end together, and the last handle that closes sends the reset.
+    // Both directions end together, and closing the last handle sends the reset.
     let _gone = (from.shutdown(std::net::Shutdown::Read), to.shutdown(std::net::Shutdown::Read));
 }
 
@@ -425,7 +426,7 @@ fn a_disk_that_cannot_sync_acknowledges_nothing_and_everything_arrives_once_it_c
     broker.publish_lines("flat/events", (1000..3000).map(tap), 1);
     let detail = daemon.wait_for_condition("database_unavailable");
     assert!(detail.contains("nothing is acknowledged meanwhile"), "{detail}");
-    // Several tries, each on its own connection.
+    // Several attempts, each on its own connection.
     wait_for("more failures", LIMIT, || match daemon.metric("checkind_commit_failures_total", "") {
         now if now >= 5 => Ok(()),
         now => Err(now.to_string()),
@@ -450,7 +451,7 @@ fn a_burst_against_a_disk_that_hangs_is_bounded_and_drains() {
     let (home, mut daemon) = one_person_in_on(&disk, &broker);
     disk.is("hang");
     broker.publish_lines("flat/events", (1..BURST).map(tap), 1);
-    // The broker holds what we do not read, and we hold no more than our limits.
+    // The broker keeps what the session does not read, and the session holds no more than its limits.
     let taken = daemon.metric("checkind_mqtt_messages_total", "") - daemon.metric("checkind_mqtt_shed_total", "");
     assert!((20..6000).contains(&taken), "{taken} messages are held");
     assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
@@ -465,7 +466,7 @@ fn a_burst_against_a_disk_that_hangs_is_bounded_and_drains() {
 #[test]
 fn a_disk_that_hangs_in_the_middle_of_a_burst_costs_no_connection() {
     const BURST: u32 = 40_000;
-    // One and a half of the 10 seconds that the broker makes of our keep-alive.
+    // In seconds: one and a half times the keep-alive, which the broker lowers to 10 seconds.
     const GIVEN_UP: u64 = 15;
     let folder = tempfile::tempdir().expect("a temporary directory");
     let disk = Disk::new(folder.path());
@@ -506,7 +507,7 @@ fn a_locked_database_holds_the_doors_up_and_loses_nothing() {
     assert_eq!(daemon.get("/readyz").status, 503);
     assert_eq!(daemon.get("/healthz").status, 200, "a restart would not help");
     assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 1);
-    // Longer than SQLite itself waits for a lock.
+    // Longer than SQLite's own wait for a lock.
     wait_for("eight seconds", LIMIT, || {
         if clock.now().boot.since(locked) >= Duration::from_secs(8) { Ok(()) } else { Err(String::new()) }
     });
@@ -547,7 +548,7 @@ fn a_database_server_that_crashes_in_mid_stream_loses_nothing() {
         scope.spawn(|| broker.publish_lines("flat/events", (0..4000).map(tap), 1));
         wait_for_facts(&home, &mut daemon, 1);
         server.crash();
-        // The pipeline has noticed, not only the probe of `/readyz`.
+        // Wait until the pipeline has noticed, not only the probe of `/readyz`.
         daemon.wait_for_line("condition=\"database_unavailable\"");
         assert_eq!(daemon.get("/readyz").status, 503);
     });
@@ -565,7 +566,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     let disk = tempfile::tempdir().expect("a mount point");
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = Home::on(&format!("sqlite:{place}/checkind.db"), &(site("") + &doors(broker.port)));
-    // The small disk is seen by the daemon alone, and goes with it.
+    // Only the daemon sees the small disk, which disappears when it ends.
     let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
     let starter = ["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY];
     let mut daemon = home.start_by(&starter, &[]);
@@ -587,7 +588,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     assert!(detail.contains("full"), "{detail}");
     let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
     assert!(acknowledged < u64::from(TAPS), "the disk is not small enough for this test");
-    assert_eq!(rows(), acknowledged, "what was acknowledged is on the disk");
+    assert_eq!(rows(), acknowledged, "everything acknowledged is on the disk");
     inside(&["mount", "-o", "remount,size=64m", &place]);
     wait_for("all taps", LIMIT, || match rows() {
         now if now == u64::from(TAPS) => Ok(()),
@@ -595,7 +596,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     });
     daemon.adds_up();
     assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
-    // It was named before, too, that the disk is small.
+    // One more complaint: the disk was reported as nearly full before.
     assert_eq!(daemon.changes_of("disk_low").0, 1, "{}", daemon.log());
     assert_eq!(daemon.complaints().len(), 2, "{}", daemon.log());
     daemon.stop();
@@ -621,12 +622,12 @@ fn broken_input_is_counted_shown_masked_acknowledged_and_blocks_nothing() {
     let mut sent = BTreeMap::<&str, u64>::new();
     for number in 0..25 {
         let (payload, why) = bad[number % bad.len()];
-        // Arguments of a command are short and have no zero bytes; the file has neither limit.
+        // Use a file, because command arguments are short and cannot contain zero bytes.
         home.write_bytes("payload", payload);
         broker.publish_file("flat/events", &home.path("payload"));
         *sent.entry(why).or_default() += 1;
     }
-    // Larger than we let the broker send: it drops the message instead of ending the connection.
+    // Larger than the session's maximum packet size: the broker drops the message instead of ending the connection.
     home.write_bytes("payload", largest.as_bytes());
     broker.publish_file("flat/events", &home.path("payload"));
     broker.publish_lines("flat/events", (1..=10).map(tap), 1);
@@ -663,7 +664,7 @@ fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
     let mut daemon = home.start();
     daemon.wait_until_ready();
     daemon.stop();
-    // The broker still has the subscription, and delivers what came meanwhile.
+    // The broker still has the subscription, and delivers what arrived meanwhile.
     home.configure(&(site("") + &doors(broker.port)));
     broker.publish_lines("old/events", (0..5).map(tap), 1);
     let mut daemon = home.start();

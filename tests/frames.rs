@@ -1,4 +1,4 @@
-//! What frames mean, checked against captures made by others, an independent parser, and the kernel's filter.
+//! The meaning of frames, checked against captures made by others, an independent parser, and the kernel's filter.
 
 use std::{
     fs,
@@ -25,8 +25,8 @@ use crate::support::{
     shapes, skipped,
 };
 
-/// The folder with captures made by others and their expected meaning (`expected.tsv`), if configured. They are not part of
-/// the project.
+/// The folder with captures made by others and their expected meaning (`expected.tsv`), if configured. The captures are
+/// not part of the project.
 #[expect(clippy::disallowed_methods, reason = "the caller says where they are")]
 fn captures_of_others() -> Option<PathBuf> {
     let folder = PathBuf::from(std::env::var_os("CHECKIND_CAPTURES").filter(|folder| !folder.is_empty())?);
@@ -46,7 +46,7 @@ fn captures_in(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Calls `check` with every capture, ours and those of others.
+/// Calls `check` with every capture, those generated here and those of others.
 fn with_captures(check: impl FnOnce(&[PathBuf])) {
     let ours = tempfile::tempdir().expect("a temporary directory");
     shapes::write(ours.path());
@@ -109,7 +109,8 @@ fn tagged(frame: &[u8], tags: &[Tag]) -> Vec<u8> {
     addresses.iter().copied().chain(tags).chain(rest.iter().copied()).collect()
 }
 
-/// What the kernel passes to a filter and to us: it removes the outermost tag if it is of one of the two types it knows.
+/// The frame and tag as the kernel passes them to the filter and the program: it removes the outermost tag if it is of
+/// one of two types.
 fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     match frame.get(12..16) {
         Some([0x81, 0x00, a, b] | [0x88, 0xa8, a, b]) => {
@@ -120,7 +121,7 @@ fn as_the_kernel_shows_it(frame: &[u8]) -> (Vec<u8>, Option<VlanId>) {
     }
 }
 
-/// Is the frame evidence, or must it be counted as suspicious?
+/// Whether the frame is evidence, or must be counted as suspicious.
 fn is_wanted(seen: &Observation) -> bool {
     match seen.evidence {
         Evidence::Strong | Evidence::Weak => true,
@@ -162,7 +163,7 @@ fn the_kernels_filter_drops_the_bulk_of_the_traffic() {
         ethernet(mac(1), &[(0x8100, 9)], 0x0800, &ipv4(6, 5, 0, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(6, &[0; 40])),
         ethernet(mac(1), &[], 0x86dd, &ipv6(58, &[128, 0, 0, 0, 0, 0, 0, 0])),
-        // The second fragment of a DHCP message has no ports, only data in their place.
+        // The second fragment of a DHCP message has data in place of the ports.
         ethernet(mac(1), &[], 0x0800, &ipv4(17, 5, 0x00b9, &udp(68, 67, &[0; 100]))),
         ethernet(mac(1), &[], 0x88cc, &[2; 60]),
     ];
@@ -175,7 +176,7 @@ fn mac(number: u8) -> MacAddr {
     MacAddr::new([0x3c, 0x22, 0xfb, 0, 0, number])
 }
 
-/// Frames that a mirror port shows, intact or damaged in one place.
+/// Frames as on a mirror port, intact or damaged in one place.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let tags = prop::sample::select(TAGGINGS.to_vec());
     let port = prop::sample::select(vec![67u16, 68, 546, 547, 53, 4789]);
@@ -245,7 +246,7 @@ proptest! {
         }
         match (&packet.net, &packet.transport) {
             (Some(NetSlice::Arp(arp)), _) => {
-                let seen = seen.expect("ARP always means something");
+                let seen = seen.expect("ARP always has a meaning");
                 if matches!(seen.evidence, Evidence::Strong | Evidence::Weak) {
                     prop_assert_eq!(seen.mac.map(|mac| mac.octets().to_vec()), Some(arp.sender_hw_addr().to_vec()));
                     prop_assert_eq!(seen.kind == FrameKind::ArpReply, arp.operation().0 == 2);
@@ -281,7 +282,7 @@ proptest! {
     }
 }
 
-/// Frames until the end or the first fault.
+/// Counts the frames up to the end or the first fault.
 fn read_all(bytes: &[u8]) -> (usize, Option<CaptureFileError>) {
     let mut count = 0;
     let mut file = match CaptureFile::open(bytes) {

@@ -1,4 +1,4 @@
-//! Two gateways of a network on one PostgreSQL: a person is in one place.
+//! Two gateways of a network on one PostgreSQL: a person can be in only one place.
 
 use std::{
     io::{self, Read, Write},
@@ -20,7 +20,7 @@ use crate::support::{
 
 const DEVICE: &str = "02:aa:00:00:00:01";
 
-/// Carries what comes to a port of the loopback of a namespace to a server outside of it, as long as the test runs.
+/// Forwards connections to a loopback port in a namespace to a server outside it, until the test ends.
 fn brought_in(namespace: &Namespace, server: String) -> SocketAddr {
     let (tell, listens) = mpsc::sync_channel(1);
     let (accepted, connections) = mpsc::sync_channel::<TcpStream>(1);
@@ -53,7 +53,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ada has eight hours, good at both hubs, and may pay as she goes where she has none.
+/// Ada has a pass of eight hours, valid at both hubs. Without a pass she may pay as she goes.
 fn network() -> serde_json::Value {
     json!({
         "Businesses": [{"Id": 1, "Name": "Hub One"}, {"Id": 2, "Name": "Hub Two"}],
@@ -67,7 +67,7 @@ fn network() -> serde_json::Value {
     })
 }
 
-/// The check-ins: where, by what, whether they are over and automatic, by which pass.
+/// The check-ins: where, their source, whether they have ended and automatically, and their pass.
 fn visits(home: &Home) -> Vec<Vec<String>> {
     home.ledger().texts(
         "SELECT CAST(business_id AS TEXT), CAST(source AS TEXT), CASE WHEN to_time IS NULL THEN 'in' ELSE 'out' END, \
@@ -108,12 +108,12 @@ fn whom_a_door_lets_in_at_another_hub_has_left_the_first_and_the_same_pass_goes_
     let at = next_second();
     broker.publish("flat/events", flat_event(1, card(7), Way::In, at).as_bytes(), 1);
     wait_for_visits(&one, &daemons, &[["1", "3", "out", "auto", HOURS], ["2", "2", "in", "", HOURS]]);
-    // The minutes are hers, once.
+    // Her minutes are charged once.
     let ledger = one.ledger();
     assert_eq!(ledger.count("payg_charges"), 0);
     assert_eq!(ledger.count("failed_checkins"), 0);
 
-    // Her phone, which is still on its way, is evidence of nothing at the first hub.
+    // A frame of her phone at the first hub is no evidence: it may be from before she left.
     wire.send(&[arp_request(DEVICE.parse().expect("an address"))]);
     broker.publish("flat/events", flat_event(2, card(7), Way::Out, next_second()).as_bytes(), 1);
     let out = [["1", "3", "out", "auto", HOURS], ["2", "2", "out", "", HOURS]];

@@ -1,4 +1,4 @@
-//! `checkind import` as a process: what it says, that it is all or nothing, and what the running daemon makes of it.
+//! `checkind import` as a process: its output, that it is all or nothing, and its effect on the running daemon.
 
 use std::{fmt::Write as _, fs, process::Stdio};
 
@@ -26,7 +26,7 @@ fn home(files: &[(&str, &str)]) -> Home {
     home
 }
 
-/// What an import prints, on either stream, with its exit code.
+/// What an import prints on both streams, with its exit code.
 fn import(home: &Home, arguments: &[&str]) -> String {
     let run = home.command(&[&["import"][..], arguments].concat()).current_dir(home.path(".")).output();
     let run = run.expect("the binary starts");
@@ -149,13 +149,13 @@ fn people_left_out_of_an_import_are_refused_as_archived_until_the_next_import() 
         2 => Ok(()),
         _ => Err(daemon.log()),
     });
-    // At another door: a second tap at the same one is no new sighting for five seconds.
+    // At another door, because within five seconds a second tap at the same door is no new sighting.
     broker.publish("board/events", board_event(1, card(2), Way::In, next_second()).as_bytes(), 1);
     wait_for_row("checkins WHERE coworker_id = 2");
     daemon.stop();
 }
 
-/// Locks that say slots, a camera that says names, and a keypad with its own users.
+/// Locks that report slots, a camera that reports names, and a keypad with its own users.
 fn locks(port: u16) -> String {
     let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nclient_id = \"checkind-test\"\n");
     for (name, kind, scope) in
@@ -167,7 +167,7 @@ fn locks(port: u16) -> String {
              key.door = \"{{door}}\"\ncard.type = \"{kind}\"\n{}rule = [{{ kind = \"granted\" }}]",
             scope.replace("scope", "card.scope") + "\n"
         )
-        .expect("writing to a String");
+        .expect("writing to a String cannot fail");
     }
     text + "[[door]]\nmatch = \"*\"\non_in = \"check_in\"\non_out = \"check_out\"\n"
 }
@@ -220,18 +220,18 @@ fn slots_users_and_names_count_in_their_scope_and_are_no_cards() {
     assert_eq!(in_now.concat(), ["1", "2", "4", "5", "6"], "{}", daemon.log());
     assert_eq!(ledger.count("failed_checkins WHERE code = 'unrecognised_card' AND coworker_id IS NULL"), 7);
 
-    // The commands take and give them as an import writes them.
+    // The commands accept and print them in the form that an import uses.
     assert!(home.ask(&["admit", "locks/back/3"]).starts_with("Ada evil (coworker 1), by door, "));
-    assert!(home.ask(&["admit", "Cam/Dan Example"]).contains("refused, unrecognised_card"), "scopes are as they are");
+    assert!(home.ask(&["admit", "Cam/Dan Example"]).contains("refused, unrecognised_card"), "scopes keep their case");
     let printed = home.ask(&["explain", "locks/front/5"]);
     assert!(printed.contains("door front of locks: slot locks/front/5, granted"), "{printed}");
     let printed = home.ask(&["explain", "4"]);
     assert!(printed.contains("name cam/dan example, granted"), "{printed}");
-    // What others write turns no line of the log round.
+    // Text in messages cannot reverse a line of the log.
     broker.publish("locks/ba\u{202e}ck", b"?", 1);
     daemon.wait_for_line("a message was not understood");
     assert!(!daemon.log().contains('\u{202e}'), "{}", daemon.log());
-    // Names are cleaned for people and kept in the record.
+    // Names are cleaned when printed, and kept as they are in the record.
     let printed = home.ask(&["who"]);
     assert!(printed.contains("Ada evil  "), "{printed:?}");
     assert_eq!(ledger.count("checkins WHERE coworker_full_name = 'Ada \u{202e}evil\u{7}'"), 1);
@@ -279,7 +279,7 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
                 {"Id": 2, "FullName": "Bob", "KeyFobNumber": 77, "Archived": true},
                 {"Id": 3, "FullName": "Eve", "AccessCardId": "99,8165540", "MacAddresses": "3C-22-FB-00-00-03"}]}"#,
         ),
-        // As a list of the platform's has them, and a table.
+        // As in a list of the platform, and as a table.
         (
             "list.json",
             r#"{"TimePasses": [{"Id": 1, "Name": "Day", "AllowNetworkCheckin": false}],
@@ -297,7 +297,8 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
     for value in ["8165538", "sha256:", "3c:22:fb:00:00:01", "locks/back/3", "cam/Ada", "Nickname", "8165540", "77"] {
         assert!(kept.contains(value), "{value} in {kept}");
     }
-    // Null and empty clear; another spelling of the same takes nothing from anybody; a new value is not the old one.
+    // Null and empty values clear a field. Another spelling of the same card does not count as losing it. A new value
+    // replaces the old one.
     home.write(
         "less.json",
         r#"{"Coworkers": [
@@ -317,7 +318,7 @@ fn importing_again_keeps_what_it_does_not_say_and_clears_what_it_says_is_nothing
     ");
     let kept = documents(&home).concat().concat();
     assert!(!kept.contains("8165538") && !kept.contains("sha256:") && kept.contains("3c:22:fb:00:00:09"), "{kept}");
-    // Two files that each say a part are one import.
+    // Two files that each contain a part are one import.
     home.write("one.json", r#"{"Coworkers": [{"Id": 9, "FullName": "Zoe", "AccessCardId": "1234567"}]}"#);
     home.write("two.json", r#"{"Coworkers": [{"Id": 9, "MacAddresses": "3c:22:fb:00:00:07"}]}"#);
     home.write("three.json", r#"{"Coworkers": [{"Id": 10, "MacAddresses": "3c:22:fb:00:00:08"}]}"#);
@@ -390,7 +391,7 @@ fn replace_asks_before_it_archives_more_than_a_tenth_of_the_people() {
     0 added, 0 changed, 2 archived, 16 unchanged; a running daemon uses it within two seconds
     exit 0
     ");
-    // Whom an import left out comes back with the next that holds them, in either form.
+    // People archived by one import return with the next import that contains them, in either format.
     home.write("back.json", r#"{"Coworkers": [{"Id": 19, "FullName": "Member 19"}]}"#);
     home.write("back.csv", "id\n20\n");
     insta::assert_snapshot!(import(&home, &["back.json", "back.csv"]), @r"
@@ -421,7 +422,7 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
     "#);
     assert_eq!(home.ledger().count("directory"), 0);
 
-    // What Excel and LibreOffice write, in their separators and encodings.
+    // Files as Excel and LibreOffice write them, with their separators and encodings.
     home.write(
         "excel.csv",
         "sep=;\r\nID;Full Name;Phone;Active;Cards;Company\r\n1;Ada;+44 1;;\"=\"\"0012345678\"\"\";X\r\n2;Bob;;;8165538.0;\r\n3;Eve;;no;'0012;\r\n",
@@ -446,13 +447,13 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
         let printed = home.ask(&["admit", card]);
         assert!(printed.starts_with(&format!("{name} (coworker")), "{card}: {printed}");
     }
-    // An empty field leaves active as it is.
+    // An empty field leaves `active` unchanged.
     import(&home, &["excel.csv"]);
     home.write("again.csv", "id,active\n3,\n1,\n");
     import(&home, &["again.csv"]);
     assert!(home.ask(&["admit", "3"]).contains("coworker_inactive"));
     assert!(home.ask(&["admit", "1"]).contains("let in"));
-    // Names are cleaned on output alone.
+    // Names are cleaned only on output.
     home.write("odd.json", r#"{"Coworkers": [{"Id": 8, "FullName": "Eve\u202e\u0007 X", "AccessCardId": "8165549"}]}"#);
     let printed = import(&home, &["odd.json", "--dry-run"]);
     assert!(printed.starts_with("add     coworker 8 Eve X\n"), "{printed:?}");
@@ -461,13 +462,13 @@ fn what_spreadsheets_make_of_cards_is_undone_or_refused() {
     assert!(documents(&home).concat().concat().contains("Eve\u{202e}\\u0007 X"));
 }
 
-/// A table of this many people, with a card and a device each.
+/// A table of this many people, each with a card and a device.
 fn table(people: u32, word: &str) -> String {
     let mut text = "id,full_name,email,cards,macs\n".to_owned();
     for id in 1..=people {
         let [_, b, c, d] = id.to_be_bytes();
         writeln!(text, "{id},{word} {id},member{id}@example.com,{},3c:22:fb:{b:02x}:{c:02x}:{d:02x}", 8_000_000 + id)
-            .expect("writing to a String");
+            .expect("writing to a String cannot fail");
     }
     text
 }
@@ -480,7 +481,7 @@ fn an_import_that_is_killed_half_way_leaves_the_old_directory_whole() {
     let before = documents(&home);
     let mut command = home.command(&["import", "new.csv"]);
     let mut child = command.current_dir(home.path(".")).stdout(Stdio::null()).spawn().expect("the binary starts");
-    // Pages of the open transaction are in the log already: it is in the middle of writing.
+    // Once pages of the open transaction are in the write-ahead log, the import is in the middle of writing.
     let wal = home.path("checkind.db-wal");
     wait_for("the import to write", LIMIT, || match fs::metadata(&wal).map(|log| log.len()) {
         Ok(length) if length > 1 << 20 => Ok(()),
@@ -489,7 +490,7 @@ fn an_import_that_is_killed_half_way_leaves_the_old_directory_whole() {
     let gone = child.try_wait().expect("it is ours");
     child.kill().expect("it runs");
     child.wait().expect("it ends");
-    assert_eq!(gone, None, "it was done before it could be killed");
+    assert_eq!(gone, None, "the import ended before it could be killed");
     assert_eq!(documents(&home), before);
     insta::assert_snapshot!(import(&home, &["old.csv"]), @r"
     0 added, 0 changed, 0 archived, 100 unchanged

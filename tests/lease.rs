@@ -1,5 +1,5 @@
-//! Active and standby: two gateways of one site, of which one works. If either fails, the other works within fifteen
-//! seconds, nothing is lost, and nothing is decided twice.
+//! Active and standby: two gateways of one site, one of which is active. If it fails, the other takes over within
+//! fifteen seconds, nothing is lost, and nothing is decided twice.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
@@ -17,17 +17,17 @@ use crate::support::{
     wait_for,
 };
 
-/// People on the doors.
+/// People who use the doors.
 const PEOPLE: u32 = 20;
 
-/// The longest takeover.
+/// The longest time that a takeover may take.
 const TAKEOVER: Duration = Duration::from_secs(15);
 
 fn tap(number: u32) -> String {
     flat_event(number, card(1 + number % PEOPLE), Way::In, now())
 }
 
-/// Two gateways of one site; the first has imported its people.
+/// Two gateways of one site. The first has imported the people.
 fn pair(server: &Postgres, broker: &Broker) -> [Home; 2] {
     let homes = ["gateway-a", "gateway-b"].map(|name| {
         let more = format!("[lease]\nholder = \"{name}\"\n");
@@ -37,12 +37,12 @@ fn pair(server: &Postgres, broker: &Broker) -> [Home; 2] {
     homes
 }
 
-/// Does this gateway work: is it connected to the broker, and subscribed?
+/// Whether this gateway is active: connected to the broker and subscribed.
 fn works(daemon: &Daemon) -> bool {
     daemon.metric("checkind_mqtt_subscribed", "") > 0
 }
 
-/// Waits until a gateway works; how long that took.
+/// Waits until a gateway is active. Returns how long that took.
 fn wait_until_it_works(daemon: &mut Daemon) -> Duration {
     let clock = Clock::system();
     let began = clock.now().boot;
@@ -53,7 +53,7 @@ fn wait_until_it_works(daemon: &mut Daemon) -> Duration {
     clock.now().boot.since(began)
 }
 
-/// Both run: the first works, the second stands by.
+/// Starts both: the first is active, the second stands by.
 fn one_works(homes: &[Home; 2]) -> [Daemon; 2] {
     let mut first = homes[0].start();
     wait_until_it_works(&mut first);
@@ -67,11 +67,11 @@ fn stands_by(daemon: &Daemon) {
     assert_eq!(daemon.metric("checkind_mqtt_connects_total", ""), 0, "a standby has no session");
     let own = daemon.metric("checkind_spool_replayed_total", "");
     let decided = daemon.metric("checkind_decisions_total", "");
-    assert_eq!(decided, own, "a standby decides nothing but what its own earlier process had acknowledged");
+    assert_eq!(decided, own, "a standby decides only what its own earlier process had acknowledged");
     assert_eq!(daemon.get("/readyz").status, 200, "a standby is ready to take over");
 }
 
-/// Every message is one fact, and each person is checked in once; `working` is the gateway that decides.
+/// Checks that every message is one fact, and each person is checked in once. `working` is the active gateway.
 fn check(home: &Home, working: &Daemon, messages: u32) {
     let ledger = home.ledger();
     wait_for(&format!("{messages} facts"), LIMIT, || match ledger.try_facts()? {
@@ -104,11 +104,11 @@ fn whichever_of_two_gateways_is_killed_the_other_goes_on_and_nothing_is_lost_or_
                 thread::sleep(Duration::from_millis(50));
             }
         });
-        // Also when an assertion fails, the stream must end.
+        // In a thread, because the stream must end even if an assertion fails.
         let rounds = thread::Builder::new().spawn_scoped(scope, || {
             for round in 0..ROUNDS {
                 let active = usize::from(works(&daemons[1]));
-                // The first dies working and the second waiting; afterwards chance decides.
+                // First the active one is killed, then the standby; after that chance decides.
                 let victim = match round {
                     0 => active,
                     1 => 1 - active,
@@ -142,7 +142,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
     broker.publish_lines("flat/events", (0..200).map(tap), 1);
     check(&homes[0], &first, 200);
     thread::scope(|scope| {
-        // Some of it is on its way when the first one freezes.
+        // Some of these messages are under way when the first gateway freezes.
         scope.spawn(|| broker.publish_lines("flat/events", (200..3000).map(tap), 1));
         first.signal(Signal::STOP);
     });
@@ -153,7 +153,7 @@ fn a_gateway_that_was_frozen_past_its_lease_writes_nothing_more_and_comes_back_a
     let (status, log) = first.wait();
     assert_eq!(status.code(), Some(69), "{log}");
     assert!(log.contains("taken over this site"), "{log}");
-    // As systemd would.
+    // Restart it, as systemd would.
     let third = homes[0].start();
     third.wait_for_condition("standby");
     assert_eq!(third.metric("checkind_mqtt_connects_total", ""), 0);
@@ -186,7 +186,7 @@ fn while_the_database_is_away_the_working_gateway_collects_and_stays_the_working
     let homes = pair(&server, &broker);
     let [mut first, mut second] = one_works(&homes);
     server.crash();
-    // Longer than the lease lasts.
+    // The stream takes longer than the term of the lease.
     let portions = (0..150).map(|portion| (portion * 10..portion * 10 + 10).map(tap).collect());
     broker.publish_portions("flat/events", portions, Duration::from_millis(100));
     first.wait_for_metric("checkind_mqtt_acknowledged_total", "", 1500);

@@ -1,4 +1,4 @@
-//! The binary as a process: notifications to systemd, reload, the ways to end, and the commands beside a running daemon.
+//! The binary as a process: notifications to systemd, reload, the ways to end, and commands beside a running daemon.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -26,7 +26,7 @@ fn systemd_is_notified_from_start_to_stop() {
     let home = Home::new(&(site("") + &doors(broker.port)));
     let mut systemd = Systemd::new(&home.path("."));
     let address = systemd.address().to_owned();
-    // Before the process starts only the shell that becomes it knows its id.
+    // The shell becomes the daemon and keeps its process id, so it can set `WATCHDOG_PID`.
     let starter = ["sh", "-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", BINARY];
     let daemon = home.start_by(&starter, &[("NOTIFY_SOCKET", &address), ("WATCHDOG_USEC", "1500000")]);
     systemd.wait_for("STATUS=opening the database");
@@ -36,7 +36,7 @@ fn systemd_is_notified_from_start_to_stop() {
     systemd.wait_for("WATCHDOG=1");
     daemon.signal(Signal::HUP);
     let reloading = systemd.wait_for("RELOADING=1");
-    assert!(reloading.contains("MONOTONIC_USEC="), "systemd wants both in one message: {reloading}");
+    assert!(reloading.contains("MONOTONIC_USEC="), "systemd requires both in one message: {reloading}");
     systemd.wait_for("READY=1");
     daemon.signal(Signal::TERM);
     systemd.wait_for("STOPPING=1");
@@ -66,7 +66,7 @@ fn a_good_reload_applies_and_a_bad_one_keeps_the_old_settings() {
     let detail = daemon.wait_for_condition("settings_refused");
     assert!(detail.contains("expected a business number") && detail.contains("old ones stay in force"), "{detail}");
     let answer = daemon.get("/readyz");
-    assert_eq!(answer.status, 200, "it works with what it had: {}", answer.body);
+    assert_eq!(answer.status, 200, "it continues with the old settings: {}", answer.body);
     broker.publish("flat/events", flat_event(2, card(2), Way::In, now()).as_bytes(), 1);
     decided(&home, &daemon, |source, outcome| source == "flat" && outcome == Outcome::Opened, 1);
 
@@ -93,7 +93,7 @@ fn what_was_received_before_the_end_is_decided_and_acknowledged() {
     let (status, log) = daemon.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert_eq!(home.ledger().facts(), i64::from(TAPS));
-    // The broker has nothing left for the next process.
+    // Nothing is left at the broker for the next process.
     let mut daemon = home.start();
     daemon.wait_until_ready();
     broker.publish("flat/events", flat_event(TAPS, card(1), Way::In, at).as_bytes(), 1);
@@ -195,7 +195,7 @@ fn the_exit_code_says_whose_fault_it_is() {
 #[test]
 fn without_the_right_to_capture_the_daemon_says_what_it_needs() {
     let home = Home::new(&(site("") + "[[capture]]\ninterface = \"lo\"\n"));
-    // The binary may be where only root has access, and the user `nobody` must be able to read the folder.
+    // Copy the binary, which may be where only root has access, into a folder that the user `nobody` can read.
     let folder = home.path("").canonicalize().expect("the folder");
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).expect("an open folder");
     let binary = folder.join("checkind");
@@ -261,7 +261,7 @@ fn a_start_without_a_broker_is_a_condition_until_it_comes() {
     daemon.stop();
 }
 
-/// Waits until the log has so many door facts of this kind, by their source and by what became of them.
+/// Waits until the log has `count` door facts whose source and outcome match.
 fn decided(home: &Home, daemon: &Daemon, which: impl Fn(&str, Outcome) -> bool, count: usize) {
     wait_for(&format!("{count} facts"), LIMIT, || {
         let log = home.ledger().log();

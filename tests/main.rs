@@ -1,4 +1,4 @@
-//! Tests from outside: real wires, real databases, the binary as a process, and what outsiders read.
+//! Integration tests: real wires, real databases, the binary as a process, and the files and pages that others read.
 
 mod packaging;
 mod unit;

@@ -1,4 +1,4 @@
-//! The broker session against a real mosquitto: every trap of brokers and of the client library.
+//! The broker session against a real mosquitto: the traps of brokers and of the client library.
 
 use std::{
     collections::BTreeSet,
@@ -40,13 +40,13 @@ use crate::support::{
 #[path = "fuzz/checks/mapping.rs"]
 mod mapping_check;
 
-/// How long anything expected may take on a busy machine.
+/// How long an expected event may take on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How long a test watches that something does not happen.
+/// How long a test waits to see that something does not happen.
 const QUIET: Duration = Duration::from_millis(1500);
 
-/// A session in its own runtime; dropping it looks like a crash to the broker.
+/// A session in its own runtime. To the broker, dropping it looks like a crash.
 struct Gateway {
     runtime: Runtime,
     deliveries: mpsc::Receiver<Delivery>,
@@ -71,7 +71,7 @@ fn tls(mut settings: Mqtt, ca: &std::path::Path, client: Option<&Broker>) -> Mqt
     settings
 }
 
-/// Messages like `{"n":7}` on `doors/NAME`.
+/// A mapping for messages like `{"n":7}` on `doors/NAME`.
 fn doors() -> Arc<Mapping> {
     source(
         r#"
@@ -178,7 +178,7 @@ impl Gateway {
         numbers
     }
 
-    /// Ends as the daemon does: intake, then receipts, then the connection.
+    /// Shuts down in the daemon's order: intake, then receipts, then the connection.
     fn shutdown(self) {
         self.stop.cancel();
         self.drained.cancel();
@@ -355,7 +355,7 @@ fn a_topic_that_a_reload_took_out_is_not_sent_any_more() {
     broker.publish("doors/front", tap(1).as_bytes(), 1);
     let mut gateway = start(vec![bells()]);
     let delivery = gateway.next();
-    assert_eq!(number(&delivery), "unknown_topic", "what had been sent before is not lost silently");
+    assert_eq!(number(&delivery), "unknown_topic", "messages sent before are not lost silently");
     delivery.receipt.spend();
     broker.publish("doors/front", tap(2).as_bytes(), 1);
     gateway.nothing_comes();
@@ -432,7 +432,8 @@ fn receipts_of_an_old_connection_change_nothing_on_the_new_one() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 2, "a wrong acknowledgement would have ended the connection");
 }
 
-/// A source whose messages carry neither id nor time. Its debounce window is a millisecond: a later message is another one.
+/// A source whose messages have neither id nor time. Its debounce window is a millisecond, so later messages are new
+/// events.
 fn readers() -> Arc<Mapping> {
     let text = "name = \"reader\"\npreset = \"esp-rfid-v2\"\ntopics = [\"readers/send\"]";
     let fragment: MappingFragment = toml::from_str(text).expect("TOML in the test");
@@ -456,7 +457,7 @@ fn a_message_without_id_and_time_is_the_same_sighting_when_it_comes_again() {
     broker.publish("readers/send", TAP, 1);
     broker.publish("readers/send", TAP, 1);
     let first: Vec<Delivery> = (0..2).map(|_| gateway.next()).collect();
-    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps of one card");
+    assert_ne!(sightings(&first[0]), sightings(&first[1]), "two taps with one card");
     broker.stop();
     gateway.wait("the loss of the connection", |gateway| !gateway.counters.connected.load(Relaxed));
     broker.resume();
@@ -482,7 +483,7 @@ fn a_receipt_that_is_dropped_fetches_its_message_again() {
     gateway.take(1);
     drop(gateway.next());
     gateway.next().receipt.spend();
-    assert_eq!(gateway.take(2), ["1", "2"], "what came behind it is not acknowledged out of order");
+    assert_eq!(gateway.take(2), ["1", "2"], "later messages are not acknowledged out of order");
     assert_eq!(gateway.counters.connects.load(Relaxed), 2);
     gateway.nothing_comes();
 }
@@ -492,9 +493,9 @@ fn a_retained_message_comes_once_per_new_subscription_and_differs_from_a_live_on
     let broker = Broker::start(BrokerOptions { persistence: true, ..BrokerOptions::default() });
     broker.publish_retained("doors/front", tap(1).as_bytes());
     let mut first = Gateway::start(settings(&broker)).ready();
-    assert_eq!(first.take(1), ["ignored"], "the copy says nothing about now");
+    assert_eq!(first.take(1), ["ignored"], "a retained copy is no current event");
     broker.publish_retained("doors/front", tap(2).as_bytes());
-    assert_eq!(first.take(1), ["2"], "published while we listen, it is an event");
+    assert_eq!(first.take(1), ["2"], "a message published to a live subscription is an event");
     first.wait("acknowledgements", |gateway| gateway.counters.acknowledged.load(Relaxed) == 2);
     first.shutdown();
     let mut second = Gateway::start(settings(&broker)).ready();
@@ -562,7 +563,7 @@ fn a_client_certificate_opens_where_one_is_required() {
     assert_eq!(gateway.take(1), ["1"]);
 }
 
-/// A foreign client; ends when dropped.
+/// Another client of the broker; ends when dropped.
 struct Intruder(Child);
 
 impl Drop for Intruder {
@@ -632,7 +633,7 @@ fn what_is_held_at_the_end_of_intake_counts_as_left_with_the_broker() {
     let counters = Arc::clone(&gateway.counters);
     gateway.shutdown();
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
-    assert_eq!(counters.events(), 2, "only what the pipeline got counts as an event: {counters:?}");
+    assert_eq!(counters.events(), 2, "only messages sent to the pipeline count as events: {counters:?}");
     assert_eq!(
         (count(&counters.acknowledged), count(&counters.shed), count(&counters.held)),
         (2, 8, 0),
@@ -660,7 +661,7 @@ fn in_the_middle_of_a_flood_everything_committed_is_acknowledged_before_we_leave
     let mut next = Gateway::start(settings(&broker)).ready();
     let rest: BTreeSet<String> = next.take(FLOOD - committed.len()).into_iter().collect();
     let again: Vec<_> = rest.intersection(&committed).collect();
-    assert!(again.is_empty(), "{} of {} came again: {again:?}", again.len(), committed.len());
+    assert!(again.is_empty(), "{} of {} were delivered again: {again:?}", again.len(), committed.len());
     assert_eq!(rest.len() + committed.len(), FLOOD);
     next.nothing_comes();
 }
@@ -708,7 +709,7 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
                     break;
                 }
             }
-            // One commit on a slow card.
+            // As long as a commit on a slow SD card.
             std::thread::sleep(Duration::from_millis(4));
             for delivery in batch {
                 seen.insert(number(&delivery));
@@ -721,11 +722,12 @@ fn a_burst_with_a_slow_consumer_neither_deadlocks_nor_loses() {
     assert_eq!(gateway.counters.connects.load(Relaxed), 1);
 }
 
-/// How many messages are committed before the pipeline stalls: mosquitto respects our window of unacknowledged messages
-/// until, in the middle of a backlog, acknowledgements come.
+/// How many messages are committed before the pipeline stalls. Some must be: mosquitto respects the session's window of
+/// unacknowledged messages until acknowledgements arrive in the middle of a backlog.
 const BEFORE: usize = 5000;
 
-/// Publishes numbered taps of QoS 1, in parts: mosquitto_pub exits early when more are under way than there are packet ids.
+/// Publishes numbered taps with QoS 1, in parts, because mosquitto_pub exits early if more messages are under way than
+/// there are packet ids.
 fn publish_backlog(broker: &Broker, messages: usize) {
     const PART: usize = 40_000;
     for first in (0..messages).step_by(PART) {
@@ -733,8 +735,7 @@ fn publish_backlog(broker: &Broker, messages: usize) {
     }
 }
 
-/// A session with a queue of `queue` messages, whose broker has sent more than it can hold: the test took [`BEFORE`]
-/// messages of the backlog, and leaves the rest.
+/// A session whose queue and holding area are full: the test has consumed [`BEFORE`] messages and stopped.
 fn crammed(broker: &Broker, queue: usize, backlog: usize) -> Gateway {
     let mut gateway = Gateway::start_with(settings(broker), vec![doors()], queue).ready();
     std::thread::scope(|scope| {
@@ -777,7 +778,7 @@ fn a_backlog_far_larger_than_what_is_held_is_taken_over_on_one_connection() {
 #[test]
 fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
     const BACKLOG: usize = 20_000;
-    // The broker's limit, one and a half of the 10 seconds that it makes of our keep-alive.
+    // The broker's limit: one and a half times the keep-alive, which it lowers to 10 seconds.
     const GIVEN_UP: Duration = Duration::from_secs(15);
     let lines = vec!["max_keepalive 10".to_owned()];
     let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
@@ -796,7 +797,7 @@ fn a_pipeline_that_stands_still_costs_no_connection_however_long_it_does() {
         seen.extend(gateway.take(1));
     }
     gateway.wait("all acknowledgements", |_| count(&counters.acknowledged) == BACKLOG as u64);
-    assert_eq!((count(&counters.connects), count(&counters.stale)), (2, 0), "what was left is fetched once");
+    assert_eq!((count(&counters.connects), count(&counters.stale)), (2, 0), "the rest is fetched once");
     gateway.nothing_comes();
 }
 
@@ -816,7 +817,7 @@ fn an_unread_connection_is_left_cleanly_when_we_have_to_stop() {
     assert_eq!((count(&counters.acknowledged), count(&counters.held)), ((BEFORE + QUEUE) as u64, 0), "{counters:?}");
     let mut next = Gateway::start(settings(&broker));
     let rest = numbers(BEFORE + QUEUE..BACKLOG);
-    assert_eq!(next.take(rest.len()), rest, "what was acknowledged does not come again");
+    assert_eq!(next.take(rest.len()), rest, "acknowledged messages are not delivered again");
     next.nothing_comes();
 }
 
@@ -837,7 +838,7 @@ fn a_flood_fills_bounded_memory_and_what_the_broker_keeps_comes_later() {
     let broker = Broker::plain();
     let mut gateway = Gateway::start_with(settings(&broker), vec![doors()], 64).ready();
     broker.publish_lines("doors/front", (0..FLOOD).map(tap), 0);
-    // The publisher is gone before the broker has read all of it, and another publisher could overtake.
+    // The publisher exits before the broker has read everything, and another publisher could overtake it.
     gateway.wait("the whole flood", |gateway| gateway.counters.received.load(Relaxed) == FLOOD as u64);
     assert!(gateway.counters.dropped.load(Relaxed) > 0);
     broker.publish_lines("doors/front", (FLOOD..FLOOD + 100).map(tap), 1);
@@ -887,7 +888,7 @@ fn unspent_receipts_are_a_stall_unless_the_cause_is_known() {
     gateway.wait("the message to grow old", |gateway| gateway.counters.oldest.load(Relaxed) > 120);
     assert_eq!(gateway.counters.unacknowledged.load(Relaxed), 1);
     let stalled = |gateway: &Gateway| gateway.health.is_raised(ConditionKind::AcknowledgementsStalled, "");
-    assert!(!stalled(&gateway), "the database is why");
+    assert!(!stalled(&gateway), "the database is the cause");
     gateway.health.clear(ConditionKind::DatabaseUnavailable, "");
     gateway.wait("the stall", stalled);
     delivery.receipt.spend();

@@ -1,5 +1,5 @@
-//! The daemon on a mirror port: real clients on a real wire become check-ins that are refreshed and closed automatically,
-//! and neither a dead wire nor a flood of forged addresses does any harm.
+//! The daemon on a mirror port: real clients on a real wire lead to check-ins that are refreshed and closed
+//! automatically, and neither a dead wire nor a flood of forged addresses does any harm.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::support::{
     wait_for,
 };
 
-/// Starts the daemon in a namespace; API requests are made there too.
+/// Starts the daemon in a namespace, where API requests are then made too.
 fn start_in(home: &Home, namespace: &Namespace) -> Daemon {
     let mut daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
     daemon.wait_until_ready();
@@ -38,7 +38,7 @@ fn owner(mac: &str) -> serde_json::Value {
     people(0, &[json!({ "Id": 7, "FullName": "Ada Lovelace", "MacAddresses": mac })])
 }
 
-/// Device number `number` of many; none of them belongs to a person.
+/// Device number `number`. None of these devices belongs to a person.
 fn device(number: u32) -> MacAddr {
     let [a, b, c, d] = number.to_be_bytes();
     MacAddr::new([0x02, 0xf0, a, b, c, d])
@@ -104,7 +104,7 @@ fn a_members_computer_that_asks_for_an_address_is_a_checkin_until_it_falls_silen
     let home = Home::new(&capturing("eth0", "idle_limit = \"6s\""));
     home.import(&owner(Office::CLIENT));
     let daemon = start_in(&home, &office.mirror);
-    // Silence counts only while other frames show that the mirror works.
+    // A device's silence counts only while other frames show that the mirror works.
     let _chatter = office.server.chatters("eth0");
     office.ask_for_address();
     let [source, macs, from, ..] = wait_for_checkin(&home, &daemon, "a check-in by network", |_| true);
@@ -134,7 +134,7 @@ fn time_without_coverage_checks_no_one_out() {
     let daemon = start_in(&home, &wire.mirror);
     wire.send(&[arp_request(member())]);
     wait_for_checkin(&home, &daemon, "a check-in", |_| true);
-    // The wire itself may have come up a moment after the daemon.
+    // The wire may have come up a moment after the daemon.
     let (mut begun, mut over) = daemon.changes_of("capture_blind");
     for cause in [BlindCause::Down, BlindCause::Deleted] {
         match cause {
@@ -150,7 +150,7 @@ fn time_without_coverage_checks_no_one_out() {
             BlindCause::Down => drop(wire.sender.ip(&["link", "set", "s0", "up"])),
             BlindCause::Deleted => wire.plug(),
         }
-        // The wire carries frames only shortly after it is up; each try sends a frame of the device.
+        // The wire carries frames only a moment after it is up, so each attempt sends a frame of the device.
         wait_for("a refresh", LIMIT, || {
             wire.send(&[arp_request(member())]);
             match checkin(&home).expect("a check-in") {
@@ -166,7 +166,7 @@ fn time_without_coverage_checks_no_one_out() {
     daemon.stop();
 }
 
-/// The only check-in is open.
+/// Checks that the only check-in is open.
 fn is_in(home: &Home, daemon: &Daemon) {
     let [.., to, _] = checkin(home).expect("a check-in");
     assert_eq!(to, "", "{}", daemon.log());
@@ -177,7 +177,7 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported(
     const IDLE: Duration = Duration::from_secs(5);
     let wire = Wire::new();
     let home = Home::new(&capturing("s1", "idle_limit = \"5s\""));
-    // Here even a second without a frame is unusual, at any hour.
+    // With these gaps even a second without a frame is unusual, at any hour.
     let usual: Vec<u16> = vec![1; 168];
     home.write("usual-gaps-s1.json", &json!({ "hours": usual }).to_string());
     home.import(&owner(MEMBER));
@@ -185,11 +185,11 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported(
     let chatter = wire.sender.chatters("s0");
     wire.send(&[arp_request(member())]);
     wait_for_checkin(&home, &daemon, "a check-in", |_| true);
-    // The switch forgets the mirror session.
+    // The switch loses the mirror session.
     drop(chatter);
     let died = now();
     wait_out(IDLE * 2);
-    assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "not known yet: {}", daemon.get("/readyz").body);
+    assert!(daemon.get("/readyz").body.contains("\"conditions\":[]"), "no alarm yet: {}", daemon.get("/readyz").body);
     is_in(&home, &daemon);
     let silent = wait_for("the mirror to be found silent", 3 * LIMIT, || {
         let conditions: serde_json::Value = serde_json::from_str(&daemon.get("/readyz").body).expect("JSON");
@@ -202,7 +202,7 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported(
     assert_eq!(daemon.get("/readyz").status, 200, "an empty building may look the same");
     assert!(daemon.metric("checkind_capture_last_frame_age_seconds", "interface=\"s1\"") >= 55);
     is_in(&home, &daemon);
-    // The mirror session is back, and the member is not.
+    // The mirror session is back, but the member is not.
     let [_, _, _, last_activity, ..] = checkin(&home).expect("a check-in");
     let _chatter = wire.sender.chatters("s0");
     daemon.wait_until_over("mirror_silent");
@@ -217,7 +217,7 @@ fn a_mirror_that_dies_while_its_link_stays_up_checks_no_one_out_and_is_reported(
     daemon.stop();
 }
 
-/// Waits for this long while something must not happen.
+/// Waits for this long, to see that something does not happen.
 fn wait_out(time: Duration) {
     let clock = Clock::system();
     let since = clock.now().boot;
@@ -236,7 +236,7 @@ enum BlindCause {
 
 #[test]
 fn a_stopped_daemon_checks_no_one_out() {
-    /// Longer than the coverage before the daemon is killed plus that after it is back, on a busy machine.
+    /// Longer than the coverage before the kill plus the coverage after the restart, on a busy machine.
     const IDLE: Duration = Duration::from_secs(20);
     let wire = Wire::new();
     let home = Home::new(&capturing("s1", "idle_limit = \"20s\""));
@@ -286,7 +286,7 @@ fn an_unknown_device_is_one_failed_checkin_a_day() {
 fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
     const FORGED: u32 = 1_000_000;
     const AT_ONCE: u32 = 50_000;
-    /// KiB.
+    /// In KiB.
     const GROWTH: u64 = 32 * 1024;
     let wire = Wire::new();
     let home = Home::new(&capturing("s1", ""));
@@ -317,7 +317,7 @@ fn a_million_forged_addresses_fill_neither_memory_nor_disk_nor_hide_a_member() {
 #[test]
 fn a_day_that_ended_while_the_daemon_was_away_is_closed_at_its_start() {
     const AGO: Duration = Duration::from_hours(21);
-    // The last cut-off was eighteen hours ago; both people came on the day before it.
+    // The last cut-off was eighteen hours ago; both people came on the pass day before it.
     let minute = now().plus(Duration::from_hours(6)).minute();
     let cut_off = minute.minus(Duration::from_hours(24));
     let (wire, broker) = (Wire::new(), Broker::plain());

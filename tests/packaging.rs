@@ -1,4 +1,4 @@
-//! What is shipped with the program: the unit and the user, and that the program works with the rights they give.
+//! What is shipped with the program: the unit and the user, and whether the program works with the rights they grant.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::support::{
     wait_for,
 };
 
-/// `systemd-analyze security` in tenths; 0 is best, and a unit without any hardening has 96.
+/// The highest accepted score of `systemd-analyze security`, in tenths. 0 is best; a unit without hardening has 96.
 const MOST_EXPOSED: u32 = 20;
 
 #[test]
 fn systemd_understands_every_line_of_the_unit() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The program has to exist where the unit says, so here it says where it is built.
+    // The unit must name an existing program, so here it names the one just built.
     let unit = unit().replace("/usr/bin/checkind", env!("CARGO_BIN_EXE_checkind"));
     let path = folder.path().join("checkind.service");
     fs::write(&path, unit).expect("the unit");
@@ -55,7 +55,7 @@ fn the_unit_gives_one_right_and_no_more() {
 
 #[test]
 fn a_clean_shutdown_fits_into_the_units_stop_timeout() {
-    // One second for late parts to end, and the database has to be closed.
+    // Late parts have one second to end, and then the database must be closed.
     let needed = daemon::DEADLINE + Duration::from_secs(5);
     assert!(seconds("TimeoutStopSec") >= needed, "TimeoutStopSec must be at least {needed:?}");
 }
@@ -96,7 +96,7 @@ fn the_account_of_the_unit_is_made() {
     assert_eq!(account[4..], [format!("/var/lib/{}", value("StateDirectory")).as_str(), "/usr/sbin/nologin"]);
 }
 
-/// The unit's rights without systemd: an unprivileged user, no capability but this one, and no way to get another.
+/// The unit's rights without systemd: an unprivileged user, only this one capability, and no way to gain another.
 #[test]
 fn the_daemon_captures_with_the_rights_of_the_unit() {
     let wire = Wire::new();
@@ -112,7 +112,7 @@ fn the_daemon_captures_with_the_rights_of_the_unit() {
     });
 }
 
-/// A daemon that runs as a user without rights; stopped when dropped.
+/// A daemon that runs as an unprivileged user; stopped when dropped.
 struct Daemon<'a> {
     child: Child,
     namespace: &'a Namespace,
@@ -124,7 +124,7 @@ impl<'a> Daemon<'a> {
 
     fn start(namespace: &'a Namespace) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        // A user without rights may not enter the build folder.
+        // An unprivileged user may not be able to enter the build folder.
         let program = folder.path().join("checkind");
         fs::copy(env!("CARGO_BIN_EXE_checkind"), &program).expect("a copy of the program");
         let config = folder.path().join("checkind.toml");
@@ -151,7 +151,7 @@ impl<'a> Daemon<'a> {
         Self { child, namespace, folder }
     }
 
-    /// A page of the API when it answers 200, else what it or the log says.
+    /// The body of a page of the API if it answers 200, otherwise the error from it or the log.
     fn get(&self, page: &str) -> Result<String, String> {
         let answer = self.namespace.http(Self::API, page);
         match answer {
@@ -173,7 +173,7 @@ fn unit() -> String {
     fs::read_to_string(shipped("systemd/checkind.service")).expect("the unit")
 }
 
-/// The only value of a key of the unit.
+/// The value of a key that the unit sets once.
 fn value(key: &str) -> String {
     let unit = unit();
     let values: Vec<&str> =

@@ -1,4 +1,5 @@
-//! What a gateway knows of its session at the broker, across restarts of both, and of the free space on its disk.
+//! What a gateway remembers of its broker session across restarts of both, and how it watches the free space on its
+//! disk.
 
 use crate::support::{
     broker::Broker,
@@ -26,7 +27,7 @@ fn a_session_that_the_broker_lost_while_the_gateway_was_off_is_named() {
     let detail = daemon.wait_for_condition("session_lost");
     assert!(detail.contains("persistence"), "{detail}");
     daemon.stop();
-    // Another client id has another session, which was not lost.
+    // Another client id has a session of its own, which was not lost.
     home.configure(&(site("") + &doors(broker.port)).replace("checkind-test", "checkind-other"));
     let mut daemon = home.start();
     daemon.wait_until_ready();

@@ -1,4 +1,4 @@
-//! The configuration as an operator sees it: files in folders, variables, and what is printed if they are wrong.
+//! The configuration as an operator sees it: files in folders, variables, and the messages for faults.
 
 use std::{
     fmt::Write as _,
@@ -28,12 +28,12 @@ mod fuzz_check;
 const SITE: &str = "[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"Europe/London\"\n";
 const MQTT: &str = "[mqtt]\nurl = \"mqtt://127.0.0.1\"\n";
 
-/// A `[[source]]` with that name.
+/// A `[[source]]` with this name.
 fn source(name: &str) -> String {
     format!("[[source]]\nname = \"{name}\"\npreset = \"uhppoted\"\ntopics = [\"{name}/events\"]\n")
 }
 
-/// A folder with a configuration, removed when it is dropped.
+/// A folder with a configuration; removed when dropped.
 struct Folder(TempDir);
 
 impl Folder {
@@ -66,13 +66,13 @@ impl Folder {
         }
     }
 
-    /// The faults as printed, with the folder's name taken out.
+    /// The faults as printed, without the folder's name.
     fn faults(&self, environment: &[(&str, &str)]) -> String {
         let faults = self.load(environment).expect_err("the configuration is wrong").to_string();
         faults.replace(&format!("{}/", self.0.path().display()), "")
     }
 
-    /// The warnings as printed, with the folder's name taken out.
+    /// The warnings as printed, without the folder's name.
     fn warnings(&self) -> String {
         let loaded = self.load(&[]).expect("the configuration is right");
         let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
@@ -89,13 +89,13 @@ fn an_empty_file_serves_records_from_the_default_database() {
     assert!(settings.site.is_none() && settings.mqtt.is_none() && settings.captures.is_empty());
 }
 
-/// The shipped file with the `#` removed from every `#key = ` and `#[section]`.
+/// The shipped file, with the `#` removed from every `#key = ` and `#[section]`.
 fn shipped_with_everything() -> String {
     let shipped = include_str!("../config/checkind.toml");
     let mut text = String::new();
     for line in shipped.lines() {
         let counts = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ') && !rest.is_empty());
-        writeln!(text, "{}", counts.unwrap_or(line)).expect("text grows");
+        writeln!(text, "{}", counts.unwrap_or(line)).expect("writing to a String cannot fail");
     }
     text
 }
@@ -166,7 +166,7 @@ fn the_later_layer_wins_key_by_key() {
     let site = folder.settings(&[("CHECKIND__SITE__DEBOUNCE", "4s")]).site.expect("a site");
     assert_eq!(site.idle_limit, Duration::from_secs(30 * 60), "the main file over the default");
     assert_eq!(site.linger, Duration::from_secs(3 * 60), "the last drop-in by name");
-    assert_eq!(site.minimum_dwell, Duration::from_secs(2 * 60), "keys that later layers leave alone");
+    assert_eq!(site.minimum_dwell, Duration::from_secs(2 * 60), "keys that later layers do not set");
     assert_eq!(site.debounce, Duration::from_secs(4), "the environment over all");
     assert_eq!(site.toggle_minimum_stay, Duration::from_secs(60), "the default");
 }
@@ -350,7 +350,7 @@ const BROKEN: &[(&str, &str)] = &[
 fn every_fault_is_printed_with_its_line() {
     let mut printed = String::new();
     for (what, text) in BROKEN {
-        writeln!(printed, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("text grows");
+        writeln!(printed, "=== {what}\n{}\n", Folder::new(text).faults(&[])).expect("writing to a String cannot fail");
     }
     insta::assert_snapshot!(printed);
 }
@@ -489,7 +489,7 @@ fn what_a_reload_cannot_change_is_named() {
     );
 }
 
-/// Even files of the largest size must load quickly, or be refused in a few lines that say why.
+/// Even files of the largest size must load quickly, or be refused in a few lines that explain why.
 #[test]
 fn files_of_another_kind_are_refused_in_a_screenful() {
     for piece in ["[site]\n", "= \"\n", "[[door]]\nmatch = \"*\"\n", "[[source]]\n", "[", "\u{1f6aa}"] {

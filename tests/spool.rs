@@ -1,5 +1,5 @@
-//! Many gateways on one PostgreSQL: door messages are on the gateway's own disk before they are acknowledged, so the
-//! database may be away, and nothing is lost or doubled.
+//! Many gateways on one PostgreSQL: door messages are on the gateway's own disk before they are acknowledged, so
+//! nothing is lost or doubled while the database is down.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Command, thread, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::support::{
     wait_for,
 };
 
-/// People on the doors.
+/// People who use the doors.
 const PEOPLE: u32 = 20;
 
 /// A tap of one of these people on their way in.
@@ -27,7 +27,7 @@ fn taps(numbers: std::ops::Range<u32>) -> Vec<String> {
     numbers.map(|number| tap(number, at)).collect()
 }
 
-/// A thousand taps a second. Mosquitto drops messages that come faster than its client reads, once its queue is full.
+/// Taps per second. Once its queue is full, mosquitto drops messages that arrive faster than its client reads.
 const A_SECOND: u32 = 1000;
 
 fn publish_paced(broker: &Broker, numbers: std::ops::Range<u32>) {
@@ -35,7 +35,7 @@ fn publish_paced(broker: &Broker, numbers: std::ops::Range<u32>) {
     broker.publish_portions("flat/events", portions, Duration::from_millis(95));
 }
 
-/// A tap without a number and without a time: its key is made from its arrival.
+/// A tap without a number and a time: its key is derived from its arrival.
 fn anonymous(person: u32) -> String {
     format!(r#"{{"door":"side","card":"{}","result":"granted","direction":"in"}}"#, card(person))
 }
@@ -61,7 +61,7 @@ fn wait_for_facts(ledger: &Ledger, daemon: &mut Daemon, rows: i64) {
     });
 }
 
-/// Each of the messages is one fact, no one has been checked out, and no one has been checked in twice.
+/// Checks that each message is one fact, and that no person has been checked out, or checked in twice.
 fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     let ledger = home.ledger();
     wait_for_facts(&ledger, daemon, i64::from(messages));
@@ -70,9 +70,10 @@ fn intact(home: &Home, daemon: &mut Daemon, messages: u32) {
     assert_eq!(ledger.count("checkins WHERE to_time IS NOT NULL"), 0, "someone was checked out");
 }
 
-/// Every message of this process, and every one that an earlier process left in the spool, ended in one outcome; none waits.
+/// Checks that every message of this process, and every one that an earlier process left in the spool, ended in one
+/// outcome, and that none waits.
 fn adds_up(daemon: &Daemon) {
-    // Messages left with the broker came again, and are counted twice.
+    // Messages left with the broker arrived again, and are counted twice.
     let received = daemon.metric("checkind_mqtt_messages_total", "") - daemon.metric("checkind_mqtt_shed_total", "");
     daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", received);
     let replayed = daemon.metric("checkind_spool_replayed_total", "");
@@ -80,13 +81,13 @@ fn adds_up(daemon: &Daemon) {
     daemon.wait_for_metric("checkind_spool_depth", "", 0);
 }
 
-/// How long the database is away, in seconds.
+/// How long the database is down, in seconds.
 #[expect(clippy::disallowed_methods, reason = "a variable sets a longer outage")]
 fn outage() -> u32 {
     std::env::var("CHECKIND_TEST_OUTAGE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(10)
 }
 
-/// `CHECKIND_TEST_OUTAGE` gives the seconds, ten by default.
+/// `CHECKIND_TEST_OUTAGE` sets the outage in seconds; ten by default.
 #[test]
 fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     let mut server = Postgres::start();
@@ -94,7 +95,7 @@ fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     let home = gateway(&server, &broker, "");
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    // The same stream to a client whose session is not read meanwhile: what the broker alone can keep.
+    // For comparison, a client that does not read its session meanwhile: it shows what the broker alone can keep.
     let compared = home.path("compared");
     let reader = broker.subscriber("flat/events", fs::File::create(&compared).expect("a file"));
     broker.publish_lines("flat/events", taps(0..1), 1);
@@ -111,7 +112,7 @@ fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     });
     let waiting = daemon.metric("checkind_spool_depth", "");
     assert!(waiting >= u64::from(messages), "{waiting} wait in the spool");
-    // The pipeline has noticed, not only a reader of `/readyz`.
+    // Wait until the pipeline has noticed, not only a reader of `/readyz`.
     daemon.wait_for_line("stay in the spool");
     server.resume();
     daemon.wait_until_ready();
@@ -122,7 +123,7 @@ fn a_database_that_is_away_while_the_broker_keeps_little_costs_nothing() {
     daemon.stop();
 
     reader.signal(Signal::CONT);
-    // The broker sends what it has kept before anything that comes now.
+    // The broker sends what it has kept before any new message.
     broker.publish("flat/events", b"the end", 1);
     wait_for("the other client to read on", LIMIT, || {
         let text = fs::read_to_string(&compared).unwrap_or_default();
@@ -139,7 +140,8 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     let home = gateway(&server, &broker, "");
     let mut daemon = home.start();
     daemon.wait_until_ready();
-    // Committed, and perhaps not deleted yet: these are replayed needlessly, though they have neither number nor time.
+    // Committed, but perhaps not deleted yet: then these are replayed needlessly, although they have neither number nor
+    // time.
     broker.publish_lines("flat/events", (11..=20).map(anonymous), 1);
     wait_for_facts(&home.ledger(), &mut daemon, 10);
     server.crash();
@@ -148,9 +150,9 @@ fn what_was_acknowledged_while_the_database_was_away_outlives_a_kill_and_is_deci
     daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 3020);
     daemon.kill();
 
-    // Longer than the debounce window, which goes into the keys of messages without number and time.
+    // Longer than the debounce window, on which the keys of messages without number and time depend.
     thread::sleep(Duration::from_secs(6));
-    // A second process without the database: it takes more messages, and loses none of them either.
+    // A second process without the database: it accepts more messages, and loses none of them either.
     let daemon = home.spawn_by(&[BINARY], &[]);
     daemon.wait_for_line("subscribed to the topics");
     broker.publish_lines("flat/events", taps(3000..5000), 1);
@@ -247,7 +249,7 @@ fn a_spool_whose_disk_is_full_acknowledges_only_what_it_holds() {
     let held: u64 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
     let acknowledged = daemon.metric("checkind_mqtt_acknowledged_total", "");
     assert!(acknowledged < u64::from(TAPS), "the disk is not small enough for this test");
-    assert_eq!(held, acknowledged, "what was acknowledged is on the disk");
+    assert_eq!(held, acknowledged, "everything acknowledged is on the disk");
     server.resume();
     daemon.wait_until_ready();
     intact(&home, &mut daemon, TAPS);
@@ -278,7 +280,8 @@ fn two_gateways_of_one_business_with_the_same_doors_write_everything_once() {
     let outcomes = |word: &str| -> u64 {
         daemons.iter().map(|daemon| daemon.metric("checkind_decisions_total", &format!("\"{word}\""))).sum()
     };
-    // A late message makes others be decided again, so only the records say which gateway opened what; but only one decides.
+    // Late messages cause others to be decided again, so only the records show which gateway opened what. Only one
+    // gateway decides.
     assert!(outcomes("duplicate") >= 4000, "{}", outcomes("duplicate"));
     for daemon in daemons {
         daemon.stop();
@@ -305,7 +308,8 @@ fn fifty_gateways_of_fifty_businesses_on_one_server_lose_double_and_block_nothin
     homes[0].import(&people(VISITOR, &[]));
     let mut daemons: Vec<Daemon> = homes.iter().map(Home::start).collect();
     daemons.iter_mut().for_each(Daemon::wait_until_ready);
-    // People enter everywhere, at the same time and with the same event numbers; a visitor was at some sites for a second.
+    // People enter at every site, at the same time and with the same event numbers; a visitor was at some sites for a
+    // second each.
     let at = now();
     let was_at = |business: u32| at.minus(Duration::from_secs(u64::from(VISITED - business)));
     thread::scope(|scope| {

@@ -1,7 +1,8 @@
-//! The rules of the tree that no compiler and no lint can hold: what is pure, what is documented, what lies where.
+//! Rules of the tree that neither the compiler nor a lint can check: what is pure, what is documented, what belongs
+//! where.
 //!
-//! The tables of `src/docs/reference.md` are made from the code. When one of these tests says that a table is old,
-//! run `UPDATE_DOCS=1 tests/run tidy` and commit what it wrote.
+//! The tables of `src/docs/reference.md` are generated from the code. If a test reports that a table is out of date,
+//! run `UPDATE_DOCS=1 tests/run tidy` and commit the changes.
 
 mod structure;
 mod tree;
@@ -37,7 +38,7 @@ use tree::{Source, files, mentions, read, root, sources};
 
 use crate::support::daemon::BINARY;
 
-/// All that the top level may contain, apart from `target`.
+/// Everything that the top level may contain, apart from `target`.
 const TOP_LEVEL: [&str; 14] = [
     ".ci",
     ".git",
@@ -55,7 +56,7 @@ const TOP_LEVEL: [&str; 14] = [
     "tests",
 ];
 
-/// What a pure module has no business with: other machines, files, the system, time, chance, tasks, the log.
+/// What a pure module must not use: other machines, files, the system, time, randomness, tasks, the log.
 const IMPURE: [&str; 28] = [
     "tokio",
     "tokio_util",
@@ -87,7 +88,7 @@ const IMPURE: [&str; 28] = [
     "crate::base::clock::Clock",
 ];
 
-/// Modules that decide, parse or map, and must never stop being pure.
+/// Modules that decide, parse or map, and must stay pure.
 const ALWAYS_PURE: &[&str] = &[
     "src/base/fact.rs",
     "src/base/fact/codec.rs",
@@ -154,7 +155,7 @@ const ALWAYS_PURE: &[&str] = &[
     "src/spool/message.rs",
 ];
 
-/// The one module that may contain unsafe code, as `Cargo.toml` promises.
+/// The only module that may contain unsafe code, see `Cargo.toml`.
 const UNSAFE: &str = "src/source/network/ring.rs";
 
 const REFERENCE: &str = "src/docs/reference.md";
@@ -170,7 +171,7 @@ fn the_top_level_holds_nothing_else() {
     let stray: Vec<&String> = found.difference(&allowed).collect();
     assert!(stray.is_empty(), "not in the list of the top level: {stray:?}");
     let missing: Vec<&String> = allowed.difference(&found).collect();
-    assert!(missing.is_empty(), "in the list of the top level, but not there: {missing:?}");
+    assert!(missing.is_empty(), "in the list of the top level, but missing: {missing:?}");
 }
 
 #[test]
@@ -187,7 +188,7 @@ fn pure_modules_import_nothing_impure() {
                 found.push(format!("{}:{number} uses {word}: {}", source.name, line.trim()));
             }
         }
-        // `use std::{fs, …}` and `use crate::{clock::{Clock, …}}` say the same in another form.
+        // Grouped imports too: `use std::{fs, …}`, `use crate::{clock::{Clock, …}}`.
         for path in source.imports() {
             for word in IMPURE.iter().filter(|word| path == **word || path.starts_with(&format!("{word}::"))) {
                 found.push(format!("{} imports {path}, part of {word}", source.name));
@@ -223,7 +224,7 @@ fn every_file_says_what_lives_in_it() {
     for source in sources("src") {
         let first = source.text.lines().next().unwrap_or_default();
         let part = source.name.ends_with("/tests.rs");
-        assert!(first.starts_with("//! ") || part, "{} does not begin with what lives in it", source.name);
+        assert!(first.starts_with("//! ") || part, "{} does not begin with a line about its contents", source.name);
     }
 }
 
@@ -254,9 +255,9 @@ fn every_preset_that_is_shipped_can_be_named() {
 fn the_table_of_reasons_is_the_codes() {
     let mut table = "| code | sentence |\n|---|---|\n".to_owned();
     for reason in Reason::all() {
-        // Double brackets would be a link in the documentation.
+        // In the documentation double brackets would be a link.
         let sentence = reason.sentence().replace("[[door]]", "`[[door]]`");
-        writeln!(table, "| `{}` | {sentence} |", reason.code()).expect("a String takes everything");
+        writeln!(table, "| `{}` | {sentence} |", reason.code()).expect("writing to a String cannot fail");
     }
     holds(REFERENCE, "reasons", &table);
 }
@@ -266,7 +267,7 @@ fn the_table_of_conditions_is_the_codes() {
     let mut table = "| condition | `/readyz` | means |\n|---|---|---|\n".to_owned();
     for kind in ConditionKind::ALL {
         let answer = if kind.blocks_readiness() { "503" } else { "warns" };
-        writeln!(table, "| `{}` | {answer} | {} |", kind.name(), kind.meaning()).expect("a String takes everything");
+        writeln!(table, "| `{}` | {answer} | {} |", kind.name(), kind.meaning()).expect("a String is writable");
     }
     holds(REFERENCE, "conditions", &table);
 }
@@ -283,12 +284,12 @@ fn the_table_of_metrics_is_the_codes() {
     metrics.extend(watched_figures());
     let mut table = "| metric | what it counts or shows |\n|---|---|\n".to_owned();
     for (name, help) in metrics {
-        writeln!(table, "| `{name}` | {help} |").expect("a String takes everything");
+        writeln!(table, "| `{name}` | {help} |").expect("writing to a String cannot fail");
     }
     holds(REFERENCE, "metrics", &table);
 }
 
-/// A row of the table of bounds names the constant that holds it; the row's first number is the constant's.
+/// Each row of the table of bounds names a constant, whose value is the first number of the row.
 #[test]
 fn the_bounds_of_the_documentation_are_those_of_the_code() {
     let row = Regex::new(r"(?m)^\| [^|]* \| ([^|]*) \| [^|]* \| `(src/[^`]*) ([A-Z_]+)` \|$").expect("a pattern");
@@ -303,12 +304,12 @@ fn the_bounds_of_the_documentation_are_those_of_the_code() {
         let value = &constant.captures(&text).unwrap_or_else(|| panic!("{file} has no constant {name}"))[1];
         let written = number.find(value).unwrap_or_else(|| panic!("{name} has no number: {value}")).as_str();
         let said: String = bound.chars().filter(|c| *c != ',').take_while(|c| *c != ' ').collect();
-        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, the page says {bound}");
+        assert_eq!(said, written.replace('_', ""), "{file} {name} is {value}, but the page has {bound}");
     }
-    assert!(rows >= 15, "the table of bounds has only {rows} rows that can be read");
+    assert!(rows >= 15, "only {rows} rows of the table of bounds can be read");
 }
 
-/// The documents name the tests that prove what they say: `proof: area::name`.
+/// The documents name the tests that prove their claims: `proof: area::name`.
 #[test]
 fn every_proof_that_the_documents_name_exists() {
     let mut known = BTreeSet::new();
@@ -327,7 +328,7 @@ fn every_proof_that_the_documents_name_exists() {
     assert!(named >= 30, "only {named} proofs are named");
 }
 
-/// A reader has the repository and nothing else.
+/// A reader has only the repository.
 #[test]
 fn nothing_cites_a_document_that_is_not_here() {
     let elsewhere = Regex::new(concat!(
@@ -345,7 +346,7 @@ fn nothing_cites_a_document_that_is_not_here() {
     }
 }
 
-/// What people are told to run exists.
+/// Commands that the pages tell people to run must exist.
 #[test]
 fn every_command_that_is_named_exists() {
     let help = Command::new(BINARY).arg("--help").output().expect("the binary starts");
@@ -353,7 +354,7 @@ fn every_command_that_is_named_exists() {
     let listed = Regex::new(r"(?m)^  ([a-z][a-z-]+) ").expect("a pattern");
     let known: BTreeSet<&str> = listed.captures_iter(&help).map(|found| found.extract::<1>().1[0]).collect();
     assert!(known.contains("run") && known.contains("who"), "{known:?}");
-    // In a text it stands in quotes, in a line to copy behind the account that runs it, in a unit behind its path.
+    // In text the command is in backticks, in a line to copy it follows the account that runs it, in a unit its path.
     let named = Regex::new(r"(?:`|sudo -u checkind |/usr/bin/)checkind ([a-z][a-z-]+)").expect("a pattern");
     let pages = ["config", "systemd", "src", "tests/support"].into_iter().flat_map(files);
     let mut count = 0;
@@ -366,7 +367,7 @@ fn every_command_that_is_named_exists() {
     assert!(count >= 5, "only {count} commands are named");
 }
 
-/// Name and help of everything that `Metrics` registers by itself, from its own text.
+/// The name and help of every metric that `Metrics` registers itself, taken from its text.
 fn registered_metrics() -> BTreeMap<String, String> {
     let start = Now { wall: WallTime::from_millis(0), boot: BootTime::from_duration(Duration::ZERO) };
     let codes: Vec<&str> = Reason::all().map(Reason::code).collect();
@@ -388,7 +389,7 @@ fn registered_metrics() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Name and help of the figures that are read at scrape.
+/// The name and help of every figure that is read at scrape.
 fn watched_figures() -> Vec<(String, String)> {
     let all = figures::capture(&CaptureCounters::default())
         .into_iter()
@@ -406,10 +407,11 @@ fn watched_figures() -> Vec<(String, String)> {
     all.map(named).collect()
 }
 
-/// Compares what stands between the markers of a page with what the code says; with `UPDATE_DOCS` it writes it there.
+/// Compares the text between the markers of a page with the table from the code. With `UPDATE_DOCS` it replaces the
+/// text.
 #[expect(clippy::disallowed_methods, reason = "a variable asks for the tables to be rewritten")]
 fn holds(page: &str, name: &str, table: &str) {
-    // Tests of one page must not overwrite each other's tables.
+    // Tests of the same page must not overwrite each other's tables.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let text = read(page);
@@ -421,7 +423,7 @@ fn holds(page: &str, name: &str, table: &str) {
     }
     assert!(
         std::env::var_os("UPDATE_DOCS").is_some(),
-        "{page}: {name} is not what the code says; run UPDATE_DOCS=1 tests/run tidy\n{table}"
+        "{page}: {name} differs from the code; run UPDATE_DOCS=1 tests/run tidy\n{table}"
     );
     let text = format!("{before}{begin}\n{table}\n{end}{after}");
     fs::write(root().join(page), text).expect("the page");

@@ -1,5 +1,5 @@
-//! The shipped unit on a machine with a real systemd: installed as the README says, with the rights it names and no
-//! others, brought back when it hangs or is killed.
+//! The shipped unit on a machine with a real systemd: installed as the README describes, with exactly the rights that
+//! the unit grants, and restarted when it hangs or is killed.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
@@ -40,10 +40,10 @@ on_out = "check_out"
 interface = "s1"
 "#;
 
-/// `sudo` of a machine that has none.
+/// A replacement for `sudo` on a machine without it.
 const SUDO: &str = r#"sudo() { if [ "$1" = -u ]; then runuser -u "$2" -- "${@:3}"; else "$@"; fi; }"#;
 
-/// A machine on which the README was followed, with a broker and a mirror port.
+/// A machine installed by the README, with a broker and a mirror port.
 struct Site {
     machine: Machine,
     network: Namespace,
@@ -52,7 +52,7 @@ struct Site {
 }
 
 impl Site {
-    /// None where no machine can be had; that is said.
+    /// `None`, reported as skipped, if no machine can be started here.
     fn new() -> Option<Self> {
         let stage = tempfile::tempdir().expect("a temporary directory");
         fill(stage.path());
@@ -71,7 +71,7 @@ impl Site {
         Some(Self { machine, network, _broker: broker, stage })
     }
 
-    /// Follows the README up to its last command.
+    /// Installs the site with the README's commands (except the build), and imports the people.
     fn install(&self) {
         let readme = fs::read_to_string(shipped("README.md")).expect("the README");
         let (_, section) = readme.split_once("## Install it on a gateway").expect("the section");
@@ -91,7 +91,7 @@ impl Site {
         assert!(followed >= 9, "only {followed} commands in {block}");
         let import = "sudo -u checkind checkind import /stage/site.json";
         let readme_says = "sudo -u checkind checkind import site.json";
-        assert!(readme.contains(readme_says), "the README imports otherwise");
+        assert!(readme.contains(readme_says), "the README has another import command");
         self.sh(import);
         wait_for("the people of the import", LIMIT, || match self.machine.journal(UNIT) {
             journal if journal.contains("coworkers=20") => Ok(()),
@@ -119,7 +119,7 @@ impl Site {
         });
     }
 
-    /// A member taps; the decision is committed when this returns.
+    /// Publishes a member's tap, and waits until the decision is committed.
     fn tap(&self, number: u32) {
         let tap = flat_event(number, card(number), Way::In, now());
         self.network.run("mosquitto_pub", &["-q", "1", "-t", "flat/events", "-m", &tap]);
@@ -134,7 +134,7 @@ impl Site {
         self.machine.property(UNIT, "MainPID")
     }
 
-    /// Waits until systemd has restarted it.
+    /// Waits until systemd has restarted the daemon.
     fn wait_for_another(&self, than: &str) {
         wait_for("another process of the unit", LIMIT, || {
             let state = self.machine.property(UNIT, "SubState");
@@ -147,7 +147,7 @@ impl Site {
     }
 }
 
-/// What the README takes from a clone.
+/// Copies the files that the README takes from a clone.
 fn fill(stage: &Path) {
     for folder in ["target/dist", "systemd", "config"] {
         fs::create_dir_all(stage.join(folder)).expect("a folder");
@@ -158,7 +158,7 @@ fn fill(stage: &Path) {
     fs::copy(BINARY, stage.join("target/dist/checkind")).expect("a copy");
     fs::write(stage.join("secret"), "a password").expect("a file");
     fs::write(stage.join("site.json"), people(20, &[]).to_string()).expect("a file");
-    // The account of the daemon reads it.
+    // The daemon's account must be able to read the folder.
     fs::set_permissions(stage, fs::Permissions::from_mode(0o755)).expect("the folder is ours");
 }
 
@@ -223,7 +223,7 @@ fn the_unit_as_the_readme_installs_it_starts_works_and_reloads_with_one_right() 
 #[test]
 fn systemd_brings_the_unit_back_when_it_hangs_or_is_killed_but_not_from_a_wrong_configuration() {
     let Some(site) = Site::new() else { return };
-    // As short as a slow machine allows; what is tested is who notices, not when.
+    // As short as a slow machine allows: the test is about who notices, not when.
     let hurry = "[Service]\nWatchdogSec=3\nRestartSec=100ms\n";
     site.machine.write("/etc/systemd/system/checkind.service.d/hurry.conf", hurry);
     site.install();
@@ -246,7 +246,7 @@ fn systemd_brings_the_unit_back_when_it_hangs_or_is_killed_but_not_from_a_wrong_
     site.machine.write("/etc/checkind/conf.d/60-bad.toml", "[site]\nidle_limit = \"soon\"\n");
     assert!(!site.machine.try_sh("systemctl restart checkind").status.success());
     site.machine.wait_for_property(UNIT, "ActiveState", "failed");
-    // Would be "auto-restart" if it were tried again.
+    // It would be "auto-restart" if systemd tried again.
     assert_eq!(site.machine.property(UNIT, "SubState"), "failed");
     assert_eq!(site.machine.property(UNIT, "ExecMainStatus"), "78");
 }
@@ -278,11 +278,11 @@ fn what_the_unit_forbids_is_refused_and_what_it_needs_is_not() {
         let tried = journal.lines().filter_map(|line| line.strip_prefix("tried ")?.split_once(' '));
         tried.map(|(what, outcome)| (what.to_owned(), outcome.to_owned())).collect()
     };
-    // That something is refused must be the unit's doing, and not only because its user is not root.
+    // A refusal must be due to the unit, not only because its user is not root.
     let free = probe("free", free);
     let sandboxed_root = probe("sandboxed-root", &as_root);
     let unit = probe("unit", &hardened);
-    // What this kernel has not at all says nothing about the unit.
+    // What this kernel does not support proves nothing about the unit.
     let provable: Vec<&str> =
         free.iter().filter(|(_, outcome)| outcome == "ok").map(|(what, _)| what.as_str()).collect();
     assert!(provable.len() >= 25, "{free:?}");
@@ -295,6 +295,6 @@ fn what_the_unit_forbids_is_refused_and_what_it_needs_is_not() {
         }
     }
     for what in MAY {
-        assert!(provable.contains(&what), "{what} is refused to every user here: {free:?}");
+        assert!(provable.contains(&what), "{what} is refused to every user on this machine: {free:?}");
     }
 }

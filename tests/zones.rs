@@ -1,5 +1,5 @@
-//! The rules of time zones are the system's: another database is in force as soon as it is on the disk, and a zone that it
-//! does not have is refused.
+//! Time zone rules come from the system: new zone data take effect as soon as they are on the disk, and a zone that
+//! they do not have is refused.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use crate::support::{
     wait_for,
 };
 
-/// A file as RFC 9636 has it: no transitions, one local time type, and all rules in the footer.
+/// A file in the format of RFC 9636: no transitions, one local time type, and all rules in the footer.
 fn rules(footer: &str) -> Vec<u8> {
     let part = |version: u8| {
         let mut part = b"TZif".to_vec();
@@ -28,7 +28,7 @@ fn rules(footer: &str) -> Vec<u8> {
     [part(b'2'), part(b'2'), format!("\n{footer}\n").into_bytes()].concat()
 }
 
-/// Rules by which the wall clock shows this many minutes after midnight now, in the form of tzset(3).
+/// Rules in the form of tzset(3) by which the local time is now this many minutes after midnight.
 fn showing(minutes: i64, now: WallTime) -> String {
     let utc = now.millis() / 60_000 % 1440;
     let west = utc - minutes;
@@ -36,7 +36,7 @@ fn showing(minutes: i64, now: WallTime) -> String {
     format!("XXX{sign}{}:{:02}", west.abs() / 60, west.abs() % 60)
 }
 
-/// A home with zone data of its own, that has nothing but Vancouver.
+/// A home with its own zone data, which has only Vancouver.
 fn with_data(configuration: &str, vancouver: &str, version: &str) -> Home {
     let home = Home::new(configuration);
     fs::create_dir_all(home.path("zones/America")).expect("a folder");
@@ -44,7 +44,7 @@ fn with_data(configuration: &str, vancouver: &str, version: &str) -> Home {
     home
 }
 
-/// As a package manager does: new files take the place of the old ones.
+/// Replaces the files, as a package manager does.
 fn put(home: &Home, vancouver: &str, version: &str) {
     let files = [
         ("UTC", rules("UTC0")),
@@ -53,7 +53,7 @@ fn put(home: &Home, vancouver: &str, version: &str) {
     ];
     for (name, bytes) in files {
         home.write_bytes("new", &bytes);
-        fs::rename(home.path("new"), home.path("zones").join(name)).expect("in its place");
+        fs::rename(home.path("new"), home.path("zones").join(name)).expect("the file is replaced");
     }
 }
 
@@ -115,5 +115,5 @@ fn a_zone_that_the_system_does_not_have_is_refused_and_the_data_is_named() {
     assert!(told.contains("time_zone: \"America/Vancuver\" is not in the time zone data of this system"), "{told}");
     assert!(told.contains("did you mean \"America/Vancouver\"?"), "{told}");
     home.configure(&vancouver.replace("America/Vancouver", "Europe/London"));
-    assert_eq!(check().status.code(), Some(78), "what the system does not have is not taken from elsewhere");
+    assert_eq!(check().status.code(), Some(78), "a zone missing in the system is not taken from elsewhere");
 }

@@ -1,5 +1,5 @@
-//! Who is calling, and may they? Bearer tokens and HTTP Basic are checked against the database at every request, so a
-//! removed user, a new password or changed rights take effect with the next request.
+//! Authentication and authorisation. Bearer tokens and HTTP Basic are checked against the database at every request, so
+//! a removed user, a new password or changed rights take effect with the next request.
 
 use std::{
     collections::BTreeMap,
@@ -26,21 +26,21 @@ use crate::{
     metrics::SignIn,
 };
 
-/// Passwords hashed at the same time. Each takes 19 MiB and a core for some 20 ms, so a flood of sign-ins costs 38 MiB;
-/// the rest of it waits.
+/// The most passwords hashed at the same time. Each takes 19 MiB and a core for about 20 ms, so a flood of sign-ins
+/// uses at most 38 MiB; further sign-ins wait.
 const HASHES: usize = 2;
 
-/// How long a sign-in waits for its turn to be hashed; then 503.
+/// How long a sign-in waits for its turn; then 503.
 const HASH_TURN: Duration = Duration::from_secs(5);
 
-/// How long a correct password is remembered for Basic: a client that sends it with every request must not cost a hash
-/// each time.
+/// How long a correct Basic password is cached: a client that sends it with every request must not cost a hash each
+/// time.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// How many correct passwords are remembered. Beyond this the one that expires first is forgotten, and costs a hash again.
+/// The most cached passwords. When the cache is full, the one that expires first is dropped.
 const REMEMBERED_MOST: usize = 256;
 
-/// What a request says about its sender.
+/// Who sent a request, as far as the request shows it.
 #[derive(Debug)]
 pub(super) struct RequestIdentity {
     credential: HttpCredential,
@@ -72,7 +72,7 @@ impl FromRequestParts<ApiState> for RequestIdentity {
     }
 }
 
-/// The user who sent the request, if they have the role or are an administrator.
+/// Returns the user who sent the request, if they have the role or are an administrator.
 pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role) -> Result<User, Problem> {
     let user = identify(api, shown).await?;
     if user.rights.allow(role) {
@@ -82,7 +82,7 @@ pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role)
     Err(Problem::Forbidden(role))
 }
 
-/// The user whose credential the request carries.
+/// Returns the user whose credential the request carries.
 async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
     let user = match &shown.credential {
         HttpCredential::None => return Err(Problem::NoCredentials),
@@ -102,20 +102,20 @@ async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Probl
     }
 }
 
-/// Logs and counts a credential that was refused. The log names no user: what was typed may be a password.
+/// Logs and counts a refused credential. The log names no user: the user name field may contain a mistyped password.
 pub(super) fn refused(api: &ApiState, shown: &RequestIdentity, kind: &'static str) {
     api.metrics.signed_in(SignIn::Refused);
     tracing::warn!(peer = %shown, kind, "API credential refused");
 }
 
-/// Logs and counts a password or refresh token that was accepted. API users are integrations and staff, not members, and
-/// an audit asks who signed in (OWASP ASVS 5.0, 16.3.1).
+/// Logs and counts an accepted password or refresh token. The log names the user: API users are integrations and staff,
+/// not members, and an audit needs to know who signed in (OWASP ASVS 5.0, 16.3.1).
 pub(super) fn accepted(api: &ApiState, shown: &RequestIdentity, name: &UserName, kind: &'static str) {
     api.metrics.signed_in(SignIn::Accepted);
     tracing::info!(user = %name, peer = %shown, kind, "API user signed in");
 }
 
-/// Is this the user's password? An unknown user takes as long as a wrong password.
+/// Returns the user if this is their password. Checking takes as long for an unknown user as for a wrong password.
 pub(super) async fn check_password(
     api: &ApiState,
     name: &str,
@@ -128,7 +128,8 @@ pub(super) async fn check_password(
     let stored = found.as_ref().map_or_else(StoredPassword::decoy, |(_, stored)| stored.clone());
     let turn = timeout(HASH_TURN, Arc::clone(&api.guard.hashes).acquire_owned()).await.map_err(|_| Problem::Busy)?;
     let hashing = tokio::task::spawn_blocking(move || {
-        // The turn ends with the hash, even if the client has disconnected and no request waits for the result.
+        // Keep the turn until the hash is done, even if the client has disconnected and no request waits for the
+        // result.
         let _turn = turn;
         stored.is(&password)
     });
@@ -136,7 +137,7 @@ pub(super) async fn check_password(
     Ok(found.filter(|_| right))
 }
 
-/// The user of a Basic credential: from the cache while the stored password is unchanged, else by hashing.
+/// The user of a Basic credential: from the cache while the stored password is unchanged, otherwise by hashing.
 async fn basic(
     api: &ApiState,
     shown: &RequestIdentity,
@@ -212,7 +213,7 @@ impl fmt::Display for RequestIdentity {
     }
 }
 
-/// What limits the cost of checking passwords.
+/// Limits the cost of checking passwords.
 #[derive(Debug)]
 pub(super) struct Guard {
     hashes: Arc<Semaphore>,
@@ -235,7 +236,7 @@ impl fmt::Debug for SignInKey {
     }
 }
 
-/// A Basic credential that was correct; still valid while the user's stored password is this one.
+/// A correct Basic credential, valid while the user's stored password is this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct CachedSignIn {
     name: UserName,
@@ -243,7 +244,7 @@ struct CachedSignIn {
     until: BootTime,
 }
 
-/// Correct passwords of the last minutes. The salt is drawn at start, so the keys are useless elsewhere.
+/// Recent correct passwords. The salt is random for each process, so the keys are useless elsewhere.
 #[derive(Debug)]
 struct SignInCache {
     salt: [u8; 32],

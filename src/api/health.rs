@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, for monitoring. They hold no personal data and need no token.
+//! `/healthz`, `/readyz` and `/metrics`, for monitoring. They contain no personal data and need no token.
 
 use std::time::Duration;
 
@@ -19,10 +19,10 @@ use crate::{
     metrics,
 };
 
-/// How long the database may take to answer before it counts as unavailable here.
+/// How long the database may take to answer before `/readyz` reports it as unavailable.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// How long one answer of the database serves every caller: `/readyz` must not be a way to keep it busy.
+/// How long one answer of the database is reused: callers of `/readyz` must not be able to keep the database busy.
 const PROBE_VALID: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
@@ -36,7 +36,7 @@ struct Readiness {
     conditions: Vec<ConditionBody>,
 }
 
-/// A condition as `/readyz` lists it; a `blocking` one is why the answer is 503, the others are warnings.
+/// A condition as `/readyz` lists it. The `blocking` ones cause the 503; the others are warnings.
 #[derive(Serialize)]
 struct ConditionBody {
     name: &'static str,
@@ -58,14 +58,14 @@ impl From<Condition> for ConditionBody {
     }
 }
 
-/// 200 while the process can answer at all. It checks nothing else: a broken database must not restart the process.
+/// 200 whenever the process can answer. It checks nothing else: a broken database must not restart the process.
 pub(super) async fn healthz() -> Response {
     json(StatusCode::OK, &HealthBody { status: "ok" })
 }
 
-/// 200 once start-up has finished and nothing blocks, else 503; with every condition.
+/// 200 once start-up has finished and no condition blocks, otherwise 503. Lists every condition.
 pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
-    // First: every condition raised before start-up finished is then among those read below.
+    // Read this first: then the conditions read below include all that were raised before start-up finished.
     let started = api.ready.is_started();
     let mut conditions = api.health.conditions();
     let is_raised = conditions.iter().any(|condition| condition.kind == ConditionKind::DatabaseUnavailable);
@@ -85,19 +85,20 @@ pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], api.metrics.text()).into_response()
 }
 
-/// The last answer of the database. In an instance that only serves records no other part would notice that it is away.
+/// The database's last answer. In an instance that only serves records, no other part would notice an unavailable
+/// database.
 #[derive(Debug, Default)]
 pub(super) struct Probe(Mutex<Option<ProbeAnswer>>);
 
 #[derive(Debug)]
 struct ProbeAnswer {
     at: BootTime,
-    /// Since when the database has not answered, and its error; `None` while it answers.
+    /// When the database stopped answering, and its error; `None` while it answers.
     failing: Option<(WallTime, String)>,
 }
 
 impl Probe {
-    /// The condition of a database that does not answer; asks it at most once a second.
+    /// The condition to report if the database does not answer. Queries the database at most once a second.
     async fn database(&self, api: &ApiState) -> Option<Condition> {
         let mut last = self.0.lock().await;
         let now = api.clock.now();

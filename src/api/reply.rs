@@ -1,4 +1,4 @@
-//! How responses are written: JSON with its charset, and problems in the platform's envelope.
+//! Responses: JSON with its charset, and problems in the platform's envelope.
 
 use axum::{
     http::{HeaderValue, StatusCode, header},
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::{access::Role, store::StoreError};
 
-/// The content type of everything but metrics.
+/// The content type of every response but metrics.
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
-/// Seconds after which a client may try again, for `Retry-After`: a database that restarts needs about that long.
+/// `Retry-After` in seconds: a database needs about this long to restart.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// A response with a JSON body.
@@ -20,7 +20,7 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }
 
-/// Why a request gets no record.
+/// Why a request fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The path does not exist.
@@ -41,9 +41,9 @@ pub(super) enum Problem {
     Unavailable,
     /// Too many passwords are being checked.
     Busy,
-    /// It took too long.
+    /// The request took too long.
     TooSlow,
-    /// Trying again will not help.
+    /// A fault that a retry will not fix.
     Broken,
 }
 
@@ -103,7 +103,7 @@ impl Problem {
         }
     }
 
-    /// What a client may offer instead (RFC 6750 3, RFC 7617 2). A request without credentials gets no error code.
+    /// The `WWW-Authenticate` values (RFC 6750 3, RFC 7617 2). A request without credentials gets no error code.
     fn challenges(self) -> Vec<String> {
         let basic = "Basic realm=\"checkind\", charset=\"UTF-8\"".to_owned();
         match self {

@@ -1,8 +1,8 @@
 //! PURE. Records in the platform's JSON: every key, in the order of its example bodies, nulls written out.
 //!
-//! Times are UTC as `YYYY-MM-DDTHH:MM:SSZ`, fractions cut; `…Local` values are the business's wall clock without a
-//! `Z`, so they cannot be mistaken for UTC. `IsNew` is false, `LocalizationDetails` and `CustomFields` are null: only the
-//! platform's own pages use them.
+//! Times are UTC as `YYYY-MM-DDTHH:MM:SSZ`, with fractions truncated; `…Local` values are the business's wall clock
+//! without a `Z`, so they cannot be mistaken for UTC. `IsNew` is always false, and `LocalizationDetails` and
+//! `CustomFields` are always null: only the platform's own pages use them.
 
 use chrono::NaiveDateTime;
 use serde::Serialize;
@@ -13,10 +13,10 @@ use crate::base::{
     record::{Checkin, FailedCheckin, join_macs},
 };
 
-/// How `…Local` values are written.
+/// The format of `…Local` values.
 const LOCAL: &str = "%Y-%m-%dT%H:%M:%S";
 
-/// A `Checkin` as `GET /api/spaces/checkins/{id}` answers.
+/// A `Checkin` as `GET /api/spaces/checkins/{id}` returns it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct CheckinEntity<'a> {
@@ -43,7 +43,7 @@ pub struct CheckinEntity<'a> {
 
 impl<'a> From<&'a Checkin> for CheckinEntity<'a> {
     fn from(checkin: &'a Checkin) -> Self {
-        // All fields by name, so one that has no place in the body does not compile.
+        // Destructured by name, so a new field that is missing in the body does not compile.
         let Checkin {
             id,
             unique_id,
@@ -103,7 +103,7 @@ impl<'a> From<&'a Checkin> for CheckinEntity<'a> {
     }
 }
 
-/// A `FailedCheckin` as `GET /api/spaces/failedcheckins/{id}` answers.
+/// A `FailedCheckin` as `GET /api/spaces/failedcheckins/{id}` returns it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct FailedCheckinEntity<'a> {
@@ -124,7 +124,7 @@ pub struct FailedCheckinEntity<'a> {
 
 impl<'a> From<&'a FailedCheckin> for FailedCheckinEntity<'a> {
     fn from(failed: &'a FailedCheckin) -> Self {
-        // All fields by name, so one that has no place in the body does not compile.
+        // Destructured by name, so a new field that is missing in the body does not compile.
         let FailedCheckin {
             id,
             unique_id,
@@ -172,7 +172,7 @@ impl<'a> From<&'a FailedCheckin> for FailedCheckinEntity<'a> {
     }
 }
 
-/// The keys that every entity ends with.
+/// The keys at the end of every entity.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Common<'a> {
@@ -188,8 +188,8 @@ struct Common<'a> {
     custom_fields: Option<()>,
 }
 
-/// `ToStringText`, the record in a few words: `Ada Lovelace at Hub One`. The entity's name takes the place of an unknown person,
-/// and a record without a location has no place.
+/// `ToStringText`, the record in a few words: `Ada Lovelace at Hub One`. The entity's name replaces an unknown person,
+/// and a record without a location ends there.
 fn sentence(entity: &str, who: Option<&str>, place: Option<&str>) -> String {
     let who = who.unwrap_or(entity);
     place.map_or_else(|| who.to_owned(), |place| format!("{who} at {place}"))

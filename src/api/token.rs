@@ -1,4 +1,4 @@
-//! `POST /api/token`: a name and a password, or a refresh token, for a pair of tokens (RFC 6749 4.3, 5, 6).
+//! `POST /api/token`: exchanges a name and password, or a refresh token, for a pair of tokens (RFC 6749 4.3, 5, 6).
 
 use axum::{
     Form,
@@ -19,7 +19,7 @@ use crate::{
     store::TokenPair,
 };
 
-/// The form's fields; others, like the platform's `totp`, are ignored.
+/// The fields of the form. Others, such as the platform's `totp`, are ignored.
 #[derive(Deserialize)]
 pub(super) struct TokenForm {
     #[serde(default)]
@@ -62,7 +62,7 @@ struct Granted<'a> {
     refresh_token: &'a str,
 }
 
-/// Why the request is refused: an error of OAuth, or one that every request can get.
+/// Why the request is refused: an OAuth error, or a problem that any request can have.
 pub(super) enum GrantRefusal {
     OAuth(TokenError),
     Problem(Problem),
@@ -141,7 +141,7 @@ async fn by_refresh_token(
     Ok(fresh.issue(api, shown, &name, "refresh_token"))
 }
 
-/// The platform answers a body that is not a form, above all JSON, like an unknown grant type.
+/// The refusal of a body that is not a form. JSON is reported as an unknown grant type, as on the platform.
 fn unreadable(rejection: &FormRejection) -> GrantRefusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return GrantRefusal::Problem(Problem::TooLarge);

@@ -1,5 +1,5 @@
-//! How long to wait before the next attempt: doubled from one attempt to the next up to a limit, with jitter, which keeps
-//! many gateways from trying in step after an outage.
+//! How long to wait before the next attempt: twice as long each time, up to a limit, with jitter, which keeps many
+//! gateways from retrying in step after an outage.
 
 use std::time::Duration;
 
@@ -8,21 +8,21 @@ use super::random;
 /// The pauses between attempts.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
-    /// After the first failure.
+    /// The pause after the first failure.
     pub first: Duration,
-    /// No pause is longer.
+    /// The longest pause.
     pub longest: Duration,
 }
 
 impl Backoff {
-    /// The pause after the failures so far (0: before the first retry), between half of [`Self::nominal`] and all of it.
+    /// The pause after this many failures (0: before the first retry), between half of [`Self::nominal`] and all of it.
     pub fn pause(self, failures: u32) -> Duration {
         random::jittered(self.nominal(failures))
     }
 
     /// The pause before jitter.
     pub fn nominal(self, failures: u32) -> Duration {
-        // 2^16 times the shortest pause in use, 50 ms, is longer than every limit.
+        // 2^16 times the shortest pause in use (50 ms) is longer than every limit.
         self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
     }
 }

@@ -1,11 +1,11 @@
-//! PURE. One card, many spellings: how a reader's text becomes forms that can be compared.
+//! PURE. One card, many spellings: turns a reader's text into forms that can be compared.
 //!
-//! Neither side guesses. A *source* says with its `card.steps` how to read its text, and gets one form. A *stored* card was
-//! written by a person who did not say how, so [`spellings_of_card`] gives every reading that its text allows. They match
-//! when the exact texts are equal, or when the source's form is among those of the stored card. A stored text with two
-//! readings may thus match the cards of two people: the directory answers "ambiguous".
+//! Nothing is guessed. The `card.steps` of a *source* define how to read its text, and produce one form. A *stored*
+//! card does not tell how to read it, so [`spellings_of_card`] returns every reading that its text allows. The two
+//! match if the exact texts are equal, or if the source's form is among those of the stored card. A stored text with
+//! two readings may thus match the cards of two people: then the directory answers "ambiguous".
 //!
-//! Forms are texts with a prefix that no card list uses:
+//! Forms have prefixes that no card list uses:
 //!
 //! | form | means |
 //! |---|---|
@@ -19,46 +19,47 @@ use std::{fmt::Write as _, str::FromStr};
 
 use crate::base::sighting::{Credential, CredentialKind};
 
-/// The longest credential text, in characters: twice the 64 hexadecimal digits of a 256-bit token. A longer one is
-/// refused as a bad field.
+/// The longest credential text, in characters: twice the 64 hexadecimal digits of a 256-bit token. Longer texts are
+/// refused as bad fields.
 pub const LONGEST_CREDENTIAL: usize = 128;
 
-/// The longest hexadecimal number that is compared as a number, in digits: a triple-size UID has 20.
+/// The longest hexadecimal text compared as a number, in digits. A triple-size UID has 20.
 const LONGEST_HEX: usize = 32;
 
-/// One step of `card.steps`: how a source's text is read.
+/// One step of `card.steps`, which define how to read a source's text.
 ///
-/// Steps before the first reading step work on the text, those after it on the number.
+/// Steps before the first reading step work on the text, later steps on the number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CardStep {
-    /// `trim`: removes white space at both ends (this always happens; the step documents it).
+    /// `trim`: removes white space at both ends. This always happens; the step only documents it.
     Trim,
-    /// `upper`: the text in upper case; makes [`spellings_of_card`]'s third form comparable.
+    /// `upper`: turns the text into upper case, to match the upper-case form of [`spellings_of_card`].
     Upper,
-    /// `strip:CHARS`: removes each of these characters anywhere in the text.
+    /// `strip:CHARS`: removes these characters everywhere in the text.
     Strip(Vec<char>),
-    /// `dec`: read as a decimal number.
+    /// `dec`: reads the text as a decimal number.
     Dec,
-    /// `hex`: read as a hexadecimal number; the prefix `0x`, the suffix `h` and the separators `-`, `:`, `.` and blank are allowed.
+    /// `hex`: reads the text as a hexadecimal number. Allows the prefix `0x`, the suffix `h` and the separators `-`,
+    /// `:`, `.` and blank.
     Hex,
-    /// `dec_bytes`: read as decimal octets, `0-133-204-199`, `[13, 70, 0]`, or a JSON array.
+    /// `dec_bytes`: reads the text as decimal octets, `0-133-204-199`, `[13, 70, 0]`, or a JSON array.
     DecBytes,
-    /// `unpadded`: hexadecimal octets without leading zeros. The text cannot be decoded, so it is only compared with a stored
-    /// card printed in the same way; read as `hex` too.
+    /// `unpadded`: reads hexadecimal octets without leading zeros. The text cannot be decoded, so it is only compared
+    /// with a stored card printed in the same way; it is read as `hex` too.
     Unpadded,
-    /// `pad_bytes:N`: the number is N octets wide, which matters to `reverse_bytes`.
+    /// `pad_bytes:N`: makes the number N octets wide, for `reverse_bytes`.
     PadBytes(usize),
     /// `reverse_bytes`: reverses the order of the octets.
     ReverseBytes,
-    /// `drop_parity:N`: of N bits, the first and the last are parity and are removed (`drop_parity` alone: 26).
+    /// `drop_parity:N`: removes the first and the last of N bits, which are parity (`drop_parity` alone: 26).
     DropParity(u32),
     /// `low_bits:N`: keeps only the lowest N bits.
     LowBits(u32),
-    /// `w26_fc100000`: the number is facility code × 100000 + card number, as UHPPOTE boards print it; becomes the 24 card bits.
+    /// `w26_fc100000`: turns facility code × 100000 + card number, as UHPPOTE boards print it, into the 24 card bits.
     W26FromFc100000,
-    /// `to_w26_fc100000`: the 24 card bits become facility code × 100000 + card number.
+    /// `to_w26_fc100000`: turns the 24 card bits into facility code × 100000 + card number.
     W26ToFc100000,
-    /// `w26_split`: read as `133,52423` (also with `:` or `-`): facility code, card number.
+    /// `w26_split`: reads facility code and card number, as in `133,52423` (also with `:` or `-`).
     W26Split,
 }
 
@@ -104,11 +105,11 @@ impl FromStr for CardStep {
     }
 }
 
-/// The number that the steps work on.
+/// The number on which the steps work.
 #[derive(Clone, Copy)]
 struct Bits {
     value: u128,
-    /// How many octets it is wide.
+    /// Its width in octets.
     octets: usize,
 }
 
@@ -123,9 +124,9 @@ impl Bits {
     }
 }
 
-/// Builds the credential of a source's text.
+/// Builds the credential from a source's text.
 ///
-/// If a step does not fit the text (decimal digits expected, letters found), only the exact text can match: no form is
+/// If a step does not fit the text (letters instead of decimal digits), only the exact text can match: no form is
 /// better than a wrong one.
 pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[CardStep]) -> Credential {
     let value = text.trim().to_owned();
@@ -140,7 +141,7 @@ pub fn read(kind: CredentialKind, scope: Option<String>, text: &str, steps: &[Ca
     Credential { kind, scope, value, spellings }
 }
 
-/// The forms that the steps make of a text; `None` if a step does not fit it.
+/// The forms that the steps produce from a text; `None` if a step does not fit it.
 fn forms_by_steps(text: &str, steps: &[CardStep]) -> Option<Vec<String>> {
     let mut text = text.to_owned();
     let mut bits: Option<Bits> = None;
@@ -173,15 +174,15 @@ fn forms_by_steps(text: &str, steps: &[CardStep]) -> Option<Vec<String>> {
     Some(forms)
 }
 
-/// The forms under which a stored card can be found besides its exact text. The directory puts them into its index.
+/// The forms under which a stored card can be found, in addition to its exact text. The directory indexes them.
 ///
-/// They are every reading of the text that a source may mean: hexadecimal (with or without separators, `0x`, `h`), decimal,
-/// facility code and card number as printed on EM4100 cards (`133,52423`; where a comma separates cards, `133:52423`),
+/// They are all plausible readings of the text: hexadecimal (with or without separators, `0x`, `h`), decimal, facility
+/// code and card number as printed on EM4100 cards (`133,52423`, or `133:52423` in lists whose separator is a comma),
 /// dashed decimal octets, the unpadded form of hexadecimal octets, and the text in upper case. At most six forms,
-/// each once.
+/// without duplicates.
 ///
-/// Facility code × 100000 + card number is not among the readings, because any eight digits would have it: a source whose
-/// members are stored in such a list says so with the step `to_w26_fc100000`.
+/// Facility code × 100000 + card number is not among the readings, because any eight digits could be read that way. For
+/// a card list in this form, the source needs the step `to_w26_fc100000`.
 pub fn spellings_of_card(value: &str) -> Vec<String> {
     let text = value.trim();
     if text.is_empty() || text.chars().count() > LONGEST_CREDENTIAL {
@@ -200,7 +201,7 @@ pub fn spellings_of_card(value: &str) -> Vec<String> {
     seen
 }
 
-/// The input of a numeric step: the number read so far, or else the text as a decimal number.
+/// The input of a numeric step: the number read so far, otherwise the text as a decimal number.
 fn number(bits: Option<Bits>, text: &str) -> Option<Bits> {
     bits.or_else(|| decimal(text).map(Bits::of))
 }
@@ -234,13 +235,13 @@ fn octets(text: &str) -> Option<Bits> {
     (bits.octets <= 16).then_some(bits)
 }
 
-/// Dashed decimal octets, unless every part has two digits: that is dashed hexadecimal.
+/// Dashed decimal octets; `None` if every part has two digits, which is dashed hexadecimal.
 fn dashed_octets(text: &str) -> Option<Bits> {
     let dashed = text.contains('-') && text.split('-').any(|part| part.len() != 2);
     dashed.then(|| octets(text)).flatten()
 }
 
-/// Facility code and card number with a comma or colon; two digits after a colon are hexadecimal octets.
+/// Facility code and card number with a comma or colon. Two digits after a colon are hexadecimal octets instead.
 fn printed_split(text: &str) -> Option<Bits> {
     let printed = text.contains(',') || text.split_once(':').is_some_and(|(_, card)| card.len() > 2);
     printed.then(|| w26_split(text)).flatten()
@@ -272,7 +273,7 @@ fn reversed(bits: Bits) -> Bits {
     Bits { value, octets }
 }
 
-/// Hexadecimal octets printed without leading zeros; `None` when that changes nothing.
+/// Hexadecimal octets printed without leading zeros; `None` if that changes nothing.
 fn unpadded(text: &str) -> Option<String> {
     let digits = hex_digits(text)?;
     if digits.len() % 2 != 0 || digits.len() < 4 {

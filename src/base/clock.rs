@@ -1,178 +1,22 @@
-//! The only reader of time.
+//! The only module that reads the time.
 //!
-//! Two kinds that never mix: [`WallTime`] is written into records, [`BootTime`] is waited on. The wall clock of a
-//! gateway without a battery jumps; the boot-time clock counts suspend and never jumps (`clock_gettime(2)`). So a step of
-//! the wall clock is believed only after it has lasted, see [`CONFIRMED_AFTER`].
+//! There are two kinds of time, which never mix: [`WallTime`] is for records, [`BootTime`] for waiting. The wall clock
+//! of a gateway without a battery jumps; the boot-time clock includes suspend and never jumps (`clock_gettime(2)`). So
+//! a step of the wall clock is believed only after it has lasted, see [`CONFIRMED_AFTER`].
 
 mod steady;
+mod time;
 
 use std::{
-    fmt,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use chrono::{DateTime, SecondsFormat, TimeZone, Utc};
-use serde::{Deserialize, Serialize};
+use chrono::Utc;
 
 use steady::Steady;
 pub use steady::{CONFIRMED_AFTER, EARLIEST, FIRST_SYNC, STEP};
-
-/// A UTC instant with millisecond precision, as records keep it (both databases return exactly what was written).
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WallTime(i64);
-
-impl WallTime {
-    /// From milliseconds since 1970-01-01T00:00:00Z.
-    ///
-    /// Clamped to the years 1970 to 9999, the range that RFC 3339 and both databases can write.
-    pub const fn from_millis(millis: i64) -> Self {
-        const LAST: i64 = 253_402_300_799_999;
-        Self(if millis < 0 {
-            0
-        } else if millis > LAST {
-            LAST
-        } else {
-            millis
-        })
-    }
-
-    /// Milliseconds since 1970-01-01T00:00:00Z.
-    pub const fn millis(self) -> i64 {
-        self.0
-    }
-
-    /// As a chrono instant.
-    pub fn utc(self) -> DateTime<Utc> {
-        Utc.timestamp_millis_opt(self.0).single().expect("WallTime is clamped to chrono's range")
-    }
-
-    /// How long after `earlier` this is; zero if it is not after.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-
-    /// The distance between two instants, whichever comes first.
-    pub fn distance(self, other: Self) -> Duration {
-        Duration::from_millis(self.0.abs_diff(other.0))
-    }
-
-    /// This much later.
-    #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
-        Self::from_millis(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// This much earlier.
-    #[must_use]
-    pub fn minus(self, span: Duration) -> Self {
-        Self::from_millis(self.0.saturating_sub(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
-    }
-
-    /// Moved by this many milliseconds, to either side.
-    #[must_use]
-    pub const fn moved(self, millis: i64) -> Self {
-        Self::from_millis(self.0.saturating_add(millis))
-    }
-
-    /// The beginning of its minute.
-    #[must_use]
-    pub const fn minute(self) -> Self {
-        Self::from_millis(self.0 - self.0.rem_euclid(60_000))
-    }
-
-    /// `YYYY-MM-DDTHH:MM:SS.mmmZ`, the fixed-width text that SQLite stores: it sorts as the instants do.
-    pub fn to_rfc3339_millis(self) -> String {
-        self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
-    }
-
-    /// `YYYY-MM-DDTHH:MM:SSZ`, as the API writes times (fractions are cut, not rounded).
-    pub fn to_rfc3339_seconds(self) -> String {
-        self.utc().to_rfc3339_opts(SecondsFormat::Secs, true)
-    }
-}
-
-impl From<DateTime<Utc>> for WallTime {
-    fn from(at: DateTime<Utc>) -> Self {
-        Self::from_millis(at.timestamp_millis())
-    }
-}
-
-impl fmt::Display for WallTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_rfc3339_millis())
-    }
-}
-
-impl fmt::Debug for WallTime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Serialize for WallTime {
-    /// Text for people, milliseconds for a codec of bytes.
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() { serializer.collect_str(self) } else { serializer.serialize_i64(self.0) }
-    }
-}
-
-impl<'de> Deserialize<'de> for WallTime {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if !deserializer.is_human_readable() {
-            return i64::deserialize(deserializer).map(Self::from_millis);
-        }
-        let text = String::deserialize(deserializer)?;
-        DateTime::parse_from_rfc3339(&text).map(|at| at.to_utc().into()).map_err(serde::de::Error::custom)
-    }
-}
-
-/// Time since the machine started, suspend included (`CLOCK_BOOTTIME`). Never written into a record.
-///
-/// Instants that were stored before the machine's last start come before that start ([`BootTime::earlier`]): spans among
-/// them are right, and to every wait of now they are long ago.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct BootTime(Duration);
-
-/// The start of the machine. It is later than every wall time, so those fit before it.
-const START: Duration = Duration::from_secs(253_402_300_800);
-
-impl BootTime {
-    /// From the time since boot.
-    pub const fn from_duration(since_boot: Duration) -> Self {
-        Self(START.saturating_add(since_boot))
-    }
-
-    /// An instant from before the machine's last start, of which only the wall time is still meaningful.
-    pub fn earlier(wall: WallTime) -> Self {
-        Self(Duration::from_millis(wall.millis().unsigned_abs()))
-    }
-
-    /// Is it before the machine's last start?
-    pub fn is_earlier(self) -> bool {
-        self.0 < START
-    }
-
-    /// How long after `earlier` this is; zero if it is not after.
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-
-    /// This much later.
-    #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(span))
-    }
-}
-
-/// One reading of both clocks, taken together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Now {
-    /// For records.
-    pub wall: WallTime,
-    /// For waiting and measuring.
-    pub boot: BootTime,
-}
+pub use time::{BootTime, Now, WallTime};
 
 /// Reads the time; cheap to clone.
 #[derive(Clone, Debug)]
@@ -181,8 +25,8 @@ pub struct Clock(Arc<ClockKind>);
 #[derive(Debug)]
 enum ClockKind {
     System(Mutex<Steady>),
-    /// Both clocks run `rate` times faster from `from` on, for `lead` of the machine's time, then as the machine's do;
-    /// the wall clock began at `wall`.
+    /// From `from`, both clocks run `rate` times faster for `lead` of the machine's time, then at the machine's pace.
+    /// The wall clock starts at `wall`.
     Accelerated {
         from: Duration,
         wall: WallTime,
@@ -198,8 +42,8 @@ impl Clock {
         Self(Arc::new(ClockKind::System(Mutex::default())))
     }
 
-    /// Clocks that start at `wall`, run `rate` times faster than the machine's until `span` of their own time has passed
-    /// (the demo's day in a minute), and then go on at the machine's pace.
+    /// Clocks that start at `wall` and run `rate` times faster than the machine's until `span` of their own time has
+    /// passed (the demo's day in a minute), then at the machine's pace.
     pub fn accelerated(wall: WallTime, rate: u32, span: Duration) -> Self {
         let rate = rate.max(1);
         Self(Arc::new(ClockKind::Accelerated { from: boot_clock(), wall, rate, lead: span / rate }))
@@ -210,7 +54,7 @@ impl Clock {
         Self(Arc::new(ClockKind::Manual(Mutex::new((start, Steady::new(start))))))
     }
 
-    /// Reads both clocks; the wall time is the one in force.
+    /// Reads both clocks. The wall time is the one in force.
     pub fn now(&self) -> Now {
         match &*self.0 {
             ClockKind::System(steady) => {
@@ -231,8 +75,8 @@ impl Clock {
         }
     }
 
-    /// By how many milliseconds the machine's wall clock differs from the time in force, because it was stepped and the step
-    /// is not yet believed.
+    /// By how many milliseconds the machine's wall clock differs from the time in force, while a step is not believed
+    /// yet.
     pub fn doubt(&self) -> Option<i64> {
         match &*self.0 {
             ClockKind::System(steady) => steady.lock().unwrap_or_else(PoisonError::into_inner).doubt(),
@@ -241,7 +85,7 @@ impl Clock {
         }
     }
 
-    /// How long a waiter must really sleep for `span` of this clock to pass.
+    /// How long to sleep in real time for `span` of this clock to pass.
     pub fn real(&self, span: Duration) -> Duration {
         match &*self.0 {
             ClockKind::System(_) | ClockKind::Manual(_) => span,
@@ -255,7 +99,7 @@ impl Clock {
         }
     }
 
-    /// How much of this clock passes, at most, while `span` of the machine's time does.
+    /// The most time that passes on this clock during `span` of the machine's time.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
             ClockKind::System(_) | ClockKind::Manual(_) => span,
@@ -263,7 +107,7 @@ impl Clock {
         }
     }
 
-    /// Advances both clocks of a manual clock by `span`. Does nothing to the other kinds.
+    /// Advances both clocks of a manual clock by `span`. Does nothing for the other kinds.
     pub fn advance(&self, span: Duration) {
         if let ClockKind::Manual(hands) = &*self.0 {
             let machine = &mut hands.lock().unwrap_or_else(PoisonError::into_inner).0;
@@ -271,7 +115,7 @@ impl Clock {
         }
     }
 
-    /// Steps only the wall time of a manual clock, as `date -s` would. Does nothing to the other kinds.
+    /// Steps only the wall time of a manual clock, as `date -s` would. Does nothing for the other kinds.
     pub fn step_wall(&self, wall: WallTime) {
         if let ClockKind::Manual(hands) = &*self.0 {
             hands.lock().unwrap_or_else(PoisonError::into_inner).0.wall = wall;
@@ -294,7 +138,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str) -> WallTime {
-        WallTime::from(text.parse::<DateTime<Utc>>().expect("a time in the test"))
+        WallTime::from(text.parse::<chrono::DateTime<Utc>>().expect("a time in the test"))
     }
 
     #[test]

@@ -1,10 +1,12 @@
-//! PURE. Closed lists: enums that have one row per variant, from which the enum, its words and the list of all come.
+//! PURE. Closed lists: enums declared with one row per variant, which defines the variant, its word and its place in
+//! the list.
 
-/// Declares an enum from one row per variant, with `ALL`, every variant in the order of the rows. No variant can be missing
-/// from it.
+/// Declares an enum from one row per variant, with a constant `ALL` that lists every variant in the order of the rows
+/// and cannot miss one.
 ///
-/// `Variant = "word"` gives a function from the variant to its word. `Variant => expression`, in an enum with the type of a row
-/// behind its name, gives a private function `row` from the variant to that expression.
+/// Rows of the form `Variant = "word"` define a function from the variant to its word. Rows of the form
+/// `Variant => expression`, in an enum whose name is followed by the type of a row, define a private function `row`
+/// from the variant to that expression.
 macro_rules! closed_list {
     (
         $(#[$meta:meta])*
@@ -44,7 +46,7 @@ macro_rules! closed_list {
         }
 
         impl $name {
-            /// Every variant, in the order of declaration.
+            /// Every variant, in the order of the rows.
             $visibility const ALL: [Self; [$(stringify!($variant)),+].len()] = [$(Self::$variant),+];
 
             const fn row(self) -> $row {

@@ -1,5 +1,5 @@
-//! Free space on the disk of the database or the spool: a gauge, and a condition before it runs out. Also how a small file
-//! is replaced.
+//! Free space on the disk of the database or the spool: a gauge, and a condition before it runs out. Also replaces
+//! small files.
 
 use std::{
     fs, io,
@@ -15,14 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::health::{ConditionKind, Health};
 
-/// How often it is checked. Even a flood writes only some megabytes a second, and [`LOW`] is far more than that for half a
-/// minute.
+/// How often the free space is checked. Even a flood writes only a few megabytes a second, far less than [`LOW`]
+/// between two checks.
 const EVERY: Duration = Duration::from_secs(30);
 
-/// The condition is raised below this many free bytes. A busy site writes some 10 MB a day: that is a month's warning.
+/// The condition is raised below this many free bytes. A busy site writes about 10 MB a day, so this is nearly a
+/// month's warning.
 const LOW: u64 = 256 * 1024 * 1024;
 
-/// Writes a small file, whole or not at all: if the process ends meanwhile, the old file is still there.
+/// Replaces a small file as a whole or not at all: if the process ends meanwhile, the old file is intact.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
@@ -31,14 +32,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(&new, path)
 }
 
-/// What is known about the disk; metrics read it.
+/// The figures of the disk, for the metrics.
 #[derive(Debug, Default)]
 pub struct DiskFigures {
     /// Bytes that this process may still use.
     pub free: AtomicU64,
 }
 
-/// Checks the disk of `folder` until it is stopped.
+/// Checks the disk of `folder` until stopped.
 pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
     loop {
         match free(&folder) {
@@ -57,7 +58,7 @@ pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, sto
 /// Raises or clears the condition.
 fn judge(folder: &Path, free: u64, health: &Health) {
     let raised = health.is_raised(ConditionKind::DiskLow, "");
-    // Cleared only with a quarter more than that, so it does not come and go.
+    // Cleared only with a quarter more space, so the condition does not flap.
     if free >= if raised { LOW + LOW / 4 } else { LOW } {
         return health.clear(ConditionKind::DiskLow, "");
     }

@@ -1,7 +1,7 @@
-//! PURE. Facts: the entries of the log. What was said to have happened, in the form in which it is stored and folded.
+//! PURE. Facts: the entries of the log. What was reported to have happened, in the form that is stored and folded.
 //!
-//! A fact never says what was decided. Its key is where it belongs (day, subject, instant) and a digest of what was said,
-//! so a fact that arrives again finds itself.
+//! A fact never contains what was decided. Its key consists of its place (day, subject, instant) and a digest of its
+//! content, so a fact that arrives again has the same key.
 
 mod codec;
 mod digest;

@@ -1,4 +1,4 @@
-//! Named conditions: what is wrong, since when, what to do. `/readyz`, `STATUS=` and the log all use them.
+//! Named conditions: what is wrong, since when, and what to do. `/readyz`, `STATUS=` and the log all use them.
 
 mod condition_kind;
 
@@ -12,12 +12,12 @@ use crate::base::clock::{Clock, WallTime};
 
 pub use condition_kind::ConditionKind;
 
-/// One thing that is wrong now.
+/// Something that is wrong now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
-    /// The kind.
+    /// What kind of condition.
     pub kind: ConditionKind,
-    /// Which one: an interface, a source, a topic; empty when there is only one.
+    /// What it concerns: an interface, a source, a topic. Empty if there can be only one.
     pub subject: String,
     /// What is wrong and what to do, in one or two sentences.
     pub detail: String,
@@ -38,12 +38,12 @@ impl Health {
         Self { clock, now: Arc::default() }
     }
 
-    /// Raises a condition. It is logged once; while it lasts only its detail is updated.
+    /// Raises a condition. Logs it once; while the condition lasts, this only updates its detail.
     pub fn raise(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
         self.raise_since(kind, subject, self.clock.now().wall, detail);
     }
 
-    /// Raises a condition that began earlier than it was noticed.
+    /// Raises a condition that began before it was noticed.
     pub fn raise_since(&self, kind: ConditionKind, subject: &str, since: WallTime, detail: impl fmt::Display) {
         let mut now = self.lock();
         let detail = detail.to_string();
@@ -57,7 +57,7 @@ impl Health {
         }
     }
 
-    /// Clears a condition. Logged once, with how long it lasted; does nothing if it was not raised.
+    /// Clears a condition and logs how long it lasted. Does nothing if it was not raised.
     pub fn clear(&self, kind: ConditionKind, subject: &str) {
         let mut now = self.lock();
         if let Some(cleared) = now.remove(&(kind, subject.to_owned())) {
@@ -73,12 +73,12 @@ impl Health {
         }
     }
 
-    /// Is this condition raised?
+    /// Whether this condition is raised.
     pub fn is_raised(&self, kind: ConditionKind, subject: &str) -> bool {
         self.lock().contains_key(&(kind, subject.to_owned()))
     }
 
-    /// All conditions now, by kind and subject.
+    /// All raised conditions, by kind and subject.
     pub fn conditions(&self) -> Vec<Condition> {
         self.lock().values().cloned().collect()
     }

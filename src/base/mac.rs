@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 
 /// A 48-bit MAC address (IEEE 802, EUI-48).
 ///
-/// `Display` prints the one form that records use: lower case, colons (`3c:22:fb:01:02:03`). `Debug` hides the last
+/// `Display` prints the form that records use: lower case with colons (`3c:22:fb:01:02:03`). `Debug` hides the last
 /// three octets, because an address identifies a person's phone and debug output ends up in logs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
-    /// From six octets in transmission order.
+    /// The address with these six octets, in transmission order.
     pub const fn new(octets: [u8; 6]) -> Self {
         Self(octets)
     }
@@ -24,22 +24,23 @@ impl MacAddr {
         self.0
     }
 
-    /// Group (multicast or broadcast) address: bit 0 of the first octet. No station sends from one.
+    /// Whether this is a group (multicast or broadcast) address: bit 0 of the first octet. No station sends from one.
     pub const fn is_group(self) -> bool {
         self.0[0] & 0x01 != 0
     }
 
-    /// Locally administered: bit 1 of the first octet. Set on randomised addresses, but also on most virtual machines.
+    /// Whether the address is locally administered: bit 1 of the first octet. Set on randomised addresses, but also on
+    /// most virtual machines.
     pub const fn is_local(self) -> bool {
         self.0[0] & 0x02 != 0
     }
 
-    /// `00:00:00:00:00:00`, which means "not known" in ARP and DHCP.
+    /// Whether this is `00:00:00:00:00:00`, which means "not known" in ARP and DHCP.
     pub fn is_zero(self) -> bool {
         self.0 == [0; 6]
     }
 
-    /// Can this be one device's own address? Neither zero nor group.
+    /// Whether this can be one device's own address: neither zero nor a group address.
     pub fn is_station(self) -> bool {
         !self.is_zero() && !self.is_group()
     }
@@ -102,7 +103,7 @@ fn parse(text: &str) -> Option<MacAddr> {
 }
 
 impl Serialize for MacAddr {
-    /// Text for people, six octets for a codec of bytes.
+    /// As text in human-readable formats, as six octets in binary ones.
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() { serializer.collect_str(self) } else { self.0.serialize(serializer) }
     }

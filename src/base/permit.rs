@@ -1,6 +1,6 @@
-//! Permission to begin something that only the gateway with the lease of its site may do.
+//! Permission to start what only the holder of the site's lease may do.
 //!
-//! Never here: how the lease is taken and renewed (`daemon::lease`).
+//! Never here: taking and renewing the lease (`daemon::lease`).
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::clock::BootTime;
 
-/// How long a lease lasts unless it is renewed. The statement that takes it says the same.
+/// How long a lease lasts unless it is renewed. Must match the SQL statement that takes the lease.
 pub const LEASE_TERM: Duration = Duration::from_secs(10);
 
 /// When this gateway was last known to hold the lease; cheap to clone.
@@ -16,12 +16,12 @@ pub const LEASE_TERM: Duration = Duration::from_secs(10);
 pub struct LeasePermit(watch::Receiver<Option<BootTime>>);
 
 impl LeasePermit {
-    /// A permit that follows the instant at which this gateway was last known to hold the lease.
+    /// A permit that reads from `known` when this gateway was last known to hold the lease.
     pub const fn new(known: watch::Receiver<Option<BootTime>>) -> Self {
         Self(known)
     }
 
-    /// May something begin that only the holder may do?
+    /// Whether this gateway still holds the lease, so it may start what only the holder may do.
     pub fn holds(&self, now: BootTime) -> bool {
         self.0.borrow().is_some_and(|known| now.since(known) < LEASE_TERM)
     }

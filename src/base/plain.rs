@@ -1,9 +1,10 @@
-//! PURE. Text from outside, made safe to print: without characters that move the cursor or change the reading direction.
+//! PURE. Makes text from outside safe to print: removes characters that move the cursor or change the reading
+//! direction.
 //!
-//! Records keep every text as it arrived; only printed text is cleaned.
+//! Records keep texts as they arrived; only printed text is cleaned.
 
-/// Does this character change how the text around it is shown? Control characters, line and paragraph separators, and the
-/// bidirectional controls (Unicode Standard Annex 9, section 2), by which a name can pass for another.
+/// Whether this character changes how the text around it is shown: control characters, line and paragraph separators,
+/// and the bidirectional controls (Unicode Standard Annex 9, section 2), which can make one name look like another.
 pub fn is_unruly(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,18 +1,18 @@
-//! The only place that draws randomness: record ids, tokens, jitter.
+//! The only source of randomness: record ids, tokens, jitter.
 //!
-//! The pure core never calls this; it gets ids as arguments.
+//! The pure core never calls this; it receives ids as arguments.
 
 use std::time::Duration;
 
 use uuid::Uuid;
 
-/// A fresh random (version 4) UUID.
+/// A new random (version 4) UUID.
 #[expect(clippy::disallowed_methods, reason = "this module is the sanctioned source of randomness")]
 pub fn uuid() -> Uuid {
     Uuid::new_v4()
 }
 
-/// 32 bytes from the kernel's random number generator, enough for a bearer token that cannot be guessed.
+/// 32 bytes from the kernel's random number generator: enough for an unguessable bearer token.
 #[expect(clippy::disallowed_methods, reason = "this module is the sanctioned source of randomness")]
 pub fn secret() -> [u8; 32] {
     let mut bytes = [0u8; 32];
@@ -27,7 +27,7 @@ pub fn secret() -> [u8; 32] {
     bytes
 }
 
-/// A duration between half of `base` and all of it, which keeps many clients from retrying in step.
+/// A random duration between half of `base` and all of it, which keeps many clients from retrying in step.
 pub fn jittered(base: Duration) -> Duration {
     let draw = u32::from(secret()[0]);
     base / 2 + base * draw / 512

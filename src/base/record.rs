@@ -1,4 +1,4 @@
-//! PURE. The records that the product exists for, and their identifiers.
+//! PURE. The records that the program produces, and their identifiers.
 //!
 //! `Checkin` and `FailedCheckin` have the fields of the platform's API; `api::shape` prints them as JSON.
 
@@ -72,7 +72,7 @@ impl CheckinSource {
         }
     }
 
-    /// From the platform's number.
+    /// The source with the platform's number.
     pub const fn from_number(number: i64) -> Option<Self> {
         Some(match number {
             0 => Self::None,
@@ -86,7 +86,7 @@ impl CheckinSource {
     }
 }
 
-/// What was true of a coworker at the moment of the record; later edits never change it.
+/// A coworker's details at the time of the record; later edits never change them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {
     /// Full name.
@@ -97,9 +97,9 @@ pub struct Snapshot {
     pub tariff: Option<String>,
 }
 
-/// Declares a record: a row of a table, as the API serves it. Its fields are the columns of the table and, in another case, the
-/// keys of the API. It also makes a macro that passes them to another macro: the store reads them by it. The page
-/// `docs::development` lists the steps to add a field.
+/// Declares a record: a row of a table, as the API serves it. Its fields are the columns of the table and, in Pascal
+/// case, the keys of the API. Also declares a macro that passes the fields to another macro, which the store uses to
+/// read them. The page `docs::development` lists the steps to add a field.
 macro_rules! record {
     ($dollar:tt $fields:ident; $(#[$of:meta])* pub struct $name:ident { $($(#[$on:meta])* pub $field:ident: $kind:ty,)+ }) => {
         $(#[$of])*
@@ -118,13 +118,13 @@ macro_rules! record {
 record! { $ checkin_fields;
     /// A row of `checkins`.
     pub struct Checkin {
-        /// Numbered by the database.
+        /// Assigned by the database.
         pub id: CheckinId,
-        /// Ours, known before the row is written.
+        /// Assigned by checkind before the row is written.
         pub unique_id: Uuid,
-        /// Who; null for records made through the API without one.
+        /// Who; null for records created through the API without one.
         pub coworker_id: Option<CoworkerId>,
-        /// The name then.
+        /// Their name then.
         pub coworker_full_name: Option<String>,
         /// Where.
         pub business_id: BusinessId,
@@ -132,9 +132,9 @@ record! { $ checkin_fields;
         pub business_name: Option<String>,
         /// What created it.
         pub source: CheckinSource,
-        /// In.
+        /// Start of the visit.
         pub from_time: WallTime,
-        /// Out; none while it is open.
+        /// End of the visit; null while it is open.
         pub to_time: Option<WallTime>,
         /// Copied from the pass used.
         pub counts_towards_plan_limits: bool,
@@ -142,9 +142,9 @@ record! { $ checkin_fields;
         pub coworker_time_pass_guid: Option<Uuid>,
         /// Closed by us rather than by an exit.
         pub auto_checkout: bool,
-        /// The last sign of life.
+        /// The last evidence of presence.
         pub last_activity: Option<WallTime>,
-        /// The devices seen during it.
+        /// The devices seen during the visit.
         pub mac_addresses: BTreeSet<MacAddr>,
         /// Team names then, joined by `,`.
         pub teams_at_the_time_of_checkin: Option<String>,
@@ -170,13 +170,13 @@ record! { $ checkin_fields;
 record! { $ failed_checkin_fields;
     /// A row of `failed_checkins`.
     pub struct FailedCheckin {
-        /// Numbered by the database.
+        /// Assigned by the database.
         pub id: FailedCheckinId,
-        /// Ours.
+        /// Assigned by checkind.
         pub unique_id: Uuid,
-        /// Who; none when no person was recognised.
+        /// Who; null if no person was recognised.
         pub coworker_id: Option<CoworkerId>,
-        /// The name then.
+        /// Their name then.
         pub coworker_full_name: Option<String>,
         /// Where.
         pub business_id: BusinessId,
@@ -207,10 +207,10 @@ record! { $ failed_checkin_fields;
     }
 }
 
-/// Who changed a record last, when it was this program.
+/// The name in [`Checkin::updated_by`] for changes by this program.
 pub const UPDATED_BY: &str = "checkind";
 
-/// `MacAddresses` as records write it: lower case, colons, joined by `,`; none when there is no device.
+/// `MacAddresses` as stored in records: lower case with colons, joined by `,`; `None` without a device.
 pub fn join_macs(macs: &BTreeSet<MacAddr>) -> Option<String> {
     (!macs.is_empty()).then(|| macs.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }

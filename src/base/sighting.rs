@@ -1,6 +1,6 @@
-//! PURE. The normalised claim "this credential, here, then, in this direction", from any source.
+//! PURE. Sightings: the normalised claim "this credential, here, then, in this direction", from any source.
 //!
-//! Sources make sightings; the engine decides what they mean.
+//! Sources create sightings; the engine decides what they mean.
 
 use std::{fmt, sync::Arc};
 
@@ -14,8 +14,8 @@ use crate::base::{
 
 /// The identity of a sighting: unique in the database, so a redelivered message changes nothing.
 ///
-/// Sources build it: `<source>/<event id>/<event time>` where the controller numbers its events, else a digest of what
-/// the message said and when (see [`mapping`](crate::mapping)).
+/// Built by the source: `<source>/<event id>/<event time>` if the controller numbers its events, otherwise a digest of
+/// the message and its time (see [`mapping`](crate::mapping)).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SightingKey(pub String);
 
@@ -25,16 +25,16 @@ impl fmt::Display for SightingKey {
     }
 }
 
-/// What a door controller reports; ready for the engine.
+/// A report of a door controller, ready for the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sighting {
     /// Unique in the database.
     pub key: SightingKey,
     /// The `[[source]]` name, or the capture's interface.
     pub source: Arc<str>,
-    /// When it happened: the controller's time inside its trust window, else the arrival.
+    /// When it happened: the controller's time if it is inside the trust window, otherwise the arrival.
     pub event_at: WallTime,
-    /// Whose clock `event_at` is.
+    /// Which clock `event_at` comes from.
     pub time_quality: TimeQuality,
     /// When it reached us.
     pub arrived: Now,
@@ -42,15 +42,15 @@ pub struct Sighting {
     pub event: DoorEvent,
 }
 
-/// Whose clock an event time was read from.
+/// Which clock an event time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeQuality {
     /// The controller's own clock, inside the source's trust window.
     Device,
-    /// The controller's clock after the source's configured correction.
+    /// The controller's clock, corrected as configured for the source.
     Corrected,
-    /// Ours: the message carried no time, or one outside the trust window.
+    /// The gateway's clock: the message had no time, or one outside the trust window.
     Arrival,
 }
 
@@ -63,7 +63,7 @@ pub struct DoorEvent {
     pub door: DoorKey,
     /// Which way through the door.
     pub direction: Direction,
-    /// What was presented; absent for buttons, contacts and the like.
+    /// What was presented; `None` for buttons, contacts and the like.
     pub credential: Option<Credential>,
     /// The controller's reason for a refusal.
     pub refusal: Option<Refusal>,
@@ -83,27 +83,27 @@ impl fmt::Display for DoorKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DoorEventKind {
-    /// The controller let the credential in.
+    /// The controller granted access.
     Granted,
-    /// A reader that does not decide saw the credential.
+    /// A reader that makes no decision read the credential.
     Read,
-    /// The controller refused a credential that it knows.
+    /// The controller refused a known credential.
     Denied,
     /// The controller does not know the credential.
     UnknownCredential,
-    /// A duress code was used; the controller says whether it opened.
+    /// A duress code was used. Counts as a refusal.
     Duress,
-    /// Exit button or request to exit: identifies no person.
+    /// An exit button or request to exit, which identifies no person.
     Exit,
-    /// Opened by command.
+    /// The door was opened by a command.
     RemoteOpen,
     /// The door leaf opened.
     DoorOpen,
     /// The door leaf closed.
     DoorClosed,
-    /// Held open too long.
+    /// The door was held open too long.
     Held,
-    /// Opened without a grant.
+    /// The door was opened without a grant.
     Forced,
     /// The controller or reader was tampered with.
     Tamper,
@@ -113,12 +113,12 @@ pub enum DoorEventKind {
     Online,
     /// The controller went offline.
     Offline,
-    /// The controller says that it is alive.
+    /// A sign of life from the controller.
     Heartbeat,
 }
 
 impl DoorEventKind {
-    /// Does an event of this kind say who was at the door?
+    /// Whether an event of this kind identifies who was at the door.
     pub const fn names_person(self) -> bool {
         match self {
             Self::Granted | Self::Read | Self::Denied | Self::UnknownCredential | Self::Duress => true,
@@ -136,17 +136,17 @@ impl DoorEventKind {
         }
     }
 
-    /// Was a person refused?
+    /// Whether a person was refused.
     pub const fn is_refusal(self) -> bool {
         matches!(self, Self::Denied | Self::UnknownCredential | Self::Duress)
     }
 
-    /// Did the controller let a person in, or leave the decision to us?
+    /// Whether the controller let a person in, or left the decision to checkind.
     pub const fn lets_in(self) -> bool {
         matches!(self, Self::Granted | Self::Read)
     }
 
-    /// The word that the log of facts stores.
+    /// The word stored in the log of facts.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Granted => "granted",
@@ -177,7 +177,7 @@ pub enum Direction {
     In,
     /// Out of the building.
     Out,
-    /// The controller does not say; handled as [`Direction::In`], because a door with one reader has it outside.
+    /// Not reported by the controller. Handled as [`Direction::In`], because a door with one reader has it outside.
     Unknown,
 }
 
@@ -197,7 +197,7 @@ impl Direction {
 pub struct Credential {
     /// Card, PIN, slot, user or name.
     pub kind: CredentialKind,
-    /// The source or lock inside which the value has a meaning; `None` where it means the same everywhere (cards). A PIN has
+    /// The source or lock in which the value has a meaning; `None` if it means the same everywhere (cards). A PIN has
     /// its source here, but belongs to the same person at every source.
     pub scope: Option<String>,
     /// The text as the controller sent it, trimmed.
@@ -207,7 +207,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// For logs: enough to tell two cards apart, too little to clone one. PINs and names show nothing.
+    /// The credential for logs: enough to tell two cards apart, too little to clone one. PINs and names are hidden.
     pub fn masked(&self) -> String {
         match self.kind {
             CredentialKind::Card => masked(&self.value),
@@ -225,30 +225,30 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// The last three characters of a card number behind dots.
+/// The last three characters of a card number, after dots.
 pub fn masked(value: &str) -> String {
     let tail: String = value.chars().rev().take(3).collect::<Vec<_>>().into_iter().rev().collect();
     if value.chars().count() <= 3 { "…".to_owned() } else { format!("…{tail}") }
 }
 
-/// What sort of thing was presented.
+/// The kind of credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialKind {
     /// A card or fob number.
     Card,
-    /// A personal number typed at a keypad; never logged, never stored in clear.
+    /// A personal number typed at a keypad; never logged or stored in clear.
     Pin,
     /// A numbered slot of a lock.
     Slot,
     /// A user id of the controller.
     User,
-    /// A name that the controller keeps; matched only when the operator asks for it.
+    /// A name stored in the controller; matched only if the operator configures it.
     Name,
 }
 
 closed_list! {
-    /// Why the controller refused, in our words.
+    /// Why the controller refused, in words common to all controllers.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub enum Refusal {
@@ -262,13 +262,13 @@ closed_list! {
         Disabled = "disabled",
         /// A wrong PIN.
         WrongPin = "wrong_pin",
-        /// Anti-passback: in twice, or out twice.
+        /// Anti-passback: in twice or out twice.
         AntiPassback = "anti_passback",
         /// Another door is open.
         Interlock = "interlock",
         /// The door needs more cards, or a first card.
         MoreCards = "more_cards",
-        /// The controller gives no reason that we know.
+        /// No reason, or one that checkind does not know.
         Other = "denied",
     }
 
@@ -277,29 +277,29 @@ closed_list! {
 }
 
 impl Refusal {
-    /// The refusal that a mapping names.
+    /// The refusal for a word in a mapping.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|refusal| refusal.word() == word)
     }
 }
 
-/// One device's frames since the capture sent its last presence, merged: first seen, last seen, how strong.
+/// The frames of one device since its last presence, merged: first seen, last seen, how strong.
 ///
-/// This is all that leaves the capture; no frame is stored.
+/// Nothing else leaves the capture; no frame is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Presence {
     /// The capture's interface.
     pub interface: Arc<str>,
     /// The device.
     pub mac: MacAddr,
-    /// Start of the unbroken presence that this is part of: the first strong evidence after a silence longer than the idle
-    /// limit. Equal to `first_at` for a device that has just appeared.
+    /// Start of the unbroken presence that this belongs to: the first strong evidence after a silence longer than the
+    /// idle limit. Equal to `first_at` for a device that has just appeared.
     pub since: WallTime,
     /// The first evidence merged here.
     pub first_at: WallTime,
     /// The last evidence merged here, strong or weak.
     pub last_at: WallTime,
-    /// The last strong evidence merged here; `None` when all of it was weak.
+    /// The last strong evidence merged here; `None` if all of it was weak.
     pub last_strong_at: Option<WallTime>,
     /// How many frames were merged.
     pub frames: u32,

@@ -1,5 +1,4 @@
-//! PURE. A time zone: a name, with the rules that one version of the zone data has for it. [`crate::settings::zones`] reads
-//! that data.
+//! PURE. A time zone: a name with its rules in one version of the zone data. [`crate::settings::zones`] reads the data.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::base::clock::WallTime;
 
-/// A time zone. Two are equal if their names are: rules change with the data, settings do not.
+/// A time zone. Two zones with the same name are equal: rules change with the data, but that must not change settings.
 #[derive(Clone)]
 pub struct Zone {
     name: Arc<str>,
@@ -26,18 +25,18 @@ impl Zone {
         Self { name: name.into(), rules }
     }
 
-    /// A zone under the name that the data gives it, spelled as in the IANA list.
+    /// A zone under its name in the data, spelled as in the IANA list.
     pub fn known_as(name: &str, rules: TimeZone) -> Self {
         let name = rules.iana_name().unwrap_or(name).into();
         Self { name, rules }
     }
 
-    /// Coordinated universal time, which needs no data.
+    /// Coordinated universal time. Needs no data.
     pub fn utc() -> Self {
         Self::new("UTC", TimeZone::UTC)
     }
 
-    /// A zone with the rules built into this program; `None` for a name that they do not have.
+    /// A zone with the rules built into the program; `None` for a name they do not have.
     pub fn bundled(name: &str) -> Option<Self> {
         let rules = TimeZoneDatabase::bundled().get(name).ok()?;
         Some(Self::known_as(name, rules))
@@ -48,32 +47,33 @@ impl Zone {
         &self.name
     }
 
-    /// Do both have the same rules?
+    /// Whether both have the same rules.
     pub fn has_rules_of(&self, other: &Self) -> bool {
         self.rules == other.rules
     }
 
-    /// What the wall clock shows at an instant.
+    /// The local time at an instant.
     pub fn local(&self, at: WallTime) -> NaiveDateTime {
         let utc = at.utc().naive_utc();
         utc.checked_add_signed(TimeDelta::milliseconds(self.ahead(at))).unwrap_or(utc)
     }
 
-    /// When the wall clock shows this. A time that the clocks skip is the first instant after the gap; one that happens twice
-    /// is its first occurrence.
+    /// The instant of a local time. For a time that the clocks skip it is the first instant after the gap; for one that
+    /// occurs twice, the first occurrence.
     pub fn instant(&self, local: NaiveDateTime) -> WallTime {
         let ([first, _], is_skipped) = self.read(local);
         if is_skipped { self.gap_before(first) } else { first }
     }
 
-    /// Both instants at which a clock shows this: in the hour that it shows twice they differ. A time that the clocks skip is
-    /// read with the offset before the change, as a clock would show it that has not been set forward yet.
+    /// Both instants of a local time. They differ in the hour that occurs twice. A time that the clocks skip is read
+    /// with the offset before the change, as shown by a clock that has not been set forward yet.
     pub fn occurrences(&self, local: NaiveDateTime) -> [WallTime; 2] {
         let (occurrences, _) = self.read(local);
         occurrences
     }
 
-    /// See [`Zone::occurrences`]; also whether the clocks skip it. Times beyond the rules are in UTC.
+    /// See [`Zone::occurrences`]; also returns whether the clocks skip the time. Times beyond the rules are read as
+    /// UTC.
     fn read(&self, local: NaiveDateTime) -> ([WallTime; 2], bool) {
         let utc = WallTime::from(local.and_utc());
         let Some(civil) = civil(local) else { return ([utc; 2], false) };
@@ -85,7 +85,7 @@ impl Zone {
         }
     }
 
-    /// How far the wall clock is ahead of UTC at an instant, in milliseconds.
+    /// How far local time is ahead of UTC at an instant, in milliseconds.
     pub fn ahead(&self, at: WallTime) -> i64 {
         let offset = Timestamp::from_millisecond(at.millis()).map_or(0, |at| self.rules.to_offset(at).seconds());
         i64::from(offset) * 1000
@@ -133,8 +133,8 @@ impl Serialize for Zone {
     }
 }
 
-/// What was written down is a name; its rules are those of the program until [`crate::settings::zones::Zones`] gives it those of the
-/// system. One that the program does not know is in UTC so long.
+/// Only the name is stored. The zone has the program's rules (UTC for an unknown name) until
+/// [`crate::settings::zones::Zones`] replaces them with the system's.
 impl<'de> Deserialize<'de> for Zone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let name = String::deserialize(deserializer)?;
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Another implementation of the same rules agrees, in years for which nothing has changed since its data.
+        /// Another implementation of the same rules agrees, in years whose rules have not changed since its data.
         #[test]
         fn another_library_says_the_same(
             millis in 1_000_000_000_000i64..1_750_000_000_000,

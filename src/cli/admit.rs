@@ -1,4 +1,4 @@
-//! `checkind admit`: whether someone would be let in, with which pass and until when, or why not. Writes nothing.
+//! `checkind admit`: tells whether someone would be let in, with which pass and until when, or why not. Writes nothing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +47,7 @@ pub enum AdmitError {
     /// The text names no single coworker, card or device.
     #[error(transparent)]
     Who(#[from] WhoError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -64,11 +64,11 @@ pub struct AdmitAnswer {
 
 #[derive(Debug)]
 enum Verdict {
-    /// They are already in, and someone who is in needs no further check.
+    /// They are already in, since this time, and need no further check.
     In(WallTime),
     Admitted(Option<UsablePass>),
     Refused(Refused),
-    /// The settings do not allow the network to open this check-in.
+    /// The settings do not let the network open this check-in.
     NotByNetwork(&'static str),
 }
 
@@ -98,7 +98,7 @@ pub fn time(text: &str, site: &Site, now: WallTime) -> Result<WallTime, TimeErro
     local.map(|local| calendar.instant(local)).ok_or_else(|| TimeError(text.chars().take(40).collect()))
 }
 
-/// Answers for the holder of this card, else of this device, else for the coworker with this number or name.
+/// Answers for the holder of this card or device, or for the coworker with this number or name, in this order.
 pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Result<AdmitAnswer, AdmitError> {
     let who = asked(who)?;
     let directories = DirectoryHistory::only(Arc::new(store.load_directory().await?));
@@ -124,7 +124,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         (Match::NoOne, _) => return Ok(answer(None, refused(Reason::UnrecognisedCard))),
         (Match::Several, _) => return Ok(answer(None, refused(Reason::AmbiguousCard))),
     };
-    // Everyone who shares passes counts: their visits use up the same minutes.
+    // Include everyone who shares passes: their visits use the same minutes.
     let sharing = directory.who_share_passes_with(coworker.id).into_iter().chain([coworker.id]);
     let people: BTreeSet<Subject> = sharing.map(Subject::coworker).collect();
     let passes = directory.usable(coworker.id).map(|held| held.guid).collect();
@@ -141,7 +141,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     if let Some(verdict) = before_passes(coworker, site, by) {
         return Ok(answer(Some(coworker), verdict));
     }
-    // The engine answers as it would decide a door event or a sighting at that time.
+    // Ask the engine, as for a real event at that time.
     let people = loaded.people.into_iter().map(|(subject, known)| (subject, known.person)).collect();
     let mut group = FoldGroup { people, ..FoldGroup::default() };
     for (pass, subject, used) in users {
@@ -164,7 +164,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
     Ok(answer(Some(coworker), verdict))
 }
 
-/// What is decided before passes are considered.
+/// The verdict if it does not depend on passes.
 fn before_passes(coworker: &Coworker, site: &Site, by: CheckinSource) -> Option<Verdict> {
     let refused = |reason| Verdict::Refused(Refused { reason, detail: None });
     if let Some(reason) = admission::barrier(coworker, site.business) {

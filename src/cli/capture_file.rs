@@ -1,12 +1,13 @@
 //! Reads capture files: classic pcap (microseconds or nanoseconds, either byte order) and pcapng.
 //!
-//! A stream is read record by record into one bounded buffer; a file of any size costs the same memory.
+//! A stream is read record by record into one bounded buffer, so memory use does not depend on the size of the file.
 //! Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng. Never here: what a frame means.
 //!
-//! No crate reads these files as well. pcap-parser 0.17.0 has no resolution for clocks in powers of two, reads the time
-//! offset of big-endian files in the wrong order, drops old packet blocks, and stops at a damaged statistics block.
-//! pcap-file (3.0.0-rc.3, and 2.0.0, its last release) rejects a file for a comment that is not UTF-8, and the candidate
-//! also for a block larger than its buffer and a simple packet cut by the snapshot length.
+//! No existing crate reads all of these files. pcap-parser 0.17.0 does not support clocks with a resolution in powers
+//! of two, reads the time offset of big-endian files in the wrong order, drops old packet blocks, and stops at a
+//! damaged statistics block. pcap-file (3.0.0-rc.3, and its last release 2.0.0) rejects a file for a comment that is
+//! not UTF-8; the release candidate also rejects blocks larger than its buffer and simple packets cut by the snapshot
+//! length.
 
 use std::{
     fmt,
@@ -15,11 +16,12 @@ use std::{
 
 use crate::base::clock::WallTime;
 
-/// The longest record that is read, in octets: the largest snapshot length that libpcap allows, plus room for the fields
-/// and options of a pcapng block. A longer block without a frame is skipped; a longer frame or interface is an error.
+/// The longest record that is read, in octets: the largest snapshot length that libpcap allows, plus room for the
+/// fields and options of a pcapng block. A longer block is skipped if it has no frame; a longer frame or interface is
+/// an error.
 const MAX_RECORD: usize = 262_144 + 4096;
 
-/// The most interfaces in one pcapng section. A file that claims more is rejected: no real capture has as many.
+/// The most interfaces in one pcapng section. Real captures have far fewer, so a file with more is rejected.
 const MAX_INTERFACES: usize = 1024;
 
 /// The link layer of a frame, by its number in the registry of capture files (LINKTYPE_*).
@@ -44,9 +46,9 @@ impl LinkType {
 /// One captured frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was captured; 1970 for simple packets, which carry no time.
+    /// When it was captured; 1970 for simple packets, which have no time.
     pub at: WallTime,
-    /// The link layer that `bytes` starts with.
+    /// The link layer at which `bytes` starts.
     pub link: LinkType,
     /// The frame, cut to the snapshot length.
     pub bytes: &'a [u8],
@@ -61,10 +63,11 @@ impl fmt::Debug for Record<'_> {
 /// Why a capture file could not be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureFileError {
-    /// Not a capture file, or an unknown version of one.
+    /// Not a capture file, or one of an unknown version.
     #[error("this is neither a pcap nor a pcapng file")]
     Unknown,
-    /// The file ends inside a record, as it does when the capture program was killed. All records before it were read.
+    /// The file ends inside a record, for example because the capture program was killed. All records before it were
+    /// read.
     #[error("the file was cut short in the middle of a frame")]
     CutShort,
     /// A length or a reference in the file is impossible.
@@ -183,7 +186,7 @@ impl<R: Read> CaptureFile<R> {
             }
             let CaptureFormat::Blocks { order, .. } = &self.format else { return Ok(None) };
             let order = *order;
-            // A palindrome: it reads the same in either byte order, and the section header says which one follows.
+            // This kind is a palindrome, the same in either byte order; the section header tells which order follows.
             if u32::from_be_bytes(kind) == SECTION {
                 self.section()?;
                 continue;
@@ -208,7 +211,7 @@ impl<R: Read> CaptureFile<R> {
         }
     }
 
-    /// The number of octets between the two lengths of a block. The kind has been read.
+    /// The number of octets between the two lengths of a block, whose kind has been read.
     fn block_length(&mut self, order: Order) -> Result<usize, CaptureFileError> {
         let mut total = [0; 4];
         self.input.read_exact(&mut total).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
@@ -219,7 +222,7 @@ impl<R: Read> CaptureFile<R> {
         Ok(total - 12)
     }
 
-    /// Reads a section header after its kind. It sets the byte order and clears the interfaces.
+    /// Reads a section header after its kind. Sets the byte order and clears the interfaces.
     fn section(&mut self) -> Result<(), CaptureFileError> {
         let mut begin = [0; 8];
         self.input.read_exact(&mut begin).map_err(|fault| ended(fault, CaptureFileError::CutShort))?;
@@ -261,7 +264,7 @@ impl<R: Read> CaptureFile<R> {
         Ok(())
     }
 
-    /// The frame in the buffer. `kind` says which of the three packet blocks it is.
+    /// The frame in the buffer. `kind` is one of the three kinds of packet blocks.
     fn packet(&self, order: Order, kind: u32) -> Result<Record<'_>, CaptureFileError> {
         let CaptureFormat::Blocks { interfaces, .. } = &self.format else { return Err(CaptureFileError::Unknown) };
         let block = self.buffer.as_slice();
@@ -327,7 +330,7 @@ impl Order {
 
 const TOO_SHORT: CaptureFileError = CaptureFileError::Damaged("a block is shorter than its fields");
 
-/// Ticks per second of `if_tsresol`: a power of two when the top bit is set, else of ten.
+/// Ticks per second of `if_tsresol`: a power of two if the top bit is set, otherwise of ten.
 fn resolution(exponent: u8) -> Result<u64, CaptureFileError> {
     let base: u64 = if exponent & 0x80 == 0 { 10 } else { 2 };
     base.checked_pow(u32::from(exponent & 0x7f))
@@ -341,7 +344,7 @@ fn time(ticks: u64, per_second: u64, offset: i64) -> WallTime {
     WallTime::from_millis(millis.saturating_add(offset.saturating_mul(1000)))
 }
 
-/// False when the file ends before the first octet. If it ends later, it was cut short.
+/// Fills the buffer; false if the file ends before the first octet. A file that ends later was cut short.
 fn fill_or_end(input: &mut impl Read, buffer: &mut [u8]) -> Result<bool, CaptureFileError> {
     let (first, rest) = buffer.split_at_mut(1);
     loop {

@@ -1,8 +1,8 @@
-//! `checkind explain`: the facts and decisions about a coworker, card or device, in order. Nothing is written.
+//! `checkind explain`: shows the facts and decisions about a coworker, card or device, in order. Writes nothing.
 //!
-//! [`load`] reads what the pipeline would read for a late fact. [`explain`] folds it as the pipeline would. [`text`] and
-//! [`json`] print the result. So the output shows what the engine decides; where the log has another decision, the line
-//! says so.
+//! [`load`] reads what the pipeline would read for a late fact, [`explain`] folds it as the pipeline would, and
+//! [`text`] and [`json`] print the result. So the output shows what the engine decides, and marks each line for which
+//! the log has another decision.
 
 mod model;
 mod narrate;

@@ -21,11 +21,11 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// The most entities listed under each of added, changed and archived. More would be unreadable; `--json` lists them all.
+/// The most entities listed as added, as changed and as archived. More would be unreadable; `--json` lists all.
 const MAX_LISTED: usize = 50;
 
 /// The largest file, in octets: several hundred thousand people with everything that the platform exports about them. A
-/// larger one is rejected before it fills the memory.
+/// larger file is rejected before it fills the memory.
 const MAX_FILE: u64 = 1 << 30;
 
 /// Why the import failed; nothing was written.
@@ -34,7 +34,7 @@ pub enum ImportError {
     /// A file cannot be opened or read.
     #[error("cannot read {0}")]
     Input(String, #[source] io::Error),
-    /// The files have faults; lists them all, one per line.
+    /// The files have these faults, printed one per line.
     #[error("nothing was imported\n{0}")]
     Faults(ImportFaults),
     /// More people would be archived than is plausible.
@@ -68,11 +68,11 @@ impl From<StoreError> for ImportError {
 /// What to import and how.
 #[derive(Debug)]
 pub struct ImportOptions<'a> {
-    /// JSON files, or tables by their name (`is_table`).
+    /// JSON files and tables, told apart by their names (`is_table`).
     pub files: &'a [PathBuf],
-    /// List what would change and write nothing.
+    /// Whether to list what would change and write nothing.
     pub dry_run: bool,
-    /// Archive what the files no longer contain.
+    /// Whether to archive what the files no longer contain.
     pub replace: Replace,
 }
 
@@ -81,7 +81,7 @@ pub struct ImportOptions<'a> {
 /// # Errors
 /// [`ImportError`]; nothing was written then.
 pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -> Result<Changes, ImportError> {
-    // A dry run creates no PIN key: without a key no stored digest exists to compare with.
+    // A dry run creates no PIN key: without a key there are no stored digests to compare with.
     let key = if options.dry_run { store.drawn_pin_key().await?.unwrap_or_default() } else { store.pin_key().await? };
     let progress = Progress::new();
     let version = store.directory_version().await?;
@@ -91,7 +91,7 @@ pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -
         add_file(&mut draft, file)?;
     }
     let mut draft = draft.read().map_err(ImportError::Faults)?;
-    // Page by page: the stored directory may be larger than the files.
+    // Compare page by page: the stored directory may be larger than the files.
     let mut compared = 0;
     for kind in EntityKind::ALL {
         let mut after = 0;
@@ -110,7 +110,7 @@ pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -
     if let Some((archived, people)) = changes.asks_for_all.filter(|_| !options.dry_run) {
         return Err(ImportError::TooMany { archived, people });
     }
-    // `version` makes the write fail when another import ran since the comparison.
+    // With `version` the write fails if another import ran since the comparison.
     if !options.dry_run && !changes.documents.is_empty() {
         let all = changes.documents.len();
         store
@@ -140,13 +140,13 @@ fn add_file(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
     Ok(())
 }
 
-/// Is the file a table, by its name?
+/// Whether the file is a table, judging by its name.
 fn is_table(file: &Path) -> bool {
     let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     ["csv", "tsv", "tab", "txt"].into_iter().any(|table| table.eq_ignore_ascii_case(extension))
 }
 
-/// Decodes UTF-8, or UTF-16 with a byte order mark, which spreadsheets call "Unicode text".
+/// Decodes UTF-8, or UTF-16 with a byte order mark (spreadsheets call it "Unicode text").
 fn decoded(bytes: Vec<u8>) -> Option<String> {
     let units = |from: fn([u8; 2]) -> u16| {
         let (units, rest) = bytes.as_chunks::<2>();
@@ -160,7 +160,7 @@ fn decoded(bytes: Vec<u8>) -> Option<String> {
     }
 }
 
-/// A progress line on the terminal: each text overwrites the last, and the end removes it.
+/// A progress line on the terminal. Each text overwrites the last; dropping removes it.
 struct Progress {
     terminal: bool,
 }
@@ -172,7 +172,7 @@ impl Progress {
 
     fn say(&self, line: impl FnOnce() -> String) {
         if self.terminal {
-            // The import goes on if a progress line cannot be written.
+            // The import continues if a progress line cannot be written.
             drop(write!(io::stderr(), "\r\x1b[K{}", line()));
         }
     }

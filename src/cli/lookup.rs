@@ -25,10 +25,10 @@ pub enum WhoError {
     Several(String),
 }
 
-/// What the operator named, and the coworker it belongs to.
+/// What the operator named, and the coworker to whom it belongs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AskedAbout<'d> {
-    /// A card or fob; or a slot, user id or name with its scope.
+    /// A card or fob, or a slot, user id or name with its scope.
     Card(Match<'d>),
     /// A device.
     Device(MacAddr, Match<'d>),
@@ -36,7 +36,7 @@ pub(super) enum AskedAbout<'d> {
     Person(Match<'d>),
 }
 
-/// The text without surrounding spaces; an error when nothing is left.
+/// The text without surrounding spaces; an error if nothing is left.
 pub(super) fn asked(who: &str) -> Result<&str, WhoError> {
     let who = who.trim();
     if who.is_empty() { Err(WhoError::Nothing) } else { Ok(who) }
@@ -52,7 +52,7 @@ pub(super) fn find<'d>(directory: &'d Directory, who: &str) -> Result<AskedAbout
     if let Ok(mac) = who.parse::<MacAddr>() {
         return Ok(AskedAbout::Device(mac, directory.by_mac(mac)));
     }
-    // A card may have leading zeros, which no number has.
+    // A card number may have leading zeros, a coworker's number has none.
     let number = who.parse().ok().filter(|id: &i64| id.to_string() == who);
     let numbered = number.and_then(|id| directory.coworker(CoworkerId(id)));
     match numbered.map_or_else(|| directory.by_name(who), Match::One) {

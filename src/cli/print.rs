@@ -1,4 +1,4 @@
-//! PURE. What several commands print in the same way: JSON, tables, amounts, durations, passes.
+//! PURE. Formatting shared by the commands: JSON, tables, amounts, durations, passes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::{
     engine::passes::{PassEnd, PassKind},
 };
 
-/// Indented JSON, with a line end.
+/// Indented JSON with a line end.
 pub(super) fn pretty(value: &impl Serialize) -> String {
     serde_json::to_string_pretty(value).expect("plain data is JSON") + "\n"
 }
@@ -39,7 +39,7 @@ pub(super) fn pass_name(kind: PassKind, name: &str) -> String {
     }
 }
 
-/// Why a pass ends; follows the time.
+/// Why a pass ends, printed after the time.
 pub(super) const fn pass_end(why: PassEnd) -> &'static str {
     match why {
         PassEnd::MinutesUsedUp => "when its minutes are used up",
@@ -49,7 +49,7 @@ pub(super) const fn pass_end(why: PassEnd) -> &'static str {
     }
 }
 
-/// An amount in minor units, written with its currency.
+/// Formats an amount in minor units with its currency.
 pub(super) fn money(amount: i64, currency: Currency) -> String {
     let (units, parts) = (amount / currency.minor_units(), amount % currency.minor_units());
     let digits = currency.minor_units().ilog10() as usize;
@@ -57,7 +57,7 @@ pub(super) fn money(amount: i64, currency: Currency) -> String {
     format!("{units}{parts} {currency}")
 }
 
-/// `5 min` or `3 h 05 min`; seconds are cut.
+/// `5 min` or `3 h 05 min`; seconds are truncated.
 pub(super) fn span(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
     match minutes {

@@ -11,7 +11,7 @@ use crate::{
     source::network::frame::{self, Evidence, FrameKind, Observation, Via, Vlans, WhyNot},
 };
 
-/// Why a file could not be read or the output not be written.
+/// Why a file could not be read, or the output not written.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     /// The file cannot be opened.
@@ -22,12 +22,12 @@ pub enum ReplayError {
         /// The cause.
         source: io::Error,
     },
-    /// The file cannot be read further. Everything before was printed.
+    /// The file cannot be read further. Everything before this point was printed.
     #[error("cannot read {} past frame {after}", path.display())]
     Read {
         /// The path that the operator gave.
         path: PathBuf,
-        /// The number of the last frame that was read, from 1; 0 if none was.
+        /// The number of the last frame that was read, counted from 1; 0 if none was.
         after: u64,
         /// The cause.
         source: CaptureFileError,
@@ -40,8 +40,8 @@ pub enum ReplayError {
 /// Prints what each frame means: a heading and one line per frame, in columns separated by tabs.
 ///
 /// Columns: file name, frame number from 1, kind, VLAN ids (outermost first, `-` for none), the address that the frame
-/// is evidence for (`-` for none), evidence (`strong`, `weak`, `no`), and why not. Frames that are neither ARP, DHCP nor
-/// neighbour discovery have no line.
+/// is evidence for (`-` for none), evidence (`strong`, `weak`, `no`), and why not. Frames that are neither ARP, DHCP
+/// nor neighbour discovery have no line.
 pub fn print_frames(files: &[PathBuf], out: &mut impl Write) -> Result<(), ReplayError> {
     writeln!(out, "file\tframe\tkind\tvlans\tmac\tevidence\twhy")?;
     for path in files {
@@ -79,7 +79,7 @@ fn print_frame(name: &str, number: u64, seen: &Observation, out: &mut impl Write
     }
 }
 
-/// What a captured frame says, on any link layer; `None` if it concerns no device.
+/// The meaning of a captured frame on any link layer; `None` if it concerns no device.
 pub fn observe(record: &Record<'_>) -> Option<Observation> {
     if record.link == LinkType::ETHERNET {
         return frame::observe(record.bytes, None);
@@ -95,7 +95,7 @@ pub fn observe(record: &Record<'_>) -> Option<Observation> {
     })
 }
 
-/// The Ethernet type and payload of a frame on the other link layers found in office captures; `None` for the rest.
+/// The Ethernet type and payload of a frame on another link layer found in office captures; `None` for all others.
 fn payload_of_other_link(link: LinkType, bytes: &[u8]) -> Option<(u16, &[u8])> {
     let be16 = |at: usize| Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?));
     match link {
@@ -111,7 +111,7 @@ fn payload_of_other_link(link: LinkType, bytes: &[u8]) -> Option<(u16, &[u8])> {
     }
 }
 
-/// ARCNET: addresses and offset in four octets, then the protocol by RFC 1051 or, with three octets more, RFC 1201.
+/// ARCNET: addresses and offset in four octets, then the protocol as in RFC 1051 or, with three more octets, RFC 1201.
 fn arcnet(bytes: &[u8]) -> Option<(u16, &[u8])> {
     match *bytes.get(4)? {
         0xf0 => Some((0x0800, bytes.get(5..)?)),

@@ -1,4 +1,4 @@
-//! `checkind user`: API users, their roles and passwords. Each command returns what it prints.
+//! `checkind user`: manages API users, their roles and passwords. Each command returns the text to print.
 
 use std::{
     collections::BTreeSet,
@@ -52,8 +52,8 @@ pub fn rights(administrator: bool, roles: &[Role]) -> Result<Rights, UserError> 
     }
 }
 
-/// Asks for a password twice at the terminal without echo, or reads the first line of standard input if that is not a
-/// terminal. Returns its hash. Blocks.
+/// Prompts for a password twice at the terminal without echo, or reads the first line of standard input if that is not
+/// a terminal. Returns its hash. Blocks.
 pub fn ask_password() -> Result<StoredPassword, UserError> {
     let input = io::stdin();
     if !input.is_terminal() {
@@ -111,7 +111,7 @@ pub async fn set_password(
     Ok(format!("User {name} has a new password; all tokens were revoked.\n"))
 }
 
-/// `user role`: replaces the rights, from the next request on.
+/// `user role`: replaces the rights, effective from the next request.
 pub async fn set_rights(store: &Store, name: &UserName, rights: &Rights, now: WallTime) -> Result<String, UserError> {
     if !store.set_rights(name, rights, now).await? {
         return Err(UserError::Unknown(name.clone()));
@@ -172,8 +172,8 @@ fn prompted(prompt: &str, input: &mut impl BufRead) -> Result<SecretString, User
     line
 }
 
-/// A line without its line end. Reads no more bytes than a password may have, plus a line end; a longer password is then
-/// rejected for its length.
+/// Reads a line without its line end, but no more bytes than a password may have plus a line end. A longer password is
+/// then rejected for its length.
 fn first_line(input: &mut impl BufRead) -> Result<SecretString, UserError> {
     const MAX_BYTES: u64 = PASSWORD_BYTES as u64 + 2;
     let mut line = String::new();
@@ -189,10 +189,10 @@ fn first_line(input: &mut impl BufRead) -> Result<SecretString, UserError> {
     Ok(SecretString::from(line))
 }
 
-/// Turns the terminal's echo off until it is dropped.
+/// Turns off the terminal's echo until dropped.
 ///
-/// Turns off signals from the keyboard too, as getpass(3) does: an interrupt would end the program and leave the terminal
-/// without echo. Ctrl-C becomes a character that no password may have.
+/// Also turns off signals from the keyboard, as getpass(3) does: an interrupt would end the program and leave the
+/// terminal without echo. Ctrl-C becomes a character that no password may contain.
 struct EchoOff<'a> {
     terminal: BorrowedFd<'a>,
     before: Termios,

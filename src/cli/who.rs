@@ -1,4 +1,4 @@
-//! PURE. `checkind who`: who is in, since when, and why they are still in.
+//! PURE. `checkind who`: lists who is in, since when, and why they are still in.
 
 use chrono::{NaiveDateTime, TimeDelta};
 
@@ -9,8 +9,8 @@ use crate::{
     policy::site::Site,
 };
 
-/// Open check-ins as a table, in the order given. Times are on the business's wall clock. `site` holds the limits of this
-/// gateway's own business; other businesses' limits are known only to their gateways.
+/// Open check-ins as a table, in the order given. Times are local to the business. `site` has the limits of this
+/// gateway's own business; only their own gateways know the limits of other businesses.
 pub fn text(open: &[Checkin], site: Option<&Site>, now: WallTime) -> String {
     if open.is_empty() {
         return "No one is checked in.\n".to_owned();
@@ -37,7 +37,7 @@ fn row(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> [String; 6] {
     ]
 }
 
-/// Why a check-in is still open: a tracked one ends at the idle limit, any other with an exit or at the cut-off.
+/// Why a check-in is still open: a tracked check-in ends at the idle limit, any other with an exit or at the cut-off.
 fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
     if checkin.mac_addresses.is_empty() {
         let until = site.map_or_else(String::new, |site| format!(" at {}", site.cut_off.format("%H:%M")));
@@ -54,8 +54,8 @@ fn because(checkin: &Checkin, site: Option<&Site>, now: WallTime) -> String {
     }
 }
 
-/// An instant on the business's wall clock. The settings hold no zone for another business, so its offset comes from the
-/// record, as of the start of the check-in. It is right until the clocks change.
+/// An instant in the business's local time. The settings have no zone for other businesses, so their offset comes from
+/// the record, as of the start of the check-in. It is right until the clocks change.
 fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime {
     if let Some(site) = site {
         return site.time_zone.local(at);
@@ -64,7 +64,7 @@ fn local(checkin: &Checkin, site: Option<&Site>, at: WallTime) -> NaiveDateTime 
     from.checked_add_signed(TimeDelta::milliseconds(at.millis() - checkin.from_time.millis())).unwrap_or(from)
 }
 
-/// `09:05` today, with the date on other days.
+/// `09:05` if today, with the date on other days.
 fn clock_face(at: NaiveDateTime, now: NaiveDateTime) -> String {
     let today = at.date() == now.date();
     at.format(if today { "%H:%M" } else { "%Y-%m-%d %H:%M" }).to_string()

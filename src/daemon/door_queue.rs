@@ -8,21 +8,21 @@ use crate::{
     spool::SpoolEnds,
 };
 
-/// The queue's ends, as far as nothing else holds them.
+/// The ends of the queue that no part has taken yet.
 #[derive(Debug, Default)]
 pub(super) struct DoorQueue {
-    /// Where the session puts its messages. `None` before the spool or the pipeline reads them, and during shutdown.
+    /// The session's end. `None` until the spool or the pipeline reads messages, and during shutdown.
     sender: Option<mpsc::Sender<Delivery>>,
     spool: SpoolStage,
 }
 
-/// How far the spool is connected.
+/// How the spool is connected.
 #[derive(Debug, Default)]
 enum SpoolStage {
     /// No spool: the session sends straight to the pipeline.
     #[default]
     Absent,
-    /// The spool writes messages to disk; the pipeline that will read its output has not started.
+    /// The spool writes messages to disk, but the pipeline that reads its output has not started.
     Filling { output: mpsc::Receiver<Delivery>, settled: CancellationToken },
     /// The pipeline reads the spool's output.
     Feeding { settled: CancellationToken },
@@ -41,7 +41,7 @@ impl DoorQueue {
         SpoolEnds { input, output: spooled, taken: settled, stop }
     }
 
-    /// The pipeline's end: behind the spool, or straight behind the session.
+    /// Returns the pipeline's end: of the spool's output, or of the session's queue.
     pub(super) fn open_for_pipeline(&mut self) -> mpsc::Receiver<Delivery> {
         match std::mem::take(&mut self.spool) {
             SpoolStage::Filling { output, settled } => {
@@ -57,12 +57,12 @@ impl DoorQueue {
         }
     }
 
-    /// The session's end; `None` while nothing reads door messages.
+    /// The session's end; `None` while no part reads door messages.
     pub(super) fn sender(&self) -> Option<&mpsc::Sender<Delivery>> {
         self.sender.as_ref()
     }
 
-    /// Drops our copy of the session's end, so the queue ends when the session drops its own.
+    /// Drops this copy of the session's end, so the queue closes when the session drops its own.
     pub(super) fn close(&mut self) {
         self.sender = None;
     }

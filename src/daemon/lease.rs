@@ -1,15 +1,16 @@
-//! Active and standby: of several gateways of one site only the one that holds the lease works.
+//! Active and standby: of several gateways of one site, only the holder of the lease is active.
 //!
-//! The lease is a row of the shared database, valid for [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and renewed every
-//! few seconds. A standby opens no broker session and decides nothing. It asks every second, so it takes over within
-//! twelve seconds of the holder's last renewal, and at once after a clean shutdown.
+//! The lease is a row of the shared database, valid for [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and renewed
+//! every few seconds. A standby opens no broker session and decides nothing. It tries to take the lease every second,
+//! so it takes over within twelve seconds of the holder's last renewal, and within a second of a clean shutdown.
 //!
-//! **What keeps two from working at once.** Every transaction of the holder fails at its end when another gateway has
-//! taken the lease, so the database fences decisions. The broker session needs no fence: both gateways use the same client
-//! id, and the broker keeps one connection for it. A holder that cannot reach the database keeps its connection, because
-//! then no other gateway can take the lease either, and its spool takes the messages. Once the lease may have expired it
-//! opens no new connection, so the two never disconnect each other in turn. A holder that finds its lease taken ends its
-//! process: what it remembers is out of date. After the restart it decides what is in its spool, and stands by.
+//! **Why two are never active at once.** The database fences decisions: every transaction of the holder fails at commit
+//! if another gateway has taken the lease. The broker session needs no fence: both gateways use the same client id, and
+//! the broker keeps one connection per client id. A holder that cannot reach the database keeps its connection, and its
+//! spool accepts the messages, because no other gateway can take the lease either. Once the lease may have expired it
+//! opens no new connection, so the two never disconnect each other in turn. A holder that finds its lease taken ends
+//! its process, because its state in memory is out of date. After the restart it decides what is in its spool, and
+//! stands by.
 
 use std::time::Duration;
 
@@ -28,16 +29,16 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often the holder renews the lease: three tries before it expires.
+/// How often the holder renews the lease: three attempts before it expires.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// How often a standby tries to take the lease.
 const TRY_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a standby lets the holder go first when the database was away: time for one of its tries.
+/// How long a standby lets the holder go first after the database was unavailable: enough for one renewal.
 const HOLDER_FIRST: Duration = Duration::from_secs(8);
 
-/// The longest one try may take: a server that has disappeared silently would block it forever.
+/// The longest one attempt may take: a server that has disappeared silently would block it forever.
 const TRY: Duration = Duration::from_secs(3);
 
 /// Why a holder stops.
@@ -46,7 +47,7 @@ pub enum LeaseError {
     /// Another gateway has the lease.
     #[error("the gateway {0} has taken over this site; this one must restart, as its standby")]
     Lost(String),
-    /// The database can never be asked.
+    /// The request cannot succeed, however often it is retried.
     #[error("the lease cannot be requested")]
     Store(#[from] StoreError),
 }
@@ -65,7 +66,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// A gateway called `holder`. Two processes of the same name are still two claims.
+    /// The claim of a gateway called `holder`. Two processes with the same name still have separate claims.
     pub fn new(store: Store, business: BusinessId, holder: String, clock: Clock, health: Health) -> Self {
         Self { store, business, holder, instance: random::uuid(), clock, health, renewed: watch::channel(None).0 }
     }
@@ -75,7 +76,7 @@ impl Lease {
         self.instance
     }
 
-    /// For code that begins something that only the holder may do.
+    /// A permit for code that starts something only the holder may do.
     pub fn permit(&self) -> LeasePermit {
         LeasePermit::new(self.renewed.subscribe())
     }
@@ -83,12 +84,12 @@ impl Lease {
     /// Waits until this gateway holds the lease. May be dropped at any time.
     ///
     /// # Errors
-    /// [`LeaseError::Store`] when the database can never be asked.
+    /// [`LeaseError::Store`] when retrying would not help.
     pub async fn acquire(&self) -> Result<(), LeaseError> {
         let mut holder_first_until = self.clock.now().boot;
         let mut is_first = true;
         loop {
-            // After an outage the holder goes first: until then only check that the database answers.
+            // After an outage the holder goes first; meanwhile only check that the database answers.
             let tried = if self.clock.now().boot < holder_first_until { self.probe().await } else { self.take().await };
             match tried {
                 Ok(true) => break,
@@ -100,7 +101,8 @@ impl Lease {
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
                 Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => {
-                    // A failure at the first try is this gateway's start, not an outage that the holder lived through.
+                    // A failure of the first attempt may only concern this gateway's start, so the holder gets no head
+                    // start.
                     if !is_first {
                         holder_first_until = self.clock.now().boot.plus(HOLDER_FIRST);
                     }
@@ -120,8 +122,8 @@ impl Lease {
     /// Renews the lease until `stop` is cancelled.
     ///
     /// # Errors
-    /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error: then no gateway can
-    /// take the lease.
+    /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error, because no
+    /// gateway can take the lease then.
     pub async fn keep(&self, stop: &CancellationToken) -> Result<(), LeaseError> {
         while stop.run_until_cancelled(time::sleep(RENEW_EVERY)).await.is_some() {
             match self.take().await {
@@ -135,7 +137,7 @@ impl Lease {
         Ok(())
     }
 
-    /// Gives the lease back, so a standby need not wait until it expires.
+    /// Releases the lease, so a standby need not wait until it expires.
     pub async fn release(&self) {
         let released = time::timeout(TRY, self.store.release_lease(self.business, self.instance)).await;
         if !matches!(released, Ok(Ok(()))) {
@@ -145,7 +147,7 @@ impl Lease {
 
     /// Takes or renews the lease; false when another gateway has it.
     async fn take(&self) -> Result<bool, StoreError> {
-        // Before the request: the answer may be slow, and the lease does not begin later than this.
+        // Read before the request: the answer may be slow, and the term of the lease must not be overestimated.
         let asked = self.clock.now().boot;
         let taken = time::timeout(TRY, self.store.take_lease(self.business, &self.holder, self.instance)).await;
         let taken = taken.unwrap_or(Err(StoreError::too_late()))?;
@@ -155,7 +157,7 @@ impl Lease {
         Ok(taken)
     }
 
-    /// Checks only that the database answers, and leaves the lease to another gateway.
+    /// Checks that the database answers, without taking the lease.
     async fn probe(&self) -> Result<bool, StoreError> {
         let asked = time::timeout(TRY, self.store.lease_holder(self.business)).await;
         asked.unwrap_or(Err(StoreError::too_late())).map(|_| false)

@@ -1,4 +1,4 @@
-//! Opening the database and the spool, however long it takes.
+//! Opens the database and the spool, and retries until they are available.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Between two attempts to open the database or the spool.
+/// The pauses between two attempts to open the database or the spool.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
-/// What a pipeline decides by.
+/// What a pipeline needs to decide.
 #[derive(Debug)]
 pub(super) struct Basis {
     pub(super) business: BusinessId,
@@ -71,7 +71,7 @@ impl Supervisor {
         loaded.context("could not load the directory and the earlier settings")
     }
 
-    /// Tries until `open` succeeds or can never succeed; `None` when a stop was requested meanwhile.
+    /// Retries until `open` succeeds or fails for good; `None` when a stop was requested meanwhile.
     async fn retry_until_open<T>(
         &mut self,
         kind: ConditionKind,
@@ -81,7 +81,7 @@ impl Supervisor {
     ) -> anyhow::Result<Option<T>> {
         let mut failures = 0;
         loop {
-            // A server that hangs must not keep us from stopping.
+            // A server that hangs must not delay a shutdown.
             let opened = tokio::select! {
                 opened = Box::pin(open()) => opened,
                 () = requests.stop() => return Ok(None),
@@ -99,7 +99,7 @@ impl Supervisor {
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
             }
 
-            // Before readiness systemd would end the start; this asks for time for the next attempts.
+            // Until readiness systemd's start time-out applies; this extends it to cover the next attempts.
             let extend = u32::try_from((RETRY.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
             let status = format!("waiting for {what}");
             notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);

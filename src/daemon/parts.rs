@@ -1,11 +1,11 @@
-//! The daemon's tasks, and the report of each one that ends.
+//! The daemon's tasks, and how the supervisor learns that one has ended.
 
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 use tokio::task::{self, JoinError, JoinSet};
 
-/// A part of the daemon whose end is noticed.
+/// A part of the daemon that the supervisor watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     Capture,
@@ -38,7 +38,7 @@ impl Part {
     }
 }
 
-/// A part that has ended, and how.
+/// A part that has ended, and its result.
 #[derive(Debug)]
 pub(super) struct PartEnd {
     pub(super) part: Part,
@@ -46,7 +46,7 @@ pub(super) struct PartEnd {
 }
 
 impl PartEnd {
-    /// The error for a part that ended although the daemon had not stopped it.
+    /// The error to report when the daemon had not stopped this part.
     pub(super) fn into_error(self) -> anyhow::Error {
         let name = self.part.name();
         match self.result {
@@ -56,7 +56,7 @@ impl PartEnd {
     }
 }
 
-/// The parts that have been started and not ended.
+/// The parts that are running.
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     tasks: JoinSet<anyhow::Result<()>>,
@@ -70,18 +70,19 @@ impl Parts {
         self.running.insert(task.id(), part);
     }
 
-    /// Starts a part on a separate thread, because it blocks.
+    /// Starts a part that blocks, on a separate thread.
     pub(super) fn spawn_blocking(&mut self, part: Part, work: impl FnOnce() -> anyhow::Result<()> + Send + 'static) {
         let task = self.tasks.spawn_blocking(work);
         self.running.insert(task.id(), part);
     }
 
-    /// Is any task of this part still running?
+    /// Whether any task of this part is still running.
     pub(super) fn is_running(&self, part: Part) -> bool {
         self.running.values().any(|running| *running == part)
     }
 
-    /// Waits for the next part to end; `None` when all have. A part that panicked has failed. May be dropped at any time.
+    /// Waits for the next part to end; `None` when all have ended. A panic counts as a failure. May be dropped at any
+    /// time.
     pub(super) async fn next_end(&mut self) -> Option<PartEnd> {
         let ended = self.tasks.join_next_with_id().await?;
         let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
@@ -98,12 +99,12 @@ impl Parts {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Drops every task that is still running.
+    /// Aborts every task that is still running.
     pub(super) fn abort_all(&mut self) {
         self.tasks.abort_all();
     }
 
-    /// The parts that are still running, for the log.
+    /// The names of the parts that are still running, for the log.
     pub(super) fn names(&self) -> String {
         self.running.values().map(|part| part.name()).collect::<Vec<_>>().join(", ")
     }

@@ -1,4 +1,4 @@
-//! What is made before the runtime starts, while the process may still capture.
+//! What is created before the runtime starts, while the process still has the capability to capture.
 
 use std::{
     path::{Path, PathBuf},
@@ -29,7 +29,7 @@ pub struct Prepared {
     pub(super) coverage: SiteCoverage,
     /// Ends the captures, and with them the whole intake.
     pub(super) intake: CancellationToken,
-    /// Tells the captures which addresses belong to people.
+    /// Tells the captures which MAC addresses belong to people.
     pub(super) known_macs: watch::Sender<KnownMacs>,
     /// The pipeline's end of the captures' queue.
     pub(super) presences: mpsc::Receiver<Presences>,
@@ -64,13 +64,13 @@ impl Prepared {
         Ok(Self { clock, health, coverage, intake, known_macs, presences, captures, capture_context })
     }
 
-    /// What the captures were opened with, for frames that reach the daemon other than through an interface.
+    /// The context of the captures, for frames that reach the daemon without an interface.
     pub fn capture_context(&self) -> CaptureContext {
         self.capture_context.clone()
     }
 }
 
-/// The folder on this machine for what must not be lost: that of the spool, or of the SQLite database.
+/// The folder on this machine for data that must not be lost: the folder of the spool or of the SQLite database.
 pub(super) fn data_folder(settings: &Settings) -> PathBuf {
     let file = match (&settings.spool, &settings.database) {
         (Some(spool), _) => Some(&spool.path),

@@ -1,4 +1,4 @@
-//! Reload: reads the settings again and puts in force what can change while the daemon runs.
+//! Reload: reads the settings again and applies what can change while the daemon runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,14 +17,14 @@ use crate::{
     settings::{self, Settings},
 };
 
-/// How long the last batch out of an empty queue usually takes to its commit.
+/// How long the last batch usually takes to commit once the queue is empty.
 const LAST_COMMIT: Duration = Duration::from_millis(200);
 
-/// How often the queue is checked for being empty.
+/// How often to check whether the queue is empty.
 const QUEUE_CHECK: Duration = Duration::from_millis(10);
 
 impl Supervisor {
-    /// Reads the settings again. A bad file keeps the old ones; changes that need a restart are named.
+    /// Reads the settings again. If a file has faults, the old settings stay. Changes that need a restart are reported.
     pub(super) async fn reload(&mut self) {
         let file = match &self.origin {
             SettingsOrigin::File(file) => file.clone(),
@@ -59,9 +59,9 @@ impl Supervisor {
         notify(&[NotifyState::Ready]);
     }
 
-    /// Puts new settings in force, as far as they can change without a restart.
+    /// Applies new settings, except changes that need a restart.
     async fn apply(&mut self, new: Settings) {
-        // The connection to the broker is the one section that is made again below.
+        // Changes to `[mqtt]` need no restart: the session is started again below.
         let restart: Vec<&str> = settings::changes_needing_restart(&self.settings, &new)
             .into_iter()
             .filter(|section| *section != "mqtt")
@@ -73,7 +73,7 @@ impl Supervisor {
             self.health.raise(ConditionKind::SettingsRefused, "", detail);
         }
 
-        // A fact is judged by the policy of its time, so a policy is in force only once it is recorded.
+        // A fact is decided by the policy of its time, so a policy takes effect only once it is recorded.
         if let (SitePhase::Deciding { policies, records }, Some(site)) = (&self.site, &new.site)
             && !restart.contains(&"site.business")
         {
@@ -91,7 +91,7 @@ impl Supervisor {
             }
         }
 
-        // What needs a restart keeps its old value, so the next reload compares with what really runs.
+        // Settings that need a restart keep their old values, so the next reload compares with what really runs.
         let old = std::mem::replace(&mut self.settings, new);
         if restart.contains(&"site.business") {
             self.settings.site = old.site;
@@ -100,7 +100,7 @@ impl Supervisor {
         self.settings.api = old.api;
         self.settings.captures = old.captures;
 
-        // The old session ends before the new one begins. The broker keeps our messages in between.
+        // The old session ends before the new one starts. The broker keeps our messages in between.
         if let Some(session) = self.broker.session.take() {
             session.stop.cancel();
             self.await_commits().await;
@@ -115,7 +115,7 @@ impl Supervisor {
     }
 
     /// Gives the pipeline time to commit what the session has sent, so it is acknowledged before the connection ends.
-    /// What is not acknowledged the broker delivers again.
+    /// The broker delivers unacknowledged messages again.
     async fn await_commits(&self) {
         let Some(deliveries) = self.door_queue.sender() else { return };
         let empty = async {
@@ -130,7 +130,7 @@ impl Supervisor {
     }
 
     /// Waits until the stopped session has ended, so two never share a client id. Other parts that end meanwhile are
-    /// noticed afterwards, as they would have been without the reload.
+    /// reported afterwards, as they would have been without the reload.
     async fn await_session(&mut self) {
         let mut others = Vec::new();
         while self.parts.is_running(Part::Session) {

@@ -1,4 +1,4 @@
-//! What asks the daemon to stop or to reload: signals, and the caller's token.
+//! Requests to stop or to reload: signals, and the caller's token.
 
 use std::{ffi::c_int, future};
 
@@ -19,14 +19,14 @@ pub(super) enum OutsideRequest {
     StopByCaller,
 }
 
-/// Where such requests arrive. Every wait here may be dropped at any time.
+/// Receives these requests. Every wait may be dropped at any time.
 pub(super) struct Requests {
     signals: Signals,
     stop: CancellationToken,
 }
 
 impl Requests {
-    /// Handles the signals from now on; `stop` is the caller's token.
+    /// Installs the signal handlers; `stop` is the caller's token.
     pub(super) fn new(stop: CancellationToken) -> anyhow::Result<Self> {
         let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).context("could not install the signal handlers")?;
         Ok(Self { signals, stop })
@@ -43,7 +43,7 @@ impl Requests {
         }
     }
 
-    /// Waits for a request to stop. A SIGHUP that arrives meanwhile is ignored: nothing runs yet that could reload.
+    /// Waits for a request to stop. Ignores SIGHUP, because there is nothing to reload yet.
     pub(super) async fn stop(&mut self) {
         loop {
             match self.next().await {
@@ -53,7 +53,7 @@ impl Requests {
         }
     }
 
-    /// Waits for SIGTERM or SIGINT. The caller's token does not count: during shutdown it is already cancelled.
+    /// Waits for SIGTERM or SIGINT. Ignores the caller's token, which may already be cancelled during shutdown.
     pub(super) async fn stop_signal(&mut self) -> c_int {
         while let Some(signal) = self.signals.next().await {
             if signal != SIGHUP {

@@ -1,4 +1,4 @@
-//! Deletes rows that are older than the retention policy allows: a reconciler, idempotent, by time.
+//! Deletes rows older than the retention policy allows: an idempotent reconciler that runs at intervals.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::{
     store::{Expired, Store},
 };
 
-/// How often expired rows are deleted. Retention is counted in days, so an hour late does not matter.
+/// How often expired rows are deleted. Retention is counted in days, so an hour's delay does not matter.
 const EVERY: Duration = Duration::from_hours(1);
 
-/// The pause between two portions: a large clean-up never delays a batch for longer than one portion.
+/// The pause between two portions, so a large clean-up never delays a batch by more than one portion.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Deletes this business's expired rows until it is stopped. If the database is unavailable, it tries again an hour later.
+/// Deletes this business's expired rows until stopped. If the database is unavailable, it tries again an hour later.
 pub async fn run(business: BusinessId, retention: Retention, store: Store, clock: Clock, stop: CancellationToken) {
     let policy = [
-        // What a late fact may still need for a refold is kept, whatever the settings say.
+        // A refold for a late fact may still need these, so they are kept regardless of the settings.
         (Expired::Facts, retention.sightings.map(|keep| keep.max(HISTORY))),
         (Expired::Checkpoints, Some(HISTORY)),
         (Expired::Checkins, retention.checkins),

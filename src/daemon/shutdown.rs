@@ -1,4 +1,4 @@
-//! Shutdown: the intake ends, the pipeline drains, the last commits are acknowledged, everything else ends.
+//! Shutdown: the intake ends, the pipeline drains, the session acknowledges the last commits, everything else ends.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use tokio_util::sync::CancellationToken;
 use super::{parts::Part, requests::Requests, supervisor::Supervisor};
 use crate::base::health::ConditionKind;
 
-/// How long a shutdown may take before the parts that are late are abandoned. Below the unit's `TimeoutStopSec`.
+/// How long a shutdown may take before late parts are abandoned. Shorter than the unit's `TimeoutStopSec`.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long late parts get to end after the deadline.
+/// How long late parts have to end after the deadline.
 const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 /// How far a shutdown has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ShutdownStage {
-    /// Captures, the session and the spool pass on what they have.
+    /// The captures, the session and the spool pass on what they hold.
     Intake,
-    /// The pipeline decides and commits what it was sent.
+    /// The pipeline decides and commits what it has received.
     Draining,
     /// The session acknowledges the last commits; everything else ends.
     Ending,
@@ -40,7 +40,7 @@ impl Supervisor {
         self.door_queue.close();
         let spool_settled = self.door_queue.spool_settled().cloned();
         if spool_settled.is_some() && self.health.is_raised(ConditionKind::DatabaseUnavailable, "") {
-            // Everything is in the spool; waiting for the database would gain nothing.
+            // Everything is in the spool, so there is no need to wait for the database.
             self.stop.deadline.cancel();
         }
         let spool_settled = spool_settled.unwrap_or_else(|| {
@@ -51,8 +51,8 @@ impl Supervisor {
         let mut stage = ShutdownStage::Intake;
         loop {
             let settled = spool_settled.is_cancelled() || !self.parts.is_running(Part::Spool);
-            // The captures pass on what they have merged, and the spool what it has, before the pipeline is told to drain:
-            // another gateway may take over the site, and would not have what stays in this spool.
+            // The captures pass on what they have merged, and the spool what it holds, before the pipeline drains:
+            // another gateway may take over the site, and could not read what stays in this spool.
             if stage == ShutdownStage::Intake && !self.parts.is_running(Part::Capture) && settled {
                 self.stop.drain.cancel();
                 stage = ShutdownStage::Draining;
@@ -81,8 +81,8 @@ impl Supervisor {
         }
     }
 
-    /// Gives late parts a last chance, then drops them. What was not committed was not acknowledged, so the broker or the
-    /// spool still has it. Returns their names.
+    /// Gives late parts [`LAST_CHANCE`] to end, then aborts them. What was not committed was not acknowledged, so the
+    /// broker or the spool still has it. Returns the names of the late parts.
     async fn abandon_late_parts(&mut self) -> String {
         let late = self.parts.names();
         tracing::error!("still running at the shutdown deadline and abandoned: {late}");

@@ -1,4 +1,4 @@
-//! Standing by: what a gateway with `[lease]` does until the lease is its own.
+//! Standby: what a gateway with `[lease]` does until it holds the lease.
 
 use std::sync::Arc;
 
@@ -29,8 +29,9 @@ use crate::{
 };
 
 impl Supervisor {
-    /// Waits for the lease and starts to renew it; false when a stop was requested meanwhile. What an earlier process
-    /// left in the spool is decided first: no other gateway has it, and this one may have held the lease when it arrived.
+    /// Waits for the lease and starts renewing it; false when a stop was requested meanwhile. First decides what an
+    /// earlier process left in the spool: no other gateway has it, and this one may have held the lease when it
+    /// arrived.
     pub(super) async fn stand_by(
         &mut self,
         lease: Arc<Lease>,
@@ -39,7 +40,7 @@ impl Supervisor {
         store: &Store,
         requests: &mut Requests,
     ) -> anyhow::Result<bool> {
-        // The rest of an earlier process first. The spool is opened again after it, as an empty one.
+        // First what an earlier process left. After that the spool is opened again, now empty.
         let mut spool = None;
         if let Some(settings) = self.settings.spool.clone() {
             let Some(left) = self.open_spool(&settings, requests).await? else { return Ok(false) };
@@ -59,7 +60,7 @@ impl Supervisor {
             }
         }
 
-        // Captures run meanwhile, so a gateway that takes over knows at once what its mirror shows.
+        // The captures run meanwhile, so a gateway that takes over has coverage at once.
         let mut acquiring = Box::pin(lease.acquire());
         loop {
             tokio::select! {
@@ -67,7 +68,7 @@ impl Supervisor {
                     acquired?;
                     break;
                 }
-                // The holder decides these. Devices that are still here when we take over will send further frames.
+                // The holder decides these presences. Devices that are still here at a takeover will send more frames.
                 Some(_) = prepared.presences.recv() => {}
                 request = requests.next() => match request {
                     OutsideRequest::Reload => self.reload().await,
@@ -78,7 +79,7 @@ impl Supervisor {
         }
         drop(acquiring);
 
-        // From here on this gateway works. Losing the lease ends the process.
+        // From here on this gateway is active. Losing the lease ends the process.
         let (keeper, rest) = (Arc::clone(&lease), self.stop.rest.clone());
         self.parts.spawn(Part::Lease, async move { keeper.keep(&rest).await.map_err(anyhow::Error::from) });
         self.lease = Some(lease);
@@ -88,14 +89,14 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Decides what an earlier process has left in the spool, with a pipeline that runs for this alone.
+    /// Decides what an earlier process left in the spool, with a separate pipeline.
     fn decide_leftovers(
         &self,
         spool: Spool,
         basis: Basis,
         store: Store,
     ) -> impl Future<Output = anyhow::Result<()>> + 'static {
-        // Neither the broker nor the captures feed this pipeline: their channels are closed from the start.
+        // Neither the broker nor the captures feed this pipeline, so their channels are closed from the start.
         let (output, deliveries) = mpsc::channel(DELIVERIES);
         let (_, presences) = mpsc::channel(1);
         let (_, input) = mpsc::channel(1);
@@ -103,7 +104,7 @@ impl Supervisor {
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         let zones = self.settings.zones.clone();
         async move {
-            // The pipeline waits for the newest directory, so imports must reach this one too.
+            // A pipeline waits for the newest directory, so this one needs a watch for imports too.
             let (directory_sender, directories) = watch::channel(basis.directories);
             let (policy_sender, policies) = watch::channel(basis.policies);
             let stale = Arc::new(Notify::new());

@@ -1,4 +1,4 @@
-//! Starts the parts: the API, the spool, the broker session, the captures, the pipeline and what watches over them.
+//! Starts the parts: the API, the spool, the broker session, the captures, the pipeline and the watchers.
 
 use std::sync::Arc;
 
@@ -32,11 +32,11 @@ use crate::{
     store::Store,
 };
 
-/// The file in which the next process finds that the broker has a session for us, in the data folder.
+/// The file in the data folder that tells the next process that the broker has a session for this client.
 const SESSION_FILE: &str = "broker-session.json";
 
 impl Supervisor {
-    /// Starts the API where it is configured. Returns its address, and the handle that lets `/readyz` judge.
+    /// Starts the API if configured. Returns its address, and the handle that marks start-up as finished for `/readyz`.
     pub(super) async fn start_api(&mut self, store: &Store) -> anyhow::Result<(Running, Ready)> {
         let mut running = Running::default();
         let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
@@ -50,7 +50,7 @@ impl Supervisor {
             self.parts
                 .spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        // These figures are shown even where there is no session or spool, at zero.
+        // These figures are exported as zero if there is no session or spool.
         let counters = Arc::clone(&self.broker.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
@@ -61,7 +61,7 @@ impl Supervisor {
     /// Starts each capture on a separate thread.
     pub(super) fn start_captures(&mut self, captures: Vec<CaptureTask>) -> anyhow::Result<()> {
         for mut capture in captures {
-            // A blind capture raises its condition here, before anyone can ask whether we are ready.
+            // A blind capture raises its condition here, before `/readyz` can answer 200.
             capture.attach()?;
             let counters = capture.counters();
             let interface = capture.interface().clone();
@@ -71,8 +71,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Starts everything that decides for the site. `store` is what the pipeline writes to, fenced where there is a
-    /// lease; `records` is where a reload records a new policy.
+    /// Starts everything that decides for the site. The pipeline writes to `store`, which is fenced if there is a
+    /// lease; a reload records a new policy in `records`.
     pub(super) async fn start_site(
         &mut self,
         prepared: Prepared,
@@ -85,11 +85,11 @@ impl Supervisor {
         let Basis { business, policies, directories } = basis;
         self.start_retention(business, store);
 
-        // The captures need to know whose devices to report before their first frame.
+        // Before the first frame the captures must know which devices belong to people.
         tracing::info!(coworkers = directories.latest().coworkers(), "directory loaded");
         prepared.known_macs.send_replace(known_macs(directories.latest()));
 
-        // The pipeline before what feeds it, so nothing waits in the queues for no reason.
+        // Start the pipeline before its inputs.
         let (directory_sender, directories) = watch::channel(directories);
         let (policy_sender, policies) = watch::channel(policies);
         let stale = Arc::new(Notify::new());
@@ -111,7 +111,7 @@ impl Supervisor {
             pipeline.run(inputs, drain, deadline).await.map_err(anyhow::Error::from)
         });
 
-        // Imports, other gateways' settings and new zone data reach the pipeline through this.
+        // The watcher brings imports, other gateways' settings and new zone data to the pipeline.
         let watcher = VersionWatch {
             store: store.clone(),
             directories: directory_sender,
@@ -129,18 +129,18 @@ impl Supervisor {
             Ok(())
         });
 
-        // With a lease the captures run already, and `prepared` holds none.
+        // With a lease the captures already run, and `prepared` has none left.
         self.start_captures(prepared.captures)?;
         self.site = SitePhase::Deciding { policies: policy_sender, records: Box::new(records.clone()) };
 
-        // With a spool and no lease the session runs already.
+        // With a spool and without a lease the session already runs.
         if self.broker.session.is_none() {
             self.start_session();
         }
         Ok(())
     }
 
-    /// Deletes what the retention policy says to forget.
+    /// Starts deleting expired rows.
     fn start_retention(&mut self, business: BusinessId, store: &Store) {
         let policy = self.settings.retention.clone();
         let (store, clock, stop) = (store.clone(), self.clock.clone(), self.stop.rest.clone());
@@ -150,7 +150,7 @@ impl Supervisor {
         });
     }
 
-    /// Warns before the disk of the database or the spool is full.
+    /// Starts watching the free space on the disk of the database or the spool.
     fn start_disk_watch(&mut self) {
         let (folder, health, stop) = (data_folder(&self.settings), self.health.clone(), self.stop.rest.clone());
         let figures = Arc::new(DiskFigures::default());
@@ -168,7 +168,7 @@ impl Supervisor {
         self.parts.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
     }
 
-    /// Connects to the broker, if there is `[mqtt]` and something reads door messages.
+    /// Starts the broker session, if `[mqtt]` is configured and the spool or the pipeline reads door messages.
     pub(super) fn start_session(&mut self) {
         let (Some(mqtt), Some(deliveries)) = (self.settings.mqtt.clone(), self.door_queue.sender().cloned()) else {
             return;
@@ -198,7 +198,7 @@ impl Supervisor {
         });
     }
 
-    /// Starts the reports to systemd. The broker is waited for only where its session has been started.
+    /// Starts the reports to systemd. They wait for the broker only if its session has been started.
     pub(super) fn start_reports(&mut self, ready: Ready, alive: watch::Receiver<Option<BootTime>>) {
         let reporter = Reporter {
             clock: self.clock.clone(),

@@ -20,13 +20,13 @@ use crate::{
 /// Where the settings came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingsOrigin {
-    /// This main file (`None`: the default one) and the files beside it; a reload reads them again.
+    /// From this main file (`None`: the default one) and the files beside it; a reload reads them again.
     File(Option<PathBuf>),
-    /// The program made them; there is nothing to reload.
+    /// Built by the program; there is nothing to reload.
     Made,
 }
 
-/// Where the daemon can be reached once it runs.
+/// Where the running daemon can be reached.
 #[derive(Clone, Debug, Default)]
 pub struct Running {
     /// The API's address; `None` when it is off.
@@ -46,7 +46,7 @@ pub struct Supervisor {
     pub(super) door_queue: DoorQueue,
     pub(super) spool_counters: Arc<SpoolCounters>,
     pub(super) broker: BrokerLink,
-    /// Held while the site runs; `None` while standing by, and where a site has one gateway.
+    /// Held while the site runs; `None` while standing by, and without `[lease]`.
     pub(super) lease: Option<Arc<Lease>>,
     pub(super) site: SitePhase,
 }
@@ -56,44 +56,46 @@ pub struct Supervisor {
 pub(super) struct StopTokens {
     /// Ends the intake: the captures and the broker session.
     pub(super) intake: CancellationToken,
-    /// Tells the pipeline to decide what it has and end.
+    /// Tells the pipeline to decide what it has received and end.
     pub(super) drain: CancellationToken,
-    /// Ends everything that neither takes in nor decides.
+    /// Ends the parts that belong neither to the intake nor to the pipeline.
     pub(super) rest: CancellationToken,
-    /// Tells the pipeline to give up what it has not committed.
+    /// Tells the pipeline to abandon what it has not committed.
     pub(super) deadline: CancellationToken,
 }
 
-/// The broker session that runs, and what outlives it.
+/// The running broker session, and the state that outlives it.
 #[derive(Debug, Default)]
 pub(super) struct BrokerLink {
     pub(super) counters: Arc<MqttCounters>,
-    /// Our half of the session. It outlives a reload, as the broker's half does.
+    /// The client's half of the session state. It outlives a reload, as the broker's half does.
     pub(super) session_state: SessionState,
-    /// The tokens of the running session; `None` without `[mqtt]`, and before anything reads door messages.
+    /// The tokens of the running session; `None` without `[mqtt]`, and until the spool or the pipeline reads door
+    /// messages.
     pub(super) session: Option<SessionTokens>,
 }
 
-/// How one broker session is stopped.
+/// The tokens that stop one broker session.
 #[derive(Clone, Debug)]
 pub(super) struct SessionTokens {
-    /// Ends its intake. A reload cancels this alone, so the captures go on.
+    /// Ends its intake. A reload cancels only this token, so the captures continue.
     pub(super) stop: CancellationToken,
-    /// Nothing more will be committed: it acknowledges what it has receipts for and disconnects.
+    /// Cancelled when nothing more will be committed: the session acknowledges what it has receipts for and
+    /// disconnects.
     pub(super) drained: CancellationToken,
 }
 
 /// Whether the site's pipeline runs.
 #[derive(Debug)]
 pub(super) enum SitePhase {
-    /// Not yet, or never: the database does not answer, another gateway holds the lease, or there is no `[site]`.
+    /// It does not run: the database does not answer, another gateway holds the lease, or there is no `[site]`.
     Waiting,
-    /// It runs. A reload records the new policy in `records` and sends the history with it to the pipeline.
+    /// It runs. A reload records the new policy in `records` and sends the history that includes it to the pipeline.
     Deciding { policies: watch::Sender<Arc<PolicyHistory>>, records: Box<Store> },
 }
 
 impl Supervisor {
-    /// A daemon with these settings.
+    /// A daemon with these settings that has not started yet.
     pub fn new(settings: Settings, origin: SettingsOrigin, prepared: &Prepared) -> Self {
         let codes: Vec<&'static str> = Reason::all().map(Reason::code).collect();
         Self {

@@ -16,45 +16,45 @@ use crate::{
     source::mqtt::counters::MqttCounters,
 };
 
-/// A pipeline without progress for this long is stuck; the watchdog is no longer fed.
+/// After this long without progress the pipeline counts as stuck, and the watchdog is no longer fed.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// How often `STATUS=` is brought up to date, and the longest time between two looks at the watchdog.
+/// How often `STATUS=` is updated, and the longest time between two feeds of the watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// How often start-up is checked until the broker's state is known.
+/// How often to check whether the broker's state is known, during start-up.
 const START_UP_CHECK: Duration = Duration::from_millis(100);
 
-/// How long start-up waits for the broker and the captures before `/readyz` says what they are waiting for.
+/// How long start-up waits for the broker. After that `/readyz` no longer reports `starting`.
 const START_UP: Duration = Duration::from_secs(10);
 
-/// Reports the daemon's state for as long as it runs.
+/// Reports the daemon's state until it stops.
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) clock: Clock,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) counters: Arc<MqttCounters>,
-    /// Lets `/readyz` judge once start-up has finished.
+    /// Marks start-up as finished for `/readyz`.
     pub(super) ready: Ready,
     /// When the pipeline last made progress; `None` before it runs.
     pub(super) alive: watch::Receiver<Option<BootTime>>,
-    /// A broker session has been started, so start-up has not finished before its first result.
+    /// Whether a broker session has been started: then start-up finishes with the session's first result.
     pub(super) waits_for_broker: bool,
 }
 
 impl Reporter {
-    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and lets `/readyz` judge once the broker
-    /// has had its first chance. The captures have had theirs: each is looked at when it starts.
+    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and marks start-up as finished
+    /// once the broker's state is known. The captures' states are known already: each is checked when it starts.
     pub(super) async fn run(self, stop: CancellationToken) {
         let watchdog = sd_notify::watchdog_enabled();
-        // Three tries within the watchdog's period.
+        // Three feeds within the watchdog's period, so one may be late.
         let every = watchdog.map_or(STATUS_EVERY, |period| period / 3).min(STATUS_EVERY);
         let began = self.clock.now().boot;
         let mut last_status = String::new();
         loop {
             let now = self.clock.now().boot;
-            // A connection, a failure or too long a wait: each is an answer that `/readyz` can give.
+            // A connection, a failure and a time-out are all results that `/readyz` can report.
             let broker_known = !self.waits_for_broker
                 || self.counters.is_ready()
                 || self.health.is_raised(ConditionKind::BrokerUnavailable, "")
@@ -62,7 +62,7 @@ impl Reporter {
             if broker_known {
                 self.ready.started();
             }
-            // Without a pipeline (standby, records only) there is nothing that could be stuck.
+            // Without a pipeline (standby, records only) nothing can be stuck.
             if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
                 notify(&[NotifyState::Watchdog]);
             }
@@ -79,7 +79,7 @@ impl Reporter {
     }
 }
 
-/// `STATUS=`: how many check-ins are open, and which conditions are raised.
+/// The text of `STATUS=`: how many check-ins are open, and which conditions are raised.
 fn status(health: &Health, open: i64) -> String {
     let conditions = health.conditions();
     let people = if open == 1 { "1 check-in open".to_owned() } else { format!("{open} check-ins open") };
@@ -96,7 +96,7 @@ fn status(health: &Health, open: i64) -> String {
     format!("{people}; {}", raised.join(", "))
 }
 
-/// Says that a reload has begun. `RELOADING=1` needs the monotonic time in the same message.
+/// Tells systemd that a reload has begun. `RELOADING=1` needs the monotonic time in the same message.
 pub(super) fn notify_reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => notify(&[NotifyState::Reloading, now]),
@@ -104,7 +104,7 @@ pub(super) fn notify_reloading() {
     }
 }
 
-/// Sends states to systemd. Without systemd they go nowhere; a failing socket is no reason to stop.
+/// Sends states to systemd. Does nothing without systemd; a failing socket is only logged.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!(%error, "could not notify systemd");

@@ -1,4 +1,4 @@
-//! Publishes a new version of the directory, the settings or the time zone data as soon as there is one.
+//! Publishes new versions of the directory, the settings and the time zone data.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -21,14 +21,14 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// How often the versions are checked: an import is in force within this.
+/// How often the versions are checked: an import takes effect within this time.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// The shortest pause between two checks, in the machine's time, when the clock runs faster than the machine's.
+/// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A reconciler: when the directory or a site's settings have a newer version in the database, it loads and publishes
-/// them. While they cannot be read the last ones stay in force, so a half-failed import checks out no person.
+/// A reconciler: loads and publishes the directory and the sites' settings when the database has newer versions. While
+/// they cannot be read the last ones stay in force, so a half-failed import checks out no person.
 #[derive(Debug)]
 pub(super) struct VersionWatch {
     pub(super) store: Store,
@@ -45,7 +45,7 @@ pub(super) struct VersionWatch {
 }
 
 impl VersionWatch {
-    /// Checks every two seconds, and at once when the pipeline asks for it, until it is stopped.
+    /// Checks every two seconds, and at once when the pipeline requests it, until stopped.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             self.check_zones();
@@ -65,14 +65,14 @@ impl VersionWatch {
         }
     }
 
-    /// Compares the versions in the database with those that are published, and publishes newer ones.
+    /// Compares the versions in the database with the published ones, and publishes newer ones.
     async fn check_versions(&self) -> Result<(), StoreError> {
         let published = self.directories.borrow().latest().version;
         if self.store.directory_version().await? != published {
             let newer = Arc::new(self.store.load_directory().await?);
             let versions = self.store.directory_versions().await?;
             tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
-            // The captures first: where their table of unknown devices is full, they must not leave out a device that the
+            // The captures first: if their table of unknown devices is full, they must not skip a device that the
             // pipeline would now recognise.
             self.known_macs.send_replace(known_macs(&newer));
             let history = self.directories.borrow().followed_by(newer, &versions);
@@ -85,8 +85,7 @@ impl VersionWatch {
         Ok(())
     }
 
-    /// Reads the time zone data again when its files have changed. The new rules are in force from then on, for all
-    /// instants.
+    /// Reads the time zone data again when its files have changed. From then on the new rules apply to all instants.
     fn check_zones(&mut self) {
         // Reading the data is expensive, so the files' stamps are compared first.
         let published = Arc::clone(&self.policies.borrow());
@@ -114,7 +113,7 @@ impl VersionWatch {
             );
         }
 
-        // A zone that has gone keeps the rules that were read, but would stop the next start.
+        // A zone missing from the new data keeps the rules already read, but would prevent the next start.
         for gone in published.zones().map(Zone::name).filter(|name| newer.find(name).is_none()).collect::<BTreeSet<_>>()
         {
             let source = newer.source();
@@ -131,7 +130,7 @@ impl VersionWatch {
     }
 }
 
-/// The addresses that belong to people, for the captures.
+/// The MAC addresses of people's devices, for the captures.
 pub(super) fn known_macs(directory: &Directory) -> KnownMacs {
     Arc::new(directory.known_macs().collect())
 }

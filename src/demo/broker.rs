@@ -1,4 +1,4 @@
-//! An MQTT broker in this process, on a free loopback port, for the life of the process.
+//! An MQTT broker inside this process, on a free loopback port, until the process ends.
 
 use std::{
     io,
@@ -20,20 +20,20 @@ pub(super) const USER: &str = "demo";
 /// How many ports to try: another process may take a free port before the broker does.
 const ATTEMPTS: u32 = 3;
 
-/// How long the broker may take until it listens.
+/// How long the broker may take to start listening.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running broker.
 #[derive(Debug)]
 pub(super) struct Broker {
-    /// Its port on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub(super) port: u16,
     /// The password of [`USER`], random for each run: every user of this machine can reach the port.
     pub(super) password: SecretString,
 }
 
 impl Broker {
-    /// Starts the broker in its own threads. They end with the process; rumqttd has no other way to stop them.
+    /// Starts the broker in its own threads, which end with the process: rumqttd has no other way to stop them.
     pub(super) async fn start() -> anyhow::Result<Self> {
         let password = SecretString::from(random::uuid().simple().to_string());
         for _ in 0..ATTEMPTS {
@@ -67,12 +67,12 @@ async fn is_listening(port: u16) -> bool {
     time::timeout(TIME_LIMIT, listening).await.is_ok()
 }
 
-/// A port that is free now.
+/// Returns a port that is free now.
 pub(super) fn free_port() -> io::Result<u16> {
     TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?.local_addr().map(|address| address.port())
 }
 
-/// Limits for a few clients and small messages, in a few megabytes of memory.
+/// The broker's configuration: limits for a few clients and small messages, in a few megabytes of memory.
 fn configuration(port: u16, password: &SecretString) -> String {
     let password = password.expose_secret();
     format!(

@@ -12,7 +12,8 @@ use super::{
     day::Controller,
 };
 
-/// The most messages queued for a connection: more than the busiest minute of the day has. When it is full, the day waits.
+/// The most messages queued per connection: more than the busiest minute of the day has. When it is full, the day
+/// waits.
 const QUEUE: usize = 256;
 
 /// The delay before a controller reconnects.
@@ -24,13 +25,13 @@ pub(super) struct Controllers {
     garden: AsyncClient,
 }
 
-/// Their connections; [`ControllerConnections::drive`] must run for them to work.
+/// The controllers' connections. They work only while [`ControllerConnections::drive`] runs.
 pub(super) struct ControllerConnections {
     bridge: EventLoop,
     garden: EventLoop,
 }
 
-/// Creates the controllers. They connect when their connections are driven.
+/// Creates the controllers. They connect once their connections are driven.
 pub(super) fn controllers(broker: &Broker) -> anyhow::Result<(Controllers, ControllerConnections)> {
     let (bridge, bridge_loop) = client(broker, "uhppoted-gateway")?;
     let (garden, garden_loop) = client(broker, "esp-garden")?;

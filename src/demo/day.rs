@@ -14,13 +14,13 @@ use crate::base::{clock::WallTime, mac::MacAddr};
 /// The start of the demo's clock, in seconds after midnight.
 pub(super) const BEGINS: u32 = hm(7, 28);
 
-/// Its end: ten minutes after the cut-off.
+/// The end of the demo's clock: ten minutes after the cut-off.
 pub(super) const ENDS: u32 = hm(20, 10);
 
 /// The topics on which the board's bridge publishes each event: the live topic and the feed.
 const BRIDGE_TOPICS: &[&str] = &["uhppoted/gateway/events/live", "uhppoted/gateway/events"];
 
-/// The topic of the esp-rfid at the garden door.
+/// The topic of the esp-rfid reader at the garden door.
 const GARDEN_TOPICS: &[&str] = &["rfid/send"];
 
 /// One event.
@@ -46,11 +46,12 @@ pub(super) enum Act {
 pub(super) enum Controller {
     /// uhppoted-mqtt, the bridge of the board.
     Bridge,
-    /// The esp-rfid at the garden door.
+    /// The esp-rfid reader at the garden door.
     Garden,
 }
 
-/// An instant of the day. A local time that occurs twice means the later one: the demo's day starts after the change.
+/// An instant of the day. A local time that occurs twice means the later one: the demo's day starts after the clocks
+/// change.
 pub(super) fn instant(date: NaiveDate, second: u32) -> WallTime {
     let (days, second) = (second / 86_400, second % 86_400);
     let time = NaiveTime::from_num_seconds_from_midnight_opt(second, 0).unwrap_or(NaiveTime::MIN);
@@ -103,7 +104,7 @@ impl Day {
         self.push(second, Act::Send(frame));
     }
 
-    /// Publishes an event of the board; the bridge sends it on both of its topics.
+    /// Publishes an event of the board, on both topics of the bridge.
     fn board(&mut self, second: u32, event: &BoardEvent) {
         self.events += 1;
         let at = instant(self.date, second);
@@ -158,7 +159,7 @@ impl Day {
         }
         if let Some(phone) = person.phone() {
             let first = visit.from + 25 + own * 7 % 60;
-            // An idle phone sends a frame every twelve to twenty-six minutes.
+            // An idle phone sends a frame every 12 to 26 minutes.
             self.stay(phone, Port::Air, first, visit.to, 12 * 60 + own * 97 % (14 * 60));
             if visit.taps_out {
                 self.frame(visit.to + 40, frames::arp_request(phone, Port::Air));
@@ -207,8 +208,8 @@ impl Day {
     /// Cards that are refused.
     fn refusals(&mut self) {
         let refused = |door, card| BoardEvent { door, outwards: false, card, granted: false, kind: 1, reason: 6 };
-        // An unknown card, tried twice; a coworker without rights to the quiet floor; an inactive coworker's card; a member
-        // of the other hub, for whom the board opens; a card assigned to two people.
+        // An unknown card, tried twice; a coworker without rights to the quiet floor; an inactive coworker's card; a
+        // member of the other hub, for whom the board opens; a card assigned to two people.
         self.board(hm(10, 22), &refused(1, card(64_123)));
         self.board(hm(10, 22) + 21, &refused(1, card(64_123)));
         self.board(hm(11, 17), &refused(2, card(12_018)));
@@ -227,7 +228,7 @@ impl Day {
         }
         self.garden_log(hm(12, 38), "WARN", "tamper", "Door wasn't closed within max open time!");
         self.garden_log(hm(12, 41), "INFO", "door", "Door Closed");
-        // Held to the reader until the light changed: two reads, one tap.
+        // A card held to the reader until the light changed: two reads, one tap.
         self.swipe(hm(8, 2) + 3, 1, card(12_002), false);
         // A message cut off in the middle.
         let torn = r#"{"type":"access","time":16"#.to_owned();
@@ -241,7 +242,7 @@ impl Day {
 
     /// Infrastructure, and one machine that forges ARP for another.
     fn machines(&mut self) {
-        // Often enough that the capture never looks dead.
+        // Frequent enough that the capture never seems dead.
         for at in (BEGINS..ENDS).step_by(2 * 60) {
             self.frame(at, frames::arp_request(hub::ROUTER, Port::Air));
         }
@@ -254,7 +255,8 @@ impl Day {
         }
     }
 
-    /// A sleeping laptop left on a desk: its network card answers all evening, and its owner is still checked out.
+    /// A sleeping laptop left on a desk: its network card answers all evening, but its owner is checked out
+    /// nevertheless.
     fn left_laptop(&mut self) {
         let Some(person) = PEOPLE.iter().find(|person| person.id == 16) else { return };
         let (Some(laptop), Some(visit)) = (person.laptop(), person.visits.last()) else { return };

@@ -15,10 +15,10 @@ use crate::{base::random, settings};
 
 const PREFIX: &str = "checkind-demo-";
 
-/// The most entries of the temporary directory to search for folders of killed demos.
+/// How many entries of the temporary directory to search, at most, for folders of killed demos.
 const MAX_ENTRIES: usize = 10_000;
 
-/// A folder that only this user can read. It is removed when dropped, and before a panic aborts the process.
+/// A folder that only this user can read. Removed when dropped, and before a panic aborts the process.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -38,7 +38,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The path of a file in it.
+    /// The path of a file in the folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -52,7 +52,7 @@ impl Folder {
         Ok(path)
     }
 
-    /// Removes the folder in the panic hook, because nothing is dropped when panics abort.
+    /// Removes the folder in the panic hook, because a panic that aborts drops nothing.
     fn remove_before_abort(&self) {
         let path = self.0.clone();
         let default = panic::take_hook();
@@ -79,7 +79,7 @@ fn remove(path: &Path) {
     }
 }
 
-/// Removes this user's demo folders whose process no longer runs.
+/// Removes this user's demo folders whose processes no longer run.
 fn remove_leftovers(all: &Path) {
     let Ok(entries) = fs::read_dir(all) else { return };
     let us = rustix::process::geteuid().as_raw();

@@ -2,10 +2,10 @@
 
 use crate::base::mac::MacAddr;
 
-/// The VLAN of wired desks, whose frames carry a tag (IEEE 802.1Q).
+/// The VLAN of the wired desks, whose frames are tagged (IEEE 802.1Q).
 const DESKS: u16 = 10;
 
-/// The lease that the router grants, in seconds.
+/// The duration of the router's leases, in seconds.
 const LEASE: u32 = 3600;
 
 const BROADCAST: MacAddr = MacAddr::new([0xff; 6]);
@@ -14,18 +14,18 @@ const SUBNET: [u8; 3] = [192, 0, 2];
 /// How a device is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Port {
-    /// Wi-Fi: no tag.
+    /// By Wi-Fi: untagged.
     Air,
-    /// Cable, in the VLAN of the desks: tagged.
+    /// By cable, in the VLAN of the desks: tagged.
     Desk,
 }
 
-/// A device asks for the router's address: it is awake.
+/// An ARP request for the router's address, which shows that the device is awake.
 pub(super) fn arp_request(device: MacAddr, port: Port) -> Vec<u8> {
     arp(Opcode::Request, device, device, address(device), router(), port)
 }
 
-/// A device announces its address.
+/// An ARP announcement of the device's own address.
 pub(super) fn announcement(device: MacAddr, port: Port) -> Vec<u8> {
     arp(Opcode::Request, device, device, address(device), address(device), port)
 }
@@ -40,13 +40,13 @@ pub(super) fn forged(sender: MacAddr, victim: MacAddr) -> Vec<u8> {
     arp(Opcode::Reply, sender, victim, address(victim), router(), Port::Air)
 }
 
-/// DHCPREQUEST: a device arrives, or renews its address.
+/// A DHCPREQUEST: the device arrives, or renews its address.
 pub(super) fn dhcp_request(device: MacAddr, port: Port) -> Vec<u8> {
     let options = [53, 1, 3, 50, 4, SUBNET[0], SUBNET[1], SUBNET[2], device.octets()[5], 255];
     bootp(1, device, BROADCAST, device, &options, port)
 }
 
-/// DHCPACK: the router grants the address.
+/// A DHCPACK: the router grants the address.
 pub(super) fn dhcp_ack(router: MacAddr, device: MacAddr, port: Port) -> Vec<u8> {
     let [a, b, c, d] = LEASE.to_be_bytes();
     bootp(2, router, device, device, &[53, 1, 5, 51, 4, a, b, c, d, 255], port)
@@ -110,12 +110,12 @@ fn ethernet(to: MacAddr, from: MacAddr, ether_type: u16, payload: &[u8], port: P
     frame
 }
 
-/// A length field. Every message here is shorter than a frame.
+/// A length field. Every message here fits into a frame.
 fn length(octets: usize) -> [u8; 2] {
     u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes()
 }
 
-/// The checksum of RFC 1071, over whole words with zero in the checksum field.
+/// The checksum of RFC 1071, over whole words, with the checksum field zero.
 fn checksum(header: &[u8]) -> [u8; 2] {
     let mut sum: u32 = header.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum();
     while sum > 0xffff {

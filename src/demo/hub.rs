@@ -1,6 +1,6 @@
-//! PURE. The site of the demo: its people, doors, devices and configuration. All of them are invented.
+//! PURE. The site of the demo: its people, doors, devices and configuration, all invented.
 //!
-//! MAC addresses are those that RFC 7042 2.1.2 reserves for documentation, so no real device has them.
+//! Its MAC addresses are reserved for documentation by RFC 7042 2.1.2, so no real device has them.
 
 use std::fmt::Write as _;
 
@@ -16,29 +16,29 @@ pub(super) fn zone() -> Zone {
     Zone::bundled(ZONE).unwrap_or_else(Zone::utc)
 }
 
-/// The end of the pass day, in seconds after midnight: everyone still in is checked out.
+/// The end of the pass day, when everyone still in is checked out. In seconds after midnight.
 pub(super) const CUT_OFF: u32 = hm(20, 0);
 
 /// The UHPPOTE board: door 1 is the main entrance, door 2 the quiet floor.
 pub(super) const BOARD: u32 = 405_419_896;
 
-/// The site's router, which grants addresses and is listed as infrastructure.
+/// The site's router. It grants addresses, and is listed as infrastructure.
 pub(super) const ROUTER: MacAddr = documented(0xfe);
 
 /// A printer, listed as infrastructure.
 pub(super) const PRINTER: MacAddr = documented(0xfd);
 
-/// Seconds after midnight.
+/// A time of day in seconds after midnight.
 pub(super) const fn hm(hours: u32, minutes: u32) -> u32 {
     (hours * 60 + minutes) * 60
 }
 
-/// The card number as printed by the board: facility code 81.
+/// A card number as the board prints it, with facility code 81.
 pub(super) const fn card(number: u32) -> u32 {
     81 * 100_000 + number
 }
 
-/// One of the 256 addresses for documentation.
+/// One of the 256 MAC addresses for documentation.
 pub(super) const fn documented(last: u8) -> MacAddr {
     MacAddr::new([0x00, 0x00, 0x5e, 0x00, 0x53, last])
 }
@@ -84,25 +84,25 @@ enum PersonKind {
 pub(super) struct DemoVisit {
     /// Start.
     pub(super) from: u32,
-    /// Do they use their key on the way in?
+    /// Whether they use their key on the way in.
     pub(super) taps_in: bool,
     /// End.
     pub(super) to: u32,
-    /// Do they use their key on the way out?
+    /// Whether they use their key on the way out.
     pub(super) taps_out: bool,
 }
 
-/// Taps in and out.
+/// A visit with a tap in and a tap out.
 const fn taps(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: true, to, taps_out: true }
 }
 
-/// Taps in, and leaves without a tap.
+/// A visit with a tap in, but none on the way out.
 const fn slips_out(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: true, to, taps_out: false }
 }
 
-/// Seen by the network only.
+/// A visit that only the network can see.
 const fn unseen(from: u32, to: u32) -> DemoVisit {
     DemoVisit { from, taps_in: false, to, taps_out: false }
 }
@@ -186,7 +186,7 @@ pub(super) const PEOPLE: &[DemoPerson] = &[
         HeldKey::Card(card(12_010)),
         &[taps(hm(9, 1), hm(12, 31)), slips_out(hm(13, 14), hm(18, 20))],
     ),
-    // Taps in and has no known device: in until the cut-off.
+    // Taps in, but has no known device: in until the cut-off.
     DemoPerson {
         phone: false,
         laptop: false,
@@ -217,7 +217,7 @@ pub(super) const PEOPLE: &[DemoPerson] = &[
         laptop: false,
         ..member(20, "Tamar Winslade", VIRTUAL, None, HeldKey::Nothing, &[unseen(hm(10, 40), hm(11, 5))])
     },
-    // These two have the same card.
+    // The next two have the same card.
     member(21, "Rufus Elderkin", PART_TIME, None, HeldKey::Card(card(12_021)), &[unseen(hm(9, 51), hm(15, 2))]),
     DemoPerson {
         phone: false,
@@ -266,7 +266,7 @@ pub(super) fn directory() -> String {
     .to_string()
 }
 
-/// The configuration file, without the database and the API's address. `interface` is captured if given. The broker's
+/// The configuration file, without the database and the API's address. Captures on `interface` if given. The broker's
 /// password is in `mqtt-password`.
 pub(super) fn configuration(broker_port: u16, interface: Option<&str>) -> String {
     let mut text = format!(

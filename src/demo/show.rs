@@ -1,4 +1,4 @@
-//! Prints check-ins and failed check-ins as they happen, from the records that the API serves.
+//! Prints check-ins and failed check-ins as they happen, from the same records that the API serves.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -211,7 +211,7 @@ pub(super) fn clock_face(at: WallTime) -> String {
     hub::zone().local(at).format("%H:%M").to_string()
 }
 
-/// `3 h 05 min`; seconds are cut.
+/// `3 h 05 min`; seconds are truncated.
 fn span(span: Duration) -> String {
     let minutes = span.as_secs() / 60;
     if minutes < 60 { format!("{minutes} min") } else { format!("{} h {:02} min", minutes / 60, minutes % 60) }

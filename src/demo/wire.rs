@@ -1,5 +1,5 @@
-//! How the simulated devices' frames reach the daemon: over a wire into its capture, or directly through the frame decoder
-//! and the coalescer if this process may not create a wire.
+//! Delivers the simulated devices' frames to the daemon: over a wire into its capture, or directly through the frame
+//! decoder and the coalescer if this process may not create a wire.
 
 use std::{
     fs::File,
@@ -31,16 +31,16 @@ use crate::{
 /// The most frames queued for the wire. When it is full, the day waits.
 const QUEUE: usize = 256;
 
-/// The devices' end of the wire, inside the namespace.
+/// The devices' end of the wire, in the namespace.
 const FAR_END: &str = "devices";
 
 /// How long the kernel may take to bring both ends up.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How often directly read frames are swept into presences for the pipeline.
+/// How often directly read frames are turned into presences for the pipeline.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(20);
 
-/// How frames reach the daemon.
+/// The way in which frames reach the daemon.
 pub(super) enum Way {
     /// Over a wire.
     Wire(Wire),
@@ -48,10 +48,10 @@ pub(super) enum Way {
     Direct(String),
 }
 
-/// A veth pair: the daemon captures on one end, the other is in a network namespace.
+/// A veth pair: the daemon captures on one end; the other is in a network namespace.
 ///
-/// The namespace loses its name once the wire is up. Only the sending thread keeps it alive, so the namespace and both ends
-/// go away with the process, even if it is killed.
+/// The namespace loses its name once the wire is up. Only the sending thread keeps it alive, so the namespace and both
+/// ends disappear with the process, even if it is killed.
 pub(super) struct Wire {
     interface: String,
     frames: Option<mpsc::Sender<Vec<u8>>>,
@@ -62,13 +62,13 @@ impl Wire {
     /// Creates the wire.
     ///
     /// # Errors
-    /// What this process may not do, or what is missing.
+    /// When this process lacks a permission, or something is missing.
     pub(super) async fn make() -> anyhow::Result<Self> {
         let namespace = Namespace::add(format!("ckdemo{}", std::process::id()))?;
         let interface = namespace.0.clone();
         ip(&["link", "add", &interface, "type", "veth", "peer", "name", FAR_END, "netns", &namespace.0])?;
         let mut wire = Self { interface, frames: None, sender: None };
-        // Without an IPv6 address the interfaces send no frames themselves.
+        // Without IPv6 addresses the interfaces send no frames of their own.
         ip(&["link", "set", &wire.interface, "addrgenmode", "none"])?;
         ip(&["-n", &namespace.0, "link", "set", FAR_END, "addrgenmode", "none"])?;
         ip(&["-n", &namespace.0, "link", "set", FAR_END, "up"])?;
@@ -127,7 +127,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Sends frames inside the namespace until the channel closes. Ends at once if the wire cannot be opened.
+/// Sends frames in the namespace until the channel closes. Ends at once if the wire cannot be opened.
 fn send_all(namespace: &str, mut frames: mpsc::Receiver<Vec<u8>>, ready: oneshot::Sender<anyhow::Result<()>>) {
     let opened = open(namespace);
     let (mut sender, outcome) = match opened {
@@ -177,7 +177,7 @@ fn ip(args: &[&str]) -> anyhow::Result<()> {
     bail!("`ip {}`: {}", args.join(" "), said.lines().next().unwrap_or("failed"));
 }
 
-/// The path without a wire: decodes frames and sends presences to the pipeline, as a capture does.
+/// The way without a wire: decodes frames and sends presences to the pipeline, as a capture does.
 pub(super) struct Direct {
     coalescer: Coalescer,
     context: CaptureContext,
@@ -186,7 +186,7 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    /// Returns it with the channel for frames to send, and the number of frames read.
+    /// Also returns the channel for frames to send, and the counter of frames read.
     pub(super) fn new(context: CaptureContext) -> (Self, mpsc::Sender<Vec<u8>>, Arc<AtomicU64>) {
         let ignore = [hub::ROUTER, hub::PRINTER].map(|mac| MacPattern { prefix: mac.octets().to_vec() });
         let capture = Capture {

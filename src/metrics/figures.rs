@@ -1,4 +1,4 @@
-//! The figures that are read at scrape: of the captures, the broker session, the sources, the spool and the disk.
+//! The figures that are read at scrape, for the captures, the broker session, the sources, the spool and the disk.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,4 +1,4 @@
-//! The metrics that are registered at start: one row each, with the kind, the name, the unit and the help.
+//! The metrics registered at start: one row each, with the type, the name, the unit and the help.
 
 use prometheus_client::{
     metrics::{
@@ -13,16 +13,16 @@ use prometheus_client::{
 
 use crate::{base::closed_list::closed_list, engine::decision::Outcome, mapping::content::RejectReason};
 
-/// Upper ends of the batch sizes: powers of four up to the largest batch.
+/// Upper bounds for batch sizes: powers of four up to the largest batch.
 const BATCH_BUCKETS: (f64, f64, u16) = (1.0, 4.0, 7);
 
-/// Upper ends of the batch durations in seconds: 1 ms to 8 s, doubling; a batch on a good disk takes some 10 ms.
+/// Upper bounds for batch durations in seconds: 1 ms to 8 s, doubling. A batch on a good disk takes about 10 ms.
 const SECONDS_BUCKETS: (f64, f64, u16) = (0.001, 2.0, 14);
 
-/// Upper ends of the lag in seconds: 1 ms to 73 hours, times four; a database may be away for a day.
+/// Upper bounds for the lag in seconds: 1 ms to 73 hours, each four times the last. A database may be down for a day.
 const LAG_BUCKETS: (f64, f64, u16) = (0.001, 4.0, 15);
 
-/// The one label of a metric: its name and a value from a closed list.
+/// A metric's only label: its name, and a value from a closed list.
 pub(super) type Label = [(&'static str, &'static str); 1];
 
 closed_list! {
@@ -40,7 +40,7 @@ closed_list! {
 }
 
 closed_list! {
-    /// The result of a credential that was sent to the API.
+    /// The result of checking a credential sent to the API.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     pub enum SignIn {
         /// It was valid.
@@ -53,23 +53,23 @@ closed_list! {
     fn word;
 }
 
-/// Makes [`Instruments`]. A row is the field, its type, its name below `checkind_` (with its unit in brackets), its help
-/// and its value at start. `codes` names the argument with the reasons of failed check-ins.
+/// Declares [`Instruments`]. A row has the field, its type, its name after `checkind_` (with its unit in brackets), its
+/// help and its initial value. `codes` names the argument with the reasons of failed check-ins.
 macro_rules! instruments {
     ($codes:ident; $($field:ident: $kind:ty = $name:literal $([$unit:ident])?, $help:literal, $start:expr;)+) => {
-        /// The metrics of the program, without those that are read at scrape.
+        /// The metrics of the program, except those read at scrape.
         #[derive(Clone, Debug)]
         pub(super) struct Instruments {
             $(#[doc = $help] pub(super) $field: $kind,)+
         }
 
         impl Instruments {
-            /// Each at zero. `codes` are the reasons of failed check-ins.
+            /// All at zero. `codes` are the reasons of failed check-ins.
             pub(super) fn new($codes: &[&'static str]) -> Self {
                 Self { $($field: $start,)+ }
             }
 
-            /// Registers each under its name.
+            /// Registers each metric under its name.
             pub(super) fn register(&self, registry: &mut Registry) {
                 registry.register("build", "The version that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
                 $(instruments!(@ registry, self.$field.clone(), $name $([$unit])?, $help);)+
@@ -114,7 +114,7 @@ instruments! {
         at_zero("result", SignIn::ALL.map(SignIn::word));
 }
 
-/// A family in which every value of the label is present at zero.
+/// A family that starts with every value of the label, at zero.
 fn at_zero<M>(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Family<Label, M>
 where
     M: Default + Clone,

@@ -1,4 +1,4 @@
-//! Figures that are stored elsewhere as atomics, and are read at scrape.
+//! Figures that other parts keep as atomics, read at scrape.
 
 use std::{
     collections::BTreeMap,
@@ -15,30 +15,30 @@ use prometheus_client::{
 /// One figure that is read at scrape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// Snake case, with the unit, without the prefix `checkind_` and the suffix `_total`: `capture_frames`.
+    /// In snake case with the unit, without the prefix `checkind_` and the suffix `_total`: `capture_frames`.
     pub name: &'static str,
-    /// One sentence without its full stop. The first one given for a name counts.
+    /// One sentence without its full stop. If figures of one name differ, the first is used.
     pub help: &'static str,
     /// The value now.
     pub value: FigureValue,
 }
 
-/// A figure's value, by what it does over time. All figures of one name are of one kind.
+/// A figure's value by its type. All figures of one name have the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FigureValue {
-    /// It only grows.
+    /// Only grows.
     Counter(u64),
-    /// It goes up and down.
+    /// Goes up and down.
     Gauge(i64),
 }
 
-/// Reads figures now; called at each scrape, must not block.
+/// Reads the current figures. Called at each scrape, so it must not block.
 pub type FigureReader = Arc<dyn Fn() -> Vec<Figure> + Send + Sync>;
 
-/// The readers by label.
+/// The readers, by label.
 type Readers = BTreeMap<(&'static str, String), FigureReader>;
 
-/// The readers of figures that are stored elsewhere.
+/// The registered readers.
 #[derive(Clone, Default)]
 pub(super) struct Watched(Arc<Mutex<Readers>>);
 
@@ -49,7 +49,7 @@ struct Series {
 }
 
 impl Watched {
-    /// Adds a reader; it replaces an earlier one with the same label.
+    /// Adds a reader, replacing an earlier one with the same label.
     pub(super) fn add(&self, label: &'static str, value: &str, read: FigureReader) {
         self.readers().insert((label, value.to_owned()), read);
     }
@@ -58,7 +58,7 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A name is described once in the text, however many readers have it.
+    /// All figures by name: the text describes each name once, however many readers have it.
     fn by_name(&self) -> BTreeMap<&'static str, Series> {
         let mut series = BTreeMap::<_, Series>::new();
         for ((label, value), read) in self.readers().iter() {

@@ -1,8 +1,9 @@
-//! Runs a classic BPF program as the kernel would (`Documentation/networking/filter.rst`), for the instructions we use.
+//! Runs a classic BPF program as the kernel would (`Documentation/networking/filter.rst`), with the instructions in
+//! use.
 
 use checkind::source::network::filter::Instruction;
 
-/// How many octets of the packet the program keeps; 0 drops it. A load from behind the end drops the packet.
+/// Returns how many octets of the packet the program keeps; 0 drops it. A load beyond the end drops the packet.
 pub(crate) fn run(program: &[Instruction], packet: &[u8]) -> u32 {
     let (mut a, mut x) = (0u32, 0u32);
     let mut at = 0;

@@ -1,4 +1,4 @@
-//! A private mosquitto on a free loopback port: plain, with passwords, with TLS; restarted and killed at will.
+//! A private mosquitto on a free loopback port: plain, with passwords, or with TLS. Tests restart and kill it at will.
 
 use std::{
     fmt::Write as _,
@@ -15,16 +15,17 @@ use tempfile::TempDir;
 
 use super::wait_for;
 
-/// What the broker should be like.
+/// How to configure the broker.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BrokerOptions {
-    /// Sessions and queues survive a restart.
+    /// Whether sessions and queues survive a restart.
     pub(crate) persistence: bool,
-    /// Log in as `daemon` with `daemonpw` or as `door` with `doorpw`; anonymous clients are refused.
+    /// Whether clients must log in, as `daemon` with `daemonpw` or as `door` with `doorpw`.
     pub(crate) passwords: bool,
-    /// TLS?
+    /// How the broker encrypts.
     pub(crate) tls: BrokerTls,
-    /// Keep only so many messages for an absent client as mosquitto does by default, 1,000; else all of them.
+    /// Whether to keep only 1,000 messages for a disconnected client, mosquitto's default; otherwise it keeps all of
+    /// them.
     pub(crate) short_queue: bool,
     /// More lines of configuration.
     pub(crate) lines: Vec<String>,
@@ -33,43 +34,43 @@ pub(crate) struct BrokerOptions {
 /// How the broker encrypts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum BrokerTls {
-    /// Not at all.
+    /// Without TLS.
     #[default]
     Off,
-    /// With a certificate for `localhost` and 127.0.0.1 of a private authority.
+    /// With a certificate of a private authority for `localhost` and 127.0.0.1.
     Server,
-    /// And clients need a certificate of the same authority.
+    /// In addition, clients need a certificate of the same authority.
     Mutual,
 }
 
-/// A running broker; ends with the value.
+/// A running broker, stopped when dropped.
 #[derive(Debug)]
 pub(crate) struct Broker {
     dir: TempDir,
     options: BrokerOptions,
-    /// On 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub(crate) port: u16,
     child: Option<Child>,
 }
 
-/// A port on which no server listens now.
+/// Returns a port on which no server listens now.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
     listener.local_addr().expect("its address").port()
 }
 
 impl Broker {
-    /// A plain broker that forgets everything when it ends.
+    /// Starts a plain broker, which forgets everything when it ends.
     pub(crate) fn plain() -> Self {
         Self::start(BrokerOptions::default())
     }
 
-    /// Starts one on a free port.
+    /// Starts a broker on a free port.
     pub(crate) fn start(options: BrokerOptions) -> Self {
         Self::start_on(free_port(), options)
     }
 
-    /// Starts one on a port that the test knows beforehand.
+    /// Starts a broker on a given port.
     pub(crate) fn start_on(port: u16, options: BrokerOptions) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         if options.tls != BrokerTls::Off {
@@ -90,19 +91,19 @@ impl Broker {
         broker
     }
 
-    /// A file of the broker's: `ca.crt`, `other.crt` (another authority), `client.crt`, `client.key`, `log`.
+    /// A file of the broker: `ca.crt`, `other.crt` (another authority), `client.crt`, `client.key`, `log`.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.file("log")).unwrap_or_default()
     }
 
-    /// Starts it again, on the same port, with what it kept.
+    /// Starts the broker again on the same port, with what it kept.
     pub(crate) fn resume(&mut self) {
-        assert!(self.child.is_none(), "the broker runs already");
+        assert!(self.child.is_none(), "the broker is already running");
         let child = Command::new("mosquitto")
             .arg("-c")
             .arg(self.file("mosquitto.conf"))
@@ -116,7 +117,7 @@ impl Broker {
         });
     }
 
-    /// Ends it as `systemctl stop` would; it writes its database if it has one.
+    /// Stops the broker as `systemctl stop` would. It writes its database if it has one.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             run(Command::new("kill").arg(child.id().to_string()));
@@ -126,7 +127,7 @@ impl Broker {
 
     fn configuration(&self) -> String {
         let (dir, options) = (self.dir.path().display(), &self.options);
-        // mosquitto, started by root, would become a user who cannot read the test's directory.
+        // Started as root, mosquitto would switch to a user who cannot read the test's directory.
         let mut text = format!(
             "listener {} 127.0.0.1\nuser root\nset_tcp_nodelay true\nallow_anonymous {}\nlog_dest file {dir}/log\n\
              log_timestamp false\npid_file {dir}/pid\n",
@@ -136,20 +137,20 @@ impl Broker {
             text.push_str("max_queued_messages 0\n");
         }
         if options.persistence {
-            write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String");
+            write!(text, "persistence true\npersistence_location {dir}/\n").expect("writing to a String cannot fail");
         }
         if options.passwords {
-            writeln!(text, "password_file {dir}/passwd").expect("writing to a String");
+            writeln!(text, "password_file {dir}/passwd").expect("writing to a String cannot fail");
         }
         if options.tls != BrokerTls::Off {
             write!(text, "cafile {dir}/ca.crt\ncertfile {dir}/server.crt\nkeyfile {dir}/server.key\n")
-                .expect("writing to a String");
+                .expect("writing to a String cannot fail");
         }
         if options.tls == BrokerTls::Mutual {
             text.push_str("require_certificate true\n");
         }
         for line in &options.lines {
-            writeln!(text, "{line}").expect("writing to a String");
+            writeln!(text, "{line}").expect("writing to a String cannot fail");
         }
         text
     }
@@ -169,30 +170,30 @@ impl Broker {
         command
     }
 
-    /// Publishes one message, with any bytes.
+    /// Publishes one message, which may contain any bytes.
     pub(crate) fn publish(&self, topic: &str, payload: &[u8], qos: u8) {
         self.publish_with(topic, payload, qos, &[]);
     }
 
-    /// Publishes one message that the broker keeps for later subscribers.
+    /// Publishes one retained message.
     pub(crate) fn publish_retained(&self, topic: &str, payload: &[u8]) {
         self.publish_with(topic, payload, 1, &["-r"]);
     }
 
-    /// Publishes a file as one message of QoS 1, whatever its size.
+    /// Publishes a file of any size as one message with QoS 1.
     pub(crate) fn publish_file(&self, topic: &str, file: &Path) {
         let mut command = self.publisher();
         command.args(["-t", topic, "-q", "1", "-f"]).arg(file);
         feed(command, b"");
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the broker.
     pub(crate) fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).expect("it runs");
     }
 
-    /// Takes a client's session, and throws it away with all that was queued in it, as anybody can who may log in.
+    /// Takes over a client's session and discards it with all queued messages, as any client that may log in can.
     pub(crate) fn wipe_session(&self, client: &str) {
         let mut command = Command::new("mosquitto_sub");
         command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-i", client, "-t", "x", "-E"]);
@@ -202,12 +203,12 @@ impl Broker {
     fn publish_with(&self, topic: &str, payload: &[u8], qos: u8, more: &[&str]) {
         let mut command = self.publisher();
         command.args(["-t", topic, "-q", &qos.to_string()]).args(more);
-        // mosquitto_pub has its own word for a message without bytes.
+        // mosquitto_pub has a separate option for an empty message.
         command.arg(if payload.is_empty() { "-n" } else { "-s" });
         feed(command, payload);
     }
 
-    /// Publishes lines as messages over one connection, in portions: between two of them `pause` passes.
+    /// Publishes lines as messages over one connection, in portions, with a `pause` after each.
     pub(crate) fn publish_portions(
         &self,
         topic: &str,
@@ -220,15 +221,15 @@ impl Broker {
         let mut input = child.stdin.take().expect("its input");
         for portion in portions {
             let text: String = portion.into_iter().map(|line| line + "\n").collect();
-            input.write_all(text.as_bytes()).expect("its input takes the payload");
-            // Not a wait for a state: this is the pace of the stream.
+            input.write_all(text.as_bytes()).expect("the payload is written");
+            // Not a wait for a state, but the pace of the stream.
             std::thread::sleep(pause);
         }
         drop(input);
         assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
     }
 
-    /// A subscriber with a session that is kept, which writes each message as a line; for comparison with ours.
+    /// A subscriber with a persistent session, which writes each message as a line, for comparison with checkind's.
     pub(crate) fn subscriber(&self, topic: &str, output: fs::File) -> Subscriber {
         let command = || {
             let mut command = Command::new("mosquitto_sub");
@@ -248,14 +249,14 @@ impl Broker {
             command.stdin(Stdio::null());
             command
         };
-        // Once only to subscribe: from now on the broker keeps messages for it.
+        // First only subscribe: from then on the broker keeps messages for this session.
         run(command().arg("-E"));
         Subscriber(command().stdout(output).spawn().expect("mosquitto_sub starts"))
     }
 
     /// Publishes each line as a message, in order, over one connection.
     pub(crate) fn publish_lines(&self, topic: &str, lines: impl IntoIterator<Item = String>, qos: u8) {
-        // mosquitto_pub leaves early, without a word, when more messages are under way than there are packet ids.
+        // mosquitto_pub exits early, without an error, if more messages are under way than there are packet ids.
         const AT_ONCE: usize = 50_000;
         let lines: Vec<String> = lines.into_iter().map(|line| line + "\n").collect();
         for part in lines.chunks(AT_ONCE) {
@@ -266,7 +267,7 @@ impl Broker {
     }
 }
 
-/// Another client of the broker; ends with the value.
+/// Another client of the broker; ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Subscriber(Child);
 
@@ -298,7 +299,7 @@ fn feed(mut command: Command, input: &[u8]) {
         .stdout(Stdio::null())
         .spawn()
         .expect("mosquitto_pub does not start; install it with: apt-get install mosquitto-clients");
-    child.stdin.take().expect("its input").write_all(input).expect("its input takes the payload");
+    child.stdin.take().expect("its input").write_all(input).expect("the payload is written");
     assert!(child.wait().expect("its exit").success(), "mosquitto_pub failed");
 }
 
@@ -307,7 +308,7 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// `NAME.crt` and `NAME.key` of a certificate authority.
+/// Creates `NAME.crt` and `NAME.key` of a certificate authority.
 fn authority(dir: &Path, name: &str) {
     run(Command::new("openssl")
         .current_dir(dir)
@@ -315,7 +316,7 @@ fn authority(dir: &Path, name: &str) {
         .args(["-subj", &format!("/CN={name}"), "-keyout", &format!("{name}.key"), "-out", &format!("{name}.crt")]));
 }
 
-/// `NAME.crt` and `NAME.key`, signed by the authority, for `localhost` and 127.0.0.1.
+/// Creates `NAME.crt` and `NAME.key`, signed by the authority, for `localhost` and 127.0.0.1.
 fn certificate(dir: &Path, authority: &str, name: &str, subject: &str) {
     fs::write(dir.join("san"), "subjectAltName=DNS:localhost,IP:127.0.0.1").expect("the extension file");
     run(Command::new("openssl")

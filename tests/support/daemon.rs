@@ -1,7 +1,7 @@
-//! The real binary as a process: a folder with its configuration and database, its commands, the running daemon with its log, API
-//! and signals, and a socket that listens as systemd does.
+//! The real binary as a process: a folder with its configuration and database, its commands, the running daemon with
+//! its log, API and signals, and a socket that listens as systemd does.
 //!
-//! A daemon stops when its value is dropped, also when the test fails.
+//! A daemon stops when its value is dropped, even if the test fails.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use super::{
     wait_for,
 };
 
-/// How long anything that must happen may take on a busy machine.
+/// How long an expected event may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The binary under test.
@@ -37,8 +37,8 @@ pub(crate) fn now() -> WallTime {
     Clock::system().now().wall
 }
 
-/// Waits for the next whole second. Controllers send no fractions of a second, and a tap is judged by what was in force at the
-/// time that it carries.
+/// Waits for the next whole second, and returns it. Controllers send no fractions of a second, and a tap is decided by
+/// what was in force at the time in its message.
 pub(crate) fn next_second() -> WallTime {
     let after = now();
     wait_for("the next second", LIMIT, || {
@@ -47,12 +47,12 @@ pub(crate) fn next_second() -> WallTime {
     })
 }
 
-/// A daily cut-off in UTC that comes six hours from now, which no test reaches by chance.
+/// A daily cut-off in UTC six hours from now, which no test reaches by chance.
 fn far_cut_off() -> String {
     now().plus(Duration::from_hours(6)).utc().format("%H:%M").to_string()
 }
 
-/// A folder with the configuration of one gateway, and what it writes.
+/// A folder with the configuration of one gateway, and the files that it writes.
 #[derive(Debug)]
 pub(crate) struct Home {
     dir: TempDir,
@@ -60,14 +60,14 @@ pub(crate) struct Home {
 }
 
 impl Home {
-    /// A site on its own SQLite file; `more` is the rest of its configuration.
+    /// A gateway with its own SQLite file. `more` is the rest of its configuration.
     pub(crate) fn new(more: &str) -> Self {
         let home = Self { dir: tempfile::tempdir().expect("a temporary directory"), database: String::new() };
         let database = format!("sqlite:{}", home.path("checkind.db").display());
         Self { database, ..home }.with(more)
     }
 
-    /// The same on another database.
+    /// A gateway on another database.
     pub(crate) fn on(database: &str, more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         Self { dir, database: database.to_owned() }.with(more)
@@ -89,7 +89,7 @@ impl Home {
         self.write("checkind.toml", &text);
     }
 
-    /// A file of this folder.
+    /// The path of a file in this folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -99,17 +99,17 @@ impl Home {
         self.write_bytes(name, text.as_bytes());
     }
 
-    /// Writes a file that is no text.
+    /// Writes a file that is not text.
     pub(crate) fn write_bytes(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.path(name), bytes).expect("the folder takes a file");
+        fs::write(self.path(name), bytes).expect("the file is written");
     }
 
-    /// What the daemon wrote.
+    /// The daemon's database.
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::of(&self.database)
     }
 
-    /// One of the program's commands on this configuration, in an environment without settings.
+    /// A command of the program with this configuration, in an environment without settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.command_of(&[BINARY], arguments)
     }
@@ -128,7 +128,7 @@ impl Home {
         self.command(arguments).output().expect("the binary starts")
     }
 
-    /// Runs a command that must succeed; what it printed.
+    /// Runs a command that must succeed. Returns what it printed.
     pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         succeeded(&self.run(arguments))
     }
@@ -138,7 +138,7 @@ impl Home {
         let mut command = self.command(arguments);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-        child.stdin.take().expect("its input").write_all(line.as_bytes()).expect("its input takes a line");
+        child.stdin.take().expect("its input").write_all(line.as_bytes()).expect("the line is written");
         succeeded(&child.wait_with_output().expect("it ends"))
     }
 
@@ -153,12 +153,12 @@ impl Home {
         self.start_by(&[BINARY], &[])
     }
 
-    /// The same, started by another program, with variables of the environment.
+    /// The same, started by another program, with environment variables.
     pub(crate) fn start_by(&self, starter: &[&str], environment: &[(&str, &str)]) -> Daemon {
         self.spawn_by(starter, environment).listening()
     }
 
-    /// Starts the daemon and waits for nothing.
+    /// Starts the daemon without waiting.
     pub(crate) fn spawn_by(&self, starter: &[&str], environment: &[(&str, &str)]) -> Daemon {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let log = self.path(&format!("log-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
@@ -186,7 +186,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Waits until its API listens.
+    /// Waits until the API listens.
     pub(crate) fn listening(mut self) -> Self {
         let address = wait_for("the API to listen", LIMIT, || {
             self.still_runs();
@@ -199,7 +199,7 @@ impl Daemon {
         self
     }
 
-    /// Its API is asked from inside this network namespace.
+    /// Sends API requests from inside this network namespace.
     pub(crate) fn inside(mut self, namespace: &str) -> Self {
         self.namespace = Some(namespace.to_owned());
         self
@@ -209,18 +209,17 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Everything that it has logged.
+    /// The whole log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// The lines of its log with this text.
+    /// The lines of the log that contain this text.
     pub(crate) fn lines(&self, text: &str) -> Vec<String> {
         self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
-    /// The lines of its log that an operator would look at. That a statement was slow says something about the machine
-    /// of the test.
+    /// The warnings and errors in the log, without those about slow statements, which depend on the test machine.
     pub(crate) fn complaints(&self) -> Vec<String> {
         self.log()
             .lines()
@@ -230,12 +229,12 @@ impl Daemon {
             .collect()
     }
 
-    /// Waits for a line of its log.
+    /// Waits for a line of the log that contains this text.
     pub(crate) fn wait_for_line(&self, text: &str) {
         wait_for(text, LIMIT, || if self.lines(text).is_empty() { Err(self.log()) } else { Ok(()) });
     }
 
-    /// What its API answers.
+    /// Sends a GET request to the API.
     pub(crate) fn get(&self, path: &str) -> Answer {
         let api = self.api.expect("its API listens");
         let Some(namespace) = &self.namespace else { return http::send(api, "GET", path, &[], "") };
@@ -248,12 +247,12 @@ impl Daemon {
         })
     }
 
-    /// Sends its API something.
+    /// Sends a request to the API.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         http::send(self.api.expect("its API listens"), method, path, headers, body)
     }
 
-    /// The names of its conditions now, with their details; each has its beginning.
+    /// The raised conditions: name and detail. Checks that each has a start time.
     pub(crate) fn conditions(&self) -> BTreeMap<String, String> {
         let answer = self.get("/readyz").json();
         let conditions = answer["conditions"].as_array().expect("a list").iter();
@@ -268,7 +267,7 @@ impl Daemon {
         named.collect()
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until `/readyz` reports that the daemon is ready.
     pub(crate) fn wait_until_ready(&mut self) {
         wait_for("the daemon to be ready", LIMIT, || {
             self.still_runs();
@@ -277,7 +276,7 @@ impl Daemon {
         });
     }
 
-    /// Waits for a condition; what it says.
+    /// Waits for a condition. Returns its detail.
     pub(crate) fn wait_for_condition(&self, name: &str) -> String {
         wait_for(name, LIMIT, || {
             let mut conditions = self.conditions();
@@ -293,7 +292,7 @@ impl Daemon {
         });
     }
 
-    /// How often a condition began and ended, by its log: one line for each change of its state.
+    /// How often a condition began and ended, counted in the log, which has one line for each change.
     pub(crate) fn changes_of(&self, name: &str) -> (usize, usize) {
         let lines = self.lines(&format!("condition=\"{name}\""));
         let over = lines.iter().filter(|line| line.contains("is over")).count();
@@ -315,14 +314,14 @@ impl Daemon {
     }
 
     /// Waits until every event that this process received has ended in exactly one outcome, and every message was
-    /// acknowledged, or left to the broker, or came on a connection that is gone. For sites whose messages are all of
+    /// acknowledged, left with the broker, or received on an earlier connection. Only for sites whose messages all have
     /// QoS 1, while no client publishes.
     pub(crate) fn adds_up(&self) {
         wait_for("the counters to add up", LIMIT, || {
             let total = |name: &str| self.metric(&format!("checkind_{name}_total"), "");
-            // The outcomes first: what is received after they were read is no fault.
+            // Read the outcomes first: events received after that are no fault.
             let decided = total("decisions");
-            // Only a gateway with a spool has it.
+            // Only a gateway with a spool has this metric.
             let replayed = sum_of(&self.get("/metrics").body, "checkind_spool_replayed_total", "").unwrap_or(0);
             let events = total("mqtt_events") + total("presences") + replayed;
             let settled = total("mqtt_acknowledged") + total("mqtt_stale_receipts") + total("mqtt_shed");
@@ -340,10 +339,10 @@ impl Daemon {
             self.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
         }
         let outcomes = self.get("/metrics").body.matches("checkind_decisions_total{").count();
-        assert_eq!(outcomes, 7, "an outcome that the promise does not name");
+        assert_eq!(outcomes, 7, "an outcome that the list above lacks");
     }
 
-    /// The most memory that it has had resident, in KiB (`VmHWM` of proc(5)).
+    /// The peak of the daemon's resident memory, in KiB (`VmHWM` of proc(5)).
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
@@ -355,13 +354,13 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
-    /// Kills it.
+    /// Kills the daemon.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits for its end; how it ended and what it had logged.
+    /// Waits for the daemon to end. Returns its exit status and its log.
     pub(crate) fn wait(mut self) -> (ExitStatus, String) {
         let status = wait_for("the daemon to end", LIMIT, || match self.child.try_wait().expect("it is ours") {
             Some(status) => Ok(status),
@@ -370,7 +369,7 @@ impl Daemon {
         (status, self.log())
     }
 
-    /// Stops it as `systemctl stop` would, and expects a clean shutdown.
+    /// Stops the daemon as `systemctl stop` would, and expects a clean shutdown. Returns its log.
     pub(crate) fn stop(self) -> String {
         self.signal(Signal::TERM);
         let (status, log) = self.wait();
@@ -378,7 +377,7 @@ impl Daemon {
         log
     }
 
-    /// Panics with its log if it has exited.
+    /// Panics with the log if the daemon has exited.
     pub(crate) fn still_runs(&mut self) {
         if let Some(status) = self.child.try_wait().expect("it is ours") {
             panic!("the daemon has ended, {status}:\n{}", self.log());
@@ -393,12 +392,12 @@ impl Drop for Daemon {
     }
 }
 
-/// `[site]` 1 in UTC, with a cut-off that does not come during the test; `more` are keys of it.
+/// `[site]` 1 in UTC, with a cut-off that is not reached during the test. `more` has further keys.
 pub(crate) fn site(more: &str) -> String {
     site_until(&far_cut_off(), more)
 }
 
-/// `[site]` 1 in UTC with this cut-off. Every visit is a record, for tests to tell them apart.
+/// `[site]` 1 in UTC with this cut-off. Every visit gets its own record, for tests to tell visits apart.
 pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
     let more = format!("record_every_visit = true\n{more}");
     format!("[site]\nbusiness = 1\nname = \"Hub One\"\ntime_zone = \"UTC\"\ncut_off = \"{cut_off}\"\n{more}\n")
@@ -408,16 +407,16 @@ pub(crate) fn site_until(cut_off: &str, more: &str) -> String {
 pub(crate) fn doors(port: u16) -> String {
     let mut text = format!("[mqtt]\nurl = \"mqtt://127.0.0.1:{port}\"\nclient_id = \"checkind-test\"\n");
     for (name, preset) in [("board", "uhppoted"), ("flat", "generic-json")] {
-        // Both keep their events while they have no network.
+        // Both kinds buffer their events while they have no network.
         writeln!(
             text,
             "[[source]]\nname = \"{name}\"\npreset = \"{preset}\"\ntopics = [\"{name}/events\"]\ntime.trust = \"8d past\""
         )
-        .expect("writing to a String");
+        .expect("writing to a String cannot fail");
     }
     for pattern in ["405419896:*", "side"] {
         writeln!(text, "[[door]]\nmatch = \"{pattern}\"\non_in = \"check_in\"\non_out = \"check_out\"")
-            .expect("writing to a String");
+            .expect("writing to a String cannot fail");
     }
     text
 }
@@ -427,7 +426,7 @@ pub(crate) const fn card(person: u32) -> u32 {
     8_165_600 + person
 }
 
-/// People 1 to `number`, each with a card, and what else is in `Coworkers`.
+/// People 1 to `number`, each with a card, and `more` entries of `Coworkers`.
 pub(crate) fn people(number: u32, more: &[serde_json::Value]) -> serde_json::Value {
     let people = (1..=number).map(
         |id| serde_json::json!({ "Id": id, "FullName": format!("Member {id}"), "AccessCardId": card(id).to_string() }),
@@ -436,7 +435,7 @@ pub(crate) fn people(number: u32, more: &[serde_json::Value]) -> serde_json::Val
     serde_json::json!({ "Businesses": [{ "Id": 1, "Name": "Hub One" }], "Coworkers": coworkers })
 }
 
-/// A swipe at a uhppoted board: which way, whose card, the board's event number and time.
+/// A swipe at a uhppoted board, with the board's event number, the card, the direction and the time.
 pub(crate) fn board_event(number: u32, card: u32, way: Way, at: WallTime) -> String {
     let direction = match way {
         Way::In => 1,
@@ -487,7 +486,7 @@ impl Systemd {
         self.path.to_str().expect("a path of ours")
     }
 
-    /// Waits for a message with this text, and takes it; the whole message.
+    /// Waits for a message that contains this text, and consumes it. Returns the whole message.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         wait_for(text, LIMIT, || {
             let mut buffer = [0; 4096];

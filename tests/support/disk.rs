@@ -1,4 +1,4 @@
-//! A disk that is slow, hangs or fails when a file is synced, for the programs that load `c/slowsync.c`.
+//! A disk that is slow, hangs or fails when a file is synced, for programs that load `c/slowsync.c`.
 
 use std::{
     fs,
@@ -7,7 +7,7 @@ use std::{
 
 use super::compiled;
 
-/// The disk; well at first.
+/// The disk. It works normally at first.
 #[derive(Debug)]
 pub(crate) struct Disk {
     library: PathBuf,
@@ -22,7 +22,7 @@ impl Disk {
         disk
     }
 
-    /// The environment of a program that writes to it.
+    /// The environment of a program that writes to this disk.
     pub(crate) fn environment(&self) -> [(&str, &str); 2] {
         [
             ("LD_PRELOAD", self.library.to_str().expect("a path of ours")),
@@ -30,11 +30,11 @@ impl Disk {
         ]
     }
 
-    /// How it is from now on: `ok`, `slow MICROSECONDS`, `hang` or `fail`.
+    /// Sets how the disk behaves from now on: `ok`, `slow MICROSECONDS`, `hang` or `fail`.
     pub(crate) fn is(&self, order: &str) {
-        // A reader sees the old order or the new one, never half of it.
+        // Rename, so a reader sees the old order or the new one, never half of it.
         let new = self.orders.with_extension("new");
-        fs::write(&new, order).expect("the folder takes a file");
-        fs::rename(new, &self.orders).expect("the folder takes a file");
+        fs::write(&new, order).expect("the file is written");
+        fs::rename(new, &self.orders).expect("the file is written");
     }
 }

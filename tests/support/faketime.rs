@@ -1,8 +1,8 @@
-//! Another wall clock for a process: libfaketime. Its boot-time clock stays the machine's.
+//! Another wall clock for a process (libfaketime). Its boot-time clock stays the machine's.
 
 use std::fs;
 
-/// A wall clock that is off, and goes on from there.
+/// A wall clock that is off by a constant.
 #[derive(Debug)]
 pub(crate) struct WallClock {
     library: String,
@@ -10,18 +10,18 @@ pub(crate) struct WallClock {
 }
 
 impl WallClock {
-    /// So many seconds off.
+    /// A clock that is off by this many seconds.
     pub(crate) fn off_by(seconds: i64) -> Self {
         Self { library: library(), offset: offset(seconds) }
     }
 
-    /// For the process that is to have it.
+    /// The environment of a process that uses this clock.
     pub(crate) fn environment(&self) -> [(&str, &str); 3] {
         [("LD_PRELOAD", &self.library), ("FAKETIME", &self.offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")]
     }
 }
 
-/// The library.
+/// The path of the library.
 pub(crate) fn library() -> String {
     let folders = fs::read_dir("/usr/lib").expect("a Debian machine").flatten();
     let mut files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
@@ -29,7 +29,7 @@ pub(crate) fn library() -> String {
     file.to_str().expect("a path").to_owned()
 }
 
-/// An offset in its words.
+/// An offset in libfaketime's format.
 pub(crate) fn offset(seconds: i64) -> String {
     format!("{seconds:+}")
 }

@@ -5,7 +5,7 @@ use checkind::base::mac::MacAddr;
 /// A tag: its type and its VLAN.
 pub(crate) type Tag = (u16, u16);
 
-/// An Ethernet frame to everybody, padded to the shortest that a wire carries.
+/// A broadcast Ethernet frame, padded to the minimum length on a wire.
 pub(crate) fn ethernet(source: MacAddr, tags: &[Tag], ether_type: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0xff; 6];
     frame.extend(source.octets());
@@ -35,7 +35,7 @@ pub(crate) fn arp_request(mac: MacAddr) -> Vec<u8> {
     ethernet(mac, &[], 0x0806, &arp(1, mac, [10, 20, 0, 2], [10, 20, 0, 1]))
 }
 
-/// IPv4 with a header of `words` times four octets, and the fragment field as given.
+/// IPv4 with a header of `words` × four octets, and the given fragment field.
 pub(crate) fn ipv4(protocol: u8, words: u8, fragment: u16, payload: &[u8]) -> Vec<u8> {
     let header = usize::from(words) * 4;
     let total = u16::try_from(header + payload.len()).expect("a short packet");
@@ -49,7 +49,7 @@ pub(crate) fn ipv4(protocol: u8, words: u8, fragment: u16, payload: &[u8]) -> Ve
     packet
 }
 
-/// IPv6 from this link.
+/// IPv6 from the local link.
 pub(crate) fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(payload.len()).expect("a short packet").to_be_bytes());
@@ -70,7 +70,7 @@ pub(crate) fn udp(from: u16, to: u16, payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// BOOTP with a cookie and these options; `operation` is 1 from clients and 2 from servers.
+/// BOOTP with a cookie and these options. `operation` is 1 from clients and 2 from servers.
 pub(crate) fn bootp(operation: u8, client: MacAddr, options: &[u8]) -> Vec<u8> {
     let mut message = vec![operation, 1, 6, 0];
     message.resize(28, 0);

@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client over a plain socket: what it sends and reads is exactly what a test says and sees.
+//! A small HTTP/1.1 client over a plain socket: it sends exactly what a test specifies, and returns exactly what it
+//! reads.
 
 use std::{
     io::{Read, Write},
@@ -6,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// An answer, taken apart.
+/// A parsed response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -38,15 +39,15 @@ impl Answer {
     }
 }
 
-/// Sends one request on a connection of its own and reads the answer to its end.
+/// Sends one request on a new connection, and reads the whole response.
 pub(crate) fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = TcpStream::connect(server).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket takes a time-out");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
     let headers: String = headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let request =
         format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n{headers}{length}\r\n{body}");
-    // A server that refuses a body may answer and close before it has read all of it.
+    // A server that refuses a body may answer and close before it has read all of the body.
     let sent = stream.write_all(request.as_bytes());
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer);
@@ -54,7 +55,7 @@ pub(crate) fn send(server: SocketAddr, method: &str, path: &str, headers: &[(&st
     parse(&String::from_utf8(answer).expect("answers are UTF-8"))
 }
 
-/// Reads an answer; the API sends every body with its length, never in chunks.
+/// Parses a response. The API sends every body with its length, never in chunks.
 pub(crate) fn parse(text: &str) -> Answer {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no end of headers in {text:?}"));
     let mut lines = head.split("\r\n");

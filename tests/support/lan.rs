@@ -1,7 +1,7 @@
 //! Networks made of namespaces: a wire with a sender on one end, and a small office with a mirror port.
 //!
-//! Everything is gone when the value is dropped, also when the test fails. Names carry the process id, and what a killed
-//! test run has left behind is removed by the next one.
+//! Everything is removed when the value is dropped, even if the test fails. Names contain the process id, and the next
+//! run removes what a killed test run has left behind.
 
 use std::{
     fs::File,
@@ -26,7 +26,7 @@ use super::{
     http::{self, Answer},
 };
 
-/// A network namespace of its own.
+/// A network namespace.
 pub(crate) struct Namespace(String);
 
 impl Namespace {
@@ -35,13 +35,13 @@ impl Namespace {
         let name = Self::next_name(role);
         ip(&["netns", "add", &name]);
         let made = Self(name);
-        // A namespace that talks IPv6 by itself would be heard by the test.
+        // IPv6 frames that the namespace sends by itself would disturb the tests.
         made.run("sysctl", &["-qw", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"]);
         made.ip(&["link", "set", "lo", "up"]);
         made
     }
 
-    /// The one that a process is in; the name goes with the value, the network with the process.
+    /// The namespace of a process. Dropping the value removes only the name; the network ends with the process.
     pub(crate) fn of_process(process: u32) -> Self {
         let name = Self::next_name("process");
         ip(&["netns", "attach", &name, &process.to_string()]);
@@ -57,7 +57,7 @@ impl Namespace {
         &self.0
     }
 
-    /// Moves the calling thread into the namespace, for good.
+    /// Moves the calling thread into the namespace permanently.
     pub(crate) fn enter(name: &str) {
         let file = File::open(Path::new("/run/netns").join(name)).expect("the namespace");
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns needs root");
@@ -71,7 +71,7 @@ impl Namespace {
         ip(&[&["netns", "exec", &self.0, program], args].concat())
     }
 
-    /// What an HTTP server in the namespace answers; none while no server listens.
+    /// Sends a request to an HTTP server in the namespace; `None` while no server listens.
     pub(crate) fn http(&self, server: SocketAddr, path: &str) -> Option<Answer> {
         thread::scope(|scope| {
             let asking = scope.spawn(|| {
@@ -82,7 +82,7 @@ impl Namespace {
         })
     }
 
-    /// A process in the namespace, ended with the guard.
+    /// Starts a process in the namespace, which ends when the guard is dropped.
     pub(crate) fn start(&self, program: &str, args: &[&str]) -> Process {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.0, program]).args(args);
@@ -90,8 +90,8 @@ impl Namespace {
         Process(command.spawn().unwrap_or_else(|fault| panic!("{program}: {fault}; install iproute2 and {program}")))
     }
 
-    /// Lets a frame leave by this interface ten times a second that concerns no device, as switches and access points do, until
-    /// the value is dropped.
+    /// Sends a frame that concerns no device out of this interface ten times a second, as switches and access points
+    /// do, until the value is dropped.
     pub(crate) fn chatters(&self, interface: &str) -> Chatter {
         let (namespace, interface) = (self.0.clone(), interface.to_owned());
         let (stop, stopped) = sync_channel::<()>(0);
@@ -100,14 +100,14 @@ impl Namespace {
             let mut sender = sender(&interface);
             let frame = ethernet(MacAddr::new([0x02, 0xcc, 0, 0, 0, 1]), &[], 0x88cc, &[0; 46]);
             while stopped.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
-                // The wire may be unplugged.
+                // Sending may fail, because the wire may be unplugged.
                 let _sent = sender.send_to(&frame, None);
             }
         });
         Chatter { stop: Some(stop), thread: Some(thread) }
     }
 
-    /// Sends frames out of an interface, as they are.
+    /// Sends frames unchanged out of an interface.
     pub(crate) fn send(&self, interface: &str, frames: &[Vec<u8>]) {
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
@@ -128,7 +128,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Sends on an interface of the namespace that the calling thread is in.
+/// A sender on an interface in the calling thread's namespace.
 fn sender(interface: &str) -> Box<dyn DataLinkSender> {
     let found = datalink::interfaces().into_iter().find(|found| found.name == interface);
     let found = found.unwrap_or_else(|| panic!("{interface} is missing"));
@@ -140,7 +140,7 @@ fn sender(interface: &str) -> Box<dyn DataLinkSender> {
     sender
 }
 
-/// A network's own chatter; it falls silent with this value.
+/// A network's own chatter, until dropped.
 pub(crate) struct Chatter {
     stop: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -155,7 +155,7 @@ impl Drop for Chatter {
     }
 }
 
-/// A process that ends with this value.
+/// A process that ends when dropped.
 pub(crate) struct Process(Child);
 
 impl Drop for Process {
@@ -178,12 +178,12 @@ impl Wire {
         wire
     }
 
-    /// Both ends are there, the wire is not.
+    /// Two namespaces without a wire yet.
     pub(crate) fn unplugged() -> Self {
         Self { sender: Namespace::new("a"), mirror: Namespace::new("b") }
     }
 
-    /// Makes the wire; again after [`Wire::unplug`], with new interface numbers.
+    /// Creates the wire. Creating it again after [`Wire::unplug`] gives it new interface numbers.
     pub(crate) fn plug(&self) {
         let (sender, mirror) = (self.sender.name(), self.mirror.name());
         ip(&["link", "add", "s0", "netns", sender, "type", "veth", "peer", "name", "s1", "netns", mirror]);
@@ -211,10 +211,10 @@ pub(crate) struct Office {
 }
 
 impl Office {
-    /// The client's address.
+    /// The client's MAC address.
     pub(crate) const CLIENT: &str = "02:c0:00:00:00:01";
 
-    /// `lease` as dnsmasq writes it.
+    /// Builds the office. `lease` is in dnsmasq's format.
     pub(crate) fn new(lease: &str) -> Self {
         let [switch, mirror, server, client] = ["sw", "mon", "srv", "cl"].map(Namespace::new);
         switch.ip(&["link", "add", "br0", "type", "bridge"]);
@@ -276,19 +276,19 @@ impl Office {
         Self { switch, mirror, server, client, _dhcp: dhcp, _leases: leases }
     }
 
-    /// The client asks for an address, and sets it.
+    /// Makes the client request an address and configure it.
     pub(crate) fn ask_for_address(&self) {
         let args = ["-i", "eth0", "-f", "-q", "-n", "-t", "10", "-T", "1", "-s", "/bin/true"];
         self.client.run("udhcpc", &args);
     }
 
-    /// What went where, for a test that failed.
+    /// The traffic counters, for the message of a failed test.
     pub(crate) fn describe(&self) -> String {
         format!("switch:\n{}server:\n{}", self.switch.ip(&["-s", "link"]), self.server.ip(&["-s", "link"]))
     }
 }
 
-/// What enters the switch by this port also leaves it by the mirror port.
+/// Copies what enters the switch at this port to the mirror port.
 fn mirror_port(switch: &Namespace, port: &str) {
     switch.run("tc", &["qdisc", "add", "dev", port, "clsact"]);
     let filter = ["filter", "add", "dev", port, "ingress", "protocol", "all", "prio", "1"];
@@ -307,7 +307,7 @@ fn ip(args: &[&str]) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
-/// Namespaces of test runs that were killed.
+/// Removes the namespaces of killed test runs.
 fn remove_leftovers() {
     let list = ip(&["netns", "list"]);
     for name in list.lines().filter_map(|line| line.split_whitespace().next()) {

@@ -1,4 +1,4 @@
-//! Looks into the daemon's database behind its back, and gets in its way there.
+//! Reads the daemon's database directly, changes it, and locks it.
 
 use std::{collections::BTreeMap, path::PathBuf, str::FromStr};
 
@@ -17,7 +17,7 @@ use sqlx::{
 };
 use tokio::runtime::Runtime;
 
-/// A database of the daemon's.
+/// The daemon's database.
 #[derive(Clone, Debug)]
 pub(crate) enum Ledger {
     Sqlite(PathBuf),
@@ -25,39 +25,39 @@ pub(crate) enum Ledger {
 }
 
 impl Ledger {
-    /// By the URL of the settings.
+    /// The database with this URL, as in the settings.
     pub(crate) fn of(url: &str) -> Self {
         url.strip_prefix("sqlite:").map_or_else(|| Self::Postgres(url.to_owned()), |path| Self::Sqlite(path.into()))
     }
 
-    /// The only number that a query answers with.
+    /// The single number that a query returns.
     pub(crate) fn number(&self, query: &str) -> i64 {
         self.try_number(query).unwrap_or_else(|fault| panic!("{query}: {fault}"))
     }
 
-    /// The same where the database may be away.
+    /// The same, for a database that may be unavailable.
     pub(crate) fn try_number(&self, query: &str) -> Result<i64, String> {
         let rows = self.rows(&format!("SELECT CAST(({query}) AS TEXT)"))?;
         let text = rows.into_iter().next().and_then(|row| row.into_iter().next()).ok_or("no row")?;
         text.parse().map_err(|_| format!("{text} is no number"))
     }
 
-    /// How many rows a table has, with a condition.
+    /// The number of rows in a table, optionally with a condition.
     pub(crate) fn count(&self, from: &str) -> i64 {
         self.number(&format!("SELECT count(*) FROM {from}"))
     }
 
-    /// How many facts the log has.
+    /// The number of facts in the log.
     pub(crate) fn facts(&self) -> i64 {
         self.count("facts")
     }
 
-    /// The same where the database may be away.
+    /// The same, for a database that may be unavailable.
     pub(crate) fn try_facts(&self) -> Result<i64, String> {
         self.try_number("SELECT count(*) FROM facts")
     }
 
-    /// What became of the facts: how many of them had each outcome.
+    /// The number of facts with each outcome.
     pub(crate) fn outcomes(&self) -> BTreeMap<Outcome, i64> {
         let mut outcomes = BTreeMap::new();
         for row in self.texts("SELECT CAST(decision AS TEXT), CAST(count(*) AS TEXT) FROM facts GROUP BY decision") {
@@ -66,12 +66,12 @@ impl Ledger {
         outcomes
     }
 
-    /// How many facts became this.
+    /// The number of facts with this outcome.
     pub(crate) fn facts_with(&self, outcome: Outcome) -> i64 {
         self.outcomes().get(&outcome).copied().unwrap_or_default()
     }
 
-    /// The whole log: what was said, and what became of it.
+    /// The whole log: each fact with its outcome.
     pub(crate) fn log(&self) -> Vec<(Fact, Outcome)> {
         let hex = |column: &str| match self {
             Self::Sqlite(_) => format!("hex({column})"),
@@ -92,12 +92,12 @@ impl Ledger {
                 digest: FactDigest(bytes(&row[6]).try_into().expect("a digest")),
                 payload: bytes(&row[7]),
             };
-            (Fact::read(&stored).expect("a fact that we wrote"), DecisionCode(number(&row[5])).outcome())
+            (Fact::read(&stored).expect("a readable fact"), DecisionCode(number(&row[5])).outcome())
         };
         rows.into_iter().map(read).collect()
     }
 
-    /// The rows of a query whose columns are all text; an absent value is an empty text.
+    /// The rows of a query whose columns are all text. A null is an empty text.
     pub(crate) fn texts(&self, query: &str) -> Vec<Vec<String>> {
         self.rows(query).unwrap_or_else(|fault| panic!("{query}: {fault}"))
     }
@@ -124,7 +124,7 @@ impl Ledger {
         answer.map_err(|fault| fault.to_string())
     }
 
-    /// Changes something.
+    /// Executes a statement that changes the database.
     pub(crate) fn execute(&self, statement: &str) {
         let statement = AssertSqlSafe(statement.to_owned());
         let work = async {
@@ -145,7 +145,7 @@ impl Ledger {
         runtime().block_on(work).unwrap_or_else(|fault| panic!("the statement: {fault}"));
     }
 
-    /// Takes SQLite's write lock as another process would, until the value is dropped.
+    /// Holds SQLite's write lock, as another process would, until the value is dropped.
     pub(crate) fn lock(&self) -> Lock {
         let Self::Sqlite(path) = self else { panic!("PostgreSQL has no such lock") };
         let runtime = runtime();

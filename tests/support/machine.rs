@@ -1,7 +1,7 @@
-//! A machine with a real systemd, in a container of systemd-nspawn that is thrown away.
+//! A machine with a real systemd, in a disposable container of systemd-nspawn.
 //!
-//! Its root is a minimal Debian, made once by debootstrap under `target/` and never written to: each machine writes to
-//! an overlay in memory. It has a network of its own, and no right to set the clock.
+//! Its root is a minimal Debian, created once by debootstrap under `target/` and never written to: each machine writes
+//! to an overlay in memory. It has its own network, and may not set the clock.
 
 use std::{
     fs,
@@ -18,24 +18,24 @@ use tempfile::TempDir;
 
 use super::{lan::Namespace, wait_for};
 
-/// How long making the root may take: some 60 MB to fetch and to unpack.
+/// How long creating the root may take, in seconds: about 60 MB to download and unpack.
 const FETCHING: &str = "300";
 
-/// How long the machine may take to boot; half a second is usual.
+/// How long the machine may take to boot. Half a second is usual.
 const BOOTING: Duration = Duration::from_secs(30);
 
-/// A booted machine; gone with the value.
+/// A booted machine; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Machine {
     container: Child,
-    /// PID 1 of the machine, as we see it.
+    /// The machine's PID 1, as seen from outside.
     init: u32,
     name: String,
     log: TempDir,
 }
 
 impl Machine {
-    /// Boots a machine that sees `stage` as `/stage`, or says why there can be none here.
+    /// Boots a machine that sees `stage` as `/stage`, or returns why that is impossible here.
     pub(crate) fn boot(stage: &Path) -> Result<Self, String> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         if !rustix::process::geteuid().is_root() {
@@ -46,9 +46,9 @@ impl Machine {
         let log = tempfile::tempdir().expect("a temporary directory");
         let output = fs::File::create(log.path().join("console")).expect("a log file");
         let mut command = Command::new("setpriv");
-        // The container dies with the test, however that ends.
+        // The container dies with the test, however the test ends.
         command.args(["--pdeathsig=KILL", "systemd-nspawn", "--quiet", "--boot", "--volatile=overlay"]);
-        // There may be no systemd here to be told of it.
+        // Do not register: the test machine may have no systemd.
         command.args(["--register=no", "--keep-unit", "--private-network", "--machine", &name]);
         command.arg("--directory").arg(&root).arg(format!("--bind-ro={}:/stage", stage.display()));
         command.stdin(Stdio::null()).stdout(output.try_clone().expect("the log file")).stderr(output);
@@ -70,12 +70,12 @@ impl Machine {
         Ok(machine)
     }
 
-    /// A program inside, as root without the rights that would reach the machine around it.
+    /// A program inside the machine, as root without the rights that would reach the host.
     pub(crate) fn command(&self, program: &[&str]) -> Command {
         inside(self.init, program)
     }
 
-    /// Runs a line of shell inside that must succeed; what it printed.
+    /// Runs a line of shell inside, which must succeed. Returns what it printed.
     pub(crate) fn sh(&self, line: &str) -> String {
         let output = self.try_sh(line);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -92,11 +92,11 @@ impl Machine {
     pub(crate) fn write(&self, path: &str, text: &str) {
         let mut command = self.command(&["sh", "-c", "mkdir -p \"$(dirname \"$1\")\" && cat >\"$1\"", "sh", path]);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("nsenter of util-linux");
-        child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("its input takes the text");
+        child.stdin.take().expect("its input").write_all(text.as_bytes()).expect("the text is written");
         assert!(child.wait().expect("its end").success(), "{path} cannot be written");
     }
 
-    /// Its network, under a name.
+    /// The machine's network namespace, under a name.
     pub(crate) fn network(&self) -> Namespace {
         Namespace::of_process(self.init)
     }
@@ -116,7 +116,7 @@ impl Machine {
         });
     }
 
-    /// What a unit has logged.
+    /// The journal of a unit.
     pub(crate) fn journal(&self, unit: &str) -> String {
         self.sh(&format!("journalctl --no-pager --output=cat --unit={unit}"))
     }
@@ -125,7 +125,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if let Some(init) = i32::try_from(self.init).ok().and_then(Pid::from_raw) {
-            // Everything inside ends with its PID 1, and the container with that.
+            // Everything inside ends with its PID 1, and then the container ends.
             let _gone = kill_process(init, Signal::KILL);
             for _ in 0..100 {
                 if matches!(self.container.try_wait(), Ok(Some(_))) {
@@ -136,12 +136,12 @@ impl Drop for Machine {
         }
         let _gone = self.container.kill();
         let _gone = self.container.wait();
-        // Left behind by a container that was killed.
+        // Remove what a killed container has left behind.
         let _gone = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(&self.name));
     }
 }
 
-/// Enters all namespaces of a machine. A process that enters keeps the rights of where it comes from, so the ones that reach
+/// Enters all namespaces of a machine. A process that enters keeps the rights it had outside, so those that reach
 /// beyond the machine (above all the clock, which has no namespace) are dropped.
 fn inside(init: u32, program: &[&str]) -> Command {
     const BEYOND: &str = "-sys_time,-sys_module,-sys_boot,-sys_rawio,-syslog,-wake_alarm";
@@ -159,7 +159,7 @@ fn child_of(process: u32) -> Option<u32> {
 }
 
 fn is_up(init: u32) -> bool {
-    // The child has a network of its own before it is the machine's init; until then we would look at ourselves.
+    // The child has its own network before it becomes the machine's init; until then this would find the test's own.
     let its_own = |kind: &str| {
         let inode = |process: &str| fs::metadata(format!("/proc/{process}/ns/{kind}")).ok().map(|found| found.ino());
         inode(&init.to_string()).is_some_and(|found| Some(found) != inode("self"))
@@ -171,7 +171,7 @@ fn is_up(init: u32) -> bool {
     said.is_ok_and(|said| matches!(said.trim_ascii(), b"running" | b"degraded"))
 }
 
-/// The root of all machines, made if it is not there.
+/// The root of all machines, created if missing.
 fn root() -> Result<PathBuf, String> {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let value = |key: &str| release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap_or("");
@@ -181,7 +181,7 @@ fn root() -> Result<PathBuf, String> {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let root = folder.join(format!("machine-{suite}"));
-    // Tests that want one at the same time make one.
+    // Tests that need it at the same time create it only once.
     let lock = fs::File::create(folder.join("machine.lock")).expect("the folder of test data");
     lock.lock().expect("a lock");
     if root.join("usr/lib/systemd/systemd").exists() {
@@ -195,7 +195,7 @@ fn root() -> Result<PathBuf, String> {
         .output();
     match made {
         Ok(output) if output.status.success() => {
-            fs::rename(&half, &root).expect("the root takes its place");
+            fs::rename(&half, &root).expect("the root is moved into place");
             Ok(root)
         }
         Ok(output) => {

@@ -1,4 +1,4 @@
-//! What the tests from outside share: private servers, networks made of namespaces, and waiting for a state.
+//! What the integration tests share: private servers, networks built from namespaces, and waiting for a state.
 
 pub(crate) mod http;
 pub(crate) mod bpf;
@@ -18,7 +18,7 @@ pub(crate) mod pooler;
 
 use std::time::{Duration, Instant};
 
-/// Asks `probe` until it answers `Ok`, or panics with the last thing it said once `limit` has passed.
+/// Calls `probe` until it returns `Ok`. Panics with its last error once `limit` has passed.
 #[expect(clippy::disallowed_methods, reason = "a test's deadline is real time")]
 pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
@@ -31,10 +31,11 @@ pub(crate) fn wait_for<T>(what: &str, limit: Duration, mut probe: impl FnMut() -
     }
 }
 
-/// Says that a test proves nothing on this machine, past the capture of test output; `tests/run` repeats it at the end.
+/// Reports that a test proves nothing on this machine. Bypasses the capture of test output; `tests/run` repeats the
+/// line at the end.
 pub(crate) fn skipped(what: &str, why: &str) {
     use std::io::Write as _;
 
-    // One call, because lines of tests that run at the same time must not mix.
+    // One call, because lines of concurrent tests must not mix.
     let _unseen = std::io::stderr().write_all(format!("\nSKIPPED: {what}: {why}\n").as_bytes());
 }

@@ -1,7 +1,8 @@
 //! A private PgBouncer in transaction mode on a free loopback port: two connections to the server for each database and
-//! login, which change owner with every transaction. Gone with the value. And what the README grants a gateway.
+//! login, which change owner with every transaction. Stopped when dropped. Also the rights that the README grants a
+//! gateway.
 //!
-//! Used by the store's own tests too, so it needs nothing else of this folder.
+//! The store's own tests use this file too, so it must not depend on others of this folder.
 
 use std::{
     fs,
@@ -14,10 +15,10 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Between two looks whether it listens.
+/// The pause between two checks whether it listens.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// How often is looked: half a minute, on a busy machine.
+/// The most checks: half a minute, for a busy machine.
 const TRIES: u32 = 6000;
 
 /// A running pooler.
@@ -29,7 +30,7 @@ pub(crate) struct Pooler {
 }
 
 impl Pooler {
-    /// In front of the server at this address (`127.0.0.1:5432`), for these logins, which have the same password.
+    /// Starts one in front of the server at this address (`127.0.0.1:5432`), for these logins, which share a password.
     pub(crate) fn start(server: &str, logins: &[&str], password: &str) -> Self {
         let (host, server_port) = server.split_once(':').expect("an address with a port");
         let free = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
@@ -39,14 +40,14 @@ impl Pooler {
         // PgBouncer refuses to run as root, and its user must be able to read its files.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("its rights");
         let folder = dir.path().display();
-        // Nothing is ignored of what a client says at the start, and of a session nothing is kept.
+        // PgBouncer ignores none of a client's start-up parameters, and keeps no session state.
         let settings = format!(
             "[databases]\n* = host={host} port={server_port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = trust\nauth_file = {folder}/users\npool_mode = transaction\n\
              max_client_conn = 100\ndefault_pool_size = 2\n"
         );
         let users: Vec<String> = logins.iter().map(|login| format!("\"{login}\" \"{password}\"\n")).collect();
-        fs::write(dir.path().join("users"), users.concat()).expect("the file of users");
+        fs::write(dir.path().join("users"), users.concat()).expect("the users file");
         fs::write(dir.path().join("ini"), settings).expect("the settings");
         let log = fs::File::create(dir.path().join("log")).expect("a log file");
         let child =
@@ -63,12 +64,12 @@ impl Pooler {
         pooler
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -82,7 +83,7 @@ impl Drop for Pooler {
     }
 }
 
-/// The statements of the README that grant a gateway's login its rights.
+/// The README's statements that grant a gateway's login its rights.
 pub(crate) fn grants(login: &str) -> Vec<String> {
     let readme = include_str!("../../README.md");
     let blocks = readme.split("```sql\n").skip(1).filter_map(|rest| rest.split("```").next());

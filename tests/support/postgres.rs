@@ -1,4 +1,4 @@
-//! A private PostgreSQL on a free loopback port; stopped and started at will, gone with the value.
+//! A private PostgreSQL on a free loopback port. Tests stop and start it at will; it is removed when dropped.
 
 use std::{
     fs,
@@ -28,12 +28,12 @@ pub(crate) struct Postgres {
     programs: PathBuf,
     port: u16,
     connections: u32,
-    /// Every statement is written to the log, with its name.
+    /// Whether every statement is logged, with its name.
     logs: bool,
     child: Option<Child>,
 }
 
-/// Connections that take the room of others.
+/// Connections that use up the server's limit.
 #[derive(Debug)]
 pub(crate) struct Held {
     _connections: Vec<PgConnection>,
@@ -41,17 +41,17 @@ pub(crate) struct Held {
 }
 
 impl Postgres {
-    /// Makes a cluster of its own and starts it.
+    /// Creates a new cluster and starts it.
     pub(crate) fn start() -> Self {
         Self::with_room_for(100)
     }
 
-    /// The same, for so many connections, three of which are the administrator's.
+    /// The same, for this many connections. The administrator's three reserved ones are included.
     pub(crate) fn with_room_for(connections: u32) -> Self {
         Self::with(connections, false)
     }
 
-    /// The same, with every statement in its log.
+    /// The same, with every statement logged.
     pub(crate) fn that_logs() -> Self {
         Self::with(100, true)
     }
@@ -74,17 +74,17 @@ impl Postgres {
         format!("postgres://checkind@{}/postgres", self.address())
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// What it has logged so far.
+    /// The log so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
-    /// Connections that do nothing, until they are dropped.
+    /// Opens idle connections, until dropped.
     pub(crate) fn held(&self, connections: u32) -> Held {
         let runtime = runtime();
         let connect = async || PgConnection::connect(&self.url()).await.expect("room for a connection");
@@ -92,9 +92,9 @@ impl Postgres {
         Held { _connections: held, _runtime: runtime }
     }
 
-    /// Starts it again, on the same port, with what it kept.
+    /// Starts the server again on the same port, with its data.
     pub(crate) fn resume(&mut self) {
-        assert!(self.child.is_none(), "the server runs already");
+        assert!(self.child.is_none(), "the server is already running");
         let folder = self.dir.path().display().to_string();
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.dir.path().join("data")).args(["-p", &self.port.to_string()]);
@@ -112,7 +112,7 @@ impl Postgres {
         });
     }
 
-    /// Ends it without a word to anybody, as `pg_ctl stop -m immediate` does.
+    /// Stops the server without a clean shutdown, as `pg_ctl stop -m immediate` does.
     pub(crate) fn crash(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _gone = kill_process(Pid::from_child(&child), Signal::QUIT);
@@ -120,7 +120,7 @@ impl Postgres {
         }
     }
 
-    /// The server refuses to be root.
+    /// A program of PostgreSQL under another user, because the server refuses to run as root.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups", "--"]);
@@ -135,7 +135,7 @@ impl Drop for Postgres {
     }
 }
 
-/// Where Debian puts the programs of the newest version.
+/// Debian's folder with the programs of the newest version.
 fn programs() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = versions

@@ -1,4 +1,4 @@
-//! A power cut: takes back from the files of a killed process what no sync had made durable (`c/powercut.c`).
+//! A power cut: undoes the writes of a killed process that no sync had made durable (`c/powercut.c`).
 
 use std::{
     collections::BTreeMap,
@@ -9,21 +9,21 @@ use std::{
 
 use super::compiled;
 
-/// The library, and where it writes.
+/// The library and its log.
 #[derive(Debug)]
 pub(crate) struct PowerCut {
     library: PathBuf,
     log: PathBuf,
-    /// Syncs of a commit are only pretended, as with SQLite's `synchronous=NORMAL`.
+    /// Whether the library only pretends to sync commits, as with SQLite's `synchronous=NORMAL`.
     normal: bool,
 }
 
-/// What a disk with a cache does with writes that no one has synced.
+/// What a disk with a cache does with unsynced writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unsynced {
-    /// It forgets them all.
+    /// It loses all of them.
     Lost,
-    /// It has written every other one of them, in whatever order: each whose number differs from the parity of this.
+    /// It has written every second one, in any order: those whose number differs in parity from this number.
     Some(usize),
 }
 
@@ -32,7 +32,7 @@ struct Write {
     offset: u64,
     size: u64,
     old: Vec<u8>,
-    /// None: a truncation to `offset`.
+    /// `None` for a truncation to `offset`.
     new: Option<Vec<u8>>,
 }
 
@@ -42,12 +42,12 @@ impl PowerCut {
         Self { library: compiled::library("powercut", folder), log: folder.join("powercut"), normal: false }
     }
 
-    /// The same for a program that commits without a sync.
+    /// The same, for a program that commits without syncing.
     pub(crate) fn without_synced_commits(self) -> Self {
         Self { normal: true, ..self }
     }
 
-    /// The environment of the program.
+    /// The environment for the program.
     pub(crate) fn environment(&self) -> Vec<(&str, &str)> {
         let mut environment = vec![
             ("LD_PRELOAD", self.library.to_str().expect("a path of ours")),
@@ -59,7 +59,7 @@ impl PowerCut {
         environment
     }
 
-    /// The power goes, after the program was killed; how many writes were lost.
+    /// Cuts the power, after the program has been killed. Returns how many writes were lost.
     pub(crate) fn cut(&self, unsynced: Unsynced) -> usize {
         let log = fs::read(&self.log).expect("the program has written");
         fs::remove_file(&self.log).expect("the log is ours");
@@ -67,21 +67,21 @@ impl PowerCut {
         for (path, writes) in pending(&log) {
             let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
             for write in writes.iter().rev() {
-                file.write_all_at(&write.old, write.offset).expect("the file takes it");
-                file.set_len(write.size).expect("the file takes it");
+                file.write_all_at(&write.old, write.offset).expect("the file is restored");
+                file.set_len(write.size).expect("the file is restored");
             }
             for (number, write) in writes.iter().enumerate() {
                 match (unsynced, &write.new) {
                     (Unsynced::Some(parity), Some(new)) if number % 2 != parity % 2 => {
-                        file.write_all_at(new, write.offset).expect("the file takes it");
+                        file.write_all_at(new, write.offset).expect("the file is restored");
                     }
                     (Unsynced::Some(parity), None) if number % 2 != parity % 2 => {
-                        file.set_len(write.offset).expect("the file takes it");
+                        file.set_len(write.offset).expect("the file is restored");
                     }
                     (Unsynced::Lost | Unsynced::Some(_), _) => lost += 1,
                 }
             }
-            // Memory, in truth.
+            // The `-shm` file is really shared memory, so it is lost.
             if let Some(database) = path.strip_suffix("-wal") {
                 let _gone = fs::remove_file(format!("{database}-shm"));
             }
@@ -93,7 +93,7 @@ impl PowerCut {
 /// The writes to each file since its last sync.
 fn pending(mut log: &[u8]) -> BTreeMap<String, Vec<Write>> {
     let mut pending = BTreeMap::<String, Vec<Write>>::new();
-    // The last record may be half written: its write then never began.
+    // The last record may be incomplete: then its write never began.
     while let Some((kind, path, write, rest)) = record(log) {
         let writes = pending.entry(path).or_default();
         match kind {

@@ -1,4 +1,4 @@
-//! Captures that the project makes itself: a frame of every shape that a mirror port shows, with what it must mean.
+//! Captures that the project generates itself: a frame of every shape seen on a mirror port, with its expected meaning.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -8,14 +8,15 @@ use super::frame::{arp, bootp, ethernet, ipv4, ipv6, udp};
 
 const DEVICE: MacAddr = MacAddr::new([0x3c, 0x22, 0xfb, 1, 2, 3]);
 const RELAY: MacAddr = MacAddr::new([0x00, 0x1b, 0x21, 4, 5, 6]);
-/// Of VRRP (RFC 9568 7.3).
+/// A virtual address of VRRP (RFC 9568 7.3).
 const VIRTUAL_ROUTER: MacAddr = MacAddr::new([0x00, 0x00, 0x5e, 0x00, 0x01, 5]);
 const ZERO: MacAddr = MacAddr::new([0; 6]);
 const GROUP: MacAddr = MacAddr::new([1, 0, 0x5e, 0, 0, 1]);
 const UNREADABLE: &str = "malformed";
 const NOT_THE_CLIENT: &str = "does not show that the client is here";
 
-/// A frame, the link that it was captured on, and the columns behind its number; none where the frame says nothing.
+/// A frame, the link on which it was captured, and the columns after its number; `None` if the frame concerns no
+/// device.
 pub(crate) struct Shape {
     pub(crate) link: LinkType,
     pub(crate) frame: Vec<u8>,
@@ -39,7 +40,7 @@ fn silent(link: LinkType, frame: Vec<u8>) -> Shape {
     Shape { link, frame, says: None }
 }
 
-/// DHCP as a relay passes it on: the relay's address outside, the client's inside.
+/// DHCP as forwarded by a relay: the relay's address outside, the client's inside.
 fn dhcp(operation: u8, options: &[u8]) -> Vec<u8> {
     ethernet(RELAY, &[], 0x0800, &ipv4(17, 5, 0, &udp(67, 67, &bootp(operation, DEVICE, options))))
 }
@@ -100,9 +101,9 @@ fn dhcp_shapes() -> Vec<Shape> {
     shapes.push(weak(dhcp(2, &typed(5)), "dhcp_ack"));
     shapes.push(strong(dhcp(1, &[255]), "bootp_request"));
     shapes.push(shape(dhcp(2, &[255]), "bootp_reply", Some(DEVICE), "no", NOT_THE_CLIENT));
-    // An option that runs over the end.
+    // An option that extends beyond the end.
     shapes.push(shape(dhcp(1, &[53, 1, 3, 12, 200, 65]), "dhcp_request", Some(DEVICE), "no", UNREADABLE));
-    // The message type in the field for a file name (RFC 2131 4.1).
+    // The message type is in the field for a file name (RFC 2131 4.1).
     let mut overloaded = bootp(1, DEVICE, &[52, 1, 1, 255]);
     overloaded[108..112].copy_from_slice(&[53, 1, 3, 255]);
     let overloaded = ethernet(RELAY, &[], 0x0800, &ipv4(17, 6, 0, &udp(68, 67, &overloaded)));
@@ -111,7 +112,7 @@ fn dhcp_shapes() -> Vec<Shape> {
     infiniband[1] = 32;
     let infiniband = ethernet(RELAY, &[], 0x0800, &ipv4(17, 5, 0, &udp(67, 68, &infiniband)));
     shapes.push(shape(infiniband, "bootp_reply", None, "no", "not an Ethernet client"));
-    // The first fragment is enough; a later one has no ports.
+    // The first fragment is enough; later ones have no ports.
     let first = udp(68, 67, &bootp(1, DEVICE, &[53, 1, 3, 12, 40, 65]));
     shapes.push(strong(ethernet(DEVICE, &[], 0x0800, &ipv4(17, 5, 0x2000, &first)), "dhcp_request"));
     shapes.push(silent(LinkType::ETHERNET, ethernet(DEVICE, &[], 0x0800, &ipv4(17, 5, 0x0010, &first))));
@@ -150,7 +151,7 @@ fn ipv6_shapes() -> Vec<Shape> {
     shapes
 }
 
-/// What captures hold besides: tunnels, and links that are not Ethernet.
+/// Other contents of captures: tunnels, and links that are not Ethernet.
 fn other_shapes() -> Vec<Shape> {
     let request = arp(1, DEVICE, [10, 0, 0, 9], [10, 0, 0, 1]);
     let vxlan = [&[8, 0, 0, 0, 0, 0, 7, 0][..], &ethernet(DEVICE, &[], 0x0806, &request)].concat();
@@ -171,7 +172,7 @@ fn other_shapes() -> Vec<Shape> {
         shape(vxlan, "tunnelled", Some(RELAY), "no", "tunnelled frame"),
         other_link(LinkType::LINUX_COOKED, &cooked),
         other_link(LinkType::LINUX_COOKED_2, &cooked_2),
-        // RFC 1051, and RFC 1201 with three octets more.
+        // RFC 1051, and RFC 1201 with three more octets.
         other_link(LinkType::ARCNET_LINUX, &[1, 2, 0, 0, 0xf1]),
         other_link(LinkType::ARCNET_LINUX, &[1, 2, 0, 0, 0xd5, 0, 0, 1]),
         other_link(LinkType::IEEE_802_11, &wireless),
@@ -188,20 +189,20 @@ pub(crate) fn all() -> Vec<Shape> {
     [arp_shapes(), dhcp_shapes(), ipv6_shapes(), other_shapes()].into_iter().flatten().collect()
 }
 
-/// Writes the shapes as captures: a pcap file for each link, and all of them in one pcapng file. What `replay --frames` must
-/// print of the files, in the order of their names.
+/// Writes the shapes as captures: a pcap file for each link, and all of them in one pcapng file. Returns what
+/// `replay --frames` must print for the files, in the order of their names.
 pub(crate) fn write(folder: &Path) -> String {
     let shapes = all();
     let mut expected = "file\tframe\tkind\tvlans\tmac\tevidence\twhy\n".to_owned();
     let mut tell = |name: &str, shapes: &[&Shape]| {
         for (number, shape) in (1..).zip(shapes) {
             if let Some(says) = &shape.says {
-                writeln!(expected, "{name}\t{number}\t{says}").expect("a String takes everything");
+                writeln!(expected, "{name}\t{number}\t{says}").expect("writing to a String cannot fail");
             }
         }
     };
     let every: Vec<&Shape> = shapes.iter().collect();
-    fs::write(folder.join("all.pcapng"), pcapng(&every)).expect("the folder takes a file");
+    fs::write(folder.join("all.pcapng"), pcapng(&every)).expect("the file is written");
     tell("all.pcapng", &every);
     let mut links: Vec<u16> = shapes.iter().map(|shape| shape.link.0).collect();
     links.sort_unstable();
@@ -209,7 +210,7 @@ pub(crate) fn write(folder: &Path) -> String {
     for link in links {
         let of_link: Vec<&Shape> = shapes.iter().filter(|shape| shape.link.0 == link).collect();
         let name = format!("link-{link:03}.pcap");
-        fs::write(folder.join(&name), pcap(link, &of_link)).expect("the folder takes a file");
+        fs::write(folder.join(&name), pcap(link, &of_link)).expect("the file is written");
         tell(&name, &of_link);
     }
     expected

@@ -6,24 +6,24 @@ use regex::Regex;
 
 use super::tree::{Source, sources};
 
-/// Crate-relative module path (`source::mqtt`) of a file of `src`.
+/// The module path (`source::mqtt`) of a file of `src`, from the crate's root.
 fn module(name: &str) -> String {
     let path = name.trim_start_matches("src/").trim_end_matches(".rs");
     if path == "lib" { String::new() } else { path.replace('/', "::") }
 }
 
-/// The files of `src` that are no tests.
+/// The files of `src`, except tests.
 fn product() -> Vec<Source> {
     sources("src").into_iter().filter(|source| !source.name.contains("/tests")).collect()
 }
 
 const PUBLIC_USE: &str = r"\bpub(?:\([a-z]+\))? use ([^;]*);";
 
-/// What each file imports from which other file, re-exports followed to the file that declares the name.
+/// What each file imports from which other file. Re-exports are followed to the file that declares the name.
 struct Imports {
-    /// By module.
+    /// The files by module.
     files: BTreeMap<String, Source>,
-    /// Module and name that it re-exports, to the path that it takes it from.
+    /// From a module and a name that it re-exports, to the path of the original.
     exports: BTreeMap<(String, String), String>,
 }
 
@@ -48,7 +48,7 @@ impl Imports {
         imports
     }
 
-    /// A path as it is written in a module, from the root of the crate; empty where it leads out of the crate.
+    /// Turns a path written in a module into one from the root of the crate; empty if it leads out of the crate.
     fn absolute(&self, module: &str, path: &str) -> String {
         let mut base: Vec<&str> = module.split("::").filter(|part| !part.is_empty()).collect();
         let mut parts: Vec<&str> = path.split("::").collect();
@@ -66,7 +66,7 @@ impl Imports {
                     base.pop();
                 }
             }
-            // A child of this module, or another crate.
+            // A child of this module; anything else is another crate.
             Some(first) if self.files.contains_key(&join(&[module, first])) => {}
             _ => return String::new(),
         }
@@ -74,16 +74,16 @@ impl Imports {
         base.join("::")
     }
 
-    /// The module that declares what a path from the root names.
+    /// The module that declares the item with this path from the root.
     fn declares(&self, path: &str) -> Option<&str> {
         let mut path = path.to_owned();
-        // A name may be re-exported more than once on its way.
+        // A name may be re-exported several times.
         for _ in 0..8 {
             let (module, rest) = self.longest_module(&path)?;
             let name = rest.split("::").next().unwrap_or_default().to_owned();
             let module = self.files.get_key_value(module)?.0.as_str();
             match self.exports.get(&(module.to_owned(), name)) {
-                Some(other) if !other.is_empty() => path = other.clone(),
+                Some(other) if !other.is_empty() => path.clone_from(other),
                 _ => return Some(module),
             }
         }
@@ -100,16 +100,16 @@ impl Imports {
         }
     }
 
-    /// From each module to the modules that it imports from, with the names.
+    /// From each module to the modules from which it imports, with the paths.
     fn edges(&self) -> BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> {
         let public = Regex::new(PUBLIC_USE).expect("a pattern");
         let inline = Regex::new(r"\b(?:crate|super)::[A-Za-z_0-9:]+").expect("a pattern");
         let mut edges: BTreeMap<&str, BTreeMap<&str, BTreeSet<String>>> = BTreeMap::new();
         for (module, source) in &self.files {
-            // What a module only re-exports it does not use.
-            let code: String = source.code().map(|(_, line)| format!("{line} ")).collect();
+            // A module does not use what it only re-exports.
+            let code = source.code().map(|(_, line)| line).collect::<Vec<_>>().join(" ");
             let used = Source { name: String::new(), text: public.replace_all(&code, "").into_owned() };
-            // Paths in the code itself; `pub(in crate::…)` only says who may look.
+            // Add paths in the code itself, except `pub(in crate::…)`, which only restricts visibility.
             let lines = source.code().filter(|(_, line)| !line.contains("use ") && !line.contains("(in crate::"));
             let paths = used
                 .imports()
@@ -130,7 +130,7 @@ fn join(parts: &[&str]) -> String {
     parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join("::")
 }
 
-/// Every pair that can be reached from each other.
+/// Every pair of nodes that can be reached from each other.
 fn circles<'a>(edges: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<(&'a str, &'a str)> {
     let reached = |from: &'a str| {
         let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
@@ -177,7 +177,7 @@ fn a_type_name_is_declared_once() {
         Regex::new(r"^\s*(?:pub(?:\([a-z: ]+\))? )?(?:struct|enum|trait|type|union) ([A-Z]\w*)").expect("a pattern");
     let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for source in product() {
-        // An associated type belongs to its trait, and is no name of ours.
+        // An associated type belongs to its trait, so its name is not ours.
         for (_, line) in source.code().filter(|(_, line)| !line.starts_with("    type ")) {
             if let Some(found) = declaration.captures(line) {
                 places.entry(found[1].to_owned()).or_default().insert(source.name.clone());
@@ -185,5 +185,5 @@ fn a_type_name_is_declared_once() {
         }
     }
     places.retain(|_, places| places.len() > 1);
-    assert!(places.is_empty(), "a name says which: {places:#?}");
+    assert!(places.is_empty(), "the same type name is declared more than once: {places:#?}");
 }

@@ -1,4 +1,4 @@
-//! The files of the tree as text, and what their imports name.
+//! The files of the tree as text, and their imports.
 
 use std::{
     fs,
@@ -9,13 +9,13 @@ use regex::Regex;
 
 /// One file of the tree.
 pub(super) struct Source {
-    /// Below the top level, with slashes.
+    /// The path from the top level, with slashes.
     pub(super) name: String,
     pub(super) text: String,
 }
 
 impl Source {
-    /// The numbered lines of code: no comments, and no tests, which stand last.
+    /// The numbered lines of code, without comments and tests (which are at the end).
     pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text
             .lines()
@@ -25,7 +25,7 @@ impl Source {
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
 
-    /// Every path that is imported, each on its own: `use a::{b, c::d}` is `a::b` and `a::c::d`.
+    /// Every imported path: `use a::{b, c::d}` gives `a::b` and `a::c::d`.
     pub(super) fn imports(&self) -> Vec<String> {
         let code: String = self.code().map(|(_, line)| line).collect::<Vec<_>>().join(" ");
         let statement = Regex::new(r"\buse ((?:[A-Za-z_0-9]+::|\{)[^;]*);").expect("a pattern");
@@ -33,7 +33,7 @@ impl Source {
     }
 }
 
-/// Takes a tree of imports apart.
+/// Splits a tree of imports into paths.
 fn spread(prefix: &str, tree: &str) -> Vec<String> {
     let tree = tree.trim();
     let Some((head, inner)) = tree.split_once('{') else {
@@ -48,7 +48,7 @@ fn spread(prefix: &str, tree: &str) -> Vec<String> {
     branches(inner).iter().flat_map(|branch| spread(&prefix, branch)).collect()
 }
 
-/// The parts between the commas that stand in no inner braces.
+/// The parts between commas outside inner braces.
 fn branches(inner: &str) -> Vec<String> {
     let (mut depth, mut parts) = (0, vec![String::new()]);
     for c in inner.chars() {
@@ -68,7 +68,7 @@ fn branches(inner: &str) -> Vec<String> {
     parts
 }
 
-/// Does the line use this path or crate, as a word of its own?
+/// Whether the line uses this path or crate, as a separate word.
 pub(super) fn mentions(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -84,7 +84,7 @@ pub(super) fn sources(folder: &str) -> Vec<Source> {
         .collect()
 }
 
-/// Every file below a folder that is text, sorted by name.
+/// Every text file below a folder, sorted by name.
 pub(super) fn files(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -92,11 +92,11 @@ pub(super) fn files(folder: &str) -> Vec<Source> {
         for entry in fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
-                // Build results of the fuzz targets, and inputs that are no text.
+                // Skip the build results of the fuzz targets, and inputs that are not text.
                 let skipped = path.ends_with("target") || path.ends_with("corpus");
                 folders.extend((!skipped).then_some(path));
             } else if let Ok(text) = fs::read_to_string(&path) {
-                let name = path.strip_prefix(root()).expect("it lies below").to_str().expect("UTF-8").to_owned();
+                let name = path.strip_prefix(root()).expect("it is below the root").to_str().expect("UTF-8").to_owned();
                 found.push(Source { name, text });
             }
         }

@@ -1,26 +1,27 @@
 //! PURE. Which wall time is in force: a step of the machine's clock is not believed until it has lasted.
 //!
-//! Between two readings the wall clock must advance as far as the boot-time clock. If it does not, it was stepped, and it
-//! is unknown which of the two times is right. So the old time goes on, advanced by the boot-time clock, and a step that is
+//! Between two readings the wall clock must advance as far as the boot-time clock. If it does not, it was stepped, and
+//! which of the two times is right is unknown. So the old time continues, advanced by the boot-time clock, and a step
 //! undone within [`CONFIRMED_AFTER`] leaves no trace in any record.
 
 use std::time::Duration;
 
-use super::{BootTime, Now, WallTime};
+use super::time::{BootTime, Now, WallTime};
 
-/// A difference between the wall clock's progress and the boot clock's that is a step, not a slew.
+/// The largest difference between the progress of the two clocks that still counts as a slew. More is a step.
 pub const STEP: Duration = Duration::from_secs(2);
 
-/// No site ran this program before 2026-01-01T00:00:00Z: an earlier time is that of a machine without a battery whose
-/// clock has not been set. Any later time replaces it at once, and it is never believed.
+/// No site ran this program before 2026-01-01T00:00:00Z: an earlier time means a machine without a battery whose clock
+/// has not been set. Such a time is never believed, and any later time replaces it at once.
 pub const EARLIEST: WallTime = WallTime::from_millis(1_767_225_600_000);
 
-/// How long a step must last before it is believed. An hour: time services correct their mistakes within minutes, an
-/// operator who set the wrong date sees the condition, and an hour of records with the old time is still usable.
+/// How long a step must last before it is believed. An hour, because time services correct their mistakes within
+/// minutes, an operator who set the wrong date sees the condition, and an hour of records with the old time is still
+/// usable.
 pub const CONFIRMED_AFTER: Duration = Duration::from_hours(1);
 
-/// A step forward this soon after the machine's start is its first synchronisation, and believed at once: machines
-/// without a battery start with the time at which they were switched off.
+/// A step forward this soon after the machine's start is its first synchronisation, and is believed at once: a machine
+/// without a battery starts with the time at which it was switched off.
 pub const FIRST_SYNC: Duration = Duration::from_mins(10);
 
 /// The time in force.
@@ -33,19 +34,19 @@ pub(super) struct Steady {
 /// A step that is not believed yet.
 #[derive(Clone, Copy, Debug)]
 struct UnconfirmedStep {
-    /// When it was seen, by both of the machine's clocks.
+    /// When it was first seen, by both of the machine's clocks.
     seen: Now,
-    /// By how much, in milliseconds.
+    /// Its size in milliseconds.
     by: i64,
 }
 
 impl Steady {
-    /// Starts with the machine's time.
+    /// Starts with the machine's time in force.
     pub(super) fn new(now: Now) -> Self {
         Self { in_force: Some(now), doubt: None }
     }
 
-    /// The time in force when the machine says `now`.
+    /// The time in force when the machine's clocks read `now`.
     pub(super) fn observe(&mut self, now: Now) -> WallTime {
         let Some(was) = self.in_force else {
             return self.believe(now);
@@ -56,7 +57,7 @@ impl Steady {
         if now.wall.distance(expected) <= STEP || was.wall < EARLIEST || first_sync {
             return self.believe(now);
         }
-        // The same step as before goes on counting; another one, or a return to 1970, starts the hour again.
+        // The same step as before keeps counting; another step, or a return to 1970, restarts the hour.
         let same = self.doubt.filter(|doubt| {
             now.wall.distance(doubt.seen.wall.plus(now.boot.since(doubt.seen.boot))) <= STEP && now.wall >= EARLIEST
         });
@@ -90,8 +91,8 @@ mod tests {
     const DAY: i64 = 86_400;
     const NOON: i64 = 1_772_452_800;
 
-    /// Reads the time once a second for `seconds`, with the machine's wall clock `off` seconds from the true time. Returns the
-    /// last answer as a difference to the true time.
+    /// Reads the time once a second for `seconds`, with the machine's wall clock `off` seconds from the true time.
+    /// Returns the last result as a difference from the true time.
     fn run(steady: &mut Steady, from: u64, seconds: u64, off: i64) -> i64 {
         (from..from + seconds).map(|boot| off_by(steady, boot, off)).last().expect("at least one reading")
     }

@@ -1,4 +1,4 @@
-//! PURE. Facts as the columns and bytes that the database stores, and back.
+//! PURE. Converts facts to the columns and bytes that the database stores, and back.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ use crate::base::{
     sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, Refusal, TimeQuality},
 };
 
-/// The first byte of every stored fact: the codec that wrote it.
+/// The first byte of every stored fact: the version of the codec that wrote it.
 const CODEC: u8 = 1;
 
 /// An entry as the columns of its row.
@@ -27,24 +27,24 @@ pub struct StoredFact {
     pub business: BusinessId,
     /// The day of `at`.
     pub day: LogDay,
-    /// Under what the log files it.
+    /// The subject under which the log files it.
     pub subject: Subject,
     /// When.
     pub at: WallTime,
     /// What makes it unique.
     pub digest: FactDigest,
-    /// `at` is the time of arrival, so a redelivery would have another one.
+    /// Whether `at` is the time of arrival: then a redelivery would have another `at`.
     pub arrived: bool,
     /// The codec's byte, then the codec's bytes.
     pub payload: Vec<u8>,
 }
 
-/// A payload that is damaged, or that this version does not know.
+/// The payload is damaged, or written by a codec that this version does not know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an entry of the log cannot be read; was it written by a newer checkind?")]
 pub struct UnreadableFact;
 
-/// What the bytes hold. New variants and codecs are added at the end; existing ones never change.
+/// The content of the bytes. New variants and codecs are added at the end; existing ones never change.
 #[derive(Serialize, Deserialize)]
 enum Payload<'a> {
     Door {
@@ -78,7 +78,8 @@ enum Payload<'a> {
     },
 }
 
-/// A point as differences in milliseconds: to the point before it, within the point, and `since` only where it changes.
+/// A point as differences in milliseconds: to the previous point, within the point, and for `since` only when it
+/// changes.
 #[derive(Serialize, Deserialize)]
 struct StoredPoint {
     later: i64,
@@ -117,7 +118,7 @@ fn unpacked(stored: Vec<StoredPoint>, at: WallTime) -> Vec<Point> {
     stored.into_iter().map(unpack).collect()
 }
 
-/// Packs points of a device that are not in the log yet. Their first instant is stored beside the bytes.
+/// Packs a device's points that are not in the log yet. Their first instant is stored beside the bytes.
 pub fn pack_points(points: &[Point], at: WallTime) -> Vec<u8> {
     encoded(&packed(points, at))
 }
@@ -127,7 +128,7 @@ pub fn unpack_points(bytes: &[u8], at: WallTime) -> Result<Vec<Point>, Unreadabl
     decoded(bytes).map(|stored: Vec<StoredPoint>| unpacked(stored, at))
 }
 
-/// Plain data as bytes, after the codec's byte.
+/// Encodes plain data as bytes, after the codec's byte.
 pub fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_extend(value, vec![CODEC]).expect("plain data can be encoded")
 }
@@ -152,6 +153,7 @@ impl Fact {
                     source: &door.source,
                     ordinal: door.ordinal,
                     quality: door.quality,
+                    // A difference to `at`, which takes fewer bytes than a second instant.
                     delay: door.arrived.millis() - door.at.millis(),
                     recognised: door.recognised,
                     kind: door.kind,
@@ -174,6 +176,7 @@ impl Fact {
                 let points = packed(&[device.point], at);
                 let (interface, recognised) = (&*device.interface, device.recognised);
                 let payload = Payload::StrangeDevice { interface, mac, recognised, points };
+                // Business and address determine the subject, so `read` need not restore it.
                 let subject = Subject::unknown_device(device.business, device.mac);
                 let digest = device.point.place(device.business, device.mac).digest;
                 stored(device.business, FactKey::of(subject, at, digest), &payload)
@@ -187,7 +190,7 @@ impl Fact {
         }
     }
 
-    /// The fact that a row holds.
+    /// Reads the fact in a row.
     pub fn read(row: &StoredFact) -> Result<Self, UnreadableFact> {
         let StoredFact { business, subject, at, digest, .. } = *row;
         Ok(match decoded(&row.payload)? {
@@ -229,6 +232,7 @@ impl Fact {
             }
             Payload::Presence { interface, mac, points } => {
                 let points = unpacked(points, at);
+                // The first point determines the fact's instant and digest.
                 if points.is_empty() {
                     return Err(UnreadableFact);
                 }

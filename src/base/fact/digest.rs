@@ -1,16 +1,17 @@
-//! PURE. What identifies a fact: a digest of what was said.
+//! PURE. The digest that identifies a fact.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// 128 bits of SHA-256 over what was said: two facts with one digest are the same fact.
+/// 128 bits of SHA-256 over the content: two facts with the same digest are the same fact.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FactDigest(pub [u8; 16]);
 
 impl FactDigest {
-    /// The digest of these parts. Each is hashed with its length, so moving a boundary changes the digest.
+    /// The digest of these parts. Each is hashed with its length, so moving a boundary between parts changes the
+    /// digest.
     pub fn of<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut hash = Sha256::new();
         for part in parts {

@@ -1,4 +1,4 @@
-//! PURE. What a door controller said, as the log keeps it.
+//! PURE. What a door controller reported, as the log stores it.
 
 use std::sync::Arc;
 
@@ -17,18 +17,19 @@ use crate::base::{
     },
 };
 
-/// What was presented at a reader, as the log keeps it: enough to assign an unknown card, never a PIN.
+/// What was presented at a reader, as the log stores it: enough to assign an unknown card, but never a PIN.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShownCredential {
     /// Card, PIN, slot, user or name.
     pub kind: CredentialKind,
-    /// The source or lock inside which it has a meaning.
+    /// The source or lock in which it has a meaning.
     pub scope: Option<String>,
-    /// The text as the controller sent it; `None` where it is, or may be, a PIN.
+    /// The text as the controller sent it; `None` if it is or may be a PIN.
     pub value: Option<String>,
 }
 
-/// The most digits of a PIN, and of a number that may be one: some keypads send the PIN as the card number.
+/// The most digits of a PIN. A card number with no more digits may be one: some keypads send the PIN as the card
+/// number.
 pub const LONGEST_PIN: usize = 6;
 
 impl ShownCredential {
@@ -53,24 +54,24 @@ impl ShownCredential {
     }
 }
 
-/// What a door controller said.
+/// What a door controller reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoorFact {
     /// Where.
     pub business: BusinessId,
-    /// When: the controller's time where it is trusted, else the time of arrival.
+    /// When: the controller's time if it is trusted, otherwise the time of arrival.
     pub at: WallTime,
     /// Whose clock `at` is.
     pub quality: TimeQuality,
     /// When it reached us.
     pub arrived: WallTime,
-    /// Under what the log files it.
+    /// The subject under which the log files it.
     pub subject: Subject,
     /// How the subject was found.
     pub recognised: Recognised,
     /// The digest of source, key and content.
     pub digest: FactDigest,
-    /// The controller's number of the event, where its key has one: the earlier of two events in one second has the smaller.
+    /// The controller's number of the event, if its key has one. It orders events of the same second.
     pub ordinal: u64,
     /// The `[[source]]`.
     pub source: Arc<str>,
@@ -84,12 +85,12 @@ pub struct DoorFact {
     pub shown: Option<ShownCredential>,
     /// The controller's reason for a refusal.
     pub refusal: Option<Refusal>,
-    /// It arrived too late to be decided: recorded, and never folded.
+    /// Whether it arrived too late to be decided: then it is recorded, but never folded.
     pub too_late: bool,
 }
 
 impl DoorFact {
-    /// What a sighting says, filed under this subject.
+    /// The fact for a sighting, filed under this subject.
     pub fn of(sighting: &Sighting, business: BusinessId, subject: Subject, recognised: Recognised) -> Self {
         let DoorEvent { kind, door, direction, credential, refusal } = &sighting.event;
         Self {
@@ -111,12 +112,12 @@ impl DoorFact {
         }
     }
 
-    /// Is its time only the time of arrival?
+    /// Whether its time is only the time of arrival.
     pub fn has_arrival_time(&self) -> bool {
         self.quality == TimeQuality::Arrival
     }
 
-    /// The key under which the log has it.
+    /// Its key in the log.
     pub fn key(&self) -> FactKey {
         FactKey { arrived: self.has_arrival_time(), ..FactKey::of(self.subject, self.at, self.digest) }
     }
@@ -126,7 +127,7 @@ impl DoorFact {
         FactOrder { at: self.at, rank: FactRank::Door, ordinal: self.ordinal, digest: self.digest }
     }
 
-    /// Two reads of the same credential at the same reader with the same answer: what the debounce compares.
+    /// What the debounce compares: equal for reads of the same credential at the same reader with the same answer.
     pub fn tap(&self) -> TapId {
         let shown = self.shown.as_ref().map(ShownCredential::text).unwrap_or_default();
         let flags = [self.direction as u8, u8::from(self.kind.lets_in())];
@@ -140,7 +141,7 @@ impl DoorFact {
     }
 }
 
-/// The controller's number of an event: the digits at the end of the last part of its key that is neither a time nor a
+/// The controller's number of an event: the trailing digits of the last part of its key that is neither a time nor a
 /// digest.
 fn ordinal_of(key: &str) -> u64 {
     const DIGEST: usize = 32;
@@ -152,8 +153,8 @@ fn ordinal_of(key: &str) -> u64 {
     key.rsplit('/').find_map(number).unwrap_or(0)
 }
 
-/// The digest of what a message said, without its time: the controller's key of the event, and everything that
-/// distinguishes two events. The same key with other content is another event.
+/// The digest of a message without its time: the controller's key of the event, and everything that distinguishes two
+/// events. The same key with different content is another event.
 fn digest_of(sighting: &Sighting, business: BusinessId) -> FactDigest {
     let DoorEvent { kind, door, direction, credential, refusal } = &sighting.event;
     let flags = [*kind as u8, *direction as u8, refusal.map_or(0, |refusal| refusal as u8 + 1)];

@@ -1,4 +1,4 @@
-//! PURE. An entry of the log: one kind of fact or another.
+//! PURE. An entry of the log: a fact of any kind.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ pub struct RejectedFact {
     pub business: BusinessId,
     /// When it arrived.
     pub at: WallTime,
-    /// Random, because nothing in such messages distinguishes them.
+    /// Random, because nothing distinguishes such messages.
     pub digest: FactDigest,
     /// The `[[source]]`.
     pub source: Arc<str>,
     /// The topic, with long numbers masked.
     pub topic: String,
-    /// Why, as a word.
+    /// Why, as the word of a reject reason.
     pub why: String,
 }
 
 /// An entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// A door controller said something.
+    /// A door controller reported an event.
     Door(DoorFact),
     /// A coworker's device was seen.
     Presence(PresenceFact),

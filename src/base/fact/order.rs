@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::{digest::FactDigest, subject::Subject};
 use crate::base::clock::WallTime;
 
-/// Milliseconds in a day of the log. Days are UTC days: they depend on no setting, so a fact belongs to the same day
+/// Milliseconds in a day of the log. Days are UTC days, which depend on no setting, so a fact belongs to the same day
 /// whenever it arrives.
 const DAY: i64 = 86_400_000;
 
-/// A day of the log: days since 1970-01-01, UTC.
+/// A day of the log: the number of days since 1970-01-01, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LogDay(pub i64);
@@ -31,51 +31,52 @@ impl LogDay {
 pub struct FactKey {
     /// The day of `at`.
     pub day: LogDay,
-    /// Under what the log files it.
+    /// The subject under which the log files it.
     pub subject: Subject,
     /// When.
     pub at: WallTime,
     /// What makes it unique.
     pub digest: FactDigest,
-    /// `at` is the time of arrival, so a redelivery would have another one.
+    /// Whether `at` is the time of arrival: then a redelivery would have another `at`.
     pub arrived: bool,
 }
 
 impl FactKey {
-    /// The key of a fact that has its own time.
+    /// The key of a fact whose time is not its time of arrival.
     pub(super) const fn of(subject: Subject, at: WallTime, digest: FactDigest) -> Self {
         Self { day: LogDay::of(at), subject, at, digest, arrived: false }
     }
 }
 
-/// The place of a fact in the order of time. Facts of one instant are ordered independently of their arrival: timers and
-/// directory versions first, then the network, then doors. The digest decides where nothing else does, see
+/// The place of a fact in the order of time. The order of facts of the same instant does not depend on their arrival:
+/// timers and directory versions first, then the network, then doors. The digest decides only if nothing else does, see
 /// [`FactOrder::ties_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FactOrder {
     /// When.
     pub at: WallTime,
-    /// Among the facts of one instant.
+    /// The order among facts of the same instant.
     pub rank: FactRank,
-    /// Among those of one rank: the controller's number of the event, where it has one.
+    /// The order within a rank: the controller's number of the event, if it has one.
     pub ordinal: u64,
-    /// Among those of one number.
+    /// The order among facts with the same number.
     pub digest: FactDigest,
 }
 
 impl FactOrder {
-    /// Before everything at or after this instant.
+    /// The place before everything at or after this instant.
     pub const fn before(at: WallTime) -> Self {
         Self { at, rank: FactRank::Timer, ordinal: 0, digest: FactDigest([0; 16]) }
     }
 
-    /// Are these two events at doors whose order nothing in them tells? If they are one person's, the person's state does.
+    /// Whether these are two door events whose order nothing in them determines. If both are of one person, that
+    /// person's state does.
     pub fn ties_with(&self, other: &Self) -> bool {
         let is_door = self.rank == FactRank::Door && other.rank == FactRank::Door;
         is_door && self.at == other.at && self.ordinal == other.ordinal
     }
 
-    /// Before everything.
+    /// The place before everything.
     pub const FIRST: Self = Self::before(WallTime::from_millis(0));
 }
 
@@ -88,6 +89,6 @@ pub enum FactRank {
     Directory,
     /// A device was seen.
     Network,
-    /// A door said something.
+    /// A door reported an event.
     Door,
 }

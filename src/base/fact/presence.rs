@@ -1,4 +1,4 @@
-//! PURE. What the captures saw of devices, as the log keeps it.
+//! PURE. What the captures saw of devices, as the log stores it.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use super::{
 };
 use crate::base::{clock::WallTime, mac::MacAddr, record::BusinessId, sighting::Presence};
 
-/// Presences of one device are one entry of the log per this span, in milliseconds: a laptop that sends a frame every
-/// minute fills four entries an hour.
+/// The span that one entry of the log covers, in milliseconds: the presences of a device that sends a frame every
+/// minute fill four entries an hour.
 pub const LOG_SPAN: i64 = 15 * 60_000;
 
-/// One presence of a device, as a capture sent it: some seconds to a minute of evidence.
+/// One presence of a device, as a capture sent it: a few seconds to a minute of evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Point {
-    /// The last evidence: when it is decided.
+    /// The last evidence; the point is decided as of this instant.
     pub last_at: WallTime,
-    /// The first evidence: when the silence ended.
+    /// The first evidence, which ended the silence.
     pub first_at: WallTime,
     /// The last strong evidence; `None` when all of it was weak.
     pub strong_at: Option<WallTime>,
     /// When the unbroken presence began.
     pub since: WallTime,
-    /// Frames that were merged.
+    /// The number of merged frames.
     pub frames: u32,
 }
 
 impl Point {
-    /// What a presence says.
+    /// The point for a presence.
     pub fn of(presence: &Presence) -> Self {
         Self {
             last_at: presence.last_at,
@@ -80,7 +80,7 @@ pub struct PresenceFact {
 }
 
 impl PresenceFact {
-    /// When the first of its points is decided.
+    /// The instant at which its first point is decided.
     pub fn at(&self) -> WallTime {
         self.points.first().map_or(WallTime::from_millis(0), |point| point.last_at)
     }
@@ -91,7 +91,7 @@ impl PresenceFact {
     }
 }
 
-/// A device that does not belong to exactly one person, once per pass day and reason.
+/// A device that does not belong to exactly one person. Recorded once per pass day and reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StrangeDeviceFact {
     /// Where.

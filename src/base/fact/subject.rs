@@ -1,4 +1,4 @@
-//! PURE. Under whose name the log files a fact, and how the directory found that person.
+//! PURE. The subject under which the log files a fact, and how the directory found it.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,8 +9,8 @@ use crate::base::{
     sighting::{Credential, DoorKey},
 };
 
-/// Under what the log files a fact: a coworker (above zero), a credential or device that does not belong to exactly one
-/// person (below zero), or the business as a whole (zero).
+/// The subject under which the log files a fact: a coworker (above zero), a credential or device that does not belong
+/// to exactly one person (below zero), or the business as a whole (zero).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Subject(pub i64);
@@ -25,7 +25,7 @@ impl Subject {
     }
 
     /// A credential that belongs to no person, or to more than one. `key` is the directory's secret: without it, short
-    /// numbers could be read back from the log.
+    /// numbers could be recovered from the log.
     pub fn unknown_credential(business: BusinessId, credential: &Credential, key: &str) -> Self {
         let kind = [credential.kind as u8];
         let scope = credential.scope.as_deref().unwrap_or_default();
@@ -33,7 +33,7 @@ impl Subject {
         Self::below_zero(FactDigest::of(parts))
     }
 
-    /// People who were refused at a door without a credential that could identify them: a wrong PIN, an unreadable card.
+    /// People refused at a door without a credential that identifies them: a wrong PIN, an unreadable card.
     pub fn unidentified_at(business: BusinessId, door: &DoorKey) -> Self {
         Self::below_zero(FactDigest::of([b"door".as_slice(), &business.0.to_be_bytes(), door.0.as_bytes()]))
     }
@@ -44,7 +44,7 @@ impl Subject {
     }
 
     fn below_zero(digest: FactDigest) -> Self {
-        // Without its highest bit the number can be negated.
+        // With its highest bit cleared the number can be negated.
         Self(-(digest.number().cast_signed() & i64::MAX).max(1))
     }
 
@@ -54,7 +54,7 @@ impl Subject {
     }
 }
 
-/// What the directory of that time made of the credential.
+/// How the directory of that time recognised the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Recognised {
     /// One person: the fact's subject.

@@ -1,18 +1,19 @@
-//! PURE. The kinds of conditions: one row each, from which the enum, the list, the names and the reference are made.
+//! PURE. The kinds of conditions: one row each, from which the enum, the list, the names and the reference are
+//! generated.
 
-/// Makes [`ConditionKind`]. A row is what the kind means (one line, shown in the reference too), the variant, the name,
+/// Declares [`ConditionKind`]. A row has the meaning (one line, also shown in the reference), the variant, the name,
 /// and whether the condition `blocks` readiness or only `warns`.
 macro_rules! condition_kinds {
     ($(#[doc = $meaning:literal] $variant:ident = $name:literal, $effect:ident;)+) => {
-        /// What can be wrong for longer than a moment. `subject` in [`Condition`](super::Condition) says which one (an
-        /// interface, a source).
+        /// What can be wrong for longer than a moment. `subject` in [`Condition`](super::Condition) names what it
+        /// concerns (an interface, a source).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum ConditionKind {
             $(#[doc = $meaning] $variant,)+
         }
 
         impl ConditionKind {
-            /// Every kind, so each gauge is present at zero.
+            /// Every kind, so each gauge is exported even at zero.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$variant),+];
 
             /// The name that `/readyz` and the log use.
@@ -29,7 +30,7 @@ macro_rules! condition_kinds {
                 }
             }
 
-            /// Does `/readyz` answer 503 while this lasts? Otherwise it is a warning.
+            /// Whether `/readyz` answers 503 while this lasts. Otherwise it is a warning.
             pub const fn blocks_readiness(self) -> bool {
                 match self {
                     $(Self::$variant => condition_kinds!(@ $effect),)+

@@ -1,4 +1,4 @@
-//! What `checkind explain` reads, and the timeline that it prints.
+//! The data of `checkind explain`: what it reads, and the timeline that it prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +25,13 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct NamedSubject {
     pub(super) coworker: Option<(CoworkerId, String)>,
-    /// What the heading calls them.
+    /// Their name in the heading.
     pub(super) title: String,
     /// The subjects under which the log stores their facts.
     pub(super) subjects: BTreeSet<Subject>,
 }
 
-/// Everything that was read from the database, ready to fold.
+/// Everything read from the database, ready to fold.
 #[derive(Debug)]
 pub struct ExplainInput {
     pub(super) who: NamedSubject,
@@ -57,7 +57,7 @@ pub struct Explained {
     pub(super) names: BTreeMap<BusinessId, String>,
     pub(super) events: Vec<TimelineEvent>,
     pub(super) visits: Vec<VisitSummary>,
-    /// The database has an open check-in that should have ended: the daemon has not processed it.
+    /// Whether the database has an open check-in that should have ended, because the daemon has not processed its end.
     pub(super) behind: bool,
 }
 
@@ -78,29 +78,29 @@ pub(super) struct TimelineEvent {
     pub(super) business: BusinessId,
     /// What the door or the network reported, in words.
     pub(super) what: String,
-    /// For presences: first and last evidence, and how many were merged.
+    /// For presences: the first and last evidence, and how many presences were merged.
     pub(super) seen: Option<(WallTime, WallTime, u32)>,
     pub(super) code: DecisionCode,
     /// The decision and its reason, in words.
     pub(super) outcome: String,
     /// The decision in the log, if it differs.
     pub(super) log: Option<DecisionCode>,
-    /// Consecutive lines of one device with the same decision are merged; this is their key.
+    /// Consecutive lines with the same key (device and decision) are merged.
     pub(super) merge_key: Option<(BusinessId, MacAddr, DecisionCode)>,
 }
 
-/// A visit, as listed at the end.
+/// A visit in the list at the end.
 #[derive(Clone, Debug)]
 pub(super) struct VisitSummary {
     pub(super) visit: Visit,
     pub(super) pass: Option<String>,
     pub(super) charge: Option<ChargeRecord>,
-    /// What will end it, while it is open.
+    /// What will end it; `None` once it has ended.
     pub(super) ends: Option<String>,
 }
 
 impl ExplainInput {
-    /// What the engine needs to know about the world to fold these cases.
+    /// The engine's view of the world, for folding these cases.
     pub(super) fn world(&self) -> World<'_> {
         World {
             directories: &self.directories,

@@ -70,7 +70,7 @@ impl Narrator<'_> {
             let from = face(&self.known.policies, item.business, record.visit.from, at);
             said = format!("opened: checked in from {from}");
         }
-        // The pass as it was then: a later directory version may have changed it.
+        // The pass at that time: a later directory version may have changed it.
         let changed = self.folded.repassed.iter().find(|change| change.visit == visit && change.at > at);
         let pass = changed.map_or(record.visit.pass.as_ref(), |change| change.before.as_ref());
         if let Some(pass) = pass {
@@ -81,10 +81,12 @@ impl Narrator<'_> {
 
     pub(super) fn ended(&self, ended: &EndedVisit) -> TimelineEvent {
         let EndedVisit { visit, business, at, by, after_pass: then } = ended;
+        // The recorded end may be earlier than its cause, for example the last activity before the idle limit.
         let record = self.folded.visits.get(visit).map(|record| &record.visit);
         let to = record.and_then(|visit| visit.to).filter(|to| to < at);
         let as_of =
             to.map_or_else(String::new, |to| format!(", out as of {}", face(&self.known.policies, *business, to, *at)));
+        // At the same instant, new directory versions come after timers.
         let (kind, rank) = match by {
             CloseBy::Withdrawn => (EventKind::Directory, FactRank::Directory),
             CloseBy::Silence | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Exit | CloseBy::Elsewhere => {
@@ -103,6 +105,7 @@ impl Narrator<'_> {
             CloseBy::PassEnd => ("end of the pass".to_owned(), "the pass no longer covers the visit".to_owned()),
             CloseBy::Elsewhere => ("check-in elsewhere".to_owned(), "checked in at another business".to_owned()),
         };
+        // After the end of a pass a visit continues with another pass, or fails.
         let then = match then {
             None => String::new(),
             Some(AfterPass::Refused(refused)) => {

@@ -30,10 +30,10 @@ use crate::{
     store::{DecidedFact, Store, StoreError, StoredPerson},
 };
 
-/// The furthest back, in days: as far as checkpoints reach.
+/// The most days to go back: as far as checkpoints reach.
 pub const MAX_DAYS: u32 = 10;
 
-/// How often to read again when the daemon wrote in the meantime.
+/// How many times to read before giving up, if the daemon keeps writing meanwhile.
 const MAX_ATTEMPTS: u32 = 5;
 
 /// Why there is no explanation.
@@ -42,7 +42,7 @@ pub enum ExplainError {
     /// The text names no single coworker, card or device.
     #[error(transparent)]
     Who(#[from] WhoError),
-    /// The database.
+    /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The daemon wrote about these people during every attempt.
@@ -70,7 +70,7 @@ pub async fn load(
     Err(ExplainError::Busy)
 }
 
-/// Returns `None` when the daemon wrote about the same people in the meantime.
+/// Reads once. Returns `None` if the daemon wrote about the same people meanwhile.
 async fn load_once(
     store: &Store,
     settings: &Settings,
@@ -78,7 +78,7 @@ async fn load_once(
     (who, days): (&str, u32),
     now: WallTime,
 ) -> Result<Option<ExplainInput>, ExplainError> {
-    // The latest directory says who is meant; an old policy may be missing before the first start of the daemon.
+    // The latest directory tells who is meant. Before the daemon's first start no policy is recorded.
     let business = site.business;
     let mut directories = store.load_directories().await?;
     let latest = Arc::clone(directories.latest());
@@ -88,7 +88,7 @@ async fn load_once(
     }
     let sources: Vec<&str> = settings.sources.iter().map(|source| &*source.name).collect();
     let who = resolve(&latest, business, who, &sources)?;
-    // From local midnight, but no further back than the history that the daemon keeps.
+    // Start at local midnight, but no further back than the daemon's history.
     let calendar = calendar_of(&policies, business, now);
     let date = calendar.local(now).date();
     let first = date.checked_sub_days(Days::new(days.into())).unwrap_or(date).and_time(NaiveTime::MIN);
@@ -105,11 +105,11 @@ async fn load_once(
     if loaded.directory != latest.version {
         return Ok(None);
     }
-    // Which days of which people to read from the log.
+    // Find out which days of which people to read from the log.
     let (first, tomorrow) = (LogDay::of(from), LogDay::of(now.plus(Duration::from_hours(24))));
     let mut asked = Vec::new();
     for (case, group) in cases.iter_mut().zip(&groups) {
-        // Of the people who share passes, only those who are in or were active since then can change the result.
+        // Of the people who share passes, only those who are in or have been active since then can affect the result.
         for subject in group {
             let standing = loaded.people.get(subject);
             let active =
@@ -127,7 +127,7 @@ async fn load_once(
         );
     }
     let (checkpoints, facts) = store.past(&asked).await?;
-    // Read the revisions again: if one has moved, the reads above do not belong together.
+    // Read the revisions again: if one has changed, the data read above are not consistent.
     let (again, _) = store.people(&people, &BTreeSet::new()).await?;
     let revision = |subject: &Subject, standings: &BTreeMap<Subject, StoredPerson>| {
         standings.get(subject).map_or(0, |known| known.revision)
@@ -136,7 +136,7 @@ async fn load_once(
     if moved || again.directory != loaded.directory || again.policies != loaded.policies {
         return Ok(None);
     }
-    // From here on nothing depends on the revisions: fill in what the fold needs besides.
+    // The rest does not depend on the revisions: fill in what else the fold needs.
     let logged = begin(&mut cases, first, checkpoints, facts);
     decide::add_usage(&mut cases, users);
     let mut coverage = BTreeMap::new();
@@ -156,7 +156,7 @@ async fn load_once(
     Ok(Some(known))
 }
 
-/// Loads the directory versions in force since an instant.
+/// Loads the missing directory versions that have been in force since an instant.
 async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &Store) -> Result<(), StoreError> {
     for version in directories.missing(since) {
         directories.fill_in(version, Arc::new(store.load_directory_of(version).await?));
@@ -164,7 +164,8 @@ async fn fill_in(directories: &mut DirectoryHistory, since: WallTime, store: &St
     Ok(())
 }
 
-/// Sets up each case: the people as of the first day, and the facts since then. Returns the facts that cannot be folded.
+/// Sets up each case: the people as of the first day, and the facts since then. Returns the facts that cannot be
+/// folded.
 fn begin(
     cases: &mut [FoldInput],
     first: LogDay,
@@ -210,6 +211,7 @@ fn resolve(
         AskedAbout::Device(mac, found) => (Some(mac), false, found),
         AskedAbout::Person(found) => (None, false, found),
     };
+    // The heading, and the subject of the coworker's own facts.
     let mut known = NamedSubject::default();
     let shown = plain(who);
     let label = match mac {
@@ -227,6 +229,7 @@ fn resolve(
         Match::NoOne if mac.is_some() => known.title = format!("{label}, which no coworker has"),
         Match::NoOne => known.title = format!("\"{shown}\", which is not the card, number or name of any coworker"),
     }
+    // Facts from the time when the device or credential had no owner, in every spelling and scope.
     if let Some(mac) = mac {
         known.subjects.insert(Subject::unknown_device(business, mac));
     } else if is_card || known.coworker.is_none() {

@@ -84,6 +84,7 @@ fn summary_text(summary: &VisitSummary, explained: &Explained) -> String {
 pub fn json(explained: &Explained) -> String {
     let Explained { who, business, from, now, policies, events, visits, behind, .. } = explained;
     let time = |at: WallTime| at.to_rfc3339_seconds();
+    // Keys are in the style of the API.
     let event = |event: &TimelineEvent| {
         let seen = event.seen;
         json!({

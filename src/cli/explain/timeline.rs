@@ -65,7 +65,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
             let log = row.map(|(_, code)| *code).filter(|code| *code != decision.code());
             events.push(narrator.event(item, interface.unwrap_or_default(), decision, log));
         }
-        // What ended or changed without a fact: timers, a new directory version.
+        // Add what ended or changed without a fact: timers, a new directory version.
         let own = |subject: &Subject| known.who.subjects.contains(subject);
         events.extend(folded.ended.iter().filter(|(subject, _)| own(subject)).map(|(_, ended)| narrator.ended(ended)));
         let repassed = folded.repassed.iter().filter(|change| {
@@ -73,7 +73,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
             record.is_some_and(|record| own(&Subject::coworker(record.coworker)))
         });
         events.extend(repassed.filter_map(|change| narrator.repassed(change)));
-        // Facts that came too late are in the log, but not in the fold.
+        // Add facts that arrived too late: they are in the log, but not in the fold.
         let set_aside = rows.iter().filter(|(fact, _)| matches!(fact, Fact::Door(door) if door.too_late));
         events.extend(set_aside.filter_map(|(fact, code)| logged(&known, fact, *code)));
         for record in folded.visits.values().filter(|record| own(&Subject::coworker(record.coworker))) {
@@ -95,7 +95,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
     events.sort_by_key(|event| event.place);
     visits.sort_by_key(|summary| (summary.visit.from, summary.visit.unique_id));
     let ExplainInput { who, business, from, now, directories, policies, .. } = known;
-    // The names of all businesses that appear.
+    // Look up the names of all businesses that occur.
     let places: BTreeSet<BusinessId> = events
         .iter()
         .map(|event| event.business)
@@ -112,7 +112,7 @@ pub fn explain(mut known: ExplainInput) -> Explained {
     Explained { who, business, from, now, policies, names, events, visits, behind }
 }
 
-/// Merges consecutive lines of one device with the same decision, one line per date.
+/// Merges consecutive lines of one device with the same decision into one line per date.
 fn merged(events: Vec<TimelineEvent>, policies: &PolicyHistory) -> Vec<TimelineEvent> {
     let mut lines: Vec<TimelineEvent> = Vec::new();
     let mut open: BTreeMap<(BusinessId, MacAddr), usize> = BTreeMap::new();

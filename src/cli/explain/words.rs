@@ -1,4 +1,4 @@
-//! PURE. The words for a decision, a door event and a time.
+//! PURE. Words for decisions, door events and times.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
     policy::{PolicyHistory, door::Door},
 };
 
-/// The least delay of a message, or lead of a controller's clock, that is mentioned.
+/// The shortest delay of a message, or lead of a controller's clock, that is mentioned.
 const MIN_MENTIONED: Duration = Duration::from_mins(1);
 
 /// The outcome, with the code and sentence of its reason.
@@ -48,7 +48,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         Direction::Unknown => "",
     };
     let shown = fact.shown.as_ref().map_or_else(String::new, |shown| {
-        // The form that an import file uses.
+        // As in an import file.
         let scope = shown.scope.as_ref().map_or_else(String::new, |scope| format!("{}/", plain(scope)));
         match (shown.kind, shown.value.as_deref().map(plain)) {
             (_, None) => format!("{}, ", shown.text()),
@@ -59,6 +59,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             (CredentialKind::Name, Some(value)) => format!("name {scope}{value}, "),
         }
     });
+    // `Refusal::Other` adds nothing to the answer.
     let answer = match (fact.kind, fact.refusal) {
         (DoorEventKind::Granted, _) => "granted".to_owned(),
         (DoorEventKind::Read, _) => "read".to_owned(),
@@ -69,6 +70,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
         (DoorEventKind::UnknownCredential, _) => "unknown to the controller".to_owned(),
         (kind, _) => kind.word().replace('_', " "),
     };
+    // Small differences between the clocks are normal, so they are not mentioned.
     let timing = match fact.quality {
         TimeQuality::Arrival => " (arrival time used)".to_owned(),
         TimeQuality::Device | TimeQuality::Corrected => {
@@ -80,6 +82,7 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
             if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) }
         }
     };
+    // A door without a configured name is printed by its key alone.
     let doors = policies.at(fact.business, fact.at).map_or(&[][..], |policy| &policy.doors);
     let configured = Door::of(doors, &fact.door.0);
     let name = configured.filter(|door| door.name != door.pattern).map(|door| &door.name);
@@ -88,12 +91,12 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
     format!("door {door}{way}: {shown}{answer}{timing}")
 }
 
-/// An instant on a business's wall clock.
+/// An instant in a business's local time.
 pub(super) fn local(policies: &PolicyHistory, business: BusinessId, at: WallTime) -> NaiveDateTime {
     calendar_of(policies, business, at).local(at)
 }
 
-/// An instant on a business's wall clock, with its date if that differs from the line's.
+/// An instant in a business's local time, with its date if that differs from the line's.
 pub(super) fn face(policies: &PolicyHistory, business: BusinessId, at: WallTime, line: WallTime) -> String {
     let (at, line) = (local(policies, business, at), local(policies, business, line));
     at.format(if at.date() == line.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" }).to_string()

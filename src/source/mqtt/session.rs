@@ -1,7 +1,7 @@
 //! The broker session. Only this file and its folder refer to the MQTT client library.
 //!
 //! One task polls the connection. It maps each message and puts the result into the bounded queue to the pipeline. Once
-//! that is committed, its receipt is spent and the acknowledgement goes out. [`life`] decides what an event means for
+//! that is committed, its receipt is spent and the acknowledgement goes out. `life` decides what an event means for
 //! the connection, and when to try the next one; the other files carry that out.
 //!
 //! **Guarantees.** A QoS 1 message is acknowledged only after its receipt was spent, in order of arrival, on the

@@ -1,4 +1,4 @@
-//! What must hold for any bytes that are taken for a frame.
+//! What must hold for any bytes read as a frame.
 
 use checkind::source::network::frame::{Evidence, FrameKind, VlanId, observe};
 
@@ -8,7 +8,7 @@ pub(crate) fn check(bytes: &[u8]) {
         let Some(seen) = observe(bytes, stripped) else { continue };
         match seen.evidence {
             Evidence::Strong | Evidence::Weak => {
-                let mac = seen.mac.expect("evidence is about a device");
+                let mac = seen.mac.expect("evidence has a device");
                 assert!(mac.is_station(), "{seen:?}");
                 assert!(
                     !matches!(seen.kind, FrameKind::Tunnelled | FrameKind::OtherLinkLayer | FrameKind::ArpOther),

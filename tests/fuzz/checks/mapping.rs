@@ -1,5 +1,5 @@
-//! What must hold for any bytes that a door is said to have sent. The first byte chooses the preset and the retained flag,
-//! the rest is the payload.
+//! What must hold for any bytes read as a door's message. The first byte chooses the preset and the retained flag; the
+//! rest is the payload.
 
 use std::{sync::LazyLock, time::Duration};
 

@@ -1,9 +1,9 @@
-// LD_PRELOAD library: what a power cut takes away from the files whose name has ".db" in it (not "-shm", which is memory).
+// LD_PRELOAD library: logs what a power cut would lose in files named "*.db*" (except "-shm", which is memory).
 //
 // Every write and truncation since a file's last sync goes into the log POWERCUT_LOG, with the bytes before and after.
-// After the process was killed, tests/support/powercut.rs takes them back. With POWERCUT_NORMAL set, a sync of the
-// write-ahead log that follows a write is only pretended; the one before a checkpoint, which follows another sync, is
-// not. That is what SQLite does with synchronous=NORMAL.
+// After the process has been killed, tests/support/powercut.rs undoes them. With POWERCUT_NORMAL set, the library only
+// pretends to sync the write-ahead log after a write, but really syncs it before a checkpoint (a sync that follows
+// another sync). That is what SQLite does with synchronous=NORMAL.
 //
 // A record, little endian: kind (1: 0 write, 1 truncation, 2 sync), length of the path (2), offset (8), the file's size
 // before (8), length of the old bytes (4), length of the new bytes (4), path, old bytes, new bytes.
@@ -67,7 +67,7 @@ static void record(uint8_t kind, int file, const char *path, uint64_t offset, co
     memcpy(at, &new, 4), at += 4;
     memcpy(at, path, path_length), at += path_length;
     if (old) {
-        // The file itself may be open for writing only.
+        // The program may have opened the file for writing only.
         int again = open(path, O_RDONLY | O_CLOEXEC);
         if (again < 0 || pread(again, at, old, offset) != (ssize_t)old) abort();
         close(again);

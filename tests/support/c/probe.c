@@ -1,5 +1,5 @@
-// Tries what a hardened service must not do, and what this one must be able to do; a line "tried WHAT ok" or
-// "tried WHAT ERRNO" each.
+// Tries what a hardened service must not do, and what this one must be able to do. Prints a line "tried WHAT ok" or
+// "tried WHAT ERRNO" for each.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -53,7 +53,7 @@ static int talks(int family, int kind) {
     return 0;
 }
 
-// Listens to everything on an interface, as a mirror port needs.
+// Captures everything on an interface, as on a mirror port.
 static int captures(const char *interface) {
     int end = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
     if (end < 0) return 1;
@@ -66,7 +66,7 @@ static int captures(const char *interface) {
 }
 
 int main(int count, char **arguments) {
-    // Where these things are allowed, they happen: to a container that is thrown away, never to the machine of the tests.
+    // What is allowed really happens, so this runs only in a disposable container, never on the test machine itself.
     if (access("/run/host/container-manager", R_OK) != 0) {
         fprintf(stderr, "not in a container of systemd-nspawn\n");
         return 1;
@@ -110,7 +110,7 @@ int main(int count, char **arguments) {
     say("set_user_id_bit", file < 0 || fchmod(file, 04700) != 0);
     unlink(path);
     say("become_root", setuid(0));
-    // Last, because they change what the process sees.
+    // Last, because these change what the process sees.
     say("new_mount_namespace", unshare(CLONE_NEWNS));
     say("new_user_namespace", unshare(CLONE_NEWUSER));
     return 0;

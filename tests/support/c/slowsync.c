@@ -1,8 +1,8 @@
-// LD_PRELOAD library: a slow or broken disk, at fsync and fdatasync.
+// LD_PRELOAD library: simulates a slow or broken disk at fsync and fdatasync.
 //
 // The file SLOWSYNC_ORDERS is read at every sync, which lets a test change the disk while the program runs: "ok",
 // "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), or "fail" (EIO). Without the file the disk
-// is well.
+// works normally.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
