@@ -99,7 +99,7 @@ pub enum Admission {
     /// No: a failed check-in is written.
     Refused(Refused),
     /// Not now, but this is no failure (the stay is too short, or the network may not open check-ins at this site).
-    Held(Note),
+    NotNow(Note),
 }
 
 /// The decision on a claim or fact.

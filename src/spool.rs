@@ -87,7 +87,7 @@ pub struct SpoolEnds {
     /// To the pipeline.
     pub output: mpsc::Sender<Delivery>,
     /// Cancelled by the spool when the session has ended and no more of its messages will be acknowledged.
-    pub taken: CancellationToken,
+    pub settled: CancellationToken,
     /// Ends the spool; the next process continues with its content.
     pub stop: CancellationToken,
 }
@@ -224,7 +224,7 @@ impl Spool {
             // the disk, or the disk accepts no more of them.
             let stuck = self.fill.is_full() || self.write_failed;
             if !has_input || (stuck && ends.input.is_closed()) {
-                ends.taken.cancel();
+                ends.settled.cancel();
             }
             if !has_input && self.committed.load(Relaxed) == self.written {
                 break;

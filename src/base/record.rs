@@ -122,7 +122,7 @@ record! { $ checkin_fields;
         pub id: CheckinId,
         /// Assigned by checkind before the row is written.
         pub unique_id: Uuid,
-        /// Who; null for records created through the API without one.
+        /// Who; null if unknown. checkind always sets it.
         pub coworker_id: Option<CoworkerId>,
         /// Their name then.
         pub coworker_full_name: Option<String>,
@@ -160,7 +160,7 @@ record! { $ checkin_fields;
         pub created_on: WallTime,
         /// When it was last changed.
         pub updated_on: WallTime,
-        /// Who changed it last: an API user's name, or [`UPDATED_BY`].
+        /// Who changed it last; checkind writes [`UPDATED_BY`].
         pub updated_by: String,
         /// Never written by checkind; part of the platform's shape.
         pub system_id: Option<String>,

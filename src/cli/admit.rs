@@ -159,7 +159,7 @@ pub async fn admit(store: &Store, site: &Site, who: &str, at: WallTime) -> Resul
         Admission::Admitted(None) => Verdict::Admitted(None),
         Admission::Admitted(Some(used)) => Verdict::Admitted(Some(pass(directory, site, &charged, at, used))),
         Admission::Refused(refused) => Verdict::Refused(refused),
-        Admission::Held(note) => Verdict::NotByNetwork(note.word()),
+        Admission::NotNow(note) => Verdict::NotByNetwork(note.word()),
     };
     Ok(answer(Some(coworker), verdict))
 }

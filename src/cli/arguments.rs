@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use super::explain;
 use crate::access::{Role, UserName};
 
-/// Turns what a coworking site's doors and network already say into check-ins.
+/// Turns what a coworking site's doors and network already report into check-ins.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 pub(super) struct Arguments {
@@ -42,9 +42,9 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Say whether someone would be let in, with which pass and until when, or why not; writes nothing
+    /// Say whether someone would be let in, with which pass and until when, or why not; changes no record
     Admit(AdmitArguments),
-    /// Explain why someone was checked in, refused or charged: facts and decisions in order; writes nothing
+    /// Explain why someone was checked in, refused or charged: facts and decisions in order; changes no record
     Explain(ExplainArguments),
     /// Decode the frames of a capture file
     Replay(Replay),
@@ -93,7 +93,7 @@ pub(super) struct ImportArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct AdmitArguments {
-    /// A card as the reader reads it, a device's MAC address, or a coworker's number or name
+    /// A card as the reader reads it, a slot as `source/door/5`, a MAC address, or a coworker's number or name
     #[arg(value_name = "CARD|MAC|COWORKER")]
     pub(super) who: String,
     /// Time: 10:30 (today), "2026-01-31 10:30" in the site's time zone, or 2026-01-31T10:30:00Z [default: now]
@@ -106,7 +106,7 @@ pub(super) struct AdmitArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
-    /// A card as the reader reads it, a device's MAC address, or a coworker's number or name
+    /// A card as the reader reads it, a slot as `source/door/5`, a MAC address, or a coworker's number or name
     #[arg(value_name = "CARD|MAC|COWORKER")]
     pub(super) who: String,
     /// How many days to go back, 1 to 10; 1 starts yesterday

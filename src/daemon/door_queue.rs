@@ -38,7 +38,7 @@ impl DoorQueue {
         let settled = CancellationToken::new();
         self.sender = Some(sender);
         self.spool = SpoolStage::Filling { output, settled: settled.clone() };
-        SpoolEnds { input, output: spooled, taken: settled, stop }
+        SpoolEnds { input, output: spooled, settled, stop }
     }
 
     /// Returns the pipeline's end: of the spool's output, or of the session's queue.

@@ -2,7 +2,7 @@
 //!
 //! The lease is a row of the shared database, valid for [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and renewed
 //! every few seconds. A standby opens no broker session and decides nothing. It tries to take the lease every second,
-//! so it takes over within twelve seconds of the holder's last renewal, and within a second of a clean shutdown.
+//! so it takes over within [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and a try of the holder's last renewal, and within a second of a clean shutdown.
 //!
 //! **Why two are never active at once.** The database fences decisions: every transaction of the holder fails at commit
 //! if another gateway has taken the lease. The broker session needs no fence: both gateways use the same client id, and
@@ -52,7 +52,7 @@ pub enum LeaseError {
     Store(#[from] StoreError),
 }
 
-/// One gateway's claim to the lease of its site.
+/// One gateway's request for the lease of its site.
 #[derive(Debug)]
 pub struct Lease {
     store: Store,
@@ -66,7 +66,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// The claim of a gateway called `holder`. Two processes with the same name still have separate claims.
+    /// The request of a gateway called `holder`. Two processes with the same name are still told apart.
     pub fn new(store: Store, business: BusinessId, holder: String, clock: Clock, health: Health) -> Self {
         Self { store, business, holder, instance: random::uuid(), clock, health, renewed: watch::channel(None).0 }
     }
@@ -95,7 +95,8 @@ impl Lease {
                 Ok(true) => break,
                 Ok(false) => {
                     let holder = self.current_holder().await;
-                    let detail = format!("the gateway {holder} works; this one stands by and takes over when it fails");
+                    let detail =
+                        format!("the gateway {holder} is active; this one is the standby and takes over when it fails");
                     self.health.raise(ConditionKind::Standby, "", detail);
                     self.health.clear(ConditionKind::DatabaseUnavailable, "");
                 }
@@ -115,7 +116,7 @@ impl Lease {
         }
         self.health.clear(ConditionKind::Standby, "");
         self.health.clear(ConditionKind::DatabaseUnavailable, "");
-        tracing::info!(gateway = self.holder, business = self.business.0, "this gateway holds the lease and works");
+        tracing::info!(gateway = self.holder, business = self.business.0, "this gateway holds the lease and is active");
         Ok(())
     }
 

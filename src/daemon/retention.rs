@@ -1,4 +1,4 @@
-//! Deletes rows older than the retention policy allows: an idempotent reconciler that runs at intervals.
+//! Deletes expired rows at intervals.
 
 use std::time::Duration;
 
@@ -69,6 +69,6 @@ async fn delete_expired(
         }
     }
     if deleted > 0 {
-        tracing::info!(what = what.word(), rows = deleted, "deleted, as the retention policy says");
+        tracing::info!(what = what.word(), rows = deleted, "deleted, as [retention] says");
     }
 }

@@ -100,7 +100,7 @@ impl Supervisor {
         let (output, deliveries) = mpsc::channel(DELIVERIES);
         let (_, presences) = mpsc::channel(1);
         let (_, input) = mpsc::channel(1);
-        let ends = SpoolEnds { input, output, taken: CancellationToken::new(), stop: CancellationToken::new() };
+        let ends = SpoolEnds { input, output, settled: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         let zones = self.settings.zones.clone();
         async move {

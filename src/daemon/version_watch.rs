@@ -27,7 +27,7 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// A reconciler: loads and publishes the directory and the sites' settings when the database has newer versions. While
+/// Loads and publishes the directory and the sites' settings when the database has newer versions. While
 /// they cannot be read the last ones stay in force, so a half-failed import checks out no person.
 #[derive(Debug)]
 pub(super) struct VersionWatch {

@@ -126,7 +126,7 @@ impl AdmissionCheck for SiteAdmission<'_> {
         if let Claim::Network { since, last_at, strong_at, .. } = *claim
             && let Some(note) = self.held(since, last_at, strong_at.unwrap_or(last_at), person)
         {
-            return Admission::Held(note);
+            return Admission::NotNow(note);
         }
         self.entitled((claim.at(), from), claim.source(), person, continued)
     }
@@ -140,7 +140,7 @@ impl AdmissionCheck for SiteAdmission<'_> {
 }
 
 impl SiteAdmission<'_> {
-    /// Why the coworker may not be here at all: archived, not active, or of other businesses.
+    /// The [`barrier`] of this coworker at this site.
     pub fn barrier(&self) -> Option<Reason> {
         self.directory
             .coworker(self.coworker)

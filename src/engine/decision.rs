@@ -1,7 +1,7 @@
 //! PURE. The engine's answers: an outcome, and the reason or note that explains it.
 //!
 //! The codes are a closed list and part of the product: every `Description` starts with one, metrics are labelled by
-//! them, and `explain` shows them. Each is defined once, in one row with its sentence and its number in the log.
+//! them, and `explain` shows them. Each is defined once, in one row with its sentence and its number in the log of facts.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::{
 closed_list! {
     /// What became of a received event. Every event ends in exactly one of these, and each is counted.
     ///
-    /// The order of declaration determines the numbers in the log: append only.
+    /// The order of declaration determines the numbers in the log of facts: append only.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum Outcome: &'static str {
         /// A check-in was opened.
@@ -24,7 +24,7 @@ closed_list! {
         Closed => "closed",
         /// A failed check-in was written.
         Failed => "failed",
-        /// Only the log was written.
+        /// Only the log of facts was written.
         Recorded => "recorded",
         /// The same sighting has already been decided.
         Duplicate => "duplicate",
@@ -68,7 +68,7 @@ impl PlanLimit {
     }
 }
 
-/// Declares [`Reason`] with one row per reason: its number in the log, its code and its sentence. A variant that holds
+/// Declares [`Reason`] with one row per reason: its number in the log of facts, its code and its sentence. A variant that holds
 /// another enum has a row for each variant of that enum; adding a variant there does not compile without its row here.
 macro_rules! reasons {
     (
@@ -110,7 +110,7 @@ macro_rules! reasons {
     };
 }
 
-/// The number in the log, the code and the sentence of a reason.
+/// The number in the log of facts, the code and the sentence of a reason.
 type ReasonRow = (i64, &'static str, &'static str);
 
 reasons! {
@@ -232,7 +232,7 @@ impl Reason {
 }
 
 closed_list! {
-    /// Why only the log was written. The row holds the number in the log, the word and the sentence.
+    /// Why only the log of facts was written. The row holds the number in the log of facts, the word and the sentence.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
     pub enum Note: (i64, &'static str, &'static str) {
         /// An exit or activity of a person who is not checked in.
@@ -289,7 +289,7 @@ impl Note {
     }
 }
 
-/// The number of a rejection in the log.
+/// The number of a rejection in the log of facts.
 const fn rejection_number(why: RejectReason) -> i64 {
     match why {
         RejectReason::Oversize => 46,
@@ -303,7 +303,7 @@ const fn rejection_number(why: RejectReason) -> i64 {
     }
 }
 
-/// Every word that explains a decision, with its number in the log. A number is never reused for another word.
+/// Every word that explains a decision, with its number in the log of facts. A number is never reused for another word.
 fn numbered_words() -> impl Iterator<Item = (i64, &'static str)> {
     let reasons = Reason::all().map(|reason| (reason.row().0, reason.code()));
     let notes = Note::ALL.into_iter().map(|note| (note.row().0, note.word()));
@@ -311,7 +311,7 @@ fn numbered_words() -> impl Iterator<Item = (i64, &'static str)> {
     reasons.chain(notes).chain(rejections)
 }
 
-/// A decision as the log stores it: the outcome and the word that explains it, in one number.
+/// A decision as the log of facts stores it: the outcome and the word that explains it, in one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DecisionCode(pub i64);
 

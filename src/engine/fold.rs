@@ -91,7 +91,7 @@ pub fn ask(
         Ok(continued) => folding.at_business(subject, business, at, |_, admission| {
             admission.map_or(refused, |admission| admission.entitled((at, at), by, &person, continued))
         }),
-        Err(note) => Admission::Held(note),
+        Err(note) => Admission::NotNow(note),
     };
     // The charges of visits that may still change are not in the state yet.
     let mut charged = person.charged.clone();

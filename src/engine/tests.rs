@@ -355,7 +355,7 @@ fn the_network_moves_a_tracked_person_when_this_business_had_no_coverage() {
 fn a_person_the_network_may_not_let_in_elsewhere_stays_where_they_are() {
     for admission in [
         Admission::Refused(Refused { reason: Reason::PassOtherBusiness, detail: None }),
-        Admission::Held(Note::NetworkMayNotOpen),
+        Admission::NotNow(Note::NetworkMayNotOpen),
     ] {
         let mut site = Site::new();
         site.door(DoorClaim::Entry, "09:00");

@@ -88,23 +88,23 @@ instruments! {
     codes;
     door_events: Counter = "door_events", "Door events received from the broker", Counter::default();
     presences: Counter = "presences", "Device presences received from the captures", Counter::default();
-    decisions: Family<Label, Counter> = "decisions", "Sightings decided, by outcome",
+    decisions: Family<Label, Counter> = "decisions", "Facts decided, by outcome",
         at_zero("outcome", Outcome::ALL.map(Outcome::word));
     failed_checkins: Family<Label, Counter> = "failed_checkins", "Failed check-ins written, by reason",
         at_zero("code", codes.iter().copied());
     rejected_messages: Family<Label, Counter> = "rejected_messages", "Messages that could not be mapped, by reason",
         at_zero("reason", RejectReason::ALL.map(RejectReason::word));
-    batch_sightings: Histogram = "batch_sightings", "Sightings per committed batch",
+    batch_sightings: Histogram = "batch_sightings", "Facts per committed batch",
         Histogram::new(buckets(BATCH_BUCKETS));
     batch_duration: Histogram = "batch_duration" [Seconds], "Time from the start of a batch to its commit",
         Histogram::new(buckets(SECONDS_BUCKETS));
     lag: Histogram = "lag" [Seconds], "Time from the arrival of a door message to the commit of its decision",
         Histogram::new(buckets(LAG_BUCKETS));
-    commit_failures: Counter = "commit_failures", "Batches that could not be committed and were tried again",
+    commit_failures: Counter = "commit_failures", "Attempts of the pipeline at the database that failed, including reads",
         Counter::default();
     left_out: Counter = "unrecognised_left_out",
-        "Unrecognised devices without a failed check-in because the daily limit was reached", Counter::default();
-    decided_again: Counter = "decided_again", "People refolded because one of their facts arrived late",
+        "Presences of unrecognised devices that got no failed check-in because the daily limit was reached", Counter::default();
+    decided_again: Counter = "decided_again", "People folded again, because of a late fact, a silence proven later, a clock step or a new directory",
         Counter::default();
     open_checkins: Gauge = "open_checkins", "Check-ins open at this gateway's business", Gauge::default();
     queue_depth: Family<Label, Gauge> = "queue_depth", "Entries waiting in a queue",

@@ -185,7 +185,7 @@ impl Pipeline {
             self.left_out += left_out;
             self.context.metrics.left_out(left_out);
             let detail = format!(
-                "more than {UNRECOGNISED_A_DAY} unrecognised devices today; {} sightings of other devices were not \
+                "more than {UNRECOGNISED_A_DAY} unrecognised devices today; {} presences of other devices were not \
                  recorded. If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
                 self.left_out
             );

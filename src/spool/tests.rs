@@ -40,7 +40,7 @@ impl Bench {
         let (session, input) = mpsc::channel(4096);
         let (output, pipeline) = mpsc::channel(room);
         let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
-        let ends = SpoolEnds { input, output, taken: taken.clone(), stop: stop.clone() };
+        let ends = SpoolEnds { input, output, settled: taken.clone(), stop: stop.clone() };
         let spool = self.open(limit).await.expect("the spool opens");
         let task = tokio::spawn(spool.run(ends));
         Running { session, pipeline, taken, stop, task }

@@ -71,7 +71,7 @@ condition_kinds! {
     UnrecognisedFlood = "unrecognised_flood", warns;
     /// A changed settings file was refused; the old settings stay in force.
     SettingsRefused = "settings_refused", warns;
-    /// The directory could not be read; the last version stays in force.
+    /// The directory or the settings of the sites could not be read; the last versions stay in force.
     DirectoryStale = "directory_stale", warns;
     /// The wall clock was stepped.
     ClockStepped = "clock_stepped", warns;

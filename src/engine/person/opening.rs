@@ -39,7 +39,7 @@ impl PersonState {
                 }
             }
             Admission::Refused(refused) => Decision::refused(refused),
-            Admission::Held(note) => Decision::recorded(note),
+            Admission::NotNow(note) => Decision::recorded(note),
         }
     }
 
@@ -213,7 +213,7 @@ impl PersonState {
         without.visits.remove(index);
         match context.admission.may_open(claim, first_at, &without, None) {
             Admission::Admitted(_) => Some(first_at),
-            Admission::Refused(_) | Admission::Held(_) => None,
+            Admission::Refused(_) | Admission::NotNow(_) => None,
         }
     }
 

@@ -55,7 +55,7 @@ impl PersonState {
                 Some(AfterPass::On(id))
             }
             Admission::Refused(refused) => Some(AfterPass::Refused(refused)),
-            Admission::Held(_) => None,
+            Admission::NotNow(_) => None,
         }
     }
 }

@@ -388,7 +388,7 @@ fn an_answer_says_what_would_be_done_and_what_was_charged() {
         let (admission, charged) = ask(world, group, CoworkerId(1), business, (at(time), CheckinSource::DoorAccess));
         let kind = match admission {
             Admission::Admitted(Some(pass)) => Some(pass.kind),
-            Admission::Admitted(None) | Admission::Refused(_) | Admission::Held(_) => None,
+            Admission::Admitted(None) | Admission::Refused(_) | Admission::NotNow(_) => None,
         };
         (kind, charged.amount)
     };

@@ -3,7 +3,7 @@
 //! All facts are sorted by time and folded over one `State` of everyone. Nothing is cached, and a hypothetical question
 //! ("would they be admitted if ...") is answered with a copy of the whole state. Slow and plain.
 //!
-//! CHOICES made where the documents and the rules leave something open:
+//! CHOICES made where the documents leave something open:
 //!  C1  Without any pass (passes not required) the day is one record, as with a held day pass; with all others every
 //!      visit is its own.
 //!  C2  A return reopens a block only if it is the person's latest visit anywhere, with the same held pass, and an import
@@ -11,7 +11,7 @@
 //!  C3  A reopened visit stays tracked (it is the same record), but its door entries are forgotten (toggle).
 //!  C4  Plan hours count presence: the time away inside a block is not counted.
 //!  C5  A presence is admitted as of its `at` (slots, expiry, remaining use), whatever its FromTime is.
-//!  C6  The pass day of rule 3 is that of `at`. Strong evidence of an earlier pass day, or from before the previous
+//!  C6  Strong evidence opens a visit in the pass day of `at`. Strong evidence of an earlier pass day, or from before the previous
 //!      visit's end or last lingering evidence, opens nothing (and is no failure): only strong evidence opens.
 //!  C7  A silence depends only on the next evidence in fold order. If that does not reach back far enough, the visit is
 //!      closed at the instant at which the silence exceeds the limit (others may use its time pass from then on).
@@ -19,7 +19,7 @@
 //!  C9  A read that the controller refused and a repetition are not activity and do not bridge.
 //!  C10 Weak presences bridge nothing, open nothing and do not extend lingering. Exit and activity taps bridge (ToTime
 //!      becomes the end of the pass) and do nothing else.
-//!  C11 Bridging: the new visit's FromTime is by rule 3 (first evidence after the pass's end), not the end itself.
+//!  C11 Bridging: the new visit's FromTime is the first evidence after the pass's end, not the end itself.
 //!      The bridged record's LastActivity stays; where the same presence spans the end it is cut to the end.
 //!  C12 After the end of a pass of a person without devices, the new visit's LastActivity is its start, its source is
 //!      door, and toggles still use the earlier door entry (there was no exit). If no pass lets them continue, the
@@ -27,11 +27,11 @@
 //!  C13 At one instant: exits, then cut-offs, then pass ends, then silences, then all other facts; of several people by id.
 //!      A pass that ends with the pass day is a cut-off: no visit continues.
 //!  C14 Lingering is per business; other businesses' exits only bound FromTime. It may cross the cut-off.
-//!  C15 "That business's idle limit" in rule 8 is that of the open visit's business, in plain, not covered, time.
-//!  C16 The pass that continues (rule 8) also continues when the network shows that the person moved.
+//!  C15 When a person moves to another business, the idle limit is that of the open visit's business, in plain, not covered, time.
+//!  C16 The pass that continues after a move also continues when the network shows that the person moved.
 //!  C17 AfterDoor: a door of this business let them in (entry admitted or refreshed) in the pass day of `at`.
 //!      Dwell and network_opens stop silently: no failure.
-//!  C18 Rule 5 also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
+//!  C18 A FromTime before the door that opened the visit also needs minimum dwell, network_opens Always, and that first_at is after the person's previous visit
 //!      anywhere and not lingering. It is checked as of `at`; by any pass.
 //!  C19 "Any entry at least toggle_minimum_stay ago" is an exit: the last entry of the visit counts.
 //!  C20 The tap of an exit is activity: LastActivity is not before the exit.
@@ -564,7 +564,7 @@ impl World {
         world
     }
 
-    /// Rule 6: each read is compared with the previous one like it, even if that is itself a repetition.
+    /// Each read is compared with the previous one like it, even if that is itself a repetition.
     fn repetitions(&self) -> Vec<bool> {
         let mut last: BTreeMap<(i64, i64, String, Direction, bool), i64> = BTreeMap::new();
         let mut repeated = Vec::new();
@@ -621,7 +621,7 @@ impl World {
         v.strong.is_some_and(|strong| at <= strong + 2 * limit)
     }
 
-    /// Rule 2: whether the next evidence began before the silence was too long. If so, the visit continues.
+    /// Whether the next evidence began before the silence was too long. If so, the visit continues.
     fn seen_in_time(&self, v: &Visit, next: usize) -> bool {
         for (n, fact) in self.facts.iter().enumerate().skip(next).filter(|(_, f)| f.business == v.business) {
             let begins = match &fact.kind {
@@ -985,7 +985,7 @@ impl World {
         i
     }
 
-    /// Rule 11: there is evidence of the person after the pass ended, so they were present until then.
+    /// There is evidence of the person after the pass ended, so they were present until then.
     fn bridge(&self, state: &mut State, person: i64, business: i64, begins: i64, at: i64) {
         let Some(i) = state.latest(person) else { return };
         let v = &state.visits[i];
@@ -1026,7 +1026,7 @@ impl World {
                 }
             }
             (Action::CheckIn, None) => {
-                // Rule 8: the person is here now and therefore no longer at the other site, whether admitted or not.
+                // The person is here now and therefore no longer at the other site, whether admitted or not.
                 let goes_on = open.and_then(|i| {
                     state.visits[i].close_seen(at);
                     state.visits[i].pass.as_ref().and_then(|p| p.held)
@@ -1132,7 +1132,7 @@ impl World {
         }
     }
 
-    /// Rule 5: whether the network saw the person before the door that opened this visit.
+    /// Whether the network saw the person before the door that opened this visit.
     fn was_here_before(&self, state: &State, i: usize, seen: &Seen) -> bool {
         let (v, settings) = (&state.visits[i], self.settings(seen.business, seen.at));
         let strong = seen.strong_at.unwrap_or(i64::MIN);
@@ -1235,7 +1235,7 @@ impl World {
         }
     }
 
-    /// Rule 10: the effect of a new directory on people who are in.
+    /// The effect of a new directory on people who are in.
     fn new_directory(&self, state: &mut State, at: i64) {
         let directory = self.directory(at);
         for i in 0..state.visits.len() {
