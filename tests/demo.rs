@@ -154,7 +154,7 @@ fn is_a_whole_day(text: &str) {
         let at = words.iter().position(|known| *known == word).unwrap_or_else(|| panic!("{word} is missing in {line}"));
         words[at - 1].parse::<u32>().unwrap_or_else(|_| panic!("no number in {line}"))
     };
-    assert!(figure("visits", "of") >= 24, "{text}");
+    assert!(figure("visits", "by") >= 24, "{text}");
     assert_eq!(figure("door messages", "received"), figure("door messages", "acknowledged"), "{text}");
     assert!(figure("door messages", "received") >= 100, "{text}");
     assert_eq!(figure("door messages", "not"), 1, "one message is torn\n{text}");
