@@ -38,6 +38,11 @@ const SESSION_FILE: &str = "broker-session.json";
 impl Supervisor {
     /// Starts the API if configured. Returns its address, and the handle that marks start-up as finished for `/readyz`.
     pub(super) async fn start_api(&mut self, store: &Store) -> anyhow::Result<(Running, Ready)> {
+        // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at zero.
+        let counters = Arc::clone(&self.broker.counters);
+        self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
+        let counters = Arc::clone(&self.spool_counters);
+        self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         let mut running = Running::default();
         let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let ready = state.ready();
@@ -50,11 +55,6 @@ impl Supervisor {
             self.parts
                 .spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        // These figures are exported as zero if there is no session or spool.
-        let counters = Arc::clone(&self.broker.counters);
-        self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
-        let counters = Arc::clone(&self.spool_counters);
-        self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         Ok((running, ready))
     }
 

@@ -51,7 +51,7 @@ fn a_card_is_found_as_written_then_by_its_other_spellings() {
     assert_eq!(name(site.by_credential(&card("85ccc7", &[]))), "Bob");
     assert_eq!(name(site.by_credential(&card("8768711", &["#85ccc7"]))), "Bob");
     assert_eq!(name(site.by_credential(&card("99", &[]))), "Ada");
-    assert_eq!(name(site.by_credential(&card("1", &["#1"]))), "nobody");
+    assert_eq!(name(site.by_credential(&card("1", &["#1"]))), "no one");
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn no_one_matches_when_two_people_claim_the_same() {
     assert_eq!(name(site.by_credential(&card("DEAD01", &[]))), "several");
     assert_eq!(name(site.by_mac("3c:22:fb:00:00:02".parse().expect("mac"))), "several");
     assert_eq!(name(site.by_mac("3c:22:fb:00:00:01".parse().expect("mac"))), "Ada");
-    assert_eq!(name(site.by_mac("3c:22:fb:00:00:03".parse().expect("mac"))), "nobody");
+    assert_eq!(name(site.by_mac("3c:22:fb:00:00:03".parse().expect("mac"))), "no one");
 }
 
 #[test]
@@ -95,28 +95,28 @@ fn a_type_never_matches_another_and_a_slot_only_in_its_scope() {
         (Slot, "locks/back", "3", "Ada"),
         (Slot, "locks/back", "4", "Ada"),
         (Slot, "locks/front", "03", "Bob"),
-        (Slot, "locks", "3", "nobody"),
-        (Slot, "locks/front", "5", "nobody"),
-        (Slot, "", "5", "nobody"),
+        (Slot, "locks", "3", "no one"),
+        (Slot, "locks/front", "5", "no one"),
+        (Slot, "", "5", "no one"),
         (Slot, "safe", "1", "Eve"),
         (Slot, "locks/side", "1", "several"),
         (Slot, "locks/old", "1", "Old"),
         (Card, "", "5", "Eve"),
         (Card, "cam", "5", "Eve"),
-        (Card, "", "3", "nobody"),
-        (Card, "locks/back", "3", "nobody"),
+        (Card, "", "3", "no one"),
+        (Card, "locks/back", "3", "no one"),
         (Pin, "keypad", "5", "Ada"),
         (User, "cam", "5", "Bob"),
-        (User, "door", "5", "nobody"),
+        (User, "door", "5", "no one"),
         (Name, "cam", "BOB", "Bob"),
-        (Name, "door", "Bob", "nobody"),
-        (User, "cam", "Bob", "nobody"),
+        (Name, "door", "Bob", "no one"),
+        (User, "cam", "Bob", "no one"),
     ] {
         assert_eq!(owner(kind, scope, value), expected, "{kind:?} {scope} {value}");
     }
     let written = ["locks/back/3", "cam/bob", "cam/5", "locks/front/7", "5", "locks/side/1"];
     let found = written.map(|text| name(site.by_scoped_text(text)));
-    assert_eq!(found, ["Ada", "Bob", "Bob", "several", "nobody", "several"]);
+    assert_eq!(found, ["Ada", "Bob", "Bob", "several", "no one", "several"]);
 }
 
 #[test]
