@@ -4,17 +4,17 @@
 usage: tests/bench/peers.py [--only rate,latency,memory] [--repeat 3] [--million 1000000] [--asleep]
        [--alone] [--binary target/release/checkind]
 
-* rate: door messages that queued up at the broker while no client was connected, per second, from the first durable one to the
-  last. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
+* rate: door messages that queued at the broker while no client was connected, per second, from the first to the last
+  durable one. A script stores a message; checkind decides it, and writes check-ins, failed check-ins and its log.
 * latency: from the publisher to durable, at 50 and at 1,000 messages a second. Meanwhile a program of the lowest class
-  (SCHED_IDLE) turns on each core: one of a virtual machine that sleeps is woken up late by its host, here by 2 ms at the
-  99th percentile, whatever is measured. Where the processors' time is limited (a quota), leave that out: --asleep.
+  (SCHED_IDLE) spins on each core: the host wakes a sleeping core of a virtual machine late, here by 2 ms at the 99th
+  percentile, whatever is measured. Where processor time is limited by a quota, leave that out: --asleep.
 * memory: resident after a million messages, as they come and as backlogs of 50,000.
 
-Each on the disk as it is, and on one with 4 ms for every fsync, as SD cards have: files in memory and
-tests/support/c/slowsync.c, which keeps the writes of others out of the way. Prints a table and, for each limit, whether it
-was met; the exit code is 1 when one was missed. Figures of different runs are not comparable.
-`chrt -f 5` before the command keeps others who work on the machine out of the way.
+Each on the disk as it is, and on one with 4 ms for every fsync, as SD cards have. The slow disk is files in memory with
+tests/support/c/slowsync.c, so other processes' writes do not interfere. Prints a table and, for each limit, whether it was
+met; the exit code is 1 when one was not. Figures of different runs are not comparable.
+`chrt -f 5` before the command gives it priority over other work on the machine.
 
 Needs the release build (cargo build --release --no-default-features), gcc, mosquitto, python3 with venv, node and npm.
 The scripts' libraries are fetched once, into target/bench.
@@ -29,7 +29,7 @@ CACHE = ROOT / "target/bench"
 PYTHON = CACHE / "venv/bin/python"
 PEOPLE = 1000
 SLOW = 4000  # microseconds for each fsync
-# mosquitto_pub leaves early when more messages are under way than there are packet ids.
+# mosquitto_pub exits early when more messages are in flight than there are packet ids.
 AT_ONCE = 50_000
 
 PUBLISHER = '''
@@ -61,7 +61,7 @@ def member(number):
 
 
 def event(number, at, people=PEOPLE):
-    """Everybody's tap in turn, in, then out."""
+    """Each person's tap in turn, in, then out."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     way = "in" if number // people % 2 == 0 else "out"
     return (f'{{"id":"n{number}","door":"side","card":"{1_000_000 + number % people}","result":"granted",'
@@ -69,7 +69,7 @@ def event(number, at, people=PEOPLE):
 
 
 def events_of(db, people, since=0):
-    """The numbers of these people's events that the log has of yesterday and today (UTC), and when they were, in milliseconds."""
+    """The numbers of these people's events in the log of yesterday and today (UTC), with their times in milliseconds."""
     today = int(time.time()) // 86_400
     asked = f"SELECT payload, at FROM facts WHERE day IN (?, ?) AND subject IN ({','.join('?' * len(people))}) AND at >= ?"
     rows = db.execute(asked, (today - 1, today, *(person + 1 for person in people), since))
@@ -79,8 +79,8 @@ def events_of(db, people, since=0):
 
 
 def number_in(payload):
-    """The number of the event in the entry of a door; of another entry none. As src/base/fact/codec.rs packs it: the codec, the kind of
-    entry, the source's name behind its length, and the number in groups of seven bits, the lowest ones first."""
+    """The number of the event in an entry of a door; none for other entries. As src/base/fact/codec.rs packs it: the codec, the kind
+    of entry, the length and text of the source's name, and the number in groups of seven bits, the lowest ones first."""
     if payload[:2] != b"\x01\x00":
         return None
     number = 0
@@ -118,7 +118,7 @@ class Place:
             f"persistence_location {self.folder}/\n{broker}")
         self.environment = dict(os.environ)
         if slow:
-            # The library reads at each sync how the disk is.
+            # At each sync the library reads how the disk is to behave.
             library = self.folder / "slowsync.so"
             subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, ROOT / "tests/support/c/slowsync.c", "-ldl"], check=True)
             (self.folder / "orders").write_text(f"slow {SLOW}")
@@ -197,7 +197,7 @@ listen = "127.0.0.1:{place.api}"
     def ready(self):
         until("the subscription", lambda: self.metric("checkind_mqtt_subscribed") == 1, 30)
 
-    def leave(self):
+    def stop(self):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)
 
@@ -217,19 +217,19 @@ listen = "127.0.0.1:{place.api}"
         until("the last commit", lambda: decided() >= wanted, 600, 0.02)
         took = time.monotonic() - began
         with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30) as db:
-            # An earlier version, for comparison, calls its log otherwise.
+            # An earlier version, for comparison, has another name for its log.
             log = db.execute("SELECT name FROM sqlite_master WHERE name IN ('facts', 'sightings')").fetchone()[0]
             stored = db.execute(f"SELECT count(*) FROM {log}").fetchone()[0]
         assert stored == wanted, f"{stored} of {wanted}"
         return (wanted - before) / took
 
-    def ways(self, sent_file, count, publisher):
-        """When each message is seen by another connection, which waits for the next one all the time."""
+    def latencies(self, sent_file, count, publisher):
+        """Latencies until another connection, which polls for the next message all the time, sees each message."""
         durable = []
         db = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
         since, deadline, seen = 0, time.monotonic() + 120, 0
         while len(durable) < count and time.monotonic() < deadline:
-            # One, and when it is there those that came with it: a watcher that reads little disturbs little.
+            # First one, then those that were committed with it: few queries disturb the daemon little.
             ahead = range(len(durable), min(len(durable) + (50 if seen else 1), count))
             events = events_of(db, [number % PEOPLE for number in ahead], since)
             seen = next((index for index, number in enumerate(ahead) if number not in events), len(ahead))
@@ -240,8 +240,8 @@ listen = "127.0.0.1:{place.api}"
                 time.sleep(0.0003)
         publisher.wait()
         sent = json.loads(sent_file.read_text())
-        ways = sorted((seen - at) / 1e6 for seen, at in zip(durable, sent))
-        return {"committed": len(ways), "p50": ways[len(ways) // 2], "p99": ways[int(len(ways) * 0.99) - 1]}
+        latencies = sorted((seen - at) / 1e6 for seen, at in zip(durable, sent))
+        return {"committed": len(latencies), "p50": latencies[len(latencies) // 2], "p99": latencies[int(len(latencies) * 0.99) - 1]}
 
 
 class Script:
@@ -257,26 +257,26 @@ class Script:
         while (line := self.process.stdout.readline()) != "ready\n":
             assert line, (self.place.folder / "log").read_text()
 
-    def leave(self):
+    def stop(self):
         self.process.kill()
         self.process.wait()
 
     def outcome(self):
-        said = [line for line in self.process.stdout if line.startswith("{")]
-        assert said, (self.place.folder / "log").read_text()
-        return json.loads(said[-1])
+        output = [line for line in self.process.stdout if line.startswith("{")]
+        assert output, (self.place.folder / "log").read_text()
+        return json.loads(output[-1])
 
     def rate(self, wanted):
         outcome = self.outcome()
         assert outcome["committed"] == wanted, outcome
         return outcome["rate"]
 
-    def ways(self, sent_file, count, publisher):
+    def latencies(self, sent_file, count, publisher):
         return self.outcome()
 
 
 def systems():
-    """Name, maker, messages for the rate on the raw and on the slow disk."""
+    """Name, constructor, and the numbers of messages for the rate on the raw and on the slow disk."""
     paho, node = [str(PYTHON), str(HERE / "peer_paho.py")], ["node", str(HERE / "peer_node.js")]
     found = [("checkind", Checkind, 100_000, 100_000)]
     if has_paho():
@@ -313,7 +313,7 @@ def has_paho():
 
 def has_node():
     probe = ["node", "-e", "module.paths.push(process.cwd() + '/node/node_modules'); require('mqtt'); new (require('better-sqlite3'))(':memory:')"]
-    # nodedir: the headers of Debian's node, where those of nodejs.org cannot be fetched.
+    # nodedir: the headers of Debian's node, for when those of nodejs.org cannot be fetched.
     return fetched("mqtt.js and better-sqlite3", probe, ["mkdir", "-p", "node"],
                    ["env", "npm_config_nodedir=/usr", "npm", "--prefix", "node", "install", "--silent", "mqtt@5", "better-sqlite3@12"])
 
@@ -323,7 +323,7 @@ def rate(make, wanted, slow):
         system = make(place)
         system.start(wanted)
         system.ready()
-        system.leave()
+        system.stop()
         place.publish(0, wanted)
         system.start(wanted)
         return system.rate(wanted)
@@ -346,19 +346,19 @@ print(took[int(len(took) * 0.99)])
 
 @contextlib.contextmanager
 def awake():
-    """No core sleeps."""
-    turn = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nos.sched_setaffinity(0, {%d})\nwhile os.getppid() == %d: pass"
-    turning = [subprocess.Popen([sys.executable, "-c", turn % (core, os.getpid())]) for core in os.sched_getaffinity(0)]
+    """Keeps every core awake."""
+    spin = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nos.sched_setaffinity(0, {%d})\nwhile os.getppid() == %d: pass"
+    spinning = [subprocess.Popen([sys.executable, "-c", spin % (core, os.getpid())]) for core in os.sched_getaffinity(0)]
     try:
         yield
-        assert all(process.poll() is None for process in turning), "the cores were not kept awake; --asleep does without"
+        assert all(process.poll() is None for process in spinning), "the cores were not kept awake; use --asleep to do without"
     finally:
-        for process in turning:
+        for process in spinning:
             process.kill()
             process.wait()
 
 
-# Of who does not get everything durable.
+# For a system that did not make everything durable.
 NEVER = {"p50": math.inf, "p99": math.inf}
 
 
@@ -368,14 +368,14 @@ def latency(make, per_second, count, slow, kept=awake):
         system.start(count)
         system.ready()
         sent = place.folder / "sent.json"
-        # How long another program's sync takes meanwhile, 20 times a second.
+        # How long a sync of another process takes meanwhile, 20 times a second.
         sampler = subprocess.Popen([sys.executable, "-c", SAMPLER], cwd=place.folder, env=place.environment, stdout=subprocess.PIPE, text=True)
         sampler.stdout.readline()
         publisher = place.start([str(PYTHON), "-c", PUBLISHER, str(place.port), str(per_second), str(count), str(PEOPLE), str(sent)], dict(os.environ))
-        ways = system.ways(sent, count, publisher)
+        latencies = system.latencies(sent, count, publisher)
         (place.folder / "sample").unlink()
-        ways["sync"] = float(sampler.communicate()[0])
-        return ways if ways["committed"] == count else ways | NEVER
+        latencies["sync"] = float(sampler.communicate()[0])
+        return latencies if latencies["committed"] == count else latencies | NEVER
 
 
 def sync(slow):
@@ -384,8 +384,8 @@ def sync(slow):
         code = ("import os, time\nfile = os.open('f', os.O_CREAT | os.O_RDWR)\ntook = []\nfor n in range(300):\n"
                 "    os.pwrite(file, b'x' * 4096, 4096 * n)\n    at = time.monotonic()\n    os.fdatasync(file)\n"
                 "    took.append(1e3 * (time.monotonic() - at))\ntook.sort()\nprint(took[150], took[296])")
-        said = subprocess.run([sys.executable, "-c", code], cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
-        return [float(word) for word in said.stdout.split()]
+        output = subprocess.run([sys.executable, "-c", code], cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
+        return [float(word) for word in output.stdout.split()]
 
 
 def resident(pid, key):
@@ -395,7 +395,7 @@ def resident(pid, key):
 
 
 def memory(messages, at_once):
-    """Idle, and after so many messages, published in parts of which each waits until the one before it was decided."""
+    """Idle, and after `messages` messages in parts of `at_once`; each part waits until the one before it was decided."""
     with Place(False) as place:
         daemon = Checkind(place)
         daemon.start(messages)
@@ -410,7 +410,7 @@ def memory(messages, at_once):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="rate,latency,memory")
-    parser.add_argument("--repeat", type=int, default=3, help="of each rate, and of checkind's latencies (a script's: once); the median counts")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each rate and of checkind's latencies (a script's latency runs once); the median counts")
     parser.add_argument("--asleep", action="store_true", help="do not keep the cores awake for the latency")
     parser.add_argument("--alone", action="store_true", help="without the scripts")
     parser.add_argument("--million", type=int, default=1_000_000)
@@ -419,7 +419,7 @@ def main():
     if not arguments.binary.exists():
         sys.exit("build first: cargo build --release --no-default-features")
     Place.binary = arguments.binary.resolve()
-    only, bars, row = arguments.only.split(","), [], lambda *cells: print("| " + " | ".join(cells) + " |", flush=True)
+    only, limits, row = arguments.only.split(","), [], lambda *cells: print("| " + " | ".join(cells) + " |", flush=True)
     head = lambda first, *cells: (print(), row(first, *cells), row("---", *["---:"] * len(cells)))
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     syncs = {slow: sync(slow) for slow in (False, True)}
@@ -437,7 +437,7 @@ def main():
                                   ("mqtt.js + better-sqlite3, WAL", False, 2), ("mqtt.js + better-sqlite3, WAL", True, 2)):
             if (peer, slow) in rates:
                 ratio = rates["checkind", slow] / rates[peer, slow]
-                bars.append((f"{times} times {peer}{', 4 ms per fsync' if slow else ''}", f"{ratio:.1f} times", ratio >= times))
+                limits.append((f"{times} times {peer}{', 4 ms per fsync' if slow else ''}", f"{ratio:.1f} times", ratio >= times))
     if "latency" in only and has_paho():
         kept = contextlib.nullcontext if arguments.asleep else awake
         head("milliseconds to durable", "50/s median", "50/s p99", "1,000/s median", "1,000/s p99")
@@ -445,30 +445,30 @@ def main():
             for name, make, *_ in found:
                 cells, sets = [], ((50, 1000), (1000, 15_000))
                 for per_second, count in sets:
-                    # A script that does not keep up would be waited for until it has: minutes.
+                    # Waiting for a script that does not keep up would take minutes.
                     hopeless = per_second == 1000 and slow and name != "checkind"
                     runs = [NEVER] if hopeless else [latency(make, per_second, count, slow, kept) for _ in range(arguments.repeat if name == "checkind" else 1)]
-                    # By what the bar is for; a run that lost something is not outvoted.
-                    runs.sort(key=lambda ways: ways["p99"] - (ways["sync"] if per_second == 50 else 0))
-                    ways = runs[-1] if runs[-1]["p99"] == math.inf else runs[len(runs) // 2]
-                    cells += ["does not keep up" if ways[key] == math.inf else f"{ways[key]:.2f}" for key in ("p50", "p99")]
+                    # Sorted by what the limit is for; a run that lost something counts.
+                    runs.sort(key=lambda latencies: latencies["p99"] - (latencies["sync"] if per_second == 50 else 0))
+                    latencies = runs[-1] if runs[-1]["p99"] == math.inf else runs[len(runs) // 2]
+                    cells += ["does not keep up" if latencies[key] == math.inf else f"{latencies[key]:.2f}" for key in ("p50", "p99")]
                     if name == "checkind":
-                        most = 25 if per_second == 1000 else ways["sync"] + 3
+                        most = 25 if per_second == 1000 else latencies["sync"] + 3
                         if slow or per_second == 50:
-                            said = "" if per_second == 1000 else " (p99 of an fsync meanwhile, and 3)"
-                            bars.append((f"p99 at {per_second:,}/s{', 4 ms per fsync' if slow else ''} at most {most:.1f} ms{said}", f"{ways['p99']:.2f} ms", ways["p99"] <= most))
+                            output = "" if per_second == 1000 else " (p99 of an fsync meanwhile, plus 3)"
+                            limits.append((f"p99 at {per_second:,}/s{', 4 ms per fsync' if slow else ''} at most {most:.1f} ms{output}", f"{latencies['p99']:.2f} ms", latencies["p99"] <= most))
                 row(name + (", 4 ms per fsync" if slow else ""), *cells)
     if "memory" in only:
         print()
         for at_once in (1000, AT_ONCE):
             idle, after = memory(arguments.million, at_once)
             print(f"checkind, resident: {idle:.1f} MiB idle, {after:.1f} MiB after {arguments.million:,} messages, {at_once:,} at once")
-            bars.append((f"at most 40 MiB after {arguments.million:,} messages, {at_once:,} at once", f"{after:.1f} MiB", after <= 40))
-    head("bar", "measured", "met")
-    for bar, measured, met in bars:
-        row(bar, measured, "yes" if met else "**no**")
+            limits.append((f"at most 40 MiB after {arguments.million:,} messages, {at_once:,} at once", f"{after:.1f} MiB", after <= 40))
+    head("limit", "measured", "met")
+    for limit, measured, met in limits:
+        row(limit, measured, "yes" if met else "**no**")
     print(f"load {os.getloadavg()[0]:.1f}")
-    sys.exit(0 if all(met for *_, met in bars) else 1)
+    sys.exit(0 if all(met for *_, met in limits) else 1)
 
 
 if __name__ == "__main__":
