@@ -9,24 +9,9 @@ use serde_json::json;
 use crate::support::{
     broker::Broker,
     daemon::{BINARY, Home, LIMIT, Way, card, doors, flat_event, next_second, now, site},
+    tzif::zone_file,
     wait_for,
 };
-
-/// A file in the format of RFC 9636: no transitions, one local time type, and all rules in the footer.
-fn rules(footer: &str) -> Vec<u8> {
-    let part = |version: u8| {
-        let mut part = b"TZif".to_vec();
-        part.push(version);
-        part.extend([0; 15]);
-        for count in [0u32, 0, 0, 0, 1, 4] {
-            part.extend(count.to_be_bytes());
-        }
-        part.extend([0, 0, 0, 0, 0, 0]);
-        part.extend(b"XXX\0");
-        part
-    };
-    [part(b'2'), part(b'2'), format!("\n{footer}\n").into_bytes()].concat()
-}
 
 /// Rules in the form of tzset(3) by which the local time is now this many minutes after midnight.
 fn showing(minutes: i64, now: WallTime) -> String {
@@ -47,8 +32,8 @@ fn with_data(configuration: &str, vancouver: &str, version: &str) -> Home {
 /// Replaces the files, as a package manager does.
 fn put(home: &Home, vancouver: &str, version: &str) {
     let files = [
-        ("UTC", rules("UTC0")),
-        ("America/Vancouver", rules(vancouver)),
+        ("UTC", zone_file("UTC0")),
+        ("America/Vancouver", zone_file(vancouver)),
         ("tzdata.zi", format!("# version {version}\n").into()),
     ];
     for (name, bytes) in files {

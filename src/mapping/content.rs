@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{base::sighting::Sighting, mapping::limits::LARGEST_PAYLOAD};
+use crate::{
+    base::{closed_list::closed_list, sighting::Sighting},
+    mapping::limits::LARGEST_PAYLOAD,
+};
 
 /// How much of a rejected message is kept, in characters: enough to recognise it.
 const SAMPLE_LENGTH: usize = 120;
@@ -43,46 +46,31 @@ pub struct Rejection {
     pub sample: String,
 }
 
-/// Declares [`RejectReason`]: from one row per reason, generates the enum, the list of all reasons and their words.
-macro_rules! reject_reasons {
-    ($(#[doc = $doc:literal] $reason:ident = $word:literal,)+) => {
-        /// Why a message could not become a sighting. A closed list, because it labels a metric.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-        pub enum RejectReason {
-            $(#[doc = $doc] #[serde(rename = $word)] $reason,)+
-        }
+closed_list! {
+    /// Why a message could not become a sighting. It labels a metric, where every reason is exported, even at zero.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub enum RejectReason {
+        /// Larger than the largest payload.
+        Oversize = "oversize",
+        /// No bytes, or only white space.
+        Empty = "empty",
+        /// Not UTF-8.
+        NotUtf8 = "not_utf8",
+        /// Not in the source's format, or nested too deep.
+        NotInFormat = "not_in_format",
+        /// A field is missing or has a wrong type.
+        BadField = "bad_field",
+        /// No rule of the source matches.
+        NoRule = "no_rule",
+        /// The payload names another door than the topic.
+        OtherTopic = "other_topic",
+        /// No source claims the topic.
+        UnknownTopic = "unknown_topic",
+    }
 
-        impl RejectReason {
-            /// Every reason, so each counter is exported, even at zero.
-            pub const ALL: [Self; [$($word),+].len()] = [$(Self::$reason),+];
-
-            /// The word for metrics and the log of facts.
-            pub const fn word(self) -> &'static str {
-                match self {
-                    $(Self::$reason => $word,)+
-                }
-            }
-        }
-    };
-}
-
-reject_reasons! {
-    /// Larger than the largest payload.
-    Oversize = "oversize",
-    /// No bytes, or only white space.
-    Empty = "empty",
-    /// Not UTF-8.
-    NotUtf8 = "not_utf8",
-    /// Not in the source's format, or nested too deep.
-    NotInFormat = "not_in_format",
-    /// A field is missing or has a wrong type.
-    BadField = "bad_field",
-    /// No rule of the source matches.
-    NoRule = "no_rule",
-    /// The payload names another door than the topic.
-    OtherTopic = "other_topic",
-    /// No source claims the topic.
-    UnknownTopic = "unknown_topic",
+    /// The word for metrics and the log of facts.
+    fn word;
 }
 
 /// Builds the record of a message that could not become a sighting. It must contain nothing that identifies a person.

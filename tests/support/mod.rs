@@ -9,6 +9,7 @@ pub(crate) mod machine;
 pub(crate) mod compiled;
 pub(crate) mod disk;
 pub(crate) mod faketime;
+pub(crate) mod tzif;
 pub(crate) mod powercut;
 pub(crate) mod broker;
 pub(crate) mod daemon;
