@@ -25,7 +25,7 @@ pub enum WhoError {
     Several(String),
 }
 
-/// What the operator named, and the coworker to whom it belongs.
+/// What the operator named, and the coworker it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum AskedAbout<'d> {
     /// A card or fob, or a slot, user id or name with its scope.

@@ -209,7 +209,7 @@ impl Day {
     fn refusals(&mut self) {
         let refused = |door, card| BoardEvent { door, outwards: false, card, granted: false, kind: 1, reason: 6 };
         // An unknown card, tried twice; a coworker without rights to the quiet floor; an inactive coworker's card; a
-        // member of the other hub, for whom the board opens; a card assigned to two people.
+        // member of the other hub, let in by the board; a card assigned to two people.
         self.board(hm(10, 22), &refused(1, card(64_123)));
         self.board(hm(10, 22) + 21, &refused(1, card(64_123)));
         self.board(hm(11, 17), &refused(2, card(12_018)));

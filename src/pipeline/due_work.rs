@@ -61,7 +61,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Updates the coverage from the captures, and refolds everyone for whom it proves a silence before their latest
+    /// Updates the coverage from the captures, and refolds each person with a newly proven silence before their latest
     /// facts.
     async fn refold_proven(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.now();

@@ -47,7 +47,7 @@ pub struct Site {
 pub enum NetworkOpens {
     /// The network may open check-ins.
     Always,
-    /// Only for people whom a door has let in on that pass day.
+    /// Only for people a door has let in on that pass day.
     AfterDoor,
     /// The network only refreshes.
     Never,

@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// The most people named for one shared credential: the first few show whom to contact.
+/// The most people named for one shared credential: the first few are enough to start asking.
 const NAMED: usize = 5;
 
 /// The credentials of everyone who is not archived, as they will be after the import.

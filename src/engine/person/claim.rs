@@ -161,7 +161,7 @@ fn silent_before(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> boo
         && context.coverage.run_out(visit.last_activity, context.rules.idle_limit).is_some_and(|silence| silence < at)
 }
 
-/// Whether the visit ended only because its pass did. A person whom a door let in may then still be there, but not
+/// Whether the visit ended only because its pass did. A person let in by a door may then still be there, but not
 /// beyond that pass day.
 fn stays_without_pass(visit: &Visit, context: &ClaimContext<'_>, at: WallTime) -> bool {
     visit.pass_ended

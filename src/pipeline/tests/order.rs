@@ -230,7 +230,7 @@ impl Event {
     }
 }
 
-/// The meaning of a tap at a toggle door for a person whom a door last let in at `entered`. Other events keep their
+/// The meaning of a tap at a toggle door for a person last let in by a door at `entered`. Other events keep their
 /// meaning.
 fn toggle(act: Act, (at, entered, is_in): (i64, Option<i64>, bool), toggled_out: Option<i64>) -> Act {
     match (act, entered) {
