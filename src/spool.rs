@@ -318,7 +318,7 @@ impl Spool {
             None => self.file.insert(SpoolFile::open(&self.path).await?).clone(),
         };
         let written = file.append(rows, committed).await;
-        if matches!(written, Err(StoreError::Unavailable(_))) && committed == self.written {
+        if matches!(written, Err(StoreError::Unavailable(_) | StoreError::Unfit(_))) && committed == self.written {
             file.close().await;
             self.file = None;
             if let Err(error) = SpoolFile::remove(&self.path) {
@@ -352,7 +352,9 @@ impl Spool {
         let source = match error {
             unusable @ StoreError::Unusable { .. } => return Err(unusable),
             StoreError::Conflict => "another process writes to it".to_owned(),
-            StoreError::Unavailable(source) => source.to_string(),
+            StoreError::Unavailable(source) | StoreError::Refused { source, .. } | StoreError::Unfit(source) => {
+                source.to_string()
+            }
         };
         let detail = format!(
             "the spool cannot be used ({source}); door messages stay with the broker meanwhile. Free space on its disk, or \

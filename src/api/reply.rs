@@ -50,11 +50,11 @@ pub(super) enum Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Conflict => {
+            StoreError::Unavailable(_) | StoreError::Refused { .. } | StoreError::Conflict => {
                 tracing::debug!(%error, "the database did not answer an API request");
                 Self::Unavailable
             }
-            StoreError::Unusable { .. } => {
+            StoreError::Unfit(_) | StoreError::Unusable { .. } => {
                 tracing::error!(%error, "an API request cannot be answered from this database");
                 Self::Broken
             }

@@ -60,7 +60,10 @@ impl From<StoreError> for ImportError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict => Self::Overtaken,
-            StoreError::Unavailable(_) | StoreError::Unusable { .. } => Self::Store(error),
+            StoreError::Unavailable(_)
+            | StoreError::Refused { .. }
+            | StoreError::Unfit(_)
+            | StoreError::Unusable { .. } => Self::Store(error),
         }
     }
 }

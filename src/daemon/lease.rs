@@ -101,7 +101,12 @@ impl Lease {
                     self.health.clear(ConditionKind::DatabaseUnavailable, "");
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
-                Err(error @ (StoreError::Unavailable(_) | StoreError::Conflict)) => {
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Refused { .. }
+                    | StoreError::Unfit(_)
+                    | StoreError::Conflict),
+                ) => {
                     // A failure of the first attempt may only concern this gateway's start, so the holder gets no head
                     // start.
                     if !is_first {
@@ -131,7 +136,10 @@ impl Lease {
                 Ok(true) => {}
                 Ok(false) => return Err(LeaseError::Lost(self.current_holder().await)),
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
-                Err(StoreError::Unavailable(error)) => tracing::debug!(%error, "the lease was not renewed"),
+                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
+                    tracing::debug!(%error, "the lease was not renewed");
+                }
+                Err(StoreError::Refused { source, .. }) => tracing::debug!(%source, "the lease was not renewed"),
                 Err(StoreError::Conflict) => tracing::debug!("the lease was not renewed"),
             }
         }

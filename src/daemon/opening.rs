@@ -93,8 +93,11 @@ impl Supervisor {
                     return Ok(Some(opened));
                 }
                 Err(StoreError::Conflict) => {}
-                Err(StoreError::Unavailable(error)) => {
+                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
                     self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
+                }
+                Err(StoreError::Refused { what: refusal, source }) => {
+                    self.health.raise(kind, "", format!("{what} refuses ({source}): {refusal}; waiting for it"));
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
             }

@@ -99,7 +99,11 @@ impl Pipeline {
                     "another writer keeps changing the same records; are two gateways running for one business?";
                 self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
-            StoreError::Unavailable(source) => {
+            StoreError::Refused { what, source } => {
+                let detail = format!("the database refuses ({source}): {what}; nothing is lost");
+                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+            }
+            StoreError::Unavailable(source) | StoreError::Unfit(source) => {
                 let meanwhile = if self.context.store.is_shared() {
                     "door messages stay in the spool meanwhile"
                 } else {

@@ -2,16 +2,32 @@
 
 use std::io;
 
-/// A database error, classified by what to do next.
+/// A database error, classified by what to do next. Nothing was committed, except that the answer to a `COMMIT` may be
+/// lost.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database does not answer, is locked or full, or failed to write. Nothing was committed; try again later.
+    /// The database does not answer, is locked or full, or failed to write. Try again later.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// Another writer was faster. Nothing was committed; load again and decide again, at once.
+    /// The server answers and refuses: a login, a right, a name, a schema. It is away until someone changes that, so try
+    /// again later.
+    #[error("the database refuses: {what}")]
+    Refused {
+        /// What it refuses, and how to change that.
+        what: String,
+        /// The error that the server returned.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// These rows cannot be written, however often it is tried: one holds a value that a column does not take, or
+    /// together they need more memory than there is. Try with fewer.
+    #[error("the database does not take these rows")]
+    Unfit(#[source] sqlx::Error),
+    /// Another writer was faster. Load again and decide again, at once.
     #[error("another writer changed the same records")]
     Conflict,
-    /// The database answers, but trying again cannot help: a foreign schema, a damaged file, a refused login.
+    /// Trying again cannot help: a setting that is wrong in itself, or a file of this machine that is damaged or not
+    /// ours.
     #[error("the database cannot be used: {what}")]
     Unusable {
         /// What is wrong, and how to fix it.
@@ -38,40 +54,82 @@ impl StoreError {
 const BAD_COLUMN: &str = "a column holds an unexpected value";
 
 impl From<sqlx::Error> for StoreError {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
     fn from(error: sqlx::Error) -> Self {
-        match database_code(&error).as_deref() {
-            // PostgreSQL: serialization failure, deadlock, unique violation. SQLite: unique index, primary key.
-            Some("40001" | "40P01" | "23505" | "2067" | "1555") => Self::Conflict,
-            // SQLite: damaged file, not a database.
-            Some("11" | "26") => {
-                let what = "the file is damaged; restore a backup made with `checkind backup`".to_owned();
-                Self::Unusable { what, source: Some(error) }
-            }
-            // PostgreSQL: insufficient privilege.
-            Some("42501") => {
-                let what =
-                    "this login lacks a right; as the owner of the tables, grant it the rights that the README lists \
-                            under \"PostgreSQL\", and start again"
-                        .to_owned();
-                Self::Unusable { what, source: Some(error) }
-            }
-            // PostgreSQL class 42 (syntax, missing table or column, privilege), 28 (login), 3D (no such database).
-            Some(code) if ["42", "28", "3D"].iter().any(|class| code.starts_with(class)) && code.len() == 5 => {
-                Self::Unusable { what: "the server refuses the request".to_owned(), source: Some(error) }
-            }
-            Some("1") => Self::Unusable { what: "a statement does not fit the schema".to_owned(), source: Some(error) },
-            Some(_) | None => match error {
-                sqlx::Error::ColumnDecode { .. }
-                | sqlx::Error::ColumnNotFound(_)
-                | sqlx::Error::Decode(_)
-                | sqlx::Error::TypeNotFound { .. } => {
-                    Self::Unusable { what: BAD_COLUMN.to_owned(), source: Some(error) }
-                }
-                sqlx::Error::PoolTimedOut => Self::too_late(),
-                other => Self::Unavailable(other),
-            },
+        match database_code(&error) {
+            Some(code) if code.len() == SQLSTATE => of_postgres(&code, error),
+            Some(code) => of_sqlite(&code, error),
+            None => of_the_library(error),
         }
+    }
+}
+
+/// The length of a code of PostgreSQL; SQLite's are shorter numbers.
+const SQLSTATE: usize = 5;
+
+/// Classifies an error of PostgreSQL by its SQLSTATE (PostgreSQL manual, appendix A).
+fn of_postgres(code: &str, source: sqlx::Error) -> StoreError {
+    let refused = |what: &str, source| StoreError::Refused { what: what.to_owned(), source };
+    match code {
+        // Serialization failure, deadlock, unique violation.
+        "40001" | "40P01" | "23505" => StoreError::Conflict,
+        "42501" => refused(
+            "this login lacks a right; as the owner of the tables, grant it the rights that the README lists under \
+             \"PostgreSQL\"",
+            source,
+        ),
+        "3D000" => {
+            refused("there is no database of this name on the server; correct database.url or create it", source)
+        }
+        "25006" => refused(
+            "the server is read-only: a standby, or set so; correct database.url, or promote the server",
+            source,
+        ),
+        // Out of memory while it ran the statement.
+        "53200" => StoreError::Unfit(source),
+        _ => match code.get(..2) {
+            Some("28") => refused(
+                "the server does not accept this login; correct the user in database.url or the password in \
+                 database.password_file, or create the login",
+                source,
+            ),
+            // Syntax, missing table or column.
+            Some("42") => {
+                refused("its tables do not fit this program; run `checkind migrate`, or restore them", source)
+            }
+            // Bad value, violated constraint, a limit of the server.
+            Some("22" | "23" | "54") => StoreError::Unfit(source),
+            Some(_) | None => StoreError::Unavailable(source),
+        },
+    }
+}
+
+/// Classifies an error of SQLite by its extended result code (sqlite.org/rescode.html).
+fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
+    let unusable = |what: &str, source| StoreError::Unusable { what: what.to_owned(), source: Some(source) };
+    match code {
+        // Unique index, primary key.
+        "2067" | "1555" => StoreError::Conflict,
+        // Out of memory; too big; a constraint (check, foreign key, not null); a value of the wrong type.
+        "7" | "18" | "275" | "787" | "1299" | "20" => StoreError::Unfit(source),
+        // Damaged file, not a database.
+        "11" | "26" => unusable("the file is damaged; restore a backup made with `checkind backup`", source),
+        "1" => unusable("a statement does not fit the schema", source),
+        _ => StoreError::Unavailable(source),
+    }
+}
+
+/// Classifies an error that no database returned.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
+fn of_the_library(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::TypeNotFound { .. } => StoreError::Unusable { what: BAD_COLUMN.to_owned(), source: Some(error) },
+        // A value larger than the protocol can carry.
+        sqlx::Error::Encode(_) => StoreError::Unfit(error),
+        sqlx::Error::PoolTimedOut => StoreError::too_late(),
+        other => StoreError::Unavailable(other),
     }
 }
 

@@ -266,15 +266,19 @@ impl Connections {
     /// keep.
     async fn migrate(&self, missing: &[&Migration]) -> Result<(), StoreError> {
         let failed = |fault| match migration_error(MigrateError::Execute(fault)) {
-            StoreError::Unusable { source: Some(source), .. } if is_refused(&source) => {
+            StoreError::Refused { source, .. } if is_refused(&source) => {
                 let newest = missing.last().map_or(0, |step| step.version);
                 let what = format!(
                     "its schema must become version {newest}, and this login may not change it; run `checkind who` once \
                      with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")"
                 );
-                StoreError::Unusable { what, source: Some(source) }
+                StoreError::Refused { what, source }
             }
-            other @ (StoreError::Unavailable(_) | StoreError::Conflict | StoreError::Unusable { .. }) => other,
+            other @ (StoreError::Unavailable(_)
+            | StoreError::Refused { .. }
+            | StoreError::Unfit(_)
+            | StoreError::Conflict
+            | StoreError::Unusable { .. }) => other,
         };
         let mut work = self.begin().await?;
         work.run(NOTES).await.map_err(failed)?;

@@ -164,7 +164,11 @@ fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
             what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
             source: Some(error),
         },
-        other @ (StoreError::Unavailable(_) | StoreError::Conflict | StoreError::Unusable { .. }) => other,
+        other @ (StoreError::Unavailable(_)
+        | StoreError::Refused { .. }
+        | StoreError::Unfit(_)
+        | StoreError::Conflict
+        | StoreError::Unusable { .. }) => other,
     }
 }
 

@@ -54,7 +54,7 @@ async fn the_error_of_a_login_without_a_right_names_the_readme() {
             write(&store, &writes).await
         };
         let said = refused.await.expect_err(right);
-        let StoreError::Unusable { what, source: Some(source) } = said else { panic!("{right}: {said:?}") };
+        let StoreError::Refused { what, source } = said else { panic!("{right}: {said:?}") };
         assert!(what.contains("the README lists under \"PostgreSQL\""), "{what}");
         let table = right.split(' ').next_back().expect("a table");
         assert!(source.to_string().contains(table), "{source} does not name {table}");
