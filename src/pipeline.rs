@@ -70,7 +70,7 @@ impl Pipeline {
     /// Runs until both queues are closed and empty; `stop` closes them. Gives up at `deadline`.
     ///
     /// # Errors
-    /// [`PipelineError::Store`] if the database is unusable, [`PipelineError::GaveUp`] at the deadline.
+    /// [`PipelineError::Store`] if another gateway has the lease, [`PipelineError::GaveUp`] at the deadline.
     pub async fn run(
         mut self,
         mut inputs: Inputs,

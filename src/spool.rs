@@ -130,8 +130,7 @@ impl Spool {
     /// Opens or creates the spool, and finds the messages that an earlier process left in it.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when another attempt may succeed; [`StoreError::Unusable`] when another process uses
-    /// the spool or it is damaged.
+    /// [`StoreError::Unusable`] when another process uses the spool; after any other error, another attempt may succeed.
     pub async fn open(
         settings: &settings::SpoolSettings,
         clock: Clock,
@@ -186,7 +185,7 @@ impl Spool {
     /// Runs until `stop` is cancelled, or until the session has ended and everything is committed.
     ///
     /// # Errors
-    /// If the file can never be used again.
+    /// If another process uses the file.
     pub async fn run(mut self, mut ends: SpoolEnds) -> Result<(), StoreError> {
         if !self.wait_for_clock(&ends.stop).await {
             return Ok(());
@@ -318,7 +317,9 @@ impl Spool {
             None => self.file.insert(SpoolFile::open(&self.path).await?).clone(),
         };
         let written = file.append(rows, committed).await;
-        if matches!(written, Err(StoreError::Unavailable(_) | StoreError::Unfit(_))) && committed == self.written {
+        let failed =
+            matches!(written, Err(StoreError::Unavailable(_) | StoreError::Refused { .. } | StoreError::Unfit(_)));
+        if failed && committed == self.written {
             file.close().await;
             self.file = None;
             if let Err(error) = SpoolFile::remove(&self.path) {
@@ -349,16 +350,12 @@ impl Spool {
     /// Reports a failure, unless the file can never be used again. The next attempt follows after a growing pause.
     fn failed(&self, error: StoreError) -> Result<(), StoreError> {
         self.counters.failures.fetch_add(1, Relaxed);
-        let source = match error {
-            unusable @ StoreError::Unusable { .. } => return Err(unusable),
-            StoreError::Conflict => "another process writes to it".to_owned(),
-            StoreError::Unavailable(source) | StoreError::Refused { source, .. } | StoreError::Unfit(source) => {
-                source.to_string()
-            }
-        };
+        if let unusable @ StoreError::Unusable { .. } = error {
+            return Err(unusable);
+        }
         let detail = format!(
-            "the spool cannot be used ({source}); door messages stay with the broker meanwhile. Free space on its disk, or \
-             replace the disk"
+            "{}; door messages stay with the broker meanwhile. Free space on its disk, or replace the disk",
+            error.in_words("the spool")
         );
         self.health.raise(ConditionKind::SpoolUnavailable, "", detail);
         Ok(())

@@ -26,6 +26,7 @@ mod safety;
 mod spool;
 mod sql;
 mod sqlite;
+mod sqlstates;
 mod statement;
 mod stored;
 
@@ -42,6 +43,7 @@ pub use handle::Store;
 pub use retention::Expired;
 pub use safety::BackupError;
 pub(crate) use spool::{SpoolFile, Spooled};
+pub use sqlstates::{SQLSTATES, SqlState, SqlStateEffect};
 
 #[cfg(test)]
 pub(crate) use sql::SENT;

@@ -112,7 +112,10 @@ impl Lease {
                     if !is_first {
                         holder_first_until = self.clock.now().boot.plus(HOLDER_FIRST);
                     }
-                    let detail = format!("{error}; unknown which gateway holds the lease of this site");
+                    let detail = format!(
+                        "{}; unknown which gateway holds the lease of this site",
+                        error.in_words("the database")
+                    );
                     self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
                 }
             }
@@ -136,11 +139,12 @@ impl Lease {
                 Ok(true) => {}
                 Ok(false) => return Err(LeaseError::Lost(self.current_holder().await)),
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
-                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
-                    tracing::debug!(%error, "the lease was not renewed");
-                }
-                Err(StoreError::Refused { source, .. }) => tracing::debug!(%source, "the lease was not renewed"),
-                Err(StoreError::Conflict) => tracing::debug!("the lease was not renewed"),
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Refused { .. }
+                    | StoreError::Unfit(_)
+                    | StoreError::Conflict),
+                ) => tracing::debug!("the lease was not renewed: {}", error.in_words("the database")),
             }
         }
         Ok(())

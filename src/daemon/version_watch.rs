@@ -58,7 +58,7 @@ impl VersionWatch {
             match self.check_versions().await {
                 Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
                 Err(error) => {
-                    let detail = format!("{error}; the last version stays in force");
+                    let detail = format!("{}; the last version stays in force", error.in_words("the database"));
                     self.health.raise(ConditionKind::DirectoryStale, "", detail);
                 }
             }

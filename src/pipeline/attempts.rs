@@ -28,7 +28,7 @@ const CONFLICTS: u32 = 10;
 /// Why the pipeline ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    /// The database is unusable.
+    /// This process must not write any more: another gateway has the lease.
     #[error("the pipeline cannot continue")]
     Store(#[from] StoreError),
     /// The deadline of the shutdown passed while the database was unavailable; nothing uncommitted was acknowledged.
@@ -77,7 +77,7 @@ impl Pipeline {
     /// pause.
     ///
     /// # Errors
-    /// If the database is unusable, or the deadline passes first.
+    /// If this process must not write any more (another gateway has the lease), or the deadline passes first.
     pub(super) async fn wait_to_retry(
         &mut self,
         attempts: &mut Attempts,
@@ -94,22 +94,16 @@ impl Pipeline {
                 tracing::debug!(times = attempts.conflicts, "another writer changed the same records");
                 return Ok(());
             }
-            StoreError::Conflict => {
-                let detail =
-                    "another writer keeps changing the same records; are two gateways running for one business?";
-                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
-            }
-            StoreError::Refused { what, source } => {
-                let detail = format!("the database refuses ({source}): {what}; nothing is lost");
-                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
-            }
-            StoreError::Unavailable(source) | StoreError::Unfit(source) => {
+            away @ (StoreError::Conflict
+            | StoreError::Unavailable(_)
+            | StoreError::Refused { .. }
+            | StoreError::Unfit(_)) => {
                 let meanwhile = if self.context.store.is_shared() {
                     "door messages stay in the spool meanwhile"
                 } else {
                     "nothing is acknowledged meanwhile"
                 };
-                let detail = format!("writing to the database fails ({source}); {meanwhile}, nothing is lost");
+                let detail = format!("{}; {meanwhile}, nothing is lost", away.in_words("the database"));
                 self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),

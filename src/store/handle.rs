@@ -15,7 +15,7 @@ impl Store {
     /// Opens the database and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if it does not answer now, [`StoreError::Unusable`] if it never will.
+    /// [`StoreError::Unusable`] if the URL is wrong in itself; after any other error, another attempt may succeed.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         let sql = match database {
             Database::Sqlite { path } => Sql::open_sqlite(path).await?,
@@ -32,7 +32,7 @@ impl Store {
         Ok(Self { sql: self.sql.deciding().await?, fence: self.fence })
     }
 
-    /// Checks that the database answers and accepts a write transaction.
+    /// Checks that the database answers and would take a write. Writes nothing, not even to its disk.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.sql.probe().await
     }

@@ -62,6 +62,18 @@ macro_rules! begin {
 const WRITE: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
+/// Asks for the right to change a row of each table that a gateway changes, in one round trip. No row is asked for.
+const WOULD_WRITE: &str = "SELECT FROM checkins WHERE false FOR UPDATE; SELECT FROM checkpoints WHERE false FOR UPDATE;
+    SELECT FROM coverage WHERE false FOR UPDATE; SELECT FROM facts WHERE false FOR UPDATE;
+    SELECT FROM failed_checkins WHERE false FOR UPDATE; SELECT FROM leases WHERE false FOR UPDATE;
+    SELECT FROM pass_usage WHERE false FOR UPDATE; SELECT FROM payg_charges WHERE false FOR UPDATE;
+    SELECT FROM plan_usage WHERE false FOR UPDATE; SELECT FROM presences WHERE false FOR UPDATE;
+    SELECT FROM standings WHERE false FOR UPDATE; SELECT FROM users WHERE false FOR UPDATE";
+
+/// Rolls back, and asks whether this session can write at all. A server that has become a standby keeps its sessions, and
+/// a changed default applies to new ones only.
+const UNDO: &str = "ROLLBACK; SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
+
 /// An open connection.
 struct OpenConnection {
     connection: PgConnection,
@@ -137,6 +149,14 @@ impl Connections {
         self.begin_with(READ).await
     }
 
+    /// Fails as a write would fail: on a server that is read-only, without a right, without a table. Locks no row, so the
+    /// transaction gets no number, and the server writes nothing.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let mut work = self.begin().await?;
+        work.run(WOULD_WRITE).await?;
+        work.commit().await
+    }
+
     async fn begin_with(&self, text: &'static str) -> Result<PgTransaction, StoreError> {
         let work = async {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
@@ -192,7 +212,10 @@ impl Connections {
         let mut failures = 0;
         loop {
             let fault = match self.options.connect().await {
-                Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
+                Ok(mut connection) => {
+                    check_encoding(&mut connection).await?;
+                    return Ok(OpenConnection { connection, since: now(), used: None });
+                }
                 Err(fault) => fault,
             };
             let may_come = if let sqlx::Error::Io(fault) = &fault {
@@ -314,6 +337,22 @@ fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
 
+/// Refuses a database that cannot hold every name. In another encoding, one card or name in another script could never
+/// be written.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let row = connection.fetch_one(sqlx::raw_sql("SHOW server_encoding")).await?;
+    let encoding = row.try_get::<String, _>(0)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Refused {
+        what:
+            "it cannot hold every name; create it with ENCODING 'UTF8' (and TEMPLATE template0), and copy the rows over"
+                .to_owned(),
+        source: sqlx::Error::Configuration(format!("its encoding is {encoding}").into()),
+    })
+}
+
 fn now() -> BootTime {
     Clock::system().now().boot
 }
@@ -391,13 +430,14 @@ impl PgTransaction {
 
 impl Drop for PgTransaction {
     /// Rolls back and waits for the server's answer before freeing the slot, so there are never more connections than
-    /// slots. Discards a connection that does not answer.
+    /// slots. Discards a connection that does not answer, or is read-only: the next one may reach the new primary.
     fn drop(&mut self) {
         let Some((mut place, mut open, _)) = self.held.take() else { return };
         let Ok(runtime) = Handle::try_current() else { return };
         runtime.spawn(async move {
-            let undone = time::timeout(TIME_LIMIT, open.connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
-            if let Ok(Ok(_)) = undone {
+            let undone = time::timeout(TIME_LIMIT, open.connection.fetch_one(sqlx::raw_sql(UNDO))).await;
+            let read_only = undone.map(|row| row.and_then(|row| row.try_get::<bool, _>(0)));
+            if let Ok(Ok(false)) = read_only {
                 *place = Some(OpenConnection { used: Some(now()), ..open });
             }
         });

@@ -79,7 +79,7 @@ impl Store {
     /// the log. After that, and with PostgreSQL, there is nothing to check.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
+    /// [`StoreError::Refused`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
     pub async fn check_after_crash(database: &Database) -> Result<(), StoreError> {
         let Database::Sqlite { path } = database else { return Ok(()) };
         // Only an unclean shutdown leaves a log with content.
@@ -121,9 +121,9 @@ impl Store {
             Err(error) => return Err(error.into()),
         };
         if verdict != "ok" {
-            return Err(StoreError::Unusable {
-                what: format!("the file is damaged ({verdict}); restore a backup made with `checkind backup`"),
-                source: None,
+            return Err(StoreError::Refused {
+                what: "the file is damaged; stop checkind and restore a backup made with `checkind backup`".to_owned(),
+                source: sqlx::Error::Protocol(verdict),
             });
         }
         tracing::info!("the last shutdown was unclean; the database was checked and is sound");

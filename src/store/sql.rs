@@ -171,9 +171,12 @@ impl Sql {
         }
     }
 
-    /// Checks that the database answers and accepts a write transaction.
+    /// Checks that the database answers and would take a write.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        self.begin().await?.commit().await
+        match self {
+            Self::Sqlite(_) => self.begin().await?.commit().await,
+            Self::Postgres(connections) => connections.probe().await,
+        }
     }
 
     /// Closes the connections cleanly.

@@ -70,7 +70,7 @@ impl SqliteFile {
     /// Opens or creates the file of the records; brings its schema up to date.
     pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
         let options = durable(path);
-        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration_error)?;
         Ok(Self::new(path, options, writer))
     }
@@ -78,7 +78,7 @@ impl SqliteFile {
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
     pub(super) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
         let options = durable(path).pragma("secure_delete", "ON");
-        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         sqlx::query(schema).execute(&mut writer).await?;
         Ok(Self::new(path, options, writer))
     }
@@ -157,12 +157,13 @@ fn give_to_folder_owner(path: &Path) {
     }
 }
 
-fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
+/// Names the file in the error if it cannot be opened.
+fn unopened(path: &Path, error: sqlx::Error) -> StoreError {
     match StoreError::from(error) {
-        // SQLITE_CANTOPEN: retrying does not help.
-        StoreError::Unavailable(error) if database_code(&error).as_deref() == Some("14") => StoreError::Unusable {
+        // SQLITE_CANTOPEN.
+        StoreError::Refused { source, .. } if database_code(&source).as_deref() == Some("14") => StoreError::Refused {
             what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
-            source: Some(error),
+            source,
         },
         other @ (StoreError::Unavailable(_)
         | StoreError::Refused { .. }

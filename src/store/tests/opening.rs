@@ -37,7 +37,7 @@ async fn only_the_owner_changes_the_schema() {
     let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
     let newest = sqlx::migrate!("src/store/migrations/postgres").iter().map(|migration| migration.version).max();
     let expected = format!(
-        "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind who` \
+        "the database refuses: its schema must become version {}, and this login may not change it; run `checkind who` \
          once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
         newest.expect("a version")
     );
@@ -49,7 +49,7 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "the database cannot be used: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
+        "the database refuses: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
     );
 }
 
