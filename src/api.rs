@@ -14,7 +14,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -74,7 +74,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// What the handlers need; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ApiState {
-    store: Store,
+    store: StoreSlot,
     health: Health,
     metrics: Metrics,
     clock: Clock,
@@ -84,15 +84,43 @@ pub struct ApiState {
 }
 
 impl ApiState {
-    /// The state of an API that reads from this store. `/readyz` reports `starting` until [`Ready::started`] is called.
-    pub fn new(store: Store, health: Health, metrics: Metrics, clock: Clock) -> Self {
+    /// The state of an API that reads from the store in this slot. `/readyz` reports `starting` until [`Ready::started`]
+    /// is called.
+    pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
         Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
+    }
+
+    /// The database.
+    ///
+    /// # Errors
+    /// [`Problem::Unavailable`] until it is open.
+    fn store(&self) -> Result<&Store, Problem> {
+        self.store.0.get().ok_or(Problem::Unavailable)
     }
 
     /// The handle that marks start-up as finished.
     pub fn ready(&self) -> Ready {
         self.ready.clone()
+    }
+}
+
+/// The database, once it is open: the API answers before that. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct StoreSlot(Arc<OnceLock<Store>>);
+
+impl StoreSlot {
+    /// The API reads from this store from now on. Only the first call has an effect.
+    pub fn fill(&self, store: Store) {
+        self.0.get_or_init(|| store);
+    }
+}
+
+impl From<Store> for StoreSlot {
+    fn from(store: Store) -> Self {
+        let slot = Self::default();
+        slot.fill(store);
+        slot
     }
 }
 

@@ -580,7 +580,7 @@ impl Site {
         let clock = Clock::manual(Now { wall: WallTime::from(wall), boot });
         let health = Health::new(clock.clone());
         let metrics = Metrics::new(health.clone(), &["unrecognised_device"]);
-        let state = ApiState::new(store.clone(), health.clone(), metrics.clone(), clock.clone());
+        let state = ApiState::new(store.clone().into(), health.clone(), metrics.clone(), clock.clone());
         let (ready, stop) = (state.ready(), CancellationToken::new());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("its address");
@@ -592,7 +592,8 @@ impl Site {
 
     /// Serves the same site on a second port, in one thread whose log the test can read.
     fn serve_logged(&self) -> (SocketAddr, Log) {
-        let state = ApiState::new(self.store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let state =
+            ApiState::new(self.store.clone().into(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket for the runtime");
         let address = listener.local_addr().expect("its address");

@@ -87,7 +87,7 @@ async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Probl
     let user = match &shown.credential {
         HttpCredential::None => return Err(Problem::NoCredentials),
         HttpCredential::Unreadable => None,
-        HttpCredential::Bearer(token) => api.store.token_holder(token, api.clock.now().wall).await?,
+        HttpCredential::Bearer(token) => api.store()?.token_holder(token, api.clock.now().wall).await?,
         HttpCredential::Basic { key, name, password } => basic(api, shown, key, name, password).await?,
     };
     match user {
@@ -122,7 +122,7 @@ pub(super) async fn check_password(
     password: SecretString,
 ) -> Result<Option<(User, StoredPassword)>, Problem> {
     let found = match name.parse::<UserName>() {
-        Ok(name) => api.store.user(&name).await?,
+        Ok(name) => api.store()?.user(&name).await?,
         Err(_) => None,
     };
     let stored = found.as_ref().map_or_else(StoredPassword::decoy, |(_, stored)| stored.clone());
@@ -147,7 +147,7 @@ async fn basic(
 ) -> Result<Option<User>, Problem> {
     let now = api.clock.now().boot;
     if let Some(known) = api.guard.cache.find(key, now)
-        && let Some((user, stored)) = api.store.user(&known.name).await?
+        && let Some((user, stored)) = api.store()?.user(&known.name).await?
         && stored == known.password
     {
         return Ok(Some(user));

@@ -100,14 +100,16 @@ struct ProbeAnswer {
 impl Probe {
     /// The condition to report if the database does not answer. Queries the database at most once a second.
     async fn database(&self, api: &ApiState) -> Option<Condition> {
+        // Until it is open, the condition of the start says why.
+        let store = api.store().ok()?;
         let mut last = self.0.lock().await;
         let now = api.clock.now();
         let fresh = last.as_ref().is_some_and(|answer| now.boot.since(answer.at) < PROBE_VALID);
         if !fresh {
             let since = last.take().and_then(|answer| answer.failing).map_or(now.wall, |(since, _)| since);
-            let failing = match timeout(PROBE, api.store.probe()).await {
+            let failing = match timeout(PROBE, store.probe()).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((since, error.to_string())),
+                Ok(Err(error)) => Some((since, error.in_words("the database"))),
                 Err(_) => Some((since, format!("the database did not answer within {} s", PROBE.as_secs()))),
             };
             *last = Some(ProbeAnswer { at: now.boot, failing });

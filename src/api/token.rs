@@ -120,7 +120,7 @@ async fn by_password(
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };
     let fresh = FreshTokens::draw();
-    if !api.store.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
+    if !api.store()?.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
         refused(api, shown, "password");
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     }
@@ -134,7 +134,7 @@ async fn by_refresh_token(
 ) -> Result<Response, GrantRefusal> {
     let fresh = FreshTokens::draw();
     let old = TokenDigest::of(token.expose_secret());
-    let Some(name) = api.store.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
+    let Some(name) = api.store()?.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
         refused(api, shown, "refresh_token");
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };

@@ -1,6 +1,12 @@
 //! Opens the database and the spool, and retries until they are available.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -31,8 +37,13 @@ impl Supervisor {
     /// Opens the database; `None` when a stop was requested meanwhile.
     pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
         let database = self.settings.database.clone();
+        // Once is enough: a large file takes seconds, and the log should not say again that it is sound.
+        let is_checked = AtomicBool::new(false);
         let open = async || {
-            Store::check_after_crash(&database).await?;
+            if !is_checked.load(Ordering::Relaxed) {
+                Store::check_after_crash(&database).await?;
+                is_checked.store(true, Ordering::Relaxed);
+            }
             Store::open(&database).await
         };
         self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await
@@ -93,19 +104,17 @@ impl Supervisor {
                     return Ok(Some(opened));
                 }
                 Err(StoreError::Conflict) => {}
-                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
-                    self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
-                }
-                Err(StoreError::Refused { what: refusal, source }) => {
-                    self.health.raise(kind, "", format!("{what} refuses ({source}): {refusal}; waiting for it"));
-                }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
+                Err(away @ (StoreError::Unavailable(_) | StoreError::Refused { .. } | StoreError::Unfit(_))) => {
+                    self.health.raise(kind, "", format!("{}; waiting for it", away.in_words(what)))
+                }
             }
 
-            // Until readiness systemd's start time-out applies; this extends it to cover the next attempts.
-            let extend = u32::try_from((RETRY.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
-            let status = format!("waiting for {what}");
-            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
+            // The daemon does what it can without it. A start that waited for it would delay the machine's own start, and an
+            // upgrade of the package.
+            if failures == 0 {
+                notify(&[NotifyState::Ready]);
+            }
             tokio::select! {
                 () = time::sleep(RETRY.pause(failures)) => {}
                 () = requests.stop() => return Ok(None),

@@ -10,16 +10,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    database_watch,
     opening::Basis,
     parts::Part,
     prepared::{Prepared, data_folder},
     retention,
     supervisor::{Running, SessionTokens, SitePhase, Supervisor},
-    systemd::Reporter,
+    systemd::{Reporter, StartUp},
     version_watch::{VersionWatch, known_macs},
 };
 use crate::{
-    api::{self, ApiState, Ready},
+    api::{self, ApiState, Ready, StoreSlot},
     base::{
         clock::BootTime,
         disk::{self, DiskFigures},
@@ -35,27 +36,42 @@ use crate::{
 /// The file in the data folder that tells the next process that the broker has a session for this client.
 const SESSION_FILE: &str = "broker-session.json";
 
+/// What tells the outside how the daemon is, before the database is open: the API and the reports to systemd.
+#[derive(Debug)]
+pub(super) struct OutsideView {
+    pub(super) place: Running,
+    /// What it reads from, once the database is open.
+    pub(super) store_slot: StoreSlot,
+    /// Tells the reports how far start-up has come; they mark it as finished for `/readyz`.
+    pub(super) start_up: watch::Sender<StartUp>,
+    /// When the pipeline last made progress, for the watchdog.
+    pub(super) alive: watch::Sender<Option<BootTime>>,
+}
+
 impl Supervisor {
-    /// Starts the API if configured. Returns its address, and the handle that marks start-up as finished for `/readyz`.
-    pub(super) async fn start_api(&mut self, store: &Store) -> anyhow::Result<(Running, Ready)> {
+    /// Starts the API if configured, and the reports to systemd.
+    pub(super) async fn start_outside_view(&mut self) -> anyhow::Result<OutsideView> {
         // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at zero.
         let counters = Arc::clone(&self.broker.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
-        let mut running = Running::default();
-        let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let mut place = Running::default();
+        let store_slot = StoreSlot::default();
+        let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
             let listener = TcpListener::bind(api.listen).await.with_context(|| {
                 format!("the API cannot listen on {}; change api.listen or free the port", api.listen)
             })?;
-            running.api = Some(listener.local_addr()?);
+            place.api = Some(listener.local_addr()?);
             let rest = self.stop.rest.clone();
             self.parts
                 .spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        Ok((running, ready))
+        let (alive, alive_reader) = watch::channel(None);
+        let start_up = self.start_reports(ready, alive_reader);
+        Ok(OutsideView { place, store_slot, start_up, alive })
     }
 
     /// Starts each capture on a separate thread.
@@ -150,6 +166,19 @@ impl Supervisor {
         });
     }
 
+    /// Starts asking a shared database whether it would take a write. A SQLite file is changed by this machine only, where
+    /// the pipeline and the disk watch notice what happens to it.
+    pub(super) fn start_database_watch(&mut self, store: &Store) {
+        if !store.is_shared() {
+            return;
+        }
+        let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
+        self.parts.spawn(Part::Database, async move {
+            database_watch::run(store, health, stop).await;
+            Ok(())
+        });
+    }
+
     /// Starts watching the free space on the disk of the database or the spool.
     fn start_disk_watch(&mut self) {
         let (folder, health, stop) = (data_folder(&self.settings), self.health.clone(), self.stop.rest.clone());
@@ -198,8 +227,13 @@ impl Supervisor {
         });
     }
 
-    /// Starts the reports to systemd. They wait for the broker only if its session has been started.
-    pub(super) fn start_reports(&mut self, ready: Ready, alive: watch::Receiver<Option<BootTime>>) {
+    /// Starts the reports to systemd. Returns the sender that tells them how far start-up has come.
+    pub(super) fn start_reports(
+        &mut self,
+        ready: Ready,
+        alive: watch::Receiver<Option<BootTime>>,
+    ) -> watch::Sender<StartUp> {
+        let (sender, start_up) = watch::channel(StartUp::Opening);
         let reporter = Reporter {
             clock: self.clock.clone(),
             health: self.health.clone(),
@@ -207,12 +241,13 @@ impl Supervisor {
             counters: Arc::clone(&self.broker.counters),
             ready,
             alive,
-            waits_for_broker: self.broker.session.is_some(),
+            start_up,
         };
         let rest = self.stop.rest.clone();
         self.parts.spawn(Part::Notify, async move {
             reporter.run(rest).await;
             Ok(())
         });
+        sender
     }
 }
