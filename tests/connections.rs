@@ -186,17 +186,20 @@ fn a_gateway_takes_two_connections_at_work_and_one_at_rest() {
 fn a_gateway_without_its_rights_says_what_to_do() {
     let server = Postgres::start();
     prepared(&server, 2);
-    Ledger::of(&server.url()).execute(&format!("REVOKE UPDATE ON standings FROM {LOGIN}"));
+    let ledger = Ledger::of(&server.url());
+    ledger.execute(&format!("REVOKE UPDATE ON standings FROM {LOGIN}"));
     let broker = Broker::plain();
     let home = gateway(&server.address(), &broker, 1);
     home.import(&people(PEOPLE, &[]));
     let mut daemon = home.start();
+    // At once, before the first tap needs the right.
+    let said = daemon.wait_for_condition("database_unavailable");
+    for part in ["permission denied for table standings", "this login lacks a right", "README"] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    ledger.execute(&format!("GRANT UPDATE ON standings TO {LOGIN}"));
     daemon.wait_until_ready();
     broker.publish_lines("flat/1", [tap(0, Way::In)], 1);
-    let (status, log) = daemon.wait();
-    assert!(!status.success(), "{status}");
-    let said = ["permission denied for table standings", "this login lacks a right", "README"];
-    for part in said {
-        assert!(log.contains(part), "{part:?} is not in {log}");
-    }
+    wait_for_facts(&ledger, &mut [&mut daemon], 1);
+    daemon.stop();
 }

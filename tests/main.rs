@@ -19,6 +19,7 @@ mod lifecycle;
 mod import;
 mod faults;
 mod spool;
+mod refusals;
 mod connections;
 mod session;
 mod lease;

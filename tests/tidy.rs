@@ -31,6 +31,7 @@ use checkind::{
         network::CaptureCounters,
     },
     spool::SpoolCounters,
+    store::SQLSTATES,
 };
 use regex::Regex;
 
@@ -270,6 +271,17 @@ fn the_table_of_conditions_is_the_codes() {
         writeln!(table, "| `{}` | {answer} | {} |", kind.name(), kind.meaning()).expect("a String is writable");
     }
     holds(REFERENCE, "conditions", &table);
+}
+
+#[test]
+fn the_table_of_sqlstates_is_the_codes() {
+    let mut table = "| SQLSTATE | means | checkind |\n|---|---|---|\n".to_owned();
+    for row in SQLSTATES {
+        let what = if row.code.len() == 2 { "class " } else { "" };
+        let effect = row.effect.sentence();
+        writeln!(table, "| {what}`{}` | {} | {effect} |", row.code, row.meaning).expect("a String is writable");
+    }
+    holds(REFERENCE, "sqlstates", &table);
 }
 
 #[test]

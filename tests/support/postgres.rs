@@ -84,6 +84,20 @@ impl Postgres {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Asks this login for its password from now on; all others need none.
+    pub(crate) fn asks_for_a_password(&self, login: &str) {
+        let file = self.dir.path().join("data/pg_hba.conf");
+        let rest = fs::read_to_string(&file).expect("the file of initdb");
+        fs::write(&file, format!("host all {login} all scram-sha-256\n{rest}")).expect("written");
+        Ledger::of(&self.url()).execute("SELECT pg_reload_conf()");
+    }
+
+    /// Replaces what `ALTER SYSTEM` has set with this line, as an administrator does on a server that is read-only.
+    pub(crate) fn write_setting(&self, line: &str) {
+        fs::write(self.dir.path().join("data/postgresql.auto.conf"), line).expect("written");
+        Ledger::of(&self.url()).execute("SELECT pg_reload_conf()");
+    }
+
     /// Opens idle connections, until dropped.
     pub(crate) fn held(&self, connections: u32) -> Held {
         let runtime = runtime();
