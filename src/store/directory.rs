@@ -8,6 +8,7 @@ use super::{
     batch::Batch,
     error::StoreError,
     handle::Store,
+    limits::IMPORT,
     rows::row,
     statement::{Arg, Statement, statement},
     stored::Row,
@@ -242,7 +243,7 @@ impl Store {
         now: WallTime,
         mut progress: impl FnMut(usize),
     ) -> Result<(), StoreError> {
-        let mut transaction = self.sql.begin().await?;
+        let mut transaction = self.sql.begin_within(IMPORT).await?;
         // First: on PostgreSQL a second import waits here for the row lock, and then finds another version.
         if transaction.change(COUNT_UP, &[Arg::Int(over)]).await? == 0 {
             return Err(StoreError::Conflict);

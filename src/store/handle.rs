@@ -1,7 +1,7 @@
 //! The handle to an open database for the rest of the program.
 
 use super::{error::StoreError, fence::Fence, sql::Sql};
-use crate::settings::Database;
+use crate::{base::health::Health, settings::Database};
 
 /// An open database; cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,6 +35,19 @@ impl Store {
     /// Checks that the database answers and accepts a write transaction.
     pub async fn probe(&self) -> Result<(), StoreError> {
         self.sql.probe().await
+    }
+
+    /// From now on, raises conditions while an answer of the database is late.
+    pub fn report_to(&self, health: &Health) {
+        self.sql.report_to(health);
+    }
+
+    /// If a `COMMIT` was not answered in time, finds out what it waits for, and names it or clears the condition.
+    ///
+    /// # Errors
+    /// If the server does not say it.
+    pub async fn review_commits(&self) -> Result<(), StoreError> {
+        self.sql.review_commits().await
     }
 
     /// Whether the database is PostgreSQL: other gateways share it over the network, so door messages wait for it in a

@@ -4,31 +4,38 @@
 //! in transaction mode). Therefore every statement runs inside a transaction, statements have no names, and nothing is
 //! set for longer than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a
 //! transaction keeps the two on one connection.
+//!
+//! sqlx gives no access to its sockets, so the kernel cannot be told when to give up a dead one. Instead each question
+//! has a limit of its own ([`answers`]), and a connection that does not answer in time is discarded.
+
+mod answers;
+mod transaction;
 
 use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, Row,
+    ConnectOptions, Row,
     migrate::{MigrateError, Migration, Migrator},
     postgres::{PgArguments, PgConnectOptions},
     query::Query,
 };
 use tokio::{
-    runtime::Handle,
-    sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     time,
 };
 
-use crate::base::{
-    backoff::Backoff,
-    clock::{BootTime, Clock},
+use self::{
+    answers::{Answers, Question},
+    transaction::{ConnectionSlot, OpenConnection, SlotGuard, now},
 };
-
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
-    limits::{SLOW, TIME_LIMIT},
+    limits::{ANSWER, SLOW, TIME_LIMIT, UPGRADE},
 };
+use crate::base::{backoff::Backoff, health::Health};
+
+pub(crate) use self::transaction::PgTransaction;
 
 /// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
 /// take turns on the other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow this number
@@ -59,22 +66,18 @@ macro_rules! begin {
     };
 }
 
-const WRITE: &str = begin!("BEGIN");
+/// A statement that runs for nine seconds is ended by the server, just before we would discard its connection
+/// ([`ANSWER`]): a server process whose client has left would otherwise work on, keep its locks, and count towards the
+/// connections of this login.
+const WRITE: &str = concat!(begin!("BEGIN"), "; SET LOCAL statement_timeout = '9s'");
+
+/// For statements that may take longer.
+const PATIENT: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
-/// An open connection.
-struct OpenConnection {
-    connection: PgConnection,
-    since: BootTime,
-    /// When its last transaction ended; `None` while it is new.
-    used: Option<BootTime>,
-}
-
-/// The slot for a connection; empty until it is needed.
-type ConnectionSlot = Arc<Mutex<Option<OpenConnection>>>;
-
-/// The exclusive right to a slot.
-type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
+/// The synchronous standbys for which a `COMMIT` of this login waits; no row if none does.
+const WAITING_COMMITS: &str = "SELECT current_setting('synchronous_standby_names') AS names FROM pg_stat_activity
+    WHERE usename = current_user AND wait_event = 'SyncRep' LIMIT 1";
 
 /// The connections of this process to one database; cheap to clone.
 #[derive(Clone)]
@@ -86,6 +89,7 @@ pub(crate) struct Connections {
     second: ConnectionSlot,
     /// The permits to use one of them. No task waits for a second permit while holding one.
     turns: Arc<Semaphore>,
+    answers: Answers,
 }
 
 impl fmt::Debug for Connections {
@@ -116,6 +120,7 @@ impl Connections {
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            answers: Answers::default(),
         };
         connections.bring_up_to_date().await?;
         Ok(connections)
@@ -123,21 +128,44 @@ impl Connections {
 
     /// The same connections for the pipeline: one is always free for it, and all other tasks share the other.
     pub(crate) async fn reserving(&self) -> Result<Self, StoreError> {
-        self.turns.acquire().await.map_err(|_| closed())?.forget();
+        let reserved = time::timeout(TIME_LIMIT, self.turns.acquire()).await.map_err(|_| StoreError::too_late())?;
+        reserved.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
     }
 
-    /// Begins a transaction that writes.
-    pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        self.begin_with(WRITE).await
+    /// Raises conditions about late answers here from now on.
+    pub(crate) fn report_to(&self, health: &Health) {
+        self.answers.report_to(health);
+    }
+
+    /// Begins a transaction that writes. `limit` is how long the server may be silent after each of its statements;
+    /// `None` is the usual limit.
+    pub(crate) async fn begin(&self, limit: Option<Duration>) -> Result<PgTransaction, StoreError> {
+        match limit {
+            None => self.begin_with(WRITE, ANSWER).await,
+            Some(limit) => self.begin_with(PATIENT, limit).await,
+        }
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn begin_read(&self) -> Result<PgTransaction, StoreError> {
-        self.begin_with(READ).await
+        self.begin_with(READ, ANSWER).await
     }
 
-    async fn begin_with(&self, text: &'static str) -> Result<PgTransaction, StoreError> {
+    /// If a `COMMIT` was not answered in time, asks the server whether one waits for a standby, and says so.
+    pub(crate) async fn review_commits(&self) -> Result<(), StoreError> {
+        if !self.answers.is_unconfirmed() {
+            return Ok(());
+        }
+        let mut work = self.begin_read().await?;
+        let rows = work.fetch_all(unnamed(WAITING_COMMITS)).await?;
+        work.commit().await?;
+        let names = rows.first().map(|row| row.try_get::<String, _>("names")).transpose()?;
+        self.answers.reviewed(names.as_deref());
+        Ok(())
+    }
+
+    async fn begin_with(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
         let work = async {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
@@ -149,7 +177,7 @@ impl Connections {
                     free = Arc::clone(&self.kept).lock_owned() => self.ready(free).await?,
                 },
             };
-            self.begin_at(place, turn, text).await
+            self.begin_at(place, turn, text, limit).await
         };
         time::timeout(TIME_LIMIT, work).await.unwrap_or(Err(StoreError::too_late()))
     }
@@ -161,13 +189,15 @@ impl Connections {
         place: SlotGuard,
         turn: OwnedSemaphorePermit,
         text: &'static str,
+        limit: Duration,
     ) -> Result<PgTransaction, StoreError> {
-        let mut work = PgTransaction::at(place, turn);
-        let Err(fault) = work.run(text).await else { return Ok(work) };
+        let begins = |place, turn| PgTransaction::at(place, turn, self.answers.clone(), limit);
+        let mut work = begins(place, turn);
+        let Err(fault) = work.begin(text).await else { return Ok(work) };
         let Some((place, turn)) = work.give_up() else { return Err(fault.into()) };
         tracing::debug!(%fault, "a connection to the database has ended");
-        let mut work = PgTransaction::at(self.ready(place).await?, turn);
-        work.run(text).await?;
+        let mut work = begins(self.ready(place).await?, turn);
+        work.begin(text).await?;
         Ok(work)
     }
 
@@ -191,7 +221,8 @@ impl Connections {
     async fn connect(&self) -> Result<OpenConnection, StoreError> {
         let mut failures = 0;
         loop {
-            let fault = match self.options.connect().await {
+            let answer = self.answers.within(ANSWER, Question::Connect, self.options.connect()).await;
+            let fault = match answer.flatten() {
                 Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
                 Err(fault) => fault,
             };
@@ -239,11 +270,10 @@ impl Connections {
     /// The migrations that the schema lacks.
     async fn missing<'a>(&self, steps: &'a Migrator) -> Result<Vec<&'a Migration>, StoreError> {
         let mut work = self.begin_read().await?;
-        let there = work.connection().fetch_one(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
+        let there = work.fetch_all(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
         let mut applied = BTreeMap::new();
-        if there.try_get::<bool, _>(0)? {
-            let rows = work.connection().fetch_all(unnamed("SELECT version, success, checksum FROM _sqlx_migrations"));
-            for row in rows.await? {
+        if there.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+            for row in work.fetch_all(unnamed("SELECT version, success, checksum FROM _sqlx_migrations")).await? {
                 applied.insert(row.try_get::<i64, _>(0)?, (row.try_get::<bool, _>(1)?, row.try_get::<Vec<u8>, _>(2)?));
             }
         }
@@ -280,16 +310,16 @@ impl Connections {
             | StoreError::Conflict
             | StoreError::Unusable { .. }) => other,
         };
-        let mut work = self.begin().await?;
-        work.run(NOTES).await.map_err(failed)?;
+        let mut work = self.begin(Some(UPGRADE)).await?;
+        work.execute(sqlx::raw_sql(NOTES)).await.map_err(failed)?;
         for step in missing {
             let note = unnamed(NOTE).bind(step.version).bind(&*step.description).bind(&*step.checksum);
-            work.connection().execute(note).await.map_err(failed)?;
-            work.connection().execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
+            work.execute(note).await.map_err(failed)?;
+            work.execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
         }
         // A new database has no old log to migrate, so drop the table now: later only the owner of the tables could.
         if missing.first().is_some_and(|step| step.version == 1) {
-            work.run("DROP TABLE IF EXISTS sightings").await.map_err(failed)?;
+            work.execute(sqlx::raw_sql("DROP TABLE IF EXISTS sightings")).await.map_err(failed)?;
         }
         work.commit().await
     }
@@ -312,10 +342,6 @@ const NOTE: &str = "INSERT INTO _sqlx_migrations (version, description, success,
 /// one.
 fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
-}
-
-fn now() -> BootTime {
-    Clock::system().now().boot
 }
 
 fn closed() -> StoreError {
@@ -341,65 +367,4 @@ fn close_when_unused(second: &ConnectionSlot) {
             }
         }
     });
-}
-
-impl OpenConnection {
-    async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "could not close a connection to the database");
-        }
-    }
-}
-
-/// A transaction. Unless it is committed, nothing of it remains.
-pub(crate) struct PgTransaction {
-    /// `None` once it is over.
-    held: Option<(SlotGuard, OpenConnection, OwnedSemaphorePermit)>,
-}
-
-impl PgTransaction {
-    fn at(mut place: SlotGuard, turn: OwnedSemaphorePermit) -> Self {
-        Self { held: place.take().map(|open| (place, open, turn)) }
-    }
-
-    /// The connection on which its statements run.
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        let (_, open, _) = self.held.as_mut().expect("it is not over");
-        &mut open.connection
-    }
-
-    /// Runs a statement that has no arguments and returns no rows.
-    async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
-        self.connection().execute(sqlx::raw_sql(text)).await.map(drop)
-    }
-
-    /// The slot without its connection, if the connection had been used before.
-    fn give_up(mut self) -> Option<(SlotGuard, OwnedSemaphorePermit)> {
-        let (place, open, turn) = self.held.take()?;
-        open.used.map(|_| (place, turn))
-    }
-
-    /// Commits; everything is durable then.
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        self.run("COMMIT").await?;
-        if let Some((mut place, open, _)) = self.held.take() {
-            *place = Some(OpenConnection { used: Some(now()), ..open });
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PgTransaction {
-    /// Rolls back and waits for the server's answer before freeing the slot, so there are never more connections than
-    /// slots. Discards a connection that does not answer.
-    fn drop(&mut self) {
-        let Some((mut place, mut open, _)) = self.held.take() else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let undone = time::timeout(TIME_LIMIT, open.connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
-            if let Ok(Ok(_)) = undone {
-                *place = Some(OpenConnection { used: Some(now()), ..open });
-            }
-        });
-    }
 }

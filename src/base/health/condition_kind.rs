@@ -45,6 +45,12 @@ macro_rules! condition_kinds {
 condition_kinds! {
     /// The database does not answer or refuses writes.
     DatabaseUnavailable = "database_unavailable", blocks;
+    /// A question to the database has had no answer for some seconds.
+    DatabaseSilent = "database_silent", blocks;
+    /// A `COMMIT` waits: for a synchronous standby that is gone, or because the server or the network hangs.
+    CommitUnanswered = "commit_unanswered", blocks;
+    /// A part of the daemon has not turned for longer than any of its waits may last.
+    PartStalled = "part_stalled", blocks;
     /// There is no connection to the broker.
     BrokerUnavailable = "broker_unavailable", blocks;
     /// The broker refused a subscription.
