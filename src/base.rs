@@ -14,6 +14,7 @@
 //! | [`record`] | check-ins and failed check-ins, and their ids |
 //! | [`permit`] | the right to do what only the holder of the lease may do |
 //! | [`health`] | conditions: what is wrong, since when, what to do |
+//! | [`turns`] | whether each part of the daemon still turns |
 //! | [`disk`] | free disk space, and replacing a small file |
 //!
 //! Never here: decisions, and communication with other machines.
@@ -31,4 +32,5 @@ pub mod plain;
 pub mod random;
 pub mod record;
 pub mod sighting;
+pub mod turns;
 pub mod zone;

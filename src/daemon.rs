@@ -18,6 +18,7 @@ mod reload;
 mod requests;
 pub mod retention;
 mod shutdown;
+mod stalls;
 mod standby;
 mod startup;
 mod supervisor;
@@ -28,7 +29,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use sd_notify::NotifyState;
-use tokio::{sync::watch, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::{policy::SitePolicy, store::Store};
@@ -109,7 +110,7 @@ impl Supervisor {
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
         let (place, ready) = self.start_api(store).await?;
-        let (alive, alive_reader) = watch::channel(None);
+        store.report_to(&self.health);
         let doors = self.settings.doors.clone();
         let own = self.settings.site.clone().map(|site| SitePolicy { site, doors });
         match (own, self.settings.lease.clone()) {
@@ -117,7 +118,7 @@ impl Supervisor {
             // takeover.
             (Some(own), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut prepared.captures))?;
-                self.start_reports(ready, alive_reader);
+                self.start_reports(ready);
                 running(&place);
                 notify(&[NotifyState::Ready]);
                 let (clock, health) = (self.clock.clone(), self.health.clone());
@@ -127,19 +128,19 @@ impl Supervisor {
                     return Ok(());
                 }
                 let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
-                self.start_site(prepared, &leased, store, basis, alive).await?;
+                self.start_site(prepared, &leased, store, basis).await?;
             }
             // A single gateway is ready when its site has been started.
             (Some(own), None) => {
                 let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
-                self.start_site(prepared, store, store, basis, alive).await?;
-                self.start_reports(ready, alive_reader);
+                self.start_site(prepared, store, store, basis).await?;
+                self.start_reports(ready);
                 running(&place);
                 notify(&[NotifyState::Ready]);
             }
             // Without a site there is only the API.
             (None, _) => {
-                self.start_reports(ready, alive_reader);
+                self.start_reports(ready);
                 running(&place);
                 notify(&[NotifyState::Ready]);
             }

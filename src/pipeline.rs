@@ -89,6 +89,7 @@ impl Pipeline {
             // Wait for something to arrive, at most until the next tick. Doors come first, because a person is waiting
             // there.
             let mut presences = Vec::new();
+            self.context.turn.rests(tick);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {

@@ -40,6 +40,7 @@ use crate::{
         backoff::Backoff,
         clock::{BootTime, Clock, EARLIEST, Now},
         health::{ConditionKind, Health},
+        turns::Turn,
     },
     mapping::content::Content,
     settings,
@@ -124,6 +125,8 @@ pub struct Spool {
     read_failed: bool,
     /// Failures in a row.
     failures: u32,
+    /// Reports each turn and each question to the disk; `None` until it runs.
+    turn: Option<Turn>,
 }
 
 impl Spool {
@@ -175,7 +178,15 @@ impl Spool {
             write_failed: false,
             read_failed: false,
             failures: 0,
+            turn: None,
         })
+    }
+
+    /// Reports that it works: it turns again within the limit of one question to the disk.
+    fn turns(&self) {
+        if let Some(turn) = &self.turn {
+            turn.works();
+        }
     }
 
     /// Whether everything in the spool has been sent to the pipeline.
@@ -187,7 +198,8 @@ impl Spool {
     ///
     /// # Errors
     /// If the file can never be used again.
-    pub async fn run(mut self, mut ends: SpoolEnds) -> Result<(), StoreError> {
+    pub async fn run(mut self, mut ends: SpoolEnds, turn: Turn) -> Result<(), StoreError> {
+        self.turn = Some(turn);
         if !self.wait_for_clock(&ends.stop).await {
             return Ok(());
         }
@@ -199,6 +211,7 @@ impl Spool {
             // Read no input while the spool is full or the last batch could not be written yet.
             let behind = usize::try_from(self.written - self.delivered).unwrap_or(BATCH).min(BATCH);
             let waiting = self.write_failed || self.read_failed;
+            self.turns();
             tokio::select! {
                 () = ends.stop.cancelled() => break,
                 room = ends.output.reserve_many(behind), if behind > 0 && has_reader && !self.read_failed => match room {
@@ -240,6 +253,7 @@ impl Spool {
     /// Reads no input meanwhile: after a reboot, we could not tell when such a message had arrived.
     async fn wait_for_clock(&mut self, stop: &CancellationToken) -> bool {
         while self.clock.now().wall < EARLIEST {
+            self.turns();
             if stop.run_until_cancelled(time::sleep(TICK)).await.is_none() {
                 return false;
             }
@@ -313,6 +327,7 @@ impl Spool {
     /// Writes to the file. If that fails and the file contains nothing that is still needed, deletes it to start with a
     /// new one, because on a full disk even deleting rows needs space.
     async fn append(&mut self, rows: &[Spooled], committed: i64) -> Result<u64, StoreError> {
+        self.turns();
         let file = match self.file.clone() {
             Some(file) => file,
             None => self.file.insert(SpoolFile::open(&self.path).await?).clone(),
@@ -381,6 +396,7 @@ impl Spool {
             }
         }
         let depth = u64::try_from(self.written - committed).unwrap_or(0);
+        self.turns();
         let oldest = match self.file.clone() {
             Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1).await {
                 Ok(rows) => rows.first().map_or(Duration::ZERO, |row| now.wall.since(row.arrived_at)),

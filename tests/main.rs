@@ -20,6 +20,7 @@ mod import;
 mod faults;
 mod spool;
 mod connections;
+mod dead_connections;
 mod session;
 mod lease;
 mod network;

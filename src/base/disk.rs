@@ -13,7 +13,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::base::health::{ConditionKind, Health};
+use crate::base::{
+    health::{ConditionKind, Health},
+    turns::Turn,
+};
 
 /// How often the free space is checked. Even a flood writes only a few megabytes a second, far less than [`LOW`]
 /// between two checks.
@@ -40,8 +43,9 @@ pub struct DiskFigures {
 }
 
 /// Checks the disk of `folder` until stopped.
-pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
+pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, turn: Turn, stop: CancellationToken) {
     loop {
+        turn.rests(EVERY);
         match free(&folder) {
             Ok(free) => {
                 figures.free.store(free, Relaxed);

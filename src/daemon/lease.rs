@@ -25,6 +25,7 @@ use crate::{
         permit::LeasePermit,
         random,
         record::BusinessId,
+        turns::Turn,
     },
     store::{Store, StoreError},
 };
@@ -125,13 +126,15 @@ impl Lease {
         Ok(())
     }
 
-    /// Renews the lease until `stop` is cancelled.
+    /// Renews the lease until `stop` is cancelled. Reports its turns.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error, because no
     /// gateway can take the lease then.
-    pub async fn keep(&self, stop: &CancellationToken) -> Result<(), LeaseError> {
+    pub async fn keep(&self, turn: &Turn, stop: &CancellationToken) -> Result<(), LeaseError> {
+        turn.rests(RENEW_EVERY);
         while stop.run_until_cancelled(time::sleep(RENEW_EVERY)).await.is_some() {
+            turn.rests(RENEW_EVERY);
             match self.take().await {
                 Ok(true) => {}
                 Ok(false) => return Err(LeaseError::Lost(self.current_holder().await)),

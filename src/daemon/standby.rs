@@ -81,7 +81,8 @@ impl Supervisor {
 
         // From here on this gateway is active. Losing the lease ends the process.
         let (keeper, rest) = (Arc::clone(&lease), self.stop.rest.clone());
-        self.parts.spawn(Part::Lease, async move { keeper.keep(&rest).await.map_err(anyhow::Error::from) });
+        let turn = self.turns.watch(Part::Lease.name());
+        self.parts.spawn(Part::Lease, async move { keeper.keep(&turn, &rest).await.map_err(anyhow::Error::from) });
         self.lease = Some(lease);
         if let Some(spool) = spool {
             self.start_spool(spool);
@@ -102,7 +103,8 @@ impl Supervisor {
         let (_, input) = mpsc::channel(1);
         let ends = SpoolEnds { input, output, settled: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
-        let zones = self.settings.zones.clone();
+        let (zones, turns) = (self.settings.zones.clone(), self.turns.clone());
+        let spool_turn = turns.watch(Part::Spool.name());
         async move {
             // A pipeline waits for the newest directory, so this one needs a watch for imports too.
             let (directory_sender, directories) = watch::channel(basis.directories);
@@ -119,12 +121,13 @@ impl Supervisor {
                 stale: Arc::clone(&stale),
                 zones,
                 zone_stamps: Vec::new(),
+                turn: turns.watch(Part::Directory.name()),
             };
             let watching = watcher.run(stop_watching.clone());
 
             let pipeline = Pipeline::new(pipeline::Context {
                 site_coverage: SiteCoverage::new(clock.passing_in(LONGEST_GAP)),
-                alive: watch::channel(None).0,
+                turn: turns.watch(Part::Pipeline.name()),
                 business: basis.business,
                 stale: Some(stale),
                 clock,
@@ -139,7 +142,7 @@ impl Supervisor {
 
             // The spool ends when everything in it has been sent, the pipeline when everything sent has been committed.
             let working = async {
-                let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
+                let (spooled, decided) = tokio::join!(spool.run(ends, spool_turn), deciding);
                 stop_watching.cancel();
                 spooled?;
                 decided?;

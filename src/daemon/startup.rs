@@ -21,7 +21,6 @@ use super::{
 use crate::{
     api::{self, ApiState, Ready},
     base::{
-        clock::BootTime,
         disk::{self, DiskFigures},
         record::BusinessId,
     },
@@ -63,6 +62,7 @@ impl Supervisor {
         for mut capture in captures {
             // A blind capture raises its condition here, before `/readyz` can answer 200.
             capture.attach()?;
+            capture.report_to(self.turns.watch(format!("the capture of {}", capture.interface())));
             let counters = capture.counters();
             let interface = capture.interface().clone();
             self.metrics.watch("interface", &interface, Arc::new(move || figures::capture(&counters)));
@@ -79,7 +79,6 @@ impl Supervisor {
         store: &Store,
         records: &Store,
         basis: Basis,
-        alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
         self.start_disk_watch();
         let Basis { business, policies, directories } = basis;
@@ -103,7 +102,7 @@ impl Supervisor {
             site_coverage: prepared.coverage.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
-            alive,
+            turn: self.turns.watch(Part::Pipeline.name()),
         });
         let inputs = Inputs { deliveries: self.door_queue.open_for_pipeline(), presences: prepared.presences };
         let (drain, deadline) = (self.stop.drain.clone(), self.stop.deadline.clone());
@@ -122,6 +121,7 @@ impl Supervisor {
             stale,
             zones: self.settings.zones.clone(),
             zone_stamps: Vec::new(),
+            turn: self.turns.watch(Part::Directory.name()),
         };
         let rest = self.stop.rest.clone();
         self.parts.spawn(Part::Directory, async move {
@@ -144,8 +144,9 @@ impl Supervisor {
     fn start_retention(&mut self, business: BusinessId, store: &Store) {
         let policy = self.settings.retention.clone();
         let (store, clock, stop) = (store.clone(), self.clock.clone(), self.stop.rest.clone());
+        let turn = self.turns.watch(Part::Retention.name());
         self.parts.spawn(Part::Retention, async move {
-            retention::run(business, policy, store, clock, stop).await;
+            retention::run(business, policy, store, clock, turn, stop).await;
             Ok(())
         });
     }
@@ -156,8 +157,9 @@ impl Supervisor {
         let figures = Arc::new(DiskFigures::default());
         let shown = Arc::clone(&figures);
         self.metrics.watch("disk", "local", Arc::new(move || figures::disk(&shown)));
+        let turn = self.turns.watch(Part::Disk.name());
         self.parts.spawn(Part::Disk, async move {
-            disk::run(folder, figures, health, stop).await;
+            disk::run(folder, figures, health, turn, stop).await;
             Ok(())
         });
     }
@@ -165,7 +167,8 @@ impl Supervisor {
     /// Puts the spool between the broker session and the pipeline.
     pub(super) fn start_spool(&mut self, spool: Spool) {
         let ends = self.door_queue.open_through_spool(self.stop.rest.clone());
-        self.parts.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
+        let turn = self.turns.watch(Part::Spool.name());
+        self.parts.spawn(Part::Spool, async move { spool.run(ends, turn).await.map_err(anyhow::Error::from) });
     }
 
     /// Starts the broker session, if `[mqtt]` is configured and the spool or the pipeline reads door messages.
@@ -187,6 +190,7 @@ impl Supervisor {
             counters: Arc::clone(&self.broker.counters),
             session_state: self.broker.session_state.clone(),
             session_file: Some(data_folder(&self.settings).join(SESSION_FILE)),
+            turn: self.turns.watch(Part::Session.name()),
             permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: tokens.stop.clone(),
             drained: tokens.drained.clone(),
@@ -199,14 +203,14 @@ impl Supervisor {
     }
 
     /// Starts the reports to systemd. They wait for the broker only if its session has been started.
-    pub(super) fn start_reports(&mut self, ready: Ready, alive: watch::Receiver<Option<BootTime>>) {
+    pub(super) fn start_reports(&mut self, ready: Ready) {
         let reporter = Reporter {
             clock: self.clock.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             counters: Arc::clone(&self.broker.counters),
             ready,
-            alive,
+            turns: self.turns.clone(),
             waits_for_broker: self.broker.session.is_some(),
         };
         let rest = self.stop.rest.clone();

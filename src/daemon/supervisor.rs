@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared};
 use crate::{
-    base::{clock::Clock, health::Health},
+    base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
     metrics::Metrics,
     policy::PolicyHistory,
@@ -42,6 +42,7 @@ pub struct Supervisor {
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) parts: Parts,
+    pub(super) turns: Turns,
     pub(super) stop: StopTokens,
     pub(super) door_queue: DoorQueue,
     pub(super) spool_counters: Arc<SpoolCounters>,
@@ -105,6 +106,7 @@ impl Supervisor {
             health: prepared.health.clone(),
             metrics: Metrics::new(prepared.health.clone(), &codes),
             parts: Parts::default(),
+            turns: Turns::new(prepared.clock.clone()),
             stop: StopTokens {
                 intake: prepared.intake.clone(),
                 drain: CancellationToken::new(),

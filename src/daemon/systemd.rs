@@ -3,21 +3,20 @@
 use std::{sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use tokio::{sync::watch, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
+use super::stalls::StallWatch;
 use crate::{
     api::Ready,
     base::{
-        clock::{BootTime, Clock},
+        clock::Clock,
         health::{ConditionKind, Health},
+        turns::Turns,
     },
     metrics::Metrics,
     source::mqtt::counters::MqttCounters,
 };
-
-/// After this long without progress the pipeline counts as stuck, and the watchdog is no longer fed.
-const STUCK: Duration = Duration::from_secs(60);
 
 /// How often `STATUS=` is updated, and the longest time between two feeds of the watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -37,14 +36,14 @@ pub(super) struct Reporter {
     pub(super) counters: Arc<MqttCounters>,
     /// Marks start-up as finished for `/readyz`.
     pub(super) ready: Ready,
-    /// When the pipeline last made progress; `None` before it runs.
-    pub(super) alive: watch::Receiver<Option<BootTime>>,
+    /// When each part must have turned.
+    pub(super) turns: Turns,
     /// Whether a broker session has been started: then start-up finishes with the session's first result.
     pub(super) waits_for_broker: bool,
 }
 
 impl Reporter {
-    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and marks start-up as finished
+    /// Names each part that does not turn, feeds the watchdog while none has been stalled for long, keeps `STATUS=` up to date, and marks start-up as finished
     /// once the broker's state is known. The captures' states are known already: each is checked when it starts.
     pub(super) async fn run(self, stop: CancellationToken) {
         let watchdog = sd_notify::watchdog_enabled();
@@ -52,6 +51,8 @@ impl Reporter {
         let every = watchdog.map_or(STATUS_EVERY, |period| period / 3).min(STATUS_EVERY);
         let began = self.clock.now().boot;
         let mut last_status = String::new();
+        let mut stalls = StallWatch::default();
+        let mut checked_at = None;
         loop {
             let now = self.clock.now().boot;
             // A connection, a failure and a time-out are all results that `/readyz` can report.
@@ -62,8 +63,13 @@ impl Reporter {
             if broker_known {
                 self.ready.started();
             }
-            // Without a pipeline (standby, records only) nothing can be stuck.
-            if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
+            let uptime = self.clock.uptime();
+            let since = checked_at.replace(uptime).map_or(Duration::ZERO, |before| uptime.saturating_sub(before));
+            // If this task itself is late, the whole process was stopped or starved: let the others turn first.
+            if since < every * 2 {
+                stalls.check(&self.turns.overdue(), &self.health);
+            }
+            if watchdog.is_some() && !stalls.is_stuck() {
                 notify(&[NotifyState::Watchdog]);
             }
             let status = status(&self.health, self.metrics.open_now());

@@ -12,6 +12,7 @@ use crate::{
     base::{
         clock::Clock,
         health::{ConditionKind, Health},
+        turns::Turn,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
@@ -26,6 +27,10 @@ const EVERY: Duration = Duration::from_secs(2);
 
 /// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long one check may take, with loading a large directory from a slow disk. Each of its questions to the database
+/// has a shorter limit of its own.
+const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
 /// Loads and publishes the directory and the sites' settings when the database has newer versions. While
 /// they cannot be read the last ones stay in force, so a half-failed import checks out no person.
@@ -42,6 +47,7 @@ pub(super) struct VersionWatch {
     pub(super) zones: Zones,
     /// The state of the zone data's files at the last check.
     pub(super) zone_stamps: Vec<Stamp>,
+    pub(super) turn: Turn,
 }
 
 impl VersionWatch {
@@ -50,12 +56,15 @@ impl VersionWatch {
         loop {
             self.check_zones();
             let pause = self.clock.real(EVERY).max(SHORTEST_PAUSE);
+            self.turn.rests(pause);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.stale.notified() => {}
                 () = time::sleep(pause) => {}
             }
-            match self.check_versions().await {
+            self.turn.works();
+            let checked = time::timeout(LONGEST_CHECK, self.check_versions()).await;
+            match checked.unwrap_or(Err(StoreError::too_late())) {
                 Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
                 Err(error) => {
                     let detail = format!("{error}; the last version stays in force");
@@ -67,6 +76,7 @@ impl VersionWatch {
 
     /// Compares the versions in the database with the published ones, and publishes newer ones.
     async fn check_versions(&self) -> Result<(), StoreError> {
+        self.store.review_commits().await?;
         let published = self.directories.borrow().latest().version;
         if self.store.directory_version().await? != published {
             let newer = Arc::new(self.store.load_directory().await?);

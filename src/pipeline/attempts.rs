@@ -14,9 +14,8 @@ use crate::{
 /// The pauses between attempts while the database fails. Its recovery is noticed within the longest pause.
 pub(super) const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 
-/// The time limit of one attempt: a server that vanishes without closing the connection would block it forever. It is
-/// ten times the longest batch ever seen on a slow disk, and less than the time after which the watchdog considers the
-/// pipeline stuck.
+/// The time limit of one attempt, with all its questions to the database, each of which has a shorter one. It is ten
+/// times the longest batch ever seen on a slow disk, and less than the time after which the pipeline counts as stalled.
 pub(super) const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long the pipeline waits for a newer version of the directory or the settings before it requests it again.
@@ -71,6 +70,7 @@ impl Pipeline {
     pub(super) fn note_success(&mut self) {
         self.context.health.clear(ConditionKind::DatabaseUnavailable, "");
         self.coverage.note_success();
+        self.report_alive();
     }
 
     /// Waits until the next attempt is due: a conflict is retried at once, an unavailable database after a growing
@@ -86,7 +86,7 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         self.context.metrics.commit_failed();
         self.coverage.note_failure();
-        // For the watchdog, waiting for the database counts as working: a restart would not help.
+        // Waiting for the database counts as working: a restart would not help.
         self.report_alive();
         match error {
             StoreError::Conflict if attempts.conflicts < CONFLICTS => {

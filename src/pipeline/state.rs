@@ -13,6 +13,7 @@ use crate::{
         clock::{BootTime, Clock, Now, WallTime},
         fact::Subject,
         health::Health,
+        turns::Turn,
         record::BusinessId,
         zone::Zone,
     },
@@ -50,8 +51,8 @@ pub struct Context {
     pub health: Health,
     /// Metrics.
     pub metrics: Metrics,
-    /// Stamped at every turn of the loop; the watchdog supervises it.
-    pub alive: watch::Sender<Option<BootTime>>,
+    /// Reports every turn of the loop.
+    pub turn: Turn,
 }
 
 /// The pipeline; see the module.
@@ -129,9 +130,9 @@ impl Pipeline {
         self.context.directories.borrow().latest().version
     }
 
-    /// Tells the watchdog that the pipeline is working.
+    /// Reports that the pipeline is working.
     pub(super) fn report_alive(&self) {
-        self.context.alive.send_replace(Some(self.context.clock.now().boot));
+        self.context.turn.works();
     }
 }
 

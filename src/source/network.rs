@@ -36,6 +36,7 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now},
         health::{ConditionKind, Health},
+        turns::Turn,
     },
     settings::{Capture, CaptureBackend},
     source::Presences,
@@ -100,6 +101,7 @@ pub struct CaptureTask {
     leases: LeaseWatch,
     /// When the interface was last checked.
     last_check: Option<BootTime>,
+    turn: Turn,
 }
 
 impl fmt::Debug for CaptureTask {
@@ -138,6 +140,7 @@ impl CaptureTask {
             coalescer,
             leases: LeaseWatch::default(),
             last_check: None,
+            turn: Turn::unwatched(context.clock.clone()),
             context,
         })
     }
@@ -145,6 +148,11 @@ impl CaptureTask {
     /// The counters, for the metrics.
     pub fn counters(&self) -> Arc<CaptureCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Reports its turns here.
+    pub fn report_to(&mut self, turn: Turn) {
+        self.turn = turn;
     }
 
     /// The name of the interface in the settings.
@@ -172,7 +180,9 @@ impl CaptureTask {
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.check_interface(self.context.clock.now())?;
         while !self.context.stop.is_cancelled() {
-            let woken = self.source.wait(self.context.clock.real(WAIT).max(SHORTEST_WAIT));
+            let longest = self.context.clock.real(WAIT).max(SHORTEST_WAIT);
+            self.turn.rests(longest);
+            let woken = self.source.wait(longest);
             let now = self.context.clock.now();
             let idle = match woken {
                 Wake::Frames => {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    base::turns::Turn,
     mapping::content::{RejectReason, Rejection},
     source::Receipt,
 };
@@ -42,7 +43,7 @@ impl Bench {
         let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
         let ends = SpoolEnds { input, output, settled: taken.clone(), stop: stop.clone() };
         let spool = self.open(limit).await.expect("the spool opens");
-        let task = tokio::spawn(spool.run(ends));
+        let task = tokio::spawn(spool.run(ends, Turn::unwatched(Clock::system())));
         Running { session, pipeline, taken, stop, task }
     }
 

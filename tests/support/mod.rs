@@ -16,6 +16,7 @@ pub(crate) mod daemon;
 pub(crate) mod ledger;
 pub(crate) mod postgres;
 pub(crate) mod pooler;
+pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 

@@ -14,6 +14,7 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now},
         health::Health,
+        turns::Turn,
         record::BusinessId,
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,
@@ -161,6 +162,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
     };
     let policy = SitePolicy { site: site(Zone::utc()), doors: vec![any] };
     Pipeline::new(Context {
+        turn: Turn::unwatched(clock.clone()),
         clock,
         store: fresh.store.clone(),
         business: BusinessId(1),
@@ -170,6 +172,5 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
         site_coverage: SiteCoverage::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),
         health,
-        alive: watch::channel(None).0,
     })
 }

@@ -10,6 +10,7 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now, WallTime},
         health::Health,
+        turns::Turn,
         mac::MacAddr,
         record::{BusinessId, CoworkerId},
         sighting::{
@@ -110,7 +111,7 @@ impl Gateway {
             site_coverage: coverage,
             metrics: Metrics::new(health.clone(), &[]),
             health,
-            alive: watch::channel(None).0,
+            turn: Turn::unwatched(clock.clone()),
         });
         pipeline.reviewed_version = Some(pipeline.context.directories.borrow().latest().version);
         Self { pipeline, clock, capture, taps: 0, senders: (reloads, imports), _folder: None }

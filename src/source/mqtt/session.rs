@@ -63,7 +63,7 @@ use super::{
     watch::{self, Watch},
 };
 use crate::{
-    base::{clock::Clock, health::Health, permit::LeasePermit, random},
+    base::{clock::Clock, health::Health, permit::LeasePermit, random, turns::Turn},
     mapping::Mapping,
     settings,
     source::Delivery,
@@ -95,6 +95,8 @@ pub struct Session {
     pub session_state: SessionState,
     /// The file that tells the next process about this session; `None` to work without one.
     pub session_file: Option<PathBuf>,
+    /// Reports each turn of its task.
+    pub turn: Turn,
     /// If the site has two gateways, only the one with the lease connects; `None` if it has one.
     pub permit: Option<LeasePermit>,
     /// Ends intake.
@@ -162,6 +164,7 @@ impl Session {
             session_state: self.session_state,
             stop: self.stop,
             drained: self.drained,
+            turn: self.turn,
             permit: self.permit,
             had_session: saved.is_some(),
             session_file: self.session_file,

@@ -1,12 +1,17 @@
 //! Sets up the client library, and interprets its errors.
 
-use std::{pin::Pin, time::Duration};
+use std::{io, pin::Pin, time::Duration};
 
 use rumqttc::{
     AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, EventLoop, MqttOptions,
     PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey, StateError,
 };
+use rustix::net::sockopt;
 use secrecy::ExposeSecret;
+use tokio::{
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
 
 use super::{
     life::LinkFault,
@@ -22,11 +27,23 @@ const RECEIVE_MAXIMUM: u16 = 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a constant far below the limit")]
 const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 
-/// How often the connection is checked while nothing is sent. A dead connection is noticed after at most two of these.
-const KEEP_ALIVE_SECONDS: u16 = 20;
+/// How often the connection is checked while nothing is sent. A connection that died without a word must be replaced
+/// within 15 seconds, so this, `ANSWER` and the first pause before the next attempt are shorter together.
+const KEEP_ALIVE_SECONDS: u16 = 8;
 
 /// How long connecting may take, including TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one address of the broker's name may take to accept, so there is time for the next.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long what we sent may stay unacknowledged by the broker's machine before the kernel ends the connection
+/// (`TCP_USER_TIMEOUT`, tcp(7)), in milliseconds. Our own limits are usually faster; this one also holds while the
+/// connection is not read.
+const UNACKNOWLEDGED: u32 = 12_000;
+
+/// The kernel's own checks of an idle connection: after this long, this often, this many (tcp(7)).
+const PROBES: (Duration, Duration, u32) = (Duration::from_secs(8), Duration::from_secs(2), 2);
 
 /// Requests that may wait for the connection. The broker cannot reuse a packet id before we acknowledge it, so there
 /// are never more acknowledgements than packet ids, and the queue cannot be full.
@@ -61,6 +78,7 @@ pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, Ev
         .set_ack_mode(AckMode::Manual)
         .set_outgoing_inflight_upper_limit(OUTGOING)
         .set_max_request_batch(WRITE_BATCH)
+        .set_socket_connector(|address, _| connect(address))
         .set_session_store(NothingOutgoing);
     if let Some((username, password)) = &settings.login {
         options.set_credentials(username.clone(), password.expose_secret().to_owned());
@@ -70,6 +88,27 @@ pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, Ev
     }
     let built = AsyncClient::builder(options).capacity(REQUESTS).try_build();
     built.map_err(|fault| ClientSetupError::Client(fault.to_string()))
+}
+
+/// Connects to the first address of a name that accepts, and lets the kernel give up a peer that is gone.
+async fn connect(address: String) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the broker's name has no address");
+    for address in lookup_host(address).await? {
+        match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                let (idle, interval, count) = PROBES;
+                sockopt::set_socket_keepalive(&stream, true)?;
+                sockopt::set_tcp_keepidle(&stream, idle)?;
+                sockopt::set_tcp_keepintvl(&stream, interval)?;
+                sockopt::set_tcp_keepcnt(&stream, count)?;
+                sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)?;
+                return Ok(stream);
+            }
+            Ok(Err(fault)) => last = fault,
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
+        }
+    }
+    Err(last)
 }
 
 /// Why a connection ended, and the text of the error.

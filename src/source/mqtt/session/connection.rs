@@ -7,7 +7,7 @@ use std::{
 };
 
 use rumqttc::{
-    AsyncClient, ConnAck, Event, EventLoop, Incoming, ManualAck, Publish, QoS, RetainForwardRule, SubAck,
+    AsyncClient, ConnAck, Event, EventLoop, Incoming, ManualAck, Outgoing, Publish, QoS, RetainForwardRule, SubAck,
     SubscribeFilter, SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
 use tokio::time::{Interval, Sleep};
@@ -15,7 +15,7 @@ use tokio::time::{Interval, Sleep};
 use super::{
     client::{client, fault},
     context::SessionContext,
-    life::{AttemptStreak, ConnectionEnd, LOST_SHOWN, LinkAction, LinkEvent, LinkPhase, STABLE, step},
+    life::{AttemptStreak, ConnectionEnd, LOST_SHOWN, LinkAction, LinkEvent, LinkFault, LinkPhase, STABLE, step},
 };
 use crate::{
     base::{clock::BootTime, health::ConditionKind},
@@ -32,7 +32,11 @@ use crate::{
 
 /// How long the connection may go unread: a quarter of the keep-alive. If the broker requires a shorter keep-alive, a
 /// quarter of that applies. EMQX also closes a connection that has read nothing for 15 seconds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the broker may be silent after a ping or a request of ours. At the limit the connection is dead; the next
+/// one gets everything that was not acknowledged.
+const ANSWER: Duration = Duration::from_secs(4);
 
 /// How long leaving may take before the connection is closed anyway; less than [`crate::daemon::DEADLINE`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,6 +77,10 @@ struct BrokerConnection<'a> {
     pause_budget: PauseBudget,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
     lasting: Pin<Box<Sleep>>,
+    /// Set to [`ANSWER`] while [`Self::is_asked`].
+    answer_due: Pin<Box<Sleep>>,
+    /// Whether we asked something and nothing at all has arrived since.
+    is_asked: bool,
     /// The filters in our UNSUBSCRIBE, in the order in which the broker answers them.
     unwanted: Vec<String>,
     /// The error that the client library reported at the end.
@@ -124,6 +132,8 @@ impl<'a> BrokerConnection<'a> {
             last_message: now,
             pause_budget: PauseBudget::new(LONGEST_PAUSE),
             lasting: Box::pin(tokio::time::sleep(STABLE)),
+            answer_due: Box::pin(tokio::time::sleep(ANSWER)),
+            is_asked: false,
             unwanted: Vec::new(),
             fault: String::new(),
         }
@@ -148,11 +158,16 @@ impl<'a> BrokerConnection<'a> {
         let mut poll = pin!(eventloop.poll());
         loop {
             // Without room, do not poll, so TCP makes the broker wait; but only until the pause budget is spent.
+            self.context.turn.works();
             let full = self.is_full();
             if full {
                 self.pause_budget.begin();
             }
             let pauses = full && !self.pause_budget.is_spent();
+            if pauses && self.is_asked {
+                // The answer may have arrived, but we do not read.
+                self.answer_due.set(tokio::time::sleep(ANSWER));
+            }
             let phase = self.phase;
             let receipts_matter = phase.heeds(LinkEvent::ReceiptDropped) && !self.context.queue.is_closed();
             tokio::select! {
@@ -180,6 +195,11 @@ impl<'a> BrokerConnection<'a> {
                     tracing::debug!("the pipeline is stalled; reading the connection only to keep it alive");
                 }
                 event = &mut poll, if !pauses => return self.handle(event),
+                // Last, so an answer that has arrived counts.
+                () = &mut self.answer_due, if self.is_asked && !pauses => {
+                    self.fault = format!("it has not answered for {} s", ANSWER.as_secs());
+                    return self.advance(LinkEvent::Broken(LinkFault::Other));
+                }
             }
         }
     }
@@ -254,7 +274,22 @@ impl<'a> BrokerConnection<'a> {
         }
     }
 
+    /// Notes what we ask the broker, and that it is not silent.
+    fn note_exchange(&mut self, event: &Event) {
+        match event {
+            Event::Incoming(_) => self.is_asked = false,
+            Event::Outgoing(Outgoing::PingReq | Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_)) if !self.is_asked => {
+                self.is_asked = true;
+                self.answer_due.set(tokio::time::sleep(ANSWER));
+            }
+            Event::Outgoing(_) | Event::Auth(_) => {}
+        }
+    }
+
     fn handle(&mut self, event: Result<Event, rumqttc::ConnectionError>) {
+        if let Ok(event) = &event {
+            self.note_exchange(event);
+        }
         match event {
             Ok(Event::Incoming(Incoming::Publish(publish))) => self.received(&publish),
             Ok(Event::Incoming(Incoming::ConnAck(answer))) => {

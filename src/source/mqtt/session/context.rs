@@ -18,6 +18,7 @@ use crate::{
         clock::{BootTime, Clock},
         health::{ConditionKind, Health},
         permit::LeasePermit,
+        turns::Turn,
     },
     mapping::{
         Mapped, Mapping, Meta,
@@ -60,6 +61,7 @@ pub(super) struct SessionContext {
     pub(super) session_state: SessionState,
     pub(super) stop: CancellationToken,
     pub(super) drained: CancellationToken,
+    pub(super) turn: Turn,
     pub(super) permit: Option<LeasePermit>,
     /// Whether the broker has had a session for us, in this process or an earlier one.
     pub(super) had_session: bool,
@@ -120,6 +122,7 @@ impl SessionContext {
 
     /// Waits, and sends held deliveries to the pipeline meanwhile.
     pub(super) async fn wait(&mut self, span: Duration) -> WaitEnd {
+        self.turn.rests(span);
         let mut sleep = pin!(tokio::time::sleep(span));
         loop {
             tokio::select! {
