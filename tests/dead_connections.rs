@@ -188,6 +188,6 @@ fn a_commit_that_waits_for_a_standby_is_named_and_happens_once() {
         answer => Err(answer.body),
     });
     site.is_intact(5, 0);
-    assert_eq!(site.daemon.changes_of("commit_unanswered"), (1, 1), "{}", site.daemon.log());
+    assert_eq!(site.daemon.changes_of("commit_unanswered").1, 1, "it ends once: {}", site.daemon.log());
     site.daemon.stop();
 }

@@ -12,8 +12,8 @@ use checkind::{
     base::{
         clock::Clock,
         health::{ConditionKind, Health},
-        turns::Turn,
         sighting::Sighting,
+        turns::Turn,
         zone::Zone,
     },
     mapping::{

@@ -15,6 +15,7 @@ use crate::{
     base::health::ConditionKind,
     policy::SitePolicy,
     settings::{self, Settings},
+    store::StoreError,
 };
 
 /// How long the last batch usually takes to commit once the queue is empty.
@@ -78,7 +79,9 @@ impl Supervisor {
             && !restart.contains(&"site.business")
         {
             let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
-            match records.policies(&own, self.clock.now().wall).await {
+            // A stop request waits meanwhile.
+            let recorded = time::timeout(DEADLINE, records.policies(&own, self.clock.now().wall)).await;
+            match recorded.unwrap_or(Err(StoreError::too_late())) {
                 Ok(known) => {
                     policies.send_replace(Arc::new(new.zones.rule(&known)));
                 }

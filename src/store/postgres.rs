@@ -128,8 +128,8 @@ impl Connections {
 
     /// The same connections for the pipeline: one is always free for it, and all other tasks share the other.
     pub(crate) async fn reserving(&self) -> Result<Self, StoreError> {
-        let reserved = time::timeout(TIME_LIMIT, self.turns.acquire()).await.map_err(|_| StoreError::too_late())?;
-        reserved.map_err(|_| closed())?.forget();
+        // Without a limit: it waits for work of this process only, all of which has one.
+        self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
     }
 

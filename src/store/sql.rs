@@ -303,9 +303,7 @@ impl Transaction {
                 }
                 Ok(changed)
             }
-            Self::Postgres(work) => {
-                Ok(work.execute(bound_postgres(statement.for_postgres(), args)).await?)
-            }
+            Self::Postgres(work) => Ok(work.execute(bound_postgres(statement.for_postgres(), args)).await?),
         }
     }
 

@@ -14,12 +14,12 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now},
         health::Health,
-        turns::Turn,
         record::BusinessId,
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,
             TimeQuality,
         },
+        turns::Turn,
     },
     directory::{
         Builder,

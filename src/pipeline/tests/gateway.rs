@@ -10,13 +10,13 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now, WallTime},
         health::Health,
-        turns::Turn,
         mac::MacAddr,
         record::{BusinessId, CoworkerId},
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
             TimeQuality,
         },
+        turns::Turn,
         zone::Zone,
     },
     directory::{

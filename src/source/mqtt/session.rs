@@ -20,8 +20,11 @@
 //!   receipt, the end of the pipeline), and any of these ends the pause. The poll is not dropped; it stays suspended.
 //! * *It cannot cost the connection.* The broker closes the connection when it receives nothing for one and a half
 //!   keep-alives. A ping is due one keep-alive after the last packet that we sent, so a pause must delay it by less
-//!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, half of
-//!   that.
+//!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, which is
+//!   less.
+//!
+//! **A connection that died without a word** shows only by silence. After a ping, SUBSCRIBE or UNSUBSCRIBE the broker has
+//! a few seconds to send anything at all; otherwise a new connection follows.
 //!
 //! **When the pipeline is stalled**, because the database is unavailable or the disk hangs, the pause budget runs out.
 //! Then the connection is read again, for hours if necessary, so pings go out and this task waits for nothing. QoS 1

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use sqlx::{
-    Connection, Execute, Executor, PgConnection, Postgres,
-    postgres::PgRow,
-};
+use sqlx::{Connection, Execute, Executor, PgConnection, Postgres, postgres::PgRow};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit},

@@ -29,7 +29,7 @@ const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 
 /// How often the connection is checked while nothing is sent. A connection that died without a word must be replaced
 /// within 15 seconds, so this, `ANSWER` and the first pause before the next attempt are shorter together.
-const KEEP_ALIVE_SECONDS: u16 = 8;
+const KEEP_ALIVE_SECONDS: u16 = 6;
 
 /// How long connecting may take, including TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

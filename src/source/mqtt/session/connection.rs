@@ -30,13 +30,13 @@ use crate::{
     },
 };
 
-/// How long the connection may go unread: a quarter of the keep-alive. If the broker requires a shorter keep-alive, a
+/// How long the connection may go unread: a third of the keep-alive. If the broker requires a shorter keep-alive, a
 /// quarter of that applies. EMQX also closes a connection that has read nothing for 15 seconds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long the broker may be silent after a ping or a request of ours. At the limit the connection is dead; the next
 /// one gets everything that was not acknowledged.
-const ANSWER: Duration = Duration::from_secs(4);
+const ANSWER: Duration = Duration::from_secs(6);
 
 /// How long leaving may take before the connection is closed anyway; less than [`crate::daemon::DEADLINE`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -278,7 +278,9 @@ impl<'a> BrokerConnection<'a> {
     fn note_exchange(&mut self, event: &Event) {
         match event {
             Event::Incoming(_) => self.is_asked = false,
-            Event::Outgoing(Outgoing::PingReq | Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_)) if !self.is_asked => {
+            Event::Outgoing(Outgoing::PingReq | Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_))
+                if !self.is_asked =>
+            {
                 self.is_asked = true;
                 self.answer_due.set(tokio::time::sleep(ANSWER));
             }
