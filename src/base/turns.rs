@@ -116,7 +116,7 @@ mod tests {
         let (pipeline, retention, api) = (turns.watch("pipeline"), turns.watch("retention"), turns.watch("api"));
         retention.rests(Duration::from_hours(1));
         api.rests(Duration::MAX);
-        clock.advance(STALL - Duration::from_millis(1));
+        clock.advance(STALL.saturating_sub(Duration::from_millis(1)));
         assert_eq!(names(&turns), []);
         clock.advance(Duration::from_millis(1001));
         assert_eq!(names(&turns), [("pipeline".to_owned(), 46)]);
