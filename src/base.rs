@@ -31,4 +31,5 @@ pub mod plain;
 pub mod random;
 pub mod record;
 pub mod sighting;
+pub mod version;
 pub mod zone;

@@ -12,7 +12,7 @@
 //! beginning of that day and the facts since then.
 //!
 //! Each turn of the loop ends with `due_work`: expired `deadlines`, a newer directory, and presences and coverage to
-//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, and `attempts` handles database failures.
+//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, `went_back` notices a restored database, and `attempts` handles database failures.
 
 mod adopt;
 mod arrivals;
@@ -25,6 +25,7 @@ mod deadlines;
 pub(crate) mod decide;
 mod due_work;
 mod intake;
+mod known_commits;
 mod past_directory;
 mod present_people;
 mod rate_limit;
@@ -34,6 +35,7 @@ mod state;
 mod transaction;
 mod unknown_devices;
 mod wall_clock;
+mod went_back;
 
 use std::time::Duration;
 

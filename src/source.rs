@@ -37,28 +37,51 @@ pub type Presences = Vec<Presence>;
 /// the spool's fsync.
 ///
 /// If it is dropped unspent, the broker delivers the message again.
-pub struct Receipt(Option<Box<dyn FnOnce() + Send + Sync>>);
+pub struct Receipt {
+    acknowledge: Option<Box<dyn FnOnce() + Send + Sync>>,
+    place: Option<SpoolPlace>,
+}
+
+/// The place of a message in the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolPlace {
+    /// Increases when the spool delivers messages again that it has delivered before.
+    pub round: u32,
+    /// Later messages have higher numbers.
+    pub seq: i64,
+}
 
 impl Receipt {
     /// A receipt that calls `acknowledge` when it is spent. `acknowledge` must not block.
     pub fn new(acknowledge: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(acknowledge)))
+        Self { acknowledge: Some(Box::new(acknowledge)), place: None }
+    }
+
+    /// The same for a message that is in the spool.
+    #[must_use]
+    pub fn at(self, place: SpoolPlace) -> Self {
+        Self { place: Some(place), ..self }
+    }
+
+    /// The message's place in the spool, if there is one.
+    pub const fn place(&self) -> Option<SpoolPlace> {
+        self.place
     }
 
     /// The receipt of a delivery that needs no acknowledgement (QoS 0).
     pub const fn none() -> Self {
-        Self(None)
+        Self { acknowledge: None, place: None }
     }
 
     /// Whether spending this receipt acknowledges anything.
     pub const fn acknowledges(&self) -> bool {
-        self.0.is_some()
+        self.acknowledge.is_some()
     }
 
     /// Acknowledges the message. Acknowledgements go out in order of arrival (MQTT 5, 4.6.0-2), whatever the order of
     /// spending.
     pub fn spend(self) {
-        if let Some(acknowledge) = self.0 {
+        if let Some(acknowledge) = self.acknowledge {
             acknowledge();
         }
     }
@@ -66,6 +89,6 @@ impl Receipt {
 
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Receipt" } else { "Receipt(none)" })
+        f.write_str(if self.acknowledges() { "Receipt" } else { "Receipt(none)" })
     }
 }

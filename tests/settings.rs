@@ -305,6 +305,12 @@ const BROKEN: &[(&str, &str)] = &[
         "[site]\nbusiness = 0\nname = \" \"\ntime_zone = \"BST+1\"\ncut_off = \"24:00\"\nidle_limit = \"0s\"\nlinger = \"500ms\"\nminimum_dwell = \"200y\"\nnetwork_opens = \"after_door\"\nunrecognised_devices = \"none\"\ndebounce = \"0d\"\ntoggle_minimum_stay = \"1\"\n",
     ),
     ("databases", "[database]\nurl = \"mysql://root@db/x\"\n"),
+    (
+        "a spool",
+        "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\n\
+         [spool]\nkeep = \"9d\"\nlimit = \"1KB\"\nkeeps = \"1h\"\n",
+    ),
+    ("how long a spool keeps", "[spool]\nkeep = 3600\n"),
     ("a password for SQLite", "[database]\npassword_file = \"db-password\"\n"),
     ("a broker's url", "[mqtt]\nurl = \"http://broker:1883\"\nclient_id = \"c\"\n"),
     ("a broker's path", "[mqtt]\nurl = \"mqtt://broker:1883/topic\"\nclient_id = \"c\"\n"),
@@ -454,7 +460,8 @@ fn the_summary_shows_what_will_run_and_no_secret() {
     let folder = Folder::new(format!(
         "{SITE}[mqtt]\nurl = \"mqtts://[::1]:8884\"\nusername = \"u\"\npassword_file = \"secret\"\n\
          {}[[door]]\nmatch = \"1\"\nname = \"Main entrance\"\n[[door]]\nmatch = \"2\"\n\
-         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n",
+         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n\
+         [spool]\nkeep = \"30m\"\n",
         source("front")
     ))
     .write("secret", "hunter2");

@@ -1,8 +1,11 @@
 //! Standby: what a gateway with `[lease]` does until it holds the lease.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,8 +18,10 @@ use super::{
     version_watch::VersionWatch,
 };
 use crate::{
+    base::health::ConditionKind,
     pipeline::{self, Inputs, Pipeline},
     policy::SitePolicy,
+    settings::SpoolSettings,
     source::{
         DELIVERIES,
         network::{
@@ -27,6 +32,9 @@ use crate::{
     spool::{Spool, SpoolEnds},
     store::Store,
 };
+
+/// How often a standby checks that the database still has what this gateway has committed.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Waits for the lease and starts renewing it; false when a stop was requested meanwhile. First decides what an
@@ -40,33 +48,35 @@ impl Supervisor {
         store: &Store,
         requests: &mut Requests,
     ) -> anyhow::Result<bool> {
-        // First what an earlier process left. After that the spool is opened again, now empty.
+        let spool_settings = self.settings.spool.clone();
         let mut spool = None;
-        if let Some(settings) = self.settings.spool.clone() {
-            let Some(left) = self.open_spool(&settings, requests).await? else { return Ok(false) };
-            if left.is_empty() {
-                spool = Some(left);
-            } else {
-                let Some(basis) = self.load_basis(store, requests, own).await? else { return Ok(false) };
-                let deciding = Box::pin(self.decide_leftovers(left, basis, store.clone()));
-                tokio::select! {
-                    decided = deciding => decided?,
-                    () = requests.stop() => return Ok(false),
-                }
-                spool = self.open_spool(&settings, requests).await?;
-                if spool.is_none() {
-                    return Ok(false);
-                }
+        if let Some(settings) = &spool_settings {
+            spool = self.decided_spool(settings, own, store, requests).await?;
+            if spool.is_none() {
+                return Ok(false);
             }
         }
 
         // The captures run meanwhile, so a gateway that takes over has coverage at once.
         let mut acquiring = Box::pin(lease.acquire());
+        let mut comparing = time::interval(COMPARE_EVERY);
         loop {
             tokio::select! {
                 acquired = &mut acquiring => {
                     acquired?;
                     break;
+                }
+                // What this gateway committed while it was active may be lost while another one is.
+                _ = comparing.tick() => {
+                    if let (Some(settings), Some(known)) = (&spool_settings, &spool)
+                        && self.lacks(store, known).await
+                    {
+                        drop(spool.take());
+                        spool = self.decided_spool(settings, own, store, requests).await?;
+                        if spool.is_none() {
+                            return Ok(false);
+                        }
+                    }
                 }
                 // The holder decides these presences. Devices that are still here at a takeover will send more frames.
                 Some(_) = prepared.presences.recv() => {}
@@ -89,7 +99,39 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Decides what an earlier process left in the spool, with a separate pipeline.
+    /// Opens the spool, and decides what an earlier process left in it and what the database has lost of it. `None` when
+    /// a stop was requested meanwhile.
+    async fn decided_spool(
+        &mut self,
+        settings: &SpoolSettings,
+        own: &SitePolicy,
+        store: &Store,
+        requests: &mut Requests,
+    ) -> anyhow::Result<Option<Spool>> {
+        loop {
+            let Some(spool) = self.open_spool(settings, requests).await? else { return Ok(None) };
+            if !self.lacks(store, &spool).await && spool.is_empty() {
+                return Ok(Some(spool));
+            }
+            let Some(basis) = self.load_basis(store, requests, own).await? else { return Ok(None) };
+            let deciding = Box::pin(self.decide_leftovers(spool, basis, store.clone()));
+            tokio::select! {
+                decided = deciding => decided?,
+                () = requests.stop() => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether the database has lost something that is in the spool, which then delivers it again.
+    async fn lacks(&self, store: &Store, spool: &Spool) -> bool {
+        // If the database does not answer, it is compared again.
+        let compared = time::timeout(COMPARE_EVERY, spool.link().compare_with(store)).await;
+        let Ok(Ok(Some(again))) = compared else { return false };
+        self.health.raise(ConditionKind::DatabaseWentBack, "", again.detail(self.clock.now().wall));
+        true
+    }
+
+    /// Decides what is in the spool, with a separate pipeline.
     fn decide_leftovers(
         &self,
         spool: Spool,
@@ -102,7 +144,7 @@ impl Supervisor {
         let (_, input) = mpsc::channel(1);
         let ends = SpoolEnds { input, output, settled: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
-        let zones = self.settings.zones.clone();
+        let (zones, link) = (self.settings.zones.clone(), spool.link());
         async move {
             // A pipeline waits for the newest directory, so this one needs a watch for imports too.
             let (directory_sender, directories) = watch::channel(basis.directories);
@@ -110,6 +152,7 @@ impl Supervisor {
             let stale = Arc::new(Notify::new());
             let stop_watching = CancellationToken::new();
             let watcher = VersionWatch {
+                business: basis.business,
                 store: store.clone(),
                 directories: directory_sender,
                 policies: policy_sender,
@@ -127,6 +170,7 @@ impl Supervisor {
                 alive: watch::channel(None).0,
                 business: basis.business,
                 stale: Some(stale),
+                spool: Some(link),
                 clock,
                 store,
                 policies,

@@ -100,6 +100,7 @@ impl Supervisor {
             policies,
             directories,
             stale: Some(Arc::clone(&stale)),
+            spool: self.spool_link.clone(),
             site_coverage: prepared.coverage.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
@@ -113,6 +114,7 @@ impl Supervisor {
 
         // The watcher brings imports, other gateways' settings and new zone data to the pipeline.
         let watcher = VersionWatch {
+            business,
             store: store.clone(),
             directories: directory_sender,
             policies: policy_sender.clone(),
@@ -164,6 +166,7 @@ impl Supervisor {
 
     /// Puts the spool between the broker session and the pipeline.
     pub(super) fn start_spool(&mut self, spool: Spool) {
+        self.spool_link = Some(spool.link());
         let ends = self.door_queue.open_through_spool(self.stop.rest.clone());
         self.parts.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
     }

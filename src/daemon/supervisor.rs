@@ -13,7 +13,7 @@ use crate::{
     policy::PolicyHistory,
     settings::Settings,
     source::mqtt::{counters::MqttCounters, session_state::SessionState},
-    spool::SpoolCounters,
+    spool::{SpoolCounters, SpoolLink},
     store::Store,
 };
 
@@ -45,6 +45,8 @@ pub struct Supervisor {
     pub(super) stop: StopTokens,
     pub(super) door_queue: DoorQueue,
     pub(super) spool_counters: Arc<SpoolCounters>,
+    /// The link to the running spool; `None` without one.
+    pub(super) spool_link: Option<SpoolLink>,
     pub(super) broker: BrokerLink,
     /// Held while the site runs; `None` while standing by, and without `[lease]`.
     pub(super) lease: Option<Arc<Lease>>,
@@ -113,6 +115,7 @@ impl Supervisor {
             },
             door_queue: DoorQueue::default(),
             spool_counters: Arc::default(),
+            spool_link: None,
             broker: BrokerLink::default(),
             lease: None,
             site: SitePhase::Waiting,

@@ -12,6 +12,7 @@ use crate::{
     base::{
         clock::Clock,
         health::{ConditionKind, Health},
+        record::BusinessId,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
@@ -27,10 +28,12 @@ const EVERY: Duration = Duration::from_secs(2);
 /// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Loads and publishes the directory and the sites' settings when the database has newer versions. While
+/// Loads and publishes the directory and the sites' settings when the database has other versions. While
 /// they cannot be read the last ones stay in force, so a half-failed import checks out no person.
 #[derive(Debug)]
 pub(super) struct VersionWatch {
+    /// The site of this gateway.
+    pub(super) business: BusinessId,
     pub(super) store: Store,
     pub(super) directories: watch::Sender<Arc<DirectoryHistory>>,
     pub(super) policies: watch::Sender<Arc<PolicyHistory>>,
@@ -65,10 +68,11 @@ impl VersionWatch {
         }
     }
 
-    /// Compares the versions in the database with the published ones, and publishes newer ones.
+    /// Compares the versions in the database with the published ones, and publishes those that differ. A restored
+    /// database may have older ones.
     async fn check_versions(&self) -> Result<(), StoreError> {
-        let published = self.directories.borrow().latest().version;
-        if self.store.directory_version().await? != published {
+        let published = self.directories.borrow().latest().version_id();
+        if self.store.newest_directory().await? != published {
             let newer = Arc::new(self.store.load_directory().await?);
             let versions = self.store.directory_versions().await?;
             tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
@@ -78,9 +82,15 @@ impl VersionWatch {
             let history = self.directories.borrow().followed_by(newer, &versions);
             self.directories.send_replace(Arc::new(history));
         }
-        if self.store.newest_policy().await? != self.policies.borrow().newest {
-            let policies = self.store.read_policies().await?;
-            self.policies.send_replace(Arc::new(self.zones.rule(&policies)));
+        let published = Arc::clone(&self.policies.borrow());
+        if self.store.newest_policy().await? != published.newest {
+            let mut policies = self.zones.rule(&self.store.read_policies().await?);
+            // A restored database does not have the settings with which this site runs.
+            if let Some(current) = published.missing_in(&policies, self.business) {
+                tracing::warn!("the database no longer has this site's settings; they are recorded again");
+                policies = self.zones.rule(&self.store.policies(current, self.clock.now().wall).await?);
+            }
+            self.policies.send_replace(Arc::new(policies));
         }
         Ok(())
     }

@@ -87,7 +87,13 @@ impl Pipeline {
         // If a newer directory comes into force meanwhile, the facts are read again: a card may have changed hands.
         let mut rejected = self.read_rejected(deliveries, now);
         let mut committed = AlreadyCommitted::default();
-        while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {}
+        let mut times = self.mark.times;
+        while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {
+            // A database that went back may have lost what was committed of this batch.
+            if std::mem::replace(&mut times, self.mark.times) != self.mark.times {
+                committed = AlreadyCommitted::default();
+            }
+        }
 
         // Everything is durable now. Receipts are spent in the order of arrival, as MQTT requires.
         let committed_at = self.context.clock.now().boot;
@@ -135,13 +141,20 @@ impl Pipeline {
         // directory.
         let (ignored, read_by, metrics) = (intake.ignored, Some(intake.version), self.context.metrics.clone());
         let no_people = BTreeSet::new();
-        for sub_batch in intake.split(FACTS, PEOPLE) {
-            if sub_batch.len() == 0 && records.is_empty() {
+        let mut sub_batches = intake.split(FACTS, PEOPLE).into_iter().peekable();
+        while let Some(sub_batch) = sub_batches.next() {
+            // All messages of the batch are committed with the last one.
+            let place = if sub_batches.peek().is_none() { self.place_of(deliveries) } else { None };
+            if sub_batch.len() == 0 && records.is_empty() && place.is_none() {
                 continue;
             }
             let unknown_devices = std::mem::take(&mut records);
-            let work =
-                BatchWork { unknown_devices: &unknown_devices, read_by, ..BatchWork::fold_now(&sub_batch, &no_people) };
+            let work = BatchWork {
+                unknown_devices: &unknown_devices,
+                place,
+                read_by,
+                ..BatchWork::fold_now(&sub_batch, &no_people)
+            };
             let Some(result) = self.try_commit(work, deadline).await? else { return Ok(false) };
             // The first sub-batch contained the rejected messages.
             rejected.clear();

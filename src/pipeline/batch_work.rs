@@ -7,6 +7,7 @@ use crate::{
     base::{
         clock::WallTime,
         fact::{LogDay, Subject},
+        version::VersionId,
     },
     directory::history::DirectoryHistory,
     engine::{
@@ -28,8 +29,10 @@ pub(super) struct BatchWork<'a> {
     /// A step of the wall clock. It moves what the clock stamped about everyone in `people`, and the open check-ins of
     /// those in this set.
     pub(super) step: Option<(ClockStep, &'a BTreeSet<Subject>)>,
+    /// The place in the spool up to which everything is committed with this; `None` if that does not change.
+    pub(super) place: Option<i64>,
     /// The newest version of the directory when the facts were read; `None` if there are no facts.
-    pub(super) read_by: Option<i64>,
+    pub(super) read_by: Option<VersionId>,
     /// The day from which everyone is refolded, if coverage has been proven since their facts were decided.
     pub(super) refold_from: Option<LogDay>,
 }
@@ -37,13 +40,24 @@ pub(super) struct BatchWork<'a> {
 impl<'a> BatchWork<'a> {
     /// Folds these people up to now.
     pub(super) const fn fold_now(sub_batch: &'a Intake, people: &'a BTreeSet<Subject>) -> Self {
-        Self { sub_batch, people, unknown_devices: &[], step: None, read_by: None, refold_from: None }
+        Self { sub_batch, people, unknown_devices: &[], step: None, place: None, read_by: None, refold_from: None }
     }
 
     /// Whether the facts were read with the newest of these versions.
     pub(super) fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
-        self.read_by.is_none_or(|version| version == directories.latest().version)
+        self.read_by.is_none_or(|version| version == directories.latest().version_id())
     }
+}
+
+/// How an attempt at a transaction ended without a failure.
+#[derive(Debug)]
+pub(super) enum Attempt {
+    /// It is committed.
+    Committed(Box<BatchResult>),
+    /// The loaded directory or settings are not the newest.
+    Stale,
+    /// The database lacks an earlier commit of this gateway.
+    WentBack,
 }
 
 /// The result of a committed transaction.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     attempts::{PipelineError, STALE, retry},
-    batch_work::{BatchResult, BatchWork},
+    batch_work::{Attempt, BatchResult, BatchWork},
     state::Pipeline,
 };
 
@@ -27,7 +27,7 @@ impl Pipeline {
     }
 
     /// Decides and commits work. `None` if there is a newer directory or newer settings; by then they are loaded, or it
-    /// has waited a moment for them.
+    /// has waited a moment for them. Also `None` if the database went back; by then the pipeline has recovered.
     pub(super) async fn try_commit(
         &mut self,
         work: BatchWork<'_>,
@@ -37,10 +37,18 @@ impl Pipeline {
         let (mut directories, mut policies) = (self.context.directories.clone(), self.context.policies.clone());
         directories.mark_unchanged();
         policies.mark_unchanged();
-        let now = self.now();
-        if let Some(result) = retry!(self, deadline, self.try_transaction(work, now)) {
-            self.remember(&result, work);
-            return Ok(Some(result));
+        let (now, mark) = (self.now(), self.mark.next(work.place));
+        match retry!(self, deadline, self.try_transaction(work, mark, now)) {
+            Attempt::Committed(result) => {
+                self.note_mark(mark);
+                self.remember(&result, work);
+                return Ok(Some(*result));
+            }
+            Attempt::WentBack => {
+                self.recover_again(deadline).await?;
+                return Ok(None);
+            }
+            Attempt::Stale => {}
         }
         let directory = Arc::clone(&self.context.directories.borrow());
         if work.is_read_by(&directory) {

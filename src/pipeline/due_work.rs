@@ -32,6 +32,7 @@ const COVERAGE_EVERY: Duration = Duration::from_secs(30);
 impl Pipeline {
     /// Does everything that is due.
     pub(super) async fn do_due_work(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        self.compare_mark(deadline).await?;
         let now = self.now();
         // First, because a newly proven silence may precede a deadline.
         self.refold_proven(deadline).await?;
@@ -47,10 +48,10 @@ impl Pipeline {
         // At least four times within an idle limit: the presences that a crash loses must not look like a silence.
         let every = WRITE_EVERY.min(self.policy().site.idle_limit / 4);
         if self.presences_written_at.is_none_or(|written| now.boot.since(written) >= every) {
-            if !self.present.unwritten(self.context.business).is_empty()
-                || self.coverage.unwritten_for(now.boot) >= COVERAGE_EVERY
-            {
-                retry!(self, deadline, self.write_presences());
+            let is_due = !self.present.unwritten(self.context.business).is_empty()
+                || self.coverage.unwritten_for(now.boot) >= COVERAGE_EVERY;
+            if is_due && !retry!(self, deadline, self.write_presences()) {
+                self.recover_again(deadline).await?;
             }
             self.presences_written_at = Some(now.boot);
             let overdue = self.present.overdue(now.wall);
@@ -79,8 +80,9 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Writes the presences that only continue a visit and, in the same transaction, the coverage.
-    pub(super) async fn write_presences(&mut self) -> Result<(), StoreError> {
+    /// Writes the presences that only continue a visit and, in the same transaction, the coverage. False if the database
+    /// went back.
+    pub(super) async fn write_presences(&mut self) -> Result<bool, StoreError> {
         let now = self.now();
         let business = self.context.business;
         let covered = self.coverage.to_write(now);
@@ -90,17 +92,22 @@ impl Pipeline {
             ..Writes::default()
         };
         if writes.unlogged.is_empty() && writes.coverage.is_none() {
-            return Ok(());
+            return Ok(true);
         }
+        let mark = self.mark.next(None);
         let policies = Arc::clone(&self.context.policies.borrow());
         let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
         let mut transaction = self.context.store.batch().await?;
         transaction.write(&writes, &calendar, now.wall).await?;
+        if !self.move_mark(&mut transaction, mark).await? {
+            return Ok(false);
+        }
         transaction.commit().await?;
+        self.note_mark(mark);
         self.present.mark_written();
         if let Some(covered) = covered {
             self.coverage.mark_written(covered, now);
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -38,7 +38,7 @@ impl Pipeline {
         let directories = Arc::clone(&self.context.directories.borrow());
         let (business, policy) = (self.context.business, self.policy());
         let reader = FactMaker { business, directories: &directories, policy: &policy, now: now.wall };
-        let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
+        let mut intake = Intake { version: directories.latest().version_id(), ..Intake::default() };
 
         // Most facts are read with a version that is in memory. Late ones may need a version that is only in the
         // database: they are read after the others, one version at a time.

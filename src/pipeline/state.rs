@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    clock_step::stepped, coverage_log::CoverageLog, present_people::PresentPeople, rate_limit::RateLimit,
-    unknown_devices::UnknownDevices,
+    clock_step::stepped, coverage_log::CoverageLog, known_commits::KnownCommits, present_people::PresentPeople,
+    rate_limit::RateLimit, unknown_devices::UnknownDevices,
 };
 use crate::{
     base::{
@@ -14,6 +14,7 @@ use crate::{
         fact::Subject,
         health::Health,
         record::BusinessId,
+        version::VersionId,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
@@ -23,6 +24,7 @@ use crate::{
         calendar::{Calendar, PassDay},
     },
     source::network::coverage::SiteCoverage,
+    spool::SpoolLink,
     store::Store,
 };
 
@@ -44,6 +46,8 @@ pub struct Context {
     pub directories: watch::Receiver<Arc<DirectoryHistory>>,
     /// Notified when the database has a newer version of either; `None` if no task would load it.
     pub stale: Option<Arc<Notify>>,
+    /// The spool that feeds this pipeline, if there is one.
+    pub spool: Option<SpoolLink>,
     /// The coverage of the captures.
     pub site_coverage: SiteCoverage,
     /// Conditions.
@@ -58,6 +62,8 @@ pub struct Context {
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) context: Context,
+    /// What the shared database is known to have.
+    pub(super) mark: KnownCommits,
     pub(super) present: PresentPeople,
     pub(super) coverage: CoverageLog,
     pub(super) rejections: RateLimit,
@@ -72,7 +78,7 @@ pub struct Pipeline {
     /// The past version of the directory that was loaded last, kept while late facts still need it.
     pub(super) past_directory: Option<Arc<Directory>>,
     /// The version of the directory with which everyone present was last folded.
-    pub(super) reviewed_version: Option<i64>,
+    pub(super) reviewed_version: Option<VersionId>,
     /// When presences were last written.
     pub(super) presences_written_at: Option<BootTime>,
     /// The next deadline in the database, if any, and when it was read.
@@ -89,6 +95,7 @@ impl Pipeline {
     pub fn new(context: Context) -> Self {
         Self {
             context,
+            mark: KnownCommits::default(),
             present: PresentPeople::default(),
             coverage: CoverageLog::default(),
             rejections: RateLimit::default(),
@@ -125,8 +132,8 @@ impl Pipeline {
     }
 
     /// The newest loaded version of the directory.
-    pub(super) fn directory_version(&self) -> i64 {
-        self.context.directories.borrow().latest().version
+    pub(super) fn directory_version(&self) -> VersionId {
+        self.context.directories.borrow().latest().version_id()
     }
 
     /// Tells the watchdog that the pipeline is working.

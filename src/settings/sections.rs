@@ -85,6 +85,8 @@ pub struct SpoolSettings {
     pub path: PathBuf,
     /// `limit`: how many bytes may be in use.
     pub limit: u64,
+    /// `keep`: how long a message is kept after the shared database has it.
+    pub keep: Duration,
 }
 
 /// `[lease]`: this gateway works only while it holds the lease of its site.

@@ -25,8 +25,16 @@ pub fn summary(settings: &Settings) -> String {
             }
         },
     );
-    if let Some(SpoolSettings { path, limit }) = &settings.spool {
-        line("spool", format!("{}, {} MB at most", path.display(), limit / 1_000_000));
+    if let Some(SpoolSettings { path, limit, keep }) = &settings.spool {
+        line(
+            "spool",
+            format!(
+                "{}, {} MB at most, kept for {}",
+                path.display(),
+                limit / 1_000_000,
+                humantime::format_duration(*keep)
+            ),
+        );
     }
     line(
         "site",

@@ -178,10 +178,12 @@ impl Check<'_> {
 
     /// The spool, if this instance has one.
     fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<SpoolSettings> {
-        let SpoolWritten { path, limit } = written;
-        let places = [("path", path.place()), ("limit", limit.place())];
+        let SpoolWritten { path, limit, keep } = written;
+        let places = [("path", path.place()), ("limit", limit.place()), ("keep", keep.place())];
         match (database?, site) {
-            (Database::Postgres { .. }, true) => Some(SpoolSettings { path: path.good()?, limit: limit.good()? }),
+            (Database::Postgres { .. }, true) => {
+                Some(SpoolSettings { path: path.good()?, limit: limit.good()?, keep: keep.good()? })
+            }
             (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
                 for (key, place) in places {
                     if let Some(place) = place {

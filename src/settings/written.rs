@@ -23,8 +23,8 @@ use crate::{
         report::{Finding, Span},
         url::{BrokerUrl, DatabaseUrl, broker_url, database_url},
         value::{
-            amount, boolean, business, client_id, currency, interface, list, listen, mac_pattern, path, relays, size,
-            span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
+            amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, path,
+            relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
         },
     },
 };
@@ -90,11 +90,16 @@ pub(super) struct SpoolWritten {
     pub(super) path: Given<PathBuf>,
     /// Bytes.
     pub(super) limit: Given<u64>,
+    pub(super) keep: Given<Duration>,
 }
 
 impl SpoolWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { path: table.take("path", path), limit: table.take("limit", size) };
+        let read = Self {
+            path: table.take("path", path),
+            limit: table.take("limit", size),
+            keep: table.take("keep", kept_span),
+        };
         table.close();
         read
     }

@@ -120,6 +120,23 @@ impl Postgres {
         }
     }
 
+    /// Copies the data of a server that does not run.
+    pub(crate) fn save(&self) {
+        self.replace("saved", "data");
+    }
+
+    /// Puts the saved copy in the place of the data of a server that does not run.
+    pub(crate) fn restore(&self) {
+        self.replace("data", "saved");
+    }
+
+    fn replace(&self, folder: &str, with: &str) {
+        assert!(self.child.is_none(), "the server is running");
+        let path = |name: &str| self.dir.path().join(name);
+        run(Command::new("rm").arg("-rf").arg(path(folder)));
+        run(Command::new("cp").arg("-a").arg(path(with)).arg(path(folder)));
+    }
+
     /// A program of PostgreSQL under another user, because the server refuses to run as root.
     fn program(&self, name: &str) -> Command {
         let mut command = Command::new("setpriv");

@@ -85,6 +85,8 @@ condition_kinds! {
     SpoolUnavailable = "spool_unavailable", blocks;
     /// Door messages wait and none is acknowledged, although the database works.
     AcknowledgementsStalled = "acknowledgements_stalled", blocks;
+    /// The shared database lost what this gateway had committed: it was restored, or a failover discarded commits.
+    DatabaseWentBack = "database_went_back", warns;
     /// The disk of the database or the spool is nearly full.
     DiskLow = "disk_low", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.

@@ -102,7 +102,7 @@ async fn load_once(
     let mut cases: Vec<FoldInput> = groups.iter().map(|group| FoldInput::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
     let (loaded, users) = store.people(&people, &passes).await?;
-    if loaded.directory != latest.version {
+    if loaded.directory != latest.version_id() {
         return Ok(None);
     }
     // Find out which days of which people to read from the log.

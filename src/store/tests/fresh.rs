@@ -10,6 +10,7 @@ use crate::{
         clock::WallTime,
         fact::{DoorFact, FactKey, Subject},
         record::{BusinessId, Checkin, CheckinId, CoworkerId, TimePassId},
+        version::VersionId,
     },
     directory::{Directory, import},
     engine::{fold::ChargeRecord, passes::payg},
@@ -228,6 +229,20 @@ impl Fresh {
             assert_eq!(Some(plan), plans.first(), "for many rows as for one: {}", statement.sqlite);
         }
         plans.swap_remove(0)
+    }
+
+    /// The version of the directory that a batch sees.
+    pub(super) async fn batch_versions(&self) -> VersionId {
+        let mut batch = self.store.batch().await.expect("begins");
+        let loaded = batch.load(&BTreeSet::new(), &[]).await.expect("loaded");
+        batch.commit().await.expect("commits");
+        loaded.directory
+    }
+
+    /// The numbers of the versions of the directory, and when each came into force.
+    pub(super) async fn versions(&self) -> Vec<(i64, WallTime)> {
+        let versions = self.store.directory_versions().await.expect("answered");
+        versions.into_iter().map(|(version, in_force)| (version.number, in_force)).collect()
     }
 
     /// Imports a site as if at `now`.

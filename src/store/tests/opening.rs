@@ -82,7 +82,7 @@ async fn is_brought_up_to_date(fresh: Fresh) {
     assert_eq!(fresh.visits(1).await.len(), 1);
     let coverage = fresh.store.coverage(BusinessId(1), false, at(0)).await.expect("answered");
     assert_eq!(coverage, BTreeMap::from([(BusinessId(1), vec![CoverageRow { from: at(1000), to: at(2000) }])]));
-    assert_eq!(fresh.store.directory_versions().await.expect("answered"), [(3, at(0))]);
+    assert_eq!(fresh.versions().await, [(3, at(0))]);
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Bob"}]}"#, 5000).await;
     for (version, name) in [(3, "Ada"), (4, "Bob")] {
         let directory = fresh.store.load_directory_of(version).await.expect("loaded");
