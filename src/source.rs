@@ -3,16 +3,27 @@
 
 use std::{fmt, sync::Arc};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::{base::sighting::Presence, mapping::content::Content};
 
+mod delivery_channel;
 pub mod mqtt;
 pub mod network;
+
+pub use delivery_channel::{DeliveryRoom, DeliveryRooms, DeliverySender, delivery_channel};
 
 /// The queue of door messages between the broker session and the pipeline, in messages.
 ///
 /// Holds two of the largest batches: while one commits, the next is ready. When the queue is full, the session holds a
 /// few more messages and then stops reading, so the broker keeps the rest.
 pub const DELIVERIES: usize = 2048;
+
+/// The memory of the door messages in that queue and in the batch that is taken from it, in bytes.
+///
+/// Two thousand ordinary messages take 1 MiB of it. It holds some 7,000 events of messages that contain many; deciding
+/// them takes a few times as much. When it is full, the same happens as when there are too many messages.
+pub const DELIVERY_BYTES: u32 = 4 * 1024 * 1024;
 
 /// The queue of coalesced presences between the captures and the pipeline, in lists of devices.
 ///
@@ -28,6 +39,20 @@ pub struct Delivery {
     pub content: Content,
     /// To be spent once the message is durable.
     pub receipt: Receipt,
+    /// The bytes that it takes from the channel in which it was sent, until it is dropped.
+    bytes: Option<OwnedSemaphorePermit>,
+}
+
+impl Delivery {
+    /// A delivery that no channel holds yet.
+    pub const fn new(source: Arc<str>, content: Content, receipt: Receipt) -> Self {
+        Self { source, content, receipt, bytes: None }
+    }
+
+    /// The memory that it needs, in bytes.
+    pub fn memory(&self) -> usize {
+        size_of::<Self>() + self.content.memory()
+    }
 }
 
 /// The devices that one capture sends together.

@@ -29,7 +29,7 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc::{self, Permit},
+    sync::mpsc,
     time::{self, Sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -43,12 +43,16 @@ use crate::{
     },
     mapping::content::Content,
     settings,
-    source::{Delivery, mqtt::window::AckWindow},
+    source::{DELIVERY_BYTES, Delivery, DeliveryRoom, DeliveryRooms, DeliverySender, mqtt::window::AckWindow},
     store::{SpoolFile, Spooled, StoreError},
 };
 
 /// How many messages are written, or read back, at once: as many as the pipeline processes in one batch.
 const BATCH: usize = 1000;
+
+/// How much is read back at once, in bytes: a quarter of what the pipeline's queue holds, so it is full while the next
+/// part is read.
+const REPLAYED: usize = DELIVERY_BYTES as usize / 4;
 
 /// How often gauges and conditions are updated.
 const TICK: Duration = Duration::from_secs(1);
@@ -85,7 +89,7 @@ pub struct SpoolEnds {
     /// From the broker session.
     pub input: mpsc::Receiver<Delivery>,
     /// To the pipeline.
-    pub output: mpsc::Sender<Delivery>,
+    pub output: DeliverySender,
     /// Cancelled by the spool when the session has ended and no more of its messages will be acknowledged.
     pub settled: CancellationToken,
     /// Ends the spool; the next process continues with its content.
@@ -201,9 +205,9 @@ impl Spool {
             let waiting = self.write_failed || self.read_failed;
             tokio::select! {
                 () = ends.stop.cancelled() => break,
-                room = ends.output.reserve_many(behind), if behind > 0 && has_reader && !self.read_failed => match room {
-                    Ok(room) => self.replay(room).await?,
-                    Err(_) => has_reader = false,
+                rooms = ends.output.reserve_many(behind, REPLAYED), if behind > 0 && has_reader && !self.read_failed => match rooms {
+                    Some(rooms) => self.replay(rooms).await?,
+                    None => has_reader = false,
                 },
                 count = ends.input.recv_many(&mut batch, BATCH), if has_input && batch.is_empty() && !self.fill.is_full() => {
                     has_input = count > 0;
@@ -250,7 +254,7 @@ impl Spool {
 
     /// Writes a batch from the session, acknowledges it, and sends it to the pipeline unless earlier rows are still
     /// waiting.
-    async fn store(&mut self, batch: &mut Vec<Delivery>, output: &mpsc::Sender<Delivery>) -> Result<(), StoreError> {
+    async fn store(&mut self, batch: &mut Vec<Delivery>, output: &DeliverySender) -> Result<(), StoreError> {
         // Messages that need no decision are acknowledged and not written.
         let now = self.clock.now().wall;
         let mut rows = Vec::with_capacity(batch.len());
@@ -270,43 +274,50 @@ impl Spool {
         self.counters.written.fetch_add(rows.len() as u64, Relaxed);
         self.counters.depth.store(u64::try_from(self.written - committed).unwrap_or(0), Relaxed);
         // Send them to the pipeline only if it has room for all of them; otherwise they are read back when it does.
-        let mut room = if caught_up { output.try_reserve_many(rows.len()).ok() } else { None };
-        for Delivery { source, content, receipt } in batch.drain(..) {
+        let bytes = batch.iter().map(Delivery::memory).sum();
+        let mut rooms = if caught_up { output.try_reserve_many(rows.len(), bytes) } else { None };
+        for delivery in batch.drain(..) {
+            let bytes = delivery.memory();
+            let Delivery { source, content, receipt, .. } = delivery;
             receipt.spend();
-            if content != Content::Ignored
-                && let Some(permit) = room.as_mut().and_then(Iterator::next)
-            {
-                self.send(permit, self.delivered + 1, source, content);
+            if content == Content::Ignored {
+                continue;
+            }
+            match rooms.as_mut().and_then(|rooms| rooms.next(bytes)) {
+                Some(room) => self.send(room, self.delivered + 1, source, content),
+                // None after this one either, or they would overtake it.
+                None => rooms = None,
             }
         }
         Ok(())
     }
 
     /// Sends the next rows of the file to the pipeline.
-    async fn replay(&mut self, room: impl Iterator<Item = Permit<'_, Delivery>>) -> Result<(), StoreError> {
-        let room: Vec<_> = room.collect();
+    async fn replay(&mut self, mut rooms: DeliveryRooms<'_>) -> Result<(), StoreError> {
         let Some(file) = self.file.clone() else { return Ok(()) };
-        let rows = match file.page(self.delivered, room.len()).await {
+        let rows = match file.page(self.delivered, rooms.places(), REPLAYED).await {
             Ok(rows) => rows,
             Err(error) => return self.read_failure(error),
         };
-        for (row, permit) in rows.into_iter().zip(room) {
+        for row in rows {
             let inherited = row.seq <= self.inherited;
             let read = message::decode(&row.message, inherited.then_some(self.began));
             let (source, content) = read.unwrap_or_else(|| {
                 tracing::error!("cannot read a message in the spool; another version of checkind wrote it");
                 message::placeholder()
             });
+            // What finds no room is read again.
+            let Some(room) = rooms.next(content.memory()) else { break };
             if inherited {
                 self.counters.replayed.fetch_add(content.events(), Relaxed);
             }
-            self.send(permit, row.seq, source, content);
+            self.send(room, row.seq, source, content);
         }
         Ok(())
     }
 
-    fn send(&mut self, permit: Permit<'_, Delivery>, seq: i64, source: Arc<str>, content: Content) {
-        permit.send(Delivery { source, content, receipt: self.window.receipt(seq) });
+    fn send(&mut self, room: DeliveryRoom<'_>, seq: i64, source: Arc<str>, content: Content) {
+        room.send(Delivery::new(source, content, self.window.receipt(seq)));
         self.delivered = seq;
     }
 
@@ -382,7 +393,7 @@ impl Spool {
         }
         let depth = u64::try_from(self.written - committed).unwrap_or(0);
         let oldest = match self.file.clone() {
-            Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1).await {
+            Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1, 0).await {
                 Ok(rows) => rows.first().map_or(Duration::ZERO, |row| now.wall.since(row.arrived_at)),
                 Err(error) => return self.read_failure(error),
             },

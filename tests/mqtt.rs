@@ -21,7 +21,7 @@ use checkind::{
     },
     settings::{Mqtt, Tls},
     source::{
-        DELIVERIES, Delivery,
+        DELIVERIES, DELIVERY_BYTES, Delivery, delivery_channel,
         mqtt::{
             counters::MqttCounters,
             session::{MOST_HELD, Session},
@@ -115,7 +115,7 @@ impl Gateway {
     ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
-        let (sender, deliveries) = mpsc::channel(queue);
+        let (sender, deliveries) = delivery_channel(queue, DELIVERY_BYTES);
         let health = Health::new(clock.clone());
         let counters = Arc::new(MqttCounters::default());
         let (stop, drained) = (CancellationToken::new(), CancellationToken::new());

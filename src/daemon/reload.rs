@@ -119,7 +119,7 @@ impl Supervisor {
     async fn await_commits(&self) {
         let Some(deliveries) = self.door_queue.sender() else { return };
         let empty = async {
-            while deliveries.capacity() < deliveries.max_capacity() {
+            while !deliveries.is_empty() {
                 time::sleep(QUEUE_CHECK).await;
             }
             time::sleep(LAST_COMMIT).await;

@@ -18,7 +18,7 @@ use crate::{
     pipeline::{self, Inputs, Pipeline},
     policy::SitePolicy,
     source::{
-        DELIVERIES,
+        DELIVERIES, DELIVERY_BYTES, delivery_channel,
         network::{
             coalesce::KnownMacs,
             coverage::{LONGEST_GAP, SiteCoverage},
@@ -97,9 +97,9 @@ impl Supervisor {
         store: Store,
     ) -> impl Future<Output = anyhow::Result<()>> + 'static {
         // Neither the broker nor the captures feed this pipeline, so their channels are closed from the start.
-        let (output, deliveries) = mpsc::channel(DELIVERIES);
+        let (output, deliveries) = delivery_channel(DELIVERIES, DELIVERY_BYTES);
         let (_, presences) = mpsc::channel(1);
-        let (_, input) = mpsc::channel(1);
+        let (_, input) = delivery_channel(1, 1);
         let ends = SpoolEnds { input, output, settled: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
         let zones = self.settings.zones.clone();

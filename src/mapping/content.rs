@@ -33,6 +33,16 @@ impl Content {
             Self::Rejected(_) => 1,
         }
     }
+
+    /// The memory behind it, in bytes: what bounds the queues, because one message may be a thousand times as large as
+    /// another.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Sightings(sightings) => sightings.iter().map(Sighting::memory).sum(),
+            Self::Ignored => 0,
+            Self::Rejected(rejection) => rejection.topic.len() + rejection.sample.len(),
+        }
+    }
 }
 
 /// A message that could not become a sighting.

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     mapping::content::{RejectReason, Rejection},
-    source::Receipt,
+    source::{Receipt, delivery_channel},
 };
 use std::sync::Mutex;
 
@@ -38,7 +38,7 @@ impl Bench {
     async fn start(&self, limit: u64, room: usize) -> Running {
         // Room for everything that a test sends, however much of it the spool reads.
         let (session, input) = mpsc::channel(4096);
-        let (output, pipeline) = mpsc::channel(room);
+        let (output, pipeline) = delivery_channel(room, DELIVERY_BYTES);
         let (taken, stop) = (CancellationToken::new(), CancellationToken::new());
         let ends = SpoolEnds { input, output, settled: taken.clone(), stop: stop.clone() };
         let spool = self.open(limit).await.expect("the spool opens");
@@ -50,11 +50,16 @@ impl Bench {
         let log = Arc::clone(&self.acknowledged);
         let sample = number.to_string();
         let rejection = Rejection { why: RejectReason::NoRule, topic: "doors".to_owned(), sample };
-        Delivery {
-            source: Arc::from("side"),
-            content: if number % 10 == 9 { Content::Ignored } else { Content::Rejected(rejection) },
-            receipt: Receipt::new(move || log.lock().expect("the log").push(number)),
-        }
+        let content = if number % 10 == 9 { Content::Ignored } else { Content::Rejected(rejection) };
+        Delivery::new(Arc::from("side"), content, Receipt::new(move || log.lock().expect("the log").push(number)))
+    }
+
+    /// A message of 100 KB.
+    fn large(&self, number: u32) -> Delivery {
+        let log = Arc::clone(&self.acknowledged);
+        let rejection = Rejection { why: RejectReason::NoRule, topic: "d".repeat(100_000), sample: number.to_string() };
+        let receipt = Receipt::new(move || log.lock().expect("the log").push(number));
+        Delivery::new(Arc::from("side"), Content::Rejected(rejection), receipt)
     }
 
     async fn wait_for_acknowledged(&self, count: usize) {
@@ -93,6 +98,25 @@ async fn everything_is_acknowledged_and_delivered_in_order_however_slow_the_read
     assert!(running.taken.is_cancelled());
     let next = bench.open(1_000_000_000).await.expect("the spool opens again");
     assert_eq!(next.written, 0, "nothing is left");
+}
+
+#[tokio::test]
+async fn large_messages_wait_in_the_file_and_come_in_order() {
+    let bench = Bench::new();
+    let mut running = bench.start(1_000_000_000, 1000).await;
+    for number in 0..300 {
+        running.session.send(bench.large(number)).await.expect("it is read");
+    }
+    bench.wait_for_acknowledged(300).await;
+    let most = DELIVERY_BYTES as usize / 100_000;
+    for expected in 0..300 {
+        let delivery = running.pipeline.recv().await.expect("a delivery");
+        assert_eq!(number(&delivery), expected);
+        assert!(running.pipeline.len() < most, "{} wait, and one is read", running.pipeline.len());
+        delivery.receipt.spend();
+    }
+    running.stop.cancel();
+    running.task.await.expect("no panic").expect("a clean end");
 }
 
 #[tokio::test]

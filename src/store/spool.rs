@@ -35,7 +35,10 @@ const APPEND: Statement = statement!(
 );
 const FORGET: Statement = statement!("DELETE FROM spool WHERE seq <= $1");
 /// In the order of the primary key.
-const PAGE: Statement = statement!(sql!("SELECT ", [Spooled: "*"], " FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2"));
+const SIZES: Statement =
+    statement!("SELECT seq, octet_length(message) AS bytes FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2");
+const PAGE: Statement =
+    statement!(sql!("SELECT ", [Spooled: "*"], " FROM spool WHERE seq > $1 AND seq <= $2 ORDER BY seq"));
 const ENDS: Statement = statement!("SELECT min(seq) AS first, max(seq) AS last FROM spool");
 const USED: Statement = statement!(
     "SELECT (p.page_count - f.freelist_count) * s.page_size AS used
@@ -106,10 +109,19 @@ impl SpoolFile {
         Ok(u64::try_from(used).unwrap_or(0))
     }
 
-    /// At most `limit` rows after a number, in order.
-    pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<Vec<Spooled>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(limit)]).await?;
+    /// The rows after a number, in order: at most `limit`, whose messages have at most this many `bytes` together; one
+    /// row may have more.
+    pub(crate) async fn page(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<Spooled>, StoreError> {
+        let [limit, bytes] = [limit, bytes].map(|bound| i64::try_from(bound).unwrap_or(i64::MAX));
+        let (mut last, mut total) = (after, 0);
+        for row in self.sql.read(SIZES, &[Arg::Int(after), Arg::Int(limit)]).await? {
+            total += row.int("bytes")?;
+            if total > bytes && last > after {
+                break;
+            }
+            last = row.int("seq")?;
+        }
+        let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(last)]).await?;
         rows.iter().map(Spooled::read).collect()
     }
 

@@ -390,7 +390,7 @@ fn message(
         arrived: Now { wall: now(), boot: BootTime::from_duration(Duration::from_hours(10)) },
         event,
     };
-    Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+    Delivery::new("front".into(), Content::Sightings(vec![sighting]), Receipt::none())
 }
 
 fn entities() -> Vec<(EntityKind, Value)> {

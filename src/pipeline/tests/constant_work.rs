@@ -106,7 +106,7 @@ fn tap(clock: &Clock, number: u64, direction: Direction, late: Duration) -> Deli
         arrived: now,
         event,
     };
-    Delivery { source: Arc::from("test"), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+    Delivery::new(Arc::from("test"), Content::Sightings(vec![sighting]), Receipt::none())
 }
 
 /// The passes of the people in the directory.

@@ -253,7 +253,7 @@ impl Gateway {
                 refusal: None,
             },
         };
-        Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+        Delivery::new("front".into(), Content::Sightings(vec![sighting]), Receipt::none())
     }
 
     /// A presence of the phone, now.

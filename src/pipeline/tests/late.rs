@@ -565,7 +565,7 @@ fn far() -> WallTime {
 }
 
 fn copy(delivery: &Delivery) -> Delivery {
-    Delivery { source: Arc::clone(&delivery.source), content: delivery.content.clone(), receipt: Receipt::none() }
+    Delivery::new(Arc::clone(&delivery.source), delivery.content.clone(), Receipt::none())
 }
 
 /// Pay-as-you-go, at 1.00 for ten minutes.

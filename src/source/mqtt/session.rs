@@ -47,7 +47,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{context::UNCLAIMED, delivery_queue::MOST_HELD};
@@ -66,7 +65,7 @@ use crate::{
     base::{clock::Clock, health::Health, permit::LeasePermit, random},
     mapping::Mapping,
     settings,
-    source::Delivery,
+    source::DeliverySender,
 };
 
 /// How often a gateway without the lease checks whether it may connect.
@@ -85,8 +84,8 @@ pub struct Session {
     pub sources: Vec<Arc<Mapping>>,
     /// For arrival times.
     pub clock: Clock,
-    /// The queue to the pipeline, of [`crate::source::DELIVERIES`] messages.
-    pub deliveries: mpsc::Sender<Delivery>,
+    /// The queue to the pipeline or the spool.
+    pub deliveries: DeliverySender,
     /// Where conditions are raised.
     pub health: Health,
     /// Counts everything; [`MqttCounters::is_ready`] returns whether all subscriptions are granted.

@@ -439,6 +439,6 @@ impl<'a> BrokerConnection<'a> {
         let receipt = acknowledgement.map_or_else(Receipt::none, |acknowledgement| {
             self.window.receipt((publish.pkid, acknowledgement, now.boot))
         });
-        self.context.queue.offer(Delivery { source, content, receipt });
+        self.context.queue.offer(Delivery::new(source, content, receipt));
     }
 }
