@@ -235,10 +235,20 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
 
 fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Result<(), Failure> {
     let settings = load(config)?;
-    let ExplainArguments { who, since, json } = arguments;
+    let ExplainArguments { who, set_aside, since, json } = arguments;
     let Some(site) = &settings.site else {
         let why = anyhow::anyhow!("explain needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
+    };
+    let Some(who) = who.as_deref().filter(|_| !set_aside) else {
+        let (facts, policies) = runtime()?.block_on(async {
+            let store = open(&settings).await?;
+            let facts = explain::load_set_aside(&store, &settings, site).await;
+            store.close().await;
+            facts.map_err(unavailable)
+        })?;
+        let print = if *json { explain::set_aside_json } else { explain::set_aside_text };
+        return say(&print(&facts, &policies));
     };
     let now = Clock::system().now().wall;
     let known = runtime()?.block_on(async {

@@ -23,6 +23,7 @@ mod postgres;
 mod retention;
 mod rows;
 mod safety;
+mod set_aside;
 mod spool;
 mod sql;
 mod sqlite;
@@ -41,6 +42,7 @@ pub use facts::LoggedFact;
 pub use handle::Store;
 pub use retention::Expired;
 pub use safety::BackupError;
+pub use set_aside::SetAsideFact;
 pub(crate) use spool::{SpoolFile, Spooled};
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod lifecycle;
 mod import;
 mod faults;
 mod spool;
+mod set_aside;
 mod connections;
 mod session;
 mod lease;

@@ -107,8 +107,11 @@ pub(super) struct AdmitArguments {
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
     /// A card as the reader reads it, a slot as `source/door/5`, a MAC address, or a coworker's number or name
-    #[arg(value_name = "CARD|MAC|COWORKER")]
-    pub(super) who: String,
+    #[arg(value_name = "CARD|MAC|COWORKER", required_unless_present = "set_aside")]
+    pub(super) who: Option<String>,
+    /// List the facts that the database did not take, latest first, instead of explaining
+    #[arg(long, conflicts_with_all = ["who", "since"])]
+    pub(super) set_aside: bool,
     /// How many days to go back, 1 to 10; 1 starts yesterday
     #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MAX_DAYS)))]
     pub(super) since: u32,

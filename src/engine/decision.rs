@@ -30,6 +30,8 @@ closed_list! {
         Duplicate => "duplicate",
         /// The message could not be mapped.
         Rejected => "rejected",
+        /// The database did not take it, so it was set aside, undecided.
+        SetAside => "set_aside",
     }
 }
 

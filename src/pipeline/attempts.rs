@@ -44,6 +44,19 @@ pub(super) struct Attempts {
     conflicts: u32,
 }
 
+/// The number of further conflicts, with pauses of nine seconds in all, after which no other writer can be the cause, but
+/// only this work: a row that contradicts it.
+const STUCK: u32 = 8;
+
+impl Attempts {
+    /// Whether there were so many conflicts that the work itself may be their cause. Work that can be split is, before
+    /// anything is waited for.
+    pub(super) const fn is_stuck(&self, error: &StoreError, is_divisible: bool) -> bool {
+        let is_conflict = matches!(error, StoreError::Conflict);
+        is_conflict && self.conflicts >= CONFLICTS && (is_divisible || self.failures >= STUCK)
+    }
+}
+
 /// Repeats database work until it succeeds. `$work` is evaluated again for each attempt, and each attempt is limited to
 /// [`LONGEST_ATTEMPT`] or to the duration after `within`. See [`Pipeline::wait_to_retry`] for what happens in between.
 macro_rules! retry {

@@ -13,7 +13,7 @@ use crate::{
         decision::{Outcome, Reason},
         fold::FailureRecord,
     },
-    store::DecidedFact,
+    store::{DecidedFact, StoreError},
 };
 
 /// What one transaction decides.
@@ -32,18 +32,44 @@ pub(super) struct BatchWork<'a> {
     pub(super) read_by: Option<i64>,
     /// The day from which everyone is refolded, if coverage has been proven since their facts were decided.
     pub(super) refold_from: Option<LogDay>,
+    /// Whether to write everything and then roll it back.
+    pub(super) is_rehearsal: bool,
 }
 
 impl<'a> BatchWork<'a> {
     /// Folds these people up to now.
     pub(super) const fn fold_now(sub_batch: &'a Intake, people: &'a BTreeSet<Subject>) -> Self {
-        Self { sub_batch, people, unknown_devices: &[], step: None, read_by: None, refold_from: None }
+        Self {
+            sub_batch,
+            people,
+            unknown_devices: &[],
+            step: None,
+            read_by: None,
+            refold_from: None,
+            is_rehearsal: false,
+        }
+    }
+
+    /// Whether it can be split into smaller work.
+    pub(super) fn is_divisible(&self) -> bool {
+        self.sub_batch.len() + self.unknown_devices.len() + self.people.len() > 1
     }
 
     /// Whether the facts were read with the newest of these versions.
     pub(super) fn is_read_by(&self, directories: &DirectoryHistory) -> bool {
         self.read_by.is_none_or(|version| version == directories.latest().version)
     }
+}
+
+/// What became of an attempt to commit.
+#[derive(Debug)]
+pub(super) enum CommitEnd {
+    /// It is durable.
+    Committed(BatchResult),
+    /// There is a newer directory, or newer settings; by now they are loaded, or it has waited a moment for them.
+    Stale,
+    /// The database does not take so much at once, or not this.
+    Unfit(StoreError),
 }
 
 /// The result of a committed transaction.
@@ -55,4 +81,13 @@ pub(super) struct BatchResult {
     pub(super) decided: Vec<Decided>,
     /// People to refold once the coverage up to these instants is proven.
     pub(super) unproven: BTreeMap<Subject, WallTime>,
+}
+
+impl BatchResult {
+    /// Adds the result of another transaction.
+    pub(super) fn add(&mut self, mut other: Self) {
+        self.outcomes.append(&mut other.outcomes);
+        self.decided.append(&mut other.decided);
+        self.unproven.append(&mut other.unproven);
+    }
 }

@@ -44,6 +44,7 @@ impl Pipeline {
             retry!(self, deadline, self.context.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY));
         self.unknown_devices.begin_day(day, reported.into_iter().map(|mac| (reason, mac)).collect());
 
+        self.count_set_aside().await;
         self.fold_everyone_present(deadline).await?;
         self.reviewed_version = Some(self.directory_version());
         tracing::info!(open = self.present.len(), business = business.0, "found open check-ins");

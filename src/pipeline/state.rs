@@ -82,6 +82,10 @@ pub struct Pipeline {
     /// People whose latest facts may come after a silence that only the next frame can confirm, and when that silence
     /// would have reached the idle limit. At most one instant per person.
     pub(super) unproven: BTreeMap<Subject, WallTime>,
+    /// People whose state the database does not take, and since when they are left alone.
+    pub(super) left_alone: BTreeMap<Subject, BootTime>,
+    /// When the facts that were set aside were last counted.
+    pub(super) aside_counted: Option<BootTime>,
 }
 
 impl Pipeline {
@@ -103,6 +107,8 @@ impl Pipeline {
             next_deadline: None,
             presences_waiting: false,
             unproven: BTreeMap::new(),
+            left_alone: BTreeMap::new(),
+            aside_counted: None,
         }
     }
 

@@ -14,3 +14,4 @@ mod order;
 mod passes;
 mod played;
 mod scenario;
+mod set_aside;

@@ -128,7 +128,9 @@ impl Pipeline {
         }
         let calendar = |business: BusinessId, at: WallTime| calendar_of(policies, business, at);
         transaction.write(&writes, &calendar, now.wall).await?;
-        transaction.commit().await?;
+        if !work.is_rehearsal {
+            transaction.commit().await?;
+        }
         Ok(Some(result))
     }
 

@@ -107,10 +107,11 @@ fn of_postgres(code: &str, source: sqlx::Error) -> StoreError {
 fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
     let unusable = |what: &str, source| StoreError::Unusable { what: what.to_owned(), source: Some(source) };
     match code {
-        // Unique index, primary key.
-        "2067" | "1555" => StoreError::Conflict,
-        // Out of memory; too big; a constraint (check, foreign key, not null); a value of the wrong type.
-        "7" | "18" | "275" | "787" | "1299" | "20" => StoreError::Unfit(source),
+        // Unique index, primary key, row id.
+        "2067" | "1555" | "2579" => StoreError::Conflict,
+        // Out of memory; too big; a constraint (any, check, foreign key, not null, trigger, type); a value of the wrong
+        // type.
+        "7" | "18" | "19" | "275" | "787" | "1299" | "1811" | "3091" | "20" => StoreError::Unfit(source),
         // Damaged file, not a database.
         "11" | "26" => unusable("the file is damaged; restore a backup made with `checkind backup`", source),
         "1" => unusable("a statement does not fit the schema", source),

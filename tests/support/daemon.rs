@@ -335,11 +335,11 @@ impl Daemon {
                 self.log()
             ))
         });
-        for outcome in ["opened", "refreshed", "closed", "failed", "recorded", "duplicate", "rejected"] {
+        for outcome in ["opened", "refreshed", "closed", "failed", "recorded", "duplicate", "rejected", "set_aside"] {
             self.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
         }
         let outcomes = self.get("/metrics").body.matches("checkind_decisions_total{").count();
-        assert_eq!(outcomes, 7, "an outcome that the list above lacks");
+        assert_eq!(outcomes, 8, "an outcome that the list above lacks");
     }
 
     /// The peak of the daemon's resident memory, in KiB (`VmHWM` of proc(5)).

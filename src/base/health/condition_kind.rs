@@ -69,6 +69,8 @@ condition_kinds! {
     IdleLimitShort = "idle_limit_short", warns;
     /// There are more unrecognised devices than are recorded in a day.
     UnrecognisedFlood = "unrecognised_flood", warns;
+    /// The database did not take some facts of the last 24 hours: they were set aside, undecided.
+    SetAside = "set_aside", warns;
     /// A changed settings file was refused; the old settings stay in force.
     SettingsRefused = "settings_refused", warns;
     /// The directory or the settings of the sites could not be read; the last versions stay in force.

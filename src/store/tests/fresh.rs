@@ -54,6 +54,11 @@ pub(crate) struct Fresh {
 }
 
 impl Store {
+    /// Runs any statement.
+    pub(crate) async fn execute(&self, text: &'static str) -> Result<(), StoreError> {
+        self.sql.change(statement!(text), &[]).await.map(drop)
+    }
+
     /// Sets when an import stated what is left of every pass in force.
     pub(crate) async fn set_pass_basis(&self, at: WallTime) {
         const SET: Statement = statement!("UPDATE directory SET basis_at = $1 WHERE kind = 'coworker_time_pass'");
