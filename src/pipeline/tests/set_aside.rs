@@ -67,3 +67,19 @@ async fn a_person_whose_state_cannot_be_written_holds_up_no_one_else() {
     assert_eq!(site.named(), None);
     assert_eq!(site.set_aside().await.len(), 1, "it is still in the table");
 }
+
+#[tokio::test]
+async fn a_conflict_that_never_ends_is_set_aside() {
+    let mut site = Gateway::new("2026-03-02T12:00:00Z").await;
+    // A row that the state of the person does not know: the unique index refuses every other open check-in of theirs.
+    site.tap(1, Direction::In).await;
+    let other = "UPDATE checkins SET unique_id = '0c8f0000-0000-4000-8000-000000000001'";
+    for statement in [other, "DELETE FROM standings", "DELETE FROM facts", "DELETE FROM checkpoints"] {
+        site.execute(statement).await;
+    }
+    site.crash().await;
+    let taps = vec![site.door(3, Direction::In), site.door(1, Direction::In)];
+    site.settle(taps, Vec::new()).await;
+    assert_eq!(site.set_aside().await.len(), 1);
+    assert!(site.records().await.contains(&"3 12:00- last 12:00".to_owned()), "{:?}", site.records().await);
+}
