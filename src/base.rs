@@ -7,6 +7,8 @@
 //! | [`random`] | the only source of randomness |
 //! | [`backoff`] | the pauses between attempts |
 //! | [`plain`] | text that is safe to print |
+//! | `machine` | which hosts are this machine |
+//! | `tls_words` | what an operator has to change when TLS fails |
 //! | [`mac`] | MAC addresses |
 //! | [`card`] | the spellings of a card number |
 //! | [`sighting`] | what a door controller or a capture reports |
@@ -26,9 +28,11 @@ pub mod disk;
 pub mod fact;
 pub mod health;
 pub mod mac;
+pub(crate) mod machine;
 pub mod permit;
 pub mod plain;
 pub mod random;
 pub mod record;
 pub mod sighting;
+pub(crate) mod tls_words;
 pub mod zone;

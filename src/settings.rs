@@ -12,6 +12,7 @@ use std::{
 
 mod advice;
 mod capture;
+mod connections;
 mod files;
 mod form;
 mod fragment;
@@ -37,7 +38,7 @@ pub use reload::changes_needing_restart;
 pub use report::{Fault, SettingsFaults};
 use report::{Finding, Origins, Show, Span};
 use secrets::Secrets;
-pub use sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls};
+pub use sections::{Api, Database, DatabaseTls, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls, TlsMode};
 pub use summary::summary;
 use zones::Zones;
 

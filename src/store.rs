@@ -20,6 +20,7 @@ mod limits;
 mod locks;
 mod policies;
 mod postgres;
+mod postgres_tls;
 mod retention;
 mod rows;
 mod safety;

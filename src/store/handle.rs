@@ -19,7 +19,7 @@ impl Store {
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         let sql = match database {
             Database::Sqlite { path } => Sql::open_sqlite(path).await?,
-            Database::Postgres { url, password } => Sql::open_postgres(url, password.as_ref()).await?,
+            Database::Postgres { url, password, tls } => Sql::open_postgres(url, password.as_ref(), tls).await?,
         };
         Ok(Self { sql, fence: None })
     }

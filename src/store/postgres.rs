@@ -20,14 +20,18 @@ use tokio::{
     time,
 };
 
-use crate::base::{
-    backoff::Backoff,
-    clock::{BootTime, Clock},
+use crate::{
+    base::{
+        backoff::Backoff,
+        clock::{BootTime, Clock},
+    },
+    settings::DatabaseTls,
 };
 
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
     limits::{SLOW, TIME_LIMIT},
+    postgres_tls::{explained, protected},
 };
 
 /// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
@@ -80,6 +84,7 @@ type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
 #[derive(Clone)]
 pub(crate) struct Connections {
     options: Arc<PgConnectOptions>,
+    tls: DatabaseTls,
     /// Used whenever it is free, and kept open.
     kept: ConnectionSlot,
     /// Used while the other is busy, and closed soon after.
@@ -96,12 +101,16 @@ impl fmt::Debug for Connections {
 
 impl Connections {
     /// Connects; brings the schema up to date.
-    pub(crate) async fn open(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        let mut options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unusable {
-                what: "database.url is not a PostgreSQL URL".to_owned(),
-                source: Some(error),
-            })?
+    pub(crate) async fn open(
+        url: &str,
+        password: Option<&SecretString>,
+        tls: &DatabaseTls,
+    ) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Unusable {
+            what: "database.url is not a PostgreSQL URL".to_owned(),
+            source: Some(error),
+        })?;
+        let mut options = protected(options, tls)
             .application_name("checkind")
             // PgBouncer rejects startup parameters that it does not know.
             .extra_float_digits(None)
@@ -113,6 +122,7 @@ impl Connections {
         }
         let connections = Self {
             options: Arc::new(options),
+            tls: tls.clone(),
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -193,7 +203,7 @@ impl Connections {
         loop {
             let fault = match self.options.connect().await {
                 Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
-                Err(fault) => fault,
+                Err(fault) => explained(fault, self.options.get_host(), &self.tls),
             };
             let may_come = if let sqlx::Error::Io(fault) = &fault {
                 fault.kind() == io::ErrorKind::ConnectionRefused

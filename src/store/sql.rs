@@ -21,7 +21,7 @@ use super::{
     statement::{Arg, Statement},
     stored::Row,
 };
-use crate::base::clock::WallTime;
+use crate::{base::clock::WallTime, settings::DatabaseTls};
 
 /// Binds the arguments; the two databases expect times in different forms.
 macro_rules! bind_args {
@@ -90,8 +90,12 @@ impl Sql {
     }
 
     /// Connects; brings the schema up to date.
-    pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        Ok(Self::Postgres(Connections::open(url, password).await?))
+    pub(crate) async fn open_postgres(
+        url: &str,
+        password: Option<&SecretString>,
+        tls: &DatabaseTls,
+    ) -> Result<Self, StoreError> {
+        Ok(Self::Postgres(Connections::open(url, password, tls).await?))
     }
 
     /// The same database for the pipeline, which never waits for reads by other tasks.

@@ -25,7 +25,7 @@ use crate::{
     mapping::content::Content,
     pipeline::Pipeline,
     policy::door::{Door, DoorAction},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     source::{Delivery, Receipt},
     store::Store,
 };
@@ -526,7 +526,7 @@ impl Old {
         before.migrations = Cow::Owned(before.migrations.iter().filter(|step| step.version <= 5).cloned().collect());
         before.run(&mut connection).await.expect("migrates");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = Database::Postgres { url, password: None };
+        let database = Database::Postgres { url, password: None, tls: DatabaseTls::default() };
         Self { database, connection: Connected::Postgres(connection), _folder: folder }
     }
 

@@ -285,8 +285,8 @@ mod tests {
     #[test]
     fn another_session_starts_empty() {
         let session_state = SessionState::default();
-        let mut settings =
-            settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
+        let (host, client_id) = ("a".to_owned(), "x".to_owned());
+        let mut settings = settings::Mqtt { host, port: 1, client_id, login: None, tls: None, protected_by: None };
         session_state.belongs_to(&settings);
         session_state.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
         session_state.arrival(1, false, digest("A"), at(0));

@@ -13,7 +13,7 @@ use crate::{
     },
     directory::{Directory, import},
     engine::{fold::ChargeRecord, passes::payg},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     store::{
         Batch, Store, StoreError, StoredRecords, StoredVisit, Writes,
         statement::{Arg, Statement, statement},
@@ -70,14 +70,17 @@ impl Fresh {
         let server = server.rsplit_once('@').expect("a URL with a login").1;
         let pooler = Pooler::start(server, &[&login], PASSWORD);
         let url = format!("postgres://{login}:{PASSWORD}@{}/{name}", pooler.address());
-        let fresh = Self::open(Database::Postgres { url, password: None }, folder).await;
+        let fresh = Self::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await;
         Self { _pooler: Some(pooler), ..fresh }
     }
 
     /// Creates the tables as their owner, and a login for gateways. Returns the login and one of the owner's
     /// connections.
     pub(super) async fn gateway_of(owner: &str) -> (String, sqlx::PgConnection) {
-        let made = Store::open(&Database::Postgres { url: owner.to_owned(), password: None }).await.expect("opens");
+        let made =
+            Store::open(&Database::Postgres { url: owner.to_owned(), password: None, tls: DatabaseTls::default() })
+                .await
+                .expect("opens");
         made.close().await;
         let login = format!("gateway_{}", uuid().simple());
         let mut admin = sqlx::PgConnection::connect(owner).await.expect("the server answers");
@@ -103,7 +106,7 @@ impl Fresh {
 
     pub(crate) async fn postgres() -> Self {
         let (url, folder) = Self::empty_postgres().await;
-        Self::open(Database::Postgres { url, password: None }, folder).await
+        Self::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await
     }
 
     /// A new database on the server that `tests/run` started and named in `CHECKIND_TEST_POSTGRES`.

@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor};
 
 use crate::{
     base::record::{BusinessId, CoworkerId},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     store::{
         CoverageRow, Store, Writes,
         tests::{
@@ -34,7 +34,9 @@ async fn only_the_owner_changes_the_schema() {
     let create = format!("CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 2");
     admin.execute(sqlx::AssertSqlSafe(create)).await.expect("a role");
     let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
-    let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
+    let said = Store::open(&Database::Postgres { url, password: None, tls: DatabaseTls::default() })
+        .await
+        .expect_err("an empty database");
     let newest = sqlx::migrate!("src/store/migrations/postgres").iter().map(|migration| migration.version).max();
     let expected = format!(
         "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind who` \
@@ -111,7 +113,10 @@ async fn a_postgres_database_of_the_version_before_is_brought_up_to_date() {
     old.run(&mut connection).await.expect("the schema of then");
     connection.execute(OLD_ROWS).await.expect("written");
     connection.close().await.expect("closed");
-    is_brought_up_to_date(Fresh::open(Database::Postgres { url, password: None }, folder).await).await;
+    is_brought_up_to_date(
+        Fresh::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await,
+    )
+    .await;
 }
 
 /// A backup contains everything that was committed, including the log and the person states.
