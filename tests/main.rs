@@ -12,6 +12,7 @@ mod frames;
 mod api;
 mod settings;
 mod mqtt;
+mod tls;
 mod events;
 #[cfg(feature = "demo")]
 mod demo;

@@ -300,6 +300,7 @@ const fn rejection_number(why: RejectReason) -> i64 {
         RejectReason::NoRule => 51,
         RejectReason::UnknownTopic => 52,
         RejectReason::OtherTopic => 53,
+        RejectReason::Malformed => 54,
     }
 }
 

@@ -67,6 +67,8 @@ closed_list! {
         OtherTopic = "other_topic",
         /// No source claims the topic.
         UnknownTopic = "unknown_topic",
+        /// The message breaks MQTT, in its topic or properties; the broker should not have passed it on.
+        Malformed = "malformed",
     }
 
     /// The word for metrics and the log of facts.

@@ -12,6 +12,8 @@ pub(crate) mod faketime;
 pub(crate) mod tzif;
 pub(crate) mod powercut;
 pub(crate) mod broker;
+pub(crate) mod certificates;
+pub(crate) mod fake_broker;
 pub(crate) mod daemon;
 pub(crate) mod ledger;
 pub(crate) mod postgres;

@@ -30,6 +30,7 @@ pub(crate) struct Postgres {
     connections: u32,
     /// Whether every statement is logged, with its name.
     logs: bool,
+    encrypts: bool,
     child: Option<Child>,
 }
 
@@ -59,7 +60,7 @@ impl Postgres {
     fn with(connections: u32, logs: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let programs = programs();
-        let mut server = Self { dir, programs, port: free_port(), connections, logs, child: None };
+        let mut server = Self { dir, programs, port: free_port(), connections, logs, encrypts: false, child: None };
         run(Command::new("chown").arg("postgres").arg(server.dir.path()));
         run(server
             .program("initdb")
@@ -92,6 +93,18 @@ impl Postgres {
         Held { _connections: held, _runtime: runtime }
     }
 
+    /// From its next start on, offers TLS with this certificate.
+    pub(crate) fn encrypt(&mut self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let file = self.dir.path().join("data").join(name);
+            fs::copy(from, &file).expect("a copy of the file");
+            // The server refuses a key that others can read.
+            run(Command::new("chmod").arg("600").arg(&file));
+            run(Command::new("chown").arg("postgres").arg(&file));
+        }
+        self.encrypts = true;
+    }
+
     /// Starts the server again on the same port, with its data.
     pub(crate) fn resume(&mut self) {
         assert!(self.child.is_none(), "the server is already running");
@@ -102,6 +115,9 @@ impl Postgres {
         command.args(["-c", &format!("max_connections={}", self.connections)]);
         if self.logs {
             command.args(["-c", "log_min_duration_statement=0", "-c", "log_line_prefix=%u "]);
+        }
+        if self.encrypts {
+            command.args(["-c", "ssl=on", "-c", "log_connections=on"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(self.dir.path().join("log")).expect("a log file"));

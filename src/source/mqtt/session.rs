@@ -37,7 +37,9 @@ mod client;
 mod connection;
 mod context;
 mod delivery_queue;
+mod filter;
 mod life;
+mod stream;
 mod tls;
 
 use std::{
@@ -168,6 +170,8 @@ impl Session {
             saved,
             watch: Watch::default(),
             streak: AttemptStreak::default(),
+            stand_in: format!("checkind/malformed/{}", random::uuid()).into(),
+            saw_malformed: false,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sets up the client library, and interprets its errors.
 
-use std::{pin::Pin, time::Duration};
+use std::{io, pin::Pin, sync::Arc, time::Duration};
 
 use rumqttc::{
     AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, EventLoop, MqttOptions,
@@ -9,10 +9,11 @@ use rumqttc::{
 use secrecy::ExposeSecret;
 
 use super::{
-    life::LinkFault,
-    tls::{TlsSetupError, transport},
+    life::{LinkFault, LinkPhase},
+    stream::{BrokerWire, MQTT_5, advice},
+    tls::TlsSetupError,
 };
-use crate::{mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
+use crate::{base::tls_words::cause, mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
 
 /// How many unacknowledged messages the broker may send: about a large batch. mosquitto exceeds it.
 const RECEIVE_MAXIMUM: u16 = 1024;
@@ -48,7 +49,12 @@ pub(super) enum ClientSetupError {
 }
 
 /// A client that has not connected yet.
-pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, EventLoop), ClientSetupError> {
+///
+/// `stand_in` is the topic of messages that [`super::filter`] replaces.
+pub(super) async fn client(
+    settings: &settings::Mqtt,
+    stand_in: &Arc<str>,
+) -> Result<(AsyncClient, EventLoop), ClientSetupError> {
     let address = (settings.host.clone(), settings.port);
     let mut options = MqttOptions::new(settings.client_id.clone(), address);
     options
@@ -65,20 +71,23 @@ pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, Ev
     if let Some((username, password)) = &settings.login {
         options.set_credentials(username.clone(), password.expose_secret().to_owned());
     }
-    if let Some(tls) = &settings.tls {
-        options.set_transport(transport(tls).await?);
-    }
+    let wire = BrokerWire::prepare(settings, stand_in, LARGEST_PACKET as usize).await?;
+    options.set_socket_connector(move |address, network| wire.clone().connect(address, network));
     let built = AsyncClient::builder(options).capacity(REQUESTS).try_build();
     built.map_err(|fault| ClientSetupError::Client(fault.to_string()))
 }
 
-/// Why a connection ended, and the text of the error.
-pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
+/// Why a connection ended, and what to do, or else the text of the error.
+pub(super) fn fault(error: &ConnectionError, phase: LinkPhase, settings: &settings::Mqtt) -> (LinkFault, String) {
     if let ConnectionError::ConnectionRefused(code) = error {
-        return if needs_a_person(*code) {
-            (LinkFault::Refused, format!("{code:?}"))
-        } else {
-            (LinkFault::Other, format!("refused: {code:?}"))
+        return match code {
+            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion => {
+                (LinkFault::Refused, format!("it does not speak MQTT 5 ({code:?}); {MQTT_5}"))
+            }
+            code if needs_a_person(*code) => {
+                (LinkFault::Refused, format!("{code:?}; check client_id, username and password"))
+            }
+            code => (LinkFault::Other, format!("refused: {code:?}")),
         };
     }
     let fault = if let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = error
@@ -90,7 +99,14 @@ pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
     } else {
         LinkFault::Other
     };
-    (fault, error.to_string())
+    let unanswered = phase == LinkPhase::Connecting && (fault == LinkFault::Aborted || is_reset(error));
+    (fault, advice(error, settings, unanswered).unwrap_or_else(|| error.to_string()))
+}
+
+/// Whether the broker closed the connection while something of ours was unread.
+fn is_reset(error: &ConnectionError) -> bool {
+    let kind = cause::<io::Error>(error).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof))
 }
 
 /// Whether the broker will refuse us until a person changes something.

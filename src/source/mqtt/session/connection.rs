@@ -81,7 +81,7 @@ struct BrokerConnection<'a> {
 
 /// Runs one connection from setup to end. Returns how it ended, and the fault as text.
 pub(super) async fn run(context: &mut SessionContext) -> (ConnectionEnd, String) {
-    let (client, mut eventloop) = match client(&context.settings).await {
+    let (client, mut eventloop) = match client(&context.settings, &context.stand_in).await {
         Ok(built) => built,
         Err(fault) => return (ConnectionEnd::Setup, fault.to_string()),
     };
@@ -266,7 +266,7 @@ impl<'a> BrokerConnection<'a> {
             Ok(Event::Outgoing(_)) => self.pause_budget.renew(),
             Ok(Event::Incoming(_) | Event::Auth(_)) => {}
             Err(error) => {
-                let (fault, text) = fault(&error);
+                let (fault, text) = fault(&error, self.phase, &self.context.settings);
                 self.fault = text;
                 self.advance(LinkEvent::Broken(fault));
             }

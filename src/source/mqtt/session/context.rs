@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     delivery_queue::DeliveryQueue,
+    filter::MalformedMessage,
     life::{AttemptStreak, ConnectionEnd, Retry},
 };
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
         clock::{BootTime, Clock},
         health::{ConditionKind, Health},
         permit::LeasePermit,
+        plain::is_unruly,
     },
     mapping::{
         Mapped, Mapping, Meta,
@@ -68,6 +70,10 @@ pub(super) struct SessionContext {
     pub(super) saved: Option<SessionFile>,
     pub(super) watch: Watch,
     pub(super) streak: AttemptStreak,
+    /// The topic of a message that stands in for a malformed one: known to this session only, so no client can use it.
+    pub(super) stand_in: Arc<str>,
+    /// Whether a malformed message was logged; the others are only counted.
+    pub(super) saw_malformed: bool,
 }
 
 impl SessionContext {
@@ -90,9 +96,7 @@ impl SessionContext {
         let settings::Mqtt { host, port, client_id, .. } = &self.settings;
         let detail = match end {
             ConnectionEnd::Setup => fault.to_owned(),
-            ConnectionEnd::Refused => format!(
-                "the broker at {host}:{port} refused our login: {fault}; check client_id, username and password"
-            ),
+            ConnectionEnd::Refused => format!("the broker at {host}:{port} refused our login: {fault}"),
             ConnectionEnd::TakenOver => {
                 format!("another client uses the client id \"{client_id}\"; give each gateway a different client_id")
             }
@@ -163,6 +167,9 @@ impl SessionContext {
         retained: bool,
         arrived: FirstArrival,
     ) -> (Arc<str>, Content) {
+        if topic == self.stand_in.as_bytes() {
+            return (Arc::from(UNCLAIMED), self.malformed(payload));
+        }
         let topic = String::from_utf8_lossy(topic);
         let Some(mapping) = route(&self.sources, &topic) else {
             let rejection = reject(RejectReason::UnknownTopic, &topic, payload);
@@ -180,6 +187,22 @@ impl SessionContext {
             self.report_findings(found);
         }
         (name, content)
+    }
+
+    /// The rejection of a message that the broker should never have passed on.
+    fn malformed(&mut self, payload: &[u8]) -> Content {
+        let MalformedMessage { topic, rest } = MalformedMessage::of(payload);
+        // Without the characters that it must not contain: databases cannot store NUL.
+        let topic = String::from_utf8_lossy(topic).replace(is_unruly, "\u{fffd}");
+        let rejection = reject(RejectReason::Malformed, &topic, rest);
+        if !std::mem::replace(&mut self.saw_malformed, true) {
+            tracing::warn!(
+                topic = rejection.topic,
+                "the broker passed on a message that breaks MQTT; such messages are rejected, counted and acknowledged; \
+                 look for the client that publishes it, and update the broker"
+            );
+        }
+        Content::Rejected(rejection)
     }
 
     /// Lets the watch clear the conditions of sources that have ended by now.
