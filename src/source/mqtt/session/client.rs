@@ -1,6 +1,6 @@
 //! Sets up the client library, and interprets its errors.
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{error::Error, io, pin::Pin, sync::Arc, time::Duration};
 
 use rumqttc::{
     AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, EventLoop, MqttOptions,
@@ -99,12 +99,19 @@ pub(super) fn fault(error: &ConnectionError, phase: LinkPhase, settings: &settin
     } else {
         LinkFault::Other
     };
-    let unanswered = phase == LinkPhase::Connecting && (fault == LinkFault::Aborted || is_reset(error));
-    (fault, advice(error, settings, unanswered).unwrap_or_else(|| error.to_string()))
+    let reason = reason(error);
+    let unanswered = phase == LinkPhase::Connecting && (fault == LinkFault::Aborted || is_reset(reason));
+    (fault, advice(reason, settings, unanswered).unwrap_or_else(|| error.to_string()))
+}
+
+/// The error from which its causes can be followed. The library does not name the cause of a packet that it could not
+/// read.
+fn reason(error: &ConnectionError) -> &(dyn Error + 'static) {
+    if let ConnectionError::MqttState(StateError::Deserialization(cause)) = error { cause } else { error }
 }
 
 /// Whether the broker closed the connection while something of ours was unread.
-fn is_reset(error: &ConnectionError) -> bool {
+fn is_reset(error: &(dyn Error + 'static)) -> bool {
     let kind = cause::<io::Error>(error).map(io::Error::kind);
     matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof))
 }
