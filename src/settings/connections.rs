@@ -53,7 +53,7 @@ impl Check<'_> {
             }
             DatabaseUrl::Postgres { url, is_local } => {
                 let password = self.secret("password_file", password_file);
-                let mode = self.database_mode(tls, is_local, &protected_by);
+                let mode = self.database_mode(&tls, is_local, &protected_by);
                 let files = [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)];
                 for (key, file) in files {
                     if let (Some(place), Some(TlsMode::Off)) = (file.place(), mode) {
@@ -74,7 +74,7 @@ impl Check<'_> {
     /// What the connection to PostgreSQL must offer.
     fn database_mode(
         &mut self,
-        written: Given<TlsMode>,
+        written: &Given<TlsMode>,
         is_local: bool,
         protected_by: &Given<String>,
     ) -> Option<TlsMode> {
@@ -87,7 +87,7 @@ impl Check<'_> {
                     TlsMode::VerifyFull
                 }
             }
-            Given::Good(mode, _) => mode,
+            Given::Good(mode, _) => *mode,
             Given::Faulty => return None,
         };
         match (mode, place) {

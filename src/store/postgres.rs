@@ -84,7 +84,7 @@ type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
 #[derive(Clone)]
 pub(crate) struct Connections {
     options: Arc<PgConnectOptions>,
-    tls: DatabaseTls,
+    tls: Arc<DatabaseTls>,
     /// Used whenever it is free, and kept open.
     kept: ConnectionSlot,
     /// Used while the other is busy, and closed soon after.
@@ -122,7 +122,7 @@ impl Connections {
         }
         let connections = Self {
             options: Arc::new(options),
-            tls: tls.clone(),
+            tls: Arc::new(tls.clone()),
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),

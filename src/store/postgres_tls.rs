@@ -29,10 +29,9 @@ pub(super) fn protected(options: PgConnectOptions, tls: &DatabaseTls) -> PgConne
         _ if is_socket => PgSslMode::Disable,
         TlsMode::Off => PgSslMode::Disable,
         TlsMode::Unverified => PgSslMode::Require,
-        TlsMode::VerifyFull => PgSslMode::VerifyFull,
         TlsMode::IfOffered if is_this_machine(&host) => PgSslMode::Prefer,
         // A URL without a host can get another machine from the variable PGHOST.
-        TlsMode::IfOffered => PgSslMode::VerifyFull,
+        TlsMode::IfOffered | TlsMode::VerifyFull => PgSslMode::VerifyFull,
     };
     let Tls { ca_file, client } = &tls.files;
     let options = options.host(&host).ssl_mode(mode);

@@ -80,14 +80,14 @@ pub(super) async fn client(
 /// Why a connection ended, and what to do, or else the text of the error.
 pub(super) fn fault(error: &ConnectionError, phase: LinkPhase, settings: &settings::Mqtt) -> (LinkFault, String) {
     if let ConnectionError::ConnectionRefused(code) = error {
-        return match code {
-            ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion => {
-                (LinkFault::Refused, format!("it does not speak MQTT 5 ({code:?}); {MQTT_5}"))
-            }
-            code if needs_a_person(*code) => {
-                (LinkFault::Refused, format!("{code:?}; check client_id, username and password"))
-            }
-            code => (LinkFault::Other, format!("refused: {code:?}")),
+        let is_old =
+            matches!(code, ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion);
+        return if is_old {
+            (LinkFault::Refused, format!("it does not speak MQTT 5 ({code:?}); {MQTT_5}"))
+        } else if needs_a_person(*code) {
+            (LinkFault::Refused, format!("{code:?}; check client_id, username and password"))
+        } else {
+            (LinkFault::Other, format!("refused: {code:?}"))
         };
     }
     let fault = if let ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. }) = error

@@ -362,11 +362,14 @@ mod tests {
         publish
     }
 
+    /// What is wrong, the packet, and the packet id, topic and rest that are left of it.
+    type BadPacket<'c> = (&'c str, Vec<u8>, Option<u16>, &'c [u8], &'c [u8]);
+
     /// Each is a message that the library would end the connection for.
     #[test]
     fn what_the_library_refuses_becomes_a_message_with_the_same_id() {
         let good = publish(0x32, b"doors/front", Some(8), &[0], b"{}");
-        let table: [(&str, Vec<u8>, Option<u16>, &[u8], &[u8]); 15] = [
+        let table: [BadPacket<'_>; 15] = [
             ("NUL", publish(0x32, b"doors/\0", Some(7), &[0], b"x"), Some(7), b"doors/\0", b"\0x"),
             ("not UTF-8", publish(0x3a, b"doors/\xff", Some(7), &[0], b"x"), Some(7), b"doors/\xff", b"\0x"),
             ("a surrogate", publish(0x32, b"\xed\xa0\x80", Some(7), &[0], b""), Some(7), b"\xed\xa0\x80", b"\0"),
