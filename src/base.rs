@@ -13,6 +13,8 @@
 //! | [`fact`] | the entries of the log, and their encoding |
 //! | [`record`] | check-ins and failed check-ins, and their ids |
 //! | [`permit`] | the right to do what only the holder of the lease may do |
+//! | [`minute_count`] | counting within a minute |
+//! | [`log_budget`] | at most some lines a minute of each kind in the log |
 //! | [`health`] | conditions: what is wrong, since when, what to do |
 //! | [`disk`] | free disk space, and replacing a small file |
 //!
@@ -25,7 +27,9 @@ pub(crate) mod closed_list;
 pub mod disk;
 pub mod fact;
 pub mod health;
+pub mod log_budget;
 pub mod mac;
+pub mod minute_count;
 pub mod permit;
 pub mod plain;
 pub mod random;

@@ -23,6 +23,7 @@ use anyhow::Context;
 use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 #[cfg(feature = "demo")]
 use self::arguments::DemoArguments;
@@ -32,6 +33,7 @@ use self::arguments::{
 use crate::{
     base::{
         clock::Clock,
+        log_budget::{LastSummaries, LogBudget},
         plain::{is_unruly, plain},
     },
     daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
@@ -108,7 +110,7 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
         settings::load(config.as_deref(), settings::environment()).map_err(Failure::Settings)?;
     // Without warnings of the database library (a lost connection, a statement that waited for a lock): checkind
     // reports them once, as the condition that they cause.
-    log_to_stderr("info,sqlx=error");
+    let _last_summaries = log_to_stderr("info,sqlx=error");
     for warning in &warnings {
         tracing::warn!("{}", warning.head());
     }
@@ -137,7 +139,7 @@ fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure>
             anyhow::anyhow!("the demo writes its own configuration; do not pass --config"),
         ));
     }
-    log_to_stderr("off,checkind=warn");
+    let _last_summaries = log_to_stderr("off,checkind=warn");
     let minutes = arguments.minutes.unwrap_or(1);
     let options = crate::demo::DemoOptions {
         length: std::time::Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
@@ -322,34 +324,40 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::Other(SOFTWARE, error))
 }
 
-/// Logs to standard error, filtered by `RUST_LOG`. Under systemd the journal adds the time.
-pub(crate) fn log_to_stderr(default: &str) {
+/// Logs to standard error, filtered by `RUST_LOG`, at most some lines a minute of each kind. Under systemd the journal
+/// adds the time.
+#[must_use = "dropping this writes how many lines were left out"]
+pub(crate) fn log_to_stderr(default: &str) -> LastSummaries {
     let environment: Vec<(String, String)> = settings::environment().collect();
     let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let filter = tracing_subscriber::EnvFilter::new(variable("RUST_LOG").unwrap_or(default));
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PlainLines(io::stderr())).with_target(false);
+    let (budget, last) = LogBudget::start(Clock::system());
     if variable("JOURNAL_STREAM").is_some() {
-        lines.without_time().with_ansi(false).init();
+        lines.without_time().with_ansi(false).finish().with(budget).init();
     } else {
-        lines.with_ansi(io::stderr().is_terminal()).init();
+        lines.with_ansi(io::stderr().is_terminal()).finish().with(budget).init();
     }
+    last
 }
 
-/// Removes characters that would reorder text on a terminal from log lines, because logs quote input. Keeps control
-/// characters, which carry the colours.
+/// Makes each entry of the log one line without characters that would reorder text on a terminal, because logs quote
+/// input. Keeps the control characters that carry the colours; tracing-subscriber escapes those of the input.
 struct PlainLines<W>(W);
 
 impl<W: Write> Write for PlainLines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let reorders = |c: char| is_unruly(c) && !c.is_control();
-        match std::str::from_utf8(line) {
-            Ok(text) if text.contains(reorders) => {
-                self.0.write_all(text.replace(reorders, "").as_bytes())?;
-                Ok(line.len())
-            }
-            Ok(_) | Err(_) => self.0.write(line),
-        }
+        let (text, end) = match line {
+            [text @ .., b'\n'] => (text, "\n"),
+            text => (text, ""),
+        };
+        let text = String::from_utf8_lossy(text);
+        // An escape begins each colour; the log's own text has no other control character.
+        let unruly = |c: char| is_unruly(c) && c != '\u{1b}';
+        let text = text.replace('\n', "\\n").replace(unruly, "");
+        self.0.write_all(format!("{text}{end}").as_bytes())?;
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -27,7 +27,6 @@ mod due_work;
 mod intake;
 mod past_directory;
 mod present_people;
-mod rate_limit;
 mod read_facts;
 mod recovery;
 mod state;

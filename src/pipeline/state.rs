@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    clock_step::stepped, coverage_log::CoverageLog, present_people::PresentPeople, rate_limit::RateLimit,
-    unknown_devices::UnknownDevices,
+    clock_step::stepped, coverage_log::CoverageLog, present_people::PresentPeople, unknown_devices::UnknownDevices,
 };
 use crate::{
     base::{
         clock::{BootTime, Clock, Now, WallTime},
         fact::Subject,
         health::Health,
+        minute_count::MinuteCount,
         record::BusinessId,
         zone::Zone,
     },
@@ -60,7 +60,7 @@ pub struct Pipeline {
     pub(super) context: Context,
     pub(super) present: PresentPeople,
     pub(super) coverage: CoverageLog,
-    pub(super) rejections: RateLimit,
+    pub(super) rejections: MinuteCount,
     pub(super) unknown_devices: UnknownDevices,
     /// The pass day of the condition `unrecognised_flood`, and the number of sightings not recorded during it.
     pub(super) flood_day: Option<PassDay>,
@@ -91,7 +91,7 @@ impl Pipeline {
             context,
             present: PresentPeople::default(),
             coverage: CoverageLog::default(),
-            rejections: RateLimit::default(),
+            rejections: MinuteCount::default(),
             unknown_devices: UnknownDevices::default(),
             flood_day: None,
             left_out: 0,
