@@ -10,6 +10,7 @@ mod capture;
 mod clock;
 mod frames;
 mod api;
+mod guard;
 mod settings;
 mod mqtt;
 mod events;

@@ -25,7 +25,7 @@ use checkind::{
         health::{ConditionKind, Health},
     },
     engine::decision::Reason,
-    metrics::{Figure, FigureValue, Metrics, figures},
+    metrics::{Figure, FigureValue, Metrics, TextFormat, figures},
     source::{
         mqtt::counters::{MqttCounters, SourceCounters},
         network::CaptureCounters,
@@ -372,7 +372,7 @@ fn every_command_that_is_named_exists() {
 fn registered_metrics() -> BTreeMap<String, String> {
     let start = Now { wall: WallTime::from_millis(0), boot: BootTime::from_duration(Duration::ZERO) };
     let codes: Vec<&str> = Reason::all().map(Reason::code).collect();
-    let text = Metrics::new(Health::new(Clock::manual(start)), &codes).text();
+    let text = Metrics::new(Health::new(Clock::manual(start)), &codes).text(TextFormat::OpenMetrics);
     let help = Regex::new(r"(?m)^# HELP (\S+) (.*?)\.?$").expect("a pattern");
     let kind = |name: &str| {
         let line = format!("# TYPE {name} ");

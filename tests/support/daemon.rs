@@ -234,6 +234,11 @@ impl Daemon {
         wait_for(text, LIMIT, || if self.lines(text).is_empty() { Err(self.log()) } else { Ok(()) });
     }
 
+    /// The address of its API.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api.expect("its API listens")
+    }
+
     /// Sends a GET request to the API.
     pub(crate) fn get(&self, path: &str) -> Answer {
         let api = self.api.expect("its API listens");

@@ -87,6 +87,8 @@ condition_kinds! {
     AcknowledgementsStalled = "acknowledgements_stalled", blocks;
     /// The disk of the database or the spool is nearly full.
     DiskLow = "disk_low", warns;
+    /// All connections of the API were in use within the last minute: clients may be refused.
+    ApiExhausted = "api_exhausted", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }

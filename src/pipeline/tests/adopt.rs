@@ -250,7 +250,7 @@ async fn a_message_that_comes_again_is_a_duplicate(mut old: Old) {
     hub.gateway.settle(again, Vec::new()).await;
     let after = (old.records().await, old.rows("facts", &["day", "subject", "at"], "true").await);
     assert_eq!(after, before);
-    let figures = hub.gateway.pipeline.context.metrics.text();
+    let figures = hub.gateway.pipeline.context.metrics.text(crate::metrics::TextFormat::Plain);
     let figure = format!("checkind_decisions_total{{outcome=\"duplicate\"}} {many}\n");
     assert!(figures.contains(&figure), "{figures}");
 }

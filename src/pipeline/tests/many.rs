@@ -76,7 +76,7 @@ async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
 }
 
 fn figure(hub: &Hub, name: &str) -> i64 {
-    let text = hub.gateway.pipeline.context.metrics.text();
+    let text = hub.gateway.pipeline.context.metrics.text(crate::metrics::TextFormat::Plain);
     let lines = text.lines().filter(|line| {
         let named = line.split(' ').next().unwrap_or_default();
         named == name || named.split('{').next() == Some(name)
