@@ -122,6 +122,8 @@ pub struct Spool {
     write_failed: bool,
     /// A read failed; wait before the next one.
     read_failed: bool,
+    /// No read has succeeded since one failed.
+    unreadable: bool,
     /// Failures in a row.
     failures: u32,
 }
@@ -174,6 +176,7 @@ impl Spool {
             last_tick: None,
             write_failed: false,
             read_failed: false,
+            unreadable: false,
             failures: 0,
         })
     }
@@ -290,6 +293,7 @@ impl Spool {
             Ok(rows) => rows,
             Err(error) => return self.read_failure(error),
         };
+        self.unreadable = false;
         for (row, permit) in rows.into_iter().zip(room) {
             let inherited = row.seq <= self.inherited;
             let read = message::decode(&row.message, inherited.then_some(self.began));
@@ -333,7 +337,9 @@ impl Spool {
         self.fill.set_used(used);
         self.deleted = (committed, self.clock.now().boot);
         self.failures = 0;
-        self.health.clear(ConditionKind::SpoolUnavailable, "");
+        if !self.unreadable {
+            self.health.clear(ConditionKind::SpoolUnavailable, "");
+        }
     }
 
     fn write_failure(&mut self, error: StoreError) -> Result<(), StoreError> {
@@ -342,7 +348,7 @@ impl Spool {
     }
 
     fn read_failure(&mut self, error: StoreError) -> Result<(), StoreError> {
-        self.read_failed = true;
+        (self.read_failed, self.unreadable) = (true, true);
         self.failed(error)
     }
 
@@ -388,6 +394,7 @@ impl Spool {
             },
             Some(_) | None => Duration::ZERO,
         };
+        self.unreadable &= self.read_failed;
         self.counters.depth.store(depth, Relaxed);
         self.counters.bytes.store(self.fill.used(), Relaxed);
         self.counters.oldest.store(oldest.as_secs(), Relaxed);
@@ -399,12 +406,12 @@ impl Spool {
     fn update_conditions(&mut self, depth: u64, oldest: Duration) {
         self.fill.update();
         if self.fill.is_full() {
-            self.health.raise(ConditionKind::SpoolFull, "", SpoolFill::full_detail(depth, oldest));
+            self.health.raise_once(ConditionKind::SpoolFull, "", SpoolFill::full_detail(depth, oldest));
         } else {
             self.health.clear(ConditionKind::SpoolFull, "");
         }
         if self.fill.is_filling(self.health.is_raised(ConditionKind::SpoolFilling, "")) {
-            self.health.raise(ConditionKind::SpoolFilling, "", self.fill.filling_detail(depth, oldest));
+            self.health.raise_once(ConditionKind::SpoolFilling, "", self.fill.filling_detail(depth, oldest));
         } else {
             self.health.clear(ConditionKind::SpoolFilling, "");
         }

@@ -68,7 +68,7 @@ fn judge(folder: &Path, free: u64, health: &Health) {
         folder.display(),
         free / 1_000_000
     );
-    health.raise(ConditionKind::DiskLow, "", detail);
+    health.raise_once(ConditionKind::DiskLow, "", detail);
 }
 
 /// The bytes on the disk of `folder` that this process may still use.

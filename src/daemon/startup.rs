@@ -27,7 +27,10 @@ use crate::{
     },
     metrics::figures,
     pipeline::{self, Inputs, Pipeline},
-    source::{mqtt::session::Session, network::CaptureTask},
+    source::{
+        mqtt::session::{self, Session},
+        network::CaptureTask,
+    },
     spool::Spool,
     store::Store,
 };
@@ -170,9 +173,13 @@ impl Supervisor {
 
     /// Starts the broker session, if `[mqtt]` is configured and the spool or the pipeline reads door messages.
     pub(super) fn start_session(&mut self) {
-        let (Some(mqtt), Some(deliveries)) = (self.settings.mqtt.clone(), self.door_queue.sender().cloned()) else {
+        let Some(mqtt) = self.settings.mqtt.clone() else {
+            for kind in session::CONDITIONS {
+                self.health.retain(kind, |_| false);
+            }
             return;
         };
+        let Some(deliveries) = self.door_queue.sender().cloned() else { return };
         for source in &self.settings.sources {
             let counters = self.broker.counters.of_source(&source.name);
             self.metrics.watch("source", &source.name, Arc::new(move || figures::source(&counters)));

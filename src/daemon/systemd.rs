@@ -44,7 +44,7 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and marks start-up as finished
+    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` and the log up to date, and marks start-up as finished
     /// once the broker's state is known. The captures' states are known already: each is checked when it starts.
     pub(super) async fn run(self, stop: CancellationToken) {
         let watchdog = sd_notify::watchdog_enabled();
@@ -66,6 +66,7 @@ impl Reporter {
             if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
                 notify(&[NotifyState::Watchdog]);
             }
+            self.health.log_new_causes();
             let status = status(&self.health, self.metrics.open_now());
             if status != last_status {
                 notify(&[NotifyState::Status(&status)]);

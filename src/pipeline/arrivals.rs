@@ -189,7 +189,7 @@ impl Pipeline {
                  recorded. If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
                 self.left_out
             );
-            self.context.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
+            self.context.health.raise_once(ConditionKind::UnrecognisedFlood, "", detail);
             self.flood_day = Some(self.policy().calendar().pass_day(now.wall));
         } else if self.flood_day.is_some_and(|day| !day.contains(now.wall)) {
             self.context.health.clear(ConditionKind::UnrecognisedFlood, "");

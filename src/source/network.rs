@@ -257,7 +257,7 @@ impl CaptureTask {
     /// Raises or clears the condition that the idle limit is too short for the DHCP leases seen.
     fn check_leases(&mut self, now: Now) {
         match self.leases.check(self.context.idle_limit, now.boot) {
-            Some(short) => self.context.health.raise(
+            Some(short) => self.context.health.raise_once(
                 ConditionKind::IdleLimitShort,
                 &self.interface,
                 format_args!(

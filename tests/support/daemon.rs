@@ -292,9 +292,11 @@ impl Daemon {
         });
     }
 
-    /// How often a condition began and ended, counted in the log, which has one line for each change.
+    /// How often a condition began and ended, counted in the log. It has one line for each, and one for each further
+    /// cause, which says since when the condition lasts.
     pub(crate) fn changes_of(&self, name: &str) -> (usize, usize) {
-        let lines = self.lines(&format!("condition=\"{name}\""));
+        let mut lines = self.lines(&format!("condition=\"{name}\""));
+        lines.retain(|line| !line.contains(" since=\""));
         let over = lines.iter().filter(|line| line.contains("is over")).count();
         (lines.len() - over, over)
     }

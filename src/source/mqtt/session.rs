@@ -60,10 +60,15 @@ use super::{
     counters::{MqttCounters, add},
     session_file::SessionFile,
     session_state::SessionState,
-    watch::{self, Watch},
+    watch::SourceFinding,
 };
 use crate::{
-    base::{clock::Clock, health::Health, permit::LeasePermit, random},
+    base::{
+        clock::Clock,
+        health::{ConditionKind, Health},
+        permit::LeasePermit,
+        random,
+    },
     mapping::Mapping,
     settings,
     source::Delivery,
@@ -71,6 +76,19 @@ use crate::{
 
 /// How often a gateway without the lease checks whether it may connect.
 const PERMIT_CHECK: Duration = Duration::from_secs(1);
+
+/// The conditions that a session raises. They outlive it: the next session clears what it finds to be over.
+pub const CONDITIONS: [ConditionKind; 9] = [
+    ConditionKind::BrokerUnavailable,
+    ConditionKind::SubscriptionRefused,
+    ConditionKind::SessionLost,
+    ConditionKind::SessionTakenOver,
+    ConditionKind::AcknowledgementsStalled,
+    ConditionKind::ClockOffset,
+    ConditionKind::TimeUnreadable,
+    ConditionKind::KeysReused,
+    ConditionKind::ReaderRepeats,
+];
 
 /// The broker session and everything it needs.
 ///
@@ -109,13 +127,18 @@ impl Session {
     /// the broker, and this returns when the connection ends.
     pub async fn run(self) {
         let mut context = self.prepare().await;
+        Self::keep_connected(&mut context).await;
+        context.session_state.keep_watch(context.watch);
+    }
+
+    async fn keep_connected(context: &mut SessionContext) {
         loop {
             while !context.may_connect() {
                 if context.wait(PERMIT_CHECK).await == WaitEnd::Stopped {
                     return;
                 }
             }
-            let (end, fault) = connection::run(&mut context).await;
+            let (end, fault) = connection::run(context).await;
             context.disconnected();
             if context.stop.is_cancelled() || context.queue.is_closed() || end == ConnectionEnd::Finished {
                 context.save();
@@ -131,7 +154,8 @@ impl Session {
         }
     }
 
-    /// Restores what earlier sessions left, and clears their conditions.
+    /// Restores what earlier sessions left, and clears the conditions of topics and sources that are no longer
+    /// configured.
     async fn prepare(self) -> SessionContext {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
@@ -148,8 +172,11 @@ impl Session {
                 self.session_state.was_away(now.since(caught_up));
             }
         }
-        for kind in watch::KINDS {
-            self.health.clear_kind(kind);
+        // The subject "" stands for all topics.
+        self.health.retain(ConditionKind::SubscriptionRefused, |filter| filter.is_empty() || filters.contains(filter));
+        let mut watch = self.session_state.take_watch();
+        for SourceFinding { kind, subject, .. } in watch.retain_sources(&self.sources) {
+            self.health.clear(kind, &subject);
         }
         SessionContext {
             filters: filters.into_iter().collect(),
@@ -166,7 +193,7 @@ impl Session {
             had_session: saved.is_some(),
             session_file: self.session_file,
             saved,
-            watch: Watch::default(),
+            watch,
             streak: AttemptStreak::default(),
         }
     }

@@ -223,13 +223,18 @@ impl<'a> BrokerConnection<'a> {
         counters.unacknowledged.store(count as u64, Relaxed);
         counters.oldest.store(age, Relaxed);
         let acknowledged = counters.acknowledged.load(Relaxed);
-        self.note_quiet(now);
+        let is_quiet = self.is_quiet(now);
+        if is_quiet {
+            self.context.caught_up(now);
+        }
         self.context.counters.waited.store(self.context.session_state.waited(now).as_secs(), Relaxed);
         self.context.check_sources(now);
 
         let health = &self.context.health;
         let is_known = KNOWN_CAUSES.into_iter().any(|kind| health.is_raised(kind, ""));
-        if count == 0 || acknowledged != self.progress.0 || is_known {
+        // A new connection owes nothing until the broker delivers again what the last one left unacknowledged.
+        let is_settled = count == 0 && (is_quiet || !health.is_raised(ConditionKind::AcknowledgementsStalled, ""));
+        if is_settled || acknowledged != self.progress.0 || is_known {
             self.progress = (acknowledged, now);
             health.clear(ConditionKind::AcknowledgementsStalled, "");
         } else if now.since(self.progress.1) >= STALL {
@@ -238,20 +243,17 @@ impl<'a> BrokerConnection<'a> {
                 "{count} {messages} waiting, the oldest for {age} seconds, and none is acknowledged although the \
                  database accepts writes; restart checkind, which loses nothing"
             );
-            health.raise(ConditionKind::AcknowledgementsStalled, "", detail);
+            health.raise_once(ConditionKind::AcknowledgementsStalled, "", detail);
         }
     }
 
-    /// Records that the broker's backlog is empty, if it is.
-    fn note_quiet(&mut self, now: BootTime) {
-        let is_quiet = self.phase.is_open()
+    /// Whether the broker's backlog is empty.
+    fn is_quiet(&self, now: BootTime) -> bool {
+        self.phase.is_open()
             && !self.phase.is_shedding()
             && now.since(self.last_message) >= QUIET
             && !self.context.queue.is_waiting()
-            && self.window.is_settled();
-        if is_quiet {
-            self.context.caught_up(now);
-        }
+            && self.window.is_settled()
     }
 
     fn handle(&mut self, event: Result<Event, rumqttc::ConnectionError>) {
@@ -287,7 +289,11 @@ impl<'a> BrokerConnection<'a> {
 
         // A new session has no stored messages. If there was an old one, its messages are lost.
         if resumed {
-            context.health.clear(ConditionKind::SessionLost, "");
+            let now = context.clock.now().wall;
+            let lost = context.health.since(ConditionKind::SessionLost, "");
+            if lost.is_some_and(|lost| now.since(lost) >= LOST_SHOWN) {
+                context.health.clear(ConditionKind::SessionLost, "");
+            }
         } else {
             context.session_state.session_is_new();
             context.session_state.caught_up(self.last_message);
@@ -416,7 +422,9 @@ impl<'a> BrokerConnection<'a> {
 
         // How long the broker may have kept it depends on the gap before it, so check that first.
         let now = self.context.clock.now();
-        self.note_quiet(now.boot);
+        if self.is_quiet(now.boot) {
+            self.context.caught_up(now.boot);
+        }
         self.last_message = now.boot;
         let session_state = &self.context.session_state;
         let arrived = if broker_keeps_it {

@@ -88,18 +88,21 @@ impl SessionContext {
     /// Reports how a connection ended.
     pub(super) fn report(&self, end: ConnectionEnd, retry: Retry, fault: &str) {
         let settings::Mqtt { host, port, client_id, .. } = &self.settings;
+        let contested = |seen: String| {
+            let detail = format!("{seen}; give each gateway a different client_id");
+            self.health.raise(ConditionKind::SessionTakenOver, "", detail);
+            format!("the broker at {host}:{port} closed the connection; see session_taken_over")
+        };
         let detail = match end {
             ConnectionEnd::Setup => fault.to_owned(),
             ConnectionEnd::Refused => format!(
                 "the broker at {host}:{port} refused our login: {fault}; check client_id, username and password"
             ),
-            ConnectionEnd::TakenOver => {
-                format!("another client uses the client id \"{client_id}\"; give each gateway a different client_id")
-            }
-            ConnectionEnd::CutShort if retry.is_contested => format!(
+            ConnectionEnd::TakenOver => contested(format!("another client uses the client id \"{client_id}\"")),
+            ConnectionEnd::CutShort if retry.is_contested => contested(format!(
                 "the broker keeps closing our connections without a reason, as it does when another client uses the \
-                 client id \"{client_id}\"; give each gateway a different client_id"
-            ),
+                 client id \"{client_id}\""
+            )),
             ConnectionEnd::CutShort => format!("the broker at {host}:{port} closed the connection: {fault}"),
             ConnectionEnd::Lost => format!("no connection to the broker at {host}:{port}: {fault}"),
             ConnectionEnd::Abandoned => {
@@ -112,9 +115,6 @@ impl SessionContext {
             }
             ConnectionEnd::Finished => return,
         };
-        if retry.is_contested {
-            self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
-        }
         self.health.raise(ConditionKind::BrokerUnavailable, "", detail);
     }
 
@@ -191,7 +191,7 @@ impl SessionContext {
     fn report_findings(&self, found: Vec<SourceFinding>) {
         for SourceFinding { kind, subject, detail } in found {
             match detail {
-                Some(detail) => self.health.raise(kind, &subject, detail),
+                Some(detail) => self.health.raise_once(kind, &subject, detail),
                 None => self.health.clear(kind, &subject),
             }
         }
