@@ -6,15 +6,17 @@ mod arguments;
 pub mod capture_file;
 pub mod explain;
 pub mod import;
+mod log;
 mod lookup;
 mod print;
 pub mod replay;
+mod service_account;
 pub mod user;
 pub mod who;
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -26,17 +28,18 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "demo")]
 use self::arguments::DemoArguments;
-use self::arguments::{
-    AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, ReplaceWord, Replay, UserCommand,
+use self::{
+    arguments::{
+        AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, ReplaceWord, Replay, UserCommand,
+    },
+    log::{Urgency, complain, log_to_stderr},
+    service_account::ServiceAccount,
 };
 use crate::{
-    base::{
-        clock::Clock,
-        plain::{is_unruly, plain},
-    },
+    base::{clock::Clock, plain::plain},
     daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
-    settings::{self, LoadedSettings, Settings, SettingsFaults},
+    settings::{self, LoadedSettings, Settings, SettingsFaults, StoredCredentials},
     source::network::CaptureError,
     store::{BackupError, Store, StoreError},
 };
@@ -49,6 +52,8 @@ const WORKERS: usize = 2;
 enum Failure {
     /// Faults in the settings: 78.
     Settings(SettingsFaults),
+    /// Printed or logged already; only the exit code is left.
+    Reported(u8),
     /// Another exit code, and the error.
     Other(u8, anyhow::Error),
 }
@@ -73,12 +78,13 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(faults)) => {
-            complain(&faults.to_string());
+            complain(Urgency::Fault, &faults.to_string());
             ExitCode::from(CONFIGURATION)
         }
+        Err(Failure::Reported(code)) => ExitCode::from(code),
         Err(Failure::Other(_, error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Other(code, error)) => {
-            complain(&format!("checkind: {error:#}"));
+            complain(Urgency::Fault, &format!("checkind: {error:#}"));
             ExitCode::from(code)
         }
     }
@@ -116,17 +122,22 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     tracing::info!(version, "checkind is starting");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let prepared = Prepared::open(&settings, Clock::system()).map_err(|error| match error {
-        CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
-        CaptureError::Failed { .. } | CaptureError::PipelineGone(_) => Failure::Other(UNAVAILABLE, error.into()),
+        CaptureError::NotPermitted(_) => logged(PERMISSION, &error.into()),
+        CaptureError::Failed { .. } | CaptureError::PipelineGone(_) => logged(UNAVAILABLE, &error.into()),
     })?;
     let supervisor = Supervisor::new(settings, SettingsOrigin::File(config), &prepared);
     let stop = CancellationToken::new();
     runtime()?.block_on(Box::pin(supervisor.run(prepared, stop, |_| {}))).map_err(|error| {
-        tracing::error!("{error:#}");
         let unavailable =
             error.chain().any(|cause| cause.is::<StoreError>() || cause.is::<io::Error>() || cause.is::<LeaseError>());
-        Failure::Other(if unavailable { UNAVAILABLE } else { SOFTWARE }, error)
+        logged(if unavailable { UNAVAILABLE } else { SOFTWARE }, &error)
     })
+}
+
+/// Logs why the daemon ends, so it has the form and the priority of its other lines.
+fn logged(code: u8, error: &anyhow::Error) -> Failure {
+    tracing::error!("{error:#}");
+    Failure::Reported(code)
 }
 
 #[cfg(feature = "demo")]
@@ -141,7 +152,7 @@ fn demo(config: Option<&Path>, arguments: &DemoArguments) -> Result<(), Failure>
     let minutes = arguments.minutes.unwrap_or(1);
     let options = crate::demo::DemoOptions {
         length: std::time::Duration::from_secs(arguments.seconds.unwrap_or(minutes * 60)),
-        stay: arguments.stay || io::stdout().is_terminal(),
+        stay: arguments.stay || std::io::IsTerminal::is_terminal(&io::stdout()),
     };
     runtime()?.block_on(Box::pin(crate::demo::run(options))).map_err(|error| Failure::Other(UNAVAILABLE, error))
 }
@@ -150,9 +161,38 @@ fn check_config(config: Option<&Path>) -> Result<(), Failure> {
     let LoadedSettings { settings, warnings } =
         settings::load(config, settings::environment()).map_err(Failure::Settings)?;
     for warning in &warnings {
-        complain(&format!("warning: {warning}"));
+        complain(Urgency::Warning, &format!("warning: {warning}"));
+    }
+    if let Some(account) = ServiceAccount::find(&settings) {
+        check_as(&account, config, &settings)?;
     }
     say(&settings::summary(&settings))
+}
+
+/// Root can read everything, so this checks again as the account of the service.
+fn check_as(account: &ServiceAccount, config: Option<&Path>, settings: &Settings) -> Result<(), Failure> {
+    // systemd reads these as root and passes them to the service.
+    let credentials = StoredCredentials::read();
+    if let Err(error) = account.enter() {
+        let name = &account.name;
+        complain(Urgency::Warning, &format!("warning: not checked as {name}, the account of the service: {error}"));
+        return Ok(());
+    }
+    let unreadable = settings::load_with(config, settings::environment(), &credentials).err();
+    let unwritable = service_account::unwritable(settings);
+    if unreadable.is_none() && unwritable.is_empty() {
+        return Ok(());
+    }
+    for fault in unreadable.iter().map(ToString::to_string).chain(unwritable) {
+        complain(Urgency::Fault, &fault);
+    }
+    let name = &account.name;
+    let advice = format!(
+        "checkind: root may use these files, but the service runs as {name}. Let it read what it reads (chgrp {name} FILE; \
+         chmod 640 FILE; chmod 755 for a folder), own what it writes (chown {name}), or pass it a secret with LoadCredential="
+    );
+    complain(Urgency::Fault, &advice);
+    Err(Failure::Reported(CONFIGURATION))
 }
 
 fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<(), Failure> {
@@ -171,7 +211,7 @@ fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<()
         done.map_err(|error| Failure::Other(import_code(&error), error.into()))
     })?;
     for warning in &changes.warnings {
-        complain(&format!("warning: {}", plain(warning)));
+        complain(Urgency::Warning, &format!("warning: {}", plain(warning)));
     }
     say(&if *json { import::json(&changes, *dry_run) } else { import::text(&changes, *dry_run) })
 }
@@ -322,51 +362,9 @@ fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::Other(SOFTWARE, error))
 }
 
-/// Logs to standard error, filtered by `RUST_LOG`. Under systemd the journal adds the time.
-pub(crate) fn log_to_stderr(default: &str) {
-    let environment: Vec<(String, String)> = settings::environment().collect();
-    let variable = |name: &str| environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-    let filter = tracing_subscriber::EnvFilter::new(variable("RUST_LOG").unwrap_or(default));
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| PlainLines(io::stderr())).with_target(false);
-    if variable("JOURNAL_STREAM").is_some() {
-        lines.without_time().with_ansi(false).init();
-    } else {
-        lines.with_ansi(io::stderr().is_terminal()).init();
-    }
-}
-
-/// Removes characters that would reorder text on a terminal from log lines, because logs quote input. Keeps control
-/// characters, which carry the colours.
-struct PlainLines<W>(W);
-
-impl<W: Write> Write for PlainLines<W> {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let reorders = |c: char| is_unruly(c) && !c.is_control();
-        match std::str::from_utf8(line) {
-            Ok(text) if text.contains(reorders) => {
-                self.0.write_all(text.replace(reorders, "").as_bytes())?;
-                Ok(line.len())
-            }
-            Ok(_) | Err(_) => self.0.write(line),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()
-    }
-}
-
 fn say(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::Other(INPUT, error.into()))
-}
-
-fn complain(text: &str) {
-    // The text quotes files and databases; only its line ends are ours.
-    let text = text.replace(|c: char| c != '\n' && is_unruly(c), "");
-    // If standard error is closed, there is nowhere left to report to.
-    drop(writeln!(io::stderr(), "{text}"));
 }
 
 /// `checkind … | head` is not a failure.

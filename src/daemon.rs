@@ -92,7 +92,7 @@ impl Supervisor {
         }
         match (outcome, late) {
             (Err(error), _) => Err(error),
-            (Ok(()), Some(late)) => Err(anyhow!("{late} did not end in time")),
+            (Ok(()), Some(late)) => Err(anyhow!("still running at the shutdown deadline and abandoned: {late}")),
             (Ok(()), None) => {
                 tracing::info!("stopped");
                 Ok(())

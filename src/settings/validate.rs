@@ -46,7 +46,7 @@ const MOST_ENTRIES: usize = 1000;
 /// Builds the settings. `None` if there is any fault, including those found earlier.
 pub(super) fn validate(
     merged: Merged,
-    (secrets, zones): (&Secrets, Zones),
+    (secrets, zones): (&Secrets<'_>, Zones),
     origins: &Origins,
     findings: &mut Vec<Finding>,
     warnings: &mut Vec<Finding>,
@@ -92,7 +92,7 @@ fn retention(written: RetentionWritten) -> Option<Retention> {
 }
 
 struct Check<'c> {
-    secrets: &'c Secrets,
+    secrets: &'c Secrets<'c>,
     zones: &'c Zones,
     origins: &'c Origins,
     findings: &'c mut Vec<Finding>,
