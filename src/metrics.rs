@@ -136,7 +136,7 @@ impl Metrics {
     }
 }
 
-/// The number of raised conditions of each kind.
+/// The number of raised conditions of each kind, and whether they block readiness.
 #[derive(Debug)]
 struct Conditions(Health);
 
@@ -148,7 +148,8 @@ impl Collector for Conditions {
         for kind in ConditionKind::ALL {
             let raised = now.iter().filter(|condition| condition.kind == kind).count();
             let gauge = ConstGauge::new(i64::try_from(raised).unwrap_or(i64::MAX));
-            gauge.encode(family.encode_family(&[("name", kind.name())])?)?;
+            let effect = if kind.blocks_readiness() { "blocks" } else { "warns" };
+            gauge.encode(family.encode_family(&[("name", kind.name()), ("effect", effect)])?)?;
         }
         Ok(())
     }
@@ -191,7 +192,7 @@ mod tests {
             "checkind_open_checkins",
             "checkind_queue_depth{queue=\"deliveries\"}",
             "checkind_api_signins_total{result=\"refused\"}",
-            "checkind_condition{name=\"capture_blind\"}",
+            "checkind_condition{name=\"capture_blind\",effect=\"blocks\"}",
         ] {
             assert_eq!(value(&text, series).as_deref(), Some("0"), "{series} in\n{text}");
         }
@@ -229,7 +230,7 @@ mod tests {
             ("checkind_open_checkins", "5"),
             ("checkind_queue_depth{queue=\"presences\"}", "2"),
             ("checkind_api_signins_total{result=\"accepted\"}", "1"),
-            ("checkind_condition{name=\"capture_blind\"}", "2"),
+            ("checkind_condition{name=\"capture_blind\",effect=\"blocks\"}", "2"),
         ] {
             assert_eq!(value(&text, series).as_deref(), Some(expected), "{series} in\n{text}");
         }

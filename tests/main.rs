@@ -16,6 +16,7 @@ mod events;
 #[cfg(feature = "demo")]
 mod demo;
 mod lifecycle;
+mod operate;
 mod import;
 mod faults;
 mod spool;
