@@ -567,7 +567,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = Home::on(&format!("sqlite:{place}/checkind.db"), &(site("") + &doors(broker.port)));
     // Only the daemon sees the small disk, which disappears when it ends.
-    let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=2m,mode=700 tmpfs \"$1\" && shift && exec \"$@\"";
     let starter = ["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY];
     let mut daemon = home.start_by(&starter, &[]);
     daemon.wait_until_ready();

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -39,13 +40,32 @@ pub struct DiskFigures {
     pub free: AtomicU64,
 }
 
+/// Says what would give space back; asked only while space is low.
+pub type SpaceAdvice = Box<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
 /// Checks the disk of `folder` until stopped.
-pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
+pub async fn run(
+    folder: PathBuf,
+    figures: Arc<DiskFigures>,
+    advice: SpaceAdvice,
+    health: Health,
+    stop: CancellationToken,
+) {
     loop {
         match free(&folder) {
             Ok(free) => {
                 figures.free.store(free, Relaxed);
-                judge(&folder, free, &health);
+                if is_low(free, &health) {
+                    let megabytes = free / 1_000_000;
+                    let detail = format!(
+                        "{} has only {megabytes} MB left; when it is full, door messages wait at the broker. {}",
+                        folder.display(),
+                        advice().await
+                    );
+                    health.raise(ConditionKind::DiskLow, "", detail);
+                } else {
+                    health.clear(ConditionKind::DiskLow, "");
+                }
             }
             Err(error) => tracing::debug!(%error, "could not read the free disk space"),
         }
@@ -55,20 +75,9 @@ pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, sto
     }
 }
 
-/// Raises or clears the condition.
-fn judge(folder: &Path, free: u64, health: &Health) {
-    let raised = health.is_raised(ConditionKind::DiskLow, "");
-    // Cleared only with a quarter more space, so the condition does not flap.
-    if free >= if raised { LOW + LOW / 4 } else { LOW } {
-        return health.clear(ConditionKind::DiskLow, "");
-    }
-    let detail = format!(
-        "{} has only {} MB left; when it is full, door messages wait at the broker. Free some space, or lower the times \
-         in [retention]",
-        folder.display(),
-        free / 1_000_000
-    );
-    health.raise(ConditionKind::DiskLow, "", detail);
+/// Whether the condition holds. It ends only with a quarter more space, to avoid flapping.
+fn is_low(free: u64, health: &Health) -> bool {
+    free < if health.is_raised(ConditionKind::DiskLow, "") { LOW + LOW / 4 } else { LOW }
 }
 
 /// The bytes on the disk of `folder` that this process may still use.
@@ -87,8 +96,12 @@ mod tests {
     fn a_disk_that_is_nearly_full_is_named_until_there_is_clearly_room() {
         let health = Health::new(Clock::system());
         for (free, low) in [(LOW, false), (LOW - 1, true), (LOW + 1, true), (LOW + LOW / 4, false), (LOW, false)] {
-            judge(Path::new("/var/lib/checkind"), free, &health);
-            assert_eq!(health.is_raised(ConditionKind::DiskLow, ""), low, "{free}");
+            assert_eq!(is_low(free, &health), low, "{free}");
+            if low {
+                health.raise(ConditionKind::DiskLow, "", String::new());
+            } else {
+                health.clear(ConditionKind::DiskLow, "");
+            }
         }
     }
 

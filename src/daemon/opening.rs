@@ -19,6 +19,9 @@ use crate::{
 /// The pauses between two attempts to open the database or the spool.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
+/// How often systemd's start time-out is extended while an attempt lasts.
+const EXTENDED_EVERY: Duration = Duration::from_secs(20);
+
 /// What a pipeline needs to decide.
 #[derive(Debug)]
 pub(super) struct Basis {
@@ -82,10 +85,15 @@ impl Supervisor {
         let mut failures = 0;
         loop {
             // A server that hangs must not delay a shutdown.
-            let opened = tokio::select! {
-                opened = Box::pin(open()) => opened,
-                () = requests.stop() => return Ok(None),
-                Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+            let mut opening = Box::pin(open());
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    () = requests.stop() => return Ok(None),
+                    Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+                    // A copy and a change of a large database take longer than systemd waits for a start.
+                    () = time::sleep(EXTENDED_EVERY) => extend(EXTENDED_EVERY * 3),
+                }
             };
             match opened {
                 Ok(opened) => {
@@ -103,9 +111,9 @@ impl Supervisor {
             }
 
             // Until readiness systemd's start time-out applies; this extends it to cover the next attempts.
-            let extend = u32::try_from((RETRY.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
             let status = format!("waiting for {what}");
-            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
+            notify(&[NotifyState::Status(&status)]);
+            extend(RETRY.nominal(failures) * 10);
             tokio::select! {
                 () = time::sleep(RETRY.pause(failures)) => {}
                 () = requests.stop() => return Ok(None),
@@ -114,4 +122,9 @@ impl Supervisor {
             failures = failures.saturating_add(1);
         }
     }
+}
+
+/// Tells systemd that the start takes this much longer.
+fn extend(by: Duration) {
+    notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
 }

@@ -22,7 +22,7 @@ use crate::{
     api::{self, ApiState, Ready},
     base::{
         clock::BootTime,
-        disk::{self, DiskFigures},
+        disk::{self, DiskFigures, SpaceAdvice},
         record::BusinessId,
     },
     metrics::figures,
@@ -34,6 +34,9 @@ use crate::{
 
 /// The file in the data folder that tells the next process that the broker has a session for this client.
 const SESSION_FILE: &str = "broker-session.json";
+
+/// Fewer unused bytes than these are not worth a maintenance: the next rows use them.
+const WORTH_RETURNING: u64 = 1_000_000;
 
 impl Supervisor {
     /// Starts the API if configured. Returns its address, and the handle that marks start-up as finished for `/readyz`.
@@ -81,7 +84,7 @@ impl Supervisor {
         basis: Basis,
         alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
-        self.start_disk_watch();
+        self.start_disk_watch(records);
         let Basis { business, policies, directories } = basis;
         self.start_retention(business, store);
 
@@ -151,13 +154,18 @@ impl Supervisor {
     }
 
     /// Starts watching the free space on the disk of the database or the spool.
-    fn start_disk_watch(&mut self) {
+    fn start_disk_watch(&mut self, store: &Store) {
         let (folder, health, stop) = (data_folder(&self.settings), self.health.clone(), self.stop.rest.clone());
         let figures = Arc::new(DiskFigures::default());
         let shown = Arc::clone(&figures);
         self.metrics.watch("disk", "local", Arc::new(move || figures::disk(&shown)));
+        let store = store.clone();
+        let advice: SpaceAdvice = Box::new(move || {
+            let store = store.clone();
+            Box::pin(async move { advice(store.unused().await.ok().flatten(), store.is_shared()) })
+        });
         self.parts.spawn(Part::Disk, async move {
-            disk::run(folder, figures, health, stop).await;
+            disk::run(folder, figures, advice, health, stop).await;
             Ok(())
         });
     }
@@ -214,5 +222,24 @@ impl Supervisor {
             reporter.run(rest).await;
             Ok(())
         });
+    }
+}
+
+/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that no
+/// row uses.
+fn advice(unused: Option<u64>, is_shared: bool) -> String {
+    match unused {
+        Some(unused) if unused >= WORTH_RETURNING => format!(
+            "The database does not use {} MB of its file: `checkind maintain` gives them back. Lower times in [retention] \
+             make more of it free",
+            unused / 1_000_000
+        ),
+        Some(_) => "The database uses all of its file: free other space, or lower the times in [retention], and run \
+                    `checkind maintain` when the rows have been deleted"
+            .to_owned(),
+        None if is_shared => "Only the spool is on it, which empties when the database answers; spool.limit says how \
+                              large it may become. Free other space"
+            .to_owned(),
+        None => "Free other space, or lower the times in [retention]".to_owned(),
     }
 }

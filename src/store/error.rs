@@ -45,6 +45,11 @@ impl StoreError {
         Self::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
+    /// Whether the login lacks a right.
+    pub fn lacks_a_right(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if is_refused(source))
+    }
+
     /// A column contains a value that this program never writes.
     pub(super) fn damaged() -> Self {
         Self::Unusable { what: BAD_COLUMN.to_owned(), source: None }
@@ -154,10 +159,6 @@ pub(super) fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError 
                 Some(_) | None => error.into(),
             }
         }
-        MigrateError::VersionMissing(version) => StoreError::Unusable {
-            what: format!("its schema (version {version}) is newer than this program; install a newer checkind"),
-            source: None,
-        },
         other => {
             StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None }
         }

@@ -5,7 +5,7 @@
 //! set for longer than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a
 //! transaction keeps the two on one connection.
 
-use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
@@ -28,6 +28,7 @@ use crate::base::{
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
     limits::{SLOW, TIME_LIMIT},
+    schema::{APPLIED, AppliedMigration, NOTE, POSTGRES_NOTES, Schema, SchemaChange, compare},
 };
 
 /// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
@@ -59,6 +60,9 @@ macro_rules! begin {
     };
 }
 
+/// How long a migration waits for a table. While it waits, the gateways that use the table wait behind it.
+const LOCKS: &str = "SET LOCAL lock_timeout = '5s'";
+
 const WRITE: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
@@ -86,6 +90,8 @@ pub(crate) struct Connections {
     second: ConnectionSlot,
     /// The permits to use one of them. No task waits for a second permit while holding one.
     turns: Arc<Semaphore>,
+    /// How a transaction begins that may write.
+    write: &'static str,
 }
 
 impl fmt::Debug for Connections {
@@ -95,8 +101,8 @@ impl fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// Connects; brings the schema up to date.
-    pub(crate) async fn open(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
+    /// The connections; each is opened when it is needed.
+    pub(crate) fn open(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
         let mut options = PgConnectOptions::from_str(url)
             .map_err(|error| StoreError::Unusable {
                 what: "database.url is not a PostgreSQL URL".to_owned(),
@@ -116,8 +122,8 @@ impl Connections {
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            write: WRITE,
         };
-        connections.bring_up_to_date().await?;
         Ok(connections)
     }
 
@@ -127,9 +133,14 @@ impl Connections {
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
     }
 
+    /// The same connections, on which the server lets nothing be written.
+    pub(crate) fn only_to_read(self) -> Self {
+        Self { write: READ, ..self }
+    }
+
     /// Begins a transaction that writes.
     pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        self.begin_with(WRITE).await
+        self.begin_with(self.write).await
     }
 
     /// Begins a transaction that only reads.
@@ -220,45 +231,46 @@ impl Connections {
     }
 
     /// Applies the missing migrations. An up-to-date schema is only read.
-    async fn bring_up_to_date(&self) -> Result<(), StoreError> {
-        let steps = sqlx::migrate!("src/store/migrations/postgres");
+    pub(crate) async fn bring_up_to_date(&self) -> Result<SchemaChange, StoreError> {
+        let began = now();
+        let steps = steps();
         for _ in 0..ATTEMPTS {
-            let missing = self.missing(&steps).await?;
+            let Schema { version: from, known, missing } = compare(&steps, &self.applied().await?)?;
             if missing.is_empty() {
-                return Ok(());
+                return Ok(SchemaChange { from, to: from, copy: None, took: Duration::ZERO });
             }
             match self.migrate(&missing).await {
                 // Another gateway was faster.
                 Err(StoreError::Conflict) => {}
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let took = now().since(began);
+                    let seconds = took.as_secs_f64();
+                    tracing::info!(from, to = known, seconds, "the schema of the database was changed");
+                    return Ok(SchemaChange { from, to: known, copy: None, took });
+                }
             }
         }
         Err(StoreError::Conflict)
     }
 
-    /// The migrations that the schema lacks.
-    async fn missing<'a>(&self, steps: &'a Migrator) -> Result<Vec<&'a Migration>, StoreError> {
+    /// The migrations that the database has recorded; none if it is new.
+    pub(crate) async fn applied(&self) -> Result<Vec<AppliedMigration>, StoreError> {
         let mut work = self.begin_read().await?;
         let there = work.connection().fetch_one(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
-        let mut applied = BTreeMap::new();
+        let mut applied = Vec::new();
         if there.try_get::<bool, _>(0)? {
-            let rows = work.connection().fetch_all(unnamed("SELECT version, success, checksum FROM _sqlx_migrations"));
-            for row in rows.await? {
-                applied.insert(row.try_get::<i64, _>(0)?, (row.try_get::<bool, _>(1)?, row.try_get::<Vec<u8>, _>(2)?));
+            for row in work.connection().fetch_all(unnamed(APPLIED)).await? {
+                applied.push(AppliedMigration {
+                    version: row.try_get(0)?,
+                    description: row.try_get(1)?,
+                    finished: row.try_get(2)?,
+                    checksum: row.try_get(3)?,
+                });
             }
         }
         work.commit().await?;
-        for (&version, (finished, checksum)) in &applied {
-            let step = steps.iter().find(|step| step.version == version);
-            let fault = match step {
-                None => MigrateError::VersionMissing(version),
-                Some(_) if !finished => MigrateError::Dirty(version),
-                Some(step) if step.checksum.as_ref() != checksum => MigrateError::VersionMismatch(version),
-                Some(_) => continue,
-            };
-            return Err(migration_error(fault));
-        }
-        Ok(steps.iter().filter(|step| !applied.contains_key(&step.version)).collect())
+        Ok(applied)
     }
 
     /// Applies migrations, all or none. Each is first recorded as done: another gateway that applies it too waits at
@@ -269,8 +281,9 @@ impl Connections {
             StoreError::Refused { source, .. } if is_refused(&source) => {
                 let newest = missing.last().map_or(0, |step| step.version);
                 let what = format!(
-                    "its schema must become version {newest}, and this login may not change it; run `checkind who` once \
-                     with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")"
+                    "its schema must become version {newest}, and this login may not change it; run `checkind \
+                     migrate` with the login that owns the tables, then grant this one its rights (README, \
+                     \"PostgreSQL\")"
                 );
                 StoreError::Refused { what, source }
             }
@@ -281,7 +294,8 @@ impl Connections {
             | StoreError::Unusable { .. }) => other,
         };
         let mut work = self.begin().await?;
-        work.run(NOTES).await.map_err(failed)?;
+        work.run(LOCKS).await.map_err(failed)?;
+        work.run(POSTGRES_NOTES).await.map_err(failed)?;
         for step in missing {
             let note = unnamed(NOTE).bind(step.version).bind(&*step.description).bind(&*step.checksum);
             work.connection().execute(note).await.map_err(failed)?;
@@ -295,18 +309,10 @@ impl Connections {
     }
 }
 
-/// The applied migrations, in the table of sqlx's own migrator, because databases of earlier versions have it.
-const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
-    version BIGINT PRIMARY KEY,
-    description TEXT NOT NULL,
-    installed_on TIMESTAMPTZ NOT NULL DEFAULT now(),
-    success BOOLEAN NOT NULL,
-    checksum BYTEA NOT NULL,
-    execution_time BIGINT NOT NULL
-)";
-
-const NOTE: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-    VALUES ($1, $2, TRUE, $3, -1)";
+/// The migrations of this program.
+pub(super) fn steps() -> Migrator {
+    sqlx::migrate!("src/store/migrations/postgres")
+}
 
 /// A statement without a name: a pooler may assign the next transaction a connection that does not have the prepared
 /// one.

@@ -2,9 +2,7 @@
 //! when it is read.
 
 use std::{
-    fs::{self, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -65,8 +63,6 @@ pub(crate) struct SpoolFile {
 impl SpoolFile {
     /// Opens or creates the file, which only its owner can read.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite treats an empty file as new. If it cannot be created here, SQLite reports why it cannot open it.
-        let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
         Ok(Self { sql: Sql::open_scratch(path, SCHEMA).await? })
     }
 

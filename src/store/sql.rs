@@ -5,7 +5,6 @@
 use std::{fmt, path::Path};
 
 use futures_util::TryStreamExt;
-use secrecy::SecretString;
 use sqlx::{
     AssertSqlSafe, Postgres, SqlSafeStr, SqlStr,
     postgres::PgArguments,
@@ -17,6 +16,7 @@ use super::{
     error::StoreError,
     postgres::{Connections, PgTransaction},
     rows::SqlValue,
+    schema::{CopyFirst, SchemaChange},
     sqlite::{SqliteFile, WriterSlot},
     statement::{Arg, Statement},
     stored::Row,
@@ -80,18 +80,14 @@ pub(crate) enum Sql {
 
 impl Sql {
     /// Opens or creates the file of the records; brings its schema up to date.
-    pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(SqliteFile::open(path).await?))
+    pub(crate) async fn open_sqlite(path: &Path, first: CopyFirst) -> Result<(Self, SchemaChange), StoreError> {
+        let (file, change) = SqliteFile::open(path, first).await?;
+        Ok((Self::Sqlite(file), change))
     }
 
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
     pub(crate) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
         Ok(Self::Sqlite(SqliteFile::open_scratch(path, schema).await?))
-    }
-
-    /// Connects; brings the schema up to date.
-    pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        Ok(Self::Postgres(Connections::open(url, password).await?))
     }
 
     /// The same database for the pipeline, which never waits for reads by other tasks.

@@ -1,18 +1,30 @@
 //! A SQLite file: how it is opened, and the connections that read and write it.
 
-use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection,
     sqlite::{
-        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+        SqliteSynchronous,
     },
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::{
-    error::{StoreError, database_code, migration_error},
+    copy::with_suffix,
+    error::{StoreError, database_code},
     limits::{SLOW, TIME_LIMIT},
+    schema::{CopyFirst, SchemaChange, compare, unusable},
+    upgrade::{applied, bring_up_to_date, steps},
 };
 
 /// How long SQLite waits for another process's lock before a statement fails. A copy or an import that holds it for a
@@ -55,6 +67,8 @@ pub(crate) struct SqliteFile {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(super) readers: SqlitePool,
+    /// The file when it was opened, if only to be read.
+    stamp: Option<FileStamp>,
 }
 
 impl fmt::Debug for SqliteFile {
@@ -66,32 +80,84 @@ impl fmt::Debug for SqliteFile {
 /// The right to write, and the slot to which the connection returns after a successful commit.
 pub(super) type WriterSlot = OwnedMutexGuard<Option<SqliteConnection>>;
 
+/// What shows that a file has been written to: its identity, length and time of change, and whether it has a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileStamp {
+    file: Option<(u64, u64, i64, i64)>,
+    has_log: bool,
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Self {
+        let file = fs::metadata(path).ok().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+        Self { file, has_log: with_suffix(path, "-wal").exists() }
+    }
+}
+
 impl SqliteFile {
     /// Opens or creates the file of the records; brings its schema up to date.
-    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, first: CopyFirst) -> Result<(Self, SchemaChange), StoreError> {
         let options = durable(path);
+        create_for_owner(path);
+        // A file can be cut from its end only if it was made for that.
+        let is_new = fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        let first_options =
+            if is_new { options.clone().auto_vacuum(SqliteAutoVacuum::Incremental) } else { options.clone() };
+        let mut writer = first_options.connect().await.map_err(|error| unusable_file(path, error))?;
+        let change = bring_up_to_date(path, &mut writer, first).await?;
+        Ok((Self::new(options, Some(writer)), change))
+    }
+
+    /// Opens an existing file of the records to write to it; its schema must be up to date.
+    pub(super) async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        must_exist(path)?;
+        let options = durable(path).create_if_missing(false);
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
-        sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration_error)?;
-        Ok(Self::new(path, options, writer))
+        let steps = steps();
+        compare(&steps, &applied(&mut writer).await?)?.is_current()?;
+        Ok(Self::new(options, Some(writer)))
+    }
+
+    /// Opens an existing file of the records to read it. Creates and writes no file, and needs no right to.
+    ///
+    /// While a daemon has the file open, or has left its log behind, SQLite reads that log too, by locks in the file
+    /// beside it. After a clean shutdown there is no log, and SQLite would create one; then the file is read as one that
+    /// does not change, and [`was_left_alone`](Self::was_left_alone) tells whether that was true.
+    pub(super) async fn open_to_read(path: &Path) -> Result<(Self, (i64, i64)), StoreError> {
+        must_exist(path)?;
+        let stamp = FileStamp::of(path);
+        let options = to_read(path).immutable(!stamp.has_log);
+        let mut reader = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        let steps = steps();
+        let schema = compare(&steps, &applied(&mut reader).await?)?;
+        schema.exists()?;
+        reader.close().await?;
+        let file = Self { stamp: Some(stamp), ..Self::new(options, None) };
+        Ok((file, (schema.version, schema.known)))
+    }
+
+    /// Whether everything that a file opened to be read has said is of one state: no daemon began to write to it.
+    pub(super) fn was_left_alone(&self) -> bool {
+        self.stamp.as_ref().is_none_or(|before| before.has_log || *before == FileStamp::of(self.options.get_filename()))
     }
 
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
     pub(super) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
+        create_for_owner(path);
         let options = durable(path).pragma("secure_delete", "ON");
         let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
         sqlx::query(schema).execute(&mut writer).await?;
-        Ok(Self::new(path, options, writer))
+        Ok(Self::new(options, Some(writer)))
     }
 
-    fn new(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
-        give_to_folder_owner(path);
+    fn new(options: SqliteConnectOptions, writer: Option<SqliteConnection>) -> Self {
         // Without timeouts the pool has no maintenance task. That task can read the count of idle connections just when
         // it has wrapped below zero, and then never yields its thread again (sqlx 0.9.0; transact-rs/sqlx#3645).
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let readers = pool.max_connections(READERS).acquire_timeout(TIME_LIMIT).connect_lazy_with(
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
         );
-        Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers }
+        Self { options, writer: Arc::new(Mutex::new(writer)), readers, stamp: None }
     }
 
     /// Waits for the right to write. The connection is a new one if the last transaction failed.
@@ -99,6 +165,7 @@ impl SqliteFile {
         let mut slot = Arc::clone(&self.writer).lock_owned().await;
         let connection = match slot.take() {
             Some(connection) => connection,
+            None if self.stamp.is_some() => return Err(unusable("it was opened only to be read")),
             None => self.options.connect().await?,
         };
         Ok((slot, connection))
@@ -136,25 +203,35 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .log_statements(tracing::log::LevelFilter::Off)
 }
 
-/// A command run by root must not leave files that the daemon's user cannot open, so they are given to the owner of the
-/// folder. If that fails, opening them fails later with an error that shows it.
-fn give_to_folder_owner(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
+/// How a file is opened that is only read.
+fn to_read(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .create_if_missing(false)
+        .busy_timeout(BUSY)
+        .row_buffer_size(ROWS_AHEAD)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
+        .log_statements(tracing::log::LevelFilter::Off)
+}
 
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(owner) = std::fs::metadata(folder) else { return };
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
-        return;
+/// Refuses a file that does not exist.
+pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unusable(format!(
+            "there is no file {}; `checkind run`, `checkind import` and `checkind migrate` create it",
+            path.display()
+        ))),
+        // Opening a pipe to read it would wait for another process.
+        Ok(found) if !found.is_file() => Err(unusable(format!("{} is not a file", path.display()))),
+        Ok(_) | Err(_) => Ok(()),
     }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        if let Err(error) = std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid()))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "a database file could not be given to the owner of its folder");
-        }
-    }
+}
+
+/// Creates the file if it is missing, before SQLite would: only its owner may read it. SQLite gives its side files the
+/// same rights. If it cannot be created here, SQLite reports why it cannot open it.
+fn create_for_owner(path: &Path) {
+    let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
 fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
@@ -179,7 +256,7 @@ mod tests {
     #[tokio::test]
     async fn the_pool_of_readers_has_no_maintenance_task() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let file = SqliteFile::open(&folder.path().join("x.db")).await.expect("a file");
+        let file = SqliteFile::open(&folder.path().join("x.db"), CopyFirst::Yes).await.expect("a file").0;
         let options = file.readers.options();
         assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
         assert_eq!(options.get_min_connections(), 0);

@@ -37,8 +37,8 @@ async fn only_the_owner_changes_the_schema() {
     let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
     let newest = sqlx::migrate!("src/store/migrations/postgres").iter().map(|migration| migration.version).max();
     let expected = format!(
-        "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind who` \
-         once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
+        "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind \
+         migrate` with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
         newest.expect("a version")
     );
     assert_eq!(said.to_string(), expected);
