@@ -1,13 +1,16 @@
 //! The commands: turns arguments into library calls, and errors into exit codes (sysexits.h: 64 usage, 65 data,
 //! 69 unavailable, 70 software, 74 input, 77 permission, 78 configuration).
 
+mod account;
 pub mod admit;
 mod arguments;
 pub mod capture_file;
 pub mod explain;
 pub mod import;
 mod lookup;
+mod maintenance;
 mod print;
+mod progress;
 pub mod replay;
 pub mod user;
 pub mod who;
@@ -26,8 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "demo")]
 use self::arguments::DemoArguments;
-use self::arguments::{
-    AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, ReplaceWord, Replay, UserCommand,
+use self::{
+    account::{AccountError, Keep},
+    arguments::{
+        AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, MigrateArguments, ReplaceWord, Replay,
+        UserCommand,
+    },
 };
 use crate::{
     base::{
@@ -36,13 +43,16 @@ use crate::{
     },
     daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
-    settings::{self, LoadedSettings, Settings, SettingsFaults},
+    settings::{self, Database, LoadedSettings, Settings, SettingsFaults},
     source::network::CaptureError,
-    store::{BackupError, Store, StoreError},
+    store::{BackupError, CopyFirst, MaintainError, Store, StoreError},
 };
 
 /// Worker threads of the runtime: one for the pipeline, one for API requests.
 const WORKERS: usize = 2;
+
+/// How often a command reads again because a daemon began to write meanwhile. It begins once.
+const READINGS: u32 = 3;
 
 /// Why the program fails, with its exit code.
 #[derive(Debug)]
@@ -70,7 +80,16 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
             return said.print().map_or(ExitCode::from(INPUT), |()| ExitCode::from(code));
         }
     };
-    match run(arguments) {
+    let is_root = rustix::process::geteuid().is_root();
+    let done = run(arguments);
+    let user = rustix::process::geteuid();
+    if is_root && !user.is_root() && done.is_err() {
+        let user = user.as_raw();
+        complain(&format!(
+            "checkind: root ran this as user {user}, who owns the folder of the database, and it failed"
+        ));
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Settings(faults)) => {
             complain(&faults.to_string());
@@ -93,6 +112,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CheckConfig => check_config(config.as_deref()),
         Command::Import(arguments) => import_files(config.as_deref(), &arguments),
         Command::Backup { file } => backup(config.as_deref(), &file),
+        Command::Migrate(arguments) => migrate(config.as_deref(), &arguments),
+        Command::Maintain { json } => maintain(config.as_deref(), json),
         Command::Who { json } => who_is_in(config.as_deref(), json),
         Command::Admit(arguments) => would_be_admitted(config.as_deref(), &arguments),
         Command::Explain(arguments) => explain_decisions(config.as_deref(), &arguments),
@@ -115,6 +136,10 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
     tracing::info!(version, "checkind is starting");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
+    let keep = if settings.captures.is_empty() { Keep::Nothing } else { Keep::Captures };
+    if let Some(file) = settings.spool.as_ref().map(|spool| spool.path.as_path()).or_else(|| file_of(&settings)) {
+        account::become_owner(file, keep).map_err(not_permitted)?;
+    }
     let prepared = Prepared::open(&settings, Clock::system()).map_err(|error| match error {
         CaptureError::NotPermitted(_) => Failure::Other(PERMISSION, error.into()),
         CaptureError::Failed { .. } | CaptureError::PipelineGone(_) => Failure::Other(UNAVAILABLE, error.into()),
@@ -158,17 +183,35 @@ fn check_config(config: Option<&Path>) -> Result<(), Failure> {
 fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<(), Failure> {
     let settings = load(config)?;
     let ImportArguments { files, dry_run, replace, json } = arguments;
+    // Root may read files that the owner of the database cannot.
+    let opened = import::open_files(files).map_err(|error| Failure::Other(import_code(&error), error.into()))?;
+    become_owner(&settings)?;
     let replace = match replace {
         None => Replace::No,
         Some(ReplaceWord::Tenth) => Replace::Tenth,
         Some(ReplaceWord::All) => Replace::All,
     };
-    let options = import::ImportOptions { files, dry_run: *dry_run, replace };
+    let options = import::ImportOptions { files: opened, replace };
+    let failed = |error: import::ImportError| Failure::Other(import_code(&error), error.into());
     let changes = runtime()?.block_on(async {
-        let store = open(&settings).await?;
-        let done = import::import(&store, &options, Clock::system().now().wall).await;
+        if *dry_run {
+            return match file_of(&settings) {
+                Some(file) if !file.exists() => import::try_import(None, options).await.map_err(failed),
+                Some(_) | None => {
+                    let store = Store::open_to_read(&settings.database).await.map_err(unavailable)?;
+                    let done = import::try_import(Some(&store), options).await;
+                    store.close().await;
+                    done.map_err(failed)
+                }
+            };
+        }
+        let (store, change) = Store::migrate(&settings.database, CopyFirst::Yes).await.map_err(unavailable)?;
+        if change.from > 0 && change.from < change.to {
+            complain(maintenance::migrated(&change).trim_end());
+        }
+        let done = import::import(&store, options, Clock::system().now().wall).await;
         store.close().await;
-        done.map_err(|error| Failure::Other(import_code(&error), error.into()))
+        done.map_err(failed)
     })?;
     for warning in &changes.warnings {
         complain(&format!("warning: {}", plain(warning)));
@@ -185,7 +228,10 @@ fn import_code(error: &import::ImportError) -> u8 {
 }
 
 fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
-    let settings = load(config)?;
+    let settings = load_as_owner(config)?;
+    if file_of(&settings).is_some() {
+        account::must_be_roots(file).map_err(not_permitted)?;
+    }
     let bytes = runtime()?.block_on(Store::backup(&settings.database, file)).map_err(|error| {
         let code = match &error {
             BackupError::Postgres | BackupError::Exists(_) => USAGE,
@@ -197,20 +243,49 @@ fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
     say(&format!("{bytes} bytes written to {}\n", file.display()))
 }
 
-fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {
-    let settings = load(config)?;
-    let text = runtime()?.block_on(async {
-        let store = open(&settings).await?;
-        let open = store.open_checkins().await.map_err(unavailable)?;
+fn migrate(config: Option<&Path>, arguments: &MigrateArguments) -> Result<(), Failure> {
+    let settings = load_as_owner(config)?;
+    let MigrateArguments { without_copy, json } = arguments;
+    let first = if *without_copy { CopyFirst::No } else { CopyFirst::Yes };
+    let change = runtime()?.block_on(async {
+        let (store, change) = Store::migrate(&settings.database, first).await.map_err(|error| {
+            let code = if error.lacks_a_right() { PERMISSION } else { UNAVAILABLE };
+            Failure::Other(code, error.into())
+        })?;
         store.close().await;
-        let now = Clock::system().now().wall;
-        Ok(if json { who::json(&open) } else { who::text(&open, settings.site.as_ref(), now) })
+        Ok(change)
     })?;
-    say(&text)
+    say(&if *json { maintenance::migrated_json(&change) } else { maintenance::migrated(&change) })
+}
+
+fn maintain(config: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let settings = load_as_owner(config)?;
+    let progress = progress::Progress::new();
+    let reclaimed = runtime()?
+        .block_on(Store::maintain(&settings.database, |left| {
+            progress.say(|| format!("{} MB left to give back", left.div_ceil(1_000_000)));
+        }))
+        .map_err(|error| {
+            let code = match &error {
+                MaintainError::Postgres => USAGE,
+                MaintainError::InUse { .. } | MaintainError::NoRoom { .. } | MaintainError::Store(_) => UNAVAILABLE,
+            };
+            Failure::Other(code, error.into())
+        })?;
+    say(&if json { maintenance::reclaimed_json(&reclaimed) } else { maintenance::reclaimed(&reclaimed) })
+}
+
+fn who_is_in(config: Option<&Path>, json: bool) -> Result<(), Failure> {
+    let settings = load_as_owner(config)?;
+    let open = reading(&settings, &async |store: &Store| {
+        store.open_checkins().await.map_err(|error| unavailable(store.explained(error)))
+    })?;
+    let now = Clock::system().now().wall;
+    say(&if json { who::json(&open) } else { who::text(&open, settings.site.as_ref(), now) })
 }
 
 fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Result<(), Failure> {
-    let settings = load(config)?;
+    let settings = load_as_owner(config)?;
     let AdmitArguments { who, at, json } = arguments;
     let Some(site) = &settings.site else {
         let why = anyhow::anyhow!("admit needs a [site] section; this configuration has none");
@@ -221,12 +296,9 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
         None => now,
         Some(text) => admit::time(text, site, now).map_err(|error| Failure::Other(USAGE, error.into()))?,
     };
-    let answer = runtime()?.block_on(async {
-        let store = open(&settings).await?;
-        let answer = admit::admit(&store, site, who, at).await;
-        store.close().await;
-        answer.map_err(|error| match error {
-            admit::AdmitError::Store(error) => unavailable(error),
+    let answer = reading(&settings, &async |store: &Store| {
+        admit::admit(store, site, who, at).await.map_err(|error| match error {
+            admit::AdmitError::Store(error) => unavailable(store.explained(error)),
             admit::AdmitError::Who(error) => Failure::Other(USAGE, error.into()),
         })
     })?;
@@ -234,34 +306,42 @@ fn would_be_admitted(config: Option<&Path>, arguments: &AdmitArguments) -> Resul
 }
 
 fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Result<(), Failure> {
-    let settings = load(config)?;
+    let settings = load_as_owner(config)?;
     let ExplainArguments { who, since, json } = arguments;
     let Some(site) = &settings.site else {
         let why = anyhow::anyhow!("explain needs a [site] section; this configuration has none");
         return Err(Failure::Other(CONFIGURATION, why));
     };
     let now = Clock::system().now().wall;
-    let known = runtime()?.block_on(async {
-        let store = open(&settings).await?;
-        let known = explain::load(&store, &settings, site, (who, *since), now).await;
-        store.close().await;
-        known.map_err(|error| Failure::Other(explain_code(&error), error.into()))
+    let known = reading(&settings, &async |store: &Store| {
+        explain::load(store, &settings, site, (who, *since), now).await.map_err(|error| match error {
+            explain::ExplainError::Store(error) => unavailable(store.explained(error)),
+            explain::ExplainError::Who(_) => Failure::Other(USAGE, error.into()),
+            explain::ExplainError::Busy => Failure::Other(UNAVAILABLE, error.into()),
+        })
     })?;
     let explained = explain::explain(known);
     say(&if *json { explain::json(&explained) } else { explain::text(&explained) })
 }
 
-const fn explain_code(error: &explain::ExplainError) -> u8 {
-    match error {
-        explain::ExplainError::Who(_) => USAGE,
-        explain::ExplainError::Store(_) | explain::ExplainError::Busy => UNAVAILABLE,
-    }
-}
-
 fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
-    let settings = load(config)?;
+    let settings = load_as_owner(config)?;
+    if let UserCommand::List { json } = command {
+        let listed = reading(&settings, &async |store: &Store| {
+            user::list(store, json).await.map_err(|error| match error {
+                user::UserError::Store(error) => unavailable(store.explained(error)),
+                error @ (user::UserError::Rights
+                | user::UserError::Exists(_)
+                | user::UserError::Unknown(_)
+                | user::UserError::Password(_)
+                | user::UserError::Differ
+                | user::UserError::Input(_)) => Failure::Other(user_code(&error), error.into()),
+            })
+        })?;
+        return say(&listed);
+    }
     let text = runtime()?.block_on(async {
-        let store = open(&settings).await?;
+        let store = Store::open_existing(&settings.database).await.map_err(unavailable)?;
         let now = Clock::system().now().wall;
         let done = match command {
             UserCommand::Add { name, rights } => {
@@ -305,8 +385,44 @@ fn load(config: Option<&Path>) -> Result<Settings, Failure> {
     settings::load(config, settings::environment()).map(|loaded| loaded.settings).map_err(Failure::Settings)
 }
 
-async fn open(settings: &Settings) -> Result<Store, Failure> {
-    Store::open(&settings.database).await.map_err(unavailable)
+/// Loads the settings, and gives up root's rights before the database is opened.
+fn load_as_owner(config: Option<&Path>) -> Result<Settings, Failure> {
+    let settings = load(config)?;
+    become_owner(&settings)?;
+    Ok(settings)
+}
+
+fn become_owner(settings: &Settings) -> Result<(), Failure> {
+    file_of(settings).map_or(Ok(()), |file| account::become_owner(file, Keep::Nothing)).map_err(not_permitted)
+}
+
+/// The SQLite file with the records.
+fn file_of(settings: &Settings) -> Option<&Path> {
+    match &settings.database {
+        Database::Sqlite { path } => Some(path),
+        Database::Postgres { .. } => None,
+    }
+}
+
+/// Reads from the database, beside any daemon. Reads again if a daemon has begun to write to a file that was taken to
+/// be at rest.
+fn reading<T>(settings: &Settings, work: &impl AsyncFn(&Store) -> Result<T, Failure>) -> Result<T, Failure> {
+    runtime()?.block_on(async {
+        for _ in 0..READINGS {
+            let store = Store::open_to_read(&settings.database).await.map_err(unavailable)?;
+            let done = work(&store).await;
+            let is_whole = store.was_left_alone();
+            store.close().await;
+            if is_whole {
+                return done;
+            }
+        }
+        Err(Failure::Other(UNAVAILABLE, anyhow::anyhow!("checkind is starting; try again")))
+    })
+}
+
+fn not_permitted(error: AccountError) -> Failure {
+    Failure::Other(PERMISSION, error.into())
 }
 
 fn unavailable(error: StoreError) -> Failure {

@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     broker::Broker,
     daemon::{Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    disk::Disk,
     ledger::Ledger,
     wait_for,
 };
@@ -111,4 +112,36 @@ fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
     let (status, log) = home.spawn_by(&[crate::support::daemon::BINARY], &[]).wait();
     assert_eq!(status.code(), Some(69), "{log}");
     assert!(log.contains("the file is damaged") && log.contains("checkind backup"), "{log}");
+}
+
+#[test]
+fn what_an_interrupted_backup_left_is_removed_and_what_another_is_writing_stays() {
+    let home = Home::new(&site(""));
+    home.import(&people(100, &[]));
+    let disk = Disk::new(&home.path("."));
+    let partials = || -> Vec<String> {
+        let names = fs::read_dir(home.path(".")).expect("a folder").flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("partial")).collect()
+    };
+    disk.is("hang");
+    let name = |name: &str| home.path(name).display().to_string();
+    let mut stuck = home.command(&["backup", &name("stuck.db")]);
+    let mut stuck = stuck.envs(disk.environment()).spawn().expect("it starts");
+    let partial = wait_for("a copy that waits for its disk", LIMIT, || match &partials()[..] {
+        [one, _] => Ok(one.strip_suffix("-journal").unwrap_or(one).to_owned()),
+        found => Err(format!("{found:?}")),
+    });
+    // Names of others are theirs.
+    let foreign = ["film.partial-12", "x.checkind-partial-", "x.checkind-partial-1a"];
+    foreign.iter().for_each(|name| home.write(name, "not ours"));
+    home.ask(&["backup", &name("second.db")]);
+    // The copy that is being written, with its journal.
+    assert_eq!(partials().iter().filter(|name| name.starts_with("stuck.db")).count(), 2, "{:?}", partials());
+    stuck.kill().expect("it runs");
+    stuck.wait().expect("it ends");
+    assert!(home.path(&partial).exists());
+    home.ask(&["backup", &name("third.db")]);
+    let mut left = partials();
+    left.sort();
+    assert_eq!(left, foreign);
 }

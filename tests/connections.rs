@@ -25,7 +25,7 @@ const LOGIN: &str = "gateway";
 /// Prepares a server: its owner creates the tables, and a login with the rights granted in the README may open
 /// `connections` connections.
 fn prepared(server: &Postgres, connections: u32) {
-    Home::on(&server.url(), &site("")).ask(&["who"]);
+    Home::on(&server.url(), &site("")).ask(&["migrate"]);
     let ledger = Ledger::of(&server.url());
     ledger.execute(&format!("CREATE ROLE {LOGIN} LOGIN CONNECTION LIMIT {connections}"));
     for grant in grants(LOGIN) {
@@ -49,6 +49,7 @@ fn gateway(address: &str, broker: &Broker, business: u32) -> Home {
 /// Adds an API user who may read check-ins. Call it before the daemon starts: after that no connection is left for a
 /// command.
 fn add_reader(home: &Home) {
+    home.ask(&["migrate"]);
     home.tell(&["user", "add", "ada", "--role", "Checkin-Read"], "correct horse battery\n");
 }
 
@@ -85,7 +86,7 @@ fn two_gateways_work_behind_a_pgbouncer_in_transaction_mode() {
     let pooler = Pooler::start(&server.address(), &["checkind", LOGIN], "");
     // The owner creates the tables through the pooler, too.
     let owner = Home::on(&format!("postgres://checkind@{}/postgres", pooler.address()), &site(""));
-    owner.ask(&["who"]);
+    owner.ask(&["migrate"]);
     prepared(&server, 2);
     let broker = Broker::plain();
     let homes = [1, 2].map(|business| gateway(&pooler.address(), &broker, business));

@@ -2,6 +2,10 @@
 
 mod packaging;
 mod unit;
+mod account;
+mod upgrade;
+mod reading;
+mod maintain;
 mod tidy;
 mod admit;
 mod explain;

@@ -36,6 +36,14 @@ pub(super) enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Change the tables to what this version needs; `run` and `import` do so too, if they may
+    Migrate(MigrateArguments),
+    /// Give the disk space of deleted rows back, while the daemon runs
+    Maintain {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List who is in, since when, their last activity, and why they are still in
     Who {
         /// Print the open check-ins as JSON, as the API returns them
@@ -89,6 +97,16 @@ pub(super) struct ImportArguments {
     /// JSON with the API's keys, or a table of people (*.csv, *.tsv)
     #[arg(required = true, value_name = "FILE")]
     pub(super) files: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrateArguments {
+    /// Do not copy the SQLite file first, for a disk without room for the copy
+    #[arg(long)]
+    pub(super) without_copy: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
