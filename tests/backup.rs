@@ -133,7 +133,9 @@ fn what_an_interrupted_backup_left_is_removed_and_what_another_is_writing_stays(
     });
     // Names of others are theirs.
     let foreign = ["film.partial-12", "x.checkind-partial-", "x.checkind-partial-1a"];
-    foreign.iter().for_each(|name| home.write(name, "not ours"));
+    for name in foreign {
+        home.write(name, "not ours");
+    }
     home.ask(&["backup", &name("second.db")]);
     // The copy that is being written, with its journal.
     assert_eq!(partials().iter().filter(|name| name.starts_with("stuck.db")).count(), 2, "{:?}", partials());

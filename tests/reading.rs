@@ -105,7 +105,9 @@ fn commands_that_read_need_no_right_to_write() {
         let folder = home.path("checkind.toml").parent().expect("a folder").to_owned();
         let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("its mode");
         set(&folder, 0o755);
-        super::upgrade::files(&home).iter().for_each(|name| set(&home.path(name), 0o644));
+        for name in super::upgrade::files(&home) {
+            set(&home.path(&name), 0o644);
+        }
     };
     let starter = ["setpriv", "--reuid=64125", "--regid=64125", "--clear-groups", BINARY];
     let_read();
