@@ -35,8 +35,6 @@ mod transaction;
 mod unknown_devices;
 mod wall_clock;
 
-use std::time::Duration;
-
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +43,6 @@ use crate::{
     source::{Delivery, Presences},
 };
 use attempts::RETRY;
-use state::TICK;
 
 pub use attempts::PipelineError;
 pub(crate) use state::calendar_of;
@@ -82,12 +79,12 @@ impl Pipeline {
             return Ok(());
         }
         self.recover(&deadline).await?;
-        let tick = self.context.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
         let mut stopping = false;
         loop {
-            // Wait for something to arrive, at most until the next tick. Doors come first, because a person is waiting
-            // there.
+            // Wait for something to arrive, at most until something is due. Doors come first, because a person is
+            // waiting there.
+            let wait = self.longest_wait();
             let mut presences = Vec::new();
             tokio::select! {
                 biased;
@@ -106,7 +103,7 @@ impl Pipeline {
                     }
                 }
                 Some(more) = inputs.presences.recv() => presences = more,
-                () = time::sleep(tick) => {}
+                () = time::sleep(wait) => {}
             }
             // Presences waiting in the queue share the transaction.
             while presences.len() < BATCH
@@ -124,7 +121,7 @@ impl Pipeline {
             }
             self.do_due_work(&deadline).await?;
         }
-        // Best effort: at worst, a minute of presences is lost, along with the coverage of that minute.
+        // Best effort: at worst, two minutes of presences are lost, along with the coverage of that time.
         if let Ok(Err(error)) = time::timeout(RETRY.longest, self.write_presences()).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "the last presences were not written");
         }

@@ -25,9 +25,9 @@ use crate::{
     store::{StoreError, Writes},
 };
 
-/// How often the coverage is written if there are no presences to write: a crash loses at most this much provable
-/// silence.
-const COVERAGE_EVERY: Duration = Duration::from_secs(30);
+/// How often the coverage is written if there are no presences to write. A crash loses at most this much provable
+/// silence, so a check-out may come that much later; and an empty building wears the disk with one page.
+const COVERAGE_EVERY: Duration = Duration::from_mins(5);
 
 impl Pipeline {
     /// Does everything that is due.

@@ -26,8 +26,15 @@ use crate::{
     store::Store,
 };
 
-/// How often the loop runs when nothing arrives. An automatic check-out is at most this late.
+/// How often the loop runs while something waits for the next turn: a deadline that could not be decided yet, or a
+/// silence that the next frame will prove.
 pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// How often the loop runs when nothing arrives and nothing is due. A step of the wall clock is noticed this late.
+pub(super) const IDLE_TICK: Duration = Duration::from_secs(5);
+
+/// The shortest wait in real time, if our clock runs faster than the machine's.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 /// What the pipeline needs from the daemon.
 #[derive(Clone, Debug)]
@@ -127,6 +134,21 @@ impl Pipeline {
     /// The newest loaded version of the directory.
     pub(super) fn directory_version(&self) -> i64 {
         self.context.directories.borrow().latest().version
+    }
+
+    /// How long the next turn may wait for arrivals: until the next deadline. An idle gateway wakes up rarely.
+    pub(super) fn longest_wait(&self) -> Duration {
+        let now = self.now().wall;
+        let wait = match self.next_deadline {
+            // It could not be decided yet, or has to be read first.
+            None => TICK,
+            Some((Some(next), _)) if next <= now => TICK,
+            Some(_) if !self.unproven.is_empty() => TICK,
+            Some((Some(next), _)) => next.since(now).min(IDLE_TICK),
+            Some((None, _)) => IDLE_TICK,
+        };
+        // A clock that runs faster than the machine's needs no more turns in its own time than thirty a wait.
+        self.context.clock.real(wait * 30).clamp(SHORTEST_WAIT, wait.max(SHORTEST_WAIT))
     }
 
     /// Tells the watchdog that the pipeline is working.

@@ -22,7 +22,6 @@ use super::{
     decide::{self, FoldInput, PendingPoint},
     intake::PersonPresence,
     past_directory,
-    present_people::WRITE_EVERY,
     state::{Pipeline, calendar_of},
 };
 use crate::{
@@ -35,6 +34,9 @@ use crate::{
     engine::{decision::Outcome, fold::World},
     store::{BatchRows, StoreError, Writes},
 };
+
+/// How long a presence may have waited to be decided: a minute in its capture, and as long in the queue.
+const WAITING: Duration = Duration::from_mins(2);
 
 impl Pipeline {
     /// Makes one attempt. `None` if the loaded directory or settings are not the newest.
@@ -92,7 +94,7 @@ impl Pipeline {
 
         // If something is late, the fold begins earlier. Silence counts up to `quiet_until`: while presences wait in
         // the queue, one of them may still break a recent silence.
-        let quiet_until = if self.presences_waiting { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
+        let quiet_until = if self.presences_waiting { now.wall.minus(WAITING) } else { now.wall };
         let business = self.context.business;
         let mut coverage = BTreeMap::from([(business, self.coverage.coverage(now))]);
         let policies = policies.as_ref();

@@ -58,9 +58,9 @@ mod ring;
 pub mod usual_gaps;
 mod usual_gaps_file;
 
-/// The longest wait for frames. It allows two wake-ups a second when nothing happens, a stop within half a second, and
-/// checks of the link that are frequent enough to capture it again within a second.
-const WAIT: Duration = Duration::from_millis(500);
+/// The longest wait for frames. It allows one wake-up a second when nothing happens, a stop within a second, and checks
+/// of the link that are frequent enough to capture it again within two.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The shortest wait, in real time, if our clock runs faster than the machine's.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
@@ -168,7 +168,7 @@ impl CaptureTask {
             .map_err(|source| CaptureError::Failed { interface, source })
     }
 
-    /// Runs the capture on this thread until it is stopped. Returns at most half a second after that.
+    /// Runs the capture on this thread until it is stopped. Returns at most a second after that.
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.check_interface(self.context.clock.now())?;
         while !self.context.stop.is_cancelled() {

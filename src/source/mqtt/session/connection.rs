@@ -10,7 +10,7 @@ use rumqttc::{
     AsyncClient, ConnAck, Event, EventLoop, Incoming, ManualAck, Publish, QoS, RetainForwardRule, SubAck,
     SubscribeFilter, SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
-use tokio::time::{Interval, Sleep};
+use tokio::time::{Instant, Sleep};
 
 use super::{
     client::{client, fault},
@@ -37,8 +37,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long leaving may take before the connection is closed anyway; less than [`crate::daemon::DEADLINE`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often we check whether acknowledgements go out.
+/// How often we check whether acknowledgements go out, while messages wait for them.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often we check when everything is acknowledged: an idle gateway wakes up rarely.
+const IDLE_CHECK: Duration = Duration::from_secs(10);
 
 /// If no acknowledgement goes out for this long, although messages wait and the database accepts writes, that is a
 /// stall. Longer than one attempt at the slowest batch may take, and shorter than the watchdog's limit.
@@ -63,7 +66,7 @@ struct BrokerConnection<'a> {
     client: AsyncClient,
     /// Acknowledgements with their packet ids, and when their messages arrived.
     window: Arc<AckWindow<(u16, ManualAck, BootTime)>>,
-    check: Interval,
+    check: Pin<Box<Sleep>>,
     /// Count and time of the last progress: an acknowledgement went out, or none was due.
     progress: (u64, BootTime),
     phase: LinkPhase,
@@ -118,7 +121,7 @@ impl<'a> BrokerConnection<'a> {
             context,
             client,
             window,
-            check: tokio::time::interval(CHECK_EVERY),
+            check: Box::pin(tokio::time::sleep(Duration::ZERO)),
             progress: (0, now),
             phase: LinkPhase::Connecting,
             last_message: now,
@@ -169,7 +172,10 @@ impl<'a> BrokerConnection<'a> {
                 () = self.window.abandoned().cancelled(), if receipts_matter => {
                     self.advance(LinkEvent::ReceiptDropped);
                 }
-                _ = self.check.tick() => self.check(),
+                () = &mut self.check => {
+                    let pause = if self.check() { IDLE_CHECK } else { CHECK_EVERY };
+                    self.check.set(tokio::time::sleep(pause));
+                }
                 () = &mut self.lasting, if phase.heeds(LinkEvent::Lasted) => self.advance(LinkEvent::Lasted),
                 () = self.context.queue.forward(), if self.context.queue.is_waiting() => {
                     if self.has_caught_up() {
@@ -214,8 +220,8 @@ impl<'a> BrokerConnection<'a> {
     }
 
     /// Updates the gauges of unacknowledged messages, and raises a condition if acknowledgements stall, that is, if
-    /// some part of the daemon never spends its receipts.
-    fn check(&mut self) {
+    /// some part of the daemon never spends its receipts. Returns whether nothing waits for the next check.
+    fn check(&mut self) -> bool {
         let now = self.context.clock.now().boot;
         let (count, since) = self.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
         let age = since.map_or(Duration::ZERO, |since| now.since(since)).as_secs();
@@ -223,7 +229,7 @@ impl<'a> BrokerConnection<'a> {
         counters.unacknowledged.store(count as u64, Relaxed);
         counters.oldest.store(age, Relaxed);
         let acknowledged = counters.acknowledged.load(Relaxed);
-        self.note_quiet(now);
+        let is_quiet = self.note_quiet(now);
         self.context.counters.waited.store(self.context.session_state.waited(now).as_secs(), Relaxed);
         self.context.check_sources(now);
 
@@ -240,10 +246,11 @@ impl<'a> BrokerConnection<'a> {
             );
             health.raise(ConditionKind::AcknowledgementsStalled, "", detail);
         }
+        is_quiet && count == 0
     }
 
-    /// Records that the broker's backlog is empty, if it is.
-    fn note_quiet(&mut self, now: BootTime) {
+    /// Records that the broker's backlog is empty, if it is. Returns whether it is.
+    fn note_quiet(&mut self, now: BootTime) -> bool {
         let is_quiet = self.phase.is_open()
             && !self.phase.is_shedding()
             && now.since(self.last_message) >= QUIET
@@ -252,6 +259,7 @@ impl<'a> BrokerConnection<'a> {
         if is_quiet {
             self.context.caught_up(now);
         }
+        is_quiet
     }
 
     fn handle(&mut self, event: Result<Event, rumqttc::ConnectionError>) {
@@ -418,6 +426,11 @@ impl<'a> BrokerConnection<'a> {
         let now = self.context.clock.now();
         self.note_quiet(now.boot);
         self.last_message = now.boot;
+        // While the connection was idle, the next check was far away.
+        let soon = Instant::now() + CHECK_EVERY;
+        if self.check.deadline() > soon {
+            self.check.as_mut().reset(soon);
+        }
         let session_state = &self.context.session_state;
         let arrived = if broker_keeps_it {
             let digest = MessageDigest::new(&publish.topic, &publish.payload);
