@@ -269,6 +269,12 @@ pub fn fresh_token() -> SecretString {
 pub struct TokenDigest(String);
 
 impl TokenDigest {
+    /// The digest of a token as a client sent it; `None` if no token of ours looks like this, which needs no look-up.
+    pub fn of_token(token: &str) -> Option<Self> {
+        let is_ours = token.len() == 43 && URL_SAFE_NO_PAD.decode(token).is_ok();
+        is_ours.then(|| Self::of(token))
+    }
+
     /// The digest of a token as a client sent it.
     pub fn of(token: &str) -> Self {
         use fmt::Write as _;
@@ -362,6 +368,10 @@ mod tests {
         let token = fresh_token();
         assert_eq!(token.expose_secret().len(), 43);
         assert_ne!(token.expose_secret(), fresh_token().expose_secret());
+        assert_eq!(TokenDigest::of_token(token.expose_secret()), Some(TokenDigest::of(token.expose_secret())));
+        for other in ["", "nonsense", &"!".repeat(43), &"a".repeat(44)] {
+            assert_eq!(TokenDigest::of_token(other), None, "{other}");
+        }
         assert_eq!(TokenDigest::of("abc").as_hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -1,14 +1,16 @@
 //! Starts the parts, notices when one ends, and stops them cleanly.
 //!
-//! With a spool, the broker session starts before the database answers; until then the spool keeps its messages on this
-//! machine. With a lease, the site starts when this gateway gets the lease; until then the API answers, and what the
-//! captures see is dropped.
+//! The API listens first, whatever the database says: `/readyz` must tell why nothing works yet. With a spool, the broker
+//! session starts before the database answers; until then the spool keeps its messages on this machine. No answer of
+//! PostgreSQL ends the process, and no state of a SQLite file: a restart would find the same. With a lease, the site
+//! starts when this gateway gets the lease; until then the API answers, and what the captures see is dropped.
 //!
 //! A shutdown ends the intake first: the captures and the broker session accept nothing new, the pipeline drains what
 //! they have sent, and then the session acknowledges the last commits and disconnects. Parts that are still running at
 //! [`DEADLINE`] are logged and abandoned; what was not committed was not acknowledged. A second signal ends the process
 //! at once. A part that ends unexpectedly ends the process with an error.
 
+mod database_watch;
 mod door_queue;
 pub mod lease;
 mod opening;
@@ -18,6 +20,7 @@ mod reload;
 mod requests;
 pub mod retention;
 mod shutdown;
+mod stalls;
 mod standby;
 mod startup;
 mod supervisor;
@@ -28,13 +31,14 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::anyhow;
 use sd_notify::NotifyState;
-use tokio::{sync::watch, time};
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::{policy::SitePolicy, store::Store};
 use lease::Lease;
 use requests::{OutsideRequest, Requests};
-use systemd::notify;
+use startup::OutsideView;
+use systemd::{StartUp, notify};
 
 pub use prepared::Prepared;
 pub use shutdown::DEADLINE;
@@ -55,22 +59,12 @@ impl Supervisor {
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
         let mut requests = Requests::new(stop)?;
-
-        // A spool accepts door messages even while the database is unavailable. With a lease, only the holder may
-        // connect.
-        if let (Some(settings), None) = (self.settings.spool.clone(), &self.settings.lease) {
-            let Some(spool) = self.open_spool(&settings, &mut requests).await? else {
-                return Ok(());
-            };
-            self.start_spool(spool);
-            self.start_session();
-        }
+        let outside = self.start_outside_view().await?;
 
         // Parts that have been started must be stopped in order, so an error here is returned only after the shutdown.
-        notify(&[NotifyState::Status("opening the database")]);
-        let (store, outcome) = match self.open_store(&mut requests).await {
+        let (store, outcome) = match self.collect_until_open(&mut requests).await {
             Ok(Some(store)) => {
-                let outcome = Box::pin(self.serve(prepared, &store, &mut requests, running)).await;
+                let outcome = Box::pin(self.serve(prepared, &store, outside, &mut requests, running)).await;
                 (Some(store), outcome)
             }
             Ok(None) => (None, Ok(())),
@@ -92,7 +86,7 @@ impl Supervisor {
         }
         match (outcome, late) {
             (Err(error), _) => Err(error),
-            (Ok(()), Some(late)) => Err(anyhow!("{late} did not end in time")),
+            (Ok(()), Some(late)) => Err(anyhow!("still running at the shutdown deadline and abandoned: {late}")),
             (Ok(()), None) => {
                 tracing::info!("stopped");
                 Ok(())
@@ -100,16 +94,30 @@ impl Supervisor {
         }
     }
 
+    /// Opens the database; `None` when a stop was requested meanwhile. A spool accepts door messages even while the
+    /// database is unavailable; with a lease, only the holder may connect to the broker.
+    async fn collect_until_open(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
+        if let (Some(settings), None) = (self.settings.spool.clone(), &self.settings.lease) {
+            let Some(spool) = self.open_spool(&settings, requests).await? else { return Ok(None) };
+            self.start_spool(spool);
+            self.start_session();
+        }
+        self.open_store(requests).await
+    }
+
     /// Starts what the settings configure, and runs until there is a reason to stop.
     async fn serve(
         &mut self,
         mut prepared: Prepared,
         store: &Store,
+        outside: OutsideView,
         requests: &mut Requests,
         running: impl FnOnce(&Running),
     ) -> anyhow::Result<()> {
-        let (place, ready) = self.start_api(store).await?;
-        let (alive, alive_reader) = watch::channel(None);
+        let OutsideView { place, store_slot, start_up } = outside;
+        store.report_to(&self.health);
+        store_slot.fill(store.clone());
+        self.start_database_watch(store);
         let doors = self.settings.doors.clone();
         let own = self.settings.site.clone().map(|site| SitePolicy { site, doors });
         match (own, self.settings.lease.clone()) {
@@ -117,7 +125,7 @@ impl Supervisor {
             // takeover.
             (Some(own), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut prepared.captures))?;
-                self.start_reports(ready, alive_reader);
+                start_up.send_replace(self.started());
                 running(&place);
                 notify(&[NotifyState::Ready]);
                 let (clock, health) = (self.clock.clone(), self.health.clone());
@@ -127,24 +135,29 @@ impl Supervisor {
                     return Ok(());
                 }
                 let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
-                self.start_site(prepared, &leased, store, basis, alive).await?;
+                self.start_site(prepared, &leased, store, basis).await?;
             }
             // A single gateway is ready when its site has been started.
             (Some(own), None) => {
                 let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
-                self.start_site(prepared, store, store, basis, alive).await?;
-                self.start_reports(ready, alive_reader);
+                self.start_site(prepared, store, store, basis).await?;
+                start_up.send_replace(self.started());
                 running(&place);
                 notify(&[NotifyState::Ready]);
             }
             // Without a site there is only the API.
             (None, _) => {
-                self.start_reports(ready, alive_reader);
+                start_up.send_replace(self.started());
                 running(&place);
                 notify(&[NotifyState::Ready]);
             }
         }
         self.wait_for_end(requests).await
+    }
+
+    /// Everything has been started.
+    const fn started(&self) -> StartUp {
+        StartUp::Started { waits_for_broker: self.broker.session.is_some() }
     }
 
     /// Waits for a reason to stop: a signal, the caller, or a part that ended. Reloads meanwhile.

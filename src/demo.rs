@@ -207,7 +207,8 @@ fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Setti
     let mut settings = settings::load(Some(&file), std::iter::empty())?.settings;
     settings.database = Database::Sqlite { path: folder.file("checkind.db") };
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).is_ok();
-    settings.api = Some(Api { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 })) });
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 }));
+    settings.api = Some(Api { listen, protected_by: None });
     Ok(settings)
 }
 

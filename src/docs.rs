@@ -9,6 +9,9 @@ pub mod architecture {}
 #[doc = include_str!("docs/importing.md")]
 pub mod importing {}
 
+#[doc = include_str!("docs/upgrading.md")]
+pub mod upgrading {}
+
 #[doc = include_str!("docs/passes.md")]
 pub mod passes {}
 

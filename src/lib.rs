@@ -37,6 +37,7 @@
 //! - [`docs::promises`]: what is promised, and what is not.
 //! - [`docs::architecture`]: the invariants behind the promises, with the tests that prove them.
 //! - [`docs::importing`]: how people, credentials and passes get in.
+//! - [`docs::upgrading`]: how to install a newer version, and how to go back.
 //! - [`docs::passes`]: who may come in, by which pass, and what it costs.
 //! - [`docs::data`]: what is stored about people, and how it is erased.
 //! - [`docs::threats`]: who might attack, and what stops them.

@@ -6,6 +6,7 @@
 
 pub mod figures;
 mod instruments;
+mod plain_text;
 mod watched;
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -25,11 +26,27 @@ use crate::{
 use instruments::Instruments;
 use watched::Watched;
 
-pub use instruments::{Queue, SignIn};
+pub use instruments::{ConnectionCut, Queue, SignIn};
 pub use watched::{Figure, FigureReader, FigureValue};
 
-/// The content type of [`Metrics::text`] (OpenMetrics 1.0, which Prometheus reads).
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// A format of [`Metrics::text`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
+    /// The plain text format of Prometheus, version 0.0.4, which everything that scrapes can read.
+    Plain,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl TextFormat {
+    /// The content type.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Plain => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// Every metric of the program; cheap to clone.
 #[derive(Clone, Debug)]
@@ -51,11 +68,14 @@ impl Metrics {
         Self { registry: Arc::new(registry), watched, instruments }
     }
 
-    /// All metrics as OpenMetrics text.
-    pub fn text(&self) -> String {
+    /// All metrics.
+    pub fn text(&self, format: TextFormat) -> String {
         let mut out = String::new();
         text::encode(&mut out, &self.registry).expect("writing to a String cannot fail");
-        out
+        match format {
+            TextFormat::Plain => plain_text::from_open_metrics(&out),
+            TextFormat::OpenMetrics => out,
+        }
     }
 
     /// Adds a reader of figures, called at each scrape, under one label (`interface="eth1"`). A second reader for the
@@ -130,13 +150,24 @@ impl Metrics {
         self.instruments.queue_depth.get_or_create(&[("queue", queue.word())]).set(now);
     }
 
-    /// Counts an accepted sign-in (password or refresh token) or a refused credential of any kind.
+    /// Sets the number of open connections to the API.
+    pub fn api_connections(&self, now: i64) {
+        self.instruments.api_connections.set(now);
+    }
+
+    /// Counts a connection to the API that we cut.
+    pub fn connection_cut(&self, why: ConnectionCut) {
+        self.instruments.connections_cut.get_or_create(&[("reason", why.word())]).inc();
+    }
+
+    /// Counts an accepted sign-in (password or refresh token), a refused credential of any kind, or a sign-in that must
+    /// wait.
     pub fn signed_in(&self, result: SignIn) {
         self.instruments.signins.get_or_create(&[("result", result.word())]).inc();
     }
 }
 
-/// The number of raised conditions of each kind.
+/// The number of raised conditions of each kind, and whether they block readiness.
 #[derive(Debug)]
 struct Conditions(Health);
 
@@ -148,7 +179,8 @@ impl Collector for Conditions {
         for kind in ConditionKind::ALL {
             let raised = now.iter().filter(|condition| condition.kind == kind).count();
             let gauge = ConstGauge::new(i64::try_from(raised).unwrap_or(i64::MAX));
-            gauge.encode(family.encode_family(&[("name", kind.name())])?)?;
+            let effect = if kind.blocks_readiness() { "blocks" } else { "warns" };
+            gauge.encode(family.encode_family(&[("name", kind.name()), ("effect", effect)])?)?;
         }
         Ok(())
     }
@@ -171,7 +203,7 @@ mod tests {
 
     #[test]
     fn every_metric_starts_at_zero_under_our_prefix() {
-        let text = metrics().0.text();
+        let text = metrics().0.text(TextFormat::OpenMetrics);
         for line in text.lines().filter(|line| *line != "# EOF") {
             let name =
                 ["# HELP ", "# TYPE ", "# UNIT "].iter().find_map(|mark| line.strip_prefix(mark)).unwrap_or(line);
@@ -191,7 +223,7 @@ mod tests {
             "checkind_open_checkins",
             "checkind_queue_depth{queue=\"deliveries\"}",
             "checkind_api_signins_total{result=\"refused\"}",
-            "checkind_condition{name=\"capture_blind\"}",
+            "checkind_condition{name=\"capture_blind\",effect=\"blocks\"}",
         ] {
             assert_eq!(value(&text, series).as_deref(), Some("0"), "{series} in\n{text}");
         }
@@ -215,7 +247,7 @@ mod tests {
         metrics.signed_in(SignIn::Accepted);
         health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 is down");
         health.raise(ConditionKind::CaptureBlind, "eth2", "eth2 is down");
-        let text = metrics.text();
+        let text = metrics.text(TextFormat::OpenMetrics);
         for (series, expected) in [
             ("checkind_door_events_total", "3"),
             ("checkind_presences_total", "4"),
@@ -229,7 +261,7 @@ mod tests {
             ("checkind_open_checkins", "5"),
             ("checkind_queue_depth{queue=\"presences\"}", "2"),
             ("checkind_api_signins_total{result=\"accepted\"}", "1"),
-            ("checkind_condition{name=\"capture_blind\"}", "2"),
+            ("checkind_condition{name=\"capture_blind\",effect=\"blocks\"}", "2"),
         ] {
             assert_eq!(value(&text, series).as_deref(), Some(expected), "{series} in\n{text}");
         }
@@ -248,7 +280,7 @@ mod tests {
                 Figure { name: "capture_devices", help: "Devices in the table", value: FigureValue::Gauge(3) };
             metrics.watch("interface", interface, Arc::new(move || vec![frames, devices]));
         }
-        let text = metrics.text();
+        let text = metrics.text(TextFormat::OpenMetrics);
         assert_eq!(text.matches("# TYPE checkind_capture_frames counter").count(), 1, "{text}");
         assert_eq!(value(&text, "checkind_capture_frames_total{interface=\"eth1\"}").as_deref(), Some("9"));
         assert_eq!(value(&text, "checkind_capture_frames_total{interface=\"eth2\"}").as_deref(), Some("8"));

@@ -12,7 +12,7 @@
 //! beginning of that day and the facts since then.
 //!
 //! Each turn of the loop ends with `due_work`: expired `deadlines`, a newer directory, and presences and coverage to
-//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, and `attempts` handles database failures.
+//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, `went_back` notices a restored database, and `attempts` handles database failures.
 
 mod adopt;
 mod arrivals;
@@ -25,17 +25,18 @@ mod deadlines;
 pub(crate) mod decide;
 mod due_work;
 mod intake;
+mod known_commits;
 mod past_directory;
 mod present_people;
-mod rate_limit;
 mod read_facts;
 mod recovery;
+mod set_aside;
 mod state;
+mod sub_batch;
 mod transaction;
 mod unknown_devices;
 mod wall_clock;
-
-use std::time::Duration;
+mod went_back;
 
 use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,6 @@ use crate::{
     source::{Delivery, Presences},
 };
 use attempts::RETRY;
-use state::TICK;
 
 pub use attempts::PipelineError;
 pub(crate) use state::calendar_of;
@@ -70,7 +70,7 @@ impl Pipeline {
     /// Runs until both queues are closed and empty; `stop` closes them. Gives up at `deadline`.
     ///
     /// # Errors
-    /// [`PipelineError::Store`] if the database is unusable, [`PipelineError::GaveUp`] at the deadline.
+    /// [`PipelineError::Store`] if another gateway has the lease, [`PipelineError::GaveUp`] at the deadline.
     pub async fn run(
         mut self,
         mut inputs: Inputs,
@@ -82,13 +82,14 @@ impl Pipeline {
             return Ok(());
         }
         self.recover(&deadline).await?;
-        let tick = self.context.clock.real(TICK * 30).clamp(Duration::from_millis(20), TICK);
         let mut deliveries = Vec::with_capacity(BATCH);
         let mut stopping = false;
         loop {
-            // Wait for something to arrive, at most until the next tick. Doors come first, because a person is waiting
-            // there.
+            // Wait for something to arrive, at most until something is due. Doors come first, because a person is
+            // waiting there.
+            let wait = self.longest_wait();
             let mut presences = Vec::new();
+            self.context.turn.rests(wait);
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if !stopping => {
@@ -106,7 +107,7 @@ impl Pipeline {
                     }
                 }
                 Some(more) = inputs.presences.recv() => presences = more,
-                () = time::sleep(tick) => {}
+                () = time::sleep(wait) => {}
             }
             // Presences waiting in the queue share the transaction.
             while presences.len() < BATCH
@@ -124,7 +125,7 @@ impl Pipeline {
             }
             self.do_due_work(&deadline).await?;
         }
-        // Best effort: at worst, a minute of presences is lost, along with the coverage of that minute.
+        // Best effort: at worst, two minutes of presences are lost, along with the coverage of that time.
         if let Ok(Err(error)) = time::timeout(RETRY.longest, self.write_presences()).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "the last presences were not written");
         }

@@ -15,7 +15,7 @@ use calendar::Calendar;
 use door::Door;
 use site::Site;
 
-use crate::base::{clock::WallTime, record::BusinessId, zone::Zone};
+use crate::base::{clock::WallTime, record::BusinessId, version::VersionId, zone::Zone};
 
 /// The greatest age of a fact that is still decided; older ones are only recorded. Controllers that buffer events keep
 /// a week.
@@ -79,8 +79,8 @@ impl SitePolicy {
 pub struct PolicyHistory {
     /// By business, earliest first.
     versions: BTreeMap<BusinessId, Vec<(WallTime, Arc<SitePolicy>)>>,
-    /// The number of the last version in the database.
-    pub newest: i64,
+    /// The last version in the database.
+    pub newest: VersionId,
 }
 
 impl PolicyHistory {
@@ -117,6 +117,19 @@ impl PolicyHistory {
         let versions = self.versions.get(&business)?;
         let after = versions.partition_point(|(from, _)| *from <= at);
         versions.get(after.saturating_sub(1)).map(|(_, policy)| policy)
+    }
+
+    /// Whether these settings of a business are in it, in force from the same instant.
+    fn contains(&self, (from, policy): &(WallTime, Arc<SitePolicy>)) -> bool {
+        let versions = self.versions.get(&policy.site.business);
+        versions.into_iter().flatten().any(|known| known.0 == *from && known.1 == *policy)
+    }
+
+    /// The current settings of a business, if another history does not contain them. The database has then been
+    /// restored: it never forgets current settings.
+    pub fn missing_in(&self, other: &Self, business: BusinessId) -> Option<&Arc<SitePolicy>> {
+        let current = self.versions.get(&business)?.last()?;
+        (!other.contains(current)).then_some(&current.1)
     }
 
     /// The current settings of a business.

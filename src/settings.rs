@@ -12,6 +12,7 @@ use std::{
 
 mod advice;
 mod capture;
+mod connections;
 mod files;
 mod form;
 mod fragment;
@@ -37,7 +38,8 @@ pub use reload::changes_needing_restart;
 pub use report::{Fault, SettingsFaults};
 use report::{Finding, Origins, Show, Span};
 use secrets::Secrets;
-pub use sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls};
+pub use secrets::{StoredCredentials, UNIT_CREDENTIALS};
+pub use sections::{Api, Database, DatabaseTls, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls, TlsMode};
 pub use summary::summary;
 use zones::Zones;
 
@@ -87,6 +89,18 @@ pub fn load(
     main_file: Option<&Path>,
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<LoadedSettings, SettingsFaults> {
+    load_with(main_file, environment, &StoredCredentials::read())
+}
+
+/// The same with stored credentials that were read before, perhaps by another user.
+///
+/// # Errors
+/// Contains all faults of all layers.
+pub fn load_with(
+    main_file: Option<&Path>,
+    environment: impl Iterator<Item = (String, String)>,
+    stored: &StoredCredentials,
+) -> Result<LoadedSettings, SettingsFaults> {
     // Keep only the variables that matter, in name order.
     let environment: BTreeMap<String, String> = environment
         .filter(|(name, _)| name.starts_with(VARIABLES) || OTHER_VARIABLES.contains(&name.as_str()))
@@ -106,7 +120,7 @@ pub fn load(
 
     // Merge and validate them. There are warnings only for settings without faults.
     let LayerReading { origins, fragments, mut findings } = reading;
-    let secrets = Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), folder };
+    let secrets = Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), stored, folder };
     let zones = Zones::open(folder_of(ZONE_DIRECTORY));
     let mut warnings = Vec::new();
     let merged = merge::merge(fragments);

@@ -9,6 +9,7 @@ mod adopt;
 mod batch;
 mod checkins;
 mod columns;
+mod copy;
 mod directory;
 mod error;
 mod facts;
@@ -18,16 +19,23 @@ mod hex;
 mod leases;
 mod limits;
 mod locks;
+mod maintain;
+mod marks;
 mod policies;
 mod postgres;
+mod postgres_tls;
 mod retention;
 mod rows;
 mod safety;
+mod schema;
+mod set_aside;
 mod spool;
 mod sql;
 mod sqlite;
+mod sqlstates;
 mod statement;
 mod stored;
+mod upgrade;
 
 pub use access::TokenPair;
 pub(crate) use adopt::{OldCharge, OldLine, OldRecords, OldRefusal, OldVisit};
@@ -35,13 +43,19 @@ pub(crate) use batch::{
     Batch, BatchRows, ChangedVisit, CoverageRow, DecidedFact, NewPersonState, StoredPerson, StoredRecords, StoredVisit,
     UnloggedPresence, Writes,
 };
+pub use copy::BackupError;
 pub use directory::StoredEntity;
 pub use error::StoreError;
 pub use facts::LoggedFact;
 pub use handle::Store;
+pub use maintain::{MaintainError, Reclaimed};
+pub(crate) use marks::CommitMark;
 pub use retention::Expired;
-pub use safety::BackupError;
+pub use schema::{CopyFirst, SchemaChange};
+pub use set_aside::SetAsideFact;
 pub(crate) use spool::{SpoolFile, Spooled};
+pub(crate) use sqlite::WriteStamp;
+pub use sqlstates::{SQLSTATES, SqlState, SqlStateEffect};
 
 #[cfg(test)]
 pub(crate) use sql::SENT;

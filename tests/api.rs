@@ -438,7 +438,7 @@ fn metrics_are_ours_and_identify_no_person() {
     site.metrics.decided(Outcome::Opened, 1);
     site.bearer("admin@example.com");
     site.get("/api/spaces/checkins/87654321", "Bearer nonsense");
-    let answer = send(site.address, "GET", "/metrics", &[], "");
+    let answer = send(site.address, "GET", "/metrics", &[("Accept", "application/openmetrics-text")], "");
     assert_eq!(answer.header("content-type"), "application/openmetrics-text; version=1.0.0; charset=utf-8");
     for line in answer.body.lines().filter(|line| *line != "# EOF") {
         let name = line.trim_start_matches("# HELP ").trim_start_matches("# TYPE ").trim_start_matches("# UNIT ");
@@ -509,18 +509,55 @@ fn a_flood_of_sign_ins_leaves_the_rest_answering() {
 }
 
 #[test]
-fn connections_over_the_bound_wait_for_a_place() {
+fn the_oldest_idle_connection_gives_way_and_the_condition_ends_by_itself() {
     let site = Site::start();
-    let mut silent: Vec<_> = (0..128).map(|_| TcpStream::connect(site.address).expect("a place")).collect();
-    let mut late = TcpStream::connect(site.address).expect("a place in the backlog");
-    late.write_all(b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("the request is sent");
-    late.set_read_timeout(Some(Duration::from_millis(200))).expect("the time-out is set");
-    assert!(late.read(&mut [0]).is_err(), "answered although every place is taken");
-    silent.pop();
-    late.set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
-    let mut answer = String::new();
-    late.read_to_string(&mut answer).expect("an answer");
-    assert_eq!(parse(&answer).status, 200);
+    let silent: Vec<_> = (0..128).map(|_| TcpStream::connect(site.address).expect("a place")).collect();
+    assert_eq!(send(site.address, "GET", "/healthz", &[], "").status, 200);
+    assert!(site.health.is_raised(ConditionKind::ApiExhausted, ""));
+    silent[0].set_read_timeout(Some(Duration::from_secs(30))).expect("the time-out is set");
+    assert_eq!((&silent[0]).read(&mut [0]).expect("an end"), 0, "the oldest one is closed");
+    site.clock.advance(Duration::from_secs(59));
+    assert!(site.ready().body.contains("api_exhausted"));
+    drop(silent);
+    wait_for("the condition to end", Duration::from_secs(20), || {
+        site.clock.advance(Duration::from_secs(60));
+        let is_raised = site.health.is_raised(ConditionKind::ApiExhausted, "");
+        if is_raised { Err("it lasts".to_owned()) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn monitoring_is_answered_while_every_other_place_works() {
+    let site = Site::start();
+    // The password is remembered, so each grant waits for nothing but the database.
+    site.bearer("admin@example.com");
+    let mut other = site.connect();
+    site.run(other.execute("BEGIN EXCLUSIVE")).expect("the lock");
+    let form = "grant_type=password&username=admin%40example.com&password=correct+horse+battery";
+    let request = format!(
+        "POST /api/token HTTP/1.1\r\nHost: x\r\n{}: {}\r\nContent-Length: {}\r\n\r\n{form}",
+        FORM.0,
+        FORM.1,
+        form.len()
+    );
+    let mut working = Vec::new();
+    wait_for("every place to work", Duration::from_secs(8), || {
+        // Until its request has arrived, a connection may have to give way to the next.
+        let missing = if working.is_empty() { 128 } else { 1 };
+        working.extend((0..missing).map(|_| {
+            let mut stream = TcpStream::connect(site.address).expect("a place");
+            stream.write_all(request.as_bytes()).expect("the request is sent");
+            stream
+        }));
+        let answer = send(site.address, "GET", "/", &[], "");
+        if answer.status == 503 { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    for (path, status) in [("/healthz", 200), ("/metrics", 200), ("/api/spaces/checkins/1", 503)] {
+        let answer = send(site.address, "GET", path, &[], "");
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+    }
+    site.run(other.execute("ROLLBACK")).expect("the end of the lock");
+    drop(working);
 }
 
 #[test]
@@ -580,7 +617,7 @@ impl Site {
         let clock = Clock::manual(Now { wall: WallTime::from(wall), boot });
         let health = Health::new(clock.clone());
         let metrics = Metrics::new(health.clone(), &["unrecognised_device"]);
-        let state = ApiState::new(store.clone(), health.clone(), metrics.clone(), clock.clone());
+        let state = ApiState::new(store.clone().into(), health.clone(), metrics.clone(), clock.clone());
         let (ready, stop) = (state.ready(), CancellationToken::new());
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a free port");
         let address = listener.local_addr().expect("its address");
@@ -592,7 +629,8 @@ impl Site {
 
     /// Serves the same site on a second port, in one thread whose log the test can read.
     fn serve_logged(&self) -> (SocketAddr, Log) {
-        let state = ApiState::new(self.store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let state =
+            ApiState::new(self.store.clone().into(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         listener.set_nonblocking(true).expect("a socket for the runtime");
         let address = listener.local_addr().expect("its address");

@@ -8,6 +8,7 @@ use std::{
 use crate::support::{
     broker::Broker,
     daemon::{Home, LIMIT, Way, card, doors, flat_event, now, people, site},
+    disk::Disk,
     ledger::Ledger,
     wait_for,
 };
@@ -102,13 +103,56 @@ fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
     home.import(&people(2020, &[]));
     daemon.kill();
 
+    let backup = home.path("backup.db");
+    home.ask(&["backup", backup.to_str().expect("a path of ours")]);
     let file = File::options().write(true).open(home.path("checkind.db")).expect("the file exists");
     let length = file.metadata().expect("it has a length").len();
     for page in 20..length / 4096 {
         file.write_all_at(&[0xa5; 2048], page * 4096).expect("written");
     }
     drop(file);
-    let (status, log) = home.spawn_by(&[crate::support::daemon::BINARY], &[]).wait();
-    assert_eq!(status.code(), Some(69), "{log}");
-    assert!(log.contains("the file is damaged") && log.contains("checkind backup"), "{log}");
+    // It does not work with a damaged file, and needs no restart after the backup has taken its place.
+    let mut daemon = home.start();
+    let said = daemon.wait_for_condition("database_unavailable");
+    assert!(said.contains("the file is damaged") && said.contains("checkind backup"), "{said}");
+    for side in ["checkind.db-wal", "checkind.db-shm"] {
+        fs::remove_file(home.path(side)).expect("left by the kill");
+    }
+    fs::rename(backup, home.path("checkind.db")).expect("restored");
+    daemon.wait_until_ready();
+    daemon.stop();
+}
+
+#[test]
+fn what_an_interrupted_backup_left_is_removed_and_what_another_is_writing_stays() {
+    let home = Home::new(&site(""));
+    home.import(&people(100, &[]));
+    let disk = Disk::new(&home.path("."));
+    let partials = || -> Vec<String> {
+        let names = fs::read_dir(home.path(".")).expect("a folder").flatten().map(|entry| entry.file_name());
+        names.filter_map(|name| name.into_string().ok()).filter(|name| name.contains("partial")).collect()
+    };
+    disk.is("hang");
+    let name = |name: &str| home.path(name).display().to_string();
+    let mut stuck = home.command(&["backup", &name("stuck.db")]);
+    let mut stuck = stuck.envs(disk.environment()).spawn().expect("it starts");
+    let partial = wait_for("a copy that waits for its disk", LIMIT, || match &partials()[..] {
+        [one, _] => Ok(one.strip_suffix("-journal").unwrap_or(one).to_owned()),
+        found => Err(format!("{found:?}")),
+    });
+    // Names of others are theirs.
+    let foreign = ["film.partial-12", "x.checkind-partial-", "x.checkind-partial-1a"];
+    for name in foreign {
+        home.write(name, "not ours");
+    }
+    home.ask(&["backup", &name("second.db")]);
+    // The copy that is being written, with its journal.
+    assert_eq!(partials().iter().filter(|name| name.starts_with("stuck.db")).count(), 2, "{:?}", partials());
+    stuck.kill().expect("it runs");
+    stuck.wait().expect("it ends");
+    assert!(home.path(&partial).exists());
+    home.ask(&["backup", &name("third.db")]);
+    let mut left = partials();
+    left.sort();
+    assert_eq!(left, foreign);
 }

@@ -466,12 +466,11 @@ fn a_burst_against_a_disk_that_hangs_is_bounded_and_drains() {
 #[test]
 fn a_disk_that_hangs_in_the_middle_of_a_burst_costs_no_connection() {
     const BURST: u32 = 40_000;
-    // In seconds: one and a half times the keep-alive, which the broker lowers to 10 seconds.
+    // In seconds: more than one and a half times the keep-alive.
     const GIVEN_UP: u64 = 15;
     let folder = tempfile::tempdir().expect("a temporary directory");
     let disk = Disk::new(folder.path());
-    let lines = vec!["max_keepalive 10".to_owned()];
-    let broker = Broker::start(BrokerOptions { lines, ..BrokerOptions::default() });
+    let broker = Broker::plain();
     let (home, mut daemon) = one_person_in_on(&disk, &broker);
     thread::scope(|scope| {
         scope.spawn(|| broker.publish_lines("flat/events", (1..BURST).map(tap), 1));
@@ -567,7 +566,7 @@ fn a_full_disk_acknowledges_nothing_and_everything_arrives_once_there_is_room() 
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = Home::on(&format!("sqlite:{place}/checkind.db"), &(site("") + &doors(broker.port)));
     // Only the daemon sees the small disk, which disappears when it ends.
-    let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=2m,mode=700 tmpfs \"$1\" && shift && exec \"$@\"";
     let starter = ["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY];
     let mut daemon = home.start_by(&starter, &[]);
     daemon.wait_until_ready();
@@ -674,5 +673,27 @@ fn messages_of_topics_that_we_no_longer_want_stop_nothing() {
     assert_eq!(daemon.metric("checkind_rejected_messages_total", "unknown_topic"), 5);
     assert_eq!(home.ledger().count("checkins"), 1);
     daemon.adds_up();
+    daemon.stop();
+}
+
+#[test]
+fn a_database_file_that_is_removed_takes_no_more_taps_and_what_came_meanwhile_is_not_lost() {
+    let broker = Broker::plain();
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    broker.publish_lines("flat/events", (0..10).map(tap), 1);
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 10);
+    std::fs::remove_file(home.path("checkind.db")).expect("the file");
+    broker.publish_lines("flat/events", (10..20).map(tap), 1);
+    let detail = daemon.wait_for_condition("database_unavailable");
+    assert!(detail.contains("was removed or replaced") && detail.contains("restart checkind"), "{detail}");
+    assert_eq!(daemon.metric("checkind_mqtt_acknowledged_total", ""), 10);
+    daemon.kill();
+    for side in ["checkind.db-wal", "checkind.db-shm"] {
+        std::fs::remove_file(home.path(side)).expect("a file of the removed database");
+    }
+    let daemon = home.start();
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 10);
     daemon.stop();
 }

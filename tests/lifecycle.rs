@@ -186,10 +186,10 @@ fn the_exit_code_says_whose_fault_it_is() {
     assert!(said.contains(&format!("the API cannot listen on 127.0.0.1:{port}")), "{said}");
 
     let home = Home::on("sqlite:/nonexistent/checkind/checkind.db", "");
-    let run = home.run(&["run"]);
+    let run = home.run(&["who"]);
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
     assert_eq!(run.status.code(), Some(69), "{said}");
-    assert!(said.contains("/nonexistent/checkind/checkind.db cannot be opened; its folder must exist"), "{said}");
+    assert!(said.contains("there is no file /nonexistent/checkind/checkind.db"), "{said}");
 }
 
 #[test]
@@ -227,22 +227,6 @@ fn the_commands_work_beside_a_running_daemon() {
     home.tell(&["user", "add", "ada", "--role", "Checkin-Read"], "correct horse battery\n");
     assert!(home.ask(&["user", "list"]).contains("ada"));
     assert_eq!(home.run(&["user", "remove", "bob"]).status.code(), Some(64));
-    daemon.stop();
-}
-
-#[test]
-fn a_part_that_dies_ends_the_process() {
-    let broker = Broker::plain();
-    let (home, daemon) = open_site(&broker, 1);
-    home.ledger().execute("ALTER TABLE facts RENAME TO elsewhere");
-    broker.publish("flat/events", flat_event(1, card(1), Way::In, now()).as_bytes(), 1);
-    let (status, log) = daemon.wait();
-    assert!(status.code().is_some_and(|code| code != 0), "{status}: {log}");
-    assert!(log.contains("the pipeline failed") && log.contains("does not fit the schema"), "{log}");
-    home.ledger().execute("ALTER TABLE elsewhere RENAME TO facts");
-    let mut daemon = home.start();
-    daemon.wait_until_ready();
-    decided(&home, &daemon, |_, outcome| outcome == Outcome::Opened, 1);
     daemon.stop();
 }
 

@@ -2,6 +2,10 @@
 
 mod packaging;
 mod unit;
+mod account;
+mod upgrade;
+mod reading;
+mod maintain;
 mod tidy;
 mod admit;
 mod explain;
@@ -10,19 +14,27 @@ mod capture;
 mod clock;
 mod frames;
 mod api;
+mod guard;
 mod settings;
 mod mqtt;
+mod tls;
 mod events;
 #[cfg(feature = "demo")]
 mod demo;
 mod lifecycle;
+mod operate;
 mod import;
 mod faults;
 mod spool;
+mod refusals;
+mod restore;
+mod set_aside;
 mod connections;
+mod dead_connections;
 mod session;
 mod lease;
 mod network;
 mod hubs;
 mod zones;
+mod wear;
 mod support;

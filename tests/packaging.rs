@@ -61,6 +61,14 @@ fn a_clean_shutdown_fits_into_the_units_stop_timeout() {
 }
 
 #[test]
+fn systemd_never_gives_up() {
+    assert_eq!(value("StartLimitIntervalSec"), "0");
+    // Debian 12 has systemd 252, which does not know growing pauses.
+    assert!(seconds("RestartSec") <= Duration::from_secs(5));
+    assert!(!unit().contains("StartLimitBurst") && !unit().contains("RestartSteps"));
+}
+
+#[test]
 fn mistakes_that_stay_are_not_tried_again() {
     let codes = value("RestartPreventExitStatus");
     let folder = tempfile::tempdir().expect("a folder");

@@ -60,11 +60,14 @@ fn a_disk_with_little_room_is_named_and_its_free_space_is_a_metric() {
     let disk = tempfile::tempdir().expect("a mount point");
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = Home::on(&format!("sqlite:{place}/checkind.db"), &(site("") + &doors(broker.port)));
-    let script = "mount -t tmpfs -o size=20m tmpfs \"$1\" && shift && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=20m,mode=700 tmpfs \"$1\" && shift && exec \"$@\"";
     let binary = crate::support::daemon::BINARY;
     let daemon = home.start_by(&["unshare", "--mount", "sh", "-c", script, "sh", &place, binary], &[]);
     let detail = daemon.wait_for_condition("disk_low");
-    assert!(detail.contains(&place) && detail.contains("Free some space"), "{detail}");
+    assert!(
+        detail.contains(&place) && detail.contains("free other space") && detail.contains("`checkind maintain`"),
+        "{detail}"
+    );
     wait_for("the room", LIMIT, || match daemon.metric("checkind_disk_free_bytes", "") {
         free @ 1..20_971_520 => Ok(free),
         other => Err(other.to_string()),

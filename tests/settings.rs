@@ -16,7 +16,7 @@ use checkind::{
         passes::{PassPolicy, PassesAsked, PayAsYouGo},
         site::NetworkOpens,
     },
-    settings::{self, Database, LoadedSettings, Settings, SettingsFaults},
+    settings::{self, Database, LoadedSettings, Settings, SettingsFaults, TlsMode},
 };
 use chrono::{DateTime, Utc};
 use proptest::{prelude::*, test_runner::FileFailurePersistence};
@@ -116,7 +116,9 @@ fn the_shipped_file_shows_every_key_with_its_default() {
     let everything: String = shipped_with_everything()
         .lines()
         .filter(|line| {
-            !["password_file", "cert_file", "key_file", "ca_file", "username"].iter().any(|key| line.starts_with(key))
+            !["password_file", "cert_file", "key_file", "ca_file", "username", "tls", "protected_by"]
+                .iter()
+                .any(|key| line.starts_with(key))
         })
         .fold(String::new(), |text, line| text + line + "\n");
     let required = format!(
@@ -305,8 +307,39 @@ const BROKEN: &[(&str, &str)] = &[
         "[site]\nbusiness = 0\nname = \" \"\ntime_zone = \"BST+1\"\ncut_off = \"24:00\"\nidle_limit = \"0s\"\nlinger = \"500ms\"\nminimum_dwell = \"200y\"\nnetwork_opens = \"after_door\"\nunrecognised_devices = \"none\"\ndebounce = \"0d\"\ntoggle_minimum_stay = \"1\"\n",
     ),
     ("databases", "[database]\nurl = \"mysql://root@db/x\"\n"),
+    (
+        "a spool",
+        "[site]\nbusiness = 1\nname = \"n\"\ntime_zone = \"UTC\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\n\
+         [spool]\nkeep = \"9d\"\nlimit = \"1KB\"\nkeeps = \"1h\"\n",
+    ),
+    ("how long a spool keeps", "[spool]\nkeep = 3600\n"),
     ("a password for SQLite", "[database]\npassword_file = \"db-password\"\n"),
     ("a broker's url", "[mqtt]\nurl = \"http://broker:1883\"\nclient_id = \"c\"\n"),
+    ("parameters of a database", "[database]\nurl = \"postgres://u@db/x?sslmode=disable\"\n"),
+    ("several databases", "[database]\nurl = \"postgres://u@a,b/x\"\n"),
+    ("a database's host as a parameter", "[database]\nurl = \"postgres://u@localhost/x?host=db.example\"\n"),
+    ("a database's certificate as a parameter", "[database]\nurl = \"postgres://u@db/x?sslrootcert=ca.pem\"\n"),
+    (
+        "an unknown parameter of a database",
+        "[database]\nurl = \"postgres://u@db/x?options=-cx%3D1&connect_timeout=5\"\n",
+    ),
+    ("a database without TLS", "[database]\nurl = \"postgres://u@db/x\"\ntls = \"off\"\n"),
+    (
+        "a database that any server can be",
+        "[database]\nurl = \"postgres://u@10.0.0.1/x\"\ntls = \"unverified\"\nca_file = \"ca.pem\"\n",
+    ),
+    (
+        "TLS that a server may refuse",
+        "[database]\nurl = \"postgres://u@db/x\"\ntls = \"if-offered\"\nprotected_by = \"vpn\"\n",
+    ),
+    ("an unknown protection", "[database]\nurl = \"postgres://u@db/x\"\ntls = \"require\"\nprotected_by = \"\"\n"),
+    ("TLS for SQLite", "[database]\nurl = \"sqlite:/x\"\ntls = \"verify-full\"\nca_file = \"ca.pem\"\n"),
+    ("half a client certificate", "[database]\nurl = \"postgres://u@db/x\"\ncert_file = \"nowhere.pem\"\n"),
+    (
+        "a client certificate without TLS",
+        "[database]\nurl = \"postgres://u@localhost/x\"\ntls = \"off\"\nkey_file = \"nowhere.pem\"\n",
+    ),
+    ("an open API", "[api]\nlisten = \"0.0.0.0:8080\"\n"),
     ("a broker's path", "[mqtt]\nurl = \"mqtt://broker:1883/topic\"\nclient_id = \"c\"\n"),
     ("halves of pairs", "[mqtt]\nurl = \"mqtts://broker\"\npassword_file = \"nowhere\"\ncert_file = \"nowhere.pem\"\n"),
     (
@@ -438,8 +471,8 @@ fn a_client_certificate_is_two_pem_files() {
 fn a_probable_mistake_is_a_warning() {
     let folder = Folder::new(format!(
         "[database]\nurl = \"sqlite:here.db\"\n{SITE}network_opens = \"after-door\"\nnetwork_checkins = false\n\
-         toggle_minimum_stay = \"1m\"\n[mqtt]\nurl = \"mqtt://broker.example\"\nusername = \"u\"\n\
-         password_file = \"secret\"\n[[door]]\nmatch = \"*\"\n[[capture]]\ninterface = \"eth1\"\n"
+         toggle_minimum_stay = \"1m\"\n[mqtt]\nurl = \"mqtts://broker.example\"\nusername = \"u\"\n\
+         protected_by = \"vpn\"\npassword_file = \"secret\"\n[[door]]\nmatch = \"*\"\n[[capture]]\ninterface = \"eth1\"\n"
     ))
     .write("secret", "x");
     fs::set_permissions(folder.path("secret"), fs::Permissions::from_mode(0o644)).expect("made readable");
@@ -454,7 +487,8 @@ fn the_summary_shows_what_will_run_and_no_secret() {
     let folder = Folder::new(format!(
         "{SITE}[mqtt]\nurl = \"mqtts://[::1]:8884\"\nusername = \"u\"\npassword_file = \"secret\"\n\
          {}[[door]]\nmatch = \"1\"\nname = \"Main entrance\"\n[[door]]\nmatch = \"2\"\n\
-         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n",
+         [[capture]]\ninterface = \"eth1\"\n[database]\nurl = \"postgres://checkind@db/checkind\"\npassword_file = \"secret\"\n\
+         [spool]\nkeep = \"30m\"\n",
         source("front")
     ))
     .write("secret", "hunter2");
@@ -487,6 +521,41 @@ fn what_a_reload_cannot_change_is_named() {
         )),
         ["database", "mqtt", "capture", "api.listen"]
     );
+    // Words protect nothing by themselves, so other words need no restart; another way to connect does.
+    let database = |more: &str| folder(&format!("{SITE}[database]\nurl = \"postgres://u@db/x\"\n{more}"));
+    let needing = |old: &str, new: &str| settings::changes_needing_restart(&database(old), &database(new));
+    let off = |words: &str| format!("tls = \"off\"\nprotected_by = \"{words}\"\n");
+    assert_eq!(needing("", &off("vpn")), ["database"]);
+    assert_eq!(needing(&off("vpn"), &off("WireGuard")), Vec::<&str>::new());
+}
+
+#[test]
+fn to_another_machine_everything_is_verified_unless_words_say_what_protects_it() {
+    let good = |text: &str| Folder::new(text).settings(&[]);
+    let mode = |url: &str| match good(&format!("[database]\nurl = \"{url}\"\n")).database {
+        Database::Postgres { tls, .. } => tls.mode,
+        Database::Sqlite { .. } => panic!("{url} is PostgreSQL"),
+    };
+    for local in ["localhost", "127.0.0.1:5433", "[::1]", "%2Frun%2Fpostgresql", ""] {
+        let user = if local.is_empty() { "" } else { "u@" };
+        assert_eq!(mode(&format!("postgres://{user}{local}/x")), TlsMode::IfOffered, "{local}");
+    }
+    assert_eq!(mode("postgres://u@db.example/x?host=/run/postgresql"), TlsMode::IfOffered);
+    for other in ["db", "10.0.0.1", "[fe80::1]", "localhost.example"] {
+        assert_eq!(mode(&format!("postgres://u@{other}/x")), TlsMode::VerifyFull, "{other}");
+    }
+    let folder = Folder::new(format!(
+        "{SITE}[database]\nurl = \"postgres://u@db/x\"\ntls = \"off\"\nprotected_by = \"WireGuard\"\n[mqtt]\n\
+         url = \"mqtt://broker\"\nprotected_by = \"its own VLAN\"\n[api]\nlisten = \"[::]:80\"\nprotected_by = \"nginx\"\n"
+    ));
+    let summary = settings::summary(&folder.settings(&[]));
+    for words in ["without TLS (protected by: WireGuard)", "(protected by: its own VLAN)", "(protected by: nginx)"] {
+        assert!(summary.contains(words), "{summary}");
+    }
+    assert_eq!(folder.warnings(), "");
+    // Words where nothing needs them may be a misunderstanding.
+    let unused = "[database]\nurl = \"postgres://u@db/x\"\nprotected_by = \"vpn\"\n[api]\nprotected_by = \"nginx\"\n";
+    assert_eq!(Folder::new(unused).warnings().matches("protected_by: is never used").count(), 2);
 }
 
 /// Even files of the largest size must load quickly, or be refused in a few lines that explain why.

@@ -232,7 +232,7 @@ fn a_spool_whose_disk_is_full_acknowledges_only_what_it_holds() {
     let place = disk.path().to_str().expect("a path of ours").to_owned();
     let home = gateway(&server, &broker, &format!("[spool]\npath = \"{place}/spool.db\"\n"));
     // Only the daemon sees the small disk, which ends with it.
-    let script = "mount -t tmpfs -o size=2m tmpfs \"$1\" && shift && exec \"$@\"";
+    let script = "mount -t tmpfs -o size=2m,mode=700 tmpfs \"$1\" && shift && exec \"$@\"";
     let mut daemon = home.start_by(&["unshare", "--mount", "sh", "-c", script, "sh", &place, BINARY], &[]);
     daemon.wait_until_ready();
     server.crash();

@@ -25,12 +25,13 @@ use checkind::{
         health::{ConditionKind, Health},
     },
     engine::decision::Reason,
-    metrics::{Figure, FigureValue, Metrics, figures},
+    metrics::{Figure, FigureValue, Metrics, TextFormat, figures},
     source::{
         mqtt::counters::{MqttCounters, SourceCounters},
         network::CaptureCounters,
     },
     spool::SpoolCounters,
+    store::SQLSTATES,
 };
 use regex::Regex;
 
@@ -98,6 +99,8 @@ const ALWAYS_PURE: &[&str] = &[
     "src/base/fact/order.rs",
     "src/base/fact/presence.rs",
     "src/base/fact/subject.rs",
+    "src/base/log_budget/tally.rs",
+    "src/base/minute_count.rs",
     "src/base/sighting.rs",
     "src/directory.rs",
     "src/directory/catalogue.rs",
@@ -127,7 +130,6 @@ const ALWAYS_PURE: &[&str] = &[
     "src/pipeline/decide/usage.rs",
     "src/pipeline/intake.rs",
     "src/pipeline/present_people.rs",
-    "src/pipeline/rate_limit.rs",
     "src/pipeline/unknown_devices.rs",
     "src/policy.rs",
     "src/policy/calendar.rs",
@@ -273,6 +275,17 @@ fn the_table_of_conditions_is_the_codes() {
 }
 
 #[test]
+fn the_table_of_sqlstates_is_the_codes() {
+    let mut table = "| SQLSTATE | means | checkind |\n|---|---|---|\n".to_owned();
+    for row in SQLSTATES {
+        let what = if row.code.len() == 2 { "class " } else { "" };
+        let effect = row.effect.sentence();
+        writeln!(table, "| {what}`{}` | {} | {effect} |", row.code, row.meaning).expect("a String is writable");
+    }
+    holds(REFERENCE, "sqlstates", &table);
+}
+
+#[test]
 fn the_table_of_roles_is_the_codes() {
     let roles: Vec<String> = Role::ALL.iter().map(|role| format!("`{}`", role.name())).collect();
     holds(REFERENCE, "roles", &format!("{}\n", roles.join(", ")));
@@ -371,7 +384,7 @@ fn every_command_that_is_named_exists() {
 fn registered_metrics() -> BTreeMap<String, String> {
     let start = Now { wall: WallTime::from_millis(0), boot: BootTime::from_duration(Duration::ZERO) };
     let codes: Vec<&str> = Reason::all().map(Reason::code).collect();
-    let text = Metrics::new(Health::new(Clock::manual(start)), &codes).text();
+    let text = Metrics::new(Health::new(Clock::manual(start)), &codes).text(TextFormat::OpenMetrics);
     let help = Regex::new(r"(?m)^# HELP (\S+) (.*?)\.?$").expect("a pattern");
     let kind = |name: &str| {
         let line = format!("# TYPE {name} ");

@@ -212,9 +212,23 @@ fn the_unit_as_the_readme_installs_it_starts_works_and_reloads_with_one_right() 
         _ => Ok(()),
     });
     site.sh("rm /etc/checkind/conf.d/60-bad.toml");
+    let warnings = site.machine.sh("journalctl --no-pager --output=cat --priority=warning --unit=checkind");
+    assert!(warnings.contains("the old ones stay in force"), "{warnings}");
+    assert!(!warnings.contains("the new settings are in force") && !warnings.contains("<4>"), "{warnings}");
     site.tap(2);
     assert_eq!(site.main_process(), process, "a reload is no restart");
     assert_eq!(site.machine.property(UNIT, "NRestarts"), "0");
+
+    // A secret that the account cannot read is a fault, until systemd passes it as a credential.
+    site.sh("chgrp root /etc/checkind/mqtt-password");
+    let check = site.machine.try_sh("checkind check-config");
+    let said = String::from_utf8_lossy(&check.stderr);
+    assert_eq!(check.status.code(), Some(78), "{said}");
+    assert!(said.contains("mqtt-password cannot be read") && said.contains("runs as checkind"), "{said}");
+    site.sh("mkdir -p -m 700 /etc/credstore; mv /etc/checkind/mqtt-password /etc/credstore/checkind.mqtt-password");
+    site.sh("checkind check-config");
+    site.sh("systemctl restart checkind");
+    site.wait_until_ready();
 
     site.sh("systemctl stop checkind");
     assert_eq!(site.machine.property(UNIT, "Result"), "success", "{}", site.machine.journal(UNIT));

@@ -4,19 +4,16 @@ use std::time::Duration;
 
 use axum::{
     extract::State,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{ApiState, reply::json};
-use crate::{
-    base::{
-        clock::{BootTime, WallTime},
-        health::{Condition, ConditionKind},
-    },
-    metrics,
+use super::{ApiState, accept, reply::json};
+use crate::base::{
+    clock::{BootTime, WallTime},
+    health::{Condition, ConditionKind},
 };
 
 /// How long the database may take to answer before `/readyz` reports it as unavailable.
@@ -81,8 +78,12 @@ pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
     json(code, &Readiness { status, conditions: conditions.into_iter().map(ConditionBody::from).collect() })
 }
 
-pub(super) async fn metrics(State(api): State<ApiState>) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE))], api.metrics.text()).into_response()
+/// The metrics in the format that the client asks for.
+pub(super) async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let format = accept::format(accept);
+    let content_type = HeaderValue::from_static(format.content_type());
+    ([(header::CONTENT_TYPE, content_type)], api.metrics.text(format)).into_response()
 }
 
 /// The database's last answer. In an instance that only serves records, no other part would notice an unavailable
@@ -100,14 +101,16 @@ struct ProbeAnswer {
 impl Probe {
     /// The condition to report if the database does not answer. Queries the database at most once a second.
     async fn database(&self, api: &ApiState) -> Option<Condition> {
+        // Until it is open, the condition of the start says why.
+        let store = api.store().ok()?;
         let mut last = self.0.lock().await;
         let now = api.clock.now();
         let fresh = last.as_ref().is_some_and(|answer| now.boot.since(answer.at) < PROBE_VALID);
         if !fresh {
             let since = last.take().and_then(|answer| answer.failing).map_or(now.wall, |(since, _)| since);
-            let failing = match timeout(PROBE, api.store.probe()).await {
+            let failing = match timeout(PROBE, store.probe()).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some((since, error.to_string())),
+                Ok(Err(error)) => Some((since, error.in_words("the database"))),
                 Err(_) => Some((since, format!("the database did not answer within {} s", PROBE.as_secs()))),
             };
             *last = Some(ProbeAnswer { at: now.boot, failing });

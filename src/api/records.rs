@@ -25,7 +25,7 @@ pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity,
     require(&api, &shown, Role::CheckinRead).await?;
     let missing = Problem::NoSuchRecord("Checkin");
     let id = number(id).map(CheckinId).ok_or(missing)?;
-    let checkin = api.store.checkin(id).await?.ok_or(missing)?;
+    let checkin = api.store()?.checkin(id).await?.ok_or(missing)?;
     Ok(json(StatusCode::OK, &CheckinEntity::from(&checkin)))
 }
 
@@ -37,7 +37,7 @@ pub(super) async fn failed_checkin(
     require(&api, &shown, Role::FailedCheckinRead).await?;
     let missing = Problem::NoSuchRecord("FailedCheckin");
     let id = number(id).map(FailedCheckinId).ok_or(missing)?;
-    let failed = api.store.failed_checkin(id).await?.ok_or(missing)?;
+    let failed = api.store()?.failed_checkin(id).await?.ok_or(missing)?;
     Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
 }
 

@@ -1,5 +1,7 @@
 //! Responses: JSON with its charset, and problems in the platform's envelope.
 
+use std::time::Duration;
+
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -41,6 +43,12 @@ pub(super) enum Problem {
     Unavailable,
     /// Too many passwords are being checked.
     Busy,
+    /// Too many failed sign-ins; the next one must wait this long.
+    Throttled(Duration),
+    /// The request breaks the rules of HTTP; says how.
+    BadRequest(&'static str),
+    /// All places for connections are taken. The rest are for the paths of monitoring.
+    NoPlace,
     /// The request took too long.
     TooSlow,
     /// A fault that a retry will not fix.
@@ -75,6 +83,21 @@ struct Envelope<'a> {
 }
 
 impl Problem {
+    /// The response as it is sent, for a connection whose request is not read.
+    pub(super) fn as_whole_response(self) -> String {
+        let body = serde_json::to_string(&self.envelope(&self.message())).expect("bodies are plain data");
+        let (status, length) = (self.status(), body.len());
+        format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json; charset=utf-8\r\nretry-after: 5\r\n\
+             cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\
+             content-length: {length}\r\n\r\n{body}"
+        )
+    }
+
+    fn envelope(self, message: &str) -> Envelope<'_> {
+        Envelope { status: self.status().as_u16(), message, value: None, errors: None, was_successful: false }
+    }
+
     fn status(self) -> StatusCode {
         match self {
             Self::NoSuchPath | Self::NoSuchRecord(_) => StatusCode::NOT_FOUND,
@@ -82,7 +105,9 @@ impl Problem {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoCredentials | Self::BadCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Unavailable | Self::Busy | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::Busy | Self::NoPlace | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -98,6 +123,12 @@ impl Problem {
             Self::Forbidden(role) => format!("This user is not an administrator and lacks the role {role}."),
             Self::Unavailable => "The database is not available; try again later.".to_owned(),
             Self::Busy => "Too many sign-ins at the same time; try again later.".to_owned(),
+            Self::Throttled(wait) => match whole_seconds(wait) {
+                1 => "Too many failed sign-ins. Wait 1 second.".to_owned(),
+                seconds => format!("Too many failed sign-ins. Wait {seconds} seconds."),
+            },
+            Self::BadRequest(how) => how.to_owned(),
+            Self::NoPlace => "Every connection is in use; try again later.".to_owned(),
             Self::TooSlow => "The request took too long; try again later.".to_owned(),
             Self::Broken => "The request cannot be answered; see the daemon's log.".to_owned(),
         }
@@ -118,23 +149,31 @@ impl Problem {
             | Self::TooLarge
             | Self::Unavailable
             | Self::Busy
+            | Self::Throttled(_)
+            | Self::BadRequest(_)
+            | Self::NoPlace
             | Self::TooSlow
             | Self::Broken => Vec::new(),
         }
     }
 }
 
+/// Rounded up: a client that waits this long does not come too early.
+fn whole_seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, message) = (self.status(), self.message());
-        let envelope =
-            Envelope { status: status.as_u16(), message: &message, value: None, errors: None, was_successful: false };
-        let mut response = json(status, &envelope);
+        let status = self.status();
+        let mut response = json(status, &self.envelope(&self.message()));
         for challenge in self.challenges() {
             let value = HeaderValue::from_str(&challenge).expect("role names are visible ASCII");
             response.headers_mut().append(header::WWW_AUTHENTICATE, value);
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if let Self::Throttled(wait) = self {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
+        } else if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiState,
-    auth::{RequestIdentity, accepted, check_password, refused},
+    auth::{RequestIdentity, accepted, refused, slowed},
     reply::{Problem, json},
+    sign_in::PasswordHolder,
 };
 use crate::{
     access::{ACCESS_LIFETIME, TokenDigest, UserName, fresh_token},
@@ -115,12 +116,13 @@ async fn by_password(
     name: &str,
     password: SecretString,
 ) -> Result<Response, GrantRefusal> {
-    let Some((user, stored)) = check_password(api, name, password).await? else {
+    let checked = api.guard.check_password(api, shown.caller, name, &password).await;
+    let Some(PasswordHolder { user, stored, .. }) = checked.map_err(slowed(api, shown, "password"))? else {
         refused(api, shown, "password");
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };
     let fresh = FreshTokens::draw();
-    if !api.store.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
+    if !api.store()?.put_tokens(&user.name, &stored, &fresh.digests(), api.clock.now().wall).await? {
         refused(api, shown, "password");
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     }
@@ -133,8 +135,8 @@ async fn by_refresh_token(
     token: &SecretString,
 ) -> Result<Response, GrantRefusal> {
     let fresh = FreshTokens::draw();
-    let old = TokenDigest::of(token.expose_secret());
-    let Some(name) = api.store.rotate_tokens(&old, &fresh.digests(), api.clock.now().wall).await? else {
+    let rotated = api.guard.rotate_tokens(api, shown.caller, token, &fresh.digests()).await;
+    let Some(name) = rotated.map_err(slowed(api, shown, "refresh_token"))? else {
         refused(api, shown, "refresh_token");
         return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
     };
@@ -143,9 +145,6 @@ async fn by_refresh_token(
 
 /// The refusal of a body that is not a form. JSON is reported as an unknown grant type, as on the platform.
 fn unreadable(rejection: &FormRejection) -> GrantRefusal {
-    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        return GrantRefusal::Problem(Problem::TooLarge);
-    }
     if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         return GrantRefusal::OAuth(TokenError::UnsupportedGrantType);
     }

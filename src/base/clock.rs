@@ -99,6 +99,18 @@ impl Clock {
         }
     }
 
+    /// How long the machine has run without being suspended: the time in which timers run (`CLOCK_MONOTONIC`). It runs at
+    /// the machine's pace also if this clock is accelerated.
+    pub fn uptime(&self) -> Duration {
+        match &*self.0 {
+            ClockKind::System(_) | ClockKind::Accelerated { .. } => monotonic_clock(),
+            ClockKind::Manual(hands) => {
+                let boot = hands.lock().unwrap_or_else(PoisonError::into_inner).0.boot;
+                boot.since(BootTime::from_duration(Duration::ZERO))
+            }
+        }
+    }
+
     /// The most time that passes on this clock during `span` of the machine's time.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
@@ -130,6 +142,11 @@ fn wall_clock() -> WallTime {
 
 fn boot_clock() -> Duration {
     let at = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
+}
+
+fn monotonic_clock() -> Duration {
+    let at = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     Duration::new(u64::try_from(at.tv_sec).unwrap_or(0), u32::try_from(at.tv_nsec).unwrap_or(0))
 }
 

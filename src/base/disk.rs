@@ -2,8 +2,11 @@
 //! small files.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io::{self, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -11,9 +14,13 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::health::{ConditionKind, Health};
+use crate::base::{
+    health::{ConditionKind, Health},
+    turns::Turn,
+};
 
 /// How often the free space is checked. Even a flood writes only a few megabytes a second, far less than [`LOW`]
 /// between two checks.
@@ -28,8 +35,29 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    fs::write(&new, bytes)?;
+    let mut file =
+        File::options().create(true).truncate(true).write(true).mode(0o600).custom_flags(PLAIN).open(&new)?;
+    only_a_file(&file)?;
+    file.write_all(bytes)?;
     fs::rename(&new, path)
+}
+
+/// Flags for files beside our data, where another user may have put something else: a link is not followed, and a pipe
+/// makes no one wait.
+pub const PLAIN: i32 = (OFlags::NOFOLLOW.bits() | OFlags::NONBLOCK.bits()).cast_signed();
+
+/// Reads a small file.
+pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::options().read(true).custom_flags(PLAIN).open(path)?;
+    only_a_file(&file)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Refuses what was opened with [`PLAIN`] and is no ordinary file.
+pub fn only_a_file(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not an ordinary file; remove it")) }
 }
 
 /// The figures of the disk, for the metrics.
@@ -39,13 +67,34 @@ pub struct DiskFigures {
     pub free: AtomicU64,
 }
 
+/// Says what would give space back; asked only while space is low.
+pub type SpaceAdvice = Box<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
 /// Checks the disk of `folder` until stopped.
-pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, stop: CancellationToken) {
+pub async fn run(
+    folder: PathBuf,
+    figures: Arc<DiskFigures>,
+    advice: SpaceAdvice,
+    health: Health,
+    turn: Turn,
+    stop: CancellationToken,
+) {
     loop {
+        turn.rests(EVERY);
         match free(&folder) {
             Ok(free) => {
                 figures.free.store(free, Relaxed);
-                judge(&folder, free, &health);
+                if is_low(free, &health) {
+                    let megabytes = free / 1_000_000;
+                    let detail = format!(
+                        "{} has only {megabytes} MB left; when it is full, door messages wait at the broker. {}",
+                        folder.display(),
+                        advice().await
+                    );
+                    health.raise_once(ConditionKind::DiskLow, "", detail);
+                } else {
+                    health.clear(ConditionKind::DiskLow, "");
+                }
             }
             Err(error) => tracing::debug!(%error, "could not read the free disk space"),
         }
@@ -55,20 +104,9 @@ pub async fn run(folder: PathBuf, figures: Arc<DiskFigures>, health: Health, sto
     }
 }
 
-/// Raises or clears the condition.
-fn judge(folder: &Path, free: u64, health: &Health) {
-    let raised = health.is_raised(ConditionKind::DiskLow, "");
-    // Cleared only with a quarter more space, so the condition does not flap.
-    if free >= if raised { LOW + LOW / 4 } else { LOW } {
-        return health.clear(ConditionKind::DiskLow, "");
-    }
-    let detail = format!(
-        "{} has only {} MB left; when it is full, door messages wait at the broker. Free some space, or lower the times \
-         in [retention]",
-        folder.display(),
-        free / 1_000_000
-    );
-    health.raise(ConditionKind::DiskLow, "", detail);
+/// Whether the condition holds. It ends only with a quarter more space, to avoid flapping.
+fn is_low(free: u64, health: &Health) -> bool {
+    free < if health.is_raised(ConditionKind::DiskLow, "") { LOW + LOW / 4 } else { LOW }
 }
 
 /// The bytes on the disk of `folder` that this process may still use.
@@ -87,8 +125,12 @@ mod tests {
     fn a_disk_that_is_nearly_full_is_named_until_there_is_clearly_room() {
         let health = Health::new(Clock::system());
         for (free, low) in [(LOW, false), (LOW - 1, true), (LOW + 1, true), (LOW + LOW / 4, false), (LOW, false)] {
-            judge(Path::new("/var/lib/checkind"), free, &health);
-            assert_eq!(health.is_raised(ConditionKind::DiskLow, ""), low, "{free}");
+            assert_eq!(is_low(free, &health), low, "{free}");
+            if low {
+                health.raise(ConditionKind::DiskLow, "", String::new());
+            } else {
+                health.clear(ConditionKind::DiskLow, "");
+            }
         }
     }
 

@@ -6,9 +6,21 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use crate::base::clock::{Clock, WallTime};
+use crate::base::clock::{BootTime, Clock, WallTime};
+
+/// A new cause of a condition is logged once it has lasted this long: a broker that restarts closes the connection, then
+/// refuses another, and is back.
+const CAUSE_LASTS: Duration = Duration::from_secs(5);
+
+/// How many causes of one condition are logged within [`CAUSE_REMEMBERED`]. `/readyz` shows further ones at once; the log
+/// names them later, if they last. A real fault rarely shows more than two.
+const CAUSES_LOGGED: usize = 4;
+
+/// A cause that comes back within this time is not logged again.
+const CAUSE_REMEMBERED: Duration = Duration::from_mins(10);
 
 pub use condition_kind::ConditionKind;
 
@@ -29,7 +41,59 @@ pub struct Condition {
 #[derive(Clone, Debug)]
 pub struct Health {
     clock: Clock,
-    now: Arc<Mutex<BTreeMap<(ConditionKind, String), Condition>>>,
+    now: Arc<Mutex<BTreeMap<(ConditionKind, String), Raised>>>,
+}
+
+/// A raised condition, and which of its causes the log has named.
+#[derive(Clone, Debug)]
+struct Raised {
+    condition: Condition,
+    /// The cause that was logged last.
+    logged: Cause,
+    /// Another cause that is in force, and since when.
+    unlogged: Option<(Cause, BootTime)>,
+    /// The causes logged within [`CAUSE_REMEMBERED`], at most [`CAUSES_LOGGED`].
+    lately: Vec<(Cause, BootTime)>,
+}
+
+/// What tells one cause of a condition from another: its text without digits, because ports, counts and error numbers
+/// may differ although the cause is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Cause(String);
+
+impl Cause {
+    fn of(detail: &str) -> Self {
+        Self(detail.replace(|c: char| c.is_ascii_digit(), ""))
+    }
+}
+
+impl Raised {
+    /// Notes which cause is in force now.
+    fn note(&mut self, cause: Cause, now: BootTime) {
+        let is_logged = self.logged == cause;
+        let is_noted = self.unlogged.as_ref().is_some_and(|(noted, _)| *noted == cause);
+        if is_logged {
+            self.unlogged = None;
+        } else if !is_noted {
+            self.unlogged = Some((cause, now));
+        }
+    }
+
+    /// Logs the cause in force if that is due.
+    fn log_if_due(&mut self, now: BootTime) {
+        self.lately.retain(|(_, at)| now.since(*at) < CAUSE_REMEMBERED);
+        let is_due = |(cause, since): &mut (Cause, BootTime)| {
+            now.since(*since) >= CAUSE_LASTS
+                && self.lately.len() < CAUSES_LOGGED
+                && !self.lately.iter().any(|(known, _)| known == cause)
+        };
+        if let Some((cause, _)) = self.unlogged.take_if(is_due) {
+            let Condition { kind, subject, detail, since } = &self.condition;
+            tracing::warn!(condition = kind.name(), subject, since = since.to_rfc3339_seconds(), "{detail}");
+            self.logged = cause.clone();
+            self.lately.push((cause, now));
+        }
+    }
 }
 
 impl Health {
@@ -38,22 +102,52 @@ impl Health {
         Self { clock, now: Arc::default() }
     }
 
-    /// Raises a condition. Logs it once; while the condition lasts, this only updates its detail.
+    /// Raises a condition and logs it. While it lasts, this updates its detail. A detail that differs in more than its
+    /// digits is another cause, and is logged once it has lasted for some seconds.
     pub fn raise(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
+        let detail = detail.to_string();
+        let cause = Cause::of(&detail);
+        self.put((kind, subject, self.clock.now().wall), detail, Some(cause));
+    }
+
+    /// Raises a condition that has only one cause, although its text changes: it has counts and ages, or the log has the
+    /// rest. Only its beginning is logged.
+    pub fn raise_once(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
         self.raise_since(kind, subject, self.clock.now().wall, detail);
     }
 
-    /// Raises a condition that began before it was noticed.
+    /// The same for a condition that began before it was noticed.
     pub fn raise_since(&self, kind: ConditionKind, subject: &str, since: WallTime, detail: impl fmt::Display) {
+        self.put((kind, subject, since), detail.to_string(), None);
+    }
+
+    fn put(&self, what: (ConditionKind, &str, WallTime), detail: String, cause: Option<Cause>) {
+        let (kind, subject, since) = what;
+        let boot = self.clock.now().boot;
         let mut now = self.lock();
-        let detail = detail.to_string();
-        match now.get_mut(&(kind, subject.to_owned())) {
-            Some(known) => known.detail = detail,
-            None => {
-                tracing::warn!(condition = kind.name(), subject, "{detail}");
-                let condition = Condition { kind, subject: subject.to_owned(), detail, since };
-                now.insert((kind, subject.to_owned()), condition);
+        if let Some(known) = now.get_mut(&(kind, subject.to_owned())) {
+            known.condition.detail = detail;
+            if let Some(cause) = cause {
+                known.note(cause, boot);
+                known.log_if_due(boot);
+            } else {
+                known.unlogged = None;
             }
+            return;
+        }
+        tracing::warn!(condition = kind.name(), subject, "{detail}");
+        let logged = cause.unwrap_or_else(|| Cause::of(&detail));
+        let condition = Condition { kind, subject: subject.to_owned(), detail, since };
+        let raised = Raised { condition, lately: vec![(logged.clone(), boot)], logged, unlogged: None };
+        now.insert((kind, subject.to_owned()), raised);
+    }
+
+    /// Logs the new causes that have lasted. Called every few seconds, because a condition is raised again only when the
+    /// part that is in trouble tries again.
+    pub fn log_new_causes(&self) {
+        let boot = self.clock.now().boot;
+        for raised in self.lock().values_mut() {
+            raised.log_if_due(boot);
         }
     }
 
@@ -61,16 +155,23 @@ impl Health {
     pub fn clear(&self, kind: ConditionKind, subject: &str) {
         let mut now = self.lock();
         if let Some(cleared) = now.remove(&(kind, subject.to_owned())) {
-            let lasted = self.clock.now().wall.since(cleared.since).as_secs();
+            let lasted = self.clock.now().wall.since(cleared.condition.since).as_secs();
             tracing::info!(condition = kind.name(), subject, lasted_seconds = lasted, "{} is over", kind.name());
         }
     }
 
-    /// Clears every condition of a kind.
-    pub fn clear_kind(&self, kind: ConditionKind) {
-        for raised in self.conditions().into_iter().filter(|condition| condition.kind == kind) {
-            self.clear(kind, &raised.subject);
+    /// Clears the conditions of a kind whose subject does not exist any more.
+    pub fn retain(&self, kind: ConditionKind, exists: impl Fn(&str) -> bool) {
+        for raised in self.conditions() {
+            if raised.kind == kind && !exists(&raised.subject) {
+                self.clear(kind, &raised.subject);
+            }
         }
+    }
+
+    /// When a raised condition began.
+    pub fn since(&self, kind: ConditionKind, subject: &str) -> Option<WallTime> {
+        self.lock().get(&(kind, subject.to_owned())).map(|raised| raised.condition.since)
     }
 
     /// Whether this condition is raised.
@@ -80,10 +181,10 @@ impl Health {
 
     /// All raised conditions, by kind and subject.
     pub fn conditions(&self) -> Vec<Condition> {
-        self.lock().values().cloned().collect()
+        self.lock().values().map(|raised| raised.condition.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ConditionKind, String), Condition>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(ConditionKind, String), Raised>> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,16 +192,17 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::{BootTime, Now};
-    use std::time::Duration;
+    use crate::base::clock::Now;
+
+    fn manual() -> (Clock, Health) {
+        let start = Now { wall: WallTime::from_millis(1_000_000), boot: BootTime::from_duration(Duration::ZERO) };
+        let clock = Clock::manual(start);
+        (clock.clone(), Health::new(clock))
+    }
 
     #[test]
     fn a_condition_keeps_its_beginning_while_its_detail_changes() {
-        let clock = Clock::manual(Now {
-            wall: WallTime::from_millis(1_000_000),
-            boot: BootTime::from_duration(Duration::ZERO),
-        });
-        let health = Health::new(clock.clone());
+        let (clock, health) = manual();
         health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 is down");
         clock.advance(Duration::from_secs(60));
         health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 does not exist");
@@ -110,5 +212,66 @@ mod tests {
         assert_eq!(conditions[0].detail, "eth1 does not exist");
         health.clear(ConditionKind::CaptureBlind, "eth1");
         assert!(health.conditions().is_empty());
+    }
+
+    /// The causes of `broker_unavailable` that have been logged last.
+    fn logged(health: &Health) -> (String, usize) {
+        let raised = health.lock();
+        let of = &raised[&(ConditionKind::BrokerUnavailable, String::new())];
+        (of.logged.0.clone(), of.lately.len())
+    }
+
+    #[test]
+    fn a_new_cause_is_logged_once_it_has_lasted_and_figures_are_not_news() {
+        let (clock, health) = manual();
+        let raise = |detail: &str| health.raise(ConditionKind::BrokerUnavailable, "", detail);
+        let last = || logged(&health).0;
+        raise("refused (error 111)");
+        assert_eq!(last(), "refused (error )");
+        raise("wrong password");
+        assert_eq!(last(), "refused (error )", "it may be over in a moment");
+        raise("refused (error 112)");
+        clock.advance(CAUSE_LASTS);
+        health.log_new_causes();
+        assert_eq!(logged(&health), ("refused (error )".to_owned(), 1), "it was");
+        raise("wrong password");
+        clock.advance(CAUSE_LASTS);
+        health.log_new_causes();
+        assert_eq!(last(), "wrong password", "nothing has raised it again");
+        raise("refused (error 111)");
+        clock.advance(CAUSE_LASTS);
+        raise("refused (error 111)");
+        assert_eq!(logged(&health), ("wrong password".to_owned(), 2), "known, and only seconds ago");
+        clock.advance(CAUSE_REMEMBERED);
+        health.log_new_causes();
+        assert_eq!(last(), "refused (error )", "it lasts, and the log still names the other cause");
+    }
+
+    #[test]
+    fn what_is_raised_once_shows_its_latest_text() {
+        let (_, health) = manual();
+        for text in ["1 message waits", "20 messages wait"] {
+            health.raise_once(ConditionKind::DiskLow, "", text);
+            assert_eq!(health.conditions()[0].detail, text);
+        }
+    }
+
+    #[test]
+    fn causes_that_alternate_do_not_flood_the_log() {
+        for (causes, every) in [(2, 1), (100, 1), (2, 10), (100, 10)] {
+            let (clock, health) = manual();
+            let mut lines = 0;
+            let mut last = String::new();
+            for second in 0..24 * 3600 {
+                let cause = "x".repeat(second / every % causes);
+                health.raise(ConditionKind::BrokerUnavailable, "", &cause);
+                let now = logged(&health).0;
+                lines += usize::from(now != last);
+                last = now;
+                clock.advance(Duration::from_secs(1));
+            }
+            let most = if every == 1 { 0 } else { CAUSES_LOGGED.min(causes) * 24 * 6 };
+            assert!((most / 2..=most).contains(&lines), "{lines} lines a day for {causes} causes, {every} s each");
+        }
     }
 }

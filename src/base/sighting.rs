@@ -42,6 +42,17 @@ pub struct Sighting {
     pub event: DoorEvent,
 }
 
+impl Sighting {
+    /// The memory that it needs, in bytes, without what it shares with others.
+    pub fn memory(&self) -> usize {
+        let credential = self.event.credential.as_ref().map_or(0, |credential| {
+            let spellings = credential.spellings.iter().map(|spelling| size_of::<String>() + spelling.len());
+            credential.scope.as_ref().map_or(0, String::len) + credential.value.len() + spellings.sum::<usize>()
+        });
+        size_of::<Self>() + self.key.0.len() + self.event.door.0.len() + credential
+    }
+}
+
 /// Which clock an event time comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -36,6 +36,14 @@ pub(super) enum Command {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
+    /// Change the tables to what this version needs; `run` and `import` do so too, if they may
+    Migrate(MigrateArguments),
+    /// Give the disk space of deleted rows back, while the daemon runs
+    Maintain {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// List who is in, since when, their last activity, and why they are still in
     Who {
         /// Print the open check-ins as JSON, as the API returns them
@@ -92,6 +100,16 @@ pub(super) struct ImportArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct MigrateArguments {
+    /// Do not copy the SQLite file first, for a disk without room for the copy
+    #[arg(long)]
+    pub(super) without_copy: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct AdmitArguments {
     /// A card as the reader reads it, a slot as `source/door/5`, a MAC address, or a coworker's number or name
     #[arg(value_name = "CARD|MAC|COWORKER")]
@@ -107,8 +125,11 @@ pub(super) struct AdmitArguments {
 #[derive(Debug, Args)]
 pub(super) struct ExplainArguments {
     /// A card as the reader reads it, a slot as `source/door/5`, a MAC address, or a coworker's number or name
-    #[arg(value_name = "CARD|MAC|COWORKER")]
-    pub(super) who: String,
+    #[arg(value_name = "CARD|MAC|COWORKER", required_unless_present = "set_aside")]
+    pub(super) who: Option<String>,
+    /// List the facts that the database did not take, latest first, instead of explaining
+    #[arg(long, conflicts_with_all = ["who", "since"])]
+    pub(super) set_aside: bool,
     /// How many days to go back, 1 to 10; 1 starts yesterday
     #[arg(long, value_name = "DAYS", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=i64::from(explain::MAX_DAYS)))]
     pub(super) since: u32,

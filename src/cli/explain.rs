@@ -7,6 +7,7 @@
 mod model;
 mod narrate;
 mod read;
+mod set_aside;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -15,7 +16,8 @@ mod words;
 
 pub use self::{
     model::{ExplainInput, Explained},
-    read::{ExplainError, MAX_DAYS, load},
+    read::{ExplainError, MAX_DAYS, load, load_set_aside},
+    set_aside::{set_aside_json, set_aside_text},
     text::{json, text},
     timeline::explain,
 };

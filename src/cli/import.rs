@@ -2,13 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal, Write as _},
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 
-use super::print::pretty;
+use super::{print::pretty, progress::Progress};
 use crate::{
     base::{clock::WallTime, plain::plain},
     directory::{
@@ -70,31 +71,86 @@ impl From<StoreError> for ImportError {
 
 /// What to import and how.
 #[derive(Debug)]
-pub struct ImportOptions<'a> {
+pub struct ImportOptions {
     /// JSON files and tables, told apart by their names (`is_table`).
-    pub files: &'a [PathBuf],
-    /// Whether to list what would change and write nothing.
-    pub dry_run: bool,
+    pub files: Vec<ImportFile>,
     /// Whether to archive what the files no longer contain.
     pub replace: Replace,
+}
+
+/// A file to import, open.
+#[derive(Debug)]
+pub struct ImportFile {
+    path: PathBuf,
+    file: File,
+}
+
+/// Opens the files, in their order.
+///
+/// # Errors
+/// [`ImportError::Input`]
+pub fn open_files(paths: &[PathBuf]) -> Result<Vec<ImportFile>, ImportError> {
+    let open = |path: &PathBuf| match File::open(path) {
+        Ok(file) => Ok(ImportFile { path: path.clone(), file }),
+        Err(error) => Err(ImportError::Input(path.display().to_string(), error)),
+    };
+    paths.iter().map(open).collect()
 }
 
 /// Imports the files and returns the changes.
 ///
 /// # Errors
 /// [`ImportError`]; nothing was written then.
-pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -> Result<Changes, ImportError> {
-    // A dry run creates no PIN key: without a key there are no stored digests to compare with.
-    let key = if options.dry_run { store.drawn_pin_key().await?.unwrap_or_default() } else { store.pin_key().await? };
+pub async fn import(store: &Store, options: ImportOptions, now: WallTime) -> Result<Changes, ImportError> {
     let progress = Progress::new();
+    let key = store.pin_key().await?;
     let version = store.directory_version().await?;
+    let draft = read(options, key, &progress)?;
+    let changes = compare(store, draft, &progress).await?;
+    if let Some((archived, people)) = changes.asks_for_all {
+        return Err(ImportError::TooMany { archived, people });
+    }
+    // With `version` the write fails if another import ran since the comparison.
+    if !changes.documents.is_empty() {
+        let all = changes.documents.len();
+        store
+            .import(&changes.documents, version, now, |done| progress.say(|| format!("{done} of {all} written")))
+            .await?;
+    }
+    Ok(changes)
+}
+
+/// Returns the changes that an import would make, and writes nothing. Without a database everything would be added.
+///
+/// # Errors
+/// [`ImportError`]
+pub async fn try_import(store: Option<&Store>, options: ImportOptions) -> Result<Changes, ImportError> {
+    let progress = Progress::new();
+    // Without a PIN key there are no stored digests to compare with.
+    let key = match store {
+        Some(store) => store.drawn_pin_key().await?.unwrap_or_default(),
+        None => String::new(),
+    };
+    let draft = read(options, key, &progress)?;
+    match store {
+        Some(store) => compare(store, draft, &progress).await,
+        None => draft.finish().map_err(ImportError::Faults),
+    }
+}
+
+/// Reads the files.
+fn read(options: ImportOptions, key: String, progress: &Progress) -> Result<Draft, ImportError> {
     let mut draft = Draft::new(options.replace, key);
     for file in options.files {
-        progress.say(|| format!("reading {}", file.display()));
+        progress.say(|| format!("reading {}", file.path.display()));
         add_file(&mut draft, file)?;
     }
-    let mut draft = draft.read().map_err(ImportError::Faults)?;
-    // Compare page by page: the stored directory may be larger than the files.
+    draft.read().map_err(ImportError::Faults)
+}
+
+/// Compares what was read with the stored directory.
+async fn compare(store: &Store, mut draft: Draft, progress: &Progress) -> Result<Changes, ImportError> {
+    // Page by page: the stored directory may be larger than the files.
     let mut compared = 0;
     for kind in EntityKind::ALL {
         let mut after = 0;
@@ -109,33 +165,25 @@ pub async fn import(store: &Store, options: &ImportOptions<'_>, now: WallTime) -
             progress.say(|| format!("{compared} stored entities compared"));
         }
     }
-    let changes = draft.finish().map_err(ImportError::Faults)?;
-    if let Some((archived, people)) = changes.asks_for_all.filter(|_| !options.dry_run) {
-        return Err(ImportError::TooMany { archived, people });
-    }
-    // With `version` the write fails if another import ran since the comparison.
-    if !options.dry_run && !changes.documents.is_empty() {
-        let all = changes.documents.len();
-        store
-            .import(&changes.documents, version, now, |done| progress.say(|| format!("{done} of {all} written")))
-            .await?;
-    }
-    Ok(changes)
+    draft.finish().map_err(ImportError::Faults)
 }
 
-fn add_file(draft: &mut Draft, file: &Path) -> Result<(), ImportError> {
-    let name = file.display().to_string();
+fn add_file(draft: &mut Draft, file: ImportFile) -> Result<(), ImportError> {
+    let ImportFile { path, file } = file;
+    let name = path.display().to_string();
     let unread = |error| ImportError::Input(name.clone(), error);
-    let size = std::fs::metadata(file).map_err(unread)?.len();
+    let size = file.metadata().map_err(unread)?.len();
     if size > MAX_FILE {
         draft.unreadable(&name, &format!("the file has {size} octets, more than the limit; split it"));
         return Ok(());
     }
-    let Some(text) = decoded(std::fs::read(file).map_err(unread)?) else {
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unread)?;
+    let Some(text) = decoded(bytes) else {
         draft.unreadable(&name, "not UTF-8; save it as \"CSV UTF-8\" or JSON in UTF-8");
         return Ok(());
     };
-    if is_table(file) {
+    if is_table(&path) {
         draft.csv(&name, &text);
     } else {
         draft.json(&name, &text);
@@ -160,32 +208,6 @@ fn decoded(bytes: Vec<u8>) -> Option<String> {
         Some([0xff, 0xfe]) => units(u16::from_le_bytes),
         Some([0xfe, 0xff]) => units(u16::from_be_bytes),
         Some(_) | None => String::from_utf8(bytes).ok(),
-    }
-}
-
-/// A progress line on the terminal. Each text overwrites the last; dropping removes it.
-struct Progress {
-    terminal: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self { terminal: io::stderr().is_terminal() }
-    }
-
-    fn say(&self, line: impl FnOnce() -> String) {
-        if self.terminal {
-            // The import continues if a progress line cannot be written.
-            drop(write!(io::stderr(), "\r\x1b[K{}", line()));
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.terminal {
-            drop(write!(io::stderr(), "\r\x1b[K"));
-        }
     }
 }
 
@@ -234,7 +256,7 @@ pub fn text(changes: &Changes, dry_run: bool) -> String {
     text.push_str(match (dry_run, changes.documents.is_empty()) {
         (true, _) => "; nothing was written\n",
         (false, true) => "\n",
-        (false, false) => "; a running daemon uses it within two seconds\n",
+        (false, false) => "; a running daemon uses it within five seconds\n",
     });
     text
 }

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    source::{DELIVERIES, Delivery},
+    source::{DELIVERIES, DELIVERY_BYTES, Delivery, DeliverySender, delivery_channel},
     spool::SpoolEnds,
 };
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct DoorQueue {
     /// The session's end. `None` until the spool or the pipeline reads messages, and during shutdown.
-    sender: Option<mpsc::Sender<Delivery>>,
+    sender: Option<DeliverySender>,
     spool: SpoolStage,
 }
 
@@ -33,8 +33,8 @@ impl DoorQueue {
     ///
     /// [`Spool::run`]: crate::spool::Spool::run
     pub(super) fn open_through_spool(&mut self, stop: CancellationToken) -> SpoolEnds {
-        let (sender, input) = mpsc::channel(DELIVERIES);
-        let (spooled, output) = mpsc::channel(DELIVERIES);
+        let (sender, input) = delivery_channel(DELIVERIES, DELIVERY_BYTES);
+        let (spooled, output) = delivery_channel(DELIVERIES, DELIVERY_BYTES);
         let settled = CancellationToken::new();
         self.sender = Some(sender);
         self.spool = SpoolStage::Filling { output, settled: settled.clone() };
@@ -49,7 +49,7 @@ impl DoorQueue {
                 output
             }
             without @ (SpoolStage::Absent | SpoolStage::Feeding { .. }) => {
-                let (sender, deliveries) = mpsc::channel(DELIVERIES);
+                let (sender, deliveries) = delivery_channel(DELIVERIES, DELIVERY_BYTES);
                 self.spool = without;
                 self.sender = Some(sender);
                 deliveries
@@ -58,7 +58,7 @@ impl DoorQueue {
     }
 
     /// The session's end; `None` while no part reads door messages.
-    pub(super) fn sender(&self) -> Option<&mpsc::Sender<Delivery>> {
+    pub(super) fn sender(&self) -> Option<&DeliverySender> {
         self.sender.as_ref()
     }
 

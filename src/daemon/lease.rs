@@ -25,6 +25,7 @@ use crate::{
         permit::LeasePermit,
         random,
         record::BusinessId,
+        turns::Turn,
     },
     store::{Store, StoreError},
 };
@@ -112,7 +113,10 @@ impl Lease {
                     if !is_first {
                         holder_first_until = self.clock.now().boot.plus(HOLDER_FIRST);
                     }
-                    let detail = format!("{error}; unknown which gateway holds the lease of this site");
+                    let detail = format!(
+                        "{}; unknown which gateway holds the lease of this site",
+                        error.in_words("the database")
+                    );
                     self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
                 }
             }
@@ -125,22 +129,25 @@ impl Lease {
         Ok(())
     }
 
-    /// Renews the lease until `stop` is cancelled.
+    /// Renews the lease until `stop` is cancelled. Reports its turns.
     ///
     /// # Errors
     /// [`LeaseError::Lost`] as soon as another gateway has it. An unavailable database is not an error, because no
     /// gateway can take the lease then.
-    pub async fn keep(&self, stop: &CancellationToken) -> Result<(), LeaseError> {
+    pub async fn keep(&self, turn: &Turn, stop: &CancellationToken) -> Result<(), LeaseError> {
+        turn.rests(RENEW_EVERY);
         while stop.run_until_cancelled(time::sleep(RENEW_EVERY)).await.is_some() {
+            turn.rests(RENEW_EVERY);
             match self.take().await {
                 Ok(true) => {}
                 Ok(false) => return Err(LeaseError::Lost(self.current_holder().await)),
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
-                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
-                    tracing::debug!(%error, "the lease was not renewed");
-                }
-                Err(StoreError::Refused { source, .. }) => tracing::debug!(%source, "the lease was not renewed"),
-                Err(StoreError::Conflict) => tracing::debug!("the lease was not renewed"),
+                Err(
+                    error @ (StoreError::Unavailable(_)
+                    | StoreError::Refused { .. }
+                    | StoreError::Unfit(_)
+                    | StoreError::Conflict),
+                ) => tracing::debug!("the lease was not renewed: {}", error.in_words("the database")),
             }
         }
         Ok(())

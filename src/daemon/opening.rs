@@ -1,6 +1,12 @@
 //! Opens the database and the spool, and retries until they are available.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -19,6 +25,9 @@ use crate::{
 /// The pauses between two attempts to open the database or the spool.
 const RETRY: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
 
+/// How often systemd's start time-out is extended while an attempt lasts.
+const EXTENDED_EVERY: Duration = Duration::from_secs(20);
+
 /// What a pipeline needs to decide.
 #[derive(Debug)]
 pub(super) struct Basis {
@@ -31,8 +40,13 @@ impl Supervisor {
     /// Opens the database; `None` when a stop was requested meanwhile.
     pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
         let database = self.settings.database.clone();
+        // Once is enough: a large file takes seconds, and the log should not say again that it is sound.
+        let is_checked = AtomicBool::new(false);
         let open = async || {
-            Store::check_after_crash(&database).await?;
+            if !is_checked.load(Ordering::Relaxed) {
+                Store::check_after_crash(&database).await?;
+                is_checked.store(true, Ordering::Relaxed);
+            }
             Store::open(&database).await
         };
         self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await
@@ -82,10 +96,15 @@ impl Supervisor {
         let mut failures = 0;
         loop {
             // A server that hangs must not delay a shutdown.
-            let opened = tokio::select! {
-                opened = Box::pin(open()) => opened,
-                () = requests.stop() => return Ok(None),
-                Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+            let mut opening = Box::pin(open());
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    () = requests.stop() => return Ok(None),
+                    Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
+                    // A copy and a change of a large database take longer than systemd waits for a start.
+                    () = time::sleep(EXTENDED_EVERY) => extend(EXTENDED_EVERY * 3),
+                }
             };
             match opened {
                 Ok(opened) => {
@@ -93,19 +112,17 @@ impl Supervisor {
                     return Ok(Some(opened));
                 }
                 Err(StoreError::Conflict) => {}
-                Err(StoreError::Unavailable(error) | StoreError::Unfit(error)) => {
-                    self.health.raise(kind, "", format!("{what} does not answer ({error}); waiting for it"));
-                }
-                Err(StoreError::Refused { what: refusal, source }) => {
-                    self.health.raise(kind, "", format!("{what} refuses ({source}): {refusal}; waiting for it"));
-                }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
+                Err(away @ (StoreError::Unavailable(_) | StoreError::Refused { .. } | StoreError::Unfit(_))) => {
+                    self.health.raise(kind, "", format!("{}; waiting for it", away.in_words(what)));
+                }
             }
 
-            // Until readiness systemd's start time-out applies; this extends it to cover the next attempts.
-            let extend = u32::try_from((RETRY.nominal(failures) * 10).as_micros()).unwrap_or(u32::MAX);
-            let status = format!("waiting for {what}");
-            notify(&[NotifyState::Status(&status), NotifyState::ExtendTimeoutUsec(extend)]);
+            // The daemon does what it can without it. A start that waited for it would delay the machine's own start, and an
+            // upgrade of the package.
+            if failures == 0 {
+                notify(&[NotifyState::Ready]);
+            }
             tokio::select! {
                 () = time::sleep(RETRY.pause(failures)) => {}
                 () = requests.stop() => return Ok(None),
@@ -114,4 +131,9 @@ impl Supervisor {
             failures = failures.saturating_add(1);
         }
     }
+}
+
+/// Tells systemd that the start takes this much longer.
+fn extend(by: Duration) {
+    notify(&[NotifyState::ExtendTimeoutUsec(u32::try_from(by.as_micros()).unwrap_or(u32::MAX))]);
 }

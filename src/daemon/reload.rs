@@ -15,6 +15,7 @@ use crate::{
     base::health::ConditionKind,
     policy::SitePolicy,
     settings::{self, Settings},
+    store::StoreError,
 };
 
 /// How long the last batch usually takes to commit once the queue is empty.
@@ -34,9 +35,6 @@ impl Supervisor {
         notify_reloading();
         match settings::load(file.as_deref(), settings::environment()) {
             Err(faults) => {
-                for fault in faults.faults() {
-                    tracing::error!("{}", fault.head());
-                }
                 let count = faults.faults().len();
                 let first = faults.faults().first().map(|fault| fault.head().to_string()).unwrap_or_default();
                 let counted = if count == 1 {
@@ -47,7 +45,12 @@ impl Supervisor {
                 let detail = format!(
                     "the changed settings were refused ({counted}); the old ones stay in force. Run checkind check-config"
                 );
-                self.health.raise(ConditionKind::SettingsRefused, "", detail);
+                // At its beginning the condition logs the first fault.
+                let begins = !self.health.is_raised(ConditionKind::SettingsRefused, "");
+                self.health.raise_once(ConditionKind::SettingsRefused, "", detail);
+                for fault in faults.faults().iter().skip(usize::from(begins)) {
+                    tracing::error!("{}", fault.head());
+                }
             }
             Ok(loaded) => {
                 for warning in &loaded.warnings {
@@ -66,19 +69,14 @@ impl Supervisor {
             .into_iter()
             .filter(|section| *section != "mqtt")
             .collect();
-        if restart.is_empty() {
-            self.health.clear(ConditionKind::SettingsRefused, "");
-        } else {
-            let detail = format!("{} changed; restart checkind for that to take effect", restart.join(", "));
-            self.health.raise(ConditionKind::SettingsRefused, "", detail);
-        }
-
         // A fact is decided by the policy of its time, so a policy takes effect only once it is recorded.
         if let (SitePhase::Deciding { policies, records }, Some(site)) = (&self.site, &new.site)
             && !restart.contains(&"site.business")
         {
             let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
-            match records.policies(&own, self.clock.now().wall).await {
+            // A stop request waits meanwhile.
+            let recorded = time::timeout(DEADLINE, records.policies(&own, self.clock.now().wall)).await;
+            match recorded.unwrap_or(Err(StoreError::too_late())) {
                 Ok(known) => {
                     policies.send_replace(Arc::new(new.zones.rule(&known)));
                 }
@@ -91,14 +89,29 @@ impl Supervisor {
             }
         }
 
+        if restart.is_empty() {
+            self.health.clear(ConditionKind::SettingsRefused, "");
+        } else {
+            let detail = format!("{} changed; restart checkind for that to take effect", restart.join(", "));
+            self.health.raise(ConditionKind::SettingsRefused, "", detail);
+        }
+
         // Settings that need a restart keep their old values, so the next reload compares with what really runs.
+        let idle_limit = self.settings.site.as_ref().map(|site| site.idle_limit);
         let old = std::mem::replace(&mut self.settings, new);
         if restart.contains(&"site.business") {
             self.settings.site = old.site;
+        } else if let (Some(site), Some(idle_limit)) = (&mut self.settings.site, idle_limit)
+            && restart.contains(&"site.idle_limit")
+        {
+            site.idle_limit = idle_limit;
         }
         self.settings.database = old.database;
+        self.settings.spool = old.spool;
+        self.settings.lease = old.lease;
         self.settings.api = old.api;
         self.settings.captures = old.captures;
+        self.settings.retention = old.retention;
 
         // The old session ends before the new one starts. The broker keeps our messages in between.
         if let Some(session) = self.broker.session.take() {
@@ -106,10 +119,8 @@ impl Supervisor {
             self.await_commits().await;
             session.drained.cancel();
             self.await_session().await;
-            // Conditions of the old session apply to the new one only if they occur again.
-            self.health.clear_kind(ConditionKind::SubscriptionRefused);
-            self.health.clear_kind(ConditionKind::BrokerUnavailable);
         }
+        // Its conditions stay until the new session has found them to be over.
         self.start_session();
         tracing::info!("the new settings are in force");
     }
@@ -119,7 +130,7 @@ impl Supervisor {
     async fn await_commits(&self) {
         let Some(deliveries) = self.door_queue.sender() else { return };
         let empty = async {
-            while deliveries.capacity() < deliveries.max_capacity() {
+            while !deliveries.is_empty() {
                 time::sleep(QUEUE_CHECK).await;
             }
             time::sleep(LAST_COMMIT).await;

@@ -43,11 +43,13 @@ impl Requests {
         }
     }
 
-    /// Waits for a request to stop. Ignores SIGHUP, because there is nothing to reload yet.
+    /// Waits for a request to stop. SIGHUP has no effect, because there is nothing to reload yet.
     pub(super) async fn stop(&mut self) {
         loop {
             match self.next().await {
-                OutsideRequest::Reload => {}
+                OutsideRequest::Reload => {
+                    tracing::warn!("the settings are read again only once the database is open; ask again then");
+                }
                 OutsideRequest::StopBySignal(_) | OutsideRequest::StopByCaller => return,
             }
         }

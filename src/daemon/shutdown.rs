@@ -85,7 +85,6 @@ impl Supervisor {
     /// broker or the spool still has it. Returns the names of the late parts.
     async fn abandon_late_parts(&mut self) -> String {
         let late = self.parts.names();
-        tracing::error!("still running at the shutdown deadline and abandoned: {late}");
         self.stop.deadline.cancel();
         self.stop.rest.cancel();
         if time::timeout(LAST_CHANCE, self.parts.join_all()).await.is_err() {

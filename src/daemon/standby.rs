@@ -1,8 +1,11 @@
 //! Standby: what a gateway with `[lease]` does until it holds the lease.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,10 +18,12 @@ use super::{
     version_watch::VersionWatch,
 };
 use crate::{
+    base::health::ConditionKind,
     pipeline::{self, Inputs, Pipeline},
     policy::SitePolicy,
+    settings::SpoolSettings,
     source::{
-        DELIVERIES,
+        DELIVERIES, DELIVERY_BYTES, delivery_channel,
         network::{
             coalesce::KnownMacs,
             coverage::{LONGEST_GAP, SiteCoverage},
@@ -27,6 +32,9 @@ use crate::{
     spool::{Spool, SpoolEnds},
     store::Store,
 };
+
+/// How often a standby checks that the database still has what this gateway has committed.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Waits for the lease and starts renewing it; false when a stop was requested meanwhile. First decides what an
@@ -40,33 +48,35 @@ impl Supervisor {
         store: &Store,
         requests: &mut Requests,
     ) -> anyhow::Result<bool> {
-        // First what an earlier process left. After that the spool is opened again, now empty.
+        let spool_settings = self.settings.spool.clone();
         let mut spool = None;
-        if let Some(settings) = self.settings.spool.clone() {
-            let Some(left) = self.open_spool(&settings, requests).await? else { return Ok(false) };
-            if left.is_empty() {
-                spool = Some(left);
-            } else {
-                let Some(basis) = self.load_basis(store, requests, own).await? else { return Ok(false) };
-                let deciding = Box::pin(self.decide_leftovers(left, basis, store.clone()));
-                tokio::select! {
-                    decided = deciding => decided?,
-                    () = requests.stop() => return Ok(false),
-                }
-                spool = self.open_spool(&settings, requests).await?;
-                if spool.is_none() {
-                    return Ok(false);
-                }
+        if let Some(settings) = &spool_settings {
+            spool = self.decided_spool(settings, own, store, requests).await?;
+            if spool.is_none() {
+                return Ok(false);
             }
         }
 
         // The captures run meanwhile, so a gateway that takes over has coverage at once.
         let mut acquiring = Box::pin(lease.acquire());
+        let mut comparing = time::interval(COMPARE_EVERY);
         loop {
             tokio::select! {
                 acquired = &mut acquiring => {
                     acquired?;
                     break;
+                }
+                // What this gateway committed while it was active may be lost while another one is.
+                _ = comparing.tick() => {
+                    if let (Some(settings), Some(known)) = (&spool_settings, &spool)
+                        && self.lacks(store, known).await
+                    {
+                        drop(spool.take());
+                        spool = self.decided_spool(settings, own, store, requests).await?;
+                        if spool.is_none() {
+                            return Ok(false);
+                        }
+                    }
                 }
                 // The holder decides these presences. Devices that are still here at a takeover will send more frames.
                 Some(_) = prepared.presences.recv() => {}
@@ -81,7 +91,8 @@ impl Supervisor {
 
         // From here on this gateway is active. Losing the lease ends the process.
         let (keeper, rest) = (Arc::clone(&lease), self.stop.rest.clone());
-        self.parts.spawn(Part::Lease, async move { keeper.keep(&rest).await.map_err(anyhow::Error::from) });
+        let turn = self.turns.watch(Part::Lease.name());
+        self.parts.spawn(Part::Lease, async move { keeper.keep(&turn, &rest).await.map_err(anyhow::Error::from) });
         self.lease = Some(lease);
         if let Some(spool) = spool {
             self.start_spool(spool);
@@ -89,7 +100,39 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Decides what an earlier process left in the spool, with a separate pipeline.
+    /// Opens the spool, and decides what an earlier process left in it and what the database has lost of it. `None` when
+    /// a stop was requested meanwhile.
+    async fn decided_spool(
+        &mut self,
+        settings: &SpoolSettings,
+        own: &SitePolicy,
+        store: &Store,
+        requests: &mut Requests,
+    ) -> anyhow::Result<Option<Spool>> {
+        loop {
+            let Some(spool) = self.open_spool(settings, requests).await? else { return Ok(None) };
+            if !self.lacks(store, &spool).await && spool.is_empty() {
+                return Ok(Some(spool));
+            }
+            let Some(basis) = self.load_basis(store, requests, own).await? else { return Ok(None) };
+            let deciding = Box::pin(self.decide_leftovers(spool, basis, store.clone()));
+            tokio::select! {
+                decided = deciding => decided?,
+                () = requests.stop() => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether the database has lost something that is in the spool, which then delivers it again.
+    async fn lacks(&self, store: &Store, spool: &Spool) -> bool {
+        // If the database does not answer, it is compared again.
+        let compared = time::timeout(COMPARE_EVERY, spool.link().compare_with(store)).await;
+        let Ok(Ok(Some(again))) = compared else { return false };
+        self.health.raise(ConditionKind::DatabaseWentBack, "", again.detail(self.clock.now().wall));
+        true
+    }
+
+    /// Decides what is in the spool, with a separate pipeline.
     fn decide_leftovers(
         &self,
         spool: Spool,
@@ -97,12 +140,13 @@ impl Supervisor {
         store: Store,
     ) -> impl Future<Output = anyhow::Result<()>> + 'static {
         // Neither the broker nor the captures feed this pipeline, so their channels are closed from the start.
-        let (output, deliveries) = mpsc::channel(DELIVERIES);
+        let (output, deliveries) = delivery_channel(DELIVERIES, DELIVERY_BYTES);
         let (_, presences) = mpsc::channel(1);
-        let (_, input) = mpsc::channel(1);
+        let (_, input) = delivery_channel(1, 1);
         let ends = SpoolEnds { input, output, settled: CancellationToken::new(), stop: CancellationToken::new() };
         let (clock, health, metrics) = (self.clock.clone(), self.health.clone(), self.metrics.clone());
-        let zones = self.settings.zones.clone();
+        let (zones, turns, link) = (self.settings.zones.clone(), self.turns.clone(), spool.link());
+        let spool_turn = turns.watch(Part::Spool.name());
         async move {
             // A pipeline waits for the newest directory, so this one needs a watch for imports too.
             let (directory_sender, directories) = watch::channel(basis.directories);
@@ -110,6 +154,7 @@ impl Supervisor {
             let stale = Arc::new(Notify::new());
             let stop_watching = CancellationToken::new();
             let watcher = VersionWatch {
+                business: basis.business,
                 store: store.clone(),
                 directories: directory_sender,
                 policies: policy_sender,
@@ -119,14 +164,17 @@ impl Supervisor {
                 stale: Arc::clone(&stale),
                 zones,
                 zone_stamps: Vec::new(),
+                checked: None,
+                turn: turns.watch(Part::Directory.name()),
             };
             let watching = watcher.run(stop_watching.clone());
 
             let pipeline = Pipeline::new(pipeline::Context {
                 site_coverage: SiteCoverage::new(clock.passing_in(LONGEST_GAP)),
-                alive: watch::channel(None).0,
+                turn: turns.watch(Part::Pipeline.name()),
                 business: basis.business,
                 stale: Some(stale),
+                spool: Some(link),
                 clock,
                 store,
                 policies,
@@ -139,7 +187,7 @@ impl Supervisor {
 
             // The spool ends when everything in it has been sent, the pipeline when everything sent has been committed.
             let working = async {
-                let (spooled, decided) = tokio::join!(spool.run(ends), deciding);
+                let (spooled, decided) = tokio::join!(spool.run(ends, spool_turn), deciding);
                 stop_watching.cancel();
                 spooled?;
                 decided?;

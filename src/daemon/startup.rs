@@ -10,24 +10,27 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    database_watch,
     opening::Basis,
     parts::Part,
     prepared::{Prepared, data_folder},
     retention,
     supervisor::{Running, SessionTokens, SitePhase, Supervisor},
-    systemd::Reporter,
+    systemd::{Reporter, StartUp},
     version_watch::{VersionWatch, known_macs},
 };
 use crate::{
-    api::{self, ApiState, Ready},
+    api::{self, ApiState, Ready, StoreSlot},
     base::{
-        clock::BootTime,
-        disk::{self, DiskFigures},
+        disk::{self, DiskFigures, SpaceAdvice},
         record::BusinessId,
     },
     metrics::figures,
     pipeline::{self, Inputs, Pipeline},
-    source::{mqtt::session::Session, network::CaptureTask},
+    source::{
+        mqtt::session::{self, Session},
+        network::CaptureTask,
+    },
     spool::Spool,
     store::Store,
 };
@@ -35,27 +38,41 @@ use crate::{
 /// The file in the data folder that tells the next process that the broker has a session for this client.
 const SESSION_FILE: &str = "broker-session.json";
 
+/// What tells the outside how the daemon is, before the database is open: the API and the reports to systemd.
+#[derive(Debug)]
+pub(super) struct OutsideView {
+    pub(super) place: Running,
+    /// What it reads from, once the database is open.
+    pub(super) store_slot: StoreSlot,
+    /// Tells the reports how far start-up has come; they mark it as finished for `/readyz`.
+    pub(super) start_up: watch::Sender<StartUp>,
+}
+/// Fewer unused bytes than these are not worth a maintenance: the next rows use them.
+const WORTH_RETURNING: u64 = 1_000_000;
+
 impl Supervisor {
-    /// Starts the API if configured. Returns its address, and the handle that marks start-up as finished for `/readyz`.
-    pub(super) async fn start_api(&mut self, store: &Store) -> anyhow::Result<(Running, Ready)> {
+    /// Starts the API if configured, and the reports to systemd.
+    pub(super) async fn start_outside_view(&mut self) -> anyhow::Result<OutsideView> {
         // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at zero.
         let counters = Arc::clone(&self.broker.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
-        let mut running = Running::default();
-        let state = ApiState::new(store.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let mut place = Running::default();
+        let store_slot = StoreSlot::default();
+        let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
             let listener = TcpListener::bind(api.listen).await.with_context(|| {
                 format!("the API cannot listen on {}; change api.listen or free the port", api.listen)
             })?;
-            running.api = Some(listener.local_addr()?);
+            place.api = Some(listener.local_addr()?);
             let rest = self.stop.rest.clone();
             self.parts
                 .spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });
         }
-        Ok((running, ready))
+        let start_up = self.start_reports(ready);
+        Ok(OutsideView { place, store_slot, start_up })
     }
 
     /// Starts each capture on a separate thread.
@@ -63,6 +80,7 @@ impl Supervisor {
         for mut capture in captures {
             // A blind capture raises its condition here, before `/readyz` can answer 200.
             capture.attach()?;
+            capture.report_to(self.turns.watch(format!("the capture of {}", capture.interface())));
             let counters = capture.counters();
             let interface = capture.interface().clone();
             self.metrics.watch("interface", &interface, Arc::new(move || figures::capture(&counters)));
@@ -79,9 +97,8 @@ impl Supervisor {
         store: &Store,
         records: &Store,
         basis: Basis,
-        alive: watch::Sender<Option<BootTime>>,
     ) -> anyhow::Result<()> {
-        self.start_disk_watch();
+        self.start_disk_watch(records);
         let Basis { business, policies, directories } = basis;
         self.start_retention(business, store);
 
@@ -100,10 +117,11 @@ impl Supervisor {
             policies,
             directories,
             stale: Some(Arc::clone(&stale)),
+            spool: self.spool_link.clone(),
             site_coverage: prepared.coverage.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
-            alive,
+            turn: self.turns.watch(Part::Pipeline.name()),
         });
         let inputs = Inputs { deliveries: self.door_queue.open_for_pipeline(), presences: prepared.presences };
         let (drain, deadline) = (self.stop.drain.clone(), self.stop.deadline.clone());
@@ -113,6 +131,7 @@ impl Supervisor {
 
         // The watcher brings imports, other gateways' settings and new zone data to the pipeline.
         let watcher = VersionWatch {
+            business,
             store: store.clone(),
             directories: directory_sender,
             policies: policy_sender.clone(),
@@ -122,6 +141,8 @@ impl Supervisor {
             stale,
             zones: self.settings.zones.clone(),
             zone_stamps: Vec::new(),
+            checked: None,
+            turn: self.turns.watch(Part::Directory.name()),
         };
         let rest = self.stop.rest.clone();
         self.parts.spawn(Part::Directory, async move {
@@ -144,35 +165,60 @@ impl Supervisor {
     fn start_retention(&mut self, business: BusinessId, store: &Store) {
         let policy = self.settings.retention.clone();
         let (store, clock, stop) = (store.clone(), self.clock.clone(), self.stop.rest.clone());
+        let turn = self.turns.watch(Part::Retention.name());
         self.parts.spawn(Part::Retention, async move {
-            retention::run(business, policy, store, clock, stop).await;
+            retention::run(business, policy, store, clock, turn, stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts asking a shared database whether it would take a write. A SQLite file is changed by this machine only, where
+    /// the pipeline and the disk watch notice what happens to it.
+    pub(super) fn start_database_watch(&mut self, store: &Store) {
+        if !store.is_shared() {
+            return;
+        }
+        let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
+        self.parts.spawn(Part::Database, async move {
+            database_watch::run(store, health, stop).await;
             Ok(())
         });
     }
 
     /// Starts watching the free space on the disk of the database or the spool.
-    fn start_disk_watch(&mut self) {
+    fn start_disk_watch(&mut self, store: &Store) {
         let (folder, health, stop) = (data_folder(&self.settings), self.health.clone(), self.stop.rest.clone());
         let figures = Arc::new(DiskFigures::default());
         let shown = Arc::clone(&figures);
         self.metrics.watch("disk", "local", Arc::new(move || figures::disk(&shown)));
+        let (store, turn) = (store.clone(), self.turns.watch(Part::Disk.name()));
+        let advice: SpaceAdvice = Box::new(move || {
+            let store = store.clone();
+            Box::pin(async move { advice(store.unused().await.ok().flatten(), store.is_shared()) })
+        });
         self.parts.spawn(Part::Disk, async move {
-            disk::run(folder, figures, health, stop).await;
+            disk::run(folder, figures, advice, health, turn, stop).await;
             Ok(())
         });
     }
 
     /// Puts the spool between the broker session and the pipeline.
     pub(super) fn start_spool(&mut self, spool: Spool) {
+        self.spool_link = Some(spool.link());
         let ends = self.door_queue.open_through_spool(self.stop.rest.clone());
-        self.parts.spawn(Part::Spool, async move { spool.run(ends).await.map_err(anyhow::Error::from) });
+        let turn = self.turns.watch(Part::Spool.name());
+        self.parts.spawn(Part::Spool, async move { spool.run(ends, turn).await.map_err(anyhow::Error::from) });
     }
 
     /// Starts the broker session, if `[mqtt]` is configured and the spool or the pipeline reads door messages.
     pub(super) fn start_session(&mut self) {
-        let (Some(mqtt), Some(deliveries)) = (self.settings.mqtt.clone(), self.door_queue.sender().cloned()) else {
+        let Some(mqtt) = self.settings.mqtt.clone() else {
+            for kind in session::CONDITIONS {
+                self.health.retain(kind, |_| false);
+            }
             return;
         };
+        let Some(deliveries) = self.door_queue.sender().cloned() else { return };
         for source in &self.settings.sources {
             let counters = self.broker.counters.of_source(&source.name);
             self.metrics.watch("source", &source.name, Arc::new(move || figures::source(&counters)));
@@ -187,6 +233,7 @@ impl Supervisor {
             counters: Arc::clone(&self.broker.counters),
             session_state: self.broker.session_state.clone(),
             session_file: Some(data_folder(&self.settings).join(SESSION_FILE)),
+            turn: self.turns.watch(Part::Session.name()),
             permit: self.lease.as_ref().map(|lease| lease.permit()),
             stop: tokens.stop.clone(),
             drained: tokens.drained.clone(),
@@ -198,21 +245,42 @@ impl Supervisor {
         });
     }
 
-    /// Starts the reports to systemd. They wait for the broker only if its session has been started.
-    pub(super) fn start_reports(&mut self, ready: Ready, alive: watch::Receiver<Option<BootTime>>) {
+    /// Starts the reports to systemd. Returns the sender that tells them how far start-up has come.
+    pub(super) fn start_reports(&mut self, ready: Ready) -> watch::Sender<StartUp> {
+        let (sender, start_up) = watch::channel(StartUp::Opening);
         let reporter = Reporter {
             clock: self.clock.clone(),
             health: self.health.clone(),
             metrics: self.metrics.clone(),
             counters: Arc::clone(&self.broker.counters),
             ready,
-            alive,
-            waits_for_broker: self.broker.session.is_some(),
+            start_up,
+            turns: self.turns.clone(),
         };
         let rest = self.stop.rest.clone();
         self.parts.spawn(Part::Notify, async move {
             reporter.run(rest).await;
             Ok(())
         });
+        sender
+    }
+}
+
+/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that no
+/// row uses.
+fn advice(unused: Option<u64>, is_shared: bool) -> String {
+    match unused {
+        Some(unused) if unused >= WORTH_RETURNING => format!(
+            "The database does not use {} MB of its file: `checkind maintain` gives them back. Lower times in [retention] \
+             make more of it free",
+            unused / 1_000_000
+        ),
+        Some(_) => "The database uses all of its file: free other space, or lower the times in [retention], and run \
+                    `checkind maintain` when the rows have been deleted"
+            .to_owned(),
+        None if is_shared => "Only the spool is on it, which empties when the database answers; spool.limit says how \
+                              large it may become. Free other space"
+            .to_owned(),
+        None => "Free other space, or lower the times in [retention]".to_owned(),
     }
 }

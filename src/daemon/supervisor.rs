@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared};
 use crate::{
-    base::{clock::Clock, health::Health},
+    base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
     metrics::Metrics,
     policy::PolicyHistory,
     settings::Settings,
     source::mqtt::{counters::MqttCounters, session_state::SessionState},
-    spool::SpoolCounters,
+    spool::{SpoolCounters, SpoolLink},
     store::Store,
 };
 
@@ -42,9 +42,12 @@ pub struct Supervisor {
     pub(super) health: Health,
     pub(super) metrics: Metrics,
     pub(super) parts: Parts,
+    pub(super) turns: Turns,
     pub(super) stop: StopTokens,
     pub(super) door_queue: DoorQueue,
     pub(super) spool_counters: Arc<SpoolCounters>,
+    /// The link to the running spool; `None` without one.
+    pub(super) spool_link: Option<SpoolLink>,
     pub(super) broker: BrokerLink,
     /// Held while the site runs; `None` while standing by, and without `[lease]`.
     pub(super) lease: Option<Arc<Lease>>,
@@ -105,6 +108,7 @@ impl Supervisor {
             health: prepared.health.clone(),
             metrics: Metrics::new(prepared.health.clone(), &codes),
             parts: Parts::default(),
+            turns: Turns::new(prepared.clock.clone()),
             stop: StopTokens {
                 intake: prepared.intake.clone(),
                 drain: CancellationToken::new(),
@@ -113,6 +117,7 @@ impl Supervisor {
             },
             door_queue: DoorQueue::default(),
             spool_counters: Arc::default(),
+            spool_link: None,
             broker: BrokerLink::default(),
             lease: None,
             site: SitePhase::Waiting,

@@ -6,18 +6,17 @@ use sd_notify::NotifyState;
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
+use super::stalls::StallWatch;
 use crate::{
     api::Ready,
     base::{
-        clock::{BootTime, Clock},
+        clock::Clock,
         health::{ConditionKind, Health},
+        turns::Turns,
     },
     metrics::Metrics,
     source::mqtt::counters::MqttCounters,
 };
-
-/// After this long without progress the pipeline counts as stuck, and the watchdog is no longer fed.
-const STUCK: Duration = Duration::from_secs(60);
 
 /// How often `STATUS=` is updated, and the longest time between two feeds of the watchdog.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -37,52 +36,88 @@ pub(super) struct Reporter {
     pub(super) counters: Arc<MqttCounters>,
     /// Marks start-up as finished for `/readyz`.
     pub(super) ready: Ready,
-    /// When the pipeline last made progress; `None` before it runs.
-    pub(super) alive: watch::Receiver<Option<BootTime>>,
-    /// Whether a broker session has been started: then start-up finishes with the session's first result.
-    pub(super) waits_for_broker: bool,
+    /// When each part must have turned.
+    pub(super) turns: Turns,
+    /// How far start-up has come.
+    pub(super) start_up: watch::Receiver<StartUp>,
+}
+
+/// How far start-up has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StartUp {
+    /// The database is not open, or what the site needs of it is not loaded.
+    Opening,
+    /// Everything has been started. If a broker session is among it, start-up finishes with the session's first result.
+    Started { waits_for_broker: bool },
 }
 
 impl Reporter {
-    /// Feeds the watchdog while the pipeline makes progress, keeps `STATUS=` up to date, and marks start-up as finished
-    /// once the broker's state is known. The captures' states are known already: each is checked when it starts.
-    pub(super) async fn run(self, stop: CancellationToken) {
+    /// Names each part that does not turn, feeds the watchdog while none has been stalled for long, keeps `STATUS=` up
+    /// to date, and marks start-up as finished once everything has been started and the broker's state is known. The
+    /// captures' states are known then: each is checked when it starts.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let watchdog = sd_notify::watchdog_enabled();
         // Three feeds within the watchdog's period, so one may be late.
         let every = watchdog.map_or(STATUS_EVERY, |period| period / 3).min(STATUS_EVERY);
-        let began = self.clock.now().boot;
+        let mut began = None;
         let mut last_status = String::new();
+        let mut stalls = StallWatch::default();
+        let mut checked_at = None;
         loop {
             let now = self.clock.now().boot;
             // A connection, a failure and a time-out are all results that `/readyz` can report.
-            let broker_known = !self.waits_for_broker
-                || self.counters.is_ready()
-                || self.health.is_raised(ConditionKind::BrokerUnavailable, "")
-                || self.clock.real(now.since(began)) > START_UP;
-            if broker_known {
+            let start_up = *self.start_up.borrow_and_update();
+            let is_complete = match start_up {
+                StartUp::Opening => false,
+                StartUp::Started { waits_for_broker } => {
+                    let began = *began.get_or_insert(now);
+                    !waits_for_broker
+                        || self.counters.is_ready()
+                        || self.health.is_raised(ConditionKind::BrokerUnavailable, "")
+                        || self.clock.real(now.since(began)) > START_UP
+                }
+            };
+            if is_complete {
                 self.ready.started();
             }
-            // Without a pipeline (standby, records only) nothing can be stuck.
-            if watchdog.is_some() && self.alive.borrow().is_none_or(|progress| now.since(progress) < STUCK) {
+            let uptime = self.clock.uptime();
+            let since = checked_at.replace(uptime).map_or(Duration::ZERO, |before| uptime.saturating_sub(before));
+            // If this task itself is late, the whole process was stopped or starved: let the others turn first.
+            if since < every * 2 {
+                stalls.check(&self.turns.overdue(), &self.health);
+            }
+            if watchdog.is_some() && !stalls.is_stuck() {
                 notify(&[NotifyState::Watchdog]);
             }
-            let status = status(&self.health, self.metrics.open_now());
+            self.health.log_new_causes();
+            let status = status(start_up, &self.health, self.metrics.open_now());
             if status != last_status {
                 notify(&[NotifyState::Status(&status)]);
                 last_status = status;
             }
-            let pause = if broker_known { every } else { START_UP_CHECK };
-            if stop.run_until_cancelled(time::sleep(pause)).await.is_none() {
-                return;
+            let pause = match start_up {
+                StartUp::Started { .. } if !is_complete => START_UP_CHECK,
+                StartUp::Started { .. } | StartUp::Opening => every,
+            };
+            // Check at once when everything has been started.
+            let moved = self.start_up.changed();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Ok(()) = moved => {}
+                () = time::sleep(pause) => {}
             }
         }
     }
 }
 
 /// The text of `STATUS=`: how many check-ins are open, and which conditions are raised.
-fn status(health: &Health, open: i64) -> String {
+fn status(start_up: StartUp, health: &Health, open: i64) -> String {
     let conditions = health.conditions();
-    let people = if open == 1 { "1 check-in open".to_owned() } else { format!("{open} check-ins open") };
+    let people = match (start_up, open) {
+        (StartUp::Opening, _) => "opening the database".to_owned(),
+        (StartUp::Started { .. }, 1) => "1 check-in open".to_owned(),
+        (StartUp::Started { .. }, _) => format!("{open} check-ins open"),
+    };
     if conditions.is_empty() {
         return people;
     }
@@ -118,10 +153,12 @@ mod tests {
     #[test]
     fn the_status_counts_check_ins_and_names_every_condition() {
         let health = Health::new(Clock::system());
-        assert_eq!(status(&health, 0), "0 check-ins open");
-        assert_eq!(status(&health, 1), "1 check-in open");
+        let started = StartUp::Started { waits_for_broker: false };
+        assert_eq!(status(StartUp::Opening, &health, 0), "opening the database");
+        assert_eq!(status(started, &health, 0), "0 check-ins open");
+        assert_eq!(status(started, &health, 1), "1 check-in open");
         health.raise(ConditionKind::CaptureBlind, "eth1", "eth1 is down");
         health.raise(ConditionKind::Standby, "", "another gateway works");
-        assert_eq!(status(&health, 2), "2 check-ins open; capture_blind eth1, standby");
+        assert_eq!(status(started, &health, 2), "2 check-ins open; capture_blind eth1, standby");
     }
 }

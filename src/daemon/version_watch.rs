@@ -12,25 +12,33 @@ use crate::{
     base::{
         clock::Clock,
         health::{ConditionKind, Health},
+        record::BusinessId,
+        turns::Turn,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
     policy::PolicyHistory,
     settings::zones::{Stamp, Zones},
     source::network::coalesce::KnownMacs,
-    store::{Store, StoreError},
+    store::{Store, StoreError, WriteStamp},
 };
 
 /// How often the versions are checked: an import takes effect within this time.
-const EVERY: Duration = Duration::from_secs(2);
+const EVERY: Duration = Duration::from_secs(5);
 
 /// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Loads and publishes the directory and the sites' settings when the database has newer versions. While
+/// How long one check may take, with loading a large directory from a slow disk. Each of its questions to the database
+/// has a shorter limit of its own.
+const LONGEST_CHECK: Duration = Duration::from_secs(30);
+
+/// Loads and publishes the directory and the sites' settings when the database has other versions. While
 /// they cannot be read the last ones stay in force, so a half-failed import checks out no person.
 #[derive(Debug)]
 pub(super) struct VersionWatch {
+    /// The site of this gateway.
+    pub(super) business: BusinessId,
     pub(super) store: Store,
     pub(super) directories: watch::Sender<Arc<DirectoryHistory>>,
     pub(super) policies: watch::Sender<Arc<PolicyHistory>>,
@@ -42,33 +50,47 @@ pub(super) struct VersionWatch {
     pub(super) zones: Zones,
     /// The state of the zone data's files at the last check.
     pub(super) zone_stamps: Vec<Stamp>,
+    pub(super) turn: Turn,
+    /// When the SQLite file was last written to before the last check; `None` before it, and with PostgreSQL.
+    pub(super) checked: Option<WriteStamp>,
 }
 
 impl VersionWatch {
-    /// Checks every two seconds, and at once when the pipeline requests it, until stopped.
+    /// Checks every five seconds, and at once when the pipeline requests it, until stopped.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             self.check_zones();
             let pause = self.clock.real(EVERY).max(SHORTEST_PAUSE);
+            self.turn.rests(pause);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.stale.notified() => {}
                 () = time::sleep(pause) => {}
             }
-            match self.check_versions().await {
+            self.turn.works();
+            let checked = time::timeout(LONGEST_CHECK, self.check_versions()).await;
+            match checked.unwrap_or(Err(StoreError::too_late())) {
                 Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
                 Err(error) => {
-                    let detail = format!("{error}; the last version stays in force");
+                    let detail = format!("{}; the last version stays in force", error.in_words("the database"));
                     self.health.raise(ConditionKind::DirectoryStale, "", detail);
                 }
             }
         }
     }
 
-    /// Compares the versions in the database with the published ones, and publishes newer ones.
-    async fn check_versions(&self) -> Result<(), StoreError> {
-        let published = self.directories.borrow().latest().version;
-        if self.store.directory_version().await? != published {
+    /// Compares the versions in the database with the published ones, and publishes those that differ. A restored
+    /// database may have older ones.
+    async fn check_versions(&mut self) -> Result<(), StoreError> {
+        self.store.review_commits().await?;
+        // A file that has not been written to since the last check is not even read.
+        let stamp = self.store.write_stamp();
+        if stamp.is_some() && stamp == self.checked {
+            return Ok(());
+        }
+        let (newest_directory, newest_policy) = self.store.newest().await?;
+        let published = self.directories.borrow().latest().version_id();
+        if newest_directory != published {
             let newer = Arc::new(self.store.load_directory().await?);
             let versions = self.store.directory_versions().await?;
             tracing::info!(coworkers = newer.coworkers(), version = newer.version, "the directory has changed");
@@ -78,10 +100,17 @@ impl VersionWatch {
             let history = self.directories.borrow().followed_by(newer, &versions);
             self.directories.send_replace(Arc::new(history));
         }
-        if self.store.newest_policy().await? != self.policies.borrow().newest {
-            let policies = self.store.read_policies().await?;
-            self.policies.send_replace(Arc::new(self.zones.rule(&policies)));
+        let published = Arc::clone(&self.policies.borrow());
+        if newest_policy != published.newest {
+            let mut policies = self.zones.rule(&self.store.read_policies().await?);
+            // A restored database does not have the settings with which this site runs.
+            if let Some(current) = published.missing_in(&policies, self.business) {
+                tracing::warn!("the database no longer has this site's settings; they are recorded again");
+                policies = self.zones.rule(&self.store.policies(current, self.clock.now().wall).await?);
+            }
+            self.policies.send_replace(Arc::new(policies));
         }
+        self.checked = stamp.filter(|stamp| stamp.is_settled(self.clock.now().wall));
         Ok(())
     }
 

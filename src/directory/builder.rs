@@ -50,6 +50,13 @@ impl Builder {
         Self { directory: empty(version), former: empty(version), ..Self::default() }
     }
 
+    /// The same with the random id of a stored version.
+    #[must_use]
+    pub fn with_id(mut self, id: Uuid) -> Self {
+        self.directory.id = id;
+        self
+    }
+
     /// Adds one entity. What a pass has left counts as set before its first use.
     pub fn add(&mut self, entity: Entity) {
         self.add_as_of(entity, WallTime::from_millis(0));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::lookup::Directory;
-use crate::base::clock::WallTime;
+use crate::base::{clock::WallTime, version::VersionId};
 
 /// The most versions kept in memory: about a week of nightly imports. Earlier ones are loaded when something late needs
 /// them.
@@ -13,7 +13,7 @@ const RESIDENT: usize = 8;
 #[derive(Clone, Debug)]
 struct DirectoryVersion {
     from: WallTime,
-    number: i64,
+    id: VersionId,
     /// `None` if only the database has it.
     directory: Option<Arc<Directory>>,
 }
@@ -27,21 +27,23 @@ impl DirectoryHistory {
     pub fn only(directory: Arc<Directory>) -> Self {
         Self(vec![DirectoryVersion {
             from: WallTime::from_millis(0),
-            number: directory.version,
+            id: directory.version_id(),
             directory: Some(directory),
         }])
     }
 
     /// The newest version in memory, and the earlier ones, each with the time when it came into force.
-    pub fn new(versions: &[(i64, WallTime)], newest: Arc<Directory>) -> Self {
+    pub fn new(versions: &[(VersionId, WallTime)], newest: Arc<Directory>) -> Self {
         let mut history = Self::only(newest);
         let number = history.latest().version;
-        let known = versions.iter().filter(|(known, _)| *known < number);
+        let known = versions.iter().filter(|(known, _)| known.number < number);
         let earlier: Vec<DirectoryVersion> =
-            known.map(|&(number, from)| DirectoryVersion { from, number, directory: None }).collect();
+            known.map(|&(id, from)| DirectoryVersion { from, id, directory: None }).collect();
         if !earlier.is_empty() {
-            let from =
-                versions.iter().find(|(known, _)| *known == number).map_or(WallTime::from_millis(0), |(_, from)| *from);
+            let from = versions
+                .iter()
+                .find(|(known, _)| known.number == number)
+                .map_or(WallTime::from_millis(0), |(_, from)| *from);
             let last = DirectoryVersion { from, ..history.0.remove(0) };
             history.0 = earlier;
             history.0.push(last);
@@ -52,11 +54,11 @@ impl DirectoryHistory {
     /// The same history with a newer version, and with the versions between, which only the database has; `versions`
     /// contains when each came into force.
     #[must_use]
-    pub fn followed_by(&self, newest: Arc<Directory>, versions: &[(i64, WallTime)]) -> Self {
+    pub fn followed_by(&self, newest: Arc<Directory>, versions: &[(VersionId, WallTime)]) -> Self {
         let mut history = Self::new(versions, newest);
         let last = history.0.len().saturating_sub(RESIDENT);
         for version in history.0.iter_mut().skip(last) {
-            let known = self.0.iter().find(|known| known.number == version.number);
+            let known = self.0.iter().find(|known| known.id == version.id);
             version.directory = version.directory.take().or_else(|| known.and_then(|known| known.directory.clone()));
         }
         history
@@ -65,11 +67,11 @@ impl DirectoryHistory {
     /// Adds a version that comes into force after all others. The first version that is not empty is in force from the
     /// beginning.
     pub fn add(&mut self, from: WallTime, directory: Arc<Directory>) {
-        if self.0.iter().all(|known| known.number == 0) {
+        if self.0.iter().all(|known| known.id.number == 0) {
             *self = Self::only(directory);
             return;
         }
-        self.0.push(DirectoryVersion { from, number: directory.version, directory: Some(directory) });
+        self.0.push(DirectoryVersion { from, id: directory.version_id(), directory: Some(directory) });
         let old = self.0.len().saturating_sub(RESIDENT);
         for version in self.0.iter_mut().take(old) {
             version.directory = None;
@@ -105,14 +107,14 @@ impl DirectoryHistory {
             .iter()
             .skip(self.in_force(since))
             .filter(|version| version.directory.is_none())
-            .map(|version| version.number)
+            .map(|version| version.id.number)
             .collect()
     }
 
     /// The version in force at an instant, if only the database has it.
     pub fn missing_at(&self, at: WallTime) -> Option<i64> {
         let version = self.0.get(self.in_force(at))?;
-        version.directory.is_none().then_some(version.number)
+        version.directory.is_none().then_some(version.id.number)
     }
 
     /// The same history with a version loaded into memory.
@@ -125,7 +127,7 @@ impl DirectoryHistory {
 
     /// Adds the loaded directory of a version.
     pub fn fill_in(&mut self, number: i64, directory: Arc<Directory>) {
-        if let Some(version) = self.0.iter_mut().find(|version| version.number == number) {
+        if let Some(version) = self.0.iter_mut().find(|version| version.id.number == number) {
             version.directory = Some(directory);
         }
     }
@@ -139,7 +141,7 @@ impl DirectoryHistory {
 
     /// When the first version newer than `number` came into force, if there is one.
     pub fn newer_than(&self, number: i64) -> Option<WallTime> {
-        self.0.iter().skip(1).filter(|version| version.number > number).map(|version| version.from).min()
+        self.0.iter().skip(1).filter(|version| version.id.number > number).map(|version| version.from).min()
     }
 
     /// Forgets versions that were in force only before an instant.
@@ -152,6 +154,7 @@ impl DirectoryHistory {
 mod tests {
     use super::*;
     use crate::directory::Builder;
+    use uuid::Uuid;
 
     fn at(seconds: i64) -> WallTime {
         WallTime::from_millis(seconds * 1000)
@@ -159,6 +162,21 @@ mod tests {
 
     fn version(number: i64) -> Arc<Directory> {
         Arc::new(Builder::new(number, "key").build())
+    }
+
+    #[test]
+    fn a_version_in_memory_is_not_taken_for_another_with_its_number() {
+        let stored = |number, id| VersionId { number, id: Uuid::from_u128(id) };
+        let with_id = |number, id| Arc::new(Builder::new(number, "key").with_id(Uuid::from_u128(id)).build());
+        let history = DirectoryHistory::new(&[(stored(1, 1), at(0))], with_id(1, 1));
+        let versions = [(stored(1, 7), at(0)), (stored(2, 8), at(20))];
+        assert_eq!(
+            history.followed_by(with_id(2, 8), &versions).missing(at(0)),
+            [1],
+            "it was imported after a restore"
+        );
+        let versions = [(stored(1, 1), at(0)), (stored(2, 8), at(20))];
+        assert_eq!(history.followed_by(with_id(2, 8), &versions).missing(at(0)), [0; 0]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::{
     sync::Arc,
 };
 
+use uuid::Uuid;
+
 use super::{
     catalogue::{Business, HeldPass, Tariff, TimePass},
     coworker::Coworker,
@@ -16,13 +18,16 @@ use crate::base::{
     mac::MacAddr,
     record::{BusinessId, CoworkerId, TariffId, TeamId, TimePassId},
     sighting::{Credential, CredentialKind},
+    version::VersionId,
 };
 
 /// Everything needed to recognise people, as it was when it was loaded.
 #[derive(Debug, Default)]
 pub struct Directory {
-    /// Increases with every import; a daemon that sees another number loads the directory again.
+    /// Increases with every import.
     pub version: i64,
+    /// The random id of the import; see [`VersionId`].
+    pub(super) id: Uuid,
     pub(super) businesses: BTreeMap<BusinessId, Business>,
     pub(super) tariffs: BTreeMap<TariffId, Tariff>,
     pub(super) time_passes: BTreeMap<TimePassId, Arc<TimePass>>,
@@ -67,6 +72,11 @@ pub enum Match<'a> {
 }
 
 impl Directory {
+    /// The version, with its random id.
+    pub const fn version_id(&self) -> VersionId {
+        VersionId { number: self.version, id: self.id }
+    }
+
     /// The name of a business.
     pub fn business(&self, id: BusinessId) -> Option<&str> {
         self.businesses.get(&id).map(|business| business.name.as_ref())
@@ -144,7 +154,7 @@ impl Directory {
     }
 
     /// A pass that a coworker may use or has used before. Only for the latter are all passes searched.
-    pub fn pass(&self, coworker: CoworkerId, guid: uuid::Uuid) -> Option<&HeldPass> {
+    pub fn pass(&self, coworker: CoworkerId, guid: Uuid) -> Option<&HeldPass> {
         let is_it = |pass: &&HeldPass| pass.guid == guid;
         self.usable(coworker).find(is_it).or_else(|| self.held.iter().find(is_it))
     }

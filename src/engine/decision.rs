@@ -30,6 +30,8 @@ closed_list! {
         Duplicate => "duplicate",
         /// The message could not be mapped.
         Rejected => "rejected",
+        /// The database did not take it, so it was set aside, undecided.
+        SetAside => "set_aside",
     }
 }
 
@@ -300,6 +302,7 @@ const fn rejection_number(why: RejectReason) -> i64 {
         RejectReason::NoRule => 51,
         RejectReason::UnknownTopic => 52,
         RejectReason::OtherTopic => 53,
+        RejectReason::Malformed => 54,
     }
 }
 

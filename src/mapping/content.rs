@@ -33,6 +33,16 @@ impl Content {
             Self::Rejected(_) => 1,
         }
     }
+
+    /// The memory behind it, in bytes: what bounds the queues, because one message may be a thousand times as large as
+    /// another.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Sightings(sightings) => sightings.iter().map(Sighting::memory).sum(),
+            Self::Ignored => 0,
+            Self::Rejected(rejection) => rejection.topic.len() + rejection.sample.len(),
+        }
+    }
 }
 
 /// A message that could not become a sighting.
@@ -67,6 +77,8 @@ closed_list! {
         OtherTopic = "other_topic",
         /// No source claims the topic.
         UnknownTopic = "unknown_topic",
+        /// The message breaks MQTT, in its topic or properties; the broker should not have passed it on.
+        Malformed = "malformed",
     }
 
     /// The word for metrics and the log of facts.

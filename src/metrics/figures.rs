@@ -119,6 +119,11 @@ pub fn spool(counters: &SpoolCounters) -> Vec<Figure> {
         gauge("spool_oldest_seconds", "Age of the oldest message in the spool", read(&counters.oldest)),
         counter("spool_written", "Messages written to the spool", &counters.written),
         counter("spool_replayed", "Door events of an earlier run, sent to the pipeline again", &counters.replayed),
+        counter(
+            "spool_delivered_again",
+            "Door events sent to the pipeline again because the shared database had lost them",
+            &counters.delivered_again,
+        ),
         counter("spool_failures", "Reads and writes of the spool that failed and were tried again", &counters.failures),
     ]
 }

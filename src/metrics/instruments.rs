@@ -47,6 +47,24 @@ closed_list! {
         Accepted = "accepted",
         /// It was not.
         Refused = "refused",
+        /// It was not checked: there were too many failures before.
+        Throttled = "throttled",
+    }
+
+    /// The label's value.
+    fn word;
+}
+
+closed_list! {
+    /// Why a connection to the API was cut.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum ConnectionCut {
+        /// It waited for its client, and another one needed the place.
+        GaveWay = "gave_way",
+        /// There was no place for it.
+        Refused = "refused",
+        /// The client did not read its response.
+        Unread = "unread",
     }
 
     /// The label's value.
@@ -107,6 +125,10 @@ instruments! {
     decided_again: Counter = "decided_again", "People folded again, because of a late fact, a silence proven later, a clock step or a new directory",
         Counter::default();
     open_checkins: Gauge = "open_checkins", "Check-ins open at this gateway's business", Gauge::default();
+    api_connections: Gauge = "api_connections", "Open connections to the API", Gauge::default();
+    connections_cut: Family<Label, Counter> = "api_connections_cut",
+        "Connections to the API that were cut: idle ones that gave way, ones without a place, ones that did not read",
+        at_zero("reason", ConnectionCut::ALL.map(ConnectionCut::word));
     queue_depth: Family<Label, Gauge> = "queue_depth", "Entries waiting in a queue",
         at_zero("queue", Queue::ALL.map(Queue::word));
     signins: Family<Label, Counter> = "api_signins",

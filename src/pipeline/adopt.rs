@@ -87,7 +87,7 @@ impl Pipeline {
         let directories = Arc::clone(&self.context.directories.borrow());
         let policies = Arc::clone(&self.context.policies.borrow());
         // If several gateways start at once, one gets the lock, and the others then find no old log.
-        let mut transaction = limited(self.context.store.batch()).await?;
+        let mut transaction = limited(self.context.store.upgrade_batch()).await?;
         let Some(version) = limited(transaction.lock_old_log()).await? else { return Ok(Some(())) };
         // Passes and short card numbers are read from the newest directory, so it must be loaded.
         let known = directories.latest().version;

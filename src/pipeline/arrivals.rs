@@ -1,18 +1,19 @@
 //! Processes a batch of messages and presences: reads, decides, commits and acknowledges it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempts::PipelineError,
-    batch_work::{BatchResult, BatchWork},
+    attempts::{Attempts, PipelineError},
+    batch_work::{BatchResult, BatchWork, CommitEnd},
     clock_step::{retime, retimed_presence},
     intake::Intake,
     state::Pipeline,
+    sub_batch::SubBatch,
     unknown_devices::UNRECOGNISED_A_DAY,
 };
 use crate::{
@@ -35,7 +36,7 @@ const FACTS: usize = 16_384;
 /// The maximum number of people in one transaction. Their states are read and written: some 2 MB.
 pub(super) const PEOPLE: usize = 2000;
 
-/// The part of a batch that is committed or needs no decision, and is skipped if the batch is read again.
+/// The part of a batch that is committed, set aside, or needs no decision, and is skipped if the batch is read again.
 #[derive(Debug, Default)]
 struct AlreadyCommitted {
     doors: BTreeSet<(WallTime, FactDigest)>,
@@ -55,7 +56,6 @@ impl AlreadyCommitted {
     fn add(&mut self, sub_batch: &Intake) {
         self.doors.extend(sub_batch.doors.iter().map(identity));
         self.presences.extend(sub_batch.presences.iter().map(|presence| (presence.mac, presence.point.last_at)));
-        self.facts += sub_batch.len();
     }
 }
 
@@ -87,7 +87,13 @@ impl Pipeline {
         // If a newer directory comes into force meanwhile, the facts are read again: a card may have changed hands.
         let mut rejected = self.read_rejected(deliveries, now);
         let mut committed = AlreadyCommitted::default();
-        while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {}
+        let mut times = self.mark.times;
+        while !self.try_batch(deliveries, &presences, &mut rejected, &mut committed, deadline).await? {
+            // A database that went back may have lost what was committed of this batch.
+            if std::mem::replace(&mut times, self.mark.times) != self.mark.times {
+                committed = AlreadyCommitted::default();
+            }
+        }
 
         // Everything is durable now. Receipts are spent in the order of arrival, as MQTT requires.
         let committed_at = self.context.clock.now().boot;
@@ -125,6 +131,9 @@ impl Pipeline {
             committed.refreshed += 1;
         }
 
+        // Nothing about people whose state the database does not take now; they send more.
+        let left_alone = intake.presences.extract_if(.., |presence| self.is_left_alone(presence.subject)).count();
+
         // Only unknown devices that are new today get a failed check-in.
         let directories = Arc::clone(&self.context.directories.borrow());
         let unknown = std::mem::take(&mut intake.unknown_devices);
@@ -132,23 +141,54 @@ impl Pipeline {
         let mut records = unknown.records;
 
         // One transaction for each sub-batch. Those already committed stay committed if a later one finds a newer
-        // directory.
+        // directory. One that the database does not take is halved, until a single fact is set aside.
         let (ignored, read_by, metrics) = (intake.ignored, Some(intake.version), self.context.metrics.clone());
         let no_people = BTreeSet::new();
-        for sub_batch in intake.split(FACTS, PEOPLE) {
-            if sub_batch.len() == 0 && records.is_empty() {
+        let mut attempts = Attempts::default();
+        let split = intake.split(FACTS, PEOPLE).into_iter();
+        let mut waiting: VecDeque<SubBatch> =
+            split.map(|facts| SubBatch { facts, unknown_devices: std::mem::take(&mut records) }).collect();
+        while let Some(sub_batch) = waiting.pop_front() {
+            // All messages of the batch are committed with the last one.
+            let place = if waiting.is_empty() { self.place_of(deliveries) } else { None };
+            if sub_batch.len() == 0 && place.is_none() {
                 continue;
             }
-            let unknown_devices = std::mem::take(&mut records);
-            let work =
-                BatchWork { unknown_devices: &unknown_devices, read_by, ..BatchWork::fold_now(&sub_batch, &no_people) };
-            let Some(result) = self.try_commit(work, deadline).await? else { return Ok(false) };
-            // The first sub-batch contained the rejected messages.
-            rejected.clear();
-            committed.add(&sub_batch);
-            metrics.received((sub_batch.doors.len() + sub_batch.rejected.len()) as u64);
-            metrics.presences((sub_batch.presences.len() + unknown_devices.len()) as u64);
-            self.count_outcomes(result);
+            let SubBatch { facts, unknown_devices } = &sub_batch;
+            let work = BatchWork { unknown_devices, place, read_by, ..BatchWork::fold_now(facts, &no_people) };
+            let done = match self.try_commit(work, deadline).await? {
+                CommitEnd::Stale => return Ok(false),
+                CommitEnd::Committed(result) => {
+                    committed.facts += facts.len();
+                    self.count_outcomes(result);
+                    sub_batch
+                }
+                CommitEnd::Unfit(error) => match sub_batch.halves() {
+                    Ok([first, second]) => {
+                        waiting.push_front(second);
+                        waiting.push_front(first);
+                        continue;
+                    }
+                    Err(single) => match self.set_aside(single, error, &mut attempts, deadline).await? {
+                        Ok(single) => {
+                            // The place in the spool moves in a transaction of its own.
+                            if place.is_some() && single.len() > 0 {
+                                waiting.push_back(SubBatch::default());
+                            }
+                            single
+                        }
+                        Err(single) => {
+                            waiting.push_front(single);
+                            continue;
+                        }
+                    },
+                },
+            };
+            let SubBatch { facts, unknown_devices } = done;
+            rejected.retain(|fact| facts.rejected.iter().all(|done| done.digest != fact.digest));
+            committed.add(&facts);
+            metrics.received((facts.doors.len() + facts.rejected.len()) as u64);
+            metrics.presences((facts.presences.len() + unknown_devices.len()) as u64);
             for (failure, fact) in unknown_devices {
                 if let Some(mac) = failure.mac {
                     self.unknown_devices.mark_reported(failure.refused.reason, mac);
@@ -159,7 +199,8 @@ impl Pipeline {
         }
         metrics.decided(Outcome::Refreshed, committed.refreshed);
         metrics.decided(Outcome::Recorded, ignored + unknown.skipped);
-        metrics.presences(committed.refreshed + ignored + unknown.skipped);
+        metrics.decided(Outcome::SetAside, left_alone as u64);
+        metrics.presences(committed.refreshed + ignored + unknown.skipped + left_alone as u64);
         self.report_flood(unknown.left_out, now);
         Ok(true)
     }
@@ -189,7 +230,7 @@ impl Pipeline {
                  recorded. If this is a guest network, set unrecognised_devices to \"global-only\" or \"off\"",
                 self.left_out
             );
-            self.context.health.raise(ConditionKind::UnrecognisedFlood, "", detail);
+            self.context.health.raise_once(ConditionKind::UnrecognisedFlood, "", detail);
             self.flood_day = Some(self.policy().calendar().pass_day(now.wall));
         } else if self.flood_day.is_some_and(|day| !day.contains(now.wall)) {
             self.context.health.clear(ConditionKind::UnrecognisedFlood, "");

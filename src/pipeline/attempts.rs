@@ -14,9 +14,8 @@ use crate::{
 /// The pauses between attempts while the database fails. Its recovery is noticed within the longest pause.
 pub(super) const RETRY: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 
-/// The time limit of one attempt: a server that vanishes without closing the connection would block it forever. It is
-/// ten times the longest batch ever seen on a slow disk, and less than the time after which the watchdog considers the
-/// pipeline stuck.
+/// The time limit of one attempt, with all its questions to the database, each of which has a shorter one. It is ten
+/// times the longest batch ever seen on a slow disk, and less than the time after which the pipeline counts as stalled.
 pub(super) const LONGEST_ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long the pipeline waits for a newer version of the directory or the settings before it requests it again.
@@ -28,7 +27,7 @@ const CONFLICTS: u32 = 10;
 /// Why the pipeline ended.
 #[derive(Debug, thiserror::Error)]
 pub enum PipelineError {
-    /// The database is unusable.
+    /// This process must not write any more: another gateway has the lease.
     #[error("the pipeline cannot continue")]
     Store(#[from] StoreError),
     /// The deadline of the shutdown passed while the database was unavailable; nothing uncommitted was acknowledged.
@@ -42,6 +41,28 @@ pub(super) struct Attempts {
     failures: u32,
     /// Conflicts with another writer, which are retried without a pause.
     conflicts: u32,
+}
+
+/// The number of further conflicts, with pauses of nine seconds in all, after which no other writer can be the cause, but
+/// only this work: a row that contradicts it.
+const STUCK: u32 = 8;
+
+/// After how many failures without an answer work is split: a server that restarts needs one or two.
+const SILENCES: u32 = 2;
+
+impl Attempts {
+    /// Whether the database may have too little memory or time for so much at once: it has not answered several times.
+    /// What it answers, such as a full disk, concerns any work.
+    pub(super) fn may_be_too_large(&self, error: &StoreError) -> bool {
+        error.is_silence() && self.failures >= SILENCES
+    }
+
+    /// Whether there were so many conflicts that the work itself may be their cause. Work that can be split is, before
+    /// anything is waited for.
+    pub(super) const fn is_stuck(&self, error: &StoreError, is_divisible: bool) -> bool {
+        let is_conflict = matches!(error, StoreError::Conflict);
+        is_conflict && self.conflicts >= CONFLICTS && (is_divisible || self.failures >= STUCK)
+    }
 }
 
 /// Repeats database work until it succeeds. `$work` is evaluated again for each attempt, and each attempt is limited to
@@ -71,13 +92,14 @@ impl Pipeline {
     pub(super) fn note_success(&mut self) {
         self.context.health.clear(ConditionKind::DatabaseUnavailable, "");
         self.coverage.note_success();
+        self.report_alive();
     }
 
     /// Waits until the next attempt is due: a conflict is retried at once, an unavailable database after a growing
     /// pause.
     ///
     /// # Errors
-    /// If the database is unusable, or the deadline passes first.
+    /// If this process must not write any more (another gateway has the lease), or the deadline passes first.
     pub(super) async fn wait_to_retry(
         &mut self,
         attempts: &mut Attempts,
@@ -86,7 +108,7 @@ impl Pipeline {
     ) -> Result<(), PipelineError> {
         self.context.metrics.commit_failed();
         self.coverage.note_failure();
-        // For the watchdog, waiting for the database counts as working: a restart would not help.
+        // Waiting for the database counts as working: a restart would not help.
         self.report_alive();
         match error {
             StoreError::Conflict if attempts.conflicts < CONFLICTS => {
@@ -94,22 +116,16 @@ impl Pipeline {
                 tracing::debug!(times = attempts.conflicts, "another writer changed the same records");
                 return Ok(());
             }
-            StoreError::Conflict => {
-                let detail =
-                    "another writer keeps changing the same records; are two gateways running for one business?";
-                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
-            }
-            StoreError::Refused { what, source } => {
-                let detail = format!("the database refuses ({source}): {what}; nothing is lost");
-                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
-            }
-            StoreError::Unavailable(source) | StoreError::Unfit(source) => {
+            away @ (StoreError::Conflict
+            | StoreError::Unavailable(_)
+            | StoreError::Refused { .. }
+            | StoreError::Unfit(_)) => {
                 let meanwhile = if self.context.store.is_shared() {
                     "door messages stay in the spool meanwhile"
                 } else {
                     "nothing is acknowledged meanwhile"
                 };
-                let detail = format!("writing to the database fails ({source}); {meanwhile}, nothing is lost");
+                let detail = format!("{}; {meanwhile}, nothing is lost", away.in_words("the database"));
                 self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),

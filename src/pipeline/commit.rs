@@ -1,46 +1,98 @@
 //! Commits work, retrying while the database is unavailable and whenever there is a newer directory or newer settings.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempts::{PipelineError, STALE, retry},
-    batch_work::{BatchResult, BatchWork},
+    attempts::{Attempts, LONGEST_ATTEMPT, PipelineError, STALE},
+    batch_work::{Attempt, BatchResult, BatchWork, CommitEnd},
     state::Pipeline,
 };
+use crate::{base::fact::Subject, store::StoreError};
 
 impl Pipeline {
-    /// Decides and commits work whose facts do not depend on the directory, so it can simply be repeated with a newer
-    /// one.
+    /// Folds people without new facts and commits, in smaller parts if the database does not take them together. Nothing
+    /// here depends on the directory, so it is simply repeated with a newer one.
     pub(super) async fn commit(
         &mut self,
         work: BatchWork<'_>,
         deadline: &CancellationToken,
     ) -> Result<BatchResult, PipelineError> {
-        loop {
-            if let Some(result) = self.try_commit(work, deadline).await? {
-                return Ok(result);
+        let mut attempts = Attempts::default();
+        let mut result = BatchResult::default();
+        let mut waiting: Vec<BTreeSet<Subject>> = vec![work.people.clone()];
+        while let Some(mut people) = waiting.pop() {
+            people.retain(|subject| !self.is_left_alone(*subject));
+            if people.is_empty() {
+                continue;
+            }
+            match self.try_commit(BatchWork { people: &people, ..work }, deadline).await? {
+                CommitEnd::Committed(part) => result.add(part),
+                CommitEnd::Stale => waiting.push(people),
+                CommitEnd::Unfit(error) => match (people.iter().nth(people.len() / 2).copied(), people.len()) {
+                    (Some(single), 1) => {
+                        if !self.set_person_aside(single, error, &mut attempts, deadline).await? {
+                            waiting.push(people);
+                        }
+                    }
+                    (Some(middle), _) => {
+                        waiting.push(people.split_off(&middle));
+                        waiting.push(people);
+                    }
+                    (None, _) => {}
+                },
             }
         }
+        Ok(result)
     }
 
-    /// Decides and commits work. `None` if there is a newer directory or newer settings; by then they are loaded, or it
-    /// has waited a moment for them.
+    /// Decides and commits work. Waits while the database is away, and makes another attempt with the same work, or has
+    /// it made smaller: a batch to which the database does not answer again and again may be too large.
     pub(super) async fn try_commit(
         &mut self,
         work: BatchWork<'_>,
         deadline: &CancellationToken,
-    ) -> Result<Option<BatchResult>, PipelineError> {
+    ) -> Result<CommitEnd, PipelineError> {
         // Marked before the attempt, to notice a version that arrives during it.
         let (mut directories, mut policies) = (self.context.directories.clone(), self.context.policies.clone());
         directories.mark_unchanged();
         policies.mark_unchanged();
-        let now = self.now();
-        if let Some(result) = retry!(self, deadline, self.try_transaction(work, now)) {
-            self.remember(&result, work);
-            return Ok(Some(result));
+        let (now, mark) = (self.now(), self.mark.next(work.place));
+        let mut attempts = Attempts::default();
+        let result = loop {
+            let attempt = time::timeout(LONGEST_ATTEMPT, Box::pin(self.try_transaction(work, mark, now))).await;
+            match attempt.unwrap_or(Err(StoreError::too_late())) {
+                Ok(result) => break result,
+                Err(error)
+                    if matches!(error, StoreError::Unfit(_)) || attempts.is_stuck(&error, work.is_divisible()) =>
+                {
+                    self.context.metrics.commit_failed();
+                    self.report_alive();
+                    return Ok(CommitEnd::Unfit(error));
+                }
+                Err(error) => {
+                    let may_be_too_large = work.is_divisible() && attempts.may_be_too_large(&error);
+                    self.wait_to_retry(&mut attempts, error, deadline).await?;
+                    if may_be_too_large {
+                        return Ok(CommitEnd::Unfit(StoreError::too_late()));
+                    }
+                }
+            }
+        };
+        self.note_success();
+        match result {
+            Attempt::Committed(result) => {
+                self.note_mark(mark);
+                self.remember(&result, work);
+                return Ok(CommitEnd::Committed(*result));
+            }
+            Attempt::WentBack => {
+                self.recover_again(deadline).await?;
+                return Ok(CommitEnd::Stale);
+            }
+            Attempt::Stale => {}
         }
         let directory = Arc::clone(&self.context.directories.borrow());
         if work.is_read_by(&directory) {
@@ -53,7 +105,7 @@ impl Pipeline {
                 () = time::sleep(STALE) => {}
             }
         }
-        Ok(None)
+        Ok(CommitEnd::Stale)
     }
 
     /// Remembers what a commit has changed: who is in, and which silences are unproven. The next deadline has to be

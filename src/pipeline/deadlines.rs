@@ -32,7 +32,8 @@ impl Pipeline {
             if known.is_some_and(|(next, _)| next.is_none_or(|next| next > now.wall)) {
                 return Ok(());
             }
-            let due = retry!(self, deadline, self.context.store.due(business, now.wall, TIMERS));
+            let mut due = retry!(self, deadline, self.context.store.due(business, now.wall, TIMERS));
+            due.retain(|subject| !self.is_left_alone(*subject));
             if due.is_empty() {
                 let next = retry!(self, deadline, self.context.store.next_deadline(business));
                 self.next_deadline = Some((next, now.boot));

@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempts::{PipelineError, retry},
+    attempts::{Attempts, LONGEST_ATTEMPT, PipelineError},
     batch_work::BatchWork,
     intake::Intake,
     present_people::WRITE_EVERY,
@@ -22,16 +23,17 @@ use crate::{
         fact::{LogDay, Subject},
         record::BusinessId,
     },
-    store::{StoreError, Writes},
+    store::{StoreError, UnloggedPresence, Writes},
 };
 
-/// How often the coverage is written if there are no presences to write: a crash loses at most this much provable
-/// silence.
-const COVERAGE_EVERY: Duration = Duration::from_secs(30);
+/// How often the coverage is written if there are no presences to write. A crash loses at most this much provable
+/// silence, so a check-out may come that much later; and an empty building wears the disk with one page.
+const COVERAGE_EVERY: Duration = Duration::from_mins(5);
 
 impl Pipeline {
     /// Does everything that is due.
     pub(super) async fn do_due_work(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        self.compare_mark(deadline).await?;
         let now = self.now();
         // First, because a newly proven silence may precede a deadline.
         self.refold_proven(deadline).await?;
@@ -50,9 +52,10 @@ impl Pipeline {
             if !self.present.unwritten(self.context.business).is_empty()
                 || self.coverage.unwritten_for(now.boot) >= COVERAGE_EVERY
             {
-                retry!(self, deadline, self.write_presences());
+                self.write_presences_in_parts(deadline).await?;
             }
             self.presences_written_at = Some(now.boot);
+            self.recount_set_aside().await;
             let overdue = self.present.overdue(now.wall);
             if !overdue.is_empty() {
                 self.fold_now(&overdue, None, deadline).await?;
@@ -81,26 +84,66 @@ impl Pipeline {
 
     /// Writes the presences that only continue a visit and, in the same transaction, the coverage.
     pub(super) async fn write_presences(&mut self) -> Result<(), StoreError> {
+        let unwritten = self.present.unwritten(self.context.business);
+        if self.write_some_presences(unwritten).await? {
+            self.present.mark_written();
+        }
+        Ok(())
+    }
+
+    /// Does the same, and halves what the database does not take. A row that it does not take alone stays in memory,
+    /// until the person's next fold writes or sets aside what is in it.
+    async fn write_presences_in_parts(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
+        let mut attempts = Attempts::default();
+        let mut waiting = vec![self.present.unwritten(self.context.business)];
+        while let Some(mut rows) = waiting.pop() {
+            let attempt = time::timeout(LONGEST_ATTEMPT, self.write_some_presences(rows.clone())).await;
+            match attempt.unwrap_or(Err(StoreError::too_late())) {
+                Ok(true) => self.note_success(),
+                Ok(false) => {
+                    self.note_success();
+                    return self.recover_again(deadline).await;
+                }
+                Err(StoreError::Unfit(error)) if rows.len() == 1 => {
+                    tracing::debug!(%error, "the database does not take a presence");
+                }
+                Err(StoreError::Unfit(_)) if !rows.is_empty() => {
+                    let half = rows.split_off(rows.len() / 2);
+                    waiting.extend([half, rows]);
+                }
+                Err(error) => {
+                    self.wait_to_retry(&mut attempts, error, deadline).await?;
+                    waiting.push(rows);
+                }
+            }
+        }
+        self.present.mark_written();
+        Ok(())
+    }
+
+    /// Writes these presences and the coverage in one transaction. False if the database went back.
+    async fn write_some_presences(&mut self, unlogged: Vec<UnloggedPresence>) -> Result<bool, StoreError> {
         let now = self.now();
         let business = self.context.business;
         let covered = self.coverage.to_write(now);
-        let writes = Writes {
-            unlogged: self.present.unwritten(business),
-            coverage: covered.map(|(id, covered)| (id, business, covered)),
-            ..Writes::default()
-        };
+        let coverage = covered.map(|(id, covered)| (id, business, covered));
+        let writes = Writes { unlogged, coverage, ..Writes::default() };
         if writes.unlogged.is_empty() && writes.coverage.is_none() {
-            return Ok(());
+            return Ok(true);
         }
+        let mark = self.mark.next(None);
         let policies = Arc::clone(&self.context.policies.borrow());
         let calendar = |business: BusinessId, at: WallTime| calendar_of(&policies, business, at);
         let mut transaction = self.context.store.batch().await?;
         transaction.write(&writes, &calendar, now.wall).await?;
+        if !self.move_mark(&mut transaction, mark).await? {
+            return Ok(false);
+        }
         transaction.commit().await?;
-        self.present.mark_written();
+        self.note_mark(mark);
         if let Some(covered) = covered {
             self.coverage.mark_written(covered, now);
         }
-        Ok(())
+        Ok(true)
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         mac::MacAddr,
         record::BusinessId,
         sighting::{Presence, Sighting},
+        version::VersionId,
     },
     directory::{Match, history::DirectoryHistory},
     engine::admission,
@@ -40,7 +41,7 @@ pub(super) struct Intake {
     /// The number of presences of devices that the site does not record.
     pub(super) ignored: u64,
     /// The newest version of the directory when the facts were read.
-    pub(super) version: i64,
+    pub(super) version: VersionId,
 }
 
 /// What is needed to turn an event into a fact.

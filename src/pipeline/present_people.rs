@@ -1,8 +1,8 @@
 //! PURE. What the pipeline remembers between batches about people who are in. A presence that only continues a visit
-//! thus needs no transaction of its own: it is written with the others every minute.
+//! thus needs no transaction of its own: it is written with the others every two minutes.
 //!
-//! All of it may be lost: after a restart the pipeline folds from the database again, and loses at most a minute of
-//! presences along with the coverage of that minute.
+//! All of it may be lost: after a restart the pipeline folds from the database again, and loses at most two minutes of
+//! presences along with the coverage of that time.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ use crate::{
 };
 
 /// How often presences that only continue a visit are written, along with the coverage: a crash loses at most this much
-/// of both.
-pub(super) const WRITE_EVERY: Duration = Duration::from_secs(60);
+/// of both. Each write rewrites the pages of everyone present, so this is what a full building costs the disk.
+pub(super) const WRITE_EVERY: Duration = Duration::from_mins(2);
 
 /// A person who is in here.
 #[derive(Clone, Debug)]

@@ -22,6 +22,10 @@ use crate::{
     source::Delivery,
 };
 
+/// The most rejected messages recorded in a minute; the rest are only counted. Enough to see what a controller sends,
+/// too few to fill a disk.
+const REJECTIONS_A_MINUTE: u32 = 30;
+
 /// The time limit for loading a past version of the directory: with a hundred thousand people it takes some seconds on
 /// a slow disk.
 const LONGEST_LOAD: Duration = Duration::from_mins(2);
@@ -38,7 +42,7 @@ impl Pipeline {
         let directories = Arc::clone(&self.context.directories.borrow());
         let (business, policy) = (self.context.business, self.policy());
         let reader = FactMaker { business, directories: &directories, policy: &policy, now: now.wall };
-        let mut intake = Intake { version: directories.latest().version, ..Intake::default() };
+        let mut intake = Intake { version: directories.latest().version_id(), ..Intake::default() };
 
         // Most facts are read with a version that is in memory. Late ones may need a version that is only in the
         // database: they are read after the others, one version at a time.
@@ -98,10 +102,10 @@ impl Pipeline {
             let Content::Rejected(rejection) = &delivery.content else { continue };
             self.context.metrics.rejected(rejection.why);
             self.context.metrics.decided(Outcome::Rejected, 1);
-            if self.rejections.take(now.boot) {
-                let (why, sample) = (rejection.why.word(), &rejection.sample);
-                let topic = intake::without_numbers(&rejection.topic);
-                tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
+            let (why, sample) = (rejection.why.word(), &rejection.sample);
+            let topic = intake::without_numbers(&rejection.topic);
+            tracing::info!(source = %delivery.source, why, topic, sample, "a message was not understood");
+            if self.rejections.next(now.boot) <= REJECTIONS_A_MINUTE {
                 rejected.push(reader.rejected(&delivery.source, rejection, random::uuid()));
             } else {
                 self.context.metrics.received(1);

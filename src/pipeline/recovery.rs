@@ -1,4 +1,5 @@
-//! What the pipeline does before its first batch: it adopts an old log, and reads what it must know after a restart.
+//! What the pipeline does before its first batch, and when the database went back in time: it adopts an old log, and
+//! reads what it must know after a restart.
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ impl Pipeline {
             () = deadline.cancelled() => return Err(PipelineError::GaveUp),
         }
 
+        self.begin_mark(deadline).await?;
         let now = self.now();
         let business = self.context.business;
         // Without the coverage, no silence of the last few days could be proven.
@@ -44,8 +46,10 @@ impl Pipeline {
             retry!(self, deadline, self.context.store.failed_devices(business, day.start, reason, UNRECOGNISED_A_DAY));
         self.unknown_devices.begin_day(day, reported.into_iter().map(|mac| (reason, mac)).collect());
 
+        self.count_set_aside().await;
         self.fold_everyone_present(deadline).await?;
         self.reviewed_version = Some(self.directory_version());
+        self.context.metrics.open_checkins(i64::try_from(self.present.len()).unwrap_or(i64::MAX));
         tracing::info!(open = self.present.len(), business = business.0, "found open check-ins");
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    clock_step::stepped, coverage_log::CoverageLog, present_people::PresentPeople, rate_limit::RateLimit,
+    clock_step::stepped, coverage_log::CoverageLog, known_commits::KnownCommits, present_people::PresentPeople,
     unknown_devices::UnknownDevices,
 };
 use crate::{
@@ -13,7 +13,10 @@ use crate::{
         clock::{BootTime, Clock, Now, WallTime},
         fact::Subject,
         health::Health,
+        minute_count::MinuteCount,
         record::BusinessId,
+        turns::Turn,
+        version::VersionId,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
@@ -23,11 +26,19 @@ use crate::{
         calendar::{Calendar, PassDay},
     },
     source::network::coverage::SiteCoverage,
+    spool::SpoolLink,
     store::Store,
 };
 
-/// How often the loop runs when nothing arrives. An automatic check-out is at most this late.
+/// How often the loop runs while something waits for the next turn: a deadline that could not be decided yet, or a
+/// silence that the next frame will prove.
 pub(super) const TICK: Duration = Duration::from_secs(1);
+
+/// How often the loop runs when nothing arrives and nothing is due. A step of the wall clock is noticed this late.
+pub(super) const IDLE_TICK: Duration = Duration::from_secs(5);
+
+/// The shortest wait in real time, if our clock runs faster than the machine's.
+const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 /// What the pipeline needs from the daemon.
 #[derive(Clone, Debug)]
@@ -44,23 +55,27 @@ pub struct Context {
     pub directories: watch::Receiver<Arc<DirectoryHistory>>,
     /// Notified when the database has a newer version of either; `None` if no task would load it.
     pub stale: Option<Arc<Notify>>,
+    /// The spool that feeds this pipeline, if there is one.
+    pub spool: Option<SpoolLink>,
     /// The coverage of the captures.
     pub site_coverage: SiteCoverage,
     /// Conditions.
     pub health: Health,
     /// Metrics.
     pub metrics: Metrics,
-    /// Stamped at every turn of the loop; the watchdog supervises it.
-    pub alive: watch::Sender<Option<BootTime>>,
+    /// Reports every turn of the loop.
+    pub turn: Turn,
 }
 
 /// The pipeline; see the module.
 #[derive(Debug)]
 pub struct Pipeline {
     pub(super) context: Context,
+    /// What the shared database is known to have.
+    pub(super) mark: KnownCommits,
     pub(super) present: PresentPeople,
     pub(super) coverage: CoverageLog,
-    pub(super) rejections: RateLimit,
+    pub(super) rejections: MinuteCount,
     pub(super) unknown_devices: UnknownDevices,
     /// The pass day of the condition `unrecognised_flood`, and the number of sightings not recorded during it.
     pub(super) flood_day: Option<PassDay>,
@@ -72,7 +87,7 @@ pub struct Pipeline {
     /// The past version of the directory that was loaded last, kept while late facts still need it.
     pub(super) past_directory: Option<Arc<Directory>>,
     /// The version of the directory with which everyone present was last folded.
-    pub(super) reviewed_version: Option<i64>,
+    pub(super) reviewed_version: Option<VersionId>,
     /// When presences were last written.
     pub(super) presences_written_at: Option<BootTime>,
     /// The next deadline in the database, if any, and when it was read.
@@ -82,6 +97,10 @@ pub struct Pipeline {
     /// People whose latest facts may come after a silence that only the next frame can confirm, and when that silence
     /// would have reached the idle limit. At most one instant per person.
     pub(super) unproven: BTreeMap<Subject, WallTime>,
+    /// People whose state the database does not take, and since when they are left alone.
+    pub(super) left_alone: BTreeMap<Subject, BootTime>,
+    /// When the facts that were set aside were last counted.
+    pub(super) aside_counted: Option<BootTime>,
 }
 
 impl Pipeline {
@@ -89,9 +108,10 @@ impl Pipeline {
     pub fn new(context: Context) -> Self {
         Self {
             context,
+            mark: KnownCommits::default(),
             present: PresentPeople::default(),
             coverage: CoverageLog::default(),
-            rejections: RateLimit::default(),
+            rejections: MinuteCount::default(),
             unknown_devices: UnknownDevices::default(),
             flood_day: None,
             left_out: 0,
@@ -103,6 +123,8 @@ impl Pipeline {
             next_deadline: None,
             presences_waiting: false,
             unproven: BTreeMap::new(),
+            left_alone: BTreeMap::new(),
+            aside_counted: None,
         }
     }
 
@@ -125,13 +147,28 @@ impl Pipeline {
     }
 
     /// The newest loaded version of the directory.
-    pub(super) fn directory_version(&self) -> i64 {
-        self.context.directories.borrow().latest().version
+    pub(super) fn directory_version(&self) -> VersionId {
+        self.context.directories.borrow().latest().version_id()
     }
 
-    /// Tells the watchdog that the pipeline is working.
+    /// How long the next turn may wait for arrivals: until the next deadline. An idle gateway wakes up rarely.
+    pub(super) fn longest_wait(&self) -> Duration {
+        let now = self.now().wall;
+        let wait = match self.next_deadline {
+            // It could not be decided yet, or has to be read first.
+            None => TICK,
+            Some((Some(next), _)) if next <= now => TICK,
+            Some(_) if !self.unproven.is_empty() => TICK,
+            Some((Some(next), _)) => next.since(now).min(IDLE_TICK),
+            Some((None, _)) => IDLE_TICK,
+        };
+        // A clock that runs faster than the machine's needs no more turns in its own time than thirty a wait.
+        self.context.clock.real(wait * 30).clamp(SHORTEST_WAIT, wait.max(SHORTEST_WAIT))
+    }
+
+    /// Reports that the pipeline is working.
     pub(super) fn report_alive(&self) {
-        self.context.alive.send_replace(Some(self.context.clock.now().boot));
+        self.context.turn.works();
     }
 }
 

@@ -14,3 +14,5 @@ mod order;
 mod passes;
 mod played;
 mod scenario;
+mod set_aside;
+mod went_back;

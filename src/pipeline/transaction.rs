@@ -18,11 +18,10 @@ use self::{
     refold::{RefoldSource, load_refolds},
 };
 use super::{
-    batch_work::{BatchResult, BatchWork},
+    batch_work::{Attempt, BatchResult, BatchWork},
     decide::{self, FoldInput, PendingPoint},
     intake::PersonPresence,
     past_directory,
-    present_people::WRITE_EVERY,
     state::{Pipeline, calendar_of},
 };
 use crate::{
@@ -33,21 +32,25 @@ use crate::{
     },
     directory::Directory,
     engine::{decision::Outcome, fold::World},
-    store::{BatchRows, StoreError, Writes},
+    store::{BatchRows, CommitMark, StoreError, Writes},
 };
 
+/// How long a presence may have waited to be decided: a minute in its capture, and as long in the queue.
+const WAITING: Duration = Duration::from_mins(2);
+
 impl Pipeline {
-    /// Makes one attempt. `None` if the loaded directory or settings are not the newest.
+    /// Makes one attempt, which moves the mark of this gateway to `mark`.
     pub(super) async fn try_transaction(
         &self,
         work: BatchWork<'_>,
+        mark: CommitMark,
         now: Now,
-    ) -> Result<Option<BatchResult>, StoreError> {
+    ) -> Result<Attempt, StoreError> {
         let directories = Arc::clone(&self.context.directories.borrow());
         let policies = Arc::clone(&self.context.policies.borrow());
         let (policy, latest) = (self.policy(), Arc::clone(directories.latest()));
         if !work.is_read_by(&directories) {
-            return Ok(None);
+            return Ok(Attempt::Stale);
         }
         let sub_batch = work.sub_batch;
         let subjects: BTreeSet<Subject> = sub_batch.subjects().union(work.people).copied().collect();
@@ -69,8 +72,9 @@ impl Pipeline {
         // Load the states of these people, which facts are already known, and the newest versions.
         let keys: Vec<_> = sub_batch.doors.iter().map(DoorFact::key).collect();
         let mut loaded = transaction.load(&subjects, &keys).await?;
-        if self.context.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version, policies.newest) {
-            return Ok(None);
+        if self.context.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version_id(), policies.newest)
+        {
+            return Ok(Attempt::Stale);
         }
 
         let (mut result, mut writes) = (BatchResult::default(), Writes::default());
@@ -92,7 +96,7 @@ impl Pipeline {
 
         // If something is late, the fold begins earlier. Silence counts up to `quiet_until`: while presences wait in
         // the queue, one of them may still break a recent silence.
-        let quiet_until = if self.presences_waiting { now.wall.minus(WRITE_EVERY * 2) } else { now.wall };
+        let quiet_until = if self.presences_waiting { now.wall.minus(WAITING) } else { now.wall };
         let business = self.context.business;
         let mut coverage = BTreeMap::from([(business, self.coverage.coverage(now))]);
         let policies = policies.as_ref();
@@ -128,8 +132,13 @@ impl Pipeline {
         }
         let calendar = |business: BusinessId, at: WallTime| calendar_of(policies, business, at);
         transaction.write(&writes, &calendar, now.wall).await?;
-        transaction.commit().await?;
-        Ok(Some(result))
+        if !self.move_mark(&mut transaction, mark).await? {
+            return Ok(Attempt::WentBack);
+        }
+        if !work.is_rehearsal {
+            transaction.commit().await?;
+        }
+        Ok(Attempt::Committed(Box::new(result)))
     }
 
     /// One input for each group, with those of its members who are folded.

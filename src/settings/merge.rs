@@ -14,10 +14,11 @@ use crate::settings::{
 };
 
 /// The shipped defaults, as they would be written. `config/checkind.toml` shows and explains the same values.
-const DEFAULTS: [(&str, &str, Default); 25] = [
+const DEFAULTS: [(&str, &str, Default); 26] = [
     ("database", "url", Default::Text("sqlite:/var/lib/checkind/checkind.db")),
     ("spool", "path", Default::Text("/var/lib/checkind/spool.db")),
     ("spool", "limit", Default::Text("1GB")),
+    ("spool", "keep", Default::Text("1h")),
     ("site", "cut_off", Default::Text("00:00")),
     ("site", "idle_limit", Default::Text("45m")),
     ("site", "record_every_visit", Default::Boolean(false)),

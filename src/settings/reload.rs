@@ -10,6 +10,7 @@ use crate::settings::sections::{Database, Mqtt, Settings};
 /// and sockets that are opened at startup, or need a privilege that is dropped after it.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
+    let listen = |settings: &Settings| settings.api.as_ref().map(|api| api.listen);
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
@@ -20,7 +21,7 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("site.idle_limit", !new.captures.is_empty() && idle_limit(old) != idle_limit(new)),
         ("capture", old.captures != new.captures),
         ("retention", old.retention != new.retention),
-        ("api.listen", old.api != new.api),
+        ("api.listen", listen(old) != listen(new)),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }
@@ -29,9 +30,12 @@ fn same_database(old: &Database, new: &Database) -> bool {
     match (old, new) {
         (Database::Sqlite { path: old }, Database::Sqlite { path: new }) => old == new,
         (
-            Database::Postgres { url: old, password: old_password },
-            Database::Postgres { url: new, password: new_password },
-        ) => old == new && same_secret(old_password.as_ref(), new_password.as_ref()),
+            Database::Postgres { url: old, password: old_password, tls: old_tls },
+            Database::Postgres { url: new, password: new_password, tls: new_tls },
+        ) => {
+            let same_tls = old_tls.mode == new_tls.mode && old_tls.files == new_tls.files;
+            old == new && same_tls && same_secret(old_password.as_ref(), new_password.as_ref())
+        }
         (Database::Sqlite { .. }, Database::Postgres { .. }) | (Database::Postgres { .. }, Database::Sqlite { .. }) => {
             false
         }

@@ -51,7 +51,44 @@ pub enum Database {
         url: String,
         /// From `password_file`.
         password: Option<SecretString>,
+        /// How the connection is protected.
+        tls: DatabaseTls,
     },
+}
+
+/// How the connection to PostgreSQL is protected. The files are read again for each connection.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DatabaseTls {
+    /// `tls`.
+    pub mode: TlsMode,
+    /// `ca_file`, `cert_file` and `key_file`.
+    pub files: Tls,
+    /// `protected_by`.
+    pub protected_by: Option<String>,
+}
+
+/// `database.tls`: what the connection to PostgreSQL must offer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Encrypts if the server offers it, and trusts any certificate. Only for a server on this machine.
+    #[default]
+    IfOffered,
+    /// Encrypts, and checks the certificate and the name in it.
+    VerifyFull,
+    /// Encrypts, and trusts any certificate.
+    Unverified,
+    /// Does not encrypt.
+    Off,
+}
+
+impl TlsMode {
+    /// Every mode with its word.
+    pub(super) const WORDS: [(&str, Self); 4] = [
+        ("verify-full", Self::VerifyFull),
+        ("unverified", Self::Unverified),
+        ("if-offered", Self::IfOffered),
+        ("off", Self::Off),
+    ];
 }
 
 /// `[mqtt]`.
@@ -67,10 +104,12 @@ pub struct Mqtt {
     pub login: Option<(String, SecretString)>,
     /// Present for `mqtts://`.
     pub tls: Option<Tls>,
+    /// `protected_by`: what protects `mqtt://` to another machine.
+    pub protected_by: Option<String>,
 }
 
-/// TLS to the broker. The files are read again for each connection, to pick up renewed certificates.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The files for TLS. They are read again for each connection, to pick up renewed certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// `ca_file`: PEM; the system's roots if absent.
     pub ca_file: Option<PathBuf>,
@@ -85,6 +124,8 @@ pub struct SpoolSettings {
     pub path: PathBuf,
     /// `limit`: how many bytes may be in use.
     pub limit: u64,
+    /// `keep`: how long a message is kept after the shared database has it.
+    pub keep: Duration,
 }
 
 /// `[lease]`: this gateway works only while it holds the lease of its site.
@@ -99,6 +140,8 @@ pub struct LeaseSettings {
 pub struct Api {
     /// `listen`.
     pub listen: SocketAddr,
+    /// `protected_by`: what does TLS in front of an address beyond loopback.
+    pub protected_by: Option<String>,
 }
 
 /// `[retention]`; `None` means forever.

@@ -6,7 +6,7 @@ use crate::{
     policy::site::Site,
     settings::{
         capture::CaptureBackend,
-        sections::{Database, LeaseSettings, Settings, SpoolSettings},
+        sections::{Database, LeaseSettings, Settings, SpoolSettings, TlsMode},
     },
 };
 
@@ -20,13 +20,28 @@ pub fn summary(settings: &Settings) -> String {
         "database",
         match &settings.database {
             Database::Sqlite { path } => format!("SQLite, {}", path.display()),
-            Database::Postgres { url, password } => {
-                format!("PostgreSQL, {url}{}", if password.is_some() { ", with a password" } else { "" })
+            Database::Postgres { url, password, tls } => {
+                let mode = match tls.mode {
+                    TlsMode::IfOffered => "TLS if the server offers it",
+                    TlsMode::VerifyFull => "with TLS",
+                    TlsMode::Unverified => "with TLS to any server that answers",
+                    TlsMode::Off => "without TLS",
+                };
+                let password = if password.is_some() { ", with a password" } else { "" };
+                format!("PostgreSQL, {url}, {mode}{}{password}", protection(tls.protected_by.as_ref()))
             }
         },
     );
-    if let Some(SpoolSettings { path, limit }) = &settings.spool {
-        line("spool", format!("{}, {} MB at most", path.display(), limit / 1_000_000));
+    if let Some(SpoolSettings { path, limit, keep }) = &settings.spool {
+        line(
+            "spool",
+            format!(
+                "{}, {} MB at most, kept for {}",
+                path.display(),
+                limit / 1_000_000,
+                humantime::format_duration(*keep)
+            ),
+        );
     }
     line(
         "site",
@@ -44,7 +59,8 @@ pub fn summary(settings: &Settings) -> String {
         settings.mqtt.as_ref().map_or("none".to_owned(), |mqtt| {
             let tls = if mqtt.tls.is_some() { "with TLS" } else { "without TLS" };
             let host = if mqtt.host.contains(':') { format!("[{}]", mqtt.host) } else { mqtt.host.clone() };
-            format!("{host}:{} {tls}, as {}", mqtt.port, mqtt.client_id)
+            let protection = protection(mqtt.protected_by.as_ref());
+            format!("{host}:{} {tls}{protection}, as {}", mqtt.port, mqtt.client_id)
         }),
     );
     line("sources", counted(settings.sources.iter().map(|source| source.name.as_ref())));
@@ -58,8 +74,19 @@ pub fn summary(settings: &Settings) -> String {
     });
     let captures: Vec<String> = captures.collect();
     line("captures", counted(captures.iter().map(String::as_str)));
-    line("api", settings.api.as_ref().map_or("off".to_owned(), |api| format!("http://{}", api.listen)));
+    line(
+        "api",
+        settings
+            .api
+            .as_ref()
+            .map_or("off".to_owned(), |api| format!("http://{}{}", api.listen, protection(api.protected_by.as_ref()))),
+    );
     text
+}
+
+/// What protects a connection instead of TLS, in the operator's words.
+fn protection(words: Option<&String>) -> String {
+    words.map_or(String::new(), |words| format!(" (protected by: {words})"))
 }
 
 /// Formats names as `2: Main entrance, Back door`.

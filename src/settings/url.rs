@@ -1,12 +1,15 @@
 //! PURE. Reads the URLs of the database and of the broker.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 use config::Value;
 
-use crate::settings::{
-    reader::{ValueFaults, refused, refused_unseen},
-    value::string,
+use crate::{
+    base::machine::is_this_machine,
+    settings::{
+        reader::{ValueFaults, refused, refused_unseen, short},
+        value::string,
+    },
 };
 
 /// The parts of `database.url`.
@@ -14,9 +17,17 @@ use crate::settings::{
 pub(super) enum DatabaseUrl {
     /// The path of the file.
     Sqlite(PathBuf),
-    /// The URL, without a password.
-    Postgres(String),
+    /// PostgreSQL.
+    Postgres {
+        /// The URL, without a password.
+        url: String,
+        /// Whether the server is on this machine.
+        is_local: bool,
+    },
 }
+
+/// How to write the URL of a PostgreSQL database.
+const POSTGRES_FORM: &str = "postgres://USER@HOST:PORT/DATABASE";
 
 /// Reads `database.url`.
 pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
@@ -36,16 +47,53 @@ pub(super) fn database_url(value: &Value) -> Result<DatabaseUrl, ValueFaults> {
         return refused_unseen(format!("is not the URL of a database; expected {wanted}"));
     }
     let Ok(url) = url::Url::parse(text) else {
-        return refused_unseen("is not a URL; expected postgres://USER@HOST/DATABASE");
+        return refused_unseen("is not a URL; expected postgres://USER@HOST:PORT/DATABASE");
     };
     // check-config prints this URL, so the password must be in a file.
     if url.password().is_some() || url.query_pairs().any(|(key, _)| key == "password") {
         return refused_unseen("must not contain a password; write it to a file and set password_file to its name");
     }
     if url.path().trim_matches('/').is_empty() {
-        return refused("names no database; expected postgres://USER@HOST/DATABASE");
+        return refused(format!("names no database; expected {POSTGRES_FORM}"));
     }
-    Ok(DatabaseUrl::Postgres(text.to_owned()))
+    if url.fragment().is_some() {
+        return refused_unseen("has a \"#\"; write it as %23");
+    }
+    // A host that is a folder (`%2Frun%2Fpostgresql`) or absent is a Unix socket.
+    let host = url.host_str().unwrap_or_default();
+    if host.contains(',') {
+        return refused("names several hosts; name one, for example that of a proxy which knows the primary");
+    }
+    let has_socket = socket_folder(&url)?;
+    let is_socket = has_socket || host.is_empty() || host.to_ascii_lowercase().starts_with("%2f");
+    Ok(DatabaseUrl::Postgres { url: text.to_owned(), is_local: is_socket || is_this_machine(host) })
+}
+
+/// Checks the parameters of the URL. sqlx would ignore those that it does not know, and some that it knows would
+/// override keys of the settings. Returns whether there is the folder of a socket.
+fn socket_folder(url: &url::Url) -> Result<bool, ValueFaults> {
+    let mut has_socket = false;
+    for (key, value) in url.query_pairs() {
+        let instead = match key.as_ref() {
+            "host" if value.starts_with('/') => {
+                has_socket = true;
+                continue;
+            }
+            // Settings of the session, such as the schema: `options=-csearch_path%3Dcheckind`.
+            "options" => continue,
+            name if name.starts_with("options[") && name.ends_with(']') => continue,
+            "host" | "hostaddr" | "port" | "dbname" | "user" => {
+                Cow::from(format!("write it in the url itself, {POSTGRES_FORM}"))
+            }
+            "sslmode" | "ssl-mode" => Cow::from("set the key tls instead, for example tls = \"verify-full\""),
+            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => Cow::from("set the key ca_file instead"),
+            "sslcert" | "ssl-cert" => Cow::from("set the key cert_file instead"),
+            "sslkey" | "ssl-key" => Cow::from("set the key key_file instead"),
+            _ => Cow::from("only host (the folder of a Unix socket) and options may follow the \"?\""),
+        };
+        return refused(format!("must not have the parameter \"{}\"; {instead}", short(&key)));
+    }
+    Ok(has_socket)
 }
 
 /// The parts of `mqtt.url`.

@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -29,11 +28,9 @@ use crate::{
         reader::{Given, short},
         report::{Finding, Origins, Show, Span},
         secrets::{PemKind, SecretFile, Secrets},
-        sections::{Api, Database, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls},
-        url::{BrokerUrl, DatabaseUrl},
+        sections::{Database, LeaseSettings, Retention, Settings, SpoolSettings},
         written::{
-            ApiWritten, CaptureWritten, DatabaseWritten, DoorWritten, LeaseWritten, MqttWritten, PayAsYouGoWritten,
-            RetentionWritten, SiteWritten, SpoolWritten,
+            CaptureWritten, DoorWritten, LeaseWritten, PayAsYouGoWritten, RetentionWritten, SiteWritten, SpoolWritten,
         },
         zones::Zones,
     },
@@ -46,7 +43,7 @@ const MOST_ENTRIES: usize = 1000;
 /// Builds the settings. `None` if there is any fault, including those found earlier.
 pub(super) fn validate(
     merged: Merged,
-    (secrets, zones): (&Secrets, Zones),
+    (secrets, zones): (&Secrets<'_>, Zones),
     origins: &Origins,
     findings: &mut Vec<Finding>,
     warnings: &mut Vec<Finding>,
@@ -72,7 +69,7 @@ pub(super) fn validate(
     let sources = check.sources(sources, site.as_ref());
     let doors = check.doors(doors);
     let captures = check.captures(captures);
-    let api = check.api(&written.api);
+    let api = check.api(written.api);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;
@@ -91,13 +88,14 @@ fn retention(written: RetentionWritten) -> Option<Retention> {
     })
 }
 
-struct Check<'c> {
-    secrets: &'c Secrets,
+/// The validation of one configuration.
+pub(super) struct Check<'c> {
+    secrets: &'c Secrets<'c>,
     zones: &'c Zones,
     origins: &'c Origins,
     findings: &'c mut Vec<Finding>,
     warnings: &'c mut Vec<Finding>,
-    headers: &'c BTreeMap<String, Span>,
+    pub(super) headers: &'c BTreeMap<String, Span>,
     torn: bool,
 }
 
@@ -152,36 +150,14 @@ impl Check<'_> {
         }
     }
 
-    fn database(&mut self, written: DatabaseWritten) -> Option<Database> {
-        let DatabaseWritten { url, password_file } = written;
-        let url_place = url.place();
-        match url.good()? {
-            DatabaseUrl::Sqlite(path) => {
-                if let Some(place) = password_file.place() {
-                    self.fault(place, "password_file", "is for PostgreSQL; SQLite has no password");
-                }
-                if let (Some(place), true) = (url_place, path.is_relative()) {
-                    self.warn(
-                        place,
-                        "url",
-                        "is relative to the folder in which the daemon is started; write an absolute path",
-                    );
-                }
-                Some(Database::Sqlite { path })
-            }
-            DatabaseUrl::Postgres(url) => {
-                let password = self.secret("password_file", password_file);
-                Some(Database::Postgres { url, password })
-            }
-        }
-    }
-
     /// The spool, if this instance has one.
     fn spool(&mut self, written: SpoolWritten, database: Option<&Database>, site: bool) -> Option<SpoolSettings> {
-        let SpoolWritten { path, limit } = written;
-        let places = [("path", path.place()), ("limit", limit.place())];
+        let SpoolWritten { path, limit, keep } = written;
+        let places = [("path", path.place()), ("limit", limit.place()), ("keep", keep.place())];
         match (database?, site) {
-            (Database::Postgres { .. }, true) => Some(SpoolSettings { path: path.good()?, limit: limit.good()? }),
+            (Database::Postgres { .. }, true) => {
+                Some(SpoolSettings { path: path.good()?, limit: limit.good()?, keep: keep.good()? })
+            }
             (Database::Sqlite { .. }, _) | (Database::Postgres { .. }, false) => {
                 for (key, place) in places {
                     if let Some(place) = place {
@@ -247,76 +223,6 @@ impl Check<'_> {
             self.missing(place, "[lease]", "needs a [site] section: two gateways share the lease of a site");
         }
         self.required(place, "[lease]", "holder", written.holder).map(|holder| LeaseSettings { holder })
-    }
-
-    fn mqtt(&mut self, written: MqttWritten, site: Option<&Site>) -> Option<Mqtt> {
-        let place = self.headers.get("mqtt").copied()?;
-        let MqttWritten { url, client_id, username, password_file, ca_file, cert_file, key_file } = written;
-        let url_place = url.place();
-        let url = self.required(place, "[mqtt]", "url", url);
-        let encrypted = url.as_ref().is_none_or(|url| url.tls);
-        let client_id = self.client_id(place, client_id, site);
-        if let (Some(user), Some(url)) = (username.place(), &url)
-            && !url.tls
-            && !is_loopback(&url.host)
-        {
-            self.warn(
-                url_place.unwrap_or(user),
-                "url",
-                "sends the password unencrypted; use mqtts:// if the broker supports it",
-            );
-        }
-        let login = self.login(username, password_file);
-        let tls = self.tls(encrypted, ca_file, cert_file, key_file);
-        let BrokerUrl { host, port, tls: encrypted } = url?;
-        Some(Mqtt { host, port, client_id: client_id?, login, tls: encrypted.then_some(tls) })
-    }
-
-    /// The client id. The broker queues our messages under it, so it must stay the same, and no other client may use
-    /// it.
-    fn client_id(&mut self, section: Span, written: Given<String>, site: Option<&Site>) -> Option<String> {
-        match (&written, site) {
-            (Given::Absent, Some(site)) => Some(format!("checkind-{}", site.business)),
-            (Given::Absent, None) if self.headers.contains_key("site") => None,
-            (Given::Absent, None) | (Given::Faulty | Given::Good(..), _) => {
-                self.required(section, "[mqtt]", "client_id", written)
-            }
-        }
-    }
-
-    fn login(&mut self, username: Given<String>, password_file: Given<PathBuf>) -> Option<(String, SecretString)> {
-        if let (Some(place), true) = (password_file.place(), username.is_absent()) {
-            self.fault(place, "password_file", "needs a username as well");
-        }
-        if let (Some(place), true) = (username.place(), password_file.is_absent()) {
-            self.missing(place, "username", "needs a password_file as well, the name of a file with the password");
-        }
-        let password = self.secret("password_file", password_file);
-        Some((username.good()?, password?))
-    }
-
-    fn tls(
-        &mut self,
-        encrypted: bool,
-        ca_file: Given<PathBuf>,
-        cert_file: Given<PathBuf>,
-        key_file: Given<PathBuf>,
-    ) -> Tls {
-        for (key, file) in [("ca_file", &ca_file), ("cert_file", &cert_file), ("key_file", &key_file)] {
-            if let (Some(place), false) = (file.place(), encrypted) {
-                self.fault(place, key, "is only for TLS; write url = \"mqtts://…\" to use it");
-            }
-        }
-        if let (Some(place), true) = (cert_file.place(), key_file.is_absent()) {
-            self.missing(place, "cert_file", "needs a key_file as well, the private key of the certificate");
-        }
-        if let (Some(place), true) = (key_file.place(), cert_file.is_absent()) {
-            self.missing(place, "key_file", "needs a cert_file as well, the certificate of the key");
-        }
-        let ca_file = self.pem("ca_file", ca_file, PemKind::Certificate);
-        let cert = self.pem("cert_file", cert_file, PemKind::Certificate);
-        let key = self.pem("key_file", key_file, PemKind::PrivateKey);
-        Tls { ca_file, client: cert.zip(key) }
     }
 
     fn time_zone(&mut self, section: Span, written: Given<String>) -> Option<Zone> {
@@ -413,17 +319,8 @@ impl Check<'_> {
         captures
     }
 
-    fn api(&mut self, written: &ApiWritten) -> Option<Api> {
-        let Given::Good(listen, place) = written.listen else { return None };
-        let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
-        if listen.is_none() && idle {
-            self.warn(place, "listen", "is \"off\" and there is no [site], so the daemon has nothing to do");
-        }
-        listen.map(|listen| Api { listen })
-    }
-
     /// Reads the password in a file.
-    fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
+    pub(super) fn secret(&mut self, key: &'static str, file: Given<PathBuf>) -> Option<SecretString> {
         let Given::Good(written, place) = file else { return None };
         let file = self.read(key, &written, place)?;
         self.warn_if_world_readable(&file, key, place);
@@ -437,7 +334,7 @@ impl Check<'_> {
     }
 
     /// Checks a certificate or key file, and returns its path. It is read again for each connection.
-    fn pem(&mut self, key: &'static str, file: Given<PathBuf>, kind: PemKind) -> Option<PathBuf> {
+    pub(super) fn pem(&mut self, key: &'static str, file: Given<PathBuf>, kind: PemKind) -> Option<PathBuf> {
         let Given::Good(written, place) = file else { return None };
         let file = self.read(key, &written, place)?;
         if kind == PemKind::PrivateKey {
@@ -467,7 +364,7 @@ impl Check<'_> {
         }
     }
 
-    fn required<T>(&mut self, section: Span, label: &str, key: &str, given: Given<T>) -> Option<T> {
+    pub(super) fn required<T>(&mut self, section: Span, label: &str, key: &str, given: Given<T>) -> Option<T> {
         if given.is_absent() {
             self.missing(section, label, format!("{key} is missing"));
         }
@@ -475,21 +372,17 @@ impl Check<'_> {
     }
 
     /// Reports that something is missing, unless part of the text could not be read and it may be there.
-    fn missing(&mut self, place: Span, key: &str, message: impl Into<String>) {
+    pub(super) fn missing(&mut self, place: Span, key: &str, message: impl Into<String>) {
         if !self.torn {
             self.fault(place, key, message);
         }
     }
 
-    fn fault(&mut self, place: Span, key: &str, message: impl Into<String>) {
+    pub(super) fn fault(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.findings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
 
-    fn warn(&mut self, place: Span, key: &str, message: impl Into<String>) {
+    pub(super) fn warn(&mut self, place: Span, key: &str, message: impl Into<String>) {
         self.warnings.push(Finding { place, show: Show::Line, key: key.to_owned(), message: message.into() });
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }

@@ -12,6 +12,7 @@ use config::{Value, ValueKind};
 use crate::{
     base::record::BusinessId,
     directory::catalogue::Currency,
+    policy::LATEST,
     settings::{
         capture::{MacPattern, MacPatternError, Relays},
         origin::ValueOrigin,
@@ -95,6 +96,15 @@ pub(super) fn span_or_none(value: &Value) -> Result<Duration, ValueFaults> {
     }
     if span > Duration::from_secs(LONGEST_DAYS * 86_400) {
         return refused(format!("\"{}\" is longer than a hundred years", short(text)));
+    }
+    Ok(span)
+}
+
+/// Reads how long something is kept that could still be decided, or zero.
+pub(super) fn kept_span(value: &Value) -> Result<Duration, ValueFaults> {
+    let span = span_or_none(value)?;
+    if span > LATEST {
+        return refused("is longer than eight days; older messages are no longer decided");
     }
     Ok(span)
 }

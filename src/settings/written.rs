@@ -21,10 +21,11 @@ use crate::{
         origin::ValueOrigin,
         reader::{Given, SectionReader},
         report::{Finding, Span},
+        sections::TlsMode,
         url::{BrokerUrl, DatabaseUrl, broker_url, database_url},
         value::{
-            amount, boolean, business, client_id, currency, interface, list, listen, mac_pattern, path, relays, size,
-            span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
+            amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, path,
+            relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
         },
     },
 };
@@ -74,11 +75,24 @@ sections! {
 pub(super) struct DatabaseWritten {
     pub(super) url: Given<DatabaseUrl>,
     pub(super) password_file: Given<PathBuf>,
+    pub(super) tls: Given<TlsMode>,
+    pub(super) protected_by: Given<String>,
+    pub(super) ca_file: Given<PathBuf>,
+    pub(super) cert_file: Given<PathBuf>,
+    pub(super) key_file: Given<PathBuf>,
 }
 
 impl DatabaseWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { url: table.take("url", database_url), password_file: table.take("password_file", path) };
+        let read = Self {
+            url: table.take("url", database_url),
+            password_file: table.take("password_file", path),
+            tls: table.take("tls", |value| word(value, &TlsMode::WORDS)),
+            protected_by: table.take("protected_by", text),
+            ca_file: table.take("ca_file", path),
+            cert_file: table.take("cert_file", path),
+            key_file: table.take("key_file", path),
+        };
         table.close();
         read
     }
@@ -90,11 +104,16 @@ pub(super) struct SpoolWritten {
     pub(super) path: Given<PathBuf>,
     /// Bytes.
     pub(super) limit: Given<u64>,
+    pub(super) keep: Given<Duration>,
 }
 
 impl SpoolWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { path: table.take("path", path), limit: table.take("limit", size) };
+        let read = Self {
+            path: table.take("path", path),
+            limit: table.take("limit", size),
+            keep: table.take("keep", kept_span),
+        };
         table.close();
         read
     }
@@ -215,6 +234,7 @@ pub(super) struct MqttWritten {
     pub(super) ca_file: Given<PathBuf>,
     pub(super) cert_file: Given<PathBuf>,
     pub(super) key_file: Given<PathBuf>,
+    pub(super) protected_by: Given<String>,
 }
 
 impl MqttWritten {
@@ -227,6 +247,7 @@ impl MqttWritten {
             ca_file: table.take("ca_file", path),
             cert_file: table.take("cert_file", path),
             key_file: table.take("key_file", path),
+            protected_by: table.take("protected_by", text),
         };
         table.close();
         read
@@ -238,11 +259,12 @@ impl MqttWritten {
 pub(super) struct ApiWritten {
     /// `None` for `off`.
     pub(super) listen: Given<Option<SocketAddr>>,
+    pub(super) protected_by: Given<String>,
 }
 
 impl ApiWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { listen: table.take("listen", listen) };
+        let read = Self { listen: table.take("listen", listen), protected_by: table.take("protected_by", text) };
         table.close();
         read
     }

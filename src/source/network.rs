@@ -36,6 +36,7 @@ use crate::{
     base::{
         clock::{BootTime, Clock, Now},
         health::{ConditionKind, Health},
+        turns::Turn,
     },
     settings::{Capture, CaptureBackend},
     source::Presences,
@@ -58,9 +59,9 @@ mod ring;
 pub mod usual_gaps;
 mod usual_gaps_file;
 
-/// The longest wait for frames. It allows two wake-ups a second when nothing happens, a stop within half a second, and
-/// checks of the link that are frequent enough to capture it again within a second.
-const WAIT: Duration = Duration::from_millis(500);
+/// The longest wait for frames. It allows one wake-up a second when nothing happens, a stop within a second, and checks
+/// of the link that are frequent enough to capture it again within two.
+const WAIT: Duration = Duration::from_secs(1);
 
 /// The shortest wait, in real time, if our clock runs faster than the machine's.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
@@ -100,6 +101,7 @@ pub struct CaptureTask {
     leases: LeaseWatch,
     /// When the interface was last checked.
     last_check: Option<BootTime>,
+    turn: Turn,
 }
 
 impl fmt::Debug for CaptureTask {
@@ -138,6 +140,7 @@ impl CaptureTask {
             coalescer,
             leases: LeaseWatch::default(),
             last_check: None,
+            turn: Turn::unwatched(context.clock.clone()),
             context,
         })
     }
@@ -145,6 +148,11 @@ impl CaptureTask {
     /// The counters, for the metrics.
     pub fn counters(&self) -> Arc<CaptureCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Reports its turns here.
+    pub fn report_to(&mut self, turn: Turn) {
+        self.turn = turn;
     }
 
     /// The name of the interface in the settings.
@@ -168,11 +176,13 @@ impl CaptureTask {
             .map_err(|source| CaptureError::Failed { interface, source })
     }
 
-    /// Runs the capture on this thread until it is stopped. Returns at most half a second after that.
+    /// Runs the capture on this thread until it is stopped. Returns at most a second after that.
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.check_interface(self.context.clock.now())?;
         while !self.context.stop.is_cancelled() {
-            let woken = self.source.wait(self.context.clock.real(WAIT).max(SHORTEST_WAIT));
+            let longest = self.context.clock.real(WAIT).max(SHORTEST_WAIT);
+            self.turn.rests(longest);
+            let woken = self.source.wait(longest);
             let now = self.context.clock.now();
             let idle = match woken {
                 Wake::Frames => {
@@ -257,7 +267,7 @@ impl CaptureTask {
     /// Raises or clears the condition that the idle limit is too short for the DHCP leases seen.
     fn check_leases(&mut self, now: Now) {
         match self.leases.check(self.context.idle_limit, now.boot) {
-            Some(short) => self.context.health.raise(
+            Some(short) => self.context.health.raise_once(
                 ConditionKind::IdleLimitShort,
                 &self.interface,
                 format_args!(

@@ -26,10 +26,21 @@ impl SpoolFill {
         self.is_full
     }
 
-    /// Whether the spool is filling: from a tenth of the limit on, until less than a twentieth is in use. `was_filling`
-    /// is whether the condition is raised.
-    pub(super) const fn is_filling(&self, was_filling: bool) -> bool {
-        self.used >= self.limit / if was_filling { 20 } else { 10 }
+    /// Whether committed rows should give way to new ones: from nine tenths of the limit on.
+    pub(super) const fn is_nearly_full(&self) -> bool {
+        self.used >= self.limit - self.limit / 10
+    }
+
+    /// The bytes of some of the rows, if all are of the same size.
+    pub(super) fn share(&self, rows: u64, of: u64) -> u64 {
+        let share = u128::from(self.used) * u128::from(rows) / u128::from(of.max(1));
+        u64::try_from(share).unwrap_or(u64::MAX).min(self.used)
+    }
+
+    /// Whether the spool is filling with messages that wait: from a tenth of the limit on, until they need less than a
+    /// twentieth. `waiting` is their size in bytes, and `was_filling` whether the condition is raised.
+    pub(super) const fn is_filling(&self, waiting: u64, was_filling: bool) -> bool {
+        waiting >= self.limit / if was_filling { 20 } else { 10 }
     }
 
     /// Records how many bytes of the file are in use. A full spool stays full until [`Self::update`].
@@ -54,8 +65,8 @@ impl SpoolFill {
     }
 
     /// The text of the condition that the spool is filling.
-    pub(super) fn filling_detail(&self, depth: u64, oldest: Duration) -> String {
-        let percent = self.used.saturating_mul(100) / self.limit.max(1);
+    pub(super) fn filling_detail(&self, waiting_bytes: u64, depth: u64, oldest: Duration) -> String {
+        let percent = waiting_bytes.saturating_mul(100) / self.limit.max(1);
         format!(
             "{percent}% of the spool is in use: {}. Nothing is lost; bring the database back",
             waiting(depth, oldest)
@@ -90,7 +101,7 @@ mod tests {
         ] {
             fill.set_used(used);
             fill.update();
-            is_filling = fill.is_filling(is_filling);
+            is_filling = fill.is_filling(used, is_filling);
             assert_eq!((fill.is_full(), is_filling), (full, filling), "{used} bytes");
         }
     }
@@ -99,7 +110,7 @@ mod tests {
     fn plurals_are_right() {
         let one = SpoolFill::full_detail(1, Duration::from_secs(60));
         assert!(one.contains("1 door message waits for the database, the oldest for 1 minute;"), "{one}");
-        let many = SpoolFill::new(1000, 250).filling_detail(20, Duration::ZERO);
+        let many = SpoolFill::new(1000, 250).filling_detail(250, 20, Duration::ZERO);
         assert!(many.contains("25% of the spool is in use: 20 door messages wait"), "{many}");
     }
 }

@@ -196,9 +196,7 @@ fn user(row: &Row) -> Result<User, StoreError> {
 }
 
 fn name(row: &Row, column: &'static str) -> Result<UserName, StoreError> {
-    row.text(column)?
-        .parse()
-        .map_err(|_| StoreError::Unusable { what: format!("column {column} holds no user name"), source: None })
+    row.text(column)?.parse().map_err(|_| StoreError::damaged_in(&format!("column {column} holds no user name")))
 }
 
 fn rights_columns(rights: &Rights) -> (Arg, Arg) {

@@ -8,12 +8,13 @@ use super::{
     batch::Batch,
     error::StoreError,
     handle::Store,
+    limits::IMPORT,
     rows::row,
     statement::{Arg, Statement, statement},
     stored::Row,
 };
 use crate::{
-    base::{clock::WallTime, record::CoworkerId},
+    base::{clock::WallTime, record::CoworkerId, version::VersionId},
     directory::{Builder, Directory, entity::EntityKind, history::DirectoryHistory, import::Document},
     policy::HISTORY,
 };
@@ -32,7 +33,17 @@ pub struct StoredEntity {
     pub document: String,
 }
 
-const VERSION: Statement = statement!("SELECT version, pin_key FROM directory_version");
+/// By the primary keys.
+const VERSION: Statement = statement!(
+    "SELECT n.version, n.pin_key, coalesce(v.id, '') AS id
+     FROM directory_version n LEFT JOIN directory_versions v ON v.version = n.version"
+);
+/// The same, with the newest policy of any business.
+const NEWEST: Statement = statement!(
+    "SELECT n.version, coalesce(v.id, '') AS id, coalesce((SELECT max(number) FROM site_policies), 0) AS policy,
+       coalesce((SELECT p.id FROM site_policies p WHERE p.number = (SELECT max(number) FROM site_policies)), '') AS policy_id
+     FROM directory_version n LEFT JOIN directory_versions v ON v.version = n.version"
+);
 /// Entities that people refer to; the next two read the people, and what they hold. All are in the order of the primary
 /// key, so nothing is sorted. An archived plan's limits still apply, and an archived kind of pass must be recognised as
 /// archived.
@@ -119,11 +130,11 @@ const ABOUT_REFERRED_TO: Statement = statement!(
 );
 /// A version imported while the clock was ahead came into force no later than those after it.
 const VERSIONS: Statement = statement!(
-    "SELECT v.version, (SELECT min(l.in_force) FROM directory_versions l WHERE l.version >= v.version) AS in_force
+    "SELECT v.version, v.id, (SELECT min(l.in_force) FROM directory_versions l WHERE l.version >= v.version) AS in_force
      FROM directory_versions v ORDER BY v.version"
 );
 const BRING_INTO_FORCE: Statement =
-    statement!("INSERT INTO directory_versions (version, in_force) VALUES ($1, $2) ON CONFLICT DO NOTHING");
+    statement!("INSERT INTO directory_versions (version, in_force, id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING");
 /// Versions that no late fact can need any more; the one in force at `$1` is kept.
 const FORGET_VERSIONS: Statement = statement!(
     "DELETE FROM directory_versions WHERE version < (SELECT max(v.version) FROM directory_versions v WHERE v.in_force <= $1)"
@@ -175,9 +186,22 @@ row! {
 }
 
 impl Store {
-    /// The version, which every import increments.
+    /// The number of the version, which every import increments.
     pub async fn directory_version(&self) -> Result<i64, StoreError> {
-        self.sql.read(VERSION, &[]).await?.first().map_or(Ok(0), |row| row.int("version"))
+        Ok(self.newest_directory().await?.number)
+    }
+
+    /// The version, with its random id.
+    pub async fn newest_directory(&self) -> Result<VersionId, StoreError> {
+        self.sql.read(VERSION, &[]).await?.first().map_or(Ok(VersionId::default()), version_id)
+    }
+
+    /// The newest version of the directory and the newest policy of any business: one question, because it is asked every
+    /// few seconds.
+    pub async fn newest(&self) -> Result<(VersionId, VersionId), StoreError> {
+        let rows = self.sql.read(NEWEST, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(Default::default()) };
+        Ok((version_id(row)?, VersionId::read(row.int("policy")?, &row.text("policy_id")?)))
     }
 
     /// The stored entities of a kind, by id: the first thousand after the id `after`. Empty at the end.
@@ -205,8 +229,7 @@ impl Store {
     /// Builds the snapshot. A document that cannot be read any more (written by another version) is skipped with a
     /// warning.
     pub async fn load_directory(&self) -> Result<Directory, StoreError> {
-        let head = self.sql.read(VERSION, &[]).await?;
-        let version = head.first().map_or(Ok(0), |row| row.int("version"))?;
+        let version = self.newest_directory().await?;
         build(&mut ReadFrom::Store(self), version, [REFERRED_TO, PEOPLE, HELD].map(|statement| (statement, NOTHING)))
             .await
     }
@@ -215,7 +238,7 @@ impl Store {
     pub async fn load_directory_of(&self, version: i64) -> Result<Directory, StoreError> {
         let args = [Arg::Int(version)];
         let statements = [REFERRED_TO_THEN, PEOPLE_THEN, HELD_THEN].map(|statement| (statement, args.as_slice()));
-        build(&mut ReadFrom::Store(self), version, statements).await
+        build(&mut ReadFrom::Store(self), VersionId { number: version, ..VersionId::default() }, statements).await
     }
 
     /// The snapshot, and the times when it and earlier ones came into force.
@@ -225,8 +248,8 @@ impl Store {
     }
 
     /// When each version that a late fact may need came into force.
-    pub async fn directory_versions(&self) -> Result<Vec<(i64, WallTime)>, StoreError> {
-        let version = |row: &Row| Ok((row.int("version")?, WallTime::from_millis(row.int("in_force")?)));
+    pub async fn directory_versions(&self) -> Result<Vec<(VersionId, WallTime)>, StoreError> {
+        let version = |row: &Row| Ok((version_id(row)?, WallTime::from_millis(row.int("in_force")?)));
         self.sql.read(VERSIONS, &[]).await?.iter().map(version).collect()
     }
 
@@ -242,13 +265,14 @@ impl Store {
         now: WallTime,
         mut progress: impl FnMut(usize),
     ) -> Result<(), StoreError> {
-        let mut transaction = self.sql.begin().await?;
+        let mut transaction = self.sql.begin_within(IMPORT).await?;
         // First: on PostgreSQL a second import waits here for the row lock, and then finds another version.
         if transaction.change(COUNT_UP, &[Arg::Int(over)]).await? == 0 {
             return Err(StoreError::Conflict);
         }
         let version = over + 1;
-        transaction.change(BRING_INTO_FORCE, &[Arg::Int(version), Arg::Int(now.millis())]).await?;
+        let id = crate::base::random::uuid().to_string();
+        transaction.change(BRING_INTO_FORCE, &[Arg::Int(version), Arg::Int(now.millis()), Arg::Text(id)]).await?;
         let old = Arg::Int(now.minus(HISTORY).millis());
         transaction.change(FORGET_VERSIONS, &[old]).await?;
         transaction.change(FORGET_PAST, &[]).await?;
@@ -279,7 +303,7 @@ impl Batch {
         let version_only = [Arg::Int(version)];
         let statements: [(Statement, &[Arg]); 3] =
             [(REFERRED_TO_THEN, &version_only), (THESE_PEOPLE_THEN, &about), (HELD_BY_THEM_THEN, &about)];
-        build(&mut ReadFrom::Batch(self), version, statements).await
+        build(&mut ReadFrom::Batch(self), VersionId { number: version, ..VersionId::default() }, statements).await
     }
 
     /// The versions after `after` that changed anything about these people, or about entities that all people refer to.
@@ -318,9 +342,13 @@ impl ReadFrom<'_> {
     }
 }
 
+fn version_id(row: &Row) -> Result<VersionId, StoreError> {
+    Ok(VersionId::read(row.int("version")?, &row.text("id")?))
+}
+
 async fn build(
     source: &mut ReadFrom<'_>,
-    version: i64,
+    version: VersionId,
     statements: [(Statement, &[Arg]); 3],
 ) -> Result<Directory, StoreError> {
     let mut pin_key = String::new();
@@ -329,7 +357,7 @@ async fn build(
         Ok(())
     };
     source.each(VERSION, &[], head).await?;
-    let mut builder = Builder::new(version, &pin_key);
+    let mut builder = Builder::new(version.number, &pin_key).with_id(version.id);
     for (statement, args) in statements {
         let each = |row: &Row| {
             let (kind, document, said_on) = (row.text("kind")?, row.text("document")?, row.time("said_on")?);

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use super::sqlstates::{SQLSTATES, SqlStateEffect};
+
 /// A database error, classified by what to do next. Nothing was committed, except that the answer to a `COMMIT` may be
 /// lost.
 #[derive(Debug, thiserror::Error)]
@@ -9,13 +11,13 @@ pub enum StoreError {
     /// The database does not answer, is locked or full, or failed to write. Try again later.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
-    /// The server answers and refuses: a login, a right, a name, a schema. It is away until someone changes that, so try
-    /// again later.
+    /// The database answers and refuses: a login, a right, a name, a schema, a damaged or foreign file. It is away until
+    /// someone changes that, so try again later.
     #[error("the database refuses: {what}")]
     Refused {
         /// What it refuses, and how to change that.
         what: String,
-        /// The error that the server returned.
+        /// The error that it returned.
         #[source]
         source: sqlx::Error,
     },
@@ -26,8 +28,8 @@ pub enum StoreError {
     /// Another writer was faster. Load again and decide again, at once.
     #[error("another writer changed the same records")]
     Conflict,
-    /// Trying again cannot help: a setting that is wrong in itself, or a file of this machine that is damaged or not
-    /// ours.
+    /// Trying again in this process cannot help: a setting is wrong in itself, another process uses the spool, or another
+    /// gateway has the lease.
     #[error("the database cannot be used: {what}")]
     Unusable {
         /// What is wrong, and how to fix it.
@@ -45,13 +47,51 @@ impl StoreError {
         Self::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
+    /// Whether there was no answer: the connection was lost, or the time was up.
+    pub(crate) const fn is_silence(&self) -> bool {
+        matches!(self, Self::Unavailable(sqlx::Error::Io(_)))
+    }
+
+    /// Whether the login lacks a right.
+    pub fn lacks_a_right(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if is_refused(source))
+    }
+
     /// A column contains a value that this program never writes.
     pub(super) fn damaged() -> Self {
-        Self::Unusable { what: BAD_COLUMN.to_owned(), source: None }
+        Self::damaged_in("a value has another form")
+    }
+
+    /// The same, saying where.
+    pub(super) fn damaged_in(place: &str) -> Self {
+        sqlx::Error::Decode(place.into()).into()
+    }
+
+    /// For conditions: what the database (or the spool, as `subject` says) answered, in its own words, and what to do.
+    pub fn in_words(&self, subject: &str) -> String {
+        match self {
+            Self::Unavailable(source @ sqlx::Error::Database(_)) => format!("{subject} fails: {}", own_words(source)),
+            Self::Unavailable(source) => {
+                format!("{subject} does not answer ({source}); check that it runs and is where the settings say")
+            }
+            Self::Refused { what, source } => format!("{subject} refuses: {}; {what}", own_words(source)),
+            Self::Unfit(source) => format!("{subject} does not take these rows: {}", own_words(source)),
+            Self::Conflict => "another writer keeps changing the same records; are two gateways running for one \
+                               business?"
+                .to_owned(),
+            Self::Unusable { what, .. } => format!("{subject} cannot be used: {what}"),
+        }
     }
 }
 
-const BAD_COLUMN: &str = "a column holds an unexpected value";
+/// The database's own words, without what the library adds, and its code for a search.
+fn own_words(error: &sqlx::Error) -> String {
+    let Some(answer) = error.as_database_error() else { return error.to_string() };
+    format!("{} ({})", answer.message(), answer.code().unwrap_or_default())
+}
+
+const BAD_COLUMN: &str =
+    "a column is missing or holds a value that this program does not write; restore the database from a backup";
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -66,54 +106,40 @@ impl From<sqlx::Error> for StoreError {
 /// The length of a code of PostgreSQL; SQLite's are shorter numbers.
 const SQLSTATE: usize = 5;
 
-/// Classifies an error of PostgreSQL by its SQLSTATE (PostgreSQL manual, appendix A).
+/// Classifies an error of PostgreSQL by [`SQLSTATES`]. What is not in that table waits.
 fn of_postgres(code: &str, source: sqlx::Error) -> StoreError {
-    let refused = |what: &str, source| StoreError::Refused { what: what.to_owned(), source };
-    match code {
-        // Serialization failure, deadlock, unique violation.
-        "40001" | "40P01" | "23505" => StoreError::Conflict,
-        "42501" => refused(
-            "this login lacks a right; as the owner of the tables, grant it the rights that the README lists under \
-             \"PostgreSQL\"",
-            source,
-        ),
-        "3D000" => {
-            refused("there is no database of this name on the server; correct database.url or create it", source)
-        }
-        "25006" => refused(
-            "the server is read-only: a standby, or set so; correct database.url, or promote the server",
-            source,
-        ),
-        // Out of memory while it ran the statement.
-        "53200" => StoreError::Unfit(source),
-        _ => match code.get(..2) {
-            Some("28") => refused(
-                "the server does not accept this login; correct the user in database.url or the password in \
-                 database.password_file, or create the login",
-                source,
-            ),
-            // Syntax, missing table or column.
-            Some("42") => {
-                refused("its tables do not fit this program; run `checkind migrate`, or restore them", source)
-            }
-            // Bad value, violated constraint, a limit of the server.
-            Some("22" | "23" | "54") => StoreError::Unfit(source),
-            Some(_) | None => StoreError::Unavailable(source),
-        },
+    let whole = SQLSTATES.iter().find(|row| row.code == code);
+    let row = whole.or_else(|| SQLSTATES.iter().find(|row| Some(row.code) == code.get(..2)));
+    match row.map(|row| (row.effect, row.advice)) {
+        Some((SqlStateEffect::DecidesAgain, _)) => StoreError::Conflict,
+        Some((SqlStateEffect::SetsAside, _)) => StoreError::Unfit(source),
+        Some((SqlStateEffect::Waits, "")) | None => StoreError::Unavailable(source),
+        Some((SqlStateEffect::Waits, advice)) => StoreError::Refused { what: advice.to_owned(), source },
     }
 }
 
-/// Classifies an error of SQLite by its extended result code (sqlite.org/rescode.html).
+/// Classifies an error of SQLite by its result code (sqlite.org/rescode.html), whose lowest eight bits are the primary
+/// one.
 fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
-    let unusable = |what: &str, source| StoreError::Unusable { what: what.to_owned(), source: Some(source) };
-    match code {
-        // Unique index, primary key.
-        "2067" | "1555" => StoreError::Conflict,
-        // Out of memory; too big; a constraint (check, foreign key, not null); a value of the wrong type.
-        "7" | "18" | "275" | "787" | "1299" | "20" => StoreError::Unfit(source),
-        // Damaged file, not a database.
-        "11" | "26" => unusable("the file is damaged; restore a backup made with `checkind backup`", source),
-        "1" => unusable("a statement does not fit the schema", source),
+    let refused = |what: &str, source| StoreError::Refused { what: what.to_owned(), source };
+    let code = code.parse::<u32>().unwrap_or_default();
+    match (code, code & 0xff) {
+        // Unique index, primary key, row id.
+        (2067 | 1555 | 2579, _) => StoreError::Conflict,
+        // Out of memory; too big; a constraint; a value of the wrong type.
+        (_, 7 | 18 | 19 | 20) => StoreError::Unfit(source),
+        // Not permitted; read-only.
+        (_, 3 | 8) => refused(
+            "the disk is read-only, or this user may not write the file; give it and its folder to the service's user",
+            source,
+        ),
+        // Damaged file; not a database.
+        (_, 11 | 26) => refused(
+            "the file is damaged, or not a database; stop checkind and restore a backup made with `checkind backup`",
+            source,
+        ),
+        (_, 14) => refused("the file cannot be opened; its folder must exist and be writable by this user", source),
+        (_, 1) => refused("its tables do not fit this program: a statement does not fit the schema", source),
         _ => StoreError::Unavailable(source),
     }
 }
@@ -125,13 +151,17 @@ fn of_the_library(error: sqlx::Error) -> StoreError {
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::ColumnNotFound(_)
         | sqlx::Error::Decode(_)
-        | sqlx::Error::TypeNotFound { .. } => StoreError::Unusable { what: BAD_COLUMN.to_owned(), source: Some(error) },
+        | sqlx::Error::TypeNotFound { .. } => StoreError::Refused { what: BAD_COLUMN.to_owned(), source: error },
+        sqlx::Error::Tls(_) => StoreError::Refused { what: BAD_CERTIFICATE.to_owned(), source: error },
         // A value larger than the protocol can carry.
         sqlx::Error::Encode(_) => StoreError::Unfit(error),
         sqlx::Error::PoolTimedOut => StoreError::too_late(),
         other => StoreError::Unavailable(other),
     }
 }
+
+const BAD_CERTIFICATE: &str = "no encrypted connection; the server must offer TLS with a certificate that is valid, for \
+                               the host name in database.url, and of an authority that the settings trust";
 
 /// Whether the login lacks a right.
 pub(super) fn is_refused(error: &sqlx::Error) -> bool {
@@ -154,12 +184,9 @@ pub(super) fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError 
                 Some(_) | None => error.into(),
             }
         }
-        MigrateError::VersionMissing(version) => StoreError::Unusable {
-            what: format!("its schema (version {version}) is newer than this program; install a newer checkind"),
-            source: None,
+        other => StoreError::Refused {
+            what: "its schema cannot be brought up to date; restore it from a backup".to_owned(),
+            source: other.into(),
         },
-        other => {
-            StoreError::Unusable { what: format!("its schema cannot be brought up to date: {other}"), source: None }
-        }
     }
 }

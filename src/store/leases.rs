@@ -42,7 +42,7 @@ impl Store {
     /// instance no longer has it.
     #[must_use]
     pub fn fenced(&self, business: BusinessId, instance: Uuid) -> Self {
-        Self { sql: self.sql.clone(), fence: Some(Fence { business, instance }) }
+        Self { fence: Some(Fence { business, instance }), ..self.clone() }
     }
 
     /// Takes or renews the lease of a business for ten seconds. Returns false if another instance has it.

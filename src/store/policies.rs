@@ -4,20 +4,20 @@ use super::{
     error::StoreError,
     handle::Store,
     statement::{Arg, Statement, statement},
+    stored::Row,
 };
 use crate::{
-    base::{clock::WallTime, record::BusinessId},
+    base::{clock::WallTime, random, record::BusinessId, version::VersionId},
     policy::{HISTORY, PolicyHistory, SitePolicy},
 };
 
 const ALL: Statement =
-    statement!("SELECT number, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
-const NEWEST: Statement = statement!("SELECT coalesce(max(number), 0) AS newest FROM site_policies");
-/// The numbers only grow: a gateway that sees a higher one reads all of them again. If two gateways write at once, the
+    statement!("SELECT number, id, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
+/// The numbers only grow, except in a restore: a gateway that sees another one, or another id, reads all of them again. If two gateways write at once, the
 /// primary key makes one fail.
 const PUT: Statement = statement!(
-    "INSERT INTO site_policies (number, business_id, in_force, policy)
-     SELECT coalesce(max(number), 0) + 1, $1, $2, $3 FROM site_policies"
+    "INSERT INTO site_policies (number, business_id, in_force, policy, id)
+     SELECT coalesce(max(number), 0) + 1, $1, $2, $3, $4 FROM site_policies"
 );
 /// These were written while the clock was ahead: they never came into force.
 const DROP_AHEAD: Statement = statement!("DELETE FROM site_policies WHERE business_id = $1 AND in_force > $2");
@@ -39,7 +39,8 @@ impl Store {
         }
         let text = serde_json::to_string(own).expect("settings are plain data");
         let mut transaction = self.sql.begin().await?;
-        let args = [Arg::Int(business.0), Arg::Int(now.millis()), Arg::Text(text)];
+        let args =
+            [Arg::Int(business.0), Arg::Int(now.millis()), Arg::Text(text), Arg::Text(random::uuid().to_string())];
         transaction.change(PUT, &args).await?;
         transaction.change(DROP_AHEAD, &[Arg::Int(business.0), Arg::Int(now.millis())]).await?;
         transaction.change(FORGET, &[Arg::Int(business.0), Arg::Int(now.minus(HISTORY).millis())]).await?;
@@ -47,17 +48,15 @@ impl Store {
         self.read_policies().await
     }
 
-    /// The number of the newest policy of any business.
-    pub async fn newest_policy(&self) -> Result<i64, StoreError> {
-        self.sql.read(NEWEST, &[]).await?.first().map_or(Ok(0), |row| row.int("newest"))
-    }
-
     /// Every policy of every business that a late fact may need. One that cannot be read, because a newer version wrote
     /// it, is skipped with a warning.
     pub async fn read_policies(&self) -> Result<PolicyHistory, StoreError> {
         let mut history = PolicyHistory::default();
         for row in self.sql.read(ALL, &[]).await? {
-            history.newest = history.newest.max(row.int("number")?);
+            let version = version_id(&row)?;
+            if version.number > history.newest.number {
+                history.newest = version;
+            }
             let business = BusinessId(row.int("business_id")?);
             match serde_json::from_str::<SitePolicy>(&row.text("policy")?) {
                 Ok(policy) if policy.site.business == business => {
@@ -73,4 +72,8 @@ impl Store {
         }
         Ok(history)
     }
+}
+
+fn version_id(row: &Row) -> Result<VersionId, StoreError> {
+    Ok(VersionId::read(row.int("number")?, &row.text("id")?))
 }

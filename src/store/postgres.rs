@@ -4,31 +4,43 @@
 //! in transaction mode). Therefore every statement runs inside a transaction, statements have no names, and nothing is
 //! set for longer than a transaction. sqlx prepares a statement in one round trip and runs it in the next; only a
 //! transaction keeps the two on one connection.
+//!
+//! sqlx gives no access to its sockets, so the kernel cannot be told when to give up a dead one. Instead each question
+//! has a limit of its own ([`answers`]), and a connection that does not answer in time is discarded.
 
-use std::{collections::BTreeMap, fmt, io, str::FromStr, sync::Arc, time::Duration};
+mod answers;
+mod transaction;
+
+use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, Connection, Executor, PgConnection, Row,
+    ConnectOptions, Executor, PgConnection, Row,
     migrate::{MigrateError, Migration, Migrator},
     postgres::{PgArguments, PgConnectOptions},
     query::Query,
 };
 use tokio::{
-    runtime::Handle,
-    sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore},
     time,
 };
 
-use crate::base::{
-    backoff::Backoff,
-    clock::{BootTime, Clock},
+use self::{
+    answers::{Answers, Question},
+    transaction::{ConnectionSlot, OpenConnection, SlotGuard, now},
 };
-
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
-    limits::{SLOW, TIME_LIMIT},
+    limits::{ANSWER, SLOW, TIME_LIMIT, UPGRADE},
+    postgres_tls::{explained, protected},
+    schema::{APPLIED, AppliedMigration, NOTE, POSTGRES_NOTES, Schema, SchemaChange, compare},
 };
+use crate::{
+    base::{backoff::Backoff, health::Health},
+    settings::DatabaseTls,
+};
+
+pub(crate) use self::transaction::PgTransaction;
 
 /// The maximum number of connections per gateway: one for the pipeline; the lease, the directory, retention and the API
 /// take turns on the other. `CONNECTION LIMIT` of the role and `max_connections` of the server must allow this number
@@ -59,33 +71,44 @@ macro_rules! begin {
     };
 }
 
-const WRITE: &str = begin!("BEGIN");
+/// How long a migration waits for a table. While it waits, the gateways that use the table wait behind it.
+const LOCKS: &str = "SET LOCAL lock_timeout = '5s'";
+
+/// A statement that runs for nine seconds is ended by the server, just before we would discard its connection
+/// ([`ANSWER`]): a server process whose client has left would otherwise work on, keep its locks, and count towards the
+/// connections of this login.
+const WRITE: &str = concat!(begin!("BEGIN"), "; SET LOCAL statement_timeout = '9s'");
+
+/// For statements that may take longer.
+const PATIENT: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
-/// An open connection.
-struct OpenConnection {
-    connection: PgConnection,
-    since: BootTime,
-    /// When its last transaction ended; `None` while it is new.
-    used: Option<BootTime>,
-}
+/// Asks for the right to change a row of each table that a gateway changes, in one round trip. No row is asked for.
+const WOULD_WRITE: &str = "SELECT FROM checkins WHERE false FOR UPDATE; SELECT FROM checkpoints WHERE false FOR UPDATE;
+    SELECT FROM coverage WHERE false FOR UPDATE; SELECT FROM facts WHERE false FOR UPDATE;
+    SELECT FROM failed_checkins WHERE false FOR UPDATE; SELECT FROM leases WHERE false FOR UPDATE;
+    SELECT FROM pass_usage WHERE false FOR UPDATE; SELECT FROM payg_charges WHERE false FOR UPDATE;
+    SELECT FROM plan_usage WHERE false FOR UPDATE; SELECT FROM presences WHERE false FOR UPDATE;
+    SELECT FROM standings WHERE false FOR UPDATE; SELECT FROM users WHERE false FOR UPDATE";
 
-/// The slot for a connection; empty until it is needed.
-type ConnectionSlot = Arc<Mutex<Option<OpenConnection>>>;
-
-/// The exclusive right to a slot.
-type SlotGuard = OwnedMutexGuard<Option<OpenConnection>>;
+/// The synchronous standbys for which a `COMMIT` of this login waits; no row if none does.
+const WAITING_COMMITS: &str = "SELECT current_setting('synchronous_standby_names') AS names FROM pg_stat_activity
+    WHERE usename = current_user AND wait_event = 'SyncRep' LIMIT 1";
 
 /// The connections of this process to one database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
     options: Arc<PgConnectOptions>,
+    tls: DatabaseTls,
     /// Used whenever it is free, and kept open.
     kept: ConnectionSlot,
     /// Used while the other is busy, and closed soon after.
     second: ConnectionSlot,
     /// The permits to use one of them. No task waits for a second permit while holding one.
     turns: Arc<Semaphore>,
+    answers: Answers,
+    /// Whether nothing may be written.
+    is_read_only: bool,
 }
 
 impl fmt::Debug for Connections {
@@ -95,13 +118,13 @@ impl fmt::Debug for Connections {
 }
 
 impl Connections {
-    /// Connects; brings the schema up to date.
-    pub(crate) async fn open(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        let mut options = PgConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unusable {
-                what: "database.url is not a PostgreSQL URL".to_owned(),
-                source: Some(error),
-            })?
+    /// The connections; each is opened when it is needed.
+    pub(crate) fn open(url: &str, password: Option<&SecretString>, tls: &DatabaseTls) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Unusable {
+            what: "database.url is not a PostgreSQL URL".to_owned(),
+            source: Some(error),
+        })?;
+        let mut options = protected(options, tls)
             .application_name("checkind")
             // PgBouncer rejects startup parameters that it does not know.
             .extra_float_digits(None)
@@ -113,31 +136,70 @@ impl Connections {
         }
         let connections = Self {
             options: Arc::new(options),
+            tls: tls.clone(),
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
+            answers: Answers::default(),
+            is_read_only: false,
         };
-        connections.bring_up_to_date().await?;
         Ok(connections)
     }
 
     /// The same connections for the pipeline: one is always free for it, and all other tasks share the other.
     pub(crate) async fn reserving(&self) -> Result<Self, StoreError> {
+        // Without a limit: it waits for work of this process only, all of which has one.
         self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
     }
 
-    /// Begins a transaction that writes.
-    pub(crate) async fn begin(&self) -> Result<PgTransaction, StoreError> {
-        self.begin_with(WRITE).await
+    /// Raises conditions about late answers here from now on.
+    pub(crate) fn report_to(&self, health: &Health) {
+        self.answers.report_to(health);
+    }
+
+    /// The same connections, on which the server lets nothing be written.
+    pub(crate) fn only_to_read(self) -> Self {
+        Self { is_read_only: true, ..self }
+    }
+
+    /// Begins a transaction that writes. `limit` is how long the server may be silent after each of its statements;
+    /// `None` is the usual limit.
+    pub(crate) async fn begin(&self, limit: Option<Duration>) -> Result<PgTransaction, StoreError> {
+        match limit {
+            _ if self.is_read_only => self.begin_read().await,
+            None => self.begin_with(WRITE, ANSWER).await,
+            Some(limit) => self.begin_with(PATIENT, limit).await,
+        }
     }
 
     /// Begins a transaction that only reads.
     pub(crate) async fn begin_read(&self) -> Result<PgTransaction, StoreError> {
-        self.begin_with(READ).await
+        self.begin_with(READ, ANSWER).await
     }
 
-    async fn begin_with(&self, text: &'static str) -> Result<PgTransaction, StoreError> {
+    /// Fails as a write would fail: on a server that is read-only, without a right, without a table. Locks no row, so the
+    /// transaction gets no number, and the server writes nothing.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let mut work = self.begin(None).await?;
+        work.execute(sqlx::raw_sql(WOULD_WRITE)).await?;
+        work.commit().await
+    }
+
+    /// If a `COMMIT` was not answered in time, asks the server whether one waits for a standby, and says so.
+    pub(crate) async fn review_commits(&self) -> Result<(), StoreError> {
+        if !self.answers.is_unconfirmed() {
+            return Ok(());
+        }
+        let mut work = self.begin_read().await?;
+        let rows = work.fetch_all(unnamed(WAITING_COMMITS)).await?;
+        work.commit().await?;
+        let names = rows.first().map(|row| row.try_get::<String, _>("names")).transpose()?;
+        self.answers.reviewed(names.as_deref());
+        Ok(())
+    }
+
+    async fn begin_with(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
         let work = async {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
@@ -149,7 +211,7 @@ impl Connections {
                     free = Arc::clone(&self.kept).lock_owned() => self.ready(free).await?,
                 },
             };
-            self.begin_at(place, turn, text).await
+            self.begin_at(place, turn, text, limit).await
         };
         time::timeout(TIME_LIMIT, work).await.unwrap_or(Err(StoreError::too_late()))
     }
@@ -161,13 +223,15 @@ impl Connections {
         place: SlotGuard,
         turn: OwnedSemaphorePermit,
         text: &'static str,
+        limit: Duration,
     ) -> Result<PgTransaction, StoreError> {
-        let mut work = PgTransaction::at(place, turn);
-        let Err(fault) = work.run(text).await else { return Ok(work) };
+        let begins = |place, turn| PgTransaction::at(place, turn, self.answers.clone(), limit);
+        let mut work = begins(place, turn);
+        let Err(fault) = work.begin(text).await else { return Ok(work) };
         let Some((place, turn)) = work.give_up() else { return Err(fault.into()) };
         tracing::debug!(%fault, "a connection to the database has ended");
-        let mut work = PgTransaction::at(self.ready(place).await?, turn);
-        work.run(text).await?;
+        let mut work = begins(self.ready(place).await?, turn);
+        work.begin(text).await?;
         Ok(work)
     }
 
@@ -191,9 +255,17 @@ impl Connections {
     async fn connect(&self) -> Result<OpenConnection, StoreError> {
         let mut failures = 0;
         loop {
-            let fault = match self.options.connect().await {
-                Ok(connection) => return Ok(OpenConnection { connection, since: now(), used: None }),
-                Err(fault) => fault,
+            let opening = async {
+                let mut connection = self.options.connect().await?;
+                Ok::<_, sqlx::Error>((check_encoding(&mut connection).await, connection))
+            };
+            let answer = self.answers.within(ANSWER, Question::Connect, Box::pin(opening)).await;
+            let fault = match answer.flatten() {
+                Ok((fits, connection)) => {
+                    fits?;
+                    return Ok(OpenConnection { connection, since: now(), used: None });
+                }
+                Err(fault) => explained(fault, self.options.get_host(), &self.tls),
             };
             let may_come = if let sqlx::Error::Io(fault) = &fault {
                 fault.kind() == io::ErrorKind::ConnectionRefused
@@ -220,45 +292,46 @@ impl Connections {
     }
 
     /// Applies the missing migrations. An up-to-date schema is only read.
-    async fn bring_up_to_date(&self) -> Result<(), StoreError> {
-        let steps = sqlx::migrate!("src/store/migrations/postgres");
+    pub(crate) async fn bring_up_to_date(&self) -> Result<SchemaChange, StoreError> {
+        let began = now();
+        let steps = steps();
         for _ in 0..ATTEMPTS {
-            let missing = self.missing(&steps).await?;
+            let Schema { version: from, known, missing } = compare(&steps, &self.applied().await?)?;
             if missing.is_empty() {
-                return Ok(());
+                return Ok(SchemaChange { from, to: from, copy: None, took: Duration::ZERO });
             }
             match self.migrate(&missing).await {
                 // Another gateway was faster.
                 Err(StoreError::Conflict) => {}
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(()) => {
+                    let took = now().since(began);
+                    let seconds = took.as_secs_f64();
+                    tracing::info!(from, to = known, seconds, "the schema of the database was changed");
+                    return Ok(SchemaChange { from, to: known, copy: None, took });
+                }
             }
         }
         Err(StoreError::Conflict)
     }
 
-    /// The migrations that the schema lacks.
-    async fn missing<'a>(&self, steps: &'a Migrator) -> Result<Vec<&'a Migration>, StoreError> {
+    /// The migrations that the database has recorded; none if it is new.
+    pub(crate) async fn applied(&self) -> Result<Vec<AppliedMigration>, StoreError> {
         let mut work = self.begin_read().await?;
-        let there = work.connection().fetch_one(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
-        let mut applied = BTreeMap::new();
-        if there.try_get::<bool, _>(0)? {
-            let rows = work.connection().fetch_all(unnamed("SELECT version, success, checksum FROM _sqlx_migrations"));
-            for row in rows.await? {
-                applied.insert(row.try_get::<i64, _>(0)?, (row.try_get::<bool, _>(1)?, row.try_get::<Vec<u8>, _>(2)?));
+        let there = work.fetch_all(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
+        let mut applied = Vec::new();
+        if there.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
+            for row in work.fetch_all(unnamed(APPLIED)).await? {
+                applied.push(AppliedMigration {
+                    version: row.try_get(0)?,
+                    description: row.try_get(1)?,
+                    finished: row.try_get(2)?,
+                    checksum: row.try_get(3)?,
+                });
             }
         }
         work.commit().await?;
-        for (&version, (finished, checksum)) in &applied {
-            let step = steps.iter().find(|step| step.version == version);
-            let fault = match step {
-                None => MigrateError::VersionMissing(version),
-                Some(_) if !finished => MigrateError::Dirty(version),
-                Some(step) if step.checksum.as_ref() != checksum => MigrateError::VersionMismatch(version),
-                Some(_) => continue,
-            };
-            return Err(migration_error(fault));
-        }
-        Ok(steps.iter().filter(|step| !applied.contains_key(&step.version)).collect())
+        Ok(applied)
     }
 
     /// Applies migrations, all or none. Each is first recorded as done: another gateway that applies it too waits at
@@ -269,8 +342,9 @@ impl Connections {
             StoreError::Refused { source, .. } if is_refused(&source) => {
                 let newest = missing.last().map_or(0, |step| step.version);
                 let what = format!(
-                    "its schema must become version {newest}, and this login may not change it; run `checkind who` once \
-                     with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")"
+                    "its schema must become version {newest}, and this login may not change it; run `checkind \
+                     migrate` with the login that owns the tables, then grant this one its rights (README, \
+                     \"PostgreSQL\")"
                 );
                 StoreError::Refused { what, source }
             }
@@ -280,33 +354,26 @@ impl Connections {
             | StoreError::Conflict
             | StoreError::Unusable { .. }) => other,
         };
-        let mut work = self.begin().await?;
-        work.run(NOTES).await.map_err(failed)?;
+        let mut work = self.begin(Some(UPGRADE)).await?;
+        work.execute(sqlx::raw_sql(LOCKS)).await.map_err(failed)?;
+        work.execute(sqlx::raw_sql(POSTGRES_NOTES)).await.map_err(failed)?;
         for step in missing {
             let note = unnamed(NOTE).bind(step.version).bind(&*step.description).bind(&*step.checksum);
-            work.connection().execute(note).await.map_err(failed)?;
-            work.connection().execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
+            work.execute(note).await.map_err(failed)?;
+            work.execute(sqlx::raw_sql(step.sql.clone())).await.map_err(failed)?;
         }
         // A new database has no old log to migrate, so drop the table now: later only the owner of the tables could.
         if missing.first().is_some_and(|step| step.version == 1) {
-            work.run("DROP TABLE IF EXISTS sightings").await.map_err(failed)?;
+            work.execute(sqlx::raw_sql("DROP TABLE IF EXISTS sightings")).await.map_err(failed)?;
         }
         work.commit().await
     }
 }
 
-/// The applied migrations, in the table of sqlx's own migrator, because databases of earlier versions have it.
-const NOTES: &str = "CREATE TABLE IF NOT EXISTS _sqlx_migrations (
-    version BIGINT PRIMARY KEY,
-    description TEXT NOT NULL,
-    installed_on TIMESTAMPTZ NOT NULL DEFAULT now(),
-    success BOOLEAN NOT NULL,
-    checksum BYTEA NOT NULL,
-    execution_time BIGINT NOT NULL
-)";
-
-const NOTE: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
-    VALUES ($1, $2, TRUE, $3, -1)";
+/// The migrations of this program.
+pub(super) fn steps() -> Migrator {
+    sqlx::migrate!("src/store/migrations/postgres")
+}
 
 /// A statement without a name: a pooler may assign the next transaction a connection that does not have the prepared
 /// one.
@@ -314,8 +381,20 @@ fn unnamed(text: &'static str) -> Query<'static, sqlx::Postgres, PgArguments> {
     sqlx::query(text).persistent(false)
 }
 
-fn now() -> BootTime {
-    Clock::system().now().boot
+/// Refuses a database that cannot hold every name. In another encoding, one card or name in another script could never
+/// be written.
+async fn check_encoding(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let row = connection.fetch_one(sqlx::raw_sql("SHOW server_encoding")).await?;
+    let encoding = row.try_get::<String, _>(0)?;
+    if encoding == "UTF8" {
+        return Ok(());
+    }
+    Err(StoreError::Refused {
+        what:
+            "it cannot hold every name; create it with ENCODING 'UTF8' (and TEMPLATE template0), and copy the rows over"
+                .to_owned(),
+        source: sqlx::Error::Configuration(format!("its encoding is {encoding}").into()),
+    })
 }
 
 fn closed() -> StoreError {
@@ -341,65 +420,4 @@ fn close_when_unused(second: &ConnectionSlot) {
             }
         }
     });
-}
-
-impl OpenConnection {
-    async fn close(self) {
-        if let Err(error) = self.connection.close().await {
-            tracing::debug!(%error, "could not close a connection to the database");
-        }
-    }
-}
-
-/// A transaction. Unless it is committed, nothing of it remains.
-pub(crate) struct PgTransaction {
-    /// `None` once it is over.
-    held: Option<(SlotGuard, OpenConnection, OwnedSemaphorePermit)>,
-}
-
-impl PgTransaction {
-    fn at(mut place: SlotGuard, turn: OwnedSemaphorePermit) -> Self {
-        Self { held: place.take().map(|open| (place, open, turn)) }
-    }
-
-    /// The connection on which its statements run.
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
-        let (_, open, _) = self.held.as_mut().expect("it is not over");
-        &mut open.connection
-    }
-
-    /// Runs a statement that has no arguments and returns no rows.
-    async fn run(&mut self, text: &'static str) -> Result<(), sqlx::Error> {
-        self.connection().execute(sqlx::raw_sql(text)).await.map(drop)
-    }
-
-    /// The slot without its connection, if the connection had been used before.
-    fn give_up(mut self) -> Option<(SlotGuard, OwnedSemaphorePermit)> {
-        let (place, open, turn) = self.held.take()?;
-        open.used.map(|_| (place, turn))
-    }
-
-    /// Commits; everything is durable then.
-    pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
-        self.run("COMMIT").await?;
-        if let Some((mut place, open, _)) = self.held.take() {
-            *place = Some(OpenConnection { used: Some(now()), ..open });
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PgTransaction {
-    /// Rolls back and waits for the server's answer before freeing the slot, so there are never more connections than
-    /// slots. Discards a connection that does not answer.
-    fn drop(&mut self) {
-        let Some((mut place, mut open, _)) = self.held.take() else { return };
-        let Ok(runtime) = Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let undone = time::timeout(TIME_LIMIT, open.connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
-            if let Ok(Ok(_)) = undone {
-                *place = Some(OpenConnection { used: Some(now()), ..open });
-            }
-        });
-    }
 }

@@ -21,6 +21,11 @@ const FACTS: Statement = statement!(
     "DELETE FROM facts WHERE (day, subject, at, digest) IN (SELECT day, subject, at, digest FROM facts
        WHERE day < $1 AND business_id = $3 ORDER BY day LIMIT $2)"
 );
+/// By the index `set_aside_by_time`.
+const SET_ASIDE: Statement = statement!(
+    "DELETE FROM set_aside WHERE (day, subject, at, digest) IN (SELECT day, subject, at, digest FROM set_aside
+       WHERE business_id = $3 AND set_aside_at < $1 LIMIT $2)"
+);
 /// No fold begins that far back; the current person states are in `standings`.
 const CHECKPOINTS: Statement = statement!(
     "DELETE FROM checkpoints WHERE (day, subject) IN (SELECT day, subject FROM checkpoints WHERE day < $1 LIMIT $2)"
@@ -61,7 +66,7 @@ const COVERAGE: Statement = statement!(
 /// What a retention period applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expired {
-    /// The log.
+    /// The log, and facts that were set aside.
     Facts,
     /// Checkpoints, and the states of credentials that belong to no coworker.
     Checkpoints,
@@ -98,7 +103,9 @@ impl Store {
         let of_business = |until: Arg| vec![until, portion(), Arg::Int(business.0)];
         let code = Reason::UnrecognisedDevice.code();
         let changes: Vec<(Statement, Vec<Arg>)> = match what {
-            Expired::Facts => vec![(FACTS, of_business(Arg::Int(day.0)))],
+            Expired::Facts => {
+                vec![(FACTS, of_business(Arg::Int(day.0))), (SET_ASIDE, of_business(Arg::Int(day.start().millis())))]
+            }
             Expired::Checkpoints => vec![
                 (CHECKPOINTS, vec![Arg::Int(day.0), portion()]),
                 (STRANGERS, vec![Arg::Int(before.millis()), portion()]),
@@ -124,8 +131,8 @@ impl Store {
 
 /// The deletes, with the number of their arguments.
 #[cfg(test)]
-pub(super) fn statements() -> [(Statement, usize); 8] {
-    let [facts, checkins, failed, coverage] = [FACTS, CHECKINS, FAILED, COVERAGE].map(|delete| (delete, 3));
-    let theirs = [(UNRECOGNISED, 4), (UNRECOGNISED_FACTS, 5)];
-    [facts, checkins, failed, coverage, (CHECKPOINTS, 2), (STRANGERS, 2), theirs[0], theirs[1]]
+pub(super) fn statements() -> Vec<(Statement, usize)> {
+    let of_business = [FACTS, SET_ASIDE, CHECKINS, FAILED, COVERAGE].map(|delete| (delete, 3));
+    let others = [(CHECKPOINTS, 2), (STRANGERS, 2), (UNRECOGNISED, 4), (UNRECOGNISED_FACTS, 5)];
+    of_business.into_iter().chain(others).collect()
 }

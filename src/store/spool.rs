@@ -2,9 +2,7 @@
 //! when it is read.
 
 use std::{
-    fs::{self, OpenOptions},
-    io,
-    os::unix::fs::OpenOptionsExt,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -18,10 +16,19 @@ use super::{
 };
 use crate::base::clock::WallTime;
 
-/// Door messages that are acknowledged but not yet in the shared database, in the order of arrival. They contain PINs
-/// as typed.
+/// Door messages that are acknowledged, in the order of arrival: those that the shared database does not have yet, and
+/// those that it has had for a short time. They contain PINs as typed.
 const SCHEMA: &str =
-    "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL)";
+    "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL);
+     CREATE TABLE IF NOT EXISTS spool_id (id TEXT NOT NULL)";
+
+/// A file of an earlier version lacks this column.
+const HAS_MARKED: Statement =
+    statement!("SELECT count(*) AS found FROM pragma_table_info('spool') WHERE name = 'marked'");
+const ADD_MARKED: Statement = statement!("ALTER TABLE spool ADD COLUMN marked INTEGER");
+const FIND_ID: Statement = statement!("SELECT id FROM spool_id");
+const FORGET_ID: Statement = statement!("DELETE FROM spool_id");
+const PUT_ID: Statement = statement!("INSERT INTO spool_id (id) VALUES ($1)");
 
 const KEY: &[&str] = &["seq"];
 
@@ -35,8 +42,17 @@ const APPEND: Statement = statement!(
 );
 const FORGET: Statement = statement!("DELETE FROM spool WHERE seq <= $1");
 /// In the order of the primary key.
-const PAGE: Statement = statement!(sql!("SELECT ", [Spooled: "*"], " FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2"));
-const ENDS: Statement = statement!("SELECT min(seq) AS first, max(seq) AS last FROM spool");
+const SIZES: Statement =
+    statement!("SELECT seq, octet_length(message) AS bytes FROM spool WHERE seq > $1 ORDER BY seq LIMIT $2");
+const PAGE: Statement =
+    statement!(sql!("SELECT ", [Spooled: "*"], " FROM spool WHERE seq > $1 AND seq <= $2 ORDER BY seq"));
+/// By the primary key.
+const ENDS: Statement = statement!(
+    "SELECT min(seq) AS first, max(seq) AS last, (SELECT marked FROM spool ORDER BY seq DESC LIMIT 1) AS marked
+     FROM spool"
+);
+/// By the primary key.
+const MARK_LAST: Statement = statement!("UPDATE spool SET marked = $2 WHERE seq = $1");
 const USED: Statement = statement!(
     "SELECT (p.page_count - f.freelist_count) * s.page_size AS used
      FROM pragma_page_count p, pragma_freelist_count f, pragma_page_size s"
@@ -53,7 +69,22 @@ row! {
         pub(crate) arrived_at: WallTime,
         /// The message as JSON.
         pub(crate) message: String,
+        /// What the shared database was known to have when this row was written: every message up to this place. It is
+        /// in the row because a page of its own would double what is written for a tap. `None` in a row that an earlier
+        /// version wrote.
+        pub(crate) marked: Option<i64>,
     }
+}
+
+/// The rows of a spool that is not empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpoolRows {
+    /// The first place.
+    pub(crate) first: i64,
+    /// The last place.
+    pub(crate) last: i64,
+    /// See [`Spooled::marked`], of the last row.
+    pub(crate) marked: Option<i64>,
 }
 
 /// An open spool.
@@ -65,9 +96,24 @@ pub(crate) struct SpoolFile {
 impl SpoolFile {
     /// Opens or creates the file, which only its owner can read.
     pub(crate) async fn open(path: &Path) -> Result<Self, StoreError> {
-        // SQLite treats an empty file as new. If it cannot be created here, SQLite reports why it cannot open it.
-        let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        Ok(Self { sql: Sql::open_scratch(path, SCHEMA).await? })
+        let sql = Sql::open_scratch(path, SCHEMA).await?;
+        if sql.read(HAS_MARKED, &[]).await?.first().map_or(Ok(0), |row| row.int("found"))? == 0 {
+            sql.change(ADD_MARKED, &[]).await?;
+        }
+        Ok(Self { sql })
+    }
+
+    /// The random id of the file, if it has one.
+    pub(crate) async fn id(&self) -> Result<Option<String>, StoreError> {
+        self.sql.read(FIND_ID, &[]).await?.first().map(|row| row.text("id")).transpose()
+    }
+
+    /// Gives the file an id.
+    pub(crate) async fn set_id(&self, id: &str) -> Result<(), StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        transaction.change(FORGET_ID, &[]).await?;
+        transaction.change(PUT_ID, &[Arg::Text(id.to_owned())]).await?;
+        transaction.commit().await
     }
 
     /// Removes the file with everything in it.
@@ -83,13 +129,17 @@ impl SpoolFile {
         Ok(())
     }
 
-    /// The first and the last number in it; `None` if it is empty.
-    pub(crate) async fn ends(&self) -> Result<Option<(i64, i64)>, StoreError> {
+    /// The rows in it; `None` if it is empty.
+    pub(crate) async fn rows(&self) -> Result<Option<SpoolRows>, StoreError> {
         let rows = self.sql.read(ENDS, &[]).await?;
-        let row = rows.first();
-        let first = row.map(|row| row.opt_int("first")).transpose()?.flatten();
-        let last = row.map(|row| row.opt_int("last")).transpose()?.flatten();
-        Ok(first.zip(last))
+        let Some(row) = rows.first() else { return Ok(None) };
+        let marked = row.opt_int("marked")?;
+        Ok(row.opt_int("first")?.zip(row.opt_int("last")?).map(|(first, last)| SpoolRows { first, last, marked }))
+    }
+
+    /// Notes in the last row what the shared database is known to have: every message up to `marked`.
+    pub(crate) async fn note(&self, last: i64, marked: i64) -> Result<(), StoreError> {
+        self.sql.change(MARK_LAST, &[Arg::Int(last), Arg::Int(marked)]).await.map(drop)
     }
 
     /// Adds rows and deletes everything up to the number `done`, in one durable transaction; returns how many bytes of
@@ -106,10 +156,19 @@ impl SpoolFile {
         Ok(u64::try_from(used).unwrap_or(0))
     }
 
-    /// At most `limit` rows after a number, in order.
-    pub(crate) async fn page(&self, after: i64, limit: usize) -> Result<Vec<Spooled>, StoreError> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(limit)]).await?;
+    /// The rows after a number, in order: at most `limit`, whose messages have at most this many `bytes` together; one
+    /// row may have more.
+    pub(crate) async fn page(&self, after: i64, limit: usize, bytes: usize) -> Result<Vec<Spooled>, StoreError> {
+        let [limit, bytes] = [limit, bytes].map(|bound| i64::try_from(bound).unwrap_or(i64::MAX));
+        let (mut last, mut total) = (after, 0);
+        for row in self.sql.read(SIZES, &[Arg::Int(after), Arg::Int(limit)]).await? {
+            total += row.int("bytes")?;
+            if total > bytes && last > after {
+                break;
+            }
+            last = row.int("seq")?;
+        }
+        let rows = self.sql.read(PAGE, &[Arg::Int(after), Arg::Int(last)]).await?;
         rows.iter().map(Spooled::read).collect()
     }
 

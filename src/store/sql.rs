@@ -2,26 +2,28 @@
 //!
 //! Nothing here depends on what a check-in is.
 
-use std::{fmt, path::Path};
+use std::{fmt, path::Path, time::Duration};
 
 use futures_util::TryStreamExt;
-use secrecy::SecretString;
 use sqlx::{
     AssertSqlSafe, Postgres, SqlSafeStr, SqlStr,
     postgres::PgArguments,
     query::Query,
     sqlite::{Sqlite, SqliteArguments, SqliteConnection},
 };
+use tokio::time;
 
 use super::{
     error::StoreError,
+    limits::DISK,
     postgres::{Connections, PgTransaction},
     rows::SqlValue,
+    schema::{CopyFirst, SchemaChange},
     sqlite::{SqliteFile, WriterSlot},
     statement::{Arg, Statement},
     stored::Row,
 };
-use crate::base::clock::WallTime;
+use crate::base::{clock::WallTime, health::Health};
 
 /// Binds the arguments; the two databases expect times in different forms.
 macro_rules! bind_args {
@@ -65,6 +67,11 @@ thread_local! {
     pub(crate) static SENT: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
 }
 
+/// Waits for SQLite's thread, at most until the limit. At the limit the caller must discard the connection.
+async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+    Ok(time::timeout(limit, answer).await.map_err(|_| StoreError::too_late())??)
+}
+
 fn count_sent() {
     #[cfg(test)]
     SENT.with(|sent| sent.set(sent.get() + 1));
@@ -80,18 +87,14 @@ pub(crate) enum Sql {
 
 impl Sql {
     /// Opens or creates the file of the records; brings its schema up to date.
-    pub(crate) async fn open_sqlite(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(SqliteFile::open(path).await?))
+    pub(crate) async fn open_sqlite(path: &Path, first: CopyFirst) -> Result<(Self, SchemaChange), StoreError> {
+        let (file, change) = SqliteFile::open(path, first).await?;
+        Ok((Self::Sqlite(file), change))
     }
 
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
     pub(crate) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
         Ok(Self::Sqlite(SqliteFile::open_scratch(path, schema).await?))
-    }
-
-    /// Connects; brings the schema up to date.
-    pub(crate) async fn open_postgres(url: &str, password: Option<&SecretString>) -> Result<Self, StoreError> {
-        Ok(Self::Postgres(Connections::open(url, password).await?))
     }
 
     /// The same database for the pipeline, which never waits for reads by other tasks.
@@ -109,14 +112,14 @@ impl Sql {
             Self::Sqlite(file) => {
                 let mut rows = Vec::new();
                 for (text, values, args) in statement.for_sqlite(args) {
-                    let found = bound_sqlite(text, values, args).fetch_all(&file.readers).await?;
+                    let found = within(DISK, bound_sqlite(text, values, args).fetch_all(&file.readers)).await?;
                     rows.extend(found.into_iter().map(Row::Sqlite));
                 }
                 Ok(rows)
             }
             Self::Postgres(connections) => {
                 let mut work = connections.begin_read().await?;
-                let rows = bound_postgres(statement.for_postgres(), args).fetch_all(work.connection()).await?;
+                let rows = work.fetch_all(bound_postgres(statement.for_postgres(), args)).await?;
                 work.commit().await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
@@ -134,18 +137,15 @@ impl Sql {
             Self::Sqlite(file) => {
                 for (text, values, args) in statement.for_sqlite(args) {
                     let mut rows = bound_sqlite(text, values, args).fetch(&file.readers);
-                    while let Some(row) = rows.try_next().await? {
+                    while let Some(row) = within(DISK, rows.try_next()).await? {
                         each(&Row::Sqlite(row))?;
                     }
                 }
             }
             Self::Postgres(connections) => {
                 let mut work = connections.begin_read().await?;
-                let mut rows = bound_postgres(statement.for_postgres(), args).fetch(work.connection());
-                while let Some(row) = rows.try_next().await? {
-                    each(&Row::Postgres(row))?;
-                }
-                drop(rows);
+                let each = |row| each(&Row::Postgres(row));
+                work.fetch_each(bound_postgres(statement.for_postgres(), args), each).await?;
                 work.commit().await?;
             }
         }
@@ -162,18 +162,49 @@ impl Sql {
 
     /// Begins a transaction that will write. If it is dropped without [`Transaction::commit`], nothing of it remains.
     pub(crate) async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.begin_with(None).await
+    }
+
+    /// The same, with another limit for each of its statements than the usual one.
+    pub(crate) async fn begin_within(&self, limit: Duration) -> Result<Transaction, StoreError> {
+        self.begin_with(Some(limit)).await
+    }
+
+    async fn begin_with(&self, limit: Option<Duration>) -> Result<Transaction, StoreError> {
         match self {
             Self::Sqlite(file) => {
-                let (slot, connection) = file.writer().await?;
-                Ok(Transaction::Sqlite { slot, connection, began: false })
+                let limit = limit.unwrap_or(DISK);
+                let (slot, connection) =
+                    time::timeout(limit, file.writer()).await.unwrap_or(Err(StoreError::too_late()))?;
+                Ok(Transaction::Sqlite { slot, connection, began: false, limit })
             }
-            Self::Postgres(connections) => Ok(Transaction::Postgres(connections.begin().await?)),
+            Self::Postgres(connections) => Ok(Transaction::Postgres(connections.begin(limit).await?)),
         }
     }
 
-    /// Checks that the database answers and accepts a write transaction.
+    /// Raises conditions about late answers here from now on.
+    pub(crate) fn report_to(&self, health: &Health) {
+        match self {
+            // A disk that is late is the business of those who wait for it.
+            Self::Sqlite(_) => {}
+            Self::Postgres(connections) => connections.report_to(health),
+        }
+    }
+
+    /// If a `COMMIT` was not answered in time, finds out why, if the server says it.
+    pub(crate) async fn review_commits(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(connections) => connections.review_commits().await,
+        }
+    }
+
+    /// Checks that the database answers and would take a write.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        self.begin().await?.commit().await
+        match self {
+            Self::Sqlite(_) => self.begin().await?.commit().await,
+            Self::Postgres(connections) => connections.probe().await,
+        }
     }
 
     /// Closes the connections cleanly.
@@ -193,6 +224,8 @@ pub(crate) enum Transaction {
         slot: WriterSlot,
         connection: SqliteConnection,
         began: bool,
+        /// How long each statement may take.
+        limit: Duration,
     },
     Postgres(PgTransaction),
 }
@@ -236,19 +269,17 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { connection, began, .. } => {
+            Self::Sqlite { connection, began, limit, .. } => {
                 for (text, values, args) in statement.for_sqlite(args) {
                     let mut rows = bound_sqlite(begun(began, text), values, args).fetch(&mut *connection);
-                    while let Some(row) = rows.try_next().await? {
+                    while let Some(row) = within(*limit, rows.try_next()).await? {
                         each(Row::Sqlite(row))?;
                     }
                 }
             }
             Self::Postgres(work) => {
-                let mut rows = bound_postgres(statement.for_postgres(), args).fetch(work.connection());
-                while let Some(row) = rows.try_next().await? {
-                    each(Row::Postgres(row))?;
-                }
+                let each = |row| each(Row::Postgres(row));
+                work.fetch_each(bound_postgres(statement.for_postgres(), args), each).await?;
             }
         }
         Ok(())
@@ -258,22 +289,20 @@ impl Transaction {
     pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { connection, began, .. } => {
+            Self::Sqlite { connection, began, limit, .. } => {
                 if !std::mem::replace(began, true) {
                     // Sent alone, because after `BEGIN` in one text the count of changed rows would not be the
                     // statement's.
-                    sqlx::query(BEGIN).execute(&mut *connection).await?;
+                    within(*limit, sqlx::query(BEGIN).execute(&mut *connection)).await?;
                 }
                 let mut changed = 0;
                 for (text, values, args) in statement.for_sqlite(args) {
-                    changed += bound_sqlite(text, values, args).execute(&mut *connection).await?.rows_affected();
+                    let answer = bound_sqlite(text, values, args).execute(&mut *connection);
+                    changed += within(*limit, answer).await?.rows_affected();
                 }
                 Ok(changed)
             }
-            Self::Postgres(work) => {
-                let query = bound_postgres(statement.for_postgres(), args);
-                Ok(query.execute(work.connection()).await?.rows_affected())
-            }
+            Self::Postgres(work) => Ok(work.execute(bound_postgres(statement.for_postgres(), args)).await?),
         }
     }
 
@@ -281,8 +310,9 @@ impl Transaction {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { mut slot, mut connection, mut began } => {
-                sqlx::query(begun(&mut began, "COMMIT".into_sql_str())).execute(&mut connection).await?;
+            Self::Sqlite { mut slot, mut connection, mut began, limit } => {
+                let commit = sqlx::query(begun(&mut began, "COMMIT".into_sql_str()));
+                within(limit, commit.execute(&mut connection)).await?;
                 *slot = Some(connection);
                 Ok(())
             }

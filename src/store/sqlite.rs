@@ -1,18 +1,32 @@
 //! A SQLite file: how it is opened, and the connections that read and write it.
 
-use std::{fmt, io, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use sqlx::{
     ConnectOptions, Connection,
     sqlite::{
-        SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+        SqliteSynchronous,
     },
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
+use crate::base::clock::WallTime;
+
 use super::{
-    error::{StoreError, database_code, migration_error},
+    copy::with_suffix,
+    error::{StoreError, database_code},
     limits::{SLOW, TIME_LIMIT},
+    schema::{CopyFirst, SchemaChange, compare, unusable},
+    upgrade::{applied, bring_up_to_date, steps},
 };
 
 /// How long SQLite waits for another process's lock before a statement fails. A copy or an import that holds it for a
@@ -23,6 +37,9 @@ const BUSY: Duration = Duration::from_secs(5);
 /// A single tap writes some ten pages: at SQLite's default of 1,000, one acknowledgement in a hundred waits that long,
 /// at 8,000 (16 MB) one in eight hundred.
 const PAGES_IN_LOG: &str = "8000";
+
+/// The bytes of SQLite's log that stay on the disk once all of it is in the file and it begins again.
+const LOG_LIMIT: &str = "2000000";
 
 /// How much of a file the writing connection may keep in memory, in KiB, which SQLite marks with a minus. A batch of a
 /// thousand taps changes some 5 MB of pages; those that do not fit are written to the log before the commit, one write
@@ -55,6 +72,15 @@ pub(crate) struct SqliteFile {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(super) readers: SqlitePool,
+    /// The file when it was opened, if only to be read.
+    stamp: Option<FileStamp>,
+    /// The device and number of the file that was opened.
+    identity: Option<(u64, u64)>,
+}
+
+/// The device and number of the file at a path.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
 }
 
 impl fmt::Debug for SqliteFile {
@@ -66,42 +92,134 @@ impl fmt::Debug for SqliteFile {
 /// The right to write, and the slot to which the connection returns after a successful commit.
 pub(super) type WriterSlot = OwnedMutexGuard<Option<SqliteConnection>>;
 
+/// What shows that a file has been written to: its identity, length and time of change, and whether it has a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FileStamp {
+    file: Option<(u64, u64, i64, i64)>,
+    has_log: bool,
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Self {
+        let file = fs::metadata(path).ok().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+        Self { file, has_log: with_suffix(path, "-wal").exists() }
+    }
+}
+
+/// When the file or its log was last written to, as far as the file system shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WriteStamp([Option<(u64, i64, i64)>; 2]);
+
+impl WriteStamp {
+    /// Whether the last write was at least a second ago. The file system's clock may tick rarely, so what is written now
+    /// may leave the stamp as it is.
+    pub(crate) fn is_settled(&self, now: WallTime) -> bool {
+        let last = self.0.iter().flatten().map(|(_, seconds, _)| *seconds).max();
+        last.is_some_and(|seconds| seconds.saturating_add(2) <= now.millis() / 1000)
+    }
+}
+
 impl SqliteFile {
+    /// When the file was last written to.
+    pub(super) fn write_stamp(&self) -> WriteStamp {
+        let path = self.options.get_filename();
+        let of = |path: &Path| fs::metadata(path).ok().map(|found| (found.len(), found.mtime(), found.mtime_nsec()));
+        WriteStamp([of(path), of(&with_suffix(path, "-wal"))])
+    }
+
     /// Opens or creates the file of the records; brings its schema up to date.
-    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(path: &Path, first: CopyFirst) -> Result<(Self, SchemaChange), StoreError> {
         let options = durable(path);
-        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
-        sqlx::migrate!("src/store/migrations/sqlite").run(&mut writer).await.map_err(migration_error)?;
-        Ok(Self::new(path, options, writer))
+        only_files(path)?;
+        create_for_owner(path);
+        // A file can be cut from its end only if it was made for that.
+        let is_new = fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        let first_options =
+            if is_new { options.clone().auto_vacuum(SqliteAutoVacuum::Incremental) } else { options.clone() };
+        let mut writer = first_options.connect().await.map_err(|error| unopened(path, error))?;
+        let change = bring_up_to_date(path, &mut writer, first).await?;
+        Ok((Self::new(options, Some(writer)), change))
+    }
+
+    /// Opens an existing file of the records to write to it; its schema must be up to date.
+    pub(super) async fn open_existing(path: &Path) -> Result<Self, StoreError> {
+        must_exist(path)?;
+        only_files(path)?;
+        let options = durable(path).create_if_missing(false);
+        let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
+        let steps = steps();
+        compare(&steps, &applied(&mut writer).await?)?.is_current()?;
+        Ok(Self::new(options, Some(writer)))
+    }
+
+    /// Opens an existing file of the records to read it. Creates and writes no file, and needs no right to.
+    ///
+    /// While a daemon has the file open, or has left its log behind, SQLite reads that log too, by locks in the file
+    /// beside it. After a clean shutdown there is no log, and SQLite would create one; then the file is read as one that
+    /// does not change, and [`was_left_alone`](Self::was_left_alone) tells whether that was true.
+    pub(super) async fn open_to_read(path: &Path) -> Result<(Self, (i64, i64)), StoreError> {
+        must_exist(path)?;
+        only_files(path)?;
+        let stamp = FileStamp::of(path);
+        let options = to_read(path).immutable(!stamp.has_log);
+        let mut reader = options.connect().await.map_err(|error| unopened(path, error))?;
+        let steps = steps();
+        let schema = compare(&steps, &applied(&mut reader).await?)?;
+        schema.exists()?;
+        reader.close().await?;
+        let file = Self { stamp: Some(stamp), ..Self::new(options, None) };
+        Ok((file, (schema.version, schema.known)))
+    }
+
+    /// Whether everything that a file opened to be read has said is of one state: no daemon began to write to it.
+    pub(super) fn was_left_alone(&self) -> bool {
+        self.stamp.as_ref().is_none_or(|before| before.has_log || *before == FileStamp::of(self.options.get_filename()))
     }
 
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
     pub(super) async fn open_scratch(path: &Path, schema: &'static str) -> Result<Self, StoreError> {
+        only_files(path)?;
+        create_for_owner(path);
         let options = durable(path).pragma("secure_delete", "ON");
-        let mut writer = options.connect().await.map_err(|error| unusable_file(path, error))?;
+        let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         sqlx::query(schema).execute(&mut writer).await?;
-        Ok(Self::new(path, options, writer))
+        Ok(Self::new(options, Some(writer)))
     }
 
-    fn new(path: &Path, options: SqliteConnectOptions, writer: SqliteConnection) -> Self {
-        give_to_folder_owner(path);
+    fn new(options: SqliteConnectOptions, writer: Option<SqliteConnection>) -> Self {
         // Without timeouts the pool has no maintenance task. That task can read the count of idle connections just when
         // it has wrapped below zero, and then never yields its thread again (sqlx 0.9.0; transact-rs/sqlx#3645).
         let pool = SqlitePoolOptions::new().idle_timeout(None).max_lifetime(None);
         let readers = pool.max_connections(READERS).acquire_timeout(TIME_LIMIT).connect_lazy_with(
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
         );
-        Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers }
+        let identity = identity(options.get_filename());
+        Self { options, writer: Arc::new(Mutex::new(writer)), readers, stamp: None, identity }
     }
 
     /// Waits for the right to write. The connection is a new one if the last transaction failed.
     pub(super) async fn writer(&self) -> Result<(WriterSlot, SqliteConnection), StoreError> {
         let mut slot = Arc::clone(&self.writer).lock_owned().await;
+        self.is_in_place()?;
         let connection = match slot.take() {
             Some(connection) => connection,
+            None if self.stamp.is_some() => return Err(unusable("it was opened only to be read")),
             None => self.options.connect().await?,
         };
         Ok((slot, connection))
+    }
+
+    /// Refuses to write if the path leads to another file than the one that was opened: what is written to a file that
+    /// has been removed or replaced is lost when the process ends.
+    fn is_in_place(&self) -> Result<(), StoreError> {
+        let path = self.options.get_filename();
+        if self.identity.is_none() || identity(path) == self.identity {
+            return Ok(());
+        }
+        Err(StoreError::Refused {
+            what: "put the file back, or restart checkind, which then uses the file that is there now".to_owned(),
+            source: sqlx::Error::Io(io::Error::other(format!("{} was removed or replaced", path.display()))),
+        })
     }
 
     /// Closes the connections; the last one to close checkpoints SQLite's log into the file.
@@ -129,6 +247,7 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .row_buffer_size(ROWS_AHEAD)
         .statement_cache_capacity(STATEMENTS)
         .pragma("wal_autocheckpoint", PAGES_IN_LOG)
+        .pragma("journal_size_limit", LOG_LIMIT)
         .pragma("cache_size", CACHE)
         // A statement's undo pages, a few for each, stay in memory: writing them to a file would cost time for nothing.
         .pragma("temp_store", "MEMORY")
@@ -136,33 +255,58 @@ fn durable(path: &Path) -> SqliteConnectOptions {
         .log_statements(tracing::log::LevelFilter::Off)
 }
 
-/// A command run by root must not leave files that the daemon's user cannot open, so they are given to the owner of the
-/// folder. If that fails, opening them fails later with an error that shows it.
-fn give_to_folder_owner(path: &Path) {
-    use std::os::unix::fs::MetadataExt;
+/// How a file is opened that is only read.
+fn to_read(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .create_if_missing(false)
+        .busy_timeout(BUSY)
+        .row_buffer_size(ROWS_AHEAD)
+        .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
+        .log_statements(tracing::log::LevelFilter::Off)
+}
 
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(owner) = std::fs::metadata(folder) else { return };
-    if !rustix::process::geteuid().is_root() || owner.uid() == 0 {
-        return;
-    }
-    for suffix in ["", "-wal", "-shm"] {
-        let mut file = path.as_os_str().to_owned();
-        file.push(suffix);
-        if let Err(error) = std::os::unix::fs::chown(&file, Some(owner.uid()), Some(owner.gid()))
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "a database file could not be given to the owner of its folder");
-        }
+/// Refuses a file that does not exist.
+pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unusable(format!(
+            "there is no file {}; `checkind run`, `checkind import` and `checkind migrate` create it",
+            path.display()
+        ))),
+        // Opening a pipe to read it would wait for another process.
+        Ok(found) if !found.is_file() => Err(unusable(format!("{} is not a file", path.display()))),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
-fn unusable_file(path: &Path, error: sqlx::Error) -> StoreError {
+/// Refuses what is no ordinary file in place of the database or of a file beside it: SQLite would wait for a pipe.
+fn only_files(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let file = with_suffix(path, suffix);
+        if fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
+            return Err(StoreError::Refused {
+                what: "remove it, and find out who put it there".to_owned(),
+                source: sqlx::Error::Io(io::Error::other(format!("{} is not an ordinary file", file.display()))),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Creates the file if it is missing, before SQLite would: only its owner may read it. SQLite gives its side files the
+/// same rights. If it cannot be created here, SQLite reports why it cannot open it.
+fn create_for_owner(path: &Path) {
+    let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+}
+
+/// Names the file in the error if it cannot be opened.
+fn unopened(path: &Path, error: sqlx::Error) -> StoreError {
     match StoreError::from(error) {
-        // SQLITE_CANTOPEN: retrying does not help.
-        StoreError::Unavailable(error) if database_code(&error).as_deref() == Some("14") => StoreError::Unusable {
+        // SQLITE_CANTOPEN.
+        StoreError::Refused { source, .. } if database_code(&source).as_deref() == Some("14") => StoreError::Refused {
             what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
-            source: Some(error),
+            source,
         },
         other @ (StoreError::Unavailable(_)
         | StoreError::Refused { .. }
@@ -179,7 +323,7 @@ mod tests {
     #[tokio::test]
     async fn the_pool_of_readers_has_no_maintenance_task() {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let file = SqliteFile::open(&folder.path().join("x.db")).await.expect("a file");
+        let file = SqliteFile::open(&folder.path().join("x.db"), CopyFirst::Yes).await.expect("a file").0;
         let options = file.readers.options();
         assert_eq!((options.get_idle_timeout(), options.get_max_lifetime()), (None, None));
         assert_eq!(options.get_min_connections(), 0);

@@ -144,7 +144,7 @@ impl FromColumn for Option<Uuid> {
 impl FromColumn for Uuid {
     fn from_column(row: &Row, column: &'static str) -> Result<Self, StoreError> {
         row.column::<Option<Self>>(column)?
-            .ok_or_else(|| StoreError::Unusable { what: format!("column {column} holds no UUID"), source: None })
+            .ok_or_else(|| StoreError::damaged_in(&format!("column {column} holds no UUID")))
     }
 }
 

@@ -234,6 +234,11 @@ impl Daemon {
         wait_for(text, LIMIT, || if self.lines(text).is_empty() { Err(self.log()) } else { Ok(()) });
     }
 
+    /// The address of its API.
+    pub(crate) fn api(&self) -> SocketAddr {
+        self.api.expect("its API listens")
+    }
+
     /// Sends a GET request to the API.
     pub(crate) fn get(&self, path: &str) -> Answer {
         let api = self.api.expect("its API listens");
@@ -292,9 +297,11 @@ impl Daemon {
         });
     }
 
-    /// How often a condition began and ended, counted in the log, which has one line for each change.
+    /// How often a condition began and ended, counted in the log. It has one line for each, and one for each further
+    /// cause, which says since when the condition lasts.
     pub(crate) fn changes_of(&self, name: &str) -> (usize, usize) {
-        let lines = self.lines(&format!("condition=\"{name}\""));
+        let mut lines = self.lines(&format!("condition=\"{name}\""));
+        lines.retain(|line| !line.contains(" since=\""));
         let over = lines.iter().filter(|line| line.contains("is over")).count();
         (lines.len() - over, over)
     }
@@ -335,11 +342,11 @@ impl Daemon {
                 self.log()
             ))
         });
-        for outcome in ["opened", "refreshed", "closed", "failed", "recorded", "duplicate", "rejected"] {
+        for outcome in ["opened", "refreshed", "closed", "failed", "recorded", "duplicate", "rejected", "set_aside"] {
             self.metric("checkind_decisions_total", &format!("outcome=\"{outcome}\""));
         }
         let outcomes = self.get("/metrics").body.matches("checkind_decisions_total{").count();
-        assert_eq!(outcomes, 7, "an outcome that the list above lacks");
+        assert_eq!(outcomes, 8, "an outcome that the list above lacks");
     }
 
     /// The peak of the daemon's resident memory, in KiB (`VmHWM` of proc(5)).

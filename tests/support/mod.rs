@@ -12,10 +12,13 @@ pub(crate) mod faketime;
 pub(crate) mod tzif;
 pub(crate) mod powercut;
 pub(crate) mod broker;
+pub(crate) mod certificates;
+pub(crate) mod fake_broker;
 pub(crate) mod daemon;
 pub(crate) mod ledger;
 pub(crate) mod postgres;
 pub(crate) mod pooler;
+pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 

@@ -30,6 +30,7 @@ pub(crate) struct Postgres {
     connections: u32,
     /// Whether every statement is logged, with its name.
     logs: bool,
+    encrypts: bool,
     child: Option<Child>,
 }
 
@@ -59,7 +60,7 @@ impl Postgres {
     fn with(connections: u32, logs: bool) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let programs = programs();
-        let mut server = Self { dir, programs, port: free_port(), connections, logs, child: None };
+        let mut server = Self { dir, programs, port: free_port(), connections, logs, encrypts: false, child: None };
         run(Command::new("chown").arg("postgres").arg(server.dir.path()));
         run(server
             .program("initdb")
@@ -84,12 +85,38 @@ impl Postgres {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
+    /// Asks this login for its password from now on; all others need none.
+    pub(crate) fn asks_for_a_password(&self, login: &str) {
+        let file = self.dir.path().join("data/pg_hba.conf");
+        let rest = fs::read_to_string(&file).expect("the file of initdb");
+        fs::write(&file, format!("host all {login} all scram-sha-256\n{rest}")).expect("written");
+        Ledger::of(&self.url()).execute("SELECT pg_reload_conf()");
+    }
+
+    /// Replaces what `ALTER SYSTEM` has set with this line, as an administrator does on a server that is read-only.
+    pub(crate) fn write_setting(&self, line: &str) {
+        fs::write(self.dir.path().join("data/postgresql.auto.conf"), line).expect("written");
+        Ledger::of(&self.url()).execute("SELECT pg_reload_conf()");
+    }
+
     /// Opens idle connections, until dropped.
     pub(crate) fn held(&self, connections: u32) -> Held {
         let runtime = runtime();
         let connect = async || PgConnection::connect(&self.url()).await.expect("room for a connection");
         let held = (0..connections).map(|_| runtime.block_on(connect())).collect();
         Held { _connections: held, _runtime: runtime }
+    }
+
+    /// From its next start on, offers TLS with this certificate.
+    pub(crate) fn encrypt(&mut self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "server.crt"), (key, "server.key")] {
+            let file = self.dir.path().join("data").join(name);
+            fs::copy(from, &file).expect("a copy of the file");
+            // The server refuses a key that others can read.
+            run(Command::new("chmod").arg("600").arg(&file));
+            run(Command::new("chown").arg("postgres").arg(&file));
+        }
+        self.encrypts = true;
     }
 
     /// Starts the server again on the same port, with its data.
@@ -102,6 +129,9 @@ impl Postgres {
         command.args(["-c", &format!("max_connections={}", self.connections)]);
         if self.logs {
             command.args(["-c", "log_min_duration_statement=0", "-c", "log_line_prefix=%u "]);
+        }
+        if self.encrypts {
+            command.args(["-c", "ssl=on", "-c", "log_connections=on"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(self.dir.path().join("log")).expect("a log file"));
@@ -118,6 +148,23 @@ impl Postgres {
             let _gone = kill_process(Pid::from_child(&child), Signal::QUIT);
             child.wait().expect("its end");
         }
+    }
+
+    /// Copies the data of a server that does not run.
+    pub(crate) fn save(&self) {
+        self.replace("saved", "data");
+    }
+
+    /// Puts the saved copy in the place of the data of a server that does not run.
+    pub(crate) fn restore(&self) {
+        self.replace("data", "saved");
+    }
+
+    fn replace(&self, folder: &str, with: &str) {
+        assert!(self.child.is_none(), "the server is running");
+        let path = |name: &str| self.dir.path().join(name);
+        run(Command::new("rm").arg("-rf").arg(path(folder)));
+        run(Command::new("cp").arg("-a").arg(path(with)).arg(path(folder)));
     }
 
     /// A program of PostgreSQL under another user, because the server refuses to run as root.

@@ -45,6 +45,12 @@ macro_rules! condition_kinds {
 condition_kinds! {
     /// The database does not answer or refuses writes.
     DatabaseUnavailable = "database_unavailable", blocks;
+    /// A question to the database has had no answer for some seconds.
+    DatabaseSilent = "database_silent", blocks;
+    /// A `COMMIT` waits: for a synchronous standby that is gone, or because the server or the network hangs.
+    CommitUnanswered = "commit_unanswered", blocks;
+    /// A part of the daemon has not turned for longer than any of its waits may last.
+    PartStalled = "part_stalled", blocks;
     /// There is no connection to the broker.
     BrokerUnavailable = "broker_unavailable", blocks;
     /// The broker refused a subscription.
@@ -69,6 +75,8 @@ condition_kinds! {
     IdleLimitShort = "idle_limit_short", warns;
     /// There are more unrecognised devices than are recorded in a day.
     UnrecognisedFlood = "unrecognised_flood", warns;
+    /// The database did not take some facts of the last 24 hours: they were set aside, undecided.
+    SetAside = "set_aside", warns;
     /// A changed settings file was refused; the old settings stay in force.
     SettingsRefused = "settings_refused", warns;
     /// The directory or the settings of the sites could not be read; the last versions stay in force.
@@ -85,8 +93,12 @@ condition_kinds! {
     SpoolUnavailable = "spool_unavailable", blocks;
     /// Door messages wait and none is acknowledged, although the database works.
     AcknowledgementsStalled = "acknowledgements_stalled", blocks;
+    /// The shared database lost what this gateway had committed: it was restored, or a failover discarded commits.
+    DatabaseWentBack = "database_went_back", warns;
     /// The disk of the database or the spool is nearly full.
     DiskLow = "disk_low", warns;
+    /// All connections of the API were in use within the last minute: clients may be refused.
+    ApiExhausted = "api_exhausted", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }

@@ -18,7 +18,7 @@ use crate::{
     },
     pipeline::decide::FoldInput,
     policy::PolicyHistory,
-    store::DecidedFact,
+    store::{DecidedFact, SetAsideFact},
 };
 
 /// The coworker, card or device that the operator named.
@@ -44,6 +44,8 @@ pub struct ExplainInput {
     pub(super) cases: Vec<FoldInput>,
     /// Facts that are not folded: those of strange devices, and those from before the first checkpoint.
     pub(super) logged: Vec<DecidedFact>,
+    /// Facts that the database did not take.
+    pub(super) set_aside: Vec<SetAsideFact>,
 }
 
 /// What happened, in order of time.

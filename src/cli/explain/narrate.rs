@@ -25,6 +25,7 @@ use crate::{
         passes::PassUse,
         person::{AfterPass, EndedVisit, Visit},
     },
+    store::SetAsideFact,
 };
 
 /// Turns the results of one fold into words.
@@ -221,4 +222,12 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
         log: None,
         merge_key: None,
     })
+}
+
+/// A line for a fact that was set aside.
+pub(super) fn set_aside(known: &ExplainInput, aside: &SetAsideFact) -> Option<TimelineEvent> {
+    let code = DecisionCode::of(Outcome::SetAside, None);
+    let event = logged(known, &Fact::read(&aside.fact).ok()?, code)?;
+    let outcome = format!("set aside, undecided: the database answered \"{}\"", plain(&aside.why));
+    Some(TimelineEvent { outcome, merge_key: None, ..event })
 }

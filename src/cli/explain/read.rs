@@ -25,9 +25,9 @@ use crate::{
         calendar_of,
         decide::{self, FoldInput, PendingPoint, Refold, days_between},
     },
-    policy::{HISTORY, SitePolicy, site::Site},
+    policy::{HISTORY, PolicyHistory, SitePolicy, site::Site},
     settings::Settings,
-    store::{DecidedFact, Store, StoreError, StoredPerson},
+    store::{DecidedFact, SetAsideFact, Store, StoreError, StoredPerson},
 };
 
 /// The most days to go back: as far as checkpoints reach.
@@ -78,14 +78,11 @@ async fn load_once(
     (who, days): (&str, u32),
     now: WallTime,
 ) -> Result<Option<ExplainInput>, ExplainError> {
-    // The latest directory tells who is meant. Before the daemon's first start no policy is recorded.
+    // The latest directory tells who is meant.
     let business = site.business;
     let mut directories = store.load_directories().await?;
     let latest = Arc::clone(directories.latest());
-    let mut policies = settings.zones.rule(&store.read_policies().await?);
-    if policies.latest(business).is_none() {
-        policies.add(WallTime::from_millis(0), SitePolicy { site: site.clone(), doors: settings.doors.clone() });
-    }
+    let policies = load_policies(store, settings, site).await?;
     let sources: Vec<&str> = settings.sources.iter().map(|source| &*source.name).collect();
     let who = resolve(&latest, business, who, &sources)?;
     // Start at local midnight, but no further back than the daemon's history.
@@ -102,7 +99,7 @@ async fn load_once(
     let mut cases: Vec<FoldInput> = groups.iter().map(|group| FoldInput::of(group, &versions)).collect();
     let passes: BTreeSet<Uuid> = cases.iter().flat_map(|case| case.passes.iter().copied()).collect();
     let (loaded, users) = store.people(&people, &passes).await?;
-    if loaded.directory != latest.version {
+    if loaded.directory != latest.version_id() {
         return Ok(None);
     }
     // Find out which days of which people to read from the log.
@@ -148,12 +145,38 @@ async fn load_once(
     }
     let begins = cases.iter().filter_map(FoldInput::begins).chain([from, first.start()]).min().unwrap_or(from);
     fill_in(&mut directories, begins, store).await?;
-    let mut known = ExplainInput { who, business, from, now, directories, policies, coverage, cases, logged };
+    let mut set_aside = Vec::new();
+    for subject in &who.subjects {
+        set_aside.extend(store.set_aside_of(*subject).await?);
+    }
+    let mut known =
+        ExplainInput { who, business, from, now, directories, policies, coverage, cases, logged, set_aside };
     let totals = store.totals(&decide::totals_to_read(&known.world(), &known.cases)).await?;
     for case in &mut known.cases {
         case.group.totals.clone_from(&totals);
     }
     Ok(Some(known))
+}
+
+/// Loads the settings of every site. Before the daemon's first start none are recorded.
+async fn load_policies(store: &Store, settings: &Settings, site: &Site) -> Result<PolicyHistory, StoreError> {
+    let mut policies = settings.zones.rule(&store.read_policies().await?);
+    if policies.latest(site.business).is_none() {
+        policies.add(WallTime::from_millis(0), SitePolicy { site: site.clone(), doors: settings.doors.clone() });
+    }
+    Ok(policies)
+}
+
+/// Reads the facts of the site that were set aside, and the settings that name its doors.
+///
+/// # Errors
+/// [`StoreError`]
+pub async fn load_set_aside(
+    store: &Store,
+    settings: &Settings,
+    site: &Site,
+) -> Result<(Vec<SetAsideFact>, PolicyHistory), StoreError> {
+    Ok((store.set_aside_at(site.business).await?, load_policies(store, settings, site).await?))
 }
 
 /// Loads the missing directory versions that have been in force since an instant.

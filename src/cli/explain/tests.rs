@@ -135,6 +135,7 @@ fn input(directories: DirectoryHistory, facts: Vec<DecidedFact>, now: &str) -> E
         coverage: BTreeMap::from([(BusinessId(1), Coverage::new([(at("01T00:00:00"), at(now))]))]),
         cases: vec![case],
         logged: Vec::new(),
+        set_aside: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     model::{ExplainInput, Explained, TimelineEvent},
-    narrate::{Narrator, logged},
+    narrate::{Narrator, logged, set_aside},
 };
 use crate::{
     base::{
@@ -91,6 +91,8 @@ pub fn explain(mut known: ExplainInput) -> Explained {
     // Add the facts from before the first checkpoint and of strange devices, and put everything in order.
     let before = std::mem::take(&mut known.logged);
     events.extend(before.iter().filter_map(|row| logged(&known, &Fact::read(&row.fact).ok()?, row.decision)));
+    let aside = std::mem::take(&mut known.set_aside);
+    events.extend(aside.iter().filter_map(|aside| set_aside(&known, aside)));
     events.retain(|event| event.place.at >= known.from);
     events.sort_by_key(|event| event.place);
     visits.sort_by_key(|summary| (summary.visit.from, summary.visit.unique_id));

@@ -34,7 +34,7 @@ pub(super) fn decided(code: DecisionCode, detail: Option<&str>) -> String {
         (None, Outcome::Opened) => "opened: checked in".to_owned(),
         (None, Outcome::Refreshed) => "refreshed: already in".to_owned(),
         (None, Outcome::Closed) => "closed: checked out".to_owned(),
-        (None, Outcome::Failed | Outcome::Recorded | Outcome::Duplicate | Outcome::Rejected) => {
+        (None, Outcome::Failed | Outcome::Recorded | Outcome::Duplicate | Outcome::Rejected | Outcome::SetAside) => {
             outcome.word().to_owned()
         }
     }

@@ -25,7 +25,7 @@ use crate::{
     mapping::content::Content,
     pipeline::Pipeline,
     policy::door::{Door, DoorAction},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     source::{Delivery, Receipt},
     store::Store,
 };
@@ -250,7 +250,7 @@ async fn a_message_that_comes_again_is_a_duplicate(mut old: Old) {
     hub.gateway.settle(again, Vec::new()).await;
     let after = (old.records().await, old.rows("facts", &["day", "subject", "at"], "true").await);
     assert_eq!(after, before);
-    let figures = hub.gateway.pipeline.context.metrics.text();
+    let figures = hub.gateway.pipeline.context.metrics.text(crate::metrics::TextFormat::Plain);
     let figure = format!("checkind_decisions_total{{outcome=\"duplicate\"}} {many}\n");
     assert!(figures.contains(&figure), "{figures}");
 }
@@ -390,7 +390,7 @@ fn message(
         arrived: Now { wall: now(), boot: BootTime::from_duration(Duration::from_hours(10)) },
         event,
     };
-    Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+    Delivery::new("front".into(), Content::Sightings(vec![sighting]), Receipt::none())
 }
 
 fn entities() -> Vec<(EntityKind, Value)> {
@@ -526,7 +526,7 @@ impl Old {
         before.migrations = Cow::Owned(before.migrations.iter().filter(|step| step.version <= 5).cloned().collect());
         before.run(&mut connection).await.expect("migrates");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let database = Database::Postgres { url, password: None };
+        let database = Database::Postgres { url, password: None, tls: DatabaseTls::default() };
         Self { database, connection: Connected::Postgres(connection), _folder: folder }
     }
 

@@ -19,6 +19,7 @@ use crate::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Sighting, SightingKey,
             TimeQuality,
         },
+        turns::Turn,
     },
     directory::{
         Builder,
@@ -106,7 +107,7 @@ fn tap(clock: &Clock, number: u64, direction: Direction, late: Duration) -> Deli
         arrived: now,
         event,
     };
-    Delivery { source: Arc::from("test"), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+    Delivery::new(Arc::from("test"), Content::Sightings(vec![sighting]), Receipt::none())
 }
 
 /// The passes of the people in the directory.
@@ -161,15 +162,16 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
     };
     let policy = SitePolicy { site: site(Zone::utc()), doors: vec![any] };
     Pipeline::new(Context {
+        turn: Turn::unwatched(clock.clone()),
         clock,
         store: fresh.store.clone(),
         business: BusinessId(1),
         policies: watch::channel(Arc::new(PolicyHistory::only(policy))).1,
         directories: watch::channel(Arc::new(DirectoryHistory::only(Arc::new(people.build())))).1,
         stale: None,
+        spool: None,
         site_coverage: SiteCoverage::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),
         health,
-        alive: watch::channel(None).0,
     })
 }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +17,7 @@ use crate::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
             TimeQuality,
         },
+        turns::Turn,
         zone::Zone,
     },
     directory::{
@@ -48,7 +50,7 @@ pub(in crate::pipeline) struct Gateway {
     pub(in crate::pipeline) capture: CaptureCoverage,
     taps: u32,
     senders: (watch::Sender<Arc<PolicyHistory>>, watch::Sender<Arc<DirectoryHistory>>),
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Gateway {
@@ -77,7 +79,7 @@ impl Gateway {
     ) -> Self {
         let database = Database::Sqlite { path: folder.path().join("checkind.db") };
         let store = Store::open(&database).await.expect("opens");
-        Self { _folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
+        Self { folder: Some(folder), ..Self::on(store, now, directory, doors, site) }
     }
 
     /// A gateway on an existing database.
@@ -107,13 +109,14 @@ impl Gateway {
             policies,
             directories,
             stale: None,
+            spool: None,
             site_coverage: coverage,
             metrics: Metrics::new(health.clone(), &[]),
             health,
-            alive: watch::channel(None).0,
+            turn: Turn::unwatched(clock.clone()),
         });
-        pipeline.reviewed_version = Some(pipeline.context.directories.borrow().latest().version);
-        Self { pipeline, clock, capture, taps: 0, senders: (reloads, imports), _folder: None }
+        pipeline.reviewed_version = Some(pipeline.context.directories.borrow().latest().version_id());
+        Self { pipeline, clock, capture, taps: 0, senders: (reloads, imports), folder: None }
     }
 
     /// The daemon stops and starts again.
@@ -127,6 +130,18 @@ impl Gateway {
     pub(in crate::pipeline) async fn crash(&mut self) {
         self.pipeline = Pipeline::new(self.pipeline.context.clone());
         self.pipeline.recover(&CancellationToken::new()).await.expect("reads");
+    }
+
+    /// The database loses everything that was committed, as in a restore.
+    pub(in crate::pipeline) async fn lose_everything(&self) {
+        let path = self.folder.as_ref().expect("a file").path().join("checkind.db");
+        let options = SqliteConnectOptions::new().filename(path);
+        let mut connection = SqliteConnection::connect_with(&options).await.expect("opens");
+        for table in ["facts", "standings", "checkins", "failed_checkins", "presences", "coverage", "marks"] {
+            let text = sqlx::AssertSqlSafe(format!("DELETE FROM {table}"));
+            sqlx::query(text).execute(&mut connection).await.expect("deleted");
+        }
+        connection.close().await.expect("closed");
     }
 
     /// One turn of the pipeline's loop.
@@ -253,7 +268,7 @@ impl Gateway {
                 refusal: None,
             },
         };
-        Delivery { source: "front".into(), content: Content::Sightings(vec![sighting]), receipt: Receipt::none() }
+        Delivery::new("front".into(), Content::Sightings(vec![sighting]), Receipt::none())
     }
 
     /// A presence of the phone, now.

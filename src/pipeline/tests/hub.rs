@@ -162,7 +162,7 @@ impl Hub {
             event,
         };
         let content = Content::Sightings(vec![sighting]);
-        Delivery { source: "front".into(), content, receipt: Receipt::none() }
+        Delivery::new("front".into(), content, Receipt::none())
     }
 
     pub(in crate::pipeline) async fn import(&mut self, entities: Vec<(EntityKind, Value)>) {

@@ -484,7 +484,7 @@ async fn only_one_of_two_gateways_counts_a_tap_that_both_decide() {
     assert_eq!(hub.visits().await, ["09:00-10:00 None"]);
     let line = hub.log().await.into_iter().find(|line| line.event_at == minute(60)).expect("a line");
     assert_eq!(line.outcome, Outcome::Closed);
-    let figures = hub.gateway.pipeline.context.metrics.text();
+    let figures = hub.gateway.pipeline.context.metrics.text(crate::metrics::TextFormat::Plain);
     for (outcome, times) in [("closed", 2), ("duplicate", 1)] {
         let figure = format!("checkind_decisions_total{{outcome=\"{outcome}\"}} {times}\n");
         assert!(figures.contains(&figure), "{figure}{figures}");
@@ -565,7 +565,7 @@ fn far() -> WallTime {
 }
 
 fn copy(delivery: &Delivery) -> Delivery {
-    Delivery { source: Arc::clone(&delivery.source), content: delivery.content.clone(), receipt: Receipt::none() }
+    Delivery::new(Arc::clone(&delivery.source), delivery.content.clone(), Receipt::none())
 }
 
 /// Pay-as-you-go, at 1.00 for ten minutes.

@@ -28,7 +28,7 @@ async fn late_facts_about_many_people_are_decided_as_if_they_had_come_in_time() 
         hub.gateway.settle(again, Vec::new()).await;
         let mut late: Vec<Delivery> = (1..=PEOPLE).map(|person| tap(&mut hub, person, Direction::In, 30)).collect();
         // A tap that arrives twice, an unknown card, a rejected message, and a person whose phone has just been seen.
-        late.push(Delivery { content: late[0].content.clone(), source: "front".into(), receipt: Receipt::none() });
+        late.push(Delivery::new("front".into(), late[0].content.clone(), Receipt::none()));
         late.extend([tap(&mut hub, 99, Direction::In, 30), not_understood()]);
         hub.gateway.settle(late, vec![hub.phone()]).await;
         for person in 1..=PEOPLE {
@@ -76,7 +76,7 @@ async fn unknown_cards_are_repeated_by_their_time_and_not_by_their_arrival() {
 }
 
 fn figure(hub: &Hub, name: &str) -> i64 {
-    let text = hub.gateway.pipeline.context.metrics.text();
+    let text = hub.gateway.pipeline.context.metrics.text(crate::metrics::TextFormat::Plain);
     let lines = text.lines().filter(|line| {
         let named = line.split(' ').next().unwrap_or_default();
         named == name || named.split('{').next() == Some(name)
@@ -106,5 +106,5 @@ fn tap_at(hub: &mut Hub, person: i64, direction: Direction, when: WallTime) -> D
 
 fn not_understood() -> Delivery {
     let rejection = Rejection { why: RejectReason::Empty, topic: "front".to_owned(), sample: String::new() };
-    Delivery { source: "front".into(), content: Content::Rejected(rejection), receipt: Receipt::none() }
+    Delivery::new("front".into(), Content::Rejected(rejection), Receipt::none())
 }

@@ -567,11 +567,7 @@ fn message(person: i64, index: usize, event: Event, arrived: Now) -> Message {
             refusal: (kind == DoorEventKind::Denied).then_some(Refusal::NoRights),
         },
     };
-    Message::Door(Delivery {
-        source: "front".into(),
-        content: Content::Sightings(vec![sighting]),
-        receipt: Receipt::none(),
-    })
+    Message::Door(Delivery::new("front".into(), Content::Sightings(vec![sighting]), Receipt::none()))
 }
 
 fn device(person: i64, laptop: bool) -> MacAddr {

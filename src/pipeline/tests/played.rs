@@ -354,7 +354,7 @@ fn delivery(fact: &Fact, arrived: Now) -> Option<Delivery> {
         },
     };
     let content = Content::Sightings(vec![sighting]);
-    Some(Delivery { source: "front".into(), content, receipt: Receipt::none() })
+    Some(Delivery::new("front".into(), content, Receipt::none()))
 }
 
 fn presence(fact: &Fact, arrived: Now) -> Option<Presence> {

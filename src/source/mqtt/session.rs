@@ -20,8 +20,11 @@
 //!   receipt, the end of the pipeline), and any of these ends the pause. The poll is not dropped; it stays suspended.
 //! * *It cannot cost the connection.* The broker closes the connection when it receives nothing for one and a half
 //!   keep-alives. A ping is due one keep-alive after the last packet that we sent, so a pause must delay it by less
-//!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, half of
-//!   that.
+//!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, which is
+//!   less.
+//!
+//! **A connection that died without a word** shows only by silence. After a ping, SUBSCRIBE or UNSUBSCRIBE the broker has
+//! a few seconds to send anything at all; otherwise a new connection follows.
 //!
 //! **When the pipeline is stalled**, because the database is unavailable or the disk hangs, the pause budget runs out.
 //! Then the connection is read again, for hours if necessary, so pings go out and this task waits for nothing. QoS 1
@@ -37,7 +40,9 @@ mod client;
 mod connection;
 mod context;
 mod delivery_queue;
+mod filter;
 mod life;
+mod stream;
 mod tls;
 
 use std::{
@@ -47,7 +52,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{context::UNCLAIMED, delivery_queue::MOST_HELD};
@@ -60,17 +64,36 @@ use super::{
     counters::{MqttCounters, add},
     session_file::SessionFile,
     session_state::SessionState,
-    watch::{self, Watch},
+    watch::SourceFinding,
 };
 use crate::{
-    base::{clock::Clock, health::Health, permit::LeasePermit, random},
+    base::{
+        clock::Clock,
+        health::{ConditionKind, Health},
+        permit::LeasePermit,
+        random,
+        turns::Turn,
+    },
     mapping::Mapping,
     settings,
-    source::Delivery,
+    source::DeliverySender,
 };
 
 /// How often a gateway without the lease checks whether it may connect.
 const PERMIT_CHECK: Duration = Duration::from_secs(1);
+
+/// The conditions that a session raises. They outlive it: the next session clears what it finds to be over.
+pub const CONDITIONS: [ConditionKind; 9] = [
+    ConditionKind::BrokerUnavailable,
+    ConditionKind::SubscriptionRefused,
+    ConditionKind::SessionLost,
+    ConditionKind::SessionTakenOver,
+    ConditionKind::AcknowledgementsStalled,
+    ConditionKind::ClockOffset,
+    ConditionKind::TimeUnreadable,
+    ConditionKind::KeysReused,
+    ConditionKind::ReaderRepeats,
+];
 
 /// The broker session and everything it needs.
 ///
@@ -85,8 +108,8 @@ pub struct Session {
     pub sources: Vec<Arc<Mapping>>,
     /// For arrival times.
     pub clock: Clock,
-    /// The queue to the pipeline, of [`crate::source::DELIVERIES`] messages.
-    pub deliveries: mpsc::Sender<Delivery>,
+    /// The queue to the pipeline or the spool.
+    pub deliveries: DeliverySender,
     /// Where conditions are raised.
     pub health: Health,
     /// Counts everything; [`MqttCounters::is_ready`] returns whether all subscriptions are granted.
@@ -95,6 +118,8 @@ pub struct Session {
     pub session_state: SessionState,
     /// The file that tells the next process about this session; `None` to work without one.
     pub session_file: Option<PathBuf>,
+    /// Reports each turn of its task.
+    pub turn: Turn,
     /// If the site has two gateways, only the one with the lease connects; `None` if it has one.
     pub permit: Option<LeasePermit>,
     /// Ends intake.
@@ -108,14 +133,19 @@ impl Session {
     /// conditions, and another attempt follows. When the pipeline drops its end of the queue, messages are left with
     /// the broker, and this returns when the connection ends.
     pub async fn run(self) {
-        let mut context = self.prepare().await;
+        let mut context = self.prepare();
+        Self::keep_connected(&mut context).await;
+        context.session_state.keep_watch(context.watch);
+    }
+
+    async fn keep_connected(context: &mut SessionContext) {
         loop {
             while !context.may_connect() {
                 if context.wait(PERMIT_CHECK).await == WaitEnd::Stopped {
                     return;
                 }
             }
-            let (end, fault) = connection::run(&mut context).await;
+            let (end, fault) = connection::run(context).await;
             context.disconnected();
             if context.stop.is_cancelled() || context.queue.is_closed() || end == ConnectionEnd::Finished {
                 context.save();
@@ -131,13 +161,14 @@ impl Session {
         }
     }
 
-    /// Restores what earlier sessions left, and clears their conditions.
-    async fn prepare(self) -> SessionContext {
+    /// Restores what earlier sessions left, and clears the conditions of topics and sources that are no longer
+    /// configured.
+    fn prepare(self) -> SessionContext {
         let filters: BTreeSet<String> = self.sources.iter().flat_map(|source| source.filters()).collect();
         self.counters.topics.store(filters.len() as u64, Relaxed);
         self.session_state.belongs_to(&self.settings);
         let saved = match &self.session_file {
-            Some(path) => SessionFile::read(path, &self.settings).await,
+            Some(path) => SessionFile::read(path, &self.settings),
             None => None,
         };
         if let Some(saved) = &saved {
@@ -148,8 +179,11 @@ impl Session {
                 self.session_state.was_away(now.since(caught_up));
             }
         }
-        for kind in watch::KINDS {
-            self.health.clear_kind(kind);
+        // The subject "" stands for all topics.
+        self.health.retain(ConditionKind::SubscriptionRefused, |filter| filter.is_empty() || filters.contains(filter));
+        let mut watch = self.session_state.take_watch();
+        for SourceFinding { kind, subject, .. } in watch.retain_sources(&self.sources) {
+            self.health.clear(kind, &subject);
         }
         SessionContext {
             filters: filters.into_iter().collect(),
@@ -162,12 +196,15 @@ impl Session {
             session_state: self.session_state,
             stop: self.stop,
             drained: self.drained,
+            turn: self.turn,
             permit: self.permit,
             had_session: saved.is_some(),
             session_file: self.session_file,
             saved,
-            watch: Watch::default(),
+            watch,
             streak: AttemptStreak::default(),
+            stand_in: format!("checkind/malformed/{}", random::uuid()).into(),
+            saw_malformed: false,
         }
     }
 }

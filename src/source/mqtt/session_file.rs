@@ -36,8 +36,8 @@ impl SessionFile {
     }
 
     /// Reads the file; `None` unless it is of a session with the same host, port and client id.
-    pub(super) async fn read(path: &Path, settings: &settings::Mqtt) -> Option<Self> {
-        let saved: Self = match tokio::fs::read(path).await {
+    pub(super) fn read(path: &Path, settings: &settings::Mqtt) -> Option<Self> {
+        let saved: Self = match disk::read_small(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).ok()?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

@@ -10,6 +10,8 @@
 //!
 //! **Filters.** The topics that are subscribed, so we can unsubscribe from those that are no longer configured.
 //!
+//! **Watch.** What was observed of the controllers, so their conditions outlast a reload.
+//!
 //! Never here: anything that the records depend on. Losing this state costs at most a duplicate.
 
 use std::{
@@ -20,6 +22,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::watch::Watch;
 use crate::{
     base::clock::{BootTime, Now},
     settings,
@@ -47,6 +50,8 @@ struct Remembered {
     arrivals: Arrivals,
     filters: BTreeSet<String>,
     absence: Absence,
+    /// What the last session observed of the controllers; empty while a session runs.
+    watch: Watch,
 }
 
 /// How long the broker may have kept messages for us.
@@ -126,7 +131,9 @@ impl SessionState {
         let session = Some((settings.host.clone(), settings.port, settings.client_id.clone()));
         let mut remembered = self.remembered();
         if remembered.session != session {
-            *remembered = Remembered { session, ..Remembered::default() };
+            // The controllers are still the same, whatever broker they use.
+            let watch = std::mem::take(&mut remembered.watch);
+            *remembered = Remembered { session, watch, ..Remembered::default() };
         }
     }
 
@@ -211,6 +218,16 @@ impl SessionState {
         self.remembered().filters.retain(|filter| !filters.contains(filter));
     }
 
+    /// What the session before this one observed of the controllers.
+    pub(super) fn take_watch(&self) -> Watch {
+        std::mem::take(&mut self.remembered().watch)
+    }
+
+    /// Keeps that for the next session, so a reload neither forgets nor repeats a finding.
+    pub(super) fn keep_watch(&self, watch: Watch) {
+        self.remembered().watch = watch;
+    }
+
     fn remembered(&self) -> MutexGuard<'_, Remembered> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -285,8 +302,8 @@ mod tests {
     #[test]
     fn another_session_starts_empty() {
         let session_state = SessionState::default();
-        let mut settings =
-            settings::Mqtt { host: "a".to_owned(), port: 1, client_id: "x".to_owned(), login: None, tls: None };
+        let (host, client_id) = ("a".to_owned(), "x".to_owned());
+        let mut settings = settings::Mqtt { host, port: 1, client_id, login: None, tls: None, protected_by: None };
         session_state.belongs_to(&settings);
         session_state.subscribed(&["doors/+".to_owned(), "bells/+".to_owned()]);
         session_state.arrival(1, false, digest("A"), at(0));

@@ -66,14 +66,6 @@ pub(super) struct SourceFinding {
     pub(super) detail: Option<String>,
 }
 
-/// The conditions that are raised here.
-pub(super) const KINDS: [ConditionKind; 4] = [
-    ConditionKind::ClockOffset,
-    ConditionKind::TimeUnreadable,
-    ConditionKind::KeysReused,
-    ConditionKind::ReaderRepeats,
-];
-
 /// What is remembered about the messages of the last hours.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -294,6 +286,25 @@ impl Watch {
             let subject = format!("{}/{door}", mapping.name);
             found.push(SourceFinding { kind: ConditionKind::ReaderRepeats, subject, detail: Some(detail) });
         }
+    }
+
+    /// Forgets the sources that are no longer configured, and clears their conditions.
+    pub(super) fn retain_sources(&mut self, configured: &[Arc<Mapping>]) -> Vec<SourceFinding> {
+        let stays = |source: &Arc<str>| configured.iter().any(|mapping| mapping.name == *source);
+        let mut found = Vec::new();
+        let mut clear = |kind, subject| found.push(SourceFinding { kind, subject, detail: None });
+        for source in self.sources.keys().filter(|source| !stays(source)) {
+            for kind in [ConditionKind::ClockOffset, ConditionKind::TimeUnreadable, ConditionKind::KeysReused] {
+                clear(kind, source.to_string());
+            }
+        }
+        for reads in self.reads.values().filter(|reads| reads.is_reported && !stays(&reads.source)) {
+            clear(ConditionKind::ReaderRepeats, format!("{}/{}", reads.source, reads.door));
+        }
+        self.sources.retain(|source, _| stays(source));
+        self.clocks.retain(|_, trail| stays(&trail.source));
+        self.reads.retain(|_, reads| stays(&reads.source));
+        found
     }
 
     /// Clears the conditions that have ended. Called once a second.

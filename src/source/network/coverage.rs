@@ -13,7 +13,7 @@ use crate::base::clock::BootTime;
 
 /// A capture checks its link at least this often. A longer pause means that the machine was suspended or overloaded, so
 /// coverage ends before it.
-pub const LONGEST_GAP: Duration = Duration::from_secs(2);
+pub const LONGEST_GAP: Duration = Duration::from_secs(3);
 
 /// A span of time that was covered without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

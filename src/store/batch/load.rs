@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use crate::{
-    base::fact::{FactKey, LogDay, Subject},
+    base::{
+        fact::{FactKey, LogDay, Subject},
+        version::VersionId,
+    },
     engine::{passes::Used, person::PersonState},
     store::{
         batch::{
@@ -48,7 +51,9 @@ const LOAD: Statement = statement!(
     sqlite: sql!(
         "SELECT
            (SELECT version FROM directory_version) AS version,
-           (SELECT coalesce(max(number), 0) FROM site_policies) AS policies,
+           (SELECT v.id FROM directory_versions v WHERE v.version = (SELECT version FROM directory_version)) AS version_id,
+           (SELECT max(number) FROM site_policies) AS policies,
+           (SELECT p.id FROM site_policies p WHERE p.number = (SELECT max(number) FROM site_policies)) AS policies_id,
            (SELECT json_group_array(json_array(", [PersonRow, json Sqlite: "s.*"], ")) FROM json_each($1) r
               CROSS JOIN standings s WHERE s.subject = r.value) AS standings,
            (SELECT json_group_array(json_array(", [PresenceRow, json Sqlite: "p.*"], ")) FROM json_each($1) r
@@ -62,7 +67,9 @@ const LOAD: Statement = statement!(
     postgres: sql!(
         "SELECT
            (SELECT version FROM directory_version) AS version,
-           (SELECT coalesce(max(number), 0) FROM site_policies) AS policies,
+           (SELECT v.id FROM directory_versions v WHERE v.version = (SELECT version FROM directory_version)) AS version_id,
+           (SELECT max(number) FROM site_policies) AS policies,
+           (SELECT p.id FROM site_policies p WHERE p.number = (SELECT max(number) FROM site_policies)) AS policies_id,
            (SELECT coalesce(CAST(json_agg(json_build_array(", [PersonRow, json Postgres: "s.*"], ")) AS text), '[]')
               FROM jsonb_array_elements_text($1::jsonb) AS r(value) JOIN standings s ON s.subject = CAST(r.value AS bigint)
            ) AS standings,
@@ -82,9 +89,9 @@ const LOAD: Statement = statement!(
 #[derive(Debug, Default)]
 pub(crate) struct BatchRows {
     /// The newest version of the directory.
-    pub(crate) directory: i64,
+    pub(crate) directory: VersionId,
     /// The newest version of any site's settings.
-    pub(crate) policies: i64,
+    pub(crate) policies: VersionId,
     pub(crate) people: BTreeMap<Subject, StoredPerson>,
     /// Presences that are not in a fact yet.
     pub(crate) unlogged: BTreeMap<Subject, Vec<UnloggedPresence>>,
@@ -94,9 +101,13 @@ pub(crate) struct BatchRows {
 
 impl BatchRows {
     fn read(row: &Row) -> Result<Self, StoreError> {
+        let version = |number, id| {
+            let (number, id) = (row.opt_int(number)?.unwrap_or_default(), row.opt_text(id)?.unwrap_or_default());
+            Ok::<_, StoreError>(VersionId::read(number, &id))
+        };
         let mut loaded = Self {
-            directory: row.int("version")?,
-            policies: row.int("policies")?,
+            directory: version("version", "version_id")?,
+            policies: version("policies", "policies_id")?,
             known: row.json("known")?,
             ..Self::default()
         };

@@ -4,6 +4,7 @@ use crate::store::{
     error::StoreError,
     fence::Fence,
     handle::Store,
+    limits::UPGRADE,
     rows::WrittenRow,
     sql::Transaction,
     statement::{Arg, Statement},
@@ -20,6 +21,11 @@ impl Store {
     /// Begins the transaction of a batch.
     pub(crate) async fn batch(&self) -> Result<Batch, StoreError> {
         Ok(Batch { transaction: self.sql.begin().await?, fence: self.fence })
+    }
+
+    /// The same for an upgrade, whose statements may take longer.
+    pub(crate) async fn upgrade_batch(&self) -> Result<Batch, StoreError> {
+        Ok(Batch { transaction: self.sql.begin_within(UPGRADE).await?, fence: self.fence })
     }
 }
 

@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor, Row as _};
 
 use crate::{
     base::record::BusinessId,
-    settings::Database,
+    settings::{Database, DatabaseTls},
     store::{
         Store, StoreError, Writes,
         statement::{Statement, statement},
@@ -45,7 +45,7 @@ async fn the_error_of_a_login_without_a_right_names_the_readme() {
     let (owner, _folder) = Fresh::empty_postgres().await;
     let (login, mut admin) = Fresh::gateway_of(&owner).await;
     let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
-    let database = Database::Postgres { url, password: None };
+    let database = Database::Postgres { url, password: None, tls: DatabaseTls::default() };
     for right in ["INSERT ON checkins", "UPDATE ON standings", "SELECT ON _sqlx_migrations"] {
         admin.execute(sqlx::AssertSqlSafe(format!("REVOKE {right} FROM {login}"))).await.expect("revoked");
         let refused = async {
@@ -66,7 +66,7 @@ async fn the_error_of_a_login_without_a_right_names_the_readme() {
 #[tokio::test]
 async fn gateways_that_start_at_once_make_the_tables_once() {
     let (url, _folder) = Fresh::empty_postgres().await;
-    let database = Database::Postgres { url, password: None };
+    let database = Database::Postgres { url, password: None, tls: DatabaseTls::default() };
     let opened = futures_util::future::join_all((0..8).map(|_| Store::open(&database))).await;
     for store in opened {
         let store = store.expect("opens");

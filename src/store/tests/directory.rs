@@ -12,6 +12,7 @@ use crate::{
     policy::HISTORY,
     store::{
         StoreError,
+        statement::Statement,
         tests::{
             examples::{at, said},
             fresh::{Fresh, contract},
@@ -21,6 +22,7 @@ use crate::{
 
 contract!(
     an_import_is_loaded_and_counted,
+    an_import_after_a_restore_is_another_version_with_the_same_number,
     a_directory_of_many_is_read_in_pages,
     what_an_import_replaces_is_still_there_for_its_time,
     versions_that_nothing_late_can_ask_for_are_forgotten,
@@ -49,6 +51,27 @@ async fn an_import_is_loaded_and_counted(fresh: Fresh) {
     assert!(page[0].document.contains("8165538") && !page[0].document.contains("\"4711\""), "{page:?}");
     assert_eq!(fresh.store.directory_page(EntityKind::Coworker, 7).await.expect("a page"), []);
     assert_eq!(fresh.store.drawn_pin_key().await.expect("answered"), Some(key));
+}
+
+async fn an_import_after_a_restore_is_another_version_with_the_same_number(fresh: Fresh) {
+    let ada = r#"{"Coworkers": [{"Id": 1, "FullName": "Ada"}]}"#;
+    let before = fresh.imports(ada, 1000).await.version_id();
+    assert_eq!(fresh.store.newest_directory().await.expect("answered"), before);
+    let loaded = fresh.batch_versions().await;
+    // As a restore of a database from before this import does.
+    for undo in ["UPDATE directory_version SET version = version - 1", "DELETE FROM directory_versions"] {
+        fresh.store.sql.change(Statement { columns: &[], sqlite: undo, postgres: undo }, &[]).await.expect("undone");
+    }
+    let after = fresh.imports(ada, 1000).await.version_id();
+    assert_eq!(before.number, after.number);
+    assert_ne!(before.id, after.id);
+    assert_eq!(fresh.store.newest_directory().await.expect("answered"), after);
+    assert_eq!((loaded, fresh.batch_versions().await), (before, after), "a batch sees the difference");
+    // A program that does not know the column.
+    let old = "INSERT INTO directory_versions (version, in_force) VALUES (9, 1)";
+    fresh.store.sql.change(Statement { columns: &[], sqlite: old, postgres: old }, &[]).await.expect("written");
+    let known = fresh.store.directory_versions().await.expect("answered").pop().map(|(version, _)| version);
+    assert_eq!(known.map(|version| (version.number, version.id.is_nil())), Some((9, !fresh.store.is_shared())));
 }
 
 async fn a_directory_of_many_is_read_in_pages(fresh: Fresh) {
@@ -94,7 +117,7 @@ async fn what_an_import_replaces_is_still_there_for_its_time(fresh: Fresh) {
     fresh.imports(&site("Ada Lovelace", ""), 3000).await;
     // Imports only Bob; whatever is not in an import stays.
     fresh.imports(r#"{"Coworkers": [{"Id": 2, "FullName": "Bob", "Archived": true}]}"#, 4000).await;
-    let versions = fresh.store.directory_versions().await.expect("answered");
+    let versions = fresh.versions().await;
     assert_eq!(versions, [(1, at(1000)), (2, at(2000)), (3, at(3000)), (4, at(4000))]);
     let mut found = Vec::new();
     for version in 1..=4 {
@@ -130,7 +153,7 @@ async fn versions_that_nothing_late_can_ask_for_are_forgotten(fresh: Fresh) {
     }
     // The second was in force ten days before this.
     fresh.imports(&site("D"), history + 2500).await;
-    let versions = fresh.store.directory_versions().await.expect("answered");
+    let versions = fresh.versions().await;
     assert_eq!(versions.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [2, 3, 4]);
     let mut names = Vec::new();
     for version in 2..=4 {

@@ -18,6 +18,7 @@ use sqlx::{
 
 use crate::store::{
     error::StoreError,
+    schema::CopyFirst,
     sql::Sql,
     statement::{Arg, Statement, statement},
 };
@@ -47,7 +48,7 @@ enum Writer {
 impl Writer {
     async fn open(way: &str, path: &Path) -> Self {
         if way == "ours" {
-            let sql = Sql::open_sqlite(path).await.expect("a database");
+            let sql = Sql::open_sqlite(path, CopyFirst::Yes).await.expect("a database").0;
             sql.change(TABLE, &[]).await.expect("a table");
             return Self::Ours(Box::new(sql));
         }

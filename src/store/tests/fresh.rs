@@ -10,10 +10,11 @@ use crate::{
         clock::WallTime,
         fact::{DoorFact, FactKey, Subject},
         record::{BusinessId, Checkin, CheckinId, CoworkerId, TimePassId},
+        version::VersionId,
     },
     directory::{Directory, import},
     engine::{fold::ChargeRecord, passes::payg},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     store::{
         Batch, Store, StoreError, StoredRecords, StoredVisit, Writes,
         statement::{Arg, Statement, statement},
@@ -54,6 +55,11 @@ pub(crate) struct Fresh {
 }
 
 impl Store {
+    /// Runs any statement.
+    pub(crate) async fn execute(&self, text: &'static str) -> Result<(), StoreError> {
+        self.sql.change(statement!(text), &[]).await.map(drop)
+    }
+
     /// Sets when an import stated what is left of every pass in force.
     pub(crate) async fn set_pass_basis(&self, at: WallTime) {
         const SET: Statement = statement!("UPDATE directory SET basis_at = $1 WHERE kind = 'coworker_time_pass'");
@@ -70,14 +76,17 @@ impl Fresh {
         let server = server.rsplit_once('@').expect("a URL with a login").1;
         let pooler = Pooler::start(server, &[&login], PASSWORD);
         let url = format!("postgres://{login}:{PASSWORD}@{}/{name}", pooler.address());
-        let fresh = Self::open(Database::Postgres { url, password: None }, folder).await;
+        let fresh = Self::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await;
         Self { _pooler: Some(pooler), ..fresh }
     }
 
     /// Creates the tables as their owner, and a login for gateways. Returns the login and one of the owner's
     /// connections.
     pub(super) async fn gateway_of(owner: &str) -> (String, sqlx::PgConnection) {
-        let made = Store::open(&Database::Postgres { url: owner.to_owned(), password: None }).await.expect("opens");
+        let made =
+            Store::open(&Database::Postgres { url: owner.to_owned(), password: None, tls: DatabaseTls::default() })
+                .await
+                .expect("opens");
         made.close().await;
         let login = format!("gateway_{}", uuid().simple());
         let mut admin = sqlx::PgConnection::connect(owner).await.expect("the server answers");
@@ -103,7 +112,7 @@ impl Fresh {
 
     pub(crate) async fn postgres() -> Self {
         let (url, folder) = Self::empty_postgres().await;
-        Self::open(Database::Postgres { url, password: None }, folder).await
+        Self::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await
     }
 
     /// A new database on the server that `tests/run` started and named in `CHECKIND_TEST_POSTGRES`.
@@ -228,6 +237,20 @@ impl Fresh {
             assert_eq!(Some(plan), plans.first(), "for many rows as for one: {}", statement.sqlite);
         }
         plans.swap_remove(0)
+    }
+
+    /// The version of the directory that a batch sees.
+    pub(super) async fn batch_versions(&self) -> VersionId {
+        let mut batch = self.store.batch().await.expect("begins");
+        let loaded = batch.load(&BTreeSet::new(), &[]).await.expect("loaded");
+        batch.commit().await.expect("commits");
+        loaded.directory
+    }
+
+    /// The numbers of the versions of the directory, and when each came into force.
+    pub(super) async fn versions(&self) -> Vec<(i64, WallTime)> {
+        let versions = self.store.directory_versions().await.expect("answered");
+        versions.into_iter().map(|(version, in_force)| (version.number, in_force)).collect()
     }
 
     /// Imports a site as if at `now`.

@@ -6,7 +6,7 @@ use sqlx::{Connection, Executor};
 
 use crate::{
     base::record::{BusinessId, CoworkerId},
-    settings::Database,
+    settings::{Database, DatabaseTls},
     store::{
         CoverageRow, Store, Writes,
         tests::{
@@ -34,11 +34,13 @@ async fn only_the_owner_changes_the_schema() {
     let create = format!("CREATE ROLE {login} LOGIN PASSWORD '{PASSWORD}' CONNECTION LIMIT 2");
     admin.execute(sqlx::AssertSqlSafe(create)).await.expect("a role");
     let url = owner.replacen(owner.rsplit_once('@').expect("a login").0, &format!("postgres://{login}:{PASSWORD}"), 1);
-    let said = Store::open(&Database::Postgres { url, password: None }).await.expect_err("an empty database");
+    let said = Store::open(&Database::Postgres { url, password: None, tls: DatabaseTls::default() })
+        .await
+        .expect_err("an empty database");
     let newest = sqlx::migrate!("src/store/migrations/postgres").iter().map(|migration| migration.version).max();
     let expected = format!(
-        "the database cannot be used: its schema must become version {}, and this login may not change it; run `checkind who` \
-         once with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
+        "the database refuses: its schema must become version {}, and this login may not change it; run `checkind \
+         migrate` with the login that owns the tables, then grant this one its rights (README, \"PostgreSQL\")",
         newest.expect("a version")
     );
     assert_eq!(said.to_string(), expected);
@@ -49,7 +51,7 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "the database cannot be used: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
+        "the database refuses: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
     );
 }
 
@@ -82,7 +84,7 @@ async fn is_brought_up_to_date(fresh: Fresh) {
     assert_eq!(fresh.visits(1).await.len(), 1);
     let coverage = fresh.store.coverage(BusinessId(1), false, at(0)).await.expect("answered");
     assert_eq!(coverage, BTreeMap::from([(BusinessId(1), vec![CoverageRow { from: at(1000), to: at(2000) }])]));
-    assert_eq!(fresh.store.directory_versions().await.expect("answered"), [(3, at(0))]);
+    assert_eq!(fresh.versions().await, [(3, at(0))]);
     fresh.imports(r#"{"Coworkers": [{"Id": 1, "FullName": "Bob"}]}"#, 5000).await;
     for (version, name) in [(3, "Ada"), (4, "Bob")] {
         let directory = fresh.store.load_directory_of(version).await.expect("loaded");
@@ -111,7 +113,10 @@ async fn a_postgres_database_of_the_version_before_is_brought_up_to_date() {
     old.run(&mut connection).await.expect("the schema of then");
     connection.execute(OLD_ROWS).await.expect("written");
     connection.close().await.expect("closed");
-    is_brought_up_to_date(Fresh::open(Database::Postgres { url, password: None }, folder).await).await;
+    is_brought_up_to_date(
+        Fresh::open(Database::Postgres { url, password: None, tls: DatabaseTls::default() }, folder).await,
+    )
+    .await;
 }
 
 /// A backup contains everything that was committed, including the log and the person states.

@@ -35,6 +35,7 @@ fn structs() -> Vec<(&'static str, &'static [Column])> {
     let mut structs = crate::store::batch::tables();
     structs.extend(crate::store::checkins::tables());
     structs.extend(crate::store::adopt::tables());
+    structs.extend(crate::store::set_aside::tables());
     structs
 }
 

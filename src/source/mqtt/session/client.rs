@@ -1,6 +1,6 @@
 //! Sets up the client library, and interprets its errors.
 
-use std::{pin::Pin, time::Duration};
+use std::{error::Error, io, pin::Pin, sync::Arc, time::Duration};
 
 use rumqttc::{
     AckMode, AsyncClient, ConnectReturnCode, ConnectionError, DisconnectReasonCode, EventLoop, MqttOptions,
@@ -9,10 +9,11 @@ use rumqttc::{
 use secrecy::ExposeSecret;
 
 use super::{
-    life::LinkFault,
-    tls::{TlsSetupError, transport},
+    life::{LinkFault, LinkPhase},
+    stream::{BrokerWire, MQTT_5, advice},
+    tls::TlsSetupError,
 };
-use crate::{mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
+use crate::{base::tls_words::cause, mapping::LARGEST_PAYLOAD, settings, source::mqtt::session_state::SESSION_EXPIRY};
 
 /// How many unacknowledged messages the broker may send: about a large batch. mosquitto exceeds it.
 const RECEIVE_MAXIMUM: u16 = 1024;
@@ -22,8 +23,9 @@ const RECEIVE_MAXIMUM: u16 = 1024;
 #[expect(clippy::cast_possible_truncation, reason = "a constant far below the limit")]
 const LARGEST_PACKET: u32 = (LARGEST_PAYLOAD + 4096) as u32;
 
-/// How often the connection is checked while nothing is sent. A dead connection is noticed after at most two of these.
-const KEEP_ALIVE_SECONDS: u16 = 20;
+/// How often the connection is checked while nothing is sent. A connection that died without a word must be replaced
+/// within 15 seconds, so this, `ANSWER` and the first pause before the next attempt are shorter together.
+const KEEP_ALIVE_SECONDS: u16 = 6;
 
 /// How long connecting may take, including TLS and login.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +50,12 @@ pub(super) enum ClientSetupError {
 }
 
 /// A client that has not connected yet.
-pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, EventLoop), ClientSetupError> {
+///
+/// `stand_in` is the topic of messages that [`super::filter`] replaces.
+pub(super) async fn client(
+    settings: &settings::Mqtt,
+    stand_in: &Arc<str>,
+) -> Result<(AsyncClient, EventLoop), ClientSetupError> {
     let address = (settings.host.clone(), settings.port);
     let mut options = MqttOptions::new(settings.client_id.clone(), address);
     options
@@ -65,18 +72,21 @@ pub(super) async fn client(settings: &settings::Mqtt) -> Result<(AsyncClient, Ev
     if let Some((username, password)) = &settings.login {
         options.set_credentials(username.clone(), password.expose_secret().to_owned());
     }
-    if let Some(tls) = &settings.tls {
-        options.set_transport(transport(tls).await?);
-    }
+    let wire = BrokerWire::prepare(settings, stand_in, LARGEST_PACKET as usize).await?;
+    options.set_socket_connector(move |address, _| wire.clone().connect(address));
     let built = AsyncClient::builder(options).capacity(REQUESTS).try_build();
     built.map_err(|fault| ClientSetupError::Client(fault.to_string()))
 }
 
-/// Why a connection ended, and the text of the error.
-pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
+/// Why a connection ended, and what to do, or else the text of the error.
+pub(super) fn fault(error: &ConnectionError, phase: LinkPhase, settings: &settings::Mqtt) -> (LinkFault, String) {
     if let ConnectionError::ConnectionRefused(code) = error {
-        return if needs_a_person(*code) {
-            (LinkFault::Refused, format!("{code:?}"))
+        let is_old =
+            matches!(code, ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion);
+        return if is_old {
+            (LinkFault::Refused, format!("it does not speak MQTT 5 ({code:?}); {MQTT_5}"))
+        } else if needs_a_person(*code) {
+            (LinkFault::Refused, format!("{code:?}; check client_id, username and password"))
         } else {
             (LinkFault::Other, format!("refused: {code:?}"))
         };
@@ -90,7 +100,21 @@ pub(super) fn fault(error: &ConnectionError) -> (LinkFault, String) {
     } else {
         LinkFault::Other
     };
-    (fault, error.to_string())
+    let reason = reason(error);
+    let unanswered = phase == LinkPhase::Connecting && (fault == LinkFault::Aborted || is_reset(reason));
+    (fault, advice(reason, settings, unanswered).unwrap_or_else(|| error.to_string()))
+}
+
+/// The error from which its causes can be followed. The library does not name the cause of a packet that it could not
+/// read.
+fn reason(error: &ConnectionError) -> &(dyn Error + 'static) {
+    if let ConnectionError::MqttState(StateError::Deserialization(cause)) = error { cause } else { error }
+}
+
+/// Whether the broker closed the connection while something of ours was unread.
+fn is_reset(error: &(dyn Error + 'static)) -> bool {
+    let kind = cause::<io::Error>(error).map(io::Error::kind);
+    matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof))
 }
 
 /// Whether the broker will refuse us until a person changes something.

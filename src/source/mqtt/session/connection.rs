@@ -7,15 +7,15 @@ use std::{
 };
 
 use rumqttc::{
-    AsyncClient, ConnAck, Event, EventLoop, Incoming, ManualAck, Publish, QoS, RetainForwardRule, SubAck,
+    AsyncClient, ConnAck, Event, EventLoop, Incoming, ManualAck, Outgoing, Publish, QoS, RetainForwardRule, SubAck,
     SubscribeFilter, SubscribeReasonCode, UnsubAck, UnsubAckReason,
 };
-use tokio::time::{Interval, Sleep};
+use tokio::time::Sleep;
 
 use super::{
     client::{client, fault},
     context::SessionContext,
-    life::{AttemptStreak, ConnectionEnd, LOST_SHOWN, LinkAction, LinkEvent, LinkPhase, STABLE, step},
+    life::{AttemptStreak, ConnectionEnd, LOST_SHOWN, LinkAction, LinkEvent, LinkFault, LinkPhase, STABLE, step},
 };
 use crate::{
     base::{clock::BootTime, health::ConditionKind},
@@ -30,15 +30,22 @@ use crate::{
     },
 };
 
-/// How long the connection may go unread: a quarter of the keep-alive. If the broker requires a shorter keep-alive, a
+/// How long the connection may go unread: a third of the keep-alive. If the broker requires a shorter keep-alive, a
 /// quarter of that applies. EMQX also closes a connection that has read nothing for 15 seconds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long the broker may be silent after a ping or a request of ours. At the limit the connection is dead; the next
+/// one gets everything that was not acknowledged.
+const ANSWER: Duration = Duration::from_secs(6);
 
 /// How long leaving may take before the connection is closed anyway; less than [`crate::daemon::DEADLINE`].
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often we check whether acknowledgements go out.
+/// How often we check whether acknowledgements go out, while messages wait for them.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often we check when everything is acknowledged: an idle gateway wakes up rarely.
+const IDLE_CHECK: Duration = Duration::from_secs(10);
 
 /// If no acknowledgement goes out for this long, although messages wait and the database accepts writes, that is a
 /// stall. Longer than one attempt at the slowest batch may take, and shorter than the watchdog's limit.
@@ -63,7 +70,9 @@ struct BrokerConnection<'a> {
     client: AsyncClient,
     /// Acknowledgements with their packet ids, and when their messages arrived.
     window: Arc<AckWindow<(u16, ManualAck, BootTime)>>,
-    check: Interval,
+    check: Pin<Box<Sleep>>,
+    /// Whether the next check is far away, because the connection is idle.
+    checks_rarely: bool,
     /// Count and time of the last progress: an acknowledgement went out, or none was due.
     progress: (u64, BootTime),
     phase: LinkPhase,
@@ -73,6 +82,10 @@ struct BrokerConnection<'a> {
     pause_budget: PauseBudget,
     /// Set at CONNACK to [`STABLE`], then to [`LOST_SHOWN`].
     lasting: Pin<Box<Sleep>>,
+    /// Set to [`ANSWER`] while [`Self::is_asked`].
+    answer_due: Pin<Box<Sleep>>,
+    /// Whether we asked something and nothing at all has arrived since.
+    is_asked: bool,
     /// The filters in our UNSUBSCRIBE, in the order in which the broker answers them.
     unwanted: Vec<String>,
     /// The error that the client library reported at the end.
@@ -81,7 +94,7 @@ struct BrokerConnection<'a> {
 
 /// Runs one connection from setup to end. Returns how it ended, and the fault as text.
 pub(super) async fn run(context: &mut SessionContext) -> (ConnectionEnd, String) {
-    let (client, mut eventloop) = match client(&context.settings).await {
+    let (client, mut eventloop) = match client(&context.settings, &context.stand_in).await {
         Ok(built) => built,
         Err(fault) => return (ConnectionEnd::Setup, fault.to_string()),
     };
@@ -118,12 +131,15 @@ impl<'a> BrokerConnection<'a> {
             context,
             client,
             window,
-            check: tokio::time::interval(CHECK_EVERY),
+            check: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            checks_rarely: false,
             progress: (0, now),
             phase: LinkPhase::Connecting,
             last_message: now,
             pause_budget: PauseBudget::new(LONGEST_PAUSE),
             lasting: Box::pin(tokio::time::sleep(STABLE)),
+            answer_due: Box::pin(tokio::time::sleep(ANSWER)),
+            is_asked: false,
             unwanted: Vec::new(),
             fault: String::new(),
         }
@@ -148,11 +164,16 @@ impl<'a> BrokerConnection<'a> {
         let mut poll = pin!(eventloop.poll());
         loop {
             // Without room, do not poll, so TCP makes the broker wait; but only until the pause budget is spent.
+            self.context.turn.works();
             let full = self.is_full();
             if full {
                 self.pause_budget.begin();
             }
             let pauses = full && !self.pause_budget.is_spent();
+            if pauses && self.is_asked {
+                // The answer may have arrived, but we do not read.
+                self.answer_due.set(tokio::time::sleep(ANSWER));
+            }
             let phase = self.phase;
             let receipts_matter = phase.heeds(LinkEvent::ReceiptDropped) && !self.context.queue.is_closed();
             tokio::select! {
@@ -169,7 +190,10 @@ impl<'a> BrokerConnection<'a> {
                 () = self.window.abandoned().cancelled(), if receipts_matter => {
                     self.advance(LinkEvent::ReceiptDropped);
                 }
-                _ = self.check.tick() => self.check(),
+                () = &mut self.check => {
+                    self.checks_rarely = self.check();
+                    self.check.set(tokio::time::sleep(if self.checks_rarely { IDLE_CHECK } else { CHECK_EVERY }));
+                }
                 () = &mut self.lasting, if phase.heeds(LinkEvent::Lasted) => self.advance(LinkEvent::Lasted),
                 () = self.context.queue.forward(), if self.context.queue.is_waiting() => {
                     if self.has_caught_up() {
@@ -180,6 +204,11 @@ impl<'a> BrokerConnection<'a> {
                     tracing::debug!("the pipeline is stalled; reading the connection only to keep it alive");
                 }
                 event = &mut poll, if !pauses => return self.handle(event),
+                // Last, so an answer that has arrived counts.
+                () = &mut self.answer_due, if self.is_asked && !pauses => {
+                    self.fault = format!("it has not answered for {} s", ANSWER.as_secs());
+                    return self.advance(LinkEvent::Broken(LinkFault::Other));
+                }
             }
         }
     }
@@ -214,8 +243,8 @@ impl<'a> BrokerConnection<'a> {
     }
 
     /// Updates the gauges of unacknowledged messages, and raises a condition if acknowledgements stall, that is, if
-    /// some part of the daemon never spends its receipts.
-    fn check(&mut self) {
+    /// some part of the daemon never spends its receipts. Returns whether nothing waits for the next check.
+    fn check(&mut self) -> bool {
         let now = self.context.clock.now().boot;
         let (count, since) = self.window.owed(|count, oldest| (count, oldest.map(|(_, _, came)| *came)));
         let age = since.map_or(Duration::ZERO, |since| now.since(since)).as_secs();
@@ -223,13 +252,18 @@ impl<'a> BrokerConnection<'a> {
         counters.unacknowledged.store(count as u64, Relaxed);
         counters.oldest.store(age, Relaxed);
         let acknowledged = counters.acknowledged.load(Relaxed);
-        self.note_quiet(now);
+        let is_quiet = self.is_quiet(now);
+        if is_quiet {
+            self.context.caught_up(now);
+        }
         self.context.counters.waited.store(self.context.session_state.waited(now).as_secs(), Relaxed);
         self.context.check_sources(now);
 
         let health = &self.context.health;
         let is_known = KNOWN_CAUSES.into_iter().any(|kind| health.is_raised(kind, ""));
-        if count == 0 || acknowledged != self.progress.0 || is_known {
+        // A new connection owes nothing until the broker delivers again what the last one left unacknowledged.
+        let is_settled = count == 0 && (is_quiet || !health.is_raised(ConditionKind::AcknowledgementsStalled, ""));
+        if is_settled || acknowledged != self.progress.0 || is_known {
             self.progress = (acknowledged, now);
             health.clear(ConditionKind::AcknowledgementsStalled, "");
         } else if now.since(self.progress.1) >= STALL {
@@ -238,23 +272,38 @@ impl<'a> BrokerConnection<'a> {
                 "{count} {messages} waiting, the oldest for {age} seconds, and none is acknowledged although the \
                  database accepts writes; restart checkind, which loses nothing"
             );
-            health.raise(ConditionKind::AcknowledgementsStalled, "", detail);
+            health.raise_once(ConditionKind::AcknowledgementsStalled, "", detail);
         }
+        is_quiet && count == 0
     }
 
-    /// Records that the broker's backlog is empty, if it is.
-    fn note_quiet(&mut self, now: BootTime) {
-        let is_quiet = self.phase.is_open()
+    /// Whether the broker's backlog is empty.
+    fn is_quiet(&self, now: BootTime) -> bool {
+        self.phase.is_open()
             && !self.phase.is_shedding()
             && now.since(self.last_message) >= QUIET
             && !self.context.queue.is_waiting()
-            && self.window.is_settled();
-        if is_quiet {
-            self.context.caught_up(now);
+            && self.window.is_settled()
+    }
+
+    /// Notes what we ask the broker, and that it is not silent.
+    fn note_exchange(&mut self, event: &Event) {
+        match event {
+            Event::Incoming(_) => self.is_asked = false,
+            Event::Outgoing(Outgoing::PingReq | Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_))
+                if !self.is_asked =>
+            {
+                self.is_asked = true;
+                self.answer_due.set(tokio::time::sleep(ANSWER));
+            }
+            Event::Outgoing(_) | Event::Auth(_) => {}
         }
     }
 
     fn handle(&mut self, event: Result<Event, rumqttc::ConnectionError>) {
+        if let Ok(event) = &event {
+            self.note_exchange(event);
+        }
         match event {
             Ok(Event::Incoming(Incoming::Publish(publish))) => self.received(&publish),
             Ok(Event::Incoming(Incoming::ConnAck(answer))) => {
@@ -266,7 +315,7 @@ impl<'a> BrokerConnection<'a> {
             Ok(Event::Outgoing(_)) => self.pause_budget.renew(),
             Ok(Event::Incoming(_) | Event::Auth(_)) => {}
             Err(error) => {
-                let (fault, text) = fault(&error);
+                let (fault, text) = fault(&error, self.phase, &self.context.settings);
                 self.fault = text;
                 self.advance(LinkEvent::Broken(fault));
             }
@@ -287,7 +336,11 @@ impl<'a> BrokerConnection<'a> {
 
         // A new session has no stored messages. If there was an old one, its messages are lost.
         if resumed {
-            context.health.clear(ConditionKind::SessionLost, "");
+            let now = context.clock.now().wall;
+            let lost = context.health.since(ConditionKind::SessionLost, "");
+            if lost.is_some_and(|lost| now.since(lost) >= LOST_SHOWN) {
+                context.health.clear(ConditionKind::SessionLost, "");
+            }
         } else {
             context.session_state.session_is_new();
             context.session_state.caught_up(self.last_message);
@@ -416,8 +469,14 @@ impl<'a> BrokerConnection<'a> {
 
         // How long the broker may have kept it depends on the gap before it, so check that first.
         let now = self.context.clock.now();
-        self.note_quiet(now.boot);
+        if self.is_quiet(now.boot) {
+            self.context.caught_up(now.boot);
+        }
         self.last_message = now.boot;
+        // While the connection was idle, the next check was far away.
+        if std::mem::take(&mut self.checks_rarely) {
+            self.check.set(tokio::time::sleep(CHECK_EVERY));
+        }
         let session_state = &self.context.session_state;
         let arrived = if broker_keeps_it {
             let digest = MessageDigest::new(&publish.topic, &publish.payload);
@@ -439,6 +498,6 @@ impl<'a> BrokerConnection<'a> {
         let receipt = acknowledgement.map_or_else(Receipt::none, |acknowledgement| {
             self.window.receipt((publish.pkid, acknowledgement, now.boot))
         });
-        self.context.queue.offer(Delivery { source, content, receipt });
+        self.context.queue.offer(Delivery::new(source, content, receipt));
     }
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     delivery_queue::DeliveryQueue,
+    filter::MalformedMessage,
     life::{AttemptStreak, ConnectionEnd, Retry},
 };
 use crate::{
@@ -18,6 +19,8 @@ use crate::{
         clock::{BootTime, Clock},
         health::{ConditionKind, Health},
         permit::LeasePermit,
+        plain::is_unruly,
+        turns::Turn,
     },
     mapping::{
         Mapped, Mapping, Meta,
@@ -60,6 +63,7 @@ pub(super) struct SessionContext {
     pub(super) session_state: SessionState,
     pub(super) stop: CancellationToken,
     pub(super) drained: CancellationToken,
+    pub(super) turn: Turn,
     pub(super) permit: Option<LeasePermit>,
     /// Whether the broker has had a session for us, in this process or an earlier one.
     pub(super) had_session: bool,
@@ -68,6 +72,10 @@ pub(super) struct SessionContext {
     pub(super) saved: Option<SessionFile>,
     pub(super) watch: Watch,
     pub(super) streak: AttemptStreak,
+    /// The topic of a message that stands in for a malformed one: known to this session only, so no client can use it.
+    pub(super) stand_in: Arc<str>,
+    /// Whether a malformed message was logged; the others are only counted.
+    pub(super) saw_malformed: bool,
 }
 
 impl SessionContext {
@@ -88,18 +96,19 @@ impl SessionContext {
     /// Reports how a connection ended.
     pub(super) fn report(&self, end: ConnectionEnd, retry: Retry, fault: &str) {
         let settings::Mqtt { host, port, client_id, .. } = &self.settings;
+        let contested = |seen: String| {
+            let detail = format!("{seen}; give each gateway a different client_id");
+            self.health.raise(ConditionKind::SessionTakenOver, "", detail);
+            format!("the broker at {host}:{port} closed the connection; see session_taken_over")
+        };
         let detail = match end {
             ConnectionEnd::Setup => fault.to_owned(),
-            ConnectionEnd::Refused => format!(
-                "the broker at {host}:{port} refused our login: {fault}; check client_id, username and password"
-            ),
-            ConnectionEnd::TakenOver => {
-                format!("another client uses the client id \"{client_id}\"; give each gateway a different client_id")
-            }
-            ConnectionEnd::CutShort if retry.is_contested => format!(
+            ConnectionEnd::Refused => format!("the broker at {host}:{port} refused our login: {fault}"),
+            ConnectionEnd::TakenOver => contested(format!("another client uses the client id \"{client_id}\"")),
+            ConnectionEnd::CutShort if retry.is_contested => contested(format!(
                 "the broker keeps closing our connections without a reason, as it does when another client uses the \
-                 client id \"{client_id}\"; give each gateway a different client_id"
-            ),
+                 client id \"{client_id}\""
+            )),
             ConnectionEnd::CutShort => format!("the broker at {host}:{port} closed the connection: {fault}"),
             ConnectionEnd::Lost => format!("no connection to the broker at {host}:{port}: {fault}"),
             ConnectionEnd::Abandoned => {
@@ -112,14 +121,12 @@ impl SessionContext {
             }
             ConnectionEnd::Finished => return,
         };
-        if retry.is_contested {
-            self.health.raise(ConditionKind::SessionTakenOver, "", &detail);
-        }
         self.health.raise(ConditionKind::BrokerUnavailable, "", detail);
     }
 
     /// Waits, and sends held deliveries to the pipeline meanwhile.
     pub(super) async fn wait(&mut self, span: Duration) -> WaitEnd {
+        self.turn.rests(span);
         let mut sleep = pin!(tokio::time::sleep(span));
         loop {
             tokio::select! {
@@ -163,6 +170,9 @@ impl SessionContext {
         retained: bool,
         arrived: FirstArrival,
     ) -> (Arc<str>, Content) {
+        if topic == self.stand_in.as_bytes() {
+            return (Arc::from(UNCLAIMED), self.malformed(payload));
+        }
         let topic = String::from_utf8_lossy(topic);
         let Some(mapping) = route(&self.sources, &topic) else {
             let rejection = reject(RejectReason::UnknownTopic, &topic, payload);
@@ -182,6 +192,22 @@ impl SessionContext {
         (name, content)
     }
 
+    /// The rejection of a message that the broker should never have passed on.
+    fn malformed(&mut self, payload: &[u8]) -> Content {
+        let MalformedMessage { topic, rest } = MalformedMessage::of(payload);
+        // Without the characters that it must not contain: databases cannot store NUL.
+        let topic = String::from_utf8_lossy(topic).replace(is_unruly, "\u{fffd}");
+        let rejection = reject(RejectReason::Malformed, &topic, rest);
+        if !std::mem::replace(&mut self.saw_malformed, true) {
+            tracing::warn!(
+                topic = rejection.topic,
+                "the broker passed on a message that breaks MQTT; such messages are rejected, counted and acknowledged; \
+                 look for the client that publishes it, and update the broker"
+            );
+        }
+        Content::Rejected(rejection)
+    }
+
     /// Lets the watch clear the conditions of sources that have ended by now.
     pub(super) fn check_sources(&mut self, now: BootTime) {
         let found = self.watch.tick(now);
@@ -191,7 +217,7 @@ impl SessionContext {
     fn report_findings(&self, found: Vec<SourceFinding>) {
         for SourceFinding { kind, subject, detail } in found {
             match detail {
-                Some(detail) => self.health.raise(kind, &subject, detail),
+                Some(detail) => self.health.raise_once(kind, &subject, detail),
                 None => self.health.clear(kind, &subject),
             }
         }

@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::mpsc::error::TrySendError;
 
 use crate::{
     mapping::content::Content,
     source::{
-        Delivery,
+        Delivery, DeliverySender,
         mqtt::counters::{MqttCounters, add},
     },
 };
@@ -24,7 +24,7 @@ pub const MOST_HELD: usize = 1024;
 /// The path of deliveries to the pipeline.
 pub(super) struct DeliveryQueue {
     /// `None` once intake has ended.
-    channel: Option<mpsc::Sender<Delivery>>,
+    channel: Option<DeliverySender>,
     held: VecDeque<Delivery>,
     /// Sightings in `held`, each message at least one.
     weight: usize,
@@ -34,7 +34,7 @@ pub(super) struct DeliveryQueue {
 }
 
 impl DeliveryQueue {
-    pub(super) const fn new(channel: mpsc::Sender<Delivery>, counters: Arc<MqttCounters>) -> Self {
+    pub(super) const fn new(channel: DeliverySender, counters: Arc<MqttCounters>) -> Self {
         Self { channel: Some(channel), held: VecDeque::new(), weight: 0, skipped: None, counters }
     }
 
@@ -59,7 +59,8 @@ impl DeliveryQueue {
             return self.count_unsent(&delivery);
         };
         // If others are waiting, this one has to wait behind them, to keep the order.
-        let room = if self.held.is_empty() { channel.try_reserve() } else { Err(TrySendError::Full(())) };
+        let room =
+            if self.held.is_empty() { channel.try_reserve(delivery.memory()) } else { Err(TrySendError::Full(())) };
         match room {
             Ok(room) => {
                 self.counters.count(&delivery.content);
@@ -82,7 +83,7 @@ impl DeliveryQueue {
         let Some(channel) = &self.channel else {
             return self.close();
         };
-        let Ok(room) = channel.reserve().await else {
+        let Some(room) = channel.reserve(self.held.front().map_or(0, Delivery::memory)).await else {
             return self.close();
         };
         if let Some(delivery) = self.held.pop_front() {

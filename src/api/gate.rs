@@ -1,0 +1,104 @@
+//! Lets connections in, and reports when there are no places left.
+
+use std::{net::SocketAddr, time::Duration};
+
+use rustix::net::{SendFlags, send};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ApiState,
+    connection::{Seat, SharedPlaces},
+    places::CONNECTIONS,
+    reply::Problem,
+};
+use crate::{
+    base::{
+        clock::BootTime,
+        health::{ConditionKind, Health},
+    },
+    metrics::{ConnectionCut, Metrics},
+};
+
+/// The condition ends after this long without a connection that found all places taken.
+const CALM: Duration = Duration::from_mins(1);
+
+/// How often that is checked while the condition lasts.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// Gives each connection its place.
+#[derive(Debug)]
+pub(super) struct Gate {
+    places: SharedPlaces,
+    state: ApiState,
+    /// When a connection last found all places taken, while the condition lasts.
+    exhausted: Option<BootTime>,
+}
+
+impl Gate {
+    pub(super) fn new(state: ApiState) -> Self {
+        Self { places: SharedPlaces::default(), state, exhausted: None }
+    }
+
+    /// How long to wait for the next connection before [`Gate::settle`]; `None` for as long as it takes.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.exhausted.map(|_| CHECK)
+    }
+
+    /// Finds a place for a connection, and cuts the one that gives way. Without a place, answers 503.
+    pub(super) fn admit(&mut self, stream: &TcpStream, peer: SocketAddr) -> Option<(Seat, CancellationToken)> {
+        let now = self.state.clock.now().boot;
+        let cut = CancellationToken::new();
+        let admission = self.places.lock().admit(peer.ip(), cut.clone(), now);
+        if let Some(gives_way) = admission.cut {
+            gives_way.cancel();
+        }
+        if admission.is_exhausted {
+            self.exhausted(now);
+        }
+        match admission.place {
+            Some(place) => Some((Seat::new(place, self.state.clock.clone(), self.places.clone()), cut)),
+            None => {
+                self.metrics().connection_cut(ConnectionCut::Refused);
+                turn_away(stream);
+                None
+            }
+        }
+    }
+
+    /// Ends the condition once it has been calm for long enough, and updates the metric.
+    pub(super) fn settle(&mut self) {
+        self.metrics().api_connections(i64::try_from(self.places.lock().taken()).unwrap_or(i64::MAX));
+        let now = self.state.clock.now().boot;
+        if self.exhausted.is_some_and(|last| now.since(last) >= CALM) {
+            self.exhausted = None;
+            self.health().clear(ConditionKind::ApiExhausted, "");
+        }
+    }
+
+    fn exhausted(&mut self, now: BootTime) {
+        if self.exhausted.replace(now).is_none() {
+            let detail = format!(
+                "all {CONNECTIONS} connections of the API were in use; idle ones are closed to make room. If no client \
+                 explains it, block the address with the most connections (`ss -tn`), or put a proxy in front of the API"
+            );
+            self.health().raise(ConditionKind::ApiExhausted, "", detail);
+        }
+    }
+
+    fn health(&self) -> &Health {
+        &self.state.health
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.state.metrics
+    }
+}
+
+/// Answers without having read a request, and without waiting.
+fn turn_away(stream: &TcpStream) {
+    let answer = Problem::NoPlace.as_whole_response();
+    if let Err(error) = send(stream, answer.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+        tracing::debug!(%error, "an API connection was refused without an answer");
+    }
+}

@@ -1,0 +1,192 @@
+//! HashTurns at hashing passwords: two at a time, fairly among addresses.
+//!
+//! A hash takes a core for some 20 ms. Those who wait are served by [`Class`], and within a class one address after
+//! another, so a client waits for one hash of each other address and not for everything that one of them asked for.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use super::{address::Address, throttle::Class};
+
+/// The most passwords hashed at the same time. Each takes 19 MiB and a core, so a flood of sign-ins uses at most 38 MiB.
+const HASHES: usize = 2;
+
+/// The most sign-ins of one address that wait for a turn; further ones get 503. Users who have signed in from there
+/// before do not count.
+const WAITING: usize = 4;
+
+/// The turns that are free, and who waits for one; cheap to clone.
+#[derive(Clone, Debug)]
+pub(super) struct HashTurns(Arc<Mutex<TurnQueue>>);
+
+#[derive(Debug)]
+struct TurnQueue {
+    free: usize,
+    line: Line<oneshot::Sender<HashTurn>>,
+}
+
+/// The right to hash a password. Dropping it passes it to the next in line.
+#[derive(Debug)]
+pub(super) struct HashTurn(Option<HashTurns>);
+
+/// Too many sign-ins of this address are waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LineFull;
+
+impl Default for HashTurns {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(TurnQueue { free: HASHES, line: Line::default() })))
+    }
+}
+
+impl HashTurns {
+    /// Waits for a turn. Dropping the future leaves the line.
+    pub(super) async fn take(&self, class: Class, address: Address) -> Result<HashTurn, LineFull> {
+        let receiver = {
+            let mut queue = self.queue();
+            if queue.free > 0 {
+                queue.free -= 1;
+                return Ok(HashTurn(Some(self.clone())));
+            }
+            queue.line.retain(|waiting| !waiting.is_closed());
+            if class != Class::Familiar && queue.line.of_address(address) >= WAITING {
+                return Err(LineFull);
+            }
+            let (sender, receiver) = oneshot::channel();
+            queue.line.push(class, address, sender);
+            receiver
+        };
+        receiver.await.map_err(|_| LineFull)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, TurnQueue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pass_on(self) {
+        let mut turn = HashTurn(Some(self.clone()));
+        let mut queue = self.queue();
+        while let Some(next) = queue.line.next() {
+            match next.send(turn) {
+                Ok(()) => return,
+                // This one has left the line in the meantime.
+                Err(back) => turn = back,
+            }
+        }
+        // No one waits. Disarm the turn, whose drop would come here again.
+        turn.0 = None;
+        queue.free += 1;
+    }
+}
+
+impl Drop for HashTurn {
+    fn drop(&mut self) {
+        if let Some(turns) = self.0.take() {
+            turns.pass_on();
+        }
+    }
+}
+
+/// A line in which classes go first, and the addresses of a class take turns.
+#[derive(Debug)]
+struct Line<T>([VecDeque<(Address, VecDeque<T>)>; 3]);
+
+impl<T> Default for Line<T> {
+    fn default() -> Self {
+        Self(Default::default())
+    }
+}
+
+impl<T> Line<T> {
+    fn push(&mut self, class: Class, address: Address, waiting: T) {
+        let addresses = &mut self.0[class as usize];
+        match addresses.iter_mut().find(|(known, _)| *known == address) {
+            Some((_, of_address)) => of_address.push_back(waiting),
+            None => addresses.push_back((address, VecDeque::from([waiting]))),
+        }
+    }
+
+    fn next(&mut self) -> Option<T> {
+        let addresses = self.0.iter_mut().find(|addresses| !addresses.is_empty())?;
+        let (address, mut of_address) = addresses.pop_front()?;
+        let next = of_address.pop_front();
+        if !of_address.is_empty() {
+            addresses.push_back((address, of_address));
+        }
+        next
+    }
+
+    /// How many of this address wait, in every class but the first.
+    fn of_address(&self, address: Address) -> usize {
+        let others = self.0[Class::Clean as usize..].iter().flatten();
+        others.filter(|(known, _)| *known == address).map(|(_, of_address)| of_address.len()).sum()
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
+        for addresses in &mut self.0 {
+            for (_, of_address) in addresses.iter_mut() {
+                of_address.retain(&mut stays);
+            }
+            addresses.retain(|(_, of_address)| !of_address.is_empty());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    fn address(number: u8) -> Address {
+        Address::of(std::net::Ipv4Addr::new(192, 0, 2, number).into())
+    }
+
+    #[test]
+    fn classes_go_first_and_addresses_take_turns() {
+        let mut line = Line::default();
+        for (class, from, name) in [
+            (Class::Failing, 1, "bad 1"),
+            (Class::Failing, 1, "bad 2"),
+            (Class::Clean, 2, "a1"),
+            (Class::Clean, 2, "a2"),
+            (Class::Clean, 2, "a3"),
+            (Class::Clean, 3, "b1"),
+            (Class::Failing, 4, "worse"),
+            (Class::Familiar, 1, "known"),
+        ] {
+            line.push(class, address(from), name);
+        }
+        assert_eq!((line.of_address(address(1)), line.of_address(address(2))), (2, 3));
+        line.retain(|name| *name != "a2");
+        let order: Vec<&str> = std::iter::from_fn(|| line.next()).collect();
+        assert_eq!(order, ["known", "a1", "b1", "a3", "bad 1", "worse", "bad 2"]);
+    }
+
+    #[tokio::test]
+    async fn a_turn_is_never_lost_and_the_line_of_an_address_is_bounded() {
+        let turns = HashTurns::default();
+        let first = turns.take(Class::Clean, address(1)).await.expect("free");
+        let second = turns.take(Class::Clean, address(1)).await.expect("free");
+        let mut waiting: Vec<_> = (0..WAITING).map(|_| Box::pin(turns.take(Class::Clean, address(1)))).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(turns.take(Class::Failing, address(1)).await.expect_err("full"), LineFull);
+        // Those who leave make room, and a turn passes them by.
+        drop(waiting.remove(0));
+        drop(waiting.remove(0));
+        let mut other = Box::pin(turns.take(Class::Clean, address(2)));
+        assert!(other.as_mut().now_or_never().is_none());
+        drop(first);
+        let third = waiting.remove(0).await.expect("the next of the first address");
+        drop(second);
+        drop(other.await.expect("the other address"));
+        drop((third, waiting));
+        assert_eq!(turns.queue().free, HASHES);
+    }
+}

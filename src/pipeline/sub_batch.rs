@@ -1,0 +1,85 @@
+//! PURE. The part of a batch that one transaction decides.
+
+use super::intake::Intake;
+use crate::{engine::fold::FailureRecord, store::DecidedFact};
+
+/// The facts that one transaction decides.
+#[derive(Debug, Default)]
+pub(super) struct SubBatch {
+    pub(super) facts: Intake,
+    /// Failed check-ins of unknown devices, and their facts.
+    pub(super) unknown_devices: Vec<(FailureRecord, DecidedFact)>,
+}
+
+impl SubBatch {
+    /// The number of facts.
+    pub(super) fn len(&self) -> usize {
+        self.facts.len() + self.unknown_devices.len()
+    }
+
+    /// Splits it into two of half the size; returns it unchanged if it contains a single fact. The facts keep their
+    /// order.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the error is the sub-batch itself, moved once for each fact set aside"
+    )]
+    pub(super) fn halves(mut self) -> Result<[Self; 2], Self> {
+        let mut left = self.len() / 2;
+        if left == 0 {
+            return Err(self);
+        }
+        let mut first_of = |kind: usize| {
+            let first = kind.min(left);
+            left -= first;
+            first
+        };
+        let facts = &mut self.facts;
+        let second = Intake {
+            doors: facts.doors.split_off(first_of(facts.doors.len())),
+            presences: facts.presences.split_off(first_of(facts.presences.len())),
+            unknown_devices: Vec::new(),
+            rejected: facts.rejected.split_off(first_of(facts.rejected.len())),
+            ignored: 0,
+            version: facts.version,
+        };
+        let unknown_devices = self.unknown_devices.split_off(first_of(self.unknown_devices.len()));
+        Ok([self, Self { facts: second, unknown_devices }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{clock::WallTime, fact::FactDigest, fact::RejectedFact, record::BusinessId};
+
+    fn of(facts: u8) -> SubBatch {
+        let rejected = |number| RejectedFact {
+            business: BusinessId(1),
+            at: WallTime::from_millis(0),
+            digest: FactDigest([number; 16]),
+            source: "front".into(),
+            topic: "doors".to_owned(),
+            why: "no_rule".to_owned(),
+        };
+        SubBatch {
+            facts: Intake { rejected: (0..facts).map(rejected).collect(), ..Intake::default() },
+            ..SubBatch::default()
+        }
+    }
+
+    #[test]
+    fn halves_contain_everything_in_its_order_down_to_one_fact() {
+        let mut waiting = vec![of(11)];
+        let mut seen = Vec::new();
+        while let Some(next) = waiting.pop() {
+            match next.halves() {
+                Ok([first, second]) => {
+                    assert!(first.len() > 0 && second.len() - first.len() <= 1);
+                    waiting.extend([second, first]);
+                }
+                Err(single) => seen.push(single.facts.rejected[0].digest.0[0]),
+            }
+        }
+        assert!(seen.into_iter().eq(0..11));
+    }
+}

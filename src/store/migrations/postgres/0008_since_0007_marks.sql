@@ -1,0 +1,14 @@
+-- The last transaction of each gateway. A gateway that finds an earlier one than it remembers knows that the database
+-- has been restored, or that a failover discarded commits.
+CREATE TABLE marks (
+    -- The random id of the gateway's spool.
+    gateway TEXT PRIMARY KEY,
+    -- Counts the gateway's transactions.
+    turn BIGINT NOT NULL,
+    -- Every message of the spool up to this place is committed.
+    place BIGINT NOT NULL
+);
+-- After a restore, two versions may have the same number, so each also has a random id. A gateway that does not know the
+-- column gets one from the default.
+ALTER TABLE directory_versions ADD COLUMN id TEXT NOT NULL DEFAULT CAST(gen_random_uuid() AS TEXT);
+ALTER TABLE site_policies ADD COLUMN id TEXT NOT NULL DEFAULT CAST(gen_random_uuid() AS TEXT);
