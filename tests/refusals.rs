@@ -411,7 +411,7 @@ fn a_sqlite_file_that_cannot_be_used_is_a_condition_until_it_can() {
             fs::rename(&file, &aside).expect("away");
             fs::create_dir(&file).expect("a folder of that name");
         },
-        &["unable to open database file", "its folder must exist and be writable"],
+        &["is not an ordinary file", "remove it"],
         &|| {
             fs::remove_dir(&file).expect("removed");
             back();
