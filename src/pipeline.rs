@@ -51,6 +51,7 @@ pub use attempts::PipelineError;
 pub(crate) use state::calendar_of;
 pub use state::{Context, Pipeline};
 pub use unknown_devices::UNRECOGNISED_A_DAY;
+pub use went_back::COMPARE_EVERY;
 
 /// The maximum number of messages in one batch. A thousand rows are a few hundred kilobytes and take some ten
 /// milliseconds; in a larger batch, the first would wait for the last without saving a significant number of round

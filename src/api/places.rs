@@ -16,7 +16,7 @@ pub(super) const CONNECTIONS: usize = 128;
 /// because everyone comes from there if a proxy is in front.
 const PER_ADDRESS: usize = 64;
 
-/// PlaceTable beyond [`CONNECTIONS`] for loopback, where only the paths of monitoring are served. A load balancer, a
+/// Places beyond [`CONNECTIONS`] for loopback, where only the paths of monitoring are served. A load balancer, a
 /// watchdog and a scraper need one each.
 const MONITORING: usize = 8;
 

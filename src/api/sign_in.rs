@@ -92,7 +92,7 @@ impl Guard {
         password: &SecretString,
     ) -> Result<Option<PasswordHolder>, Problem> {
         let secret = password.expose_secret();
-        // RecentAnswers answers hold for this address only: elsewhere they would answer guesses that should have waited.
+        // Remembered answers hold for this address only: elsewhere they would answer guesses that should have waited.
         let key = self.key(&["password", &format!("{:?}", caller.address()), name, secret]);
         let user_key: UserKey = self.key(&["user", name]).0;
         self.permit(Some(user_key), caller, api.clock.now().boot)?;

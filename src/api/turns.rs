@@ -1,4 +1,4 @@
-//! HashTurns at hashing passwords: two at a time, fairly among addresses.
+//! Turns at hashing passwords: two at a time, fairly among addresses.
 //!
 //! A hash takes a core for some 20 ms. Those who wait are served by [`Class`], and within a class one address after
 //! another, so a client waits for one hash of each other address and not for everything that one of them asked for.

@@ -1,6 +1,6 @@
 //! Standby: what a gateway with `[lease]` does until it holds the lease.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::{Notify, mpsc, watch},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     base::health::ConditionKind,
-    pipeline::{self, Inputs, Pipeline},
+    pipeline::{self, COMPARE_EVERY, Inputs, Pipeline},
     policy::SitePolicy,
     settings::SpoolSettings,
     source::{
@@ -32,9 +32,6 @@ use crate::{
     spool::{Spool, SpoolEnds},
     store::Store,
 };
-
-/// How often a standby checks that the database still has what this gateway has committed.
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Supervisor {
     /// Waits for the lease and starts renewing it; false when a stop was requested meanwhile. First decides what an

@@ -22,8 +22,8 @@ use crate::{
     store::{Batch, CommitMark, StoreError},
 };
 
-/// How often the mark is compared while nothing is written.
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
+/// How often a gateway that writes nothing, a standby too, compares its mark.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the condition `database_went_back` stays raised: until someone has looked.
 const REMEMBERED: Duration = Duration::from_hours(24);
