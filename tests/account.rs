@@ -156,7 +156,8 @@ fn no_hard_link_beside_the_database_makes_root_change_another_file() {
 
 #[test]
 fn no_pipe_beside_the_database_makes_root_wait() {
-    for place in ["checkind.db", "checkind.db-wal", "checkind.db.before-5", "backup.db.checkind-partial-1"] {
+    let partial = "backup.db.checkind-partial-1";
+    for place in ["checkind.db", "checkind.db-wal", "checkind.db-journal", "checkind.db.before-5", partial] {
         let Some(scene) = Scene::new("checkind.db") else { return };
         if place != "checkind.db" {
             old_database(&scene);

@@ -1,5 +1,5 @@
-//! Free space on the disk of the database or the spool: a gauge, and a condition before it runs out. Also replaces
-//! small files.
+//! Free space on the disk of the database or the spool: a gauge, and a condition before it runs out. Also reads and
+//! replaces small files, and names what lies beside a file.
 
 use std::{
     fs::{self, File},
@@ -32,9 +32,7 @@ const LOW: u64 = 256 * 1024 * 1024;
 
 /// Replaces a small file as a whole or not at all: if the process ends meanwhile, the old file is intact.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
+    let new = with_suffix(path, ".new");
     let mut file =
         File::options().create(true).truncate(true).write(true).mode(0o600).custom_flags(PLAIN).open(&new)?;
     only_a_file(&file)?;
@@ -58,6 +56,18 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// Refuses what was opened with [`PLAIN`] and is no ordinary file.
 pub fn only_a_file(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not an ordinary file; remove it")) }
+}
+
+/// The folder of a file.
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// The path with this text after its last character.
+pub fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// The figures of the disk, for the metrics.
@@ -110,7 +120,7 @@ fn is_low(free: u64, health: &Health) -> bool {
 }
 
 /// The bytes on the disk of `folder` that this process may still use.
-fn free(folder: &Path) -> io::Result<u64> {
+pub fn free(folder: &Path) -> io::Result<u64> {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let disk = rustix::fs::statvfs(folder)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

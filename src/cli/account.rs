@@ -81,7 +81,7 @@ pub(super) fn become_owner(file: &Path, keep: Keep) -> Result<(), AccountError> 
         PathController::Root => Ok(()),
         PathController::Several(folder) => Err(AccountError::Shared(folder)),
         PathController::User { uid, gid } => {
-            become_user(uid, gid, keep).map_err(|error| AccountError::Refused(uid, error))
+            become_user(uid, gid, &[], keep).map_err(|error| AccountError::Refused(uid, error))
         }
     }
 }
@@ -156,7 +156,7 @@ fn parts(path: &Path) -> Vec<OsString> {
 }
 
 /// Becomes another user for good: real, effective and saved.
-fn become_user(uid: u32, gid: u32, keep: Keep) -> io::Result<()> {
+pub(super) fn become_user(uid: u32, gid: u32, groups: &[u32], keep: Keep) -> io::Result<()> {
     // Another thread would keep root's rights.
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads != 1 {
@@ -164,7 +164,7 @@ fn become_user(uid: u32, gid: u32, keep: Keep) -> io::Result<()> {
     }
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     set_keep_capabilities(keep == Keep::Captures)?;
-    set_thread_groups(&[])?;
+    set_thread_groups(&groups.iter().copied().map(Gid::from_raw).collect::<Vec<_>>())?;
     set_thread_res_gid(group, group, group)?;
     set_thread_res_uid(user, user, user)?;
     let kept = match keep {

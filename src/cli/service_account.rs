@@ -8,13 +8,13 @@ use std::{
     process::Command,
 };
 
-use rustix::{
-    fs::Access,
-    io::Errno,
-    process::{Gid, Uid},
-};
+use rustix::{fs::Access, io::Errno};
 
-use crate::settings::{Database, Settings};
+use super::account::{Keep, become_user};
+use crate::{
+    base::disk::{folder_of, with_suffix},
+    settings::{Database, Settings},
+};
 
 /// The account that the shipped unit and its sysusers file name.
 const SHIPPED: &str = "checkind";
@@ -65,14 +65,8 @@ impl ServiceAccount {
     /// # Errors
     /// If the kernel refuses it.
     pub(super) fn enter(&self) -> io::Result<()> {
-        // No other thread runs yet, so those of the thread are those of the process.
-        let groups: Vec<Gid> = self.groups.iter().map(|group| Gid::from_raw(*group)).collect();
-        let group = groups.first().copied().unwrap_or(Gid::from_raw(self.user));
-        rustix::thread::set_thread_groups(&groups)?;
-        rustix::thread::set_thread_res_gid(group, group, group)?;
-        let user = Uid::from_raw(self.user);
-        rustix::thread::set_thread_res_uid(user, user, user)?;
-        Ok(())
+        let group = self.groups.first().copied().unwrap_or(self.user);
+        become_user(self.user, group, &self.groups, Keep::Nothing)
     }
 }
 
@@ -92,7 +86,7 @@ fn data_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
 pub(super) fn unwritable(settings: &Settings) -> Vec<String> {
     let mut found = Vec::new();
     for (what, file) in data_files(settings) {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(&file);
         match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
             Ok(()) => {}
             Err(Errno::NOENT) if folder == Path::new(STATE) => continue,
@@ -103,8 +97,7 @@ pub(super) fn unwritable(settings: &Settings) -> Vec<String> {
         }
         // SQLite's own files beside it (sqlite.org/wal.html).
         for end in ["", "-wal", "-shm"] {
-            let mut path = file.clone().into_os_string();
-            path.push(end);
+            let path = with_suffix(&file, end);
             match rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => found.push(format!("{}: the {what} cannot be written: {error}", path.display())),

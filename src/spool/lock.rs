@@ -3,19 +3,17 @@
 use std::{
     fs::{File, TryLockError},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use crate::{
-    base::disk::{PLAIN, only_a_file},
+    base::disk::{PLAIN, only_a_file, with_suffix},
     store::StoreError,
 };
 
 /// Locks the spool for this process, until the file is dropped.
 pub(super) fn lock(spool: &Path) -> Result<File, StoreError> {
-    let mut name = spool.as_os_str().to_owned();
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = with_suffix(spool, ".lock");
     let refused = |what: String, error| StoreError::Refused { what, source: sqlx::Error::Io(error) };
     let file = File::options()
         .create(true)

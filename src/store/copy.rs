@@ -8,8 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::fs::{CWD, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::base::disk::{PLAIN, folder_of, only_a_file, with_suffix};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -167,26 +169,13 @@ fn is_leftover(entry: &DirEntry) -> bool {
 
 /// Whether this is a file, neither a link nor a pipe, that this user owns and no process has locked.
 fn is_ours_and_unused(path: &Path) -> bool {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(PLAIN).open(path) else { return false };
     let user = rustix::process::geteuid().as_raw();
-    file.metadata().is_ok_and(|found| found.is_file() && found.uid() == user) && file.try_lock().is_ok()
+    only_a_file(&file).is_ok() && file.metadata().is_ok_and(|found| found.uid() == user) && file.try_lock().is_ok()
 }
 
 /// Opens a separate, read-only connection.
 pub(super) async fn connect(path: &Path) -> Result<SqliteConnection, sqlx::Error> {
     let options = SqliteConnectOptions::new().filename(path).read_only(true).create_if_missing(false);
     options.log_statements(tracing::log::LevelFilter::Off).connect().await
-}
-
-/// The folder of a file.
-pub(super) fn folder_of(file: &Path) -> &Path {
-    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// The path with this text after its last character.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

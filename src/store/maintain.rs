@@ -13,14 +13,19 @@ use sqlx::{
 use tokio::time;
 
 use super::{
-    copy::folder_of,
     error::{StoreError, database_code},
     handle::Store,
     sql::Sql,
     sqlite::must_exist,
     statement::{Statement, statement},
 };
-use crate::{base::clock::Clock, settings::Database};
+use crate::{
+    base::{
+        clock::Clock,
+        disk::{self, folder_of},
+    },
+    settings::Database,
+};
 
 /// How long one step may keep others from writing. A tap that comes meanwhile waits for it, and SQLite looks again
 /// after 1, 2 and 5 ms.
@@ -178,8 +183,7 @@ async fn rewrite(path: &Path, before: Pages) -> Result<(), MaintainError> {
     // Once beside the file, and once in its log.
     let needed = 2 * (before.all - before.free) * before.bytes;
     let folder = folder_of(path);
-    let disk = rustix::fs::statvfs(folder).map_err(|errno| sqlx::Error::Io(errno.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = disk::free(folder).map_err(sqlx::Error::Io)?;
     if free < needed {
         return Err(MaintainError::NoRoom { needed: megabytes(needed), free: megabytes(free) });
     }

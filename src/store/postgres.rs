@@ -134,7 +134,7 @@ impl Connections {
         if let Some(password) = password {
             options = options.password(password.expose_secret());
         }
-        let connections = Self {
+        Ok(Self {
             options: Arc::new(options),
             tls: tls.clone(),
             kept: ConnectionSlot::default(),
@@ -142,8 +142,7 @@ impl Connections {
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
             answers: Answers::default(),
             is_read_only: false,
-        };
-        Ok(connections)
+        })
     }
 
     /// The same connections for the pipeline: one is always free for it, and all other tasks share the other.

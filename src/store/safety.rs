@@ -14,11 +14,12 @@ use sqlx::{Connection, Row};
 use tokio::time;
 
 use super::{
-    copy::{BackupError, Existing, connect, copy, with_suffix},
+    copy::{BackupError, Existing, connect, copy},
     error::StoreError,
     handle::Store,
+    sqlite::only_files,
 };
-use crate::settings::Database;
+use crate::{base::disk::with_suffix, settings::Database};
 
 /// How long the check of the file may take; after that, the rest stays unchecked, with a warning. A hundred megabytes
 /// take roughly a second, so this is enough for some gigabytes. It is well below the 90 s that systemd allows for
@@ -52,6 +53,7 @@ impl Store {
         if !fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0) {
             return Ok(());
         }
+        only_files(path)?;
         let mut connection = connect(path).await?;
         // The handler makes SQLite abort the check once the time is up.
         let time_is_up = Arc::new(AtomicBool::new(false));

@@ -1,10 +1,7 @@
 //! The spool file: a SQLite queue, whichever database the records are in. [`crate::spool`] decides what it contains and
 //! when it is read.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use super::{
     columns::sql,
@@ -14,7 +11,7 @@ use super::{
     statement::{Arg, Statement, statement},
     stored::StoredRow,
 };
-use crate::base::clock::WallTime;
+use crate::base::{clock::WallTime, disk::with_suffix};
 
 /// Door messages that are acknowledged, in the order of arrival: those that the shared database does not have yet, and
 /// those that it has had for a short time. They contain PINs as typed.
@@ -119,9 +116,7 @@ impl SpoolFile {
     /// Removes the file with everything in it.
     pub(crate) fn remove(path: &Path) -> io::Result<()> {
         for suffix in ["", "-wal", "-shm"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(suffix);
-            match fs::remove_file(PathBuf::from(name)) {
+            match fs::remove_file(with_suffix(path, suffix)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 Ok(()) | Err(_) => {}
             }

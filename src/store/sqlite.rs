@@ -19,10 +19,9 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::base::clock::WallTime;
+use crate::base::{clock::WallTime, disk::with_suffix};
 
 use super::{
-    copy::with_suffix,
     error::{StoreError, database_code},
     limits::{SLOW, TIME_LIMIT},
     schema::{CopyFirst, SchemaChange, compare, unusable},
@@ -73,7 +72,7 @@ pub(crate) struct SqliteFile {
     writer: Arc<Mutex<Option<SqliteConnection>>>,
     pub(super) readers: SqlitePool,
     /// The file when it was opened, if only to be read.
-    stamp: Option<FileStamp>,
+    stamp: Option<WriteStamp>,
     /// The device and number of the file that was opened.
     identity: Option<(u64, u64)>,
 }
@@ -92,29 +91,26 @@ impl fmt::Debug for SqliteFile {
 /// The right to write, and the slot to which the connection returns after a successful commit.
 pub(super) type WriterSlot = OwnedMutexGuard<Option<SqliteConnection>>;
 
-/// What shows that a file has been written to: its identity, length and time of change, and whether it has a log.
+/// What shows that a file has been written to: number, length and time of change of the file and of its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct FileStamp {
-    file: Option<(u64, u64, i64, i64)>,
-    has_log: bool,
-}
-
-impl FileStamp {
-    fn of(path: &Path) -> Self {
-        let file = fs::metadata(path).ok().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
-        Self { file, has_log: with_suffix(path, "-wal").exists() }
-    }
-}
-
-/// When the file or its log was last written to, as far as the file system shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WriteStamp([Option<(u64, i64, i64)>; 2]);
+pub(crate) struct WriteStamp([Option<(u64, u64, i64, i64)>; 2]);
 
 impl WriteStamp {
+    fn of(path: &Path) -> Self {
+        let of = |path: &Path| {
+            fs::metadata(path).ok().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        Self([of(path), of(&with_suffix(path, "-wal"))])
+    }
+
+    const fn has_log(&self) -> bool {
+        self.0[1].is_some()
+    }
+
     /// Whether the last write was at least a second ago. The file system's clock may tick rarely, so what is written now
     /// may leave the stamp as it is.
     pub(crate) fn is_settled(&self, now: WallTime) -> bool {
-        let last = self.0.iter().flatten().map(|(_, seconds, _)| *seconds).max();
+        let last = self.0.iter().flatten().map(|(_, _, seconds, _)| *seconds).max();
         last.is_some_and(|seconds| seconds.saturating_add(2) <= now.millis() / 1000)
     }
 }
@@ -122,9 +118,7 @@ impl WriteStamp {
 impl SqliteFile {
     /// When the file was last written to.
     pub(super) fn write_stamp(&self) -> WriteStamp {
-        let path = self.options.get_filename();
-        let of = |path: &Path| fs::metadata(path).ok().map(|found| (found.len(), found.mtime(), found.mtime_nsec()));
-        WriteStamp([of(path), of(&with_suffix(path, "-wal"))])
+        WriteStamp::of(self.options.get_filename())
     }
 
     /// Opens or creates the file of the records; brings its schema up to date.
@@ -144,7 +138,6 @@ impl SqliteFile {
     /// Opens an existing file of the records to write to it; its schema must be up to date.
     pub(super) async fn open_existing(path: &Path) -> Result<Self, StoreError> {
         must_exist(path)?;
-        only_files(path)?;
         let options = durable(path).create_if_missing(false);
         let mut writer = options.connect().await.map_err(|error| unopened(path, error))?;
         let steps = steps();
@@ -159,9 +152,8 @@ impl SqliteFile {
     /// does not change, and [`was_left_alone`](Self::was_left_alone) tells whether that was true.
     pub(super) async fn open_to_read(path: &Path) -> Result<(Self, (i64, i64)), StoreError> {
         must_exist(path)?;
-        only_files(path)?;
-        let stamp = FileStamp::of(path);
-        let options = to_read(path).immutable(!stamp.has_log);
+        let stamp = WriteStamp::of(path);
+        let options = to_read(path).immutable(!stamp.has_log());
         let mut reader = options.connect().await.map_err(|error| unopened(path, error))?;
         let steps = steps();
         let schema = compare(&steps, &applied(&mut reader).await?)?;
@@ -173,7 +165,7 @@ impl SqliteFile {
 
     /// Whether everything that a file opened to be read has said is of one state: no daemon began to write to it.
     pub(super) fn was_left_alone(&self) -> bool {
-        self.stamp.as_ref().is_none_or(|before| before.has_log || *before == FileStamp::of(self.options.get_filename()))
+        self.stamp.as_ref().is_none_or(|before| before.has_log() || *before == self.write_stamp())
     }
 
     /// Opens or creates a file with this schema, whose deleted rows are overwritten on the disk.
@@ -267,7 +259,7 @@ fn to_read(path: &Path) -> SqliteConnectOptions {
         .log_statements(tracing::log::LevelFilter::Off)
 }
 
-/// Refuses a file that does not exist.
+/// Refuses a file that does not exist, and what is no file in its place or beside it.
 pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(unusable(format!(
@@ -276,12 +268,12 @@ pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
         ))),
         // Opening a pipe to read it would wait for another process.
         Ok(found) if !found.is_file() => Err(unusable(format!("{} is not a file", path.display()))),
-        Ok(_) | Err(_) => Ok(()),
+        Ok(_) | Err(_) => only_files(path),
     }
 }
 
 /// Refuses what is no ordinary file in place of the database or of a file beside it: SQLite would wait for a pipe.
-fn only_files(path: &Path) -> Result<(), StoreError> {
+pub(super) fn only_files(path: &Path) -> Result<(), StoreError> {
     for suffix in ["", "-journal", "-wal", "-shm"] {
         let file = with_suffix(path, suffix);
         if fs::metadata(&file).is_ok_and(|found| !found.is_file()) {

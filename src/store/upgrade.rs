@@ -8,11 +8,14 @@ use std::{
 use sqlx::{Executor, Row, SqliteConnection};
 
 use super::{
-    copy::{BackupError, Existing, copy, folder_of, with_suffix},
+    copy::{BackupError, Existing, copy},
     error::{StoreError, migration_error},
     schema::{APPLIED, AppliedMigration, CopyFirst, NOTE, SQLITE_NOTES, Schema, SchemaChange, compare},
 };
-use crate::base::clock::Clock;
+use crate::base::{
+    clock::Clock,
+    disk::{self, folder_of, with_suffix},
+};
 
 /// Between the name of the file and the version that its schema had: the name of a copy.
 const BEFORE: &str = ".before-";
@@ -99,8 +102,7 @@ async fn keep_copy(path: &Path, connection: &mut SqliteConnection, version: i64)
     let used: i64 = connection.fetch_one(used).await?.try_get(0)?;
     // As much again for the change itself, which may write every row.
     let needed = 2 * u64::try_from(used).unwrap_or(0);
-    let disk = rustix::fs::statvfs(folder_of(path)).map_err(|errno| unavailable(errno.into()))?;
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let free = disk::free(folder_of(path)).map_err(unavailable)?;
     if free < needed {
         let (folder, free, needed) = (folder_of(path).display(), megabytes(free), megabytes(needed));
         return Err(unavailable(io::Error::new(
