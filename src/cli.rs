@@ -373,8 +373,9 @@ fn explain_decisions(config: Option<&Path>, arguments: &ExplainArguments) -> Res
 
 fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
     let settings = load_as_owner(config)?;
-    if let UserCommand::List { json } = command {
-        let listed = reading(&settings, &async |store: &Store| {
+    let now = Clock::system().now().wall;
+    let text = match command {
+        UserCommand::List { json } => reading(&settings, &async |store: &Store| {
             user::list(store, json).await.map_err(|error| match error {
                 user::UserError::Store(error) => unavailable(store.explained(error)),
                 error @ (user::UserError::Rights
@@ -384,36 +385,33 @@ fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
                 | user::UserError::Differ
                 | user::UserError::Input(_)) => Failure::Other(user_code(&error), error.into()),
             })
-        })?;
-        return say(&listed);
-    }
-    let text = runtime()?.block_on(async {
+        }),
+        UserCommand::Add { name, rights } => changing_users(&settings, async |store| {
+            let rights = user::rights(rights.admin, &rights.role)?;
+            user::add(store, &name, &rights, &user::ask_password()?, now).await
+        }),
+        UserCommand::Password { name } => {
+            changing_users(&settings, async |store| user::set_password(store, &name, &user::ask_password()?, now).await)
+        }
+        UserCommand::Role { name, rights } => changing_users(&settings, async |store| {
+            user::set_rights(store, &name, &user::rights(rights.admin, &rights.role)?, now).await
+        }),
+        UserCommand::Remove { name } => changing_users(&settings, async |store| user::remove(store, &name).await),
+    }?;
+    say(&text)
+}
+
+/// Changes the API users of an existing database.
+fn changing_users(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Store) -> Result<String, user::UserError>,
+) -> Result<String, Failure> {
+    runtime()?.block_on(async {
         let store = Store::open_existing(&settings.database).await.map_err(unavailable)?;
-        let now = Clock::system().now().wall;
-        let done = match command {
-            UserCommand::Add { name, rights } => {
-                let asked = user::rights(rights.admin, &rights.role)
-                    .and_then(|rights| user::ask_password().map(|password| (rights, password)));
-                match asked {
-                    Ok((rights, password)) => user::add(&store, &name, &rights, &password, now).await,
-                    Err(error) => Err(error),
-                }
-            }
-            UserCommand::List { json } => user::list(&store, json).await,
-            UserCommand::Password { name } => match user::ask_password() {
-                Ok(password) => user::set_password(&store, &name, &password, now).await,
-                Err(error) => Err(error),
-            },
-            UserCommand::Role { name, rights } => match user::rights(rights.admin, &rights.role) {
-                Ok(rights) => user::set_rights(&store, &name, &rights, now).await,
-                Err(error) => Err(error),
-            },
-            UserCommand::Remove { name } => user::remove(&store, &name).await,
-        };
+        let done = work(&store).await;
         store.close().await;
         done.map_err(|error| Failure::Other(user_code(&error), error.into()))
-    })?;
-    say(&text)
+    })
 }
 
 fn user_code(error: &user::UserError) -> u8 {
