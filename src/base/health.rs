@@ -44,10 +44,28 @@ pub struct Health {
     now: Arc<Mutex<BTreeMap<(ConditionKind, String), Raised>>>,
 }
 
+/// The part of the daemon that has raised a condition which several can raise: it lasts until each of them has cleared it.
+/// Of several details, that of the first is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RaisedBy {
+    /// The only one.
+    Alone,
+    /// The start, which waits for what it opens.
+    Start,
+    /// The pipeline, which has work to commit.
+    Pipeline,
+    /// The request for the lease.
+    Lease,
+    /// The question that is asked although there is no work.
+    Watch,
+}
+
 /// A raised condition, and which of its causes the log has named.
 #[derive(Clone, Debug)]
 struct Raised {
     condition: Condition,
+    /// What each part says of it.
+    details: BTreeMap<RaisedBy, String>,
     /// The cause that was logged last.
     logged: Cause,
     /// Another cause that is in force, and since when.
@@ -68,6 +86,13 @@ impl Cause {
 }
 
 impl Raised {
+    /// Shows what the first part says. Whether that is this part.
+    fn shows(&mut self, part: RaisedBy) -> bool {
+        let Some((first, detail)) = self.details.first_key_value() else { return false };
+        self.condition.detail.clone_from(detail);
+        *first == part
+    }
+
     /// Notes which cause is in force now.
     fn note(&mut self, cause: Cause, now: BootTime) {
         let is_logged = self.logged == cause;
@@ -107,7 +132,14 @@ impl Health {
     pub fn raise(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
         let detail = detail.to_string();
         let cause = Cause::of(&detail);
-        self.put((kind, subject, self.clock.now().wall), detail, Some(cause));
+        self.put((kind, subject, self.clock.now().wall), RaisedBy::Alone, detail, Some(cause));
+    }
+
+    /// The same for a condition that several parts can raise. Its beginning is that of the first.
+    pub fn raise_by(&self, part: RaisedBy, kind: ConditionKind, detail: impl fmt::Display) {
+        let detail = detail.to_string();
+        let cause = Cause::of(&detail);
+        self.put((kind, "", self.clock.now().wall), part, detail, Some(cause));
     }
 
     /// Raises a condition that has only one cause, although its text changes: it has counts and ages, or the log has the
@@ -118,15 +150,18 @@ impl Health {
 
     /// The same for a condition that began before it was noticed.
     pub fn raise_since(&self, kind: ConditionKind, subject: &str, since: WallTime, detail: impl fmt::Display) {
-        self.put((kind, subject, since), detail.to_string(), None);
+        self.put((kind, subject, since), RaisedBy::Alone, detail.to_string(), None);
     }
 
-    fn put(&self, what: (ConditionKind, &str, WallTime), detail: String, cause: Option<Cause>) {
+    fn put(&self, what: (ConditionKind, &str, WallTime), part: RaisedBy, detail: String, cause: Option<Cause>) {
         let (kind, subject, since) = what;
         let boot = self.clock.now().boot;
         let mut now = self.lock();
         if let Some(known) = now.get_mut(&(kind, subject.to_owned())) {
-            known.condition.detail = detail;
+            known.details.insert(part, detail);
+            if !known.shows(part) {
+                return;
+            }
             if let Some(cause) = cause {
                 known.note(cause, boot);
                 known.log_if_due(boot);
@@ -137,8 +172,9 @@ impl Health {
         }
         tracing::warn!(condition = kind.name(), subject, "{detail}");
         let logged = cause.unwrap_or_else(|| Cause::of(&detail));
+        let details = BTreeMap::from([(part, detail.clone())]);
         let condition = Condition { kind, subject: subject.to_owned(), detail, since };
-        let raised = Raised { condition, lately: vec![(logged.clone(), boot)], logged, unlogged: None };
+        let raised = Raised { condition, details, lately: vec![(logged.clone(), boot)], logged, unlogged: None };
         now.insert((kind, subject.to_owned()), raised);
     }
 
@@ -158,6 +194,29 @@ impl Health {
             let lasted = self.clock.now().wall.since(cleared.condition.since).as_secs();
             tracing::info!(condition = kind.name(), subject, lasted_seconds = lasted, "{} is over", kind.name());
         }
+    }
+
+    /// Clears a condition for one part; it is over when no other has it raised.
+    pub fn clear_by(&self, part: RaisedBy, kind: ConditionKind) {
+        let boot = self.clock.now().boot;
+        let mut now = self.lock();
+        let Some(raised) = now.get_mut(&(kind, String::new())) else { return };
+        let is_other = |known: &RaisedBy| *known != part;
+        if !raised.details.keys().any(is_other) {
+            drop(now);
+            self.clear(kind, "");
+        } else if raised.details.remove(&part).is_some()
+            && let Some((first, _)) = raised.details.first_key_value()
+        {
+            let first = *first;
+            raised.shows(first);
+            raised.note(Cause::of(&raised.condition.detail), boot);
+        }
+    }
+
+    /// Whether this part has the condition raised.
+    pub fn is_raised_by(&self, part: RaisedBy, kind: ConditionKind) -> bool {
+        self.lock().get(&(kind, String::new())).is_some_and(|raised| raised.details.contains_key(&part))
     }
 
     /// Clears the conditions of a kind whose subject does not exist any more.
@@ -245,6 +304,30 @@ mod tests {
         clock.advance(CAUSE_REMEMBERED);
         health.log_new_causes();
         assert_eq!(last(), "refused (error )", "it lasts, and the log still names the other cause");
+    }
+
+    #[test]
+    fn a_condition_of_several_parts_lasts_from_the_first_to_the_last() {
+        let (clock, health) = manual();
+        let kind = ConditionKind::DatabaseUnavailable;
+        let shown = || health.conditions().into_iter().map(|raised| (raised.since.millis(), raised.detail)).next();
+        let told = |detail: &str| assert_eq!(shown(), Some((1_000_000, detail.to_owned())));
+        health.raise_by(RaisedBy::Watch, kind, "read-only");
+        clock.advance(Duration::from_secs(9));
+        health.raise_by(RaisedBy::Pipeline, kind, "read-only, and taps wait");
+        told("read-only, and taps wait");
+        health.raise_by(RaisedBy::Watch, kind, "still read-only");
+        told("read-only, and taps wait");
+        health.clear_by(RaisedBy::Start, kind);
+        health.clear_by(RaisedBy::Pipeline, kind);
+        told("still read-only");
+        assert!(health.is_raised_by(RaisedBy::Watch, kind) && !health.is_raised_by(RaisedBy::Pipeline, kind));
+        health.raise_by(RaisedBy::Pipeline, kind, "taps wait again");
+        told("taps wait again");
+        health.clear_by(RaisedBy::Watch, kind);
+        health.clear_by(RaisedBy::Pipeline, kind);
+        assert_eq!(shown(), None);
+        health.clear_by(RaisedBy::Pipeline, kind);
     }
 
     #[test]

@@ -7,12 +7,15 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    base::health::{ConditionKind, Health},
+    base::health::{ConditionKind, Health, RaisedBy},
     store::{Store, StoreError},
 };
 
 /// How often the database is asked: three round trips, which lock nothing and write nothing.
 const EVERY: Duration = Duration::from_secs(10);
+
+/// How often it is asked while it refuses or does not answer, to notice the end.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -21,19 +24,18 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// named at once.
 const MISSED: u32 = 2;
 
-/// Raises and clears the condition until stopped. Leaves alone what another part has raised, because the pipeline knows
-/// more than this question.
+/// Raises and clears the condition until stopped. If the pipeline has raised it too, that is shown, because the pipeline
+/// knows more than this question.
 pub(super) async fn run(store: Store, health: Health, stop: CancellationToken) {
     let mut missed = 0;
     let mut is_ours = false;
-    while stop.run_until_cancelled(time::sleep(EVERY)).await.is_some() {
-        is_ours &= health.is_raised(ConditionKind::DatabaseUnavailable, "");
+    while stop.run_until_cancelled(time::sleep(if is_ours { AGAIN } else { EVERY })).await.is_some() {
         let Some(answer) = stop.run_until_cancelled(time::timeout(ANSWER, store.probe())).await else { return };
         let is_named = match answer.unwrap_or(Err(StoreError::too_late())) {
             Ok(()) => {
                 missed = 0;
                 if is_ours {
-                    health.clear(ConditionKind::DatabaseUnavailable, "");
+                    health.clear_by(RaisedBy::Watch, ConditionKind::DatabaseUnavailable);
                     is_ours = false;
                 }
                 continue;
@@ -48,11 +50,9 @@ pub(super) async fn run(store: Store, health: Health, stop: CancellationToken) {
                 Some(error)
             }
         };
-        if let Some(error) = is_named
-            && (is_ours || !health.is_raised(ConditionKind::DatabaseUnavailable, ""))
-        {
+        if let Some(error) = is_named {
             let detail = format!("{}; nothing is lost", error.in_words("the database"));
-            health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+            health.raise_by(RaisedBy::Watch, ConditionKind::DatabaseUnavailable, detail);
             is_ours = true;
         }
     }

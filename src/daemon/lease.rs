@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::{BootTime, Clock},
-        health::{ConditionKind, Health},
+        health::{ConditionKind, Health, RaisedBy},
         permit::LeasePermit,
         random,
         record::BusinessId,
@@ -99,7 +99,7 @@ impl Lease {
                     let detail =
                         format!("the gateway {holder} is active; this one is the standby and takes over when it fails");
                     self.health.raise(ConditionKind::Standby, "", detail);
-                    self.health.clear(ConditionKind::DatabaseUnavailable, "");
+                    self.health.clear_by(RaisedBy::Lease, ConditionKind::DatabaseUnavailable);
                 }
                 Err(unusable @ StoreError::Unusable { .. }) => return Err(unusable.into()),
                 Err(
@@ -117,14 +117,14 @@ impl Lease {
                         "{}; unknown which gateway holds the lease of this site",
                         error.in_words("the database")
                     );
-                    self.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                    self.health.raise_by(RaisedBy::Lease, ConditionKind::DatabaseUnavailable, detail);
                 }
             }
             is_first = false;
             time::sleep(TRY_EVERY).await;
         }
         self.health.clear(ConditionKind::Standby, "");
-        self.health.clear(ConditionKind::DatabaseUnavailable, "");
+        self.health.clear_by(RaisedBy::Lease, ConditionKind::DatabaseUnavailable);
         tracing::info!(gateway = self.holder, business = self.business.0, "this gateway holds the lease and is active");
         Ok(())
     }

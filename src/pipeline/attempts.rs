@@ -7,7 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::state::Pipeline;
 use crate::{
-    base::{backoff::Backoff, health::ConditionKind},
+    base::{
+        backoff::Backoff,
+        health::{ConditionKind, RaisedBy},
+    },
     store::StoreError,
 };
 
@@ -90,7 +93,7 @@ pub(super) use retry;
 impl Pipeline {
     /// Notes that the database works.
     pub(super) fn note_success(&mut self) {
-        self.context.health.clear(ConditionKind::DatabaseUnavailable, "");
+        self.context.health.clear_by(RaisedBy::Pipeline, ConditionKind::DatabaseUnavailable);
         self.coverage.note_success();
         self.report_alive();
     }
@@ -126,7 +129,7 @@ impl Pipeline {
                     "nothing is acknowledged meanwhile"
                 };
                 let detail = format!("{}; {meanwhile}, nothing is lost", away.in_words("the database"));
-                self.context.health.raise(ConditionKind::DatabaseUnavailable, "", detail);
+                self.context.health.raise_by(RaisedBy::Pipeline, ConditionKind::DatabaseUnavailable, detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),
         }

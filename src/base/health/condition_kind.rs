@@ -77,7 +77,7 @@ condition_kinds! {
     UnrecognisedFlood = "unrecognised_flood", warns;
     /// The database did not take some facts of the last 24 hours: they were set aside, undecided.
     SetAside = "set_aside", warns;
-    /// A changed settings file was refused; the old settings stay in force.
+    /// Changed settings were refused, or cannot be recorded yet; the old ones stay in force.
     SettingsRefused = "settings_refused", warns;
     /// The directory or the settings of the sites could not be read; the last versions stay in force.
     DirectoryStale = "directory_stale", warns;
@@ -93,7 +93,7 @@ condition_kinds! {
     SpoolUnavailable = "spool_unavailable", blocks;
     /// Door messages wait and none is acknowledged, although the database works.
     AcknowledgementsStalled = "acknowledgements_stalled", blocks;
-    /// The shared database lost what this gateway had committed: it was restored, or a failover discarded commits.
+    /// The shared database lost what this gateway had committed: it was restored, or a failover discarded commits. Shown for 24 hours, also after a restart.
     DatabaseWentBack = "database_went_back", warns;
     /// The disk of the database or the spool is nearly full.
     DiskLow = "disk_low", warns;
