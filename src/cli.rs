@@ -102,7 +102,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Err(Failure::Reported(code)) => ExitCode::from(code),
         Err(Failure::Other(_, error)) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(Failure::Other(code, error)) => {
-            complain(Urgency::Fault, &format!("checkind: {error:#}"));
+            complain(Urgency::Fault, &format!("checkind: {}", causes(&error)));
             ExitCode::from(code)
         }
     }
@@ -160,7 +160,7 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
 
 /// Logs why the daemon ends, so it has the form and the priority of its other lines.
 fn logged(code: u8, error: &anyhow::Error) -> Failure {
-    tracing::error!("{error:#}");
+    tracing::error!("{}", causes(error));
     Failure::Reported(code)
 }
 
@@ -185,7 +185,7 @@ fn check_config(config: Option<&Path>) -> Result<(), Failure> {
     let LoadedSettings { settings, warnings } =
         settings::load(config, settings::environment()).map_err(Failure::Settings)?;
     for warning in &warnings {
-        complain(Urgency::Warning, &format!("warning: {warning}"));
+        complain(Urgency::Warning, &warning.to_string());
     }
     if let Some(account) = ServiceAccount::find(&settings) {
         check_as(&account, config, &settings)?;
@@ -468,6 +468,20 @@ fn reading<T>(settings: &Settings, work: &impl AsyncFn(&Store) -> Result<T, Fail
 
 fn not_permitted(error: AccountError) -> Failure {
     Failure::Other(PERMISSION, error.into())
+}
+
+/// An error with its causes, on one line. A database's answer is in its own words: its library repeats it, and adds the
+/// line of the server's source.
+fn causes(error: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in error.chain() {
+        parts.push(cause.to_string());
+        if let Some(store) = cause.downcast_ref::<StoreError>() {
+            parts.extend(store.answer());
+            break;
+        }
+    }
+    parts.join(": ")
 }
 
 fn unavailable(error: StoreError) -> Failure {

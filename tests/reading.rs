@@ -163,3 +163,29 @@ fn on_an_older_schema_commands_say_what_to_run_and_change_nothing() {
     assert_eq!(stamps(&home).keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
     assert_eq!(home.ledger().number("SELECT max(version) FROM _sqlx_migrations"), 5);
 }
+
+/// What the operating system knows is said: whose folder it is, that the disk is read-only, that a copy lacks a file.
+#[test]
+fn a_file_that_cannot_be_used_says_whose_it_is_or_what_is_missing() {
+    let home = Home::new(&site(""));
+    home.import(&people(1, &[]));
+    let stranger = ["setpriv", "--reuid", "54321", "--regid", "54321", "--clear-groups", "--"];
+    let said = |arguments: &[&str]| {
+        let output = home.command_of(&[&stranger[..], &[BINARY]].concat(), arguments).output().expect("it starts");
+        assert!(!output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let open_to_all = |name: &str, mode: u32| {
+        fs::set_permissions(home.path(name), fs::Permissions::from_mode(mode)).expect("permitted");
+    };
+    open_to_all(".", 0o755);
+    open_to_all("checkind.toml", 0o644);
+    open_to_all("checkind.db", 0o644);
+    let told = said(&["migrate"]);
+    assert!(told.contains("belongs to the user with id 0") && told.contains("id 54321"), "{told}");
+    // A copy with its log, and without the file of locks.
+    fs::copy(home.path("checkind.db"), home.path("checkind.db-wal")).expect("a log");
+    open_to_all("checkind.db-wal", 0o644);
+    let told = said(&["who"]);
+    assert!(told.contains("checkind.db-shm to read them") && told.contains("read the copy"), "{told}");
+}

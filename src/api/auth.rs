@@ -106,7 +106,7 @@ pub(super) fn slowed(api: &ApiState, shown: &RequestIdentity, kind: &'static str
     move |problem| {
         if let Problem::Throttled(wait) = problem {
             api.metrics.signed_in(SignIn::Throttled);
-            tracing::warn!(peer = %shown, kind, seconds = wait.as_secs(), "too many failed sign-ins; the next one has to wait");
+            tracing::warn!(peer = %shown, kind, seconds = wait.as_millis().div_ceil(1000), "too many failed sign-ins; the next one has to wait");
         }
         problem
     }

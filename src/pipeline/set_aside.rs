@@ -220,6 +220,6 @@ fn stored(single: &SubBatch) -> Vec<StoredFact> {
 
 /// What the database answered, on one line of limited length.
 fn answer(error: &StoreError) -> String {
-    let source = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    source.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_ANSWER).collect()
+    let words = error.answer().unwrap_or_else(|| error.to_string());
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_ANSWER).collect()
 }

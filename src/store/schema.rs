@@ -144,8 +144,8 @@ impl Schema<'_> {
 /// The error of a command that needs a newer schema and may not change it.
 pub(super) fn older(version: i64, known: i64) -> StoreError {
     unusable(format!(
-        "its schema is version {version}, and this program needs version {known}; run `checkind migrate`, or start the \
-         new version of the daemon"
+        "its schema is version {version}, and this program needs version {known}; run `checkind migrate` (with \
+         PostgreSQL by the login that owns the tables), or start the new version of the daemon"
     ))
 }
 

@@ -25,6 +25,7 @@ use super::{
     error::{StoreError, database_code},
     limits::{SLOW, TIME_LIMIT},
     schema::{CopyFirst, SchemaChange, compare, unusable},
+    sqlite_access::{what_is_in_the_way, what_is_in_the_way_of_reading},
     upgrade::{applied, bring_up_to_date, steps},
 };
 
@@ -131,7 +132,9 @@ impl SqliteFile {
         let first_options =
             if is_new { options.clone().auto_vacuum(SqliteAutoVacuum::Incremental) } else { options.clone() };
         let mut writer = first_options.connect().await.map_err(|error| unopened(path, error))?;
-        let change = bring_up_to_date(path, &mut writer, first).await?;
+        let change = bring_up_to_date(path, &mut writer, first)
+            .await
+            .map_err(|error| because(path, error, what_is_in_the_way(path)))?;
         Ok((Self::new(options, Some(writer)), change))
     }
 
@@ -154,9 +157,10 @@ impl SqliteFile {
         must_exist(path)?;
         let stamp = WriteStamp::of(path);
         let options = to_read(path).immutable(!stamp.has_log());
-        let mut reader = options.connect().await.map_err(|error| unopened(path, error))?;
+        let unread = |error: StoreError| because(path, error, what_is_in_the_way_of_reading(path));
+        let mut reader = options.connect().await.map_err(|error| unread(error.into()))?;
         let steps = steps();
-        let schema = compare(&steps, &applied(&mut reader).await?)?;
+        let schema = compare(&steps, &applied(&mut reader).await.map_err(unread)?)?;
         schema.exists()?;
         reader.close().await?;
         let file = Self { stamp: Some(stamp), ..Self::new(options, None) };
@@ -292,13 +296,19 @@ fn create_for_owner(path: &Path) {
     let _made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
-/// Names the file in the error if it cannot be opened.
+/// Names the file in the error if it cannot be opened, and says why, if it is known.
 fn unopened(path: &Path, error: sqlx::Error) -> StoreError {
-    match StoreError::from(error) {
-        // SQLITE_CANTOPEN.
-        StoreError::Refused { source, .. } if database_code(&source).as_deref() == Some("14") => StoreError::Refused {
-            what: format!("{} cannot be opened; its folder must exist and be writable by this user", path.display()),
-            source,
+    because(path, error.into(), what_is_in_the_way(path))
+}
+
+fn because(path: &Path, error: StoreError, obstacle: Option<String>) -> StoreError {
+    match error {
+        // SQLITE_PERM, SQLITE_READONLY and SQLITE_CANTOPEN, with their extended codes.
+        StoreError::Refused { source, what } if is_about_rights(&source) => match obstacle {
+            Some(obstacle) => {
+                StoreError::Refused { what: format!("{} cannot be used: {obstacle}", path.display()), source }
+            }
+            None => StoreError::Refused { what: format!("{}: {what}", path.display()), source },
         },
         other @ (StoreError::Unavailable(_)
         | StoreError::Refused { .. }
@@ -306,6 +316,11 @@ fn unopened(path: &Path, error: sqlx::Error) -> StoreError {
         | StoreError::Conflict
         | StoreError::Unusable { .. }) => other,
     }
+}
+
+fn is_about_rights(error: &sqlx::Error) -> bool {
+    let code = database_code(error).and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| [3, 8, 14].contains(&(code & 0xff)))
 }
 
 #[cfg(test)]

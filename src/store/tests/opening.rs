@@ -51,7 +51,8 @@ async fn a_sqlite_file_in_a_folder_that_does_not_exist_says_what_to_do() {
     let error = Store::open(&Database::Sqlite { path: "/nonexistent/checkind.db".into() }).await.expect_err("refused");
     assert_eq!(
         error.to_string(),
-        "the database refuses: /nonexistent/checkind.db cannot be opened; its folder must exist and be writable by this user"
+        "the database refuses: /nonexistent/checkind.db cannot be used: the folder /nonexistent does not exist; create it, \
+         as the user of the service"
     );
 }
 
