@@ -16,6 +16,7 @@ pub mod lease;
 mod opening;
 mod parts;
 mod prepared;
+mod recording;
 mod reload;
 mod requests;
 pub mod retention;
@@ -34,7 +35,7 @@ use sd_notify::NotifyState;
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
-use crate::{policy::SitePolicy, store::Store};
+use crate::store::Store;
 use lease::Lease;
 use requests::{OutsideRequest, Requests};
 use startup::OutsideView;
@@ -117,29 +118,28 @@ impl Supervisor {
         let OutsideView { place, store_slot, start_up } = outside;
         store.report_to(&self.health);
         store_slot.fill(store.clone());
+        self.store = Some(store.clone());
         self.start_database_watch(store);
-        let doors = self.settings.doors.clone();
-        let own = self.settings.site.clone().map(|site| SitePolicy { site, doors });
-        match (own, self.settings.lease.clone()) {
+        match (self.settings.site.clone().map(|site| site.business), self.settings.lease.clone()) {
             // A standby is ready as soon as it waits for the lease: systemd and the caller must not wait for a
             // takeover.
-            (Some(own), Some(settings)) => {
+            (Some(business), Some(settings)) => {
                 self.start_captures(std::mem::take(&mut prepared.captures))?;
                 start_up.send_replace(self.started());
                 running(&place);
                 notify(&[NotifyState::Ready]);
                 let (clock, health) = (self.clock.clone(), self.health.clone());
-                let lease = Lease::new(store.clone(), own.site.business, settings.holder, clock, health);
-                let leased = store.fenced(own.site.business, lease.instance());
-                if !self.stand_by(Arc::new(lease), &own, &mut prepared, store, requests).await? {
+                let lease = Lease::new(store.clone(), business, settings.holder, clock, health);
+                let leased = store.fenced(business, lease.instance());
+                if !self.stand_by(Arc::new(lease), &mut prepared, store, requests).await? {
                     return Ok(());
                 }
-                let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
+                let Some(basis) = self.load_basis(store, requests).await? else { return Ok(()) };
                 self.start_site(prepared, &leased, store, basis).await?;
             }
             // A single gateway is ready when its site has been started.
-            (Some(own), None) => {
-                let Some(basis) = self.load_basis(store, requests, &own).await? else { return Ok(()) };
+            (Some(_), None) => {
+                let Some(basis) = self.load_basis(store, requests).await? else { return Ok(()) };
                 self.start_site(prepared, store, store, basis).await?;
                 start_up.send_replace(self.started());
                 running(&place);
@@ -173,6 +173,7 @@ impl Supervisor {
                     }
                     OutsideRequest::StopByCaller => return Ok(()),
                 },
+                known = self.reloads.recorded() => self.take_effect(known).await,
                 Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
             }
         }

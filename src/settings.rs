@@ -34,7 +34,7 @@ pub use capture::{Capture, CaptureBackend, MacPattern, MacPatternError, Relays};
 pub(crate) use files::read_bounded;
 use files::{DROP_INS_READ, toml_files};
 use fragment::Fragment;
-pub use reload::changes_needing_restart;
+pub use reload::{changes_needing_restart, connection_changed};
 pub use report::{Fault, SettingsFaults};
 use report::{Finding, Origins, Show, Span};
 use secrets::Secrets;

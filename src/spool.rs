@@ -188,6 +188,10 @@ impl Spool {
         }
         let (committed, window) = receipts_after(before);
         let began = clock.now();
+        let link = SpoolLink::new(id, deleted, marked, last);
+        if let Some(noted) = file.went_back().await? {
+            link.remember_went_back(noted, &health, began.wall);
+        }
         counters.limit.store(settings.limit, Relaxed);
         counters.depth.store(u64::try_from(last - before).unwrap_or(0), Relaxed);
         Ok(Self {
@@ -206,7 +210,7 @@ impl Spool {
             window,
             deleted,
             kept: KeptRows::new(settings.keep),
-            link: SpoolLink::new(id, deleted, marked, last),
+            link,
             noted: marked,
             round: 0,
             again_until: 0,
@@ -515,6 +519,12 @@ impl Spool {
         }
         let depth = u64::try_from(self.written - committed).unwrap_or(0);
         self.turns();
+        if let (Some(file), Some(unnoted)) = (&self.file, self.link.unnoted()) {
+            match file.note_went_back(&unnoted).await {
+                Ok(()) => self.link.noted(&unnoted),
+                Err(error) => return self.write_failure(error),
+            }
+        }
         let oldest = match self.file.clone() {
             Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1, 0).await {
                 Ok(rows) => rows.first().map_or(Duration::ZERO, |row| now.wall.since(row.arrived_at)),

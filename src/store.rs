@@ -32,6 +32,7 @@ mod set_aside;
 mod spool;
 mod sql;
 mod sqlite;
+mod sqlite_access;
 mod sqlstates;
 mod statement;
 mod stored;
@@ -53,7 +54,7 @@ pub(crate) use marks::CommitMark;
 pub use retention::Expired;
 pub use schema::{CopyFirst, SchemaChange};
 pub use set_aside::SetAsideFact;
-pub(crate) use spool::{SpoolFile, Spooled};
+pub(crate) use spool::{SpoolFile, Spooled, WentBack};
 pub(crate) use sqlite::WriteStamp;
 pub use sqlstates::{SQLSTATES, SqlState, SqlStateEffect};
 

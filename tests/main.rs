@@ -27,6 +27,7 @@ mod import;
 mod faults;
 mod spool;
 mod refusals;
+mod reloads;
 mod restore;
 mod set_aside;
 mod connections;

@@ -354,7 +354,7 @@ fn a_gateway_that_the_server_has_no_room_for_collects_says_so_and_decides_when_t
     let daemon = home.spawn_by(&[BINARY], &[]);
     wait_for("the gateway to say so", LIMIT, || {
         let log = daemon.log();
-        if log.contains("has no free connection") { Ok(()) } else { Err(log) }
+        if log.contains("too many clients already") { Ok(()) } else { Err(log) }
     });
     broker.publish_lines("flat/events", taps(0..PEOPLE), 1);
     drop(others);

@@ -259,7 +259,7 @@ fn a_server_that_refuses_tls_gets_no_password_and_no_user_name() {
         let got = got.lock().expect("the record").clone();
         assert!(got.chunks(8).all(|part| part == request), "{}", String::from_utf8_lossy(&got));
     }
-    // On this machine, where nothing reads along, the server may do without.
+    // On this machine the server may do without, and may ask for the password in clear text: `threats.md` says so.
     let (port, got) = refusing_server();
     let home =
         database_home(&format!("postgres://checkind@localhost:{port}/checkind"), "password_file = \"password\"\n");

@@ -7,19 +7,24 @@ use tokio::time;
 
 use super::{
     parts::Part,
+    recording::WaitingReload,
+    requests::OutsideRequest,
     shutdown::DEADLINE,
     supervisor::{SettingsOrigin, SitePhase, Supervisor},
     systemd::{notify, notify_reloading},
 };
 use crate::{
     base::health::ConditionKind,
-    policy::SitePolicy,
-    settings::{self, Settings},
-    store::StoreError,
+    policy::{PolicyHistory, SitePolicy},
+    settings::{self, Settings, SettingsFaults},
 };
 
 /// How long the last batch usually takes to commit once the queue is empty.
 const LAST_COMMIT: Duration = Duration::from_millis(200);
+
+/// How long a reload waits until its policy is recorded. After that the daemon works on, and the settings take effect
+/// when the database has it.
+const RECORDED: Duration = Duration::from_secs(3);
 
 /// How often to check whether the queue is empty.
 const QUEUE_CHECK: Duration = Duration::from_millis(10);
@@ -33,26 +38,11 @@ impl Supervisor {
         };
         tracing::info!("reading the settings again");
         notify_reloading();
+        self.reloads.replace();
         match settings::load(file.as_deref(), settings::environment()) {
-            Err(faults) => {
-                let count = faults.faults().len();
-                let first = faults.faults().first().map(|fault| fault.head().to_string()).unwrap_or_default();
-                let counted = if count == 1 {
-                    format!("1 fault: {first}")
-                } else {
-                    format!("{count} faults, the first: {first}")
-                };
-                let detail = format!(
-                    "the changed settings were refused ({counted}); the old ones stay in force. Run checkind check-config"
-                );
-                // At its beginning the condition logs the first fault.
-                let begins = !self.health.is_raised(ConditionKind::SettingsRefused, "");
-                self.health.raise_once(ConditionKind::SettingsRefused, "", detail);
-                for fault in faults.faults().iter().skip(usize::from(begins)) {
-                    tracing::error!("{}", fault.head());
-                }
-            }
+            Err(faults) => self.refuse(&faults),
             Ok(loaded) => {
+                self.reloads.faults.clear();
                 for warning in &loaded.warnings {
                     tracing::warn!("{}", warning.head());
                 }
@@ -62,33 +52,90 @@ impl Supervisor {
         notify(&[NotifyState::Ready]);
     }
 
+    /// Reloads if this is the request; returns whether it is one to stop.
+    pub(super) async fn is_stop(&mut self, request: OutsideRequest) -> bool {
+        match request {
+            OutsideRequest::Reload => {
+                self.reload().await;
+                false
+            }
+            OutsideRequest::StopBySignal(_) | OutsideRequest::StopByCaller => true,
+        }
+    }
+
+    /// Keeps the old settings, and names each fault once, however often they are read again.
+    fn refuse(&mut self, faults: &SettingsFaults) {
+        let heads: Vec<String> = faults.faults().iter().map(|fault| fault.head().to_string()).collect();
+        let first = heads.first().map_or("", String::as_str);
+        let counted = match heads.len() {
+            1 => format!("1 fault: {first}"),
+            count => format!("{count} faults, the first: {first}"),
+        };
+        let detail = format!(
+            "the changed settings were refused ({counted}); the old ones stay in force. Run checkind check-config"
+        );
+        // At its beginning the condition logs the first fault.
+        let begins = !self.health.is_raised(ConditionKind::SettingsRefused, "");
+        self.health.raise_once(ConditionKind::SettingsRefused, "", detail);
+        if heads != self.reloads.faults {
+            for head in heads.iter().skip(usize::from(begins)) {
+                tracing::error!("{head}");
+            }
+        }
+        self.reloads.faults = heads;
+    }
+
     /// Applies new settings, except changes that need a restart.
     async fn apply(&mut self, new: Settings) {
+        // The connection first: with a corrected password an outage ends.
+        if settings::connection_changed(&self.settings.database, &new.database) {
+            if let Some(store) = &self.store
+                && let Err(error) = store.connect_by(&new.database)
+            {
+                let detail = format!("{}; the old settings stay in force", error.in_words("the database"));
+                self.health.raise(ConditionKind::SettingsRefused, "", detail);
+                return;
+            }
+            self.settings.database = new.database.clone();
+            tracing::info!("the database is reached by the new settings from now on");
+        }
+        // A fact is decided by the policy of its time, so a policy takes effect only once it is recorded.
+        if let (SitePhase::Deciding { records, .. }, Some(site)) = (&self.site, &new.site)
+            && !settings::changes_needing_restart(&self.settings, &new).contains(&"site.business")
+        {
+            let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
+            let records = (**records).clone();
+            self.reloads.wait_with(WaitingReload::new(new, own, records, self.clock.clone(), self.health.clone()));
+            // A stop request waits meanwhile.
+            match time::timeout(RECORDED, self.reloads.recorded()).await {
+                Ok(recorded) => self.take_effect(recorded).await,
+                Err(_) if self.health.is_raised(ConditionKind::SettingsRefused, "") => {}
+                Err(_) => {
+                    let detail = "the changed settings cannot be recorded yet, because the database does not answer. The \
+                                  old ones stay in force until it does";
+                    self.health.raise(ConditionKind::SettingsRefused, "", detail);
+                }
+            }
+            return;
+        }
+        self.put_in_force(new).await;
+    }
+
+    /// Puts settings in force whose policy is recorded now.
+    pub(super) async fn take_effect(&mut self, (new, known): (Settings, PolicyHistory)) {
+        if let SitePhase::Deciding { policies, .. } = &self.site {
+            policies.send_replace(Arc::new(new.zones.rule(&known)));
+        }
+        self.put_in_force(new).await;
+    }
+
+    /// Puts new settings in force, except changes that need a restart.
+    async fn put_in_force(&mut self, new: Settings) {
         // Changes to `[mqtt]` need no restart: the session is started again below.
         let restart: Vec<&str> = settings::changes_needing_restart(&self.settings, &new)
             .into_iter()
             .filter(|section| *section != "mqtt")
             .collect();
-        // A fact is decided by the policy of its time, so a policy takes effect only once it is recorded.
-        if let (SitePhase::Deciding { policies, records }, Some(site)) = (&self.site, &new.site)
-            && !restart.contains(&"site.business")
-        {
-            let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
-            // A stop request waits meanwhile.
-            let recorded = time::timeout(DEADLINE, records.policies(&own, self.clock.now().wall)).await;
-            match recorded.unwrap_or(Err(StoreError::too_late())) {
-                Ok(known) => {
-                    policies.send_replace(Arc::new(new.zones.rule(&known)));
-                }
-                Err(error) => {
-                    let detail =
-                        format!("the changed settings could not be recorded ({error}); the old ones stay in force");
-                    self.health.raise(ConditionKind::SettingsRefused, "", detail);
-                    return;
-                }
-            }
-        }
-
         if restart.is_empty() {
             self.health.clear(ConditionKind::SettingsRefused, "");
         } else {

@@ -43,18 +43,6 @@ impl Requests {
         }
     }
 
-    /// Waits for a request to stop. SIGHUP has no effect, because there is nothing to reload yet.
-    pub(super) async fn stop(&mut self) {
-        loop {
-            match self.next().await {
-                OutsideRequest::Reload => {
-                    tracing::warn!("the settings are read again only once the database is open; ask again then");
-                }
-                OutsideRequest::StopBySignal(_) | OutsideRequest::StopByCaller => return,
-            }
-        }
-    }
-
     /// Waits for SIGTERM or SIGINT. Ignores the caller's token, which may already be cancelled during shutdown.
     pub(super) async fn stop_signal(&mut self) -> c_int {
         while let Some(signal) = self.signals.next().await {

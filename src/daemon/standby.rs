@@ -9,18 +9,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    lease::Lease,
-    opening::Basis,
-    parts::Part,
-    prepared::Prepared,
-    requests::{OutsideRequest, Requests},
-    supervisor::Supervisor,
+    lease::Lease, opening::Basis, parts::Part, prepared::Prepared, requests::Requests, supervisor::Supervisor,
     version_watch::VersionWatch,
 };
 use crate::{
-    base::health::ConditionKind,
     pipeline::{self, COMPARE_EVERY, Inputs, Pipeline},
-    policy::SitePolicy,
     settings::SpoolSettings,
     source::{
         DELIVERIES, DELIVERY_BYTES, delivery_channel,
@@ -40,7 +33,6 @@ impl Supervisor {
     pub(super) async fn stand_by(
         &mut self,
         lease: Arc<Lease>,
-        own: &SitePolicy,
         prepared: &mut Prepared,
         store: &Store,
         requests: &mut Requests,
@@ -48,7 +40,7 @@ impl Supervisor {
         let spool_settings = self.settings.spool.clone();
         let mut spool = None;
         if let Some(settings) = &spool_settings {
-            spool = self.decided_spool(settings, own, store, requests).await?;
+            spool = self.decided_spool(settings, store, requests).await?;
             if spool.is_none() {
                 return Ok(false);
             }
@@ -69,7 +61,7 @@ impl Supervisor {
                         && self.lacks(store, known).await
                     {
                         drop(spool.take());
-                        spool = self.decided_spool(settings, own, store, requests).await?;
+                        spool = self.decided_spool(settings, store, requests).await?;
                         if spool.is_none() {
                             return Ok(false);
                         }
@@ -77,10 +69,7 @@ impl Supervisor {
                 }
                 // The holder decides these presences. Devices that are still here at a takeover will send more frames.
                 Some(_) = prepared.presences.recv() => {}
-                request = requests.next() => match request {
-                    OutsideRequest::Reload => self.reload().await,
-                    OutsideRequest::StopBySignal(_) | OutsideRequest::StopByCaller => return Ok(false),
-                },
+                request = requests.next() => if self.is_stop(request).await { return Ok(false) },
                 Some(ended) = self.parts.next_end() => return Err(ended.into_error()),
             }
         }
@@ -102,7 +91,6 @@ impl Supervisor {
     async fn decided_spool(
         &mut self,
         settings: &SpoolSettings,
-        own: &SitePolicy,
         store: &Store,
         requests: &mut Requests,
     ) -> anyhow::Result<Option<Spool>> {
@@ -111,21 +99,24 @@ impl Supervisor {
             if !self.lacks(store, &spool).await && spool.is_empty() {
                 return Ok(Some(spool));
             }
-            let Some(basis) = self.load_basis(store, requests, own).await? else { return Ok(None) };
-            let deciding = Box::pin(self.decide_leftovers(spool, basis, store.clone()));
-            tokio::select! {
-                decided = deciding => decided?,
-                () = requests.stop() => return Ok(None),
+            let Some(basis) = self.load_basis(store, requests).await? else { return Ok(None) };
+            let mut deciding = Box::pin(self.decide_leftovers(spool, basis, store.clone()));
+            loop {
+                tokio::select! {
+                    decided = &mut deciding => break decided?,
+                    request = requests.next() => if self.is_stop(request).await { return Ok(None) },
+                }
             }
         }
     }
 
     /// Whether the database has lost something that is in the spool, which then delivers it again.
     async fn lacks(&self, store: &Store, spool: &Spool) -> bool {
+        spool.link().forget_went_back(&self.health, self.clock.now().wall);
         // If the database does not answer, it is compared again.
         let compared = time::timeout(COMPARE_EVERY, spool.link().compare_with(store)).await;
         let Ok(Ok(Some(again))) = compared else { return false };
-        self.health.raise(ConditionKind::DatabaseWentBack, "", again.detail(self.clock.now().wall));
+        spool.link().report_went_back(again, &self.health, self.clock.now().wall);
         true
     }
 

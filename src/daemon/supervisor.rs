@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared};
+use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared, recording::Reloads};
 use crate::{
     base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
@@ -52,6 +52,9 @@ pub struct Supervisor {
     /// Held while the site runs; `None` while standing by, and without `[lease]`.
     pub(super) lease: Option<Arc<Lease>>,
     pub(super) site: SitePhase,
+    /// The open database; `None` until it is open.
+    pub(super) store: Option<Store>,
+    pub(super) reloads: Reloads,
 }
 
 /// The tokens that stop the parts.
@@ -121,6 +124,8 @@ impl Supervisor {
             broker: BrokerLink::default(),
             lease: None,
             site: SitePhase::Waiting,
+            store: None,
+            reloads: Reloads::default(),
         }
     }
 }

@@ -13,9 +13,7 @@ pub(super) struct KnownCommits {
     pub(super) last_turn: i64,
     /// When the database was last known to have everything.
     pub(super) compared_at: Option<BootTime>,
-    /// When it was last found to have gone back.
-    pub(super) went_back_at: Option<BootTime>,
-    /// How often it was.
+    /// How often it was found to have gone back.
     pub(super) times: u32,
 }
 

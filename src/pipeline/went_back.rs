@@ -16,17 +16,13 @@ use super::{
     state::Pipeline,
 };
 use crate::{
-    base::health::ConditionKind,
+    base::clock::Now,
     source::Delivery,
-    spool::DeliveredAgain,
     store::{Batch, CommitMark, StoreError},
 };
 
 /// How often a gateway that writes nothing, a standby too, compares its mark.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(10);
-
-/// How long the condition `database_went_back` stays raised: until someone has looked.
-const REMEMBERED: Duration = Duration::from_hours(24);
 
 impl Pipeline {
     /// The place in the spool up to which everything is committed once these messages are.
@@ -52,14 +48,11 @@ impl Pipeline {
         }
     }
 
-    /// Compares the mark if nothing has been committed for a while, and ends the condition after a day.
+    /// Compares the mark if nothing has been committed for a while, and ends the condition when its time is over.
     pub(super) async fn compare_mark(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
-        let now = self.context.clock.now().boot;
-        if self.mark.went_back_at.is_some_and(|at| now.since(at) >= REMEMBERED) {
-            self.context.health.clear(ConditionKind::DatabaseWentBack, "");
-            self.mark.went_back_at = None;
-        }
         let Some(spool) = self.context.spool.clone().filter(|_| self.mark.has_begun) else { return Ok(()) };
+        let Now { wall, boot: now } = self.context.clock.now();
+        spool.forget_went_back(&self.context.health, wall);
         if self.mark.compared_at.is_some_and(|at| now.since(at) < COMPARE_EVERY) {
             return Ok(());
         }
@@ -79,25 +72,14 @@ impl Pipeline {
         let known = CommitMark { place: spool.marked(), ..self.mark.known };
         if !found.includes(known) {
             let again = spool.deliver_again(found.place);
-            self.report_went_back(again);
-        }
-        let now = self.context.clock.now().boot;
-        // It may be raised since this gateway was the standby.
-        if self.mark.went_back_at.is_none() && self.context.health.is_raised(ConditionKind::DatabaseWentBack, "") {
-            self.mark.went_back_at = Some(now);
+            spool.report_went_back(again, &self.context.health, self.context.clock.now().wall);
+            self.mark.times = self.mark.times.wrapping_add(1);
         }
         self.mark.has_begun = true;
         self.mark.known = found;
         self.mark.last_turn = self.mark.last_turn.max(found.turn);
-        self.mark.compared_at = Some(now);
+        self.mark.compared_at = Some(self.context.clock.now().boot);
         Ok(())
-    }
-
-    fn report_went_back(&mut self, again: DeliveredAgain) {
-        let now = self.context.clock.now();
-        self.context.health.raise(ConditionKind::DatabaseWentBack, "", again.detail(now.wall));
-        self.mark.went_back_at = Some(now.boot);
-        self.mark.times = self.mark.times.wrapping_add(1);
     }
 
     /// Recovers as after a restart, because everything remembered may be wrong.

@@ -1,11 +1,12 @@
 //! Compares old and new settings: which changes need a restart.
 
 use secrecy::{ExposeSecret, SecretString};
+use url::Url;
 
 use crate::settings::sections::{Database, Mqtt, Settings};
 
 /// The sections that changed and need a restart of the daemon. Everything else takes effect on a reload. A restart is
-/// needed for the database, because every part uses its pool and schema; for the business, because its check-ins are
+/// needed for another database, because every part remembers what is in this one; for the business, because its check-ins are
 /// open; for the idle limit, which determines how often running captures report; for the retention; and for addresses
 /// and sockets that are opened at startup, or need a privilege that is dropped after it.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
@@ -26,17 +27,40 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }
 
+/// Whether the settings name the same database, perhaps by another way to connect to it.
 fn same_database(old: &Database, new: &Database) -> bool {
     match (old, new) {
         (Database::Sqlite { path: old }, Database::Sqlite { path: new }) => old == new,
-        (
-            Database::Postgres { url: old, password: old_password, tls: old_tls },
-            Database::Postgres { url: new, password: new_password, tls: new_tls },
-        ) => {
-            let same_tls = old_tls.mode == new_tls.mode && old_tls.files == new_tls.files;
-            old == new && same_tls && same_secret(old_password.as_ref(), new_password.as_ref())
+        (Database::Postgres { url: old, .. }, Database::Postgres { url: new, .. }) => {
+            old == new || place_of(old).is_some_and(|place| Some(place) == place_of(new))
         }
         (Database::Sqlite { .. }, Database::Postgres { .. }) | (Database::Postgres { .. }, Database::Sqlite { .. }) => {
+            false
+        }
+    }
+}
+
+/// The URL of a PostgreSQL database without its user.
+fn place_of(url: &str) -> Option<Url> {
+    let mut url = Url::parse(url).ok()?;
+    url.set_username("").ok()?;
+    // The default port (PostgreSQL manual, 32.1.1.2).
+    url.set_port(url.port().or(Some(5432))).ok()?;
+    Some(url)
+}
+
+/// Whether the same database is reached in another way: with another login or password, or other files for TLS.
+pub fn connection_changed(old: &Database, new: &Database) -> bool {
+    match (old, new) {
+        (
+            Database::Postgres { url: old_url, password: old_password, tls: old_tls },
+            Database::Postgres { url, password, tls },
+        ) => {
+            let same_tls = old_tls.mode == tls.mode && old_tls.files == tls.files;
+            same_database(old, new)
+                && !(old_url == url && same_tls && same_secret(old_password.as_ref(), password.as_ref()))
+        }
+        (Database::Sqlite { .. } | Database::Postgres { .. }, Database::Sqlite { .. } | Database::Postgres { .. }) => {
             false
         }
     }
@@ -56,4 +80,43 @@ fn same_broker(old: Option<&Mqtt>, new: Option<&Mqtt>) -> bool {
 
 fn same_secret(old: Option<&SecretString>, new: Option<&SecretString>) -> bool {
     old.map(ExposeSecret::expose_secret) == new.map(ExposeSecret::expose_secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::sections::{DatabaseTls, TlsMode};
+
+    #[test]
+    fn another_login_is_another_way_to_the_same_database_and_another_name_is_another_database() {
+        let on = |url: &str| Database::Postgres { url: url.to_owned(), password: None, tls: DatabaseTls::default() };
+        let old = on("postgres://gateway@db.example/hub");
+        let table = [
+            ("postgres://gateway@db.example/hub", (true, false)),
+            ("postgres://gateway@db.example:5432/hub", (true, true)),
+            ("postgres://other@db.example/hub", (true, true)),
+            ("postgres://gateway@db.example:5433/hub", (false, false)),
+            ("postgres://gateway@standby.example/hub", (false, false)),
+            ("postgres://gateway@db.example/other", (false, false)),
+            ("postgres://gateway@db.example/hub?options=-csearch_path%3Dother", (false, false)),
+        ];
+        for (url, wanted) in table {
+            let new = on(url);
+            assert_eq!((same_database(&old, &new), connection_changed(&old, &new)), wanted, "{url}");
+        }
+        let sockets = ["postgres:///hub?host=/run/postgresql", "postgres://gateway@/hub?host=/run/postgresql"].map(on);
+        assert!(same_database(&sockets[0], &sockets[0]));
+        assert!(!same_database(&old, &sockets[0]));
+        let file = Database::Sqlite { path: "x.db".into() };
+        assert!(!same_database(&old, &file) && !connection_changed(&old, &file));
+        let by = |word: &str, mode| Database::Postgres {
+            url: "postgres://gateway@db.example/hub".to_owned(),
+            password: Some(SecretString::from(word)),
+            tls: DatabaseTls { mode, ..DatabaseTls::default() },
+        };
+        let old = by("old", TlsMode::VerifyFull);
+        assert!(!connection_changed(&old, &by("old", TlsMode::VerifyFull)));
+        assert!(connection_changed(&old, &by("new", TlsMode::VerifyFull)));
+        assert!(connection_changed(&old, &by("old", TlsMode::Unverified)));
+    }
 }

@@ -1,14 +1,20 @@
 //! What the spool and the pipeline tell each other about the shared database: the pipeline, what the database has; the
 //! spool, what it still keeps.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::Notify;
 
 use crate::{
-    base::clock::WallTime,
+    base::{
+        clock::WallTime,
+        health::{ConditionKind, Health},
+    },
     source::SpoolPlace,
-    store::{Store, StoreError},
+    store::{Store, StoreError, WentBack},
 };
 
 /// The connection between a spool and the pipeline that it feeds; cheap to clone.
@@ -35,6 +41,10 @@ struct LinkState {
     deleted: i64,
     /// The last row.
     written: i64,
+    /// What the condition `database_went_back` says.
+    went_back: Option<WentBack>,
+    /// Whether the file has that too.
+    is_noted: bool,
 }
 
 /// What is delivered again.
@@ -46,9 +56,13 @@ pub struct DeliveredAgain {
     pub gone: u64,
 }
 
+/// How long the condition `database_went_back` is shown, also after a restart: until the operator has looked, on a day
+/// when someone is there.
+const SHOWN: Duration = Duration::from_hours(24);
+
 impl DeliveredAgain {
     /// The text of the condition that the database went back in time, noticed `now`.
-    pub fn detail(self, now: WallTime) -> String {
+    fn detail(self, now: WallTime) -> String {
         let messages = match self.messages {
             0 => "No door message was lost".to_owned(),
             1 => "The spool delivers 1 door message again".to_owned(),
@@ -71,7 +85,7 @@ impl DeliveredAgain {
 impl SpoolLink {
     /// The link of a spool with this id, whose rows begin after `deleted` and end with `written`.
     pub(crate) fn new(id: String, deleted: i64, marked: i64, written: i64) -> Self {
-        let state = LinkState { round: 0, after: None, marked, deleted, written };
+        let state = LinkState { round: 0, after: None, marked, deleted, written, went_back: None, is_noted: true };
         Self(Arc::new(SharedLink { id, state: Mutex::new(state), again: Notify::new() }))
     }
 
@@ -116,6 +130,41 @@ impl SpoolLink {
         self.0.again.notify_one();
         let count = |from: i64, to: i64| u64::try_from(to - from).unwrap_or(0);
         DeliveredAgain { messages: count(place.max(state.deleted), state.written), gone: count(place, state.deleted) }
+    }
+
+    /// Raises the condition that the database went back in time, noticed `now`, and has the spool note it.
+    pub fn report_went_back(&self, again: DeliveredAgain, health: &Health, now: WallTime) {
+        let detail = again.detail(now);
+        health.raise(ConditionKind::DatabaseWentBack, "", &detail);
+        let mut state = self.state();
+        (state.went_back, state.is_noted) = (Some(WentBack { at: now, detail }), false);
+    }
+
+    /// Raises the condition again that an earlier process has noted.
+    pub(super) fn remember_went_back(&self, noted: WentBack, health: &Health, now: WallTime) {
+        if now.since(noted.at) < SHOWN {
+            health.raise_since(ConditionKind::DatabaseWentBack, "", noted.at, &noted.detail);
+            self.state().went_back = Some(noted);
+        }
+    }
+
+    /// Ends the condition after its time.
+    pub fn forget_went_back(&self, health: &Health, now: WallTime) {
+        if self.state().went_back.take_if(|known| now.since(known.at) >= SHOWN).is_some() {
+            health.clear(ConditionKind::DatabaseWentBack, "");
+        }
+    }
+
+    /// What the file lacks of this.
+    pub(super) fn unnoted(&self) -> Option<WentBack> {
+        let state = self.state();
+        state.went_back.clone().filter(|_| !state.is_noted)
+    }
+
+    /// Notes that the file has it.
+    pub(super) fn noted(&self, noted: &WentBack) {
+        let mut state = self.state();
+        state.is_noted |= state.went_back.as_ref() == Some(noted);
     }
 
     /// Waits for a request.

@@ -43,7 +43,7 @@ pub enum StoreError {
 impl StoreError {
     /// There was no connection, or no answer, in time.
     pub(crate) fn too_late() -> Self {
-        let why = "no answer in time; it is down, hangs, or has no free connection";
+        let why = "no answer in time; it, its disk or the network hangs";
         Self::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, why)))
     }
 
@@ -67,12 +67,27 @@ impl StoreError {
         sqlx::Error::Decode(place.into()).into()
     }
 
+    /// What the database or its library answered, in its own words; `None` if the error is ours alone.
+    pub fn answer(&self) -> Option<String> {
+        match self {
+            Self::Unavailable(source) | Self::Refused { source, .. } | Self::Unfit(source) => Some(own_words(source)),
+            Self::Unusable { source, .. } => source.as_ref().map(own_words),
+            Self::Conflict => None,
+        }
+    }
+
     /// For conditions: what the database (or the spool, as `subject` says) answered, in its own words, and what to do.
     pub fn in_words(&self, subject: &str) -> String {
         match self {
             Self::Unavailable(source @ sqlx::Error::Database(_)) => format!("{subject} fails: {}", own_words(source)),
             Self::Unavailable(source) => {
-                format!("{subject} does not answer ({source}); check that it runs and is where the settings say")
+                format!(
+                    "{subject} does not answer ({}); check that it runs and is where the settings say",
+                    own_words(source)
+                )
+            }
+            Self::Refused { source: source @ sqlx::Error::Tls(_), .. } => {
+                format!("{subject} cannot be reached over TLS: {}", own_words(source))
             }
             Self::Refused { what, source } => format!("{subject} refuses: {}; {what}", own_words(source)),
             Self::Unfit(source) => format!("{subject} does not take these rows: {}", own_words(source)),
@@ -85,9 +100,14 @@ impl StoreError {
 }
 
 /// The database's own words, without what the library adds, and its code for a search.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
 fn own_words(error: &sqlx::Error) -> String {
-    let Some(answer) = error.as_database_error() else { return error.to_string() };
-    format!("{} ({})", answer.message(), answer.code().unwrap_or_default())
+    match error {
+        sqlx::Error::Database(answer) => format!("{} ({})", answer.message(), answer.code().unwrap_or_default()),
+        sqlx::Error::Io(fault) => fault.to_string(),
+        sqlx::Error::Tls(fault) | sqlx::Error::Configuration(fault) => fault.to_string(),
+        other => other.to_string(),
+    }
 }
 
 const BAD_COLUMN: &str =
@@ -160,8 +180,8 @@ fn of_the_library(error: sqlx::Error) -> StoreError {
     }
 }
 
-const BAD_CERTIFICATE: &str = "no encrypted connection; the server must offer TLS with a certificate that is valid, for \
-                               the host name in database.url, and of an authority that the settings trust";
+/// The source says what to change: see `postgres_tls::explained`.
+const BAD_CERTIFICATE: &str = "there is no connection over TLS";
 
 /// Whether the login lacks a right.
 pub(super) fn is_refused(error: &sqlx::Error) -> bool {

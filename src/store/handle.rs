@@ -83,6 +83,20 @@ impl Store {
         Ok(Self { sql, fence: None, older: (version < known).then_some((version, known)) })
     }
 
+    /// Connects to the same PostgreSQL database in another way from now on: with another login or password, or with other
+    /// files for TLS. Changes nothing with SQLite.
+    ///
+    /// # Errors
+    /// If the URL is wrong in itself.
+    pub fn connect_by(&self, database: &Database) -> Result<(), StoreError> {
+        match (&self.sql, database) {
+            (Sql::Postgres(connections), Database::Postgres { url, password, tls }) => {
+                connections.connect_by(url, password.as_ref(), tls)
+            }
+            (Sql::Postgres(_) | Sql::Sqlite(_), Database::Postgres { .. } | Database::Sqlite { .. }) => Ok(()),
+        }
+    }
+
     /// The same database for the pipeline, which does not wait for reads by other tasks. Call once per process.
     ///
     /// # Errors

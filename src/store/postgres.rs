@@ -9,15 +9,23 @@
 //! has a limit of its own ([`answers`]), and a connection that does not answer in time is discarded.
 
 mod answers;
+mod connection_way;
 mod transaction;
 
-use std::{fmt, io, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use sqlx::{
-    ConnectOptions, Executor, PgConnection, Row,
+    Executor, PgConnection, Row,
     migrate::{MigrateError, Migration, Migrator},
-    postgres::{PgArguments, PgConnectOptions},
+    postgres::PgArguments,
     query::Query,
 };
 use tokio::{
@@ -27,12 +35,12 @@ use tokio::{
 
 use self::{
     answers::{Answers, Question},
+    connection_way::ConnectionWay,
     transaction::{ConnectionSlot, OpenConnection, SlotGuard, now},
 };
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
-    limits::{ANSWER, SLOW, TIME_LIMIT, UPGRADE},
-    postgres_tls::{explained, protected},
+    limits::{ANSWER, TIME_LIMIT, UPGRADE},
     schema::{APPLIED, AppliedMigration, NOTE, POSTGRES_NOTES, Schema, SchemaChange, compare},
 };
 use crate::{
@@ -55,8 +63,12 @@ const UNUSED: Duration = Duration::from_secs(10);
 /// connection must not grow for months.
 const OLDEST: Duration = Duration::from_mins(30);
 
-/// The pauses between attempts to connect. A server that has started is noticed within the longest pause.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_secs(1) };
+/// The pauses between attempts to connect.
+const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Duration::from_millis(500) };
+
+/// How long a server that answered before may refuse connections before the work fails with its words: for a restart
+/// of the server, and less than any caller waits, down to the two seconds of `/readyz`.
+const PATIENCE: Duration = Duration::from_millis(1500);
 
 /// How often the schema is read again if another gateway changes it at the same moment. Each time, the other has
 /// finished one change; beyond this number the caller decides what to do.
@@ -98,8 +110,10 @@ const WAITING_COMMITS: &str = "SELECT current_setting('synchronous_standby_names
 /// The connections of this process to one database; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Connections {
-    options: Arc<PgConnectOptions>,
-    tls: DatabaseTls,
+    way: Arc<RwLock<Arc<ConnectionWay>>>,
+    /// Whether the last attempt to connect succeeded. If not, the next is made without patience: those who wait behind
+    /// each other should all be told why.
+    was_reached: Arc<AtomicBool>,
     /// Used whenever it is free, and kept open.
     kept: ConnectionSlot,
     /// Used while the other is busy, and closed soon after.
@@ -120,23 +134,9 @@ impl fmt::Debug for Connections {
 impl Connections {
     /// The connections; each is opened when it is needed.
     pub(crate) fn open(url: &str, password: Option<&SecretString>, tls: &DatabaseTls) -> Result<Self, StoreError> {
-        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Unusable {
-            what: "database.url is not a PostgreSQL URL".to_owned(),
-            source: Some(error),
-        })?;
-        let mut options = protected(options, tls)
-            .application_name("checkind")
-            // PgBouncer rejects startup parameters that it does not know.
-            .extra_float_digits(None)
-            .statement_cache_capacity(0)
-            .log_slow_statements(tracing::log::LevelFilter::Warn, SLOW)
-            .log_statements(tracing::log::LevelFilter::Off);
-        if let Some(password) = password {
-            options = options.password(password.expose_secret());
-        }
         Ok(Self {
-            options: Arc::new(options),
-            tls: tls.clone(),
+            way: Arc::new(RwLock::new(Arc::new(ConnectionWay::new(url, password, tls)?))),
+            was_reached: Arc::default(),
             kept: ConnectionSlot::default(),
             second: ConnectionSlot::default(),
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
@@ -150,6 +150,23 @@ impl Connections {
         // Without a limit: it waits for work of this process only, all of which has one.
         self.turns.acquire().await.map_err(|_| closed())?.forget();
         Ok(Self { turns: Arc::new(Semaphore::new(1)), ..self.clone() })
+    }
+
+    /// Connects in another way from now on, to the same database. A transaction that runs ends as it began; after it, its
+    /// connection is replaced.
+    pub(crate) fn connect_by(
+        &self,
+        url: &str,
+        password: Option<&SecretString>,
+        tls: &DatabaseTls,
+    ) -> Result<(), StoreError> {
+        let way = Arc::new(ConnectionWay::new(url, password, tls)?);
+        *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
+        Ok(())
+    }
+
+    fn way(&self) -> Arc<ConnectionWay> {
+        Arc::clone(&self.way.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Raises conditions about late answers here from now on.
@@ -203,10 +220,14 @@ impl Connections {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {
                 Ok(free) => self.ready(free).await?,
-                // The server may have no room for a second connection: use whichever is available first.
+                // Use whichever is available first. The server may have no room for a second connection; then wait for
+                // the other.
                 Err(_) => tokio::select! {
                     biased;
-                    second = async { self.ready(Arc::clone(&self.second).lock_owned().await).await } => second?,
+                    second = async { self.ready(Arc::clone(&self.second).lock_owned().await).await } => match second {
+                        Ok(second) => second,
+                        Err(_) => self.ready(Arc::clone(&self.kept).lock_owned().await).await?,
+                    },
                     free = Arc::clone(&self.kept).lock_owned() => self.ready(free).await?,
                 },
             };
@@ -234,9 +255,11 @@ impl Connections {
         Ok(work)
     }
 
-    /// Connects if the slot has no connection, or an old one.
+    /// Connects if the slot has no connection, or one that is old or was made in another way.
     async fn ready(&self, mut place: SlotGuard) -> Result<SlotGuard, StoreError> {
-        if place.as_ref().is_some_and(|open| now().since(open.since) > OLDEST)
+        let way = self.way();
+        let is_over = |open: &OpenConnection| now().since(open.since) > OLDEST || !Arc::ptr_eq(&open.way, &way);
+        if place.as_ref().is_some_and(is_over)
             && let Some(old) = place.take()
         {
             old.close().await;
@@ -250,21 +273,25 @@ impl Connections {
         Ok(place)
     }
 
-    /// Connects as soon as the server is running and has room.
+    /// Connects. A server that was there a moment ago may be back in a moment, and is given that time.
     async fn connect(&self) -> Result<OpenConnection, StoreError> {
+        let began = now();
         let mut failures = 0;
         loop {
+            // Again each time, because the settings may have changed.
+            let way = self.way();
             let opening = async {
-                let mut connection = self.options.connect().await?;
+                let mut connection = way.connect().await?;
                 Ok::<_, sqlx::Error>((check_encoding(&mut connection).await, connection))
             };
             let answer = self.answers.within(ANSWER, Question::Connect, Box::pin(opening)).await;
             let fault = match answer.flatten() {
                 Ok((fits, connection)) => {
                     fits?;
-                    return Ok(OpenConnection { connection, since: now(), used: None });
+                    self.was_reached.store(true, Ordering::Relaxed);
+                    return Ok(OpenConnection { connection, way, since: now(), used: None });
                 }
-                Err(fault) => explained(fault, self.options.get_host(), &self.tls),
+                Err(fault) => way.explained(fault),
             };
             let may_come = if let sqlx::Error::Io(fault) = &fault {
                 fault.kind() == io::ErrorKind::ConnectionRefused
@@ -272,10 +299,12 @@ impl Connections {
                 // The server, or this role, has no connection left; or the server is starting or stopping.
                 database_code(&fault).is_some_and(|code| ["53300", "57P03"].contains(&code.as_str()))
             };
-            if !may_come {
+            let pause = RETRY.pause(failures);
+            if !may_come || now().since(began) + pause > PATIENCE || !self.was_reached.load(Ordering::Relaxed) {
+                self.was_reached.store(false, Ordering::Relaxed);
                 return Err(fault.into());
             }
-            time::sleep(RETRY.pause(failures)).await;
+            time::sleep(pause).await;
             failures += 1;
         }
     }

@@ -5,7 +5,8 @@
 //! the error says how to make one that works.
 //!
 //! **No password goes to a server that refuses TLS.** Where TLS is asked for, sqlx gives up before it sends the name of
-//! the user. Only on this machine is TLS a matter of what the server offers.
+//! the user. Only on this machine is TLS a matter of what the server offers; then sqlx sends the password in clear text to
+//! a server that asks for it so (`threats.md` says who could).
 
 use std::{fs::File, io};
 

@@ -17,7 +17,8 @@ use crate::base::{clock::WallTime, disk::with_suffix};
 /// those that it has had for a short time. They contain PINs as typed.
 const SCHEMA: &str =
     "CREATE TABLE IF NOT EXISTS spool (seq INTEGER PRIMARY KEY, arrived_at TEXT NOT NULL, message TEXT NOT NULL);
-     CREATE TABLE IF NOT EXISTS spool_id (id TEXT NOT NULL)";
+     CREATE TABLE IF NOT EXISTS spool_id (id TEXT NOT NULL);
+     CREATE TABLE IF NOT EXISTS went_back (at TEXT NOT NULL, detail TEXT NOT NULL)";
 
 /// A file of an earlier version lacks this column.
 const HAS_MARKED: Statement =
@@ -26,6 +27,10 @@ const ADD_MARKED: Statement = statement!("ALTER TABLE spool ADD COLUMN marked IN
 const FIND_ID: Statement = statement!("SELECT id FROM spool_id");
 const FORGET_ID: Statement = statement!("DELETE FROM spool_id");
 const PUT_ID: Statement = statement!("INSERT INTO spool_id (id) VALUES ($1)");
+
+const FIND_WENT_BACK: Statement = statement!("SELECT at, detail FROM went_back");
+const FORGET_WENT_BACK: Statement = statement!("DELETE FROM went_back");
+const PUT_WENT_BACK: Statement = statement!("INSERT INTO went_back (at, detail) VALUES ($1, $2)");
 
 const KEY: &[&str] = &["seq"];
 
@@ -84,6 +89,13 @@ pub(crate) struct SpoolRows {
     pub(crate) marked: Option<i64>,
 }
 
+/// When the shared database was last found to have gone back in time, and what was said of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WentBack {
+    pub(crate) at: WallTime,
+    pub(crate) detail: String,
+}
+
 /// An open spool.
 #[derive(Clone, Debug)]
 pub(crate) struct SpoolFile {
@@ -110,6 +122,21 @@ impl SpoolFile {
         let mut transaction = self.sql.begin().await?;
         transaction.change(FORGET_ID, &[]).await?;
         transaction.change(PUT_ID, &[Arg::Text(id.to_owned())]).await?;
+        transaction.commit().await
+    }
+
+    /// What was noted of a database that went back.
+    pub(crate) async fn went_back(&self) -> Result<Option<WentBack>, StoreError> {
+        let rows = self.sql.read(FIND_WENT_BACK, &[]).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        Ok(Some(WentBack { at: row.time("at")?, detail: row.text("detail")? }))
+    }
+
+    /// Notes it instead of an earlier time.
+    pub(crate) async fn note_went_back(&self, noted: &WentBack) -> Result<(), StoreError> {
+        let mut transaction = self.sql.begin().await?;
+        transaction.change(FORGET_WENT_BACK, &[]).await?;
+        transaction.change(PUT_WENT_BACK, &[Arg::Time(noted.at), Arg::Text(noted.detail.clone())]).await?;
         transaction.commit().await
     }
 

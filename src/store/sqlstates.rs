@@ -62,13 +62,13 @@ pub const SQLSTATES: [SqlState; 23] = [
     waits(
         "28P01",
         "the password is wrong",
-        "the password of this login is wrong; correct database.password_file and restart checkind, or set the password of \
-         the login",
+        "the password of this login is wrong; correct database.password_file and reload checkind (a credential of systemd \
+         needs a restart), or set the password of the login",
     ),
     waits(
         "28",
         "the login is not accepted",
-        "the server does not accept this login; correct the user in database.url and restart checkind, or create the \
+        "the server does not accept this login; correct the user in database.url and reload checkind, or create the \
          login, allow it to log in, and list it in the server's pg_hba.conf",
     ),
     waits(
@@ -88,7 +88,7 @@ pub const SQLSTATES: [SqlState; 23] = [
     waits(
         "42",
         "a table or column is missing",
-        "its tables do not fit this program; run `checkind migrate`, or restore them",
+        "its tables do not fit this program; run `checkind migrate` with the login that owns them, or restore them",
     ),
     waits("53100", "the server's disk is full", "free space on the server's disk"),
     sets_aside("53200", "the server has too little memory"),

@@ -89,6 +89,12 @@ impl Home {
         self.write("checkind.toml", &text);
     }
 
+    /// Rewrites the configuration with another database.
+    pub(crate) fn configure_on(&mut self, database: &str, more: &str) {
+        database.clone_into(&mut self.database);
+        self.configure(more);
+    }
+
     /// The path of a file in this folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

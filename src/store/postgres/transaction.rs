@@ -10,7 +10,10 @@ use tokio::{
     time,
 };
 
-use super::answers::{Answers, Question};
+use super::{
+    answers::{Answers, Question},
+    connection_way::ConnectionWay,
+};
 use crate::{
     base::clock::{BootTime, Clock},
     store::{error::StoreError, limits::ANSWER},
@@ -29,6 +32,8 @@ const CLOSE: Duration = Duration::from_secs(1);
 /// An open connection.
 pub(super) struct OpenConnection {
     pub(super) connection: PgConnection,
+    /// How it was made.
+    pub(super) way: Arc<ConnectionWay>,
     pub(super) since: BootTime,
     /// When its last transaction ended; `None` while it is new.
     pub(super) used: Option<BootTime>,
