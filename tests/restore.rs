@@ -243,6 +243,8 @@ fn a_standby_delivers_again_what_it_had_committed_before_it_passed_the_site_on()
     first.import(&people(PEOPLE, &[]));
     let mut active = first.start();
     active.wait_until_ready();
+    // A gateway with a lease is ready before it has it.
+    active.wait_for_line("subscribed to the topics");
     taps_are_decided(&first, &active, &broker, 0..100);
     while_stopped(&mut server, Postgres::save);
     taps_are_decided(&first, &active, &broker, 100..200);

@@ -22,7 +22,8 @@ use crate::{
     store::{Batch, CommitMark, StoreError},
 };
 
-/// How often a gateway that writes nothing, a standby too, compares its mark.
+/// How often a gateway that writes nothing, a standby too, compares its mark if the question that is asked for all parts
+/// has not been answered meanwhile.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the condition `database_went_back` stays raised: until someone has looked.
@@ -52,7 +53,7 @@ impl Pipeline {
         }
     }
 
-    /// Compares the mark if nothing has been committed for a while, and ends the condition after a day.
+    /// Compares the mark with what the database has answered since the last commit, and ends the condition after a day.
     pub(super) async fn compare_mark(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let now = self.context.clock.now().boot;
         if self.mark.went_back_at.is_some_and(|at| now.since(at) >= REMEMBERED) {
@@ -60,8 +61,16 @@ impl Pipeline {
             self.mark.went_back_at = None;
         }
         let Some(spool) = self.context.spool.clone().filter(|_| self.mark.has_begun) else { return Ok(()) };
-        if self.mark.compared_at.is_some_and(|at| now.since(at) < COMPARE_EVERY) {
-            return Ok(());
+        let compared_at = self.mark.compared_at;
+        // An answer to a question that was sent before the last commit says nothing about it.
+        let told = self.news().filter(|news| compared_at.is_none_or(|at| news.asked_at > at));
+        match told.and_then(|news| news.found.map(|found| (news.asked_at, found))) {
+            Some((asked_at, found)) if found.mark.is_some_and(|mark| mark.includes(self.mark.known)) => {
+                self.mark.compared_at = Some(asked_at);
+                return Ok(());
+            }
+            None if compared_at.is_some_and(|at| now.since(at) < COMPARE_EVERY) => return Ok(()),
+            Some(_) | None => {}
         }
         let found = retry!(self, deadline, self.context.store.mark(spool.id()));
         if found.is_some_and(|found| found.includes(self.mark.known)) {
