@@ -1,12 +1,6 @@
 //! Opens the database and the spool, and retries until they are available.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -17,7 +11,7 @@ use crate::{
     base::{backoff::Backoff, health::ConditionKind, record::BusinessId},
     directory::history::DirectoryHistory,
     policy::{PolicyHistory, SitePolicy},
-    settings::{Database, SpoolSettings},
+    settings::SpoolSettings,
     spool::Spool,
     store::{Store, StoreError},
 };
@@ -40,16 +34,13 @@ impl Supervisor {
     /// Opens the database; `None` when a stop was requested meanwhile.
     pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
         let database = self.settings.database.clone();
-        // Once is enough: a large file takes seconds, and the log should not say again that it is sound.
-        let is_checked = AtomicBool::new(false);
-        let open = async || {
-            if !is_checked.load(Ordering::Relaxed) {
-                Store::check_after_crash(&database).await?;
-                is_checked.store(true, Ordering::Relaxed);
-            }
-            Store::open(&database).await
-        };
-        self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await
+        let was_left_open = Store::was_left_open(&database);
+        let open = async || Store::open(&database).await;
+        let opened = self.retry_until_open(ConditionKind::DatabaseUnavailable, "the database", open, requests).await?;
+        if let Some(store) = opened.as_ref().filter(|_| was_left_open) {
+            self.start_check(store);
+        }
+        Ok(opened)
     }
 
     /// Opens the spool; `None` when a stop was requested meanwhile.
@@ -60,7 +51,7 @@ impl Supervisor {
     ) -> anyhow::Result<Option<Spool>> {
         let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
         let open = async || {
-            Store::check_after_crash(&Database::Sqlite { path: settings.path.clone() }).await?;
+            Store::check_spool(&settings.path).await?;
             Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
         };
         let spool = self.retry_until_open(ConditionKind::SpoolUnavailable, "the spool", open, requests).await;

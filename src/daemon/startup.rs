@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     database_watch::DatabaseWatch,
+    file_check,
     opening::Basis,
     parts::Part,
     prepared::{Prepared, data_folder},
@@ -196,6 +197,15 @@ impl Supervisor {
         let stop = self.stop.rest.clone();
         self.parts.spawn(Part::Database, async move {
             watch.run(stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts the check of a SQLite file that was not closed.
+    pub(super) fn start_check(&mut self, store: &Store) {
+        let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
+        self.parts.spawn(Part::Check, async move {
+            file_check::run(store, health, stop).await;
             Ok(())
         });
     }
