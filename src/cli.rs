@@ -485,7 +485,8 @@ fn causes(error: &anyhow::Error) -> String {
 }
 
 fn unavailable(error: StoreError) -> Failure {
-    Failure::Other(UNAVAILABLE, error.into())
+    let error = if error.is_too_new() { anyhow::anyhow!("{error}") } else { error.into() };
+    Failure::Other(UNAVAILABLE, error)
 }
 
 fn runtime() -> Result<Runtime, Failure> {

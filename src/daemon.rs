@@ -12,6 +12,7 @@
 
 mod database_watch;
 mod door_queue;
+mod file_check;
 pub mod lease;
 mod opening;
 mod parts;

@@ -38,16 +38,22 @@ mod unknown_devices;
 mod wall_clock;
 mod went_back;
 
-use tokio::{sync::mpsc, time};
+use std::future;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     metrics::Queue,
     source::{Delivery, Presences},
+    store::DatabaseNews,
 };
 use attempts::RETRY;
 
-pub use attempts::PipelineError;
+pub use attempts::{PipelineError, outage};
 pub(crate) use state::calendar_of;
 pub use state::{Context, Pipeline};
 pub use unknown_devices::UNRECOGNISED_A_DAY;
@@ -108,6 +114,7 @@ impl Pipeline {
                     }
                 }
                 Some(more) = inputs.presences.recv() => presences = more,
+                () = something_new(self.context.news.as_mut()) => {}
                 () = time::sleep(wait) => {}
             }
             // Presences waiting in the queue share the transaction.
@@ -133,12 +140,27 @@ impl Pipeline {
         Ok(())
     }
 
+    /// What the shared database has answered to the question that is asked for all parts, if there is an answer.
+    fn news(&self) -> Option<DatabaseNews> {
+        self.context.news.as_ref().and_then(|news| *news.borrow())
+    }
+
     fn report_queues(&self, inputs: &Inputs) {
         let metrics = &self.context.metrics;
         metrics.queue_depth(Queue::Deliveries, i64::try_from(inputs.deliveries.len()).unwrap_or(i64::MAX));
         metrics.queue_depth(Queue::Presences, i64::try_from(inputs.presences.len()).unwrap_or(i64::MAX));
         self.report_alive();
     }
+}
+
+/// Waits until the shared database has something new.
+pub async fn something_new(news: Option<&mut watch::Receiver<Option<DatabaseNews>>>) {
+    if let Some(news) = news
+        && news.changed().await.is_ok()
+    {
+        return;
+    }
+    future::pending::<()>().await;
 }
 
 #[cfg(test)]

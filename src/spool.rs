@@ -278,7 +278,7 @@ impl Spool {
                 }
                 () = self.link.requested() => {}
                 () = &mut retry, if waiting => (self.write_failed, self.read_failed) = (false, false),
-                () = time::sleep(if self.is_idle() { IDLE_TICK } else { TICK }) => {}
+                () = time::sleep(if self.is_idle() { self.clock.until_beat(IDLE_TICK) } else { TICK }) => {}
             }
             if !batch.is_empty() && !self.write_failed {
                 self.store(&mut batch, &ends.output).await?;

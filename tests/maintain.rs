@@ -9,7 +9,7 @@ use crate::support::{
 };
 
 /// Rows of about a kilobyte.
-const FILL: &str = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 20000)
+pub(crate) const FILL: &str = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 20000)
     INSERT INTO facts (day, subject, at, digest, business_id, arrived, decision, payload)
     SELECT 1, n, n, randomblob(16), 1, 0, 0, zeroblob(1000) FROM r";
 
@@ -35,6 +35,14 @@ fn a_file_shrinks_while_the_daemon_takes_taps() {
         now if now == i64::from(TAPS) => Ok(()),
         now => Err(format!("{now}\n{}", daemon.log())),
     });
+    // What is left in the log is given back, too.
+    home.import(&people(21, &[]));
+    let size = |name: &str| fs::metadata(home.path(name)).map_or(0, |found| found.len());
+    assert!(size("checkind.db-wal") > 0);
+    let both = size("checkind.db") + size("checkind.db-wal");
+    let said: serde_json::Value = serde_json::from_str(&home.ask(&["maintain", "--json"])).expect("JSON");
+    assert_eq!(said["BytesBefore"], both);
+    assert_eq!((size("checkind.db-wal"), said["BytesAfter"].as_u64()), (0, Some(size("checkind.db"))));
     assert!(daemon.complaints().is_empty(), "{:?}", daemon.complaints());
     daemon.stop();
     assert!(fs::metadata(home.path("checkind.db")).expect("it exists").len() < 3_000_000);

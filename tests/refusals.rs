@@ -45,8 +45,6 @@ enum Notices {
     Both,
     /// The database opens, and the first write fails.
     Writes,
-    /// Only a gateway that starts.
-    Start,
 }
 
 /// Ends every session, as an administrator does to make a change take effect.
@@ -133,7 +131,7 @@ const REFUSALS: [Refusal; 9] = [
         ends_inside: &["DELETE FROM _sqlx_migrations WHERE version = 999999"],
         ends: &[],
         words: ["999999", "newer than this program"],
-        notices: Notices::Start,
+        notices: Notices::Both,
     },
 ];
 
@@ -220,7 +218,6 @@ fn a_shared_database_that_refuses_is_waited_for_and_nothing_is_lost() {
         for statement in refusal.inside {
             owner.execute(statement);
         }
-        let runs_on = refusal.notices == Notices::Start;
         let stays_open = refusal.notices == Notices::Writes;
 
         // A gateway of another site starts meanwhile: its API listens at once.
@@ -231,10 +228,8 @@ fn a_shared_database_that_refuses_is_waited_for_and_nothing_is_lost() {
         publish(&broker, published..published + TAPS);
         published += TAPS;
         daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", published.into());
-        if !runs_on {
-            wait_for_words(&mut daemon, &refusal.words);
-            answers_meanwhile(&daemon);
-        }
+        wait_for_words(&mut daemon, &refusal.words);
+        answers_meanwhile(&daemon);
         // Its own words, whatever state of the people the other site's first fold needs.
         if !name.contains("another form") {
             wait_for_words(&mut starting, &refusal.words);
@@ -314,6 +309,35 @@ fn a_server_that_turns_read_only_at_night_is_named_and_its_end_too() {
     server.write_setting("default_transaction_read_only = off");
     daemon.wait_for_line("database_unavailable is over");
     daemon.wait_until_ready();
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// One cause, one line. A directory that cannot be read while the database works otherwise is another cause.
+#[test]
+fn a_directory_is_stale_only_if_the_database_is_not_away() {
+    let server = Postgres::start();
+    let (admin, owner) = prepared(&server);
+    let home = Home::on(&url(&server), &site(""));
+    let mut daemon = start(&home);
+    daemon.wait_until_ready();
+    admin.execute("ALTER ROLE gateway NOLOGIN");
+    admin.execute(KICK);
+    wait_for_words(&mut daemon, &["is not permitted to log in", "nothing is lost"]);
+    // An import that would have to be read in the middle of it.
+    Home::on(&server.url().replace("/postgres", "/hub"), &site("")).import(&people(PEOPLE + 1, &[]));
+    admin.execute("ALTER ROLE gateway LOGIN");
+    daemon.wait_until_over("database_unavailable");
+    daemon.wait_for_line("the directory has changed");
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.changes_of("directory_stale"), (0, 0), "{}", daemon.log());
+
+    owner.execute("REVOKE SELECT ON directory_version FROM gateway");
+    let said = daemon.wait_for_condition("directory_stale");
+    assert!(said.contains("permission denied") && said.contains("the last version stays in force"), "{said}");
+    assert!(!daemon.conditions().contains_key("database_unavailable"), "{}", daemon.log());
+    owner.execute("GRANT SELECT ON directory_version TO gateway");
+    daemon.wait_until_over("directory_stale");
     assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
     daemon.stop();
 }

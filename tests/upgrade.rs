@@ -197,6 +197,47 @@ fn a_daemon_works_on_a_newer_schema_that_suits_it_and_refuses_another() {
     }
 }
 
+/// Another gateway has migrated to a schema that this one does not suit. No one taps, so only the question that is asked
+/// for all parts can tell.
+#[test]
+fn a_schema_that_becomes_too_new_under_a_running_gateway_is_named_and_its_taps_wait_in_the_spool() {
+    const TAPS: u32 = 20;
+    let broker = Broker::plain();
+    let server = Postgres::start();
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    home.import(&people(TAPS, &[]));
+    let ledger = home.ledger();
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    // What suits this program is no news.
+    add_migration(&ledger, 9001, &format!("since {:04} more columns", newest()));
+    add_migration(&ledger, 9002, "since 9001 without the old columns");
+    let said = daemon.wait_for_condition("database_unavailable");
+    let known = newest();
+    let expected = format!(
+        "the database refuses: its schema is version 9002, newer than this program, which knows version {known}; install a \
+         newer checkind; door messages stay in the spool meanwhile, nothing is lost"
+    );
+    assert_eq!(said, expected);
+    let at = now();
+    broker.publish_lines("flat/events", (0..TAPS).map(|tap| flat_event(tap, card(1 + tap), Way::In, at)), 1);
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", TAPS.into());
+    daemon.wait_for_metric("checkind_spool_depth", "", TAPS.into());
+    assert_eq!(ledger.facts(), 0);
+    assert_eq!(daemon.get("/readyz").status, 503);
+    let refused = home.run(&["who"]);
+    let words = String::from_utf8_lossy(&refused.stderr);
+    assert!(words.contains("newer than this program") && !words.contains("previously applied"), "{words}");
+
+    ledger.execute("DELETE FROM _sqlx_migrations WHERE version = 9002");
+    daemon.wait_until_ready();
+    daemon.wait_for_metric("checkind_spool_depth", "", 0);
+    assert_eq!(ledger.facts(), i64::from(TAPS));
+    assert_eq!(daemon.changes_of("database_unavailable"), (1, 1), "{}", daemon.log());
+    assert_eq!(daemon.changes_of("directory_stale"), (0, 0), "{}", daemon.log());
+    daemon.stop();
+}
+
 /// The names of migrations that are new since the rule exists say which programs they suit.
 #[test]
 fn every_new_migration_says_which_programs_suit_it() {

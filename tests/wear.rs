@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, fs, time::Duration};
 
 use crate::support::{
     broker::Broker,
-    daemon::{Home, doors, site},
+    daemon::{BINARY, Daemon, Home, doors, site},
+    lan::Wire,
     postgres::Postgres,
     wait_for,
 };
 
 /// The most wake-ups a second of an idle gateway.
 const WAKE_UPS: u64 = 2;
-
-/// The same with PostgreSQL: it asks whether the server would take a write, whether it went back in time, and for new
-/// versions and deadlines, in four round trips each.
-const WITH_POSTGRESQL: u64 = 5;
 
 /// How long they are counted.
 const COUNTED: Duration = Duration::from_secs(15);
@@ -36,8 +33,7 @@ fn written(pid: u32) -> u64 {
     io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).expect("a figure").parse().expect("a number")
 }
 
-fn is_at_rest(home: &Home, what: &str, most: u64) {
-    let mut daemon = home.start();
+fn is_at_rest(mut daemon: Daemon, what: &str) {
     daemon.wait_until_ready();
     // The second connection to PostgreSQL closes after ten seconds without use, and the first checks are over.
     wait_for(&format!("{what} at rest"), Duration::from_secs(60), || {
@@ -45,7 +41,7 @@ fn is_at_rest(home: &Home, what: &str, most: u64) {
         std::thread::sleep(COUNTED);
         let total: u64 = waits(daemon.pid()).iter().map(|(task, now)| now - before.get(task).unwrap_or(&0)).sum();
         let bytes = written(daemon.pid()) - disk;
-        let is_rest = total <= most * COUNTED.as_secs() && bytes == 0;
+        let is_rest = total <= WAKE_UPS * COUNTED.as_secs() && bytes == 0;
         if is_rest { Ok(()) } else { Err(format!("{total} wake-ups in {COUNTED:?}, {bytes} bytes")) }
     });
     daemon.stop();
@@ -54,7 +50,16 @@ fn is_at_rest(home: &Home, what: &str, most: u64) {
 #[test]
 fn an_idle_gateway_wakes_up_rarely_and_writes_nothing() {
     let broker = Broker::plain();
-    is_at_rest(&Home::new(&(site("") + &doors(broker.port))), "a gateway on SQLite", WAKE_UPS);
+    let home = Home::new(&(site("") + &doors(broker.port)));
+    is_at_rest(home.start(), "a gateway on SQLite");
     let server = Postgres::start();
-    is_at_rest(&Home::on(&server.url(), &(site("") + &doors(broker.port))), "a gateway on PostgreSQL", WITH_POSTGRESQL);
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    is_at_rest(home.start(), "a gateway on PostgreSQL");
+    // An empty building.
+    let wire = Wire::new();
+    let port = 18_830;
+    let _broker = wire.mirror.start("mosquitto", &["-p", &port.to_string()]);
+    let home = Home::new(&(site("") + &doors(port) + "[[capture]]\ninterface = \"s1\"\n"));
+    let inside = home.start_by(&["ip", "netns", "exec", wire.mirror.name(), BINARY], &[]).inside(wire.mirror.name());
+    is_at_rest(inside, "a gateway with a capture");
 }

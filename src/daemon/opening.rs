@@ -1,13 +1,6 @@
 //! Opens the database and the spool, and retries until they are available.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -61,17 +54,14 @@ impl Supervisor {
 
     /// Opens the database; `None` when a stop was requested meanwhile.
     pub(super) async fn open_store(&mut self, requests: &mut Requests) -> anyhow::Result<Option<Store>> {
-        // Once is enough: a large file takes seconds, and the log should not say again that it is sound.
-        let is_checked = AtomicBool::new(false);
-        let open = async |settings: Settings| {
-            if !is_checked.load(Ordering::Relaxed) {
-                Store::check_after_crash(&settings.database).await?;
-                is_checked.store(true, Ordering::Relaxed);
-            }
-            Store::open(&settings.database).await
-        };
+        let was_left_open = Store::was_left_open(&self.settings.database);
+        let open = async |settings: Settings| Store::open(&settings.database).await;
         let again = if self.is_shared() { AtReload::StartsAgain } else { AtReload::GoesOn };
-        self.retry_until_open(ConditionKind::DatabaseUnavailable, again, open, requests).await
+        let opened = self.retry_until_open(ConditionKind::DatabaseUnavailable, again, open, requests).await?;
+        if let Some(store) = opened.as_ref().filter(|_| was_left_open) {
+            self.start_check(store);
+        }
+        Ok(opened)
     }
 
     /// Opens the spool; `None` when a stop was requested meanwhile.
@@ -82,7 +72,7 @@ impl Supervisor {
     ) -> anyhow::Result<Option<Spool>> {
         let (clock, health, counters) = (self.clock.clone(), self.health.clone(), Arc::clone(&self.spool_counters));
         let open = async |_| {
-            Store::check_after_crash(&Database::Sqlite { path: settings.path.clone() }).await?;
+            Store::check_spool(&settings.path).await?;
             Spool::open(settings, clock.clone(), health.clone(), Arc::clone(&counters)).await
         };
         let spool = self.retry_until_open(ConditionKind::SpoolUnavailable, AtReload::GoesOn, open, requests).await;

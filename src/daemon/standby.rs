@@ -153,6 +153,9 @@ impl Supervisor {
                 zones,
                 zone_stamps: Vec::new(),
                 checked: None,
+                news: None,
+                checked_at: None,
+                failing_since: None,
                 turn: turns.watch(Part::Directory.name()),
             };
             let watching = watcher.run(stop_watching.clone());
@@ -162,6 +165,7 @@ impl Supervisor {
                 turn: turns.watch(Part::Pipeline.name()),
                 business: basis.business,
                 stale: Some(stale),
+                news: None,
                 spool: Some(link),
                 clock,
                 store,

@@ -10,7 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    database_watch,
+    database_watch::DatabaseWatch,
+    file_check,
     opening::Basis,
     parts::Part,
     prepared::{Prepared, data_folder},
@@ -117,6 +118,7 @@ impl Supervisor {
             policies,
             directories,
             stale: Some(Arc::clone(&stale)),
+            news: self.news.clone(),
             spool: self.spool_link.clone(),
             site_coverage: prepared.coverage.clone(),
             health: self.health.clone(),
@@ -142,6 +144,9 @@ impl Supervisor {
             zones: self.settings.zones.clone(),
             zone_stamps: Vec::new(),
             checked: None,
+            news: self.news.clone(),
+            checked_at: None,
+            failing_since: None,
             turn: self.turns.watch(Part::Directory.name()),
         };
         let rest = self.stop.rest.clone();
@@ -172,15 +177,35 @@ impl Supervisor {
         });
     }
 
-    /// Starts asking a shared database whether it would take a write. A SQLite file is changed by this machine only, where
-    /// the pipeline and the disk watch notice what happens to it.
+    /// Starts asking a shared database whether it would take a write, and what is new. A SQLite file is changed by this
+    /// machine only, where the pipeline and the disk watch notice what happens to it.
     pub(super) fn start_database_watch(&mut self, store: &Store) {
         if !store.is_shared() {
             return;
         }
-        let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
+        let (sender, news) = watch::channel(None);
+        self.news = Some(news);
+        let watch = DatabaseWatch {
+            store: store.clone(),
+            business: self.settings.site.as_ref().map(|site| site.business),
+            gateway: Arc::clone(&self.gateway),
+            news: sender,
+            clock: self.clock.clone(),
+            health: self.health.clone(),
+            turn: self.turns.watch(Part::Database.name()),
+        };
+        let stop = self.stop.rest.clone();
         self.parts.spawn(Part::Database, async move {
-            database_watch::run(store, health, stop).await;
+            watch.run(stop).await;
+            Ok(())
+        });
+    }
+
+    /// Starts the check of a SQLite file that was not closed.
+    pub(super) fn start_check(&mut self, store: &Store) {
+        let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
+        self.parts.spawn(Part::Check, async move {
+            file_check::run(store, health, stop).await;
             Ok(())
         });
     }
@@ -204,7 +229,10 @@ impl Supervisor {
 
     /// Puts the spool between the broker session and the pipeline.
     pub(super) fn start_spool(&mut self, spool: Spool) {
-        self.spool_link = Some(spool.link());
+        let link = spool.link();
+        // Set once: a process opens one spool.
+        let _unchanged = self.gateway.set(link.id().to_owned());
+        self.spool_link = Some(link);
         let ends = self.door_queue.open_through_spool(self.stop.rest.clone());
         let turn = self.turns.watch(Part::Spool.name());
         self.parts.spawn(Part::Spool, async move { spool.run(ends, turn).await.map_err(anyhow::Error::from) });

@@ -1,11 +1,17 @@
 //! The daemon's state: its settings, its running parts, and how they are stopped.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared, recording::Reloads};
+use super::{
+    database_watch::News, door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared, recording::Reloads,
+};
 use crate::{
     base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
@@ -48,6 +54,10 @@ pub struct Supervisor {
     pub(super) spool_counters: Arc<SpoolCounters>,
     /// The link to the running spool; `None` without one.
     pub(super) spool_link: Option<SpoolLink>,
+    /// The id of that spool, by which a shared database knows this gateway.
+    pub(super) gateway: Arc<OnceLock<String>>,
+    /// What a shared database has answered last; `None` with SQLite.
+    pub(super) news: Option<News>,
     pub(super) broker: BrokerLink,
     /// Held while the site runs; `None` while standing by, and without `[lease]`.
     pub(super) lease: Option<Arc<Lease>>,
@@ -121,6 +131,8 @@ impl Supervisor {
             door_queue: DoorQueue::default(),
             spool_counters: Arc::default(),
             spool_link: None,
+            gateway: Arc::default(),
+            news: None,
             broker: BrokerLink::default(),
             lease: None,
             site: SitePhase::Waiting,

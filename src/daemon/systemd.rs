@@ -97,7 +97,7 @@ impl Reporter {
             }
             let pause = match start_up {
                 StartUp::Started { .. } if !is_complete => START_UP_CHECK,
-                StartUp::Started { .. } | StartUp::Opening => every,
+                StartUp::Started { .. } | StartUp::Opening => self.clock.until_beat(every),
             };
             // Check at once when everything has been started.
             let moved = self.start_up.changed();

@@ -8,19 +8,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::database_watch::News;
 use crate::{
     base::{
-        clock::Clock,
+        clock::{BootTime, Clock},
         health::{ConditionKind, Health},
         record::BusinessId,
         turns::Turn,
+        version::VersionId,
         zone::Zone,
     },
     directory::{Directory, history::DirectoryHistory},
+    pipeline::something_new,
     policy::PolicyHistory,
     settings::zones::{Stamp, Zones},
     source::network::coalesce::KnownMacs,
-    store::{Store, StoreError, WriteStamp},
+    store::{DatabaseNews, Store, StoreError, WriteStamp},
 };
 
 /// How often the versions are checked: an import takes effect within this time.
@@ -28,6 +31,10 @@ const EVERY: Duration = Duration::from_secs(5);
 
 /// The shortest pause between two checks, in the machine's time, for a clock that runs faster than the machine's.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The conditions of a database that is away.
+const OUTAGES: [ConditionKind; 3] =
+    [ConditionKind::DatabaseUnavailable, ConditionKind::DatabaseSilent, ConditionKind::CommitUnanswered];
 
 /// How long one check may take, with loading a large directory from a slow disk. Each of its questions to the database
 /// has a shorter limit of its own.
@@ -53,6 +60,24 @@ pub(super) struct VersionWatch {
     pub(super) turn: Turn,
     /// When the SQLite file was last written to before the last check; `None` before it, and with PostgreSQL.
     pub(super) checked: Option<WriteStamp>,
+    /// What a shared database has answered to the question that is asked for all parts; without it, this task asks for
+    /// itself.
+    pub(super) news: Option<News>,
+    /// When the last check began.
+    pub(super) checked_at: Option<BootTime>,
+    /// When the first of the last checks began that have failed.
+    pub(super) failing_since: Option<BootTime>,
+}
+
+/// What the question that is asked for all parts says about the versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// The newest ones of the directory and the settings.
+    Newest(VersionId, VersionId),
+    /// It was last asked before the last check, and will soon be asked again.
+    NothingSince,
+    /// It is not asked, or was not answered lately.
+    Nothing,
 }
 
 impl VersionWatch {
@@ -60,35 +85,67 @@ impl VersionWatch {
     pub(super) async fn run(mut self, stop: CancellationToken) {
         loop {
             self.check_zones();
-            let pause = self.clock.real(EVERY).max(SHORTEST_PAUSE);
+            let pause = self.clock.real(EVERY).min(self.clock.until_beat(EVERY)).max(SHORTEST_PAUSE);
             self.turn.rests(pause);
-            tokio::select! {
+            let told = tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.stale.notified() => {}
-                () = time::sleep(pause) => {}
-            }
+                () = self.stale.notified() => Told::Nothing,
+                () = something_new(self.news.as_mut()) => self.told(),
+                () = time::sleep(pause) => self.told(),
+            };
             self.turn.works();
-            let checked = time::timeout(LONGEST_CHECK, self.check_versions()).await;
-            match checked.unwrap_or(Err(StoreError::too_late())) {
-                Ok(()) => self.health.clear(ConditionKind::DirectoryStale, ""),
-                Err(error) => {
-                    let detail = format!("{}; the last version stays in force", error.in_words("the database"));
-                    self.health.raise(ConditionKind::DirectoryStale, "", detail);
-                }
+            if told == Told::NothingSince {
+                continue;
             }
+            let now = self.clock.now().boot;
+            let checked = time::timeout(LONGEST_CHECK, self.check_versions(told)).await;
+            self.checked_at = Some(now);
+            match checked.unwrap_or(Err(StoreError::too_late())) {
+                Ok(()) => {
+                    self.failing_since = None;
+                    self.health.clear(ConditionKind::DirectoryStale, "");
+                }
+                Err(error) => self.note_failure(&error, now),
+            }
+        }
+    }
+
+    /// What the database has told since the last check.
+    fn told(&self) -> Told {
+        let last = self.news.as_ref().and_then(|news| *news.borrow());
+        match last.filter(|last| self.clock.now().boot.since(last.asked_at) < EVERY * 2) {
+            Some(DatabaseNews { asked_at, .. }) if self.checked_at.is_some_and(|checked| asked_at <= checked) => {
+                Told::NothingSince
+            }
+            Some(DatabaseNews { found: Some(found), .. }) => Told::Newest(found.directory, found.policy),
+            Some(DatabaseNews { found: None, .. }) | None => Told::Nothing,
+        }
+    }
+
+    /// Raises the condition, unless the whole database is away: that has a condition of its own. So with a shared database
+    /// it must have answered since the first failure.
+    fn note_failure(&mut self, error: &StoreError, now: BootTime) {
+        let since = *self.failing_since.get_or_insert(now);
+        let answers = self.news.as_ref().is_none_or(|news| news.borrow().is_some_and(|news| news.asked_at > since));
+        let is_away = OUTAGES.into_iter().any(|kind| self.health.is_raised(kind, ""));
+        if answers && !is_away {
+            let detail = format!("{}; the last version stays in force", error.in_words("the database"));
+            self.health.raise(ConditionKind::DirectoryStale, "", detail);
         }
     }
 
     /// Compares the versions in the database with the published ones, and publishes those that differ. A restored
     /// database may have older ones.
-    async fn check_versions(&mut self) -> Result<(), StoreError> {
-        self.store.review_commits().await?;
+    async fn check_versions(&mut self, told: Told) -> Result<(), StoreError> {
         // A file that has not been written to since the last check is not even read.
         let stamp = self.store.write_stamp();
         if stamp.is_some() && stamp == self.checked {
             return Ok(());
         }
-        let (newest_directory, newest_policy) = self.store.newest().await?;
+        let (newest_directory, newest_policy) = match told {
+            Told::Newest(directory, policy) => (directory, policy),
+            Told::Nothing | Told::NothingSince => self.store.newest().await?,
+        };
         let published = self.directories.borrow().latest().version_id();
         if newest_directory != published {
             let newer = Arc::new(self.store.load_directory().await?);

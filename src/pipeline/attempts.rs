@@ -90,6 +90,13 @@ macro_rules! retry {
 }
 pub(super) use retry;
 
+/// What the condition says while the database does not take what the pipeline has.
+pub fn outage(error: &StoreError, is_shared: bool) -> String {
+    let meanwhile =
+        if is_shared { "door messages stay in the spool meanwhile" } else { "nothing is acknowledged meanwhile" };
+    format!("{}; {meanwhile}, nothing is lost", error.in_words("the database"))
+}
+
 impl Pipeline {
     /// Notes that the database works.
     pub(super) fn note_success(&mut self) {
@@ -123,12 +130,7 @@ impl Pipeline {
             | StoreError::Unavailable(_)
             | StoreError::Refused { .. }
             | StoreError::Unfit(_)) => {
-                let meanwhile = if self.context.store.is_shared() {
-                    "door messages stay in the spool meanwhile"
-                } else {
-                    "nothing is acknowledged meanwhile"
-                };
-                let detail = format!("{}; {meanwhile}, nothing is lost", away.in_words("the database"));
+                let detail = outage(&away, self.context.store.is_shared());
                 self.context.health.raise_by(RaisedBy::Pipeline, ConditionKind::DatabaseUnavailable, detail);
             }
             unusable @ StoreError::Unusable { .. } => return Err(PipelineError::Store(unusable)),

@@ -16,7 +16,8 @@ use crate::base::{clock::BootTime, fact::Subject};
 /// The maximum number of people who are folded up to now in one transaction; the rest follow in the next.
 pub(super) const TIMERS: usize = 1000;
 
-/// How often the next deadline is read again if another gateway may have written one.
+/// How often the next deadline is read again if another gateway may have written one, and the question that is asked for
+/// all parts has not been answered meanwhile.
 const READ_EVERY: Duration = Duration::from_secs(10);
 
 impl Pipeline {
@@ -25,6 +26,13 @@ impl Pipeline {
         let business = self.context.business;
         // One instant for the whole turn. Deadlines that pass meanwhile wait for the next turn, after new arrivals.
         let now = self.now();
+        if let Some(told) = self.news()
+            && let Some(found) = told.found
+            && let Some((next, read_at)) = &mut self.next_deadline
+            && told.asked_at > *read_at
+        {
+            (*next, *read_at) = (found.next_deadline, told.asked_at);
+        }
         loop {
             // Most turns end here, without a query: the next deadline is known, and in the future.
             let is_recent = |read_at: &BootTime| now.boot.since(*read_at) < READ_EVERY;

@@ -27,7 +27,7 @@ use crate::{
     },
     source::network::coverage::SiteCoverage,
     spool::SpoolLink,
-    store::Store,
+    store::{DatabaseNews, Store},
 };
 
 /// How often the loop runs while something waits for the next turn: a deadline that could not be decided yet, or a
@@ -55,6 +55,9 @@ pub struct Context {
     pub directories: watch::Receiver<Arc<DirectoryHistory>>,
     /// Notified when the database has a newer version of either; `None` if no task would load it.
     pub stale: Option<Arc<Notify>>,
+    /// What the shared database has answered last to the question that is asked for all parts; without it, the pipeline
+    /// asks for itself.
+    pub news: Option<watch::Receiver<Option<DatabaseNews>>>,
     /// The spool that feeds this pipeline, if there is one.
     pub spool: Option<SpoolLink>,
     /// The coverage of the captures.
@@ -159,8 +162,8 @@ impl Pipeline {
             None => TICK,
             Some((Some(next), _)) if next <= now => TICK,
             Some(_) if !self.unproven.is_empty() => TICK,
-            Some((Some(next), _)) => next.since(now).min(IDLE_TICK),
-            Some((None, _)) => IDLE_TICK,
+            Some((Some(next), _)) => next.since(now).min(self.context.clock.until_beat(IDLE_TICK)),
+            Some((None, _)) => self.context.clock.until_beat(IDLE_TICK),
         };
         // A clock that runs faster than the machine's needs no more turns in its own time than thirty a wait.
         self.context.clock.real(wait * 30).clamp(SHORTEST_WAIT, wait.max(SHORTEST_WAIT))

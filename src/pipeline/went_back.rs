@@ -21,7 +21,8 @@ use crate::{
     store::{Batch, CommitMark, StoreError},
 };
 
-/// How often a gateway that writes nothing, a standby too, compares its mark.
+/// How often a gateway that writes nothing, a standby too, compares its mark if the question that is asked for all parts
+/// has not been answered meanwhile.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(10);
 
 impl Pipeline {
@@ -48,13 +49,21 @@ impl Pipeline {
         }
     }
 
-    /// Compares the mark if nothing has been committed for a while, and ends the condition when its time is over.
+    /// Compares the mark with what the database has answered since the last commit, and ends the condition after a day.
     pub(super) async fn compare_mark(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let Some(spool) = self.context.spool.clone().filter(|_| self.mark.has_begun) else { return Ok(()) };
         let Now { wall, boot: now } = self.context.clock.now();
         spool.forget_went_back(&self.context.health, wall);
-        if self.mark.compared_at.is_some_and(|at| now.since(at) < COMPARE_EVERY) {
-            return Ok(());
+        let compared_at = self.mark.compared_at;
+        // An answer to a question that was sent before the last commit says nothing about it.
+        let told = self.news().filter(|news| compared_at.is_none_or(|at| news.asked_at > at));
+        match told.and_then(|news| news.found.map(|found| (news.asked_at, found))) {
+            Some((asked_at, found)) if found.mark.is_some_and(|mark| mark.includes(self.mark.known)) => {
+                self.mark.compared_at = Some(asked_at);
+                return Ok(());
+            }
+            None if compared_at.is_some_and(|at| now.since(at) < COMPARE_EVERY) => return Ok(()),
+            Some(_) | None => {}
         }
         let found = retry!(self, deadline, self.context.store.mark(spool.id()));
         if found.is_some_and(|found| found.includes(self.mark.known)) {

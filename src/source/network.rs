@@ -59,9 +59,13 @@ mod ring;
 pub mod usual_gaps;
 mod usual_gaps_file;
 
-/// The longest wait for frames. It allows one wake-up a second when nothing happens, a stop within a second, and checks
-/// of the link that are frequent enough to capture it again within two.
+/// How often the interface is looked for while it is gone or down: it is captured again within two seconds. As often at
+/// least while frames arrive.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// The longest wait for frames while the interface is there. An idle capture wakes up this often, stops within this time,
+/// and notices within this time that the interface has lost its carrier. The kernel tells at once if it is deleted.
+const IDLE_WAIT: Duration = Duration::from_secs(2);
 
 /// The shortest wait, in real time, if our clock runs faster than the machine's.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
@@ -180,7 +184,8 @@ impl CaptureTask {
     pub fn run(mut self) -> Result<(), CaptureError> {
         self.check_interface(self.context.clock.now())?;
         while !self.context.stop.is_cancelled() {
-            let longest = self.context.clock.real(WAIT).max(SHORTEST_WAIT);
+            let wait = if self.watch.attachment().is_attached() { IDLE_WAIT } else { WAIT };
+            let longest = self.context.clock.real(wait).max(SHORTEST_WAIT);
             self.turn.rests(longest);
             let woken = self.source.wait(longest);
             let now = self.context.clock.now();

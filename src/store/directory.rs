@@ -39,7 +39,7 @@ const VERSION: Statement = statement!(
      FROM directory_version n LEFT JOIN directory_versions v ON v.version = n.version"
 );
 /// The same, with the newest policy of any business.
-const NEWEST: Statement = statement!(
+pub(super) const NEWEST: Statement = statement!(
     "SELECT n.version, coalesce(v.id, '') AS id, coalesce((SELECT max(number) FROM site_policies), 0) AS policy,
        coalesce((SELECT p.id FROM site_policies p WHERE p.number = (SELECT max(number) FROM site_policies)), '') AS policy_id
      FROM directory_version n LEFT JOIN directory_versions v ON v.version = n.version"
@@ -196,12 +196,10 @@ impl Store {
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(VersionId::default()), version_id)
     }
 
-    /// The newest version of the directory and the newest policy of any business: one question, because it is asked every
-    /// few seconds.
+    /// The newest version of the directory and the newest policy of any business.
     pub async fn newest(&self) -> Result<(VersionId, VersionId), StoreError> {
         let rows = self.sql.read(NEWEST, &[]).await?;
-        let Some(row) = rows.first() else { return Ok(Default::default()) };
-        Ok((version_id(row)?, VersionId::read(row.int("policy")?, &row.text("policy_id")?)))
+        rows.first().map_or(Ok(Default::default()), newest)
     }
 
     /// The stored entities of a kind, by id: the first thousand after the id `after`. Empty at the end.
@@ -340,6 +338,11 @@ impl ReadFrom<'_> {
             Self::Batch(batch) => batch.transaction.rows_each(statement, args, |row| each(&row)).await,
         }
     }
+}
+
+/// The versions in a row of [`NEWEST`].
+pub(super) fn newest(row: &Row) -> Result<(VersionId, VersionId), StoreError> {
+    Ok((version_id(row)?, VersionId::read(row.int("policy")?, &row.text("policy_id")?)))
 }
 
 fn version_id(row: &Row) -> Result<VersionId, StoreError> {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use sqlx::migrate::MigrateError;
+
 use super::sqlstates::{SQLSTATES, SqlStateEffect};
 
 /// A database error, classified by what to do next. Nothing was committed, except that the answer to a `COMMIT` may be
@@ -57,6 +59,12 @@ impl StoreError {
         matches!(self, Self::Refused { source, .. } if is_refused(source))
     }
 
+    /// Whether the schema is too new for this program: then our words say everything, and the library's are not shown.
+    pub(crate) fn is_too_new(&self) -> bool {
+        let Self::Refused { source: sqlx::Error::Migrate(fault), .. } = self else { return false };
+        matches!(**fault, MigrateError::VersionMissing(_))
+    }
+
     /// A column contains a value that this program never writes.
     pub(super) fn damaged() -> Self {
         Self::damaged_in("a value has another form")
@@ -89,6 +97,7 @@ impl StoreError {
             Self::Refused { source: source @ sqlx::Error::Tls(_), .. } => {
                 format!("{subject} cannot be reached over TLS: {}", own_words(source))
             }
+            Self::Refused { what, .. } if self.is_too_new() => format!("{subject} refuses: {what}"),
             Self::Refused { what, source } => format!("{subject} refuses: {}; {what}", own_words(source)),
             Self::Unfit(source) => format!("{subject} does not take these rows: {}", own_words(source)),
             Self::Conflict => "another writer keeps changing the same records; are two gateways running for one \
@@ -195,7 +204,6 @@ pub(super) fn database_code(error: &sqlx::Error) -> Option<String> {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign enum that may grow, all others are treated alike")]
 pub(super) fn migration_error(error: sqlx::migrate::MigrateError) -> StoreError {
-    use sqlx::migrate::MigrateError;
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             match database_code(&error).as_deref() {

@@ -15,6 +15,10 @@ pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
 /// limit the connection is discarded and the work tried again on a new one.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
+/// The same for the question whether there is news, which waits for a schema change only. If it finds a dead connection, there
+/// must be time for a new one within the fifteen seconds in which everything works again.
+pub(super) const NEWS: Duration = Duration::from_secs(5);
+
 /// The same for SQLite, whose statements wait for nothing but this machine's disk: ten times as long as the longest
 /// batch on a slow one. The connection is discarded.
 pub(super) const DISK: Duration = Duration::from_secs(30);

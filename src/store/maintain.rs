@@ -4,7 +4,7 @@
 //! from its end page by page (`auto_vacuum = INCREMENTAL`); one made by an earlier version must be rewritten once, which
 //! is done only while no other process has it open.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, Row, SqliteConnection,
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     base::{
         clock::Clock,
-        disk::{self, folder_of},
+        disk::{self, folder_of, with_suffix},
     },
     settings::Database,
 };
@@ -51,12 +51,20 @@ const BUSY: Duration = Duration::from_secs(10);
 const UNUSED: Statement =
     statement!("SELECT f.freelist_count * s.page_size AS unused FROM pragma_freelist_count f, pragma_page_size s");
 
+/// How long a cut of the log may keep others from writing while it waits for a reader. Then it is tried again.
+const CUT: Duration = Duration::from_millis(2);
+
+/// How often the log is tried to be cut, and the pause between two attempts. A backup reads for longer; then the log
+/// stays as it is, and later commits use it again.
+const CUTS: u32 = 100;
+const CUT_PAUSE: Duration = Duration::from_millis(50);
+
 /// What was given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reclaimed {
-    /// The size of the file before, in bytes.
+    /// The size of the file and its log before, in bytes.
     pub before: u64,
-    /// Its size now, in bytes.
+    /// Their size now, in bytes.
     pub after: u64,
 }
 
@@ -110,19 +118,20 @@ impl Store {
     pub async fn maintain(database: &Database, left: impl Fn(u64)) -> Result<Reclaimed, MaintainError> {
         let Database::Sqlite { path } = database else { return Err(MaintainError::Postgres) };
         must_exist(path)?;
+        let before = bytes_of(path);
         let mut connection = options(path).connect().await?;
-        let before = pages(&mut connection).await?;
+        let found = pages(&mut connection).await?;
         let is_incremental = number(&mut connection, "PRAGMA auto_vacuum").await? == 2;
-        if !is_incremental && before.free > 0 {
+        if !is_incremental && found.free > 0 {
             connection.close().await?;
-            rewrite(path, before).await?;
+            rewrite(path, found).await?;
             connection = options(path).connect().await?;
         } else if is_incremental {
-            shrink(&mut connection, before, left).await?;
+            shrink(&mut connection, found, left).await?;
         }
-        let after = pages(&mut connection).await?;
+        cut_log(&mut connection).await?;
         connection.close().await?;
-        Ok(Reclaimed { before: before.all * before.bytes, after: after.all * after.bytes })
+        Ok(Reclaimed { before, after: bytes_of(path) })
     }
 
     /// The bytes of a SQLite file that no row uses; `None` with PostgreSQL.
@@ -171,10 +180,37 @@ fn next_step(step: i64, took: Duration) -> i64 {
     next.clamp(1, MOST_PAGES)
 }
 
-/// Copies SQLite's log into the file. Neither readers nor writers wait for it.
+/// Copies SQLite's log into the file, as far as readers allow it. Neither readers nor writers wait for it.
 async fn checkpoint(connection: &mut SqliteConnection) -> Result<(), MaintainError> {
     connection.fetch_all("PRAGMA wal_checkpoint(PASSIVE)").await?;
     Ok(())
+}
+
+/// Cuts SQLite's log, if no reader needs it. Others cannot write meanwhile, so most of the log is copied into the file
+/// before.
+async fn cut_log(connection: &mut SqliteConnection) -> Result<(), MaintainError> {
+    let milliseconds = CUT.as_millis();
+    connection.execute(sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout = {milliseconds}"))).await?;
+    for _ in 0..CUTS {
+        checkpoint(connection).await?;
+        // The first column says whether a reader or a writer was in the way.
+        match connection.fetch_one("PRAGMA wal_checkpoint(TRUNCATE)").await {
+            Ok(row) if row.try_get::<i64, _>(0)? == 0 => return Ok(()),
+            Ok(_) => {}
+            // SQLITE_BUSY
+            Err(error) if database_code(&error).as_deref() == Some("5") => {}
+            Err(error) => return Err(error.into()),
+        }
+        time::sleep(CUT_PAUSE).await;
+    }
+    tracing::info!("the log could not be cut, because it is being read; run `checkind maintain` again after a backup");
+    Ok(())
+}
+
+/// The size of a file and its log.
+fn bytes_of(path: &Path) -> u64 {
+    let of = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+    of(path) + of(&with_suffix(path, "-wal"))
 }
 
 /// Rewrites a file of an earlier version, while no other process has it open.

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// By the primary key.
-const FIND: Statement = statement!("SELECT turn, place FROM marks WHERE gateway = $1");
+pub(super) const FIND: Statement = statement!("SELECT turn, place FROM marks WHERE gateway = $1");
 /// By the primary key.
 const BEGIN: Statement =
     statement!("INSERT INTO marks (gateway, turn, place) VALUES ($1, 0, 0) ON CONFLICT (gateway) DO NOTHING");
@@ -33,7 +33,7 @@ pub(crate) struct CommitMark {
 }
 
 impl CommitMark {
-    fn read(row: &Row) -> Result<Self, StoreError> {
+    pub(super) fn read(row: &Row) -> Result<Self, StoreError> {
         Ok(Self { turn: row.int("turn")?, place: row.int("place")? })
     }
 

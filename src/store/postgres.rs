@@ -15,7 +15,7 @@ mod transaction;
 use std::{
     fmt, io,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -23,9 +23,9 @@ use std::{
 
 use secrecy::SecretString;
 use sqlx::{
-    Executor, PgConnection, Row,
+    AssertSqlSafe, Executor, PgConnection, Row,
     migrate::{MigrateError, Migration, Migrator},
-    postgres::PgArguments,
+    postgres::{PgArguments, PgRow},
     query::Query,
 };
 use tokio::{
@@ -40,8 +40,8 @@ use self::{
 };
 use super::{
     error::{StoreError, database_code, is_refused, migration_error},
-    limits::{ANSWER, TIME_LIMIT, UPGRADE},
-    schema::{APPLIED, AppliedMigration, NOTE, POSTGRES_NOTES, Schema, SchemaChange, compare},
+    limits::{ANSWER, NEWS, TIME_LIMIT, UPGRADE},
+    schema::{APPLIED, AppliedMigration, NOTE, POSTGRES_NOTES, Schema, SchemaChange, compare, newer},
 };
 use crate::{
     base::{backoff::Backoff, health::Health},
@@ -95,8 +95,10 @@ const WRITE: &str = concat!(begin!("BEGIN"), "; SET LOCAL statement_timeout = '9
 const PATIENT: &str = begin!("BEGIN");
 const READ: &str = begin!("BEGIN READ ONLY");
 
-/// Asks for the right to change a row of each table that a gateway changes, in one round trip. No row is asked for.
-const WOULD_WRITE: &str = "SELECT FROM checkins WHERE false FOR UPDATE; SELECT FROM checkpoints WHERE false FOR UPDATE;
+/// Asks for the right to change a row of each table that a gateway changes. No row is asked for, so no row is locked, the
+/// transaction gets no number, and the server writes nothing.
+pub(super) const WOULD_WRITE: &str =
+    "SELECT FROM checkins WHERE false FOR UPDATE; SELECT FROM checkpoints WHERE false FOR UPDATE;
     SELECT FROM coverage WHERE false FOR UPDATE; SELECT FROM facts WHERE false FOR UPDATE;
     SELECT FROM failed_checkins WHERE false FOR UPDATE; SELECT FROM leases WHERE false FOR UPDATE;
     SELECT FROM pass_usage WHERE false FOR UPDATE; SELECT FROM payg_charges WHERE false FOR UPDATE;
@@ -123,6 +125,8 @@ pub(crate) struct Connections {
     answers: Answers,
     /// Whether nothing may be written.
     is_read_only: bool,
+    /// The version of the schema and the one that this program knows, if it has become too new for it.
+    too_new: Arc<Mutex<Option<(i64, i64)>>>,
 }
 
 impl fmt::Debug for Connections {
@@ -142,6 +146,7 @@ impl Connections {
             turns: Arc::new(Semaphore::new(CONNECTIONS)),
             answers: Answers::default(),
             is_read_only: false,
+            too_new: Arc::default(),
         })
     }
 
@@ -202,12 +207,33 @@ impl Connections {
         work.commit().await
     }
 
+    /// Begins a transaction as one that writes, and sends the rest of it, with its `COMMIT`, as one text. Passes the rows
+    /// of all its statements to `each`. Asks also a database whose schema does not suit this program.
+    pub(crate) async fn ask(
+        &self,
+        rest: AssertSqlSafe<String>,
+        each: impl FnMut(PgRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.begin_anyhow(WRITE, NEWS).await?.finish(rest, each).await
+    }
+
+    /// The schema has become too new for a program that knows `known`: every further transaction fails.
+    pub(crate) fn suits_no_more(&self, version: i64, known: i64) {
+        *self.too_new.lock().unwrap_or_else(PoisonError::into_inner) = Some((version, known));
+    }
+
+    /// The schema suits this program.
+    pub(crate) fn suits(&self) {
+        *self.too_new.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// If a `COMMIT` was not answered in time, asks the server whether one waits for a standby, and says so.
     pub(crate) async fn review_commits(&self) -> Result<(), StoreError> {
         if !self.answers.is_unconfirmed() {
             return Ok(());
         }
-        let mut work = self.begin_read().await?;
+        // Also while the schema does not suit: an older `COMMIT` may wait.
+        let mut work = self.begin_anyhow(READ, ANSWER).await?;
         let rows = work.fetch_all(unnamed(WAITING_COMMITS)).await?;
         work.commit().await?;
         let names = rows.first().map(|row| row.try_get::<String, _>("names")).transpose()?;
@@ -216,6 +242,13 @@ impl Connections {
     }
 
     async fn begin_with(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
+        if let Some((version, known)) = *self.too_new.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(newer(version, known));
+        }
+        self.begin_anyhow(text, limit).await
+    }
+
+    async fn begin_anyhow(&self, text: &'static str, limit: Duration) -> Result<PgTransaction, StoreError> {
         let work = async {
             let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| closed())?;
             let place = match Arc::clone(&self.kept).try_lock_owned() {

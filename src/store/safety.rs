@@ -12,22 +12,26 @@ use std::{
 
 use sqlx::{Connection, Row};
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     copy::{BackupError, Existing, connect, copy},
     error::StoreError,
     handle::Store,
-    sqlite::only_files,
+    sql::Sql,
+    sqlite::{damaged, only_files},
 };
 use crate::{base::disk::with_suffix, settings::Database};
 
-/// How long the check of the file may take; after that, the rest stays unchecked, with a warning. A hundred megabytes
-/// take roughly a second, so this is enough for some gigabytes. It is well below the 90 s that systemd allows for
-/// startup.
+/// How long the check of a spool may take; after that, the rest stays unchecked, with a warning. A hundred megabytes
+/// take some seconds. It is well below the 90 s that systemd allows for startup.
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
 
-/// The number of steps of SQLite's virtual machine between two checks of the time: some milliseconds.
-const STEPS: i32 = 100_000;
+/// The number of steps of SQLite's check between two pauses: some milliseconds.
+const STEPS: i32 = 20_000;
+
+/// Such a pause, for the taps of the meantime.
+const PAUSE: Duration = Duration::from_millis(4);
 
 impl Store {
     /// Copies a SQLite database, as it is at this moment, into a new file that only its owner can read. Returns the
@@ -40,59 +44,104 @@ impl Store {
         copy(path, to, Existing::Kept).await
     }
 
-    /// Checks a SQLite file after an unclean shutdown, for at most half a minute.
-    ///
-    /// SQLite itself marks a clean shutdown: the last connection to close checkpoints the log into the file and removes
-    /// the log. After that, and with PostgreSQL, there is nothing to check.
+    /// Whether the last process that wrote to a SQLite file did not close it. The last connection to close copies the log
+    /// into the file and removes it. With PostgreSQL there is nothing to check.
+    pub fn was_left_open(database: &Database) -> bool {
+        let Database::Sqlite { path } = database else { return false };
+        is_left_open(path)
+    }
+
+    /// Checks the structure of the whole SQLite file, beside all that use it: as one more reader that pauses often.
+    /// If it is damaged, nothing more is read or written in this process. False if it was stopped before the end; then
+    /// the log stays when the file is closed, so the next process checks it again.
     ///
     /// # Errors
     /// [`StoreError::Refused`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
-    pub async fn check_after_crash(database: &Database) -> Result<(), StoreError> {
-        let Database::Sqlite { path } = database else { return Ok(()) };
-        // Only an unclean shutdown leaves a log with content.
-        if !fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0) {
+    pub async fn check(&self, stop: &CancellationToken) -> Result<bool, StoreError> {
+        let Sql::Sqlite(file) = &self.sql else { return Ok(true) };
+        file.is_sound()?;
+        file.is_being_checked(true);
+        let verdict = match check(file.path(), stop).await {
+            Ok(verdict) => verdict,
+            Err(StoreError::Refused { source, .. }) => Some(source.to_string()),
+            Err(error) => return Err(error),
+        };
+        match verdict.as_deref() {
+            None => return Ok(false),
+            Some("ok") => file.is_being_checked(false),
+            Some(damage) => file.is_damaged(damage),
+        }
+        file.is_sound().map(|()| true)
+    }
+}
+
+impl Store {
+    /// Checks the file of a spool that was not closed, before it is used: all that was acknowledged and not decided is in
+    /// it. Takes at most half a minute; a spool rarely has more than some megabytes.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the file is damaged, [`StoreError::Unavailable`] if it cannot be read now.
+    pub async fn check_spool(path: &Path) -> Result<(), StoreError> {
+        if !is_left_open(path) {
             return Ok(());
         }
-        only_files(path)?;
-        let mut connection = connect(path).await?;
-        // The handler makes SQLite abort the check once the time is up.
-        let time_is_up = Arc::new(AtomicBool::new(false));
-        let goes_on = {
-            let time_is_up = Arc::clone(&time_is_up);
-            move || !time_is_up.load(Ordering::Relaxed)
-        };
-        connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
-        let check = sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection);
-        let outcome = {
-            let mut check = std::pin::pin!(check);
+        let stop = CancellationToken::new();
+        let verdict = {
+            let mut check = std::pin::pin!(check(path, &stop));
             match time::timeout(LONGEST_CHECK, &mut check).await {
-                Ok(outcome) => outcome,
+                Ok(verdict) => verdict?,
                 Err(_) => {
-                    time_is_up.store(true, Ordering::Relaxed);
-                    check.await
+                    stop.cancel();
+                    check.await?
                 }
             }
         };
-        // An aborted check proves nothing, and does not keep the daemon from starting.
-        let verdict = match outcome {
-            Ok(row) => row.try_get::<String, _>(0)?,
-            Err(_) if time_is_up.load(Ordering::Relaxed) => {
+        match verdict.as_deref() {
+            Some("ok") => tracing::info!("the last shutdown was unclean; the spool was checked and is sound"),
+            Some(damage) => return Err(damaged(damage)),
+            // An aborted check proves nothing, and does not keep the daemon from starting.
+            None => {
                 let seconds = LONGEST_CHECK.as_secs();
                 tracing::warn!(
                     seconds,
-                    "the last shutdown was unclean, and only part of the database was checked in time"
+                    "the last shutdown was unclean, and only part of the spool was checked in time"
                 );
-                return Ok(());
             }
-            Err(error) => return Err(error.into()),
-        };
-        if verdict != "ok" {
-            return Err(StoreError::Refused {
-                what: "the file is damaged; stop checkind and restore a backup made with `checkind backup`".to_owned(),
-                source: sqlx::Error::Protocol(verdict),
-            });
         }
-        tracing::info!("the last shutdown was unclean; the database was checked and is sound");
-        connection.close().await.map_err(StoreError::from)
+        Ok(())
     }
+}
+
+/// Whether the log of a SQLite file has content: only an unclean end leaves it.
+fn is_left_open(path: &Path) -> bool {
+    fs::metadata(with_suffix(path, "-wal")).is_ok_and(|log| log.len() > 0)
+}
+
+/// What SQLite says about the file; `None` if it was stopped.
+async fn check(path: &Path, stop: &CancellationToken) -> Result<Option<String>, StoreError> {
+    only_files(path)?;
+    let mut connection = connect(path).await?;
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let goes_on = {
+        let is_stopped = Arc::clone(&is_stopped);
+        move || {
+            std::thread::sleep(PAUSE);
+            !is_stopped.load(Ordering::Relaxed)
+        }
+    };
+    connection.lock_handle().await?.set_progress_handler(STEPS, goes_on);
+    let verdict = {
+        let mut check = std::pin::pin!(sqlx::query("PRAGMA quick_check(1)").fetch_one(&mut connection));
+        match stop.run_until_cancelled(&mut check).await {
+            Some(verdict) => verdict,
+            None => {
+                is_stopped.store(true, Ordering::Relaxed);
+                let _aborted = check.await;
+                return Ok(None);
+            }
+        }
+    };
+    let verdict = verdict?.try_get(0)?;
+    connection.close().await?;
+    Ok(Some(verdict))
 }

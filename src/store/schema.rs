@@ -115,7 +115,7 @@ fn oldest_that_suits(description: &str) -> Option<i64> {
     description.strip_prefix(SINCE)?.split(' ').next()?.parse().ok()
 }
 
-fn newer(version: i64, known: i64) -> StoreError {
+pub(super) fn newer(version: i64, known: i64) -> StoreError {
     StoreError::Refused {
         what: format!(
             "its schema is version {version}, newer than this program, which knows version {known}; install a newer \

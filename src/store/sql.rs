@@ -110,6 +110,7 @@ impl Sql {
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {
+                file.is_sound()?;
                 let mut rows = Vec::new();
                 for (text, values, args) in statement.for_sqlite(args) {
                     let found = within(DISK, bound_sqlite(text, values, args).fetch_all(&file.readers)).await?;
@@ -135,6 +136,7 @@ impl Sql {
     ) -> Result<(), StoreError> {
         match self {
             Self::Sqlite(file) => {
+                file.is_sound()?;
                 for (text, values, args) in statement.for_sqlite(args) {
                     let mut rows = bound_sqlite(text, values, args).fetch(&file.readers);
                     while let Some(row) = within(DISK, rows.try_next()).await? {

@@ -6,7 +6,10 @@ use std::{
     io,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -76,6 +79,16 @@ pub(crate) struct SqliteFile {
     stamp: Option<WriteStamp>,
     /// The device and number of the file that was opened.
     identity: Option<(u64, u64)>,
+    checked: Arc<CheckState>,
+}
+
+/// What is known of the file's structure after a crash.
+#[derive(Debug, Default)]
+struct CheckState {
+    /// Whether it has not been checked to its end.
+    is_pending: AtomicBool,
+    /// What SQLite said about the damage.
+    damage: OnceLock<String>,
 }
 
 /// The device and number of the file at a path.
@@ -190,13 +203,15 @@ impl SqliteFile {
             options.clone().read_only(true).create_if_missing(false).pragma("cache_size", READER_CACHE),
         );
         let identity = identity(options.get_filename());
-        Self { options, writer: Arc::new(Mutex::new(writer)), readers, stamp: None, identity }
+        let (writer, checked) = (Arc::new(Mutex::new(writer)), Arc::default());
+        Self { options, writer, readers, stamp: None, identity, checked }
     }
 
     /// Waits for the right to write. The connection is a new one if the last transaction failed.
     pub(super) async fn writer(&self) -> Result<(WriterSlot, SqliteConnection), StoreError> {
         let mut slot = Arc::clone(&self.writer).lock_owned().await;
         self.is_in_place()?;
+        self.is_sound()?;
         let connection = match slot.take() {
             Some(connection) => connection,
             None if self.stamp.is_some() => return Err(unusable("it was opened only to be read")),
@@ -218,15 +233,48 @@ impl SqliteFile {
         })
     }
 
-    /// Closes the connections; the last one to close checkpoints SQLite's log into the file.
+    pub(super) fn path(&self) -> &Path {
+        self.options.get_filename()
+    }
+
+    /// Notes that the file is to be checked, or was found to be sound.
+    pub(super) fn is_being_checked(&self, is_pending: bool) {
+        self.checked.is_pending.store(is_pending, Ordering::Relaxed);
+    }
+
+    /// Notes that the file is damaged, which only another file changes.
+    pub(super) fn is_damaged(&self, damage: &str) {
+        let _first = self.checked.damage.set(damage.replace('\n', " "));
+    }
+
+    /// Refuses a file that was found to be damaged.
+    pub(super) fn is_sound(&self) -> Result<(), StoreError> {
+        self.checked.damage.get().map_or(Ok(()), |damage| Err(damaged(damage)))
+    }
+
+    /// Closes the connections; the last one to close checkpoints SQLite's log into the file and removes it. A file that
+    /// has not been found to be sound keeps its log, by which the next process knows that it must be checked.
     pub(super) async fn close(&self) {
         self.readers.close().await;
         let writer = self.writer.lock().await.take();
+        if self.checked.is_pending.load(Ordering::Relaxed) {
+            // Dropping it would close it. The process ends soon.
+            Box::leak(Box::new(writer));
+            return;
+        }
         if let Some(writer) = writer
             && let Err(error) = writer.close().await
         {
             tracing::warn!(%error, "could not close the database");
         }
+    }
+}
+
+/// The error of a file that SQLite's check has found to be damaged.
+pub(super) fn damaged(damage: &str) -> StoreError {
+    StoreError::Refused {
+        what: "the file is damaged; stop checkind and restore a backup made with `checkind backup`".to_owned(),
+        source: sqlx::Error::Protocol(damage.to_owned()),
     }
 }
 

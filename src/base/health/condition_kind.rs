@@ -79,7 +79,7 @@ condition_kinds! {
     SetAside = "set_aside", warns;
     /// Changed settings were refused, or cannot be recorded yet; the old ones stay in force.
     SettingsRefused = "settings_refused", warns;
-    /// The directory or the settings of the sites could not be read; the last versions stay in force.
+    /// The database answers, but the directory or the settings of the sites cannot be read; the last versions stay in force.
     DirectoryStale = "directory_stale", warns;
     /// The wall clock was stepped.
     ClockStepped = "clock_stepped", warns;

@@ -169,6 +169,7 @@ fn pipeline(fresh: &Fresh, passes: Passes) -> Pipeline {
         policies: watch::channel(Arc::new(PolicyHistory::only(policy))).1,
         directories: watch::channel(Arc::new(DirectoryHistory::only(Arc::new(people.build())))).1,
         stale: None,
+        news: None,
         spool: None,
         site_coverage: SiteCoverage::new(LONGEST_GAP),
         metrics: Metrics::new(health.clone(), &[]),

@@ -109,6 +109,7 @@ impl Gateway {
             policies,
             directories,
             stale: None,
+            news: None,
             spool: None,
             site_coverage: coverage,
             metrics: Metrics::new(health.clone(), &[]),

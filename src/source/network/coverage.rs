@@ -11,9 +11,9 @@ use std::{
 
 use crate::base::clock::BootTime;
 
-/// A capture checks its link at least this often. A longer pause means that the machine was suspended or overloaded, so
-/// coverage ends before it.
-pub const LONGEST_GAP: Duration = Duration::from_secs(3);
+/// A capture checks its link at least this often, twice the time that it waits when idle. A longer pause means that the
+/// machine was suspended or overloaded, so coverage ends before it.
+pub const LONGEST_GAP: Duration = Duration::from_secs(4);
 
 /// A span of time that was covered without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,8 +89,8 @@ pub struct CaptureCoverage {
 }
 
 impl CaptureCoverage {
-    /// Reports that the capture is listening and no frame has arrived since its last report. Call this at least once a
-    /// second.
+    /// Reports that the capture is listening and no frame has arrived since its last report. Call this at least every
+    /// two seconds.
     pub fn listening(&self, now: BootTime) {
         self.report(now, |span| span);
     }

@@ -51,6 +51,11 @@ pub(super) enum Attachment {
 }
 
 impl Attachment {
+    /// Whether frames can arrive.
+    pub(super) const fn is_attached(&self) -> bool {
+        matches!(self, Self::Attached(..))
+    }
+
     fn index(&self) -> Option<LinkIndex> {
         match self {
             Self::Detached(index) => *index,
@@ -133,7 +138,7 @@ impl InterfaceWatch {
     /// Records that the frame source has read frames that passed the filter.
     pub(super) fn frames_read(&mut self, now: Now) {
         // Frames from a link that is down by now do not prove coverage.
-        if matches!(self.attachment, Attachment::Attached(..)) {
+        if self.attachment.is_attached() {
             let state = self.mirror.frame_seen(now);
             self.report(state, now);
         }

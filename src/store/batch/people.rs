@@ -128,7 +128,7 @@ const DUE: Statement = statement!(
 );
 
 /// By the index `standings_due`: its first entry.
-const NEXT_DEADLINE: Statement =
+pub(in crate::store) const NEXT_DEADLINE: Statement =
     statement!("SELECT min(deadline) AS deadline FROM standings WHERE business_id = $1 AND deadline IS NOT NULL");
 
 /// By the index `standings_due`, which contains only people who are checked in.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
-use sqlx::{Connection, Execute, Executor, PgConnection, Postgres, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Connection, Execute, Executor, PgConnection, Postgres, Row, postgres::PgRow};
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard, OwnedSemaphorePermit},
@@ -145,10 +145,27 @@ impl PgTransaction {
         if self.wrote {
             self.answers.confirmed();
         }
+        self.end();
+        Ok(())
+    }
+
+    /// Sends the last statements of the transaction and its `COMMIT` as one text, and passes the rows of all of them to
+    /// `each`. It must have written nothing.
+    pub(super) async fn finish(
+        mut self,
+        rest: AssertSqlSafe<String>,
+        each: impl FnMut(PgRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.fetch_each(sqlx::raw_sql(rest), each).await?;
+        self.end();
+        Ok(())
+    }
+
+    /// Frees the slot, once the transaction is over.
+    fn end(&mut self) {
         if let Some(HeldSlot { mut place, open: Some(open), turn: _ }) = self.held.take() {
             *place = Some(OpenConnection { used: Some(now()), ..open });
         }
-        Ok(())
     }
 
     /// Runs a statement that has no arguments and returns no rows.

@@ -192,7 +192,9 @@ impl<'a> BrokerConnection<'a> {
                 }
                 () = &mut self.check => {
                     self.checks_rarely = self.check();
-                    self.check.set(tokio::time::sleep(if self.checks_rarely { IDLE_CHECK } else { CHECK_EVERY }));
+                    let clock = &self.context.clock;
+                    let pause = if self.checks_rarely { clock.until_beat(IDLE_CHECK) } else { CHECK_EVERY };
+                    self.check.set(tokio::time::sleep(pause));
                 }
                 () = &mut self.lasting, if phase.heeds(LinkEvent::Lasted) => self.advance(LinkEvent::Lasted),
                 () = self.context.queue.forward(), if self.context.queue.is_waiting() => {
@@ -289,14 +291,18 @@ impl<'a> BrokerConnection<'a> {
     /// Notes what we ask the broker, and that it is not silent.
     fn note_exchange(&mut self, event: &Event) {
         match event {
-            Event::Incoming(_) => self.is_asked = false,
+            Event::Incoming(_) if self.is_asked => {
+                self.is_asked = false;
+                // A timer that is waited for by no one would still wake the machine.
+                self.answer_due.set(tokio::time::sleep(ANSWER));
+            }
             Event::Outgoing(Outgoing::PingReq | Outgoing::Subscribe(_) | Outgoing::Unsubscribe(_))
                 if !self.is_asked =>
             {
                 self.is_asked = true;
                 self.answer_due.set(tokio::time::sleep(ANSWER));
             }
-            Event::Outgoing(_) | Event::Auth(_) => {}
+            Event::Incoming(_) | Event::Outgoing(_) | Event::Auth(_) => {}
         }
     }
 
