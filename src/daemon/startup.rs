@@ -53,7 +53,8 @@ const WORTH_RETURNING: u64 = 1_000_000;
 impl Supervisor {
     /// Starts the API if configured, and the reports to systemd.
     pub(super) async fn start_outside_view(&mut self) -> anyhow::Result<OutsideView> {
-        // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at zero.
+        // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at
+        // zero.
         let counters = Arc::clone(&self.broker.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
@@ -172,8 +173,8 @@ impl Supervisor {
         });
     }
 
-    /// Starts asking a shared database whether it would take a write. A SQLite file is changed by this machine only, where
-    /// the pipeline and the disk watch notice what happens to it.
+    /// Starts asking a shared database whether it would take a write. A SQLite file is changed by this machine only,
+    /// where the pipeline and the disk watch notice what happens to it.
     pub(super) fn start_database_watch(&mut self, store: &Store) {
         if !store.is_shared() {
             return;
@@ -266,8 +267,8 @@ impl Supervisor {
     }
 }
 
-/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that no
-/// row uses.
+/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that
+/// no row uses.
 fn advice(unused: Option<u64>, is_shared: bool) -> String {
     match unused {
         Some(unused) if unused >= WORTH_RETURNING => format!(

@@ -196,8 +196,8 @@ impl Store {
         self.sql.read(VERSION, &[]).await?.first().map_or(Ok(VersionId::default()), version_id)
     }
 
-    /// The newest version of the directory and the newest policy of any business: one question, because it is asked every
-    /// few seconds.
+    /// The newest version of the directory and the newest policy of any business: one question, because it is asked
+    /// every few seconds.
     pub async fn newest(&self) -> Result<(VersionId, VersionId), StoreError> {
         let rows = self.sql.read(NEWEST, &[]).await?;
         let Some(row) = rows.first() else { return Ok(Default::default()) };
