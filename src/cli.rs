@@ -44,7 +44,7 @@ use crate::{
     base::{clock::Clock, plain::plain},
     daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
-    settings::{self, Database, LoadedSettings, Settings, SettingsFaults, StoredCredentials},
+    settings::{self, LoadedSettings, Settings, SettingsFaults, StoredCredentials},
     source::network::CaptureError,
     store::{BackupError, CopyFirst, MaintainError, Store, StoreError},
 };
@@ -142,7 +142,7 @@ fn daemon(config: Option<PathBuf>) -> Result<(), Failure> {
     tracing::info!(version, "checkind is starting");
     tracing::info!(source = settings.zones.source(), version = settings.zones.version(), "time zone data");
     let keep = if settings.captures.is_empty() { Keep::Nothing } else { Keep::Captures };
-    if let Some(file) = settings.spool.as_ref().map(|spool| spool.path.as_path()).or_else(|| file_of(&settings)) {
+    if let Some((_, file)) = settings.data_file() {
         account::become_owner(file, keep).map_err(not_permitted)?;
     }
     let prepared = Prepared::open(&settings, Clock::system()).map_err(|error| match error {
@@ -234,7 +234,7 @@ fn import_files(config: Option<&Path>, arguments: &ImportArguments) -> Result<()
     let failed = |error: import::ImportError| Failure::Other(import_code(&error), error.into());
     let changes = runtime()?.block_on(async {
         if *dry_run {
-            return match file_of(&settings) {
+            return match settings.database.file() {
                 Some(file) if !file.exists() => import::try_import(None, options).await.map_err(failed),
                 Some(_) | None => {
                     let store = Store::open_to_read(&settings.database).await.map_err(unavailable)?;
@@ -268,7 +268,7 @@ fn import_code(error: &import::ImportError) -> u8 {
 
 fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
     let settings = load_as_owner(config)?;
-    if file_of(&settings).is_some() {
+    if settings.database.file().is_some() {
         account::must_be_roots(file).map_err(not_permitted)?;
     }
     let bytes = runtime()?.block_on(Store::backup(&settings.database, file)).map_err(|error| {
@@ -438,15 +438,8 @@ fn load_as_owner(config: Option<&Path>) -> Result<Settings, Failure> {
 }
 
 fn become_owner(settings: &Settings) -> Result<(), Failure> {
-    file_of(settings).map_or(Ok(()), |file| account::become_owner(file, Keep::Nothing)).map_err(not_permitted)
-}
-
-/// The SQLite file with the records.
-fn file_of(settings: &Settings) -> Option<&Path> {
-    match &settings.database {
-        Database::Sqlite { path } => Some(path),
-        Database::Postgres { .. } => None,
-    }
+    let file = settings.database.file();
+    file.map_or(Ok(()), |file| account::become_owner(file, Keep::Nothing)).map_err(not_permitted)
 }
 
 /// Reads from the database, beside any daemon. Reads again if a daemon has begun to write to a file that was taken to

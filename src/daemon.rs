@@ -1,9 +1,9 @@
 //! Starts the parts, notices when one ends, and stops them cleanly.
 //!
-//! The API listens first, whatever the database says: `/readyz` must tell why nothing works yet. With a spool, the broker
-//! session starts before the database answers; until then the spool keeps its messages on this machine. No answer of
-//! PostgreSQL ends the process, and no state of a SQLite file: a restart would find the same. With a lease, the site
-//! starts when this gateway gets the lease; until then the API answers, and what the captures see is dropped.
+//! The API listens first, whatever the database says: `/readyz` must tell why nothing works yet. With a spool, the
+//! broker session starts before the database answers; until then the spool keeps its messages on this machine. No
+//! answer of PostgreSQL ends the process, and no state of a SQLite file: a restart would find the same. With a lease,
+//! the site starts when this gateway gets the lease; until then the API answers, and what the captures see is dropped.
 //!
 //! A shutdown ends the intake first: the captures and the broker session accept nothing new, the pipeline drains what
 //! they have sent, and then the session acknowledges the last commits and disconnects. Parts that are still running at

@@ -12,16 +12,17 @@
 //! 1. [`source::mqtt::session`] receives the message from the broker and holds the right to acknowledge it.
 //! 2. [`mapping`] turns topic and payload into [sightings](base::sighting), by rules that are data.
 //! 3. [`spool`] writes the message to this machine's disk first, where the database is shared.
-//! 4. [`pipeline`] takes all waiting messages as one batch, makes [facts](base::fact) of them, and loads the state of their
-//!    people.
+//! 4. [`pipeline`] takes all waiting messages as one batch, makes [facts](base::fact) of them, and loads the state of
+//!    their people.
 //! 5. [`directory`] says whose credential it is, [`policy`] by which settings of that time the fact is judged.
 //! 6. [`engine`] decides: [`engine::fold`] turns facts into check-ins, failed check-ins and charges.
-//! 7. [`store`] writes facts, person states and records in one transaction. After the commit the receipts are spent, and
-//!    the broker gets its acknowledgement.
-//! 8. [`api`] serves the record over HTTP, in the platform's [shape](api::shape), to users with a [role](access::Role) for it.
+//! 7. [`store`] writes facts, person states and records in one transaction. After the commit the receipts are spent,
+//!    and the broker gets its acknowledgement.
+//! 8. [`api`] serves the record over HTTP, in the platform's [shape](api::shape), to users with a [role](access::Role)
+//!    for it.
 //!
-//! A frame on the mirror port joins at step 4: [`source::network`] captures it, says what it proves, and merges frames into
-//! presences, one device at a time.
+//! A frame on the mirror port joins at step 4: [`source::network`] captures it, says what it proves, and merges frames
+//! into presences, one device at a time.
 //!
 //! # Around the path
 //!

@@ -12,7 +12,8 @@
 //! beginning of that day and the facts since then.
 //!
 //! Each turn of the loop ends with `due_work`: expired `deadlines`, a newer directory, and presences and coverage to
-//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, `went_back` notices a restored database, and `attempts` handles database failures.
+//! write. `wall_clock` watches for clock steps, `recovery` runs at startup, `went_back` notices a restored database,
+//! `attempts` handles database failures, and `parts` halves what the database does not take.
 
 mod adopt;
 mod arrivals;
@@ -26,6 +27,7 @@ pub(crate) mod decide;
 mod due_work;
 mod intake;
 mod known_commits;
+mod parts;
 mod past_directory;
 mod present_people;
 mod read_facts;

@@ -21,9 +21,9 @@ pub const DELIVERIES: usize = 2048;
 
 /// The memory of the door messages in that queue and in the batch that is taken from it, in bytes.
 ///
-/// Two thousand ordinary messages take 1 MiB of it. It holds some 7,000 events of messages that contain many; deciding
+/// Two thousand ordinary messages take 1 MiB of it. It holds some 3,500 events of messages that contain many; deciding
 /// them takes a few times as much. When it is full, the same happens as when there are too many messages.
-pub const DELIVERY_BYTES: u32 = 4 * 1024 * 1024;
+pub const DELIVERY_BYTES: u32 = 2 * 1024 * 1024;
 
 /// The queue of coalesced presences between the captures and the pipeline, in lists of devices.
 ///

@@ -5,10 +5,10 @@
 //! file, in one transaction. After its fsync, the broker gets the acknowledgements, and the same deliveries continue to
 //! the pipeline. When the pipeline spends their receipts, the shared database has them. The spool keeps them for
 //! `spool.keep`, because the database may lose what it has committed: then the pipeline requests them again, see
-//! [`SpoolLink`]. After that the spool deletes them, lazily: a message that is replayed needlessly still has its key, and
-//! is a duplicate. While the database is unavailable, the file grows up to its limit; committed messages give way to
-//! new ones first. Then nothing more is acknowledged, and the broker keeps the rest. Messages of an earlier process go
-//! to the pipeline first.
+//! [`SpoolLink`]. After that the spool deletes them, lazily: a message that is replayed needlessly still has its key,
+//! and is a duplicate. While the database is unavailable, the file grows up to its limit; committed messages give way
+//! to new ones first. Then nothing more is acknowledged, and the broker keeps the rest. Messages of an earlier process
+//! go to the pipeline first.
 //!
 //! Presences from the network are not spooled: the captures merge them, so an outage costs only repetition.
 //!
@@ -159,7 +159,8 @@ impl Spool {
     /// Opens or creates the spool, and finds the messages that an earlier process left in it.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] when another process uses the spool; after any other error, another attempt may succeed.
+    /// [`StoreError::Unusable`] when another process uses the spool; after any other error, another attempt may
+    /// succeed.
     pub async fn open(
         settings: &settings::SpoolSettings,
         clock: Clock,
@@ -579,8 +580,8 @@ impl Spool {
     }
 }
 
-/// The receipts of the rows after a place, and the place up to which they are spent. Rows may be committed out of order;
-/// only a contiguous run from the start counts.
+/// The receipts of the rows after a place, and the place up to which they are spent. Rows may be committed out of
+/// order; only a contiguous run from the start counts.
 fn receipts_after(place: i64) -> (Arc<AtomicI64>, Arc<AckWindow<i64>>) {
     let committed = Arc::new(AtomicI64::new(place));
     let spent = Arc::clone(&committed);

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use checkind::engine::decision::Outcome;
+
 use crate::support::{
     broker::{Broker, BrokerOptions, free_port},
     certificates::Certificates,
@@ -204,6 +206,51 @@ fn a_message_that_breaks_mqtt_is_rejected_and_the_taps_behind_it_arrive() {
     assert_eq!(broker.connections(), 1, "{}", daemon.log());
     assert_eq!(home.ledger().number("SELECT count(*) FROM checkins"), 1);
     assert_eq!(daemon.lines("a message that breaks MQTT").len(), 1, "{}", daemon.log());
+    daemon.stop();
+}
+
+#[test]
+fn a_message_that_breaks_mqtt_passes_the_spool_and_comes_again_without_an_endless_reconnect() {
+    const BROKEN: u64 = 3;
+    let tap = |way, number| flat_event(number, card(1), way, now());
+    let packets = [
+        publish(0x32, b"flat/\0events", Some(1), &[0], tap(Way::In, 1).as_bytes()),
+        publish(0x32, b"flat/\xff\xfe", Some(2), &[0], tap(Way::In, 1).as_bytes()),
+        publish(0x32, b"flat/events", Some(3), &[1, 99], b"\0"),
+        publish(0x32, b"flat/events", Some(20), &[0], tap(Way::In, 2).as_bytes()),
+    ];
+    let server = Postgres::start();
+    let broker = FakeBroker::start(Answer::Messages, &packets);
+    broker.lose_acknowledgements(true);
+    let home = Home::on(&server.url(), &(site("") + &doors(broker.port)));
+    home.import(&people(1, &[]));
+    let all = BROKEN + 1;
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", all);
+    daemon.wait_for_metric("checkind_open_checkins", "", 1);
+
+    // The broker has not heard of it and delivers all of them again, on another connection and to another process.
+    broker.disconnect();
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", 2 * all);
+    daemon.wait_for_metric("checkind_rejected_messages_total", "malformed", 2 * BROKEN);
+    daemon.wait_for_metric("checkind_spool_depth", "", 0);
+    assert_eq!(broker.connections(), 2, "{}", daemon.log());
+    daemon.kill();
+    broker.lose_acknowledgements(false);
+    let mut daemon = home.start();
+    daemon.wait_until_ready();
+    wait_for("the acknowledgements", LIMIT, || {
+        let left = broker.unacknowledged();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}\n{}", daemon.log())) }
+    });
+    daemon.wait_for_metric("checkind_mqtt_acknowledged_total", "", all);
+    daemon.wait_for_metric("checkind_spool_depth", "", 0);
+    assert_eq!(broker.connections(), 3, "{}", daemon.log());
+    assert_eq!(home.ledger().count("checkins"), 1);
+    assert_eq!(home.ledger().facts_with(Outcome::Opened), 1, "the tap counts once");
+    assert_eq!(home.ledger().count("set_aside"), 0);
+    assert_eq!(daemon.changes_of("database_unavailable"), (0, 0), "{}", daemon.log());
     daemon.stop();
 }
 

@@ -99,8 +99,8 @@ impl Clock {
         }
     }
 
-    /// How long the machine has run without being suspended: the time in which timers run (`CLOCK_MONOTONIC`). It runs at
-    /// the machine's pace also if this clock is accelerated.
+    /// How long the machine has run without being suspended: the time in which timers run (`CLOCK_MONOTONIC`). It runs
+    /// at the machine's pace also if this clock is accelerated.
     pub fn uptime(&self) -> Duration {
         match &*self.0 {
             ClockKind::System(_) | ClockKind::Accelerated { .. } => monotonic_clock(),

@@ -11,12 +11,12 @@ use std::{
 
 use crate::base::clock::{BootTime, Clock, WallTime};
 
-/// A new cause of a condition is logged once it has lasted this long: a broker that restarts closes the connection, then
-/// refuses another, and is back.
+/// A new cause of a condition is logged once it has lasted this long: a broker that restarts closes the connection,
+/// then refuses another, and is back.
 const CAUSE_LASTS: Duration = Duration::from_secs(5);
 
-/// How many causes of one condition are logged within [`CAUSE_REMEMBERED`]. `/readyz` shows further ones at once; the log
-/// names them later, if they last. A real fault rarely shows more than two.
+/// How many causes of one condition are logged within [`CAUSE_REMEMBERED`]. `/readyz` shows further ones at once; the
+/// log names them later, if they last. A real fault rarely shows more than two.
 const CAUSES_LOGGED: usize = 4;
 
 /// A cause that comes back within this time is not logged again.
@@ -144,8 +144,8 @@ impl Health {
         self.put((kind, "", self.clock.now().wall), part, detail, Some(cause));
     }
 
-    /// Raises a condition that has only one cause, although its text changes: it has counts and ages, or the log has the
-    /// rest. Only its beginning is logged.
+    /// Raises a condition that has only one cause, although its text changes: it has counts and ages, or the log has
+    /// the rest. Only its beginning is logged.
     pub fn raise_once(&self, kind: ConditionKind, subject: &str, detail: impl fmt::Display) {
         self.raise_since(kind, subject, self.clock.now().wall, detail);
     }
@@ -180,8 +180,8 @@ impl Health {
         now.insert((kind, subject.to_owned()), raised);
     }
 
-    /// Logs the new causes that have lasted. Called every few seconds, because a condition is raised again only when the
-    /// part that is in trouble tries again.
+    /// Logs the new causes that have lasted. Called every few seconds, because a condition is raised again only when
+    /// the part that is in trouble tries again.
     pub fn log_new_causes(&self) {
         let boot = self.clock.now().boot;
         for raised in self.lock().values_mut() {

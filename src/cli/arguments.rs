@@ -22,7 +22,8 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Run the daemon
     Run,
-    /// Simulate a whole site on this machine, with nothing to install: broker, door controllers, phones and the daemon, a day in a minute
+    /// Simulate a whole site on this machine, with nothing to install: broker, door controllers, phones and the daemon,
+    /// a day in a minute
     #[cfg(feature = "demo")]
     Demo(DemoArguments),
     /// Check the configuration and list every fault, with file, line and caret
@@ -87,8 +88,8 @@ pub(super) struct ImportArguments {
     /// List what would change, and write nothing
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Also archive entities that the files no longer contain, in every list of which they contain any; use =all to archive
-    /// more than a tenth of the people
+    /// Also archive entities that the files no longer contain, in every list of which they contain any; use =all to
+    /// archive more than a tenth of the people
     #[arg(long, value_name = "all", num_args = 0..=1, require_equals = true, default_missing_value = "tenth")]
     pub(super) replace: Option<ReplaceWord>,
     /// Print the changes as JSON

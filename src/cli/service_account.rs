@@ -13,7 +13,7 @@ use rustix::{fs::Access, io::Errno};
 use super::account::{Keep, become_user};
 use crate::{
     base::disk::{folder_of, with_suffix},
-    settings::{Database, Settings},
+    settings::Settings,
 };
 
 /// The account that the shipped unit and its sysusers file name.
@@ -32,13 +32,13 @@ pub(super) struct ServiceAccount {
 }
 
 impl ServiceAccount {
-    /// The owner of the data folder, which systemd gives to the unit's `User=`. If there is no such folder yet, or it is
-    /// root's, the account of the shipped unit. `None` if there is no such account, or this process is not root.
+    /// The owner of the data folder, which systemd gives to the unit's `User=`. If there is no such folder yet, or it
+    /// is root's, the account of the shipped unit. `None` if there is no such account, or this process is not root.
     pub(super) fn find(settings: &Settings) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             return None;
         }
-        let folder = data_files(settings).first().and_then(|(_, file)| file.parent()?.metadata().ok());
+        let folder = settings.data_file().and_then(|(_, file)| file.parent()?.metadata().ok());
         match folder {
             Some(folder) if folder.uid() != 0 => {
                 let known = Self::named(&folder.uid().to_string());
@@ -70,39 +70,22 @@ impl ServiceAccount {
     }
 }
 
-/// The files that the service writes, with what each is.
-fn data_files(settings: &Settings) -> Vec<(&'static str, PathBuf)> {
-    let mut files = Vec::new();
-    if let Database::Sqlite { path } = &settings.database {
-        files.push(("database", path.clone()));
-    }
-    if let Some(spool) = &settings.spool {
-        files.push(("spool", spool.path.clone()));
-    }
-    files
-}
-
 /// What this process may not write although the service has to, one line each.
 pub(super) fn unwritable(settings: &Settings) -> Vec<String> {
-    let mut found = Vec::new();
-    for (what, file) in data_files(settings) {
-        let folder = folder_of(&file);
-        match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
-            Ok(()) => {}
-            Err(Errno::NOENT) if folder == Path::new(STATE) => continue,
-            Err(error) => {
-                found.push(format!("{}: the folder of the {what} cannot be written: {error}", folder.display()));
-                continue;
-            }
-        }
-        // SQLite's own files beside it (sqlite.org/wal.html).
-        for end in ["", "-wal", "-shm"] {
-            let path = with_suffix(&file, end);
-            match rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => found.push(format!("{}: the {what} cannot be written: {error}", path.display())),
-            }
+    let Some((what, file)) = settings.data_file() else { return Vec::new() };
+    let folder = folder_of(file);
+    match rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK) {
+        Ok(()) => {}
+        Err(Errno::NOENT) if folder == Path::new(STATE) => return Vec::new(),
+        Err(error) => {
+            return vec![format!("{}: the folder of the {what} cannot be written: {error}", folder.display())];
         }
     }
-    found
+    // SQLite's own files beside it (sqlite.org/wal.html).
+    let path = |end: &&str| with_suffix(file, end);
+    let fault = |path: PathBuf| match rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
+        Ok(()) | Err(Errno::NOENT) => None,
+        Err(error) => Some(format!("{}: the {what} cannot be written: {error}", path.display())),
+    };
+    ["", "-wal", "-shm"].iter().map(path).filter_map(fault).collect()
 }

@@ -2,7 +2,8 @@
 //!
 //! The lease is a row of the shared database, valid for [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and renewed
 //! every few seconds. A standby opens no broker session and decides nothing. It tries to take the lease every second,
-//! so it takes over within [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and a try of the holder's last renewal, and within a second of a clean shutdown.
+//! so it takes over within [`LEASE_TERM`](crate::base::permit::LEASE_TERM) and a try of the holder's last renewal, and
+//! within a second of a clean shutdown.
 //!
 //! **Why two are never active at once.** The database fences decisions: every transaction of the holder fails at commit
 //! if another gateway has taken the lease. The broker session needs no fence: both gateways use the same client id, and

@@ -148,8 +148,8 @@ impl Supervisor {
                 }
             }
 
-            // The daemon does what it can without it. A start that waited for it would delay the machine's own start, and an
-            // upgrade of the package.
+            // The daemon does what it can without it. A start that waited for it would delay the machine's own start,
+            // and an upgrade of the package.
             if failures == 0 {
                 notify(&[NotifyState::Ready]);
             }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     base::{clock::Clock, health::Health},
-    settings::{Database, Settings},
+    settings::Settings,
     source::{
         PRESENCES, Presences,
         network::{
@@ -70,12 +70,7 @@ impl Prepared {
     }
 }
 
-/// The folder on this machine for data that must not be lost: the folder of the spool or of the SQLite database.
+/// The folder on this machine for data that must not be lost.
 pub(super) fn data_folder(settings: &Settings) -> PathBuf {
-    let file = match (&settings.spool, &settings.database) {
-        (Some(spool), _) => Some(&spool.path),
-        (None, Database::Sqlite { path }) => Some(path),
-        (None, Database::Postgres { .. }) => None,
-    };
-    file.and_then(|file| file.parent()).unwrap_or(Path::new("")).to_owned()
+    settings.data_file().and_then(|(_, file)| file.parent()).unwrap_or(Path::new("")).to_owned()
 }

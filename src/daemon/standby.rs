@@ -86,8 +86,8 @@ impl Supervisor {
         Ok(true)
     }
 
-    /// Opens the spool, and decides what an earlier process left in it and what the database has lost of it. `None` when
-    /// a stop was requested meanwhile.
+    /// Opens the spool, and decides what an earlier process left in it and what the database has lost of it. `None`
+    /// when a stop was requested meanwhile.
     async fn decided_spool(
         &mut self,
         settings: &SpoolSettings,

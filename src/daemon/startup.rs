@@ -54,7 +54,8 @@ const WORTH_RETURNING: u64 = 1_000_000;
 impl Supervisor {
     /// Starts the API if configured, and the reports to systemd.
     pub(super) async fn start_outside_view(&mut self) -> anyhow::Result<OutsideView> {
-        // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at zero.
+        // Registered before the API listens, so the first scrape has them. Without a session or spool they stay at
+        // zero.
         let counters = Arc::clone(&self.broker.counters);
         self.metrics.watch("session", "broker", Arc::new(move || figures::session(&counters)));
         let counters = Arc::clone(&self.spool_counters);
@@ -294,8 +295,8 @@ impl Supervisor {
     }
 }
 
-/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that no
-/// row uses.
+/// What would give space back on the disk of the database or the spool. `unused` are the bytes of the SQLite file that
+/// no row uses.
 fn advice(unused: Option<u64>, is_shared: bool) -> String {
     match unused {
         Some(unused) if unused >= WORTH_RETURNING => format!(

@@ -1,7 +1,8 @@
 //! PURE. The engine's answers: an outcome, and the reason or note that explains it.
 //!
 //! The codes are a closed list and part of the product: every `Description` starts with one, metrics are labelled by
-//! them, and `explain` shows them. Each is defined once, in one row with its sentence and its number in the log of facts.
+//! them, and `explain` shows them. Each is defined once, in one row with its sentence and its number in the log of
+//! facts.
 
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +71,9 @@ impl PlanLimit {
     }
 }
 
-/// Declares [`Reason`] with one row per reason: its number in the log of facts, its code and its sentence. A variant that holds
-/// another enum has a row for each variant of that enum; adding a variant there does not compile without its row here.
+/// Declares [`Reason`] with one row per reason: its number in the log of facts, its code and its sentence. A variant
+/// that holds another enum has a row for each variant of that enum; adding a variant there does not compile without its
+/// row here.
 macro_rules! reasons {
     (
         $(#[$about:meta])*

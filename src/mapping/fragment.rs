@@ -15,8 +15,8 @@ pub struct MappingFragment {
     pub preset: Option<String>,
     /// Topic filters; a level may be `{named}`.
     pub topics: Option<Vec<String>>,
-    /// `json` (default), `text` (the whole payload is the value at the pointer ""), or `csv` (columns are `/0`, `/1`, …,
-    /// without quoting).
+    /// `json` (default), `text` (the whole payload is the value at the pointer ""), or `csv` (columns are `/0`, `/1`,
+    /// …, without quoting).
     pub format: Option<String>,
     /// Pointer to the value to which the other pointers are relative.
     pub base: Option<String>,

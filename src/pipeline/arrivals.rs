@@ -1,7 +1,7 @@
 //! Processes a batch of messages and presences: reads, decides, commits and acknowledges it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -12,6 +12,7 @@ use super::{
     batch_work::{BatchResult, BatchWork, CommitEnd},
     clock_step::{retime, retimed_presence},
     intake::Intake,
+    parts::{Halves as _, WorkParts},
     state::Pipeline,
     sub_batch::SubBatch,
     unknown_devices::UNRECOGNISED_A_DAY,
@@ -29,9 +30,9 @@ use crate::{
     source::{Delivery, Presences},
 };
 
-/// The maximum number of facts in one transaction: some 20 MB with everything derived from them. A message may contain
-/// many events; the rest go into the next transaction.
-const FACTS: usize = 16_384;
+/// The maximum number of facts in one transaction: twice those of a batch of ordinary messages, and some 10 MB with
+/// everything derived from them. A message may contain many events; the rest go into the next transaction.
+const FACTS: usize = 2048;
 
 /// The maximum number of people in one transaction. Their states are read and written: some 2 MB.
 pub(super) const PEOPLE: usize = 2000;
@@ -146,43 +147,35 @@ impl Pipeline {
         let no_people = BTreeSet::new();
         let mut attempts = Attempts::default();
         let split = intake.split(FACTS, PEOPLE).into_iter();
-        let mut waiting: VecDeque<SubBatch> =
-            split.map(|facts| SubBatch { facts, unknown_devices: std::mem::take(&mut records) }).collect();
-        while let Some(sub_batch) = waiting.pop_front() {
+        let mut parts =
+            WorkParts::of(split.map(|facts| SubBatch { facts, unknown_devices: std::mem::take(&mut records) }));
+        while let Some(part) = parts.next() {
             // All messages of the batch are committed with the last one.
-            let place = if waiting.is_empty() { self.place_of(deliveries) } else { None };
-            if sub_batch.len() == 0 && place.is_none() {
+            let place = if parts.is_last() { self.place_of(deliveries) } else { None };
+            if part.len() == 0 && place.is_none() {
                 continue;
             }
-            let SubBatch { facts, unknown_devices } = &sub_batch;
+            let SubBatch { facts, unknown_devices } = &part;
             let work = BatchWork { unknown_devices, place, read_by, ..BatchWork::fold_now(facts, &no_people) };
             let done = match self.try_commit(work, deadline).await? {
                 CommitEnd::Stale => return Ok(false),
                 CommitEnd::Committed(result) => {
                     committed.facts += facts.len();
                     self.count_outcomes(result);
-                    sub_batch
+                    part
                 }
-                CommitEnd::Unfit(error) => match sub_batch.halves() {
-                    Ok([first, second]) => {
-                        waiting.push_front(second);
-                        waiting.push_front(first);
+                CommitEnd::Unfit(error) => {
+                    let Err(single) = parts.halve(part) else { continue };
+                    if !self.set_aside(&single, &error, &mut attempts, deadline).await? {
+                        parts.again(single);
                         continue;
                     }
-                    Err(single) => match self.set_aside(single, error, &mut attempts, deadline).await? {
-                        Ok(single) => {
-                            // The place in the spool moves in a transaction of its own.
-                            if place.is_some() && single.len() > 0 {
-                                waiting.push_back(SubBatch::default());
-                            }
-                            single
-                        }
-                        Err(single) => {
-                            waiting.push_front(single);
-                            continue;
-                        }
-                    },
-                },
+                    // The place in the spool moves in a transaction of its own.
+                    if place.is_some() && single.len() > 0 {
+                        parts.add(SubBatch::default());
+                    }
+                    single
+                }
             };
             let SubBatch { facts, unknown_devices } = done;
             rejected.retain(|fact| facts.rejected.iter().all(|done| done.digest != fact.digest));

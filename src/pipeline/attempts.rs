@@ -46,47 +46,91 @@ pub(super) struct Attempts {
     conflicts: u32,
 }
 
-/// The number of further conflicts, with pauses of nine seconds in all, after which no other writer can be the cause, but
-/// only this work: a row that contradicts it.
+/// The number of further conflicts, with pauses of nine seconds in all, after which no other writer can be the cause,
+/// but only this work: a row that contradicts it.
 const STUCK: u32 = 8;
 
 /// After how many failures without an answer work is split: a server that restarts needs one or two.
 const SILENCES: u32 = 2;
 
-impl Attempts {
-    /// Whether the database may have too little memory or time for so much at once: it has not answered several times.
-    /// What it answers, such as a full disk, concerns any work.
-    pub(super) fn may_be_too_large(&self, error: &StoreError) -> bool {
-        error.is_silence() && self.failures >= SILENCES
-    }
+/// What follows from a failed attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AfterFailure {
+    /// The same work again, after a pause if the database is away.
+    Again,
+    /// The work has to become smaller. If it contains a single thing, that has to be set aside.
+    Smaller,
+    /// The same, after a pause.
+    SmallerLater,
+}
 
-    /// Whether there were so many conflicts that the work itself may be their cause. Work that can be split is, before
-    /// anything is waited for.
-    pub(super) const fn is_stuck(&self, error: &StoreError, is_divisible: bool) -> bool {
-        let is_conflict = matches!(error, StoreError::Conflict);
-        is_conflict && self.conflicts >= CONFLICTS && (is_divisible || self.failures >= STUCK)
+impl Attempts {
+    /// What follows from an error, if the work contains this many facts, people or rows; `None` if the work is nothing
+    /// that could be made smaller or set aside.
+    pub(super) fn after(&self, error: &StoreError, size: Option<usize>) -> AfterFailure {
+        let Some(size) = size else { return AfterFailure::Again };
+        let is_divisible = size > 1;
+        match error {
+            StoreError::Unfit(_) => AfterFailure::Smaller,
+            // After so many conflicts the work itself may be their cause. Work that can be split is, before anything is
+            // waited for.
+            StoreError::Conflict if self.conflicts >= CONFLICTS && (is_divisible || self.failures >= STUCK) => {
+                AfterFailure::Smaller
+            }
+            // The database may have too little memory or time for so much at once: it has not answered several times.
+            // What it answers, such as a full disk, concerns any work.
+            error if is_divisible && error.is_silence() && self.failures >= SILENCES => AfterFailure::SmallerLater,
+            StoreError::Conflict
+            | StoreError::Unavailable(_)
+            | StoreError::Refused { .. }
+            | StoreError::Unusable { .. } => AfterFailure::Again,
+        }
     }
 }
 
-/// Repeats database work until it succeeds. `$work` is evaluated again for each attempt, and each attempt is limited to
-/// [`LONGEST_ATTEMPT`] or to the duration after `within`. See [`Pipeline::wait_to_retry`] for what happens in between.
+/// Makes attempts at database work until one succeeds, or until the work has to become smaller: a `Result` with the
+/// error. `$size` is that of [`Attempts::after`]. `$work` is evaluated again for each attempt, and each attempt is
+/// limited to `$longest`. See [`Pipeline::wait_to_retry`] for what happens in between.
+macro_rules! attempt {
+    ($pipeline:ident, $deadline:expr, $size:expr, $work:expr, within $longest:expr) => {{
+        let mut attempts = $crate::pipeline::attempts::Attempts::default();
+        loop {
+            let result = ::tokio::time::timeout($longest, $work).await;
+            let error = match result.unwrap_or(Err($crate::store::StoreError::too_late())) {
+                Ok(value) => {
+                    $pipeline.note_success();
+                    break Ok(value);
+                }
+                Err(error) => error,
+            };
+            match attempts.after(&error, $size) {
+                $crate::pipeline::attempts::AfterFailure::Again => {
+                    $pipeline.wait_to_retry(&mut attempts, error, $deadline).await?;
+                }
+                $crate::pipeline::attempts::AfterFailure::Smaller => {
+                    $pipeline.note_unfit();
+                    break Err(error);
+                }
+                $crate::pipeline::attempts::AfterFailure::SmallerLater => {
+                    $pipeline.wait_to_retry(&mut attempts, error, $deadline).await?;
+                    break Err($crate::store::StoreError::too_late());
+                }
+            }
+        }
+    }};
+}
+pub(super) use attempt;
+
+/// Repeats database work until it succeeds. Each attempt is limited to [`LONGEST_ATTEMPT`] or to the duration after
+/// `within`. Otherwise as [`attempt`].
 macro_rules! retry {
     ($pipeline:ident, $deadline:expr, $work:expr) => {
         retry!($pipeline, $deadline, $work, within $crate::pipeline::attempts::LONGEST_ATTEMPT)
     };
-    ($pipeline:ident, $deadline:expr, $work:expr, within $longest:expr) => {{
-        let mut attempts = $crate::pipeline::attempts::Attempts::default();
-        loop {
-            let result = ::tokio::time::timeout($longest, $work).await;
-            match result.unwrap_or(Err($crate::store::StoreError::too_late())) {
-                Ok(value) => {
-                    $pipeline.note_success();
-                    break value;
-                }
-                Err(error) => $pipeline.wait_to_retry(&mut attempts, error, $deadline).await?,
-            }
-        }
-    }};
+    ($pipeline:ident, $deadline:expr, $work:expr, within $longest:expr) => {
+        // Without a size, no error ends the attempts.
+        $crate::pipeline::attempts::attempt!($pipeline, $deadline, None, $work, within $longest)?
+    };
 }
 pub(super) use retry;
 
@@ -102,6 +146,12 @@ impl Pipeline {
     pub(super) fn note_success(&mut self) {
         self.context.health.clear_by(RaisedBy::Pipeline, ConditionKind::DatabaseUnavailable);
         self.coverage.note_success();
+        self.report_alive();
+    }
+
+    /// Notes that the database does not take this work, or not so much of it.
+    pub(super) fn note_unfit(&self) {
+        self.context.metrics.commit_failed();
         self.report_alive();
     }
 
@@ -147,6 +197,37 @@ impl Pipeline {
     pub(super) fn ask_for_newer(&self) {
         if let Some(stale) = &self.context.stale {
             stale.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_from_a_failure_is_as_in_the_table() {
+        use AfterFailure::{Again, Smaller, SmallerLater};
+        let unfit = || StoreError::Unfit(sqlx::Error::PoolClosed);
+        let full = || StoreError::Unavailable(sqlx::Error::PoolClosed);
+        let refused = || StoreError::Refused { what: String::new(), source: sqlx::Error::PoolClosed };
+        // The error, how many conflicts and failures came before it, and what follows for work that cannot be made
+        // smaller, for a single thing, and for many.
+        let table = [
+            (unfit(), 0, 0, [Again, Smaller, Smaller]),
+            (full(), 0, 0, [Again, Again, Again]),
+            (full(), CONFLICTS, 100, [Again, Again, Again]),
+            (refused(), 0, 100, [Again, Again, Again]),
+            (StoreError::too_late(), 0, SILENCES - 1, [Again, Again, Again]),
+            (StoreError::too_late(), 0, SILENCES, [Again, Again, SmallerLater]),
+            (StoreError::Conflict, CONFLICTS - 1, 100, [Again, Again, Again]),
+            (StoreError::Conflict, CONFLICTS, 0, [Again, Again, Smaller]),
+            (StoreError::Conflict, CONFLICTS, STUCK, [Again, Smaller, Smaller]),
+        ];
+        for (error, conflicts, failures, follows) in table {
+            let attempts = Attempts { failures, conflicts };
+            let found = [None, Some(1), Some(2)].map(|size| attempts.after(&error, size));
+            assert_eq!(found, follows, "{error:?} after {conflicts} conflicts and {failures} failures");
         }
     }
 }

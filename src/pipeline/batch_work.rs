@@ -54,9 +54,9 @@ impl<'a> BatchWork<'a> {
         }
     }
 
-    /// Whether it can be split into smaller work.
-    pub(super) fn is_divisible(&self) -> bool {
-        self.sub_batch.len() + self.unknown_devices.len() + self.people.len() > 1
+    /// The number of facts and people in it.
+    pub(super) fn size(&self) -> usize {
+        self.sub_batch.len() + self.unknown_devices.len() + self.people.len()
     }
 
     /// Whether the facts were read with the newest of these versions.
@@ -81,8 +81,8 @@ pub(super) enum Attempt {
 pub(super) enum CommitEnd {
     /// It is durable.
     Committed(BatchResult),
-    /// There is a newer directory, or newer settings; by now they are loaded, or it has waited a moment for them. Or the
-    /// database went back; by now the pipeline has recovered.
+    /// There is a newer directory, or newer settings; by now they are loaded, or it has waited a moment for them. Or
+    /// the database went back; by now the pipeline has recovered.
     Stale,
     /// The database does not take so much at once, or not this.
     Unfit(StoreError),

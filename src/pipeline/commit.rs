@@ -1,20 +1,20 @@
 //! Commits work, retrying while the database is unavailable and whenever there is a newer directory or newer settings.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempts::{Attempts, LONGEST_ATTEMPT, PipelineError, STALE},
+    attempts::{Attempts, LONGEST_ATTEMPT, PipelineError, STALE, attempt},
     batch_work::{Attempt, BatchResult, BatchWork, CommitEnd},
+    parts::WorkParts,
     state::Pipeline,
 };
-use crate::{base::fact::Subject, store::StoreError};
 
 impl Pipeline {
-    /// Folds people without new facts and commits, in smaller parts if the database does not take them together. Nothing
-    /// here depends on the directory, so it is simply repeated with a newer one.
+    /// Folds people without new facts and commits, in smaller parts if the database does not take them together.
+    /// Nothing here depends on the directory, so it is simply repeated with a newer one.
     pub(super) async fn commit(
         &mut self,
         work: BatchWork<'_>,
@@ -22,27 +22,22 @@ impl Pipeline {
     ) -> Result<BatchResult, PipelineError> {
         let mut attempts = Attempts::default();
         let mut result = BatchResult::default();
-        let mut waiting: Vec<BTreeSet<Subject>> = vec![work.people.clone()];
-        while let Some(mut people) = waiting.pop() {
+        let mut parts = WorkParts::of([work.people.clone()]);
+        while let Some(mut people) = parts.next() {
             people.retain(|subject| !self.is_left_alone(*subject));
             if people.is_empty() {
                 continue;
             }
             match self.try_commit(BatchWork { people: &people, ..work }, deadline).await? {
                 CommitEnd::Committed(part) => result.add(part),
-                CommitEnd::Stale => waiting.push(people),
-                CommitEnd::Unfit(error) => match (people.iter().nth(people.len() / 2).copied(), people.len()) {
-                    (Some(single), 1) => {
-                        if !self.set_person_aside(single, error, &mut attempts, deadline).await? {
-                            waiting.push(people);
-                        }
+                CommitEnd::Stale => parts.again(people),
+                CommitEnd::Unfit(error) => {
+                    if let Err(single) = parts.halve(people)
+                        && !self.set_people_aside(&single, &error, &mut attempts, deadline).await?
+                    {
+                        parts.again(single);
                     }
-                    (Some(middle), _) => {
-                        waiting.push(people.split_off(&middle));
-                        waiting.push(people);
-                    }
-                    (None, _) => {}
-                },
+                }
             }
         }
         Ok(result)
@@ -60,28 +55,12 @@ impl Pipeline {
         directories.mark_unchanged();
         policies.mark_unchanged();
         let (now, mark) = (self.now(), self.mark.next(work.place));
-        let mut attempts = Attempts::default();
-        let result = loop {
-            let attempt = time::timeout(LONGEST_ATTEMPT, Box::pin(self.try_transaction(work, mark, now))).await;
-            match attempt.unwrap_or(Err(StoreError::too_late())) {
-                Ok(result) => break result,
-                Err(error)
-                    if matches!(error, StoreError::Unfit(_)) || attempts.is_stuck(&error, work.is_divisible()) =>
-                {
-                    self.context.metrics.commit_failed();
-                    self.report_alive();
-                    return Ok(CommitEnd::Unfit(error));
-                }
-                Err(error) => {
-                    let may_be_too_large = work.is_divisible() && attempts.may_be_too_large(&error);
-                    self.wait_to_retry(&mut attempts, error, deadline).await?;
-                    if may_be_too_large {
-                        return Ok(CommitEnd::Unfit(StoreError::too_late()));
-                    }
-                }
-            }
+        let result = match attempt!(self, deadline, Some(work.size()),
+            Box::pin(self.try_transaction(work, mark, now)), within LONGEST_ATTEMPT)
+        {
+            Ok(result) => result,
+            Err(error) => return Ok(CommitEnd::Unfit(error)),
         };
-        self.note_success();
         match result {
             Attempt::Committed(result) => {
                 self.note_mark(mark);

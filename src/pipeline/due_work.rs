@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    attempts::{Attempts, LONGEST_ATTEMPT, PipelineError},
+    attempts::{LONGEST_ATTEMPT, PipelineError, attempt},
     batch_work::BatchWork,
     intake::Intake,
+    parts::WorkParts,
     present_people::WRITE_EVERY,
     state::{Pipeline, calendar_of},
 };
@@ -34,6 +34,7 @@ impl Pipeline {
     /// Does everything that is due.
     pub(super) async fn do_due_work(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         self.compare_mark(deadline).await?;
+        self.recount_set_aside().await;
         let now = self.now();
         // First, because a newly proven silence may precede a deadline.
         self.refold_proven(deadline).await?;
@@ -55,7 +56,6 @@ impl Pipeline {
                 self.write_presences_in_parts(deadline).await?;
             }
             self.presences_written_at = Some(now.boot);
-            self.recount_set_aside().await;
             let overdue = self.present.overdue(now.wall);
             if !overdue.is_empty() {
                 self.fold_now(&overdue, None, deadline).await?;
@@ -94,26 +94,17 @@ impl Pipeline {
     /// Does the same, and halves what the database does not take. A row that it does not take alone stays in memory,
     /// until the person's next fold writes or sets aside what is in it.
     async fn write_presences_in_parts(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
-        let mut attempts = Attempts::default();
-        let mut waiting = vec![self.present.unwritten(self.context.business)];
-        while let Some(mut rows) = waiting.pop() {
-            let attempt = time::timeout(LONGEST_ATTEMPT, self.write_some_presences(rows.clone())).await;
-            match attempt.unwrap_or(Err(StoreError::too_late())) {
-                Ok(true) => self.note_success(),
-                Ok(false) => {
-                    self.note_success();
-                    return self.recover_again(deadline).await;
-                }
-                Err(StoreError::Unfit(error)) if rows.len() == 1 => {
-                    tracing::debug!(%error, "the database does not take a presence");
-                }
-                Err(StoreError::Unfit(_)) if !rows.is_empty() => {
-                    let half = rows.split_off(rows.len() / 2);
-                    waiting.extend([half, rows]);
-                }
+        let mut parts = WorkParts::of([self.present.unwritten(self.context.business)]);
+        while let Some(rows) = parts.next() {
+            let write = attempt!(self, deadline, Some(rows.len()), self.write_some_presences(rows.clone()),
+                within LONGEST_ATTEMPT);
+            match write {
+                Ok(true) => {}
+                Ok(false) => return self.recover_again(deadline).await,
                 Err(error) => {
-                    self.wait_to_retry(&mut attempts, error, deadline).await?;
-                    waiting.push(rows);
+                    if parts.halve(rows).is_err() {
+                        tracing::debug!(%error, "the database does not take a presence");
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@
 //! A person who cannot be written is left alone for a while, because nothing of theirs was received now. What comes
 //! about them is tried again, fact by fact.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +17,7 @@ use super::{
     attempts::{Attempts, LONGEST_ATTEMPT, PipelineError},
     batch_work::{Attempt, BatchWork},
     intake::Intake,
+    parts::Halves as _,
     state::Pipeline,
     sub_batch::SubBatch,
 };
@@ -37,38 +38,31 @@ const LEFT_ALONE: Duration = Duration::from_mins(10);
 /// How long the condition names what was set aside. After that, it is in the table only.
 const NAMED_FOR: Duration = Duration::from_hours(24);
 
-/// How often what was set aside is counted while the condition is raised. Counting after each of thousands would be
-/// slow.
+/// How often the table is counted while the condition is raised. What this gateway adds is counted at once, without
+/// the table: counting after each of thousands would be slow.
 const COUNT_EVERY: Duration = Duration::from_secs(30);
 
 /// How much of the database's answer is kept, in characters: it may quote a value.
 const LONGEST_ANSWER: usize = 300;
 
 impl Pipeline {
-    /// Sets the only fact of a sub-batch aside. Gives it back if the database takes nothing else either; by then it has
+    /// Sets the only fact of a sub-batch aside. Returns false if the database takes nothing else either; by then it has
     /// waited for the database.
     ///
     /// # Errors
     /// As [`Pipeline::wait_to_retry`].
     pub(super) async fn set_aside(
         &mut self,
-        single: SubBatch,
-        error: StoreError,
+        single: &SubBatch,
+        error: &StoreError,
         attempts: &mut Attempts,
         deadline: &CancellationToken,
-    ) -> Result<Result<SubBatch, SubBatch>, PipelineError> {
-        let answer = answer(&error);
-        if let Err(why) = self.rehearse().await {
+    ) -> Result<bool, PipelineError> {
+        let answer = answer(error);
+        if let Err(why) = self.put_aside(single, &answer).await {
             tracing::debug!(answer, "the database takes no other fact either");
             self.wait_to_retry(attempts, why, deadline).await?;
-            return Ok(Err(single));
-        }
-        for fact in stored(&single) {
-            let aside = SetAsideFact { fact, at: self.now().wall, why: answer.clone() };
-            if let Err(why) = self.context.store.set_aside(aside).await {
-                self.wait_to_retry(attempts, why, deadline).await?;
-                return Ok(Err(single));
-            }
+            return Ok(false);
         }
         tracing::debug!(answer, "the database does not take a fact; it was set aside");
         self.context.metrics.decided(Outcome::SetAside, single.len() as u64);
@@ -77,18 +71,27 @@ impl Pipeline {
         }
         self.note_success();
         self.name_set_aside().await;
-        Ok(Ok(single))
+        Ok(true)
     }
 
-    /// Leaves a person alone whose state the database does not take. Returns false if the database takes nothing else
+    /// Writes the only fact of a sub-batch into the table, if the database takes other facts.
+    async fn put_aside(&mut self, single: &SubBatch, answer: &str) -> Result<(), StoreError> {
+        self.rehearse().await?;
+        let at = self.now().wall;
+        let aside = stored(single).map(|fact| SetAsideFact { fact, at, why: answer.to_owned() }).collect();
+        self.aside.facts += self.context.store.set_aside(aside).await?;
+        Ok(())
+    }
+
+    /// Leaves people alone whose state the database does not take. Returns false if the database takes nothing else
     /// either; by then it has waited for it.
     ///
     /// # Errors
     /// As [`Pipeline::wait_to_retry`].
-    pub(super) async fn set_person_aside(
+    pub(super) async fn set_people_aside(
         &mut self,
-        subject: Subject,
-        error: StoreError,
+        people: &BTreeSet<Subject>,
+        error: &StoreError,
         attempts: &mut Attempts,
         deadline: &CancellationToken,
     ) -> Result<bool, PipelineError> {
@@ -96,17 +99,17 @@ impl Pipeline {
             self.wait_to_retry(attempts, why, deadline).await?;
             return Ok(false);
         }
-        tracing::debug!(?subject, answer = answer(&error), "the database does not take the state of a person");
-        self.leave_alone(subject);
+        tracing::debug!(?people, answer = answer(error), "the database does not take the state of a person");
+        for subject in people {
+            self.leave_alone(*subject);
+        }
         self.note_success();
         self.name_set_aside().await;
         Ok(true)
     }
 
     fn leave_alone(&mut self, subject: Subject) {
-        let now = self.context.clock.now().boot;
-        self.left_alone.retain(|_, since| now.since(*since) < LEFT_ALONE);
-        self.left_alone.insert(subject, now);
+        self.left_alone.insert(subject, self.context.clock.now().boot);
     }
 
     /// Whether a person is left alone for now.
@@ -147,39 +150,47 @@ impl Pipeline {
         }
     }
 
-    /// Raises or clears the condition on what was set aside lately. If the database cannot be asked, it stays as it is.
+    /// Counts what was set aside lately, and names it. If the database cannot be asked, the last count stands.
     pub(super) async fn count_set_aside(&mut self) {
         let now = self.now();
-        self.aside_counted = Some(now.boot);
-        let counted = self.context.store.set_aside_since(self.context.business, now.wall.minus(NAMED_FOR)).await;
-        let Ok(facts) = counted.inspect_err(|error| {
-            tracing::debug!(error = error as &dyn std::error::Error, "cannot count what was set aside");
-        }) else {
-            return;
-        };
-        self.left_alone.retain(|_, since| now.boot.since(*since) < LEFT_ALONE);
-        let people = self.left_alone.len();
+        self.aside.counted_at = Some(now.boot);
+        match self.context.store.set_aside_since(self.context.business, now.wall.minus(NAMED_FOR)).await {
+            Ok(facts) => self.aside.facts = facts,
+            Err(error) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "cannot count what was set aside");
+            }
+        }
+        self.raise_set_aside();
+    }
+
+    /// Counts again now and then while the condition is raised: what was set aside a day ago is no longer named, nor
+    /// are people who are no longer left alone. Other gateways of this business may have added something.
+    pub(super) async fn recount_set_aside(&mut self) {
+        let now = self.context.clock.now().boot;
+        let is_due = self.aside.counted_at.is_none_or(|at| now.since(at) >= COUNT_EVERY);
+        if is_due && self.context.health.is_raised(ConditionKind::SetAside, "") {
+            self.count_set_aside().await;
+        }
+    }
+
+    /// Names what was set aside just now.
+    async fn name_set_aside(&mut self) {
+        if self.context.health.is_raised(ConditionKind::SetAside, "") {
+            self.raise_set_aside();
+        } else {
+            self.count_set_aside().await;
+        }
+    }
+
+    /// Raises or clears the condition.
+    fn raise_set_aside(&mut self) {
+        let now = self.context.clock.now().boot;
+        self.left_alone.retain(|_, since| now.since(*since) < LEFT_ALONE);
+        let (facts, people) = (self.aside.facts, self.left_alone.len());
         if facts == 0 && people == 0 {
             return self.context.health.clear(ConditionKind::SetAside, "");
         }
         self.context.health.raise(ConditionKind::SetAside, "", detail(facts, people));
-    }
-
-    /// Raises the condition, or counts again if it is raised.
-    async fn name_set_aside(&mut self) {
-        if !self.context.health.is_raised(ConditionKind::SetAside, "") {
-            self.count_set_aside().await;
-        }
-        self.recount_set_aside().await;
-    }
-
-    /// Counts again now and then while the condition is raised.
-    pub(super) async fn recount_set_aside(&mut self) {
-        let now = self.context.clock.now().boot;
-        let is_due = self.aside_counted.is_none_or(|at| now.since(at) >= COUNT_EVERY);
-        if is_due && self.context.health.is_raised(ConditionKind::SetAside, "") {
-            self.count_set_aside().await;
-        }
     }
 }
 
@@ -203,7 +214,7 @@ fn detail(facts: u64, people: usize) -> String {
 }
 
 /// The facts to set aside, as the log would hold them. An unknown device is only counted: it will be seen again.
-fn stored(single: &SubBatch) -> Vec<StoredFact> {
+fn stored(single: &SubBatch) -> impl Iterator<Item = StoredFact> {
     let doors = single.facts.doors.iter().map(|fact| Fact::Door(fact.clone()));
     let rejected = single.facts.rejected.iter().map(|fact| Fact::Rejected(fact.clone()));
     let presences = single.facts.presences.iter().map(|presence| {
@@ -215,7 +226,7 @@ fn stored(single: &SubBatch) -> Vec<StoredFact> {
             points: vec![presence.point],
         })
     });
-    doors.chain(rejected).chain(presences).map(|fact| fact.stored()).collect()
+    doors.chain(rejected).chain(presences).map(|fact| fact.stored())
 }
 
 /// What the database answered, on one line of limited length.

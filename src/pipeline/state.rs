@@ -70,6 +70,15 @@ pub struct Context {
     pub turn: Turn,
 }
 
+/// What the condition on facts that were set aside says.
+#[derive(Debug, Default)]
+pub(super) struct AsideCount {
+    /// How many facts were set aside in the time that is named.
+    pub(super) facts: u64,
+    /// When they were last counted in the table.
+    pub(super) counted_at: Option<BootTime>,
+}
+
 /// The pipeline; see the module.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -102,8 +111,8 @@ pub struct Pipeline {
     pub(super) unproven: BTreeMap<Subject, WallTime>,
     /// People whose state the database does not take, and since when they are left alone.
     pub(super) left_alone: BTreeMap<Subject, BootTime>,
-    /// When the facts that were set aside were last counted.
-    pub(super) aside_counted: Option<BootTime>,
+    /// How many facts were set aside lately.
+    pub(super) aside: AsideCount,
 }
 
 impl Pipeline {
@@ -127,7 +136,7 @@ impl Pipeline {
             presences_waiting: false,
             unproven: BTreeMap::new(),
             left_alone: BTreeMap::new(),
-            aside_counted: None,
+            aside: AsideCount::default(),
         }
     }
 

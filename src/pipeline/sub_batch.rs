@@ -1,6 +1,6 @@
-//! PURE. The part of a batch that one transaction decides.
+//! PURE. The part of a batch that one transaction decides, and how it is halved.
 
-use super::intake::Intake;
+use super::{intake::Intake, parts::Halves};
 use crate::{engine::fold::FailureRecord, store::DecidedFact};
 
 /// The facts that one transaction decides.
@@ -11,23 +11,13 @@ pub(super) struct SubBatch {
     pub(super) unknown_devices: Vec<(FailureRecord, DecidedFact)>,
 }
 
-impl SubBatch {
-    /// The number of facts.
-    pub(super) fn len(&self) -> usize {
+impl Halves for SubBatch {
+    fn len(&self) -> usize {
         self.facts.len() + self.unknown_devices.len()
     }
 
-    /// Splits it into two of half the size; returns it unchanged if it contains a single fact. The facts keep their
-    /// order.
-    #[expect(
-        clippy::result_large_err,
-        reason = "the error is the sub-batch itself, moved once for each fact set aside"
-    )]
-    pub(super) fn halves(mut self) -> Result<[Self; 2], Self> {
-        let mut left = self.len() / 2;
-        if left == 0 {
-            return Err(self);
-        }
+    fn split_off(&mut self, first: usize) -> Self {
+        let mut left = first;
         let mut first_of = |kind: usize| {
             let first = kind.min(left);
             left -= first;
@@ -43,7 +33,7 @@ impl SubBatch {
             version: facts.version,
         };
         let unknown_devices = self.unknown_devices.split_off(first_of(self.unknown_devices.len()));
-        Ok([self, Self { facts: second, unknown_devices }])
+        Self { facts: second, unknown_devices }
     }
 }
 
@@ -51,6 +41,7 @@ impl SubBatch {
 mod tests {
     use super::*;
     use crate::base::{clock::WallTime, fact::FactDigest, fact::RejectedFact, record::BusinessId};
+    use crate::pipeline::parts::WorkParts;
 
     fn of(facts: u8) -> SubBatch {
         let rejected = |number| RejectedFact {
@@ -69,14 +60,11 @@ mod tests {
 
     #[test]
     fn halves_contain_everything_in_its_order_down_to_one_fact() {
-        let mut waiting = vec![of(11)];
+        let mut parts = WorkParts::of([of(11)]);
         let mut seen = Vec::new();
-        while let Some(next) = waiting.pop() {
-            match next.halves() {
-                Ok([first, second]) => {
-                    assert!(first.len() > 0 && second.len() - first.len() <= 1);
-                    waiting.extend([second, first]);
-                }
+        while let Some(next) = parts.next() {
+            match parts.halve(next) {
+                Ok(()) => {}
                 Err(single) => seen.push(single.facts.rejected[0].digest.0[0]),
             }
         }

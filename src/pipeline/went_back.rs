@@ -73,8 +73,8 @@ impl Pipeline {
         self.recover_again(deadline).await
     }
 
-    /// Reads the mark, and requests from the spool what the database has lost since the last commit, also if that was in
-    /// an earlier process.
+    /// Reads the mark, and requests from the spool what the database has lost since the last commit, also if that was
+    /// in an earlier process.
     pub(super) async fn begin_mark(&mut self, deadline: &CancellationToken) -> Result<(), PipelineError> {
         let Some(spool) = self.context.spool.clone() else { return Ok(()) };
         let found = retry!(self, deadline, self.context.store.begin_mark(spool.id()));

@@ -1,6 +1,11 @@
 //! The validated configuration, section by section.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use secrecy::SecretString;
 
@@ -37,6 +42,15 @@ pub struct Settings {
     pub retention: Retention,
 }
 
+impl Settings {
+    /// The file on this machine with data that must not be lost, and what it is: the SQLite database or, with a shared
+    /// one, the spool.
+    pub fn data_file(&self) -> Option<(&'static str, &Path)> {
+        let spool = self.spool.as_ref().map(|spool| ("spool", spool.path.as_path()));
+        self.database.file().map(|file| ("database", file)).or(spool)
+    }
+}
+
 /// `[database]`.
 #[derive(Debug, Clone)]
 pub enum Database {
@@ -54,6 +68,16 @@ pub enum Database {
         /// How the connection is protected.
         tls: DatabaseTls,
     },
+}
+
+impl Database {
+    /// The SQLite file with the records.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite { path } => Some(path),
+            Self::Postgres { .. } => None,
+        }
+    }
 }
 
 /// How the connection to PostgreSQL is protected. The files are read again for each connection.

@@ -1,5 +1,5 @@
-//! PURE. How long committed messages stay in the spool: the shared database may lose what it has committed, in a restore
-//! or a failover, and then needs them again.
+//! PURE. How long committed messages stay in the spool: the shared database may lose what it has committed, in a
+//! restore or a failover, and then needs them again.
 
 use std::{collections::VecDeque, time::Duration};
 

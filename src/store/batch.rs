@@ -16,7 +16,7 @@ mod writes;
 pub(crate) use coverage::CoverageRow;
 pub(crate) use load::BatchRows;
 pub(crate) use log::DecidedFact;
-pub(super) use log::{FactRow, PUT_FACTS};
+pub(super) use log::{FactRow, PUT_FACTS, fact_row};
 pub(super) use people::NEXT_DEADLINE;
 pub(crate) use people::{NewPersonState, StoredPerson};
 pub(crate) use presences::UnloggedPresence;

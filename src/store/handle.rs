@@ -26,8 +26,8 @@ impl Store {
     /// changes.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] if the URL is wrong in itself; after any other error, such as no room for the copy, another
-    /// attempt may succeed.
+    /// [`StoreError::Unusable`] if the URL is wrong in itself; after any other error, such as no room for the copy,
+    /// another attempt may succeed.
     pub async fn open(database: &Database) -> Result<Self, StoreError> {
         Ok(Self::migrate(database, CopyFirst::Yes).await?.0)
     }
@@ -61,8 +61,8 @@ impl Store {
         Ok(Self { sql, fence: None, older: None })
     }
 
-    /// Opens an existing database to read it, beside any daemon. Writes nothing, and needs no right to. The schema may be
-    /// older than this program: see [`explained`](Self::explained).
+    /// Opens an existing database to read it, beside any daemon. Writes nothing, and needs no right to. The schema may
+    /// be older than this program: see [`explained`](Self::explained).
     ///
     /// # Errors
     /// As [`open`](Self::open); also if there is no database.

@@ -6,13 +6,13 @@ use std::time::Duration;
 /// A statement that takes longer is logged. All statements of a batch of a thousand taps together take a fifth of this.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// How long a transaction may take to begin, in either database, before the work counts as failed. Includes the wait for
-/// a free connection, and connecting.
+/// How long a transaction may take to begin, in either database, before the work counts as failed. Includes the wait
+/// for a free connection, and connecting.
 pub(super) const TIME_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long PostgreSQL may be silent after a statement or a `COMMIT`: fifty times as long as all statements of a large
-/// batch take, and longer than the eight seconds for which a gateway that froze in mid-transaction may lock rows. At the
-/// limit the connection is discarded and the work tried again on a new one.
+/// batch take, and longer than the eight seconds for which a gateway that froze in mid-transaction may lock rows. At
+/// the limit the connection is discarded and the work tried again on a new one.
 pub(super) const ANSWER: Duration = Duration::from_secs(10);
 
 /// The same for the question whether there is news, which waits for a schema change only. If it finds a dead connection, there

@@ -1,8 +1,8 @@
 //! Gives the disk space of deleted rows back, a few pages at a time, while the daemon runs.
 //!
 //! SQLite keeps the pages of deleted rows for later rows, so a file only grows. A file made by this version can be cut
-//! from its end page by page (`auto_vacuum = INCREMENTAL`); one made by an earlier version must be rewritten once, which
-//! is done only while no other process has it open.
+//! from its end page by page (`auto_vacuum = INCREMENTAL`); one made by an earlier version must be rewritten once,
+//! which is done only while no other process has it open.
 
 use std::{fs, path::Path, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The mark of a gateway: which of its transactions the shared database has.
 //!
-//! Every transaction of a pipeline with a spool moves the mark of its gateway forward, and fails to do so if the mark is
-//! behind the gateway's last commit. That happens only to a database that went back in time: it was restored, or a
+//! Every transaction of a pipeline with a spool moves the mark of its gateway forward, and fails to do so if the mark
+//! is behind the gateway's last commit. That happens only to a database that went back in time: it was restored, or a
 //! failover discarded commits.
 
 use super::{

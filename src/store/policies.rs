@@ -13,8 +13,8 @@ use crate::{
 
 const ALL: Statement =
     statement!("SELECT number, id, business_id, in_force, policy FROM site_policies ORDER BY in_force, number");
-/// The numbers only grow, except in a restore: a gateway that sees another one, or another id, reads all of them again. If two gateways write at once, the
-/// primary key makes one fail.
+/// The numbers only grow, except in a restore: a gateway that sees another one, or another id, reads all of them again.
+/// If two gateways write at once, the primary key makes one fail.
 const PUT: Statement = statement!(
     "INSERT INTO site_policies (number, business_id, in_force, policy, id)
      SELECT coalesce(max(number), 0) + 1, $1, $2, $3, $4 FROM site_policies"

@@ -23,7 +23,7 @@ use std::{
 
 use secrecy::SecretString;
 use sqlx::{
-    AssertSqlSafe, Executor, PgConnection, Row,
+    AssertSqlSafe, Executor, FromRow as _, PgConnection, Row,
     migrate::{MigrateError, Migration, Migrator},
     postgres::{PgArguments, PgRow},
     query::Query,
@@ -199,8 +199,8 @@ impl Connections {
         self.begin_with(READ, ANSWER).await
     }
 
-    /// Fails as a write would fail: on a server that is read-only, without a right, without a table. Locks no row, so the
-    /// transaction gets no number, and the server writes nothing.
+    /// Fails as a write would fail: on a server that is read-only, without a right, without a table. Locks no row, so
+    /// the transaction gets no number, and the server writes nothing.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
         let mut work = self.begin(None).await?;
         work.execute(sqlx::raw_sql(WOULD_WRITE)).await?;
@@ -382,14 +382,8 @@ impl Connections {
         let there = work.fetch_all(unnamed("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")).await?;
         let mut applied = Vec::new();
         if there.first().map(|row| row.try_get(0)).transpose()?.unwrap_or(false) {
-            for row in work.fetch_all(unnamed(APPLIED)).await? {
-                applied.push(AppliedMigration {
-                    version: row.try_get(0)?,
-                    description: row.try_get(1)?,
-                    finished: row.try_get(2)?,
-                    checksum: row.try_get(3)?,
-                });
-            }
+            let rows = work.fetch_all(unnamed(APPLIED)).await?;
+            applied = rows.iter().map(AppliedMigration::from_row).collect::<Result<_, _>>()?;
         }
         work.commit().await?;
         Ok(applied)

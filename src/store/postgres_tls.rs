@@ -1,8 +1,8 @@
 //! How a connection to PostgreSQL is protected, and what to do when that fails.
 //!
-//! sqlx does TLS itself, with rustls. It trusts the authorities of the system, and those in `ca_file` as well. It has no
-//! place for a verifier of ours, so a self-signed certificate that is an authority cannot be pinned as at the broker;
-//! the error says how to make one that works.
+//! sqlx does TLS itself, with rustls. It trusts the authorities of the system, and those in `ca_file` as well. It has
+//! no place for a verifier of ours, so a self-signed certificate that is an authority cannot be pinned as at the
+//! broker; the error says how to make one that works.
 //!
 //! **No password goes to a server that refuses TLS.** Where TLS is asked for, sqlx gives up before it sends the name of
 //! the user. Only on this machine is TLS a matter of what the server offers; then sqlx sends the password in clear text to

@@ -24,7 +24,10 @@ use crate::base::{
 
 /// The numbers of rows in one statement for SQLite: a batch is sent in as few statements as possible. Each is prepared
 /// once and kept, which takes some 100 bytes per value.
-pub(super) const SIZES: [usize; 4] = [1, 4, 16, 64];
+pub(super) const SIZES: [usize; 4] = [1, 4, 16, LARGEST_PORTION];
+
+/// The most rows in one statement for SQLite.
+pub(super) const LARGEST_PORTION: usize = 64;
 
 /// One value of a row.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -69,10 +69,11 @@ pub(super) const NOTE: &str = "INSERT INTO _sqlx_migrations (version, descriptio
 pub(super) const APPLIED: &str = "SELECT version, description, success, checksum FROM _sqlx_migrations";
 
 /// A migration that a database has recorded as applied.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub(super) struct AppliedMigration {
     pub(super) version: i64,
     pub(super) description: String,
+    #[sqlx(rename = "success")]
     pub(super) finished: bool,
     pub(super) checksum: Vec<u8>,
 }

@@ -1,33 +1,25 @@
 //! `set_aside`: facts that the database did not take.
 
 use super::{
+    batch::fact_row,
     columns::sql,
     error::StoreError,
     handle::Store,
-    rows::row,
     statement::{Arg, Statement, statement},
     stored::{Row, StoredRow},
 };
 use crate::base::{
     clock::WallTime,
-    fact::{FactDigest, LogDay, StoredFact, Subject},
+    fact::{StoredFact, Subject},
     record::BusinessId,
 };
 
 /// The maximum number of rows that one call returns, latest first: more than a person reads.
 const RETURNED: i64 = 1000;
 
-row! {
-    read
+fact_row! {
     /// A row of the table.
     struct SetAsideRow {
-        day: LogDay,
-        subject: Subject,
-        at: i64,
-        digest: [u8; 16],
-        business_id: BusinessId,
-        arrived: bool,
-        payload: Vec<u8>,
         set_aside_at: i64,
         why: String,
     }
@@ -66,11 +58,17 @@ pub struct SetAsideFact {
 }
 
 impl Store {
-    /// Sets a fact aside.
-    pub(crate) async fn set_aside(&self, aside: SetAsideFact) -> Result<(), StoreError> {
+    /// Sets facts aside, all or none; returns how many were not in the table before.
+    pub(crate) async fn set_aside(&self, aside: Vec<SetAsideFact>) -> Result<u64, StoreError> {
+        if aside.is_empty() {
+            return Ok(0);
+        }
+        let row = |SetAsideFact { fact, at, why }: SetAsideFact| SetAsideRow::of(fact, at.millis(), why);
+        let rows: Vec<SetAsideRow> = aside.into_iter().map(row).collect();
         let mut batch = self.batch().await?;
-        batch.change_rows(PUT, &[SetAsideRow::from(aside)]).await?;
-        batch.commit().await
+        let added = batch.transaction.change(PUT, &[Arg::rows(&rows)]).await?;
+        batch.commit().await?;
+        Ok(added)
     }
 
     /// The number of facts of a business that were set aside since an instant.
@@ -96,34 +94,10 @@ impl Store {
     }
 }
 
-impl From<SetAsideFact> for SetAsideRow {
-    fn from(SetAsideFact { fact, at, why }: SetAsideFact) -> Self {
-        Self {
-            day: fact.day,
-            subject: fact.subject,
-            at: fact.at.millis(),
-            digest: fact.digest.0,
-            business_id: fact.business,
-            arrived: fact.arrived,
-            payload: fact.payload,
-            set_aside_at: at.millis(),
-            why,
-        }
-    }
-}
-
 impl From<SetAsideRow> for SetAsideFact {
     fn from(row: SetAsideRow) -> Self {
-        let fact = StoredFact {
-            business: row.business_id,
-            day: row.day,
-            subject: row.subject,
-            at: WallTime::from_millis(row.at),
-            digest: FactDigest(row.digest),
-            arrived: row.arrived,
-            payload: row.payload,
-        };
-        Self { fact, at: WallTime::from_millis(row.set_aside_at), why: row.why }
+        let (fact, at, why) = row.into_parts();
+        Self { fact, at: WallTime::from_millis(at), why }
     }
 }
 

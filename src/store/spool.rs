@@ -6,7 +6,7 @@ use std::{fs, io, path::Path};
 use super::{
     columns::sql,
     error::StoreError,
-    rows::row,
+    rows::{LARGEST_PORTION, row},
     sql::Sql,
     statement::{Arg, Statement, statement},
     stored::StoredRow,
@@ -169,8 +169,9 @@ impl SpoolFile {
     pub(crate) async fn append(&self, rows: &[Spooled], done: i64) -> Result<u64, StoreError> {
         let mut transaction = self.sql.begin().await?;
         transaction.change(FORGET, &[Arg::Int(done)]).await?;
-        if !rows.is_empty() {
-            transaction.change(APPEND, &[Arg::rows(rows)]).await?;
+        // As many at once as one statement takes: the values of a statement are copies, and messages may be large.
+        for part in rows.chunks(LARGEST_PORTION) {
+            transaction.change(APPEND, &[Arg::rows(part)]).await?;
         }
         let used = transaction.rows(USED, &[]).await?;
         transaction.commit().await?;

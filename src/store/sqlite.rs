@@ -121,8 +121,8 @@ impl WriteStamp {
         self.0[1].is_some()
     }
 
-    /// Whether the last write was at least a second ago. The file system's clock may tick rarely, so what is written now
-    /// may leave the stamp as it is.
+    /// Whether the last write was at least a second ago. The file system's clock may tick rarely, so what is written
+    /// now may leave the stamp as it is.
     pub(crate) fn is_settled(&self, now: WallTime) -> bool {
         let last = self.0.iter().flatten().map(|(_, _, seconds, _)| *seconds).max();
         last.is_some_and(|seconds| seconds.saturating_add(2) <= now.millis() / 1000)
@@ -164,8 +164,8 @@ impl SqliteFile {
     /// Opens an existing file of the records to read it. Creates and writes no file, and needs no right to.
     ///
     /// While a daemon has the file open, or has left its log behind, SQLite reads that log too, by locks in the file
-    /// beside it. After a clean shutdown there is no log, and SQLite would create one; then the file is read as one that
-    /// does not change, and [`was_left_alone`](Self::was_left_alone) tells whether that was true.
+    /// beside it. After a clean shutdown there is no log, and SQLite would create one; then the file is read as one
+    /// that does not change, and [`was_left_alone`](Self::was_left_alone) tells whether that was true.
     pub(super) async fn open_to_read(path: &Path) -> Result<(Self, (i64, i64)), StoreError> {
         must_exist(path)?;
         let stamp = WriteStamp::of(path);

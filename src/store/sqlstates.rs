@@ -1,5 +1,5 @@
-//! PURE. What follows from each answer of PostgreSQL: one row for each class or code, from which the classification and the
-//! reference are made.
+//! PURE. What follows from each answer of PostgreSQL: one row for each class or code, from which the classification and
+//! the reference are made.
 
 /// What the gateway does after an answer of PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sqlx::{Executor, Row, SqliteConnection};
+use sqlx::{Executor, FromRow as _, Row, SqliteConnection};
 
 use super::{
     copy::{BackupError, Existing, copy},
@@ -84,15 +84,7 @@ pub(super) async fn applied(connection: &mut SqliteConnection) -> Result<Vec<App
     if !connection.fetch_one(there).await?.try_get::<bool, _>(0)? {
         return Ok(Vec::new());
     }
-    let migration = |row: &sqlx::sqlite::SqliteRow| {
-        Ok(AppliedMigration {
-            version: row.try_get(0)?,
-            description: row.try_get(1)?,
-            finished: row.try_get(2)?,
-            checksum: row.try_get(3)?,
-        })
-    };
-    connection.fetch_all(APPLIED).await?.iter().map(migration).collect()
+    Ok(connection.fetch_all(APPLIED).await?.iter().map(AppliedMigration::from_row).collect::<Result<_, _>>()?)
 }
 
 /// Copies the file to `NAME.before-VERSION`, and removes the oldest of such copies.

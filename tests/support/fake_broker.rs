@@ -1,10 +1,10 @@
 //! A broker that speaks just enough MQTT 5 to do what no good broker does: it passes on any bytes as messages, and
-//! delivers them again on each connection until they are acknowledged.
+//! delivers them again on each connection until they are acknowledged; it may lose acknowledgements.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{self, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{Shutdown, TcpListener, TcpStream},
     sync::{Arc, Mutex},
 };
 
@@ -32,6 +32,12 @@ struct State {
     /// What is sent once, because it has no packet id.
     once: Vec<Vec<u8>>,
     connections: usize,
+    /// The packet ids that were delivered on some connection.
+    delivered: BTreeSet<u16>,
+    /// Whether acknowledgements are lost.
+    loses: bool,
+    /// The connection.
+    client: Option<TcpStream>,
 }
 
 impl FakeBroker {
@@ -66,6 +72,17 @@ impl FakeBroker {
         self.state.lock().expect("the state").queue.keys().copied().collect()
     }
 
+    /// Loses acknowledgements from now on, or no more.
+    pub(crate) fn lose_acknowledgements(&self, loses: bool) {
+        self.state.lock().expect("the state").loses = loses;
+    }
+
+    /// Ends the connection.
+    pub(crate) fn disconnect(&self) {
+        let client = self.state.lock().expect("the state").client.take().expect("a connection");
+        client.shutdown(Shutdown::Both).expect("it is open");
+    }
+
     /// How many connections there were.
     pub(crate) fn connections(&self) -> usize {
         self.state.lock().expect("the state").connections
@@ -80,6 +97,7 @@ fn refuse(mut client: TcpStream, answer: &[u8]) -> io::Result<()> {
 }
 
 fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
+    state.lock().expect("the state").client = Some(client.try_clone()?);
     loop {
         let (kind, body) = packet(&mut client)?;
         match kind >> 4 {
@@ -97,15 +115,26 @@ fn serve(mut client: TcpStream, state: &Mutex<State>) -> io::Result<()> {
                 answer.extend(vec![1; filters]);
                 client.write_all(&answer)?;
                 let mut state = state.lock().expect("the state");
-                for packet in state.queue.values() {
-                    client.write_all(&framed(packet))?;
+                let State { queue, delivered, .. } = &mut *state;
+                for (id, packet) in queue {
+                    let mut packet = packet.clone();
+                    if !delivered.insert(*id) {
+                        // DUP (MQTT 5, 3.3.1.1).
+                        packet[0] |= 8;
+                    }
+                    client.write_all(&framed(&packet))?;
                 }
                 for packet in state.once.drain(..) {
                     client.write_all(&framed(&packet))?;
                 }
             }
             // PUBACK.
-            4 => drop(state.lock().expect("the state").queue.remove(&u16::from_be_bytes([body[0], body[1]]))),
+            4 => {
+                let mut state = state.lock().expect("the state");
+                if !state.loses {
+                    state.queue.remove(&u16::from_be_bytes([body[0], body[1]]));
+                }
+            }
             12 => client.write_all(&[0xd0, 0])?,
             14 => return Ok(()),
             _ => {}

@@ -8,7 +8,8 @@ use crate::base::{clock::BootTime, minute_count::MinuteCount};
 /// a stranger can cause together stay below a line per millisecond.
 const LINES_A_MINUTE: u32 = 30;
 
-/// The most kinds that are counted separately: about 120 statements, and each condition. Further kinds share one budget.
+/// The most kinds that are counted separately: about 120 statements, and each condition. Further kinds share one
+/// budget.
 const KINDS: usize = 512;
 
 /// What lines have in common.

@@ -69,6 +69,33 @@ async fn a_person_whose_state_cannot_be_written_holds_up_no_one_else() {
 }
 
 #[tokio::test]
+async fn the_condition_names_exactly_what_is_set_aside_at_once() {
+    let mut site = Gateway::new("2026-03-02T12:00:00Z").await;
+    site.execute(
+        "CREATE TRIGGER poison BEFORE INSERT ON facts BEGIN SELECT RAISE(ABORT, 'poison') WHERE NEW.subject = 1; END",
+    )
+    .await;
+    for facts in 1..=4_usize {
+        // One by one, and two in one batch.
+        let taps = (0..facts).map(|_| site.door(1, Direction::In)).collect();
+        site.settle(taps, Vec::new()).await;
+        site.pass(Duration::from_secs(7)).await;
+        let there = site.set_aside().await.len();
+        let detail = site.named().expect("a condition");
+        let words =
+            if there == 1 { "did not take 1 fact of".to_owned() } else { format!("did not take {there} facts") };
+        assert!(detail.contains(&words), "{there}: {detail}");
+    }
+    // Those of this hour are no longer named a day later, and the others are.
+    site.pass(Duration::from_hours(23)).await;
+    let one = vec![site.door(1, Direction::Out)];
+    site.settle(one, Vec::new()).await;
+    site.pass(Duration::from_hours(2)).await;
+    let detail = site.named().expect("a condition");
+    assert!(detail.contains("did not take 1 fact of"), "{detail}");
+}
+
+#[tokio::test]
 async fn a_conflict_that_never_ends_is_set_aside() {
     let mut site = Gateway::new("2026-03-02T12:00:00Z").await;
     // An index that is not ours: with a check-in of one person it refuses every check-in of the other.

@@ -23,8 +23,8 @@
 //!   than half a keep-alive. From the first pause until we send something, at most `LONGEST_PAUSE` passes, which is
 //!   less.
 //!
-//! **A connection that died without a word** shows only by silence. After a ping, SUBSCRIBE or UNSUBSCRIBE the broker has
-//! a few seconds to send anything at all; otherwise a new connection follows.
+//! **A connection that died without a word** shows only by silence. After a ping, SUBSCRIBE or UNSUBSCRIBE the broker
+//! has a few seconds to send anything at all; otherwise a new connection follows.
 //!
 //! **When the pipeline is stalled**, because the database is unavailable or the disk hangs, the pause budget runs out.
 //! Then the connection is read again, for hours if necessary, so pings go out and this task waits for nothing. QoS 1

@@ -1,11 +1,7 @@
 //! `facts`: the log.
 
 use crate::{
-    base::{
-        clock::WallTime,
-        fact::{FactDigest, LogDay, StoredFact, Subject},
-        record::BusinessId,
-    },
+    base::fact::{LogDay, StoredFact, Subject},
     engine::decision::DecisionCode,
     store::{
         batch::transaction::Batch,
@@ -17,18 +13,62 @@ use crate::{
     },
 };
 
-row! {
-    read
+/// Declares a row with the columns of a fact and some more, and the conversions from and to the fact.
+macro_rules! fact_row {
+    ($(#[$of:meta])* $vis:vis struct $name:ident { $($field:ident: $kind:ty),+ $(,)? }) => {
+        $crate::store::rows::row! {
+            read
+            $(#[$of])*
+            $vis struct $name {
+                day: $crate::base::fact::LogDay,
+                subject: $crate::base::fact::Subject,
+                at: i64,
+                digest: [u8; 16],
+                business_id: $crate::base::record::BusinessId,
+                arrived: bool,
+                $($field: $kind,)+
+                payload: Vec<u8>,
+            }
+        }
+
+        impl $name {
+            /// The row of a fact.
+            fn of(fact: $crate::base::fact::StoredFact, $($field: $kind),+) -> Self {
+                let $crate::base::fact::StoredFact { business, day, subject, at, digest, arrived, payload } = fact;
+                Self {
+                    day,
+                    subject,
+                    at: at.millis(),
+                    digest: digest.0,
+                    business_id: business,
+                    arrived,
+                    $($field,)+
+                    payload,
+                }
+            }
+
+            /// The fact, and the other columns.
+            fn into_parts(self) -> ($crate::base::fact::StoredFact, $($kind),+) {
+                let fact = $crate::base::fact::StoredFact {
+                    business: self.business_id,
+                    day: self.day,
+                    subject: self.subject,
+                    at: $crate::base::clock::WallTime::from_millis(self.at),
+                    digest: $crate::base::fact::FactDigest(self.digest),
+                    arrived: self.arrived,
+                    payload: self.payload,
+                };
+                (fact, $(self.$field),+)
+            }
+        }
+    };
+}
+pub(in crate::store) use fact_row;
+
+fact_row! {
     /// A row of the log.
     pub(in crate::store) struct FactRow {
-        day: LogDay,
-        subject: Subject,
-        at: i64,
-        digest: [u8; 16],
-        business_id: BusinessId,
-        arrived: bool,
         decision: i64,
-        payload: Vec<u8>,
     }
 }
 
@@ -91,32 +131,14 @@ pub(crate) struct DecidedFact {
 
 impl From<FactRow> for DecidedFact {
     fn from(row: FactRow) -> Self {
-        let fact = StoredFact {
-            business: row.business_id,
-            day: row.day,
-            subject: row.subject,
-            at: WallTime::from_millis(row.at),
-            digest: FactDigest(row.digest),
-            arrived: row.arrived,
-            payload: row.payload,
-        };
-        Self { fact, decision: DecisionCode(row.decision) }
+        let (fact, decision) = row.into_parts();
+        Self { fact, decision: DecisionCode(decision) }
     }
 }
 
 impl From<&DecidedFact> for FactRow {
     fn from(decided: &DecidedFact) -> Self {
-        let fact = &decided.fact;
-        Self {
-            day: fact.day,
-            subject: fact.subject,
-            at: fact.at.millis(),
-            digest: fact.digest.0,
-            business_id: fact.business,
-            arrived: fact.arrived,
-            decision: decided.decision.0,
-            payload: fact.payload.clone(),
-        }
+        Self::of(decided.fact.clone(), decided.decision.0)
     }
 }
 

@@ -192,8 +192,8 @@ impl PgTransaction {
     }
 }
 
-/// Rolls back, and asks whether this session can write at all. A server that has become a standby keeps its sessions, and
-/// a changed default applies to new ones only.
+/// Rolls back, and asks whether this session can write at all. A server that has become a standby keeps its sessions,
+/// and a changed default applies to new ones only.
 const UNDO: &str = "ROLLBACK; SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean";
 
 impl Drop for PgTransaction {

@@ -13,6 +13,7 @@
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -86,8 +87,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for PacketFilter<S> {
             if this.ended {
                 return Poll::Ready(Ok(()));
             }
-            let mut chunk = [0; CHUNK];
-            let mut chunk = ReadBuf::new(&mut chunk);
+            let mut chunk = [MaybeUninit::uninit(); CHUNK];
+            let mut chunk = ReadBuf::uninit(&mut chunk);
             ready!(Pin::new(&mut this.wire).poll_read(task, &mut chunk))?;
             // What is incomplete at the end is of no use to the library.
             this.ended = chunk.filled().is_empty();

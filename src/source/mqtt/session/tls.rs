@@ -85,11 +85,11 @@ async fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
 
 /// Accepts a server whose certificate is in `ca_file`, or signed by an authority that is.
 ///
-/// *A certificate that is in the file* is accepted whatever names, dates and uses it states: the operator has named this
-/// very key, as one does for SSH, and the server proves in the handshake that it holds it. Names and dates matter when
-/// an authority vouches for a server; here none does. So a certificate made with `openssl req -x509` works, with or
-/// without a name, and the doors do not stop on the day on which it expires, or on a machine that starts without a clock. A
-/// key that was stolen is revoked by replacing the file.
+/// *A certificate that is in the file* is accepted whatever names, dates and uses it states: the operator has named
+/// this very key, as one does for SSH, and the server proves in the handshake that it holds it. Names and dates matter
+/// when an authority vouches for a server; here none does. So a certificate made with `openssl req -x509` works, with
+/// or without a name, and the doors do not stop on the day on which it expires, or on a machine that starts without a
+/// clock. A key that was stolen is revoked by replacing the file.
 ///
 /// *Any other certificate* must be valid now, for the host in `url`, and signed by a certificate in the file.
 #[derive(Debug)]
