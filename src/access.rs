@@ -6,8 +6,11 @@
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        PasswordHasher,
+        phc::{Output, PasswordHash},
+    },
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
@@ -193,7 +196,7 @@ impl StoredPassword {
         if password.contains(char::is_control) {
             return Err(BadPassword::Control);
         }
-        let hash = argon2()
+        let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params())
             .hash_password_with_salt(password.as_bytes(), &random::secret()[..16])
             .expect("argon2 accepts any password of this length with a 16-byte salt");
         Ok(Self(hash.to_string()))
@@ -209,15 +212,42 @@ impl StoredPassword {
         &self.0
     }
 
-    /// Whether this is the password. As slow as [`StoredPassword::new`]; blocks. A damaged hash matches no password.
-    pub fn is(&self, password: &SecretString) -> bool {
-        PasswordHash::new(&self.0)
-            .is_ok_and(|hash| argon2().verify_password(password.expose_secret().as_bytes(), &hash).is_ok())
+    /// Whether this is the password. As slow as [`StoredPassword::new`]; blocks. A damaged hash matches no password, and
+    /// neither does one that needs more memory than ours.
+    pub fn is(&self, password: &SecretString, memory: &mut HashMemory) -> bool {
+        let Ok(stored) = PasswordHash::new(&self.0) else { return false };
+        memory.output(&stored, password).is_some_and(|output| stored.hash == Some(output))
     }
 
     /// The hash that an unknown user's password is compared with, at the same cost; no password matches it.
     pub fn decoy() -> Self {
         Self(DECOY_HASH.to_owned())
+    }
+}
+
+/// The memory of one hash, 19 MiB from the first one on. To use it again costs less than to get it from the system, and
+/// leaves the allocator nothing to keep.
+#[derive(Clone, Default)]
+pub struct HashMemory(Vec<Block>);
+
+impl HashMemory {
+    /// The hash of a password with the salt and the costs of a stored one. `None` if that is no argon2 hash.
+    fn output(&mut self, stored: &PasswordHash, password: &SecretString) -> Option<Output> {
+        let algorithm = Algorithm::try_from(stored.algorithm.as_str()).ok()?;
+        let version = Version::try_from(stored.version?).ok()?;
+        let argon2 = Argon2::new(algorithm, version, Params::try_from(stored).ok()?);
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output.get_mut(..stored.hash?.len())?;
+        self.0.resize(params().block_count(), Block::new());
+        let password = password.expose_secret().as_bytes();
+        argon2.hash_password_into_with_memory(password, &stored.salt?, output, &mut self.0).ok()?;
+        Output::new(output).ok()
+    }
+}
+
+impl fmt::Debug for HashMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashMemory")
     }
 }
 
@@ -227,9 +257,8 @@ impl fmt::Debug for StoredPassword {
     }
 }
 
-fn argon2() -> Argon2<'static> {
-    let params = Params::new(ARGON2_KIB, ARGON2_PASSES, 1, None).expect("constants inside argon2's limits");
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+fn params() -> Params {
+    Params::new(ARGON2_KIB, ARGON2_PASSES, 1, None).expect("constants inside argon2's limits")
 }
 
 /// What a token is for.
@@ -309,8 +338,12 @@ mod tests {
     fn a_password_is_kept_as_argon2id_with_the_stated_cost_and_is_recognised() {
         let kept = StoredPassword::new(&secret("correct horse battery")).expect("a good password");
         assert!(kept.as_phc().starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{}", kept.as_phc());
-        assert!(kept.is(&secret("correct horse battery")));
-        assert!(!kept.is(&secret("correct horse batterz")));
+        let mut memory = HashMemory::default();
+        // What one hash leaves in the memory does not change the next.
+        for _ in 0..2 {
+            assert!(kept.is(&secret("correct horse battery"), &mut memory));
+            assert!(!kept.is(&secret("correct horse batterz"), &mut memory));
+        }
         assert_ne!(kept, StoredPassword::new(&secret("correct horse battery")).expect("a good password"), "salted");
         assert!(!format!("{kept:?}").contains("argon2"));
     }
@@ -320,8 +353,11 @@ mod tests {
         let hash = PasswordHash::new(DECOY_HASH).expect("a PHC string");
         assert_eq!(Params::try_from(&hash).expect("params").m_cost(), ARGON2_KIB);
         assert_eq!(Params::try_from(&hash).expect("params").t_cost(), ARGON2_PASSES);
-        assert!(!StoredPassword::decoy().is(&secret("")));
-        assert!(!StoredPassword::from_phc("damaged".to_owned()).is(&secret("")));
+        let mut memory = HashMemory::default();
+        let larger = DECOY_HASH.replace("m=19456", "m=2000000000");
+        for hash in [DECOY_HASH, "damaged", "$argon2id$v=19$m=19456,t=2,p=1", &larger] {
+            assert!(!StoredPassword::from_phc(hash.to_owned()).is(&secret(""), &mut memory), "{hash}");
+        }
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //! Every response, errors included, is JSON (except metrics: text, and refusals of what is not HTTP: no body) and must not be cached. [`shape`]
 //! defines the form of the records, and `auth` who may read them. Nothing here decides about check-ins.
 
-mod accept;
 mod address;
 mod auth;
 mod bounds;
 mod connection;
 mod gate;
+mod hash_turns;
 mod health;
+mod metrics_format;
 mod places;
 mod records;
 mod reply;
@@ -17,7 +18,6 @@ pub mod shape;
 mod sign_in;
 mod throttle;
 mod token;
-mod turns;
 
 use std::{
     io,

@@ -6,6 +6,7 @@
 //! | [`zone`] | a time zone: a name with its rules |
 //! | [`random`] | the only source of randomness |
 //! | [`backoff`] | the pauses between attempts |
+//! | [`bounded_table`] | a map with a limit |
 //! | [`plain`] | text that is safe to print |
 //! | `machine` | which hosts are this machine |
 //! | `tls_words` | what an operator has to change when TLS fails |
@@ -24,6 +25,7 @@
 //! Never here: decisions, and communication with other machines.
 
 pub mod backoff;
+pub mod bounded_table;
 pub mod card;
 pub mod clock;
 pub(crate) mod closed_list;

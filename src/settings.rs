@@ -118,18 +118,20 @@ pub fn load_with(
     reading.drop_ins(&folder.join(DROP_INS));
     reading.variables(&environment);
 
-    // Merge and validate them. There are warnings only for settings without faults.
-    let LayerReading { origins, fragments, mut findings } = reading;
     let secrets = Secrets { credentials: folder_of(CREDENTIALS_DIRECTORY), stored, folder };
-    let zones = Zones::open(folder_of(ZONE_DIRECTORY));
-    let mut warnings = Vec::new();
-    let merged = merge::merge(fragments);
-    let settings = validate::validate(merged, (&secrets, zones), &origins, &mut findings, &mut warnings);
-    match (report::faults(&origins, findings), settings) {
-        (None, Some(settings)) => Ok(LoadedSettings { settings, warnings: report::warnings(&origins, warnings) }),
-        (Some(faults), _) => Err(faults),
-        (None, None) => unreachable!("without settings there is a fault that says why"),
-    }
+    reading.validated(&secrets, Zones::open(folder_of(ZONE_DIRECTORY)))
+}
+
+/// Validates these bytes as the content of `main_file`, which is not read. There are no other layers and no credentials.
+///
+/// # Errors
+/// Contains all faults.
+pub fn load_bytes(main_file: &Path, bytes: &[u8], zones: Zones) -> Result<LoadedSettings, SettingsFaults> {
+    let mut reading = LayerReading::default();
+    reading.bytes(main_file, bytes);
+    let stored = StoredCredentials::default();
+    let folder = main_file.parent().unwrap_or(Path::new("")).to_owned();
+    reading.validated(&Secrets { credentials: None, stored: &stored, folder }, zones)
 }
 
 /// The layers that have been read; later ones override earlier ones.
@@ -143,13 +145,17 @@ struct LayerReading {
 impl LayerReading {
     /// Reads a file as the next layer.
     fn file(&mut self, path: &Path) {
-        let bytes = match read_bounded(path, LARGEST_FILE) {
-            Ok(bytes) => bytes,
-            Err(error) => return self.fault_without_text(path, format!("cannot be read: {error}")),
-        };
-        let broken = std::str::from_utf8(&bytes).err().map(|error| error.valid_up_to());
+        match read_bounded(path, LARGEST_FILE) {
+            Ok(bytes) => self.bytes(path, &bytes),
+            Err(error) => self.fault_without_text(path, format!("cannot be read: {error}")),
+        }
+    }
+
+    /// Reads the bytes of a file as the next layer.
+    fn bytes(&mut self, path: &Path, bytes: &[u8]) {
+        let broken = std::str::from_utf8(bytes).err().map(|error| error.valid_up_to());
         // Read the rest as well: its faults are as useful as those before the bad byte.
-        let origin = self.origins.add_file(path.to_owned(), String::from_utf8_lossy(&bytes).into_owned());
+        let origin = self.origins.add_file(path.to_owned(), String::from_utf8_lossy(bytes).into_owned());
         if let Some(at) = broken {
             self.findings.push(Finding {
                 place: Span { origin, start: at, end: at + 1 },
@@ -182,6 +188,19 @@ impl LayerReading {
         for (name, value) in environment.iter().filter(|(name, _)| name.starts_with(VARIABLES)) {
             let origin = self.origins.add_variable(name.clone());
             self.fragments.push(fragment::variable(origin, name, value, &mut self.findings));
+        }
+    }
+
+    /// Merges and validates the layers. There are warnings only for settings without faults.
+    fn validated(self, secrets: &Secrets<'_>, zones: Zones) -> Result<LoadedSettings, SettingsFaults> {
+        let Self { origins, fragments, mut findings } = self;
+        let mut warnings = Vec::new();
+        let merged = merge::merge(fragments);
+        let settings = validate::validate(merged, (secrets, zones), &origins, &mut findings, &mut warnings);
+        match (report::faults(&origins, findings), settings) {
+            (None, Some(settings)) => Ok(LoadedSettings { settings, warnings: report::warnings(&origins, warnings) }),
+            (Some(faults), _) => Err(faults),
+            (None, None) => unreachable!("without settings there is a fault that says why"),
         }
     }
 

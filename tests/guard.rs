@@ -2,25 +2,35 @@
 //! never read, never finish or hold every connection.
 
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use rustix::process::setpriority_process;
+use rustix::{
+    net::{AddressFamily, SocketType, bind, socket},
+    process::setpriority_process,
+};
 
 use crate::support::{
     broker::Broker,
-    daemon::{Daemon, Home, LIMIT, doors, site},
+    daemon::{BINARY, Daemon, Home, LIMIT, doors, site},
     http::{Answer, parse, send},
+    lan::Namespace,
     wait_for,
 };
 
 const PASSWORD: &str = "correct horse battery";
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 const RECORD: &str = "/api/spaces/checkins/1";
+
+/// The memory of the two passwords that may be hashed at the same time and of 48 connections, in KiB.
+const TWO_HASHES: u64 = 60 * 1024;
 
 /// A gateway without a site, with the user `ada`.
 fn gateway() -> (Home, Daemon) {
@@ -166,6 +176,54 @@ fn a_good_sign_in_is_answered_at_once_while_64_clients_guess() {
 }
 
 #[test]
+fn a_good_sign_in_from_a_new_address_does_not_wait_for_48_guessers_with_an_address_for_each_guess() {
+    let (_home, daemon) = gateway();
+    let api = daemon.api();
+    let before = daemon.peak_memory();
+    let (stop, guesses) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+    let mut good = Vec::new();
+    std::thread::scope(|scope| {
+        for network in 0..48 {
+            let (stop, guesses) = (&stop, &guesses);
+            scope.spawn(move || {
+                setpriority_process(Some(rustix::thread::gettid()), 19).expect("a thread may be nicer");
+                for number in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    let from = format!("10.{network}.{}.{}", number / 250, number % 250);
+                    let name = format!("user-{network}-{number}");
+                    let (answer, took) = timed(|| sign_in(api, Some(&from), &name, "a guess"));
+                    assert!([400, 503].contains(&answer.status), "{answer:?}");
+                    guesses.lock().expect("not poisoned").push(took);
+                }
+            });
+        }
+        for number in 0..5 {
+            let many = 150 * (number + 1);
+            wait_for("the attack to go on", LIMIT, || match guesses.lock().expect("not poisoned").len() {
+                few if few < many => Err(few.to_string()),
+                _ => Ok(()),
+            });
+            let from = format!("198.{number}.100.7");
+            let (answer, took) = timed(|| sign_in(api, Some(&from), "ada", PASSWORD));
+            good.push((took, answer.status));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let mut guesses = guesses.into_inner().expect("not poisoned");
+    guesses.sort();
+    good.sort();
+    let (of_a_guess, (took, _)) = (guesses[guesses.len() / 2], good[good.len() / 2]);
+    assert!(good.iter().all(|(_, status)| *status == 200), "{good:?}");
+    // Other tests share the machine, so compare with what the guessers wait.
+    assert!(took < of_a_guess / 4, "{good:?}, and a guess took {of_a_guess:?}");
+    let grown = daemon.peak_memory() - before;
+    assert!(grown < TWO_HASHES, "{} guesses took {grown} KiB", guesses.len());
+    daemon.stop();
+}
+
+#[test]
 fn a_flood_of_refused_tokens_is_some_lines_of_the_log_and_a_number() {
     const TOKENS: usize = 2000;
     let (_home, daemon) = gateway();
@@ -257,6 +315,61 @@ fn clients_that_never_read_or_never_finish_keep_no_one_out() {
         if cut > 0 { Ok(()) } else { Err(daemon.get("/metrics").body) }
     });
     drop(held);
+    daemon.stop();
+}
+
+/// Connects from one of several addresses of this machine.
+fn connect(from: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    bind(&socket, &SocketAddr::from((from, 0))).expect("an address of this machine");
+    rustix::net::connect(&socket, &to).expect("the API accepts");
+    TcpStream::from(socket)
+}
+
+#[test]
+fn one_address_holds_half_of_the_connections_and_makes_room_for_itself_only() {
+    const API: [u8; 4] = [192, 0, 2, 1];
+    const GREEDY: [u8; 4] = [192, 0, 2, 2];
+    const OTHER: [u8; 4] = [192, 0, 2, 3];
+    let namespace = Namespace::new("places");
+    for address in [API, GREEDY, OTHER] {
+        namespace.ip(&["addr", "add", &format!("{}/32", Ipv4Addr::from(address)), "dev", "lo"]);
+    }
+    let home = Home::new("");
+    let text = std::fs::read_to_string(home.path("checkind.toml")).expect("its settings");
+    let listen = "listen = \"192.0.2.1:0\"\nprotected_by = \"a test\"";
+    home.write("checkind.toml", &text.replace("listen = \"127.0.0.1:0\"", listen));
+    let daemon = home.start_by(&["ip", "netns", "exec", namespace.name(), BINARY], &[]).inside(namespace.name());
+    let api = daemon.api();
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            Namespace::enter(namespace.name());
+            let ask = |path: &str| {
+                let mut stream = connect(OTHER, api);
+                let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes()).expect("it is read");
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).expect("an answer");
+                parse(&answer)
+            };
+            let other = connect(OTHER, api);
+            let greedy: Vec<TcpStream> = (0..70).map(|_| connect(GREEDY, api)).collect();
+            for old in &greedy[..6] {
+                old.set_read_timeout(Some(LIMIT)).expect("a limit");
+                assert_eq!((&mut &*old).read(&mut [0]).expect("an end"), 0, "the oldest ones give way");
+            }
+            assert_eq!(ask("/healthz").status, 200);
+            for kept in greedy[6..].iter().chain([&other]) {
+                kept.set_nonblocking(true).expect("set");
+                let fault = (&mut &*kept).read(&mut [0]).expect_err("nothing to read");
+                assert_eq!(fault.kind(), ErrorKind::WouldBlock, "it is still open");
+            }
+            let ready = ask("/readyz");
+            assert!(!ready.body.contains("api_exhausted"), "{ready:?}");
+        });
+        clients.join().expect("what the clients see");
+    });
+    assert_eq!(daemon.metric("checkind_api_connections_cut_total", "gave_way"), 6);
     daemon.stop();
 }
 

@@ -605,13 +605,12 @@ proptest! {
 #[test]
 fn the_settings_keep_their_promises_over_the_corpus_and_prefixes_of_it() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/settings");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("checkind.toml");
+    let file = Path::new("/nowhere/checkind.toml");
     let mut files = 0;
     for entry in fs::read_dir(corpus).expect("the corpus") {
         let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
         for end in (0..bytes.len()).step_by(7).chain([bytes.len()]) {
-            fuzz_check::check(&bytes[..end], &file);
+            fuzz_check::check(&bytes[..end], file);
         }
         files += 1;
     }

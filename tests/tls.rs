@@ -17,6 +17,7 @@ use crate::support::{
     certificates::Certificates,
     daemon::{Daemon, Home, LIMIT, Way, card, doors, flat_event, now, people, site},
     fake_broker::{Answer, FakeBroker},
+    ledger::Ledger,
     postgres::Postgres,
     wait_for,
 };
@@ -358,5 +359,51 @@ fn every_failure_of_tls_at_postgresql_says_which_file_or_name_to_change() {
                 if encrypted { Ok(()) } else { Err(log) }
             });
         }
+    }
+}
+
+#[test]
+fn a_client_certificate_opens_a_database_that_asks_for_one_and_every_failure_says_what_to_change() {
+    // The certificates of these tests are all for localhost. So is the login, whose name PostgreSQL looks for in them.
+    const LOGIN: &str = "localhost";
+    let certificates = Certificates::new();
+    certificates.self_signed("ca", "/CN=ca", &[]);
+    certificates.self_signed("other-ca", "/CN=other", &[]);
+    certificates.signed("ca", "server", Some("DNS:localhost"));
+    certificates.signed("ca", "client", None);
+    certificates.signed_and_expired("ca", "expired", None);
+    certificates.signed("other-ca", "stranger", None);
+    let mut server = Postgres::start();
+    for login in [LOGIN, "bob"] {
+        Ledger::of(&server.url()).execute(&format!("CREATE ROLE {login} LOGIN SUPERUSER"));
+    }
+    server.crash();
+    server.encrypt(&certificates.file("server"), &certificates.key("server"));
+    server.asks_for_a_certificate(&format!("{LOGIN},bob"), &certificates.file("ca"));
+    server.resume();
+    let home = |login: &str, client: Option<(&str, &str)>| {
+        let url = server.url().replace("checkind@127.0.0.1", &format!("{login}@localhost"));
+        let client = client.map(|(certificate, of_key)| {
+            key("cert_file", &certificates.file(certificate)) + &key("key_file", &certificates.key(of_key))
+        });
+        let trusts = "tls = \"verify-full\"\n".to_owned() + &key("ca_file", &certificates.file("ca"));
+        database_home(&url, &(trusts + &client.unwrap_or_default()))
+    };
+
+    let with_it = home(LOGIN, Some(("client", "client")));
+    let mut daemon = with_it.start();
+    daemon.wait_until_ready();
+    assert!(server.log().contains("user=localhost database=postgres application_name=checkind SSL enabled"));
+    daemon.stop();
+
+    for (login, client, words) in [
+        (LOGIN, None, "cert_file"),
+        (LOGIN, Some(("expired", "expired")), "cert_file"),
+        (LOGIN, Some(("stranger", "stranger")), "cert_file"),
+        (LOGIN, Some(("client", "stranger")), "cert_file and key_file"),
+        ("bob", Some(("client", "client")), "certificate authentication failed for user \"bob\""),
+    ] {
+        let told = home(login, client).run(&["migrate"]);
+        assert!(!told.status.success() && said(&told).contains(words), "{login} {client:?}: {}", said(&told));
     }
 }

@@ -8,18 +8,28 @@ use std::{
 /// The bits of an IPv6 address that count: a site is assigned at least a /64 and can use every address of it (RFC 6177).
 const IPV6_PREFIX: u32 = 64;
 
+/// The bits of an IPv4 address that are its network: most providers have a /16 or less.
+const IPV4_NETWORK: u32 = 16;
+
+/// The bits of an IPv6 address that are its network: a provider is assigned a /32 or more.
+const IPV6_NETWORK: u32 = 32;
+
 /// An address by which clients are counted: one IPv4 address, or one IPv6 /64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Address(IpAddr);
 
+/// A network of a provider, as far as an address shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Network(IpAddr);
+
 impl Address {
     pub(super) fn of(ip: IpAddr) -> Self {
-        Self(match ip.to_canonical() {
-            IpAddr::V6(v6) => {
-                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> (128 - IPV6_PREFIX) << (128 - IPV6_PREFIX)))
-            }
-            v4 @ IpAddr::V4(_) => v4,
-        })
+        Self(first_bits(ip.to_canonical(), 32, IPV6_PREFIX))
+    }
+
+    /// The network that it belongs to.
+    pub(super) fn network(self) -> Network {
+        Network(first_bits(self.0, IPV4_NETWORK, IPV6_NETWORK))
     }
 
     /// The first address in the order of addresses.
@@ -30,6 +40,14 @@ impl Address {
     /// The last address in the order of addresses.
     pub(super) const fn highest() -> Self {
         Self(IpAddr::V6(Ipv6Addr::from_bits(u128::MAX)))
+    }
+}
+
+/// An address of which only the first bits are kept.
+fn first_bits(ip: IpAddr, of_v4: u32, of_v6: u32) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() >> (32 - of_v4) << (32 - of_v4))),
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> (128 - of_v6) << (128 - of_v6))),
     }
 }
 
@@ -94,14 +112,21 @@ mod tests {
 
     #[test]
     fn a_site_is_one_address_however_many_it_uses() {
-        for (one, other, is_same) in [
-            ("192.0.2.1", "192.0.2.1", true),
-            ("192.0.2.1", "192.0.2.2", false),
-            ("192.0.2.1", "::ffff:192.0.2.1", true),
-            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true),
-            ("2001:db8:1:2::1", "2001:db8:1:3::1", false),
+        for (one, other, is_same, is_same_network) in [
+            ("192.0.2.1", "192.0.2.1", true, true),
+            ("192.0.2.1", "192.0.2.2", false, true),
+            ("192.0.2.1", "192.1.2.1", false, false),
+            ("192.0.2.1", "::ffff:192.0.2.1", true, true),
+            ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", true, true),
+            ("2001:db8:1:2::1", "2001:db8:1:3::1", false, true),
+            ("2001:db8:1:2::1", "2001:db9:1:2::1", false, false),
         ] {
-            assert_eq!(Address::of(parsed(one)) == Address::of(parsed(other)), is_same, "{one} {other}");
+            let (one, other) = (Address::of(parsed(one)), Address::of(parsed(other)));
+            assert_eq!(
+                (one == other, one.network() == other.network()),
+                (is_same, is_same_network),
+                "{one:?} {other:?}"
+            );
         }
     }
 

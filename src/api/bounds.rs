@@ -13,7 +13,7 @@ use axum::{
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
-use super::{connection::Seat, reply::Problem};
+use super::{gate::Seat, reply::Problem};
 
 /// The largest request body, in bytes. A record has about 1 KiB. Larger bodies are refused with 413.
 const BODY: usize = 64 * 1024;

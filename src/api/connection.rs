@@ -1,10 +1,9 @@
-//! One connection: its place, its socket, and the limits of its time.
+//! One connection: its socket, and the limits of its time.
 
 use std::{
     error::Error,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,11 +21,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::places::{PlaceKind, PlaceTable};
-use crate::{
-    base::clock::Clock,
-    metrics::{ConnectionCut, Metrics},
-};
+use crate::metrics::{ConnectionCut, Metrics};
 
 /// The read buffer of a connection, and the most bytes of a request's first line and headers; more are answered with 431.
 const BUFFER: usize = 32 * 1024;
@@ -44,52 +39,6 @@ const READING: u64 = 20;
 
 /// How long running requests may still take when the daemon stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
-
-/// The place of one connection, which ends with it.
-#[derive(Debug)]
-pub(super) struct Seat {
-    id: u64,
-    kind: PlaceKind,
-    clock: Clock,
-    places: SharedPlaces,
-}
-
-/// The places of all connections; cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SharedPlaces(Arc<Mutex<PlaceTable<CancellationToken>>>);
-
-impl SharedPlaces {
-    pub(super) fn lock(&self) -> MutexGuard<'_, PlaceTable<CancellationToken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seat {
-    pub(super) const fn new((id, kind): (u64, PlaceKind), clock: Clock, places: SharedPlaces) -> Self {
-        Self { id, kind, clock, places }
-    }
-
-    /// Whether only the paths of monitoring are served here.
-    pub(super) fn is_for_monitoring(&self) -> bool {
-        self.kind == PlaceKind::Monitoring
-    }
-
-    /// The next step is ours.
-    pub(super) fn works(&self) {
-        self.places.lock().works(self.id);
-    }
-
-    /// The next step is the client's.
-    pub(super) fn waits(&self) {
-        self.places.lock().waits(self.id, self.clock.now().boot);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.places.lock().ended(self.id);
-    }
-}
 
 /// Serves one connection until it ends, has to give way, or the daemon stops.
 pub(super) async fn serve(

@@ -1,6 +1,10 @@
-//! Lets connections in, and reports when there are no places left.
+//! Lets connections in, each with its place, and reports when there are no places left.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use rustix::net::{SendFlags, send};
 use tokio::net::TcpStream;
@@ -8,13 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ApiState,
-    connection::{Seat, SharedPlaces},
-    places::CONNECTIONS,
+    places::{CONNECTIONS, PlaceKind, PlaceTable},
     reply::Problem,
 };
 use crate::{
     base::{
-        clock::BootTime,
+        clock::{BootTime, Clock},
         health::{ConditionKind, Health},
     },
     metrics::{ConnectionCut, Metrics},
@@ -92,6 +95,52 @@ impl Gate {
 
     fn metrics(&self) -> &Metrics {
         &self.state.metrics
+    }
+}
+
+/// The place of one connection, which ends with it.
+#[derive(Debug)]
+pub(super) struct Seat {
+    id: u64,
+    kind: PlaceKind,
+    clock: Clock,
+    places: SharedPlaces,
+}
+
+/// The places of all connections; cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedPlaces(Arc<Mutex<PlaceTable<CancellationToken>>>);
+
+impl SharedPlaces {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PlaceTable<CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    pub(super) const fn new((id, kind): (u64, PlaceKind), clock: Clock, places: SharedPlaces) -> Self {
+        Self { id, kind, clock, places }
+    }
+
+    /// Whether only the paths of monitoring are served here.
+    pub(super) fn is_for_monitoring(&self) -> bool {
+        self.kind == PlaceKind::Monitoring
+    }
+
+    /// The next step is ours.
+    pub(super) fn works(&self) {
+        self.places.lock().works(self.id);
+    }
+
+    /// The next step is the client's.
+    pub(super) fn waits(&self) {
+        self.places.lock().waits(self.id, self.clock.now().boot);
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.places.lock().ended(self.id);
     }
 }
 

@@ -10,7 +10,7 @@ use axum::{
 use serde::Serialize;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::{ApiState, accept, reply::json};
+use super::{ApiState, metrics_format, reply::json};
 use crate::base::{
     clock::{BootTime, WallTime},
     health::{Condition, ConditionKind},
@@ -81,7 +81,7 @@ pub(super) async fn readyz(State(api): State<ApiState>) -> Response {
 /// The metrics in the format that the client asks for.
 pub(super) async fn metrics(State(api): State<ApiState>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let format = accept::format(accept);
+    let format = metrics_format::format(accept);
     let content_type = HeaderValue::from_static(format.content_type());
     ([(header::CONTENT_TYPE, content_type)], api.metrics.text(format)).into_response()
 }

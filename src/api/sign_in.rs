@@ -3,7 +3,7 @@
 //! A password costs one hash, however often it is sent: requests with the same one at the same time share the hash, and
 //! the answer is remembered for some minutes. So a page that sends Basic with each of ten requests costs one hash,
 //! and an integration with an old password counts as one failure and locks no one out. [`throttle`](super::throttle)
-//! says who must wait after failures, [`turns`](super::turns) who is next.
+//! says who must wait after failures, [`hash_turns`](super::hash_turns) who is next.
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use tokio::time::timeout;
 use super::{
     ApiState,
     address::Caller,
+    hash_turns::HashTurns,
     reply::Problem,
     throttle::{SignInAttempt, Throttle, UserKey},
-    turns::HashTurns,
 };
 use crate::{
     access::{StoredPassword, TokenDigest, User, UserName},
-    base::{clock::BootTime, random},
+    base::{bounded_table::BoundedTable, clock::BootTime, random},
     store::{StoreError, TokenPair},
 };
 
@@ -179,13 +179,10 @@ impl Guard {
     ) -> Result<bool, Problem> {
         let class = self.throttle().class(user, caller, now);
         let turn = timeout(HASH_TURN, self.turns.take(class, caller.address())).await;
-        let Ok(Ok(turn)) = turn else { return Err(Problem::Busy) };
-        let hashing = tokio::task::spawn_blocking(move || {
-            // Keep the turn until the hash is done, even if the client has disconnected and no request waits for the
-            // result.
-            let _turn = turn;
-            stored.is(&password)
-        });
+        let Ok(Ok(mut turn)) = turn else { return Err(Problem::Busy) };
+        // The hash keeps its turn until it is done, even if the client has disconnected and no request waits for the
+        // result.
+        let hashing = tokio::task::spawn_blocking(move || stored.is(&password, turn.memory()));
         hashing.await.map_err(|_| Problem::Broken)
     }
 
@@ -237,11 +234,11 @@ impl fmt::Debug for SignInKey {
 
 /// Recent answers, each with its end.
 #[derive(Debug)]
-struct RecentAnswers<V>(Mutex<BTreeMap<SignInKey, (V, BootTime)>>);
+struct RecentAnswers<V>(Mutex<BoundedTable<SignInKey, (V, BootTime)>>);
 
 impl<V> Default for RecentAnswers<V> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(BoundedTable::new(REMEMBERED_MOST)))
     }
 }
 
@@ -254,12 +251,7 @@ impl<V: Clone> RecentAnswers<V> {
     fn remember(&self, key: SignInKey, value: V, now: BootTime) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, (_, until)| *until > now);
-        if known.len() >= REMEMBERED_MOST
-            && let Some(first) = known.iter().min_by_key(|(_, (_, until))| *until).map(|(key, _)| *key)
-        {
-            known.remove(&first);
-        }
-        known.insert(key, (value, now.plus(REMEMBERED)));
+        known.insert(key, (value, now.plus(REMEMBERED)), |(_, until)| *until);
     }
 }
 

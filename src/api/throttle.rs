@@ -15,11 +15,14 @@
 //! which names exist.
 //!
 //! An attempt counts as failed from its beginning, so attempts at the same time are all counted.
+//!
+//! Failures also say who is served first ([`Class`]): for that, those of whole networks are counted too. One guesser with
+//! many addresses cannot be told from many people by addresses alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use super::address::{Address, Caller};
-use crate::base::clock::BootTime;
+use super::address::{Address, Caller, Network};
+use crate::base::{bounded_table::BoundedTable, clock::BootTime};
 
 /// Failed sign-ins from one address before the first wait: a person who tries several passwords does not notice.
 const FREE_OF_ADDRESS: u32 = 5;
@@ -36,6 +39,13 @@ const LONGEST_OF_USER: u64 = 3600;
 
 /// The most addresses with failures that are remembered. At the limit, the one with the fewest is forgotten.
 const ADDRESSES: usize = 4096;
+
+/// The most networks with failures that are remembered. At the limit, the one with the fewest is forgotten.
+const NETWORKS: usize = 1024;
+
+/// The most failures of a network that are counted. They only say who is served first; after an attack its neighbours
+/// wait their turn for an hour, not for days.
+const MOST_OF_NETWORK: u32 = 4;
 
 /// The most user names with failures that are remembered. At the limit, the one with the fewest is forgotten.
 const USERS: usize = 1024;
@@ -54,10 +64,17 @@ pub(super) type UserKey = [u8; 32];
 pub(super) enum Class {
     /// The user has signed in from there before.
     Familiar,
-    /// An address without recent failures.
+    /// An address without recent failures, in a network without any.
     Clean,
+    /// An address without recent failures, in a network that has some.
+    Neighbour,
     /// An address with recent failures.
     Failing,
+}
+
+impl Class {
+    /// How many classes there are.
+    pub(super) const ALL: usize = Self::Failing as usize + 1;
 }
 
 /// Failures, fading.
@@ -67,14 +84,24 @@ struct Failures {
     last: BootTime,
 }
 
-/// How many failures are free, and the longest wait, in which one failure is forgotten.
+/// How failures are counted.
+#[derive(Debug)]
 struct WaitRule {
+    /// How many are free.
     free: u32,
+    /// The longest wait, in which one failure is forgotten.
     longest: Duration,
+    /// More are not counted.
+    most: u32,
 }
 
-const BY_ADDRESS: WaitRule = WaitRule { free: FREE_OF_ADDRESS, longest: Duration::from_secs(LONGEST_OF_ADDRESS) };
-const BY_USER: WaitRule = WaitRule { free: FREE_OF_USER, longest: Duration::from_secs(LONGEST_OF_USER) };
+const BY_ADDRESS: WaitRule =
+    WaitRule { free: FREE_OF_ADDRESS, longest: Duration::from_secs(LONGEST_OF_ADDRESS), most: u32::MAX };
+const BY_USER: WaitRule =
+    WaitRule { free: FREE_OF_USER, longest: Duration::from_secs(LONGEST_OF_USER), most: u32::MAX };
+/// Networks never wait.
+const BY_NETWORK: WaitRule =
+    WaitRule { free: u32::MAX, longest: Duration::from_secs(LONGEST_OF_ADDRESS), most: MOST_OF_NETWORK };
 
 impl Failures {
     const fn none(now: BootTime) -> Self {
@@ -95,7 +122,7 @@ impl Failures {
     }
 
     fn add(&mut self, rule: &WaitRule, now: BootTime) {
-        *self = Self { number: self.now(rule, now).saturating_add(1), last: now };
+        *self = Self { number: self.now(rule, now).saturating_add(1).min(rule.most), last: now };
     }
 
     const fn less_one(self) -> Self {
@@ -110,18 +137,66 @@ pub(super) struct SignInAttempt {
     user: Option<UserKey>,
 }
 
+/// Failures by one criterion.
+#[derive(Debug)]
+struct FailureTable<K> {
+    rule: WaitRule,
+    failures: BoundedTable<K, Failures>,
+}
+
+impl<K: Copy + Ord> FailureTable<K> {
+    const fn new(rule: WaitRule, most: usize) -> Self {
+        Self { rule, failures: BoundedTable::new(most) }
+    }
+
+    fn number(&self, key: &K, now: BootTime) -> u32 {
+        self.failures.get(key).map_or(0, |failures| failures.now(&self.rule, now))
+    }
+
+    fn wait(&self, key: &K, now: BootTime) -> Duration {
+        self.failures.get(key).map_or(Duration::ZERO, |failures| failures.wait(&self.rule, now))
+    }
+
+    fn count(&mut self, key: K, now: BootTime) {
+        let worth = |failures: &Failures| (failures.now(&self.rule, now), failures.last);
+        self.failures.get_or_insert(key, Failures::none(now), worth).add(&self.rule, now);
+    }
+
+    /// Takes back a failure; an entry without failures ends.
+    fn take_back(&mut self, key: &K) {
+        if let Some(failures) = self.failures.get_mut(key) {
+            *failures = failures.less_one();
+            if failures.number == 0 {
+                self.failures.remove(key);
+            }
+        }
+    }
+}
+
 /// The failures of all clients.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Throttle {
-    addresses: BTreeMap<Address, Failures>,
-    users: BTreeMap<UserKey, Failures>,
-    familiar: BTreeMap<(UserKey, Address), FamiliarPair>,
+    addresses: FailureTable<Address>,
+    networks: FailureTable<Network>,
+    users: FailureTable<UserKey>,
+    familiar: BoundedTable<(UserKey, Address), FamiliarPair>,
 }
 
 #[derive(Debug)]
 struct FamiliarPair {
     signed_in: BootTime,
     failures: Failures,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            addresses: FailureTable::new(BY_ADDRESS, ADDRESSES),
+            networks: FailureTable::new(BY_NETWORK, NETWORKS),
+            users: FailureTable::new(BY_USER, USERS),
+            familiar: BoundedTable::new(FAMILIAR),
+        }
+    }
 }
 
 impl Throttle {
@@ -135,12 +210,12 @@ impl Throttle {
             return pair.failures.wait(&BY_ADDRESS, now);
         }
         let by_address = match caller {
-            Caller::Remote(_) => self.addresses.get(&address).map(|failures| failures.wait(&BY_ADDRESS, now)),
+            Caller::Remote(_) => self.addresses.wait(&address, now),
             // One client of a proxy would make all others wait.
-            Caller::Local => None,
+            Caller::Local => Duration::ZERO,
         };
-        let by_user = user.and_then(|user| self.users.get(&user)).map(|failures| failures.wait(&BY_USER, now));
-        by_address.unwrap_or_default().max(by_user.unwrap_or_default())
+        let by_user = user.map(|user| self.users.wait(&user, now));
+        by_address.max(by_user.unwrap_or_default())
     }
 
     /// Counts an attempt, unless the caller must still wait: then the error says how long.
@@ -160,9 +235,10 @@ impl Throttle {
         {
             pair.failures.add(&BY_ADDRESS, now);
         } else {
-            count(&mut self.addresses, address, (ADDRESSES, &BY_ADDRESS), now);
+            self.addresses.count(address, now);
+            self.networks.count(address.network(), now);
             if let Some(user) = user {
-                count(&mut self.users, user, (USERS, &BY_USER), now);
+                self.users.count(user, now);
             }
         }
         Ok(SignInAttempt { address, user })
@@ -176,9 +252,10 @@ impl Throttle {
             pair.failures = pair.failures.less_one();
             return;
         }
-        take_back(&mut self.addresses, &attempt.address);
+        self.addresses.take_back(&attempt.address);
+        self.networks.take_back(&attempt.address.network());
         if let Some(user) = attempt.user {
-            take_back(&mut self.users, &user);
+            self.users.take_back(&user);
         }
     }
 
@@ -188,20 +265,12 @@ impl Throttle {
         self.undecided(attempt);
         let Some(user) = attempt.user else { return };
         let key = (user, attempt.address);
-        if !self.familiar.contains_key(&key) {
-            let of_user = (user, Address::lowest())..=(user, Address::highest());
-            let oldest = if self.familiar.range(of_user.clone()).count() >= FAMILIAR_OF_USER {
-                oldest(self.familiar.range(of_user))
-            } else if self.familiar.len() >= FAMILIAR {
-                oldest(self.familiar.iter())
-            } else {
-                None
-            };
-            if let Some(oldest) = oldest {
-                self.familiar.remove(&oldest);
-            }
+        let signed_in = |pair: &FamiliarPair| pair.signed_in;
+        let of_user = (user, Address::lowest())..=(user, Address::highest());
+        if !self.familiar.contains_key(&key) && self.familiar.range(of_user.clone()).count() >= FAMILIAR_OF_USER {
+            self.familiar.drop_least(of_user, signed_in);
         }
-        self.familiar.insert(key, FamiliarPair { signed_in: now, failures: Failures::none(now) });
+        self.familiar.insert(key, FamiliarPair { signed_in: now, failures: Failures::none(now) }, signed_in);
     }
 
     /// How soon this caller gets its turn.
@@ -211,34 +280,12 @@ impl Throttle {
             return Class::Familiar;
         }
         // The attempt itself is already counted.
-        let failures = self.addresses.get(&address).map_or(0, |failures| failures.now(&BY_ADDRESS, now));
-        if failures > 1 { Class::Failing } else { Class::Clean }
-    }
-}
-
-/// The pair that signed in longest ago.
-fn oldest<'a>(pairs: impl Iterator<Item = (&'a (UserKey, Address), &'a FamiliarPair)>) -> Option<(UserKey, Address)> {
-    pairs.min_by_key(|(_, pair)| pair.signed_in).map(|(key, _)| *key)
-}
-
-/// Counts a failure in a table of at most `most` entries.
-fn count<K: Copy + Ord>(table: &mut BTreeMap<K, Failures>, key: K, (most, rule): (usize, &WaitRule), now: BootTime) {
-    if table.len() >= most && !table.contains_key(&key) {
-        let fewest =
-            table.iter().min_by_key(|(_, failures)| (failures.now(rule, now), failures.last)).map(|(key, _)| *key);
-        if let Some(fewest) = fewest {
-            table.remove(&fewest);
-        }
-    }
-    table.entry(key).or_insert(Failures::none(now)).add(rule, now);
-}
-
-/// Takes back a failure; an entry without failures ends.
-fn take_back<K: Ord>(table: &mut BTreeMap<K, Failures>, key: &K) {
-    if let Some(failures) = table.get_mut(key) {
-        *failures = failures.less_one();
-        if failures.number == 0 {
-            table.remove(key);
+        if self.addresses.number(&address, now) > 1 {
+            Class::Failing
+        } else if self.networks.number(&address.network(), now) > 1 {
+            Class::Neighbour
+        } else {
+            Class::Clean
         }
     }
 }
@@ -365,6 +412,26 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_from_a_network_without_failures_is_served_before_its_neighbours() {
+        let mut throttle = Throttle::default();
+        let class = |throttle: &mut Throttle, caller| {
+            let attempt = throttle.begin(Some(user(1)), caller, at(0)).expect("no wait");
+            let class = throttle.class(user(1), caller, at(0));
+            throttle.undecided(attempt);
+            class
+        };
+        assert_eq!(class(&mut throttle, remote(1)), Class::Clean);
+        for number in 0..1000 {
+            throttle.begin(Some(user(number)), remote(number), at(0)).expect("no wait");
+        }
+        assert_eq!(class(&mut throttle, remote(999)), Class::Failing);
+        assert_eq!(class(&mut throttle, remote(2000)), Class::Neighbour);
+        assert_eq!(class(&mut throttle, remote(0x1_0000)), Class::Clean, "another network");
+        let later = at(4 * LONGEST_OF_ADDRESS);
+        assert_eq!(throttle.class(user(1), remote(2000), later), Class::Clean, "forgotten after an hour");
+    }
+
+    #[test]
     fn attempts_at_the_same_time_are_all_counted() {
         let mut throttle = Throttle::default();
         let begun = (0..64).filter(|_| throttle.begin(Some(user(1)), remote(1), at(0)).is_ok()).count();
@@ -382,7 +449,11 @@ mod tests {
             sign_in(&mut throttle, user(20_000), remote(20_000 + number), at(0));
             sign_in(&mut throttle, user(20_000 + number), remote(20_000), at(0));
         }
-        assert!(throttle.addresses.len() <= ADDRESSES && throttle.users.len() <= USERS, "{throttle:?}");
+        assert!(
+            throttle.addresses.failures.len() <= ADDRESSES && throttle.users.failures.len() <= USERS,
+            "{throttle:?}"
+        );
+        assert!(throttle.networks.failures.len() <= NETWORKS, "{throttle:?}");
         assert_eq!(throttle.familiar.len(), FAMILIAR);
         assert!(throttle.wait(Some(user(1)), remote(0), at(0)) > Duration::ZERO);
         let of_one = throttle.familiar.keys().filter(|(name, _)| *name == user(20_000)).count();

@@ -36,8 +36,12 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file =
         File::options().create(true).truncate(true).write(true).mode(0o600).custom_flags(PLAIN).open(&new)?;
     only_a_file(&file)?;
-    file.write_all(bytes)?;
-    fs::rename(&new, path)
+    let replaced = file.write_all(bytes).and_then(|()| fs::rename(&new, path));
+    if replaced.is_err() {
+        // The disk may be full. The error to report is the first one.
+        let _removed = fs::remove_file(&new);
+    }
+    replaced
 }
 
 /// Flags for files beside our data, where another user may have put something else: a link is not followed, and a pipe
@@ -142,6 +146,22 @@ mod tests {
                 health.clear(ConditionKind::DiskLow, "");
             }
         }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        replace(&file, b"old").expect("replaced");
+        replace(&file, b"new").expect("replaced");
+        assert_eq!(read_small(&file).expect("read"), b"new");
+        let taken = folder.path().join("taken");
+        fs::create_dir_all(taken.join("full")).expect("a folder");
+        replace(&taken, b"new").expect_err("a folder is in its place");
+        let mut left: Vec<_> =
+            fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("one").path()).collect();
+        left.sort();
+        assert_eq!(left, [file, taken]);
     }
 
     #[test]

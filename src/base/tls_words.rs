@@ -49,6 +49,7 @@ pub(crate) fn tls_words(error: &rustls::Error, peer: &TlsPeer<'_>) -> String {
     match error {
         rustls::Error::InvalidCertificate(fault) => certificate_words(fault, peer),
         rustls::Error::NoCertificatesPresented => format!("{what} presents no certificate"),
+        rustls::Error::InconsistentKeys(_) => "cert_file and key_file must belong together".to_owned(),
         rustls::Error::AlertReceived(alert) => alert_words(*alert, peer),
         rustls::Error::InvalidMessage(_) => format!("{what} does not speak TLS on this port; {plain}"),
         rustls::Error::PeerIncompatible(why) => {

@@ -69,7 +69,8 @@ pub const SQLSTATES: [SqlState; 23] = [
         "28",
         "the login is not accepted",
         "the server does not accept this login; correct the user in database.url and reload checkind, or create the \
-         login, allow it to log in, and list it in the server's pg_hba.conf",
+         login, allow it to log in, and list it in the server's pg_hba.conf; to one that asks for a certificate, present \
+         it with cert_file and key_file",
     ),
     waits(
         "3D000",

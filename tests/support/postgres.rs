@@ -119,6 +119,19 @@ impl Postgres {
         self.encrypts = true;
     }
 
+    /// From its next start on, lets this login in with a certificate of this authority that has its name, and in no other
+    /// way.
+    pub(crate) fn asks_for_a_certificate(&self, login: &str, authority: &Path) {
+        let data = self.dir.path().join("data");
+        fs::copy(authority, data.join("root.crt")).expect("a copy of the file");
+        run(Command::new("chown").arg("postgres").arg(data.join("root.crt")));
+        fs::write(data.join("postgresql.auto.conf"), "ssl_ca_file = 'root.crt'\n").expect("written");
+        let rules = data.join("pg_hba.conf");
+        let rest = fs::read_to_string(&rules).expect("the file of initdb");
+        let rule = format!("hostssl all {login} all cert\nhostnossl all {login} all reject\n");
+        fs::write(&rules, rule + &rest).expect("written");
+    }
+
     /// Starts the server again on the same port, with its data.
     pub(crate) fn resume(&mut self) {
         assert!(self.child.is_none(), "the server is already running");

@@ -1,9 +1,9 @@
 //! PURE. Checks whether the idle limit is long enough for the DHCP leases that this network grants to its people's
 //! devices.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use crate::base::{clock::BootTime, mac::MacAddr};
+use crate::base::{bounded_table::BoundedTable, clock::BootTime, mac::MacAddr};
 
 /// A lease time counts for this long after it was last granted. By then a client with the longest usual lease, a day,
 /// has renewed twice, so a lease time that the site has shortened is forgotten after this.
@@ -21,9 +21,15 @@ const SEVERAL: usize = 3;
 const DEVICES: usize = 256;
 
 /// The lease times that were granted recently, by device.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LeaseWatch {
-    granted: BTreeMap<MacAddr, (Duration, BootTime)>,
+    granted: BoundedTable<MacAddr, (Duration, BootTime)>,
+}
+
+impl Default for LeaseWatch {
+    fn default() -> Self {
+        Self { granted: BoundedTable::new(DEVICES) }
+    }
 }
 
 /// The idle limit is too short: an awake client may be silent for longer.
@@ -38,11 +44,7 @@ pub struct TooShort {
 impl LeaseWatch {
     /// Records that a server granted this lease time to one of our people's devices.
     pub fn granted(&mut self, device: MacAddr, lease: Duration, now: BootTime) {
-        self.granted.insert(device, (lease, now));
-        if self.granted.len() > DEVICES {
-            let oldest = self.granted.iter().min_by_key(|(_, (_, at))| *at).map(|(device, _)| *device);
-            oldest.and_then(|device| self.granted.remove(&device));
-        }
+        self.granted.insert(device, (lease, now), |(_, at)| *at);
     }
 
     /// Checks whether the limit is too short for the leases seen.

@@ -91,7 +91,8 @@ async fn read(path: &Path) -> Result<Vec<u8>, TlsSetupError> {
 /// or without a name, and the doors do not stop on the day on which it expires, or on a machine that starts without a
 /// clock. A key that was stolen is revoked by replacing the file.
 ///
-/// *Any other certificate* must be valid now, for the host in `url`, and signed by a certificate in the file.
+/// *Any other certificate* must be valid now, for the host in `url`, and signed by a certificate in the file. One that
+/// `openssl req -x509` made is an authority too, so its key can also sign others; only the broker has that key.
 #[derive(Debug)]
 struct FileVerifier {
     trusted: Vec<CertificateDer<'static>>,

@@ -5,14 +5,17 @@
 
 use std::{
     collections::VecDeque,
+    mem::take,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::oneshot;
 
 use super::{address::Address, throttle::Class};
+use crate::access::HashMemory;
 
 /// The most passwords hashed at the same time. Each takes 19 MiB and a core, so a flood of sign-ins uses at most 38 MiB.
+/// That memory is kept for the next ones: the allocator would keep more, one part for each thread that once hashed.
 const HASHES: usize = 2;
 
 /// The most sign-ins of one address that wait for a turn; further ones get 503. Users who have signed in from there
@@ -25,13 +28,18 @@ pub(super) struct HashTurns(Arc<Mutex<TurnQueue>>);
 
 #[derive(Debug)]
 struct TurnQueue {
-    free: usize,
+    /// The memory of each turn that is free; the one used last is at the end.
+    free: Vec<HashMemory>,
     line: Line<oneshot::Sender<HashTurn>>,
 }
 
-/// The right to hash a password. Dropping it passes it to the next in line.
+/// The right to hash a password, and the memory for it. Dropping it passes both to the next in line.
 #[derive(Debug)]
-pub(super) struct HashTurn(Option<HashTurns>);
+pub(super) struct HashTurn {
+    memory: HashMemory,
+    /// `None` once the turn has ended.
+    turns: Option<HashTurns>,
+}
 
 /// Too many sign-ins of this address are waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +47,7 @@ pub(super) struct LineFull;
 
 impl Default for HashTurns {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(TurnQueue { free: HASHES, line: Line::default() })))
+        Self(Arc::new(Mutex::new(TurnQueue { free: vec![HashMemory::default(); HASHES], line: Line::default() })))
     }
 }
 
@@ -48,9 +56,8 @@ impl HashTurns {
     pub(super) async fn take(&self, class: Class, address: Address) -> Result<HashTurn, LineFull> {
         let receiver = {
             let mut queue = self.queue();
-            if queue.free > 0 {
-                queue.free -= 1;
-                return Ok(HashTurn(Some(self.clone())));
+            if let Some(memory) = queue.free.pop() {
+                return Ok(HashTurn { memory, turns: Some(self.clone()) });
             }
             queue.line.retain(|waiting| !waiting.is_closed());
             if class != Class::Familiar && queue.line.of_address(address) >= WAITING {
@@ -67,8 +74,8 @@ impl HashTurns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pass_on(self) {
-        let mut turn = HashTurn(Some(self.clone()));
+    fn pass_on(self, memory: HashMemory) {
+        let mut turn = HashTurn { memory, turns: Some(self.clone()) };
         let mut queue = self.queue();
         while let Some(next) = queue.line.next() {
             match next.send(turn) {
@@ -78,22 +85,29 @@ impl HashTurns {
             }
         }
         // No one waits. Disarm the turn, whose drop would come here again.
-        turn.0 = None;
-        queue.free += 1;
+        turn.turns = None;
+        queue.free.push(take(&mut turn.memory));
+    }
+}
+
+impl HashTurn {
+    /// The memory for the hash.
+    pub(super) const fn memory(&mut self) -> &mut HashMemory {
+        &mut self.memory
     }
 }
 
 impl Drop for HashTurn {
     fn drop(&mut self) {
-        if let Some(turns) = self.0.take() {
-            turns.pass_on();
+        if let Some(turns) = self.turns.take() {
+            turns.pass_on(take(&mut self.memory));
         }
     }
 }
 
 /// A line in which classes go first, and the addresses of a class take turns.
 #[derive(Debug)]
-struct Line<T>([VecDeque<(Address, VecDeque<T>)>; 3]);
+struct Line<T>([VecDeque<(Address, VecDeque<T>)>; Class::ALL]);
 
 impl<T> Default for Line<T> {
     fn default() -> Self {
@@ -157,6 +171,7 @@ mod tests {
             (Class::Clean, 2, "a3"),
             (Class::Clean, 3, "b1"),
             (Class::Failing, 4, "worse"),
+            (Class::Neighbour, 5, "beside them"),
             (Class::Familiar, 1, "known"),
         ] {
             line.push(class, address(from), name);
@@ -164,7 +179,7 @@ mod tests {
         assert_eq!((line.of_address(address(1)), line.of_address(address(2))), (2, 3));
         line.retain(|name| *name != "a2");
         let order: Vec<&str> = std::iter::from_fn(|| line.next()).collect();
-        assert_eq!(order, ["known", "a1", "b1", "a3", "bad 1", "worse", "bad 2"]);
+        assert_eq!(order, ["known", "a1", "b1", "a3", "beside them", "bad 1", "worse", "bad 2"]);
     }
 
     #[tokio::test]
@@ -187,6 +202,6 @@ mod tests {
         drop(second);
         drop(other.await.expect("the other address"));
         drop((third, waiting));
-        assert_eq!(turns.queue().free, HASHES);
+        assert_eq!(turns.queue().free.len(), HASHES);
     }
 }
