@@ -94,8 +94,12 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     loop {
+        // A disk that hangs stops this part only, which is then named.
+        turn.works();
+        let asked = folder.clone();
+        let answer = tokio::task::spawn_blocking(move || free(&asked)).await;
         turn.rests(EVERY);
-        match free(&folder) {
+        match answer.unwrap_or_else(|fault| Err(io::Error::other(fault))) {
             Ok(free) => {
                 figures.free.store(free, Relaxed);
                 if is_low(free, &health) {

@@ -62,7 +62,7 @@ use self::{
 };
 use super::{
     counters::{MqttCounters, add},
-    session_file::SessionFile,
+    session_file::{SessionFile, SessionFileWriter},
     session_state::SessionState,
     watch::SourceFinding,
 };
@@ -149,6 +149,9 @@ impl Session {
             context.disconnected();
             if context.stop.is_cancelled() || context.queue.is_closed() || end == ConnectionEnd::Finished {
                 context.save();
+                if let Some(writer) = &mut context.session_file {
+                    writer.finish().await;
+                }
                 return;
             }
             add(&context.counters.failures, 1);
@@ -199,8 +202,7 @@ impl Session {
             turn: self.turn,
             permit: self.permit,
             had_session: saved.is_some(),
-            session_file: self.session_file,
-            saved,
+            session_file: self.session_file.map(|path| SessionFileWriter::new(path, saved)),
             watch,
             streak: AttemptStreak::default(),
             stand_in: format!("checkind/malformed/{}", random::uuid()).into(),

@@ -1,7 +1,6 @@
 //! The state that the broker session keeps from one connection to the next.
 
 use std::{
-    path::PathBuf,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -30,7 +29,7 @@ use crate::{
     settings,
     source::mqtt::{
         counters::MqttCounters,
-        session_file::SessionFile,
+        session_file::{SessionFile, SessionFileWriter},
         session_state::{FirstArrival, SESSION_EXPIRY, SessionState},
         watch::{SourceFinding, Watch},
     },
@@ -67,9 +66,8 @@ pub(super) struct SessionContext {
     pub(super) permit: Option<LeasePermit>,
     /// Whether the broker has had a session for us, in this process or an earlier one.
     pub(super) had_session: bool,
-    pub(super) session_file: Option<PathBuf>,
-    /// The current content of that file.
-    pub(super) saved: Option<SessionFile>,
+    /// Writes what the next process must know of the session.
+    pub(super) session_file: Option<SessionFileWriter>,
     pub(super) watch: Watch,
     pub(super) streak: AttemptStreak,
     /// The topic of a message that stands in for a malformed one: known to this session only, so no client can use it.
@@ -143,7 +141,7 @@ impl SessionContext {
         self.session_state.caught_up(now);
         let wall = self.clock.now().wall;
         let is_old = |saved: &SessionFile| saved.caught_up.is_none_or(|known| known.distance(wall) >= SAVE_EVERY);
-        if self.saved.as_ref().is_some_and(is_old) {
+        if self.session_file.as_ref().and_then(SessionFileWriter::given).is_some_and(is_old) {
             self.save();
         }
     }
@@ -154,11 +152,8 @@ impl SessionContext {
         let waited = self.session_state.waited(now.boot);
         let caught_up = (waited < SESSION_EXPIRY).then(|| now.wall.minus(waited));
         let file = SessionFile::new(&self.settings, &self.session_state.filters(), caught_up);
-        if let Some(path) = &self.session_file
-            && self.saved.as_ref() != Some(&file)
-        {
-            file.write(path);
-            self.saved = Some(file);
+        if let Some(writer) = &mut self.session_file {
+            writer.write(file);
         }
     }
 
