@@ -1,7 +1,7 @@
-// LD_PRELOAD library: simulates a slow or broken disk at fsync and fdatasync.
+// LD_PRELOAD library: simulates a slow or broken disk at fsync and fdatasync, and a frozen one also at rename.
 //
 // The file SLOWSYNC_ORDERS is read at every sync, which lets a test change the disk while the program runs: "ok",
-// "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), or "fail" (EIO). Without the file the disk
+// "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), "freeze" (the same, also at a rename), or "fail" (EIO). Without the file the disk
 // works normally.
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,14 +25,25 @@ static void read_order(char *order, size_t size) {
     if (orders >= 0) close(orders);
 }
 
+static void wait_while(const char *frozen, const char *hung, char *order, size_t size) {
+    read_order(order, size);
+    while (!strncmp(order, frozen, strlen(frozen)) || !strncmp(order, hung, strlen(hung))) {
+        pause_for(10000);
+        read_order(order, size);
+    }
+}
+
+int rename(const char *from, const char *to) {
+    int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+    char order[64];
+    wait_while("freeze", "freeze", order, sizeof order);
+    return real(from, to);
+}
+
 static int synced(const char *name, int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     char order[64];
-    read_order(order, sizeof order);
-    while (!strncmp(order, "hang", 4)) {
-        pause_for(10000);
-        read_order(order, sizeof order);
-    }
+    wait_while("freeze", "hang", order, sizeof order);
     if (!strncmp(order, "fail", 4)) {
         errno = EIO;
         return -1;
