@@ -284,6 +284,7 @@ impl Spool {
             if !batch.is_empty() && !self.write_failed {
                 self.store(&mut batch, &ends.output).await?;
             }
+            self.note_went_back().await?;
             self.tick().await?;
             // After a failure, pause before the next attempt, longer each time.
             if (self.write_failed || self.read_failed) && (!waiting || retry.is_elapsed()) {
@@ -300,8 +301,21 @@ impl Spool {
                 break;
             }
         }
+        self.note_went_back().await?;
         self.close().await;
         Ok(())
+    }
+
+    /// Notes for the next process that the database went back.
+    async fn note_went_back(&mut self) -> Result<(), StoreError> {
+        let (Some(file), Some(unnoted)) = (&self.file, self.link.unnoted()) else { return Ok(()) };
+        match file.note_went_back(&unnoted).await {
+            Ok(()) => {
+                self.link.noted(&unnoted);
+                Ok(())
+            }
+            Err(error) => self.write_failure(error),
+        }
     }
 
     /// Waits until the wall clock is past the time at which this program was written; returns false if `stop` is
@@ -520,12 +534,6 @@ impl Spool {
         }
         let depth = u64::try_from(self.written - committed).unwrap_or(0);
         self.turns();
-        if let (Some(file), Some(unnoted)) = (&self.file, self.link.unnoted()) {
-            match file.note_went_back(&unnoted).await {
-                Ok(()) => self.link.noted(&unnoted),
-                Err(error) => return self.write_failure(error),
-            }
-        }
         let oldest = match self.file.clone() {
             Some(file) if depth > 0 && !self.read_failed => match file.page(committed, 1, 0).await {
                 Ok(rows) => rows.first().map_or(Duration::ZERO, |row| now.wall.since(row.arrived_at)),

@@ -602,7 +602,8 @@ fn a_capture_stops_soon_and_delivers_what_it_has() {
     running.stop.cancel();
     running.join.take().expect("it is joined once").join().expect("no panic").expect("a clean end");
     let took = running.clock.now().boot.since(stopped);
-    assert!(took < Duration::from_secs(2), "stopping took {took:?}");
+    // An idle capture looks for a stop every two seconds.
+    assert!(took < Duration::from_secs(3), "stopping took {took:?}");
     assert_eq!(running.wait_for(device(1)).frames, 2);
     assert!(!running.coverage.is_covered());
 }

@@ -138,6 +138,8 @@ impl SpoolLink {
         health.raise(ConditionKind::DatabaseWentBack, "", &detail);
         let mut state = self.state();
         (state.went_back, state.is_noted) = (Some(WentBack { at: now, detail }), false);
+        drop(state);
+        self.0.again.notify_one();
     }
 
     /// Raises the condition again that an earlier process has noted.

@@ -30,8 +30,8 @@ impl Disk {
         ]
     }
 
-    /// Sets how the disk behaves from now on: `ok`, `slow MICROSECONDS`, `hang` (at a sync), `freeze` (also at a
-    /// rename) or `fail`.
+    /// Sets how the disk behaves from now on: `ok`, `slow MICROSECONDS`, `hang` (at a sync), `freeze` (at a rename)
+    /// or `fail`.
     pub(crate) fn is(&self, order: &str) {
         // Rename, so a reader sees the old order or the new one, never half of it.
         let new = self.orders.with_extension("new");

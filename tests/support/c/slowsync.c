@@ -1,8 +1,8 @@
-// LD_PRELOAD library: simulates a slow or broken disk at fsync and fdatasync, and a frozen one also at rename.
+// LD_PRELOAD library: simulates a slow or broken disk at fsync and fdatasync, and one that hangs at a rename.
 //
 // The file SLOWSYNC_ORDERS is read at every sync, which lets a test change the disk while the program runs: "ok",
-// "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), "freeze" (the same, also at a rename), or "fail" (EIO). Without the file the disk
-// works normally.
+// "slow MICROSECONDS" (sleeps, then syncs), "hang" (waits for another order), or "fail" (EIO); "freeze" holds a rename
+// only, which is how small files are replaced. Without the file the disk works normally.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -25,9 +25,9 @@ static void read_order(char *order, size_t size) {
     if (orders >= 0) close(orders);
 }
 
-static void wait_while(const char *frozen, const char *hung, char *order, size_t size) {
+static void wait_while(const char *hung, char *order, size_t size) {
     read_order(order, size);
-    while (!strncmp(order, frozen, strlen(frozen)) || !strncmp(order, hung, strlen(hung))) {
+    while (!strncmp(order, hung, strlen(hung))) {
         pause_for(10000);
         read_order(order, size);
     }
@@ -36,14 +36,14 @@ static void wait_while(const char *frozen, const char *hung, char *order, size_t
 int rename(const char *from, const char *to) {
     int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
     char order[64];
-    wait_while("freeze", "freeze", order, sizeof order);
+    wait_while("freeze", order, sizeof order);
     return real(from, to);
 }
 
 static int synced(const char *name, int file) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
     char order[64];
-    wait_while("freeze", "hang", order, sizeof order);
+    wait_while("hang", order, sizeof order);
     if (!strncmp(order, "fail", 4)) {
         errno = EIO;
         return -1;
