@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -53,10 +54,19 @@ pub(crate) struct Broker {
     child: Option<Child>,
 }
 
-/// Returns a port on which no server listens now.
+/// Returns a port on which no server listens now, and which was not returned before. It is below those that Linux uses for
+/// outgoing connections (from 32768 on): one of these would take the port of a server that a test has stopped for a while.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
-    listener.local_addr().expect("its address").port()
+    const FIRST: u32 = 20_000;
+    const MANY: u32 = 12_000;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let ports = (0..MANY).map(|_| {
+        // Processes that run at the same time begin at different places.
+        let place = (std::process::id() * 97 + GIVEN.fetch_add(1, Relaxed)) % MANY;
+        u16::try_from(FIRST + place).expect("a port")
+    });
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    ports.into_iter().find(is_free).expect("a free port on loopback")
 }
 
 impl Broker {
