@@ -213,7 +213,7 @@ fn check_as(account: &ServiceAccount, config: Option<&Path>, settings: &Settings
     let name = &account.name;
     let advice = format!(
         "checkind: root may use these files, but the service runs as {name}. Let it read what it reads (chgrp {name} FILE; \
-         chmod 640 FILE; chmod 755 for a folder), own what it writes (chown {name}), or pass it a secret with LoadCredential="
+         chmod 640 FILE; chmod 755 for a folder), own what it writes (chown -h {name}), or pass it a secret with LoadCredential="
     );
     complain(Urgency::Fault, &advice);
     Err(Failure::Reported(CONFIGURATION))
@@ -275,7 +275,7 @@ fn backup(config: Option<&Path>, file: &Path) -> Result<(), Failure> {
         let code = match &error {
             BackupError::Postgres | BackupError::Exists(_) => USAGE,
             BackupError::Write { .. } => INPUT,
-            BackupError::Read(_) => UNAVAILABLE,
+            BackupError::Read(_) | BackupError::NoFile(_) => UNAVAILABLE,
         };
         Failure::Other(code, error.into())
     })?;

@@ -22,6 +22,11 @@ const HASHES: usize = 2;
 /// before do not count.
 const WAITING: usize = 4;
 
+/// The most sign-ins that wait for a turn in all, without those of users who have signed in from there before: each keeps
+/// one of the places for connections, and waits for those before it. One more takes the place of one that would be served
+/// after it, which gets 503; if there is none, it gets 503 itself.
+const LINE: usize = 32;
+
 /// The turns that are free, and who waits for one; cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct HashTurns(Arc<Mutex<TurnQueue>>);
@@ -41,7 +46,7 @@ pub(super) struct HashTurn {
     turns: Option<HashTurns>,
 }
 
-/// Too many sign-ins of this address are waiting.
+/// Too many sign-ins are waiting, of this address or in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct LineFull;
 
@@ -60,8 +65,14 @@ impl HashTurns {
                 return Ok(HashTurn { memory, turns: Some(self.clone()) });
             }
             queue.line.retain(|waiting| !waiting.is_closed());
-            if class != Class::Familiar && queue.line.of_address(address) >= WAITING {
-                return Err(LineFull);
+            if class != Class::Familiar {
+                if queue.line.of_address(address) >= WAITING {
+                    return Err(LineFull);
+                }
+                // Dropping its sender answers the one that gives way.
+                if queue.line.strangers() >= LINE && queue.line.take_last_after(class).is_none() {
+                    return Err(LineFull);
+                }
             }
             let (sender, receiver) = oneshot::channel();
             queue.line.push(class, address, sender);
@@ -140,6 +151,23 @@ impl<T> Line<T> {
         others.filter(|(known, _)| *known == address).map(|(_, of_address)| of_address.len()).sum()
     }
 
+    /// How many wait, in every class but the first.
+    fn strangers(&self) -> usize {
+        self.0[Class::Clean as usize..].iter().flatten().map(|(_, of_address)| of_address.len()).sum()
+    }
+
+    /// Takes out the last one of the last class, if that is served after this class.
+    fn take_last_after(&mut self, class: Class) -> Option<T> {
+        let later = self.0.iter_mut().skip(class as usize + 1).rev();
+        let addresses = later.into_iter().find(|addresses| !addresses.is_empty())?;
+        let (_, of_address) = addresses.back_mut()?;
+        let last = of_address.pop_back();
+        if of_address.is_empty() {
+            addresses.pop_back();
+        }
+        last
+    }
+
     fn retain(&mut self, mut stays: impl FnMut(&T) -> bool) {
         for addresses in &mut self.0 {
             for (_, of_address) in addresses.iter_mut() {
@@ -180,6 +208,30 @@ mod tests {
         line.retain(|name| *name != "a2");
         let order: Vec<&str> = std::iter::from_fn(|| line.next()).collect();
         assert_eq!(order, ["known", "a1", "b1", "a3", "beside them", "bad 1", "worse", "bad 2"]);
+    }
+
+    #[tokio::test]
+    async fn the_line_is_bounded_and_its_last_gives_way_to_one_that_goes_before_it() {
+        let turns = HashTurns::default();
+        let _held = [
+            turns.take(Class::Clean, address(0)).await.expect("free"),
+            turns.take(Class::Clean, address(0)).await.expect("free"),
+        ];
+        let take = |class, from| Box::pin(turns.take(class, address(from)));
+        let mut waiting: Vec<_> = (1..=32).map(|from| take(Class::Neighbour, from)).collect();
+        for one in &mut waiting {
+            assert!(one.as_mut().now_or_never().is_none());
+        }
+        for class in [Class::Neighbour, Class::Failing] {
+            assert_eq!(take(class, 100).await.expect_err("full"), LineFull, "{class:?}");
+        }
+        let mut good = take(Class::Clean, 100);
+        assert!(good.as_mut().now_or_never().is_none(), "it waits");
+        let last = waiting.pop().expect("the last");
+        assert_eq!(last.await.expect_err("it gave way"), LineFull);
+        let mut known = take(Class::Familiar, 101);
+        assert!(known.as_mut().now_or_never().is_none(), "without a bound");
+        assert_eq!(turns.queue().line.strangers(), LINE);
     }
 
     #[tokio::test]

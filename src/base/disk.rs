@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     pin::Pin,
     sync::{
@@ -60,6 +60,11 @@ pub fn read_small(path: &Path) -> io::Result<Vec<u8>> {
 /// Refuses what was opened with [`PLAIN`] and is no ordinary file.
 pub fn only_a_file(file: &File) -> io::Result<()> {
     if file.metadata()?.is_file() { Ok(()) } else { Err(io::Error::other("it is not an ordinary file; remove it")) }
+}
+
+/// Whether a file is also known by another name: a symbolic link, or one of several hard links.
+pub fn is_link(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|found| found.is_symlink() || (found.is_file() && found.nlink() > 1))
 }
 
 /// The folder of a file.

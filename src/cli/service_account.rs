@@ -12,7 +12,7 @@ use rustix::{fs::Access, io::Errno};
 
 use super::account::{Keep, become_user};
 use crate::{
-    base::disk::{folder_of, with_suffix},
+    base::disk::{folder_of, is_link, with_suffix},
     settings::Settings,
 };
 
@@ -85,6 +85,10 @@ pub(super) fn unwritable(settings: &Settings) -> Vec<String> {
     let path = |end: &&str| with_suffix(file, end);
     let fault = |path: PathBuf| match rustix::fs::access(&path, Access::READ_OK | Access::WRITE_OK) {
         Ok(()) | Err(Errno::NOENT) => None,
+        Err(_) if is_link(&path) => {
+            let path = path.display();
+            Some(format!("{path}: it is a link to another file; remove it, and find out who put it there"))
+        }
         Err(error) => Some(format!("{}: the {what} cannot be written: {error}", path.display())),
     };
     ["", "-wal", "-shm"].iter().map(path).filter_map(fault).collect()

@@ -3,8 +3,11 @@
 use std::{
     fs::File,
     io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
+
+use rustix::fs::OFlags;
 
 /// How many drop-ins a folder may have. A folder with more is not a configuration, which is a fault.
 pub(super) const DROP_INS_READ: usize = 256;
@@ -26,10 +29,15 @@ pub(super) fn toml_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Reads a file of at most `limit` bytes. A larger one is an error, as is one that never ends.
+/// Reads a file of at most `limit` bytes. A larger one is an error, as is one that never ends, and a pipe, which would have to
+/// be waited for.
 pub(crate) fn read_bounded(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe, not a file"));
+    }
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
+    file.take(limit + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > limit {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {limit} bytes")));
     }

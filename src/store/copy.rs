@@ -11,6 +11,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
+use super::{error::StoreError, sqlite::only_files};
 use crate::base::{
     clock::{BootTime, Clock},
     disk::{PLAIN, folder_of, only_a_file, with_suffix},
@@ -22,6 +23,9 @@ pub enum BackupError {
     /// PostgreSQL has its own tools.
     #[error("the database is in PostgreSQL; back it up with pg_dump")]
     Postgres,
+    /// The database, or what lies beside it, is no file.
+    #[error(transparent)]
+    NoFile(StoreError),
     /// Nothing is ever overwritten.
     #[error("{} exists; a backup overwrites nothing", .0.display())]
     Exists(PathBuf),
@@ -73,6 +77,8 @@ pub(super) async fn copy(from: &Path, to: &Path, existing: Existing) -> Result<u
     if existing == Existing::Kept && to.symlink_metadata().is_ok() {
         return Err(BackupError::Exists(to.to_owned()));
     }
+    // SQLite would wait for a pipe.
+    only_files(from).map_err(BackupError::NoFile)?;
     remove_leftovers(folder_of(to));
     let partial = with_suffix(to, &format!("{PARTIAL}{}", std::process::id()));
     let written = match write(from, &partial).await {

@@ -11,7 +11,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::base::disk::with_suffix;
+use crate::base::disk::{self, with_suffix};
 
 /// What is wrong, and what to do; `None` if nothing is in the way of writing.
 pub(super) fn what_is_in_the_way(file: &Path) -> Option<String> {
@@ -60,6 +60,10 @@ pub(super) fn what_is_in_the_way_of_reading(file: &Path) -> Option<String> {
 
 /// Says whose it is.
 fn foreign(what: &str, path: &Path) -> String {
+    // To give a link to someone would give them what it leads to.
+    if disk::is_link(path) {
+        return format!("{} is a link to another file; remove it, and find out who put it there", path.display());
+    }
     let owner = fs::metadata(path).map_or_else(|_| "unknown".to_owned(), |found| found.uid().to_string());
     let shown = path.display();
     format!(
@@ -84,5 +88,10 @@ mod tests {
         assert!(said(&folder.path().join("file/x.db")).contains("is not a folder"));
         assert!(said(Path::new("/proc/1/x.db")).contains("/proc/1"), "{}", said(Path::new("/proc/1/x.db")));
         assert!(foreign("file", &folder.path().join("file")).contains("runs as id"));
+        let [soft, hard] = ["soft", "hard"].map(|name| folder.path().join(name));
+        std::os::unix::fs::symlink("file", &soft).expect("a link");
+        assert!(foreign("file", &soft).contains("is a link"));
+        fs::hard_link(folder.path().join("file"), &hard).expect("a second name");
+        assert!(foreign("file", &hard).contains("is a link"));
     }
 }

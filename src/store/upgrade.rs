@@ -110,6 +110,7 @@ async fn keep_copy(path: &Path, connection: &mut SqliteConnection, version: i64)
     match copy(path, &to, Existing::Replaced).await {
         Ok(_) => {}
         Err(BackupError::Read(error)) => return Err(error.into()),
+        Err(BackupError::NoFile(error)) => return Err(error),
         Err(BackupError::Write { path, source }) => {
             return Err(unavailable(io::Error::new(
                 source.kind(),
