@@ -125,6 +125,17 @@ fn a_damaged_file_is_found_after_a_crash_and_a_good_end_costs_no_check() {
     let mut daemon = home.start();
     daemon.wait_until_ready();
     daemon.stop();
+
+    // Damage in a file that was closed well is found by the first part that reads there, and stays a condition.
+    let file = File::options().write(true).open(home.path("checkind.db")).expect("the file exists");
+    let length = usize::try_from(file.metadata().expect("it has a length").len()).expect("a small file");
+    file.write_all_at(&vec![0xa5; length - 8192], 8192).expect("written");
+    drop(file);
+    let daemon = home.start();
+    let said = daemon.wait_for_condition("database_unavailable");
+    assert!(said.contains("the file is damaged") && said.contains("-wal and -shm"), "{said}");
+    assert_eq!(daemon.get("/readyz").status, 503);
+    daemon.kill();
 }
 
 #[test]

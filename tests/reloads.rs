@@ -104,7 +104,7 @@ fn a_corrected_login_takes_effect_on_a_reload_in_an_outage_and_at_the_start() {
     }
     home.configure_on(&url.replace(LOGIN, "other"), &settings);
     daemon.signal(Signal::HUP);
-    daemon.wait_for_line("the database is reached by the new settings");
+    daemon.wait_for_line("new connections to the database are made by the new settings");
     wait_for("the old connections to end", LIMIT, || {
         // A request uses whichever connection is free.
         assert_eq!(daemon.get("/readyz").status, 200);
@@ -114,6 +114,13 @@ fn a_corrected_login_takes_effect_on_a_reload_in_an_outage_and_at_the_start() {
         // One is of the other gateway.
         if of(LOGIN) <= 2 && of("other") >= 1 { Ok(()) } else { Err(format!("{} {}", of(LOGIN), of("other"))) }
     });
+
+    // A mistyped login does not take a working gateway from its database.
+    home.configure_on(&url.replace(LOGIN, "othr"), &settings);
+    daemon.signal(Signal::HUP);
+    wait_for_words(&mut daemon, "settings_refused", &["\"othr\"", "the old settings stay in force"]);
+    assert_eq!(daemon.get("/readyz").status, 200);
+    assert_eq!(daemon.changes_of("database_unavailable").0, 1, "{}", daemon.log());
 
     // Another database needs a restart, and says so.
     home.configure_on(&url.replace("/postgres", "/elsewhere").replace(LOGIN, "other"), &settings);

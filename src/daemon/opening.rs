@@ -58,8 +58,8 @@ impl Supervisor {
         let open = async |settings: Settings| Store::open(&settings.database).await;
         let again = if self.is_shared() { AtReload::StartsAgain } else { AtReload::GoesOn };
         let opened = self.retry_until_open(ConditionKind::DatabaseUnavailable, again, open, requests).await?;
-        if let Some(store) = opened.as_ref().filter(|_| was_left_open) {
-            self.start_check(store);
+        if let Some(store) = opened.as_ref().filter(|store| !store.is_shared()) {
+            self.start_check(store, was_left_open);
         }
         Ok(opened)
     }

@@ -16,7 +16,8 @@ use super::{
 use crate::{
     base::health::ConditionKind,
     policy::{PolicyHistory, SitePolicy},
-    settings::{self, Settings, SettingsFaults},
+    settings::{self, Database, Settings, SettingsFaults},
+    store::{Store, StoreError},
 };
 
 /// How long the last batch usually takes to commit once the queue is empty.
@@ -85,25 +86,40 @@ impl Supervisor {
         self.reloads.faults = heads;
     }
 
+    /// Makes connections by these settings from now on. While the database is reached by the old ones, the server must
+    /// first accept the new ones: a mistyped password must not take a working gateway from it.
+    async fn changed_connection(&self, store: &Store, database: &Database) -> Result<(), StoreError> {
+        if !self.health.is_raised(ConditionKind::DatabaseUnavailable, "")
+            && let Err(refused @ StoreError::Refused { .. }) = store.try_connection(database).await
+        {
+            return Err(refused);
+        }
+        store.connect_by(database)
+    }
+
     /// Applies new settings, except changes that need a restart.
     async fn apply(&mut self, new: Settings) {
         // The connection first: with a corrected password an outage ends.
         if settings::connection_changed(&self.settings.database, &new.database) {
             if let Some(store) = &self.store
-                && let Err(error) = store.connect_by(&new.database)
+                && let Err(error) = self.changed_connection(store, &new.database).await
             {
                 let detail = format!("{}; the old settings stay in force", error.in_words("the database"));
                 self.health.raise(ConditionKind::SettingsRefused, "", detail);
                 return;
             }
             self.settings.database = new.database.clone();
-            tracing::info!("the database is reached by the new settings from now on");
+            tracing::info!("new connections to the database are made by the new settings");
         }
         // A fact is decided by the policy of its time, so a policy takes effect only once it is recorded.
         if let (SitePhase::Deciding { records, .. }, Some(site)) = (&self.site, &new.site)
             && !settings::changes_needing_restart(&self.settings, &new).contains(&"site.business")
         {
             let own = SitePolicy { site: site.clone(), doors: new.doors.clone() };
+            // What is recorded already need not wait for the database.
+            if self.settings.site.as_ref() == Some(&own.site) && self.settings.doors == own.doors {
+                return self.put_in_force(new).await;
+            }
             let records = (**records).clone();
             self.reloads.wait_with(WaitingReload::new(new, own, records, self.clock.clone(), self.health.clone()));
             // A stop request waits meanwhile.

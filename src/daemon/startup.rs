@@ -203,10 +203,10 @@ impl Supervisor {
     }
 
     /// Starts the check of a SQLite file that was not closed.
-    pub(super) fn start_check(&mut self, store: &Store) {
+    pub(super) fn start_check(&mut self, store: &Store, was_left_open: bool) {
         let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
         self.parts.spawn(Part::Check, async move {
-            file_check::run(store, health, stop).await;
+            file_check::run(store, was_left_open, health, stop).await;
             Ok(())
         });
     }

@@ -11,7 +11,7 @@ use std::{
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::{error::StoreError, sqlite::only_files};
+use super::{error::StoreError, sqlite_access::only_files};
 use crate::base::{
     clock::{BootTime, Clock},
     disk::{PLAIN, folder_of, only_a_file, with_suffix},

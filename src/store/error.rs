@@ -164,7 +164,8 @@ fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
         ),
         // Damaged file; not a database.
         (_, 11 | 26) => refused(
-            "the file is damaged, or not a database; stop checkind and restore a backup made with `checkind backup`",
+            "the file is damaged, or not a database; stop checkind, remove it with the -wal and -shm beside it, and restore \
+             a backup made with `checkind backup`",
             source,
         ),
         (_, 14) => refused("the file cannot be opened; its folder must exist and be writable by this user", source),

@@ -97,6 +97,19 @@ impl Store {
         }
     }
 
+    /// Connects once with these settings, to see what the server says to them. With SQLite there is nothing to try.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn try_connection(&self, database: &Database) -> Result<(), StoreError> {
+        match (&self.sql, database) {
+            (Sql::Postgres(_), Database::Postgres { url, password, tls }) => {
+                Connections::try_by(url, password.as_ref(), tls).await
+            }
+            (Sql::Postgres(_) | Sql::Sqlite(_), Database::Postgres { .. } | Database::Sqlite { .. }) => Ok(()),
+        }
+    }
+
     /// The same database for the pipeline, which does not wait for reads by other tasks. Call once per process.
     ///
     /// # Errors

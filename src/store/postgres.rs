@@ -70,6 +70,9 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(50), longest: Dura
 /// of the server, and less than any caller waits, down to the two seconds of `/readyz`.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// How long another login may take to prove itself at a reload; then it is used all the same, as in an outage.
+const TRIAL: Duration = Duration::from_secs(3);
+
 /// How often the schema is read again if another gateway changes it at the same moment. Each time, the other has
 /// finished one change; beyond this number the caller decides what to do.
 const ATTEMPTS: u32 = 5;
@@ -167,6 +170,20 @@ impl Connections {
     ) -> Result<(), StoreError> {
         let way = Arc::new(ConnectionWay::new(url, password, tls)?);
         *self.way.write().unwrap_or_else(PoisonError::into_inner) = way;
+        Ok(())
+    }
+
+    /// Connects once in a way that is not in use yet.
+    pub(crate) async fn try_by(
+        url: &str,
+        password: Option<&SecretString>,
+        tls: &DatabaseTls,
+    ) -> Result<(), StoreError> {
+        let way = ConnectionWay::new(url, password, tls)?;
+        let connected = time::timeout(TRIAL, way.connect()).await.map_err(|_| StoreError::too_late())?;
+        let connection = connected.map_err(|error| way.explained(error))?;
+        // The server notices the end of a connection without a farewell too.
+        drop(connection);
         Ok(())
     }
 

@@ -19,7 +19,8 @@ use super::{
     error::StoreError,
     handle::Store,
     sql::Sql,
-    sqlite::{damaged, only_files},
+    sqlite::damaged,
+    sqlite_access::only_files,
 };
 use crate::{base::disk::with_suffix, settings::Database};
 
@@ -72,6 +73,14 @@ impl Store {
             Some(damage) => file.is_damaged(damage),
         }
         file.is_sound().map(|()| true)
+    }
+
+    /// Waits until SQLite says that the file is damaged, in answer to any question. Never ends with PostgreSQL.
+    pub async fn until_damaged(&self) -> StoreError {
+        match &self.sql {
+            Sql::Sqlite(file) => file.until_damaged().await,
+            Sql::Postgres(_) => std::future::pending().await,
+        }
     }
 }
 

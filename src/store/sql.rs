@@ -2,7 +2,7 @@
 //!
 //! Nothing here depends on what a check-in is.
 
-use std::{fmt, path::Path, time::Duration};
+use std::{fmt, path::Path, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt;
 use sqlx::{
@@ -19,7 +19,7 @@ use super::{
     postgres::{Connections, PgTransaction},
     rows::SqlValue,
     schema::{CopyFirst, SchemaChange},
-    sqlite::{SqliteFile, WriterSlot},
+    sqlite::{CheckState, SqliteFile, WriterSlot},
     statement::{Arg, Statement},
     stored::Row,
 };
@@ -113,7 +113,8 @@ impl Sql {
                 file.is_sound()?;
                 let mut rows = Vec::new();
                 for (text, values, args) in statement.for_sqlite(args) {
-                    let found = within(DISK, bound_sqlite(text, values, args).fetch_all(&file.readers)).await?;
+                    let found = within(DISK, bound_sqlite(text, values, args).fetch_all(&file.readers)).await;
+                    let found = file.checked().noted(found)?;
                     rows.extend(found.into_iter().map(Row::Sqlite));
                 }
                 Ok(rows)
@@ -139,7 +140,7 @@ impl Sql {
                 file.is_sound()?;
                 for (text, values, args) in statement.for_sqlite(args) {
                     let mut rows = bound_sqlite(text, values, args).fetch(&file.readers);
-                    while let Some(row) = within(DISK, rows.try_next()).await? {
+                    while let Some(row) = file.checked().noted(within(DISK, rows.try_next()).await)? {
                         each(&Row::Sqlite(row))?;
                     }
                 }
@@ -178,7 +179,8 @@ impl Sql {
                 let limit = limit.unwrap_or(DISK);
                 let (slot, connection) =
                     time::timeout(limit, file.writer()).await.unwrap_or(Err(StoreError::too_late()))?;
-                Ok(Transaction::Sqlite { slot, connection, began: false, limit })
+                let checked = Arc::clone(file.checked());
+                Ok(Transaction::Sqlite { slot, connection, began: false, limit, checked })
             }
             Self::Postgres(connections) => Ok(Transaction::Postgres(connections.begin(limit).await?)),
         }
@@ -228,6 +230,8 @@ pub(crate) enum Transaction {
         began: bool,
         /// How long each statement may take.
         limit: Duration,
+        /// Where it is noted if SQLite finds the file damaged.
+        checked: Arc<CheckState>,
     },
     Postgres(PgTransaction),
 }
@@ -271,10 +275,10 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { connection, began, limit, .. } => {
+            Self::Sqlite { connection, began, limit, checked, .. } => {
                 for (text, values, args) in statement.for_sqlite(args) {
                     let mut rows = bound_sqlite(begun(began, text), values, args).fetch(&mut *connection);
-                    while let Some(row) = within(*limit, rows.try_next()).await? {
+                    while let Some(row) = checked.noted(within(*limit, rows.try_next()).await)? {
                         each(Row::Sqlite(row))?;
                     }
                 }
@@ -291,7 +295,7 @@ impl Transaction {
     pub(crate) async fn change(&mut self, statement: Statement, args: &[Arg]) -> Result<u64, StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { connection, began, limit, .. } => {
+            Self::Sqlite { connection, began, limit, checked, .. } => {
                 if !std::mem::replace(began, true) {
                     // Sent alone, because after `BEGIN` in one text the count of changed rows would not be the
                     // statement's.
@@ -300,7 +304,7 @@ impl Transaction {
                 let mut changed = 0;
                 for (text, values, args) in statement.for_sqlite(args) {
                     let answer = bound_sqlite(text, values, args).execute(&mut *connection);
-                    changed += within(*limit, answer).await?.rows_affected();
+                    changed += checked.noted(within(*limit, answer).await)?.rows_affected();
                 }
                 Ok(changed)
             }
@@ -312,9 +316,9 @@ impl Transaction {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         count_sent();
         match self {
-            Self::Sqlite { mut slot, mut connection, mut began, limit } => {
+            Self::Sqlite { mut slot, mut connection, mut began, limit, checked } => {
                 let commit = sqlx::query(begun(&mut began, "COMMIT".into_sql_str()));
-                within(limit, commit.execute(&mut connection)).await?;
+                checked.noted(within(limit, commit.execute(&mut connection)).await)?;
                 *slot = Some(connection);
                 Ok(())
             }

@@ -21,6 +21,7 @@ use sqlx::{
     },
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio_util::sync::CancellationToken;
 
 use crate::base::{clock::WallTime, disk::with_suffix};
 
@@ -28,7 +29,7 @@ use super::{
     error::{StoreError, database_code},
     limits::{SLOW, TIME_LIMIT},
     schema::{CopyFirst, SchemaChange, compare, unusable},
-    sqlite_access::{what_is_in_the_way, what_is_in_the_way_of_reading},
+    sqlite_access::{only_files, what_is_in_the_way, what_is_in_the_way_of_reading},
     upgrade::{applied, bring_up_to_date, steps},
 };
 
@@ -82,13 +83,40 @@ pub(crate) struct SqliteFile {
     checked: Arc<CheckState>,
 }
 
-/// What is known of the file's structure after a crash.
+/// What is known of the file's structure.
 #[derive(Debug, Default)]
-struct CheckState {
-    /// Whether it has not been checked to its end.
+pub(super) struct CheckState {
+    /// Whether a check after a crash has not come to its end.
     is_pending: AtomicBool,
     /// What SQLite said about the damage.
     damage: OnceLock<String>,
+    /// Cancelled when there is damage.
+    is_found: CancellationToken,
+}
+
+impl CheckState {
+    /// Notes that the file is damaged, which only another file changes: what can still be read may be wrong, and what is
+    /// written may make it worse.
+    fn is_damaged(&self, damage: &str) {
+        let _first = self.damage.set(damage.replace('\n', " "));
+        self.is_found.cancel();
+    }
+
+    /// Passes an answer on, after noting whether it says that the file is damaged.
+    pub(super) fn noted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Refused { source, .. }) = &answer
+            && is_corrupt(source)
+        {
+            self.is_damaged(&source.to_string());
+        }
+        answer
+    }
+}
+
+/// Whether SQLite says that the file is damaged (`SQLITE_CORRUPT`, sqlite.org/rescode.html).
+fn is_corrupt(error: &sqlx::Error) -> bool {
+    let code = database_code(error).and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 11)
 }
 
 /// The device and number of the file at a path.
@@ -242,9 +270,20 @@ impl SqliteFile {
         self.checked.is_pending.store(is_pending, Ordering::Relaxed);
     }
 
-    /// Notes that the file is damaged, which only another file changes.
+    /// Notes that the file is damaged.
     pub(super) fn is_damaged(&self, damage: &str) {
-        let _first = self.checked.damage.set(damage.replace('\n', " "));
+        self.checked.is_damaged(damage);
+    }
+
+    /// What is known of the file's structure.
+    pub(super) const fn checked(&self) -> &Arc<CheckState> {
+        &self.checked
+    }
+
+    /// Waits until the file is found to be damaged.
+    pub(super) async fn until_damaged(&self) -> StoreError {
+        self.checked.is_found.cancelled().await;
+        damaged(self.checked.damage.get().map_or("", String::as_str))
     }
 
     /// Refuses a file that was found to be damaged.
@@ -273,7 +312,9 @@ impl SqliteFile {
 /// The error of a file that SQLite's check has found to be damaged.
 pub(super) fn damaged(damage: &str) -> StoreError {
     StoreError::Refused {
-        what: "the file is damaged; stop checkind and restore a backup made with `checkind backup`".to_owned(),
+        what: "the file is damaged; stop checkind, remove it with the -wal and -shm beside it, and restore a backup made with \
+               `checkind backup`"
+            .to_owned(),
         source: sqlx::Error::Protocol(damage.to_owned()),
     }
 }
@@ -322,20 +363,6 @@ pub(super) fn must_exist(path: &Path) -> Result<(), StoreError> {
         Ok(found) if !found.is_file() => Err(unusable(format!("{} is not a file", path.display()))),
         Ok(_) | Err(_) => only_files(path),
     }
-}
-
-/// Refuses what is no ordinary file in place of the database or of a file beside it: SQLite would wait for a pipe.
-pub(super) fn only_files(path: &Path) -> Result<(), StoreError> {
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        let file = with_suffix(path, suffix);
-        if fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
-            return Err(StoreError::Refused {
-                what: "remove it, and find out who put it there".to_owned(),
-                source: sqlx::Error::Io(io::Error::other(format!("{} is not an ordinary file", file.display()))),
-            });
-        }
-    }
-    Ok(())
 }
 
 /// Creates the file if it is missing, before SQLite would: only its owner may read it. SQLite gives its side files the

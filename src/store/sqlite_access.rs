@@ -11,6 +11,7 @@ use rustix::{
     process::geteuid,
 };
 
+use super::error::StoreError;
 use crate::base::disk::{self, with_suffix};
 
 /// What is wrong, and what to do; `None` if nothing is in the way of writing.
@@ -56,6 +57,20 @@ pub(super) fn what_is_in_the_way_of_reading(file: &Path) -> Option<String> {
             file.display()
         )
     })
+}
+
+/// Refuses what is no ordinary file in place of the database or of a file beside it: SQLite would wait for a pipe.
+pub(super) fn only_files(path: &Path) -> Result<(), StoreError> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let file = with_suffix(path, suffix);
+        if fs::metadata(&file).is_ok_and(|found| !found.is_file()) {
+            return Err(StoreError::Refused {
+                what: "remove it, and find out who put it there".to_owned(),
+                source: sqlx::Error::Io(io::Error::other(format!("{} is not an ordinary file", file.display()))),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Says whose it is.
