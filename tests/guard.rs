@@ -237,10 +237,13 @@ fn guessers_with_an_address_for_each_guess_delay_no_good_sign_in_and_keep_out_no
                 _ => Ok(()),
             });
             let from = format!("198.{number}.100.7");
-            let (status, took) = timed(|| status_of_sign_in(api, &from, "ada", PASSWORD));
+            // A client repeats what was not answered.
+            let (status, took) = timed(|| {
+                (0..10).find_map(|_| status_of_sign_in(api, &from, "ada", PASSWORD).filter(|status| *status != 503))
+            });
             good.push((took, status));
             for _ in 0..4 {
-                reads.push(status_of(api, &read));
+                reads.push((0..10).find_map(|_| status_of(api, &read).filter(|status| *status != 503)));
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -250,8 +253,7 @@ fn guessers_with_an_address_for_each_guess_delay_no_good_sign_in_and_keep_out_no
     good.sort();
     let (of_a_guess, (took, _)) = (guesses[guesses.len() / 2], good[good.len() / 2]);
     assert!(good.iter().all(|(_, status)| *status == Some(200)), "{good:?}");
-    let answered = reads.iter().filter(|status| **status == Some(404)).count();
-    assert!(answered * 10 >= reads.len() * 9, "{reads:?}");
+    assert!(reads.iter().all(|status| *status == Some(404)), "{reads:?}");
     // Other tests share the machine, so compare with what the guessers wait.
     assert!(took < of_a_guess / 4, "{good:?}, and a guess took {of_a_guess:?}");
     let grown = daemon.peak_memory() - before;
