@@ -6,12 +6,18 @@
 mod address;
 mod auth;
 mod bounds;
+mod client_time;
 mod connection;
+mod fault;
 mod gate;
 mod hash_turns;
 mod health;
+mod list;
+mod listed_entity;
 mod metrics_format;
+mod path;
 mod places;
+mod query;
 mod records;
 mod reply;
 pub mod shape;
@@ -186,7 +192,9 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 fn routes(state: ApiState) -> Router {
-    Router::new()
+    let routes = Router::new()
+        .route("/api/spaces/checkins", get(list::checkins))
+        .route("/api/spaces/failedcheckins", get(list::failed_checkins))
         .route("/api/spaces/checkins/{id}", get(records::checkin))
         .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
         .route("/api/token", post(token::grant))
@@ -196,5 +204,7 @@ fn routes(state: ApiState) -> Router {
         .fallback(|| async { Problem::NoSuchPath })
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(bounds::within_bounds))
-        .with_state(state)
+        .with_state(state);
+    // The layer of this outer router runs before the inner one looks at the path.
+    Router::new().fallback_service(routes).layer(middleware::map_request(path::as_served))
 }

@@ -18,6 +18,7 @@ mod handle;
 mod hex;
 mod leases;
 mod limits;
+mod list;
 mod locks;
 mod maintain;
 mod marks;
@@ -50,6 +51,9 @@ pub use directory::StoredEntity;
 pub use error::StoreError;
 pub use facts::LoggedFact;
 pub use handle::Store;
+pub use list::{
+    CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, FieldKind, LARGEST_PAGE, ListPage, ListQuery, ListedField, SortDirection, Test,
+};
 pub use maintain::{MaintainError, Reclaimed};
 pub(crate) use marks::CommitMark;
 pub use news::{DatabaseNews, Found};

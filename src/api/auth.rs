@@ -148,9 +148,12 @@ fn credential(headers: &HeaderMap) -> HttpCredential {
     HttpCredential::Unreadable
 }
 
-/// RFC 7617 2: base64 of `name:password` in UTF-8; the first colon ends the name.
+/// RFC 7617 2: base64 of `name:password`; the first colon ends the name. The text is UTF-8, as our challenge asks. Some
+/// clients send Latin-1 all the same: text that is not UTF-8 is read as that.
 fn basic_credential(encoded: &str) -> Option<HttpCredential> {
-    let text = String::from_utf8(STANDARD.decode(encoded).ok()?).ok()?;
+    let bytes = STANDARD.decode(encoded).ok()?;
+    let latin_1 = |bytes: &[u8]| bytes.iter().copied().map(char::from).collect();
+    let text = String::from_utf8(bytes).unwrap_or_else(|fault| latin_1(fault.as_bytes()));
     let (name, password) = text.split_once(':')?;
     Some(HttpCredential::Basic { name: name.to_owned(), password: SecretString::from(password) })
 }

@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Serialize;
 
+use super::fault::{self, FieldFault};
 use crate::{access::Role, store::StoreError};
 
 /// The content type of every response but metrics.
@@ -78,8 +79,51 @@ struct Envelope<'a> {
     status: u16,
     message: &'a str,
     value: Option<()>,
-    errors: Option<()>,
+    errors: Option<&'a [FieldFault]>,
     was_successful: bool,
+}
+
+/// Why a request is refused: for what it says, or for a problem that any request can have.
+pub(super) enum RequestRefusal {
+    Faults(Vec<FieldFault>),
+    Problem(Problem),
+}
+
+impl From<Vec<FieldFault>> for RequestRefusal {
+    fn from(faults: Vec<FieldFault>) -> Self {
+        Self::Faults(faults)
+    }
+}
+
+impl From<Problem> for RequestRefusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<StoreError> for RequestRefusal {
+    fn from(error: StoreError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+impl IntoResponse for RequestRefusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Problem(problem) => problem.into_response(),
+            Self::Faults(faults) => {
+                let (status, message) = (StatusCode::BAD_REQUEST, fault::sentence(&faults));
+                let envelope = Envelope {
+                    status: status.as_u16(),
+                    message: &message,
+                    value: None,
+                    errors: Some(&faults),
+                    was_successful: false,
+                };
+                json(status, &envelope)
+            }
+        }
+    }
 }
 
 impl Problem {

@@ -94,7 +94,8 @@ impl Guard {
         let secret = password.expose_secret();
         // Remembered answers hold for this address only: elsewhere they would answer guesses that should have waited.
         let key = self.key(&["password", &format!("{:?}", caller.address()), name, secret]);
-        let user_key: UserKey = self.key(&["user", name]).0;
+        // All spellings of a name are one user.
+        let user_key: UserKey = self.key(&["user", &name.to_ascii_lowercase()]).0;
         self.permit(Some(user_key), caller, api.clock.now().boot)?;
 
         let same = self.same(&key);

@@ -1,13 +1,13 @@
 //! `POST /api/token`: exchanges a name and password, or a refresh token, for a pair of tokens (RFC 6749 4.3, 5, 6).
 
 use axum::{
-    Form,
-    extract::{State, rejection::FormRejection},
-    http::StatusCode,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{
     ApiState,
@@ -21,13 +21,32 @@ use crate::{
 };
 
 /// The fields of the form. Others, such as the platform's `totp`, are ignored.
-#[derive(Deserialize)]
-pub(super) struct TokenForm {
-    #[serde(default)]
-    grant_type: String,
+#[derive(Default)]
+struct TokenForm {
+    grant_type: Option<String>,
     username: Option<String>,
     password: Option<String>,
     refresh_token: Option<String>,
+}
+
+impl TokenForm {
+    /// Reads a form, whatever its content type says; `None` if a field appears twice (RFC 6749 3.2).
+    fn read(body: &[u8]) -> Option<Self> {
+        let mut form = Self::default();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            let field = match &*name {
+                "grant_type" => &mut form.grant_type,
+                "username" => &mut form.username,
+                "password" => &mut form.password,
+                "refresh_token" => &mut form.refresh_token,
+                _ => continue,
+            };
+            if field.replace(value.into_owned()).is_some() {
+                return None;
+            }
+        }
+        Some(form)
+    }
 }
 
 /// Why no tokens are issued: the error codes of RFC 6749 5.2 that can occur here.
@@ -90,14 +109,16 @@ impl IntoResponse for GrantRefusal {
 pub(super) async fn grant(
     State(api): State<ApiState>,
     shown: RequestIdentity,
-    form: Result<Form<TokenForm>, FormRejection>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, GrantRefusal> {
-    let asked = match form {
-        Ok(Form(asked)) => asked,
-        Err(rejection) => return Err(unreadable(&rejection)),
-    };
+    // Clients send forms under several content types, or none. JSON is an unknown grant type, as on the platform.
+    if is_json(&headers) {
+        return Err(GrantRefusal::OAuth(TokenError::UnsupportedGrantType));
+    }
     let missing = GrantRefusal::OAuth(TokenError::InvalidRequest);
-    match asked.grant_type.as_str() {
+    let Some(asked) = TokenForm::read(&body) else { return Err(missing) };
+    match asked.grant_type.as_deref().unwrap_or_default() {
         "password" => match (asked.username, asked.password) {
             (Some(name), Some(password)) => by_password(&api, &shown, &name, SecretString::from(password)).await,
             (None | Some(_), None) | (None, Some(_)) => Err(missing),
@@ -143,12 +164,9 @@ async fn by_refresh_token(
     Ok(fresh.issue(api, shown, &name, "refresh_token"))
 }
 
-/// The refusal of a body that is not a form. JSON is reported as an unknown grant type, as on the platform.
-fn unreadable(rejection: &FormRejection) -> GrantRefusal {
-    if rejection.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        return GrantRefusal::OAuth(TokenError::UnsupportedGrantType);
-    }
-    GrantRefusal::OAuth(TokenError::InvalidRequest)
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    kind.trim().to_ascii_lowercase().starts_with("application/json")
 }
 
 /// A new pair of tokens. Only their digests are stored.

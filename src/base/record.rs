@@ -72,6 +72,28 @@ impl CheckinSource {
         }
     }
 
+    /// All of them, by their number.
+    pub const ALL: [Self; 6] =
+        [Self::None, Self::Manual, Self::DoorAccess, Self::NetworkActivity, Self::Tile, Self::Sensor];
+
+    /// The platform's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::Manual => "Manual",
+            Self::DoorAccess => "DoorAccess",
+            Self::NetworkActivity => "NetworkActivity",
+            Self::Tile => "Tile",
+            Self::Sensor => "Sensor",
+        }
+    }
+
+    /// The source with this name, in any case, or this number.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let named = Self::ALL.into_iter().find(|source| source.name().eq_ignore_ascii_case(text));
+        named.or_else(|| Self::from_number(text.parse().ok()?))
+    }
+
     /// The source with the platform's number.
     pub const fn from_number(number: i64) -> Option<Self> {
         Some(match number {

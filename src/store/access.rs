@@ -21,7 +21,12 @@ use crate::{
 const TOKENS_PER_USER: i64 = 32;
 
 const USERS: Statement = statement!("SELECT * FROM users ORDER BY name");
-const USER: Statement = statement!("SELECT * FROM users WHERE name = $1");
+// A user is found in any case of ASCII letters, which is what both databases agree on: people type an e-mail address as
+// they like. If two differ only in case, each is found by the exact name.
+const USER: Statement = statement!(
+    sqlite: "SELECT * FROM users WHERE lower(name) = lower($1) ORDER BY name = $1 DESC, name",
+    postgres: "SELECT * FROM users WHERE lower(name COLLATE \"C\") = lower($1 COLLATE \"C\") ORDER BY name = $1 DESC, name"
+);
 const ADD_USER: Statement = statement!(
     "INSERT INTO users (name, password_hash, administrator, roles, created_on, updated_on) \
      VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO NOTHING"
@@ -80,11 +85,15 @@ impl Store {
         self.sql.read(USERS, &[]).await?.iter().map(user).collect()
     }
 
-    /// One API user, with the stored password.
+    /// One API user, with the stored password. The name may be in another case, if it is that of one user only.
     pub async fn user(&self, name: &UserName) -> Result<Option<(User, StoredPassword)>, StoreError> {
         let rows = self.sql.read(USER, &[name_arg(name)]).await?;
         let Some(row) = rows.first() else { return Ok(None) };
-        Ok(Some((user(row)?, StoredPassword::from_phc(row.text("password_hash")?))))
+        let found = user(row)?;
+        if rows.len() > 1 && found.name != *name {
+            return Ok(None);
+        }
+        Ok(Some((found, StoredPassword::from_phc(row.text("password_hash")?))))
     }
 
     /// Replaces the password and revokes every token. Returns false if there is no such user.

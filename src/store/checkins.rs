@@ -9,6 +9,7 @@ use super::{
     columns::sql,
     error::StoreError,
     handle::Store,
+    list::{Listed, ListedField, ListedRecord},
     statement::{Arg, Statement, statement},
     stored::{Row, StoredRow},
 };
@@ -31,7 +32,29 @@ macro_rules! read_record {
             }),+];
         }
         super::stored::stored_row!($name { $($field),+ });
+
+        impl FieldsOf for $name {
+            const LISTED: &'static [ListedField] = &[$(ListedField {
+                column: stringify!($field),
+                kind: <$kind as Listed>::KIND,
+                is_always_set: <$kind as Listed>::IS_ALWAYS_SET,
+            }),+];
+            const NAMES: &'static [&'static str] = &[$(concat!("c.", stringify!($field))),+];
+        }
     };
+}
+
+/// The fields of a record, as lists use them.
+trait FieldsOf {
+    const LISTED: &'static [ListedField];
+    /// The text of each field in a statement.
+    const NAMES: &'static [&'static str];
+
+    /// The text of a field in a statement.
+    fn name_of(field: &ListedField) -> &'static str {
+        let place = Self::LISTED.iter().position(|known| known.column == field.column);
+        place.and_then(|place| Self::NAMES.get(place)).expect("a field of this record")
+    }
 }
 
 checkin_fields!(read_record);
@@ -55,6 +78,57 @@ macro_rules! checkins {
             $rest
         )
     };
+}
+
+/// The last time the person of an open visit was seen, as a statement compares it: what [`checkin`] reads.
+const LAST_ACTIVITY: (&str, &str) = (
+    "CASE WHEN c.to_time IS NULL THEN nullif(max(coalesce(c.last_activity, ''), coalesce((
+       SELECT strftime('%Y-%m-%dT%H:%M:%S', max(known.at) / 1000, 'unixepoch') || printf('.%03dZ', max(known.at) % 1000)
+       FROM (SELECT s.last_activity AS at FROM standings s
+               WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
+             UNION ALL SELECT p.last_at FROM presences p
+               WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known), '')), '')
+     ELSE c.last_activity END",
+    "CASE WHEN c.to_time IS NULL THEN greatest(c.last_activity, (
+       SELECT timestamptz 'epoch' + max(known.at) * interval '1 millisecond'
+       FROM (SELECT s.last_activity AS at FROM standings s
+               WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
+             UNION ALL SELECT p.last_at FROM presences p
+               WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known))
+     ELSE c.last_activity END",
+);
+
+impl ListedRecord for Checkin {
+    const FIELDS: &'static [ListedField] = Self::LISTED;
+    const FROM: &'static str = checkins!("");
+    const COUNTED: &'static str = "checkins c";
+
+    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
+        if field.column == "last_activity" {
+            return LAST_ACTIVITY;
+        }
+        let name = Self::name_of(field);
+        (name, name)
+    }
+
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
+        checkin(row)
+    }
+}
+
+impl ListedRecord for FailedCheckin {
+    const FIELDS: &'static [ListedField] = Self::LISTED;
+    const FROM: &'static str = sql!("SELECT ", [FailedCheckin: "c.*"], " FROM failed_checkins c");
+    const COUNTED: &'static str = "failed_checkins c";
+
+    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
+        let name = Self::name_of(field);
+        (name, name)
+    }
+
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
+        Self::read(row)
+    }
 }
 
 /// By the primary key.

@@ -16,6 +16,7 @@ use tokio::time;
 use super::{
     error::StoreError,
     limits::DISK,
+    list::ListText,
     postgres::{Connections, PgTransaction},
     rows::SqlValue,
     schema::{CopyFirst, SchemaChange},
@@ -122,6 +123,23 @@ impl Sql {
             Self::Postgres(connections) => {
                 let mut work = connections.begin_read().await?;
                 let rows = work.fetch_all(bound_postgres(statement.for_postgres(), args)).await?;
+                work.commit().await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+
+    /// The rows of a list.
+    pub(crate) async fn read_list(&self, list: &ListText) -> Result<Vec<Row>, StoreError> {
+        let text = AssertSqlSafe(list.text.clone()).into_sql_str();
+        match self {
+            Self::Sqlite(file) => {
+                let found = bound_sqlite(text, &[], &list.args).fetch_all(&file.readers);
+                Ok(within(DISK, found).await?.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(connections) => {
+                let mut work = connections.begin_read().await?;
+                let rows = work.fetch_all(bound_postgres(text, &list.args)).await?;
                 work.commit().await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }

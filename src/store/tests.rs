@@ -7,6 +7,7 @@ mod examples;
 mod facts;
 mod false_commits;
 mod fresh;
+mod lists;
 mod marks;
 mod opening;
 mod people;

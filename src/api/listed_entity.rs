@@ -1,0 +1,100 @@
+//! PURE. The entities of the API, and how clients name their fields.
+
+use crate::store::{CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, ListedField};
+
+/// An entity: by which fields lists are filtered and sorted by.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ListedEntity {
+    /// What the names of its filters begin with, in lower case.
+    pub(super) prefix: &'static str,
+    fields: &'static [ListedField],
+    /// The column that lists are sorted by unless asked otherwise.
+    sorted_by: &'static str,
+}
+
+/// `Checkin`.
+pub(super) static CHECKIN: ListedEntity = ListedEntity {
+    prefix: "checkin_",
+    fields: CHECKIN_FIELDS,
+    sorted_by: "from_time",
+};
+
+/// `FailedCheckin`.
+pub(super) static FAILED_CHECKIN: ListedEntity = ListedEntity {
+    prefix: "failedcheckin_",
+    fields: FAILED_CHECKIN_FIELDS,
+    sorted_by: "checkin_attempt_time",
+};
+
+impl ListedEntity {
+    /// The field of this name: its key in the API, in any case and with or without underscores. A reference has a short
+    /// name (`Coworker` for `CoworkerId`) and one for its text (`Coworker_FullName`).
+    pub(super) fn field(&self, name: &str) -> Option<&'static ListedField> {
+        let name = plain(name);
+        self.fields.iter().find(|field| {
+            let own = plain(field.column);
+            own == name || (field.column != "id" && own.strip_suffix("id") == Some(&name))
+        })
+    }
+
+    /// The number of the record.
+    pub(super) fn id(&self) -> &'static ListedField {
+        self.column("id")
+    }
+
+    /// The field that lists are sorted by unless asked otherwise.
+    pub(super) fn default_order(&self) -> &'static ListedField {
+        self.column(self.sorted_by)
+    }
+
+    fn column(&self, column: &str) -> &'static ListedField {
+        self.fields.iter().find(|field| field.column == column).expect("a field of this entity")
+    }
+}
+
+/// The name of a field in the API: its column in Pascal case.
+pub(super) fn key_of(field: &ListedField) -> String {
+    let words = field.column.split('_');
+    words.map(|word| word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default()).collect()
+}
+
+/// A name in lower case, without underscores.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| *c != '_').map(|c| c.to_ascii_lowercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_found_by_the_names_that_clients_use() {
+        for (name, column) in [
+            ("Coworker", Some("coworker_id")),
+            ("CoworkerId", Some("coworker_id")),
+            ("coworker_fullname", Some("coworker_full_name")),
+            ("Coworker_FullName", Some("coworker_full_name")),
+            ("Business_Name", Some("business_name")),
+            ("FROMTIME", Some("from_time")),
+            ("FromTimeLocal", Some("from_time_local")),
+            ("CoworkerTimePassGuid", Some("coworker_time_pass_guid")),
+            ("Id", Some("id")),
+            ("UniqueId", Some("unique_id")),
+            ("Unique", Some("unique_id")),
+            ("", None),
+            ("_", None),
+            ("Colour", None),
+        ] {
+            assert_eq!(CHECKIN.field(name).map(|field| field.column), column, "{name}");
+        }
+        for entity in [&CHECKIN, &FAILED_CHECKIN] {
+            assert_eq!(entity.default_order().column, entity.sorted_by);
+        }
+    }
+
+    #[test]
+    fn a_column_has_its_key_in_pascal_case() {
+        let keys: Vec<String> = CHECKIN.fields.iter().take(3).map(key_of).collect();
+        assert_eq!(keys, ["Id", "UniqueId", "CoworkerId"]);
+    }
+}

@@ -1,0 +1,345 @@
+//! PURE. The query of a list, as clients of the platform write it: names in any case, pages, sorting, and filters named
+//! `Entity_Field`, `from_Entity_Field` and `to_Entity_Field`.
+//!
+//! What has no meaning here is left out and named in the answer. What has one but cannot be read is a fault: a filter
+//! that is ignored would answer with records that were not asked for.
+
+use uuid::Uuid;
+
+use super::{
+    client_time,
+    listed_entity::ListedEntity,
+    fault::FieldFault,
+};
+use crate::{
+    base::record::CheckinSource,
+    store::{FieldKind, LARGEST_PAGE, ListQuery, ListedField, SortDirection, Test},
+};
+
+/// Records of a page unless asked otherwise.
+const PAGE_SIZE: u32 = 25;
+
+/// The most ids in one list; a longer list is a fault. The request line would hold some more.
+const MOST_IDS: usize = 1000;
+
+/// The most filters of one query. Each costs a comparison per record; further ones are a fault.
+const MOST_TESTS: usize = 32;
+
+/// The form of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AnswerForm {
+    /// The records with some ids, as a bare array.
+    Bare,
+    /// A page in its envelope.
+    Envelope,
+}
+
+/// A query that has been read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct ReadQuery {
+    /// What it asks for.
+    pub(super) query: ListQuery,
+    /// How it is answered.
+    pub(super) form: AnswerForm,
+    /// The names of the parameters that mean nothing here.
+    pub(super) ignored: Vec<String>,
+}
+
+/// Which side of a range, or neither.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Exact,
+    From,
+    To,
+}
+
+/// Reads the query of a list of this entity.
+pub(super) fn read(entity: &'static ListedEntity, query: &str) -> Result<ReadQuery, Vec<FieldFault>> {
+    let mut read = Reading {
+        entity,
+        ids: None,
+        tests: Vec::new(),
+        order: None,
+        direction: None,
+        page: 1,
+        size: PAGE_SIZE,
+        ignored: Vec::new(),
+        faults: Vec::new(),
+    };
+    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        read.parameter(&name, value.trim());
+    }
+    read.finish()
+}
+
+struct Reading {
+    entity: &'static ListedEntity,
+    ids: Option<Vec<i64>>,
+    tests: Vec<(&'static ListedField, Test)>,
+    order: Option<&'static ListedField>,
+    direction: Option<SortDirection>,
+    page: u32,
+    size: u32,
+    ignored: Vec<String>,
+    faults: Vec<FieldFault>,
+}
+
+impl Reading {
+    fn parameter(&mut self, name: &str, value: &str) {
+        let lower = name.trim().to_ascii_lowercase();
+        // An empty field of a form asks for nothing.
+        if value.is_empty() {
+            return;
+        }
+        match lower.as_str() {
+            "page" => match value.parse() {
+                Ok(page @ 1..) => self.page = page,
+                Ok(0) | Err(_) => self.fault(name, value, "is a number from 1"),
+            },
+            "size" => match value.parse::<u64>() {
+                Ok(size @ 1..) => self.size = u32::try_from(size).unwrap_or(u32::MAX).min(LARGEST_PAGE),
+                Ok(0) | Err(_) => self.fault(name, value, "is a number from 1 to 10000"),
+            },
+            "orderby" => match self.entity.field(value) {
+                Some(field) => self.order = Some(field),
+                None => self.fault(name, value, "is no property of this entity"),
+            },
+            "dir" => match direction(value) {
+                Some(direction) => self.direction = Some(direction),
+                None => self.fault(name, value, "is 0, 1, -1, ascending or descending"),
+            },
+            _ => self.filter(name, &lower, value),
+        }
+    }
+
+    fn filter(&mut self, name: &str, lower: &str, value: &str) {
+        let (side, rest) = if let Some(rest) = lower.strip_prefix("from_") {
+            (Side::From, rest)
+        } else if let Some(rest) = lower.strip_prefix("to_") {
+            (Side::To, rest)
+        } else {
+            (Side::Exact, lower)
+        };
+        let field = rest.strip_prefix(self.entity.prefix).map_or_else(
+            // The id has a short name too.
+            || (rest == "id" && side == Side::Exact).then(|| self.entity.field("id")).flatten(),
+            |rest| self.entity.field(rest),
+        );
+        let Some(field) = field else {
+            self.ignored.push(name.to_owned());
+            return;
+        };
+        if field.column == "id" && side == Side::Exact && value.starts_with('[') {
+            match ids(value) {
+                Some(ids) => self.ids.get_or_insert_default().extend(ids),
+                None => self.fault(name, value, "is a list of at most 1000 ids, such as [1,2,3]"),
+            }
+            return;
+        }
+        match test(field, side, value) {
+            Ok(_) if self.tests.len() == MOST_TESTS => self.fault(name, value, "is one filter too many"),
+            Ok(test) => self.tests.push((field, test)),
+            Err(expected) => self.fault(name, value, expected),
+        }
+    }
+
+    fn fault(&mut self, name: &str, value: &str, message: &'static str) {
+        self.faults.push(FieldFault::new(name, Some(value), message));
+    }
+
+    fn finish(self) -> Result<ReadQuery, Vec<FieldFault>> {
+        if !self.faults.is_empty() {
+            return Err(self.faults);
+        }
+        let query = ListQuery {
+            tests: self.tests,
+            businesses: None,
+            order: self.order.unwrap_or(self.entity.default_order()),
+            // Sorted by a field that was asked for, the smallest comes first; by default, the newest.
+            direction: self.direction.unwrap_or(match self.order {
+                Some(_) => SortDirection::Ascending,
+                None => SortDirection::Descending,
+            }),
+            page: self.page,
+            size: self.size,
+        };
+        let Some(ids) = self.ids else {
+            return Ok(ReadQuery { query, form: AnswerForm::Envelope, ignored: self.ignored });
+        };
+        let id = self.entity.id();
+        let tests = vec![(id, Test::AnyOf(ids))];
+        let (order, direction) = (id, SortDirection::Ascending);
+        let query = ListQuery { tests, order, direction, page: 1, size: LARGEST_PAGE, ..query };
+        Ok(ReadQuery { query, form: AnswerForm::Bare, ignored: self.ignored })
+    }
+}
+
+/// All spellings of three generations of the platform's documents; in the newest, 1 is descending.
+fn direction(text: &str) -> Option<SortDirection> {
+    match text.to_ascii_lowercase().as_str() {
+        "0" | "asc" | "ascending" => Some(SortDirection::Ascending),
+        "1" | "-1" | "desc" | "descending" => Some(SortDirection::Descending),
+        _ => None,
+    }
+}
+
+/// `[1,2,3]`, with or without spaces; an empty list asks for nothing.
+fn ids(text: &str) -> Option<Vec<i64>> {
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    let ids: Option<Vec<i64>> =
+        inner.split(',').map(str::trim).filter(|id| !id.is_empty()).map(|id| id.parse().ok()).collect();
+    ids.filter(|ids| ids.len() <= MOST_IDS)
+}
+
+/// What a value asks of a field; or what it should be.
+fn test(field: &ListedField, side: Side, value: &str) -> Result<Test, &'static str> {
+    if side == Side::Exact {
+        match value.to_ascii_lowercase().as_str() {
+            "null" => return Ok(Test::Null),
+            "notnull" => return Ok(Test::NotNull),
+            _ => {}
+        }
+    }
+    match (field.kind, side) {
+        (FieldKind::Number, Side::Exact) => {
+            if value.starts_with('[') {
+                return ids(value).map(Test::AnyOf).ok_or("is a list of at most 1000 ids, such as [1,2,3]");
+            }
+            value.parse().map(Test::Number).map_err(|_| "is a number")
+        }
+        (FieldKind::Source, Side::Exact) => {
+            let source = CheckinSource::from_text(value).ok_or("is the name or the number of an eCheckinSource")?;
+            Ok(Test::Number(source.number()))
+        }
+        (FieldKind::Truth, Side::Exact) => match value.to_ascii_lowercase().as_str() {
+            "true" | "1" => Ok(Test::Truth(true)),
+            "false" | "0" => Ok(Test::Truth(false)),
+            _ => Err("is true or false"),
+        },
+        (FieldKind::Guid, Side::Exact) => Uuid::parse_str(value).map(Test::Guid).map_err(|_| "is a UUID"),
+        (FieldKind::Text, Side::Exact) => Ok(Test::Contains(value.to_owned())),
+        (FieldKind::Instant, side) => {
+            let at = client_time::instant(value).ok_or("is a time, such as 2026-11-26T19:30:00Z")?;
+            Ok(match side {
+                Side::Exact => Test::At(at),
+                Side::From => Test::From(at),
+                Side::To => Test::To(at),
+            })
+        }
+        (FieldKind::WallClock, side) => {
+            let at = client_time::wall_clock(value).ok_or("is a time, such as 2026-11-26T19:30:00")?;
+            Ok(match side {
+                Side::Exact => Test::AtLocal(at),
+                Side::From => Test::FromLocal(at),
+                Side::To => Test::ToLocal(at),
+            })
+        }
+        (
+            FieldKind::Number | FieldKind::Source | FieldKind::Truth | FieldKind::Guid | FieldKind::Text,
+            Side::From | Side::To,
+        ) => Err("has no range; only times do"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::listed_entity::CHECKIN, *};
+
+    fn page(query: &str) -> ListQuery {
+        let read = read(&CHECKIN, query).expect("a query");
+        assert_eq!(read.form, AnswerForm::Envelope, "{query}");
+        read.query
+    }
+
+    fn tests(query: &str) -> Vec<(&'static str, Test)> {
+        page(query).tests.into_iter().map(|(field, test)| (field.column, test)).collect()
+    }
+
+    #[test]
+    fn a_page_and_its_order_are_read_in_every_spelling() {
+        use SortDirection::{Ascending, Descending};
+        for (query, order, direction, number, size) in [
+            ("", "from_time", Descending, 1, 25),
+            ("page=2&size=1000", "from_time", Descending, 2, 1000),
+            ("Page=2&SIZE=99999", "from_time", Descending, 2, 10_000),
+            ("orderBy=ToTime&dir=Descending", "to_time", Descending, 1, 25),
+            ("orderby=FromTime&dir=-1", "from_time", Descending, 1, 25),
+            ("orderBy=createdon&dir=1", "created_on", Descending, 1, 25),
+            ("orderBy=CreatedOn&dir=0", "created_on", Ascending, 1, 25),
+            ("orderBy=CreatedOn", "created_on", Ascending, 1, 25),
+            ("dir=asc", "from_time", Ascending, 1, 25),
+            ("orderBy=&dir=", "from_time", Descending, 1, 25),
+        ] {
+            let page = page(query);
+            let read = (page.order.column, page.direction, page.page, page.size);
+            assert_eq!(read, (order, direction, number, size), "{query}");
+        }
+    }
+
+    #[test]
+    fn filters_are_read_in_every_spelling() {
+        let at = |text| client_time::instant(text).expect("a time");
+        for (query, column, test) in [
+            ("Checkin_Coworker=7", "coworker_id", Test::Number(7)),
+            ("checkin_coworker=[7,8]", "coworker_id", Test::AnyOf(vec![7, 8])),
+            ("Checkin_Coworker_FullName=B%C3%B6b", "coworker_full_name", Test::Contains("Böb".to_owned())),
+            ("Checkin_Source=DoorAccess", "source", Test::Number(2)),
+            ("Checkin_Source=3", "source", Test::Number(3)),
+            ("Checkin_AutoCheckout=False", "auto_checkout", Test::Truth(false)),
+            ("Checkin_ToTime=null", "to_time", Test::Null),
+            ("Checkin_ToTime=NotNull", "to_time", Test::NotNull),
+            ("from_Checkin_FromTime=2026-11-26T00:00:01", "from_time", Test::From(at("2026-11-26T00:00:01Z"))),
+            ("To_Checkin_UpdatedOn=2026-11-26T00:00", "updated_on", Test::To(at("2026-11-26T00:00:00Z"))),
+            ("Checkin_FromTime=2026-11-26T09:00:00Z", "from_time", Test::At(at("2026-11-26T09:00:00Z"))),
+            ("Id=5", "id", Test::Number(5)),
+        ] {
+            assert_eq!(tests(query), [(column, test)], "{query}");
+        }
+        let guid = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
+        let test = Test::Guid(Uuid::parse_str(guid).expect("a UUID"));
+        assert_eq!(tests(&format!("Checkin_UniqueId={}", guid.to_uppercase())), [("unique_id", test)]);
+    }
+
+    #[test]
+    fn ids_are_read_raw_and_encoded() {
+        for query in ["id=[1,2]", "Checkin_Id=%5B1,2%5D", "ID=[ 1, 2 ]", "id=[1]&id=[2]"] {
+            let read = read(&CHECKIN, query).expect("a query");
+            assert_eq!(read.form, AnswerForm::Bare, "{query}");
+            assert_eq!(read.query.tests, [(CHECKIN.id(), Test::AnyOf(vec![1, 2]))], "{query}");
+        }
+    }
+
+    #[test]
+    fn what_means_nothing_is_named_and_what_cannot_be_read_is_a_fault() {
+        let ignored = read(&CHECKIN, "Foo=1&FailedCheckin_Id=3&PageNumber=2&from_page=3").map(|read| read.ignored);
+        assert_eq!(ignored, Ok(["Foo", "FailedCheckin_Id", "PageNumber", "from_page"].map(ToOwned::to_owned).to_vec()));
+        let faults = read(
+            &CHECKIN,
+            "page=0&size=x&orderBy=Colour&dir=up&Checkin_Coworker=Bob&Checkin_AutoCheckout=maybe&id=[1,x]\
+             &Checkin_UniqueId=7&Checkin_Source=Window&from_Checkin_FromTime=now&from_Checkin_Coworker=7",
+        );
+        let faults = faults.expect_err("faults");
+        let names: Vec<&str> = faults.iter().map(|fault| fault.property_name.as_str()).collect();
+        let expected = [
+            "page",
+            "size",
+            "orderBy",
+            "dir",
+            "Checkin_Coworker",
+            "Checkin_AutoCheckout",
+            "id",
+            "Checkin_UniqueId",
+            "Checkin_Source",
+            "from_Checkin_FromTime",
+            "from_Checkin_Coworker",
+        ];
+        assert_eq!(names, expected);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_panics(query: String) {
+            let _read = read(&CHECKIN, &query);
+        }
+    }
+}
