@@ -81,38 +81,80 @@ impl fmt::Display for UserName {
 }
 
 closed_list! {
-    /// One right, named as on the platform.
+    /// An entity to which roles give access, named as on the platform.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    pub enum Role {
-        /// `Checkin-List`.
-        CheckinList = "Checkin-List",
-        /// `Checkin-Read`.
-        CheckinRead = "Checkin-Read",
-        /// `Checkin-Create`.
-        CheckinCreate = "Checkin-Create",
-        /// `Checkin-Edit`.
-        CheckinEdit = "Checkin-Edit",
-        /// `Checkin-Delete`.
-        CheckinDelete = "Checkin-Delete",
-        /// `FailedCheckin-List`.
-        FailedCheckinList = "FailedCheckin-List",
-        /// `FailedCheckin-Read`.
-        FailedCheckinRead = "FailedCheckin-Read",
-        /// `FailedCheckin-Create`.
-        FailedCheckinCreate = "FailedCheckin-Create",
-        /// `FailedCheckin-Edit`.
-        FailedCheckinEdit = "FailedCheckin-Edit",
-        /// `FailedCheckin-Delete`.
-        FailedCheckinDelete = "FailedCheckin-Delete",
+    pub enum RoleEntity {
+        /// Check-ins.
+        Checkin = "Checkin",
+        /// Failed check-ins.
+        FailedCheckin = "FailedCheckin",
+        /// Locations.
+        Business = "Business",
+        /// Teams.
+        Team = "Team",
+        /// Plans.
+        Tariff = "Tariff",
+        /// Kinds of passes.
+        TimePass = "TimePass",
+        /// People.
+        Coworker = "Coworker",
+        /// Passes that people hold.
+        CoworkerTimePass = "CoworkerTimePass",
     }
 
-    /// The platform's name of the role.
+    /// The platform's name of the entity.
     fn name;
+}
+
+closed_list! {
+    /// What a role allows with its entity, named as on the platform.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    pub enum Right {
+        /// Lists the records.
+        List = "List",
+        /// Reads one record.
+        Read = "Read",
+        /// Creates records.
+        Create = "Create",
+        /// Changes records.
+        Edit = "Edit",
+        /// Deletes records.
+        Delete = "Delete",
+    }
+
+    /// The platform's name of the right.
+    fn name;
+}
+
+/// One right with one entity: `Checkin-Read`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Role {
+    /// The entity.
+    pub entity: RoleEntity,
+    /// What is allowed.
+    pub right: Right,
+}
+
+impl Role {
+    /// The role for a right with an entity.
+    pub const fn of(entity: RoleEntity, right: Right) -> Self {
+        Self { entity, right }
+    }
+
+    /// Every role.
+    pub fn all() -> impl Iterator<Item = Self> {
+        RoleEntity::ALL.into_iter().flat_map(|entity| Right::ALL.map(|right| Self { entity, right }))
+    }
 }
 
 /// The text is not the name of a [`Role`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown role {0:?}; the roles are Checkin- and FailedCheckin- with List, Read, Create, Edit or Delete")]
+#[error(
+    "unknown role {0:?}; a role is an entity and a right, such as Checkin-Read. The entities are {entities}, the rights \
+     {rights}",
+    entities = RoleEntity::ALL.map(RoleEntity::name).join(", "),
+    rights = Right::ALL.map(Right::name).join(", ")
+)]
 pub struct UnknownRole(pub String);
 
 impl FromStr for Role {
@@ -120,16 +162,14 @@ impl FromStr for Role {
 
     /// Ignores case, because people type role names.
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        Self::ALL
-            .into_iter()
-            .find(|role| role.name().eq_ignore_ascii_case(text))
-            .ok_or_else(|| UnknownRole(text.to_owned()))
+        let named = |role: &Self| role.to_string().eq_ignore_ascii_case(text);
+        Self::all().find(named).ok_or_else(|| UnknownRole(text.to_owned()))
     }
 }
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        write!(f, "{}-{}", self.entity.name(), self.right.name())
     }
 }
 
@@ -384,19 +424,19 @@ mod tests {
 
     #[test]
     fn role_names_are_parsed_in_any_case() {
-        for role in Role::ALL {
-            assert_eq!(role.name().parse(), Ok(role));
-            assert_eq!(role.name().to_lowercase().parse(), Ok(role));
+        for role in Role::all() {
+            assert_eq!(role.to_string().parse(), Ok(role));
+            assert_eq!(role.to_string().to_lowercase().parse(), Ok(role));
         }
         assert_eq!("Checkin-Fly".parse::<Role>(), Err(UnknownRole("Checkin-Fly".to_owned())));
     }
 
     #[test]
     fn rights_allow_their_roles_only_and_an_administrator_everything() {
-        let reader = Rights::Roles(BTreeSet::from([Role::CheckinRead]));
-        assert!(reader.allow(Role::CheckinRead));
-        assert!(!reader.allow(Role::FailedCheckinRead));
-        assert!(Role::ALL.into_iter().all(|role| Rights::Administrator.allow(role)));
+        let reader = Rights::Roles(BTreeSet::from([Role::of(RoleEntity::Checkin, Right::Read)]));
+        assert!(reader.allow(Role::of(RoleEntity::Checkin, Right::Read)));
+        assert!(!reader.allow(Role::of(RoleEntity::FailedCheckin, Right::Read)));
+        assert!(Role::all().all(|role| Rights::Administrator.allow(role)));
     }
 
     #[test]

@@ -3,11 +3,14 @@
 //! Every response, errors included, is JSON (except metrics: text, and refusals of what is not HTTP: no body) and must not be cached. [`shape`]
 //! defines the form of the records, and `auth` who may read them. Nothing here decides about check-ins.
 
+mod account;
 mod address;
 mod auth;
 mod bounds;
 mod client_time;
 mod connection;
+mod directory;
+mod documents;
 mod fault;
 mod gate;
 mod hash_turns;
@@ -49,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     base::{clock::Clock, health::Health},
+    directory::entity::EntityKind,
     metrics::Metrics,
     store::Store,
 };
@@ -197,6 +201,9 @@ fn routes(state: ApiState) -> Router {
         .route("/api/spaces/failedcheckins", get(list::failed_checkins))
         .route("/api/spaces/checkins/{id}", get(records::checkin))
         .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
+        .merge(directory_routes())
+        .route("/api/auth/me", get(account::me))
+        .route("/api/utils/enums", get(account::enums))
         .route("/api/token", post(token::grant))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -207,4 +214,19 @@ fn routes(state: ApiState) -> Router {
         .with_state(state);
     // The layer of this outer router runs before the inner one looks at the path.
     Router::new().fallback_service(routes).layer(middleware::map_request(path::as_served))
+}
+
+/// Each kind of entity under each folder that the platform's documents have used for one.
+fn directory_routes() -> Router<ApiState> {
+    let mut routes = Router::new();
+    for kind in EntityKind::ALL {
+        let name = kind.array().to_ascii_lowercase();
+        for folder in ["spaces", "billing", "sys"] {
+            let path = format!("/api/{folder}/{name}");
+            routes = routes
+                .route(&path, get(move |api, shown, query| directory::list(api, shown, query, kind)))
+                .route(&format!("{path}/{{id}}"), get(move |api, shown, id| directory::one(api, shown, id, kind)));
+        }
+    }
+    routes
 }

@@ -287,7 +287,7 @@ fn the_table_of_sqlstates_is_the_codes() {
 
 #[test]
 fn the_table_of_roles_is_the_codes() {
-    let roles: Vec<String> = Role::ALL.iter().map(|role| format!("`{}`", role.name())).collect();
+    let roles: Vec<String> = Role::all().map(|role| format!("`{role}`")).collect();
     holds(REFERENCE, "roles", &format!("{}\n", roles.join(", ")));
 }
 

@@ -63,12 +63,12 @@ pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role)
     if user.rights.allow(role) {
         return Ok(user);
     }
-    tracing::warn!(user = %user.name, peer = %shown, role = role.name(), "API access refused: the user lacks the role");
+    tracing::warn!(user = %user.name, peer = %shown, %role, "API access refused: the user lacks the role");
     Err(Problem::Forbidden(role))
 }
 
 /// Returns the user whose credential the request carries.
-async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
+pub(super) async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
     let user = match &shown.credential {
         HttpCredential::None => return Err(Problem::NoCredentials),
         // Not throttled: 256 random bits cannot be guessed, and a wait would hit the valid tokens of the same address.

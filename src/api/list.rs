@@ -17,8 +17,8 @@ use super::{
     shape::{CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
-    access::Role,
-    store::{ListPage, ListQuery, SortDirection},
+    access::{Right, Role, RoleEntity},
+    store::{ListPage, SortDirection},
 };
 
 /// Names the parameters of a query that were left out, because they mean nothing here.
@@ -30,7 +30,7 @@ const IGNORED_BYTES: usize = 1000;
 /// A page of a list, as the platform sends it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Envelope<R> {
+pub(super) struct Envelope<R> {
     records: Vec<R>,
     current_page: u32,
     current_page_size: u32,
@@ -54,7 +54,7 @@ pub(super) async fn checkins(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    require(&api, &shown, Role::CheckinList).await?;
+    require(&api, &shown, Role::of(RoleEntity::Checkin, Right::List)).await?;
     let read = query::read(&CHECKIN, query.as_deref().unwrap_or_default())?;
     let page = api.store()?.checkin_page(&read.query).await?;
     Ok(answer(&read, &page, CheckinEntity::from))
@@ -65,7 +65,7 @@ pub(super) async fn failed_checkins(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    require(&api, &shown, Role::FailedCheckinList).await?;
+    require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::List)).await?;
     let read = query::read(&FAILED_CHECKIN, query.as_deref().unwrap_or_default())?;
     let page = api.store()?.failed_checkin_page(&read.query).await?;
     Ok(answer(&read, &page, FailedCheckinEntity::from))
@@ -78,37 +78,69 @@ fn answer<'a, T, R: Serialize>(
     shape: impl Fn(&'a T) -> R,
 ) -> Response {
     let records: Vec<R> = page.records.iter().map(shape).collect();
-    let mut response = match form {
+    let response = match form {
         AnswerForm::Bare => json(StatusCode::OK, &records),
-        AnswerForm::Envelope => json(StatusCode::OK, &envelope(query, records, page.total)),
+        AnswerForm::Envelope => {
+            let figures = PageFigures {
+                page: query.page,
+                size: query.size,
+                order: key_of(query.order),
+                direction: query.direction,
+                total: page.total,
+            };
+            json(StatusCode::OK, &Envelope::of(figures, records))
+        }
     };
+    named_ignored(response, ignored)
+}
+
+/// The response, with the parameters that were left out.
+pub(super) fn named_ignored(mut response: Response, ignored: &[String]) -> Response {
     if !ignored.is_empty() {
         response.headers_mut().insert(IGNORED, names(ignored));
     }
     response
 }
 
-fn envelope<R>(query: &ListQuery, records: Vec<R>, total: u64) -> Envelope<R> {
-    let size = u64::from(query.size);
-    let before = u64::from(query.page.saturating_sub(1)) * size;
-    let found = u64::try_from(records.len()).unwrap_or(u64::MAX);
-    Envelope {
-        records,
-        current_page: query.page,
-        current_page_size: query.size,
-        current_order_field: key_of(query.order),
-        current_sort_direction: match query.direction {
-            SortDirection::Ascending => 0,
-            SortDirection::Descending => 1,
-        },
-        first_item: if found == 0 { 0 } else { before + 1 },
-        last_item: if found == 0 { 0 } else { before + found },
-        total_items: total,
-        total_pages: total.div_ceil(size),
-        has_next_page: before + found < total && found > 0,
-        has_previous_page: query.page > 1,
-        page_number: query.page,
-        page_size: query.size,
+/// What an envelope says about its page.
+#[derive(Debug)]
+pub(super) struct PageFigures {
+    /// From 1.
+    pub(super) page: u32,
+    /// Records of a full page.
+    pub(super) size: u32,
+    /// The key of the field that they are sorted by.
+    pub(super) order: String,
+    /// Which way.
+    pub(super) direction: SortDirection,
+    /// How many match, on all pages.
+    pub(super) total: u64,
+}
+
+impl<R> Envelope<R> {
+    /// The envelope of these records.
+    pub(super) fn of(PageFigures { page, size, order, direction, total }: PageFigures, records: Vec<R>) -> Self {
+        let full = u64::from(size);
+        let before = u64::from(page.saturating_sub(1)) * full;
+        let found = u64::try_from(records.len()).unwrap_or(u64::MAX);
+        Self {
+            records,
+            current_page: page,
+            current_page_size: size,
+            current_order_field: order,
+            current_sort_direction: match direction {
+                SortDirection::Ascending => 0,
+                SortDirection::Descending => 1,
+            },
+            first_item: if found == 0 { 0 } else { before + 1 },
+            last_item: if found == 0 { 0 } else { before + found },
+            total_items: total,
+            total_pages: total.div_ceil(full),
+            has_next_page: before + found < total && found > 0,
+            has_previous_page: page > 1,
+            page_number: page,
+            page_size: size,
+        }
     }
 }
 

@@ -22,8 +22,11 @@ const PAGE_SIZE: u32 = 25;
 /// The most ids in one list; a longer list is a fault. The request line would hold some more.
 const MOST_IDS: usize = 1000;
 
+/// What a list of ids looks like, after its name.
+pub(super) const ID_LIST: &str = "is a list of at most 1000 ids, such as [1,2,3]";
+
 /// The most filters of one query. Each costs a comparison per record; further ones are a fault.
-const MOST_TESTS: usize = 32;
+pub(super) const MOST_TESTS: usize = 32;
 
 /// The form of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,82 +50,93 @@ pub(super) struct ReadQuery {
 
 /// Which side of a range, or neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Exact,
     From,
     To,
 }
 
+/// The page that a query asks for, and its order.
+#[derive(Debug)]
+pub(super) struct Paging {
+    pub(super) page: u32,
+    pub(super) size: u32,
+    /// The name of the field, as the client wrote it, with the name of the parameter.
+    pub(super) order: Option<(String, String)>,
+    pub(super) direction: Option<SortDirection>,
+}
+
+impl Default for Paging {
+    fn default() -> Self {
+        Self { page: 1, size: PAGE_SIZE, order: None, direction: None }
+    }
+}
+
+impl Paging {
+    /// Takes a parameter, if it is about the page or its order; returns whether it was. `lower` is its name in lower
+    /// case.
+    pub(super) fn take(
+        &mut self,
+        (name, lower, value): (&str, &str, &str),
+        faults: &mut Vec<FieldFault>,
+    ) -> bool {
+        let mut fault = |expected| faults.push(FieldFault::new(name, Some(value), expected));
+        match lower {
+            "page" => match value.parse() {
+                Ok(page @ 1..) => self.page = page,
+                Ok(0) | Err(_) => fault("is a number from 1"),
+            },
+            "size" => match value.parse::<u64>() {
+                Ok(size @ 1..) => self.size = u32::try_from(size).unwrap_or(u32::MAX).min(LARGEST_PAGE),
+                Ok(0) | Err(_) => fault("is a number from 1 to 10000"),
+            },
+            "orderby" => self.order = Some((name.to_owned(), value.to_owned())),
+            "dir" => match direction(value) {
+                Some(direction) => self.direction = Some(direction),
+                None => fault("is 0, 1, -1, ascending or descending"),
+            },
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// The parameters of a query: name, name in lower case, and value. An empty field of a form asks for nothing.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = (String, String, String)> {
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
+    let trimmed = pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()));
+    trimmed.filter(|(_, value)| !value.is_empty()).map(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        (name, lower, value)
+    })
+}
+
 /// Reads the query of a list of this entity.
 pub(super) fn read(entity: &'static ListedEntity, query: &str) -> Result<ReadQuery, Vec<FieldFault>> {
-    let mut read = Reading {
-        entity,
-        ids: None,
-        tests: Vec::new(),
-        order: None,
-        direction: None,
-        page: 1,
-        size: PAGE_SIZE,
-        ignored: Vec::new(),
-        faults: Vec::new(),
-    };
-    for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
-        read.parameter(&name, value.trim());
+    let mut reading = Reading { entity, ids: None, tests: Vec::new(), ignored: Vec::new(), faults: Vec::new() };
+    let mut paging = Paging::default();
+    for (name, lower, value) in parameters(query) {
+        if !paging.take((&name, &lower, &value), &mut reading.faults) {
+            reading.filter(&name, &lower, &value);
+        }
     }
-    read.finish()
+    reading.finish(&paging)
 }
 
 struct Reading {
     entity: &'static ListedEntity,
     ids: Option<Vec<i64>>,
     tests: Vec<(&'static ListedField, Test)>,
-    order: Option<&'static ListedField>,
-    direction: Option<SortDirection>,
-    page: u32,
-    size: u32,
     ignored: Vec<String>,
     faults: Vec<FieldFault>,
 }
 
 impl Reading {
-    fn parameter(&mut self, name: &str, value: &str) {
-        let lower = name.trim().to_ascii_lowercase();
-        // An empty field of a form asks for nothing.
-        if value.is_empty() {
-            return;
-        }
-        match lower.as_str() {
-            "page" => match value.parse() {
-                Ok(page @ 1..) => self.page = page,
-                Ok(0) | Err(_) => self.fault(name, value, "is a number from 1"),
-            },
-            "size" => match value.parse::<u64>() {
-                Ok(size @ 1..) => self.size = u32::try_from(size).unwrap_or(u32::MAX).min(LARGEST_PAGE),
-                Ok(0) | Err(_) => self.fault(name, value, "is a number from 1 to 10000"),
-            },
-            "orderby" => match self.entity.field(value) {
-                Some(field) => self.order = Some(field),
-                None => self.fault(name, value, "is no property of this entity"),
-            },
-            "dir" => match direction(value) {
-                Some(direction) => self.direction = Some(direction),
-                None => self.fault(name, value, "is 0, 1, -1, ascending or descending"),
-            },
-            _ => self.filter(name, &lower, value),
-        }
-    }
-
     fn filter(&mut self, name: &str, lower: &str, value: &str) {
-        let (side, rest) = if let Some(rest) = lower.strip_prefix("from_") {
-            (Side::From, rest)
-        } else if let Some(rest) = lower.strip_prefix("to_") {
-            (Side::To, rest)
-        } else {
-            (Side::Exact, lower)
-        };
+        let (side, rest) = sided(lower);
         let field = rest.strip_prefix(self.entity.prefix).map_or_else(
             // The id has a short name too.
-            || (rest == "id" && side == Side::Exact).then(|| self.entity.field("id")).flatten(),
+            || (rest == "id" && side == Side::Exact).then(|| self.entity.id()),
             |rest| self.entity.field(rest),
         );
         let Some(field) = field else {
@@ -132,7 +146,7 @@ impl Reading {
         if field.column == "id" && side == Side::Exact && value.starts_with('[') {
             match ids(value) {
                 Some(ids) => self.ids.get_or_insert_default().extend(ids),
-                None => self.fault(name, value, "is a list of at most 1000 ids, such as [1,2,3]"),
+                None => self.fault(name, value, ID_LIST),
             }
             return;
         }
@@ -147,21 +161,28 @@ impl Reading {
         self.faults.push(FieldFault::new(name, Some(value), message));
     }
 
-    fn finish(self) -> Result<ReadQuery, Vec<FieldFault>> {
+    fn finish(mut self, paging: &Paging) -> Result<ReadQuery, Vec<FieldFault>> {
+        let mut order = self.entity.default_order();
+        if let Some((name, wanted)) = &paging.order {
+            match self.entity.field(wanted) {
+                Some(field) => order = field,
+                None => self.fault(name, wanted, "is no property of this entity"),
+            }
+        }
         if !self.faults.is_empty() {
             return Err(self.faults);
         }
         let query = ListQuery {
             tests: self.tests,
             businesses: None,
-            order: self.order.unwrap_or(self.entity.default_order()),
+            order,
             // Sorted by a field that was asked for, the smallest comes first; by default, the newest.
-            direction: self.direction.unwrap_or(match self.order {
+            direction: paging.direction.unwrap_or(match paging.order {
                 Some(_) => SortDirection::Ascending,
                 None => SortDirection::Descending,
             }),
-            page: self.page,
-            size: self.size,
+            page: paging.page,
+            size: paging.size,
         };
         let Some(ids) = self.ids else {
             return Ok(ReadQuery { query, form: AnswerForm::Envelope, ignored: self.ignored });
@@ -171,6 +192,17 @@ impl Reading {
         let (order, direction) = (id, SortDirection::Ascending);
         let query = ListQuery { tests, order, direction, page: 1, size: LARGEST_PAGE, ..query };
         Ok(ReadQuery { query, form: AnswerForm::Bare, ignored: self.ignored })
+    }
+}
+
+/// The side of a range that a filter's name asks for, and the rest of the name.
+pub(super) fn sided(lower: &str) -> (Side, &str) {
+    if let Some(rest) = lower.strip_prefix("from_") {
+        (Side::From, rest)
+    } else if let Some(rest) = lower.strip_prefix("to_") {
+        (Side::To, rest)
+    } else {
+        (Side::Exact, lower)
     }
 }
 
@@ -184,7 +216,7 @@ fn direction(text: &str) -> Option<SortDirection> {
 }
 
 /// `[1,2,3]`, with or without spaces; an empty list asks for nothing.
-fn ids(text: &str) -> Option<Vec<i64>> {
+pub(super) fn ids(text: &str) -> Option<Vec<i64>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
     let ids: Option<Vec<i64>> =
         inner.split(',').map(str::trim).filter(|id| !id.is_empty()).map(|id| id.parse().ok()).collect();
@@ -203,7 +235,7 @@ fn test(field: &ListedField, side: Side, value: &str) -> Result<Test, &'static s
     match (field.kind, side) {
         (FieldKind::Number, Side::Exact) => {
             if value.starts_with('[') {
-                return ids(value).map(Test::AnyOf).ok_or("is a list of at most 1000 ids, such as [1,2,3]");
+                return ids(value).map(Test::AnyOf).ok_or(ID_LIST);
             }
             value.parse().map(Test::Number).map_err(|_| "is a number")
         }

@@ -15,14 +15,14 @@ use super::{
     shape::{CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
-    access::Role,
+    access::{Right, Role, RoleEntity},
     base::record::{CheckinId, FailedCheckinId},
 };
 
 type Id = Result<Path<String>, PathRejection>;
 
 pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity, id: Id) -> Result<Response, Problem> {
-    require(&api, &shown, Role::CheckinRead).await?;
+    require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("Checkin");
     let id = number(id).map(CheckinId).ok_or(missing)?;
     let checkin = api.store()?.checkin(id).await?.ok_or(missing)?;
@@ -34,7 +34,7 @@ pub(super) async fn failed_checkin(
     shown: RequestIdentity,
     id: Id,
 ) -> Result<Response, Problem> {
-    require(&api, &shown, Role::FailedCheckinRead).await?;
+    require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("FailedCheckin");
     let id = number(id).map(FailedCheckinId).ok_or(missing)?;
     let failed = api.store()?.failed_checkin(id).await?.ok_or(missing)?;

@@ -133,7 +133,7 @@ pub async fn remove(store: &Store, name: &UserName) -> Result<String, UserError>
 struct Listed<'a> {
     name: &'a str,
     administrator: bool,
-    roles: Vec<&'static str>,
+    roles: Vec<String>,
     created_on: String,
     updated_on: String,
 }
@@ -142,7 +142,7 @@ impl<'a> From<&'a User> for Listed<'a> {
     fn from(user: &'a User) -> Self {
         let (administrator, roles) = match &user.rights {
             Rights::Administrator => (true, Vec::new()),
-            Rights::Roles(roles) => (false, roles.iter().map(|role| role.name()).collect()),
+            Rights::Roles(roles) => (false, roles.iter().map(ToString::to_string).collect()),
         };
         Self {
             name: user.name.as_str(),
@@ -158,7 +158,7 @@ fn described(rights: &Rights) -> String {
     match rights {
         Rights::Administrator => "administrator".to_owned(),
         Rights::Roles(roles) if roles.is_empty() => "no roles".to_owned(),
-        Rights::Roles(roles) => roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(", "),
+        Rights::Roles(roles) => roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     }
 }
 
@@ -219,16 +219,18 @@ impl Drop for EchoOff<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::Database;
+    use crate::{
+        access::{Right, RoleEntity},
+        settings::Database,
+    };
 
     #[test]
     fn a_user_is_either_an_administrator_or_has_roles() {
         assert!(matches!(rights(true, &[]), Ok(Rights::Administrator)));
-        assert!(
-            matches!(rights(false, &[Role::CheckinRead, Role::CheckinRead]), Ok(Rights::Roles(roles)) if roles.len() == 1)
-        );
+        let reader = Role::of(RoleEntity::Checkin, Right::Read);
+        assert!(matches!(rights(false, &[reader, reader]), Ok(Rights::Roles(roles)) if roles.len() == 1));
         assert!(matches!(rights(false, &[]), Err(UserError::Rights)));
-        assert!(matches!(rights(true, &[Role::CheckinRead]), Err(UserError::Rights)));
+        assert!(matches!(rights(true, &[reader]), Err(UserError::Rights)));
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         let now = WallTime::from_millis(1_772_442_000_000);
         let password = StoredPassword::new(&SecretString::from("correct horse battery")).expect("a good password");
         let (ada, bot): (UserName, UserName) = ("ada@example.com".parse().expect("ok"), "bot".parse().expect("ok"));
-        let reader = rights(false, &[Role::FailedCheckinRead, Role::CheckinRead]).expect("rights");
+        let reader = rights(false, &[Role::of(RoleEntity::FailedCheckin, Right::Read), Role::of(RoleEntity::Checkin, Right::Read)]).expect("rights");
         assert!(list(&store, false).await.expect("a list").starts_with("There are no users"));
         add(&store, &ada, &Rights::Administrator, &password, now).await.expect("new");
         let said = add(&store, &bot, &reader, &password, now).await.expect("new");

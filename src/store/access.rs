@@ -209,7 +209,7 @@ fn name(row: &Row, column: &'static str) -> Result<UserName, StoreError> {
 }
 
 fn rights_columns(rights: &Rights) -> (Arg, Arg) {
-    let join = |roles: &BTreeSet<Role>| roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",");
+    let join = |roles: &BTreeSet<Role>| roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match rights {
         Rights::Administrator => (Arg::Bool(true), Arg::Text(String::new())),
         Rights::Roles(roles) => (Arg::Bool(false), Arg::Text(join(roles))),

@@ -31,6 +31,8 @@ pub struct StoredEntity {
     pub archived: bool,
     /// The document as JSON.
     pub document: String,
+    /// When it last changed.
+    pub updated_on: WallTime,
 }
 
 /// By the primary keys.
@@ -60,7 +62,7 @@ const HELD: Statement = statement!(
 );
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
 const PAGE: Statement =
-    statement!("SELECT id, document, archived FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
+    statement!("SELECT id, document, archived, updated_on FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
 /// The same for an earlier version: entities in force then, whether they still are or have been replaced since.
 macro_rules! of_version {
     ($version:literal, $which:expr) => {
@@ -206,9 +208,21 @@ impl Store {
     pub async fn directory_page(&self, kind: EntityKind, after: i64) -> Result<Vec<StoredEntity>, StoreError> {
         let rows = self.sql.read(PAGE, &[Arg::Text(kind.word().to_owned()), Arg::Int(after)]).await?;
         let stored = |row: Row| {
-            Ok(StoredEntity { id: row.int("id")?, archived: row.bool("archived")?, document: row.text("document")? })
+            Ok(StoredEntity {
+                id: row.int("id")?,
+                archived: row.bool("archived")?,
+                document: row.text("document")?,
+                updated_on: row.time("updated_on")?,
+            })
         };
         rows.into_iter().map(stored).collect()
+    }
+
+    /// One stored entity.
+    pub async fn directory_entity(&self, kind: EntityKind, id: i64) -> Result<Option<StoredEntity>, StoreError> {
+        // The first one after the number before it.
+        let Some(before) = id.checked_sub(1) else { return Ok(None) };
+        Ok(self.directory_page(kind, before).await?.into_iter().next().filter(|entity| entity.id == id))
     }
 
     /// The key with which PINs are digested; `None` if none has been drawn yet.

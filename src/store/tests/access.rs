@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    access::{Rights, Role, TokenKind, User},
+    access::{Rights, Right, Role, RoleEntity, TokenKind, User},
     store::tests::{
         examples::{at, pair, password, user},
         fresh::{Fresh, contract},
@@ -18,7 +18,7 @@ contract!(
 
 async fn a_token_is_held_until_it_ends_or_its_user_goes(fresh: Fresh) {
     let (ada, pair) = (user("ada"), pair("first"));
-    let rights = Rights::Roles(BTreeSet::from([Role::CheckinRead, Role::FailedCheckinList]));
+    let rights = Rights::Roles(BTreeSet::from([Role::of(RoleEntity::Checkin, Right::Read), Role::of(RoleEntity::FailedCheckin, Right::List)]));
     assert!(fresh.store.add_user(&ada, &password("old"), &rights, at(1)).await.expect("written"));
     assert!(!fresh.store.add_user(&ada, &password("new"), &Rights::Administrator, at(2)).await.expect("answered"));
     assert!(

@@ -1,0 +1,308 @@
+//! PURE. Entities of the directory as the API shows them: the documents of an import, with the keys that every entity
+//! has, filtered and sorted like other lists.
+//!
+//! Which keys a document has is up to the import, so fields are found by the keys of the documents themselves, and
+//! values are compared by what they are.
+
+use std::{cmp::Ordering, collections::BTreeSet};
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    client_time,
+    fault::FieldFault,
+    query::{self, AnswerForm, Paging, Side},
+};
+use crate::{
+    access::RoleEntity,
+    directory::entity::{CredentialField, EntityKind},
+    store::{SortDirection, StoredEntity},
+};
+
+/// One entity as JSON, without a document that cannot be read.
+pub(super) type Document = Map<String, Value>;
+
+/// How much of a document an answer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Everything but PINs, which are kept as digests only.
+    Whole,
+    /// As in a list of the platform: no cards and devices.
+    WithoutCredentials,
+}
+
+/// The entity of the roles for this kind, whose name is also what the names of its filters begin with.
+pub(super) const fn entity_of(kind: EntityKind) -> RoleEntity {
+    match kind {
+        EntityKind::Business => RoleEntity::Business,
+        EntityKind::Team => RoleEntity::Team,
+        EntityKind::Tariff => RoleEntity::Tariff,
+        EntityKind::TimePass => RoleEntity::TimePass,
+        EntityKind::Coworker => RoleEntity::Coworker,
+        EntityKind::CoworkerTimePass => RoleEntity::CoworkerTimePass,
+    }
+}
+
+/// A stored entity in the API's shape; `None` if it is no JSON object.
+pub(super) fn document(kind: EntityKind, stored: &StoredEntity, shown: Shown) -> Option<Document> {
+    let mut document: Document = serde_json::from_str(&stored.document).ok()?;
+    document.retain(|key, _| match shown {
+        Shown::Whole => key != CredentialField::AccessPincode.key(),
+        Shown::WithoutCredentials => !CredentialField::holds(key),
+    });
+    let text = ["FullName", "Name", "TimePassName"].iter().find_map(|key| document.get(*key)?.as_str());
+    let text = text.unwrap_or(entity_of(kind).name()).to_owned();
+    document.insert("Id".to_owned(), json!(stored.id));
+    document.insert("Archived".to_owned(), json!(stored.archived));
+    document.insert("UpdatedOn".to_owned(), json!(stored.updated_on.to_rfc3339_seconds()));
+    let unique_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("checkind/{}/{}", kind.word(), stored.id).as_bytes());
+    for (key, value) in [
+        ("CreatedOn", json!(stored.updated_on.to_rfc3339_seconds())),
+        ("UniqueId", json!(unique_id)),
+        ("UpdatedBy", json!("checkind")),
+        ("IsNew", json!(false)),
+        ("SystemId", Value::Null),
+        ("ToStringText", json!(text)),
+        ("LocalizationDetails", Value::Null),
+        ("CustomFields", Value::Null),
+    ] {
+        document.entry(key).or_insert(value);
+    }
+    Some(document)
+}
+
+/// A query over documents.
+#[derive(Debug)]
+pub(super) struct DocumentQuery {
+    filters: Vec<(String, Side, String)>,
+    ids: Option<Vec<i64>>,
+    paging: Paging,
+    prefix: String,
+}
+
+/// The documents that a query asks for.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Those of the page.
+    pub(super) documents: Vec<Document>,
+    /// How many match, on all pages.
+    pub(super) total: usize,
+    /// The key that they are sorted by.
+    pub(super) order: String,
+    /// Which way.
+    pub(super) direction: SortDirection,
+    /// The page, and its size.
+    pub(super) page: (u32, u32),
+    /// The form of the answer.
+    pub(super) form: AnswerForm,
+    /// The names of the parameters that mean nothing here.
+    pub(super) ignored: Vec<String>,
+}
+
+/// Reads the query of a list of this kind.
+pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<FieldFault>> {
+    let (mut faults, mut paging, mut filters, mut asked) = (Vec::new(), Paging::default(), Vec::new(), None);
+    let prefix = format!("{}_", entity_of(kind).name().to_ascii_lowercase());
+    for (name, lower, value) in query::parameters(query) {
+        if paging.take((&name, &lower, &value), &mut faults) {
+            continue;
+        }
+        let (side, rest) = query::sided(&lower);
+        if side == Side::Exact && value.starts_with('[') && (rest == "id" || rest.strip_prefix(&prefix) == Some("id")) {
+            match query::ids(&value) {
+                Some(ids) => asked.get_or_insert_with(Vec::new).extend(ids),
+                None => faults.push(FieldFault::new(&name, Some(&value), query::ID_LIST)),
+            }
+        } else if filters.len() == query::MOST_TESTS {
+            faults.push(FieldFault::new(&name, Some(&value), "is one filter too many"));
+        } else {
+            filters.push((name, side, value));
+        }
+    }
+    if faults.is_empty() { Ok(DocumentQuery { filters, ids: asked, paging, prefix }) } else { Err(faults) }
+}
+
+impl DocumentQuery {
+    /// Applies the query to all documents of the kind.
+    pub(super) fn apply(self, mut documents: Vec<Document>) -> Result<Found, Vec<FieldFault>> {
+        let keys: BTreeSet<String> = documents.iter().flat_map(|document| document.keys().cloned()).collect();
+        let key = |name: &str| keys.iter().find(|key| is_named(key, name)).cloned();
+        let mut ignored = Vec::new();
+        for (name, side, value) in self.filters {
+            let lower = name.to_ascii_lowercase();
+            let (_, rest) = query::sided(&lower);
+            let field = if rest == "id" { Some("id") } else { rest.strip_prefix(&self.prefix) };
+            match field.and_then(key) {
+                Some(key) => documents.retain(|document| passes(document.get(&key), side, &value)),
+                // Without any document there are no keys to know.
+                None if field.is_some() && documents.is_empty() => {}
+                None => ignored.push(name),
+            }
+        }
+        let order = match &self.paging.order {
+            None => "Id".to_owned(),
+            Some((name, wanted)) => match key(wanted) {
+                Some(key) => key,
+                None if keys.is_empty() => "Id".to_owned(),
+                None => return Err(vec![FieldFault::new(name, Some(wanted), "is no property of this entity")]),
+            },
+        };
+        let direction = self.paging.direction.unwrap_or(SortDirection::Ascending);
+        if let Some(ids) = &self.ids {
+            documents.retain(|document| id_of(document).is_some_and(|id| ids.contains(&id)));
+        }
+        documents.sort_by(|one, other| along(&order, direction, one, other));
+        let total = documents.len();
+        let (form, page) = match self.ids {
+            Some(_) => (AnswerForm::Bare, (1, u32::try_from(total).unwrap_or(u32::MAX))),
+            None => (AnswerForm::Envelope, (self.paging.page, self.paging.size)),
+        };
+        let [number, size] = [page.0, page.1].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        let before = (number - 1).saturating_mul(size);
+        let documents = documents.into_iter().skip(before).take(size).collect();
+        Ok(Found { documents, total, order, direction, page, form, ignored })
+    }
+}
+
+fn id_of(document: &Document) -> Option<i64> {
+    document.get("Id").and_then(Value::as_i64)
+}
+
+/// Whether a key has this name: in any case, with or without underscores; a reference also without `Id`.
+fn is_named(key: &str, name: &str) -> bool {
+    let plain = |text: &str| text.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
+    let (key, name) = (plain(key), plain(name));
+    key == name || (key.len() > 2 && key.strip_suffix("id") == Some(&name))
+}
+
+/// Whether a value passes a filter.
+fn passes(value: Option<&Value>, side: Side, wanted: &str) -> bool {
+    let value = value.unwrap_or(&Value::Null);
+    if side != Side::Exact {
+        let at = |text: &str| client_time::instant(text);
+        let Some((known, wanted)) = value.as_str().and_then(at).zip(at(wanted)) else { return false };
+        return if side == Side::From { known >= wanted } else { known <= wanted };
+    }
+    match wanted.to_ascii_lowercase().as_str() {
+        "null" => return value.is_null(),
+        "notnull" => return !value.is_null(),
+        _ => {}
+    }
+    match value {
+        Value::Null => false,
+        Value::Bool(known) => match wanted.to_ascii_lowercase().as_str() {
+            "true" | "1" => *known,
+            "false" | "0" => !known,
+            _ => false,
+        },
+        Value::Number(known) => wanted.parse::<f64>().ok() == known.as_f64(),
+        Value::String(known) => known.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase()),
+        // A list of references is found by an id in it.
+        Value::Array(list) => list.iter().any(|one| passes(Some(one.get("Id").unwrap_or(one)), side, wanted)),
+        Value::Object(object) => object.get("Id").is_some_and(|id| passes(Some(id), side, wanted)),
+    }
+}
+
+/// The order of two documents: by a key, then by id; null comes last, whichever way.
+fn along(key: &str, direction: SortDirection, one: &Document, other: &Document) -> Ordering {
+    let value = |document: &Document| document.get(key).filter(|value| !value.is_null()).cloned();
+    let turned = |order: Ordering| match direction {
+        SortDirection::Ascending => order,
+        SortDirection::Descending => order.reverse(),
+    };
+    let by_key = match (value(one), value(other)) {
+        (None, None) => Ordering::Equal,
+        (None, Some(_)) => return Ordering::Greater,
+        (Some(_), None) => return Ordering::Less,
+        (Some(one), Some(other)) => match (one.as_f64(), other.as_f64()) {
+            (Some(one), Some(other)) => one.total_cmp(&other),
+            _ => text(&one).cmp(&text(&other)),
+        },
+    };
+    turned(by_key.then_with(|| id_of(one).cmp(&id_of(other))))
+}
+
+/// A value as text for sorting, ASCII letters in lower case.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned).to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::WallTime;
+
+    fn people() -> Vec<Document> {
+        let documents = [
+            r#"{"FullName": "Ada", "Email": "ada@example.com", "Active": true, "TariffId": 3, "Teams": [{"Id": 5}],
+               "AccessCardId": "100", "AccessPincode": "sha256:1"}"#,
+            r#"{"FullName": "Bob", "Active": false, "TariffId": 12, "Teams": []}"#,
+            r#"{"FullName": "adam", "Email": null, "Active": true}"#,
+        ];
+        let stored = documents.iter().zip(7..).map(|(document, id)| StoredEntity {
+            id,
+            archived: id == 8,
+            document: (*document).to_owned(),
+            updated_on: WallTime::from_millis(id * 1000),
+        });
+        stored.filter_map(|stored| document(EntityKind::Coworker, &stored, Shown::WithoutCredentials)).collect()
+    }
+
+    fn found(query: &str) -> Found {
+        read(EntityKind::Coworker, query).expect("a query").apply(people()).expect("known names")
+    }
+
+    #[test]
+    fn documents_are_filtered_by_what_they_hold() {
+        for (query, ids) in [
+            ("", &[7, 8, 9][..]),
+            ("Coworker_FullName=ADA", &[7, 9]),
+            ("coworker_email=ada@example.com", &[7]),
+            ("Coworker_Email=null", &[8, 9]),
+            ("Coworker_Active=True", &[7, 9]),
+            ("Coworker_Tariff=12", &[8]),
+            ("Coworker_Teams=5", &[7]),
+            ("Coworker_Archived=false", &[7, 9]),
+            ("from_Coworker_UpdatedOn=1970-01-01T00:00:08", &[8, 9]),
+            ("to_Coworker_UpdatedOn=1970-01-01T00:00:08Z", &[7, 8]),
+            ("orderBy=FullName&dir=1", &[8, 9, 7]),
+            ("orderBy=TariffId&dir=desc", &[8, 7, 9]),
+            ("Id=9", &[9]),
+            ("id=[9,7]", &[7, 9]),
+            ("size=2&page=2", &[9]),
+            ("size=2&page=9", &[]),
+        ] {
+            let found = found(query);
+            assert_eq!(found.documents.iter().filter_map(id_of).collect::<Vec<_>>(), ids, "{query}");
+        }
+        assert_eq!(found("Coworker_Colour=red").ignored, ["Coworker_Colour"]);
+        let unknown = read(EntityKind::Coworker, "orderBy=Colour").expect("a query").apply(people());
+        assert_eq!(unknown.map(|found| found.total).expect_err("unknown").len(), 1);
+        assert_eq!(read(EntityKind::Coworker, "page=x&id=[a]").expect_err("faults").len(), 2);
+    }
+
+    #[test]
+    fn an_entity_has_the_common_keys_and_no_pin() {
+        let stored = StoredEntity {
+            id: 7,
+            archived: false,
+            document: r#"{"FullName": "Ada", "AccessCardId": "100", "AccessPincode": "sha256:1", "UniqueId": "u"}"#.to_owned(),
+            updated_on: WallTime::from_millis(0),
+        };
+        let whole = document(EntityKind::Coworker, &stored, Shown::Whole).expect("an object");
+        let expected = r#"{"AccessCardId":"100","Archived":false,"CreatedOn":"1970-01-01T00:00:00Z","CustomFields":null,"FullName":"Ada","Id":7,"IsNew":false,"LocalizationDetails":null,"SystemId":null,"ToStringText":"Ada","UniqueId":"u","UpdatedBy":"checkind","UpdatedOn":"1970-01-01T00:00:00Z"}"#;
+        assert_eq!(Value::Object(whole).to_string(), expected);
+        let listed = document(EntityKind::Coworker, &stored, Shown::WithoutCredentials).expect("an object");
+        assert!(!listed.contains_key("AccessCardId"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_query_panics(query: String) {
+            if let Ok(query) = read(EntityKind::Coworker, &query) {
+                let _found = query.apply(people());
+            }
+        }
+    }
+}
