@@ -16,7 +16,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 
-use crate::base::{clock::WallTime, closed_list::closed_list, random};
+use crate::base::{clock::WallTime, closed_list::closed_list, random, record::BusinessId};
 
 /// How long an access token is valid. The platform sends `expires_in: 604799`, seven days less a second, and so do we.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);
@@ -100,6 +100,8 @@ closed_list! {
         Coworker = "Coworker",
         /// Passes that people hold.
         CoworkerTimePass = "CoworkerTimePass",
+        /// What visits without a pass cost; not an entity of the platform.
+        CoworkerCharge = "CoworkerCharge",
     }
 
     /// The platform's name of the entity.
@@ -192,6 +194,44 @@ impl Rights {
     }
 }
 
+/// The businesses whose records a user may see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All.
+    All,
+    /// These.
+    Only(BTreeSet<BusinessId>),
+}
+
+impl Reach {
+    /// The reach that consists of these businesses; all, if there are none.
+    pub fn of(businesses: impl IntoIterator<Item = BusinessId>) -> Self {
+        let only: BTreeSet<BusinessId> = businesses.into_iter().collect();
+        if only.is_empty() { Self::All } else { Self::Only(only) }
+    }
+
+    /// Whether it includes this business.
+    pub fn includes(&self, business: BusinessId) -> bool {
+        self.only().is_none_or(|only| only.contains(&business))
+    }
+
+    /// The businesses, if they are limited.
+    pub const fn only(&self) -> Option<&BTreeSet<BusinessId>> {
+        match self {
+            Self::All => None,
+            Self::Only(only) => Some(only),
+        }
+    }
+}
+
+impl fmt::Display for Reach {
+    /// As stored: ids joined by `,`; empty for all.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.only().into_iter().flatten().map(ToString::to_string).collect();
+        f.write_str(&ids.join(","))
+    }
+}
+
 /// An API user, without the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -199,6 +239,8 @@ pub struct User {
     pub name: UserName,
     /// What the user may do.
     pub rights: Rights,
+    /// Whose records the user may see.
+    pub reach: Reach,
     /// When the user was added.
     pub created_on: WallTime,
     /// When the rights or the password were last changed.

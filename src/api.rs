@@ -201,6 +201,7 @@ fn routes(state: ApiState) -> Router {
         .route("/api/spaces/failedcheckins", get(list::failed_checkins))
         .route("/api/spaces/checkins/{id}", get(records::checkin))
         .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
+        .route("/api/spaces/coworkercharges", get(list::charges))
         .merge(directory_routes())
         .route("/api/auth/me", get(account::me))
         .route("/api/utils/enums", get(account::enums))

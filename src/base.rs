@@ -15,6 +15,7 @@
 //! | [`sighting`] | what a door controller or a capture reports |
 //! | [`fact`] | the entries of the log, and their encoding |
 //! | [`record`] | check-ins and failed check-ins, and their ids |
+//! | [`listing`] | by which fields lists of records are filtered and sorted |
 //! | [`permit`] | the right to do what only the holder of the lease may do |
 //! | [`minute_count`] | counting within a minute |
 //! | [`log_budget`] | at most some lines a minute of each kind in the log |
@@ -32,6 +33,7 @@ pub(crate) mod closed_list;
 pub mod disk;
 pub mod fact;
 pub mod health;
+pub mod listing;
 pub mod log_budget;
 pub mod mac;
 pub(crate) mod machine;

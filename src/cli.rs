@@ -387,14 +387,14 @@ fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
             })
         }),
         UserCommand::Add { name, rights } => changing_users(&settings, async |store| {
-            let rights = user::rights(rights.admin, &rights.role)?;
-            user::add(store, &name, &rights, &user::ask_password()?, now).await
+            let (rights, reach) = (user::rights(rights.admin, &rights.role)?, rights.reach());
+            user::add(store, &name, (&rights, &reach), &user::ask_password()?, now).await
         }),
         UserCommand::Password { name } => {
             changing_users(&settings, async |store| user::set_password(store, &name, &user::ask_password()?, now).await)
         }
         UserCommand::Role { name, rights } => changing_users(&settings, async |store| {
-            user::set_rights(store, &name, &user::rights(rights.admin, &rights.role)?, now).await
+            user::set_rights(store, &name, (&user::rights(rights.admin, &rights.role)?, &rights.reach()), now).await
         }),
         UserCommand::Remove { name } => changing_users(&settings, async |store| user::remove(store, &name).await),
     }?;

@@ -39,7 +39,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{PASSWORD_CHARACTERS, Rights, Right, Role, RoleEntity, StoredPassword, UserName},
+    access::{PASSWORD_CHARACTERS, Reach, Right, Rights, Role, RoleEntity, StoredPassword, UserName},
     base::{clock::Clock, random, record::BusinessId},
     daemon::{Prepared, Running, SettingsOrigin, Supervisor},
     directory::import,
@@ -219,8 +219,10 @@ async fn prepare(settings: &Settings, password: &SecretString) -> anyhow::Result
     let import = import::read_json(&hub::directory(), &store.pin_key().await?)?;
     store.import(&import.documents, store.directory_version().await?, now, |_| {}).await?;
     let name: UserName = API_USER.parse().context("the name of the API user")?;
-    let rights = Rights::Roles([Role::of(RoleEntity::Checkin, Right::Read), Role::of(RoleEntity::FailedCheckin, Right::Read)].into());
-    store.add_user(&name, &StoredPassword::new(password)?, &rights, now).await?;
+    let rights = Rights::Roles(
+        [Role::of(RoleEntity::Checkin, Right::Read), Role::of(RoleEntity::FailedCheckin, Right::Read)].into(),
+    );
+    store.add_user(&name, &StoredPassword::new(password)?, &rights, &Reach::All, now).await?;
     store.close().await;
     Ok(())
 }

@@ -12,6 +12,9 @@ pub mod importing {}
 #[doc = include_str!("docs/upgrading.md")]
 pub mod upgrading {}
 
+#[doc = include_str!("docs/api.md")]
+pub mod api {}
+
 #[doc = include_str!("docs/passes.md")]
 pub mod passes {}
 

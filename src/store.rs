@@ -19,6 +19,7 @@ mod hex;
 mod leases;
 mod limits;
 mod list;
+mod list_text;
 mod locks;
 mod maintain;
 mod marks;
@@ -40,7 +41,7 @@ mod statement;
 mod stored;
 mod upgrade;
 
-pub use access::TokenPair;
+pub use access::{Rotation, TokenPair};
 pub(crate) use adopt::{OldCharge, OldLine, OldRecords, OldRefusal, OldVisit};
 pub(crate) use batch::{
     Batch, BatchRows, ChangedVisit, CoverageRow, DecidedFact, NewPersonState, StoredPerson, StoredRecords, StoredVisit,
@@ -51,9 +52,6 @@ pub use directory::StoredEntity;
 pub use error::StoreError;
 pub use facts::LoggedFact;
 pub use handle::Store;
-pub use list::{
-    CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, FieldKind, LARGEST_PAGE, ListPage, ListQuery, ListedField, SortDirection, Test,
-};
 pub use maintain::{MaintainError, Reclaimed};
 pub(crate) use marks::CommitMark;
 pub use news::{DatabaseNews, Found};

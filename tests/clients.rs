@@ -1,7 +1,10 @@
 //! Calls as real clients of the platform send them: paths, queries, forms and headers in all their spellings.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use checkind::access::{Rights, Right, Role, RoleEntity};
+use checkind::{
+    access::{Reach, Right, Rights, Role, RoleEntity},
+    base::record::BusinessId,
+};
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
@@ -41,7 +44,8 @@ fn admin() -> String {
 /// The ids of the records of a page, or of a bare array.
 fn ids(answer: &Answer) -> Vec<i64> {
     let body = answer.json();
-    let records = body.get("Records").unwrap_or(&body).as_array().unwrap_or_else(|| panic!("no list: {answer:?}")).clone();
+    let records =
+        body.get("Records").unwrap_or(&body).as_array().unwrap_or_else(|| panic!("no list: {answer:?}")).clone();
     records.iter().filter_map(|record| record["Id"].as_i64()).collect()
 }
 
@@ -63,7 +67,10 @@ fn lists_are_served_however_clients_ask_for_them() {
              &to_Checkin_FromTime=2026-11-26T23:00:00Z",
             &[1],
         ),
-        ("/api/spaces/checkins?from_Checkin_FromTime=2026-11-26T00:00:00Z&to_Checkin_ToTime=2026-11-26T23:59:59Z", &[1]),
+        (
+            "/api/spaces/checkins?from_Checkin_FromTime=2026-11-26T00:00:00Z&to_Checkin_ToTime=2026-11-26T23:59:59Z",
+            &[1],
+        ),
         ("/api/spaces/checkins?size=1000&page=1&from_Checkin_UpdatedOn=2026-11-26T18:11:50Z", &[3, 2]),
         ("/api/spaces/checkins?orderby=FromTime&dir=-1", &[3, 2, 1]),
         ("/api/spaces/checkins?Checkin_ToTime=null", &[2]),
@@ -151,6 +158,70 @@ fn a_list_needs_its_own_role() {
 }
 
 #[test]
+fn a_user_of_one_business_sees_nothing_of_others() {
+    let site = site();
+    let mut connection = site.connect();
+    let more = "
+        INSERT INTO directory (kind, id, document, updated_on) VALUES
+        ('business', 2, '{\"Id\":2,\"Name\":\"Hub Two\"}', '2026-11-20T09:00:00.000Z'),
+        ('coworker', 9, '{\"Id\":9,\"FullName\":\"Cy\",\"Businesses\":[{\"Id\":2}]}', '2026-11-20T09:00:00.000Z'),
+        ('coworker_time_pass', 1, '{\"Id\":1,\"CoworkerId\":9,\"TimePassId\":1}', '2026-11-20T09:00:00.000Z'),
+        ('coworker_time_pass', 2, '{\"Id\":2,\"CoworkerId\":7,\"TimePassId\":1}', '2026-11-20T09:00:00.000Z');
+        INSERT INTO failed_checkins (id, unique_id, business_id, checkin_attempt_time, source, checkin_attempt_time_local,
+          created_on, updated_on, updated_by)
+        VALUES (6, 'c1b2c3d4-e5f6-7890-abcd-000000000006', 2, '2026-03-01T09:05:00.000Z', 2, '2026-03-01T10:05:00',
+          '2026-03-01T09:05:00.000Z', '2026-03-01T09:05:00.000Z', 'checkind');
+        INSERT INTO payg_charges (id, checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, minutes, unbounded,
+          amount, currency, created_on, updated_on)
+        SELECT n, 'a1b2c3d4-e5f6-7890-abcd-00000000000' || n, 7, n, 3, '2026-03-01T00:00:00.000Z', '2026-03-01T09:00:00.000Z',
+          60, 1, 1, 'EUR', '2026-03-01T09:00:00.000Z', '2026-03-01T09:00:00.000Z' FROM (SELECT 1 AS n UNION ALL SELECT 2)";
+    site.run(connection.execute(more)).expect("the records");
+    site.run(connection.close()).expect("the end of the connection");
+    for (name, reach, seen) in [("one", vec![1], 1), ("two", vec![2], 2)] {
+        let reach = Reach::of(reach.into_iter().map(BusinessId));
+        site.add_within(name, PASSWORD, &Rights::Administrator, &reach);
+        let bearer = site.bearer(name);
+        for (path, of_one, of_two) in [
+            ("/api/spaces/checkins?orderBy=Id", &[1, 2][..], &[3][..]),
+            ("/api/spaces/checkins?id=[1,2,3]", &[1, 2], &[3]),
+            ("/api/spaces/checkins?Checkin_Business=2&orderBy=Id", &[], &[3]),
+            ("/api/spaces/failedcheckins", &[5], &[6]),
+            ("/api/spaces/coworkercharges", &[1], &[2]),
+            ("/api/sys/businesses", &[1], &[2]),
+            ("/api/spaces/coworkers", &[7, 8], &[7, 8, 9]),
+            ("/api/spaces/coworkertimepasses", &[2], &[1, 2]),
+            ("/api/spaces/coworkertimepasses?id=[1,2]", &[2], &[1, 2]),
+        ] {
+            let answer = site.get(path, &bearer);
+            let expected = if seen == 1 { of_one } else { of_two };
+            assert_eq!((answer.status, ids(&answer)), (200, expected.to_vec()), "{path} for {name}");
+            if !path.contains("id=") && !path.contains("Checkin_Business") {
+                assert_eq!(answer.json()["TotalItems"], json!(expected.len()), "{path} for {name}");
+            }
+        }
+        // A record of another business is as if there were none, with every key of the answer.
+        for (path, business) in [
+            ("checkins/1", 1),
+            ("checkins/3", 2),
+            ("failedcheckins/5", 1),
+            ("failedcheckins/6", 2),
+            ("businesses/1", 1),
+            ("businesses/2", 2),
+            ("coworkers/9", 2),
+            ("coworkertimepasses/1", 2),
+        ] {
+            let answer = site.get(&format!("/api/spaces/{path}"), &bearer);
+            assert_eq!(answer.status, if business == seen { 200 } else { 404 }, "{path} for {name}");
+            if business != seen {
+                let none = path.split('/').next().expect("an entity");
+                assert_eq!(answer.body, site.get(&format!("/api/spaces/{none}/404404"), &bearer).body, "{path}");
+            }
+        }
+        assert_eq!(site.get("/api/auth/me", &bearer).json()["Businesses"], json!([seen]));
+    }
+}
+
+#[test]
 fn people_are_shown_without_pins_and_listed_without_cards() {
     let site = site();
     let whole = site.get("/api/spaces/coworkers/7", &admin()).json();
@@ -161,6 +232,42 @@ fn people_are_shown_without_pins_and_listed_without_cards() {
     for path in ["/api/spaces/coworkers/9", "/api/spaces/coworkers/x", "/api/spaces/coworkers/-9223372036854775808"] {
         assert_eq!(site.get(path, &admin()).status, 404, "{path}");
     }
+}
+
+#[test]
+fn charges_are_listed_with_what_can_still_change() {
+    let site = site();
+    let mut connection = site.connect();
+    // The clock of the site stands at 2026-03-02 09:00.
+    let charges = "
+        INSERT INTO payg_charges (id, checkin, coworker_id, business_id, time_pass_id, pass_day, from_time, to_time, minutes,
+          unbounded, amount, currency, created_on, updated_on)
+        SELECT n, 'a1b2c3d4-e5f6-7890-abcd-00000000000' || n, 7, 1, 3, '2026-02-01T00:00:00.000Z', from_time, to_time, 60, 1200,
+          1000, 'EUR', from_time, from_time
+        FROM (SELECT 1 AS n, '2026-02-20T09:00:00.000Z' AS from_time, '2026-02-20T10:00:00.000Z' AS to_time
+              UNION ALL SELECT 2, '2026-03-01T09:00:00.000Z', '2026-03-01T10:00:00.000Z'
+              UNION ALL SELECT 3, '2026-03-02T08:00:00.000Z', NULL)";
+    site.run(connection.execute(charges)).expect("the charges");
+    site.run(connection.close()).expect("the end of the connection");
+    for (query, expected) in [
+        ("", &[3, 2, 1][..]),
+        ("?CoworkerCharge_Final=true", &[2, 1]),
+        ("?coworkercharge_settled=True", &[1]),
+        ("?CoworkerCharge_Settled=false&CoworkerCharge_Coworker=7", &[3, 2]),
+        ("?from_CoworkerCharge_UpdatedOn=2026-03-01T00:00:00Z&orderBy=UpdatedOn", &[2, 3]),
+    ] {
+        let answer = site.get(&format!("/api/spaces/coworkercharges{query}"), &admin());
+        assert_eq!((answer.status, ids(&answer)), (200, expected.to_vec()), "{query}");
+    }
+    let first = site.get("/api/spaces/coworkercharges?Id=1", &admin()).json()["Records"][0].clone();
+    let expected = json!({
+        "Id": 1, "Checkin": "a1b2c3d4-e5f6-7890-abcd-000000000001", "CoworkerId": 7, "BusinessId": 1, "TimePassId": 3,
+        "PassDay": "2026-02-01T00:00:00Z", "FromTime": "2026-02-20T09:00:00Z", "ToTime": "2026-02-20T10:00:00Z",
+        "Minutes": 60, "Amount": 1000, "Unbounded": 1200, "Currency": "EUR", "Final": true, "Settled": true,
+        "CreatedOn": "2026-02-20T09:00:00Z", "UpdatedOn": "2026-02-20T09:00:00Z"
+    });
+    assert_eq!(first, expected);
+    assert_eq!(site.get("/api/spaces/coworkercharges?CoworkerCharge_Final=maybe", &admin()).status, 400);
 }
 
 #[test]

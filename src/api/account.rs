@@ -25,6 +25,8 @@ struct Me {
     active: bool,
     is_admin: bool,
     roles: Vec<String>,
+    /// The businesses whose records the user may see; null for all.
+    businesses: Option<Vec<i64>>,
 }
 
 /// `GET /api/auth/me`.
@@ -35,7 +37,8 @@ pub(super) async fn me(State(api): State<ApiState>, shown: RequestIdentity) -> R
         Rights::Roles(roles) => (false, roles.iter().map(ToString::to_string).collect()),
     };
     let name = user.name.to_string();
-    Ok(json(StatusCode::OK, &Me { email: name.clone(), full_name: name, active: true, is_admin, roles }))
+    let businesses = user.reach.only().map(|only| only.iter().map(|business| business.0).collect());
+    Ok(json(StatusCode::OK, &Me { email: name.clone(), full_name: name, active: true, is_admin, roles, businesses }))
 }
 
 /// One value of an enumeration.

@@ -3,12 +3,15 @@
 //! The platform's documents show `YYYY-MM-DDTHH:mm` and `…Z`; real clients also send seconds without a zone, fractions,
 //! offsets, a space in place of the `T`, and RFC 1123 dates. A time without a zone is UTC, as on the platform.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime};
 
 use crate::base::clock::WallTime;
 
 /// The longest text that is read as a time, in bytes; an RFC 1123 date has 29.
 const LONGEST: usize = 64;
+
+/// The years that both databases compare rightly.
+const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
 
 /// The forms without a zone, and with a `T` between date and time.
 const FORMS: [&str; 2] = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
@@ -17,20 +20,22 @@ const FORMS: [&str; 2] = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
 pub(super) fn instant(text: &str) -> Option<WallTime> {
     let text = within_bounds(text)?;
     let zoned = DateTime::parse_from_rfc3339(&with_t(text)).or_else(|_| DateTime::parse_from_rfc2822(text));
-    match zoned {
-        Ok(at) => Some(WallTime::from(at.to_utc())),
-        Err(_) => without_zone(text).map(|at| WallTime::from(at.and_utc())),
-    }
+    let utc = match zoned {
+        Ok(at) => at.to_utc(),
+        Err(_) => without_zone(text)?.and_utc(),
+    };
+    YEARS.contains(&utc.year()).then(|| WallTime::from(utc))
 }
 
 /// Reads a time on the wall clock; a zone that a client adds to it has no meaning and is left out. `None` if the text is
 /// no time.
 pub(super) fn wall_clock(text: &str) -> Option<NaiveDateTime> {
     let text = within_bounds(text)?;
-    match DateTime::parse_from_rfc3339(&with_t(text)) {
-        Ok(at) => Some(at.naive_local()),
-        Err(_) => without_zone(text),
-    }
+    let local = match DateTime::parse_from_rfc3339(&with_t(text)) {
+        Ok(at) => at.naive_local(),
+        Err(_) => without_zone(text)?,
+    };
+    YEARS.contains(&local.year()).then_some(local)
 }
 
 fn within_bounds(text: &str) -> Option<&str> {
@@ -76,6 +81,7 @@ mod tests {
             ("now", None),
             ("26/11/2026", None),
             ("2026-13-26T19:30:00Z", None),
+            ("+12026-11-26T19:30:00", None),
             ("2026-11-26T19:30:00Zé", None),
         ] {
             assert_eq!(instant(text).map(WallTime::to_rfc3339_millis).as_deref(), expected, "{text:?}");

@@ -1,5 +1,7 @@
 //! The directory over HTTP: people, teams, plans, passes and locations, read like check-ins.
 
+use std::collections::BTreeSet;
+
 use axum::{
     extract::{Path, RawQuery, State, rejection::PathRejection},
     http::StatusCode,
@@ -10,14 +12,15 @@ use serde_json::Value;
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
-    documents::{self, Document, Shown},
-    list::{Envelope, PageFigures, named_ignored},
+    documents::{self, EntityDocument, KeptDocument, Shown},
+    list::{ListEnvelope, PageFigures, named_ignored},
     query::AnswerForm,
     reply::{Problem, RequestRefusal, json},
 };
 use crate::{
-    access::{Right, Role},
+    access::{Reach, Right, Role},
     directory::entity::EntityKind,
+    store::StoredEntity,
 };
 
 /// A list of the entities of a kind.
@@ -27,9 +30,9 @@ pub(super) async fn list(
     RawQuery(query): RawQuery,
     kind: EntityKind,
 ) -> Result<Response, RequestRefusal> {
-    require(&api, &shown, Role::of(documents::entity_of(kind), Right::List)).await?;
+    let user = require(&api, &shown, Role::of(documents::entity_of(kind), Right::List)).await?;
     let query = documents::read(kind, query.as_deref().unwrap_or_default())?;
-    let found = query.apply(all(&api, kind).await?)?;
+    let found = query.apply(all(&api, kind, &user.reach).await?)?;
     let response = match found.form {
         AnswerForm::Bare => json(StatusCode::OK, &found.documents),
         AnswerForm::Envelope => {
@@ -40,7 +43,7 @@ pub(super) async fn list(
                 direction: found.direction,
                 total: u64::try_from(found.total).unwrap_or(u64::MAX),
             };
-            json(StatusCode::OK, &Envelope::of(figures, found.documents))
+            json(StatusCode::OK, &ListEnvelope::of(figures, found.documents))
         }
     };
     Ok(named_ignored(response, &found.ignored))
@@ -53,21 +56,61 @@ pub(super) async fn one(
     id: Result<Path<String>, PathRejection>,
     kind: EntityKind,
 ) -> Result<Response, Problem> {
-    require(&api, &shown, Role::of(documents::entity_of(kind), Right::Read)).await?;
+    let user = require(&api, &shown, Role::of(documents::entity_of(kind), Right::Read)).await?;
     let missing = Problem::NoSuchRecord(documents::entity_of(kind).name());
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(missing)?;
     let stored = api.store()?.directory_entity(kind, id).await?.ok_or(missing)?;
-    let document = documents::document(kind, &stored, Shown::Whole).ok_or(missing)?;
+    let document = documents::document(kind, kept(&stored), Shown::Whole).ok_or(missing)?;
+    if !is_within(&api, kind, &document, &user.reach).await? {
+        return Err(missing);
+    }
     Ok(json(StatusCode::OK, &Value::Object(document)))
 }
 
-/// All documents of a kind. A site has some thousands of people, and they are read in portions.
-async fn all(api: &ApiState, kind: EntityKind) -> Result<Vec<Document>, Problem> {
+/// Whether a user with this reach may see an entity. A pass is seen by those who see its holder.
+async fn is_within(
+    api: &ApiState,
+    kind: EntityKind,
+    document: &EntityDocument,
+    reach: &Reach,
+) -> Result<bool, Problem> {
+    if !documents::is_within(kind, document, reach) {
+        return Ok(false);
+    }
+    let Some(holder) = documents::holder(kind, document).filter(|_| reach.only().is_some()) else { return Ok(true) };
+    let stored = api.store()?.directory_entity(EntityKind::Coworker, holder).await?;
+    let holder = stored.and_then(|stored| documents::document(EntityKind::Coworker, kept(&stored), Shown::Whole));
+    Ok(holder.is_some_and(|holder| documents::is_within(EntityKind::Coworker, &holder, reach)))
+}
+
+/// The documents of a kind that a user with this reach may see. A site has some thousands of people, and they are read in portions.
+async fn all(api: &ApiState, kind: EntityKind, reach: &Reach) -> Result<Vec<EntityDocument>, Problem> {
+    let mut all = every(api, kind).await?;
+    if reach.only().is_some() {
+        all.retain(|document| documents::is_within(kind, document, reach));
+        if kind == EntityKind::CoworkerTimePass {
+            let holders = every(api, EntityKind::Coworker).await?;
+            let seen: BTreeSet<i64> = holders
+                .iter()
+                .filter(|holder| documents::is_within(EntityKind::Coworker, holder, reach))
+                .filter_map(documents::id_of)
+                .collect();
+            all.retain(|pass| documents::holder(kind, pass).is_none_or(|holder| seen.contains(&holder)));
+        }
+    }
+    Ok(all)
+}
+
+async fn every(api: &ApiState, kind: EntityKind) -> Result<Vec<EntityDocument>, Problem> {
     let (mut all, mut after) = (Vec::new(), i64::MIN);
     loop {
         let page = api.store()?.directory_page(kind, after).await?;
         let Some(last) = page.last() else { return Ok(all) };
         after = last.id;
-        all.extend(page.iter().filter_map(|stored| documents::document(kind, stored, Shown::WithoutCredentials)));
+        all.extend(page.iter().filter_map(|stored| documents::document(kind, kept(stored), Shown::WithoutCredentials)));
     }
+}
+
+fn kept(stored: &StoredEntity) -> KeptDocument<'_> {
+    KeptDocument { id: stored.id, is_archived: stored.archived, updated_on: stored.updated_on, text: &stored.document }
 }

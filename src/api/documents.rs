@@ -15,13 +15,22 @@ use super::{
     query::{self, AnswerForm, Paging, Side},
 };
 use crate::{
-    access::RoleEntity,
+    access::{Reach, RoleEntity},
+    base::{clock::WallTime, listing::SortDirection, record::BusinessId},
     directory::entity::{CredentialField, EntityKind},
-    store::{SortDirection, StoredEntity},
 };
 
-/// One entity as JSON, without a document that cannot be read.
-pub(super) type Document = Map<String, Value>;
+/// An entity as it is stored: its document, and what is known beside it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeptDocument<'a> {
+    pub(super) id: i64,
+    pub(super) is_archived: bool,
+    pub(super) updated_on: WallTime,
+    pub(super) text: &'a str,
+}
+
+/// One entity as JSON.
+pub(super) type EntityDocument = Map<String, Value>;
 
 /// How much of a document an answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,20 +54,20 @@ pub(super) const fn entity_of(kind: EntityKind) -> RoleEntity {
 }
 
 /// A stored entity in the API's shape; `None` if it is no JSON object.
-pub(super) fn document(kind: EntityKind, stored: &StoredEntity, shown: Shown) -> Option<Document> {
-    let mut document: Document = serde_json::from_str(&stored.document).ok()?;
+pub(super) fn document(kind: EntityKind, kept: KeptDocument<'_>, shown: Shown) -> Option<EntityDocument> {
+    let mut document: EntityDocument = serde_json::from_str(kept.text).ok()?;
     document.retain(|key, _| match shown {
         Shown::Whole => key != CredentialField::AccessPincode.key(),
         Shown::WithoutCredentials => !CredentialField::holds(key),
     });
     let text = ["FullName", "Name", "TimePassName"].iter().find_map(|key| document.get(*key)?.as_str());
     let text = text.unwrap_or(entity_of(kind).name()).to_owned();
-    document.insert("Id".to_owned(), json!(stored.id));
-    document.insert("Archived".to_owned(), json!(stored.archived));
-    document.insert("UpdatedOn".to_owned(), json!(stored.updated_on.to_rfc3339_seconds()));
-    let unique_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("checkind/{}/{}", kind.word(), stored.id).as_bytes());
+    document.insert("Id".to_owned(), json!(kept.id));
+    document.insert("Archived".to_owned(), json!(kept.is_archived));
+    document.insert("UpdatedOn".to_owned(), json!(kept.updated_on.to_rfc3339_seconds()));
+    let unique_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("checkind/{}/{}", kind.word(), kept.id).as_bytes());
     for (key, value) in [
-        ("CreatedOn", json!(stored.updated_on.to_rfc3339_seconds())),
+        ("CreatedOn", json!(kept.updated_on.to_rfc3339_seconds())),
         ("UniqueId", json!(unique_id)),
         ("UpdatedBy", json!("checkind")),
         ("IsNew", json!(false)),
@@ -83,9 +92,9 @@ pub(super) struct DocumentQuery {
 
 /// The documents that a query asks for.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundDocuments {
     /// Those of the page.
-    pub(super) documents: Vec<Document>,
+    pub(super) documents: Vec<EntityDocument>,
     /// How many match, on all pages.
     pub(super) total: usize,
     /// The key that they are sorted by.
@@ -125,7 +134,7 @@ pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<F
 
 impl DocumentQuery {
     /// Applies the query to all documents of the kind.
-    pub(super) fn apply(self, mut documents: Vec<Document>) -> Result<Found, Vec<FieldFault>> {
+    pub(super) fn apply(self, mut documents: Vec<EntityDocument>) -> Result<FoundDocuments, Vec<FieldFault>> {
         let keys: BTreeSet<String> = documents.iter().flat_map(|document| document.keys().cloned()).collect();
         let key = |name: &str| keys.iter().find(|key| is_named(key, name)).cloned();
         let mut ignored = Vec::new();
@@ -161,11 +170,33 @@ impl DocumentQuery {
         let [number, size] = [page.0, page.1].map(|number| usize::try_from(number).unwrap_or(usize::MAX));
         let before = (number - 1).saturating_mul(size);
         let documents = documents.into_iter().skip(before).take(size).collect();
-        Ok(Found { documents, total, order, direction, page, form, ignored })
+        Ok(FoundDocuments { documents, total, order, direction, page, form, ignored })
     }
 }
 
-fn id_of(document: &Document) -> Option<i64> {
+/// Whether a user with this reach may see an entity: one of a business in it, or of no business, which belongs to the
+/// whole network.
+pub(super) fn is_within(kind: EntityKind, document: &EntityDocument, reach: &Reach) -> bool {
+    let is_seen = |id: &Value| id.as_i64().is_some_and(|id| reach.includes(BusinessId(id)));
+    if kind == EntityKind::Business {
+        return document.get("Id").is_some_and(is_seen);
+    }
+    let own = document.get("BusinessId").filter(|id| !id.is_null());
+    let several = document.get("Businesses").and_then(Value::as_array).filter(|list| !list.is_empty());
+    match (own, several) {
+        (None, None) => true,
+        (own, several) => {
+            own.is_some_and(is_seen) || several.into_iter().flatten().any(|one| is_seen(one.get("Id").unwrap_or(one)))
+        }
+    }
+}
+
+/// Who holds it, if it is a pass.
+pub(super) fn holder(kind: EntityKind, document: &EntityDocument) -> Option<i64> {
+    document.get("CoworkerId").and_then(Value::as_i64).filter(|_| kind == EntityKind::CoworkerTimePass)
+}
+
+pub(super) fn id_of(document: &EntityDocument) -> Option<i64> {
     document.get("Id").and_then(Value::as_i64)
 }
 
@@ -191,11 +222,7 @@ fn passes(value: Option<&Value>, side: Side, wanted: &str) -> bool {
     }
     match value {
         Value::Null => false,
-        Value::Bool(known) => match wanted.to_ascii_lowercase().as_str() {
-            "true" | "1" => *known,
-            "false" | "0" => !known,
-            _ => false,
-        },
+        Value::Bool(known) => query::truth(wanted) == Some(*known),
         Value::Number(known) => wanted.parse::<f64>().ok() == known.as_f64(),
         Value::String(known) => known.to_ascii_lowercase().contains(&wanted.to_ascii_lowercase()),
         // A list of references is found by an id in it.
@@ -205,8 +232,8 @@ fn passes(value: Option<&Value>, side: Side, wanted: &str) -> bool {
 }
 
 /// The order of two documents: by a key, then by id; null comes last, whichever way.
-fn along(key: &str, direction: SortDirection, one: &Document, other: &Document) -> Ordering {
-    let value = |document: &Document| document.get(key).filter(|value| !value.is_null()).cloned();
+fn along(key: &str, direction: SortDirection, one: &EntityDocument, other: &EntityDocument) -> Ordering {
+    let value = |document: &EntityDocument| document.get(key).filter(|value| !value.is_null()).cloned();
     let turned = |order: Ordering| match direction {
         SortDirection::Ascending => order,
         SortDirection::Descending => order.reverse(),
@@ -231,25 +258,24 @@ fn text(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::clock::WallTime;
 
-    fn people() -> Vec<Document> {
+    fn people() -> Vec<EntityDocument> {
         let documents = [
             r#"{"FullName": "Ada", "Email": "ada@example.com", "Active": true, "TariffId": 3, "Teams": [{"Id": 5}],
                "AccessCardId": "100", "AccessPincode": "sha256:1"}"#,
             r#"{"FullName": "Bob", "Active": false, "TariffId": 12, "Teams": []}"#,
             r#"{"FullName": "adam", "Email": null, "Active": true}"#,
         ];
-        let stored = documents.iter().zip(7..).map(|(document, id)| StoredEntity {
+        let kept = documents.iter().zip(7..).map(|(text, id)| KeptDocument {
             id,
-            archived: id == 8,
-            document: (*document).to_owned(),
+            is_archived: id == 8,
             updated_on: WallTime::from_millis(id * 1000),
+            text,
         });
-        stored.filter_map(|stored| document(EntityKind::Coworker, &stored, Shown::WithoutCredentials)).collect()
+        kept.filter_map(|kept| document(EntityKind::Coworker, kept, Shown::WithoutCredentials)).collect()
     }
 
-    fn found(query: &str) -> Found {
+    fn found(query: &str) -> FoundDocuments {
         read(EntityKind::Coworker, query).expect("a query").apply(people()).expect("known names")
     }
 
@@ -284,16 +310,16 @@ mod tests {
 
     #[test]
     fn an_entity_has_the_common_keys_and_no_pin() {
-        let stored = StoredEntity {
+        let kept = KeptDocument {
             id: 7,
-            archived: false,
-            document: r#"{"FullName": "Ada", "AccessCardId": "100", "AccessPincode": "sha256:1", "UniqueId": "u"}"#.to_owned(),
+            is_archived: false,
             updated_on: WallTime::from_millis(0),
+            text: r#"{"FullName": "Ada", "AccessCardId": "100", "AccessPincode": "sha256:1", "UniqueId": "u"}"#,
         };
-        let whole = document(EntityKind::Coworker, &stored, Shown::Whole).expect("an object");
+        let whole = document(EntityKind::Coworker, kept, Shown::Whole).expect("an object");
         let expected = r#"{"AccessCardId":"100","Archived":false,"CreatedOn":"1970-01-01T00:00:00Z","CustomFields":null,"FullName":"Ada","Id":7,"IsNew":false,"LocalizationDetails":null,"SystemId":null,"ToStringText":"Ada","UniqueId":"u","UpdatedBy":"checkind","UpdatedOn":"1970-01-01T00:00:00Z"}"#;
         assert_eq!(Value::Object(whole).to_string(), expected);
-        let listed = document(EntityKind::Coworker, &stored, Shown::WithoutCredentials).expect("an object");
+        let listed = document(EntityKind::Coworker, kept, Shown::WithoutCredentials).expect("an object");
         assert!(!listed.contains_key("AccessCardId"));
     }
 

@@ -1,4 +1,4 @@
-//! `GET /api/spaces/checkins` and `/api/spaces/failedcheckins`: a page of a list in the platform's envelope, or some
+//! `GET /api/spaces/checkins`, `/api/spaces/failedcheckins` and `/api/spaces/coworkercharges`: a page of a list in the platform's envelope, or some
 //! records by their ids as a bare array.
 
 use axum::{
@@ -11,14 +11,17 @@ use serde::Serialize;
 use super::{
     ApiState,
     auth::{RequestIdentity, require},
-    listed_entity::{CHECKIN, FAILED_CHECKIN, key_of},
+    listed_entity::{CHECKIN, COWORKER_CHARGE, FAILED_CHECKIN, key_of},
     query::{self, AnswerForm, ReadQuery},
     reply::{RequestRefusal, json},
-    shape::{CheckinEntity, FailedCheckinEntity},
+    shape::{ChargeEntity, CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
-    access::{Right, Role, RoleEntity},
-    store::{ListPage, SortDirection},
+    access::{Right, Role, RoleEntity, User},
+    base::{
+        listing::{ListPage, SortDirection},
+        record::BusinessId,
+    },
 };
 
 /// Names the parameters of a query that were left out, because they mean nothing here.
@@ -30,7 +33,7 @@ const IGNORED_BYTES: usize = 1000;
 /// A page of a list, as the platform sends it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Envelope<R> {
+pub(super) struct ListEnvelope<R> {
     records: Vec<R>,
     current_page: u32,
     current_page_size: u32,
@@ -54,8 +57,9 @@ pub(super) async fn checkins(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    require(&api, &shown, Role::of(RoleEntity::Checkin, Right::List)).await?;
-    let read = query::read(&CHECKIN, query.as_deref().unwrap_or_default())?;
+    let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::List)).await?;
+    let mut read = query::read(&CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
+    read.query.businesses = seen_by(&user);
     let page = api.store()?.checkin_page(&read.query).await?;
     Ok(answer(&read, &page, CheckinEntity::from))
 }
@@ -65,10 +69,29 @@ pub(super) async fn failed_checkins(
     shown: RequestIdentity,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RequestRefusal> {
-    require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::List)).await?;
-    let read = query::read(&FAILED_CHECKIN, query.as_deref().unwrap_or_default())?;
+    let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::List)).await?;
+    let mut read = query::read(&FAILED_CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
+    read.query.businesses = seen_by(&user);
     let page = api.store()?.failed_checkin_page(&read.query).await?;
     Ok(answer(&read, &page, FailedCheckinEntity::from))
+}
+
+pub(super) async fn charges(
+    State(api): State<ApiState>,
+    shown: RequestIdentity,
+    RawQuery(query): RawQuery,
+) -> Result<Response, RequestRefusal> {
+    let user = require(&api, &shown, Role::of(RoleEntity::CoworkerCharge, Right::List)).await?;
+    let now = api.clock.now().wall;
+    let mut read = query::read(&COWORKER_CHARGE, query.as_deref().unwrap_or_default(), now)?;
+    read.query.businesses = seen_by(&user);
+    let page = api.store()?.charge_page(&read.query).await?;
+    Ok(answer(&read, &page, |charge| ChargeEntity::of(charge, now)))
+}
+
+/// The businesses whose records the user may see, if they are limited.
+fn seen_by(user: &User) -> Option<Vec<BusinessId>> {
+    user.reach.only().map(|only| only.iter().copied().collect())
 }
 
 /// The page in its envelope; bare, if it was asked for by ids.
@@ -88,7 +111,7 @@ fn answer<'a, T, R: Serialize>(
                 direction: query.direction,
                 total: page.total,
             };
-            json(StatusCode::OK, &Envelope::of(figures, records))
+            json(StatusCode::OK, &ListEnvelope::of(figures, records))
         }
     };
     named_ignored(response, ignored)
@@ -117,7 +140,7 @@ pub(super) struct PageFigures {
     pub(super) total: u64,
 }
 
-impl<R> Envelope<R> {
+impl<R> ListEnvelope<R> {
     /// The envelope of these records.
     pub(super) fn of(PageFigures { page, size, order, direction, total }: PageFigures, records: Vec<R>) -> Self {
         let full = u64::from(size);

@@ -1,30 +1,74 @@
 //! PURE. The entities of the API, and how clients name their fields.
 
-use crate::store::{CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, ListedField};
+use crate::{
+    base::{
+        clock::WallTime,
+        listing::{CHARGE_FIELDS, CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, FieldTest, ListedField},
+    },
+    policy::LATEST,
+};
 
 /// An entity: by which fields lists are filtered and sorted by.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct ListedEntity {
     /// What the names of its filters begin with, in lower case.
     pub(super) prefix: &'static str,
     fields: &'static [ListedField],
     /// The column that lists are sorted by unless asked otherwise.
     sorted_by: &'static str,
+    /// What is no field, but follows from one.
+    flags: &'static [Flag],
+}
+
+/// Something that is true or false of a record and follows from a field of it.
+#[derive(Debug)]
+pub(super) struct Flag {
+    /// Its key in the API.
+    name: &'static str,
+    /// The column of the field.
+    column: &'static str,
+    /// What the field must be for the flag to be true, or not; the time is now.
+    test: fn(bool, WallTime) -> FieldTest,
 }
 
 /// `Checkin`.
-pub(super) static CHECKIN: ListedEntity = ListedEntity {
-    prefix: "checkin_",
-    fields: CHECKIN_FIELDS,
-    sorted_by: "from_time",
-};
+pub(super) static CHECKIN: ListedEntity =
+    ListedEntity { prefix: "checkin_", fields: CHECKIN_FIELDS, sorted_by: "from_time", flags: &[] };
 
 /// `FailedCheckin`.
 pub(super) static FAILED_CHECKIN: ListedEntity = ListedEntity {
     prefix: "failedcheckin_",
     fields: FAILED_CHECKIN_FIELDS,
     sorted_by: "checkin_attempt_time",
+    flags: &[],
 };
+
+/// `CoworkerCharge`.
+pub(super) static COWORKER_CHARGE: ListedEntity = ListedEntity {
+    prefix: "coworkercharge_",
+    fields: CHARGE_FIELDS,
+    sorted_by: "from_time",
+    flags: &[
+        Flag {
+            name: "final",
+            column: "to_time",
+            test: |is_so, _| if is_so { FieldTest::NotNull } else { FieldTest::Null },
+        },
+        Flag {
+            name: "settled",
+            column: "to_time",
+            test: |is_so, now| {
+                let before = settled_before(now);
+                if is_so { FieldTest::Before(before) } else { FieldTest::NotBefore(before) }
+            },
+        },
+    ],
+};
+
+/// A visit that ended before this can no longer change: a fact that comes later decides nothing.
+pub(super) fn settled_before(now: WallTime) -> WallTime {
+    now.minus(LATEST)
+}
 
 impl ListedEntity {
     /// The field of this name: its key in the API, in any case and with or without underscores. A reference has a short
@@ -35,6 +79,12 @@ impl ListedEntity {
             let own = plain(field.column);
             own == name || (field.column != "id" && own.strip_suffix("id") == Some(&name))
         })
+    }
+
+    /// The field and the test of a flag with this name.
+    pub(super) fn flag(&self, name: &str, is_so: bool, now: WallTime) -> Option<(&'static ListedField, FieldTest)> {
+        let flag = self.flags.iter().find(|flag| flag.name == plain(name))?;
+        Some((self.column(flag.column), (flag.test)(is_so, now)))
     }
 
     /// The number of the record.
@@ -55,7 +105,9 @@ impl ListedEntity {
 /// The name of a field in the API: its column in Pascal case.
 pub(super) fn key_of(field: &ListedField) -> String {
     let words = field.column.split('_');
-    words.map(|word| word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default()).collect()
+    words
+        .map(|word| word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default())
+        .collect()
 }
 
 /// A name in lower case, without underscores.

@@ -6,14 +6,11 @@
 
 use uuid::Uuid;
 
-use super::{
-    client_time,
-    listed_entity::ListedEntity,
-    fault::FieldFault,
-};
-use crate::{
-    base::record::CheckinSource,
-    store::{FieldKind, LARGEST_PAGE, ListQuery, ListedField, SortDirection, Test},
+use super::{client_time, fault::FieldFault, listed_entity::ListedEntity};
+use crate::base::{
+    clock::WallTime,
+    listing::{FieldKind, FieldTest, LARGEST_PAGE, ListQuery, ListedField, SortDirection},
+    record::CheckinSource,
 };
 
 /// Records of a page unless asked otherwise.
@@ -75,11 +72,7 @@ impl Default for Paging {
 impl Paging {
     /// Takes a parameter, if it is about the page or its order; returns whether it was. `lower` is its name in lower
     /// case.
-    pub(super) fn take(
-        &mut self,
-        (name, lower, value): (&str, &str, &str),
-        faults: &mut Vec<FieldFault>,
-    ) -> bool {
+    pub(super) fn take(&mut self, (name, lower, value): (&str, &str, &str), faults: &mut Vec<FieldFault>) -> bool {
         let mut fault = |expected| faults.push(FieldFault::new(name, Some(value), expected));
         match lower {
             "page" => match value.parse() {
@@ -112,8 +105,8 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = (String, String, S
 }
 
 /// Reads the query of a list of this entity.
-pub(super) fn read(entity: &'static ListedEntity, query: &str) -> Result<ReadQuery, Vec<FieldFault>> {
-    let mut reading = Reading { entity, ids: None, tests: Vec::new(), ignored: Vec::new(), faults: Vec::new() };
+pub(super) fn read(entity: &'static ListedEntity, query: &str, now: WallTime) -> Result<ReadQuery, Vec<FieldFault>> {
+    let mut reading = Reading { entity, now, ids: None, tests: Vec::new(), ignored: Vec::new(), faults: Vec::new() };
     let mut paging = Paging::default();
     for (name, lower, value) in parameters(query) {
         if !paging.take((&name, &lower, &value), &mut reading.faults) {
@@ -125,8 +118,9 @@ pub(super) fn read(entity: &'static ListedEntity, query: &str) -> Result<ReadQue
 
 struct Reading {
     entity: &'static ListedEntity,
+    now: WallTime,
     ids: Option<Vec<i64>>,
-    tests: Vec<(&'static ListedField, Test)>,
+    tests: Vec<(&'static ListedField, FieldTest)>,
     ignored: Vec<String>,
     faults: Vec<FieldFault>,
 }
@@ -140,7 +134,7 @@ impl Reading {
             |rest| self.entity.field(rest),
         );
         let Some(field) = field else {
-            self.ignored.push(name.to_owned());
+            self.flag(name, rest, value);
             return;
         };
         if field.column == "id" && side == Side::Exact && value.starts_with('[') {
@@ -154,6 +148,16 @@ impl Reading {
             Ok(_) if self.tests.len() == MOST_TESTS => self.fault(name, value, "is one filter too many"),
             Ok(test) => self.tests.push((field, test)),
             Err(expected) => self.fault(name, value, expected),
+        }
+    }
+
+    /// A filter by a flag; any other name means nothing.
+    fn flag(&mut self, name: &str, rest: &str, value: &str) {
+        let known = |is_so| self.entity.flag(rest.strip_prefix(self.entity.prefix)?, is_so, self.now);
+        match (known(true), truth(value)) {
+            (None, _) => self.ignored.push(name.to_owned()),
+            (Some(_), None) => self.fault(name, value, "is true or false"),
+            (Some(_), Some(is_so)) => self.tests.extend(known(is_so)),
         }
     }
 
@@ -188,9 +192,9 @@ impl Reading {
             return Ok(ReadQuery { query, form: AnswerForm::Envelope, ignored: self.ignored });
         };
         let id = self.entity.id();
-        let tests = vec![(id, Test::AnyOf(ids))];
         let (order, direction) = (id, SortDirection::Ascending);
-        let query = ListQuery { tests, order, direction, page: 1, size: LARGEST_PAGE, ..query };
+        let mut query = ListQuery { order, direction, page: 1, size: LARGEST_PAGE, ..query };
+        query.tests.push((id, FieldTest::AnyOf(ids)));
         Ok(ReadQuery { query, form: AnswerForm::Bare, ignored: self.ignored })
     }
 }
@@ -215,6 +219,15 @@ fn direction(text: &str) -> Option<SortDirection> {
     }
 }
 
+/// True or false, as clients write it.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" => Some(true),
+        "false" | "0" => Some(false),
+        _ => None,
+    }
+}
+
 /// `[1,2,3]`, with or without spaces; an empty list asks for nothing.
 pub(super) fn ids(text: &str) -> Option<Vec<i64>> {
     let inner = text.strip_prefix('[')?.strip_suffix(']')?;
@@ -224,46 +237,42 @@ pub(super) fn ids(text: &str) -> Option<Vec<i64>> {
 }
 
 /// What a value asks of a field; or what it should be.
-fn test(field: &ListedField, side: Side, value: &str) -> Result<Test, &'static str> {
+fn test(field: &ListedField, side: Side, value: &str) -> Result<FieldTest, &'static str> {
     if side == Side::Exact {
         match value.to_ascii_lowercase().as_str() {
-            "null" => return Ok(Test::Null),
-            "notnull" => return Ok(Test::NotNull),
+            "null" => return Ok(FieldTest::Null),
+            "notnull" => return Ok(FieldTest::NotNull),
             _ => {}
         }
     }
     match (field.kind, side) {
         (FieldKind::Number, Side::Exact) => {
             if value.starts_with('[') {
-                return ids(value).map(Test::AnyOf).ok_or(ID_LIST);
+                return ids(value).map(FieldTest::AnyOf).ok_or(ID_LIST);
             }
-            value.parse().map(Test::Number).map_err(|_| "is a number")
+            value.parse().map(FieldTest::Number).map_err(|_| "is a number")
         }
         (FieldKind::Source, Side::Exact) => {
             let source = CheckinSource::from_text(value).ok_or("is the name or the number of an eCheckinSource")?;
-            Ok(Test::Number(source.number()))
+            Ok(FieldTest::Number(source.number()))
         }
-        (FieldKind::Truth, Side::Exact) => match value.to_ascii_lowercase().as_str() {
-            "true" | "1" => Ok(Test::Truth(true)),
-            "false" | "0" => Ok(Test::Truth(false)),
-            _ => Err("is true or false"),
-        },
-        (FieldKind::Guid, Side::Exact) => Uuid::parse_str(value).map(Test::Guid).map_err(|_| "is a UUID"),
-        (FieldKind::Text, Side::Exact) => Ok(Test::Contains(value.to_owned())),
+        (FieldKind::Truth, Side::Exact) => truth(value).map(FieldTest::Truth).ok_or("is true or false"),
+        (FieldKind::Guid, Side::Exact) => Uuid::parse_str(value).map(FieldTest::Guid).map_err(|_| "is a UUID"),
+        (FieldKind::Text, Side::Exact) => Ok(FieldTest::Contains(value.to_owned())),
         (FieldKind::Instant, side) => {
             let at = client_time::instant(value).ok_or("is a time, such as 2026-11-26T19:30:00Z")?;
             Ok(match side {
-                Side::Exact => Test::At(at),
-                Side::From => Test::From(at),
-                Side::To => Test::To(at),
+                Side::Exact => FieldTest::At(at),
+                Side::From => FieldTest::From(at),
+                Side::To => FieldTest::To(at),
             })
         }
         (FieldKind::WallClock, side) => {
             let at = client_time::wall_clock(value).ok_or("is a time, such as 2026-11-26T19:30:00")?;
             Ok(match side {
-                Side::Exact => Test::AtLocal(at),
-                Side::From => Test::FromLocal(at),
-                Side::To => Test::ToLocal(at),
+                Side::Exact => FieldTest::AtLocal(at),
+                Side::From => FieldTest::FromLocal(at),
+                Side::To => FieldTest::ToLocal(at),
             })
         }
         (
@@ -277,13 +286,15 @@ fn test(field: &ListedField, side: Side, value: &str) -> Result<Test, &'static s
 mod tests {
     use super::{super::listed_entity::CHECKIN, *};
 
+    const NOW: WallTime = WallTime::from_millis(1_800_000_000_000);
+
     fn page(query: &str) -> ListQuery {
-        let read = read(&CHECKIN, query).expect("a query");
+        let read = read(&CHECKIN, query, NOW).expect("a query");
         assert_eq!(read.form, AnswerForm::Envelope, "{query}");
         read.query
     }
 
-    fn tests(query: &str) -> Vec<(&'static str, Test)> {
+    fn tests(query: &str) -> Vec<(&'static str, FieldTest)> {
         page(query).tests.into_iter().map(|(field, test)| (field.column, test)).collect()
     }
 
@@ -312,50 +323,50 @@ mod tests {
     fn filters_are_read_in_every_spelling() {
         let at = |text| client_time::instant(text).expect("a time");
         for (query, column, test) in [
-            ("Checkin_Coworker=7", "coworker_id", Test::Number(7)),
-            ("checkin_coworker=[7,8]", "coworker_id", Test::AnyOf(vec![7, 8])),
-            ("Checkin_Coworker_FullName=B%C3%B6b", "coworker_full_name", Test::Contains("Böb".to_owned())),
-            ("Checkin_Source=DoorAccess", "source", Test::Number(2)),
-            ("Checkin_Source=3", "source", Test::Number(3)),
-            ("Checkin_AutoCheckout=False", "auto_checkout", Test::Truth(false)),
-            ("Checkin_ToTime=null", "to_time", Test::Null),
-            ("Checkin_ToTime=NotNull", "to_time", Test::NotNull),
-            ("from_Checkin_FromTime=2026-11-26T00:00:01", "from_time", Test::From(at("2026-11-26T00:00:01Z"))),
-            ("To_Checkin_UpdatedOn=2026-11-26T00:00", "updated_on", Test::To(at("2026-11-26T00:00:00Z"))),
-            ("Checkin_FromTime=2026-11-26T09:00:00Z", "from_time", Test::At(at("2026-11-26T09:00:00Z"))),
-            ("Id=5", "id", Test::Number(5)),
+            ("Checkin_Coworker=7", "coworker_id", FieldTest::Number(7)),
+            ("checkin_coworker=[7,8]", "coworker_id", FieldTest::AnyOf(vec![7, 8])),
+            ("Checkin_Coworker_FullName=B%C3%B6b", "coworker_full_name", FieldTest::Contains("Böb".to_owned())),
+            ("Checkin_Source=DoorAccess", "source", FieldTest::Number(2)),
+            ("Checkin_Source=3", "source", FieldTest::Number(3)),
+            ("Checkin_AutoCheckout=False", "auto_checkout", FieldTest::Truth(false)),
+            ("Checkin_ToTime=null", "to_time", FieldTest::Null),
+            ("Checkin_ToTime=NotNull", "to_time", FieldTest::NotNull),
+            ("from_Checkin_FromTime=2026-11-26T00:00:01", "from_time", FieldTest::From(at("2026-11-26T00:00:01Z"))),
+            ("To_Checkin_UpdatedOn=2026-11-26T00:00", "updated_on", FieldTest::To(at("2026-11-26T00:00:00Z"))),
+            ("Checkin_FromTime=2026-11-26T09:00:00Z", "from_time", FieldTest::At(at("2026-11-26T09:00:00Z"))),
+            ("Id=5", "id", FieldTest::Number(5)),
         ] {
             assert_eq!(tests(query), [(column, test)], "{query}");
         }
         let guid = "a1b2c3d4-e5f6-7890-abcd-ef1234567890";
-        let test = Test::Guid(Uuid::parse_str(guid).expect("a UUID"));
+        let test = FieldTest::Guid(Uuid::parse_str(guid).expect("a UUID"));
         assert_eq!(tests(&format!("Checkin_UniqueId={}", guid.to_uppercase())), [("unique_id", test)]);
     }
 
     #[test]
     fn ids_are_read_raw_and_encoded() {
         for query in ["id=[1,2]", "Checkin_Id=%5B1,2%5D", "ID=[ 1, 2 ]", "id=[1]&id=[2]"] {
-            let read = read(&CHECKIN, query).expect("a query");
+            let read = read(&CHECKIN, query, NOW).expect("a query");
             assert_eq!(read.form, AnswerForm::Bare, "{query}");
-            assert_eq!(read.query.tests, [(CHECKIN.id(), Test::AnyOf(vec![1, 2]))], "{query}");
+            assert_eq!(read.query.tests, [(CHECKIN.id(), FieldTest::AnyOf(vec![1, 2]))], "{query}");
         }
     }
 
     #[test]
     fn what_means_nothing_is_named_and_what_cannot_be_read_is_a_fault() {
-        let ignored = read(&CHECKIN, "Foo=1&FailedCheckin_Id=3&PageNumber=2&from_page=3").map(|read| read.ignored);
+        let ignored = read(&CHECKIN, "Foo=1&FailedCheckin_Id=3&PageNumber=2&from_page=3", NOW).map(|read| read.ignored);
         assert_eq!(ignored, Ok(["Foo", "FailedCheckin_Id", "PageNumber", "from_page"].map(ToOwned::to_owned).to_vec()));
         let faults = read(
             &CHECKIN,
             "page=0&size=x&orderBy=Colour&dir=up&Checkin_Coworker=Bob&Checkin_AutoCheckout=maybe&id=[1,x]\
              &Checkin_UniqueId=7&Checkin_Source=Window&from_Checkin_FromTime=now&from_Checkin_Coworker=7",
+            NOW,
         );
         let faults = faults.expect_err("faults");
         let names: Vec<&str> = faults.iter().map(|fault| fault.property_name.as_str()).collect();
         let expected = [
             "page",
             "size",
-            "orderBy",
             "dir",
             "Checkin_Coworker",
             "Checkin_AutoCheckout",
@@ -364,6 +375,7 @@ mod tests {
             "Checkin_Source",
             "from_Checkin_FromTime",
             "from_Checkin_Coworker",
+            "orderBy",
         ];
         assert_eq!(names, expected);
     }
@@ -371,7 +383,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_query_panics(query: String) {
-            let _read = read(&CHECKIN, &query);
+            let _read = read(&CHECKIN, &query, NOW);
         }
     }
 }

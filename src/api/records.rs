@@ -1,6 +1,7 @@
 //! `GET /api/spaces/checkins/{id}` and `/api/spaces/failedcheckins/{id}`.
 //!
-//! An id that is not a number gets the same response as an unknown id, 404: to a client both mean "no such record".
+//! An id that is not a number gets the same response as an unknown id, 404: to a client both mean "no such record". So does
+//! a record of a business that the user may not see.
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -22,10 +23,11 @@ use crate::{
 type Id = Result<Path<String>, PathRejection>;
 
 pub(super) async fn checkin(State(api): State<ApiState>, shown: RequestIdentity, id: Id) -> Result<Response, Problem> {
-    require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Read)).await?;
+    let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("Checkin");
     let id = number(id).map(CheckinId).ok_or(missing)?;
-    let checkin = api.store()?.checkin(id).await?.ok_or(missing)?;
+    let checkin =
+        api.store()?.checkin(id).await?.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)?;
     Ok(json(StatusCode::OK, &CheckinEntity::from(&checkin)))
 }
 
@@ -34,10 +36,11 @@ pub(super) async fn failed_checkin(
     shown: RequestIdentity,
     id: Id,
 ) -> Result<Response, Problem> {
-    require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::Read)).await?;
+    let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::Read)).await?;
     let missing = Problem::NoSuchRecord("FailedCheckin");
     let id = number(id).map(FailedCheckinId).ok_or(missing)?;
-    let failed = api.store()?.failed_checkin(id).await?.ok_or(missing)?;
+    let failed = api.store()?.failed_checkin(id).await?;
+    let failed = failed.filter(|found| user.reach.includes(found.business_id)).ok_or(missing)?;
     Ok(json(StatusCode::OK, &FailedCheckinEntity::from(&failed)))
 }
 

@@ -8,9 +8,10 @@ use chrono::NaiveDateTime;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::listed_entity::settled_before;
 use crate::base::{
     clock::WallTime,
-    record::{Checkin, FailedCheckin, join_macs},
+    record::{Checkin, CoworkerCharge, FailedCheckin, join_macs},
 };
 
 /// The format of `…Local` values.
@@ -168,6 +169,55 @@ impl<'a> From<&'a FailedCheckin> for FailedCheckinEntity<'a> {
                 localization_details: None,
                 custom_fields: None,
             },
+        }
+    }
+}
+
+/// A `CoworkerCharge`: what a visit without a pass costs. The shape is our own; the platform has none for it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ChargeEntity<'a> {
+    id: i64,
+    /// The `UniqueId` of the check-in.
+    checkin: Uuid,
+    coworker_id: i64,
+    business_id: i64,
+    time_pass_id: i64,
+    pass_day: String,
+    from_time: String,
+    to_time: Option<String>,
+    minutes: i64,
+    /// In minor units of the currency.
+    amount: i64,
+    /// The same without the minimum and maximum of the day.
+    unbounded: i64,
+    currency: &'a str,
+    r#final: bool,
+    settled: bool,
+    created_on: String,
+    updated_on: String,
+}
+
+impl<'a> ChargeEntity<'a> {
+    /// The charge as it stands now.
+    pub(super) fn of(charge: &'a CoworkerCharge, now: WallTime) -> Self {
+        Self {
+            id: charge.id.0,
+            checkin: charge.checkin,
+            coworker_id: charge.coworker_id.0,
+            business_id: charge.business_id.0,
+            time_pass_id: charge.time_pass_id.0,
+            pass_day: charge.pass_day.to_rfc3339_seconds(),
+            from_time: charge.from_time.to_rfc3339_seconds(),
+            to_time: charge.to_time.map(WallTime::to_rfc3339_seconds),
+            minutes: charge.minutes,
+            amount: charge.amount,
+            unbounded: charge.unbounded,
+            currency: &charge.currency,
+            r#final: charge.to_time.is_some(),
+            settled: charge.to_time.is_some_and(|to| to < settled_before(now)),
+            created_on: charge.created_on.to_rfc3339_seconds(),
+            updated_on: charge.updated_on.to_rfc3339_seconds(),
         }
     }
 }

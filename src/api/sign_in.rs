@@ -26,7 +26,7 @@ use super::{
 use crate::{
     access::{StoredPassword, TokenDigest, User, UserName},
     base::{bounded_table::BoundedTable, clock::BootTime, random},
-    store::{StoreError, TokenPair},
+    store::{Rotation, StoreError, TokenPair},
 };
 
 /// How long a sign-in waits for its turn; then 503.
@@ -132,7 +132,7 @@ impl Guard {
         Ok(None)
     }
 
-    /// Exchanges a refresh token for a new pair. Returns its user, or `None` if it is not valid.
+    /// Exchanges a refresh token for a new pair.
     ///
     /// # Errors
     /// [`Problem::Throttled`] after too many failures, and what can happen to any request.
@@ -142,13 +142,13 @@ impl Guard {
         caller: Caller,
         refresh: &SecretString,
         pair: &TokenPair,
-    ) -> Result<Option<UserName>, Problem> {
-        let Some(digest) = TokenDigest::of_token(refresh.expose_secret()) else { return Ok(None) };
+    ) -> Result<Rotation, Problem> {
+        let Some(digest) = TokenDigest::of_token(refresh.expose_secret()) else { return Ok(Rotation::Unknown) };
         let now = api.clock.now();
         self.permit(None, caller, now.boot)?;
         let key = self.key(&["refresh", refresh.expose_secret()]);
         if self.spent.find(&key, now.boot).is_some() {
-            return Ok(None);
+            return Ok(Rotation::Unknown);
         }
         let attempt = self.throttle().begin(None, caller, now.boot).map_err(Problem::Throttled)?;
         let rotated = api.store()?.rotate_tokens(&digest, pair, now.wall).await;
@@ -156,16 +156,10 @@ impl Guard {
         Ok(rotated?)
     }
 
-    fn refreshed(
-        &self,
-        attempt: SignInAttempt,
-        key: SignInKey,
-        rotated: &Result<Option<UserName>, StoreError>,
-        now: BootTime,
-    ) {
+    fn refreshed(&self, attempt: SignInAttempt, key: SignInKey, rotated: &Result<Rotation, StoreError>, now: BootTime) {
         match rotated {
-            Ok(Some(_)) => self.throttle().right(attempt, now),
-            Ok(None) => self.spent.remember(key, (), now),
+            Ok(Rotation::Exchanged(_)) => self.throttle().right(attempt, now),
+            Ok(Rotation::Reused(_) | Rotation::Unknown) => self.spent.remember(key, (), now),
             Err(_) => self.throttle().undecided(attempt),
         }
     }

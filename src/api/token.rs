@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     access::{ACCESS_LIFETIME, TokenDigest, UserName, fresh_token},
-    store::TokenPair,
+    store::{Rotation, TokenPair},
 };
 
 /// The fields of the form. Others, such as the platform's `totp`, are ignored.
@@ -157,11 +157,21 @@ async fn by_refresh_token(
 ) -> Result<Response, GrantRefusal> {
     let fresh = FreshTokens::draw();
     let rotated = api.guard.rotate_tokens(api, shown.caller, token, &fresh.digests()).await;
-    let Some(name) = rotated.map_err(slowed(api, shown, "refresh_token"))? else {
-        refused(api, shown, "refresh_token");
-        return Err(GrantRefusal::OAuth(TokenError::InvalidGrant));
-    };
-    Ok(fresh.issue(api, shown, &name, "refresh_token"))
+    match rotated.map_err(slowed(api, shown, "refresh_token"))? {
+        Rotation::Exchanged(name) => Ok(fresh.issue(api, shown, &name, "refresh_token")),
+        Rotation::Reused(name) => {
+            tracing::warn!(
+                user = %name, peer = %shown,
+                "a refresh token was used again; the tokens of its sign-in are revoked, because one of two clients has stolen it"
+            );
+            refused(api, shown, "refresh_token");
+            Err(GrantRefusal::OAuth(TokenError::InvalidGrant))
+        }
+        Rotation::Unknown => {
+            refused(api, shown, "refresh_token");
+            Err(GrantRefusal::OAuth(TokenError::InvalidGrant))
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

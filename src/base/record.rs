@@ -41,6 +41,8 @@ id!(/// A check-in, numbered by the database.
     CheckinId);
 id!(/// A failed check-in, numbered by the database.
     FailedCheckinId);
+id!(/// A charge, numbered by the database.
+    CoworkerChargeId);
 
 /// How a check-in was created (`eCheckinSource` of the platform; the numbers are part of the API).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -226,6 +228,40 @@ record! { $ failed_checkin_fields;
         pub updated_by: String,
         /// Never written by checkind; part of the platform's shape.
         pub system_id: Option<String>,
+    }
+}
+
+record! { $ charge_fields;
+    /// A row of `payg_charges`: what a visit without a pass costs.
+    pub struct CoworkerCharge {
+        /// Assigned by the database.
+        pub id: CoworkerChargeId,
+        /// The `unique_id` of the check-in.
+        pub checkin: Uuid,
+        /// Who.
+        pub coworker_id: CoworkerId,
+        /// Where.
+        pub business_id: BusinessId,
+        /// The kind of pass.
+        pub time_pass_id: TimePassId,
+        /// The beginning of the pass day.
+        pub pass_day: WallTime,
+        /// Start of the visit.
+        pub from_time: WallTime,
+        /// End of the visit; null while it is open.
+        pub to_time: Option<WallTime>,
+        /// The minutes that are charged.
+        pub minutes: i64,
+        /// In minor units of the currency, without the minimum and maximum of the day.
+        pub unbounded: i64,
+        /// In minor units of the currency.
+        pub amount: i64,
+        /// ISO 4217.
+        pub currency: String,
+        /// When the row was written.
+        pub created_on: WallTime,
+        /// When it was last changed.
+        pub updated_on: WallTime,
     }
 }
 

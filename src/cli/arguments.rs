@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::explain;
-use crate::access::{Role, UserName};
+use crate::{
+    access::{Reach, Role, UserName},
+    base::record::BusinessId,
+};
 
 /// Turns what a coworking site's doors and network already report into check-ins.
 #[derive(Debug, Parser)]
@@ -183,7 +186,7 @@ pub(super) enum UserCommand {
         /// User name
         name: UserName,
     },
-    /// Replace a user's roles
+    /// Replace a user's roles and businesses
     Role {
         /// User name
         name: UserName,
@@ -205,4 +208,13 @@ pub(super) struct RightsArguments {
     /// Make the user a full administrator
     #[arg(long)]
     pub(super) admin: bool,
+    /// Id of a business whose records the user may see; repeat the option for several, leave it out for all
+    #[arg(long, value_name = "ID")]
+    pub(super) business: Vec<i64>,
+}
+
+impl RightsArguments {
+    pub(super) fn reach(&self) -> Reach {
+        Reach::of(self.business.iter().copied().map(BusinessId))
+    }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::print::{pretty, table};
 use crate::{
-    access::{BadPassword, PASSWORD_BYTES, Rights, Role, StoredPassword, User, UserName},
+    access::{BadPassword, PASSWORD_BYTES, Reach, Rights, Role, StoredPassword, User, UserName},
     base::clock::WallTime,
     store::{Store, StoreError},
 };
@@ -74,14 +74,14 @@ pub fn ask_password() -> Result<StoredPassword, UserError> {
 pub async fn add(
     store: &Store,
     name: &UserName,
-    rights: &Rights,
+    (rights, reach): (&Rights, &Reach),
     password: &StoredPassword,
     now: WallTime,
 ) -> Result<String, UserError> {
-    if !store.add_user(name, password, rights, now).await? {
+    if !store.add_user(name, password, rights, reach, now).await? {
         return Err(UserError::Exists(name.clone()));
     }
-    Ok(format!("User {name} added. Roles: {}.\n", described(rights)))
+    Ok(format!("User {name} added. Roles: {}. Businesses: {}.\n", described(rights), whose(reach)))
 }
 
 /// `user list`: every user with their rights, as a table or as a JSON array.
@@ -94,8 +94,10 @@ pub async fn list(store: &Store, json: bool) -> Result<String, UserError> {
     if users.is_empty() {
         return Ok("There are no users; add one with `checkind user add`.\n".to_owned());
     }
-    let row = |user: User| [user.name.to_string(), described(&user.rights), user.updated_on.to_rfc3339_seconds()];
-    Ok(table(["NAME", "ROLES", "LAST CHANGED"], users.into_iter().map(row).collect()))
+    let row = |user: User| {
+        [user.name.to_string(), described(&user.rights), whose(&user.reach), user.updated_on.to_rfc3339_seconds()]
+    };
+    Ok(table(["NAME", "ROLES", "BUSINESSES", "LAST CHANGED"], users.into_iter().map(row).collect()))
 }
 
 /// `user password`: sets a new password and revokes every token.
@@ -112,11 +114,16 @@ pub async fn set_password(
 }
 
 /// `user role`: replaces the rights, effective from the next request.
-pub async fn set_rights(store: &Store, name: &UserName, rights: &Rights, now: WallTime) -> Result<String, UserError> {
-    if !store.set_rights(name, rights, now).await? {
+pub async fn set_rights(
+    store: &Store,
+    name: &UserName,
+    (rights, reach): (&Rights, &Reach),
+    now: WallTime,
+) -> Result<String, UserError> {
+    if !store.set_rights(name, rights, reach, now).await? {
         return Err(UserError::Unknown(name.clone()));
     }
-    Ok(format!("User {name} updated. Roles: {}.\n", described(rights)))
+    Ok(format!("User {name} updated. Roles: {}. Businesses: {}.\n", described(rights), whose(reach)))
 }
 
 /// `user remove`.
@@ -134,6 +141,8 @@ struct Listed<'a> {
     name: &'a str,
     administrator: bool,
     roles: Vec<String>,
+    /// Null for all.
+    businesses: Option<Vec<i64>>,
     created_on: String,
     updated_on: String,
 }
@@ -148,6 +157,7 @@ impl<'a> From<&'a User> for Listed<'a> {
             name: user.name.as_str(),
             administrator,
             roles,
+            businesses: user.reach.only().map(|only| only.iter().map(|business| business.0).collect()),
             created_on: user.created_on.to_rfc3339_seconds(),
             updated_on: user.updated_on.to_rfc3339_seconds(),
         }
@@ -159,6 +169,13 @@ fn described(rights: &Rights) -> String {
         Rights::Administrator => "administrator".to_owned(),
         Rights::Roles(roles) if roles.is_empty() => "no roles".to_owned(),
         Rights::Roles(roles) => roles.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn whose(reach: &Reach) -> String {
+    match reach {
+        Reach::All => "all".to_owned(),
+        Reach::Only(_) => reach.to_string(),
     }
 }
 
@@ -221,6 +238,7 @@ mod tests {
     use super::*;
     use crate::{
         access::{Right, RoleEntity},
+        base::record::BusinessId,
         settings::Database,
     };
 
@@ -257,15 +275,20 @@ mod tests {
         let now = WallTime::from_millis(1_772_442_000_000);
         let password = StoredPassword::new(&SecretString::from("correct horse battery")).expect("a good password");
         let (ada, bot): (UserName, UserName) = ("ada@example.com".parse().expect("ok"), "bot".parse().expect("ok"));
-        let reader = rights(false, &[Role::of(RoleEntity::FailedCheckin, Right::Read), Role::of(RoleEntity::Checkin, Right::Read)]).expect("rights");
+        let reader = rights(
+            false,
+            &[Role::of(RoleEntity::FailedCheckin, Right::Read), Role::of(RoleEntity::Checkin, Right::Read)],
+        )
+        .expect("rights");
         assert!(list(&store, false).await.expect("a list").starts_with("There are no users"));
-        add(&store, &ada, &Rights::Administrator, &password, now).await.expect("new");
-        let said = add(&store, &bot, &reader, &password, now).await.expect("new");
-        assert_eq!(said, "User bot added. Roles: Checkin-Read, FailedCheckin-Read.\n");
+        add(&store, &ada, (&Rights::Administrator, &Reach::All), &password, now).await.expect("new");
+        let some = Reach::of([BusinessId(3), BusinessId(1)]);
+        let said = add(&store, &bot, (&reader, &some), &password, now).await.expect("new");
+        assert_eq!(said, "User bot added. Roles: Checkin-Read, FailedCheckin-Read. Businesses: 1,3.\n");
         insta::assert_snapshot!(list(&store, false).await.expect("a list"), @r"
-        NAME             ROLES                             LAST CHANGED
-        ada@example.com  administrator                     2026-03-02T09:00:00Z
-        bot              Checkin-Read, FailedCheckin-Read  2026-03-02T09:00:00Z
+        NAME             ROLES                             BUSINESSES  LAST CHANGED
+        ada@example.com  administrator                     all         2026-03-02T09:00:00Z
+        bot              Checkin-Read, FailedCheckin-Read  1,3         2026-03-02T09:00:00Z
 ");
         insta::assert_snapshot!(list(&store, true).await.expect("a list"), @r#"
         [
@@ -273,6 +296,7 @@ mod tests {
             "Name": "ada@example.com",
             "Administrator": true,
             "Roles": [],
+            "Businesses": null,
             "CreatedOn": "2026-03-02T09:00:00Z",
             "UpdatedOn": "2026-03-02T09:00:00Z"
           },
@@ -283,19 +307,23 @@ mod tests {
               "Checkin-Read",
               "FailedCheckin-Read"
             ],
+            "Businesses": [
+              1,
+              3
+            ],
             "CreatedOn": "2026-03-02T09:00:00Z",
             "UpdatedOn": "2026-03-02T09:00:00Z"
           }
         ]
 "#);
-        let taken = add(&store, &bot, &Rights::Administrator, &password, now).await;
+        let taken = add(&store, &bot, (&Rights::Administrator, &Reach::All), &password, now).await;
         assert!(matches!(taken, Err(UserError::Exists(name)) if name == bot));
         set_password(&store, &bot, &password, now).await.expect("known");
-        set_rights(&store, &bot, &Rights::Administrator, now).await.expect("known");
+        set_rights(&store, &bot, (&Rights::Administrator, &Reach::All), now).await.expect("known");
         assert_eq!(store.user(&bot).await.expect("a database").expect("known").0.rights, Rights::Administrator);
         remove(&store, &bot).await.expect("known");
         assert!(matches!(remove(&store, &bot).await, Err(UserError::Unknown(name)) if name == bot));
-        assert!(matches!(set_rights(&store, &bot, &reader, now).await, Err(UserError::Unknown(_))));
+        assert!(matches!(set_rights(&store, &bot, (&reader, &Reach::All), now).await, Err(UserError::Unknown(_))));
         assert!(matches!(set_password(&store, &bot, &password, now).await, Err(UserError::Unknown(_))));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A removal or a new password also revokes the tokens, in the same transaction.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     error::StoreError,
@@ -12,8 +12,8 @@ use super::{
     stored::Row,
 };
 use crate::{
-    access::{Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
-    base::clock::WallTime,
+    access::{Reach, Rights, Role, StoredPassword, TokenDigest, TokenKind, User, UserName},
+    base::{clock::WallTime, record::BusinessId},
 };
 
 /// The maximum number of tokens of one kind per user. A client that requests a new token at every call loses its oldest
@@ -28,23 +28,38 @@ const USER: Statement = statement!(
     postgres: "SELECT * FROM users WHERE lower(name COLLATE \"C\") = lower($1 COLLATE \"C\") ORDER BY name = $1 DESC, name"
 );
 const ADD_USER: Statement = statement!(
-    "INSERT INTO users (name, password_hash, administrator, roles, created_on, updated_on) \
-     VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (name) DO NOTHING"
+    "INSERT INTO users (name, password_hash, administrator, roles, businesses, created_on, updated_on) \
+     VALUES ($1, $2, $3, $4, $5, $6, $6) ON CONFLICT (name) DO NOTHING"
 );
 const SET_PASSWORD: Statement = statement!("UPDATE users SET password_hash = $2, updated_on = $3 WHERE name = $1");
 const SET_RIGHTS: Statement =
-    statement!("UPDATE users SET administrator = $2, roles = $3, updated_on = $4 WHERE name = $1");
+    statement!("UPDATE users SET administrator = $2, roles = $3, businesses = $4, updated_on = $5 WHERE name = $1");
 const REMOVE_USER: Statement = statement!("DELETE FROM users WHERE name = $1");
 const REVOKE: Statement = statement!("DELETE FROM tokens WHERE user_name = $1");
 const PURGE: Statement = statement!("DELETE FROM tokens WHERE expires_at <= $1");
-const PUT_TOKEN: Statement =
-    statement!("INSERT INTO tokens (hash, user_name, kind, expires_at) VALUES ($1, $2, $3, $4)");
+const PUT_TOKEN: Statement = statement!(
+    "INSERT INTO tokens (hash, user_name, kind, expires_at, family, parent) VALUES ($1, $2, $3, $4, $5, nullif($6, ''))"
+);
 const KEEP_NEWEST: Statement = statement!(
     "DELETE FROM tokens WHERE user_name = $1 AND kind = $2 AND hash NOT IN \
      (SELECT hash FROM tokens WHERE user_name = $1 AND kind = $2 ORDER BY expires_at DESC, hash LIMIT $3)"
 );
-const TAKE_TOKEN: Statement =
-    statement!("DELETE FROM tokens WHERE hash = $1 AND kind = $2 AND expires_at > $3 RETURNING user_name");
+const TAKE_TOKEN: Statement = statement!(
+    "DELETE FROM tokens WHERE hash = $1 AND kind = 'refresh' AND expires_at > $2 RETURNING user_name, family, expires_at"
+);
+/// Gateways may delete tokens and write new ones, but not change them.
+const PUT_SPENT: Statement = statement!(
+    "INSERT INTO tokens (hash, user_name, kind, expires_at, family, spent_at, repeated)
+     VALUES ($1, $2, 'spent', $3, $4, $5, $6)"
+);
+const SPENT_TOKEN: Statement = statement!(
+    "SELECT user_name, family, repeated, spent_at, expires_at FROM tokens
+     WHERE hash = $1 AND kind = 'spent' AND expires_at > $2"
+);
+const TAKE_SPENT: Statement = statement!("DELETE FROM tokens WHERE hash = $1 AND kind = 'spent'");
+const TAKE_BACK: Statement = statement!("DELETE FROM tokens WHERE parent = $1 AND kind = 'refresh'");
+const TAKE_BACK_ACCESS: Statement = statement!("DELETE FROM tokens WHERE parent = $1 AND kind = 'access'");
+const REVOKE_FAMILY: Statement = statement!("DELETE FROM tokens WHERE user_name = $1 AND family = $2");
 // The next two statements change nothing. They lock the user's row until the commit: on PostgreSQL, setting a new
 // password then waits until tokens for the old one are written, and revokes them.
 const HOLD_USER: Statement =
@@ -55,6 +70,21 @@ const HOLDER: Statement = statement!(
     "SELECT users.* FROM tokens JOIN users ON users.name = tokens.user_name \
      WHERE tokens.hash = $1 AND tokens.kind = $2 AND tokens.expires_at > $3"
 );
+
+/// How long the exchange of a refresh token may be asked for again, once: the answer may have been lost on its way.
+const LOST_ANSWER: Duration = Duration::from_secs(60);
+
+/// What became of a refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rotation {
+    /// This user has the new pair.
+    Exchanged(UserName),
+    /// It had been exchanged before: two clients have it, and one of them has stolen it. All tokens that follow from the same
+    /// sign-in of this user are revoked.
+    Reused(UserName),
+    /// It is unknown, expired or revoked.
+    Unknown,
+}
 
 /// The digests of an access token and a refresh token that are issued together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,11 +102,12 @@ impl Store {
         name: &UserName,
         password: &StoredPassword,
         rights: &Rights,
+        reach: &Reach,
         now: WallTime,
     ) -> Result<bool, StoreError> {
         let (administrator, roles) = rights_columns(rights);
         let password = Arg::Text(password.as_phc().to_owned());
-        let args = [name_arg(name), password, administrator, roles, Arg::Time(now)];
+        let args = [name_arg(name), password, administrator, roles, Arg::Text(reach.to_string()), Arg::Time(now)];
         Ok(self.sql.change(ADD_USER, &args).await? == 1)
     }
 
@@ -111,10 +142,17 @@ impl Store {
         Ok(changed == 1)
     }
 
-    /// Replaces the rights, effective from the next request. Returns false if there is no such user.
-    pub async fn set_rights(&self, name: &UserName, rights: &Rights, now: WallTime) -> Result<bool, StoreError> {
+    /// Replaces the rights and the reach, effective from the next request. Returns false if there is no such user.
+    pub async fn set_rights(
+        &self,
+        name: &UserName,
+        rights: &Rights,
+        reach: &Reach,
+        now: WallTime,
+    ) -> Result<bool, StoreError> {
         let (administrator, roles) = rights_columns(rights);
-        Ok(self.sql.change(SET_RIGHTS, &[name_arg(name), administrator, roles, Arg::Time(now)]).await? == 1)
+        let args = [name_arg(name), administrator, roles, Arg::Text(reach.to_string()), Arg::Time(now)];
+        Ok(self.sql.change(SET_RIGHTS, &args).await? == 1)
     }
 
     /// Removes a user with every token. Returns false if there is no such user.
@@ -142,32 +180,56 @@ impl Store {
         if transaction.change(HOLD_USER, &args).await? == 0 {
             return Ok(false);
         }
-        put_pair(&mut transaction, name.as_str(), pair, now).await?;
+        let family = TokenFamily { family: pair.refresh.as_hex().to_owned(), parent: String::new() };
+        put_pair(&mut transaction, name.as_str(), pair, &family, now).await?;
         transaction.commit().await?;
         Ok(true)
     }
 
-    /// Exchanges a refresh token for a new pair. Returns its user, or `None` if it is unknown, expired or was used
-    /// before.
+    /// Exchanges a refresh token for a new pair. It may be exchanged once, and once more within a minute if the first new pair
+    /// has not been used meanwhile.
     pub async fn rotate_tokens(
         &self,
         refresh: &TokenDigest,
         pair: &TokenPair,
         now: WallTime,
-    ) -> Result<Option<UserName>, StoreError> {
-        let args = [digest_arg(refresh), kind_arg(TokenKind::Refresh), Arg::Time(now)];
+    ) -> Result<Rotation, StoreError> {
+        let known = async |kind| self.sql.read(HOLDER, &[digest_arg(refresh), Arg::Text(kind), Arg::Time(now)]).await;
         // Read first, so a client that only guesses never occupies the one connection that writes.
-        if self.sql.read(HOLDER, &args).await?.is_empty() {
-            return Ok(None);
+        if known("refresh".to_owned()).await?.is_empty() && known("spent".to_owned()).await?.is_empty() {
+            return Ok(Rotation::Unknown);
         }
         let mut transaction = self.sql.begin().await?;
         transaction.change(HOLD_HOLDER, &[digest_arg(refresh)]).await?;
-        let rows = transaction.rows(TAKE_TOKEN, &args).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let name = name(row, "user_name")?;
-        put_pair(&mut transaction, name.as_str(), pair, now).await?;
+        let args = [digest_arg(refresh), Arg::Time(now)];
+        let (holder, family, expires, is_repeated) =
+            if let Some(row) = transaction.rows(TAKE_TOKEN, &args).await?.first() {
+                // A token of an earlier version begins a family when it is used.
+                let family = Some(row.text("family")?).filter(|family| !family.is_empty());
+                let family = family.unwrap_or_else(|| refresh.as_hex().to_owned());
+                (name(row, "user_name")?, family, row.time("expires_at")?, false)
+            } else {
+                let rows = transaction.rows(SPENT_TOKEN, &args).await?;
+                let Some(row) = rows.first() else { return Ok(Rotation::Unknown) };
+                let (holder, family) = (name(row, "user_name")?, row.text("family")?);
+                let is_lost = !row.bool("repeated")? && now.since(row.time("spent_at")?) <= LOST_ANSWER;
+                // The pair of the lost answer ends. If it has been used, the answer was not lost.
+                if !is_lost || transaction.change(TAKE_BACK, &[digest_arg(refresh)]).await? == 0 {
+                    transaction.change(REVOKE_FAMILY, &[name_arg(&holder), Arg::Text(family)]).await?;
+                    transaction.commit().await?;
+                    return Ok(Rotation::Reused(holder));
+                }
+                transaction.change(TAKE_BACK_ACCESS, &[digest_arg(refresh)]).await?;
+                transaction.change(TAKE_SPENT, &[digest_arg(refresh)]).await?;
+                (holder, family, row.time("expires_at")?, true)
+            };
+        let times = [Arg::Time(expires), Arg::Text(family.clone()), Arg::Time(now), Arg::Bool(is_repeated)];
+        let spent: Vec<Arg> = [digest_arg(refresh), name_arg(&holder)].into_iter().chain(times).collect();
+        transaction.change(PUT_SPENT, &spent).await?;
+        let family = TokenFamily { family, parent: refresh.as_hex().to_owned() };
+        put_pair(&mut transaction, holder.as_str(), pair, &family, now).await?;
         transaction.commit().await?;
-        Ok(Some(name))
+        Ok(Rotation::Exchanged(holder))
     }
 
     /// The user who holds this access token; `None` if it is unknown or expired.
@@ -177,26 +239,42 @@ impl Store {
     }
 }
 
+/// From which sign-in a pair follows, and for which refresh token it was exchanged.
+struct TokenFamily {
+    family: String,
+    /// Empty for the first pair.
+    parent: String,
+}
+
 async fn put_pair(
     transaction: &mut Transaction,
     name: &str,
     pair: &TokenPair,
+    TokenFamily { family, parent }: &TokenFamily,
     now: WallTime,
 ) -> Result<(), StoreError> {
     transaction.change(PURGE, &[Arg::Time(now)]).await?;
     for (kind, digest) in [(TokenKind::Access, &pair.access), (TokenKind::Refresh, &pair.refresh)] {
         let name = Arg::Text(name.to_owned());
         let expires = Arg::Time(now.plus(kind.lifetime()));
-        transaction.change(PUT_TOKEN, &[digest_arg(digest), name.clone(), kind_arg(kind), expires]).await?;
+        let (family, parent) = (Arg::Text(family.clone()), Arg::Text(parent.clone()));
+        let args = [digest_arg(digest), name.clone(), kind_arg(kind), expires, family, parent];
+        transaction.change(PUT_TOKEN, &args).await?;
         transaction.change(KEEP_NEWEST, &[name, kind_arg(kind), Arg::Int(TOKENS_PER_USER)]).await?;
     }
+    let spent = [Arg::Text(name.to_owned()), Arg::Text("spent".to_owned()), Arg::Int(TOKENS_PER_USER)];
+    transaction.change(KEEP_NEWEST, &spent).await?;
     Ok(())
 }
 
 fn user(row: &Row) -> Result<User, StoreError> {
     // A role that this version does not know, granted by a newer one, confers no right here.
     let roles = row.text("roles")?.split(',').filter_map(|role| role.parse::<Role>().ok()).collect();
+    // A list that cannot be read gives access to nothing rather than to everything.
+    let ids = row.text("businesses")?;
+    let only = ids.split(',').filter_map(|id| id.parse().ok().map(BusinessId)).collect();
     Ok(User {
+        reach: if ids.is_empty() { Reach::All } else { Reach::Only(only) },
         name: name(row, "name")?,
         rights: if row.bool("administrator")? { Rights::Administrator } else { Rights::Roles(roles) },
         created_on: row.time("created_on")?,

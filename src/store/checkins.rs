@@ -9,16 +9,17 @@ use super::{
     columns::sql,
     error::StoreError,
     handle::Store,
-    list::{Listed, ListedField, ListedRecord},
+    list_text::ListedRecord,
     statement::{Arg, Statement, statement},
     stored::{Row, StoredRow},
 };
 use crate::base::{
     clock::WallTime,
+    listing::ListedField,
     mac::MacAddr,
     record::{
-        BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId, FailedCheckin, FailedCheckinId, checkin_fields,
-        failed_checkin_fields,
+        BusinessId, Checkin, CheckinId, CheckinSource, CoworkerCharge, CoworkerChargeId, CoworkerId, FailedCheckin,
+        FailedCheckinId, TimePassId, charge_fields, checkin_fields, failed_checkin_fields,
     },
 };
 
@@ -34,11 +35,6 @@ macro_rules! read_record {
         super::stored::stored_row!($name { $($field),+ });
 
         impl FieldsOf for $name {
-            const LISTED: &'static [ListedField] = &[$(ListedField {
-                column: stringify!($field),
-                kind: <$kind as Listed>::KIND,
-                is_always_set: <$kind as Listed>::IS_ALWAYS_SET,
-            }),+];
             const NAMES: &'static [&'static str] = &[$(concat!("c.", stringify!($field))),+];
         }
     };
@@ -46,19 +42,19 @@ macro_rules! read_record {
 
 /// The fields of a record, as lists use them.
 trait FieldsOf {
-    const LISTED: &'static [ListedField];
     /// The text of each field in a statement.
     const NAMES: &'static [&'static str];
 
     /// The text of a field in a statement.
     fn name_of(field: &ListedField) -> &'static str {
-        let place = Self::LISTED.iter().position(|known| known.column == field.column);
-        place.and_then(|place| Self::NAMES.get(place)).expect("a field of this record")
+        let is_it = |name: &&&str| name.strip_prefix("c.") == Some(field.column);
+        Self::NAMES.iter().find(is_it).expect("a field of this record")
     }
 }
 
 checkin_fields!(read_record);
 failed_checkin_fields!(read_record);
+charge_fields!(read_record);
 
 /// The maximum number of records that one call returns, earliest first. A large site has some hundreds a day.
 const RETURNED: i64 = 10_000;
@@ -99,7 +95,6 @@ const LAST_ACTIVITY: (&str, &str) = (
 );
 
 impl ListedRecord for Checkin {
-    const FIELDS: &'static [ListedField] = Self::LISTED;
     const FROM: &'static str = checkins!("");
     const COUNTED: &'static str = "checkins c";
 
@@ -117,9 +112,22 @@ impl ListedRecord for Checkin {
 }
 
 impl ListedRecord for FailedCheckin {
-    const FIELDS: &'static [ListedField] = Self::LISTED;
     const FROM: &'static str = sql!("SELECT ", [FailedCheckin: "c.*"], " FROM failed_checkins c");
     const COUNTED: &'static str = "failed_checkins c";
+
+    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
+        let name = Self::name_of(field);
+        (name, name)
+    }
+
+    fn from_row(row: &Row) -> Result<Self, StoreError> {
+        Self::read(row)
+    }
+}
+
+impl ListedRecord for CoworkerCharge {
+    const FROM: &'static str = sql!("SELECT ", [CoworkerCharge: "c.*"], " FROM payg_charges c");
+    const COUNTED: &'static str = "payg_charges c";
 
     fn text_of(field: &ListedField) -> (&'static str, &'static str) {
         let name = Self::name_of(field);

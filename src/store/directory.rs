@@ -61,8 +61,9 @@ const HELD: Statement = statement!(
      WHERE kind = 'coworker_time_pass' AND archived = FALSE ORDER BY kind, id"
 );
 const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key = $1 WHERE pin_key = ''");
-const PAGE: Statement =
-    statement!("SELECT id, document, archived, updated_on FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000");
+const PAGE: Statement = statement!(
+    "SELECT id, document, archived, updated_on FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000"
+);
 /// The same for an earlier version: entities in force then, whether they still are or have been replaced since.
 macro_rules! of_version {
     ($version:literal, $which:expr) => {

@@ -106,7 +106,7 @@ impl<T: ToValue + ?Sized> ToValue for &T {
 
 /// PostgreSQL's text cannot contain a NUL character, and one in a message must not block the batch forever: it is
 /// replaced with U+FFFD, in both databases.
-fn without_nul(text: &str) -> String {
+pub(super) fn without_nul(text: &str) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text.to_owned() }
 }
 

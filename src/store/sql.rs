@@ -16,7 +16,7 @@ use tokio::time;
 use super::{
     error::StoreError,
     limits::DISK,
-    list::ListText,
+    list_text::ListText,
     postgres::{Connections, PgTransaction},
     rows::SqlValue,
     schema::{CopyFirst, SchemaChange},

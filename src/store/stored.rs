@@ -16,7 +16,9 @@ use crate::base::{
     clock::WallTime,
     fact::{LogDay, Subject},
     mac::MacAddr,
-    record::{BusinessId, CheckinId, CheckinSource, CoworkerId, FailedCheckinId, TimePassId, split_macs},
+    record::{
+        BusinessId, CheckinId, CheckinSource, CoworkerChargeId, CoworkerId, FailedCheckinId, TimePassId, split_macs,
+    },
 };
 
 /// The format in which both databases store a local time.
@@ -124,6 +126,7 @@ from_column! {
     TimePassId: i64, value => TimePassId(value);
     CheckinId: i64, value => CheckinId(value);
     FailedCheckinId: i64, value => FailedCheckinId(value);
+    CoworkerChargeId: i64, value => CoworkerChargeId(value);
     CheckinSource: i64, value => CheckinSource::from_number(value).unwrap_or(CheckinSource::None);
     String: String, value => value;
     WallTime: DateTime<Utc>, value => WallTime::from(value);
@@ -173,6 +176,7 @@ macro_rules! read_only {
 read_only! {
     CheckinId, Bigint;
     FailedCheckinId, Bigint;
+    CoworkerChargeId, Bigint;
     NaiveDateTime, Text;
     BTreeSet<MacAddr>, Text;
 }

@@ -1,4 +1,4 @@
-//! Lists: each filter, order and page, compared with the same done by hand over all records.
+//! Lists: each filter, order and page, compared with the same done by hand on all records.
 
 use std::cmp::Ordering;
 
@@ -7,12 +7,10 @@ use chrono::{NaiveDateTime, TimeDelta};
 use crate::{
     base::{
         clock::WallTime,
+        listing::{CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, FieldKind, FieldTest, ListQuery, ListedField, SortDirection},
         record::{BusinessId, Checkin, CheckinSource, FailedCheckin, join_macs},
     },
-    store::{
-        CHECKIN_FIELDS, FAILED_CHECKIN_FIELDS, FieldKind, ListQuery, ListedField, SortDirection, Test,
-        tests::fresh::{Fresh, contract},
-    },
+    store::tests::fresh::{Fresh, contract},
 };
 
 contract!(
@@ -24,15 +22,16 @@ contract!(
 
 const NAMES: [&str; 6] = ["Ada Lovelace", "ada_byron", "100 % Böb", "BÖB", "O''Brien", ""];
 
+const COMMON: &str = "id, unique_id, coworker_id, coworker_full_name, business_id, business_name, source, mac_addresses, \
+    teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin, created_on, updated_on, updated_by, system_id";
+
 /// Sixty records of each kind, with every field varied. Times are half a second apart, so some are shown alike.
 fn filled() -> &'static str {
     use std::fmt::Write as _;
     let mut text = String::new();
     let (mut visits, mut failures) = (Vec::new(), Vec::new());
     for n in 0..60_i64 {
-        let time = |half: i64| {
-            format!("'2026-03-01T09:{:02}:{:02}.{:03}Z'", half / 120, half / 2 % 60, half % 2 * 500)
-        };
+        let time = |half: i64| format!("'2026-03-01T09:{:02}:{:02}.{:03}Z'", half / 120, half / 2 % 60, half % 2 * 500);
         let local = |half: i64| format!("'2026-03-01T10:{:02}:{:02}'", half / 120, half / 2 % 60);
         let or_null = |is_set: bool, text: String| if is_set { text } else { "NULL".to_owned() };
         let coworker = or_null(n % 5 > 0, (n % 5).to_string());
@@ -69,8 +68,6 @@ fn filled() -> &'static str {
             local(n / 2)
         ));
     }
-    const COMMON: &str = "id, unique_id, coworker_id, coworker_full_name, business_id, business_name, source, \
-        mac_addresses, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin, created_on, updated_on, updated_by, system_id";
     write!(
         text,
         "INSERT INTO checkins ({COMMON}, from_time, to_time, counts_towards_plan_limits, coworker_time_pass_guid, \
@@ -91,7 +88,7 @@ async fn fill(fresh: &Fresh) {
     }
 }
 
-fn query(order: &'static ListedField, tests: Vec<(&'static ListedField, Test)>) -> ListQuery {
+fn query(order: &'static ListedField, tests: Vec<(&'static ListedField, FieldTest)>) -> ListQuery {
     ListQuery { tests, businesses: None, order, direction: SortDirection::Ascending, page: 1, size: 10_000 }
 }
 
@@ -101,7 +98,7 @@ fn field(fields: &'static [ListedField], column: &str) -> &'static ListedField {
 
 /// The value of a field, for comparing.
 #[derive(Clone, Debug, PartialEq, PartialOrd)]
-enum Value {
+enum ListedValue {
     Null,
     Number(i64),
     Truth(bool),
@@ -110,7 +107,7 @@ enum Value {
     Local(NaiveDateTime),
 }
 
-impl<T: Into<Value>> From<Option<T>> for Value {
+impl<T: Into<ListedValue>> From<Option<T>> for ListedValue {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
     }
@@ -118,7 +115,7 @@ impl<T: Into<Value>> From<Option<T>> for Value {
 
 macro_rules! value {
     ($($kind:ty, $value:ident => $as:expr;)+) => {
-        $(impl From<$kind> for Value {
+        $(impl From<$kind> for ListedValue {
             fn from($value: $kind) -> Self {
                 $as
             }
@@ -138,14 +135,14 @@ value! {
 
 /// A record with its values by column.
 trait Valued {
-    fn value(&self, column: &str) -> Value;
+    fn value(&self, column: &str) -> ListedValue;
     fn number(&self) -> i64;
 }
 
 macro_rules! valued {
     ($record:ty { $($field:ident),+ }) => {
         impl Valued for $record {
-            fn value(&self, column: &str) -> Value {
+            fn value(&self, column: &str) -> ListedValue {
                 match column {
                     $(stringify!($field) => self.$field.clone().into(),)+
                     "id" => self.id.0.into(),
@@ -164,77 +161,118 @@ macro_rules! valued {
 }
 
 valued!(Checkin {
-    unique_id, coworker_full_name, business_name, source, from_time, to_time, counts_towards_plan_limits,
-    coworker_time_pass_guid, auto_checkout, last_activity, teams_at_the_time_of_checkin, tariff_at_the_time_of_checkin,
-    validate_checkin_job_id, from_time_local, to_time_local, created_on, updated_on, updated_by, system_id
+    unique_id,
+    coworker_full_name,
+    business_name,
+    source,
+    from_time,
+    to_time,
+    counts_towards_plan_limits,
+    coworker_time_pass_guid,
+    auto_checkout,
+    last_activity,
+    teams_at_the_time_of_checkin,
+    tariff_at_the_time_of_checkin,
+    validate_checkin_job_id,
+    from_time_local,
+    to_time_local,
+    created_on,
+    updated_on,
+    updated_by,
+    system_id
 });
 valued!(FailedCheckin {
-    unique_id, coworker_full_name, business_name, source, checkin_attempt_time, teams_at_the_time_of_checkin,
-    tariff_at_the_time_of_checkin, description, checkin_attempt_time_local, created_on, updated_on, updated_by, system_id
+    unique_id,
+    coworker_full_name,
+    business_name,
+    source,
+    checkin_attempt_time,
+    teams_at_the_time_of_checkin,
+    tariff_at_the_time_of_checkin,
+    description,
+    checkin_attempt_time_local,
+    created_on,
+    updated_on,
+    updated_by,
+    system_id
 });
 
 /// Whether a value passes a test.
-fn passes(value: &Value, test: &Test) -> bool {
+fn passes(value: &ListedValue, test: &FieldTest) -> bool {
     let second = |at: WallTime| at.millis().div_euclid(1000);
     match (value, test) {
-        (value, Test::Null) => *value == Value::Null,
-        (value, Test::NotNull) => *value != Value::Null,
-        (Value::Number(value), Test::Number(number)) => value == number,
-        (Value::Number(value), Test::AnyOf(numbers)) => numbers.contains(value),
-        (Value::Truth(value), Test::Truth(truth)) => value == truth,
-        (Value::Text(value), Test::Guid(guid)) => *value == guid.to_string(),
-        (Value::Text(value), Test::Contains(part)) => {
+        (value, FieldTest::Null) => *value == ListedValue::Null,
+        (value, FieldTest::NotNull) => *value != ListedValue::Null,
+        (ListedValue::Number(value), FieldTest::Number(number)) => value == number,
+        (ListedValue::Number(value), FieldTest::AnyOf(numbers)) => numbers.contains(value),
+        (ListedValue::Truth(value), FieldTest::Truth(truth)) => value == truth,
+        (ListedValue::Text(value), FieldTest::Guid(guid)) => *value == guid.to_string(),
+        (ListedValue::Text(value), FieldTest::Contains(part)) => {
             value.to_ascii_lowercase().contains(&part.to_ascii_lowercase())
         }
-        (Value::Instant(value), Test::At(at)) => second(*value) == second(*at),
-        (Value::Instant(value), Test::From(at)) => value >= at,
-        (Value::Instant(value), Test::To(at)) => second(*value) <= second(*at),
-        (Value::Local(value), Test::AtLocal(at)) => value == at,
-        (Value::Local(value), Test::FromLocal(at)) => value >= at,
-        (Value::Local(value), Test::ToLocal(at)) => value <= at,
+        (ListedValue::Instant(value), FieldTest::At(at)) => second(*value) == second(*at),
+        (ListedValue::Instant(value), FieldTest::From(at)) => value >= at,
+        (value, FieldTest::NotBefore(at)) => !passes(value, &FieldTest::Before(*at)),
+        (ListedValue::Instant(value), FieldTest::Before(at)) => value < at,
+        (ListedValue::Instant(value), FieldTest::To(at)) => second(*value) <= second(*at),
+        (ListedValue::Local(value), FieldTest::AtLocal(at)) => value == at,
+        (ListedValue::Local(value), FieldTest::FromLocal(at)) => value >= at,
+        (ListedValue::Local(value), FieldTest::ToLocal(at)) => value <= at,
         _ => false,
     }
 }
 
 /// The tests that can be made of a field with this value.
-fn tests_of(field: &ListedField, value: &Value) -> Vec<Test> {
+fn tests_of(field: &ListedField, value: &ListedValue) -> Vec<FieldTest> {
     let whole = |at: &WallTime| WallTime::from_millis(at.millis().div_euclid(1000) * 1000);
     match (field.kind, value) {
-        (FieldKind::Number | FieldKind::Source, Value::Number(number)) => {
-            vec![Test::Number(*number), Test::AnyOf(vec![*number, number + 1, -1]), Test::AnyOf(vec![])]
+        (FieldKind::Number | FieldKind::Source, ListedValue::Number(number)) => {
+            vec![FieldTest::Number(*number), FieldTest::AnyOf(vec![*number, number + 1, -1]), FieldTest::AnyOf(vec![])]
         }
-        (FieldKind::Truth, Value::Truth(truth)) => vec![Test::Truth(*truth), Test::Truth(!truth)],
-        (FieldKind::Guid, Value::Text(guid)) => vec![Test::Guid(guid.parse().expect("a UUID"))],
-        (FieldKind::Text, Value::Text(text)) => {
+        (FieldKind::Truth, ListedValue::Truth(truth)) => vec![FieldTest::Truth(*truth), FieldTest::Truth(!truth)],
+        (FieldKind::Guid, ListedValue::Text(guid)) => vec![FieldTest::Guid(guid.parse().expect("a UUID"))],
+        (FieldKind::Text, ListedValue::Text(text)) => {
             let half = text.chars().skip(text.chars().count() / 2).collect::<String>();
-            [text.clone(), text.to_ascii_uppercase(), half, "%".to_owned(), "_".to_owned(), "Ö".to_owned()]
-                .map(Test::Contains)
-                .to_vec()
+            [
+                text.clone(),
+                text.to_ascii_uppercase(),
+                half,
+                "%".to_owned(),
+                "_".to_owned(),
+                "Ö".to_owned(),
+                "\0".to_owned(),
+            ]
+            .map(FieldTest::Contains)
+            .to_vec()
         }
-        (FieldKind::Instant, Value::Instant(at)) => {
+        (FieldKind::Instant, ListedValue::Instant(at)) => {
             let at = whole(at);
-            vec![Test::At(at), Test::From(at), Test::To(at), Test::From(at.moved(1)), Test::To(at.moved(-1000))]
+            let shown = [
+                FieldTest::At(at),
+                FieldTest::From(at),
+                FieldTest::To(at),
+                FieldTest::From(at.moved(1)),
+                FieldTest::To(at.moved(-1000)),
+            ];
+            shown.into_iter().chain([FieldTest::Before(at.moved(500)), FieldTest::NotBefore(at.moved(500))]).collect()
         }
-        (FieldKind::WallClock, Value::Local(at)) => {
+        (FieldKind::WallClock, ListedValue::Local(at)) => {
             let later = *at + TimeDelta::seconds(1);
-            vec![Test::AtLocal(*at), Test::FromLocal(later), Test::ToLocal(*at)]
+            vec![FieldTest::AtLocal(*at), FieldTest::FromLocal(later), FieldTest::ToLocal(*at)]
         }
         _ => Vec::new(),
     }
 }
 
 /// Compares every test of every field, with the values of some records, with the same by hand.
-async fn compare_filters<T: Valued>(
-    fields: &'static [ListedField],
-    list: impl AsyncFn(ListQuery) -> Vec<T>,
-) {
+async fn compare_filters<T: Valued>(fields: &'static [ListedField], list: impl AsyncFn(ListQuery) -> Vec<T>) {
     let id = field(fields, "id");
     let all = list(query(id, Vec::new())).await;
     assert_eq!(all.len(), 60);
     let mut found = 0;
     for field in fields {
         let values = all.iter().step_by(7).map(|record| record.value(field.column));
-        let tests = values.flat_map(|value| tests_of(field, &value)).chain([Test::Null, Test::NotNull]);
+        let tests = values.flat_map(|value| tests_of(field, &value)).chain([FieldTest::Null, FieldTest::NotNull]);
         for test in tests.collect::<Vec<_>>() {
             let listed = list(query(id, vec![(field, test.clone())])).await;
             let expected = all.iter().filter(|record| passes(&record.value(field.column), &test));
@@ -256,7 +294,7 @@ async fn every_filter_finds_what_it_describes(fresh: Fresh) {
     .await;
     // All of several tests hold.
     let [name, source] = ["coworker_full_name", "source"].map(|column| field(CHECKIN_FIELDS, column));
-    let both = vec![(name, Test::Contains("ADA".to_owned())), (source, Test::Number(1))];
+    let both = vec![(name, FieldTest::Contains("ADA".to_owned())), (source, FieldTest::Number(1))];
     let page = store.checkin_page(&query(source, both)).await.expect("read");
     assert!(!page.records.is_empty());
     assert!(page.records.iter().all(|visit| visit.source == CheckinSource::Manual));
@@ -278,16 +316,15 @@ async fn every_order_is_complete_on_all_pages(fresh: Fresh) {
                 let [first, second] = [one, other].map(|record| record.value(order.column));
                 let ids = one.number().cmp(&other.number());
                 let along = match (&first, &second) {
-                    (Value::Null, Value::Null) => ids,
-                    (Value::Null, _) => return false,
-                    (_, Value::Null) => return true,
-                    (Value::Text(_), Value::Text(_)) if first != second => return true,
+                    (ListedValue::Null, ListedValue::Null) => ids,
+                    (ListedValue::Null, _) => return false,
+                    (_, ListedValue::Null) => return true,
+                    (ListedValue::Text(_), ListedValue::Text(_)) if first != second => return true,
                     _ => first.partial_cmp(&second).expect("values of one kind").then(ids),
                 };
                 along == if direction == SortDirection::Ascending { Ordering::Less } else { Ordering::Greater }
             });
-            let numbers: Vec<_> =
-                listed.iter().map(|visit| (visit.id.0, visit.value(order.column))).collect();
+            let numbers: Vec<_> = listed.iter().map(|visit| (visit.id.0, visit.value(order.column))).collect();
             assert!(sorted, "{} {direction:?}: {numbers:?}", order.column);
             let mut ids: Vec<i64> = listed.iter().map(Valued::number).collect();
             ids.sort_unstable();
@@ -327,7 +364,7 @@ async fn the_last_activity_of_an_open_visit_is_the_one_that_is_shown(fresh: Fres
         fresh.store.execute(Box::leak(text.into_boxed_str())).await.expect("written");
     }
     let last = field(CHECKIN_FIELDS, "last_activity");
-    let from = |at: i64| vec![(last, Test::From(WallTime::from_millis(seen.timestamp_millis() + at)))];
+    let from = |at: i64| vec![(last, FieldTest::From(WallTime::from_millis(seen.timestamp_millis() + at)))];
     let ids = async |tests| {
         let page = fresh.store.checkin_page(&query(last, tests)).await.expect("read");
         page.records.iter().map(|visit| visit.id.0).collect::<Vec<_>>()
@@ -335,7 +372,7 @@ async fn the_last_activity_of_an_open_visit_is_the_one_that_is_shown(fresh: Fres
     assert_eq!(ids(from(0)).await, [1]);
     assert_eq!(ids(from(1)).await, [0; 0]);
     assert_eq!(ids(Vec::new()).await, [1, 2], "null is last");
-    assert_eq!(ids(vec![(last, Test::Null)]).await, [2]);
+    assert_eq!(ids(vec![(last, FieldTest::Null)]).await, [2]);
 }
 
 async fn a_list_of_some_businesses_has_no_others(fresh: Fresh) {
