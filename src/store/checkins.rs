@@ -9,7 +9,7 @@ use super::{
     columns::sql,
     error::StoreError,
     handle::Store,
-    list_text::ListedRecord,
+    list_text::{FieldsOf, ListedRecord},
     statement::{Arg, Statement, statement},
     stored::{Row, StoredRow},
 };
@@ -35,21 +35,9 @@ macro_rules! read_record {
         super::stored::stored_row!($name { $($field),+ });
 
         impl FieldsOf for $name {
-            const NAMES: &'static [&'static str] = &[$(concat!("c.", stringify!($field))),+];
+            const COLUMNS_OF_C: &'static [&'static str] = &[$(concat!("c.", stringify!($field))),+];
         }
     };
-}
-
-/// The fields of a record, as lists use them.
-trait FieldsOf {
-    /// The text of each field in a statement.
-    const NAMES: &'static [&'static str];
-
-    /// The text of a field in a statement.
-    fn name_of(field: &ListedField) -> &'static str {
-        let is_it = |name: &&&str| name.strip_prefix("c.") == Some(field.column);
-        Self::NAMES.iter().find(is_it).expect("a field of this record")
-    }
 }
 
 checkin_fields!(read_record);
@@ -59,18 +47,20 @@ charge_fields!(read_record);
 /// The maximum number of records that one call returns, earliest first. A large site has some hundreds a day.
 const RETURNED: i64 = 10_000;
 
+/// When the person of check-in `c` was seen, as far as that is not in the check-in.
+const KNOWN: &str = "SELECT s.last_activity AS at FROM standings s
+      WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
+    UNION ALL SELECT p.last_at FROM presences p
+      WHERE p.subject = c.coworker_id AND p.business_id = c.business_id";
+
 /// Check-ins `c`, each with the last time its person was seen. An open visit that merely continues is not written
 /// again: its last activity is in the person state, or in a presence that is not in a fact yet. Both are found by their
 /// primary keys.
 macro_rules! checkins {
     ($rest:literal) => {
         sql!(
-            "SELECT ", [Checkin: "c.*"], ", CASE WHEN c.to_time IS NULL THEN (SELECT max(known.at) FROM (
-               SELECT s.last_activity AS at FROM standings s
-                 WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
-               UNION ALL SELECT p.last_at FROM presences p
-                 WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known) END AS last_known
-             FROM checkins c ",
+            "SELECT ", [Checkin: "c.*"], ", CASE WHEN c.to_time IS NULL THEN (SELECT max(known.at) FROM (",
+            KNOWN, ") AS known) END AS last_known FROM checkins c ",
             $rest
         )
     };
@@ -78,20 +68,20 @@ macro_rules! checkins {
 
 /// The last time the person of an open visit was seen, as a statement compares it: what [`checkin`] reads.
 const LAST_ACTIVITY: (&str, &str) = (
-    "CASE WHEN c.to_time IS NULL THEN nullif(max(coalesce(c.last_activity, ''), coalesce((
+    sql!(
+        "CASE WHEN c.to_time IS NULL THEN nullif(max(coalesce(c.last_activity, ''), coalesce((
        SELECT strftime('%Y-%m-%dT%H:%M:%S', max(known.at) / 1000, 'unixepoch') || printf('.%03dZ', max(known.at) % 1000)
-       FROM (SELECT s.last_activity AS at FROM standings s
-               WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
-             UNION ALL SELECT p.last_at FROM presences p
-               WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known), '')), '')
-     ELSE c.last_activity END",
-    "CASE WHEN c.to_time IS NULL THEN greatest(c.last_activity, (
+       FROM (",
+        KNOWN,
+        ") AS known), '')), '') ELSE c.last_activity END"
+    ),
+    sql!(
+        "CASE WHEN c.to_time IS NULL THEN greatest(c.last_activity, (
        SELECT timestamptz 'epoch' + max(known.at) * interval '1 millisecond'
-       FROM (SELECT s.last_activity AS at FROM standings s
-               WHERE s.subject = c.coworker_id AND s.business_id = c.business_id
-             UNION ALL SELECT p.last_at FROM presences p
-               WHERE p.subject = c.coworker_id AND p.business_id = c.business_id) AS known))
-     ELSE c.last_activity END",
+       FROM (",
+        KNOWN,
+        ") AS known)) ELSE c.last_activity END"
+    ),
 );
 
 impl ListedRecord for Checkin {
@@ -99,11 +89,7 @@ impl ListedRecord for Checkin {
     const COUNTED: &'static str = "checkins c";
 
     fn text_of(field: &ListedField) -> (&'static str, &'static str) {
-        if field.column == "last_activity" {
-            return LAST_ACTIVITY;
-        }
-        let name = Self::name_of(field);
-        (name, name)
+        if field.column == "last_activity" { LAST_ACTIVITY } else { Self::column_of(field) }
     }
 
     fn from_row(row: &Row) -> Result<Self, StoreError> {
@@ -115,11 +101,6 @@ impl ListedRecord for FailedCheckin {
     const FROM: &'static str = sql!("SELECT ", [FailedCheckin: "c.*"], " FROM failed_checkins c");
     const COUNTED: &'static str = "failed_checkins c";
 
-    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
-        let name = Self::name_of(field);
-        (name, name)
-    }
-
     fn from_row(row: &Row) -> Result<Self, StoreError> {
         Self::read(row)
     }
@@ -128,11 +109,6 @@ impl ListedRecord for FailedCheckin {
 impl ListedRecord for CoworkerCharge {
     const FROM: &'static str = sql!("SELECT ", [CoworkerCharge: "c.*"], " FROM payg_charges c");
     const COUNTED: &'static str = "payg_charges c";
-
-    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
-        let name = Self::name_of(field);
-        (name, name)
-    }
 
     fn from_row(row: &Row) -> Result<Self, StoreError> {
         Self::read(row)

@@ -147,6 +147,15 @@ fn of_postgres(code: &str, source: sqlx::Error) -> StoreError {
     }
 }
 
+/// What to do about a damaged SQLite file.
+pub(super) const RESTORE: &str =
+    "stop checkind, remove it with the -wal and -shm beside it, and restore a backup made with `checkind backup`";
+
+/// The primary result code of an error of SQLite (sqlite.org/rescode.html).
+pub(super) fn sqlite_code(error: &sqlx::Error) -> Option<u32> {
+    Some(database_code(error)?.parse::<u32>().ok()? & 0xff)
+}
+
 /// Classifies an error of SQLite by its result code (sqlite.org/rescode.html), whose lowest eight bits are the primary
 /// one.
 fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
@@ -163,11 +172,7 @@ fn of_sqlite(code: &str, source: sqlx::Error) -> StoreError {
             source,
         ),
         // Damaged file; not a database.
-        (_, 11 | 26) => refused(
-            "the file is damaged, or not a database; stop checkind, remove it with the -wal and -shm beside it, and restore \
-             a backup made with `checkind backup`",
-            source,
-        ),
+        (_, 11 | 26) => refused(&format!("the file is damaged, or not a database; {RESTORE}"), source),
         (_, 14) => refused("the file cannot be opened; its folder must exist and be writable by this user", source),
         (_, 1) => refused("its tables do not fit this program: a statement does not fit the schema", source),
         _ => StoreError::Unavailable(source),

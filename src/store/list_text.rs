@@ -18,15 +18,30 @@ use crate::base::listing::{FieldTest, ListQuery, ListedField, SortDirection};
 /// What the API shows of an instant is whole seconds, so what equals one or ends with one includes its fractions.
 const SHOWN: Duration = Duration::from_secs(1);
 
+/// The columns of a record, as the statement of a list names them.
+pub(super) trait FieldsOf {
+    /// Each as a column of `c`.
+    const COLUMNS_OF_C: &'static [&'static str];
+
+    /// The column of a field, in the text of either database.
+    fn column_of(field: &ListedField) -> (&'static str, &'static str) {
+        let is_it = |name: &&&str| name.strip_prefix("c.") == Some(field.column);
+        let name = Self::COLUMNS_OF_C.iter().find(is_it).expect("a field of this record");
+        (name, name)
+    }
+}
+
 /// A record that is listed.
-pub(super) trait ListedRecord: Sized {
+pub(super) trait ListedRecord: FieldsOf + Sized {
     /// Its columns, from its table.
     const FROM: &'static str;
     /// The same table, to count.
     const COUNTED: &'static str;
 
     /// The text of a field, for SQLite and for PostgreSQL.
-    fn text_of(field: &ListedField) -> (&'static str, &'static str);
+    fn text_of(field: &ListedField) -> (&'static str, &'static str) {
+        Self::column_of(field)
+    }
 
     /// Reads a row.
     fn from_row(row: &Row) -> Result<Self, StoreError>;

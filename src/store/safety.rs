@@ -70,7 +70,7 @@ impl Store {
         match verdict.as_deref() {
             None => return Ok(false),
             Some("ok") => file.is_being_checked(false),
-            Some(damage) => file.is_damaged(damage),
+            Some(damage) => file.note_damage(damage),
         }
         file.is_sound().map(|()| true)
     }

@@ -73,6 +73,24 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, sqlx:
     Ok(time::timeout(limit, answer).await.map_err(|_| StoreError::too_late())??)
 }
 
+/// The rows of a query that writes nothing.
+async fn rows_of_sqlite(file: &SqliteFile, query: OfSqlite<'_>) -> Result<Vec<Row>, StoreError> {
+    file.is_sound()?;
+    let found = file.checked().noted(within(DISK, query.fetch_all(&file.readers)).await)?;
+    Ok(found.into_iter().map(Row::Sqlite).collect())
+}
+
+/// The same, in a transaction of its own.
+async fn rows_of_postgres(
+    connections: &Connections,
+    query: Query<'_, Postgres, PgArguments>,
+) -> Result<Vec<Row>, StoreError> {
+    let mut work = connections.begin_read().await?;
+    let rows = work.fetch_all(query).await?;
+    work.commit().await?;
+    Ok(rows.into_iter().map(Row::Postgres).collect())
+}
+
 fn count_sent() {
     #[cfg(test)]
     SENT.with(|sent| sent.set(sent.get() + 1));
@@ -111,20 +129,14 @@ impl Sql {
     pub(crate) async fn read(&self, statement: Statement, args: &[Arg]) -> Result<Vec<Row>, StoreError> {
         match self {
             Self::Sqlite(file) => {
-                file.is_sound()?;
                 let mut rows = Vec::new();
                 for (text, values, args) in statement.for_sqlite(args) {
-                    let found = within(DISK, bound_sqlite(text, values, args).fetch_all(&file.readers)).await;
-                    let found = file.checked().noted(found)?;
-                    rows.extend(found.into_iter().map(Row::Sqlite));
+                    rows.extend(rows_of_sqlite(file, bound_sqlite(text, values, args)).await?);
                 }
                 Ok(rows)
             }
             Self::Postgres(connections) => {
-                let mut work = connections.begin_read().await?;
-                let rows = work.fetch_all(bound_postgres(statement.for_postgres(), args)).await?;
-                work.commit().await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
+                rows_of_postgres(connections, bound_postgres(statement.for_postgres(), args)).await
             }
         }
     }
@@ -133,16 +145,8 @@ impl Sql {
     pub(crate) async fn read_list(&self, list: &ListText) -> Result<Vec<Row>, StoreError> {
         let text = AssertSqlSafe(list.text.clone()).into_sql_str();
         match self {
-            Self::Sqlite(file) => {
-                let found = bound_sqlite(text, &[], &list.args).fetch_all(&file.readers);
-                Ok(within(DISK, found).await?.into_iter().map(Row::Sqlite).collect())
-            }
-            Self::Postgres(connections) => {
-                let mut work = connections.begin_read().await?;
-                let rows = work.fetch_all(bound_postgres(text, &list.args)).await?;
-                work.commit().await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
-            }
+            Self::Sqlite(file) => rows_of_sqlite(file, bound_sqlite(text, &[], &list.args)).await,
+            Self::Postgres(connections) => rows_of_postgres(connections, bound_postgres(text, &list.args)).await,
         }
     }
 

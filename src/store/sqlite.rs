@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::{clock::WallTime, disk::with_suffix};
 
 use super::{
-    error::{StoreError, database_code},
+    error::{RESTORE, StoreError, sqlite_code},
     limits::{SLOW, TIME_LIMIT},
     schema::{CopyFirst, SchemaChange, compare, unusable},
     sqlite_access::{only_files, what_is_in_the_way, what_is_in_the_way_of_reading},
@@ -83,6 +83,9 @@ pub(crate) struct SqliteFile {
     checked: Arc<CheckState>,
 }
 
+/// SQLite's code for a damaged file.
+const SQLITE_CORRUPT: u32 = 11;
+
 /// What is known of the file's structure.
 #[derive(Debug, Default)]
 pub(super) struct CheckState {
@@ -97,7 +100,7 @@ pub(super) struct CheckState {
 impl CheckState {
     /// Notes that the file is damaged, which only another file changes: what can still be read may be wrong, and what is
     /// written may make it worse.
-    fn is_damaged(&self, damage: &str) {
+    fn note_damage(&self, damage: &str) {
         let _first = self.damage.set(damage.replace('\n', " "));
         self.is_found.cancel();
     }
@@ -105,18 +108,12 @@ impl CheckState {
     /// Passes an answer on, after noting whether it says that the file is damaged.
     pub(super) fn noted<T>(&self, answer: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(StoreError::Refused { source, .. }) = &answer
-            && is_corrupt(source)
+            && sqlite_code(source) == Some(SQLITE_CORRUPT)
         {
-            self.is_damaged(&source.to_string());
+            self.note_damage(&source.to_string());
         }
         answer
     }
-}
-
-/// Whether SQLite says that the file is damaged (`SQLITE_CORRUPT`, sqlite.org/rescode.html).
-fn is_corrupt(error: &sqlx::Error) -> bool {
-    let code = database_code(error).and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| code & 0xff == 11)
 }
 
 /// The device and number of the file at a path.
@@ -271,8 +268,8 @@ impl SqliteFile {
     }
 
     /// Notes that the file is damaged.
-    pub(super) fn is_damaged(&self, damage: &str) {
-        self.checked.is_damaged(damage);
+    pub(super) fn note_damage(&self, damage: &str) {
+        self.checked.note_damage(damage);
     }
 
     /// What is known of the file's structure.
@@ -312,9 +309,7 @@ impl SqliteFile {
 /// The error of a file that SQLite's check has found to be damaged.
 pub(super) fn damaged(damage: &str) -> StoreError {
     StoreError::Refused {
-        what: "the file is damaged; stop checkind, remove it with the -wal and -shm beside it, and restore a backup made with \
-               `checkind backup`"
-            .to_owned(),
+        what: format!("the file is damaged; {RESTORE}"),
         source: sqlx::Error::Protocol(damage.to_owned()),
     }
 }
@@ -394,8 +389,7 @@ fn because(path: &Path, error: StoreError, obstacle: Option<String>) -> StoreErr
 }
 
 fn is_about_rights(error: &sqlx::Error) -> bool {
-    let code = database_code(error).and_then(|code| code.parse::<u32>().ok());
-    code.is_some_and(|code| [3, 8, 14].contains(&(code & 0xff)))
+    sqlite_code(error).is_some_and(|code| [3, 8, 14].contains(&code))
 }
 
 #[cfg(test)]

@@ -12,14 +12,11 @@ use rustix::{
 };
 
 use super::error::StoreError;
-use crate::base::disk::{self, with_suffix};
+use crate::base::disk::{self, folder_of, with_suffix};
 
 /// What is wrong, and what to do; `None` if nothing is in the way of writing.
 pub(super) fn what_is_in_the_way(file: &Path) -> Option<String> {
-    let folder = match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    };
+    let folder = folder_of(file);
     let shown = folder.display();
     match fs::metadata(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
