@@ -158,20 +158,15 @@ async fn by_refresh_token(
     let fresh = FreshTokens::draw();
     let rotated = api.guard.rotate_tokens(api, shown.caller, token, &fresh.digests()).await;
     match rotated.map_err(slowed(api, shown, "refresh_token"))? {
-        Rotation::Exchanged(name) => Ok(fresh.issue(api, shown, &name, "refresh_token")),
-        Rotation::Reused(name) => {
-            tracing::warn!(
-                user = %name, peer = %shown,
-                "a refresh token was used again; the tokens of its sign-in are revoked, because one of two clients has stolen it"
-            );
-            refused(api, shown, "refresh_token");
-            Err(GrantRefusal::OAuth(TokenError::InvalidGrant))
-        }
-        Rotation::Unknown => {
-            refused(api, shown, "refresh_token");
-            Err(GrantRefusal::OAuth(TokenError::InvalidGrant))
-        }
+        Rotation::Exchanged(name) => return Ok(fresh.issue(api, shown, &name, "refresh_token")),
+        Rotation::Reused(name) => tracing::warn!(
+            user = %name, peer = %shown,
+            "a refresh token was used again; the tokens of its sign-in are revoked, because one of two clients has stolen it"
+        ),
+        Rotation::Unknown => {}
     }
+    refused(api, shown, "refresh_token");
+    Err(GrantRefusal::OAuth(TokenError::InvalidGrant))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -57,8 +57,9 @@ const SPENT_TOKEN: Statement = statement!(
      WHERE hash = $1 AND kind = 'spent' AND expires_at > $2"
 );
 const TAKE_SPENT: Statement = statement!("DELETE FROM tokens WHERE hash = $1 AND kind = 'spent'");
-const TAKE_BACK: Statement = statement!("DELETE FROM tokens WHERE parent = $1 AND kind = 'refresh'");
-const TAKE_BACK_ACCESS: Statement = statement!("DELETE FROM tokens WHERE parent = $1 AND kind = 'access'");
+const EXCHANGEABLE: Statement =
+    statement!("SELECT hash FROM tokens WHERE hash = $1 AND kind IN ('refresh', 'spent') AND expires_at > $2");
+const TAKE_BACK: Statement = statement!("DELETE FROM tokens WHERE parent = $1 AND kind = $2");
 const REVOKE_FAMILY: Statement = statement!("DELETE FROM tokens WHERE user_name = $1 AND family = $2");
 // The next two statements change nothing. They lock the user's row until the commit: on PostgreSQL, setting a new
 // password then waits until tokens for the old one are written, and revokes them.
@@ -194,14 +195,13 @@ impl Store {
         pair: &TokenPair,
         now: WallTime,
     ) -> Result<Rotation, StoreError> {
-        let known = async |kind| self.sql.read(HOLDER, &[digest_arg(refresh), Arg::Text(kind), Arg::Time(now)]).await;
+        let args = [digest_arg(refresh), Arg::Time(now)];
         // Read first, so a client that only guesses never occupies the one connection that writes.
-        if known("refresh".to_owned()).await?.is_empty() && known("spent".to_owned()).await?.is_empty() {
+        if self.sql.read(EXCHANGEABLE, &args).await?.is_empty() {
             return Ok(Rotation::Unknown);
         }
         let mut transaction = self.sql.begin().await?;
         transaction.change(HOLD_HOLDER, &[digest_arg(refresh)]).await?;
-        let args = [digest_arg(refresh), Arg::Time(now)];
         let (holder, family, expires, is_repeated) =
             if let Some(row) = transaction.rows(TAKE_TOKEN, &args).await?.first() {
                 // A token of an earlier version begins a family when it is used.
@@ -214,12 +214,14 @@ impl Store {
                 let (holder, family) = (name(row, "user_name")?, row.text("family")?);
                 let is_lost = !row.bool("repeated")? && now.since(row.time("spent_at")?) <= LOST_ANSWER;
                 // The pair of the lost answer ends. If it has been used, the answer was not lost.
-                if !is_lost || transaction.change(TAKE_BACK, &[digest_arg(refresh)]).await? == 0 {
+                if !is_lost
+                    || transaction.change(TAKE_BACK, &[digest_arg(refresh), kind_arg(TokenKind::Refresh)]).await? == 0
+                {
                     transaction.change(REVOKE_FAMILY, &[name_arg(&holder), Arg::Text(family)]).await?;
                     transaction.commit().await?;
                     return Ok(Rotation::Reused(holder));
                 }
-                transaction.change(TAKE_BACK_ACCESS, &[digest_arg(refresh)]).await?;
+                transaction.change(TAKE_BACK, &[digest_arg(refresh), kind_arg(TokenKind::Access)]).await?;
                 transaction.change(TAKE_SPENT, &[digest_arg(refresh)]).await?;
                 (holder, family, row.time("expires_at")?, true)
             };
