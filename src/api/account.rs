@@ -1,5 +1,7 @@
 //! What clients ask before anything else: who they are, and the names of numbers.
 
+use std::collections::BTreeSet;
+
 use axum::{
     extract::{RawQuery, State},
     http::StatusCode,
@@ -14,19 +16,22 @@ use super::{
     query,
     reply::{RequestRefusal, json},
 };
-use crate::{access::Rights, base::record::CheckinSource};
+use crate::{
+    access::Rights,
+    base::record::{BusinessId, CheckinSource},
+};
 
 /// The user of a request, as far as clients look: is it an administrator, and what may it do.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Me {
+struct Me<'a> {
     email: String,
     full_name: String,
     active: bool,
     is_admin: bool,
     roles: Vec<String>,
     /// The businesses whose records the user may see; null for all.
-    businesses: Option<Vec<i64>>,
+    businesses: Option<&'a BTreeSet<BusinessId>>,
 }
 
 /// `GET /api/auth/me`.
@@ -37,7 +42,7 @@ pub(super) async fn me(State(api): State<ApiState>, shown: RequestIdentity) -> R
         Rights::Roles(roles) => (false, roles.iter().map(ToString::to_string).collect()),
     };
     let name = user.name.to_string();
-    let businesses = user.reach.only().map(|only| only.iter().map(|business| business.0).collect());
+    let businesses = user.reach.only();
     Ok(json(StatusCode::OK, &Me { email: name.clone(), full_name: name, active: true, is_admin, roles, businesses }))
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::{
     client_time,
     fault::FieldFault,
+    listed_entity::is_named,
     query::{self, AnswerForm, Paging, Side},
 };
 use crate::{
@@ -84,10 +85,20 @@ pub(super) fn document(kind: EntityKind, kept: KeptDocument<'_>, shown: Shown) -
 /// A query over documents.
 #[derive(Debug)]
 pub(super) struct DocumentQuery {
-    filters: Vec<(String, Side, String)>,
+    filters: Vec<DocumentFilter>,
     ids: Option<Vec<i64>>,
     paging: Paging,
-    prefix: String,
+}
+
+/// A filter by a key.
+#[derive(Debug)]
+struct DocumentFilter {
+    /// The name of the parameter.
+    name: String,
+    /// What it says about the key's name; `None` if that is of another entity.
+    field: Option<String>,
+    side: Side,
+    value: String,
 }
 
 /// The documents that a query asks for.
@@ -118,7 +129,8 @@ pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<F
             continue;
         }
         let (side, rest) = query::sided(&lower);
-        if side == Side::Exact && value.starts_with('[') && (rest == "id" || rest.strip_prefix(&prefix) == Some("id")) {
+        let field = if rest == "id" { Some(rest) } else { rest.strip_prefix(&prefix) };
+        if side == Side::Exact && value.starts_with('[') && field == Some("id") {
             match query::ids(&value) {
                 Some(ids) => asked.get_or_insert_with(Vec::new).extend(ids),
                 None => faults.push(FieldFault::new(&name, Some(&value), query::ID_LIST)),
@@ -126,10 +138,10 @@ pub(super) fn read(kind: EntityKind, query: &str) -> Result<DocumentQuery, Vec<F
         } else if filters.len() == query::MOST_TESTS {
             faults.push(FieldFault::new(&name, Some(&value), "is one filter too many"));
         } else {
-            filters.push((name, side, value));
+            filters.push(DocumentFilter { name, field: field.map(ToOwned::to_owned), side, value });
         }
     }
-    if faults.is_empty() { Ok(DocumentQuery { filters, ids: asked, paging, prefix }) } else { Err(faults) }
+    if faults.is_empty() { Ok(DocumentQuery { filters, ids: asked, paging }) } else { Err(faults) }
 }
 
 impl DocumentQuery {
@@ -138,11 +150,8 @@ impl DocumentQuery {
         let keys: BTreeSet<String> = documents.iter().flat_map(|document| document.keys().cloned()).collect();
         let key = |name: &str| keys.iter().find(|key| is_named(key, name)).cloned();
         let mut ignored = Vec::new();
-        for (name, side, value) in self.filters {
-            let lower = name.to_ascii_lowercase();
-            let (_, rest) = query::sided(&lower);
-            let field = if rest == "id" { Some("id") } else { rest.strip_prefix(&self.prefix) };
-            match field.and_then(key) {
+        for DocumentFilter { name, field, side, value } in self.filters {
+            match field.as_deref().and_then(key) {
                 Some(key) => documents.retain(|document| passes(document.get(&key), side, &value)),
                 // Without any document there are no keys to know.
                 None if field.is_some() && documents.is_empty() => {}
@@ -198,13 +207,6 @@ pub(super) fn holder(kind: EntityKind, document: &EntityDocument) -> Option<i64>
 
 pub(super) fn id_of(document: &EntityDocument) -> Option<i64> {
     document.get("Id").and_then(Value::as_i64)
-}
-
-/// Whether a key has this name: in any case, with or without underscores; a reference also without `Id`.
-fn is_named(key: &str, name: &str) -> bool {
-    let plain = |text: &str| text.chars().filter(|c| *c != '_').collect::<String>().to_ascii_lowercase();
-    let (key, name) = (plain(key), plain(name));
-    key == name || (key.len() > 2 && key.strip_suffix("id") == Some(&name))
 }
 
 /// Whether a value passes a filter.

@@ -17,11 +17,8 @@ use super::{
     shape::{ChargeEntity, CheckinEntity, FailedCheckinEntity},
 };
 use crate::{
-    access::{Right, Role, RoleEntity, User},
-    base::{
-        listing::{ListPage, SortDirection},
-        record::BusinessId,
-    },
+    access::{Right, Role, RoleEntity},
+    base::listing::{ListPage, SortDirection},
 };
 
 /// Names the parameters of a query that were left out, because they mean nothing here.
@@ -59,7 +56,7 @@ pub(super) async fn checkins(
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(RoleEntity::Checkin, Right::List)).await?;
     let mut read = query::read(&CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
-    read.query.businesses = seen_by(&user);
+    read.query.businesses = user.reach.only().cloned();
     let page = api.store()?.checkin_page(&read.query).await?;
     Ok(answer(&read, &page, CheckinEntity::from))
 }
@@ -71,7 +68,7 @@ pub(super) async fn failed_checkins(
 ) -> Result<Response, RequestRefusal> {
     let user = require(&api, &shown, Role::of(RoleEntity::FailedCheckin, Right::List)).await?;
     let mut read = query::read(&FAILED_CHECKIN, query.as_deref().unwrap_or_default(), api.clock.now().wall)?;
-    read.query.businesses = seen_by(&user);
+    read.query.businesses = user.reach.only().cloned();
     let page = api.store()?.failed_checkin_page(&read.query).await?;
     Ok(answer(&read, &page, FailedCheckinEntity::from))
 }
@@ -84,14 +81,9 @@ pub(super) async fn charges(
     let user = require(&api, &shown, Role::of(RoleEntity::CoworkerCharge, Right::List)).await?;
     let now = api.clock.now().wall;
     let mut read = query::read(&COWORKER_CHARGE, query.as_deref().unwrap_or_default(), now)?;
-    read.query.businesses = seen_by(&user);
+    read.query.businesses = user.reach.only().cloned();
     let page = api.store()?.charge_page(&read.query).await?;
     Ok(answer(&read, &page, |charge| ChargeEntity::of(charge, now)))
-}
-
-/// The businesses whose records the user may see, if they are limited.
-fn seen_by(user: &User) -> Option<Vec<BusinessId>> {
-    user.reach.only().map(|only| only.iter().copied().collect())
 }
 
 /// The page in its envelope; bare, if it was asked for by ids.

@@ -74,11 +74,7 @@ impl ListedEntity {
     /// The field of this name: its key in the API, in any case and with or without underscores. A reference has a short
     /// name (`Coworker` for `CoworkerId`) and one for its text (`Coworker_FullName`).
     pub(super) fn field(&self, name: &str) -> Option<&'static ListedField> {
-        let name = plain(name);
-        self.fields.iter().find(|field| {
-            let own = plain(field.column);
-            own == name || (field.column != "id" && own.strip_suffix("id") == Some(&name))
-        })
+        self.fields.iter().find(|field| is_named(field.column, name))
     }
 
     /// The field and the test of a flag with this name.
@@ -108,6 +104,12 @@ pub(super) fn key_of(field: &ListedField) -> String {
     words
         .map(|word| word.get(..1).unwrap_or_default().to_ascii_uppercase() + word.get(1..).unwrap_or_default())
         .collect()
+}
+
+/// Whether a field has this name: its own, in any case, with or without underscores; a reference also without `Id`.
+pub(super) fn is_named(own: &str, name: &str) -> bool {
+    let (own, name) = (plain(own), plain(name));
+    own == name || (own != "id" && own.strip_suffix("id") == Some(&name))
 }
 
 /// A name in lower case, without underscores.

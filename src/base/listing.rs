@@ -158,7 +158,7 @@ pub struct ListQuery {
     /// Every one must hold.
     pub tests: Vec<(&'static ListedField, FieldTest)>,
     /// Only records of these businesses; `None` for all.
-    pub businesses: Option<Vec<BusinessId>>,
+    pub businesses: Option<BTreeSet<BusinessId>>,
     /// What they are sorted by; then by id. Null comes last.
     pub order: &'static ListedField,
     /// Which way.

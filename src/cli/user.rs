@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::print::{pretty, table};
 use crate::{
     access::{BadPassword, PASSWORD_BYTES, Reach, Rights, Role, StoredPassword, User, UserName},
-    base::clock::WallTime,
+    base::{clock::WallTime, record::BusinessId},
     store::{Store, StoreError},
 };
 
@@ -142,7 +142,7 @@ struct Listed<'a> {
     administrator: bool,
     roles: Vec<String>,
     /// Null for all.
-    businesses: Option<Vec<i64>>,
+    businesses: Option<&'a BTreeSet<BusinessId>>,
     created_on: String,
     updated_on: String,
 }
@@ -157,7 +157,7 @@ impl<'a> From<&'a User> for Listed<'a> {
             name: user.name.as_str(),
             administrator,
             roles,
-            businesses: user.reach.only().map(|only| only.iter().map(|business| business.0).collect()),
+            businesses: user.reach.only(),
             created_on: user.created_on.to_rfc3339_seconds(),
             updated_on: user.updated_on.to_rfc3339_seconds(),
         }
@@ -238,7 +238,6 @@ mod tests {
     use super::*;
     use crate::{
         access::{Right, RoleEntity},
-        base::record::BusinessId,
         settings::Database,
     };
 

@@ -202,7 +202,7 @@ impl Supervisor {
         });
     }
 
-    /// Starts the check of a SQLite file that was not closed.
+    /// Starts the check of a SQLite file, if it was not closed, and the report of damage that any part finds.
     pub(super) fn start_check(&mut self, store: &Store, was_left_open: bool) {
         let (store, health, stop) = (store.clone(), self.health.clone(), self.stop.rest.clone());
         self.parts.spawn(Part::Check, async move {

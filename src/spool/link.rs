@@ -160,7 +160,7 @@ impl SpoolLink {
     /// What the file lacks of this.
     pub(super) fn unnoted(&self) -> Option<WentBack> {
         let state = self.state();
-        state.went_back.clone().filter(|_| !state.is_noted)
+        if state.is_noted { None } else { state.went_back.clone() }
     }
 
     /// Notes that the file has it.

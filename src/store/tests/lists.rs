@@ -1,6 +1,6 @@
 //! Lists: each filter, order and page, compared with the same done by hand on all records.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 use chrono::{NaiveDateTime, TimeDelta};
 
@@ -379,7 +379,7 @@ async fn a_list_of_some_businesses_has_no_others(fresh: Fresh) {
     fill(&fresh).await;
     let id = field(CHECKIN_FIELDS, "id");
     for (businesses, total) in [(vec![1], 30), (vec![2], 30), (vec![1, 2], 60), (vec![3], 0), (vec![], 0)] {
-        let businesses: Vec<BusinessId> = businesses.into_iter().map(BusinessId).collect();
+        let businesses: BTreeSet<BusinessId> = businesses.into_iter().map(BusinessId).collect();
         let query = ListQuery { businesses: Some(businesses.clone()), size: 5, ..query(id, Vec::new()) };
         let page = fresh.store.checkin_page(&query).await.expect("read");
         assert_eq!(page.total, total, "{businesses:?}");
