@@ -6,14 +6,16 @@
 mod codec;
 mod digest;
 mod door;
+mod edit;
 mod entry;
 mod order;
 mod presence;
 mod subject;
 
-pub use codec::{StoredFact, UnreadableFact, decoded, encoded, pack_points, unpack_points};
+pub use codec::{StoredFact, UnreadableFact, decoded, decoded_by, encoded, encoded_by, pack_points, unpack_points};
 pub use digest::FactDigest;
 pub use door::{DoorFact, LONGEST_PIN, ShownCredential, TapId};
+pub use edit::{Edit, EditFact, EditedEnd, TimeSpan};
 pub use entry::{Fact, RejectedFact};
 pub use order::{FactKey, FactOrder, FactRank, LogDay};
 pub use presence::{LOG_SPAN, Point, PresenceFact, StrangeDeviceFact};

@@ -131,6 +131,19 @@ impl AdmissionCheck for SiteAdmission<'_> {
         self.entitled((claim.at(), from), claim.source(), person, continued)
     }
 
+    fn may_come_in(
+        &self,
+        at: WallTime,
+        source: CheckinSource,
+        person: &PersonState,
+        continued: Option<Uuid>,
+    ) -> Admission {
+        match self.against(source) {
+            Some(reason) => Admission::Refused(Refused { reason, detail: None }),
+            None => self.entitled((at, at), source, person, continued),
+        }
+    }
+
     fn may_stay(&self, at: WallTime, source: CheckinSource, person: &PersonState) -> Admission {
         match self.barrier() {
             Some(reason) => Admission::Refused(Refused { reason, detail: None }),

@@ -273,6 +273,8 @@ closed_list! {
         FailedBefore => (44, "failed_before", "this device already has the same failed check-in for this day"),
         /// Network evidence of a person who is checked in at another business.
         InElsewhere => (45, "in_elsewhere", "checked in at another business at that time"),
+        /// An edit has settled what was true at that time.
+        Edited => (55, "edited", "a user of the API has set what was true at that time"),
     }
 }
 

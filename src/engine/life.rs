@@ -68,6 +68,10 @@ pub enum CloseBy {
     PassEnd,
     /// They came in at another business.
     Elsewhere,
+    /// The end that an edit has set: `AutoCheckout` false.
+    PinnedEnd,
+    /// An edit says that they were not in, or were in by another check-in.
+    Edit,
 }
 
 impl CloseBy {
@@ -80,6 +84,8 @@ impl CloseBy {
             Self::CutOff => "cut_off",
             Self::PassEnd => "pass_end",
             Self::Elsewhere => "in_elsewhere",
+            Self::PinnedEnd => "pinned_end",
+            Self::Edit => "edit",
         }
     }
 }

@@ -5,12 +5,15 @@
 
 mod claim;
 mod context;
+mod edits;
 mod elsewhere;
 mod opening;
+mod stored;
 mod state;
 mod timers;
 mod visit;
 
 pub use context::{AdmissionCheck, AfterPass, ClaimContext, EndedVisit};
+pub use edits::{EditBoundary, PinnedVisit};
 pub use state::{ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, visit_of, visits_of};
-pub use visit::Visit;
+pub use visit::{Pinned, Visit};

@@ -112,7 +112,9 @@ pub(super) fn move_facts(input: &mut FoldInput, moving: &BTreeSet<Subject>, step
                 input.points.extend(points);
                 writes.gone_facts.push(row.fact);
             }
-            Ok(Fact::Door(_) | Fact::Presence(_) | Fact::UnknownDevice(_) | Fact::Rejected(_)) | Err(_) => {
+            // What a user said about a time holds whatever the clock shows.
+            Ok(Fact::Door(_) | Fact::Presence(_) | Fact::UnknownDevice(_) | Fact::Rejected(_) | Fact::Edit(_))
+            | Err(_) => {
                 kept.push(row);
             }
         }

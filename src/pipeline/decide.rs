@@ -12,20 +12,21 @@ mod usage;
 use std::collections::BTreeMap;
 
 use crate::{
-    base::fact::{Fact, Subject},
+    base::fact::{Edit, EditFact, Fact, FactDigest, Subject},
     engine::{
+        Decision,
         decision::{DecisionCode, Outcome, Reason},
         fold::{self, FoldItem, Folded, What, World},
         life::CloseBy,
         passes::PlanTally,
-        person::{PersonState, visits_of},
+        person::PersonState,
     },
     store::{DecidedFact, Writes},
 };
 use presence_lines::PresenceLines;
 
 pub(crate) use groups::{People, groups};
-pub(crate) use input::{FoldInput, PendingPoint, Refold};
+pub(crate) use input::{FoldInput, NewEdit, PendingPoint, Refold};
 pub(crate) use items::{FactOrigin, items};
 pub(crate) use late::days_between;
 pub(super) use late::{late_from, unproven};
@@ -38,6 +39,8 @@ pub(crate) use usage::{add_usage, totals_to_read};
 pub(super) struct Decided {
     /// The outcome of each new door fact and each new presence.
     pub(super) outcomes: Vec<(Outcome, Option<Reason>)>,
+    /// The decision on each new edit.
+    pub(super) edits: Vec<(FactDigest, Decision)>,
     /// The new states.
     pub(super) people: BTreeMap<Subject, PersonState>,
     /// The number of people who were refolded.
@@ -50,7 +53,7 @@ pub(super) struct Decided {
 
 /// Folds an input and adds the changes to `writes`.
 pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) -> Decided {
-    let FoldInput { current, mut refold, doors, points, group, shares_passes, passes: _, holders: _ } = input;
+    let FoldInput { current, mut refold, doors, points, edits, group, shares_passes, passes: _, holders: _ } = input;
 
     // Put the logged facts (in a refold), the new door facts and the pending points in one chronological order.
     let mut records = refold.as_mut().map(|refold| {
@@ -60,10 +63,10 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     let read = |row| -> Option<(&DecidedFact, Fact)> { Some((row, Fact::read(&row.fact).ok()?)) };
     let rows = refold.iter().flat_map(|refold| &refold.facts);
     let (rows, old): (Vec<&DecidedFact>, Vec<Fact>) = rows.filter_map(read).unzip();
-    let items = items(&old, &doors, &points);
+    let items = items(&old, &doors, &points, &edits);
     if let Some((records, visits_since)) = &mut records {
         // The records were read starting one pass day earlier: keep those of the refold's own visits.
-        let opened = items.iter().flat_map(|(item, _)| visits_of(item.place.digest)).collect();
+        let opened = items.iter().flat_map(|(item, _)| item.may_open()).collect();
         records.keep_since(visits_since, &opened);
     }
 
@@ -93,10 +96,17 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
                     lines.add(&point.presence, decision);
                 }
             }
-            (FactOrigin::OldDoor(index) | FactOrigin::OldPoint(index), _) => {
+            (FactOrigin::NewEdit(index), _) => {
+                if let Some(NewEdit { edit, .. }) = edits.get(*index) {
+                    decided.edits.push((edit.digest, decision.clone()));
+                    let fact = Fact::Edit(settled(edit, decision)).stored();
+                    writes.facts.push(DecidedFact { fact, decision: decision.code() });
+                }
+            }
+            (FactOrigin::OldDoor(index) | FactOrigin::OldPoint(index) | FactOrigin::OldEdit(index), _) => {
                 decided_again.insert(*index, decision.code());
             }
-            (FactOrigin::NewDoor, What::Seen(..)) => {}
+            (FactOrigin::NewDoor, What::Seen(..) | What::Edit(_) | What::Asked(_)) => {}
         }
     }
     writes.facts.extend(lines.into_facts());
@@ -120,6 +130,16 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
     decided.ended_by_silence = ended.iter().filter(|(_, ended)| ended.by == CloseBy::Silence).count();
     decided.people = people;
     decided
+}
+
+/// The edit as the log keeps it: what admission said when it was made holds whatever is learnt later.
+fn settled(edit: &EditFact, decision: &Decision) -> EditFact {
+    let mut edit = edit.clone();
+    if let (Edit::Set { from, .. }, Some(reason)) = (&edit.edit, decision.reason) {
+        let detail = decision.detail.as_deref().map(ToOwned::to_owned);
+        edit.edit = Edit::Refused { from: *from, reason: reason.code().to_owned(), detail };
+    }
+    edit
 }
 
 /// Writes the decisions on logged facts that a refold has changed.

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use uuid::Uuid;
 
+use super::decide::NewEdit;
 use crate::{
     base::{
         clock::WallTime,
@@ -38,6 +39,7 @@ pub(super) struct Intake {
     pub(super) presences: Vec<PersonPresence>,
     pub(super) unknown_devices: Vec<StrangeDeviceFact>,
     pub(super) rejected: Vec<RejectedFact>,
+    pub(super) edits: Vec<NewEdit>,
     /// The number of presences of devices that the site does not record.
     pub(super) ignored: u64,
     /// The newest version of the directory when the facts were read.
@@ -123,29 +125,36 @@ impl Intake {
     pub(super) fn subjects(&self) -> BTreeSet<Subject> {
         let doors = self.doors.iter().map(|fact| fact.subject);
         let presences = self.presences.iter().map(|presence| presence.subject);
-        doors.chain(presences).filter(|subject| *subject != Subject::BUSINESS).collect()
+        let edits = self.edits.iter().map(|new| new.edit.subject);
+        doors.chain(presences).chain(edits).filter(|subject| *subject != Subject::BUSINESS).collect()
     }
 
     /// The number of facts.
     pub(super) fn len(&self) -> usize {
-        self.doors.len() + self.presences.len() + self.unknown_devices.len() + self.rejected.len()
+        self.doors.len()
+            + self.presences.len()
+            + self.unknown_devices.len()
+            + self.rejected.len()
+            + self.edits.len()
     }
 
     /// The time of the earliest fact that may be folded.
     pub(super) fn first(&self) -> Option<WallTime> {
         let doors = self.doors.iter().map(|fact| fact.at);
-        doors.chain(self.presences.iter().map(|presence| presence.point.first_at)).min()
+        let edits = self.edits.iter().map(|new| new.edit.at());
+        doors.chain(self.presences.iter().map(|presence| presence.point.first_at)).chain(edits).min()
     }
 
     /// Splits the facts into sub-batches of at most `facts` facts of each kind and `people` people. The facts about
     /// each person keep their order.
     pub(super) fn split(mut self, facts: usize, people: usize) -> Vec<Self> {
         let mut sub_batches = Vec::new();
-        // Unknown devices and rejected messages go into the first: both are limited, so they are few.
+        // Unknown devices, rejected messages and edits go into the first: all are limited, so they are few.
         let mut sub_batch = Self {
             ignored: self.ignored,
             unknown_devices: self.unknown_devices,
             rejected: self.rejected,
+            edits: self.edits,
             ..Self::default()
         };
         let mut subjects = BTreeSet::new();

@@ -29,6 +29,7 @@ impl Halves for SubBatch {
             presences: facts.presences.split_off(first_of(facts.presences.len())),
             unknown_devices: Vec::new(),
             rejected: facts.rejected.split_off(first_of(facts.rejected.len())),
+            edits: facts.edits.split_off(first_of(facts.edits.len())),
             ignored: 0,
             version: facts.version,
         };

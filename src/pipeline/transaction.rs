@@ -20,7 +20,7 @@ use self::{
 use super::{
     batch_work::{Attempt, BatchResult, BatchWork},
     decide::{self, FoldInput, PendingPoint},
-    intake::PersonPresence,
+    intake::Intake,
     past_directory,
     state::{Pipeline, calendar_of},
 };
@@ -70,7 +70,8 @@ impl Pipeline {
         transaction.lock_passes(&versions, &policy.site.passes, coworkers).await?;
 
         // Load the states of these people, which facts are already known, and the newest versions.
-        let keys: Vec<_> = sub_batch.doors.iter().map(DoorFact::key).collect();
+        let edits = sub_batch.edits.iter().map(|new| new.edit.key());
+        let keys: Vec<_> = sub_batch.doors.iter().map(DoorFact::key).chain(edits).collect();
         let mut loaded = transaction.load(&subjects, &keys).await?;
         if self.context.stale.is_some() && (loaded.directory, loaded.policies) != (latest.version_id(), policies.newest)
         {
@@ -92,7 +93,7 @@ impl Pipeline {
         load_more(&mut loaded, &mut transaction, &active).await?;
         let folded: BTreeSet<Subject> = subjects.union(&active).copied().collect();
         let mut inputs = self.fold_inputs(&groups, &folded, &versions, &loaded);
-        assign_facts(&mut inputs, doors, &sub_batch.presences);
+        assign_facts(&mut inputs, doors, sub_batch, &loaded);
 
         // If something is late, the fold begins earlier. Silence counts up to `quiet_until`: while presences wait in
         // the queue, one of them may still break a recent silence.
@@ -175,7 +176,7 @@ fn sort_out(work: BatchWork<'_>, loaded: &BatchRows, result: &mut BatchResult, w
 }
 
 /// Adds each new fact to the input of its person.
-fn assign_facts(inputs: &mut [FoldInput], doors: Vec<DoorFact>, presences: &[PersonPresence]) {
+fn assign_facts(inputs: &mut [FoldInput], doors: Vec<DoorFact>, sub_batch: &Intake, loaded: &BatchRows) {
     let input_of: BTreeMap<Subject, usize> = inputs
         .iter()
         .enumerate()
@@ -186,7 +187,14 @@ fn assign_facts(inputs: &mut [FoldInput], doors: Vec<DoorFact>, presences: &[Per
             input.doors.push(fact);
         }
     }
-    for presence in presences {
+    // The keys of edits follow those of door facts. An edit that is in the log already is not decided again.
+    let is_new = |index: usize| !loaded.known.contains(&(sub_batch.doors.len() + index));
+    for (_, new) in sub_batch.edits.iter().enumerate().filter(|(index, _)| is_new(*index)) {
+        if let Some(input) = input_of.get(&new.edit.subject).and_then(|index| inputs.get_mut(*index)) {
+            input.edits.push(new.clone());
+        }
+    }
+    for presence in &sub_batch.presences {
         if let Some(input) = input_of.get(&presence.subject).and_then(|index| inputs.get_mut(*index)) {
             input.points.push(PendingPoint { presence: presence.clone(), is_new: true, was_pending: false });
         }

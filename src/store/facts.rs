@@ -119,6 +119,13 @@ fn logged(fact: &Fact, decision: DecisionCode) -> LoggedFact {
             frames: device.point.frames,
             ..nothing
         },
+        Fact::Edit(edit) => LoggedFact {
+            source: edit.by.to_string(),
+            kind: "edit",
+            coworker: edit.subject.as_coworker(),
+            event_at: edit.at(),
+            ..nothing
+        },
         Fact::Rejected(rejected) => LoggedFact {
             source: rejected.source.to_string(),
             door: Some(DoorKey(rejected.topic.clone())),

@@ -1,10 +1,12 @@
 //! PURE. Converts facts to the columns and bytes that the database stores, and back.
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{
     digest::FactDigest,
     door::{DoorFact, ShownCredential},
+    edit::{Edit, EditFact, TimeSpan},
     entry::{Fact, RejectedFact},
     order::{FactKey, LogDay},
     presence::{Point, PresenceFact, StrangeDeviceFact},
@@ -13,7 +15,7 @@ use super::{
 use crate::base::{
     clock::WallTime,
     mac::MacAddr,
-    record::BusinessId,
+    record::{BusinessId, CheckinSource},
     sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, Refusal, TimeQuality},
 };
 
@@ -76,6 +78,14 @@ enum Payload<'a> {
         topic: &'a str,
         why: &'a str,
     },
+    Edit {
+        made: WallTime,
+        visit: [u8; 16],
+        source: CheckinSource,
+        by: &'a str,
+        was: Option<TimeSpan>,
+        edit: Edit,
+    },
 }
 
 /// A point as differences in milliseconds: to the previous point, within the point, and for `since` only when it
@@ -130,16 +140,25 @@ pub fn unpack_points(bytes: &[u8], at: WallTime) -> Result<Vec<Point>, Unreadabl
 
 /// Encodes plain data as bytes, after the codec's byte.
 pub fn encoded<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![CODEC]).expect("plain data can be encoded")
+    encoded_by(CODEC, value)
 }
 
 /// Reverses [`encoded`].
 pub fn decoded<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, UnreadableFact> {
-    let (codec, rest) = bytes.split_first().ok_or(UnreadableFact)?;
-    if *codec != CODEC {
-        return Err(UnreadableFact);
+    decoded_by(CODEC, bytes)
+}
+
+/// Encodes plain data as bytes, after the byte of this codec.
+pub fn encoded_by<T: Serialize>(codec: u8, value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![codec]).expect("plain data can be encoded")
+}
+
+/// Reverses [`encoded_by`].
+pub fn decoded_by<'a, T: Deserialize<'a>>(codec: u8, bytes: &'a [u8]) -> Result<T, UnreadableFact> {
+    match bytes.split_first() {
+        Some((known, rest)) if *known == codec => postcard::from_bytes(rest).map_err(|_| UnreadableFact),
+        Some(_) | None => Err(UnreadableFact),
     }
-    postcard::from_bytes(rest).map_err(|_| UnreadableFact)
 }
 
 impl Fact {
@@ -186,6 +205,17 @@ impl Fact {
                     Payload::Rejected { source: &rejected.source, topic: &rejected.topic, why: &rejected.why };
                 let key = FactKey::of(Subject::BUSINESS, rejected.at, rejected.digest);
                 stored(rejected.business, key, &payload)
+            }
+            Self::Edit(edit) => {
+                let payload = Payload::Edit {
+                    made: edit.made,
+                    visit: edit.visit.into_bytes(),
+                    source: edit.source,
+                    by: &edit.by,
+                    was: edit.was,
+                    edit: edit.edit.clone(),
+                };
+                stored(edit.business, edit.key(), &payload)
             }
         }
     }
@@ -261,6 +291,17 @@ impl Fact {
                 source: source.into(),
                 topic: topic.to_owned(),
                 why: why.to_owned(),
+            }),
+            Payload::Edit { made, visit, source, by, was, edit } => Self::Edit(EditFact {
+                business,
+                subject,
+                made,
+                digest,
+                visit: Uuid::from_bytes(visit),
+                source,
+                by: by.into(),
+                was,
+                edit,
             }),
         })
     }

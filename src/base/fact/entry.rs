@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     digest::FactDigest,
     door::DoorFact,
+    edit::EditFact,
     presence::{PresenceFact, StrangeDeviceFact},
 };
 use crate::base::{clock::WallTime, record::BusinessId};
@@ -37,4 +38,6 @@ pub enum Fact {
     UnknownDevice(StrangeDeviceFact),
     /// A message could not be mapped.
     Rejected(RejectedFact),
+    /// A user of the API said something about a check-in.
+    Edit(EditFact),
 }

@@ -1,5 +1,7 @@
 //! PURE. Where a fact belongs: its day and key in the log, and its place in the order of time.
 
+use std::cmp::Ordering;
+
 use serde::{Deserialize, Serialize};
 
 use super::{digest::FactDigest, subject::Subject};
@@ -49,7 +51,8 @@ impl FactKey {
 }
 
 /// The place of a fact in the order of time. The order of facts of the same instant does not depend on their arrival:
-/// timers and directory versions first, then the network, then doors. The digest decides only if nothing else does, see
+/// timers, edits and directory versions first,
+/// then the network, then doors. The digest decides only if nothing else does, see
 /// [`FactOrder::ties_with`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FactOrder {
@@ -80,8 +83,8 @@ impl FactOrder {
     pub const FIRST: Self = Self::before(WallTime::from_millis(0));
 }
 
-/// The order of facts of one instant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// The kinds of facts of one instant, see [`FactRank::order`]. Stored by the order of declaration: append only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FactRank {
     /// A timer ran out.
     Timer,
@@ -91,4 +94,31 @@ pub enum FactRank {
     Network,
     /// A door reported an event.
     Door,
+    /// A user of the API said something about a check-in.
+    Edit,
+}
+
+impl FactRank {
+    /// The order of facts of one instant. An edit precedes what it decides about.
+    const fn order(self) -> u8 {
+        match self {
+            Self::Timer => 0,
+            Self::Edit => 1,
+            Self::Directory => 2,
+            Self::Network => 3,
+            Self::Door => 4,
+        }
+    }
+}
+
+impl Ord for FactRank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.order().cmp(&other.order())
+    }
+}
+
+impl PartialOrd for FactRank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }

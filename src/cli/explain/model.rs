@@ -70,6 +70,8 @@ pub(super) enum EventKind {
     Network,
     Timer,
     Directory,
+    /// A user of the API said something about a check-in.
+    Edit,
 }
 
 /// One line of the timeline.

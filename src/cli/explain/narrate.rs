@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{
     model::{EventKind, ExplainInput, TimelineEvent, VisitSummary},
-    words::{decided, door_text, face},
+    words::{decided, door_text, edit_text, face},
 };
 use crate::{
     base::{
@@ -20,7 +20,6 @@ use crate::{
         Decision,
         decision::{DecisionCode, Outcome},
         fold::{FoldItem, Folded, Repassed, What},
-        identity,
         life::CloseBy,
         passes::PassUse,
         person::{AfterPass, EndedVisit, Visit},
@@ -46,6 +45,9 @@ impl Narrator<'_> {
         let quiet = matches!(decision.outcome, Outcome::Refreshed | Outcome::Recorded);
         let (kind, what, seen, merge_key) = match item.what {
             What::Door(door) => (EventKind::Door, door_text(door, &self.known.policies), None, None),
+            What::Edit(edit) | What::Asked(edit) => {
+                (EventKind::Edit, edit_text(edit, &self.known.policies), None, None)
+            }
             What::Seen(mac, point) => {
                 let merge_key = quiet.then_some((item.business, mac, code));
                 let seen = (point.first_at, point.last_at, 1);
@@ -65,7 +67,7 @@ impl Narrator<'_> {
         let at = item.place.at;
         let mut said = "opened: checked in".to_owned();
         let Some(record) = self.folded.visits.get(&visit) else { return said };
-        if visit != identity([item.place.digest.0.as_slice(), b"visit"]) {
+        if !item.may_open().contains(&visit) {
             "opened: back in, continues the same visit".clone_into(&mut said);
         } else if record.visit.from < at {
             let from = face(&self.known.policies, item.business, record.visit.from, at);
@@ -90,6 +92,7 @@ impl Narrator<'_> {
         // At the same instant, new directory versions come after timers.
         let (kind, rank) = match by {
             CloseBy::Withdrawn => (EventKind::Directory, FactRank::Directory),
+            CloseBy::PinnedEnd | CloseBy::Edit => (EventKind::Edit, FactRank::Timer),
             CloseBy::Silence | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Exit | CloseBy::Elsewhere => {
                 (EventKind::Timer, FactRank::Timer)
             }
@@ -104,6 +107,8 @@ impl Narrator<'_> {
             }
             CloseBy::CutOff => ("daily cut-off".to_owned(), "the pass day is over".to_owned()),
             CloseBy::PassEnd => ("end of the pass".to_owned(), "the pass no longer covers the visit".to_owned()),
+            CloseBy::PinnedEnd => ("edit".to_owned(), "this end was set by hand".to_owned()),
+            CloseBy::Edit => ("edit".to_owned(), "what was set by hand begins".to_owned()),
             CloseBy::Elsewhere => ("check-in elsewhere".to_owned(), "checked in at another business".to_owned()),
         };
         // After the end of a pass a visit continues with another pass, or fails.
@@ -208,6 +213,9 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
             let what = format!("network {}, {} ({owner})", plain(&device.interface), device.mac);
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));
             (place, EventKind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
+        }
+        Fact::Edit(edit) => {
+            (edit.place(), EventKind::Edit, edit.business, edit_text(edit, &known.policies), None)
         }
         Fact::Rejected(_) => return None,
     };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::words::{door_text, local};
+use super::words::{door_text, edit_text, local};
 use crate::{
     base::{
         fact::{Fact, StoredFact},
@@ -62,6 +62,7 @@ fn what(fact: &StoredFact, policies: &PolicyHistory) -> String {
                 rejected.why
             )
         }
+        Ok(Fact::Edit(edit)) => edit_text(&edit, policies),
         Err(fault) => fault.to_string(),
     }
 }

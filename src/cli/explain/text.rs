@@ -96,6 +96,7 @@ pub fn json(explained: &Explained) -> String {
                 EventKind::Network => "network",
                 EventKind::Timer => "timer",
                 EventKind::Directory => "directory",
+                EventKind::Edit => "edit",
             },
             "What": event.what,
             "HeardFrom": seen.map(|(first, ..)| time(first)),

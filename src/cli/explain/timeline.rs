@@ -39,14 +39,14 @@ pub fn explain(mut known: ExplainInput) -> Explained {
             .filter_map(|row| Some((Fact::read(&row.fact).ok()?, row.decision)))
             .collect();
         let facts: Vec<Fact> = rows.iter().map(|(fact, _)| fact.clone()).collect();
-        let items = decide::items(&facts, &[], &points);
+        let items = decide::items(&facts, &[], &points, &[]);
         let bare: Vec<FoldItem<'_>> = items.iter().map(|(item, _)| *item).collect();
         let folded = fold::fold(known.world(), group, &bare);
         let narrator = Narrator { known: &known, folded: &folded };
         // The log keeps only the last decision of a merged presence, so only its last point is compared with the log.
         let mut last = BTreeMap::new();
         for (index, (_, origin)) in items.iter().enumerate() {
-            if let FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) = origin {
+            if let FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) | FactOrigin::OldEdit(row) = origin {
                 last.insert(*row, index);
             }
         }
@@ -55,12 +55,12 @@ pub fn explain(mut known: ExplainInput) -> Explained {
                 continue;
             }
             let (row, interface) = match origin {
-                FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) => (
+                FactOrigin::OldDoor(row) | FactOrigin::OldPoint(row) | FactOrigin::OldEdit(row) => (
                     rows.get(*row).filter(|_| last.get(row) == Some(&index)),
                     rows.get(*row).and_then(|row| interface(&row.0)),
                 ),
                 FactOrigin::Pending(of) => (None, points.get(*of).map(|point| &*point.presence.interface)),
-                FactOrigin::NewDoor => (None, None),
+                FactOrigin::NewDoor | FactOrigin::NewEdit(_) => (None, None),
             };
             let log = row.map(|(_, code)| *code).filter(|code| *code != decision.code());
             events.push(narrator.event(item, interface.unwrap_or_default(), decision, log));
@@ -146,6 +146,6 @@ fn interface(fact: &Fact) -> Option<&str> {
     match fact {
         Fact::Presence(presence) => Some(&presence.interface),
         Fact::UnknownDevice(device) => Some(&device.interface),
-        Fact::Door(_) | Fact::Rejected(_) => None,
+        Fact::Door(_) | Fact::Rejected(_) | Fact::Edit(_) => None,
     }
 }

@@ -7,7 +7,7 @@ use chrono::NaiveDateTime;
 use crate::{
     base::{
         clock::WallTime,
-        fact::DoorFact,
+        fact::{DoorFact, Edit, EditFact, EditedEnd},
         plain::plain,
         record::BusinessId,
         sighting::{CredentialKind, Direction, DoorEventKind, Refusal, TimeQuality},
@@ -89,6 +89,26 @@ pub(super) fn door_text(fact: &DoorFact, policies: &PolicyHistory) -> String {
     let key = format!("{} of {}", plain(&fact.door.0), plain(&fact.source));
     let door = name.map_or_else(|| key.clone(), |name| format!("\"{}\" ({key})", plain(name)));
     format!("door {door}{way}: {shown}{answer}{timing}")
+}
+
+/// What a user of the API said, and when.
+pub(super) fn edit_text(fact: &EditFact, policies: &PolicyHistory) -> String {
+    let face = |at: WallTime| face(policies, fact.business, at, fact.at());
+    let was = fact.was.map_or_else(String::new, |was| format!(" (was {} to {})", face(was.from), face(was.to)));
+    let said = match &fact.edit {
+        Edit::Set { from, end, overrides } => {
+            let end = match end {
+                EditedEnd::At(to) => format!("from {} to {}", face(*from), face(*to)),
+                EditedEnd::NotBefore(at) => format!("from {}, still in at {}", face(*from), face(*at)),
+                EditedEnd::Unset => format!("from {}", face(*from)),
+                EditedEnd::Joins => format!("came in at {}", face(*from)),
+            };
+            format!("{end}{}", if *overrides { ", whatever the passes say" } else { "" })
+        }
+        Edit::Removed => "was not here".to_owned(),
+        Edit::Refused { from, .. } => format!("asked to come in at {}", face(*from)),
+    };
+    format!("by hand, {} at {}: {said}{was}", plain(&fact.by), face(fact.made))
 }
 
 /// An instant in a business's local time.

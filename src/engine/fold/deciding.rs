@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     base::{
-        fact::{DoorFact, FactDigest, Point, Subject},
+        fact::{DoorFact, Edit, EditFact, FactDigest, Point, Subject},
         mac::MacAddr,
         record::{BusinessId, CheckinSource},
     },
     engine::{
-        Claim, Decision, DoorClaim,
+        Admission, Claim, Decision, DoorClaim,
         admission::{self, DoorVerdict},
-        decision::{Note, Reason},
+        decision::{Note, Outcome, Reason},
         passes::Refused,
         person::{ClaimContext, PersonState, RefusedDevice},
     },
@@ -59,6 +59,8 @@ impl Folding<'_> {
                 match item.what {
                     What::Door(fact) => self.at_door(fact, &policy, &rules, &mut person),
                     What::Seen(mac, point) => self.on_network(item, mac, point, &rules, &mut person),
+                    What::Edit(edit) => self.edited(edit, &mut person),
+                    What::Asked(edit) => self.asked(edit, &mut person),
                 }
             }
         };
@@ -114,6 +116,45 @@ impl Folding<'_> {
         let id = device_failure(item.business, day, reason, mac, item.subject);
         let attempt = (last_at, CheckinSource::NetworkActivity, Some(mac));
         self.fail(id, item.subject, item.business, attempt, Refused { reason, detail: decision.detail.clone() });
+        decision
+    }
+
+    /// Decides an edit that asks for a check-in: admission decides as for a person at a door, unless they are in.
+    fn asked(&mut self, edit: &EditFact, person: &mut PersonState) -> Decision {
+        let (at, business) = (edit.at(), edit.business);
+        let may_ignore = matches!(edit.edit, Edit::Set { overrides: true, .. });
+        let is_in = person.open().is_some_and(|open| open.business == business);
+        if !may_ignore && !is_in {
+            let mut out = person.clone();
+            let continued = out.come_from_elsewhere(business, at, edit.source, Duration::ZERO).ok().flatten();
+            let admission = self.at_business(edit.subject, business, at, |context, _| {
+                context.map(|context| context.admission.may_come_in(at, edit.source, &out, continued))
+            });
+            if let Some(Admission::Refused(refused)) = admission {
+                return self.refuse_edit(edit, refused);
+            }
+        }
+        self.edited(edit, person)
+    }
+
+    /// Learns what an edit says, and begins what begins with it.
+    fn edited(&mut self, edit: &EditFact, person: &mut PersonState) -> Decision {
+        if let Edit::Refused { reason, detail, .. } = &edit.edit {
+            let Some(reason) = Reason::from_code(reason) else { return Decision::recorded(Note::Edited) };
+            return self.refuse_edit(edit, Refused { reason, detail: detail.as_deref().map(Into::into) });
+        }
+        person.learn(edit);
+        let visit = self.run_boundaries(edit.subject, person, edit.at());
+        let begun = visit.map(|(visit, is_new)| {
+            Decision::of(if is_new { Outcome::Opened } else { Outcome::Refreshed }, visit)
+        });
+        begun.unwrap_or_else(|| Decision { visit: Some(edit.visit), ..Decision::recorded(Note::Edited) })
+    }
+
+    fn refuse_edit(&mut self, edit: &EditFact, refused: Refused) -> Decision {
+        let decision = Decision::refused(refused.clone());
+        let attempt = (edit.at(), edit.source, None);
+        self.fail(door_failure(edit.digest), edit.subject, edit.business, attempt, refused);
         decision
     }
 

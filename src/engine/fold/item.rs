@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use uuid::Uuid;
+
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, FactOrder, Point, Subject},
+        fact::{DoorFact, EditFact, FactOrder, Point, Subject},
         mac::MacAddr,
         record::BusinessId,
     },
-    engine::person::{PersonState, Visit},
+    engine::person::{PersonState, Visit, visits_of},
 };
 
 /// One fact, or one point of a presence.
@@ -32,6 +34,10 @@ pub enum What<'a> {
     Door(&'a DoorFact),
     /// On the network.
     Seen(MacAddr, Point),
+    /// Through the API.
+    Edit(&'a EditFact),
+    /// Through the API: a check-in that admission has to allow.
+    Asked(&'a EditFact),
 }
 
 impl<'a> FoldItem<'a> {
@@ -45,11 +51,33 @@ impl<'a> FoldItem<'a> {
         Self { place: point.place(business, mac), subject, business, what: What::Seen(mac, point) }
     }
 
+    /// An item for an edit. `asks` is whether admission has to allow it.
+    pub fn edit(edit: &'a EditFact, asks: bool) -> Self {
+        let what = if asks { What::Asked(edit) } else { What::Edit(edit) };
+        Self { place: edit.place(), subject: edit.subject, business: edit.business, what }
+    }
+
     /// When the person was first seen: the first evidence ends the silence, although the item is decided at the last.
     pub const fn seen_at(&self) -> WallTime {
         match &self.what {
-            What::Door(fact) => fact.at,
+            What::Door(_) | What::Edit(_) | What::Asked(_) => self.place.at,
             What::Seen(_, point) => point.first_at,
+        }
+    }
+
+    /// Whether it is evidence that the person was there.
+    const fn is_evidence(&self) -> bool {
+        match &self.what {
+            What::Door(_) | What::Seen(..) => true,
+            What::Edit(_) | What::Asked(_) => false,
+        }
+    }
+
+    /// The identities of the visits that it may open.
+    pub fn may_open(&self) -> Vec<Uuid> {
+        match self.what {
+            What::Door(_) | What::Seen(..) => visits_of(self.place.digest).collect(),
+            What::Edit(edit) | What::Asked(edit) => vec![edit.visit],
         }
     }
 
@@ -75,7 +103,7 @@ pub(super) struct Upcoming {
 impl Upcoming {
     pub(super) fn of(items: &[FoldItem<'_>]) -> Self {
         let mut heard: BTreeMap<(Subject, BusinessId), Vec<(usize, WallTime)>> = BTreeMap::new();
-        for (index, item) in items.iter().enumerate().rev() {
+        for (index, item) in items.iter().enumerate().rev().filter(|(_, item)| item.is_evidence()) {
             let of = heard.entry((item.subject, item.business)).or_default();
             let earliest = of.last().map_or(item.seen_at(), |(_, later)| item.seen_at().min(*later));
             of.push((index, earliest));

@@ -38,6 +38,7 @@ impl Folding<'_> {
     /// Puts a person back, and counts their visits that can no longer change.
     pub(super) fn put(&mut self, subject: Subject, mut person: PersonState, place: FactOrder) {
         person.folded = person.folded.max(place);
+        person.forget_edits(place.at);
         if let Some(coworker) = subject.as_coworker() {
             while let Some(visit) = person.settled() {
                 self.settle(coworker, &mut person, visit, place.at);

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use uuid::Uuid;
+
 use super::{
     folding::Folding,
     item::{FoldItem, What},
@@ -19,9 +21,20 @@ use crate::{
         admission::{self, DoorVerdict},
         decision::Outcome,
         life::CloseBy,
-        person::{EndedVisit, PersonState, Visit},
+        person::{EditBoundary, EndedVisit, PersonState, PinnedVisit, Visit},
     },
 };
+
+/// What the passing of time does to a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// Their open visit ends.
+    Close(CloseBy),
+    /// The pinned span of their open visit ends.
+    SpanEnds,
+    /// Something begins that an edit has set.
+    Boundary,
+}
 
 impl Folding<'_> {
     /// The people who leave by a door at the very instant when a timer ends their visit. Such an exit comes before the
@@ -52,8 +65,23 @@ impl Folding<'_> {
 
     /// Runs the timers up to `until`, the earliest first. People in `leaving` leave at `until` before their timer.
     pub(super) fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
-        while let Some((at, subject, by)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
+        while let Some((at, subject, timer)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
             let Some(mut person) = self.take(subject, at) else { return };
+            let by = match timer {
+                Timer::Close(by) => by,
+                Timer::SpanEnds => {
+                    if let Some(ended) = person.end_span(at) {
+                        self.note_ended(subject, &person, ended);
+                    }
+                    self.put(subject, person, FactOrder::before(at));
+                    continue;
+                }
+                Timer::Boundary => {
+                    self.run_boundaries(subject, &mut person, at);
+                    self.put(subject, person, FactOrder::before(at));
+                    continue;
+                }
+            };
             let Some(open) = person.open().cloned() else { return };
             let ended = self.at_business(subject, open.business, at, |context, _| {
                 // Without the settings of the business we cannot say whether they may stay.
@@ -66,10 +94,49 @@ impl Folding<'_> {
         }
     }
 
-    /// The next timer to expire, except at `until` for people in `leaving`.
-    fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, CloseBy)> {
-        let timer = |(subject, person): (&Subject, &PersonState)| {
+    /// Begins what edits have set to begin at `at` or before. Returns the visit that has begun, or that the edit has
+    /// only refreshed, and whether it is new.
+    pub(super) fn run_boundaries(
+        &mut self,
+        subject: Subject,
+        person: &mut PersonState,
+        at: WallTime,
+    ) -> Option<(Uuid, bool)> {
+        let mut begun = None;
+        while let Some((_, boundary)) = person.next_boundary().filter(|(next, _)| *next <= at) {
+            let ended = match boundary {
+                EditBoundary::AbsenceBegins => person.begin_absences(at),
+                EditBoundary::VisitBegins => {
+                    let business = person.begins_at(at)?;
+                    let visit =
+                        self.at_business(subject, business, at, |context, _| person.begin_pinned(context, at));
+                    let Some(PinnedVisit { ended, replaced, visit, is_new }) = visit else { continue };
+                    if let Some(replaced) = replaced {
+                        self.folded.visits.remove(&replaced);
+                    }
+                    if is_new && let Some(visit) = person.visit(visit) {
+                        self.note_opened(subject, visit, at);
+                    }
+                    begun = Some((visit, is_new));
+                    ended
+                }
+            };
+            if let Some(ended) = ended {
+                self.note_ended(subject, person, ended);
+            }
+        }
+        begun
+    }
+
+    /// The next timer to expire, except at `until` for people in `leaving`. At the same instant, a visit ends before
+    /// what edits have set begins.
+    fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, Timer)> {
+        let close = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
+            if let Some(end) = open.span_end() {
+                let cut_off = (open.day.end, *subject, Timer::Close(CloseBy::CutOff));
+                return Some(if open.day.end < end { cut_off } else { (end, *subject, Timer::SpanEnds) });
+            }
             let (last, by) = open.ends_at_last();
             let is_quiet = |at: WallTime| match self.upcoming.next(*subject, open.business) {
                 Some(heard) => at < heard,
@@ -81,18 +148,24 @@ impl Folding<'_> {
                 .then(|| self.world.coverage(open.business).run_out(open.last_activity, self.world.idle_limit(open)))
                 .flatten()
                 .filter(|at| *at < last && is_quiet(*at));
-            Some(silence.map_or((last, *subject, by), |at| (at, *subject, CloseBy::Silence)))
+            Some(silence.map_or((last, *subject, Timer::Close(by)), |at| (at, *subject, Timer::Close(CloseBy::Silence))))
         };
-        let in_time = |(at, subject, _): &(WallTime, Subject, CloseBy)| *at == until && leaving.contains(subject);
-        let timers = self.folded.people.iter().filter_map(timer).filter(|timer| !in_time(timer));
-        timers.min_by_key(|(at, subject, _)| (*at, *subject))
+        let boundary = |(subject, person): (&Subject, &PersonState)| {
+            person.next_boundary().map(|(at, _)| (at, *subject, Timer::Boundary))
+        };
+        let in_time = |(at, subject, _): &(WallTime, Subject, Timer)| *at == until && leaving.contains(subject);
+        let closes = self.folded.people.iter().filter_map(close).filter(|timer| !in_time(timer));
+        let boundaries = self.folded.people.iter().filter_map(boundary);
+        let first = |(at, subject, timer): &(WallTime, Subject, Timer)| (*at, *timer == Timer::Boundary, *subject);
+        closes.chain(boundaries).min_by_key(first)
     }
 
     /// Applies a new version of the directory: checks out people who may no longer be in, and updates when passes end.
     pub(super) fn new_directory(&mut self, at: WallTime) {
         let place = FactOrder { rank: FactRank::Directory, ..FactOrder::before(at) };
         let is_in = |(subject, person): (&Subject, &PersonState)| {
-            person.open().filter(|open| place > person.folded && open.from < at).map(|open| (*subject, open.clone()))
+            let open = person.open().filter(|open| !open.runs_at(at));
+            open.filter(|open| place > person.folded && open.from < at).map(|open| (*subject, open.clone()))
         };
         let open: Vec<(Subject, Visit)> = self.folded.people.iter().filter_map(is_in).collect();
         for (subject, open) in open {
@@ -128,6 +201,9 @@ impl Folding<'_> {
 /// When a person's open visit ends if no more evidence arrives; never later than it really ends.
 pub fn deadline(person: &PersonState, world: &World<'_>) -> Option<(BusinessId, WallTime)> {
     let open = person.open()?;
+    if let Some(end) = open.span_end() {
+        return Some((open.business, end.min(open.day.end)));
+    }
     let (last, _) = open.ends_at_last();
     let silence = open.is_tracked().then(|| {
         let coverage = world.coverage(open.business);
@@ -154,7 +230,8 @@ pub fn silence_behind<'p>(people: impl IntoIterator<Item = &'p PersonState>, wor
             None => Some(open.last_activity.plus(limit)),
         }
     };
-    let open = people.iter().filter_map(|person| person.open()).filter(|open| open.is_tracked());
+    let open = people.iter().filter_map(|person| person.open());
+    let open = open.filter(|open| open.is_tracked() && open.span_end().is_none());
     open.filter_map(silence).filter(|at| *at <= decided && *at < world.quiet_until).min()
 }
 

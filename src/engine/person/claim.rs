@@ -26,6 +26,10 @@ impl PersonState {
         claim: &Claim,
         id: FactDigest,
     ) -> (Decision, Option<EndedVisit>) {
+        // An edit has the last word.
+        if let Some(decision) = self.settled_by_edit(context, claim) {
+            return (decision, None);
+        }
         // What just happened can change the meaning of this claim.
         self.extend_to_pass_end(context, claim);
         let claim = &self.still_leaving(context, *claim);

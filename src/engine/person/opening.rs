@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     context::ClaimContext,
     state::{PersonState, next_opening, visit_of},
-    visit::Visit,
+    visit::{Pinned, Visit},
 };
 use crate::{
     base::{clock::WallTime, fact::FactDigest},
@@ -108,6 +108,7 @@ impl PersonState {
             first_of_day,
             since: from,
             before: 0,
+            pinned: Pinned::No,
         });
         self.freshen(self.visits.len() - 1, context, claim);
         Decision::of(Outcome::Opened, unique_id)
@@ -120,6 +121,10 @@ impl PersonState {
             return None;
         }
         let visit = self.visits.last_mut().filter(|visit| visit.business == context.business)?;
+        // An end that an edit has set stays.
+        if matches!(visit.pinned, Pinned::Until(_)) {
+            return None;
+        }
         let same = match (visit.pass.as_ref(), pass) {
             (None, None) => true,
             // A record that counts towards the plan cannot be joined with one that does not.
@@ -155,7 +160,7 @@ impl PersonState {
                     None if elsewhere(visit) => visit.last_activity.plus(context.idle_elsewhere),
                     None => visit.last_activity,
                 });
-                let left = left.max(previous.and_then(|visit| visit.lingered_at));
+                let left = left.max(previous.and_then(|visit| visit.lingered_at)).max(self.absence_before(last_at));
                 if evidence < day || left.is_some_and(|left| evidence < left) {
                     return None;
                 }
@@ -200,6 +205,9 @@ impl PersonState {
     fn earlier_beginning(&self, context: &ClaimContext<'_>, claim: &Claim, index: usize) -> Option<WallTime> {
         let visit = self.visits.get(index)?;
         let Claim::Network { first_at, strong_at: Some(_), .. } = *claim else { return None };
+        if visit.pinned != Pinned::No || self.absence_before(claim.at()).is_some_and(|end| first_at < end) {
+            return None;
+        }
         if !visit.first_of_day || !visit.day.contains(first_at) || first_at >= visit.from {
             return None;
         }
@@ -218,7 +226,7 @@ impl PersonState {
     }
 
     /// Updates a visit with a claim. Its times never move backwards.
-    fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
+    pub(super) fn freshen(&mut self, index: usize, context: &ClaimContext<'_>, claim: &Claim) {
         let Some(visit) = self.visits.get_mut(index) else { return };
         visit.last_activity = visit.last_activity.max(claim.at());
         match *claim {

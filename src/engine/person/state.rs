@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::visit::Visit;
+use super::{edits::KnownEdits, visit::Visit};
 use crate::{
     base::{
         clock::WallTime,
@@ -75,6 +75,10 @@ pub struct PersonState {
     pub charged: Vec<ChargedDay>,
     /// The last pass day with a visit at each business.
     pub came: Vec<(BusinessId, WallTime)>,
+    /// What edits say about times that are not folded yet.
+    pub edits: Vec<KnownEdits>,
+    /// The end of the last absence that an edit has set.
+    pub absent_until: Option<WallTime>,
 }
 
 impl Default for PersonState {
@@ -91,6 +95,8 @@ impl Default for PersonState {
             counted: PlanTally::default(),
             charged: Vec::new(),
             came: Vec::new(),
+            edits: Vec::new(),
+            absent_until: None,
         }
     }
 }

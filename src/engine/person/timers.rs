@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     context::{AfterPass, ClaimContext, EndedVisit},
     state::PersonState,
-    visit::Visit,
+    visit::{Pinned, Visit},
 };
 use crate::{
     base::clock::WallTime,
@@ -50,6 +50,7 @@ impl PersonState {
                     first_of_day: false,
                     since: at,
                     before: 0,
+                    pinned: Pinned::No,
                     ..ended.clone()
                 });
                 Some(AfterPass::On(id))

@@ -19,6 +19,20 @@ use crate::{
     policy::{Rules, calendar::PassDay},
 };
 
+/// What an edit has set of a visit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pinned {
+    /// Nothing.
+    #[default]
+    No,
+    /// Its beginning.
+    Begin,
+    /// Its beginning and its end.
+    Until(WallTime),
+    /// Its beginning, and that it was open at this instant.
+    NotBefore(WallTime),
+}
+
 /// One check-in as the engine sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
@@ -58,9 +72,24 @@ pub struct Visit {
     pub since: WallTime,
     /// Whole seconds of presence before that stretch.
     pub before: u64,
+    /// What an edit has set of it.
+    pub pinned: Pinned,
 }
 
 impl Visit {
+    /// Until when nothing but the cut-off ends it, because an edit says so; `None` if it is over or no edit does.
+    pub fn span_end(&self) -> Option<WallTime> {
+        match self.pinned {
+            Pinned::Until(at) | Pinned::NotBefore(at) => self.is_open().then_some(at),
+            Pinned::No | Pinned::Begin => None,
+        }
+    }
+
+    /// Whether its pinned span runs at this instant.
+    pub fn runs_at(&self, at: WallTime) -> bool {
+        self.span_end().is_some_and(|end| at < end)
+    }
+
     /// Whether it is not closed yet.
     pub const fn is_open(&self) -> bool {
         self.to.is_none()
@@ -173,15 +202,24 @@ impl Visit {
     pub(super) fn close(&mut self, by: CloseBy, at: WallTime) {
         let to = match by {
             CloseBy::Silence => self.last_activity,
-            CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn | CloseBy::Elsewhere if self.is_tracked() => {
+            CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn | CloseBy::Elsewhere | CloseBy::Edit
+                if self.is_tracked() =>
+            {
                 self.last_activity.min(at)
             }
-            CloseBy::Exit | CloseBy::CutOff | CloseBy::PassEnd | CloseBy::Withdrawn | CloseBy::Elsewhere => at,
+            CloseBy::Exit
+            | CloseBy::PinnedEnd
+            | CloseBy::CutOff
+            | CloseBy::PassEnd
+            | CloseBy::Withdrawn
+            | CloseBy::Elsewhere
+            | CloseBy::Edit => at,
         };
         self.to = Some(to.max(self.from));
         self.pass_ended = by == CloseBy::PassEnd;
-        self.auto_checkout = by != CloseBy::Exit;
-        if by == CloseBy::Exit {
+        let left = matches!(by, CloseBy::Exit | CloseBy::PinnedEnd);
+        self.auto_checkout = !left;
+        if left {
             self.lingered_at = (self.last_activity > at).then_some(self.last_activity);
             self.last_activity = self.last_activity.max(at);
         }

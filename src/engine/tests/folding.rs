@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     base::{
-        fact::{DoorFact, FactOrder, Point, Recognised, ShownCredential, Subject, encoded},
+        fact::{DoorFact, FactOrder, Point, Recognised, ShownCredential, Subject},
         sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
     },
     directory::{Builder, Directory, history::DirectoryHistory, import},
@@ -210,7 +210,7 @@ fn a_state_stays_small_however_many_visits_there_were() {
         assert!(i64::try_from(folded.visits.len()).is_ok_and(|visits| visits >= 2 * days), "{}", folded.visits.len());
         let person = &folded.people[&ADA];
         assert!(person.visits.len() <= person::STILL_OPEN_TO_CHANGE);
-        encoded(person).len()
+        person.to_bytes().len()
     });
     assert!(sizes[1] <= sizes[0] + 16, "{sizes:?}");
     assert!(sizes[1] < 800, "{sizes:?}");

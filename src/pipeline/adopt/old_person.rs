@@ -16,7 +16,7 @@ use crate::{
     engine::{
         decision::Reason,
         passes::{Counted, PlanTally, Used, payg::Charged},
-        person::{ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
+        person::{Pinned, ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
     },
     store::{OldCharge, OldRecords, OldRefusal, OldVisit},
 };
@@ -119,6 +119,7 @@ impl OldLog<'_> {
             first_of_day: first_of_day.insert((old.business, day.start)),
             since: old.from,
             before: 0,
+            pinned: Pinned::No,
         };
         (old, visit)
     }
@@ -256,6 +257,8 @@ impl<'a> OldPerson<'a> {
             counted: self.totals.counted.clone(),
             charged: self.totals.charged.clone(),
             came: came.into_iter().collect(),
+            edits: Vec::new(),
+            absent_until: None,
         }
     }
 

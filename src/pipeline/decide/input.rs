@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, LogDay, Subject},
+        fact::{DoorFact, EditFact, LogDay, Subject},
         record::{BusinessId, CoworkerId},
     },
     directory::Directory,
@@ -55,6 +55,21 @@ impl PendingPoint {
     }
 }
 
+/// An edit that has just been made.
+#[derive(Clone, Debug)]
+pub(crate) struct NewEdit {
+    pub(crate) edit: EditFact,
+    /// Whether admission has to allow it.
+    pub(crate) asks: bool,
+}
+
+impl NewEdit {
+    /// The edit as an item of the fold.
+    pub(super) fn item(&self) -> FoldItem<'_> {
+        FoldItem::edit(&self.edit, self.asks)
+    }
+}
+
 /// What is known about a group before its fold, and what is new.
 #[derive(Debug, Default)]
 pub(crate) struct FoldInput {
@@ -64,6 +79,7 @@ pub(crate) struct FoldInput {
     pub(crate) refold: Option<Refold>,
     pub(crate) doors: Vec<DoorFact>,
     pub(crate) points: Vec<PendingPoint>,
+    pub(crate) edits: Vec<NewEdit>,
     /// The states that the fold begins with: the current ones or, in a refold, earlier ones.
     pub(crate) group: FoldGroup,
     /// Whether other people may use the passes of these people too.
@@ -111,6 +127,7 @@ impl FoldInput {
         folded
             .chain(self.doors.iter().map(|fact| fact.at))
             .chain(self.points.iter().map(|point| point.presence.point.last_at))
+            .chain(self.edits.iter().map(|new| new.edit.at()))
             // A refold decides everything since the beginning of its first day.
             .chain(self.refold.iter().map(|refold| refold.from.start()))
             .min()
@@ -121,12 +138,13 @@ impl FoldInput {
         let doors = self.doors.iter().map(|fact| (fact.subject, fact.business, fact.at));
         let points = self.points.iter().map(|point| &point.presence);
         let points = points.map(|presence| (presence.subject, presence.business, presence.point.last_at));
+        let edits = self.edits.iter().map(|new| (new.edit.subject, new.edit.business, new.edit.at()));
         let past = self.refold.iter().flat_map(|refold| &refold.facts);
         let past = past.map(|row| (row.fact.subject, row.fact.business, row.fact.at));
         let open = self.group.people.iter().filter_map(|(subject, person)| Some((*subject, person.open()?)));
         let open = open.map(|(subject, open)| (subject, open.business, open.from));
         let mut instants: BTreeMap<(Subject, BusinessId), BTreeSet<WallTime>> = BTreeMap::new();
-        for (subject, business, at) in doors.chain(points).chain(past).chain(open) {
+        for (subject, business, at) in doors.chain(points).chain(edits).chain(past).chain(open) {
             instants.entry((subject, business)).or_default().insert(at);
         }
         instants
@@ -135,7 +153,8 @@ impl FoldInput {
     /// Whether the input has a visit or a fact at another business.
     pub(in crate::pipeline) fn involves_other_than(&self, business: BusinessId) -> bool {
         let mut visits = self.group.people.values().flat_map(|person| &person.visits);
-        visits.any(|visit| visit.business != business)
+        self.edits.iter().any(|new| new.edit.business != business)
+            || visits.any(|visit| visit.business != business)
             || self.refold.as_ref().is_some_and(|refold| refold.facts.iter().any(|row| row.fact.business != business))
     }
 }

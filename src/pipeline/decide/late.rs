@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::input::{FoldInput, PendingPoint};
+use super::input::{FoldInput, NewEdit, PendingPoint};
 use crate::{
     base::{
         clock::WallTime,
@@ -23,10 +23,11 @@ pub(in crate::pipeline) fn late_from(input: &FoldInput, world: &World<'_>) -> Op
     let unknown = PersonState::default();
     let doors = input.doors.iter().map(FoldItem::door);
     let points = input.points.iter().map(PendingPoint::item);
+    let edits = input.edits.iter().map(NewEdit::item);
     // If passes are shared, a fact is also late if another person's later fact was already decided: that one may have
     // used the pass.
     let shared = input.current.len() > 1 || input.shares_passes && !input.passes.is_empty();
-    let late = doors.chain(points).filter(|item| {
+    let late = doors.chain(points).chain(edits).filter(|item| {
         let person = input.current.get(&item.subject).map_or(&unknown, |standing| &standing.person);
         let behind_others = || {
             let mut others = input.current.iter().filter(|(subject, _)| **subject != item.subject);

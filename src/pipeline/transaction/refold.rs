@@ -74,8 +74,9 @@ pub(super) async fn load_refolds(
         let members = active.intersection(group).copied().collect();
         add_people(input, &members, loaded, present, business);
         let doors = input.doors.iter().map(|fact| LogDay::of(fact.at));
+        let edits = input.edits.iter().map(|new| LogDay::of(new.edit.made));
         let folded = input.current.values().map(|known| LogDay::of(known.person.folded.at));
-        let newest = doors.chain(folded).chain([tomorrow]).max().unwrap_or(tomorrow);
+        let newest = doors.chain(edits).chain(folded).chain([tomorrow]).max().unwrap_or(tomorrow);
         days.extend(
             input.current.keys().flat_map(|subject| days_between(from, newest).map(move |day| (*subject, day))),
         );

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     base::{
         clock::WallTime,
-        fact::{self, LogDay, Subject},
+        fact::{LogDay, Subject},
         record::BusinessId,
     },
     engine::person::PersonState,
@@ -157,7 +157,7 @@ impl TryFrom<PersonRow> for StoredPerson {
         Ok(Self {
             revision: row.revision,
             deadline: row.business_id.zip(row.deadline.map(WallTime::from_millis)),
-            person: fact::decoded(&row.state).map_err(|_| StoreError::damaged())?,
+            person: PersonState::from_bytes(&row.state).map_err(|_| StoreError::damaged())?,
         })
     }
 }
@@ -183,7 +183,7 @@ impl NewPersonState {
             last_activity: self.person.open().map(|open| open.last_activity.millis()),
             folded_at: self.person.folded.at.millis(),
             revision: self.revision + 1,
-            state: fact::encoded(&self.person),
+            state: self.person.to_bytes(),
         }
     }
 }
@@ -191,7 +191,7 @@ impl NewPersonState {
 /// A checkpoint: the subject, the day and the state.
 pub(super) fn checkpoint(row: &Row) -> Result<(Subject, LogDay, PersonState), StoreError> {
     let CheckpointRow { day, subject, state } = CheckpointRow::read(row)?;
-    Ok((subject, day, fact::decoded(&state).map_err(|_| StoreError::damaged())?))
+    Ok((subject, day, PersonState::from_bytes(&state).map_err(|_| StoreError::damaged())?))
 }
 
 impl Store {
@@ -280,7 +280,7 @@ impl Batch {
         let row = |(subject, day, person): &(Subject, LogDay, PersonState)| CheckpointRow {
             day: *day,
             subject: *subject,
-            state: fact::encoded(person),
+            state: person.to_bytes(),
         };
         self.change_rows(PUT_CHECKPOINTS, &new.iter().map(row).collect::<Vec<_>>()).await
     }

@@ -1,0 +1,268 @@
+//! PURE. What edits say about a person: when they were in, and when they were not, whatever doors and devices report.
+//!
+//! A visit that an edit has set begins when the edit says. While its *pinned span* runs, facts only refresh it, and
+//! nothing but the daily cut-off ends it. While a *pinned absence* runs, facts decide nothing. Of several edits of one
+//! visit, the last one says how long it was; what each of them took away stays an absence.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    context::{ClaimContext, EndedVisit},
+    state::PersonState,
+    visit::{Pinned, Visit},
+};
+use crate::{
+    base::{
+        clock::WallTime,
+        fact::{Edit, EditFact, EditedEnd, FactDigest, TimeSpan},
+        record::{BusinessId, CheckinSource},
+    },
+    engine::{
+        Admission, Claim, Decision,
+        decision::{Note, Outcome},
+        life::CloseBy,
+    },
+};
+
+/// What the edits of one visit say about times that a fold has not passed yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownEdits {
+    /// The visit.
+    visit: Uuid,
+    /// The last of its edits that is known.
+    latest: (WallTime, FactDigest),
+    /// The visit as that edit sets it, until it begins.
+    ahead: Option<VisitAhead>,
+    /// What its edits took away, and whether that has begun.
+    absences: Vec<(TimeSpan, bool)>,
+    /// Nothing of it matters from here on.
+    until: WallTime,
+}
+
+/// A visit that an edit has set and that has not begun.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct VisitAhead {
+    /// Where.
+    business: BusinessId,
+    /// What its record names as its source.
+    source: CheckinSource,
+    /// Its beginning.
+    from: WallTime,
+    /// Its end.
+    end: EditedEnd,
+}
+
+/// What happens at a boundary that an edit has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EditBoundary {
+    /// An absence begins.
+    AbsenceBegins,
+    /// A visit begins.
+    VisitBegins,
+}
+
+/// A visit that has begun because an edit says so.
+#[derive(Debug)]
+pub struct PinnedVisit {
+    /// The visit that it ended.
+    pub ended: Option<EndedVisit>,
+    /// The visit that an earlier edit had begun at the same instant, and that does not exist after all.
+    pub replaced: Option<Uuid>,
+    /// Its identity.
+    pub visit: Uuid,
+    /// Whether it is a new visit rather than one in which the person was already.
+    pub is_new: bool,
+}
+
+impl PersonState {
+    /// Learns what an edit says.
+    pub fn learn(&mut self, edit: &EditFact) {
+        let made = (edit.made, edit.digest);
+        let ahead = match edit.edit {
+            Edit::Set { from, end, .. } => {
+                Some(VisitAhead { business: edit.business, source: edit.source, from, end })
+            }
+            Edit::Removed | Edit::Refused { .. } => None,
+        };
+        let ends = ahead.as_ref().map(|ahead| match ahead.end {
+            EditedEnd::At(to) | EditedEnd::NotBefore(to) => to,
+            EditedEnd::Unset | EditedEnd::Joins => ahead.from,
+        });
+        let until = ends.into_iter().chain(edit.was.map(|was| was.to)).max().unwrap_or(edit.at()).moved(1);
+        let absences = edit.absences().map(|span| (span, false));
+        match self.edits.iter_mut().find(|known| known.visit == edit.visit) {
+            Some(known) => {
+                if made > known.latest {
+                    (known.latest, known.ahead) = (made, ahead);
+                }
+                known.absences.extend(absences);
+                known.until = known.until.max(until);
+            }
+            None => self.edits.push(KnownEdits {
+                visit: edit.visit,
+                latest: made,
+                ahead,
+                absences: absences.collect(),
+                until,
+            }),
+        }
+    }
+
+    /// Forgets what edits say about times before `at`.
+    pub fn forget_edits(&mut self, at: WallTime) {
+        self.absent_until = self.absent_until.max(self.absence_before(at));
+        self.edits.retain(|known| known.until > at);
+    }
+
+    /// The next boundary that edits have set.
+    pub fn next_boundary(&self) -> Option<(WallTime, EditBoundary)> {
+        let absences = self.edits.iter().flat_map(|known| &known.absences).filter(|(_, begun)| !begun);
+        let absences = absences.map(|(span, _)| (span.from, EditBoundary::AbsenceBegins));
+        let visits = self.edits.iter().filter_map(|known| known.ahead.as_ref());
+        absences.chain(visits.map(|ahead| (ahead.from, EditBoundary::VisitBegins))).min()
+    }
+
+    /// The business of the visit that begins at this instant.
+    pub fn begins_at(&self, at: WallTime) -> Option<BusinessId> {
+        self.beginning(at).map(|(.., ahead)| ahead.business)
+    }
+
+    /// If several begin at this instant, the one that was edited last.
+    fn beginning(&self, at: WallTime) -> Option<((WallTime, FactDigest), Uuid, VisitAhead)> {
+        let ahead = |known: &KnownEdits| {
+            let ahead = known.ahead.clone().filter(|ahead| ahead.from <= at)?;
+            Some((known.latest, known.visit, ahead))
+        };
+        self.edits.iter().filter_map(ahead).max_by_key(|(latest, ..)| *latest)
+    }
+
+    /// Begins the absences of this instant: an open visit ends, unless an edit says that it goes on.
+    pub fn begin_absences(&mut self, at: WallTime) -> Option<EndedVisit> {
+        let begin = |(span, begun): &mut (TimeSpan, bool)| *begun |= span.from <= at;
+        self.edits.iter_mut().flat_map(|known| &mut known.absences).for_each(begin);
+        if self.open().is_some_and(|open| open.runs_at(at)) { None } else { self.end_by_edit(at) }
+    }
+
+    /// Begins the visit that an edit has set at this instant. Without the settings of its business, it cannot begin.
+    pub fn begin_pinned(&mut self, context: Option<&ClaimContext<'_>>, at: WallTime) -> Option<PinnedVisit> {
+        let (latest, unique_id, ahead) = self.beginning(at)?;
+        for known in &mut self.edits {
+            known.ahead.take_if(|ahead| ahead.from <= at);
+        }
+        let context = context?;
+        let VisitAhead { business, source, from, end } = ahead;
+        // Someone who is in already is only seen again.
+        if end == EditedEnd::Joins
+            && let Some(open) = self.visits.iter_mut().find(|visit| visit.is_open() && visit.business == business)
+        {
+            open.last_activity = open.last_activity.max(from);
+            return Some(PinnedVisit { ended: None, replaced: None, visit: open.unique_id, is_new: false });
+        }
+        // Of two edits that begin a visit at the same instant, the last one has its way.
+        let pinned_now = |visit: &Visit| visit.is_open() && visit.pinned != Pinned::No && visit.from == from;
+        let rival = self.visits.iter().position(pinned_now);
+        let rival_edit = rival.and_then(|index| self.visits.get(index)).and_then(|visit| {
+            self.edits.iter().find(|known| known.visit == visit.unique_id).map(|known| known.latest)
+        });
+        if rival_edit.is_some_and(|rival| rival > latest) {
+            return None;
+        }
+        let replaced = rival.map(|index| self.visits.remove(index).unique_id);
+        let elsewhere = self.open().filter(|open| open.business != business);
+        let continued = elsewhere.and_then(Visit::held_pass);
+        let ended = self.end_by_edit(from);
+        // The visit exists whatever admission says: then it has no pass.
+        let pass = match context.admission.may_come_in(from, source, self, continued) {
+            Admission::Admitted(pass) => pass,
+            Admission::Refused(_) | Admission::NotNow(_) => None,
+        };
+        let day = context.rules.calendar.pass_day(from);
+        self.came.retain(|(known, _)| *known != business);
+        self.came.push((business, day.start));
+        if source != CheckinSource::NetworkActivity {
+            self.let_in.retain(|(known, _)| *known != business);
+            self.let_in.push((business, from));
+        }
+        self.visits.push(Visit {
+            unique_id,
+            business,
+            source,
+            from,
+            admitted_at: from,
+            to: None,
+            day,
+            auto_checkout: false,
+            pass_ended: false,
+            last_activity: from,
+            macs: BTreeSet::new(),
+            door_in_at: None,
+            strong_at: None,
+            lingered_at: None,
+            pass,
+            first_of_day: false,
+            since: from,
+            before: 0,
+            pinned: match end {
+                EditedEnd::At(to) => Pinned::Until(to),
+                EditedEnd::NotBefore(at) => Pinned::NotBefore(at),
+                EditedEnd::Unset | EditedEnd::Joins => Pinned::Begin,
+            },
+        });
+        Some(PinnedVisit { ended, replaced, visit: unique_id, is_new: true })
+    }
+
+    /// Ends the pinned span of the open visit, and with it the visit if the edit says so.
+    pub fn end_span(&mut self, at: WallTime) -> Option<EndedVisit> {
+        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
+        match visit.pinned {
+            Pinned::Until(_) => {
+                visit.close(CloseBy::PinnedEnd, at);
+                let (visit, business) = (visit.unique_id, visit.business);
+                Some(EndedVisit { visit, business, at, by: CloseBy::PinnedEnd, after_pass: None })
+            }
+            Pinned::NotBefore(_) => {
+                visit.pinned = Pinned::Begin;
+                visit.last_activity = visit.last_activity.max(at);
+                if let Some(pass) = &mut visit.pass {
+                    pass.ends = pass.ends.map(|(end, why)| (end.max(at), why));
+                }
+                None
+            }
+            Pinned::No | Pinned::Begin => None,
+        }
+    }
+
+    /// The decision on a claim about a time for which an edit has settled what was true.
+    pub(super) fn settled_by_edit(&mut self, context: &ClaimContext<'_>, claim: &Claim) -> Option<Decision> {
+        let at = claim.at();
+        let runs = self.visits.iter().position(|visit| visit.is_open() && visit.runs_at(at));
+        if let Some(index) = runs {
+            let visit = self.visits.get(index).filter(|visit| visit.business == context.business);
+            let (Some(unique_id), Claim::Door { .. } | Claim::Network { .. }) =
+                (visit.map(|visit| visit.unique_id), claim)
+            else {
+                return Some(Decision::recorded(Note::Edited));
+            };
+            self.freshen(index, context, claim);
+            return Some(Decision::of(Outcome::Refreshed, unique_id));
+        }
+        let mut absences = self.edits.iter().flat_map(|known| &known.absences);
+        absences.any(|(span, _)| span.contains(at)).then(|| Decision::recorded(Note::Edited))
+    }
+
+    /// The end of the last absence before this instant: no evidence from before it opens a visit.
+    pub(super) fn absence_before(&self, at: WallTime) -> Option<WallTime> {
+        let absences = self.edits.iter().flat_map(|known| &known.absences);
+        absences.map(|(span, _)| span.to).filter(|to| *to <= at).max().max(self.absent_until)
+    }
+
+    fn end_by_edit(&mut self, at: WallTime) -> Option<EndedVisit> {
+        let visit = self.visits.iter_mut().find(|visit| visit.is_open())?;
+        visit.close(CloseBy::Edit, at);
+        let (visit, business) = (visit.unique_id, visit.business);
+        Some(EndedVisit { visit, business, at, by: CloseBy::Edit, after_pass: None })
+    }
+}
