@@ -146,17 +146,14 @@ fn rows(records: &Records) -> Vec<String> {
     };
     let visits = records.visits.iter().map(|visit| {
         let to = visit.to.map_or("now".to_owned(), clock);
-        let mut row = format!("{} {}-{to} last {}", visit.business, clock(visit.from), clock(visit.last_activity));
-        for (holds, word) in [(visit.auto_checkout, " auto"), (visit.by_network, " network")] {
-            row.push_str(if holds { word } else { "" });
-        }
-        for mac in &visit.macs {
-            row.push_str(&format!(" device {mac}"));
-        }
-        if let Some(held) = visit.pass.as_ref().and_then(|pass| pass.held) {
-            row.push_str(&format!(" pass {held}"));
-        }
-        row
+        let mut row =
+            vec![format!("{} {}-{to} last {}", visit.business, clock(visit.from), clock(visit.last_activity))];
+        row.extend(visit.auto_checkout.then(|| "auto".to_owned()));
+        row.extend(visit.by_network.then(|| "network".to_owned()));
+        row.extend(visit.macs.iter().map(|mac| format!("device {mac}")));
+        let held = visit.pass.as_ref().and_then(|pass| pass.held);
+        row.extend(held.map(|held| format!("pass {held}")));
+        row.join(" ")
     });
     let failures = records
         .failures
@@ -290,7 +287,7 @@ fn facts_in_an_absence_decide_nothing() {
         &hubs(),
         vec![
             (
-                "E4: nobody comes in, and a refusal by the controller is a failed check-in",
+                "E4: no one comes in, and a refusal by the controller is a failed check-in",
                 vec![deleted(), enters(1, t(1000)), seen(2, t(1100), t(1130)), refused(2, t(1140))],
                 vec!["failed 2 11:40 refused_denied"],
             ),
@@ -428,7 +425,7 @@ fn a_pinned_visit_uses_the_pass_that_admission_chooses() {
     assert_rows(
         &with_passes(30),
         vec![(
-            "E11: all its minutes count, so that 30 are left of 60",
+            "E11: all its minutes count, although its pass had fewer",
             vec![pinned(1), enters(1, t(1300)), exits(1, t(1310))],
             vec!["1 11:00-12:00 last 12:00 pass 1", "1 13:00-13:10 last 13:10 pass 2"],
         )],
@@ -684,7 +681,7 @@ fn edited_scenarios() -> impl Iterator<Item = (Scenario, Dice)> {
     (0..150).map(|seed| {
         let mut dice = Dice(seed * 7919 + 5);
         let mut scenario = scenario(&mut dice);
-        for _ in 0..1 + dice.below(5) {
+        for _ in 0..=dice.below(5) {
             add_edit(&mut dice, &mut scenario);
         }
         (scenario, dice)
