@@ -79,8 +79,8 @@
 //!  C42 Absences do not stop what is no fact: ends of passes (and the failed check-in after one), silences and cut-offs.
 //!      Bridging does not look at absences either, only at the evidence's own instant.
 //!  C43 After a pinned end there is no minimum absence for toggles, as after any exit at a door that is no toggle.
-//!  C44 If an absence begins at the very instant of a pinned visit, it ends the open visit first, so that visit's pass does
-//!      not go on as such.
+//!  C44 If an absence begins at the very instant of a pinned visit, it ends the open visit first, and the pass of that visit
+//!      does not go on by itself.
 //!  C45 A pinned visit that admission refuses does not count towards the plan. The person is let in (AfterDoor) all the
 //!      same.
 //!  C46 A directory that comes into force at the instant of an edit's beginning or end is one of the "other facts": it comes

@@ -548,6 +548,11 @@ fn nothing_but_the_cut_off_ends_a_running_span() {
                 vec!["1 10:00-18:00 last 18:00"],
             ),
             (
+                "C36: nor is it made up for at the end of the span",
+                vec![edit((1, 1, t(2000)), None, Some((t(1000), NotBefore(t(1130)))))],
+                vec!["1 10:00-24:00 last 11:30 auto"],
+            ),
+            (
                 "E12: at the very end of a span it is over for a new directory",
                 vec![edit((1, 1, t(2000)), None, Some((t(1000), NotBefore(t(1100)))))],
                 vec!["1 10:00-11:00 last 11:00 auto"],
@@ -647,6 +652,36 @@ fn presences_move_no_beginning_past_an_edit() {
 }
 
 #[test]
+fn evidence_in_an_absence_is_the_next_evidence_of_a_silence() {
+    let mut every = hubs();
+    every.businesses[0].settings[0].record_every_visit = true;
+    // The visit goes on into the absence, and its device was last heard in its span.
+    let edits = || {
+        vec![
+            edit((1, 1, t(1400)), None, Some((t(1000), NotBefore(t(1100))))),
+            edit((2, 2, t(1400)), Some((t(1030), t(1300))), None),
+            seen(1, t(1050), t(1050)),
+        ]
+    };
+    let with = |facts: Vec<Fact>| edits().into_iter().chain(facts).collect::<Vec<Fact>>();
+    assert_rows(
+        &every,
+        vec![
+            (
+                "E14: evidence that reaches back far enough ends the silence",
+                with(vec![seen(1, t(1140), t(1305)), exits(1, t(1310))]),
+                vec!["1 10:00-13:10 last 13:10 device 7"],
+            ),
+            (
+                "E14: but not after evidence in the absence that does not",
+                with(vec![seen(1, t(1200), t(1200)), seen(1, t(1140), t(1305)), exits(1, t(1310))]),
+                vec!["1 10:00-11:00 last 11:00 auto device 7", "1 13:05-13:10 last 13:10 network device 7"],
+            ),
+        ],
+    );
+}
+
+#[test]
 fn exits_at_the_instant_of_an_edit() {
     let pinned = || edit((2, 1, t(1300)), None, Some((t(1100), At(t(1200)))));
     assert_rows(
@@ -656,6 +691,20 @@ fn exits_at_the_instant_of_an_edit() {
                 "C33: an exit at the beginning of a span is inside, and is none",
                 vec![enters(1, t(1000)), exits(1, t(1100)), pinned()],
                 vec!["1 10:00-11:00 last 10:00 auto", "2 11:00-12:00 last 12:00"],
+            ),
+            (
+                "C33: nor is one at the beginning of an absence",
+                vec![enters(1, t(1000)), exits(1, t(1100)), edit((2, 1, t(1300)), Some((t(1100), t(1200))), None)],
+                vec!["1 10:00-11:00 last 10:00 auto"],
+            ),
+            (
+                "C33: but one at its end is an exit",
+                vec![
+                    edit((1, 2, t(1300)), None, Some((t(1130), NotBefore(t(1200))))),
+                    edit((2, 1, t(1300)), Some((t(1100), t(1200))), None),
+                    exits(1, t(1200)),
+                ],
+                vec!["1 11:30-12:00 last 12:00"],
             ),
             (
                 "E12: a visit with only a beginning has no span, so the exit comes first",
