@@ -10,6 +10,7 @@ mod hub;
 mod late;
 mod many;
 mod model;
+mod model_edits;
 mod order;
 mod passes;
 mod played;

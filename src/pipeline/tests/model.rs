@@ -55,6 +55,36 @@
 //!  C30 Cycles without a renewal date: months from January 1970, weeks from the week of 1970-01-01.
 //!  C31 A wall clock time that does not exist is the first instant after the gap; one that exists twice is the first.
 //!  C32 A cut-off that is found late (the settings changed) still cuts ToTime and LastActivity to the cut-off.
+//!
+//! Edits by hand:
+//!  C33 A fact is inside a span or an absence by its instant and the interval alone, which includes its beginning and not
+//!      its end. So an exit at the beginning of either is no exit. An exit at the end of a span is one: it comes before
+//!      all else at that instant, also before the end of a pass that ended in the span.
+//!  C34 Each absence begins by itself, also inside or right after another one. It ends what is open then, unless a span
+//!      is running. A visit that goes on into an absence whose beginning it missed stays open.
+//!  C35 The end of an absence bounds FromTime like the end of the previous visit: the first evidence must be after it,
+//!      strong evidence not before it. Strong evidence from before it is no failure.
+//!  C36 A directory that came in a span is not made up for at its end: the visit keeps its pass, and its person, until
+//!      the next directory.
+//!  C37 A pass that ended in a span of `NotBefore` ends the visit at `n` as if it ended at `n`: bridging, another pass and
+//!      the failed check-in follow as always.
+//!  C38 A pinned visit of a person whom the directory does not know exists, without a pass. C22 holds for their facts:
+//!      they refresh nothing.
+//!  C39 An edit that begins after `now`, or at an unknown business, does not exist, also for the question which edit of a
+//!      label is the latest. An edit begins with the earlier of what was and what is set.
+//!  C40 Taps in an absence or a span also count as the next evidence for a silence, as C9 says. A weak presence counts
+//!      if it would refresh the visit by itself.
+//!  C41 Only a visit with a pinned end is never reopened. One that an absence or another pinned visit ended may be, if C2
+//!      allows it, and so may one that was pinned without an end.
+//!  C42 Absences do not stop what is no fact: ends of passes (and the failed check-in after one), silences and cut-offs.
+//!      Bridging does not look at absences either, only at the evidence's own instant.
+//!  C43 After a pinned end there is no minimum absence for toggles, as after any exit at a door that is no toggle.
+//!  C44 If an absence begins at the very instant of a pinned visit, it ends the open visit first, and the pass of that visit
+//!      does not go on by itself.
+//!  C45 A pinned visit that admission refuses does not count towards the plan. The person is let in (AfterDoor) all the
+//!      same.
+//!  C46 A directory that comes into force at the instant of an edit's beginning or end is one of the "other facts": it comes
+//!      after it. (Admission at that instant asks the new directory.)
 
 #![allow(
     clippy::struct_excessive_bools,
@@ -203,15 +233,52 @@ pub(super) struct Directory {
     pub passes_asked: PassesAsked,
 }
 
+/// How a visit ends that an edit by hand begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EditEnd {
+    /// At this instant.
+    At(i64),
+    /// It is open, and no fact from before this instant ends it.
+    NotBefore(i64),
+    /// As facts decide.
+    Free,
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum FactKind {
-    Door { person: i64, door: String, direction: Direction, action: Action, refused: bool },
-    Presence { person: i64, mac: u64, since: i64, first_at: i64, strong_at: Option<i64> },
+    Door {
+        person: i64,
+        door: String,
+        direction: Direction,
+        action: Action,
+        refused: bool,
+    },
+    Presence {
+        person: i64,
+        mac: u64,
+        since: i64,
+        first_at: i64,
+        strong_at: Option<i64>,
+    },
+    /// An edit by hand.
+    Edit {
+        person: i64,
+        /// Edits with the same label are about the same visit.
+        label: u32,
+        /// When the operator made it.
+        made: i64,
+        /// The interval of the visit just before, if it existed. That of an open visit ends at `made`.
+        was: Option<(i64, i64)>,
+        /// The beginning and the end that it sets; none if it deletes the visit.
+        set: Option<(i64, EditEnd)>,
+        by_network: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Fact {
     pub business: i64,
+    /// For an edit, the beginning of what was or of what is set, whichever is earlier.
     pub at: i64,
     pub tie: u64,
     pub kind: FactKind,
@@ -440,18 +507,35 @@ struct Visit {
     /// Whether it ended because its pass did, rather than because the person left.
     pass_ran_out: bool,
     asked_at: i64,
+    /// The end that an edit gave it, if an edit began it.
+    pinned: Option<EditEnd>,
+    /// The end of its pinned span, while that is running.
+    span_until: Option<i64>,
 }
 
 impl Visit {
     fn tracked(&self) -> bool {
         self.strong.is_some()
     }
+    /// The end of its pass; one in a pinned span takes effect at the span's end.
     fn pass_end(&self) -> Option<i64> {
-        [self.end_used, self.end_fixed].into_iter().flatten().min()
+        let end = [self.end_used, self.end_fixed].into_iter().flatten().min();
+        match self.pinned {
+            Some(EditEnd::At(span) | EditEnd::NotBefore(span)) => end.map(|end| end.max(span)),
+            Some(EditEnd::Free) | None => end,
+        }
     }
     fn close(&mut self, to: i64) {
         self.to = Some(to.max(self.from));
         self.auto_checkout = true;
+        self.span_until = None;
+    }
+    /// The person leaves, by a door or because an edit says so.
+    fn leave(&mut self, at: i64) {
+        (self.to, self.auto_checkout, self.exit) = (Some(at), false, Some(at));
+        self.last_activity = self.last_activity.max(at);
+        self.lingering = self.last_activity;
+        self.span_until = None;
     }
     /// Closes the visit at `at`. If the person has a device, the network determines how long they stayed.
     fn close_seen(&mut self, at: i64) {
@@ -478,6 +562,9 @@ struct State {
     let_in: Vec<(i64, i64, i64)>,
     /// By person and business: until when a toggle after an exit is ignored.
     absent_until: BTreeMap<(i64, i64), i64>,
+    /// The numbers of the pinned absences and of the pinned visits that have begun.
+    absences_begun: BTreeSet<usize>,
+    pins_begun: BTreeSet<usize>,
 }
 
 impl State {
@@ -490,14 +577,19 @@ impl State {
     fn open(&self, person: i64) -> Option<usize> {
         self.latest(person).filter(|i| self.visits[*i].to.is_none())
     }
+    /// The open visit, if its pinned span is running and includes this instant.
+    fn in_span(&self, person: i64, at: i64) -> Option<usize> {
+        self.open(person).filter(|i| self.visits[*i].span_until.is_some_and(|until| at < until))
+    }
     fn fail_door(&mut self, person: i64, business: i64, at: i64, code: &str) {
         self.failures.push(FailureRow { person, business, at, code: code.to_string(), by_network: false });
     }
 }
 
 struct Admitted {
-    /// Whether the person never left: one pass ended, and another covers them.
-    stays: bool,
+    /// Whether the visit is a record of its own in any case: the person never left (one pass ended, and another covers
+    /// them), or an edit began it.
+    apart: bool,
     pass: Option<PassRow>,
     counts: bool,
     plan: Option<Plan>,
@@ -514,6 +606,78 @@ const MISSES: [&str; 8] = [
     "pass_no_network",
     "pass_in_use",
 ];
+
+/// A visit that an edit begins.
+#[derive(Clone, Copy, Debug)]
+struct Pin {
+    person: i64,
+    business: i64,
+    from: i64,
+    end: EditEnd,
+    by_network: bool,
+}
+
+/// A time in which, an edit says, a person was at no business.
+#[derive(Clone, Copy, Debug)]
+struct Absence {
+    person: i64,
+    from: i64,
+    to: i64,
+}
+
+/// The parts of what was that are not in what the same edit sets.
+fn absences(edits: &[Fact]) -> Vec<Absence> {
+    let mut all = Vec::new();
+    for edit in edits {
+        let FactKind::Edit { person, was: Some((from, to)), set, .. } = edit.kind else { continue };
+        let (stays_from, stays_to) = match set {
+            None => (to, to),
+            Some((begins, EditEnd::At(ends))) => (begins, ends),
+            Some((begins, EditEnd::NotBefore(_) | EditEnd::Free)) => (begins, i64::MAX),
+        };
+        let parts = [(from, stays_from.min(to)), (stays_to.max(from), to)];
+        all.extend(parts.into_iter().filter(|(from, to)| from < to).map(|(from, to)| Absence { person, from, to }));
+    }
+    all
+}
+
+/// The visits that the latest edit of each label begins; of two that begin at one instant, that of the later edit.
+fn pins(edits: &[Fact]) -> Vec<Pin> {
+    let mut edits: Vec<&Fact> = edits.iter().collect();
+    edits.sort_by_key(|edit| match edit.kind {
+        FactKind::Edit { made, .. } => (made, edit.tie),
+        FactKind::Door { .. } | FactKind::Presence { .. } => unreachable!("only edits are asked for"),
+    });
+    let mut latest: BTreeMap<u32, (usize, &Fact)> = BTreeMap::new();
+    for (place, edit) in edits.into_iter().enumerate() {
+        if let FactKind::Edit { label, .. } = edit.kind {
+            latest.insert(label, (place, edit));
+        }
+    }
+    let mut latest: Vec<(usize, &Fact)> = latest.into_values().collect();
+    latest.sort_by_key(|(place, _)| *place);
+    let mut pins: BTreeMap<(i64, i64), Pin> = BTreeMap::new();
+    for (_, edit) in latest {
+        if let FactKind::Edit { person, set: Some((from, end)), by_network, .. } = edit.kind {
+            pins.insert((person, from), Pin { person, business: edit.business, from, end, by_network });
+        }
+    }
+    pins.into_values().collect()
+}
+
+/// What happens by itself, in the order at one instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    CutOff,
+    PassEnds,
+    Silence,
+    /// The pinned span of a visit with a pinned end is over.
+    PinnedEnd,
+    /// The pinned span of another visit is over.
+    SpanEnds,
+    AbsenceBegins,
+    PinnedVisitBegins,
+}
 
 /// A presence, as the rules use it.
 #[derive(Clone, Copy)]
@@ -534,7 +698,11 @@ struct World {
     businesses: BTreeMap<i64, Vec<Settings>>,
     directories: Vec<Directory>,
     coverage: BTreeMap<i64, Vec<(i64, i64)>>,
+    /// All facts but edits.
     facts: Vec<Fact>,
+    /// What the edits say.
+    absences: Vec<Absence>,
+    pins: Vec<Pin>,
     /// The facts that are repetitions of a read.
     repeated: Vec<bool>,
     now: i64,
@@ -557,9 +725,13 @@ impl World {
         let coverage = coverage.into_iter().map(|(b, c)| (b, joined(c))).collect();
         let mut facts: Vec<Fact> = scenario.facts.iter().filter(|f| f.at <= scenario.now).cloned().collect();
         facts.retain(|f| businesses.contains_key(&f.business) && !directories.is_empty());
+        let (edits, mut facts): (Vec<Fact>, Vec<Fact>) =
+            facts.into_iter().partition(|f| matches!(f.kind, FactKind::Edit { .. }));
+        let (absences, pins) = (absences(&edits), pins(&edits));
         // Presences before doors: at the same instant, the presence comes first.
         facts.sort_by_key(|f| (f.at, matches!(f.kind, FactKind::Door { .. }), f.tie));
-        let mut world = World { businesses, directories, coverage, facts, repeated: Vec::new(), now: scenario.now };
+        let repeated = Vec::new();
+        let mut world = World { businesses, directories, coverage, facts, absences, pins, repeated, now: scenario.now };
         world.repeated = world.repetitions();
         world
     }
@@ -583,6 +755,17 @@ impl World {
     fn settings(&self, business: i64, at: i64) -> &Settings {
         let all = &self.businesses[&business];
         all.iter().rev().find(|s| s.from <= at).unwrap_or(&all[0])
+    }
+
+    /// Whether an edit says that the person is at no business.
+    fn absent(&self, person: i64, at: i64) -> bool {
+        self.absences.iter().any(|a| a.person == person && a.from <= at && at < a.to)
+    }
+
+    /// The end of the person's last pinned absence before this instant.
+    fn absent_before(&self, person: i64, at: i64) -> i64 {
+        let before = self.absences.iter().filter(|a| a.person == person && a.to <= at);
+        before.map(|a| a.to).max().unwrap_or(i64::MIN)
     }
 
     fn directory(&self, at: i64) -> &Directory {
@@ -633,7 +816,7 @@ impl World {
                 {
                     *first_at
                 }
-                FactKind::Door { .. } | FactKind::Presence { .. } => continue,
+                FactKind::Door { .. } | FactKind::Presence { .. } | FactKind::Edit { .. } => continue,
             };
             return !self.silent(v, begins, self.settings(v.business, v.last_activity).idle_limit);
         }
@@ -768,7 +951,7 @@ impl World {
             PassesAsked::IfAny => !directory.kinds.is_empty(),
         };
         if !asked {
-            return Ok(Admitted { stays: false, pass: None, counts: false, plan });
+            return Ok(Admitted { apart: false, pass: None, counts: false, plan });
         }
 
         let mut best: Option<(Choice, &Held, &Kind)> = None;
@@ -794,7 +977,7 @@ impl World {
         }
         if let Some((_, held, kind)) = best {
             return Ok(Admitted {
-                stays: false,
+                apart: false,
                 pass: Some(PassRow { held: Some(held.id), kind: kind.id }),
                 counts: kind.counts,
                 plan,
@@ -819,7 +1002,7 @@ impl World {
             });
             if let Some(kind) = cheapest {
                 let pass = Some(PassRow { held: None, kind: kind.id });
-                return Ok(Admitted { stays: false, pass, counts: kind.counts, plan });
+                return Ok(Admitted { apart: false, pass, counts: kind.counts, plan });
             }
         }
         Err(miss.map_or("no_valid_pass", |how| MISSES[how]).to_string())
@@ -926,7 +1109,8 @@ impl World {
         let block = state.latest(person).filter(|i| {
             let v = &state.visits[*i];
             by_the_day
-                && !by.stays
+                && !by.apart
+                && !matches!(v.pinned, Some(EditEnd::At(_)))
                 && !self.settings(business, at).record_every_visit
                 && v.business == business
                 && v.day.start <= at
@@ -969,6 +1153,8 @@ impl World {
                     pass_ended: None,
                     pass_ran_out: false,
                     asked_at: at,
+                    pinned: None,
+                    span_until: None,
                 });
                 state.visits.len() - 1
             }
@@ -1006,17 +1192,26 @@ impl World {
         if self.directory(at).person(person).is_none() {
             return;
         }
+        if let Some(i) = state.in_span(person, at) {
+            let v = &mut state.visits[i];
+            if v.business == business {
+                v.last_activity = v.last_activity.max(at);
+                if matches!(action, Action::CheckIn | Action::Toggle) {
+                    v.door_entry = Some(at);
+                    state.let_in.push((person, business, at));
+                }
+            }
+            return;
+        }
+        if self.absent(person, at) {
+            return;
+        }
         self.bridge(state, person, business, at, at);
         let open = state.open(person);
         let here = open.filter(|i| state.visits[*i].business == business);
         let action = if action == Action::Toggle { self.toggled(state, person, business, at) } else { action };
         match (action, here) {
-            (Action::CheckOut, Some(i)) => {
-                let v = &mut state.visits[i];
-                (v.to, v.auto_checkout, v.exit) = (Some(at), false, Some(at));
-                v.last_activity = v.last_activity.max(at);
-                v.lingering = v.last_activity;
-            }
+            (Action::CheckOut, Some(i)) => state.visits[i].leave(at),
             (Action::CheckIn | Action::Activity, Some(i)) => {
                 let v = &mut state.visits[i];
                 v.last_activity = v.last_activity.max(at);
@@ -1074,18 +1269,41 @@ impl World {
         let now = self.facts.iter().enumerate().skip(next).take_while(|(_, fact)| fact.at == at);
         let leaves = now.filter_map(|(n, fact)| match &fact.kind {
             FactKind::Door { person, action, refused: false, .. } if !self.repeated[n] => {
+                let span_begins = |pin: &Pin| {
+                    let empty = match pin.end {
+                        EditEnd::At(until) | EditEnd::NotBefore(until) => until <= at,
+                        EditEnd::Free => true,
+                    };
+                    pin.person == *person && pin.from == at && !empty
+                };
+                let inside = state.in_span(*person, at).is_some() || self.pins.iter().any(span_begins);
+                if inside || self.absent(*person, at) {
+                    return None;
+                }
                 let open = state.open(*person).filter(|i| state.visits[*i].business == fact.business)?;
                 let minimum = self.settings(fact.business, at).toggle_minimum_stay;
                 let stayed = state.visits[open].door_entry.is_some_and(|entered| at - entered >= minimum);
                 (*action == Action::CheckOut || *action == Action::Toggle && stayed).then_some(*person)
             }
-            FactKind::Door { .. } | FactKind::Presence { .. } => None,
+            FactKind::Door { .. } | FactKind::Presence { .. } | FactKind::Edit { .. } => None,
         });
         leaves.collect()
     }
 
     fn presence(&self, state: &mut State, seen: &Seen) {
         if self.directory(seen.at).person(seen.person).is_none() {
+            return;
+        }
+        if let Some(i) = state.in_span(seen.person, seen.at) {
+            let v = &mut state.visits[i];
+            if v.business == seen.business {
+                v.last_activity = v.last_activity.max(seen.at);
+                v.strong = v.strong.max(seen.strong_at);
+                v.macs.insert(seen.mac);
+            }
+            return;
+        }
+        if self.absent(seen.person, seen.at) {
             return;
         }
         if let Some(i) = state.latest_at(seen.person, seen.business).filter(|i| Some(*i) == state.latest(seen.person)) {
@@ -1144,7 +1362,11 @@ impl World {
             let lingers = if o.business == v.business && o.exit.is_some() { settings.linger } else { 0 };
             seen.first_at > o.bound() + lingers
         });
-        if v.by_network || seen.first_at >= v.from || seen.first_at < v.day.start || !first_of_day || !free {
+        let free = free && seen.first_at > self.absent_before(v.person, seen.at);
+        if v.pinned.is_some() || v.by_network {
+            return false;
+        }
+        if seen.first_at >= v.from || seen.first_at < v.day.start || !first_of_day || !free {
             return false;
         }
         if settings.network_opens != NetworkOpens::Always || strong - seen.since < settings.minimum_dwell {
@@ -1185,6 +1407,8 @@ impl World {
         if let Some(v) = elsewhere.map(|i| &state.visits[i]) {
             bound = bound.max(v.last_activity + self.settings(v.business, v.last_activity).idle_limit);
         }
+
+        bound = bound.max(self.absent_before(person, at));
 
         let first = [seen.since, first_at].into_iter().find(|t| *t >= day.start && *t > bound);
         let from = first.filter(|_| !just_left).unwrap_or(strong);
@@ -1240,7 +1464,7 @@ impl World {
         let directory = self.directory(at);
         for i in 0..state.visits.len() {
             let v = &state.visits[i];
-            if v.to.is_some() {
+            if v.to.is_some() || v.span_until.is_some() {
                 continue;
             }
             let stays = directory.person(v.person).is_some_and(|p| {
@@ -1296,45 +1520,94 @@ impl World {
     /// The same, except for timers at this very instant of people who leave at it.
     fn timers_but(&self, state: &mut State, until: i64, next: usize, leaving: &[i64]) {
         loop {
-            let mut due: Vec<(i64, u8, i64, usize)> = Vec::new();
+            let mut due: Vec<(i64, Timer, i64, usize)> = Vec::new();
             for (i, v) in state.visits.iter().enumerate().filter(|(_, v)| v.to.is_none()) {
-                due.push((v.day.end, 0, v.person, i));
-                due.extend(v.pass_end().map(|t| (t, 1, v.person, i)));
+                due.push((v.day.end, Timer::CutOff, v.person, i));
+                if let Some(until) = v.span_until {
+                    let closes = matches!(v.pinned, Some(EditEnd::At(_)));
+                    due.push((until, if closes { Timer::PinnedEnd } else { Timer::SpanEnds }, v.person, i));
+                    continue;
+                }
+                due.extend(v.pass_end().map(|t| (t, Timer::PassEnds, v.person, i)));
                 if v.tracked() {
                     let silence = self.silence_at(v).filter(|t| *t <= until && !self.seen_in_time(v, next));
-                    due.extend(silence.map(|t| (t, 2, v.person, i)));
+                    due.extend(silence.map(|t| (t, Timer::Silence, v.person, i)));
                 }
             }
+            let absences = self.absences.iter().enumerate().filter(|(i, _)| !state.absences_begun.contains(i));
+            due.extend(absences.map(|(i, a)| (a.from, Timer::AbsenceBegins, a.person, i)));
+            let pins = self.pins.iter().enumerate().filter(|(i, _)| !state.pins_begun.contains(i));
+            due.extend(pins.map(|(i, pin)| (pin.from, Timer::PinnedVisitBegins, pin.person, i)));
             due.retain(|d| d.0 < until || d.0 == until && !leaving.contains(&d.2));
             let Some((at, what, person, i)) = due.into_iter().min() else { return };
-            let v = &mut state.visits[i];
             match what {
-                0 => v.close_seen(at),
-                1 if v.tracked() => {
-                    v.close_seen(at);
-                    (v.pass_ended, v.pass_ran_out) = (Some(at), true);
+                Timer::CutOff => state.visits[i].close_seen(at),
+                Timer::PassEnds => self.pass_ends(state, i, at),
+                Timer::Silence => {
+                    let last = state.visits[i].last_activity;
+                    state.visits[i].close(last);
                 }
-                1 => {
-                    // There was no exit: the person continues by another pass, or the front desk gets a failed
-                    // check-in.
-                    v.close(at);
-                    v.pass_ran_out = true;
-                    let (business, entered) = (v.business, v.door_entry);
-                    match self.ask(state, person, business, at, false, None) {
-                        Ok(by) => {
-                            // A separate visit, even by the same pass, if a cut-off was moved meanwhile.
-                            let new =
-                                self.begin(state, person, business, (at, at), None, Admitted { stays: true, ..by });
-                            state.visits[new].door_entry = entered;
-                        }
-                        Err(code) => state.fail_door(person, business, at, &code),
+                Timer::PinnedEnd => state.visits[i].leave(at),
+                Timer::SpanEnds => {
+                    let v = &mut state.visits[i];
+                    v.last_activity = v.last_activity.max(at);
+                    v.span_until = None;
+                }
+                Timer::AbsenceBegins => {
+                    state.absences_begun.insert(i);
+                    let open = state.open(person).map(|i| &mut state.visits[i]);
+                    if let Some(v) = open.filter(|v| v.span_until.is_none()) {
+                        v.close_seen(at);
                     }
                 }
-                _ => {
-                    let last = v.last_activity;
-                    v.close(last);
+                Timer::PinnedVisitBegins => {
+                    state.pins_begun.insert(i);
+                    self.pinned_begins(state, self.pins[i]);
                 }
             }
+        }
+    }
+
+    fn pass_ends(&self, state: &mut State, i: usize, at: i64) {
+        let v = &mut state.visits[i];
+        v.pass_ran_out = true;
+        if v.tracked() {
+            v.close_seen(at);
+            v.pass_ended = Some(at);
+            return;
+        }
+        // There was no exit: the person continues by another pass, or the front desk gets a failed check-in.
+        v.close(at);
+        let (person, business, entered) = (v.person, v.business, v.door_entry);
+        match self.ask(state, person, business, at, false, None) {
+            Ok(by) => {
+                // A separate visit, even by the same pass, if a cut-off was moved meanwhile.
+                let new = self.begin(state, person, business, (at, at), None, Admitted { apart: true, ..by });
+                state.visits[new].door_entry = entered;
+            }
+            Err(code) => state.fail_door(person, business, at, &code),
+        }
+    }
+
+    /// A pinned visit begins, whatever is open and whatever admission says.
+    fn pinned_begins(&self, state: &mut State, pin: Pin) {
+        let Pin { person, business, from, end, by_network } = pin;
+        let mut goes_on = None;
+        if let Some(v) = state.open(person).map(|i| &mut state.visits[i]) {
+            v.close_seen(from);
+            goes_on = v.pass.as_ref().and_then(|p| p.held).filter(|_| v.business != business);
+        }
+        let refused = Admitted { apart: true, pass: None, counts: false, plan: None };
+        let by = self.ask(state, person, business, from, by_network, goes_on).unwrap_or(refused);
+        let i = self.begin(state, person, business, (from, from), None, Admitted { apart: true, ..by });
+        let v = &mut state.visits[i];
+        (v.by_network, v.door_entry, v.pinned) = (by_network, None, Some(end));
+        v.span_until = match end {
+            EditEnd::At(until) | EditEnd::NotBefore(until) => Some(until),
+            EditEnd::Free => None,
+        };
+        if !by_network {
+            state.let_in.push((person, business, from));
         }
     }
 
@@ -1381,6 +1654,12 @@ fn round_up(amount: i128, by: i128) -> i64 {
 
 // ------------------------------------------------------------------------------------------------ the fold
 
+/// The pass day of an instant at a business: its beginning and its end.
+pub(super) fn day_around(scenario: &Scenario, business: i64, at: i64) -> (i64, i64) {
+    let day = pass_day(World::new(scenario).settings(business, at), at);
+    (day.start, day.end)
+}
+
 pub(super) fn records(scenario: &Scenario) -> Records {
     let world = World::new(scenario);
     let mut state = State::default();
@@ -1412,6 +1691,7 @@ pub(super) fn records(scenario: &Scenario) -> Records {
                 };
                 world.presence(&mut state, &seen);
             }
+            FactKind::Edit { .. } => {} // they are not among these facts
         }
     }
     for at in versions {

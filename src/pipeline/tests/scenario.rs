@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::model::{
-    self, Action, Business, Coverage, Directory, Fact, FactKind, Held, Kind, NetworkOpens, PassRow, PassesAsked,
-    PayAsYouGo, Person, Records, Scenario, Settings, Slot, Tariff,
+    self, Action, Business, Coverage, Directory, EditEnd, Fact, FactKind, Held, Kind, NetworkOpens, PassRow,
+    PassesAsked, PayAsYouGo, Person, Records, Scenario, Settings, Slot, Tariff,
 };
 use crate::{
     base::{
@@ -43,6 +43,9 @@ const STARTS: [i64; 3] = [1_772_409_600_000, 1_774_656_000_000, 1_792_800_000_00
 
 /// The length of a scenario, in minutes.
 pub(super) const SPAN: u64 = 3 * 1440;
+
+/// Whether some scenarios have edits by hand.
+pub(super) const EDITS: bool = false;
 
 /// The distance between the numbers of people in two scenarios on one database; the same for businesses and passes.
 pub(super) const PEOPLE: i64 = 10;
@@ -107,7 +110,187 @@ pub(super) fn scenario(dice: &mut Dice) -> Scenario {
         model::Coverage { business, from, to: from + dice.minutes(1100) }
     });
     let coverage: Vec<Coverage> = coverage.collect();
-    Scenario { start, businesses, directories, facts, coverage, now: start + SPAN.cast_signed() * MINUTE }
+    let mut scenario =
+        Scenario { start, businesses, directories, facts, coverage, now: start + SPAN.cast_signed() * MINUTE };
+    if EDITS && dice.one_in(3) {
+        for _ in 0..=dice.below(4) {
+            add_edit(dice, &mut scenario);
+        }
+    }
+    scenario
+}
+
+/// An edit, as the generator needs it.
+#[derive(Clone, Copy, Debug)]
+struct Edited {
+    person: i64,
+    business: i64,
+    label: u32,
+    made: i64,
+    was: Option<(i64, i64)>,
+    set: Option<(i64, EditEnd)>,
+    by_network: bool,
+}
+
+/// The edits so far; the latest of each label is its last.
+fn edits_of(scenario: &Scenario) -> Vec<Edited> {
+    let edit = |fact: &Fact| match fact.kind {
+        FactKind::Edit { person, label, made, was, set, by_network } => {
+            Some(Edited { person, business: fact.business, label, made, was, set, by_network })
+        }
+        FactKind::Door { .. } | FactKind::Presence { .. } => None,
+    };
+    let mut edits: Vec<Edited> = scenario.facts.iter().filter_map(edit).collect();
+    edits.sort_by_key(|edit| edit.made);
+    edits
+}
+
+/// Adds an edit that an operator may have made who saw the records of the facts and of the edits so far.
+pub(super) fn add_edit(dice: &mut Dice, scenario: &mut Scenario) {
+    let earlier = edits_of(scenario);
+    let next = earlier.iter().map(|edit| edit.label + 1).max().unwrap_or(1);
+    let visits = model::records(scenario).visits;
+    let seen = |at: u64| visits.get(usize::try_from(at).expect("small"));
+    let edit = match dice.below(8) {
+        0 | 1 => created(dice, scenario, next),
+        2 | 3 => match earlier.get(usize::try_from(dice.below(earlier.len().max(1) as u64)).expect("small")) {
+            Some(edit) => edited_again(dice, scenario, &earlier, edit.label),
+            None => None,
+        },
+        _ => match seen(dice.below(visits.len().max(1) as u64)) {
+            // The visit may be one that an edit began.
+            Some(visit) => {
+                let begins = |edit: &&Edited| {
+                    let set = edit.set.is_some_and(|(from, _)| from == visit.from);
+                    set && edit.person == visit.person && edit.business == visit.business
+                };
+                match earlier.iter().rev().find(begins) {
+                    Some(edit) => edited_again(dice, scenario, &earlier, edit.label),
+                    None => edited(dice, scenario, next, visit),
+                }
+            }
+            None => None,
+        },
+    };
+    let Some(Edited { person, business, label, made, was, set, by_network }) = edit else { return };
+    // Other settings may be in force at a moved beginning.
+    let crosses = |(from, end)| match end {
+        EditEnd::At(to) | EditEnd::NotBefore(to) => to > model::day_around(scenario, business, from).1,
+        EditEnd::Free => false,
+    };
+    if set.is_some_and(crosses) {
+        return;
+    }
+    let at = [was.map(|(from, _)| from), set.map(|(from, _)| from)].into_iter().flatten().min();
+    let kind = FactKind::Edit { person, label, made, was, set, by_network };
+    let tie = scenario.facts.iter().map(|fact| fact.tie + 1).max().unwrap_or(0);
+    scenario.facts.push(Fact { business, at: at.expect("something was or is"), tie, kind });
+}
+
+/// An instant within two others, both included: often that of a fact or a boundary of an edit.
+fn instant_within(dice: &mut Dice, scenario: &Scenario, from: i64, to: i64) -> i64 {
+    let mut known: Vec<i64> = scenario.facts.iter().map(|fact| fact.at).collect();
+    for edit in edits_of(scenario) {
+        known.push(edit.made);
+        known.extend(edit.was.map(|(_, to)| to));
+        known.extend(edit.set.map(|(from, _)| from));
+        known.extend(edit.set.and_then(|(_, end)| match end {
+            EditEnd::At(at) | EditEnd::NotBefore(at) => Some(at),
+            EditEnd::Free => None,
+        }));
+    }
+    known.extend([from, to]);
+    known.retain(|at| (from..=to).contains(at));
+    if !known.is_empty() && dice.one_in(4) {
+        return known[usize::try_from(dice.below(known.len() as u64)).expect("small")];
+    }
+    // Half of the others are near the beginning.
+    let longest = (to - from).max(0).min(if dice.one_in(2) { 90 * MINUTE } else { i64::MAX });
+    from + dice.below(longest.unsigned_abs() + 1).cast_signed()
+}
+
+/// When an operator edits a visit that began then, up to two days later.
+fn made_after(dice: &mut Dice, scenario: &Scenario, from: i64) -> Option<i64> {
+    let last = scenario.now.min(from + 2 * 1440 * MINUTE);
+    let soon = last.min(from + 6 * 60 * MINUTE);
+    let last = if dice.one_in(2) { soon } else { last };
+    (from < last).then(|| instant_within(dice, scenario, from + 1, last))
+}
+
+fn created(dice: &mut Dice, scenario: &Scenario, label: u32) -> Option<Edited> {
+    let person = 1 + dice.below(3).cast_signed();
+    let business = 1 + dice.below(2).cast_signed();
+    let end = scenario.start + SPAN.cast_signed() * MINUTE;
+    let near = scenario.facts.get(usize::try_from(dice.below(scenario.facts.len().max(1) as u64)).expect("small"));
+    let from = match near {
+        Some(fact) if dice.one_in(2) => (fact.at - dice.minutes(120)).max(scenario.start),
+        Some(_) | None => instant_within(dice, scenario, scenario.start, end - MINUTE),
+    };
+    let made = made_after(dice, scenario, from)?;
+    let latest = made.min(model::day_around(scenario, business, from).1);
+    let end = if dice.one_in(3) { EditEnd::Free } else { EditEnd::At(instant_within(dice, scenario, from, latest)) };
+    Some(Edited { person, business, label, made, was: None, set: Some((from, end)), by_network: dice.one_in(5) })
+}
+
+/// An edit of a visit that facts made.
+fn edited(dice: &mut Dice, scenario: &Scenario, label: u32, visit: &model::VisitRow) -> Option<Edited> {
+    let made = made_after(dice, scenario, visit.from)?;
+    let to = visit.to.filter(|to| *to <= made);
+    let was = (visit.from, to.unwrap_or(made));
+    let set = new_interval(dice, scenario, visit.business, (was, to.is_none()), made);
+    let (person, business, by_network) = (visit.person, visit.business, visit.by_network);
+    Some(Edited { person, business, label, made, was: Some(was), set, by_network })
+}
+
+/// An edit of a visit that was edited before. A deleted visit cannot be edited.
+fn edited_again(dice: &mut Dice, scenario: &Scenario, earlier: &[Edited], label: u32) -> Option<Edited> {
+    let last = *earlier.iter().rev().find(|edit| edit.label == label)?;
+    let (from, end) = last.set?;
+    let made = made_after(dice, scenario, last.made)?;
+    let (to, open) = match end {
+        EditEnd::At(at) => (at, false),
+        EditEnd::NotBefore(_) | EditEnd::Free => (made, true),
+    };
+    let was = (from, to);
+    let set = new_interval(dice, scenario, last.business, (was, open), made);
+    Some(Edited { made, was: Some(was), set, ..last })
+}
+
+/// What an operator sets instead of an interval, within one pass day.
+fn new_interval(
+    dice: &mut Dice,
+    scenario: &Scenario,
+    business: i64,
+    ((from, to), open): ((i64, i64), bool),
+    made: i64,
+) -> Option<(i64, EditEnd)> {
+    let (day_begins, day_ends) = model::day_around(scenario, business, from);
+    let latest = made.min(day_ends);
+    let to = to.min(latest);
+    let moved = |dice: &mut Dice| {
+        let earliest = day_begins.max(from - 180 * MINUTE).max(scenario.start);
+        let last = to.min(day_ends - 1).min(made - 1);
+        if dice.one_in(2) {
+            instant_within(dice, scenario, earliest, from)
+        } else {
+            instant_within(dice, scenario, from, last.max(from))
+        }
+    };
+    let same_day = made < day_ends;
+    Some(match dice.below(8) {
+        0 => (from, EditEnd::At(instant_within(dice, scenario, from, to))),
+        1 => (from, EditEnd::At(instant_within(dice, scenario, to, latest))),
+        2 if open || dice.one_in(2) => (moved(dice), EditEnd::Free),
+        2 => (moved(dice), EditEnd::At(to)),
+        3 => {
+            let from = moved(dice);
+            (from, EditEnd::At(instant_within(dice, scenario, from, latest)))
+        }
+        4 if same_day => (from, EditEnd::NotBefore(made)),
+        5 if same_day => (moved(dice), EditEnd::NotBefore(made)),
+        4 | 5 => (from, EditEnd::At(latest)),
+        _ => return None,
+    })
 }
 
 /// A plan, and the renewal date of the people who have it.
@@ -304,7 +487,9 @@ impl Scenario {
         for fact in &mut self.facts {
             fact.business += by;
             match &mut fact.kind {
-                FactKind::Door { person, .. } | FactKind::Presence { person, .. } => *person += by,
+                FactKind::Door { person, .. } | FactKind::Presence { person, .. } | FactKind::Edit { person, .. } => {
+                    *person += by;
+                }
             }
         }
         self.coverage.iter_mut().for_each(|known| known.business += by);
@@ -573,6 +758,8 @@ pub(super) fn coverage(scenario: &Scenario) -> BTreeMap<BusinessId, coverage::Co
 pub(super) enum EngineFact {
     Door(DoorFact),
     Presence(Subject, BusinessId, MacAddr, Point),
+    /// An edit by hand, which no engine gets yet.
+    Edit,
 }
 
 pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
@@ -606,5 +793,6 @@ pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
             };
             EngineFact::Presence(Subject(*person), business, device(*person, *mac), point)
         }
+        FactKind::Edit { .. } => EngineFact::Edit,
     }
 }
