@@ -25,6 +25,7 @@ mod coverage_log;
 mod deadlines;
 pub(crate) mod decide;
 mod due_work;
+mod edits;
 mod intake;
 mod known_commits;
 mod parts;

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::base::{
     clock::WallTime,
-    fact::Subject,
+    fact::{FactRank, Subject},
     record::{BusinessId, CheckinSource, CoworkerId},
 };
 
@@ -48,12 +48,14 @@ pub fn fold(world: World<'_>, group: FoldGroup, items: &[FoldItem<'_>]) -> Folde
     for step in 0..items.len() {
         // Events before the item come first: new versions of the directory, and timers that expire.
         let at = items[order[step]].place.at;
-        while let Some(version) = versions.next_if(|version| *version <= at) {
+        // An edit comes before a version of its instant, and before what other edits begin then.
+        let is_edit = items[order[step]].place.rank == FactRank::Edit;
+        while let Some(version) = versions.next_if(|version| *version < at || *version == at && !is_edit) {
             folding.run_timers(version, &BTreeSet::new());
             folding.new_directory(version);
         }
         let leaving = folding.leaving(order[step..].iter().map(|index| &items[*index]), at);
-        folding.run_timers(at, &leaving);
+        folding.run_timers_before(at, &leaving, is_edit);
         // Among items at the same instant, the one that fits the person's phase comes first.
         let next = folding.pick_among_ties(items, &order[step..]);
         order[step..=step + next].rotate_right(1);

@@ -644,6 +644,11 @@ impl AdmissionCheck for Always {
         self.admission.clone()
     }
 
+    fn may_come_in(&self, _: WallTime, _: CheckinSource, _: &PersonState, continued: Option<Uuid>) -> Admission {
+        self.asked.borrow_mut().push(continued);
+        self.admission.clone()
+    }
+
     fn may_stay(&self, _: WallTime, _: CheckinSource, _: &PersonState) -> Admission {
         self.admission.clone()
     }

@@ -131,11 +131,7 @@ impl Intake {
 
     /// The number of facts.
     pub(super) fn len(&self) -> usize {
-        self.doors.len()
-            + self.presences.len()
-            + self.unknown_devices.len()
-            + self.rejected.len()
-            + self.edits.len()
+        self.doors.len() + self.presences.len() + self.unknown_devices.len() + self.rejected.len() + self.edits.len()
     }
 
     /// The time of the earliest fact that may be folded.

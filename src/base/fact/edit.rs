@@ -112,14 +112,13 @@ impl EditFact {
         FactKey::of(self.subject, self.at(), self.digest)
     }
 
-    /// Its place in the order of time. Of edits that say something about the same instant, the last one comes first: it
-    /// has the last word, so the others then know that they have not.
+    /// Its place in the order of time.
     pub fn place(&self) -> FactOrder {
         FactOrder {
             at: self.at(),
             rank: FactRank::Edit,
-            ordinal: u64::MAX - u64::try_from(self.made.millis()).unwrap_or(0),
-            digest: FactDigest(self.digest.0.map(|octet| !octet)),
+            ordinal: u64::try_from(self.made.millis()).unwrap_or(0),
+            digest: self.digest,
         }
     }
 

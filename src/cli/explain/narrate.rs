@@ -214,9 +214,7 @@ pub(super) fn logged(known: &ExplainInput, fact: &Fact, code: DecisionCode) -> O
             let (point, place) = (&device.point, device.point.place(device.business, device.mac));
             (place, EventKind::Network, device.business, what, Some((point.first_at, point.last_at, 1)))
         }
-        Fact::Edit(edit) => {
-            (edit.place(), EventKind::Edit, edit.business, edit_text(edit, &known.policies), None)
-        }
+        Fact::Edit(edit) => (edit.place(), EventKind::Edit, edit.business, edit_text(edit, &known.policies), None),
         Fact::Rejected(_) => return None,
     };
     (place.at <= known.now).then_some(TimelineEvent {

@@ -11,14 +11,14 @@ use super::{
 };
 use crate::{
     base::{
-        fact::{DoorFact, Edit, EditFact, FactDigest, Point, Subject},
+        fact::{DoorFact, Edit, EditFact, EditedEnd, FactDigest, Point, Subject},
         mac::MacAddr,
         record::{BusinessId, CheckinSource},
     },
     engine::{
         Admission, Claim, Decision, DoorClaim,
         admission::{self, DoorVerdict},
-        decision::{Note, Outcome, Reason},
+        decision::{Note, Reason},
         passes::Refused,
         person::{ClaimContext, PersonState, RefusedDevice},
     },
@@ -123,8 +123,12 @@ impl Folding<'_> {
     fn asked(&mut self, edit: &EditFact, person: &mut PersonState) -> Decision {
         let (at, business) = (edit.at(), edit.business);
         let may_ignore = matches!(edit.edit, Edit::Set { overrides: true, .. });
-        let is_in = person.open().is_some_and(|open| open.business == business);
-        if !may_ignore && !is_in {
+        let joins = matches!(edit.edit, Edit::Set { end: EditedEnd::Joins, .. });
+        if let Some(open) = person.open().filter(|open| joins && open.business == business) {
+            let visit = open.unique_id;
+            return Decision { visit: Some(visit), ..self.edited(edit, person) };
+        }
+        if !may_ignore {
             let mut out = person.clone();
             let continued = out.come_from_elsewhere(business, at, edit.source, Duration::ZERO).ok().flatten();
             let admission = self.at_business(edit.subject, business, at, |context, _| {
@@ -137,18 +141,15 @@ impl Folding<'_> {
         self.edited(edit, person)
     }
 
-    /// Learns what an edit says, and begins what begins with it.
+    /// Learns what an edit says.
     fn edited(&mut self, edit: &EditFact, person: &mut PersonState) -> Decision {
         if let Edit::Refused { reason, detail, .. } = &edit.edit {
             let Some(reason) = Reason::from_code(reason) else { return Decision::recorded(Note::Edited) };
             return self.refuse_edit(edit, Refused { reason, detail: detail.as_deref().map(Into::into) });
         }
+        // What it begins, begins once all edits that say something about that instant are known.
         person.learn(edit);
-        let visit = self.run_boundaries(edit.subject, person, edit.at());
-        let begun = visit.map(|(visit, is_new)| {
-            Decision::of(if is_new { Outcome::Opened } else { Outcome::Refreshed }, visit)
-        });
-        begun.unwrap_or_else(|| Decision { visit: Some(edit.visit), ..Decision::recorded(Note::Edited) })
+        Decision { visit: Some(edit.visit), ..Decision::recorded(Note::Edited) }
     }
 
     fn refuse_edit(&mut self, edit: &EditFact, refused: Refused) -> Decision {

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
 use super::{
     folding::Folding,
     item::{FoldItem, What},
@@ -47,6 +45,11 @@ impl Folding<'_> {
         let mut leaving = BTreeSet::new();
         for item in rest.take_while(|item| item.place.at == at) {
             let What::Door(fact) = item.what else { continue };
+            // An edit may have set that a visit began before this instant.
+            let boundary = self.folded.people.get(&item.subject).and_then(PersonState::next_boundary);
+            if boundary.is_some_and(|(next, _)| next < at) {
+                self.run_timers(at.moved(-1), &BTreeSet::new());
+            }
             let open = self.folded.people.get(&item.subject).and_then(PersonState::open);
             if open.is_none_or(|open| open.ends_at_last().0 > at) {
                 continue;
@@ -65,7 +68,15 @@ impl Folding<'_> {
 
     /// Runs the timers up to `until`, the earliest first. People in `leaving` leave at `until` before their timer.
     pub(super) fn run_timers(&mut self, until: WallTime, leaving: &BTreeSet<Subject>) {
-        while let Some((at, subject, timer)) = self.next_timer(until, leaving).filter(|(at, ..)| *at <= until) {
+        self.run_timers_before(until, leaving, false);
+    }
+
+    /// The same; with `edits_first`, what edits have set to begin at `until` waits for other edits that say something
+    /// about that instant.
+    pub(super) fn run_timers_before(&mut self, until: WallTime, leaving: &BTreeSet<Subject>, edits_first: bool) {
+        while let Some((at, subject, timer)) =
+            self.next_timer(until, (leaving, edits_first)).filter(|(at, ..)| *at <= until)
+        {
             let Some(mut person) = self.take(subject, at) else { return };
             let by = match timer {
                 Timer::Close(by) => by,
@@ -94,30 +105,18 @@ impl Folding<'_> {
         }
     }
 
-    /// Begins what edits have set to begin at `at` or before. Returns the visit that has begun, or that the edit has
-    /// only refreshed, and whether it is new.
-    pub(super) fn run_boundaries(
-        &mut self,
-        subject: Subject,
-        person: &mut PersonState,
-        at: WallTime,
-    ) -> Option<(Uuid, bool)> {
-        let mut begun = None;
+    /// Begins what edits have set to begin at this instant.
+    fn run_boundaries(&mut self, subject: Subject, person: &mut PersonState, at: WallTime) {
         while let Some((_, boundary)) = person.next_boundary().filter(|(next, _)| *next <= at) {
             let ended = match boundary {
                 EditBoundary::AbsenceBegins => person.begin_absences(at),
                 EditBoundary::VisitBegins => {
-                    let business = person.begins_at(at)?;
-                    let visit =
-                        self.at_business(subject, business, at, |context, _| person.begin_pinned(context, at));
-                    let Some(PinnedVisit { ended, replaced, visit, is_new }) = visit else { continue };
-                    if let Some(replaced) = replaced {
-                        self.folded.visits.remove(&replaced);
-                    }
-                    if is_new && let Some(visit) = person.visit(visit) {
+                    let Some(business) = person.begins_at(at) else { return };
+                    let visit = self.at_business(subject, business, at, |context, _| person.begin_pinned(context, at));
+                    let Some(PinnedVisit { ended, visit }) = visit else { continue };
+                    if let Some(visit) = visit.and_then(|visit| person.visit(visit)) {
                         self.note_opened(subject, visit, at);
                     }
-                    begun = Some((visit, is_new));
                     ended
                 }
             };
@@ -125,12 +124,15 @@ impl Folding<'_> {
                 self.note_ended(subject, person, ended);
             }
         }
-        begun
     }
 
     /// The next timer to expire, except at `until` for people in `leaving`. At the same instant, a visit ends before
     /// what edits have set begins.
-    fn next_timer(&self, until: WallTime, leaving: &BTreeSet<Subject>) -> Option<(WallTime, Subject, Timer)> {
+    fn next_timer(
+        &self,
+        until: WallTime,
+        (leaving, edits_first): (&BTreeSet<Subject>, bool),
+    ) -> Option<(WallTime, Subject, Timer)> {
         let close = |(subject, person): (&Subject, &PersonState)| {
             let open = person.open()?;
             if let Some(end) = open.span_end() {
@@ -148,7 +150,9 @@ impl Folding<'_> {
                 .then(|| self.world.coverage(open.business).run_out(open.last_activity, self.world.idle_limit(open)))
                 .flatten()
                 .filter(|at| *at < last && is_quiet(*at));
-            Some(silence.map_or((last, *subject, Timer::Close(by)), |at| (at, *subject, Timer::Close(CloseBy::Silence))))
+            Some(
+                silence.map_or((last, *subject, Timer::Close(by)), |at| (at, *subject, Timer::Close(CloseBy::Silence))),
+            )
         };
         let boundary = |(subject, person): (&Subject, &PersonState)| {
             person.next_boundary().map(|(at, _)| (at, *subject, Timer::Boundary))
@@ -156,6 +160,7 @@ impl Folding<'_> {
         let in_time = |(at, subject, _): &(WallTime, Subject, Timer)| *at == until && leaving.contains(subject);
         let closes = self.folded.people.iter().filter_map(close).filter(|timer| !in_time(timer));
         let boundaries = self.folded.people.iter().filter_map(boundary);
+        let boundaries = boundaries.filter(|(at, ..)| !(edits_first && *at == until));
         let first = |(at, subject, timer): &(WallTime, Subject, Timer)| (*at, *timer == Timer::Boundary, *subject);
         closes.chain(boundaries).min_by_key(first)
     }

@@ -195,12 +195,15 @@ fn days_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
 }
 
 /// The seconds left on a time pass. The number in the import includes visits that ended before it. For a person who
-/// came before the first known import, all visits that may still change count: no pass lasts forever.
+/// came before the first known import, all visits that may still change count: no pass lasts forever. An edit may keep
+/// a visit open for longer than its pass lasts.
 fn seconds_left(case: &PassCase<'_>, pass: &HeldPass) -> u64 {
-    let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1).sum();
-    let counts = |to: WallTime| to >= pass.basis_at || case.ask.at < pass.basis_at;
-    let over = visits(case, pass).filter(|visit| visit.to.is_some_and(counts));
-    let now: u64 = over.map(|visit| visit.present(case.ask.at)).sum();
+    let at = case.ask.at;
+    let open = |used: &Used| used.open.map_or(0, |from| at.since(from).as_secs());
+    let before: u64 = used(case, pass).map(|used| used.since(pass.basis_at).1 + open(used)).sum();
+    let counts = |to: WallTime| to >= pass.basis_at || at < pass.basis_at;
+    let counted = visits(case, pass).filter(|visit| visit.to.is_none_or(counts));
+    let now: u64 = counted.map(|visit| visit.present(at)).sum();
     (u64::from(pass.left) * 60).saturating_sub(before + now)
 }
 

@@ -19,8 +19,13 @@ pub trait AdmissionCheck {
     fn may_open(&self, claim: &Claim, from: WallTime, person: &PersonState, continued: Option<Uuid>) -> Admission;
 
     /// Whether a person in this state may come in at this instant, for whom an edit says so.
-    fn may_come_in(&self, at: WallTime, source: CheckinSource, person: &PersonState, continued: Option<Uuid>)
-    -> Admission;
+    fn may_come_in(
+        &self,
+        at: WallTime,
+        source: CheckinSource,
+        person: &PersonState,
+        continued: Option<Uuid>,
+    ) -> Admission;
 
     /// Whether a person may stay when their pass ends at this instant. There is no claim: nothing shows whether they
     /// are still there or have left.

@@ -69,12 +69,8 @@ pub enum EditBoundary {
 pub struct PinnedVisit {
     /// The visit that it ended.
     pub ended: Option<EndedVisit>,
-    /// The visit that an earlier edit had begun at the same instant, and that does not exist after all.
-    pub replaced: Option<Uuid>,
-    /// Its identity.
-    pub visit: Uuid,
-    /// Whether it is a new visit rather than one in which the person was already.
-    pub is_new: bool,
+    /// Its identity; `None` if the person was in already.
+    pub visit: Option<Uuid>,
 }
 
 impl PersonState {
@@ -82,9 +78,7 @@ impl PersonState {
     pub fn learn(&mut self, edit: &EditFact) {
         let made = (edit.made, edit.digest);
         let ahead = match edit.edit {
-            Edit::Set { from, end, .. } => {
-                Some(VisitAhead { business: edit.business, source: edit.source, from, end })
-            }
+            Edit::Set { from, end, .. } => Some(VisitAhead { business: edit.business, source: edit.source, from, end }),
             Edit::Removed | Edit::Refused { .. } => None,
         };
         let ends = ahead.as_ref().map(|ahead| match ahead.end {
@@ -127,16 +121,18 @@ impl PersonState {
 
     /// The business of the visit that begins at this instant.
     pub fn begins_at(&self, at: WallTime) -> Option<BusinessId> {
-        self.beginning(at).map(|(.., ahead)| ahead.business)
+        self.beginning(at).map(|(_, ahead)| ahead.business)
     }
 
-    /// If several begin at this instant, the one that was edited last.
-    fn beginning(&self, at: WallTime) -> Option<((WallTime, FactDigest), Uuid, VisitAhead)> {
+    /// If several begin at this instant, the one that was edited last; one that only joins a visit gives way to the
+    /// others.
+    fn beginning(&self, at: WallTime) -> Option<(Uuid, VisitAhead)> {
         let ahead = |known: &KnownEdits| {
             let ahead = known.ahead.clone().filter(|ahead| ahead.from <= at)?;
-            Some((known.latest, known.visit, ahead))
+            Some((ahead.end != EditedEnd::Joins, known.latest, known.visit, ahead))
         };
-        self.edits.iter().filter_map(ahead).max_by_key(|(latest, ..)| *latest)
+        let last = self.edits.iter().filter_map(ahead).max_by_key(|(sets, latest, ..)| (*sets, *latest));
+        last.map(|(_, _, visit, ahead)| (visit, ahead))
     }
 
     /// Begins the absences of this instant: an open visit ends, unless an edit says that it goes on.
@@ -148,7 +144,7 @@ impl PersonState {
 
     /// Begins the visit that an edit has set at this instant. Without the settings of its business, it cannot begin.
     pub fn begin_pinned(&mut self, context: Option<&ClaimContext<'_>>, at: WallTime) -> Option<PinnedVisit> {
-        let (latest, unique_id, ahead) = self.beginning(at)?;
+        let (unique_id, ahead) = self.beginning(at)?;
         for known in &mut self.edits {
             known.ahead.take_if(|ahead| ahead.from <= at);
         }
@@ -159,18 +155,8 @@ impl PersonState {
             && let Some(open) = self.visits.iter_mut().find(|visit| visit.is_open() && visit.business == business)
         {
             open.last_activity = open.last_activity.max(from);
-            return Some(PinnedVisit { ended: None, replaced: None, visit: open.unique_id, is_new: false });
+            return Some(PinnedVisit { ended: None, visit: None });
         }
-        // Of two edits that begin a visit at the same instant, the last one has its way.
-        let pinned_now = |visit: &Visit| visit.is_open() && visit.pinned != Pinned::No && visit.from == from;
-        let rival = self.visits.iter().position(pinned_now);
-        let rival_edit = rival.and_then(|index| self.visits.get(index)).and_then(|visit| {
-            self.edits.iter().find(|known| known.visit == visit.unique_id).map(|known| known.latest)
-        });
-        if rival_edit.is_some_and(|rival| rival > latest) {
-            return None;
-        }
-        let replaced = rival.map(|index| self.visits.remove(index).unique_id);
         let elsewhere = self.open().filter(|open| open.business != business);
         let continued = elsewhere.and_then(Visit::held_pass);
         let ended = self.end_by_edit(from);
@@ -211,7 +197,7 @@ impl PersonState {
                 EditedEnd::Unset | EditedEnd::Joins => Pinned::Begin,
             },
         });
-        Some(PinnedVisit { ended, replaced, visit: unique_id, is_new: true })
+        Some(PinnedVisit { ended, visit: Some(unique_id) })
     }
 
     /// Ends the pinned span of the open visit, and with it the visit if the edit says so.

@@ -16,7 +16,7 @@ use crate::{
     engine::{
         decision::Reason,
         passes::{Counted, PlanTally, Used, payg::Charged},
-        person::{Pinned, ChargedDay, PersonState, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
+        person::{ChargedDay, PersonState, Pinned, RefusedDevice, STILL_OPEN_TO_CHANGE, Visit},
     },
     store::{OldCharge, OldRecords, OldRefusal, OldVisit},
 };

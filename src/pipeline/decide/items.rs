@@ -29,7 +29,8 @@ pub(crate) fn items<'a>(
     points: &'a [PendingPoint],
     edits: &'a [NewEdit],
 ) -> Vec<(FoldItem<'a>, FactOrigin)> {
-    let mut items: Vec<(FoldItem<'_>, FactOrigin)> = Vec::with_capacity(old.len() + doors.len() + points.len() + edits.len());
+    let mut items: Vec<(FoldItem<'_>, FactOrigin)> =
+        Vec::with_capacity(old.len() + doors.len() + points.len() + edits.len());
     for (index, fact) in old.iter().enumerate() {
         match fact {
             Fact::Door(door) if !door.too_late => items.push((FoldItem::door(door), FactOrigin::OldDoor(index))),

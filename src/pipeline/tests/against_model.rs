@@ -32,12 +32,10 @@ fn folded(scenario: &Scenario) -> Records {
     let facts: Vec<EngineFact> = scenario.facts.iter().map(engine_fact).collect();
     let mut items: Vec<FoldItem<'_>> = facts
         .iter()
-        .filter_map(|facts| match facts {
-            EngineFact::Door(fact) => Some(FoldItem::door(fact)),
-            EngineFact::Presence(subject, business, mac, point) => {
-                Some(FoldItem::seen(*subject, *business, *mac, *point))
-            }
-            EngineFact::Edit => None,
+        .map(|facts| match facts {
+            EngineFact::Door(fact) => FoldItem::door(fact),
+            EngineFact::Presence(subject, business, mac, point) => FoldItem::seen(*subject, *business, *mac, *point),
+            EngineFact::Edit(edit) => FoldItem::edit(edit, false),
         })
         .collect();
     items.sort_by_key(|item| item.place);

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     base::{
         clock::{BootTime, Clock, Now, WallTime},
+        fact::EditFact,
         health::Health,
         mac::MacAddr,
         record::{BusinessId, CoworkerId},
@@ -27,7 +28,7 @@ use crate::{
     },
     mapping::content::Content,
     metrics::Metrics,
-    pipeline::{Context, Pipeline},
+    pipeline::{Context, Pipeline, decide::NewEdit, edits::EditEnd},
     policy::{
         PolicyHistory, SitePolicy,
         door::{Door, DoorAction},
@@ -146,6 +147,12 @@ impl Gateway {
     }
 
     /// One turn of the pipeline's loop.
+    /// Decides an edit; one that was decided before changes nothing.
+    pub(in crate::pipeline) async fn edit(&mut self, edit: EditFact) {
+        let end = self.pipeline.commit_edit(NewEdit { edit, asks: false }, &CancellationToken::new()).await;
+        assert!(matches!(end, Ok(EditEnd::Committed(_) | EditEnd::Known)), "{end:?}");
+    }
+
     pub(in crate::pipeline) async fn settle(&mut self, mut deliveries: Vec<Delivery>, presences: Presences) {
         let never = CancellationToken::new();
         self.pipeline.watch_clock(&never).await.expect("reads the clock");

@@ -22,9 +22,9 @@
 //!  C11 Bridging: the new visit's FromTime is the first evidence after the pass's end, not the end itself.
 //!      The bridged record's LastActivity stays; where the same presence spans the end it is cut to the end.
 //!  C12 After the end of a pass of a person without devices, the new visit's LastActivity is its start, its source is
-//!      door, and toggles still use the earlier door entry (there was no exit). If no pass lets them continue, the
+//!      that of the visit before (the failure's is door), and toggles still use the earlier door entry (there was no exit). If no pass lets them continue, the
 //!      next toggle of that pass day is their exit, unless a silence has ended the visit before.
-//!  C13 At one instant: exits, then cut-offs, then pass ends, then silences, then all other facts; of several people by id.
+//!  C13 At one instant: exits, then ends that an edit pinned, then cut-offs, then pass ends, then silences, then all other facts; of several people by id.
 //!      A pass that ends with the pass day is a cut-off: no visit continues.
 //!  C14 Lingering is per business; other businesses' exits only bound FromTime. It may cross the cut-off.
 //!  C15 When a person moves to another business, the idle limit is that of the open visit's business, in plain, not covered, time.
@@ -668,11 +668,11 @@ fn pins(edits: &[Fact]) -> Vec<Pin> {
 /// What happens by itself, in the order at one instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
+    /// The pinned span of a visit with a pinned end is over.
+    PinnedEnd,
     CutOff,
     PassEnds,
     Silence,
-    /// The pinned span of a visit with a pinned end is over.
-    PinnedEnd,
     /// The pinned span of another visit is over.
     SpanEnds,
     AbsenceBegins,
@@ -1578,12 +1578,12 @@ impl World {
         }
         // There was no exit: the person continues by another pass, or the front desk gets a failed check-in.
         v.close(at);
-        let (person, business, entered) = (v.person, v.business, v.door_entry);
-        match self.ask(state, person, business, at, false, None) {
+        let (person, business, entered, by_network) = (v.person, v.business, v.door_entry, v.by_network);
+        match self.ask(state, person, business, at, by_network, None) {
             Ok(by) => {
                 // A separate visit, even by the same pass, if a cut-off was moved meanwhile.
                 let new = self.begin(state, person, business, (at, at), None, Admitted { apart: true, ..by });
-                state.visits[new].door_entry = entered;
+                (state.visits[new].door_entry, state.visits[new].by_network) = (entered, by_network);
             }
             Err(code) => state.fail_door(person, business, at, &code),
         }

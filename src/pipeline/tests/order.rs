@@ -278,10 +278,11 @@ fn model(holds: Pass, events: &BTreeSet<Event>) -> Vec<Row> {
         // follow.
         if act != Act::Denied {
             run_out(holds, &mut visits, quiet, at - 1, &mut rows);
-            // An exit at the instant of the end precedes it.
+            // An exit at the instant of the end precedes it, whatever else happens then.
             let stayed = |visit: &Visit| visit.door.is_some_and(|entered| at - entered >= 60);
             let open = visits.last().filter(|visit| visit.to.is_none());
-            if !open.is_some_and(|visit| act == Act::Out || act == Act::Toggle && stayed(visit)) {
+            let mut now = events[next..].iter().take_while(|event| event.at == at).map(|event| event.act);
+            if !open.is_some_and(|visit| now.any(|act| act == Act::Out || act == Act::Toggle && stayed(visit))) {
                 run_out(holds, &mut visits, quiet, at, &mut rows);
             }
         }

@@ -16,12 +16,14 @@ use super::{
         ChargeRow, Coverage, Directory, Fact, FactKind, FailureRow, PassRow, Records, Scenario, VisitRow, records,
     },
     scenario::{
-        Dice, MINUTE, PEOPLE, SPAN, asked, card, code_of, device, devices, policies, scenario, stored, versions,
+        Dice, EngineFact, MINUTE, PEOPLE, SPAN, asked, card, code_of, device, devices, engine_fact, policies, scenario,
+        stored, versions,
     },
 };
 use crate::{
     base::{
         clock::{BootTime, Now, WallTime},
+        fact::EditFact,
         record::{BusinessId, CheckinSource, CoworkerId},
         sighting::{
             Credential, CredentialKind, Direction, DoorEvent, DoorEventKind, DoorKey, Presence, Sighting, SightingKey,
@@ -91,10 +93,12 @@ fn steps(scenario: &Scenario, seed: u64) -> Vec<(i64, Step)> {
             6 => dice.minutes(1440),
             _ => dice.minutes(LATEST),
         };
-        steps.push((fact.at + late(dice), Step::Arrives(index)));
-        // Only door messages are delivered twice.
-        if matches!(fact.kind, FactKind::Door { .. }) && dice.one_in(5) {
-            steps.push((fact.at + late(dice), Step::Arrives(index)));
+        // An edit is made before it arrives.
+        let made = if let FactKind::Edit { made, .. } = fact.kind { made } else { fact.at };
+        steps.push((made.max(fact.at + late(dice)), Step::Arrives(index)));
+        // Only door messages and edits are delivered twice.
+        if !matches!(fact.kind, FactKind::Presence { .. }) && dice.one_in(5) {
+            steps.push((made.max(fact.at + late(dice)), Step::Arrives(index)));
         }
         if dice.one_in(2) {
             let settle = if dice.one_in(8) { Step::DieBeforeAck } else { Step::Settle };
@@ -243,14 +247,18 @@ impl<'a> Played<'a> {
     /// Each gateway decides what has arrived.
     async fn settle_all(&mut self) {
         for (gateway, waiting) in self.gateways.iter_mut().zip(&mut self.waiting) {
-            let (mut deliveries, mut presences) = (Vec::new(), Vec::new());
+            let (mut deliveries, mut presences, mut edits) = (Vec::new(), Vec::new(), Vec::new());
             let now = gateway.clock.now();
             for (_, index) in std::mem::take(waiting) {
                 let fact = &self.scenario.facts[index];
                 deliveries.extend(delivery(fact, now));
                 presences.extend(presence(fact, now));
+                edits.extend(edit(fact));
             }
             gateway.settle(deliveries, presences).await;
+            for edit in edits {
+                gateway.edit(edit).await;
+            }
         }
     }
 
@@ -355,6 +363,13 @@ fn delivery(fact: &Fact, arrived: Now) -> Option<Delivery> {
     };
     let content = Content::Sightings(vec![sighting]);
     Some(Delivery::new("front".into(), content, Receipt::none()))
+}
+
+fn edit(fact: &Fact) -> Option<EditFact> {
+    match engine_fact(fact) {
+        EngineFact::Edit(edit) => Some(edit),
+        EngineFact::Door(_) | EngineFact::Presence(..) => None,
+    }
 }
 
 fn presence(fact: &Fact, arrived: Now) -> Option<Presence> {

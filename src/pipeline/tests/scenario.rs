@@ -16,9 +16,11 @@ use super::model::{
 use crate::{
     base::{
         clock::WallTime,
-        fact::{DoorFact, FactDigest, Point, Recognised, ShownCredential, Subject},
+        fact::{
+            DoorFact, Edit, EditFact, EditedEnd, FactDigest, Point, Recognised, ShownCredential, Subject, TimeSpan,
+        },
         mac::MacAddr,
-        record::BusinessId,
+        record::{BusinessId, CheckinSource},
         sighting::{CredentialKind, Direction, DoorEventKind, DoorKey, TimeQuality},
     },
     directory::{
@@ -45,7 +47,7 @@ const STARTS: [i64; 3] = [1_772_409_600_000, 1_774_656_000_000, 1_792_800_000_00
 pub(super) const SPAN: u64 = 3 * 1440;
 
 /// Whether some scenarios have edits by hand.
-pub(super) const EDITS: bool = false;
+pub(super) const EDITS: bool = true;
 
 /// The distance between the numbers of people in two scenarios on one database; the same for businesses and passes.
 pub(super) const PEOPLE: i64 = 10;
@@ -206,7 +208,9 @@ fn instant_within(dice: &mut Dice, scenario: &Scenario, from: i64, to: i64) -> i
     }
     // Half of the others are near the beginning.
     let longest = (to - from).max(0).min(if dice.one_in(2) { 90 * MINUTE } else { i64::MAX });
-    from + dice.below(longest.unsigned_abs() + 1).cast_signed()
+    // The use of passes is counted in whole seconds.
+    let at = from + dice.below(longest.unsigned_abs() + 1).cast_signed();
+    ((at + 999).div_euclid(1000) * 1000).min(to)
 }
 
 /// When an operator edits a visit that began then, up to two days later.
@@ -214,7 +218,7 @@ fn made_after(dice: &mut Dice, scenario: &Scenario, from: i64) -> Option<i64> {
     let last = scenario.now.min(from + 2 * 1440 * MINUTE);
     let soon = last.min(from + 6 * 60 * MINUTE);
     let last = if dice.one_in(2) { soon } else { last };
-    (from < last).then(|| instant_within(dice, scenario, from + 1, last))
+    (from + 1000 <= last).then(|| instant_within(dice, scenario, from + 1000, last))
 }
 
 fn created(dice: &mut Dice, scenario: &Scenario, label: u32) -> Option<Edited> {
@@ -269,7 +273,7 @@ fn new_interval(
     let to = to.min(latest);
     let moved = |dice: &mut Dice| {
         let earliest = day_begins.max(from - 180 * MINUTE).max(scenario.start);
-        let last = to.min(day_ends - 1).min(made - 1);
+        let last = to.min(day_ends - 1000).min(made - 1000);
         if dice.one_in(2) {
             instant_within(dice, scenario, earliest, from)
         } else {
@@ -758,8 +762,7 @@ pub(super) fn coverage(scenario: &Scenario) -> BTreeMap<BusinessId, coverage::Co
 pub(super) enum EngineFact {
     Door(DoorFact),
     Presence(Subject, BusinessId, MacAddr, Point),
-    /// An edit by hand, which no engine gets yet.
-    Edit,
+    Edit(EditFact),
 }
 
 pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
@@ -793,6 +796,32 @@ pub(super) fn engine_fact(fact: &Fact) -> EngineFact {
             };
             EngineFact::Presence(Subject(*person), business, device(*person, *mac), point)
         }
-        FactKind::Edit { .. } => EngineFact::Edit,
+        FactKind::Edit { person, label, made, was, set, by_network } => {
+            let mut digest = [0; 16];
+            digest[..8].copy_from_slice(&fact.tie.to_be_bytes());
+            let source = if *by_network { CheckinSource::NetworkActivity } else { CheckinSource::Manual };
+            EngineFact::Edit(EditFact {
+                business,
+                subject: Subject(*person),
+                made: at(*made),
+                digest: FactDigest(digest),
+                visit: Uuid::from_u64_pair(person.cast_unsigned(), (*label).into()),
+                source,
+                by: "desk".into(),
+                was: was.map(|(from, to)| TimeSpan { from: at(from), to: at(to) }),
+                edit: match *set {
+                    None => Edit::Removed,
+                    Some((from, end)) => Edit::Set {
+                        from: at(from),
+                        end: match end {
+                            EditEnd::At(to) => EditedEnd::At(at(to)),
+                            EditEnd::NotBefore(until) => EditedEnd::NotBefore(at(until)),
+                            EditEnd::Free => EditedEnd::Unset,
+                        },
+                        overrides: false,
+                    },
+                },
+            })
+        }
     }
 }

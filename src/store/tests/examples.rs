@@ -20,7 +20,7 @@ use crate::{
         decision::{DecisionCode, Outcome, Reason},
         fold::{ChargeRecord, FailureRecord, Opened, VisitRecord},
         passes::{Counted, Refused, payg},
-        person::{PersonState, Visit},
+        person::{PersonState, Pinned, Visit},
     },
     policy::calendar::Calendar,
     store::{
@@ -104,6 +104,7 @@ pub(super) fn record(coworker: i64, from: i64) -> VisitRecord {
         first_of_day: true,
         since: at(from),
         before: 0,
+        pinned: Pinned::No,
     };
     let opened = Some(opened(&format!("Coworker {coworker}")));
     VisitRecord { coworker: CoworkerId(coworker), visit, opened }
