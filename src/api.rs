@@ -8,6 +8,8 @@ mod address;
 mod auth;
 mod bounds;
 mod client_time;
+mod command;
+mod command_body;
 mod connection;
 mod directory;
 mod documents;
