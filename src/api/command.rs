@@ -22,7 +22,7 @@ pub(super) enum Deed {
 }
 
 impl Deed {
-    const fn word(self) -> &'static str {
+    pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Updated => "updated",

@@ -25,7 +25,7 @@ const BODY: &str = "body";
 
 /// What a client says about a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Given<T> {
+pub(super) enum GivenField<T> {
     /// Nothing: an update keeps what is there.
     Absent,
     /// Null, an empty text or an empty field of a form: there is no value.
@@ -34,7 +34,7 @@ pub(super) enum Given<T> {
     Value(T),
 }
 
-impl<T> Given<T> {
+impl<T> GivenField<T> {
     /// The value, where null and an absent key mean the same.
     pub(super) fn value(self) -> Option<T> {
         match self {
@@ -52,11 +52,11 @@ impl<T> Given<T> {
         }
     }
 
-    fn and_then<U>(self, read: impl FnOnce(T) -> Option<U>) -> Option<Given<U>> {
+    fn and_then<U>(self, read: impl FnOnce(T) -> Option<U>) -> Option<GivenField<U>> {
         Some(match self {
-            Self::Absent => Given::Absent,
-            Self::Null => Given::Null,
-            Self::Value(value) => Given::Value(read(value)?),
+            Self::Absent => GivenField::Absent,
+            Self::Null => GivenField::Null,
+            Self::Value(value) => GivenField::Value(read(value)?),
         })
     }
 }
@@ -117,43 +117,44 @@ impl CommandBody {
         Ok(Self { fields, faults: Vec::new() })
     }
 
-    /// A number that names a record.
-    pub(super) fn id(&mut self, key: &'static str) -> Given<i64> {
-        self.written(key, "is a positive number", |text| {
+    /// A number that names a record; 0 is null, because some clients have numbers that cannot be absent.
+    pub(super) fn id(&mut self, key: &'static str) -> GivenField<i64> {
+        let given = self.written(key, "is a positive number", |text| {
             // Some clients calculate with floating point and write `7.0`.
-            text.strip_suffix(".0").unwrap_or(text).parse().ok().filter(|id| *id > 0)
-        })
+            text.strip_suffix(".0").unwrap_or(text).parse().ok().filter(|id: &i64| *id >= 0)
+        });
+        if given == GivenField::Value(0) { GivenField::Null } else { given }
     }
 
     /// True or false.
-    pub(super) fn truth(&mut self, key: &'static str) -> Given<bool> {
+    pub(super) fn truth(&mut self, key: &'static str) -> GivenField<bool> {
         self.written(key, "is true or false", truth)
     }
 
     /// A GUID.
-    pub(super) fn guid(&mut self, key: &'static str) -> Given<Uuid> {
+    pub(super) fn guid(&mut self, key: &'static str) -> GivenField<Uuid> {
         self.written(key, "is a UUID", |text| Uuid::parse_str(text).ok())
     }
 
     /// An instant; without a zone, of UTC.
-    pub(super) fn instant(&mut self, key: &'static str) -> Given<WallTime> {
+    pub(super) fn instant(&mut self, key: &'static str) -> GivenField<WallTime> {
         self.written(key, "is a time, such as 2026-11-26T19:30:00Z", client_time::instant)
     }
 
     /// A time on the wall clock of the location.
-    pub(super) fn wall_clock(&mut self, key: &'static str) -> Given<NaiveDateTime> {
+    pub(super) fn wall_clock(&mut self, key: &'static str) -> GivenField<NaiveDateTime> {
         self.written(key, "is a time, such as 2026-11-26T19:30:00", client_time::wall_clock)
     }
 
     /// A source of check-ins, by name or number.
-    pub(super) fn source(&mut self, key: &'static str) -> Given<CheckinSource> {
+    pub(super) fn source(&mut self, key: &'static str) -> GivenField<CheckinSource> {
         self.written(key, "is the name or the number of an eCheckinSource", CheckinSource::from_text)
     }
 
     /// Text of at most `longest` characters, as it was sent. A number is text too.
-    pub(super) fn text(&mut self, key: &'static str, longest: usize) -> Given<String> {
+    pub(super) fn text(&mut self, key: &'static str, longest: usize) -> GivenField<String> {
         let given = self.plain(key);
-        if let Given::Value(text) = &given {
+        if let GivenField::Value(text) = &given {
             let fault = if text.contains('\0') {
                 Some("has a NUL character, which the database cannot store".to_owned())
             } else if text.chars().count() > longest {
@@ -163,7 +164,7 @@ impl CommandBody {
             };
             if let Some(fault) = fault {
                 self.fault(key, Some(&text.clone()), fault);
-                return Given::Absent;
+                return GivenField::Absent;
             }
         }
         given
@@ -173,7 +174,7 @@ impl CommandBody {
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
-        read: impl FnOnce(&mut Self, &'static str) -> Given<T>,
+        read: impl FnOnce(&mut Self, &'static str) -> GivenField<T>,
     ) -> Option<T> {
         let before = self.faults.len();
         let given = read(self, key).value();
@@ -191,6 +192,11 @@ impl CommandBody {
         message: impl Into<std::borrow::Cow<'static, str>>,
     ) {
         self.faults.push(FieldFault::new(key, value, message));
+    }
+
+    /// The faults found so far.
+    pub(super) fn faults(&self) -> &[FieldFault] {
+        &self.faults
     }
 
     /// The fields that were not asked for, as they were written, in the order of the body: keys and JSON.
@@ -218,23 +224,25 @@ impl CommandBody {
         key: &'static str,
         expected: &'static str,
         read: impl FnOnce(&str) -> Option<T>,
-    ) -> Given<T> {
+    ) -> GivenField<T> {
         let given = match self.plain(key) {
             // A form has no other way to say it.
-            Given::Value(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case("null") => Given::Null,
-            given => given,
+            GivenField::Value(text) if text.trim().is_empty() || text.trim().eq_ignore_ascii_case("null") => {
+                GivenField::Null
+            }
+            given @ (GivenField::Absent | GivenField::Null | GivenField::Value(_)) => given,
         };
         let shown = given.clone().value();
         given.and_then(|text| read(text.trim())).unwrap_or_else(|| {
             self.fault(key, shown.as_deref(), expected);
-            Given::Absent
+            GivenField::Absent
         })
     }
 
     /// The text of a field. Two fields with one name are a fault: which of them counts is a guess.
-    fn plain(&mut self, key: &'static str) -> Given<String> {
+    fn plain(&mut self, key: &'static str) -> GivenField<String> {
         let mut found = self.fields.iter_mut().filter(|field| field.name.trim().eq_ignore_ascii_case(key));
-        let Some(first) = found.next() else { return Given::Absent };
+        let Some(first) = found.next() else { return GivenField::Absent };
         first.is_known = true;
         let is_repeated = found.map(|field| field.is_known = true).count() > 0;
         let given = first.value.plain();
@@ -243,7 +251,7 @@ impl CommandBody {
             (false, Some(given)) => return given,
             (false, None) => self.fault(key, None, "is a single value, not a list or an object"),
         }
-        Given::Absent
+        GivenField::Absent
     }
 }
 
@@ -255,18 +263,18 @@ impl BodyField {
 
 impl BodyValue {
     /// The value as text; `None` if it is a list or an object.
-    fn plain(&self) -> Option<Given<String>> {
+    fn plain(&self) -> Option<GivenField<String>> {
         let text = match self {
             Self::Text(text) => text.clone(),
             Self::Json(raw) => match serde_json::from_str(raw.get()).ok()? {
-                Value::Null => return Some(Given::Null),
+                Value::Null => return Some(GivenField::Null),
                 Value::Bool(is_so) => is_so.to_string(),
                 Value::Number(_) => raw.get().to_owned(),
                 Value::String(text) => text,
                 Value::Array(_) | Value::Object(_) => return None,
             },
         };
-        Some(if text.is_empty() { Given::Null } else { Given::Value(text) })
+        Some(if text.is_empty() { GivenField::Null } else { GivenField::Value(text) })
     }
 
     fn as_json(&self) -> String {

@@ -28,10 +28,10 @@ fn json_and_forms_say_the_same_under_any_content_type() {
                 continue;
             }
             let mut body = body(kind, text);
-            assert_eq!(body.id("BusinessId"), Given::Value(1), "{kind:?} {text}");
-            assert_eq!(body.id("CoworkerId"), Given::Value(7), "{kind:?} {text}");
-            assert_eq!(body.source("Source"), Given::Value(CheckinSource::Manual), "{kind:?} {text}");
-            assert_eq!(body.instant("FromTime"), Given::Value(at("2026-11-26T19:30:00Z")), "{kind:?} {text}");
+            assert_eq!(body.id("BusinessId"), GivenField::Value(1), "{kind:?} {text}");
+            assert_eq!(body.id("CoworkerId"), GivenField::Value(7), "{kind:?} {text}");
+            assert_eq!(body.source("Source"), GivenField::Value(CheckinSource::Manual), "{kind:?} {text}");
+            assert_eq!(body.instant("FromTime"), GivenField::Value(at("2026-11-26T19:30:00Z")), "{kind:?} {text}");
             assert_eq!(body.finish(&[]), Ok(Vec::new()), "{kind:?} {text}");
         }
     }
@@ -40,24 +40,25 @@ fn json_and_forms_say_the_same_under_any_content_type() {
 #[test]
 fn values_are_read_in_every_spelling() {
     for (json, expected) in [
-        ("7", Given::Value(7)),
-        ("7.0", Given::Value(7)),
-        ("\" 7 \"", Given::Value(7)),
-        ("\"7\"", Given::Value(7)),
-        ("null", Given::Null),
-        ("\"\"", Given::Null),
-        ("\"null\"", Given::Null),
+        ("7", GivenField::Value(7)),
+        ("7.0", GivenField::Value(7)),
+        ("0", GivenField::Null),
+        ("\" 7 \"", GivenField::Value(7)),
+        ("\"7\"", GivenField::Value(7)),
+        ("null", GivenField::Null),
+        ("\"\"", GivenField::Null),
+        ("\"null\"", GivenField::Null),
     ] {
         assert_eq!(body(None, &format!(r#"{{"Id": {json}}}"#)).id("Id"), expected, "{json}");
     }
     for (json, expected) in [("true", true), ("\"True\"", true), ("1", true), ("\"0\"", false), ("\"FALSE\"", false)] {
-        assert_eq!(body(None, &format!(r#"{{"A": {json}}}"#)).truth("A"), Given::Value(expected), "{json}");
+        assert_eq!(body(None, &format!(r#"{{"A": {json}}}"#)).truth("A"), GivenField::Value(expected), "{json}");
     }
     for text in
         ["2026-11-26T19:30", "2026-11-26T19:30:00", "2026-11-26T20:30:00+01:00", "Thu, 26 Nov 2026 19:30:00 GMT"]
     {
         let read = body(None, &format!(r#"{{"At": "{text}"}}"#)).instant("At");
-        assert_eq!(read, Given::Value(at("2026-11-26T19:30:00Z")), "{text}");
+        assert_eq!(read, GivenField::Value(at("2026-11-26T19:30:00Z")), "{text}");
     }
     let local = body(None, r#"{"At": "2026-11-26T19:30:00Z"}"#).wall_clock("At").value().map(|at| at.to_string());
     assert_eq!(local.as_deref(), Some("2026-11-26 19:30:00"));
@@ -66,26 +67,26 @@ fn values_are_read_in_every_spelling() {
         ("\"2\"", CheckinSource::DoorAccess),
         ("\"dooraccess\"", CheckinSource::DoorAccess),
     ] {
-        assert_eq!(body(None, &format!(r#"{{"S": {json}}}"#)).source("S"), Given::Value(expected), "{json}");
+        assert_eq!(body(None, &format!(r#"{{"S": {json}}}"#)).source("S"), GivenField::Value(expected), "{json}");
     }
     let guid = "A1B2C3D4-e5f6-7890-abcd-ef1234567890";
     assert_eq!(
         body(None, &format!("G={guid}")).guid("G"),
-        Given::Value(Uuid::parse_str(&guid.to_lowercase()).expect("a UUID"))
+        GivenField::Value(Uuid::parse_str(&guid.to_lowercase()).expect("a UUID"))
     );
     // A card number with more digits than floating point holds.
     let card = body(None, r#"{"Card": 12345678901234567890123}"#).text("Card", 30);
-    assert_eq!(card, Given::Value("12345678901234567890123".to_owned()));
+    assert_eq!(card, GivenField::Value("12345678901234567890123".to_owned()));
 }
 
 #[test]
 fn null_differs_from_absent() {
     let mut read = body(None, r#"{"ToTime": null}"#);
-    assert_eq!((read.instant("ToTime"), read.instant("FromTime")), (Given::Null, Given::Absent));
+    assert_eq!((read.instant("ToTime"), read.instant("FromTime")), (GivenField::Null, GivenField::Absent));
     let mut read = body(FORM, "ToTime=");
-    assert_eq!((read.instant("ToTime"), read.instant("FromTime")), (Given::Null, Given::Absent));
+    assert_eq!((read.instant("ToTime"), read.instant("FromTime")), (GivenField::Null, GivenField::Absent));
     assert_eq!(
-        [Given::Absent, Given::Null, Given::Value(2)].map(|given| given.or_kept(Some(1))),
+        [GivenField::Absent, GivenField::Null, GivenField::Value(2)].map(|given| given.or_kept(Some(1))),
         [Some(1), None, Some(2)]
     );
 }
@@ -98,16 +99,16 @@ fn every_fault_is_collected_in_the_order_of_the_questions() {
     let mut read = body(JSON, text);
     assert_eq!(read.required("BusinessId", CommandBody::id), None);
     assert_eq!(read.required("CoworkerId", CommandBody::id), None);
-    assert_eq!(read.truth("AutoCheckout"), Given::Absent);
-    assert_eq!(read.instant("ToTime"), Given::Absent);
-    assert_eq!(read.guid("Guid"), Given::Absent);
-    assert_eq!(read.source("Source"), Given::Absent);
-    assert_eq!(read.text("Teams", 10), Given::Absent);
+    assert_eq!(read.truth("AutoCheckout"), GivenField::Absent);
+    assert_eq!(read.instant("ToTime"), GivenField::Absent);
+    assert_eq!(read.guid("Guid"), GivenField::Absent);
+    assert_eq!(read.source("Source"), GivenField::Absent);
+    assert_eq!(read.text("Teams", 10), GivenField::Absent);
     assert_eq!(read.required("FromTime", CommandBody::instant), None);
-    assert_eq!(read.text("SystemId", 3), Given::Absent);
-    assert_eq!(read.text("Nul", 3), Given::Absent);
-    assert_eq!(read.id("Id"), Given::Absent);
-    assert_eq!(read.id("Float"), Given::Absent);
+    assert_eq!(read.text("SystemId", 3), GivenField::Absent);
+    assert_eq!(read.text("Nul", 3), GivenField::Absent);
+    assert_eq!(read.id("Id"), GivenField::Absent);
+    assert_eq!(read.id("Float"), GivenField::Absent);
     let faults = read.finish(&[]).expect_err("faults");
     let said: Vec<String> = faults
         .iter()
@@ -137,7 +138,7 @@ fn every_fault_is_collected_in_the_order_of_the_questions() {
 #[test]
 fn keys_that_mean_nothing_are_named_and_read_only_ones_are_not() {
     let mut read = body(None, r#"{"Id": 1, "uniqueid": "x", "Colour": "red", "CreatedOn": null}"#);
-    assert_eq!(read.id("Id"), Given::Value(1));
+    assert_eq!(read.id("Id"), GivenField::Value(1));
     let rest: Vec<(String, String)> = read.rest().map(|(name, json)| (name.to_owned(), json)).collect();
     let expected = [("uniqueid", "\"x\""), ("Colour", "\"red\""), ("CreatedOn", "null")];
     assert_eq!(rest, expected.map(|(name, json)| (name.to_owned(), json.to_owned())));
@@ -167,7 +168,7 @@ fn a_body_that_cannot_be_read_is_one_fault() {
     }
     for bytes in [&b""[..], b"  ", b"\xef\xbb\xbf", b"\xef\xbb\xbf{}"] {
         let mut read = CommandBody::read(JSON, bytes).expect("an empty body");
-        assert_eq!(read.id("Id"), Given::Absent);
+        assert_eq!(read.id("Id"), GivenField::Absent);
     }
 }
 
@@ -185,9 +186,9 @@ proptest::proptest! {
         let json = serde_json::json!({ "SystemId": &text }).to_string();
         let form = url::form_urlencoded::Serializer::new(String::new()).append_pair("SystemId", &text).finish();
         let expected = match text.as_str() {
-            "" => Given::Null,
-            text if text.contains('\0') => Given::Absent,
-            text => Given::Value(text.to_owned()),
+            "" => GivenField::Null,
+            text if text.contains('\0') => GivenField::Absent,
+            text => GivenField::Value(text.to_owned()),
         };
         for sent in [json, form] {
             proptest::prop_assert_eq!(body(None, &sent).text("SystemId", 10_000), expected.clone());
