@@ -29,6 +29,7 @@ mod records;
 mod reply;
 pub mod shape;
 mod sign_in;
+pub mod strange_input;
 mod throttle;
 mod token;
 
