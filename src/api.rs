@@ -8,9 +8,13 @@ mod address;
 mod auth;
 mod bounds;
 mod client_time;
+mod command;
+mod command_body;
 mod connection;
 mod directory;
+mod directory_change;
 mod documents;
+mod entity_body;
 mod fault;
 mod gate;
 mod hash_turns;
@@ -25,6 +29,7 @@ mod records;
 mod reply;
 pub mod shape;
 mod sign_in;
+pub mod strange_input;
 mod throttle;
 mod token;
 
@@ -45,13 +50,18 @@ use axum::{
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Mutex,
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    base::{clock::Clock, health::Health},
+    base::{
+        clock::{Clock, WallTime},
+        health::Health,
+        record::BusinessId,
+    },
     directory::entity::EntityKind,
     metrics::Metrics,
     store::Store,
@@ -75,6 +85,12 @@ pub struct ApiState {
     ready: Ready,
     guard: Arc<sign_in::Guard>,
     probe: Arc<health::Probe>,
+    /// The business of this gateway, with its name in the settings.
+    site: Option<(BusinessId, Arc<str>)>,
+    /// When the settings with it were read.
+    started: WallTime,
+    /// Changes of the directory take turns, so they do not overtake each other.
+    directory_turn: Arc<Mutex<()>>,
 }
 
 impl ApiState {
@@ -82,7 +98,15 @@ impl ApiState {
     /// is called.
     pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
-        Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
+        let (guard, probe, directory_turn) = (Arc::default(), Arc::default(), Arc::default());
+        let started = clock.now().wall;
+        Self { store, health, metrics, clock, ready, guard, probe, site: None, started, directory_turn }
+    }
+
+    /// The same for a gateway of this business, which is shown while the directory has none.
+    #[must_use]
+    pub fn of_site(self, business: BusinessId, name: &str) -> Self {
+        Self { site: Some((business, name.into())), ..self }
     }
 
     /// The database.
@@ -224,9 +248,12 @@ fn directory_routes() -> Router<ApiState> {
         let name = kind.array().to_ascii_lowercase();
         for folder in ["spaces", "billing", "sys"] {
             let path = format!("/api/{folder}/{name}");
-            routes = routes
-                .route(&path, get(move |api, shown, query| directory::list(api, shown, query, kind)))
-                .route(&format!("{path}/{{id}}"), get(move |api, shown, id| directory::one(api, shown, id, kind)));
+            let all = get(move |api, shown, query| directory::list(api, shown, query, kind))
+                .post(move |api, shown, headers, body| directory_change::create(api, shown, headers, body, kind))
+                .put(move |api, shown, headers, body| directory_change::update(api, shown, headers, body, kind));
+            let one = get(move |api, shown, id| directory::one(api, shown, id, kind))
+                .delete(move |api, shown, id| directory_change::delete(api, shown, id, kind));
+            routes = routes.route(&path, all).route(&format!("{path}/{{id}}"), one);
         }
     }
     routes

@@ -13,7 +13,7 @@ mod lookup;
 mod pin;
 pub mod scoped;
 
-pub use builder::Builder;
+pub use builder::{Builder, derived_guid};
 pub use coworker::Coworker;
 pub use lookup::{Directory, Match};
 

@@ -1,5 +1,7 @@
 //! Calls as real clients of the platform send them: paths, queries, forms and headers in all their spellings.
 
+use std::{fs, path::Path};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use checkind::{
     access::{Reach, Right, Rights, Role, RoleEntity},
@@ -9,6 +11,11 @@ use serde_json::{Value, json};
 use sqlx::{Connection, Executor};
 
 use crate::{api::Site, support::http::Answer};
+
+#[path = "fuzz/checks/body.rs"]
+mod body_check;
+#[path = "fuzz/checks/query.rs"]
+mod query_check;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -321,5 +328,19 @@ fn a_password_in_latin_1_is_read() {
         assert_eq!(answer.status, 200, "{answer:?}");
         let body: Value = answer.json();
         assert_eq!(body["Email"], json!("latin@example.com"));
+    }
+}
+
+#[test]
+fn bodies_and_queries_keep_their_promises_over_the_corpus_and_prefixes_of_it() {
+    for (name, check, least) in [("body", body_check::check as fn(&[u8]), 7), ("query", query_check::check, 5)] {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+        let mut files = 0;
+        for entry in fs::read_dir(corpus).expect("the corpus") {
+            let bytes = fs::read(entry.expect("an entry").path()).expect("a file");
+            (0..=bytes.len()).for_each(|end| check(&bytes[..end]));
+            files += 1;
+        }
+        assert!(files >= least, "the corpus of {name} is incomplete: {files}");
     }
 }

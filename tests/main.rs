@@ -15,6 +15,7 @@ mod clock;
 mod frames;
 mod api;
 mod clients;
+mod directory_writes;
 mod guard;
 mod settings;
 mod mqtt;

@@ -59,16 +59,38 @@ pub(super) async fn one(
     let user = require(&api, &shown, Role::of(documents::entity_of(kind), Right::Read)).await?;
     let missing = Problem::NoSuchRecord(documents::entity_of(kind).name());
     let id = id.ok().and_then(|Path(id)| id.parse().ok()).ok_or(missing)?;
-    let stored = api.store()?.directory_entity(kind, id).await?.ok_or(missing)?;
-    let document = documents::document(kind, kept(&stored), Shown::Whole).ok_or(missing)?;
-    if !is_within(&api, kind, &document, &user.reach).await? {
-        return Err(missing);
-    }
+    let document = seen(&api, kind, id, &user.reach).await?.ok_or(missing)?;
     Ok(json(StatusCode::OK, &Value::Object(document)))
 }
 
+/// The document of an entity; `None` if there is none that a user with this reach may see.
+pub(super) async fn seen(
+    api: &ApiState,
+    kind: EntityKind,
+    id: i64,
+    reach: &Reach,
+) -> Result<Option<EntityDocument>, Problem> {
+    let document = match api.store()?.directory_entity(kind, id).await? {
+        Some(stored) => documents::document(kind, kept(&stored), Shown::Whole),
+        None => own_site(api, kind).await?.filter(|site| documents::id_of(site) == Some(id)),
+    };
+    let Some(document) = document else { return Ok(None) };
+    Ok(is_within(api, kind, &document, reach).await?.then_some(document))
+}
+
+/// The business of this gateway, while the directory has none.
+async fn own_site(api: &ApiState, kind: EntityKind) -> Result<Option<EntityDocument>, Problem> {
+    let Some((business, name)) = api.site.as_ref().filter(|_| kind == EntityKind::Business) else { return Ok(None) };
+    if api.store()?.highest_id(kind).await? > 0 {
+        return Ok(None);
+    }
+    let text = serde_json::json!({ "Name": **name }).to_string();
+    let kept = KeptDocument { id: business.0, is_archived: false, updated_on: api.started, text: &text };
+    Ok(documents::document(kind, kept, Shown::Whole))
+}
+
 /// Whether a user with this reach may see an entity. A pass is seen by those who see its holder.
-async fn is_within(
+pub(super) async fn is_within(
     api: &ApiState,
     kind: EntityKind,
     document: &EntityDocument,
@@ -86,6 +108,9 @@ async fn is_within(
 /// The documents of a kind that a user with this reach may see. A site has some thousands of people, and they are read in portions.
 async fn all(api: &ApiState, kind: EntityKind, reach: &Reach) -> Result<Vec<EntityDocument>, Problem> {
     let mut all = every(api, kind).await?;
+    if all.is_empty() {
+        all.extend(own_site(api, kind).await?);
+    }
     if reach.only().is_some() {
         all.retain(|document| documents::is_within(kind, document, reach));
         if kind == EntityKind::CoworkerTimePass {
@@ -111,6 +136,6 @@ async fn every(api: &ApiState, kind: EntityKind) -> Result<Vec<EntityDocument>, 
     }
 }
 
-fn kept(stored: &StoredEntity) -> KeptDocument<'_> {
+pub(super) fn kept(stored: &StoredEntity) -> KeptDocument<'_> {
     KeptDocument { id: stored.id, is_archived: stored.archived, updated_on: stored.updated_on, text: &stored.document }
 }

@@ -18,7 +18,11 @@ use super::{
 use crate::{
     access::{Reach, RoleEntity},
     base::{clock::WallTime, listing::SortDirection, record::BusinessId},
-    directory::entity::{CredentialField, EntityKind},
+    directory::{
+        derived_guid,
+        entity::{CredentialField, EntityKind},
+        import::draft::LEFT_OUT,
+    },
 };
 
 /// An entity as it is stored: its document, and what is known beside it.
@@ -54,19 +58,42 @@ pub(super) const fn entity_of(kind: EntityKind) -> RoleEntity {
     }
 }
 
-/// A stored entity in the API's shape; `None` if it is no JSON object.
+/// The credentials that were assigned by hand.
+const BY_HAND: &str = "ByHand";
+
+/// The keys of an entity that only the server sets. Clients send them back with the rest of a record.
+pub(super) const READ_ONLY: [&str; 9] = [
+    "UniqueId",
+    "CreatedOn",
+    "UpdatedOn",
+    "UpdatedBy",
+    "IsNew",
+    "ToStringText",
+    "LocalizationDetails",
+    BY_HAND,
+    LEFT_OUT,
+];
+
+/// A stored entity in the API's shape; `None` if it is no JSON object, or has been deleted.
 pub(super) fn document(kind: EntityKind, kept: KeptDocument<'_>, shown: Shown) -> Option<EntityDocument> {
     let mut document: EntityDocument = serde_json::from_str(kept.text).ok()?;
+    if document.contains_key(LEFT_OUT) {
+        return None;
+    }
+    let pin = CredentialField::AccessPincode.key();
     document.retain(|key, _| match shown {
-        Shown::Whole => key != CredentialField::AccessPincode.key(),
-        Shown::WithoutCredentials => !CredentialField::holds(key),
+        Shown::Whole => key != pin,
+        Shown::WithoutCredentials => !CredentialField::holds(key) && key != BY_HAND,
     });
+    if let Some(Value::Object(by_hand)) = document.get_mut(BY_HAND) {
+        by_hand.remove(pin);
+    }
     let text = ["FullName", "Name", "TimePassName"].iter().find_map(|key| document.get(*key)?.as_str());
     let text = text.unwrap_or(entity_of(kind).name()).to_owned();
     document.insert("Id".to_owned(), json!(kept.id));
     document.insert("Archived".to_owned(), json!(kept.is_archived));
     document.insert("UpdatedOn".to_owned(), json!(kept.updated_on.to_rfc3339_seconds()));
-    let unique_id = Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("checkind/{}/{}", kind.word(), kept.id).as_bytes());
+    let unique_id = unique_id(kind, kept.id);
     for (key, value) in [
         ("CreatedOn", json!(kept.updated_on.to_rfc3339_seconds())),
         ("UniqueId", json!(unique_id)),
@@ -80,6 +107,17 @@ pub(super) fn document(kind: EntityKind, kept: KeptDocument<'_>, shown: Shown) -
         document.entry(key).or_insert(value);
     }
     Some(document)
+}
+
+/// The identity of an entity whose document says none: the same after every import.
+pub(super) fn unique_id(kind: EntityKind, id: i64) -> Uuid {
+    match kind {
+        // Check-ins name the pass that they use by it.
+        EntityKind::CoworkerTimePass => derived_guid(id),
+        EntityKind::Business | EntityKind::Team | EntityKind::Tariff | EntityKind::TimePass | EntityKind::Coworker => {
+            Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("checkind/{}/{id}", kind.word()).as_bytes())
+        }
+    }
 }
 
 /// A query over documents.
@@ -198,6 +236,22 @@ pub(super) fn is_within(kind: EntityKind, document: &EntityDocument, reach: &Rea
             own.is_some_and(is_seen) || several.into_iter().flatten().any(|one| is_seen(one.get("Id").unwrap_or(one)))
         }
     }
+}
+
+/// Whether a user with this reach may change an entity: it belongs to businesses, and all of them are in the reach. A
+/// pass belongs to those of its holder.
+pub(super) fn is_own(kind: EntityKind, document: &EntityDocument, reach: &Reach) -> bool {
+    if reach.only().is_none() {
+        return true;
+    }
+    let is_seen = |id: &Value| id.as_i64().is_some_and(|id| reach.includes(BusinessId(id)));
+    if kind == EntityKind::Business {
+        return document.get("Id").is_some_and(is_seen);
+    }
+    let own = document.get("BusinessId").filter(|id| !id.is_null());
+    let several = document.get("Businesses").and_then(Value::as_array).into_iter().flatten();
+    let mut all = own.into_iter().chain(several.map(|one| one.get("Id").unwrap_or(one))).peekable();
+    (kind == EntityKind::CoworkerTimePass || all.peek().is_some()) && all.all(is_seen)
 }
 
 /// Who holds it, if it is a pass.

@@ -1,5 +1,7 @@
 //! PURE. What is wrong with a request, field by field, as the platform says it.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 /// The longest value that a fault repeats, in characters.
@@ -12,15 +14,15 @@ pub(super) struct FieldFault {
     /// The value, cut to a readable length.
     pub(super) attempted_value: Option<String>,
     /// What the value should be: `is a number`.
-    pub(super) message: &'static str,
-    /// The name, as the client wrote it.
+    pub(super) message: Cow<'static, str>,
+    /// The name: of a parameter as the client wrote it, of a key as the documents write it.
     pub(super) property_name: String,
 }
 
 impl FieldFault {
-    pub(super) fn new(name: &str, value: Option<&str>, message: &'static str) -> Self {
+    pub(super) fn new(name: &str, value: Option<&str>, message: impl Into<Cow<'static, str>>) -> Self {
         let cut = |text: &str| text.chars().take(REPEATED).collect();
-        Self { attempted_value: value.map(cut), message, property_name: cut(name) }
+        Self { attempted_value: value.map(cut), message: message.into(), property_name: cut(name) }
     }
 }
 

@@ -12,12 +12,9 @@ use serde_json::Value;
 use super::{print::pretty, progress::Progress};
 use crate::{
     base::{clock::WallTime, plain::plain},
-    directory::{
-        entity::EntityKind,
-        import::{
-            ImportFaults,
-            draft::{Changes, Draft, EntityChange, Replace},
-        },
+    directory::import::{
+        ImportFaults,
+        draft::{Changes, Draft, EntityChange, Replace},
     },
     store::{Store, StoreError},
 };
@@ -150,21 +147,14 @@ fn read(options: ImportOptions, key: String, progress: &Progress) -> Result<Draf
 
 /// Compares what was read with the stored directory.
 async fn compare(store: &Store, mut draft: Draft, progress: &Progress) -> Result<Changes, ImportError> {
-    // Page by page: the stored directory may be larger than the files.
     let mut compared = 0;
-    for kind in EntityKind::ALL {
-        let mut after = 0;
-        loop {
-            let page = store.directory_page(kind, after).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            for stored in &page {
-                draft.stored(kind, stored.id, stored.archived, &stored.document);
-            }
-            compared += page.len();
+    store
+        .each_entity(|kind, stored| {
+            draft.stored(kind, stored.id, stored.archived, &stored.document);
+            compared += 1;
             progress.say(|| format!("{compared} stored entities compared"));
-        }
-    }
+        })
+        .await?;
     draft.finish().map_err(ImportError::Faults)
 }
 

@@ -62,7 +62,11 @@ impl Supervisor {
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         let mut place = Running::default();
         let store_slot = StoreSlot::default();
-        let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let mut state =
+            ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        if let Some(site) = &self.settings.site {
+            state = state.of_site(site.business, &site.name);
+        }
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
             let listener = TcpListener::bind(api.listen).await.with_context(|| {

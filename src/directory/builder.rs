@@ -174,7 +174,7 @@ impl Builder {
         let (used, used_on_date) = PackedMoment::pack(pass.used_date);
         self.held.push(HeldPass {
             id: CoworkerTimePassId(pass.id),
-            guid: pass.unique_id.unwrap_or_else(|| made_of(pass.id)),
+            guid: pass.unique_id.unwrap_or_else(|| derived_guid(pass.id)),
             holder: CoworkerId(pass.coworker_id),
             price: if pass.free { catalogue::Price(0) } else { pass.price.unwrap_or(kind.price) },
             left: left(pass, kind.minutes),
@@ -231,7 +231,7 @@ fn left(pass: &entity::CoworkerTimePassEntity, minutes: Option<u32>) -> u32 {
 }
 
 /// Derives the identity of a pass that was imported without one; it is the same after every import.
-fn made_of(id: i64) -> Uuid {
+pub fn derived_guid(id: i64) -> Uuid {
     let bytes = Uuid::from_u64_pair(0x6368_6563_6b69_6e64, id.cast_unsigned()).into_bytes();
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }

@@ -3,6 +3,7 @@
 //! Only the fields that we use are named. The document is stored whole, so nothing is lost.
 
 mod fields;
+mod keys;
 
 pub use fields::{Ids, TimeOfDay, listed};
 
@@ -12,11 +13,16 @@ use chrono::Weekday;
 use fields::{
     count, currency, minutes, moment, null_is_default, null_is_yes, price, priority, text_or_number, weekday, yes,
 };
+use keys::keys_of;
 use serde::{Deserialize, Deserializer};
 use uuid::Uuid;
 
 use super::catalogue::{Currency, Moment, Price, Priority};
 use crate::base::{closed_list::closed_list, sighting::CredentialKind};
+
+/// The first id of entities that are created here. The platform's ids have ten digits; from here on, ids never meet one
+/// of them, and every client that reads numbers as floating point still reads them whole.
+pub const FIRST_OWN_ID: i64 = 1_000_000_000_000;
 
 /// One entity of an import.
 #[derive(Clone, Debug, PartialEq)]
@@ -100,6 +106,18 @@ impl EntityKind {
         let entity = self.read(&mut text)?;
         text.end()?;
         Ok(entity)
+    }
+
+    /// The keys that we read, with their other spellings. A document may hold others, which are kept.
+    pub fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Business => keys_of::<BusinessEntity>(),
+            Self::Team => keys_of::<TeamEntity>(),
+            Self::Tariff => keys_of::<TariffEntity>(),
+            Self::TimePass => keys_of::<TimePassEntity>(),
+            Self::Coworker => keys_of::<CoworkerEntity>(),
+            Self::CoworkerTimePass => keys_of::<CoworkerTimePassEntity>(),
+        }
     }
 
     /// The required fields.

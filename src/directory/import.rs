@@ -3,6 +3,7 @@
 //!
 //! `import::draft` combines several files with the stored directory.
 
+mod alone;
 mod claims;
 pub mod draft;
 mod people;
@@ -15,6 +16,9 @@ use serde::{
     de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value, value::RawValue};
+
+pub use alone::meant;
+use alone::{read_alone, sample};
 
 use super::{
     entity::{self, CredentialField, EntityKind},
@@ -290,6 +294,9 @@ impl FileReading<'_> {
             if found.is_empty() {
                 found.push(format!(": {error}"));
             }
+            if kind == EntityKind::Coworker {
+                found.extend(spell_out(&mut fields, text).into_iter().map(|fault| format!(".{fault}")));
+            }
             for fault in found {
                 self.faults.push(|| format!("{}{fault}", path()));
             }
@@ -405,10 +412,7 @@ fn faulty_fields(kind: EntityKind, fields: &Map<String, Value>) -> Vec<String> {
         found.push(": missing field `Id`".to_owned());
     }
     for (name, value) in fields {
-        let mut alone: Map<String, Value> =
-            kind.required().iter().map(|name| ((*name).to_owned(), sample(name))).collect();
-        alone.insert(name.clone(), value.clone());
-        let Err(error) = kind.read(Value::Object(alone)) else { continue };
+        let Err(error) = read_alone(kind, name, value) else { continue };
         match value {
             Value::Array(slots) if kind == EntityKind::TimePass && name == "TimeSlots" => {
                 let slots = slots.iter().enumerate();
@@ -436,15 +440,6 @@ fn faulty_slot(slot: &Value) -> Vec<String> {
         found.extend(read.err().map(|error| format!(".{name}: {error}")));
     }
     found
-}
-
-/// A valid sample of a required field.
-fn sample(name: &str) -> Value {
-    match name {
-        "Name" | "FullName" => "-".into(),
-        "FromTime" | "ToTime" => "00:00".into(),
-        _ => 1.into(),
-    }
 }
 
 /// The fields of a pass that set what is left of it, in a canonical form.

@@ -64,6 +64,8 @@ const DRAW_PIN_KEY: Statement = statement!("UPDATE directory_version SET pin_key
 const PAGE: Statement = statement!(
     "SELECT id, document, archived, updated_on FROM directory WHERE kind = $1 AND id > $2 ORDER BY id LIMIT 1000"
 );
+/// By the primary key.
+const HIGHEST: Statement = statement!("SELECT coalesce(max(id), 0) AS id FROM directory WHERE kind = $1");
 /// The same for an earlier version: entities in force then, whether they still are or have been replaced since.
 macro_rules! of_version {
     ($version:literal, $which:expr) => {
@@ -217,6 +219,29 @@ impl Store {
             })
         };
         rows.into_iter().map(stored).collect()
+    }
+
+    /// Visits every stored entity, kind by kind in the order of [`EntityKind::ALL`], by id. Reads page by page: the stored
+    /// directory may be larger than what it is compared with.
+    pub async fn each_entity(&self, mut each: impl FnMut(EntityKind, &StoredEntity)) -> Result<(), StoreError> {
+        for kind in EntityKind::ALL {
+            let mut after = 0;
+            loop {
+                let page = self.directory_page(kind, after).await?;
+                let Some(last) = page.last() else { break };
+                after = last.id;
+                for stored in &page {
+                    each(kind, stored);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest id of a kind; 0 if there is none.
+    pub async fn highest_id(&self, kind: EntityKind) -> Result<i64, StoreError> {
+        let rows = self.sql.read(HIGHEST, &[Arg::Text(kind.word().to_owned())]).await?;
+        rows.first().map_or(Ok(0), |row| row.int("id"))
     }
 
     /// One stored entity.

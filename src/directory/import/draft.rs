@@ -9,6 +9,7 @@ mod changes;
 mod references;
 mod spot;
 
+pub use body::LEFT_OUT;
 pub use changes::{Changes, EntityChange, Replace};
 
 use std::{
@@ -16,7 +17,7 @@ use std::{
     mem,
 };
 
-use body::{LEFT_OUT, SAME_FIELD, bring_back, differences, name_of, object, set_list, text_or_null};
+use body::{SAME_FIELD, bring_back, differences, name_of, object, set_list, text_or_null};
 use references::{EntityReference, UndefinedReference, references_of};
 use serde_json::{Map, Value};
 use spot::{EntrySpot, column};
@@ -39,6 +40,8 @@ pub struct Draft {
     files: Vec<String>,
     /// The entities in the files; if two files have the same key, the later one takes precedence.
     entries: BTreeMap<(EntityKind, i64), Entry>,
+    /// What is archived by name.
+    removed: BTreeSet<(EntityKind, i64)>,
     /// The kinds that the files contain.
     listed: BTreeSet<EntityKind>,
     /// Everything that is defined in the files or in the database.
@@ -110,6 +113,12 @@ impl Draft {
         }
     }
 
+    /// Archives an entity, as if files with all others of its kind replaced what is stored. Nothing happens if it is
+    /// archived already.
+    pub fn remove(&mut self, kind: EntityKind, id: i64) {
+        self.removed.insert((kind, id));
+    }
+
     /// Adds the fault of a file that is not text.
     pub fn unreadable(&mut self, name: &str, why: &str) {
         self.refuse([format!("{name}: {why}")]);
@@ -155,7 +164,8 @@ impl Draft {
             return;
         }
         let body = object(document);
-        if self.replace != Replace::No && self.listed.contains(&kind) {
+        let is_left_out = self.replace != Replace::No && self.listed.contains(&kind);
+        if is_left_out || self.removed.contains(&(kind, id)) {
             self.archive(kind, id, body);
             return;
         }

@@ -8,7 +8,7 @@ use crate::directory::entity;
 
 /// Marks an entity that `--replace` archived: it comes back when a file contains it again. An entity that the platform
 /// archived stays archived until the platform changes that.
-pub(super) const LEFT_OUT: &str = "LeftOutByImport";
+pub const LEFT_OUT: &str = "LeftOutByImport";
 
 /// The platform's two spellings of one field; a document may contain only one of them.
 pub(super) const SAME_FIELD: [&str; 2] = ["AllowNetworkCheckin", "AllowNetworkCheckIn"];
