@@ -9,6 +9,7 @@ mod auth;
 mod bounds;
 mod client_time;
 mod connection;
+mod cors;
 mod directory;
 mod documents;
 mod fault;
@@ -54,8 +55,10 @@ use crate::{
     base::{clock::Clock, health::Health},
     directory::entity::EntityKind,
     metrics::Metrics,
+    settings::WebOrigin,
     store::Store,
 };
+use cors::AllowedOrigins;
 use reply::Problem;
 
 /// The send buffer of a connection, in bytes; the kernel doubles it. A client that does not read holds no more than
@@ -75,6 +78,7 @@ pub struct ApiState {
     ready: Ready,
     guard: Arc<sign_in::Guard>,
     probe: Arc<health::Probe>,
+    origins: AllowedOrigins,
 }
 
 impl ApiState {
@@ -82,7 +86,23 @@ impl ApiState {
     /// is called.
     pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
-        Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
+        Self {
+            store,
+            health,
+            metrics,
+            clock,
+            ready,
+            guard: Arc::default(),
+            probe: Arc::default(),
+            origins: AllowedOrigins::default(),
+        }
+    }
+
+    /// The same, for pages of these origins too.
+    #[must_use]
+    pub fn for_pages_of(mut self, origins: &[WebOrigin]) -> Self {
+        self.origins = AllowedOrigins::of(origins);
+        self
     }
 
     /// The database.
@@ -196,6 +216,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 fn routes(state: ApiState) -> Router {
+    let origins = state.origins.clone();
     let routes = Router::new()
         .route("/api/spaces/checkins", get(list::checkins))
         .route("/api/spaces/failedcheckins", get(list::failed_checkins))
@@ -213,8 +234,11 @@ fn routes(state: ApiState) -> Router {
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(bounds::within_bounds))
         .with_state(state);
-    // The layer of this outer router runs before the inner one looks at the path.
-    Router::new().fallback_service(routes).layer(middleware::map_request(path::as_served))
+    // The layers of this outer router run before the inner one looks at the path; the last one here is the first to run.
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::map_request(path::as_served))
+        .layer(middleware::from_fn_with_state(origins, cors::across_origins))
 }
 
 /// Each kind of entity under each folder that the platform's documents have used for one.

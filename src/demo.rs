@@ -208,7 +208,7 @@ fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Setti
     settings.database = Database::Sqlite { path: folder.file("checkind.db") };
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).is_ok();
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 }));
-    settings.api = Some(Api { listen, protected_by: None });
+    settings.api = Some(Api { listen, protected_by: None, cors_origins: Vec::new() });
     Ok(settings)
 }
 

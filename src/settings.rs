@@ -41,6 +41,7 @@ use secrets::Secrets;
 pub use secrets::{StoredCredentials, UNIT_CREDENTIALS};
 pub use sections::{Api, Database, DatabaseTls, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls, TlsMode};
 pub use summary::summary;
+pub use url::WebOrigin;
 use zones::Zones;
 
 /// The main file, unless `--config` specifies another. If it is missing, the shipped defaults apply.

@@ -14,6 +14,7 @@ mod capture;
 mod clock;
 mod frames;
 mod api;
+mod pages;
 mod clients;
 mod guard;
 mod settings;

@@ -340,6 +340,11 @@ const BROKEN: &[(&str, &str)] = &[
         "[database]\nurl = \"postgres://u@localhost/x\"\ntls = \"off\"\nkey_file = \"nowhere.pem\"\n",
     ),
     ("an open API", "[api]\nlisten = \"0.0.0.0:8080\"\n"),
+    (
+        "pages",
+        "[api]\ncors_origins = [\"*\", \"null\", \"kiosk.example\", \"https://kiosk.example/\", \"https://Kiosk.example\", \
+         \"https://kiosk.example:443\", \"https://kiosk.example\", \"ftp://kiosk.example\", 7]\n",
+    ),
     ("a broker's path", "[mqtt]\nurl = \"mqtt://broker:1883/topic\"\nclient_id = \"c\"\n"),
     ("halves of pairs", "[mqtt]\nurl = \"mqtts://broker\"\npassword_file = \"nowhere\"\ncert_file = \"nowhere.pem\"\n"),
     (

@@ -62,7 +62,9 @@ impl Supervisor {
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         let mut place = Running::default();
         let store_slot = StoreSlot::default();
-        let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+        let origins = self.settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
+        let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
+            .for_pages_of(&origins);
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
             let listener = TcpListener::bind(api.listen).await.with_context(|| {

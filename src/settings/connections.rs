@@ -188,7 +188,7 @@ impl Check<'_> {
 
     /// `[api]`.
     pub(super) fn api(&mut self, written: ApiWritten) -> Option<Api> {
-        let ApiWritten { listen, protected_by } = written;
+        let ApiWritten { listen, protected_by, cors_origins } = written;
         let Given::Good(listen, place) = listen else { return None };
         let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
         if listen.is_none() && idle {
@@ -203,7 +203,16 @@ impl Check<'_> {
                            protected_by what does TLS in front of it, for example protected_by = \"the load balancer\"";
             self.fault(place, "listen", message);
         }
-        Some(Api { listen, protected_by: protected_by.good() })
+        if let Given::Good(origins, place) = &cors_origins {
+            for origin in origins.iter().filter(|origin| origin.as_str().starts_with("http://")) {
+                let message = format!(
+                    "{} is a page without TLS: anyone on its way to the browser can change it, and read its tokens",
+                    origin.as_str()
+                );
+                self.warn(*place, "cors_origins", message);
+            }
+        }
+        Some(Api { listen, protected_by: protected_by.good(), cors_origins: cors_origins.good().unwrap_or_default() })
     }
 
     /// Warns about words that nothing needs.

@@ -12,6 +12,7 @@ use crate::settings::sections::{Database, Mqtt, Settings};
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
     let listen = |settings: &Settings| settings.api.as_ref().map(|api| api.listen);
+    let origins = |settings: &Settings| settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
@@ -23,6 +24,7 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("capture", old.captures != new.captures),
         ("retention", old.retention != new.retention),
         ("api.listen", listen(old) != listen(new)),
+        ("api.cors_origins", origins(old) != origins(new)),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

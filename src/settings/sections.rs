@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use crate::{
     mapping::Mapping,
     policy::{door::Door, site::Site},
-    settings::{capture::Capture, zones::Zones},
+    settings::{capture::Capture, url::WebOrigin, zones::Zones},
 };
 
 /// The validated configuration.
@@ -166,6 +166,8 @@ pub struct Api {
     pub listen: SocketAddr,
     /// `protected_by`: what does TLS in front of an address beyond loopback.
     pub protected_by: Option<String>,
+    /// `cors_origins`: the origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<WebOrigin>,
 }
 
 /// `[retention]`; `None` means forever.

@@ -22,7 +22,7 @@ use crate::{
         reader::{Given, SectionReader},
         report::{Finding, Span},
         sections::TlsMode,
-        url::{BrokerUrl, DatabaseUrl, broker_url, database_url},
+        url::{BrokerUrl, DatabaseUrl, WebOrigin, broker_url, database_url, web_origin},
         value::{
             amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, path,
             relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
@@ -260,11 +260,16 @@ pub(super) struct ApiWritten {
     /// `None` for `off`.
     pub(super) listen: Given<Option<SocketAddr>>,
     pub(super) protected_by: Given<String>,
+    pub(super) cors_origins: Given<Vec<WebOrigin>>,
 }
 
 impl ApiWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { listen: table.take("listen", listen), protected_by: table.take("protected_by", text) };
+        let read = Self {
+            listen: table.take("listen", listen),
+            protected_by: table.take("protected_by", text),
+            cors_origins: table.take("cors_origins", |value| list(value, web_origin)),
+        };
         table.close();
         read
     }
