@@ -12,6 +12,7 @@ mod connection;
 mod cors;
 mod directory;
 mod documents;
+mod every_answer;
 mod fault;
 mod gate;
 mod hash_turns;
@@ -24,10 +25,12 @@ mod places;
 mod query;
 mod records;
 mod reply;
+mod request_id;
 pub mod shape;
 mod sign_in;
 mod throttle;
 mod token;
+mod token_error;
 
 use std::{
     io,
@@ -239,6 +242,7 @@ fn routes(state: ApiState) -> Router {
         .fallback_service(routes)
         .layer(middleware::map_request(path::as_served))
         .layer(middleware::from_fn_with_state(origins, cors::across_origins))
+        .layer(middleware::from_fn(every_answer::completed))
 }
 
 /// Each kind of entity under each folder that the platform's documents have used for one.

@@ -14,6 +14,7 @@ mod capture;
 mod clock;
 mod frames;
 mod api;
+mod answers;
 mod pages;
 mod clients;
 mod guard;

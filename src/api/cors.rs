@@ -18,10 +18,10 @@ use crate::settings::WebOrigin;
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, DELETE");
 
 /// The headers that a page may send, beside those that need no permission.
-const SENT: HeaderValue = HeaderValue::from_static("authorization, content-type");
+const SENT: HeaderValue = HeaderValue::from_static("authorization, content-type, x-request-id");
 
 /// The headers of an answer that a page may read, beside those that need no permission.
-const READ: HeaderValue = HeaderValue::from_static("x-ignored-parameters, retry-after, www-authenticate");
+const READ: HeaderValue = HeaderValue::from_static("x-request-id, x-ignored-parameters, retry-after, www-authenticate");
 
 /// How long a browser may remember the answer to a preflight, in seconds: an origin that is removed is out soon.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
