@@ -31,6 +31,7 @@ mod sign_in;
 mod throttle;
 mod token;
 mod token_error;
+mod token_use;
 
 use std::{
     io,
@@ -82,22 +83,23 @@ pub struct ApiState {
     guard: Arc<sign_in::Guard>,
     probe: Arc<health::Probe>,
     origins: AllowedOrigins,
+    token_uses: token_use::TokenUses,
 }
 
 impl ApiState {
     /// The state of an API that reads from the store in this slot. `/readyz` reports `starting` until [`Ready::started`]
     /// is called.
     pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
-        let ready = Ready::default();
         Self {
             store,
             health,
             metrics,
             clock,
-            ready,
+            ready: Ready::default(),
             guard: Arc::default(),
             probe: Arc::default(),
             origins: AllowedOrigins::default(),
+            token_uses: token_use::TokenUses::default(),
         }
     }
 

@@ -37,6 +37,7 @@ mod connections;
 mod dead_connections;
 mod session;
 mod lease;
+mod long_lived;
 mod network;
 mod hubs;
 mod zones;
