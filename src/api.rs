@@ -19,6 +19,7 @@ mod hash_turns;
 mod health;
 mod list;
 mod listed_entity;
+mod listener;
 mod metrics_format;
 mod path;
 mod places;
@@ -26,6 +27,7 @@ mod query;
 mod records;
 mod reply;
 mod request_id;
+mod server_tls;
 pub mod shape;
 mod sign_in;
 mod throttle;
@@ -35,7 +37,7 @@ mod token_use;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -47,9 +49,7 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
-    net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -62,12 +62,12 @@ use crate::{
     settings::WebOrigin,
     store::Store,
 };
+use connection::ConnectionEnds;
 use cors::AllowedOrigins;
+use listener::{AcceptedSocket, ListeningSocket};
+pub use listener::{ApiListener, ListenError};
 use reply::Problem;
-
-/// The send buffer of a connection, in bytes; the kernel doubles it. A client that does not read holds no more than
-/// this of the kernel's memory, which would otherwise grow to megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
+pub use server_tls::{CertificateError, CertificateReload};
 
 /// The pause after `accept` fails (out of descriptors): retrying at once would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -161,42 +161,53 @@ impl Ready {
 
 /// The client's address.
 #[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
+struct Peer(IpAddr);
 
 /// Serves until `stop` is cancelled, then gives running requests five seconds to finish.
 ///
 /// # Errors
 /// When the listener is not a listening socket. A failed connection does not affect others.
-pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    // Its connections inherit the size.
-    set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
-    tracing::info!(%address, "the API is listening");
+pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: CancellationToken) -> io::Result<()> {
+    let ApiListener { socket, tls } = listener.into();
+    let address = socket.name()?;
+    socket.prepare()?;
+    let mut open = JoinSet::new();
+    let tls = tls.map(|certificate| {
+        let acceptor = certificate.acceptor();
+        open.spawn(certificate.follow(stop.clone()));
+        acceptor
+    });
+    tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();
     let mut gate = gate::Gate::new(state);
-    let mut open = JoinSet::new();
-    while let Some(arrived) = stop.run_until_cancelled(next_connection(&listener, gate.patience())).await {
-        if let Some((stream, peer)) = arrived
-            && let Some((seat, cut)) = gate.admit(&stream, peer)
-        {
-            let routes = routes.clone().layer(Extension(Peer(peer))).layer(Extension(Arc::new(seat)));
-            open.spawn(connection::serve(stream, routes, cut, stop.clone(), metrics.clone()));
+    while let Some(arrived) = stop.run_until_cancelled(next_connection(&socket, gate.patience())).await {
+        if let Some((stream, peer)) = arrived {
+            match gate.admit(peer) {
+                Some((seat, cut)) => {
+                    let routes = routes.clone().layer(Extension(Peer(peer))).layer(Extension(Arc::new(seat)));
+                    let ends = ConnectionEnds { cut, stop: stop.clone() };
+                    open.spawn(connection::serve(stream, tls.clone(), routes, ends, metrics.clone()));
+                }
+                // Over TLS an answer would need a handshake first.
+                None if tls.is_some() => {}
+                None => stream.turn_away(),
+            }
         }
         while open.try_join_next().is_some() {}
         gate.settle();
     }
-    drop(listener);
+    drop(socket);
     while open.join_next().await.is_some() {}
     tracing::info!(%address, "the API has stopped");
     Ok(())
 }
 
 /// The next connection; `None` if none comes within `patience`.
-async fn next_connection(listener: &TcpListener, patience: Option<Duration>) -> Option<(TcpStream, SocketAddr)> {
+async fn next_connection(socket: &ListeningSocket, patience: Option<Duration>) -> Option<(AcceptedSocket, IpAddr)> {
     let next = async {
         loop {
-            match listener.accept().await {
+            match socket.accept().await {
                 Ok(arrived) => return arrived,
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {

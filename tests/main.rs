@@ -15,6 +15,7 @@ mod clock;
 mod frames;
 mod api;
 mod answers;
+mod listeners;
 mod pages;
 mod clients;
 mod guard;

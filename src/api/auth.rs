@@ -50,7 +50,7 @@ impl FromRequestParts<ApiState> for RequestIdentity {
         let credential = credential(&parts.headers);
         // Without a peer (a test without a socket) the request comes from this machine.
         let peer = Extension::<Peer>::from_request_parts(parts, api).await.ok();
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address.ip());
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address);
         let forwarded_for = parts.headers.get_all("x-forwarded-for").iter().next_back();
         let caller = Caller::of(peer, forwarded_for.and_then(|list| list.to_str().ok()));
         Ok(Self { credential, caller })
@@ -115,13 +115,13 @@ pub(super) fn slowed(api: &ApiState, shown: &RequestIdentity, kind: &'static str
 
 /// Who holds a bearer token.
 async fn bearer(api: &ApiState, token: &BearerToken) -> Result<Option<SignedIn>, Problem> {
-    let (store, now) = (api.store()?, api.clock.now().wall);
+    let (store, now) = (api.store()?, api.clock.now());
     match token {
-        BearerToken::Access(digest) => Ok(store.token_holder(digest, now).await?.map(SignedIn::from)),
+        BearerToken::Access(digest) => Ok(store.token_holder(digest, now.wall).await?.map(SignedIn::from)),
         BearerToken::LongLived(digest) => {
-            let Some(holder) = store.long_lived_holder(digest, now).await? else { return Ok(None) };
+            let Some(holder) = store.long_lived_holder(digest, now.wall).await? else { return Ok(None) };
             if holder.is_use_unknown {
-                api.token_uses.note(store, digest, now);
+                api.token_uses.note(store, digest, now).await;
             }
             Ok(Some(holder.signed_in))
         }

@@ -1,28 +1,43 @@
-//! Notes when a long-lived token was used. No request waits for that, and none fails because of it.
+//! Notes when a long-lived token was used. No request fails because of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use crate::{access::TokenDigest, base::clock::WallTime, store::Store};
+use tokio::time::timeout;
 
-/// Stores uses, one at a time: a database that does not answer has one waiting write, however many requests come.
+use crate::{
+    access::TokenDigest,
+    base::clock::{BootTime, Now},
+    store::Store,
+};
+
+/// How long a request waits for its use to be stored. A database that takes longer learns of a later use.
+const LONGEST: Duration = Duration::from_millis(500);
+
+/// How long no use is stored after one that could not be: the database has other worries.
+const PAUSE: Duration = Duration::from_mins(1);
+
+/// Stores uses, one at a time: however many requests come, one of them waits. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TokenUses(Arc<AtomicBool>);
+pub(super) struct TokenUses(Arc<Mutex<Option<BootTime>>>);
 
 impl TokenUses {
     /// Stores that this token was used. If another use is being stored, the next request with the token comes to it.
-    pub(super) fn note(&self, store: &Store, token: &TokenDigest, now: WallTime) {
-        if self.0.swap(true, Ordering::AcqRel) {
+    pub(super) async fn note(&self, store: &Store, token: &TokenDigest, now: Now) {
+        if self.not_before().is_some_and(|then| now.boot < then) {
             return;
         }
-        let (is_busy, store, token) = (Arc::clone(&self.0), store.clone(), token.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.note_token_use(&token, now).await {
-                tracing::debug!(%error, "could not store that a token was used");
-            }
-            is_busy.store(false, Ordering::Release);
-        });
+        *self.not_before() = Some(now.boot.plus(PAUSE));
+        match timeout(LONGEST, store.note_token_use(token, now.wall)).await {
+            Ok(Ok(())) => *self.not_before() = None,
+            Ok(Err(error)) => tracing::debug!(%error, "could not store that a token was used"),
+            Err(_) => tracing::debug!("could not store in time that a token was used"),
+        }
+    }
+
+    fn not_before(&self) -> MutexGuard<'_, Option<BootTime>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

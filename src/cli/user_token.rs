@@ -15,7 +15,10 @@ use crate::{
         ClaimedSource, LONG_LIFETIME, LONGEST_LIFETIME, LongLivedToken, Rights, Role, TokenDigest, TokenLimits,
         TokenName, UserName, fresh_long_lived_token,
     },
-    base::{clock::WallTime, record::BusinessId},
+    base::{
+        clock::WallTime,
+        record::{BusinessId, CheckinSource},
+    },
     store::{Store, TokenAdded},
 };
 
@@ -137,7 +140,7 @@ impl<'a> From<&'a LongLivedToken> for ListedToken<'a> {
             name: token.name.as_str(),
             roles: token.limits.roles.as_ref().map(|roles| roles.iter().map(Role::to_string).collect()),
             businesses: token.limits.reach.only(),
-            source: token.limits.source.map(ClaimedSource::source).map(|source| source.name()),
+            source: token.limits.source.map(ClaimedSource::source).map(CheckinSource::name),
             created_on: token.created_on.to_rfc3339_seconds(),
             last_used_on: token.last_used.map(WallTime::to_rfc3339_seconds),
             expires_on: token.ends.to_rfc3339_seconds(),

@@ -8,20 +8,10 @@ use crate::{
     base::machine::is_this_machine,
     settings::{
         reader::{ValueFaults, refused, refused_unseen, short},
+        sections::WebOrigin,
         value::string,
     },
 };
-
-/// The origin of web pages (RFC 6454), as a browser writes it in `Origin`: `https://kiosk.example`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WebOrigin(String);
-
-impl WebOrigin {
-    /// As in the header.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
 
 /// Reads one of `api.cors_origins`. A browser compares exactly, so it must be written as a browser writes it.
 pub(super) fn web_origin(value: &Value) -> Result<WebOrigin, ValueFaults> {
