@@ -3,6 +3,8 @@
 //! Roles are the platform's (`Checkin-Read` and so on). Passwords are stored as argon2id and tokens as SHA-256, so a
 //! copy of the database does not give access.
 
+mod long_lived;
+
 use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use argon2::{
@@ -17,6 +19,11 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest as _, Sha256};
 
 use crate::base::{clock::WallTime, closed_list::closed_list, random, record::BusinessId};
+
+pub use long_lived::{
+    BadSource, BadTokenName, BearerToken, ClaimedSource, LONG_LIFETIME, LONG_LIVED_PER_USER, LONGEST_LIFETIME,
+    LongLivedToken, SignedIn, TokenLimits, TokenName, fresh_long_lived_token,
+};
 
 /// How long an access token is valid. The platform sends `expires_in: 604799`, seven days less a second, and so do we.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(604_799);
@@ -213,6 +220,15 @@ impl Reach {
     /// Whether it includes this business.
     pub fn includes(&self, business: BusinessId) -> bool {
         self.only().is_none_or(|only| only.contains(&business))
+    }
+
+    /// What both include.
+    #[must_use]
+    pub fn within(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::All, reach) | (reach, Self::All) => reach,
+            (Self::Only(one), Self::Only(other)) => Self::Only(&one & &other),
+        }
     }
 
     /// The businesses, if they are limited.

@@ -11,31 +11,38 @@ mod client_time;
 mod command;
 mod command_body;
 mod connection;
+mod cors;
 mod directory;
 mod directory_change;
 mod documents;
 mod entity_body;
+mod every_answer;
 mod fault;
 mod gate;
 mod hash_turns;
 mod health;
 mod list;
 mod listed_entity;
+mod listener;
 mod metrics_format;
 mod path;
 mod places;
 mod query;
 mod records;
 mod reply;
+mod request_id;
+mod server_tls;
 pub mod shape;
 mod sign_in;
 pub mod strange_input;
 mod throttle;
 mod token;
+mod token_error;
+mod token_use;
 
 use std::{
     io,
-    net::SocketAddr,
+    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -47,9 +54,7 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
-use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
-    net::{TcpListener, TcpStream},
     sync::Mutex,
     task::JoinSet,
     time::{sleep, timeout},
@@ -64,13 +69,15 @@ use crate::{
     },
     directory::entity::EntityKind,
     metrics::Metrics,
+    settings::WebOrigin,
     store::Store,
 };
+use connection::ConnectionEnds;
+use cors::AllowedOrigins;
+use listener::{AcceptedSocket, ListeningSocket};
+pub use listener::{ApiListener, ListenError};
 use reply::Problem;
-
-/// The send buffer of a connection, in bytes; the kernel doubles it. A client that does not read holds no more than
-/// this of the kernel's memory, which would otherwise grow to megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
+pub use server_tls::{CertificateError, CertificateReload};
 
 /// The pause after `accept` fails (out of descriptors): retrying at once would only use CPU time.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -91,22 +98,42 @@ pub struct ApiState {
     started: WallTime,
     /// Changes of the directory take turns, so they do not overtake each other.
     directory_turn: Arc<Mutex<()>>,
+    origins: AllowedOrigins,
+    token_uses: token_use::TokenUses,
 }
 
 impl ApiState {
     /// The state of an API that reads from the store in this slot. `/readyz` reports `starting` until [`Ready::started`]
     /// is called.
     pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
-        let ready = Ready::default();
-        let (guard, probe, directory_turn) = (Arc::default(), Arc::default(), Arc::default());
         let started = clock.now().wall;
-        Self { store, health, metrics, clock, ready, guard, probe, site: None, started, directory_turn }
+        Self {
+            store,
+            health,
+            metrics,
+            clock,
+            ready: Ready::default(),
+            guard: Arc::default(),
+            probe: Arc::default(),
+            site: None,
+            started,
+            directory_turn: Arc::default(),
+            origins: AllowedOrigins::default(),
+            token_uses: token_use::TokenUses::default(),
+        }
     }
 
     /// The same for a gateway of this business, which is shown while the directory has none.
     #[must_use]
     pub fn of_site(self, business: BusinessId, name: &str) -> Self {
         Self { site: Some((business, name.into())), ..self }
+    }
+
+    /// The same, for pages of these origins too.
+    #[must_use]
+    pub fn for_pages_of(mut self, origins: &[WebOrigin]) -> Self {
+        self.origins = AllowedOrigins::of(origins);
+        self
     }
 
     /// The database.
@@ -160,42 +187,53 @@ impl Ready {
 
 /// The client's address.
 #[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
+struct Peer(IpAddr);
 
 /// Serves until `stop` is cancelled, then gives running requests five seconds to finish.
 ///
 /// # Errors
 /// When the listener is not a listening socket. A failed connection does not affect others.
-pub async fn serve(listener: TcpListener, state: ApiState, stop: CancellationToken) -> io::Result<()> {
-    let address = listener.local_addr()?;
-    // Its connections inherit the size.
-    set_socket_send_buffer_size(&listener, SEND_BUFFER)?;
-    tracing::info!(%address, "the API is listening");
+pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: CancellationToken) -> io::Result<()> {
+    let ApiListener { socket, tls } = listener.into();
+    let address = socket.name()?;
+    socket.prepare()?;
+    let mut open = JoinSet::new();
+    let tls = tls.map(|certificate| {
+        let acceptor = certificate.acceptor();
+        open.spawn(certificate.follow(stop.clone()));
+        acceptor
+    });
+    tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();
     let mut gate = gate::Gate::new(state);
-    let mut open = JoinSet::new();
-    while let Some(arrived) = stop.run_until_cancelled(next_connection(&listener, gate.patience())).await {
-        if let Some((stream, peer)) = arrived
-            && let Some((seat, cut)) = gate.admit(&stream, peer)
-        {
-            let routes = routes.clone().layer(Extension(Peer(peer))).layer(Extension(Arc::new(seat)));
-            open.spawn(connection::serve(stream, routes, cut, stop.clone(), metrics.clone()));
+    while let Some(arrived) = stop.run_until_cancelled(next_connection(&socket, gate.patience())).await {
+        if let Some((stream, peer)) = arrived {
+            match gate.admit(peer) {
+                Some((seat, cut)) => {
+                    let routes = routes.clone().layer(Extension(Peer(peer))).layer(Extension(Arc::new(seat)));
+                    let ends = ConnectionEnds { cut, stop: stop.clone() };
+                    open.spawn(connection::serve(stream, tls.clone(), routes, ends, metrics.clone()));
+                }
+                // Over TLS an answer would need a handshake first.
+                None if tls.is_some() => {}
+                None => stream.turn_away(),
+            }
         }
         while open.try_join_next().is_some() {}
         gate.settle();
     }
-    drop(listener);
+    drop(socket);
     while open.join_next().await.is_some() {}
     tracing::info!(%address, "the API has stopped");
     Ok(())
 }
 
 /// The next connection; `None` if none comes within `patience`.
-async fn next_connection(listener: &TcpListener, patience: Option<Duration>) -> Option<(TcpStream, SocketAddr)> {
+async fn next_connection(socket: &ListeningSocket, patience: Option<Duration>) -> Option<(AcceptedSocket, IpAddr)> {
     let next = async {
         loop {
-            match listener.accept().await {
+            match socket.accept().await {
                 Ok(arrived) => return arrived,
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
@@ -220,6 +258,7 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 }
 
 fn routes(state: ApiState) -> Router {
+    let origins = state.origins.clone();
     let routes = Router::new()
         .route("/api/spaces/checkins", get(list::checkins))
         .route("/api/spaces/failedcheckins", get(list::failed_checkins))
@@ -237,8 +276,12 @@ fn routes(state: ApiState) -> Router {
         .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
         .layer(middleware::from_fn(bounds::within_bounds))
         .with_state(state);
-    // The layer of this outer router runs before the inner one looks at the path.
-    Router::new().fallback_service(routes).layer(middleware::map_request(path::as_served))
+    // The layers of this outer router run before the inner one looks at the path; the last one here is the first to run.
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::map_request(path::as_served))
+        .layer(middleware::from_fn_with_state(origins, cors::across_origins))
+        .layer(middleware::from_fn(every_answer::completed))
 }
 
 /// Each kind of entity under each folder that the platform's documents have used for one.

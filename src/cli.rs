@@ -15,6 +15,7 @@ mod progress;
 pub mod replay;
 mod service_account;
 pub mod user;
+pub mod user_token;
 pub mod who;
 
 use std::{
@@ -35,13 +36,17 @@ use self::{
     account::{AccountError, Keep},
     arguments::{
         AdmitArguments, Arguments, Command, ExplainArguments, ImportArguments, MigrateArguments, ReplaceWord, Replay,
-        UserCommand,
+        TokenArguments, TokenCommand, UserCommand, within,
     },
     log::{Urgency, complain, log_to_stderr},
     service_account::ServiceAccount,
 };
 use crate::{
-    base::{clock::Clock, plain::plain},
+    access::TokenLimits,
+    base::{
+        clock::{Clock, WallTime},
+        plain::plain,
+    },
     daemon::{Prepared, SettingsOrigin, Supervisor, lease::LeaseError},
     directory::import::draft::Replace,
     settings::{self, LoadedSettings, Settings, SettingsFaults, StoredCredentials},
@@ -375,17 +380,7 @@ fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
     let settings = load_as_owner(config)?;
     let now = Clock::system().now().wall;
     let text = match command {
-        UserCommand::List { json } => reading(&settings, &async |store: &Store| {
-            user::list(store, json).await.map_err(|error| match error {
-                user::UserError::Store(error) => unavailable(store.explained(error)),
-                error @ (user::UserError::Rights
-                | user::UserError::Exists(_)
-                | user::UserError::Unknown(_)
-                | user::UserError::Password(_)
-                | user::UserError::Differ
-                | user::UserError::Input(_)) => Failure::Other(user_code(&error), error.into()),
-            })
-        }),
+        UserCommand::List { json } => reading_users(&settings, &async |store: &Store| user::list(store, json).await),
         UserCommand::Add { name, rights } => changing_users(&settings, async |store| {
             let (rights, reach) = (user::rights(rights.admin, &rights.role)?, rights.reach());
             user::add(store, &name, (&rights, &reach), &user::ask_password()?, now).await
@@ -397,8 +392,43 @@ fn users(config: Option<&Path>, command: UserCommand) -> Result<(), Failure> {
             user::set_rights(store, &name, (&user::rights(rights.admin, &rights.role)?, &rights.reach()), now).await
         }),
         UserCommand::Remove { name } => changing_users(&settings, async |store| user::remove(store, &name).await),
+        UserCommand::Token(command) => user_tokens(&settings, command, now),
     }?;
     say(&text)
+}
+
+fn user_tokens(settings: &Settings, command: TokenCommand, now: WallTime) -> Result<String, Failure> {
+    match command {
+        TokenCommand::List { user, json } => {
+            reading_users(settings, &async |store: &Store| user_token::list(store, user.as_ref(), now, json).await)
+        }
+        TokenCommand::Add(TokenArguments { user, name, ends, role, business, source }) => {
+            changing_users(settings, async |store| {
+                let roles = (!role.is_empty()).then(|| role.iter().copied().collect());
+                let limits = TokenLimits { roles, reach: within(&business), source };
+                user_token::add(store, (&user, &name), limits, (user_token::end(ends, now)?, now)).await
+            })
+        }
+        TokenCommand::Revoke { user, name } => {
+            changing_users(settings, async |store| user_token::revoke(store, &user, &name).await)
+        }
+    }
+}
+
+/// Reads the API users.
+fn reading_users(
+    settings: &Settings,
+    work: &impl AsyncFn(&Store) -> Result<String, user::UserError>,
+) -> Result<String, Failure> {
+    reading(settings, &async |store: &Store| {
+        work(store).await.map_err(|error| {
+            let code = user_code(&error);
+            if let user::UserError::Store(error) = error {
+                return unavailable(store.explained(error));
+            }
+            Failure::Other(code, error.into())
+        })
+    })
 }
 
 /// Changes the API users of an existing database.
@@ -420,7 +450,13 @@ fn user_code(error: &user::UserError) -> u8 {
         | user::UserError::Exists(_)
         | user::UserError::Unknown(_)
         | user::UserError::Password(_)
-        | user::UserError::Differ => USAGE,
+        | user::UserError::Differ
+        | user::UserError::TokenEnd
+        | user::UserError::TokenRole(..)
+        | user::UserError::TokenBusiness(..)
+        | user::UserError::TokenExists(..)
+        | user::UserError::TokensFull(_)
+        | user::UserError::NoToken(..) => USAGE,
         user::UserError::Input(_) => INPUT,
         user::UserError::Store(_) => UNAVAILABLE,
     }

@@ -44,7 +44,7 @@ use crate::{
     daemon::{Prepared, Running, SettingsOrigin, Supervisor},
     directory::import,
     policy::door::Door,
-    settings::{self, Api, Database, Settings},
+    settings::{self, Api, Database, ListenAddress, Settings},
     store::Store,
 };
 use broker::Broker;
@@ -207,8 +207,8 @@ fn settings(folder: &Folder, broker: &Broker, way: &Way) -> anyhow::Result<Setti
     let mut settings = settings::load(Some(&file), std::iter::empty())?.settings;
     settings.database = Database::Sqlite { path: folder.file("checkind.db") };
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, API_PORT)).is_ok();
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 }));
-    settings.api = Some(Api { listen, protected_by: None });
+    let listen = ListenAddress::Tcp((Ipv4Addr::LOCALHOST, if free { API_PORT } else { 0 }).into());
+    settings.api = Some(Api { listen, tls: None, protected_by: None, cors_origins: Vec::new() });
     Ok(settings)
 }
 

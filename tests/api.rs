@@ -186,6 +186,7 @@ fn every_answer_says_what_it_is_and_is_never_cached() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff", "{method} {path}");
         if status >= 400 {
             let body = answer.json();
+            assert_eq!(body["RequestId"], answer.header("x-request-id"), "{method} {path}");
             assert_eq!((&body["Status"], &body["WasSuccessful"]), (&json!(status), &json!(false)), "{method} {path}");
             assert!(body["Message"].as_str().is_some_and(|message| !message.is_empty()), "{method} {path}: {body}");
         }
@@ -199,17 +200,17 @@ fn every_answer_says_what_it_is_and_is_never_cached() {
 fn errors_read_like_a_failed_command_of_the_platform() {
     let site = Site::start();
     let missing = site.get("/api/spaces/checkins/1", &admin());
-    insta::assert_snapshot!(missing.body, @r#"{"Status":404,"Message":"There is no Checkin with this id.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(missing.body, @r#"{"Status":404,"Message":"There is no Checkin with this id.","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1"}"#);
     let unknown = site.get("/api/spaces/checkins/87654321", "Bearer nonsense");
-    insta::assert_snapshot!(unknown.body, @r#"{"Status":401,"Message":"The bearer token or the password is wrong or has expired.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(unknown.body, @r#"{"Status":401,"Message":"The bearer token or the password is wrong or has expired.","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1"}"#);
     insta::assert_debug_snapshot!(unknown.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\", error=\"invalid_token\"",
         "Basic realm=\"checkind\", charset=\"UTF-8\"",
     ]
 "#);
-    let anonymous = send(site.address, "GET", "/api/spaces/checkins/87654321", &[], "");
-    insta::assert_snapshot!(anonymous.body, @r#"{"Status":401,"Message":"Sign in: the request has no bearer token and no user name.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    let anonymous = send(site.address, "GET", "/api/spaces/checkins/87654321", &[("X-Request-Id", "r-1")], "");
+    insta::assert_snapshot!(anonymous.body, @r#"{"Status":401,"Message":"Sign in: the request has no bearer token and no user name.","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1"}"#);
     insta::assert_debug_snapshot!(anonymous.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\"",
@@ -218,7 +219,7 @@ fn errors_read_like_a_failed_command_of_the_platform() {
 "#);
     site.add("reader", &Rights::Roles(BTreeSet::from([Role::of(RoleEntity::FailedCheckin, Right::Read)])));
     let lacking = site.get("/api/spaces/checkins/87654321", &basic("reader", PASSWORD));
-    insta::assert_snapshot!(lacking.body, @r#"{"Status":403,"Message":"This user is not an administrator and lacks the role Checkin-Read.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(lacking.body, @r#"{"Status":403,"Message":"This user is not an administrator and lacks the role Checkin-Read.","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1"}"#);
     insta::assert_debug_snapshot!(lacking.all("www-authenticate"), @r#"
     [
         "Bearer realm=\"checkind\", error=\"insufficient_scope\", scope=\"Checkin-Read\"",
@@ -300,10 +301,10 @@ fn the_token_endpoint_refuses_in_the_words_of_oauth() {
         site.address,
         "POST",
         "/api/token",
-        &[("Content-Type", "application/json")],
+        &[("Content-Type", "application/json"), ("X-Request-Id", "r-1")],
         r#"{"grant_type":"password"}"#,
     );
-    insta::assert_snapshot!(json_body.body, @r#"{"error":"unsupported_grant_type","error_description":"send a form with grant_type=password or grant_type=refresh_token"}"#);
+    insta::assert_snapshot!(json_body.body, @r#"{"Status":400,"Message":"send a form with grant_type=password or grant_type=refresh_token","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1","error":"unsupported_grant_type","error_description":"send a form with grant_type=password or grant_type=refresh_token"}"#);
     for (form, error) in [
         ("grant_type=client_credentials", "unsupported_grant_type"),
         ("", "unsupported_grant_type"),
@@ -723,7 +724,7 @@ impl Site {
     }
 
     pub(crate) fn get(&self, path: &str, authorization: &str) -> Answer {
-        send(self.address, "GET", path, &[("Authorization", authorization)], "")
+        send(self.address, "GET", path, &[("Authorization", authorization), ("X-Request-Id", "r-1")], "")
     }
 
     pub(crate) fn token(&self, form: &str) -> Answer {

@@ -131,7 +131,8 @@ fn what_a_query_should_not_say_is_told() {
             {"AttemptedValue": "0", "Message": "is a number from 1", "PropertyName": "page"},
             {"AttemptedValue": "Bob", "Message": "is a number", "PropertyName": "Checkin_Coworker"}
         ],
-        "WasSuccessful": false
+        "WasSuccessful": false,
+        "RequestId": "r-1"
     });
     assert_eq!((answer.status, answer.json()), (400, expected));
     let answer = site.get("/api/spaces/checkins?Colour=red&Checkin_Coworker=8&PageNumber=1", &admin());

@@ -44,7 +44,7 @@ fn gateway() -> (Home, Daemon) {
 /// Asks for tokens with a password, through a proxy that says whose request it is.
 fn sign_in(api: SocketAddr, from: Option<&str>, name: &str, password: &str) -> Answer {
     let form = format!("grant_type=password&username={name}&password={}", password.replace(' ', "+"));
-    let mut headers = vec![FORM];
+    let mut headers = vec![FORM, ("X-Request-Id", "r-1")];
     headers.extend(from.map(|from| ("X-Forwarded-For", from)));
     send(api, "POST", "/api/token", &headers, &form)
 }
@@ -101,7 +101,7 @@ fn after_some_failures_the_next_sign_in_waits_and_says_how_long() {
     });
     assert_eq!(statuses[..5], [400; 5], "the first failures are free");
     assert_eq!(statuses.iter().filter(|status| **status == 400).count(), 7, "the waits were of 1, 2 and 4 seconds");
-    insta::assert_snapshot!(waits.body, @r#"{"Status":429,"Message":"Too many failed sign-ins. Wait 4 seconds.","Value":null,"Errors":null,"WasSuccessful":false}"#);
+    insta::assert_snapshot!(waits.body, @r#"{"Status":429,"Message":"Too many failed sign-ins. Wait 4 seconds.","Value":null,"Errors":null,"WasSuccessful":false,"RequestId":"r-1"}"#);
     // Also the right password waits, in whichever way it is sent; otherwise guessing would go on.
     assert_eq!(sign_in(api, Some("203.0.113.5"), "ada", PASSWORD).status, 429);
     assert_eq!(read_with_basic(api, "203.0.113.5", "bob", PASSWORD).status, 429, "another name from there");

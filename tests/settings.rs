@@ -340,6 +340,17 @@ const BROKEN: &[(&str, &str)] = &[
         "[database]\nurl = \"postgres://u@localhost/x\"\ntls = \"off\"\nkey_file = \"nowhere.pem\"\n",
     ),
     ("an open API", "[api]\nlisten = \"0.0.0.0:8080\"\n"),
+    ("half a certificate of the API", "[api]\nlisten = \"0.0.0.0:8080\"\ntls_cert_file = \"nowhere.pem\"\n"),
+    (
+        "a socket with TLS",
+        "[api]\nlisten = \"unix:/run/api.sock\"\ntls_cert_file = \"nowhere.pem\"\ntls_key_file = \"nowhere.key\"\n",
+    ),
+    ("a socket without a place", "[api]\nlisten = \"unix:api.sock\"\n"),
+    (
+        "pages",
+        "[api]\ncors_origins = [\"*\", \"null\", \"kiosk.example\", \"https://kiosk.example/\", \"https://Kiosk.example\", \
+         \"https://kiosk.example:443\", \"https://kiosk.example\", \"ftp://kiosk.example\", 7]\n",
+    ),
     ("a broker's path", "[mqtt]\nurl = \"mqtt://broker:1883/topic\"\nclient_id = \"c\"\n"),
     ("halves of pairs", "[mqtt]\nurl = \"mqtts://broker\"\npassword_file = \"nowhere\"\ncert_file = \"nowhere.pem\"\n"),
     (

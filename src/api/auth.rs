@@ -17,7 +17,7 @@ use secrecy::SecretString;
 
 use super::{ApiState, Peer, address::Caller, reply::Problem, sign_in::PasswordHolder};
 use crate::{
-    access::{Role, TokenDigest, User, UserName},
+    access::{BearerToken, Role, SignedIn, TokenName, User, UserName},
     metrics::SignIn,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct RequestIdentity {
 enum HttpCredential {
     None,
     /// The token's digest; `None` if no token of ours looks like this.
-    Bearer(Option<TokenDigest>),
+    Bearer(Option<BearerToken>),
     /// The user name and the password.
     Basic {
         name: String,
@@ -50,7 +50,7 @@ impl FromRequestParts<ApiState> for RequestIdentity {
         let credential = credential(&parts.headers);
         // Without a peer (a test without a socket) the request comes from this machine.
         let peer = Extension::<Peer>::from_request_parts(parts, api).await.ok();
-        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address.ip());
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |Extension(Peer(address))| address);
         let forwarded_for = parts.headers.get_all("x-forwarded-for").iter().next_back();
         let caller = Caller::of(peer, forwarded_for.and_then(|list| list.to_str().ok()));
         Ok(Self { credential, caller })
@@ -58,7 +58,7 @@ impl FromRequestParts<ApiState> for RequestIdentity {
 }
 
 /// Returns the user who sent the request, if they have the role or are an administrator.
-pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role) -> Result<User, Problem> {
+pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role) -> Result<SignedIn, Problem> {
     let user = identify(api, shown).await?;
     if user.rights.allow(role) {
         return Ok(user);
@@ -68,17 +68,18 @@ pub(super) async fn require(api: &ApiState, shown: &RequestIdentity, role: Role)
 }
 
 /// Returns the user whose credential the request carries.
-pub(super) async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<User, Problem> {
+pub(super) async fn identify(api: &ApiState, shown: &RequestIdentity) -> Result<SignedIn, Problem> {
     let user = match &shown.credential {
         HttpCredential::None => return Err(Problem::NoCredentials),
         // Not throttled: 256 random bits cannot be guessed, and a wait would hit the valid tokens of the same address.
-        HttpCredential::Bearer(Some(token)) => api.store()?.token_holder(token, api.clock.now().wall).await?,
+        HttpCredential::Bearer(Some(token)) => bearer(api, token).await?,
         HttpCredential::Unreadable | HttpCredential::Bearer(None) => None,
-        HttpCredential::Basic { name, password } => basic(api, shown, name, password).await?,
+        HttpCredential::Basic { name, password } => basic(api, shown, name, password).await?.map(SignedIn::from),
     };
     match user {
         Some(user) => {
-            tracing::debug!(user = %user.name, peer = %shown, "API request accepted");
+            let token = user.token.as_ref().map(TokenName::as_str);
+            tracing::debug!(user = %user.name, token, peer = %shown, "API request accepted");
             Ok(user)
         }
         None => {
@@ -112,6 +113,21 @@ pub(super) fn slowed(api: &ApiState, shown: &RequestIdentity, kind: &'static str
     }
 }
 
+/// Who holds a bearer token.
+async fn bearer(api: &ApiState, token: &BearerToken) -> Result<Option<SignedIn>, Problem> {
+    let (store, now) = (api.store()?, api.clock.now());
+    match token {
+        BearerToken::Access(digest) => Ok(store.token_holder(digest, now.wall).await?.map(SignedIn::from)),
+        BearerToken::LongLived(digest) => {
+            let Some(holder) = store.long_lived_holder(digest, now.wall).await? else { return Ok(None) };
+            if holder.is_use_unknown {
+                api.token_uses.note(store, digest, now).await;
+            }
+            Ok(Some(holder.signed_in))
+        }
+    }
+}
+
 /// The user of a Basic credential.
 async fn basic(
     api: &ApiState,
@@ -140,7 +156,7 @@ fn credential(headers: &HeaderMap) -> HttpCredential {
         return HttpCredential::Unreadable;
     };
     if scheme.eq_ignore_ascii_case("Bearer") {
-        return HttpCredential::Bearer(TokenDigest::of_token(rest.trim()));
+        return HttpCredential::Bearer(BearerToken::read(rest.trim()));
     }
     if scheme.eq_ignore_ascii_case("Basic") {
         return basic_credential(rest.trim()).unwrap_or(HttpCredential::Unreadable);

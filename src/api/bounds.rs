@@ -1,5 +1,4 @@
-//! What holds for every request: the rules of HTTP that hyper leaves to us, the size of the body, the time to answer,
-//! and common headers.
+//! What holds for every request: the rules of HTTP that hyper leaves to us, the size of the body, the time to answer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +23,7 @@ const REQUEST: Duration = Duration::from_secs(10);
 /// The paths of monitoring.
 const MONITORING: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Applies the bounds to each request, and adds the common headers to each response.
+/// Applies the bounds to each request.
 pub(super) async fn within_bounds(request: Request, next: Next) -> Response {
     let seat = request.extensions().get::<Arc<Seat>>().cloned();
     let answered = timeout(REQUEST, answer(request, next, seat.as_deref())).await;
@@ -32,15 +31,11 @@ pub(super) async fn within_bounds(request: Request, next: Next) -> Response {
         // It is up to the client to read the response and to send the next request.
         seat.waits();
     }
-    let mut response = match answered {
+    match answered {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => refuse(problem),
         Err(_) => refuse(Problem::TooSlow),
-    };
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    }
 }
 
 async fn answer(request: Request, next: Next, seat: Option<&Seat>) -> Result<Response, Problem> {

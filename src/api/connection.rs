@@ -1,4 +1,4 @@
-//! One connection: its socket, and the limits of its time.
+//! One connection: its socket, its TLS, and the limits of its time.
 
 use std::{
     error::Error,
@@ -16,11 +16,12 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::listener::AcceptedSocket;
 use crate::metrics::{ConnectionCut, Metrics};
 
 /// The read buffer of a connection, and the most bytes of a request's first line and headers; more are answered with 431.
@@ -37,20 +38,50 @@ const HEADERS: u64 = 30;
 /// are full. Then the connection is reset. The largest response, the metrics, has about 30 KiB.
 const READING: u64 = 20;
 
+/// How long a client may take for the TLS handshake, in seconds: some round trips over a bad mobile network. Then the
+/// connection is closed.
+const HANDSHAKE: u64 = 10;
+
 /// How long running requests may still take when the daemon stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
+/// What ends a connection from outside.
+#[derive(Clone, Debug)]
+pub(super) struct ConnectionEnds {
+    /// It has to give way to another one.
+    pub(super) cut: CancellationToken,
+    /// The daemon stops.
+    pub(super) stop: CancellationToken,
+}
+
 /// Serves one connection until it ends, has to give way, or the daemon stops.
 pub(super) async fn serve(
-    stream: TcpStream,
+    socket: AcceptedSocket,
+    tls: Option<TlsAcceptor>,
     routes: Router,
-    cut: CancellationToken,
-    stop: CancellationToken,
+    ends: ConnectionEnds,
     metrics: Metrics,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "could not switch off Nagle's algorithm for an API connection");
+    let stream = TimedWrites::new(socket);
+    let Some(tls) = tls else { return serve_http(stream, routes, ends, metrics).await };
+    let handshake = timeout(Duration::from_secs(HANDSHAKE), tls.accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = ends.cut.cancelled() => return metrics.connection_cut(ConnectionCut::GaveWay),
+        () = ends.stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => serve_http(stream, routes, ends, metrics).await,
+        // Scanners and clients that distrust the certificate: not ours to warn of.
+        Ok(Err(error)) => tracing::debug!(%error, "the TLS handshake of an API connection failed"),
+        Err(_) => tracing::debug!("the TLS handshake of an API connection took too long"),
     }
+}
+
+async fn serve_http<S>(stream: S, routes: Router, ends: ConnectionEnds, metrics: Metrics)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut serving = std::pin::pin!(
         http1::Builder::new()
             .timer(TokioTimer::new())
@@ -58,12 +89,12 @@ pub(super) async fn serve(
             .max_buf_size(BUFFER)
             .max_header_size(BUFFER)
             .max_headers(HEADER_LINES)
-            .serve_connection(TokioIo::new(TimedWrites::new(stream)), TowerToHyperService::new(routes))
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
     );
     let served = tokio::select! {
         served = serving.as_mut() => served,
-        () = cut.cancelled() => return metrics.connection_cut(ConnectionCut::GaveWay),
-        () = stop.cancelled() => {
+        () = ends.cut.cancelled() => return metrics.connection_cut(ConnectionCut::GaveWay),
+        () = ends.stop.cancelled() => {
             serving.as_mut().graceful_shutdown();
             match timeout(LAST_REQUESTS, serving).await {
                 Ok(served) => served,
@@ -83,17 +114,17 @@ pub(super) async fn serve(
     }
 }
 
-/// A stream whose writes fail once data has been waiting to be sent for [`READING`].
+/// A socket whose writes fail once data has been waiting to be sent for [`READING`].
 struct TimedWrites {
-    stream: TcpStream,
+    socket: AcceptedSocket,
     /// Runs from the first write that had to wait until everything is sent: a client that reads now and then gets no
     /// more time.
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedWrites {
-    const fn new(stream: TcpStream) -> Self {
-        Self { stream, waiting: None }
+    const fn new(socket: AcceptedSocket) -> Self {
+        Self { socket, waiting: None }
     }
 
     fn within_time<T>(&mut self, written: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
@@ -113,22 +144,33 @@ impl Drop for TimedWrites {
         // Reset a connection with unsent data: the kernel would otherwise keep that data for minutes, in case the
         // client begins to read.
         if self.waiting.is_some()
-            && let Err(error) = self.stream.set_zero_linger()
+            && let AcceptedSocket::Tcp(stream) = &self.socket
+            && let Err(error) = stream.set_zero_linger()
         {
             tracing::debug!(%error, "could not reset an API connection");
         }
     }
 }
 
+/// Does the same with either kind of socket.
+macro_rules! either {
+    ($socket:expr, $stream:ident => $done:expr) => {
+        match $socket {
+            AcceptedSocket::Tcp($stream) => $done,
+            AcceptedSocket::Unix($stream) => $done,
+        }
+    };
+}
+
 impl AsyncRead for TimedWrites {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, into)
+        either!(&mut self.socket, stream => Pin::new(stream).poll_read(cx, into))
     }
 }
 
 impl AsyncWrite for TimedWrites {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = either!(&mut self.socket, stream => Pin::new(stream).poll_write(cx, bytes));
         self.within_time(written, cx)
     }
 
@@ -137,21 +179,21 @@ impl AsyncWrite for TimedWrites {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        let written = either!(&mut self.socket, stream => Pin::new(stream).poll_write_vectored(cx, parts));
         self.within_time(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        either!(&self.socket, stream => stream.is_write_vectored())
     }
 
     /// hyper flushes when it has written everything that it has.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.waiting = None;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        either!(&mut self.socket, stream => Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        either!(&mut self.socket, stream => Pin::new(stream).poll_shutdown(cx))
     }
 }

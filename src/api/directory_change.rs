@@ -26,7 +26,7 @@ use super::{
     reply::{Problem, RequestRefusal},
 };
 use crate::{
-    access::{Right, Role, User},
+    access::{Right, Role, SignedIn},
     base::clock::WallTime,
     directory::{
         entity::{EntityKind, FIRST_OWN_ID},
@@ -130,7 +130,7 @@ struct ChangedEntity {
 async fn change(
     api: &ApiState,
     shown: &RequestIdentity,
-    user: &User,
+    user: &SignedIn,
     kind: EntityKind,
     mut wish: Wish,
 ) -> Result<Response, RequestRefusal> {
@@ -168,7 +168,7 @@ impl<R: Into<RequestRefusal>> From<R> for FailedAttempt {
 
 async fn attempt(
     api: &ApiState,
-    user: &User,
+    user: &SignedIn,
     kind: EntityKind,
     wish: &mut Wish,
 ) -> Result<ChangedEntity, FailedAttempt> {
@@ -258,7 +258,7 @@ async fn new_id(
 /// `fields` are what was sent, with the faults found in it so far.
 async fn drafted(
     store: &Store,
-    user: &User,
+    user: &SignedIn,
     draft: Draft,
     fields: Option<(EntityFields, Vec<FieldFault>)>,
 ) -> Result<Changes, RequestRefusal> {
@@ -291,7 +291,7 @@ async fn drafted(
 
 /// Whether a limited user sees a stored entity. `holders` are the people whom the user sees, who come before their
 /// passes.
-fn is_seen(kind: EntityKind, stored: &StoredEntity, user: &User, holders: &mut BTreeSet<i64>) -> bool {
+fn is_seen(kind: EntityKind, stored: &StoredEntity, user: &SignedIn, holders: &mut BTreeSet<i64>) -> bool {
     let Some(document) = documents::document(kind, kept(stored), Shown::Whole) else { return false };
     let is_seen = documents::is_within(kind, &document, &user.reach)
         && documents::holder(kind, &document).is_none_or(|holder| holders.contains(&holder));
@@ -302,7 +302,7 @@ fn is_seen(kind: EntityKind, stored: &StoredEntity, user: &User, holders: &mut B
 }
 
 /// Whether the user may change an entity. A pass is changed by those who may change its holder.
-async fn is_own(api: &ApiState, user: &User, kind: EntityKind, document: &EntityDocument) -> Result<bool, Problem> {
+async fn is_own(api: &ApiState, user: &SignedIn, kind: EntityKind, document: &EntityDocument) -> Result<bool, Problem> {
     if !documents::is_own(kind, document, &user.reach) {
         return Ok(false);
     }

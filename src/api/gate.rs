@@ -1,19 +1,16 @@
 //! Lets connections in, each with its place, and reports when there are no places left.
 
 use std::{
-    net::SocketAddr,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use rustix::net::{SendFlags, send};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ApiState,
     places::{CONNECTIONS, PlaceKind, PlaceTable},
-    reply::Problem,
 };
 use crate::{
     base::{
@@ -48,11 +45,11 @@ impl Gate {
         self.exhausted.map(|_| CHECK)
     }
 
-    /// Finds a place for a connection, and cuts the one that gives way. Without a place, answers 503.
-    pub(super) fn admit(&mut self, stream: &TcpStream, peer: SocketAddr) -> Option<(Seat, CancellationToken)> {
+    /// Finds a place for a connection, and cuts the one that gives way.
+    pub(super) fn admit(&mut self, peer: IpAddr) -> Option<(Seat, CancellationToken)> {
         let now = self.state.clock.now().boot;
         let cut = CancellationToken::new();
-        let admission = self.places.lock().admit(peer.ip(), cut.clone(), now);
+        let admission = self.places.lock().admit(peer, cut.clone(), now);
         if let Some(gives_way) = admission.cut {
             gives_way.cancel();
         }
@@ -63,7 +60,6 @@ impl Gate {
             Some(place) => Some((Seat::new(place, self.state.clock.clone(), self.places.clone()), cut)),
             None => {
                 self.metrics().connection_cut(ConnectionCut::Refused);
-                turn_away(stream);
                 None
             }
         }
@@ -141,13 +137,5 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.places.lock().ended(self.id);
-    }
-}
-
-/// Answers without having read a request, and without waiting.
-fn turn_away(stream: &TcpStream) {
-    let answer = Problem::NoPlace.as_whole_response();
-    if let Err(error) = send(stream, answer.as_bytes(), SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-        tracing::debug!(%error, "an API connection was refused without an answer");
     }
 }

@@ -3,16 +3,21 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
-use super::fault::{self, FieldFault};
+use super::{
+    fault::{self, FieldFault},
+    request_id::RequestId,
+    token_error::TokenError,
+};
 use crate::{access::Role, store::StoreError};
 
 /// The content type of every response but metrics.
-const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 
 /// `Retry-After` in seconds: a database needs about this long to restart.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -72,7 +77,8 @@ impl From<StoreError> for Problem {
 }
 
 /// The platform's command envelope for errors (`Status`, `Message`, `Value`, `Errors`, `WasSuccessful`): a client that
-/// reads `Message` after a failed command can read it here too.
+/// reads `Message` after a failed command can read it here too. Then come our `RequestId` and, for a refused token request,
+/// the keys of RFC 6749 5.2.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Envelope<'a> {
@@ -81,6 +87,65 @@ struct Envelope<'a> {
     value: Option<()>,
     errors: Option<&'a [FieldFault]>,
     was_successful: bool,
+    request_id: &'a str,
+    #[serde(flatten)]
+    oauth: Option<OAuthKeys>,
+}
+
+/// What RFC 6749 5.2 asks for.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct OAuthKeys {
+    error: TokenError,
+    error_description: &'static str,
+}
+
+/// What a failed request says. It travels beside the response until the request's id is added
+/// ([`every_answer`](super::every_answer)), so there is one form of all errors.
+#[derive(Clone, Debug)]
+pub(super) struct ErrorBody {
+    status: StatusCode,
+    message: String,
+    errors: Option<Vec<FieldFault>>,
+    oauth: Option<OAuthKeys>,
+}
+
+impl ErrorBody {
+    fn new(status: StatusCode, message: String) -> Self {
+        Self { status, message, errors: None, oauth: None }
+    }
+
+    /// What a failed request says whose handler says nothing.
+    pub(super) fn of(status: StatusCode) -> Self {
+        let reason = status.canonical_reason().unwrap_or("unknown reason");
+        Self::new(status, format!("The request cannot be answered: {reason}."))
+    }
+
+    /// What a refused token request says.
+    pub(super) fn of_token_error(error: TokenError) -> Self {
+        let description = error.sentence();
+        let oauth = Some(OAuthKeys { error, error_description: description });
+        Self { oauth, ..Self::new(StatusCode::BAD_REQUEST, description.to_owned()) }
+    }
+
+    /// The JSON, with the id of the request.
+    pub(super) fn json(&self, id: &RequestId) -> String {
+        let envelope = Envelope {
+            status: self.status.as_u16(),
+            message: &self.message,
+            value: None,
+            errors: self.errors.as_deref(),
+            was_successful: false,
+            request_id: id.as_str(),
+            oauth: self.oauth,
+        };
+        serde_json::to_string(&envelope).expect("bodies are plain data")
+    }
+}
+
+impl IntoResponse for ErrorBody {
+    fn into_response(self) -> Response {
+        (self.status, [(header::CONTENT_TYPE, JSON)], Extension(self)).into_response()
+    }
 }
 
 /// Why a request is refused: for what it says, or for a problem that any request can have.
@@ -112,15 +177,8 @@ impl IntoResponse for RequestRefusal {
         match self {
             Self::Problem(problem) => problem.into_response(),
             Self::Faults(faults) => {
-                let (status, message) = (StatusCode::BAD_REQUEST, fault::sentence(&faults));
-                let envelope = Envelope {
-                    status: status.as_u16(),
-                    message: &message,
-                    value: None,
-                    errors: Some(&faults),
-                    was_successful: false,
-                };
-                json(status, &envelope)
+                let body = ErrorBody::new(StatusCode::BAD_REQUEST, fault::sentence(&faults));
+                ErrorBody { errors: Some(faults), ..body }.into_response()
             }
         }
     }
@@ -129,17 +187,14 @@ impl IntoResponse for RequestRefusal {
 impl Problem {
     /// The response as it is sent, for a connection whose request is not read.
     pub(super) fn as_whole_response(self) -> String {
-        let body = serde_json::to_string(&self.envelope(&self.message())).expect("bodies are plain data");
-        let (status, length) = (self.status(), body.len());
+        let (status, id) = (self.status(), RequestId::fresh());
+        let body = ErrorBody::new(status, self.message()).json(&id);
+        let (length, id) = (body.len(), id.as_str());
         format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json; charset=utf-8\r\nretry-after: 5\r\n\
-             cache-control: no-store\r\nx-content-type-options: nosniff\r\nconnection: close\r\n\
+             cache-control: no-store\r\nx-content-type-options: nosniff\r\nx-request-id: {id}\r\nconnection: close\r\n\
              content-length: {length}\r\n\r\n{body}"
         )
-    }
-
-    fn envelope(self, message: &str) -> Envelope<'_> {
-        Envelope { status: self.status().as_u16(), message, value: None, errors: None, was_successful: false }
     }
 
     fn status(self) -> StatusCode {
@@ -210,7 +265,7 @@ fn whole_seconds(wait: Duration) -> u64 {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
-        let mut response = json(status, &self.envelope(&self.message()));
+        let mut response = ErrorBody::new(status, self.message()).into_response();
         for challenge in self.challenges() {
             let value = HeaderValue::from_str(&challenge).expect("role names are visible ASCII");
             response.headers_mut().append(header::WWW_AUTHENTICATE, value);

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::{
     ApiState,
     auth::{RequestIdentity, accepted, refused, slowed},
-    reply::{Problem, json},
+    reply::{ErrorBody, Problem, json},
     sign_in::PasswordHolder,
+    token_error::TokenError,
 };
 use crate::{
     access::{ACCESS_LIFETIME, TokenDigest, UserName, fresh_token},
@@ -49,31 +50,6 @@ impl TokenForm {
     }
 }
 
-/// Why no tokens are issued: the error codes of RFC 6749 5.2 that can occur here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum TokenError {
-    InvalidRequest,
-    InvalidGrant,
-    UnsupportedGrantType,
-}
-
-impl TokenError {
-    const fn sentence(self) -> &'static str {
-        match self {
-            Self::InvalidRequest => "a field that this grant needs is missing or appears twice",
-            Self::InvalidGrant => "the user name, the password or the refresh token is not valid",
-            Self::UnsupportedGrantType => "send a form with grant_type=password or grant_type=refresh_token",
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct TokenRefusal {
-    error: TokenError,
-    error_description: &'static str,
-}
-
 #[derive(Serialize)]
 struct Granted<'a> {
     access_token: &'a str,
@@ -97,9 +73,7 @@ impl<P: Into<Problem>> From<P> for GrantRefusal {
 impl IntoResponse for GrantRefusal {
     fn into_response(self) -> Response {
         match self {
-            Self::OAuth(error) => {
-                json(StatusCode::BAD_REQUEST, &TokenRefusal { error, error_description: error.sentence() })
-            }
+            Self::OAuth(error) => ErrorBody::of_token_error(error).into_response(),
             Self::Problem(problem) => problem.into_response(),
         }
     }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Args, Parser, Subcommand};
 
 use super::explain;
 use crate::{
-    access::{Reach, Role, UserName},
+    access::{ClaimedSource, Reach, Role, TokenName, UserName},
     base::record::BusinessId,
 };
 
@@ -60,7 +61,7 @@ pub(super) enum Command {
     Explain(ExplainArguments),
     /// Decode the frames of a capture file
     Replay(Replay),
-    /// Manage API users, their roles and passwords
+    /// Manage API users, their roles, passwords and tokens
     #[command(subcommand)]
     User(UserCommand),
 }
@@ -198,6 +199,55 @@ pub(super) enum UserCommand {
         /// User name
         name: UserName,
     },
+    /// Manage long-lived tokens: for a display at the door, or a program that cannot sign in again
+    #[command(subcommand)]
+    Token(TokenCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token and print it, this once
+    Add(TokenArguments),
+    /// List tokens: what for, what they allow, when they were made and last used, and when they end
+    List {
+        /// Only those of this user
+        #[arg(value_name = "USER")]
+        user: Option<UserName>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Revoke a token
+    Revoke {
+        /// User name
+        #[arg(value_name = "USER")]
+        user: UserName,
+        /// Name of the token
+        #[arg(long, value_name = "TOKEN")]
+        name: TokenName,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TokenArguments {
+    /// User name; the token never allows more than this user may do
+    #[arg(value_name = "USER")]
+    pub(super) user: UserName,
+    /// What the token is for, for example "door display"
+    #[arg(long, value_name = "TOKEN")]
+    pub(super) name: TokenName,
+    /// Last day on which the token is valid, as 2027-01-31, at most two years from now [default: a year from now]
+    #[arg(long, value_name = "DATE")]
+    pub(super) ends: Option<NaiveDate>,
+    /// Limit the token to this role of the user; repeat the option for several, leave it out for all
+    #[arg(long, value_name = "ROLE")]
+    pub(super) role: Vec<Role>,
+    /// Limit the token to this business of the user; repeat the option for several, leave it out for all
+    #[arg(long, value_name = "ID")]
+    pub(super) business: Vec<i64>,
+    /// Source that the token may claim for check-ins: 4 (Tile) or 5 (Sensor); without it, its check-ins are Manual
+    #[arg(long, value_name = "SOURCE")]
+    pub(super) source: Option<ClaimedSource>,
 }
 
 #[derive(Debug, Args)]
@@ -215,6 +265,11 @@ pub(super) struct RightsArguments {
 
 impl RightsArguments {
     pub(super) fn reach(&self) -> Reach {
-        Reach::of(self.business.iter().copied().map(BusinessId))
+        within(&self.business)
     }
+}
+
+/// What `--business` says.
+pub(super) fn within(businesses: &[i64]) -> Reach {
+    Reach::of(businesses.iter().copied().map(BusinessId))
 }

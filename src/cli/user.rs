@@ -12,7 +12,10 @@ use serde::Serialize;
 
 use super::print::{pretty, table};
 use crate::{
-    access::{BadPassword, PASSWORD_BYTES, Reach, Rights, Role, StoredPassword, User, UserName},
+    access::{
+        BadPassword, LONG_LIVED_PER_USER, PASSWORD_BYTES, Reach, Rights, Role, StoredPassword, TokenName, User,
+        UserName,
+    },
     base::{clock::WallTime, record::BusinessId},
     store::{Store, StoreError},
 };
@@ -35,6 +38,24 @@ pub enum UserError {
     /// The password was typed differently the second time: exit code 64.
     #[error("the two passwords differ")]
     Differ,
+    /// A token that would not be valid at all, or for too long: exit code 64.
+    #[error("a token ends today at the earliest, and in two years at the latest; write --ends as 2027-01-31")]
+    TokenEnd,
+    /// A token may do no more than its user: exit code 64.
+    #[error("user {0} lacks the role {1}, so a token of theirs cannot have it")]
+    TokenRole(UserName, Role),
+    /// A token may see no more than its user: exit code 64.
+    #[error("user {0} does not see business {1}, so a token of theirs cannot")]
+    TokenBusiness(UserName, BusinessId),
+    /// The name is taken: exit code 64.
+    #[error("user {0} has a token \"{1}\"; choose another name, or revoke that one first")]
+    TokenExists(UserName, TokenName),
+    /// The user has the most tokens: exit code 64.
+    #[error("user {0} has {LONG_LIVED_PER_USER} tokens, which is the most; revoke one first")]
+    TokensFull(UserName),
+    /// An unknown token: exit code 64.
+    #[error("user {0} has no token \"{1}\"; `checkind user token list {0}` lists them")]
+    NoToken(UserName, TokenName),
     /// The terminal or standard input failed, or ended without a line: exit code 74.
     #[error("cannot read the password")]
     Input(#[from] io::Error),
@@ -164,7 +185,7 @@ impl<'a> From<&'a User> for Listed<'a> {
     }
 }
 
-fn described(rights: &Rights) -> String {
+pub(super) fn described(rights: &Rights) -> String {
     match rights {
         Rights::Administrator => "administrator".to_owned(),
         Rights::Roles(roles) if roles.is_empty() => "no roles".to_owned(),
@@ -172,7 +193,7 @@ fn described(rights: &Rights) -> String {
     }
 }
 
-fn whose(reach: &Reach) -> String {
+pub(super) fn whose(reach: &Reach) -> String {
     match reach {
         Reach::All => "all".to_owned(),
         Reach::Only(_) => reach.to_string(),

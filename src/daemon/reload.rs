@@ -38,6 +38,7 @@ impl Supervisor {
             SettingsOrigin::Made => return,
         };
         tracing::info!("reading the settings again");
+        self.certificate_reload.ask();
         notify_reloading();
         self.reloads.replace();
         match settings::load(file.as_deref(), settings::environment()) {

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, watch},
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -21,7 +17,7 @@ use super::{
     version_watch::{VersionWatch, known_macs},
 };
 use crate::{
-    api::{self, ApiState, Ready, StoreSlot},
+    api::{self, ApiListener, ApiState, Ready, StoreSlot},
     base::{
         disk::{self, DiskFigures, SpaceAdvice},
         record::BusinessId,
@@ -62,17 +58,18 @@ impl Supervisor {
         self.metrics.watch("spool", "local", Arc::new(move || figures::spool(&counters)));
         let mut place = Running::default();
         let store_slot = StoreSlot::default();
+        let origins = self.settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
         let mut state =
-            ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone());
+            ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
+                .for_pages_of(&origins);
         if let Some(site) = &self.settings.site {
             state = state.of_site(site.business, &site.name);
         }
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
-            let listener = TcpListener::bind(api.listen).await.with_context(|| {
-                format!("the API cannot listen on {}; change api.listen or free the port", api.listen)
-            })?;
-            place.api = Some(listener.local_addr()?);
+            let reload = self.certificate_reload.clone();
+            let listener = ApiListener::open(api, self.health.clone(), reload).await?;
+            place.api = listener.tcp_address()?;
             let rest = self.stop.rest.clone();
             self.parts
                 .spawn(Part::Api, async move { api::serve(listener, state, rest).await.map_err(anyhow::Error::from) });

@@ -13,6 +13,7 @@ use super::{
     database_watch::News, door_queue::DoorQueue, lease::Lease, parts::Parts, prepared::Prepared, recording::Reloads,
 };
 use crate::{
+    api::CertificateReload,
     base::{clock::Clock, health::Health, turns::Turns},
     engine::decision::Reason,
     metrics::Metrics,
@@ -35,7 +36,7 @@ pub enum SettingsOrigin {
 /// Where the running daemon can be reached.
 #[derive(Clone, Debug, Default)]
 pub struct Running {
-    /// The API's address; `None` when it is off.
+    /// The API's TCP address; `None` when it is off, or on a Unix socket.
     pub api: Option<SocketAddr>,
 }
 
@@ -65,6 +66,7 @@ pub struct Supervisor {
     /// The open database; `None` until it is open.
     pub(super) store: Option<Store>,
     pub(super) reloads: Reloads,
+    pub(super) certificate_reload: CertificateReload,
 }
 
 /// The tokens that stop the parts.
@@ -138,6 +140,7 @@ impl Supervisor {
             site: SitePhase::Waiting,
             store: None,
             reloads: Reloads::default(),
+            certificate_reload: CertificateReload::default(),
         }
     }
 }

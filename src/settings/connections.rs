@@ -15,7 +15,7 @@ use crate::{
         reader::Given,
         report::Span,
         secrets::PemKind,
-        sections::{Api, Database, DatabaseTls, Mqtt, Tls, TlsMode},
+        sections::{Api, Database, DatabaseTls, ListenAddress, Mqtt, ServerTls, Tls, TlsMode},
         url::{BrokerUrl, DatabaseUrl},
         validate::Check,
         written::{ApiWritten, DatabaseWritten, MqttWritten},
@@ -188,22 +188,61 @@ impl Check<'_> {
 
     /// `[api]`.
     pub(super) fn api(&mut self, written: ApiWritten) -> Option<Api> {
-        let ApiWritten { listen, protected_by } = written;
+        let ApiWritten { listen, tls_cert_file, tls_key_file, protected_by, cors_origins } = written;
         let Given::Good(listen, place) = listen else { return None };
         let idle = ["site", "mqtt"].iter().all(|section| !self.headers.contains_key(*section));
         if listen.is_none() && idle {
             self.warn(place, "listen", "is \"off\" and there is no [site], so the daemon has nothing to do");
         }
         let listen = listen?;
-        if is_loopback(listen.ip()) {
-            self.unused_protection(&protected_by, "the API listens on this machine only");
-        } else if protected_by.is_absent() {
-            let message = "opens the API to other machines, and it speaks plain HTTP: anyone on the way reads its \
-                           passwords and records; listen on \"127.0.0.1:8080\" behind a proxy with TLS, or say in \
-                           protected_by what does TLS in front of it, for example protected_by = \"the load balancer\"";
-            self.fault(place, "listen", message);
+        let tls_place = tls_cert_file.place().or(tls_key_file.place());
+        let tls = self.server_tls(tls_cert_file, tls_key_file);
+        match (&listen, tls_place) {
+            (ListenAddress::Unix(_), Some(place)) => {
+                self.fault(place, "tls_cert_file", "is for a TCP address; a Unix socket crosses no network");
+            }
+            (ListenAddress::Unix(_), None) => {
+                self.unused_protection(&protected_by, "the API listens on this machine only");
+            }
+            (ListenAddress::Tcp(_), Some(_)) => self.unused_protection(&protected_by, "TLS protects the connections"),
+            (ListenAddress::Tcp(address), None) if is_loopback(address.ip()) => {
+                self.unused_protection(&protected_by, "the API listens on this machine only");
+            }
+            (ListenAddress::Tcp(_), None) if protected_by.is_absent() => {
+                let message = "opens the API to other machines, and it speaks plain HTTP: anyone on the way reads its \
+                               passwords and records; name the files of a certificate in tls_cert_file and \
+                               tls_key_file, listen on \"127.0.0.1:8080\" behind a proxy with TLS, or say in \
+                               protected_by what does TLS in front of it, for example protected_by = \"the load \
+                               balancer\"";
+                self.fault(place, "listen", message);
+            }
+            (ListenAddress::Tcp(_), None) => {}
         }
-        Some(Api { listen, protected_by: protected_by.good() })
+        if let Given::Good(origins, place) = &cors_origins {
+            for origin in origins.iter().filter(|origin| origin.as_str().starts_with("http://")) {
+                let message = format!(
+                    "{} is a page without TLS: anyone on its way to the browser can change it, and read its tokens",
+                    origin.as_str()
+                );
+                self.warn(*place, "cors_origins", message);
+            }
+        }
+        let cors_origins = cors_origins.good().unwrap_or_default();
+        Some(Api { listen, tls, protected_by: protected_by.good(), cors_origins })
+    }
+
+    /// The files of the API's certificate.
+    fn server_tls(&mut self, cert_file: Given<PathBuf>, key_file: Given<PathBuf>) -> Option<ServerTls> {
+        if let (Some(place), true) = (cert_file.place(), key_file.is_absent()) {
+            let message = "needs a tls_key_file as well, the private key of the certificate";
+            self.missing(place, "tls_cert_file", message);
+        }
+        if let (Some(place), true) = (key_file.place(), cert_file.is_absent()) {
+            self.missing(place, "tls_key_file", "needs a tls_cert_file as well, the certificate of the key");
+        }
+        let cert_file = self.pem("tls_cert_file", cert_file, PemKind::Certificate);
+        let key_file = self.pem("tls_key_file", key_file, PemKind::PrivateKey);
+        Some(ServerTls { cert_file: cert_file?, key_file: key_file? })
     }
 
     /// Warns about words that nothing needs.

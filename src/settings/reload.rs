@@ -11,7 +11,9 @@ use crate::settings::sections::{Database, Mqtt, Settings};
 /// and sockets that are opened at startup, or need a privilege that is dropped after it.
 pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let business = |settings: &Settings| settings.site.as_ref().map(|site| site.business);
-    let listen = |settings: &Settings| settings.api.as_ref().map(|api| api.listen);
+    let listen = |settings: &Settings| settings.api.as_ref().map(|api| api.listen.clone());
+    let certificate = |settings: &Settings| settings.api.as_ref().and_then(|api| api.tls.clone());
+    let origins = |settings: &Settings| settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
     let idle_limit = |settings: &Settings| settings.site.as_ref().map(|site| site.idle_limit);
     let changed = [
         ("database", !same_database(&old.database, &new.database)),
@@ -23,6 +25,8 @@ pub fn changes_needing_restart(old: &Settings, new: &Settings) -> Vec<&'static s
         ("capture", old.captures != new.captures),
         ("retention", old.retention != new.retention),
         ("api.listen", listen(old) != listen(new)),
+        ("api.tls_cert_file", certificate(old) != certificate(new)),
+        ("api.cors_origins", origins(old) != origins(new)),
     ];
     changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
 }

@@ -1,6 +1,7 @@
 //! The validated configuration, section by section.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -159,13 +160,56 @@ pub struct LeaseSettings {
     pub holder: String,
 }
 
+/// Where the API listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// `unix:PATH`: a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    /// As in the settings.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => fmt::Display::fmt(address, f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The origin of web pages (RFC 6454), as a browser writes it in `Origin`: `https://kiosk.example`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebOrigin(pub(super) String);
+
+impl WebOrigin {
+    /// As in the header.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The PEM files of the API's TLS. They are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// `tls_cert_file`: the certificate and its chain.
+    pub cert_file: PathBuf,
+    /// `tls_key_file`: its private key.
+    pub key_file: PathBuf,
+}
+
 /// `[api]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Api {
     /// `listen`.
-    pub listen: SocketAddr,
+    pub listen: ListenAddress,
+    /// `tls_cert_file` and `tls_key_file`; without them the API speaks plain HTTP.
+    pub tls: Option<ServerTls>,
     /// `protected_by`: what does TLS in front of an address beyond loopback.
     pub protected_by: Option<String>,
+    /// `cors_origins`: the origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<WebOrigin>,
 }
 
 /// `[retention]`; `None` means forever.

@@ -6,7 +6,7 @@ use crate::{
     policy::site::Site,
     settings::{
         capture::CaptureBackend,
-        sections::{Database, LeaseSettings, Settings, SpoolSettings, TlsMode},
+        sections::{Api, Database, LeaseSettings, ListenAddress, Settings, SpoolSettings, TlsMode},
     },
 };
 
@@ -79,9 +79,18 @@ pub fn summary(settings: &Settings) -> String {
         settings
             .api
             .as_ref()
-            .map_or("off".to_owned(), |api| format!("http://{}{}", api.listen, protection(api.protected_by.as_ref()))),
+            .map_or("off".to_owned(), |api| format!("{}{}", served(api), protection(api.protected_by.as_ref()))),
     );
     text
+}
+
+/// Where the API is served, and how.
+fn served(api: &Api) -> String {
+    match (&api.listen, &api.tls) {
+        (ListenAddress::Tcp(address), Some(_)) => format!("https://{address}"),
+        (ListenAddress::Tcp(address), None) => format!("http://{address}"),
+        (ListenAddress::Unix(_), _) => api.listen.to_string(),
+    }
 }
 
 /// What protects a connection instead of TLS, in the operator's words.

@@ -8,9 +8,26 @@ use crate::{
     base::machine::is_this_machine,
     settings::{
         reader::{ValueFaults, refused, refused_unseen, short},
+        sections::WebOrigin,
         value::string,
     },
 };
+
+/// Reads one of `api.cors_origins`. A browser compares exactly, so it must be written as a browser writes it.
+pub(super) fn web_origin(value: &Value) -> Result<WebOrigin, ValueFaults> {
+    const FORM: &str = "write for example \"https://kiosk.example\"";
+    let text = string(value, "the origin of a web page in quotes, for example \"https://kiosk.example\"")?;
+    if text == "*" || text == "null" {
+        return refused(format!("\"{text}\" would open the API to every page; list the origins of yours"));
+    }
+    let url = url::Url::parse(text).ok().filter(|url| ["http", "https"].contains(&url.scheme()));
+    let Some(url) = url else { return refused(format!("\"{}\" is not the origin of a web page; {FORM}", short(text))) };
+    let origin = url.origin().ascii_serialization();
+    if origin != text {
+        return refused(format!("\"{}\" is never sent by a browser; write \"{}\"", short(text), short(&origin)));
+    }
+    Ok(WebOrigin(origin))
+}
 
 /// The parts of `database.url`.
 #[derive(Debug, Clone, PartialEq, Eq)]

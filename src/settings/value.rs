@@ -1,10 +1,6 @@
 //! PURE. Reads single values: checks them and converts them to the type of their key.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
 use chrono::NaiveTime;
 use config::{Value, ValueKind};
@@ -17,6 +13,7 @@ use crate::{
         capture::{MacPattern, MacPatternError, Relays},
         origin::ValueOrigin,
         reader::{ValueFault, ValueFaults, from_variable, refused, short, wrong_type},
+        sections::ListenAddress,
     },
 };
 
@@ -257,15 +254,30 @@ pub(super) fn client_id(value: &Value) -> Result<String, ValueFaults> {
     Ok(id)
 }
 
-pub(super) fn listen(value: &Value) -> Result<Option<SocketAddr>, ValueFaults> {
+/// The longest path of a Unix socket, in bytes (`sun_path` in unix(7)).
+const LONGEST_SOCKET: usize = 107;
+
+/// Reads where the API listens; `None` for `off`.
+pub(super) fn listen(value: &Value) -> Result<Option<ListenAddress>, ValueFaults> {
     let text = string(value, "an address and a port in quotes, for example \"127.0.0.1:8080\", or \"off\"")?;
     if text == "off" {
         return Ok(None);
     }
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if !path.starts_with('/') || path.ends_with('/') {
+            return refused("names no socket; write an absolute path, for example \"unix:/run/checkind/api.sock\"");
+        }
+        if path.len() > LONGEST_SOCKET {
+            return refused(format!("is longer than the {LONGEST_SOCKET} bytes that the path of a socket may have"));
+        }
+        return Ok(Some(ListenAddress::Unix(PathBuf::from(path))));
+    }
     match text.parse() {
-        Ok(address) => Ok(Some(address)),
+        Ok(address) => Ok(Some(ListenAddress::Tcp(address))),
         Err(_) => refused(format!(
-            "\"{}\" is not an address with a port; write for example \"127.0.0.1:8080\", \"[::]:8080\" or \"off\"",
+            "\"{}\" is not an address with a port; write for example \"127.0.0.1:8080\", \"[::]:8080\", \
+             \"unix:/run/checkind/api.sock\" or \"off\"",
             short(text)
         )),
     }

@@ -3,7 +3,7 @@
 //! Never here: which keys are required and how they interact (`settings::validate`), and how a value is read
 //! (`settings::value`).
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use chrono::{NaiveTime, Weekday};
 use config::{Map, Value};
@@ -21,8 +21,8 @@ use crate::{
         origin::ValueOrigin,
         reader::{Given, SectionReader},
         report::{Finding, Span},
-        sections::TlsMode,
-        url::{BrokerUrl, DatabaseUrl, broker_url, database_url},
+        sections::{ListenAddress, TlsMode, WebOrigin},
+        url::{BrokerUrl, DatabaseUrl, broker_url, database_url, web_origin},
         value::{
             amount, boolean, business, client_id, currency, interface, kept_span, list, listen, mac_pattern, path,
             relays, size, span, span_or_none, text, time_of_day, time_zone, vlans, whole_minutes, word,
@@ -258,13 +258,22 @@ impl MqttWritten {
 #[derive(Debug, Default)]
 pub(super) struct ApiWritten {
     /// `None` for `off`.
-    pub(super) listen: Given<Option<SocketAddr>>,
+    pub(super) listen: Given<Option<ListenAddress>>,
+    pub(super) tls_cert_file: Given<PathBuf>,
+    pub(super) tls_key_file: Given<PathBuf>,
     pub(super) protected_by: Given<String>,
+    pub(super) cors_origins: Given<Vec<WebOrigin>>,
 }
 
 impl ApiWritten {
     fn read(mut table: SectionReader<'_>) -> Self {
-        let read = Self { listen: table.take("listen", listen), protected_by: table.take("protected_by", text) };
+        let read = Self {
+            listen: table.take("listen", listen),
+            tls_cert_file: table.take("tls_cert_file", path),
+            tls_key_file: table.take("tls_key_file", path),
+            protected_by: table.take("protected_by", text),
+            cors_origins: table.take("cors_origins", |value| list(value, web_origin)),
+        };
         table.close();
         read
     }

@@ -36,6 +36,7 @@ const SET_RIGHTS: Statement =
     statement!("UPDATE users SET administrator = $2, roles = $3, businesses = $4, updated_on = $5 WHERE name = $1");
 const REMOVE_USER: Statement = statement!("DELETE FROM users WHERE name = $1");
 const REVOKE: Statement = statement!("DELETE FROM tokens WHERE user_name = $1");
+const REVOKE_LONG_LIVED: Statement = statement!("DELETE FROM long_lived_tokens WHERE user_name = $1");
 const PURGE: Statement = statement!("DELETE FROM tokens WHERE expires_at <= $1");
 const PUT_TOKEN: Statement = statement!(
     "INSERT INTO tokens (hash, user_name, kind, expires_at, family, parent) VALUES ($1, $2, $3, $4, $5, nullif($6, ''))"
@@ -139,6 +140,7 @@ impl Store {
         let password = Arg::Text(password.as_phc().to_owned());
         let changed = transaction.change(SET_PASSWORD, &[name_arg(name), password, Arg::Time(now)]).await?;
         transaction.change(REVOKE, &[name_arg(name)]).await?;
+        transaction.change(REVOKE_LONG_LIVED, &[name_arg(name)]).await?;
         transaction.commit().await?;
         Ok(changed == 1)
     }
@@ -160,6 +162,7 @@ impl Store {
     pub async fn remove_user(&self, name: &UserName) -> Result<bool, StoreError> {
         let mut transaction = self.sql.begin().await?;
         transaction.change(REVOKE, &[name_arg(name)]).await?;
+        transaction.change(REVOKE_LONG_LIVED, &[name_arg(name)]).await?;
         let removed = transaction.change(REMOVE_USER, &[name_arg(name)]).await?;
         transaction.commit().await?;
         Ok(removed == 1)
@@ -269,14 +272,10 @@ async fn put_pair(
     Ok(())
 }
 
-fn user(row: &Row) -> Result<User, StoreError> {
-    // A role that this version does not know, granted by a newer one, confers no right here.
-    let roles = row.text("roles")?.split(',').filter_map(|role| role.parse::<Role>().ok()).collect();
-    // A list that cannot be read gives access to nothing rather than to everything.
-    let ids = row.text("businesses")?;
-    let only = ids.split(',').filter_map(|id| id.parse().ok().map(BusinessId)).collect();
+pub(super) fn user(row: &Row) -> Result<User, StoreError> {
+    let roles = roles(&row.text("roles")?);
     Ok(User {
-        reach: if ids.is_empty() { Reach::All } else { Reach::Only(only) },
+        reach: businesses(&row.text("businesses")?),
         name: name(row, "name")?,
         rights: if row.bool("administrator")? { Rights::Administrator } else { Rights::Roles(roles) },
         created_on: row.time("created_on")?,
@@ -284,7 +283,18 @@ fn user(row: &Row) -> Result<User, StoreError> {
     })
 }
 
-fn name(row: &Row, column: &'static str) -> Result<UserName, StoreError> {
+/// The roles in a column. A role that this version does not know, granted by a newer one, confers no right here.
+pub(super) fn roles(text: &str) -> BTreeSet<Role> {
+    text.split(',').filter_map(|role| role.parse::<Role>().ok()).collect()
+}
+
+/// The businesses in a column. A list that cannot be read gives access to nothing rather than to everything.
+pub(super) fn businesses(ids: &str) -> Reach {
+    let only = ids.split(',').filter_map(|id| id.parse().ok().map(BusinessId)).collect();
+    if ids.is_empty() { Reach::All } else { Reach::Only(only) }
+}
+
+pub(super) fn name(row: &Row, column: &'static str) -> Result<UserName, StoreError> {
     row.text(column)?.parse().map_err(|_| StoreError::damaged_in(&format!("column {column} holds no user name")))
 }
 
@@ -296,11 +306,11 @@ fn rights_columns(rights: &Rights) -> (Arg, Arg) {
     }
 }
 
-fn name_arg(name: &UserName) -> Arg {
+pub(super) fn name_arg(name: &UserName) -> Arg {
     Arg::Text(name.as_str().to_owned())
 }
 
-fn digest_arg(digest: &TokenDigest) -> Arg {
+pub(super) fn digest_arg(digest: &TokenDigest) -> Arg {
     Arg::Text(digest.as_hex().to_owned())
 }
 

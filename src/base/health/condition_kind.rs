@@ -99,6 +99,8 @@ condition_kinds! {
     DiskLow = "disk_low", warns;
     /// All connections of the API were in use within the last minute: clients may be refused.
     ApiExhausted = "api_exhausted", warns;
+    /// The changed certificate of the API cannot be used; the one before stays in force.
+    CertificateRefused = "certificate_refused", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }

@@ -3,9 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
-    access::{Reach, Right, Rights, Role, RoleEntity, TokenKind, User},
+    access::{
+        LONG_LIVED_PER_USER, LongLivedToken, Reach, Right, Rights, Role, RoleEntity, SignedIn, TokenDigest, TokenKind,
+        TokenLimits, User,
+    },
+    base::record::BusinessId,
     store::{
-        Rotation, TokenPair,
+        Rotation, TokenAdded, TokenPair,
         tests::{
             examples::{at, pair, password, user},
             fresh::{Fresh, contract},
@@ -17,6 +21,8 @@ contract!(
     a_token_is_held_until_it_ends_or_its_user_goes,
     a_refresh_token_is_taken_once,
     a_new_password_leaves_no_token_of_the_old_one,
+    a_long_lived_token_is_held_until_it_ends_is_revoked_or_its_user_changes,
+    a_user_has_some_long_lived_tokens_of_different_names,
 );
 
 async fn a_token_is_held_until_it_ends_or_its_user_goes(fresh: Fresh) {
@@ -132,4 +138,88 @@ async fn a_new_password_leaves_no_token_of_the_old_one(fresh: Fresh) {
         assert_eq!(fresh.store.token_holder(&racing.access, at(2)).await.expect("answered"), None, "round {round}");
     }
     assert_eq!(fresh.store.token_holder(&before.access, at(2)).await.expect("answered"), None);
+}
+
+/// A token of this user that was made at 10 and ends at 1000.
+fn display(of: &str, name: &str) -> LongLivedToken {
+    LongLivedToken {
+        user: user(of),
+        name: name.parse().expect("a name"),
+        limits: TokenLimits { roles: None, reach: Reach::All, source: None },
+        created_on: at(10),
+        ends: at(20_000_000),
+        last_used: None,
+    }
+}
+
+async fn a_long_lived_token_is_held_until_it_ends_is_revoked_or_its_user_changes(fresh: Fresh) {
+    let (store, ada, digest) = (&fresh.store, user("ada"), TokenDigest::of("display"));
+    let read = Role::of(RoleEntity::Checkin, Right::Read);
+    let added = store.add_long_lived_token(&display("ada", "door"), &digest).await;
+    assert_eq!(added.expect("answered"), TokenAdded::NoUser);
+    let both = Reach::of([BusinessId(1), BusinessId(2)]);
+    assert!(store.add_user(&ada, &password("old"), &Rights::Administrator, &both, at(1)).await.expect("written"));
+    let roles = Some(BTreeSet::from([read]));
+    let reach = Reach::of([BusinessId(2)]);
+    let source = Some("Sensor".parse().expect("a source"));
+    let door = LongLivedToken { limits: TokenLimits { roles, reach: reach.clone(), source }, ..display("ada", "door") };
+    assert_eq!(store.add_long_lived_token(&door, &digest).await.expect("written"), TokenAdded::Yes);
+    assert_eq!(store.long_lived_tokens(Some(&ada)).await.expect("answered"), std::slice::from_ref(&door));
+
+    let held = async |now| store.long_lived_holder(&digest, now).await.expect("answered");
+    let rights = Rights::Roles(BTreeSet::from([read]));
+    let signed_in = SignedIn { name: ada.clone(), rights, reach, source, token: Some(door.name.clone()) };
+    let holder = held(at(19_999_999)).await.expect("not ended");
+    assert_eq!((holder.signed_in, holder.is_use_unknown), (signed_in, true));
+    assert_eq!(held(at(20_000_000)).await, None, "it has ended");
+    assert_eq!(store.token_holder(&digest, at(20)).await.expect("answered"), None, "not a token of a pair");
+
+    // Its use is known to the hour.
+    for (used, known) in [(20, 20), (3_600_019, 20), (3_600_021, 3_600_021)] {
+        store.note_token_use(&digest, at(used)).await.expect("written");
+        let tokens = store.long_lived_tokens(None).await.expect("answered");
+        assert_eq!(tokens[0].last_used, Some(at(known)), "{used}");
+    }
+    let is_unknown = async |now| held(at(now)).await.expect("held").is_use_unknown;
+    assert_eq!((is_unknown(7_200_020).await, is_unknown(7_200_021).await), (false, true));
+
+    // What the user may do no longer, the token does not allow either.
+    let list = Rights::Roles(BTreeSet::from([Role::of(RoleEntity::Checkin, Right::List)]));
+    assert!(store.set_rights(&ada, &list, &Reach::of([BusinessId(1)]), at(2)).await.expect("written"));
+    let holder = held(at(30)).await.expect("held").signed_in;
+    assert_eq!((holder.rights, holder.reach), (Rights::Roles(BTreeSet::new()), Reach::Only(BTreeSet::new())));
+
+    assert!(store.revoke_long_lived_token(&ada, &door.name).await.expect("written"));
+    assert!(!store.revoke_long_lived_token(&ada, &door.name).await.expect("answered"));
+    assert_eq!(held(at(30)).await, None);
+    assert_eq!(store.add_long_lived_token(&door, &digest).await.expect("written"), TokenAdded::Yes);
+    assert!(store.set_password(&ada, &password("new"), at(3)).await.expect("written"));
+    assert_eq!(held(at(30)).await, None, "a new password");
+    assert_eq!(store.add_long_lived_token(&door, &digest).await.expect("written"), TokenAdded::Yes);
+    assert!(store.remove_user(&ada).await.expect("written"));
+    assert_eq!(held(at(30)).await, None, "no user");
+    assert_eq!(store.long_lived_tokens(None).await.expect("answered"), vec![]);
+}
+
+async fn a_user_has_some_long_lived_tokens_of_different_names(fresh: Fresh) {
+    let store = &fresh.store;
+    for name in ["ada", "bob"] {
+        let added = store.add_user(&user(name), &password("old"), &Rights::Administrator, &Reach::All, at(1)).await;
+        assert!(added.expect("written"));
+    }
+    let add = async |token: &LongLivedToken| {
+        let digest = TokenDigest::of(&format!("{} {} {:?}", token.user, token.name, token.created_on));
+        store.add_long_lived_token(token, &digest).await.expect("answered")
+    };
+    for number in 0..LONG_LIVED_PER_USER {
+        assert_eq!(add(&display("ada", &format!("door {number}"))).await, TokenAdded::Yes);
+    }
+    assert_eq!(add(&display("ada", "door 7")).await, TokenAdded::NameTaken);
+    assert_eq!(add(&display("ada", "another")).await, TokenAdded::TooMany);
+    assert_eq!(add(&display("bob", "door 7")).await, TokenAdded::Yes);
+    // Those that have ended make room, and their names are free.
+    let later = LongLivedToken { created_on: at(20_000_000), ends: at(30_000_000), ..display("ada", "door 7") };
+    assert_eq!(add(&later).await, TokenAdded::Yes);
+    assert_eq!(store.long_lived_tokens(Some(&user("ada"))).await.expect("answered"), [later]);
+    assert_eq!(store.long_lived_tokens(None).await.expect("answered").len(), 2);
 }
