@@ -7,6 +7,8 @@ mod account;
 mod address;
 mod auth;
 mod bounds;
+mod checkin_body;
+mod checkin_change;
 mod client_time;
 mod command;
 mod command_body;
@@ -55,7 +57,7 @@ use axum::{
     routing::{get, post},
 };
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, mpsc},
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -69,6 +71,7 @@ use crate::{
     },
     directory::entity::EntityKind,
     metrics::Metrics,
+    pipeline::EditRequest,
     settings::WebOrigin,
     store::Store,
 };
@@ -100,6 +103,7 @@ pub struct ApiState {
     directory_turn: Arc<Mutex<()>>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
+    edits: EditSlot,
 }
 
 impl ApiState {
@@ -120,6 +124,7 @@ impl ApiState {
             directory_turn: Arc::default(),
             origins: AllowedOrigins::default(),
             token_uses: token_use::TokenUses::default(),
+            edits: EditSlot::default(),
         }
     }
 
@@ -127,6 +132,12 @@ impl ApiState {
     #[must_use]
     pub fn of_site(self, business: BusinessId, name: &str) -> Self {
         Self { site: Some((business, name.into())), ..self }
+    }
+
+    /// The same, with a pipeline that decides edits of check-ins once it runs.
+    #[must_use]
+    pub fn with_edits(self, edits: EditSlot) -> Self {
+        Self { edits, ..self }
     }
 
     /// The same, for pages of these origins too.
@@ -166,6 +177,17 @@ impl From<Store> for StoreSlot {
         let slot = Self::default();
         slot.fill(store);
         slot
+    }
+}
+
+/// The queue of edits, once a pipeline decides here. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct EditSlot(Arc<OnceLock<mpsc::Sender<EditRequest>>>);
+
+impl EditSlot {
+    /// Edits go to this pipeline from now on. Only the first call has an effect.
+    pub fn fill(&self, sender: mpsc::Sender<EditRequest>) {
+        self.0.get_or_init(|| sender);
     }
 }
 
@@ -260,9 +282,10 @@ fn concerns_one_connection(error: &io::Error) -> bool {
 fn routes(state: ApiState) -> Router {
     let origins = state.origins.clone();
     let routes = Router::new()
-        .route("/api/spaces/checkins", get(list::checkins))
+        .route("/api/spaces/checkins", get(list::checkins).post(checkin_change::create).put(checkin_change::update))
+        .route("/api/spaces/checkins/runcommand", post(checkin_change::run_command))
         .route("/api/spaces/failedcheckins", get(list::failed_checkins))
-        .route("/api/spaces/checkins/{id}", get(records::checkin))
+        .route("/api/spaces/checkins/{id}", get(records::checkin).delete(checkin_change::delete))
         .route("/api/spaces/failedcheckins/{id}", get(records::failed_checkin))
         .route("/api/spaces/coworkercharges", get(list::charges))
         .merge(directory_routes())

@@ -57,6 +57,7 @@ use crate::{
 use attempts::RETRY;
 
 pub use attempts::{PipelineError, outage};
+pub use edits::{EditAnswer, EditFault, EditRequest, WAITING_EDITS, WantedEdit, WantedTimes};
 pub(crate) use state::calendar_of;
 pub use state::{Context, Pipeline};
 pub use unknown_devices::UNRECOGNISED_A_DAY;
@@ -74,6 +75,8 @@ pub struct Inputs {
     pub deliveries: mpsc::Receiver<Delivery>,
     /// From the captures.
     pub presences: mpsc::Receiver<Presences>,
+    /// From the API.
+    pub edits: mpsc::Receiver<EditRequest>,
 }
 
 impl Pipeline {
@@ -98,7 +101,7 @@ impl Pipeline {
             // Wait for something to arrive, at most until something is due. Doors come first, because a person is
             // waiting there.
             let wait = self.longest_wait();
-            let mut presences = Vec::new();
+            let (mut presences, mut edit) = (Vec::new(), None);
             self.context.turn.rests(wait);
             tokio::select! {
                 biased;
@@ -106,6 +109,7 @@ impl Pipeline {
                     stopping = true;
                     inputs.deliveries.close();
                     inputs.presences.close();
+                    inputs.edits.close();
                 }
                 taken = inputs.deliveries.recv_many(&mut deliveries, BATCH) => {
                     if taken == 0 {
@@ -117,6 +121,7 @@ impl Pipeline {
                     }
                 }
                 Some(more) = inputs.presences.recv() => presences = more,
+                Some(request) = inputs.edits.recv() => edit = Some(request),
                 () = something_new(self.context.news.as_mut()) => {}
                 () = time::sleep(wait) => {}
             }
@@ -134,6 +139,7 @@ impl Pipeline {
             if !deliveries.is_empty() || !presences.is_empty() {
                 self.process_batch(&mut deliveries, presences, &deadline).await?;
             }
+            self.decide_edits(edit, &mut inputs.edits, &deadline).await?;
             self.do_due_work(&deadline).await?;
         }
         // Best effort: at worst, two minutes of presences are lost, along with the coverage of that time.

@@ -25,6 +25,7 @@ mod long_lived;
 mod maintain;
 mod marks;
 mod news;
+mod plain_checkins;
 mod policies;
 mod postgres;
 mod postgres_tls;
@@ -45,8 +46,8 @@ mod upgrade;
 pub use access::{Rotation, TokenPair};
 pub(crate) use adopt::{OldCharge, OldLine, OldRecords, OldRefusal, OldVisit};
 pub(crate) use batch::{
-    Batch, BatchRows, ChangedVisit, CoverageRow, DecidedFact, NewPersonState, StoredPerson, StoredRecords, StoredVisit,
-    UnloggedPresence, Writes,
+    Batch, BatchRows, ChangedVisit, CoverageRow, DecidedFact, EditedVisit, NewPersonState, StoredPerson, StoredRecords,
+    StoredVisit, UnloggedPresence, Writes,
 };
 pub use copy::BackupError;
 pub use directory::StoredEntity;
@@ -57,6 +58,7 @@ pub use long_lived::{LongLivedHolder, TokenAdded};
 pub use maintain::{MaintainError, Reclaimed};
 pub(crate) use marks::CommitMark;
 pub use news::{DatabaseNews, Found};
+pub(crate) use plain_checkins::PlainCheckin;
 pub use retention::Expired;
 pub use schema::{CopyFirst, SchemaChange};
 pub use set_aside::SetAsideFact;

@@ -47,6 +47,8 @@ pub(super) enum Problem {
     Forbidden(Role),
     /// The database does not answer.
     Unavailable,
+    /// No pipeline decides here now: the site has not started, another gateway has the lease, or there is no `[site]`.
+    DecidesNothing,
     /// Too many passwords are being checked.
     Busy,
     /// Too many failed sign-ins; the next one must wait this long.
@@ -204,7 +206,9 @@ impl Problem {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoCredentials | Self::BadCredentials => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Unavailable | Self::Busy | Self::NoPlace | Self::TooSlow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::DecidesNothing | Self::Busy | Self::NoPlace | Self::TooSlow => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::Broken => StatusCode::INTERNAL_SERVER_ERROR,
@@ -221,6 +225,10 @@ impl Problem {
             Self::BadCredentials => "The bearer token or the password is wrong or has expired.".to_owned(),
             Self::Forbidden(role) => format!("This user is not an administrator and lacks the role {role}."),
             Self::Unavailable => "The database is not available; try again later.".to_owned(),
+            Self::DecidesNothing => {
+                "No check-ins are decided here now: send the change to the gateway of the business, or try again later."
+                    .to_owned()
+            }
             Self::Busy => "Too many sign-ins at the same time; try again later.".to_owned(),
             Self::Throttled(wait) => match whole_seconds(wait) {
                 1 => "Too many failed sign-ins. Wait 1 second.".to_owned(),
@@ -247,6 +255,7 @@ impl Problem {
             | Self::MethodNotAllowed
             | Self::TooLarge
             | Self::Unavailable
+            | Self::DecidesNothing
             | Self::Busy
             | Self::Throttled(_)
             | Self::BadRequest(_)

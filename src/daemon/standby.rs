@@ -174,7 +174,9 @@ impl Supervisor {
                 health,
                 metrics,
             });
-            let inputs = Inputs { deliveries, presences };
+            // The API still answers that nothing decides here.
+            let (_no_edits, edits) = mpsc::channel(1);
+            let inputs = Inputs { deliveries, presences, edits };
             let deciding = pipeline.run(inputs, CancellationToken::new(), CancellationToken::new());
 
             // The spool ends when everything in it has been sent, the pipeline when everything sent has been committed.

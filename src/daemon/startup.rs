@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -61,7 +61,8 @@ impl Supervisor {
         let origins = self.settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
         let mut state =
             ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
-                .for_pages_of(&origins);
+                .for_pages_of(&origins)
+                .with_edits(self.edits.clone());
         if let Some(site) = &self.settings.site {
             state = state.of_site(site.business, &site.name);
         }
@@ -127,7 +128,10 @@ impl Supervisor {
             metrics: self.metrics.clone(),
             turn: self.turns.watch(Part::Pipeline.name()),
         });
-        let inputs = Inputs { deliveries: self.door_queue.open_for_pipeline(), presences: prepared.presences };
+        let (edit_sender, edits) = mpsc::channel(pipeline::WAITING_EDITS);
+        let deliveries = self.door_queue.open_for_pipeline();
+        let inputs = Inputs { deliveries, presences: prepared.presences, edits };
+        self.edits.fill(edit_sender);
         let (drain, deadline) = (self.stop.drain.clone(), self.stop.deadline.clone());
         self.parts.spawn(Part::Pipeline, async move {
             pipeline.run(inputs, drain, deadline).await.map_err(anyhow::Error::from)

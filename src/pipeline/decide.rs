@@ -21,7 +21,7 @@ use crate::{
         passes::PlanTally,
         person::PersonState,
     },
-    store::{DecidedFact, Writes},
+    store::{DecidedFact, EditedVisit, Writes},
 };
 use presence_lines::PresenceLines;
 
@@ -97,7 +97,14 @@ pub(super) fn decide(world: World<'_>, input: FoldInput, writes: &mut Writes) ->
                 }
             }
             (FactOrigin::NewEdit(index), _) => {
-                if let Some(NewEdit { edit, .. }) = edits.get(*index) {
+                if let Some(NewEdit { edit, system_id, .. }) = edits.get(*index) {
+                    if decision.outcome != Outcome::Failed && edit.edit != Edit::Removed {
+                        writes.edited_visits.push(EditedVisit {
+                            unique_id: decision.visit.unwrap_or(edit.visit),
+                            by: std::sync::Arc::clone(&edit.by),
+                            system_id: system_id.clone(),
+                        });
+                    }
                     decided.edits.push((edit.digest, decision.clone()));
                     let fact = Fact::Edit(settled(edit, decision)).stored();
                     writes.facts.push(DecidedFact { fact, decision: decision.code() });

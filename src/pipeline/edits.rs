@@ -1,20 +1,119 @@
 //! Decides and commits what users of the API say about check-ins.
 //!
 //! An edit is a fact like any other, so it takes the same path: it is folded with everything else that is known about
-//! the person, and committed with its decision.
+//! the person, and committed with its decision. A check-in without a coworker, and one whose facts are deleted, is only
+//! a row.
 
+mod plan;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+pub use self::plan::{EditFault, WantedTimes};
+use self::plan::{Overlap, PlannedSet};
 use super::{
     attempts::PipelineError,
     batch_work::{BatchWork, CommitEnd},
     decide::NewEdit,
     intake::Intake,
-    state::Pipeline,
+    state::{Pipeline, calendar_of},
 };
-use crate::{engine::Decision, store::StoreError};
+use crate::{
+    access::Reach,
+    base::{
+        clock::WallTime,
+        fact::{Edit, EditFact, EditedEnd, FactDigest, Subject, TimeSpan},
+        random,
+        record::{BusinessId, Checkin, CheckinId, CheckinSource, CoworkerId},
+    },
+    engine::{Decision, decision::Reason},
+    policy::{LATEST, calendar::Calendar},
+    store::{PlainCheckin, StoreError},
+};
+
+/// The most edits that wait to be decided. Each is one person at a desk or one call of a client that waits for its
+/// answer; when the queue is full, the API answers that it is busy.
+pub const WAITING_EDITS: usize = 64;
+
+/// The most edits that are decided before doors and captures have their turn again.
+const EDITS_A_TURN: usize = 16;
+
+/// What a user of the API wants of a check-in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WantedEdit {
+    /// A new one.
+    Create {
+        /// Who; without a coworker, the check-in is only a record.
+        coworker: Option<CoworkerId>,
+        /// Where.
+        business: BusinessId,
+        /// When.
+        times: WantedTimes,
+        /// What it names as its source.
+        source: CheckinSource,
+        /// Whether it exists whatever admission says.
+        overrides: bool,
+    },
+    /// Another interval.
+    Change {
+        /// Which.
+        id: CheckinId,
+        /// When.
+        times: WantedTimes,
+    },
+    /// None at all.
+    Remove {
+        /// Which.
+        id: CheckinId,
+    },
+}
+
+/// An edit that waits to be decided.
+#[derive(Debug)]
+pub struct EditRequest {
+    /// What is wanted.
+    pub wanted: WantedEdit,
+    /// The user.
+    pub by: Arc<str>,
+    /// Whose check-ins the user may see.
+    pub reach: Reach,
+    /// The platform's free text for callers; `None` keeps what is there.
+    pub system_id: Option<String>,
+    /// Where the answer goes. If it is closed, the client has gone and nothing is done.
+    pub reply: oneshot::Sender<EditAnswer>,
+}
 
 /// What became of an edit.
+#[derive(Debug)]
+pub enum EditAnswer {
+    /// The check-in as it is now; a deleted one as it was.
+    Done(Box<Checkin>),
+    /// Admission refused it; a failed check-in says so.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// More for the front desk.
+        detail: Option<String>,
+    },
+    /// Another check-in stands in the way.
+    Blocked {
+        /// Which.
+        by: CheckinId,
+        /// Where that is.
+        at: BusinessId,
+    },
+    /// There is no such check-in.
+    Missing,
+    /// What was sent cannot be.
+    Faults(Vec<EditFault>),
+    /// The database does not take it.
+    Unfit,
+}
+
+/// What became of the fact of an edit.
 #[derive(Debug)]
 pub(super) enum EditEnd {
     /// It is committed with this decision.
@@ -25,7 +124,244 @@ pub(super) enum EditEnd {
     Unfit(StoreError),
 }
 
+/// Why an edit ends before it is a fact.
+enum EndedEarly {
+    Answered(EditAnswer),
+    Failed(StoreError),
+}
+
+impl From<EditAnswer> for EndedEarly {
+    fn from(answer: EditAnswer) -> Self {
+        Self::Answered(answer)
+    }
+}
+
+impl From<Vec<EditFault>> for EndedEarly {
+    fn from(faults: Vec<EditFault>) -> Self {
+        Self::Answered(EditAnswer::Faults(faults))
+    }
+}
+
+impl From<StoreError> for EndedEarly {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Pipeline {
+    /// Decides the edits that wait, up to [`EDITS_A_TURN`].
+    pub(super) async fn decide_edits(
+        &mut self,
+        first: Option<EditRequest>,
+        waiting: &mut mpsc::Receiver<EditRequest>,
+        deadline: &CancellationToken,
+    ) -> Result<(), PipelineError> {
+        let mut next = first;
+        for _ in 0..EDITS_A_TURN {
+            let Some(request) = next.take().or_else(|| waiting.try_recv().ok()) else { return Ok(()) };
+            if request.reply.is_closed() {
+                continue;
+            }
+            let answer = match self.decide_edit(&request, deadline).await? {
+                Ok(answer) | Err(EndedEarly::Answered(answer)) => answer,
+                Err(EndedEarly::Failed(error)) => {
+                    tracing::warn!(error = %error.in_words("the database"), "an edit of a check-in was not taken");
+                    // Dropping the reply tells the client to try again.
+                    continue;
+                }
+            };
+            // A client that has gone misses only the answer.
+            let _gone = request.reply.send(answer);
+        }
+        Ok(())
+    }
+
+    async fn decide_edit(
+        &mut self,
+        request: &EditRequest,
+        deadline: &CancellationToken,
+    ) -> Result<Result<EditAnswer, EndedEarly>, PipelineError> {
+        let planned = match self.plan(request).await {
+            Ok(planned) => planned,
+            Err(early) => return Ok(Err(early)),
+        };
+        let Planned { new, before } = planned;
+        let (at, coworker, visit, created) =
+            (new.edit.at(), new.edit.subject.as_coworker(), new.edit.visit, before.is_none());
+        let decision = match self.commit_edit(new, deadline).await? {
+            EditEnd::Committed(decision) => Some(decision),
+            EditEnd::Known => None,
+            EditEnd::Unfit(error) => return Ok(Err(error.into())),
+        };
+        if let Some((reason, decision)) = decision.as_ref().and_then(|decision| Some((decision.reason?, decision))) {
+            let detail = decision.detail.as_deref().map(ToOwned::to_owned);
+            return Ok(Ok(EditAnswer::Refused { reason, detail }));
+        }
+        if let (WantedEdit::Remove { .. }, Some(before)) = (&request.wanted, before) {
+            return Ok(Ok(EditAnswer::Done(before)));
+        }
+        // A new check-in may have joined one that was there.
+        let visit = decision.and_then(|decision| decision.visit).unwrap_or(visit);
+        Ok(self.checkin_after(visit, coworker.filter(|_| created), at).await)
+    }
+
+    async fn checkin_after(
+        &self,
+        visit: Uuid,
+        coworker: Option<CoworkerId>,
+        at: WallTime,
+    ) -> Result<EditAnswer, EndedEarly> {
+        let store = &self.context.store;
+        if let Some(found) = store.checkin_of(visit).await? {
+            return Ok(EditAnswer::Done(Box::new(found)));
+        }
+        let Some(coworker) = coworker else { return Ok(EditAnswer::Missing) };
+        let joined = store.overlapping_checkins(coworker, (at, at.moved(1))).await?;
+        let joined = joined.into_iter().next().map(|(found, _)| EditAnswer::Done(Box::new(found)));
+        Ok(joined.unwrap_or(EditAnswer::Missing))
+    }
+
+    /// Turns what is wanted into a fact, or carries it out if it is only about a row.
+    async fn plan(&self, request: &EditRequest) -> Result<Planned, EndedEarly> {
+        let (now, store) = (self.now().wall, &self.context.store);
+        match request.wanted {
+            WantedEdit::Create { coworker, business, times, source, overrides } => {
+                let calendar = self.calendar(business, times.from, &request.reach)?;
+                let set = plan::created(times, now, &calendar)?;
+                let Some(coworker) = coworker else {
+                    let plain = PlainCheckin { business, source, times: set_times(set), calendar: &calendar };
+                    let id = store.add_plain_checkin(plain, &request.by, request.system_id.as_deref(), now).await?;
+                    return Err(self.checkin_after(id, None, set.from).await?.into());
+                };
+                self.check_coworker(coworker, business, set.from, &request.reach)?;
+                if set.from < now.minus(LATEST) {
+                    let message = "is more than eight days ago: what admission would have said is no longer known";
+                    return Err(vec![EditFault::new("FromTime", message)].into());
+                }
+                if let EditedEnd::At(_) = set.end {
+                    let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
+                    match plan::overlap(business, set.span, &others) {
+                        Overlap::Free => {}
+                        Overlap::Covered(id) => return Err(self.known_checkin(id, &Reach::All).await?.into_done()),
+                        Overlap::Extends(id, times) => return self.plan_change(request, id, times).await,
+                        Overlap::Blocked(by, at) => return Err(EditAnswer::Blocked { by, at }.into()),
+                    }
+                }
+                let edit = EditFact {
+                    business,
+                    subject: Subject::coworker(coworker),
+                    made: now,
+                    digest: FactDigest(random::uuid().into_bytes()),
+                    visit: random::uuid(),
+                    source,
+                    by: Arc::clone(&request.by),
+                    was: None,
+                    edit: Edit::Set { from: set.from, end: set.end, overrides },
+                };
+                let new = NewEdit { edit, asks: true, system_id: request.system_id.clone() };
+                Ok(Planned { new, before: None })
+            }
+            WantedEdit::Change { id, times } => self.plan_change(request, id, times).await,
+            WantedEdit::Remove { id } => {
+                let known = self.known_checkin(id, &request.reach).await?;
+                let Some(coworker) = known.0.coworker_id else {
+                    store.remove_plain_checkin(id).await?;
+                    return Err(known.into_done());
+                };
+                self.recent_enough(&known.0, now)?;
+                Ok(Self::edit_of(request, known, coworker, now, Edit::Removed))
+            }
+        }
+    }
+
+    async fn plan_change(
+        &self,
+        request: &EditRequest,
+        id: CheckinId,
+        times: WantedTimes,
+    ) -> Result<Planned, EndedEarly> {
+        let (now, store) = (self.now().wall, &self.context.store);
+        let known = self.known_checkin(id, &request.reach).await?;
+        let calendar = self.calendar(known.0.business_id, known.0.from_time, &Reach::All)?;
+        let Some(set) = plan::changed(&known.0, times, now, &calendar)? else {
+            if let Some(text) = &request.system_id {
+                store.set_system_id(id, text, &request.by, now).await?;
+            }
+            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
+        };
+        let Some(coworker) = known.0.coworker_id else {
+            store
+                .change_plain_checkin(id, set_times(set), &calendar, (&request.by, request.system_id.as_deref()), now)
+                .await?;
+            return Err(self.known_checkin(id, &Reach::All).await?.into_done());
+        };
+        self.recent_enough(&known.0, now)?;
+        let others = store.overlapping_checkins(coworker, (set.span.from, set.span.to)).await?;
+        if let Some((by, at)) = plan::blocking(&known.0, &others) {
+            return Err(EditAnswer::Blocked { by, at }.into());
+        }
+        let set = Edit::Set { from: set.from, end: set.end, overrides: false };
+        Ok(Self::edit_of(request, known, coworker, now, set))
+    }
+
+    fn edit_of(request: &EditRequest, known: KnownCheckin, coworker: CoworkerId, now: WallTime, says: Edit) -> Planned {
+        let checkin = known.0;
+        let edit = EditFact {
+            business: checkin.business_id,
+            subject: Subject::coworker(coworker),
+            made: now,
+            digest: FactDigest(random::uuid().into_bytes()),
+            visit: checkin.unique_id,
+            source: checkin.source,
+            by: Arc::clone(&request.by),
+            was: Some(TimeSpan { from: checkin.from_time, to: checkin.to_time.unwrap_or(now) }),
+            edit: says,
+        };
+        let new = NewEdit { edit, asks: false, system_id: request.system_id.clone() };
+        Planned { new, before: Some(checkin) }
+    }
+
+    async fn known_checkin(&self, id: CheckinId, reach: &Reach) -> Result<KnownCheckin, EndedEarly> {
+        let found = self.context.store.checkin(id).await?;
+        let found = found.filter(|found| reach.includes(found.business_id));
+        Ok(KnownCheckin(Box::new(found.ok_or(EditAnswer::Missing)?)))
+    }
+
+    /// The pass days of a business.
+    fn calendar(&self, business: BusinessId, at: WallTime, reach: &Reach) -> Result<Calendar, Vec<EditFault>> {
+        let policies = self.context.policies.borrow();
+        if !reach.includes(business) || policies.latest(business).is_none() {
+            let message = "is no business of a gateway that records here";
+            return Err(vec![EditFault::new("BusinessId", message)]);
+        }
+        Ok(calendar_of(&policies, business, at))
+    }
+
+    fn check_coworker(
+        &self,
+        coworker: CoworkerId,
+        business: BusinessId,
+        at: WallTime,
+        reach: &Reach,
+    ) -> Result<(), Vec<EditFault>> {
+        let directories = self.context.directories.borrow();
+        let known = directories.at(at).coworker(coworker).or_else(|| directories.latest().coworker(coworker));
+        // A limited user does not learn who belongs to other businesses.
+        let seen = known.filter(|known| reach.only().is_none_or(|_| known.belongs_to(business)));
+        match seen {
+            Some(_) => Ok(()),
+            None => Err(vec![EditFault::new("CoworkerId", "is no coworker")]),
+        }
+    }
+
+    fn recent_enough(&self, known: &Checkin, now: WallTime) -> Result<(), Vec<EditFault>> {
+        if known.from_time < now.minus(LATEST) {
+            let message = "is more than eight days ago: its facts are deleted, and it can no longer be changed";
+            return Err(vec![EditFault::new("FromTime", message)]);
+        }
+        Ok(())
+    }
+
     /// Decides and commits one edit, however long the database is away.
     pub(super) async fn commit_edit(
         &mut self,
@@ -34,7 +370,7 @@ impl Pipeline {
     ) -> Result<EditEnd, PipelineError> {
         let digest = new.edit.digest;
         let mut facts = Intake { edits: vec![new], ..Intake::default() };
-        let no_people = std::collections::BTreeSet::new();
+        let no_people = BTreeSet::new();
         loop {
             facts.version = self.directory_version();
             let work = BatchWork { read_by: Some(facts.version), ..BatchWork::fold_now(&facts, &no_people) };
@@ -42,11 +378,35 @@ impl Pipeline {
                 CommitEnd::Stale => {}
                 CommitEnd::Unfit(error) => return Ok(EditEnd::Unfit(error)),
                 CommitEnd::Committed(result) => {
-                    let decisions = result.decided.into_iter().flat_map(|decided| decided.edits);
-                    let decision = decisions.into_iter().find(|(known, _)| *known == digest);
+                    let mut decisions = result.decided.into_iter().flat_map(|decided| decided.edits);
+                    let decision = decisions.find(|(known, _)| *known == digest);
                     return Ok(decision.map_or(EditEnd::Known, |(_, decision)| EditEnd::Committed(decision)));
                 }
             }
         }
     }
+}
+
+/// A fact to commit, and the check-in that it is about as it was before.
+struct Planned {
+    new: NewEdit,
+    before: Option<Box<Checkin>>,
+}
+
+/// A check-in that the user may see.
+struct KnownCheckin(Box<Checkin>);
+
+impl KnownCheckin {
+    fn into_done(self) -> EndedEarly {
+        EndedEarly::Answered(EditAnswer::Done(self.0))
+    }
+}
+
+/// The interval of a row without facts.
+fn set_times(set: PlannedSet) -> (WallTime, Option<WallTime>) {
+    let to = match set.end {
+        EditedEnd::At(to) => Some(to),
+        EditedEnd::NotBefore(_) | EditedEnd::Unset | EditedEnd::Joins => None,
+    };
+    (set.from, to)
 }

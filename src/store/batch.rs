@@ -22,7 +22,8 @@ pub(crate) use people::{NewPersonState, StoredPerson};
 pub(crate) use presences::UnloggedPresence;
 pub(crate) use records::StoredRecords;
 pub(crate) use transaction::Batch;
-pub(crate) use visits::{ChangedVisit, StoredVisit};
+pub(in crate::store) use visits::IdRow;
+pub(crate) use visits::{ChangedVisit, EditedVisit, StoredVisit};
 pub(super) use visits::{PASS_IN_POSTGRES, PASS_IN_SQLITE, PassColumns};
 pub(crate) use writes::Writes;
 

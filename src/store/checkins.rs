@@ -1,11 +1,12 @@
 //! `checkins` and `failed_checkins`, as the API reads them.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use chrono::NaiveDateTime;
 use uuid::Uuid;
 
 use super::{
+    batch::IdRow,
     columns::sql,
     error::StoreError,
     handle::Store,
@@ -117,6 +118,17 @@ impl ListedRecord for CoworkerCharge {
 
 /// By the primary key.
 const CHECKIN: Statement = statement!(checkins!("WHERE c.id = $1"));
+/// By the unique index of `unique_id`.
+const CHECKIN_OF: Statement = statement!(rows(IdRow) checkins!("WHERE c.unique_id IN (SELECT unique_id FROM r)"));
+/// By the index `checkins_by_coworker`. No check-in lasts longer than a pass day, so the search starts that long before.
+const OVERLAPPING: Statement = statement!(checkins!(
+    "WHERE c.coworker_id = $1 AND c.from_time >= $2 AND c.from_time < $4 AND (c.to_time IS NULL OR c.to_time > $3)
+     ORDER BY c.from_time, c.id LIMIT 10"
+));
+/// By the index `checkins_by_coworker`.
+const EDITED_AMONG: Statement = statement!(
+    "SELECT id FROM checkins WHERE coworker_id = $1 AND from_time >= $2 AND from_time < $3 AND edited = TRUE"
+);
 /// By the primary key.
 const FAILED_CHECKIN: Statement =
     statement!(sql!("SELECT ", [FailedCheckin: "*"], " FROM failed_checkins WHERE id = $1"));
@@ -133,6 +145,9 @@ const FAILED_BETWEEN: Statement = statement!(sql!(
      ORDER BY checkin_attempt_time, id LIMIT $4",
 ));
 
+/// The longest a check-in lasts: a pass day on which the clocks go back.
+const LONGEST_CHECKIN: Duration = Duration::from_hours(25);
+
 /// A check-in, with the last time its person was seen.
 fn checkin(row: &Row) -> Result<Checkin, StoreError> {
     let mut checkin = Checkin::read(row)?;
@@ -144,6 +159,32 @@ impl Store {
     /// One check-in.
     pub async fn checkin(&self, id: CheckinId) -> Result<Option<Checkin>, StoreError> {
         self.sql.read(CHECKIN, &[Arg::Int(id.0)]).await?.first().map(checkin).transpose()
+    }
+
+    /// The check-in with this identity.
+    pub(crate) async fn checkin_of(&self, unique_id: Uuid) -> Result<Option<Checkin>, StoreError> {
+        self.sql.read(CHECKIN_OF, &[Arg::rows(&IdRow::all(&[unique_id]))]).await?.first().map(checkin).transpose()
+    }
+
+    /// The check-ins of a coworker that share an instant with `[from, to)`, each with whether an edit has set it; at
+    /// most ten, the earliest first.
+    pub(crate) async fn overlapping_checkins(
+        &self,
+        coworker: CoworkerId,
+        (from, to): (WallTime, WallTime),
+    ) -> Result<Vec<(Checkin, bool)>, StoreError> {
+        let since = from.minus(LONGEST_CHECKIN);
+        let args = [Arg::Int(coworker.0), Arg::Time(since), Arg::Time(from), Arg::Time(to)];
+        let found: Vec<Checkin> =
+            self.sql.read(OVERLAPPING, &args).await?.iter().map(checkin).collect::<Result<_, _>>()?;
+        let args = [Arg::Int(coworker.0), Arg::Time(since), Arg::Time(to)];
+        let rows = self.sql.read(EDITED_AMONG, &args).await?;
+        let edited: BTreeSet<i64> = rows.iter().map(|row| row.column("id")).collect::<Result<_, _>>()?;
+        Ok(found
+            .into_iter()
+            .map(|checkin| (checkin.id.0, checkin))
+            .map(|(id, found)| (found, edited.contains(&id)))
+            .collect())
     }
 
     /// One failed check-in.

@@ -4,7 +4,7 @@
 //! nothing but the daily cut-off ends it. While a *pinned absence* runs, facts decide nothing. Of several edits of one
 //! visit, the last one says how long it was; what each of them took away stays an absence.
 
-use std::collections::BTreeSet;
+use std::{cmp::Reverse, collections::BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -124,15 +124,17 @@ impl PersonState {
         self.beginning(at).map(|(_, ahead)| ahead.business)
     }
 
-    /// If several begin at this instant, the one that was edited last; one that only joins a visit gives way to the
-    /// others.
+    /// If several begin at this instant, the one that was edited last. One that only joins a visit gives way to the others,
+    /// and to an earlier one of its kind.
     fn beginning(&self, at: WallTime) -> Option<(Uuid, VisitAhead)> {
         let ahead = |known: &KnownEdits| {
             let ahead = known.ahead.clone().filter(|ahead| ahead.from <= at)?;
-            Some((ahead.end != EditedEnd::Joins, known.latest, known.visit, ahead))
+            let joins = ahead.end == EditedEnd::Joins;
+            let rank = (!joins, (!joins).then_some(known.latest), Reverse(joins.then_some(known.latest)));
+            Some((rank, known.visit, ahead))
         };
-        let last = self.edits.iter().filter_map(ahead).max_by_key(|(sets, latest, ..)| (*sets, *latest));
-        last.map(|(_, _, visit, ahead)| (visit, ahead))
+        let last = self.edits.iter().filter_map(ahead).max_by_key(|(rank, ..)| *rank);
+        last.map(|(_, visit, ahead)| (visit, ahead))
     }
 
     /// Begins the absences of this instant: an open visit ends, unless an edit says that it goes on.

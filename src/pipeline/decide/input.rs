@@ -61,6 +61,8 @@ pub(crate) struct NewEdit {
     pub(crate) edit: EditFact,
     /// Whether admission has to allow it.
     pub(crate) asks: bool,
+    /// The platform's free text for callers; `None` keeps what is there.
+    pub(crate) system_id: Option<String>,
 }
 
 impl NewEdit {

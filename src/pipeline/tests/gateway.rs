@@ -149,7 +149,8 @@ impl Gateway {
     /// One turn of the pipeline's loop.
     /// Decides an edit; one that was decided before changes nothing.
     pub(in crate::pipeline) async fn edit(&mut self, edit: EditFact) {
-        let end = self.pipeline.commit_edit(NewEdit { edit, asks: false }, &CancellationToken::new()).await;
+        let end =
+            self.pipeline.commit_edit(NewEdit { edit, asks: false, system_id: None }, &CancellationToken::new()).await;
         assert!(matches!(end, Ok(EditEnd::Committed(_) | EditEnd::Known)), "{end:?}");
     }
 

@@ -96,16 +96,35 @@ row! {
 
 row! {
     /// The identity of a record.
-    pub(super) struct IdRow {
+    pub(in crate::store) struct IdRow {
         unique_id: Uuid,
     }
 }
 
 impl IdRow {
-    pub(super) fn all(ids: &[Uuid]) -> Vec<Self> {
+    pub(in crate::store) fn all(ids: &[Uuid]) -> Vec<Self> {
         ids.iter().map(|&unique_id| Self { unique_id }).collect()
     }
 }
+
+row! {
+    /// What an edit sets beside the interval of a visit. Without a `system_id`, that stays.
+    struct EditedRow<'a> {
+        unique_id: Uuid,
+        updated_by: &'a str,
+    } with {
+        system_id: Option<&'a str>,
+        at: WallTime,
+    }
+}
+
+/// By the unique index of `unique_id`.
+const MARK_EDITED: Statement = statement!(
+    rows(EditedRow<'_>)
+    "UPDATE checkins SET updated_by = r.updated_by, updated_on = r.at, edited = TRUE,
+       system_id = coalesce(r.system_id, checkins.system_id)
+     FROM r WHERE checkins.unique_id = r.unique_id"
+);
 
 /// New visits only: an insert that turns into an update would use up a number of PostgreSQL's sequence each time. The
 /// unique indexes of `unique_id` and of open visits make it fail if another gateway was faster.
@@ -134,6 +153,16 @@ const CHANGE_VISITS: Statement = statement!(
 /// By the unique index of `unique_id`.
 const DROP_VISITS: Statement =
     statement!(rows(IdRow) "DELETE FROM checkins WHERE unique_id IN (SELECT unique_id FROM r)");
+
+/// A visit that an edit is about.
+#[derive(Clone, Debug)]
+pub(crate) struct EditedVisit {
+    pub(crate) unique_id: Uuid,
+    /// The user.
+    pub(crate) by: std::sync::Arc<str>,
+    /// `None` keeps what is there.
+    pub(crate) system_id: Option<String>,
+}
 
 /// A visit that exists but differs.
 #[derive(Clone, Debug)]
@@ -327,6 +356,17 @@ impl Batch {
         let new = new.iter().map(|record| visit_row(record, record.visit.unique_id, calendar, now));
         self.change_rows(PUT_VISITS, &new.collect::<Vec<_>>()).await
     }
+
+    /// Marks visits as edited.
+    pub(super) async fn mark_edited(&mut self, edited: &[EditedVisit], now: WallTime) -> Result<(), StoreError> {
+        let rows = edited.iter().map(|EditedVisit { unique_id, by, system_id }| EditedRow {
+            unique_id: *unique_id,
+            updated_by: by,
+            system_id: system_id.as_deref(),
+            at: now,
+        });
+        self.change_rows(MARK_EDITED, &rows.collect::<Vec<_>>()).await
+    }
 }
 
 /// The columns with which a new visit is written.
@@ -338,13 +378,14 @@ pub(super) fn written() -> (&'static str, &'static [crate::store::columns::Colum
 #[cfg(test)]
 pub(super) fn tables() -> Vec<(&'static str, &'static [crate::store::columns::Column])> {
     use crate::store::columns::Columns;
-    let columns = [VisitRow::COLUMNS, StayRow::COLUMNS, VisitColumns::COLUMNS, PassColumns::COLUMNS];
+    let columns =
+        [VisitRow::COLUMNS, EditedRow::COLUMNS, StayRow::COLUMNS, VisitColumns::COLUMNS, PassColumns::COLUMNS];
     columns.map(|columns| ("checkins", columns)).to_vec()
 }
 
 #[cfg(test)]
 pub(super) fn statements() -> Vec<(Statement, usize)> {
-    [PUT_VISITS, CHANGE_STAYS, CHANGE_VISITS, DROP_VISITS].map(|statement| (statement, 1)).to_vec()
+    [PUT_VISITS, CHANGE_STAYS, CHANGE_VISITS, DROP_VISITS, MARK_EDITED].map(|statement| (statement, 1)).to_vec()
 }
 
 #[cfg(test)]

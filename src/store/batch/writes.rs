@@ -23,7 +23,7 @@ use crate::{
             people::NewPersonState,
             presences::UnloggedPresence,
             transaction::Batch,
-            visits::{Calendars, ChangedVisit},
+            visits::{Calendars, ChangedVisit, EditedVisit},
         },
         error::StoreError,
     },
@@ -45,6 +45,7 @@ pub(crate) struct Writes {
     pub(crate) new_visits: Vec<VisitRecord>,
     pub(crate) changed_visits: Vec<ChangedVisit>,
     pub(crate) gone_visits: Vec<Uuid>,
+    pub(crate) edited_visits: Vec<EditedVisit>,
     pub(crate) failures: Vec<FailureRecord>,
     /// Failures that already exist, but may differ in time or reason.
     pub(crate) changed_failures: Vec<FailureRecord>,
@@ -78,6 +79,7 @@ impl Batch {
         // The records.
         let when = (calendar, now);
         self.write_visits(&writes.gone_visits, &writes.changed_visits, &writes.new_visits, when).await?;
+        self.mark_edited(&writes.edited_visits, now).await?;
         self.write_failures(&writes.gone_failures, &writes.changed_failures, &writes.failures, when).await?;
         self.write_charges(&writes.gone_charges, &writes.charges, now).await?;
         // Usage, and last the person states, whose revisions show whether another gateway was faster.

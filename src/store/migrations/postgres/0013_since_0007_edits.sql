@@ -1,0 +1,4 @@
+-- Whether an edit has set the check-in.
+ALTER TABLE checkins ADD COLUMN edited BOOLEAN NOT NULL DEFAULT FALSE;
+-- Whether a user of the API wrote the failed check-in.
+ALTER TABLE failed_checkins ADD COLUMN by_hand BOOLEAN NOT NULL DEFAULT FALSE;

@@ -1,0 +1,177 @@
+//! Check-ins that are only rows, because they name no coworker: nothing is folded about them.
+
+use uuid::Uuid;
+
+use super::{
+    columns::sql,
+    error::StoreError,
+    handle::Store,
+    rows::row,
+    statement::{Arg, Statement, statement},
+    stored::LOCAL,
+};
+use crate::{
+    base::{
+        clock::WallTime,
+        random,
+        record::{BusinessId, CheckinId, CheckinSource},
+    },
+    policy::calendar::Calendar,
+};
+
+/// A check-in without a coworker, to be added.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainCheckin<'a> {
+    pub(crate) business: BusinessId,
+    pub(crate) source: CheckinSource,
+    /// Its beginning and its end.
+    pub(crate) times: (WallTime, Option<WallTime>),
+    /// The calendar of the business then.
+    pub(crate) calendar: &'a Calendar,
+}
+
+row! {
+    /// A check-in without a coworker.
+    struct PlainRow<'a> {
+        unique_id: Uuid,
+        business_id: BusinessId,
+        source: CheckinSource,
+        from_time: WallTime,
+        to_time: Option<WallTime>,
+        auto_checkout: bool,
+        counts_towards_plan_limits: bool,
+        from_time_local: String,
+        to_time_local: Option<String>,
+        created_on: WallTime,
+        updated_on: WallTime,
+        updated_by: &'a str,
+        system_id: Option<&'a str>,
+        seconds: Option<u64>,
+        edited: bool,
+    }
+}
+
+row! {
+    /// The other interval of a check-in. Without a `system_id`, that stays.
+    struct PlainChangeRow<'a> {
+        from_time: WallTime,
+        to_time: Option<WallTime>,
+        from_time_local: String,
+        to_time_local: Option<String>,
+        updated_on: WallTime,
+        updated_by: &'a str,
+        seconds: Option<u64>,
+    } with {
+        id: i64,
+        system_id: Option<&'a str>,
+    }
+}
+
+const ADD: Statement = statement!(
+    rows(PlainRow<'_>)
+    sql!("INSERT INTO checkins (", [PlainRow<'_>: "*"], ") SELECT ", [PlainRow<'_>: "*"], " FROM r")
+);
+
+/// By the primary key.
+const CHANGE: Statement = statement!(
+    rows(PlainChangeRow<'_>)
+    sql!(
+        "UPDATE checkins SET ", [PlainChangeRow<'_>: "* = r.*"], ", edited = TRUE,
+           system_id = coalesce(r.system_id, checkins.system_id)
+         FROM r WHERE checkins.id = r.id AND checkins.coworker_id IS NULL",
+    )
+);
+
+/// By the primary key.
+const REMOVE: Statement = statement!("DELETE FROM checkins WHERE id = $1 AND coworker_id IS NULL");
+
+/// By the primary key.
+const SET_SYSTEM_ID: Statement =
+    statement!("UPDATE checkins SET system_id = $2, updated_by = $3, updated_on = $4 WHERE id = $1");
+
+impl Store {
+    /// Adds a check-in without a coworker, and returns its identity.
+    pub(crate) async fn add_plain_checkin(
+        &self,
+        plain: PlainCheckin<'_>,
+        by: &str,
+        system_id: Option<&str>,
+        now: WallTime,
+    ) -> Result<Uuid, StoreError> {
+        let PlainCheckin { business, source, times: (from, to), calendar } = plain;
+        let local = |at: WallTime| calendar.local(at).format(LOCAL).to_string();
+        let row = PlainRow {
+            unique_id: random::uuid(),
+            business_id: business,
+            source,
+            from_time: from,
+            to_time: to,
+            auto_checkout: false,
+            counts_towards_plan_limits: false,
+            from_time_local: local(from),
+            to_time_local: to.map(local),
+            created_on: now,
+            updated_on: now,
+            updated_by: by,
+            system_id,
+            seconds: to.map(|to| to.since(from).as_secs()),
+            edited: true,
+        };
+        let unique_id = row.unique_id;
+        self.sql.change(ADD, &[Arg::rows(&[row])]).await?;
+        Ok(unique_id)
+    }
+
+    /// Changes the interval of a check-in without a coworker.
+    pub(crate) async fn change_plain_checkin(
+        &self,
+        id: CheckinId,
+        (from, to): (WallTime, Option<WallTime>),
+        calendar: &Calendar,
+        (by, system_id): (&str, Option<&str>),
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        let local = |at: WallTime| calendar.local(at).format(LOCAL).to_string();
+        let row = PlainChangeRow {
+            from_time: from,
+            to_time: to,
+            from_time_local: local(from),
+            to_time_local: to.map(local),
+            updated_on: now,
+            updated_by: by,
+            seconds: to.map(|to| to.since(from).as_secs()),
+            id: id.0,
+            system_id,
+        };
+        self.sql.change(CHANGE, &[Arg::rows(&[row])]).await.map(|_| ())
+    }
+
+    /// Deletes a check-in without a coworker.
+    pub(crate) async fn remove_plain_checkin(&self, id: CheckinId) -> Result<(), StoreError> {
+        self.sql.change(REMOVE, &[Arg::Int(id.0)]).await.map(|_| ())
+    }
+
+    /// Sets the free text that only callers of the API see.
+    pub(crate) async fn set_system_id(
+        &self,
+        id: CheckinId,
+        text: &str,
+        by: &str,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        let args = [Arg::Int(id.0), Arg::Text(text.to_owned()), Arg::Text(by.to_owned()), Arg::Time(now)];
+        self.sql.change(SET_SYSTEM_ID, &args).await.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+pub(super) fn tables() -> Vec<(&'static str, &'static [super::columns::Column])> {
+    use super::columns::Columns;
+    vec![("checkins", PlainRow::COLUMNS), ("checkins", PlainChangeRow::COLUMNS)]
+}
+
+/// The statements, with the number of their arguments.
+#[cfg(test)]
+pub(super) fn statements() -> [(Statement, usize); 4] {
+    [(ADD, 1), (CHANGE, 1), (REMOVE, 1), (SET_SYSTEM_ID, 4)]
+}
