@@ -9,6 +9,7 @@ mod maintain;
 mod tidy;
 mod admit;
 mod explain;
+mod edits;
 mod backup;
 mod capture;
 mod clock;
