@@ -39,7 +39,10 @@ pub use report::{Fault, SettingsFaults};
 use report::{Finding, Origins, Show, Span};
 use secrets::Secrets;
 pub use secrets::{StoredCredentials, UNIT_CREDENTIALS};
-pub use sections::{Api, Database, DatabaseTls, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, Tls, TlsMode};
+pub use sections::{
+    Api, Database, DatabaseTls, LeaseSettings, Mqtt, Retention, Settings, SpoolSettings, SyncLogin, SyncSettings, Tls,
+    TlsMode,
+};
 pub use summary::summary;
 use zones::Zones;
 

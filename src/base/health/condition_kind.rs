@@ -99,6 +99,10 @@ condition_kinds! {
     DiskLow = "disk_low", warns;
     /// All connections of the API were in use within the last minute: clients may be refused.
     ApiExhausted = "api_exhausted", warns;
+    /// The directory cannot be read from the platform; what was read before stays in force.
+    SyncFailing = "sync_failing", warns;
+    /// The platform no longer lists more than a tenth of the people; they were not archived.
+    SyncHeldBack = "sync_held_back", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }
