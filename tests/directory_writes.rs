@@ -278,11 +278,8 @@ fn a_user_of_one_business_writes_only_what_belongs_to_it() {
             assert_eq!(told(none).0, 404);
         }
     }
-    for (tariff, none) in [(3, 30)] {
-        let told =
-            |id: i64| refused("PUT", "coworkers", json!({"Id": 6, "TariffId": id}))[0].replace(&id.to_string(), "N");
-        assert_eq!(told(tariff), told(none));
-    }
+    let told = |id: i64| refused("PUT", "coworkers", json!({"Id": 6, "TariffId": id}))[0].replace(&id.to_string(), "N");
+    assert_eq!(told(3), told(30));
     let told = |id: i64| {
         refused("POST", "coworkertimepasses", json!({"CoworkerId": id, "TimePassId": 5}))[0]
             .replace(&id.to_string(), "N")
