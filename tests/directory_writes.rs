@@ -189,6 +189,7 @@ fn every_fault_is_told_at_once_and_nothing_is_written() {
         let answer = ask(&site, "admin@example.com", "POST", "/api/spaces/teams", body);
         assert_eq!(faults(&answer), [expected], "{body}");
     }
+    assert_eq!(version(&site), before);
     // A record does not grow forever.
     assert_eq!(done(&write(&site, "POST", "/api/spaces/teams", &json!({"Id": 4, "Name": "Rocket"}))), 4);
     let grown =
