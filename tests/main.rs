@@ -30,6 +30,7 @@ mod demo;
 mod lifecycle;
 mod operate;
 mod import;
+mod sync;
 mod faults;
 mod spool;
 mod refusals;

@@ -70,12 +70,26 @@ pub(super) fn validate(
     let doors = check.doors(doors);
     let captures = check.captures(captures);
     let api = check.api(written.api);
+    let sync = check.sync(written.sync);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;
     }
     let retention = retention?;
-    Some(Settings { zones, database: database?, spool, site, lease, mqtt, sources, doors, captures, api, retention })
+    Some(Settings {
+        zones,
+        database: database?,
+        spool,
+        site,
+        lease,
+        mqtt,
+        sources,
+        doors,
+        captures,
+        api,
+        sync,
+        retention,
+    })
 }
 
 fn retention(written: RetentionWritten) -> Option<Retention> {
