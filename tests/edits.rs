@@ -69,6 +69,7 @@ fn checkins(daemon: &Daemon, coworker: u32) -> Vec<(String, Option<String>, bool
 fn tap(broker: &Broker, daemon: &Daemon, number: u32, way: Way, at: WallTime) {
     broker.publish("flat/events", flat_event(number, card(1), way, at).as_bytes(), 1);
     daemon.wait_for_metric("checkind_mqtt_events_total", "", number.into());
+    daemon.adds_up();
 }
 
 #[test]
@@ -113,6 +114,7 @@ fn a_check_in_made_by_hand_stands_against_every_tap_that_comes_late() {
     let first = ago(14_400);
     broker.publish("flat/events", flat_event(4, card(1), Way::In, first).as_bytes(), 1);
     daemon.wait_for_metric("checkind_mqtt_events_total", "", 1);
+    daemon.adds_up();
     assert_eq!(
         checkins(&daemon, 1),
         [(text(first), Some(from.clone()), true, 2), (from, to, false, 1), later],
@@ -152,6 +154,7 @@ fn a_check_out_by_hand_stands_and_a_deleted_check_in_does_not_come_back() {
     tap(&broker, &daemon, 4, Way::In, ago(6000));
     broker.publish("flat/events", flat_event(1, card(1), Way::In, came).as_bytes(), 1);
     daemon.wait_for_metric("checkind_mqtt_events_total", "", 5);
+    daemon.adds_up();
     assert_eq!(checkins(&daemon, 1), []);
     let (status, gone) = send(&daemon, "DELETE", &format!("{CHECKINS}/{id}"), &Value::Null);
     assert_eq!((status, &gone["WasSuccessful"]), (404, &json!(false)));
