@@ -16,6 +16,7 @@ mod every_answer;
 mod fault;
 mod gate;
 mod hash_turns;
+mod jwt;
 mod health;
 mod list;
 mod listed_entity;
@@ -49,6 +50,7 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
+use futures_util::FutureExt as _;
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -59,7 +61,7 @@ use crate::{
     base::{clock::Clock, health::Health},
     directory::entity::EntityKind,
     metrics::Metrics,
-    settings::WebOrigin,
+    settings::{JwtSettings, WebOrigin},
     store::Store,
 };
 use connection::ConnectionEnds;
@@ -84,6 +86,7 @@ pub struct ApiState {
     probe: Arc<health::Probe>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
+    jwt: Option<jwt::JwtCheck>,
 }
 
 impl ApiState {
@@ -100,6 +103,7 @@ impl ApiState {
             probe: Arc::default(),
             origins: AllowedOrigins::default(),
             token_uses: token_use::TokenUses::default(),
+            jwt: None,
         }
     }
 
@@ -107,6 +111,14 @@ impl ApiState {
     #[must_use]
     pub fn for_pages_of(mut self, origins: &[WebOrigin]) -> Self {
         self.origins = AllowedOrigins::of(origins);
+        self
+    }
+
+    /// The same, also for tokens of an identity provider.
+    #[must_use]
+    pub fn with_identity_provider(mut self, settings: Option<JwtSettings>) -> Self {
+        let check = |settings| jwt::JwtCheck::new(settings, self.clock.clone(), self.health.clone());
+        self.jwt = settings.map(check);
         self
     }
 
@@ -177,6 +189,9 @@ pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: Canc
         open.spawn(certificate.follow(stop.clone()));
         acceptor
     });
+    if let Some(jwt) = state.jwt.clone() {
+        open.spawn(stop.clone().run_until_cancelled_owned(jwt.prepare()).map(drop));
+    }
     tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();

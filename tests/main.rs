@@ -28,6 +28,7 @@ mod demo;
 mod lifecycle;
 mod operate;
 mod import;
+mod jwt;
 mod faults;
 mod spool;
 mod refusals;

@@ -6,7 +6,7 @@ use crate::{
     policy::site::Site,
     settings::{
         capture::CaptureBackend,
-        sections::{Api, Database, LeaseSettings, ListenAddress, Settings, SpoolSettings, TlsMode},
+        sections::{Api, Database, JwtSettings, LeaseSettings, ListenAddress, Settings, SpoolSettings, TlsMode},
     },
 };
 
@@ -81,6 +81,9 @@ pub fn summary(settings: &Settings) -> String {
             .as_ref()
             .map_or("off".to_owned(), |api| format!("{}{}", served(api), protection(api.protected_by.as_ref()))),
     );
+    if let Some(JwtSettings { issuer, keys, .. }) = &settings.jwt {
+        line("jwt", format!("tokens of {issuer}, keys from {keys}"));
+    }
     text
 }
 

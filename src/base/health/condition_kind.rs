@@ -101,6 +101,8 @@ condition_kinds! {
     ApiExhausted = "api_exhausted", warns;
     /// The changed certificate of the API cannot be used; the one before stays in force.
     CertificateRefused = "certificate_refused", warns;
+    /// The keys of the identity provider cannot be read; those of before stay in force.
+    ProviderKeysUnavailable = "provider_keys_unavailable", warns;
     /// Another gateway of this site holds the lease; this one waits to take over.
     Standby = "standby", warns;
 }
