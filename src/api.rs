@@ -116,8 +116,9 @@ impl ApiState {
 
     /// The same, also for tokens of an identity provider.
     #[must_use]
-    pub fn with_identity_provider(mut self, settings: Option<JwtSettings>) -> Self {
-        let check = |settings| jwt::JwtCheck::new(settings, self.clock.clone(), self.health.clone());
+    pub fn with_identity_provider(mut self, settings: Option<&JwtSettings>) -> Self {
+        let check =
+            |settings: &JwtSettings| jwt::JwtCheck::new(settings.clone(), self.clock.clone(), self.health.clone());
         self.jwt = settings.map(check);
         self
     }

@@ -3,13 +3,15 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener},
-    process::{Command, Stdio},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -20,9 +22,11 @@ use ring::{
 use serde_json::{Value, json};
 
 use crate::support::{
+    broker::free_port,
     certificates::Certificates,
-    daemon::{Daemon, Home, now, site},
+    daemon::{BINARY, Daemon, Home, now, site},
     http::Answer,
+    wait_for,
 };
 
 /// What the provider answers: its keys, or nothing useful.
@@ -119,6 +123,11 @@ fn claims(other: Value) -> Value {
 }
 
 fn gateway(keys: &str) -> (Home, Daemon) {
+    gateway_with(keys, &[])
+}
+
+/// The same, with environment variables.
+fn gateway_with(keys: &str, environment: &[(&str, &str)]) -> (Home, Daemon) {
     let provider = format!(
         "[jwt]\nissuer = \"https://login.example\"\naudience = \"checkind\"\n{keys}\nbusinesses_claim = \"sites\"\n\
          roles = [\"desk = Checkin-List\", \"desk = Coworker-List\", \"managers = admin\"]\n{}",
@@ -126,7 +135,7 @@ fn gateway(keys: &str) -> (Home, Daemon) {
     );
     let home = Home::new(&provider);
     home.tell(&["migrate"], "");
-    let daemon = home.start();
+    let daemon = home.start_by(&[BINARY], environment);
     (home, daemon)
 }
 
@@ -243,4 +252,51 @@ fn keys_come_from_a_file_too_and_rsa_is_known() {
     let other = unsigned(&json!({"alg": "RS256"}), &claims(json!({"roles": "managers"})));
     assert_eq!(me(&daemon, &format!("{other}.{}", encoded(&signature))).status, 401);
     assert_eq!(me(&daemon, &format!("{signed}.{}", encoded(&signature[1..]))).status, 401);
+}
+
+/// `openssl s_server -WWW`: serves the files of a folder over TLS. Stopped when dropped.
+struct EncryptedProvider(Child);
+
+impl EncryptedProvider {
+    fn start(folder: &Path, certificates: &Certificates, port: u16) -> Self {
+        let mut command = Command::new("openssl");
+        command.args(["s_server", "-quiet", "-WWW", "-accept", &format!("127.0.0.1:{port}"), "-cert"]);
+        command.arg(certificates.file("provider")).arg("-key").arg(certificates.key("provider"));
+        command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Self(command.spawn().expect("openssl starts"));
+        wait_for("the provider", Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", port)).map(drop).map_err(|error| error.to_string())
+        });
+        server
+    }
+}
+
+impl Drop for EncryptedProvider {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+#[test]
+fn the_provider_must_show_a_certificate_of_an_authority_of_the_system() {
+    let certificates = Certificates::new();
+    certificates.self_signed("ca", "/CN=ours", &[]);
+    certificates.signed("ca", "provider", Some("DNS:localhost"));
+    let (folder, key, port) = (tempfile::tempdir().expect("a folder"), SigningKey::new("one"), free_port());
+    fs::write(folder.path().join("jwks.json"), json!({"keys": [key.public()]}).to_string()).expect("written");
+    let _server = EncryptedProvider::start(folder.path(), &certificates, port);
+    let place = format!("jwks_url = \"https://localhost:{port}/jwks.json\"");
+    let token = key.sign(&claims(json!({})));
+
+    let ca = certificates.file("ca").display().to_string();
+    let (_home, daemon) = gateway_with(&place, &[("SSL_CERT_FILE", &ca)]);
+    assert_eq!(me(&daemon, &token).status, 200, "{}", daemon.log());
+
+    certificates.self_signed("other", "/CN=another", &[]);
+    let other = certificates.file("other").display().to_string();
+    let (_home, daemon) = gateway_with(&place, &[("SSL_CERT_FILE", &other)]);
+    let detail = daemon.wait_for_condition("provider_keys_unavailable");
+    assert!(detail.contains("certificate"), "{detail}");
+    assert_eq!(me(&daemon, &token).status, 401);
 }

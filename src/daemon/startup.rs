@@ -61,7 +61,7 @@ impl Supervisor {
         let origins = self.settings.api.as_ref().map(|api| api.cors_origins.clone()).unwrap_or_default();
         let state = ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
             .for_pages_of(&origins)
-            .with_identity_provider(self.settings.jwt.clone());
+            .with_identity_provider(self.settings.jwt.as_deref());
         let ready = state.ready();
         if let Some(api) = &self.settings.api {
             let reload = self.certificate_reload.clone();

@@ -42,7 +42,7 @@ pub struct Settings {
     /// `[api]`; absent if the API is switched off.
     pub api: Option<Api>,
     /// `[jwt]`; absent if only users of this program call the API.
-    pub jwt: Option<JwtSettings>,
+    pub jwt: Option<Box<JwtSettings>>,
     /// `[retention]`.
     pub retention: Retention,
 }

@@ -81,7 +81,7 @@ pub fn summary(settings: &Settings) -> String {
             .as_ref()
             .map_or("off".to_owned(), |api| format!("{}{}", served(api), protection(api.protected_by.as_ref()))),
     );
-    if let Some(JwtSettings { issuer, keys, .. }) = &settings.jwt {
+    if let Some(JwtSettings { issuer, keys, .. }) = settings.jwt.as_deref() {
         line("jwt", format!("tokens of {issuer}, keys from {keys}"));
     }
     text

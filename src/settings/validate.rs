@@ -71,7 +71,7 @@ pub(super) fn validate(
     let captures = check.captures(captures);
     let is_off = matches!(written.api.listen, Given::Good(None, _));
     let api = check.api(written.api);
-    let jwt = check.jwt(written.jwt, is_off);
+    let jwt = check.jwt(written.jwt, is_off).map(Box::new);
     let retention = retention(written.retention);
     if !check.findings.is_empty() {
         return None;

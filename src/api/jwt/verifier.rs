@@ -2,8 +2,8 @@
 //! compiler with CMake, or an RSA implementation with a known timing weakness.
 
 use jsonwebtoken::{
-    Algorithm, DecodingKey, DecodingKeyKind, EncodingKey,
-    crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},
+    Algorithm, DecodingKey, DecodingKeyKind,
+    crypto::{CryptoProvider, JwtVerifier, KeyUtils},
     errors::{ErrorKind, Result},
     signature::{self, Verifier},
 };
@@ -13,8 +13,12 @@ use ring::signature::{
     RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
 
-static PROVIDER: CryptoProvider =
-    CryptoProvider { signer_factory: signer, verifier_factory: verifier, key_utils: KeyUtils::new_unimplemented() };
+static PROVIDER: CryptoProvider = CryptoProvider {
+    // This program signs no tokens.
+    signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
+    verifier_factory: |algorithm, key| verifier(*algorithm, key),
+    key_utils: KeyUtils::new_unimplemented(),
+};
 
 /// Makes the crate of the tokens use it. Only the first call has an effect.
 pub(super) fn install() {
@@ -50,7 +54,7 @@ impl JwtVerifier for RingVerifier {
     }
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
+fn verifier(algorithm: Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>> {
     if key.family() != algorithm.family() {
         return Err(ErrorKind::InvalidAlgorithm.into());
     }
@@ -67,7 +71,7 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
         // Symmetric ones, and those that the crate does not know yet.
         Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512 | _ => return Err(ErrorKind::InvalidAlgorithm.into()),
     };
-    Ok(Box::new(RingVerifier { algorithm: *algorithm, key }))
+    Ok(Box::new(RingVerifier { algorithm, key }))
 }
 
 fn rsa(key: &DecodingKey, parameters: &'static RsaParameters) -> Result<PublicKey> {
@@ -79,9 +83,4 @@ fn rsa(key: &DecodingKey, parameters: &'static RsaParameters) -> Result<PublicKe
 
 fn point(key: &DecodingKey, algorithm: &'static dyn VerificationAlgorithm) -> Result<PublicKey> {
     Ok(PublicKey::Point(UnparsedPublicKey::new(algorithm, key.try_get_as_bytes()?.to_vec())))
-}
-
-/// This program signs no tokens.
-fn signer(_: &Algorithm, _: &EncodingKey) -> Result<Box<dyn JwtSigner>> {
-    Err(ErrorKind::InvalidAlgorithm.into())
 }
