@@ -22,6 +22,7 @@ mod every_answer;
 mod fault;
 mod gate;
 mod hash_turns;
+mod jwt;
 mod health;
 mod list;
 mod listed_entity;
@@ -56,6 +57,7 @@ use axum::{
     Extension, Router, middleware,
     routing::{get, post},
 };
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{Mutex, mpsc},
     task::JoinSet,
@@ -72,7 +74,7 @@ use crate::{
     directory::entity::EntityKind,
     metrics::Metrics,
     pipeline::EditRequest,
-    settings::WebOrigin,
+    settings::{JwtSettings, WebOrigin},
     store::Store,
 };
 use connection::ConnectionEnds;
@@ -104,6 +106,7 @@ pub struct ApiState {
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
     edits: EditSlot,
+    jwt: Option<jwt::JwtCheck>,
 }
 
 impl ApiState {
@@ -125,6 +128,7 @@ impl ApiState {
             origins: AllowedOrigins::default(),
             token_uses: token_use::TokenUses::default(),
             edits: EditSlot::default(),
+            jwt: None,
         }
     }
 
@@ -144,6 +148,15 @@ impl ApiState {
     #[must_use]
     pub fn for_pages_of(mut self, origins: &[WebOrigin]) -> Self {
         self.origins = AllowedOrigins::of(origins);
+        self
+    }
+
+    /// The same, also for tokens of an identity provider.
+    #[must_use]
+    pub fn with_identity_provider(mut self, settings: Option<&JwtSettings>) -> Self {
+        let check =
+            |settings: &JwtSettings| jwt::JwtCheck::new(settings.clone(), self.clock.clone(), self.health.clone());
+        self.jwt = settings.map(check);
         self
     }
 
@@ -225,6 +238,9 @@ pub async fn serve(listener: impl Into<ApiListener>, state: ApiState, stop: Canc
         open.spawn(certificate.follow(stop.clone()));
         acceptor
     });
+    if let Some(jwt) = state.jwt.clone() {
+        open.spawn(stop.clone().run_until_cancelled_owned(jwt.prepare()).map(drop));
+    }
     tracing::info!(tls = tls.is_some(), %address, "the API is listening");
     let routes = routes(state.clone());
     let metrics = state.metrics.clone();

@@ -31,6 +31,7 @@ mod lifecycle;
 mod operate;
 mod import;
 mod sync;
+mod jwt;
 mod faults;
 mod spool;
 mod refusals;

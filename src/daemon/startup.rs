@@ -63,7 +63,8 @@ impl Supervisor {
         let mut state =
             ApiState::new(store_slot.clone(), self.health.clone(), self.metrics.clone(), self.clock.clone())
                 .for_pages_of(&origins)
-                .with_edits(self.edits.clone());
+                .with_edits(self.edits.clone())
+                .with_identity_provider(self.settings.jwt.as_deref());
         if let Some(site) = &self.settings.site {
             state = state.of_site(site.business, &site.name);
         }
