@@ -15,9 +15,11 @@ mod fault;
 mod gate;
 mod hash_turns;
 mod health;
+mod large_lists;
 mod list;
 mod listed_entity;
 mod metrics_format;
+mod page_ends;
 mod path;
 mod places;
 mod query;
@@ -32,7 +34,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -75,6 +77,8 @@ pub struct ApiState {
     ready: Ready,
     guard: Arc<sign_in::Guard>,
     probe: Arc<health::Probe>,
+    large_lists: Arc<large_lists::LargeLists>,
+    page_ends: Arc<Mutex<page_ends::PageEnds>>,
 }
 
 impl ApiState {
@@ -82,7 +86,21 @@ impl ApiState {
     /// is called.
     pub fn new(store: StoreSlot, health: Health, metrics: Metrics, clock: Clock) -> Self {
         let ready = Ready::default();
-        Self { store, health, metrics, clock, ready, guard: Arc::default(), probe: Arc::default() }
+        Self {
+            store,
+            health,
+            metrics,
+            clock,
+            ready,
+            guard: Arc::default(),
+            probe: Arc::default(),
+            large_lists: Arc::default(),
+            page_ends: Arc::default(),
+        }
+    }
+
+    fn page_ends(&self) -> MutexGuard<'_, page_ends::PageEnds> {
+        self.page_ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The database.
@@ -105,15 +123,15 @@ pub struct StoreSlot(Arc<OnceLock<Store>>);
 
 impl StoreSlot {
     /// The API reads from this store from now on. Only the first call has an effect.
-    pub fn fill(&self, store: Store) {
-        self.0.get_or_init(|| store);
+    pub fn fill(&self, store: &Store) {
+        self.0.get_or_init(|| store.serving());
     }
 }
 
 impl From<Store> for StoreSlot {
     fn from(store: Store) -> Self {
         let slot = Self::default();
-        slot.fill(store);
+        slot.fill(&store);
         slot
     }
 }
