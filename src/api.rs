@@ -24,10 +24,12 @@ mod gate;
 mod hash_turns;
 mod jwt;
 mod health;
+mod large_lists;
 mod list;
 mod listed_entity;
 mod listener;
 mod metrics_format;
+mod page_ends;
 mod path;
 mod places;
 mod query;
@@ -47,7 +49,7 @@ use std::{
     io,
     net::IpAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -59,7 +61,7 @@ use axum::{
 };
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{sleep, timeout},
 };
@@ -102,11 +104,13 @@ pub struct ApiState {
     /// When the settings with it were read.
     started: WallTime,
     /// Changes of the directory take turns, so they do not overtake each other.
-    directory_turn: Arc<Mutex<()>>,
+    directory_turn: Arc<tokio::sync::Mutex<()>>,
     origins: AllowedOrigins,
     token_uses: token_use::TokenUses,
     edits: EditSlot,
     jwt: Option<jwt::JwtCheck>,
+    large_lists: Arc<large_lists::LargeLists>,
+    page_ends: Arc<Mutex<page_ends::PageEnds>>,
 }
 
 impl ApiState {
@@ -129,6 +133,8 @@ impl ApiState {
             token_uses: token_use::TokenUses::default(),
             edits: EditSlot::default(),
             jwt: None,
+            large_lists: Arc::default(),
+            page_ends: Arc::default(),
         }
     }
 
@@ -160,6 +166,10 @@ impl ApiState {
         self
     }
 
+    fn page_ends(&self) -> MutexGuard<'_, page_ends::PageEnds> {
+        self.page_ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The database.
     ///
     /// # Errors
@@ -180,15 +190,15 @@ pub struct StoreSlot(Arc<OnceLock<Store>>);
 
 impl StoreSlot {
     /// The API reads from this store from now on. Only the first call has an effect.
-    pub fn fill(&self, store: Store) {
-        self.0.get_or_init(|| store);
+    pub fn fill(&self, store: &Store) {
+        self.0.get_or_init(|| store.serving());
     }
 }
 
 impl From<Store> for StoreSlot {
     fn from(store: Store) -> Self {
         let slot = Self::default();
-        slot.fill(store);
+        slot.fill(&store);
         slot
     }
 }
