@@ -8,6 +8,7 @@ mod claim;
 mod context;
 mod edits;
 mod elsewhere;
+mod known_edits;
 mod opening;
 mod stored;
 mod state;

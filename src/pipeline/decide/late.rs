@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::input::{FoldInput, NewEdit, PendingPoint};
+use super::input::{FoldInput, PendingPoint};
 use crate::{
     base::{
         clock::WallTime,
@@ -13,6 +13,7 @@ use crate::{
         fold::{self, FoldItem, World},
         person::PersonState,
     },
+    pipeline::intake::NewEdit,
 };
 
 /// The day from which a group must be refolded; `None` if it need not be.

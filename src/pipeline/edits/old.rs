@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{EditAnswer, EndedEarly};
+use super::request::{EditAnswer, EndedEarly};
 use crate::{
     base::{
         clock::WallTime,

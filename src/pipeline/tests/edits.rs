@@ -18,7 +18,7 @@ use crate::{
     store::tests::{Fresh, contract},
 };
 
-/// Twelve hours a month, and a time pass that lasts for ever.
+/// Twelve hours a month, and a time pass that lasts the whole test.
 fn hub(fresh: &Fresh) -> Hub {
     use EntityKind::{Coworker, CoworkerTimePass, Tariff, TimePass};
     Hub::on(
